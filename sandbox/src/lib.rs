@@ -1,0 +1,1 @@
+//! okID portal stand-in.
