@@ -1,0 +1,178 @@
+//! Conditions: their types, their reasons, and the bounded type that holds one.
+//!
+//! Kubernetes' own `Condition` has no bounds, which exceeds the API server's cost budget for CEL rules over a list
+//! of them; this one has.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One observation about a Verification, by the Kubernetes API conventions ("Typical status properties").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What is observed.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 64))]
+    pub type_: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, as one CamelCase word.
+    #[schemars(length(min = 1, max = 64))]
+    pub reason: String,
+    /// What it means and what to do, for people.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub message: String,
+    /// When the status last changed.
+    pub last_transition_time: Timestamp,
+    /// The generation of the spec that this was observed for.
+    #[serde(default)]
+    pub observed_generation: i64,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Nobody can tell yet.
+    Unknown,
+}
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $word:ident,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $word,)+ }
+
+        impl $name {
+            /// Every value, in the order of their definition.
+            pub const ALL: &'static [Self] = &[$(Self::$word,)+];
+
+            /// The word as it stands in status.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$word => stringify!($word),)+ }
+            }
+
+            /// The value of that name, if there is one.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $(stringify!($word) => Some(Self::$word),)+ _ => None }
+            }
+        }
+    };
+}
+
+words! {
+    /// The condition types of a Verification.
+    ConditionType {
+        /// The one condition that every reader knows; `spec.readyWhen` says what it means.
+        Ready,
+        /// The operator is at work. Present only when True, and never together with Stalled (kstatus).
+        Reconciling,
+        /// Waiting longer will not help by itself. Present only when True (kstatus).
+        Stalled,
+        /// The API key is there and the portal accepts it.
+        CredentialsReady,
+        /// The portal has a session for this resource.
+        SessionCreated,
+        /// True at every end; `kubectl wait` has no OR.
+        Finished,
+        /// The person is verified.
+        Verified,
+    }
+}
+
+words! {
+    /// The reasons of all conditions.
+    Reason {
+        /// Nothing was asked of the portal yet, or it waits for something.
+        Pending,
+        /// A create is under way, or its answer was lost and it will be tried again.
+        CreatingSession,
+        /// The answer to a create was lost.
+        CreateOutcomeUnknown,
+        /// The link is published.
+        AwaitingUser,
+        /// The person is at it, or the portal is.
+        InProgress,
+        /// People at okID look at it.
+        InReview,
+        /// The portal answers with trouble; tried again.
+        ProgressingWithRetry,
+        /// The portal asked for a pause.
+        RateLimited,
+        /// `spec.suspend` is true.
+        Suspended,
+        /// The link is published and `spec.readyWhen` is `SessionCreated`.
+        SessionCreated,
+        /// Over, with `spec.readyWhen: SessionCreated`.
+        Finished,
+        /// The person is verified.
+        Verified,
+        /// The person is rejected.
+        Rejected,
+        /// The session expired.
+        Expired,
+        /// Ended by the deadline.
+        Failed,
+        /// `spec.activeDeadline` passed.
+        DeadlineExceeded,
+        /// The portal does not know the session.
+        SessionNotFound,
+        /// The portal is not among the allowed ones.
+        PortalNotAllowed,
+        /// The portal answers, but not as an okID portal that is set up.
+        PortalMisconfigured,
+        /// The portal refuses the request as malformed.
+        InvalidSpec,
+        /// `status` contradicts itself.
+        StatusUnreadable,
+        /// The portal accepts the key.
+        Accepted,
+        /// The key was not used yet.
+        NotChecked,
+        /// There is no such Secret.
+        SecretNotFound,
+        /// The Secret has no such key.
+        KeyMissing,
+        /// The value is empty.
+        KeyEmpty,
+        /// The value cannot be an API key.
+        KeyMalformed,
+        /// The operator may not read the Secret.
+        SecretForbidden,
+        /// The portal refuses the key (401).
+        KeyRejected,
+        /// The portal refuses access with this key (403).
+        AccessDenied,
+        /// 403, and the key is another one than the session was created with.
+        KeyRotated,
+        /// The portal created the session.
+        Created,
+        /// The session existed and is followed.
+        Adopted,
+        /// No session was created yet.
+        NotYet,
+        /// The portal refused to create the session.
+        Refused,
+        /// Whether a session was created is not known.
+        OutcomeUnknown,
+        /// Not over yet.
+        Running,
+        /// Not over yet, so there is no verdict.
+        NotFinished,
+    }
+}
+
+impl Condition {
+    /// The condition of that type in a list.
+    #[must_use]
+    pub fn find(list: &[Self], type_: ConditionType) -> Option<&Self> {
+        list.iter().find(|condition| condition.type_ == type_.as_str())
+    }
+}

@@ -1,0 +1,152 @@
+//! The CEL rules: what the API server refuses, and the sentence it refuses it with.
+//!
+//! Rules that keep a field from changing stand on the object that holds the field, not on the field: a rule on an
+//! optional field is not asked when the field is removed.
+
+/// A rule for one place of the schema.
+pub(super) struct Rule {
+    /// The object it stands on, as property names from the root of the schema.
+    pub(super) at: &'static [&'static str],
+    /// The CEL expression.
+    pub(super) rule: &'static str,
+    /// What the API server says when it does not hold.
+    pub(super) message: &'static str,
+    /// The field the API server names in its answer, relative to `at`.
+    pub(super) field_path: Option<&'static str>,
+}
+
+/// Every rule of the resource.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        at: &[],
+        rule: "!(has(oldSelf.status) && has(oldSelf.status.settled) && oldSelf.status.settled) || self.spec == oldSelf.spec",
+        message: "this Verification is over and nobody looks at it any more, so its spec cannot change; create a new Verification",
+        field_path: Some(".spec"),
+    },
+    Rule {
+        at: &[],
+        rule: "!has(self.spec.adopt) || has(oldSelf.spec.adopt) || !has(self.status) || !has(self.status.verificationId)",
+        message: "adopt can be added only while no verificationId is published; this Verification follows a session already, create a new one",
+        field_path: Some(".spec.adopt"),
+    },
+    Rule {
+        at: &["spec"],
+        rule: "!has(oldSelf.adopt) || (has(self.adopt) && self.adopt == oldSelf.adopt)",
+        message: "adopt is fixed once it is set; create a new Verification to follow another session",
+        field_path: Some(".adopt"),
+    },
+    Rule {
+        at: &["spec"],
+        rule: "has(self.portal) == has(oldSelf.portal) && (!has(self.portal) || self.portal == oldSelf.portal)",
+        message: "portal cannot be changed, added or removed; create a new Verification to use another portal",
+        field_path: Some(".portal"),
+    },
+    Rule {
+        at: &["spec", "portal"],
+        rule: "isURL(self) && (self.startsWith('https://') || self.startsWith('http://'))",
+        message: "portal must be a URL such as https://verify.test.okid.io",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "activeDeadline"],
+        rule: "duration(self) >= duration('1s') && duration(self) <= duration('8760h')",
+        message: "activeDeadline must be from 1s to 8760h, such as 168h",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "polling", "minInterval"],
+        rule: "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
+        message: "minInterval must be from 1s to 1h, such as 5s",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "polling", "maxInterval"],
+        rule: "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
+        message: "maxInterval must be from 1s to 1h, such as 5m",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "polling"],
+        rule: "!has(self.minInterval) || !has(self.maxInterval) || duration(self.minInterval) <= duration(self.maxInterval)",
+        message: "minInterval must not be longer than maxInterval",
+        field_path: Some(".minInterval"),
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.verificationId) || (has(self.verificationId) && self.verificationId == oldSelf.verificationId)",
+        message: "verificationId is written once and never changes",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.outcome) || (has(self.outcome) && self.outcome == oldSelf.outcome)",
+        message: "outcome is written once and never changes",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.finishedAt) || (has(self.finishedAt) && self.finishedAt == oldSelf.finishedAt)",
+        message: "finishedAt is written once and never changes",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.settled) || !oldSelf.settled || (has(self.settled) && self.settled)",
+        message: "settled never goes back",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.session) || !has(oldSelf.session.attempt) || (has(self.session) && has(self.session.attempt) && self.session.attempt >= oldSelf.session.attempt)",
+        message: "session.attempt never falls",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.session) || !has(oldSelf.session.orphans) || (has(self.session) && has(self.session.orphans) && self.session.orphans >= oldSelf.session.orphans)",
+        message: "session.orphans never falls",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.session) || !has(oldSelf.session.forgiven) || (has(self.session) && has(self.session.forgiven) && self.session.forgiven >= oldSelf.session.forgiven)",
+        message: "session.forgiven never falls",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.verificationId) || !has(oldSelf.session) || !has(oldSelf.session.portal) || (has(self.session) && has(self.session.portal) && self.session.portal == oldSelf.session.portal)",
+        message: "session.portal is fixed once verificationId is published",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.conditions) || !oldSelf.conditions.exists(c, c.type == 'Finished' && c.status == 'True') || (has(self.conditions) && self.conditions.exists(c, c.type == 'Finished' && c.status == 'True'))",
+        message: "the condition Finished never goes back",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
+        rule: "!has(oldSelf.conditions) || !oldSelf.conditions.exists(c, c.type == 'Verified' && c.status != 'Unknown') || (has(self.conditions) && self.conditions.exists(c, c.type == 'Verified' && c.status == oldSelf.conditions.filter(o, o.type == 'Verified')[0].status))",
+        message: "the condition Verified never goes back",
+        field_path: None,
+    },
+    Rule {
+        at: &["status", "session"],
+        rule: "!has(self.orphans) || (has(self.attempt) && self.orphans <= self.attempt)",
+        message: "session.orphans cannot exceed session.attempt",
+        field_path: None,
+    },
+    Rule {
+        at: &["status", "session"],
+        rule: "!has(self.forgiven) || (has(self.orphans) && self.forgiven <= self.orphans)",
+        message: "session.forgiven cannot exceed session.orphans",
+        field_path: None,
+    },
+    Rule {
+        at: &["status", "progress"],
+        rule: "self.all(name, size(name) <= 64)",
+        message: "a module's name has at most 64 characters",
+        field_path: None,
+    },
+];

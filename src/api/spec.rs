@@ -1,0 +1,202 @@
+//! What a person asks for: `Verification.spec`.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, VerificationStatus};
+
+/// One identity check at okID.
+///
+/// The operator asks the portal for a session with the API key of a Secret, publishes the link for the person in
+/// `status.portalUrl`, and follows the session to `Verified`, `Rejected` or `Expired`. Deleting the resource erases
+/// nothing at okID: the portal has no call for it.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "okid.io",
+    version = "v1alpha1",
+    kind = "Verification",
+    plural = "verifications",
+    shortname = "vrf",
+    category = "okid",
+    namespaced,
+    status = "VerificationStatus",
+    derive = "PartialEq",
+    doc = "One identity check at okID. The operator asks the portal for a session with the API key of a Secret, publishes the link for the person in status.portalUrl, and follows the session to Verified, Rejected or Expired. Deleting the resource erases nothing at okID: the portal has no call for it.",
+    selectable = ".status.settled",
+    selectable = ".status.phase",
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where the check stands."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Status of the condition Ready."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Reason of the condition Ready."
+    ),
+    printcolumn(
+        name = "Progress",
+        type_ = "string",
+        json_path = ".status.progressSummary",
+        description = "Completed modules of all modules."
+    ),
+    printcolumn(
+        name = "Expires",
+        type_ = "string",
+        json_path = ".status.expiresAt",
+        description = "When the link stops working."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Portal Status",
+        type_ = "string",
+        json_path = ".status.portalStatus",
+        description = "The portal's own word.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "Message of the condition Ready.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Attempt",
+        type_ = "integer",
+        json_path = ".status.session.attempt",
+        description = "Creates that were begun.",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationSpec {
+    /// The Secret, in the same namespace, that holds the okID API key.
+    pub api_key_secret_ref: SecretKeyRef,
+
+    /// Base URL of the okID portal, for example `https://verify.test.okid.io`. Must be one that the operator's
+    /// administrator allowed. Defaults to the operator's own default. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub portal: Option<String>,
+
+    /// Which link is published. `Direct` goes straight to the check; `Select` lets the person choose between a QR
+    /// code for another device and this device.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// What the condition Ready means. `Verified` (the safe choice): Ready only when the person is verified.
+    /// `SessionCreated`: Ready as soon as the link is published.
+    #[serde(default)]
+    pub ready_when: ReadyWhen,
+
+    /// What to do when the answer to a create was lost, so that a session may exist that nobody knows. `Retry` asks
+    /// again within a budget of three lost answers; `Hold` waits for a person.
+    #[serde(default)]
+    pub on_unknown_outcome: OnUnknownOutcome,
+
+    /// Bounds on how often the portal is asked. None by default: the operator's schedule follows the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polling: Option<Polling>,
+
+    /// Give up this long after the resource was created, whatever the portal says. From 1s to 8760h.
+    #[serde(default = "default_active_deadline")]
+    pub active_deadline: Duration,
+
+    /// While true the portal is not asked and nothing ends; what is in flight is still recorded.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// Follow a session that exists already instead of creating one. May be added while no verificationId is
+    /// published, and is then fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
+}
+
+fn default_active_deadline() -> Duration {
+    Duration::from_secs(168 * 3600)
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// Key within the Secret. One newline at its end is ignored.
+    #[serde(default = "default_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn default_key() -> String {
+    "apiKey".to_owned()
+}
+
+/// Which link is published (guide, "Verification Modes").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// `/?verification_id=…`: straight to the check.
+    #[default]
+    Direct,
+    /// `/?verification_id=…&mode=select`: the person chooses the device.
+    Select,
+}
+
+/// What the condition Ready means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ReadyWhen {
+    /// Ready when the person is verified.
+    #[default]
+    Verified,
+    /// Ready when the link is published.
+    SessionCreated,
+}
+
+/// What to do when the answer to a create was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OnUnknownOutcome {
+    /// Ask again, at most three lost answers.
+    #[default]
+    Retry,
+    /// Wait for a person.
+    Hold,
+}
+
+/// Bounds on the time between two looks at the portal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Polling {
+    /// Never look more often than this. From 1s to 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_interval: Option<Duration>,
+
+    /// Never wait longer than this between two looks. From 1s to 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_interval: Option<Duration>,
+}
+
+/// A session that exists already.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopt {
+    /// Its verification id. Whoever knows it can open the person's link: treat it as a secret.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9._~-]+$"))]
+    pub verification_id: String,
+}
+
+impl std::fmt::Debug for Adopt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Adopt(..)")
+    }
+}
