@@ -1,1 +1,36 @@
-//! lifecycle
+//! The whole behaviour as two pure tables: what to do ([`decide`]) and what is then true ([`conclude`]).
+//!
+//! No client, clock, randomness, log or `async` in here: time and chance are arguments. It imports `api` and the pure
+//! vocabulary of `portal` (`allowed`, `trouble`, `wire`); a test reads these files and says so.
+//!
+//! ```text
+//! status ──past──▶ Past ─┐
+//!                        ├─decide─▶ Step ─(done by turn)─▶ Happened ─conclude─▶ status, events, when next
+//! the world ─────▶ Facts ┘
+//! ```
+
+mod conclude;
+mod conditions;
+mod decide;
+mod event;
+mod facts;
+mod message;
+mod past;
+pub mod reference;
+mod report;
+mod schedule;
+mod step;
+
+pub use conclude::{Conclusion, Next, claim, conclude};
+pub use conditions::{Overlay, Stall};
+pub use decide::decide;
+pub use event::Event;
+pub use facts::{Deadline, Due, Facts, Gate, Grievance, KeyFact, KeyFault, PortalFact, Quiet, Since, Streaks};
+pub use message::message;
+pub use past::{Contradiction, Ledger, OpenPhase, Past, LOST_ANSWERS, ledger, past, restored};
+pub use report::{Report, Word, clean, report};
+pub use schedule::{Bounds, Pace, Stage, Urgency, next_look, pace, spread};
+pub use step::{CreateEnd, Happened, Shown, Step, Wait};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Conclusions of a create: made, not made, or nobody knows.
+
+use std::time::Duration;
+
+use crate::{
+    api::{Phase, Reason, SessionState},
+    lifecycle::{
+        conditions::{Overlay, Stall, whole_seconds},
+        decide::asks_a_person,
+        event::Event,
+        facts::{Grievance, Streaks, later},
+        past::Ledger,
+        report::{clean_list, storable},
+        schedule::{backoff, next_look, pace},
+    },
+    portal::{trouble::Trouble, wire::Created},
+};
+
+use super::{
+    Conclusion, Draft, Next,
+    wait::{SECRET_READ_AGAIN, fingerprint},
+};
+
+/// A refused key closes the gate for this long, so that one bad key costs two calls in five minutes.
+const KEY_GATE: Duration = Duration::from_secs(150);
+/// How long a pause without a `Retry-After` is assumed to last.
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
+
+impl Draft<'_> {
+    pub(super) fn create(mut self, answer: &Result<Created, Trouble>, ledger: Ledger) -> Conclusion {
+        let trouble = match answer {
+            Ok(created) => return self.created(created),
+            Err(trouble) => trouble,
+        };
+        if let Trouble::Failed(_) = trouble {
+            let after = Ledger { orphans: ledger.orphans.saturating_add(1), ..ledger };
+            return self.lost(after, wait_after_lost(after));
+        }
+        self.session().state = Some(SessionState::NotCreated);
+        self.picture.session = Some(Reason::Refused);
+        self.picture.credentials = self.credentials_unless_missing();
+        let next = self.refused(trouble);
+        self.finish(next)
+    }
+
+    fn created(mut self, created: &Created) -> Conclusion {
+        let now = whole_seconds(self.facts.now);
+        self.status.verification_id = Some(created.id.as_str().to_owned());
+        self.status.expires_at = created.expires_at.and_then(storable);
+        self.status.flow = clean_list(&created.flow);
+        self.status.modules = clean_list(&created.modules);
+        self.status.phase = Some(Phase::AwaitingUser);
+        let fingerprint = fingerprint(self.facts);
+        let session = self.session();
+        session.state = Some(SessionState::Created);
+        session.created_at = Some(now);
+        session.key_fingerprint = fingerprint;
+        self.picture.credentials = Some(Reason::Accepted);
+        self.streaks = Streaks { shown_at: self.streaks.shown_at, ..Streaks::default() };
+        self.events.push(Event::SessionCreated);
+        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now);
+        let at = next_look(&pace, self.facts.now, self.facts.seed, self.facts.stretch);
+        let next = self.due_at(at);
+        self.finish(next)
+    }
+
+    /// What a refusal shows and when it is tried again; the same for a create and an adoption, but for the session.
+    pub(super) fn refused(&mut self, trouble: &Trouble) -> Next {
+        let failures = self.one_more_failure();
+        let wait = |least, most, seed| {
+            backoff(Duration::from_secs(least), Duration::from_secs(most), failures, seed)
+        };
+        let seed = self.facts.seed;
+        self.picture.overlay = self.retry_overlay();
+        match trouble {
+            Trouble::NotSent(_) => {
+                self.picture.session = self.picture.session.map(|_| Reason::NotYet);
+                self.due(wait(5, 300, seed))
+            }
+            Trouble::KeyRejected | Trouble::AccessDenied => {
+                self.picture.overlay = Overlay::Plain;
+                self.refused_key(trouble);
+                let at = later(self.facts.now, KEY_GATE);
+                self.streaks.next = Some(at);
+                Next::At(at.min(later(self.facts.now, SECRET_READ_AGAIN)))
+            }
+            Trouble::Invalid => {
+                if self.complain(Grievance::Invalid, Stall::InvalidSpec) {
+                    self.picture.overlay = Overlay::Stalled(Stall::InvalidSpec);
+                }
+                self.due(wait(30, 600, seed))
+            }
+            Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => {
+                if self.complain(Grievance::Misconfigured, Stall::PortalMisconfigured) {
+                    self.picture.overlay = Overlay::Stalled(Stall::PortalMisconfigured);
+                }
+                self.due(wait(60, 600, seed))
+            }
+            Trouble::Conflict => self.due(wait(30, 600, seed)),
+            Trouble::Limited { retry_after } => {
+                self.pause();
+                self.due(retry_after.unwrap_or(PAUSE))
+            }
+            Trouble::Failed(_) => self.due(wait(2, 120, seed)),
+        }
+    }
+
+    /// Shows that the portal refuses the key, as Stalled after a grace.
+    pub(super) fn refused_key(&mut self, trouble: &Trouble) {
+        let session_key = self.status.session.as_ref().and_then(|s| s.key_fingerprint.clone());
+        let key = fingerprint(self.facts);
+        self.picture.credentials = Some(match trouble {
+            Trouble::AccessDenied if self.has_session() && session_key.is_some() && session_key != key => {
+                Reason::KeyRotated
+            }
+            Trouble::AccessDenied => Reason::AccessDenied,
+            _ => Reason::KeyRejected,
+        });
+        self.streaks.refused_key = key;
+        if self.complain(Grievance::Key, Stall::KeyRejected) {
+            self.picture.overlay = Overlay::Stalled(Stall::KeyRejected);
+        }
+    }
+
+    /// The claim led to no request: as if it had never been.
+    pub(super) fn not_sent(mut self) -> Conclusion {
+        self.session().state = Some(SessionState::NotCreated);
+        self.picture.overlay = self.standing_overlay();
+        self.picture.credentials = self.credentials_unless_missing();
+        let next = self.due(Duration::from_secs(5));
+        self.finish(next)
+    }
+
+    /// A claim was found and nobody knows its answer; the wait for quiet was wait enough for the first.
+    pub(super) fn give_up_lost(self, ledger: Ledger) -> Conclusion {
+        let after = Ledger { orphans: ledger.orphans.saturating_add(1), ..ledger };
+        let wait = if after.unforgiven() <= 1 { Duration::ZERO } else { wait_after_lost(after) };
+        self.lost(after, wait)
+    }
+
+    fn lost(mut self, ledger: Ledger, wait: Duration) -> Conclusion {
+        let session = self.session();
+        session.state = Some(SessionState::Unknown);
+        session.orphans = session.orphans.saturating_add(1).min(session.attempt);
+        self.picture.session = Some(Reason::OutcomeUnknown);
+        self.picture.credentials = self.credentials_unless_missing();
+        self.events.push(Event::CreateOutcomeUnknown);
+        let next = self.due(wait);
+        if asks_a_person(ledger, self.facts.on_unknown) {
+            self.picture.overlay = Overlay::Stalled(Stall::CreateOutcomeUnknown);
+            return self.finish(Next::Watch);
+        }
+        self.picture.overlay = Overlay::Healing;
+        self.finish(next)
+    }
+}
+
+/// After a lost answer: one minute, ten minutes, one hour.
+fn wait_after_lost(ledger: Ledger) -> Duration {
+    Duration::from_secs(match ledger.unforgiven() {
+        0 | 1 => 60,
+        2 => 600,
+        _ => 3600,
+    })
+}

@@ -1,0 +1,257 @@
+//! Conclusions of a look: what the portal said of a session.
+
+use std::time::Duration;
+
+use crate::{
+    api::{Outcome, Reason, SessionState},
+    lifecycle::{
+        conditions::{Overlay, Stall, whole_seconds},
+        event::Event,
+        facts::{PortalFact, Since, elapsed, later},
+        past::OpenPhase,
+        report::{Report, Word, all_done, report, summary},
+        schedule::{EXPIRY_GRACE, LONGEST, backoff, next_look, pace},
+    },
+    portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
+};
+
+use super::{
+    Conclusion, Draft, Next,
+    create::PAUSE,
+    wait::{SECRET_READ_AGAIN, fingerprint},
+};
+
+/// A change of progress is written at most this often.
+const PROGRESS_SHOWN_EVERY: Duration = Duration::from_secs(10);
+/// A portal may need this long until it finds a new session itself.
+const YOUNG: Duration = Duration::from_secs(60);
+/// Looks in a row with an answer before our own clock may end a session.
+const GOOD_LOOKS: u8 = 3;
+/// 404 in a row before a session counts as not found.
+const NOT_FOUND: u32 = 3;
+
+impl Draft<'_> {
+    pub(super) fn adopt(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
+        match answer {
+            Ok(details) if details.id.as_ref() == Some(id) => {
+                self.take_over(id);
+                self.answered(details)
+            }
+            Ok(_) => self.mismatch(),
+            Err(Trouble::NotFound) => {
+                self.picture.credentials = self.credentials_unless_missing();
+                self.not_found()
+            }
+            Err(trouble) => {
+                self.picture.credentials = self.credentials_unless_missing();
+                let next = self.refused(trouble);
+                self.finish(next)
+            }
+        }
+    }
+
+    fn take_over(&mut self, id: &VerificationId) {
+        self.status.verification_id = Some(id.as_str().to_owned());
+        let uid = self.facts.uid.clone();
+        let now = whole_seconds(self.facts.now);
+        let key = fingerprint(self.facts);
+        let portal = match &self.facts.portal {
+            PortalFact::Allowed(portal) => Some(portal.as_str().to_owned()),
+            PortalFact::NotAllowed => None,
+        };
+        let session = self.session();
+        session.state = Some(SessionState::Adopted);
+        session.uid = Some(uid);
+        session.created_at.get_or_insert(now);
+        session.key_fingerprint = key;
+        session.portal = session.portal.take().filter(|_| portal.is_none()).or(portal);
+        self.events.push(Event::SessionAdopted);
+    }
+
+    pub(super) fn look(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
+        let trouble = match answer {
+            Ok(details) if details.id.as_ref() == Some(id) => return self.answered(details),
+            Ok(_) => return self.mismatch(),
+            Err(trouble) => trouble,
+        };
+        self.picture.overlay = self.standing_overlay();
+        self.picture.credentials = self.credentials_unless_missing();
+        match trouble {
+            Trouble::KeyRejected | Trouble::AccessDenied => {
+                let failures = self.one_more_failure();
+                self.refused_key(trouble);
+                let wait = backoff(Duration::from_secs(300), LONGEST, failures, self.facts.seed);
+                let at = later(self.facts.now, wait);
+                self.streaks.next = Some(at);
+                self.finish(Next::At(at.min(later(self.facts.now, SECRET_READ_AGAIN))))
+            }
+            Trouble::NotFound => self.not_found(),
+            Trouble::Limited { retry_after } => {
+                self.streaks.good_looks = 0;
+                self.pause();
+                let next = self.due(retry_after.unwrap_or(PAUSE));
+                self.finish(next)
+            }
+            Trouble::NotSent(_)
+            | Trouble::Invalid
+            | Trouble::Conflict
+            | Trouble::Redirected
+            | Trouble::Unconfigured
+            | Trouble::Failed(_) => self.look_failed(),
+        }
+    }
+
+    fn look_failed(mut self) -> Conclusion {
+        let failures = self.one_more_failure();
+        if self.trouble_is_shown() {
+            self.picture.overlay = Overlay::Retry;
+        }
+        let wait =
+            backoff(Duration::from_secs(2), Duration::from_secs(120), failures, self.facts.seed);
+        // Trouble is no reason to ask more often than without it.
+        let at = later(self.facts.now, wait).max(self.regular());
+        let next = self.due_at(at);
+        self.finish(next)
+    }
+
+    fn mismatch(mut self) -> Conclusion {
+        self.events.push(Event::IdMismatch);
+        self.picture.overlay = self.standing_overlay();
+        self.picture.credentials = self.credentials_unless_missing();
+        self.look_failed()
+    }
+
+    fn not_found(mut self) -> Conclusion {
+        let now = self.facts.now;
+        self.streaks.good_looks = 0;
+        let created = self.status.session.as_ref().and_then(|session| session.created_at);
+        if self.has_session() && created.is_some_and(|created| elapsed(created, now) < YOUNG) {
+            let at = self.regular();
+            let next = self.due_at(at);
+            return self.finish(next);
+        }
+        let streak = Since::one_more(self.streaks.not_found, (), now);
+        self.streaks.not_found = Some(streak);
+        let bounded = |wait: Duration| self.facts.bounds.max.map_or(wait, |max| wait.min(max));
+        if streak.count < NOT_FOUND && self.overlay_before() != Overlay::Stalled(Stall::SessionNotFound) {
+            self.picture.overlay = Overlay::Retry;
+            let next = self.due(bounded(Duration::from_secs(300)));
+            return self.finish(next);
+        }
+        if self.has_session() && self.past_expiry_grace() {
+            return self.end(Outcome::Expired, Event::Expired);
+        }
+        let wait = bounded(LONGEST);
+        self.stall(Stall::SessionNotFound, Some(Event::SessionNotFound));
+        let next = self.due(wait);
+        self.finish(next)
+    }
+
+    /// A 200 that names this session.
+    fn answered(mut self, details: &Details) -> Conclusion {
+        let report = report(details);
+        let now = self.facts.now;
+        self.picture.credentials = Some(Reason::Accepted);
+        self.streaks.failing = None;
+        self.streaks.grievance = None;
+        self.streaks.not_found = None;
+        self.streaks.paused = None;
+        self.streaks.key_missing = None;
+        self.streaks.refused_key = None;
+        self.streaks.good_looks = self.streaks.good_looks.saturating_add(1);
+        self.streaks.last_answer = Some(now);
+
+        if let Word::End(outcome) = report.word {
+            self.apply(&report, None);
+            let event = match outcome {
+                Outcome::Verified => Event::Verified,
+                Outcome::Rejected => Event::Rejected,
+                Outcome::Expired | Outcome::Failed => Event::Expired,
+            };
+            return self.end(outcome, event);
+        }
+        let shown_at = self.note_progress(&report);
+        if self.may_expire_by_clock() {
+            return self.end(Outcome::Expired, Event::ExpiredByClock);
+        }
+        let regular = self.regular();
+        let at = shown_at.map_or(regular, |shown_at| regular.min(shown_at));
+        let next = self.due_at(at);
+        self.finish(next)
+    }
+
+    /// Takes over what changed. Where a change was shown less than ten seconds ago, returns when this one may be.
+    fn note_progress(&mut self, report: &Report) -> Option<jiff::Timestamp> {
+        let now = self.facts.now;
+        let open = match report.word {
+            Word::Open(open) => Some(open),
+            Word::Unknown | Word::Missing | Word::End(_) => None,
+        };
+        let differs = self.status.progress != report.progress
+            || report.raw.is_some() && self.status.portal_status != report.raw
+            || open.is_some_and(|open| self.status.phase != Some(open.phase()));
+        let stamp_moved = self
+            .streaks
+            .updated_at
+            .is_some_and(|before| report.updated_at.is_some_and(|stamp| stamp != before));
+        // The portal's first word is no change: every session has one.
+        let first_word = self.before.portal_status.is_none() && report.progress.is_empty();
+        if (differs && !first_word) || stamp_moved {
+            self.streaks.changed_at = Some(now);
+        }
+        self.streaks.updated_at = report.updated_at.or(self.streaks.updated_at);
+        if !differs {
+            return None;
+        }
+        let wait = self
+            .streaks
+            .shown_at
+            .map(|shown_at| later(shown_at, PROGRESS_SHOWN_EVERY))
+            .filter(|allowed_at| *allowed_at > now);
+        if wait.is_none() {
+            self.streaks.shown_at = Some(now);
+            if report.word == Word::Unknown && self.status.portal_status != report.raw {
+                self.events.push(Event::UnknownPortalStatus);
+            }
+            self.apply(report, open);
+        }
+        wait
+    }
+
+    fn apply(&mut self, report: &Report, open: Option<OpenPhase>) {
+        if let Some(open) = open {
+            self.status.phase = Some(open.phase());
+        }
+        if report.raw.is_some() {
+            self.status.portal_status.clone_from(&report.raw);
+        }
+        self.status.progress.clone_from(&report.progress);
+        self.status.progress_summary = summary(&self.status.flow, &report.progress);
+        if report.updated_at.is_some() {
+            self.status.portal_updated_at = report.updated_at;
+        }
+    }
+
+    fn past_expiry_grace(&self) -> bool {
+        self.status.expires_at.is_some_and(|end| later(end, EXPIRY_GRACE) <= self.facts.now)
+    }
+
+    /// An hour past its end, the person not finished, and the portal has answered three times in a row.
+    fn may_expire_by_clock(&self) -> bool {
+        let finished = match self.status.phase {
+            Some(phase) => [OpenPhase::Processing, OpenPhase::InReview]
+                .into_iter()
+                .any(|open| open.person_finished() && open.phase() == phase),
+            None => false,
+        };
+        self.past_expiry_grace()
+            && self.streaks.good_looks >= GOOD_LOOKS
+            && !finished
+            && !all_done(&self.status.flow, &self.status.progress)
+    }
+
+    fn regular(&self) -> jiff::Timestamp {
+        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now);
+        next_look(&pace, self.facts.now, self.facts.seed, self.facts.stretch)
+    }
+}

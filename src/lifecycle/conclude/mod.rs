@@ -1,0 +1,376 @@
+//! The second table: step and what came of it → what is true, what to show, when to look again.
+
+mod create;
+mod look;
+mod wait;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{Condition, ConditionType, Mode, Outcome, Reason, Session, SessionState, VerificationStatus},
+    portal::allowed::LinkMode,
+};
+
+use super::{
+    conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
+    event::Event,
+    facts::{Deadline, Facts, GRACE, Grievance, KeyFact, PortalFact, Since, Streaks, later},
+    past::{Ledger, Past},
+    schedule::{LONGEST, Urgency, pace},
+    step::{CreateEnd, Happened, Shown, Step},
+};
+
+/// What is true after a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conclusion {
+    /// The whole status as it shall be; nothing, where nothing may be written.
+    pub status: Option<VerificationStatus>,
+    /// When it is its turn again.
+    pub next: Next,
+    /// How urgent that turn is.
+    pub urgency: Urgency,
+    /// What to remember.
+    pub streaks: Streaks,
+    /// What has happened, to be told after the write.
+    pub events: Vec<Event>,
+}
+
+/// When it is a verification's turn again. A change of the resource always wakes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At once.
+    Now,
+    /// Then.
+    At(Timestamp),
+    /// Only when the resource changes.
+    Watch,
+    /// Never: it is no longer watched.
+    Leave,
+}
+
+/// The status that is written before a create: the claim.
+#[must_use]
+pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> VerificationStatus {
+    let mut draft = Draft::new(status, facts);
+    draft.streaks = facts.streaks.clone();
+    let session = draft.session();
+    session.attempt = i32::try_from(attempt).unwrap_or(i32::MAX);
+    session.state = Some(SessionState::Claimed);
+    session.uid = Some(facts.uid.clone());
+    session.holder = Some(facts.holder.clone());
+    session.claimed_at = Some(whole_seconds(facts.now));
+    if let PortalFact::Allowed(portal) = &facts.portal {
+        session.portal = Some(portal.as_str().to_owned());
+    }
+    draft.finish(Next::Watch).status.unwrap_or_default()
+}
+
+/// Concludes what is true after a step.
+#[must_use]
+pub fn conclude(
+    status: &VerificationStatus,
+    past: &Past,
+    ledger: Ledger,
+    step: &Step,
+    happened: &Happened,
+    facts: &Facts,
+) -> Conclusion {
+    let draft = Draft::new(status, facts);
+    match (step, happened) {
+        (Step::Forget | Step::Rest, _) => draft.leave_unwritten(),
+        (Step::Settle, _) => draft.settle(),
+        (Step::End, _) => draft.end(Outcome::Failed, Event::DeadlineExceeded),
+        (Step::Grant(token), _) => draft.grant(token, past),
+        (Step::Show(shown), _) => draft.show(*shown),
+        (Step::Wait(wait), _) => draft.wait(*wait, past),
+        (Step::GiveUpRefused, _) => draft.not_sent(),
+        (Step::GiveUpLost, _) => draft.give_up_lost(ledger),
+        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::ClaimLost)) => {
+            draft.unwritten(Next::Watch)
+        }
+        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::NotSent)) => draft.not_sent(),
+        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::Answered(answer))) => {
+            draft.create(answer, ledger)
+        }
+        (Step::Adopt(id), Happened::Look(answer)) => draft.adopt(id, answer),
+        (Step::Look(id), Happened::Look(answer)) => draft.look(id, answer),
+        // A step whose effect did not take place, a claim that could not be written included: try again later.
+        (Step::Create { attempt: _ } | Step::Adopt(_) | Step::Look(_), _) => draft.later_unwritten(),
+    }
+}
+
+/// A status in the making.
+struct Draft<'a> {
+    facts: &'a Facts,
+    before: &'a VerificationStatus,
+    status: VerificationStatus,
+    picture: Picture,
+    streaks: Streaks,
+    events: Vec<Event>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(before: &'a VerificationStatus, facts: &'a Facts) -> Self {
+        let mut status = before.clone();
+        // The default of the definition; every written status has its own.
+        status.observed_generation = Some(facts.generation);
+        Self {
+            facts,
+            before,
+            status,
+            picture: Picture { overlay: Overlay::Plain, credentials: None, session: None },
+            streaks: facts.streaks.clone(),
+            events: Vec::new(),
+        }
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.status.session.get_or_insert_default()
+    }
+
+    fn overlay_before(&self) -> Overlay {
+        Overlay::shown_in(&self.before.conditions)
+    }
+
+    fn has_session(&self) -> bool {
+        self.status.verification_id.is_some()
+    }
+
+    /// What stays shown while nothing new is known: trouble that only a call can clear.
+    fn standing_overlay(&self) -> Overlay {
+        match self.overlay_before() {
+            Overlay::Plain
+            | Overlay::Suspended
+            | Overlay::Healing
+            | Overlay::Stalled(
+                Stall::PortalNotAllowed | Stall::StatusUnreadable | Stall::CreateOutcomeUnknown,
+            ) => {
+                if self.state() == Some(SessionState::Unknown) && !self.has_session() {
+                    Overlay::Healing
+                } else {
+                    Overlay::Plain
+                }
+            }
+            Overlay::Stalled(Stall::SessionNotFound) if !self.has_session() && self.facts.adopt.is_none() => {
+                Overlay::Plain
+            }
+            standing @ (Overlay::Retry
+            | Overlay::RateLimited
+            | Overlay::Stalled(
+                Stall::KeyRejected
+                | Stall::PortalMisconfigured
+                | Stall::InvalidSpec
+                | Stall::SessionNotFound,
+            )) => standing,
+        }
+    }
+
+    fn state(&self) -> Option<SessionState> {
+        self.status.session.as_ref().and_then(|session| session.state)
+    }
+
+    fn credentials_before(&self) -> Option<Reason> {
+        Condition::find(&self.before.conditions, ConditionType::CredentialsReady)
+            .and_then(|condition| Reason::from_word(&condition.reason))
+    }
+
+    /// A usable key ends what was said of a missing one; whether the portal accepts it is not known yet.
+    fn credentials_unless_missing(&self) -> Option<Reason> {
+        match (&self.facts.key, self.credentials_before()) {
+            (
+                KeyFact::Usable { fingerprint: _ },
+                Some(
+                    Reason::SecretNotFound
+                    | Reason::KeyMissing
+                    | Reason::KeyEmpty
+                    | Reason::KeyMalformed
+                    | Reason::SecretForbidden,
+                ),
+            ) => Some(Reason::NotChecked),
+            (_, before) => before,
+        }
+    }
+
+    /// Counts the same complaint in a row, and says whether it is shown as Stalled: after a grace, or if it was
+    /// shown so already, also by an earlier process.
+    fn complain(&mut self, grievance: Grievance, stall: Stall) -> bool {
+        let streak = Since::one_more(self.streaks.grievance, grievance, self.facts.now);
+        self.streaks.grievance = Some(streak);
+        streak.lasted(self.facts.now, GRACE) || self.overlay_before() == Overlay::Stalled(stall)
+    }
+
+    fn due(&mut self, wait: Duration) -> Next {
+        self.due_at(later(self.facts.now, wait))
+    }
+
+    fn due_at(&mut self, at: Timestamp) -> Next {
+        self.streaks.next = Some(at);
+        Next::At(at)
+    }
+
+    fn show(mut self, shown: Shown) -> Conclusion {
+        let hourly = Next::At(later(self.facts.now, LONGEST));
+        self.picture.credentials = self.credentials_unless_missing();
+        match shown {
+            Shown::StatusUnreadable => {
+                self.stall(Stall::StatusUnreadable, Some(Event::StatusUnreadable));
+                self.finish_as_it_was(hourly)
+            }
+            Shown::PortalNotAllowed => {
+                self.stall(Stall::PortalNotAllowed, Some(Event::PortalNotAllowed));
+                self.finish(hourly)
+            }
+            Shown::CreateOutcomeUnknown => {
+                self.stall(Stall::CreateOutcomeUnknown, None);
+                self.finish(Next::Watch)
+            }
+            Shown::Suspended => {
+                self.picture.overlay = Overlay::Suspended;
+                self.finish(Next::Watch)
+            }
+        }
+    }
+
+    fn stall(&mut self, stall: Stall, event: Option<Event>) {
+        self.picture.overlay = Overlay::Stalled(stall);
+        if self.overlay_before() != self.picture.overlay {
+            self.events.extend(event);
+        }
+    }
+
+    fn grant(mut self, token: &str, past: &Past) -> Conclusion {
+        self.status.last_handled_retry = Some(token.to_owned());
+        if let Some(session) = self.status.session.as_mut() {
+            session.forgiven = session.forgiven.max(session.orphans);
+        }
+        if *past == Past::Lost {
+            self.picture.overlay = Overlay::Healing;
+        }
+        self.picture.credentials = self.credentials_unless_missing();
+        self.streaks = Streaks {
+            next: Some(self.facts.now),
+            last_answer: self.streaks.last_answer,
+            changed_at: self.streaks.changed_at,
+            updated_at: self.streaks.updated_at,
+            shown_at: self.streaks.shown_at,
+            ..Streaks::default()
+        };
+        self.finish(Next::Now)
+    }
+
+    fn settle(mut self) -> Conclusion {
+        self.status.settled = true;
+        self.finish(Next::Leave)
+    }
+
+    /// The end; nothing is owed after it, so it is settled in the same write.
+    fn end(mut self, outcome: Outcome, event: Event) -> Conclusion {
+        self.status.outcome = Some(outcome);
+        self.status.finished_at = Some(whole_seconds(self.facts.now));
+        self.status.settled = true;
+        self.events.push(event);
+        self.finish(Next::Leave)
+    }
+
+    fn unwritten(self, next: Next) -> Conclusion {
+        let urgency = self.urgency();
+        Conclusion { status: None, next, urgency, streaks: self.streaks, events: self.events }
+    }
+
+    fn leave_unwritten(self) -> Conclusion {
+        self.unwritten(Next::Leave)
+    }
+
+    fn later_unwritten(mut self) -> Conclusion {
+        let failures = self.one_more_failure();
+        let wait = super::schedule::backoff(
+            Duration::from_secs(2),
+            Duration::from_secs(120),
+            failures,
+            self.facts.seed,
+        );
+        let next = self.due(wait);
+        self.unwritten(next)
+    }
+
+    /// Counts a call without a usable answer and returns how many there were before it.
+    fn one_more_failure(&mut self) -> u32 {
+        let streak = Since::one_more(self.streaks.failing, (), self.facts.now);
+        self.streaks.failing = Some(streak);
+        self.streaks.good_looks = 0;
+        streak.count.saturating_sub(1)
+    }
+
+    fn urgency(&self) -> Urgency {
+        if self.has_session() {
+            pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now).stage.urgency()
+        } else {
+            Urgency::Create
+        }
+    }
+
+    /// The status with its phase, link and conditions as they follow from the rest.
+    fn finish(mut self, next: Next) -> Conclusion {
+        self.status.phase = Some(phase(&self.status));
+        if self.status.outcome.is_none() {
+            self.publish_link();
+        }
+        self.finish_as_it_was(next)
+    }
+
+    fn finish_as_it_was(mut self, next: Next) -> Conclusion {
+        self.status.conditions = conditions(
+            &self.status,
+            self.picture,
+            self.facts.ready_when,
+            self.facts.generation,
+            self.facts.now,
+        );
+        if let Some(requested) = &self.facts.reconcile_requested {
+            self.status.last_handled_reconcile_at = Some(requested.clone());
+        }
+        self.tell_of_a_refused_key();
+        let urgency = self.urgency();
+        let next = self.within_bounds(next);
+        Conclusion { status: Some(self.status), next, urgency, streaks: self.streaks, events: self.events }
+    }
+
+    /// Our own link, never one from a body; the mode may change while the session is open.
+    fn publish_link(&mut self) {
+        let PortalFact::Allowed(portal) = &self.facts.portal else { return };
+        let id = self.status.verification_id.as_deref();
+        if let Some(Ok(id)) = id.map(crate::portal::verification_id::VerificationId::parse) {
+            let mode = match self.facts.mode {
+                Mode::Direct => LinkMode::Direct,
+                Mode::Select => LinkMode::Select,
+            };
+            self.status.portal_url = Some(portal.link(&id, mode, &self.facts.link_path));
+        }
+    }
+
+    fn tell_of_a_refused_key(&mut self) {
+        let refused = |reason: Option<Reason>| {
+            matches!(reason, Some(Reason::KeyRejected | Reason::AccessDenied | Reason::KeyRotated))
+        };
+        if refused(self.picture.credentials) && !refused(self.credentials_before()) {
+            self.events.push(Event::KeyRejected);
+        }
+    }
+
+    /// Never later than an hour, and not past the deadline.
+    fn within_bounds(&self, next: Next) -> Next {
+        let Next::At(at) = next else {
+            return match (next, self.facts.deadline) {
+                (Next::Watch, Deadline::Ahead(deadline)) if !self.facts.suspend => Next::At(deadline),
+                _ => next,
+            };
+        };
+        let at = at.min(later(self.facts.now, LONGEST)).max(self.facts.now);
+        match self.facts.deadline {
+            Deadline::Ahead(deadline) if !self.facts.suspend => Next::At(at.min(deadline.max(self.facts.now))),
+            Deadline::Ahead(_) | Deadline::Passed { .. } => Next::At(at),
+        }
+    }
+}

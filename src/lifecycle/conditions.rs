@@ -1,0 +1,377 @@
+//! What is shown: a verification's state as conditions, by the rules of their readers. Pure.
+//!
+//! Reconciling and Stalled are there only when True and never both, because kstatus reads the first of them; every
+//! condition carries the generation, and its time moves only when its status flips.
+
+use jiff::Timestamp;
+
+use crate::api::{
+    Condition, ConditionStatus, ConditionType, Outcome, Phase, ReadyWhen, Reason, SessionState,
+    VerificationStatus,
+};
+
+use super::message::message;
+
+/// What lies over the plain state of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Overlay {
+    /// Nothing: all goes its way.
+    Plain,
+    /// The portal has trouble; it is tried again.
+    Retry,
+    /// The portal asked for a pause.
+    RateLimited,
+    /// The answer to a create was lost; it is tried again.
+    Healing,
+    /// Waiting will not help by itself.
+    Stalled(Stall),
+    /// `spec.suspend` is true.
+    Suspended,
+}
+
+/// Why waiting will not help by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stall {
+    /// The portal refuses the key.
+    KeyRejected,
+    /// The portal is not allowed.
+    PortalNotAllowed,
+    /// The portal is not set up.
+    PortalMisconfigured,
+    /// The portal refuses the request.
+    InvalidSpec,
+    /// Lost answers are for a person to judge.
+    CreateOutcomeUnknown,
+    /// The portal does not know the session.
+    SessionNotFound,
+    /// The status contradicts itself.
+    StatusUnreadable,
+}
+
+impl Stall {
+    /// Every stall.
+    pub const ALL: [Self; 7] = [
+        Self::KeyRejected,
+        Self::PortalNotAllowed,
+        Self::PortalMisconfigured,
+        Self::InvalidSpec,
+        Self::CreateOutcomeUnknown,
+        Self::SessionNotFound,
+        Self::StatusUnreadable,
+    ];
+
+    /// The reason of the condition Stalled.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::KeyRejected => Reason::KeyRejected,
+            Self::PortalNotAllowed => Reason::PortalNotAllowed,
+            Self::PortalMisconfigured => Reason::PortalMisconfigured,
+            Self::InvalidSpec => Reason::InvalidSpec,
+            Self::CreateOutcomeUnknown => Reason::CreateOutcomeUnknown,
+            Self::SessionNotFound => Reason::SessionNotFound,
+            Self::StatusUnreadable => Reason::StatusUnreadable,
+        }
+    }
+
+    /// Whether it is shown even where `readyWhen: SessionCreated` has what it asks for.
+    const fn spoils_a_published_link(self) -> bool {
+        match self {
+            Self::PortalNotAllowed | Self::SessionNotFound | Self::StatusUnreadable => true,
+            Self::KeyRejected
+            | Self::PortalMisconfigured
+            | Self::InvalidSpec
+            | Self::CreateOutcomeUnknown => false,
+        }
+    }
+}
+
+impl Overlay {
+    /// The overlay that these conditions show.
+    #[must_use]
+    pub fn shown_in(conditions: &[Condition]) -> Self {
+        let reason = |type_| Condition::find(conditions, type_).and_then(|c| Reason::from_word(&c.reason));
+        if let Some(stalled) = reason(ConditionType::Stalled) {
+            return Stall::ALL
+                .into_iter()
+                .find(|stall| stall.reason() == stalled)
+                .map_or(Self::Plain, Self::Stalled);
+        }
+        match reason(ConditionType::Reconciling) {
+            Some(Reason::ProgressingWithRetry) => Self::Retry,
+            Some(Reason::RateLimited) => Self::RateLimited,
+            Some(Reason::CreateOutcomeUnknown) => Self::Healing,
+            _ if reason(ConditionType::Ready) == Some(Reason::Suspended) => Self::Suspended,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// How far it is at work or stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Reconciling(Reason),
+    Stalled(Reason),
+    Neither,
+}
+
+/// What to show besides the status itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Picture {
+    /// What lies over the phase.
+    pub(super) overlay: Overlay,
+    /// Reason of CredentialsReady; as before if not given.
+    pub(super) credentials: Option<Reason>,
+    /// Reason of SessionCreated; by the session's state if not given.
+    pub(super) session: Option<Reason>,
+}
+
+/// The phase, from its last value and the rest.
+pub(super) fn phase(status: &VerificationStatus) -> Phase {
+    match status.outcome {
+        Some(Outcome::Verified) => return Phase::Verified,
+        Some(Outcome::Rejected) => return Phase::Rejected,
+        Some(Outcome::Expired) => return Phase::Expired,
+        Some(Outcome::Failed) => return Phase::Failed,
+        None => {}
+    }
+    if status.verification_id.is_some() {
+        return match status.phase {
+            Some(
+                open @ (Phase::AwaitingUser | Phase::InProgress | Phase::Processing | Phase::InReview),
+            ) => open,
+            Some(
+                Phase::Pending
+                | Phase::Creating
+                | Phase::Verified
+                | Phase::Rejected
+                | Phase::Expired
+                | Phase::Failed,
+            )
+            | None => Phase::AwaitingUser,
+        };
+    }
+    match status.session.as_ref().and_then(|session| session.state) {
+        Some(SessionState::Claimed | SessionState::Unknown) => Phase::Creating,
+        Some(SessionState::NotCreated | SessionState::Created | SessionState::Adopted) | None => {
+            Phase::Pending
+        }
+    }
+}
+
+/// The conditions of a status whose other fields are as they shall be.
+pub(super) fn conditions(
+    status: &VerificationStatus,
+    picture: Picture,
+    ready_when: ReadyWhen,
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let old = &status.conditions;
+    let (ready, work) = ready_and_work(status, picture.overlay, ready_when);
+    let credentials = picture
+        .credentials
+        .or_else(|| {
+            Condition::find(old, ConditionType::CredentialsReady)
+                .and_then(|condition| Reason::from_word(&condition.reason))
+        })
+        .unwrap_or(Reason::NotChecked);
+    let session = picture.session.unwrap_or_else(|| session_reason(status));
+    let finished = status.outcome.map_or(Reason::Running, outcome_reason);
+    let verified = status.outcome.map_or(Reason::NotFinished, outcome_reason);
+
+    let mut shown = vec![(ConditionType::Ready, ready_status(ready), ready)];
+    match work {
+        Work::Reconciling(reason) => {
+            shown.push((ConditionType::Reconciling, ConditionStatus::True, reason));
+        }
+        Work::Stalled(reason) => shown.push((ConditionType::Stalled, ConditionStatus::True, reason)),
+        Work::Neither => {}
+    }
+    shown.push((ConditionType::CredentialsReady, credentials_status(credentials), credentials));
+    shown.push((ConditionType::SessionCreated, session_status(session), session));
+    let over = if status.outcome.is_some() { ConditionStatus::True } else { ConditionStatus::False };
+    shown.push((ConditionType::Finished, over, finished));
+    let verdict = match status.outcome {
+        None => ConditionStatus::Unknown,
+        Some(Outcome::Verified) => ConditionStatus::True,
+        Some(Outcome::Rejected | Outcome::Expired | Outcome::Failed) => ConditionStatus::False,
+    };
+    shown.push((ConditionType::Verified, verdict, verified));
+
+    // A status that cannot be read keeps its final conditions: they never go back, not even from nonsense.
+    let keeps_final = picture.overlay == Overlay::Stalled(Stall::StatusUnreadable);
+    shown
+        .into_iter()
+        .map(|(type_, status, reason)| {
+            let before = Condition::find(old, type_);
+            let is_final = matches!(type_, ConditionType::Finished | ConditionType::Verified);
+            match before {
+                Some(before) if keeps_final && is_final => {
+                    Condition { observed_generation: generation, ..before.clone() }
+                }
+                _ => Condition {
+                    type_: type_.as_str().to_owned(),
+                    status,
+                    reason: reason.as_str().to_owned(),
+                    message: message(type_, reason).to_owned(),
+                    last_transition_time: before
+                        .filter(|before| before.status == status)
+                        .map_or(whole_seconds(now), |before| before.last_transition_time),
+                    observed_generation: generation,
+                },
+            }
+        })
+        .collect()
+}
+
+fn ready_and_work(status: &VerificationStatus, overlay: Overlay, ready_when: ReadyWhen) -> (Reason, Work) {
+    let (ready, work) = match overlay {
+        Overlay::Stalled(Stall::StatusUnreadable) => {
+            (plain(status).0, Work::Stalled(Reason::StatusUnreadable))
+        }
+        _ if status.outcome.is_some() => plain(status),
+        Overlay::Plain => plain(status),
+        Overlay::Retry if status.verification_id.is_some() => {
+            (Reason::ProgressingWithRetry, Work::Reconciling(Reason::ProgressingWithRetry))
+        }
+        Overlay::Retry => (Reason::Pending, Work::Reconciling(Reason::ProgressingWithRetry)),
+        Overlay::RateLimited => (plain(status).0, Work::Reconciling(Reason::RateLimited)),
+        Overlay::Healing => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
+        Overlay::Suspended => (Reason::Suspended, Work::Neither),
+        Overlay::Stalled(stall) => {
+            let ready = match stall {
+                Stall::SessionNotFound => Reason::SessionNotFound,
+                Stall::CreateOutcomeUnknown => Reason::Pending,
+                Stall::KeyRejected
+                | Stall::PortalNotAllowed
+                | Stall::PortalMisconfigured
+                | Stall::InvalidSpec
+                | Stall::StatusUnreadable => match plain(status).0 {
+                    Reason::CreatingSession => Reason::Pending,
+                    other => other,
+                },
+            };
+            (ready, Work::Stalled(stall.reason()))
+        }
+    };
+    match ready_when {
+        ReadyWhen::Verified => (ready, work),
+        ReadyWhen::SessionCreated => ready_by_link(status, overlay, ready, work),
+    }
+}
+
+/// With `readyWhen: SessionCreated` a published link is all that was asked for.
+fn ready_by_link(
+    status: &VerificationStatus,
+    overlay: Overlay,
+    ready: Reason,
+    work: Work,
+) -> (Reason, Work) {
+    let spoiled = match overlay {
+        Overlay::Stalled(stall) => stall.spoils_a_published_link(),
+        Overlay::Plain
+        | Overlay::Retry
+        | Overlay::RateLimited
+        | Overlay::Healing
+        | Overlay::Suspended => false,
+    };
+    if spoiled || status.verification_id.is_none() {
+        // "As before" would be a True that contradicts Stalled beside it.
+        return (ready, work);
+    }
+    match status.outcome {
+        None => (Reason::SessionCreated, Work::Neither),
+        Some(Outcome::Verified | Outcome::Rejected | Outcome::Expired) => {
+            (Reason::Finished, Work::Neither)
+        }
+        Some(Outcome::Failed) => (ready, work),
+    }
+}
+
+/// What a phase shows when nothing lies over it.
+fn plain(status: &VerificationStatus) -> (Reason, Work) {
+    match phase(status) {
+        Phase::Pending => (Reason::Pending, Work::Reconciling(Reason::Pending)),
+        Phase::Creating => (Reason::CreatingSession, Work::Reconciling(Reason::CreatingSession)),
+        Phase::AwaitingUser => (Reason::AwaitingUser, Work::Reconciling(Reason::AwaitingUser)),
+        Phase::InProgress | Phase::Processing => {
+            (Reason::InProgress, Work::Reconciling(Reason::InProgress))
+        }
+        Phase::InReview => (Reason::InReview, Work::Reconciling(Reason::InReview)),
+        Phase::Verified => (Reason::Verified, Work::Neither),
+        Phase::Rejected => (Reason::Rejected, Work::Stalled(Reason::Rejected)),
+        Phase::Expired => (Reason::Expired, Work::Stalled(Reason::Expired)),
+        Phase::Failed => (Reason::Failed, Work::Stalled(Reason::DeadlineExceeded)),
+    }
+}
+
+fn session_reason(status: &VerificationStatus) -> Reason {
+    let session = status.session.as_ref();
+    if status.verification_id.is_some() {
+        return match session.and_then(|session| session.state) {
+            Some(SessionState::Adopted) => Reason::Adopted,
+            Some(
+                SessionState::Claimed
+                | SessionState::Created
+                | SessionState::NotCreated
+                | SessionState::Unknown,
+            )
+            | None => Reason::Created,
+        };
+    }
+    match session.and_then(|session| session.state) {
+        Some(SessionState::Unknown) => Reason::OutcomeUnknown,
+        Some(SessionState::NotCreated) => {
+            Condition::find(&status.conditions, ConditionType::SessionCreated)
+                .and_then(|before| Reason::from_word(&before.reason))
+                .filter(|reason| *reason == Reason::Refused)
+                .unwrap_or(Reason::NotYet)
+        }
+        Some(SessionState::Claimed | SessionState::Created | SessionState::Adopted) | None => {
+            Reason::NotYet
+        }
+    }
+}
+
+const fn outcome_reason(outcome: Outcome) -> Reason {
+    match outcome {
+        Outcome::Verified => Reason::Verified,
+        Outcome::Rejected => Reason::Rejected,
+        Outcome::Expired => Reason::Expired,
+        Outcome::Failed => Reason::Failed,
+    }
+}
+
+const fn ready_status(reason: Reason) -> ConditionStatus {
+    if matches!(reason, Reason::Verified | Reason::SessionCreated | Reason::Finished) {
+        ConditionStatus::True
+    } else {
+        ConditionStatus::False
+    }
+}
+
+const fn credentials_status(reason: Reason) -> ConditionStatus {
+    if matches!(reason, Reason::Accepted) {
+        ConditionStatus::True
+    } else if matches!(reason, Reason::NotChecked) {
+        ConditionStatus::Unknown
+    } else {
+        ConditionStatus::False
+    }
+}
+
+const fn session_status(reason: Reason) -> ConditionStatus {
+    if matches!(reason, Reason::Created | Reason::Adopted) {
+        ConditionStatus::True
+    } else if matches!(reason, Reason::OutcomeUnknown) {
+        ConditionStatus::Unknown
+    } else {
+        ConditionStatus::False
+    }
+}
+
+/// Kubernetes writes times in whole seconds (`metav1.Time`).
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

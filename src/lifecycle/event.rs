@@ -1,0 +1,132 @@
+//! What is worth an event: each says what has happened, once. Pure.
+
+use super::past::LOST_ANSWERS;
+
+/// Something that happened to a verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Event {
+    /// The portal created the session; the link is published.
+    SessionCreated,
+    /// The session existed and is followed.
+    SessionAdopted,
+    /// The person is verified.
+    Verified,
+    /// The person is rejected.
+    Rejected,
+    /// The portal says that the session expired.
+    Expired,
+    /// The answer to a create was lost.
+    CreateOutcomeUnknown,
+    /// A session exists at okID that no resource publishes.
+    OrphanSession,
+    /// The portal refuses the key, or access with it.
+    KeyRejected,
+    /// The portal is not among the allowed ones.
+    PortalNotAllowed,
+    /// The portal does not know the session.
+    SessionNotFound,
+    /// Ended as expired by our clock: an hour past the session's end, and the person had not finished.
+    ExpiredByClock,
+    /// `spec.activeDeadline` passed.
+    DeadlineExceeded,
+    /// An answer named another session.
+    IdMismatch,
+    /// The portal used a word that is not known.
+    UnknownPortalStatus,
+    /// `status` contradicts itself.
+    StatusUnreadable,
+}
+
+impl Event {
+    /// Every event.
+    pub const ALL: [Self; 15] = [
+        Self::SessionCreated,
+        Self::SessionAdopted,
+        Self::Verified,
+        Self::Rejected,
+        Self::Expired,
+        Self::CreateOutcomeUnknown,
+        Self::OrphanSession,
+        Self::KeyRejected,
+        Self::PortalNotAllowed,
+        Self::SessionNotFound,
+        Self::ExpiredByClock,
+        Self::DeadlineExceeded,
+        Self::IdMismatch,
+        Self::UnknownPortalStatus,
+        Self::StatusUnreadable,
+    ];
+
+    /// The event's reason.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::SessionCreated => "SessionCreated",
+            Self::SessionAdopted => "SessionAdopted",
+            Self::Verified => "Verified",
+            Self::Rejected => "Rejected",
+            Self::Expired => "Expired",
+            Self::CreateOutcomeUnknown => "CreateOutcomeUnknown",
+            Self::OrphanSession => "OrphanSession",
+            Self::KeyRejected => "KeyRejected",
+            Self::PortalNotAllowed => "PortalNotAllowed",
+            Self::SessionNotFound => "SessionNotFound",
+            Self::ExpiredByClock => "ExpiredByClock",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::IdMismatch => "IdMismatch",
+            Self::UnknownPortalStatus => "UnknownPortalStatus",
+            Self::StatusUnreadable => "StatusUnreadable",
+        }
+    }
+
+    /// Whether the event is a warning.
+    #[must_use]
+    pub const fn warns(self) -> bool {
+        match self {
+            Self::SessionCreated
+            | Self::SessionAdopted
+            | Self::Verified
+            | Self::Rejected
+            | Self::Expired => false,
+            Self::CreateOutcomeUnknown
+            | Self::OrphanSession
+            | Self::KeyRejected
+            | Self::PortalNotAllowed
+            | Self::SessionNotFound
+            | Self::ExpiredByClock
+            | Self::DeadlineExceeded
+            | Self::IdMismatch
+            | Self::UnknownPortalStatus
+            | Self::StatusUnreadable => true,
+        }
+    }
+
+    /// A sentence from a closed set: no id, link, host or time.
+    #[must_use]
+    pub const fn note(self) -> &'static str {
+        match self {
+            Self::SessionCreated => "The portal created the session; the link is in status.portalUrl.",
+            Self::SessionAdopted => "The session existed already and is followed now.",
+            Self::Verified => "The person is verified.",
+            Self::Rejected => "The person is rejected.",
+            Self::Expired => "The session expired at the portal.",
+            Self::CreateOutcomeUnknown => {
+                "The answer to a create was lost: the portal may hold a session that nobody uses."
+            }
+            Self::OrphanSession => "The portal holds a session that no resource publishes.",
+            Self::KeyRejected => "The portal refuses the API key, or access with it.",
+            Self::PortalNotAllowed => "The portal is not among those that the operator may ask.",
+            Self::SessionNotFound => "The portal does not know the session.",
+            Self::ExpiredByClock => {
+                "Ended as expired: an hour past the session's end the person had not finished."
+            }
+            Self::DeadlineExceeded => "spec.activeDeadline passed without a verdict.",
+            Self::IdMismatch => "An answer of the portal named another session and was discarded.",
+            Self::UnknownPortalStatus => "The portal used a word that the operator does not know.",
+            Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
+        }
+    }
+}
+
+// The sentences of CreateOutcomeUnknown speak of three lost answers; they must agree with the budget.
+const _: () = assert!(LOST_ANSWERS == 3);

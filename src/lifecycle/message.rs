@@ -1,0 +1,103 @@
+//! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text. Pure.
+
+use crate::api::{ConditionType, Reason};
+
+/// The message of a condition, at most 256 characters.
+#[must_use]
+#[expect(clippy::too_many_lines, reason = "one line for each reason is what this table is")]
+pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
+    match reason {
+        Reason::Pending => "Waiting to create the session; see CredentialsReady and Stalled for what is missing.",
+        Reason::CreatingSession => "A session is being created at the portal.",
+        Reason::CreateOutcomeUnknown => match type_ {
+            ConditionType::Stalled => {
+                "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
+            }
+            ConditionType::Ready
+            | ConditionType::Reconciling
+            | ConditionType::CredentialsReady
+            | ConditionType::SessionCreated
+            | ConditionType::Finished
+            | ConditionType::Verified => {
+                "The answer to a create was lost; it is tried again within a budget of three lost answers."
+            }
+        },
+        Reason::AwaitingUser => "The link is published; the person has not begun.",
+        Reason::InProgress => "The person or the portal is at work on the check.",
+        Reason::InReview => "People at okID review the check; this can take days.",
+        Reason::ProgressingWithRetry => "The portal answers with trouble; the operator keeps trying.",
+        Reason::RateLimited => "The portal asked for a pause; the operator keeps to it and goes on by itself.",
+        Reason::Suspended => "spec.suspend is true: nothing is asked and nothing ends until it is false.",
+        Reason::SessionCreated => "The link is published; spec.readyWhen asks for no more.",
+        Reason::Finished => "The check is over; see the condition Verified for the verdict.",
+        Reason::Verified => "The person is verified.",
+        Reason::Rejected => "The person is rejected. For another try create a new Verification.",
+        Reason::Expired => "The session expired before a verdict. For another try create a new Verification.",
+        Reason::Failed => "spec.activeDeadline passed without a verdict.",
+        Reason::DeadlineExceeded => {
+            "spec.activeDeadline passed without a verdict. For another try create a new Verification."
+        }
+        Reason::SessionNotFound => {
+            "The portal does not know the session. It is asked again each hour; for another try create a new Verification."
+        }
+        Reason::PortalNotAllowed => {
+            "The portal is not among those that the operator may ask. Its administrator can allow it (--allowed-portal)."
+        }
+        Reason::PortalMisconfigured => {
+            "The portal does not answer as an okID portal that is set up. Check spec.portal, and the portal's own configuration."
+        }
+        Reason::InvalidSpec => "The portal refuses the request as invalid. Check the API key's configuration at okID.",
+        Reason::StatusUnreadable => {
+            "The status contradicts itself, as after an edit by hand, so nothing is done. Restore it, or create a new Verification."
+        }
+        Reason::Accepted => "The portal accepts the API key.",
+        Reason::NotChecked => "The API key was not used yet.",
+        Reason::SecretNotFound => {
+            "The Secret named by spec.apiKeySecretRef does not exist in this namespace. Create it; it is found by itself."
+        }
+        Reason::KeyMissing => "The Secret has no such key. Add it, or change spec.apiKeySecretRef.key.",
+        Reason::KeyEmpty => "The API key in the Secret is empty.",
+        Reason::KeyMalformed => {
+            "The value in the Secret cannot be an API key: it has spaces, line breaks or characters that are not printable ASCII, or is too long."
+        }
+        Reason::SecretForbidden => "The operator may not read the Secret. Grant it `get` on secrets in this namespace.",
+        Reason::KeyRejected => match type_ {
+            ConditionType::Stalled => {
+                "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."
+            }
+            ConditionType::Ready
+            | ConditionType::Reconciling
+            | ConditionType::CredentialsReady
+            | ConditionType::SessionCreated
+            | ConditionType::Finished
+            | ConditionType::Verified => "The portal says that the API key is not valid (401).",
+        },
+        Reason::AccessDenied => "The portal denies access with this API key (403).",
+        Reason::KeyRotated => {
+            "The portal denies access (403), and the API key is another one than the session was created with. A key reads only its own sessions."
+        }
+        Reason::Created => "The portal created the session.",
+        Reason::Adopted => "The session existed already and is followed.",
+        Reason::NotYet => "No session was created yet.",
+        Reason::Refused => "The portal refused to create the session.",
+        Reason::OutcomeUnknown => "Nobody knows whether the last create made a session.",
+        Reason::Running => "Not over yet.",
+        Reason::NotFinished => "Not over yet, so there is no verdict.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_fits_its_bound_and_ends_as_a_sentence() {
+        for type_ in ConditionType::ALL {
+            for reason in Reason::ALL {
+                let text = message(*type_, *reason);
+                assert!(text.len() <= 256, "{reason:?} has {} characters", text.len());
+                assert!(text.ends_with('.') || text.ends_with(')'), "{text}");
+            }
+        }
+    }
+}

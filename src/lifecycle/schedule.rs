@@ -1,0 +1,163 @@
+//! When to look again: the interval follows what the portal last said. Pure; chance is a hash of the uid.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{Phase, VerificationStatus};
+
+use super::{
+    facts::{Streaks, elapsed, later},
+    report::{all_done, any_completed},
+};
+
+/// A look this long after the session's end may end it by our own clock.
+pub(super) const EXPIRY_GRACE: Duration = Duration::from_secs(3600);
+/// Nothing waits longer than this for its next look.
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Bounds that a resource puts on its own schedule (`spec.polling`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Never more often.
+    pub min: Option<Duration>,
+    /// Never more seldom.
+    pub max: Option<Duration>,
+}
+
+/// How far the person is, as it matters for the schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Nothing completed yet.
+    Idle,
+    /// Something completed, or the portal's own time of change moved.
+    Active,
+    /// The person has given everything; the verdict is near.
+    Finishing,
+    /// People review it.
+    InReview,
+    /// The portal reports no modules.
+    Unclear,
+}
+
+/// How urgent a turn is; the first is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Somebody waits for a link.
+    Create,
+    /// Somebody asked for it.
+    Nudge,
+    /// The verdict is near.
+    Finishing,
+    /// The person is at it.
+    Active,
+    /// Nothing happens.
+    Idle,
+}
+
+impl Stage {
+    /// How urgent a look in this stage is.
+    #[must_use]
+    pub const fn urgency(self) -> Urgency {
+        match self {
+            Self::Finishing => Urgency::Finishing,
+            Self::Active => Urgency::Active,
+            Self::Idle | Self::InReview | Self::Unclear => Urgency::Idle,
+        }
+    }
+}
+
+/// What the schedule of one open session depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// When the session was created.
+    pub created_at: Timestamp,
+    /// When what the portal says last changed.
+    pub changed_at: Timestamp,
+    /// How far the person is.
+    pub stage: Stage,
+    /// When the session ends, if the portal said so.
+    pub expires_at: Option<Timestamp>,
+    /// The resource's own bounds.
+    pub bounds: Bounds,
+}
+
+/// The pace of an open session.
+#[must_use]
+pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, now: Timestamp) -> Pace {
+    let session = status.session.as_ref();
+    let created_at =
+        session.and_then(|s| s.created_at.or(s.claimed_at)).map_or(now, |created| created.min(now));
+    let moved = streaks.changed_at.is_some();
+    let changed_at = streaks
+        .changed_at
+        .or(status.portal_updated_at.filter(|_| any_completed(&status.progress)))
+        .unwrap_or(created_at)
+        .clamp(created_at, now);
+    let stage = if status.phase == Some(Phase::InReview) {
+        Stage::InReview
+    } else if status.phase == Some(Phase::Processing) || all_done(&status.flow, &status.progress) {
+        Stage::Finishing
+    } else if any_completed(&status.progress) || moved {
+        Stage::Active
+    } else if status.progress.is_empty() && (status.flow.is_empty() || streaks.last_answer.is_some()) {
+        Stage::Unclear
+    } else {
+        Stage::Idle
+    };
+    Pace { created_at, changed_at, stage, expires_at: status.expires_at, bounds }
+}
+
+/// The time between two looks, without jitter.
+fn interval(pace: &Pace, now: Timestamp) -> Duration {
+    let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
+        elapsed(of, now)
+            .mul_f64(percent / 100.0)
+            .clamp(Duration::from_secs(least), Duration::from_secs(most))
+    };
+    let natural = match pace.stage {
+        Stage::Idle => share(pace.created_at, 5.0, 15, 300),
+        Stage::Unclear => share(pace.created_at, 2.5, 5, 300),
+        Stage::Active => share(pace.changed_at, 5.0, 5, 300),
+        Stage::Finishing => share(pace.changed_at, 10.0, 2, 60),
+        Stage::InReview => share(pace.changed_at, 5.0, 60, 900),
+    };
+    let natural = pace.bounds.min.map_or(natural, |min| natural.max(min));
+    pace.bounds.max.map_or(natural, |max| natural.min(max))
+}
+
+/// When to look again after a look at `now`, never later than an hour. `stretch` is at least 1.
+#[must_use]
+pub fn next_look(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
+    let jitter = 0.9 + 0.2 * fraction(seed, 0);
+    let wait = interval(pace, now).mul_f64(jitter * stretch.clamp(1.0, 1e6)).min(LONGEST);
+    let regular = later(now, wait);
+    let after_the_end = Duration::from_secs(1) + Duration::from_secs(10).mul_f64(fraction(seed, 1));
+    [Duration::ZERO, EXPIRY_GRACE]
+        .into_iter()
+        .filter_map(|grace| Some(later(pace.expires_at?, grace + after_the_end)))
+        .find(|target| *target > now)
+        .map_or(regular, |target| target.min(regular))
+}
+
+/// When to look first after a restart: somewhere in the interval, so that a restart is no stampede.
+#[must_use]
+pub fn spread(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
+    let wait = interval(pace, now).mul_f64(fraction(seed, 2) * stretch.clamp(1.0, 1e6)).min(LONGEST);
+    later(now, wait)
+}
+
+/// A wait that doubles from `least` to `most` with each failure in a row, with full jitter above `least`.
+pub(super) fn backoff(least: Duration, most: Duration, failures: u32, seed: u64) -> Duration {
+    let doubled = least.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(most);
+    least + doubled.saturating_sub(least).mul_f64(fraction(seed, u64::from(failures) + 3))
+}
+
+/// A number from 0 up to 1 that depends on nothing but its arguments (`SplitMix64`).
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
+fn fraction(seed: u64, salt: u64) -> f64 {
+    let mut z = seed.wrapping_add((salt + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}

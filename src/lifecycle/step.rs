@@ -1,0 +1,98 @@
+//! The steps there are, and what can come of them.
+
+use jiff::Timestamp;
+
+use crate::portal::{
+    trouble::Trouble,
+    wire::{Created, Details, VerificationId},
+};
+
+use super::facts::KeyFault;
+
+/// The one thing to do next. Whoever does it chooses nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The resource goes away: let go of it.
+    Forget,
+    /// It is over and owes nothing.
+    Rest,
+    /// Mark it as over and owing nothing.
+    Settle,
+    /// Only show how it stands.
+    Show(Shown),
+    /// Forgive the lost answers so far and try again.
+    Grant(String),
+    /// Not yet.
+    Wait(Wait),
+    /// End it by its deadline.
+    End,
+    /// The claim that was found led to no session.
+    GiveUpRefused,
+    /// Nobody knows what the claim that was found led to.
+    GiveUpLost,
+    /// Claim, ask the portal once for a session, record the answer.
+    Create {
+        /// The number of the attempt.
+        attempt: u32,
+    },
+    /// Ask for a session that exists already.
+    Adopt(VerificationId),
+    /// Ask how the session stands.
+    Look(VerificationId),
+}
+
+/// States that need no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// The status contradicts itself.
+    StatusUnreadable,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The portal is not allowed.
+    PortalNotAllowed,
+    /// Answers to creates were lost, and a person must say how to go on.
+    CreateOutcomeUnknown,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// A usable key.
+    Key(KeyFault),
+    /// The portal refuses this key; no call is made before then.
+    KeyBad(Timestamp),
+    /// The pause that the portal asked for.
+    Paused(Timestamp),
+    /// The portal has too much trouble.
+    Breaker(Timestamp),
+    /// The rate.
+    Rate(Timestamp),
+    /// Its own time.
+    Due(Timestamp),
+    /// That no request of the claim can be in flight.
+    Quiet(Timestamp),
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happened {
+    /// The step has no effect outside of status.
+    Nothing,
+    /// What came of a create.
+    Create(CreateEnd),
+    /// What came of a look, or of an adoption.
+    Look(Result<Details, Trouble>),
+}
+
+/// What came of a create.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CreateEnd {
+    /// Another one wrote first: nothing was claimed.
+    ClaimLost,
+    /// The claim could not be written: nothing was asked of the portal.
+    ClaimNotWritten,
+    /// Claimed, but the request was not sent.
+    NotSent,
+    /// The portal answered, or its answer was lost.
+    Answered(Result<Created, Trouble>),
+}
