@@ -3,6 +3,7 @@
 //! The specification is the vendor's integration guide ("v2client Integration Guide").
 
 pub mod allowed;
+pub mod client;
 pub mod key;
 pub mod retry_after;
 pub mod trouble;
@@ -10,6 +11,7 @@ pub mod verification_id;
 pub mod wire;
 
 pub use allowed::{AllowedPortals, InvalidPortal, LinkMode, NotAllowed, PortalUrl};
+pub use client::{ClientSettings, InvalidClient, PortalClient};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
 pub use trouble::{Call, Certainty, Failed, NotSent, Trouble};
 pub use verification_id::{UnfitId, VerificationId};
