@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
 use jiff::Timestamp;
 use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, Response, redirect, retry};
 use rustls::ClientConfig;
@@ -126,12 +126,12 @@ impl PortalClient {
     ///
     /// [`Trouble`]; its [`certainty`](Trouble::certainty) says whether there may be a session.
     pub async fn create(&self, portal: &PortalUrl, key: &ApiKey) -> Result<Created, Trouble> {
-        // The guide's samples name a content type and send no body.
+        // The guide's samples name a content type and send no body. RFC 9110 §8.6: a POST says so.
         let request = self
             .creates
             .post(portal.create_url())
             .header(CONTENT_TYPE, "application/json")
-            .body("");
+            .header(CONTENT_LENGTH, 0);
         let body = self.exchange(Call::Create, request, key).await?;
         read_created(&body).map_err(|_| Trouble::Failed(Failed::Unusable))
     }

@@ -105,13 +105,9 @@ mod tests {
         Shards::new(Client::new(), Box::new(build), 2, 3)
     }
 
-    fn client() -> Option<Client> {
-        Some(Client::new())
-    }
-
     #[test]
     fn a_client_is_added_when_all_are_full_and_no_earlier() {
-        let shards = shards(client);
+        let shards = shards(|| Some(Client::new()));
         let places: Vec<_> = (0..2).map(|_| shards.place()).collect();
         assert_eq!(shards.count(), 1);
         let third = shards.place();
@@ -123,7 +119,7 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_the_clients_share_evenly() {
-        let shards = shards(client);
+        let shards = shards(|| Some(Client::new()));
         let _places: Vec<_> = (0..12).map(|_| shards.place()).collect();
         assert_eq!(shards.count(), 3);
         assert_eq!(shards.first.in_flight(), 4);

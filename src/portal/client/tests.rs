@@ -315,7 +315,11 @@ async fn headers_without_end_are_given_up() {
 #[tokio::test]
 async fn no_answer_or_one_that_drips_ends_with_the_total_time() {
     let drip = Act::Drip("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".into());
-    for act in [Act::Hang, Act::Drip(String::new()), drip] {
+    for act in [
+        Act::Hang,
+        Act::Drip("HTTP/1.1 200 OK\r\nx-slow:".into()),
+        drip,
+    ] {
         let portal = Portal::that(act).await;
         assert_eq!(
             hasty().create(&portal.url(), &key()).await,
