@@ -1,1 +1,18 @@
-//! portal
+//! okID over HTTP: the only room that speaks to the portal.
+//!
+//! The specification is the vendor's integration guide ("v2client Integration Guide").
+
+pub mod allowed;
+pub mod client;
+pub mod key;
+pub mod retry_after;
+pub mod trouble;
+pub mod verification_id;
+pub mod wire;
+
+pub use allowed::{AllowedPortals, InvalidPortal, LinkMode, NotAllowed, PortalUrl};
+pub use client::{ClientSettings, InvalidClient, PortalClient};
+pub use key::{ApiKey, KeyIdentity, KeyShape};
+pub use trouble::{Call, Certainty, Failed, NotSent, Trouble};
+pub use verification_id::{UnfitId, VerificationId};
+pub use wire::{Created, Details, UnusableAnswer};

@@ -1,0 +1,422 @@
+//! Which portals may be called: an allow-list, checked before any connection.
+//!
+//! Pure. The API key goes wherever a `PortalUrl` points, so a `PortalUrl` is only made from text
+//! that can be read in one way. Nothing is decoded, repaired or guessed: a spelling that a URL
+//! parser would quietly turn into another host (octal addresses, percent signs, backslashes, tabs,
+//! user information) is refused. What is left to normalise is the case of scheme and host, the
+//! default port and slashes at the end.
+
+use std::fmt;
+
+use url::Url;
+
+use super::verification_id::VerificationId;
+
+/// The portal that is allowed when nothing else is said: the one of the vendor's guide.
+pub const DEFAULT_PORTAL: &str = "https://verify.test.okid.io";
+
+/// The address of a portal, normalised: `scheme://host[:port][/path]`, without a slash at its end.
+///
+/// At most 256 characters of ASCII, without user information, query or fragment.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortalUrl(Box<str>);
+
+/// Which page the published link opens (guide, "Verification Modes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkMode {
+    /// The check itself.
+    Direct,
+    /// A page that offers a QR code or this device.
+    Select,
+}
+
+impl PortalUrl {
+    /// Most characters of an address.
+    pub const MAX_CHARS: usize = 256;
+
+    /// Reads an address; `http` only when `allow_plain_http`.
+    fn parse(text: &str, allow_plain_http: bool) -> Result<Self, Flaw> {
+        if text.is_empty() || text.len() > Self::MAX_CHARS {
+            return Err(Flaw::Length);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(Flaw::Scheme)?;
+        let scheme = scheme.to_ascii_lowercase();
+        match scheme.as_str() {
+            "https" => {}
+            "http" if allow_plain_http => {}
+            "http" => return Err(Flaw::PlainHttp),
+            _ => return Err(Flaw::Scheme),
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let authority = authority.to_ascii_lowercase();
+        let path = path.trim_end_matches('/');
+        let authority_fits = authority
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+        if !authority_fits || authority.is_empty() {
+            return Err(Flaw::Host);
+        }
+        let path_fits = path
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte))
+            && path
+                .split('/')
+                .skip(1)
+                .all(|segment| !matches!(segment, "" | "." | ".."));
+        if !path_fits {
+            return Err(Flaw::Path);
+        }
+
+        let url = Url::parse(&format!("{scheme}://{authority}{path}")).map_err(|_| Flaw::Host)?;
+        let host = url.host_str().ok_or(Flaw::Host)?;
+        // The parser must have changed nothing but leave out the default port: whatever else it
+        // would make of this text, another client might read differently.
+        let as_written = match url.port() {
+            Some(port) => authority == format!("{host}:{port}"),
+            None => {
+                authority == host
+                    || url
+                        .port_or_known_default()
+                        .is_some_and(|port| authority == format!("{host}:{port}"))
+            }
+        };
+        if !as_written || host.ends_with('.') || url.port() == Some(0) {
+            return Err(Flaw::Host);
+        }
+        let port = url
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        Ok(Self(format!("{scheme}://{host}{port}{path}").into()))
+    }
+
+    /// The address as it is normalised.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The link for the person. `link_path` is the page's path below the address, `/` in the
+    /// guide; a slash is put before it when it has none.
+    #[must_use]
+    pub fn link(&self, id: &VerificationId, mode: LinkMode, link_path: &str) -> String {
+        let path = link_path.strip_prefix('/').unwrap_or(link_path);
+        let mode = match mode {
+            LinkMode::Direct => "",
+            LinkMode::Select => "&mode=select",
+        };
+        format!("{}/{path}?verification_id={}{mode}", self.0, id.as_str())
+    }
+
+    /// Where a session is made (guide, step 2).
+    pub(super) fn create_url(&self) -> String {
+        format!("{}/api/generate-verification", self.0)
+    }
+
+    /// Where a session is looked at (guide, step 4).
+    pub(super) fn details_url(&self, id: &VerificationId) -> String {
+        format!("{}/api/get-verification-details/{}", self.0, id.as_str())
+    }
+}
+
+impl fmt::Debug for PortalUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "PortalUrl({})", self.0)
+    }
+}
+
+/// What is wrong with an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    Length,
+    Scheme,
+    PlainHttp,
+    Host,
+    Path,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Length => "write 1 to 256 characters",
+            Self::Scheme => "start with https://",
+            Self::PlainHttp => "start with https://, or allow plain http",
+            Self::Host => "after https:// write a host name or address in its shortest form, and a port if it is not the default one, without user, password, percent signs or a dot at the end; write an international name as xn--…",
+            Self::Path => "use letters, digits and . _ ~ - in the path, without query, fragment, '..' or '//'",
+        })
+    }
+}
+
+/// A list of allowed portals that cannot be used. Says which entry, and what to do.
+///
+/// Does not repeat the entry: somebody may have put a password into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("entry {position} of the allowed portals is no address of a portal: {flaw}")]
+pub struct InvalidPortal {
+    position: usize,
+    flaw: Flaw,
+}
+
+/// An address that is not one of the allowed portals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the portal is not one of the allowed portals")]
+pub struct NotAllowed;
+
+/// The portals that the operator's administrator allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedPortals {
+    portals: Vec<PortalUrl>,
+    allow_plain_http: bool,
+}
+
+impl AllowedPortals {
+    /// Reads the list. An empty one allows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPortal`] for the first entry that cannot be read in exactly one way, and for one
+    /// with `http` unless `allow_plain_http`: over plain http the API key is readable on the way.
+    pub fn new<T: AsRef<str>>(
+        list: impl IntoIterator<Item = T>,
+        allow_plain_http: bool,
+    ) -> Result<Self, InvalidPortal> {
+        let portals = list
+            .into_iter()
+            .enumerate()
+            .map(|(index, text)| {
+                PortalUrl::parse(text.as_ref(), allow_plain_http).map_err(|flaw| InvalidPortal {
+                    position: index + 1,
+                    flaw,
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            portals,
+            allow_plain_http,
+        })
+    }
+
+    /// Takes an address if it is on the list: scheme, host, port and path must be the same.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAllowed`], also for what is no address at all.
+    pub fn permit(&self, url: &str) -> Result<PortalUrl, NotAllowed> {
+        let wanted = PortalUrl::parse(url, self.allow_plain_http).map_err(|_| NotAllowed)?;
+        if self.portals.contains(&wanted) {
+            Ok(wanted)
+        } else {
+            Err(NotAllowed)
+        }
+    }
+
+    /// The allowed portals, in the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &PortalUrl> {
+        self.portals.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only_the_default() -> AllowedPortals {
+        AllowedPortals::new([DEFAULT_PORTAL], false).unwrap()
+    }
+
+    #[test]
+    fn the_allowed_portal_is_permitted_in_its_harmless_spellings() {
+        for spelling in [
+            "https://verify.test.okid.io",
+            "https://verify.test.okid.io/",
+            "https://verify.test.okid.io:443",
+            "https://verify.test.okid.io:443/",
+            "HTTPS://Verify.TEST.okid.io",
+            "https://verify.test.okid.io//",
+        ] {
+            assert_eq!(
+                only_the_default().permit(spelling).unwrap().as_str(),
+                DEFAULT_PORTAL,
+                "{spelling}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_other_spelling_is_refused() {
+        for spelling in [
+            "",
+            "verify.test.okid.io",
+            "//verify.test.okid.io",
+            "https:verify.test.okid.io",
+            "https:/verify.test.okid.io",
+            "https:///verify.test.okid.io",
+            "https:\\\\verify.test.okid.io",
+            "http://verify.test.okid.io",
+            "ftp://verify.test.okid.io",
+            "file:///etc/passwd",
+            "javascript://verify.test.okid.io",
+            "https://",
+            "https://:443",
+            "https://verify.test.okid.io.",
+            "https://verify.test.okid.io:8443",
+            "https://verify.test.okid.io:0443",
+            "https://verify.test.okid.io:",
+            "https://verify.test.okid.io:0",
+            "https://verify.test.okid.io:99999",
+            "https://user@verify.test.okid.io",
+            "https://user:pass@verify.test.okid.io",
+            "https://verify.test.okid.io@evil.example",
+            "https://verify.test.okid.io:443@evil.example",
+            "https://verify.test.okid.io#@evil.example",
+            "https://evil.example#verify.test.okid.io",
+            "https://evil.example?verify.test.okid.io",
+            "https://evil.example/verify.test.okid.io",
+            "https://verify.test.okid.io.evil.example",
+            "https://evil-verify.test.okid.io",
+            "https://test.okid.io",
+            "https://verify.test.okid.io\\.evil.example",
+            "https://verify.test.okid.io\\@evil.example",
+            "https://verify%2etest.okid.io",
+            "https://verify.test.okid.io%00.evil.example",
+            "https://verify.test.okid.io?x=1",
+            "https://verify.test.okid.io/?x",
+            "https://verify.test.okid.io/#x",
+            "https://verify.test.okid.io/api",
+            "https://verify.test.okid.io/.",
+            "https://verify.test.okid.io/..",
+            "https://verify.test.okid.io/%2e%2e",
+            " https://verify.test.okid.io",
+            "https://verify.test.okid.io ",
+            "https://verify.test.okid.io\n",
+            "https://veri\tfy.test.okid.io",
+            "ht\ntps://verify.test.okid.io",
+            "https://verify.test.okid.io\0",
+            "https://vérify.test.okid.io",
+            "https://ｖerify.test.okid.io",
+            "https://verify。test。okid。io",
+            "https://verify.test.oĸid.io",
+            "https://xn--vrify-bsa.test.okid.io",
+            "https://verify.test.okid.io\u{ad}",
+            "https://169.254.169.254",
+            "https://[fd00:ec2::254]",
+            "https://metadata.google.internal",
+            "https://127.0.0.1",
+            "https://localhost",
+            "https://[::1]",
+            "https://[::ffff:169.254.169.254]",
+            "https://0251.0376.0251.0376",
+            "https://0xa9fea9fe",
+            "https://2852039166",
+            "https://127.1",
+            "https://0",
+            "https://kubernetes.default.svc",
+        ] {
+            assert_eq!(
+                only_the_default().permit(spelling),
+                Err(NotAllowed),
+                "{spelling:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_is_only_allowed_in_its_shortest_spelling() {
+        let list = AllowedPortals::new(
+            ["http://127.0.0.1:8080", "https://[2001:db8::1]/portal/"],
+            true,
+        )
+        .unwrap();
+        assert!(list.permit("http://127.0.0.1:8080/").is_ok());
+        assert!(list.permit("https://[2001:DB8::1]:443/portal").is_ok());
+        for spelling in [
+            "http://127.1:8080",
+            "http://0177.0.0.1:8080",
+            "http://0x7f.0.0.1:8080",
+            "http://2130706433:8080",
+            "http://127.0.0.1.:8080",
+            "http://[::ffff:127.0.0.1]:8080",
+            "http://127.0.0.1",
+            "https://127.0.0.1:8080",
+            "https://[2001:db8:0::1]/portal",
+            "https://[2001:db8::1]",
+            "https://[2001:db8::1]/Portal",
+            "https://[2001:db8::1%25eth0]/portal",
+            "https://[2001:db8::1/portal",
+        ] {
+            assert_eq!(list.permit(spelling), Err(NotAllowed), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_used_says_what_to_do() {
+        let sentence = |list: &[&str]| AllowedPortals::new(list, false).unwrap_err().to_string();
+        assert_eq!(
+            sentence(&[DEFAULT_PORTAL, "http://portal.example"]),
+            "entry 2 of the allowed portals is no address of a portal: start with https://, or allow plain http"
+        );
+        assert!(sentence(&["portal.example"]).ends_with("start with https://"));
+        assert!(sentence(&[""]).ends_with("write 1 to 256 characters"));
+        assert!(sentence(&["https://portal.example/a?b"]).contains("in the path"));
+        assert!(!sentence(&["https://user:canary@portal.example"]).contains("canary"));
+        let long = format!(
+            "https://portal.example/{}",
+            "a".repeat(PortalUrl::MAX_CHARS)
+        );
+        assert!(AllowedPortals::new([long], false).is_err());
+    }
+
+    #[test]
+    fn an_empty_list_allows_nothing() {
+        let list = AllowedPortals::new(Vec::<String>::new(), true).unwrap();
+        assert_eq!(list.permit(DEFAULT_PORTAL), Err(NotAllowed));
+    }
+
+    #[test]
+    fn links_are_those_of_the_guide() {
+        let portal = only_the_default().permit(DEFAULT_PORTAL).unwrap();
+        let id = VerificationId::parse("xyz").unwrap();
+        assert_eq!(
+            portal.link(&id, LinkMode::Direct, "/"),
+            "https://verify.test.okid.io/?verification_id=xyz"
+        );
+        assert_eq!(
+            portal.link(&id, LinkMode::Select, "/"),
+            "https://verify.test.okid.io/?verification_id=xyz&mode=select"
+        );
+        assert_eq!(
+            portal.link(&id, LinkMode::Direct, "verify"),
+            "https://verify.test.okid.io/verify?verification_id=xyz"
+        );
+        let below = AllowedPortals::new(["https://portal.example/okid/"], false)
+            .unwrap()
+            .permit("https://portal.example/okid")
+            .unwrap();
+        assert_eq!(
+            below.link(&id, LinkMode::Direct, "/"),
+            "https://portal.example/okid/?verification_id=xyz"
+        );
+        assert_eq!(
+            below.details_url(&id),
+            "https://portal.example/okid/api/get-verification-details/xyz"
+        );
+        assert_eq!(
+            below.create_url(),
+            "https://portal.example/okid/api/generate-verification"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_permitted_is_what_a_url_parser_reads(text in "https?://[a-z0-9.:@\\[\\]%/\\\\?#-]{0,24}") {
+            if let Ok(portal) = PortalUrl::parse(&text, true) {
+                let url = Url::parse(&text).unwrap();
+                prop_assert_eq!(Url::parse(portal.as_str()).unwrap().origin(), url.origin());
+                prop_assert!(url.username().is_empty() && url.query().is_none() && url.fragment().is_none());
+                prop_assert_eq!(PortalUrl::parse(portal.as_str(), true), Ok(portal));
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The API key: read from a Secret, sent to the portal, shown to nobody.
+//!
+//! Touches nothing but memory. The key has no `Display`, no `Serialize` and no `Clone`; `Debug`
+//! prints nothing of it, and its bytes are overwritten when it is dropped.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+/// An API key that fits into a header.
+pub struct ApiKey {
+    secret: SecretString,
+    identity: KeyIdentity,
+}
+
+/// Why the value of a Secret is no API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyShape {
+    /// Nothing, or nothing but white space.
+    #[error("the API key is empty")]
+    Empty,
+    /// Something else than 1 to 4096 visible ASCII characters.
+    #[error(
+        "the API key holds spaces, control characters or characters outside of ASCII, or is longer than 4096 bytes"
+    )]
+    Malformed,
+}
+
+/// Tells two keys apart, within one process and without the keys.
+///
+/// A digest of the key, good for a map's key and nothing else: `Debug` prints nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyIdentity([u8; 16]);
+
+impl ApiKey {
+    /// Longest key, in bytes. Servers commonly refuse header lines over 8 KiB.
+    pub const MAX_BYTES: usize = 4096;
+
+    /// Takes the value of a Secret's entry as a key. One newline at its end (LF or CRLF) is left
+    /// out, because editors and `echo` put it there; nothing else is repaired.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyShape`], which holds nothing of the value.
+    pub fn parse(value: &[u8]) -> Result<Self, KeyShape> {
+        if value.trim_ascii().is_empty() {
+            return Err(KeyShape::Empty);
+        }
+        let line = value.strip_suffix(b"\n").unwrap_or(value);
+        let line = line
+            .strip_suffix(b"\r")
+            .filter(|_| line.len() < value.len())
+            .unwrap_or(line);
+        if line.len() > Self::MAX_BYTES || !line.iter().all(u8::is_ascii_graphic) {
+            return Err(KeyShape::Malformed);
+        }
+        let text = str::from_utf8(line).map_err(|_| KeyShape::Malformed)?;
+        let mut identity = [0; 16];
+        let digest = Sha256::new()
+            .chain_update(b"okid-operator key identity\0")
+            .chain_update(line)
+            .finalize();
+        identity
+            .iter_mut()
+            .zip(digest)
+            .for_each(|(byte, digested)| *byte = digested);
+        Ok(Self {
+            secret: text.into(),
+            identity: KeyIdentity(identity),
+        })
+    }
+
+    /// What `status` remembers of the key that made a session: 16 hexadecimal digits of
+    /// HMAC-SHA256 over the resource's `uid`, keyed with the API key.
+    ///
+    /// It answers "is this the same key" for one resource. Two resources with the same key have
+    /// different fingerprints, and no fingerprint leads back to a key that cannot be guessed.
+    #[must_use]
+    pub fn fingerprint(&self, uid: &str) -> String {
+        // HMAC takes a key of any length, so there is always a digest.
+        Hmac::<Sha256>::new_from_slice(self.secret.expose_secret().as_bytes())
+            .ok()
+            .map(|mac| mac.chain_update(uid).finalize().into_bytes())
+            .and_then(|digest| digest.first_chunk().map(|start| u64::from_be_bytes(*start)))
+            .map(|start| format!("{start:016x}"))
+            .unwrap_or_default()
+    }
+
+    /// Tells this key from others in this process.
+    #[must_use]
+    pub const fn identity(&self) -> KeyIdentity {
+        self.identity
+    }
+
+    /// The value of `X-SDK-Key`, marked sensitive so that no HTTP library prints or indexes it.
+    ///
+    /// # Errors
+    ///
+    /// None that [`ApiKey::parse`] lets happen.
+    pub(super) fn header_value(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+        let mut value = HeaderValue::from_str(self.secret.expose_secret())?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ApiKey(..)")
+    }
+}
+
+impl fmt::Debug for KeyIdentity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("KeyIdentity(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shape(value: &[u8]) -> Result<String, KeyShape> {
+        ApiKey::parse(value).map(|key| key.secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn one_newline_at_the_end_is_left_out() {
+        for value in [&b"sk_live"[..], b"sk_live\n", b"sk_live\r\n"] {
+            assert_eq!(shape(value), Ok("sk_live".into()));
+        }
+    }
+
+    #[test]
+    fn a_value_without_anything_visible_is_empty() {
+        for value in [&b""[..], b"\n", b"\r\n", b" ", b" \t\r\n\n"] {
+            assert_eq!(
+                shape(value),
+                Err(KeyShape::Empty),
+                "{}",
+                value.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_a_header_is_malformed() {
+        let long = "k".repeat(ApiKey::MAX_BYTES + 1);
+        let huge = vec![b'k'; 1 << 20];
+        for value in [
+            &b"sk\n\n"[..],
+            b"sk\r",
+            b" sk",
+            b"sk ",
+            b"\nsk",
+            b"s k",
+            b"s\tk",
+            b"s\0k",
+            b"s\x7fk",
+            b"sk\r\r\n",
+            b"sk\nX-Other: 1",
+            "schlüssel".as_bytes(),
+            b"\xEF\xBB\xBFsk",
+            b"\xFF\xFE",
+            long.as_bytes(),
+            &huge,
+        ] {
+            assert_eq!(
+                shape(value),
+                Err(KeyShape::Malformed),
+                "{:.40}",
+                value.escape_ascii().to_string()
+            );
+        }
+        assert!(shape(format!("{}\n", "k".repeat(ApiKey::MAX_BYTES)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_hmac_of_the_uid() {
+        let key = ApiKey::parse(b"Jefe").unwrap();
+        // RFC 4231 §4.3, test case 2, cut to eight bytes.
+        assert_eq!(
+            key.fingerprint("what do ya want for nothing?"),
+            "5bdcc146bf60754e"
+        );
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_the_key_and_with_the_resource() {
+        let [one, two] = [b"one", b"two"].map(|value| ApiKey::parse(value).unwrap());
+        assert_ne!(one.fingerprint("uid"), two.fingerprint("uid"));
+        assert_ne!(one.fingerprint("uid"), one.fingerprint("other"));
+        assert_eq!(
+            one.fingerprint("uid"),
+            ApiKey::parse(b"one\n").unwrap().fingerprint("uid")
+        );
+    }
+
+    #[test]
+    fn an_identity_tells_keys_apart() {
+        let identity = |value: &[u8]| ApiKey::parse(value).unwrap().identity();
+        assert_eq!(identity(b"one"), identity(b"one\n"));
+        assert_ne!(identity(b"one"), identity(b"two"));
+    }
+
+    #[test]
+    fn nothing_prints_the_key() {
+        let key = ApiKey::parse(b"canary").unwrap();
+        let printed = format!("{key:?} {:?} {:?}", key.identity(), key.header_value());
+        assert_eq!(printed, "ApiKey(..) KeyIdentity(..) Ok(Sensitive)");
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_that_is_taken_fits_a_header(value in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(key) = ApiKey::parse(&value) {
+                prop_assert!(key.header_value().is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! What can go wrong with a call: every failure becomes one of a few kinds.
+//!
+//! Pure and total: each status code from 100 to 999 has a place, for a create and for a look. The
+//! kinds follow from what must be done next, not from who is to blame. What a create's failure
+//! says about the session (none was made, or nobody knows) is [`Trouble::certainty`].
+
+use std::time::Duration;
+
+/// Which of the portal's calls is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// `POST /api/generate-verification`: makes a session, and must not be repeated lightly.
+    Create,
+    /// `GET /api/get-verification-details/{id}`: may be repeated at will.
+    Look,
+}
+
+/// Why a call has no usable answer.
+///
+/// Holds numbers and names of ours only, never a text of the portal's, so it may be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Not one byte of the request left: the portal cannot know of it.
+    #[error("the request was not sent")]
+    NotSent(#[source] NotSent),
+    /// 401: the portal does not know the API key.
+    #[error("the portal does not know the API key")]
+    KeyRejected,
+    /// 403: the API key may not do this, or may not read this session.
+    #[error("the portal denies access with this API key")]
+    AccessDenied,
+    /// 400, 422, and every other 4xx without a place of its own: the request itself is refused.
+    #[error("the portal refuses the request")]
+    Invalid,
+    /// 404 and 410: the session, or on a create the call itself, is not there.
+    #[error("the portal does not find what was asked for")]
+    NotFound,
+    /// 409: the portal sees a conflict with something that is there.
+    #[error("the portal reports a conflict")]
+    Conflict,
+    /// 3xx: the portal points elsewhere. Never followed, because the API key would go along.
+    #[error("the portal answers with a redirect, which is not followed")]
+    Redirected,
+    /// The portal answers that it is "not configured" (guide, "Troubleshooting"), or a proxy on
+    /// the way wants a password (407).
+    #[error("the portal is not configured")]
+    Unconfigured,
+    /// 429, or 503 with a usable `Retry-After`: too many requests.
+    #[error("the portal asks for fewer requests")]
+    Limited {
+        /// How long it wants to be left alone, at most 15 minutes; `None` when it does not say.
+        retry_after: Option<Duration>,
+    },
+    /// Anything that leaves open what the portal did.
+    #[error("the portal's answer is lost")]
+    Failed(#[source] Failed),
+}
+
+/// Why a request was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The portal's name has no address.
+    #[error("the portal's host name could not be resolved")]
+    Resolve,
+    /// The connection was refused, unreachable or not there in time.
+    #[error("no connection to the portal could be made")]
+    Connect,
+    /// The TLS handshake failed, the portal's certificate included.
+    #[error("no trusted TLS connection to the portal could be made")]
+    Tls,
+    /// The request could not be put into words, so nobody tried.
+    #[error("the request could not be built")]
+    Build,
+}
+
+/// Why an answer is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// A 5xx that says nothing more.
+    #[error("the portal answered {0}")]
+    ServerError(u16),
+    /// A final status that HTTP has no class for (1xx, 6xx and beyond).
+    #[error("the portal answered with the unknown status {0}")]
+    UnknownStatus(u16),
+    /// No whole answer in time; 408 and nginx's 499 are the same, seen from a gateway.
+    #[error("the portal did not answer in time")]
+    TimedOut,
+    /// The connection ended after the request was sent, before a whole answer was there.
+    #[error("the connection was cut before the answer was complete")]
+    Cut,
+    /// A 2xx whose body is missing or cannot be used.
+    #[error("the portal's answer cannot be used")]
+    Unusable,
+    /// A body over the limit.
+    #[error("the portal's answer is too large")]
+    TooLarge,
+}
+
+/// What a failed create says about the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// The portal made none: another try costs nothing.
+    NotCreated,
+    /// The portal may have made one that nobody will ever use.
+    Unknown,
+}
+
+impl Trouble {
+    /// What this trouble, met on a create, says about the session (DESIGN: three-valued outcome).
+    #[must_use]
+    pub const fn certainty(&self) -> Certainty {
+        match self {
+            Self::NotSent(_)
+            | Self::KeyRejected
+            | Self::AccessDenied
+            | Self::Invalid
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Redirected
+            | Self::Unconfigured
+            | Self::Limited { retry_after: _ } => Certainty::NotCreated,
+            Self::Failed(_) => Certainty::Unknown,
+        }
+    }
+
+    /// The value of a metric's label: one of a closed set of words.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::NotSent(NotSent::Resolve) => "resolve",
+            Self::NotSent(NotSent::Connect) => "connect",
+            Self::NotSent(NotSent::Tls) => "tls",
+            Self::NotSent(NotSent::Build) => "build",
+            Self::KeyRejected => "key_rejected",
+            Self::AccessDenied => "access_denied",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Redirected => "redirected",
+            Self::Unconfigured => "unconfigured",
+            Self::Limited { retry_after: _ } => "limited",
+            Self::Failed(Failed::ServerError(_)) => "server_error",
+            Self::Failed(Failed::UnknownStatus(_)) => "unknown_status",
+            Self::Failed(Failed::TimedOut) => "timed_out",
+            Self::Failed(Failed::Cut) => "cut",
+            Self::Failed(Failed::Unusable) => "unusable",
+            Self::Failed(Failed::TooLarge) => "too_large",
+        }
+    }
+}
+
+/// Judges an answer by its status: `Ok` when its body holds what was asked for.
+///
+/// - `retry_after`: what [`read_retry_after`](super::retry_after::read_retry_after) made of the
+///   header, if there was one.
+/// - `body_prefix`: the start of the body; only the words "Server not configured" are looked for.
+///
+/// Of the 2xx, 200 to 203 carry an answer. 204 and beyond do not, so a create is left open by them.
+///
+/// A 408 means that the portal did not get the whole request (RFC 9110 §15.5.9), but gateways send
+/// it for a portal that was too slow, and 499 likewise. A session may have been made then, so both
+/// count as an answer that timed out. 425 says that nothing was done (RFC 8470 §5.2): it stays
+/// with the other 4xx.
+///
+/// # Errors
+///
+/// The [`Trouble`] that the status stands for.
+pub fn judge_status(
+    call: Call,
+    status: u16,
+    retry_after: Option<Duration>,
+    body_prefix: &[u8],
+) -> Result<(), Trouble> {
+    Err(match (status, call) {
+        (200..=203, Call::Create | Call::Look) => return Ok(()),
+        (204..=299, _) => Trouble::Failed(Failed::Unusable),
+        (300..=399, _) => Trouble::Redirected,
+        (429, _) => Trouble::Limited { retry_after },
+        (407, _) => Trouble::Unconfigured,
+        (400..=599, _) if says_unconfigured(body_prefix) => Trouble::Unconfigured,
+        (401, _) => Trouble::KeyRejected,
+        (403, _) => Trouble::AccessDenied,
+        (404 | 410, _) => Trouble::NotFound,
+        (408 | 499, _) => Trouble::Failed(Failed::TimedOut),
+        (409, _) => Trouble::Conflict,
+        (400..=499, _) => Trouble::Invalid,
+        (503, _) if retry_after.is_some() => Trouble::Limited { retry_after },
+        (500..=599, _) => Trouble::Failed(Failed::ServerError(status)),
+        (..200 | 600.., _) => Trouble::Failed(Failed::UnknownStatus(status)),
+    })
+}
+
+/// Whether an error body holds the guide's "Server not configured", or the code
+/// `SERVER_NOT_CONFIGURED`, as words of their own. The form of error bodies is not specified.
+fn says_unconfigured(body_prefix: &[u8]) -> bool {
+    const WORDS: &[u8] = b"server not configured";
+    let inner =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    body_prefix
+        .windows(WORDS.len())
+        .enumerate()
+        .any(|(start, window)| {
+            let same = window.iter().zip(WORDS).all(|(have, want)| {
+                have.to_ascii_lowercase() == *want || (*want == b' ' && *have == b'_')
+            });
+            same && !inner(
+                start
+                    .checked_sub(1)
+                    .and_then(|before| body_prefix.get(before)),
+            ) && !inner(body_prefix.get(start + WORDS.len()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    const CALLS: [Call; 2] = [Call::Create, Call::Look];
+    const MINUTE: Option<Duration> = Some(Duration::from_mins(1));
+
+    /// The same table once more, written as ranges of codes without looking at the code above.
+    fn expected(status: u16, retry_after: Option<Duration>) -> Result<(), Trouble> {
+        if status < 200 {
+            return Err(Trouble::Failed(Failed::UnknownStatus(status)));
+        }
+        if status < 204 {
+            return Ok(());
+        }
+        Err(match status {
+            204..=299 => Trouble::Failed(Failed::Unusable),
+            300..=399 => Trouble::Redirected,
+            401 => Trouble::KeyRejected,
+            403 => Trouble::AccessDenied,
+            404 | 410 => Trouble::NotFound,
+            407 => Trouble::Unconfigured,
+            408 | 499 => Trouble::Failed(Failed::TimedOut),
+            409 => Trouble::Conflict,
+            429 => Trouble::Limited { retry_after },
+            400..=498 => Trouble::Invalid,
+            503 if retry_after.is_some() => Trouble::Limited { retry_after },
+            500..=599 => Trouble::Failed(Failed::ServerError(status)),
+            _ => Trouble::Failed(Failed::UnknownStatus(status)),
+        })
+    }
+
+    #[test]
+    fn every_status_of_both_calls_has_its_kind() {
+        for call in CALLS {
+            for status in 100..=999 {
+                for retry_after in [None, MINUTE] {
+                    assert_eq!(
+                        judge_status(call, status, retry_after, b""),
+                        expected(status, retry_after),
+                        "{call:?} {status}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_answer_that_rules_a_session_out_lets_a_create_be_repeated_freely() {
+        for status in 100..=999_u16 {
+            for retry_after in [None, MINUTE] {
+                let Err(trouble) = judge_status(Call::Create, status, retry_after, b"") else {
+                    continue;
+                };
+                let ruled_out = matches!(status, 300..=499) && !matches!(status, 408 | 499)
+                    || status == 503 && retry_after.is_some();
+                let certainty = if ruled_out {
+                    Certainty::NotCreated
+                } else {
+                    Certainty::Unknown
+                };
+                assert_eq!(trouble.certainty(), certainty, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_that_never_left_made_no_session() {
+        for cause in [
+            NotSent::Resolve,
+            NotSent::Connect,
+            NotSent::Tls,
+            NotSent::Build,
+        ] {
+            assert_eq!(Trouble::NotSent(cause).certainty(), Certainty::NotCreated);
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_leaves_open_whether_there_is_a_session() {
+        for cause in [
+            Failed::TimedOut,
+            Failed::Cut,
+            Failed::Unusable,
+            Failed::TooLarge,
+            Failed::ServerError(500),
+            Failed::UnknownStatus(600),
+        ] {
+            assert_eq!(Trouble::Failed(cause).certainty(), Certainty::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_portal_that_says_it_is_not_configured_is_believed_with_any_error_status() {
+        let bodies: [&[u8]; 5] = [
+            br#"{"error":"Server not configured"}"#,
+            br#"{"code":"SERVER_NOT_CONFIGURED","message":"x"}"#,
+            b"server not configured",
+            b"<h1>Server Not Configured</h1>",
+            b"subserver not configured; Server not configured.",
+        ];
+        for body in bodies {
+            for status in (400..=599).filter(|status| *status != 429) {
+                assert_eq!(
+                    judge_status(Call::Create, status, MINUTE, body),
+                    Err(Trouble::Unconfigured),
+                    "{status}"
+                );
+            }
+            assert_eq!(
+                judge_status(Call::Look, 429, None, body),
+                Err(Trouble::Limited { retry_after: None })
+            );
+            assert_eq!(judge_status(Call::Create, 200, None, body), Ok(()));
+            assert_eq!(
+                judge_status(Call::Create, 302, None, body),
+                Err(Trouble::Redirected)
+            );
+        }
+    }
+
+    #[test]
+    fn similar_words_are_not_taken_for_a_missing_configuration() {
+        let bodies: [&[u8]; 5] = [
+            b"",
+            b"server is not configured",
+            b"webserver not configured",
+            b"SERVER_NOT_CONFIGURED_YET",
+            b"server not configure",
+        ];
+        for body in bodies {
+            assert_eq!(
+                judge_status(Call::Create, 500, None, body),
+                Err(Trouble::Failed(Failed::ServerError(500))),
+                "{}",
+                body.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn a_trouble_prints_its_cause_only_in_its_source() {
+        let trouble = Trouble::Failed(Failed::ServerError(502));
+        assert_eq!(trouble.to_string(), "the portal's answer is lost");
+        assert_eq!(
+            trouble.source().unwrap().to_string(),
+            "the portal answered 502"
+        );
+        assert_eq!(trouble.label(), "server_error");
+    }
+}
