@@ -2,7 +2,7 @@
 
 use crate::{
     api::OnUnknownOutcome,
-    portal::wire::VerificationId,
+    portal::verification_id::VerificationId,
 };
 
 use super::{

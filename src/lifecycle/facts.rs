@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::{Mode, OnUnknownOutcome, Reason, ReadyWhen},
-    portal::{allowed::PortalUrl, wire::VerificationId},
+    portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
 use super::schedule::Bounds;

@@ -18,6 +18,7 @@ mod message;
 mod past;
 pub mod reference;
 mod report;
+mod sample;
 mod schedule;
 mod step;
 
@@ -31,6 +32,7 @@ pub use past::{Contradiction, Ledger, OpenPhase, Past, LOST_ANSWERS, ledger, pas
 pub use report::{Report, Word, clean, report};
 pub use schedule::{Bounds, Pace, Stage, Urgency, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, Shown, Step, Wait};
+
 
 #[cfg(test)]
 mod tests;

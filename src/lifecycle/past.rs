@@ -2,7 +2,7 @@
 
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, Outcome, Phase, Session, SessionState, VerificationStatus},
-    portal::wire::VerificationId,
+    portal::verification_id::VerificationId,
 };
 
 /// Lost answers that are healed before it waits for a person.
@@ -56,15 +56,6 @@ impl OpenPhase {
             Self::InProgress => Phase::InProgress,
             Self::Processing => Phase::Processing,
             Self::InReview => Phase::InReview,
-        }
-    }
-
-    /// Whether the person has given all that is asked, as far as the phase tells.
-    #[must_use]
-    pub const fn person_finished(self) -> bool {
-        match self {
-            Self::AwaitingUser | Self::InProgress => false,
-            Self::Processing | Self::InReview => true,
         }
     }
 }

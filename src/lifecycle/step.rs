@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::portal::{
     trouble::Trouble,
-    wire::{Created, Details, VerificationId},
+    verification_id::VerificationId, wire::{Created, Details},
 };
 
 use super::facts::KeyFault;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{Outcome, Reason, SessionState},
+    api::{Outcome, Phase, Reason, SessionState},
     lifecycle::{
         conditions::{Overlay, Stall, whole_seconds},
         event::Event,
@@ -83,7 +83,8 @@ impl Draft<'_> {
                 let wait = backoff(Duration::from_secs(300), LONGEST, failures, self.facts.seed);
                 let at = later(self.facts.now, wait);
                 self.streaks.next = Some(at);
-                self.finish(Next::At(at.min(later(self.facts.now, SECRET_READ_AGAIN))))
+                let again = later(self.facts.now, SECRET_READ_AGAIN);
+                self.finish(Next::At(at.min(again)))
             }
             Trouble::NotFound => self.not_found(),
             Trouble::Limited { retry_after } => {
@@ -187,16 +188,14 @@ impl Draft<'_> {
             Word::Open(open) => Some(open),
             Word::Unknown | Word::Missing | Word::End(_) => None,
         };
-        let differs = self.status.progress != report.progress
-            || report.raw.is_some() && self.status.portal_status != report.raw
-            || open.is_some_and(|open| self.status.phase != Some(open.phase()));
+        let differs = self.progress_differs(report)
+            || open.is_some_and(|open| self.status.phase != Some(open.phase()))
+            || self.word_differs(report);
         let stamp_moved = self
             .streaks
             .updated_at
             .is_some_and(|before| report.updated_at.is_some_and(|stamp| stamp != before));
-        // The portal's first word is no change: every session has one.
-        let first_word = self.before.portal_status.is_none() && report.progress.is_empty();
-        if (differs && !first_word) || stamp_moved {
+        if differs || stamp_moved {
             self.streaks.changed_at = Some(now);
         }
         self.streaks.updated_at = report.updated_at.or(self.streaks.updated_at);
@@ -216,6 +215,18 @@ impl Draft<'_> {
             self.apply(report, open);
         }
         wait
+    }
+
+    /// Modules that nobody has begun are no news where none was known.
+    fn progress_differs(&self, report: &Report) -> bool {
+        let untouched = self.status.progress.is_empty() && report.progress.values().all(|state| state == "pending");
+        self.status.progress != report.progress && !untouched
+    }
+
+    /// The first word of a new session is no news: every session has one.
+    fn word_differs(&self, report: &Report) -> bool {
+        let first = self.status.portal_status.is_none() && matches!(report.word, Word::Open(_));
+        report.raw.is_some() && self.status.portal_status != report.raw && !first
     }
 
     fn apply(&mut self, report: &Report, open: Option<OpenPhase>) {
@@ -238,12 +249,7 @@ impl Draft<'_> {
 
     /// An hour past its end, the person not finished, and the portal has answered three times in a row.
     fn may_expire_by_clock(&self) -> bool {
-        let finished = match self.status.phase {
-            Some(phase) => [OpenPhase::Processing, OpenPhase::InReview]
-                .into_iter()
-                .any(|open| open.person_finished() && open.phase() == phase),
-            None => false,
-        };
+        let finished = matches!(self.status.phase, Some(Phase::Processing | Phase::InReview));
         self.past_expiry_grace()
             && self.streaks.good_looks >= GOOD_LOOKS
             && !finished

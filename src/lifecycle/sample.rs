@@ -1,0 +1,153 @@
+//! Sample pasts and facts: what the printed tables and the tests vary. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        Mode, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, VerificationStatus,
+    },
+    portal::{
+        allowed::{AllowedPortals, PortalUrl},
+        verification_id::VerificationId,
+        wire::{Created, Details},
+    },
+};
+
+use super::{
+    facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet, Streaks, later},
+    schedule::Bounds,
+};
+
+/// The uid of the sample resource.
+pub(super) const UID: &str = "3f1c2f6e-7f0e-4d8a-9a53-0d7c7a1f5b11";
+/// The id of the sample session.
+pub(super) const ID: &str = "ver_sample";
+const PORTAL: &str = "https://verify.test.okid.io";
+
+/// The sample instant.
+pub(super) fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap_or_default()
+}
+
+/// The sample instant, and so many seconds.
+pub(super) fn after(seconds: u64) -> Timestamp {
+    later(now(), Duration::from_secs(seconds))
+}
+
+/// The id of the sample session.
+pub(super) fn id() -> Option<VerificationId> {
+    VerificationId::parse(ID).ok()
+}
+
+fn portal() -> Option<PortalUrl> {
+    AllowedPortals::new([PORTAL], false).ok()?.permit(PORTAL).ok()
+}
+
+/// Facts under which everything may go on.
+pub(super) fn facts() -> Facts {
+    Facts {
+        now: now(),
+        uid: UID.to_owned(),
+        seed: 7,
+        born: now(),
+        generation: 1,
+        deleting: false,
+        suspend: false,
+        mode: Mode::Direct,
+        ready_when: ReadyWhen::Verified,
+        on_unknown: OnUnknownOutcome::Retry,
+        bounds: Bounds::default(),
+        adopt: None,
+        deadline: Deadline::Ahead(after(168 * 3600)),
+        portal: portal().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
+        link_path: "/".to_owned(),
+        key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
+        gate: Gate::Open,
+        quiet: Quiet::Yes,
+        due: Due::Now,
+        retry: None,
+        reconcile_requested: None,
+        holder: "sample/0".to_owned(),
+        stretch: 1.0,
+        streaks: Streaks::default(),
+    }
+}
+
+/// The status of a resource that nobody has looked at.
+pub(super) fn fresh() -> VerificationStatus {
+    VerificationStatus { observed_generation: Some(-1), ..VerificationStatus::default() }
+}
+
+/// The status after so many creates, of which so many were lost.
+pub(super) fn attempted(state: SessionState, attempt: i32, orphans: i32) -> VerificationStatus {
+    VerificationStatus {
+        session: Some(Session {
+            attempt,
+            state: Some(state),
+            uid: Some(UID.to_owned()),
+            holder: Some("earlier/0".to_owned()),
+            portal: Some(PORTAL.to_owned()),
+            claimed_at: Some(now()),
+            orphans,
+            ..Session::default()
+        }),
+        ..fresh()
+    }
+}
+
+/// The status of an open session in that phase, created at the sample instant.
+pub(super) fn open(phase: Phase) -> VerificationStatus {
+    let mut status = attempted(SessionState::Created, 1, 0);
+    status.verification_id = Some(ID.to_owned());
+    status.phase = Some(phase);
+    status.expires_at = Some(after(3600));
+    status.flow = ["terms", "document", "liveness"].map(str::to_owned).to_vec();
+    if let Some(session) = status.session.as_mut() {
+        session.created_at = Some(now());
+        session.key_fingerprint = Some("0011223344556677".to_owned());
+    }
+    status
+}
+
+/// The status after an end.
+pub(super) fn over(outcome: Outcome) -> VerificationStatus {
+    VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
+}
+
+/// Every kind of past, by name, as the status it is read from.
+pub(super) fn pasts() -> Vec<(&'static str, VerificationStatus)> {
+    let mut unreadable = open(Phase::AwaitingUser);
+    unreadable.session = None;
+    let mut settled = over(Outcome::Verified);
+    settled.settled = true;
+    vec![
+        ("Fresh", fresh()),
+        ("Claimed", attempted(SessionState::Claimed, 1, 0)),
+        ("Refused", attempted(SessionState::NotCreated, 1, 0)),
+        ("Lost", attempted(SessionState::Unknown, 1, 1)),
+        ("Lost, budget spent", attempted(SessionState::Unknown, 3, 3)),
+        ("Open", open(Phase::AwaitingUser)),
+        ("Over", over(Outcome::Verified)),
+        ("Settled", settled),
+        ("Unreadable", unreadable),
+    ]
+}
+
+/// The answer to a create.
+pub(super) fn created() -> Option<Created> {
+    Some(Created {
+        id: id()?,
+        expires_at: Some(after(3600)),
+        flow: ["terms", "document", "liveness"].map(str::to_owned).to_vec(),
+        modules: vec!["document".to_owned(), "liveness".to_owned()],
+    })
+}
+
+/// The answer to a look: that word, and those modules completed.
+pub(super) fn details(word: &str, completed: &[&str]) -> Details {
+    let progress: BTreeMap<String, String> =
+        completed.iter().map(|module| ((*module).to_owned(), "completed".to_owned())).collect();
+    Details { id: id(), current: Some(word.to_owned()), updated_at: Some(now()), progress }
+}
