@@ -294,3 +294,6 @@ impl Due {
         Moment::try_from(since.as_nanos()).unwrap_or(Moment::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -244,12 +244,13 @@ impl Queue {
         };
         entry.state = State::Absent;
         let next = match (ended, after) {
-            (Ended::Gone, _) => None,
             (Ended::Held(due), _) => {
                 entry.held_until = due.when;
                 Some(due).filter(|_| after != After::Nothing)
             }
-            (Ended::At(_) | Ended::Park, After::Nothing) | (Ended::Park, After::AsItSays) => None,
+            (Ended::Gone, _)
+            | (Ended::At(_) | Ended::Park, After::Nothing)
+            | (Ended::Park, After::AsItSays) => None,
             (Ended::Park, After::Again(again)) => Some(again),
             (Ended::At(due), After::AsItSays) => Some(due),
             (Ended::At(due), After::Again(again)) => {
@@ -353,3 +354,6 @@ impl Queue {
         self.ready.remove(due.priority, due.lane, due.when, index);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,14 +47,14 @@ pub struct StreamSettings {
 }
 
 impl Default for StreamSettings {
-    /// Everything that is not settled; a streaming list, or pages of 500; watches of 60 s; 30 s to
+    /// Everything that is not settled; a streaming list, or pages of 500; watches of a minute; 30 s to
     /// answer.
     fn default() -> Self {
         Self {
             field_selector: "status.settled!=true".to_owned(),
             streaming_list: true,
             page_size: 500,
-            watch_timeout: Duration::from_secs(60),
+            watch_timeout: Duration::from_mins(1),
             deadline: Duration::from_secs(30),
         }
     }
@@ -369,3 +369,6 @@ fn without_content(error: kube::Error) -> kube::Error {
 fn is_status(error: &kube::Error, codes: &[u16]) -> bool {
     matches!(error, kube::Error::Api(status) if codes.contains(&status.code))
 }
+
+#[cfg(test)]
+mod tests;

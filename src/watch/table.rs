@@ -399,3 +399,6 @@ impl<R> Table<R> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
