@@ -311,7 +311,8 @@ impl Queue {
                 let step = missing.max(self.entries.len() / 8).max(64);
                 self.entries.reserve_exact(step);
             }
-            self.entries.resize(place + 1, vacant);
+            self.entries.resize(place, Entry { tag: 0, ..vacant });
+            self.entries.push(vacant);
             return Some(vacant);
         }
         let entry = *self.entries.get(place)?;

@@ -7,23 +7,33 @@ const UNKNOWN: &str = "does not have the form that this version expects";
 ///
 /// serde quotes the value that it stumbled over, and in a Verification that may be the link or
 /// the id. Kept are the kind of the error, names of our own fields, and what was expected.
+/// `serde_json` and `serde-value` write the same errors with other capitals and stops.
 pub(super) fn describe(error: &str) -> String {
-    if error.starts_with("missing field `") || error.starts_with("duplicate field `") {
-        return error.to_owned();
+    let mut letters = error.chars();
+    let first = letters.next().unwrap_or_default().to_ascii_lowercase();
+    let error = format!("{first}{}", letters.as_str());
+    if error.starts_with("missing field ") || error.starts_with("duplicate field ") {
+        return error;
     }
-    let Some((kind, rest)) = [
+    let kind = [
         "invalid type",
         "invalid value",
         "invalid length",
         "unknown variant",
     ]
     .into_iter()
-    .find_map(|kind| Some((kind, error.strip_prefix(kind)?))) else {
+    .find(|kind| error.starts_with(kind));
+    let Some(kind) = kind else {
         return UNKNOWN.to_owned();
     };
     // What was expected comes last; a value may hold the same words, so the last ones count.
-    match rest.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("{kind}, expected {expected}"),
+    let expected = [", expected ", ". Expected "]
+        .into_iter()
+        .filter_map(|separator| Some(error.rfind(separator)? + separator.len()))
+        .max()
+        .and_then(|start| error.get(start..));
+    match expected {
+        Some(expected) => format!("{kind}, expected {expected}"),
         None => kind.to_owned(),
     }
 }
@@ -36,8 +46,13 @@ mod tests {
     fn an_error_tells_what_was_expected_and_never_what_was_there() {
         for (error, told) in [
             ("missing field `spec`", "missing field `spec`"),
+            ("Missing field spec", "missing field spec"),
             (
                 r#"invalid type: string "https://link", expected a boolean"#,
+                "invalid type, expected a boolean",
+            ),
+            (
+                r#"Invalid type string "https://link". Expected a boolean"#,
                 "invalid type, expected a boolean",
             ),
             (
@@ -45,8 +60,16 @@ mod tests {
                 "invalid value, expected RFC 3339",
             ),
             (
+                r#"invalid value: string "a. Expected b", expected RFC 3339"#,
+                "invalid value, expected RFC 3339",
+            ),
+            (
                 "unknown variant `ver_1`, expected `Direct` or `Select`",
                 "unknown variant, expected `Direct` or `Select`",
+            ),
+            (
+                "Unknown variant ver_1. Expected one of Direct, Select",
+                "unknown variant, expected one of Direct, Select",
             ),
             (
                 "unknown variant `ver_1`, there are no variants",
@@ -58,6 +81,7 @@ mod tests {
             ),
             ("failed to parse \"https://link\"", UNKNOWN),
             ("unknown field `https://link`, expected `a`", UNKNOWN),
+            ("", UNKNOWN),
         ] {
             assert_eq!(describe(error), told);
         }

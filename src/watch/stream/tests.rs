@@ -100,7 +100,7 @@ fn undecodable(name: &str, version: u32) -> Value {
     object
 }
 
-fn event(kind: &str, object: Value) -> Value {
+fn event(kind: &str, object: &Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
@@ -123,7 +123,7 @@ fn end_of_list(version: u32) -> Value {
     });
     event(
         "BOOKMARK",
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}),
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}),
     )
 }
 
@@ -160,11 +160,11 @@ async fn tells(changes: &mut BoxStream<'static, Change<ConfigMap>>, expected: &[
 #[tokio::test(start_paused = true)]
 async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
     let (server, client) = script([Answer::Open(vec![
-        event("ADDED", object("a", 1)),
-        event("ADDED", object("b", 2)),
+        event("ADDED", &object("a", 1)),
+        event("ADDED", &object("b", 2)),
         end_of_list(2),
-        event("MODIFIED", object("a", 3)),
-        event("DELETED", object("b", 4)),
+        event("MODIFIED", &object("a", 3)),
+        event("DELETED", &object("b", 4)),
     ])]);
     let mut changes = watch(&client, true);
     tells(
@@ -198,7 +198,7 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
             Answer::Whole(code, status(code)),
             list(&[object("a", 1)], 5, "next"),
             list(&[object("b", 2)], 5, ""),
-            Answer::Open(vec![event("ADDED", object("c", 6))]),
+            Answer::Open(vec![event("ADDED", &object("c", 6))]),
         ]);
         let mut changes = watch(&client, true);
         tells(
@@ -217,7 +217,7 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_streaming_list_that_does_not_end_is_given_up_for_pages() {
     let (_server, client) = script([
-        Answer::Closed(vec![event("ADDED", object("a", 1))]),
+        Answer::Closed(vec![event("ADDED", &object("a", 1))]),
         Answer::Open(vec![]),
         list(&[object("a", 1)], 5, ""),
     ]);
@@ -248,10 +248,10 @@ async fn an_undecodable_object_is_told_and_harms_no_other() {
     let (_server, client) = script([
         list(&[undecodable("bad", 1), object("good", 2)], 5, ""),
         Answer::Open(vec![
-            event("ADDED", undecodable("worse", 6)),
-            event("ADDED", object("better", 7)),
-            event("DELETED", undecodable("worse", 8)),
-            event("MODIFIED", object("better", 9)),
+            event("ADDED", &undecodable("worse", 6)),
+            event("ADDED", &object("better", 7)),
+            event("DELETED", &undecodable("worse", 8)),
+            event("MODIFIED", &object("better", 9)),
         ]),
     ]);
     let mut changes = watch(&client, false);
@@ -285,14 +285,14 @@ async fn an_undecodable_object_is_told_and_harms_no_other() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_watch_lists_again() {
     for refusal in [
-        Answer::Open(vec![event("ERROR", status(410))]),
+        Answer::Open(vec![event("ERROR", &status(410))]),
         Answer::Whole(410, status(410)),
     ] {
         let (_server, client) = script([
             list(&[object("a", 1)], 5, ""),
             refusal,
             list(&[object("b", 6)], 7, ""),
-            Answer::Open(vec![event("ADDED", object("c", 8))]),
+            Answer::Open(vec![event("ADDED", &object("c", 8))]),
         ]);
         let mut changes = watch(&client, false);
         tells(
@@ -317,7 +317,7 @@ async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
     let mut answers: Vec<_> = (0..8).map(|_| Answer::Whole(500, status(500))).collect();
     answers.push(list(&[object("a", 1)], 5, ""));
     answers.push(Answer::Whole(500, status(500)));
-    answers.push(Answer::Open(vec![event("ADDED", object("b", 6))]));
+    answers.push(Answer::Open(vec![event("ADDED", &object("b", 6))]));
     let (_server, client) = script(answers);
     let mut changes = watch(&client, false);
     let mut last = Duration::ZERO;
@@ -352,10 +352,10 @@ async fn an_error_in_the_watch_is_told_and_the_watch_resumed_where_it_was() {
     let (server, client) = script([
         list(&[], 5, ""),
         Answer::Closed(vec![
-            event("ADDED", object("a", 6)),
-            event("ERROR", status(500)),
+            event("ADDED", &object("a", 6)),
+            event("ERROR", &status(500)),
         ]),
-        Answer::Open(vec![event("ADDED", object("b", 7))]),
+        Answer::Open(vec![event("ADDED", &object("b", 7))]),
     ]);
     let mut changes = watch(&client, false);
     tells(
@@ -378,7 +378,7 @@ async fn a_clean_close_is_resumed_at_once() {
     let begin = Instant::now();
     let mut answers = vec![list(&[], 5, "")];
     answers.extend((0..56).map(|_| Answer::Closed(vec![])));
-    answers.push(Answer::Open(vec![event("ADDED", object("a", 6))]));
+    answers.push(Answer::Open(vec![event("ADDED", &object("a", 6))]));
     let (_server, client) = script(answers);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "synced", "seen a"]).await;
@@ -406,7 +406,7 @@ async fn a_dead_connection_is_noticed_within_65_seconds() {
     let (_server, client) = script([
         list(&[], 5, ""),
         Answer::Open(vec![]),
-        Answer::Open(vec![event("ADDED", object("a", 6))]),
+        Answer::Open(vec![event("ADDED", &object("a", 6))]),
     ]);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "synced", "seen a"]).await;
@@ -419,7 +419,7 @@ async fn an_answer_that_never_begins_is_given_up_at_the_deadline() {
         Answer::Silence,
         list(&[], 5, ""),
         Answer::Silence,
-        Answer::Open(vec![event("ADDED", object("a", 6))]),
+        Answer::Open(vec![event("ADDED", &object("a", 6))]),
     ]);
     let begin = Instant::now();
     let mut changes = watch(&client, false);
@@ -446,7 +446,7 @@ async fn an_answer_that_is_not_understood_is_not_repeated_in_the_error() {
         list(&[], 5, ""),
         Answer::Open(vec![
             json!({"type": "the-secret-link", "object": {}}),
-            event("ADDED", object("a", 6)),
+            event("ADDED", &object("a", 6)),
         ]),
     ]);
     let mut changes = watch(&client, false);
