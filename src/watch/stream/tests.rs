@@ -445,7 +445,7 @@ async fn an_answer_that_is_not_understood_is_not_repeated_in_the_error() {
     let (_server, client) = script([
         list(&[], 5, ""),
         Answer::Open(vec![
-            json!({"type": "the-secret-link", "object": {}}),
+            json!("the-secret-link"),
             event("ADDED", &object("a", 6)),
         ]),
     ]);

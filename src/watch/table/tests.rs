@@ -94,6 +94,7 @@ fn a_settled_one_that_leaves_the_selector_is_not_taken_for_deleted() {
     assert_eq!(removed.departure, Departure::Settled);
     assert_eq!((removed.slot, removed.payload), (slot, 5));
     assert_eq!(table.gone(UID), None);
+    assert_eq!(table.namespaces.find("kyc"), None);
 }
 
 #[test]
