@@ -9,6 +9,7 @@
 //! The three know nothing of each other but [`Slot`], the handle that the table gives out.
 //! What stands in the table for a verification, and when it is due, is for the caller to say.
 
+mod blocks;
 mod due;
 mod guarded;
 mod namespaces;

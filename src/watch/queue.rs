@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ready::Ready, slot::Slot};
+use super::{blocks::Blocks, ready::Ready, slot::Slot};
 
 /// Nanoseconds since the queue began.
 pub(super) type Moment = u64;
@@ -120,7 +120,7 @@ pub(super) enum Ended {
 /// All that is planned.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    entries: Vec<Entry>,
+    entries: Blocks<Entry>,
     timers: BTreeSet<(Moment, u32)>,
     ready: Ready,
     in_flight: usize,
@@ -292,7 +292,7 @@ impl Queue {
     pub(super) fn memory(&self) -> usize {
         let ready: usize = self.ready.len().iter().sum();
         let ordered = (self.timers.len() + ready) * size_of::<(Moment, u32)>() * 3 / 2;
-        self.entries.capacity() * size_of::<Entry>() + ordered
+        self.entries.memory() + ordered
     }
 
     /// The entry of an object, which takes the place over when it is newer than who had it.
@@ -305,13 +305,9 @@ impl Queue {
             held_until: 0,
         };
         if place >= self.entries.len() {
-            // In steps of an eighth: doubling would leave up to half of it unused.
-            let missing = place + 1 - self.entries.len();
-            if place >= self.entries.capacity() {
-                let step = missing.max(self.entries.len() / 8).max(64);
-                self.entries.reserve_exact(step);
+            while self.entries.len() < place {
+                self.entries.push(Entry { tag: 0, ..vacant });
             }
-            self.entries.resize(place, Entry { tag: 0, ..vacant });
             self.entries.push(vacant);
             return Some(vacant);
         }

@@ -1,14 +1,11 @@
-//! Where the records of the table lie: in blocks, so that growing copies nothing, and under
-//! handles that a removed record takes with it. Pure.
+//! Where the records of the table lie, under handles that a removed record takes with it. Pure.
 
 use super::{
+    blocks::Blocks,
     namespaces::Namespace,
     slot::Slot,
     version::{Uid, Version},
 };
-
-/// How many records a block holds. The table's spare memory is less than one block.
-const BLOCK: usize = 512;
 
 /// What is kept of one verification.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ struct Place<R> {
 /// The records, by place.
 #[derive(Debug)]
 pub(super) struct Records<R> {
-    blocks: Vec<Vec<Place<R>>>,
+    places: Blocks<Place<R>>,
     /// Places that are free, the last freed first.
     free: Vec<u32>,
     len: usize,
@@ -44,7 +41,7 @@ pub(super) struct Records<R> {
 impl<R> Records<R> {
     pub(super) fn new() -> Self {
         Self {
-            blocks: Vec::new(),
+            places: Blocks::default(),
             free: Vec::new(),
             len: 0,
         }
@@ -63,20 +60,8 @@ impl<R> Records<R> {
             tag: 0,
             record: Some(record),
         };
-        let index = match self.blocks.last_mut() {
-            Some(block) if block.len() < BLOCK => {
-                block.push(place);
-                (self.blocks.len() - 1) * BLOCK + self.blocks.last().map_or(0, Vec::len) - 1
-            }
-            Some(_) | None => {
-                let mut block = Vec::with_capacity(BLOCK);
-                block.push(place);
-                self.blocks.push(block);
-                (self.blocks.len() - 1) * BLOCK
-            }
-        };
         // etcd is full long before there are four thousand million objects.
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let index = u32::try_from(self.places.push(place)).unwrap_or(u32::MAX);
         Slot { index, tag: 0 }
     }
 
@@ -116,7 +101,7 @@ impl<R> Records<R> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Record<R>)> {
         (0_u32..)
-            .zip(self.blocks.iter().flatten())
+            .zip(self.places.iter())
             .filter_map(|(index, place)| {
                 let tag = place.tag;
                 Some((Slot { index, tag }, place.record.as_ref()?))
@@ -129,18 +114,14 @@ impl<R> Records<R> {
 
     /// Bytes in use, without what lies behind names and payloads.
     pub(super) fn memory(&self) -> usize {
-        self.blocks.len() * BLOCK * size_of::<Place<R>>()
-            + self.blocks.capacity() * size_of::<Vec<Place<R>>>()
-            + self.free.capacity() * size_of::<u32>()
+        self.places.memory() + self.free.capacity() * size_of::<u32>()
     }
 
     fn place(&self, index: u32) -> Option<&Place<R>> {
-        let index = index as usize;
-        self.blocks.get(index / BLOCK)?.get(index % BLOCK)
+        self.places.get(index as usize)
     }
 
     fn place_mut(&mut self, index: u32) -> Option<&mut Place<R>> {
-        let index = index as usize;
-        self.blocks.get_mut(index / BLOCK)?.get_mut(index % BLOCK)
+        self.places.get_mut(index as usize)
     }
 }
