@@ -1,0 +1,356 @@
+//! When each is due, who is having a turn, and what happens to a wake-up in each of these states.
+//! Pure: the time is an argument.
+
+use std::collections::BTreeSet;
+
+use super::{blocks::Blocks, ready::Ready, slot::Slot};
+
+/// Nanoseconds since the queue began.
+pub(super) type Moment = u64;
+
+/// What kind of turn it is, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Somebody waits for a link.
+    Create,
+    /// The portal said that there is news.
+    Nudge,
+    /// The person is done and the verdict is near.
+    Finishing,
+    /// The person is at it.
+    Active,
+    /// Nothing has happened for a while.
+    Idle,
+}
+
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 5] = [
+        Self::Create,
+        Self::Nudge,
+        Self::Finishing,
+        Self::Active,
+        Self::Idle,
+    ];
+
+    /// The value for a label of a metric.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Nudge => "nudge",
+            Self::Finishing => "finishing",
+            Self::Active => "active",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// How far a class moves back by taking a turn: the inverse of its share.
+    pub(super) fn stride(self) -> u64 {
+        match self {
+            Self::Create => 1,
+            Self::Nudge => 2,
+            Self::Finishing => 4,
+            Self::Active => 8,
+            Self::Idle => 16,
+        }
+    }
+}
+
+/// When, how urgently, and among whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) when: Moment,
+    pub(super) priority: Priority,
+    pub(super) lane: u32,
+}
+
+/// Where an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nowhere: nothing is planned and no turn is under way.
+    Absent,
+    /// Among the timers.
+    Waiting(Due),
+    /// Due, and waiting for a slot.
+    Ready(Due),
+    /// Having its turn.
+    Turn(After),
+}
+
+/// What happened to an object during its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Nothing: what follows is for the turn to say.
+    AsItSays,
+    /// It was woken.
+    Again(Due),
+    /// It was removed.
+    Nothing,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    tag: u32,
+    state: State,
+    /// Not before this, whatever anybody says: the last turn panicked.
+    held_until: Moment,
+}
+
+/// A turn to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) slot: Slot,
+    pub(super) due: Due,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It is due again.
+    At(Due),
+    /// Nothing more is planned, unless it was woken meanwhile.
+    Park,
+    /// It does not exist any more: a wake-up meanwhile is moot.
+    Gone,
+    /// It panicked, and is not due before this, whatever anybody says.
+    Held(Due),
+}
+
+/// All that is planned.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    entries: Blocks<Entry>,
+    timers: BTreeSet<(Moment, u32)>,
+    ready: Ready,
+    in_flight: usize,
+}
+
+impl Queue {
+    /// Plans the next turn at exactly this time, in place of what was planned.
+    pub(super) fn set(&mut self, slot: Slot, due: Due, now: Moment) {
+        self.plan(slot, due, now, false);
+    }
+
+    /// Plans the next turn at this time, if it is not planned earlier already. What is due already
+    /// keeps its place, unless it becomes more urgent.
+    pub(super) fn forward(&mut self, slot: Slot, due: Due, now: Moment) {
+        self.plan(slot, due, now, true);
+    }
+
+    fn plan(&mut self, slot: Slot, mut due: Due, now: Moment, only_forward: bool) {
+        let Some(entry) = self.entry(slot) else {
+            return;
+        };
+        // Nobody is due in the past: else one could step in front of those who wait already.
+        due.when = due.when.max(now).max(entry.held_until);
+        let state = entry.state;
+        let index = slot.index;
+        match state {
+            State::Absent => self.wait(index, due),
+            State::Waiting(planned) => {
+                if only_forward && planned.when <= due.when {
+                    return;
+                }
+                self.timers.remove(&(planned.when, index));
+                self.wait(index, due);
+            }
+            State::Ready(planned) => {
+                if due.when > now {
+                    if only_forward {
+                        return;
+                    }
+                    self.unready(index, planned);
+                    self.wait(index, due);
+                    return;
+                }
+                if only_forward && planned.priority <= due.priority {
+                    return;
+                }
+                // It keeps the time since which it is due, and so its place among its equals.
+                due.when = planned.when;
+                self.unready(index, planned);
+                self.enter(index, due);
+            }
+            State::Turn(After::Again(planned)) if only_forward && planned.when <= due.when => {}
+            State::Turn(After::AsItSays | After::Again(_) | After::Nothing) => {
+                self.put(index, State::Turn(After::Again(due)));
+            }
+        }
+    }
+
+    /// Forgets what is planned. A turn that is under way goes on, and nothing follows it.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let index = slot.index;
+        let Some(entry) = self.entries.get(index as usize) else {
+            return;
+        };
+        if entry.tag != slot.tag {
+            return;
+        }
+        match entry.state {
+            State::Absent => {}
+            State::Waiting(planned) => {
+                self.timers.remove(&(planned.when, index));
+                self.put(index, State::Absent);
+            }
+            State::Ready(planned) => {
+                self.unready(index, planned);
+                self.put(index, State::Absent);
+            }
+            State::Turn(_) => self.put(index, State::Turn(After::Nothing)),
+        }
+    }
+
+    /// Takes the next turn, if anybody is due by now.
+    pub(super) fn take(&mut self, now: Moment) -> Option<Taken> {
+        while let Some(&(when, index)) = self.timers.first() {
+            if when > now {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(State::Waiting(due)) = self.state(index) {
+                self.enter(index, due);
+            }
+        }
+        let index = self.ready.take()?;
+        let entry = self.entries.get_mut(index as usize)?;
+        let State::Ready(due) = entry.state else {
+            return None;
+        };
+        entry.state = State::Turn(After::AsItSays);
+        entry.held_until = 0;
+        let tag = entry.tag;
+        self.in_flight += 1;
+        Some(Taken {
+            slot: Slot { index, tag },
+            due,
+        })
+    }
+
+    /// Notes that a turn has ended.
+    pub(super) fn end(&mut self, slot: Slot, ended: Ended, now: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let index = slot.index;
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return;
+        };
+        if entry.tag != slot.tag {
+            // The place belongs to another object by now.
+            return;
+        }
+        let State::Turn(after) = entry.state else {
+            return;
+        };
+        entry.state = State::Absent;
+        let next = match (ended, after) {
+            (Ended::Held(due), _) => {
+                entry.held_until = due.when;
+                Some(due).filter(|_| after != After::Nothing)
+            }
+            (Ended::Gone, _)
+            | (Ended::At(_) | Ended::Park, After::Nothing)
+            | (Ended::Park, After::AsItSays) => None,
+            (Ended::Park, After::Again(again)) => Some(again),
+            (Ended::At(due), After::AsItSays) => Some(due),
+            (Ended::At(due), After::Again(again)) => {
+                Some(if again.when <= due.when { again } else { due })
+            }
+        };
+        if let Some(mut due) = next {
+            due.when = due.when.max(now);
+            self.wait(index, due);
+        }
+    }
+
+    /// When the next timer ends.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.timers.first().map(|&(when, _)| when)
+    }
+
+    /// How many wait for their time.
+    pub(super) fn waiting(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// How many are due and wait for a slot, by priority.
+    pub(super) fn ready(&self) -> [usize; Priority::ALL.len()] {
+        self.ready.len()
+    }
+
+    /// Whether somebody waits for a slot.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many turns are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Bytes in use, about: a B-tree's nodes are two thirds full.
+    pub(super) fn memory(&self) -> usize {
+        let ready: usize = self.ready.len().iter().sum();
+        let ordered = (self.timers.len() + ready) * size_of::<(Moment, u32)>() * 3 / 2;
+        self.entries.memory() + ordered
+    }
+
+    /// The entry of an object, which takes the place over when it is newer than who had it.
+    /// `None` when the object is the one that was there before.
+    fn entry(&mut self, slot: Slot) -> Option<Entry> {
+        let place = slot.index as usize;
+        let vacant = Entry {
+            tag: slot.tag,
+            state: State::Absent,
+            held_until: 0,
+        };
+        if place >= self.entries.len() {
+            while self.entries.len() < place {
+                self.entries.push(Entry { tag: 0, ..vacant });
+            }
+            self.entries.push(vacant);
+            return Some(vacant);
+        }
+        let entry = *self.entries.get(place)?;
+        if entry.tag == slot.tag {
+            return Some(entry);
+        }
+        let former = Slot {
+            index: slot.index,
+            tag: entry.tag,
+        };
+        if !slot.is_newer_than(former) {
+            return None;
+        }
+        self.remove(former);
+        *self.entries.get_mut(place)? = vacant;
+        Some(vacant)
+    }
+
+    fn state(&self, index: u32) -> Option<State> {
+        self.entries.get(index as usize).map(|entry| entry.state)
+    }
+
+    fn put(&mut self, index: u32, state: State) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.state = state;
+        }
+    }
+
+    fn wait(&mut self, index: u32, due: Due) {
+        self.timers.insert((due.when, index));
+        self.put(index, State::Waiting(due));
+    }
+
+    fn enter(&mut self, index: u32, due: Due) {
+        self.ready.insert(due.priority, due.lane, due.when, index);
+        self.put(index, State::Ready(due));
+    }
+
+    fn unready(&mut self, index: u32, due: Due) {
+        self.ready.remove(due.priority, due.lane, due.when, index);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,471 @@
+//! The stream against an API server that answers from a script.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What the server does with one request.
+enum Answer {
+    /// A whole answer.
+    Whole(u16, Value),
+    /// The lines of a watch, which is then closed.
+    Closed(Vec<Value>),
+    /// The lines of a watch, which then stays open and silent.
+    Open(Vec<Value>),
+    /// No answer.
+    Silence,
+}
+
+#[derive(Default)]
+struct Server {
+    answers: Mutex<VecDeque<Answer>>,
+    requests: Mutex<Vec<String>>,
+}
+
+impl Server {
+    fn client(self: &Arc<Self>) -> Client {
+        let server = Arc::clone(self);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = Arc::clone(&server);
+            async move {
+                let uri = request.uri().to_string();
+                server.requests.lock().unwrap().push(uri);
+                let answer = server.answers.lock().unwrap().pop_front();
+                let (status, lines, open) = match answer {
+                    Some(Answer::Whole(status, body)) => (status, vec![body], false),
+                    Some(Answer::Closed(lines)) => (200, lines, false),
+                    Some(Answer::Open(lines)) => (200, lines, true),
+                    Some(Answer::Silence) | None => std::future::pending().await,
+                };
+                let lines = stream::iter(lines)
+                    .map(|line| Ok::<_, std::io::Error>(Bytes::from(format!("{line}\n"))));
+                let body = if open {
+                    axum::body::Body::from_stream(lines.chain(stream::pending()))
+                } else {
+                    axum::body::Body::from_stream(lines)
+                };
+                Ok::<_, std::io::Error>(Response::builder().status(status).body(body).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+}
+
+/// A stream over a server that gives these answers one after the other, and then none.
+fn script(answers: impl IntoIterator<Item = Answer>) -> (Arc<Server>, Client) {
+    let server = Arc::new(Server {
+        answers: Mutex::new(answers.into_iter().collect()),
+        requests: Mutex::default(),
+    });
+    let client = server.client();
+    (server, client)
+}
+
+fn watch(client: &Client, streaming_list: bool) -> BoxStream<'static, Change<ConfigMap>> {
+    let settings = StreamSettings {
+        streaming_list,
+        ..StreamSettings::default()
+    };
+    changes(client, Some("kyc"), settings).boxed()
+}
+
+fn object(name: &str, version: u32) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "namespace": "kyc",
+            "name": name,
+            "uid": format!("uid-of-{name}"),
+            "resourceVersion": version.to_string(),
+            "annotations": {LAST_APPLIED: "{}", "kept": "yes"},
+            "managedFields": [{"manager": "kubectl"}],
+        },
+        "data": {"a": "b"},
+    })
+}
+
+fn undecodable(name: &str, version: u32) -> Value {
+    let mut object = object(name, version);
+    object["data"] = json!("the-secret-link");
+    object
+}
+
+fn event(kind: &str, object: &Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn list(items: &[Value], version: u32, more: &str) -> Answer {
+    Answer::Whole(
+        200,
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMapList",
+            "metadata": {"resourceVersion": version.to_string(), "continue": more},
+            "items": items,
+        }),
+    )
+}
+
+fn end_of_list(version: u32) -> Value {
+    let metadata = json!({
+        "resourceVersion": version.to_string(),
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    });
+    event(
+        "BOOKMARK",
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}),
+    )
+}
+
+fn status(code: u16) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Status",
+        "metadata": {},
+        "status": "Failure",
+        "message": "scripted",
+        "reason": "Scripted",
+        "code": code,
+    })
+}
+
+/// A change in one word or two.
+fn told(change: &Change<ConfigMap>) -> String {
+    match change {
+        Change::Restarted => "restarted".to_owned(),
+        Change::Seen(object) => format!("seen {}", object.metadata.name.as_deref().unwrap()),
+        Change::Undecodable { object, error: _ } => format!("undecodable {}", object.name),
+        Change::Synced => "synced".to_owned(),
+        Change::Gone(object) => format!("gone {}", object.name),
+        Change::Interrupted { error, pause: _ } => format!("interrupted {}", error.label()),
+    }
+}
+
+async fn tells(changes: &mut BoxStream<'static, Change<ConfigMap>>, expected: &[&str]) {
+    for expected in expected {
+        assert_eq!(told(&changes.next().await.unwrap()), *expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
+    let (server, client) = script([Answer::Open(vec![
+        event("ADDED", &object("a", 1)),
+        event("ADDED", &object("b", 2)),
+        end_of_list(2),
+        event("MODIFIED", &object("a", 3)),
+        event("DELETED", &object("b", 4)),
+    ])]);
+    let mut changes = watch(&client, true);
+    tells(
+        &mut changes,
+        &[
+            "restarted",
+            "seen a",
+            "seen b",
+            "synced",
+            "seen a",
+            "gone b",
+        ],
+    )
+    .await;
+    let requests = server.requests.lock().unwrap().join(" ");
+    for part in [
+        "/api/v1/namespaces/kyc/configmaps?",
+        "sendInitialEvents=true",
+        "fieldSelector=status.settled%21%3Dtrue",
+        "timeoutSeconds=60",
+    ] {
+        assert!(requests.contains(part), "{part} in {requests}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
+    let begin = Instant::now();
+    for code in [400, 422] {
+        let (server, client) = script([
+            Answer::Whole(code, status(code)),
+            list(&[object("a", 1)], 5, "next"),
+            list(&[object("b", 2)], 5, ""),
+            Answer::Open(vec![event("ADDED", &object("c", 6))]),
+        ]);
+        let mut changes = watch(&client, true);
+        tells(
+            &mut changes,
+            &["restarted", "seen a", "seen b", "synced", "seen c"],
+        )
+        .await;
+        let requests = server.requests.lock().unwrap();
+        assert!(requests[1].contains("limit=500"), "{requests:?}");
+        assert!(requests[2].contains("continue=next"), "{requests:?}");
+        assert!(requests[3].contains("resourceVersion=5"), "{requests:?}");
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_list_that_does_not_end_is_given_up_for_pages() {
+    let (_server, client) = script([
+        Answer::Closed(vec![event("ADDED", &object("a", 1))]),
+        Answer::Open(vec![]),
+        list(&[object("a", 1)], 5, ""),
+    ]);
+    let mut changes = watch(&client, true);
+    tells(
+        &mut changes,
+        &["restarted", "seen a", "restarted", "seen a", "synced"],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_kubectl_and_the_api_server_keep_for_themselves_is_dropped() {
+    let (_server, client) = script([list(&[object("a", 1)], 5, "")]);
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted"]).await;
+    let Some(Change::Seen(object)) = changes.next().await else {
+        panic!("the object");
+    };
+    assert_eq!(object.metadata.managed_fields, None);
+    let annotations = object.metadata.annotations.unwrap();
+    assert_eq!(annotations.keys().collect::<Vec<_>>(), ["kept"]);
+    assert!(object.data.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undecodable_object_is_told_and_harms_no_other() {
+    let (_server, client) = script([
+        list(&[undecodable("bad", 1), object("good", 2)], 5, ""),
+        Answer::Open(vec![
+            event("ADDED", &undecodable("worse", 6)),
+            event("ADDED", &object("better", 7)),
+            event("DELETED", &undecodable("worse", 8)),
+            event("MODIFIED", &object("better", 9)),
+        ]),
+    ]);
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted"]).await;
+    let Some(Change::Undecodable { object, error }) = changes.next().await else {
+        panic!("the undecodable object");
+    };
+    let expected = Identity {
+        namespace: "kyc".to_owned(),
+        name: "bad".to_owned(),
+        uid: "uid-of-bad".to_owned(),
+        resource_version: "1".to_owned(),
+    };
+    assert_eq!(object, expected);
+    assert!(error.contains("expected"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+    tells(
+        &mut changes,
+        &[
+            "seen good",
+            "synced",
+            "undecodable worse",
+            "seen better",
+            "gone worse",
+            "seen better",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_watch_lists_again() {
+    for refusal in [
+        Answer::Open(vec![event("ERROR", &status(410))]),
+        Answer::Whole(410, status(410)),
+    ] {
+        let (_server, client) = script([
+            list(&[object("a", 1)], 5, ""),
+            refusal,
+            list(&[object("b", 6)], 7, ""),
+            Answer::Open(vec![event("ADDED", &object("c", 8))]),
+        ]);
+        let mut changes = watch(&client, false);
+        tells(
+            &mut changes,
+            &[
+                "restarted",
+                "seen a",
+                "synced",
+                "interrupted expired",
+                "restarted",
+                "seen b",
+                "synced",
+                "seen c",
+            ],
+        )
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
+    let mut answers: Vec<_> = (0..8).map(|_| Answer::Whole(500, status(500))).collect();
+    answers.push(list(&[object("a", 1)], 5, ""));
+    answers.push(Answer::Whole(500, status(500)));
+    answers.push(Answer::Open(vec![event("ADDED", &object("b", 6))]));
+    let (_server, client) = script(answers);
+    let mut changes = watch(&client, false);
+    let mut last = Duration::ZERO;
+    for _ in 0..8 {
+        tells(&mut changes, &["restarted"]).await;
+        let Some(Change::Interrupted { error, pause }) = changes.next().await else {
+            panic!("the interruption");
+        };
+        assert_eq!(error.label(), "list");
+        assert!(pause >= last.mul_f64(0.8), "{pause:?} after {last:?}");
+        assert!(
+            (SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause),
+            "{pause:?}"
+        );
+        last = pause;
+    }
+    assert!(last > LONGEST_PAUSE / 2);
+    let begin = Instant::now();
+    tells(&mut changes, &["restarted", "seen a", "synced"]).await;
+    assert!(begin.elapsed() >= last);
+    // What worked ends the series: the next pause is a short one again.
+    let Some(Change::Interrupted { error, pause }) = changes.next().await else {
+        panic!("the interruption");
+    };
+    assert_eq!(error.label(), "begin");
+    assert!(pause < 2 * SHORTEST_PAUSE, "{pause:?}");
+    tells(&mut changes, &["seen b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_the_watch_is_told_and_the_watch_resumed_where_it_was() {
+    let (server, client) = script([
+        list(&[], 5, ""),
+        Answer::Closed(vec![
+            event("ADDED", &object("a", 6)),
+            event("ERROR", &status(500)),
+        ]),
+        Answer::Open(vec![event("ADDED", &object("b", 7))]),
+    ]);
+    let mut changes = watch(&client, false);
+    tells(
+        &mut changes,
+        &[
+            "restarted",
+            "synced",
+            "seen a",
+            "interrupted watch",
+            "seen b",
+        ],
+    )
+    .await;
+    let requests = server.requests.lock().unwrap();
+    assert!(requests[2].contains("resourceVersion=6"), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_close_is_resumed_at_once() {
+    let begin = Instant::now();
+    let mut answers = vec![list(&[], 5, "")];
+    answers.extend((0..56).map(|_| Answer::Closed(vec![])));
+    answers.push(Answer::Open(vec![event("ADDED", &object("a", 6))]));
+    let (_server, client) = script(answers);
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted", "synced", "seen a"]).await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_every_watch_is_not_flooded() {
+    let mut answers = vec![list(&[], 5, "")];
+    answers.extend((0..1000).map(|_| Answer::Closed(vec![])));
+    let (server, client) = script(answers);
+    let mut changes = watch(&client, false);
+    let minute = sleep(Duration::from_mins(1));
+    tokio::select! {
+        () = async { while changes.next().await.is_some() {} } => {}
+        () = minute => {}
+    }
+    let requests = server.requests.lock().unwrap().len();
+    assert!((100..200).contains(&requests), "{requests}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_noticed_within_65_seconds() {
+    let begin = Instant::now();
+    let (_server, client) = script([
+        list(&[], 5, ""),
+        Answer::Open(vec![]),
+        Answer::Open(vec![event("ADDED", &object("a", 6))]),
+    ]);
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted", "synced", "seen a"]).await;
+    assert!(begin.elapsed() <= Duration::from_secs(65));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_begins_is_given_up_at_the_deadline() {
+    let (_server, client) = script([
+        Answer::Silence,
+        list(&[], 5, ""),
+        Answer::Silence,
+        Answer::Open(vec![event("ADDED", &object("a", 6))]),
+    ]);
+    let begin = Instant::now();
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted", "interrupted list"]).await;
+    assert!(begin.elapsed() < Duration::from_secs(31));
+    tells(&mut changes, &["restarted", "synced", "interrupted begin"]).await;
+    assert!(begin.elapsed() < Duration::from_secs(63));
+    tells(&mut changes, &["seen a"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_stops_half_way_is_given_up_at_the_deadline() {
+    let (_server, client) = script([Answer::Open(vec![]), list(&[], 5, "")]);
+    let begin = Instant::now();
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted", "interrupted list"]).await;
+    assert!(begin.elapsed() < Duration::from_secs(31));
+    tells(&mut changes, &["restarted", "synced"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_understood_is_not_repeated_in_the_error() {
+    let (_server, client) = script([
+        list(&[], 5, ""),
+        Answer::Open(vec![
+            json!("the-secret-link"),
+            event("ADDED", &object("a", 6)),
+        ]),
+    ]);
+    let mut changes = watch(&client, false);
+    tells(&mut changes, &["restarted", "synced"]).await;
+    let Some(Change::Interrupted { error, pause: _ }) = changes.next().await else {
+        panic!("the interruption");
+    };
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    tells(&mut changes, &["seen a"]).await;
+}
+
+#[test]
+fn a_watch_that_lasted_ends_a_series_of_failures() {
+    let mut pause = Pause::default();
+    let begin = Instant::now();
+    for _ in 0..9 {
+        pause.grow(begin, 1.0);
+    }
+    assert_eq!(pause.grow(begin, 1.0), LONGEST_PAUSE);
+    let later = begin + Duration::from_secs(61);
+    assert_eq!(pause.grow(later, 1.0), SHORTEST_PAUSE);
+}
