@@ -2,7 +2,7 @@
 //!
 //! May touch: the portal's state. Breaking an answer is `perform`'s work.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::Uri;
@@ -46,38 +46,38 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         })
 }
 
-/// A call under way. When it is dropped it is logged, answered or not.
-struct Visit<'a> {
+/// What a request asks for.
+struct Asked<'a> {
     portal: &'a Portal,
     endpoint: Endpoint,
     number: u64,
-    key: Option<&'a str>,
-    session: Option<String>,
+    /// The key if the portal knows it.
+    key: Option<Arc<str>>,
+    id: Option<&'a str>,
+    uri: &'a Uri,
+    /// The id of the session that this call made.
+    made: OnceLock<String>,
+}
+
+/// A call under way. When it is dropped it is logged, answered or not.
+struct Visit<'a> {
+    asked: Asked<'a>,
     fault: Option<FaultId>,
     status: Option<u16>,
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        let key = self.key.map(shown);
-        let endpoint = self.endpoint.name();
-        let session = self.session.as_deref();
+        let key = self.asked.key.as_deref().map(shown);
+        let endpoint = self.asked.endpoint.name();
+        let session = self.asked.id.or(self.asked.made.get().map(String::as_str));
         let fault = self.fault.map(|FaultId(fault)| fault);
-        match self.status {
-            Some(status) => info!(endpoint, status, session, key, fault, "answered"),
-            None => info!(endpoint, session, key, fault, "not answered"),
+        if let Some(status) = self.status {
+            info!(endpoint, status, session, key, fault, "answered");
+        } else {
+            info!(endpoint, session, key, fault, "not answered");
         }
     }
-}
-
-/// What a request asks for.
-struct Asked<'a> {
-    portal: &'a Portal,
-    endpoint: Endpoint,
-    number: u64,
-    key: Option<Arc<str>>,
-    id: Option<&'a str>,
-    uri: &'a Uri,
 }
 
 async fn answer(
@@ -107,12 +107,17 @@ async fn answer(
     if let Some(id) = id {
         portal.with_session(id, |session, _| count(session, endpoint));
     }
-    let mut visit = Visit {
+    let asked = Asked {
         portal,
         endpoint,
         number,
-        key,
-        session: id.map(str::to_owned),
+        key: known_key,
+        id,
+        uri: &head.uri,
+        made: OnceLock::new(),
+    };
+    let mut visit = Visit {
+        asked,
         fault: None,
         status: None,
     };
@@ -126,17 +131,9 @@ async fn answer(
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    let asked = Asked {
-        portal,
-        endpoint,
-        number,
-        key: known_key,
-        id,
-        uri: &head.uri,
-    };
     let delivery = match portal.orders.strike(endpoint, key, id) {
         None => {
-            let answer = asked.process(Keep::Yes);
+            let answer = visit.asked.process(Keep::Yes);
             Delivery {
                 status: Some(answer.status),
                 response: send(answer, portal.now()),
@@ -148,7 +145,7 @@ async fn answer(
                 strike,
                 connection,
                 || portal.now(),
-                |keep| asked.process(keep),
+                |keep| visit.asked.process(keep),
             )
             .await
         }
@@ -171,21 +168,24 @@ fn count(session: &mut Session, endpoint: Endpoint) {
 impl Visit<'_> {
     fn struck(&mut self, fault: FaultId) {
         self.fault = Some(fault);
-        self.portal
+        self.asked
+            .portal
             .journal
-            .struck(self.number, self.endpoint, fault);
-        self.portal.changed();
+            .struck(self.asked.number, self.asked.endpoint, fault);
+        self.asked.portal.changed();
     }
 
     fn deliver(mut self, delivery: Delivery) -> Response {
-        self.status = delivery.status;
-        if let Some(status) = delivery.status {
-            self.portal
+        let Delivery { response, status } = delivery;
+        self.status = status;
+        if let Some(status) = status {
+            self.asked
+                .portal
                 .journal
-                .answered(self.number, self.endpoint, status);
+                .answered(self.asked.number, self.asked.endpoint, status);
         }
-        self.portal.changed();
-        delivery.response
+        self.asked.portal.changed();
+        response
     }
 }
 
@@ -218,6 +218,8 @@ impl Asked<'_> {
         if keep == Keep::Yes {
             self.portal.keep(&id, session);
             self.portal.journal.made(self.number, &id);
+            self.portal.changed();
+            let _ = self.made.set(id);
         }
         answer
     }

@@ -161,16 +161,16 @@ fn qr_code(link: &str) -> Markup {
             .min_dimensions(220, 220)
             .build()
     });
-    match picture {
-        // The declaration before the element belongs to a file, not to a page.
-        Ok(picture) => PreEscaped(
-            picture
-                .find("<svg")
-                .and_then(|at| picture.get(at..))
-                .unwrap_or_default()
-                .to_owned(),
-        ),
-        Err(_) => html! { a href=(link) { (link) } },
+    // The XML declaration before the element belongs to a file, not to a page.
+    let element = picture
+        .as_ref()
+        .ok()
+        .and_then(|picture| picture.get(picture.find("<svg")?..));
+    html! {
+        @match element {
+            Some(element) => (PreEscaped(element)),
+            None => a href=(link) { (link) },
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl Sandbox {
         Builder {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             keys: Vec::new(),
-            expiry: Duration::from_secs(3600),
+            expiry: Duration::from_hours(1),
             flow: ["terms", "document", "liveness", "form_data"]
                 .map(str::to_owned)
                 .into(),

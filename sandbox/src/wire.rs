@@ -4,11 +4,11 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::person::Document;
-use crate::session::{Session, Status};
+use crate::session::{Progress, Session, Status};
 
 /// The six calls of the guide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -130,61 +130,93 @@ pub(crate) fn instant(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
+/// An object with these fields in this order.
+struct Fields<I>(I);
+
+impl<I, V> Serialize for Fields<I>
+where
+    I: Iterator<Item = (V, Value)> + Clone,
+    V: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.clone())
+    }
+}
+
+/// The answer to a create.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Created<'a, M> {
+    verification_id: &'a str,
+    expires_at: String,
+    modules: M,
+    flow: &'a [String],
+}
+
+/// The answer to a details call.
+#[derive(Serialize)]
+struct Details<'a, P, R> {
+    verification_id: &'a str,
+    status: Standing<'a, P>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<R>,
+}
+
+#[derive(Serialize)]
+struct Standing<'a, P> {
+    current: &'a str,
+    updated_at: String,
+    progress: P,
+}
+
 /// The answer to a create: camelCase, as in the guide.
 pub(crate) fn created(id: &str, session: &Session) -> Answer {
-    let modules: Map<String, Value> = checked(session)
-        .map(|(module, _)| (module.to_owned(), json!({"enabled": true})))
-        .collect();
+    let modules = Fields(checked(session).map(|(module, _)| (module, json!({"enabled": true}))));
+    let expires_at = instant(session.expires_at);
     Answer::json(
         200,
-        &json!({
-            "verificationId": id,
-            "expiresAt": instant(session.expires_at),
-            "modules": modules,
-            "flow": *session.flow,
-        }),
+        &Created {
+            verification_id: id,
+            expires_at,
+            modules,
+            flow: &session.flow,
+        },
+    )
+}
+
+/// The answer to a details call: `snake_case`, `results` only once there is a verdict and only for
+/// what was checked.
+pub(crate) fn details(id: &str, session: &Session) -> Answer {
+    let progress =
+        Fields(checked(session).map(|(module, progress)| (module, progress.word().into())));
+    let status = Standing {
+        current: session.status.word(),
+        updated_at: instant(session.updated_at),
+        progress,
+    };
+    let verified = session.status == Status::Verified;
+    let completed = checked(session).filter(|(_, progress)| *progress == Progress::Completed);
+    let results =
+        Fields(completed.map(|(module, _)| (module, result(module, session.document, verified))));
+    let results = (verified || session.status == Status::Rejected).then_some(results);
+    Answer::json(
+        200,
+        &Details {
+            verification_id: id,
+            status,
+            results,
+        },
     )
 }
 
 /// The modules that `progress` and `modules` name: all of the flow but the terms.
-fn checked(session: &Session) -> impl Iterator<Item = (&str, &'static str)> {
+fn checked(session: &Session) -> impl Iterator<Item = (&str, Progress)> + Clone {
     session
         .flow
         .iter()
-        .zip(&session.progress)
-        .filter(|(module, _)| module.as_str() != "terms")
-        .map(|(module, progress)| (module.as_str(), progress.word()))
-}
-
-/// The answer to a details call: `snake_case`, `results` only for what has been checked.
-pub(crate) fn details(id: &str, session: &Session) -> Answer {
-    let progress: Map<String, Value> = checked(session)
-        .map(|(module, word)| (module.to_owned(), word.into()))
-        .collect();
-    let mut body = json!({
-        "verification_id": id,
-        "status": {
-            "current": session.status.word(),
-            "updated_at": instant(session.updated_at),
-            "progress": progress,
-        },
-    });
-    if matches!(session.status, Status::Verified | Status::Rejected) {
-        let verified = session.status == Status::Verified;
-        let results: Map<String, Value> = checked(session)
-            .filter(|(_, word)| *word == "completed")
-            .map(|(module, _)| {
-                (
-                    module.to_owned(),
-                    result(module, session.document, verified),
-                )
-            })
-            .collect();
-        if !results.is_empty() {
-            body["results"] = Value::Object(results);
-        }
-    }
-    Answer::json(200, &body)
+        .map(String::as_str)
+        .zip(session.progress.iter().copied())
+        .filter(|(module, _)| *module != "terms")
 }
 
 /// Results of a person who does not exist.
