@@ -20,7 +20,8 @@ use crate::keys::shown;
 use crate::orders::{FaultId, FaultView};
 use crate::person::{Act, Person};
 use crate::portal::Portal;
-use crate::session::{ActError, SessionView};
+use crate::session::ActError;
+use crate::view::SessionView;
 
 /// What the endpoints are, told to people: also the text of `GET /sandbox` and of `--help`.
 pub const ENDPOINTS: &str = include_str!("admin.txt");

@@ -59,7 +59,7 @@ struct Asked<'a> {
     made: OnceLock<String>,
 }
 
-/// A call under way. When it is dropped it is logged, answered or not.
+/// A call under way. When it is dropped it has ended, answered or not, and is logged.
 struct Visit<'a> {
     asked: Asked<'a>,
     fault: Option<FaultId>,
@@ -68,6 +68,11 @@ struct Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
+        self.asked
+            .portal
+            .journal
+            .ended(self.asked.number, self.asked.endpoint);
+        self.asked.portal.changed();
         let key = self.asked.key.as_deref().map(shown);
         let endpoint = self.asked.endpoint.name();
         let session = self.asked.id.or(self.asked.made.get().map(String::as_str));
@@ -184,7 +189,6 @@ impl Visit<'_> {
                 .journal
                 .answered(self.asked.number, self.asked.endpoint, status);
         }
-        self.asked.portal.changed();
         response
     }
 }

@@ -29,9 +29,11 @@ pub struct CallRecord {
     /// The verification id: the one asked for, or the one of the session that a create made. A
     /// create that made none has none.
     pub session: Option<String>,
-    /// The status that was answered; `None` while it is under way, and for a call that hung or
-    /// was cut before the headers.
+    /// The status that was answered; `None` while it is under way, and for a call that was cut
+    /// before the headers, or whose client left.
     pub status: Option<u16>,
+    /// It is no longer under way: answered, cut, or its client left. (A body may still be sent.)
+    pub ended: bool,
     /// The fault that struck it.
     pub fault: Option<FaultId>,
     /// The number of the TCP connection, from 1.
@@ -176,6 +178,7 @@ impl Journal {
             endpoint: arrival.endpoint,
             session: arrival.session.map(str::to_owned),
             status: None,
+            ended: false,
             fault: None,
             connection: arrival.connection,
             earlier_on_connection: arrival.earlier_on_connection,
@@ -218,6 +221,13 @@ impl Journal {
             .or_default() += 1;
         if let Some(record) = book.record(number, endpoint) {
             record.status = Some(status);
+        }
+    }
+
+    /// Notes that a call is no longer under way.
+    pub(crate) fn ended(&self, number: u64, endpoint: Endpoint) {
+        if let Some(record) = self.lock().record(number, endpoint) {
+            record.ended = true;
         }
     }
 

@@ -27,7 +27,7 @@
 //! How the files hang together: `server` listens and `connection` is one TCP connection; `calls`
 //! answers the contract's six calls with `wire`'s JSON and `images`' pictures; `orders` knows which
 //! [`Fault`] strikes a call, `perform` does it, `deform` spoils its JSON; `journal` counts. `portal`
-//! holds the state of all `session`s, moved by the acts of a `person` and by the `clock`. `page` is
+//! holds the state of all `session`s (shown as `view`s), moved by the acts of a `person` and by the `clock`. `page` is
 //! for people, `admin` for other processes.
 
 mod admin;
@@ -47,6 +47,7 @@ mod portal;
 mod sandbox;
 mod server;
 mod session;
+mod view;
 mod wire;
 
 pub use admin::ENDPOINTS;
@@ -56,5 +57,6 @@ pub use orders::{FaultId, FaultView};
 pub use person::{Act, Document, Person, Step, Verdict};
 pub use portal::Portal;
 pub use sandbox::{Builder, Sandbox};
-pub use session::{ActError, Progress, SessionView};
+pub use session::{ActError, Progress};
+pub use view::SessionView;
 pub use wire::Endpoint;

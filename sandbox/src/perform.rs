@@ -13,7 +13,7 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATIO
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 
 use crate::clock::later;
@@ -218,18 +218,18 @@ fn cut(answer: Answer, place: Cut, connection: &Connection, now: Timestamp) -> D
 
 /// A body that ends in an error, on which the server drops the connection.
 fn broken_off(shown: Bytes) -> Body {
-    Body::from_stream(stream::unfold(Some(shown), |shown| async {
-        match shown {
-            Some(bytes) if !bytes.is_empty() => Some((Ok(bytes), Some(Bytes::new()))),
-            Some(_) => {
-                // The server flushes what it has while a body is not ready; without the pause the
-                // headers would be lost with the connection.
-                tokio::task::yield_now().await;
-                Some((Err(io::Error::from(io::ErrorKind::ConnectionAborted)), None))
-            }
-            None => None,
-        }
-    }))
+    flushed(shown, Some(io::ErrorKind::ConnectionAborted))
+}
+
+/// A body of these bytes that ends, well or with an error, only after they went out: the server
+/// flushes what it has while a body is not ready, and would else lose it with the connection.
+fn flushed(shown: Bytes, error: Option<io::ErrorKind>) -> Body {
+    let shown = (!shown.is_empty()).then_some(Ok(shown));
+    let end = stream::once(async move {
+        tokio::task::yield_now().await;
+        error.map(|error| Err(io::Error::from(error)))
+    });
+    Body::from_stream(stream::iter(shown).chain(end.filter_map(future::ready)))
 }
 
 fn drip(answer: &Answer, every: Duration, now: Timestamp) -> Response {
@@ -262,7 +262,7 @@ fn swell(answer: Answer, huge: Huge, now: Timestamp) -> Response {
                 body,
             } = answer;
             // A stream: of a body whose length it knows, the server would not claim another.
-            let body = Body::from_stream(stream::iter([Ok::<_, Infallible>(body)]));
+            let body = flushed(body, None);
             with(
                 respond(status, content_type, body, now),
                 CONTENT_LENGTH,
@@ -289,7 +289,7 @@ fn endless(bytes: u64) -> Body {
         let piece = chunk.slice(..size);
         async move { (size > 0).then_some((Ok(piece), left.saturating_sub(CHUNK as u64))) }
     });
-    Body::from_stream(futures::StreamExt::chain(first, rest))
+    Body::from_stream(first.chain(rest))
 }
 
 fn malform(answer: &Answer, form: Malformed) -> Answer {

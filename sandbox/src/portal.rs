@@ -17,7 +17,8 @@ use crate::journal::{CallRecord, Counters, Journal};
 use crate::keys::Keys;
 use crate::orders::{FaultId, FaultView, Orders};
 use crate::person::{Act, Document, Person, Verdict};
-use crate::session::{ActError, Flow, Session, SessionView};
+use crate::session::{ActError, Flow, Session};
+use crate::view::SessionView;
 use crate::wire::Endpoint;
 
 /// What can be set for the whole portal.
@@ -327,8 +328,8 @@ impl Portal {
         self.journal.reset();
     }
 
-    /// Waits until `holds`: asked at once, and again after each call that arrived, was struck or
-    /// answered, and each act from outside. It has no time limit of its own.
+    /// Waits until `holds`: asked at once, and again after each call that arrived, was struck, made
+    /// a session or ended, and each act from outside. It has no time limit of its own.
     pub async fn until(&self, mut holds: impl FnMut(&Self) -> bool) {
         let mut changes = self.changes.subscribe();
         loop {
