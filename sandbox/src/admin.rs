@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -58,6 +60,23 @@ impl IntoResponse for ActError {
     }
 }
 
+/// A body of JSON, whatever its `Content-Type` says: `curl -d` names another.
+struct Sent<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            let told = json!({"error": format!("read the body as JSON: {error}")});
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(told)).into_response()
+        })
+    }
+}
+
 fn found(there: bool) -> StatusCode {
     if there {
         StatusCode::NO_CONTENT
@@ -82,7 +101,7 @@ struct Seeded {
     ids: Vec<String>,
 }
 
-async fn seed(State(portal): Here, Json(seed): Json<Seed>) -> Json<Seeded> {
+async fn seed(State(portal): Here, Sent(seed): Sent<Seed>) -> Json<Seeded> {
     let ids = match seed.key {
         Some(key) => portal.seed_for(&key, seed.count),
         None => portal.seed(seed.count),
@@ -107,7 +126,7 @@ async fn forget(State(portal): Here, Path(id): Path<String>) -> StatusCode {
 async fn act(
     State(portal): Here,
     Path(id): Path<String>,
-    Json(act): Json<Act>,
+    Sent(act): Sent<Act>,
 ) -> Result<Json<SessionView>, ActError> {
     portal.act(&id, &act)?;
     session(State(portal), Path(id)).await
@@ -116,13 +135,13 @@ async fn act(
 async fn send(
     State(portal): Here,
     Path(id): Path<String>,
-    Json(person): Json<Person>,
+    Sent(person): Sent<Person>,
 ) -> Result<StatusCode, ActError> {
     portal.send(&id, &person)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn send_to_all(State(portal): Here, Json(person): Json<Person>) -> StatusCode {
+async fn send_to_all(State(portal): Here, Sent(person): Sent<Person>) -> StatusCode {
     portal.send_to_all(Some(person));
     StatusCode::NO_CONTENT
 }
@@ -141,7 +160,7 @@ struct Ordered {
     id: FaultId,
 }
 
-async fn order(State(portal): Here, Json(fault): Json<Fault>) -> (StatusCode, Json<Ordered>) {
+async fn order(State(portal): Here, Sent(fault): Sent<Fault>) -> (StatusCode, Json<Ordered>) {
     (
         StatusCode::CREATED,
         Json(Ordered {
@@ -169,12 +188,12 @@ async fn keys(State(portal): Here) -> Json<Vec<String>> {
     Json(portal.keys.all().iter().map(|key| shown(key)).collect())
 }
 
-async fn add_key(State(portal): Here, Json(Key { key }): Json<Key>) -> StatusCode {
+async fn add_key(State(portal): Here, Sent(Key { key }): Sent<Key>) -> StatusCode {
     portal.add_key(&key);
     StatusCode::NO_CONTENT
 }
 
-async fn remove_key(State(portal): Here, Json(Key { key }): Json<Key>) -> StatusCode {
+async fn remove_key(State(portal): Here, Sent(Key { key }): Sent<Key>) -> StatusCode {
     found(portal.remove_key(&key))
 }
 
@@ -198,7 +217,7 @@ async fn clock(State(portal): Here) -> Json<ClockView> {
     })
 }
 
-async fn set_clock(State(portal): Here, Json(change): Json<ClockChange>) -> Json<ClockView> {
+async fn set_clock(State(portal): Here, Sent(change): Sent<ClockChange>) -> Json<ClockView> {
     if let Some(speed) = change.speed {
         portal.set_speed(speed);
     }
@@ -216,7 +235,7 @@ struct SettingsChange {
     configured: Option<bool>,
 }
 
-async fn set(State(portal): Here, Json(change): Json<SettingsChange>) -> StatusCode {
+async fn set(State(portal): Here, Sent(change): Sent<SettingsChange>) -> StatusCode {
     if let Some(latency) = change.latency_ms {
         portal.set_latency(Duration::from_millis(latency));
     }

@@ -14,16 +14,18 @@ const EXAMPLES: &str = "\
 Try it:
 
   okid-sandbox --listen 127.0.0.1:8080 --api-key demo-key-1 &
-  curl -X POST http://127.0.0.1:8080/api/generate-verification -H 'X-SDK-Key: demo-key-1'
-  # open http://127.0.0.1:8080/?verification_id=ID in a browser and click through, or:
-  curl http://127.0.0.1:8080/sandbox/sessions/ID/act -H 'Content-Type: application/json' -d '\"complete_all\"'
-  curl http://127.0.0.1:8080/sandbox/sessions/ID/act -H 'Content-Type: application/json' -d '{\"decide\":\"verified\"}'
-  curl http://127.0.0.1:8080/api/get-verification-details/ID -H 'X-SDK-Key: demo-key-1'
-  curl http://127.0.0.1:8080/api/get-verification-image-front/ID -H 'X-SDK-Key: demo-key-1' -o front.jpg
+  U=http://127.0.0.1:8080  K='X-SDK-Key: demo-key-1'
+  curl -X POST $U/api/generate-verification -H \"$K\"
+  ID=ver_...                                             # the verificationId of the answer
+  xdg-open \"$U/?verification_id=$ID\"                     # click through in a browser, or:
+  curl $U/sandbox/sessions/$ID/act -d '\"complete_all\"'
+  curl $U/sandbox/sessions/$ID/act -d '{\"decide\":\"verified\"}'
+  curl $U/api/get-verification-details/$ID -H \"$K\"
+  curl $U/api/get-verification-image-front/$ID -H \"$K\" -o front.jpg
 
-Break it:
+Break it: the next create makes its session, then the connection is cut before the answer.
 
-  curl http://127.0.0.1:8080/sandbox/faults -H 'Content-Type: application/json' \\
+  curl $U/sandbox/faults \\
     -d '{\"call\":\"create\",\"times\":1,\"moment\":\"after\",\"action\":{\"cut\":\"before_headers\"}}'
 ";
 

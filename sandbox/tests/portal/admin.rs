@@ -105,6 +105,18 @@ async fn another_process_can_send_a_scripted_person_and_set_the_clock() {
 }
 
 #[tokio::test]
+async fn what_curl_sends_by_default_is_read_as_json() {
+    let scene = Scene::new().await;
+    let send = async |body: &'static str| {
+        let request = scene.client.post(scene.url("/sandbox/clock")).body(body);
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded");
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(send(r#"{"speed":0}"#).await, 200);
+    assert_eq!(send(r#"{"sped":0}"#).await, 422);
+}
+
+#[tokio::test]
 async fn another_process_can_order_and_clear_faults() {
     let scene = Scene::new().await;
     let fault = json!({"call": "create", "action": {"answer": {"status": 503}}});
