@@ -60,7 +60,9 @@ pub(crate) async fn perform(
         Moment::After => Some(process(Keep::Yes)),
         Moment::Before => None,
     };
-    tokio::time::sleep(delay).await;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
     if action == Action::Hang {
         strike.cleared.cancelled().await;
     }
