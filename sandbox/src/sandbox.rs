@@ -1,0 +1,207 @@
+//! A portal that runs: how it is built, started and stopped.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::person::Person;
+use crate::portal::{Portal, Settings};
+use crate::server::Server;
+use crate::{admin, calls, page};
+
+/// A portal that listens. It ends when it is dropped. Everything that can be done to it while it
+/// runs is a method of [`Portal`], to which it dereferences.
+#[derive(Debug)]
+pub struct Sandbox {
+    portal: Arc<Portal>,
+    server: Server,
+}
+
+/// What a portal is built with. See [`Sandbox::builder`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Builder {
+    listen: SocketAddr,
+    keys: Vec<String>,
+    expiry: Duration,
+    flow: Vec<String>,
+    speed: f64,
+    start: Option<Timestamp>,
+    latency: Duration,
+    person: Option<Person>,
+    records: usize,
+    streams: u32,
+}
+
+impl Sandbox {
+    /// A portal at `127.0.0.1`, any free port, without keys; sessions last one hour and go through
+    /// terms, document, liveness and form; the clock shows the real time.
+    pub fn builder() -> Builder {
+        Builder {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            keys: Vec::new(),
+            expiry: Duration::from_hours(1),
+            flow: ["terms", "document", "liveness", "form_data"]
+                .map(str::to_owned)
+                .into(),
+            speed: 1.0,
+            start: None,
+            latency: Duration::ZERO,
+            person: None,
+            records: 10_000,
+            streams: 250,
+        }
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Its base URL, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// The portal behind it, to be handed to another task.
+    #[must_use]
+    pub fn portal(&self) -> Arc<Portal> {
+        Arc::clone(&self.portal)
+    }
+
+    /// Clears all faults, takes no more connections, lets calls under way finish (for two seconds
+    /// at most), and ends.
+    pub async fn stop(self) {
+        self.portal.clear_faults();
+        self.server.stop().await;
+    }
+}
+
+impl Deref for Sandbox {
+    type Target = Portal;
+
+    fn deref(&self) -> &Portal {
+        &self.portal
+    }
+}
+
+impl Builder {
+    /// Where to listen; port 0 takes any free one.
+    pub fn listen(self, listen: SocketAddr) -> Self {
+        Self { listen, ..self }
+    }
+
+    /// Adds a key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// How long a session lasts, on the sandbox's clock.
+    pub fn expiry(self, expiry: Duration) -> Self {
+        Self { expiry, ..self }
+    }
+
+    /// The modules of a session, in order.
+    pub fn flow<T: Into<String>>(self, flow: impl IntoIterator<Item = T>) -> Self {
+        Self {
+            flow: flow.into_iter().map(Into::into).collect(),
+            ..self
+        }
+    }
+
+    /// Seconds of the sandbox's clock for each real second.
+    pub fn speed(self, speed: f64) -> Self {
+        Self { speed, ..self }
+    }
+
+    /// What the clock shows at the start.
+    pub fn start_at(self, start: Timestamp) -> Self {
+        Self {
+            start: Some(start),
+            ..self
+        }
+    }
+
+    /// Real time before any call of the contract is processed.
+    pub fn latency(self, latency: Duration) -> Self {
+        Self { latency, ..self }
+    }
+
+    /// Gives every session that a call makes to this person.
+    pub fn person(self, person: Person) -> Self {
+        Self {
+            person: Some(person),
+            ..self
+        }
+    }
+
+    /// How many calls are kept as records (so many creates, and so many others); 0 keeps none.
+    pub fn records(self, records: usize) -> Self {
+        Self { records, ..self }
+    }
+
+    /// HTTP/2 streams that a client may have open on one connection.
+    pub fn max_concurrent_streams(self, streams: u32) -> Self {
+        Self { streams, ..self }
+    }
+
+    /// Listens. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn try_start(self) -> io::Result<Sandbox> {
+        let Self {
+            listen,
+            keys,
+            expiry,
+            flow,
+            speed,
+            start,
+            latency,
+            person,
+            records,
+            streams,
+        } = self;
+        let clock = Clock::new(start.unwrap_or_else(Timestamp::now), speed);
+        let person = person.map(Arc::new);
+        let settings = Settings {
+            expiry,
+            flow: flow.into(),
+            person,
+            latency,
+            configured: true,
+        };
+        let portal = Arc::new(Portal::new(clock, settings, records));
+        for key in keys {
+            portal.add_key(&key);
+        }
+        let router = Router::new()
+            .merge(calls::routes())
+            .merge(page::routes())
+            .nest("/sandbox", admin::routes())
+            .with_state(Arc::clone(&portal));
+        let server = Server::start(listen, Arc::clone(&portal), router, streams).await?;
+        Ok(Sandbox { portal, server })
+    }
+
+    /// As [`Builder::try_start`], for tests.
+    ///
+    /// # Panics
+    /// When the address cannot be listened on.
+    #[expect(clippy::panic, reason = "a test cannot go on without its portal")]
+    pub async fn start(self) -> Sandbox {
+        match self.try_start().await {
+            Ok(sandbox) => sandbox,
+            Err(error) => panic!("start the sandbox: {error}"),
+        }
+    }
+}

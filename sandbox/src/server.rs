@@ -1,0 +1,139 @@
+//! Listens, and speaks HTTP/1.1 and HTTP/2 (prior knowledge) on each connection.
+//!
+//! May touch: sockets and tasks. What is answered is decided by the router it is given.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::connection::{Connection, Line};
+use crate::portal::Portal;
+
+/// How long calls under way may take when the server is stopped.
+const FAREWELL: Duration = Duration::from_secs(2);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening server; it ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at `address` and serves from a task of its own.
+    pub(crate) async fn start(
+        address: SocketAddr,
+        portal: Arc<Portal>,
+        router: Router,
+        streams: u32,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, portal, router, streams, stop.clone()));
+        Ok(Self {
+            address,
+            stop,
+            task,
+        })
+    }
+
+    /// Takes no more connections, lets calls under way finish for two seconds, and ends.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        // Fails only if the task panicked or was aborted: it has ended in either case.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    portal: Arc<Portal>,
+    router: Router,
+    streams: u32,
+    stop: CancellationToken,
+) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams);
+    let service = TowerToHyperService::new(router);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let connection = Arc::new(Connection::new(portal.connect()));
+                    let work = converse(
+                        stream,
+                        builder.clone(),
+                        service.clone(),
+                        connection,
+                        Arc::clone(&portal),
+                        graceful.watcher(),
+                    );
+                    connections.spawn(work);
+                }
+                Err(error) => {
+                    // Mostly out of file descriptors: others must close before it gets better.
+                    warn!(%error, "accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
+}
+
+async fn converse(
+    stream: TcpStream,
+    builder: Builder<TokioExecutor>,
+    service: TowerToHyperService<Router>,
+    connection: Arc<Connection>,
+    portal: Arc<Portal>,
+    watcher: Watcher,
+) {
+    // Without it each small answer could wait for an acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let line = TokioIo::new(Line::new(stream, Arc::clone(&connection)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&connection));
+        service.call(request)
+    });
+    let conversation = watcher.watch(builder.serve_connection(line, service).into_owned());
+    let cut = pin!(portal.cut.notified());
+    tokio::select! {
+        // How a connection ends is the client's affair, or a fault's.
+        _ = conversation => {}
+        () = cut => {}
+    }
+}
