@@ -4,6 +4,7 @@ mod cargo;
 mod check;
 mod completions;
 mod control_plane;
+mod demo;
 mod generate;
 mod interrupt;
 mod test;
@@ -33,6 +34,7 @@ enum Command {
     Check(check::Arguments),
     Completions(completions::Arguments),
     ControlPlane(control_plane::Arguments),
+    Demo(demo::Arguments),
     Generate(generate::Arguments),
     Test(test::Arguments),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::ControlPlane(arguments) => control_plane::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
