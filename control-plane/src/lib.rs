@@ -1,1 +1,32 @@
-//! A real control plane.
+//! A real Kubernetes control plane without Docker: etcd and kube-apiserver as processes of this machine, with a
+//! folder, ports and credentials of their own.
+//!
+//! Tests and developer commands use it; the operator does not. It needs a POSIX `sh` (Linux, macOS) and, for the
+//! first build of the programs, Go. There is no controller-manager: no garbage collection, no deletion of
+//! namespaces, no default `ServiceAccount`; and no node, so no pod runs.
+//!
+//! ```no_run
+//! use control_plane::{ControlPlane, Programs, Progress};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let programs = Programs::find_or_build(Progress::detect())?;
+//! let control_plane = ControlPlane::start(&programs, &[])?;
+//! control_plane.kubectl().args(["get", "namespaces"]).status()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything blocks; in async code, call it from a thread that may block. Nothing is left behind, also when this
+//! process is killed: see [`process`] for how.
+
+mod folder;
+mod kubeconfig;
+pub mod process;
+mod programs;
+mod progress;
+mod server;
+
+pub use folder::Folder;
+pub use programs::{FindError, KUBERNETES_VERSION, Programs};
+pub use progress::Progress;
+pub use server::{ControlPlane, StartError, User};

@@ -1,0 +1,45 @@
+//! The text of a kubeconfig file. Touches nothing.
+
+use std::path::Path;
+
+/// A kubeconfig with one user who has a token, and one server whose certificate is signed by the certificate in the
+/// file `authority`.
+pub(crate) fn kubeconfig(server: &str, authority: &Path, user: &str, token: &str) -> String {
+    let authority = quoted(&authority.to_string_lossy());
+    let (server, user, token) = (quoted(server), quoted(user), quoted(token));
+    format!(
+        "apiVersion: v1
+kind: Config
+clusters:
+- name: control-plane
+  cluster:
+    server: {server}
+    certificate-authority: {authority}
+users:
+- name: {user}
+  user:
+    token: {token}
+contexts:
+- name: control-plane
+  context:
+    cluster: control-plane
+    user: {user}
+current-context: control-plane
+"
+    )
+}
+
+/// A YAML scalar in single quotes, in which only the quote itself is special.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_in_a_name_does_not_end_the_name() {
+        assert_eq!(quoted("o'neill: #1"), "'o''neill: #1'");
+    }
+}

@@ -1,0 +1,242 @@
+//! Finds the programs of the control plane, and builds those that are missing. Touches the user's cache folder, the
+//! environment, and `go`.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::process::{self, ProcessError};
+use crate::progress::Progress;
+
+/// The version of Kubernetes that the Go module requires, and that is stamped into the programs: kubectl, Helm and
+/// features of CRDs read it.
+pub const KUBERNETES_VERSION: &str = "v1.37.2";
+
+const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs");
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What a cold build takes on two cores, for a person who waits.
+const PARTS: [(&str, &str); 3] =
+    [(ETCD, "about a minute"), (KUBE_APISERVER, "about five minutes"), (KUBECTL, "about half a minute")];
+const ETCD: &str = "etcd";
+const KUBE_APISERVER: &str = "kube-apiserver";
+const KUBECTL: &str = "kubectl";
+
+/// Why the programs are neither there nor built.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// `KUBEBUILDER_ASSETS` names a folder that lacks a program.
+    #[error("KUBEBUILDER_ASSETS names the folder {}, which has no {program}: complete it, or unset the variable and the programs are built", folder.display())]
+    Incomplete {
+        /// What the variable says.
+        folder: PathBuf,
+        /// The first program that is missing.
+        program: &'static str,
+    },
+    /// There is no home folder.
+    #[error("find the user's cache folder: set HOME or XDG_CACHE_HOME")]
+    CacheFolder(#[source] etcetera::HomeDirError),
+    /// A file of the Go module cannot be read.
+    #[error("read {}, a part of the Go module that the programs are built from", path.display())]
+    ReadModule {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cache folder cannot be written.
+    #[error("write {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `go` is not in `PATH`.
+    #[error(
+        "go is not in PATH: install Go 1.26 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
+    )]
+    GoMissing,
+    /// `go build` cannot be run.
+    #[error("run go build")]
+    RunGo(#[source] ProcessError),
+    /// `go build` failed.
+    #[error("build {program}: `go build` ended with {status}; the end of what it said:\n{output}")]
+    Build {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The last lines of its output.
+        output: String,
+    },
+}
+
+/// Where the programs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// The store.
+    pub etcd: PathBuf,
+    /// The API server.
+    pub kube_apiserver: PathBuf,
+    /// The command line client.
+    pub kubectl: PathBuf,
+}
+
+impl Programs {
+    /// Takes the programs from the folder that `KUBEBUILDER_ASSETS` names, or else from the user's cache folder, where it
+    /// builds those that are missing from the Go module in this crate. The first build takes minutes, and needs Go and
+    /// its module proxy. Two processes do not build at the same time.
+    ///
+    /// # Errors
+    /// [`FindError`], with what to do.
+    pub fn find_or_build(progress: Progress) -> Result<Self, FindError> {
+        match std::env::var_os(ASSETS).filter(|value| !value.is_empty()) {
+            Some(assets) => Self::complete(PathBuf::from(assets)),
+            None => Self::build_missing(&cache_folder()?, progress),
+        }
+    }
+
+    /// The programs in a folder that must have them all.
+    fn complete(folder: PathBuf) -> Result<Self, FindError> {
+        match PARTS.iter().find(|(program, _)| !folder.join(program).is_file()) {
+            Some(&(program, _)) => Err(FindError::Incomplete { folder, program }),
+            None => Ok(Self::within(&folder)),
+        }
+    }
+
+    fn within(folder: &Path) -> Self {
+        Self {
+            etcd: folder.join(ETCD),
+            kube_apiserver: folder.join(KUBE_APISERVER),
+            kubectl: folder.join(KUBECTL),
+        }
+    }
+
+    fn build_missing(folder: &Path, progress: Progress) -> Result<Self, FindError> {
+        let missing = || PARTS.iter().filter(|(program, _)| !folder.join(program).is_file());
+        if missing().next().is_none() {
+            return Ok(Self::within(folder));
+        }
+        fs::create_dir_all(folder).map_err(|source| FindError::Write { path: folder.to_owned(), source })?;
+        let _alone = lock(&folder.join("lock"), progress)?;
+        for (program, duration) in missing() {
+            build(program, duration, folder, progress)?;
+        }
+        Ok(Self::within(folder))
+    }
+}
+
+/// Waits until no other process builds. The lock goes with the file handle, so also with a killed process.
+fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
+    let failed = |source| FindError::Write { path: path.to_owned(), source };
+    let file = File::create(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            progress.say("another process builds the control plane: waiting for it");
+            file.lock().map_err(failed)?;
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    Ok(file)
+}
+
+/// Builds one program under another name and renames it, so that a program that is there is complete.
+fn build(program: &'static str, duration: &str, folder: &Path, progress: Progress) -> Result<(), FindError> {
+    if !in_path("go") {
+        return Err(FindError::GoMissing);
+    }
+    let partial = folder.join(format!("{program}.partial"));
+    let log = folder.join(format!("{program}.log"));
+    let mut task = progress.start(format!("building {program} (once, {duration})"));
+    let go = process::Command::new("go")
+        .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &linker_flags(), "-o"])
+        .arg(&partial)
+        .arg(format!("./cmd/{program}"))
+        .current_dir(MODULE)
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        .env_remove("GOOS")
+        .env_remove("GOARCH")
+        .start(&log)
+        .map_err(FindError::RunGo)?;
+    let status = loop {
+        match go.wait(LOOK_EVERY).map_err(FindError::RunGo)? {
+            Some(status) => break status,
+            None => task.tick(),
+        }
+    };
+    if !status.success() {
+        task.end("failed");
+        return Err(FindError::Build { program, status, output: go.log_tail() });
+    }
+    let place = folder.join(program);
+    fs::rename(&partial, &place).map_err(|source| FindError::Write { path: place, source })?;
+    // Nobody reads it any more; that it stays does no harm.
+    let _ = fs::remove_file(&log);
+    task.end("done");
+    Ok(())
+}
+
+fn linker_flags() -> String {
+    let mut numbers = KUBERNETES_VERSION.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let version = "k8s.io/component-base/version";
+    format!(
+        "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+    )
+}
+
+fn in_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// A folder for each content of the Go module, outside `target/`: `cargo clean` and a new clone keep it.
+fn cache_folder() -> Result<PathBuf, FindError> {
+    let strategy = etcetera::choose_base_strategy().map_err(FindError::CacheFolder)?;
+    let mut digest = Sha256::new();
+    let module = Path::new(MODULE);
+    for file in [module.join("go.mod"), module.join("go.sum")]
+        .into_iter()
+        .chain(PARTS.iter().map(|(program, _)| module.join("cmd").join(program).join("main.go")))
+    {
+        let content = fs::read(&file).map_err(|source| FindError::ReadModule { path: file, source })?;
+        digest.update(Sha256::digest(content));
+    }
+    let digest = digest.finalize();
+    let stamp = digest.iter().take(6).fold(String::new(), |stamp, byte| stamp + &format!("{byte:02x}"));
+    Ok(strategy.cache_dir().join("okid-operator/control-plane").join(format!("{KUBERNETES_VERSION}-{stamp}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_must_have_every_program() {
+        let folder = tempfile::tempdir().unwrap();
+        for program in [ETCD, KUBE_APISERVER] {
+            fs::write(folder.path().join(program), "").unwrap();
+        }
+        let error = Programs::complete(folder.path().to_owned()).unwrap_err();
+        assert!(error.to_string().contains("has no kubectl"), "{error}");
+
+        fs::write(folder.path().join(KUBECTL), "").unwrap();
+        let programs = Programs::complete(folder.path().to_owned()).unwrap();
+        assert_eq!(programs.kubectl, folder.path().join("kubectl"));
+    }
+
+    #[test]
+    fn the_module_requires_the_version_that_is_stamped() {
+        let module = fs::read_to_string(Path::new(MODULE).join("go.mod")).unwrap();
+        assert!(module.contains(&format!("k8s.io/kubernetes {KUBERNETES_VERSION}\n")));
+        assert!(linker_flags().ends_with("gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"));
+    }
+}

@@ -1,0 +1,356 @@
+//! One control plane, from its folder to its end. Touches processes, ports of the loopback interface, and its folder.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+
+use crate::folder::Folder;
+use crate::kubeconfig::kubeconfig;
+use crate::process::{self, Child, Lifeline, ProcessError, Signal};
+use crate::programs::Programs;
+
+const READY_WITHIN: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// A port is free when it is chosen, and may be taken when the server listens a moment later.
+const ATTEMPTS: u32 = 3;
+const PORT_TAKEN: &str = "address already in use";
+
+/// Why a control plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The control plane's folder cannot be made.
+    #[error("make a temporary folder for the control plane")]
+    Folder(#[source] io::Error),
+    /// A file in it cannot be written.
+    #[error("write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No port of the loopback interface is free.
+    #[error("find a free port on 127.0.0.1")]
+    Port(#[source] io::Error),
+    /// A process cannot be started or watched.
+    #[error("run the control plane")]
+    Process(#[from] ProcessError),
+    /// kubectl cannot be started.
+    #[error("run {}", path.display())]
+    Kubectl {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A server ended.
+    #[error("{program} ended ({status}) before the control plane was ready; the end of its log:\n{log}")]
+    Ended {
+        /// Which one.
+        program: &'static str,
+        /// How.
+        status: std::process::ExitStatus,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// The API server was not ready in time.
+    #[error("the API server was not ready within {} s: {answer}; the end of its log:\n{log}", READY_WITHIN.as_secs())]
+    NotReady {
+        /// What it last answered.
+        answer: String,
+        /// The last lines of its log.
+        log: String,
+    },
+}
+
+/// Somebody the API server knows by a token, in addition to the administrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The bearer token.
+    pub token: String,
+    /// The name, as in a `RoleBinding`.
+    pub name: String,
+    /// The groups; `system:masters` may do everything.
+    pub groups: Vec<String>,
+}
+
+/// A running etcd and API server. Dropping it ends both and removes their folder.
+///
+/// The fields are in the order of their end.
+#[derive(Debug)]
+pub struct ControlPlane {
+    api_server: Child,
+    etcd: Child,
+    folder: Folder,
+    programs: Programs,
+    url: String,
+    token: String,
+}
+
+impl ControlPlane {
+    /// Starts etcd and the API server, and waits until the API server is ready: about 5 seconds, 60 at most.
+    ///
+    /// The API server authorises by RBAC and authenticates the administrator and `users` by token. The admission plugin
+    /// `ServiceAccount` is off, because nobody makes the default `ServiceAccount` of a namespace. Its limits for requests
+    /// in flight are far above the usual ones, so that tests that run in parallel do not throttle each other.
+    ///
+    /// # Errors
+    /// [`StartError`], with the end of the log of the server that failed.
+    pub fn start(programs: &Programs, users: &[User]) -> Result<Self, StartError> {
+        let mut attempt = 1;
+        loop {
+            match Self::try_start(programs, users) {
+                Err(StartError::Ended { log, .. }) if log.contains(PORT_TAKEN) && attempt < ATTEMPTS => {
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_start(programs: &Programs, users: &[User]) -> Result<Self, StartError> {
+        let folder = Folder::create("okid-control-plane-").map_err(StartError::Folder)?;
+        let token = random_token();
+        let administrator =
+            User { token: token.clone(), name: "admin".into(), groups: vec!["system:masters".into()] };
+        write(&folder.path().join("tokens.csv"), &tokens(std::iter::once(&administrator).chain(users)))?;
+
+        let [client_port, peer_port, port] = free_ports().map_err(StartError::Port)?;
+        let etcd = start_etcd(programs, &folder, client_port, peer_port)?;
+        let api_server = start_api_server(programs, &folder, &etcd, client_port, port)?;
+
+        let url = format!("https://127.0.0.1:{port}");
+        let control_plane = Self { api_server, etcd, folder, programs: programs.clone(), url, token };
+        write(&control_plane.kubeconfig_path(), &control_plane.kubeconfig())?;
+        control_plane.wait_until_ready()?;
+        Ok(control_plane)
+    }
+
+    /// The API server's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The administrator's bearer token; also good for the API server's own `/metrics`.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The file with the certificate that signs the API server's own, as PEM.
+    #[must_use]
+    pub fn certificate_authority_path(&self) -> PathBuf {
+        self.folder.path().join("certificates/apiserver.crt")
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        kubeconfig(&self.url, &self.certificate_authority_path(), "admin", &self.token)
+    }
+
+    /// The kubeconfig of a user that [`ControlPlane::start`] was given.
+    #[must_use]
+    pub fn kubeconfig_of(&self, user: &User) -> String {
+        kubeconfig(&self.url, &self.certificate_authority_path(), &user.name, &user.token)
+    }
+
+    /// The file with the administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig_path(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// The folder of this control plane, which goes with it; a good place for the logs of what runs against it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The programs it runs.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// kubectl, as the administrator; its caches are in [`ControlPlane::folder`].
+    #[must_use]
+    pub fn kubectl(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.programs.kubectl);
+        command.env("KUBECONFIG", self.kubeconfig_path());
+        command.env("KUBECACHEDIR", self.folder.path().join("kubectl-cache"));
+        command
+    }
+
+    /// A hold on the API server, for programs that should end before it.
+    ///
+    /// # Errors
+    /// [`ProcessError::Hold`].
+    pub fn lifeline(&self) -> Result<Lifeline, ProcessError> {
+        self.api_server.lifeline()
+    }
+
+    /// The API server's process.
+    #[must_use]
+    pub fn api_server(&self) -> &Child {
+        &self.api_server
+    }
+
+    /// The store's process.
+    #[must_use]
+    pub fn etcd(&self) -> &Child {
+        &self.etcd
+    }
+
+    /// Ends the API server, then etcd, with TERM, and with KILL after 5 s; then removes the folder.
+    ///
+    /// # Errors
+    /// If a process cannot be ended.
+    pub fn stop(self) -> Result<(), ProcessError> {
+        self.api_server.stop(Signal::Terminate, STOP_WITHIN)?;
+        self.etcd.stop(Signal::Terminate, STOP_WITHIN)?;
+        Ok(())
+    }
+
+    /// Ready means: `/readyz` says so, which includes the roles of RBAC, and the namespace `default` is there, which
+    /// is made a moment later.
+    fn wait_until_ready(&self) -> Result<(), StartError> {
+        let since = Instant::now();
+        let authority = self.certificate_authority_path();
+        loop {
+            for (program, server) in [("etcd", &self.etcd), ("kube-apiserver", &self.api_server)] {
+                if let Some(status) = server.try_wait()? {
+                    return Err(StartError::Ended { program, status, log: server.log_tail() });
+                }
+            }
+            let missing = if authority.is_file() {
+                self.refusal(&["/readyz", "/api/v1/namespaces/default"])?
+            } else {
+                Some("it has no certificate yet".to_owned())
+            };
+            let Some(answer) = missing else { return Ok(()) };
+            if since.elapsed() >= READY_WITHIN {
+                return Err(StartError::NotReady { answer, log: self.api_server.log_tail() });
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    /// What kubectl says about the first of these paths that the API server does not answer with success.
+    fn refusal(&self, paths: &[&str]) -> Result<Option<String>, StartError> {
+        for path in paths {
+            let Output { status, stdout: _, stderr } = self
+                .kubectl()
+                .args(["get", "--request-timeout=5s", "--raw", path])
+                .output()
+                .map_err(|source| StartError::Kubectl { path: self.programs.kubectl.clone(), source })?;
+            if !status.success() {
+                return Ok(Some(String::from_utf8_lossy(&stderr).trim().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// etcd without the wait for the disk: what it keeps need not survive the machine.
+fn start_etcd(
+    programs: &Programs,
+    folder: &Folder,
+    client_port: u16,
+    peer_port: u16,
+) -> Result<Child, StartError> {
+    let client_url = format!("http://127.0.0.1:{client_port}");
+    let peer_url = format!("http://127.0.0.1:{peer_port}");
+    let etcd = process::Command::new(&programs.etcd)
+        .arg("--data-dir")
+        .arg(folder.path().join("etcd"))
+        .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+        .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+        .args(["--initial-cluster", &format!("default={peer_url}")])
+        .args(["--unsafe-no-fsync", "--log-level", "error"])
+        .needs(folder.lifeline().map_err(StartError::Folder)?)
+        .start(folder.path().join("etcd.log"))?;
+    Ok(etcd)
+}
+
+fn start_api_server(
+    programs: &Programs,
+    folder: &Folder,
+    etcd: &Child,
+    client_port: u16,
+    port: u16,
+) -> Result<Child, StartError> {
+    let certificates = folder.path().join("certificates");
+    // The server makes the key itself, with its certificate, before it reads it for ServiceAccounts' tokens.
+    let key = certificates.join("apiserver.key");
+    let api_server = process::Command::new(&programs.kube_apiserver)
+        .args(["--etcd-servers", &format!("http://127.0.0.1:{client_port}")])
+        .args(["--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"])
+        .args(["--secure-port", &port.to_string()])
+        .arg("--cert-dir")
+        .arg(certificates)
+        .arg("--token-auth-file")
+        .arg(folder.path().join("tokens.csv"))
+        .args(["--service-account-issuer", "https://127.0.0.1"])
+        .arg("--service-account-key-file")
+        .arg(&key)
+        .arg("--service-account-signing-key-file")
+        .arg(&key)
+        .args(["--authorization-mode", "RBAC"])
+        .args(["--disable-admission-plugins", "ServiceAccount"])
+        .args(["--service-cluster-ip-range", "10.0.0.0/24", "--endpoint-reconciler-type", "none"])
+        .args(["--max-requests-inflight", "4000", "--max-mutating-requests-inflight", "2000"])
+        .needs(etcd.lifeline()?)
+        .start(folder.path().join("kube-apiserver.log"))?;
+    Ok(api_server)
+}
+
+/// Ports that are free now, all different.
+fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
+    let mut listeners = Vec::with_capacity(COUNT);
+    let mut ports = [0; COUNT];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
+}
+
+fn random_token() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
+/// The API server's token file: token, name, id, and the groups in one field.
+fn tokens<'a>(users: impl Iterator<Item = &'a User>) -> String {
+    let mut lines = String::new();
+    for User { token, name, groups } in users {
+        let fields = [token, name, name, &groups.join(",")];
+        lines += &fields.map(|field| format!("\"{}\"", field.replace('"', "\"\""))).join(",");
+        lines += "\n";
+    }
+    lines
+}
+
+fn write(path: &Path, text: &str) -> Result<(), StartError> {
+    fs::write(path, text).map_err(|source| StartError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_one_line_with_the_groups_in_one_field() {
+        let user = User { token: "t".into(), name: "a \"b\"".into(), groups: vec!["x".into(), "y".into()] };
+        assert_eq!(tokens(std::iter::once(&user)), "\"t\",\"a \"\"b\"\"\",\"a \"\"b\"\"\",\"x,y\"\n");
+    }
+}

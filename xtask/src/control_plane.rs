@@ -1,0 +1,40 @@
+//! `cargo xtask control-plane`. Touches processes.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use control_plane::{ControlPlane, Programs, Progress};
+
+use crate::interrupt::{interruption, runtime};
+
+/// Starts etcd and an API server to play with, until Ctrl-C.
+///
+/// Nothing runs in it: there is no node, no controller-manager, and no operator. All it holds is gone with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "In another terminal, paste the line it prints, then:
+  kubectl apply -f crds/
+  cargo run -- run")]
+pub(crate) struct Arguments {}
+
+pub(crate) fn run(Arguments {}: &Arguments) -> Result<ExitCode> {
+    let control_plane = start()?;
+    // What ends this process before is answered by the watchers of etcd and the API server.
+    runtime()?.block_on(async {
+        let interruption = interruption()?;
+        println!("export KUBECONFIG={}", control_plane.kubeconfig_path().display());
+        eprintln!("# kubectl: {}", control_plane.programs().kubectl.display());
+        eprintln!("# Ctrl-C ends it");
+        interruption.await;
+        anyhow::Ok(())
+    })?;
+    eprintln!("ending");
+    control_plane.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a control plane, after building what it needs.
+pub(crate) fn start() -> Result<ControlPlane> {
+    let programs = Programs::find_or_build(Progress::detect())?;
+    eprintln!("starting etcd and kube-apiserver (about 5 seconds)");
+    Ok(ControlPlane::start(&programs, &[])?)
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask generate`. Touches the generated files of the repository.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::cargo::root;
+
+/// A file of the repository that is made from the code.
+struct Generated {
+    path: &'static str,
+    content: fn() -> Result<String>,
+}
+
+/// Every generated file. A new one needs an entry here, and nothing else.
+const FILES: &[Generated] = &[Generated {
+    path: "crds/verifications.okid.io.yaml",
+    content: || Ok(okid_operator::api::definition_yaml()?),
+}];
+
+/// Writes the files that are made from the code: the CRD and the reference.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Write nothing; name the files that are not what the code says, and fail if there are any.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+pub(crate) fn run(&Arguments { check }: &Arguments) -> Result<ExitCode> {
+    let stale = stale()?;
+    for (path, content) in &stale {
+        if check {
+            eprintln!("{path} is not what the code says");
+        } else {
+            write(path, content)?;
+            eprintln!("wrote {path}");
+        }
+    }
+    if check && !stale.is_empty() {
+        eprintln!("Run `cargo xtask generate` and commit what it changes.");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files whose content differs from what it should be, with what it should be.
+fn stale() -> Result<Vec<(&'static str, String)>> {
+    let mut stale = Vec::new();
+    for &Generated { path, content } in FILES {
+        let content = content().with_context(|| format!("make the content of {path}"))?;
+        let present = match fs::read_to_string(root().join(path)) {
+            Ok(present) => Some(present),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("read {path}")),
+        };
+        if present.as_deref() != Some(&content) {
+            stale.push((path, content));
+        }
+    }
+    Ok(stale)
+}
+
+fn write(path: &str, content: &str) -> Result<()> {
+    let file = root().join(path);
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("make the folder of {path}"))?;
+    }
+    fs::write(&file, content).with_context(|| format!("write {path}"))
+}
