@@ -67,9 +67,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let body = Bytes::from_request(request, state)
-            .await
-            .map_err(IntoResponse::into_response)?;
+        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {
             let told = json!({"error": format!("read the body as JSON: {error}")});
             (StatusCode::UNPROCESSABLE_ENTITY, Json(told)).into_response()
@@ -78,11 +76,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
 }
 
 fn found(there: bool) -> StatusCode {
-    if there {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::NOT_FOUND
-    }
+    if there { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
 async fn sessions(State(portal): Here) -> Json<Vec<SessionView>> {
@@ -109,14 +103,8 @@ async fn seed(State(portal): Here, Sent(seed): Sent<Seed>) -> Json<Seeded> {
     Json(Seeded { ids })
 }
 
-async fn session(
-    State(portal): Here,
-    Path(id): Path<String>,
-) -> Result<Json<SessionView>, ActError> {
-    portal
-        .session(&id)
-        .map(Json)
-        .ok_or(ActError::UnknownSession)
+async fn session(State(portal): Here, Path(id): Path<String>) -> Result<Json<SessionView>, ActError> {
+    portal.session(&id).map(Json).ok_or(ActError::UnknownSession)
 }
 
 async fn forget(State(portal): Here, Path(id): Path<String>) -> StatusCode {
@@ -161,12 +149,7 @@ struct Ordered {
 }
 
 async fn order(State(portal): Here, Sent(fault): Sent<Fault>) -> (StatusCode, Json<Ordered>) {
-    (
-        StatusCode::CREATED,
-        Json(Ordered {
-            id: portal.order(fault),
-        }),
-    )
+    (StatusCode::CREATED, Json(Ordered { id: portal.order(fault) }))
 }
 
 async fn clear_all(State(portal): Here) -> StatusCode {
@@ -211,10 +194,7 @@ struct ClockChange {
 }
 
 async fn clock(State(portal): Here) -> Json<ClockView> {
-    Json(ClockView {
-        now: portal.now(),
-        speed: portal.clock.speed(),
-    })
+    Json(ClockView { now: portal.now(), speed: portal.clock.speed() })
 }
 
 async fn set_clock(State(portal): Here, Sent(change): Sent<ClockChange>) -> Json<ClockView> {

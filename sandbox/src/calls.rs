@@ -27,23 +27,17 @@ const MOST_BODY: usize = 64 * 1024;
 
 /// The routes of the contract.
 pub(crate) fn routes() -> Router<Arc<Portal>> {
-    Endpoint::ALL
-        .into_iter()
-        .fold(Router::new(), |router, endpoint| {
-            let handler = move |State(portal): State<Arc<Portal>>,
-                                Extension(connection): Extension<Arc<Connection>>,
-                                id: Option<Path<String>>,
-                                request: Request| async move {
-                let id = id.map(|Path(id)| id);
-                answer(&portal, &connection, endpoint, id.as_deref(), request).await
-            };
-            let method = if endpoint == Endpoint::Create {
-                post(handler)
-            } else {
-                get(handler)
-            };
-            router.route(endpoint.route(), method)
-        })
+    Endpoint::ALL.into_iter().fold(Router::new(), |router, endpoint| {
+        let handler = move |State(portal): State<Arc<Portal>>,
+                            Extension(connection): Extension<Arc<Connection>>,
+                            id: Option<Path<String>>,
+                            request: Request| async move {
+            let id = id.map(|Path(id)| id);
+            answer(&portal, &connection, endpoint, id.as_deref(), request).await
+        };
+        let method = if endpoint == Endpoint::Create { post(handler) } else { get(handler) };
+        router.route(endpoint.route(), method)
+    })
 }
 
 /// What a request asks for.
@@ -68,10 +62,7 @@ struct Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        self.asked
-            .portal
-            .journal
-            .ended(self.asked.number, self.asked.endpoint);
+        self.asked.portal.journal.ended(self.asked.number, self.asked.endpoint);
         self.asked.portal.changed();
         let key = self.asked.key.as_deref().map(shown);
         let endpoint = self.asked.endpoint.name();
@@ -93,10 +84,7 @@ async fn answer(
     request: Request,
 ) -> Response {
     let (head, body) = request.into_parts();
-    let key = head
-        .headers
-        .get("x-sdk-key")
-        .and_then(|value| value.to_str().ok());
+    let key = head.headers.get("x-sdk-key").and_then(|value| value.to_str().ok());
     let known_key = key.and_then(|key| portal.keys.find(key));
     let number = portal.journal.arrive(&Arrival {
         at: portal.now(),
@@ -112,20 +100,8 @@ async fn answer(
     if let Some(id) = id {
         portal.with_session(id, |session, _| count(session, endpoint));
     }
-    let asked = Asked {
-        portal,
-        endpoint,
-        number,
-        key: known_key,
-        id,
-        uri: &head.uri,
-        made: OnceLock::new(),
-    };
-    let mut visit = Visit {
-        asked,
-        fault: None,
-        status: None,
-    };
+    let asked = Asked { portal, endpoint, number, key: known_key, id, uri: &head.uri, made: OnceLock::new() };
+    let mut visit = Visit { asked, fault: None, status: None };
     portal.changed();
 
     if endpoint == Endpoint::Create {
@@ -139,20 +115,11 @@ async fn answer(
     let delivery = match portal.orders.strike(endpoint, key, id) {
         None => {
             let answer = visit.asked.process(Keep::Yes);
-            Delivery {
-                status: Some(answer.status),
-                response: send(answer, portal.now()),
-            }
+            Delivery { status: Some(answer.status), response: send(answer, portal.now()) }
         }
         Some(strike) => {
             visit.struck(strike.id);
-            perform(
-                strike,
-                connection,
-                || portal.now(),
-                |keep| visit.asked.process(keep),
-            )
-            .await
+            perform(strike, connection, || portal.now(), |keep| visit.asked.process(keep)).await
         }
     };
     visit.deliver(delivery)
@@ -173,10 +140,7 @@ fn count(session: &mut Session, endpoint: Endpoint) {
 impl Visit<'_> {
     fn struck(&mut self, fault: FaultId) {
         self.fault = Some(fault);
-        self.asked
-            .portal
-            .journal
-            .struck(self.asked.number, self.asked.endpoint, fault);
+        self.asked.portal.journal.struck(self.asked.number, self.asked.endpoint, fault);
         self.asked.portal.changed();
     }
 
@@ -184,10 +148,7 @@ impl Visit<'_> {
         let Delivery { response, status } = delivery;
         self.status = status;
         if let Some(status) = status {
-            self.asked
-                .portal
-                .journal
-                .answered(self.asked.number, self.asked.endpoint, status);
+            self.asked.portal.journal.answered(self.asked.number, self.asked.endpoint, status);
         }
         response
     }
@@ -204,13 +165,9 @@ impl Asked<'_> {
         match (self.endpoint, self.id) {
             (Endpoint::Create, _) => self.create(key, keep),
             (_, None) => Answer::error(404),
-            (Endpoint::Details, Some(id)) => {
-                self.read(key, id, |session| wire::details(id, session))
-            }
+            (Endpoint::Details, Some(id)) => self.read(key, id, |session| wire::details(id, session)),
             (Endpoint::Image, Some(id)) => self.attempt(key, id, images::Kind::Redacted),
-            (Endpoint::ImageUnredacted, Some(id)) => {
-                self.attempt(key, id, images::Kind::Unredacted)
-            }
+            (Endpoint::ImageUnredacted, Some(id)) => self.attempt(key, id, images::Kind::Unredacted),
             (Endpoint::ImageFront, Some(id)) => self.side(key, id, images::Kind::Front),
             (Endpoint::ImageBack, Some(id)) => self.side(key, id, images::Kind::Back),
         }
@@ -231,11 +188,7 @@ impl Asked<'_> {
     /// Reads a session, if there is one and the key made it.
     fn read(&self, key: &Arc<str>, id: &str, answer: impl FnOnce(&Session) -> Answer) -> Answer {
         let read = self.portal.with_session(id, |session, _| {
-            if session.key == *key {
-                answer(session)
-            } else {
-                Answer::error(403)
-            }
+            if session.key == *key { answer(session) } else { Answer::error(403) }
         });
         read.unwrap_or_else(|| Answer::error(404))
     }
@@ -301,10 +254,7 @@ impl Image {
     fn asked_for(uri: &Uri) -> Option<Self> {
         let Query(image) = Query::<Self>::try_from_uri(uri).ok()?;
         let is_a_word = (1..=32).contains(&image.image_type.len())
-            && image
-                .image_type
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+            && image.image_type.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
         is_a_word.then_some(image)
     }
 }

@@ -23,8 +23,7 @@ struct Reading {
 impl Reading {
     fn at(self, instant: Instant) -> Timestamp {
         let real = instant.saturating_duration_since(self.taken);
-        let passed =
-            Duration::try_from_secs_f64(real.as_secs_f64() * self.speed).unwrap_or(Duration::MAX);
+        let passed = Duration::try_from_secs_f64(real.as_secs_f64() * self.speed).unwrap_or(Duration::MAX);
         later(self.shown, passed)
     }
 }
@@ -33,11 +32,7 @@ impl Clock {
     /// A clock that shows `start` now and passes `speed` seconds for each real one.
     /// A speed that is negative or not a number counts as 0: the clock stands.
     pub(crate) fn new(start: Timestamp, speed: f64) -> Self {
-        Self(Mutex::new(Reading {
-            taken: Instant::now(),
-            shown: start,
-            speed: sane(speed),
-        }))
+        Self(Mutex::new(Reading { taken: Instant::now(), shown: start, speed: sane(speed) }))
     }
 
     /// What the clock shows.
@@ -67,11 +62,7 @@ impl Clock {
     fn change(&self, with: impl FnOnce(&mut Reading)) {
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = Instant::now();
-        *reading = Reading {
-            taken,
-            shown: reading.at(taken),
-            speed: reading.speed,
-        };
+        *reading = Reading { taken, shown: reading.at(taken), speed: reading.speed };
         with(&mut reading);
     }
 }
@@ -83,11 +74,7 @@ pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
 }
 
 fn sane(speed: f64) -> f64 {
-    if speed.is_finite() && speed > 0.0 {
-        speed
-    } else {
-        0.0
-    }
+    if speed.is_finite() && speed > 0.0 { speed } else { 0.0 }
 }
 
 /// Durations in JSON: a whole number of milliseconds.
@@ -96,16 +83,11 @@ pub(crate) mod millis {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(
-        value: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }

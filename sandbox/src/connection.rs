@@ -46,10 +46,7 @@ impl Connection {
     /// From now on nothing the HTTP server writes gets out: `bytes` are sent in its place, then
     /// the connection ends. It happens when the server writes next, so an answer must follow.
     pub(crate) fn take_over(&self, bytes: Bytes, reset: bool) {
-        *self
-            .last_words
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = LastWords { bytes, reset };
+        *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = LastWords { bytes, reset };
         self.taken.store(true, Ordering::Release);
     }
 }
@@ -67,11 +64,7 @@ impl Line {
     }
 
     fn speak_last_words(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut words = self
-            .connection
-            .last_words
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut words = self.connection.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         while words.bytes.has_remaining() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, &words.bytes))?;
             words.bytes.advance(written);

@@ -20,17 +20,12 @@ pub(crate) fn malform(body: &Bytes, form: Malformed) -> Bytes {
         Malformed::TrailingGarbage => [&**body, b"}\n{\"more\": tru"].concat().into(),
         Malformed::DuplicateKeys => {
             let rest = body.strip_prefix(b"{").unwrap_or(body);
-            [
-                br#"{"verificationId":"ver_first","verification_id":"ver_first","#,
-                rest,
-            ]
-            .concat()
-            .into()
+            [br#"{"verificationId":"ver_first","verification_id":"ver_first","#, rest].concat().into()
         }
         Malformed::Nan => Bytes::from_static(br#"{"verificationId":NaN,"verification_id":NaN}"#),
-        Malformed::NotUtf8 => Bytes::from_static(
-            b"{\"verificationId\":\"ver_\xff\xfe\",\"verification_id\":\"ver_\xff\xfe\"}",
-        ),
+        Malformed::NotUtf8 => {
+            Bytes::from_static(b"{\"verificationId\":\"ver_\xff\xfe\",\"verification_id\":\"ver_\xff\xfe\"}")
+        }
         Malformed::Nested { depth } => {
             let nest = nest(depth);
             format!(r#"{{"verificationId":{nest},"verification_id":{nest}}}"#).into()
@@ -50,9 +45,8 @@ pub(crate) fn edit(body: &Bytes, edits: &[Edit]) -> Bytes {
             Edit::Remove { at } => remove(&mut json, at),
             Edit::Fill { at, bytes } => set(&mut json, at, Value::String("a".repeat(*bytes))),
             Edit::Crowd { at, entries } => {
-                let crowd: Map<_, _> = (0..*entries)
-                    .map(|n| (format!("field_{n}"), "completed".into()))
-                    .collect();
+                let crowd: Map<_, _> =
+                    (0..*entries).map(|n| (format!("field_{n}"), "completed".into())).collect();
                 set(&mut json, at, Value::Object(crowd));
             }
             Edit::Nest { at, depth } => {
@@ -65,9 +59,7 @@ pub(crate) fn edit(body: &Bytes, edits: &[Edit]) -> Bytes {
     }
     let text = nests
         .into_iter()
-        .fold(json.to_string(), |text, (mark, depth)| {
-            text.replace(&format!("\"{mark}\""), &nest(depth))
-        });
+        .fold(json.to_string(), |text, (mark, depth)| text.replace(&format!("\"{mark}\""), &nest(depth)));
     text.into()
 }
 
@@ -104,38 +96,19 @@ mod tests {
 
     #[test]
     fn edits_replace_add_and_remove_by_pointer() {
-        let replace = Edit::Set {
-            at: "/status/current".into(),
-            value: Value::Null,
-        };
-        let add = Edit::Set {
-            at: "/results".into(),
-            value: 7.into(),
-        };
+        let replace = Edit::Set { at: "/status/current".into(), value: Value::Null };
+        let add = Edit::Set { at: "/results".into(), value: 7.into() };
+        assert_eq!(edited(&[replace, add]), r#"{"results":7,"status":{"current":null}}"#);
+        assert_eq!(edited(&[Edit::Remove { at: "/status/current".into() }]), r#"{"status":{}}"#);
         assert_eq!(
-            edited(&[replace, add]),
-            r#"{"results":7,"status":{"current":null}}"#
-        );
-        assert_eq!(
-            edited(&[Edit::Remove {
-                at: "/status/current".into()
-            }]),
-            r#"{"status":{}}"#
-        );
-        assert_eq!(
-            edited(&[Edit::Remove {
-                at: "/nothing/here".into()
-            }]),
+            edited(&[Edit::Remove { at: "/nothing/here".into() }]),
             r#"{"status":{"current":"verified"}}"#
         );
     }
 
     #[test]
     fn a_nest_of_any_depth_is_written_without_a_tree() {
-        let text = edited(&[Edit::Nest {
-            at: "/results".into(),
-            depth: 200_000,
-        }]);
+        let text = edited(&[Edit::Nest { at: "/results".into(), depth: 200_000 }]);
         assert_eq!(text.matches('[').count(), 200_000);
         assert_eq!(text.matches(']').count(), 200_000);
     }

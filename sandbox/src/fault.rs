@@ -107,11 +107,7 @@ pub enum Action {
     /// The answer comes one byte at a time.
     Drip {
         /// Milliseconds between two bytes.
-        #[serde(
-            default = "drip_pace",
-            rename = "every_ms",
-            with = "crate::clock::millis"
-        )]
+        #[serde(default = "drip_pace", rename = "every_ms", with = "crate::clock::millis")]
         every: Duration,
     },
     /// Far more than was asked for.
@@ -282,37 +278,25 @@ impl Fault {
     /// Only for the next so many calls.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
-        Self {
-            times: Some(times),
-            ..self
-        }
+        Self { times: Some(times), ..self }
     }
 
     /// Only for calls with this API key.
     #[must_use]
     pub fn key(self, key: impl Into<String>) -> Self {
-        Self {
-            key: Some(key.into()),
-            ..self
-        }
+        Self { key: Some(key.into()), ..self }
     }
 
     /// Only for calls for this verification id.
     #[must_use]
     pub fn session(self, id: impl Into<String>) -> Self {
-        Self {
-            session: Some(id.into()),
-            ..self
-        }
+        Self { session: Some(id.into()), ..self }
     }
 
     /// Strikes once the request has been processed: a create leaves a real session behind.
     #[must_use]
     pub fn after(self) -> Self {
-        Self {
-            moment: Moment::After,
-            ..self
-        }
+        Self { moment: Moment::After, ..self }
     }
 
     /// Waits so long (real time) before it acts.
@@ -326,52 +310,31 @@ impl Action {
     /// The documented error of this status.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self::Answer {
-            status,
-            headers: BTreeMap::new(),
-            body: None,
-            retry_after: None,
-        }
+        Self::Answer { status, headers: BTreeMap::new(), body: None, retry_after: None }
     }
 
     /// This status with this body.
     #[must_use]
     pub fn body(status: u16, body: impl Into<String>) -> Self {
-        Self::Answer {
-            status,
-            headers: BTreeMap::new(),
-            body: Some(body.into()),
-            retry_after: None,
-        }
+        Self::Answer { status, headers: BTreeMap::new(), body: Some(body.into()), retry_after: None }
     }
 
     /// This status (429, 503) with a `Retry-After` header.
     #[must_use]
     pub fn retry_after(status: u16, after: RetryAfter) -> Self {
-        Self::Answer {
-            status,
-            headers: BTreeMap::new(),
-            body: None,
-            retry_after: Some(after),
-        }
+        Self::Answer { status, headers: BTreeMap::new(), body: None, retry_after: Some(after) }
     }
 
     /// A redirect.
     #[must_use]
     pub fn redirect(status: u16, location: impl Into<String>) -> Self {
-        Self::Redirect {
-            status,
-            location: location.into(),
-        }
+        Self::Redirect { status, location: location.into() }
     }
 
     /// One value of the answer's JSON is another.
     #[must_use]
     pub fn set(at: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self::Edit(vec![Edit::Set {
-            at: at.into(),
-            value: value.into(),
-        }])
+        Self::Edit(vec![Edit::Set { at: at.into(), value: value.into() }])
     }
 
     /// One value of the answer's JSON is missing.
@@ -383,9 +346,6 @@ impl Action {
     /// One value of the answer's JSON is a string of so many letters.
     #[must_use]
     pub fn fill(at: impl Into<String>, bytes: usize) -> Self {
-        Self::Edit(vec![Edit::Fill {
-            at: at.into(),
-            bytes,
-        }])
+        Self::Edit(vec![Edit::Fill { at: at.into(), bytes }])
     }
 }

@@ -50,62 +50,23 @@ pub(crate) fn draw(kind: Kind, image_type: &str, attempt: u32) -> ImageResult<By
     if kind != Kind::Back {
         // What the key's settings would black out: the portrait and the machine-readable lines.
         let hidden = kind == Kind::Redacted;
-        fill(
-            &mut picture,
-            (16, 52),
-            (96, 120),
-            if hidden { BLACK } else { PHOTO },
-        );
-        fill(
-            &mut picture,
-            (0, 220),
-            (WIDTH, 50),
-            if hidden { BLACK } else { Rgb([245, 245, 245]) },
-        );
+        fill(&mut picture, (16, 52), (96, 120), if hidden { BLACK } else { PHOTO });
+        fill(&mut picture, (0, 220), (WIDTH, 50), if hidden { BLACK } else { Rgb([245, 245, 245]) });
         if !hidden {
-            write(
-                &mut picture,
-                (10, 230),
-                1,
-                BLACK,
-                "IDUTOL898902C36<<<<<<<<<<<<<<<",
-            );
-            write(
-                &mut picture,
-                (10, 246),
-                1,
-                BLACK,
-                "ERIKSSON<<ANNA<MARIA<<<<<<<<<<",
-            );
+            write(&mut picture, (10, 230), 1, BLACK, "IDUTOL898902C36<<<<<<<<<<<<<<<");
+            write(&mut picture, (10, 246), 1, BLACK, "ERIKSSON<<ANNA<MARIA<<<<<<<<<<");
         }
     }
     write(&mut picture, (128, 64), 3, INK, kind.title());
     write(&mut picture, (128, 108), 2, INK, image_type);
-    write(
-        &mut picture,
-        (128, 140),
-        2,
-        INK,
-        &format!("attempt {attempt}"),
-    );
-    write(
-        &mut picture,
-        (128, 180),
-        1,
-        INK,
-        "okID sandbox - not a document",
-    );
+    write(&mut picture, (128, 140), 2, INK, &format!("attempt {attempt}"));
+    write(&mut picture, (128, 180), 1, INK, "okID sandbox - not a document");
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&picture)?;
     Ok(jpeg.into())
 }
 
-fn fill(
-    picture: &mut RgbImage,
-    (left, top): (u32, u32),
-    (width, height): (u32, u32),
-    colour: Rgb<u8>,
-) {
+fn fill(picture: &mut RgbImage, (left, top): (u32, u32), (width, height): (u32, u32), colour: Rgb<u8>) {
     for y in top..top.saturating_add(height) {
         for x in left..left.saturating_add(width) {
             if let Some(pixel) = picture.get_pixel_mut_checked(x, y) {

@@ -57,10 +57,7 @@ impl CallRecord {
     /// The value of a header (lower-case name), if it came. The API key is in [`CallRecord::key`].
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -119,25 +116,15 @@ struct Book {
 
 impl Book {
     fn record(&mut self, number: u64, endpoint: Endpoint) -> Option<&mut CallRecord> {
-        let records = if endpoint == Endpoint::Create {
-            &mut self.creates
-        } else {
-            &mut self.records
-        };
-        let place = records
-            .binary_search_by_key(&number, |record| record.number)
-            .ok()?;
+        let records = if endpoint == Endpoint::Create { &mut self.creates } else { &mut self.records };
+        let place = records.binary_search_by_key(&number, |record| record.number).ok()?;
         records.get_mut(place)
     }
 }
 
 impl Journal {
     pub(crate) fn new(keep: usize) -> Self {
-        Self {
-            start: Instant::now(),
-            keep,
-            book: Mutex::default(),
-        }
+        Self { start: Instant::now(), keep, book: Mutex::default() }
     }
 
     /// Counts a call and gives it its number.
@@ -150,11 +137,8 @@ impl Journal {
         *by_key.entry(arrival.endpoint).or_default() += 1;
         if self.keep > 0 {
             let record = self.write_down(number, arrival);
-            let records = if arrival.endpoint == Endpoint::Create {
-                &mut book.creates
-            } else {
-                &mut book.records
-            };
+            let records =
+                if arrival.endpoint == Endpoint::Create { &mut book.creates } else { &mut book.records };
             if records.len() == self.keep {
                 records.pop_front();
             }
@@ -165,12 +149,7 @@ impl Journal {
 
     fn write_down(&self, number: u64, arrival: &Arrival<'_>) -> CallRecord {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        let header = |name: &str| {
-            arrival
-                .headers
-                .get(name)
-                .map(|value| text(value.as_bytes()))
-        };
+        let header = |name: &str| arrival.headers.get(name).map(|value| text(value.as_bytes()));
         CallRecord {
             number,
             at: arrival.at,
@@ -212,13 +191,7 @@ impl Journal {
     /// Notes the status that was answered.
     pub(crate) fn answered(&self, number: u64, endpoint: Endpoint, status: u16) {
         let mut book = self.lock();
-        *book
-            .endpoints
-            .entry(endpoint)
-            .or_default()
-            .statuses
-            .entry(status)
-            .or_default() += 1;
+        *book.endpoints.entry(endpoint).or_default().statuses.entry(status).or_default() += 1;
         if let Some(record) = book.record(number, endpoint) {
             record.status = Some(status);
         }
@@ -232,29 +205,20 @@ impl Journal {
     }
 
     pub(crate) fn count(&self, endpoint: Endpoint) -> u64 {
-        self.lock()
-            .endpoints
-            .get(&endpoint)
-            .map_or(0, |count| count.calls)
+        self.lock().endpoints.get(&endpoint).map_or(0, |count| count.calls)
     }
 
     pub(crate) fn counters(&self, connections: u64) -> Counters {
         let book = self.lock();
         let mut keys: BTreeMap<String, BTreeMap<Endpoint, u64>> = BTreeMap::new();
         for (key, counts) in &book.keys {
-            let name = key
-                .as_deref()
-                .map_or_else(|| "(unknown)".to_owned(), crate::keys::shown);
+            let name = key.as_deref().map_or_else(|| "(unknown)".to_owned(), crate::keys::shown);
             let shown = keys.entry(name).or_default();
             for (endpoint, calls) in counts {
                 *shown.entry(*endpoint).or_default() += calls;
             }
         }
-        Counters {
-            connections,
-            endpoints: book.endpoints.clone(),
-            keys,
-        }
+        Counters { connections, endpoints: book.endpoints.clone(), keys }
     }
 
     /// Calls with this key by endpoint.
@@ -284,10 +248,7 @@ impl Journal {
     pub(crate) fn reset(&self) {
         let mut book = self.lock();
         // The numbers go on: a call that is under way must not be taken for a later one.
-        *book = Book {
-            numbers: book.numbers,
-            ..Book::default()
-        };
+        *book = Book { numbers: book.numbers, ..Book::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {

@@ -105,30 +105,20 @@ impl Outcome {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text
-        .parse::<jiff::SignedDuration>()
-        .map_err(|_| "write it as 200ms, 90s, 30m or 1h")?;
+    let parsed = text.parse::<jiff::SignedDuration>().map_err(|_| "write it as 200ms, 90s, 30m or 1h")?;
     Duration::try_from(parsed).map_err(|_| "it must not be negative".to_owned())
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    let speed = text
-        .parse::<f64>()
-        .map_err(|_| "write it as a number such as 1 or 60")?;
-    if speed.is_finite() && speed >= 0.0 {
-        Ok(speed)
-    } else {
-        Err("it must be 0 or more".to_owned())
-    }
+    let speed = text.parse::<f64>().map_err(|_| "write it as a number such as 1 or 60")?;
+    if speed.is_finite() && speed >= 0.0 { Ok(speed) } else { Err("it must be 0 or more".to_owned()) }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let settings = Settings::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
-        )
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
@@ -137,11 +127,7 @@ async fn main() -> Result<()> {
 
     let sandbox = start(settings).await?;
     // Whoever started this may wait for the line, or may have closed the pipe: both are fine.
-    let _ = writeln!(
-        std::io::stdout(),
-        "okid-sandbox listens on {}",
-        sandbox.url()
-    );
+    let _ = writeln!(std::io::stdout(), "okid-sandbox listens on {}", sandbox.url());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -151,18 +137,8 @@ async fn main() -> Result<()> {
 }
 
 async fn start(settings: Settings) -> Result<Sandbox> {
-    let Settings {
-        listen,
-        api_keys,
-        expiry,
-        flow,
-        speed,
-        latency,
-        person,
-        pace,
-        records,
-        max_streams,
-    } = settings;
+    let Settings { listen, api_keys, expiry, flow, speed, latency, person, pace, records, max_streams } =
+        settings;
     let mut builder = Sandbox::builder()
         .listen(listen)
         .expiry(expiry)
@@ -177,8 +153,5 @@ async fn start(settings: Settings) -> Result<Sandbox> {
     if let Some(outcome) = person {
         builder = builder.person(Person::typical(pace, outcome.verdict()));
     }
-    builder
-        .try_start()
-        .await
-        .with_context(|| format!("listen on {listen}"))
+    builder.try_start().await.with_context(|| format!("listen on {listen}"))
 }

@@ -59,16 +59,8 @@ impl Orders {
         let mut book = self.lock();
         book.ordered += 1;
         let id = FaultId(book.ordered);
-        let view = FaultView {
-            id,
-            hits: 0,
-            left: fault.times,
-            fault,
-        };
-        book.orders.push(Order {
-            view,
-            cleared: CancellationToken::new(),
-        });
+        let view = FaultView { id, hits: 0, left: fault.times, fault };
+        book.orders.push(Order { view, cleared: CancellationToken::new() });
         id
     }
 
@@ -90,11 +82,7 @@ impl Orders {
         order.view.hits += 1;
         order.view.left = order.view.left.map(|left| left.saturating_sub(1));
         let fault = order.view.fault.clone();
-        Some(Strike {
-            id: order.view.id,
-            fault,
-            cleared: order.cleared.clone(),
-        })
+        Some(Strike { id: order.view.id, fault, cleared: order.cleared.clone() })
     }
 
     /// Says whether there was such a fault.
@@ -114,11 +102,7 @@ impl Orders {
     }
 
     pub(crate) fn views(&self) -> Vec<FaultView> {
-        self.lock()
-            .orders
-            .iter()
-            .map(|order| order.view.clone())
-            .collect()
+        self.lock().orders.iter().map(|order| order.view.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {

@@ -21,9 +21,7 @@ use crate::session::{Progress, Session};
 
 /// `/` as in the guide's table of modes, `/verify` as in its sample journey.
 pub(crate) fn routes() -> Router<Arc<Portal>> {
-    Router::new()
-        .route("/", get(show).post(step))
-        .route("/verify", get(show).post(step))
+    Router::new().route("/", get(show).post(step)).route("/verify", get(show).post(step))
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,11 +63,7 @@ async fn show(
     };
     match content {
         Some(content) => page("Verify your identity", &content).into_response(),
-        None => (
-            StatusCode::NOT_FOUND,
-            page("Unknown verification", &unknown()),
-        )
-            .into_response(),
+        None => (StatusCode::NOT_FOUND, page("Unknown verification", &unknown())).into_response(),
     }
 }
 
@@ -77,11 +71,7 @@ async fn step(State(portal): State<Arc<Portal>>, Form(click): Form<Click>) -> Re
     let acts = [
         click.document.map(Act::Show),
         click.module.map(|module| {
-            if click.outcome.as_deref() == Some("fail") {
-                Act::Fail(module)
-            } else {
-                Act::Complete(module)
-            }
+            if click.outcome.as_deref() == Some("fail") { Act::Fail(module) } else { Act::Complete(module) }
         }),
         click.verdict.map(Act::Decide),
     ];
@@ -93,10 +83,8 @@ async fn step(State(portal): State<Arc<Portal>>, Form(click): Form<Click>) -> Re
 }
 
 fn direct_path(id: &str) -> String {
-    let id: String = id
-        .chars()
-        .filter(|letter| letter.is_ascii_alphanumeric() || "._~-".contains(*letter))
-        .collect();
+    let id: String =
+        id.chars().filter(|letter| letter.is_ascii_alphanumeric() || "._~-".contains(*letter)).collect();
     format!("/?verification_id={id}")
 }
 
@@ -156,16 +144,10 @@ fn selection(id: &str, link: &str) -> Markup {
 }
 
 fn qr_code(link: &str) -> Markup {
-    let picture = QrCode::new(link).map(|code| {
-        code.render::<svg::Color<'_>>()
-            .min_dimensions(220, 220)
-            .build()
-    });
+    let picture =
+        QrCode::new(link).map(|code| code.render::<svg::Color<'_>>().min_dimensions(220, 220).build());
     // The XML declaration before the element belongs to a file, not to a page.
-    let element = picture
-        .as_ref()
-        .ok()
-        .and_then(|picture| picture.get(picture.find("<svg")?..));
+    let element = picture.as_ref().ok().and_then(|picture| picture.get(picture.find("<svg")?..));
     html! {
         @match element {
             Some(element) => (PreEscaped(element)),

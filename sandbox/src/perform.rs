@@ -47,15 +47,7 @@ pub(crate) async fn perform(
     now: impl Fn() -> Timestamp,
     process: impl Fn(Keep) -> Answer,
 ) -> Delivery {
-    let Fault {
-        moment,
-        delay,
-        action,
-        call: _,
-        times: _,
-        key: _,
-        session: _,
-    } = strike.fault;
+    let Fault { moment, delay, action, call: _, times: _, key: _, session: _ } = strike.fault;
     let early = match moment {
         Moment::After => Some(process(Keep::Yes)),
         Moment::Before => None,
@@ -81,23 +73,12 @@ pub(crate) async fn perform(
     let answer = early.unwrap_or_else(|| process(keep));
     let response = match action {
         Action::Pass | Action::Hang => send(answer, now()),
-        Action::Close => with(
-            send(answer, now()),
-            CONNECTION,
-            HeaderValue::from_static("close"),
-        ),
-        Action::Answer {
-            status,
-            headers,
-            body,
-            retry_after,
-        } => replace(status, &headers, body, retry_after.as_ref(), now()),
+        Action::Close => with(send(answer, now()), CONNECTION, HeaderValue::from_static("close")),
+        Action::Answer { status, headers, body, retry_after } => {
+            replace(status, &headers, body, retry_after.as_ref(), now())
+        }
         Action::Redirect { status, location } => {
-            let answer = Answer {
-                status,
-                content_type: "text/plain",
-                body: Bytes::new(),
-            };
+            let answer = Answer { status, content_type: "text/plain", body: Bytes::new() };
             with_text(send(answer, now()), LOCATION, &location)
         }
         Action::Cut(place) => return cut(answer, place, connection, now()),
@@ -111,37 +92,22 @@ pub(crate) async fn perform(
         Action::Raw { text, times, end } => {
             let times = usize::try_from(times).unwrap_or(usize::MAX);
             connection.take_over((text.repeat(times) + &end).into(), false);
-            return Delivery {
-                response: Response::default(),
-                status: None,
-            };
+            return Delivery { response: Response::default(), status: None };
         }
     };
-    Delivery {
-        status: Some(response.status().as_u16()),
-        response,
-    }
+    Delivery { status: Some(response.status().as_u16()), response }
 }
 
 /// The answer as it goes out when nothing is broken.
 pub(crate) fn send(answer: Answer, now: Timestamp) -> Response {
-    let Answer {
-        status,
-        content_type,
-        body,
-    } = answer;
+    let Answer { status, content_type, body } = answer;
     respond(status, content_type, Body::from(body), now)
 }
 
 fn respond(status: u16, content_type: &'static str, body: Body, now: Timestamp) -> Response {
     let mut response = Response::new(body);
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let response = with(
-        response,
-        CONTENT_TYPE,
-        HeaderValue::from_static(content_type),
-    );
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let response = with(response, CONTENT_TYPE, HeaderValue::from_static(content_type));
     with_text(response, DATE, &date(now))
 }
 
@@ -170,11 +136,7 @@ fn replace(
     now: Timestamp,
 ) -> Response {
     let answer = match body {
-        Some(body) => Answer {
-            status,
-            content_type: "application/json",
-            body: body.into(),
-        },
+        Some(body) => Answer { status, content_type: "application/json", body: body.into() },
         None => Answer::error(status),
     };
     let mut response = send(answer, now);
@@ -198,24 +160,14 @@ fn cut(answer: Answer, place: Cut, connection: &Connection, now: Timestamp) -> D
     let shown = match place {
         Cut::BeforeHeaders | Cut::Reset => {
             connection.take_over(Bytes::new(), place == Cut::Reset);
-            return Delivery {
-                response: Response::default(),
-                status: None,
-            };
+            return Delivery { response: Response::default(), status: None };
         }
         Cut::AfterHeaders => Bytes::new(),
         Cut::MidBody => answer.body.slice(..answer.body.len() / 2),
     };
-    let Answer {
-        status,
-        content_type,
-        body,
-    } = answer;
+    let Answer { status, content_type, body } = answer;
     let response = respond(status, content_type, broken_off(shown), now);
-    Delivery {
-        status: Some(status),
-        response: with(response, CONTENT_LENGTH, body.len().into()),
-    }
+    Delivery { status: Some(status), response: with(response, CONTENT_LENGTH, body.len().into()) }
 }
 
 /// A body that ends in an error, on which the server drops the connection.
@@ -235,49 +187,29 @@ fn flushed(shown: Bytes, error: Option<io::ErrorKind>) -> Body {
 }
 
 fn drip(answer: &Answer, every: Duration, now: Timestamp) -> Response {
-    let body = Body::from_stream(stream::unfold(
-        answer.body.clone(),
-        move |mut rest| async move {
-            if rest.is_empty() {
-                return None;
-            }
-            tokio::time::sleep(every).await;
-            let byte = rest.split_to(1);
-            Some((Ok::<_, Infallible>(byte), rest))
-        },
-    ));
+    let body = Body::from_stream(stream::unfold(answer.body.clone(), move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        tokio::time::sleep(every).await;
+        let byte = rest.split_to(1);
+        Some((Ok::<_, Infallible>(byte), rest))
+    }));
     respond(answer.status, answer.content_type, body, now)
 }
 
 fn swell(answer: Answer, huge: Huge, now: Timestamp) -> Response {
     match huge {
-        Huge::Endless { bytes } => respond(
-            200,
-            answer.content_type,
-            endless(bytes.min(MOST_ENDLESS)),
-            now,
-        ),
+        Huge::Endless { bytes } => respond(200, answer.content_type, endless(bytes.min(MOST_ENDLESS)), now),
         Huge::WrongLength { declared } => {
-            let Answer {
-                status,
-                content_type,
-                body,
-            } = answer;
+            let Answer { status, content_type, body } = answer;
             // A stream: of a body whose length it knows, the server would not claim another.
             let body = flushed(body, None);
-            with(
-                respond(status, content_type, body, now),
-                CONTENT_LENGTH,
-                declared.into(),
-            )
+            with(respond(status, content_type, body, now), CONTENT_LENGTH, declared.into())
         }
         Huge::Header { bytes } => {
             let value = "a".repeat(bytes.min(LONGEST_HEADER));
-            with_text(
-                send(answer, now),
-                HeaderName::from_static("x-filler"),
-                &value,
-            )
+            with_text(send(answer, now), HeaderName::from_static("x-filler"), &value)
         }
     }
 }
@@ -306,9 +238,5 @@ fn malform(answer: &Answer, form: Malformed) -> Answer {
         | Malformed::NotUtf8
         | Malformed::Nested { .. } => answer.content_type,
     };
-    Answer {
-        status: 200,
-        content_type,
-        body: deform::malform(&answer.body, form),
-    }
+    Answer { status: 200, content_type, body: deform::malform(&answer.body, form) }
 }

@@ -99,8 +99,6 @@ impl Person {
         ];
         acts.into_iter()
             .zip(1u32..)
-            .fold(Self::new(), |person, (act, turn)| {
-                person.then(pace.saturating_mul(turn), act)
-            })
+            .fold(Self::new(), |person, (act, turn)| person.then(pace.saturating_mul(turn), act))
     }
 }

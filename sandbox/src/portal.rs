@@ -101,10 +101,7 @@ impl Portal {
     /// without a key. No scripted person takes them in hand.
     #[must_use]
     pub fn seed(&self, count: usize) -> Vec<String> {
-        self.keys
-            .first()
-            .map(|key| self.seed_for(&key, count))
-            .unwrap_or_default()
+        self.keys.first().map(|key| self.seed_for(&key, count)).unwrap_or_default()
     }
 
     /// Makes `count` sessions for this key, whether it is known or not.
@@ -279,10 +276,7 @@ impl Portal {
     /// How many calls a fault has struck; 0 once it is cleared.
     #[must_use]
     pub fn hits(&self, id: FaultId) -> u64 {
-        self.faults()
-            .iter()
-            .find(|view| view.id == id)
-            .map_or(0, |view| view.hits)
+        self.faults().iter().find(|view| view.id == id).map_or(0, |view| view.hits)
     }
 
     /// Ends every open connection at once, whatever is under way on it.
@@ -307,8 +301,7 @@ impl Portal {
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.journal
-            .counters(self.connections.load(Ordering::Relaxed))
+        self.journal.counters(self.connections.load(Ordering::Relaxed))
     }
 
     /// Every create that arrived, in order: its instant, headers, connection, and what it made.
@@ -345,10 +338,7 @@ impl Portal {
     // For the handlers.
 
     pub(crate) fn settings(&self) -> Settings {
-        self.settings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
@@ -365,12 +355,7 @@ impl Portal {
 
     /// A new session as a create makes it, not kept yet.
     pub(crate) fn draft(&self, key: Arc<str>) -> (String, Session) {
-        let Settings {
-            expiry,
-            flow,
-            person,
-            ..
-        } = self.settings();
+        let Settings { expiry, flow, person, .. } = self.settings();
         let now = self.now();
         let mut session = Session::new(key, flow, now, later(now, expiry));
         if let Some(person) = person {

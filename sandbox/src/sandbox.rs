@@ -47,9 +47,7 @@ impl Sandbox {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             keys: Vec::new(),
             expiry: Duration::from_hours(1),
-            flow: ["terms", "document", "liveness", "form_data"]
-                .map(str::to_owned)
-                .into(),
+            flow: ["terms", "document", "liveness", "form_data"].map(str::to_owned).into(),
             speed: 1.0,
             start: None,
             latency: Duration::ZERO,
@@ -112,10 +110,7 @@ impl Builder {
 
     /// The modules of a session, in order.
     pub fn flow<T: Into<String>>(self, flow: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            flow: flow.into_iter().map(Into::into).collect(),
-            ..self
-        }
+        Self { flow: flow.into_iter().map(Into::into).collect(), ..self }
     }
 
     /// Seconds of the sandbox's clock for each real second.
@@ -125,10 +120,7 @@ impl Builder {
 
     /// What the clock shows at the start.
     pub fn start_at(self, start: Timestamp) -> Self {
-        Self {
-            start: Some(start),
-            ..self
-        }
+        Self { start: Some(start), ..self }
     }
 
     /// Real time before any call of the contract is processed.
@@ -138,10 +130,7 @@ impl Builder {
 
     /// Gives every session that a call makes to this person.
     pub fn person(self, person: Person) -> Self {
-        Self {
-            person: Some(person),
-            ..self
-        }
+        Self { person: Some(person), ..self }
     }
 
     /// How many calls are kept as records (so many creates, and so many others); 0 keeps none.
@@ -159,27 +148,10 @@ impl Builder {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn try_start(self) -> io::Result<Sandbox> {
-        let Self {
-            listen,
-            keys,
-            expiry,
-            flow,
-            speed,
-            start,
-            latency,
-            person,
-            records,
-            streams,
-        } = self;
+        let Self { listen, keys, expiry, flow, speed, start, latency, person, records, streams } = self;
         let clock = Clock::new(start.unwrap_or_else(Timestamp::now), speed);
         let person = person.map(Arc::new);
-        let settings = Settings {
-            expiry,
-            flow: flow.into(),
-            person,
-            latency,
-            configured: true,
-        };
+        let settings = Settings { expiry, flow: flow.into(), person, latency, configured: true };
         let portal = Arc::new(Portal::new(clock, settings, records));
         for key in keys {
             portal.add_key(&key);

@@ -48,11 +48,7 @@ impl Server {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, portal, router, streams, stop.clone()));
-        Ok(Self {
-            address,
-            stop,
-            task,
-        })
+        Ok(Self { address, stop, task })
     }
 
     /// Takes no more connections, lets calls under way finish for two seconds, and ends.
@@ -78,10 +74,7 @@ async fn serve(
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(streams);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(streams);
     let service = TowerToHyperService::new(router);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();

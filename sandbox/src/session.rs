@@ -142,11 +142,8 @@ impl Session {
 
     /// Gives the session to a scripted person from `now` on, in place of any earlier one.
     pub(crate) fn follow(&mut self, person: &Person, now: Timestamp) {
-        let mut steps: Vec<_> = person
-            .steps
-            .iter()
-            .map(|step| (later(now, step.after), step.act.clone()))
-            .collect();
+        let mut steps: Vec<_> =
+            person.steps.iter().map(|step| (later(now, step.after), step.act.clone())).collect();
         steps.sort_by_key(|(at, _)| *at);
         self.script = steps.into();
     }
@@ -191,8 +188,7 @@ impl Session {
             }
             Act::CompleteAll => {
                 let flow = Arc::clone(&self.flow);
-                flow.iter()
-                    .try_for_each(|module| self.mark(module, Progress::Completed, now))
+                flow.iter().try_for_each(|module| self.mark(module, Progress::Completed, now))
             }
             Act::Decide(verdict) => {
                 self.become_status(said_by(*verdict), now);
@@ -206,11 +202,7 @@ impl Session {
     }
 
     fn mark(&mut self, module: &str, to: Progress, now: Timestamp) -> Result<(), ActError> {
-        let place = self
-            .flow
-            .iter()
-            .position(|name| name == module)
-            .ok_or(ActError::UnknownModule)?;
+        let place = self.flow.iter().position(|name| name == module).ok_or(ActError::UnknownModule)?;
         if self.status.has_ended() {
             return Err(ActError::Ended);
         }
@@ -222,11 +214,7 @@ impl Session {
         }
         self.updated_at = now;
         if !matches!(self.status, Status::Said(_) | Status::NeedsManualReview) {
-            self.status = if self.is_through() {
-                Status::Validating
-            } else {
-                Status::InProgress
-            };
+            self.status = if self.is_through() { Status::Validating } else { Status::InProgress };
         }
         Ok(())
     }
@@ -238,9 +226,7 @@ impl Session {
 
     /// Every module is completed or left out.
     pub(crate) fn is_through(&self) -> bool {
-        self.progress
-            .iter()
-            .all(|progress| matches!(progress, Progress::Completed | Progress::Skipped))
+        self.progress.iter().all(|progress| matches!(progress, Progress::Completed | Progress::Skipped))
     }
 
     pub(crate) fn progress_of(&self, module: &str) -> Option<Progress> {
@@ -297,15 +283,8 @@ mod tests {
             session.status.word().to_owned()
         });
         let seen: Vec<_> = words.collect();
-        let told = [
-            "generated",
-            "initiated",
-            "in_progress",
-            "in_progress",
-            "in_progress",
-            "validating",
-            "verified",
-        ];
+        let told =
+            ["generated", "initiated", "in_progress", "in_progress", "in_progress", "validating", "verified"];
         assert_eq!(seen, told);
         assert_eq!(session.updated_at, second(6));
     }
@@ -316,10 +295,7 @@ mod tests {
         let late = Person::new().then(Duration::from_secs(3601), Act::Complete("terms".into()));
         session.follow(&late, second(0));
         session.catch_up(second(9000));
-        assert_eq!(
-            (session.status.word(), session.updated_at),
-            ("expired", second(3600))
-        );
+        assert_eq!((session.status.word(), session.updated_at), ("expired", second(3600)));
         assert_eq!(session.progress_of("terms"), Some(Progress::Pending));
     }
 
@@ -327,9 +303,7 @@ mod tests {
     fn a_reviewer_may_take_longer_than_the_expiry() {
         let mut session = session();
         session.act(&Act::CompleteAll, second(1)).unwrap();
-        session
-            .act(&Act::Decide(Verdict::NeedsManualReview), second(2))
-            .unwrap();
+        session.act(&Act::Decide(Verdict::NeedsManualReview), second(2)).unwrap();
         session.catch_up(second(99_999));
         assert_eq!(session.status.word(), "needs_manual_review");
     }
@@ -337,9 +311,7 @@ mod tests {
     #[test]
     fn a_word_that_was_said_does_not_run_out() {
         let mut session = session();
-        session
-            .act(&Act::Say("generated".into()), second(1))
-            .unwrap();
+        session.act(&Act::Say("generated".into()), second(1)).unwrap();
         session.catch_up(second(99_999));
         assert_eq!(session.status.word(), "generated");
     }
@@ -347,20 +319,10 @@ mod tests {
     #[test]
     fn an_ended_session_takes_no_module_but_a_new_verdict() {
         let mut session = session();
-        session
-            .act(&Act::Decide(Verdict::Verified), second(1))
-            .unwrap();
-        assert_eq!(
-            session.act(&Act::Complete("terms".into()), second(2)),
-            Err(ActError::Ended)
-        );
-        session
-            .act(&Act::Decide(Verdict::Rejected), second(3))
-            .unwrap();
+        session.act(&Act::Decide(Verdict::Verified), second(1)).unwrap();
+        assert_eq!(session.act(&Act::Complete("terms".into()), second(2)), Err(ActError::Ended));
+        session.act(&Act::Decide(Verdict::Rejected), second(3)).unwrap();
         assert_eq!(session.status.word(), "rejected");
-        assert_eq!(
-            session.act(&Act::Skip("selfie".into()), second(4)),
-            Err(ActError::UnknownModule)
-        );
+        assert_eq!(session.act(&Act::Skip("selfie".into()), second(4)), Err(ActError::UnknownModule));
     }
 }

@@ -42,12 +42,7 @@ impl Session {
             id: id.to_owned(),
             key: shown(&self.key),
             status: self.status.word().to_owned(),
-            progress: self
-                .flow
-                .iter()
-                .cloned()
-                .zip(self.progress.iter().copied())
-                .collect(),
+            progress: self.flow.iter().cloned().zip(self.progress.iter().copied()).collect(),
             created_at: self.created_at,
             expires_at: self.expires_at,
             updated_at: self.updated_at,

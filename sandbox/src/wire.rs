@@ -30,14 +30,8 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Create,
-        Self::Details,
-        Self::Image,
-        Self::ImageUnredacted,
-        Self::ImageFront,
-        Self::ImageBack,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Create, Self::Details, Self::Image, Self::ImageUnredacted, Self::ImageFront, Self::ImageBack];
 
     /// The name in JSON and in the log.
     #[must_use]
@@ -78,19 +72,11 @@ const JSON: &str = "application/json";
 impl Answer {
     pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        Self {
-            status,
-            content_type: JSON,
-            body: body.into(),
-        }
+        Self { status, content_type: JSON, body: body.into() }
     }
 
     pub(crate) fn jpeg(body: Bytes) -> Self {
-        Self {
-            status: 200,
-            content_type: "image/jpeg",
-            body,
-        }
+        Self { status: 200, content_type: "image/jpeg", body }
     }
 
     /// The error the portal documents (or is seen to send) with `status`.
@@ -98,10 +84,7 @@ impl Answer {
         let (error, code) = match status {
             400 => ("Invalid request", "INVALID_REQUEST"),
             401 => ("Invalid API key provided", "INVALID_API_KEY"),
-            403 => (
-                "API key does not have access to this verification",
-                "ACCESS_DENIED",
-            ),
+            403 => ("API key does not have access to this verification", "ACCESS_DENIED"),
             404 => ("Verification not found", "NOT_FOUND"),
             429 => ("Too many requests", "RATE_LIMITED"),
             status if status < 500 => ("Request refused", "REQUEST_REFUSED"),
@@ -173,40 +156,20 @@ struct Standing<'a, P> {
 pub(crate) fn created(id: &str, session: &Session) -> Answer {
     let modules = Fields(checked(session).map(|(module, _)| (module, json!({"enabled": true}))));
     let expires_at = instant(session.expires_at);
-    Answer::json(
-        200,
-        &Created {
-            verification_id: id,
-            expires_at,
-            modules,
-            flow: &session.flow,
-        },
-    )
+    Answer::json(200, &Created { verification_id: id, expires_at, modules, flow: &session.flow })
 }
 
 /// The answer to a details call: `snake_case`, `results` only once there is a verdict and only for
 /// what was checked.
 pub(crate) fn details(id: &str, session: &Session) -> Answer {
-    let progress =
-        Fields(checked(session).map(|(module, progress)| (module, progress.word().into())));
-    let status = Standing {
-        current: session.status.word(),
-        updated_at: instant(session.updated_at),
-        progress,
-    };
+    let progress = Fields(checked(session).map(|(module, progress)| (module, progress.word().into())));
+    let status =
+        Standing { current: session.status.word(), updated_at: instant(session.updated_at), progress };
     let verified = session.status == Status::Verified;
     let completed = checked(session).filter(|(_, progress)| *progress == Progress::Completed);
-    let results =
-        Fields(completed.map(|(module, _)| (module, result(module, session.document, verified))));
+    let results = Fields(completed.map(|(module, _)| (module, result(module, session.document, verified))));
     let results = (verified || session.status == Status::Rejected).then_some(results);
-    Answer::json(
-        200,
-        &Details {
-            verification_id: id,
-            status,
-            results,
-        },
-    )
+    Answer::json(200, &Details { verification_id: id, status, results })
 }
 
 /// The modules that `progress` and `modules` name: all of the flow but the terms.

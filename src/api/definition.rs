@@ -1,4 +1,4 @@
-//! The CustomResourceDefinition: what the types say, and what the derive cannot.
+//! The custom resource definition: what the types say, and what the derive cannot.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -35,7 +35,7 @@ pub fn definition() -> CustomResourceDefinition {
         for rule in RULES {
             if let Some(object) = place(root, rule.at) {
                 object.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-                    rule: rule.rule.to_owned(),
+                    rule: rule.holds.to_owned(),
                     message: Some(rule.message.to_owned()),
                     field_path: rule.field_path.map(ToOwned::to_owned),
                     ..ValidationRule::default()

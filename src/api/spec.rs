@@ -1,4 +1,5 @@
 //! What a person asks for: `Verification.spec`.
+#![allow(clippy::duplicated_attributes, reason = "each printer column names its own type and priority")]
 
 use kube::CustomResource;
 use schemars::JsonSchema;

@@ -120,9 +120,9 @@ enum Work {
 pub(super) struct Picture {
     /// What lies over the phase.
     pub(super) overlay: Overlay,
-    /// Reason of CredentialsReady; as before if not given.
+    /// Reason of `CredentialsReady`; as before if not given.
     pub(super) credentials: Option<Reason>,
-    /// Reason of SessionCreated; by the session's state if not given.
+    /// Reason of `SessionCreated`; by the session's state if not given.
     pub(super) session: Option<Reason>,
 }
 
@@ -137,9 +137,9 @@ pub(super) fn phase(status: &VerificationStatus) -> Phase {
     }
     if status.verification_id.is_some() {
         return match status.phase {
-            Some(
-                open @ (Phase::AwaitingUser | Phase::InProgress | Phase::Processing | Phase::InReview),
-            ) => open,
+            Some(open @ (Phase::AwaitingUser | Phase::InProgress | Phase::Processing | Phase::InReview)) => {
+                open
+            }
             Some(
                 Phase::Pending
                 | Phase::Creating
@@ -247,10 +247,11 @@ fn ready_and_work(status: &VerificationStatus, overlay: Overlay, ready_when: Rea
                 | Stall::PortalNotAllowed
                 | Stall::PortalMisconfigured
                 | Stall::InvalidSpec
-                | Stall::StatusUnreadable => match plain(status).0 {
-                    Reason::CreatingSession => Reason::Pending,
-                    other => other,
-                },
+                | Stall::StatusUnreadable => {
+                    // Nothing is being created while it is stuck.
+                    let ready = plain(status).0;
+                    if ready == Reason::CreatingSession { Reason::Pending } else { ready }
+                }
             };
             (ready, Work::Stalled(stall.reason()))
         }
@@ -262,19 +263,12 @@ fn ready_and_work(status: &VerificationStatus, overlay: Overlay, ready_when: Rea
 }
 
 /// With `readyWhen: SessionCreated` a published link is all that was asked for.
-fn ready_by_link(
-    status: &VerificationStatus,
-    overlay: Overlay,
-    ready: Reason,
-    work: Work,
-) -> (Reason, Work) {
+fn ready_by_link(status: &VerificationStatus, overlay: Overlay, ready: Reason, work: Work) -> (Reason, Work) {
     let spoiled = match overlay {
         Overlay::Stalled(stall) => stall.spoils_a_published_link(),
-        Overlay::Plain
-        | Overlay::Retry
-        | Overlay::RateLimited
-        | Overlay::Healing
-        | Overlay::Suspended => false,
+        Overlay::Plain | Overlay::Retry | Overlay::RateLimited | Overlay::Healing | Overlay::Suspended => {
+            false
+        }
     };
     if spoiled || status.verification_id.is_none() {
         // "As before" would be a True that contradicts Stalled beside it.
@@ -282,9 +276,7 @@ fn ready_by_link(
     }
     match status.outcome {
         None => (Reason::SessionCreated, Work::Neither),
-        Some(Outcome::Verified | Outcome::Rejected | Outcome::Expired) => {
-            (Reason::Finished, Work::Neither)
-        }
+        Some(Outcome::Verified | Outcome::Rejected | Outcome::Expired) => (Reason::Finished, Work::Neither),
         Some(Outcome::Failed) => (ready, work),
     }
 }
@@ -295,9 +287,7 @@ fn plain(status: &VerificationStatus) -> (Reason, Work) {
         Phase::Pending => (Reason::Pending, Work::Reconciling(Reason::Pending)),
         Phase::Creating => (Reason::CreatingSession, Work::Reconciling(Reason::CreatingSession)),
         Phase::AwaitingUser => (Reason::AwaitingUser, Work::Reconciling(Reason::AwaitingUser)),
-        Phase::InProgress | Phase::Processing => {
-            (Reason::InProgress, Work::Reconciling(Reason::InProgress))
-        }
+        Phase::InProgress | Phase::Processing => (Reason::InProgress, Work::Reconciling(Reason::InProgress)),
         Phase::InReview => (Reason::InReview, Work::Reconciling(Reason::InReview)),
         Phase::Verified => (Reason::Verified, Work::Neither),
         Phase::Rejected => (Reason::Rejected, Work::Stalled(Reason::Rejected)),
@@ -322,15 +312,11 @@ fn session_reason(status: &VerificationStatus) -> Reason {
     }
     match session.and_then(|session| session.state) {
         Some(SessionState::Unknown) => Reason::OutcomeUnknown,
-        Some(SessionState::NotCreated) => {
-            Condition::find(&status.conditions, ConditionType::SessionCreated)
-                .and_then(|before| Reason::from_word(&before.reason))
-                .filter(|reason| *reason == Reason::Refused)
-                .unwrap_or(Reason::NotYet)
-        }
-        Some(SessionState::Claimed | SessionState::Created | SessionState::Adopted) | None => {
-            Reason::NotYet
-        }
+        Some(SessionState::NotCreated) => Condition::find(&status.conditions, ConditionType::SessionCreated)
+            .and_then(|before| Reason::from_word(&before.reason))
+            .filter(|reason| *reason == Reason::Refused)
+            .unwrap_or(Reason::NotYet),
+        Some(SessionState::Claimed | SessionState::Created | SessionState::Adopted) | None => Reason::NotYet,
     }
 }
 

@@ -1,9 +1,6 @@
 //! The first table: past and facts → exactly one step. The first row that matches decides.
 
-use crate::{
-    api::OnUnknownOutcome,
-    portal::verification_id::VerificationId,
-};
+use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
 use super::{
     facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},

@@ -83,11 +83,9 @@ impl Event {
     #[must_use]
     pub const fn warns(self) -> bool {
         match self {
-            Self::SessionCreated
-            | Self::SessionAdopted
-            | Self::Verified
-            | Self::Rejected
-            | Self::Expired => false,
+            Self::SessionCreated | Self::SessionAdopted | Self::Verified | Self::Rejected | Self::Expired => {
+                false
+            }
             Self::CreateOutcomeUnknown
             | Self::OrphanSession
             | Self::KeyRejected

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    api::{Mode, OnUnknownOutcome, Reason, ReadyWhen},
+    api::{Mode, OnUnknownOutcome, ReadyWhen, Reason},
     portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
@@ -119,7 +119,7 @@ impl KeyFault {
     pub const ALL: [Self; 5] =
         [Self::SecretNotFound, Self::KeyMissing, Self::KeyEmpty, Self::KeyMalformed, Self::SecretForbidden];
 
-    /// The reason that the condition CredentialsReady shows.
+    /// The reason that the condition `CredentialsReady` shows.
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
@@ -219,16 +219,14 @@ pub struct Streaks {
 }
 
 /// How long the same trouble is tolerated before it is shown as Stalled.
-pub(super) const GRACE: Duration = Duration::from_secs(600);
+pub(super) const GRACE: Duration = Duration::from_mins(10);
 
 impl<T: Copy + PartialEq> Since<T> {
     /// The streak with one more of `what`, begun anew if it is another trouble than before.
     #[must_use]
     pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
         match before {
-            Some(before) if before.what == what => {
-                Self { count: before.count.saturating_add(1), ..before }
-            }
+            Some(before) if before.what == what => Self { count: before.count.saturating_add(1), ..before },
             _ => Self { what, since: now, count: 1 },
         }
     }

@@ -4,10 +4,11 @@ use crate::api::{ConditionType, Reason};
 
 /// The message of a condition, at most 256 characters.
 #[must_use]
-#[expect(clippy::too_many_lines, reason = "one line for each reason is what this table is")]
 pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
     match reason {
-        Reason::Pending => "Waiting to create the session; see CredentialsReady and Stalled for what is missing.",
+        Reason::Pending => {
+            "Waiting to create the session; see CredentialsReady and Stalled for what is missing."
+        }
         Reason::CreatingSession => "A session is being created at the portal.",
         Reason::CreateOutcomeUnknown => match type_ {
             ConditionType::Stalled => {
@@ -26,7 +27,9 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::InProgress => "The person or the portal is at work on the check.",
         Reason::InReview => "People at okID review the check; this can take days.",
         Reason::ProgressingWithRetry => "The portal answers with trouble; the operator keeps trying.",
-        Reason::RateLimited => "The portal asked for a pause; the operator keeps to it and goes on by itself.",
+        Reason::RateLimited => {
+            "The portal asked for a pause; the operator keeps to it and goes on by itself."
+        }
         Reason::Suspended => "spec.suspend is true: nothing is asked and nothing ends until it is false.",
         Reason::SessionCreated => "The link is published; spec.readyWhen asks for no more.",
         Reason::Finished => "The check is over; see the condition Verified for the verdict.",
@@ -46,7 +49,9 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::PortalMisconfigured => {
             "The portal does not answer as an okID portal that is set up. Check spec.portal, and the portal's own configuration."
         }
-        Reason::InvalidSpec => "The portal refuses the request as invalid. Check the API key's configuration at okID.",
+        Reason::InvalidSpec => {
+            "The portal refuses the request as invalid. Check the API key's configuration at okID."
+        }
         Reason::StatusUnreadable => {
             "The status contradicts itself, as after an edit by hand, so nothing is done. Restore it, or create a new Verification."
         }
@@ -60,7 +65,9 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::KeyMalformed => {
             "The value in the Secret cannot be an API key: it has spaces, line breaks or characters that are not printable ASCII, or is too long."
         }
-        Reason::SecretForbidden => "The operator may not read the Secret. Grant it `get` on secrets in this namespace.",
+        Reason::SecretForbidden => {
+            "The operator may not read the Secret. Grant it `get` on secrets in this namespace."
+        }
         Reason::KeyRejected => match type_ {
             ConditionType::Stalled => {
                 "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."

@@ -26,13 +26,14 @@ pub use conclude::{Conclusion, Next, claim, conclude};
 pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;
-pub use facts::{Deadline, Due, Facts, Gate, Grievance, KeyFact, KeyFault, PortalFact, Quiet, Since, Streaks};
+pub use facts::{
+    Deadline, Due, Facts, Gate, Grievance, KeyFact, KeyFault, PortalFact, Quiet, Since, Streaks,
+};
 pub use message::message;
-pub use past::{Contradiction, Ledger, OpenPhase, Past, LOST_ANSWERS, ledger, past, restored};
+pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};
 pub use schedule::{Bounds, Pace, Stage, Urgency, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, Shown, Step, Wait};
-
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! What has happened, read from status: one enum with no impossible mixes. Pure and total.
 
 use crate::{
-    api::{Condition, ConditionStatus, ConditionType, Outcome, Phase, Session, SessionState, VerificationStatus},
+    api::{
+        Condition, ConditionStatus, ConditionType, Outcome, Phase, Session, SessionState, VerificationStatus,
+    },
     portal::verification_id::VerificationId,
 };
 
@@ -195,9 +197,7 @@ fn contradiction(status: &VerificationStatus) -> Option<Contradiction> {
         (None, None) => finished,
         (None, Some(_)) => true,
         (Some(_), None) => false,
-        (Some(outcome), Some(shown)) => {
-            (outcome == Outcome::Verified) != (shown == ConditionStatus::True)
-        }
+        (Some(outcome), Some(shown)) => (outcome == Outcome::Verified) != (shown == ConditionStatus::True),
     };
     against.then_some(Contradiction::ConditionsAgainstOutcome)
 }

@@ -11,7 +11,7 @@ use super::{
     conclude::{Conclusion, Next, conclude},
     decide::decide,
     facts::{Deadline, Due, Facts, Gate, Grievance, KeyFact, KeyFault, PortalFact, Quiet, Since, elapsed},
-    past::{Past, ledger, past},
+    past::{ledger, past},
     sample::{self, UID},
     step::{CreateEnd, Happened, Shown, Step, Wait},
 };
@@ -72,10 +72,7 @@ fn situations() -> Vec<(&'static str, Facts)> {
         ("`spec.adopt`", Facts { adopt: sample::id(), ..base.clone() }),
         ("a request may be in flight", Facts { quiet: Quiet::No(until), ..base.clone() }),
         ("its own request never left", Facts { quiet: Quiet::NeverSent, ..base.clone() }),
-        (
-            "`onUnknownOutcome: Hold`",
-            Facts { on_unknown: OnUnknownOutcome::Hold, ..base.clone() },
-        ),
+        ("`onUnknownOutcome: Hold`", Facts { on_unknown: OnUnknownOutcome::Hold, ..base.clone() }),
         ("no key", Facts { key: KeyFact::Missing(KeyFault::SecretNotFound), ..base.clone() }),
         ("the portal refuses the key", Facts { gate: Gate::KeyBad(until), ..base.clone() }),
         ("the portal asked for a pause", Facts { gate: Gate::Paused(until), ..base.clone() }),
@@ -215,9 +212,8 @@ fn claim_rows() -> Vec<Row> {
     let facts = sample::facts();
     let claimed = sample::attempted(SessionState::Claimed, 1, 0);
     let again = sample::attempted(SessionState::Claimed, 2, 1);
-    let give_up = |outcome: &str, status, step| {
-        row("GiveUp", outcome, status, &step, &Happened::Nothing, &facts)
-    };
+    let give_up =
+        |outcome: &str, status, step| row("GiveUp", outcome, status, &step, &Happened::Nothing, &facts);
     vec![
         give_up("not created", &claimed, Step::GiveUpRefused),
         give_up("unknown", &claimed, Step::GiveUpLost),
@@ -254,10 +250,9 @@ fn look_rows() -> Vec<Row> {
             .map(|word| look(&format!("200, `{word}`"), said(word), &facts)),
     );
     rows.extend(
-        ["verified", "rejected", "expired"]
-            .map(|word| look(&format!("200, `{word}`"), said(word), &facts)),
+        ["verified", "rejected", "expired"].map(|word| look(&format!("200, `{word}`"), said(word), &facts)),
     );
-    rows.extend([
+    rows.extend(vec![
         look("200, an hour past `expiresAt`, the third in a row", said("generated"), &long_over),
         look("401", Err(Trouble::KeyRejected), &facts),
         look("401 for ten minutes", Err(Trouble::KeyRejected), &aggrieved(&facts, Grievance::Key)),
@@ -354,10 +349,4 @@ fn next_name(row: &Row) -> String {
             if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }
         }
     }
-}
-
-/// Whether a past is one that a create may start from.
-#[cfg(test)]
-pub(super) const fn may_create(past: &Past) -> bool {
-    matches!(past, Past::Fresh | Past::Refused | Past::Lost)
 }

@@ -77,8 +77,7 @@ fn word(current: &str) -> Word {
 /// A word that status can hold: printable ASCII, at most 64 characters. Nothing, if nothing is left.
 #[must_use]
 pub fn clean(text: &str) -> Option<String> {
-    let cleaned: String =
-        text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(WORD).collect();
+    let cleaned: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(WORD).collect();
     let cleaned = cleaned.trim();
     (!cleaned.is_empty()).then(|| cleaned.to_owned())
 }
@@ -108,7 +107,8 @@ fn modules<'a>(flow: &'a [String], progress: &'a BTreeMap<String, String>) -> Ve
 /// Completed modules of all modules, such as `2/3`; nothing while no module is known.
 pub(super) fn summary(flow: &[String], progress: &BTreeMap<String, String>) -> Option<String> {
     let all = modules(flow, progress);
-    let done = all.iter().filter(|name| progress.get(**name).is_some_and(|state| state == "completed")).count();
+    let done =
+        all.iter().filter(|name| progress.get(**name).is_some_and(|state| state == "completed")).count();
     (!all.is_empty()).then(|| format!("{done}/{}", all.len()))
 }
 
@@ -134,11 +134,9 @@ mod tests {
 
     #[test]
     fn the_three_ends_are_compared_byte_for_byte() {
-        for (text, end) in [
-            ("verified", Outcome::Verified),
-            ("rejected", Outcome::Rejected),
-            ("expired", Outcome::Expired),
-        ] {
+        for (text, end) in
+            [("verified", Outcome::Verified), ("rejected", Outcome::Rejected), ("expired", Outcome::Expired)]
+        {
             assert_eq!(word(text), Word::End(end));
             for near in [text.to_uppercase(), format!(" {text}"), format!("{text}\n"), format!("{text}\0")] {
                 assert_eq!(word(&near), Word::Unknown, "{near:?}");
@@ -162,7 +160,7 @@ mod tests {
         let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
         assert_eq!(clean_list(&many).len(), 16);
         assert_eq!(storable(Timestamp::MIN), None);
-        assert_eq!(storable(Timestamp::MAX).map(|t| t.subsec_nanosecond()), Some(0));
+        assert_eq!(storable(Timestamp::MAX).map(jiff::Timestamp::subsec_nanosecond), Some(0));
     }
 
     #[test]

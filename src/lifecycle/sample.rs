@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    api::{
-        Mode, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, VerificationStatus,
-    },
+    api::{Mode, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, VerificationStatus},
     portal::{
         allowed::{AllowedPortals, PortalUrl},
         verification_id::VerificationId,

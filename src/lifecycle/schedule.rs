@@ -12,9 +12,9 @@ use super::{
 };
 
 /// A look this long after the session's end may end it by our own clock.
-pub(super) const EXPIRY_GRACE: Duration = Duration::from_secs(3600);
+pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(1);
 /// Nothing waits longer than this for its next look.
-pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_hours(1);
 
 /// Bounds that a resource puts on its own schedule (`spec.polling`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,9 +111,7 @@ pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, now:
 /// The time between two looks, without jitter.
 fn interval(pace: &Pace, now: Timestamp) -> Duration {
     let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
-        elapsed(of, now)
-            .mul_f64(percent / 100.0)
-            .clamp(Duration::from_secs(least), Duration::from_secs(most))
+        elapsed(of, now).mul_f64(percent / 100.0).clamp(Duration::from_secs(least), Duration::from_secs(most))
     };
     let natural = match pace.stage {
         Stage::Idle => share(pace.created_at, 5.0, 15, 300),

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::portal::{
     trouble::Trouble,
-    verification_id::VerificationId, wire::{Created, Details},
+    verification_id::VerificationId,
+    wire::{Created, Details},
 };
 
 use super::facts::KeyFault;

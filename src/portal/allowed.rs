@@ -50,19 +50,13 @@ impl PortalUrl {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let authority = authority.to_ascii_lowercase();
         let path = path.trim_end_matches('/');
-        let authority_fits = authority
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+        let authority_fits =
+            authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
         if !authority_fits || authority.is_empty() {
             return Err(Flaw::Host);
         }
-        let path_fits = path
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte))
-            && path
-                .split('/')
-                .skip(1)
-                .all(|segment| !matches!(segment, "" | "." | ".."));
+        let path_fits = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte))
+            && path.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
         if !path_fits {
             return Err(Flaw::Path);
         }
@@ -75,18 +69,13 @@ impl PortalUrl {
             Some(port) => authority == format!("{host}:{port}"),
             None => {
                 authority == host
-                    || url
-                        .port_or_known_default()
-                        .is_some_and(|port| authority == format!("{host}:{port}"))
+                    || url.port_or_known_default().is_some_and(|port| authority == format!("{host}:{port}"))
             }
         };
         if !as_written || host.ends_with('.') || url.port() == Some(0) {
             return Err(Flaw::Host);
         }
-        let port = url
-            .port()
-            .map(|port| format!(":{port}"))
-            .unwrap_or_default();
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Ok(Self(format!("{scheme}://{host}{port}{path}").into()))
     }
 
@@ -184,16 +173,11 @@ impl AllowedPortals {
             .into_iter()
             .enumerate()
             .map(|(index, text)| {
-                PortalUrl::parse(text.as_ref(), allow_plain_http).map_err(|flaw| InvalidPortal {
-                    position: index + 1,
-                    flaw,
-                })
+                PortalUrl::parse(text.as_ref(), allow_plain_http)
+                    .map_err(|flaw| InvalidPortal { position: index + 1, flaw })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            portals,
-            allow_plain_http,
-        })
+        Ok(Self { portals, allow_plain_http })
     }
 
     /// Takes an address if it is on the list: scheme, host, port and path must be the same.
@@ -203,11 +187,7 @@ impl AllowedPortals {
     /// [`NotAllowed`], also for what is no address at all.
     pub fn permit(&self, url: &str) -> Result<PortalUrl, NotAllowed> {
         let wanted = PortalUrl::parse(url, self.allow_plain_http).map_err(|_| NotAllowed)?;
-        if self.portals.contains(&wanted) {
-            Ok(wanted)
-        } else {
-            Err(NotAllowed)
-        }
+        if self.portals.contains(&wanted) { Ok(wanted) } else { Err(NotAllowed) }
     }
 
     /// The allowed portals, in the order in which they were written.
@@ -236,11 +216,7 @@ mod tests {
             "HTTPS://Verify.TEST.okid.io",
             "https://verify.test.okid.io//",
         ] {
-            assert_eq!(
-                only_the_default().permit(spelling).unwrap().as_str(),
-                DEFAULT_PORTAL,
-                "{spelling}"
-            );
+            assert_eq!(only_the_default().permit(spelling).unwrap().as_str(), DEFAULT_PORTAL, "{spelling}");
         }
     }
 
@@ -314,21 +290,14 @@ mod tests {
             "https://0",
             "https://kubernetes.default.svc",
         ] {
-            assert_eq!(
-                only_the_default().permit(spelling),
-                Err(NotAllowed),
-                "{spelling:?}"
-            );
+            assert_eq!(only_the_default().permit(spelling), Err(NotAllowed), "{spelling:?}");
         }
     }
 
     #[test]
     fn an_address_is_only_allowed_in_its_shortest_spelling() {
-        let list = AllowedPortals::new(
-            ["http://127.0.0.1:8080", "https://[2001:db8::1]/portal/"],
-            true,
-        )
-        .unwrap();
+        let list =
+            AllowedPortals::new(["http://127.0.0.1:8080", "https://[2001:db8::1]/portal/"], true).unwrap();
         assert!(list.permit("http://127.0.0.1:8080/").is_ok());
         assert!(list.permit("https://[2001:DB8::1]:443/portal").is_ok());
         for spelling in [
@@ -361,10 +330,7 @@ mod tests {
         assert!(sentence(&[""]).ends_with("write 1 to 256 characters"));
         assert!(sentence(&["https://portal.example/a?b"]).contains("in the path"));
         assert!(!sentence(&["https://user:canary@portal.example"]).contains("canary"));
-        let long = format!(
-            "https://portal.example/{}",
-            "a".repeat(PortalUrl::MAX_CHARS)
-        );
+        let long = format!("https://portal.example/{}", "a".repeat(PortalUrl::MAX_CHARS));
         assert!(AllowedPortals::new([long], false).is_err());
     }
 
@@ -398,14 +364,8 @@ mod tests {
             below.link(&id, LinkMode::Direct, "/"),
             "https://portal.example/okid/?verification_id=xyz"
         );
-        assert_eq!(
-            below.details_url(&id),
-            "https://portal.example/okid/api/get-verification-details/xyz"
-        );
-        assert_eq!(
-            below.create_url(),
-            "https://portal.example/okid/api/generate-verification"
-        );
+        assert_eq!(below.details_url(&id), "https://portal.example/okid/api/get-verification-details/xyz");
+        assert_eq!(below.create_url(), "https://portal.example/okid/api/generate-verification");
     }
 
     proptest! {

@@ -50,27 +50,16 @@ impl ApiKey {
             return Err(KeyShape::Empty);
         }
         let line = value.strip_suffix(b"\n").unwrap_or(value);
-        let line = line
-            .strip_suffix(b"\r")
-            .filter(|_| line.len() < value.len())
-            .unwrap_or(line);
+        let line = line.strip_suffix(b"\r").filter(|_| line.len() < value.len()).unwrap_or(line);
         if line.len() > Self::MAX_BYTES || !line.iter().all(u8::is_ascii_graphic) {
             return Err(KeyShape::Malformed);
         }
         let text = str::from_utf8(line).map_err(|_| KeyShape::Malformed)?;
         let mut identity = [0; 16];
-        let digest = Sha256::new()
-            .chain_update(b"okid-operator key identity\0")
-            .chain_update(line)
-            .finalize();
-        identity
-            .iter_mut()
-            .zip(digest)
-            .for_each(|(byte, digested)| *byte = digested);
-        Ok(Self {
-            secret: text.into(),
-            identity: KeyIdentity(identity),
-        })
+        let digest =
+            Sha256::new().chain_update(b"okid-operator key identity\0").chain_update(line).finalize();
+        identity.iter_mut().zip(digest).for_each(|(byte, digested)| *byte = digested);
+        Ok(Self { secret: text.into(), identity: KeyIdentity(identity) })
     }
 
     /// What `status` remembers of the key that made a session: 16 hexadecimal digits of
@@ -139,12 +128,7 @@ mod tests {
     #[test]
     fn a_value_without_anything_visible_is_empty() {
         for value in [&b""[..], b"\n", b"\r\n", b" ", b" \t\r\n\n"] {
-            assert_eq!(
-                shape(value),
-                Err(KeyShape::Empty),
-                "{}",
-                value.escape_ascii()
-            );
+            assert_eq!(shape(value), Err(KeyShape::Empty), "{}", value.escape_ascii());
         }
     }
 
@@ -170,12 +154,7 @@ mod tests {
             long.as_bytes(),
             &huge,
         ] {
-            assert_eq!(
-                shape(value),
-                Err(KeyShape::Malformed),
-                "{:.40}",
-                value.escape_ascii().to_string()
-            );
+            assert_eq!(shape(value), Err(KeyShape::Malformed), "{:.40}", value.escape_ascii().to_string());
         }
         assert!(shape(format!("{}\n", "k".repeat(ApiKey::MAX_BYTES)).as_bytes()).is_ok());
     }
@@ -184,10 +163,7 @@ mod tests {
     fn a_fingerprint_is_the_hmac_of_the_uid() {
         let key = ApiKey::parse(b"Jefe").unwrap();
         // RFC 4231 §4.3, test case 2, cut to eight bytes.
-        assert_eq!(
-            key.fingerprint("what do ya want for nothing?"),
-            "5bdcc146bf60754e"
-        );
+        assert_eq!(key.fingerprint("what do ya want for nothing?"), "5bdcc146bf60754e");
     }
 
     #[test]
@@ -195,10 +171,7 @@ mod tests {
         let [one, two] = [b"one", b"two"].map(|value| ApiKey::parse(value).unwrap());
         assert_ne!(one.fingerprint("uid"), two.fingerprint("uid"));
         assert_ne!(one.fingerprint("uid"), one.fingerprint("other"));
-        assert_eq!(
-            one.fingerprint("uid"),
-            ApiKey::parse(b"one\n").unwrap().fingerprint("uid")
-        );
+        assert_eq!(one.fingerprint("uid"), ApiKey::parse(b"one\n").unwrap().fingerprint("uid"));
     }
 
     #[test]

@@ -65,20 +65,9 @@ mod tests {
 
     #[test]
     fn garbage_is_no_wait() {
-        for garbage in [
-            "",
-            " ",
-            "-1",
-            "+5",
-            "1.5",
-            "5s",
-            "soon",
-            "1e3",
-            "0x10",
-            "١٢",
-            "2024-01-01T12:01:00Z",
-            "NaN",
-        ] {
+        for garbage in
+            ["", " ", "-1", "+5", "1.5", "5s", "soon", "1e3", "0x10", "١٢", "2024-01-01T12:01:00Z", "NaN"]
+        {
             assert_eq!(read(garbage, None), None, "{garbage}");
         }
     }

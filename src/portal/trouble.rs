@@ -194,21 +194,15 @@ pub fn judge_status(
 /// `SERVER_NOT_CONFIGURED`, as words of their own. The form of error bodies is not specified.
 fn says_unconfigured(body_prefix: &[u8]) -> bool {
     const WORDS: &[u8] = b"server not configured";
-    let inner =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    body_prefix
-        .windows(WORDS.len())
-        .enumerate()
-        .any(|(start, window)| {
-            let same = window.iter().zip(WORDS).all(|(have, want)| {
-                have.to_ascii_lowercase() == *want || (*want == b' ' && *have == b'_')
-            });
-            same && !inner(
-                start
-                    .checked_sub(1)
-                    .and_then(|before| body_prefix.get(before)),
-            ) && !inner(body_prefix.get(start + WORDS.len()))
-        })
+    let inner = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    body_prefix.windows(WORDS.len()).enumerate().any(|(start, window)| {
+        let same = window
+            .iter()
+            .zip(WORDS)
+            .all(|(have, want)| have.to_ascii_lowercase() == *want || (*want == b' ' && *have == b'_'));
+        same && !inner(start.checked_sub(1).and_then(|before| body_prefix.get(before)))
+            && !inner(body_prefix.get(start + WORDS.len()))
+    })
 }
 
 #[cfg(test)]
@@ -269,11 +263,7 @@ mod tests {
                 };
                 let ruled_out = matches!(status, 300..=499) && !matches!(status, 408 | 499)
                     || status == 503 && retry_after.is_some();
-                let certainty = if ruled_out {
-                    Certainty::NotCreated
-                } else {
-                    Certainty::Unknown
-                };
+                let certainty = if ruled_out { Certainty::NotCreated } else { Certainty::Unknown };
                 assert_eq!(trouble.certainty(), certainty, "{status}");
             }
         }
@@ -281,12 +271,7 @@ mod tests {
 
     #[test]
     fn a_request_that_never_left_made_no_session() {
-        for cause in [
-            NotSent::Resolve,
-            NotSent::Connect,
-            NotSent::Tls,
-            NotSent::Build,
-        ] {
+        for cause in [NotSent::Resolve, NotSent::Connect, NotSent::Tls, NotSent::Build] {
             assert_eq!(Trouble::NotSent(cause).certainty(), Certainty::NotCreated);
         }
     }
@@ -327,10 +312,7 @@ mod tests {
                 Err(Trouble::Limited { retry_after: None })
             );
             assert_eq!(judge_status(Call::Create, 200, None, body), Ok(()));
-            assert_eq!(
-                judge_status(Call::Create, 302, None, body),
-                Err(Trouble::Redirected)
-            );
+            assert_eq!(judge_status(Call::Create, 302, None, body), Err(Trouble::Redirected));
         }
     }
 
@@ -357,10 +339,7 @@ mod tests {
     fn a_trouble_prints_its_cause_only_in_its_source() {
         let trouble = Trouble::Failed(Failed::ServerError(502));
         assert_eq!(trouble.to_string(), "the portal's answer is lost");
-        assert_eq!(
-            trouble.source().unwrap().to_string(),
-            "the portal answered 502"
-        );
+        assert_eq!(trouble.source().unwrap().to_string(), "the portal answered 502");
         assert_eq!(trouble.label(), "server_error");
     }
 }

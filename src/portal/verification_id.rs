@@ -25,15 +25,9 @@ impl VerificationId {
     /// [`UnfitId`] when the text is not of the form above.
     pub fn parse(text: &str) -> Result<Self, UnfitId> {
         let fits = (1..=Self::MAX_CHARS).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
             && !matches!(text, "." | "..");
-        if fits {
-            Ok(Self(text.into()))
-        } else {
-            Err(UnfitId)
-        }
+        if fits { Ok(Self(text.into())) } else { Err(UnfitId) }
     }
 
     /// The id as the portal wrote it.
@@ -65,10 +59,9 @@ mod tests {
             assert_eq!(VerificationId::parse(fit).unwrap().as_str(), fit);
         }
         let too_long = "a".repeat(VerificationId::MAX_CHARS + 1);
-        for unfit in [
-            "", ".", "..", "../x", "a/b", "a?b", "a#b", "a%2fb", "a b", " a", "a\r\n", "a\0", "ä",
-            &too_long,
-        ] {
+        for unfit in
+            ["", ".", "..", "../x", "a/b", "a?b", "a#b", "a%2fb", "a b", " a", "a\r\n", "a\0", "ä", &too_long]
+        {
             assert_eq!(VerificationId::parse(unfit), Err(UnfitId), "{unfit:?}");
         }
     }

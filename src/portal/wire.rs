@@ -85,12 +85,7 @@ pub fn read_created(body: &[u8]) -> Result<Created, UnusableAnswer> {
         modules: Option<&'a RawValue>,
     }
 
-    let Answer {
-        verification_id,
-        expires_at,
-        flow,
-        modules,
-    } = read_object(body)?;
+    let Answer { verification_id, expires_at, flow, modules } = read_object(body)?;
     Ok(Created {
         id: read_id(verification_id).ok_or(UnusableAnswer::NoUsableId)?,
         expires_at: read_time(expires_at),
@@ -123,24 +118,13 @@ pub fn read_details(body: &[u8]) -> Result<Details, UnusableAnswer> {
         progress: Option<&'a RawValue>,
     }
 
-    let Answer {
-        verification_id,
-        status,
-    } = read_object(body)?;
+    let Answer { verification_id, status } = read_object(body)?;
     let id = read_id(verification_id);
     let Some(status) = status.filter(|raw| is_object(raw)) else {
         // A plain word in place of the object is read as the state.
-        return Ok(Details {
-            id,
-            current: read_word(status),
-            ..Details::default()
-        });
+        return Ok(Details { id, current: read_word(status), ..Details::default() });
     };
-    let Status {
-        current,
-        updated_at,
-        progress,
-    } = read_object(status.get().as_bytes())?;
+    let Status { current, updated_at, progress } = read_object(status.get().as_bytes())?;
     let progress = match progress.filter(|raw| is_object(raw)) {
         None => BTreeMap::new(),
         Some(raw) => read_object::<Members>(raw.get().as_bytes())?
@@ -149,12 +133,7 @@ pub fn read_details(body: &[u8]) -> Result<Details, UnusableAnswer> {
             .filter_map(|(module, state)| Some((module, read_word(Some(state))?)))
             .collect(),
     };
-    Ok(Details {
-        id,
-        current: read_word(current),
-        updated_at: read_time(updated_at),
-        progress,
-    })
+    Ok(Details { id, current: read_word(current), updated_at: read_time(updated_at), progress })
 }
 
 /// Reads one JSON object. Serde would take a list for a struct, in the order of its fields.
@@ -286,9 +265,7 @@ mod tests {
                 id: Some(id("ver_abc123...")),
                 current: Some("verified".into()),
                 updated_at: Some(noon()),
-                progress: progress
-                    .map(|module| (module.into(), "completed".into()))
-                    .into(),
+                progress: progress.map(|module| (module.into(), "completed".into())).into(),
             })
         );
     }
@@ -319,8 +296,8 @@ mod tests {
         ] {
             for field in ["expiresAt", "flow", "modules", "somethingNew"] {
                 let body = format!(r#"{{"{field}":{odd},"verificationId":"ver_1"}}"#);
-                let created = read_created(body.as_bytes())
-                    .unwrap_or_else(|trouble| panic!("{body:.80}: {trouble}"));
+                let created =
+                    read_created(body.as_bytes()).unwrap_or_else(|trouble| panic!("{body:.80}: {trouble}"));
                 assert_eq!(created.id, id("ver_1"));
                 assert_eq!(created.expires_at, None);
             }
@@ -329,7 +306,8 @@ mod tests {
 
     #[test]
     fn flow_and_modules_may_be_lists_or_objects() {
-        let body = r#"{"verificationId":"v","flow":{"terms":{},"document":1},"modules":["liveness",7,"form_data"]}"#;
+        let body =
+            r#"{"verificationId":"v","flow":{"terms":{},"document":1},"modules":["liveness",7,"form_data"]}"#;
         let created = read_created(body.as_bytes()).unwrap();
         assert_eq!(created.flow, ["terms", "document"]);
         assert_eq!(created.modules, ["liveness", "form_data"]);
@@ -378,12 +356,7 @@ mod tests {
             deep_object.as_bytes(),
         ];
         for body in bodies {
-            assert_eq!(
-                read_created(body),
-                Err(UnusableAnswer::NotAnObject),
-                "{}",
-                body.escape_ascii()
-            );
+            assert_eq!(read_created(body), Err(UnusableAnswer::NotAnObject), "{}", body.escape_ascii());
         }
     }
 
@@ -406,11 +379,7 @@ mod tests {
             &long,
         ] {
             let body = format!(r#"{{"verificationId":{text}}}"#);
-            assert_eq!(
-                read_created(body.as_bytes()),
-                Err(UnusableAnswer::NoUsableId),
-                "{text}"
-            );
+            assert_eq!(read_created(body.as_bytes()), Err(UnusableAnswer::NoUsableId), "{text}");
         }
         assert_eq!(read_created(b"{}"), Err(UnusableAnswer::NoUsableId));
     }
@@ -419,31 +388,13 @@ mod tests {
     fn details_of_any_shape_are_read_as_far_as_they_go() {
         let read = |body: &str| read_details(body.as_bytes()).unwrap();
         assert_eq!(read("{}"), Details::default());
-        assert_eq!(
-            read(r#"{"verification_id":7,"status":null}"#),
-            Details::default()
-        );
-        assert_eq!(
-            read(r#"{"status":"verified"}"#).current.as_deref(),
-            Some("verified")
-        );
+        assert_eq!(read(r#"{"verification_id":7,"status":null}"#), Details::default());
+        assert_eq!(read(r#"{"status":"verified"}"#).current.as_deref(), Some("verified"));
         assert_eq!(read(r#"{"status":["verified"]}"#).current, None);
-        assert_eq!(
-            read(r#"{"status":{"current":1,"updated_at":5,"progress":[]}}"#),
-            Details::default()
-        );
-        assert_eq!(
-            read(r#"{"status":{"current":" VERIFIED"}}"#)
-                .current
-                .as_deref(),
-            Some(" VERIFIED")
-        );
-        let mixed =
-            read(r#"{"status":{"progress":{"document":"completed","liveness":{"state":1}}}}"#);
-        assert_eq!(
-            mixed.progress,
-            [("document".into(), "completed".into())].into()
-        );
+        assert_eq!(read(r#"{"status":{"current":1,"updated_at":5,"progress":[]}}"#), Details::default());
+        assert_eq!(read(r#"{"status":{"current":" VERIFIED"}}"#).current.as_deref(), Some(" VERIFIED"));
+        let mixed = read(r#"{"status":{"progress":{"document":"completed","liveness":{"state":1}}}}"#);
+        assert_eq!(mixed.progress, [("document".into(), "completed".into())].into());
     }
 
     #[test]
@@ -453,21 +404,13 @@ mod tests {
             r#"{"status":{"current":"verified","current":"rejected"}}"#,
             r#"{"status":{"progress":{"document":"completed","document":"failed"}}}"#,
         ] {
-            assert_eq!(
-                read_details(body.as_bytes()),
-                Err(UnusableAnswer::NotAnObject),
-                "{body}"
-            );
+            assert_eq!(read_details(body.as_bytes()), Err(UnusableAnswer::NotAnObject), "{body}");
         }
     }
 
     #[test]
     fn deep_results_are_skipped_without_a_trace() {
-        let results = format!(
-            "{}\"Jane Doe\"{}",
-            r#"{"a":["#.repeat(10_000),
-            "]}".repeat(10_000)
-        );
+        let results = format!("{}\"Jane Doe\"{}", r#"{"a":["#.repeat(10_000), "]}".repeat(10_000));
         let body = format!(r#"{{"verification_id":"v","results":{results}}}"#);
         let details = read_details(body.as_bytes()).unwrap();
         assert!(!format!("{details:?}").contains("Jane"));
@@ -475,9 +418,8 @@ mod tests {
 
     #[test]
     fn counts_and_lengths_are_bounded() {
-        let many: Vec<String> = (0..10_000)
-            .map(|n| format!(r#""module{n}":"{}""#, "ä".repeat(700)))
-            .collect();
+        let many: Vec<String> =
+            (0..10_000).map(|n| format!(r#""module{n}":"{}""#, "ä".repeat(700))).collect();
         let body = format!(
             r#"{{"status":{{"current":"{}","progress":{{{}}}}}}}"#,
             "x".repeat(1 << 20),
@@ -486,17 +428,11 @@ mod tests {
         let details = read_details(body.as_bytes()).unwrap();
         assert_eq!(details.current.unwrap().len(), MAX_WORD_BYTES);
         assert_eq!(details.progress.len(), MAX_ENTRIES);
-        assert!(
-            details
-                .progress
-                .values()
-                .all(|state| state.len() == MAX_WORD_BYTES)
-        );
+        assert!(details.progress.values().all(|state| state.len() == MAX_WORD_BYTES));
         let names: Vec<String> = (0..1_000).map(|n| format!("\"{n}\"")).collect();
-        let created = read_created(
-            format!(r#"{{"verificationId":"v","flow":[{}]}}"#, names.join(",")).as_bytes(),
-        )
-        .unwrap();
+        let created =
+            read_created(format!(r#"{{"verificationId":"v","flow":[{}]}}"#, names.join(",")).as_bytes())
+                .unwrap();
         assert_eq!(created.flow.len(), MAX_ENTRIES);
     }
 

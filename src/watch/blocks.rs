@@ -13,10 +13,7 @@ pub(super) struct Blocks<T> {
 
 impl<T> Default for Blocks<T> {
     fn default() -> Self {
-        Self {
-            blocks: Vec::new(),
-            len: 0,
-        }
+        Self { blocks: Vec::new(), len: 0 }
     }
 }
 

@@ -36,10 +36,7 @@ pub struct DueSettings {
 impl Default for DueSettings {
     /// 10,000 slots, five minutes.
     fn default() -> Self {
-        Self {
-            slots: 10_000,
-            hold_after_panic: Duration::from_mins(5),
-        }
+        Self { slots: 10_000, hold_after_panic: Duration::from_mins(5) }
     }
 }
 
@@ -182,9 +179,7 @@ impl Due {
                 let due = self.clone();
                 under_way.spawn(async move {
                     let (turns, on_panic) = &*actions;
-                    let outcome = AssertUnwindSafe(async { turns(turn).await })
-                        .catch_unwind()
-                        .await;
+                    let outcome = AssertUnwindSafe(async { turns(turn).await }).catch_unwind().await;
                     due.end(turn, outcome.as_ref().ok().copied());
                     if outcome.is_err() {
                         on_panic(turn.slot);
@@ -223,9 +218,7 @@ impl Due {
         // With every slot taken a timer changes nothing: the end of a turn is what to wait for.
         let full = plan.queue.in_flight() >= self.slots();
         plan.sleeping_until = if full { None } else { plan.queue.next() };
-        let wake = plan
-            .sleeping_until
-            .map(|moment| self.shared.start + Duration::from_nanos(moment));
+        let wake = plan.sleeping_until.map(|moment| self.shared.start + Duration::from_nanos(moment));
         (batch, wake)
     }
 
@@ -270,10 +263,7 @@ impl Due {
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
         // Nothing in here panics half-way; and if it did, a late turn is better than none.
-        self.shared
-            .plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> usize {
@@ -281,11 +271,7 @@ impl Due {
     }
 
     fn due(&self, when: Instant, priority: Priority, lane: u32) -> queue::Due {
-        queue::Due {
-            when: self.moment(when),
-            priority,
-            lane,
-        }
+        queue::Due { when: self.moment(when), priority, lane }
     }
 
     /// A time before the plan began is its beginning.

@@ -70,20 +70,13 @@ struct Pace {
 
 impl Pace {
     fn new() -> Self {
-        Self {
-            caught_up: Mutex::new(Instant::now()),
-        }
+        Self { caught_up: Mutex::new(Instant::now()) }
     }
 
     /// How long the next one has to wait.
     fn pause(&self, now: Instant) -> Duration {
-        let mut caught_up = self
-            .caught_up
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut caught_up = self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
         *caught_up = (*caught_up).max(now) + BETWEEN_OPENINGS;
-        caught_up
-            .saturating_duration_since(now)
-            .saturating_sub(BETWEEN_OPENINGS * OPENINGS)
+        caught_up.saturating_duration_since(now).saturating_sub(BETWEEN_OPENINGS * OPENINGS)
     }
 }

@@ -37,9 +37,7 @@ impl Namespaces {
 
     /// The name; empty when nothing is in it any more.
     pub(super) fn name(&self, namespace: Namespace) -> &str {
-        self.entries
-            .get(namespace.0 as usize)
-            .map_or("", |(name, _)| name)
+        self.entries.get(namespace.0 as usize).map_or("", |(name, _)| name)
     }
 
     /// Ends one use. A namespace that nobody uses is forgotten.

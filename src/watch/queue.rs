@@ -25,13 +25,7 @@ pub enum Priority {
 
 impl Priority {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 5] = [
-        Self::Create,
-        Self::Nudge,
-        Self::Finishing,
-        Self::Active,
-        Self::Idle,
-    ];
+    pub const ALL: [Self; 5] = [Self::Create, Self::Nudge, Self::Finishing, Self::Active, Self::Idle];
 
     /// The value for a label of a metric.
     #[must_use]
@@ -222,10 +216,7 @@ impl Queue {
         entry.held_until = 0;
         let tag = entry.tag;
         self.in_flight += 1;
-        Some(Taken {
-            slot: Slot { index, tag },
-            due,
-        })
+        Some(Taken { slot: Slot { index, tag }, due })
     }
 
     /// Notes that a turn has ended.
@@ -253,9 +244,7 @@ impl Queue {
             | (Ended::Park, After::AsItSays) => None,
             (Ended::Park, After::Again(again)) => Some(again),
             (Ended::At(due), After::AsItSays) => Some(due),
-            (Ended::At(due), After::Again(again)) => {
-                Some(if again.when <= due.when { again } else { due })
-            }
+            (Ended::At(due), After::Again(again)) => Some(if again.when <= due.when { again } else { due }),
         };
         if let Some(mut due) = next {
             due.when = due.when.max(now);
@@ -299,11 +288,7 @@ impl Queue {
     /// `None` when the object is the one that was there before.
     fn entry(&mut self, slot: Slot) -> Option<Entry> {
         let place = slot.index as usize;
-        let vacant = Entry {
-            tag: slot.tag,
-            state: State::Absent,
-            held_until: 0,
-        };
+        let vacant = Entry { tag: slot.tag, state: State::Absent, held_until: 0 };
         if place >= self.entries.len() {
             while self.entries.len() < place {
                 self.entries.push(Entry { tag: 0, ..vacant });
@@ -315,10 +300,7 @@ impl Queue {
         if entry.tag == slot.tag {
             return Some(entry);
         }
-        let former = Slot {
-            index: slot.index,
-            tag: entry.tag,
-        };
+        let former = Slot { index: slot.index, tag: entry.tag };
         if !slot.is_newer_than(former) {
             return None;
         }

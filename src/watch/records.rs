@@ -40,11 +40,7 @@ pub(super) struct Records<R> {
 
 impl<R> Records<R> {
     pub(super) fn new() -> Self {
-        Self {
-            places: Blocks::default(),
-            free: Vec::new(),
-            len: 0,
-        }
+        Self { places: Blocks::default(), free: Vec::new(), len: 0 }
     }
 
     pub(super) fn insert(&mut self, record: Record<R>) -> Slot {
@@ -56,10 +52,7 @@ impl<R> Records<R> {
             let tag = place.tag;
             return Slot { index, tag };
         }
-        let place = Place {
-            tag: 0,
-            record: Some(record),
-        };
+        let place = Place { tag: 0, record: Some(record) };
         // etcd is full long before there are four thousand million objects.
         let index = u32::try_from(self.places.push(place)).unwrap_or(u32::MAX);
         Slot { index, tag: 0 }
@@ -100,12 +93,10 @@ impl<R> Records<R> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Record<R>)> {
-        (0_u32..)
-            .zip(self.places.iter())
-            .filter_map(|(index, place)| {
-                let tag = place.tag;
-                Some((Slot { index, tag }, place.record.as_ref()?))
-            })
+        (0_u32..).zip(self.places.iter()).filter_map(|(index, place)| {
+            let tag = place.tag;
+            Some((Slot { index, tag }, place.record.as_ref()?))
+        })
     }
 
     pub(super) fn len(&self) -> usize {

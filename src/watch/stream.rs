@@ -183,11 +183,7 @@ where
 
 type Events<K> = BoxStream<'static, watcher::Result<Event<DeserializeGuard<K>>>>;
 
-fn events<K>(
-    api: &Api<DeserializeGuard<K>>,
-    settings: &StreamSettings,
-    streaming: bool,
-) -> Events<K>
+fn events<K>(api: &Api<DeserializeGuard<K>>, settings: &StreamSettings, streaming: bool) -> Events<K>
 where
     K: Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
@@ -197,11 +193,7 @@ where
         .timeout(u32::try_from(seconds).unwrap_or(u32::MAX))
         .page_size(settings.page_size)
         .list_semantic(ListSemantic::MostRecent);
-    let config = if streaming {
-        config.streaming_lists()
-    } else {
-        config
-    };
+    let config = if streaming { config.streaming_lists() } else { config };
     watcher(api.clone(), config).boxed()
 }
 
@@ -287,9 +279,7 @@ where
             // refused with this status.
             self.start_over(self.streaming);
         }
-        let pause = self
-            .pause
-            .grow(Instant::now(), rand::random_range(0.75..1.25));
+        let pause = self.pause.grow(Instant::now(), rand::random_range(0.75..1.25));
         Some(Change::Interrupted { error, pause })
     }
 
@@ -308,10 +298,9 @@ fn seen<K: Resource>(mut object: DeserializeGuard<K>) -> Change<K> {
     }
     match object.0 {
         Ok(object) => Change::Seen(object),
-        Err(invalid) => Change::Undecodable {
-            object: identity(&invalid.metadata),
-            error: describe(&invalid.error),
-        },
+        Err(invalid) => {
+            Change::Undecodable { object: identity(&invalid.metadata), error: describe(&invalid.error) }
+        }
     }
 }
 

@@ -188,12 +188,7 @@ impl<R> Table<R> {
     /// write would hide what somebody else changed in between. `change` brings the payload to what
     /// was written. Without effect, and false, when the record is gone or the watch has been
     /// further already.
-    pub fn wrote(
-        &mut self,
-        slot: Slot,
-        resource_version: &str,
-        change: impl FnOnce(&mut R),
-    ) -> bool {
+    pub fn wrote(&mut self, slot: Slot, resource_version: &str, change: impl FnOnce(&mut R)) -> bool {
         let version = Version::of(resource_version);
         let Some(record) = self.records.get_mut(slot) else {
             return false;
@@ -228,11 +223,7 @@ impl<R> Table<R> {
     /// Removes a record: as settled when it was marked as leaving, as deleted otherwise.
     pub fn remove(&mut self, slot: Slot) -> Option<Removed<R>> {
         let leaving = self.records.get(slot)?.leaving;
-        let departure = if leaving {
-            Departure::Settled
-        } else {
-            Departure::Deleted
-        };
+        let departure = if leaving { Departure::Settled } else { Departure::Deleted };
         self.remove_as(slot, departure)
     }
 
@@ -252,16 +243,9 @@ impl<R> Table<R> {
     /// Ends a list: what was known and was not in it is removed and returned.
     pub fn synced(&mut self) -> Vec<Removed<R>> {
         let epoch = self.epoch;
-        let missing: Vec<Slot> = self
-            .records
-            .iter()
-            .filter(|(_, record)| record.epoch != epoch)
-            .map(|(slot, _)| slot)
-            .collect();
-        missing
-            .into_iter()
-            .filter_map(|slot| self.remove(slot))
-            .collect()
+        let missing: Vec<Slot> =
+            self.records.iter().filter(|(_, record)| record.epoch != epoch).map(|(slot, _)| slot).collect();
+        missing.into_iter().filter_map(|slot| self.remove(slot)).collect()
     }
 
     /// The record of the object with this name.
@@ -310,9 +294,7 @@ impl<R> Table<R> {
 
     /// Every record, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &R)> {
-        self.records
-            .iter()
-            .map(|(slot, record)| (slot, &record.payload))
+        self.records.iter().map(|(slot, record)| (slot, &record.payload))
     }
 
     /// How many verifications are known.
@@ -340,11 +322,9 @@ impl<R> Table<R> {
 
     fn slot_of_uid_value(&self, uid: Uid) -> Option<Slot> {
         let hash = self.hasher.hash_one(uid);
-        let index = self.by_uid.find(hash, |&index| {
-            self.records
-                .at(index)
-                .is_some_and(|record| record.uid == uid)
-        })?;
+        let index = self
+            .by_uid
+            .find(hash, |&index| self.records.at(index).is_some_and(|record| record.uid == uid))?;
         self.records.slot_at(*index)
     }
 
@@ -365,14 +345,10 @@ impl<R> Table<R> {
         let slot = self.records.insert(record);
         let (records, hasher) = (&self.records, &self.hasher);
         self.by_uid.insert_unique(by_uid, slot.index, |&index| {
-            records
-                .at(index)
-                .map_or(0, |record| hasher.hash_one(record.uid))
+            records.at(index).map_or(0, |record| hasher.hash_one(record.uid))
         });
         self.by_name.insert_unique(by_name, slot.index, |&index| {
-            records.at(index).map_or(0, |record| {
-                hasher.hash_one((record.namespace, &*record.name))
-            })
+            records.at(index).map_or(0, |record| hasher.hash_one((record.namespace, &*record.name)))
         });
         slot
     }
@@ -384,19 +360,12 @@ impl<R> Table<R> {
             entry.remove();
         }
         let by_name = self.hasher.hash_one((record.namespace, &*record.name));
-        if let Ok(entry) = self
-            .by_name
-            .find_entry(by_name, |&index| index == slot.index)
-        {
+        if let Ok(entry) = self.by_name.find_entry(by_name, |&index| index == slot.index) {
             entry.remove();
         }
         self.namespaces.release(record.namespace);
         self.name_bytes -= record.name.len();
-        Some(Removed {
-            slot,
-            departure,
-            payload: record.payload,
-        })
+        Some(Removed { slot, departure, payload: record.payload })
     }
 }
 

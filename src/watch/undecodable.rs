@@ -15,14 +15,9 @@ pub(super) fn describe(error: &str) -> String {
     if error.starts_with("missing field ") || error.starts_with("duplicate field ") {
         return error;
     }
-    let kind = [
-        "invalid type",
-        "invalid value",
-        "invalid length",
-        "unknown variant",
-    ]
-    .into_iter()
-    .find(|kind| error.starts_with(kind));
+    let kind = ["invalid type", "invalid value", "invalid length", "unknown variant"]
+        .into_iter()
+        .find(|kind| error.starts_with(kind));
     let Some(kind) = kind else {
         return UNKNOWN.to_owned();
     };
@@ -51,10 +46,7 @@ mod tests {
                 r#"invalid type: string "https://link", expected a boolean"#,
                 "invalid type, expected a boolean",
             ),
-            (
-                r#"Invalid type string "https://link". Expected a boolean"#,
-                "invalid type, expected a boolean",
-            ),
+            (r#"Invalid type string "https://link". Expected a boolean"#, "invalid type, expected a boolean"),
             (
                 r#"invalid value: string "a, expected b", expected RFC 3339"#,
                 "invalid value, expected RFC 3339",
@@ -71,14 +63,8 @@ mod tests {
                 "Unknown variant ver_1. Expected one of Direct, Select",
                 "unknown variant, expected one of Direct, Select",
             ),
-            (
-                "unknown variant `ver_1`, there are no variants",
-                "unknown variant",
-            ),
-            (
-                "invalid length 2, expected fewer",
-                "invalid length, expected fewer",
-            ),
+            ("unknown variant `ver_1`, there are no variants", "unknown variant"),
+            ("invalid length 2, expected fewer", "invalid length, expected fewer"),
             ("failed to parse \"https://link\"", UNKNOWN),
             ("unknown field `https://link`, expected `a`", UNKNOWN),
             ("", UNKNOWN),

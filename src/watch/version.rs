@@ -46,8 +46,8 @@ pub(super) enum Version {
 
 impl Version {
     pub(super) fn of(text: &str) -> Self {
-        let canonical = text.bytes().all(|byte| byte.is_ascii_digit())
-            && (text == "0" || !text.starts_with('0'));
+        let canonical =
+            text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         match text.parse() {
             Ok(number) if canonical => Self::Number(number),
             Ok(_) | Err(_) => Self::Hash(hash(2, text)),
@@ -58,9 +58,7 @@ impl Version {
     pub(super) fn is_older_than(self, other: Self) -> bool {
         match (self, other) {
             (Self::Number(this), Self::Number(other)) => this < other,
-            (Self::Number(_) | Self::Hash(_), Self::Hash(_)) | (Self::Hash(_), Self::Number(_)) => {
-                false
-            }
+            (Self::Number(_) | Self::Hash(_), Self::Hash(_)) | (Self::Hash(_), Self::Number(_)) => false,
         }
     }
 }
@@ -99,9 +97,6 @@ mod tests {
         assert_eq!(Version::of("a9"), Version::of("a9"));
         assert_ne!(Version::of("007"), Version::of("7"));
         assert_ne!(Version::of("+7"), Version::of("7"));
-        assert_eq!(
-            Version::of("18446744073709551615"),
-            Version::Number(u64::MAX)
-        );
+        assert_eq!(Version::of("18446744073709551615"), Version::Number(u64::MAX));
     }
 }

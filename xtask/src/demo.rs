@@ -68,7 +68,7 @@ impl Outcome {
 }
 
 pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> {
-    let stage = Stage::set((!stay).then(|| outcome.person()))?;
+    let stage = Stage::set((!stay).then(|| outcome.person()).as_ref())?;
     let shown = runtime()?.block_on(async {
         // Until here, Ctrl-C ends this process, and the watchers of the others end them.
         let mut interruption = pin!(interruption()?);

@@ -15,10 +15,16 @@ struct Generated {
 }
 
 /// Every generated file. A new one needs an entry here, and nothing else.
-const FILES: &[Generated] = &[Generated {
-    path: "crds/verifications.okid.io.yaml",
-    content: || Ok(okid_operator::api::definition_yaml()?),
-}];
+const FILES: &[Generated] = &[
+    Generated {
+        path: "crds/verifications.okid.io.yaml",
+        content: || Ok(okid_operator::api::definition_yaml()?),
+    },
+    Generated {
+        path: "docs/reference/lifecycle.md",
+        content: || Ok(okid_operator::lifecycle::reference::page()),
+    },
+];
 
 /// Writes the files that are made from the code: the CRD and the reference.
 #[derive(Debug, clap::Args)]

@@ -13,17 +13,11 @@ async fn a_create_answers_what_the_guide_prints() {
     let answer: Value = answer.json().await.unwrap();
     let id = answer["verificationId"].as_str().unwrap();
     assert!(id.starts_with("ver_"));
-    assert_eq!(
-        answer["flow"],
-        json!(["terms", "document", "liveness", "form_data"])
-    );
+    assert_eq!(answer["flow"], json!(["terms", "document", "liveness", "form_data"]));
     assert!(answer["modules"]["document"].is_object());
     let session = scene.sandbox.session(id).unwrap();
     let expires_at: jiff::Timestamp = answer["expiresAt"].as_str().unwrap().parse().unwrap();
-    assert_eq!(
-        expires_at.as_millisecond(),
-        session.expires_at.as_millisecond()
-    );
+    assert_eq!(expires_at.as_millisecond(), session.expires_at.as_millisecond());
     assert_eq!(session.status, "generated");
 }
 
@@ -31,18 +25,10 @@ async fn a_create_answers_what_the_guide_prints() {
 async fn a_create_may_carry_a_body() {
     let scene = Scene::new().await;
     let request = scene.client.post(scene.url("/api/generate-verification"));
-    let answer = request
-        .header("X-SDK-Key", KEY)
-        .json(&json!({"anything": 1}))
-        .send()
-        .await
-        .unwrap();
+    let answer = request.header("X-SDK-Key", KEY).json(&json!({"anything": 1})).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(scene.sandbox.creates()[0].body_bytes, Some(14));
-    assert_eq!(
-        scene.sandbox.creates()[0].header("content-type"),
-        Some("application/json")
-    );
+    assert_eq!(scene.sandbox.creates()[0].header("content-type"), Some("application/json"));
 }
 
 #[tokio::test]
@@ -50,15 +36,11 @@ async fn details_show_progress_without_the_terms_and_results_once_there_is_a_ver
     let scene = Scene::new().await;
     let id = scene.created().await;
     scene.sandbox.complete(&id, "terms").unwrap();
-    scene
-        .sandbox
-        .act(&id, &Act::Begin("document".into()))
-        .unwrap();
+    scene.sandbox.act(&id, &Act::Begin("document".into())).unwrap();
     let details: Value = scene.details(&id).await.unwrap().json().await.unwrap();
     assert_eq!(details["verification_id"], json!(id));
     assert_eq!(details["status"]["current"], "in_progress");
-    let progress =
-        json!({"document": "in_progress", "liveness": "pending", "form_data": "pending"});
+    let progress = json!({"document": "in_progress", "liveness": "pending", "form_data": "pending"});
     assert_eq!(details["status"]["progress"], progress);
     assert!(details.get("results").is_none());
     scene.sandbox.finish(&id, Verdict::Verified).unwrap();
@@ -72,26 +54,13 @@ async fn a_key_reads_only_the_sessions_it_created() {
     let scene = Scene::new().await;
     let id = scene.created().await;
     scene.sandbox.finish(&id, Verdict::Verified).unwrap();
-    for call in [
-        "details",
-        "image",
-        "image-unredacted",
-        "image-front",
-        "image-back",
-    ] {
+    for call in ["details", "image", "image-unredacted", "image-front", "image-back"] {
         let path = format!("/api/get-verification-{call}/{id}");
-        assert_eq!(
-            scene.read(&path, KEY).await.unwrap().status(),
-            200,
-            "{call}"
-        );
+        assert_eq!(scene.read(&path, KEY).await.unwrap().status(), 200, "{call}");
         let refused = scene.read(&path, OTHER_KEY).await.unwrap();
         assert_eq!(refused.status(), 403, "{call}");
         let error: Value = refused.json().await.unwrap();
-        assert_eq!(
-            error["error"],
-            "API key does not have access to this verification"
-        );
+        assert_eq!(error["error"], "API key does not have access to this verification");
     }
 }
 
@@ -101,16 +70,8 @@ async fn an_unknown_or_missing_key_is_refused_by_its_documented_text() {
     let refused = scene.create_with("nobody-knows-me").await.unwrap();
     assert_eq!(refused.status(), 401);
     let error: Value = refused.json().await.unwrap();
-    assert_eq!(
-        error,
-        json!({"error": "Invalid API key provided", "code": "INVALID_API_KEY"})
-    );
-    let bare = scene
-        .client
-        .post(scene.url("/api/generate-verification"))
-        .send()
-        .await
-        .unwrap();
+    assert_eq!(error, json!({"error": "Invalid API key provided", "code": "INVALID_API_KEY"}));
+    let bare = scene.client.post(scene.url("/api/generate-verification")).send().await.unwrap();
     assert_eq!(bare.status(), 401);
     assert_eq!(scene.sandbox.session_count(), 0);
     assert_eq!(scene.sandbox.count(Endpoint::Create), 2);
@@ -151,13 +112,7 @@ async fn images_are_jpegs_of_the_attempt_and_type_asked_for() {
     let id = scene.created().await;
     let image = |query: &str| scene.url(&format!("/api/get-verification-image/{id}{query}"));
     let fetch = async |query: &str| {
-        let answer = scene
-            .client
-            .get(image(query))
-            .header("X-SDK-Key", KEY)
-            .send()
-            .await
-            .unwrap();
+        let answer = scene.client.get(image(query)).header("X-SDK-Key", KEY).send().await.unwrap();
         (
             answer.status().as_u16(),
             answer.headers().get("content-type").cloned(),
@@ -165,16 +120,10 @@ async fn images_are_jpegs_of_the_attempt_and_type_asked_for() {
         )
     };
     assert_eq!(fetch("").await.0, 404, "before anything was uploaded");
-    scene
-        .sandbox
-        .act(&id, &Act::Fail("document".into()))
-        .unwrap();
+    scene.sandbox.act(&id, &Act::Fail("document".into())).unwrap();
     scene.sandbox.complete(&id, "document").unwrap();
     let (status, content_type, first) = fetch("").await;
-    assert_eq!(
-        (status, content_type.unwrap().to_str().unwrap()),
-        (200, "image/jpeg")
-    );
+    assert_eq!((status, content_type.unwrap().to_str().unwrap()), (200, "image/jpeg"));
     assert!(first.starts_with(&[0xff, 0xd8, 0xff]));
     assert_eq!(fetch("?attempt_index=0&image_type=original").await.2, first);
     assert_ne!(fetch("?attempt_index=1").await.2, first);
@@ -190,18 +139,9 @@ async fn a_passport_has_no_back() {
     let id = scene.created().await;
     scene.sandbox.show(&id, Document::Passport).unwrap();
     scene.sandbox.complete(&id, "document").unwrap();
-    let front = scene
-        .read(&format!("/api/get-verification-image-front/{id}"), KEY)
-        .await
-        .unwrap();
-    let back = scene
-        .read(&format!("/api/get-verification-image-back/{id}"), KEY)
-        .await
-        .unwrap();
-    assert_eq!(
-        (front.status().as_u16(), back.status().as_u16()),
-        (200, 404)
-    );
+    let front = scene.read(&format!("/api/get-verification-image-front/{id}"), KEY).await.unwrap();
+    let back = scene.read(&format!("/api/get-verification-image-back/{id}"), KEY).await.unwrap();
+    assert_eq!((front.status().as_u16(), back.status().as_u16()), (200, 404));
 }
 
 #[tokio::test]
@@ -216,10 +156,7 @@ async fn counters_tell_endpoints_keys_sessions_and_connections_apart() {
     assert_eq!(sandbox.count_of_key(KEY, Endpoint::Details), 1);
     assert_eq!(sandbox.count_of_key(OTHER_KEY, Endpoint::Details), 0);
     assert_eq!(sandbox.session(&id).unwrap().details_calls, 1);
-    assert_eq!(
-        sandbox.counters().endpoints[&Endpoint::Create].statuses[&200],
-        2
-    );
+    assert_eq!(sandbox.counters().endpoints[&Endpoint::Create].statuses[&200], 2);
     let creates = sandbox.creates();
     assert_eq!(creates[0].session.as_deref(), Some(id.as_str()));
     assert_eq!(creates[0].key.as_deref(), Some(KEY));
@@ -227,20 +164,14 @@ async fn counters_tell_endpoints_keys_sessions_and_connections_apart() {
     assert!(creates[0].header("host").is_some());
     assert!(!serde_json::to_string(&creates).unwrap().contains(KEY));
     sandbox.reset_counters();
-    assert_eq!(
-        (sandbox.count(Endpoint::Create), sandbox.session_count()),
-        (0, 2)
-    );
+    assert_eq!((sandbox.count(Endpoint::Create), sandbox.session_count()), (0, 2));
 }
 
 #[tokio::test]
 async fn a_hundred_thousand_sessions_can_be_seeded() {
     let scene = Scene::new().await;
     let ids = scene.sandbox.seed(100_000);
-    assert_eq!(
-        (ids.len(), scene.sandbox.session_count()),
-        (100_000, 100_000)
-    );
+    assert_eq!((ids.len(), scene.sandbox.session_count()), (100_000, 100_000));
     assert_eq!(scene.status_word(&ids[99_999]).await, "generated");
     let foreign = scene.sandbox.seed_for(OTHER_KEY, 1);
     assert_eq!(scene.details(&foreign[0]).await.unwrap().status(), 403);

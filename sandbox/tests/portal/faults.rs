@@ -35,17 +35,12 @@ async fn a_status_comes_with_its_documented_error_and_then_no_more() {
 #[tokio::test]
 async fn a_fault_after_processing_leaves_a_real_session_behind() {
     let scene = Scene::new().await;
-    let fault = Fault::new(Call::Create, Action::status(502))
-        .times(2)
-        .after();
+    let fault = Fault::new(Call::Create, Action::status(502)).times(2).after();
     let ordered = scene.sandbox.order(fault);
     for _ in 0..2 {
         assert_eq!(scene.create().await.unwrap().status(), 502);
     }
-    assert_eq!(
-        (scene.sandbox.session_count(), scene.sandbox.hits(ordered)),
-        (2, 2)
-    );
+    assert_eq!((scene.sandbox.session_count(), scene.sandbox.hits(ordered)), (2, 2));
     let orphan = scene.sandbox.creates()[0].session.clone().unwrap();
     assert_eq!(scene.status_word(&orphan).await, "generated");
 }
@@ -73,8 +68,7 @@ async fn retry_after_comes_as_seconds_as_a_date_and_as_nonsense() {
     assert_eq!(header(RetryAfter::Seconds(7)).await, "7");
     assert_eq!(header(RetryAfter::Text("soon".into())).await, "soon");
     let date = httpdate::parse_http_date(&header(RetryAfter::Date(60)).await).unwrap();
-    let left =
-        jiff::Timestamp::try_from(date).unwrap().as_second() - scene.sandbox.now().as_second();
+    let left = jiff::Timestamp::try_from(date).unwrap().as_second() - scene.sandbox.now().as_second();
     assert_eq!(left, 60);
 }
 
@@ -123,11 +117,7 @@ async fn malformed_bodies_are_no_json_of_the_contract() {
         let body = answer.bytes().await.unwrap();
         assert!(serde_json::from_slice::<Value>(&body).is_err(), "{form:?}");
     }
-    let twice = strikes(&scene, Action::Malformed(Malformed::DuplicateKeys))
-        .await
-        .text()
-        .await
-        .unwrap();
+    let twice = strikes(&scene, Action::Malformed(Malformed::DuplicateKeys)).await.text().await.unwrap();
     assert_eq!(twice.matches("\"verificationId\"").count(), 2);
 }
 
@@ -139,20 +129,10 @@ async fn an_id_can_be_anything() {
         answer.get("verificationId").cloned()
     };
     let another = scene.created().await;
-    let values = [
-        "".into(),
-        "../".into(),
-        "a\r\nb".into(),
-        7.into(),
-        Value::Null,
-        "п👩‍🚀".into(),
-        another.into(),
-    ];
+    let values =
+        ["".into(), "../".into(), "a\r\nb".into(), 7.into(), Value::Null, "п👩‍🚀".into(), another.into()];
     for value in values {
-        assert_eq!(
-            id(Action::set("/verificationId", value.clone())).await,
-            Some(value)
-        );
+        assert_eq!(id(Action::set("/verificationId", value.clone())).await, Some(value));
     }
     assert_eq!(id(Action::remove("/verificationId")).await, None);
     let long = id(Action::fill("/verificationId", 10_240)).await.unwrap();
@@ -163,41 +143,21 @@ async fn an_id_can_be_anything() {
 async fn details_can_name_another_id_and_unknown_words() {
     let scene = Scene::new().await;
     let id = scene.created().await;
-    let words: [Value; 5] = [
-        "VERIFIED".into(),
-        Value::Null,
-        3.into(),
-        "".into(),
-        "a".repeat(1 << 20).into(),
-    ];
+    let words: [Value; 5] = ["VERIFIED".into(), Value::Null, 3.into(), "".into(), "a".repeat(1 << 20).into()];
     for word in words {
         let fault = Fault::new(Call::Details, Action::set("/status/current", word.clone())).once();
         scene.sandbox.order(fault);
         assert_eq!(scene.status_word(&id).await, word);
     }
     let edits = vec![
-        Edit::Set {
-            at: "/verification_id".into(),
-            value: "ver_wrong".into(),
-        },
-        Edit::Crowd {
-            at: "/status/progress".into(),
-            entries: 10_000,
-        },
-        Edit::Nest {
-            at: "/results".into(),
-            depth: 100,
-        },
+        Edit::Set { at: "/verification_id".into(), value: "ver_wrong".into() },
+        Edit::Crowd { at: "/status/progress".into(), entries: 10_000 },
+        Edit::Nest { at: "/results".into(), depth: 100 },
     ];
-    scene
-        .sandbox
-        .order(Fault::new(Call::Details, Action::Edit(edits)).once());
+    scene.sandbox.order(Fault::new(Call::Details, Action::Edit(edits)).once());
     let details: Value = scene.details(&id).await.unwrap().json().await.unwrap();
     assert_eq!(details["verification_id"], "ver_wrong");
-    assert_eq!(
-        details["status"]["progress"].as_object().unwrap().len(),
-        10_000
-    );
+    assert_eq!(details["status"]["progress"].as_object().unwrap().len(), 10_000);
     assert!(details["results"][0][0][0].is_array());
     scene.sandbox.set_status_word(&id, "junk").unwrap();
     assert_eq!(scene.status_word(&id).await, "junk");
@@ -210,13 +170,8 @@ async fn an_image_can_be_html() {
     let scene = Scene::new().await;
     let id = scene.created().await;
     scene.sandbox.complete(&id, "document").unwrap();
-    scene
-        .sandbox
-        .order(Fault::new(Call::Image, Action::Malformed(Malformed::Html)).once());
-    let answer = scene
-        .read(&format!("/api/get-verification-image-back/{id}"), KEY)
-        .await
-        .unwrap();
+    scene.sandbox.order(Fault::new(Call::Image, Action::Malformed(Malformed::Html)).once());
+    let answer = scene.read(&format!("/api/get-verification-image-back/{id}"), KEY).await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
     assert!(answer.text().await.unwrap().starts_with("<!DOCTYPE html>"));
 }
@@ -236,9 +191,7 @@ async fn headers_and_bodies_can_be_huge() {
 async fn a_delayed_call_is_processed_after_the_delay() {
     let scene = Scene::new().await;
     let delay = Duration::from_millis(20);
-    scene
-        .sandbox
-        .order(Fault::new(Call::Create, Action::Pass).once().delay(delay));
+    scene.sandbox.order(Fault::new(Call::Create, Action::Pass).once().delay(delay));
     assert_eq!(scene.create().await.unwrap().status(), 200);
     assert_eq!(scene.sandbox.session_count(), 1);
 }
@@ -249,9 +202,7 @@ fn a_fault_reads_as_the_json_that_is_documented() {
         "call": "create", "times": 1, "moment": "after", "action": {"cut": "before_headers"}
     }))
     .unwrap();
-    let built = Fault::new(Call::Create, Action::Cut(okid_sandbox::Cut::BeforeHeaders))
-        .once()
-        .after();
+    let built = Fault::new(Call::Create, Action::Cut(okid_sandbox::Cut::BeforeHeaders)).once().after();
     assert_eq!(ordered, built);
     for action in [
         json!("hang"),
@@ -269,7 +220,6 @@ fn a_fault_reads_as_the_json_that_is_documented() {
         assert_eq!(read, again);
     }
     assert!(
-        serde_json::from_value::<Fault>(json!({"call": "create", "action": "hang", "tmies": 1}))
-            .is_err()
+        serde_json::from_value::<Fault>(json!({"call": "create", "action": "hang", "tmies": 1})).is_err()
     );
 }

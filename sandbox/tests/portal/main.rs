@@ -1,9 +1,6 @@
 //! The sandbox over real sockets: what the guide promises, and every fault that can be ordered.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a scene that cannot be set up fails its test"
-)]
+#![expect(clippy::unwrap_used, reason = "a scene that cannot be set up fails its test")]
 
 mod admin;
 mod calls;
@@ -32,10 +29,7 @@ impl Scene {
 
     pub(crate) async fn of(builder: okid_sandbox::Builder) -> Self {
         let sandbox = builder.key(KEY).key(OTHER_KEY).start().await;
-        Self {
-            sandbox,
-            client: client(),
-        }
+        Self { sandbox, client: client() }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -47,11 +41,7 @@ impl Scene {
     }
 
     pub(crate) async fn create_with(&self, key: &str) -> reqwest::Result<Response> {
-        self.client
-            .post(self.url("/api/generate-verification"))
-            .header("X-SDK-Key", key)
-            .send()
-            .await
+        self.client.post(self.url("/api/generate-verification")).header("X-SDK-Key", key).send().await
     }
 
     /// A session made the guide's way; its id.
@@ -61,16 +51,11 @@ impl Scene {
     }
 
     pub(crate) async fn read(&self, path: &str, key: &str) -> reqwest::Result<Response> {
-        self.client
-            .get(self.url(path))
-            .header("X-SDK-Key", key)
-            .send()
-            .await
+        self.client.get(self.url(path)).header("X-SDK-Key", key).send().await
     }
 
     pub(crate) async fn details(&self, id: &str) -> reqwest::Result<Response> {
-        self.read(&format!("/api/get-verification-details/{id}"), KEY)
-            .await
+        self.read(&format!("/api/get-verification-details/{id}"), KEY).await
     }
 
     pub(crate) async fn status_word(&self, id: &str) -> Value {
@@ -81,10 +66,5 @@ impl Scene {
 
 pub(crate) fn client() -> Client {
     let policy = reqwest::redirect::Policy::none();
-    Client::builder()
-        .redirect(policy)
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .build()
-        .unwrap()
+    Client::builder().redirect(policy).retry(reqwest::retry::never()).no_proxy().build().unwrap()
 }

@@ -32,15 +32,8 @@ async fn a_scripted_person_acts_as_the_clock_is_set_forward() {
         scene.sandbox.advance(Duration::from_secs(10));
         seen.push(scene.status_word(&id).await);
     }
-    let told = [
-        "generated",
-        "initiated",
-        "in_progress",
-        "in_progress",
-        "in_progress",
-        "validating",
-        "rejected",
-    ];
+    let told =
+        ["generated", "initiated", "in_progress", "in_progress", "in_progress", "validating", "rejected"];
     assert_eq!(seen, told);
 }
 
@@ -49,10 +42,7 @@ async fn a_person_can_be_sent_to_one_session() {
     let scene = Scene::of(standing()).await;
     let (met, alone) = (scene.created().await, scene.created().await);
     let person = Person::new()
-        .then(
-            Duration::from_secs(2),
-            Act::Decide(Verdict::NeedsManualReview),
-        )
+        .then(Duration::from_secs(2), Act::Decide(Verdict::NeedsManualReview))
         .then(Duration::from_secs(1), Act::CompleteAll);
     scene.sandbox.send(&met, &person).unwrap();
     scene.sandbox.advance(Duration::from_secs(1));

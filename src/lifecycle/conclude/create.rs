@@ -77,13 +77,8 @@ impl Draft<'_> {
                 self.picture.session = self.picture.session.map(|_| Reason::NotYet);
                 self.due(wait(5, 300, seed))
             }
-            Trouble::KeyRejected | Trouble::AccessDenied => {
-                self.picture.overlay = Overlay::Plain;
-                self.refused_key(trouble);
-                let at = later(self.facts.now, KEY_GATE);
-                self.streaks.next = Some(at);
-                Next::At(at.min(later(self.facts.now, SECRET_READ_AGAIN)))
-            }
+            Trouble::KeyRejected => self.refused_key_at_the_gate(Reason::KeyRejected),
+            Trouble::AccessDenied => self.refused_key_at_the_gate(Reason::AccessDenied),
             Trouble::Invalid => {
                 if self.complain(Grievance::Invalid, Stall::InvalidSpec) {
                     self.picture.overlay = Overlay::Stalled(Stall::InvalidSpec);
@@ -105,17 +100,21 @@ impl Draft<'_> {
         }
     }
 
+    fn refused_key_at_the_gate(&mut self, refusal: Reason) -> Next {
+        self.picture.overlay = Overlay::Plain;
+        self.refused_key(refusal);
+        let at = later(self.facts.now, KEY_GATE);
+        self.streaks.next = Some(at);
+        Next::At(at.min(later(self.facts.now, SECRET_READ_AGAIN)))
+    }
+
     /// Shows that the portal refuses the key, as Stalled after a grace.
-    pub(super) fn refused_key(&mut self, trouble: &Trouble) {
+    pub(super) fn refused_key(&mut self, refusal: Reason) {
         let session_key = self.status.session.as_ref().and_then(|s| s.key_fingerprint.clone());
         let key = fingerprint(self.facts);
-        self.picture.credentials = Some(match trouble {
-            Trouble::AccessDenied if self.has_session() && session_key.is_some() && session_key != key => {
-                Reason::KeyRotated
-            }
-            Trouble::AccessDenied => Reason::AccessDenied,
-            _ => Reason::KeyRejected,
-        });
+        let rotated = self.has_session() && session_key.is_some() && session_key != key;
+        self.picture.credentials =
+            Some(if refusal == Reason::AccessDenied && rotated { Reason::KeyRotated } else { refusal });
         self.streaks.refused_key = key;
         if self.complain(Grievance::Key, Stall::KeyRejected) {
             self.picture.overlay = Overlay::Stalled(Stall::KeyRejected);

@@ -24,7 +24,7 @@ use super::{
 /// A change of progress is written at most this often.
 const PROGRESS_SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// A portal may need this long until it finds a new session itself.
-const YOUNG: Duration = Duration::from_secs(60);
+const YOUNG: Duration = Duration::from_mins(1);
 /// Looks in a row with an answer before our own clock may end a session.
 const GOOD_LOOKS: u8 = 3;
 /// 404 in a row before a session counts as not found.
@@ -77,15 +77,8 @@ impl Draft<'_> {
         self.picture.overlay = self.standing_overlay();
         self.picture.credentials = self.credentials_unless_missing();
         match trouble {
-            Trouble::KeyRejected | Trouble::AccessDenied => {
-                let failures = self.one_more_failure();
-                self.refused_key(trouble);
-                let wait = backoff(Duration::from_secs(300), LONGEST, failures, self.facts.seed);
-                let at = later(self.facts.now, wait);
-                self.streaks.next = Some(at);
-                let again = later(self.facts.now, SECRET_READ_AGAIN);
-                self.finish(Next::At(at.min(again)))
-            }
+            Trouble::KeyRejected => self.look_refused(Reason::KeyRejected),
+            Trouble::AccessDenied => self.look_refused(Reason::AccessDenied),
             Trouble::NotFound => self.not_found(),
             Trouble::Limited { retry_after } => {
                 self.streaks.good_looks = 0;
@@ -102,13 +95,22 @@ impl Draft<'_> {
         }
     }
 
+    fn look_refused(mut self, refusal: Reason) -> Conclusion {
+        let failures = self.one_more_failure();
+        self.refused_key(refusal);
+        let wait = backoff(Duration::from_mins(5), LONGEST, failures, self.facts.seed);
+        let at = later(self.facts.now, wait);
+        self.streaks.next = Some(at);
+        let again = later(self.facts.now, SECRET_READ_AGAIN);
+        self.finish(Next::At(at.min(again)))
+    }
+
     fn look_failed(mut self) -> Conclusion {
         let failures = self.one_more_failure();
         if self.trouble_is_shown() {
             self.picture.overlay = Overlay::Retry;
         }
-        let wait =
-            backoff(Duration::from_secs(2), Duration::from_secs(120), failures, self.facts.seed);
+        let wait = backoff(Duration::from_secs(2), Duration::from_mins(2), failures, self.facts.seed);
         // Trouble is no reason to ask more often than without it.
         let at = later(self.facts.now, wait).max(self.regular());
         let next = self.due_at(at);
@@ -136,7 +138,7 @@ impl Draft<'_> {
         let bounded = |wait: Duration| self.facts.bounds.max.map_or(wait, |max| wait.min(max));
         if streak.count < NOT_FOUND && self.overlay_before() != Overlay::Stalled(Stall::SessionNotFound) {
             self.picture.overlay = Overlay::Retry;
-            let next = self.due(bounded(Duration::from_secs(300)));
+            let next = self.due(bounded(Duration::from_mins(5)));
             return self.finish(next);
         }
         if self.has_session() && self.past_expiry_grace() {
@@ -219,7 +221,8 @@ impl Draft<'_> {
 
     /// Modules that nobody has begun are no news where none was known.
     fn progress_differs(&self, report: &Report) -> bool {
-        let untouched = self.status.progress.is_empty() && report.progress.values().all(|state| state == "pending");
+        let untouched =
+            self.status.progress.is_empty() && report.progress.values().all(|state| state == "pending");
         self.status.progress != report.progress && !untouched
     }
 

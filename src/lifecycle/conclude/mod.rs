@@ -85,12 +85,11 @@ pub fn conclude(
         (Step::Grant(token), _) => draft.grant(token, past),
         (Step::Show(shown), _) => draft.show(*shown),
         (Step::Wait(wait), _) => draft.wait(*wait, past),
-        (Step::GiveUpRefused, _) => draft.not_sent(),
         (Step::GiveUpLost, _) => draft.give_up_lost(ledger),
-        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::ClaimLost)) => {
-            draft.unwritten(Next::Watch)
+        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::ClaimLost)) => draft.unwritten(Next::Watch),
+        (Step::GiveUpRefused, _) | (Step::Create { attempt: _ }, Happened::Create(CreateEnd::NotSent)) => {
+            draft.not_sent()
         }
-        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::NotSent)) => draft.not_sent(),
         (Step::Create { attempt: _ }, Happened::Create(CreateEnd::Answered(answer))) => {
             draft.create(answer, ledger)
         }
@@ -159,10 +158,7 @@ impl<'a> Draft<'a> {
             standing @ (Overlay::Retry
             | Overlay::RateLimited
             | Overlay::Stalled(
-                Stall::KeyRejected
-                | Stall::PortalMisconfigured
-                | Stall::InvalidSpec
-                | Stall::SessionNotFound,
+                Stall::KeyRejected | Stall::PortalMisconfigured | Stall::InvalidSpec | Stall::SessionNotFound,
             )) => standing,
         }
     }
@@ -287,7 +283,7 @@ impl<'a> Draft<'a> {
         let failures = self.one_more_failure();
         let wait = super::schedule::backoff(
             Duration::from_secs(2),
-            Duration::from_secs(120),
+            Duration::from_mins(2),
             failures,
             self.facts.seed,
         );
@@ -369,7 +365,9 @@ impl<'a> Draft<'a> {
         };
         let at = at.min(later(self.facts.now, LONGEST)).max(self.facts.now);
         match self.facts.deadline {
-            Deadline::Ahead(deadline) if !self.facts.suspend => Next::At(at.min(deadline.max(self.facts.now))),
+            Deadline::Ahead(deadline) if !self.facts.suspend => {
+                Next::At(at.min(deadline.max(self.facts.now)))
+            }
             Deadline::Ahead(_) | Deadline::Passed { .. } => Next::At(at),
         }
     }

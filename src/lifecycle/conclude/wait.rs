@@ -15,13 +15,13 @@ use crate::{
 use super::{Conclusion, Draft, Next};
 
 /// How long trouble with an open session is kept from status: an outage must not write every status.
-pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_secs(300);
+pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
 /// How long a pause is kept from status.
-const PAUSE_SHOWN_AFTER: Duration = Duration::from_secs(60);
+const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while its key is refused.
-pub(super) const SECRET_READ_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
 /// How often a missing key is looked for at first, and for how long.
-const KEY_SOUGHT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+const KEY_SOUGHT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
 
 impl Draft<'_> {
     pub(super) fn wait(mut self, wait: Wait, past: &Past) -> Conclusion {
@@ -78,10 +78,7 @@ impl Draft<'_> {
     /// Trouble shows at once while there is no link, and after five minutes where there is one.
     pub(super) fn trouble_is_shown(&self) -> bool {
         !self.has_session()
-            || self
-                .streaks
-                .failing
-                .is_some_and(|failing| failing.lasted(self.facts.now, OUTAGE_SHOWN_AFTER))
+            || self.streaks.failing.is_some_and(|failing| failing.lasted(self.facts.now, OUTAGE_SHOWN_AFTER))
             || self.overlay_before() == Overlay::Retry
     }
 

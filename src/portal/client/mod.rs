@@ -104,12 +104,7 @@ impl PortalClient {
         let trust = tls::trust(settings.extra_ca_pem.as_deref())?;
         let creates = create_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
         let first = look_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
-        let ClientSettings {
-            body_limit,
-            looks_per_connection,
-            max_connections,
-            ..
-        } = settings;
+        let ClientSettings { body_limit, looks_per_connection, max_connections, .. } = settings;
         let build = Box::new(move || look_client(&settings, trust.clone()).ok());
         Ok(Self {
             creates,
@@ -156,20 +151,10 @@ impl PortalClient {
     }
 
     /// Sends a request and reads the body of a good answer.
-    async fn exchange(
-        &self,
-        call: Call,
-        request: RequestBuilder,
-        key: &ApiKey,
-    ) -> Result<Vec<u8>, Trouble> {
-        let key = key
-            .header_value()
-            .map_err(|_| Trouble::NotSent(NotSent::Build))?;
-        let mut response = request
-            .header(KEY_HEADER, key)
-            .send()
-            .await
-            .map_err(|error| judge_transport(&error))?;
+    async fn exchange(&self, call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Vec<u8>, Trouble> {
+        let key = key.header_value().map_err(|_| Trouble::NotSent(NotSent::Build))?;
+        let mut response =
+            request.header(KEY_HEADER, key).send().await.map_err(|error| judge_transport(&error))?;
         let status = response.status().as_u16();
         let headers = response.headers();
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| {
@@ -191,11 +176,7 @@ impl PortalClient {
 /// Reads a body that must not be longer than `limit` bytes.
 async fn read_whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| judge_transport(&error))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| judge_transport(&error))? {
         if body.len() + chunk.len() > limit {
             return Err(Trouble::Failed(Failed::TooLarge));
         }
@@ -219,10 +200,7 @@ async fn read_prefix(response: &mut Response, limit: usize) -> Vec<u8> {
 /// request is on its way, and nobody would know whether it was read.
 fn create_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::Result<Client> {
     trust.alpn_protocols = vec![b"http/1.1".to_vec()];
-    common(settings, trust)?
-        .http1_only()
-        .pool_max_idle_per_host(0)
-        .build()
+    common(settings, trust)?.http1_only().pool_max_idle_per_host(0).build()
 }
 
 /// Kept connections for looks, HTTP/2 where the portal has it.
@@ -236,12 +214,7 @@ fn look_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::R
         // as TCP keeps hoping.
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(10));
-    if settings.http2_prior_knowledge {
-        builder.http2_prior_knowledge()
-    } else {
-        builder
-    }
-    .build()
+    if settings.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder }.build()
 }
 
 fn common(settings: &ClientSettings, trust: ClientConfig) -> reqwest::Result<ClientBuilder> {

@@ -37,13 +37,7 @@ pub(super) struct Place {
 
 impl Shards {
     pub(super) fn new(first: Client, build: Build, per_shard: usize, bound: usize) -> Self {
-        Self {
-            first: Shard::new(first),
-            more: Mutex::default(),
-            build,
-            per_shard,
-            bound,
-        }
+        Self { first: Shard::new(first), more: Mutex::default(), build, per_shard, bound }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -61,13 +55,12 @@ impl Shards {
             return place;
         }
         more.iter()
-            .fold(&self.first, |least, shard| {
-                if shard.in_flight() < least.in_flight() {
-                    shard
-                } else {
-                    least
-                }
-            })
+            .fold(
+                &self.first,
+                |least, shard| {
+                    if shard.in_flight() < least.in_flight() { shard } else { least }
+                },
+            )
             .place()
     }
 
@@ -79,10 +72,7 @@ impl Shards {
 
 impl Shard {
     fn new(client: Client) -> Self {
-        Self {
-            client,
-            places: Arc::default(),
-        }
+        Self { client, places: Arc::default() }
     }
 
     fn in_flight(&self) -> usize {
@@ -90,10 +80,7 @@ impl Shard {
     }
 
     fn place(&self) -> Place {
-        Place {
-            client: self.client.clone(),
-            _place: self.places.clone(),
-        }
+        Place { client: self.client.clone(), _place: self.places.clone() }
     }
 }
 
@@ -123,14 +110,7 @@ mod tests {
         let _places: Vec<_> = (0..12).map(|_| shards.place()).collect();
         assert_eq!(shards.count(), 3);
         assert_eq!(shards.first.in_flight(), 4);
-        assert!(
-            shards
-                .more
-                .lock()
-                .unwrap()
-                .iter()
-                .all(|shard| shard.in_flight() == 4)
-        );
+        assert!(shards.more.lock().unwrap().iter().all(|shard| shard.in_flight() == 4));
     }
 
     #[test]

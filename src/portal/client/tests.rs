@@ -69,10 +69,7 @@ impl Portal {
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
 async fn serve(
@@ -86,10 +83,7 @@ async fn serve(
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await?);
         }
-        seen.lock().unwrap().push((
-            connection,
-            String::from_utf8(head).unwrap().to_ascii_lowercase(),
-        ));
+        seen.lock().unwrap().push((connection, String::from_utf8(head).unwrap().to_ascii_lowercase()));
         match &act {
             Act::Say(text) => stream.write_all(text.as_bytes()).await?,
             Act::Cut(text) => return stream.write_all(text.as_bytes()).await,
@@ -112,10 +106,7 @@ async fn serve(
 }
 
 fn plain(url: &str) -> PortalUrl {
-    AllowedPortals::new([url], true)
-        .unwrap()
-        .permit(url)
-        .unwrap()
+    AllowedPortals::new([url], true).unwrap().permit(url).unwrap()
 }
 
 fn client() -> PortalClient {
@@ -125,11 +116,7 @@ fn client() -> PortalClient {
 /// A client without patience, for portals that would try it.
 fn hasty() -> PortalClient {
     let total_timeout = Duration::from_millis(200);
-    PortalClient::new(ClientSettings {
-        total_timeout,
-        ..ClientSettings::default()
-    })
-    .unwrap()
+    PortalClient::new(ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap()
 }
 
 fn key() -> ApiKey {
@@ -146,38 +133,21 @@ async fn a_create_is_the_guides_request() {
     let created = client().create(&portal.url(), &key()).await.unwrap();
     assert_eq!(created.id, id());
     let [(_, head)] = portal.requests().try_into().unwrap();
-    assert!(
-        head.starts_with("post /api/generate-verification http/1.1\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("post /api/generate-verification http/1.1\r\n"), "{head}");
     let agent = concat!("user-agent: okid-operator/", env!("CARGO_PKG_VERSION"));
-    for line in [
-        "content-type: application/json",
-        "x-sdk-key: sk_canary",
-        "content-length: 0",
-        agent,
-    ] {
+    for line in ["content-type: application/json", "x-sdk-key: sk_canary", "content-length: 0", agent] {
         assert!(head.contains(&format!("{line}\r\n")), "{line} in {head}");
     }
-    assert!(
-        !head.contains("referer:") && !head.contains("accept-encoding:"),
-        "{head}"
-    );
+    assert!(!head.contains("referer:") && !head.contains("accept-encoding:"), "{head}");
 }
 
 #[tokio::test]
 async fn a_look_is_the_guides_request() {
     let portal = Portal::that_says("200 OK", "", DETAILS).await;
     let details = client().look(&portal.url(), &key(), &id()).await.unwrap();
-    assert_eq!(
-        (details.id, details.current.as_deref()),
-        (Some(id()), Some("verified"))
-    );
+    assert_eq!((details.id, details.current.as_deref()), (Some(id()), Some("verified")));
     let [(_, head)] = portal.requests().try_into().unwrap();
-    assert!(
-        head.starts_with("get /api/get-verification-details/ver_1 http/1.1\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("get /api/get-verification-details/ver_1 http/1.1\r\n"), "{head}");
     assert!(head.contains("x-sdk-key: sk_canary\r\n"));
 }
 
@@ -188,52 +158,23 @@ async fn each_create_has_a_connection_of_its_own_and_looks_share_one() {
     for _ in 0..3 {
         client.create(&portal.url(), &key()).await.unwrap();
     }
-    assert_eq!(
-        portal
-            .requests()
-            .iter()
-            .map(|(connection, _)| *connection)
-            .collect::<Vec<_>>(),
-        [0, 1, 2]
-    );
+    assert_eq!(portal.requests().iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [0, 1, 2]);
 
     let portal = Portal::that_says("200 OK", "", DETAILS).await;
     for _ in 0..3 {
         client.look(&portal.url(), &key(), &id()).await.unwrap();
     }
-    assert!(
-        portal
-            .requests()
-            .iter()
-            .all(|(connection, _)| *connection == 0)
-    );
+    assert!(portal.requests().iter().all(|(connection, _)| *connection == 0));
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_key_stays() {
     let other = Portal::that_says("200 OK", "", CREATED).await;
-    for status in [
-        "301 Moved",
-        "302 Found",
-        "303 See Other",
-        "307 Temporary",
-        "308 Permanent",
-    ] {
-        let location = format!(
-            "location: http://{}/api/generate-verification\r\n",
-            other.address
-        );
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        let location = format!("location: http://{}/api/generate-verification\r\n", other.address);
         let portal = Portal::that_says(status, &location, "").await;
-        assert_eq!(
-            client().create(&portal.url(), &key()).await,
-            Err(Trouble::Redirected),
-            "{status}"
-        );
-        assert_eq!(
-            client().look(&portal.url(), &key(), &id()).await,
-            Err(Trouble::Redirected),
-            "{status}"
-        );
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Redirected), "{status}");
+        assert_eq!(client().look(&portal.url(), &key(), &id()).await, Err(Trouble::Redirected), "{status}");
     }
     assert_eq!(other.requests(), []);
 }
@@ -241,13 +182,7 @@ async fn a_redirect_is_not_followed_and_the_key_stays() {
 #[tokio::test]
 async fn a_cut_is_never_followed_by_a_second_request() {
     let half = format!("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{CREATED}");
-    for cut in [
-        "",
-        "HTTP/1.1 20",
-        "HTTP/1.1 200 OK\r\n",
-        "garbage\r\n\r\n",
-        &half,
-    ] {
+    for cut in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\n", "garbage\r\n\r\n", &half] {
         let portal = Portal::that(Act::Cut(cut.into())).await;
         let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
         assert_eq!(
@@ -292,120 +227,56 @@ async fn a_body_may_be_as_large_as_the_limit() {
     let portal = Portal::that_says("200 OK", "", &padded(limit)).await;
     assert!(client().create(&portal.url(), &key()).await.is_ok());
     let portal = Portal::that_says("200 OK", "", &padded(limit + 1)).await;
-    assert_eq!(
-        client().create(&portal.url(), &key()).await,
-        Err(Trouble::Failed(Failed::TooLarge))
-    );
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
 }
 
 #[tokio::test]
 async fn headers_without_end_are_given_up() {
-    for head in [
-        "HTTP/1.1 200 OK\r\nx-flood: ",
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx-flood: ",
-    ] {
+    for head in ["HTTP/1.1 200 OK\r\nx-flood: ", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx-flood: "]
+    {
         let portal = Portal::that(Act::Flood(head.into())).await;
-        assert_eq!(
-            client().create(&portal.url(), &key()).await,
-            Err(Trouble::Failed(Failed::Cut))
-        );
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::Cut)));
     }
 }
 
 #[tokio::test]
 async fn no_answer_or_one_that_drips_ends_with_the_total_time() {
     let drip = Act::Drip("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".into());
-    for act in [
-        Act::Hang,
-        Act::Drip("HTTP/1.1 200 OK\r\nx-slow:".into()),
-        drip,
-    ] {
+    for act in [Act::Hang, Act::Drip("HTTP/1.1 200 OK\r\nx-slow:".into()), drip] {
         let portal = Portal::that(act).await;
-        assert_eq!(
-            hasty().create(&portal.url(), &key()).await,
-            Err(Trouble::Failed(Failed::TimedOut))
-        );
-        assert_eq!(
-            hasty().look(&portal.url(), &key(), &id()).await,
-            Err(Trouble::Failed(Failed::TimedOut))
-        );
+        assert_eq!(hasty().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TimedOut)));
+        assert_eq!(hasty().look(&portal.url(), &key(), &id()).await, Err(Trouble::Failed(Failed::TimedOut)));
     }
 }
 
 #[tokio::test]
 async fn an_error_whose_body_drips_is_still_that_error() {
-    let portal = Portal::that(Act::Drip(
-        "HTTP/1.1 401 Unauthorized\r\ncontent-length: 100000\r\n\r\n".into(),
-    ))
-    .await;
-    assert_eq!(
-        hasty().create(&portal.url(), &key()).await,
-        Err(Trouble::KeyRejected)
-    );
+    let portal =
+        Portal::that(Act::Drip("HTTP/1.1 401 Unauthorized\r\ncontent-length: 100000\r\n\r\n".into())).await;
+    assert_eq!(hasty().create(&portal.url(), &key()).await, Err(Trouble::KeyRejected));
 }
 
 #[tokio::test]
 async fn a_status_and_its_headers_become_a_trouble() {
-    let date =
-        "date: Mon, 01 Jan 2024 12:00:00 GMT\r\nretry-after: Mon, 01 Jan 2024 12:01:00 GMT\r\n";
-    let limited = |seconds| Trouble::Limited {
-        retry_after: Some(Duration::from_secs(seconds)),
-    };
+    let date = "date: Mon, 01 Jan 2024 12:00:00 GMT\r\nretry-after: Mon, 01 Jan 2024 12:01:00 GMT\r\n";
+    let limited = |seconds| Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) };
     for (status, headers, body, trouble) in [
-        (
-            "401 Unauthorized",
-            "",
-            r#"{"error":"Invalid API key provided"}"#,
-            Trouble::KeyRejected,
-        ),
+        ("401 Unauthorized", "", r#"{"error":"Invalid API key provided"}"#, Trouble::KeyRejected),
         ("403 Forbidden", "", "", Trouble::AccessDenied),
         ("429 Too Many", "retry-after: 7\r\n", "", limited(7)),
         ("429 Too Many", date, "", limited(60)),
-        (
-            "429 Too Many",
-            "retry-after: -7\r\n",
-            "",
-            Trouble::Limited { retry_after: None },
-        ),
+        ("429 Too Many", "retry-after: -7\r\n", "", Trouble::Limited { retry_after: None }),
         ("503 Unavailable", "retry-after: 7\r\n", "", limited(7)),
-        (
-            "503 Unavailable",
-            "",
-            "",
-            Trouble::Failed(Failed::ServerError(503)),
-        ),
-        (
-            "500 Error",
-            "",
-            r#"{"error":"Server not configured"}"#,
-            Trouble::Unconfigured,
-        ),
-        (
-            "500 Error",
-            "",
-            "boom",
-            Trouble::Failed(Failed::ServerError(500)),
-        ),
-        (
-            "600 What",
-            "",
-            CREATED,
-            Trouble::Failed(Failed::UnknownStatus(600)),
-        ),
+        ("503 Unavailable", "", "", Trouble::Failed(Failed::ServerError(503))),
+        ("500 Error", "", r#"{"error":"Server not configured"}"#, Trouble::Unconfigured),
+        ("500 Error", "", "boom", Trouble::Failed(Failed::ServerError(500))),
+        ("600 What", "", CREATED, Trouble::Failed(Failed::UnknownStatus(600))),
         ("200 OK", "", "", Trouble::Failed(Failed::Unusable)),
         ("200 OK", "", "<html>", Trouble::Failed(Failed::Unusable)),
     ] {
         let portal = Portal::that_says(status, headers, body).await;
-        assert_eq!(
-            client().create(&portal.url(), &key()).await,
-            Err(trouble),
-            "{status} {headers}"
-        );
-        assert_eq!(
-            client().look(&portal.url(), &key(), &id()).await,
-            Err(trouble),
-            "{status} {headers}"
-        );
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(trouble), "{status} {headers}");
+        assert_eq!(client().look(&portal.url(), &key(), &id()).await, Err(trouble), "{status} {headers}");
     }
 }
 
@@ -413,16 +284,10 @@ async fn a_status_and_its_headers_become_a_trouble() {
 async fn created_and_accepted_are_answers_too_but_no_content_is_not() {
     for status in ["200 OK", "201 Created", "202 Accepted"] {
         let portal = Portal::that_says(status, "", CREATED).await;
-        assert!(
-            client().create(&portal.url(), &key()).await.is_ok(),
-            "{status}"
-        );
+        assert!(client().create(&portal.url(), &key()).await.is_ok(), "{status}");
     }
     let portal = Portal::that(Act::Say("HTTP/1.1 204 No Content\r\n\r\n".into())).await;
-    assert_eq!(
-        client().create(&portal.url(), &key()).await,
-        Err(Trouble::Failed(Failed::Unusable))
-    );
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::Unusable)));
 }
 
 #[tokio::test]
@@ -430,24 +295,15 @@ async fn a_refused_connection_is_a_request_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = plain(&format!("http://{}", listener.local_addr().unwrap()));
     drop(listener);
-    assert_eq!(
-        client().create(&url, &key()).await,
-        Err(Trouble::NotSent(NotSent::Connect))
-    );
-    assert_eq!(
-        client().look(&url, &key(), &id()).await,
-        Err(Trouble::NotSent(NotSent::Connect))
-    );
+    assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Connect)));
+    assert_eq!(client().look(&url, &key(), &id()).await, Err(Trouble::NotSent(NotSent::Connect)));
 }
 
 #[tokio::test]
 async fn a_name_without_an_address_is_a_request_not_sent() {
     // RFC 6761 §6.4: `.invalid` has no addresses.
     let url = plain("https://portal.invalid");
-    assert_eq!(
-        client().create(&url, &key()).await,
-        Err(Trouble::NotSent(NotSent::Resolve))
-    );
+    assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Resolve)));
 }
 
 #[tokio::test]
@@ -464,11 +320,7 @@ async fn a_failed_handshake_is_a_request_not_sent() {
             greeting.truncate(length);
             greeting
         });
-        assert_eq!(
-            client().create(&url, &key()).await,
-            Err(Trouble::NotSent(NotSent::Tls)),
-            "{reply}"
-        );
+        assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Tls)), "{reply}");
         let greeting = server.await.unwrap();
         assert!(!greeting.windows(6).any(|window| window == b"canary"));
     }
@@ -478,14 +330,8 @@ async fn a_failed_handshake_is_a_request_not_sent() {
 async fn a_handshake_that_never_ends_is_a_request_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = plain(&format!("https://{}", listener.local_addr().unwrap()));
-    let settings = ClientSettings {
-        connect_timeout: Duration::from_millis(50),
-        ..ClientSettings::default()
-    };
-    let trouble = PortalClient::new(settings)
-        .unwrap()
-        .create(&url, &key())
-        .await;
+    let settings = ClientSettings { connect_timeout: Duration::from_millis(50), ..ClientSettings::default() };
+    let trouble = PortalClient::new(settings).unwrap().create(&url, &key()).await;
     assert_eq!(trouble, Err(Trouble::NotSent(NotSent::Connect)));
 }
 
@@ -493,20 +339,10 @@ async fn a_handshake_that_never_ends_is_a_request_not_sent() {
 async fn a_configured_proxy_is_used() {
     let proxy = Portal::that_says("200 OK", "", CREATED).await;
     let address = Url::parse(&format!("http://{}", proxy.address)).unwrap();
-    let client = PortalClient::new(ClientSettings {
-        proxy: Some(address),
-        ..ClientSettings::default()
-    })
-    .unwrap();
-    client
-        .create(&plain("http://portal.invalid"), &key())
-        .await
-        .unwrap();
-    assert!(
-        proxy.requests()[0]
-            .1
-            .starts_with("post http://portal.invalid/api/generate-verification ")
-    );
+    let client =
+        PortalClient::new(ClientSettings { proxy: Some(address), ..ClientSettings::default() }).unwrap();
+    client.create(&plain("http://portal.invalid"), &key()).await.unwrap();
+    assert!(proxy.requests()[0].1.starts_with("post http://portal.invalid/api/generate-verification "));
 }
 
 /// Names the portal that a process of [`the_environments_proxies_are_ignored`] shall call.
@@ -520,52 +356,27 @@ async fn the_environments_proxies_are_ignored() {
         return;
     }
     // The environment belongs to the whole process, so the same test runs in one of its own.
-    let [portal, trap] = [
-        Portal::that_says("200 OK", "", CREATED).await,
-        Portal::that_says("502 Trap", "", "").await,
-    ];
+    let [portal, trap] =
+        [Portal::that_says("200 OK", "", CREATED).await, Portal::that_says("502 Trap", "", "").await];
     let proxy = format!("http://{}", trap.address);
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
-    child.args([
-        "--exact",
-        "portal::client::tests::the_environments_proxies_are_ignored",
-    ]);
-    child
-        .env(CALL_ME, portal.url().as_str())
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy");
-    for name in [
-        "HTTP_PROXY",
-        "http_proxy",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ] {
+    child.args(["--exact", "portal::client::tests::the_environments_proxies_are_ignored"]);
+    child.env(CALL_ME, portal.url().as_str()).env_remove("NO_PROXY").env_remove("no_proxy");
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         child.env(name, &proxy);
     }
     let output = child.output().await.unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!((portal.requests().len(), trap.requests().len()), (2, 0));
 }
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_a_reason() {
     let refusal = |pem: &[u8]| {
-        let settings = ClientSettings {
-            extra_ca_pem: Some(pem.to_vec()),
-            ..ClientSettings::default()
-        };
+        let settings = ClientSettings { extra_ca_pem: Some(pem.to_vec()), ..ClientSettings::default() };
         PortalClient::new(settings).err().unwrap()
     };
-    assert!(matches!(
-        refusal(b"no certificate"),
-        InvalidClient::Trust(InvalidTrust::NoCertificate)
-    ));
+    assert!(matches!(refusal(b"no certificate"), InvalidClient::Trust(InvalidTrust::NoCertificate)));
     assert!(matches!(
         refusal(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
         InvalidClient::Trust(InvalidTrust::Pem(_))
@@ -596,24 +407,17 @@ async fn hundreds_of_looks_are_in_flight_over_few_connections() {
     }
 
     let shared: Shared = (Arc::new(Barrier::new(LOOKS)), Arc::default());
-    let router = Router::new()
-        .route("/api/get-verification-details/{id}", get(details))
-        .with_state(shared.clone());
+    let router =
+        Router::new().route("/api/get-verification-details/{id}", get(details)).with_state(shared.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = plain(&format!("http://{}", listener.local_addr().unwrap()));
     tokio::spawn(
-        axum::serve(
-            listener,
-            router.into_make_service_with_connect_info::<SocketAddr>(),
-        )
-        .into_future(),
+        axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).into_future(),
     );
 
-    let client = PortalClient::new(ClientSettings {
-        http2_prior_knowledge: true,
-        ..ClientSettings::default()
-    })
-    .unwrap();
+    let client =
+        PortalClient::new(ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() })
+            .unwrap();
     let (key, id) = (key(), id());
     let looks = futures::future::join_all((0..LOOKS).map(|_| client.look(&url, &key, &id))).await;
     assert!(looks.iter().all(Result::is_ok));

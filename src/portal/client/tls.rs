@@ -20,9 +20,7 @@ pub enum InvalidTrust {
     #[error("the extra CA certificates are not PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
     /// They can be read, but none is in there.
-    #[error(
-        "the extra CA file holds no certificate: it needs at least one BEGIN CERTIFICATE block"
-    )]
+    #[error("the extra CA file holds no certificate: it needs at least one BEGIN CERTIFICATE block")]
     NoCertificate,
     /// The machine has no usable certificates, or an extra one is no certificate.
     #[error("the trusted CA certificates cannot be used")]

@@ -44,7 +44,6 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
         return true;
     }
     error.downcast_ref::<io::Error>().is_some_and(|error| {
-        error.kind() == io::ErrorKind::UnexpectedEof
-            || error.get_ref().is_some_and(|inner| is_tls(inner))
+        error.kind() == io::ErrorKind::UnexpectedEof || error.get_ref().is_some_and(|inner| is_tls(inner))
     })
 }

@@ -16,10 +16,7 @@ fn slot(index: u32) -> Slot {
 }
 
 fn slots(slots: usize) -> Due {
-    Due::new(DueSettings {
-        slots,
-        ..DueSettings::default()
-    })
+    Due::new(DueSettings { slots, ..DueSettings::default() })
 }
 
 /// A plan that is run, and the turns that were taken: whose, and when it began.
@@ -56,22 +53,13 @@ impl Running {
         let (running, stop, panicked) = (due.clone(), shutdown.clone(), Arc::clone(&panics));
         let on_panic = move |slot| panicked.lock().unwrap().push(slot);
         let task = tokio::spawn(async move { running.run(turn, on_panic, stop).await });
-        Self {
-            begin,
-            turns,
-            panics,
-            shutdown,
-            task,
-        }
+        Self { begin, turns, panics, shutdown, task }
     }
 
     /// Who had a turn, and in which second it began.
     fn turns(&self) -> Vec<(u32, u64)> {
         let turns = self.turns.lock().unwrap();
-        turns
-            .iter()
-            .map(|(index, at, _)| (*index, at.as_secs()))
-            .collect()
+        turns.iter().map(|(index, at, _)| (*index, at.as_secs())).collect()
     }
 
     async fn stop(self) {
@@ -102,10 +90,7 @@ async fn each_has_its_turn_when_it_is_due_and_again_when_it_says() {
     assert_eq!(running.turns(), [(1, 2), (0, 5), (1, 6), (1, 10)]);
     let turns = running.turns.lock().unwrap().clone();
     let (_, _, first) = turns[1];
-    assert_eq!(
-        (first.slot, first.priority, first.lane),
-        (slot(0), Priority::Idle, 7)
-    );
+    assert_eq!((first.slot, first.priority, first.lane), (slot(0), Priority::Idle, 7));
     assert!(first.lateness < Duration::from_millis(2));
     running.stop().await;
 }
@@ -133,10 +118,7 @@ async fn no_more_turns_are_under_way_than_there_are_slots() {
     let running = Running::start(&due, |_| 10 * SECOND, |_| Next::Park);
     sleep(SECOND).await;
     let snapshot = due.snapshot();
-    assert_eq!(
-        (snapshot.in_flight, snapshot.ready, snapshot.waiting),
-        (3, [0, 0, 0, 7, 0], 0)
-    );
+    assert_eq!((snapshot.in_flight, snapshot.ready, snapshot.waiting), (3, [0, 0, 0, 7, 0], 0));
     sleep(32 * SECOND).await;
     let begun: Vec<_> = running.turns().iter().map(|(_, second)| *second).collect();
     assert_eq!(begun, [0, 0, 0, 10, 10, 10, 20, 20, 20, 30]);
@@ -170,10 +152,7 @@ async fn at_two_and_a_half_times_the_load_everybody_is_served_in_fair_order() {
         .flat_map(|times| {
             let ends = [running.begin.elapsed()];
             let times: Vec<_> = times.iter().copied().chain(ends).collect();
-            times
-                .windows(2)
-                .map(|pair| pair[1].abs_diff(pair[0]))
-                .collect::<Vec<_>>()
+            times.windows(2).map(|pair| pair[1].abs_diff(pair[0])).collect::<Vec<_>>()
         })
         .max()
         .unwrap();
@@ -200,11 +179,7 @@ async fn a_small_lane_is_served_as_fast_as_it_asks_beside_a_flooded_one() {
         },
     );
     sleep(100 * SECOND).await;
-    let small = running
-        .turns()
-        .iter()
-        .filter(|(index, _)| *index >= 1000)
-        .count();
+    let small = running.turns().iter().filter(|(index, _)| *index >= 1000).count();
     assert!(small >= 4 * 8, "{small}");
     running.stop().await;
 }
@@ -222,20 +197,13 @@ async fn idle_ones_are_not_starved_by_creates_without_end() {
         &due,
         |_| SECOND,
         |index| {
-            let priority = if index < 200 {
-                Priority::Create
-            } else {
-                Priority::Idle
-            };
+            let priority = if index < 200 { Priority::Create } else { Priority::Idle };
             Next::At(Instant::now(), priority, 0)
         },
     );
     sleep(100 * SECOND).await;
-    let idle: std::collections::HashSet<_> = running
-        .turns()
-        .into_iter()
-        .filter_map(|(index, _)| (index >= 200).then_some(index))
-        .collect();
+    let idle: std::collections::HashSet<_> =
+        running.turns().into_iter().filter_map(|(index, _)| (index >= 200).then_some(index)).collect();
     assert_eq!(idle.len(), 10);
     running.shutdown.cancel();
 }
@@ -271,11 +239,7 @@ async fn a_panic_before_the_first_await_is_caught_as_well() {
     due.now(slot(0), Priority::Create, 0);
     due.now(slot(1), Priority::Idle, 0);
     let length = |index| {
-        if index == 0 {
-            panic!("ordered by the test")
-        } else {
-            SECOND
-        }
+        if index == 0 { panic!("ordered by the test") } else { SECOND }
     };
     let running = Running::start(&due, length, |_| Next::Park);
     sleep(10 * SECOND).await;

@@ -10,25 +10,16 @@ const A: Slot = Slot { index: 0, tag: 0 };
 const B: Slot = Slot { index: 1, tag: 0 };
 
 fn due(when: Moment) -> Due {
-    Due {
-        when,
-        priority: Priority::Active,
-        lane: 0,
-    }
+    Due { when, priority: Priority::Active, lane: 0 }
 }
 
 fn urgent(when: Moment) -> Due {
-    Due {
-        priority: Priority::Create,
-        ..due(when)
-    }
+    Due { priority: Priority::Create, ..due(when) }
 }
 
 /// Takes whoever can go at this time, in order.
 fn take_all(queue: &mut Queue, now: Moment) -> Vec<Slot> {
-    std::iter::from_fn(|| queue.take(now))
-        .map(|taken| taken.slot)
-        .collect()
+    std::iter::from_fn(|| queue.take(now)).map(|taken| taken.slot).collect()
 }
 
 #[test]
@@ -68,14 +59,7 @@ fn one_that_is_due_becomes_more_urgent_and_keeps_the_time_since_when_it_is_due()
     queue.forward(B, urgent(5), 5);
     let taken = queue.take(5).unwrap();
     assert_eq!((taken.slot, taken.due.when), (B, 2));
-    queue.forward(
-        A,
-        Due {
-            priority: Priority::Idle,
-            ..due(5)
-        },
-        5,
-    );
+    queue.forward(A, Due { priority: Priority::Idle, ..due(5) }, 5);
     assert_eq!(queue.take(5).map(|taken| taken.due), Some(due(1)));
 }
 
@@ -211,10 +195,7 @@ fn while_all_wait_each_priority_gets_its_share() {
         priorities.insert(slot, priority);
         queue.set(slot, Due { priority, ..due(0) }, 0);
     }
-    let first: Vec<_> = (0..62)
-        .filter_map(|_| queue.take(0))
-        .map(|taken| priorities[&taken.slot])
-        .collect();
+    let first: Vec<_> = (0..62).filter_map(|_| queue.take(0)).map(|taken| priorities[&taken.slot]).collect();
     let shares = Priority::ALL.map(|priority| first.iter().filter(|one| **one == priority).count());
     assert_eq!(shares, [32, 16, 8, 4, 2]);
     assert_eq!(first[0], Priority::Create);
@@ -232,10 +213,7 @@ fn a_create_that_comes_late_is_next_and_catches_up_on_nothing() {
     for index in 100..200 {
         queue.set(Slot { index, tag: 0 }, urgent(0), 0);
     }
-    let next: Vec<_> = (0..19)
-        .filter_map(|_| queue.take(0))
-        .map(|taken| taken.due.priority)
-        .collect();
+    let next: Vec<_> = (0..19).filter_map(|_| queue.take(0)).map(|taken| taken.due.priority).collect();
     assert_eq!(next[0], Priority::Create);
     let active = next.iter().filter(|one| **one == Priority::Active).count();
     assert_eq!(active, 2);
@@ -248,10 +226,7 @@ fn a_small_lane_is_not_held_up_by_a_large_one() {
         let lane = u32::from(index >= 990);
         queue.set(Slot { index, tag: 0 }, Due { lane, ..due(0) }, 0);
     }
-    let first: Vec<_> = (0..20)
-        .filter_map(|_| queue.take(0))
-        .map(|taken| taken.due.lane)
-        .collect();
+    let first: Vec<_> = (0..20).filter_map(|_| queue.take(0)).map(|taken| taken.due.lane).collect();
     assert_eq!(first.iter().filter(|lane| **lane == 1).count(), 10);
 }
 
@@ -262,10 +237,7 @@ fn an_entry_takes_less_than_a_hundred_bytes() {
         queue.set(Slot { index, tag: 0 }, due(u64::from(index)), 0);
     }
     let each = queue.memory() / 100_000;
-    println!(
-        "an entry is {} bytes, with its timer {each}",
-        size_of::<Entry>()
-    );
+    println!("an entry is {} bytes, with its timer {each}", size_of::<Entry>());
     assert!(each < 100, "{each}");
 }
 
@@ -282,18 +254,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let plan = || {
-        (
-            0..6_u32,
-            0..20_u64,
-            select(Priority::ALL.to_vec()),
-            0..3_u32,
-        )
-    };
+    let plan = || (0..6_u32, 0..20_u64, select(Priority::ALL.to_vec()), 0..3_u32);
     prop_oneof![
         plan().prop_map(|(index, delay, priority, lane)| Step::Set(index, delay, priority, lane)),
-        plan()
-            .prop_map(|(index, delay, priority, lane)| Step::Forward(index, delay, priority, lane)),
+        plan().prop_map(|(index, delay, priority, lane)| Step::Forward(index, delay, priority, lane)),
         (0..6_u32).prop_map(Step::Remove),
         (0..6_u32).prop_map(Step::Replace),
         Just(Step::Take),

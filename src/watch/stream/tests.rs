@@ -46,8 +46,8 @@ impl Server {
                     Some(Answer::Open(lines)) => (200, lines, true),
                     Some(Answer::Silence) | None => std::future::pending().await,
                 };
-                let lines = stream::iter(lines)
-                    .map(|line| Ok::<_, std::io::Error>(Bytes::from(format!("{line}\n"))));
+                let lines =
+                    stream::iter(lines).map(|line| Ok::<_, std::io::Error>(Bytes::from(format!("{line}\n"))));
                 let body = if open {
                     axum::body::Body::from_stream(lines.chain(stream::pending()))
                 } else {
@@ -62,19 +62,14 @@ impl Server {
 
 /// A stream over a server that gives these answers one after the other, and then none.
 fn script(answers: impl IntoIterator<Item = Answer>) -> (Arc<Server>, Client) {
-    let server = Arc::new(Server {
-        answers: Mutex::new(answers.into_iter().collect()),
-        requests: Mutex::default(),
-    });
+    let server =
+        Arc::new(Server { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() });
     let client = server.client();
     (server, client)
 }
 
 fn watch(client: &Client, streaming_list: bool) -> BoxStream<'static, Change<ConfigMap>> {
-    let settings = StreamSettings {
-        streaming_list,
-        ..StreamSettings::default()
-    };
+    let settings = StreamSettings { streaming_list, ..StreamSettings::default() };
     changes(client, Some("kyc"), settings).boxed()
 }
 
@@ -121,10 +116,7 @@ fn end_of_list(version: u32) -> Value {
         "resourceVersion": version.to_string(),
         "annotations": {"k8s.io/initial-events-end": "true"},
     });
-    event(
-        "BOOKMARK",
-        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}),
-    )
+    event("BOOKMARK", &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))
 }
 
 fn status(code: u16) -> Value {
@@ -167,18 +159,7 @@ async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
         event("DELETED", &object("b", 4)),
     ])]);
     let mut changes = watch(&client, true);
-    tells(
-        &mut changes,
-        &[
-            "restarted",
-            "seen a",
-            "seen b",
-            "synced",
-            "seen a",
-            "gone b",
-        ],
-    )
-    .await;
+    tells(&mut changes, &["restarted", "seen a", "seen b", "synced", "seen a", "gone b"]).await;
     let requests = server.requests.lock().unwrap().join(" ");
     for part in [
         "/api/v1/namespaces/kyc/configmaps?",
@@ -201,11 +182,7 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
             Answer::Open(vec![event("ADDED", &object("c", 6))]),
         ]);
         let mut changes = watch(&client, true);
-        tells(
-            &mut changes,
-            &["restarted", "seen a", "seen b", "synced", "seen c"],
-        )
-        .await;
+        tells(&mut changes, &["restarted", "seen a", "seen b", "synced", "seen c"]).await;
         let requests = server.requests.lock().unwrap();
         assert!(requests[1].contains("limit=500"), "{requests:?}");
         assert!(requests[2].contains("continue=next"), "{requests:?}");
@@ -222,11 +199,7 @@ async fn a_streaming_list_that_does_not_end_is_given_up_for_pages() {
         list(&[object("a", 1)], 5, ""),
     ]);
     let mut changes = watch(&client, true);
-    tells(
-        &mut changes,
-        &["restarted", "seen a", "restarted", "seen a", "synced"],
-    )
-    .await;
+    tells(&mut changes, &["restarted", "seen a", "restarted", "seen a", "synced"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,24 +243,14 @@ async fn an_undecodable_object_is_told_and_harms_no_other() {
     assert!(!error.contains("secret"), "{error}");
     tells(
         &mut changes,
-        &[
-            "seen good",
-            "synced",
-            "undecodable worse",
-            "seen better",
-            "gone worse",
-            "seen better",
-        ],
+        &["seen good", "synced", "undecodable worse", "seen better", "gone worse", "seen better"],
     )
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_watch_lists_again() {
-    for refusal in [
-        Answer::Open(vec![event("ERROR", &status(410))]),
-        Answer::Whole(410, status(410)),
-    ] {
+    for refusal in [Answer::Open(vec![event("ERROR", &status(410))]), Answer::Whole(410, status(410))] {
         let (_server, client) = script([
             list(&[object("a", 1)], 5, ""),
             refusal,
@@ -328,10 +291,7 @@ async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
         };
         assert_eq!(error.label(), "list");
         assert!(pause >= last.mul_f64(0.8), "{pause:?} after {last:?}");
-        assert!(
-            (SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause),
-            "{pause:?}"
-        );
+        assert!((SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause), "{pause:?}");
         last = pause;
     }
     assert!(last > LONGEST_PAUSE / 2);
@@ -351,24 +311,11 @@ async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
 async fn an_error_in_the_watch_is_told_and_the_watch_resumed_where_it_was() {
     let (server, client) = script([
         list(&[], 5, ""),
-        Answer::Closed(vec![
-            event("ADDED", &object("a", 6)),
-            event("ERROR", &status(500)),
-        ]),
+        Answer::Closed(vec![event("ADDED", &object("a", 6)), event("ERROR", &status(500))]),
         Answer::Open(vec![event("ADDED", &object("b", 7))]),
     ]);
     let mut changes = watch(&client, false);
-    tells(
-        &mut changes,
-        &[
-            "restarted",
-            "synced",
-            "seen a",
-            "interrupted watch",
-            "seen b",
-        ],
-    )
-    .await;
+    tells(&mut changes, &["restarted", "synced", "seen a", "interrupted watch", "seen b"]).await;
     let requests = server.requests.lock().unwrap();
     assert!(requests[2].contains("resourceVersion=6"), "{requests:?}");
 }
@@ -403,11 +350,8 @@ async fn a_server_that_closes_every_watch_is_not_flooded() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_connection_is_noticed_within_65_seconds() {
     let begin = Instant::now();
-    let (_server, client) = script([
-        list(&[], 5, ""),
-        Answer::Open(vec![]),
-        Answer::Open(vec![event("ADDED", &object("a", 6))]),
-    ]);
+    let (_server, client) =
+        script([list(&[], 5, ""), Answer::Open(vec![]), Answer::Open(vec![event("ADDED", &object("a", 6))])]);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "synced", "seen a"]).await;
     assert!(begin.elapsed() <= Duration::from_secs(65));
@@ -444,10 +388,7 @@ async fn a_list_that_stops_half_way_is_given_up_at_the_deadline() {
 async fn an_answer_that_is_not_understood_is_not_repeated_in_the_error() {
     let (_server, client) = script([
         list(&[], 5, ""),
-        Answer::Open(vec![
-            json!("the-secret-link"),
-            event("ADDED", &object("a", 6)),
-        ]),
+        Answer::Open(vec![json!("the-secret-link"), event("ADDED", &object("a", 6))]),
     ]);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "synced"]).await;

@@ -41,14 +41,8 @@ fn what_is_seen_first_is_new_and_then_changed_or_not() {
     let seen = table.seen(&changed, |before| before.copied().unwrap_or_default() + 10);
     assert!(matches!(seen, Seen::Changed(same) if same == slot));
     let view = table.view(slot).unwrap();
-    assert_eq!(
-        (view.namespace, view.name, view.generation),
-        ("kyc", "a", 2)
-    );
-    assert_eq!(
-        (view.deleting, view.leaving, *view.payload),
-        (true, false, 15)
-    );
+    assert_eq!((view.namespace, view.name, view.generation), ("kyc", "a", 2));
+    assert_eq!((view.deleting, view.leaving, *view.payload), (true, false, 15));
 }
 
 #[test]
@@ -56,10 +50,7 @@ fn the_echo_of_an_own_write_is_no_change() {
     let mut table = Table::new();
     let slot = see(&mut table, "a", UID, 5).slot();
     assert!(table.wrote(slot, "8", |payload| *payload = 80));
-    assert!(matches!(
-        see(&mut table, "a", UID, 5),
-        Seen::Unchanged(_) | Seen::Stale(_)
-    ));
+    assert!(matches!(see(&mut table, "a", UID, 5), Seen::Unchanged(_) | Seen::Stale(_)));
     assert!(matches!(see(&mut table, "a", UID, 8), Seen::Unchanged(_)));
     assert_eq!(table.get(slot), Some(&80));
     assert!(matches!(see(&mut table, "a", UID, 9), Seen::Changed(_)));
@@ -126,10 +117,7 @@ fn a_list_sweeps_what_is_not_in_it() {
     let mut swept = table.synced();
     swept.sort_by_key(|removed| removed.slot);
     let swept: Vec<_> = swept.iter().map(|one| (one.slot, one.departure)).collect();
-    assert_eq!(
-        swept,
-        [(dropped, Departure::Deleted), (settled, Departure::Settled)]
-    );
+    assert_eq!(swept, [(dropped, Departure::Deleted), (settled, Departure::Settled)]);
     assert!(table.get(kept).is_some());
     assert!(table.get(unreadable).is_some());
     assert!(table.synced().is_empty());
@@ -188,16 +176,10 @@ fn a_record_with_a_payload_of_150_bytes_takes_less_than_300() {
     let mut table = Table::<[u8; 150]>::new();
     for number in 0..100_000 {
         let uid = format!("c0ffee00-0000-4000-8000-{number:012x}");
-        table.seen(
-            &meta(&format!("onboarding-{number:08}"), &uid, number),
-            |_| [0; 150],
-        );
+        table.seen(&meta(&format!("onboarding-{number:08}"), &uid, number), |_| [0; 150]);
     }
     let each = table.memory() / table.len();
-    println!(
-        "a place is {} bytes, a record in all {each} bytes",
-        size_of::<Record<[u8; 150]>>()
-    );
+    println!("a place is {} bytes, a record in all {each} bytes", size_of::<Record<[u8; 150]>>());
     assert!(each <= 300, "{each}");
 }
 

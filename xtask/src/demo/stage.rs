@@ -40,7 +40,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Builds and starts everything, installs the CRD, and applies the Secret; without a person, the sandbox waits for
     /// one in a browser.
-    pub(super) fn set(person: Option<Person>) -> Result<Self> {
+    pub(super) fn set(person: Option<&Person>) -> Result<Self> {
         let built = programs::build()?;
         let control_plane = crate::control_plane::start()?;
         let since = Instant::now();
@@ -124,7 +124,7 @@ impl Stage {
     }
 }
 
-fn start_sandbox(program: PathBuf, control_plane: &ControlPlane, person: Option<Person>) -> Result<Child> {
+fn start_sandbox(program: PathBuf, control_plane: &ControlPlane, person: Option<&Person>) -> Result<Child> {
     // The key is that of the example, so that the demo needs no other.
     let template = "--output=go-template={{.data.apiKey | base64decode}}";
     let key = output(control_plane.kubectl().args(["get", "--filename", SECRET, template]))?;
