@@ -68,7 +68,8 @@ impl Outcome {
 }
 
 pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> {
-    let stage = Stage::set((!stay).then(|| outcome.person()).as_ref())?;
+    let person = (!stay).then(|| outcome.person());
+    let stage = Stage::set(person.as_ref())?;
     let shown = runtime()?.block_on(async {
         // Until here, Ctrl-C ends this process, and the watchers of the others end them.
         let mut interruption = pin!(interruption()?);
@@ -77,6 +78,7 @@ pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> 
             println!("export KUBECONFIG={}", stage.kubeconfig_path().display());
         }
         tokio::select! {
+            biased;
             () = &mut interruption => return Ok(Shown::Interrupted),
             over = show(&stage, stay) => over?,
         }

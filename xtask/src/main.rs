@@ -49,7 +49,10 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:?}");
+        eprintln!("error: {error}");
+        for cause in error.chain().skip(1) {
+            eprintln!("  because: {cause}");
+        }
         ExitCode::FAILURE
     })
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use control_plane::ControlPlane;
 use control_plane::process::{self, Child, Signal};
 
@@ -108,7 +108,7 @@ impl Stage {
     /// Adds what the operator said last to an error, if the operator still runs: its log goes with the stage.
     pub(super) fn explain(&self, error: Error) -> Error {
         match self.check() {
-            Ok(()) => error.context(format!("the end of the operator's log:\n{}", self.operator.log_tail())),
+            Ok(()) => anyhow!("{error:#}; the end of the operator's log:\n{}", self.operator.log_tail()),
             Err(_) => error,
         }
     }

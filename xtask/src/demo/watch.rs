@@ -23,6 +23,8 @@ impl Watch {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
+            // Ctrl-C is for the demo, which ends it.
+            .process_group(0)
             .spawn()
             .context("run kubectl get --watch")?;
         let stdout = kubectl.stdout.take().context("read what kubectl prints")?;
@@ -64,6 +66,6 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { phase, ready, progress } = self;
-        write!(f, "{phase:<12}  {ready:<34}  {progress}")
+        f.write_str(format!("{phase:<12}  {ready:<34}  {progress}").trim_end())
     }
 }
