@@ -1,2 +1,78 @@
-//! The operator.
-fn main() {}
+//! The program `okid-operator`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use okid_operator::{
+    api, operator,
+    settings::{Command, CommandLine, Run},
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Run(settings) => run(&settings),
+        Command::Crd => print_definition(),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut CommandLine::command(),
+                "okid-operator",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("okid-operator: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn print_definition() -> Result<(), Failure> {
+    use std::io::Write as _;
+    std::io::stdout().write_all(api::definition_yaml()?.as_bytes())?;
+    Ok(())
+}
+
+fn run(settings: &Run) -> Result<(), Failure> {
+    telemetry::start(settings.log_format, &settings.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let told = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            told.cancel();
+        });
+        operator::run(settings, shutdown).await?;
+        Ok(())
+    })
+}
+
+/// An error and its causes, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

@@ -32,7 +32,7 @@ pub use facts::{
 pub use message::message;
 pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};
-pub use schedule::{Bounds, Pace, Stage, Urgency, next_look, pace, spread};
+pub use schedule::{Bounds, Pace, Stage, Urgency, first_turn, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, Shown, Step, Wait};
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{Phase, VerificationStatus};
+use crate::api::{Phase, VerificationSpec, VerificationStatus};
 
 use super::{
     facts::{Streaks, elapsed, later},
+    past::{Ledger, Past, ledger, past},
     report::{all_done, any_completed},
 };
 
@@ -158,4 +159,54 @@ fn fraction(seed: u64, salt: u64) -> f64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// When the first turn of a verification is that this process has not seen before: at once (`None`), or, where a
+/// session is followed already and nothing changed meanwhile, somewhere in its interval.
+#[must_use]
+pub fn first_turn(
+    uid: &str,
+    status: &VerificationStatus,
+    spec: &VerificationSpec,
+    generation: Option<i64>,
+    seed: u64,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if status.observed_generation != generation || spec.suspend {
+        return None;
+    }
+    match past(uid, status) {
+        Past::Open { .. } => {
+            let pace = pace(status, &Streaks::default(), Bounds::of(spec), now);
+            Some(spread(&pace, now, seed, 1.0))
+        }
+        Past::Lost => {
+            let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at)?;
+            Some(later(claimed_at, wait_after_lost(ledger(status)))).filter(|at| *at > now)
+        }
+        Past::Fresh | Past::Claimed | Past::Refused | Past::Over(_) | Past::Settled | Past::Unreadable(_) => {
+            None
+        }
+    }
+}
+
+/// After a lost answer: one minute, ten minutes, one hour.
+pub(super) fn wait_after_lost(ledger: Ledger) -> Duration {
+    match ledger.unforgiven() {
+        0 | 1 => Duration::from_mins(1),
+        2 => Duration::from_mins(10),
+        _ => Duration::from_hours(1),
+    }
+}
+
+impl Bounds {
+    /// The bounds that a spec names.
+    #[must_use]
+    pub fn of(spec: &VerificationSpec) -> Self {
+        let polling = spec.polling.unwrap_or_default();
+        Self {
+            min: polling.min_interval.map(crate::api::Duration::get),
+            max: polling.max_interval.map(crate::api::Duration::get),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! The specification is the vendor's integration guide ("v2client Integration Guide").
 
 pub mod allowed;
+pub mod budget;
 pub mod client;
 pub mod key;
 pub mod retry_after;

@@ -11,7 +11,7 @@ use crate::{
         facts::{Grievance, Streaks, later},
         past::Ledger,
         report::{clean_list, storable},
-        schedule::{backoff, next_look, pace},
+        schedule::{backoff, next_look, pace, wait_after_lost},
     },
     portal::{trouble::Trouble, wire::Created},
 };
@@ -152,13 +152,4 @@ impl Draft<'_> {
         self.picture.overlay = Overlay::Healing;
         self.finish(next)
     }
-}
-
-/// After a lost answer: one minute, ten minutes, one hour.
-fn wait_after_lost(ledger: Ledger) -> Duration {
-    Duration::from_secs(match ledger.unforgiven() {
-        0 | 1 => 60,
-        2 => 600,
-        _ => 3600,
-    })
 }

@@ -1,0 +1,3 @@
+//! What others knock on.
+
+pub mod admin;

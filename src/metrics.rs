@@ -1,0 +1,126 @@
+//! What is counted, by Prometheus' naming. No label names a person, a resource, a host, a key or an id.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{lifecycle::Event, portal::Trouble};
+
+/// A call to the portal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    call: &'static str,
+    result: &'static str,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    reason: &'static str,
+}
+
+/// The process's metrics.
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    events: Family<EventLabels, Counter>,
+    /// Writes of status that were sent.
+    pub status_writes: Counter,
+    /// Creates whose answer was lost.
+    pub lost_answers: Counter,
+    /// Sessions that are known to belong to no resource.
+    pub orphan_sessions: Counter,
+    /// Tries to record an answer that met a silent API server.
+    pub record_retries: Counter,
+    /// Turns that come again because the API server gave no usable answer.
+    pub turns_repeated: Counter,
+    /// Events that were not published.
+    pub events_dropped: Counter,
+    /// Turns that panicked.
+    pub turn_panics: Counter,
+    /// Objects that could not be decoded.
+    pub undecodable: Counter,
+    /// Interruptions of the watch.
+    pub watch_interruptions: Counter,
+    /// Live verifications.
+    pub live: Gauge,
+    /// How late turns begin, in seconds.
+    pub lateness: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics that count from zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("okid");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let status_writes = counter("status_writes", "Writes of status that were sent");
+        let lost_answers = counter("lost_answers", "Creates whose answer was lost");
+        let orphan_sessions = counter("orphan_sessions", "Sessions at the portal that belong to no resource");
+        let record_retries = counter("record_retries", "Tries to record an answer that were not answered");
+        let turns_repeated =
+            counter("turns_repeated", "Turns repeated because the API server did not answer");
+        let events_dropped = counter("events_dropped", "Events that were not published");
+        let turn_panics = counter("turn_panics", "Turns that panicked");
+        let undecodable = counter("undecodable_objects", "Objects that could not be decoded");
+        let watch_interruptions = counter("watch_interruptions", "Interruptions of the watch");
+        let calls = Family::default();
+        registry.register("portal_calls", "Calls to the portal by result", calls.clone());
+        let events = Family::default();
+        registry.register("events", "Events published by reason", events.clone());
+        let live = Gauge::default();
+        registry.register("live_verifications", "Verifications that are watched", live.clone());
+        let lateness = Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0]);
+        registry.register("turn_lateness_seconds", "How late turns begin", lateness.clone());
+        Self {
+            registry,
+            calls,
+            events,
+            status_writes,
+            lost_answers,
+            orphan_sessions,
+            record_retries,
+            turns_repeated,
+            events_dropped,
+            turn_panics,
+            undecodable,
+            watch_interruptions,
+            live,
+            lateness,
+        }
+    }
+
+    /// Counts a call to the portal.
+    pub(crate) fn call<T>(&self, call: &'static str, answer: &Result<T, Trouble>) {
+        let result = answer.as_ref().err().map_or("ok", Trouble::label);
+        self.calls.get_or_create(&CallLabels { call, result }).inc();
+    }
+
+    /// Counts a published event.
+    pub(crate) fn event(&self, event: Event) {
+        self.events.get_or_create(&EventLabels { reason: event.reason() }).inc();
+    }
+
+    /// All metrics as `OpenMetrics` text.
+    ///
+    /// # Errors
+    ///
+    /// None that occur: the text is written into memory.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut body = String::new();
+        text::encode(&mut body, &self.registry)?;
+        Ok(body)
+    }
+}

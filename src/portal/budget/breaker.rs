@@ -1,0 +1,242 @@
+//! Two circuit breakers: one for looks, one for creates. No clock: `now` is an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Looks are judged over two halves of this.
+const WINDOW: Duration = Duration::from_secs(20);
+/// Fewer failures than this open nothing.
+const FEWEST_FAILURES: u32 = 5;
+/// While open, one look goes out in this time.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Nobody is sent away for longer than this.
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
+/// While one create probes, the others come again after this.
+const BEHIND_A_PROBE: Duration = Duration::from_secs(5);
+
+/// The breaker for looks: open after more than half of them failed, closed by one success.
+#[derive(Debug)]
+pub(super) struct LookBreaker {
+    halves: [(u32, u32); 2],
+    half_began: Instant,
+    open: bool,
+    next_probe: Instant,
+}
+
+impl LookBreaker {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { halves: [(0, 0); 2], half_began: now, open: false, next_probe: now }
+    }
+
+    /// Lets a look through, or says when to come again.
+    pub(super) fn admit(&mut self, now: Instant) -> Result<(), Instant> {
+        if !self.open {
+            return Ok(());
+        }
+        if self.next_probe <= now {
+            self.next_probe = now + PROBE_EVERY;
+            return Ok(());
+        }
+        let until = self.next_probe;
+        self.next_probe = (self.next_probe + PROBE_EVERY).min(now + LONGEST_WAIT);
+        Err(until)
+    }
+
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        if self.open {
+            *self = Self::new(now);
+        }
+        self.turn_over(now);
+        self.halves[0].0 += 1;
+    }
+
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.turn_over(now);
+        self.halves[0].1 += 1;
+        let (good, bad) = (self.halves[0].0 + self.halves[1].0, self.halves[0].1 + self.halves[1].1);
+        if !self.open && bad >= FEWEST_FAILURES && bad > good {
+            self.open = true;
+            self.next_probe = now + PROBE_EVERY;
+        }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    fn turn_over(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.half_began);
+        if passed >= WINDOW {
+            self.halves = [(0, 0); 2];
+            self.half_began = now;
+        } else if passed >= WINDOW / 2 {
+            self.halves = [(0, 0), self.halves[0]];
+            self.half_began = now;
+        }
+    }
+}
+
+/// What a failed create says of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Its answer was lost: another try may strand another session.
+    Lost,
+    /// It made nothing: another try costs nothing.
+    Harmless,
+}
+
+impl Failure {
+    const fn waits(self) -> (Duration, Duration) {
+        match self {
+            Self::Lost => (Duration::from_mins(1), Duration::from_mins(10)),
+            Self::Harmless => (Duration::from_secs(5), Duration::from_mins(5)),
+        }
+    }
+}
+
+/// The breaker for creates: after one failure they go one at a time, with longer and longer waits, until one succeeds.
+/// Nobody else even claims, so an outage strands nobody.
+#[derive(Debug, Default)]
+pub(super) struct CreateBreaker {
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    failure: Failure,
+    failures: u32,
+    failed_at: Instant,
+    next: Instant,
+    probing: bool,
+}
+
+impl CreateBreaker {
+    /// Lets a create through, or says when to come again. `Ok(true)` is a probe: it must be reported or given back.
+    pub(super) fn admit(&mut self, now: Instant) -> Result<bool, Instant> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        if open.probing {
+            return Err(now + BEHIND_A_PROBE);
+        }
+        if now < open.next {
+            return Err(open.next);
+        }
+        open.probing = true;
+        Ok(true)
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.open = None;
+    }
+
+    /// A probe ended without an answer about the portal.
+    pub(super) const fn gave_back(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.probing = false;
+        }
+    }
+
+    pub(super) fn failed(&mut self, now: Instant, failure: Failure, probe: bool) {
+        let before = match &self.open {
+            // Those that were under way when it opened say nothing new.
+            Some(open) if !probe => (open.failures, open.probing),
+            Some(open) => (open.failures.saturating_add(1), false),
+            None => (0, false),
+        };
+        let (failures, probing) = before;
+        let (least, most) = failure.waits();
+        let wait = least.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(most);
+        self.open = Some(Open { failure, failures, failed_at: now, next: now + wait, probing });
+    }
+
+    /// The portal answers looks: the next probe need not wait longer than the shortest wait.
+    pub(super) fn portal_answers(&mut self, now: Instant) {
+        if let Some(open) = &mut self.open {
+            let (least, _) = open.failure.waits();
+            open.next = open.next.min((open.failed_at + least).max(now));
+        }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_of_an_hour_makes_a_handful_of_creates() {
+        let start = Instant::now();
+        let mut breaker = CreateBreaker::default();
+        breaker.failed(start, Failure::Lost, false);
+        let mut now = start;
+        let mut creates = 1;
+        while now < start + Duration::from_hours(1) {
+            match breaker.admit(now) {
+                Ok(probe) => {
+                    creates += 1;
+                    breaker.failed(now, Failure::Lost, probe);
+                }
+                Err(until) => {
+                    assert!(until > now);
+                    now = until;
+                }
+            }
+        }
+        assert!(creates <= 10, "{creates}");
+    }
+
+    #[test]
+    fn one_create_at_a_time_probes_and_its_success_lets_all_through() {
+        let now = Instant::now();
+        let mut breaker = CreateBreaker::default();
+        assert_eq!(breaker.admit(now), Ok(false));
+        breaker.failed(now, Failure::Harmless, false);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(breaker.admit(later), Ok(true));
+        assert_eq!(breaker.admit(later), Err(later + BEHIND_A_PROBE));
+        breaker.succeeded();
+        assert_eq!(breaker.admit(later), Ok(false));
+    }
+
+    #[test]
+    fn an_answered_look_brings_the_next_create_forward_but_not_below_the_shortest_wait() {
+        let now = Instant::now();
+        let mut breaker = CreateBreaker::default();
+        for probe in [false, true, true] {
+            breaker.failed(now, Failure::Lost, probe);
+        }
+        assert!(breaker.admit(now + Duration::from_mins(3)).is_err());
+        breaker.portal_answers(now + Duration::from_secs(1));
+        assert!(breaker.admit(now + Duration::from_secs(59)).is_err());
+        assert_eq!(breaker.admit(now + Duration::from_mins(1)), Ok(true));
+    }
+
+    #[test]
+    fn looks_are_let_through_one_a_second_while_most_of_them_fail() {
+        let now = Instant::now();
+        let mut breaker = LookBreaker::new(now);
+        for _ in 0..5 {
+            breaker.failed(now);
+        }
+        assert!(breaker.is_open());
+        let first = breaker.admit(now).unwrap_err();
+        let second = breaker.admit(now).unwrap_err();
+        assert_eq!(second - first, PROBE_EVERY);
+        breaker.succeeded(now);
+        assert!(breaker.admit(now).is_ok());
+    }
+
+    #[test]
+    fn old_failures_are_forgotten() {
+        let now = Instant::now();
+        let mut breaker = LookBreaker::new(now);
+        for _ in 0..4 {
+            breaker.failed(now);
+        }
+        breaker.failed(now + WINDOW);
+        assert!(!breaker.is_open());
+    }
+}

@@ -1,0 +1,384 @@
+//! How much a portal may be asked with a key: rate, pauses, breakers, and the gate of a refused key.
+//!
+//! One budget for each portal and key. No clock and no waiting in here: `now` is an argument, and who may not pass is
+//! told when to come again, so that a wait never holds a place.
+
+mod breaker;
+mod bucket;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use self::{
+    breaker::{CreateBreaker, Failure, LookBreaker},
+    bucket::Bucket,
+};
+use super::{Call, KeyIdentity, PortalUrl, Trouble};
+
+/// A refused key closes its budget for this long, so that one bad key costs two calls in five minutes.
+const KEY_GATE: Duration = Duration::from_secs(150);
+/// Until a key has worked once, its calls go one at a time; the others come again after this.
+const BEHIND_THE_FIRST: Duration = Duration::from_millis(250);
+/// Pauses without a `Retry-After` double from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_mins(15);
+/// A budget that nobody used for this long is dropped.
+const UNUSED: Duration = Duration::from_hours(1);
+
+/// The operator's settings for every budget.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetSettings {
+    /// Calls per second to one portal with one key; `None` for no limit.
+    pub rate: Option<f64>,
+    /// What comes in this time may go out at once.
+    pub burst: Duration,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self { rate: Some(50.0), burst: Duration::from_millis(200) }
+    }
+}
+
+/// How much a call matters when the rate is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// Somebody waits for a link.
+    Create,
+    /// Somebody asked for it.
+    Nudge,
+    /// The verdict is near.
+    Finishing,
+    /// The person is at it.
+    Active,
+    /// Nothing happens.
+    Idle,
+}
+
+impl Priority {
+    /// Whether the reserve is for such calls.
+    const fn is_urgent(self) -> bool {
+        match self {
+            Self::Create | Self::Nudge | Self::Finishing => true,
+            Self::Active | Self::Idle => false,
+        }
+    }
+}
+
+/// Whether a call may go out.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may; the pass is reported when it ends.
+    Go(Pass),
+    /// Not now.
+    Wait {
+        /// When to come again.
+        until: Instant,
+        /// Why not.
+        closed: Closed,
+    },
+}
+
+/// Why a call may not go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Closed {
+    /// The portal asked for a pause.
+    Paused,
+    /// Too much trouble.
+    Breaker,
+    /// The portal refuses the key.
+    KeyBad,
+    /// The rate is used up.
+    Rate,
+}
+
+/// All budgets of the process.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    settings: BudgetSettings,
+    kept: Mutex<HashMap<(PortalUrl, KeyIdentity), Arc<Budget>>>,
+}
+
+impl Budgets {
+    /// Budgets with these settings.
+    #[must_use]
+    pub fn new(settings: BudgetSettings) -> Self {
+        Self { settings, kept: Mutex::default() }
+    }
+
+    /// The budget of a portal and key.
+    pub fn budget(&self, portal: &PortalUrl, key: KeyIdentity) -> Arc<Budget> {
+        let now = Instant::now();
+        let mut kept = lock(&self.kept);
+        if let Some(budget) = kept.get(&(portal.clone(), key)) {
+            return Arc::clone(budget);
+        }
+        kept.retain(|_, budget| Arc::strong_count(budget) > 1 || !lock(&budget.state).is_unused(now));
+        let budget = Arc::new(Budget { state: Mutex::new(State::new(self.settings, now)) });
+        kept.insert((portal.clone(), key), Arc::clone(&budget));
+        budget
+    }
+}
+
+/// How much one portal may be asked with one key.
+#[derive(Debug)]
+pub struct Budget {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    bucket: Option<Bucket>,
+    looks: LookBreaker,
+    creates: CreateBreaker,
+    paused_until: Option<Instant>,
+    pauses: u32,
+    key: KeyState,
+    used_at: Instant,
+}
+
+/// What is known of the key.
+#[derive(Clone, Copy, Debug)]
+enum KeyState {
+    /// It was never used: one call at a time.
+    Unproven { probing: bool },
+    /// The portal accepts it.
+    Good,
+    /// The portal refused it; after a while one call tries again.
+    Bad { until: Instant, probing: bool },
+}
+
+impl State {
+    fn new(settings: BudgetSettings, now: Instant) -> Self {
+        Self {
+            bucket: settings.rate.map(|rate| Bucket::new(rate, settings.burst, now)),
+            looks: LookBreaker::new(now),
+            creates: CreateBreaker::default(),
+            paused_until: None,
+            pauses: 0,
+            key: KeyState::Unproven { probing: false },
+            used_at: now,
+        }
+    }
+
+    fn is_unused(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.used_at) >= UNUSED
+    }
+
+    /// Whether the call may go out, and what it probes. What could refuse it is asked from the harshest on, and only
+    /// the last one takes something.
+    fn admit(&mut self, now: Instant, call: Call, priority: Priority) -> Result<Probes, (Instant, Closed)> {
+        self.used_at = now;
+        match self.key {
+            KeyState::Bad { until, probing: _ } if now < until => return Err((until, Closed::KeyBad)),
+            KeyState::Bad { until: _, probing: true } => {
+                return Err((now + Duration::from_secs(5), Closed::KeyBad));
+            }
+            KeyState::Unproven { probing: true } => return Err((now + BEHIND_THE_FIRST, Closed::Rate)),
+            KeyState::Bad { until: _, probing: false }
+            | KeyState::Unproven { probing: false }
+            | KeyState::Good => {}
+        }
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return Err((until, Closed::Paused));
+        }
+        let probes_creates = match call {
+            Call::Create => self.creates.admit(now).map_err(|until| (until, Closed::Breaker))?,
+            Call::Look => {
+                self.looks.admit(now).map_err(|until| (until, Closed::Breaker))?;
+                false
+            }
+        };
+        if let Some(bucket) = &mut self.bucket
+            && let Err(until) = bucket.take(now, priority.is_urgent())
+        {
+            if probes_creates {
+                self.creates.gave_back();
+            }
+            return Err((until, Closed::Rate));
+        }
+        let probes_key = match &mut self.key {
+            KeyState::Bad { until: _, probing } | KeyState::Unproven { probing } => {
+                *probing = true;
+                true
+            }
+            KeyState::Good => false,
+        };
+        Ok(Probes { key: probes_key, creates: probes_creates })
+    }
+
+    fn report(&mut self, now: Instant, call: Call, probes: Probes, result: Result<(), &Trouble>) {
+        let refused = matches!(
+            (call, result),
+            (_, Err(Trouble::KeyRejected)) | (Call::Create, Err(Trouble::AccessDenied))
+        );
+        if refused {
+            self.key = KeyState::Bad { until: now + KEY_GATE, probing: false };
+        } else if answers(result) {
+            self.key = KeyState::Good;
+        } else if probes.key {
+            self.give_back_key();
+        }
+        match result {
+            Ok(()) => {
+                self.pauses = 0;
+                match call {
+                    Call::Create => self.creates.succeeded(),
+                    Call::Look => self.creates.portal_answers(now),
+                }
+                self.looks.succeeded(now);
+            }
+            Err(Trouble::Limited { retry_after }) => {
+                let (least, most) = PAUSE;
+                let own = least.saturating_mul(2_u32.saturating_pow(self.pauses.min(10))).min(most);
+                let pause = retry_after.unwrap_or(own).min(LONGEST_PAUSE);
+                self.pauses = self.pauses.saturating_add(1);
+                self.paused_until =
+                    Some(self.paused_until.map_or(now + pause, |until| until.max(now + pause)));
+                if let Some(bucket) = &mut self.bucket {
+                    bucket.halve(now);
+                }
+                if probes.creates {
+                    self.creates.gave_back();
+                }
+            }
+            Err(trouble) => self.failed(now, call, probes, trouble),
+        }
+    }
+
+    fn failed(&mut self, now: Instant, call: Call, probes: Probes, trouble: &Trouble) {
+        let failure = match trouble {
+            Trouble::Failed(_) => Some(Failure::Lost),
+            Trouble::NotSent(_)
+            | Trouble::Invalid
+            | Trouble::NotFound
+            | Trouble::Conflict
+            | Trouble::Redirected
+            | Trouble::Unconfigured => Some(Failure::Harmless),
+            Trouble::KeyRejected | Trouble::AccessDenied | Trouble::Limited { retry_after: _ } => None,
+        };
+        match (call, failure) {
+            (Call::Create, Some(failure)) => self.creates.failed(now, failure, probes.creates),
+            (Call::Create, None) => self.creates.gave_back(),
+            (Call::Look, _) => {
+                if matches!(trouble, Trouble::Failed(_) | Trouble::NotSent(_)) {
+                    self.looks.failed(now);
+                } else {
+                    self.looks.succeeded(now);
+                }
+            }
+        }
+    }
+
+    const fn give_back_key(&mut self) {
+        match &mut self.key {
+            KeyState::Bad { until: _, probing } | KeyState::Unproven { probing } => *probing = false,
+            KeyState::Good => {}
+        }
+    }
+}
+
+/// Whether an answer shows that the portal accepts the key.
+const fn answers(result: Result<(), &Trouble>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(trouble) => match trouble {
+            Trouble::Invalid | Trouble::NotFound | Trouble::Conflict => true,
+            Trouble::NotSent(_)
+            | Trouble::KeyRejected
+            | Trouble::AccessDenied
+            | Trouble::Redirected
+            | Trouble::Unconfigured
+            | Trouble::Limited { retry_after: _ }
+            | Trouble::Failed(_) => false,
+        },
+    }
+}
+
+/// What a call finds out for the others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probes {
+    key: bool,
+    creates: bool,
+}
+
+/// What is shown of a budget; it names neither portal nor key.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetSnapshot {
+    /// Calls per second now; `None` for no limit.
+    pub rate: Option<f64>,
+    /// Whether the portal asked for a pause.
+    pub paused: bool,
+    /// Whether a breaker is open.
+    pub breaker_open: bool,
+}
+
+impl Budget {
+    /// Asks for a place for a call.
+    pub fn admit(self: &Arc<Self>, now: Instant, call: Call, priority: Priority) -> Admission {
+        match lock(&self.state).admit(now, call, priority) {
+            Ok(probes) => Admission::Go(Pass { budget: Arc::clone(self), call, probes, reported: false }),
+            Err((until, closed)) => Admission::Wait { until, closed },
+        }
+    }
+
+    /// How much every interval is to be stretched, at least 1.
+    pub fn stretch(&self, now: Instant) -> f64 {
+        lock(&self.state).bucket.as_mut().map_or(1.0, |bucket| bucket.stretch(now))
+    }
+
+    /// How it stands.
+    pub fn snapshot(&self, now: Instant) -> BudgetSnapshot {
+        let state = lock(&self.state);
+        BudgetSnapshot {
+            rate: state.bucket.as_ref().map(Bucket::rate),
+            paused: state.paused_until.is_some_and(|until| until > now),
+            breaker_open: state.looks.is_open() || state.creates.is_open(),
+        }
+    }
+}
+
+/// The place of one call. Dropped without a report, it is as if the call had not been.
+#[derive(Debug)]
+pub struct Pass {
+    budget: Arc<Budget>,
+    call: Call,
+    probes: Probes,
+    reported: bool,
+}
+
+impl Pass {
+    /// Reports how the call ended.
+    pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) {
+        self.reported = true;
+        lock(&self.budget.state).report(now, self.call, self.probes, result);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if !self.reported {
+            let mut state = lock(&self.budget.state);
+            if self.probes.key {
+                state.give_back_key();
+            }
+            if self.probes.creates {
+                state.creates.gave_back();
+            }
+        }
+    }
+}
+
+/// Every change under these locks is complete before it can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The effects of a step. Nothing is chosen here.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    api::{SessionState, Verification, VerificationStatus},
+    lifecycle::{Conclusion, CreateEnd, Event, Happened, Ledger, Past, Step, claim, conclude},
+    portal::{ApiKey, Created, Failed, PortalUrl, Trouble, VerificationId, budget::Pass},
+};
+
+use super::{
+    Turns,
+    crash::{self, Point},
+    memory::{Claim, Memory},
+    observe::Observed,
+    status::{Read, Written},
+};
+
+/// A claim older than this is not followed by a request: the process may have been asleep since.
+const CLAIM_AGE: Duration = Duration::from_secs(5);
+/// Waits between two tries to record an answer.
+const RECORD_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Whom to ask, as whom, and the place that is held for the call.
+pub(super) struct Caller<'a> {
+    pub(super) portal: &'a PortalUrl,
+    pub(super) key: &'a ApiKey,
+    pub(super) pass: Pass,
+}
+
+/// How a create went, as far as its turn is concerned.
+pub(super) enum Recorded {
+    /// Concluded and written.
+    Written(Box<Verification>, Conclusion),
+    /// Nothing was claimed, or what was claimed is for a later turn.
+    Unwritten(Conclusion),
+    /// The resource is gone, or is another one.
+    Gone,
+}
+
+impl Turns {
+    /// Asks how a session stands.
+    pub(super) async fn look(&self, caller: Caller<'_>, id: &VerificationId) -> Happened {
+        let Caller { portal, key, pass } = caller;
+        let answer = self.portal.look(portal, key, id).await;
+        self.metrics.call("look", &answer);
+        pass.report(Instant::now(), answer.as_ref().map(drop));
+        Happened::Look(answer)
+    }
+
+    /// Claims, asks the portal once for a session, and records the answer for as long as the process lives.
+    pub(super) async fn create(
+        &self,
+        caller: Caller<'_>,
+        object: &Verification,
+        attempt: u32,
+        observed: &Observed,
+        memory: &mut Memory,
+    ) -> Recorded {
+        let before = object.status.clone().unwrap_or_default();
+        let conclude_unwritten = |end: CreateEnd| {
+            let past = crate::lifecycle::past(&observed.facts.uid, &before);
+            conclude(
+                &before,
+                &past,
+                crate::lifecycle::ledger(&before),
+                &Step::Create { attempt },
+                &Happened::Create(end),
+                &observed.facts,
+            )
+        };
+        crash::reach(Point::BeforeClaim);
+        let begun = Instant::now();
+        let claimed = match self.claim(object, &claim(&before, attempt, &observed.facts), attempt).await {
+            Claimed::Ours(claimed) => claimed,
+            Claimed::Lost => return Recorded::Unwritten(conclude_unwritten(CreateEnd::ClaimLost)),
+            Claimed::Unknown => {
+                // It may be written all the same; then this process knows that nothing was asked.
+                memory.claim = Some(Claim { attempt, seen: begun, never_sent: true });
+                return Recorded::Unwritten(conclude_unwritten(CreateEnd::ClaimNotWritten));
+            }
+        };
+        crash::reach(Point::AfterClaim);
+        let Caller { portal, key, pass } = caller;
+        let end = if begun.elapsed() > CLAIM_AGE + super::status::DEADLINE {
+            drop(pass);
+            CreateEnd::NotSent
+        } else {
+            let answer = self.portal.create(portal, key).await;
+            let answer = self.unless_taken(&observed.facts.uid, answer);
+            self.metrics.call("create", &answer);
+            pass.report(Instant::now(), answer.as_ref().map(drop));
+            CreateEnd::Answered(answer)
+        };
+        crash::reach(Point::AfterAnswer);
+        let recorded = self.record(claimed, attempt, end, observed).await;
+        crash::reach(Point::AfterRecord);
+        recorded
+    }
+
+    /// An id that another live resource has is no answer to this one's create.
+    fn unless_taken(&self, uid: &str, answer: Result<Created, Trouble>) -> Result<Created, Trouble> {
+        let created = answer?;
+        let mut sessions = self.sessions();
+        let holder = sessions.entry(created.id.clone()).or_insert_with(|| uid.into());
+        if **holder == *uid { Ok(created) } else { Err(Trouble::Failed(Failed::Unusable)) }
+    }
+
+    async fn claim(&self, object: &Verification, claim: &VerificationStatus, attempt: u32) -> Claimed {
+        match self.write(object, claim).await {
+            Written::Done(claimed) => Claimed::Ours(claimed),
+            // The client retries by itself, so a conflict may be with our own write.
+            Written::Conflict | Written::Unknown | Written::Same => {
+                let namespace = object.namespace().unwrap_or_default();
+                match self.read(&namespace, &object.name_any()).await {
+                    Read::Found(now) if self.is_ours(&now, object, attempt) => Claimed::Ours(now),
+                    Read::Found(_) | Read::Gone => Claimed::Lost,
+                    Read::Unknown => Claimed::Unknown,
+                }
+            }
+            Written::Gone => Claimed::Lost,
+            Written::Refused => Claimed::Unknown,
+        }
+    }
+
+    /// Whether the resource carries this process's claim of that number.
+    fn is_ours(&self, now: &Verification, read: &Verification, attempt: u32) -> bool {
+        let session = now.status.as_ref().and_then(|status| status.session.as_ref());
+        now.uid() == read.uid()
+            && session.is_some_and(|session| {
+                session.state == Some(SessionState::Claimed)
+                    && session.holder.as_deref() == Some(self.holder.as_str())
+                    && u32::try_from(session.attempt) == Ok(attempt)
+            })
+    }
+
+    /// Writes what came of a claim. Never gives up while the resource carries the claim: the answer is known nowhere
+    /// else.
+    async fn record(
+        &self,
+        claimed: Box<Verification>,
+        attempt: u32,
+        end: CreateEnd,
+        observed: &Observed,
+    ) -> Recorded {
+        let step = Step::Create { attempt };
+        let happened = Happened::Create(end);
+        let namespace = claimed.namespace().unwrap_or_default();
+        let name = claimed.name_any();
+        let (mut pause, longest) = RECORD_EVERY;
+        let mut current = claimed;
+        loop {
+            let status = current.status.clone().unwrap_or_default();
+            let ledger = crate::lifecycle::ledger(&status);
+            let facts = self.facts_again(&current, observed);
+            let conclusion = conclude(&status, &Past::Claimed, ledger, &step, &happened, &facts);
+            let Some(after) = conclusion.status.clone() else { return Recorded::Unwritten(conclusion) };
+            let written = match self.write(&current, &after).await {
+                Written::Refused => self.write(&current, &bare(&status, &after)).await,
+                other @ (Written::Same
+                | Written::Done(_)
+                | Written::Conflict
+                | Written::Gone
+                | Written::Unknown) => other,
+            };
+            match written {
+                Written::Done(object) => return Recorded::Written(object, conclusion),
+                Written::Same => return Recorded::Written(current, conclusion),
+                Written::Gone => return self.orphaned(&namespace, &happened),
+                Written::Conflict | Written::Unknown | Written::Refused => {}
+            }
+            match self.read(&namespace, &name).await {
+                Read::Found(now) if self.is_ours(&now, &current, attempt) => current = now,
+                Read::Found(now) if is_recorded(&now, &current, &after) => {
+                    return Recorded::Written(now, conclusion);
+                }
+                Read::Found(_) | Read::Gone => return self.orphaned(&namespace, &happened),
+                Read::Unknown => {
+                    self.metrics.record_retries.inc();
+                    sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+            }
+        }
+    }
+
+    /// The resource of a claim is gone, or is no longer about this claim: a session that was made is nobody's.
+    fn orphaned(&self, namespace: &str, happened: &Happened) -> Recorded {
+        let made = match happened {
+            Happened::Create(CreateEnd::Answered(answer)) => {
+                answer.as_ref().err().is_none_or(|trouble| matches!(trouble, Trouble::Failed(_)))
+            }
+            Happened::Create(CreateEnd::ClaimLost | CreateEnd::ClaimNotWritten | CreateEnd::NotSent)
+            | Happened::Look(_)
+            | Happened::Nothing => false,
+        };
+        if made {
+            self.metrics.orphan_sessions.inc();
+            self.reporter.tell_namespace(namespace, Event::OrphanSession);
+            tracing::warn!(namespace, "a session at the portal belongs to no resource any more");
+        }
+        Recorded::Gone
+    }
+
+    /// The facts for a resource that somebody else changed between claim and record.
+    fn facts_again(&self, current: &Verification, observed: &Observed) -> crate::lifecycle::Facts {
+        crate::lifecycle::Facts {
+            now: self.clock.now(),
+            generation: current.metadata.generation.unwrap_or_default(),
+            mode: current.spec.mode,
+            ready_when: current.spec.ready_when,
+            on_unknown: current.spec.on_unknown_outcome,
+            ..observed.facts.clone()
+        }
+    }
+}
+
+/// What came of a claim.
+enum Claimed {
+    /// It is written, and by this process.
+    Ours(Box<Verification>),
+    /// It is not.
+    Lost,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Whether an answer that seemed unwritten is there after all.
+fn is_recorded(now: &Verification, read: &Verification, after: &VerificationStatus) -> bool {
+    let status = now.status.as_ref();
+    now.uid() == read.uid()
+        && status.is_some_and(|status| {
+            status.verification_id == after.verification_id
+                && status.session.as_ref().map(|s| (s.attempt, s.state, s.orphans))
+                    == after.session.as_ref().map(|s| (s.attempt, s.state, s.orphans))
+        })
+}
+
+/// The least that must not be lost where the schema refuses something else: id, state and session.
+fn bare(before: &VerificationStatus, after: &VerificationStatus) -> VerificationStatus {
+    VerificationStatus {
+        verification_id: after.verification_id.clone(),
+        phase: after.phase,
+        session: after.session.clone(),
+        ..before.clone()
+    }
+}
+
+/// Counters for the log of a turn.
+pub(super) const fn lost_answers(before: Ledger, after: Ledger) -> u32 {
+    after.orphans.saturating_sub(before.orphans)
+}

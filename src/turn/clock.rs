@@ -1,0 +1,46 @@
+//! The local clock: read once from the system, then carried on by the monotonic clock, so that a jump of the system's
+//! clock ends no session and claims nothing twice.
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// Wall-clock time that never jumps.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    wall: Timestamp,
+    since: Instant,
+}
+
+impl Clock {
+    /// A clock that begins at the system's time.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { wall: Timestamp::now(), since: Instant::now() }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        SignedDuration::try_from(self.since.elapsed())
+            .ok()
+            .and_then(|passed| self.wall.checked_add(passed).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// The instant of a time; now, if it lies in the past.
+    #[must_use]
+    pub fn instant(&self, time: Timestamp) -> Instant {
+        let ahead = std::time::Duration::try_from(time.duration_since(self.now())).unwrap_or_default();
+        Instant::now() + ahead.min(std::time::Duration::from_hours(24))
+    }
+
+    /// The time of an instant.
+    #[must_use]
+    pub fn time(&self, instant: Instant) -> Timestamp {
+        let ahead = instant.saturating_duration_since(Instant::now());
+        SignedDuration::try_from(ahead)
+            .ok()
+            .and_then(|ahead| self.now().checked_add(ahead).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+}

@@ -1,0 +1,184 @@
+//! From a resource and what is remembered of it to the facts of the moment.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use crate::{
+    api::{RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
+    lifecycle::{Bounds, Deadline, Due, Facts, Gate, KeyFact, Past, PortalFact, Quiet, clean, restored},
+    portal::{ApiKey, PortalUrl, VerificationId},
+};
+
+use super::{
+    Turns,
+    memory::{Claim, Memory, seed},
+    secrets::ReadSecret,
+};
+
+/// No request of a claim that was found can be in flight after this: claim 10 s, age 5 s, request 30 s.
+pub(super) const QUIET: Duration = Duration::from_secs(45);
+/// A nudge looks at most this often.
+const NUDGE_EVERY: Duration = Duration::from_secs(1);
+/// A deadline that passed this long ago needs no last look.
+const LONG_AGO: Duration = Duration::from_mins(10);
+
+/// The facts, and what a call is made with.
+pub(super) struct Observed {
+    pub(super) facts: Facts,
+    pub(super) portal: Option<PortalUrl>,
+    pub(super) key: Option<Arc<ApiKey>>,
+}
+
+impl Turns {
+    /// Observes a resource. The gate is open here: it is asked only for a step that needs it.
+    pub(super) async fn observe(
+        &self,
+        object: &Verification,
+        past: &Past,
+        memory: &mut Memory,
+    ) -> Result<Observed, ReadSecret> {
+        let now = self.clock.now();
+        let status = object.status.clone().unwrap_or_default();
+        let uid = object.uid().unwrap_or_default();
+        let namespace = object.namespace().unwrap_or_default();
+        let portal = self.portal_of(object, &status);
+        let key = if calls_nothing(object, past) {
+            None
+        } else {
+            Some(self.secrets.key(&namespace, &object.spec.api_key_secret_ref).await?)
+        };
+        let key_fact = match &key {
+            None => KeyFact::Missing(crate::lifecycle::KeyFault::SecretNotFound),
+            Some(Ok(key)) => KeyFact::Usable { fingerprint: key.fingerprint(&uid) },
+            Some(Err(fault)) => KeyFact::Missing(*fault),
+        };
+        let key = key.and_then(Result::ok);
+        let stretch = match (&portal, &key) {
+            (Some(portal), Some(key)) => self.budgets.budget(portal, key.identity()).stretch(Instant::now()),
+            _ => 1.0,
+        };
+        let annotation = |name: &str| object.annotations().get(name).and_then(|value| clean(value));
+        let reconcile_requested = annotation(RECONCILE_REQUESTED_AT);
+        let nudged = reconcile_requested.is_some() && reconcile_requested != status.last_handled_reconcile_at;
+        let born = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+        let facts = Facts {
+            now,
+            seed: seed(&uid),
+            born,
+            generation: object.metadata.generation.unwrap_or_default(),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            suspend: object.spec.suspend,
+            mode: object.spec.mode,
+            ready_when: object.spec.ready_when,
+            on_unknown: object.spec.on_unknown_outcome,
+            bounds: Bounds::of(&object.spec),
+            adopt: adoption(object, &uid, &status),
+            deadline: deadline(object, born, now, memory),
+            portal: portal.clone().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
+            link_path: self.link_path.clone(),
+            due: due(now, nudged, &key_fact, memory),
+            key: key_fact,
+            gate: Gate::Open,
+            quiet: self.quiet(past, &status, memory),
+            retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
+            reconcile_requested,
+            holder: self.holder.clone(),
+            stretch,
+            streaks: memory.streaks.clone(),
+            uid,
+        };
+        Ok(Observed { facts, portal, key })
+    }
+
+    /// The portal it lives at, or would live at, if that may be asked.
+    fn portal_of(&self, object: &Verification, status: &VerificationStatus) -> Option<PortalUrl> {
+        let lives_at = status
+            .verification_id
+            .as_ref()
+            .and(status.session.as_ref())
+            .and_then(|session| session.portal.as_deref());
+        match lives_at.or(object.spec.portal.as_deref()) {
+            Some(named) => self.allowed.permit(named).ok(),
+            None => Some(self.default_portal.clone()),
+        }
+    }
+
+    fn quiet(&self, past: &Past, status: &VerificationStatus, memory: &mut Memory) -> Quiet {
+        if *past != Past::Claimed {
+            memory.claim = None;
+            return Quiet::Yes;
+        }
+        let attempt = status.session.as_ref().map_or(0, |session| session.attempt);
+        let attempt = u32::try_from(attempt).unwrap_or_default();
+        let seen = memory.claim.filter(|claim| claim.attempt == attempt).unwrap_or(Claim {
+            attempt,
+            seen: Instant::now(),
+            never_sent: false,
+        });
+        memory.claim = Some(seen);
+        let quiet_at = seen.seen + QUIET;
+        if seen.never_sent {
+            Quiet::NeverSent
+        } else if quiet_at <= Instant::now() {
+            Quiet::Yes
+        } else {
+            Quiet::No(self.clock.time(quiet_at))
+        }
+    }
+}
+
+/// Whether this turn asks the portal nothing, so that its key need not be read.
+fn calls_nothing(object: &Verification, past: &Past) -> bool {
+    object.metadata.deletion_timestamp.is_some()
+        || object.spec.suspend
+        || matches!(past, Past::Over(_) | Past::Settled | Past::Unreadable(_))
+}
+
+fn adoption(object: &Verification, uid: &str, status: &VerificationStatus) -> Option<VerificationId> {
+    let restored_id = status.verification_id.as_deref().filter(|_| restored(uid, status));
+    let named = object.spec.adopt.as_ref().map(|adopt| adopt.verification_id.as_str());
+    restored_id.or(named).and_then(|id| VerificationId::parse(id).ok())
+}
+
+fn deadline(object: &Verification, born: Timestamp, now: Timestamp, memory: &Memory) -> Deadline {
+    let after = |from: Timestamp, by: Duration| {
+        jiff::SignedDuration::try_from(by)
+            .ok()
+            .and_then(|by| from.checked_add(by).ok())
+            .unwrap_or(Timestamp::MAX)
+    };
+    let at = after(born, object.spec.active_deadline.get());
+    if at > now {
+        Deadline::Ahead(at)
+    } else {
+        Deadline::Passed {
+            looked: memory.streaks.last_answer.is_some_and(|looked| looked >= at),
+            long_ago: after(at, LONG_AGO) <= now,
+        }
+    }
+}
+
+/// A nudge, or a new key where the old one was refused, brings the turn forward.
+fn due(now: Timestamp, nudged: bool, key: &KeyFact, memory: &Memory) -> Due {
+    let streaks = &memory.streaks;
+    let new_key = match (key, &streaks.refused_key) {
+        (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
+        (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
+    };
+    if new_key {
+        return Due::Now;
+    }
+    let planned = streaks.next.unwrap_or(now);
+    let at = if nudged {
+        let soonest = streaks.last_answer.and_then(|last| {
+            jiff::SignedDuration::try_from(NUDGE_EVERY).ok().and_then(|every| last.checked_add(every).ok())
+        });
+        planned.min(soonest.unwrap_or(now))
+    } else {
+        planned
+    };
+    if at <= now { Due::Now } else { Due::At(at) }
+}
