@@ -3,10 +3,6 @@
 
 /// A place in the create protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "crash-points"),
-    expect(dead_code, reason = "named where they lie, used only by tests")
-)]
 pub(super) enum Point {
     /// Before the claim is written.
     BeforeClaim,
