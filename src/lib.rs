@@ -6,10 +6,12 @@
 
 pub mod api;
 pub mod doors;
+pub mod evidence;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operator;
 pub mod portal;
+pub mod priority;
 pub mod settings;
 pub mod telemetry;
 pub mod turn;

@@ -32,7 +32,7 @@ pub struct Metrics {
     pub lost_answers: Counter,
     /// Sessions that are known to belong to no resource.
     pub orphan_sessions: Counter,
-    /// Tries to record an answer that met a silent API server.
+    /// Tries to record an answer that came to nothing.
     pub record_retries: Counter,
     /// Turns that come again because the API server gave no usable answer.
     pub turns_repeated: Counter,
@@ -46,6 +46,12 @@ pub struct Metrics {
     pub watch_interruptions: Counter,
     /// Live verifications.
     pub live: Gauge,
+    /// Turns under way.
+    pub turns_under_way: Gauge,
+    /// Turns that are due and wait for a slot.
+    pub turns_waiting: Gauge,
+    /// Bytes that the records of live verifications take, in the table and in the queue.
+    pub records_bytes: Gauge,
     /// How late turns begin, in seconds.
     pub lateness: Histogram,
 }
@@ -69,7 +75,7 @@ impl Metrics {
         let status_writes = counter("status_writes", "Writes of status that were sent");
         let lost_answers = counter("lost_answers", "Creates whose answer was lost");
         let orphan_sessions = counter("orphan_sessions", "Sessions at the portal that belong to no resource");
-        let record_retries = counter("record_retries", "Tries to record an answer that were not answered");
+        let record_retries = counter("record_retries", "Tries to record an answer that came to nothing");
         let turns_repeated =
             counter("turns_repeated", "Turns repeated because the API server did not answer");
         let events_dropped = counter("events_dropped", "Events that were not published");
@@ -80,8 +86,15 @@ impl Metrics {
         registry.register("portal_calls", "Calls to the portal by result", calls.clone());
         let events = Family::default();
         registry.register("events", "Events published by reason", events.clone());
-        let live = Gauge::default();
-        registry.register("live_verifications", "Verifications that are watched", live.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let live = gauge("live_verifications", "Verifications that are watched");
+        let turns_under_way = gauge("turns_under_way", "Turns under way");
+        let turns_waiting = gauge("turns_waiting", "Turns that are due and wait for a slot");
+        let records_bytes = gauge("records_bytes", "Memory of the records of live verifications");
         let lateness = Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0]);
         registry.register("turn_lateness_seconds", "How late turns begin", lateness.clone());
         Self {
@@ -98,6 +111,9 @@ impl Metrics {
             undecodable,
             watch_interruptions,
             live,
+            turns_under_way,
+            turns_waiting,
+            records_bytes,
             lateness,
         }
     }

@@ -1,7 +1,6 @@
 //! The wiring: who watches, whose turn it is, and how it all ends. In one place.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, Client};
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,10 @@ use crate::{
     doors::admin::{Readiness, routes},
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
+    priority::Priority,
     settings::{InvalidSettings, Run},
-    turn::{Clock, Memory, Reporter, Secrets, Turns},
-    watch::{Change, Due, DueSettings, Priority, Seen, StreamSettings, Table, changes},
+    turn::{Accounts, Clock, Memory, READS_AT_ONCE, Reporter, Secrets, Sessions, Turns},
+    watch::{Change, Due, DueSettings, Removed, Seen, StreamSettings, Table, changes},
 };
 
 /// The definition that must be there.
@@ -57,6 +58,8 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let (allowed, default_portal) = settings.portals()?;
     let budget = settings.budget()?;
     let link_path = settings.link_path()?;
+    let namespace = settings.namespace()?;
+    let archive = settings.archive()?;
     let portal = PortalClient::new(ClientSettings {
         proxy: settings.portal_proxy.clone(),
         extra_ca_pem: settings.portal_ca()?,
@@ -70,13 +73,11 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
     }
-    let doors = routes(readiness.clone(), Arc::clone(&metrics));
-    let admin = tokio::spawn(axum::serve(listener, doors).into_future());
-
     let run_id: u64 = rand::random();
     let holder = format!("{run_id:016x}/0");
     let slots = usize::try_from(settings.slots).unwrap_or(usize::MAX);
     let turns = Arc::new(Turns {
+        reads: Semaphore::new(READS_AT_ONCE),
         secrets: Secrets::new(client.clone()),
         portal,
         budgets: Budgets::new(budget),
@@ -87,15 +88,21 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         holder,
         clock: Clock::start(),
         table: Mutex::new(Table::new()),
-        sessions: Mutex::new(HashMap::new()),
+        sessions: Sessions::default(),
+        accounts: Accounts::default(),
+        archive,
         due: Due::new(DueSettings { slots, ..DueSettings::default() }),
         metrics,
         client,
     });
 
+    let measured = Arc::clone(&turns);
+    let doors = routes(readiness.clone(), Arc::clone(&turns.metrics), Arc::new(move || measured.measure()));
+    let admin = tokio::spawn(axum::serve(listener, doors).into_future());
+
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = wait_for_definition(&turns.client, &readiness) => work(&turns, settings, &readiness, shutdown.clone()).await,
+        () = wait_for_definition(&turns.client, &readiness) => work(&turns, namespace, settings.grace(), &readiness, shutdown.clone()).await,
     };
     admin.abort();
     outcome
@@ -139,13 +146,14 @@ fn is_established(definition: &CustomResourceDefinition) -> bool {
 /// Watches and takes turns until shutdown, then waits for what is in flight.
 async fn work(
     turns: &Arc<Turns>,
-    settings: &Run,
+    namespace: Option<&str>,
+    grace: Duration,
     readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), RunOperator> {
     let follow = tokio::spawn({
         let (turns, readiness, namespace) =
-            (Arc::clone(turns), readiness.clone(), settings.namespace.clone());
+            (Arc::clone(turns), readiness.clone(), namespace.map(str::to_owned));
         async move { follow(&turns, namespace.as_deref(), &readiness).await }
     });
     let take = {
@@ -175,7 +183,7 @@ async fn work(
             tracing::info!("stopping: no new turns; waiting for what is in flight");
             readiness.set(Some("nothing: it is stopping"));
             follow.abort();
-            if timeout(settings.grace(), running).await.is_err() {
+            if timeout(grace, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }
         }
@@ -191,7 +199,6 @@ async fn follow(turns: &Turns, namespace: Option<&str>, readiness: &Readiness) {
     let mut stream = std::pin::pin!(stream);
     while let Some(change) = stream.next().await {
         note(turns, readiness, change);
-        turns.metrics.live.set(i64::try_from(turns.table().len()).unwrap_or(i64::MAX));
     }
 }
 
@@ -212,7 +219,7 @@ fn note(turns: &Turns, readiness: &Readiness, change: Change<Verification>) {
         Change::Synced => {
             let swept = turns.table().synced();
             for removed in swept {
-                forget(turns, removed.slot);
+                forget(turns, &removed);
             }
             readiness.set(None);
             tracing::info!(live = turns.table().len(), "watching verifications");
@@ -220,7 +227,7 @@ fn note(turns: &Turns, readiness: &Readiness, change: Change<Verification>) {
         Change::Gone(object) => {
             let removed = turns.table().gone(&object.uid);
             if let Some(removed) = removed {
-                forget(turns, removed.slot);
+                forget(turns, &removed);
             }
         }
         Change::Interrupted { error, pause: _ } => {
@@ -230,28 +237,30 @@ fn note(turns: &Turns, readiness: &Readiness, change: Change<Verification>) {
     }
 }
 
-fn forget(turns: &Turns, slot: crate::watch::Slot) {
-    turns.due.remove(slot);
+fn forget(turns: &Turns, removed: &Removed<Memory>) {
+    turns.due.remove(removed.slot);
+    if let Some(session) = removed.payload.session {
+        turns.sessions.forget(session);
+    }
 }
 
 fn see(turns: &Turns, object: &Verification) {
     let mut first = Instant::now();
     let seen = turns.table().seen(&object.metadata, |known| {
         if let Some(known) = known {
-            return Memory { lane: crate::turn::lane(object), ..known.clone() };
+            return known.changed(object);
         }
-        let (memory, at) = Memory::first(object, turns.clock);
+        let (memory, at) = turns.first(object);
         first = at;
         memory
     });
     let lane = crate::turn::lane(object);
     match seen {
         Seen::New(slot) => {
-            turns.note_session(object);
             turns.due.set(slot, first, Priority::Create, lane);
         }
         Seen::Replaced { slot, removed } => {
-            turns.due.remove(removed.slot);
+            forget(turns, &removed);
             turns.due.set(slot, first, Priority::Create, lane);
         }
         Seen::Changed(slot) => turns.due.now(slot, Priority::Nudge, lane),

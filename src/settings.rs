@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::portal::{AllowedPortals, PortalUrl, budget::BudgetSettings};
+use crate::api::ImageKind;
+use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreHttp, Stores};
+use crate::portal::{AllowedPortals, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
+use crate::turn::Archive;
 
 /// The portal of okID's own guide.
 const PORTAL: &str = "https://verify.test.okid.io";
@@ -64,6 +67,30 @@ pub struct Run {
     /// PEM file with further certificate authorities to trust for portals.
     #[arg(long, env = "OKID_PORTAL_CA_FILE", value_name = "FILE")]
     pub portal_ca_file: Option<std::path::PathBuf>,
+    /// File with the stores that verifications may name for their evidence (docs/evidence.md).
+    #[arg(long, env = "OKID_STORES_FILE", value_name = "FILE")]
+    pub stores_file: Option<std::path::PathBuf>,
+    /// Address of an object store that is none of the clouds' own, such as `https://minio.example:9000`; may be repeated.
+    /// Credentials of a namespace can name it as their endpoint. With http:// the store is spoken to in plain text.
+    #[arg(
+        long = "allowed-store-endpoint",
+        env = "OKID_ALLOWED_STORE_ENDPOINTS",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub allowed_store_endpoints: Vec<String>,
+    /// PEM file with further certificate authorities to trust for stores.
+    #[arg(long, env = "OKID_STORE_CA_FILE", value_name = "FILE")]
+    pub store_ca_file: Option<std::path::PathBuf>,
+    /// Kind of image that may not be kept as evidence; may be repeated.
+    #[arg(
+        long = "forbidden-image",
+        env = "OKID_FORBIDDEN_IMAGES",
+        value_name = "KIND",
+        value_delimiter = ',',
+        value_enum
+    )]
+    pub forbidden_images: Vec<ForbiddenImage>,
     /// Calls per second to one portal with one key; 0 for no limit.
     #[arg(long, env = "OKID_RATE", value_name = "N", default_value_t = 50.0)]
     pub rate: f64,
@@ -85,6 +112,27 @@ pub struct Run {
     /// What is logged, as `tracing` directives.
     #[arg(long, env = "OKID_LOG", value_name = "DIRECTIVES", default_value = "info")]
     pub log: String,
+}
+
+/// A kind of image that may be forbidden as evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForbiddenImage {
+    /// The original, with a watermark.
+    Unredacted,
+    /// The front of the document.
+    Front,
+    /// The back of the document.
+    Back,
+}
+
+impl From<ForbiddenImage> for ImageKind {
+    fn from(image: ForbiddenImage) -> Self {
+        match image {
+            ForbiddenImage::Unredacted => Self::Unredacted,
+            ForbiddenImage::Front => Self::Front,
+            ForbiddenImage::Back => Self::Back,
+        }
+    }
 }
 
 /// How logs are written.
@@ -109,10 +157,30 @@ pub enum InvalidSettings {
     #[error("--rate must be 0 (no limit) or a number of calls per second from 1 to 100000")]
     Rate,
     /// A path that is none.
-    #[error("--link-path must begin with / and hold no ? or #")]
+    #[error("--link-path must begin with /, hold no ? or #, and have at most 4,096 characters")]
     LinkPath,
+    /// No namespace is called that.
+    #[error(
+        "--namespace must be the name of a namespace: lower-case letters, digits and dashes, such as kyc"
+    )]
+    Namespace,
+    /// The file with the stores cannot be read.
+    #[error("read the file named by --stores-file")]
+    StoresFile(#[source] std::io::Error),
+    /// The file with the stores cannot be used.
+    #[error("check --stores-file")]
+    Stores(#[from] crate::evidence::InvalidStores),
+    /// The client for the stores cannot be made.
+    #[error("set up the client for the stores")]
+    StoreHttp(#[from] crate::evidence::http::InvalidHttp),
+    /// The certificates for the stores cannot be used.
+    #[error("check --store-ca-file")]
+    StoreTrust(#[from] InvalidTrust),
+    /// An endpoint that cannot be one.
+    #[error("check --allowed-store-endpoint")]
+    Endpoint(#[from] crate::evidence::InvalidEndpoint),
     /// The file with certificate authorities cannot be read.
-    #[error("read the file named by --portal-ca-file")]
+    #[error("read the file named by --portal-ca-file or --store-ca-file")]
     CaFile(#[source] std::io::Error),
 }
 
@@ -152,8 +220,25 @@ impl Run {
     ///
     /// [`InvalidSettings::LinkPath`].
     pub fn link_path(&self) -> Result<String, InvalidSettings> {
-        let fits = self.link_path.starts_with('/') && !self.link_path.contains(['?', '#', ' ']);
+        // With the portal and the id the link must fit into status.portalUrl.
+        let fits = self.link_path.starts_with('/')
+            && self.link_path.len() <= 4_096
+            && self.link_path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
         if fits { Ok(self.link_path.clone()) } else { Err(InvalidSettings::LinkPath) }
+    }
+
+    /// The namespace to watch, if not all.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSettings::Namespace`] for what is no label of RFC 1123.
+    pub fn namespace(&self) -> Result<Option<&str>, InvalidSettings> {
+        let Some(name) = self.namespace.as_deref() else { return Ok(None) };
+        let fits = (1..=63).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        if fits { Ok(Some(name)) } else { Err(InvalidSettings::Namespace) }
     }
 
     /// Further certificate authorities, as PEM.
@@ -163,6 +248,32 @@ impl Run {
     /// [`InvalidSettings::CaFile`].
     pub fn portal_ca(&self) -> Result<Option<Vec<u8>>, InvalidSettings> {
         self.portal_ca_file.as_ref().map(std::fs::read).transpose().map_err(InvalidSettings::CaFile)
+    }
+
+    /// What evidence is stored with.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSettings`], with a sentence that says what to do.
+    pub fn archive(&self) -> Result<Archive, InvalidSettings> {
+        let ca = self.store_ca_file.as_ref().map(std::fs::read).transpose();
+        let trust = trust(ca.map_err(InvalidSettings::CaFile)?.as_deref())?;
+        let http = StoreHttp::new(&HttpSettings::default(), trust)?;
+        let stores = match &self.stores_file {
+            None => Stores::default(),
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(InvalidSettings::StoresFile)?;
+                let environment: Vec<_> = std::env::vars().collect();
+                Stores::read(&file.display().to_string(), &text, &environment, &http, Patience::default())?
+            }
+        };
+        Ok(Archive {
+            stores,
+            endpoints: Endpoints::new(&self.allowed_store_endpoints)?,
+            http,
+            bytes: ByteBudget::default(),
+            forbidden: self.forbidden_images.iter().map(|image| (*image).into()).collect(),
+        })
     }
 
     /// How long to wait at the end.

@@ -28,5 +28,5 @@ mod server;
 
 pub use folder::Folder;
 pub use programs::{FindError, KUBERNETES_VERSION, Programs};
-pub use progress::Progress;
+pub use progress::{Progress, Task};
 pub use server::{ControlPlane, StartError, User};

@@ -33,7 +33,8 @@ impl Progress {
     }
 
     /// Starts to show one thing that takes long.
-    pub(crate) fn start(self, what: String) -> Task {
+    #[must_use]
+    pub fn start(self, what: String) -> Task {
         let task = Task { progress: self, what, since: Instant::now(), shown: Duration::ZERO };
         match self {
             Self::Terminal => task.refresh(""),
@@ -45,7 +46,8 @@ impl Progress {
 }
 
 /// One thing that takes long.
-pub(crate) struct Task {
+#[derive(Debug)]
+pub struct Task {
     progress: Progress,
     what: String,
     since: Instant,
@@ -55,7 +57,7 @@ pub(crate) struct Task {
 
 impl Task {
     /// To be called several times a second.
-    pub(crate) fn tick(&mut self) {
+    pub fn tick(&mut self) {
         let age = self.since.elapsed();
         let every = match self.progress {
             Progress::Terminal => Duration::from_secs(1),
@@ -74,7 +76,7 @@ impl Task {
     }
 
     /// The last word.
-    pub(crate) fn end(self, word: &str) {
+    pub fn end(self, word: &str) {
         match self.progress {
             Progress::Terminal => self.refresh(&format!(", {word}\n")),
             Progress::Lines => eprintln!("{}: {word} after {} s", self.what, self.since.elapsed().as_secs()),

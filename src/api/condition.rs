@@ -84,6 +84,8 @@ words! {
         Finished,
         /// The person is verified.
         Verified,
+        /// What `spec.images` asks for is in the store. Present only where something is asked for.
+        EvidenceStored,
     }
 }
 
@@ -166,6 +168,28 @@ words! {
         Running,
         /// Not over yet, so there is no verdict.
         NotFinished,
+        /// The verdict is in, and the evidence is being stored.
+        StoringEvidence,
+        /// The evidence will never be complete unless a person does something.
+        EvidenceFailed,
+        /// There is nothing to store yet.
+        NotStarted,
+        /// The verdict is none of those after which evidence is kept.
+        NotOwed,
+        /// Evidence is being stored.
+        Storing,
+        /// The store does not answer, or not usefully.
+        StoreUnavailable,
+        /// A required image is not there at the portal.
+        ImageNotAvailable,
+        /// What the portal sent is no image that may be kept.
+        ImageUnusable,
+        /// Something else is in the store under the same key.
+        Conflict,
+        /// All of it is in the store.
+        Stored,
+        /// The portal has nothing of what was asked for.
+        NothingToStore,
     }
 }
 

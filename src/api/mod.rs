@@ -5,6 +5,7 @@
 mod condition;
 mod definition;
 mod duration;
+mod images;
 mod rules;
 mod spec;
 mod status;
@@ -12,6 +13,10 @@ mod status;
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
 pub use definition::{definition, definition_yaml};
 pub use duration::Duration;
+pub use images::{
+    DeletionPolicy, Destination, Evidence, EvidenceKind, ImageItem, ImageKind, Images, ObjectState,
+    SecretRef, StoredObject, Verdict,
+};
 pub use spec::{
     Adopt, Mode, OnUnknownOutcome, Polling, ReadyWhen, SecretKeyRef, Verification, VerificationSpec,
 };
@@ -26,6 +31,9 @@ pub const RECONCILE_REQUESTED_AT: &str = "okid.io/reconcile-requested-at";
 /// Each new value of this annotation forgives the lost creates so far and clears what waits for a person; it is
 /// echoed as `status.lastHandledRetry`.
 pub const RETRY: &str = "okid.io/retry";
+
+/// The finalizer of a resource whose evidence is removed with it (`spec.images.deletionPolicy: Delete`).
+pub const EVIDENCE_FINALIZER: &str = "okid.io/evidence";
 
 /// The field selector that leaves out what is over and owes nothing.
 pub const LIVE: &str = "status.settled!=true";

@@ -72,6 +72,42 @@ pub(super) const RULES: &[Rule] = &[
         field_path: Some(".minInterval"),
     },
     Rule {
+        at: &["spec", "images"],
+        holds: "(has(self.items) && size(self.items) > 0) || (has(self.results) && self.results)",
+        message: "images asks for nothing: name items, or set results to true",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "images"],
+        holds: "!has(self.items) || self.items.all(a, self.items.exists_one(b, a.kind == b.kind && a.imageType == b.imageType && (has(a.attemptIndex) ? a.attemptIndex : 0) == (has(b.attemptIndex) ? b.attemptIndex : 0)))",
+        message: "items names the same image twice; each kind, imageType and attemptIndex can be asked for once",
+        field_path: Some(".items"),
+    },
+    Rule {
+        at: &["spec", "images"],
+        holds: "!has(self.items) || self.items.all(item, !has(item.attemptIndex) || item.kind == 'Redacted' || item.kind == 'Unredacted')",
+        message: "attemptIndex is only for the kinds Redacted and Unredacted; the portal has one Front and one Back",
+        field_path: Some(".items"),
+    },
+    Rule {
+        at: &["spec", "images", "destination"],
+        holds: "has(self.url) != has(self.store)",
+        message: "a destination has either a url with credentialsSecretRef, or the name of a store",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "images", "destination"],
+        holds: "has(self.url) == has(self.credentialsSecretRef)",
+        message: "a url needs credentialsSecretRef, a Secret of this namespace; a store has its own credentials",
+        field_path: None,
+    },
+    Rule {
+        at: &["spec", "images", "destination", "url"],
+        holds: "!self.contains('/../') && !self.contains('/./') && !self.endsWith('/..') && !self.endsWith('/.')",
+        message: "a url's prefix has no . or .. in it",
+        field_path: None,
+    },
+    Rule {
         at: &["status"],
         holds: "!has(oldSelf.verificationId) || (has(self.verificationId) && self.verificationId == oldSelf.verificationId)",
         message: "verificationId is written once and never changes",

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
+use super::{Condition, Evidence};
 
 /// What is known of an identity check. Written by the operator alone.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +61,9 @@ pub struct VerificationStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
+    /// What is kept in object storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
     /// The last value of the annotation okid.io/reconcile-requested-at that was handled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -103,6 +106,8 @@ pub enum Phase {
     Processing,
     /// People at okID look at it.
     InReview,
+    /// The verdict is in; evidence is being stored.
+    Storing,
     /// The person is verified.
     Verified,
     /// The person is rejected.
@@ -124,6 +129,7 @@ impl Phase {
             Self::InProgress => "InProgress",
             Self::Processing => "Processing",
             Self::InReview => "InReview",
+            Self::Storing => "Storing",
             Self::Verified => "Verified",
             Self::Rejected => "Rejected",
             Self::Expired => "Expired",

@@ -9,6 +9,9 @@ use axum::{
 
 use crate::metrics::Metrics;
 
+/// Brings gauges up to date before they are shown.
+pub type Measure = Arc<dyn Fn() + Send + Sync>;
+
 /// Whether the operator is at work, and if not, what it waits for.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<Mutex<Option<&'static str>>>);
@@ -31,11 +34,11 @@ impl Readiness {
 }
 
 /// The routes.
-pub fn routes(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+pub fn routes(readiness: Readiness, metrics: Arc<Metrics>, measure: Measure) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(readiness))
-        .route("/metrics", get(show_metrics).with_state(metrics))
+        .route("/metrics", get(show_metrics).with_state((metrics, measure)))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
@@ -45,7 +48,8 @@ async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     }
 }
 
-async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+async fn show_metrics(State((metrics, measure)): State<(Arc<Metrics>, Measure)>) -> impl IntoResponse {
+    measure();
     match metrics.text() {
         Ok(text) => (
             StatusCode::OK,

@@ -10,7 +10,10 @@ use crate::api::{
     VerificationStatus,
 };
 
-use super::message::message;
+use super::{
+    evidence::{self, EvidenceStanding},
+    message::message,
+};
 
 /// What lies over the plain state of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,11 +49,13 @@ pub enum Stall {
     SessionNotFound,
     /// The status contradicts itself.
     StatusUnreadable,
+    /// The evidence will never be complete.
+    EvidenceFailed,
 }
 
 impl Stall {
     /// Every stall.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::KeyRejected,
         Self::PortalNotAllowed,
         Self::PortalMisconfigured,
@@ -58,6 +63,7 @@ impl Stall {
         Self::CreateOutcomeUnknown,
         Self::SessionNotFound,
         Self::StatusUnreadable,
+        Self::EvidenceFailed,
     ];
 
     /// The reason of the condition Stalled.
@@ -71,13 +77,17 @@ impl Stall {
             Self::CreateOutcomeUnknown => Reason::CreateOutcomeUnknown,
             Self::SessionNotFound => Reason::SessionNotFound,
             Self::StatusUnreadable => Reason::StatusUnreadable,
+            Self::EvidenceFailed => Reason::EvidenceFailed,
         }
     }
 
     /// Whether it is shown even where `readyWhen: SessionCreated` has what it asks for.
     const fn spoils_a_published_link(self) -> bool {
         match self {
-            Self::PortalNotAllowed | Self::SessionNotFound | Self::StatusUnreadable => true,
+            Self::PortalNotAllowed
+            | Self::SessionNotFound
+            | Self::StatusUnreadable
+            | Self::EvidenceFailed => true,
             Self::KeyRejected
             | Self::PortalMisconfigured
             | Self::InvalidSpec
@@ -124,10 +134,17 @@ pub(super) struct Picture {
     pub(super) credentials: Option<Reason>,
     /// Reason of `SessionCreated`; by the session's state if not given.
     pub(super) session: Option<Reason>,
+    /// How far evidence is stored.
+    pub(super) evidence: EvidenceStanding,
+    /// Reason of `EvidenceStored` while it is not stored; as before if not given.
+    pub(super) evidence_trouble: Option<Reason>,
 }
 
 /// The phase, from its last value and the rest.
-pub(super) fn phase(status: &VerificationStatus) -> Phase {
+pub(super) fn phase(status: &VerificationStatus, evidence: EvidenceStanding) -> Phase {
+    if status.outcome.is_some() && evidence == EvidenceStanding::Owed {
+        return Phase::Storing;
+    }
     match status.outcome {
         Some(Outcome::Verified) => return Phase::Verified,
         Some(Outcome::Rejected) => return Phase::Rejected,
@@ -143,6 +160,7 @@ pub(super) fn phase(status: &VerificationStatus) -> Phase {
             Some(
                 Phase::Pending
                 | Phase::Creating
+                | Phase::Storing
                 | Phase::Verified
                 | Phase::Rejected
                 | Phase::Expired
@@ -168,7 +186,7 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let old = &status.conditions;
-    let (ready, work) = ready_and_work(status, picture.overlay, ready_when);
+    let (ready, work) = ready_and_work(status, picture, ready_when);
     let credentials = picture
         .credentials
         .or_else(|| {
@@ -177,8 +195,12 @@ pub(super) fn conditions(
         })
         .unwrap_or(Reason::NotChecked);
     let session = picture.session.unwrap_or_else(|| session_reason(status));
-    let finished = status.outcome.map_or(Reason::Running, outcome_reason);
-    let verified = status.outcome.map_or(Reason::NotFinished, outcome_reason);
+    // A status that cannot be read keeps its final conditions: they never go back, not even from nonsense. But no
+    // outcome of its is believed, so none becomes final by it.
+    let unreadable = picture.overlay == Overlay::Stalled(Stall::StatusUnreadable);
+    let outcome = status.outcome.filter(|_| !unreadable);
+    let finished = outcome.map_or(Reason::Running, outcome_reason);
+    let verified = outcome.map_or(Reason::NotFinished, outcome_reason);
 
     let mut shown = vec![(ConditionType::Ready, ready_status(ready), ready)];
     match work {
@@ -190,24 +212,25 @@ pub(super) fn conditions(
     }
     shown.push((ConditionType::CredentialsReady, credentials_status(credentials), credentials));
     shown.push((ConditionType::SessionCreated, session_status(session), session));
-    let over = if status.outcome.is_some() { ConditionStatus::True } else { ConditionStatus::False };
+    let over = if outcome.is_some() { ConditionStatus::True } else { ConditionStatus::False };
     shown.push((ConditionType::Finished, over, finished));
-    let verdict = match status.outcome {
+    let verdict = match outcome {
         None => ConditionStatus::Unknown,
         Some(Outcome::Verified) => ConditionStatus::True,
         Some(Outcome::Rejected | Outcome::Expired | Outcome::Failed) => ConditionStatus::False,
     };
     shown.push((ConditionType::Verified, verdict, verified));
+    if let Some((stored, reason)) = evidence::shown(picture.evidence, status, picture.evidence_trouble) {
+        shown.push((ConditionType::EvidenceStored, stored, reason));
+    }
 
-    // A status that cannot be read keeps its final conditions: they never go back, not even from nonsense.
-    let keeps_final = picture.overlay == Overlay::Stalled(Stall::StatusUnreadable);
     shown
         .into_iter()
         .map(|(type_, status, reason)| {
             let before = Condition::find(old, type_);
             let is_final = matches!(type_, ConditionType::Finished | ConditionType::Verified);
             match before {
-                Some(before) if keeps_final && is_final => {
+                Some(before) if unreadable && is_final => {
                     Condition { observed_generation: generation, ..before.clone() }
                 }
                 _ => Condition {
@@ -225,10 +248,18 @@ pub(super) fn conditions(
         .collect()
 }
 
-fn ready_and_work(status: &VerificationStatus, overlay: Overlay, ready_when: ReadyWhen) -> (Reason, Work) {
+fn ready_and_work(status: &VerificationStatus, picture: Picture, ready_when: ReadyWhen) -> (Reason, Work) {
+    let Picture { overlay, evidence, .. } = picture;
+    let plain = |status| plain(status, evidence);
     let (ready, work) = match overlay {
         Overlay::Stalled(Stall::StatusUnreadable) => {
-            (plain(status).0, Work::Stalled(Reason::StatusUnreadable))
+            let ready = plain(status).0;
+            // Ready would be True beside Stalled.
+            let ready = if ready == Reason::Verified { Reason::Pending } else { ready };
+            (ready, Work::Stalled(Reason::StatusUnreadable))
+        }
+        _ if status.outcome.is_some() && evidence == EvidenceStanding::Failed => {
+            (Reason::EvidenceFailed, Work::Stalled(Reason::EvidenceFailed))
         }
         _ if status.outcome.is_some() => plain(status),
         Overlay::Plain => plain(status),
@@ -247,6 +278,7 @@ fn ready_and_work(status: &VerificationStatus, overlay: Overlay, ready_when: Rea
                 | Stall::PortalNotAllowed
                 | Stall::PortalMisconfigured
                 | Stall::InvalidSpec
+                | Stall::EvidenceFailed
                 | Stall::StatusUnreadable => {
                     // Nothing is being created while it is stuck.
                     let ready = plain(status).0;
@@ -258,13 +290,14 @@ fn ready_and_work(status: &VerificationStatus, overlay: Overlay, ready_when: Rea
     };
     match ready_when {
         ReadyWhen::Verified => (ready, work),
-        ReadyWhen::SessionCreated => ready_by_link(status, overlay, ready, work),
+        ReadyWhen::SessionCreated => ready_by_link(status, picture, ready, work),
     }
 }
 
 /// With `readyWhen: SessionCreated` a published link is all that was asked for.
-fn ready_by_link(status: &VerificationStatus, overlay: Overlay, ready: Reason, work: Work) -> (Reason, Work) {
-    let spoiled = match overlay {
+fn ready_by_link(status: &VerificationStatus, picture: Picture, ready: Reason, work: Work) -> (Reason, Work) {
+    let spoiled = match picture.overlay {
+        _ if status.outcome.is_some() && picture.evidence == EvidenceStanding::Failed => true,
         Overlay::Stalled(stall) => stall.spoils_a_published_link(),
         Overlay::Plain | Overlay::Retry | Overlay::RateLimited | Overlay::Healing | Overlay::Suspended => {
             false
@@ -282,13 +315,14 @@ fn ready_by_link(status: &VerificationStatus, overlay: Overlay, ready: Reason, w
 }
 
 /// What a phase shows when nothing lies over it.
-fn plain(status: &VerificationStatus) -> (Reason, Work) {
-    match phase(status) {
+fn plain(status: &VerificationStatus, evidence: EvidenceStanding) -> (Reason, Work) {
+    match phase(status, evidence) {
         Phase::Pending => (Reason::Pending, Work::Reconciling(Reason::Pending)),
         Phase::Creating => (Reason::CreatingSession, Work::Reconciling(Reason::CreatingSession)),
         Phase::AwaitingUser => (Reason::AwaitingUser, Work::Reconciling(Reason::AwaitingUser)),
         Phase::InProgress | Phase::Processing => (Reason::InProgress, Work::Reconciling(Reason::InProgress)),
         Phase::InReview => (Reason::InReview, Work::Reconciling(Reason::InReview)),
+        Phase::Storing => (Reason::StoringEvidence, Work::Reconciling(Reason::StoringEvidence)),
         Phase::Verified => (Reason::Verified, Work::Neither),
         Phase::Rejected => (Reason::Rejected, Work::Stalled(Reason::Rejected)),
         Phase::Expired => (Reason::Expired, Work::Stalled(Reason::Expired)),

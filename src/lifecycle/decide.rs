@@ -3,21 +3,29 @@
 use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
 use super::{
+    evidence::{
+        DestinationFact, EvidenceStanding, REMOVED_WITHIN, STORED_WITHIN, is_removed_with_it, keeps_it_live,
+    },
     facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
     past::{Ledger, Past},
     step::{Shown, Step, Wait},
+    streaks::elapsed,
 };
 
 /// Decides what to do next.
 #[must_use]
 pub fn decide(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
     if facts.deleting {
-        return Step::Forget;
+        return if facts.evidence.has_finalizer {
+            Step::RemoveEvidence { last: removal_is_over(facts) }
+        } else {
+            Step::Forget
+        };
     }
     match past {
         Past::Settled => Step::Rest,
         Past::Unreadable(_) => Step::Show(Shown::StatusUnreadable),
-        Past::Over(_) => Step::Settle,
+        Past::Over(_) => decide_over(facts),
         Past::Fresh | Past::Claimed | Past::Refused | Past::Lost | Past::Open { .. } => {
             decide_live(past, ledger, facts)
         }
@@ -37,6 +45,44 @@ fn decide_live(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
         Past::Fresh | Past::Refused | Past::Lost => decide_without_session(past, ledger, facts),
         Past::Over(_) | Past::Settled | Past::Unreadable(_) => Step::Rest,
     }
+}
+
+fn decide_over(facts: &Facts) -> Step {
+    let evidence = &facts.evidence;
+    let images = evidence.images.as_ref();
+    if !keeps_it_live(evidence.standing, images) {
+        return Step::Settle;
+    }
+    if facts.suspend {
+        return Step::Show(Shown::Over);
+    }
+    if let Some(token) = &facts.retry {
+        return Step::Grant(token.clone());
+    }
+    if evidence.standing != EvidenceStanding::Owed {
+        return Step::Show(Shown::Over);
+    }
+    if storing_is_over(facts) {
+        return Step::GiveUpEvidence;
+    }
+    if matches!(facts.portal, PortalFact::NotAllowed) {
+        return Step::Show(Shown::Over);
+    }
+    if is_removed_with_it(images) && !evidence.has_finalizer {
+        return Step::AddFinalizer;
+    }
+    wait_before_call(facts).map_or(Step::Store, Step::Wait)
+}
+
+/// Whether evidence was not stored in time: since the verdict, or since a person asked for it again.
+fn storing_is_over(facts: &Facts) -> bool {
+    let since = facts.streaks.storing_since.or(facts.evidence.finished_at);
+    since.is_some_and(|since| elapsed(since, facts.now) >= STORED_WITHIN)
+}
+
+/// Whether the resource was held for its evidence for long enough.
+fn removal_is_over(facts: &Facts) -> bool {
+    facts.evidence.deleted_at.is_none_or(|deleted_at| elapsed(deleted_at, facts.now) >= REMOVED_WITHIN)
 }
 
 fn decide_claimed(facts: &Facts) -> Step {
@@ -67,6 +113,9 @@ fn decide_without_session(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
         return Step::Show(Shown::PortalNotAllowed);
+    }
+    if facts.evidence.destination == DestinationFact::Refused {
+        return Step::Show(Shown::DestinationRefused);
     }
     if let Some(id) = &facts.adopt {
         return decide_adoption(id, facts);

@@ -35,11 +35,17 @@ pub enum Event {
     UnknownPortalStatus,
     /// `status` contradicts itself.
     StatusUnreadable,
+    /// What was asked for as evidence is in the store.
+    EvidenceStored,
+    /// The evidence will never be complete, unless a person does something.
+    EvidenceFailed,
+    /// The resource is gone, and evidence of it is left in the store.
+    EvidenceOrphaned,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
@@ -55,6 +61,9 @@ impl Event {
         Self::IdMismatch,
         Self::UnknownPortalStatus,
         Self::StatusUnreadable,
+        Self::EvidenceStored,
+        Self::EvidenceFailed,
+        Self::EvidenceOrphaned,
     ];
 
     /// The event's reason.
@@ -76,6 +85,9 @@ impl Event {
             Self::IdMismatch => "IdMismatch",
             Self::UnknownPortalStatus => "UnknownPortalStatus",
             Self::StatusUnreadable => "StatusUnreadable",
+            Self::EvidenceStored => "EvidenceStored",
+            Self::EvidenceFailed => "EvidenceFailed",
+            Self::EvidenceOrphaned => "EvidenceOrphaned",
         }
     }
 
@@ -83,9 +95,12 @@ impl Event {
     #[must_use]
     pub const fn warns(self) -> bool {
         match self {
-            Self::SessionCreated | Self::SessionAdopted | Self::Verified | Self::Rejected | Self::Expired => {
-                false
-            }
+            Self::SessionCreated
+            | Self::SessionAdopted
+            | Self::Verified
+            | Self::Rejected
+            | Self::Expired
+            | Self::EvidenceStored => false,
             Self::CreateOutcomeUnknown
             | Self::OrphanSession
             | Self::KeyRejected
@@ -95,7 +110,9 @@ impl Event {
             | Self::DeadlineExceeded
             | Self::IdMismatch
             | Self::UnknownPortalStatus
-            | Self::StatusUnreadable => true,
+            | Self::StatusUnreadable
+            | Self::EvidenceFailed
+            | Self::EvidenceOrphaned => true,
         }
     }
 
@@ -122,6 +139,9 @@ impl Event {
             Self::IdMismatch => "An answer of the portal named another session and was discarded.",
             Self::UnknownPortalStatus => "The portal used a word that the operator does not know.",
             Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
+            Self::EvidenceStored => "What spec.images asks for is in the store.",
+            Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",
+            Self::EvidenceOrphaned => "The resource is gone, and evidence of it is left in the store.",
         }
     }
 }

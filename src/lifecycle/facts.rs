@@ -1,15 +1,13 @@
 //! What a decision may know: the world at one instant, as plain values.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::{
-    api::{Mode, OnUnknownOutcome, ReadyWhen, Reason},
+    api::{Mode, OnUnknownOutcome, ReadyWhen, Reason, VerificationStatus},
     portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
-use super::schedule::Bounds;
+use super::{evidence::EvidenceFacts, schedule::Bounds, streaks::Streaks};
 
 /// Everything a decision and its conclusion may know besides the past.
 #[derive(Clone, Debug)]
@@ -60,6 +58,8 @@ pub struct Facts {
     pub holder: String,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,
+    /// What is asked for as evidence, and how it stands.
+    pub evidence: EvidenceFacts,
     /// What this process remembers.
     pub streaks: Streaks,
 }
@@ -76,6 +76,11 @@ pub enum Deadline {
         /// Whether it passed ten minutes ago or more.
         long_ago: bool,
     },
+}
+
+impl Deadline {
+    /// How long after the deadline a last look is still tried for.
+    pub const LAST_LOOK_WITHIN: std::time::Duration = std::time::Duration::from_mins(10);
 }
 
 /// Whether the portal may be asked.
@@ -167,83 +172,10 @@ pub enum Due {
     At(Timestamp),
 }
 
-/// The same trouble for some time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Since<T> {
-    /// The trouble.
-    pub what: T,
-    /// When it was first seen in a row.
-    pub since: Timestamp,
-    /// How often in a row.
-    pub count: u32,
-}
-
-/// Trouble that only a person can end, shown as Stalled after a grace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Grievance {
-    /// The portal refuses the key, or access with it.
-    Key,
-    /// The portal is not set up, or is none.
-    Misconfigured,
-    /// The portal refuses the request.
-    Invalid,
-}
-
-/// What this process remembers of one verification; gone with a restart.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Streaks {
-    /// When the portal is to be asked next.
-    pub next: Option<Timestamp>,
-    /// Calls in a row that gave no usable answer.
-    pub failing: Option<Since<()>>,
-    /// The same complaint in a row.
-    pub grievance: Option<Since<Grievance>>,
-    /// 404 in a row.
-    pub not_found: Option<Since<()>>,
-    /// Since when the key is missing.
-    pub key_missing: Option<Timestamp>,
-    /// Since when the portal asks for a pause.
-    pub paused: Option<Timestamp>,
-    /// Fingerprint of the key that was refused last.
-    pub refused_key: Option<String>,
-    /// Looks in a row that were answered with 200 for this id.
-    pub good_looks: u8,
-    /// The last look that was answered with 200 for this id.
-    pub last_answer: Option<Timestamp>,
-    /// When what the portal says last changed.
-    pub changed_at: Option<Timestamp>,
-    /// The portal's own time of its last change, as last seen.
-    pub updated_at: Option<Timestamp>,
-    /// When a change of progress was last written.
-    pub shown_at: Option<Timestamp>,
-}
-
-/// How long the same trouble is tolerated before it is shown as Stalled.
-pub(super) const GRACE: Duration = Duration::from_mins(10);
-
-impl<T: Copy + PartialEq> Since<T> {
-    /// The streak with one more of `what`, begun anew if it is another trouble than before.
+impl Facts {
+    /// Whether the resource asks for a look and its status does not say yet that it was heard.
     #[must_use]
-    pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
-        match before {
-            Some(before) if before.what == what => Self { count: before.count.saturating_add(1), ..before },
-            _ => Self { what, since: now, count: 1 },
-        }
+    pub fn asks_for_a_look(&self, status: &VerificationStatus) -> bool {
+        self.reconcile_requested.is_some() && self.reconcile_requested != status.last_handled_reconcile_at
     }
-
-    /// Whether it has lasted that long.
-    #[must_use]
-    pub fn lasted(&self, now: Timestamp, long: Duration) -> bool {
-        elapsed(self.since, now) >= long
-    }
-}
-
-/// Time from `from` to `to`; zero if that is negative.
-pub(super) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
-}
-
-/// `from` later by `by`, at most the end of time.
-pub(super) fn later(from: Timestamp, by: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

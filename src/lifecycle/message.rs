@@ -19,7 +19,8 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             | ConditionType::CredentialsReady
             | ConditionType::SessionCreated
             | ConditionType::Finished
-            | ConditionType::Verified => {
+            | ConditionType::Verified
+            | ConditionType::EvidenceStored => {
                 "The answer to a create was lost; it is tried again within a budget of three lost answers."
             }
         },
@@ -50,7 +51,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             "The portal does not answer as an okID portal that is set up. Check spec.portal, and the portal's own configuration."
         }
         Reason::InvalidSpec => {
-            "The portal refuses the request as invalid. Check the API key's configuration at okID."
+            "The portal refuses the request as invalid (check the API key's configuration at okID), or spec.images.destination may not be used here."
         }
         Reason::StatusUnreadable => {
             "The status contradicts itself, as after an edit by hand, so nothing is done. Restore it, or create a new Verification."
@@ -77,9 +78,21 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             | ConditionType::CredentialsReady
             | ConditionType::SessionCreated
             | ConditionType::Finished
-            | ConditionType::Verified => "The portal says that the API key is not valid (401).",
+            | ConditionType::Verified
+            | ConditionType::EvidenceStored => "The portal says that the API key is not valid (401).",
         },
-        Reason::AccessDenied => "The portal denies access with this API key (403).",
+        Reason::AccessDenied => match type_ {
+            ConditionType::EvidenceStored => {
+                "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
+            }
+            ConditionType::Ready
+            | ConditionType::Reconciling
+            | ConditionType::Stalled
+            | ConditionType::CredentialsReady
+            | ConditionType::SessionCreated
+            | ConditionType::Finished
+            | ConditionType::Verified => "The portal denies access with this API key (403).",
+        },
         Reason::KeyRotated => {
             "The portal denies access (403), and the API key is another one than the session was created with. A key reads only its own sessions."
         }
@@ -90,6 +103,23 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::OutcomeUnknown => "Nobody knows whether the last create made a session.",
         Reason::Running => "Not over yet.",
         Reason::NotFinished => "Not over yet, so there is no verdict.",
+        Reason::StoringEvidence => "The verdict is in; what spec.images asks for is being stored.",
+        Reason::EvidenceFailed => {
+            "The verdict is in, and the evidence could not be stored; see EvidenceStored. Set the annotation okid.io/retry to a new value to try again."
+        }
+        Reason::NotStarted => "Evidence is stored once the verdict is in.",
+        Reason::NotOwed => "The verdict is none of those that spec.images.on names, so nothing is stored.",
+        Reason::Storing => "What spec.images asks for is being stored.",
+        Reason::StoreUnavailable => {
+            "The store does not answer, or not usefully; the operator keeps trying for a day."
+        }
+        Reason::ImageNotAvailable => "The portal does not have a required image.",
+        Reason::ImageUnusable => {
+            "The portal sent something that is no image, or is too large; it was not stored."
+        }
+        Reason::Conflict => "Something else is in the store under the same key; it was not overwritten.",
+        Reason::Stored => "What spec.images asks for is in the store.",
+        Reason::NothingToStore => "The portal has nothing of what spec.images asks for.",
     }
 }
 

@@ -13,27 +13,34 @@ mod conclude;
 mod conditions;
 mod decide;
 mod event;
+mod evidence;
 mod facts;
 mod message;
 mod past;
 pub mod reference;
 mod report;
+mod routine;
 mod sample;
 mod schedule;
 mod step;
+mod streaks;
 
 pub use conclude::{Conclusion, Next, claim, conclude};
 pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;
-pub use facts::{
-    Deadline, Due, Facts, Gate, Grievance, KeyFact, KeyFault, PortalFact, Quiet, Since, Streaks,
+pub use evidence::{
+    DestinationFact, EvidenceFacts, EvidenceStanding, EvidenceTrouble, Removed, Stored, Wanted,
+    evidence_standing, outstanding, wanted,
 };
+pub use facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet};
 pub use message::message;
 pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};
-pub use schedule::{Bounds, Pace, Stage, Urgency, first_turn, next_look, pace, spread};
+pub use routine::{Calm, Moment, NothingNew, Routine};
+pub use schedule::{Bounds, Pace, Stage, first_turn, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, Shown, Step, Wait};
+pub use streaks::{Grievance, Since, Streaks};
 
 #[cfg(test)]
 mod tests;

@@ -160,6 +160,7 @@ fn open_phase(phase: Option<Phase>) -> OpenPhase {
             Phase::Pending
             | Phase::Creating
             | Phase::AwaitingUser
+            | Phase::Storing
             | Phase::Verified
             | Phase::Rejected
             | Phase::Expired

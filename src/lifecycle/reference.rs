@@ -10,10 +10,11 @@ use crate::{
 use super::{
     conclude::{Conclusion, Next, conclude},
     decide::decide,
-    facts::{Deadline, Due, Facts, Gate, Grievance, KeyFact, KeyFault, PortalFact, Quiet, Since, elapsed},
+    facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet},
     past::{ledger, past},
     sample::{self, UID},
     step::{CreateEnd, Happened, Shown, Step, Wait},
+    streaks::{Grievance, Since, elapsed},
 };
 
 /// The page `docs/reference/lifecycle.md`.
@@ -121,6 +122,10 @@ fn step_name(step: &Step) -> String {
         Step::Create { attempt } => format!("Create {attempt}"),
         Step::Adopt(_) => "Adopt".to_owned(),
         Step::Look(_) => "Look".to_owned(),
+        Step::AddFinalizer => "AddFinalizer".to_owned(),
+        Step::Store => "Store".to_owned(),
+        Step::GiveUpEvidence => "GiveUpEvidence".to_owned(),
+        Step::RemoveEvidence { last: _ } => "RemoveEvidence".to_owned(),
     }
 }
 
@@ -298,11 +303,12 @@ fn other_rows() -> Vec<Row> {
     let until = sample::after(1200);
     let mut paused = facts.clone();
     paused.streaks.paused = Some(sample::now());
+    let suspended = Facts { suspend: true, ..facts.clone() };
     vec![
         row("Grant", "", &lost, &Step::Grant("1".to_owned()), nothing, &facts),
         row("End", "deadline", &open, &Step::End, nothing, &facts),
         row("Settle", "", &sample::over(crate::api::Outcome::Verified), &Step::Settle, nothing, &facts),
-        row("Show", "suspended", &open, &Step::Show(Shown::Suspended), nothing, &facts),
+        row("Show", "suspended", &open, &Step::Show(Shown::Suspended), nothing, &suspended),
         row("Show", "portal not allowed", &open, &Step::Show(Shown::PortalNotAllowed), nothing, &facts),
         row("Show", "status unreadable", &unreadable, &Step::Show(Shown::StatusUnreadable), nothing, &facts),
         row("Show", "lost answers", &lost, &Step::Show(Shown::CreateOutcomeUnknown), nothing, &facts),
@@ -344,6 +350,10 @@ fn next_name(row: &Row) -> String {
         Next::Now => "now".to_owned(),
         Next::Watch => "when it changes".to_owned(),
         Next::Leave => "leaves the watch".to_owned(),
+        // What waits for a person is woken by its deadline all the same.
+        Next::At(at) if row.facts.deadline == Deadline::Ahead(at) => {
+            "when it changes, or at its deadline".to_owned()
+        }
         Next::At(at) => {
             let seconds = elapsed(row.facts.now, at).as_secs();
             if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds / 60) }

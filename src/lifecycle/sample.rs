@@ -14,8 +14,10 @@ use crate::{
 };
 
 use super::{
-    facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet, Streaks, later},
+    evidence::EvidenceFacts,
+    facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
     schedule::Bounds,
+    streaks::{Streaks, later},
 };
 
 /// The uid of the sample resource.
@@ -69,6 +71,7 @@ pub(super) fn facts() -> Facts {
         reconcile_requested: None,
         holder: "sample/0".to_owned(),
         stretch: 1.0,
+        evidence: EvidenceFacts::default(),
         streaks: Streaks::default(),
     }
 }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{Phase, VerificationSpec, VerificationStatus};
+use crate::{
+    api::{Phase, VerificationSpec, VerificationStatus},
+    priority::Priority,
+};
 
 use super::{
-    facts::{Streaks, elapsed, later},
     past::{Ledger, Past, ledger, past},
     report::{all_done, any_completed},
+    streaks::{Streaks, elapsed, later},
 };
 
 /// A look this long after the session's end may end it by our own clock.
@@ -31,7 +34,7 @@ pub struct Bounds {
 pub enum Stage {
     /// Nothing completed yet.
     Idle,
-    /// Something completed, or the portal's own time of change moved.
+    /// A module is completed; or, where the portal names none, its own time of change moved.
     Active,
     /// The person has given everything; the verdict is near.
     Finishing,
@@ -41,29 +44,14 @@ pub enum Stage {
     Unclear,
 }
 
-/// How urgent a turn is; the first is served first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Urgency {
-    /// Somebody waits for a link.
-    Create,
-    /// Somebody asked for it.
-    Nudge,
-    /// The verdict is near.
-    Finishing,
-    /// The person is at it.
-    Active,
-    /// Nothing happens.
-    Idle,
-}
-
 impl Stage {
     /// How urgent a look in this stage is.
     #[must_use]
-    pub const fn urgency(self) -> Urgency {
+    pub const fn priority(self) -> Priority {
         match self {
-            Self::Finishing => Urgency::Finishing,
-            Self::Active => Urgency::Active,
-            Self::Idle | Self::InReview | Self::Unclear => Urgency::Idle,
+            Self::Finishing => Priority::Finishing,
+            Self::Active => Priority::Active,
+            Self::Idle | Self::InReview | Self::Unclear => Priority::Idle,
         }
     }
 }
@@ -99,37 +87,36 @@ pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, now:
         Stage::InReview
     } else if status.phase == Some(Phase::Processing) || all_done(&status.flow, &status.progress) {
         Stage::Finishing
-    } else if any_completed(&status.progress) || moved {
+    } else if any_completed(&status.progress) {
         Stage::Active
-    } else if status.progress.is_empty() && (status.flow.is_empty() || streaks.last_answer.is_some()) {
-        Stage::Unclear
+    } else if status.progress.is_empty() && streaks.last_answer.is_some() && !streaks.names_modules {
+        if moved { Stage::Active } else { Stage::Unclear }
     } else {
         Stage::Idle
     };
     Pace { created_at, changed_at, stage, expires_at: status.expires_at, bounds }
 }
 
-/// The time between two looks, without jitter.
-fn interval(pace: &Pace, now: Timestamp) -> Duration {
+/// The time between two looks, varied by that factor and within the bounds of the resource.
+fn interval(pace: &Pace, now: Timestamp, jitter: f64) -> Duration {
     let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
         elapsed(of, now).mul_f64(percent / 100.0).clamp(Duration::from_secs(least), Duration::from_secs(most))
     };
     let natural = match pace.stage {
-        Stage::Idle => share(pace.created_at, 5.0, 15, 300),
+        Stage::Idle => share(pace.created_at, 6.0, 15, 300),
         Stage::Unclear => share(pace.created_at, 2.5, 5, 300),
-        Stage::Active => share(pace.changed_at, 5.0, 5, 300),
+        Stage::Active => share(pace.changed_at, 6.0, 5, 300),
         Stage::Finishing => share(pace.changed_at, 10.0, 2, 60),
         Stage::InReview => share(pace.changed_at, 5.0, 60, 900),
     };
-    let natural = pace.bounds.min.map_or(natural, |min| natural.max(min));
-    pace.bounds.max.map_or(natural, |max| natural.min(max))
+    pace.bounds.hold(natural.mul_f64(jitter))
 }
 
 /// When to look again after a look at `now`, never later than an hour. `stretch` is at least 1.
 #[must_use]
 pub fn next_look(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
     let jitter = 0.9 + 0.2 * fraction(seed, 0);
-    let wait = interval(pace, now).mul_f64(jitter * stretch.clamp(1.0, 1e6)).min(LONGEST);
+    let wait = interval(pace, now, jitter).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
     let regular = later(now, wait);
     let after_the_end = Duration::from_secs(1) + Duration::from_secs(10).mul_f64(fraction(seed, 1));
     [Duration::ZERO, EXPIRY_GRACE]
@@ -142,7 +129,7 @@ pub fn next_look(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timest
 /// When to look first after a restart: somewhere in the interval, so that a restart is no stampede.
 #[must_use]
 pub fn spread(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
-    let wait = interval(pace, now).mul_f64(fraction(seed, 2) * stretch.clamp(1.0, 1e6)).min(LONGEST);
+    let wait = interval(pace, now, 1.0).mul_f64(fraction(seed, 2) * stretch.clamp(1.0, 1e6)).min(LONGEST);
     later(now, wait)
 }
 
@@ -200,6 +187,12 @@ pub(super) fn wait_after_lost(ledger: Ledger) -> Duration {
 }
 
 impl Bounds {
+    /// The wait nearest to that one within the bounds.
+    pub(super) fn hold(self, wait: Duration) -> Duration {
+        let wait = self.min.map_or(wait, |min| wait.max(min));
+        self.max.map_or(wait, |max| wait.min(max))
+    }
+
     /// The bounds that a spec names.
     #[must_use]
     pub fn of(spec: &VerificationSpec) -> Self {
@@ -208,5 +201,28 @@ impl Bounds {
             min: polling.min_interval.map(crate::api::Duration::get),
             max: polling.max_interval.map(crate::api::Duration::get),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::{Happened, Step, conclude, sample};
+
+    fn stage_after(progress: &[(&str, &str)]) -> Stage {
+        let mut details = sample::details("generated", &[]);
+        details.progress = progress.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let status = sample::open(Phase::AwaitingUser);
+        let (step, happened) = (Step::Look(sample::id().unwrap()), Happened::Look(Ok(details)));
+        let facts = sample::facts();
+        let done = conclude(&status, &past(sample::UID, &status), ledger(&status), &step, &happened, &facts);
+        pace(&done.status.unwrap(), &done.streaks, facts.bounds, facts.now).stage
+    }
+
+    #[test]
+    fn modules_that_nobody_has_begun_are_idle_and_modules_that_nobody_names_unclear() {
+        assert_eq!(stage_after(&[("document", "pending"), ("liveness", "pending")]), Stage::Idle);
+        assert_eq!(stage_after(&[("document", "completed"), ("liveness", "pending")]), Stage::Active);
+        assert_eq!(stage_after(&[]), Stage::Unclear);
     }
 }

@@ -8,7 +8,10 @@ use crate::portal::{
     wire::{Created, Details},
 };
 
-use super::facts::KeyFault;
+use super::{
+    evidence::{Removed, Stored},
+    facts::KeyFault,
+};
 
 /// The one thing to do next. Whoever does it chooses nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,17 @@ pub enum Step {
     Adopt(VerificationId),
     /// Ask how the session stands.
     Look(VerificationId),
+    /// Hold the resource until its evidence is removed, before any is stored.
+    AddFinalizer,
+    /// Store what is owed of the evidence.
+    Store,
+    /// The evidence was not stored in time.
+    GiveUpEvidence,
+    /// Remove the evidence, and let go of the resource.
+    RemoveEvidence {
+        /// Whether the resource is let go of whatever comes of it.
+        last: bool,
+    },
 }
 
 /// States that need no call.
@@ -53,6 +67,10 @@ pub enum Shown {
     PortalNotAllowed,
     /// Answers to creates were lost, and a person must say how to go on.
     CreateOutcomeUnknown,
+    /// Evidence may not be stored where it was asked to be, so no session is created.
+    DestinationRefused,
+    /// It is over, and stays in the watch.
+    Over,
 }
 
 /// What is waited for.
@@ -83,6 +101,10 @@ pub enum Happened {
     Create(CreateEnd),
     /// What came of a look, or of an adoption.
     Look(Result<Details, Trouble>),
+    /// What came of storing evidence.
+    Store(Stored),
+    /// What came of removing it.
+    Remove(Removed),
 }
 
 /// What came of a create.

@@ -30,6 +30,30 @@ pub enum LinkMode {
     Select,
 }
 
+/// Which of the four calls brings an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageSource {
+    /// Redacted by the settings of the API key.
+    Redacted,
+    /// The original, with a watermark.
+    Unredacted,
+    /// The accepted front of the document.
+    Front,
+    /// The accepted back of the document.
+    Back,
+}
+
+/// A call for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageCall<'a> {
+    /// Which call.
+    pub source: ImageSource,
+    /// `image_type`: lower-case letters, digits and `_`, so that it needs no encoding.
+    pub image_type: &'a str,
+    /// `attempt_index`, where the call has it.
+    pub attempt: Option<i32>,
+}
+
 impl PortalUrl {
     /// Most characters of an address.
     pub const MAX_CHARS: usize = 256;
@@ -100,6 +124,19 @@ impl PortalUrl {
     /// Where a session is made (guide, step 2).
     pub(super) fn create_url(&self) -> String {
         format!("{}/api/generate-verification", self.0)
+    }
+
+    /// Where an image of a session is (guide, "Get Verification Image").
+    pub(super) fn image_url(&self, id: &VerificationId, call: ImageCall<'_>) -> String {
+        let ImageCall { source, image_type, attempt } = call;
+        let path = match source {
+            ImageSource::Redacted => "get-verification-image",
+            ImageSource::Unredacted => "get-verification-image-unredacted",
+            ImageSource::Front => "get-verification-image-front",
+            ImageSource::Back => "get-verification-image-back",
+        };
+        let attempt = attempt.map_or_else(String::new, |attempt| format!("&attempt_index={attempt}"));
+        format!("{}/api/{path}/{}?image_type={image_type}{attempt}", self.0, id.as_str())
     }
 
     /// Where a session is looked at (guide, step 4).

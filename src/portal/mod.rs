@@ -11,8 +11,10 @@ pub mod trouble;
 pub mod verification_id;
 pub mod wire;
 
-pub use allowed::{AllowedPortals, InvalidPortal, LinkMode, NotAllowed, PortalUrl};
-pub use client::{ClientSettings, InvalidClient, PortalClient};
+pub use allowed::{AllowedPortals, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl};
+pub use client::{
+    ClientSettings, IMAGE_BYTES, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust,
+};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
 pub use trouble::{Call, Certainty, Failed, NotSent, Trouble};
 pub use verification_id::{UnfitId, VerificationId};

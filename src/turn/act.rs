@@ -8,19 +8,28 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
     lifecycle::{Conclusion, CreateEnd, Event, Happened, Ledger, Past, Step, claim, conclude},
-    portal::{ApiKey, Created, Failed, PortalUrl, Trouble, VerificationId, budget::Pass},
+    portal::{
+        ApiKey, Call, Created, Details, Failed, PortalUrl, Trouble, VerificationId,
+        budget::{Admission, Pass},
+    },
+    priority::Priority,
 };
 
 use super::{
     Turns,
+    clock::Beginning,
     crash::{self, Point},
     memory::{Claim, Memory},
     observe::Observed,
     status::{Read, Written},
 };
 
-/// A claim older than this is not followed by a request: the process may have been asleep since.
+/// A claim that is written for longer than this is not followed by a request: the process may have been asleep since.
 const CLAIM_AGE: Duration = Duration::from_secs(5);
+/// The portal is asked for a session of this name, which no session has, to see whether it answers at all.
+const NOBODY: &str = "ping";
+/// Who pings comes again after this.
+const PING_AGAIN: Duration = Duration::from_secs(31);
 /// Waits between two tries to record an answer.
 const RECORD_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -29,6 +38,16 @@ pub(super) struct Caller<'a> {
     pub(super) portal: &'a PortalUrl,
     pub(super) key: &'a ApiKey,
     pub(super) pass: Pass,
+}
+
+/// What came of asking whether the portal answers at all.
+pub(super) enum Ping {
+    /// It was not for this turn to ask.
+    NotNow,
+    /// It does.
+    Answered,
+    /// It does not; this turn's verification asks again then.
+    Silent(Instant),
 }
 
 /// How a create went, as far as its turn is concerned.
@@ -43,12 +62,12 @@ pub(super) enum Recorded {
 
 impl Turns {
     /// Asks how a session stands.
-    pub(super) async fn look(&self, caller: Caller<'_>, id: &VerificationId) -> Happened {
+    pub(super) async fn ask(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, Trouble> {
         let Caller { portal, key, pass } = caller;
         let answer = self.portal.look(portal, key, id).await;
         self.metrics.call("look", &answer);
         pass.report(Instant::now(), answer.as_ref().map(drop));
-        Happened::Look(answer)
+        answer
     }
 
     /// Claims, asks the portal once for a session, and records the answer for as long as the process lives.
@@ -72,41 +91,81 @@ impl Turns {
                 &observed.facts,
             )
         };
-        crash::reach(Point::BeforeClaim);
-        let begun = Instant::now();
+        crash::reach(Point::BeforeClaim).await;
+        let begun = Beginning::now();
         let claimed = match self.claim(object, &claim(&before, attempt, &observed.facts), attempt).await {
             Claimed::Ours(claimed) => claimed,
             Claimed::Lost => return Recorded::Unwritten(conclude_unwritten(CreateEnd::ClaimLost)),
             Claimed::Unknown => {
                 // It may be written all the same; then this process knows that nothing was asked.
-                memory.claim = Some(Claim { attempt, seen: begun, never_sent: true });
+                memory.claim = Some(Box::new(Claim { attempt, seen: begun.instant(), never_sent: true }));
+                self.metrics.turns_repeated.inc();
                 return Recorded::Unwritten(conclude_unwritten(CreateEnd::ClaimNotWritten));
             }
         };
-        crash::reach(Point::AfterClaim);
+        crash::reach(Point::AfterClaim).await;
         let Caller { portal, key, pass } = caller;
-        let end = if begun.elapsed() > CLAIM_AGE + super::status::DEADLINE {
+        let end = if begun.is_older_than(super::status::DEADLINE + CLAIM_AGE) {
             drop(pass);
             CreateEnd::NotSent
         } else {
             let answer = self.portal.create(portal, key).await;
-            let answer = self.unless_taken(&observed.facts.uid, answer);
+            let answer = self.unless_taken(&observed.facts.uid, answer, memory);
             self.metrics.call("create", &answer);
-            pass.report(Instant::now(), answer.as_ref().map(drop));
+            if pass.report(Instant::now(), answer.as_ref().map(drop)) {
+                self.wake_creates();
+            }
             CreateEnd::Answered(answer)
         };
-        crash::reach(Point::AfterAnswer);
+        crash::reach(Point::AfterAnswer).await;
         let recorded = self.record(claimed, attempt, end, observed).await;
-        crash::reach(Point::AfterRecord);
+        crash::reach(Point::AfterRecord).await;
         recorded
     }
 
+    /// While creates wait for the portal, one of them finds out whether it answers at all.
+    pub(super) async fn ping(&self, observed: &Observed) -> Ping {
+        let (Some((portal, key)), Ok(nobody)) = (observed.caller(), VerificationId::parse(NOBODY)) else {
+            return Ping::NotNow;
+        };
+        let budget = self.budgets.budget(portal, key.identity());
+        if !budget.may_ping(Instant::now()) {
+            return Ping::NotNow;
+        }
+        let Admission::Go(pass) = budget.admit(Instant::now(), Call::Look, Priority::Nudge) else {
+            return Ping::Silent(Instant::now() + PING_AGAIN);
+        };
+        let answer = self.portal.look(portal, key, &nobody).await;
+        self.metrics.call("ping", &answer);
+        pass.report(Instant::now(), answer.as_ref().map(drop));
+        match answer {
+            Err(Trouble::Failed(_) | Trouble::NotSent(_)) => Ping::Silent(Instant::now() + PING_AGAIN),
+            Ok(_) | Err(_) => Ping::Answered,
+        }
+    }
+
+    /// Those who wait for a session need not wait any longer.
+    fn wake_creates(&self) {
+        let waiting: Vec<_> = {
+            let table = self.table();
+            let without_session = table.iter().filter(|(_, memory)| memory.session.is_none());
+            without_session.map(|(slot, memory)| (slot, memory.lane)).collect()
+        };
+        for (slot, lane) in waiting {
+            self.due.now(slot, Priority::Create, lane);
+        }
+    }
+
     /// An id that another live resource has is no answer to this one's create.
-    fn unless_taken(&self, uid: &str, answer: Result<Created, Trouble>) -> Result<Created, Trouble> {
+    fn unless_taken(
+        &self,
+        uid: &str,
+        answer: Result<Created, Trouble>,
+        memory: &mut Memory,
+    ) -> Result<Created, Trouble> {
         let created = answer?;
-        let mut sessions = self.sessions();
-        let holder = sessions.entry(created.id.clone()).or_insert_with(|| uid.into());
-        if **holder == *uid { Ok(created) } else { Err(Trouble::Failed(Failed::Unusable)) }
+        memory.session = self.sessions.take(&created.id, uid);
+        memory.session.map(|_| created).ok_or(Trouble::Failed(Failed::Unusable))
     }
 
     async fn claim(&self, object: &Verification, claim: &VerificationStatus, attempt: u32) -> Claimed {
@@ -117,6 +176,10 @@ impl Turns {
                 let namespace = object.namespace().unwrap_or_default();
                 match self.read(&namespace, &object.name_any()).await {
                     Read::Found(now) if self.is_ours(&now, object, attempt) => Claimed::Ours(now),
+                    // Nobody wrote, so no change of the resource will wake it.
+                    Read::Found(now) if now.resource_version() == object.resource_version() => {
+                        Claimed::Unknown
+                    }
                     Read::Found(_) | Read::Gone => Claimed::Lost,
                     Read::Unknown => Claimed::Unknown,
                 }
@@ -166,23 +229,28 @@ impl Turns {
                 | Written::Gone
                 | Written::Unknown) => other,
             };
-            match written {
+            let failed = match written {
                 Written::Done(object) => return Recorded::Written(object, conclusion),
                 Written::Same => return Recorded::Written(current, conclusion),
                 Written::Gone => return self.orphaned(&namespace, &happened),
-                Written::Conflict | Written::Unknown | Written::Refused => {}
-            }
-            match self.read(&namespace, &name).await {
-                Read::Found(now) if self.is_ours(&now, &current, attempt) => current = now,
+                Written::Conflict => false,
+                Written::Unknown | Written::Refused => true,
+            };
+            let unread = match self.read(&namespace, &name).await {
+                Read::Found(now) if self.is_ours(&now, &current, attempt) => {
+                    current = now;
+                    false
+                }
                 Read::Found(now) if is_recorded(&now, &current, &after) => {
                     return Recorded::Written(now, conclusion);
                 }
                 Read::Found(_) | Read::Gone => return self.orphaned(&namespace, &happened),
-                Read::Unknown => {
-                    self.metrics.record_retries.inc();
-                    sleep(pause).await;
-                    pause = (pause * 2).min(longest);
-                }
+                Read::Unknown => true,
+            };
+            if failed || unread {
+                self.metrics.record_retries.inc();
+                sleep(pause).await;
+                pause = (pause * 2).min(longest);
             }
         }
     }
@@ -195,6 +263,8 @@ impl Turns {
             }
             Happened::Create(CreateEnd::ClaimLost | CreateEnd::ClaimNotWritten | CreateEnd::NotSent)
             | Happened::Look(_)
+            | Happened::Store(_)
+            | Happened::Remove(_)
             | Happened::Nothing => false,
         };
         if made {

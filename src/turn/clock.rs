@@ -1,8 +1,35 @@
 //! The local clock: read once from the system, then carried on by the monotonic clock, so that a jump of the system's
 //! clock ends no session and claims nothing twice.
 
+use std::time::{Duration, SystemTime};
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+
+/// A moment in this process, by both clocks of the system: one stands still while the machine sleeps, the other one may
+/// be set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Beginning {
+    /// Now.
+    pub(super) fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// When it was, by the clock that never jumps.
+    pub(super) const fn instant(&self) -> Instant {
+        self.monotonic
+    }
+
+    /// Whether more time than that has passed by either clock.
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        self.monotonic.elapsed() > age || self.wall.elapsed().is_ok_and(|passed| passed > age)
+    }
+}
 
 /// Wall-clock time that never jumps.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +57,8 @@ impl Clock {
     /// The instant of a time; now, if it lies in the past.
     #[must_use]
     pub fn instant(&self, time: Timestamp) -> Instant {
-        let ahead = std::time::Duration::try_from(time.duration_since(self.now())).unwrap_or_default();
-        Instant::now() + ahead.min(std::time::Duration::from_hours(24))
+        let ahead = Duration::try_from(time.duration_since(self.now())).unwrap_or_default();
+        Instant::now() + ahead.min(Duration::from_hours(24))
     }
 
     /// The time of an instant.

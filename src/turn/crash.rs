@@ -1,4 +1,4 @@
-//! Crash points: places in the create protocol at which a test ends the process. Without the cargo feature
+//! Crash points: places in the create protocol at which a test ends the process, or holds it. Without the cargo feature
 //! `crash-points` they are nothing.
 
 /// A place in the create protocol.
@@ -14,14 +14,30 @@ pub(super) enum Point {
     AfterRecord,
 }
 
-/// Ends the process, as if killed, if the environment variable `OKID_CRASH_POINT` names this point.
+/// Ends the process, as if killed, if the environment variable `OKID_CRASH_POINT` names this point. If
+/// `OKID_HOLD_POINT` names it, the file of `OKID_HOLD_FILE` is made, and nothing goes on until it is removed; only the
+/// first one to come by is held.
 #[cfg(feature = "crash-points")]
-pub(super) fn reach(point: Point) {
-    if std::env::var("OKID_CRASH_POINT").is_ok_and(|name| name == format!("{point:?}")) {
+pub(super) async fn reach(point: Point) {
+    use std::{fs, sync::atomic::AtomicBool, sync::atomic::Ordering, time::Duration};
+
+    static HELD: AtomicBool = AtomicBool::new(false);
+    let names = |variable| std::env::var(variable).is_ok_and(|name| name == format!("{point:?}"));
+    if names("OKID_CRASH_POINT") {
         std::process::abort();
+    }
+    if names("OKID_HOLD_POINT")
+        && let Some(file) = std::env::var_os("OKID_HOLD_FILE")
+        && !HELD.swap(true, Ordering::Relaxed)
+        && fs::write(&file, "").is_ok()
+    {
+        while fs::exists(&file).unwrap_or(false) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
 /// Nothing.
 #[cfg(not(feature = "crash-points"))]
-pub(super) const fn reach(_: Point) {}
+#[expect(clippy::unused_async, reason = "with the feature it waits")]
+pub(super) async fn reach(_: Point) {}

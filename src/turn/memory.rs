@@ -1,51 +1,157 @@
-//! What this process remembers of each live verification: the payload of the table.
+//! What this process remembers of each live verification: the payload of the table. A hundred thousand are kept, so
+//! what most of them do not have lies behind a pointer.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use kube::ResourceExt;
 use tokio::time::Instant;
 
 use crate::{
     api::Verification,
-    lifecycle::{Streaks, Urgency, first_turn},
-    watch::Priority,
+    lifecycle::{Calm, Routine, Streaks, first_turn},
+    portal::VerificationId,
 };
 
-use super::Clock;
+use super::{Clock, accounts::Account, sessions::SessionKey};
 
 /// What is remembered of one verification.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Memory {
-    /// Streaks of trouble and the schedule.
-    pub streaks: Streaks,
+    history: History,
+    /// What a look needs that does not read the resource; nothing, where the next turn reads it.
+    pub(super) standing: Option<Box<Standing>>,
     /// The claim that was found, and since when.
-    pub claim: Option<Claim>,
+    pub(super) claim: Option<Box<Claim>>,
+    /// Its session, once there is one.
+    pub session: Option<SessionKey>,
     /// The lane of its portal and key.
     pub lane: u32,
+    /// Counts the changes that others made.
+    changes: u16,
+    /// Turns in a row that the API server kept from their end.
+    failures: u8,
+}
+
+/// Streaks of trouble and the schedule.
+#[derive(Clone, Debug)]
+enum History {
+    /// In short.
+    Calm(Calm),
+    /// With trouble in it.
+    Troubled(Box<Streaks>),
+}
+
+/// How a session is looked at while nothing new is found.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    /// What to compare answers with.
+    pub(super) routine: Routine,
+    /// Whom to ask, as whom.
+    pub(super) account: Arc<Account>,
+    /// A hash of the uid.
+    pub(super) seed: u64,
 }
 
 /// A claim without a recorded answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Claim {
+pub(super) struct Claim {
     /// The number of the attempt.
-    pub attempt: u32,
+    pub(super) attempt: u32,
     /// When this process first saw it.
-    pub seen: Instant,
+    pub(super) seen: Instant,
     /// Whether this process knows that its request was not sent.
-    pub never_sent: bool,
+    pub(super) never_sent: bool,
 }
 
 impl Memory {
     /// What is known of a verification that this process sees for the first time, and when its first turn is.
-    #[must_use]
-    pub fn first(object: &Verification, clock: Clock) -> (Self, Instant) {
+    pub(super) fn first(object: &Verification, clock: Clock) -> (Self, Instant) {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let at = first_turn(&uid, &status, &object.spec, object.metadata.generation, seed(&uid), now);
-        let streaks = Streaks { next: at, ..Streaks::default() };
-        let memory = Self { streaks, claim: None, lane: lane(object) };
+        let mut memory = Self {
+            history: History::Calm(Calm::default()),
+            standing: None,
+            claim: None,
+            session: None,
+            lane: lane(object),
+            changes: 0,
+            failures: 0,
+        };
+        memory.remember(Streaks { next: at, ..Streaks::default() });
         (memory, at.map_or_else(Instant::now, |at| clock.instant(at)))
+    }
+
+    /// What is known of a verification that somebody changed: its next turn reads it.
+    #[must_use]
+    pub fn changed(&self, object: &Verification) -> Self {
+        Self { standing: None, lane: lane(object), changes: self.changes.wrapping_add(1), ..self.clone() }
+    }
+
+    /// What is kept after a turn that began with what `kept` was: somebody may have changed the resource meanwhile, and
+    /// then the next turn reads it.
+    pub(super) fn unless_changed(self, kept: &Self) -> Self {
+        if self.changes == kept.changes {
+            self
+        } else {
+            Self { standing: None, lane: kept.lane, changes: kept.changes, ..self }
+        }
+    }
+
+    /// The streaks, at length.
+    pub(super) fn streaks(&self) -> Streaks {
+        match &self.history {
+            History::Calm(calm) => calm.streaks(),
+            History::Troubled(streaks) => (**streaks).clone(),
+        }
+    }
+
+    /// The streaks, if there is no trouble in them.
+    pub(super) const fn calm(&self) -> Option<&Calm> {
+        match &self.history {
+            History::Calm(calm) => Some(calm),
+            History::Troubled(_) => None,
+        }
+    }
+
+    /// Counts a turn that the API server kept from its end, and returns how many there were in a row before.
+    pub(super) fn one_more_failure(&mut self) -> u8 {
+        let before = self.failures;
+        self.failures = before.saturating_add(1);
+        before
+    }
+
+    /// Keeps the streaks of a turn that came to its end.
+    pub(super) fn remember(&mut self, streaks: Streaks) {
+        self.failures = 0;
+        self.history = match Calm::of(&streaks) {
+            Some(calm) => History::Calm(calm),
+            None => History::Troubled(Box::new(streaks)),
+        };
+    }
+
+    /// Keeps what followed a look that found nothing new.
+    pub(super) fn remember_calm(&mut self, calm: Calm) {
+        self.history = History::Calm(calm);
+    }
+
+    /// Bytes that lie behind the pointers, about.
+    #[must_use]
+    pub fn heap(&self) -> usize {
+        let history = match &self.history {
+            History::Calm(_) => 0,
+            History::Troubled(_) => size_of::<Streaks>(),
+        };
+        let standing = self
+            .standing
+            .as_deref()
+            .map_or(0, |standing| size_of::<Standing>() + standing.routine.id().as_str().len());
+        let claim = self.claim.as_deref().map_or(0, size_of_val);
+        history + standing + claim
     }
 }
 
@@ -53,8 +159,7 @@ impl Memory {
 #[must_use]
 pub fn lane(object: &Verification) -> u32 {
     let mut hasher = DefaultHasher::new();
-    (&object.spec.portal, object.namespace(), &object.spec.api_key_secret_ref.name).hash(&mut hasher);
-    object.spec.api_key_secret_ref.key.hash(&mut hasher);
+    (&object.spec.portal, object.namespace(), &object.spec.api_key_secret_ref).hash(&mut hasher);
     u32::try_from(hasher.finish() >> 32).unwrap_or_default()
 }
 
@@ -66,13 +171,8 @@ pub fn seed(uid: &str) -> u64 {
     hasher.finish()
 }
 
-/// The queue's name for an urgency.
-pub(super) const fn priority(urgency: Urgency) -> Priority {
-    match urgency {
-        Urgency::Create => Priority::Create,
-        Urgency::Nudge => Priority::Nudge,
-        Urgency::Finishing => Priority::Finishing,
-        Urgency::Active => Priority::Active,
-        Urgency::Idle => Priority::Idle,
-    }
+/// The session that a resource publishes.
+pub(super) fn published(object: &Verification) -> Option<VerificationId> {
+    let id = object.status.as_ref()?.verification_id.as_deref()?;
+    VerificationId::parse(id).ok()
 }

@@ -1,41 +1,52 @@
 //! One verification's turn: observe → decide → act → conclude → write.
 //!
-//! May touch every room. [`take`](Turns::take) is the whole story; `act` chooses nothing, `status` is the only writer,
+//! May touch every room. [`take`](Turns::take) is the whole story (and `glance` the short one, of a look that finds nothing new); `act` chooses nothing, `status` is the only writer,
 //! and only this room logs changes at info, counts and emits events, after the write.
 
+mod accounts;
 mod act;
 mod clock;
 mod crash;
 mod events;
+mod evidence;
+mod glance;
 mod memory;
 mod observe;
 mod secrets;
+mod sessions;
 mod status;
 mod take;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::{Client, ResourceExt};
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     api::Verification,
     metrics::Metrics,
-    portal::{AllowedPortals, PortalClient, PortalUrl, VerificationId, budget::Budgets},
+    portal::{AllowedPortals, PortalClient, PortalUrl, budget::Budgets},
     watch::{Due, Table},
 };
 
+pub use accounts::Accounts;
 pub use clock::Clock;
 pub use events::Reporter;
+pub use evidence::Archive;
 pub use memory::{Memory, lane, seed};
 pub use secrets::Secrets;
+pub use sessions::Sessions;
+
+/// Most turns that read their resource at the same time. After a start all read it once, and the API server's client
+/// opens a connection for each request under way.
+pub const READS_AT_ONCE: usize = 64;
 
 /// What every turn works with.
 pub struct Turns {
     /// The API server.
     pub client: Client,
+    /// Places for turns that begin with a read of their resource: [`READS_AT_ONCE`].
+    pub reads: Semaphore,
     /// API keys, read at use.
     pub secrets: Secrets,
     /// okID over HTTP.
@@ -55,7 +66,11 @@ pub struct Turns {
     /// Who is alive.
     pub table: Mutex<Table<Memory>>,
     /// Which resource each live session belongs to, as far as this process has seen.
-    pub sessions: Mutex<HashMap<VerificationId, Box<str>>>,
+    pub sessions: Sessions,
+    /// Who asks which portal.
+    pub accounts: Accounts,
+    /// What evidence is stored with.
+    pub archive: Archive,
     /// Whose turn it is.
     pub due: Due,
     /// What is counted.
@@ -70,16 +85,27 @@ impl Turns {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sessions by the resource that publishes them.
-    pub(super) fn sessions(&self) -> MutexGuard<'_, HashMap<VerificationId, Box<str>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Brings the gauges up to date.
+    pub fn measure(&self) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let plan = self.due.snapshot();
+        let (live, table) = {
+            let table = self.table();
+            let heap: usize = table.iter().map(|(_, memory)| memory.heap()).sum();
+            (table.len(), table.memory() + heap)
+        };
+        self.metrics.live.set(gauge(live));
+        self.metrics.turns_under_way.set(gauge(plan.in_flight));
+        self.metrics.turns_waiting.set(gauge(plan.ready.iter().sum()));
+        self.metrics.records_bytes.set(gauge(table + self.sessions.memory() + plan.memory));
     }
 
-    /// Notes whose session a published id is.
-    pub fn note_session(&self, object: &Verification) {
-        let id = object.status.as_ref().and_then(|status| status.verification_id.as_deref());
-        if let (Some(Ok(id)), Some(uid)) = (id.map(VerificationId::parse), object.uid()) {
-            self.sessions().entry(id).or_insert_with(|| uid.into());
+    /// What is known of a verification that this process sees for the first time, and when its first turn is.
+    pub fn first(&self, object: &Verification) -> (Memory, Instant) {
+        let (mut memory, at) = Memory::first(object, self.clock);
+        if let Some(id) = memory::published(object) {
+            memory.session = self.sessions.take(&id, &object.uid().unwrap_or_default());
         }
+        (memory, at)
     }
 }

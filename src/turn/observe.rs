@@ -7,13 +7,17 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use crate::{
-    api::{RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
-    lifecycle::{Bounds, Deadline, Due, Facts, Gate, KeyFact, Past, PortalFact, Quiet, clean, restored},
+    api::{EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
+    lifecycle::{
+        Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceStanding, Facts, Gate, KeyFact, Past,
+        PortalFact, Quiet, Streaks, clean, evidence_standing, restored,
+    },
     portal::{ApiKey, PortalUrl, VerificationId},
 };
 
 use super::{
     Turns,
+    accounts::Account,
     memory::{Claim, Memory, seed},
     secrets::ReadSecret,
 };
@@ -23,13 +27,20 @@ pub(super) const QUIET: Duration = Duration::from_secs(45);
 /// A nudge looks at most this often.
 const NUDGE_EVERY: Duration = Duration::from_secs(1);
 /// A deadline that passed this long ago needs no last look.
-const LONG_AGO: Duration = Duration::from_mins(10);
+const LONG_AGO: Duration = Deadline::LAST_LOOK_WITHIN;
 
 /// The facts, and what a call is made with.
 pub(super) struct Observed {
     pub(super) facts: Facts,
-    pub(super) portal: Option<PortalUrl>,
+    pub(super) account: Option<Account>,
     pub(super) key: Option<Arc<ApiKey>>,
+}
+
+impl Observed {
+    /// Whom to ask, and with what key.
+    pub(super) fn caller(&self) -> Option<(&PortalUrl, &ApiKey)> {
+        Some((&self.account.as_ref()?.portal, self.key.as_deref()?))
+    }
 }
 
 impl Turns {
@@ -44,8 +55,12 @@ impl Turns {
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
-        let portal = self.portal_of(object, &status);
-        let key = if calls_nothing(object, past) {
+        let account = self
+            .portal_of(object, &status)
+            .map(|portal| Account { portal, secret: object.spec.api_key_secret_ref.clone() });
+        let streaks = memory.streaks();
+        let evidence = self.evidence_facts(object, &status, &namespace);
+        let key = if calls_nothing(object, past, evidence.standing) {
             None
         } else {
             Some(self.secrets.key(&namespace, &object.spec.api_key_secret_ref).await?)
@@ -56,13 +71,18 @@ impl Turns {
             Some(Err(fault)) => KeyFact::Missing(*fault),
         };
         let key = key.and_then(Result::ok);
-        let stretch = match (&portal, &key) {
-            (Some(portal), Some(key)) => self.budgets.budget(portal, key.identity()).stretch(Instant::now()),
+        let stretch = match (&account, &key) {
+            (Some(account), Some(key)) => {
+                self.budgets.budget(&account.portal, key.identity()).stretch(Instant::now())
+            }
             _ => 1.0,
         };
         let annotation = |name: &str| object.annotations().get(name).and_then(|value| clean(value));
         let reconcile_requested = annotation(RECONCILE_REQUESTED_AT);
         let nudged = reconcile_requested.is_some() && reconcile_requested != status.last_handled_reconcile_at;
+        let adopt = adoption(object, &uid, &status);
+        // A person who names the session need not wait for the schedule of the create that was lost.
+        let named = adopt.is_some() && status.observed_generation != object.metadata.generation;
         let born = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
         let facts = Facts {
             now,
@@ -75,11 +95,13 @@ impl Turns {
             ready_when: object.spec.ready_when,
             on_unknown: object.spec.on_unknown_outcome,
             bounds: Bounds::of(&object.spec),
-            adopt: adoption(object, &uid, &status),
-            deadline: deadline(object, born, now, memory),
-            portal: portal.clone().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
+            adopt,
+            deadline: deadline(object, born, now, &streaks),
+            portal: account
+                .as_ref()
+                .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
             link_path: self.link_path.clone(),
-            due: due(now, nudged, &key_fact, memory),
+            due: due(now, nudged || named, &key_fact, &streaks),
             key: key_fact,
             gate: Gate::Open,
             quiet: self.quiet(past, &status, memory),
@@ -87,10 +109,31 @@ impl Turns {
             reconcile_requested,
             holder: self.holder.clone(),
             stretch,
-            streaks: memory.streaks.clone(),
+            evidence,
+            streaks,
             uid,
         };
-        Ok(Observed { facts, portal, key })
+        Ok(Observed { facts, account, key })
+    }
+
+    fn evidence_facts(
+        &self,
+        object: &Verification,
+        status: &VerificationStatus,
+        namespace: &str,
+    ) -> EvidenceFacts {
+        let images = object.spec.images.clone();
+        EvidenceFacts {
+            standing: evidence_standing(images.as_ref(), status),
+            destination: match &images {
+                Some(images) if !self.archive.may_keep(images, namespace) => DestinationFact::Refused,
+                Some(_) | None => DestinationFact::Allowed,
+            },
+            finished_at: status.finished_at,
+            has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
+            deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            images,
+        }
     }
 
     /// The portal it lives at, or would live at, if that may be asked.
@@ -113,12 +156,9 @@ impl Turns {
         }
         let attempt = status.session.as_ref().map_or(0, |session| session.attempt);
         let attempt = u32::try_from(attempt).unwrap_or_default();
-        let seen = memory.claim.filter(|claim| claim.attempt == attempt).unwrap_or(Claim {
-            attempt,
-            seen: Instant::now(),
-            never_sent: false,
-        });
-        memory.claim = Some(seen);
+        let found = Claim { attempt, seen: Instant::now(), never_sent: false };
+        let seen = memory.claim.as_deref().copied().filter(|claim| claim.attempt == attempt).unwrap_or(found);
+        memory.claim = Some(Box::new(seen));
         let quiet_at = seen.seen + QUIET;
         if seen.never_sent {
             Quiet::NeverSent
@@ -131,10 +171,12 @@ impl Turns {
 }
 
 /// Whether this turn asks the portal nothing, so that its key need not be read.
-fn calls_nothing(object: &Verification, past: &Past) -> bool {
+fn calls_nothing(object: &Verification, past: &Past, evidence: EvidenceStanding) -> bool {
+    let is_over = matches!(past, Past::Over(_)) && evidence != EvidenceStanding::Owed;
     object.metadata.deletion_timestamp.is_some()
         || object.spec.suspend
-        || matches!(past, Past::Over(_) | Past::Settled | Past::Unreadable(_))
+        || is_over
+        || matches!(past, Past::Settled | Past::Unreadable(_))
 }
 
 fn adoption(object: &Verification, uid: &str, status: &VerificationStatus) -> Option<VerificationId> {
@@ -143,7 +185,7 @@ fn adoption(object: &Verification, uid: &str, status: &VerificationStatus) -> Op
     restored_id.or(named).and_then(|id| VerificationId::parse(id).ok())
 }
 
-fn deadline(object: &Verification, born: Timestamp, now: Timestamp, memory: &Memory) -> Deadline {
+fn deadline(object: &Verification, born: Timestamp, now: Timestamp, streaks: &Streaks) -> Deadline {
     let after = |from: Timestamp, by: Duration| {
         jiff::SignedDuration::try_from(by)
             .ok()
@@ -155,15 +197,14 @@ fn deadline(object: &Verification, born: Timestamp, now: Timestamp, memory: &Mem
         Deadline::Ahead(at)
     } else {
         Deadline::Passed {
-            looked: memory.streaks.last_answer.is_some_and(|looked| looked >= at),
+            looked: streaks.last_answer.is_some_and(|looked| looked >= at),
             long_ago: after(at, LONG_AGO) <= now,
         }
     }
 }
 
-/// A nudge, or a new key where the old one was refused, brings the turn forward.
-fn due(now: Timestamp, nudged: bool, key: &KeyFact, memory: &Memory) -> Due {
-    let streaks = &memory.streaks;
+/// Somebody's asking for it, or a new key where the old one was refused, brings the turn forward.
+fn due(now: Timestamp, asked: bool, key: &KeyFact, streaks: &Streaks) -> Due {
     let new_key = match (key, &streaks.refused_key) {
         (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
         (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
@@ -172,7 +213,7 @@ fn due(now: Timestamp, nudged: bool, key: &KeyFact, memory: &Memory) -> Due {
         return Due::Now;
     }
     let planned = streaks.next.unwrap_or(now);
-    let at = if nudged {
+    let at = if asked {
         let soonest = streaks.last_answer.and_then(|last| {
             jiff::SignedDuration::try_from(NUDGE_EVERY).ok().and_then(|every| last.checked_add(every).ok())
         });

@@ -1,7 +1,7 @@
 //! API keys from Secrets: read with `get` only, when they are needed, and kept for a few seconds at most.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -63,6 +63,28 @@ impl Secrets {
         cell.get_or_init(|| self.read(namespace, at)).await.clone()
     }
 
+    /// Everything in a Secret, read now, or why there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadSecret`] when the API server could not be asked.
+    pub async fn data(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        match timeout(DEADLINE, api.get_opt(name)).await {
+            Ok(Ok(Some(secret))) => {
+                let data = secret.data.unwrap_or_default();
+                Ok(Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect()))
+            }
+            Ok(Ok(None)) => Ok(Err(KeyFault::SecretNotFound)),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Ok(Err(KeyFault::SecretForbidden)),
+            Ok(Err(_)) | Err(_) => Err(ReadSecret),
+        }
+    }
+
     fn entry(&self, place: &Place) -> Arc<OnceCell<Found>> {
         let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,19 +102,13 @@ impl Secrets {
     }
 
     async fn read(&self, namespace: &str, at: &SecretKeyRef) -> Found {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = match timeout(DEADLINE, api.get_opt(&at.name)).await {
-            Ok(Ok(Some(secret))) => secret,
-            Ok(Ok(None)) => return Ok(Err(KeyFault::SecretNotFound)),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                return Ok(Err(KeyFault::SecretForbidden));
-            }
-            Ok(Err(_)) | Err(_) => return Err(ReadSecret),
+        let data = match self.data(namespace, &at.name).await? {
+            Ok(data) => data,
+            Err(fault) => return Ok(Err(fault)),
         };
-        let data = secret.data.unwrap_or_default();
         Ok(match data.get(&at.key) {
             None => Err(KeyFault::KeyMissing),
-            Some(value) => ApiKey::parse(&value.0).map(Arc::new).map_err(|shape| match shape {
+            Some(value) => ApiKey::parse(value).map(Arc::new).map_err(|shape| match shape {
                 KeyShape::Empty => KeyFault::KeyEmpty,
                 KeyShape::Malformed => KeyFault::KeyMalformed,
             }),

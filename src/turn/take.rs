@@ -7,20 +7,20 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Condition, ConditionType, Verification, VerificationStatus},
-    lifecycle::{
-        Conclusion, Facts, Gate, Happened, Next, Past, Step, Urgency, conclude, decide, ledger, past,
-    },
+    lifecycle::{Conclusion, Facts, Gate, Happened, Next, Past, Step, Wait, conclude, decide, ledger, past},
     portal::{
-        Call,
-        budget::{Admission, Closed, Priority as CallPriority},
+        Call, Details, Trouble,
+        budget::{Admission, Closed, Pass},
     },
-    watch::{Next as Turned, Priority, Slot},
+    priority::Priority,
+    watch::{Next as Turned, Slot},
 };
 
 use super::{
     Turns,
-    act::{Caller, Recorded, lost_answers},
-    memory::{Memory, priority},
+    act::{Caller, Ping, Recorded, lost_answers},
+    glance::{Answer, Glance},
+    memory::{Memory, published},
     observe::Observed,
     status::{Read, Written},
 };
@@ -30,45 +30,68 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins
 /// How often a write that met a conflict is concluded anew within the turn.
 const CONFLICTS: usize = 5;
 
+/// Whether the step that was decided calls the portal.
+enum Leave {
+    /// It may, now.
+    Call(Pass),
+    /// The portal has answered already.
+    Answered(Result<Details, Trouble>),
+    /// It does not, or may not now.
+    NoCall,
+}
+
 impl Turns {
     /// Takes one turn of one verification.
     pub async fn take(&self, slot: Slot) -> Turned {
+        let answer = match self.glance(slot).await {
+            Glance::Nothing(next) => return next,
+            Glance::Turn(answer) => answer,
+        };
         let Some((namespace, name, mut memory)) = self.remembered(slot) else { return Turned::Gone };
-        let object = match self.read(&namespace, &name).await {
+        let place = self.reads.acquire().await;
+        let read = self.read(&namespace, &name).await;
+        drop(place);
+        let object = match read {
             Read::Found(object) => object,
             Read::Gone => return Turned::Park,
-            Read::Unknown => return self.again(&memory),
+            Read::Unknown => return self.again(slot, &memory),
         };
         let status = object.status.clone().unwrap_or_default();
         let past = past(&object.uid().unwrap_or_default(), &status);
         let Ok(mut observed) = self.observe(&object, &past, &mut memory).await else {
-            return self.again(&memory);
+            return self.again(slot, &memory);
         };
-        let (step, caller) = self.decide(&past, &status, &mut observed, &memory);
-        match (step, caller) {
-            (Step::Create { attempt }, Some(place)) => {
-                let Some((portal, key)) = observed.portal.as_ref().zip(observed.key.as_deref()) else {
-                    return self.again(&memory);
-                };
-                let caller = Caller { portal, key, pass: place };
-                match self.create(caller, &object, attempt, &observed, &mut memory).await {
-                    Recorded::Written(written, conclusion) => {
-                        self.finish(slot, &object, Some(&written), conclusion, memory)
-                    }
-                    Recorded::Unwritten(conclusion) => self.finish(slot, &object, None, conclusion, memory),
-                    Recorded::Gone => Turned::Park,
-                }
-            }
-            (step @ (Step::Look(_) | Step::Adopt(_)), Some(place)) => {
-                let Some((portal, key)) = observed.portal.as_ref().zip(observed.key.as_deref()) else {
-                    return self.again(&memory);
-                };
-                let (Step::Look(id) | Step::Adopt(id)) = &step else { return self.again(&memory) };
-                let happened = self.look(Caller { portal, key, pass: place }, id).await;
-                self.conclude(slot, object, &step, &happened, observed.facts, memory).await
-            }
-            (step, _) => self.conclude(slot, object, &step, &Happened::Nothing, observed.facts, memory).await,
+        let (mut step, mut leave) = self.decide(&past, &status, &mut observed, answer);
+        if let (Step::Wait(Wait::Breaker(until)), Past::Fresh | Past::Refused | Past::Lost) = (&step, &past) {
+            let until = *until;
+            observed.facts.gate = match self.ping(&observed).await {
+                Ping::NotNow => Gate::Breaker(until),
+                Ping::Answered => Gate::Open,
+                Ping::Silent(again) => Gate::Breaker(until.min(self.clock.time(again))),
+            };
+            (step, leave) = self.decide(&past, &status, &mut observed, None);
         }
+        let happened = match (&step, leave, observed.caller()) {
+            (Step::Create { attempt }, Leave::Call(admitted), Some((portal, key))) => {
+                let caller = Caller { portal, key, pass: admitted };
+                let recorded = self.create(caller, &object, *attempt, &observed, &mut memory).await;
+                return self.finish_create(slot, &object, recorded, memory);
+            }
+            (Step::Look(id) | Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
+                Happened::Look(self.ask(Caller { portal, key, pass: admitted }, id).await)
+            }
+            (_, Leave::Answered(result), _) => Happened::Look(result),
+            (Step::Store, _, _) => Happened::Store(self.store(&object, &observed).await),
+            (Step::AddFinalizer, _, _) => {
+                self.hold(&object).await;
+                Happened::Nothing
+            }
+            (Step::RemoveEvidence { last }, _, _) => {
+                Happened::Remove(self.let_go(&object, &observed, *last).await)
+            }
+            (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
+        };
+        self.conclude(slot, object, &step, &happened, observed, memory).await
     }
 
     fn remembered(&self, slot: Slot) -> Option<(String, String, Memory)> {
@@ -83,13 +106,19 @@ impl Turns {
         past: &Past,
         status: &VerificationStatus,
         observed: &mut Observed,
-        memory: &Memory,
-    ) -> (Step, Option<crate::portal::budget::Pass>) {
+        answer: Option<Answer>,
+    ) -> (Step, Leave) {
         let step = decide(past, ledger(status), &observed.facts);
-        let (call, urgency) = match &step {
-            Step::Create { attempt: _ } => (Call::Create, CallPriority::Create),
-            Step::Adopt(_) => (Call::Look, CallPriority::Create),
-            Step::Look(_) => (Call::Look, self.call_priority(status, &observed.facts, memory)),
+        let (call, priority) = match &step {
+            Step::Create { attempt: _ } => (Call::Create, Priority::Create),
+            Step::Adopt(_) => (Call::Look, Priority::Create),
+            Step::Look(id) => {
+                let account = observed.account.as_ref();
+                match answer.filter(|answer| account.is_some_and(|account| answer.is_of(account, id))) {
+                    Some(answer) => return (step, Leave::Answered(answer.result)),
+                    None => (Call::Look, self.look_priority(status, &observed.facts)),
+                }
+            }
             Step::Forget
             | Step::Rest
             | Step::Settle
@@ -98,14 +127,16 @@ impl Turns {
             | Step::Wait(_)
             | Step::End
             | Step::GiveUpRefused
-            | Step::GiveUpLost => return (step, None),
+            | Step::GiveUpLost
+            | Step::AddFinalizer
+            | Step::Store
+            | Step::GiveUpEvidence
+            | Step::RemoveEvidence { last: _ } => return (step, Leave::NoCall),
         };
-        let Some((portal, key)) = observed.portal.as_ref().zip(observed.key.as_deref()) else {
-            return (step, None);
-        };
+        let Some((portal, key)) = observed.caller() else { return (step, Leave::NoCall) };
         let budget = self.budgets.budget(portal, key.identity());
-        match budget.admit(Instant::now(), call, urgency) {
-            Admission::Go(place) => (step, Some(place)),
+        match budget.admit(Instant::now(), call, priority) {
+            Admission::Go(admitted) => (step, Leave::Call(admitted)),
             Admission::Wait { until, closed } => {
                 let until = self.clock.time(until);
                 observed.facts.gate = match closed {
@@ -114,22 +145,31 @@ impl Turns {
                     Closed::KeyBad => Gate::KeyBad(until),
                     Closed::Rate => Gate::Rate(until),
                 };
-                (decide(past, ledger(status), &observed.facts), None)
+                (decide(past, ledger(status), &observed.facts), Leave::NoCall)
             }
         }
     }
 
-    fn call_priority(&self, status: &VerificationStatus, facts: &Facts, memory: &Memory) -> CallPriority {
-        if facts.reconcile_requested != status.last_handled_reconcile_at {
-            return CallPriority::Nudge;
+    fn look_priority(&self, status: &VerificationStatus, facts: &Facts) -> Priority {
+        if facts.asks_for_a_look(status) {
+            return Priority::Nudge;
         }
-        let pace = crate::lifecycle::pace(status, &memory.streaks, facts.bounds, self.clock.now());
-        match pace.stage.urgency() {
-            Urgency::Create => CallPriority::Create,
-            Urgency::Nudge => CallPriority::Nudge,
-            Urgency::Finishing => CallPriority::Finishing,
-            Urgency::Active => CallPriority::Active,
-            Urgency::Idle => CallPriority::Idle,
+        let pace = crate::lifecycle::pace(status, &facts.streaks, facts.bounds, self.clock.now());
+        pace.stage.priority()
+    }
+
+    fn finish_create(&self, slot: Slot, object: &Verification, recorded: Recorded, memory: Memory) -> Turned {
+        match recorded {
+            Recorded::Written(written, conclusion) => {
+                self.finish(slot, object, Some(&written), conclusion, memory)
+            }
+            Recorded::Unwritten(conclusion) => self.finish(slot, object, None, conclusion, memory),
+            Recorded::Gone => {
+                if let Some(session) = memory.session {
+                    self.sessions.forget(session);
+                }
+                Turned::Park
+            }
         }
     }
 
@@ -140,14 +180,16 @@ impl Turns {
         object: Box<Verification>,
         step: &Step,
         happened: &Happened,
-        mut facts: Facts,
-        memory: Memory,
+        mut observed: Observed,
+        mut memory: Memory,
     ) -> Turned {
         let mut current = object;
         for _ in 0..CONFLICTS {
             let status = current.status.clone().unwrap_or_default();
             let uid = current.uid().unwrap_or_default();
-            let conclusion = conclude(&status, &past(&uid, &status), ledger(&status), step, happened, &facts);
+            let conclusion =
+                conclude(&status, &past(&uid, &status), ledger(&status), step, happened, &observed.facts);
+            memory.standing = self.standing(&observed, happened, &conclusion);
             let Some(after) = &conclusion.status else {
                 return self.finish(slot, &current, None, conclusion, memory);
             };
@@ -156,7 +198,7 @@ impl Turns {
                 self.table().leaving(slot);
             }
             let written = self.write(&current, after).await;
-            if after.settled && !matches!(written, Written::Done(_)) {
+            if after.settled && matches!(written, Written::Conflict | Written::Refused) {
                 self.table().staying(slot);
             }
             match written {
@@ -165,14 +207,14 @@ impl Turns {
                 }
                 Written::Same => return self.finish(slot, &current, None, conclusion, memory),
                 Written::Gone => return Turned::Park,
-                Written::Refused | Written::Unknown => return self.again(&memory),
+                Written::Refused | Written::Unknown => return self.again(slot, &memory),
                 Written::Conflict => {}
             }
             let namespace = current.namespace().unwrap_or_default();
             let read = match self.read(&namespace, &current.name_any()).await {
                 Read::Found(read) => read,
                 Read::Gone => return Turned::Park,
-                Read::Unknown => return self.again(&memory),
+                Read::Unknown => return self.again(slot, &memory),
             };
             let same_ground = read.uid() == current.uid()
                 && read.metadata.deletion_timestamp.is_none()
@@ -181,10 +223,10 @@ impl Turns {
             if !same_ground {
                 return Turned::At(Instant::now(), Priority::Nudge, memory.lane);
             }
-            facts.now = self.clock.now();
+            observed.facts.now = self.clock.now();
             current = read;
         }
-        self.again(&memory)
+        self.again(slot, &memory)
     }
 
     /// After the write: remembers, logs, counts and tells what has happened.
@@ -196,15 +238,21 @@ impl Turns {
         conclusion: Conclusion,
         mut memory: Memory,
     ) -> Turned {
-        let Conclusion { status: _, next, urgency, streaks, events } = conclusion;
-        memory.streaks = streaks;
+        let Conclusion { status: _, next, priority, streaks, events } = conclusion;
+        memory.remember(streaks);
         let lane = memory.lane;
+        if let Some(written) = written.filter(|_| memory.session.is_none())
+            && let Some(id) = published(written)
+        {
+            memory.session = self.sessions.take(&id, &written.uid().unwrap_or_default());
+        }
         {
             let mut table = self.table();
             if let Some(version) = written.and_then(|written| written.metadata.resource_version.as_deref()) {
-                table.wrote(slot, version, |kept| *kept = memory);
-            } else if let Some(kept) = table.get_mut(slot) {
-                *kept = memory;
+                table.wrote(slot, version, |_| {});
+            }
+            if let Some(kept) = table.get_mut(slot) {
+                *kept = memory.unless_changed(kept);
             }
         }
         if let Some(written) = written {
@@ -214,8 +262,8 @@ impl Turns {
             self.reporter.tell(before, event);
         }
         match next {
-            Next::Now => Turned::At(Instant::now(), priority(urgency), lane),
-            Next::At(at) => Turned::At(self.clock.instant(at), priority(urgency), lane),
+            Next::Now => Turned::At(Instant::now(), priority, lane),
+            Next::At(at) => Turned::At(self.clock.instant(at), priority, lane),
             Next::Watch | Next::Leave => Turned::Park,
         }
     }
@@ -246,11 +294,30 @@ impl Turns {
         }
     }
 
-    /// The API server gave no usable answer: the turn comes again.
-    fn again(&self, memory: &Memory) -> Turned {
-        let (least, most) = AGAIN;
-        let wait = rand::random_range(least..(least * 4).min(most));
+    /// The API server gave no usable answer: the turn comes again, later with each time.
+    fn again(&self, slot: Slot, memory: &Memory) -> Turned {
         self.metrics.turns_repeated.inc();
+        let failures = self.table().get_mut(slot).map_or(0, Memory::one_more_failure);
+        let wait = rand::random_range(AGAIN.0..=longest_wait(failures));
         Turned::At(Instant::now() + wait, Priority::Active, memory.lane)
+    }
+}
+
+/// The longest wait after so many turns in a row that the API server kept from their end.
+fn longest_wait(failures: u8) -> Duration {
+    let (least, most) = AGAIN;
+    least.saturating_mul(2_u32.saturating_pow(u32::from(failures) + 1)).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_comes_again_later_with_each_time_and_within_two_minutes() {
+        let waits = (0..=u8::MAX).map(longest_wait).collect::<Vec<_>>();
+        assert_eq!(waits[..3], [4, 8, 16].map(Duration::from_secs));
+        assert!(waits.is_sorted());
+        assert_eq!(waits.last(), Some(&Duration::from_mins(2)));
     }
 }

@@ -20,9 +20,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    queue::{self, Ended, Moment, Priority, Queue},
+    queue::{self, Ended, Queue},
+    ready::Moment,
     slot::Slot,
 };
+use crate::priority::Priority;
 
 /// How turns are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,7 +23,6 @@ mod undecodable;
 mod version;
 
 pub use due::{Due, DueSettings, Next, Snapshot, Turn};
-pub use queue::Priority;
 pub use slot::Slot;
 pub use stream::{Change, Identity, Interrupted, StreamSettings, changes};
 pub use table::{Departure, Removed, Seen, Table, View};

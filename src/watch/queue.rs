@@ -3,53 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{blocks::Blocks, ready::Ready, slot::Slot};
-
-/// Nanoseconds since the queue began.
-pub(super) type Moment = u64;
-
-/// What kind of turn it is, the most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Priority {
-    /// Somebody waits for a link.
-    Create,
-    /// The portal said that there is news.
-    Nudge,
-    /// The person is done and the verdict is near.
-    Finishing,
-    /// The person is at it.
-    Active,
-    /// Nothing has happened for a while.
-    Idle,
-}
-
-impl Priority {
-    /// All of them, the most urgent first.
-    pub const ALL: [Self; 5] = [Self::Create, Self::Nudge, Self::Finishing, Self::Active, Self::Idle];
-
-    /// The value for a label of a metric.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Nudge => "nudge",
-            Self::Finishing => "finishing",
-            Self::Active => "active",
-            Self::Idle => "idle",
-        }
-    }
-
-    /// How far a class moves back by taking a turn: the inverse of its share.
-    pub(super) fn stride(self) -> u64 {
-        match self {
-            Self::Create => 1,
-            Self::Nudge => 2,
-            Self::Finishing => 4,
-            Self::Active => 8,
-            Self::Idle => 16,
-        }
-    }
-}
+use super::{
+    blocks::Blocks,
+    ready::{Moment, Ready},
+    slot::Slot,
+};
+use crate::priority::Priority;
 
 /// When, how urgently, and among whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,10 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::queue::{Moment, Priority};
+use crate::priority::Priority;
+
+/// Nanoseconds since the queue began.
+pub(super) type Moment = u64;
 
 /// Those that are due, in the order of their turns.
 #[derive(Debug, Default)]
@@ -65,7 +68,7 @@ impl Ready {
             .min_by_key(|(_, class)| class.pass)?;
         let class = self.class_mut(priority);
         let pass = class.pass;
-        class.pass += priority.stride();
+        class.pass += stride(priority);
         let index = class.take();
         self.pass = pass;
         index
@@ -89,6 +92,17 @@ impl Ready {
             Priority::Active => active,
             Priority::Idle => idle,
         }
+    }
+}
+
+/// How far a class moves back by taking a turn: the inverse of its share.
+const fn stride(priority: Priority) -> u64 {
+    match priority {
+        Priority::Create => 1,
+        Priority::Nudge => 2,
+        Priority::Finishing => 4,
+        Priority::Active => 8,
+        Priority::Idle => 16,
     }
 }
 

@@ -220,7 +220,11 @@ where
 {
     async fn next(&mut self) -> Change<K> {
         loop {
-            sleep(self.pause.take()).await;
+            let pause = self.pause.take();
+            // Even a sleep of nothing ends only with the clock's next millisecond: two minutes for a long list.
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             let change = match self.events.next().await {
                 Some(Ok(event)) => self.pass_on(event),
                 Some(Err(error)) => self.interrupt(error),

@@ -1,10 +1,13 @@
 //! Runs cargo in the repository. Touches processes.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 /// The repository's root folder.
 pub(crate) fn root() -> &'static Path {
@@ -17,6 +20,31 @@ pub(crate) fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> C
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
+}
+
+/// Builds programs, and answers where they are, by name; cargo shows its own progress.
+pub(crate) fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let mut cargo = cargo(["build", "--bins", "--message-format=json-render-diagnostics"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("run cargo build")?;
+    let mut programs = HashMap::new();
+    for line in BufReader::new(cargo.stdout.take().context("read what cargo build says")?).lines() {
+        let line = line.context("read what cargo build says")?;
+        // A line of another form comes from a build script, and is not for us.
+        if let Ok(message) = serde_json::from_str::<Value>(&line)
+            && let (Some(name), Some(path)) =
+                (message.pointer("/target/name").and_then(Value::as_str), message["executable"].as_str())
+        {
+            programs.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    let status = cargo.wait().context("wait for cargo build")?;
+    if !status.success() {
+        bail!("cargo build ended with {status}");
+    }
+    Ok(programs)
 }
 
 /// Shows a command, runs it, and tells how it ended.

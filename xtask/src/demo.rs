@@ -130,7 +130,7 @@ async fn show(stage: &Stage, stay: bool) -> Result<()> {
                 && !invited
                 && let Some(link) = &status.portal_url
             {
-                println!("open {link}");
+                println!("open {link}\nand click through it; Ctrl-C ends everything");
                 invited = true;
             }
             if is_over(&status) {

@@ -1,5 +1,6 @@
 //! Developer commands: what a person, or a check of a change, runs in this repository. One file for each.
 
+mod bench;
 mod cargo;
 mod check;
 mod completions;
@@ -31,6 +32,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
     Check(check::Arguments),
     Completions(completions::Arguments),
     ControlPlane(control_plane::Arguments),
@@ -41,6 +43,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::ControlPlane(arguments) => control_plane::run(&arguments),

@@ -8,10 +8,10 @@ use crate::{
         conditions::{Overlay, Stall, whole_seconds},
         decide::asks_a_person,
         event::Event,
-        facts::{Grievance, Streaks, later},
         past::Ledger,
         report::{clean_list, storable},
         schedule::{backoff, next_look, pace, wait_after_lost},
+        streaks::{Grievance, Streaks, later},
     },
     portal::{trouble::Trouble, wire::Created},
 };
@@ -71,9 +71,10 @@ impl Draft<'_> {
             backoff(Duration::from_secs(least), Duration::from_secs(most), failures, seed)
         };
         let seed = self.facts.seed;
-        self.picture.overlay = self.retry_overlay();
+        self.picture.overlay = self.refusal_overlay();
         match trouble {
             Trouble::NotSent(_) => {
+                self.picture.overlay = self.retry_overlay();
                 self.picture.session = self.picture.session.map(|_| Reason::NotYet);
                 self.due(wait(5, 300, seed))
             }
@@ -96,7 +97,10 @@ impl Draft<'_> {
                 self.pause();
                 self.due(retry_after.unwrap_or(PAUSE))
             }
-            Trouble::Failed(_) => self.due(wait(2, 120, seed)),
+            Trouble::Failed(_) => {
+                self.picture.overlay = self.retry_overlay();
+                self.due(wait(2, 120, seed))
+            }
         }
     }
 

@@ -7,10 +7,12 @@ use crate::{
     lifecycle::{
         conditions::{Overlay, Stall, whole_seconds},
         event::Event,
-        facts::{PortalFact, Since, elapsed, later},
+        facts::PortalFact,
         past::OpenPhase,
         report::{Report, Word, all_done, report, summary},
+        routine::digest,
         schedule::{EXPIRY_GRACE, LONGEST, backoff, next_look, pace},
+        streaks::{Since, elapsed, later},
     },
     portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
 };
@@ -83,7 +85,7 @@ impl Draft<'_> {
             Trouble::Limited { retry_after } => {
                 self.streaks.good_looks = 0;
                 self.pause();
-                let next = self.due(retry_after.unwrap_or(PAUSE));
+                let next = self.due(self.not_too_soon(retry_after.unwrap_or(PAUSE)));
                 self.finish(next)
             }
             Trouble::NotSent(_)
@@ -98,17 +100,22 @@ impl Draft<'_> {
     fn look_refused(mut self, refusal: Reason) -> Conclusion {
         let failures = self.one_more_failure();
         self.refused_key(refusal);
-        let wait = backoff(Duration::from_mins(5), LONGEST, failures, self.facts.seed);
+        let wait = self.not_too_soon(backoff(Duration::from_mins(5), LONGEST, failures, self.facts.seed));
         let at = later(self.facts.now, wait);
         self.streaks.next = Some(at);
         let again = later(self.facts.now, SECRET_READ_AGAIN);
         self.finish(Next::At(at.min(again)))
     }
 
+    /// A wait that is not shorter than the resource allows.
+    fn not_too_soon(&self, wait: Duration) -> Duration {
+        self.facts.bounds.min.map_or(wait, |min| wait.max(min))
+    }
+
     fn look_failed(mut self) -> Conclusion {
         let failures = self.one_more_failure();
         if self.trouble_is_shown() {
-            self.picture.overlay = Overlay::Retry;
+            self.picture.overlay = self.retry_overlay();
         }
         let wait = backoff(Duration::from_secs(2), Duration::from_mins(2), failures, self.facts.seed);
         // Trouble is no reason to ask more often than without it.
@@ -118,7 +125,10 @@ impl Draft<'_> {
     }
 
     fn mismatch(mut self) -> Conclusion {
-        self.events.push(Event::IdMismatch);
+        // Once while it lasts.
+        if self.streaks.failing.is_none() {
+            self.events.push(Event::IdMismatch);
+        }
         self.picture.overlay = self.standing_overlay();
         self.picture.credentials = self.credentials_unless_missing();
         self.look_failed()
@@ -135,16 +145,15 @@ impl Draft<'_> {
         }
         let streak = Since::one_more(self.streaks.not_found, (), now);
         self.streaks.not_found = Some(streak);
-        let bounded = |wait: Duration| self.facts.bounds.max.map_or(wait, |max| wait.min(max));
         if streak.count < NOT_FOUND && self.overlay_before() != Overlay::Stalled(Stall::SessionNotFound) {
             self.picture.overlay = Overlay::Retry;
-            let next = self.due(bounded(Duration::from_mins(5)));
+            let next = self.due(self.facts.bounds.hold(Duration::from_mins(5)));
             return self.finish(next);
         }
         if self.has_session() && self.past_expiry_grace() {
             return self.end(Outcome::Expired, Event::Expired);
         }
-        let wait = bounded(LONGEST);
+        let wait = self.facts.bounds.hold(LONGEST);
         self.stall(Stall::SessionNotFound, Some(Event::SessionNotFound));
         let next = self.due(wait);
         self.finish(next)
@@ -163,6 +172,7 @@ impl Draft<'_> {
         self.streaks.refused_key = None;
         self.streaks.good_looks = self.streaks.good_looks.saturating_add(1);
         self.streaks.last_answer = Some(now);
+        self.streaks.names_modules = !report.progress.is_empty();
 
         if let Word::End(outcome) = report.word {
             self.apply(&report, None);
@@ -179,7 +189,11 @@ impl Draft<'_> {
         }
         let regular = self.regular();
         let at = shown_at.map_or(regular, |shown_at| regular.min(shown_at));
-        let next = self.due_at(at);
+        let mut next = self.due_at(at);
+        if let crate::lifecycle::Deadline::Passed { looked: _, long_ago: _ } = self.facts.deadline {
+            // This was the last look, and the schedule has nothing to wait for.
+            next = Next::Now;
+        }
         self.finish(next)
     }
 
@@ -202,6 +216,7 @@ impl Draft<'_> {
         }
         self.streaks.updated_at = report.updated_at.or(self.streaks.updated_at);
         if !differs {
+            self.streaks.seen = digest(report);
             return None;
         }
         let wait = self
@@ -216,6 +231,7 @@ impl Draft<'_> {
             }
             self.apply(report, open);
         }
+        self.streaks.seen = digest(report).filter(|_| wait.is_none());
         wait
     }
 

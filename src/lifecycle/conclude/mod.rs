@@ -1,6 +1,7 @@
 //! The second table: step and what came of it → what is true, what to show, when to look again.
 
 mod create;
+mod evidence;
 mod look;
 mod wait;
 
@@ -11,15 +12,18 @@ use jiff::Timestamp;
 use crate::{
     api::{Condition, ConditionType, Mode, Outcome, Reason, Session, SessionState, VerificationStatus},
     portal::allowed::LinkMode,
+    priority::Priority,
 };
 
 use super::{
     conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
     event::Event,
-    facts::{Deadline, Facts, GRACE, Grievance, KeyFact, PortalFact, Since, Streaks, later},
+    evidence::EvidenceStanding,
+    facts::{Deadline, Facts, KeyFact, PortalFact},
     past::{Ledger, Past},
-    schedule::{LONGEST, Urgency, pace},
+    schedule::{LONGEST, pace},
     step::{CreateEnd, Happened, Shown, Step},
+    streaks::{GRACE, Grievance, Since, Streaks, later},
 };
 
 /// What is true after a step.
@@ -30,7 +34,7 @@ pub struct Conclusion {
     /// When it is its turn again.
     pub next: Next,
     /// How urgent that turn is.
-    pub urgency: Urgency,
+    pub priority: Priority,
     /// What to remember.
     pub streaks: Streaks,
     /// What has happened, to be told after the write.
@@ -54,7 +58,10 @@ pub enum Next {
 #[must_use]
 pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> VerificationStatus {
     let mut draft = Draft::new(status, facts);
-    draft.streaks = facts.streaks.clone();
+    // What only a person can end stays shown until a create is not refused for it.
+    if let standing @ Overlay::Stalled(_) = draft.standing_overlay() {
+        draft.picture.overlay = standing;
+    }
     let session = draft.session();
     session.attempt = i32::try_from(attempt).unwrap_or(i32::MAX);
     session.state = Some(SessionState::Claimed);
@@ -95,8 +102,23 @@ pub fn conclude(
         }
         (Step::Adopt(id), Happened::Look(answer)) => draft.adopt(id, answer),
         (Step::Look(id), Happened::Look(answer)) => draft.look(id, answer),
+        (Step::Store, Happened::Store(stored)) => draft.store(stored),
+        (Step::GiveUpEvidence, _) => draft.give_up_evidence(None),
+        (Step::RemoveEvidence { last: _ }, Happened::Remove(removed)) => draft.remove(*removed),
+        // The change of the resource's metadata wakes it.
+        (Step::AddFinalizer, _) => {
+            let again = later(facts.now, Duration::from_secs(5));
+            draft.unwritten(Next::At(again))
+        }
         // A step whose effect did not take place, a claim that could not be written included: try again later.
-        (Step::Create { attempt: _ } | Step::Adopt(_) | Step::Look(_), _) => draft.later_unwritten(),
+        (
+            Step::Create { attempt: _ }
+            | Step::Adopt(_)
+            | Step::Look(_)
+            | Step::Store
+            | Step::RemoveEvidence { last: _ },
+            _,
+        ) => draft.later_unwritten(),
     }
 }
 
@@ -119,7 +141,13 @@ impl<'a> Draft<'a> {
             facts,
             before,
             status,
-            picture: Picture { overlay: Overlay::Plain, credentials: None, session: None },
+            picture: Picture {
+                overlay: Overlay::Plain,
+                credentials: None,
+                session: None,
+                evidence: facts.evidence.standing,
+                evidence_trouble: None,
+            },
             streaks: facts.streaks.clone(),
             events: Vec::new(),
         }
@@ -144,7 +172,10 @@ impl<'a> Draft<'a> {
             | Overlay::Suspended
             | Overlay::Healing
             | Overlay::Stalled(
-                Stall::PortalNotAllowed | Stall::StatusUnreadable | Stall::CreateOutcomeUnknown,
+                Stall::PortalNotAllowed
+                | Stall::StatusUnreadable
+                | Stall::CreateOutcomeUnknown
+                | Stall::EvidenceFailed,
             ) => {
                 if self.state() == Some(SessionState::Unknown) && !self.has_session() {
                     Overlay::Healing
@@ -222,6 +253,14 @@ impl<'a> Draft<'a> {
                 self.stall(Stall::CreateOutcomeUnknown, None);
                 self.finish(Next::Watch)
             }
+            Shown::DestinationRefused => {
+                self.stall(Stall::InvalidSpec, None);
+                self.finish(hourly)
+            }
+            Shown::Over => {
+                let waits = self.picture.evidence == EvidenceStanding::Owed && !self.facts.suspend;
+                self.finish(if waits { hourly } else { Next::Watch })
+            }
             Shown::Suspended => {
                 self.picture.overlay = Overlay::Suspended;
                 self.finish(Next::Watch)
@@ -245,12 +284,19 @@ impl<'a> Draft<'a> {
             self.picture.overlay = Overlay::Healing;
         }
         self.picture.credentials = self.credentials_unless_missing();
+        if self.picture.evidence == EvidenceStanding::Failed {
+            self.picture.evidence = EvidenceStanding::Owed;
+            self.picture.evidence_trouble = Some(Reason::Storing);
+        }
         self.streaks = Streaks {
+            storing_since: self.status.outcome.map(|_| self.facts.now),
             next: Some(self.facts.now),
             last_answer: self.streaks.last_answer,
             changed_at: self.streaks.changed_at,
             updated_at: self.streaks.updated_at,
+            names_modules: self.streaks.names_modules,
             shown_at: self.streaks.shown_at,
+            seen: self.streaks.seen,
             ..Streaks::default()
         };
         self.finish(Next::Now)
@@ -261,18 +307,20 @@ impl<'a> Draft<'a> {
         self.finish(Next::Leave)
     }
 
-    /// The end; nothing is owed after it, so it is settled in the same write.
+    /// The end; where nothing is owed after it, it is settled in the same write.
     fn end(mut self, outcome: Outcome, event: Event) -> Conclusion {
         self.status.outcome = Some(outcome);
         self.status.finished_at = Some(whole_seconds(self.facts.now));
-        self.status.settled = true;
+        // Whatever was the matter with the session is over with it.
+        self.picture.overlay = Overlay::Plain;
         self.events.push(event);
-        self.finish(Next::Leave)
+        self.streaks = Streaks { next: Some(self.facts.now), ..Streaks::default() };
+        self.settle_unless_owed(Next::Now)
     }
 
     fn unwritten(self, next: Next) -> Conclusion {
-        let urgency = self.urgency();
-        Conclusion { status: None, next, urgency, streaks: self.streaks, events: self.events }
+        let priority = self.priority();
+        Conclusion { status: None, next, priority, streaks: self.streaks, events: self.events }
     }
 
     fn leave_unwritten(self) -> Conclusion {
@@ -299,17 +347,17 @@ impl<'a> Draft<'a> {
         streak.count.saturating_sub(1)
     }
 
-    fn urgency(&self) -> Urgency {
+    fn priority(&self) -> Priority {
         if self.has_session() {
-            pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now).stage.urgency()
+            pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now).stage.priority()
         } else {
-            Urgency::Create
+            Priority::Create
         }
     }
 
     /// The status with its phase, link and conditions as they follow from the rest.
     fn finish(mut self, next: Next) -> Conclusion {
-        self.status.phase = Some(phase(&self.status));
+        self.status.phase = Some(phase(&self.status, self.picture.evidence));
         if self.status.outcome.is_none() {
             self.publish_link();
         }
@@ -328,9 +376,9 @@ impl<'a> Draft<'a> {
             self.status.last_handled_reconcile_at = Some(requested.clone());
         }
         self.tell_of_a_refused_key();
-        let urgency = self.urgency();
+        let priority = self.priority();
         let next = self.within_bounds(next);
-        Conclusion { status: Some(self.status), next, urgency, streaks: self.streaks, events: self.events }
+        Conclusion { status: Some(self.status), next, priority, streaks: self.streaks, events: self.events }
     }
 
     /// Our own link, never one from a body; the mode may change while the session is open.
@@ -355,7 +403,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Never later than an hour, and not past the deadline.
+    /// Never later than an hour, and not past the deadline, nor long after it.
     fn within_bounds(&self, next: Next) -> Next {
         let Next::At(at) = next else {
             return match (next, self.facts.deadline) {
@@ -368,7 +416,10 @@ impl<'a> Draft<'a> {
             Deadline::Ahead(deadline) if !self.facts.suspend => {
                 Next::At(at.min(deadline.max(self.facts.now)))
             }
-            Deadline::Ahead(_) | Deadline::Passed { .. } => Next::At(at),
+            Deadline::Passed { looked: _, long_ago: _ } if !self.facts.suspend => {
+                Next::At(at.min(later(self.facts.now, Deadline::LAST_LOOK_WITHIN)))
+            }
+            Deadline::Ahead(_) | Deadline::Passed { looked: _, long_ago: _ } => Next::At(at),
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::{
     api::Reason,
     lifecycle::{
         conditions::{Overlay, Stall},
-        facts::{Facts, Grievance, KeyFact, KeyFault, elapsed, later},
+        facts::{Facts, KeyFact, KeyFault},
         past::Past,
         step::Wait,
+        streaks::{Grievance, elapsed, later},
     },
 };
 
@@ -20,11 +23,18 @@ pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while its key is refused.
 pub(super) const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
+/// A wait for the rate that is shorter is not worth a write.
+const SHORT: Duration = Duration::from_secs(1);
 /// How often a missing key is looked for at first, and for how long.
 const KEY_SOUGHT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
 
 impl Draft<'_> {
     pub(super) fn wait(mut self, wait: Wait, past: &Past) -> Conclusion {
+        if let Wait::Rate(until) = wait
+            && elapsed(self.facts.now, until) < SHORT
+        {
+            return self.unwritten(Next::At(until));
+        }
         self.picture.overlay = self.standing_overlay();
         self.picture.credentials = self.credentials_unless_missing();
         let now = self.facts.now;
@@ -41,9 +51,8 @@ impl Draft<'_> {
                 Next::At(until.min(later(now, SECRET_READ_AGAIN)))
             }
             Wait::Paused(until) => {
-                let since = *self.streaks.paused.get_or_insert(now);
+                let since = self.pause();
                 if elapsed(since, now) >= PAUSE_SHOWN_AFTER {
-                    self.picture.overlay = Overlay::RateLimited;
                     Next::At(until)
                 } else {
                     Next::At(until.min(later(since, PAUSE_SHOWN_AFTER)))
@@ -64,6 +73,18 @@ impl Draft<'_> {
         if !matches!(wait, Wait::Key(_)) && matches!(self.facts.key, KeyFact::Usable { .. }) {
             self.streaks.key_missing = None;
         }
+        // A request is echoed by this very write, so the schedule has to remember it.
+        if self.facts.asks_for_a_look(self.before) {
+            self.streaks.next = Some(match wait {
+                Wait::Due(at) => at,
+                Wait::Key(_)
+                | Wait::KeyBad(_)
+                | Wait::Paused(_)
+                | Wait::Breaker(_)
+                | Wait::Rate(_)
+                | Wait::Quiet(_) => now,
+            });
+        }
         self.finish(next)
     }
 
@@ -82,26 +103,41 @@ impl Draft<'_> {
             || self.overlay_before() == Overlay::Retry
     }
 
-    /// Trouble over a lost answer keeps saying that the answer was lost.
+    /// Trouble that says nothing of what is shown already: a lost answer, and what only a person can end, stay shown.
     pub(super) fn retry_overlay(&self) -> Overlay {
         match self.standing_overlay() {
-            Overlay::Healing => Overlay::Healing,
-            Overlay::Plain
-            | Overlay::Retry
-            | Overlay::RateLimited
-            | Overlay::Stalled(_)
-            | Overlay::Suspended => Overlay::Retry,
+            standing @ (Overlay::Healing | Overlay::Stalled(_)) => standing,
+            Overlay::Plain | Overlay::Retry | Overlay::RateLimited | Overlay::Suspended => Overlay::Retry,
         }
     }
 
-    /// What a pause that the portal asks for shows.
-    pub(super) fn pause(&mut self) {
+    /// A refusal of the portal's own: what it complained of before is gone, unless it says so again.
+    pub(super) fn refusal_overlay(&self) -> Overlay {
+        match self.retry_overlay() {
+            Overlay::Stalled(_) => Overlay::Retry,
+            other @ (Overlay::Healing
+            | Overlay::Plain
+            | Overlay::Retry
+            | Overlay::RateLimited
+            | Overlay::Suspended) => other,
+        }
+    }
+
+    /// Shows a pause that the portal asks for, once it is long enough, and returns since when it lasts.
+    pub(super) fn pause(&mut self) -> Timestamp {
         let since = *self.streaks.paused.get_or_insert(self.facts.now);
-        self.picture.overlay = if elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER {
-            Overlay::RateLimited
-        } else {
-            self.standing_overlay()
+        let standing = self.standing_overlay();
+        let long = elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
+        self.picture.overlay = match standing {
+            Overlay::Stalled(_) => standing,
+            _ if long => Overlay::RateLimited,
+            Overlay::Plain
+            | Overlay::Retry
+            | Overlay::RateLimited
+            | Overlay::Healing
+            | Overlay::Suspended => standing,
         };
+        since
     }
 }
 

@@ -1,1 +1,21 @@
+//! The two tables, tried over every combination of past, facts and outcome.
+//!
+//! - [`purity`]: the room has no effects, by the text of its files.
+//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them.
+//! - [`decide_rows`], [`conclude_create`], [`conclude_look`] and [`conclude_rest`] are the rows of the tables.
+//! - [`status_rows`] are the rows of what waiters see, read by [`waiters`] as kstatus, Flux, kubectl and Argo read.
+//! - [`schedule`] is when to look again.
 
+mod conclude_create;
+mod conclude_look;
+mod conclude_rest;
+mod decide_rows;
+mod grid;
+mod laws;
+mod pasts;
+mod purity;
+mod schedule;
+mod status_rows;
+mod waiters;
+mod walk;
+mod world;

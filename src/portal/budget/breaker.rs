@@ -12,6 +12,8 @@ const FEWEST_FAILURES: u32 = 5;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Nobody is sent away for longer than this.
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
+/// While creates wait, a call without effect finds out this often whether the portal answers at all.
+const PING_EVERY: Duration = Duration::from_secs(30);
 /// While one create probes, the others come again after this.
 const BEHIND_A_PROBE: Duration = Duration::from_secs(5);
 
@@ -109,6 +111,12 @@ struct Open {
     failed_at: Instant,
     next: Instant,
     probing: bool,
+    /// When to ask next whether the portal answers at all.
+    next_ping: Instant,
+    /// Whether somebody was told to come then.
+    has_pinger: bool,
+    /// Whether the portal gave no answer to another call since the failure.
+    silent: bool,
 }
 
 impl CreateBreaker {
@@ -119,14 +127,26 @@ impl CreateBreaker {
             return Err(now + BEHIND_A_PROBE);
         }
         if now < open.next {
-            return Err(open.next);
+            // One of those who wait comes earlier, to ask whether the portal answers at all.
+            let pings = !std::mem::replace(&mut open.has_pinger, true);
+            return Err(if pings { open.next.min(open.next_ping.max(now)) } else { open.next });
         }
         open.probing = true;
         Ok(true)
     }
 
-    pub(super) fn succeeded(&mut self) {
-        self.open = None;
+    /// Whether this opened the way for the others.
+    pub(super) const fn succeeded(&mut self) -> bool {
+        self.open.take().is_some()
+    }
+
+    /// Whether a call without effect shall find out now if the portal answers; if so, nobody else may for a while.
+    pub(super) fn ping(&mut self, now: Instant) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| open.next_ping <= now && now < open.next) else {
+            return false;
+        };
+        open.next_ping = now + PING_EVERY;
+        true
     }
 
     /// A probe ended without an answer about the portal.
@@ -146,12 +166,29 @@ impl CreateBreaker {
         let (failures, probing) = before;
         let (least, most) = failure.waits();
         let wait = least.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(most);
-        self.open = Some(Open { failure, failures, failed_at: now, next: now + wait, probing });
+        self.open = Some(Open {
+            failure,
+            failures,
+            failed_at: now,
+            next: now + wait,
+            probing,
+            next_ping: now + PING_EVERY,
+            has_pinger: false,
+            silent: false,
+        });
     }
 
-    /// The portal answers looks: the next probe need not wait longer than the shortest wait.
-    pub(super) fn portal_answers(&mut self, now: Instant) {
+    /// Another call was not answered: when one is, that is news.
+    pub(super) const fn portal_is_silent(&mut self) {
         if let Some(open) = &mut self.open {
+            open.silent = true;
+        }
+    }
+
+    /// Another call was answered. If the portal was silent before, it is back, and the next probe need not wait longer
+    /// than the shortest wait. A portal that answered all along and yet fails to create says nothing new by it.
+    pub(super) fn portal_answers(&mut self, now: Instant) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.silent) {
             let (least, _) = open.failure.waits();
             open.next = open.next.min((open.failed_at + least).max(now));
         }
@@ -202,16 +239,35 @@ mod tests {
     }
 
     #[test]
-    fn an_answered_look_brings_the_next_create_forward_but_not_below_the_shortest_wait() {
+    fn a_portal_that_is_back_brings_the_next_create_forward_but_not_below_the_shortest_wait() {
         let now = Instant::now();
         let mut breaker = CreateBreaker::default();
         for probe in [false, true, true] {
             breaker.failed(now, Failure::Lost, probe);
         }
-        assert!(breaker.admit(now + Duration::from_mins(3)).is_err());
+        breaker.portal_answers(now + Duration::from_secs(1));
+        assert!(breaker.admit(now + Duration::from_mins(3)).is_err(), "it was never silent");
+        breaker.portal_is_silent();
         breaker.portal_answers(now + Duration::from_secs(1));
         assert!(breaker.admit(now + Duration::from_secs(59)).is_err());
         assert_eq!(breaker.admit(now + Duration::from_mins(1)), Ok(true));
+    }
+
+    #[test]
+    fn a_ping_goes_out_each_half_minute_while_creates_wait_and_never_while_they_go() {
+        let start = Instant::now();
+        let mut breaker = CreateBreaker::default();
+        assert!(!breaker.ping(start));
+        for probe in [false, true, true, true] {
+            breaker.failed(start, Failure::Lost, probe);
+        }
+        assert_eq!(breaker.admit(start), Err(start + PING_EVERY), "one is told to come and ping");
+        assert_eq!(breaker.admit(start), Err(start + Duration::from_mins(8)));
+        let pings = (0..480).filter(|second| breaker.ping(start + Duration::from_secs(*second))).count();
+        assert_eq!(pings, 15);
+        assert!(!breaker.ping(start + Duration::from_mins(8)), "a create may try by itself");
+        breaker.succeeded();
+        assert!(!breaker.ping(start + Duration::from_mins(10)));
     }
 
     #[test]

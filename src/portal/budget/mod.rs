@@ -19,6 +19,7 @@ use self::{
     bucket::Bucket,
 };
 use super::{Call, KeyIdentity, PortalUrl, Trouble};
+use crate::priority::Priority;
 
 /// A refused key closes its budget for this long, so that one bad key costs two calls in five minutes.
 const KEY_GATE: Duration = Duration::from_secs(150);
@@ -46,28 +47,11 @@ impl Default for BudgetSettings {
     }
 }
 
-/// How much a call matters when the rate is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Priority {
-    /// Somebody waits for a link.
-    Create,
-    /// Somebody asked for it.
-    Nudge,
-    /// The verdict is near.
-    Finishing,
-    /// The person is at it.
-    Active,
-    /// Nothing happens.
-    Idle,
-}
-
-impl Priority {
-    /// Whether the reserve is for such calls.
-    const fn is_urgent(self) -> bool {
-        match self {
-            Self::Create | Self::Nudge | Self::Finishing => true,
-            Self::Active | Self::Idle => false,
-        }
+/// Whether the reserve is for such calls.
+const fn uses_reserve(priority: Priority) -> bool {
+    match priority {
+        Priority::Create | Priority::Nudge | Priority::Finishing => true,
+        Priority::Active | Priority::Idle => false,
     }
 }
 
@@ -196,7 +180,7 @@ impl State {
             }
         };
         if let Some(bucket) = &mut self.bucket
-            && let Err(until) = bucket.take(now, priority.is_urgent())
+            && let Err(until) = bucket.take(now, uses_reserve(priority))
         {
             if probes_creates {
                 self.creates.gave_back();
@@ -213,7 +197,9 @@ impl State {
         Ok(Probes { key: probes_key, creates: probes_creates })
     }
 
-    fn report(&mut self, now: Instant, call: Call, probes: Probes, result: Result<(), &Trouble>) {
+    /// Takes in how a call ended. True, if creates that had to wait may go on by it.
+    fn report(&mut self, now: Instant, call: Call, probes: Probes, result: Result<(), &Trouble>) -> bool {
+        let mut creates_go_on = false;
         let refused = matches!(
             (call, result),
             (_, Err(Trouble::KeyRejected)) | (Call::Create, Err(Trouble::AccessDenied))
@@ -229,7 +215,7 @@ impl State {
             Ok(()) => {
                 self.pauses = 0;
                 match call {
-                    Call::Create => self.creates.succeeded(),
+                    Call::Create => creates_go_on = self.creates.succeeded(),
                     Call::Look => self.creates.portal_answers(now),
                 }
                 self.looks.succeeded(now);
@@ -250,6 +236,7 @@ impl State {
             }
             Err(trouble) => self.failed(now, call, probes, trouble),
         }
+        creates_go_on
     }
 
     fn failed(&mut self, now: Instant, call: Call, probes: Probes, trouble: &Trouble) {
@@ -269,8 +256,10 @@ impl State {
             (Call::Look, _) => {
                 if matches!(trouble, Trouble::Failed(_) | Trouble::NotSent(_)) {
                     self.looks.failed(now);
+                    self.creates.portal_is_silent();
                 } else {
                     self.looks.succeeded(now);
+                    self.creates.portal_answers(now);
                 }
             }
         }
@@ -328,6 +317,12 @@ impl Budget {
         }
     }
 
+    /// Whether a call without effect shall find out now if the portal answers, because creates wait for that. If so,
+    /// nobody else is told to for half a minute.
+    pub fn may_ping(&self, now: Instant) -> bool {
+        lock(&self.state).creates.ping(now)
+    }
+
     /// How much every interval is to be stretched, at least 1.
     pub fn stretch(&self, now: Instant) -> f64 {
         lock(&self.state).bucket.as_mut().map_or(1.0, |bucket| bucket.stretch(now))
@@ -354,10 +349,11 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Reports how the call ended.
-    pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) {
+    /// Reports how the call ended. True, if creates that had to wait may go on by it.
+    #[expect(clippy::must_use_candidate, reason = "a look never lets creates go on")]
+    pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) -> bool {
         self.reported = true;
-        lock(&self.budget.state).report(now, self.call, self.probes, result);
+        lock(&self.budget.state).report(now, self.call, self.probes, result)
     }
 }
 

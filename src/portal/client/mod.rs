@@ -24,13 +24,15 @@ use super::{
 use shards::Shards;
 use transport::judge_transport;
 
+mod images;
 mod shards;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod transport;
 
-pub use tls::InvalidTrust;
+pub use images::{IMAGE_BYTES, ImageAnswer};
+pub use tls::{InvalidTrust, trust};
 
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";
@@ -152,6 +154,12 @@ impl PortalClient {
 
     /// Sends a request and reads the body of a good answer.
     async fn exchange(&self, call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Vec<u8>, Trouble> {
+        let response = Self::send(call, request, key).await?;
+        read_whole(response, self.body_limit).await
+    }
+
+    /// Sends a request and returns a good answer, before its body.
+    async fn send(call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Response, Trouble> {
         let key = key.header_value().map_err(|_| Trouble::NotSent(NotSent::Build))?;
         let mut response =
             request.header(KEY_HEADER, key).send().await.map_err(|error| judge_transport(&error))?;
@@ -169,7 +177,7 @@ impl PortalClient {
             judge_status(call, status, retry_after, &prefix)?;
         }
         judge_status(call, status, retry_after, b"")?;
-        read_whole(response, self.body_limit).await
+        Ok(response)
     }
 }
 

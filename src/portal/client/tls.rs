@@ -27,8 +27,12 @@ pub enum InvalidTrust {
     Unusable(#[source] rustls::Error),
 }
 
-/// Builds what every connection to the portal uses; the protocols are still to be named.
-pub(super) fn trust(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, InvalidTrust> {
+/// Builds what every connection to the outside uses; the protocols are still to be named.
+///
+/// # Errors
+///
+/// [`InvalidTrust`].
+pub fn trust(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, InvalidTrust> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = match extra_ca_pem {
         None => Verifier::new(provider.clone()),

@@ -172,6 +172,21 @@ async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_takes_no_longer_than_its_server() {
+    let mut events: Vec<_> =
+        (1..=100).map(|number| event("ADDED", &object(&number.to_string(), number))).collect();
+    events.push(end_of_list(100));
+    let (_server, client) = script([Answer::Open(events)]);
+    let mut changes = watch(&client, true);
+    // Not at a whole millisecond: there, a sleep of nothing takes none.
+    tokio::time::advance(Duration::from_micros(500)).await;
+    let start = Instant::now();
+    while !matches!(changes.next().await, Some(Change::Synced)) {}
+    // The clock of this test moves only when somebody waits for it, as the request does once.
+    assert!(start.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
     let begin = Instant::now();
     for code in [400, 422] {

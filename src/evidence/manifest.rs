@@ -1,0 +1,242 @@
+//! The list of what is stored, `manifest.json`: written last, so that its presence means complete. Pure.
+//!
+//! The same evidence gives the same bytes, whenever and by whomever it is written: there is no time of writing in it,
+//! objects stand in the order of their keys. It holds neither the id of the verification nor its link.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::path::{Folder, ObjectKey};
+use crate::api::StoredObject;
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// The operator that writes.
+const OPERATOR: &str = concat!("okid-operator/", env!("CARGO_PKG_VERSION"));
+
+/// What is stored of one verification, and what was absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Version of the format, now 1.
+    version: u32,
+    /// The operator that wrote it, and its version.
+    operator: String,
+    /// Namespace of the resource.
+    namespace: String,
+    /// Name of the resource.
+    name: String,
+    /// Uid of the resource.
+    uid: String,
+    /// What the portal said last of the session, such as `verified`.
+    portal_status: String,
+    /// When the portal changed it last, by the portal's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    portal_updated_at: Option<Timestamp>,
+    /// When the operator learnt it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+    /// Every object that was asked for, in the order of the keys.
+    objects: Vec<StoredObject>,
+}
+
+/// Bytes that are no manifest of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableManifest {
+    /// Not the JSON that [`Manifest::bytes`] writes.
+    #[error("the manifest is not JSON with the fields of a manifest")]
+    Json,
+    /// Of a later format.
+    #[error("the manifest has another version of the format")]
+    Version,
+    /// An object's key is none.
+    #[error("the manifest names a key that leads out of its folder")]
+    Key,
+}
+
+/// What the portal said at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortalEnd<'a> {
+    /// `status.portalStatus`.
+    pub status: &'a str,
+    /// `status.portalUpdatedAt`.
+    pub updated_at: Option<Timestamp>,
+    /// `status.finishedAt`.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Manifest {
+    /// Lists what is stored.
+    #[must_use]
+    pub fn new(folder: &Folder, end: PortalEnd<'_>, objects: &[StoredObject]) -> Self {
+        let mut objects = objects.to_vec();
+        objects.sort_by(|one, other| one.key.cmp(&other.key));
+        Self {
+            version: VERSION,
+            operator: OPERATOR.to_owned(),
+            namespace: folder.namespace().to_owned(),
+            name: folder.name().to_owned(),
+            uid: folder.uid().to_owned(),
+            portal_status: end.status.to_owned(),
+            portal_updated_at: end.updated_at,
+            finished_at: end.finished_at,
+            objects,
+        }
+    }
+
+    /// The bytes of `manifest.json`: indented JSON, with a new line at the end.
+    ///
+    /// # Errors
+    ///
+    /// None for what [`Manifest::new`] makes: strings and numbers can always be written.
+    pub fn bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads a manifest back.
+    ///
+    /// # Errors
+    ///
+    /// [`UnreadableManifest`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, UnreadableManifest> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|_| UnreadableManifest::Json)?;
+        if manifest.version != VERSION {
+            return Err(UnreadableManifest::Version);
+        }
+        let has_keys = manifest.objects.iter().all(|object| is_key_or_stem(&object.key));
+        if has_keys { Ok(manifest) } else { Err(UnreadableManifest::Key) }
+    }
+
+    /// Whether both list the same, whichever version of the operator wrote them.
+    ///
+    /// After an update of the operator in mid-way, the manifest that is there differs in that alone, and is as good.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        Self { operator: other.operator.clone(), ..self.clone() } == *other
+    }
+
+    /// Every object that was asked for, in the order of the keys.
+    #[must_use]
+    pub fn objects(&self) -> &[StoredObject] {
+        &self.objects
+    }
+}
+
+/// An absent object has no extension.
+fn is_key_or_stem(key: &str) -> bool {
+    ObjectKey::parse(key).is_ok() || ObjectKey::parse(&format!("{key}.x")).is_ok()
+}
+
+/// SHA-256 in lower-case hex, as `sha256sum` prints it.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{EvidenceKind, ObjectState};
+
+    fn object(key: &str, kind: EvidenceKind, state: ObjectState) -> StoredObject {
+        let stored = state == ObjectState::Stored;
+        StoredObject {
+            kind,
+            key: key.to_owned(),
+            state,
+            size: stored.then_some(3),
+            sha256: stored.then(|| sha256_hex(b"abc")),
+            content_type: stored.then(|| "image/jpeg".to_owned()),
+        }
+    }
+
+    fn sample(reversed: bool) -> Manifest {
+        let folder = Folder::new("team-a", "customer", "0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10").unwrap();
+        let mut objects = vec![
+            object("back-original", EvidenceKind::Back, ObjectState::Absent),
+            object("front-original.jpg", EvidenceKind::Front, ObjectState::Stored),
+        ];
+        if reversed {
+            objects.reverse();
+        }
+        let end = PortalEnd {
+            status: "verified",
+            updated_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            finished_at: Some("2026-01-02T03:04:06Z".parse().unwrap()),
+        };
+        Manifest::new(&folder, end, &objects)
+    }
+
+    #[test]
+    fn a_manifest_is_these_bytes() {
+        let text = String::from_utf8(sample(false).bytes().unwrap()).unwrap();
+        let expected = r#"{
+  "version": 1,
+  "operator": "okid-operator/VERSION",
+  "namespace": "team-a",
+  "name": "customer",
+  "uid": "0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10",
+  "portalStatus": "verified",
+  "portalUpdatedAt": "2026-01-02T03:04:05Z",
+  "finishedAt": "2026-01-02T03:04:06Z",
+  "objects": [
+    {
+      "kind": "Back",
+      "key": "back-original",
+      "state": "Absent"
+    },
+    {
+      "kind": "Front",
+      "key": "front-original.jpg",
+      "state": "Stored",
+      "size": 3,
+      "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+      "contentType": "image/jpeg"
+    }
+  ]
+}
+"#;
+        assert_eq!(text, expected.replace("VERSION", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn the_same_evidence_gives_the_same_bytes() {
+        assert_eq!(sample(false).bytes().unwrap(), sample(true).bytes().unwrap());
+    }
+
+    #[test]
+    fn a_manifest_can_be_read_back() {
+        let bytes = sample(false).bytes().unwrap();
+        assert_eq!(Manifest::parse(&bytes), Ok(sample(false)));
+        assert_eq!(Manifest::parse(b"{}"), Err(UnreadableManifest::Json));
+        assert_eq!(Manifest::parse(&bytes[..bytes.len() / 2]), Err(UnreadableManifest::Json));
+        let text = String::from_utf8(bytes).unwrap();
+        let later = text.replace("\"version\": 1", "\"version\": 2");
+        assert_eq!(Manifest::parse(later.as_bytes()), Err(UnreadableManifest::Version));
+        let outside = text.replace("front-original.jpg", "../front-original.jpg");
+        assert_eq!(Manifest::parse(outside.as_bytes()), Err(UnreadableManifest::Key));
+    }
+
+    #[test]
+    fn only_the_operator_may_differ_between_two_that_say_the_same() {
+        let ours = sample(false);
+        let earlier = Manifest { operator: "okid-operator/0.0.1".to_owned(), ..ours.clone() };
+        assert!(ours.says_the_same_as(&earlier));
+        let other = Manifest { portal_status: "rejected".to_owned(), ..ours.clone() };
+        assert!(!ours.says_the_same_as(&other));
+    }
+}

@@ -1,0 +1,51 @@
+//! Evidence in object storage: images and results of a verification, stored once, unaltered, provably.
+//!
+//! This room touches the object store, and nothing else. What it does, in the order in which it happens:
+//!
+//! | file | does |
+//! |---|---|
+//! | [`location`] | reads `s3://…`, `gs://…`, `az://…` and `file://…` (pure) |
+//! | [`path`] | names the folder of a verification and the objects in it (pure) |
+//! | [`endpoints`] | which hosts besides the clouds' own an address may lead to (pure) |
+//! | [`options`] | which keys a credentials Secret may hold (pure) |
+//! | [`stores`] | the administrator's file of named stores |
+//! | [`budget`] | bounds the bytes of all images in memory |
+//! | [`content`] | whether bytes are an image that may be kept (pure) |
+//! | [`http`] | the client for all stores: no redirect, no repetition, no text of a refusal |
+//! | [`patience`] | how long a store is waited for, and how often it is asked |
+//! | [`store`] | puts, reads and removes objects; one [`trouble`] for each way in which that fails |
+//! | [`manifest`] | lists what is stored and what was absent; written last (pure) |
+//!
+//! Every object is created under the condition that nothing is there. What is there with the same bytes counts as
+//! stored, so everything here may be repeated after a crash. Nothing is ever overwritten. Each object goes in one
+//! request (none is over 25 MiB), so no half upload can be left behind.
+//!
+//! Keys, names, errors and the manifest never hold the id of a verification, its link, or text of a store.
+
+pub mod budget;
+pub mod content;
+pub mod endpoints;
+pub mod http;
+pub mod location;
+pub mod manifest;
+mod open;
+pub mod options;
+pub mod path;
+pub mod patience;
+mod staged;
+pub mod store;
+pub mod stores;
+pub mod trouble;
+
+pub use budget::{ByteBudget, HeldBytes};
+pub use content::{Format, MAX_BYTES, Unusable, inspect};
+pub use endpoints::{Endpoints, InvalidEndpoint};
+pub use http::{HttpSettings, StoreHttp};
+pub use location::{InvalidLocation, Location, Scheme};
+pub use manifest::{Manifest, UnreadableManifest};
+pub use options::{InvalidOptions, Options};
+pub use path::{Folder, InvalidPath, ObjectKey};
+pub use patience::Patience;
+pub use store::{Content, Put, Removal, Store};
+pub use stores::{InvalidStores, NotForNamespace, Stores};
+pub use trouble::StoreTrouble;

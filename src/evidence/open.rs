@@ -1,0 +1,178 @@
+//! Makes the library's stores from an address and options. Opens no connection.
+
+use std::{path::PathBuf, time::Duration};
+
+use object_store::{
+    ClientOptions, ObjectStore, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
+    azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder},
+    client::HttpClient,
+    gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey},
+    local::LocalFileSystem,
+    path::Path,
+};
+
+use super::{
+    http::StoreHttp,
+    location::{Location, Scheme},
+    options::{InvalidOptions, Options},
+};
+
+/// A store of the library. Cannot be printed: some of the library's credentials would be.
+pub(super) enum Backend {
+    S3(AmazonS3),
+    Gs(GoogleCloudStorage),
+    Az(Azure),
+    File(PathBuf),
+}
+
+/// Azure, and what a request of ours to it needs.
+pub(super) struct Azure {
+    pub(super) store: MicrosoftAzure,
+    pub(super) account: String,
+    /// The container's address, without a slash at the end.
+    pub(super) container: String,
+    pub(super) http: HttpClient,
+}
+
+impl Backend {
+    /// Makes the store. The credentials are those of the options, and the operator's own only where the options say so.
+    pub(super) fn new(
+        location: &Location,
+        options: &Options,
+        http: &StoreHttp,
+    ) -> Result<Self, InvalidOptions> {
+        let client = ClientOptions::new().with_allow_http(options.allow_plain_http);
+        // Tries are ours: the library's own would take three minutes.
+        let never = RetryConfig { max_retries: 0, retry_timeout: Duration::ZERO, ..RetryConfig::default() };
+        match location.scheme() {
+            Scheme::S3 => {
+                let builder = AmazonS3Builder::new()
+                    .with_client_options(client)
+                    .with_retry(never)
+                    .with_http_connector(http.clone())
+                    .with_bucket_name(location.bucket())
+                    // One answer for each object, not one for all.
+                    .with_disable_bulk_delete(true);
+                let builder = options.iter().try_fold(builder, |builder, (name, value)| {
+                    name.parse().map(|key: AmazonS3ConfigKey| builder.with_config(key, value))
+                });
+                build(builder.and_then(AmazonS3Builder::build)).map(Self::S3)
+            }
+            Scheme::Gs => {
+                let builder = GoogleCloudStorageBuilder::new()
+                    .with_client_options(client)
+                    .with_retry(never)
+                    .with_http_connector(http.clone())
+                    .with_bucket_name(location.bucket());
+                let builder = options.iter().try_fold(builder, |builder, (name, value)| {
+                    name.parse().map(|key: GoogleConfigKey| builder.with_config(key, value))
+                });
+                build(builder.and_then(GoogleCloudStorageBuilder::build)).map(Self::Gs)
+            }
+            Scheme::Az => {
+                let builder = MicrosoftAzureBuilder::new()
+                    .with_client_options(client)
+                    .with_retry(never)
+                    .with_http_connector(http.clone())
+                    .with_container_name(location.bucket());
+                let builder = options.iter().try_fold(builder, |builder, (name, value)| {
+                    name.parse().map(|key: AzureConfigKey| builder.with_config(key, value))
+                });
+                let store = build(builder.and_then(MicrosoftAzureBuilder::build))?;
+                let account = options.get("azure_storage_account_name").unwrap_or_default().to_owned();
+                let service = options.get("azure_storage_endpoint").map_or_else(
+                    || format!("https://{account}.blob.core.windows.net"),
+                    |endpoint| endpoint.trim_end_matches('/').to_owned(),
+                );
+                let container = format!("{service}/{}", location.bucket());
+                Ok(Self::Az(Azure { store, account, container, http: http.client(options.allow_plain_http) }))
+            }
+            Scheme::File => Ok(Self::File(PathBuf::from("/").join(location.prefix()))),
+        }
+    }
+
+    /// The library's store. A folder is looked at each time: it may be mounted later, or no more.
+    pub(super) fn store(&self) -> object_store::Result<Box<dyn ObjectStore>> {
+        match self {
+            Self::S3(store) => Ok(Box::new(store.clone())),
+            Self::Gs(store) => Ok(Box::new(store.clone())),
+            Self::Az(azure) => Ok(Box::new(azure.store.clone())),
+            Self::File(folder) => {
+                let store = LocalFileSystem::new_with_prefix(folder)?;
+                Ok(Box::new(store.with_fsync(true).with_automatic_cleanup(true)))
+            }
+        }
+    }
+
+    /// Whether it keeps content types and attributes.
+    pub(super) const fn has_attributes(&self) -> bool {
+        match self {
+            Self::S3(_) | Self::Gs(_) | Self::Az(_) => true,
+            Self::File(_) => false,
+        }
+    }
+
+    /// The file of an object, if this is a folder.
+    pub(super) fn file(&self, path: &Path) -> Option<PathBuf> {
+        match self {
+            Self::File(folder) => Some(folder.join(path.as_ref())),
+            Self::S3(_) | Self::Gs(_) | Self::Az(_) => None,
+        }
+    }
+}
+
+/// The library's error may repeat a value.
+fn build<T>(built: object_store::Result<T>) -> Result<T, InvalidOptions> {
+    built.map_err(|_| InvalidOptions::Unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::{Endpoints, HttpSettings, Patience, Store},
+        portal,
+    };
+
+    fn open(url: &str, secret: &[(&str, &str)]) -> Result<Store, InvalidOptions> {
+        let http = StoreHttp::new(&HttpSettings::default(), portal::trust(None).unwrap()).unwrap();
+        let location = Location::parse(url).unwrap();
+        let endpoints = Endpoints::new::<&str>(&[]).unwrap();
+        let secret = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
+        let options = Options::of_secret(location.scheme(), secret, &endpoints)?;
+        Store::new(location, &options, &http, Patience::default())
+    }
+
+    #[test]
+    fn credentials_that_are_none_are_an_error_without_their_value() {
+        let account = r#"{"private_key":"canary","private_key_id":"1","client_email":"a@b"}"#;
+        for (url, secret) in [
+            ("gs://evidence", &[("google_service_account_key", account)][..]),
+            (
+                "az://evidence",
+                &[("azure_storage_account_name", "a"), ("azure_storage_account_key", "no base64: canary")],
+            ),
+        ] {
+            let flaw = open(url, secret).unwrap_err();
+            assert_eq!(flaw, InvalidOptions::Unusable, "{url}");
+            assert!(!flaw.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn a_store_prints_its_address_only() {
+        let name = ("azure_storage_account_name", "a");
+        for credentials in [
+            &[name, ("azure_storage_sas_key", "sv=1&sig=canary")][..],
+            &[name, ("azure_storage_token", "canary")],
+        ] {
+            assert_eq!(
+                format!("{:?}", open("az://evidence/kyc", credentials).unwrap()),
+                "Store(az://evidence/kyc)"
+            );
+        }
+        let token = [("google_bearer_token", "canary")];
+        assert_eq!(format!("{:?}", open("gs://evidence", &token).unwrap()), "Store(gs://evidence)");
+    }
+}

@@ -1,0 +1,432 @@
+//! Which keys a credentials Secret may hold, and what their values may be. Pure.
+//!
+//! The keys are named as `object_store`'s options are. A Secret belongs to a namespace, and whoever writes it must gain
+//! nothing that the operator has: so it must bring credentials of its own, may not point at files, at the machine's
+//! metadata or at another way to an identity, and leads to no host but the clouds' own and the administrator's
+//! [`Endpoints`]. What goes into the name of a host, such as a region, is held to letters that cannot make another
+//! host. No error repeats a value.
+
+use std::{collections::BTreeMap, fmt};
+
+use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{endpoints::Endpoints, location::Scheme};
+
+/// Most bytes of a value: a service account's key has about 2,400.
+const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// Options of one store. Prints no value.
+#[derive(Clone)]
+pub struct Options {
+    /// By the library's own name of the option.
+    values: BTreeMap<String, SecretString>,
+    /// Whether plain http may be spoken.
+    pub(super) allow_plain_http: bool,
+}
+
+/// Options that cannot be used. Names the key, never the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOptions {
+    /// No option of such a store.
+    #[error("{key} is no option of {} stores", scheme.as_str())]
+    Unknown {
+        /// As it was written, at most 64 characters.
+        key: String,
+        /// The kind of store.
+        scheme: Scheme,
+    },
+    /// An option, but not for a Secret.
+    #[error("{key} may only be set by the operator's administrator, for a named store")]
+    Reserved {
+        /// The option.
+        key: String,
+    },
+    /// The same option under two names.
+    #[error("{key} is there twice, under two names")]
+    Twice {
+        /// The option.
+        key: String,
+    },
+    /// Without it there are no credentials.
+    #[error("{key} is missing")]
+    Missing {
+        /// The option, or several to choose from.
+        key: &'static str,
+    },
+    /// The value makes no sense.
+    #[error("the value of {key} cannot be used")]
+    Malformed {
+        /// The option.
+        key: String,
+    },
+    /// Would change how the operator stores.
+    #[error("{key} is decided by the operator")]
+    Decided {
+        /// The option.
+        key: String,
+    },
+    /// Leads to a host that is not allowed.
+    #[error("{key} is not on the list of allowed endpoints")]
+    EndpointNotAllowed {
+        /// The option.
+        key: String,
+    },
+    /// Each option may be used, but together they make no store.
+    #[error("the options do not make up a store: look at the credentials")]
+    Unusable,
+    /// Asks for plain http.
+    #[error("{key} asks for plain http, which no allowed endpoint of this Secret has")]
+    PlainHttp {
+        /// The option.
+        key: String,
+    },
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Printable ASCII.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A region's name: it becomes part of a host's name.
+    Region,
+    /// An Azure account: it becomes part of a host's name.
+    Account,
+    /// An Azure tenant: it becomes part of a path.
+    Tenant,
+    /// An address from the administrator's list.
+    Endpoint,
+    /// Whether plain http is allowed.
+    PlainHttp,
+    /// The JSON of a Google service account.
+    ServiceAccount,
+}
+
+const S3: [(&str, Shape); 15] = [
+    ("aws_access_key_id", Shape::Text),
+    ("aws_secret_access_key", Shape::Text),
+    ("aws_session_token", Shape::Text),
+    ("aws_region", Shape::Region),
+    ("aws_default_region", Shape::Region),
+    ("aws_endpoint", Shape::Endpoint),
+    ("aws_endpoint_url_s3", Shape::Endpoint),
+    ("aws_virtual_hosted_style_request", Shape::Flag),
+    ("aws_unsigned_payload", Shape::Flag),
+    ("aws_checksum_algorithm", Shape::Text),
+    ("aws_request_payer", Shape::Flag),
+    ("aws_server_side_encryption", Shape::Text),
+    ("aws_sse_kms_key_id", Shape::Text),
+    ("aws_sse_bucket_key_enabled", Shape::Flag),
+    ("allow_http", Shape::PlainHttp),
+];
+
+const GS: [(&str, Shape); 4] = [
+    ("google_service_account_key", Shape::ServiceAccount),
+    ("google_bearer_token", Shape::Text),
+    ("google_base_url", Shape::Endpoint),
+    ("allow_http", Shape::PlainHttp),
+];
+
+const AZ: [(&str, Shape); 10] = [
+    ("azure_storage_account_name", Shape::Account),
+    ("azure_storage_account_key", Shape::Text),
+    ("azure_storage_sas_key", Shape::Text),
+    ("azure_storage_token", Shape::Text),
+    ("azure_storage_client_id", Shape::Text),
+    ("azure_storage_client_secret", Shape::Text),
+    ("azure_storage_tenant_id", Shape::Tenant),
+    ("azure_storage_authority_host", Shape::Endpoint),
+    ("azure_storage_endpoint", Shape::Endpoint),
+    ("allow_http", Shape::PlainHttp),
+];
+
+/// Options that say where and how the operator stores, which the address of the store and this room decide.
+const DECIDED: [&str; 12] = [
+    "aws_bucket",
+    "aws_conditional_put",
+    "aws_copy_if_not_exists",
+    "aws_disable_bulk_delete",
+    "aws_disable_tagging",
+    "aws_s3_express",
+    "google_bucket",
+    "azure_container_name",
+    "azure_disable_tagging",
+    "azure_storage_use_emulator",
+    "azure_use_fabric_endpoint",
+    "azure_use_azure_cli",
+];
+
+impl Options {
+    /// Reads a credentials Secret of a namespace. Keys may be written in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOptions`] for the first key, in the order of the alphabet, that is none, may not be there or has a value
+    /// that cannot be used; then for credentials that are not complete. Never falls back on an identity of the
+    /// operator's own.
+    pub fn of_secret<'a>(
+        scheme: Scheme,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        endpoints: &Endpoints,
+    ) -> Result<Self, InvalidOptions> {
+        let sorted: BTreeMap<&str, &[u8]> = entries.into_iter().collect();
+        let mut options = Self::none();
+        let mut plain_http_asked = None;
+        for (written, value) in sorted {
+            let shown = shown(written);
+            let name = canonical(scheme, written)
+                .ok_or_else(|| InvalidOptions::Unknown { key: shown.clone(), scheme })?;
+            let shape = secret_shape(scheme, &name).ok_or_else(|| {
+                if is_decided(&name) {
+                    InvalidOptions::Decided { key: shown.clone() }
+                } else {
+                    InvalidOptions::Reserved { key: shown.clone() }
+                }
+            })?;
+            let text =
+                std::str::from_utf8(value).map_err(|_| InvalidOptions::Malformed { key: shown.clone() })?;
+            let text = check(shape.1, text.strip_suffix('\n').unwrap_or(text))
+                .ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
+            let text = match shape.1 {
+                Shape::Endpoint => {
+                    let endpoint = endpoints
+                        .permit(&text)
+                        .ok_or_else(|| InvalidOptions::EndpointNotAllowed { key: shown.clone() })?;
+                    options.allow_plain_http |= endpoint.is_plain_http;
+                    endpoint.url
+                }
+                Shape::PlainHttp => {
+                    plain_http_asked = is_true(&text).then(|| shown.clone());
+                    continue;
+                }
+                Shape::Text
+                | Shape::Flag
+                | Shape::Region
+                | Shape::Account
+                | Shape::Tenant
+                | Shape::ServiceAccount => text,
+            };
+            options.insert(shape.0, text, shown)?;
+        }
+        if let Some(key) = plain_http_asked.filter(|_| !options.allow_plain_http) {
+            return Err(InvalidOptions::PlainHttp { key });
+        }
+        options.require_credentials(scheme)?;
+        Ok(options)
+    }
+
+    /// Reads the options that the administrator gives a named store. They may use the operator's own identity:
+    /// `environment` are the variables of the process, of which `AWS_…`, `GOOGLE_…` and `AZURE_…` that name options
+    /// are taken where the administrator said nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOptions`] for the first key that is none, is decided by the operator, or has a value that cannot be used.
+    pub fn of_administrator<'a>(
+        scheme: Scheme,
+        entries: impl IntoIterator<Item = (&'a str, &'a str)>,
+        environment: &[(String, String)],
+    ) -> Result<Self, InvalidOptions> {
+        let mut options = Self::none();
+        for (written, value) in entries {
+            let shown = shown(written);
+            let name = canonical(scheme, written)
+                .ok_or_else(|| InvalidOptions::Unknown { key: shown.clone(), scheme })?;
+            options.take_administrators(scheme, name, value, shown)?;
+        }
+        let prefix = match scheme {
+            Scheme::S3 => "AWS_",
+            Scheme::Gs => "GOOGLE_",
+            Scheme::Az => "AZURE_",
+            Scheme::File => return Ok(options),
+        };
+        for (written, value) in environment.iter().filter(|(written, _)| written.starts_with(prefix)) {
+            if let Some(name) = canonical(scheme, written)
+                && !is_decided(&name)
+                && !options.values.contains_key(name.as_str())
+            {
+                options.take_administrators(scheme, name, value, shown(written))?;
+            }
+        }
+        Ok(options)
+    }
+
+    fn none() -> Self {
+        Self { values: BTreeMap::new(), allow_plain_http: false }
+    }
+
+    fn take_administrators(
+        &mut self,
+        scheme: Scheme,
+        name: String,
+        value: &str,
+        shown: String,
+    ) -> Result<(), InvalidOptions> {
+        if is_decided(&name) {
+            return Err(InvalidOptions::Decided { key: shown });
+        }
+        let shape = secret_shape(scheme, &name).map_or(Shape::Text, |(_, shape)| shape);
+        let text = check(shape, value).ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
+        match shape {
+            Shape::PlainHttp => {
+                self.allow_plain_http |= is_true(&text);
+                return Ok(());
+            }
+            Shape::Endpoint => self.allow_plain_http |= text.starts_with("http://"),
+            Shape::Text
+            | Shape::Flag
+            | Shape::Region
+            | Shape::Account
+            | Shape::Tenant
+            | Shape::ServiceAccount => {}
+        }
+        self.insert(name, text, shown)
+    }
+
+    fn insert(
+        &mut self,
+        name: impl Into<String>,
+        value: String,
+        shown: String,
+    ) -> Result<(), InvalidOptions> {
+        match self.values.insert(name.into(), SecretString::from(value)) {
+            None => Ok(()),
+            Some(_) => Err(InvalidOptions::Twice { key: shown }),
+        }
+    }
+
+    /// Without complete credentials the library would look for the operator's own.
+    fn require_credentials(&self, scheme: Scheme) -> Result<(), InvalidOptions> {
+        let has = |key: &str| self.values.contains_key(key);
+        let require = |key| if has(key) { Ok(()) } else { Err(InvalidOptions::Missing { key }) };
+        match scheme {
+            Scheme::S3 => {
+                require("aws_access_key_id")?;
+                require("aws_secret_access_key")
+            }
+            Scheme::Gs if has("google_bearer_token") => Ok(()),
+            Scheme::Gs => require("google_service_account_key"),
+            Scheme::Az => {
+                require("azure_storage_account_name")?;
+                let client =
+                    ["azure_storage_client_id", "azure_storage_client_secret", "azure_storage_tenant_id"];
+                if client.into_iter().any(has) {
+                    return client.into_iter().try_for_each(require);
+                }
+                if has("azure_storage_sas_key") || has("azure_storage_token") {
+                    return Ok(());
+                }
+                require("azure_storage_account_key")
+            }
+            Scheme::File => Err(InvalidOptions::Missing { key: "a named store" }),
+        }
+    }
+
+    /// One option, by the library's own name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(ExposeSecret::expose_secret)
+    }
+
+    /// The options, by the library's own names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value.expose_secret()))
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+/// The library's own name of an option; none if it knows no such option for the scheme.
+fn canonical(scheme: Scheme, written: &str) -> Option<String> {
+    let written = written.to_ascii_lowercase();
+    match scheme {
+        Scheme::S3 => written.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::Gs => written.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::Az => written.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::File => None,
+    }
+}
+
+fn secret_shape(scheme: Scheme, name: &str) -> Option<(&'static str, Shape)> {
+    let table: &[(&str, Shape)] = match scheme {
+        Scheme::S3 => &S3,
+        Scheme::Gs => &GS,
+        Scheme::Az => &AZ,
+        Scheme::File => &[],
+    };
+    table.iter().find(|(known, _)| *known == name).copied()
+}
+
+/// Names without a cloud's prefix are about the HTTP client, which is ours.
+fn is_decided(name: &str) -> bool {
+    let has_prefix = ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix));
+    DECIDED.contains(&name) || (!has_prefix && name != "allow_http")
+}
+
+/// A key as an error may show it.
+fn shown(written: &str) -> String {
+    written.chars().filter(char::is_ascii_graphic).take(64).collect()
+}
+
+fn is_true(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
+}
+
+/// The value as it is used; none if it cannot be.
+fn check(shape: Shape, text: &str) -> Option<String> {
+    if text.is_empty() || text.len() > MAX_VALUE_BYTES {
+        return None;
+    }
+    // The library puts values into headers, and panics where that is not possible.
+    let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let only = |others: &[u8], longest: usize| {
+        text.len() <= longest
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+    };
+    let is_fit = match shape {
+        Shape::Text | Shape::Endpoint => is_printable && text.trim() == text,
+        Shape::Flag | Shape::PlainHttp => {
+            is_true(text) || matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "off" | "no" | "n")
+        }
+        Shape::Region => only(b"-", 32),
+        Shape::Account => only(b"", 24),
+        Shape::Tenant => only(b"-.", 128) && !text.contains(".."),
+        Shape::ServiceAccount => return service_account(text),
+    };
+    is_fit.then(|| text.to_owned())
+}
+
+/// The three fields of a service account's key that are needed. The library would also take an address and the wish
+/// for no authentication from it.
+fn service_account(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Account {
+        private_key: String,
+        private_key_id: String,
+        client_email: String,
+        #[serde(default)]
+        gcs_base_url: Option<String>,
+        #[serde(default)]
+        disable_oauth: bool,
+    }
+    let key: Account = serde_json::from_str(text).ok()?;
+    if key.gcs_base_url.is_some() || key.disable_oauth {
+        return None;
+    }
+    let fields = serde_json::json!({
+        "private_key": key.private_key,
+        "private_key_id": key.private_key_id,
+        "client_email": key.client_email,
+    });
+    Some(fields.to_string())
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

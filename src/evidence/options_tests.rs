@@ -1,0 +1,252 @@
+use super::*;
+
+const REGION: (&str, &str) = ("aws_region", "eu-central-1");
+const ID: (&str, &str) = ("aws_access_key_id", "AKIAEXAMPLE");
+const KEY: (&str, &str) = ("aws_secret_access_key", "canary/secret+key");
+const ACCOUNT: (&str, &str) = ("azure_storage_account_name", "evidence");
+const SERVICE_ACCOUNT: &str =
+    r#"{"type":"service_account","private_key":"canary","private_key_id":"1","client_email":"a@b"}"#;
+
+fn endpoints() -> Endpoints {
+    Endpoints::new(&["https://minio.example", "http://minio.plain.example:9000"]).unwrap()
+}
+
+fn read(scheme: Scheme, entries: &[(&str, &str)]) -> Result<Options, InvalidOptions> {
+    let entries = entries.iter().map(|(key, value)| (*key, value.as_bytes()));
+    Options::of_secret(scheme, entries, &endpoints())
+}
+
+fn flaw(scheme: Scheme, entries: &[(&str, &str)]) -> String {
+    let flaw = read(scheme, entries).unwrap_err();
+    assert!(!format!("{flaw} {flaw:?}").contains("canary"), "{flaw:?}");
+    flaw.to_string()
+}
+
+#[test]
+fn credentials_of_each_cloud_are_taken() {
+    let s3 = read(Scheme::S3, &[ID, KEY, REGION, ("AWS_SESSION_TOKEN", "t\n")]).unwrap();
+    assert_eq!(
+        s3.iter().collect::<Vec<_>>(),
+        [ID, REGION, KEY, ("aws_session_token", "t")],
+        "by the library's names, without the new line at the end"
+    );
+    assert!(!format!("{s3:?}").contains("canary"));
+    assert!(read(Scheme::Gs, &[("google_service_account_key", SERVICE_ACCOUNT)]).is_ok());
+    assert!(read(Scheme::Gs, &[("google_bearer_token", "t")]).is_ok());
+    for credentials in [
+        &[("azure_storage_account_key", "a2V5")][..],
+        &[("azure_storage_sas_token", "sv=1&sig=x")],
+        &[("azure_storage_token", "t")],
+        &[("azure_client_id", "i"), ("azure_client_secret", "s"), ("azure_tenant_id", "t")],
+    ] {
+        assert!(read(Scheme::Az, &[&[ACCOUNT], credentials].concat()).is_ok(), "{credentials:?}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    assert_eq!(
+        flaw(Scheme::S3, &[ID, KEY, ("aws_acess_key", "canary")]),
+        "aws_acess_key is no option of s3 stores"
+    );
+    assert_eq!(flaw(Scheme::S3, &[ID, KEY, ACCOUNT]), "azure_storage_account_name is no option of s3 stores");
+    assert_eq!(flaw(Scheme::Gs, &[ID]), "aws_access_key_id is no option of gs stores");
+    let long = "x".repeat(253);
+    assert!(flaw(Scheme::Az, &[(&long, "canary")]).len() < 100);
+}
+
+#[test]
+fn nothing_that_leads_to_the_operators_identity_may_come_from_a_secret() {
+    let mut refused = 0;
+    for (scheme, keys) in [
+        (
+            Scheme::S3,
+            &[
+                "aws_metadata_endpoint",
+                "aws_imdsv1_fallback",
+                "aws_container_credentials_relative_uri",
+                "aws_container_credentials_full_uri",
+                "aws_container_authorization_token_file",
+                "aws_web_identity_token_file",
+                "aws_role_arn",
+                "aws_role_session_name",
+                "aws_endpoint_url_sts",
+                "aws_skip_signature",
+                "skip_signature",
+            ][..],
+        ),
+        (
+            Scheme::Gs,
+            &[
+                "google_service_account",
+                "service_account_path",
+                "google_application_credentials",
+                "google_skip_signature",
+            ],
+        ),
+        (
+            Scheme::Az,
+            &[
+                "azure_msi_endpoint",
+                "identity_endpoint",
+                "azure_object_id",
+                "azure_msi_resource_id",
+                "azure_federated_token_file",
+                "azure_skip_signature",
+                "azure_fabric_token_service_url",
+                "azure_fabric_workload_host",
+                "azure_credential_type",
+            ],
+        ),
+    ] {
+        for key in keys {
+            let reserved = InvalidOptions::Reserved { key: (*key).to_owned() };
+            assert_eq!(read(scheme, &[(key, "canary")]).unwrap_err(), reserved);
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 24);
+    for (scheme, key) in [
+        (Scheme::S3, "aws_bucket"),
+        (Scheme::S3, "aws_conditional_put"),
+        (Scheme::S3, "proxy_url"),
+        (Scheme::S3, "aws_allow_invalid_certificates"),
+        (Scheme::Gs, "google_bucket"),
+        (Scheme::Az, "azure_container_name"),
+        (Scheme::Az, "azure_storage_use_emulator"),
+        (Scheme::Az, "azure_use_azure_cli"),
+    ] {
+        let decided = InvalidOptions::Decided { key: key.to_owned() };
+        assert_eq!(read(scheme, &[(key, "canary")]).unwrap_err(), decided);
+    }
+}
+
+#[test]
+fn incomplete_credentials_never_fall_back_on_the_operators_own() {
+    for (scheme, entries, missing) in [
+        (Scheme::S3, &[][..], "aws_access_key_id"),
+        (Scheme::S3, &[ID], "aws_secret_access_key"),
+        (Scheme::S3, &[KEY], "aws_access_key_id"),
+        (Scheme::S3, &[REGION], "aws_access_key_id"),
+        (Scheme::Gs, &[], "google_service_account_key"),
+        (Scheme::Az, &[], "azure_storage_account_name"),
+        (Scheme::Az, &[("account_key", "a2V5")], "azure_storage_account_name"),
+        (Scheme::Az, &[ACCOUNT], "azure_storage_account_key"),
+        (Scheme::Az, &[ACCOUNT, ("client_id", "i"), ("tenant_id", "t")], "azure_storage_client_secret"),
+        (Scheme::Az, &[ACCOUNT, ("account_key", "a2V5"), ("client_id", "i")], "azure_storage_client_secret"),
+        (Scheme::File, &[], "a named store"),
+    ] {
+        assert_eq!(flaw(scheme, entries), format!("{missing} is missing"), "{entries:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_must_be_on_the_administrators_list() {
+    for key in ["aws_endpoint", "aws_endpoint_url", "AWS_ENDPOINT_URL_S3", "endpoint"] {
+        let allowed = read(Scheme::S3, &[ID, KEY, (key, "https://minio.example/")]).unwrap();
+        assert!(!allowed.allow_plain_http);
+        for other in
+            ["https://evil.example", "http://minio.example", "http://169.254.169.254", "minio.example"]
+        {
+            assert_eq!(
+                flaw(Scheme::S3, &[ID, KEY, (key, other)]),
+                format!("{key} is not on the list of allowed endpoints")
+            );
+        }
+    }
+    for (scheme, key) in [
+        (Scheme::Gs, "google_base_url"),
+        (Scheme::Az, "azure_endpoint"),
+        (Scheme::Az, "azure_authority_host"),
+    ] {
+        assert!(
+            flaw(scheme, &[(key, "https://evil.example")]).ends_with("not on the list of allowed endpoints")
+        );
+    }
+}
+
+#[test]
+fn plain_http_is_spoken_to_an_allowed_endpoint_only() {
+    let plain = ("aws_endpoint", "http://minio.plain.example:9000");
+    let asked = ("aws_allow_http", "true");
+    assert!(read(Scheme::S3, &[ID, KEY, plain]).unwrap().allow_plain_http);
+    assert!(read(Scheme::S3, &[ID, KEY, plain, asked]).unwrap().allow_plain_http);
+    assert!(!read(Scheme::S3, &[ID, KEY, ("allow_http", "false")]).unwrap().allow_plain_http);
+    assert!(flaw(Scheme::S3, &[ID, KEY, asked]).starts_with("aws_allow_http asks for plain http"));
+    let tls = ("aws_endpoint", "https://minio.example");
+    assert!(flaw(Scheme::S3, &[ID, KEY, tls, asked]).starts_with("aws_allow_http asks for plain http"));
+}
+
+#[test]
+fn what_becomes_part_of_a_host_cannot_make_another_one() {
+    for region in ["evil.example/", "x#", "a.b", "x@evil", "", " eu-1", &"a".repeat(33)] {
+        assert_eq!(
+            flaw(Scheme::S3, &[ID, KEY, ("aws_region", region)]),
+            "the value of aws_region cannot be used"
+        );
+    }
+    for account in ["evil.example/", "a.b", "a@b", "a/b", "a#"] {
+        let flaw = flaw(Scheme::Az, &[("azure_storage_account_name", account)]);
+        assert_eq!(flaw, "the value of azure_storage_account_name cannot be used");
+    }
+    let tenant = ("azure_tenant_id", "../../evil");
+    assert_eq!(flaw(Scheme::Az, &[tenant]), "the value of azure_tenant_id cannot be used");
+}
+
+#[test]
+fn a_service_account_cannot_name_another_address_or_skip_authentication() {
+    for extra in [r#","gcs_base_url":"http://169.254.169.254"}"#, r#","disable_oauth":true}"#] {
+        let key = SERVICE_ACCOUNT.replace('}', extra);
+        let flaw = flaw(Scheme::Gs, &[("google_service_account_key", &key)]);
+        assert_eq!(flaw, "the value of google_service_account_key cannot be used");
+    }
+    let with_token_uri = SERVICE_ACCOUNT.replace('}', r#","token_uri":"https://evil.example"}"#);
+    let options = read(Scheme::Gs, &[("google_service_account_key", &with_token_uri)]).unwrap();
+    assert!(options.iter().all(|(_, value)| !value.contains("evil")));
+}
+
+#[test]
+fn values_that_no_header_can_hold_are_refused() {
+    for value in
+        ["canary\nx", "canary\r", "canaryä", "canary\0", " canary", "", &"x".repeat(MAX_VALUE_BYTES + 1)]
+    {
+        let flaw = flaw(Scheme::S3, &[ID, KEY, ("aws_session_token", value)]);
+        assert_eq!(flaw, "the value of aws_session_token cannot be used");
+    }
+    let binary = [(ID.0, &b"\xff\xfe"[..])];
+    assert!(Options::of_secret(Scheme::S3, binary, &endpoints()).is_err());
+}
+
+#[test]
+fn one_option_under_two_names_is_refused() {
+    let twice = flaw(Scheme::S3, &[ID, KEY, ("access_key_id", "canary")]);
+    assert_eq!(twice, "aws_access_key_id is there twice, under two names");
+}
+
+#[test]
+fn the_administrator_may_use_the_operators_identity() {
+    let variables = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/evidence"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/token"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_BUCKET", "other"),
+        ("AWS_NOT_AN_OPTION", "x"),
+        ("PROXY_URL", "http://proxy.example"),
+        ("AZURE_CLIENT_ID", "x"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = Options::of_administrator(Scheme::S3, [REGION], &variables).unwrap();
+    assert_eq!(
+        options.iter().collect::<Vec<_>>(),
+        [
+            REGION,
+            ("aws_role_arn", "arn:aws:iam::1:role/evidence"),
+            ("aws_web_identity_token_file", "/var/run/secrets/token")
+        ]
+    );
+    let plain = Options::of_administrator(Scheme::S3, [("aws_endpoint", "http://minio:9000")], &[]).unwrap();
+    assert!(plain.allow_plain_http);
+    assert!(Options::of_administrator(Scheme::S3, [("aws_bucket", "x")], &[]).is_err());
+    assert!(Options::of_administrator(Scheme::S3, [("timeout", "1s")], &[]).is_err());
+    assert!(Options::of_administrator(Scheme::File, [("anything", "x")], &[]).is_err());
+}

@@ -1,0 +1,278 @@
+//! Evidence: what is owed once the verdict is in, and how far it is stored. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{
+    Condition, ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, Images, ObjectState, Reason,
+    StoredObject, VerificationStatus,
+};
+
+/// Evidence that could not be stored in this time will not be, unless a person asks for it.
+pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
+/// A resource is held for the removal of its evidence for this long at most.
+pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
+/// A required image that the portal does not have, or that cannot be used, is asked for again for this long.
+pub(super) const IMAGE_AWAITED: Duration = Duration::from_mins(10);
+
+/// What a decision may know of evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceFacts {
+    /// `spec.images`.
+    pub images: Option<Images>,
+    /// How far it is stored.
+    pub standing: EvidenceStanding,
+    /// Whether it may be stored where it was asked to be.
+    pub destination: DestinationFact,
+    /// When the verdict came.
+    pub finished_at: Option<Timestamp>,
+    /// Whether the resource has our finalizer.
+    pub has_finalizer: bool,
+    /// When the resource was deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Default for EvidenceFacts {
+    /// Nothing was asked for.
+    fn default() -> Self {
+        Self {
+            images: None,
+            standing: EvidenceStanding::NotAsked,
+            destination: DestinationFact::Allowed,
+            finished_at: None,
+            has_finalizer: false,
+            deleted_at: None,
+        }
+    }
+}
+
+/// Whether evidence may be stored where it was asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DestinationFact {
+    /// As far as is known.
+    Allowed,
+    /// The operator's administrator does not allow it, or its credentials name something that they may not.
+    Refused,
+}
+
+/// How far evidence is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EvidenceStanding {
+    /// None was asked for.
+    NotAsked,
+    /// There is no verdict yet.
+    NotStarted,
+    /// The verdict is none of those after which evidence is kept.
+    NotOwed,
+    /// Something is still to be stored.
+    Owed,
+    /// It will never be complete, unless a person does something.
+    Failed,
+    /// All of it is stored, or is not there at the portal.
+    Complete,
+}
+
+/// One object that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it is.
+    pub kind: EvidenceKind,
+    /// The portal's `image_type`; empty for the results.
+    pub image_type: String,
+    /// The portal's `attempt_index`, where one was named.
+    pub attempt: Option<i32>,
+    /// Whether the evidence is incomplete without it.
+    pub required: bool,
+}
+
+impl Wanted {
+    /// Its key without the ending, such as `redacted-original-0`.
+    #[must_use]
+    pub fn stem(&self) -> String {
+        let kind = match self.kind {
+            EvidenceKind::Redacted => "redacted",
+            EvidenceKind::Unredacted => "unredacted",
+            EvidenceKind::Front => "front",
+            EvidenceKind::Back => "back",
+            EvidenceKind::Results => return "details".to_owned(),
+        };
+        let attempt = self.attempt.map_or_else(String::new, |attempt| format!("-{attempt}"));
+        format!("{kind}-{}{attempt}", self.image_type)
+    }
+}
+
+/// Everything that was asked for, in the order of the spec, the results last.
+#[must_use]
+pub fn wanted(images: &Images) -> Vec<Wanted> {
+    let items = images.items.iter().map(|item| Wanted {
+        kind: item.kind.into(),
+        image_type: item.image_type.clone(),
+        attempt: item.attempt_index,
+        required: item.required,
+    });
+    let results = images.results.then(|| Wanted {
+        kind: EvidenceKind::Results,
+        image_type: String::new(),
+        attempt: None,
+        required: true,
+    });
+    items.chain(results).collect()
+}
+
+/// What was asked for and is neither stored nor known to be absent.
+#[must_use]
+pub fn outstanding(images: &Images, status: &VerificationStatus) -> Vec<Wanted> {
+    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
+    let is_there = |wanted: &Wanted| objects.iter().any(|object| stem(&object.key) == wanted.stem());
+    wanted(images).into_iter().filter(|wanted| !is_there(wanted)).collect()
+}
+
+fn stem(key: &str) -> &str {
+    key.split('.').next().unwrap_or(key)
+}
+
+/// How far evidence is stored, by what status says.
+#[must_use]
+pub fn evidence_standing(images: Option<&Images>, status: &VerificationStatus) -> EvidenceStanding {
+    let Some(images) = images else { return EvidenceStanding::NotAsked };
+    let Some(outcome) = status.outcome else { return EvidenceStanding::NotStarted };
+    if !images.on.iter().any(|verdict| verdict.is(outcome)) || status.verification_id.is_none() {
+        return EvidenceStanding::NotOwed;
+    }
+    let stalled = Condition::find(&status.conditions, ConditionType::Stalled);
+    if stalled.is_some_and(|stalled| stalled.reason == Reason::EvidenceFailed.as_str()) {
+        return EvidenceStanding::Failed;
+    }
+    let has_manifest = status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some());
+    if outstanding(images, status).is_empty() && (has_manifest || nothing_to_store(status)) {
+        EvidenceStanding::Complete
+    } else {
+        EvidenceStanding::Owed
+    }
+}
+
+/// Whether the portal has nothing of what was asked for.
+pub(super) fn nothing_to_store(status: &VerificationStatus) -> bool {
+    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
+    objects.iter().all(|object| object.state == ObjectState::Absent)
+}
+
+/// Whether somebody may still owe something or ask for something after the end: then the resource stays in the watch.
+pub(super) fn keeps_it_live(standing: EvidenceStanding, images: Option<&Images>) -> bool {
+    match standing {
+        EvidenceStanding::NotAsked | EvidenceStanding::NotStarted | EvidenceStanding::NotOwed => false,
+        EvidenceStanding::Owed | EvidenceStanding::Failed => true,
+        EvidenceStanding::Complete => is_removed_with_it(images),
+    }
+}
+
+/// Whether the evidence is removed with the resource.
+pub(super) fn is_removed_with_it(images: Option<&Images>) -> bool {
+    images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+}
+
+/// Why evidence is not stored. Closed: no text of a store or portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EvidenceTrouble {
+    /// The store does not answer, or not usefully.
+    StoreUnavailable,
+    /// The store refuses the credentials.
+    AccessDenied,
+    /// The destination is not allowed, or makes no sense.
+    DestinationRefused,
+    /// Something else is there under the same key.
+    Conflict,
+    /// A required image is not there at the portal.
+    ImageNotAvailable,
+    /// What the portal sent is no image that may be kept.
+    ImageUnusable,
+    /// The portal does not answer, or not usefully.
+    PortalUnavailable,
+}
+
+impl EvidenceTrouble {
+    /// Every trouble.
+    pub const ALL: [Self; 7] = [
+        Self::StoreUnavailable,
+        Self::AccessDenied,
+        Self::DestinationRefused,
+        Self::Conflict,
+        Self::ImageNotAvailable,
+        Self::ImageUnusable,
+        Self::PortalUnavailable,
+    ];
+
+    /// The reason that the condition `EvidenceStored` shows.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::StoreUnavailable => Reason::StoreUnavailable,
+            Self::AccessDenied | Self::DestinationRefused => Reason::AccessDenied,
+            Self::Conflict => Reason::Conflict,
+            Self::ImageNotAvailable => Reason::ImageNotAvailable,
+            Self::ImageUnusable => Reason::ImageUnusable,
+            Self::PortalUnavailable => Reason::Storing,
+        }
+    }
+
+    /// How long it may last before only a person can help.
+    pub(super) const fn patience(self) -> Duration {
+        match self {
+            Self::Conflict | Self::DestinationRefused => Duration::ZERO,
+            Self::ImageNotAvailable | Self::ImageUnusable => IMAGE_AWAITED,
+            Self::StoreUnavailable | Self::AccessDenied | Self::PortalUnavailable => STORED_WITHIN,
+        }
+    }
+}
+
+/// What came of storing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Where the objects are, as a url.
+    pub prefix: String,
+    /// What was stored, or found absent, in this turn.
+    pub objects: Vec<StoredObject>,
+    /// SHA-256 of the manifest, in hex, if it was written.
+    pub manifest_sha256: Option<String>,
+    /// What kept the rest from being stored.
+    pub trouble: Option<EvidenceTrouble>,
+    /// When the portal may be asked for the rest, if not now.
+    pub again_at: Option<Timestamp>,
+}
+
+/// What came of removing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Removed {
+    /// Nothing is left, and the finalizer is off.
+    All,
+    /// Something is left in the store; the finalizer is off all the same.
+    GaveUp,
+    /// Not yet.
+    NotYet,
+}
+
+/// The status and reason of `EvidenceStored`; nothing where nothing was asked for.
+pub(super) fn shown(
+    standing: EvidenceStanding,
+    status: &VerificationStatus,
+    trouble: Option<Reason>,
+) -> Option<(ConditionStatus, Reason)> {
+    let before = || {
+        let before = Condition::find(&status.conditions, ConditionType::EvidenceStored)
+            .filter(|before| before.status == ConditionStatus::False);
+        before.and_then(|before| Reason::from_word(&before.reason)).unwrap_or(Reason::Storing)
+    };
+    Some(match standing {
+        EvidenceStanding::NotAsked => return None,
+        EvidenceStanding::NotStarted => (ConditionStatus::Unknown, Reason::NotStarted),
+        EvidenceStanding::NotOwed => (ConditionStatus::Unknown, Reason::NotOwed),
+        EvidenceStanding::Owed | EvidenceStanding::Failed => {
+            (ConditionStatus::False, trouble.unwrap_or_else(before))
+        }
+        EvidenceStanding::Complete if nothing_to_store(status) => {
+            (ConditionStatus::True, Reason::NothingToStore)
+        }
+        EvidenceStanding::Complete => (ConditionStatus::True, Reason::Stored),
+    })
+}

@@ -1,0 +1,339 @@
+//! The routine of an open session: most looks find nothing new, and need neither the resource nor a write.
+//!
+//! Pure, and compact: a hundred thousand of these are kept.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    num::{NonZeroU32, NonZeroU64},
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::VerificationStatus,
+    portal::{verification_id::VerificationId, wire::Details},
+    priority::Priority,
+};
+
+use super::{
+    report::{Report, Word, report},
+    schedule::{Bounds, EXPIRY_GRACE, Pace, Stage, next_look, pace},
+    streaks::{Streaks, later},
+};
+
+/// A time in whole seconds since 1970, until 2106, in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(NonZeroU32);
+
+impl Moment {
+    /// The second that a time lies in; nothing outside of 1970 to 2106.
+    #[must_use]
+    pub fn of(time: Timestamp) -> Option<Self> {
+        u32::try_from(time.as_second()).ok().and_then(NonZeroU32::new).map(Self)
+    }
+
+    /// The first second that begins at a time or after it.
+    fn not_before(time: Timestamp) -> Option<Self> {
+        let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+        Timestamp::from_second(second).ok().and_then(Self::of)
+    }
+
+    /// The beginning of that second.
+    #[must_use]
+    pub fn time(self) -> Timestamp {
+        Timestamp::from_second(i64::from(self.0.get())).unwrap_or_default()
+    }
+}
+
+/// [`Streaks`] without trouble.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calm {
+    next: Option<Moment>,
+    last_answer: Option<Moment>,
+    changed_at: Option<Moment>,
+    updated_at: Option<Moment>,
+    shown_at: Option<Moment>,
+    seen: Option<NonZeroU64>,
+    good_looks: u8,
+    names_modules: bool,
+}
+
+impl Calm {
+    /// The same in short, if there is no trouble in it.
+    #[must_use]
+    pub fn of(streaks: &Streaks) -> Option<Self> {
+        let Streaks {
+            next,
+            failing,
+            grievance,
+            not_found,
+            key_missing,
+            paused,
+            refused_key,
+            storing,
+            storing_since,
+            good_looks,
+            last_answer,
+            changed_at,
+            updated_at,
+            names_modules,
+            shown_at,
+            seen,
+        } = streaks;
+        let calm = failing.is_none()
+            && grievance.is_none()
+            && not_found.is_none()
+            && key_missing.is_none()
+            && paused.is_none()
+            && refused_key.is_none()
+            && storing.is_none()
+            && storing_since.is_none();
+        let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
+        calm.then(|| Self {
+            next: moment(next),
+            last_answer: moment(last_answer),
+            changed_at: moment(changed_at),
+            updated_at: moment(updated_at),
+            // A change may be shown only when its time is wholly over.
+            shown_at: shown_at.and_then(Moment::not_before),
+            seen: *seen,
+            good_looks: *good_looks,
+            names_modules: *names_modules,
+        })
+    }
+
+    /// When the portal is to be asked next.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.next.map(Moment::time)
+    }
+
+    /// The same at length.
+    #[must_use]
+    pub fn streaks(&self) -> Streaks {
+        let time = |moment: Option<Moment>| moment.map(Moment::time);
+        Streaks {
+            next: time(self.next),
+            last_answer: time(self.last_answer),
+            changed_at: time(self.changed_at),
+            updated_at: time(self.updated_at),
+            shown_at: time(self.shown_at),
+            seen: self.seen,
+            good_looks: self.good_looks,
+            names_modules: self.names_modules,
+            ..Streaks::default()
+        }
+    }
+}
+
+/// What a look needs to know of an open session that goes its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routine {
+    id: VerificationId,
+    created_at: Moment,
+    expires_at: Option<Moment>,
+    deadline: Option<Moment>,
+    min_interval: u16,
+    max_interval: u16,
+    stage: Stage,
+}
+
+/// What comes after a look that found nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NothingNew {
+    /// What to remember.
+    pub calm: Calm,
+    /// When to look again.
+    pub next: Timestamp,
+    /// How urgent that look is.
+    pub priority: Priority,
+}
+
+impl Routine {
+    /// The routine of an open session after a look whose answer is shown in full.
+    #[must_use]
+    pub fn of(
+        status: &VerificationStatus,
+        streaks: &Streaks,
+        bounds: Bounds,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if status.outcome.is_some() || status.settled || streaks.seen.is_none() {
+            return None;
+        }
+        let id = VerificationId::parse(status.verification_id.as_deref()?).ok()?;
+        let pace = pace(status, streaks, bounds, now);
+        let seconds = |bound: Option<std::time::Duration>| {
+            bound.map_or(0, |bound| u16::try_from(bound.as_secs()).unwrap_or(u16::MAX))
+        };
+        Some(Self {
+            id,
+            created_at: Moment::of(pace.created_at)?,
+            expires_at: pace.expires_at.and_then(Moment::of),
+            deadline: Moment::of(deadline),
+            min_interval: seconds(bounds.min),
+            max_interval: seconds(bounds.max),
+            stage: pace.stage,
+        })
+    }
+
+    /// Whose session it is.
+    #[must_use]
+    pub const fn id(&self) -> &VerificationId {
+        &self.id
+    }
+
+    /// How urgent a look is.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.stage.priority()
+    }
+
+    /// Whether a look alone is due: neither the deadline nor our own clock has a say.
+    #[must_use]
+    pub fn is_plain_at(&self, now: Timestamp) -> bool {
+        self.deadline.is_none_or(|deadline| deadline.time() > now)
+            && self.expires_at.is_none_or(|end| later(end.time(), EXPIRY_GRACE) > now)
+    }
+
+    /// Compares an answer with the last one. Nothing, if anything in it is for the tables to judge.
+    #[must_use]
+    pub fn nothing_new(
+        &self,
+        calm: &Calm,
+        details: &Details,
+        now: Timestamp,
+        seed: u64,
+        stretch: f64,
+    ) -> Option<NothingNew> {
+        if details.id.as_ref() != Some(&self.id) {
+            return None;
+        }
+        let report = report(details);
+        if matches!(report.word, Word::End(_)) || calm.seen.is_none() || calm.seen != digest(&report) {
+            return None;
+        }
+        let stamp = report.updated_at.and_then(Moment::of);
+        let moved = stamp.is_some() && calm.updated_at.is_some() && stamp != calm.updated_at;
+        let now_moment = Moment::of(now);
+        let calm = Calm {
+            last_answer: now_moment,
+            changed_at: if moved { now_moment } else { calm.changed_at },
+            updated_at: stamp.or(calm.updated_at),
+            good_looks: calm.good_looks.saturating_add(1),
+            ..*calm
+        };
+        let pace = self.pace(&calm, moved);
+        let next = next_look(&pace, now, seed, stretch);
+        let next = self.deadline.map_or(next, |deadline| next.min(deadline.time().max(now)));
+        Some(NothingNew {
+            calm: Calm { next: Moment::of(next), ..calm },
+            next,
+            priority: pace.stage.priority(),
+        })
+    }
+
+    fn pace(&self, calm: &Calm, moved: bool) -> Pace {
+        let bound = |seconds: u16| (seconds > 0).then(|| std::time::Duration::from_secs(u64::from(seconds)));
+        let created_at = self.created_at.time();
+        Pace {
+            created_at,
+            changed_at: calm.changed_at.map_or(created_at, Moment::time).max(created_at),
+            stage: match self.stage {
+                Stage::Unclear if moved => Stage::Active,
+                stage @ (Stage::Idle
+                | Stage::Unclear
+                | Stage::Active
+                | Stage::Finishing
+                | Stage::InReview) => stage,
+            },
+            expires_at: self.expires_at.map(Moment::time),
+            bounds: Bounds { min: bound(self.min_interval), max: bound(self.max_interval) },
+        }
+    }
+}
+
+/// A short hash of what a report says, but for its stamp.
+pub(super) fn digest(report: &Report) -> Option<NonZeroU64> {
+    let mut hasher = DefaultHasher::new();
+    (&report.raw, &report.progress).hash(&mut hasher);
+    NonZeroU64::new(hasher.finish() | 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Phase,
+        lifecycle::{
+            Happened, Next, Step, conclude, ledger, past,
+            sample::{self, UID},
+        },
+    };
+
+    /// The routine after a full turn whose look answered with that.
+    fn after_a_turn(details: &Details) -> (Routine, Calm, VerificationStatus) {
+        let status = sample::open(Phase::AwaitingUser);
+        let facts = sample::facts();
+        let step = Step::Look(sample::id().unwrap());
+        let happened = Happened::Look(Ok(details.clone()));
+        let done = conclude(&status, &past(UID, &status), ledger(&status), &step, &happened, &facts);
+        let after = done.status.unwrap();
+        let routine =
+            Routine::of(&after, &done.streaks, facts.bounds, sample::after(1_000_000), facts.now).unwrap();
+        (routine, Calm::of(&done.streaks).unwrap(), after)
+    }
+
+    #[test]
+    fn the_same_answer_again_is_nothing_new_and_a_turn_would_write_nothing() {
+        for (word, completed) in
+            [("generated", &[][..]), ("in_progress", &["document"]), ("a word nobody knows", &[])]
+        {
+            let details = sample::details(word, completed);
+            let (routine, calm, status) = after_a_turn(&details);
+            let mut facts = sample::facts();
+            facts.now = sample::after(60);
+            facts.streaks = calm.streaks();
+            let short = routine.nothing_new(&calm, &details, facts.now, facts.seed, 1.0);
+            let step = Step::Look(sample::id().unwrap());
+            let happened = Happened::Look(Ok(details.clone()));
+            let long = conclude(&status, &past(UID, &status), ledger(&status), &step, &happened, &facts);
+            assert_eq!(long.status.as_ref(), Some(&status), "{word}");
+            let short = short.unwrap();
+            assert_eq!(long.next, Next::At(short.next), "{word}");
+            assert_eq!(Calm::of(&long.streaks).unwrap(), short.calm, "{word}");
+            assert_eq!(long.priority, short.priority, "{word}");
+        }
+    }
+
+    #[test]
+    fn whatever_differs_is_for_the_tables_to_judge() {
+        let details = sample::details("in_progress", &["document"]);
+        let (routine, calm, _) = after_a_turn(&details);
+        for other in [
+            sample::details("verified", &["document"]),
+            sample::details("in_progress", &["document", "liveness"]),
+            sample::details("validating", &["document"]),
+            Details { id: None, ..details.clone() },
+        ] {
+            assert_eq!(routine.nothing_new(&calm, &other, sample::after(60), 7, 1.0), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn trouble_is_not_calm() {
+        let streaks = Streaks { paused: Some(sample::now()), ..Streaks::default() };
+        assert_eq!(Calm::of(&streaks), None);
+        let calm = Streaks { next: Some(sample::now()), good_looks: 3, ..Streaks::default() };
+        assert_eq!(Calm::of(&calm).unwrap().streaks(), calm);
+    }
+
+    #[test]
+    fn the_deadline_and_our_own_clock_end_the_routine() {
+        let (routine, _, _) = after_a_turn(&sample::details("generated", &[]));
+        assert!(routine.is_plain_at(sample::after(60)));
+        assert!(!routine.is_plain_at(sample::after(7200)));
+        assert!(!routine.is_plain_at(sample::after(1_000_000)));
+    }
+}

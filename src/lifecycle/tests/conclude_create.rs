@@ -1,0 +1,397 @@
+//! The rows of `conclude` for creates, and for claims that were found.
+
+use std::time::Duration;
+
+use crate::{
+    api::{Mode, OnUnknownOutcome, Phase, ReadyWhen, Session, SessionState},
+    lifecycle::{
+        CreateEnd, Event, Gate, Happened, Next, Past, Quiet, Step, claim, conclude, ledger,
+        sample::{self, ID},
+    },
+    portal::trouble::{Failed, NotSent, Trouble},
+};
+
+use super::world::{Answer, TROUBLES, Turn, World, assert_led_to, created, line, refused};
+
+const LOST: Trouble = Trouble::Failed(Failed::TimedOut);
+const NOT_SENT: Trouble = Trouble::NotSent(NotSent::Connect);
+
+fn fresh() -> World {
+    World::fresh(ReadyWhen::Verified)
+}
+
+fn session(world: &World) -> &Session {
+    world.status.session.as_ref().unwrap()
+}
+
+/// Concludes a create of which no answer came, on the claim or without it.
+fn ended(end: CreateEnd, is_claimed: bool) -> (World, crate::lifecycle::Conclusion) {
+    let mut world = fresh();
+    let step = Step::Create { attempt: 1 };
+    let past = if is_claimed { Past::Claimed } else { Past::Fresh };
+    if is_claimed {
+        world.status = claim(&world.status, 1, &world.facts);
+    }
+    let happened = Happened::Create(end);
+    let conclusion = conclude(&world.status, &past, ledger(&world.status), &step, &happened, &world.facts);
+    if let Some(after) = &conclusion.status {
+        world.status.clone_from(after);
+    }
+    (world, conclusion)
+}
+
+/// The same refusal again and again until it has lasted that many seconds.
+fn refused_for(trouble: Trouble, seconds: i64) -> (World, Turn) {
+    let mut world = fresh();
+    let begun = world.facts.now;
+    let mut turn = world.turn(refused(trouble));
+    while world.facts.now.duration_since(begun).as_secs() < seconds {
+        turn = world.turn_when_due(refused(trouble));
+    }
+    (world, turn)
+}
+
+#[test]
+fn a_claim_that_another_one_won_is_left_alone() {
+    let (_, done) = ended(CreateEnd::ClaimLost, false);
+    assert_eq!((done.status, done.next, done.events), (None, Next::Watch, vec![]));
+}
+
+#[test]
+fn a_claim_that_cannot_be_written_is_tried_again_within_two_minutes() {
+    let (world, done) = ended(CreateEnd::ClaimNotWritten, false);
+    assert_eq!((done.status, done.events), (None, vec![]));
+    let Next::At(at) = done.next else { panic!("{:?}", done.next) };
+    let wait = at.duration_since(world.facts.now).as_secs();
+    assert!((2..=120).contains(&wait), "{wait}");
+}
+
+#[test]
+fn a_claim_without_a_request_is_as_if_it_had_not_been() {
+    let (world, done) = ended(CreateEnd::NotSent, true);
+    let turn = Turn { step: Step::Create { attempt: 1 }, claimed: None, conclusion: done };
+    let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, shown, 5..=5, &[], "nothing went wrong at the portal");
+    assert_eq!(session(&world).state, Some(SessionState::NotCreated));
+    assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0));
+}
+
+#[test]
+fn a_claim_shows_that_a_session_is_being_created() {
+    let turn = fresh().turn(created());
+    let shown = "Creating: R CreatingSession, Rec CreatingSession, CR NotChecked, SC NotYet";
+    assert_eq!(line(&turn.claimed.unwrap()), shown);
+}
+
+#[test]
+fn a_created_session_publishes_its_link() {
+    let mut world = fresh();
+    let turn = world.turn(created());
+    let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, shown, 13..=17, &[Event::SessionCreated], "15 s, 10 % more or less");
+    let status = &world.status;
+    assert_eq!(status.verification_id.as_deref(), Some(ID));
+    assert_eq!(status.portal_url.as_deref(), Some("https://verify.test.okid.io/?verification_id=ver_sample"));
+    assert_eq!(status.expires_at, Some(sample::after(3600)));
+    assert_eq!(status.flow, ["terms", "document", "liveness"]);
+    assert_eq!(status.modules, ["document", "liveness"]);
+    let Session { attempt, state, created_at, orphans, key_fingerprint, portal, .. } = session(&world);
+    assert_eq!((*attempt, *state, *orphans), (1, Some(SessionState::Created), 0));
+    assert_eq!(*created_at, Some(world.facts.now));
+    assert_eq!(key_fingerprint.as_deref(), Some("0011223344556677"));
+    assert_eq!(portal.as_deref(), Some("https://verify.test.okid.io"));
+}
+
+#[test]
+fn the_link_is_the_one_that_the_spec_asks_for() {
+    let mut world = fresh();
+    world.facts.mode = Mode::Select;
+    world.facts.link_path = "/verify".to_owned();
+    world.turn(created());
+    let link = "https://verify.test.okid.io/verify?verification_id=ver_sample&mode=select";
+    assert_eq!(world.status.portal_url.as_deref(), Some(link));
+}
+
+/// One refusal: what it shows at once, in which time it is tried again, and what it shows after ten minutes of it.
+struct Refusal {
+    trouble: Trouble,
+    shown: &'static str,
+    seconds: std::ops::RangeInclusive<u64>,
+    events: &'static [Event],
+    after_grace: &'static str,
+    longest: u64,
+}
+
+const REFUSED: &str = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC Refused";
+const MISCONFIGURED: &str = "Pending: R Pending, St PortalMisconfigured, CR NotChecked, SC Refused";
+
+const REFUSALS: &[Refusal] = &[
+    Refusal {
+        trouble: NOT_SENT,
+        shown: "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet",
+        seconds: 5..=5,
+        events: &[],
+        after_grace: "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet",
+        longest: 300,
+    },
+    Refusal {
+        trouble: Trouble::KeyRejected,
+        shown: "Pending: R Pending, Rec Pending, CR KeyRejected, SC Refused",
+        seconds: 60..=60,
+        events: &[Event::KeyRejected],
+        after_grace: "Pending: R Pending, St KeyRejected, CR KeyRejected, SC Refused",
+        longest: 60,
+    },
+    Refusal {
+        trouble: Trouble::AccessDenied,
+        shown: "Pending: R Pending, Rec Pending, CR AccessDenied, SC Refused",
+        seconds: 60..=60,
+        events: &[Event::KeyRejected],
+        after_grace: "Pending: R Pending, St KeyRejected, CR AccessDenied, SC Refused",
+        longest: 60,
+    },
+    Refusal {
+        trouble: Trouble::Invalid,
+        shown: REFUSED,
+        seconds: 30..=30,
+        events: &[],
+        after_grace: "Pending: R Pending, St InvalidSpec, CR NotChecked, SC Refused",
+        longest: 600,
+    },
+    Refusal {
+        trouble: Trouble::NotFound,
+        shown: REFUSED,
+        seconds: 60..=60,
+        events: &[],
+        after_grace: MISCONFIGURED,
+        longest: 600,
+    },
+    Refusal {
+        trouble: Trouble::Redirected,
+        shown: REFUSED,
+        seconds: 60..=60,
+        events: &[],
+        after_grace: MISCONFIGURED,
+        longest: 600,
+    },
+    Refusal {
+        trouble: Trouble::Unconfigured,
+        shown: REFUSED,
+        seconds: 60..=60,
+        events: &[],
+        after_grace: MISCONFIGURED,
+        longest: 600,
+    },
+    Refusal {
+        trouble: Trouble::Conflict,
+        shown: REFUSED,
+        seconds: 30..=30,
+        events: &[],
+        after_grace: REFUSED,
+        longest: 600,
+    },
+    Refusal {
+        trouble: Trouble::Limited { retry_after: Some(Duration::from_secs(90)) },
+        shown: "Pending: R Pending, Rec Pending, CR NotChecked, SC Refused",
+        seconds: 90..=90,
+        events: &[],
+        after_grace: "Pending: R Pending, Rec RateLimited, CR NotChecked, SC Refused",
+        longest: 90,
+    },
+];
+
+#[test]
+fn a_refusal_makes_no_session_and_is_tried_again() {
+    for Refusal { trouble, shown, seconds, events, .. } in REFUSALS {
+        let mut world = fresh();
+        let turn = world.turn(refused(*trouble));
+        assert_led_to(&world, &turn, shown, seconds.clone(), events, &format!("{trouble:?}"));
+        assert_eq!(world.past(), Past::Refused, "{trouble:?}");
+        assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0), "{trouble:?}");
+    }
+}
+
+#[test]
+fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
+    for Refusal { trouble, shown, after_grace, longest, seconds, .. } in REFUSALS {
+        let (world, turn) = refused_for(*trouble, 600);
+        let least = *seconds.start();
+        assert_led_to(&world, &turn, after_grace, least..=*longest, &[], &format!("{trouble:?}"));
+        if after_grace.contains("St ") {
+            let (world, _) = refused_for(*trouble, 0);
+            assert_eq!(line(&world.status), *shown, "{trouble:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_stalled_before_ten_minutes_are_over() {
+    for trouble in [Trouble::KeyRejected, Trouble::Invalid, Trouble::Unconfigured] {
+        let mut world = fresh();
+        world.turn(refused(trouble));
+        for seconds in [301, 298] {
+            world.pass(seconds);
+            world.facts.streaks.next = None;
+            world.turn(refused(trouble));
+        }
+        assert!(!line(&world.status).contains("St "), "{trouble:?} after 599 s");
+        world.pass(1);
+        world.facts.streaks.next = None;
+        world.turn(refused(trouble));
+        assert!(line(&world.status).contains("St "), "{trouble:?} after 600 s");
+    }
+}
+
+#[test]
+fn another_refusal_begins_its_own_grace() {
+    let (mut world, _) = refused_for(Trouble::Invalid, 600);
+    world.turn_when_due(refused(Trouble::Unconfigured));
+    assert_eq!(line(&world.status), REFUSED);
+}
+
+#[test]
+fn a_stall_is_kept_over_a_restart() {
+    for trouble in [Trouble::KeyRejected, Trouble::Invalid, Trouble::Unconfigured] {
+        let (mut world, _) = refused_for(trouble, 600);
+        let before = line(&world.status);
+        world.restart();
+        let turn = world.turn(refused(trouble));
+        assert_eq!(line(&world.status), before, "{trouble:?}");
+        assert!(line(&turn.claimed.unwrap()).contains("St "), "{trouble:?}");
+    }
+}
+
+#[test]
+fn a_stall_ends_with_its_trouble() {
+    for trouble in [Trouble::KeyRejected, Trouble::Invalid, Trouble::Unconfigured] {
+        let (mut world, _) = refused_for(trouble, 600);
+        world.turn_when_due(created());
+        let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
+        assert_eq!(line(&world.status), shown, "{trouble:?}");
+    }
+}
+
+#[test]
+fn a_refused_key_is_told_once() {
+    let (mut world, _) = refused_for(Trouble::KeyRejected, 300);
+    assert_eq!(world.turn_when_due(refused(Trouble::AccessDenied)).conclusion.events, []);
+}
+
+#[test]
+fn a_refused_key_is_not_used_again_for_150_seconds() {
+    let mut world = fresh();
+    world.turn(refused(Trouble::KeyRejected));
+    assert_eq!(world.facts.streaks.next, Some(sample::after(150)));
+    assert_eq!(world.facts.streaks.refused_key.as_deref(), Some("0011223344556677"));
+}
+
+#[test]
+fn a_pause_shows_only_after_a_minute_of_it() {
+    let limited = Trouble::Limited { retry_after: Some(Duration::from_secs(59)) };
+    let mut world = fresh();
+    world.turn(refused(limited));
+    world.pass(59);
+    world.turn(refused(limited));
+    assert!(line(&world.status).contains("Rec Pending"));
+    world.pass(1);
+    world.facts.streaks.next = None;
+    world.turn(refused(limited));
+    assert!(line(&world.status).contains("Rec RateLimited"));
+}
+
+#[test]
+fn a_lost_answer_is_healed_after_a_minute_and_after_ten() {
+    let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+    let told = [Event::CreateOutcomeUnknown];
+    for trouble in TROUBLES.into_iter().filter(|trouble| matches!(trouble, Trouble::Failed(_))) {
+        let mut world = fresh();
+        let turn = world.turn(refused(trouble));
+        assert_led_to(&world, &turn, healing, 60..=60, &told, "the first");
+        let turn = world.turn_when_due(refused(trouble));
+        assert_led_to(&world, &turn, healing, 600..=600, &told, "the second");
+        assert_eq!((session(&world).attempt, session(&world).orphans), (2, 2));
+        assert_eq!(world.past(), Past::Lost);
+    }
+}
+
+const ASKS: &str = "Creating: R Pending, St CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+
+#[test]
+fn the_third_lost_answer_waits_for_a_person_and_for_the_deadline() {
+    let mut world = fresh();
+    for _ in 0..2 {
+        world.turn_when_due(refused(LOST));
+    }
+    let turn = world.turn_when_due(refused(LOST));
+    assert_eq!(line(&world.status), ASKS);
+    assert_eq!(turn.conclusion.events, [Event::CreateOutcomeUnknown]);
+    assert_eq!(turn.conclusion.next, Next::At(world.deadline));
+    assert_eq!((session(&world).attempt, session(&world).orphans), (3, 3));
+}
+
+#[test]
+fn with_hold_the_first_lost_answer_waits_for_a_person() {
+    let mut world = fresh();
+    world.facts.on_unknown = OnUnknownOutcome::Hold;
+    let turn = world.turn(refused(LOST));
+    assert_eq!(line(&world.status), ASKS);
+    assert_eq!(turn.conclusion.next, Next::At(world.deadline));
+}
+
+#[test]
+fn a_session_is_created_after_lost_answers() {
+    let mut world = fresh();
+    world.turn(refused(LOST));
+    let turn = world.turn_when_due(created());
+    let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, shown, 13..=17, &[Event::SessionCreated], "the orphan stays counted");
+    assert_eq!((session(&world).attempt, session(&world).orphans), (2, 1));
+    assert_eq!(world.status.phase, Some(Phase::AwaitingUser));
+}
+
+/// A claim that another process left behind, after so many lost answers.
+fn found(lost: u32) -> World {
+    let mut world = fresh();
+    for _ in 0..lost {
+        world.turn_when_due(refused(LOST));
+    }
+    world.status = world.turn_when_due(created()).claimed.unwrap();
+    world.restart();
+    world
+}
+
+#[test]
+fn a_found_claim_without_a_request_is_given_up_as_not_created() {
+    let mut world = found(0);
+    world.facts.quiet = Quiet::NeverSent;
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, shown, 5..=5, &[], "nothing left this process");
+    assert_eq!((world.past(), session(&world).orphans), (Past::Refused, 0));
+}
+
+#[test]
+fn a_found_claim_is_given_up_as_unknown_and_tried_again_at_once() {
+    let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+    let told = [Event::CreateOutcomeUnknown];
+    let mut world = found(0);
+    let turn = world.turn(Answer::Uncalled);
+    assert_led_to(&world, &turn, healing, 0..=0, &told, "the wait for quiet was long enough");
+    assert_eq!((world.past(), session(&world).orphans), (Past::Lost, 1));
+    let mut world = found(1);
+    let turn = world.turn(Answer::Uncalled);
+    assert_led_to(&world, &turn, healing, 600..=600, &told, "the second");
+    let mut world = found(2);
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (ASKS, Next::At(world.deadline)));
+}
+
+#[test]
+fn an_outage_makes_no_claim_and_shows_itself() {
+    let mut world = fresh();
+    world.facts.gate = Gate::Breaker(sample::after(30));
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, shown, 30..=30, &[], "nothing is claimed");
+    assert_eq!(world.status.session, None);
+}

@@ -1,0 +1,455 @@
+//! The rows of `conclude` for looks and adoptions.
+
+use std::time::Duration;
+
+use crate::{
+    api::{Outcome, Phase, ReadyWhen, SessionState},
+    lifecycle::{
+        Event, KeyFact, Next, Past,
+        sample::{self, ID},
+        streaks::later,
+    },
+    portal::{
+        trouble::{Failed, NotSent, Trouble},
+        verification_id::VerificationId,
+        wire::Details,
+    },
+};
+
+use super::world::{Answer, World, assert_led_to, line, looked, said};
+
+const CUT: Trouble = Trouble::Failed(Failed::Cut);
+const AWAITING: &str = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
+const RETRY: &str = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
+
+/// A session that was created a minute ago.
+fn open() -> World {
+    World::open(ReadyWhen::Verified)
+}
+
+/// A session an hour and three hours after its end, after two good looks.
+fn long_over() -> World {
+    let mut world = open();
+    world.pass(4 * 3600);
+    world.facts.streaks.good_looks = 2;
+    world
+}
+
+/// The same answer for that many seconds.
+fn looked_for(world: &mut World, answer: &Answer, seconds: i64) {
+    let begun = world.facts.now;
+    while world.facts.now.duration_since(begun).as_secs() < seconds {
+        world.turn_when_due(answer.clone());
+        world.pass(30);
+    }
+}
+
+#[test]
+fn an_answer_about_another_session_changes_nothing_and_is_told() {
+    for id in [None, VerificationId::parse("ver_other").ok()] {
+        for word in ["verified", "rejected", "expired", "in_progress"] {
+            let mut world = open();
+            let answer = Answer::Look(Ok(Details { id: id.clone(), ..sample::details(word, &["document"]) }));
+            let before = world.status.clone();
+            let turn = world.turn(answer);
+            assert_led_to(&world, &turn, AWAITING, 2..=120, &[Event::IdMismatch], word);
+            assert_eq!(world.status.phase, before.phase);
+            assert_eq!(world.facts.streaks.good_looks, 0, "it is no good look");
+        }
+    }
+}
+
+#[test]
+fn each_word_has_its_phase() {
+    let review = "InReview: R InReview, Rec InReview, CR Accepted, SC Created";
+    let in_progress = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Created";
+    let processing = "Processing: R InProgress, Rec InProgress, CR Accepted, SC Created";
+    for (word, shown) in [
+        ("generated", AWAITING),
+        ("initiated", in_progress),
+        ("in_progress", in_progress),
+        ("In-Progress", in_progress),
+        ("validating", processing),
+        ("needs_manual_review", review),
+        ("needs_template", review),
+    ] {
+        let mut world = open();
+        let turn = world.turn(said(word, &[]));
+        assert_led_to(&world, &turn, shown, 1..=300, &[], word);
+    }
+}
+
+#[test]
+fn a_verdict_ends_it_and_leaves_the_watch() {
+    for (word, outcome, event, shown) in [
+        (
+            "verified",
+            Outcome::Verified,
+            Event::Verified,
+            "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified",
+        ),
+        (
+            "rejected",
+            Outcome::Rejected,
+            Event::Rejected,
+            "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected",
+        ),
+        (
+            "expired",
+            Outcome::Expired,
+            Event::Expired,
+            "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired",
+        ),
+    ] {
+        let mut world = open();
+        let turn = world.turn(said(word, &["document", "liveness"]));
+        assert_eq!(line(&world.status), shown);
+        assert_eq!((turn.conclusion.next, turn.conclusion.events.as_slice()), (Next::Leave, &[event][..]));
+        let status = &world.status;
+        assert_eq!((status.outcome, status.finished_at), (Some(outcome), Some(world.facts.now)));
+        assert!(status.settled, "{word}: nothing is owed, so it is settled in the same write");
+        assert_eq!(status.portal_status.as_deref(), Some(word));
+        assert_eq!(status.progress_summary.as_deref(), Some("2/2"));
+    }
+}
+
+#[test]
+fn a_verdict_with_ready_when_session_created_is_finished() {
+    for word in ["verified", "rejected", "expired"] {
+        let mut world = World::open(ReadyWhen::SessionCreated);
+        world.turn(said(word, &[]));
+        assert!(line(&world.status).contains(": R Finished, CR Accepted"), "{}", line(&world.status));
+    }
+}
+
+#[test]
+fn only_the_exact_word_is_a_verdict() {
+    for word in ["VERIFIED", " verified", "verified\n", "verified\0", "Verified", "verifie", "", "junk"] {
+        let mut world = open();
+        world.turn(said(word, &[]));
+        assert_eq!(line(&world.status), AWAITING, "{word:?}");
+        assert_eq!(world.status.outcome, None);
+    }
+}
+
+#[test]
+fn a_word_nobody_knows_is_shown_and_told_once_and_keeps_the_phase() {
+    let mut world = open();
+    world.turn(said("in_progress", &["document"]));
+    world.pass(60);
+    let turn = world.turn_when_due(said("junk\u{1F600}\r\n", &["document"]));
+    assert_eq!(turn.conclusion.events, [Event::UnknownPortalStatus]);
+    assert_eq!(world.status.portal_status.as_deref(), Some("junk"));
+    assert_eq!(world.status.phase, Some(Phase::InProgress));
+    world.pass(60);
+    assert_eq!(world.turn_when_due(said("junk", &["document"])).conclusion.events, []);
+    world.pass(60);
+    let turn = world.turn_when_due(said("other junk", &["document"]));
+    assert_eq!(turn.conclusion.events, [Event::UnknownPortalStatus]);
+}
+
+#[test]
+fn an_answer_without_a_word_keeps_the_phase() {
+    let mut world = open();
+    world.turn(said("in_progress", &[]));
+    world.pass(60);
+    world.turn_when_due(Answer::Look(Ok(Details { current: None, ..sample::details("", &["document"]) })));
+    assert_eq!(world.status.phase, Some(Phase::InProgress));
+    assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn progress_is_written_at_most_every_ten_seconds() {
+    let mut world = open();
+    world.turn(said("in_progress", &[]));
+    let shown_at = world.facts.now;
+    world.pass(4);
+    world.facts.streaks.next = None;
+    let turn = world.turn(said("in_progress", &["document"]));
+    assert!(world.status.progress.is_empty(), "four seconds later it is too soon");
+    let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    assert!(at <= later(shown_at, Duration::from_secs(10)), "as soon as it may be shown, or before");
+    world.facts.now = later(shown_at, Duration::from_secs(10));
+    world.turn(said("in_progress", &["document"]));
+    assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn a_poll_that_finds_nothing_new_writes_nothing() {
+    let mut world = open();
+    world.turn(said("in_progress", &["document"]));
+    for stamp in 1..5 {
+        let before = world.status.clone();
+        let details = Details {
+            updated_at: Some(sample::after(stamp * 100)),
+            ..sample::details("in_progress", &["document"])
+        };
+        world.turn_when_due(Answer::Look(Ok(details)));
+        assert_eq!(world.status, before, "a new stamp alone is no reason to write");
+    }
+}
+
+#[test]
+fn our_own_clock_ends_it_an_hour_past_its_end_after_three_good_looks() {
+    let mut world = long_over();
+    world.facts.streaks.good_looks = 0;
+    for _ in 0..2 {
+        let turn = world.turn_when_due(said("generated", &[]));
+        assert_eq!((world.status.outcome, turn.conclusion.events.len()), (None, 0));
+    }
+    let turn = world.turn_when_due(said("generated", &[]));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired));
+    assert_eq!(turn.conclusion.events, [Event::ExpiredByClock]);
+    let shown = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired";
+    assert_eq!(line(&world.status), shown);
+}
+
+#[test]
+fn our_own_clock_does_not_end_what_the_person_has_finished() {
+    for (word, completed) in
+        [("needs_manual_review", &[][..]), ("validating", &[]), ("in_progress", &["document", "liveness"])]
+    {
+        let mut world = long_over();
+        for _ in 0..5 {
+            world.turn_when_due(said(word, completed));
+            world.pass(60);
+        }
+        assert_eq!(world.status.outcome, None, "{word}");
+    }
+}
+
+#[test]
+fn our_own_clock_needs_looks_in_a_row_that_were_answered() {
+    for trouble in [CUT, Trouble::KeyRejected, Trouble::NotFound, Trouble::Limited { retry_after: None }] {
+        let mut world = long_over();
+        world.turn(looked(trouble));
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(world.status.outcome, None, "{trouble:?}");
+    }
+}
+
+#[test]
+fn our_own_clock_waits_for_a_whole_hour() {
+    let mut world = open();
+    world.facts.streaks.good_looks = 9;
+    world.facts.now = sample::after(3600 + 3599);
+    world.turn(said("generated", &[]));
+    assert_eq!(world.status.outcome, None);
+}
+
+#[test]
+fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
+    for (trouble, rotated, reason) in [
+        (Trouble::KeyRejected, false, "KeyRejected"),
+        (Trouble::KeyRejected, true, "KeyRejected"),
+        (Trouble::AccessDenied, false, "AccessDenied"),
+        (Trouble::AccessDenied, true, "KeyRotated"),
+    ] {
+        let mut world = open();
+        if rotated {
+            world.facts.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
+        }
+        let turn = world.turn(looked(trouble));
+        let shown = format!("AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR {reason}, SC Created");
+        assert_led_to(
+            &world,
+            &turn,
+            &shown,
+            60..=60,
+            &[Event::KeyRejected],
+            "the Secret is read each minute",
+        );
+        let next = world.facts.streaks.next.unwrap().duration_since(world.facts.now).as_secs();
+        assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
+        looked_for(&mut world, &looked(trouble), 601);
+        world.turn_when_due(looked(trouble));
+        let stalled = format!("AwaitingUser: R AwaitingUser, St KeyRejected, CR {reason}, SC Created");
+        assert_eq!(line(&world.status), stalled);
+        world.restart();
+        world.turn(looked(trouble));
+        assert_eq!(line(&world.status), stalled, "also after a restart");
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(line(&world.status), AWAITING, "it clears by itself");
+    }
+}
+
+#[test]
+fn a_new_session_may_be_unknown_to_the_portal_for_a_minute() {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    world.turn(super::world::created());
+    world.pass(59);
+    let turn = world.turn(looked(Trouble::NotFound));
+    assert_led_to(&world, &turn, AWAITING, 13..=17, &[], "59 s old");
+    assert_eq!(world.facts.streaks.not_found, None);
+    let mut world = open();
+    let turn = world.turn(looked(Trouble::NotFound));
+    assert_led_to(&world, &turn, RETRY, 300..=300, &[], "60 s old");
+}
+
+const NOT_FOUND: &str = "AwaitingUser: R SessionNotFound, St SessionNotFound, CR Accepted, SC Created";
+
+#[test]
+fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
+    let mut world = open();
+    for _ in 0..2 {
+        let turn = world.turn_when_due(looked(Trouble::NotFound));
+        assert_led_to(&world, &turn, RETRY, 300..=300, &[], "the first two");
+    }
+    let turn = world.turn_when_due(looked(Trouble::NotFound));
+    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[Event::SessionNotFound], "the third");
+    let turn = world.turn_when_due(looked(Trouble::NotFound));
+    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[], "told once");
+    world.restart();
+    world.status.expires_at = None;
+    let turn = world.turn(looked(Trouble::NotFound));
+    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[], "kept over a restart");
+    world.turn_when_due(said("generated", &[]));
+    assert_eq!(line(&world.status), AWAITING, "it clears by itself");
+}
+
+#[test]
+fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
+    for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
+        let mut world = World::open(ready_when);
+        world.pass(4 * 3600);
+        for _ in 0..2 {
+            world.turn_when_due(looked(Trouble::NotFound));
+            assert_eq!(world.status.outcome, None);
+        }
+        let turn = world.turn_when_due(looked(Trouble::NotFound));
+        assert_eq!(turn.conclusion.events, [Event::Expired]);
+        let shown = match ready_when {
+            ReadyWhen::Verified => {
+                "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired"
+            }
+            ReadyWhen::SessionCreated => "Expired: R Finished, CR Accepted, SC Created, F Expired, V Expired",
+        };
+        assert_eq!(line(&world.status), shown);
+    }
+}
+
+#[test]
+fn an_end_takes_away_that_the_session_was_not_found() {
+    let mut world = World::open(ReadyWhen::SessionCreated);
+    for _ in 0..3 {
+        world.turn_when_due(looked(Trouble::NotFound));
+    }
+    assert!(line(&world.status).contains("St SessionNotFound"));
+    world.pass(3 * 3600);
+    world.turn(looked(Trouble::NotFound));
+    assert_eq!(line(&world.status), "Expired: R Finished, CR Accepted, SC Created, F Expired, V Expired");
+}
+
+#[test]
+fn a_pause_is_kept_and_shows_after_a_minute() {
+    let mut world = open();
+    let limited = looked(Trouble::Limited { retry_after: Some(Duration::from_secs(40)) });
+    let turn = world.turn(limited.clone());
+    assert_led_to(&world, &turn, AWAITING, 40..=40, &[], "the first");
+    world.turn_when_due(limited.clone());
+    let turn = world.turn_when_due(limited);
+    let shown = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, shown, 40..=40, &[], "80 s later");
+}
+
+#[test]
+fn trouble_shows_after_five_minutes_and_clears_by_itself() {
+    for trouble in [CUT, Trouble::NotSent(NotSent::Connect), Trouble::Redirected, Trouble::Unconfigured] {
+        let mut world = open();
+        let turn = world.turn(looked(trouble));
+        assert_led_to(&world, &turn, AWAITING, 13..=120, &[], "an outage must not write every status");
+        looked_for(&mut world, &looked(trouble), 240);
+        assert_eq!(line(&world.status), AWAITING);
+        looked_for(&mut world, &looked(trouble), 180);
+        assert_eq!(line(&world.status), RETRY, "{trouble:?}");
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(line(&world.status), AWAITING);
+    }
+}
+
+#[test]
+fn trouble_asks_no_more_often_than_without_it() {
+    let mut world = open();
+    world.pass(50 * 60);
+    world.turn(said("generated", &[]));
+    let calm = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
+    world.turn_when_due(looked(CUT));
+    let troubled = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
+    assert!(troubled >= calm, "{troubled} {calm}");
+}
+
+fn adopting() -> World {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    world.facts.adopt = sample::id();
+    world
+}
+
+#[test]
+fn an_adopted_session_is_followed_as_one_of_our_own() {
+    let mut world = adopting();
+    let turn = world.turn(said("in_progress", &["document"]));
+    let shown = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Adopted";
+    assert_led_to(&world, &turn, shown, 1..=6, &[Event::SessionAdopted], "the person is at it");
+    assert_eq!(world.status.verification_id.as_deref(), Some(ID));
+    assert!(world.status.portal_url.is_some());
+    let session = world.status.session.as_ref().unwrap();
+    assert_eq!((session.attempt, session.state), (0, Some(SessionState::Adopted)));
+    assert_eq!(session.created_at, Some(sample::now()));
+    assert_eq!(session.portal.as_deref(), Some("https://verify.test.okid.io"));
+    assert!(matches!(world.past(), Past::Open { .. }));
+}
+
+#[test]
+fn an_adopted_session_may_be_over_already() {
+    let mut world = adopting();
+    let turn = world.turn(said("verified", &[]));
+    assert_eq!(turn.conclusion.events, [Event::SessionAdopted, Event::Verified]);
+    assert_eq!((world.past(), turn.conclusion.next), (Past::Settled, Next::Leave));
+}
+
+#[test]
+fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
+    let mut world = adopting();
+    for _ in 0..2 {
+        let turn = world.turn_when_due(looked(Trouble::NotFound));
+        let shown = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+        assert_led_to(&world, &turn, shown, 300..=300, &[], "the first two");
+    }
+    let turn = world.turn_when_due(looked(Trouble::NotFound));
+    let shown = "Pending: R SessionNotFound, St SessionNotFound, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::SessionNotFound], "the third");
+    assert_eq!(world.past(), Past::Fresh);
+}
+
+#[test]
+fn trouble_with_an_adoption_loses_nothing() {
+    let denied = "Pending: R Pending, Rec Pending, CR AccessDenied, SC NotYet";
+    let retry = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+    for (trouble, shown, seconds) in [
+        (Trouble::AccessDenied, denied, 60..=60),
+        (CUT, retry, 2..=120),
+        (Trouble::NotSent(NotSent::Tls), retry, 5..=300),
+        (Trouble::Invalid, retry, 30..=600),
+    ] {
+        let mut world = adopting();
+        let turn = world.turn(looked(trouble));
+        let told: &[Event] = if shown == denied { &[Event::KeyRejected] } else { &[] };
+        assert_led_to(&world, &turn, shown, seconds, told, &format!("{trouble:?}"));
+        assert_eq!(world.past(), Past::Fresh);
+    }
+}
+
+#[test]
+fn a_restored_status_is_followed_as_adopted_and_asked_for_first() {
+    let mut world = open();
+    world.turn(said("in_progress", &["document"]));
+    world.status.session.as_mut().unwrap().uid = Some("another".to_owned());
+    world.facts.adopt = sample::id();
+    world.restart();
+    assert_eq!(world.past(), Past::Fresh);
+    let turn = world.turn(said("in_progress", &["document"]));
+    assert_eq!(turn.conclusion.events, [Event::SessionAdopted]);
+    let session = world.status.session.as_ref().unwrap();
+    assert_eq!(session.uid.as_deref(), Some(sample::UID));
+    assert_eq!(world.status.verification_id.as_deref(), Some(ID));
+}

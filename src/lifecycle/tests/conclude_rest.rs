@@ -1,0 +1,348 @@
+//! The rows of `conclude` for steps that call nobody.
+
+use std::time::Duration;
+
+use crate::{
+    api::{ReadyWhen, VerificationStatus},
+    lifecycle::{
+        Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet, Step, conclude,
+        ledger, past,
+        sample::{self, UID},
+        streaks::later,
+    },
+    portal::trouble::{Failed, Trouble},
+};
+
+use super::world::{Answer, World, assert_led_to, created, line, looked, refused, said};
+
+const LOST: Trouble = Trouble::Failed(Failed::Cut);
+const AWAITING: &str = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
+
+fn fresh() -> World {
+    World::fresh(ReadyWhen::Verified)
+}
+
+fn open() -> World {
+    World::open(ReadyWhen::Verified)
+}
+
+fn lost(times: u32) -> World {
+    let mut world = fresh();
+    for _ in 0..times {
+        world.turn_when_due(refused(LOST));
+    }
+    world
+}
+
+fn grant(world: &mut World, token: &str) -> super::world::Turn {
+    world.facts.retry = Some(token.to_owned());
+    let turn = world.turn(Answer::Uncalled);
+    world.facts.retry = None;
+    turn
+}
+
+#[test]
+fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
+    let mut world = lost(3);
+    assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
+    let turn = grant(&mut world, "go");
+    let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (healing, Next::Now));
+    let session = world.status.session.as_ref().unwrap();
+    assert_eq!((session.attempt, session.orphans, session.forgiven), (3, 3, 3));
+    assert_eq!(world.status.last_handled_retry.as_deref(), Some("go"));
+    assert_eq!(world.decide(), Step::Create { attempt: 4 });
+}
+
+#[test]
+fn three_more_answers_may_be_lost_after_a_retry() {
+    let mut world = lost(3);
+    grant(&mut world, "go");
+    for _ in 0..3 {
+        assert!(matches!(world.turn_when_due(refused(LOST)).step, Step::Create { .. }));
+    }
+    assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
+    assert_eq!(ledger(&world.status).unforgiven(), 3);
+}
+
+#[test]
+fn a_retry_clears_what_waits_for_a_person_of_an_open_session() {
+    let mut world = open();
+    for _ in 0..3 {
+        world.turn_when_due(looked(Trouble::NotFound));
+    }
+    assert!(line(&world.status).contains("St SessionNotFound"));
+    let turn = grant(&mut world, "go");
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (AWAITING, Next::Now));
+    assert_eq!(world.facts.streaks.not_found, None);
+}
+
+#[test]
+fn the_deadline_ends_it_as_failed() {
+    for (mut world, shown) in [
+        (fresh(), "Failed: R Failed, St DeadlineExceeded, CR NotChecked, SC NotYet, F Failed, V Failed"),
+        (
+            lost(1),
+            "Failed: R Failed, St DeadlineExceeded, CR NotChecked, SC OutcomeUnknown, F Failed, V Failed",
+        ),
+        (open(), "Failed: R Failed, St DeadlineExceeded, CR Accepted, SC Created, F Failed, V Failed"),
+        (
+            World::open(ReadyWhen::SessionCreated),
+            "Failed: R Failed, St DeadlineExceeded, CR Accepted, SC Created, F Failed, V Failed",
+        ),
+    ] {
+        world.pass(168 * 3600 + 600);
+        let turn = world.turn(Answer::Uncalled);
+        assert_eq!((&turn.step, line(&world.status).as_str()), (&Step::End, shown));
+        assert_eq!(turn.conclusion.events, [Event::DeadlineExceeded]);
+        assert_eq!((turn.conclusion.next, world.past()), (Next::Leave, Past::Settled));
+    }
+}
+
+#[test]
+fn the_deadline_takes_a_verdict_that_is_there_already() {
+    let mut world = open();
+    world.pass(168 * 3600);
+    assert_eq!(world.turn(said("verified", &[])).conclusion.events, [Event::Verified]);
+}
+
+#[test]
+fn the_deadline_ends_it_after_a_last_look_that_was_answered() {
+    let mut world = open();
+    world.pass(168 * 3600);
+    world.status.expires_at = None;
+    world.turn(looked(LOST));
+    assert!(matches!(world.turn(said("generated", &[])).step, Step::Look(_)), "no answer is no look");
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::End);
+}
+
+#[test]
+fn nothing_ends_by_the_clock_while_suspended() {
+    let mut world = open();
+    world.pass(400 * 24 * 3600);
+    world.facts.suspend = true;
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "AwaitingUser: R Suspended, CR Accepted, SC Created";
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Next::Watch));
+}
+
+#[test]
+fn an_end_that_owes_nothing_is_settled_and_left_alone() {
+    let mut world = open();
+    world.turn(said("rejected", &[]));
+    world.status.settled = false;
+    let before = world.status.clone();
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Next::Leave));
+    assert_eq!(world.status, VerificationStatus { settled: true, ..before }, "nothing else changes");
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.step, turn.conclusion.status, turn.conclusion.next), (Step::Rest, None, Next::Leave));
+}
+
+#[test]
+fn suspended_keeps_ready_of_a_published_link_where_the_spec_asks_for_no_more() {
+    let mut world = World::open(ReadyWhen::SessionCreated);
+    world.facts.suspend = true;
+    world.turn(Answer::Uncalled);
+    assert_eq!(line(&world.status), "AwaitingUser: R SessionCreated, CR Accepted, SC Created");
+    let mut world = World::fresh(ReadyWhen::SessionCreated);
+    world.facts.suspend = true;
+    world.turn(Answer::Uncalled);
+    assert_eq!(line(&world.status), "Pending: R Suspended, CR NotChecked, SC NotYet");
+}
+
+#[test]
+fn a_resumed_verification_goes_on_where_it_was() {
+    let mut world = open();
+    world.facts.suspend = true;
+    world.turn(Answer::Uncalled);
+    world.facts.suspend = false;
+    world.turn(said("in_progress", &[]));
+    assert_eq!(line(&world.status), "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Created");
+}
+
+#[test]
+fn a_portal_that_is_not_allowed_is_shown_told_once_and_clears_by_itself() {
+    for (mut world, shown) in [
+        (fresh(), "Pending: R Pending, St PortalNotAllowed, CR NotChecked, SC NotYet"),
+        (lost(1), "Creating: R Pending, St PortalNotAllowed, CR NotChecked, SC OutcomeUnknown"),
+        (open(), "AwaitingUser: R AwaitingUser, St PortalNotAllowed, CR Accepted, SC Created"),
+        (
+            World::open(ReadyWhen::SessionCreated),
+            "AwaitingUser: R AwaitingUser, St PortalNotAllowed, CR Accepted, SC Created",
+        ),
+    ] {
+        let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
+        let turn = world.turn(Answer::Uncalled);
+        assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::PortalNotAllowed], shown);
+        assert_eq!(world.turn(Answer::Uncalled).conclusion.events, []);
+        world.facts.portal = allowed;
+        world.pass(3600);
+        if world.status.verification_id.is_some() {
+            world.turn(said("generated", &[]));
+        } else {
+            world.turn(created());
+        }
+        assert!(!line(&world.status).contains("St "), "{}", line(&world.status));
+    }
+}
+
+#[test]
+fn a_status_that_cannot_be_read_is_shown_told_once_and_otherwise_left() {
+    let mut world = open();
+    world.status.session = None;
+    let before = world.status.clone();
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "AwaitingUser: R AwaitingUser, St StatusUnreadable, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::StatusUnreadable], "once");
+    let conditions = world.status.conditions.clone();
+    assert_eq!(world.status, VerificationStatus { conditions, ..before }, "nothing else changes");
+    assert_eq!(world.turn(Answer::Uncalled).conclusion.events, []);
+}
+
+#[test]
+fn an_outcome_of_a_status_that_cannot_be_read_is_not_believed() {
+    let mut world = fresh();
+    world.status.outcome = Some(crate::api::Outcome::Verified);
+    world.turn(Answer::Uncalled);
+    assert_eq!(line(&world.status), "–: R Pending, St StatusUnreadable, CR NotChecked, SC NotYet");
+}
+
+#[test]
+fn a_missing_key_is_sought_each_five_seconds_and_after_ten_minutes_each_minute() {
+    for fault in KeyFault::ALL {
+        let reason = fault.reason().as_str();
+        let mut world = fresh();
+        world.facts.key = KeyFact::Missing(fault);
+        let turn = world.turn(Answer::Uncalled);
+        let shown = format!("Pending: R Pending, Rec Pending, CR {reason}, SC NotYet");
+        assert_led_to(&world, &turn, &shown, 5..=5, &[], "at first");
+        world.pass(599);
+        assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), &shown, 5..=5, &[], "for ten minutes");
+        world.pass(1);
+        let turn = world.turn(Answer::Uncalled);
+        assert_led_to(&world, &turn, &shown, 60..=60, &[], "then");
+    }
+}
+
+#[test]
+fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
+    let mut world = open();
+    let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR SecretNotFound, SC Created";
+    assert_led_to(&world, &turn, shown, 5..=5, &[], "the link is there");
+    world.facts.key = key;
+    world.facts.gate = Gate::Rate(sample::after(120));
+    world.turn(Answer::Uncalled);
+    assert!(line(&world.status).contains("CR NotChecked"), "a key is there; nobody knows if it is accepted");
+}
+
+#[test]
+fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
+    let mut world = fresh();
+    world.facts.gate = Gate::KeyBad(sample::after(150));
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "Pending: R Pending, Rec Pending, CR KeyRejected, SC NotYet";
+    assert_led_to(&world, &turn, shown, 60..=60, &[Event::KeyRejected], "the Secret is read each minute");
+    world.pass(600);
+    world.facts.gate = Gate::KeyBad(sample::after(630));
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "Pending: R Pending, St KeyRejected, CR KeyRejected, SC NotYet";
+    assert_led_to(&world, &turn, shown, 30..=30, &[], "after ten minutes");
+}
+
+#[test]
+fn a_pause_shows_after_a_minute_also_where_nothing_is_asked() {
+    for (mut world, plain, limited) in [
+        (
+            fresh(),
+            "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet",
+            "Pending: R Pending, Rec RateLimited, CR NotChecked, SC NotYet",
+        ),
+        (open(), AWAITING, "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created"),
+    ] {
+        let until = later(world.facts.now, Duration::from_mins(5));
+        world.facts.gate = Gate::Paused(until);
+        let turn = world.turn(Answer::Uncalled);
+        assert_led_to(&world, &turn, plain, 60..=60, &[], "its turn comes to show it");
+        world.pass(60);
+        let turn = world.turn(Answer::Uncalled);
+        assert_led_to(&world, &turn, limited, 240..=240, &[], "then it waits for the end of the pause");
+    }
+}
+
+#[test]
+fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
+    let mut world = open();
+    world.turn(looked(LOST));
+    let until = |world: &World| later(world.facts.now, Duration::from_secs(9));
+    world.facts.gate = Gate::Breaker(until(&world));
+    assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 9..=9, &[], "not at once");
+    world.pass(300);
+    world.facts.gate = Gate::Breaker(until(&world));
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, shown, 9..=9, &[], "after five minutes without an answer");
+}
+
+#[test]
+fn waiting_for_its_time_or_the_rate_changes_nothing() {
+    let mut world = open();
+    world.turn(said("generated", &[]));
+    let before = world.status.clone();
+    let turn = world.turn(Answer::Uncalled);
+    assert!(matches!(turn.step, Step::Wait(_)));
+    assert_eq!(turn.conclusion.next, Next::At(world.facts.streaks.next.unwrap()));
+    world.pass(60);
+    world.facts.gate = Gate::Rate(sample::after(130));
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.conclusion.next, &world.status), (Next::At(sample::after(130)), &before));
+}
+
+#[test]
+fn a_claim_whose_request_may_be_in_flight_stays_as_it_is() {
+    let mut world = fresh();
+    world.status = world.turn(created()).claimed.unwrap();
+    world.restart();
+    world.facts.quiet = Quiet::No(sample::after(45));
+    let before = world.status.clone();
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.conclusion.next, &world.status), (Next::At(sample::after(45)), &before));
+}
+
+#[test]
+fn what_is_being_deleted_is_not_written() {
+    for mut world in [fresh(), open(), lost(1)] {
+        world.facts.deleting = true;
+        let turn = world.turn(Answer::Uncalled);
+        assert_eq!((turn.step, turn.conclusion.status), (Step::Forget, None));
+        assert_eq!(turn.conclusion.next, Next::Leave);
+    }
+}
+
+#[test]
+fn no_wait_outlasts_the_deadline() {
+    let mut world = open();
+    world.deadline = sample::after(62);
+    let turn = world.turn(said("generated", &[]));
+    assert_eq!(turn.conclusion.next, Next::At(sample::after(62)));
+}
+
+#[test]
+fn a_call_that_did_not_take_place_is_tried_again_and_writes_nothing() {
+    let world = open();
+    let facts: &Facts = &world.facts;
+    let step = Step::Look(sample::id().unwrap());
+    let done = conclude(
+        &world.status,
+        &past(UID, &world.status),
+        ledger(&world.status),
+        &step,
+        &Happened::Nothing,
+        facts,
+    );
+    let Next::At(at) = done.next else { panic!("{:?}", done.next) };
+    assert!((2..=120).contains(&at.duration_since(facts.now).as_secs()));
+    assert_eq!((done.status, done.events), (None, vec![]));
+}

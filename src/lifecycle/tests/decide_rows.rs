@@ -1,0 +1,366 @@
+//! The table of `decide`, row by row, and that rows are tried in their order.
+
+use crate::{
+    api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
+    lifecycle::{
+        Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet, Shown, Step, Wait, decide, ledger,
+        past,
+        sample::{self, UID},
+    },
+};
+
+/// What is the matter in a case; several may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Matter {
+    Deleting,
+    Suspended,
+    Retry,
+    Passed,
+    PassedAndLooked,
+    PassedLongAgo,
+    PortalNotAllowed,
+    Adopt,
+    InFlight,
+    NeverSent,
+    Hold,
+    NoKey,
+    KeyBad,
+    Paused,
+    Breaker,
+    Rate,
+    NotDue,
+}
+
+use Matter::{
+    Adopt, Breaker, Deleting, Hold, InFlight, KeyBad, NeverSent, NoKey, NotDue, Passed, PassedAndLooked,
+    PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
+};
+
+fn until() -> jiff::Timestamp {
+    sample::after(60)
+}
+
+fn facts(matters: &[Matter]) -> Facts {
+    let passed = |looked, long_ago| Deadline::Passed { looked, long_ago };
+    let mut facts = sample::facts();
+    for matter in matters {
+        match matter {
+            Deleting => facts.deleting = true,
+            Suspended => facts.suspend = true,
+            Retry => facts.retry = Some("go".to_owned()),
+            Passed => facts.deadline = passed(false, false),
+            PassedAndLooked => facts.deadline = passed(true, false),
+            PassedLongAgo => facts.deadline = passed(false, true),
+            PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
+            Adopt => facts.adopt = sample::id(),
+            InFlight => facts.quiet = Quiet::No(until()),
+            NeverSent => facts.quiet = Quiet::NeverSent,
+            Hold => facts.on_unknown = OnUnknownOutcome::Hold,
+            NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
+            KeyBad => facts.gate = Gate::KeyBad(until()),
+            Paused => facts.gate = Gate::Paused(until()),
+            Breaker => facts.gate = Gate::Breaker(until()),
+            Rate => facts.gate = Gate::Rate(until()),
+            NotDue => facts.due = Due::At(until()),
+        }
+    }
+    facts
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    Fresh,
+    Claimed,
+    Refused,
+    Lost,
+    Spent,
+    Open,
+    Over,
+    Settled,
+    Unreadable,
+}
+
+const LIVE: &[On] = &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent, On::Open];
+const WITHOUT_SESSION: &[On] = &[On::Fresh, On::Refused, On::Lost];
+
+fn status(on: On) -> VerificationStatus {
+    match on {
+        On::Fresh => sample::fresh(),
+        On::Claimed => sample::attempted(SessionState::Claimed, 2, 1),
+        On::Refused => sample::attempted(SessionState::NotCreated, 2, 1),
+        On::Lost => sample::attempted(SessionState::Unknown, 2, 1),
+        On::Spent => sample::attempted(SessionState::Unknown, 3, 3),
+        On::Open => sample::open(Phase::AwaitingUser),
+        On::Over => sample::over(Outcome::Rejected),
+        On::Settled => VerificationStatus { settled: true, ..sample::over(Outcome::Rejected) },
+        On::Unreadable => VerificationStatus { session: None, ..sample::open(Phase::AwaitingUser) },
+    }
+}
+
+fn decided(on: On, matters: &[Matter]) -> Step {
+    let status = status(on);
+    decide(&past(UID, &status), ledger(&status), &facts(matters))
+}
+
+/// One row: on which pasts, with what the matter, which step, and why.
+struct Row {
+    number: &'static str,
+    on: &'static [On],
+    matters: &'static [Matter],
+    step: fn(On) -> Step,
+    reason: &'static str,
+}
+
+fn id() -> crate::portal::verification_id::VerificationId {
+    sample::id().unwrap()
+}
+
+fn create(on: On) -> Step {
+    Step::Create { attempt: if on == On::Fresh { 1 } else { 3 } }
+}
+
+const fn row(
+    number: &'static str,
+    on: &'static [On],
+    matters: &'static [Matter],
+    step: fn(On) -> Step,
+    reason: &'static str,
+) -> Row {
+    Row { number, on, matters, step, reason }
+}
+
+/// The rows in their order, but for those that owe evidence.
+const ROWS: &[Row] = &[
+    row("2", LIVE, &[Deleting], |_| Step::Forget, "what is being deleted is let go"),
+    row("2", &[On::Over, On::Settled, On::Unreadable], &[Deleting], |_| Step::Forget, "whatever it was"),
+    row("3", &[On::Settled], &[], |_| Step::Rest, "what owes nothing is left alone"),
+    row(
+        "4",
+        &[On::Unreadable],
+        &[],
+        |_| Step::Show(Shown::StatusUnreadable),
+        "nothing is done on a status that contradicts itself",
+    ),
+    row("5", &[On::Over], &[], |_| Step::Settle, "it ended and owes nothing"),
+    row("6", LIVE, &[Suspended], |_| Step::Show(Shown::Suspended), "nothing moves while suspended"),
+    row("8", LIVE, &[Retry], |_| Step::Grant("go".to_owned()), "a person says how to go on"),
+    row(
+        "11",
+        &[On::Claimed],
+        &[Passed, InFlight],
+        |_| Step::Wait(Wait::Quiet(until())),
+        "the answer may still come and be a session",
+    ),
+    row("12", &[On::Claimed], &[Passed], |_| Step::End, "no request can be in flight"),
+    row("12", WITHOUT_SESSION, &[Passed], |_| Step::End, "there is nothing to look at"),
+    row("12", &[On::Spent], &[Passed], |_| Step::End, "also where a person is waited for"),
+    row("13", &[On::Open], &[Passed], |_| Step::Look(id()), "the verdict may be there"),
+    row("13", &[On::Open], &[Passed, NotDue], |_| Step::Look(id()), "the last look waits for no schedule"),
+    row("14", &[On::Open], &[PassedAndLooked], |_| Step::End, "it was looked at and no verdict was there"),
+    row("14", &[On::Open], &[PassedLongAgo], |_| Step::End, "a portal that cannot be asked delays no end"),
+    row("14", &[On::Open], &[PassedLongAgo, NoKey], |_| Step::End, "nor does a missing key"),
+    row(
+        "15",
+        LIVE,
+        &[PortalNotAllowed],
+        |_| Step::Show(Shown::PortalNotAllowed),
+        "the key goes to no portal that is not allowed",
+    ),
+    row(
+        "16",
+        &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
+        &[Adopt, NoKey],
+        |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
+        "there is nobody to ask as",
+    ),
+    row(
+        "17",
+        &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
+        &[Adopt, Paused],
+        |_| Step::Wait(Wait::Paused(until())),
+        "the portal asked for a pause",
+    ),
+    row(
+        "17",
+        &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
+        &[Adopt, NotDue],
+        |_| Step::Wait(Wait::Due(until())),
+        "its time has not come",
+    ),
+    row(
+        "18",
+        &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
+        &[Adopt],
+        |_| Step::Adopt(id()),
+        "a session that exists needs no create",
+    ),
+    row(
+        "19",
+        &[On::Claimed],
+        &[InFlight],
+        |_| Step::Wait(Wait::Quiet(until())),
+        "another process may be asking right now",
+    ),
+    row("20", &[On::Claimed], &[NeverSent], |_| Step::GiveUpRefused, "this process knows that nothing left"),
+    row("21", &[On::Claimed], &[], |_| Step::GiveUpLost, "nobody knows what the portal made of it"),
+    row(
+        "22",
+        &[On::Spent],
+        &[],
+        |_| Step::Show(Shown::CreateOutcomeUnknown),
+        "three lost answers are for a person to judge",
+    ),
+    row(
+        "22",
+        &[On::Lost],
+        &[Hold],
+        |_| Step::Show(Shown::CreateOutcomeUnknown),
+        "with Hold the first one is",
+    ),
+    row(
+        "23",
+        WITHOUT_SESSION,
+        &[NoKey],
+        |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
+        "there is nobody to ask as",
+    ),
+    row(
+        "24",
+        WITHOUT_SESSION,
+        &[KeyBad],
+        |_| Step::Wait(Wait::KeyBad(until())),
+        "one bad key costs no call of its own",
+    ),
+    row("25", WITHOUT_SESSION, &[Paused], |_| Step::Wait(Wait::Paused(until())), "a pause is kept"),
+    row(
+        "25",
+        WITHOUT_SESSION,
+        &[Breaker],
+        |_| Step::Wait(Wait::Breaker(until())),
+        "an outage strands nobody: no claim is made in it",
+    ),
+    row("25", WITHOUT_SESSION, &[Rate], |_| Step::Wait(Wait::Rate(until())), "the rate is kept"),
+    row("25", WITHOUT_SESSION, &[NotDue], |_| Step::Wait(Wait::Due(until())), "its time has not come"),
+    row("26", WITHOUT_SESSION, &[], create, "all is well"),
+    row(
+        "27",
+        &[On::Open],
+        &[NoKey],
+        |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
+        "there is nobody to ask as",
+    ),
+    row("28", &[On::Open], &[KeyBad], |_| Step::Wait(Wait::KeyBad(until())), "the key is refused"),
+    row("28", &[On::Open], &[Paused], |_| Step::Wait(Wait::Paused(until())), "a pause is kept"),
+    row("28", &[On::Open], &[Breaker], |_| Step::Wait(Wait::Breaker(until())), "the breaker is open"),
+    row("28", &[On::Open], &[Rate], |_| Step::Wait(Wait::Rate(until())), "the rate is kept"),
+    row("28", &[On::Open], &[NotDue], |_| Step::Wait(Wait::Due(until())), "its time has not come"),
+    row("29", &[On::Open], &[], |_| Step::Look(id()), "all is well"),
+];
+
+#[test]
+fn each_row_leads_to_its_step() {
+    for row in ROWS {
+        for on in row.on {
+            let step = decided(*on, row.matters);
+            assert_eq!(step, (row.step)(*on), "row {} on {on:?}: {}", row.number, row.reason);
+        }
+    }
+}
+
+/// What one row and a later one name may be the matter at once: then the earlier row decides.
+///
+/// Matters that exclude each other (two states of the gate, say) are left out, and so are pairs where the later row
+/// is narrower than the earlier one, which then is not what is the matter.
+#[test]
+fn of_two_rows_that_match_the_first_decides() {
+    fn slot(matter: Matter) -> u8 {
+        match matter {
+            Deleting => 0,
+            Suspended => 1,
+            Retry => 2,
+            Passed | PassedAndLooked | PassedLongAgo => 3,
+            PortalNotAllowed => 4,
+            Adopt => 5,
+            InFlight | NeverSent => 6,
+            Hold => 7,
+            NoKey => 8,
+            KeyBad | Paused | Breaker | Rate => 9,
+            NotDue => 10,
+        }
+    }
+    let compatible = |one: &[Matter], other: &[Matter]| {
+        one.iter().all(|a| other.iter().all(|b| a == b || slot(*a) != slot(*b)))
+    };
+    let mut pairs = 0;
+    for (place, earlier) in ROWS.iter().enumerate() {
+        // A row that asks for nothing to be the matter is the last of its past, and one that needs a usable call
+        // does not match where another row's matter prevents the call.
+        for later in &ROWS[place + 1..] {
+            if earlier.matters.is_empty() || !compatible(earlier.matters, later.matters) {
+                continue;
+            }
+            for on in earlier.on.iter().filter(|on| later.on.contains(on)) {
+                let both: Vec<Matter> = earlier.matters.iter().chain(later.matters).copied().collect();
+                if prevents(earlier, &both) {
+                    continue;
+                }
+                pairs += 1;
+                assert_eq!(
+                    decided(*on, &both),
+                    (earlier.step)(*on),
+                    "rows {} and {} on {on:?}: {}",
+                    earlier.number,
+                    later.number,
+                    earlier.reason
+                );
+            }
+        }
+    }
+    assert!(pairs > 200, "{pairs}");
+}
+
+/// Whether one more matter takes away what that row needs: a look may be made, a request is not in flight, and so on.
+fn prevents(row: &Row, both: &[Matter]) -> bool {
+    let has = |matters: &[Matter]| both.iter().any(|matter| matters.contains(matter));
+    match row.number {
+        "12" => row.on == [On::Claimed] && has(&[InFlight]),
+        "13" => has(&[PortalNotAllowed, NoKey, KeyBad, Paused, Breaker, Rate]),
+        // The gate is asked before the time, but a place within the rate is asked for last, when the time has come.
+        "17" => {
+            (has(&[Adopt]) && !row.matters.contains(&Paused) && has(&[Paused, KeyBad, Breaker]))
+                || has(&[NoKey])
+        }
+        "18" => has(&[NoKey, KeyBad, Paused, Breaker, Rate, NotDue]),
+        "25" | "28" => has(&[Rate]) && has(&[NotDue]),
+        _ => false,
+    }
+}
+
+#[test]
+fn the_rate_is_asked_for_only_when_the_time_has_come() {
+    for on in [On::Fresh, On::Open] {
+        assert_eq!(decided(on, &[Rate, NotDue]), Step::Wait(Wait::Due(until())), "{on:?}");
+    }
+}
+
+#[test]
+fn the_last_look_gives_way_to_what_prevents_it() {
+    assert_eq!(decided(On::Open, &[Passed, PortalNotAllowed]), Step::Show(Shown::PortalNotAllowed));
+    assert_eq!(decided(On::Open, &[Passed, NoKey]), Step::Wait(Wait::Key(KeyFault::KeyEmpty)));
+    assert_eq!(decided(On::Open, &[Passed, Breaker]), Step::Wait(Wait::Breaker(until())));
+}
+
+#[test]
+fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
+    for matters in [&[NoKey][..], &[KeyBad], &[Breaker], &[NotDue], &[Hold]] {
+        assert_eq!(decided(On::Claimed, matters), Step::GiveUpLost, "{matters:?}");
+    }
+}
+
+#[test]
+fn a_forgiven_answer_is_tried_again_also_with_hold() {
+    let mut status = sample::attempted(SessionState::Unknown, 3, 3);
+    status.session.as_mut().unwrap().forgiven = 3;
+    let step = decide(&past(UID, &status), ledger(&status), &facts(&[Hold]));
+    assert_eq!(step, Step::Create { attempt: 4 });
+}

@@ -1,0 +1,98 @@
+//! Laws about what is decided: who may be asked, and when (law d), and what ends without an answer (law f).
+
+use crate::{
+    api::OnUnknownOutcome,
+    lifecycle::{Deadline, Gate, KeyFact, Past, PortalFact, Quiet, Step},
+};
+
+use super::{Decided, OfDecided, Says, Says::Nothing, holds};
+use crate::lifecycle::tests::world::calls;
+
+laws! {
+    OfDecided;
+    over_the_grid_and_the_walk:
+        a_create_starts_only_from_fresh_refused_or_lost
+        a_create_is_never_decided_over_an_id_or_an_adoption
+        a_create_is_the_next_attempt
+        lost_answers_are_healed_only_within_the_budget_and_never_with_hold
+        nothing_is_asked_while_deleting_suspended_or_over
+        a_call_needs_a_key_an_allowed_portal_and_an_open_gate
+        a_claim_is_given_up_only_when_its_request_cannot_be_in_flight
+        nothing_ends_while_suspended
+        only_a_passed_deadline_ends_without_a_call
+    ;
+    only_over_the_grid:
+}
+
+fn a_create_starts_only_from_fresh_refused_or_lost(case: &Decided) -> Says {
+    if matches!(case.step, Step::Create { .. }) {
+        holds(matches!(case.past, Past::Fresh | Past::Refused | Past::Lost))
+    } else {
+        Nothing
+    }
+}
+
+fn a_create_is_never_decided_over_an_id_or_an_adoption(case: &Decided) -> Says {
+    if case.facts.adopt.is_some() || matches!(case.past, Past::Open { .. } | Past::Over(_) | Past::Settled) {
+        holds(!matches!(case.step, Step::Create { .. }))
+    } else {
+        Nothing
+    }
+}
+
+fn a_create_is_the_next_attempt(case: &Decided) -> Says {
+    let Step::Create { attempt } = case.step else { return Nothing };
+    holds(*attempt == case.ledger.attempt + 1)
+}
+
+fn lost_answers_are_healed_only_within_the_budget_and_never_with_hold(case: &Decided) -> Says {
+    let unforgiven = case.ledger.orphans - case.ledger.forgiven;
+    let held = case.facts.on_unknown == OnUnknownOutcome::Hold && unforgiven > 0;
+    if *case.past == Past::Lost && (held || unforgiven >= 3) {
+        holds(!matches!(case.step, Step::Create { .. }))
+    } else {
+        Nothing
+    }
+}
+
+fn nothing_is_asked_while_deleting_suspended_or_over(case: &Decided) -> Says {
+    let over = matches!(case.past, Past::Over(_) | Past::Settled | Past::Unreadable(_));
+    if case.facts.deleting || case.facts.suspend || over { holds(!calls(case.step)) } else { Nothing }
+}
+
+fn a_call_needs_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says {
+    if calls(case.step) {
+        holds(
+            case.facts.gate == Gate::Open
+                && matches!(case.facts.key, KeyFact::Usable { .. })
+                && matches!(case.facts.portal, PortalFact::Allowed(_)),
+        )
+    } else {
+        Nothing
+    }
+}
+
+fn a_claim_is_given_up_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Says {
+    let is_claimed = *case.past == Past::Claimed;
+    if *case.step == Step::GiveUpLost {
+        holds(is_claimed && case.facts.quiet == Quiet::Yes)
+    } else if *case.step == Step::GiveUpRefused {
+        holds(is_claimed && case.facts.quiet == Quiet::NeverSent)
+    } else if *case.step == Step::End && is_claimed {
+        holds(!matches!(case.facts.quiet, Quiet::No(_)))
+    } else {
+        Nothing
+    }
+}
+
+fn nothing_ends_while_suspended(case: &Decided) -> Says {
+    if case.facts.suspend { holds(*case.step != Step::End) } else { Nothing }
+}
+
+fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
+    if *case.step == Step::End {
+        holds(matches!(case.facts.deadline, Deadline::Passed { .. }))
+    } else {
+        Nothing
+    }
+}

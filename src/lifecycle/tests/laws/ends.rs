@@ -1,0 +1,197 @@
+//! Laws about grace (law e), ends (law f) and when to look again (law g).
+
+use std::time::Duration;
+
+use crate::{
+    api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
+    lifecycle::{
+        CreateEnd, Deadline, Event, Grievance, Happened, Next, Past, Step, Wait,
+        streaks::{elapsed, later},
+    },
+    portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
+};
+
+use super::{Concluded, OfConcluded, Says, Says::Nothing, holds, is_claim};
+
+laws! {
+    OfConcluded;
+    over_the_grid_and_the_walk:
+        a_refusal_shows_stalled_only_after_its_grace
+        what_only_a_person_can_end_stays_shown_until_it_is_gone
+        an_end_needs_an_answer_that_names_the_session_or_a_clock
+        verified_comes_only_from_the_word_of_the_portal_about_this_session
+        the_next_look_is_within_an_hour_and_not_in_the_past
+        the_next_call_waits_for_the_gate
+        an_end_is_told_once_and_leaves_the_watch
+    ;
+    only_over_the_grid:
+}
+
+fn grievance(stalled: Reason) -> Option<Grievance> {
+    [
+        (Reason::KeyRejected, Grievance::Key),
+        (Reason::PortalMisconfigured, Grievance::Misconfigured),
+        (Reason::InvalidSpec, Grievance::Invalid),
+    ]
+    .into_iter()
+    .find_map(|(reason, grievance)| (reason == stalled).then_some(grievance))
+}
+
+fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
+    let Some(what) = grievance(stalled) else { return Nothing };
+    let shown_already = case.shown_before.reason(ConditionType::Stalled) == Some(stalled);
+    let long = case.facts.streaks.grievance.is_some_and(|streak| {
+        streak.what == what && elapsed(streak.since, case.facts.now) >= Duration::from_mins(10)
+    });
+    holds(shown_already || long)
+}
+
+/// Whether what came of the step says nothing about that trouble, or says that it is still there.
+fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
+    if matches!(case.step, Step::Wait(_)) || is_claim(case) {
+        return true;
+    }
+    let trouble = match case.happened {
+        Happened::Look(Err(trouble)) | Happened::Create(CreateEnd::Answered(Err(trouble))) => trouble,
+        Happened::Create(CreateEnd::NotSent) => return true,
+        Happened::Nothing
+        | Happened::Create(_)
+        | Happened::Look(Ok(_))
+        | Happened::Store(_)
+        | Happened::Remove(_) => return false,
+    };
+    match trouble {
+        Trouble::NotSent(_) | Trouble::Limited { .. } => true,
+        Trouble::Failed(_) => matches!(case.happened, Happened::Look(_)),
+        Trouble::KeyRejected | Trouble::AccessDenied => stalled == Reason::KeyRejected,
+        Trouble::Invalid => stalled == Reason::InvalidSpec && !matches!(case.step, Step::Look(_)),
+        Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => {
+            stalled == Reason::PortalMisconfigured && matches!(case.step, Step::Create { .. })
+        }
+        Trouble::Conflict => false,
+    }
+}
+
+fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some(stalled) = case.shown_before.reason(ConditionType::Stalled) else { return Nothing };
+    let ready_anyway = case.facts.ready_when == ReadyWhen::SessionCreated && status.verification_id.is_some();
+    let for_a_person = grievance(stalled).is_some() || stalled == Reason::SessionNotFound;
+    if !for_a_person || ready_anyway || !leaves_open(case, stalled) {
+        return Nothing;
+    }
+    // A key that is known to be refused is one more thing for a person.
+    let refused_key = matches!(case.step, Step::Wait(Wait::KeyBad(_)))
+        && shown.reason(ConditionType::Stalled) == Some(Reason::KeyRejected);
+    holds(refused_key || shown.reason(ConditionType::Stalled) == Some(stalled))
+}
+
+fn ends_here(case: &Concluded) -> Option<Outcome> {
+    let (status, _) = case.after.as_ref()?;
+    status.outcome.filter(|_| case.before.outcome.is_none())
+}
+
+fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
+    let (Step::Look(id) | Step::Adopt(id)) = case.step else { return None };
+    match case.happened {
+        Happened::Look(Ok(details)) if details.id.as_ref() == Some(id) => Some(details),
+        Happened::Look(_)
+        | Happened::Create(_)
+        | Happened::Nothing
+        | Happened::Store(_)
+        | Happened::Remove(_) => None,
+    }
+}
+
+fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) -> Says {
+    let Some(outcome) = ends_here(case) else { return Nothing };
+    let hour_over =
+        case.before.expires_at.is_some_and(|end| elapsed(end, case.facts.now) >= Duration::from_hours(1));
+    let word = about_this_session(case).map(|details| details.current.as_deref());
+    let by_word = match outcome {
+        Outcome::Verified => word == Some(Some("verified")),
+        Outcome::Rejected => word == Some(Some("rejected")),
+        Outcome::Expired => word == Some(Some("expired")),
+        Outcome::Failed => false,
+    };
+    let by_clock = outcome == Outcome::Expired
+        && hour_over
+        && (word.is_some() || *case.happened == Happened::Look(Err(Trouble::NotFound)));
+    let by_deadline = outcome == Outcome::Failed && *case.step == Step::End;
+    holds(by_word || by_clock || by_deadline)
+}
+
+fn verified_comes_only_from_the_word_of_the_portal_about_this_session(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    let said = about_this_session(case).is_some_and(|details| details.current.as_deref() == Some("verified"));
+    let was = case.shown_before.is(ConditionType::Verified, ConditionStatus::True)
+        || (case.before.outcome == Some(Outcome::Verified) && !matches!(case.past, Past::Unreadable(_)));
+    let becomes = shown.is(ConditionType::Verified, ConditionStatus::True)
+        || (status.outcome == Some(Outcome::Verified) && case.before.outcome.is_none())
+        || shown.reason(ConditionType::Ready) == Some(Reason::Verified);
+    if said {
+        let id = status.verification_id.as_deref().map(VerificationId::parse);
+        return holds(becomes && matches!(id, Some(Ok(_))));
+    }
+    holds(!becomes || was)
+}
+
+fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says {
+    let now = case.facts.now;
+    match case.conclusion.next {
+        Next::At(at) => {
+            let within = elapsed(now, at) <= Duration::from_hours(1);
+            // What waits for a person alone is woken by nothing but its deadline.
+            let shown = case.after.as_ref().and_then(|(_, shown)| shown.reason(ConditionType::Stalled));
+            let by_deadline =
+                case.facts.deadline == Deadline::Ahead(at) && shown == Some(Reason::CreateOutcomeUnknown);
+            holds(at >= now && (within || by_deadline))
+        }
+        Next::Now | Next::Watch | Next::Leave => Nothing,
+    }
+}
+
+fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
+    if let Step::Wait(Wait::Breaker(until) | Wait::Rate(until) | Wait::Quiet(until)) = case.step {
+        let at = match case.facts.deadline {
+            Deadline::Ahead(deadline) => deadline.min(*until),
+            Deadline::Passed { .. } => *until,
+        };
+        return holds(case.conclusion.next == Next::At(at));
+    }
+    let (Happened::Look(Err(trouble)) | Happened::Create(CreateEnd::Answered(Err(trouble)))) = case.happened
+    else {
+        return Nothing;
+    };
+    let least = if let Trouble::Limited { retry_after: Some(pause) } = trouble {
+        *pause
+    } else if !matches!(trouble, Trouble::KeyRejected | Trouble::AccessDenied) {
+        return Nothing;
+    } else if matches!(case.step, Step::Look(_)) {
+        Duration::from_mins(5)
+    } else {
+        Duration::from_secs(150)
+    };
+    holds(case.conclusion.streaks.next.is_some_and(|next| next >= later(case.facts.now, least)))
+}
+
+fn an_end_is_told_once_and_leaves_the_watch(case: &Concluded) -> Says {
+    let ends =
+        [Event::Verified, Event::Rejected, Event::Expired, Event::ExpiredByClock, Event::DeadlineExceeded];
+    let told = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
+    match (ends_here(case), &case.after) {
+        (Some(_), Some((status, _))) => {
+            holds(told == 1 && status.settled && case.conclusion.next == Next::Leave)
+        }
+        (_, Some((status, _))) if status.outcome.is_some() => holds(told == 0),
+        (_, _) => {
+            if told == 0 {
+                Nothing
+            } else {
+                Says::Broken
+            }
+        }
+    }
+}

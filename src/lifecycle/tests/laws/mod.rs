@@ -1,0 +1,141 @@
+//! What holds whatever happens: each law is a sentence, tried on every case of the grid and of the walk.
+
+macro_rules! laws {
+    (
+        $law:ty;
+        over_the_grid_and_the_walk: $($both:ident)+;
+        only_over_the_grid: $($only:ident)*
+    ) => {
+        /// The laws of this file by name.
+        pub(in crate::lifecycle::tests) const LAWS: &[(&str, $law)] =
+            &[$((stringify!($both), $both as $law),)+ $((stringify!($only), $only as $law),)*];
+
+        mod over_the_grid {
+            $(#[test]
+            fn $both() {
+                crate::lifecycle::tests::grid::holds(stringify!($both));
+            })+
+            $(#[test]
+            fn $only() {
+                crate::lifecycle::tests::grid::holds(stringify!($only));
+            })*
+        }
+
+        mod over_the_walk {
+            $(#[test]
+            fn $both() {
+                crate::lifecycle::tests::walk::holds(stringify!($both));
+            })+
+        }
+    };
+}
+
+mod decided;
+mod ends;
+mod recorded;
+mod shown;
+
+use crate::{
+    api::{Condition, ConditionStatus, ConditionType, Reason, VerificationStatus},
+    lifecycle::{Conclusion, Facts, Happened, Ledger, Past, Step},
+};
+
+/// The laws about what is decided, by name.
+pub(super) fn of_decided() -> impl Iterator<Item = (&'static str, OfDecided)> {
+    decided::LAWS.iter().copied()
+}
+
+/// The laws about what is concluded, by name.
+pub(super) fn of_concluded() -> impl Iterator<Item = (&'static str, OfConcluded)> {
+    [shown::LAWS, recorded::LAWS, ends::LAWS].into_iter().flatten().copied()
+}
+
+/// What a status shows, read once for all laws.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Shown([Option<(ConditionStatus, Reason)>; 8]);
+
+impl Shown {
+    /// Reads the conditions of a status.
+    pub(super) fn of(status: &VerificationStatus) -> Self {
+        let mut shown = Self::default();
+        for condition in &status.conditions {
+            let type_ = ConditionType::from_word(&condition.type_).expect("a type of ours");
+            let reason = Reason::from_word(&condition.reason).expect("a reason of ours");
+            let seen = shown.0[type_ as usize].replace((condition.status, reason));
+            assert_eq!(seen, None, "{type_:?} stands twice");
+        }
+        shown
+    }
+
+    /// The reason of a condition, if it is shown.
+    pub(super) fn reason(&self, type_: ConditionType) -> Option<Reason> {
+        self.0[type_ as usize].map(|(_, reason)| reason)
+    }
+
+    fn is(&self, type_: ConditionType, status: ConditionStatus) -> bool {
+        self.0[type_ as usize].is_some_and(|(shown, _)| shown == status)
+    }
+}
+
+/// A step that was decided.
+pub(super) struct Decided<'a> {
+    pub(super) past: &'a Past,
+    pub(super) ledger: Ledger,
+    pub(super) facts: &'a Facts,
+    pub(super) step: &'a Step,
+}
+
+/// A step that was concluded. A claim is one too: of its create, before anything has happened.
+pub(super) struct Concluded<'a> {
+    pub(super) past: &'a Past,
+    pub(super) before: &'a VerificationStatus,
+    pub(super) shown_before: &'a Shown,
+    pub(super) facts: &'a Facts,
+    pub(super) step: &'a Step,
+    pub(super) happened: &'a Happened,
+    pub(super) conclusion: &'a Conclusion,
+    /// What is written, and what it shows.
+    pub(super) after: Option<(&'a VerificationStatus, Shown)>,
+}
+
+/// What a law says of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    /// It does not speak of such a case.
+    Nothing,
+    /// It holds.
+    Holds,
+    /// It is broken.
+    Broken,
+}
+
+const fn holds(it_does: bool) -> Says {
+    if it_does { Says::Holds } else { Says::Broken }
+}
+
+/// A law about what is decided.
+pub(super) type OfDecided = fn(&Decided) -> Says;
+/// A law about what is concluded.
+pub(super) type OfConcluded = fn(&Concluded) -> Says;
+
+/// Whether the case is a claim.
+fn is_claim(case: &Concluded) -> bool {
+    matches!(case.step, Step::Create { .. }) && *case.happened == Happened::Nothing && case.after.is_some()
+}
+
+#[test]
+fn each_type_of_condition_is_found_by_its_name() {
+    let condition = |type_: ConditionType| Condition {
+        type_: type_.as_str().to_owned(),
+        status: ConditionStatus::True,
+        reason: Reason::Pending.as_str().to_owned(),
+        message: String::new(),
+        last_transition_time: jiff::Timestamp::UNIX_EPOCH,
+        observed_generation: 1,
+    };
+    for type_ in ConditionType::ALL {
+        let status =
+            VerificationStatus { conditions: vec![condition(*type_)], ..VerificationStatus::default() };
+        assert_eq!(Shown::of(&status).reason(*type_), Some(Reason::Pending));
+    }
+}

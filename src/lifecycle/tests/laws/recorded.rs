@@ -1,0 +1,121 @@
+//! Laws about what is recorded: what never goes back (law c), and the create protocol (law d).
+
+use crate::{
+    api::{ConditionStatus, ConditionType, Outcome, Phase, SessionState, VerificationStatus},
+    lifecycle::{CreateEnd, Event, Happened, Past, PortalFact, Step, conditions::whole_seconds, ledger},
+    portal::trouble::Trouble,
+};
+
+use super::{Concluded, OfConcluded, Says, Says::Nothing, holds, is_claim};
+
+laws! {
+    OfConcluded;
+    over_the_grid_and_the_walk:
+        the_counters_never_fall
+        an_id_an_outcome_and_their_times_never_change
+        the_phase_is_the_outcome_once_it_is_over
+        a_claim_counts_one_attempt_and_signs_it
+        a_lost_answer_counts_one_orphan_and_is_told
+    ;
+    only_over_the_grid:
+        what_is_final_never_goes_back
+}
+
+fn the_counters_never_fall(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    let (before, after) = (case.before.session.as_ref(), status.session.as_ref());
+    let count = |session: Option<&crate::api::Session>| {
+        session.map_or((0, 0, 0), |session| (session.attempt, session.orphans, session.forgiven))
+    };
+    let (old, new) = (count(before), count(after));
+    let sound = matches!(case.past, Past::Unreadable(_)) || (new.2 <= new.1 && new.1 <= new.0);
+    holds(new.0 >= old.0 && new.1 >= old.1 && new.2 >= old.2 && sound)
+}
+
+fn an_id_an_outcome_and_their_times_never_change(case: &Concluded) -> Says {
+    fn kept<T: PartialEq>(before: Option<&T>, after: Option<&T>) -> bool {
+        before.is_none() || before == after
+    }
+    let Some((after, _)) = &case.after else { return Nothing };
+    let before = case.before;
+    let portal = |status: &VerificationStatus| status.session.as_ref().and_then(|s| s.portal.clone());
+    holds(
+        kept(before.verification_id.as_ref(), after.verification_id.as_ref())
+            && kept(before.outcome.as_ref(), after.outcome.as_ref())
+            && kept(before.finished_at.as_ref(), after.finished_at.as_ref())
+            && (before.verification_id.is_none() || kept(portal(before).as_ref(), portal(after).as_ref()))
+            && before.settled <= after.settled,
+    )
+}
+
+fn what_is_final_never_goes_back(case: &Concluded) -> Says {
+    let Some((_, after)) = &case.after else { return Nothing };
+    let before = case.shown_before;
+    let final_before =
+        |type_: ConditionType, not_final| before.0[type_ as usize].filter(|(status, _)| *status != not_final);
+    let finished = final_before(ConditionType::Finished, ConditionStatus::False);
+    let verified = final_before(ConditionType::Verified, ConditionStatus::Unknown);
+    if finished.is_none() && verified.is_none() {
+        return Nothing;
+    }
+    let same =
+        |before: Option<_>, type_: ConditionType| before.is_none() || before == after.0[type_ as usize];
+    holds(same(finished, ConditionType::Finished) && same(verified, ConditionType::Verified))
+}
+
+fn the_phase_is_the_outcome_once_it_is_over(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    let Some(outcome) = status.outcome else {
+        let end = [Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
+        let is_end = status.phase.is_some_and(|phase| end.contains(&phase));
+        return if matches!(case.past, Past::Unreadable(_)) { Nothing } else { holds(!is_end) };
+    };
+    if matches!(case.past, Past::Unreadable(_)) {
+        return holds(status.phase == case.before.phase);
+    }
+    let phase = match outcome {
+        Outcome::Verified => Phase::Verified,
+        Outcome::Rejected => Phase::Rejected,
+        Outcome::Expired => Phase::Expired,
+        Outcome::Failed => Phase::Failed,
+    };
+    holds(status.phase == Some(phase))
+}
+
+fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Says {
+    if !is_claim(case) {
+        return Nothing;
+    }
+    let Some((status, _)) = &case.after else { return Nothing };
+    let Some(session) = &status.session else { return Says::Broken };
+    let PortalFact::Allowed(portal) = &case.facts.portal else { return Says::Broken };
+    holds(
+        ledger(status).attempt == ledger(case.before).attempt + 1
+            && session.state == Some(SessionState::Claimed)
+            && session.uid.as_ref() == Some(&case.facts.uid)
+            && session.holder.as_ref() == Some(&case.facts.holder)
+            && session.portal.as_deref() == Some(portal.as_str())
+            && session.claimed_at == Some(whole_seconds(case.facts.now)),
+    )
+}
+
+fn lost_here(case: &Concluded) -> bool {
+    matches!(case.step, Step::GiveUpLost)
+        || matches!(case.happened, Happened::Create(CreateEnd::Answered(Err(Trouble::Failed(_)))))
+}
+
+fn a_lost_answer_counts_one_orphan_and_is_told(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    let more = ledger(status).orphans - ledger(case.before).orphans;
+    let told = case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();
+    if !lost_here(case) {
+        return holds(more == 0 && told == 0);
+    }
+    let state = status.session.as_ref().and_then(|session| session.state);
+    holds(
+        more == 1
+            && told == 1
+            && state == Some(SessionState::Unknown)
+            && shown.is(ConditionType::SessionCreated, ConditionStatus::Unknown),
+    )
+}

@@ -1,0 +1,258 @@
+//! Laws about what readers see (law a), its stamps (law b) and its words.
+
+use std::time::Duration;
+
+use crate::{
+    api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
+    lifecycle::{
+        Event, Facts, Happened, Past, Step, conclude, conditions::whole_seconds, ledger, message,
+        streaks::later,
+    },
+};
+
+use super::{Concluded, OfConcluded, Says, Says::Nothing, holds};
+
+laws! {
+    OfConcluded;
+    over_the_grid_and_the_walk:
+        reconciling_and_stalled_are_never_shown_together
+        neither_is_shown_beside_ready_true
+        reconciling_and_stalled_are_never_written_as_false
+        every_condition_is_one_of_the_closed_table
+        ready_means_verified_unless_the_spec_says_otherwise
+        a_published_link_is_ready_where_the_spec_asks_for_no_more
+        every_write_stamps_the_generation_on_the_status_and_on_each_condition
+        every_write_echoes_the_annotation
+        a_condition_keeps_its_time_until_its_status_flips
+        messages_are_those_of_the_closed_set
+    ;
+    only_over_the_grid:
+        a_step_without_effect_writes_nothing_the_second_time
+}
+
+fn reconciling_and_stalled_are_never_shown_together(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    let both = [ConditionType::Reconciling, ConditionType::Stalled];
+    holds(!both.iter().all(|type_| shown.reason(*type_).is_some()))
+}
+
+fn neither_is_shown_beside_ready_true(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    if !shown.is(ConditionType::Ready, ConditionStatus::True) {
+        return Nothing;
+    }
+    holds(
+        shown.reason(ConditionType::Reconciling).is_none() && shown.reason(ConditionType::Stalled).is_none(),
+    )
+}
+
+fn reconciling_and_stalled_are_never_written_as_false(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    let is_true_if_shown = |type_| shown.reason(type_).is_none() || shown.is(type_, ConditionStatus::True);
+    holds(is_true_if_shown(ConditionType::Reconciling) && is_true_if_shown(ConditionType::Stalled))
+}
+
+/// The table of conditions that readers are promised.
+const fn table(type_: ConditionType, status: ConditionStatus) -> &'static [Reason] {
+    use ConditionStatus::{False, True, Unknown};
+    use Reason as R;
+    match (type_, status) {
+        (ConditionType::Ready, True) => &[R::Verified, R::SessionCreated, R::Finished],
+        (ConditionType::Ready, False) => &[
+            R::Pending,
+            R::CreatingSession,
+            R::AwaitingUser,
+            R::InProgress,
+            R::InReview,
+            R::ProgressingWithRetry,
+            R::Rejected,
+            R::Expired,
+            R::SessionNotFound,
+            R::Failed,
+            R::Suspended,
+            R::StoringEvidence,
+            R::EvidenceFailed,
+        ],
+        (ConditionType::Reconciling, True) => &[
+            R::Pending,
+            R::CreatingSession,
+            R::CreateOutcomeUnknown,
+            R::AwaitingUser,
+            R::InProgress,
+            R::InReview,
+            R::ProgressingWithRetry,
+            R::RateLimited,
+            R::StoringEvidence,
+        ],
+        (ConditionType::Stalled, True) => &[
+            R::Rejected,
+            R::Expired,
+            R::KeyRejected,
+            R::PortalNotAllowed,
+            R::PortalMisconfigured,
+            R::InvalidSpec,
+            R::CreateOutcomeUnknown,
+            R::SessionNotFound,
+            R::DeadlineExceeded,
+            R::StatusUnreadable,
+            R::EvidenceFailed,
+        ],
+        (ConditionType::CredentialsReady, True) => &[R::Accepted],
+        (ConditionType::CredentialsReady, Unknown) => &[R::NotChecked],
+        (ConditionType::CredentialsReady, False) => &[
+            R::SecretNotFound,
+            R::KeyMissing,
+            R::KeyEmpty,
+            R::KeyMalformed,
+            R::SecretForbidden,
+            R::KeyRejected,
+            R::AccessDenied,
+            R::KeyRotated,
+        ],
+        (ConditionType::SessionCreated, True) => &[R::Created, R::Adopted],
+        (ConditionType::SessionCreated, False) => &[R::NotYet, R::Refused],
+        (ConditionType::SessionCreated, Unknown) => &[R::OutcomeUnknown],
+        (ConditionType::Finished, False) => &[R::Running],
+        (ConditionType::Finished, True) => &[R::Verified, R::Rejected, R::Expired, R::Failed],
+        (ConditionType::Verified, Unknown) => &[R::NotFinished],
+        (ConditionType::Verified, True) => &[R::Verified],
+        (ConditionType::Verified, False) => &[R::Rejected, R::Expired, R::Failed],
+        (ConditionType::EvidenceStored, Unknown) => &[R::NotStarted, R::NotOwed],
+        (ConditionType::EvidenceStored, False) => &[
+            R::Storing,
+            R::StoreUnavailable,
+            R::AccessDenied,
+            R::ImageNotAvailable,
+            R::ImageUnusable,
+            R::Conflict,
+        ],
+        (ConditionType::EvidenceStored, True) => &[R::Stored, R::NothingToStore],
+        (ConditionType::Ready | ConditionType::Finished, Unknown)
+        | (ConditionType::Reconciling | ConditionType::Stalled, False | Unknown) => &[],
+    }
+}
+
+fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    let asks_for_evidence = case.facts.evidence.images.is_some();
+    let always_there = ConditionType::ALL.iter().all(|type_| match type_ {
+        ConditionType::Reconciling | ConditionType::Stalled => true,
+        ConditionType::EvidenceStored => shown.reason(*type_).is_some() == asks_for_evidence,
+        ConditionType::Ready
+        | ConditionType::CredentialsReady
+        | ConditionType::SessionCreated
+        | ConditionType::Finished
+        | ConditionType::Verified => shown.reason(*type_).is_some(),
+    });
+    let in_table = ConditionType::ALL.iter().all(|type_| {
+        shown.0[*type_ as usize].is_none_or(|(status, reason)| table(*type_, status).contains(&reason))
+    });
+    holds(always_there && in_table)
+}
+
+fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    if case.facts.ready_when == ReadyWhen::SessionCreated || matches!(case.past, Past::Unreadable(_)) {
+        return Nothing;
+    }
+    let ready = shown.is(ConditionType::Ready, ConditionStatus::True);
+    holds(ready == (status.outcome == Some(Outcome::Verified)))
+}
+
+fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    if case.facts.ready_when == ReadyWhen::Verified || status.verification_id.is_none() {
+        return Nothing;
+    }
+    let spoiled = matches!(
+        shown.reason(ConditionType::Stalled),
+        Some(
+            Reason::SessionNotFound
+                | Reason::PortalNotAllowed
+                | Reason::StatusUnreadable
+                | Reason::DeadlineExceeded
+        )
+    );
+    let plain = shown.reason(ConditionType::Reconciling).is_none()
+        && shown.reason(ConditionType::Stalled).is_none()
+        && matches!(shown.reason(ConditionType::Ready), Some(Reason::SessionCreated | Reason::Finished));
+    holds(spoiled || plain)
+}
+
+fn every_write_stamps_the_generation_on_the_status_and_on_each_condition(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    let generation = case.facts.generation;
+    holds(
+        status.observed_generation == Some(generation)
+            && status.conditions.iter().all(|condition| condition.observed_generation == generation),
+    )
+}
+
+fn every_write_echoes_the_annotation(case: &Concluded) -> Says {
+    match (&case.after, &case.facts.reconcile_requested) {
+        (Some((status, _)), Some(requested)) => {
+            holds(status.last_handled_reconcile_at.as_ref() == Some(requested))
+        }
+        (Some((status, _)), None) => {
+            holds(status.last_handled_reconcile_at == case.before.last_handled_reconcile_at)
+        }
+        (None, _) => Nothing,
+    }
+}
+
+fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    let now = whole_seconds(case.facts.now);
+    holds(status.conditions.iter().all(|condition| {
+        case.before
+            .conditions
+            .iter()
+            .find(|before| before.type_ == condition.type_ && before.status == condition.status)
+            .map_or(condition.last_transition_time == now, |before| {
+                condition.last_transition_time == before.last_transition_time
+            })
+    }))
+}
+
+fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    if *case.happened != Happened::Nothing || !matches!(case.step, Step::Show(_) | Step::Wait(_)) {
+        return Nothing;
+    }
+    let again = Facts {
+        now: later(case.facts.now, Duration::from_secs(1)),
+        streaks: case.conclusion.streaks.clone(),
+        ..case.facts.clone()
+    };
+    let second = conclude(status, case.past, ledger(status), case.step, case.happened, &again);
+    holds(second.status.as_ref() == Some(status) && second.events.is_empty())
+}
+
+fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    holds(status.conditions.iter().all(|condition| {
+        let type_ = ConditionType::from_word(&condition.type_);
+        let reason = Reason::from_word(&condition.reason);
+        type_.zip(reason).is_some_and(|(type_, reason)| condition.message == message(type_, reason))
+    }))
+}
+
+#[test]
+fn no_message_holds_an_id_a_host_a_link_or_a_time() {
+    for type_ in ConditionType::ALL {
+        for reason in Reason::ALL {
+            let text = message(*type_, *reason);
+            assert!(text.chars().count() <= 256, "{text}");
+            for secret in ["://", "ver_", "verification_id", "verify.test", "okid.io.", "00:"] {
+                assert!(!text.contains(secret), "{text}");
+            }
+            // `spec.adopt`, `okid.io/retry` and three-digit status codes are no hosts and no times.
+            let digits = text.chars().filter(char::is_ascii_digit).collect::<String>();
+            assert!(["", "401", "403"].contains(&digits.as_str()), "{text}");
+        }
+    }
+    for event in Event::ALL {
+        let note = event.note();
+        assert!(!note.contains("://") && !note.chars().any(|c| c.is_ascii_digit()), "{note}");
+    }
+}

@@ -1,0 +1,430 @@
+//! When to look again: each row of the schedule, its bounds, its chance, and what a restart does.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use crate::{
+    api::{Phase, ReadyWhen, SecretKeyRef, SessionState, VerificationSpec, VerificationStatus},
+    lifecycle::{
+        Bounds, Calm, Pace, Routine, Stage, Streaks, first_turn, next_look, pace,
+        past::Ledger,
+        sample::{self, UID},
+        schedule::{backoff, wait_after_lost},
+        spread,
+        streaks::{elapsed, later},
+    },
+    portal::{
+        trouble::{Failed, Trouble},
+        wire::Details,
+    },
+    priority::Priority,
+};
+
+use super::world::{Answer, World, looked, said};
+
+const SEEDS: std::ops::Range<u64> = 0..2000;
+
+/// An open session without an end, of which that was seen.
+fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus {
+    let mut status = sample::open(phase);
+    status.expires_at = None;
+    status.progress = modules.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
+    status
+}
+
+/// Memory of an answer that named modules.
+fn answered() -> Streaks {
+    Streaks { last_answer: Some(sample::now()), names_modules: true, ..Streaks::default() }
+}
+
+/// Memory of a change so many seconds ago, at that instant.
+fn changed(now: Timestamp, seconds: u64) -> Streaks {
+    let changed_at = now - jiff::SignedDuration::try_from(Duration::from_secs(seconds)).unwrap();
+    Streaks { changed_at: Some(changed_at), ..answered() }
+}
+
+/// The shortest and the longest wait over many seeds.
+fn waits(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, age: u64) -> (Duration, Duration) {
+    let now = sample::after(age);
+    let pace = pace(status, streaks, bounds, now);
+    let wait = |seed| elapsed(now, next_look(&pace, now, seed, 1.0));
+    (SEEDS.map(wait).min().unwrap(), SEEDS.map(wait).max().unwrap())
+}
+
+/// Asserts that the wait is that many seconds, ten percent more or less, and that both ends are used.
+#[track_caller]
+fn assert_about(seconds: f64, (shortest, longest): (Duration, Duration), reason: &str) {
+    let (least, most) = (shortest.as_secs_f64() / seconds, longest.as_secs_f64() / seconds);
+    assert!((0.9..0.902).contains(&least), "{reason}: {shortest:?} of {seconds} s");
+    assert!((1.098..1.1).contains(&most), "{reason}: {longest:?} of {seconds} s");
+}
+
+#[test]
+fn a_new_session_is_looked_at_after_fifteen_seconds() {
+    for flow in [vec![], vec!["document".to_owned()]] {
+        let status = VerificationStatus { flow, ..seen(Phase::AwaitingUser, &[]) };
+        let waits = waits(&status, &Streaks::default(), Bounds::default(), 0);
+        assert_about(15.0, waits, "nobody finishes earlier");
+    }
+}
+
+#[test]
+fn while_nothing_is_completed_it_is_six_percent_of_the_age() {
+    let status = seen(Phase::AwaitingUser, &[("document", "in_progress")]);
+    for (age, seconds) in
+        [(10, 15.0), (249, 15.0), (600, 36.0), (4000, 240.0), (5000, 300.0), (90_000, 300.0)]
+    {
+        assert_about(seconds, waits(&status, &answered(), Bounds::default(), age), "idle");
+    }
+}
+
+#[test]
+fn modules_that_nobody_has_begun_are_modules() {
+    let pending = Answer::Look(Ok(Details {
+        progress: [("document".to_owned(), "pending".to_owned())].into(),
+        ..sample::details("generated", &[])
+    }));
+    let mut world = World::open(ReadyWhen::Verified);
+    world.pass(540);
+    world.turn(pending);
+    let pace = pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.now);
+    assert_eq!((pace.stage, world.status.progress.len()), (Stage::Idle, 0));
+    let wait = elapsed(world.facts.now, world.facts.streaks.next.unwrap()).as_secs_f64();
+    assert!((32.0..40.0).contains(&wait), "6 % of ten minutes, not {wait} s");
+}
+
+#[test]
+fn a_portal_that_names_no_modules_is_asked_twice_as_often() {
+    let status = seen(Phase::AwaitingUser, &[]);
+    let streaks = Streaks { names_modules: false, ..answered() };
+    for (age, seconds) in [(10, 5.0), (400, 10.0), (12_000, 300.0), (90_000, 300.0)] {
+        assert_about(seconds, waits(&status, &streaks, Bounds::default(), age), "unclear");
+    }
+}
+
+#[test]
+fn while_the_person_is_at_it_it_is_six_percent_of_the_time_since() {
+    let status = seen(Phase::InProgress, &[("document", "completed"), ("liveness", "pending")]);
+    for (since, seconds) in [(0, 5.0), (83, 5.0), (200, 12.0), (4000, 240.0), (9000, 300.0)] {
+        let streaks = changed(sample::after(10_000), since);
+        assert_about(seconds, waits(&status, &streaks, Bounds::default(), 10_000), "active");
+    }
+}
+
+#[test]
+fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.pass(6000);
+    let stamped =
+        |seconds| Details { updated_at: Some(sample::after(seconds)), ..sample::details("generated", &[]) };
+    let stage =
+        |world: &World| pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.now).stage;
+    world.turn(Answer::Look(Ok(stamped(1))));
+    assert_eq!(stage(&world), Stage::Unclear);
+    world.turn_when_due(Answer::Look(Ok(stamped(2))));
+    assert_eq!(stage(&world), Stage::Active);
+    assert_eq!(world.facts.streaks.changed_at, Some(world.facts.now));
+}
+
+#[test]
+fn when_all_is_given_it_is_ten_percent_of_the_time_since() {
+    for modules in [
+        &[("document", "completed"), ("liveness", "completed")][..],
+        &[("document", "completed"), ("liveness", "failed")],
+        &[("document", "skipped"), ("liveness", "completed"), ("terms", "pending")],
+    ] {
+        let status = seen(Phase::InProgress, modules);
+        for (since, seconds) in [(0, 2.0), (19, 2.0), (100, 10.0), (600, 60.0), (9000, 60.0)] {
+            let streaks = changed(sample::after(10_000), since);
+            assert_about(seconds, waits(&status, &streaks, Bounds::default(), 10_000), "finishing");
+        }
+    }
+    let stage = |phase, modules: &[(&str, &str)]| {
+        let now = sample::after(100);
+        pace(&seen(phase, modules), &answered(), Bounds::default(), now).stage
+    };
+    assert_eq!(stage(Phase::Processing, &[("document", "completed")]), Stage::Finishing);
+    assert_eq!(stage(Phase::InProgress, &[("document", "completed")]), Stage::Active, "liveness is missing");
+    let more = [("document", "completed"), ("liveness", "completed"), ("form_data", "pending")];
+    assert_eq!(stage(Phase::InProgress, &more), Stage::Active, "a module that the flow does not name");
+}
+
+#[test]
+fn a_review_is_looked_at_seldom() {
+    let status = seen(Phase::InReview, &[("document", "completed"), ("liveness", "completed")]);
+    for (since, seconds) in [(0, 60.0), (1000, 60.0), (4000, 200.0), (18_000, 900.0), (90_000, 900.0)] {
+        let streaks = changed(sample::after(100_000), since);
+        assert_about(seconds, waits(&status, &streaks, Bounds::default(), 100_000), "review");
+    }
+}
+
+#[test]
+fn the_stage_decides_who_is_served_first() {
+    let order = [Priority::Create, Priority::Nudge, Priority::Finishing, Priority::Active, Priority::Idle];
+    assert!(order.is_sorted());
+    for (stage, priority) in [
+        (Stage::Finishing, Priority::Finishing),
+        (Stage::Active, Priority::Active),
+        (Stage::Idle, Priority::Idle),
+        (Stage::InReview, Priority::Idle),
+        (Stage::Unclear, Priority::Idle),
+    ] {
+        assert_eq!(stage.priority(), priority, "{stage:?}");
+    }
+}
+
+fn paced(stage: Stage, expires_at: Option<Timestamp>, bounds: Bounds) -> Pace {
+    Pace { created_at: sample::now(), changed_at: sample::now(), stage, expires_at, bounds }
+}
+
+#[test]
+fn the_end_is_looked_at_once_just_after_it_and_once_an_hour_later() {
+    let end = sample::after(6000);
+    let pace = paced(Stage::Idle, Some(end), Bounds::default());
+    for seed in SEEDS {
+        let just_before = sample::after(5995);
+        let at = next_look(&pace, just_before, seed, 1.0);
+        let after = at.duration_since(end).as_secs_f64();
+        assert!((1.0..=11.0).contains(&after), "{after}");
+        // Then it goes its way until the hour is over.
+        let regular = elapsed(at, next_look(&pace, at, seed, 1.0)).as_secs();
+        assert!((269..=331).contains(&regular), "{regular}");
+        let before_the_hour = sample::after(9590);
+        let after = next_look(&pace, before_the_hour, seed, 1.0).duration_since(end).as_secs_f64();
+        assert!((3601.0..=3611.0).contains(&after), "{after}");
+    }
+    let spread_out: std::collections::BTreeSet<i64> = SEEDS
+        .map(|seed| next_look(&pace, sample::after(5995), seed, 1.0).duration_since(end).as_secs())
+        .collect();
+    assert_eq!(spread_out.len(), 10, "those that end together are not looked at together");
+}
+
+#[test]
+fn the_resource_bounds_its_own_schedule() {
+    let seconds = Duration::from_secs;
+    let bounds = |min: Option<u64>, max: Option<u64>| Bounds { min: min.map(seconds), max: max.map(seconds) };
+    let idle = seen(Phase::AwaitingUser, &[("document", "pending")]);
+    for (bound, expected) in [
+        (bounds(Some(60), None), 60..=60),
+        (bounds(None, Some(10)), 10..=10),
+        (bounds(Some(20), Some(40)), 32..=40),
+        (bounds(Some(3600), Some(3600)), 3600..=3600),
+    ] {
+        let (shortest, longest) = waits(&idle, &answered(), bound, 600);
+        let expected: RangeInclusive<Duration> = seconds(*expected.start())..=seconds(*expected.end());
+        assert!(expected.contains(&shortest) && expected.contains(&longest), "{bound:?}: {shortest:?}");
+    }
+}
+
+#[test]
+fn the_lower_bound_holds_also_in_trouble() {
+    let min = Duration::from_mins(20);
+    for answer in [
+        said("generated", &[]),
+        looked(Trouble::NotFound),
+        looked(Trouble::KeyRejected),
+        looked(Trouble::AccessDenied),
+        looked(Trouble::Limited { retry_after: None }),
+        looked(Trouble::Failed(Failed::Cut)),
+    ] {
+        let mut world = World::open(ReadyWhen::Verified);
+        world.status.expires_at = None;
+        world.facts.bounds = Bounds { min: Some(min), max: None };
+        for _ in 0..5 {
+            world.turn_when_due(answer.clone());
+            let wait = elapsed(world.facts.now, world.facts.streaks.next.unwrap());
+            assert!(wait >= min, "{answer:?}: {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn bounds_are_those_of_the_spec() {
+    let mut spec = spec();
+    assert_eq!(Bounds::of(&spec), Bounds::default());
+    spec.polling = Some(crate::api::Polling {
+        min_interval: Some(crate::api::Duration::from_secs(5)),
+        max_interval: Some(crate::api::Duration::from_secs(300)),
+    });
+    let expected = Bounds { min: Some(Duration::from_secs(5)), max: Some(Duration::from_mins(5)) };
+    assert_eq!(Bounds::of(&spec), expected);
+}
+
+#[test]
+fn more_demand_than_budget_stretches_every_interval() {
+    let now = sample::after(600);
+    for stage in [Stage::Idle, Stage::Active, Stage::Finishing, Stage::InReview, Stage::Unclear] {
+        let pace = paced(stage, None, Bounds::default());
+        let wait = |stretch| elapsed(now, next_look(&pace, now, 7, stretch)).as_secs_f64();
+        let once = wait(1.0);
+        assert!((wait(4.0) / once - 4.0).abs() < 1e-6, "{stage:?}");
+        for unusable in [0.0, 0.5, -3.0] {
+            assert!((wait(unusable) - once).abs() < 1e-6, "{stage:?}: never more often");
+        }
+        assert!((wait(1e9) - 3600.0).abs() < 1e-6, "{stage:?}: never later than an hour");
+    }
+}
+
+fn stages() -> impl Strategy<Value = Stage> {
+    prop_oneof![
+        Just(Stage::Idle),
+        Just(Stage::Active),
+        Just(Stage::Finishing),
+        Just(Stage::InReview),
+        Just(Stage::Unclear),
+    ]
+}
+
+fn bounds() -> impl Strategy<Value = Bounds> {
+    let seconds = || proptest::option::of((1_u64..=3600).prop_map(Duration::from_secs));
+    (seconds(), seconds()).prop_map(|(one, other)| match (one, other) {
+        (Some(one), Some(other)) => Bounds { min: Some(one.min(other)), max: Some(one.max(other)) },
+        (min, max) => Bounds { min, max },
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_next_look_is_within_its_bounds_whatever_the_session(
+        stage in stages(),
+        bounds in bounds(),
+        age in 0_u64..10_000_000,
+        since in 0_u64..10_000_000,
+        end in proptest::option::of(0_u64..20_000_000),
+        seed: u64,
+        stretch in 0.0_f64..1e9,
+    ) {
+        let now = sample::after(age);
+        let pace = Pace {
+            created_at: sample::now(),
+            changed_at: sample::after(age.saturating_sub(since)),
+            stage,
+            expires_at: end.map(sample::after),
+            bounds,
+        };
+        let at = next_look(&pace, now, seed, stretch);
+        prop_assert!(at > now && elapsed(now, at) <= Duration::from_hours(1));
+        let unstretched = Pace { expires_at: None, ..pace };
+        let wait = elapsed(now, next_look(&unstretched, now, seed, 1.0));
+        prop_assert!(bounds.min.is_none_or(|min| wait >= min), "{wait:?}");
+        prop_assert!(bounds.max.is_none_or(|max| wait <= max), "{wait:?}");
+        let first = spread(&pace, now, seed, stretch);
+        prop_assert!(first >= now && elapsed(now, first) <= Duration::from_hours(1));
+    }
+
+    #[test]
+    fn a_backoff_stays_between_its_least_and_what_doubling_allows(
+        least in 1_u64..=300,
+        more in 0_u64..=3600,
+        failures in prop_oneof![0_u32..12, any::<u32>()],
+        seed: u64,
+    ) {
+        let (least, most) = (Duration::from_secs(least), Duration::from_secs(least + more));
+        let wait = backoff(least, most, failures, seed);
+        let doubled = least.saturating_mul(2_u32.saturating_pow(failures.min(20)));
+        prop_assert!(wait >= least && wait <= most.min(doubled), "{wait:?}");
+    }
+}
+
+#[test]
+fn a_backoff_spreads_those_who_failed_together() {
+    let (least, range) = (Duration::from_secs(2), Duration::from_secs(118));
+    let waits: Vec<Duration> = SEEDS.map(|seed| backoff(least, least + range, 9, seed)).collect();
+    for tenth in 0..10_u32 {
+        let from = least + range * tenth / 10;
+        let to = least + range * (tenth + 1) / 10;
+        let here = waits.iter().filter(|wait| **wait >= from && **wait < to).count();
+        assert!((120..280).contains(&here), "{here} of 2000 between {from:?} and {to:?}");
+    }
+}
+
+#[test]
+fn a_lost_answer_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
+    let after = |orphans, forgiven| wait_after_lost(Ledger { attempt: 9, orphans, forgiven }).as_secs();
+    assert_eq!([after(1, 0), after(2, 0), after(3, 0)], [60, 600, 3600]);
+    assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is forgiven does not count");
+}
+
+fn spec() -> VerificationSpec {
+    VerificationSpec {
+        api_key_secret_ref: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() },
+        portal: None,
+        mode: crate::api::Mode::Direct,
+        ready_when: ReadyWhen::Verified,
+        on_unknown_outcome: crate::api::OnUnknownOutcome::Retry,
+        polling: None,
+        active_deadline: crate::api::Duration::from_secs(604_800),
+        suspend: false,
+        adopt: None,
+        images: None,
+    }
+}
+
+#[test]
+fn a_restart_spreads_open_sessions_over_their_interval() {
+    let mut status = seen(Phase::InProgress, &[("document", "completed")]);
+    status.observed_generation = Some(1);
+    let now = sample::after(4000);
+    let mut tenths = [0; 10];
+    for seed in SEEDS {
+        let at = first_turn(UID, &status, &spec(), Some(1), seed, now).expect("a session that is followed");
+        // 6 % of 4000 s, in tenths.
+        tenths[usize::try_from(elapsed(now, at).as_secs() / 24).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (120..280).contains(count)), "{tenths:?}");
+}
+
+#[test]
+fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
+    let now = sample::after(30);
+    let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
+        let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
+        first_turn(UID, &status, spec, Some(generation), 7, now)
+    };
+    let open = sample::open(Phase::AwaitingUser);
+    assert!(first(&open, &spec(), 1).is_some());
+    assert_eq!(first(&open, &spec(), 2), None, "the spec was edited");
+    let suspended = VerificationSpec { suspend: true, ..spec() };
+    assert_eq!(first(&open, &suspended, 1), None, "it was suspended");
+    for (name, status) in sample::pasts() {
+        if !name.starts_with("Open") && !name.starts_with("Lost") {
+            assert_eq!(first(&status, &spec(), 1), None, "{name}");
+        }
+    }
+    let lost = sample::attempted(SessionState::Unknown, 1, 1);
+    assert_eq!(first(&lost, &spec(), 1), Some(sample::after(60)), "the minute is kept over a restart");
+    let long_lost = first_turn(
+        UID,
+        &VerificationStatus { observed_generation: Some(1), ..lost },
+        &spec(),
+        Some(1),
+        7,
+        sample::after(61),
+    );
+    assert_eq!(long_lost, None, "the minute is over");
+}
+
+#[test]
+fn a_look_without_the_resource_keeps_the_same_pace() {
+    let pending = Details {
+        progress: [("document".to_owned(), "pending".to_owned())].into(),
+        ..sample::details("generated", &[])
+    };
+    let mut world = World::open(ReadyWhen::Verified);
+    world.pass(540);
+    world.turn(Answer::Look(Ok(pending.clone())));
+    let streaks = &world.facts.streaks;
+    let routine =
+        Routine::of(&world.status, streaks, Bounds::default(), world.deadline, world.facts.now).unwrap();
+    let calm = Calm::of(streaks).unwrap();
+    let now = later(world.facts.now, Duration::from_secs(30));
+    let short = routine.nothing_new(&calm, &pending, now, world.facts.seed, 1.0).unwrap();
+    world.facts.now = now;
+    world.facts.streaks.next = None;
+    world.turn(Answer::Look(Ok(pending)));
+    assert_eq!(world.facts.streaks.next, Some(short.next));
+    assert_eq!(Calm::of(&world.facts.streaks), Some(short.calm));
+    assert!(short.calm.streaks().names_modules, "at length it is the same");
+}

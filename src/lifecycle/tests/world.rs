@@ -1,0 +1,244 @@
+//! One verification and the world around it, taken from turn to turn as the operator takes it.
+
+use std::{fmt::Write, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{Condition, ConditionStatus, ConditionType, ReadyWhen, VerificationStatus},
+    lifecycle::{
+        Conclusion, CreateEnd, Deadline, Due, Event, Facts, Happened, Next, Past, Step, Streaks, claim,
+        conclude, decide, ledger, past,
+        sample::{self, UID},
+        streaks::{elapsed, later},
+    },
+    portal::{
+        trouble::{Failed, NotSent, Trouble},
+        wire::{Created, Details},
+    },
+};
+
+/// What the portal answers to the call of this turn, if the turn makes one.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// The turn must make no call.
+    Uncalled,
+    /// To a create.
+    Create(Result<Created, Trouble>),
+    /// To a look or an adoption.
+    Look(Result<Details, Trouble>),
+}
+
+/// A status, what is remembered of it, and the facts around it.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    /// The status as it is written.
+    pub(super) status: VerificationStatus,
+    /// The facts; `now`, `due`, `deadline` and `streaks` follow from the turns.
+    pub(super) facts: Facts,
+    /// When `spec.activeDeadline` ends.
+    pub(super) deadline: Timestamp,
+}
+
+/// One turn: what was decided and what was concluded.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// The step.
+    pub(super) step: Step,
+    /// The claim, if the step was a create.
+    pub(super) claimed: Option<VerificationStatus>,
+    /// The conclusion.
+    pub(super) conclusion: Conclusion,
+}
+
+impl World {
+    /// A resource that nobody has looked at, under facts by which everything may go on.
+    pub(super) fn fresh(ready_when: ReadyWhen) -> Self {
+        Self::of(sample::fresh(), Facts { ready_when, ..sample::facts() })
+    }
+
+    /// A resource with that status.
+    pub(super) fn of(status: VerificationStatus, facts: Facts) -> Self {
+        let deadline = later(facts.born, Duration::from_hours(168));
+        Self { status, facts, deadline }
+    }
+
+    /// A resource whose link was published a minute ago.
+    pub(super) fn open(ready_when: ReadyWhen) -> Self {
+        let mut world = Self::fresh(ready_when);
+        world.turn(created());
+        world.pass(60);
+        world
+    }
+
+    /// Time passes.
+    pub(super) fn pass(&mut self, seconds: u64) {
+        self.facts.now = later(self.facts.now, Duration::from_secs(seconds));
+    }
+
+    /// Another process takes over: what was remembered is gone.
+    pub(super) fn restart(&mut self) {
+        self.facts.streaks = Streaks::default();
+    }
+
+    /// Its past as the status tells.
+    pub(super) fn past(&self) -> Past {
+        past(UID, &self.status)
+    }
+
+    fn observe(&mut self) {
+        let now = self.facts.now;
+        self.facts.due = match self.facts.streaks.next {
+            Some(next) if next > now => Due::At(next),
+            Some(_) | None => Due::Now,
+        };
+        self.facts.deadline = if self.deadline > now {
+            Deadline::Ahead(self.deadline)
+        } else {
+            Deadline::Passed {
+                looked: self.facts.streaks.last_answer.is_some_and(|at| at >= self.deadline),
+                long_ago: later(self.deadline, Duration::from_mins(10)) <= now,
+            }
+        };
+    }
+
+    /// The step of this instant.
+    pub(super) fn decide(&mut self) -> Step {
+        self.observe();
+        decide(&self.past(), ledger(&self.status), &self.facts)
+    }
+
+    /// Takes a turn. The step must be one that the answer is an answer to.
+    #[track_caller]
+    pub(super) fn turn(&mut self, answer: Answer) -> Turn {
+        let step = self.decide();
+        let (happened, claimed) = match (&step, answer) {
+            (Step::Create { attempt }, Answer::Create(answer)) => {
+                let claimed = claim(&self.status, *attempt, &self.facts);
+                self.status.clone_from(&claimed);
+                (Happened::Create(CreateEnd::Answered(answer)), Some(claimed))
+            }
+            (Step::Look(_) | Step::Adopt(_), Answer::Look(answer)) => (Happened::Look(answer), None),
+            (step, Answer::Uncalled) if !calls(step) => (Happened::Nothing, None),
+            (step, answer) => panic!("{step:?} meets {answer:?}"),
+        };
+        let before = &self.status;
+        let conclusion = conclude(before, &past(UID, before), ledger(before), &step, &happened, &self.facts);
+        if let Some(after) = &conclusion.status {
+            self.status.clone_from(after);
+        }
+        self.facts.streaks = conclusion.streaks.clone();
+        Turn { step, claimed, conclusion }
+    }
+
+    /// Waits until its time has come and takes a turn.
+    #[track_caller]
+    pub(super) fn turn_when_due(&mut self, answer: Answer) -> Turn {
+        if let Some(next) = self.facts.streaks.next {
+            self.facts.now = self.facts.now.max(next);
+        }
+        self.turn(answer)
+    }
+
+    /// The reason of a condition, if it is shown.
+    pub(super) fn reason(&self, type_: ConditionType) -> Option<&str> {
+        Condition::find(&self.status.conditions, type_).map(|shown| shown.reason.as_str())
+    }
+
+    /// The status and reason of a condition, if it is shown.
+    pub(super) fn shown(&self, type_: ConditionType) -> Option<(ConditionStatus, &str)> {
+        Condition::find(&self.status.conditions, type_).map(|shown| (shown.status, shown.reason.as_str()))
+    }
+}
+
+/// Whether a step calls the portal.
+pub(super) const fn calls(step: &Step) -> bool {
+    matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Look(_))
+}
+
+/// The portal creates the session.
+pub(super) fn created() -> Answer {
+    Answer::Create(Ok(sample::created().unwrap()))
+}
+
+/// The portal refuses a create, or its answer is lost.
+pub(super) const fn refused(trouble: Trouble) -> Answer {
+    Answer::Create(Err(trouble))
+}
+
+/// The portal says that word, and that those modules are completed.
+pub(super) fn said(word: &str, completed: &[&str]) -> Answer {
+    Answer::Look(Ok(sample::details(word, completed)))
+}
+
+/// A look has no usable answer.
+pub(super) const fn looked(trouble: Trouble) -> Answer {
+    Answer::Look(Err(trouble))
+}
+
+/// Every kind of trouble.
+pub(super) const TROUBLES: [Trouble; 20] = [
+    Trouble::NotSent(NotSent::Resolve),
+    Trouble::NotSent(NotSent::Connect),
+    Trouble::NotSent(NotSent::Tls),
+    Trouble::NotSent(NotSent::Build),
+    Trouble::KeyRejected,
+    Trouble::AccessDenied,
+    Trouble::Invalid,
+    Trouble::NotFound,
+    Trouble::Conflict,
+    Trouble::Redirected,
+    Trouble::Unconfigured,
+    Trouble::Limited { retry_after: None },
+    Trouble::Limited { retry_after: Some(Duration::from_mins(2)) },
+    Trouble::Limited { retry_after: Some(Duration::from_mins(15)) },
+    Trouble::Failed(Failed::ServerError(500)),
+    Trouble::Failed(Failed::UnknownStatus(600)),
+    Trouble::Failed(Failed::TimedOut),
+    Trouble::Failed(Failed::Cut),
+    Trouble::Failed(Failed::Unusable),
+    Trouble::Failed(Failed::TooLarge),
+];
+
+/// What a status shows, as one line: `Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet`, and `F` and `V`
+/// once it is over. The names are those of the conditions: Ready, Reconciling, Stalled, `CredentialsReady`,
+/// `SessionCreated`, Finished, Verified.
+pub(super) fn line(status: &VerificationStatus) -> String {
+    let mut line = format!("{}:", status.phase.map_or("–", crate::api::Phase::as_str));
+    for (name, type_) in [
+        ("R", ConditionType::Ready),
+        ("Rec", ConditionType::Reconciling),
+        ("St", ConditionType::Stalled),
+        ("CR", ConditionType::CredentialsReady),
+        ("SC", ConditionType::SessionCreated),
+        ("F", ConditionType::Finished),
+        ("V", ConditionType::Verified),
+    ] {
+        let shown = Condition::find(&status.conditions, type_).map(|shown| shown.reason.as_str());
+        if let Some(reason) = shown.filter(|reason| !matches!(*reason, "Running" | "NotFinished")) {
+            let comma = if line.ends_with(':') { "" } else { "," };
+            write!(line, "{comma} {name} {reason}").expect("a String takes it");
+        }
+    }
+    line
+}
+
+/// Asserts what a turn has led to: what is shown, in how many seconds its next turn is, and what is told.
+#[track_caller]
+pub(super) fn assert_led_to(
+    world: &World,
+    turn: &Turn,
+    expected: &str,
+    seconds: std::ops::RangeInclusive<u64>,
+    events: &[Event],
+    reason: &str,
+) {
+    assert_eq!(line(&world.status), expected, "{reason}");
+    let Next::At(at) = turn.conclusion.next else {
+        panic!("{reason}: {:?}", turn.conclusion.next);
+    };
+    let wait = elapsed(world.facts.now, at);
+    let (least, most) = (Duration::from_secs(*seconds.start()), Duration::from_secs(*seconds.end()));
+    assert!((least..=most).contains(&wait), "{reason}: in {wait:?}");
+    assert_eq!(turn.conclusion.events, events, "{reason}");
+}

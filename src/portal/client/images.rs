@@ -1,0 +1,94 @@
+//! Images and results: answers whose bytes are kept as they are.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use reqwest::Response;
+
+use crate::portal::{
+    ApiKey, Call, Failed, PortalUrl, Trouble, VerificationId, allowed::ImageCall, wire::read_details,
+};
+
+use super::{PortalClient, read_whole, shards::Place};
+
+/// Most bytes of an image.
+pub const IMAGE_BYTES: usize = 25 * 1024 * 1024;
+
+/// An answer whose body is not read yet.
+pub struct ImageAnswer {
+    response: Response,
+    /// The connection's place is taken until the body is read.
+    _place: Place,
+}
+
+impl ImageAnswer {
+    /// The content type that the portal names.
+    #[must_use]
+    pub fn content_type(&self) -> Option<String> {
+        let header = self.response.headers().get(CONTENT_TYPE)?;
+        Some(String::from_utf8_lossy(header.as_bytes()).into_owned())
+    }
+
+    /// How many bytes it may have: what it says of itself, or the most there may be.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Failed`] when it says that it has more than [`IMAGE_BYTES`].
+    pub fn size_hint(&self) -> Result<usize, Trouble> {
+        match self.response.content_length() {
+            None => Ok(IMAGE_BYTES),
+            Some(length) => usize::try_from(length)
+                .ok()
+                .filter(|length| *length <= IMAGE_BYTES)
+                .ok_or(Trouble::Failed(Failed::TooLarge)),
+        }
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Failed`] when it is cut, late, or longer than [`IMAGE_BYTES`].
+    pub async fn read(self) -> Result<Bytes, Trouble> {
+        read_whole(self.response, IMAGE_BYTES).await.map(Bytes::from)
+    }
+}
+
+impl PortalClient {
+    /// Asks for an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]; [`Trouble::NotFound`] where there is none, such as the back of a passport.
+    pub async fn image(
+        &self,
+        portal: &PortalUrl,
+        key: &ApiKey,
+        id: &VerificationId,
+        call: ImageCall<'_>,
+    ) -> Result<ImageAnswer, Trouble> {
+        let place = self.looks.place();
+        let request = place.client.get(portal.image_url(id, call));
+        let response = Self::send(Call::Look, request, key).await?;
+        Ok(ImageAnswer { response, _place: place })
+    }
+
+    /// Asks for the details of a session, and returns the answer as it is, if it is one about this session.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`].
+    pub async fn results(
+        &self,
+        portal: &PortalUrl,
+        key: &ApiKey,
+        id: &VerificationId,
+    ) -> Result<Bytes, Trouble> {
+        let place = self.looks.place();
+        let request = place.client.get(portal.details_url(id));
+        let body = self.exchange(Call::Look, request, key).await?;
+        match read_details(&body) {
+            Ok(details) if details.id.as_ref() == Some(id) => Ok(Bytes::from(body)),
+            Ok(_) | Err(_) => Err(Trouble::Failed(Failed::Unusable)),
+        }
+    }
+}

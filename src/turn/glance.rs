@@ -1,0 +1,140 @@
+//! A look that finds nothing new: most do, and those neither read the resource nor write. Whatever else comes of it
+//! goes through the tables, in a whole turn.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    lifecycle::{Calm, Conclusion, Deadline, Happened, Routine},
+    portal::{
+        Call, Details, Trouble, VerificationId,
+        budget::{Admission, Closed},
+    },
+    watch::{Next as Turned, Slot},
+};
+
+use super::{Turns, accounts::Account, act::Caller, memory::Standing, observe::Observed};
+
+/// A pause that keeps a look waiting longer than this is told in status.
+const PAUSE_UNTOLD: Duration = Duration::from_mins(1);
+
+/// What came of a glance.
+pub(super) enum Glance {
+    /// Nothing new; this is when to look again.
+    Nothing(Turned),
+    /// It takes a whole turn.
+    Turn(Option<Answer>),
+}
+
+/// What the portal answered already, for the turn that judges it.
+pub(super) struct Answer {
+    /// Whom it was asked of.
+    pub(super) standing: Box<Standing>,
+    /// What it said.
+    pub(super) result: Result<Details, Trouble>,
+}
+
+/// Who is looked at, as it was remembered.
+struct Subject {
+    namespace: String,
+    standing: Box<Standing>,
+    calm: Calm,
+    lane: u32,
+}
+
+impl Turns {
+    /// Looks without reading the resource, where nothing but a look is due.
+    pub(super) async fn glance(&self, slot: Slot) -> Glance {
+        let Some(Subject { namespace, standing, calm, lane }) = self.subject(slot) else {
+            return Glance::Turn(None);
+        };
+        let now = self.clock.now();
+        if !standing.routine.is_plain_at(now) {
+            return Glance::Turn(None);
+        }
+        let priority = standing.routine.priority();
+        if let Some(due) = calm.due().filter(|due| *due > now) {
+            return Glance::Nothing(Turned::At(self.clock.instant(due), priority, lane));
+        }
+        let Ok(Ok(key)) = self.secrets.key(&namespace, &standing.account.secret).await else {
+            return Glance::Turn(None);
+        };
+        let budget = self.budgets.budget(&standing.account.portal, key.identity());
+        let pass = match budget.admit(Instant::now(), Call::Look, priority) {
+            Admission::Go(pass) => pass,
+            Admission::Wait { until, closed } => {
+                return if self.is_worth_telling(closed, until, calm.due()) {
+                    Glance::Turn(None)
+                } else {
+                    Glance::Nothing(Turned::At(until, priority, lane))
+                };
+            }
+        };
+        let caller = Caller { portal: &standing.account.portal, key: &key, pass };
+        let result = self.ask(caller, standing.routine.id()).await;
+        let stretch = budget.stretch(Instant::now());
+        let nothing_new = result.as_ref().ok().and_then(|details| {
+            standing.routine.nothing_new(&calm, details, self.clock.now(), standing.seed, stretch)
+        });
+        let Some(nothing_new) = nothing_new else {
+            return Glance::Turn(Some(Answer { standing, result }));
+        };
+        if let Some(memory) = self.table().get_mut(slot) {
+            memory.remember_calm(nothing_new.calm);
+        }
+        let next = self.clock.instant(nothing_new.next);
+        Glance::Nothing(Turned::At(next, nothing_new.priority, lane))
+    }
+
+    fn subject(&self, slot: Slot) -> Option<Subject> {
+        let table = self.table();
+        let view = table.view(slot).filter(|view| !view.deleting && !view.leaving)?;
+        Some(Subject {
+            standing: view.payload.standing.clone()?,
+            calm: *view.payload.calm()?,
+            namespace: view.namespace.to_owned(),
+            lane: view.payload.lane,
+        })
+    }
+
+    /// Whether a closed gate is more than a wait: the tables say what it shows.
+    fn is_worth_telling(&self, closed: Closed, until: Instant, due: Option<Timestamp>) -> bool {
+        match closed {
+            Closed::Rate | Closed::Breaker => false,
+            Closed::KeyBad => true,
+            Closed::Paused => {
+                let due = due.unwrap_or_else(|| self.clock.now());
+                let wait = Duration::try_from(self.clock.time(until).duration_since(due));
+                wait.is_ok_and(|wait| wait >= PAUSE_UNTOLD)
+            }
+        }
+    }
+}
+
+impl Turns {
+    /// What glances need after a whole turn whose look was answered and is shown in full.
+    pub(super) fn standing(
+        &self,
+        observed: &Observed,
+        happened: &Happened,
+        conclusion: &Conclusion,
+    ) -> Option<Box<Standing>> {
+        let Observed { facts, account, key: _ } = observed;
+        let (Happened::Look(Ok(_)), Deadline::Ahead(deadline)) = (happened, facts.deadline) else {
+            return None;
+        };
+        let status = conclusion.status.as_ref()?;
+        let routine = Routine::of(status, &conclusion.streaks, facts.bounds, deadline, facts.now)?;
+        let account = self.accounts.share(account.clone()?);
+        Some(Box::new(Standing { routine, account, seed: facts.seed }))
+    }
+}
+
+impl Answer {
+    /// Whether this is what a look would ask: the session, the portal and, by its Secret, the key.
+    pub(super) fn is_of(&self, account: &Account, id: &VerificationId) -> bool {
+        self.standing.routine.id() == id && *self.standing.account == *account
+    }
+}

@@ -1,0 +1,308 @@
+//! What the API server fills in by itself, and the longest, the most and the least it takes for each field.
+
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use crate::ask::{Answer, Desk, condition};
+
+#[tokio::test]
+async fn the_least_resource_gets_every_default_and_starts_behind_its_generation() {
+    let desk = Desk::set().await;
+    let name = desk.lay(json!({}), json!({})).await;
+    let object = desk.api().get(&name).await.unwrap();
+    assert_eq!(
+        object.data["spec"],
+        json!({
+            "apiKeySecretRef": {"name": "okid-api-key", "key": "apiKey"},
+            "mode": "Direct",
+            "readyWhen": "Verified",
+            "onUnknownOutcome": "Retry",
+            "activeDeadline": "168h",
+            "suspend": false,
+        })
+    );
+    assert_eq!(object.data["status"], json!({"observedGeneration": -1}));
+    assert_eq!(object.metadata.generation, Some(1));
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn what_stands_in_a_manifest_is_not_overruled_by_a_default() {
+    let desk = Desk::set().await;
+    let given = json!({
+        "apiKeySecretRef": {"name": "another", "key": "token"},
+        "portal": "https://verify.test.okid.io",
+        "mode": "Select",
+        "readyWhen": "SessionCreated",
+        "onUnknownOutcome": "Hold",
+        "polling": {"minInterval": "5s", "maxInterval": "5m"},
+        "activeDeadline": "24h",
+        "suspend": true,
+        "adopt": {"verificationId": "ver_one"},
+    });
+    let name = desk.lay(given.clone(), json!({})).await;
+    assert_eq!(desk.api().get(&name).await.unwrap().data["spec"], given);
+    desk.clear().await;
+}
+
+/// A field by its path, values that fit it, and values that do not.
+type Bound = (&'static str, Vec<Value>, Vec<Value>);
+
+fn text(length: usize) -> Value {
+    "a".repeat(length).into()
+}
+
+fn at_most(path: &'static str, longest: usize) -> Bound {
+    (path, vec![text(longest)], vec![text(longest + 1), json!(7)])
+}
+
+fn one_of(path: &'static str, words: &[&str]) -> Bound {
+    (
+        path,
+        words.iter().map(|word| json!(word)).collect(),
+        vec![json!("verified"), json!("Nonsense"), json!("")],
+    )
+}
+
+fn time(path: &'static str) -> Bound {
+    (path, vec![json!("2026-01-01T12:00:00Z")], vec![json!("tomorrow"), json!(1_767_268_800)])
+}
+
+fn list(path: &'static str) -> Bound {
+    let words = |count, length| Value::from(vec![text(length); count]);
+    (path, vec![words(16, 64)], vec![words(17, 64), words(1, 65)])
+}
+
+fn bounds_of_spec() -> Vec<Bound> {
+    let interval = |path| -> Bound {
+        (
+            path,
+            vec![json!("5s"), json!("1m30s")],
+            ["5", "5d", "-5s", "5 s", "", "0000000000001s"].map(Value::from).into(),
+        )
+    };
+    vec![
+        (
+            "apiKeySecretRef.name",
+            vec![text(1), text(253), json!("a.b-c9")],
+            vec![text(0), text(254), json!("Upper"), json!("-a"), json!("a/b"), Value::Null],
+        ),
+        (
+            "apiKeySecretRef.key",
+            vec![text(1), text(253), json!("API_key.1-x")],
+            vec![text(0), text(254), json!("a/b"), json!("a b")],
+        ),
+        (
+            "portal",
+            vec![json!(format!("https://{}", "a".repeat(248)))],
+            vec![json!(""), json!(format!("https://{}", "a".repeat(249)))],
+        ),
+        one_of("mode", &["Direct", "Select"]),
+        one_of("readyWhen", &["Verified", "SessionCreated"]),
+        one_of("onUnknownOutcome", &["Retry", "Hold"]),
+        interval("polling.minInterval"),
+        interval("polling.maxInterval"),
+        interval("activeDeadline"),
+        ("suspend", vec![json!(true)], vec![json!("true")]),
+        (
+            "adopt.verificationId",
+            vec![text(1), text(128), json!("ver_A.b~c-9")],
+            vec![text(0), text(129), json!("ver/../x"), json!("ver 1"), json!("v\u{e9}r"), Value::Null],
+        ),
+    ]
+}
+
+fn bounds_of_status() -> Vec<Bound> {
+    let crowd = |count: usize, length: usize| -> Value {
+        (0..count).map(|n| (format!("module{n}"), text(length))).collect::<serde_json::Map<_, _>>().into()
+    };
+    vec![
+        ("observedGeneration", vec![json!(-1), json!(0), json!(i64::MAX)], vec![json!("1")]),
+        one_of(
+            "phase",
+            &[
+                "Pending",
+                "Creating",
+                "AwaitingUser",
+                "InProgress",
+                "Processing",
+                "InReview",
+                "Verified",
+                "Rejected",
+                "Expired",
+                "Failed",
+            ],
+        ),
+        (
+            "verificationId",
+            vec![text(1), text(128), json!("ver_A.b~c-9")],
+            vec![text(0), text(129), json!("../x"), json!("ver\r\nx")],
+        ),
+        at_most("portalUrl", 1024),
+        time("expiresAt"),
+        list("flow"),
+        list("modules"),
+        ("progress", vec![crowd(16, 64)], vec![crowd(17, 64), crowd(1, 65)]),
+        at_most("progressSummary", 16),
+        at_most("portalStatus", 64),
+        time("portalUpdatedAt"),
+        ("session.attempt", vec![json!(0), json!(i32::MAX)], vec![json!(-1), json!(1.5), json!("1")]),
+        ("session.orphans", vec![json!(0)], vec![json!(-1)]),
+        ("session.forgiven", vec![json!(0)], vec![json!(-1)]),
+        one_of("session.state", &["Claimed", "Created", "Adopted", "NotCreated", "Unknown"]),
+        at_most("session.uid", 64),
+        at_most("session.holder", 128),
+        at_most("session.portal", 256),
+        time("session.claimedAt"),
+        time("session.createdAt"),
+        at_most("session.keyFingerprint", 16),
+        one_of("outcome", &["Verified", "Rejected", "Expired", "Failed"]),
+        time("finishedAt"),
+        at_most("lastHandledReconcileAt", 64),
+        at_most("lastHandledRetry", 64),
+        ("settled", vec![json!(true), json!(false)], vec![json!("true")]),
+        bounds_of_conditions(),
+    ]
+}
+
+fn bounds_of_conditions() -> Bound {
+    let many = |count: usize| -> Value {
+        (0..count).map(|n| condition(&format!("Type{n}"), "True")).collect::<Vec<_>>().into()
+    };
+    let with = |name: &str, value: Value| {
+        let mut one = condition("Ready", "True");
+        one[name] = value;
+        json!([one])
+    };
+    let without = |name: &str| {
+        let mut one = condition("Ready", "True");
+        one.as_object_mut().unwrap().remove(name);
+        json!([one])
+    };
+    (
+        "conditions",
+        vec![
+            many(10),
+            with("type", text(64)),
+            with("reason", text(64)),
+            with("message", text(256)),
+            with("status", json!("Unknown")),
+            without("message"),
+            without("observedGeneration"),
+        ],
+        vec![
+            many(11),
+            json!([condition("Ready", "True"), condition("Ready", "False")]),
+            with("type", text(65)),
+            with("type", text(0)),
+            with("reason", text(65)),
+            with("reason", text(0)),
+            with("message", text(257)),
+            with("status", json!("true")),
+            with("lastTransitionTime", json!("now")),
+            without("type"),
+            without("status"),
+            without("reason"),
+            without("lastTransitionTime"),
+        ],
+    )
+}
+
+/// The value at that path, with nothing beside it.
+fn nested(path: &str, value: &Value) -> Value {
+    path.rsplit('.').fold(value.clone(), |inner, name| json!({ name: inner }))
+}
+
+/// A word on a value, short enough for a message.
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
+}
+
+/// Tries every value and returns what went otherwise than it should.
+async fn wrong<'a, F: Future<Output = Answer>>(
+    bounds: &'a [Bound],
+    attempt: impl Fn(&'a str, &'a Value) -> F,
+) -> Vec<String> {
+    let values = bounds.iter().flat_map(|(path, fitting, unfit)| {
+        fitting
+            .iter()
+            .map(move |value| (*path, value, true))
+            .chain(unfit.iter().map(move |value| (*path, value, false)))
+    });
+    stream::iter(values)
+        .map(|(path, value, fits)| {
+            let answer = attempt(path, value);
+            async move {
+                match (fits, answer.await) {
+                    (true, Answer::Done(_)) => None,
+                    (false, Answer::Refused { code: 422, causes }) if names(&causes, path) => None,
+                    (_, answer) => Some(format!("{path} = {}: {answer:?}", shown(value))),
+                }
+            }
+        })
+        .buffer_unordered(16)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// Whether a cause names the field or a part of it.
+fn names(causes: &[(String, String)], path: &str) -> bool {
+    causes.iter().any(|(field, _)| {
+        let field = field.trim_start_matches("spec.").trim_start_matches("status.");
+        field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}
+
+#[tokio::test]
+async fn every_field_of_spec_takes_what_fits_its_bounds_and_nothing_else() {
+    let desk = Desk::set().await;
+    let bounds = bounds_of_spec();
+    let attempt = |path, value| {
+        let desk = &desk;
+        async move { desk.try_spec(&nested(path, value)).await }
+    };
+    let wrongs = wrong(&bounds, attempt).await;
+    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn every_field_of_status_takes_what_fits_its_bounds_and_nothing_else() {
+    let desk = Desk::set().await;
+    let name = desk.lay(json!({}), json!({})).await;
+    let bounds = bounds_of_status();
+    let attempt = |path, value| {
+        let (desk, name) = (&desk, &name);
+        async move { desk.try_status(name, &nested(path, value)).await }
+    };
+    let wrongs = wrong(&bounds, attempt).await;
+    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn every_field_of_the_definition_has_a_bound_tried_here() {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+
+    fn leaves(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
+        match schema.properties.as_ref().filter(|properties| !properties.is_empty()) {
+            None => found.push(path.trim_start_matches('.').to_owned()),
+            Some(properties) => {
+                for (name, property) in properties {
+                    leaves(&format!("{path}.{name}"), property, found);
+                }
+            }
+        }
+    }
+    let root =
+        okid_operator::api::definition().spec.versions.remove(0).schema.unwrap().open_api_v3_schema.unwrap();
+    let properties = root.properties.unwrap();
+    for (name, bounds) in [("spec", bounds_of_spec()), ("status", bounds_of_status())] {
+        let mut fields = Vec::new();
+        leaves("", &properties[name], &mut fields);
+        let tried: Vec<&str> = bounds.iter().map(|(path, _, _)| *path).collect();
+        let forgotten: Vec<_> = fields.iter().filter(|field| !tried.contains(&field.as_str())).collect();
+        assert!(forgotten.is_empty(), "fields of {name} without a bound here: {forgotten:?}");
+    }
+}

@@ -1,0 +1,223 @@
+//! What people and programs see of the resource through the API server: columns, names, selectors, strictness, and
+//! the definition itself.
+
+use std::time::Instant;
+
+use http::Request;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::ListParams;
+use okid_operator::api::{LIVE, Verification, definition, definition_yaml};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::ask::{Desk, condition, merge};
+use crate::harness::{LIMIT, LOOK_EVERY};
+use crate::manifests::{apply, kubectl, repository};
+
+/// A resource in the middle of its life, with everything that a table may show or must not.
+fn told() -> Value {
+    let mut ready = condition("Ready", "False");
+    ready["reason"] = json!("InProgress");
+    ready["message"] = json!("The person is at it.");
+    json!({
+        "phase": "InProgress",
+        "verificationId": "ver_secret",
+        "portalUrl": "https://one.example/?verification_id=ver_secret",
+        "expiresAt": "2026-01-01T12:00:00Z",
+        "progressSummary": "2/3",
+        "portalStatus": "in_progress",
+        "session": {"attempt": 1},
+        "conditions": [condition("SessionCreated", "True"), ready],
+    })
+}
+
+/// The list as a table, as kubectl asks for it.
+async fn table(desk: &Desk) -> Value {
+    let path = format!("/apis/okid.io/v1alpha1/namespaces/{}/verifications", desk.namespace());
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let request = Request::get(path).header("Accept", accept).body(Vec::new()).unwrap();
+    desk.client().request(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_table_shows_where_each_check_stands_and_never_its_id_or_link() {
+    let desk = Desk::set().await;
+    desk.lay(json!({}), told()).await;
+    let table = table(&desk).await;
+
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let of_priority = |priority: u64| -> Vec<&str> {
+        let shown = columns.iter().filter(|column| column["priority"] == priority);
+        shown.map(|column| column["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(of_priority(0), ["Name", "Phase", "Ready", "Reason", "Progress", "Expires", "Age"]);
+    assert_eq!(of_priority(1), ["Portal Status", "Message", "Attempt"]);
+
+    let cells = table["rows"][0]["cells"].as_array().unwrap();
+    let shown: Vec<_> = columns.iter().map(|column| column["name"].as_str().unwrap()).zip(cells).collect();
+    for (name, value) in [
+        ("Phase", json!("InProgress")),
+        ("Ready", json!("False")),
+        ("Reason", json!("InProgress")),
+        ("Progress", json!("2/3")),
+        ("Expires", json!("2026-01-01T12:00:00Z")),
+        ("Portal Status", json!("in_progress")),
+        ("Message", json!("The person is at it.")),
+        ("Attempt", json!(1)),
+    ] {
+        assert!(shown.contains(&(name, &value)), "{name} is not {value} in {shown:?}");
+    }
+    assert!(!serde_json::to_string(cells).unwrap().contains("ver_secret"), "{cells:?}");
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn kubectl_finds_it_by_its_short_name_and_its_category_and_prints_the_columns_in_order() {
+    let desk = Desk::set().await;
+    let name = desk.lay(json!({}), told()).await;
+    for word in ["verifications", "verification", "vrf", "okid"] {
+        let printed = kubectl(desk.cluster(), desk.namespace(), &["get", word], "").await.unwrap();
+        let (head, row) = printed.split_once('\n').unwrap();
+        let words: Vec<_> = head.split_whitespace().collect();
+        assert_eq!(words, ["NAME", "PHASE", "READY", "REASON", "PROGRESS", "EXPIRES", "AGE"]);
+        let words: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(words[..6], [&name, "InProgress", "False", "InProgress", "2/3", "2026-01-01T12:00:00Z"]);
+    }
+    let wide =
+        kubectl(desk.cluster(), desk.namespace(), &["get", "vrf", "--output", "wide"], "").await.unwrap();
+    let head: Vec<_> =
+        wide.lines().next().unwrap().split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    assert_eq!(head[7..], ["PORTAL STATUS", "MESSAGE", "ATTEMPT"]);
+    assert!(!wide.contains("ver_secret"), "{wide}");
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn a_selector_on_settled_leaves_out_what_is_over_and_one_on_phase_finds_a_phase() {
+    let desk = Desk::set().await;
+    let fresh = desk.lay(json!({}), json!({})).await;
+    let going = desk.lay(json!({}), told()).await;
+    let over =
+        desk.lay(json!({}), json!({"phase": "Verified", "outcome": "Verified", "settled": true})).await;
+
+    let list = async |selector: &str| -> Vec<String> {
+        let found = desk.api().list(&ListParams::default().fields(selector)).await.unwrap();
+        found.into_iter().map(|object| object.metadata.name.unwrap()).collect()
+    };
+    assert_eq!(list(LIVE).await, [fresh, going.clone()]);
+    assert_eq!(list("status.settled=true").await, std::slice::from_ref(&over));
+    assert_eq!(list("status.phase=InProgress").await, [going]);
+    assert_eq!(list("status.phase=Verified,status.settled=true").await, [over]);
+
+    let unknown = desk.api().list(&ListParams::default().fields("status.outcome=Verified")).await;
+    assert!(matches!(unknown, Err(kube::Error::Api(status)) if status.code == 400));
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn a_field_that_is_not_known_is_refused_by_its_name_and_nothing_else_is() {
+    let desk = Desk::set().await;
+    let attempt = async |name: &str, beside: Value| {
+        let mut manifest = json!({
+            "apiVersion": "okid.io/v1alpha1",
+            "kind": "Verification",
+            "metadata": {"name": name},
+            "spec": {"apiKeySecretRef": {"name": "okid-api-key"}},
+        });
+        merge(&mut manifest["spec"], &beside);
+        apply(desk.cluster(), desk.namespace(), &manifest.to_string()).await
+    };
+    for (field, spec) in [
+        ("apiKey", json!({"apiKey": "not-here"})),
+        ("apiKeySecretRef.namespace", json!({"apiKeySecretRef": {"namespace": "other"}})),
+        ("polling.interval", json!({"polling": {"interval": "5s"}})),
+        ("activeDeadlineSeconds", json!({"activeDeadlineSeconds": 60})),
+    ] {
+        let refused = attempt("strict", spec).await.unwrap_err();
+        assert!(refused.contains(&format!("unknown field \"spec.{field}\"")), "{refused}");
+    }
+    assert!(desk.api().get_opt("strict").await.unwrap().is_none());
+    attempt("strict", json!({"polling": {"minInterval": "5s"}})).await.unwrap();
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn the_definition_in_the_repository_is_the_one_that_is_served() {
+    let file = std::fs::read_to_string(repository("crds/verifications.okid.io.yaml")).unwrap();
+    assert_eq!(file, definition_yaml().unwrap(), "cargo xtask generate");
+
+    let desk = Desk::set().await;
+    let api: Api<CustomResourceDefinition> = Api::all(desk.client().clone());
+    let name = definition().metadata.name.unwrap();
+    let mut served = serde_json::to_value(api.get(&name).await.unwrap().spec).unwrap();
+    let mut written =
+        serde_json::to_value(serde_norway::from_str::<CustomResourceDefinition>(&file).unwrap().spec)
+            .unwrap();
+    // What the API server fills in.
+    written["conversion"] = json!({"strategy": "None"});
+    written["names"]["listKind"] = json!("VerificationList");
+    for spec in [&mut served, &mut written] {
+        whole_numbers(spec);
+    }
+    assert_eq!(served, written);
+    desk.clear().await;
+}
+
+/// Bounds of numbers are floating point in the types, and JSON does not care.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64() {
+                *value = json!(float);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+#[tokio::test]
+async fn kubectl_explains_every_field_of_the_spec() {
+    let desk = Desk::set().await;
+    let since = Instant::now();
+    // The API server publishes the descriptions some time after the definition.
+    let explained = loop {
+        let arguments = ["explain", "verification.spec"];
+        match kubectl(desk.cluster(), desk.namespace(), &arguments, "").await {
+            Ok(explained) => break explained,
+            Err(error) => assert!(since.elapsed() < LIMIT, "{error}"),
+        }
+        sleep(LOOK_EVERY).await;
+    };
+    let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
+    let schema = definition().spec.versions.remove(0).schema.unwrap().open_api_v3_schema.unwrap();
+    let spec = schema.properties.unwrap().remove("spec").unwrap();
+    for (field, schema) in spec.properties.unwrap() {
+        let description = schema.description.unwrap();
+        let start = description.split_whitespace().take(6).collect::<Vec<_>>().join(" ");
+        assert!(explained.contains(&format!("{field} <")), "{field}: {explained}");
+        assert!(explained.contains(&start), "{field}: {start}");
+    }
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn a_verification_reads_back_into_the_types_as_it_was_written() {
+    let desk = Desk::set().await;
+    let name = desk.lay(json!({"polling": {"maxInterval": "90s"}}), told()).await;
+    let typed: Api<Verification> = Api::namespaced(desk.client().clone(), desk.namespace());
+    let read = typed.get(&name).await.unwrap();
+    let raw = desk.api().get(&name).await.unwrap();
+    let mut again = serde_json::to_value(&read).unwrap();
+    // The types write a duration in its longest units.
+    assert_eq!(again["spec"]["polling"]["maxInterval"], "1m30s");
+    again["spec"]["polling"]["maxInterval"] = json!("90s");
+    assert_eq!(again["spec"], raw.data["spec"]);
+    let mut status = raw.data["status"].clone();
+    // Counters are always written.
+    status["session"] = json!({"attempt": 1, "orphans": 0, "forgiven": 0});
+    assert_eq!(again["status"], status);
+    desk.clear().await;
+}

@@ -1,0 +1,161 @@
+//! The API key: missing, misshapen, refused, rotated, repaired.
+
+use okid_operator::api::{Phase, SessionState};
+use okid_sandbox::{Action, Call, Fault, Verdict};
+use serde_json::json;
+
+use crate::harness::{SECRET, Seen as _, World, new_key};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_appears_later_is_found() {
+    let mut world = World::builder().without_secret().start().await;
+    world.apply("alice", json!({})).await;
+    let waiting = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/SecretNotFound"])).await;
+    assert!(waiting.shows(&["Ready=False/Pending", "Reconciling=True/Pending", "Stalled="]));
+    assert_eq!((waiting.phase(), waiting.session().attempt), (Some(Phase::Pending), 0));
+    assert_eq!(world.creates(), 0);
+    let key = world.key.clone();
+    world.secret(SECRET, &key).await;
+    let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert!(invited.shows(&["CredentialsReady=True/Accepted"]));
+    assert_eq!(invited.session().attempt, 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_key_costs_one_call_until_its_secret_is_repaired() {
+    let mut world = World::builder().without_secret().start().await;
+    world.secret(SECRET, &new_key()).await;
+    world.apply("alice", json!({})).await;
+    let refused = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
+    assert!(refused.shows(&[
+        "Ready=False/Pending",
+        "Reconciling=True/Pending",
+        "SessionCreated=False/Refused"
+    ]));
+    assert!(refused.shows(&["Stalled="]), "not before a grace");
+    assert_eq!((refused.session().attempt, refused.state()), (1, Some(SessionState::NotCreated)));
+    world.until_event("alice", "KeyRejected").await;
+
+    // Others with the same key make no call of their own.
+    world.apply("bob", json!({})).await;
+    world.until("bob", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
+    assert_eq!(world.creates(), 1);
+
+    let key = world.key.clone();
+    world.secret(SECRET, &key).await;
+    let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert!(invited.shows(&["CredentialsReady=True/Accepted", "SessionCreated=True/Created"]));
+    assert_eq!((invited.session().attempt, invited.session().orphans), (2, 0));
+    world.until("bob", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert_eq!(world.creates(), 3);
+    world.until_events("alice", &["KeyRejected", "SessionCreated"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_without_access_is_told_from_an_unknown_key() {
+    let world = World::new().await;
+    world.sandbox().order(Fault::new(Call::Create, Action::status(403)));
+    world.apply("alice", json!({})).await;
+    let refused = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/AccessDenied"])).await;
+    assert!(refused.shows(&["Ready=False/Pending", "SessionCreated=False/Refused"]));
+    assert_eq!(refused.session().orphans, 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shape_of_a_key_is_judged_before_any_call() {
+    let mut world = World::builder().without_secret().start().await;
+    let good = world.key.clone();
+    let cases = [
+        ("empty", String::new(), "KeyEmpty"),
+        ("blank", " \n".to_owned(), "KeyEmpty"),
+        ("spaced", format!("{} {}", new_key(), new_key()), "KeyMalformed"),
+        ("controlled", format!("{}\u{1}", new_key()), "KeyMalformed"),
+        ("two-newlines", format!("{}\n\n", new_key()), "KeyMalformed"),
+        ("foreign", format!("{}é", new_key()), "KeyMalformed"),
+    ];
+    for (name, value, reason) in &cases {
+        world.secret(name, value).await;
+        world.apply(name, json!({"apiKeySecretRef": {"name": name}})).await;
+        let shown = format!("CredentialsReady=False/{reason}");
+        let seen = world.until(name, |seen| seen.shows(&[&shown])).await;
+        assert!(seen.shows(&["Ready=False/Pending", "Reconciling=True/Pending"]), "{name}");
+    }
+    world.secret_data("other-entry", json!({"somethingElse": "x"})).await;
+    world.apply("missing", json!({"apiKeySecretRef": {"name": "other-entry"}})).await;
+    world.until("missing", |seen| seen.shows(&["CredentialsReady=False/KeyMissing"])).await;
+    assert_eq!(world.creates(), 0);
+
+    for (name, end) in [("newline", "\n"), ("windows", "\r\n")] {
+        world.secret(name, &format!("{good}{end}")).await;
+        world.invite(name, json!({"apiKeySecretRef": {"name": name}})).await;
+    }
+    world.secret_data("entry", json!({"portal-key": good})).await;
+    world.invite("entry", json!({"apiKeySecretRef": {"name": "entry", "key": "portal-key"}})).await;
+    assert_eq!(world.creates(), 3);
+    let sent = world.sandbox().creates().into_iter().map(|call| call.key);
+    assert!(sent.into_iter().all(|key| key.as_deref() == Some(&*good)), "the key goes out as it is");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_outlives_its_secret() {
+    let mut world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    world.delete_secret(SECRET).await;
+    let without = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/SecretNotFound"])).await;
+    assert!(without.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created", "Stalled="]));
+    assert_eq!(without.id().as_ref(), Some(&id));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let key = world.key.clone();
+    world.secret(SECRET, &key).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_key_that_may_not_read_the_session_is_named_and_its_return_is_noticed() {
+    let mut world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    let (first, second) = (world.key.clone(), new_key());
+    world.sandbox().add_key(&second);
+    world.secret(SECRET, &second).await;
+    let rotated = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRotated"])).await;
+    assert!(rotated.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created", "Stalled="]));
+    world.until_event("alice", "KeyRejected").await;
+    world.secret(SECRET, &first).await;
+    world.until("alice", |seen| seen.shows(&["CredentialsReady=True/Accepted"])).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_names_another_secret_is_tried_at_once() {
+    let mut world = World::new().await;
+    world.secret("refused", &new_key()).await;
+    world.apply("alice", json!({"apiKeySecretRef": {"name": "refused"}})).await;
+    world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
+    world.patch_spec("alice", json!({"apiKeySecretRef": {"name": SECRET}})).await;
+    let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert!(invited.shows(&["CredentialsReady=True/Accepted"]));
+    assert_eq!(world.creates(), 2);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_refused_later_costs_the_session_nothing() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    world.sandbox().remove_key(&world.key);
+    let refused = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
+    assert!(refused.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created", "Stalled="]));
+    assert_eq!((refused.phase(), refused.id()), (Some(Phase::AwaitingUser), Some(id)));
+    world.until_events("alice", &["KeyRejected", "SessionCreated"]).await;
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}

@@ -1,0 +1,109 @@
+//! The control plane that all tests of this program share. Touches processes and the API server.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use control_plane::{ControlPlane, Programs, Progress};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, Config};
+use okid_operator::api::definition;
+use serde_json::json;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::LIMIT;
+
+/// The kubeconfig of a control plane that runs already, and the client to use with it.
+const KUBECONFIG: &str = "OKID_TEST_KUBECONFIG";
+const KUBECTL: &str = "OKID_TEST_KUBECTL";
+
+/// It is never dropped; the lifelines of etcd and the API server end with this process.
+static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+
+/// A control plane, and how to reach it as its administrator.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    _own: Option<ControlPlane>,
+}
+
+impl Cluster {
+    /// The control plane of this program, with the definition installed.
+    pub(crate) async fn shared() -> &'static Self {
+        SHARED
+            .get_or_init(|| async {
+                let given = std::env::var_os(KUBECONFIG).zip(std::env::var_os(KUBECTL));
+                let cluster = match given {
+                    Some((kubeconfig, kubectl)) => {
+                        Self { kubeconfig: kubeconfig.into(), kubectl: kubectl.into(), _own: None }
+                    }
+                    None => Self::start().await,
+                };
+                cluster.install_definition().await;
+                cluster
+            })
+            .await
+    }
+
+    /// A control plane of one test's own, without the definition.
+    pub(crate) async fn start() -> Self {
+        let own = spawn_blocking(|| {
+            let programs =
+                Programs::find_or_build(Progress::detect()).expect("find the control plane's programs");
+            ControlPlane::start(&programs, &[]).expect("start a control plane")
+        })
+        .await
+        .expect("start a control plane");
+        Self { kubeconfig: own.kubeconfig_path(), kubectl: own.programs().kubectl.clone(), _own: Some(own) }
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// kubectl, as the administrator.
+    pub(crate) fn kubectl(&self) -> Command {
+        let mut kubectl = Command::new(&self.kubectl);
+        kubectl.env("KUBECONFIG", &self.kubeconfig);
+        kubectl
+    }
+
+    /// A client of the administrator. It belongs to the runtime of the test that asks for it.
+    pub(crate) async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("read the kubeconfig");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("understand the kubeconfig");
+        Client::try_from(config).expect("make a client")
+    }
+
+    /// Installs the definition as it is in the code, and waits until the API server serves it.
+    pub(crate) async fn install_definition(&self) {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        let definition = definition();
+        let name = definition.metadata.name.clone().expect("the definition has a name");
+        let apply = PatchParams::apply("okid-tests").force();
+        api.patch(&name, &apply, &Patch::Apply(&definition)).await.expect("install the definition");
+        let established = await_condition(api, &name, conditions::is_crd_established());
+        timeout(LIMIT, established)
+            .await
+            .expect("the definition is established in time")
+            .expect("wait for it");
+    }
+
+    /// Makes a namespace with a name that nobody else has.
+    pub(crate) async fn new_namespace(&self, client: &Client) -> String {
+        let api: Api<Namespace> = Api::all(client.clone());
+        let name = format!("test-{:016x}", rand::random::<u64>());
+        let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace");
+        api.create(&PostParams::default(), &namespace).await.expect("make a namespace");
+        name
+    }
+}

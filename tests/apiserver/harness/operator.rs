@@ -1,0 +1,190 @@
+//! One process of the operator. Touches processes.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Instant;
+
+use control_plane::process::{Child, Command, Lifeline, Signal};
+use reqwest::{Client, Response};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::{LIMIT, LOOK_EVERY};
+
+/// What an operator is started with, beside what every operator of a test has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Launch {
+    pub(super) flags: Vec<String>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) portals: Option<Vec<String>>,
+}
+
+impl Launch {
+    /// Nothing more.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds flags.
+    pub(crate) fn flags(mut self, flags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.flags.extend(flags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds an environment variable.
+    pub(crate) fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Ends the process where it reaches this point of the create protocol.
+    pub(crate) fn crash_at(self, point: &str) -> Self {
+        self.env("OKID_CRASH_POINT", point)
+    }
+
+    /// Holds the first create that reaches this point, until the file is removed.
+    pub(crate) fn hold_at(self, point: &str, file: &Path) -> Self {
+        let file = file.to_str().expect("a path in UTF-8");
+        self.env("OKID_HOLD_POINT", point).env("OKID_HOLD_FILE", file)
+    }
+
+    /// Allows these portals, and not those of the world.
+    pub(crate) fn allow(mut self, portals: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.portals = Some(portals.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+/// A running operator. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    child: Child,
+    http: Client,
+}
+
+impl Operator {
+    /// The program, to be given arguments.
+    pub(crate) fn program(kubeconfig: &Path) -> Command {
+        Command::new(env!("CARGO_BIN_EXE_okid-operator")).env("KUBECONFIG", kubeconfig)
+    }
+
+    /// Runs an operator that ends before what `needs` keeps alive.
+    pub(crate) fn start(command: Command, log: PathBuf, needs: Lifeline) -> Self {
+        let child = command.needs(needs).start(log).expect("start the operator");
+        let http = Client::builder().no_proxy().build().expect("make a client");
+        Self { child, http }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.child.log()
+    }
+
+    /// The end of its log.
+    pub(crate) fn log_tail(&self) -> String {
+        self.child.log_tail()
+    }
+
+    /// The lines of its log that are JSON.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for a line of the log, and returns it.
+    pub(crate) async fn until_logged(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let since = Instant::now();
+        loop {
+            let ended = self.child.try_wait().expect("ask whether the operator has ended");
+            if let Some(line) = self.log_lines().into_iter().find(&holds) {
+                return line;
+            }
+            assert!(ended.is_none(), "the operator ended before it logged {what}:\n{}", self.log_tail());
+            assert!(since.elapsed() < LIMIT, "the operator did not log {what}:\n{}", self.log_tail());
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until it watches.
+    pub(crate) async fn until_watching(&self) {
+        self.until_logged("that it watches", |line| line["message"] == "watching verifications").await;
+    }
+
+    /// What its admin server answers to a path.
+    pub(crate) async fn ask(&self, path: &str) -> Response {
+        let line = self.until_logged("its address", |line| line["address"].is_string()).await;
+        let address = line["address"].as_str().expect("an address");
+        self.http.get(format!("http://{address}{path}")).send().await.expect("ask the admin server")
+    }
+
+    /// Its metrics as text.
+    pub(crate) async fn metrics(&self) -> String {
+        self.ask("/metrics").await.text().await.expect("read the metrics")
+    }
+
+    /// The value of one metric, named with its labels as it stands in the text; 0 if it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        text.lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .find(|(known, _)| *known == name)
+            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn until_metric(&self, name: &str, holds: impl Fn(f64) -> bool) {
+        let since = Instant::now();
+        loop {
+            let value = self.metric(name).await;
+            if holds(value) {
+                return;
+            }
+            assert!(since.elapsed() < LIMIT, "{name} stays {value}:\n{}", self.log_tail());
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether `/readyz` says so.
+    pub(crate) async fn ready(&self) -> bool {
+        self.ask("/readyz").await.status().is_success()
+    }
+
+    /// The most memory it ever had, in bytes, as Linux counts it; 0 elsewhere.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+        peak.map_or(0, |kilobytes| kilobytes.trim().parse::<u64>().expect("a number") * 1024)
+    }
+
+    /// Whether it runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.try_wait().expect("ask whether the operator has ended").is_none()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.child.signal(signal).expect("signal the operator");
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn wait(&self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("ask whether the operator has ended") {
+                return status;
+            }
+            assert!(since.elapsed() < LIMIT, "the operator does not end:\n{}", self.log_tail());
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Sends SIGTERM, and waits until it ends.
+    pub(crate) async fn stop(&self) -> ExitStatus {
+        self.signal(Signal::Terminate);
+        self.wait().await
+    }
+
+    /// Ends it at once, with SIGKILL.
+    pub(crate) fn kill(&self) {
+        self.child.kill().expect("kill the operator");
+    }
+}

@@ -1,0 +1,134 @@
+//! The answer to a create was lost, and a person goes on from there; or the resource that it was for is gone.
+
+use okid_operator::api::{Phase, SessionState, Verification};
+use okid_sandbox::{Action, Call, Cut, Fault, Verdict};
+use serde_json::json;
+
+use crate::harness::{Launch, Seen as _, World};
+
+fn is_open(seen: &Verification) -> bool {
+    seen.phase() == Some(Phase::AwaitingUser)
+}
+
+fn is_held(seen: &Verification) -> bool {
+    seen.shows(&["Stalled=True/CreateOutcomeUnknown"])
+}
+
+/// The portal makes a session, and its answer does not arrive.
+fn lose_the_answer() -> Fault {
+    Fault::new(Call::Create, Action::Cut(Cut::BeforeHeaders)).after()
+}
+
+/// A resource that waits for a person, because the answer to its only create was lost.
+async fn held() -> World {
+    let world = World::new().await;
+    world.sandbox().order(lose_the_answer().once());
+    world.apply("alice", json!({"onUnknownOutcome": "Hold"})).await;
+    let held = world.until("alice", is_held).await;
+    assert_eq!((held.session().attempt, held.session().orphans), (1, 1));
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_token_forgives_a_held_create_and_begins_a_new_attempt() {
+    let world = held().await;
+    world.annotate("alice", "okid.io/retry", "asked okID, 2026-01-01").await;
+    let open = world.until("alice", is_open).await;
+    assert_eq!(open.found().last_handled_retry.as_deref(), Some("asked okID, 2026-01-01"));
+    let session = open.session();
+    assert_eq!((session.attempt, session.orphans, session.forgiven), (2, 1, 1));
+    assert!(open.shows(&["Ready=False/AwaitingUser", "Stalled=", "SessionCreated=True/Created"]));
+    assert_eq!(world.creates(), 2);
+    assert_eq!(open.id(), world.sandbox().sessions().last().map(|session| session.id.clone()));
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_create_goes_on_with_the_session_that_a_person_names() {
+    let world = held().await;
+    let orphan = world.sandbox().sessions()[0].id.clone();
+    world.patch_spec("alice", json!({"adopt": {"verificationId": orphan}})).await;
+    let adopted = world.until("alice", is_open).await;
+    assert_eq!(adopted.id().as_ref(), Some(&orphan));
+    assert_eq!(adopted.state(), Some(SessionState::Adopted));
+    assert!(adopted.shows(&["SessionCreated=True/Adopted", "CredentialsReady=True/Accepted", "Stalled="]));
+    world.until_event("alice", "SessionAdopted").await;
+
+    world.sandbox().finish(&orphan, Verdict::Verified).unwrap();
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), Some(orphan)));
+    assert_eq!((world.creates(), over.session().attempt), (1, 1));
+    world.finish().await;
+}
+
+/// A resource as it stands after so many lost answers, the last of them at that time; no operator has seen it.
+async fn lost(answers: u32, last_at: jiff::Timestamp) -> World {
+    let world = World::builder().without_operator().start().await;
+    let uid = world.apply("alice", json!({})).await.metadata.uid.unwrap();
+    let session = json!({
+        "attempt": answers, "orphans": answers, "state": "Unknown", "uid": uid, "claimedAt": last_at.to_string(),
+        "holder": "an-earlier-one/0", "portal": world.sandbox().url(),
+    });
+    world
+        .patch_status("alice", json!({"observedGeneration": 1, "phase": "Creating", "session": session}))
+        .await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_third_lost_answer_waits_for_a_person_and_a_retry_token_begins_anew() {
+    let mut world = lost(2, "2026-01-01T12:00:00Z".parse().unwrap()).await;
+    world.sandbox().order(lose_the_answer().once());
+    world.start(Launch::new()).await;
+    let held = world.until("alice", is_held).await;
+    assert_eq!((held.session().attempt, held.session().orphans), (3, 3));
+    assert_eq!(world.creates(), 1);
+    world.until_event("alice", "CreateOutcomeUnknown").await;
+
+    world.annotate("alice", "okid.io/retry", "1").await;
+    let open = world.until("alice", is_open).await;
+    let session = open.session();
+    assert_eq!((session.attempt, session.orphans, session.forgiven), (4, 3, 3));
+    assert_eq!(world.creates(), 2);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_who_names_the_session_does_not_wait_for_the_hour_after_the_third_lost_answer() {
+    let mut world = lost(3, jiff::Timestamp::now()).await;
+    let orphan = world.sandbox().seed(1).remove(0);
+    world.start(Launch::new()).await;
+    world.patch_spec("alice", json!({"adopt": {"verificationId": orphan}})).await;
+    let adopted = world.until("alice", is_open).await;
+    assert_eq!((adopted.id(), adopted.session().attempt), (Some(orphan), 3));
+    assert_eq!(world.creates(), 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resource_made_anew_while_a_create_hangs_gets_its_own_session_and_never_the_old_answer() {
+    let world = World::new().await;
+    // Until a key has worked once, its calls go one at a time.
+    world.invite("first", json!({})).await;
+    let hang = || world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    let (old, new) = (hang(), hang());
+    world.apply("alice", json!({})).await;
+    world.until_portal("a create that hangs", |world| world.sandbox().hits(old) == 1).await;
+    world.delete("alice").await;
+    world.apply("alice", json!({})).await;
+    world.until_portal("another create that hangs", |world| world.sandbox().hits(new) == 1).await;
+
+    // The old answer comes first, and finds a claim in its place that is not its own.
+    world.sandbox().clear(old);
+    world.until_event(&world.namespace, "OrphanSession").await;
+    world.operator().until_metric("okid_orphan_sessions_total", |value| value == 1.0).await;
+    assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed));
+
+    world.sandbox().clear(new);
+    let open = world.until("alice", is_open).await;
+    let sessions = world.sandbox().sessions();
+    assert_eq!((open.id(), open.session().attempt), (Some(sessions[2].id.clone()), 1));
+    assert!(world.versions("alice").iter().all(|seen| seen.id().as_ref() != Some(&sessions[1].id)));
+    assert_eq!(world.creates(), 3);
+    world.finish().await;
+}

@@ -1,0 +1,108 @@
+//! The portal is down while many new resources arrive.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+
+use okid_operator::api::{Phase, Verification};
+use okid_sandbox::{Action, Call, Cut, Fault, Sandbox};
+use serde_json::json;
+
+use crate::harness::{Launch, Seen as _, World};
+
+const RESOURCES: usize = 100;
+
+fn is_open(seen: &Verification) -> bool {
+    seen.phase() == Some(Phase::AwaitingUser)
+}
+
+/// New resources, all of which say that the portal does not answer.
+async fn arrive(world: &World) -> Vec<String> {
+    let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
+    for name in &names {
+        world.apply(name, json!({})).await;
+    }
+    for name in &names {
+        let waits = |seen: &Verification| {
+            seen.shows(&["Reconciling=True/ProgressingWithRetry"])
+                || seen.shows(&["Reconciling=True/CreateOutcomeUnknown"])
+        };
+        world.until(name, waits).await;
+    }
+    names
+}
+
+/// Every one has a link of its own, and none was ever left to a person; the number of lost answers.
+async fn all_get_a_link(world: &World, names: &[String]) -> i32 {
+    let mut lost = 0;
+    let mut ids = BTreeSet::new();
+    for name in names {
+        let open = world.until(name, is_open).await;
+        assert!(open.shows(&["Ready=False/AwaitingUser", "Reconciling=True/AwaitingUser"]));
+        assert!(world.versions(name).iter().all(|seen| seen.condition("Stalled").is_none()));
+        lost += open.session().orphans;
+        ids.extend(open.id());
+    }
+    assert_eq!(ids.len(), names.len());
+    lost
+}
+
+/// Creates fail in that way, with or without a session at the portal, until all resources have arrived.
+async fn outlasts(fault: Fault) {
+    let world = World::new().await;
+    let down = world.sandbox().order(fault);
+    let names = arrive(&world).await;
+    let struck = world.sandbox().hits(down);
+    world.sandbox().clear(down);
+
+    let lost = all_get_a_link(&world, &names).await;
+    assert!((1..=3).contains(&lost), "{lost} lost answers");
+    assert_eq!(u64::from(lost.unsigned_abs()), struck);
+    assert_eq!(world.creates(), struck + RESOURCES as u64);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_answers_503_to_a_hundred_new_resources_strands_none() {
+    outlasts(Fault::new(Call::Create, Action::status(503))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_makes_sessions_and_hangs_up_on_a_hundred_new_resources_strands_none() {
+    outlasts(Fault::new(Call::Create, Action::Cut(Cut::BeforeHeaders)).after()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_refuses_connections_from_a_hundred_new_resources_strands_none_and_loses_no_answer() {
+    // Nobody listens at this address until the portal is up.
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let launch = Launch::new().allow([format!("http://{address}")]);
+    let world = World::builder().launch(launch).start().await;
+    let names = arrive(&world).await;
+
+    let portal = Sandbox::builder().listen(address).key(&world.key).start().await;
+    let lost = all_get_a_link(&world, &names).await;
+    assert_eq!((lost, portal.session_count()), (0, RESOURCES));
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_is_back_is_found_by_a_call_without_effect() {
+    let world = World::new().await;
+    let creates = world.sandbox().order(Fault::new(Call::Create, Action::status(500)));
+    let looks = world.sandbox().order(Fault::new(Call::Details, Action::Cut(Cut::BeforeHeaders)));
+    let names = ["alice", "bob", "carol"].map(str::to_owned);
+    for name in &names {
+        world.apply(name, json!({})).await;
+    }
+    // After the second lost answer the next create is two minutes away.
+    world.until_portal("two lost answers", |world| world.sandbox().hits(creates) == 2).await;
+    let unanswered = world.sandbox().hits(looks);
+    world.until_portal("a ping", |world| world.sandbox().hits(looks) > unanswered).await;
+    world.sandbox().clear_faults();
+
+    let lost = all_get_a_link(&world, &names).await;
+    assert_eq!((lost, world.creates()), (2, 2 + 3));
+    let answered = "okid_portal_calls_total{call=\"ping\",result=\"not_found\"}";
+    assert_eq!(world.operator().metric(answered).await, 1.0);
+    world.finish().await;
+}

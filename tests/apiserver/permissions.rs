@@ -1,0 +1,272 @@
+//! The operator as a `ServiceAccount` of limited rights: with the least it needs everything works, and a right that is
+//! missing harms nothing but what it is for.
+
+use std::time::Instant;
+
+use control_plane::Folder;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use okid_operator::api::{Phase, Verification};
+use okid_sandbox::{Action, Call, Fault, Verdict};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::harness::{LIMIT, LOOK_EVERY, Launch, Seen as _, World};
+
+/// A right in the namespace that the operator watches: group, resource, verb.
+type Right = (&'static str, &'static str, &'static str);
+
+const GET: Right = ("okid.io", "verifications", "get");
+
+/// The least that suffices for the whole way. `list` is for API servers that have no streaming lists, and `patch` of
+/// events for those that happen again.
+const LEAST: &[Right] = &[
+    ("okid.io", "verifications", "list"),
+    ("okid.io", "verifications", "watch"),
+    GET,
+    ("okid.io", "verifications/status", "patch"),
+    ("", "secrets", "get"),
+    ("events.k8s.io", "events", "create"),
+    ("events.k8s.io", "events", "patch"),
+];
+
+const ACCOUNT: &str = "okid-operator";
+
+fn without(resource: &str) -> Vec<Right> {
+    LEAST.iter().copied().filter(|(_, known, _)| *known != resource).collect()
+}
+
+/// A world whose operator runs as a `ServiceAccount`, and the folder with its kubeconfig.
+struct Guarded {
+    world: World,
+    kubeconfig: Folder,
+}
+
+impl Guarded {
+    /// The scene without an operator, for an account with these rights.
+    async fn set(rights: &[Right]) -> Self {
+        let world = World::builder().without_operator().start().await;
+        let kubeconfig = Folder::create("okid-operator-").expect("make a folder");
+        let text = std::fs::read_to_string(world.cluster.kubeconfig()).expect("read the kubeconfig");
+        let mut config: Value = serde_norway::from_str(&text).expect("a kubeconfig is YAML");
+        config["users"][0]["user"]["as"] = json!(account(&world));
+        let text = serde_norway::to_string(&config).expect("a kubeconfig is YAML");
+        std::fs::write(kubeconfig.path().join("kubeconfig"), text).expect("write the kubeconfig");
+
+        let guarded = Self { world, kubeconfig };
+        guarded.grant(rights).await;
+        guarded
+    }
+
+    /// What its operator is started with.
+    fn launch(&self) -> Launch {
+        let kubeconfig = self.kubeconfig.path().join("kubeconfig");
+        Launch::new().env("KUBECONFIG", kubeconfig.to_str().expect("a path is text"))
+    }
+
+    /// The scene with an operator that has these rights.
+    async fn start(rights: &[Right]) -> Self {
+        let mut guarded = Self::set(rights).await;
+        let launch = guarded.launch();
+        guarded.world.start(launch).await;
+        guarded
+    }
+
+    /// Gives the account these rights and takes all others away; the API server knows when this returns.
+    async fn grant(&self, rights: &[Right]) {
+        let namespace = &self.world.namespace;
+        let rules: Vec<_> = rights
+            .iter()
+            .map(|(group, resource, verb)| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}))
+            .collect();
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": ACCOUNT},
+            "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": ACCOUNT},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+        });
+        let apply = PatchParams::apply("okid-tests").force();
+        let client = &self.world.client;
+        let all: Api<Role> = Api::namespaced(client.clone(), namespace);
+        all.patch(ACCOUNT, &apply, &Patch::Apply(&role)).await.expect("write a Role");
+        let all: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+        all.patch(ACCOUNT, &apply, &Patch::Apply(&binding)).await.expect("write a RoleBinding");
+
+        let since = Instant::now();
+        for right in LEAST {
+            while self.may(*right).await != rights.contains(right) {
+                assert!(since.elapsed() < LIMIT, "the API server does not take over the Role");
+                sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    async fn may(&self, (group, resource, verb): Right) -> bool {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let review = json!({"metadata": {}, "spec": {
+            "user": account(&self.world),
+            "resourceAttributes": {
+                "namespace": self.world.namespace, "group": group, "resource": resource, "subresource": subresource,
+                "verb": verb,
+            },
+        }});
+        let review: SubjectAccessReview = serde_json::from_value(review).expect("a review");
+        let api: Api<SubjectAccessReview> = Api::all(self.world.client.clone());
+        let answer = api.create(&PostParams::default(), &review).await.expect("ask for a review");
+        answer.status.is_some_and(|status| status.allowed)
+    }
+}
+
+fn account(world: &World) -> String {
+    format!("system:serviceaccount:{}:{ACCOUNT}", world.namespace)
+}
+
+fn is_open(seen: &Verification) -> bool {
+    seen.phase() == Some(Phase::AwaitingUser)
+}
+
+/// From apply to the verdict.
+async fn goes_the_whole_way(world: &World, name: &str) {
+    let id = world.invite(name, json!({})).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let over = world.until(name, |seen| seen.found().settled).await;
+    assert_eq!(over.phase(), Some(Phase::Verified));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_least_rights_suffice_for_the_whole_way() {
+    let guarded = Guarded::start(LEAST).await;
+    let world = &guarded.world;
+    goes_the_whole_way(world, "alice").await;
+    world.until_events("alice", &["SessionCreated", "Verified"]).await;
+    assert_eq!(world.operator().metric("okid_events_dropped_total").await, 0.0);
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_read_secrets_it_says_so_and_goes_on_once_it_may() {
+    let guarded = Guarded::start(&without("secrets")).await;
+    let world = &guarded.world;
+    world.apply("alice", json!({})).await;
+    let waiting = [
+        "CredentialsReady=False/SecretForbidden",
+        "Ready=False/Pending",
+        "Reconciling=True/Pending",
+        "Stalled=",
+    ];
+    world.until("alice", |seen| seen.shows(&waiting)).await;
+    assert_eq!(world.creates(), 0);
+
+    guarded.grant(LEAST).await;
+    world.until("alice", |seen| is_open(seen) && seen.shows(&["CredentialsReady=True/Accepted"])).await;
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_write_events_everything_else_works() {
+    let guarded = Guarded::start(&without("events")).await;
+    let world = &guarded.world;
+    goes_the_whole_way(world, "alice").await;
+    world.operator().until_metric("okid_events_dropped_total", |value| value == 2.0).await;
+    world.until_events("alice", &[]).await;
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_write_status_nothing_is_asked_of_the_portal_until_it_may() {
+    let guarded = Guarded::start(&without("verifications/status")).await;
+    let world = &guarded.world;
+    world.apply("alice", json!({})).await;
+    world.operator().until_metric("okid_turns_repeated_total", |value| value >= 2.0).await;
+    assert_eq!(world.creates(), 0);
+    assert_eq!(world.get("alice").await.found().observed_generation, Some(-1));
+
+    guarded.grant(LEAST).await;
+    let open = world.until("alice", is_open).await;
+    assert_eq!((world.creates(), open.session().attempt), (1, 1));
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_to_write_status_that_is_taken_away_stops_everything_and_gives_all_back_later() {
+    let guarded = Guarded::start(LEAST).await;
+    let world = &guarded.world;
+    let id = world.invite("alice", json!({})).await;
+    guarded.grant(&without("verifications/status")).await;
+    let repeated = world.operator().metric("okid_turns_repeated_total").await;
+    world.apply("bob", json!({})).await;
+    world.sandbox().finish(&id, Verdict::Rejected).unwrap();
+    world.operator().until_metric("okid_turns_repeated_total", |value| value >= repeated + 2.0).await;
+    assert_eq!(world.creates(), 1);
+    assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
+
+    guarded.grant(LEAST).await;
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    assert_eq!((over.phase(), over.id()), (Some(Phase::Rejected), Some(id)));
+    world.until("bob", is_open).await;
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_may_not_be_written_is_tried_with_pauses_until_it_may() {
+    let guarded = Guarded::start(LEAST).await;
+    let world = &guarded.world;
+    let hang = world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    world.apply("alice", json!({})).await;
+    world.until_portal("a create", |world| world.sandbox().hits(hang) == 1).await;
+    guarded.grant(&without("verifications/status")).await;
+    world.sandbox().clear(hang);
+    world.operator().until_metric("okid_record_retries_total", |value| value >= 4.0).await;
+    let writes = world.operator().metric("okid_status_writes_total").await;
+    let retries = world.operator().metric("okid_record_retries_total").await;
+    // The claim, one write before each pause, and perhaps one that is under way.
+    assert!(writes <= retries + 2.0, "{writes} writes, {retries} retries");
+
+    guarded.grant(LEAST).await;
+    let open = world.until("alice", is_open).await;
+    assert_eq!(open.id(), Some(world.sandbox().sessions()[0].id.clone()));
+    assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 1, 0));
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_read_verifications_nothing_is_asked_of_the_portal_until_it_may() {
+    let rights: Vec<_> = LEAST.iter().copied().filter(|right| *right != GET).collect();
+    let guarded = Guarded::start(&rights).await;
+    let world = &guarded.world;
+    world.apply("alice", json!({})).await;
+    world.operator().until_metric("okid_turns_repeated_total", |value| value >= 2.0).await;
+    assert_eq!(world.creates(), 0);
+
+    guarded.grant(LEAST).await;
+    world.until("alice", is_open).await;
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_may_not_watch_is_not_ready_and_says_what_it_waits_for() {
+    let rights: Vec<_> = LEAST.iter().copied().filter(|(_, _, verb)| *verb != "watch").collect();
+    let mut guarded = Guarded::set(&rights).await;
+    let launch = guarded.launch();
+    let operator = guarded.world.another(launch);
+    operator.until_metric("okid_watch_interruptions_total", |value| value >= 1.0).await;
+    let answer = operator.ask("/readyz").await;
+    assert!(!answer.status().is_success());
+    let said = answer.text().await.unwrap();
+    assert!(said.contains("the first list of verifications"), "{said}");
+
+    guarded.grant(LEAST).await;
+    operator.until_watching().await;
+    assert!(operator.ready().await);
+    assert!(operator.stop().await.success());
+    guarded.world.finish().await;
+}

@@ -1,0 +1,303 @@
+//! A portal that is busy, broken, unknown, or talks nonsense.
+
+use std::time::Duration;
+
+use okid_operator::api::{Phase, SessionState};
+use okid_sandbox::{Action, Call, Endpoint, Fault, RetryAfter, Sandbox, Verdict};
+use serde_json::json;
+use tokio::net::TcpSocket;
+
+use crate::harness::{Launch, Seen as _, World, new_key};
+
+/// A create that is told to come back later: no create of anybody with this key arrives before that.
+async fn nobody_creates_during_a_pause(after: RetryAfter, at_least: Duration) {
+    let world = World::new().await;
+    world.sandbox().order(Fault::new(Call::Create, Action::retry_after(429, after)).once());
+    world.apply("alice", json!({})).await;
+    let refused = world.until("alice", |seen| seen.state() == Some(SessionState::NotCreated)).await;
+    assert!(refused.shows(&[
+        "Ready=False/Pending",
+        "Reconciling=True/Pending",
+        "SessionCreated=False/Refused"
+    ]));
+    assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0));
+    world.apply("bob", json!({})).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    world.until("bob", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    let creates = world.sandbox().creates();
+    assert_eq!(creates.len(), 3);
+    for create in &creates[1..] {
+        let pause = create.since_start.saturating_sub(creates[0].since_start);
+        assert!(pause >= at_least, "{pause:?}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_creates_during_a_pause_in_seconds() {
+    nobody_creates_during_a_pause(RetryAfter::Seconds(6), Duration::from_secs(6)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_creates_during_a_pause_until_a_date() {
+    nobody_creates_during_a_pause(RetryAfter::Date(8), Duration::from_secs(6)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
+    let world = World::new().await;
+    let busy = Action::retry_after(503, RetryAfter::Seconds(4));
+    world.sandbox().order(Fault::new(Call::Create, busy).once());
+    let id = world.invite("alice", json!({})).await;
+    let session = world.get("alice").await.session();
+    assert_eq!((session.attempt, session.orphans), (2, 0));
+    assert_eq!(world.sandbox().sessions().len(), 1);
+    assert_eq!(world.sandbox().sessions()[0].id, id);
+    world.until_events("alice", &["SessionCreated"]).await;
+    world.finish().await;
+}
+
+/// A look that is told to come back later: no look arrives before that, and nothing is written.
+async fn nobody_looks_during_a_pause(status: u16, after: RetryAfter, at_least: Duration) {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    let before = world.resource_version("alice").await;
+    let busy = world.sandbox().order(Fault::new(Call::Details, Action::retry_after(status, after)).once());
+    world.until_portal("the pause", |world| world.sandbox().hits(busy) == 1).await;
+    world.until_looked_at(&id, 2).await;
+    let calls = world.sandbox().calls();
+    let looks: Vec<_> = calls.iter().filter(|call| call.endpoint == Endpoint::Details).collect();
+    let struck = looks.iter().position(|call| call.fault == Some(busy)).unwrap();
+    let pause = looks[struck + 1].since_start.saturating_sub(looks[struck].since_start);
+    assert!(pause >= at_least, "{pause:?}");
+    assert_eq!(world.resource_version("alice").await, before, "a short pause is no news");
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_looks_during_a_pause_in_seconds() {
+    nobody_looks_during_a_pause(429, RetryAfter::Seconds(6), Duration::from_secs(6)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_looks_during_a_pause_until_a_date() {
+    nobody_looks_during_a_pause(503, RetryAfter::Date(8), Duration::from_secs(6)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_asked_again() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    let before = world.resource_version("alice").await;
+    for status in [500, 502, 503] {
+        world.sandbox().order(Fault::new(Call::Details, Action::status(status)).once());
+    }
+    world
+        .until_portal("three failures", |world| world.sandbox().faults().iter().all(|fault| fault.hits == 1))
+        .await;
+    world.until_looked_at(&id, 1).await;
+    assert_eq!(world.resource_version("alice").await, before);
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_whose_answer_is_lost_is_owned_up_to_and_tried_again() {
+    let world = World::new().await;
+    world.sandbox().order(Fault::new(Call::Create, Action::status(500)).once().after());
+    world.apply("alice", json!({})).await;
+    let lost = world.until("alice", |seen| seen.state() == Some(SessionState::Unknown)).await;
+    assert!(lost.shows(&[
+        "Ready=False/CreatingSession",
+        "Reconciling=True/CreateOutcomeUnknown",
+        "Stalled=",
+        "SessionCreated=Unknown/OutcomeUnknown",
+    ]));
+    assert_eq!(lost.phase(), Some(Phase::Creating));
+    assert_eq!((lost.session().attempt, lost.session().orphans), (1, 1));
+    world.until_event("alice", "CreateOutcomeUnknown").await;
+    world.operator().until_metric("okid_lost_answers_total", |lost| lost == 1.0).await;
+    let orphan = world.sandbox().sessions()[0].id.clone();
+
+    let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert_eq!((invited.session().attempt, invited.session().orphans), (2, 1));
+    assert_ne!(invited.id(), Some(orphan));
+    assert!(invited.shows(&["SessionCreated=True/Created", "Reconciling=True/AwaitingUser"]));
+    assert_eq!(world.creates(), 2);
+    world.until_events("alice", &["CreateOutcomeUnknown", "SessionCreated"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_that_is_refused_costs_no_lost_answer() {
+    let mut world = World::new().await;
+    let unconfigured = Action::body(500, r#"{"error": "Server not configured"}"#);
+    let refusals = [400, 404, 409, 422].map(|status| (status.to_string(), Action::status(status)));
+    for (name, refusal) in refusals.into_iter().chain([("unconfigured".to_owned(), unconfigured)]) {
+        // A key for each, so that none waits for another.
+        let (name, key) = (format!("refused-{name}"), new_key());
+        world.secret(&name, &key).await;
+        world.sandbox().add_key(&key);
+        world.sandbox().order(Fault::new(Call::Create, refusal).key(&key));
+        world.apply(&name, json!({"apiKeySecretRef": {"name": name}})).await;
+        let refused = world.until(&name, |seen| seen.state() == Some(SessionState::NotCreated)).await;
+        assert!(
+            refused.shows(&[
+                "Ready=False/Pending",
+                "Reconciling=True/ProgressingWithRetry",
+                "SessionCreated=False/Refused",
+                "Stalled=",
+            ]),
+            "{name}"
+        );
+        assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0), "{name}");
+    }
+    assert_eq!(world.sandbox().session_count(), 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_the_portal_does_not_find_is_not_made_anew_and_comes_back_by_itself() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    let before = world.resource_version("alice").await;
+    let gone = world.sandbox().order(Fault::new(Call::Details, Action::status(404)));
+    // A young session may not be everywhere at the portal yet.
+    world.until_portal("looks at a young session", |world| world.sandbox().hits(gone) >= 5).await;
+    assert_eq!(world.resource_version("alice").await, before);
+
+    let lost = world.until("alice", |seen| seen.shows(&["Stalled=True/SessionNotFound"])).await;
+    assert!(lost.shows(&["Ready=False/SessionNotFound", "Reconciling=", "Finished=False/Running"]));
+    assert_eq!((lost.phase(), lost.id().as_ref()), (Some(Phase::AwaitingUser), Some(&id)));
+    world.until_event("alice", "SessionNotFound").await;
+
+    world.sandbox().clear(gone);
+    let found = world.until("alice", |seen| seen.shows(&["Stalled="])).await;
+    assert!(found.shows(&["Ready=False/AwaitingUser", "Reconciling=True/AwaitingUser"]));
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_is_not_allowed_is_not_asked_until_it_is() {
+    let mut world = World::builder().portals(2).without_operator().start().await;
+    let (first, second) = (world.portal(0).url(), world.portal(1).url());
+    world.start(Launch::new().allow([&first])).await;
+    world.apply("alice", json!({"portal": second})).await;
+    let refused = world.until("alice", |seen| seen.shows(&["Stalled=True/PortalNotAllowed"])).await;
+    assert!(refused.shows(&["Ready=False/Pending", "Reconciling="]));
+    world.until_event("alice", "PortalNotAllowed").await;
+    assert_eq!(world.portal(1).counters().connections, 0);
+
+    world.operator().stop().await;
+    world.start(Launch::new()).await;
+    let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert!(invited.shows(&["Stalled=", "Reconciling=True/AwaitingUser"]));
+    let id = invited.id().unwrap();
+    assert!(world.portal(1).session(&id).is_some());
+
+    // A session that is open when its portal is no longer allowed waits, and goes on afterwards.
+    world.operator().stop().await;
+    world.start(Launch::new().allow([&first])).await;
+    let waiting = world.until("alice", |seen| seen.shows(&["Stalled=True/PortalNotAllowed"])).await;
+    assert!(waiting.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created"]));
+    world.portal(1).finish(&id, Verdict::Verified).unwrap();
+    world.operator().stop().await;
+    world.start(Launch::new()).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
+    let mut world = World::builder().without_operator().start().await;
+    // A port that is held, so that nobody else listens there.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
+    let portal = format!("http://{address}");
+    world.start(Launch::new().allow([&portal])).await;
+    world.apply("alice", json!({})).await;
+    let waiting = world.until("alice", |seen| seen.state() == Some(SessionState::NotCreated)).await;
+    assert!(waiting.shows(&[
+        "Ready=False/Pending",
+        "Reconciling=True/ProgressingWithRetry",
+        "SessionCreated=False/NotYet",
+    ]));
+    drop(held);
+    let opened = Sandbox::builder().listen(address).key(&world.key).start().await;
+    let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    assert_eq!(invited.session().orphans, 0);
+    assert_eq!(opened.creates().len(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_word_is_shown_raw_and_decides_nothing() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    world.sandbox().set_status_word(&id, "VERIFIED").unwrap();
+    let seen = world.until("alice", |seen| seen.found().portal_status.as_deref() == Some("VERIFIED")).await;
+    assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
+    assert!(seen.shows(&["Ready=False/AwaitingUser", "Verified=Unknown/NotFinished"]));
+    world.until_event("alice", "UnknownPortalStatus").await;
+    let before = world.resource_version("alice").await;
+    world.until_looked_at(&id, 3).await;
+    assert_eq!(world.resource_version("alice").await, before);
+    let told = "okid_events_total{reason=\"UnknownPortalStatus\"}";
+    assert_eq!(world.operator().metric(told).await, 1.0, "one event for one word");
+
+    world.sandbox().set_status_word(&id, " verified\u{7}").unwrap();
+    world.until("alice", |seen| seen.found().portal_status.as_deref() == Some("verified")).await;
+    world.operator().until_metric(told, |events| events == 2.0).await;
+    let seen = world.get("alice").await;
+    assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
+    world.sandbox().decide(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_about_another_session_decides_nothing() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    let other = world.sandbox().seed(1).remove(0);
+    let mixed_up = world.sandbox().order(Fault::new(Call::Details, Action::set("/verification_id", other)));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until_event("alice", "IdMismatch").await;
+    world.until_portal("two mixed up answers", |world| world.sandbox().hits(mixed_up) >= 2).await;
+    let seen = world.get("alice").await;
+    assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
+    world.sandbox().clear(mixed_up);
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirect_is_never_followed() {
+    let mut world = World::builder().portals(2).without_operator().start().await;
+    world.start(Launch::new().allow([world.portal(0).url()])).await;
+    let elsewhere = format!("{}/api/generate-verification", world.portal(1).url());
+    let id = world.invite("alice", json!({})).await;
+    for status in [301, 302, 307, 308] {
+        world.sandbox().order(Fault::new(Call::Details, Action::redirect(status, &elsewhere)).once());
+    }
+    world
+        .until_portal("all redirects", |world| world.sandbox().faults().iter().all(|fault| fault.hits == 1))
+        .await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+
+    world.sandbox().order(Fault::new(Call::Create, Action::redirect(307, &elsewhere)).once());
+    world.apply("bob", json!({})).await;
+    let refused = world.until("bob", |seen| seen.state() == Some(SessionState::NotCreated)).await;
+    assert!(refused.shows(&["Reconciling=True/ProgressingWithRetry", "SessionCreated=False/Refused"]));
+    assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0));
+    assert_eq!(world.portal(1).counters().connections, 0, "nobody came to the other host");
+    world.finish().await;
+}

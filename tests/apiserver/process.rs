@@ -1,0 +1,213 @@
+//! The process: its doors, its end, its settings, its log.
+
+use std::time::Duration;
+
+use control_plane::Folder;
+use control_plane::process::Signal;
+use okid_operator::api::{Phase, SessionState};
+use okid_sandbox::{Action, Call, Fault, Verdict};
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Launch, Operator, Seen as _, World};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_says_that_it_waits_for_the_definition_and_is_ready_once_it_is_there() {
+    let cluster = Cluster::start().await;
+    let folder = Folder::create("okid-operator-").unwrap();
+    let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
+    let told = operator.until_logged("what it waits for", |line| line["level"] == "WARN").await;
+    assert!(told["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{told}");
+    let answer = operator.ask("/readyz").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.text().await.unwrap(), "waiting for the custom resource definition\n");
+    assert_eq!(operator.ask("/livez").await.status(), 200);
+
+    // It can be stopped while it waits.
+    let another = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let another = Operator::start(another, folder.path().join("another"), folder.lifeline().unwrap());
+    another.until_logged("what it waits for", |line| line["level"] == "WARN").await;
+    another.signal(Signal::Interrupt);
+    assert_eq!(another.wait().await.code(), Some(0));
+
+    cluster.install_definition().await;
+    operator.until_watching().await;
+    let answer = operator.ask("/readyz").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.unwrap(), "ok\n");
+    assert!(operator.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_metrics_are_openmetrics() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    world.until_looked_at(&id, 1).await;
+    let answer = world.operator().ask("/metrics").await;
+    assert_eq!(
+        answer.headers()["content-type"],
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    let text = answer.text().await.unwrap();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("okid_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+    assert!(text.contains("okid_portal_calls_total{call=\"create\",result=\"ok\"} 1\n"), "{text}");
+    assert!(text.contains("okid_live_verifications 1\n"), "{text}");
+    assert!(!text.contains(&world.namespace) && !text.contains("alice"), "no label names a resource: {text}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_at_the_end_is_recorded() {
+    let world = World::new().await;
+    let alice = world.invite("alice", json!({})).await;
+    let slow = |call| Fault::new(call, Action::Pass).delay(Duration::from_secs(3)).once();
+    let look = world.sandbox().order(slow(Call::Details).session(&alice));
+    world.sandbox().finish(&alice, Verdict::Verified).unwrap();
+    let create = world.sandbox().order(slow(Call::Create));
+    world.apply("bob", json!({})).await;
+    let both = |world: &World| world.sandbox().hits(look) == 1 && world.sandbox().hits(create) == 1;
+    world.until_portal("a look and a create", both).await;
+    assert_eq!(world.get("bob").await.state(), Some(SessionState::Claimed));
+    assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
+
+    world.operator().signal(Signal::Terminate);
+    world.operator().until_logged("that it stops", |line| says(line, "stopping")).await;
+    let answer = world.operator().ask("/readyz").await;
+    assert_eq!(answer.status(), 503);
+    world.apply("carol", json!({})).await;
+    let status = world.operator().wait().await;
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(world.get("alice").await.phase(), Some(Phase::Verified));
+    let bob = world.get("bob").await;
+    assert_eq!((bob.phase(), bob.state()), (Some(Phase::AwaitingUser), Some(SessionState::Created)));
+    assert!(world.sandbox().session(&bob.id().unwrap()).is_some());
+    assert_eq!(world.get("carol").await.session().attempt, 0, "nothing is begun at the end");
+    assert_eq!(world.creates(), 2);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_cannot_wait_for_an_answer_says_so() {
+    let world = World::builder().launch(Launch::new().flags(["--grace-seconds", "1"])).start().await;
+    let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang));
+    world.apply("alice", json!({})).await;
+    world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
+    let status = world.operator().stop().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(world.operator().log().contains("record what was in flight within --grace-seconds"));
+    assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed), "for the next one to find");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_make_no_sense_end_it_with_a_sentence() {
+    let cluster = Cluster::shared().await;
+    let folder = Folder::create("okid-operator-").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let missing = folder.path().join("missing").display().to_string();
+    let cases: [(&[&str], &str); 12] = [
+        (&["--rate", "0.5"], "--rate must be 0 (no limit) or a number of calls per second"),
+        (&["--rate", "many"], "--rate"),
+        (&["--slots", "0"], "--slots"),
+        (&["--link-path", "verify"], "--link-path must begin with /"),
+        (
+            &["--default-portal", "https://elsewhere.example"],
+            "--default-portal is not among the allowed portals",
+        ),
+        (&["--allowed-portal", "http://portal.example"], "check --allowed-portal"),
+        (&["--allowed-portal", "portal"], "check --allowed-portal"),
+        (&["--portal-ca-file", &missing], "read the file named by --portal-ca-file"),
+        (&["--admin-address", &taken], "serve --admin-address"),
+        (&["--log", "okid=loudest"], "read --log"),
+        (&["--namespace"], "--namespace"),
+        (&["--namespace", "Team_A"], "--namespace must be the name of a namespace"),
+    ];
+    for (number, (flags, sentence)) in cases.iter().enumerate() {
+        let address =
+            if flags[0] == "--admin-address" { vec![] } else { vec!["--admin-address", "127.0.0.1:0"] };
+        let command = Operator::program(cluster.kubeconfig()).arg("run").args(address).args(*flags);
+        let log = folder.path().join(number.to_string());
+        let operator = Operator::start(command, log, folder.lifeline().unwrap());
+        let status = operator.wait().await;
+        let said = operator.log();
+        assert!(status.code().is_some_and(|code| code != 0), "{flags:?}: {status}\n{said}");
+        assert!(said.contains(sentence), "{flags:?} does not say `{sentence}`:\n{said}");
+    }
+    let nowhere = Operator::program(missing.as_ref()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let operator = Operator::start(nowhere, folder.path().join("nowhere"), folder.lifeline().unwrap());
+    assert!(!operator.wait().await.success());
+    assert!(operator.log().contains("find the cluster: set KUBECONFIG"), "{}", operator.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_has_one_line_for_a_change_and_none_for_a_look() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    world.until_looked_at(&id, 1).await;
+    let before = world.operator().log_lines().len();
+    world.until_looked_at(&id, 5).await;
+    assert_eq!(world.operator().log_lines().len(), before);
+    world.sandbox().open(&id).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::InProgress)).await;
+    world.sandbox().decide(&id, Verdict::Rejected).unwrap();
+    world.until("alice", |seen| seen.found().settled).await;
+    let rejected = |line: &Value| line["reason"] == "Rejected";
+    world.operator().until_logged("the verdict", rejected).await;
+
+    let lines = world.operator().log_lines();
+    assert_eq!(lines.len(), world.operator().log().lines().count(), "every line is JSON");
+    let changes: Vec<_> = lines.iter().filter(|line| says(line, "the verification changed")).collect();
+    for change in &changes {
+        assert_eq!((&change["level"], &change["name"]), (&json!("INFO"), &json!("alice")));
+        assert_eq!(change["namespace"], world.namespace.as_str());
+    }
+    let phases: Vec<_> = changes.iter().map(|line| line["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["AwaitingUser", "InProgress", "Rejected"]);
+    world.finish().await;
+}
+
+fn says(line: &Value, words: &str) -> bool {
+    line["message"].as_str().is_some_and(|message| message.contains(words))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rate_is_kept_over_all_that_share_a_key() {
+    let world = World::builder().launch(Launch::new().flags(["--rate", "5"])).start().await;
+    for number in 0..15 {
+        world.apply(&format!("person-{number}"), json!({"polling": {"minInterval": "1h"}})).await;
+    }
+    world.until_portal("fifteen creates", |world| world.creates() == 15).await;
+    let creates = world.sandbox().creates();
+    let took = creates[14].since_start.saturating_sub(creates[0].since_start);
+    // Fourteen more than the first at five a second.
+    assert!(took >= Duration::from_millis(2500), "{took:?}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_lives_at_the_portal_that_is_named_or_else_at_the_default_one() {
+    let mut world = World::builder().portals(2).without_operator().start().await;
+    let (first, second) = (world.portal(0).url(), world.portal(1).url());
+    world.start(Launch::new().flags(["--default-portal", &second, "--link-path", "/verify"])).await;
+    let named = world.invite("named", json!({"portal": format!("{first}/")})).await;
+    let unnamed = world.invite("unnamed", json!({})).await;
+    assert!(world.portal(0).session(&named).is_some());
+    assert!(world.portal(1).session(&unnamed).is_some());
+    let link = world.get("named").await.found().portal_url;
+    assert_eq!(link, Some(format!("{first}/verify?verification_id={named}")));
+    let link = world.get("unnamed").await.found().portal_url;
+    assert_eq!(link, Some(format!("{second}/verify?verification_id={unnamed}")));
+
+    // The default may change; what was made stays where it lives.
+    assert_eq!(world.operator().stop().await.code(), Some(0));
+    world.start(Launch::new().flags(["--default-portal", &first])).await;
+    world.portal(1).finish(&unnamed, Verdict::Verified).unwrap();
+    world.until("unnamed", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert_eq!(world.creates(), 2);
+    world.finish().await;
+}

@@ -1,0 +1,228 @@
+//! What is done to a store, and what must come of it.
+
+use std::time::Duration;
+
+use http::Method;
+use okid_operator::evidence::{Patience, Removal, StoreTrouble};
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use tokio::time::timeout;
+
+use crate::{
+    harness::{Fault, PATIENCE, Place, Proxy, key, look, of, put, service_account},
+    laws::on,
+};
+
+const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>canary</Message></Error>";
+const EXPIRED: &str = "<Error><Code>ExpiredToken</Code></Error>";
+const BUSY: &str = "<Error><Code>SlowDown</Code></Error>";
+const BROKEN: &str = "<Error><Code>InternalError</Code></Error>";
+
+on!(s3:
+    what_was_stored_before_a_500_is_found_and_not_stored_again,
+    what_was_stored_before_its_answer_was_lost_is_found_and_not_stored_again,
+    an_upload_that_is_reset_in_the_middle_is_made_whole,
+    a_busy_store_is_asked_again_and_not_for_ever,
+    a_store_that_hangs_is_given_up,
+    a_call_ends_in_its_own_time_whatever_the_store_does,
+    what_is_larger_is_a_conflict_without_reading_it,
+    a_store_that_is_down_takes_the_object_when_it_is_back,
+    a_refusal_is_not_repeated,
+    a_refusal_without_end_is_not_read_to_its_end,
+    a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage,
+    wrong_credentials_are_told_from_missing_permission,
+    a_redirect_is_never_followed,
+    an_object_that_the_store_keeps_is_said,
+    a_removal_survives_trouble_that_passes,
+);
+on!(google:
+    what_was_stored_before_a_500_is_found_and_not_stored_again,
+    what_was_stored_before_its_answer_was_lost_is_found_and_not_stored_again,
+    an_upload_that_is_reset_in_the_middle_is_made_whole,
+    a_busy_store_is_asked_again_and_not_for_ever,
+    a_store_that_hangs_is_given_up,
+    a_store_that_is_down_takes_the_object_when_it_is_back,
+    a_refusal_is_not_repeated,
+    wrong_credentials_are_told_from_missing_permission,
+    a_redirect_is_never_followed,
+    an_object_that_the_store_keeps_is_said,
+    a_removal_survives_trouble_that_passes,
+);
+on!(azure:
+    what_was_stored_before_a_500_is_found_and_not_stored_again,
+    what_was_stored_before_its_answer_was_lost_is_found_and_not_stored_again,
+    an_upload_that_is_reset_in_the_middle_is_made_whole,
+    a_busy_store_is_asked_again_and_not_for_ever,
+    a_store_that_hangs_is_given_up,
+    a_store_that_is_down_takes_the_object_when_it_is_back,
+    a_refusal_is_not_repeated,
+    wrong_credentials_are_told_from_missing_permission,
+    a_redirect_is_never_followed,
+    an_object_that_the_store_keeps_is_said,
+    a_removal_survives_trouble_that_passes,
+);
+
+async fn what_was_stored_before_a_500_is_found_and_not_stored_again(place: Place) {
+    let store = place.store();
+    place.proxy().next([Fault::AnswerAfter(500, BROKEN)]);
+    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert_eq!(place.proxy().count(&Method::PUT), 1);
+}
+
+async fn what_was_stored_before_its_answer_was_lost_is_found_and_not_stored_again(place: Place) {
+    let store = place.store();
+    place.proxy().next([Fault::ResetInstead]);
+    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert_eq!(place.proxy().count(&Method::PUT), 1);
+}
+
+async fn an_upload_that_is_reset_in_the_middle_is_made_whole(place: Place) {
+    let store = place.store();
+    let bytes = vec![7; 4 << 20];
+    place.proxy().next([Fault::ResetAfter(1 << 20)]);
+    assert!(!put(&store, &bytes).await.unwrap().was_there);
+    assert_eq!(look(&store).await, Some(bytes));
+    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
+}
+
+async fn a_busy_store_is_asked_again_and_not_for_ever(place: Place) {
+    let store = place.store();
+    // The second is the look at what the first may have left.
+    place.proxy().next([Fault::Answer(503, BUSY), Fault::Pass]);
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    place.proxy().always(Fault::Answer(503, BUSY));
+    let before = place.proxy().arrived();
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+    assert_eq!(place.proxy().arrived() - before, 6, "three tries, each with a look");
+}
+
+async fn a_store_that_hangs_is_given_up(place: Place) {
+    let patience = Patience { request: Duration::from_millis(100), ..PATIENCE };
+    let store = place.patient(patience);
+    place.proxy().always(Fault::Hang);
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+    assert_eq!(place.proxy().arrived(), 6);
+}
+
+async fn a_call_ends_in_its_own_time_whatever_the_store_does(place: Place) {
+    let hour = Duration::from_hours(1);
+    let whole = Duration::from_millis(100);
+    let store = place.patient(Patience { request: hour, again_within: hour, whole, ..PATIENCE });
+    place.proxy().always(Fault::Hang);
+    let calls = async {
+        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+        let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+        assert_eq!(removal, Err(StoreTrouble::Unavailable));
+        let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
+        assert_eq!(read, Err(StoreTrouble::Unavailable));
+        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::Unavailable));
+    };
+    timeout(Duration::from_mins(1), calls).await.expect("every call ends");
+}
+
+async fn what_is_larger_is_a_conflict_without_reading_it(place: Place) {
+    let exists = Fault::Answer(412, "<Error><Code>PreconditionFailed</Code></Error>");
+    place.proxy().next([exists, Fault::AnswerEndlessly(200)]);
+    assert_eq!(put(&place.store(), b"abc").await, Err(StoreTrouble::Conflict));
+    assert!(place.proxy().endless() < 16 << 20, "what the connection's buffers hold, at most");
+}
+
+async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
+    let store = place.store();
+    place.proxy().go_down().await;
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+    place.proxy().come_back().await;
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+}
+
+async fn a_refusal_is_not_repeated(place: Place) {
+    let store = place.store();
+    for (status, body, trouble) in [
+        (403, DENIED, StoreTrouble::AccessDenied),
+        (400, EXPIRED, StoreTrouble::CredentialsRefused),
+        (401, "canary", StoreTrouble::CredentialsRefused),
+        (403, "<Error><Code>AuthenticationFailed</Code></Error>", StoreTrouble::CredentialsRefused),
+        (404, "<Error><Code>NoSuchBucket</Code></Error>", StoreTrouble::BucketMissing),
+        (301, "<Error><Code>PermanentRedirect</Code></Error>", StoreTrouble::Misconfigured("region")),
+        (400, "<html>canary</html>", StoreTrouble::Refused),
+    ] {
+        let before = place.proxy().arrived();
+        place.proxy().next([Fault::Answer(status, body)]);
+        let refused = put(&store, b"abc").await;
+        assert_eq!(refused, Err(trouble), "{status}");
+        assert_eq!(place.proxy().arrived() - before, 1, "{status}");
+        assert!(!format!("{refused:?} {trouble}").contains("canary"));
+    }
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+}
+
+async fn a_refusal_without_end_is_not_read_to_its_end(place: Place) {
+    place.proxy().next([Fault::AnswerEndlessly(403)]);
+    assert_eq!(put(&place.store(), b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert!(place.proxy().endless() < 16 << 20, "what the connection's buffers hold, at most");
+}
+
+async fn a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage(place: Place) {
+    let store = place.store();
+    place.proxy().next([Fault::Answer(503, BUSY), Fault::Answer(403, DENIED)]);
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    place.proxy().next([Fault::Pass, Fault::Answer(403, DENIED)]);
+    assert_eq!(
+        put(&store, b"abc").await,
+        Err(StoreTrouble::AccessDenied),
+        "it is there, and cannot be compared"
+    );
+}
+
+async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
+    let (change, trouble) = match place.url().split_once("://").unwrap().0 {
+        "s3" => (("aws_secret_access_key", "wrong".to_owned()), StoreTrouble::CredentialsRefused),
+        // Azurite says AuthorizationFailure, which at Azure means missing permission, where Azure says
+        // AuthenticationFailed.
+        "az" => (("azure_storage_account_key", "d3Jvbmc=".to_owned()), StoreTrouble::AccessDenied),
+        _ => {
+            let other = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+            (("google_service_account_key", service_account(&other)), StoreTrouble::CredentialsRefused)
+        }
+    };
+    assert_eq!(put(&place.store_with(&[change]), b"abc").await, Err(trouble));
+    assert!(!put(&place.store(), b"abc").await.unwrap().was_there);
+}
+
+async fn a_redirect_is_never_followed(place: Place) {
+    let nowhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    nowhere.always(Fault::Answer(200, ""));
+    let store = place.store();
+    for status in [301, 302, 303, 307, 308] {
+        place.proxy().next([Fault::Redirect(status, nowhere.url())]);
+        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Misconfigured("region")), "{status}");
+    }
+    assert_eq!(nowhere.arrived(), 0);
+}
+
+async fn an_object_that_the_store_keeps_is_said(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    for (status, body) in [(403, DENIED), (409, "<Error><Code>BlobImmutableDueToPolicy</Code></Error>")] {
+        place.proxy().next([Fault::Answer(status, body)]);
+        let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
+        assert_eq!(removal, [(key("front-original.jpg"), Removal::Kept)], "{status}");
+    }
+    place.proxy().next([Fault::Answer(400, EXPIRED)]);
+    let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+    assert_eq!(removal, Err(StoreTrouble::CredentialsRefused));
+    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+}
+
+async fn a_removal_survives_trouble_that_passes(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    place.proxy().next([Fault::Answer(503, BUSY), Fault::ResetInstead]);
+    let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
+    assert_eq!(removal, [(key("front-original.jpg"), Removal::Removed)]);
+    assert_eq!(look(&store).await, None);
+    place.proxy().always(Fault::Answer(503, BUSY));
+    let before = place.proxy().arrived();
+    let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+    assert_eq!(removal, Err(StoreTrouble::Unavailable));
+    assert_eq!(place.proxy().arrived() - before, 3);
+}

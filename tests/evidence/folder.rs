@@ -1,0 +1,51 @@
+//! What holds for local folders only.
+
+use std::fs;
+
+use control_plane::Folder as TempFolder;
+use okid_operator::evidence::StoreTrouble;
+
+use crate::harness::{key, of, put, stores};
+
+fn named(folder: &TempFolder) -> String {
+    format!("stores: [{{name: disk, url: 'file://{}', namespaces: ['*']}}]", folder.path().display())
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_half_written_is_removed() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    put(&store, b"abc").await.unwrap();
+    let inside = folder.path().join(of("team-a").to_string());
+    let left = inside.join("front-original.jpg#1");
+    fs::write(&left, b"ab").unwrap();
+    let other = inside.join("front-original.jpg#notes");
+    fs::write(&other, b"not ours").unwrap();
+    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(!left.exists());
+    fs::write(&left, b"ab").unwrap();
+    store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
+    assert!(!left.exists());
+    assert!(other.exists());
+}
+
+#[tokio::test]
+async fn nothing_is_written_while_the_folder_is_not_mounted() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    fs::remove_dir(folder.path()).unwrap();
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::BucketMissing));
+    assert!(!folder.path().exists());
+    fs::create_dir(folder.path()).unwrap();
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_verification_whose_evidence_is_removed() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    put(&store, b"abc").await.unwrap();
+    store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
+    assert!(folder.path().exists());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

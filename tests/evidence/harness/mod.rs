@@ -1,0 +1,148 @@
+//! Stores to test against.
+
+mod azurite;
+mod google;
+mod proxy;
+mod s3;
+
+use std::{any::Any, time::Duration};
+
+use bytes::Bytes;
+use control_plane::Folder as TempFolder;
+use okid_operator::{
+    evidence::{
+        Content, Endpoints, Folder, HttpSettings, Location, ObjectKey, Options, Patience, Put, Store,
+        StoreHttp, StoreTrouble, Stores,
+    },
+    portal,
+};
+
+pub(crate) use google::service_account;
+pub(crate) use proxy::{Fault, Proxy};
+
+/// Short where a test waits for it, long where it must not run out.
+pub(crate) const PATIENCE: Patience = Patience {
+    request: Duration::from_secs(20),
+    again_within: Duration::from_secs(20),
+    tries: 3,
+    pause: Duration::from_millis(5),
+    whole: Duration::from_mins(1),
+};
+
+/// A store, how to reach it, and what keeps it running.
+pub(crate) struct Place {
+    url: String,
+    secret: Vec<(&'static str, String)>,
+    proxy: Option<Proxy>,
+    endpoint: String,
+    _alive: Box<dyn Any + Send>,
+}
+
+impl Place {
+    /// S3, as s3s-fs speaks it.
+    pub(crate) async fn s3() -> Option<Self> {
+        Some(s3::start().await)
+    }
+
+    /// Azure; none if this machine has no node, which is said.
+    pub(crate) async fn azure() -> Option<Self> {
+        azurite::start().await
+    }
+
+    /// Google Cloud Storage.
+    pub(crate) async fn google() -> Option<Self> {
+        Some(google::start().await)
+    }
+
+    /// A local folder.
+    #[expect(clippy::unused_async, reason = "the other stores are started by waiting")]
+    pub(crate) async fn folder() -> Option<Self> {
+        let folder = TempFolder::create("okid-evidence-").unwrap();
+        let url = format!("file://{}", folder.path().display());
+        Some(Self { url, secret: Vec::new(), proxy: None, endpoint: String::new(), _alive: Box::new(folder) })
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        self.store_as(&self.url, &[], PATIENCE)
+    }
+
+    /// A store at another address of the same place.
+    pub(crate) fn store_at(&self, url: &str) -> Store {
+        self.store_as(url, &[], PATIENCE)
+    }
+
+    pub(crate) fn patient(&self, patience: Patience) -> Store {
+        self.store_as(&self.url, &[], patience)
+    }
+
+    /// With other values in the Secret.
+    pub(crate) fn store_with(&self, changes: &[(&'static str, String)]) -> Store {
+        self.store_as(&self.url, changes, PATIENCE)
+    }
+
+    fn store_as(&self, url: &str, changes: &[(&'static str, String)], patience: Patience) -> Store {
+        let location = Location::parse(url).unwrap();
+        let options = if self.secret.is_empty() {
+            Options::of_administrator(location.scheme(), [], &[]).unwrap()
+        } else {
+            let mut secret = self.secret.clone();
+            for (key, value) in changes {
+                secret.retain(|(other, _)| other != key);
+                secret.push((key, value.clone()));
+            }
+            let endpoints = Endpoints::new(&[&self.endpoint]).unwrap();
+            let entries = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
+            Options::of_secret(location.scheme(), entries, &endpoints).unwrap()
+        };
+        Store::new(location, &options, &http(), patience).unwrap()
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a store on the network")
+    }
+
+    pub(crate) fn has_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+}
+
+pub(crate) fn http() -> StoreHttp {
+    StoreHttp::new(&HttpSettings::default(), portal::trust(None).unwrap()).unwrap()
+}
+
+/// The named stores of a file.
+pub(crate) fn stores(text: &str) -> Stores {
+    Stores::read("stores.yaml", text, &[], &http(), PATIENCE).unwrap()
+}
+
+pub(crate) fn of(namespace: &str) -> Folder {
+    Folder::new(namespace, "customer", "0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10").unwrap()
+}
+
+pub(crate) fn key(text: &str) -> ObjectKey {
+    ObjectKey::parse(text).unwrap()
+}
+
+/// Puts bytes as `front-original.jpg` of the team's folder.
+pub(crate) async fn put(store: &Store, bytes: &[u8]) -> Result<Put, StoreTrouble> {
+    put_as(store, "front-original.jpg", bytes).await
+}
+
+pub(crate) async fn put_as(store: &Store, name: &str, bytes: &[u8]) -> Result<Put, StoreTrouble> {
+    let content = Content {
+        bytes: Bytes::copy_from_slice(bytes),
+        content_type: "image/jpeg",
+        attributes: &[("kind", "Front")],
+    };
+    store.put(&of("team-a"), &key(name), content).await
+}
+
+/// What is there as `front-original.jpg`.
+pub(crate) async fn look(store: &Store) -> Option<Vec<u8>> {
+    let found = store.read(&of("team-a"), &key("front-original.jpg"), 1 << 25).await.unwrap();
+    found.map(|bytes| bytes.to_vec())
+}

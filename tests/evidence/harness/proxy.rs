@@ -1,0 +1,263 @@
+//! Stands before a store, passes requests on, breaks what it is told to break, and remembers what went through.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client, server, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+/// Bytes of an endless answer.
+const ENDLESS: usize = 64 << 20;
+
+/// What becomes of one request.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// Nothing is broken.
+    Pass,
+    /// Its bytes are read, and nothing is ever answered.
+    Hang,
+    /// The connection is reset after so many bytes of it.
+    ResetAfter(usize),
+    /// This is answered, and the store does not hear of it.
+    Answer(u16, &'static str),
+    /// This redirect is answered.
+    Redirect(u16, String),
+    /// This is answered, with a body that does not end before 64 MiB.
+    AnswerEndlessly(u16),
+    /// The store does it, and this is answered instead of its answer.
+    AnswerAfter(u16, &'static str),
+    /// The store does it, and the connection is reset instead of its answer.
+    ResetInstead,
+}
+
+/// A request that the store has answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) answer: HeaderMap,
+}
+
+#[derive(Default)]
+struct Script {
+    next: VecDeque<Fault>,
+    always: Option<Fault>,
+    arrived: usize,
+    passed: Vec<Passed>,
+    endless: usize,
+}
+
+/// A proxy on a loopback port of its own. Gone when dropped.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    upstream: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = Self { address, upstream, script: Arc::default(), accepting: Mutex::default() };
+        proxy.accept(listener);
+        proxy
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What becomes of the next requests, one each.
+    pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.script.lock().unwrap().next.extend(faults);
+    }
+
+    /// What becomes of every request after those.
+    pub(crate) fn always(&self, fault: Fault) {
+        self.script.lock().unwrap().always = Some(fault);
+    }
+
+    /// What has gone through.
+    pub(crate) fn passed(&self) -> Vec<Passed> {
+        self.script.lock().unwrap().passed.clone()
+    }
+
+    /// How many requests of this method the store has answered.
+    pub(crate) fn count(&self, method: &Method) -> usize {
+        self.passed().iter().filter(|passed| passed.method == *method).count()
+    }
+
+    /// How many connections, which is how many requests, have arrived.
+    pub(crate) fn arrived(&self) -> usize {
+        self.script.lock().unwrap().arrived
+    }
+
+    /// How many bytes of an endless answer were taken.
+    pub(crate) fn endless(&self) -> usize {
+        self.script.lock().unwrap().endless
+    }
+
+    /// Refuses connections from here on.
+    pub(crate) async fn go_down(&self) {
+        let accepting = self.accepting.lock().unwrap().take();
+        if let Some(task) = accepting {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    /// Takes connections again, on the same port.
+    pub(crate) async fn come_back(&self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.accept(listener);
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let (script, upstream) = (self.script.clone(), self.upstream);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let fault = {
+                    let mut script = script.lock().unwrap();
+                    script.arrived += 1;
+                    let next = script.next.pop_front();
+                    next.or_else(|| script.always.clone()).unwrap_or(Fault::Pass)
+                };
+                connections.spawn(serve(stream, fault, upstream, script.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        *self.accepting.lock().unwrap() = Some(task);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(task) = self.accepting.lock().unwrap().take() {
+            task.abort();
+        }
+    }
+}
+
+/// One connection, one request.
+async fn serve(mut stream: TcpStream, fault: Fault, upstream: SocketAddr, script: Arc<Mutex<Script>>) {
+    if let Fault::ResetAfter(bytes) = fault {
+        let mut read = vec![0; bytes];
+        let _ = stream.read_exact(&mut read).await;
+        let _ = stream.set_zero_linger();
+        return;
+    }
+    if let Fault::AnswerEndlessly(status) = fault {
+        let mut read = [0; 1];
+        let _ = stream.read_exact(&mut read).await;
+        let head = format!(
+            "HTTP/1.1 {status} No\r\ncontent-length: {ENDLESS}\r\netag: \"1\"\r\n\
+             last-modified: Fri, 02 Jan 2026 03:04:05 GMT\r\n\r\n"
+        );
+        let _ = stream.write_all(head.as_bytes()).await;
+        let chunk = vec![b'x'; 1 << 16];
+        for _ in 0..ENDLESS / chunk.len() {
+            if stream.write_all(&chunk).await.is_err() {
+                return;
+            }
+            script.lock().unwrap().endless += chunk.len();
+        }
+        return;
+    }
+    let reset = Arc::new(Mutex::new(false));
+    let is_reset = reset.clone();
+    let service = service_fn(move |request| {
+        let (fault, script, reset) = (fault.clone(), script.clone(), reset.clone());
+        async move { Ok::<_, Infallible>(answer(request, fault, upstream, &script, &reset).await) }
+    });
+    let connection = server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .without_shutdown();
+    let mut connection = std::pin::pin!(connection);
+    loop {
+        let ended = tokio::time::timeout(Duration::from_millis(5), connection.as_mut()).await;
+        match ended {
+            Ok(Ok(parts)) => return drop(parts.io.into_inner()),
+            Ok(Err(_)) => return,
+            // Dropped with the request unanswered, which the other side sees as a lost connection.
+            Err(_) if *is_reset.lock().unwrap() => return,
+            Err(_) => {}
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    fault: Fault,
+    upstream: SocketAddr,
+    script: &Mutex<Script>,
+    reset: &Mutex<bool>,
+) -> Response<Full<Bytes>> {
+    let say = |status: u16, body: &'static str| {
+        Response::builder().status(status).body(Full::from(Bytes::from_static(body.as_bytes()))).unwrap()
+    };
+    match fault {
+        Fault::Pass | Fault::ResetAfter(_) | Fault::AnswerEndlessly(_) => {
+            pass(request, upstream, script).await
+        }
+        Fault::Hang => {
+            let _ = request.into_body().collect().await;
+            std::future::pending().await
+        }
+        Fault::Answer(status, body) => {
+            let _ = request.into_body().collect().await;
+            say(status, body)
+        }
+        Fault::Redirect(status, to) => {
+            let _ = request.into_body().collect().await;
+            Response::builder().status(status).header("location", to).body(Full::default()).unwrap()
+        }
+        Fault::AnswerAfter(status, body) => {
+            pass(request, upstream, script).await;
+            say(status, body)
+        }
+        Fault::ResetInstead => {
+            pass(request, upstream, script).await;
+            *reset.lock().unwrap() = true;
+            std::future::pending().await
+        }
+    }
+}
+
+async fn pass(
+    request: Request<Incoming>,
+    upstream: SocketAddr,
+    script: &Mutex<Script>,
+) -> Response<Full<Bytes>> {
+    let (method, path) = (request.method().clone(), super::google::decode(request.uri().path()));
+    let stream = TcpStream::connect(upstream).await.unwrap();
+    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    connection.abort();
+    let passed = Passed { method: method.clone(), path, answer: parts.headers.clone() };
+    script.lock().unwrap().passed.push(passed);
+    let mut response = Response::from_parts(parts, Full::from(body));
+    if method != Method::HEAD {
+        // The body is whole here: its length is known.
+        response.headers_mut().remove("transfer-encoding");
+    }
+    response
+}

@@ -1,0 +1,151 @@
+//! What holds for every kind of store.
+
+use std::collections::HashSet;
+
+use futures::future::join_all;
+use http::Method;
+use okid_operator::evidence::{Content, Removal, StoreTrouble};
+
+use crate::harness::{Place, key, look, of, put, put_as};
+
+macro_rules! on {
+    ($place:ident: $($law:ident),+ $(,)?) => {
+        mod $place {
+            $(
+                #[tokio::test]
+                async fn $law() {
+                    if let Some(place) = $crate::harness::Place::$place().await {
+                        super::$law(place).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on;
+
+// s3s-fs makes a bucket that is not there, and looks before it writes: for a bucket that is missing see `faults`, and one
+// of many writers does not win there.
+on!(s3:
+    an_object_is_stored_once_and_counts_as_stored_from_then_on,
+    other_bytes_are_a_conflict_and_never_overwrite,
+    what_is_removed_is_gone_and_may_be_removed_again,
+    a_folder_tells_its_keys_and_no_other_ones,
+    content_type_and_attributes_are_kept,
+    an_image_of_25_mib_is_stored,
+);
+on!(google:
+    an_object_is_stored_once_and_counts_as_stored_from_then_on,
+    other_bytes_are_a_conflict_and_never_overwrite,
+    what_is_removed_is_gone_and_may_be_removed_again,
+    a_folder_tells_its_keys_and_no_other_ones,
+    a_bucket_that_is_not_there_is_named,
+    content_type_and_attributes_are_kept,
+    one_of_many_writers_wins,
+);
+on!(azure:
+    an_object_is_stored_once_and_counts_as_stored_from_then_on,
+    other_bytes_are_a_conflict_and_never_overwrite,
+    what_is_removed_is_gone_and_may_be_removed_again,
+    a_folder_tells_its_keys_and_no_other_ones,
+    a_bucket_that_is_not_there_is_named,
+    content_type_and_attributes_are_kept,
+    one_of_many_writers_wins,
+);
+on!(folder:
+    an_object_is_stored_once_and_counts_as_stored_from_then_on,
+    other_bytes_are_a_conflict_and_never_overwrite,
+    what_is_removed_is_gone_and_may_be_removed_again,
+    a_folder_tells_its_keys_and_no_other_ones,
+    a_bucket_that_is_not_there_is_named,
+    one_of_many_writers_wins,
+    an_image_of_25_mib_is_stored,
+);
+
+async fn an_object_is_stored_once_and_counts_as_stored_from_then_on(place: Place) {
+    let store = place.store();
+    let first = put(&store, b"abc").await.unwrap();
+    assert!(!first.was_there);
+    assert_eq!(first.size, 3);
+    assert_eq!(first.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    // As after a crash: another process, which knows nothing of the first.
+    let again = put(&place.store(), b"abc").await.unwrap();
+    assert!(again.was_there);
+    assert_eq!(again.sha256, first.sha256);
+    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+}
+
+async fn other_bytes_are_a_conflict_and_never_overwrite(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    for other in [&b"abd"[..], b"abcd", b""] {
+        assert_eq!(put(&store, other).await, Err(StoreTrouble::Conflict), "{other:?}");
+    }
+    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(store.read(&of("team-a"), &key("front-original.jpg"), 2).await, Err(StoreTrouble::Conflict));
+}
+
+async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    put_as(&store, "manifest.json", b"{}").await.unwrap();
+    let keys = [key("front-original.jpg"), key("manifest.json"), key("back-original.jpg")];
+    for _ in 0..2 {
+        let removals = store.delete(&of("team-a"), &keys).await.unwrap();
+        assert_eq!(removals, keys.clone().map(|key| (key, Removal::Removed)));
+        assert_eq!(look(&store).await, None);
+    }
+    assert!(!put(&store, b"other").await.unwrap().was_there);
+}
+
+async fn a_folder_tells_its_keys_and_no_other_ones(place: Place) {
+    let store = place.store();
+    assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
+    put(&store, b"abc").await.unwrap();
+    put_as(&store, "manifest.json", b"{}").await.unwrap();
+    let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
+    store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
+}
+
+async fn a_bucket_that_is_not_there_is_named(place: Place) {
+    let store = place.store_at(&place.url().replace("evidence", "elsewhere"));
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::BucketMissing));
+    if place.has_proxy() {
+        assert_eq!(place.proxy().arrived(), 1, "and is not asked for twice");
+    }
+}
+
+async fn content_type_and_attributes_are_kept(place: Place) {
+    let store = place.store();
+    let sha256 = put(&store, b"abc").await.unwrap().sha256;
+    look(&store).await.unwrap();
+    let passed = place.proxy().passed();
+    let answer = &passed.iter().find(|passed| passed.method == Method::GET).unwrap().answer;
+    let meta = ["x-amz-meta-", "x-goog-meta-", "x-ms-meta-"];
+    let kept = |name: &str| meta.iter().find_map(|prefix| answer.get(format!("{prefix}{name}")));
+    assert_eq!(answer["content-type"], "image/jpeg");
+    assert_eq!(kept("sha256").unwrap(), &sha256);
+    assert_eq!(kept("kind").unwrap(), "Front");
+    let path = "/kyc/team-a/customer/0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10/front-original.jpg";
+    assert!(passed.iter().all(|passed| passed.path.ends_with(path)), "{passed:?}");
+}
+
+async fn one_of_many_writers_wins(place: Place) {
+    let store = place.store();
+    let bytes: Vec<_> = (0..8_u8).map(|writer| vec![writer; 1000]).collect();
+    let puts = join_all(bytes.iter().map(|bytes| put(&store, bytes))).await;
+    let winners: Vec<_> = puts.iter().flatten().map(|put| put.sha256.clone()).collect();
+    assert_eq!(winners.len(), 1, "{puts:?}");
+    let troubles: HashSet<_> = puts.iter().filter_map(|put| put.clone().err()).collect();
+    assert_eq!(troubles, HashSet::from([StoreTrouble::Conflict]));
+    assert!(bytes.contains(&look(&store).await.unwrap()));
+}
+
+async fn an_image_of_25_mib_is_stored(place: Place) {
+    let store = place.store();
+    let bytes = vec![7; 25 << 20];
+    assert!(!put(&store, &bytes).await.unwrap().was_there);
+    assert!(put(&store, &bytes).await.unwrap().was_there);
+    assert_eq!(look(&store).await, Some(bytes));
+}

@@ -1,0 +1,90 @@
+//! The real operator, optimised, as a process of its own. Touches processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use control_plane::process::{Child, Command, Lifeline, Signal};
+use serde_json::Value;
+
+use super::prometheus;
+use crate::cargo::build;
+
+const SERVES: &str = "serving /livez";
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// A running operator. Dropping it kills it.
+pub(super) struct Operator {
+    process: Child,
+    admin: SocketAddr,
+}
+
+/// How it is run.
+pub(super) struct Run<'a> {
+    pub(super) kubeconfig: &'a Path,
+    pub(super) portal: &'a str,
+    /// Further arguments.
+    pub(super) arguments: &'a [String],
+    /// Where its log goes.
+    pub(super) folder: &'a Path,
+    /// What should not end before it.
+    pub(super) needs: Option<Lifeline>,
+}
+
+/// Builds it as it is shipped: alone, so that no other package adds features to what it is made of.
+pub(super) fn program() -> Result<PathBuf> {
+    let mut programs = build(&["--release", "--package=okid-operator"])?;
+    programs.remove("okid-operator").context("find the built operator")
+}
+
+impl Operator {
+    /// Starts it, and waits until it serves its metrics.
+    pub(super) fn start(program: &Path, run: Run<'_>) -> Result<Self> {
+        let Run { kubeconfig, portal, arguments, folder, needs } = run;
+        let mut command = Command::new(program)
+            .args(["run", "--allowed-portal", portal, "--admin-address", "127.0.0.1:0"])
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig);
+        if let Some(needs) = needs {
+            command = command.needs(needs);
+        }
+        let process = command.start(folder.join("okid-operator.log"))?;
+        let line = process.wait_for_line(SERVES, WITHIN)?;
+        let line: Value = serde_json::from_str(&line).context("read the operator's log")?;
+        let address = line["address"].as_str().context("find the operator's admin address")?;
+        let admin = address.parse().context("read the operator's admin address")?;
+        Ok(Self { process, admin })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// All its metrics.
+    pub(super) fn metrics(&self) -> Result<String> {
+        self.check()?;
+        prometheus::get(self.admin, "/metrics")
+    }
+
+    /// Whether it is at work.
+    pub(super) fn is_ready(&self) -> Result<bool> {
+        self.check()?;
+        Ok(prometheus::get(self.admin, "/readyz").is_ok())
+    }
+
+    /// Ends it as Kubernetes would.
+    pub(super) fn stop(self) -> Result<()> {
+        let status = self.process.stop(Signal::Terminate, WITHIN)?;
+        ensure!(status.success(), "the operator ended with {status}; its log:\n{}", self.process.log_tail());
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("the operator ended ({status}); the end of its log:\n{}", self.process.log_tail());
+        }
+        Ok(())
+    }
+}

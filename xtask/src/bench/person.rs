@@ -1,0 +1,151 @@
+//! People, as far as a schedule can tell them apart: when they do what, drawn by chance from a fixed seed. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use okid_operator::portal::{Details, VerificationId};
+use rand::{Rng, RngExt as _};
+use rand_distr::{Distribution as _, LogNormal};
+
+use super::session::{MODULES, after};
+
+/// How people behave. Chosen before anything was measured, and not to be tuned.
+pub(super) struct Habits {
+    /// Median and sigma of the log-normal time from the link to the last module, in seconds.
+    pub(super) walk: (f64, f64),
+    /// Median and sigma of the log-normal time from the last module to the verdict, in seconds.
+    pub(super) verdict: (f64, f64),
+    /// Share of people who leave and never come back.
+    pub(super) abandon: f64,
+    /// How far they come before.
+    pub(super) leave: Leave,
+}
+
+/// When those leave who never come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Before the link or any of the modules, each equally likely.
+    Anywhere,
+    /// Before they open the link.
+    BeforeTheLink,
+}
+
+/// The habits of the published figures.
+pub(super) const HABITS: Habits =
+    Habits { walk: (180.0, 0.75), verdict: (10.0, 0.6), abandon: 0.28, leave: Leave::Anywhere };
+
+/// How long a session lasts.
+pub(super) const EXPIRY: Duration = Duration::from_hours(1);
+
+/// When one person does what, from the creation of the session; what never happens is beyond its end.
+pub(super) struct Person {
+    opens: Duration,
+    completes: [Duration; MODULES.len()],
+    verdict: Duration,
+}
+
+impl Habits {
+    /// One person.
+    pub(super) fn draw(&self, chance: &mut impl Rng) -> Result<Person> {
+        let walk = log_normal(self.walk)?.sample(chance);
+        let review = log_normal(self.verdict)?.sample(chance);
+        // Four parts of the walk, of any length between half and three halves of each other: to the opened link, and
+        // each module.
+        let parts: [f64; MODULES.len() + 1] = std::array::from_fn(|_| chance.random_range(0.5..1.5));
+        let whole: f64 = parts.iter().sum();
+        let mut reached = 0.0;
+        let moments = parts.map(|part| {
+            reached += walk * part / whole;
+            Duration::from_secs_f64(reached)
+        });
+        let leaves = chance.random_bool(self.abandon);
+        let leaves_before = match (leaves, self.leave) {
+            (false, Leave::Anywhere | Leave::BeforeTheLink) => parts.len(),
+            (true, Leave::Anywhere) => chance.random_range(0..parts.len()),
+            (true, Leave::BeforeTheLink) => 0,
+        };
+        let mut index = 0;
+        let [opens, completes @ ..] = moments.map(|moment| {
+            let stays = index < leaves_before;
+            index += 1;
+            if stays { moment } else { Duration::MAX }
+        });
+        let last = completes.iter().max().copied().unwrap_or(opens);
+        Ok(Person { opens, completes, verdict: last.saturating_add(Duration::from_secs_f64(review)) })
+    }
+}
+
+fn log_normal((median, sigma): (f64, f64)) -> Result<LogNormal<f64>> {
+    LogNormal::new(median.ln(), sigma).context("draw a log-normal time")
+}
+
+impl Person {
+    /// When the verdict is there; `None` if the session expires before the person is through.
+    pub(super) fn verdict_at(&self) -> Option<Duration> {
+        let through = self.completes.iter().max().copied().unwrap_or_default();
+        (through < EXPIRY).then_some(self.verdict)
+    }
+
+    /// When the session ends, one way or the other.
+    pub(super) fn ends_at(&self) -> Duration {
+        self.verdict_at().unwrap_or(EXPIRY)
+    }
+
+    /// What the portal says so long after the creation.
+    pub(super) fn answer(&self, id: &VerificationId, created_at: Timestamp, age: Duration) -> Details {
+        let over = age >= self.ends_at();
+        let done = self.completes.iter().filter(|moment| **moment <= age).count();
+        let word = match (over, self.verdict_at()) {
+            (true, Some(_)) => "verified",
+            (true, None) => "expired",
+            (false, _) if done == MODULES.len() => "validating",
+            (false, _) if done > 0 => "in_progress",
+            (false, _) if self.opens <= age => "initiated",
+            (false, _) => "generated",
+        };
+        let changed = [self.opens, self.ends_at()]
+            .into_iter()
+            .chain(self.completes)
+            .filter(|moment| *moment <= age)
+            .max()
+            .unwrap_or_default();
+        let progress: BTreeMap<String, String> = MODULES
+            .iter()
+            .zip(self.completes)
+            .map(|(module, moment)| {
+                let state = if moment <= age { "completed" } else { "pending" };
+                ((*module).to_owned(), state.to_owned())
+            })
+            .collect();
+        Details {
+            id: Some(id.clone()),
+            current: Some(word.to_owned()),
+            updated_at: Some(after(created_at, changed)),
+            progress,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_verified_after_the_last_module_or_expires() {
+        let id = VerificationId::parse("ver_1").unwrap();
+        let second = Duration::from_secs;
+        let word = |person: &Person, age| person.answer(&id, Timestamp::UNIX_EPOCH, age).current.unwrap();
+        let person = Person {
+            opens: second(10),
+            completes: [second(20), second(30), second(40)],
+            verdict: second(50),
+        };
+        let words = [5, 10, 20, 40, 50].map(|age| word(&person, second(age)));
+        assert_eq!(words, ["generated", "initiated", "in_progress", "validating", "verified"]);
+        let gone = Person { completes: [second(20), Duration::MAX, Duration::MAX], ..person };
+        assert_eq!(word(&gone, EXPIRY.saturating_sub(second(1))), "in_progress");
+        assert_eq!(word(&gone, EXPIRY), "expired");
+    }
+}

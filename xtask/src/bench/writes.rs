@@ -1,0 +1,220 @@
+//! What one verification costs the API server, counted by the real API server's own metrics. Touches processes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use control_plane::{ControlPlane, Progress};
+use okid_sandbox::{Act, Endpoint, Person, Sandbox, Verdict};
+use serde_json::{Value, json};
+
+use super::figure::{Figure, Goal};
+use super::operator::{Operator, Run};
+use super::prometheus::{Labels, sum};
+use crate::cargo::root;
+
+/// How many verifications run at once.
+const VERIFICATIONS: u32 = 100;
+/// Between two acts of a person: so far apart that each change is shown, though one is shown at most every 10 s.
+const PACE: Duration = Duration::from_secs(15);
+/// What is looked at, each time.
+const LOOK_EVERY: &str = "2s";
+/// Claim, created, verdict.
+const FLOOR: u32 = 3;
+const KEY: &str = "bench-key";
+/// Far more than a person on the script takes.
+const OVER_WITHIN: Duration = Duration::from_mins(5);
+const TICK: Duration = Duration::from_millis(250);
+const REQUESTS: &str = "apiserver_request_total";
+
+/// What the person does before the verdict; each act changes the word or the progress that is shown.
+fn acts() -> Vec<Act> {
+    let complete = |module: &str| Act::Complete(module.to_owned());
+    vec![Act::Open, complete("terms"), complete("document"), complete("liveness"), complete("form_data")]
+}
+
+pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>> {
+    let control_plane = crate::control_plane::start()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("start tokio's runtime")?;
+    let acts = acts();
+    let changes = u32::try_from(acts.len()).context("count acts")?;
+    let person = acts
+        .into_iter()
+        .chain([Act::Decide(Verdict::Verified)])
+        .zip(1_u32..)
+        .fold(Person::new(), |person, (act, turn)| person.then(PACE * turn, act));
+    let sandbox = runtime
+        .block_on(Sandbox::builder().key(KEY).person(person).records(0).try_start())
+        .context("start the sandbox portal")?;
+    install(&control_plane)?;
+
+    let before = metrics(&control_plane)?;
+    let running = start(operator, &control_plane, &sandbox)?;
+    let mut task = progress
+        .start(format!("writes: {VERIFICATIONS} verifications, {} s each", (PACE * (changes + 1)).as_secs()));
+    let since = Instant::now();
+    while !is_over(&running, &sandbox)? {
+        ensure!(since.elapsed() < OVER_WITHIN, "the verifications were not over within {OVER_WITHIN:?}");
+        sleep(TICK);
+        task.tick();
+    }
+    task.end("over");
+    running.stop()?;
+    let after = metrics(&control_plane)?;
+
+    let phases = kubectl(control_plane.kubectl().args([
+        "get",
+        "verifications",
+        "--output",
+        "jsonpath={.items[*].status.phase}",
+    ]))?;
+    let verified = phases.split(' ').filter(|phase| *phase == "Verified").count();
+    ensure!(
+        u32::try_from(verified) == Ok(VERIFICATIONS),
+        "{verified} of {VERIFICATIONS} are Verified: {phases}"
+    );
+    runtime.block_on(sandbox.stop());
+    control_plane.stop()?;
+    Ok(figures(&before, &after, changes))
+}
+
+/// Installs the definition, the key and the verifications, before the operator is there to see them.
+fn install(control_plane: &ControlPlane) -> Result<()> {
+    let definition = root().join("crds/verifications.okid.io.yaml");
+    let file = |name: &str, content: &Value| -> Result<PathBuf> {
+        let path = control_plane.folder().join(name);
+        std::fs::write(&path, content.to_string()).with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    };
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "okid-api-key", "namespace": "default"},
+        "stringData": {"apiKey": KEY},
+    });
+    let verifications: Vec<Value> = (0..VERIFICATIONS)
+        .map(|number| {
+            json!({
+                "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
+                "metadata": {"name": format!("person-{number}"), "namespace": "default"},
+                "spec": {
+                    "apiKeySecretRef": {"name": "okid-api-key"},
+                    "polling": {"minInterval": LOOK_EVERY, "maxInterval": LOOK_EVERY},
+                },
+            })
+        })
+        .collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": verifications});
+    let apply = ["apply", "--server-side", "--filename"];
+    kubectl(control_plane.kubectl().args(apply).arg(&definition))?;
+    let established = ["wait", "--for=condition=Established", "--timeout=30s", "--filename"];
+    kubectl(control_plane.kubectl().args(established).arg(&definition))?;
+    kubectl(control_plane.kubectl().args(["create", "--filename"]).arg(file("secret.json", &secret)?))?;
+    kubectl(control_plane.kubectl().args(["create", "--filename"]).arg(file("verifications.json", &list)?))?;
+    Ok(())
+}
+
+fn start(operator: &Path, control_plane: &ControlPlane, sandbox: &Sandbox) -> Result<Operator> {
+    let arguments = ["--allow-plain-http", "--rate", "0"].map(str::to_owned);
+    Operator::start(
+        operator,
+        Run {
+            kubeconfig: &control_plane.kubeconfig_path(),
+            portal: &sandbox.url(),
+            arguments: &arguments,
+            folder: control_plane.folder(),
+            needs: Some(control_plane.lifeline()?),
+        },
+    )
+}
+
+/// Whether nobody is alive any more, and both events of each are told. Asks the operator, so that this adds nothing to
+/// what the API server counts.
+fn is_over(operator: &Operator, sandbox: &Sandbox) -> Result<bool> {
+    let metrics = operator.metrics()?;
+    let number = |name| sum(&metrics, name, |_| true);
+    let told = number("okid_events_total") + number("okid_events_dropped_total");
+    Ok(sandbox.count(Endpoint::Create) >= u64::from(VERIFICATIONS)
+        && number("okid_live_verifications") < 0.5
+        && told >= f64::from(2 * VERIFICATIONS))
+}
+
+fn figures(before: &str, after: &str, changes: u32) -> Vec<Figure> {
+    let counted =
+        |chosen: &dyn Fn(&Labels<'_>) -> bool| sum(after, REQUESTS, chosen) - sum(before, REQUESTS, chosen);
+    let each = |count: f64| count / f64::from(VERIFICATIONS);
+    let ours = |labels: &Labels<'_>| labels.has("group", "okid.io");
+    let status = |labels: &Labels<'_>| ours(labels) && labels.has("subresource", "status");
+    let writes = |labels: &Labels<'_>| {
+        ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"]
+            .iter()
+            .any(|verb| labels.has("verb", verb))
+    };
+    let events = |labels: &Labels<'_>| labels.has("resource", "events");
+    // The API server renews Leases of its own.
+    let others =
+        |labels: &Labels<'_>| !status(labels) && !events(labels) && !labels.has("resource", "leases");
+    let secrets = |labels: &Labels<'_>| labels.has("resource", "secrets");
+    let verb = |name: &'static str| move |labels: &Labels<'_>| ours(labels) && labels.has("verb", name);
+    let floor = f64::from(FLOOR + changes);
+    vec![
+        Figure::note(
+            "writes: verifications, changes shown of each",
+            format!("{VERIFICATIONS}, {changes}, {} s apart", PACE.as_secs()),
+        ),
+        Figure::new(
+            format!("writes: of status, each (claim, created, {changes} changes, verdict)"),
+            each(counted(&|labels| status(labels) && writes(labels))),
+            2,
+            "",
+            Goal::Exactly(floor),
+        ),
+        Figure::new(
+            "writes: of anything else but events and Leases, each",
+            each(counted(&|labels| writes(labels) && others(labels))),
+            2,
+            "",
+            Goal::Exactly(0.0),
+        ),
+        Figure::note(
+            "writes: events, each",
+            format!("{:.2}", each(counted(&|labels| writes(labels) && events(labels)))),
+        ),
+        Figure::note("writes: reads of the resource, each", format!("{:.2}", each(counted(&verb("GET"))))),
+        Figure::note(
+            "writes: lists and watches, all",
+            format!(
+                "{:.0}",
+                counted(&|labels| {
+                    ours(labels) && (labels.has("verb", "LIST") || labels.has("verb", "WATCH"))
+                })
+            ),
+        ),
+        Figure::note(
+            "writes: reads of the Secret, all",
+            format!("{:.0}", counted(&|labels| { secrets(labels) && labels.has("verb", "GET") })),
+        ),
+    ]
+}
+
+/// What the API server counted so far.
+fn metrics(control_plane: &ControlPlane) -> Result<String> {
+    kubectl(control_plane.kubectl().args(["get", "--raw", "/metrics"]))
+}
+
+/// What kubectl prints; it must succeed.
+fn kubectl(command: &mut Command) -> Result<String> {
+    let output = command.output().context("run kubectl")?;
+    ensure!(
+        output.status.success(),
+        "kubectl ended with {}:\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).context("read what kubectl prints")
+}
