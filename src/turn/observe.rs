@@ -59,7 +59,7 @@ impl Turns {
             .portal_of(object, &status)
             .map(|portal| Account { portal, secret: object.spec.api_key_secret_ref.clone() });
         let streaks = memory.streaks();
-        let evidence = self.evidence_facts(object, &status, &namespace);
+        let evidence = self.evidence_facts(object, &status, past).await;
         let key = if calls_nothing(object, past, evidence.standing) {
             None
         } else {
@@ -116,19 +116,18 @@ impl Turns {
         Ok(Observed { facts, account, key })
     }
 
-    fn evidence_facts(
+    async fn evidence_facts(
         &self,
         object: &Verification,
         status: &VerificationStatus,
-        namespace: &str,
+        past: &Past,
     ) -> EvidenceFacts {
         let images = object.spec.images.clone();
+        // Once there is a session, it is too late to refuse one.
+        let is_asked = matches!(past, Past::Fresh | Past::Refused | Past::Lost) && !object.spec.suspend;
         EvidenceFacts {
             standing: evidence_standing(images.as_ref(), status),
-            destination: match &images {
-                Some(images) if !self.archive.may_keep(images, namespace) => DestinationFact::Refused,
-                Some(_) | None => DestinationFact::Allowed,
-            },
+            destination: if is_asked { self.destination(object).await } else { DestinationFact::Allowed },
             finished_at: status.finished_at,
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),

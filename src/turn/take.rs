@@ -86,9 +86,7 @@ impl Turns {
                 self.hold(&object).await;
                 Happened::Nothing
             }
-            (Step::RemoveEvidence { last }, _, _) => {
-                Happened::Remove(self.let_go(&object, &observed, *last).await)
-            }
+            (Step::RemoveEvidence { last }, _, _) => Happened::Remove(self.let_go(&object, *last).await),
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
         self.conclude(slot, object, &step, &happened, observed, memory).await
