@@ -87,9 +87,11 @@ impl Turns {
             Ok(answer) => answer,
             Err(trouble) => {
                 pass.report(Instant::now(), Err(&trouble));
-                return Err(match trouble {
-                    Trouble::NotFound => NoImage::Absent,
-                    other => NoImage::NotNow(judge(&other).into()),
+                let is_absent = trouble == Trouble::NotFound;
+                return Err(if is_absent {
+                    NoImage::Absent
+                } else {
+                    NoImage::NotNow(judge(&trouble).into())
                 });
             }
         };

@@ -88,12 +88,11 @@ impl Turns {
     ) -> Result<StorePass<'_>, EvidenceTrouble> {
         let Destination { url, credentials_secret_ref, store } = destination;
         let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
-        let name = match store {
-            Some(store) => vec![part(Some(store))],
-            None => {
-                let secret = credentials_secret_ref.as_ref().map(|secret| secret.name.as_str());
-                vec![namespace.to_owned(), part(secret), part(url.as_deref())]
-            }
+        let name = if let Some(store) = store {
+            vec![store.clone()]
+        } else {
+            let secret = credentials_secret_ref.as_ref().map(|secret| secret.name.as_str());
+            vec![namespace.to_owned(), part(secret), part(url.as_deref())]
         };
         self.archive.breaker.admit(name.join("\n")).ok_or(EvidenceTrouble::StoreUnavailable)
     }

@@ -54,9 +54,8 @@ impl Turns {
             return Removed::All;
         }
         let namespace = object.namespace().unwrap_or_default();
-        let pass = match self.admit_to_store(&namespace, &images.destination) {
-            Ok(pass) => pass,
-            Err(_) => return Removed::NotYet,
+        let Ok(pass) = self.admit_to_store(&namespace, &images.destination) else {
+            return Removed::NotYet;
         };
         let place = match self.place(object, &images.destination).await {
             Ok(place) => place,
