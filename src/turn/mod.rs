@@ -97,6 +97,7 @@ impl Turns {
         self.metrics.live.set(gauge(live));
         self.metrics.turns_under_way.set(gauge(plan.in_flight));
         self.metrics.turns_waiting.set(gauge(plan.ready.iter().sum()));
+        self.metrics.evidence_bytes.set(gauge(self.archive.bytes.held()));
         self.metrics.records_bytes.set(gauge(table + self.sessions.memory() + plan.memory));
     }
 

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    api::{ImageKind, Images, ObjectState, Verification, VerificationStatus},
+    api::{ImageKind, Images, ObjectState, StoredObject, Verification, VerificationStatus},
     evidence::{
         ByteBudget, Endpoints, MAX_BYTES, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
         manifest::{PortalEnd, sha256_hex},
@@ -186,6 +186,7 @@ impl Turns {
             .buffer_unordered(AT_ONCE);
         let mut worst = None;
         while let Some(end) = ends.next().await {
+            self.metrics.evidence(result_of(&end));
             match end {
                 Ok(object) => stored.objects.push(object),
                 Err(not_now) => worst = Some(worse(worst, not_now)),
@@ -240,6 +241,22 @@ fn with(status: &VerificationStatus, stored: &Stored) -> VerificationStatus {
     }
     evidence.objects.extend(stored.objects.iter().cloned());
     status
+}
+
+/// What came of an object, as metrics name it.
+const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
+    match end {
+        Ok(StoredObject { state: ObjectState::Stored, .. }) => "stored",
+        Ok(StoredObject { state: ObjectState::Absent, .. }) => "absent",
+        Err(NotNow::Later(_)) => "later",
+        Err(NotNow::Credentials | NotNow::Trouble(EvidenceTrouble::AccessDenied)) => "access_denied",
+        Err(NotNow::Trouble(EvidenceTrouble::StoreUnavailable)) => "store_unavailable",
+        Err(NotNow::Trouble(EvidenceTrouble::DestinationRefused)) => "destination_refused",
+        Err(NotNow::Trouble(EvidenceTrouble::Conflict)) => "conflict",
+        Err(NotNow::Trouble(EvidenceTrouble::ImageNotAvailable)) => "image_not_available",
+        Err(NotNow::Trouble(EvidenceTrouble::ImageUnusable)) => "image_unusable",
+        Err(NotNow::Trouble(EvidenceTrouble::PortalUnavailable)) => "portal_unavailable",
+    }
 }
 
 /// Of two reasons the one that lasts longer without a person.
