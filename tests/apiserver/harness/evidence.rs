@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt as _};
 use okid_operator::api::{ObjectState, RECONCILE_REQUESTED_AT, Verification};
 use okid_sandbox::Verdict;
 use serde_json::{Value, json};
@@ -119,9 +121,15 @@ impl World {
         place(&self.s3().folder.path().join(BUCKET).join("kyc"), verification)
     }
 
-    /// Writes the Secret with the good credentials of the world's S3.
-    pub(crate) async fn write_store_secret(&self) {
-        self.secret_data(STORE_SECRET, entries(self.s3())).await;
+    /// Makes the Secret with the credentials of the world's S3, with these changes, in place of the one that is there.
+    pub(crate) async fn store_secret(&self, changes: Value) {
+        let mut entries = entries(self.s3());
+        let Value::Object(changes) = changes else { panic!("changes are an object") };
+        entries.as_object_mut().expect("an object").extend(changes);
+        // What is written over it keeps the entries that are not named any more.
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let _ = api.delete(STORE_SECRET, &DeleteParams::default()).await;
+        self.secret_data(STORE_SECRET, entries).await;
     }
 
     /// Applies a verification, and brings its session to a verdict; its id.
