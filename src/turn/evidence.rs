@@ -29,7 +29,12 @@ use crate::{
     priority::Priority,
 };
 
-use super::{Turns, observe::Observed, status::DEADLINE};
+use super::{
+    Turns,
+    crash::{self, Point},
+    observe::Observed,
+    status::DEADLINE,
+};
 
 /// What was stored is written into status after this, though more is owed.
 const BATCH: Duration = Duration::from_secs(10);
@@ -137,6 +142,7 @@ impl Turns {
             }
             break;
         }
+        crash::reach(Point::AfterUpload).await;
         stored
     }
 
@@ -167,6 +173,7 @@ impl Turns {
         }
         let after = with(status, stored);
         if outstanding(images, &after).is_empty() {
+            crash::reach(Point::BeforeManifest).await;
             stored.manifest_sha256 = self.list(&after, place).await?;
         }
         Ok(())

@@ -18,6 +18,7 @@ mod api_server_trouble;
 mod ask;
 mod crashes;
 mod credentials;
+mod evidence_crashes;
 mod evidence_trouble;
 mod evidence_whole_way;
 mod examples;
