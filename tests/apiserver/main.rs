@@ -19,6 +19,7 @@ mod ask;
 mod crashes;
 mod credentials;
 mod evidence_crashes;
+mod evidence_deletion;
 mod evidence_trouble;
 mod evidence_whole_way;
 mod examples;

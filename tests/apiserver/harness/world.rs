@@ -284,6 +284,14 @@ impl World {
         .await;
     }
 
+    /// Waits until a verification whose deletion was asked for is gone; it may be gone already.
+    pub(crate) async fn until_deleted(&self, name: &str) {
+        self.until_witnessed(&format!("{name} is gone"), name, |witness| {
+            witness.newest(name).is_none().then_some(())
+        })
+        .await;
+    }
+
     /// Waits until a version of the verification, from the current one on, is so; returns it.
     pub(crate) async fn until(&self, name: &str, holds: impl Fn(&Verification) -> bool) -> Verification {
         let current = self.get(name).await.metadata.resource_version.and_then(|text| text.parse().ok());
