@@ -21,7 +21,12 @@ use crate::{
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
-use super::{Turns, observe::Observed, status::Read};
+use super::{
+    Turns,
+    crash::{self, Point},
+    observe::Observed,
+    status::Read,
+};
 use keep::put;
 use place::Place;
 
@@ -167,6 +172,7 @@ impl Turns {
             }
             break;
         }
+        crash::reach(Point::AfterUpload).await;
         stored
     }
 
@@ -198,6 +204,7 @@ impl Turns {
         }
         let after = with(status, stored);
         if outstanding(images, &after).is_empty() {
+            crash::reach(Point::BeforeManifest).await;
             stored.manifest_sha256 = self.list(&after, place).await?;
         }
         Ok(())
