@@ -10,7 +10,7 @@ use crate::{
     api::{EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
     lifecycle::{
         Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceStanding, Facts, Gate, KeyFact, Past,
-        PortalFact, Quiet, Streaks, clean, evidence_standing, restored,
+        PortalFact, Quiet, Streaks, clean, restored,
     },
     portal::{ApiKey, PortalUrl, VerificationId},
 };
@@ -122,16 +122,13 @@ impl Turns {
         status: &VerificationStatus,
         past: &Past,
     ) -> EvidenceFacts {
-        let images = object.spec.images.clone();
         // Once there is a session, it is too late to refuse one.
         let is_asked = matches!(past, Past::Fresh | Past::Refused | Past::Lost) && !object.spec.suspend;
         EvidenceFacts {
-            standing: evidence_standing(images.as_ref(), status),
             destination: if is_asked { self.destination(object).await } else { DestinationFact::Allowed },
-            finished_at: status.finished_at,
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            images,
+            ..EvidenceFacts::of(object.spec.images.clone(), status)
         }
     }
 

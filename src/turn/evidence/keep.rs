@@ -136,7 +136,11 @@ async fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
             Admission::Wait { until, closed: Closed::Rate } if until < begun + PLACE_AWAITED => {
                 sleep_until(until).await;
             }
-            Admission::Wait { until, closed: _ } => return Err(NotNow::Later(until)),
+            Admission::Wait { until, closed: Closed::Rate } => return Err(NotNow::Later(until)),
+            // That counts as trouble, which has an end; a place within the rate only has to be waited for.
+            Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyBad } => {
+                return Err(EvidenceTrouble::PortalUnavailable.into());
+            }
         }
     }
 }
