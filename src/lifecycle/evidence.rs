@@ -31,6 +31,8 @@ pub struct EvidenceFacts {
     pub standing: EvidenceStanding,
     /// Whether it may be stored where it was asked to be.
     pub destination: DestinationFact,
+    /// Why it may not, without values and text of others.
+    pub refusal: Option<String>,
     /// Whether anything of it is stored, as far as status says.
     pub is_stored: bool,
     /// Since when it is owed: since the verdict, or since a person asked for it again.
@@ -48,6 +50,7 @@ impl Default for EvidenceFacts {
             images: None,
             standing: EvidenceStanding::NotAsked,
             destination: DestinationFact::Allowed,
+            refusal: None,
             is_stored: false,
             owed_since: None,
             has_finalizer: false,
@@ -303,6 +306,8 @@ pub struct Stored {
     pub manifest_sha256: Option<String>,
     /// What kept the rest from being stored.
     pub trouble: Option<EvidenceTrouble>,
+    /// Why the destination is refused, where that is the trouble, without values and text of others.
+    pub refusal: Option<String>,
     /// When the portal may be asked for the rest, if not now.
     pub again_at: Option<Timestamp>,
 }

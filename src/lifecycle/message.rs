@@ -1,6 +1,17 @@
-//! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text. Pure.
+//! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text; one alone
+//! is not from the set, and names the option of a store that cannot be used. Pure.
 
 use crate::api::{ConditionType, Reason};
+
+/// Most characters of a message.
+const MAX_CHARS: usize = 256;
+
+/// The message of a condition that shows why evidence cannot be kept as asked.
+pub(super) fn refused(refusal: &str) -> String {
+    let message = format!("spec.images cannot be kept as asked: {refusal}.");
+    let printable = message.chars().filter(|character| character.is_ascii() && !character.is_ascii_control());
+    printable.take(MAX_CHARS).collect()
+}
 
 /// The message of a condition, at most 256 characters.
 #[must_use]

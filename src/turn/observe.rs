@@ -124,8 +124,10 @@ impl Turns {
     ) -> EvidenceFacts {
         // Once there is a session, it is too late to refuse one.
         let is_asked = matches!(past, Past::Fresh | Past::Refused | Past::Lost) && !object.spec.suspend;
+        let refusal = if is_asked { self.refuse_destination(object).await } else { None };
         EvidenceFacts {
-            destination: if is_asked { self.destination(object).await } else { DestinationFact::Allowed },
+            destination: if refusal.is_some() { DestinationFact::Refused } else { DestinationFact::Allowed },
+            refusal: refusal.map(|refusal| refusal.to_string()),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             ..EvidenceFacts::of(object.spec.images.clone(), status)

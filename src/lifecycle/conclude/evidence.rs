@@ -45,6 +45,7 @@ impl Draft<'_> {
         } else {
             Some(Reason::Accepted)
         };
+        self.refusal.clone_from(&stored.refusal);
         let has_come = !stored.objects.is_empty() || stored.manifest_sha256.is_some();
         if has_come {
             self.take_over_objects(stored);

@@ -3,6 +3,7 @@
 mod create;
 mod evidence;
 mod look;
+mod refusal;
 mod show;
 mod standing;
 mod wait;
@@ -130,6 +131,8 @@ struct Draft<'a> {
     before: &'a VerificationStatus,
     status: VerificationStatus,
     picture: Picture,
+    /// Why the destination of evidence is refused.
+    refusal: Option<String>,
     streaks: Streaks,
     events: Vec<Event>,
 }
@@ -151,6 +154,7 @@ impl<'a> Draft<'a> {
                 evidence: facts.evidence.standing,
                 evidence_trouble: None,
             },
+            refusal: facts.evidence.refusal.clone(),
             streaks: Streaks {
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
                 ..facts.streaks.clone()
@@ -254,6 +258,7 @@ impl<'a> Draft<'a> {
             self.facts.generation,
             self.facts.now,
         );
+        self.tell_refusal();
         if let Some(requested) = &self.facts.reconcile_requested {
             self.status.last_handled_reconcile_at = Some(requested.clone());
         }

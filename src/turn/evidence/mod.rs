@@ -28,7 +28,7 @@ use super::{
     status::Read,
 };
 use keep::put;
-use place::Place;
+use place::{NoPlace, Place, RefuseDestination};
 
 /// What was stored is written into status after this, though more is owed.
 const BATCH: Duration = Duration::from_secs(10);
@@ -97,11 +97,10 @@ impl From<StoreTrouble> for NotNow {
 }
 
 impl Archive {
-    /// Whether the operator's administrator allows that to be kept there.
-    pub(super) fn may_keep(&self, images: &Images, namespace: &str) -> bool {
-        let is_known = |name: &String| self.stores.find(name, namespace).is_ok();
-        let is_forbidden = images.items.iter().any(|item| self.forbidden.contains(&item.kind));
-        !is_forbidden && images.destination.store.as_ref().is_none_or(is_known)
+    /// Whether the operator's administrator allows all of that to be kept.
+    fn permit(&self, images: &Images) -> Result<(), RefuseDestination> {
+        let forbidden = images.items.iter().map(|item| item.kind).find(|kind| self.forbidden.contains(kind));
+        forbidden.map_or(Ok(()), |kind| Err(RefuseDestination::Forbidden(kind)))
     }
 }
 
@@ -111,8 +110,8 @@ impl Turns {
         let status = object.status.clone().unwrap_or_default();
         let refused = |trouble| Stored { trouble: Some(trouble), ..Stored::default() };
         let Some(images) = observed.facts.evidence.images.as_ref() else { return Stored::default() };
-        if !self.archive.may_keep(images, &object.namespace().unwrap_or_default()) {
-            return refused(EvidenceTrouble::DestinationRefused);
+        if let Err(refusal) = self.archive.permit(images) {
+            return NoPlace::Refused(refusal).stored(Stored::default());
         }
         let id = status.verification_id.as_deref().map(VerificationId::parse);
         let (Some((portal, key)), Some(Ok(id))) = (observed.caller(), id) else {
@@ -160,7 +159,7 @@ impl Turns {
         for is_last in [false, true] {
             let place = match self.place(object, &images.destination).await {
                 Ok(place) => place,
-                Err(trouble) => return Stored { trouble: Some(trouble), ..stored },
+                Err(no_place) => return no_place.stored(stored),
             };
             stored.prefix.clone_from(&place.prefix);
             match self.store_batch(status, images, source, &place, &mut stored).await {

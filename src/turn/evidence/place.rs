@@ -5,9 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::ResourceExt;
 
 use crate::{
-    api::{Destination, Verification},
-    evidence::{Folder, InvalidOptions, Location, Options, Patience, Store, StorePass},
-    lifecycle::{DestinationFact, EvidenceTrouble},
+    api::{Destination, ImageKind, Verification},
+    evidence::{
+        Folder, InvalidLocation, InvalidOptions, InvalidPath, Location, NotForNamespace, Options, Patience,
+        Store, StorePass,
+    },
+    lifecycle::{EvidenceTrouble, Stored},
     turn::Turns,
 };
 
@@ -19,18 +22,65 @@ pub(super) struct Place {
     pub(super) prefix: String,
 }
 
+/// Why there is no place for evidence.
+pub(super) enum NoPlace {
+    /// It may not be kept as asked; only a person can change that.
+    Refused(RefuseDestination),
+    /// Trouble that may end by itself.
+    Trouble(EvidenceTrouble),
+}
+
+/// Why evidence may not be kept as asked. Repeats no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::turn) enum RefuseDestination {
+    #[error("the operator's administrator forbids {0:?} images")]
+    Forbidden(ImageKind),
+    #[error("destination.store: {0}")]
+    Store(#[from] NotForNamespace),
+    #[error("destination.url: {0}")]
+    Location(#[from] InvalidLocation),
+    #[error("the Secret with the credentials of the store: {0}")]
+    Options(#[from] InvalidOptions),
+    #[error("{0}")]
+    Folder(#[from] InvalidPath),
+    #[error("destination: write url and credentialsSecretRef, or store")]
+    Nowhere,
+}
+
+impl<T: Into<RefuseDestination>> From<T> for NoPlace {
+    fn from(refusal: T) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl NoPlace {
+    /// What it means for what is to be stored.
+    pub(super) fn stored(self, before: Stored) -> Stored {
+        match self {
+            Self::Refused(refusal) => Stored {
+                trouble: Some(EvidenceTrouble::DestinationRefused),
+                refusal: Some(refusal.to_string()),
+                ..before
+            },
+            Self::Trouble(trouble) => Stored { trouble: Some(trouble), ..before },
+        }
+    }
+}
+
 impl Turns {
-    /// Whether evidence may be kept where it was asked to be: as far as is known before anything is stored.
-    pub(in crate::turn) async fn destination(&self, object: &Verification) -> DestinationFact {
-        let Some(images) = object.spec.images.as_ref() else { return DestinationFact::Allowed };
-        let namespace = object.namespace().unwrap_or_default();
-        if !self.archive.may_keep(images, &namespace) {
-            return DestinationFact::Refused;
+    /// Why evidence may not be kept where it was asked to be, as far as is known before anything is stored.
+    pub(in crate::turn) async fn refuse_destination(
+        &self,
+        object: &Verification,
+    ) -> Option<RefuseDestination> {
+        let images = object.spec.images.as_ref()?;
+        if let Err(refusal) = self.archive.permit(images) {
+            return Some(refusal);
         }
         match self.place(object, &images.destination).await {
-            Err(EvidenceTrouble::DestinationRefused) => DestinationFact::Refused,
+            Err(NoPlace::Refused(refusal)) => Some(refusal),
             // A Secret that is not there yet may come in time.
-            Ok(_) | Err(_) => DestinationFact::Allowed,
+            Ok(_) | Err(NoPlace::Trouble(_)) => None,
         }
     }
 
@@ -39,20 +89,17 @@ impl Turns {
         &self,
         object: &Verification,
         destination: &Destination,
-    ) -> Result<Place, EvidenceTrouble> {
+    ) -> Result<Place, NoPlace> {
         let namespace = object.namespace().unwrap_or_default();
-        let folder = Folder::new(&namespace, &object.name_any(), &object.uid().unwrap_or_default())
-            .map_err(|_| EvidenceTrouble::DestinationRefused)?;
+        let folder = Folder::new(&namespace, &object.name_any(), &object.uid().unwrap_or_default())?;
         let store = match destination {
-            Destination { store: Some(name), .. } => {
-                self.archive.stores.find(name, &namespace).map_err(|_| EvidenceTrouble::DestinationRefused)?
-            }
+            Destination { store: Some(name), .. } => self.archive.stores.find(name, &namespace)?,
             Destination { url: Some(url), credentials_secret_ref: Some(secret), store: None } => {
-                let location = Location::parse(url).map_err(|_| EvidenceTrouble::DestinationRefused)?;
-                let entries = self.credentials(&namespace, &secret.name).await?;
-                self.open(location, &entries).map_err(|_| EvidenceTrouble::DestinationRefused)?
+                let location = Location::parse(url)?;
+                let entries = self.credentials(&namespace, &secret.name).await.map_err(NoPlace::Trouble)?;
+                self.open(location, &entries)?
             }
-            Destination { .. } => return Err(EvidenceTrouble::DestinationRefused),
+            Destination { .. } => return Err(RefuseDestination::Nowhere.into()),
         };
         let prefix = folder.url(store.location());
         Ok(Place { store, folder, prefix })

@@ -12,9 +12,11 @@ use tokio::time::timeout;
 use crate::{
     api::{DeletionPolicy, EVIDENCE_FINALIZER, ObjectState, Verification},
     evidence::Removal,
-    lifecycle::{EvidenceTrouble, Removed},
+    lifecycle::Removed,
     turn::{Turns, status::DEADLINE},
 };
+
+use super::place::NoPlace;
 
 /// A store that removes nothing in this time is asked again later.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -59,7 +61,7 @@ impl Turns {
         };
         let place = match self.place(object, &images.destination).await {
             Ok(place) => place,
-            Err(EvidenceTrouble::DestinationRefused) if !is_stored => return Removed::All,
+            Err(NoPlace::Refused(_)) if !is_stored => return Removed::All,
             Err(_) => return Removed::NotYet,
         };
         let removed = async {
