@@ -42,7 +42,7 @@ impl Clock {
     /// A clock that begins at the system's time.
     #[must_use]
     pub fn start() -> Self {
-        Self { wall: begin(), since: Instant::now() }
+        Self { wall: Timestamp::now(), since: Instant::now() }
     }
 
     /// Now.
@@ -50,7 +50,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         SignedDuration::try_from(self.since.elapsed())
             .ok()
-            .and_then(|passed| self.wall.checked_add(passed).ok())
+            .and_then(|passed| self.wall.checked_add(passed.saturating_add(turned())).ok())
             .unwrap_or(Timestamp::MAX)
     }
 
@@ -72,13 +72,19 @@ impl Clock {
     }
 }
 
-/// The system's time. With the cargo feature `crash-points` it is ahead by as many seconds as the environment variable
-/// `OKID_CLOCK_AHEAD_SECONDS` says, so that a test need not wait for a day.
-fn begin() -> Timestamp {
-    let now = Timestamp::now();
-    #[cfg(feature = "crash-points")]
-    if let Some(ahead) = std::env::var("OKID_CLOCK_AHEAD_SECONDS").ok().and_then(|text| text.parse().ok()) {
-        return now.checked_add(SignedDuration::from_secs(ahead)).unwrap_or(now);
-    }
-    now
+/// How far a test has turned the clock forward: by the seconds in the file that the environment variable
+/// `OKID_CLOCK_FILE` names.
+#[cfg(feature = "crash-points")]
+fn turned() -> SignedDuration {
+    use std::{env, ffi::OsString, fs, sync::LazyLock};
+
+    static FILE: LazyLock<Option<OsString>> = LazyLock::new(|| env::var_os("OKID_CLOCK_FILE"));
+    let text = FILE.as_ref().and_then(|file| fs::read_to_string(file).ok());
+    SignedDuration::from_secs(text.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+/// Nobody turns it.
+#[cfg(not(feature = "crash-points"))]
+const fn turned() -> SignedDuration {
+    SignedDuration::ZERO
 }

@@ -48,11 +48,6 @@ async fn until_gone(world: &World, name: &str) {
     assert!(world.api().get_opt(name).await.unwrap().is_none());
 }
 
-/// An operator that starts with its clock ahead of everybody else's.
-fn ahead(by: Duration) -> Launch {
-    Launch::new().env("OKID_CLOCK_AHEAD_SECONDS", by.as_secs().to_string())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retained_evidence_outlives_its_resource_which_is_never_held() {
     let world = World::builder().s3().start().await;
@@ -153,8 +148,8 @@ async fn after_ten_minutes_a_deletion_goes_on_without_the_store_and_says_what_is
     world.s3().proxy.go_down().await;
     begin_to_delete(&world, "alice").await;
     world.operator().kill();
-
-    world.start(ahead(Duration::from_mins(10))).await;
+    world.turn_clock(Duration::from_mins(10));
+    world.start(Launch::new()).await;
     until_gone(&world, "alice").await;
     world.until_event("alice", "EvidenceOrphaned").await;
     check(&alice, &world.in_s3(&alice));
@@ -175,13 +170,12 @@ async fn what_the_store_does_not_let_go_of_is_left_and_said() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_again() {
-    let mut world = World::builder().s3().start().await;
+    let world = World::builder().s3().start().await;
     world.s3().proxy.go_down().await;
     world.judged("alice", asking(front()), Verdict::Verified).await;
     world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
-    world.operator().kill();
-
-    world.start(ahead(Duration::from_hours(24))).await;
+    world.turn_clock(Duration::from_hours(24));
+    world.nudge("alice").await;
     let failed = [
         "Ready=False/EvidenceFailed",
         "Stalled=True/EvidenceFailed",

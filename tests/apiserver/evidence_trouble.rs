@@ -111,7 +111,7 @@ async fn credentials_that_come_late_are_found() {
     let world = World::builder().s3().start().await;
     world.delete_secret(STORE_SECRET).await;
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_by_nudges("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
     assert_eq!(world.s3().proxy.arrived(), 0);
 
     world.store_secret(json!({})).await;
@@ -127,7 +127,7 @@ async fn credentials_that_the_store_refuses_are_tried_until_they_are_repaired() 
     let world = World::builder().s3().start().await;
     world.store_secret(json!({"aws_secret_access_key": "wrong"})).await;
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_by_nudges("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
     let accepted =
         |world: &World| world.s3().proxy.passed().iter().filter(|passed| passed.status.is_success()).count();
     assert_eq!(accepted(&world), 0);
@@ -160,7 +160,7 @@ async fn a_bucket_that_is_made_later_takes_the_evidence() {
     // s3s-fs makes a bucket that is not there.
     world.s3().proxy.always(StoreFault::Answer(404, NO_BUCKET));
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_by_nudges("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
+    world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
 
     world.s3().proxy.heal();
     world.nudge("alice").await;
@@ -175,7 +175,7 @@ async fn a_store_that_is_down_takes_the_evidence_when_it_is_back() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.go_down().await;
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_by_nudges("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
+    world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
     // The store's trouble is nobody else's.
     world.judged("bob", json!({}), Verdict::Verified).await;
     world.until("bob", is_settled).await;
@@ -323,7 +323,10 @@ async fn what_is_no_image_is_never_stored() {
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
     }
     for (name, _) in &orders {
-        world.until_by_nudges(name, |seen| owed(seen, "False/ImageUnusable")).await;
+        world.until_later(name, |seen| owed(seen, "False/ImageUnusable")).await;
+    }
+    for (name, _) in &orders {
+        world.until_later(name, |seen| failed(seen, "False/ImageUnusable")).await;
         stays_verified(&world, name);
     }
     assert_eq!(world.s3().proxy.arrived(), 0);
@@ -332,7 +335,7 @@ async fn what_is_no_image_is_never_stored() {
 
     for (name, order) in orders {
         world.sandbox().clear(order);
-        world.nudge(name).await;
+        world.annotate(name, RETRY, "it is an image now").await;
         let over = world.until(name, is_settled).await;
         assert!(over.shows(&STORED), "{name}: {over:?}");
     }
@@ -359,7 +362,7 @@ async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.always(StoreFault::Answer(403, DENIED));
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_by_nudges("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
 
     world.s3().proxy.heal();
     world.nudge("alice").await;

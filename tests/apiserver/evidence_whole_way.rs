@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use http::Method;
-use okid_operator::api::{ObjectState, Phase, Verification};
+use okid_operator::api::{ObjectState, Phase, RETRY, Verification};
 use okid_sandbox::{Document, Endpoint, Verdict};
 use serde_json::{Value, json};
 
@@ -35,6 +35,11 @@ const STORED: [&str; 6] = [
 
 fn is_settled(seen: &Verification) -> bool {
     seen.found().settled
+}
+
+/// Both sides, the back required.
+fn with_the_back() -> Value {
+    asking(json!({"items": [{"kind": "Back", "required": true}, {"kind": "Front"}]}))
 }
 
 fn image_calls(world: &World) -> Vec<u64> {
@@ -212,12 +217,10 @@ async fn where_the_portal_has_nothing_there_is_nothing_to_store() {
     world.finish().await;
 }
 
-/// That it is given up after ten minutes is for the tables' own tests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_required_image_that_is_not_there_yet_is_asked_for_again() {
     let world = World::builder().s3().start().await;
-    let images = json!({"items": [{"kind": "Back", "required": true}, {"kind": "Front"}]});
-    let id = world.invite("alice", asking(images)).await;
+    let id = world.invite("alice", with_the_back()).await;
     world.sandbox().show(&id, Document::Passport).unwrap();
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_portal("a second try", |world| world.sandbox().count(Endpoint::ImageBack) >= 2).await;
@@ -232,6 +235,35 @@ async fn a_required_image_that_is_not_there_yet_is_asked_for_again() {
     assert!(over.shows(&STORED), "{over:?}");
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "what is stored is not asked for again");
     assert_eq!(check(&over, &world.in_s3(&over)).len(), 3);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_required_image_that_stays_missing_is_for_a_person_and_the_verdict_stays() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", with_the_back()).await;
+    world.sandbox().show(&id, Document::Passport).unwrap();
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let failed = [
+        "Ready=False/EvidenceFailed",
+        "Reconciling=",
+        "Stalled=True/EvidenceFailed",
+        "Verified=True/Verified",
+        "EvidenceStored=False/ImageNotAvailable",
+    ];
+    let given_up = world.until_later("alice", |seen| seen.shows(&failed)).await;
+    assert_eq!((given_up.phase(), given_up.found().settled), (Some(Phase::Verified), false));
+    assert_eq!(given_up.found().evidence.unwrap().objects.len(), 1, "the front is stored");
+    assert!(world.versions("alice").iter().any(|seen| {
+        seen.shows(&["Reconciling=True/StoringEvidence", "EvidenceStored=False/ImageNotAvailable"])
+    }));
+
+    world.sandbox().show(&id, Document::IdCard).unwrap();
+    world.annotate("alice", RETRY, "it is there now").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert_eq!(check(&over, &world.in_s3(&over)).len(), 3);
+    world.until_events("alice", &["EvidenceFailed", "EvidenceStored", "SessionCreated", "Verified"]).await;
     world.finish().await;
 }
 

@@ -1,8 +1,9 @@
 //! The scene of one test: a namespace, portals, an operator, and a witness. Touches all of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control_plane::Folder;
 use k8s_openapi::api::core::v1::Secret;
@@ -172,12 +173,26 @@ impl World {
             .args(portals.iter().flat_map(|portal| ["--allowed-portal", portal]))
             .args(endpoint.iter().flat_map(|endpoint| ["--allowed-store-endpoint", endpoint]))
             .args(flags);
+        command = command.env("OKID_CLOCK_FILE", self.clock_file().to_str().expect("a path in UTF-8"));
         for (name, value) in environment {
             command = command.env(name, value);
         }
         let log = self.folder.path().join(format!("operator-{}.log", self.logs.len()));
         self.logs.push(log.clone());
         Operator::start(command, log, self.folder.lifeline().expect("the folder stays"))
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.folder.path().join("clock")
+    }
+
+    /// Turns the clock of the operators forward. Whoever waits already is not woken by it.
+    pub(crate) fn turn_clock(&self, by: Duration) {
+        let file = self.clock_file();
+        let before: u64 = fs::read_to_string(&file).map_or(0, |text| text.parse().expect("seconds"));
+        let new = self.folder.path().join("clock.new");
+        fs::write(&new, (before + by.as_secs()).to_string()).expect("write the clock");
+        fs::rename(new, file).expect("write the clock");
     }
 
     /// Writes a Secret with a value under `apiKey`. The value must not be seen anywhere else.
