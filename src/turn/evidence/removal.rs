@@ -68,11 +68,12 @@ impl Turns {
             let keys = place.store.keys(&place.folder).await?;
             place.store.delete(&place.folder, &keys).await
         };
+        let is_elsewhere = is_stored && evidence.is_some_and(|evidence| evidence.prefix != place.prefix);
         match removed.await {
             Ok(ends) => {
                 pass.answered();
                 let is_kept = ends.iter().any(|(_, end)| *end == Removal::Kept);
-                if is_kept { Removed::GaveUp } else { Removed::All }
+                if is_kept || is_elsewhere { Removed::GaveUp } else { Removed::All }
             }
             Err(_) => Removed::NotYet,
         }
