@@ -175,19 +175,57 @@ async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_
     world.judged("alice", asking(front()), Verdict::Verified).await;
     world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
     world.turn_clock(Duration::from_hours(24));
-    world.nudge("alice").await;
     let failed = [
         "Ready=False/EvidenceFailed",
         "Stalled=True/EvidenceFailed",
         "EvidenceStored=False/StoreUnavailable",
     ];
-    let over = world.until("alice", |seen| seen.shows(&failed)).await;
+    // Whoever comes after a day tries for ten minutes.
+    let over = world.until_later("alice", |seen| seen.shows(&failed)).await;
     assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified"]));
     world.until_event("alice", "EvidenceFailed").await;
 
     world.s3().proxy.come_back().await;
     world.annotate("alice", RETRY, "the store is back").await;
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    let over = world.until_nudged("alice", |seen| seen.found().settled).await;
     assert!(over.shows(&STORED), "{over:?}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_becomes_retain_keeps_the_evidence_and_holds_nothing_up() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.patch_spec("alice", json!({"images": {"deletionPolicy": "Retain"}})).await;
+    world.until("alice", |seen| seen.found().settled && !is_held(seen)).await;
+    world.delete("alice").await;
+    check(&alice, &world.in_s3(&alice));
+    assert_eq!(world.s3().proxy.count(&Method::DELETE), 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_that_are_not_asked_for_any_more_hold_nothing_up_and_are_said_to_be_left() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.patch_spec("alice", json!({"images": null})).await;
+    world.until("alice", |seen| seen.found().settled && !is_held(seen)).await;
+    world.until_event("alice", "EvidenceOrphaned").await;
+    world.delete("alice").await;
+    check(&alice, &world.in_s3(&alice));
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_at_a_destination_that_is_not_named_any_more_is_said_to_be_left() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    let elsewhere = json!({"images": {"destination": {"url": "s3://evidence/elsewhere"}}});
+    let changed = world.patch_spec("alice", elsewhere).await;
+    let seen = |seen: &Verification| seen.found().observed_generation == changed.metadata.generation;
+    world.until("alice", seen).await;
+    world.delete("alice").await;
+    check(&alice, &world.in_s3(&alice));
+    world.until_event("alice", "EvidenceOrphaned").await;
     world.finish().await;
 }

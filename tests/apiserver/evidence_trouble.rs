@@ -59,11 +59,48 @@ fn stays_verified(world: &World, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_is_not_allowed_is_never_connected_to_and_said_at_once() {
+async fn credentials_that_may_not_be_used_are_told_with_their_option_before_a_session_is_made() {
     let world = World::builder().s3().start().await;
     let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    for (number, (option, value)) in [
+        ("aws_endpoint", elsewhere.url()),
+        ("aws_acess_key_id", "a-typing-error".to_owned()),
+        ("aws_bucket", "another-bucket".to_owned()),
+        ("google_bearer_token", "of-another-cloud".to_owned()),
+        ("proxy_url", elsewhere.url()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("person-{number}");
+        world.store_secret(json!({ option: value })).await;
+        world.apply(&name, asking(front())).await;
+        let refused =
+            world.until(&name, |seen| seen.shows(&["Stalled=True/InvalidSpec", "Ready=False/Pending"])).await;
+        let conditions = refused.found().conditions;
+        let stalled = conditions.iter().find(|condition| condition.type_ == "Stalled").unwrap();
+        assert!(stalled.message.contains(option), "{}", stalled.message);
+        assert!(!stalled.message.contains(&value), "{}", stalled.message);
+    }
+    assert_eq!((world.creates(), elsewhere.arrived(), world.s3().proxy.arrived()), (0, 0, 0));
+
+    world.store_secret(json!({})).await;
+    world.nudge("person-0").await;
+    let invited = world.until("person-0", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
+    let over = world.until("person-0", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert_eq!(elsewhere.arrived(), 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_comes_after_the_session_and_is_not_allowed_is_never_connected_to() {
+    let world = World::builder().s3().start().await;
+    let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    let id = world.invite("alice", asking(front())).await;
     world.store_secret(json!({"aws_endpoint": elsewhere.url()})).await;
-    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
     let refused = world.until("alice", |seen| failed(seen, "False/AccessDenied")).await;
     assert_eq!(refused.phase(), Some(Phase::Verified));
     assert!(!is_settled(&refused), "a person may repair it");
@@ -78,31 +115,6 @@ async fn an_endpoint_that_is_not_allowed_is_never_connected_to_and_said_at_once(
     check(&over, &world.in_s3(&over));
     assert_eq!(elsewhere.arrived(), 0);
     stays_verified(&world, "alice");
-    world.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_with_what_no_store_knows_is_refused_until_it_is_repaired_and_somebody_says_so() {
-    let world = World::builder().s3().start().await;
-    for (number, (name, value)) in [
-        ("aws_acess_key_id", "typing error"),
-        ("aws_bucket", "another-bucket"),
-        ("google_bearer_token", "of another cloud"),
-        ("proxy_url", "http://127.0.0.1:9"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let person = format!("person-{number}");
-        world.store_secret(json!({name: value})).await;
-        world.judged(&person, asking(front()), Verdict::Verified).await;
-        world.until(&person, |seen| failed(seen, "False/AccessDenied")).await;
-        assert_eq!(world.s3().proxy.arrived(), 0, "{name}");
-    }
-    world.store_secret(json!({})).await;
-    world.annotate("person-0", RETRY, "repaired").await;
-    let over = world.until("person-0", is_settled).await;
-    assert!(over.shows(&STORED), "{over:?}");
     world.finish().await;
 }
 
@@ -163,8 +175,7 @@ async fn a_bucket_that_is_made_later_takes_the_evidence() {
     world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
 
     world.s3().proxy.heal();
-    world.nudge("alice").await;
-    let over = world.until("alice", is_settled).await;
+    let over = world.until_nudged("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     stays_verified(&world, "alice");
     world.finish().await;
@@ -181,8 +192,7 @@ async fn a_store_that_is_down_takes_the_evidence_when_it_is_back() {
     world.until("bob", is_settled).await;
 
     world.s3().proxy.come_back().await;
-    world.nudge("alice").await;
-    let over = world.until("alice", is_settled).await;
+    let over = world.until_nudged("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     check(&over, &world.in_s3(&over));
     let shown = world.history("alice", |seen| seen.condition("EvidenceStored"));
@@ -365,8 +375,7 @@ async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
     world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
 
     world.s3().proxy.heal();
-    world.nudge("alice").await;
-    let over = world.until("alice", is_settled).await;
+    let over = world.until_nudged("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     stays_verified(&world, "alice");
     world.finish().await;

@@ -9,10 +9,11 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use okid_operator::api::{Phase, Verification};
-use okid_sandbox::{Action, Call, Fault, Verdict};
+use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::harness::evidence::{asking, check, files, front};
 use crate::harness::{LIMIT, LOOK_EVERY, Launch, Seen as _, World};
 
 /// A right in the namespace that the operator watches: group, resource, verb.
@@ -20,12 +21,16 @@ type Right = (&'static str, &'static str, &'static str);
 
 const GET: Right = ("okid.io", "verifications", "get");
 
+/// The finalizer of evidence that is removed with its resource.
+const PATCH: Right = ("okid.io", "verifications", "patch");
+
 /// The least that suffices for the whole way. `list` is for API servers that have no streaming lists, and `patch` of
 /// events for those that happen again.
 const LEAST: &[Right] = &[
     ("okid.io", "verifications", "list"),
     ("okid.io", "verifications", "watch"),
     GET,
+    PATCH,
     ("okid.io", "verifications/status", "patch"),
     ("", "secrets", "get"),
     ("events.k8s.io", "events", "create"),
@@ -47,7 +52,7 @@ struct Guarded {
 impl Guarded {
     /// The scene without an operator, for an account with these rights.
     async fn set(rights: &[Right]) -> Self {
-        let world = World::builder().without_operator().start().await;
+        let world = World::builder().without_operator().s3().start().await;
         let kubeconfig = Folder::create("okid-operator-").expect("make a folder");
         let text = std::fs::read_to_string(world.cluster.kubeconfig()).expect("read the kubeconfig");
         let mut config: Value = serde_norway::from_str(&text).expect("a kubeconfig is YAML");
@@ -130,6 +135,10 @@ fn account(world: &World) -> String {
     format!("system:serviceaccount:{}:{ACCOUNT}", world.namespace)
 }
 
+fn but(right: Right) -> Vec<Right> {
+    LEAST.iter().copied().filter(|known| *known != right).collect()
+}
+
 fn is_open(seen: &Verification) -> bool {
     seen.phase() == Some(Phase::AwaitingUser)
 }
@@ -149,6 +158,47 @@ async fn the_least_rights_suffice_for_the_whole_way() {
     goes_the_whole_way(world, "alice").await;
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
     assert_eq!(world.operator().metric("okid_events_dropped_total").await, 0.0);
+    guarded.world.finish().await;
+}
+
+/// Evidence that is removed with its resource.
+fn removed_with_it() -> Value {
+    let mut images = front();
+    images["deletionPolicy"] = json!("Delete");
+    asking(images)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_least_rights_suffice_for_evidence_and_its_removal() {
+    let guarded = Guarded::start(LEAST).await;
+    let world = &guarded.world;
+    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+    let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
+    check(&stored, &world.in_s3(&stored));
+    world.delete("alice").await;
+    assert!(files(&world.in_s3(&stored)).is_empty());
+    assert_eq!(world.operator().metric("okid_turns_repeated_total").await, 0.0);
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_it_until_it_may() {
+    let guarded = Guarded::start(&but(PATCH)).await;
+    let world = &guarded.world;
+    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
+    // What is not removed with its resource needs no such right.
+    world.judged("bob", asking(front()), Verdict::Verified).await;
+    world.until("bob", |seen| seen.found().settled).await;
+    assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "for bob");
+    let alice = world.get("alice").await;
+    assert!(alice.shows(&["EvidenceStored=False/Storing", "Verified=True/Verified"]), "{alice:?}");
+    assert!(files(&world.in_s3(&alice)).is_empty());
+
+    guarded.grant(LEAST).await;
+    world.nudge("alice").await;
+    let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
+    check(&stored, &world.in_s3(&stored));
     guarded.world.finish().await;
 }
 
@@ -240,8 +290,7 @@ async fn an_answer_that_may_not_be_written_is_tried_with_pauses_until_it_may() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_right_to_read_verifications_nothing_is_asked_of_the_portal_until_it_may() {
-    let rights: Vec<_> = LEAST.iter().copied().filter(|right| *right != GET).collect();
-    let guarded = Guarded::start(&rights).await;
+    let guarded = Guarded::start(&but(GET)).await;
     let world = &guarded.world;
     world.apply("alice", json!({})).await;
     world.operator().until_metric("okid_turns_repeated_total", |value| value >= 2.0).await;

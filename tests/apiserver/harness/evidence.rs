@@ -20,9 +20,10 @@ use crate::stores::{BUCKET, S3};
 /// The Secret with the credentials of the world's S3.
 pub(crate) const STORE_SECRET: &str = "evidence-store";
 
-/// How often a verification is asked for a turn, and how far the clock is turned each time, where its own schedule would
-/// take minutes.
-const HURRIED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// How often a verification is asked for a turn where its own schedule would take minutes.
+const HURRIED_EVERY: Duration = Duration::from_millis(500);
+/// How far the clock is turned each time.
+const HURRIED_BY: Duration = Duration::from_secs(15);
 
 /// A server whose credentials are nowhere else, so that they are found wherever they should not be.
 pub(super) async fn new_s3() -> S3 {
@@ -160,9 +161,21 @@ impl World {
         name: &str,
         holds: impl Fn(&Verification) -> bool,
     ) -> Verification {
-        let (every, by) = HURRIED;
-        let hurry = async {
-            let mut ticks = interval(every);
+        self.hurry(name, holds, HURRIED_BY).await
+    }
+
+    /// As [`World::until`], for what its own schedule does not bring soon: asks for turns until then.
+    pub(crate) async fn until_nudged(
+        &self,
+        name: &str,
+        holds: impl Fn(&Verification) -> bool,
+    ) -> Verification {
+        self.hurry(name, holds, Duration::ZERO).await
+    }
+
+    async fn hurry(&self, name: &str, holds: impl Fn(&Verification) -> bool, by: Duration) -> Verification {
+        let nudges = async {
+            let mut ticks = interval(HURRIED_EVERY);
             loop {
                 ticks.tick().await;
                 self.turn_clock(by);
@@ -171,7 +184,7 @@ impl World {
         };
         tokio::select! {
             found = self.until(name, holds) => found,
-            () = hurry => unreachable!("hurry has no end"),
+            () = nudges => unreachable!("nudges have no end"),
         }
     }
 }

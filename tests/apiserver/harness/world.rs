@@ -309,8 +309,7 @@ impl World {
 
     /// Waits until a version of the verification, from the current one on, is so; returns it.
     pub(crate) async fn until(&self, name: &str, holds: impl Fn(&Verification) -> bool) -> Verification {
-        let current = self.get(name).await.metadata.resource_version.and_then(|text| text.parse().ok());
-        let current: u64 = current.expect("a resource version is a number");
+        let current: u64 = self.resource_version(name).await.parse().expect("a resource version is a number");
         self.until_witnessed("a condition of a test", name, |witness| {
             let (version, verification) = witness.newest(name)?;
             verification.filter(|verification| version >= current && holds(verification))
