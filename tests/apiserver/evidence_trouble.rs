@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use control_plane::process::Signal;
 use http::Method;
 use okid_operator::api::{Phase, RETRY, Verification};
 use okid_sandbox::{Action, Call, Cut, Endpoint, Fault, Huge, Malformed, Verdict};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::evidence::{STORE_SECRET, asking, check, front, sha256};
 use crate::harness::{Launch, Seen, World};
@@ -153,16 +154,20 @@ async fn credentials_that_the_store_refuses_are_tried_until_they_are_repaired() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_that_expire_during_a_batch_are_read_again_at_once() {
+async fn credentials_that_expire_during_a_batch_are_read_again_in_the_same_turn() {
     let world = World::builder().s3().start().await;
-    world.s3().proxy.next([StoreFault::Answer(400, "<Error><Code>ExpiredToken</Code></Error>")]);
+    let expired = "<Error><Code>ExpiredToken</Code></Error>";
+    world.s3().proxy.next([StoreFault::HoldAndAnswer(400, expired)]);
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    let over = world.until("alice", is_settled).await;
-    assert!(over.shows(&STORED), "{over:?}");
-    assert_eq!(
-        world.history("alice", |seen| seen.condition("EvidenceStored")).last(),
-        Some(&Some("True/Stored".to_owned()))
-    );
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    // From here on there is no other turn.
+    world.operator().signal(Signal::Terminate);
+    let stops = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("stopping"));
+    world.operator().until_logged("that it stops", stops).await;
+    world.s3().proxy.let_go();
+    assert!(world.operator().wait().await.success());
+    let over = world.get("alice").await;
+    assert!(is_settled(&over) && over.shows(&STORED), "{over:?}");
     world.finish().await;
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Hang,
     /// It waits until it is let go; see [`Proxy::let_go`].
     Hold,
+    /// It waits until it is let go, then this is answered, and the store does not hear of it.
+    HoldAndAnswer(u16, &'static str),
     /// So many bytes of it reach the store, and nothing more.
     StopAfter(usize),
     /// The connection is reset after so many bytes of it.
@@ -241,7 +243,7 @@ async fn serve(
             {
                 fault = other.clone();
             }
-            if matches!(fault, Fault::Hold) {
+            if matches!(fault, Fault::Hold | Fault::HoldAndAnswer(..)) {
                 gate.mark_unchanged();
                 script.lock().unwrap().held += 1;
                 let _ = gate.changed().await;
@@ -286,7 +288,7 @@ async fn answer(
             let _ = request.into_body().collect().await;
             std::future::pending().await
         }
-        Fault::Answer(status, body) => {
+        Fault::Answer(status, body) | Fault::HoldAndAnswer(status, body) => {
             let _ = request.into_body().collect().await;
             say(status, body)
         }

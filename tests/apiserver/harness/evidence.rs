@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::DeleteParams;
+use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use okid_operator::api::{ObjectState, RECONCILE_REQUESTED_AT, Verification};
 use okid_sandbox::Verdict;
@@ -128,10 +128,16 @@ impl World {
         let mut entries = entries(self.s3());
         let Value::Object(changes) = changes else { panic!("changes are an object") };
         entries.as_object_mut().expect("an object").extend(changes);
-        // What is written over it keeps the entries that are not named any more.
+        // At once and whole: an apply keeps the entries that it does not name.
+        let secret = json!({"metadata": {"name": STORE_SECRET}, "stringData": entries});
+        let secret = serde_json::from_value(secret).expect("a Secret");
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let _ = api.delete(STORE_SECRET, &DeleteParams::default()).await;
-        self.secret_data(STORE_SECRET, entries).await;
+        match api.replace(STORE_SECRET, &PostParams::default(), &secret).await {
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                api.create(&PostParams::default(), &secret).await.expect("make a Secret")
+            }
+            replaced => replaced.expect("replace a Secret"),
+        };
     }
 
     /// Applies a verification, and brings its session to a verdict; its id.
