@@ -1,5 +1,7 @@
 //! The custom resource definition: what the types say, and what the derive cannot.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
     ValidationRule,
@@ -52,7 +54,19 @@ pub fn definition() -> CustomResourceDefinition {
 ///
 /// None that occur: the definition is a constant of the program. The serialiser's own error is passed on.
 pub fn definition_yaml() -> Result<String, serde_norway::Error> {
-    serde_norway::to_string(&definition())
+    let text = serde_norway::to_string(&definition())?;
+    Ok(text.split_inclusive('\n').map(quote_switch).collect())
+}
+
+/// kubectl reads YAML 1.1, where a bare `on` is no word but true: it would install a field of the name `true`.
+fn quote_switch(line: &str) -> Cow<'_, str> {
+    let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+    match rest.split_once(':') {
+        Some((key, value)) if ["y", "n", "yes", "no", "on", "off"].contains(&key) => {
+            Cow::Owned(format!("{indent}\"{key}\":{value}"))
+        }
+        Some(_) | None => Cow::Borrowed(line),
+    }
 }
 
 fn place<'a>(root: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
@@ -125,6 +139,14 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn the_manifest_says_the_same_and_has_no_key_that_kubectl_takes_for_a_switch() {
+        let text = definition_yaml().unwrap();
+        assert_eq!(serde_norway::from_str::<CustomResourceDefinition>(&text).unwrap(), definition());
+        assert!(text.contains("  \"on\":\n"));
+        assert!(!text.lines().any(|line| line.trim_start() == "on:"));
     }
 
     #[test]

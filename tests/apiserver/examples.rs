@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use okid_operator::api::{ObjectState, Phase, Verification};
 use okid_operator::evidence::{
@@ -15,8 +16,8 @@ use okid_sandbox::Verdict;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::harness::{Launch, SECRET, Seen as _, World};
-use crate::manifests::{apply, repository};
+use crate::harness::{Cluster, Launch, SECRET, Seen as _, World};
+use crate::manifests::{apply, kubectl, repository};
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
@@ -190,6 +191,16 @@ async fn the_full_example_names_every_field_of_the_spec_and_every_default_it_spe
     assert_eq!((&images["results"], &images["on"]), (&json!(false), &json!(["Verified"])));
     assert_eq!(images["deletionPolicy"], "Retain");
     world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_reads_the_definition_as_it_is_meant() {
+    let cluster = Cluster::shared().await;
+    let text = std::fs::read_to_string(repository("crds/verifications.okid.io.yaml")).unwrap();
+    let arguments = ["create", "--dry-run=client", "--validate=false", "--output", "json", "--filename", "-"];
+    let read = kubectl(cluster, "default", &arguments, &text).await.unwrap();
+    let definition: CustomResourceDefinition = serde_json::from_str(&read).unwrap();
+    assert!(definition.spec == okid_operator::api::definition().spec, "kubectl reads {read}");
 }
 
 /// The fields of a schema that an object does not name, as paths; in a list, some entry has to name them.

@@ -6,9 +6,7 @@ use crate::{
     api::{Condition, ConditionType, Outcome, VerificationStatus},
     lifecycle::{
         Conclusion, DestinationFact, EvidenceFacts, EvidenceTrouble, Facts, Happened, Step, Stored, conclude,
-        decide, ledger,
-        message::message,
-        past,
+        decide, ledger, past,
         sample::{self, UID},
         step::Shown,
     },
