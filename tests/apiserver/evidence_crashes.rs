@@ -139,6 +139,7 @@ async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_
     };
     let still = world.until("alice", handled).await;
     assert_eq!((still.phase(), calls(&world)), (Some(Phase::Storing), before));
+    assert!(still.shows(&["CredentialsReady=True/Accepted", "EvidenceStored=False/Storing"]), "{still:?}");
 
     world.patch_spec("alice", json!({"suspend": false})).await;
     world.nudge("alice").await;
