@@ -147,3 +147,37 @@ async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "what is recorded is not asked for again");
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_cut_and_answers_that_are_lost_leave_each_object_once() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.next([Fault::ResetAfter(8192), Fault::ResetInstead, Fault::AnswerAfter(500, "")]);
+    let items: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
+    world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
+    stored_once(&world, "alice", 4).await;
+    let images = world.sandbox().sessions()[0].image_calls;
+    assert_eq!(images, 4, "the store's trouble is none of the portal's");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_operators_on_one_namespace_store_the_same_evidence_without_conflict() {
+    const RESOURCES: usize = 8;
+    let mut world = World::builder().s3().start().await;
+    let rival = world.another(Launch::new());
+    rival.until_watching().await;
+    let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
+    for name in &names {
+        world.judged(name, asking(front()), Verdict::Verified).await;
+    }
+    for name in &names {
+        let over = world.until(name, is_settled).await;
+        assert!(over.shows(&STORED), "{over:?}");
+        check(&over, &world.in_s3(&over));
+        assert!(!world.events(name).await.contains(&"EvidenceFailed".to_owned()));
+        let failed = |seen: &Verification| seen.shows(&["Stalled=True/EvidenceFailed"]);
+        assert!(!world.versions(name).iter().any(failed));
+    }
+    assert!(rival.stop().await.success());
+    world.finish().await;
+}
