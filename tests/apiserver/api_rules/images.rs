@@ -13,11 +13,11 @@ fn asks(what: &str, images: Value) -> Case {
 }
 
 fn asks_for(what: &str, items: Value) -> Case {
-    asks(what, json!({"items": items}))
+    asks(what, Value::from_iter([("items", items)]))
 }
 
 fn sends_to(what: &str, destination: Value) -> Case {
-    asks(what, json!({"destination": destination}))
+    asks(what, Value::from_iter([("destination", destination)]))
 }
 
 /// All rules of `spec.images`.

@@ -1,11 +1,14 @@
 //! What every test on the API server stands on.
 //!
 //! `cluster` is the control plane that all tests share, `operator` one process of the operator, `road` its way to the
-//! API server, `witness` sees every
-//! version of every verification in a namespace, `seen` reads one of them, `evidence` is a store for what is kept, and
-//! `world` puts them together.
+//! API server, `witness` sees every version of every verification in a namespace, `seen` reads one of them, `evidence` is a
+//! store for what is kept. `world` puts them together: `builder` sets the scene, `events` is what it was told, and `end`
+//! checks what must hold whatever happened.
 
+mod builder;
 mod cluster;
+mod end;
+mod events;
 pub(crate) mod evidence;
 mod operator;
 mod road;

@@ -1,117 +1,38 @@
 //! The scene of one test: a namespace, portals, an operator, and a witness. Touches all of them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use control_plane::Folder;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use okid_operator::api::{Phase, Verification};
 use okid_sandbox::{Endpoint, Sandbox};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::evidence::{STORE_SECRET, entries, files, new_s3};
+use super::builder::Builder;
+use super::evidence::{STORE_SECRET, entries};
 use super::witness::Witness;
 use super::{Cluster, LIMIT, LOOK_EVERY, Launch, Operator, Seen as _};
 use crate::stores::S3;
 
-/// Worlds at once: they mostly wait, but each starts a process.
-static PLACES: Semaphore = Semaphore::const_new(12);
-
 /// The Secret that verifications name unless told otherwise.
 pub(crate) const SECRET: &str = "okid-api-key";
-
-/// What a world is made of. See [`World::builder`].
-#[must_use]
-pub(crate) struct Builder {
-    launch: Option<Launch>,
-    portals: usize,
-    secret: bool,
-    s3: bool,
-}
-
-impl Builder {
-    /// Starts the operator with more than usual.
-    pub(crate) fn launch(self, launch: Launch) -> Self {
-        Self { launch: Some(launch), ..self }
-    }
-
-    /// Starts no operator.
-    pub(crate) fn without_operator(self) -> Self {
-        Self { launch: None, ..self }
-    }
-
-    /// That many portals, which all know the key.
-    pub(crate) fn portals(self, portals: usize) -> Self {
-        Self { portals, ..self }
-    }
-
-    /// With an S3 that the operator allows, and a Secret with its credentials.
-    pub(crate) fn s3(self) -> Self {
-        Self { s3: true, ..self }
-    }
-
-    /// Makes no Secret.
-    pub(crate) fn without_secret(self) -> Self {
-        Self { secret: false, ..self }
-    }
-
-    /// Sets the scene; the operator watches when this returns.
-    pub(crate) async fn start(self) -> World {
-        let Self { launch, portals: count, secret, s3 } = self;
-        let place = PLACES.acquire().await.expect("the places are never closed");
-        let cluster = Cluster::shared().await;
-        let client = cluster.client().await;
-        let namespace = cluster.new_namespace(&client).await;
-        let key = new_key();
-        let mut portals = Vec::new();
-        for _ in 0..count {
-            portals.push(Sandbox::builder().key(&key).start().await);
-        }
-        let mut world = World {
-            operator: None,
-            witness: Witness::start(client.clone(), &namespace),
-            folder: Folder::create("okid-operator-").expect("make a folder"),
-            logs: Vec::new(),
-            keys: vec![key.clone()],
-            finished: false,
-            _place: place,
-            cluster,
-            client,
-            namespace,
-            key,
-            portals,
-            s3: None,
-        };
-        if secret {
-            world.secret(SECRET, &world.key.clone()).await;
-        }
-        if s3 {
-            world.add_s3(new_s3().await).await;
-        }
-        if let Some(launch) = launch {
-            world.start(launch).await;
-        }
-        world
-    }
-}
 
 /// The scene of one test. Its end is [`World::finish`].
 #[must_use = "a world that is not finished checks nothing"]
 pub(crate) struct World {
-    operator: Option<Operator>,
-    witness: Witness,
-    folder: Folder,
-    logs: Vec<PathBuf>,
-    keys: Vec<String>,
-    finished: bool,
-    _place: SemaphorePermit<'static>,
+    pub(super) operator: Option<Operator>,
+    pub(super) witness: Witness,
+    pub(super) folder: Folder,
+    pub(super) logs: Vec<PathBuf>,
+    pub(super) keys: Vec<String>,
+    pub(super) finished: bool,
+    pub(super) _place: SemaphorePermit<'static>,
     /// The control plane.
     pub(crate) cluster: &'static Cluster,
     /// The administrator's client.
@@ -120,7 +41,7 @@ pub(crate) struct World {
     pub(crate) namespace: String,
     /// The API key that the portals know.
     pub(crate) key: String,
-    portals: Vec<Sandbox>,
+    pub(super) portals: Vec<Sandbox>,
     pub(super) s3: Option<S3>,
 }
 
@@ -132,7 +53,7 @@ impl World {
 
     /// A world that is not as usual.
     pub(crate) fn builder() -> Builder {
-        Builder { launch: Some(Launch::new()), portals: 1, secret: true, s3: false }
+        Builder::usual()
     }
 
     /// A folder for the test's own files, which goes with the world.
@@ -203,7 +124,8 @@ impl World {
         }
     }
 
-    async fn add_s3(&mut self, s3: S3) {
+    /// Adds an S3; its address and credentials must not be seen anywhere else.
+    pub(super) async fn add_s3(&mut self, s3: S3) {
         let entries = entries(&s3);
         self.keys.extend(
             ["aws_access_key_id", "aws_secret_access_key", "aws_endpoint"]
@@ -342,49 +264,6 @@ impl World {
         history
     }
 
-    /// Waits until the reasons of the events about a verification are these, in alphabetical order. Events are
-    /// published after the write, in the background.
-    pub(crate) async fn until_events(&self, name: &str, reasons: &[&str]) {
-        let since = Instant::now();
-        loop {
-            let events = self.events(name).await;
-            if events == reasons {
-                return;
-            }
-            assert!(
-                since.elapsed() < LIMIT,
-                "events about {name}: {events:?}, not {reasons:?}\n{}",
-                self.report()
-            );
-            sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Waits until an event about a verification is there.
-    pub(crate) async fn until_event(&self, name: &str, reason: &str) {
-        let since = Instant::now();
-        while !self.events(name).await.iter().any(|known| known == reason) {
-            assert!(since.elapsed() < LIMIT, "no event {reason} about {name}\n{}", self.report());
-            sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// The reasons of the events about a verification so far, in alphabetical order.
-    pub(crate) async fn events(&self, name: &str) -> Vec<String> {
-        let all = self.all_events().await;
-        let about = |event: &&Event| {
-            event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
-        };
-        let mut reasons: Vec<_> = all.iter().filter(about).filter_map(|event| event.reason.clone()).collect();
-        reasons.sort();
-        reasons
-    }
-
-    async fn all_events(&self) -> Vec<Event> {
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        api.list(&ListParams::default()).await.expect("list events").items
-    }
-
     /// Creates that arrived at any portal.
     pub(crate) fn creates(&self) -> u64 {
         self.portals.iter().map(|portal| portal.count(Endpoint::Create)).sum()
@@ -421,85 +300,8 @@ impl World {
         String::from_utf8(output.stdout).expect("kubectl prints text")
     }
 
-    /// Ends the scene, and checks what must hold whatever happened.
-    pub(crate) async fn finish(mut self) {
-        for portal in &self.portals {
-            portal.clear_faults();
-        }
-        self.finished = true;
-        self.check_store();
-        let metrics = self.clear().await;
-        let logs: Vec<_> =
-            self.logs.iter().map(|log| std::fs::read_to_string(log).expect("read a log")).collect();
-        let events = serde_json::to_string(&self.all_events().await).expect("events are JSON");
-
-        let violations = self.witness.violations();
-        assert!(violations.is_empty(), "{violations:#?}\n{}", self.report());
-        let (creates, attempts) = (self.creates(), self.witness.attempts());
-        assert!(creates <= attempts, "{creates} creates, {attempts} attempts\n{}", self.report());
-        let metrics = metrics.unwrap_or_default();
-        assert!(
-            !metrics.contains("turn_panics_total") || metrics.contains("okid_turn_panics_total 0"),
-            "{metrics}"
-        );
-
-        let logs = logs.join("\n");
-        assert!(!logs.contains("\"message\":\"a panic\""), "{logs}");
-
-        let mut places = BTreeMap::from([("a metric", metrics), ("an event", events), ("a log", logs)]);
-        places.insert("a message", self.witness.messages());
-        for (place, text) in &places {
-            for secret in self.keys.iter().chain(&self.sessions()) {
-                assert!(!text.contains(secret.as_str()), "{place} tells {secret}");
-            }
-        }
-        let statuses = self.witness.text();
-        for key in &self.keys {
-            assert!(!statuses.contains(key.as_str()), "a verification tells the key {key}");
-        }
-    }
-
-    /// No key of an object and no manifest tells who is behind it or how to get there; what the portal said may name the
-    /// session.
-    fn check_store(&self) {
-        let Some(s3) = &self.s3 else { return };
-        s3.proxy.heal();
-        for (name, bytes) in files(s3.folder.path()) {
-            let text = String::from_utf8_lossy(&bytes);
-            assert!(!self.keys.iter().any(|key| text.contains(key)), "{name} tells a key");
-            let is_answer = name.ends_with("/details.json");
-            for secret in self.keys.iter().chain(&self.sessions()) {
-                assert!(!name.contains(secret), "an object's key tells {secret}");
-                assert!(is_answer || !text.contains(secret), "{name} tells {secret}");
-            }
-        }
-    }
-
-    /// Deletes everything, ends the operator, and returns its last metrics.
-    async fn clear(&mut self) -> Option<String> {
-        let all = self.api().list(&ListParams::default()).await.expect("list verifications");
-        for verification in all {
-            self.delete(verification.metadata.name.as_deref().expect("an object has a name")).await;
-        }
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        secrets
-            .delete_collection(&DeleteParams::default(), &ListParams::default())
-            .await
-            .expect("delete the Secrets");
-        let operator = self.operator.as_ref().filter(|operator| operator.runs())?;
-        let metrics = operator.metrics().await;
-        let status = operator.stop().await;
-        assert!(status.success(), "the operator ended with {status}:\n{}", operator.log_tail());
-        Some(metrics)
-    }
-
-    /// The ids of all sessions; each is in the link too.
-    fn sessions(&self) -> Vec<String> {
-        self.portals.iter().flat_map(|portal| portal.sessions()).map(|session| session.id).collect()
-    }
-
     /// What is known when a test fails.
-    fn report(&self) -> String {
+    pub(super) fn report(&self) -> String {
         let newest = self.witness.newest_versions();
         let log = self.logs.last().map(|log| std::fs::read_to_string(log).unwrap_or_default());
         let log = log.unwrap_or_default();
@@ -511,16 +313,6 @@ impl World {
             newest,
             tail.join("\n")
         )
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.report());
-        } else {
-            assert!(self.finished, "this test does not finish its world, and checks too little");
-        }
     }
 }
 

@@ -1,0 +1,93 @@
+//! What a scene is made of. Touches the control plane and the loopback interface.
+
+use control_plane::Folder;
+use okid_sandbox::Sandbox;
+use tokio::sync::Semaphore;
+
+use super::evidence::new_s3;
+use super::witness::Witness;
+use super::world::{SECRET, World, new_key};
+use super::{Cluster, Launch};
+
+/// Worlds at once: they mostly wait, but each starts a process.
+static PLACES: Semaphore = Semaphore::const_new(12);
+
+/// What a world is made of. See [`World::builder`].
+#[must_use]
+pub(crate) struct Builder {
+    launch: Option<Launch>,
+    portals: usize,
+    secret: bool,
+    s3: bool,
+}
+
+impl Builder {
+    /// One portal, a Secret with a good key, an operator.
+    pub(super) fn usual() -> Self {
+        Self { launch: Some(Launch::new()), portals: 1, secret: true, s3: false }
+    }
+
+    /// Starts the operator with more than usual.
+    pub(crate) fn launch(self, launch: Launch) -> Self {
+        Self { launch: Some(launch), ..self }
+    }
+
+    /// Starts no operator.
+    pub(crate) fn without_operator(self) -> Self {
+        Self { launch: None, ..self }
+    }
+
+    /// That many portals, which all know the key.
+    pub(crate) fn portals(self, portals: usize) -> Self {
+        Self { portals, ..self }
+    }
+
+    /// With an S3 that the operator allows, and a Secret with its credentials.
+    pub(crate) fn s3(self) -> Self {
+        Self { s3: true, ..self }
+    }
+
+    /// Makes no Secret.
+    pub(crate) fn without_secret(self) -> Self {
+        Self { secret: false, ..self }
+    }
+
+    /// Sets the scene; the operator watches when this returns.
+    pub(crate) async fn start(self) -> World {
+        let Self { launch, portals: count, secret, s3 } = self;
+        let place = PLACES.acquire().await.expect("the places are never closed");
+        let cluster = Cluster::shared().await;
+        let client = cluster.client().await;
+        let namespace = cluster.new_namespace(&client).await;
+        let key = new_key();
+        let mut portals = Vec::new();
+        for _ in 0..count {
+            portals.push(Sandbox::builder().key(&key).start().await);
+        }
+        let mut world = World {
+            operator: None,
+            witness: Witness::start(client.clone(), &namespace),
+            folder: Folder::create("okid-operator-").expect("make a folder"),
+            logs: Vec::new(),
+            keys: vec![key.clone()],
+            finished: false,
+            _place: place,
+            cluster,
+            client,
+            namespace,
+            key,
+            portals,
+            s3: None,
+        };
+        if secret {
+            world.secret(SECRET, &world.key.clone()).await;
+        }
+        if s3 {
+            world.add_s3(new_s3().await).await;
+        }
+        if let Some(launch) = launch {
+            world.start(launch).await;
+        }
+        world
+    }
+}

@@ -1,0 +1,99 @@
+//! The end of a scene, and what must hold whatever happened.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+
+use super::World;
+use super::evidence::files;
+
+impl World {
+    /// Ends the scene, and checks what must hold whatever happened.
+    pub(crate) async fn finish(mut self) {
+        for portal in &self.portals {
+            portal.clear_faults();
+        }
+        self.finished = true;
+        self.check_store();
+        let metrics = self.clear().await;
+        let logs: Vec<_> =
+            self.logs.iter().map(|log| std::fs::read_to_string(log).expect("read a log")).collect();
+        let events = serde_json::to_string(&self.all_events().await).expect("events are JSON");
+
+        let violations = self.witness.violations();
+        assert!(violations.is_empty(), "{violations:#?}\n{}", self.report());
+        let (creates, attempts) = (self.creates(), self.witness.attempts());
+        assert!(creates <= attempts, "{creates} creates, {attempts} attempts\n{}", self.report());
+        let metrics = metrics.unwrap_or_default();
+        assert!(
+            !metrics.contains("turn_panics_total") || metrics.contains("okid_turn_panics_total 0"),
+            "{metrics}"
+        );
+
+        let logs = logs.join("\n");
+        assert!(!logs.contains("\"message\":\"a panic\""), "{logs}");
+
+        let mut places = BTreeMap::from([("a metric", metrics), ("an event", events), ("a log", logs)]);
+        places.insert("a message", self.witness.messages());
+        for (place, text) in &places {
+            for secret in self.keys.iter().chain(&self.sessions()) {
+                assert!(!text.contains(secret.as_str()), "{place} tells {secret}");
+            }
+        }
+        let statuses = self.witness.text();
+        for key in &self.keys {
+            assert!(!statuses.contains(key.as_str()), "a verification tells the key {key}");
+        }
+    }
+
+    /// No key of an object and no manifest tells who is behind it or how to get there; what the portal said may name the
+    /// session.
+    fn check_store(&self) {
+        let Some(s3) = &self.s3 else { return };
+        s3.proxy.heal();
+        for (name, bytes) in files(s3.folder.path()) {
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!self.keys.iter().any(|key| text.contains(key)), "{name} tells a key");
+            let is_answer = name.ends_with("/details.json");
+            for secret in self.keys.iter().chain(&self.sessions()) {
+                assert!(!name.contains(secret), "an object's key tells {secret}");
+                assert!(is_answer || !text.contains(secret), "{name} tells {secret}");
+            }
+        }
+    }
+
+    /// Deletes everything, ends the operator, and returns its last metrics.
+    async fn clear(&mut self) -> Option<String> {
+        let all = self.api().list(&ListParams::default()).await.expect("list verifications");
+        for verification in all {
+            self.delete(verification.metadata.name.as_deref().expect("an object has a name")).await;
+        }
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        secrets
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await
+            .expect("delete the Secrets");
+        let operator = self.operator.as_ref().filter(|operator| operator.runs())?;
+        let metrics = operator.metrics().await;
+        let status = operator.stop().await;
+        assert!(status.success(), "the operator ended with {status}:\n{}", operator.log_tail());
+        Some(metrics)
+    }
+
+    /// The ids of all sessions; each is in the link too.
+    fn sessions(&self) -> Vec<String> {
+        self.portals.iter().flat_map(|portal| portal.sessions()).map(|session| session.id).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        } else {
+            assert!(self.finished, "this test does not finish its world, and checks too little");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a scene was told by events. Touches the API server.
+
+use std::time::Instant;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use tokio::time::sleep;
+
+use super::{LIMIT, LOOK_EVERY, World};
+
+impl World {
+    /// Waits until the reasons of the events about a verification are these, in alphabetical order. Events are
+    /// published after the write, in the background.
+    pub(crate) async fn until_events(&self, name: &str, reasons: &[&str]) {
+        let since = Instant::now();
+        loop {
+            let events = self.events(name).await;
+            if events == reasons {
+                return;
+            }
+            assert!(
+                since.elapsed() < LIMIT,
+                "events about {name}: {events:?}, not {reasons:?}\n{}",
+                self.report()
+            );
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until an event about a verification is there.
+    pub(crate) async fn until_event(&self, name: &str, reason: &str) {
+        let since = Instant::now();
+        while !self.events(name).await.iter().any(|known| known == reason) {
+            assert!(since.elapsed() < LIMIT, "no event {reason} about {name}\n{}", self.report());
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The reasons of the events about a verification so far, in alphabetical order.
+    pub(crate) async fn events(&self, name: &str) -> Vec<String> {
+        let all = self.all_events().await;
+        let about = |event: &&Event| {
+            event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
+        };
+        let mut reasons: Vec<_> = all.iter().filter(about).filter_map(|event| event.reason.clone()).collect();
+        reasons.sort();
+        reasons
+    }
+
+    /// Every event of the namespace.
+    pub(super) async fn all_events(&self) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.list(&ListParams::default()).await.expect("list events").items
+    }
+}
