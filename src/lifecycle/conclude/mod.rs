@@ -152,6 +152,7 @@ impl<'a> Draft<'a> {
                 evidence_trouble: None,
             },
             streaks: Streaks {
+                storing: facts.streaks.storing.filter(|_| is_being_stored),
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
                 ..facts.streaks.clone()
             },

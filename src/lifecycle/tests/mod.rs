@@ -7,15 +7,21 @@
 //! - [`schedule`] is when to look again.
 
 mod conclude_create;
+mod conclude_evidence;
 mod conclude_look;
+mod conclude_patience;
 mod conclude_rest;
+mod decide_evidence;
 mod decide_rows;
 mod grid;
+mod grid_evidence;
 mod laws;
 mod pasts;
 mod purity;
 mod schedule;
 mod status_rows;
+mod steps;
+mod tally;
 mod waiters;
 mod walk;
 mod world;

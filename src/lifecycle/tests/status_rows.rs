@@ -1,17 +1,17 @@
 //! The rows of what waiters see, for both meanings of Ready: each brought about by the turns that lead to it, and read
-//! as its readers read it. Rows 11 and 13 owe evidence, which no verification does yet.
+//! as its readers read it.
 
 use std::time::Duration;
 
 use crate::{
-    api::{ConditionStatus, ConditionType, OnUnknownOutcome, ReadyWhen},
-    lifecycle::{Gate, KeyFact, KeyFault, PortalFact, streaks::later},
+    api::{ConditionStatus, ConditionType, DeletionPolicy, OnUnknownOutcome, ReadyWhen},
+    lifecycle::{EvidenceTrouble, Gate, KeyFact, KeyFault, PortalFact, sample, streaks::later},
     portal::trouble::{Failed, Trouble},
 };
 
 use super::{
     waiters::{Health, Kstatus, Seen},
-    world::{Answer, World, created, looked, refused, said},
+    world::{Answer, World, created, looked, not_stored, refused, said},
 };
 
 use Health::{Degraded, Healthy, Progressing, Suspended};
@@ -72,6 +72,26 @@ fn paused(mut world: World) -> World {
     wait(world)
 }
 
+/// Verified, and evidence is asked for.
+fn storing(ready_when: ReadyWhen) -> World {
+    let mut world = fresh(ready_when);
+    world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
+    world.turn(created());
+    world.pass(60);
+    world.turn(said("verified", &["document", "liveness"]));
+    world
+}
+
+fn for_a_minute(mut world: World, trouble: EvidenceTrouble) -> World {
+    world.pass(60);
+    store(world, not_stored(trouble))
+}
+
+fn store(mut world: World, answer: Answer) -> World {
+    world.turn(answer);
+    world
+}
+
 /// One row: how it comes about, and for each meaning of Ready the reason of Ready, that of the other condition of the
 /// two (with its first letter), and what kstatus and Argo CD make of it.
 struct Row {
@@ -96,6 +116,8 @@ const fn same(name: &'static str, brings: Brings, both: Reads) -> Row {
 /// Ready with a link, where the spec asks for no more.
 const LINK: Reads = ("SessionCreated", "", Current, Healthy);
 const FINISHED: Reads = ("Finished", "", Current, Healthy);
+
+const STORING: Reads = ("StoringEvidence", "R StoringEvidence", InProgress, Progressing);
 
 const ROWS: &[Row] = &[
     same(
@@ -200,11 +222,58 @@ const ROWS: &[Row] = &[
         ("AwaitingUser", "R RateLimited", InProgress, Progressing),
         LINK,
     ),
+    row("11 verdict in, storing", storing, STORING, FINISHED),
+    row(
+        "11 verdict in, one object stored",
+        |ready_when| store(storing(ready_when), Answer::Store(sample::stored(vec![sample::front()]))),
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "11 verdict in, the store in trouble",
+        |ready_when| {
+            let world = store(storing(ready_when), not_stored(EvidenceTrouble::StoreUnavailable));
+            for_a_minute(world, EvidenceTrouble::StoreUnavailable)
+        },
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "11 verdict in, suspended",
+        |ready_when| {
+            let mut world = storing(ready_when);
+            world.facts.suspend = true;
+            wait(world)
+        },
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "11 verdict in, evidence asked for again",
+        |ready_when| {
+            let mut world = store(storing(ready_when), not_stored(EvidenceTrouble::Conflict));
+            world.facts.retry = Some("again".to_owned());
+            wait(world)
+        },
+        STORING,
+        FINISHED,
+    ),
     row(
         "12 verified",
         |ready_when| say("verified", &["document", "liveness"], ready_when),
         ("Verified", "", Current, Healthy),
         FINISHED,
+    ),
+    row(
+        "12 verified and evidence stored",
+        |ready_when| store(storing(ready_when), Answer::Store(sample::all_stored())),
+        ("Verified", "", Current, Healthy),
+        FINISHED,
+    ),
+    same(
+        "13 verified, evidence will never be",
+        |ready_when| store(storing(ready_when), not_stored(EvidenceTrouble::Conflict)),
+        ("EvidenceFailed", "S EvidenceFailed", Kstatus::Failed, Degraded),
     ),
     row(
         "14 rejected",
@@ -351,8 +420,9 @@ fn kubectl_waits_for_ready_verified_and_finished() {
         for (ready_when, (_, _, kstatus, _)) in expected(row) {
             let world = (row.brings)(ready_when);
             let seen = seen(&world);
-            let over = ["12", "14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
-            let is_verified = row.state.starts_with("12");
+            let over =
+                ["11", "12", "13", "14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
+            let is_verified = ["11", "12", "13"].iter().any(|number| row.state.starts_with(number));
             assert_eq!(seen.kubectl_waits_for("Ready"), kstatus == Current, "{}", row.state);
             assert_eq!(seen.kubectl_waits_for("finished"), over, "{}", row.state);
             assert_eq!(seen.kubectl_waits_for("Verified"), is_verified, "{}", row.state);
@@ -370,7 +440,9 @@ fn argo_workflows_reads_the_phase_alone() {
             let failed = ["14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
             let success = seen.argo_workflows("status.phase == Verified");
             let failure = seen.argo_workflows("status.phase in (Rejected, Expired, Failed)");
-            assert_eq!((success, failure), (row.state.starts_with("12"), failed), "{}", row.state);
+            // Not before its evidence is stored, or will never be.
+            let verified = ["12", "13"].iter().any(|number| row.state.starts_with(number));
+            assert_eq!((success, failure), (verified, failed), "{}", row.state);
         }
     }
 }
