@@ -1,11 +1,15 @@
 //! The two tables, tried over every combination of past, facts and outcome.
 //!
 //! - [`purity`]: the room has no effects, by the text of its files.
-//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them.
-//! - [`decide_rows`], [`conclude_create`], [`conclude_look`] and [`conclude_rest`] are the rows of the tables.
-//! - [`status_rows`] are the rows of what waiters see, read by [`waiters`] as kstatus, Flux, kubectl and Argo read.
-//! - [`schedule`] is when to look again.
+//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them. [`pasts`] are what the grid
+//!   starts from, [`grid_evidence`] is its part about evidence, [`steps`] what can come of a step, [`tally`] the score.
+//! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table; [`conclude_create`], [`conclude_adopt`],
+//!   [`conclude_look`], [`conclude_evidence`], [`conclude_patience`] and [`conclude_rest`] those of the second.
+//! - [`status_fixtures`] are the rows of what waiters see; [`status_rows`] has them read by [`waiters`], as kstatus, Flux,
+//!   kubectl and Argo read.
+//! - [`schedule`] and [`schedule_restart`] are when to look again.
 
+mod conclude_adopt;
 mod conclude_create;
 mod conclude_evidence;
 mod conclude_look;
@@ -19,6 +23,8 @@ mod laws;
 mod pasts;
 mod purity;
 mod schedule;
+mod schedule_restart;
+mod status_fixtures;
 mod status_rows;
 mod steps;
 mod tally;
