@@ -138,8 +138,8 @@ impl Draft<'_> {
                 let failures = self.one_more_failure();
                 let (least, most) = REMOVE_AGAIN;
                 let again = later(self.facts.now, backoff(least, most, failures, self.facts.seed));
-                let last = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
-                let at = last.filter(|last| *last > self.facts.now).map_or(again, |last| again.min(last));
+                let end = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
+                let at = end.filter(|end| *end > self.facts.now).map_or(again, |end| again.min(end));
                 let next = self.due_at(at);
                 self.unwritten(next)
             }

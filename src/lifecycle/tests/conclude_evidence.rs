@@ -231,7 +231,7 @@ fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays
 #[test]
 fn what_is_over_waits_for_no_deadline() {
     let mut world = held();
-    world.deadline = later(world.facts.now, Duration::from_secs(60));
+    world.deadline = later(world.facts.now, Duration::from_mins(1));
     assert_eq!(world.turn(store(sample::all_stored())).conclusion.next, Next::Watch);
     assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Next::Watch);
     world.pass(3600);

@@ -51,12 +51,12 @@ fn roots() -> [World; 7] {
     hold.facts.on_unknown = OnUnknownOutcome::Hold;
     let mut adopt = World::fresh(ReadyWhen::SessionCreated);
     adopt.facts.adopt = sample::id();
-    let mut held = World::open(ReadyWhen::Verified);
-    held.facts.evidence.has_finalizer = true;
+    let mut with_finalizer = World::open(ReadyWhen::Verified);
+    with_finalizer.facts.evidence.has_finalizer = true;
     let asking = World::asking(ReadyWhen::SessionCreated, DeletionPolicy::Retain);
     let removed = World::asking(ReadyWhen::Verified, DeletionPolicy::Delete);
     let [verified, session_created] = [ReadyWhen::Verified, ReadyWhen::SessionCreated].map(World::fresh);
-    [verified, session_created, hold, adopt, asking, removed, held]
+    [verified, session_created, hold, adopt, asking, removed, with_finalizer]
 }
 
 fn walk() -> Walk {
