@@ -72,7 +72,10 @@ impl Turns {
             Ok(ends) => {
                 pass.answered();
                 let is_kept = ends.iter().any(|(_, end)| *end == Removal::Kept);
-                if is_kept { Removed::GaveUp } else { Removed::All }
+                // The destination was another one when it was stored.
+                let is_elsewhere =
+                    is_stored && evidence.is_some_and(|evidence| evidence.prefix != place.prefix);
+                if is_kept || is_elsewhere { Removed::GaveUp } else { Removed::All }
             }
             Err(_) => Removed::NotYet,
         }
