@@ -183,7 +183,9 @@ impl PortalClient {
 
 /// Reads a body that must not be longer than `limit` bytes.
 async fn read_whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
-    let mut body = Vec::new();
+    // No larger than it has to be, where that is known: what is kept of a large body would else be up to twice as large.
+    let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+    let mut body = Vec::with_capacity(length.unwrap_or_default().min(limit));
     while let Some(chunk) = response.chunk().await.map_err(|error| judge_transport(&error))? {
         if body.len() + chunk.len() > limit {
             return Err(Trouble::Failed(Failed::TooLarge));
