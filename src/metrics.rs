@@ -15,6 +15,12 @@ struct CallLabels {
     result: &'static str,
 }
 
+/// One object of evidence that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EvidenceLabels {
+    result: &'static str,
+}
+
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
@@ -26,6 +32,7 @@ pub struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
     events: Family<EventLabels, Counter>,
+    evidence: Family<EvidenceLabels, Counter>,
     /// Writes of status that were sent.
     pub status_writes: Counter,
     /// Creates whose answer was lost.
@@ -52,6 +59,8 @@ pub struct Metrics {
     pub turns_waiting: Gauge,
     /// Bytes that the records of live verifications take, in the table and in the queue.
     pub records_bytes: Gauge,
+    /// Memory that is held for images in flight, in bytes.
+    pub evidence_bytes: Gauge,
     /// How late turns begin, in seconds.
     pub lateness: Histogram,
 }
@@ -86,6 +95,12 @@ impl Metrics {
         registry.register("portal_calls", "Calls to the portal by result", calls.clone());
         let events = Family::default();
         registry.register("events", "Events published by reason", events.clone());
+        let evidence = Family::default();
+        registry.register(
+            "evidence_objects",
+            "Tries to store an object of evidence by result",
+            evidence.clone(),
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -95,12 +110,14 @@ impl Metrics {
         let turns_under_way = gauge("turns_under_way", "Turns under way");
         let turns_waiting = gauge("turns_waiting", "Turns that are due and wait for a slot");
         let records_bytes = gauge("records_bytes", "Memory of the records of live verifications");
+        let evidence_bytes = gauge("evidence_bytes", "Memory that is held for images in flight");
         let lateness = Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0]);
         registry.register("turn_lateness_seconds", "How late turns begin", lateness.clone());
         Self {
             registry,
             calls,
             events,
+            evidence,
             status_writes,
             lost_answers,
             orphan_sessions,
@@ -114,6 +131,7 @@ impl Metrics {
             turns_under_way,
             turns_waiting,
             records_bytes,
+            evidence_bytes,
             lateness,
         }
     }
@@ -122,6 +140,11 @@ impl Metrics {
     pub(crate) fn call<T>(&self, call: &'static str, answer: &Result<T, Trouble>) {
         let result = answer.as_ref().err().map_or("ok", Trouble::label);
         self.calls.get_or_create(&CallLabels { call, result }).inc();
+    }
+
+    /// Counts a try to store an object of evidence.
+    pub(crate) fn evidence(&self, result: &'static str) {
+        self.evidence.get_or_create(&EvidenceLabels { result }).inc();
     }
 
     /// Counts a published event.

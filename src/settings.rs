@@ -4,11 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tokio::sync::Semaphore;
 
 use crate::api::ImageKind;
-use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreHttp, Stores};
+use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreBreaker, StoreHttp, Stores};
 use crate::portal::{AllowedPortals, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
-use crate::turn::Archive;
+use crate::turn::{Archive, STORING_AT_ONCE};
 
 /// The portal of okID's own guide.
 const PORTAL: &str = "https://verify.test.okid.io";
@@ -272,6 +273,8 @@ impl Run {
             endpoints: Endpoints::new(&self.allowed_store_endpoints)?,
             http,
             bytes: ByteBudget::default(),
+            places: Semaphore::new(STORING_AT_ONCE),
+            breaker: StoreBreaker::default(),
             forbidden: self.forbidden_images.iter().map(|image| (*image).into()).collect(),
         })
     }

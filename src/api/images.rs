@@ -200,6 +200,22 @@ pub enum EvidenceKind {
     Results,
 }
 
+impl EvidenceKind {
+    /// How such an object is named, without the extension: `<kind>-<imageType>[-<attempt>]`, or `details`.
+    #[must_use]
+    pub fn stem(self, image_type: &str, attempt: Option<i32>) -> String {
+        let kind = match self {
+            Self::Redacted => "redacted",
+            Self::Unredacted => "unredacted",
+            Self::Front => "front",
+            Self::Back => "back",
+            Self::Results => return "details".to_owned(),
+        };
+        let attempt = attempt.map_or_else(String::new, |attempt| format!("-{attempt}"));
+        format!("{kind}-{image_type}{attempt}")
+    }
+}
+
 impl From<ImageKind> for EvidenceKind {
     fn from(kind: ImageKind) -> Self {
         match kind {

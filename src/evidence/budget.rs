@@ -53,10 +53,10 @@ impl ByteBudget {
         }
     }
 
-    /// Bytes that are free now.
+    /// Bytes that are held now.
     #[must_use]
-    pub fn free(&self) -> usize {
-        self.permits.available_permits() * UNIT
+    pub fn held(&self) -> usize {
+        (self.units as usize).saturating_sub(self.permits.available_permits()) * UNIT
     }
 }
 
@@ -82,12 +82,12 @@ mod tests {
     async fn no_more_is_held_than_the_budget_has() {
         let budget = ByteBudget::new(4096);
         let first = budget.hold(3000).await;
-        assert_eq!(budget.free(), 1024);
+        assert_eq!(budget.held(), 3072);
         let mut second = Box::pin(budget.hold(2048));
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);
         drop(second.await);
-        assert_eq!(budget.free(), 4096);
+        assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]
@@ -95,20 +95,20 @@ mod tests {
         let budget = ByteBudget::new(4096);
         let mut held = budget.hold(4096).await;
         held.keep(1025);
-        assert_eq!(budget.free(), 2048);
+        assert_eq!(budget.held(), 2048);
         held.keep(4096);
-        assert_eq!(budget.free(), 2048);
+        assert_eq!(budget.held(), 2048);
         drop(held);
-        assert_eq!(budget.free(), 4096);
+        assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]
     async fn what_is_larger_than_the_budget_waits_for_all_of_it() {
         let budget = ByteBudget::new(2048);
         let held = budget.hold(usize::MAX).await;
-        assert_eq!(budget.free(), 0);
+        assert_eq!(budget.held(), 2048);
         drop(held);
-        assert_eq!(budget.free(), 2048);
+        assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]

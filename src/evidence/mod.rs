@@ -9,6 +9,7 @@
 //! | [`endpoints`] | which hosts besides the clouds' own an address may lead to (pure) |
 //! | [`options`] | which keys a credentials Secret may hold (pure) |
 //! | [`stores`] | the administrator's file of named stores |
+//! | [`breaker`] | leaves a store alone that does not answer |
 //! | [`budget`] | bounds the bytes of all images in memory |
 //! | [`content`] | whether bytes are an image that may be kept (pure) |
 //! | [`http`] | the client for all stores: no redirect, no repetition, no text of a refusal |
@@ -22,6 +23,7 @@
 //!
 //! Keys, names, errors and the manifest never hold the id of a verification, its link, or text of a store.
 
+pub mod breaker;
 pub mod budget;
 pub mod content;
 pub mod endpoints;
@@ -37,6 +39,7 @@ pub mod store;
 pub mod stores;
 pub mod trouble;
 
+pub use breaker::{StoreBreaker, StorePass};
 pub use budget::{ByteBudget, HeldBytes};
 pub use content::{Format, MAX_BYTES, Unusable, inspect};
 pub use endpoints::{Endpoints, InvalidEndpoint};

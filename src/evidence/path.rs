@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::{content::Format, location::Location};
-use crate::api::ImageKind;
+use crate::api::{EvidenceKind, ImageKind};
 
 /// The folder of one verification, below the prefix of a store: `<namespace>/<name>/<uid>`.
 ///
@@ -164,17 +164,10 @@ pub fn image_stem(kind: ImageKind, image_type: &str, attempt: Option<i32>) -> Re
     if !is_type {
         return Err(InvalidPath::ImageType);
     }
-    let kind = match kind {
-        ImageKind::Redacted => "redacted",
-        ImageKind::Unredacted => "unredacted",
-        ImageKind::Front => "front",
-        ImageKind::Back => "back",
-    };
-    match attempt {
-        None => Ok(format!("{kind}-{image_type}")),
-        Some(attempt) if attempt < 0 => Err(InvalidPath::Attempt),
-        Some(attempt) => Ok(format!("{kind}-{image_type}-{attempt}")),
+    if attempt.is_some_and(|attempt| attempt < 0) {
+        return Err(InvalidPath::Attempt);
     }
+    Ok(EvidenceKind::from(kind).stem(image_type, attempt))
 }
 
 /// Whether this is a label of DNS (RFC 1123).

@@ -3,9 +3,7 @@
 use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
 use super::{
-    evidence::{
-        DestinationFact, EvidenceStanding, REMOVED_WITHIN, STORED_WITHIN, is_removed_with_it, keeps_it_live,
-    },
+    evidence::{DestinationFact, EvidenceStanding, REMOVED_WITHIN, storing_is_over},
     facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
     past::{Ledger, Past},
     step::{Shown, Step, Wait},
@@ -49,8 +47,7 @@ fn decide_live(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
 
 fn decide_over(facts: &Facts) -> Step {
     let evidence = &facts.evidence;
-    let images = evidence.images.as_ref();
-    if !keeps_it_live(evidence.standing, images) {
+    if !evidence.keeps_it_live() {
         return Step::Settle;
     }
     if facts.suspend {
@@ -59,25 +56,32 @@ fn decide_over(facts: &Facts) -> Step {
     if let Some(token) = &facts.retry {
         return Step::Grant(token.clone());
     }
-    if evidence.standing != EvidenceStanding::Owed {
-        return Step::Show(Shown::Over);
+    if evidence.is_held_for_nothing() {
+        return Step::RemoveEvidence { last: false };
     }
-    if storing_is_over(facts) {
+    if evidence.standing != EvidenceStanding::Owed {
+        return if evidence.lacks_finalizer() { Step::AddFinalizer } else { Step::Show(Shown::Over) };
+    }
+    let wait = wait_before_call(facts);
+    if storing_is_over(facts) && !goes_on_by_itself(wait, facts) {
         return Step::GiveUpEvidence;
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
         return Step::Show(Shown::Over);
     }
-    if is_removed_with_it(images) && !evidence.has_finalizer {
+    if evidence.lacks_finalizer() {
         return Step::AddFinalizer;
     }
-    wait_before_call(facts).map_or(Step::Store, Step::Wait)
+    wait.map_or(Step::Store, Step::Wait)
 }
 
-/// Whether evidence was not stored in time: since the verdict, or since a person asked for it again.
-fn storing_is_over(facts: &Facts) -> bool {
-    let since = facts.streaks.storing_since.or(facts.evidence.finished_at);
-    since.is_some_and(|since| elapsed(since, facts.now) >= STORED_WITHIN)
+/// Whether storing meets no trouble, as far as is known, and only its turn is waited for.
+const fn goes_on_by_itself(wait: Option<Wait>, facts: &Facts) -> bool {
+    let is_prevented = match wait {
+        None | Some(Wait::Due(_) | Wait::Rate(_)) => matches!(facts.portal, PortalFact::NotAllowed),
+        Some(Wait::Key(_) | Wait::KeyBad(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Quiet(_)) => true,
+    };
+    !is_prevented && facts.streaks.storing.is_none()
 }
 
 /// Whether the resource was held for its evidence for long enough.

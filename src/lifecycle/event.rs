@@ -39,7 +39,7 @@ pub enum Event {
     EvidenceStored,
     /// The evidence will never be complete, unless a person does something.
     EvidenceFailed,
-    /// The resource is gone, and evidence of it is left in the store.
+    /// Evidence is left in the store, and nothing removes it any more.
     EvidenceOrphaned,
 }
 
@@ -141,7 +141,7 @@ impl Event {
             Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
             Self::EvidenceStored => "What spec.images asks for is in the store.",
             Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",
-            Self::EvidenceOrphaned => "The resource is gone, and evidence of it is left in the store.",
+            Self::EvidenceOrphaned => "Evidence is left in the store, and nothing removes it any more.",
         }
     }
 }

@@ -9,12 +9,18 @@ use crate::api::{
     StoredObject, VerificationStatus,
 };
 
+use super::{facts::Facts, streaks::elapsed};
+
 /// Evidence that could not be stored in this time will not be, unless a person asks for it.
 pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
 /// A resource is held for the removal of its evidence for this long at most.
 pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
 /// A required image that the portal does not have, or that cannot be used, is asked for again for this long.
 pub(super) const IMAGE_AWAITED: Duration = Duration::from_mins(10);
+/// Each process tries for this long, also where the time was over before it began.
+pub(super) const TRIED_BY_EACH_PROCESS: Duration = Duration::from_mins(10);
+/// Most objects that status has room for.
+pub(super) const MOST_OBJECTS: usize = 16;
 
 /// What a decision may know of evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +31,12 @@ pub struct EvidenceFacts {
     pub standing: EvidenceStanding,
     /// Whether it may be stored where it was asked to be.
     pub destination: DestinationFact,
-    /// When the verdict came.
-    pub finished_at: Option<Timestamp>,
+    /// Why it may not, without values and text of others.
+    pub refusal: Option<String>,
+    /// Whether anything of it is stored, as far as status says.
+    pub is_stored: bool,
+    /// Since when it is owed: since the verdict, or since a person asked for it again.
+    pub owed_since: Option<Timestamp>,
     /// Whether the resource has our finalizer.
     pub has_finalizer: bool,
     /// When the resource was deleted.
@@ -40,11 +50,63 @@ impl Default for EvidenceFacts {
             images: None,
             standing: EvidenceStanding::NotAsked,
             destination: DestinationFact::Allowed,
-            finished_at: None,
+            refusal: None,
+            is_stored: false,
+            owed_since: None,
             has_finalizer: false,
             deleted_at: None,
         }
     }
+}
+
+impl EvidenceFacts {
+    /// What a spec and a status say of evidence: where it may be stored, the finalizer and the deletion they do not know.
+    #[must_use]
+    pub fn of(images: Option<Images>, status: &VerificationStatus) -> Self {
+        Self { images, ..Self::default() }.after(status)
+    }
+
+    /// The same once the status is that.
+    pub(super) fn after(&self, status: &VerificationStatus) -> Self {
+        Self {
+            standing: evidence_standing(self.images.as_ref(), status),
+            is_stored: objects(status).iter().any(|object| object.state == ObjectState::Stored),
+            owed_since: owed_since(status),
+            ..self.clone()
+        }
+    }
+
+    /// Whether somebody may still owe something or ask for something after the end: then the resource stays in the watch.
+    /// What has our finalizer stays too, because nobody else takes it off.
+    pub(super) fn keeps_it_live(&self) -> bool {
+        matches!(self.standing, EvidenceStanding::Owed | EvidenceStanding::Failed)
+            || self.has_finalizer
+            || self.lacks_finalizer()
+    }
+
+    /// Whether the resource is still to be held until what is stored of it, or is about to be, is removed.
+    pub(super) fn lacks_finalizer(&self) -> bool {
+        let is_kept = self.is_stored || self.standing == EvidenceStanding::Owed;
+        self.is_removed_with_it() && is_kept && !self.has_finalizer
+    }
+
+    /// Whether the resource has our finalizer, and nothing asks for it any more.
+    pub(super) fn is_held_for_nothing(&self) -> bool {
+        self.has_finalizer && !self.is_removed_with_it()
+    }
+
+    /// Whether the evidence is removed with the resource.
+    fn is_removed_with_it(&self) -> bool {
+        self.images.as_ref().is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+    }
+}
+
+/// Whether what is owed was not stored in time. A process that was not there in time tries for ten minutes all the same.
+pub(super) fn storing_is_over(facts: &Facts) -> bool {
+    let lasted =
+        |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, facts.now) >= long);
+    lasted(facts.evidence.owed_since, STORED_WITHIN)
+        && lasted(facts.streaks.storing_since, TRIED_BY_EACH_PROCESS)
 }
 
 /// Whether evidence may be stored where it was asked to be.
@@ -90,15 +152,7 @@ impl Wanted {
     /// Its key without the ending, such as `redacted-original-0`.
     #[must_use]
     pub fn stem(&self) -> String {
-        let kind = match self.kind {
-            EvidenceKind::Redacted => "redacted",
-            EvidenceKind::Unredacted => "unredacted",
-            EvidenceKind::Front => "front",
-            EvidenceKind::Back => "back",
-            EvidenceKind::Results => return "details".to_owned(),
-        };
-        let attempt = self.attempt.map_or_else(String::new, |attempt| format!("-{attempt}"));
-        format!("{kind}-{}{attempt}", self.image_type)
+        self.kind.stem(&self.image_type, self.attempt)
     }
 }
 
@@ -123,13 +177,29 @@ pub fn wanted(images: &Images) -> Vec<Wanted> {
 /// What was asked for and is neither stored nor known to be absent.
 #[must_use]
 pub fn outstanding(images: &Images, status: &VerificationStatus) -> Vec<Wanted> {
-    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
-    let is_there = |wanted: &Wanted| objects.iter().any(|object| stem(&object.key) == wanted.stem());
+    let is_there = |wanted: &Wanted| objects(status).iter().any(|object| stem(object) == wanted.stem());
     wanted(images).into_iter().filter(|wanted| !is_there(wanted)).collect()
 }
 
-fn stem(key: &str) -> &str {
-    key.split('.').next().unwrap_or(key)
+/// What a status says of objects.
+fn objects(status: &VerificationStatus) -> &[StoredObject] {
+    status.evidence.as_ref().map_or(&[], |evidence| &evidence.objects)
+}
+
+/// The key of an object without its ending, by which [`Wanted::stem`] finds it.
+pub(super) fn stem(object: &StoredObject) -> &str {
+    object.key.split('.').next().unwrap_or(&object.key)
+}
+
+/// Since when evidence is owed, by what status says: since the verdict, or since a person asked again for what failed.
+/// Asking again ends Stalled: then Reconciling comes, or Ready becomes True where the spec asks for no more than a link.
+fn owed_since(status: &VerificationStatus) -> Option<Timestamp> {
+    let finished_at = status.finished_at?;
+    let again = [ConditionType::Reconciling, ConditionType::Ready].into_iter().filter_map(|type_| {
+        let shown = Condition::find(&status.conditions, type_)?;
+        (shown.status == ConditionStatus::True).then_some(shown.last_transition_time)
+    });
+    again.chain([finished_at]).max()
 }
 
 /// How far evidence is stored, by what status says.
@@ -154,22 +224,7 @@ pub fn evidence_standing(images: Option<&Images>, status: &VerificationStatus) -
 
 /// Whether the portal has nothing of what was asked for.
 pub(super) fn nothing_to_store(status: &VerificationStatus) -> bool {
-    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
-    objects.iter().all(|object| object.state == ObjectState::Absent)
-}
-
-/// Whether somebody may still owe something or ask for something after the end: then the resource stays in the watch.
-pub(super) fn keeps_it_live(standing: EvidenceStanding, images: Option<&Images>) -> bool {
-    match standing {
-        EvidenceStanding::NotAsked | EvidenceStanding::NotStarted | EvidenceStanding::NotOwed => false,
-        EvidenceStanding::Owed | EvidenceStanding::Failed => true,
-        EvidenceStanding::Complete => is_removed_with_it(images),
-    }
-}
-
-/// Whether the evidence is removed with the resource.
-pub(super) fn is_removed_with_it(images: Option<&Images>) -> bool {
-    images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+    objects(status).iter().all(|object| object.state == ObjectState::Absent)
 }
 
 /// Why evidence is not stored. Closed: no text of a store or portal.
@@ -203,7 +258,7 @@ impl EvidenceTrouble {
         Self::PortalUnavailable,
     ];
 
-    /// The reason that the condition `EvidenceStored` shows.
+    /// The reason that the condition `EvidenceStored` shows while it is tried again.
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
@@ -213,6 +268,20 @@ impl EvidenceTrouble {
             Self::ImageNotAvailable => Reason::ImageNotAvailable,
             Self::ImageUnusable => Reason::ImageUnusable,
             Self::PortalUnavailable => Reason::Storing,
+        }
+    }
+
+    /// The reason that the condition `EvidenceStored` shows once it is not tried any more.
+    pub(super) const fn final_reason(self) -> Reason {
+        match self {
+            // Nothing is being stored any more, and what the portal did not hand out is not available.
+            Self::PortalUnavailable => Reason::ImageNotAvailable,
+            Self::StoreUnavailable
+            | Self::AccessDenied
+            | Self::DestinationRefused
+            | Self::Conflict
+            | Self::ImageNotAvailable
+            | Self::ImageUnusable => self.reason(),
         }
     }
 
@@ -237,6 +306,8 @@ pub struct Stored {
     pub manifest_sha256: Option<String>,
     /// What kept the rest from being stored.
     pub trouble: Option<EvidenceTrouble>,
+    /// Why the destination is refused, where that is the trouble, without values and text of others.
+    pub refusal: Option<String>,
     /// When the portal may be asked for the rest, if not now.
     pub again_at: Option<Timestamp>,
 }

@@ -1,6 +1,17 @@
-//! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text. Pure.
+//! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text; one alone
+//! is not from the set, and names the option of a store that cannot be used. Pure.
 
 use crate::api::{ConditionType, Reason};
+
+/// Most characters of a message.
+const MAX_CHARS: usize = 256;
+
+/// The message of a condition that shows why evidence cannot be kept as asked.
+pub(super) fn refused(refusal: &str) -> String {
+    let message = format!("spec.images cannot be kept as asked: {refusal}.");
+    let printable = message.chars().filter(|character| character.is_ascii() && !character.is_ascii_control());
+    printable.take(MAX_CHARS).collect()
+}
 
 /// The message of a condition, at most 256 characters.
 #[must_use]
@@ -10,20 +21,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             "Waiting to create the session; see CredentialsReady and Stalled for what is missing."
         }
         Reason::CreatingSession => "A session is being created at the portal.",
-        Reason::CreateOutcomeUnknown => match type_ {
-            ConditionType::Stalled => {
-                "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
-            }
-            ConditionType::Ready
-            | ConditionType::Reconciling
-            | ConditionType::CredentialsReady
-            | ConditionType::SessionCreated
-            | ConditionType::Finished
-            | ConditionType::Verified
-            | ConditionType::EvidenceStored => {
-                "The answer to a create was lost; it is tried again within a budget of three lost answers."
-            }
-        },
+        Reason::CreateOutcomeUnknown => create_outcome_unknown(type_),
         Reason::AwaitingUser => "The link is published; the person has not begun.",
         Reason::InProgress => "The person or the portal is at work on the check.",
         Reason::InReview => "People at okID review the check; this can take days.",
@@ -69,30 +67,8 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::SecretForbidden => {
             "The operator may not read the Secret. Grant it `get` on secrets in this namespace."
         }
-        Reason::KeyRejected => match type_ {
-            ConditionType::Stalled => {
-                "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."
-            }
-            ConditionType::Ready
-            | ConditionType::Reconciling
-            | ConditionType::CredentialsReady
-            | ConditionType::SessionCreated
-            | ConditionType::Finished
-            | ConditionType::Verified
-            | ConditionType::EvidenceStored => "The portal says that the API key is not valid (401).",
-        },
-        Reason::AccessDenied => match type_ {
-            ConditionType::EvidenceStored => {
-                "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
-            }
-            ConditionType::Ready
-            | ConditionType::Reconciling
-            | ConditionType::Stalled
-            | ConditionType::CredentialsReady
-            | ConditionType::SessionCreated
-            | ConditionType::Finished
-            | ConditionType::Verified => "The portal denies access with this API key (403).",
-        },
+        Reason::KeyRejected => key_rejected(type_),
+        Reason::AccessDenied => access_denied(type_),
         Reason::KeyRotated => {
             "The portal denies access (403), and the API key is another one than the session was created with. A key reads only its own sessions."
         }
@@ -111,15 +87,64 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::NotOwed => "The verdict is none of those that spec.images.on names, so nothing is stored.",
         Reason::Storing => "What spec.images asks for is being stored.",
         Reason::StoreUnavailable => {
-            "The store does not answer, or not usefully; the operator keeps trying for a day."
+            "The store does not answer, or not usefully. Check spec.images.destination, and that the bucket exists."
         }
-        Reason::ImageNotAvailable => "The portal does not have a required image.",
+        Reason::ImageNotAvailable => {
+            "The portal does not have a required image, or could not be asked for what is missing in time."
+        }
         Reason::ImageUnusable => {
             "The portal sent something that is no image, or is too large; it was not stored."
         }
         Reason::Conflict => "Something else is in the store under the same key; it was not overwritten.",
         Reason::Stored => "What spec.images asks for is in the store.",
         Reason::NothingToStore => "The portal has nothing of what spec.images asks for.",
+    }
+}
+
+const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
+    match type_ {
+        ConditionType::Stalled => {
+            "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
+        }
+        ConditionType::Ready
+        | ConditionType::Reconciling
+        | ConditionType::CredentialsReady
+        | ConditionType::SessionCreated
+        | ConditionType::Finished
+        | ConditionType::Verified
+        | ConditionType::EvidenceStored => {
+            "The answer to a create was lost; it is tried again within a budget of three lost answers."
+        }
+    }
+}
+
+const fn key_rejected(type_: ConditionType) -> &'static str {
+    match type_ {
+        ConditionType::Stalled => {
+            "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."
+        }
+        ConditionType::Ready
+        | ConditionType::Reconciling
+        | ConditionType::CredentialsReady
+        | ConditionType::SessionCreated
+        | ConditionType::Finished
+        | ConditionType::Verified
+        | ConditionType::EvidenceStored => "The portal says that the API key is not valid (401).",
+    }
+}
+
+const fn access_denied(type_: ConditionType) -> &'static str {
+    match type_ {
+        ConditionType::EvidenceStored => {
+            "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
+        }
+        ConditionType::Ready
+        | ConditionType::Reconciling
+        | ConditionType::Stalled
+        | ConditionType::CredentialsReady
+        | ConditionType::SessionCreated
+        | ConditionType::Finished
+        | ConditionType::Verified => "The portal denies access with this API key (403).",
     }
 }
 

@@ -49,9 +49,9 @@ pub enum Step {
     Store,
     /// The evidence was not stored in time.
     GiveUpEvidence,
-    /// Remove the evidence, and let go of the resource.
+    /// Remove the evidence, as far as `spec.images` still asks for that, and let go of the resource.
     RemoveEvidence {
-        /// Whether the resource is let go of whatever comes of it.
+        /// Whether the resource is let go of, whatever comes of it.
         last: bool,
     },
 }

@@ -58,7 +58,7 @@ pub struct Streaks {
     pub names_modules: bool,
     /// The same trouble with storing evidence in a row.
     pub storing: Option<Since<EvidenceTrouble>>,
-    /// Since when evidence is being stored, where that is not since the verdict: a person asked for it again.
+    /// Since when this process tries to store what is owed of the evidence.
     pub storing_since: Option<Timestamp>,
     /// When a change of progress was last written.
     pub shown_at: Option<Timestamp>,

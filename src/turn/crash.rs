@@ -1,7 +1,7 @@
-//! Crash points: places in the create protocol at which a test ends the process, or holds it. Without the cargo feature
-//! `crash-points` they are nothing.
+//! Crash points: places in the create protocol and in storing evidence at which a test ends the process, or holds it.
+//! Without the cargo feature `crash-points` they are nothing.
 
-/// A place in the create protocol.
+/// A place in the create protocol or in storing evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     /// Before the claim is written.
@@ -12,6 +12,10 @@ pub(super) enum Point {
     AfterAnswer,
     /// The answer is written; nobody was told.
     AfterRecord,
+    /// Every object is in the store, but for the manifest.
+    BeforeManifest,
+    /// What was stored is in the store; it is not written.
+    AfterUpload,
 }
 
 /// Ends the process, as if killed, if the environment variable `OKID_CRASH_POINT` names this point. If

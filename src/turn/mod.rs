@@ -1,7 +1,7 @@
 //! One verification's turn: observe → decide → act → conclude → write.
 //!
-//! May touch every room. [`take`](Turns::take) is the whole story (and `glance` the short one, of a look that finds nothing new); `act` chooses nothing, `status` is the only writer,
-//! and only this room logs changes at info, counts and emits events, after the write.
+//! May touch every room. [`take`](Turns::take) is the whole story (and `glance` the short one, of
+//! a look that finds nothing new); `act` and `evidence` choose nothing, `status` is the only writer of status, and only this room logs changes at info, counts and emits events, after the write.
 
 mod accounts;
 mod act;
@@ -32,7 +32,7 @@ use crate::{
 pub use accounts::Accounts;
 pub use clock::Clock;
 pub use events::Reporter;
-pub use evidence::Archive;
+pub use evidence::{Archive, STORING_AT_ONCE};
 pub use memory::{Memory, lane, seed};
 pub use secrets::Secrets;
 pub use sessions::Sessions;
@@ -97,6 +97,7 @@ impl Turns {
         self.metrics.live.set(gauge(live));
         self.metrics.turns_under_way.set(gauge(plan.in_flight));
         self.metrics.turns_waiting.set(gauge(plan.ready.iter().sum()));
+        self.metrics.evidence_bytes.set(gauge(self.archive.bytes.held()));
         self.metrics.records_bytes.set(gauge(table + self.sessions.memory() + plan.memory));
     }
 

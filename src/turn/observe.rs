@@ -10,7 +10,7 @@ use crate::{
     api::{EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
     lifecycle::{
         Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceStanding, Facts, Gate, KeyFact, Past,
-        PortalFact, Quiet, Streaks, clean, evidence_standing, restored,
+        PortalFact, Quiet, Streaks, clean, restored,
     },
     portal::{ApiKey, PortalUrl, VerificationId},
 };
@@ -59,7 +59,7 @@ impl Turns {
             .portal_of(object, &status)
             .map(|portal| Account { portal, secret: object.spec.api_key_secret_ref.clone() });
         let streaks = memory.streaks();
-        let evidence = self.evidence_facts(object, &status, &namespace);
+        let evidence = self.evidence_facts(object, &status, past).await;
         let key = if calls_nothing(object, past, evidence.standing) {
             None
         } else {
@@ -116,23 +116,21 @@ impl Turns {
         Ok(Observed { facts, account, key })
     }
 
-    fn evidence_facts(
+    async fn evidence_facts(
         &self,
         object: &Verification,
         status: &VerificationStatus,
-        namespace: &str,
+        past: &Past,
     ) -> EvidenceFacts {
-        let images = object.spec.images.clone();
+        // Once there is a session, it is too late to refuse one.
+        let is_asked = matches!(past, Past::Fresh | Past::Refused | Past::Lost) && !object.spec.suspend;
+        let refusal = if is_asked { self.refuse_destination(object).await } else { None };
         EvidenceFacts {
-            standing: evidence_standing(images.as_ref(), status),
-            destination: match &images {
-                Some(images) if !self.archive.may_keep(images, namespace) => DestinationFact::Refused,
-                Some(_) | None => DestinationFact::Allowed,
-            },
-            finished_at: status.finished_at,
+            destination: if refusal.is_some() { DestinationFact::Refused } else { DestinationFact::Allowed },
+            refusal: refusal.map(|refusal| refusal.to_string()),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            images,
+            ..EvidenceFacts::of(object.spec.images.clone(), status)
         }
     }
 

@@ -86,9 +86,7 @@ impl Turns {
                 self.hold(&object).await;
                 Happened::Nothing
             }
-            (Step::RemoveEvidence { last }, _, _) => {
-                Happened::Remove(self.let_go(&object, &observed, *last).await)
-            }
+            (Step::RemoveEvidence { last }, _, _) => Happened::Remove(self.let_go(&object, *last).await),
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
         self.conclude(slot, object, &step, &happened, observed, memory).await
@@ -216,14 +214,23 @@ impl Turns {
                 Read::Gone => return Turned::Park,
                 Read::Unknown => return self.again(slot, &memory),
             };
+            let found = past(&uid, &read.status.clone().unwrap_or_default());
+            let same_spec = read.metadata.generation == current.metadata.generation;
             let same_ground = read.uid() == current.uid()
                 && read.metadata.deletion_timestamp.is_none()
-                && read.metadata.generation == current.metadata.generation
-                && past(&uid, &read.status.clone().unwrap_or_default()) == past(&uid, &status);
-            if !same_ground {
+                && found == past(&uid, &status);
+            // What is in the store is there, whatever the spec says by now.
+            if !same_ground || !(same_spec || matches!(happened, Happened::Store(_))) {
                 return Turned::At(Instant::now(), Priority::Nudge, memory.lane);
             }
-            observed.facts.now = self.clock.now();
+            if same_spec {
+                observed.facts.now = self.clock.now();
+            } else {
+                let Ok(anew) = self.observe(&read, &found, &mut memory).await else {
+                    return self.again(slot, &memory);
+                };
+                observed = anew;
+            }
             current = read;
         }
         self.again(slot, &memory)

@@ -3,7 +3,9 @@
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, Desk, condition};
+use crate::ask::{Answer, Desk, condition, merge};
+
+mod images;
 
 #[tokio::test]
 async fn the_least_resource_gets_every_default_and_starts_behind_its_generation() {
@@ -39,9 +41,34 @@ async fn what_stands_in_a_manifest_is_not_overruled_by_a_default() {
         "activeDeadline": "24h",
         "suspend": true,
         "adopt": {"verificationId": "ver_one"},
+        "images": {
+            "items": [{"kind": "Back", "imageType": "cropped", "required": true}],
+            "results": true,
+            "on": ["Rejected", "Verified"],
+            "destination": {"url": "gs://evidence", "credentialsSecretRef": {"name": "evidence-store"}},
+            "deletionPolicy": "Delete",
+        },
     });
     let name = desk.lay(given.clone(), json!({})).await;
     assert_eq!(desk.api().get(&name).await.unwrap().data["spec"], given);
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn images_are_originals_kept_after_verified_and_retained_unless_it_says_otherwise() {
+    let desk = Desk::set().await;
+    let asked = json!({"images": {"items": [{"kind": "Redacted"}], "destination": {"store": "archive"}}});
+    let name = desk.lay(asked, json!({})).await;
+    assert_eq!(
+        desk.api().get(&name).await.unwrap().data["spec"]["images"],
+        json!({
+            "items": [{"kind": "Redacted", "imageType": "original", "required": false}],
+            "results": false,
+            "on": ["Verified"],
+            "destination": {"store": "archive"},
+            "deletionPolicy": "Retain",
+        })
+    );
     desk.clear().await;
 }
 
@@ -110,6 +137,9 @@ fn bounds_of_spec() -> Vec<Bound> {
             vec![text(0), text(129), json!("ver/../x"), json!("ver 1"), json!("v\u{e9}r"), Value::Null],
         ),
     ]
+    .into_iter()
+    .chain(images::bounds_of_spec())
+    .collect()
 }
 
 fn bounds_of_status() -> Vec<Bound> {
@@ -127,6 +157,7 @@ fn bounds_of_status() -> Vec<Bound> {
                 "InProgress",
                 "Processing",
                 "InReview",
+                "Storing",
                 "Verified",
                 "Rejected",
                 "Expired",
@@ -163,6 +194,9 @@ fn bounds_of_status() -> Vec<Bound> {
         ("settled", vec![json!(true), json!(false)], vec![json!("true")]),
         bounds_of_conditions(),
     ]
+    .into_iter()
+    .chain(images::bounds_of_status())
+    .collect()
 }
 
 fn bounds_of_conditions() -> Bound {
@@ -260,7 +294,11 @@ async fn every_field_of_spec_takes_what_fits_its_bounds_and_nothing_else() {
     let bounds = bounds_of_spec();
     let attempt = |path, value| {
         let desk = &desk;
-        async move { desk.try_spec(&nested(path, value)).await }
+        async move {
+            let mut spec = images::beside(path);
+            merge(&mut spec, &nested(path, value));
+            desk.try_spec(&spec).await
+        }
     };
     let wrongs = wrong(&bounds, attempt).await;
     assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));

@@ -1,23 +1,35 @@
-//! The manifests that people copy, applied as they are but for the address of the portal.
+//! The manifests that people copy, applied as they are but for the address of the portal and the place of the evidence.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use okid_operator::api::Phase;
+use okid_operator::api::{ObjectState, Phase, Verification};
+use okid_operator::evidence::{
+    Endpoints, HttpSettings, Location, Manifest, Options, Patience, StoreHttp, Stores, manifest::sha256_hex,
+};
+use okid_operator::portal::trust;
 use okid_sandbox::Verdict;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use crate::harness::{Seen as _, World};
+use crate::harness::{Launch, SECRET, Seen as _, World};
 use crate::manifests::{apply, repository};
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
+/// The store that the example without credentials names.
+const STORE: &str = "evidence";
+/// Values that tell nothing about anybody.
+const PLAIN: [&str; 2] = ["aws_region", "aws_checksum_algorithm"];
 
-/// Every file of `examples/` by its name, in order.
+/// Every file of `examples/` by its name, in order. Folders in it are not for kubectl.
 fn examples() -> BTreeMap<String, String> {
     let files = std::fs::read_dir(repository("examples")).unwrap().map(|file| file.unwrap().path());
     files
+        .filter(|path| path.is_file())
         .map(|path| {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             (name, std::fs::read_to_string(path).unwrap())
@@ -25,49 +37,105 @@ fn examples() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The one object of a manifest.
-fn parse(text: &str) -> Value {
-    serde_norway::from_str(text).unwrap()
+/// The objects of a manifest.
+fn parse_all(text: &str) -> Vec<Value> {
+    serde_norway::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 
-/// From the link to the verdict.
-async fn goes_the_whole_way(world: &World, name: &str) {
+/// The one object of a manifest.
+fn parse(text: &str) -> Value {
+    let [object] = parse_all(text).try_into().unwrap();
+    object
+}
+
+/// Every object of that kind in the examples.
+fn of_kind(kind: &str) -> Vec<Value> {
+    let all = examples().into_values().flat_map(|text| parse_all(&text));
+    all.filter(|object| object["kind"] == kind).collect()
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+/// The store `evidence` as a folder of the world, and what an operator is started with to know it.
+fn folder_store(world: &World) -> (PathBuf, Launch) {
+    let (folder, file) = (world.folder().join("evidence"), world.folder().join("stores.yaml"));
+    std::fs::create_dir(&folder).unwrap();
+    let store = json!({"name": STORE, "url": format!("file://{}", folder.display()), "namespaces": ["*"]});
+    std::fs::write(&file, json!({"stores": [store]}).to_string()).unwrap();
+    (folder, Launch::new().flags(["--stores-file", file.to_str().unwrap()]))
+}
+
+/// From the link to the verdict, and to the evidence where it is asked for.
+async fn goes_the_whole_way(world: &World, name: &str, folder: &Path) {
     let invited = world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    let images = invited.spec.images.clone();
+    let before = if images.is_some() { "EvidenceStored=Unknown/NotStarted" } else { "EvidenceStored=" };
+    assert!(invited.shows(&[before]), "{name}");
     world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
     let over = world.until(name, |seen| seen.found().settled).await;
     assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified", "Reconciling=", "Stalled="]));
     assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), invited.id()));
+    match images {
+        Some(images) => {
+            assert!(over.shows(&["EvidenceStored=True/Stored"]), "{name}");
+            is_kept(&over, images.items.len() + usize::from(images.results), folder);
+        }
+        None => assert!(over.shows(&["EvidenceStored="]), "{name}"),
+    }
+}
+
+/// Whether so many objects are in the store, as status and manifest say.
+fn is_kept(over: &Verification, count: usize, folder: &Path) {
+    let evidence = over.found().evidence.unwrap();
+    let inside = PathBuf::from(evidence.prefix.strip_prefix("file://").unwrap());
+    assert!(inside.starts_with(folder), "{}", inside.display());
+    let manifest = std::fs::read(inside.join("manifest.json")).unwrap();
+    assert_eq!(evidence.manifest_sha256, Some(sha256_hex(&manifest)));
+    let manifest = Manifest::parse(&manifest).unwrap();
+    assert_eq!(manifest.objects().len(), count);
+    for object in manifest.objects() {
+        assert_eq!(object.state, ObjectState::Stored, "{}", object.key);
+        let bytes = std::fs::read(inside.join(&object.key)).unwrap();
+        assert_eq!(object.sha256, Some(sha256_hex(&bytes)), "{}", object.key);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_is_applied_and_every_verification_in_them_goes_the_whole_way() {
-    let world = World::builder().without_secret().start().await;
+    let mut world = World::builder().without_secret().without_operator().start().await;
+    let (folder, launch) = folder_store(&world);
     let mut names = Vec::new();
-    // By name: the Secret comes first.
     for (file, text) in examples() {
-        let object = parse(&text);
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        assert!(object["metadata"].get("namespace").is_none(), "{file} names a namespace");
         let said = apply(world.cluster, &world.namespace, &text).await;
-        assert!(
-            said.as_ref().is_ok_and(|said| said.contains(&format!("/{name} created"))),
-            "{file}: {said:?}"
-        );
-        match object["kind"].as_str().unwrap() {
-            "Secret" => {
-                let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
-                let data = secrets.get(&name).await.unwrap().data.unwrap();
-                let key = String::from_utf8(data["apiKey"].0.clone()).unwrap();
-                world.sandbox().add_key(&key);
+        for object in parse_all(&text) {
+            let name = name(&object);
+            assert!(object["metadata"].get("namespace").is_none(), "{file} names a namespace");
+            assert!(
+                said.as_ref().is_ok_and(|said| said.contains(&format!("/{name} created"))),
+                "{file}: {said:?}"
+            );
+            match object["kind"].as_str().unwrap() {
+                "Secret" => {}
+                "Verification" => {
+                    if object["spec"]["images"]["destination"]["url"].is_string() {
+                        // Nobody has that bucket; everything else stays as the example says.
+                        let elsewhere = json!({"url": null, "credentialsSecretRef": null, "store": STORE});
+                        world.patch_spec(&name, json!({"images": {"destination": elsewhere}})).await;
+                    }
+                    names.push(name);
+                }
+                kind => panic!("{file} is of the kind {kind}, and this test knows nothing to expect of it"),
             }
-            "Verification" => names.push(name),
-            kind => panic!("{file} is of the kind {kind}, and this test knows nothing to expect of it"),
         }
     }
-    assert!(names.len() >= 2);
-    for name in &names {
-        goes_the_whole_way(&world, name).await;
-    }
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
+    let data = secrets.get(SECRET).await.unwrap().data.unwrap();
+    world.sandbox().add_key(&String::from_utf8(data["apiKey"].0.clone()).unwrap());
+    world.start(launch).await;
+    assert!(names.len() >= 6);
+    join_all(names.iter().map(|name| goes_the_whole_way(&world, name, &folder))).await;
     world.finish().await;
 }
 
@@ -80,7 +148,7 @@ async fn the_full_example_does_what_its_comments_say() {
     let text = text.replace(PORTAL, &format!("portal: {portal} "));
     apply(world.cluster, &world.namespace, &text).await.unwrap();
 
-    let name = parse(&text)["metadata"]["name"].as_str().unwrap().to_owned();
+    let name = name(&parse(&text));
     let ready = world.until(&name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
     assert!(ready.shows(&["Ready=True/SessionCreated", "Reconciling=", "Stalled="]));
     let id = ready.id().unwrap();
@@ -94,22 +162,132 @@ async fn the_full_example_names_every_field_of_the_spec_and_every_default_it_spe
     let world = World::builder().without_operator().start().await;
     let full =
         parse(&examples()["verification-full.yaml"].replace(PORTAL, "portal: https://verify.test.okid.io "));
-    let definition = okid_operator::api::definition();
-    let schema = definition.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
-    let known = schema.properties.as_ref().unwrap()["spec"].properties.as_ref().unwrap();
-    for field in known.keys().filter(|field| *field != "adopt") {
-        assert!(full["spec"].get(field).is_some(), "{field} is missing; only adopt is for another story");
-    }
+    let definition = serde_json::to_value(okid_operator::api::definition()).unwrap();
+    let known = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    // The two that are for another story.
+    let left_out = ["spec.adopt", "spec.images.destination.store"];
+    let missing: Vec<_> = unnamed("spec", known, &full["spec"])
+        .into_iter()
+        .filter(|field| !left_out.contains(&field.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 
     let minimal = &examples()["verification-minimal.yaml"];
     apply(world.cluster, &world.namespace, minimal).await.unwrap();
-    let name = parse(minimal)["metadata"]["name"].as_str().unwrap().to_owned();
-    let spec = serde_json::to_value(world.get(&name).await.spec).unwrap();
+    let spec = applied(&world, &name(&parse(minimal))).await;
     let defaults =
         json!({"key": "apiKey", "mode": "Direct", "readyWhen": "Verified", "onUnknownOutcome": "Retry"});
     for (field, default) in defaults.as_object().unwrap() {
         let found = spec.get(field).unwrap_or(&spec["apiKeySecretRef"][field]);
         assert_eq!(found, default, "{field}");
     }
+
+    let images = json!({"items": [{"kind": "Front"}], "destination": {"store": STORE}});
+    world.apply("images", json!({"images": images})).await;
+    let images = applied(&world, "images").await["images"].clone();
+    let item = json!({"kind": "Front", "imageType": "original", "required": false});
+    assert_eq!(images["items"], json!([item]));
+    assert_eq!((&images["results"], &images["on"]), (&json!(false), &json!(["Verified"])));
+    assert_eq!(images["deletionPolicy"], "Retain");
     world.finish().await;
+}
+
+/// The fields of a schema that an object does not name, as paths; in a list, some entry has to name them.
+fn unnamed(path: &str, schema: &Value, object: &Value) -> Vec<String> {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    fields
+        .flat_map(|(field, schema)| {
+            let path = format!("{path}.{field}");
+            match (object.get(field), schema["items"]["properties"].as_object()) {
+                (None, _) => vec![path],
+                (Some(Value::Array(entries)), Some(fields)) => fields
+                    .keys()
+                    .filter(|field| entries.iter().all(|entry| entry.get(field.as_str()).is_none()))
+                    .map(|field| format!("{path}.{field}"))
+                    .collect(),
+                (Some(value), _) => unnamed(&path, schema, value),
+            }
+        })
+        .collect()
+}
+
+/// The spec as the API server keeps it, defaults included.
+async fn applied(world: &World, name: &str) -> Value {
+    let text = world.kubectl(&["get", "verification", name, "--output", "json"]).await;
+    serde_json::from_str::<Value>(&text).unwrap()["spec"].take()
+}
+
+/// What the Secret of a destination holds.
+fn read_options(destination: &Value, secret: &Value, endpoints: &[&str]) -> Result<Options, String> {
+    let location = Location::parse(destination["url"].as_str().unwrap()).unwrap();
+    let data = secret["stringData"].as_object().unwrap();
+    let entries = data.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap().as_bytes()));
+    Options::of_secret(location.scheme(), entries, &Endpoints::new(endpoints).unwrap())
+        .map_err(|flaw| flaw.to_string())
+}
+
+#[test]
+fn the_credentials_of_every_example_have_the_right_keys_and_are_nobodys() {
+    let secrets: BTreeMap<_, _> =
+        of_kind("Secret").into_iter().map(|secret| (name(&secret), secret)).collect();
+    let mut schemes = Vec::new();
+    for verification in of_kind("Verification") {
+        let destination = &verification["spec"]["images"]["destination"];
+        let Some(secret) = destination["credentialsSecretRef"]["name"].as_str() else { continue };
+        let read = read_options(destination, &secrets[secret], &[]);
+        assert!(read.is_ok(), "{secret}: {read:?}");
+        schemes.push(destination["url"].as_str().unwrap()[..2].to_owned());
+    }
+    schemes.sort();
+    schemes.dedup();
+    assert_eq!(schemes, ["az", "gs", "s3"]);
+    for (name, secret) in &secrets {
+        for (key, value) in secret["stringData"].as_object().unwrap() {
+            let is_placeholder = value.as_str().unwrap().contains("your");
+            assert!(is_placeholder || PLAIN.contains(&key.as_str()), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn the_endpoint_in_the_comment_is_for_a_store_that_the_administrator_allowed() {
+    let text = examples()["evidence-s3.yaml"].replace("# aws_endpoint:", "aws_endpoint:");
+    let objects = parse_all(&text);
+    let (secret, destination) = (&objects[0], &objects[1]["spec"]["images"]["destination"]);
+    assert!(secret["stringData"]["aws_endpoint"].is_string(), "{text}");
+    let refused = read_options(destination, secret, &[]).unwrap_err();
+    assert_eq!(refused, "aws_endpoint is not on the list of allowed endpoints");
+    assert!(read_options(destination, secret, &["https://minio.example"]).is_ok());
+}
+
+#[test]
+fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_each_cloud() {
+    let file = "examples/operator/stores.yaml";
+    let text = std::fs::read_to_string(repository(file)).unwrap();
+    let http = StoreHttp::new(&HttpSettings::default(), trust(None).unwrap()).unwrap();
+    // What the clouds' webhooks put into a pod.
+    let identity = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/okid-operator"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"),
+        ("AWS_DEFAULT_REGION", "eu-central-1"),
+        ("AWS_STS_REGIONAL_ENDPOINTS", "regional"),
+        ("AZURE_CLIENT_ID", "00000000-0000-0000-0000-000000000000"),
+        ("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000000"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/secrets/azure/tokens/azure-identity-token"),
+        ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/"),
+    ];
+    let identity = identity.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for environment in [&identity[..], &[]] {
+        let stores = Stores::read(file, &text, environment, &http, Patience::default()).unwrap();
+        let names: Vec<_> = stores.names().collect();
+        assert_eq!(names, ["evidence", "evidence-azure", "evidence-gcs", "folder"]);
+        assert!(stores.find("evidence", "team-b").is_ok());
+        assert!(stores.find("evidence", "team-c").is_err());
+        assert!(stores.find("folder", "team-c").is_ok());
+    }
+    let named: Vec<_> = of_kind("Verification")
+        .iter()
+        .filter_map(|object| object["spec"]["images"]["destination"]["store"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(named, [STORE]);
 }

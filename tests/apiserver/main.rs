@@ -18,6 +18,10 @@ mod api_server_trouble;
 mod ask;
 mod crashes;
 mod credentials;
+mod evidence_crashes;
+mod evidence_deletion;
+mod evidence_trouble;
+mod evidence_whole_way;
 mod examples;
 mod harness;
 mod lifecycle_controls;
@@ -29,5 +33,8 @@ mod outage;
 mod permissions;
 mod portal_trouble;
 mod process;
+#[allow(dead_code, reason = "another test program uses the rest of it")]
+#[path = "../stores/mod.rs"]
+mod stores;
 mod waiting;
 mod whole_way;

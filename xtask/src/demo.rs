@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole way of one verification, on a stage of real processes. Touches processes.
 
+mod evidence;
 mod programs;
 mod stage;
 mod watch;
@@ -16,8 +17,8 @@ use self::stage::{Person, Stage};
 use self::watch::{Line, Watch};
 use crate::interrupt::{interruption, runtime};
 
-/// The verification of `examples/verification-minimal.yaml`.
-const NAME: &str = "alice";
+/// The verification of `examples/evidence-named-store.yaml`.
+const NAME: &str = "frida";
 /// Far more than a person on a script takes.
 const OVER_WITHIN: Duration = Duration::from_mins(3);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -25,8 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Shows a verification from `kubectl apply` to the verdict.
 ///
 /// Builds what is missing, starts an API server, the sandbox portal and the operator, applies the examples, and lets a
-/// scripted person walk through the portal. Prints each change of the resource, and ends when it is over: after about
-/// half a minute, once everything is built. Nothing is left behind.
+/// scripted person walk through the portal. Prints each change of the resource and, when it is over, what is kept as
+/// evidence: after about half a minute, once everything is built. Nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "By hand:  cargo xtask demo --stay
           then open the link it prints in a browser, and paste the line with KUBECONFIG into another terminal")]
@@ -82,8 +83,10 @@ pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> 
             () = &mut interruption => return Ok(Shown::Interrupted),
             over = show(&stage, stay) => over?,
         }
+        print!("\n{}", stage.store.tree()?);
         print_table(&stage).await?;
         if stay {
+            eprintln!("# the evidence: {}", stage.store.folder.display());
             eprintln!("# everything still runs; Ctrl-C ends it");
             interruption.await;
             return Ok(Shown::Interrupted);

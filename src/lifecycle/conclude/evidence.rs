@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use crate::{
-    api::{Evidence, Reason, StoredObject},
+    api::{DeletionPolicy, ObjectState, Reason},
     lifecycle::{
         event::Event,
-        evidence::{EvidenceStanding, EvidenceTrouble, Removed, Stored, evidence_standing, keeps_it_live},
+        evidence::{
+            EvidenceStanding, EvidenceTrouble, MOST_OBJECTS, REMOVED_WITHIN, Removed, Stored, stem,
+            storing_is_over, wanted,
+        },
         schedule::backoff,
-        streaks::Since,
+        streaks::{Since, later},
     },
 };
 
@@ -22,58 +25,86 @@ const STORE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 const REMOVE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
 impl Draft<'_> {
-    /// Settles what is over and owes nothing; comes again at `next` where something is owed.
+    /// Settles what is over and owes nothing; comes again at `next` where something is to be done.
     pub(super) fn settle_unless_owed(mut self, next: Next) -> Conclusion {
-        let images = self.facts.evidence.images.as_ref();
-        self.picture.evidence = evidence_standing(images, &self.status);
-        if !keeps_it_live(self.picture.evidence, images) {
+        let evidence = self.facts.evidence.after(&self.status);
+        self.picture.evidence = evidence.standing;
+        if !evidence.keeps_it_live() {
             self.status.settled = true;
             return self.finish(Next::Leave);
         }
-        let next = if self.picture.evidence == EvidenceStanding::Owed { next } else { Next::Watch };
-        self.finish(next)
+        let rests = evidence.standing != EvidenceStanding::Owed
+            && !evidence.lacks_finalizer()
+            && !evidence.is_held_for_nothing();
+        self.finish(if rests { Next::Watch } else { next })
     }
 
     pub(super) fn store(mut self, stored: &Stored) -> Conclusion {
-        self.take_over_objects(stored);
-        if let Some(trouble) = stored.trouble {
-            return self.store_later(trouble);
+        self.picture.credentials = if stored.objects.is_empty() {
+            self.credentials_unless_missing()
+        } else {
+            Some(Reason::Accepted)
+        };
+        self.refusal.clone_from(&stored.refusal);
+        let has_come = !stored.objects.is_empty() || stored.manifest_sha256.is_some();
+        if has_come {
+            self.take_over_objects(stored);
         }
-        self.picture.credentials = Some(Reason::Accepted);
+        match (stored.trouble, stored.again_at) {
+            (Some(trouble), _) => self.store_later(trouble),
+            (None, again_at) if has_come => self.store_on(again_at),
+            // There was no place for it: nothing is known that was not known before.
+            (None, Some(at)) => {
+                let next = self.due_at(at);
+                self.finish(next)
+            }
+            (None, None) => self.later_unwritten(),
+        }
+    }
+
+    /// Something was stored: the rest at once, or when there is a place for it.
+    fn store_on(mut self, again_at: Option<jiff::Timestamp>) -> Conclusion {
         self.streaks.storing = None;
-        self.streaks.next = Some(self.facts.now);
-        let images = self.facts.evidence.images.as_ref();
-        if evidence_standing(images, &self.status) == EvidenceStanding::Complete {
-            self.streaks.storing_since = None;
+        self.picture.evidence_trouble = Some(Reason::Storing);
+        let evidence = self.facts.evidence.after(&self.status);
+        if evidence.standing == EvidenceStanding::Complete && evidence.is_stored {
             self.events.push(Event::EvidenceStored);
         }
-        self.picture.evidence_trouble = Some(Reason::Storing);
-        let next = match stored.again_at {
-            Some(at) => self.due_at(at),
-            None => Next::Now,
-        };
+        if evidence.standing != EvidenceStanding::Owed {
+            self.streaks.storing_since = None;
+        }
+        self.streaks.next = Some(self.facts.now);
+        let next = again_at.map_or(Next::Now, |at| self.due_at(at));
         self.settle_unless_owed(next)
     }
 
     fn take_over_objects(&mut self, stored: &Stored) {
-        if stored.objects.is_empty() && stored.manifest_sha256.is_none() {
-            return;
-        }
+        let images = self.facts.evidence.images.as_ref();
         let evidence = self.status.evidence.get_or_insert_default();
-        // Objects elsewhere are no part of this evidence.
+        // Objects elsewhere are no part of this evidence, and are not removed with it.
         if evidence.prefix != stored.prefix {
-            *evidence = Evidence { prefix: stored.prefix.clone(), ..Evidence::default() };
+            let left = std::mem::take(evidence);
+            evidence.prefix.clone_from(&stored.prefix);
+            let is_removed = images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
+            if is_removed && left.objects.iter().any(|object| object.state == ObjectState::Stored) {
+                self.events.push(Event::EvidenceOrphaned);
+            }
         }
-        evidence.objects.retain(|known| !stored.objects.iter().any(|new| same(known, new)));
+        evidence.objects.retain(|known| !stored.objects.iter().any(|new| stem(known) == stem(new)));
         evidence.objects.extend(stored.objects.iter().cloned());
         evidence.manifest_sha256 = stored.manifest_sha256.clone().or(evidence.manifest_sha256.take());
+        // What a spec asked for earlier must not keep the status from being written.
+        if let Some(images) = images.filter(|_| evidence.objects.len() > MOST_OBJECTS) {
+            let wanted = wanted(images);
+            evidence.objects.retain(|object| wanted.iter().any(|wanted| wanted.stem() == stem(object)));
+        }
     }
 
     fn store_later(mut self, trouble: EvidenceTrouble) -> Conclusion {
         let streak = Since::one_more(self.streaks.storing, trouble, self.facts.now);
         self.streaks.storing = Some(streak);
-        if streak.lasted(self.facts.now, trouble.patience()) {
-            return self.give_up_evidence(Some(trouble));
+        if streak.lasted(self.facts.now, trouble.patience()) || storing_is_over(self.facts) {
+            return self.give_up_evidence();
         }
         if streak.lasted(self.facts.now, TROUBLE_SHOWN_AFTER) {
             self.picture.evidence_trouble = Some(trouble.reason());
@@ -84,33 +115,35 @@ impl Draft<'_> {
     }
 
     /// The evidence will not be complete, unless a person asks for it again.
-    pub(super) fn give_up_evidence(mut self, trouble: Option<EvidenceTrouble>) -> Conclusion {
-        let trouble = trouble.or(self.streaks.storing.map(|streak| streak.what));
+    pub(super) fn give_up_evidence(mut self) -> Conclusion {
+        // Without trouble there was nobody to ask, or no key to ask with.
+        let trouble = self.streaks.storing.map_or(EvidenceTrouble::PortalUnavailable, |streak| streak.what);
+        self.streaks.storing = None;
+        self.streaks.storing_since = None;
         self.picture.evidence = EvidenceStanding::Failed;
-        self.picture.evidence_trouble =
-            Some(trouble.map_or(Reason::StoreUnavailable, EvidenceTrouble::reason));
+        self.picture.evidence_trouble = Some(trouble.final_reason());
+        self.picture.credentials = self.picture.credentials.or_else(|| self.credentials_unless_missing());
         self.events.push(Event::EvidenceFailed);
         self.finish(Next::Watch)
     }
 
+    /// The change of the resource's metadata wakes what is let go of.
     pub(super) fn remove(mut self, removed: Removed) -> Conclusion {
         match removed {
-            Removed::All => self.leave_unwritten(),
+            Removed::All => self.unwritten(Next::Watch),
             Removed::GaveUp => {
                 self.events.push(Event::EvidenceOrphaned);
-                self.leave_unwritten()
+                self.unwritten(Next::Watch)
             }
             Removed::NotYet => {
                 let failures = self.one_more_failure();
                 let (least, most) = REMOVE_AGAIN;
-                let next = self.due(backoff(least, most, failures, self.facts.seed));
+                let again = later(self.facts.now, backoff(least, most, failures, self.facts.seed));
+                let last = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
+                let at = last.filter(|last| *last > self.facts.now).map_or(again, |last| again.min(last));
+                let next = self.due_at(at);
                 self.unwritten(next)
             }
         }
     }
-}
-
-/// Whether both are of the same thing.
-fn same(one: &StoredObject, other: &StoredObject) -> bool {
-    one.key.split('.').next() == other.key.split('.').next()
 }

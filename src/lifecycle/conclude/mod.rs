@@ -3,6 +3,9 @@
 mod create;
 mod evidence;
 mod look;
+mod refusal;
+mod show;
+mod standing;
 mod wait;
 
 use std::time::Duration;
@@ -10,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    api::{Condition, ConditionType, Mode, Outcome, Reason, Session, SessionState, VerificationStatus},
+    api::{Mode, Outcome, Reason, Session, SessionState, VerificationStatus},
     portal::allowed::LinkMode,
     priority::Priority,
 };
@@ -19,10 +22,10 @@ use super::{
     conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
     event::Event,
     evidence::EvidenceStanding,
-    facts::{Deadline, Facts, KeyFact, PortalFact},
+    facts::{Deadline, Facts, PortalFact},
     past::{Ledger, Past},
     schedule::{LONGEST, pace},
-    step::{CreateEnd, Happened, Shown, Step},
+    step::{CreateEnd, Happened, Step},
     streaks::{GRACE, Grievance, Since, Streaks, later},
 };
 
@@ -103,7 +106,7 @@ pub fn conclude(
         (Step::Adopt(id), Happened::Look(answer)) => draft.adopt(id, answer),
         (Step::Look(id), Happened::Look(answer)) => draft.look(id, answer),
         (Step::Store, Happened::Store(stored)) => draft.store(stored),
-        (Step::GiveUpEvidence, _) => draft.give_up_evidence(None),
+        (Step::GiveUpEvidence, _) => draft.give_up_evidence(),
         (Step::RemoveEvidence { last: _ }, Happened::Remove(removed)) => draft.remove(*removed),
         // The change of the resource's metadata wakes it.
         (Step::AddFinalizer, _) => {
@@ -128,6 +131,8 @@ struct Draft<'a> {
     before: &'a VerificationStatus,
     status: VerificationStatus,
     picture: Picture,
+    /// Why the destination of evidence is refused.
+    refusal: Option<String>,
     streaks: Streaks,
     events: Vec<Event>,
 }
@@ -137,6 +142,7 @@ impl<'a> Draft<'a> {
         let mut status = before.clone();
         // The default of the definition; every written status has its own.
         status.observed_generation = Some(facts.generation);
+        let is_being_stored = facts.evidence.standing == EvidenceStanding::Owed && !facts.suspend;
         Self {
             facts,
             before,
@@ -148,7 +154,11 @@ impl<'a> Draft<'a> {
                 evidence: facts.evidence.standing,
                 evidence_trouble: None,
             },
-            streaks: facts.streaks.clone(),
+            refusal: facts.evidence.refusal.clone(),
+            streaks: Streaks {
+                storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
+                ..facts.streaks.clone()
+            },
             events: Vec::new(),
         }
     }
@@ -157,67 +167,8 @@ impl<'a> Draft<'a> {
         self.status.session.get_or_insert_default()
     }
 
-    fn overlay_before(&self) -> Overlay {
-        Overlay::shown_in(&self.before.conditions)
-    }
-
     fn has_session(&self) -> bool {
         self.status.verification_id.is_some()
-    }
-
-    /// What stays shown while nothing new is known: trouble that only a call can clear.
-    fn standing_overlay(&self) -> Overlay {
-        match self.overlay_before() {
-            Overlay::Plain
-            | Overlay::Suspended
-            | Overlay::Healing
-            | Overlay::Stalled(
-                Stall::PortalNotAllowed
-                | Stall::StatusUnreadable
-                | Stall::CreateOutcomeUnknown
-                | Stall::EvidenceFailed,
-            ) => {
-                if self.state() == Some(SessionState::Unknown) && !self.has_session() {
-                    Overlay::Healing
-                } else {
-                    Overlay::Plain
-                }
-            }
-            Overlay::Stalled(Stall::SessionNotFound) if !self.has_session() && self.facts.adopt.is_none() => {
-                Overlay::Plain
-            }
-            standing @ (Overlay::Retry
-            | Overlay::RateLimited
-            | Overlay::Stalled(
-                Stall::KeyRejected | Stall::PortalMisconfigured | Stall::InvalidSpec | Stall::SessionNotFound,
-            )) => standing,
-        }
-    }
-
-    fn state(&self) -> Option<SessionState> {
-        self.status.session.as_ref().and_then(|session| session.state)
-    }
-
-    fn credentials_before(&self) -> Option<Reason> {
-        Condition::find(&self.before.conditions, ConditionType::CredentialsReady)
-            .and_then(|condition| Reason::from_word(&condition.reason))
-    }
-
-    /// A usable key ends what was said of a missing one; whether the portal accepts it is not known yet.
-    fn credentials_unless_missing(&self) -> Option<Reason> {
-        match (&self.facts.key, self.credentials_before()) {
-            (
-                KeyFact::Usable { fingerprint: _ },
-                Some(
-                    Reason::SecretNotFound
-                    | Reason::KeyMissing
-                    | Reason::KeyEmpty
-                    | Reason::KeyMalformed
-                    | Reason::SecretForbidden,
-                ),
-            ) => Some(Reason::NotChecked),
-            (_, before) => before,
-        }
     }
 
     /// Counts the same complaint in a row, and says whether it is shown as Stalled: after a grace, or if it was
@@ -235,71 +186,6 @@ impl<'a> Draft<'a> {
     fn due_at(&mut self, at: Timestamp) -> Next {
         self.streaks.next = Some(at);
         Next::At(at)
-    }
-
-    fn show(mut self, shown: Shown) -> Conclusion {
-        let hourly = Next::At(later(self.facts.now, LONGEST));
-        self.picture.credentials = self.credentials_unless_missing();
-        match shown {
-            Shown::StatusUnreadable => {
-                self.stall(Stall::StatusUnreadable, Some(Event::StatusUnreadable));
-                self.finish_as_it_was(hourly)
-            }
-            Shown::PortalNotAllowed => {
-                self.stall(Stall::PortalNotAllowed, Some(Event::PortalNotAllowed));
-                self.finish(hourly)
-            }
-            Shown::CreateOutcomeUnknown => {
-                self.stall(Stall::CreateOutcomeUnknown, None);
-                self.finish(Next::Watch)
-            }
-            Shown::DestinationRefused => {
-                self.stall(Stall::InvalidSpec, None);
-                self.finish(hourly)
-            }
-            Shown::Over => {
-                let waits = self.picture.evidence == EvidenceStanding::Owed && !self.facts.suspend;
-                self.finish(if waits { hourly } else { Next::Watch })
-            }
-            Shown::Suspended => {
-                self.picture.overlay = Overlay::Suspended;
-                self.finish(Next::Watch)
-            }
-        }
-    }
-
-    fn stall(&mut self, stall: Stall, event: Option<Event>) {
-        self.picture.overlay = Overlay::Stalled(stall);
-        if self.overlay_before() != self.picture.overlay {
-            self.events.extend(event);
-        }
-    }
-
-    fn grant(mut self, token: &str, past: &Past) -> Conclusion {
-        self.status.last_handled_retry = Some(token.to_owned());
-        if let Some(session) = self.status.session.as_mut() {
-            session.forgiven = session.forgiven.max(session.orphans);
-        }
-        if *past == Past::Lost {
-            self.picture.overlay = Overlay::Healing;
-        }
-        self.picture.credentials = self.credentials_unless_missing();
-        if self.picture.evidence == EvidenceStanding::Failed {
-            self.picture.evidence = EvidenceStanding::Owed;
-            self.picture.evidence_trouble = Some(Reason::Storing);
-        }
-        self.streaks = Streaks {
-            storing_since: self.status.outcome.map(|_| self.facts.now),
-            next: Some(self.facts.now),
-            last_answer: self.streaks.last_answer,
-            changed_at: self.streaks.changed_at,
-            updated_at: self.streaks.updated_at,
-            names_modules: self.streaks.names_modules,
-            shown_at: self.streaks.shown_at,
-            seen: self.streaks.seen,
-            ..Streaks::default()
-        };
-        self.finish(Next::Now)
     }
 
     fn settle(mut self) -> Conclusion {
@@ -372,6 +258,7 @@ impl<'a> Draft<'a> {
             self.facts.generation,
             self.facts.now,
         );
+        self.tell_refusal();
         if let Some(requested) = &self.facts.reconcile_requested {
             self.status.last_handled_reconcile_at = Some(requested.clone());
         }
@@ -403,8 +290,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Never later than an hour, and not past the deadline, nor long after it.
+    /// Never later than an hour; while it is not over, not past the deadline, nor long after it.
     fn within_bounds(&self, next: Next) -> Next {
+        if self.status.outcome.is_some() {
+            let Next::At(at) = next else { return next };
+            return Next::At(at.min(later(self.facts.now, LONGEST)).max(self.facts.now));
+        }
         let Next::At(at) = next else {
             return match (next, self.facts.deadline) {
                 (Next::Watch, Deadline::Ahead(deadline)) if !self.facts.suspend => Next::At(deadline),

@@ -10,7 +10,7 @@ use crate::portal::{
 
 use super::{PortalClient, read_whole, shards::Place};
 
-/// Most bytes of an image.
+/// Most bytes of an image that may be kept.
 pub const IMAGE_BYTES: usize = 25 * 1024 * 1024;
 
 /// An answer whose body is not read yet.
@@ -28,28 +28,13 @@ impl ImageAnswer {
         Some(String::from_utf8_lossy(header.as_bytes()).into_owned())
     }
 
-    /// How many bytes it may have: what it says of itself, or the most there may be.
+    /// Reads the body, of at most that many bytes.
     ///
     /// # Errors
     ///
-    /// [`Trouble::Failed`] when it says that it has more than [`IMAGE_BYTES`].
-    pub fn size_hint(&self) -> Result<usize, Trouble> {
-        match self.response.content_length() {
-            None => Ok(IMAGE_BYTES),
-            Some(length) => usize::try_from(length)
-                .ok()
-                .filter(|length| *length <= IMAGE_BYTES)
-                .ok_or(Trouble::Failed(Failed::TooLarge)),
-        }
-    }
-
-    /// Reads the body.
-    ///
-    /// # Errors
-    ///
-    /// [`Trouble::Failed`] when it is cut, late, or longer than [`IMAGE_BYTES`].
-    pub async fn read(self) -> Result<Bytes, Trouble> {
-        read_whole(self.response, IMAGE_BYTES).await.map(Bytes::from)
+    /// [`Failed::TooLarge`] when it is longer, without reading on; another [`Trouble::Failed`] when it is cut or late.
+    pub async fn read(self, most: usize) -> Result<Bytes, Trouble> {
+        read_whole(self.response, most).await.map(Bytes::from)
     }
 }
 

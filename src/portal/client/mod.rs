@@ -183,12 +183,16 @@ impl PortalClient {
 
 /// Reads a body that must not be longer than `limit` bytes.
 async fn read_whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
-    // No larger than it has to be, where that is known: what is kept of a large body would else be up to twice as large.
-    let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-    let mut body = Vec::with_capacity(length.unwrap_or_default().min(limit));
+    let too_large = || Trouble::Failed(Failed::TooLarge);
+    let announced = response.content_length().map(|length| usize::try_from(length).map_err(|_| too_large()));
+    let announced = announced.transpose()?.unwrap_or_default();
+    if announced > limit {
+        return Err(too_large());
+    }
+    let mut body = Vec::with_capacity(announced);
     while let Some(chunk) = response.chunk().await.map_err(|error| judge_transport(&error))? {
         if body.len() + chunk.len() > limit {
-            return Err(Trouble::Failed(Failed::TooLarge));
+            return Err(too_large());
         }
         body.extend_from_slice(&chunk);
     }

@@ -29,7 +29,7 @@ fn respec(what: &str, spec: Value, change: &Value) -> Case {
 }
 
 /// A new resource with that spec.
-fn new(what: &str, spec: Value) -> Case {
+pub(super) fn new(what: &str, spec: Value) -> Case {
     case(what, json!({}), json!({}), Ask::Create(spec))
 }
 

@@ -2,9 +2,11 @@
 //!
 //! `cluster` is the control plane that all tests share, `operator` one process of the operator, `road` its way to the
 //! API server, `witness` sees every
-//! version of every verification in a namespace, `seen` reads one of them, and `world` puts them together.
+//! version of every verification in a namespace, `seen` reads one of them, `evidence` is a store for what is kept, and
+//! `world` puts them together.
 
 mod cluster;
+pub(crate) mod evidence;
 mod operator;
 mod road;
 mod seen;

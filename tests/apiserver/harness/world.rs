@@ -1,8 +1,9 @@
 //! The scene of one test: a namespace, portals, an operator, and a witness. Touches all of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control_plane::Folder;
 use k8s_openapi::api::core::v1::Secret;
@@ -15,8 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::evidence::{STORE_SECRET, entries, files, new_s3};
 use super::witness::Witness;
 use super::{Cluster, LIMIT, LOOK_EVERY, Launch, Operator, Seen as _};
+use crate::stores::S3;
 
 /// Worlds at once: they mostly wait, but each starts a process.
 static PLACES: Semaphore = Semaphore::const_new(12);
@@ -30,6 +33,7 @@ pub(crate) struct Builder {
     launch: Option<Launch>,
     portals: usize,
     secret: bool,
+    s3: bool,
 }
 
 impl Builder {
@@ -48,6 +52,11 @@ impl Builder {
         Self { portals, ..self }
     }
 
+    /// With an S3 that the operator allows, and a Secret with its credentials.
+    pub(crate) fn s3(self) -> Self {
+        Self { s3: true, ..self }
+    }
+
     /// Makes no Secret.
     pub(crate) fn without_secret(self) -> Self {
         Self { secret: false, ..self }
@@ -55,7 +64,7 @@ impl Builder {
 
     /// Sets the scene; the operator watches when this returns.
     pub(crate) async fn start(self) -> World {
-        let Self { launch, portals: count, secret } = self;
+        let Self { launch, portals: count, secret, s3 } = self;
         let place = PLACES.acquire().await.expect("the places are never closed");
         let cluster = Cluster::shared().await;
         let client = cluster.client().await;
@@ -78,9 +87,13 @@ impl Builder {
             namespace,
             key,
             portals,
+            s3: None,
         };
         if secret {
             world.secret(SECRET, &world.key.clone()).await;
+        }
+        if s3 {
+            world.add_s3(new_s3().await).await;
         }
         if let Some(launch) = launch {
             world.start(launch).await;
@@ -108,6 +121,7 @@ pub(crate) struct World {
     /// The API key that the portals know.
     pub(crate) key: String,
     portals: Vec<Sandbox>,
+    pub(super) s3: Option<S3>,
 }
 
 impl World {
@@ -118,7 +132,7 @@ impl World {
 
     /// A world that is not as usual.
     pub(crate) fn builder() -> Builder {
-        Builder { launch: Some(Launch::new()), portals: 1, secret: true }
+        Builder { launch: Some(Launch::new()), portals: 1, secret: true, s3: false }
     }
 
     /// A folder for the test's own files, which goes with the world.
@@ -152,11 +166,14 @@ impl World {
     pub(crate) fn another(&mut self, launch: Launch) -> Operator {
         let Launch { flags, environment, portals } = launch;
         let portals = portals.unwrap_or_else(|| self.portals.iter().map(Sandbox::url).collect());
+        let endpoint = self.s3.as_ref().map(|s3| s3.proxy.url());
         let mut command = Operator::program(self.cluster.kubeconfig())
             .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0", "--log-format", "json"])
             .args(["--namespace", &self.namespace])
             .args(portals.iter().flat_map(|portal| ["--allowed-portal", portal]))
+            .args(endpoint.iter().flat_map(|endpoint| ["--allowed-store-endpoint", endpoint]))
             .args(flags);
+        command = command.env("OKID_CLOCK_FILE", self.clock_file().to_str().expect("a path in UTF-8"));
         for (name, value) in environment {
             command = command.env(name, value);
         }
@@ -165,12 +182,36 @@ impl World {
         Operator::start(command, log, self.folder.lifeline().expect("the folder stays"))
     }
 
+    fn clock_file(&self) -> PathBuf {
+        self.folder.path().join("clock")
+    }
+
+    /// Turns the clock of the operators forward. Whoever waits already is not woken by it.
+    pub(crate) fn turn_clock(&self, by: Duration) {
+        let file = self.clock_file();
+        let before: u64 = fs::read_to_string(&file).map_or(0, |text| text.parse().expect("seconds"));
+        let new = self.folder.path().join("clock.new");
+        fs::write(&new, (before + by.as_secs()).to_string()).expect("write the clock");
+        fs::rename(new, file).expect("write the clock");
+    }
+
     /// Writes a Secret with a value under `apiKey`. The value must not be seen anywhere else.
     pub(crate) async fn secret(&mut self, name: &str, key: &str) {
         self.secret_data(name, json!({"apiKey": key})).await;
         if key.trim().len() > 4 {
             self.keys.push(key.trim().to_owned());
         }
+    }
+
+    async fn add_s3(&mut self, s3: S3) {
+        let entries = entries(&s3);
+        self.keys.extend(
+            ["aws_access_key_id", "aws_secret_access_key", "aws_endpoint"]
+                .iter()
+                .filter_map(|name| Some(entries[name].as_str()?.to_owned())),
+        );
+        self.secret_data(STORE_SECRET, entries).await;
+        self.s3 = Some(s3);
     }
 
     /// Writes a Secret with these values.
@@ -254,6 +295,14 @@ impl World {
         self.api().delete(name, &DeleteParams::default()).await.expect("delete a verification");
         self.until_witnessed(&format!("{name} is gone"), name, |witness| {
             witness.saw_deletion(&uid).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a verification whose deletion was asked for is gone; it may be gone already.
+    pub(crate) async fn until_deleted(&self, name: &str) {
+        self.until_witnessed(&format!("{name} is gone"), name, |witness| {
+            witness.newest(name).is_none().then_some(())
         })
         .await;
     }
@@ -379,6 +428,7 @@ impl World {
             portal.clear_faults();
         }
         self.finished = true;
+        self.check_store();
         let metrics = self.clear().await;
         let logs: Vec<_> =
             self.logs.iter().map(|log| std::fs::read_to_string(log).expect("read a log")).collect();
@@ -407,6 +457,22 @@ impl World {
         let statuses = self.witness.text();
         for key in &self.keys {
             assert!(!statuses.contains(key.as_str()), "a verification tells the key {key}");
+        }
+    }
+
+    /// No key of an object and no manifest tells who is behind it or how to get there; what the portal said may name the
+    /// session.
+    fn check_store(&self) {
+        let Some(s3) = &self.s3 else { return };
+        s3.proxy.heal();
+        for (name, bytes) in files(s3.folder.path()) {
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!self.keys.iter().any(|key| text.contains(key)), "{name} tells a key");
+            let is_answer = name.ends_with("/details.json");
+            for secret in self.keys.iter().chain(&self.sessions()) {
+                assert!(!name.contains(secret), "an object's key tells {secret}");
+                assert!(is_answer || !text.contains(secret), "{name} tells {secret}");
+            }
         }
     }
 

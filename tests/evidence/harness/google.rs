@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Place, Proxy};
+use super::{Place, Proxy, stores::proxy::decode};
 
 const EMAIL: &str = "operator@project.iam.gserviceaccount.com";
 
@@ -80,12 +80,6 @@ pub(crate) fn service_account(pair: &KeyPair) -> String {
         "token_uri": "https://oauth2.googleapis.com/token",
     })
     .to_string()
-}
-
-/// Takes the percent signs out of a path. A plus stays what it is.
-pub(super) fn decode(path: &str) -> String {
-    let form = format!("={}", path.replace('+', "%2B"));
-    url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
 fn say(status: u16, code: &str) -> Response<Full<Bytes>> {

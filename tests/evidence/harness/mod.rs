@@ -2,8 +2,9 @@
 
 mod azurite;
 mod google;
-mod proxy;
-mod s3;
+#[allow(dead_code, reason = "another test program uses the rest of it")]
+#[path = "../../stores/mod.rs"]
+mod stores;
 
 use std::{any::Any, time::Duration};
 
@@ -18,7 +19,8 @@ use okid_operator::{
 };
 
 pub(crate) use google::service_account;
-pub(crate) use proxy::{Fault, Proxy};
+use stores::{BUCKET, S3};
+pub(crate) use stores::{Fault, Proxy};
 
 /// Short where a test waits for it, long where it must not run out.
 pub(crate) const PATIENCE: Patience = Patience {
@@ -41,7 +43,14 @@ pub(crate) struct Place {
 impl Place {
     /// S3, as s3s-fs speaks it.
     pub(crate) async fn s3() -> Option<Self> {
-        Some(s3::start().await)
+        let s3 = S3::start("operator", "correct horse").await;
+        Some(Self {
+            url: format!("s3://{BUCKET}/kyc"),
+            secret: s3.options(),
+            endpoint: s3.proxy.url(),
+            proxy: Some(s3.proxy),
+            _alive: Box::new((s3.folder, s3.tasks)),
+        })
     }
 
     /// Azure; none if this machine has no node, which is said.

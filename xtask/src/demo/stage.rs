@@ -8,12 +8,13 @@ use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use control_plane::ControlPlane;
 use control_plane::process::{self, Child, Signal};
 
+use super::evidence::Store;
 use super::programs;
 use crate::cargo::root;
 
 const CRD: &str = "crds/verifications.okid.io.yaml";
 const SECRET: &str = "examples/secret.yaml";
-const VERIFICATION: &str = "examples/verification-minimal.yaml";
+const VERIFICATION: &str = "examples/evidence-named-store.yaml";
 /// What the sandbox says before its address.
 const LISTENS: &str = "okid-sandbox listens on ";
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
@@ -34,12 +35,14 @@ pub(super) struct Stage {
     operator: Child,
     sandbox: Child,
     control_plane: ControlPlane,
+    /// In the folder of the control plane, and gone with it.
+    pub(super) store: Store,
     since: Instant,
 }
 
 impl Stage {
     /// Builds and starts everything, installs the CRD, and applies the Secret; without a person, the sandbox waits for
-    /// one in a browser.
+    /// one in a browser. The store that the example names is a folder.
     pub(super) fn set(person: Option<&Person>) -> Result<Self> {
         let built = programs::build()?;
         let control_plane = crate::control_plane::start()?;
@@ -57,8 +60,9 @@ impl Stage {
         let sandbox = start_sandbox(built.sandbox, &control_plane, person)?;
         let line = sandbox.wait_for_line(LISTENS, LISTENS_WITHIN)?;
         let (_, portal) = line.split_once(LISTENS).context("read the sandbox's address")?;
-        let operator = start_operator(built.operator, &control_plane, &sandbox, portal)?;
-        Ok(Self { operator, sandbox, control_plane, since })
+        let store = Store::create(control_plane.folder())?;
+        let operator = start_operator(built.operator, &control_plane, &sandbox, portal, &store)?;
+        Ok(Self { operator, sandbox, control_plane, store, since })
     }
 
     /// Asks for the verification.
@@ -115,7 +119,7 @@ impl Stage {
 
     /// Ends the operator, the sandbox and the control plane, in this order.
     pub(super) fn clear(self) -> Result<()> {
-        let Self { operator, sandbox, control_plane, since: _ } = self;
+        let Self { operator, sandbox, control_plane, store: _, since: _ } = self;
         let status = operator.stop(Signal::Terminate, STOP_WITHIN)?;
         ensure!(status.success(), "the operator ended with {status}; its log:\n{}", operator.log_tail());
         sandbox.stop(Signal::Terminate, STOP_WITHIN)?;
@@ -143,11 +147,13 @@ fn start_operator(
     control_plane: &ControlPlane,
     sandbox: &Child,
     portal: &str,
+    store: &Store,
 ) -> Result<Child> {
     let operator = process::Command::new(program)
         .arg("run")
         .args(["--allowed-portal", portal, "--allow-plain-http", "--default-portal", portal])
         .args(["--admin-address", "127.0.0.1:0"])
+        .env("OKID_STORES_FILE", &store.file)
         .env("KUBECONFIG", control_plane.kubeconfig_path())
         .needs(sandbox.lifeline()?)
         .start(control_plane.folder().join("okid-operator.log"))?;

@@ -9,13 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client, server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
@@ -29,6 +30,10 @@ pub(crate) enum Fault {
     Pass,
     /// Its bytes are read, and nothing is ever answered.
     Hang,
+    /// It waits until it is let go; see [`Proxy::let_go`].
+    Hold,
+    /// So many bytes of it reach the store, and nothing more.
+    StopAfter(usize),
     /// The connection is reset after so many bytes of it.
     ResetAfter(usize),
     /// This is answered, and the store does not hear of it.
@@ -48,6 +53,7 @@ pub(crate) enum Fault {
 pub(crate) struct Passed {
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) status: StatusCode,
     pub(crate) answer: HeaderMap,
 }
 
@@ -55,7 +61,9 @@ pub(crate) struct Passed {
 struct Script {
     next: VecDeque<Fault>,
     always: Option<Fault>,
+    method: Option<(Method, Fault)>,
     arrived: usize,
+    held: usize,
     passed: Vec<Passed>,
     endless: usize,
 }
@@ -65,6 +73,7 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     upstream: SocketAddr,
     script: Arc<Mutex<Script>>,
+    gate: watch::Sender<u64>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -72,7 +81,8 @@ impl Proxy {
     pub(crate) async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = Self { address, upstream, script: Arc::default(), accepting: Mutex::default() };
+        let (gate, _) = watch::channel(0);
+        let proxy = Self { address, upstream, script: Arc::default(), gate, accepting: Mutex::default() };
         proxy.accept(listener);
         proxy
     }
@@ -89,6 +99,31 @@ impl Proxy {
     /// What becomes of every request after those.
     pub(crate) fn always(&self, fault: Fault) {
         self.script.lock().unwrap().always = Some(fault);
+    }
+
+    /// What becomes of every request of this method, where nothing else is to become of it.
+    pub(crate) fn whenever(&self, method: Method, fault: Fault) {
+        self.script.lock().unwrap().method = Some((method, fault));
+    }
+
+    /// Breaks nothing any more, and lets go of what is held.
+    pub(crate) fn heal(&self) {
+        let mut script = self.script.lock().unwrap();
+        script.next.clear();
+        script.always = None;
+        script.method = None;
+        drop(script);
+        self.let_go();
+    }
+
+    /// Lets go of what is held now.
+    pub(crate) fn let_go(&self) {
+        self.gate.send_modify(|round| *round += 1);
+    }
+
+    /// How many requests were ever held.
+    pub(crate) fn held(&self) -> usize {
+        self.script.lock().unwrap().held
     }
 
     /// What has gone through.
@@ -127,7 +162,7 @@ impl Proxy {
     }
 
     fn accept(&self, listener: TcpListener) {
-        let (script, upstream) = (self.script.clone(), self.upstream);
+        let (script, upstream, gate) = (self.script.clone(), self.upstream, self.gate.clone());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -138,7 +173,7 @@ impl Proxy {
                     let next = script.next.pop_front();
                     next.or_else(|| script.always.clone()).unwrap_or(Fault::Pass)
                 };
-                connections.spawn(serve(stream, fault, upstream, script.clone()));
+                connections.spawn(serve(stream, fault, upstream, script.clone(), gate.subscribe()));
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -155,7 +190,23 @@ impl Drop for Proxy {
 }
 
 /// One connection, one request.
-async fn serve(mut stream: TcpStream, fault: Fault, upstream: SocketAddr, script: Arc<Mutex<Script>>) {
+async fn serve(
+    mut stream: TcpStream,
+    fault: Fault,
+    upstream: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    gate: watch::Receiver<u64>,
+) {
+    if let Fault::StopAfter(bytes) = fault {
+        let mut read = vec![0; bytes];
+        let _ = stream.read_exact(&mut read).await;
+        let Ok(mut store) = TcpStream::connect(upstream).await else { return };
+        let _ = store.write_all(&read).await;
+        script.lock().unwrap().held += 1;
+        // Until the other side leaves; what it still sends goes nowhere.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        return;
+    }
     if let Fault::ResetAfter(bytes) = fault {
         let mut read = vec![0; bytes];
         let _ = stream.read_exact(&mut read).await;
@@ -182,8 +233,21 @@ async fn serve(mut stream: TcpStream, fault: Fault, upstream: SocketAddr, script
     let reset = Arc::new(Mutex::new(false));
     let is_reset = reset.clone();
     let service = service_fn(move |request| {
-        let (fault, script, reset) = (fault.clone(), script.clone(), reset.clone());
-        async move { Ok::<_, Infallible>(answer(request, fault, upstream, &script, &reset).await) }
+        let (mut fault, script, reset) = (fault.clone(), script.clone(), reset.clone());
+        let mut gate = gate.clone();
+        async move {
+            if let (Fault::Pass, Some((method, other))) = (&fault, &script.lock().unwrap().method)
+                && request.method() == method
+            {
+                fault = other.clone();
+            }
+            if matches!(fault, Fault::Hold) {
+                gate.mark_unchanged();
+                script.lock().unwrap().held += 1;
+                let _ = gate.changed().await;
+            }
+            Ok::<_, Infallible>(answer(request, fault, upstream, &script, &reset).await)
+        }
     });
     let connection = server::conn::http1::Builder::new()
         .keep_alive(false)
@@ -213,9 +277,11 @@ async fn answer(
         Response::builder().status(status).body(Full::from(Bytes::from_static(body.as_bytes()))).unwrap()
     };
     match fault {
-        Fault::Pass | Fault::ResetAfter(_) | Fault::AnswerEndlessly(_) => {
-            pass(request, upstream, script).await
-        }
+        Fault::Pass
+        | Fault::Hold
+        | Fault::StopAfter(_)
+        | Fault::ResetAfter(_)
+        | Fault::AnswerEndlessly(_) => pass(request, upstream, script).await,
         Fault::Hang => {
             let _ = request.into_body().collect().await;
             std::future::pending().await
@@ -245,14 +311,12 @@ async fn pass(
     upstream: SocketAddr,
     script: &Mutex<Script>,
 ) -> Response<Full<Bytes>> {
-    let (method, path) = (request.method().clone(), super::google::decode(request.uri().path()));
-    let stream = TcpStream::connect(upstream).await.unwrap();
-    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    connection.abort();
-    let passed = Passed { method: method.clone(), path, answer: parts.headers.clone() };
+    let (method, path) = (request.method().clone(), decode(request.uri().path()));
+    let Some((parts, body)) = forward(request, upstream).await else {
+        // One of both sides is gone.
+        return Response::builder().status(StatusCode::BAD_GATEWAY).body(Full::default()).unwrap();
+    };
+    let passed = Passed { method: method.clone(), path, status: parts.status, answer: parts.headers.clone() };
     script.lock().unwrap().passed.push(passed);
     let mut response = Response::from_parts(parts, Full::from(body));
     if method != Method::HEAD {
@@ -260,4 +324,20 @@ async fn pass(
         response.headers_mut().remove("transfer-encoding");
     }
     response
+}
+
+async fn forward(request: Request<Incoming>, upstream: SocketAddr) -> Option<(http::response::Parts, Bytes)> {
+    let stream = TcpStream::connect(upstream).await.ok()?;
+    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let connection = tokio::spawn(connection);
+    let (parts, body) = sender.send_request(request).await.ok()?.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    connection.abort();
+    Some((parts, body))
+}
+
+/// Takes the percent signs out of a path. A plus stays what it is.
+pub(crate) fn decode(path: &str) -> String {
+    let form = format!("={}", path.replace('+', "%2B"));
+    url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }

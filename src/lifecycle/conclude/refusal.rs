@@ -1,0 +1,37 @@
+//! The one message that is not of the closed set: what is wrong with a destination of evidence, so that a person can put
+//! it right.
+
+use crate::{
+    api::{Condition, ConditionType, Reason},
+    lifecycle::message::refused,
+};
+
+use super::Draft;
+
+/// Conditions that a refused destination is shown by.
+const SHOWN_BY: [(ConditionType, Reason); 2] =
+    [(ConditionType::Stalled, Reason::InvalidSpec), (ConditionType::EvidenceStored, Reason::AccessDenied)];
+
+impl Draft<'_> {
+    /// Says what is refused where a condition shows that; what an earlier turn said stays for as long as its reason.
+    pub(super) fn tell_refusal(&mut self) {
+        for (type_, reason) in SHOWN_BY {
+            let is_shown = |condition: &&Condition| condition.reason == reason.as_str();
+            let before = Condition::find(&self.before.conditions, type_).filter(is_shown);
+            let said = match &self.refusal {
+                Some(refusal) => Some(refused(refusal)),
+                // The destination is looked at anew in each turn before there is a session.
+                None if type_ == ConditionType::Stalled => None,
+                None => before.map(|before| before.message.clone()),
+            };
+            let conditions = self.status.conditions.iter_mut();
+            for condition in conditions.filter(|condition| condition.type_ == type_.as_str()) {
+                if condition.reason == reason.as_str()
+                    && let Some(said) = &said
+                {
+                    condition.message.clone_from(said);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One object of the evidence: from the portal into the store.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
+    evidence::{Content, HeldBytes, ObjectKey, Put, StoreTrouble, inspect},
+    lifecycle::{EvidenceTrouble, Wanted},
+    portal::{
+        Call, Failed, IMAGE_BYTES, ImageCall, ImageSource, Trouble,
+        budget::{Admission, Closed, Pass},
+    },
+    priority::Priority,
+    turn::Turns,
+};
+
+use super::{JSON, NotNow, Source, place::Place};
+
+/// Most images are smaller, in bytes: so much memory is held before one is asked for, so that the portal need not wait
+/// for it.
+const USUAL_BYTES: usize = 4 * 1024 * 1024;
+/// A place with the portal is waited for that long within the turn.
+const PLACE_AWAITED: Duration = Duration::from_secs(10);
+
+/// An image as the portal sent it, and the memory that it takes.
+struct Image {
+    bytes: Bytes,
+    content_type: Option<String>,
+    _held: HeldBytes,
+}
+
+/// Why there is no image.
+enum NoImage {
+    /// The portal has none.
+    Absent,
+    /// It is larger than was allowed for.
+    Larger,
+    /// Not now.
+    NotNow(NotNow),
+}
+
+impl Turns {
+    /// Stores one object, or finds that there is none.
+    pub(super) async fn keep(
+        &self,
+        wanted: Wanted,
+        source: &Source<'_>,
+        place: &Place,
+    ) -> Result<StoredObject, NotNow> {
+        let (kind, asked_of) = match wanted.kind {
+            EvidenceKind::Redacted => (ImageKind::Redacted, ImageSource::Redacted),
+            EvidenceKind::Unredacted => (ImageKind::Unredacted, ImageSource::Unredacted),
+            EvidenceKind::Front => (ImageKind::Front, ImageSource::Front),
+            EvidenceKind::Back => (ImageKind::Back, ImageSource::Back),
+            EvidenceKind::Results => return self.keep_results(source, place).await,
+        };
+        let call = ImageCall { source: asked_of, image_type: &wanted.image_type, attempt: wanted.attempt };
+        let image = match self.image(source, call, USUAL_BYTES).await {
+            Err(NoImage::Larger) => self.image(source, call, IMAGE_BYTES).await,
+            usual => usual,
+        };
+        let image = match image {
+            Ok(image) => image,
+            Err(NoImage::Absent) if !wanted.required => return Ok(absent(&wanted)),
+            Err(NoImage::Absent) => return Err(EvidenceTrouble::ImageNotAvailable.into()),
+            Err(NoImage::Larger) => return Err(EvidenceTrouble::ImageUnusable.into()),
+            Err(NoImage::NotNow(not_now)) => return Err(not_now),
+        };
+        let format = inspect(&image.bytes, image.content_type.as_deref())
+            .map_err(|_| EvidenceTrouble::ImageUnusable)?;
+        let key = ObjectKey::image(kind, &wanted.image_type, wanted.attempt, format)
+            .map_err(|_| EvidenceTrouble::DestinationRefused)?;
+        let put = put(place, &key, image.bytes.clone(), format.content_type()).await?;
+        Ok(stored(wanted.kind, &key, put, format.content_type()))
+    }
+
+    /// Asks for an image of at most that many bytes, once there is memory for it.
+    async fn image(&self, source: &Source<'_>, call: ImageCall<'_>, most: usize) -> Result<Image, NoImage> {
+        let mut held = self.archive.bytes.hold(most).await;
+        let pass = admit(source).await.map_err(NoImage::NotNow)?;
+        let answer = self.portal.image(source.portal, source.key, source.id, call).await;
+        self.metrics.call("image", &answer);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(trouble) => {
+                pass.report(Instant::now(), Err(&trouble));
+                let is_absent = trouble == Trouble::NotFound;
+                return Err(if is_absent {
+                    NoImage::Absent
+                } else {
+                    NoImage::NotNow(judge(&trouble).into())
+                });
+            }
+        };
+        let content_type = answer.content_type();
+        let read = answer.read(most).await;
+        match read {
+            Ok(bytes) => {
+                pass.report(Instant::now(), Ok(()));
+                held.keep(bytes.len());
+                Ok(Image { bytes, content_type, _held: held })
+            }
+            // The portal does what it is asked to; the image is the trouble.
+            Err(Trouble::Failed(Failed::TooLarge)) => {
+                pass.report(Instant::now(), Ok(()));
+                Err(NoImage::Larger)
+            }
+            Err(trouble) => {
+                pass.report(Instant::now(), Err(&trouble));
+                Err(NoImage::NotNow(judge(&trouble).into()))
+            }
+        }
+    }
+
+    async fn keep_results(&self, source: &Source<'_>, place: &Place) -> Result<StoredObject, NotNow> {
+        let pass = admit(source).await?;
+        let answer = self.portal.results(source.portal, source.key, source.id).await;
+        self.metrics.call("results", &answer);
+        pass.report(Instant::now(), answer.as_ref().map(drop));
+        let bytes = answer.map_err(|trouble| judge(&trouble))?;
+        let key = ObjectKey::details();
+        let put = put(place, &key, bytes, JSON).await?;
+        Ok(stored(EvidenceKind::Results, &key, put, JSON))
+    }
+}
+
+/// A place with the portal. A short wait costs less than another turn.
+async fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
+    let begun = Instant::now();
+    loop {
+        match source.budget.admit(Instant::now(), Call::Look, Priority::Idle) {
+            Admission::Go(pass) => return Ok(pass),
+            Admission::Wait { until, closed: Closed::Rate } if until < begun + PLACE_AWAITED => {
+                sleep_until(until).await;
+            }
+            Admission::Wait { until, closed: Closed::Rate } => return Err(NotNow::Later(until)),
+            // That counts as trouble, which has an end; a place within the rate only has to be waited for.
+            Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyBad } => {
+                return Err(EvidenceTrouble::PortalUnavailable.into());
+            }
+        }
+    }
+}
+
+/// Puts an object where it belongs, unless it is there.
+pub(super) async fn put(
+    place: &Place,
+    key: &ObjectKey,
+    bytes: Bytes,
+    content_type: &'static str,
+) -> Result<Put, StoreTrouble> {
+    place.store.put(&place.folder, key, Content { bytes, content_type, attributes: &[] }).await
+}
+
+fn stored(kind: EvidenceKind, key: &ObjectKey, put: Put, content_type: &str) -> StoredObject {
+    StoredObject {
+        kind,
+        key: key.as_str().to_owned(),
+        state: ObjectState::Stored,
+        size: i64::try_from(put.size).ok(),
+        sha256: Some(put.sha256),
+        content_type: Some(content_type.to_owned()),
+    }
+}
+
+fn absent(wanted: &Wanted) -> StoredObject {
+    StoredObject {
+        kind: wanted.kind,
+        key: wanted.stem(),
+        state: ObjectState::Absent,
+        size: None,
+        sha256: None,
+        content_type: None,
+    }
+}
+
+/// What a trouble with the portal means for evidence that is required.
+const fn judge(trouble: &Trouble) -> EvidenceTrouble {
+    match trouble {
+        Trouble::NotFound => EvidenceTrouble::ImageNotAvailable,
+        Trouble::Failed(Failed::TooLarge | Failed::Unusable) => EvidenceTrouble::ImageUnusable,
+        Trouble::NotSent(_)
+        | Trouble::KeyRejected
+        | Trouble::AccessDenied
+        | Trouble::Invalid
+        | Trouble::Conflict
+        | Trouble::Redirected
+        | Trouble::Unconfigured
+        | Trouble::Limited { .. }
+        | Trouble::Failed(_) => EvidenceTrouble::PortalUnavailable,
+    }
+}

@@ -1,0 +1,148 @@
+//! The operator ends, or is held, while it stores evidence. Whoever takes over finds what is there and stores it once.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use okid_operator::api::{ObjectState, Phase, Verification};
+use okid_sandbox::{Document, Endpoint, Verdict};
+use serde_json::json;
+
+use crate::harness::evidence::{asking, check, files, front};
+use crate::harness::{Launch, Seen, World};
+use crate::stores::Fault;
+
+const STORED: [&str; 4] = ["Ready=True/Verified", "Reconciling=", "Stalled=", "EvidenceStored=True/Stored"];
+
+fn is_settled(seen: &Verification) -> bool {
+    seen.found().settled
+}
+
+/// How often the store took each object.
+fn taken(world: &World) -> BTreeMap<String, usize> {
+    let mut taken = BTreeMap::new();
+    for passed in world.s3().proxy.passed() {
+        if passed.method == Method::PUT && passed.status.is_success() {
+            let name = passed.path.rsplit('/').next().unwrap_or_default().to_owned();
+            *taken.entry(name).or_default() += 1;
+        }
+    }
+    taken
+}
+
+/// That everything is stored, each object was taken by the store once, and no part of one is left.
+async fn stored_once(world: &World, name: &str, objects: usize) {
+    let over = world.until(name, is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert_eq!(check(&over, &world.in_s3(&over)).len(), objects + 1);
+    let taken = taken(world);
+    assert_eq!((taken.len(), taken.values().sum::<usize>()), (objects + 1, objects + 1), "{taken:?}");
+    assert_eq!(world.s3().proxy.count(&Method::POST), 0, "nothing is sent in parts");
+    let parts = |name: &&String| name.contains(".tmp") || name.contains("upload");
+    assert_eq!(files(world.s3().folder.path()).keys().filter(parts).count(), 0, "no part is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_in_the_middle_of_which_its_operator_was_killed_is_made_whole_by_the_next() {
+    let mut world = World::builder().s3().start().await;
+    // The head of the request and a part of its image, which has over ten thousand bytes.
+    world.s3().proxy.next([Fault::StopAfter(8192)]);
+    let items: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
+    world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
+    let in_the_middle =
+        |world: &World| world.s3().proxy.held() == 1 && taken(world).values().sum::<usize>() == 3;
+    world.until_portal("three uploads and a part of the fourth", in_the_middle).await;
+    world.operator().kill();
+    let left = world.get("alice").await;
+    assert_eq!((left.phase(), left.found().evidence), (Some(Phase::Storing), None));
+
+    world.start(Launch::new()).await;
+    stored_once(&world, "alice", 4).await;
+    world.until_event("alice", "EvidenceStored").await;
+    world.finish().await;
+}
+
+/// Crashes at a point of storing, when the store has so many objects, and lets another operator take over.
+async fn crashed_at(point: &str, taken_before: usize) {
+    let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
+    let items = json!([{"kind": "Front", "required": true}, {"kind": "Back"}, {"kind": "Redacted"}]);
+    world.judged("alice", asking(json!({"items": items, "results": true})), Verdict::Verified).await;
+    let status = world.operator().wait().await;
+    assert!(!status.success());
+    assert_eq!(taken(&world).len(), taken_before);
+    let left = world.get("alice").await;
+    assert_eq!((left.phase(), left.found().evidence), (Some(Phase::Storing), None));
+
+    world.start(Launch::new()).await;
+    stored_once(&world, "alice", 4).await;
+    world.until_event("alice", "EvidenceStored").await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_whose_operator_crashed_before_the_manifest_is_completed_by_the_next() {
+    crashed_at("BeforeManifest", 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_whose_operator_crashed_before_it_wrote_status_is_found_by_the_next() {
+    crashed_at("AfterUpload", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.next([Fault::Hold]);
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.operator().signal(control_plane::process::Signal::Terminate);
+    world
+        .operator()
+        .until_logged("that it ends", |line| {
+            line["message"].as_str().is_some_and(|text| text.starts_with("stopping"))
+        })
+        .await;
+    world.s3().proxy.let_go();
+    assert!(world.operator().wait().await.success());
+    // Only the event may be lost with the process.
+    stored_once(&world, "alice", 1).await;
+    assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_moves_until_resumed() {
+    let world = World::builder().s3().start().await;
+    let items = json!([{"kind": "Front", "required": true}, {"kind": "Back", "required": true}]);
+    let id = world.invite("alice", asking(json!({"items": items}))).await;
+    world.sandbox().show(&id, Document::Passport).unwrap();
+    world.s3().proxy.next([Fault::Hold]);
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.patch_spec("alice", json!({"suspend": true})).await;
+    world.s3().proxy.let_go();
+    let seen = |seen: &Verification| seen.found().observed_generation == seen.metadata.generation;
+    let suspended = world.until("alice", seen).await;
+    assert_eq!(suspended.phase(), Some(Phase::Storing));
+    let evidence = suspended.found().evidence.expect("what was under way is recorded");
+    let states: Vec<_> = evidence.objects.iter().map(|object| (object.key.as_str(), object.state)).collect();
+    assert_eq!(states, [("front-original.jpg", ObjectState::Stored)]);
+
+    let calls =
+        |world: &World| (world.sandbox().session(&id).unwrap().image_calls, world.s3().proxy.arrived());
+    let before = calls(&world);
+    // It is looked at again, and nothing comes of it, though everything it waits for is there.
+    world.sandbox().show(&id, Document::IdCard).unwrap();
+    world.nudge("alice").await;
+    let handled = |seen: &Verification| {
+        let requested = seen.metadata.annotations.as_ref().and_then(|all| all.values().next().cloned());
+        requested.is_some() && seen.found().last_handled_reconcile_at == requested
+    };
+    let still = world.until("alice", handled).await;
+    assert_eq!((still.phase(), calls(&world)), (Some(Phase::Storing), before));
+
+    world.patch_spec("alice", json!({"suspend": false})).await;
+    world.nudge("alice").await;
+    stored_once(&world, "alice", 2).await;
+    assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "what is recorded is not asked for again");
+    world.finish().await;
+}

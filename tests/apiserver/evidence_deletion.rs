@@ -1,0 +1,193 @@
+//! What becomes of the evidence when its verification is deleted, and of the deletion when the store is in trouble.
+
+use std::time::Duration;
+
+use http::Method;
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use okid_operator::api::{EVIDENCE_FINALIZER, Phase, RETRY, Verification};
+use okid_sandbox::Verdict;
+use serde_json::{Value, json};
+
+use crate::harness::evidence::{asking, check, files, front};
+use crate::harness::{Launch, Seen, World};
+use crate::stores::Fault;
+
+/// What is held by the evidence and finished otherwise: it is not settled, because it is still to be let go.
+const STORED: [&str; 4] = ["Ready=True/Verified", "Reconciling=", "Stalled=", "EvidenceStored=True/Stored"];
+
+const DENIED: &str = "<Error><Code>AccessDenied</Code></Error>";
+
+fn is_held(seen: &Verification) -> bool {
+    seen.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER)
+}
+
+/// The front, removed with the resource.
+fn removed_with_it() -> Value {
+    let mut images = front();
+    images["deletionPolicy"] = json!("Delete");
+    asking(images)
+}
+
+/// A verification whose evidence is stored, and is to be removed with it.
+async fn stored(world: &World, name: &str) -> Verification {
+    world.judged(name, removed_with_it(), Verdict::Verified).await;
+    world.until(name, |seen| seen.shows(&STORED)).await
+}
+
+/// Asks for the deletion, and does not wait for it.
+async fn begin_to_delete(world: &World, name: &str) {
+    world.api().delete(name, &DeleteParams::default()).await.unwrap();
+    let being_deleted = world.until(name, |seen| seen.metadata.deletion_timestamp.is_some()).await;
+    assert!(is_held(&being_deleted));
+}
+
+/// Waits until a verification whose deletion was asked for is gone.
+async fn until_gone(world: &World, name: &str) {
+    world.until_deleted(name).await;
+    assert!(world.api().get_opt(name).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retained_evidence_outlives_its_resource_which_is_never_held() {
+    let world = World::builder().s3().start().await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    let kept = check(&over, &world.in_s3(&over));
+    world.delete("alice").await;
+    assert_eq!(files(&world.in_s3(&over)), kept);
+
+    // In the middle of an upload too.
+    world.s3().proxy.next([Fault::Hold]);
+    world.judged("bob", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.delete("bob").await;
+    for name in ["alice", "bob"] {
+        assert!(!world.versions(name).iter().any(is_held), "{name}");
+    }
+    assert_eq!(world.s3().proxy.count(&Method::DELETE), 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_is_removed_with_its_resource_which_is_held_before_anything_is_stored() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.next([Fault::Hold]);
+    let id = world.invite("alice", removed_with_it()).await;
+    assert!(!is_held(&world.get("alice").await), "nothing is stored before the verdict");
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    assert!(is_held(&world.get("alice").await));
+    world.s3().proxy.let_go();
+    let alice = world.until("alice", |seen| seen.shows(&STORED)).await;
+    assert_eq!((alice.phase(), alice.found().settled), (Some(Phase::Verified), false));
+    check(&alice, &world.in_s3(&alice));
+    let bob = stored(&world, "bob").await;
+
+    world.delete("alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    check(&bob, &world.in_s3(&bob));
+    world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_evidence_is_deleted_at_once_whatever_its_policy() {
+    let world = World::builder().s3().start().await;
+    world.invite("waiting", removed_with_it()).await;
+    world.judged("rejected", removed_with_it(), Verdict::Rejected).await;
+    world.until("rejected", |seen| seen.found().settled).await;
+    for name in ["waiting", "rejected"] {
+        world.delete(name).await;
+        assert!(!world.versions(name).iter().any(is_held), "{name}");
+    }
+    assert_eq!(world.s3().proxy.arrived(), 0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_during_an_upload_leaves_nothing_in_the_store() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.next([Fault::Hold]);
+    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    let alice = world.get("alice").await;
+    begin_to_delete(&world, "alice").await;
+    world.s3().proxy.let_go();
+    until_gone(&world, "alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    assert!(world.s3().proxy.count(&Method::DELETE) >= 1, "it had been stored");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_waits_for_a_store_that_is_down_also_over_a_restart() {
+    let mut world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.s3().proxy.go_down().await;
+    begin_to_delete(&world, "alice").await;
+    // The store's trouble is nobody else's.
+    world.judged("bob", json!({}), Verdict::Verified).await;
+    world.until("bob", |seen| seen.found().settled).await;
+    assert!(world.operator().stop().await.success());
+    world.start(Launch::new()).await;
+    assert!(is_held(&world.get("alice").await));
+    check(&alice, &world.in_s3(&alice));
+
+    world.s3().proxy.come_back().await;
+    until_gone(&world, "alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_ten_minutes_a_deletion_goes_on_without_the_store_and_says_what_is_left() {
+    let mut world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.s3().proxy.go_down().await;
+    begin_to_delete(&world, "alice").await;
+    world.operator().kill();
+    world.turn_clock(Duration::from_mins(10));
+    world.start(Launch::new()).await;
+    until_gone(&world, "alice").await;
+    world.until_event("alice", "EvidenceOrphaned").await;
+    check(&alice, &world.in_s3(&alice));
+    world.s3().proxy.come_back().await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_does_not_let_go_of_is_left_and_said() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.s3().proxy.whenever(Method::DELETE, Fault::Answer(403, DENIED));
+    world.delete("alice").await;
+    world.until_event("alice", "EvidenceOrphaned").await;
+    check(&alice, &world.in_s3(&alice));
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_again() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.go_down().await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
+    world.turn_clock(Duration::from_hours(24));
+    world.nudge("alice").await;
+    let failed = [
+        "Ready=False/EvidenceFailed",
+        "Stalled=True/EvidenceFailed",
+        "EvidenceStored=False/StoreUnavailable",
+    ];
+    let over = world.until("alice", |seen| seen.shows(&failed)).await;
+    assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified"]));
+    world.until_event("alice", "EvidenceFailed").await;
+
+    world.s3().proxy.come_back().await;
+    world.annotate("alice", RETRY, "the store is back").await;
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    world.finish().await;
+}

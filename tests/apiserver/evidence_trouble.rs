@@ -1,0 +1,373 @@
+//! What is done to the store, its credentials and the images, and what must come of it. The verdict is final all the
+//! while.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use http::Method;
+use okid_operator::api::{Phase, RETRY, Verification};
+use okid_sandbox::{Action, Call, Cut, Endpoint, Fault, Huge, Malformed, Verdict};
+use serde_json::json;
+
+use crate::harness::evidence::{STORE_SECRET, asking, check, front, sha256};
+use crate::harness::{Launch, Seen, World};
+use crate::stores::{Fault as StoreFault, Proxy};
+
+/// What shows while something can still come of it.
+const OWED: [&str; 5] = [
+    "Ready=False/StoringEvidence",
+    "Reconciling=True/StoringEvidence",
+    "Stalled=",
+    "Finished=True/Verified",
+    "Verified=True/Verified",
+];
+
+/// What shows when only a person can help.
+const FAILED: [&str; 5] = [
+    "Ready=False/EvidenceFailed",
+    "Reconciling=",
+    "Stalled=True/EvidenceFailed",
+    "Finished=True/Verified",
+    "Verified=True/Verified",
+];
+
+const STORED: [&str; 4] = ["Ready=True/Verified", "Reconciling=", "Stalled=", "EvidenceStored=True/Stored"];
+
+const DENIED: &str = "<Error><Code>AccessDenied</Code></Error>";
+const NO_BUCKET: &str = "<Error><Code>NoSuchBucket</Code></Error>";
+
+fn is_settled(seen: &Verification) -> bool {
+    seen.found().settled
+}
+
+fn failed(seen: &Verification, reason: &str) -> bool {
+    seen.shows(&FAILED) && seen.condition("EvidenceStored").as_deref() == Some(reason)
+}
+
+fn owed(seen: &Verification, reason: &str) -> bool {
+    seen.shows(&OWED) && seen.condition("EvidenceStored").as_deref() == Some(reason)
+}
+
+/// That every version from the verdict on says Verified and Finished.
+fn stays_verified(world: &World, name: &str) {
+    let versions = world.versions(name);
+    let since = versions.iter().skip_while(|seen| seen.found().outcome.is_none());
+    for seen in since {
+        assert!(seen.shows(&["Verified=True/Verified", "Finished=True/Verified"]), "{seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_not_allowed_is_never_connected_to_and_said_at_once() {
+    let world = World::builder().s3().start().await;
+    let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    world.store_secret(json!({"aws_endpoint": elsewhere.url()})).await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    let refused = world.until("alice", |seen| failed(seen, "False/AccessDenied")).await;
+    assert_eq!(refused.phase(), Some(Phase::Verified));
+    assert!(!is_settled(&refused), "a person may repair it");
+    world.until_events("alice", &["EvidenceFailed", "SessionCreated", "Verified"]).await;
+    assert_eq!((elsewhere.arrived(), world.s3().proxy.arrived()), (0, 0));
+    assert_eq!(world.sandbox().count(Endpoint::ImageFront), 0);
+
+    world.store_secret(json!({})).await;
+    world.annotate("alice", RETRY, "repaired").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    check(&over, &world.in_s3(&over));
+    assert_eq!(elsewhere.arrived(), 0);
+    stays_verified(&world, "alice");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_with_what_no_store_knows_is_refused_until_it_is_repaired_and_somebody_says_so() {
+    let world = World::builder().s3().start().await;
+    for (number, (name, value)) in [
+        ("aws_acess_key_id", "typing error"),
+        ("aws_bucket", "another-bucket"),
+        ("google_bearer_token", "of another cloud"),
+        ("proxy_url", "http://127.0.0.1:9"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let person = format!("person-{number}");
+        world.store_secret(json!({name: value})).await;
+        world.judged(&person, asking(front()), Verdict::Verified).await;
+        world.until(&person, |seen| failed(seen, "False/AccessDenied")).await;
+        assert_eq!(world.s3().proxy.arrived(), 0, "{name}");
+    }
+    world.store_secret(json!({})).await;
+    world.annotate("person-0", RETRY, "repaired").await;
+    let over = world.until("person-0", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_come_late_are_found() {
+    let world = World::builder().s3().start().await;
+    world.delete_secret(STORE_SECRET).await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    assert_eq!(world.s3().proxy.arrived(), 0);
+
+    world.store_secret(json!({})).await;
+    world.nudge("alice").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    stays_verified(&world, "alice");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_the_store_refuses_are_tried_until_they_are_repaired() {
+    let world = World::builder().s3().start().await;
+    world.store_secret(json!({"aws_secret_access_key": "wrong"})).await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    let accepted =
+        |world: &World| world.s3().proxy.passed().iter().filter(|passed| passed.status.is_success()).count();
+    assert_eq!(accepted(&world), 0);
+
+    world.store_secret(json!({})).await;
+    world.nudge("alice").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    stays_verified(&world, "alice");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_expire_during_a_batch_are_read_again_at_once() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.next([StoreFault::Answer(400, "<Error><Code>ExpiredToken</Code></Error>")]);
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert_eq!(
+        world.history("alice", |seen| seen.condition("EvidenceStored")).last(),
+        Some(&Some("True/Stored".to_owned()))
+    );
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_made_later_takes_the_evidence() {
+    let world = World::builder().s3().start().await;
+    // s3s-fs makes a bucket that is not there.
+    world.s3().proxy.always(StoreFault::Answer(404, NO_BUCKET));
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
+
+    world.s3().proxy.heal();
+    world.nudge("alice").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    stays_verified(&world, "alice");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_down_takes_the_evidence_when_it_is_back() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.go_down().await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
+    // The store's trouble is nobody else's.
+    world.judged("bob", json!({}), Verdict::Verified).await;
+    world.until("bob", is_settled).await;
+
+    world.s3().proxy.come_back().await;
+    world.nudge("alice").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    check(&over, &world.in_s3(&over));
+    let shown = world.history("alice", |seen| seen.condition("EvidenceStored"));
+    let wanted = ["Unknown/NotStarted", "False/Storing", "False/StoreUnavailable", "True/Stored"];
+    assert_eq!(shown.iter().flatten().collect::<Vec<_>>(), wanted, "told once, however often it was tried");
+    stays_verified(&world, "alice");
+    world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_hangs_keeps_only_its_own_evidence_waiting() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.next([StoreFault::Hold]);
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload that hangs", |world| world.s3().proxy.held() == 1).await;
+    world.judged("bob", asking(front()), Verdict::Verified).await;
+    let over = world.until("bob", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert!(owed(&world.get("alice").await, "False/Storing"));
+
+    world.s3().proxy.let_go();
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    check(&over, &world.in_s3(&over));
+    world.finish().await;
+}
+
+/// Puts an object where the first one of a verification will go.
+fn plant(world: &World, verification: &Verification, bytes: &[u8]) -> PathBuf {
+    let folder = world.in_s3(verification);
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("front-original.jpg");
+    fs::write(&file, bytes).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_bytes_are_there_already_and_count_as_stored() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(front())).await;
+    world.sandbox().finish(&world.invite("model", json!({})).await, Verdict::Verified).unwrap();
+    let model = world.sandbox().sessions().into_iter().find(|session| session.id != id).unwrap().id;
+    let bytes = world.portal_says(&format!("get-verification-image-front/{model}?image_type=original")).await;
+    plant(&world, &world.get("alice").await, &bytes);
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    check(&over, &world.in_s3(&over));
+    let refused = |method: Method, status: u16| {
+        let passed = world.s3().proxy.passed();
+        passed.iter().filter(|passed| passed.method == method && passed.status == status).count()
+    };
+    assert_eq!(refused(Method::PUT, 412), 1, "it was there");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_bytes_are_never_overwritten_and_a_person_may_say_when_they_are_gone() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(front())).await;
+    let file = plant(&world, &world.get("alice").await, b"something else");
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let conflict = world.until("alice", |seen| failed(seen, "False/Conflict")).await;
+    assert_eq!(conflict.phase(), Some(Phase::Verified));
+    assert!(!is_settled(&conflict));
+    assert_eq!(fs::read(&file).unwrap(), b"something else");
+    world.until_events("alice", &["EvidenceFailed", "SessionCreated", "Verified"]).await;
+
+    // Once more with the object still there, then without.
+    world.annotate("alice", RETRY, "first").await;
+    let handled = |token: &'static str| {
+        move |seen: &Verification| {
+            seen.found().last_handled_retry.as_deref() == Some(token) && failed(seen, "False/Conflict")
+        }
+    };
+    world.until("alice", handled("first")).await;
+    assert_eq!(fs::read(&file).unwrap(), b"something else");
+
+    fs::remove_file(&file).unwrap();
+    world.annotate("alice", RETRY, "second").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    check(&over, &world.in_s3(&over));
+    stays_verified(&world, "alice");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_that_waits_for_a_person_is_not_forgotten_by_a_restart() {
+    let mut world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(front())).await;
+    let file = plant(&world, &world.get("alice").await, b"something else");
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| failed(seen, "False/Conflict")).await;
+    assert!(world.operator().stop().await.success());
+    let arrived = world.s3().proxy.arrived();
+
+    world.start(Launch::new()).await;
+    world.judged("bob", asking(front()), Verdict::Verified).await;
+    world.until("bob", is_settled).await;
+    assert!(failed(&world.get("alice").await, "False/Conflict"));
+    assert_eq!(world.s3().proxy.arrived(), arrived + 2, "for bob's image and manifest alone");
+    fs::remove_file(&file).unwrap();
+    world.annotate("alice", RETRY, "now").await;
+    world.until("alice", is_settled).await;
+    world.finish().await;
+}
+
+/// Answers in place of an image, none of which may be kept.
+fn bad_images() -> BTreeMap<&'static str, Action> {
+    let answer = |content_type: &str, body: &str| Action::Answer {
+        status: 200,
+        headers: BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]),
+        body: Some(body.to_owned()),
+        retry_after: None,
+    };
+    BTreeMap::from([
+        ("html", answer("text/html", "<html><p>Please sign in</p></html>")),
+        ("html-as-jpeg", answer("image/jpeg", "<html><p>Please sign in</p></html>")),
+        ("json", answer("application/json", r#"{"error": "not now"}"#)),
+        ("svg", answer("image/svg+xml", "<svg xmlns='http://www.w3.org/2000/svg'/>")),
+        ("empty", Action::Malformed(Malformed::Empty)),
+        ("wrong-magic", answer("image/jpeg", "GIF89a, says the first word")),
+        ("another-format", answer("image/jpeg", "%PDF-1.7")),
+        ("announced-200-mb", Action::Huge(Huge::WrongLength { declared: 200 << 20 })),
+        ("endless", Action::Huge(Huge::Endless { bytes: 1 << 30 })),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_image_is_never_stored() {
+    let world = World::builder().s3().start().await;
+    let mut orders = Vec::new();
+    for (name, action) in bad_images() {
+        let id = world.invite(name, asking(front())).await;
+        orders.push((name, world.sandbox().order(Fault::new(Call::Image, action).session(&id))));
+        world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    }
+    for (name, _) in &orders {
+        world.until_later(name, |seen| owed(seen, "False/ImageUnusable")).await;
+    }
+    for (name, _) in &orders {
+        world.until_later(name, |seen| failed(seen, "False/ImageUnusable")).await;
+        stays_verified(&world, name);
+    }
+    assert_eq!(world.s3().proxy.arrived(), 0);
+    // Twice the budget for images in flight, and what the process has beside.
+    assert!(world.operator().peak_memory() < 256 << 20, "{}", world.operator().peak_memory());
+
+    for (name, order) in orders {
+        world.sandbox().clear(order);
+        world.annotate(name, RETRY, "it is an image now").await;
+        let over = world.until(name, is_settled).await;
+        assert!(over.shows(&STORED), "{name}: {over:?}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_is_cut_is_asked_for_again_and_stored_whole() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(front())).await;
+    world.sandbox().order(Fault::new(Call::Image, Action::Cut(Cut::MidBody)).after().times(2));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    let whole = world.portal_says(&format!("get-verification-image-front/{id}?image_type=original")).await;
+    assert_eq!(sha256(&check(&over, &world.in_s3(&over))["front-original.jpg"]), sha256(&whole));
+    let puts = world.s3().proxy.count(&Method::PUT);
+    assert_eq!(puts, 2, "no part of it ever went to the store");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.always(StoreFault::Answer(403, DENIED));
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
+
+    world.s3().proxy.heal();
+    world.nudge("alice").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    stays_verified(&world, "alice");
+    world.finish().await;
+}

@@ -1,0 +1,177 @@
+//! Evidence in the scene of a test: an S3 server, what is in it, and what a verification asks for. Touches the loopback
+//! interface and the server's folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt as _};
+use okid_operator::api::{ObjectState, RECONCILE_REQUESTED_AT, Verification};
+use okid_sandbox::Verdict;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::time::interval;
+
+use super::{Seen as _, World};
+use crate::stores::{BUCKET, S3};
+
+/// The Secret with the credentials of the world's S3.
+pub(crate) const STORE_SECRET: &str = "evidence-store";
+
+/// How often a verification is asked for a turn, and how far the clock is turned each time, where its own schedule would
+/// take minutes.
+const HURRIED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// A server whose credentials are nowhere else, so that they are found wherever they should not be.
+pub(super) async fn new_s3() -> S3 {
+    let [access, secret] = ["access", "secret"].map(|what| format!("{what}-{:016x}", rand::random::<u64>()));
+    S3::start(&access, &secret).await
+}
+
+/// The entries of a Secret for that server.
+pub(crate) fn entries(s3: &S3) -> Value {
+    s3.options().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
+}
+
+/// Where the world's S3 is to be written to.
+pub(crate) fn to_s3() -> Value {
+    json!({"url": format!("s3://{BUCKET}/kyc"), "credentialsSecretRef": {"name": STORE_SECRET}})
+}
+
+/// A spec that asks for images in the world's S3, with that laid over it.
+pub(crate) fn asking(images: Value) -> Value {
+    let mut whole = json!({"destination": to_s3()});
+    let Value::Object(images) = images else { panic!("images are an object") };
+    whole.as_object_mut().expect("an object").extend(images);
+    json!({"images": whole})
+}
+
+/// The front, required.
+pub(crate) fn front() -> Value {
+    json!({"items": [{"kind": "Front", "required": true}]})
+}
+
+/// SHA-256 in hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The files below a folder, by their path in it.
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).into_iter().flatten() {
+            let path = entry.expect("read a folder").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(folder).expect("a file below the folder").display().to_string();
+            // An object may be removed meanwhile.
+            files.extend(std::fs::read(&path).ok().map(|bytes| (name, bytes)));
+        }
+    }
+    files
+}
+
+/// Where a folder of that prefix keeps the evidence of a verification.
+pub(crate) fn place(prefix: &Path, verification: &Verification) -> PathBuf {
+    let (namespace, uid) = (verification.namespace(), verification.uid());
+    prefix
+        .join(namespace.expect("a namespace"))
+        .join(verification.name_any())
+        .join(uid.expect("an object has a uid"))
+}
+
+/// That what status says of the evidence is what lies in its folder: each object with its size and sum, the manifest,
+/// and nothing else. Returns the files.
+pub(crate) fn check(verification: &Verification, folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let evidence = verification.found().evidence.expect("evidence");
+    let files = files(folder);
+    let mut names = vec!["manifest.json".to_owned()];
+    for object in &evidence.objects {
+        if object.state == ObjectState::Absent {
+            continue;
+        }
+        let bytes = files.get(&object.key).unwrap_or_else(|| panic!("{} is not there", object.key));
+        assert_eq!(object.sha256.as_deref(), Some(sha256(bytes).as_str()), "{}", object.key);
+        assert_eq!(object.size, i64::try_from(bytes.len()).ok(), "{}", object.key);
+        names.push(object.key.clone());
+    }
+    names.sort();
+    assert_eq!(files.keys().cloned().collect::<Vec<_>>(), names);
+    assert_eq!(evidence.manifest_sha256, Some(sha256(&files["manifest.json"])));
+    let manifest: Value = serde_json::from_slice(&files["manifest.json"]).expect("the manifest is JSON");
+    let mut listed = evidence.objects;
+    listed.sort_by(|one, other| one.key.cmp(&other.key));
+    assert_eq!(manifest["objects"], serde_json::to_value(listed).expect("objects are JSON"));
+    files
+}
+
+impl World {
+    /// The world's S3.
+    pub(crate) fn s3(&self) -> &S3 {
+        self.s3.as_ref().expect("the world has an S3")
+    }
+
+    /// Where the world's S3 keeps the evidence of a verification.
+    pub(crate) fn in_s3(&self, verification: &Verification) -> PathBuf {
+        place(&self.s3().folder.path().join(BUCKET).join("kyc"), verification)
+    }
+
+    /// Makes the Secret with the credentials of the world's S3, with these changes, in place of the one that is there.
+    pub(crate) async fn store_secret(&self, changes: Value) {
+        let mut entries = entries(self.s3());
+        let Value::Object(changes) = changes else { panic!("changes are an object") };
+        entries.as_object_mut().expect("an object").extend(changes);
+        // What is written over it keeps the entries that are not named any more.
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let _ = api.delete(STORE_SECRET, &DeleteParams::default()).await;
+        self.secret_data(STORE_SECRET, entries).await;
+    }
+
+    /// Applies a verification, and brings its session to a verdict; its id.
+    pub(crate) async fn judged(&self, name: &str, spec: Value, verdict: Verdict) -> String {
+        let id = self.invite(name, spec).await;
+        self.sandbox().finish(&id, verdict).expect("a session ends");
+        id
+    }
+
+    /// What the portal answers to a path of its API.
+    pub(crate) async fn portal_says(&self, path: &str) -> Vec<u8> {
+        let client = reqwest::Client::builder().no_proxy().build().expect("make a client");
+        let call = client.get(format!("{}/api/{path}", self.sandbox().url())).header("X-SDK-Key", &self.key);
+        let answer = call.send().await.expect("ask the portal");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        answer.bytes().await.expect("read the portal's answer").to_vec()
+    }
+
+    /// Asks for a turn now.
+    pub(crate) async fn nudge(&self, name: &str) {
+        self.annotate(name, RECONCILE_REQUESTED_AT, &format!("{:016x}", rand::random::<u64>())).await;
+    }
+
+    /// As [`World::until`], for what takes minutes: turns the clock and asks for turns until then.
+    pub(crate) async fn until_later(
+        &self,
+        name: &str,
+        holds: impl Fn(&Verification) -> bool,
+    ) -> Verification {
+        let (every, by) = HURRIED;
+        let hurry = async {
+            let mut ticks = interval(every);
+            loop {
+                ticks.tick().await;
+                self.turn_clock(by);
+                self.nudge(name).await;
+            }
+        };
+        tokio::select! {
+            found = self.until(name, holds) => found,
+            () = hurry => unreachable!("hurry has no end"),
+        }
+    }
+}

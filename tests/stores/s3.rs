@@ -1,0 +1,65 @@
+//! S3: s3s-fs in this process, which checks signatures, behind a proxy.
+
+use control_plane::Folder;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+};
+use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::Proxy;
+
+/// The bucket that is there.
+pub(crate) const BUCKET: &str = "evidence";
+
+/// A server with one bucket, for one account. Gone when dropped.
+pub(crate) struct S3 {
+    /// What stands before it.
+    pub(crate) proxy: Proxy,
+    /// The buckets, each a folder with its objects as files.
+    pub(crate) folder: Folder,
+    /// What runs.
+    pub(crate) tasks: JoinSet<()>,
+    access_key: String,
+    secret_key: String,
+}
+
+impl S3 {
+    pub(crate) async fn start(access_key: &str, secret_key: &str) -> Self {
+        let folder = Folder::create("okid-s3-").unwrap();
+        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let service = service.clone();
+                connections.spawn(async move {
+                    let _ = Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        let proxy = Proxy::start(address).await;
+        Self { proxy, folder, tasks, access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }
+    }
+
+    /// The entries of a Secret with which it is used.
+    pub(crate) fn options(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("aws_access_key_id", self.access_key.clone()),
+            ("aws_secret_access_key", self.secret_key.clone()),
+            ("aws_region", "eu-central-1".to_owned()),
+            ("aws_endpoint", self.proxy.url()),
+        ]
+    }
+}
