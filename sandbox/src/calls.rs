@@ -229,7 +229,10 @@ impl Asked<'_> {
         });
         // Drawn outside of `read`, which holds all sessions.
         match attempt_index {
-            Some(attempt_index) => images::draw(kind, image_type, attempt_index)
+            Some(attempt_index) => self
+                .portal
+                .gallery
+                .picture(kind, image_type, attempt_index)
                 .map_or_else(|_| Answer::error(500), Answer::jpeg),
             None => answer,
         }

@@ -10,7 +10,7 @@ use image::{ImageResult, Rgb, RgbImage};
 use crate::person::Document;
 
 /// The four kinds of image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Redacted,
     Unredacted,

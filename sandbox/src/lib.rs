@@ -25,7 +25,7 @@
 //! ```
 //!
 //! How the files hang together: `server` listens and `connection` is one TCP connection; `calls`
-//! answers the contract's six calls with `wire`'s JSON and `images`' pictures; `orders` knows which
+//! answers the contract's six calls with `wire`'s JSON and the pictures of the `gallery`, which `images` draws; `orders` knows which
 //! [`Fault`] strikes a call, `perform` does it, `deform` spoils its JSON; `journal` counts. `portal`
 //! holds the state of all `session`s (shown as `view`s), moved by the acts of a `person` and by the `clock`. `page` is
 //! for people, `admin` for other processes.
@@ -36,6 +36,7 @@ mod clock;
 mod connection;
 mod deform;
 mod fault;
+mod gallery;
 mod images;
 mod journal;
 mod keys;

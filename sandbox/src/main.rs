@@ -83,6 +83,10 @@ struct Settings {
     /// HTTP/2 streams a client may have open on one connection.
     #[arg(long, env = "OKID_SANDBOX_MAX_STREAMS", default_value_t = 250)]
     max_streams: u32,
+
+    /// Bytes that an image has at least; smaller ones are filled up behind the picture.
+    #[arg(long, env = "OKID_SANDBOX_IMAGE_BYTES", default_value_t = 0)]
+    image_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -137,8 +141,19 @@ async fn main() -> Result<()> {
 }
 
 async fn start(settings: Settings) -> Result<Sandbox> {
-    let Settings { listen, api_keys, expiry, flow, speed, latency, person, pace, records, max_streams } =
-        settings;
+    let Settings {
+        listen,
+        api_keys,
+        expiry,
+        flow,
+        speed,
+        latency,
+        person,
+        pace,
+        records,
+        max_streams,
+        image_bytes,
+    } = settings;
     let mut builder = Sandbox::builder()
         .listen(listen)
         .expiry(expiry)
@@ -146,7 +161,8 @@ async fn start(settings: Settings) -> Result<Sandbox> {
         .speed(speed)
         .latency(latency)
         .records(records)
-        .max_concurrent_streams(max_streams);
+        .max_concurrent_streams(max_streams)
+        .image_bytes(image_bytes);
     for key in api_keys {
         builder = builder.key(key);
     }

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::{Clock, later};
 use crate::fault::Fault;
+use crate::gallery::Gallery;
 use crate::journal::{CallRecord, Counters, Journal};
 use crate::keys::Keys;
 use crate::orders::{FaultId, FaultView, Orders};
@@ -43,6 +44,7 @@ pub struct Portal {
     pub(crate) keys: Keys,
     pub(crate) orders: Orders,
     pub(crate) journal: Journal,
+    pub(crate) gallery: Gallery,
     settings: Mutex<Settings>,
     sessions: Mutex<HashMap<Box<str>, Session>>,
     connections: AtomicU64,
@@ -53,12 +55,13 @@ pub struct Portal {
 }
 
 impl Portal {
-    pub(crate) fn new(clock: Clock, settings: Settings, records: usize) -> Self {
+    pub(crate) fn new(clock: Clock, settings: Settings, records: usize, gallery: Gallery) -> Self {
         Self {
             clock,
             keys: Keys::default(),
             orders: Orders::default(),
             journal: Journal::new(records),
+            gallery,
             settings: Mutex::new(settings),
             sessions: Mutex::default(),
             connections: AtomicU64::new(0),

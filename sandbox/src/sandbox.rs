@@ -10,6 +10,7 @@ use axum::Router;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
+use crate::gallery::Gallery;
 use crate::person::Person;
 use crate::portal::{Portal, Settings};
 use crate::server::Server;
@@ -37,6 +38,7 @@ pub struct Builder {
     person: Option<Person>,
     records: usize,
     streams: u32,
+    image_bytes: usize,
 }
 
 impl Sandbox {
@@ -54,6 +56,7 @@ impl Sandbox {
             person: None,
             records: 10_000,
             streams: 250,
+            image_bytes: 0,
         }
     }
 
@@ -143,16 +146,23 @@ impl Builder {
         Self { streams, ..self }
     }
 
+    /// How many bytes an image has at least: smaller ones are filled up behind the picture. 0 leaves them as they are
+    /// drawn, with some 15,000.
+    pub fn image_bytes(self, image_bytes: usize) -> Self {
+        Self { image_bytes, ..self }
+    }
+
     /// Listens. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn try_start(self) -> io::Result<Sandbox> {
-        let Self { listen, keys, expiry, flow, speed, start, latency, person, records, streams } = self;
+        let Self { listen, keys, expiry, flow, speed, start, latency, person, records, streams, image_bytes } =
+            self;
         let clock = Clock::new(start.unwrap_or_else(Timestamp::now), speed);
         let person = person.map(Arc::new);
         let settings = Settings { expiry, flow: flow.into(), person, latency, configured: true };
-        let portal = Arc::new(Portal::new(clock, settings, records));
+        let portal = Arc::new(Portal::new(clock, settings, records, Gallery::new(image_bytes)));
         for key in keys {
             portal.add_key(&key);
         }

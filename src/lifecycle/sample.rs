@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    api::{Mode, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, VerificationStatus},
+    api::{
+        DeletionPolicy, Destination, EvidenceKind, ImageItem, ImageKind, Images, Mode, ObjectState,
+        OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, StoredObject, Verdict,
+        VerificationStatus,
+    },
     portal::{
         allowed::{AllowedPortals, PortalUrl},
         verification_id::VerificationId,
@@ -14,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    evidence::EvidenceFacts,
+    evidence::{EvidenceFacts, Stored},
     facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
     schedule::Bounds,
     streaks::{Streaks, later},
@@ -115,6 +119,57 @@ pub(super) fn open(phase: Phase) -> VerificationStatus {
 /// The status after an end.
 pub(super) fn over(outcome: Outcome) -> VerificationStatus {
     VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
+}
+
+/// What is asked for as evidence: the front, which must be there, and the back, after two of the verdicts.
+pub(super) fn images(deletion_policy: DeletionPolicy) -> Images {
+    let item =
+        |kind, required| ImageItem { kind, image_type: "original".to_owned(), attempt_index: None, required };
+    Images {
+        items: vec![item(ImageKind::Front, true), item(ImageKind::Back, false)],
+        results: false,
+        on: vec![Verdict::Verified, Verdict::Expired],
+        destination: Destination {
+            url: None,
+            credentials_secret_ref: None,
+            store: Some("archive".to_owned()),
+        },
+        deletion_policy,
+    }
+}
+
+/// The front, in the store.
+pub(super) fn front() -> StoredObject {
+    StoredObject {
+        kind: EvidenceKind::Front,
+        key: "front-original.jpg".to_owned(),
+        state: ObjectState::Stored,
+        size: Some(1_500_000),
+        sha256: Some("5a".repeat(32)),
+        content_type: Some("image/jpeg".to_owned()),
+    }
+}
+
+/// An image that the portal does not have.
+pub(super) fn absent(kind: EvidenceKind) -> StoredObject {
+    StoredObject {
+        kind,
+        key: kind.stem("original", None),
+        state: ObjectState::Absent,
+        size: None,
+        sha256: None,
+        content_type: None,
+    }
+}
+
+/// Those objects, stored or found absent in one turn.
+pub(super) fn stored(objects: Vec<StoredObject>) -> Stored {
+    Stored { prefix: "s3://archive/team-a/customer-42".to_owned(), objects, ..Stored::default() }
+}
+
+/// All of it, and the manifest.
+pub(super) fn all_stored() -> Stored {
+    Stored { manifest_sha256: Some("c3".repeat(32)), ..stored(vec![front(), absent(EvidenceKind::Back)]) }
 }
 
 /// Every kind of past, by name, as the status it is read from.

@@ -38,6 +38,8 @@ enum Command {
     ControlPlane(control_plane::Arguments),
     Demo(demo::Arguments),
     Generate(generate::Arguments),
+    #[command(subcommand, hide = true)]
+    StandIn(bench::StandIn),
     Test(test::Arguments),
 }
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::ControlPlane(arguments) => control_plane::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::StandIn(stand_in) => bench::stand_in(&stand_in),
         Command::Test(arguments) => test::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{DeletionPolicy, ObjectState, Reason},
+    api::{DeletionPolicy, Evidence, ObjectState, Reason},
     lifecycle::{
         event::Event,
         evidence::{
@@ -50,7 +50,8 @@ impl Draft<'_> {
         if has_come {
             self.take_over_objects(stored);
         }
-        match (stored.trouble, stored.again_at) {
+        let is_owed = self.facts.evidence.after(&self.status).standing == EvidenceStanding::Owed;
+        match (stored.trouble.filter(|_| is_owed), stored.again_at) {
             (Some(trouble), _) => self.store_later(trouble),
             (None, again_at) if has_come => self.store_on(again_at),
             // There was no place for it: nothing is known that was not known before.
@@ -83,12 +84,11 @@ impl Draft<'_> {
         let evidence = self.status.evidence.get_or_insert_default();
         // Objects elsewhere are no part of this evidence, and are not removed with it.
         if evidence.prefix != stored.prefix {
-            let left = std::mem::take(evidence);
-            evidence.prefix.clone_from(&stored.prefix);
             let is_removed = images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
-            if is_removed && left.objects.iter().any(|object| object.state == ObjectState::Stored) {
+            if is_removed && evidence.objects.iter().any(|object| object.state == ObjectState::Stored) {
                 self.events.push(Event::EvidenceOrphaned);
             }
+            *evidence = Evidence { prefix: stored.prefix.clone(), ..Evidence::default() };
         }
         evidence.objects.retain(|known| !stored.objects.iter().any(|new| stem(known) == stem(new)));
         evidence.objects.extend(stored.objects.iter().cloned());
@@ -139,8 +139,8 @@ impl Draft<'_> {
                 let failures = self.one_more_failure();
                 let (least, most) = REMOVE_AGAIN;
                 let again = later(self.facts.now, backoff(least, most, failures, self.facts.seed));
-                let last = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
-                let at = last.filter(|last| *last > self.facts.now).map_or(again, |last| again.min(last));
+                let end = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
+                let at = end.filter(|end| *end > self.facts.now).map_or(again, |end| again.min(end));
                 let next = self.due_at(at);
                 self.unwritten(next)
             }

@@ -156,6 +156,7 @@ impl<'a> Draft<'a> {
             },
             refusal: facts.evidence.refusal.clone(),
             streaks: Streaks {
+                storing: facts.streaks.storing.filter(|_| is_being_stored),
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
                 ..facts.streaks.clone()
             },

@@ -4,110 +4,28 @@
 //! differ in what `conclude` reads one is kept; each is concluded for every outcome that its step can have, under both
 //! meanings of Ready, with and without the annotation, and with every memory of trouble. The gate, the quiet, the due
 //! time, the deletion, what is wrong with a missing key and how far a deadline is behind are not read by `conclude`; a
-//! test says so.
+//! test says so. What is asked for as evidence has its own part, [`grid_evidence`].
 
 use std::sync::{LazyLock, Mutex};
 
 use crate::{
     api::{OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
-        Conclusion, CreateEnd, Deadline, Due, Facts, Gate, Happened, KeyFact, KeyFault, Ledger, Next, Past,
+        Conclusion, Deadline, Due, EvidenceFacts, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past,
         PortalFact, Quiet, Since, Step, Streaks, claim, conclude, decide, ledger, past,
         sample::{self, UID},
-        step::{Shown as ShownStep, Wait},
         streaks::Grievance,
     },
-    portal::wire::Details,
     priority::Priority,
 };
 
 use super::{
-    laws::{self, Concluded, Decided, OfConcluded, OfDecided, Says, Shown},
+    grid_evidence,
+    laws::{Concluded, Decided, Shown},
     pasts,
-    world::TROUBLES,
+    steps::{KINDS, kind, outcomes},
+    tally::Tally,
 };
-
-/// How often each law spoke, and the first case that broke it.
-pub(super) struct Tally {
-    of_decided: Vec<OfDecided>,
-    of_concluded: Vec<OfConcluded>,
-    laws: Vec<(&'static str, usize, Option<String>)>,
-    /// How many cases were tried.
-    pub(super) cases: usize,
-}
-
-impl Tally {
-    /// Nothing tried yet.
-    pub(super) fn new() -> Self {
-        let (mut laws, of_decided): (Vec<_>, Vec<_>) =
-            laws::of_decided().map(|(name, law)| ((name, 0, None), law)).unzip();
-        let (others, of_concluded): (Vec<_>, Vec<_>) =
-            laws::of_concluded().map(|(name, law)| ((name, 0, None), law)).unzip();
-        laws.extend(others);
-        Self { of_decided, of_concluded, laws, cases: 0 }
-    }
-
-    fn note(&mut self, law: usize, says: Says, case: impl FnOnce() -> String) {
-        if says == Says::Nothing {
-            return;
-        }
-        let (_, spoke, broken) = &mut self.laws[law];
-        *spoke += 1;
-        if says == Says::Broken {
-            broken.get_or_insert_with(case);
-        }
-    }
-
-    /// Tries the laws about what is decided.
-    pub(super) fn decided(&mut self, case: &Decided, name: &str) {
-        self.cases += 1;
-        for law in 0..self.of_decided.len() {
-            let says = self.of_decided[law];
-            self.note(law, says(case), || format!("{name}\n{:?}\n{:?}", case.facts, case.step));
-        }
-    }
-
-    /// Tries the laws about what is concluded, but for those that only the grid asks.
-    pub(super) fn concluded(&mut self, case: &Concluded, name: &str) {
-        self.cases += 1;
-        let others = self.of_decided.len();
-        for law in 0..self.of_concluded.len() {
-            let says = self.of_concluded[law];
-            self.note(others + law, says(case), || {
-                format!(
-                    "{name}\n{:?}\n{:?} {:?}\nbefore {:?}\nafter {:?}\nnext {:?} events {:?}\n{:?}",
-                    case.facts,
-                    case.step,
-                    case.happened,
-                    case.shown_before,
-                    case.after,
-                    case.conclusion.next,
-                    case.conclusion.events,
-                    case.conclusion.streaks
-                )
-            });
-        }
-    }
-
-    /// Adds what another thread tried.
-    pub(super) fn add(&mut self, other: Self) {
-        self.cases += other.cases;
-        for (mine, theirs) in self.laws.iter_mut().zip(other.laws) {
-            mine.1 += theirs.1;
-            mine.2 = mine.2.take().or(theirs.2);
-        }
-    }
-
-    /// Fails if a law was broken, or never spoke.
-    #[track_caller]
-    pub(super) fn assert_holds(&self, name: &str) {
-        let (_, spoke, broken) = self.laws.iter().find(|(law, _, _)| *law == name).expect("a law");
-        if let Some(case) = broken {
-            panic!("broken: {case}");
-        }
-        assert!(*spoke > 0, "no case of {} is about it", self.cases);
-    }
-}
 
 static TALLY: LazyLock<Tally> = LazyLock::new(run);
 
@@ -189,103 +107,17 @@ fn memories() -> [Streaks; 9] {
     ]
 }
 
-/// What can come of a step.
-fn outcomes(step: &Step) -> &'static [Happened] {
-    static NOTHING: [Happened; 1] = [Happened::Nothing];
-    static CREATES: LazyLock<Vec<Happened>> = LazyLock::new(|| {
-        let answered = |answer| Happened::Create(CreateEnd::Answered(answer));
-        let mut all = vec![
-            Happened::Create(CreateEnd::ClaimLost),
-            Happened::Create(CreateEnd::ClaimNotWritten),
-            Happened::Create(CreateEnd::NotSent),
-            answered(Ok(sample::created().unwrap())),
-        ];
-        all.extend(TROUBLES.map(|trouble| answered(Err(trouble))));
-        all
-    });
-    static LOOKS: LazyLock<Vec<Happened>> = LazyLock::new(|| {
-        let words = [
-            "generated",
-            "initiated",
-            "in_progress",
-            "validating",
-            "needs_manual_review",
-            "needs_template",
-            "verified",
-            "rejected",
-            "expired",
-            "VERIFIED",
-            "verified ",
-            "junk",
-            "\u{1F600}",
-        ];
-        let said = |details: Details| Happened::Look(Ok(details));
-        let mut all: Vec<_> = words.map(|word| said(sample::details(word, &[]))).into();
-        let other = crate::portal::verification_id::VerificationId::parse("ver_other").ok();
-        all.extend([
-            said(sample::details("in_progress", &["document"])),
-            said(sample::details("in_progress", &["document", "liveness"])),
-            said(Details { current: None, ..sample::details("", &["document"]) }),
-            said(Details { id: None, ..sample::details("verified", &[]) }),
-            said(Details { id: other.clone(), ..sample::details("verified", &[]) }),
-            said(Details { id: other, ..sample::details("expired", &[]) }),
-            Happened::Nothing,
-        ]);
-        all.extend(TROUBLES.map(|trouble| Happened::Look(Err(trouble))));
-        all
-    });
-    if matches!(step, Step::Create { .. }) {
-        &CREATES
-    } else if matches!(step, Step::Look(_) | Step::Adopt(_)) {
-        &LOOKS
-    } else {
-        &NOTHING
-    }
-}
-
-/// How many kinds of steps there are.
-const KINDS: usize = 31;
-
-/// A number for each kind of step.
-fn kind(step: &Step) -> usize {
-    match step {
-        Step::Forget => 0,
-        Step::Rest => 1,
-        Step::Settle => 2,
-        Step::Show(ShownStep::StatusUnreadable) => 3,
-        Step::Show(ShownStep::Suspended) => 4,
-        Step::Show(ShownStep::PortalNotAllowed) => 5,
-        Step::Show(ShownStep::CreateOutcomeUnknown) => 6,
-        Step::Grant(_) => 7,
-        Step::Wait(Wait::Key(KeyFault::SecretNotFound)) => 8,
-        Step::Wait(Wait::Key(KeyFault::KeyMissing)) => 21,
-        Step::Wait(Wait::Key(KeyFault::KeyEmpty)) => 22,
-        Step::Wait(Wait::Key(KeyFault::KeyMalformed)) => 23,
-        Step::Wait(Wait::Key(KeyFault::SecretForbidden)) => 24,
-        Step::Wait(Wait::KeyBad(_)) => 9,
-        Step::Wait(Wait::Paused(_)) => 10,
-        Step::Wait(Wait::Breaker(_)) => 11,
-        Step::Wait(Wait::Rate(_)) => 12,
-        Step::Wait(Wait::Due(_)) => 13,
-        Step::Wait(Wait::Quiet(_)) => 14,
-        Step::End => 15,
-        Step::GiveUpRefused => 16,
-        Step::GiveUpLost => 17,
-        Step::Create { attempt: _ } => 18,
-        Step::Adopt(_) => 19,
-        Step::Look(_) => 20,
-        Step::Show(ShownStep::DestinationRefused) => 25,
-        Step::Show(ShownStep::Over) => 26,
-        Step::AddFinalizer => 27,
-        Step::Store => 28,
-        Step::GiveUpEvidence => 29,
-        Step::RemoveEvidence { last: _ } => 30,
-    }
-}
-
 /// Decides under every combination of facts and hands over those that differ for `conclude`.
-fn every_decision(past: &Past, ledger: Ledger, restored: bool, mut see: impl FnMut(&Facts, &Step, bool)) {
-    let mut facts = Facts { now: sample::after(HOUR), generation: 2, ..sample::facts() };
+fn every_decision(
+    past: &Past,
+    status: &VerificationStatus,
+    restored: bool,
+    mut see: impl FnMut(&Facts, &Step, bool),
+) {
+    let ledger = ledger(status);
+    // Nothing is asked for here, whatever was asked for before.
+    let evidence = EvidenceFacts::of(None, status);
+    let mut facts = Facts { now: sample::after(HOUR), generation: 2, evidence, ..sample::facts() };
     let until = sample::after(HOUR + 45);
     let adoptions = if restored { vec![sample::id()] } else { vec![None, sample::id()] };
     let allowed = facts.portal.clone();
@@ -345,7 +177,7 @@ fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
     let past = past(UID, status);
     let ledger = ledger(status);
     let mut chosen = Vec::new();
-    every_decision(&past, ledger, name.starts_with("restored, open"), |facts, step, new| {
+    every_decision(&past, status, name.starts_with("restored, open"), |facts, step, new| {
         tally.decided(&Decided { past: &past, ledger, facts, step }, name);
         if new {
             chosen.push((facts.clone(), step.clone()));
@@ -365,6 +197,16 @@ fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
             facts.reconcile_requested = None;
         }
     }
+    grid_evidence::every_decision(&past, status, |facts, step, memories| {
+        tally.decided(&Decided { past: &past, ledger, facts, step }, name);
+        for (ready_when, memory) in memories
+            .iter()
+            .flat_map(|memory| [(ReadyWhen::Verified, memory), (ReadyWhen::SessionCreated, memory)])
+        {
+            let facts = Facts { ready_when, streaks: memory.clone(), ..facts.clone() };
+            try_step(name, &past, status, &shown, &facts, step, tally);
+        }
+    });
 }
 
 fn try_step(
@@ -419,7 +261,8 @@ fn the_grid_is_large_and_takes_every_step() {
     let mut taken = [false; KINDS];
     for sample in pasts::all() {
         let past = past(UID, &sample.status);
-        every_decision(&past, ledger(&sample.status), false, |_, step, _| taken[kind(step)] = true);
+        every_decision(&past, &sample.status, false, |_, step, _| taken[kind(step)] = true);
+        grid_evidence::every_decision(&past, &sample.status, |_, step, _| taken[kind(step)] = true);
     }
     assert_eq!(taken, [true; KINDS]);
 }

@@ -1,23 +1,35 @@
 //! The two tables, tried over every combination of past, facts and outcome.
 //!
 //! - [`purity`]: the room has no effects, by the text of its files.
-//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them.
-//! - [`decide_rows`], [`conclude_create`], [`conclude_look`] and [`conclude_rest`] are the rows of the tables.
-//! - [`status_rows`] are the rows of what waiters see, read by [`waiters`] as kstatus, Flux, kubectl and Argo read.
+//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them. [`pasts`] are what the grid
+//!   starts from, [`grid_evidence`] is its part about evidence, [`steps`] what can come of a step, [`tally`] the score.
+//! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table; [`conclude_create`], [`conclude_adopt`],
+//!   [`conclude_look`], [`conclude_evidence`], [`conclude_patience`] and [`conclude_rest`] those of the second.
+//! - [`status_fixtures`] are the rows of what waiters see; [`status_rows`] has them read by [`waiters`], as kstatus, Flux,
+//!   kubectl and Argo read.
 //! - [`refusal`] is what is said of a destination that is refused.
-//! - [`schedule`] is when to look again.
+//! - [`schedule`] and [`schedule_restart`] are when to look again.
 
+mod conclude_adopt;
 mod conclude_create;
+mod conclude_evidence;
 mod conclude_look;
+mod conclude_patience;
 mod conclude_rest;
+mod decide_evidence;
 mod decide_rows;
 mod grid;
+mod grid_evidence;
 mod laws;
 mod pasts;
 mod purity;
 mod refusal;
 mod schedule;
+mod schedule_restart;
+mod status_fixtures;
 mod status_rows;
+mod steps;
+mod tally;
 mod waiters;
 mod walk;
 mod world;

@@ -3,15 +3,18 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{Mode, OnUnknownOutcome, Outcome, ReadyWhen, SessionState, VerificationStatus},
+    api::{
+        DeletionPolicy, EvidenceKind, Mode, OnUnknownOutcome, Outcome, ReadyWhen, SessionState,
+        VerificationStatus,
+    },
     lifecycle::{
-        Gate, KeyFact, KeyFault, Past, PortalFact, past,
+        DestinationFact, EvidenceTrouble, Gate, KeyFact, KeyFault, Past, PortalFact, Stored, past,
         sample::{self, UID},
     },
     portal::trouble::{Failed, NotSent, Trouble},
 };
 
-use super::world::{Answer, World, looked, refused, said};
+use super::world::{Answer, World, looked, not_stored, refused, said};
 
 /// A past by name.
 pub(super) struct Sample {
@@ -223,6 +226,58 @@ fn ended() -> Vec<(&'static str, VerificationStatus)> {
     ]
 }
 
+fn storing() -> World {
+    World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
+}
+
+/// What is owed, after those turns.
+fn stored(answers: Vec<Answer>) -> World {
+    let mut world = storing();
+    for answer in answers {
+        world.turn(answer);
+    }
+    world
+}
+
+/// Statuses of what asks for evidence.
+fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
+    let silent = || not_stored(EvidenceTrouble::StoreUnavailable);
+    let front = || sample::stored(vec![sample::front()]);
+    let conflict = Some(EvidenceTrouble::Conflict);
+    let mut shown = storing();
+    shown.turn(silent());
+    shown.pass(60);
+    shown.turn(silent());
+    let mut again = stored(vec![not_stored(EvidenceTrouble::Conflict)]);
+    again.facts.retry = Some("go".to_owned());
+    again.turn(Answer::Uncalled);
+    let absent = [EvidenceKind::Front, EvidenceKind::Back].map(sample::absent).to_vec();
+    // Whether it is settled is for the policy to say.
+    let live = |world: World| VerificationStatus { settled: false, ..world.status };
+    let mut refused = fresh();
+    refused.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
+    refused.facts.evidence.destination = DestinationFact::Refused;
+    let asking = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
+    let mut expired = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
+    expired.turn(said("expired", &[]));
+    vec![
+        ("fresh, destination refused", waiting(refused, |_| {})),
+        ("open, evidence asked for", asking.status),
+        ("over, storing", storing().status),
+        ("over, expired and storing", expired.status),
+        ("over, storing with trouble", shown.status),
+        ("over, one object stored", stored(vec![Answer::Store(front())]).status),
+        ("over, stored", live(stored(vec![Answer::Store(sample::all_stored())]))),
+        ("over, nothing to store", live(stored(vec![Answer::Store(sample::stored(absent))]))),
+        ("over, evidence failed", stored(vec![not_stored(EvidenceTrouble::Conflict)]).status),
+        (
+            "over, evidence failed in part",
+            stored(vec![Answer::Store(Stored { trouble: conflict, ..front() })]).status,
+        ),
+        ("over, evidence asked for again", again.status),
+    ]
+}
+
 /// Statuses that no turn leads to: edited by hand, or restored from a backup under another uid.
 fn foreign() -> Vec<(&'static str, VerificationStatus)> {
     let open = || open_as("in_progress", &["document"]).status;
@@ -249,7 +304,7 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
 
 /// Every past of the grid.
 pub(super) fn all() -> Vec<Sample> {
-    let pasts = [without_session(), with_session(), ended(), foreign()];
+    let pasts = [without_session(), with_session(), ended(), with_evidence(), foreign()];
     pasts.into_iter().flatten().map(|(name, status)| Sample { name, status }).collect()
 }
 
@@ -266,6 +321,8 @@ fn every_kind_of_past_is_among_them() {
     assert!(matches!(read("open"), Past::Open { .. }));
     assert_eq!(read("over, rejected"), Past::Over(Outcome::Rejected));
     assert_eq!(read("settled, failed"), Past::Settled);
+    assert_eq!(read("over, storing"), Past::Over(Outcome::Verified));
+    assert_eq!(read("over, evidence failed"), Past::Over(Outcome::Verified));
     assert_eq!((read("restored, claimed"), read("restored, open")), (Past::Fresh, Past::Fresh));
     for (name, status) in with_session() {
         assert!(matches!(past(UID, &status), Past::Open { .. }), "{name}");

@@ -1,4 +1,4 @@
-//! When to look again: each row of the schedule, its bounds, its chance, and what a restart does.
+//! When to look again: each row of the schedule, its bounds and its chance.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::{
-    api::{Phase, ReadyWhen, SecretKeyRef, SessionState, VerificationSpec, VerificationStatus},
+    api::{Phase, ReadyWhen, SecretKeyRef, VerificationSpec, VerificationStatus},
     lifecycle::{
-        Bounds, Calm, Pace, Routine, Stage, Streaks, first_turn, next_look, pace,
+        Bounds, Pace, Stage, Streaks, next_look, pace,
         past::Ledger,
-        sample::{self, UID},
+        sample::{self},
         schedule::{backoff, wait_after_lost},
         spread,
-        streaks::{elapsed, later},
+        streaks::elapsed,
     },
     portal::{
         trouble::{Failed, Trouble},
@@ -24,10 +24,10 @@ use crate::{
 
 use super::world::{Answer, World, looked, said};
 
-const SEEDS: std::ops::Range<u64> = 0..2000;
+pub(super) const SEEDS: std::ops::Range<u64> = 0..2000;
 
 /// An open session without an end, of which that was seen.
-fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus {
+pub(super) fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus {
     let mut status = sample::open(phase);
     status.expires_at = None;
     status.progress = modules.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
@@ -347,7 +347,8 @@ fn a_lost_answer_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
     assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is forgiven does not count");
 }
 
-fn spec() -> VerificationSpec {
+/// A spec that names nothing but the key.
+pub(super) fn spec() -> VerificationSpec {
     VerificationSpec {
         api_key_secret_ref: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() },
         portal: None,
@@ -360,71 +361,4 @@ fn spec() -> VerificationSpec {
         adopt: None,
         images: None,
     }
-}
-
-#[test]
-fn a_restart_spreads_open_sessions_over_their_interval() {
-    let mut status = seen(Phase::InProgress, &[("document", "completed")]);
-    status.observed_generation = Some(1);
-    let now = sample::after(4000);
-    let mut tenths = [0; 10];
-    for seed in SEEDS {
-        let at = first_turn(UID, &status, &spec(), Some(1), seed, now).expect("a session that is followed");
-        // 6 % of 4000 s, in tenths.
-        tenths[usize::try_from(elapsed(now, at).as_secs() / 24).unwrap()] += 1;
-    }
-    assert!(tenths.iter().all(|count| (120..280).contains(count)), "{tenths:?}");
-}
-
-#[test]
-fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
-    let now = sample::after(30);
-    let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
-        let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
-        first_turn(UID, &status, spec, Some(generation), 7, now)
-    };
-    let open = sample::open(Phase::AwaitingUser);
-    assert!(first(&open, &spec(), 1).is_some());
-    assert_eq!(first(&open, &spec(), 2), None, "the spec was edited");
-    let suspended = VerificationSpec { suspend: true, ..spec() };
-    assert_eq!(first(&open, &suspended, 1), None, "it was suspended");
-    for (name, status) in sample::pasts() {
-        if !name.starts_with("Open") && !name.starts_with("Lost") {
-            assert_eq!(first(&status, &spec(), 1), None, "{name}");
-        }
-    }
-    let lost = sample::attempted(SessionState::Unknown, 1, 1);
-    assert_eq!(first(&lost, &spec(), 1), Some(sample::after(60)), "the minute is kept over a restart");
-    let long_lost = first_turn(
-        UID,
-        &VerificationStatus { observed_generation: Some(1), ..lost },
-        &spec(),
-        Some(1),
-        7,
-        sample::after(61),
-    );
-    assert_eq!(long_lost, None, "the minute is over");
-}
-
-#[test]
-fn a_look_without_the_resource_keeps_the_same_pace() {
-    let pending = Details {
-        progress: [("document".to_owned(), "pending".to_owned())].into(),
-        ..sample::details("generated", &[])
-    };
-    let mut world = World::open(ReadyWhen::Verified);
-    world.pass(540);
-    world.turn(Answer::Look(Ok(pending.clone())));
-    let streaks = &world.facts.streaks;
-    let routine =
-        Routine::of(&world.status, streaks, Bounds::default(), world.deadline, world.facts.now).unwrap();
-    let calm = Calm::of(streaks).unwrap();
-    let now = later(world.facts.now, Duration::from_secs(30));
-    let short = routine.nothing_new(&calm, &pending, now, world.facts.seed, 1.0).unwrap();
-    world.facts.now = now;
-    world.facts.streaks.next = None;
-    world.turn(Answer::Look(Ok(pending)));
-    assert_eq!(world.facts.streaks.next, Some(short.next));
-    assert_eq!(Calm::of(&world.facts.streaks), Some(short.calm));
-    assert!(short.calm.streaks().names_modules, "at length it is the same");
 }

@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    api::{OnUnknownOutcome, ReadyWhen},
+    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
     lifecycle::{
-        CreateEnd, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet,
-        Shown as ShownStep, Step, claim, conclude, ledger,
+        CreateEnd, EvidenceTrouble, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet,
+        Removed, Shown as ShownStep, Step, Stored, claim, conclude, ledger,
         past::LOST_ANSWERS,
         sample,
         streaks::{GRACE, elapsed, later},
@@ -24,8 +24,9 @@ use crate::{
 };
 
 use super::{
-    grid::{Tally, as_conclusion},
+    grid::as_conclusion,
     laws::{Concluded, Decided, Shown},
+    tally::Tally,
     world::{Answer, World, calls, created, said},
 };
 
@@ -45,12 +46,17 @@ pub(super) fn holds(law: &str) {
     WALK.tally.assert_holds(law);
 }
 
-fn roots() -> [World; 4] {
+fn roots() -> [World; 7] {
     let mut hold = World::fresh(ReadyWhen::Verified);
     hold.facts.on_unknown = OnUnknownOutcome::Hold;
     let mut adopt = World::fresh(ReadyWhen::SessionCreated);
     adopt.facts.adopt = sample::id();
-    [World::fresh(ReadyWhen::Verified), World::fresh(ReadyWhen::SessionCreated), hold, adopt]
+    let mut with_finalizer = World::open(ReadyWhen::Verified);
+    with_finalizer.facts.evidence.has_finalizer = true;
+    let asking = World::asking(ReadyWhen::SessionCreated, DeletionPolicy::Retain);
+    let removed = World::asking(ReadyWhen::Verified, DeletionPolicy::Delete);
+    let [verified, session_created] = [ReadyWhen::Verified, ReadyWhen::SessionCreated].map(World::fresh);
+    [verified, session_created, hold, adopt, asking, removed, with_finalizer]
 }
 
 fn walk() -> Walk {
@@ -91,7 +97,25 @@ fn digest(world: &World) -> u64 {
     status.expires_at.map(|end| later(end, Duration::from_hours(1)) <= now).hash(&mut hasher);
     (*deadline <= now, session.and_then(|s| s.created_at).map(|at| lasted(at, Duration::from_mins(1))))
         .hash(&mut hasher);
+    let evidence = facts.evidence.after(status);
+    let objects =
+        status.evidence.as_ref().map(|evidence| (evidence.objects.len(), &evidence.manifest_sha256));
+    let policy = evidence.images.map(|images| images.deletion_policy);
+    (policy, evidence.has_finalizer, evidence.standing, objects).hash(&mut hasher);
+    (evidence.owed_since.map(|since| lasted(since, Duration::from_hours(24)))).hash(&mut hasher);
+    (streaks.storing_since.map(|since| lasted(since, Duration::from_mins(10)))).hash(&mut hasher);
+    streaks
+        .storing
+        .map(|streak| [1, 10].map(|minutes| streak.lasted(now, Duration::from_mins(minutes))))
+        .hash(&mut hasher);
+    streaks.storing.map(|streak| streak.what).hash(&mut hasher);
     hasher.finish()
+}
+
+fn deleted(base: &Facts) -> Facts {
+    let mut facts = Facts { deleting: true, ..base.clone() };
+    facts.evidence.deleted_at = Some(base.now);
+    facts
 }
 
 /// What may be the matter in a turn.
@@ -106,7 +130,7 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { gate: Gate::Paused(until), ..base.clone() },
         Facts { gate: Gate::Breaker(until), ..base.clone() },
         Facts { gate: Gate::KeyBad(until), ..base.clone() },
-        Facts { deleting: true, ..base.clone() },
+        deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
     ];
     if world.past() == Past::Claimed {
@@ -127,6 +151,12 @@ fn outcomes(step: &Step) -> Vec<Happened> {
         all.extend(TROUBLES.map(|trouble| answered(Err(trouble))));
         return all;
     }
+    if *step == Step::Store {
+        return stores();
+    }
+    if matches!(step, Step::RemoveEvidence { .. }) {
+        return [Removed::All, Removed::GaveUp, Removed::NotYet].map(Happened::Remove).into();
+    }
     if !calls(step) {
         return vec![Happened::Nothing];
     }
@@ -142,6 +172,17 @@ fn outcomes(step: &Step) -> Vec<Happened> {
     ];
     all.extend(TROUBLES.map(|trouble| Happened::Look(Err(trouble))));
     all
+}
+
+fn stores() -> Vec<Happened> {
+    let front = || sample::stored(vec![sample::front()]);
+    let troubles =
+        [EvidenceTrouble::StoreUnavailable, EvidenceTrouble::ImageNotAvailable, EvidenceTrouble::Conflict];
+    let elsewhere = Stored { prefix: "gs://elsewhere".to_owned(), ..front() };
+    let mut all = vec![sample::all_stored(), front(), elsewhere, Stored::default()];
+    all.extend(troubles.map(|trouble| Stored { trouble: Some(trouble), ..Stored::default() }));
+    all.push(Stored { trouble: Some(EvidenceTrouble::AccessDenied), ..front() });
+    all.into_iter().map(Happened::Store).collect()
 }
 
 const TROUBLES: [Trouble; 7] = [
@@ -184,6 +225,7 @@ fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
             let status = conclusion.status.clone().unwrap_or_else(|| before.clone());
             let facts = Facts { streaks: conclusion.streaks, ..base.clone() };
             let mut after = World { status, facts, ..*world };
+            after.holds_after(&step, &happened);
             match conclusion.next {
                 Next::Leave => continue,
                 Next::At(at) => after.facts.now = after.facts.now.max(at),
@@ -194,6 +236,11 @@ fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
             later.restart();
             let mut much_later = after.clone();
             much_later.pass(3 * 3600);
+            if after.status.outcome.is_some() {
+                let mut a_day_later = after.clone();
+                a_day_later.pass(25 * 3600);
+                next.push(a_day_later);
+            }
             next.extend([after, later, much_later]);
         }
     }
@@ -226,6 +273,7 @@ fn the_walk_reaches_every_live_past() {
     assert!(has(|past| *past == Past::Refused));
     assert!(has(|past| *past == Past::Lost));
     assert!(has(|past| matches!(past, Past::Open { .. })));
+    assert!(has(|past| matches!(past, Past::Over(_))));
     assert!(!has(|past| matches!(past, Past::Unreadable(_))), "what is written can be read");
 }
 
@@ -243,7 +291,7 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
         let mut well = world.clone();
         well.deadline = jiff::Timestamp::MAX;
         let asks = Step::Show(ShownStep::CreateOutcomeUnknown);
-        let done = (0..6).any(|_| {
+        let done = (0..8).any(|_| {
             if let Some(next) = well.facts.streaks.next {
                 well.facts.now = well.facts.now.max(next);
             }
@@ -252,11 +300,15 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
                 created()
             } else if calls(&step) {
                 said("verified", &[])
+            } else if step == Step::Store {
+                Answer::Store(sample::all_stored())
+            } else if matches!(step, Step::RemoveEvidence { .. }) {
+                Answer::Remove(Removed::All)
             } else {
                 Answer::Uncalled
             };
             well.turn(answer);
-            step == asks || well.status.settled
+            step == asks || step == Step::Show(ShownStep::Over) || well.status.settled
         });
         assert!(done, "{:?} {:?}", world.past(), world.facts);
     }

@@ -5,10 +5,10 @@ use std::{fmt::Write, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    api::{Condition, ConditionStatus, ConditionType, ReadyWhen, VerificationStatus},
+    api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen, VerificationStatus},
     lifecycle::{
-        Conclusion, CreateEnd, Deadline, Due, Event, Facts, Happened, Next, Past, Step, Streaks, claim,
-        conclude, decide, ledger, past,
+        Conclusion, CreateEnd, Deadline, Due, Event, EvidenceTrouble, Facts, Happened, Next, Past, Removed,
+        Step, Stored, Streaks, claim, conclude, decide, ledger, past,
         sample::{self, UID},
         streaks::{elapsed, later},
     },
@@ -27,6 +27,10 @@ pub(super) enum Answer {
     Create(Result<Created, Trouble>),
     /// To a look or an adoption.
     Look(Result<Details, Trouble>),
+    /// What came of storing.
+    Store(Stored),
+    /// What came of removing.
+    Remove(Removed),
 }
 
 /// A status, what is remembered of it, and the facts around it.
@@ -71,6 +75,22 @@ impl World {
         world
     }
 
+    /// A resource that asks for evidence, whose link was published a minute ago.
+    pub(super) fn asking(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
+        let mut world = Self::fresh(ready_when);
+        world.facts.evidence.images = Some(sample::images(deletion_policy));
+        world.turn(created());
+        world.pass(60);
+        world
+    }
+
+    /// A resource that asks for evidence, once the person is verified.
+    pub(super) fn storing(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
+        let mut world = Self::asking(ready_when, deletion_policy);
+        world.turn(said("verified", &["document", "liveness"]));
+        world
+    }
+
     /// Time passes.
     pub(super) fn pass(&mut self, seconds: u64) {
         self.facts.now = later(self.facts.now, Duration::from_secs(seconds));
@@ -88,6 +108,7 @@ impl World {
 
     fn observe(&mut self) {
         let now = self.facts.now;
+        self.facts.evidence = self.facts.evidence.after(&self.status);
         self.facts.due = match self.facts.streaks.next {
             Some(next) if next > now => Due::At(next),
             Some(_) | None => Due::Now,
@@ -119,7 +140,9 @@ impl World {
                 (Happened::Create(CreateEnd::Answered(answer)), Some(claimed))
             }
             (Step::Look(_) | Step::Adopt(_), Answer::Look(answer)) => (Happened::Look(answer), None),
-            (step, Answer::Uncalled) if !calls(step) => (Happened::Nothing, None),
+            (Step::Store, Answer::Store(stored)) => (Happened::Store(stored), None),
+            (Step::RemoveEvidence { last: _ }, Answer::Remove(removed)) => (Happened::Remove(removed), None),
+            (step, Answer::Uncalled) if !calls(step) && !keeps(step) => (Happened::Nothing, None),
             (step, answer) => panic!("{step:?} meets {answer:?}"),
         };
         let before = &self.status;
@@ -128,7 +151,25 @@ impl World {
             self.status.clone_from(after);
         }
         self.facts.streaks = conclusion.streaks.clone();
+        self.holds_after(&step, &happened);
         Turn { step, claimed, conclusion }
+    }
+
+    /// The finalizer after a step.
+    pub(super) fn holds_after(&mut self, step: &Step, happened: &Happened) {
+        match (step, happened) {
+            (Step::AddFinalizer, _) => self.facts.evidence.has_finalizer = true,
+            (_, Happened::Remove(Removed::All | Removed::GaveUp)) => {
+                self.facts.evidence.has_finalizer = false;
+            }
+            (_, _) => {}
+        }
+    }
+
+    /// Somebody deletes it.
+    pub(super) fn delete(&mut self) {
+        self.facts.deleting = true;
+        self.facts.evidence.deleted_at = Some(self.facts.now);
     }
 
     /// Waits until its time has come and takes a turn.
@@ -154,6 +195,16 @@ impl World {
 /// Whether a step calls the portal.
 pub(super) const fn calls(step: &Step) -> bool {
     matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Look(_))
+}
+
+/// Whether a step reaches for the store.
+pub(super) const fn keeps(step: &Step) -> bool {
+    matches!(step, Step::Store | Step::RemoveEvidence { last: _ })
+}
+
+/// That trouble kept it from being stored.
+pub(super) fn not_stored(trouble: EvidenceTrouble) -> Answer {
+    Answer::Store(Stored { trouble: Some(trouble), ..Stored::default() })
 }
 
 /// The portal creates the session.
@@ -201,8 +252,8 @@ pub(super) const TROUBLES: [Trouble; 20] = [
 ];
 
 /// What a status shows, as one line: `Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet`, and `F` and `V`
-/// once it is over. The names are those of the conditions: Ready, Reconciling, Stalled, `CredentialsReady`,
-/// `SessionCreated`, Finished, Verified.
+/// once it is over, and `ES` where evidence is asked for. The names are those of the conditions: Ready, Reconciling,
+/// Stalled, `CredentialsReady`, `SessionCreated`, Finished, Verified, `EvidenceStored`.
 pub(super) fn line(status: &VerificationStatus) -> String {
     let mut line = format!("{}:", status.phase.map_or("–", crate::api::Phase::as_str));
     for (name, type_) in [
@@ -213,6 +264,7 @@ pub(super) fn line(status: &VerificationStatus) -> String {
         ("SC", ConditionType::SessionCreated),
         ("F", ConditionType::Finished),
         ("V", ConditionType::Verified),
+        ("ES", ConditionType::EvidenceStored),
     ] {
         let shown = Condition::find(&status.conditions, type_).map(|shown| shown.reason.as_str());
         if let Some(reason) = shown.filter(|reason| !matches!(*reason, "Running" | "NotFinished")) {

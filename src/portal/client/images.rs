@@ -77,3 +77,29 @@ impl PortalClient {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use okid_sandbox::{Sandbox, Verdict};
+
+    use super::*;
+    use crate::portal::{AllowedPortals, ImageSource, client::ClientSettings};
+
+    const CALL: ImageCall<'_> =
+        ImageCall { source: ImageSource::Redacted, image_type: "original", attempt: None };
+    const SIZE: usize = 1_500_000;
+
+    #[tokio::test]
+    async fn an_image_takes_no_more_memory_than_it_has_bytes() {
+        let sandbox = Sandbox::builder().key("sk_canary").image_bytes(SIZE).start().await;
+        let id = sandbox.seed(1).remove(0);
+        sandbox.finish(&id, Verdict::Verified).unwrap();
+        let url = AllowedPortals::new([sandbox.url()], true).unwrap().permit(&sandbox.url()).unwrap();
+        let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse(&id).unwrap());
+        let client = PortalClient::new(ClientSettings::default()).unwrap();
+        let image = client.image(&url, &key, &id, CALL).await.unwrap().read(SIZE).await.unwrap();
+        assert_eq!(image.len(), SIZE);
+        assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
+        sandbox.stop().await;
+    }
+}

@@ -68,11 +68,13 @@ impl Turns {
             let keys = place.store.keys(&place.folder).await?;
             place.store.delete(&place.folder, &keys).await
         };
-        let is_elsewhere = is_stored && evidence.is_some_and(|evidence| evidence.prefix != place.prefix);
         match removed.await {
             Ok(ends) => {
                 pass.answered();
                 let is_kept = ends.iter().any(|(_, end)| *end == Removal::Kept);
+                // The destination was another one when it was stored.
+                let is_elsewhere =
+                    is_stored && evidence.is_some_and(|evidence| evidence.prefix != place.prefix);
                 if is_kept || is_elsewhere { Removed::GaveUp } else { Removed::All }
             }
             Err(_) => Removed::NotYet,

@@ -1,8 +1,9 @@
 //! A stand-in for the API server, for more verifications than a real one holds on this machine: it makes each of them
 //! when it is asked, and counts. Touches a port of the loopback interface.
 //!
-//! It speaks what an operator needs whose verifications do not change: the definition, a streaming list, watches
-//! without news, one resource, the Secret. Everything else, writes included, is refused and counted as unforeseen.
+//! It speaks what an operator needs whose verifications nobody else changes: the definition, a streaming list, watches
+//! without news, one resource, its status, the Secret, Events. Everything else is refused and counted as unforeseen; so
+//! are writes, where the resources take none.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,27 +12,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, Uri, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, patch, post};
 use axum::serve::ListenerExt as _;
+use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-use super::population::{LIVE, Population};
-
 /// How many resources are made at a time.
 const CHUNK: u32 = 200;
 const RESOURCES: &str = "/apis/okid.io/v1alpha1/verifications";
 const RESOURCE: &str = "/apis/okid.io/v1alpha1/namespaces/{namespace}/verifications/{name}";
+const STATUS: &str = "/apis/okid.io/v1alpha1/namespaces/{namespace}/verifications/{name}/status";
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/{namespace}/events";
 const SECRET: &str = "/api/v1/namespaces/{namespace}/secrets/{name}";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}";
+
+/// The verifications that it keeps, each by its number.
+pub(super) trait Resources: Send + Sync {
+    /// How many there are.
+    fn count(&self) -> u32;
+    /// The resourceVersion of the newest.
+    fn version(&self) -> String;
+    /// One of them.
+    fn resource(&self, number: u32) -> Result<Value>;
+    /// Applies a merge patch to its status, and returns it; nothing, if nothing should be written.
+    fn write(&self, number: u32, patch: &Value) -> Option<Value>;
+}
 
 /// It listens until its runtime ends.
 pub(super) struct Cluster {
@@ -48,12 +61,16 @@ pub(super) struct Counted {
     pub(super) reads: AtomicU64,
     /// Secrets.
     pub(super) secrets: AtomicU64,
-    /// What should not happen, such as a write.
+    /// Writes of a status.
+    pub(super) writes: AtomicU64,
+    /// Events.
+    pub(super) events: AtomicU64,
+    /// What should not happen.
     pub(super) unforeseen: AtomicU64,
 }
 
 struct Desk {
-    population: Arc<Population>,
+    resources: Arc<dyn Resources>,
     key: Value,
     counted: Arc<Counted>,
 }
@@ -62,16 +79,18 @@ type Here = State<Arc<Desk>>;
 
 impl Cluster {
     /// Listens at a free port; `key` is in every Secret, encoded in base 64.
-    pub(super) async fn start(population: Arc<Population>, key: &str) -> Result<Self> {
+    pub(super) async fn start(resources: Arc<dyn Resources>, key: &str) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen as an API server")?;
         let address = listener.local_addr().context("listen as an API server")?;
         let counted = Arc::new(Counted::default());
-        let desk = Desk { population, key: json!({"apiKey": key}), counted: Arc::clone(&counted) };
+        let desk = Desk { resources, key: json!({"apiKey": key}), counted: Arc::clone(&counted) };
         let router = Router::new()
             .route(DEFINITION, get(definition))
             .route(RESOURCES, get(list))
             .route(RESOURCE, get(read))
+            .route(STATUS, patch(write))
+            .route(EVENTS, post(event))
             .route(SECRET, get(secret))
             .fallback(refuse)
             .method_not_allowed_fallback(refuse)
@@ -123,43 +142,66 @@ async fn list(State(desk): Here, Query(query): Query<HashMap<String, String>>, u
         return refuse(State(desk), uri).await;
     }
     desk.counted.lists.fetch_add(1, Ordering::Relaxed);
-    let from = if asks("sendInitialEvents") { 0 } else { LIVE };
-    let chunks = (from..LIVE).step_by(CHUNK as usize);
-    let population = Arc::clone(&desk.population);
+    let (count, version) = (desk.resources.count(), desk.resources.version());
+    let from = if asks("sendInitialEvents") { 0 } else { count };
+    let chunks = (from..count).step_by(CHUNK as usize);
+    let kept = Arc::clone(&desk.resources);
     let resources = stream::iter(chunks).map(move |from| {
-        let events = (from..LIVE.min(from + CHUNK)).map(|number| {
-            let object = population.resource(number)?;
+        let events = (from..count.min(from + CHUNK)).map(|number| {
+            let object = kept.resource(number)?;
             anyhow::Ok(format!("{}\n", json!({"type": "ADDED", "object": object})))
         });
         events.collect::<Result<String>>().map(Bytes::from).map_err(std::io::Error::other)
     });
     let seconds = query.get("timeoutSeconds").and_then(|text| text.parse().ok()).unwrap_or(60);
+    let begin = stream::iter((from == 0).then(|| Ok(bookmark(true, &version))));
     let end = stream::once(async move {
         sleep(Duration::from_secs(seconds)).await;
-        Ok(bookmark(false))
+        Ok(bookmark(false, &version))
     });
-    let begin = stream::iter((from == 0).then(|| Ok(bookmark(true))));
     json_answer(Body::from_stream(resources.chain(begin).chain(end)))
 }
 
-fn bookmark(ends_the_list: bool) -> Bytes {
+fn bookmark(ends_the_list: bool, version: &str) -> Bytes {
     let annotations = if ends_the_list { json!({"k8s.io/initial-events-end": "true"}) } else { json!({}) };
     let object = json!({
         "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
-        "metadata": {"resourceVersion": Population::version(), "annotations": annotations},
+        "metadata": {"resourceVersion": version, "annotations": annotations},
     });
     format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into()
 }
 
 async fn read(State(desk): Here, Path((_, name)): Path<(String, String)>, uri: Uri) -> Response {
-    let number = name.strip_prefix("person-").and_then(|number| number.parse().ok());
-    match number.map(|number| desk.population.resource(number)) {
+    match number_of(&name).map(|number| desk.resources.resource(number)) {
         Some(Ok(object)) => {
             desk.counted.reads.fetch_add(1, Ordering::Relaxed);
             answer(&object)
         }
         Some(Err(_)) | None => refuse(State(desk), uri).await,
     }
+}
+
+async fn write(
+    State(desk): Here,
+    Path((_, name)): Path<(String, String)>,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let written = number_of(&name)
+        .zip(serde_json::from_slice(&body).ok())
+        .and_then(|(number, patch)| desk.resources.write(number, &patch));
+    let Some(written) = written else { return refuse(State(desk), uri).await };
+    desk.counted.writes.fetch_add(1, Ordering::Relaxed);
+    answer(&written)
+}
+
+async fn event(State(desk): Here, Json(event): Json<Value>) -> Response {
+    desk.counted.events.fetch_add(1, Ordering::Relaxed);
+    (StatusCode::CREATED, answer(&event)).into_response()
+}
+
+fn number_of(name: &str) -> Option<u32> {
+    name.strip_prefix("person-")?.parse().ok()
 }
 
 async fn secret(State(desk): Here, Path((namespace, name)): Path<(String, String)>) -> Response {

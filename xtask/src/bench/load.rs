@@ -102,9 +102,9 @@ pub(super) fn polls(progress: Progress, program: &Path) -> Result<Vec<Figure>> {
 
 /// What the API server was asked from the start.
 fn asked(what: &str, counted: &Counted) -> [Figure; 2] {
-    let Counted { lists, reads, secrets, unforeseen } = counted;
-    let [lists, reads, secrets, unforeseen] =
-        [lists, reads, secrets, unforeseen].map(|number| number.load(Ordering::Relaxed));
+    let Counted { lists, reads, secrets, writes, events, unforeseen } = counted;
+    let [lists, reads, secrets, writes, events, unforeseen] =
+        [lists, reads, secrets, writes, events, unforeseen].map(|number| number.load(Ordering::Relaxed));
     [
         Figure::note(
             format!("{what}: lists and watches, resources, Secrets read"),
@@ -112,7 +112,7 @@ fn asked(what: &str, counted: &Counted) -> [Figure; 2] {
         ),
         Figure::new(
             format!("{what}: writes, and all else, to the API server"),
-            count(unforeseen),
+            count(writes + events + unforeseen),
             0,
             "",
             Goal::Exactly(0.0),

@@ -81,7 +81,8 @@ impl Operator {
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
+    /// Fails, with its log, if it has ended.
+    pub(super) fn check(&self) -> Result<()> {
         if let Some(status) = self.process.try_wait()? {
             bail!("the operator ended ({status}); the end of its log:\n{}", self.process.log_tail());
         }

@@ -10,6 +10,7 @@ use okid_operator::portal::{Details, PortalUrl};
 use okid_operator::turn::seed;
 use serde_json::{Value, json};
 
+use super::cluster::Resources;
 use super::number::{id, uid};
 use super::session::{MODULES, Plan, Session, after};
 
@@ -30,9 +31,17 @@ pub(super) struct Population {
     pub(super) interval: Option<Duration>,
 }
 
-impl Population {
+impl Resources for Population {
+    fn count(&self) -> u32 {
+        LIVE
+    }
+
+    fn version(&self) -> String {
+        (LIVE + 1).to_string()
+    }
+
     /// One of them, as an API server shows it after the operator has written all that it wants to write.
-    pub(super) fn resource(&self, number: u32) -> Result<Value> {
+    fn resource(&self, number: u32) -> Result<Value> {
         let plan = Plan {
             uid: &uid(number),
             id: &id(number),
@@ -40,6 +49,7 @@ impl Population {
             created_at: self.created_at,
             lasts: LASTS,
             bounds: self.bounds(),
+            images: None,
         };
         let (mut session, first) = Session::create(&plan)?;
         let mut details = self.details();
@@ -75,11 +85,12 @@ impl Population {
         }))
     }
 
-    /// The resourceVersion of the newest.
-    pub(super) fn version() -> String {
-        (LIVE + 1).to_string()
+    fn write(&self, _: u32, _: &Value) -> Option<Value> {
+        None
     }
+}
 
+impl Population {
     /// What the portal says of each, but for its id.
     fn details(&self) -> Details {
         let progress: BTreeMap<String, String> =

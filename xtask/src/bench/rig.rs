@@ -59,7 +59,7 @@ impl Rig {
                 created_at: Timestamp::from_second(before_now(AGE)?).context("name an instant")?,
                 interval: asked.interval,
             });
-            let cluster = Cluster::start(Arc::clone(&population), KEY).await?;
+            let cluster = Cluster::start(population.clone(), KEY).await?;
             anyhow::Ok((cluster, Portal::start(port, population, asked.latency)?))
         })?;
         let kubeconfig = folder.path().join("kubeconfig");

@@ -134,6 +134,7 @@ fn follow(number: u32, portal: &PortalUrl, person: &Person) -> Result<Cost> {
         created_at,
         lasts: EXPIRY,
         bounds: Bounds::default(),
+        images: None,
     };
     let (mut session, mut now) = Session::create(&plan)?;
     for looks in 1..=MOST_LOOKS {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 use okid_operator::{
-    api::{Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
+    api::{Images, Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
         Bounds, Conclusion, CreateEnd, Deadline, Due, EvidenceFacts, Facts, Gate, Happened, KeyFact, Next,
         PortalFact, Quiet, Step, Streaks, claim, conclude, ledger, past,
@@ -33,6 +33,8 @@ pub(super) struct Plan<'a> {
     pub(super) lasts: Duration,
     /// `spec.polling`.
     pub(super) bounds: Bounds,
+    /// `spec.images`.
+    pub(super) images: Option<Images>,
 }
 
 /// An open session: its status, and what the operator would remember of it.
@@ -126,6 +128,6 @@ fn facts(plan: &Plan<'_>) -> Facts {
         holder: "bench/0".to_owned(),
         stretch: 1.0,
         streaks: Streaks::default(),
-        evidence: EvidenceFacts::default(),
+        evidence: EvidenceFacts { images: plan.images.clone(), ..EvidenceFacts::default() },
     }
 }

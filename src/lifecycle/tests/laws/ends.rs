@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
+    api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason, SessionState},
     lifecycle::{
-        CreateEnd, Deadline, Event, Grievance, Happened, Next, Past, Step, Wait,
+        CreateEnd, Deadline, Event, EvidenceStanding, Grievance, Happened, Next, Past, Shown as ShownStep,
+        Step, Wait,
         streaks::{elapsed, later},
     },
     portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
@@ -22,7 +23,7 @@ laws! {
         verified_comes_only_from_the_word_of_the_portal_about_this_session
         the_next_look_is_within_an_hour_and_not_in_the_past
         the_next_call_waits_for_the_gate
-        an_end_is_told_once_and_leaves_the_watch
+        an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed
     ;
     only_over_the_grid:
 }
@@ -41,6 +42,10 @@ fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
     let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
     let Some(what) = grievance(stalled) else { return Nothing };
+    if *case.step == Step::Show(ShownStep::DestinationRefused) {
+        // That is known without an answer of the portal.
+        return holds(stalled == Reason::InvalidSpec);
+    }
     let shown_already = case.shown_before.reason(ConditionType::Stalled) == Some(stalled);
     let long = case.facts.streaks.grievance.is_some_and(|streak| {
         streak.what == what && elapsed(streak.since, case.facts.now) >= Duration::from_mins(10)
@@ -81,6 +86,16 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
     let for_a_person = grievance(stalled).is_some() || stalled == Reason::SessionNotFound;
     if !for_a_person || ready_anyway || !leaves_open(case, stalled) {
         return Nothing;
+    }
+    // The destination of the evidence was refused, by nobody who would have to be asked again.
+    let of_destination = stalled == Reason::InvalidSpec
+        && case.facts.adopt.is_none()
+        && !matches!(
+            case.before.session.as_ref().and_then(|session| session.state),
+            Some(SessionState::NotCreated | SessionState::Claimed)
+        );
+    if of_destination {
+        return holds(shown.reason(ConditionType::Stalled) != Some(stalled));
     }
     // A key that is known to be refused is one more thing for a person.
     let refused_key = matches!(case.step, Step::Wait(Wait::KeyBad(_)))
@@ -177,13 +192,21 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
     holds(case.conclusion.streaks.next.is_some_and(|next| next >= later(case.facts.now, least)))
 }
 
-fn an_end_is_told_once_and_leaves_the_watch(case: &Concluded) -> Says {
+fn an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed(case: &Concluded) -> Says {
     let ends =
         [Event::Verified, Event::Rejected, Event::Expired, Event::ExpiredByClock, Event::DeadlineExceeded];
     let told = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
     match (ends_here(case), &case.after) {
         (Some(_), Some((status, _))) => {
-            holds(told == 1 && status.settled && case.conclusion.next == Next::Leave)
+            let owed = case.evidence_after().is_some_and(|after| after.standing == EvidenceStanding::Owed);
+            let goes_on = match case.conclusion.next {
+                Next::Leave => status.settled && !owed && !case.evidence().has_finalizer,
+                Next::Now => !status.settled && (owed || case.evidence().has_finalizer),
+                // It is held until it is deleted.
+                Next::Watch => !status.settled && !owed && case.evidence().has_finalizer,
+                Next::At(_) => false,
+            };
+            holds(told == 1 && goes_on)
         }
         (_, Some((status, _))) if status.outcome.is_some() => holds(told == 0),
         (_, _) => {

@@ -32,22 +32,24 @@ macro_rules! laws {
 
 mod decided;
 mod ends;
+mod evidence_concluded;
+mod evidence_decided;
 mod recorded;
 mod shown;
 
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, Reason, VerificationStatus},
-    lifecycle::{Conclusion, Facts, Happened, Ledger, Past, Step},
+    lifecycle::{Conclusion, Event, EvidenceFacts, Facts, Happened, Ledger, Past, Step, Stored},
 };
 
 /// The laws about what is decided, by name.
 pub(super) fn of_decided() -> impl Iterator<Item = (&'static str, OfDecided)> {
-    decided::LAWS.iter().copied()
+    [decided::LAWS, evidence_decided::LAWS].into_iter().flatten().copied()
 }
 
 /// The laws about what is concluded, by name.
 pub(super) fn of_concluded() -> impl Iterator<Item = (&'static str, OfConcluded)> {
-    [shown::LAWS, recorded::LAWS, ends::LAWS].into_iter().flatten().copied()
+    [shown::LAWS, recorded::LAWS, ends::LAWS, evidence_concluded::LAWS].into_iter().flatten().copied()
 }
 
 /// What a status shows, read once for all laws.
@@ -96,6 +98,28 @@ pub(super) struct Concluded<'a> {
     pub(super) conclusion: &'a Conclusion,
     /// What is written, and what it shows.
     pub(super) after: Option<(&'a VerificationStatus, Shown)>,
+}
+
+impl Concluded<'_> {
+    /// How evidence stands before the step.
+    fn evidence(&self) -> &EvidenceFacts {
+        &self.facts.evidence
+    }
+
+    /// How evidence stands after it, where something is written.
+    fn evidence_after(&self) -> Option<EvidenceFacts> {
+        self.after.as_ref().map(|(status, _)| self.facts.evidence.after(status))
+    }
+
+    /// What came of storing, if that was the step.
+    fn stored(&self) -> Option<&Stored> {
+        if let Happened::Store(stored) = self.happened { Some(stored) } else { None }
+    }
+
+    /// How often that is told.
+    fn told(&self, event: Event) -> usize {
+        self.conclusion.events.iter().filter(|told| **told == event).count()
+    }
 }
 
 /// What a law says of a case.

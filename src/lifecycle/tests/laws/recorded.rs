@@ -2,7 +2,10 @@
 
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, Phase, SessionState, VerificationStatus},
-    lifecycle::{CreateEnd, Event, Happened, Past, PortalFact, Step, conditions::whole_seconds, ledger},
+    lifecycle::{
+        CreateEnd, Event, EvidenceStanding, Happened, Past, PortalFact, Step, conditions::whole_seconds,
+        ledger,
+    },
     portal::trouble::Trouble,
 };
 
@@ -13,7 +16,7 @@ laws! {
     over_the_grid_and_the_walk:
         the_counters_never_fall
         an_id_an_outcome_and_their_times_never_change
-        the_phase_is_the_outcome_once_it_is_over
+        the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_owed
         a_claim_counts_one_attempt_and_signs_it
         a_lost_answer_counts_one_orphan_and_is_told
     ;
@@ -63,17 +66,19 @@ fn what_is_final_never_goes_back(case: &Concluded) -> Says {
     holds(same(finished, ConditionType::Finished) && same(verified, ConditionType::Verified))
 }
 
-fn the_phase_is_the_outcome_once_it_is_over(case: &Concluded) -> Says {
+fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_owed(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
     let Some(outcome) = status.outcome else {
-        let end = [Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
+        let end = [Phase::Storing, Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
         let is_end = status.phase.is_some_and(|phase| end.contains(&phase));
         return if matches!(case.past, Past::Unreadable(_)) { Nothing } else { holds(!is_end) };
     };
     if matches!(case.past, Past::Unreadable(_)) {
         return holds(status.phase == case.before.phase);
     }
+    let is_owed = case.evidence_after().is_some_and(|after| after.standing == EvidenceStanding::Owed);
     let phase = match outcome {
+        _ if is_owed => Phase::Storing,
         Outcome::Verified => Phase::Verified,
         Outcome::Rejected => Phase::Rejected,
         Outcome::Expired => Phase::Expired,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        Event, Facts, Happened, Past, Step, conclude, conditions::whole_seconds, ledger, message,
-        streaks::later,
+        Event, EvidenceStanding, Facts, Happened, Past, Step, conclude, conditions::whole_seconds, ledger,
+        message, streaks::later,
     },
 };
 
@@ -156,7 +156,10 @@ fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Says
         return Nothing;
     }
     let ready = shown.is(ConditionType::Ready, ConditionStatus::True);
-    holds(ready == (status.outcome == Some(Outcome::Verified)))
+    let lacks_evidence = case
+        .evidence_after()
+        .is_some_and(|after| matches!(after.standing, EvidenceStanding::Owed | EvidenceStanding::Failed));
+    holds(ready == (status.outcome == Some(Outcome::Verified) && !lacks_evidence))
 }
 
 fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -> Says {
@@ -171,6 +174,7 @@ fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -
                 | Reason::PortalNotAllowed
                 | Reason::StatusUnreadable
                 | Reason::DeadlineExceeded
+                | Reason::EvidenceFailed
         )
     );
     let plain = shown.reason(ConditionType::Reconciling).is_none()

@@ -1,0 +1,90 @@
+//! The rows of `conclude` for adoptions.
+
+use crate::{
+    api::{ReadyWhen, SessionState},
+    lifecycle::{
+        Event, Next, Past,
+        sample::{self, ID},
+    },
+    portal::trouble::{Failed, NotSent, Trouble},
+};
+
+use super::world::{World, assert_led_to, looked, said};
+
+const CUT: Trouble = Trouble::Failed(Failed::Cut);
+
+fn adopting() -> World {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    world.facts.adopt = sample::id();
+    world
+}
+
+#[test]
+fn an_adopted_session_is_followed_as_one_of_our_own() {
+    let mut world = adopting();
+    let turn = world.turn(said("in_progress", &["document"]));
+    let shown = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Adopted";
+    assert_led_to(&world, &turn, shown, 1..=6, &[Event::SessionAdopted], "the person is at it");
+    assert_eq!(world.status.verification_id.as_deref(), Some(ID));
+    assert!(world.status.portal_url.is_some());
+    let session = world.status.session.as_ref().unwrap();
+    assert_eq!((session.attempt, session.state), (0, Some(SessionState::Adopted)));
+    assert_eq!(session.created_at, Some(sample::now()));
+    assert_eq!(session.portal.as_deref(), Some("https://verify.test.okid.io"));
+    assert!(matches!(world.past(), Past::Open { .. }));
+}
+
+#[test]
+fn an_adopted_session_may_be_over_already() {
+    let mut world = adopting();
+    let turn = world.turn(said("verified", &[]));
+    assert_eq!(turn.conclusion.events, [Event::SessionAdopted, Event::Verified]);
+    assert_eq!((world.past(), turn.conclusion.next), (Past::Settled, Next::Leave));
+}
+
+#[test]
+fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
+    let mut world = adopting();
+    for _ in 0..2 {
+        let turn = world.turn_when_due(looked(Trouble::NotFound));
+        let shown = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+        assert_led_to(&world, &turn, shown, 300..=300, &[], "the first two");
+    }
+    let turn = world.turn_when_due(looked(Trouble::NotFound));
+    let shown = "Pending: R SessionNotFound, St SessionNotFound, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::SessionNotFound], "the third");
+    assert_eq!(world.past(), Past::Fresh);
+}
+
+#[test]
+fn trouble_with_an_adoption_loses_nothing() {
+    let denied = "Pending: R Pending, Rec Pending, CR AccessDenied, SC NotYet";
+    let retry = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+    for (trouble, shown, seconds) in [
+        (Trouble::AccessDenied, denied, 60..=60),
+        (CUT, retry, 2..=120),
+        (Trouble::NotSent(NotSent::Tls), retry, 5..=300),
+        (Trouble::Invalid, retry, 30..=600),
+    ] {
+        let mut world = adopting();
+        let turn = world.turn(looked(trouble));
+        let told: &[Event] = if shown == denied { &[Event::KeyRejected] } else { &[] };
+        assert_led_to(&world, &turn, shown, seconds, told, &format!("{trouble:?}"));
+        assert_eq!(world.past(), Past::Fresh);
+    }
+}
+
+#[test]
+fn a_restored_status_is_followed_as_adopted_and_asked_for_first() {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.turn(said("in_progress", &["document"]));
+    world.status.session.as_mut().unwrap().uid = Some("another".to_owned());
+    world.facts.adopt = sample::id();
+    world.restart();
+    assert_eq!(world.past(), Past::Fresh);
+    let turn = world.turn(said("in_progress", &["document"]));
+    assert_eq!(turn.conclusion.events, [Event::SessionAdopted]);
+    let session = world.status.session.as_ref().unwrap();
+    assert_eq!(session.uid.as_deref(), Some(sample::UID));
+    assert_eq!(world.status.verification_id.as_deref(), Some(ID));
+}

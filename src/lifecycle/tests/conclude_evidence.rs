@@ -1,0 +1,323 @@
+//! The rows of `conclude` for evidence: what is stored, and what is removed.
+
+use std::time::Duration;
+
+use crate::{
+    api::{ConditionType, DeletionPolicy, EvidenceKind, ObjectState, ReadyWhen, Verdict},
+    lifecycle::{
+        Event, EvidenceTrouble, Next, Past, Removed, Step, Stored, evidence_standing, outstanding, sample,
+        streaks::{elapsed, later},
+    },
+};
+
+use super::world::{Answer, World, line, not_stored, said};
+
+const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
+const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
+
+fn storing() -> World {
+    World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
+}
+
+/// With the finalizer on it.
+fn held() -> World {
+    let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
+    world
+}
+
+fn store(stored: Stored) -> Answer {
+    Answer::Store(stored)
+}
+
+fn failed(reason: &str) -> String {
+    format!(
+        "Verified: R EvidenceFailed, St EvidenceFailed, CR Accepted, SC Created, F Verified, V Verified, ES {reason}"
+    )
+}
+
+#[test]
+fn a_verdict_after_which_evidence_is_kept_is_not_the_end() {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        let mut world = World::asking(ReadyWhen::Verified, policy);
+        let turn = world.turn(said("verified", &[]));
+        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Next::Now));
+        assert_eq!(turn.conclusion.events, [Event::Verified]);
+        assert!(!world.status.settled);
+    }
+}
+
+#[test]
+fn a_verdict_after_which_none_is_kept_is_settled_in_its_own_write() {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        let mut world = World::asking(ReadyWhen::Verified, policy);
+        let turn = world.turn(said("rejected", &[]));
+        let shown =
+            "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected, ES NotOwed";
+        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Next::Leave));
+        assert_eq!(world.past(), Past::Settled);
+    }
+}
+
+#[test]
+fn an_expiry_by_the_clock_owes_evidence_too_where_the_spec_names_it() {
+    let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
+    world.turn(said("expired", &[]));
+    assert!(line(&world.status).starts_with("Storing: R StoringEvidence"), "{}", line(&world.status));
+    world.turn(store(sample::all_stored()));
+    let shown = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired, ES Stored";
+    assert_eq!(line(&world.status), shown);
+}
+
+#[test]
+fn a_deadline_owes_no_evidence() {
+    let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
+    world.facts.evidence.images.as_mut().unwrap().on =
+        vec![Verdict::Verified, Verdict::Rejected, Verdict::Expired];
+    world.pass(169 * 3600);
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.step, turn.conclusion.next), (Step::End, Next::Leave));
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotOwed"));
+}
+
+#[test]
+fn what_is_stored_whole_is_told_and_settled() {
+    let mut world = storing();
+    let turn = world.turn(store(sample::all_stored()));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Next::Leave));
+    assert_eq!(turn.conclusion.events, [Event::EvidenceStored]);
+    let evidence = world.status.evidence.as_ref().unwrap();
+    assert_eq!(evidence.objects, [sample::front(), sample::absent(EvidenceKind::Back)]);
+    assert!(evidence.manifest_sha256.is_some() && world.status.settled);
+}
+
+#[test]
+fn what_is_stored_in_part_goes_on_at_once() {
+    let mut world = storing();
+    let turn = world.turn(store(sample::stored(vec![sample::front()])));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Next::Now));
+    assert_eq!(turn.conclusion.events, []);
+    let images = world.facts.evidence.images.clone().unwrap();
+    let rest: Vec<_> = outstanding(&images, &world.status).into_iter().map(|wanted| wanted.kind).collect();
+    assert_eq!(rest, [EvidenceKind::Back]);
+}
+
+#[test]
+fn all_objects_without_the_manifest_are_not_all() {
+    let mut world = storing();
+    let objects = vec![sample::front(), sample::absent(EvidenceKind::Back)];
+    world.turn(store(sample::stored(objects)));
+    assert_eq!(line(&world.status), STORING);
+    let manifest = Stored { objects: Vec::new(), ..sample::all_stored() };
+    world.turn(store(manifest));
+    assert_eq!(line(&world.status), STORED);
+}
+
+#[test]
+fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
+    let mut world = storing();
+    let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(sample::absent);
+    let turn = world.turn(store(sample::stored(nothing.to_vec())));
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NothingToStore"));
+    assert_eq!((turn.conclusion.events, turn.conclusion.next), (vec![], Next::Leave));
+}
+
+#[test]
+fn a_place_that_has_to_be_waited_for_changes_nothing() {
+    let mut world = storing();
+    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    let (before, streak) = (world.status.clone(), world.facts.streaks.storing);
+    world.pass(5);
+    let at = later(world.facts.now, Duration::from_secs(30));
+    let turn = world.turn(store(Stored { again_at: Some(at), ..Stored::default() }));
+    assert_eq!((turn.conclusion.next, &world.status), (Next::At(at), &before));
+    assert_eq!(world.facts.streaks.storing, streak, "it says nothing of the trouble");
+    assert!(matches!(world.turn(Answer::Uncalled).step, Step::Wait(_)));
+}
+
+#[test]
+fn what_is_stored_until_its_place_is_used_up_goes_on_when_there_is_one() {
+    let mut world = storing();
+    let at = later(world.facts.now, Duration::from_secs(30));
+    let some = Stored { again_at: Some(at), ..sample::stored(vec![sample::front()]) };
+    assert_eq!(world.turn(store(some)).conclusion.next, Next::At(at));
+    assert_eq!(world.turn_when_due(store(sample::all_stored())).step, Step::Store);
+}
+
+#[test]
+fn a_turn_that_brought_nothing_at_all_comes_again_later() {
+    let mut world = storing();
+    let before = world.status.clone();
+    let turn = world.turn(store(Stored::default()));
+    let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    assert!(at > world.facts.now, "it must not be taken again and again");
+    assert_eq!((turn.conclusion.status, &world.status), (None, &before));
+}
+
+#[test]
+fn objects_that_were_stored_before_the_trouble_are_kept_in_status() {
+    let mut world = storing();
+    let trouble = Some(EvidenceTrouble::StoreUnavailable);
+    world.turn(store(Stored { trouble, ..sample::stored(vec![sample::front()]) }));
+    assert_eq!(world.status.evidence.as_ref().unwrap().objects, [sample::front()]);
+    world.turn_when_due(store(sample::all_stored()));
+    assert_eq!(world.status.evidence.as_ref().unwrap().objects.len(), 2, "each once");
+    assert_eq!(line(&world.status), STORED);
+}
+
+#[test]
+fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
+    for fails in [false, true] {
+        let mut world = storing();
+        if fails {
+            world.turn(not_stored(EvidenceTrouble::Conflict));
+        }
+        world.facts.evidence.images = None;
+        let turn = world.turn(Answer::Uncalled);
+        assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Next::Leave));
+        assert_eq!(
+            line(&world.status),
+            "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified"
+        );
+    }
+}
+
+#[test]
+fn another_destination_is_given_everything_and_what_is_left_behind_is_told_where_it_was_to_be_removed() {
+    for (mut world, events) in [(storing(), vec![]), (held(), vec![Event::EvidenceOrphaned])] {
+        world.turn(store(sample::stored(vec![sample::front()])));
+        let prefix = "s3://elsewhere/team-a/customer-42".to_owned();
+        let back = sample::stored(vec![sample::absent(EvidenceKind::Back)]);
+        let turn = world.turn(store(Stored { prefix: prefix.clone(), ..back }));
+        let evidence = world.status.evidence.as_ref().unwrap();
+        assert_eq!((&evidence.prefix, evidence.objects.len()), (&prefix, 1));
+        assert_eq!(turn.conclusion.events, events);
+    }
+}
+
+#[test]
+fn status_has_room_for_what_is_asked_for_whatever_was_asked_for_before() {
+    let mut world = storing();
+    let mut earlier = sample::stored(Vec::new());
+    for n in 0..16 {
+        let key = EvidenceKind::Redacted.stem("original", Some(n)) + ".jpg";
+        earlier.objects.push(crate::api::StoredObject {
+            key,
+            kind: EvidenceKind::Redacted,
+            ..sample::front()
+        });
+    }
+    world.turn(store(earlier));
+    assert_eq!(world.status.evidence.as_ref().unwrap().objects.len(), 16);
+    world.turn(store(sample::all_stored()));
+    let objects = &world.status.evidence.as_ref().unwrap().objects;
+    assert_eq!(objects[..], [sample::front(), sample::absent(EvidenceKind::Back)]);
+}
+
+#[test]
+fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays() {
+    let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((&turn.step, turn.conclusion.status), (&Step::AddFinalizer, None));
+    assert_eq!(turn.conclusion.next, Next::At(later(world.facts.now, Duration::from_secs(5))));
+    let turn = world.turn(store(sample::all_stored()));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Next::Watch));
+    assert!(!world.status.settled);
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.step, turn.conclusion.next), (Step::Show(crate::lifecycle::Shown::Over), Next::Watch));
+    assert_eq!(turn.conclusion.events, [], "told once");
+}
+
+#[test]
+fn what_is_over_waits_for_no_deadline() {
+    let mut world = held();
+    world.deadline = later(world.facts.now, Duration::from_mins(1));
+    assert_eq!(world.turn(store(sample::all_stored())).conclusion.next, Next::Watch);
+    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Next::Watch);
+    world.pass(3600);
+    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Next::Watch);
+}
+
+#[test]
+fn removal_lets_go_of_the_resource() {
+    for (removed, events) in [(Removed::All, vec![]), (Removed::GaveUp, vec![Event::EvidenceOrphaned])] {
+        let mut world = held();
+        world.turn(store(sample::all_stored()));
+        world.delete();
+        let turn = world.turn(Answer::Remove(removed));
+        assert_eq!(turn.step, Step::RemoveEvidence { last: false });
+        assert_eq!((turn.conclusion.status, turn.conclusion.events), (None, events));
+        let turn = world.turn(Answer::Uncalled);
+        assert_eq!((turn.step, turn.conclusion.events), (Step::Forget, vec![]), "told once");
+    }
+}
+
+#[test]
+fn removal_is_tried_again_and_is_over_after_ten_minutes() {
+    let mut world = held();
+    world.turn(store(sample::all_stored()));
+    world.delete();
+    let deleted_at = world.facts.now;
+    let mut turn = world.turn(Answer::Remove(Removed::NotYet));
+    while turn.step == (Step::RemoveEvidence { last: false }) {
+        let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+        assert!(elapsed(world.facts.now, at) <= Duration::from_mins(1));
+        world.facts.now = at;
+        let last = elapsed(deleted_at, at) >= Duration::from_mins(10);
+        turn = world.turn(Answer::Remove(if last { Removed::GaveUp } else { Removed::NotYet }));
+    }
+    assert_eq!(turn.step, Step::RemoveEvidence { last: true });
+    assert_eq!(elapsed(deleted_at, world.facts.now), Duration::from_mins(10));
+    assert_eq!(turn.conclusion.events, [Event::EvidenceOrphaned]);
+}
+
+#[test]
+fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
+    let retained = |world: &mut World| {
+        world.facts.evidence.images.as_mut().unwrap().deletion_policy = DeletionPolicy::Retain;
+    };
+    let without: fn(&mut World) = |world| world.facts.evidence.images = None;
+    for change in [retained, without] {
+        let mut world = held();
+        world.turn(store(sample::all_stored()));
+        change(&mut world);
+        let turn = world.turn(Answer::Remove(Removed::All));
+        assert_eq!(turn.step, Step::RemoveEvidence { last: false });
+        assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
+    }
+}
+
+#[test]
+fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off() {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.facts.evidence.has_finalizer = true;
+    let turn = world.turn(said("verified", &[]));
+    assert_eq!((turn.conclusion.next, world.status.settled), (Next::Now, false));
+    assert_eq!(world.turn(Answer::Remove(Removed::All)).step, Step::RemoveEvidence { last: false });
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
+}
+
+#[test]
+fn the_policy_may_come_to_remove_what_is_stored_in_part_already() {
+    let mut world = storing();
+    let trouble = Some(EvidenceTrouble::Conflict);
+    world.turn(store(Stored { trouble, ..sample::stored(vec![sample::front()]) }));
+    assert_eq!(line(&world.status), failed("Conflict"));
+    world.facts.evidence.images.as_mut().unwrap().deletion_policy = DeletionPolicy::Delete;
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Show(crate::lifecycle::Shown::Over));
+}
+
+#[test]
+fn an_object_counts_by_what_it_is_whatever_its_format() {
+    let images = sample::images(DeletionPolicy::Retain);
+    let mut world = storing();
+    let png = crate::api::StoredObject { key: "front-original.png".to_owned(), ..sample::front() };
+    let stored = Stored { objects: vec![png, sample::absent(EvidenceKind::Back)], ..sample::all_stored() };
+    world.turn(store(stored));
+    assert_eq!(outstanding(&images, &world.status), []);
+    let standing = evidence_standing(Some(&images), &world.status);
+    assert_eq!(standing, crate::lifecycle::EvidenceStanding::Complete);
+    let is_stored = |object: &&crate::api::StoredObject| object.state == ObjectState::Stored;
+    assert_eq!(world.status.evidence.as_ref().unwrap().objects.iter().filter(is_stored).count(), 1);
+}

@@ -1,0 +1,297 @@
+//! The rows of `conclude` for trouble with evidence: how long it is tried, and what is shown meanwhile.
+
+use crate::{
+    api::{ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen},
+    lifecycle::{
+        Event, EvidenceTrouble, KeyFact, KeyFault, Next, PortalFact, Step, Stored, sample, streaks::elapsed,
+    },
+    portal::trouble::Trouble,
+};
+
+use super::world::{Answer, Turn, World, assert_led_to, line, not_stored};
+
+const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
+const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
+
+/// Why evidence is not stored, and what it is shown as.
+const SLOW: [(EvidenceTrouble, &str); 3] = [
+    (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
+    (EvidenceTrouble::AccessDenied, "AccessDenied"),
+    (EvidenceTrouble::PortalUnavailable, "Storing"),
+];
+
+fn storing() -> World {
+    World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
+}
+
+fn store(stored: Stored) -> Answer {
+    Answer::Store(stored)
+}
+
+fn failed(reason: &str) -> String {
+    format!(
+        "Verified: R EvidenceFailed, St EvidenceFailed, CR Accepted, SC Created, F Verified, V Verified, ES {reason}"
+    )
+}
+
+/// The same trouble until it is given up.
+#[track_caller]
+fn troubled(world: &mut World, trouble: EvidenceTrouble) -> Turn {
+    for _ in 0..1000 {
+        world.facts.now = world.facts.streaks.next.map_or(world.facts.now, |next| next.max(world.facts.now));
+        let step = world.decide();
+        let answer = if step == Step::Store { not_stored(trouble) } else { Answer::Uncalled };
+        let turn = world.turn(answer);
+        if turn.conclusion.events.contains(&Event::EvidenceFailed) {
+            return turn;
+        }
+    }
+    panic!("{trouble:?} is never given up");
+}
+
+fn grant(world: &mut World) -> Turn {
+    world.facts.retry = Some("again".to_owned());
+    let turn = world.turn(Answer::Uncalled);
+    world.facts.retry = None;
+    turn
+}
+
+#[test]
+fn only_an_answer_of_the_portal_says_that_the_key_is_accepted() {
+    let mut world = storing();
+    world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+    world.turn(Answer::Uncalled);
+    assert_eq!(world.reason(ConditionType::CredentialsReady), Some("SecretNotFound"));
+    world.facts.key = KeyFact::Usable { fingerprint: "0011223344556677".to_owned() };
+    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    assert_eq!(world.reason(ConditionType::CredentialsReady), Some("NotChecked"));
+    world.turn_when_due(store(sample::stored(vec![sample::front()])));
+    assert_eq!(world.reason(ConditionType::CredentialsReady), Some("Accepted"));
+}
+
+#[test]
+fn trouble_is_shown_after_a_minute_and_asked_about_more_and_more_seldom() {
+    for (trouble, reason) in SLOW {
+        let mut world = storing();
+        let before = world.status.clone();
+        let turn = world.turn(not_stored(trouble));
+        assert_led_to(&world, &turn, STORING, 5..=5, &[], reason);
+        assert_eq!(world.status, before, "not in its first minute");
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            let turn = world.turn_when_due(not_stored(trouble));
+            assert_eq!(turn.step, Step::Store);
+            let Next::At(at) = turn.conclusion.next else { panic!("{reason}") };
+            waits.push(elapsed(world.facts.now, at));
+        }
+        assert!(waits.iter().all(|wait| (5..=300).contains(&wait.as_secs())), "{waits:?}");
+        assert!(waits.last().unwrap().as_secs() > 30, "{waits:?}");
+        assert_eq!(world.reason(ConditionType::EvidenceStored), Some(reason));
+        assert_eq!(world.reason(ConditionType::Ready), Some("StoringEvidence"));
+    }
+}
+
+#[test]
+fn trouble_that_is_over_is_not_shown_any_more() {
+    let mut world = storing();
+    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.pass(60);
+    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
+    world.restart();
+    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"), "also after a restart");
+    world.turn_when_due(store(sample::stored(vec![sample::front()])));
+    assert_eq!(line(&world.status), STORING);
+}
+
+#[test]
+fn what_no_wait_can_mend_is_given_up_at_once() {
+    for (trouble, reason) in
+        [(EvidenceTrouble::Conflict, "Conflict"), (EvidenceTrouble::DestinationRefused, "AccessDenied")]
+    {
+        let mut world = storing();
+        let turn = world.turn(not_stored(trouble));
+        assert_eq!((line(&world.status), turn.conclusion.next), (failed(reason), Next::Watch));
+        assert_eq!(turn.conclusion.events, [Event::EvidenceFailed]);
+        assert!(!world.status.settled);
+    }
+}
+
+#[test]
+fn a_required_image_is_asked_for_again_for_ten_minutes() {
+    for (trouble, reason) in [
+        (EvidenceTrouble::ImageNotAvailable, "ImageNotAvailable"),
+        (EvidenceTrouble::ImageUnusable, "ImageUnusable"),
+    ] {
+        let mut world = storing();
+        let begun = world.facts.now;
+        troubled(&mut world, trouble);
+        assert_eq!(line(&world.status), failed(reason));
+        let waited = elapsed(begun, world.facts.now).as_secs();
+        assert!((600..=900).contains(&waited), "{waited}");
+    }
+}
+
+#[test]
+fn everything_else_is_given_up_a_day_after_the_verdict() {
+    for (trouble, reason) in [
+        (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
+        (EvidenceTrouble::AccessDenied, "AccessDenied"),
+        (EvidenceTrouble::PortalUnavailable, "ImageNotAvailable"),
+    ] {
+        let mut world = storing();
+        let begun = world.facts.now;
+        let turn = troubled(&mut world, trouble);
+        assert_eq!(line(&world.status), failed(reason));
+        assert_eq!(turn.conclusion.next, Next::Watch);
+        let waited = elapsed(begun, world.facts.now).as_secs();
+        assert!((86_400..=86_400 + 300).contains(&waited), "{waited}");
+    }
+}
+
+#[test]
+fn a_required_image_that_is_missing_through_restarts_is_given_up_within_a_day_all_the_same() {
+    let mut world = storing();
+    let begun = world.facts.now;
+    while elapsed(begun, world.facts.now).as_secs() < 86_400 {
+        world.restart();
+        world.turn(not_stored(EvidenceTrouble::ImageNotAvailable));
+        assert_eq!(world.reason(ConditionType::Stalled), None, "each process waits for ten minutes anew");
+        world.pass(300);
+    }
+    world.restart();
+    troubled(&mut world, EvidenceTrouble::ImageNotAvailable);
+    assert!(elapsed(begun, world.facts.now).as_secs() <= 86_400 + 900);
+}
+
+#[test]
+fn a_process_that_was_not_there_for_days_tries_for_ten_minutes_before_it_gives_up() {
+    let mut well = storing();
+    well.pass(3 * 86_400);
+    well.restart();
+    assert_eq!(well.turn(store(sample::all_stored())).step, Step::Store);
+    assert_eq!(line(&well.status), STORED, "the store was well, only nobody asked it");
+
+    let mut world = storing();
+    world.pass(3 * 86_400);
+    world.restart();
+    let begun = world.facts.now;
+    troubled(&mut world, EvidenceTrouble::StoreUnavailable);
+    let waited = elapsed(begun, world.facts.now).as_secs();
+    assert!((600..=900).contains(&waited), "{waited}");
+}
+
+#[test]
+fn a_turn_of_trouble_does_not_end_what_went_on_by_itself_for_days_but_what_is_stuck_ends() {
+    let mut world = storing();
+    world.pass(2 * 86_400);
+    world.restart();
+    world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+    assert!(matches!(world.turn(Answer::Uncalled).step, Step::Wait(_)), "the process has just begun");
+    world.pass(600);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::GiveUpEvidence);
+    let shown = "Verified: R EvidenceFailed, St EvidenceFailed, CR SecretNotFound, SC Created, F Verified, V Verified, ES ImageNotAvailable";
+    assert_eq!(line(&world.status), shown, "no store is blamed that nobody asked");
+}
+
+#[test]
+fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_given_up_after_a_day() {
+    let mut world = storing();
+    world.facts.portal = PortalFact::NotAllowed;
+    let turn = world.turn(Answer::Uncalled);
+    assert_led_to(&world, &turn, STORING, 3600..=3600, &[], "it may be allowed again");
+    world.pass(86_400);
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!((turn.step, line(&world.status)), (Step::GiveUpEvidence, failed("ImageNotAvailable")));
+}
+
+#[test]
+fn what_is_suspended_is_neither_stored_nor_given_up() {
+    let mut world = storing();
+    world.facts.suspend = true;
+    for _ in 0..2 {
+        let turn = world.turn(Answer::Uncalled);
+        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Next::Watch));
+        world.pass(3 * 86_400);
+    }
+    world.facts.suspend = false;
+    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    assert_eq!(line(&world.status), STORING, "its ten minutes begin now");
+    world.turn_when_due(store(sample::all_stored()));
+    assert_eq!(line(&world.status), STORED);
+}
+
+#[test]
+fn what_failed_stays_as_it_is_also_while_suspended() {
+    let mut world = storing();
+    world.turn(not_stored(EvidenceTrouble::Conflict));
+    for suspend in [false, true] {
+        world.facts.suspend = suspend;
+        let turn = world.turn(Answer::Uncalled);
+        assert_eq!((line(&world.status), turn.conclusion.next), (failed("Conflict"), Next::Watch));
+        assert_eq!(turn.conclusion.events, []);
+    }
+}
+
+#[test]
+fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
+    for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
+        let mut world = World::storing(ready_when, DeletionPolicy::Retain);
+        troubled(&mut world, EvidenceTrouble::StoreUnavailable);
+        world.pass(2 * 86_400);
+        let turn = grant(&mut world);
+        assert_eq!(turn.conclusion.next, Next::Now);
+        assert_eq!(world.status.phase, Some(crate::api::Phase::Storing));
+        assert_eq!(world.reason(ConditionType::EvidenceStored), Some("Storing"));
+        let begun = world.facts.now;
+        world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+        world.pass(3600);
+        world.restart();
+        troubled(&mut world, EvidenceTrouble::StoreUnavailable);
+        let waited = elapsed(begun, world.facts.now).as_secs();
+        assert!((86_400..=86_400 + 300).contains(&waited), "{waited}, {ready_when:?}, also over a restart");
+        grant(&mut world);
+        world.turn(store(sample::all_stored()));
+        assert!(world.status.settled);
+    }
+}
+
+#[test]
+fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looked_at_each_minute() {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
+    world.facts.evidence.destination = crate::lifecycle::DestinationFact::Refused;
+    let turn = world.turn(Answer::Uncalled);
+    let shown = "Pending: R Pending, St InvalidSpec, CR NotChecked, SC NotYet, ES NotStarted";
+    assert_led_to(&world, &turn, shown, 60..=60, &[], "its Secret is not watched");
+    world.facts.evidence.destination = crate::lifecycle::DestinationFact::Allowed;
+    world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+    world.turn(Answer::Uncalled);
+    let shown = "Pending: R Pending, Rec Pending, CR SecretNotFound, SC NotYet, ES NotStarted";
+    assert_eq!(line(&world.status), shown, "it clears by itself, before a session is created");
+}
+
+#[test]
+fn a_refusal_by_the_portal_is_not_taken_for_one_of_the_destination() {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    for _ in 0..60 {
+        world.turn_when_due(super::world::refused(Trouble::Invalid));
+    }
+    assert_eq!(world.reason(ConditionType::Stalled), Some("InvalidSpec"));
+    world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+    world.turn(Answer::Uncalled);
+    assert_eq!(world.reason(ConditionType::Stalled), Some("InvalidSpec"), "only a create clears it");
+}
+
+#[test]
+fn ready_is_true_while_storing_where_a_link_was_all_that_was_asked_for() {
+    let mut world = World::storing(ReadyWhen::SessionCreated, DeletionPolicy::Retain);
+    assert_eq!(
+        line(&world.status),
+        "Storing: R Finished, CR Accepted, SC Created, F Verified, V Verified, ES Storing"
+    );
+    world.turn(not_stored(EvidenceTrouble::Conflict));
+    assert_eq!(line(&world.status), failed("Conflict"), "but not once it failed");
+    assert_eq!(world.shown(ConditionType::Verified), Some((ConditionStatus::True, "Verified")));
+}

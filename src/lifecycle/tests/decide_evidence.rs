@@ -1,0 +1,245 @@
+//! The rows of `decide` for evidence, and that rows are tried in their order.
+
+use crate::{
+    api::{DeletionPolicy, VerificationStatus},
+    lifecycle::{
+        Due, EvidenceFacts, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, PortalFact, Shown, Since, Step,
+        Wait, decide, ledger, past,
+        sample::{self, UID},
+    },
+};
+
+/// How evidence stands in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Owed,
+    Failed,
+    FailedInPart,
+    Complete,
+    NotOwed,
+    NotAsked,
+}
+
+use Stands::{Complete, Failed, FailedInPart, NotAsked, NotOwed, Owed};
+
+/// What is the matter in a case; several may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Matter {
+    /// The spec says that evidence is removed with the resource.
+    Delete,
+    /// The resource has our finalizer.
+    Held,
+    Deleting,
+    DeletedLongAgo,
+    Suspended,
+    Retry,
+    /// Owed for a day.
+    Day,
+    /// This process tries for ten minutes.
+    Tried,
+    Trouble,
+    PortalNotAllowed,
+    NoKey,
+    Paused,
+    Breaker,
+    KeyBad,
+    Rate,
+    NotDue,
+}
+
+use Matter::{
+    Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyBad, NoKey, NotDue, Paused, PortalNotAllowed,
+    Rate, Retry, Suspended, Tried, Trouble,
+};
+
+const DAY: u64 = 24 * 3600;
+
+fn until() -> jiff::Timestamp {
+    sample::after(DAY + 60)
+}
+
+fn status(stands: Stands) -> VerificationStatus {
+    let mut status = sample::over(crate::api::Outcome::Verified);
+    let with = |stored| {
+        crate::lifecycle::conclude(
+            &sample::over(crate::api::Outcome::Verified),
+            &past(UID, &sample::over(crate::api::Outcome::Verified)),
+            ledger(&status),
+            &Step::Store,
+            &crate::lifecycle::Happened::Store(stored),
+            &facts_of(&status, &[]),
+        )
+    };
+    match stands {
+        Owed | NotAsked => {}
+        NotOwed => status = sample::over(crate::api::Outcome::Rejected),
+        Failed => {
+            let trouble = Some(EvidenceTrouble::Conflict);
+            let stored = crate::lifecycle::Stored { trouble, ..crate::lifecycle::Stored::default() };
+            status = with(stored).status.unwrap();
+        }
+        FailedInPart => {
+            let trouble = Some(EvidenceTrouble::Conflict);
+            let stored = crate::lifecycle::Stored { trouble, ..sample::stored(vec![sample::front()]) };
+            status = with(stored).status.unwrap();
+        }
+        Complete => {
+            status = VerificationStatus { settled: false, ..with(sample::all_stored()).status.unwrap() };
+        }
+    }
+    status
+}
+
+fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
+    let has = |matter| matters.contains(&matter);
+    let policy = if has(Delete) { DeletionPolicy::Delete } else { DeletionPolicy::Retain };
+    let mut facts = Facts {
+        evidence: EvidenceFacts::of(Some(sample::images(policy)), status),
+        now: sample::after(if has(Day) { DAY } else { 3600 }),
+        ..sample::facts()
+    };
+    for matter in matters {
+        match matter {
+            Delete | Day => {}
+            Held => facts.evidence.has_finalizer = true,
+            Deleting => {
+                facts.deleting = true;
+                facts.evidence.deleted_at = Some(facts.now);
+            }
+            DeletedLongAgo => {
+                facts.deleting = true;
+                facts.evidence.deleted_at = Some(facts.now - jiff::SignedDuration::from_mins(10));
+            }
+            Suspended => facts.suspend = true,
+            Retry => facts.retry = Some("go".to_owned()),
+            Tried => facts.streaks.storing_since = Some(facts.now - jiff::SignedDuration::from_mins(10)),
+            Trouble => {
+                let what = EvidenceTrouble::StoreUnavailable;
+                facts.streaks.storing = Some(Since { what, since: facts.now, count: 1 });
+            }
+            PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
+            NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
+            Paused => facts.gate = Gate::Paused(until()),
+            Breaker => facts.gate = Gate::Breaker(until()),
+            KeyBad => facts.gate = Gate::KeyBad(until()),
+            Rate => facts.gate = Gate::Rate(until()),
+            NotDue => facts.due = Due::At(until()),
+        }
+    }
+    facts
+}
+
+fn decided(stands: Stands, matters: &[Matter]) -> Step {
+    let status = status(stands);
+    let mut facts = facts_of(&status, matters);
+    if stands == NotAsked {
+        let held = EvidenceFacts { images: None, ..facts.evidence };
+        facts.evidence = EvidenceFacts { standing: crate::lifecycle::EvidenceStanding::NotAsked, ..held };
+    }
+    decide(&past(UID, &status), ledger(&status), &facts)
+}
+
+const EVERY: [Stands; 6] = [Owed, Failed, FailedInPart, Complete, NotOwed, NotAsked];
+const OVER: Step = Step::Show(Shown::Over);
+const LET_GO: Step = Step::RemoveEvidence { last: false };
+
+/// One row: on which standings, with what the matter, which step, and why.
+type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
+
+fn rows() -> Vec<Row> {
+    vec![
+        (&EVERY, &[Deleting], Step::Forget, "nothing holds it"),
+        (&EVERY, &[Deleting, Held, Delete], LET_GO, "what is stored goes first"),
+        (&EVERY, &[Deleting, Held], LET_GO, "nobody else takes the finalizer off"),
+        (
+            &EVERY,
+            &[DeletedLongAgo, Held, Delete],
+            Step::RemoveEvidence { last: true },
+            "ten minutes are over",
+        ),
+        (&[NotOwed, NotAsked, Complete], &[], Step::Settle, "it owes nothing"),
+        (&[NotOwed, NotAsked], &[Delete], Step::Settle, "nothing is there to be removed"),
+        (&[NotOwed, NotAsked, Complete], &[Suspended], Step::Settle, "settling moves nothing"),
+        (&[Owed, Failed, FailedInPart], &[Suspended], OVER, "nothing moves while suspended"),
+        (&[Complete, Owed], &[Suspended, Delete], OVER, "not even the finalizer"),
+        (&EVERY, &[Suspended, Held], OVER, "not even the finalizer"),
+        (&[Owed, Failed, FailedInPart], &[Retry], Step::Grant("go".to_owned()), "a person asks again"),
+        (&EVERY, &[Held], LET_GO, "the policy was to remove it and is not any more"),
+        (&[Complete, Failed, FailedInPart], &[Delete, Held], OVER, "it is removed when it is deleted"),
+        (&[Complete, FailedInPart, Owed], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
+        (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
+        (&[Failed, FailedInPart], &[], OVER, "only a person can help"),
+        (&[Owed], &[Day, Tried, Trouble], Step::GiveUpEvidence, "a day is enough"),
+        (&[Owed], &[Day, Tried, NoKey], Step::GiveUpEvidence, "a day without a key, too"),
+        (&[Owed], &[Day, Tried, PortalNotAllowed], Step::GiveUpEvidence, "and without a portal"),
+        (&[Owed], &[Day, Tried, Breaker], Step::GiveUpEvidence, "and without an answer"),
+        (&[Owed], &[Day, Tried, Trouble, NotDue], Step::GiveUpEvidence, "it waits for no schedule"),
+        (&[Owed], &[Day, Tried], Step::Store, "it goes well, only late"),
+        (&[Owed], &[Day, Tried, NotDue], Step::Wait(Wait::Due(until())), "it goes well, only late"),
+        (&[Owed], &[Day, Tried, Rate], Step::Wait(Wait::Rate(until())), "it goes well, only late"),
+        (&[Owed], &[Day, Trouble], Step::Store, "this process has just begun"),
+        (&[Owed], &[Tried, Trouble], Step::Store, "it is the same day"),
+        (&[Owed], &[PortalNotAllowed], OVER, "the key goes to no portal that is not allowed"),
+        (&[Owed], &[PortalNotAllowed, Delete], OVER, "nothing will be stored for now"),
+        (&[Owed], &[NoKey], Step::Wait(Wait::Key(KeyFault::KeyEmpty)), "there is nobody to ask as"),
+        (&[Owed], &[KeyBad], Step::Wait(Wait::KeyBad(until())), "the key is refused"),
+        (&[Owed], &[Paused], Step::Wait(Wait::Paused(until())), "a pause is kept"),
+        (&[Owed], &[Breaker], Step::Wait(Wait::Breaker(until())), "the breaker is open"),
+        (&[Owed], &[Rate], Step::Wait(Wait::Rate(until())), "the rate is kept"),
+        (&[Owed], &[NotDue], Step::Wait(Wait::Due(until())), "its time has not come"),
+        (&[Owed], &[Delete, Held, NotDue], Step::Wait(Wait::Due(until())), "its time has not come"),
+        (&[Owed], &[], Step::Store, "all is well"),
+        (&[Owed], &[Delete, Held], Step::Store, "all is well"),
+    ]
+}
+
+#[test]
+fn each_row_leads_to_its_step() {
+    for (standings, matters, step, reason) in rows() {
+        for stands in standings {
+            assert_eq!(decided(*stands, matters), step, "{stands:?} {matters:?}: {reason}");
+        }
+    }
+}
+
+/// Deletion comes before suspension, suspension before a retry, a retry before the finalizer, and that before storing.
+#[test]
+fn of_two_rows_that_match_the_first_decides() {
+    let order: [(&[Matter], Step); 5] = [
+        (&[Deleting, Held], LET_GO),
+        (&[Suspended], OVER),
+        (&[Retry], Step::Grant("go".to_owned())),
+        (&[Held], LET_GO),
+        (&[Day, Tried, Trouble], Step::GiveUpEvidence),
+    ];
+    for (place, (earlier, step)) in order.iter().enumerate() {
+        for (later, _) in &order[place + 1..] {
+            let both: Vec<Matter> = earlier.iter().chain(*later).copied().collect();
+            assert_eq!(decided(Owed, &both), *step, "{both:?}");
+        }
+    }
+}
+
+#[test]
+fn evidence_of_a_session_that_is_not_over_is_left_alone() {
+    for status in [sample::fresh(), sample::open(crate::api::Phase::InProgress)] {
+        let facts = facts_of(&status, &[Delete, Held]);
+        let step = decide(&past(UID, &status), ledger(&status), &facts);
+        assert!(matches!(step, Step::Create { .. } | Step::Look(_)), "{step:?}");
+    }
+}
+
+#[test]
+fn a_destination_that_is_refused_keeps_only_a_session_from_being_created() {
+    let refused = |status: &VerificationStatus, adopt| {
+        let mut facts = facts_of(status, &[]);
+        facts.evidence.destination = crate::lifecycle::DestinationFact::Refused;
+        facts.adopt = adopt;
+        decide(&past(UID, status), ledger(status), &facts)
+    };
+    let shown = Step::Show(Shown::DestinationRefused);
+    assert_eq!(refused(&sample::fresh(), None), shown);
+    assert_eq!(refused(&sample::fresh(), sample::id()), shown);
+    let open = sample::open(crate::api::Phase::InProgress);
+    assert!(matches!(refused(&open, None), Step::Look(_)), "a person may be at it");
+}

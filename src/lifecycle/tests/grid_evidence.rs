@@ -1,0 +1,144 @@
+//! The part of the grid that asks for evidence: every combination of what is asked for, how it stands, the finalizer, the
+//! deletion, the memory, and what else `decide` reads of what is over.
+
+use std::{collections::HashSet, time::Duration};
+
+use crate::{
+    api::{DeletionPolicy, Verdict, VerificationStatus},
+    lifecycle::{
+        DestinationFact, Due, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, Past, PortalFact, Since, Step,
+        Streaks, decide, ledger, sample, streaks::later,
+    },
+};
+
+use super::steps::kind;
+
+/// One choice of one thing.
+type Choice = fn(&mut Facts);
+
+/// The instant of this part: some time after the samples began.
+fn now() -> jiff::Timestamp {
+    sample::after(2 * 24 * 3600)
+}
+
+/// When what is waited for comes.
+fn soon() -> jiff::Timestamp {
+    later(now(), Duration::from_mins(10))
+}
+
+fn ago(seconds: i64) -> jiff::Timestamp {
+    now() - jiff::SignedDuration::from_secs(seconds)
+}
+
+const IMAGES: &[Choice] = &[
+    |facts| facts.evidence.images = None,
+    |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Retain)),
+    |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Delete)),
+    |facts| {
+        let images = sample::images(DeletionPolicy::Delete);
+        facts.evidence.images = Some(crate::api::Images { on: vec![Verdict::Rejected], ..images });
+    },
+];
+const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];
+/// Not deleted; just now; ten minutes ago.
+const DELETED: &[Choice] = &[
+    |_| {},
+    |facts| {
+        facts.deleting = true;
+        facts.evidence.deleted_at = Some(ago(5));
+    },
+    |facts| {
+        facts.deleting = true;
+        facts.evidence.deleted_at = Some(ago(600));
+    },
+];
+const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
+const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
+const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowed];
+const DESTINATION: &[Choice] = &[|_| {}, |facts| facts.evidence.destination = DestinationFact::Refused];
+const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
+const GATE: &[Choice] = &[
+    |_| {},
+    |facts| facts.gate = Gate::Paused(soon()),
+    |facts| facts.gate = Gate::Breaker(soon()),
+    |facts| facts.gate = Gate::KeyBad(soon()),
+    |facts| facts.gate = Gate::Rate(soon()),
+];
+const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
+/// Owed for an hour, or for a day.
+const OWED: &[Choice] = &[
+    |facts| facts.evidence.owed_since = facts.evidence.owed_since.map(|_| ago(3600)),
+    |facts| facts.evidence.owed_since = facts.evidence.owed_since.map(|_| ago(24 * 3600)),
+];
+/// Whether this process has tried for ten minutes, and whether it meets trouble.
+const TRIED: &[Choice] = &[
+    |_| {},
+    |facts| facts.streaks = trouble(EvidenceTrouble::StoreUnavailable, 20, 599),
+    |facts| facts.streaks.storing_since = Some(ago(600)),
+    |facts| facts.streaks = trouble(EvidenceTrouble::StoreUnavailable, 20, 600),
+];
+
+fn trouble(what: EvidenceTrouble, since: i64, tried: i64) -> Streaks {
+    Streaks {
+        storing: Some(Since { what, since: ago(since), count: 3 }),
+        storing_since: Some(ago(tried)),
+        ..Streaks::default()
+    }
+}
+
+/// What else may be remembered where that is: it does not change the step.
+fn memories(facts: &Facts, step: &Step) -> Vec<Streaks> {
+    let mut all = vec![facts.streaks.clone()];
+    if let (Step::Store, Some(_), Some(tried)) = (step, facts.streaks.storing, facts.streaks.storing_since) {
+        let begun = now().duration_since(tried).as_secs();
+        for what in EvidenceTrouble::ALL {
+            all.extend([20, 59, 60, 599].map(|since| trouble(what, since, begun)));
+            all.extend((begun >= 600).then(|| trouble(what, 600, begun)));
+        }
+    }
+    all
+}
+
+/// Decides under every combination; hands over what else may be remembered, once for all that `conclude` takes as one.
+pub(super) fn every_decision(
+    past: &Past,
+    status: &VerificationStatus,
+    mut see: impl FnMut(&Facts, &Step, &[Streaks]),
+) {
+    let is_over = matches!(past, Past::Over(_));
+    // Before the end only a few of these are read.
+    let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
+    // What `conclude` reads besides the step comes first.
+    let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(OWED), only_over(TRIED)];
+    let others = [DELETED, DESTINATION, RETRY, only_over(GATE), only_over(DUE)];
+    let ledger = ledger(status);
+    let mut known = HashSet::new();
+    every_choice(&read, |read| {
+        every_choice(&others, |others| {
+            let mut facts = Facts { now: now(), generation: 2, ..sample::facts() };
+            IMAGES[read[0]](&mut facts);
+            facts.evidence = facts.evidence.after(status);
+            let choices = [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, GATE, DUE];
+            for (choices, chosen) in choices.iter().zip(read[1..].iter().chain(others)) {
+                choices[*chosen](&mut facts);
+            }
+            let step = decide(past, ledger, &facts);
+            let is_new = known.insert((kind(&step), read.to_vec(), others[0]));
+            let memories = if is_new { memories(&facts, &step) } else { Vec::new() };
+            see(&facts, &step, &memories);
+        });
+    });
+}
+
+/// Every combination of places in those lists.
+fn every_choice(lists: &[&[Choice]], mut see: impl FnMut(&[usize])) {
+    let mut places = vec![0; lists.len()];
+    for number in 0..lists.iter().map(|list| list.len()).product::<usize>() {
+        let mut rest = number;
+        for (place, list) in places.iter_mut().zip(lists) {
+            *place = rest % list.len();
+            rest /= list.len();
+        }
+        see(&places);
+    }
+}

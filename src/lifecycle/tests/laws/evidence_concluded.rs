@@ -1,0 +1,294 @@
+//! Laws about what is shown, recorded and told of evidence.
+
+use std::time::Duration;
+
+use crate::{
+    api::{
+        ConditionStatus, ConditionType, DeletionPolicy, ObjectState, Outcome, ReadyWhen, Reason,
+        VerificationStatus,
+    },
+    lifecycle::{
+        Event, EvidenceStanding, EvidenceTrouble, Happened, Next, Past, Removed, Step, streaks::elapsed,
+    },
+};
+
+use super::{Concluded, OfConcluded, Says, Says::Nothing, holds};
+
+laws! {
+    OfConcluded;
+    over_the_grid_and_the_walk:
+        what_asks_for_nothing_shows_no_evidence
+        what_is_settled_owes_no_evidence_and_holds_no_finalizer
+        the_verdict_is_final_while_its_evidence_is_stored_or_failed
+        what_is_owed_is_shown_as_storing
+        what_failed_is_stalled_and_stays_in_the_watch
+        what_is_stored_or_was_not_there_is_shown_as_that
+        what_is_stored_stays_in_status_unless_it_goes_elsewhere
+        evidence_stored_is_told_once
+        evidence_failed_is_told_once
+        evidence_left_behind_is_told
+        trouble_ends_storing_only_after_its_patience
+        trouble_is_not_shown_in_its_first_minute
+        a_removal_writes_nothing
+    ;
+    only_over_the_grid:
+        what_came_of_nothing_is_not_written
+        a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time
+}
+
+fn stands(case: &Concluded, standing: EvidenceStanding) -> bool {
+    case.evidence_after().is_some_and(|after| after.standing == standing)
+        && !matches!(case.past, Past::Unreadable(_))
+        && case.after.as_ref().is_some_and(|(status, _)| status.outcome.is_some())
+}
+
+const fn reason_of(outcome: Outcome) -> Reason {
+    match outcome {
+        Outcome::Verified => Reason::Verified,
+        Outcome::Rejected => Reason::Rejected,
+        Outcome::Expired => Reason::Expired,
+        Outcome::Failed => Reason::Failed,
+    }
+}
+
+/// Whether it comes to stand like that by this step.
+fn comes_to(case: &Concluded, standing: EvidenceStanding) -> bool {
+    stands(case, standing) && case.evidence().standing != standing
+}
+
+fn what_asks_for_nothing_shows_no_evidence(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    if case.evidence().images.is_some() {
+        return Nothing;
+    }
+    let ready = shown.reason(ConditionType::Ready);
+    let stalled = shown.reason(ConditionType::Stalled);
+    holds(
+        shown.reason(ConditionType::EvidenceStored).is_none()
+            && !matches!(ready, Some(Reason::StoringEvidence | Reason::EvidenceFailed))
+            && stalled != Some(Reason::EvidenceFailed),
+    )
+}
+
+fn what_is_settled_owes_no_evidence_and_holds_no_finalizer(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    if !status.settled || case.before.settled {
+        return Nothing;
+    }
+    let Some(after) = case.evidence_after() else { return Nothing };
+    let is_removed =
+        after.images.as_ref().is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+            && after.is_stored;
+    let owes = matches!(after.standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
+    holds(!owes && !is_removed && !after.has_finalizer && case.conclusion.next == Next::Leave)
+}
+
+fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    let is_owed = matches!(case.evidence().standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
+    if !is_owed || !matches!(case.past, Past::Over(_)) {
+        return Nothing;
+    }
+    let outcome = case.before.outcome.map(reason_of);
+    holds(
+        status.outcome == case.before.outcome
+            && shown.reason(ConditionType::Verified) == outcome
+            && shown.reason(ConditionType::Finished) == outcome
+            && shown.is(ConditionType::Finished, ConditionStatus::True),
+    )
+}
+
+fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    if !stands(case, EvidenceStanding::Owed) {
+        return Nothing;
+    }
+    let ready = shown.reason(ConditionType::Ready);
+    let reconciling = shown.reason(ConditionType::Reconciling);
+    let as_asked = match case.facts.ready_when {
+        ReadyWhen::Verified => {
+            ready == Some(Reason::StoringEvidence) && reconciling == Some(Reason::StoringEvidence)
+        }
+        ReadyWhen::SessionCreated => ready == Some(Reason::Finished) && reconciling.is_none(),
+    };
+    holds(
+        as_asked
+            && shown.reason(ConditionType::Stalled).is_none()
+            && shown.is(ConditionType::EvidenceStored, ConditionStatus::False),
+    )
+}
+
+fn what_failed_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    if !stands(case, EvidenceStanding::Failed) {
+        return Nothing;
+    }
+    let reason = shown.reason(ConditionType::EvidenceStored);
+    holds(
+        shown.reason(ConditionType::Ready) == Some(Reason::EvidenceFailed)
+            && shown.is(ConditionType::Ready, ConditionStatus::False)
+            && shown.reason(ConditionType::Stalled) == Some(Reason::EvidenceFailed)
+            && shown.is(ConditionType::EvidenceStored, ConditionStatus::False)
+            && reason != Some(Reason::Storing)
+            && status.phase.map(crate::api::Phase::as_str)
+                == status.outcome.map(|outcome| reason_of(outcome).as_str())
+            && !status.settled
+            && case.conclusion.next == Next::Watch,
+    )
+}
+
+fn what_is_stored_or_was_not_there_is_shown_as_that(case: &Concluded) -> Says {
+    let Some((status, shown)) = &case.after else { return Nothing };
+    if !stands(case, EvidenceStanding::Complete) {
+        return Nothing;
+    }
+    let is_stored = !stored_keys(status).is_empty();
+    let expected = if is_stored { Reason::Stored } else { Reason::NothingToStore };
+    holds(
+        shown.reason(ConditionType::EvidenceStored) == Some(expected)
+            && shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
+            && !matches!(
+                shown.reason(ConditionType::Ready),
+                Some(Reason::StoringEvidence | Reason::EvidenceFailed)
+            ),
+    )
+}
+
+fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
+    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
+    objects
+        .iter()
+        .filter(|object| object.state == ObjectState::Stored)
+        .map(|object| object.key.as_str())
+        .collect()
+}
+
+fn goes_elsewhere(case: &Concluded) -> bool {
+    let prefix =
+        |status: &VerificationStatus| status.evidence.as_ref().map(|evidence| evidence.prefix.clone());
+    let after = case.after.as_ref().and_then(|(status, _)| prefix(status));
+    prefix(case.before).is_some_and(|before| after.is_some_and(|after| after != before))
+}
+
+fn what_is_stored_stays_in_status_unless_it_goes_elsewhere(case: &Concluded) -> Says {
+    let Some((status, _)) = &case.after else { return Nothing };
+    let before = stored_keys(case.before);
+    if before.is_empty() || goes_elsewhere(case) {
+        return Nothing;
+    }
+    let after = stored_keys(status);
+    let manifest = |status: &VerificationStatus| {
+        status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some())
+    };
+    // An object that is found absent later was another answer about the same image.
+    let again = case.stored().map_or(&[][..], |stored| &stored.objects);
+    let is_kept = |key: &&str| {
+        after.contains(key)
+            || again.iter().any(|object| key.split('.').next() == object.key.split('.').next())
+    };
+    holds(before.iter().all(is_kept) && manifest(case.before) <= manifest(status))
+}
+
+fn evidence_stored_is_told_once(case: &Concluded) -> Says {
+    let told = case.told(Event::EvidenceStored);
+    let is_due = comes_to(case, EvidenceStanding::Complete)
+        && case.after.as_ref().is_some_and(|(status, _)| !stored_keys(status).is_empty());
+    if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
+}
+
+fn evidence_failed_is_told_once(case: &Concluded) -> Says {
+    let told = case.told(Event::EvidenceFailed);
+    let is_due = comes_to(case, EvidenceStanding::Failed);
+    if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
+}
+
+fn evidence_left_behind_is_told(case: &Concluded) -> Says {
+    let is_removed = case
+        .evidence()
+        .images
+        .as_ref()
+        .is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
+    let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
+    let is_due = leaves || *case.happened == Happened::Remove(Removed::GaveUp);
+    let told = case.told(Event::EvidenceOrphaned);
+    if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
+}
+
+fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
+    let Some(trouble) = case.stored().and_then(|stored| stored.trouble) else { return Nothing };
+    if stands(case, EvidenceStanding::Complete) {
+        return Nothing;
+    }
+    let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
+    let lasted = case
+        .facts
+        .streaks
+        .storing
+        .filter(|streak| streak.what == trouble)
+        .map_or(Duration::ZERO, |streak| since(streak.since));
+    let late = case.evidence().owed_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
+        && case.facts.streaks.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
+    let is_over = match trouble {
+        EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused => true,
+        EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable => {
+            late || lasted >= Duration::from_mins(10)
+        }
+        EvidenceTrouble::StoreUnavailable
+        | EvidenceTrouble::AccessDenied
+        | EvidenceTrouble::PortalUnavailable => late,
+    };
+    holds(stands(case, EvidenceStanding::Failed) == is_over)
+}
+
+fn trouble_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
+    let (Some(stored), Some((_, shown))) = (case.stored(), &case.after) else { return Nothing };
+    let Some(trouble) = stored.trouble else { return Nothing };
+    if !stands(case, EvidenceStanding::Owed) {
+        return Nothing;
+    }
+    let lasted = case.facts.streaks.storing.is_some_and(|streak| {
+        streak.what == trouble && elapsed(streak.since, case.facts.now) >= Duration::from_mins(1)
+    });
+    let reason = shown.reason(ConditionType::EvidenceStored);
+    let before = case.shown_before.0[ConditionType::EvidenceStored as usize]
+        .filter(|(status, _)| *status == ConditionStatus::False)
+        .map_or(Reason::Storing, |(_, reason)| reason);
+    holds(reason == Some(if lasted { trouble.reason() } else { before }))
+}
+
+fn a_removal_writes_nothing(case: &Concluded) -> Says {
+    if matches!(case.step, Step::RemoveEvidence { .. } | Step::AddFinalizer) {
+        holds(case.conclusion.status.is_none() && case.conclusion.next != Next::Leave)
+    } else {
+        Nothing
+    }
+}
+
+fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
+    let Some(stored) = case.stored() else { return Nothing };
+    let is_nothing = stored.objects.is_empty()
+        && stored.manifest_sha256.is_none()
+        && stored.trouble.is_none()
+        && stored.again_at.is_none();
+    if is_nothing {
+        holds(case.after.is_none() && matches!(case.conclusion.next, Next::At(at) if at > case.facts.now))
+    } else {
+        Nothing
+    }
+}
+
+fn a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time(
+    case: &Concluded,
+) -> Says {
+    if *case.happened != Happened::Remove(Removed::NotYet) {
+        return Nothing;
+    }
+    let Next::At(at) = case.conclusion.next else { return Says::Broken };
+    let now = case.facts.now;
+    let time = Duration::from_mins(10);
+    let in_time = case
+        .evidence()
+        .deleted_at
+        .is_none_or(|deleted| elapsed(deleted, now) >= time || elapsed(deleted, at) <= time);
+    holds(at > now && elapsed(now, at) <= Duration::from_mins(1) && in_time)
+}

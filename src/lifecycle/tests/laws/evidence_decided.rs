@@ -1,0 +1,154 @@
+//! Laws about when evidence is stored, given up and removed.
+
+use std::time::Duration;
+
+use crate::{
+    api::DeletionPolicy,
+    lifecycle::{Due, EvidenceStanding, Gate, KeyFact, Past, PortalFact, Step, streaks::elapsed},
+};
+
+use super::{Decided, OfDecided, Says, Says::Nothing, holds};
+
+laws! {
+    OfDecided;
+    over_the_grid_and_the_walk:
+        nothing_that_owes_evidence_a_removal_or_a_retry_is_settled
+        nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting
+        nothing_is_stored_without_a_key_an_allowed_portal_and_an_open_gate
+        what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held
+        a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource
+        a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed
+        what_has_the_finalizer_is_never_let_go_of_without_taking_it_off
+        what_failed_is_stored_again_only_after_a_retry
+        a_retry_is_granted_to_what_is_owed_or_failed
+    ;
+    only_over_the_grid:
+        evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process
+        evidence_that_meets_trouble_is_given_up_after_a_day
+        a_removal_is_the_last_try_ten_minutes_after_the_deletion
+}
+
+fn is_removed_with_it(case: &Decided) -> bool {
+    let images = case.facts.evidence.images.as_ref();
+    images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+}
+
+fn nothing_that_owes_evidence_a_removal_or_a_retry_is_settled(case: &Decided) -> Says {
+    if *case.step != Step::Settle {
+        return Nothing;
+    }
+    let evidence = &case.facts.evidence;
+    let owes = matches!(evidence.standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
+    let is_removed = evidence.is_stored && is_removed_with_it(case);
+    holds(!owes && !is_removed && !evidence.has_finalizer)
+}
+
+fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &Decided) -> Says {
+    if case.facts.suspend || case.facts.deleting || !matches!(case.past, Past::Over(_)) {
+        holds(!matches!(case.step, Step::Store | Step::AddFinalizer | Step::GiveUpEvidence))
+    } else {
+        Nothing
+    }
+}
+
+fn nothing_is_stored_without_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says {
+    if *case.step != Step::Store {
+        return Nothing;
+    }
+    holds(
+        case.facts.gate == Gate::Open
+            && case.facts.due == Due::Now
+            && matches!(case.facts.key, KeyFact::Usable { .. })
+            && matches!(case.facts.portal, PortalFact::Allowed(_)),
+    )
+}
+
+fn what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held(case: &Decided) -> Says {
+    if *case.step == Step::Store && is_removed_with_it(case) {
+        holds(case.facts.evidence.has_finalizer)
+    } else {
+        Nothing
+    }
+}
+
+fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &Decided) -> Says {
+    if *case.step != Step::AddFinalizer {
+        return Nothing;
+    }
+    holds(is_removed_with_it(case) && !case.facts.evidence.has_finalizer)
+}
+
+fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case: &Decided) -> Says {
+    let Step::RemoveEvidence { last } = *case.step else { return Nothing };
+    holds(
+        case.facts.evidence.has_finalizer
+            && (case.facts.deleting
+                || (!is_removed_with_it(case) && matches!(case.past, Past::Over(_)) && !last)),
+    )
+}
+
+fn what_has_the_finalizer_is_never_let_go_of_without_taking_it_off(case: &Decided) -> Says {
+    if !case.facts.evidence.has_finalizer {
+        return Nothing;
+    }
+    let lets_go = matches!(case.step, Step::Forget | Step::Settle);
+    holds(!lets_go && case.facts.deleting <= matches!(case.step, Step::RemoveEvidence { .. }))
+}
+
+fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
+    if case.facts.evidence.standing == EvidenceStanding::Failed {
+        holds(!matches!(case.step, Step::Store | Step::GiveUpEvidence))
+    } else {
+        Nothing
+    }
+}
+
+fn a_retry_is_granted_to_what_is_owed_or_failed(case: &Decided) -> Says {
+    let waits = matches!(case.facts.evidence.standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
+    let moves = !case.facts.suspend && !case.facts.deleting && matches!(case.past, Past::Over(_));
+    match &case.facts.retry {
+        Some(token) if waits && moves => holds(*case.step == Step::Grant(token.clone())),
+        Some(_) | None => Nothing,
+    }
+}
+
+/// Whether it is owed for a day, and this process has tried for ten minutes.
+fn is_late(case: &Decided) -> bool {
+    let lasted = |since: Option<jiff::Timestamp>, long| {
+        since.is_some_and(|since| elapsed(since, case.facts.now) >= long)
+    };
+    lasted(case.facts.evidence.owed_since, Duration::from_hours(24))
+        && lasted(case.facts.streaks.storing_since, Duration::from_mins(10))
+}
+
+fn evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Says {
+    if *case.step == Step::GiveUpEvidence {
+        holds(case.facts.evidence.standing == EvidenceStanding::Owed && is_late(case))
+    } else {
+        Nothing
+    }
+}
+
+fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
+    let moves = !case.facts.suspend && !case.facts.deleting && case.facts.retry.is_none();
+    let is_held_for_nothing = case.facts.evidence.has_finalizer && !is_removed_with_it(case);
+    let is_owed =
+        case.facts.evidence.standing == EvidenceStanding::Owed && matches!(case.past, Past::Over(_));
+    let is_stuck = case.facts.streaks.storing.is_some()
+        || matches!(case.facts.portal, PortalFact::NotAllowed)
+        || matches!(case.facts.key, KeyFact::Missing(_))
+        || matches!(case.facts.gate, Gate::KeyBad(_) | Gate::Breaker(_) | Gate::Paused(_));
+    if moves && is_owed && is_stuck && is_late(case) && !is_held_for_nothing {
+        holds(*case.step == Step::GiveUpEvidence)
+    } else {
+        Nothing
+    }
+}
+
+fn a_removal_is_the_last_try_ten_minutes_after_the_deletion(case: &Decided) -> Says {
+    let (Step::RemoveEvidence { last }, Some(deleted_at)) = (case.step, case.facts.evidence.deleted_at)
+    else {
+        return Nothing;
+    };
+    holds(*last == (elapsed(deleted_at, case.facts.now) >= Duration::from_mins(10)))
+}

@@ -1,0 +1,85 @@
+//! When to look again after a restart, and without the resource.
+
+use std::time::Duration;
+
+use crate::{
+    api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
+    lifecycle::{
+        Bounds, Calm, Routine, first_turn,
+        sample::{self, UID},
+        streaks::{elapsed, later},
+    },
+    portal::wire::Details,
+};
+
+use super::{
+    schedule::{SEEDS, seen, spec},
+    world::{Answer, World},
+};
+
+#[test]
+fn a_restart_spreads_open_sessions_over_their_interval() {
+    let mut status = seen(Phase::InProgress, &[("document", "completed")]);
+    status.observed_generation = Some(1);
+    let now = sample::after(4000);
+    let mut tenths = [0; 10];
+    for seed in SEEDS {
+        let at = first_turn(UID, &status, &spec(), Some(1), seed, now).expect("a session that is followed");
+        // 6 % of 4000 s, in tenths.
+        tenths[usize::try_from(elapsed(now, at).as_secs() / 24).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (120..280).contains(count)), "{tenths:?}");
+}
+
+#[test]
+fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
+    let now = sample::after(30);
+    let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
+        let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
+        first_turn(UID, &status, spec, Some(generation), 7, now)
+    };
+    let open = sample::open(Phase::AwaitingUser);
+    assert!(first(&open, &spec(), 1).is_some());
+    assert_eq!(first(&open, &spec(), 2), None, "the spec was edited");
+    let suspended = VerificationSpec { suspend: true, ..spec() };
+    assert_eq!(first(&open, &suspended, 1), None, "it was suspended");
+    for (name, status) in sample::pasts() {
+        if !name.starts_with("Open") && !name.starts_with("Lost") {
+            assert_eq!(first(&status, &spec(), 1), None, "{name}");
+        }
+    }
+    let lost = sample::attempted(SessionState::Unknown, 1, 1);
+    assert_eq!(first(&lost, &spec(), 1), Some(sample::after(60)), "the minute is kept over a restart");
+    let long_lost = first_turn(
+        UID,
+        &VerificationStatus { observed_generation: Some(1), ..lost },
+        &spec(),
+        Some(1),
+        7,
+        sample::after(61),
+    );
+    assert_eq!(long_lost, None, "the minute is over");
+}
+
+#[test]
+fn a_look_without_the_resource_keeps_the_same_pace() {
+    let pending = Details {
+        progress: [("document".to_owned(), "pending".to_owned())].into(),
+        ..sample::details("generated", &[])
+    };
+    let mut world = World::open(ReadyWhen::Verified);
+    world.pass(540);
+    world.turn(Answer::Look(Ok(pending.clone())));
+    let streaks = &world.facts.streaks;
+    let routine =
+        Routine::of(&world.status, streaks, Bounds::default(), world.deadline, world.facts.now).unwrap();
+    let calm = Calm::of(streaks).unwrap();
+    let now = later(world.facts.now, Duration::from_secs(30));
+    let short = routine.nothing_new(&calm, &pending, now, world.facts.seed, 1.0).unwrap();
+    world.facts.now = now;
+    world.facts.streaks.next = None;
+    world.turn(Answer::Look(Ok(pending)));
+    assert_eq!(world.facts.streaks.next, Some(short.next));
+    assert_eq!(Calm::of(&world.facts.streaks), Some(short.calm));
+    assert!(short.calm.streaks().names_modules, "at length it is the same");
+}

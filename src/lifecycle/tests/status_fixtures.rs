@@ -1,0 +1,375 @@
+//! The rows of what waiters see, each brought about by the turns that lead to it, for both meanings of Ready.
+
+use std::time::Duration;
+
+use crate::{
+    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
+    lifecycle::{EvidenceTrouble, Gate, KeyFact, KeyFault, PortalFact, sample, streaks::later},
+    portal::trouble::{Failed, Trouble},
+};
+
+use super::{
+    waiters::{Health, Kstatus},
+    world::{Answer, World, created, looked, not_stored, refused, said},
+};
+
+use Health::{Degraded, Healthy, Progressing, Suspended};
+use Kstatus::{Current, InProgress};
+
+pub(super) const LOST: Trouble = Trouble::Failed(Failed::TimedOut);
+pub(super) const GENERATION: i64 = 3;
+
+pub(super) fn fresh(ready_when: ReadyWhen) -> World {
+    let mut world = World::fresh(ready_when);
+    world.facts.generation = GENERATION;
+    world
+}
+
+pub(super) fn open(ready_when: ReadyWhen) -> World {
+    let mut session = fresh(ready_when);
+    session.turn(created());
+    session.pass(60);
+    session
+}
+
+/// A world after what a row tells.
+pub(super) type Brings = fn(ReadyWhen) -> World;
+
+fn wait(mut world: World) -> World {
+    world.turn(Answer::Uncalled);
+    world
+}
+
+fn say(word: &str, completed: &[&str], ready_when: ReadyWhen) -> World {
+    let mut session = open(ready_when);
+    session.turn(said(word, completed));
+    session
+}
+
+/// The same answer for a quarter of an hour.
+pub(super) fn for_long(mut world: World, answer: &Answer) -> World {
+    let end = later(world.facts.now, Duration::from_mins(15));
+    while world.facts.now < end {
+        world.turn_when_due(answer.clone());
+        world.pass(30);
+    }
+    world.turn_when_due(answer.clone());
+    world
+}
+
+pub(super) fn not_found(mut world: World) -> World {
+    for _ in 0..3 {
+        world.turn_when_due(looked(Trouble::NotFound));
+    }
+    world
+}
+
+fn paused(mut world: World) -> World {
+    world.facts.gate = Gate::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.turn(Answer::Uncalled);
+    world.pass(60);
+    wait(world)
+}
+
+/// Verified, and evidence is asked for.
+fn storing(ready_when: ReadyWhen) -> World {
+    let mut world = fresh(ready_when);
+    world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
+    world.turn(created());
+    world.pass(60);
+    world.turn(said("verified", &["document", "liveness"]));
+    world
+}
+
+fn for_a_minute(mut world: World, trouble: EvidenceTrouble) -> World {
+    world.pass(60);
+    store(world, not_stored(trouble))
+}
+
+fn store(mut world: World, answer: Answer) -> World {
+    world.turn(answer);
+    world
+}
+
+/// One row: how it comes about, and for each meaning of Ready the reason of Ready, that of the other condition of the
+/// two (with its first letter), and what kstatus and Argo CD make of it.
+pub(super) struct Row {
+    pub(super) state: &'static str,
+    pub(super) brings: Brings,
+    verified: Reads,
+    session_created: Reads,
+}
+
+/// The reason of Ready, the other condition, and what kstatus and Argo CD say.
+pub(super) type Reads = (&'static str, &'static str, Kstatus, Health);
+
+const fn row(state: &'static str, brings: Brings, verified: Reads, session_created: Reads) -> Row {
+    Row { state, brings, verified, session_created }
+}
+
+/// A row that is the same for both meanings of Ready.
+const fn same(name: &'static str, brings: Brings, both: Reads) -> Row {
+    row(name, brings, both, both)
+}
+
+/// Ready with a link, where the spec asks for no more.
+const LINK: Reads = ("SessionCreated", "", Current, Healthy);
+const FINISHED: Reads = ("Finished", "", Current, Healthy);
+
+const STORING: Reads = ("StoringEvidence", "R StoringEvidence", InProgress, Progressing);
+
+pub(super) const ROWS: &[Row] = &[
+    same(
+        "2 Secret missing",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+            wait(world)
+        },
+        ("Pending", "R Pending", InProgress, Progressing),
+    ),
+    same(
+        "2 portal missing",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_mins(1)));
+            wait(world)
+        },
+        ("Pending", "R ProgressingWithRetry", InProgress, Progressing),
+    ),
+    same(
+        "2 budget missing",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.gate = Gate::Rate(later(world.facts.now, Duration::from_secs(1)));
+            wait(world)
+        },
+        ("Pending", "R Pending", InProgress, Progressing),
+    ),
+    same(
+        "3 claimed",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.status = world.turn(created()).claimed.unwrap();
+            world
+        },
+        ("CreatingSession", "R CreatingSession", InProgress, Progressing),
+    ),
+    same(
+        "4 answer lost, healing",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.turn(refused(LOST));
+            world
+        },
+        ("CreatingSession", "R CreateOutcomeUnknown", InProgress, Progressing),
+    ),
+    same(
+        "5 answer lost, Hold",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.on_unknown = OnUnknownOutcome::Hold;
+            world.turn(refused(LOST));
+            world
+        },
+        ("Pending", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
+    ),
+    same(
+        "5 budget spent",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            for _ in 0..3 {
+                world.turn_when_due(refused(LOST));
+            }
+            wait(world)
+        },
+        ("Pending", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
+    ),
+    row("6 link published", open, ("AwaitingUser", "R AwaitingUser", InProgress, Suspended), LINK),
+    row(
+        "7 the person is at it",
+        |ready_when| say("in_progress", &["document"], ready_when),
+        ("InProgress", "R InProgress", InProgress, Progressing),
+        LINK,
+    ),
+    row(
+        "7 evaluated",
+        |ready_when| say("validating", &["document", "liveness"], ready_when),
+        ("InProgress", "R InProgress", InProgress, Progressing),
+        LINK,
+    ),
+    row(
+        "8 manual review",
+        |ready_when| say("needs_manual_review", &[], ready_when),
+        ("InReview", "R InReview", InProgress, Suspended),
+        LINK,
+    ),
+    row(
+        "9 portal errors while polling",
+        |ready_when| for_long(open(ready_when), &looked(LOST)),
+        ("ProgressingWithRetry", "R ProgressingWithRetry", InProgress, Progressing),
+        LINK,
+    ),
+    same(
+        "10 rate limited without a link",
+        |ready_when| paused(fresh(ready_when)),
+        ("Pending", "R RateLimited", InProgress, Progressing),
+    ),
+    row(
+        "10 rate limited",
+        |ready_when| paused(open(ready_when)),
+        ("AwaitingUser", "R RateLimited", InProgress, Progressing),
+        LINK,
+    ),
+    row("11 verdict in, storing", storing, STORING, FINISHED),
+    row(
+        "11 verdict in, one object stored",
+        |ready_when| store(storing(ready_when), Answer::Store(sample::stored(vec![sample::front()]))),
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "11 verdict in, the store in trouble",
+        |ready_when| {
+            let world = store(storing(ready_when), not_stored(EvidenceTrouble::StoreUnavailable));
+            for_a_minute(world, EvidenceTrouble::StoreUnavailable)
+        },
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "11 verdict in, suspended",
+        |ready_when| {
+            let mut world = storing(ready_when);
+            world.facts.suspend = true;
+            wait(world)
+        },
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "11 verdict in, evidence asked for again",
+        |ready_when| {
+            let mut world = store(storing(ready_when), not_stored(EvidenceTrouble::Conflict));
+            world.facts.retry = Some("again".to_owned());
+            wait(world)
+        },
+        STORING,
+        FINISHED,
+    ),
+    row(
+        "12 verified",
+        |ready_when| say("verified", &["document", "liveness"], ready_when),
+        ("Verified", "", Current, Healthy),
+        FINISHED,
+    ),
+    row(
+        "12 verified and evidence stored",
+        |ready_when| store(storing(ready_when), Answer::Store(sample::all_stored())),
+        ("Verified", "", Current, Healthy),
+        FINISHED,
+    ),
+    same(
+        "13 verified, evidence will never be",
+        |ready_when| store(storing(ready_when), not_stored(EvidenceTrouble::Conflict)),
+        ("EvidenceFailed", "S EvidenceFailed", Kstatus::Failed, Degraded),
+    ),
+    row(
+        "14 rejected",
+        |ready_when| say("rejected", &[], ready_when),
+        ("Rejected", "S Rejected", Kstatus::Failed, Degraded),
+        FINISHED,
+    ),
+    row(
+        "15 expired",
+        |ready_when| say("expired", &[], ready_when),
+        ("Expired", "S Expired", Kstatus::Failed, Degraded),
+        FINISHED,
+    ),
+    same(
+        "16 key refused, grace over, without a link",
+        |ready_when| for_long(fresh(ready_when), &refused(Trouble::KeyRejected)),
+        ("Pending", "S KeyRejected", Kstatus::Failed, Degraded),
+    ),
+    row(
+        "16 key refused, grace over",
+        |ready_when| for_long(open(ready_when), &looked(Trouble::AccessDenied)),
+        ("AwaitingUser", "S KeyRejected", Kstatus::Failed, Degraded),
+        LINK,
+    ),
+    same(
+        "17a deadline",
+        |ready_when| {
+            let mut world = open(ready_when);
+            world.pass(169 * 3600);
+            wait(world)
+        },
+        ("Failed", "S DeadlineExceeded", Kstatus::Failed, Degraded),
+    ),
+    same(
+        "17b session not found",
+        |ready_when| not_found(open(ready_when)),
+        ("SessionNotFound", "S SessionNotFound", Kstatus::Failed, Degraded),
+    ),
+    row(
+        "18 suspended",
+        |ready_when| {
+            let mut world = open(ready_when);
+            world.facts.suspend = true;
+            wait(world)
+        },
+        ("Suspended", "", InProgress, Suspended),
+        LINK,
+    ),
+    same(
+        "18 suspended without a link",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.suspend = true;
+            wait(world)
+        },
+        ("Suspended", "", InProgress, Suspended),
+    ),
+    same(
+        "21 portal not allowed",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.portal = PortalFact::NotAllowed;
+            wait(world)
+        },
+        ("Pending", "S PortalNotAllowed", Kstatus::Failed, Degraded),
+    ),
+    same(
+        "21 portal not allowed any more",
+        |ready_when| {
+            let mut world = open(ready_when);
+            world.facts.portal = PortalFact::NotAllowed;
+            wait(world)
+        },
+        ("AwaitingUser", "S PortalNotAllowed", Kstatus::Failed, Degraded),
+    ),
+    same(
+        "21 portal misconfigured",
+        |ready_when| for_long(fresh(ready_when), &refused(Trouble::Unconfigured)),
+        ("Pending", "S PortalMisconfigured", Kstatus::Failed, Degraded),
+    ),
+    same(
+        "21 spec unfit",
+        |ready_when| for_long(fresh(ready_when), &refused(Trouble::Invalid)),
+        ("Pending", "S InvalidSpec", Kstatus::Failed, Degraded),
+    ),
+    same(
+        "21 status unreadable",
+        |ready_when| {
+            let mut world = open(ready_when);
+            world.status.session = None;
+            wait(world)
+        },
+        ("AwaitingUser", "S StatusUnreadable", Kstatus::Failed, Degraded),
+    ),
+];
+
+/// The meanings of Ready, and what a row expects of each.
+pub(super) fn expected(row: &Row) -> [(ReadyWhen, Reads); 2] {
+    [(ReadyWhen::Verified, row.verified), (ReadyWhen::SessionCreated, row.session_created)]
+}

@@ -1,0 +1,145 @@
+//! A stand-in for S3: s3s-fs, which checks signatures and keeps objects as files, and a book of what was put. Touches
+//! a folder and a port of the loopback interface.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError};
+use s3s_fs::FileSystem;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::prometheus::{Labels, get, sum};
+
+/// The identity it knows.
+pub(super) const ACCESS_KEY: &str = "bench";
+pub(super) const SECRET_KEY: &str = "bench-secret";
+/// Where its book is read; no bucket is called that.
+const BOOK: &str = "/metrics";
+
+/// What was put into one bucket.
+#[derive(Debug, Default)]
+struct Puts {
+    accepted: u64,
+    refused: u64,
+    /// When the first began, from the start of the server.
+    first: Option<Duration>,
+    /// When the last accepted one was answered.
+    last: Duration,
+}
+
+struct Book {
+    start: Instant,
+    buckets: Mutex<BTreeMap<String, Puts>>,
+}
+
+/// Listens at a free port until the runtime ends, and answers where.
+pub(super) async fn start(folder: &Path) -> Result<SocketAddr> {
+    // The library's own error cannot leave its thread.
+    let files =
+        FileSystem::new(folder).map_err(|error| anyhow::anyhow!("open the store's folder: {error:?}"))?;
+    let mut builder = S3ServiceBuilder::new(files);
+    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    let service = builder.build();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen as a store")?;
+    let address = listener.local_addr().context("listen as a store")?;
+    let book = Arc::new(Book { start: Instant::now(), buckets: Mutex::default() });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(converse(stream, service.clone(), Arc::clone(&book)));
+        }
+    });
+    Ok(address)
+}
+
+/// One connection; one that breaks is the client's affair.
+async fn converse(stream: TcpStream, service: S3Service, book: Arc<Book>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(service.clone(), Arc::clone(&book), request));
+    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    service: S3Service,
+    book: Arc<Book>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, HttpError> {
+    let path = request.uri().path();
+    if path == BOOK {
+        return Ok(Response::new(Body::from(book.text())));
+    }
+    let bucket = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+    if request.method() != Method::PUT {
+        return service.call(request.map(Body::from)).await;
+    }
+    book.note(&bucket, |puts, now| {
+        puts.first.get_or_insert(now);
+    });
+    let answer = service.call(request.map(Body::from)).await;
+    let is_accepted = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
+    book.note(&bucket, |puts, now| {
+        if is_accepted {
+            puts.accepted += 1;
+            puts.last = now;
+        } else {
+            puts.refused += 1;
+        }
+    });
+    answer
+}
+
+impl Book {
+    fn note(&self, bucket: &str, note: impl FnOnce(&mut Puts, Duration)) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        note(buckets.entry(bucket.to_owned()).or_default(), self.start.elapsed());
+    }
+
+    fn text(&self) -> String {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.iter().fold(String::new(), |mut text, (bucket, puts)| {
+            let Puts { accepted, refused, first, last } = puts;
+            let (first, last) = (first.unwrap_or_default().as_secs_f64(), last.as_secs_f64());
+            for (name, number) in [
+                (ACCEPTED, accepted.to_string()),
+                (REFUSED, refused.to_string()),
+                (FIRST, first.to_string()),
+                (LAST, last.to_string()),
+            ] {
+                // Text takes everything.
+                let _ = writeln!(text, "{name}{{bucket=\"{bucket}\"}} {number}");
+            }
+            text
+        })
+    }
+}
+
+const ACCEPTED: &str = "store_puts_accepted";
+const REFUSED: &str = "store_puts_refused";
+const FIRST: &str = "store_first_put_seconds";
+const LAST: &str = "store_last_put_seconds";
+
+/// What was put into a bucket, as the server counted it.
+pub(super) struct Put {
+    pub(super) accepted: f64,
+    pub(super) refused: f64,
+    /// From the beginning of the first to the answer to the last.
+    pub(super) seconds: f64,
+}
+
+/// Asks a running server.
+pub(super) fn put(server: SocketAddr, bucket: &str) -> Result<Put> {
+    let text = get(server, BOOK)?;
+    let number = |name| sum(&text, name, |labels: &Labels<'_>| labels.has("bucket", bucket));
+    Ok(Put { accepted: number(ACCEPTED), refused: number(REFUSED), seconds: number(LAST) - number(FIRST) })
+}
