@@ -57,6 +57,13 @@ fn named_store(world: &World, namespaces: &Value) -> (PathBuf, Launch) {
     (folder, Launch::new().flags(["--stores-file", list.to_str().unwrap()]))
 }
 
+/// The front, kept in that store.
+fn asking_of_archive() -> Value {
+    let mut spec = asking(front());
+    spec["images"]["destination"] = json!({"store": "archive"});
+    spec
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_and_results_are_stored_as_the_portal_has_them_each_asked_for_once() {
     let world = World::builder().s3().start().await;
@@ -130,13 +137,28 @@ async fn a_store_of_the_administrator_takes_evidence_under_the_namespace_and_a_l
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_made_later_takes_the_evidence() {
+    let mut world = World::builder().without_operator().start().await;
+    let (folder, launch) = named_store(&world, &json!(["*"]));
+    fs::remove_dir(&folder).unwrap();
+    world.start(launch).await;
+    world.judged("alice", asking_of_archive(), Verdict::Verified).await;
+    let waiting = ["EvidenceStored=False/StoreUnavailable", "Verified=True/Verified", "Stalled="];
+    world.until_later("alice", |seen| seen.shows(&waiting)).await;
+    assert!(!folder.exists(), "nobody makes it but its administrator");
+
+    fs::create_dir(&folder).unwrap();
+    let over = world.until_nudged("alice", is_settled).await;
+    check(&over, &place(&folder, &over));
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_of_another_namespace_is_told_before_a_session_is_made() {
     let mut world = World::builder().without_operator().start().await;
     let (folder, launch) = named_store(&world, &json!(["somebody-else"]));
     world.start(launch).await;
-    let mut spec = asking(front());
-    spec["images"]["destination"] = json!({"store": "archive"});
-    world.apply("alice", spec).await;
+    world.apply("alice", asking_of_archive()).await;
     let refused = ["Ready=False/Pending", "Stalled=True/InvalidSpec", "Reconciling="];
     world.until("alice", |seen| seen.shows(&refused)).await;
     assert_eq!(world.creates(), 0);

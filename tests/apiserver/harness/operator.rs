@@ -37,7 +37,7 @@ impl Launch {
         self
     }
 
-    /// Ends the process where it reaches this point of the create protocol.
+    /// Ends the process where it reaches this point.
     pub(crate) fn crash_at(self, point: &str) -> Self {
         self.env("OKID_CRASH_POINT", point)
     }
