@@ -189,6 +189,7 @@ async fn work(
         }
     }
     follow.abort();
+    turns.reporter.told().await;
     tracing::info!("stopped");
     Ok(())
 }

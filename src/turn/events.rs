@@ -14,7 +14,7 @@ use crate::{api::Verification, lifecycle::Event, metrics::Metrics};
 /// Longest time one event may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Most events under way at once; more are dropped and counted.
-const AT_ONCE: usize = 64;
+const AT_ONCE: u16 = 64;
 
 /// Tells the cluster what has happened.
 #[derive(Clone)]
@@ -29,7 +29,16 @@ impl Reporter {
     #[must_use]
     pub fn new(client: Client, instance: &str, metrics: Arc<Metrics>) -> Self {
         let source = Source { controller: "okid-operator".into(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client, source), places: Arc::new(Semaphore::new(AT_ONCE)), metrics }
+        Self {
+            recorder: Recorder::new(client, source),
+            places: Arc::new(Semaphore::new(usize::from(AT_ONCE))),
+            metrics,
+        }
+    }
+
+    /// Waits until everything is told that there was to tell.
+    pub async fn told(&self) {
+        drop(self.places.acquire_many(u32::from(AT_ONCE)).await);
     }
 
     /// Tells what happened to a verification.

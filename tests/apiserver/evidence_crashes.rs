@@ -103,7 +103,7 @@ async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
         .await;
     world.s3().proxy.let_go();
     assert!(world.operator().wait().await.success());
-    // Only the event may be lost with the process.
+    world.until_event("alice", "EvidenceStored").await;
     stored_once(&world, "alice", 1).await;
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1);
     world.finish().await;

@@ -4,7 +4,13 @@ mod keep;
 mod place;
 mod removal;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -64,6 +70,8 @@ struct Source<'a> {
     key: &'a ApiKey,
     id: &'a VerificationId,
     budget: Arc<Budget>,
+    /// How many images are asked for at the same time.
+    at_once: usize,
 }
 
 /// Why an object was not stored now.
@@ -74,6 +82,24 @@ enum NotNow {
     Credentials,
     /// Trouble.
     Trouble(EvidenceTrouble),
+}
+
+impl NotNow {
+    /// Whether other images would meet the same in the store.
+    const fn is_about_the_store(&self) -> bool {
+        match self {
+            Self::Credentials
+            | Self::Trouble(EvidenceTrouble::StoreUnavailable | EvidenceTrouble::AccessDenied) => true,
+            Self::Later(_)
+            | Self::Trouble(
+                EvidenceTrouble::DestinationRefused
+                | EvidenceTrouble::Conflict
+                | EvidenceTrouble::ImageNotAvailable
+                | EvidenceTrouble::ImageUnusable
+                | EvidenceTrouble::PortalUnavailable,
+            ) => false,
+        }
+    }
 }
 
 impl From<EvidenceTrouble> for NotNow {
@@ -118,7 +144,10 @@ impl Turns {
             return refused(EvidenceTrouble::PortalUnavailable);
         };
         let budget = self.budgets.budget(portal, key.identity());
-        let source = Source { portal, key, id: &id, budget };
+        let before = observed.facts.streaks.storing.map(|streak| NotNow::Trouble(streak.what));
+        // While the store takes nothing, one image finds out whether it does by now.
+        let at_once = if before.is_some_and(|before| before.is_about_the_store()) { 1 } else { AT_ONCE };
+        let source = Source { portal, key, id: &id, budget, at_once };
         let begun = Instant::now();
         let _place = self.archive.places.acquire().await;
         if begun.elapsed() > FRESH && !self.still_asks(object).await {
@@ -185,16 +214,21 @@ impl Turns {
         stored: &mut Stored,
     ) -> Result<(), NotNow> {
         let begun = Instant::now();
+        let is_in_vain = AtomicBool::new(false);
+        let goes_on = || begun.elapsed() < BATCH && !is_in_vain.load(Ordering::Relaxed);
         let mut ends = stream::iter(outstanding(images, &with(status, stored)))
-            .take_while(|_| std::future::ready(begun.elapsed() < BATCH))
+            .take_while(|_| std::future::ready(goes_on()))
             .map(|wanted| self.keep(wanted, source, place))
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(source.at_once);
         let mut worst = None;
         while let Some(end) = ends.next().await {
             self.metrics.evidence(result_of(&end));
             match end {
                 Ok(object) => stored.objects.push(object),
-                Err(not_now) => worst = Some(worse(worst, not_now)),
+                Err(not_now) => {
+                    is_in_vain.fetch_or(not_now.is_about_the_store(), Ordering::Relaxed);
+                    worst = Some(worse(worst, not_now));
+                }
             }
         }
         drop(ends);
