@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
+    api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen},
     lifecycle::{
         CreateEnd, EvidenceTrouble, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet,
         Removed, Shown as ShownStep, Step, Stored, claim, conclude, ledger,
@@ -179,7 +179,8 @@ fn stores() -> Vec<Happened> {
     let troubles =
         [EvidenceTrouble::StoreUnavailable, EvidenceTrouble::ImageNotAvailable, EvidenceTrouble::Conflict];
     let elsewhere = Stored { prefix: "gs://elsewhere".to_owned(), ..front() };
-    let mut all = vec![sample::all_stored(), front(), elsewhere, Stored::default()];
+    let back = sample::stored(vec![sample::absent(EvidenceKind::Back)]);
+    let mut all = vec![sample::all_stored(), front(), back, elsewhere, Stored::default()];
     all.extend(troubles.map(|trouble| Stored { trouble: Some(trouble), ..Stored::default() }));
     all.push(Stored { trouble: Some(EvidenceTrouble::AccessDenied), ..front() });
     all.into_iter().map(Happened::Store).collect()

@@ -90,9 +90,12 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
         return Nothing;
     }
     let outcome = case.before.outcome.map(reason_of);
+    let is_verified = case.before.outcome == Some(Outcome::Verified);
+    let verdict = if is_verified { ConditionStatus::True } else { ConditionStatus::False };
     holds(
         status.outcome == case.before.outcome
             && shown.reason(ConditionType::Verified) == outcome
+            && shown.is(ConditionType::Verified, verdict)
             && shown.reason(ConditionType::Finished) == outcome
             && shown.is(ConditionType::Finished, ConditionStatus::True),
     )
