@@ -385,3 +385,20 @@ async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
     stays_verified(&world, "alice");
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_store_takes_nothing_one_image_at_a_time_finds_out_whether_it_does() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.whenever(Method::PUT, StoreFault::Answer(403, DENIED));
+    let items = json!([{"kind": "Redacted"}, {"kind": "Redacted", "attemptIndex": 1}, {"kind": "Front"}]);
+    world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
+    let tries = |world: &World| world.s3().proxy.count(&Method::PUT);
+    world.until_portal("two more tries", |world| tries(world) >= 3 + 2).await;
+    let images = world.sandbox().count(Endpoint::Image) + world.sandbox().count(Endpoint::ImageFront);
+    assert!((5..=6).contains(&images), "{images} images for {} tries", tries(&world));
+
+    world.s3().proxy.heal();
+    let over = world.until_nudged("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    world.finish().await;
+}
