@@ -97,7 +97,7 @@ mod tests {
         let url = AllowedPortals::new([sandbox.url()], true).unwrap().permit(&sandbox.url()).unwrap();
         let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse(&id).unwrap());
         let client = PortalClient::new(ClientSettings::default()).unwrap();
-        let image = client.image(&url, &key, &id, CALL).await.unwrap().read().await.unwrap();
+        let image = client.image(&url, &key, &id, CALL).await.unwrap().read(SIZE).await.unwrap();
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
         sandbox.stop().await;
