@@ -74,7 +74,7 @@ impl Turns {
         let happened = match (&step, leave, observed.caller()) {
             (Step::Create { attempt }, Leave::Call(admitted), Some((portal, key))) => {
                 let caller = Caller { portal, key, pass: admitted };
-                let recorded = self.create(caller, &object, *attempt, &observed, &mut memory).await;
+                let recorded = Box::pin(self.create(caller, &object, *attempt, &observed, &mut memory)).await;
                 return self.finish_create(slot, &object, recorded, memory);
             }
             (Step::Look(id) | Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
@@ -86,10 +86,13 @@ impl Turns {
                 self.hold(&object).await;
                 Happened::Nothing
             }
-            (Step::RemoveEvidence { last }, _, _) => Happened::Remove(self.let_go(&object, *last).await),
+            (Step::RemoveEvidence { last }, _, _) => {
+                Happened::Remove(Box::pin(self.let_go(&object, *last)).await)
+            }
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
-        self.conclude(slot, object, &step, &happened, observed, memory).await
+        // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.
+        Box::pin(self.conclude(slot, object, &step, &happened, observed, memory)).await
     }
 
     fn remembered(&self, slot: Slot) -> Option<(String, String, Memory)> {

@@ -158,7 +158,7 @@ impl Turns {
             Ok(pass) => pass,
             Err(trouble) => return refused(trouble),
         };
-        let stored = self.store_with_credentials(object, &status, images, &source).await;
+        let stored = Box::pin(self.store_with_credentials(object, &status, images, &source)).await;
         if stored.trouble == Some(EvidenceTrouble::StoreUnavailable) {
             pass.was_silent();
         } else if stored.trouble.is_none() || !stored.objects.is_empty() {
