@@ -34,6 +34,7 @@ mod open;
 pub mod options;
 pub mod path;
 pub mod patience;
+mod signing;
 mod staged;
 pub mod store;
 pub mod stores;

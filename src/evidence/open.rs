@@ -1,7 +1,8 @@
 //! Makes the library's stores from an address and options. Opens no connection.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use object_store::{
     ClientOptions, ObjectStore, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
@@ -16,14 +17,21 @@ use super::{
     http::StoreHttp,
     location::{Location, Scheme},
     options::{InvalidOptions, Options},
+    signing::{Known, Signing},
 };
 
 /// A store of the library. Cannot be printed: some of the library's credentials would be.
 pub(super) enum Backend {
-    S3(AmazonS3),
+    S3(Box<S3>),
     Gs(GoogleCloudStorage),
     Az(Azure),
     File(PathBuf),
+}
+
+/// S3, and what its requests are signed with.
+pub(super) struct S3 {
+    pub(super) store: AmazonS3,
+    pub(super) signing: Signing,
 }
 
 /// Azure, and what a request of ours to it needs.
@@ -47,7 +55,9 @@ impl Backend {
         let never = RetryConfig { max_retries: 0, retry_timeout: Duration::ZERO, ..RetryConfig::default() };
         match location.scheme() {
             Scheme::S3 => {
+                let signing = Signing::default();
                 let builder = AmazonS3Builder::new()
+                    .with_crypto_provider(Arc::new(signing.clone()))
                     .with_client_options(client)
                     .with_retry(never)
                     .with_http_connector(http.clone())
@@ -57,7 +67,8 @@ impl Backend {
                 let builder = options.iter().try_fold(builder, |builder, (name, value)| {
                     name.parse().map(|key: AmazonS3ConfigKey| builder.with_config(key, value))
                 });
-                build(builder.and_then(AmazonS3Builder::build)).map(Self::S3)
+                let store = build(builder.and_then(AmazonS3Builder::build))?;
+                Ok(Self::S3(Box::new(S3 { store, signing })))
             }
             Scheme::Gs => {
                 let builder = GoogleCloudStorageBuilder::new()
@@ -95,13 +106,21 @@ impl Backend {
     /// The library's store. A folder is looked at each time: it may be mounted later, or no more.
     pub(super) fn store(&self) -> object_store::Result<Box<dyn ObjectStore>> {
         match self {
-            Self::S3(store) => Ok(Box::new(store.clone())),
+            Self::S3(s3) => Ok(Box::new(s3.store.clone())),
             Self::Gs(store) => Ok(Box::new(store.clone())),
             Self::Az(azure) => Ok(Box::new(azure.store.clone())),
             Self::File(folder) => {
                 let store = LocalFileSystem::new_with_prefix(folder)?;
                 Ok(Box::new(store.with_fsync(true).with_automatic_cleanup(true)))
             }
+        }
+    }
+
+    /// Takes the SHA-256 of these bytes for granted where requests are signed with it, while the answer is held.
+    pub(super) fn know(&self, bytes: &Bytes, sha256: [u8; 32]) -> Option<Known<'_>> {
+        match self {
+            Self::S3(s3) => Some(s3.signing.know(bytes, sha256)),
+            Self::Gs(_) | Self::Az(_) | Self::File(_) => None,
         }
     }
 

@@ -124,9 +124,11 @@ impl Store {
         let bytes = content.bytes.clone();
         let size = bytes.len() as u64;
         // A large image takes long enough to keep other work waiting.
-        let sha256 = spawn_blocking(move || hex(&Sha256::digest(&bytes)))
+        let digest = spawn_blocking(move || <[u8; 32]>::from(Sha256::digest(&bytes)))
             .await
             .map_err(|_| StoreTrouble::Unavailable)?;
+        let _known = self.backend.know(&content.bytes, digest);
+        let sha256 = hex(&digest);
         let attributes = self.attributes(&content, &sha256);
         self.sweep(&path).await?;
         let mut tries = Tries::new(self.patience);

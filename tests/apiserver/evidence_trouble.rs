@@ -390,7 +390,8 @@ async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
 async fn while_a_store_takes_nothing_one_image_at_a_time_finds_out_whether_it_does() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.whenever(Method::PUT, StoreFault::Answer(403, DENIED));
-    let items = json!([{"kind": "Redacted"}, {"kind": "Redacted", "attemptIndex": 1}, {"kind": "Front"}]);
+    let items =
+        json!([{"kind": "Redacted"}, {"kind": "Redacted", "imageType": "cropped"}, {"kind": "Front"}]);
     world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
     let tries = |world: &World| world.s3().proxy.count(&Method::PUT);
     world.until_portal("two more tries", |world| tries(world) >= 3 + 2).await;

@@ -1,7 +1,7 @@
 //! A plain upload loop: what the operator's uploads are compared with. Touches the loopback interface.
 //!
-//! It does what nobody can do without: the same objects to the same server, created only where nothing is, as many at
-//! once, each manifest after its images. Its bytes are in memory already; nobody is asked for them, and nothing else is
+//! It does what nobody can do without: the same objects with the same attributes to the same server, created only where
+//! nothing is, as many at once, each manifest after its images. Its bytes are in memory already; nobody is asked for them, and nothing else is
 //! done with them.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::{Attribute, Attributes, ObjectStore, PutMode, PutOptions, PutPayload};
 use rand::Rng as _;
 
 use super::store::{ACCESS_KEY, SECRET_KEY};
@@ -69,7 +69,11 @@ pub(super) async fn upload(load: Load) -> Result<()> {
 }
 
 async fn create(store: &Arc<dyn ObjectStore>, path: String, bytes: Bytes) -> Result<()> {
-    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let attributes = Attributes::from_iter([
+        (Attribute::ContentType, "image/jpeg".to_owned()),
+        (Attribute::Metadata("sha256".into()), "0".repeat(64)),
+    ]);
+    let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
     store.put_opts(&Path::from(path), PutPayload::from(bytes), options).await.context("put an object")?;
     Ok(())
 }
