@@ -46,15 +46,19 @@ pub(super) async fn upload(load: Load) -> Result<()> {
         .build()
         .context("open the store")?;
     let store: Arc<dyn ObjectStore> = Arc::new(store);
-    let image = random(image_bytes);
+    // As many as are under way: one alone would never leave the processor's cache, as no real upload's bytes do.
+    let pictures: Arc<[Bytes]> = (0..at_once).map(|_| random(image_bytes)).collect();
     let manifest = random(MANIFEST_BYTES);
     let images_at_once = usize::try_from(images).context("count images")?;
     stream::iter(0..folders)
         .map(|folder| {
-            let (store, image, manifest) = (Arc::clone(&store), image.clone(), manifest.clone());
+            let (store, pictures, manifest) = (Arc::clone(&store), Arc::clone(&pictures), manifest.clone());
             let work = async move {
                 stream::iter(0..images)
-                    .map(|number| create(&store, format!("kyc/{folder}/{number}.jpg"), image.clone()))
+                    .map(|number| {
+                        let image = pictures[(folder * images + number) as usize % pictures.len()].clone();
+                        create(&store, format!("kyc/{folder}/{number}.jpg"), image)
+                    })
                     .buffer_unordered(images_at_once)
                     .try_collect::<()>()
                     .await?;
