@@ -204,15 +204,23 @@ impl EvidenceKind {
     /// How such an object is named, without the extension: `<kind>-<imageType>[-<attempt>]`, or `details`.
     #[must_use]
     pub fn stem(self, image_type: &str, attempt: Option<i32>) -> String {
-        let kind = match self {
+        if self == Self::Results {
+            return "details".to_owned();
+        }
+        let attempt = attempt.map_or_else(String::new, |attempt| format!("-{attempt}"));
+        format!("{}-{image_type}{attempt}", self.as_lower_case())
+    }
+
+    /// Its name in keys and attributes of objects, such as `front`.
+    #[must_use]
+    pub const fn as_lower_case(self) -> &'static str {
+        match self {
             Self::Redacted => "redacted",
             Self::Unredacted => "unredacted",
             Self::Front => "front",
             Self::Back => "back",
-            Self::Results => return "details".to_owned(),
-        };
-        let attempt = attempt.map_or_else(String::new, |attempt| format!("-{attempt}"));
-        format!("{kind}-{image_type}{attempt}")
+            Self::Results => "results",
+        }
     }
 }
 

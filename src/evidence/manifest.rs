@@ -13,8 +13,8 @@ use crate::api::StoredObject;
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// The operator that writes.
-const OPERATOR: &str = concat!("okid-operator/", env!("CARGO_PKG_VERSION"));
+/// The operator that writes, and its version.
+pub const OPERATOR: &str = concat!("okid-operator/", env!("CARGO_PKG_VERSION"));
 
 /// What is stored of one verification, and what was absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

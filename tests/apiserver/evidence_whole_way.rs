@@ -1,5 +1,6 @@
 //! Evidence from the verdict to the store: what is asked for is stored once, as the portal has it, and nothing else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -110,6 +111,16 @@ async fn images_and_results_are_stored_as_the_portal_has_them_each_asked_for_onc
     world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
     let puts: Vec<_> = world.s3().proxy.passed().iter().map(|passed| passed.method.clone()).collect();
     assert_eq!(puts, vec![Method::PUT; 6], "nothing is looked at, listed, or sent in parts");
+    let attribute = |name: &str| {
+        let passed = world.s3().proxy.passed();
+        let values = passed.iter().map(|passed| passed.asked[name].to_str().unwrap().to_owned());
+        values.collect::<BTreeSet<_>>()
+    };
+    let kinds = ["back", "front", "manifest", "redacted", "results", "unredacted"];
+    assert_eq!(attribute("x-amz-meta-kind"), BTreeSet::from(kinds.map(str::to_owned)));
+    let types = ["application/json", "image/jpeg"];
+    assert_eq!(attribute("content-type"), BTreeSet::from(types.map(str::to_owned)));
+    assert!(attribute("x-amz-meta-operator").iter().all(|operator| operator.starts_with("okid-operator/")));
     world.finish().await;
 }
 

@@ -55,6 +55,7 @@ pub(crate) enum Fault {
 pub(crate) struct Passed {
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) asked: HeaderMap,
     pub(crate) status: StatusCode,
     pub(crate) answer: HeaderMap,
 }
@@ -314,11 +315,13 @@ async fn pass(
     script: &Mutex<Script>,
 ) -> Response<Full<Bytes>> {
     let (method, path) = (request.method().clone(), decode(request.uri().path()));
+    let asked = request.headers().clone();
     let Some((parts, body)) = forward(request, upstream).await else {
         // One of both sides is gone.
         return Response::builder().status(StatusCode::BAD_GATEWAY).body(Full::default()).unwrap();
     };
-    let passed = Passed { method: method.clone(), path, status: parts.status, answer: parts.headers.clone() };
+    let (status, answer) = (parts.status, parts.headers.clone());
+    let passed = Passed { method: method.clone(), path, asked, status, answer };
     script.lock().unwrap().passed.push(passed);
     let mut response = Response::from_parts(parts, Full::from(body));
     if method != Method::HEAD {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
-    evidence::{Content, HeldBytes, ObjectKey, Put, StoreTrouble, inspect},
+    evidence::{Content, HeldBytes, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
     lifecycle::{EvidenceTrouble, Wanted},
     portal::{
         Call, Failed, IMAGE_BYTES, ImageCall, ImageSource, Trouble,
@@ -73,7 +73,8 @@ impl Turns {
             .map_err(|_| EvidenceTrouble::ImageUnusable)?;
         let key = ObjectKey::image(kind, &wanted.image_type, wanted.attempt, format)
             .map_err(|_| EvidenceTrouble::DestinationRefused)?;
-        let put = put(place, &key, image.bytes.clone(), format.content_type()).await?;
+        let put =
+            put(place, &key, wanted.kind.as_lower_case(), image.bytes.clone(), format.content_type()).await?;
         Ok(stored(wanted.kind, &key, put, format.content_type()))
     }
 
@@ -122,7 +123,7 @@ impl Turns {
         pass.report(Instant::now(), answer.as_ref().map(drop));
         let bytes = answer.map_err(|trouble| judge(&trouble))?;
         let key = ObjectKey::details();
-        let put = put(place, &key, bytes, JSON).await?;
+        let put = put(place, &key, EvidenceKind::Results.as_lower_case(), bytes, JSON).await?;
         Ok(stored(EvidenceKind::Results, &key, put, JSON))
     }
 }
@@ -149,10 +150,12 @@ async fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
 pub(super) async fn put(
     place: &Place,
     key: &ObjectKey,
+    kind: &'static str,
     bytes: Bytes,
     content_type: &'static str,
 ) -> Result<Put, StoreTrouble> {
-    place.store.put(&place.folder, key, Content { bytes, content_type, attributes: &[] }).await
+    let attributes = &[("kind", kind), ("operator", OPERATOR)];
+    place.store.put(&place.folder, key, Content { bytes, content_type, attributes }).await
 }
 
 fn stored(kind: EvidenceKind, key: &ObjectKey, put: Put, content_type: &str) -> StoredObject {

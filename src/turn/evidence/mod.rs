@@ -257,7 +257,7 @@ impl Turns {
         let manifest = Manifest::new(&place.folder, end, objects);
         let bytes = manifest.bytes().map_err(|_| EvidenceTrouble::StoreUnavailable)?;
         let key = ObjectKey::manifest();
-        match put(place, &key, Bytes::from(bytes), JSON).await {
+        match put(place, &key, "manifest", Bytes::from(bytes), JSON).await {
             Ok(put) => Ok(Some(put.sha256)),
             Err(StoreTrouble::Conflict) => {
                 // Another version of the operator may have written it before a crash.
