@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -110,6 +111,10 @@ impl Turns {
         answer: Option<Answer>,
     ) -> (Step, Leave) {
         let step = decide(past, ledger(status), &observed.facts);
+        let decide_again = |observed: &mut Observed, until, closed| {
+            observed.facts.gate = gate(closed, self.clock.time(until));
+            (decide(past, ledger(status), &observed.facts), Leave::NoCall)
+        };
         let (call, priority) = match &step {
             Step::Create { attempt: _ } => (Call::Create, Priority::Create),
             Step::Adopt(_) => (Call::Look, Priority::Create),
@@ -119,6 +124,16 @@ impl Turns {
                     Some(answer) => return (step, Leave::Answered(answer.result)),
                     None => (Call::Look, self.look_priority(status, &observed.facts)),
                 }
+            }
+            // It asks for a place for each object by itself.
+            Step::Store => {
+                let closed = observed.caller().and_then(|(portal, key)| {
+                    self.budgets.budget(portal, key.identity()).closed(Instant::now())
+                });
+                return match closed {
+                    Some((until, closed)) => decide_again(observed, until, closed),
+                    None => (step, Leave::NoCall),
+                };
             }
             Step::Forget
             | Step::Rest
@@ -130,7 +145,6 @@ impl Turns {
             | Step::GiveUpRefused
             | Step::GiveUpLost
             | Step::AddFinalizer
-            | Step::Store
             | Step::GiveUpEvidence
             | Step::RemoveEvidence { last: _ } => return (step, Leave::NoCall),
         };
@@ -138,16 +152,7 @@ impl Turns {
         let budget = self.budgets.budget(portal, key.identity());
         match budget.admit(Instant::now(), call, priority) {
             Admission::Go(admitted) => (step, Leave::Call(admitted)),
-            Admission::Wait { until, closed } => {
-                let until = self.clock.time(until);
-                observed.facts.gate = match closed {
-                    Closed::Paused => Gate::Paused(until),
-                    Closed::Breaker => Gate::Breaker(until),
-                    Closed::KeyBad => Gate::KeyBad(until),
-                    Closed::Rate => Gate::Rate(until),
-                };
-                (decide(past, ledger(status), &observed.facts), Leave::NoCall)
-            }
+            Admission::Wait { until, closed } => decide_again(observed, until, closed),
         }
     }
 
@@ -310,6 +315,15 @@ impl Turns {
         let failures = self.table().get_mut(slot).map_or(0, Memory::one_more_failure);
         let wait = rand::random_range(AGAIN.0..=longest_wait(failures));
         Turned::At(Instant::now() + wait, Priority::Active, memory.lane)
+    }
+}
+
+const fn gate(closed: Closed, until: Timestamp) -> Gate {
+    match closed {
+        Closed::Paused => Gate::Paused(until),
+        Closed::Breaker => Gate::Breaker(until),
+        Closed::KeyBad => Gate::KeyBad(until),
+        Closed::Rate => Gate::Rate(until),
     }
 }
 

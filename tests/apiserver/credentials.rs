@@ -4,7 +4,8 @@ use okid_operator::api::{Phase, SessionState};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::json;
 
-use crate::harness::{SECRET, Seen as _, World, new_key};
+use crate::harness::evidence::{asking, front};
+use crate::harness::{Launch, SECRET, Seen as _, World, new_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_appears_later_is_found() {
@@ -157,5 +158,26 @@ async fn a_key_that_is_refused_later_costs_the_session_nothing() {
     assert_eq!((refused.phase(), refused.id()), (Some(Phase::AwaitingUser), Some(id)));
     world.until_events("alice", &["KeyRejected", "SessionCreated"]).await;
     assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_refused_while_evidence_is_stored_is_told_and_asked_with_no_more_while_the_verdict_stays()
+ {
+    let mut world = World::builder().s3().start().await;
+    let refusal = world.sandbox().order(Fault::new(Call::Image, Action::status(401)));
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    let told = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
+    assert!(told.shows(&["Reconciling=True/StoringEvidence", "Stalled=", "Verified=True/Verified"]));
+    assert_eq!(told.phase(), Some(Phase::Storing));
+    world.nudge("alice").await;
+    world.until("alice", |seen| seen.found().last_handled_reconcile_at.is_some()).await;
+    assert_eq!(world.sandbox().hits(refusal), 1);
+
+    world.sandbox().clear(refusal);
+    world.operator().kill();
+    world.start(Launch::new()).await;
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    assert!(over.shows(&["CredentialsReady=True/Accepted", "EvidenceStored=True/Stored"]), "{over:?}");
     world.finish().await;
 }

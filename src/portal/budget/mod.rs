@@ -197,6 +197,15 @@ impl State {
         Ok(Probes { key: probes_key, creates: probes_creates })
     }
 
+    fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
+        let paused = || self.paused_until.map(|until| (until, Closed::Paused));
+        let closed = match self.key {
+            KeyState::Bad { until, probing: _ } if now < until => Some((until, Closed::KeyBad)),
+            KeyState::Bad { .. } | KeyState::Unproven { .. } | KeyState::Good => paused(),
+        };
+        closed.filter(|(until, _)| *until > now)
+    }
+
     /// Takes in how a call ended. True, if creates that had to wait may go on by it.
     fn report(&mut self, now: Instant, call: Call, probes: Probes, result: Result<(), &Trouble>) -> bool {
         let mut creates_go_on = false;
@@ -315,6 +324,11 @@ impl Budget {
             Ok(probes) => Admission::Go(Pass { budget: Arc::clone(self), call, probes, reported: false }),
             Err((until, closed)) => Admission::Wait { until, closed },
         }
+    }
+
+    /// Until when no look may go out at all, whatever the rate, and why. Takes no place.
+    pub fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
+        lock(&self.state).closed(now)
     }
 
     /// Whether a call without effect shall find out now if the portal answers, because creates wait for that. If so,
