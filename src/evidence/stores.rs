@@ -1,11 +1,13 @@
 //! The named stores of the operator's administrator: a file of YAML, read once at the start.
 //!
-//!     stores:
-//!     - name: evidence
-//!       url: s3://evidence/kyc
-//!       options:
-//!         aws_region: eu-central-1
-//!       namespaces: [team-a, team-b]      # or ["*"]
+//! ```yaml
+//! stores:
+//! - name: evidence
+//!   url: s3://evidence/kyc
+//!   options:
+//!     aws_region: eu-central-1
+//!   namespaces: [team-a, team-b]      # or ["*"]
+//! ```
 //!
 //! A named store may use the operator's own identity. Each namespace writes below `<url>/<namespace>`, because every
 //! [`Folder`](super::path::Folder) begins with the namespace. Errors name the file, the store and the field, and repeat
