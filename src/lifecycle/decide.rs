@@ -118,7 +118,7 @@ fn decide_without_session(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
     if matches!(facts.portal, PortalFact::NotAllowed) {
         return Step::Show(Shown::PortalNotAllowed);
     }
-    if facts.evidence.destination == DestinationFact::Refused {
+    if matches!(facts.evidence.destination, DestinationFact::Refused(_)) {
         return Step::Show(Shown::DestinationRefused);
     }
     if let Some(id) = &facts.adopt {

@@ -31,8 +31,6 @@ pub struct EvidenceFacts {
     pub standing: EvidenceStanding,
     /// Whether it may be stored where it was asked to be.
     pub destination: DestinationFact,
-    /// Why it may not, without values and text of others.
-    pub refusal: Option<String>,
     /// Whether anything of it is stored, as far as status says.
     pub is_stored: bool,
     /// Since when it is owed: since the verdict, or since a person asked for it again.
@@ -50,7 +48,6 @@ impl Default for EvidenceFacts {
             images: None,
             standing: EvidenceStanding::NotAsked,
             destination: DestinationFact::Allowed,
-            refusal: None,
             is_stored: false,
             owed_since: None,
             has_finalizer: false,
@@ -110,12 +107,13 @@ pub(super) fn storing_is_over(facts: &Facts) -> bool {
 }
 
 /// Whether evidence may be stored where it was asked to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DestinationFact {
     /// As far as is known.
     Allowed,
-    /// The operator's administrator does not allow it, or its credentials name something that they may not.
-    Refused,
+    /// The operator's administrator does not allow it, or its credentials name something that they may not: why, without
+    /// values and text of others.
+    Refused(String),
 }
 
 /// How far evidence is stored.

@@ -126,8 +126,8 @@ impl Turns {
         let is_asked = matches!(past, Past::Fresh | Past::Refused | Past::Lost) && !object.spec.suspend;
         let refusal = if is_asked { self.refuse_destination(object).await } else { None };
         EvidenceFacts {
-            destination: if refusal.is_some() { DestinationFact::Refused } else { DestinationFact::Allowed },
-            refusal: refusal.map(|refusal| refusal.to_string()),
+            destination: refusal
+                .map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string())),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             ..EvidenceFacts::of(object.spec.images.clone(), status)

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
     event::Event,
-    evidence::EvidenceStanding,
+    evidence::{DestinationFact, EvidenceStanding},
     facts::{Deadline, Facts, PortalFact},
     past::{Ledger, Past},
     schedule::{LONGEST, pace},
@@ -154,7 +154,10 @@ impl<'a> Draft<'a> {
                 evidence: facts.evidence.standing,
                 evidence_trouble: None,
             },
-            refusal: facts.evidence.refusal.clone(),
+            refusal: match &facts.evidence.destination {
+                DestinationFact::Allowed => None,
+                DestinationFact::Refused(why) => Some(why.clone()),
+            },
             streaks: Streaks {
                 storing: facts.streaks.storing.filter(|_| is_being_stored),
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),

@@ -261,7 +261,7 @@ fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
 fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looked_at_each_minute() {
     let mut world = World::fresh(ReadyWhen::Verified);
     world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
-    world.facts.evidence.destination = crate::lifecycle::DestinationFact::Refused;
+    world.facts.evidence.destination = super::refusal::refused_destination();
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, St InvalidSpec, CR NotChecked, SC NotYet, ES NotStarted";
     assert_led_to(&world, &turn, shown, 60..=60, &[], "its Secret is not watched");

@@ -233,7 +233,7 @@ fn evidence_of_a_session_that_is_not_over_is_left_alone() {
 fn a_destination_that_is_refused_keeps_only_a_session_from_being_created() {
     let refused = |status: &VerificationStatus, adopt| {
         let mut facts = facts_of(status, &[]);
-        facts.evidence.destination = crate::lifecycle::DestinationFact::Refused;
+        facts.evidence.destination = super::refusal::refused_destination();
         facts.adopt = adopt;
         decide(&past(UID, status), ledger(status), &facts)
     };

@@ -6,8 +6,8 @@ use std::{collections::HashSet, time::Duration};
 use crate::{
     api::{DeletionPolicy, Verdict, VerificationStatus},
     lifecycle::{
-        DestinationFact, Due, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, Past, PortalFact, Since, Step,
-        Streaks, decide, ledger, sample, streaks::later,
+        Due, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, Past, PortalFact, Since, Step, Streaks, decide,
+        ledger, sample, streaks::later,
     },
 };
 
@@ -55,7 +55,8 @@ const DELETED: &[Choice] = &[
 const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
 const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
 const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowed];
-const DESTINATION: &[Choice] = &[|_| {}, |facts| facts.evidence.destination = DestinationFact::Refused];
+const DESTINATION: &[Choice] =
+    &[|_| {}, |facts| facts.evidence.destination = super::refusal::refused_destination()];
 const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
 const GATE: &[Choice] = &[
     |_| {},

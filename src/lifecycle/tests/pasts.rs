@@ -8,7 +8,7 @@ use crate::{
         VerificationStatus,
     },
     lifecycle::{
-        DestinationFact, EvidenceTrouble, Gate, KeyFact, KeyFault, Past, PortalFact, Stored, past,
+        EvidenceTrouble, Gate, KeyFact, KeyFault, Past, PortalFact, Stored, past,
         sample::{self, UID},
     },
     portal::trouble::{Failed, NotSent, Trouble},
@@ -256,7 +256,7 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     let live = |world: World| VerificationStatus { settled: false, ..world.status };
     let mut refused = fresh();
     refused.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
-    refused.facts.evidence.destination = DestinationFact::Refused;
+    refused.facts.evidence.destination = super::refusal::refused_destination();
     let asking = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     let mut expired = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     expired.turn(said("expired", &[]));

@@ -12,9 +12,16 @@ use crate::{
     },
 };
 
-const REFUSAL: &str = "the Secret with the credentials of the store: aws_regoin is no option of s3 stores";
+/// What is wrong with a destination.
+pub(super) const REFUSAL: &str =
+    "the Secret with the credentials of the store: aws_regoin is no option of s3 stores";
 const SAID: &str = "spec.images cannot be kept as asked: the Secret with the credentials of the store: aws_regoin is \
                     no option of s3 stores.";
+
+/// A destination that is refused.
+pub(super) fn refused_destination() -> DestinationFact {
+    DestinationFact::Refused(REFUSAL.to_owned())
+}
 
 fn facts(status: &VerificationStatus, refusal: Option<&str>) -> Facts {
     let images = json!({
@@ -22,8 +29,9 @@ fn facts(status: &VerificationStatus, refusal: Option<&str>) -> Facts {
         "destination": {"url": "s3://evidence", "credentialsSecretRef": {"name": "store"}},
     });
     let evidence = EvidenceFacts::of(Some(serde_json::from_value(images).unwrap()), status);
-    let destination = refusal.map_or(DestinationFact::Allowed, |_| DestinationFact::Refused);
-    let evidence = EvidenceFacts { destination, refusal: refusal.map(str::to_owned), ..evidence };
+    let destination =
+        refusal.map_or(DestinationFact::Allowed, |why| DestinationFact::Refused(why.to_owned()));
+    let evidence = EvidenceFacts { destination, ..evidence };
     Facts { evidence, ..sample::facts() }
 }
 
