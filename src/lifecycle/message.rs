@@ -102,49 +102,26 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
 }
 
 const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
-    match type_ {
-        ConditionType::Stalled => {
-            "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
-        }
-        ConditionType::Ready
-        | ConditionType::Reconciling
-        | ConditionType::CredentialsReady
-        | ConditionType::SessionCreated
-        | ConditionType::Finished
-        | ConditionType::Verified
-        | ConditionType::EvidenceStored => {
-            "The answer to a create was lost; it is tried again within a budget of three lost answers."
-        }
+    if matches!(type_, ConditionType::Stalled) {
+        "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
+    } else {
+        "The answer to a create was lost; it is tried again within a budget of three lost answers."
     }
 }
 
 const fn key_rejected(type_: ConditionType) -> &'static str {
-    match type_ {
-        ConditionType::Stalled => {
-            "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."
-        }
-        ConditionType::Ready
-        | ConditionType::Reconciling
-        | ConditionType::CredentialsReady
-        | ConditionType::SessionCreated
-        | ConditionType::Finished
-        | ConditionType::Verified
-        | ConditionType::EvidenceStored => "The portal says that the API key is not valid (401).",
+    if matches!(type_, ConditionType::Stalled) {
+        "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."
+    } else {
+        "The portal says that the API key is not valid (401)."
     }
 }
 
 const fn access_denied(type_: ConditionType) -> &'static str {
-    match type_ {
-        ConditionType::EvidenceStored => {
-            "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
-        }
-        ConditionType::Ready
-        | ConditionType::Reconciling
-        | ConditionType::Stalled
-        | ConditionType::CredentialsReady
-        | ConditionType::SessionCreated
-        | ConditionType::Finished
-        | ConditionType::Verified => "The portal denies access with this API key (403).",
+    if matches!(type_, ConditionType::EvidenceStored) {
+        "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
+    } else {
+        "The portal denies access with this API key (403)."
     }
 }
 
