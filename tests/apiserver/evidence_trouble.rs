@@ -172,19 +172,24 @@ async fn credentials_that_expire_during_a_batch_are_read_again_in_the_same_turn(
     world.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_is_made_later_takes_the_evidence() {
+/// A store that answers so is told of and tried again, until it takes the evidence.
+async fn heals(fault: StoreFault, shown: &str) {
     let world = World::builder().s3().start().await;
-    // s3s-fs makes a bucket that is not there.
-    world.s3().proxy.always(StoreFault::Answer(404, NO_BUCKET));
+    world.s3().proxy.always(fault);
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
+    world.until_later("alice", |seen| owed(seen, shown)).await;
 
     world.s3().proxy.heal();
     let over = world.until_nudged("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     stays_verified(&world, "alice");
     world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_made_later_takes_the_evidence() {
+    // s3s-fs makes a bucket that is not there.
+    heals(StoreFault::Answer(404, NO_BUCKET), "False/StoreUnavailable").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -379,16 +384,7 @@ async fn an_image_that_is_cut_is_asked_for_again_and_stored_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
-    let world = World::builder().s3().start().await;
-    world.s3().proxy.always(StoreFault::Answer(403, DENIED));
-    world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
-
-    world.s3().proxy.heal();
-    let over = world.until_nudged("alice", is_settled).await;
-    assert!(over.shows(&STORED), "{over:?}");
-    stays_verified(&world, "alice");
-    world.finish().await;
+    heals(StoreFault::Answer(403, DENIED), "False/AccessDenied").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,14 +26,6 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-fn lost(times: u32) -> World {
-    let mut world = fresh();
-    for _ in 0..times {
-        world.turn_when_due(refused(LOST));
-    }
-    world
-}
-
 fn grant(world: &mut World, token: &str) -> super::world::Turn {
     world.facts.retry = Some(token.to_owned());
     let turn = world.turn(Answer::Uncalled);
@@ -43,7 +35,7 @@ fn grant(world: &mut World, token: &str) -> super::world::Turn {
 
 #[test]
 fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
-    let mut world = lost(3);
+    let mut world = World::lost(3);
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
     let turn = grant(&mut world, "go");
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
@@ -56,7 +48,7 @@ fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
 
 #[test]
 fn three_more_answers_may_be_lost_after_a_retry() {
-    let mut world = lost(3);
+    let mut world = World::lost(3);
     grant(&mut world, "go");
     for _ in 0..3 {
         assert!(matches!(world.turn_when_due(refused(LOST)).step, Step::Create { .. }));
@@ -82,7 +74,7 @@ fn the_deadline_ends_it_as_failed() {
     for (mut world, shown) in [
         (fresh(), "Failed: R Failed, St DeadlineExceeded, CR NotChecked, SC NotYet, F Failed, V Failed"),
         (
-            lost(1),
+            World::lost(1),
             "Failed: R Failed, St DeadlineExceeded, CR NotChecked, SC OutcomeUnknown, F Failed, V Failed",
         ),
         (open(), "Failed: R Failed, St DeadlineExceeded, CR Accepted, SC Created, F Failed, V Failed"),
@@ -165,7 +157,7 @@ fn a_resumed_verification_goes_on_where_it_was() {
 fn a_portal_that_is_not_allowed_is_shown_told_once_and_clears_by_itself() {
     for (mut world, shown) in [
         (fresh(), "Pending: R Pending, St PortalNotAllowed, CR NotChecked, SC NotYet"),
-        (lost(1), "Creating: R Pending, St PortalNotAllowed, CR NotChecked, SC OutcomeUnknown"),
+        (World::lost(1), "Creating: R Pending, St PortalNotAllowed, CR NotChecked, SC OutcomeUnknown"),
         (open(), "AwaitingUser: R AwaitingUser, St PortalNotAllowed, CR Accepted, SC Created"),
         (
             World::open(ReadyWhen::SessionCreated),
@@ -313,7 +305,7 @@ fn a_claim_whose_request_may_be_in_flight_stays_as_it_is() {
 
 #[test]
 fn what_is_being_deleted_is_not_written() {
-    for mut world in [fresh(), open(), lost(1)] {
+    for mut world in [fresh(), open(), World::lost(1)] {
         world.facts.deleting = true;
         let turn = world.turn(Answer::Uncalled);
         assert_eq!((turn.step, turn.conclusion.status), (Step::Forget, None));

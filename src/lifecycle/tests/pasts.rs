@@ -34,18 +34,9 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-/// After so many lost answers.
-fn lost(times: u32) -> World {
-    let mut world = fresh();
-    for _ in 0..times {
-        world.turn_when_due(refused(LOST));
-    }
-    world
-}
-
 /// A claim that a process left behind, after so many lost answers.
 fn claimed(times: u32) -> VerificationStatus {
-    lost(times).turn_when_due(refused(LOST)).claimed.unwrap()
+    World::lost(times).turn_when_due(refused(LOST)).claimed.unwrap()
 }
 
 /// After that refusal, again and again for a quarter of an hour.
@@ -126,14 +117,14 @@ fn of_another(status: VerificationStatus) -> VerificationStatus {
 
 /// Statuses of resources without a session.
 fn without_session() -> Vec<(&'static str, VerificationStatus)> {
-    let hold = waiting(lost(1), |world| world.facts.on_unknown = OnUnknownOutcome::Hold);
-    let granted = |times| waiting(lost(times), |world| world.facts.retry = Some("go".to_owned()));
-    let mut granted_and_lost = lost(3);
+    let hold = waiting(World::lost(1), |world| world.facts.on_unknown = OnUnknownOutcome::Hold);
+    let granted = |times| waiting(World::lost(times), |world| world.facts.retry = Some("go".to_owned()));
+    let mut granted_and_lost = World::lost(3);
     granted_and_lost.facts.retry = Some("go".to_owned());
     granted_and_lost.turn(Answer::Uncalled);
     granted_and_lost.facts.retry = None;
     granted_and_lost.turn_when_due(refused(LOST));
-    let mut refused_after_lost = lost(2);
+    let mut refused_after_lost = World::lost(2);
     refused_after_lost.turn_when_due(refused(Trouble::NotSent(NotSent::Connect)));
     let once = |trouble| {
         let mut world = fresh();
@@ -162,9 +153,9 @@ fn without_session() -> Vec<(&'static str, VerificationStatus)> {
         ("refused, invalid stalled", refused_for_long(Trouble::Invalid).status),
         ("refused, misconfigured stalled", refused_for_long(Trouble::Unconfigured).status),
         ("refused after two lost", refused_after_lost.status),
-        ("lost once", lost(1).status),
-        ("lost twice", lost(2).status),
-        ("lost three times", lost(3).status),
+        ("lost once", World::lost(1).status),
+        ("lost twice", World::lost(2).status),
+        ("lost three times", World::lost(3).status),
         ("lost, held", hold),
         ("lost, forgiven", granted(1)),
         ("lost three times, forgiven", granted(3)),
@@ -292,7 +283,7 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
         ("edited, no portal", changed(open(), |status| status.session = None)),
         (
             "edited, more lost than begun",
-            changed(lost(1).status, |status| status.session.as_mut().unwrap().orphans = 9),
+            changed(World::lost(1).status, |status| status.session.as_mut().unwrap().orphans = 9),
         ),
         ("edited, outcome removed", changed(verified(), |status| status.outcome = None)),
         ("edited, created without id", sample::attempted(SessionState::Created, 1, 0)),

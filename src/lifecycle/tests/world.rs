@@ -75,6 +75,15 @@ impl World {
         world
     }
 
+    /// A resource of whose creates so many answers were lost.
+    pub(super) fn lost(times: u32) -> Self {
+        let mut world = Self::fresh(ReadyWhen::Verified);
+        for _ in 0..times {
+            world.turn_when_due(refused(Trouble::Failed(Failed::TimedOut)));
+        }
+        world
+    }
+
     /// A resource that asks for evidence, whose link was published a minute ago.
     pub(super) fn asking(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::fresh(ready_when);
