@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{
-    Condition, ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, Images, ObjectState, Reason,
-    StoredObject, VerificationStatus,
+    Condition, ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, Images, ObjectState,
+    Reason, StoredObject, VerificationStatus,
 };
 
 use super::{facts::Facts, streaks::elapsed};
@@ -221,7 +221,8 @@ pub fn evidence_standing(images: Option<&Images>, status: &VerificationStatus) -
 }
 
 /// Whether the portal has nothing of what was asked for.
-pub(super) fn nothing_to_store(status: &VerificationStatus) -> bool {
+#[must_use]
+pub fn nothing_to_store(status: &VerificationStatus) -> bool {
     objects(status).iter().all(|object| object.state == ObjectState::Absent)
 }
 
@@ -308,6 +309,20 @@ pub struct Stored {
     pub refusal: Option<String>,
     /// When the portal may be asked for the rest, if not now.
     pub again_at: Option<Timestamp>,
+}
+
+impl Stored {
+    /// What is known of the evidence with this. Objects elsewhere are no part of it.
+    #[must_use]
+    pub fn added_to(&self, before: Option<&Evidence>) -> Evidence {
+        let before = before.filter(|before| before.prefix == self.prefix);
+        let mut evidence = before.cloned().unwrap_or_default();
+        evidence.prefix.clone_from(&self.prefix);
+        evidence.objects.retain(|known| !self.objects.iter().any(|new| stem(known) == stem(new)));
+        evidence.objects.extend(self.objects.iter().cloned());
+        evidence.manifest_sha256 = self.manifest_sha256.clone().or(evidence.manifest_sha256.take());
+        evidence
+    }
 }
 
 /// What came of removing.

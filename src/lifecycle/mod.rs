@@ -31,7 +31,7 @@ pub use decide::decide;
 pub use event::Event;
 pub use evidence::{
     DestinationFact, EvidenceFacts, EvidenceStanding, EvidenceTrouble, Removed, Stored, Wanted,
-    evidence_standing, outstanding, wanted,
+    evidence_standing, nothing_to_store, outstanding, wanted,
 };
 pub use facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet};
 pub use message::message;

@@ -88,7 +88,7 @@ impl Turns {
                 Happened::Nothing
             }
             (Step::RemoveEvidence { last }, _, _) => {
-                Happened::Remove(Box::pin(self.let_go(&object, *last)).await)
+                Happened::Remove(Box::pin(self.let_go(&object, &observed.facts.evidence, *last)).await)
             }
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{DeletionPolicy, Evidence, ObjectState, Reason},
+    api::{DeletionPolicy, ObjectState, Reason, StoredObject},
     lifecycle::{
         event::Event,
         evidence::{
@@ -81,23 +81,21 @@ impl Draft<'_> {
 
     fn take_over_objects(&mut self, stored: &Stored) {
         let images = self.facts.evidence.images.as_ref();
-        let evidence = self.status.evidence.get_or_insert_default();
-        // Objects elsewhere are no part of this evidence, and are not removed with it.
-        if evidence.prefix != stored.prefix {
-            let is_removed = images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
-            if is_removed && evidence.objects.iter().any(|object| object.state == ObjectState::Stored) {
-                self.events.push(Event::EvidenceOrphaned);
-            }
-            *evidence = Evidence { prefix: stored.prefix.clone(), ..Evidence::default() };
+        let before = self.status.evidence.take();
+        let mut evidence = stored.added_to(before.as_ref());
+        // What is elsewhere is not removed with it.
+        let left = before.filter(|before| before.prefix != stored.prefix);
+        let is_removed = images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
+        let is_stored = |object: &StoredObject| object.state == ObjectState::Stored;
+        if is_removed && left.is_some_and(|left| left.objects.iter().any(is_stored)) {
+            self.events.push(Event::EvidenceOrphaned);
         }
-        evidence.objects.retain(|known| !stored.objects.iter().any(|new| stem(known) == stem(new)));
-        evidence.objects.extend(stored.objects.iter().cloned());
-        evidence.manifest_sha256 = stored.manifest_sha256.clone().or(evidence.manifest_sha256.take());
         // What a spec asked for earlier must not keep the status from being written.
         if let Some(images) = images.filter(|_| evidence.objects.len() > MOST_OBJECTS) {
             let wanted = wanted(images);
             evidence.objects.retain(|object| wanted.iter().any(|wanted| wanted.stem() == stem(object)));
         }
+        self.status.evidence = Some(evidence);
     }
 
     fn store_later(mut self, trouble: EvidenceTrouble) -> Conclusion {

@@ -23,7 +23,7 @@ use crate::{
         ByteBudget, Endpoints, MAX_BYTES, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
         manifest::{PortalEnd, sha256_hex},
     },
-    lifecycle::{EvidenceTrouble, Stored, outstanding},
+    lifecycle::{EvidenceTrouble, Stored, nothing_to_store, outstanding},
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
@@ -245,10 +245,10 @@ impl Turns {
 
     /// Writes the manifest, unless nothing was there to be stored; returns its SHA-256.
     async fn list(&self, status: &VerificationStatus, place: &Place) -> Result<Option<String>, NotNow> {
-        let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
-        if objects.iter().all(|object| object.state == ObjectState::Absent) {
+        if nothing_to_store(status) {
             return Ok(None);
         }
+        let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
         let end = PortalEnd {
             status: status.portal_status.as_deref().unwrap_or_default(),
             updated_at: status.portal_updated_at,
@@ -274,13 +274,8 @@ impl Turns {
 
 /// A status with what was stored since.
 fn with(status: &VerificationStatus, stored: &Stored) -> VerificationStatus {
-    let mut status = status.clone();
-    let evidence = status.evidence.get_or_insert_default();
-    if evidence.prefix != stored.prefix {
-        evidence.objects.clear();
-    }
-    evidence.objects.extend(stored.objects.iter().cloned());
-    status
+    let evidence = Some(stored.added_to(status.evidence.as_ref()));
+    VerificationStatus { evidence, ..status.clone() }
 }
 
 /// What came of an object, as metrics name it.

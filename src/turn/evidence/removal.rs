@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
-    api::{DeletionPolicy, EVIDENCE_FINALIZER, ObjectState, Verification},
+    api::{DeletionPolicy, EVIDENCE_FINALIZER, Verification},
     evidence::Removal,
-    lifecycle::Removed,
+    lifecycle::{EvidenceFacts, Removed},
     turn::{Turns, status::DEADLINE},
 };
 
@@ -30,8 +30,13 @@ impl Turns {
     }
 
     /// Removes the evidence and lets go of the resource; the last time, whatever comes of it.
-    pub(in crate::turn) async fn let_go(&self, object: &Verification, is_last: bool) -> Removed {
-        let removed = timeout(LONGEST, self.remove_evidence(object)).await;
+    pub(in crate::turn) async fn let_go(
+        &self,
+        object: &Verification,
+        facts: &EvidenceFacts,
+        is_last: bool,
+    ) -> Removed {
+        let removed = timeout(LONGEST, self.remove_evidence(object, facts)).await;
         let removed = match removed.unwrap_or(Removed::NotYet) {
             Removed::NotYet if is_last => Removed::GaveUp,
             removed @ (Removed::All | Removed::GaveUp | Removed::NotYet) => removed,
@@ -43,12 +48,9 @@ impl Turns {
     }
 
     /// Removes everything that was stored for a verification, unless it is to be retained by now.
-    async fn remove_evidence(&self, object: &Verification) -> Removed {
-        let evidence = object.status.as_ref().and_then(|status| status.evidence.as_ref());
-        let is_stored = evidence.is_some_and(|evidence| {
-            evidence.objects.iter().any(|object| object.state == ObjectState::Stored)
-        });
-        let Some(images) = object.spec.images.as_ref() else {
+    async fn remove_evidence(&self, object: &Verification, facts: &EvidenceFacts) -> Removed {
+        let is_stored = facts.is_stored;
+        let Some(images) = &facts.images else {
             // Nobody says any more where it is.
             return if is_stored { Removed::GaveUp } else { Removed::All };
         };
@@ -73,6 +75,7 @@ impl Turns {
                 pass.answered();
                 let is_kept = ends.iter().any(|(_, end)| *end == Removal::Kept);
                 // The destination was another one when it was stored.
+                let evidence = object.status.as_ref().and_then(|status| status.evidence.as_ref());
                 let is_elsewhere =
                     is_stored && evidence.is_some_and(|evidence| evidence.prefix != place.prefix);
                 if is_kept || is_elsewhere { Removed::GaveUp } else { Removed::All }
