@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::Timestamp;
+use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::gallery::Gallery;
@@ -157,8 +158,29 @@ impl Builder {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn try_start(self) -> io::Result<Sandbox> {
-        let Self { listen, keys, expiry, flow, speed, start, latency, person, records, streams, image_bytes } =
-            self;
+        let listener = TcpListener::bind(self.listen).await?;
+        self.serve(listener)
+    }
+
+    /// As [`Builder::try_start`], on a port that was taken before: whatever [`Builder::listen`] says. Needs a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn serve(self, listener: TcpListener) -> io::Result<Sandbox> {
+        let Self {
+            listen: _,
+            keys,
+            expiry,
+            flow,
+            speed,
+            start,
+            latency,
+            person,
+            records,
+            streams,
+            image_bytes,
+        } = self;
         let clock = Clock::new(start.unwrap_or_else(Timestamp::now), speed);
         let person = person.map(Arc::new);
         let settings = Settings { expiry, flow: flow.into(), person, latency, configured: true };
@@ -171,7 +193,7 @@ impl Builder {
             .merge(page::routes())
             .nest("/sandbox", admin::routes())
             .with_state(Arc::clone(&portal));
-        let server = Server::start(listen, Arc::clone(&portal), router, streams).await?;
+        let server = Server::start(listener, Arc::clone(&portal), router, streams)?;
         Ok(Sandbox { portal, server })
     }
 

@@ -37,14 +37,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens at `address` and serves from a task of its own.
-    pub(crate) async fn start(
-        address: SocketAddr,
+    /// Serves from a task of its own.
+    pub(crate) fn start(
+        listener: TcpListener,
         portal: Arc<Portal>,
         router: Router,
         streams: u32,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, portal, router, streams, stop.clone()));

@@ -134,7 +134,7 @@ async fn a_deletion_waits_for_a_store_that_is_down_also_over_a_restart() {
     assert!(is_held(&world.get("alice").await));
     check(&alice, &world.in_s3(&alice));
 
-    world.s3().proxy.come_back().await;
+    world.s3().proxy.come_back();
     until_gone(&world, "alice").await;
     assert!(files(&world.in_s3(&alice)).is_empty());
     world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
@@ -153,7 +153,7 @@ async fn after_ten_minutes_a_deletion_goes_on_without_the_store_and_says_what_is
     until_gone(&world, "alice").await;
     world.until_event("alice", "EvidenceOrphaned").await;
     check(&alice, &world.in_s3(&alice));
-    world.s3().proxy.come_back().await;
+    world.s3().proxy.come_back();
     world.finish().await;
 }
 
@@ -185,7 +185,7 @@ async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_
     assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified"]));
     world.until_event("alice", "EvidenceFailed").await;
 
-    world.s3().proxy.come_back().await;
+    world.s3().proxy.come_back();
     world.annotate("alice", RETRY, "the store is back").await;
     let over = world.until_nudged("alice", |seen| seen.found().settled).await;
     assert!(over.shows(&STORED), "{over:?}");

@@ -206,7 +206,7 @@ async fn a_store_that_is_down_for_an_hour_takes_the_evidence_when_it_is_back() {
     let later = world.until_nudged("alice", |seen| seen.found().last_handled_reconcile_at.is_some()).await;
     assert!(owed(&later, "False/StoreUnavailable"), "{later:?}");
 
-    world.s3().proxy.come_back().await;
+    world.s3().proxy.come_back();
     let over = world.until_nudged("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     check(&over, &world.in_s3(&over));

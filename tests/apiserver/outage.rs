@@ -1,11 +1,11 @@
 //! The portal is down while many new resources arrive.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
 
 use okid_operator::api::{Phase, Verification};
 use okid_sandbox::{Action, Call, Cut, Fault, Sandbox};
 use serde_json::json;
+use tokio::net::TcpSocket;
 
 use crate::harness::{Launch, Seen as _, World};
 
@@ -73,13 +73,14 @@ async fn a_portal_that_makes_sessions_and_hangs_up_on_a_hundred_new_resources_st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_portal_that_refuses_connections_from_a_hundred_new_resources_strands_none_and_loses_no_answer() {
-    // Nobody listens at this address until the portal is up.
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let launch = Launch::new().allow([format!("http://{address}")]);
+    // A port that is held, so that nobody listens there until the portal is up.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let launch = Launch::new().allow([format!("http://{}", held.local_addr().unwrap())]);
     let world = World::builder().launch(launch).start().await;
     let names = arrive(&world).await;
 
-    let portal = Sandbox::builder().listen(address).key(&world.key).start().await;
+    let portal = Sandbox::builder().key(&world.key).serve(held.listen(1024).unwrap()).unwrap();
     let lost = all_get_a_link(&world, &names).await;
     assert_eq!((lost, portal.session_count()), (0, RESOURCES));
     world.finish().await;

@@ -219,8 +219,7 @@ async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
     // A port that is held, so that nobody else listens there.
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = held.local_addr().unwrap();
-    let portal = format!("http://{address}");
+    let portal = format!("http://{}", held.local_addr().unwrap());
     world.start(Launch::new().allow([&portal])).await;
     world.apply("alice", json!({})).await;
     let waiting = world.until("alice", |seen| seen.state() == Some(SessionState::NotCreated)).await;
@@ -229,8 +228,7 @@ async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
         "Reconciling=True/ProgressingWithRetry",
         "SessionCreated=False/NotYet",
     ]));
-    drop(held);
-    let opened = Sandbox::builder().listen(address).key(&world.key).start().await;
+    let opened = Sandbox::builder().key(&world.key).serve(held.listen(1024).unwrap()).unwrap();
     let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
     assert_eq!(invited.session().orphans, 0);
     assert_eq!(opened.creates().len(), 1);

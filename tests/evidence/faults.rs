@@ -130,7 +130,7 @@ async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
     let store = place.store();
     place.proxy().go_down().await;
     assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
-    place.proxy().come_back().await;
+    place.proxy().come_back();
     assert!(!put(&store, b"abc").await.unwrap().was_there);
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    mem,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,7 +16,7 @@ use hyper::{body::Incoming, client, server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -77,7 +78,15 @@ pub(crate) struct Proxy {
     upstream: SocketAddr,
     script: Arc<Mutex<Script>>,
     gate: watch::Sender<u64>,
-    accepting: Mutex<Option<JoinHandle<()>>>,
+    port: Mutex<Port>,
+}
+
+/// The port is the proxy's own also while it is down: a server of another test must not answer in its place.
+enum Port {
+    Open(JoinHandle<()>),
+    Held(TcpSocket),
+    /// On its way from the one to the other.
+    Free,
 }
 
 impl Proxy {
@@ -85,7 +94,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (gate, _) = watch::channel(0);
-        let proxy = Self { address, upstream, script: Arc::default(), gate, accepting: Mutex::default() };
+        let proxy = Self { address, upstream, script: Arc::default(), gate, port: Mutex::new(Port::Free) };
         proxy.accept(listener);
         proxy
     }
@@ -151,17 +160,23 @@ impl Proxy {
 
     /// Refuses connections from here on.
     pub(crate) async fn go_down(&self) {
-        let accepting = self.accepting.lock().unwrap().take();
-        if let Some(task) = accepting {
-            task.abort();
-            let _ = task.await;
-        }
+        let Port::Open(task) = self.change(Port::Free) else { panic!("the proxy is down already") };
+        task.abort();
+        let _ = task.await;
+        let held = TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(self.address).unwrap();
+        self.change(Port::Held(held));
     }
 
     /// Takes connections again, on the same port.
-    pub(crate) async fn come_back(&self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.accept(listener);
+    pub(crate) fn come_back(&self) {
+        let Port::Held(held) = self.change(Port::Free) else { panic!("the proxy is not down") };
+        self.accept(held.listen(1024).unwrap());
+    }
+
+    fn change(&self, to: Port) -> Port {
+        mem::replace(&mut *self.port.lock().unwrap(), to)
     }
 
     fn accept(&self, listener: TcpListener) {
@@ -180,13 +195,13 @@ impl Proxy {
                 while connections.try_join_next().is_some() {}
             }
         });
-        *self.accepting.lock().unwrap() = Some(task);
+        self.change(Port::Open(task));
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(task) = self.accepting.lock().unwrap().take() {
+        if let Port::Open(task) = self.change(Port::Free) {
             task.abort();
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use super::*;
@@ -292,9 +292,10 @@ async fn created_and_accepted_are_answers_too_but_no_content_is_not() {
 
 #[tokio::test]
 async fn a_refused_connection_is_a_request_not_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = plain(&format!("http://{}", listener.local_addr().unwrap()));
-    drop(listener);
+    // A port that is held, so that nobody else listens there.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = plain(&format!("http://{}", held.local_addr().unwrap()));
     assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Connect)));
     assert_eq!(client().look(&url, &key(), &id()).await, Err(Trouble::NotSent(NotSent::Connect)));
 }
