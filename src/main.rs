@@ -1,6 +1,6 @@
 //! The program `okid-operator`.
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use okid_operator::{
@@ -48,21 +48,31 @@ fn print_definition() -> Result<(), Failure> {
 fn run(settings: &Run) -> Result<(), Failure> {
     telemetry::start(settings.log_format, &settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let told = shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            told.cancel();
-        });
-        operator::run(settings, shutdown).await?;
-        Ok(())
-    })
+    let done = runtime.block_on(until_told(settings));
+    // A lookup of a name may still block one of its threads.
+    runtime.shutdown_background();
+    done
+}
+
+/// Runs the operator until SIGTERM or Ctrl-C; a second one does not wait for what is in flight.
+async fn until_told(settings: &Run) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
+    let mut running = pin!(operator::run(settings, shutdown.clone()));
+    loop {
+        tokio::select! {
+            done = &mut running => return Ok(done?),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if shutdown.is_cancelled() {
+            return Err(
+                "told twice to end, so nothing in flight was waited for; the next start finds it".into()
+            );
+        }
+        shutdown.cancel();
+    }
 }
 
 /// An error and its causes, as one line.

@@ -104,7 +104,8 @@ pub struct Run {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub admin_address: SocketAddr,
-    /// How long to wait at the end for what is in flight to be recorded, in seconds.
+    /// How long to wait at the end for what is in flight to be recorded, in seconds; a second SIGTERM or Ctrl-C ends it at
+    /// once.
     #[arg(long, env = "OKID_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 60)]
     pub grace_seconds: u64,
     /// How logs are written.

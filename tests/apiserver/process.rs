@@ -104,6 +104,21 @@ async fn an_end_that_cannot_wait_for_an_answer_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_twice_it_ends_at_once_and_leaves_what_is_in_flight_to_the_next_start() {
+    let world = World::new().await;
+    let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang));
+    world.apply("alice", json!({})).await;
+    world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
+    world.operator().signal(Signal::Interrupt);
+    world.operator().until_logged("that it stops", |line| says(line, "stopping")).await;
+    world.operator().signal(Signal::Interrupt);
+    assert_eq!(world.operator().wait().await.code(), Some(1));
+    assert!(world.operator().log().contains("told twice to end"));
+    assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed));
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let cluster = Cluster::shared().await;
     let folder = Folder::create("okid-operator-").unwrap();

@@ -1,15 +1,11 @@
 //! S3: s3s-fs in this process, which checks signatures, behind a proxy.
 
 use control_plane::Folder;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::Builder,
-};
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 
-use super::Proxy;
+use super::{Proxy, serve};
 
 /// The bucket that is there.
 pub(crate) const BUCKET: &str = "evidence";
@@ -32,23 +28,7 @@ impl S3 {
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
-        let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let service = service.clone();
-                connections.spawn(async move {
-                    let _ = Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-                while connections.try_join_next().is_some() {}
-            }
-        });
+        let (address, tasks) = serve(builder.build()).await;
         let proxy = Proxy::start(address).await;
         Self { proxy, folder, tasks, access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }
     }

@@ -13,12 +13,13 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, service::service_fn};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
-use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{Place, Proxy, stores::proxy::decode};
+use super::{
+    Place, Proxy,
+    stores::{proxy::decode, serve},
+};
 
 const EMAIL: &str = "operator@project.iam.gserviceaccount.com";
 
@@ -36,25 +37,11 @@ struct Server {
 pub(super) async fn start() -> Place {
     let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let server = Arc::new(Server { public_key: pair.der_bytes().to_vec(), objects: Mutex::default() });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let server = server.clone();
-            let service = service_fn(move |request| {
-                let server = server.clone();
-                async move { Ok::<_, Infallible>(server.answer(request).await) }
-            });
-            connections.spawn(async move {
-                let _ =
-                    server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-            });
-            while connections.try_join_next().is_some() {}
-        }
-    });
+    let (address, tasks) = serve(service_fn(move |request| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(server.answer(request).await) }
+    }))
+    .await;
     let proxy = Proxy::start(address).await;
     let endpoint = proxy.url();
     Place {

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use okid_operator::api::Images;
 use okid_operator::lifecycle::Bounds;
 use okid_operator::portal::{Details, PortalUrl};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::cluster::Resources;
 use super::number::uid;
-use super::session::{MODULES, Plan, Session};
+use super::session::{MODULES, Plan, Session, spec};
 
 const LASTS: Duration = Duration::from_hours(1);
 
@@ -73,7 +73,7 @@ impl Resources for Owed {
         let resource = resources.get_mut(usize::try_from(number).ok()?)?;
         // Nobody else writes, so there are no conflicts.
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        merge(&mut resource["status"], &patch["status"]);
+        json_patch::merge(&mut resource["status"], &patch["status"]);
         resource["metadata"]["resourceVersion"] = json!(version.to_string());
         Some(resource.clone())
     }
@@ -103,6 +103,8 @@ fn resource(
         progress: MODULES.map(|module| (module.to_owned(), "completed".to_owned())).into(),
     };
     session.look(first, &details)?;
+    let mut spec = spec();
+    spec["images"] = serde_json::to_value(images).context("write a spec")?;
     Ok(json!({
         "apiVersion": "okid.io/v1alpha1",
         "kind": "Verification",
@@ -114,46 +116,7 @@ fn resource(
             "generation": 1,
             "creationTimestamp": created_at.to_string(),
         },
-        "spec": {
-            "apiKeySecretRef": {"name": "okid-api-key", "key": "apiKey"},
-            "mode": "Direct",
-            "readyWhen": "Verified",
-            "onUnknownOutcome": "Retry",
-            "activeDeadline": "168h",
-            "suspend": false,
-            "images": images,
-        },
+        "spec": spec,
         "status": serde_json::to_value(&session.status).context("write a status")?,
     }))
-}
-
-/// RFC 7396, section 2.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Some(object) = target.as_object_mut() else { return };
-    for (key, change) in changes {
-        if change.is_null() {
-            object.remove(key);
-        } else {
-            merge(object.entry(key.clone()).or_insert(Value::Null), change);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merge_patch_replaces_removes_and_adds() {
-        let mut target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
-        merge(&mut target, &json!({"a": {"b": null, "e": {"f": null, "g": 3}}, "d": [2]}));
-        assert_eq!(target, json!({"a": {"c": 2, "e": {"g": 3}}, "d": [2]}));
-    }
 }

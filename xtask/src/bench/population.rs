@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::cluster::Resources;
 use super::number::{id, uid};
-use super::session::{MODULES, Plan, Session, after};
+use super::session::{MODULES, Plan, Session, after, spec};
 
 /// How many are alive.
 pub(super) const LIVE: u32 = 100_000;
@@ -55,17 +55,10 @@ impl Resources for Population {
         let mut details = self.details();
         details.id = Some(session.id.clone());
         session.look(first, &details)?;
-        let mut spec = json!({
-            "apiKeySecretRef": {"name": "okid-api-key", "key": "apiKey"},
-            "mode": "Direct",
-            "readyWhen": "Verified",
-            "onUnknownOutcome": "Retry",
-            "activeDeadline": "168h",
-            "suspend": false,
-        });
-        if let (Some(spec), Some(interval)) = (spec.as_object_mut(), self.interval) {
+        let mut spec = spec();
+        if let Some(interval) = self.interval {
             let interval = format!("{}s", interval.as_secs());
-            spec.insert("polling".to_owned(), json!({"minInterval": interval, "maxInterval": interval}));
+            spec["polling"] = json!({"minInterval": interval, "maxInterval": interval});
         }
         Ok(json!({
             "apiVersion": "okid.io/v1alpha1",

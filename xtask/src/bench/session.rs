@@ -13,6 +13,7 @@ use okid_operator::{
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
     turn::seed,
 };
+use serde_json::{Value, json};
 
 /// The modules that a person goes through.
 pub(super) const MODULES: [&str; 3] = ["document", "liveness", "form_data"];
@@ -79,6 +80,18 @@ impl Session {
         self.facts.streaks = streaks;
         time_of(next, now)
     }
+}
+
+/// The spec that every resource has, its defaults filled in as the API server does.
+pub(super) fn spec() -> Value {
+    json!({
+        "apiKeySecretRef": {"name": "okid-api-key", "key": "apiKey"},
+        "mode": "Direct",
+        "readyWhen": "Verified",
+        "onUnknownOutcome": "Retry",
+        "activeDeadline": "168h",
+        "suspend": false,
+    })
 }
 
 /// `from`, and that much later.
