@@ -63,7 +63,7 @@ fn stays_verified(world: &World, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_may_not_be_used_are_told_with_their_option_before_a_session_is_made() {
     let world = World::builder().s3().start().await;
-    let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap());
     for (number, (option, value)) in [
         ("aws_endpoint", elsewhere.url()),
         ("aws_acess_key_id", "a-typing-error".to_owned()),
@@ -99,7 +99,7 @@ async fn credentials_that_may_not_be_used_are_told_with_their_option_before_a_se
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_comes_after_the_session_and_is_not_allowed_is_never_connected_to() {
     let world = World::builder().s3().start().await;
-    let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    let elsewhere = Proxy::start("127.0.0.1:9".parse().unwrap());
     let id = world.invite("alice", asking(front())).await;
     world.store_secret(json!({"aws_endpoint": elsewhere.url()})).await;
     world.sandbox().finish(&id, Verdict::Verified).unwrap();

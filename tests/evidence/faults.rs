@@ -189,7 +189,7 @@ async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
 }
 
 async fn a_redirect_is_never_followed(place: Place) {
-    let nowhere = Proxy::start("127.0.0.1:9".parse().unwrap()).await;
+    let nowhere = Proxy::start("127.0.0.1:9".parse().unwrap());
     nowhere.always(Fault::Answer(200, ""));
     let store = place.store();
     for status in [301, 302, 303, 307, 308] {

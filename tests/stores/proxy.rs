@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    mem,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -78,24 +77,19 @@ pub(crate) struct Proxy {
     upstream: SocketAddr,
     script: Arc<Mutex<Script>>,
     gate: watch::Sender<u64>,
-    port: Mutex<Port>,
-}
-
-/// The port is the proxy's own also while it is down: a server of another test must not answer in its place.
-enum Port {
-    Open(JoinHandle<()>),
-    Held(TcpSocket),
-    /// On its way from the one to the other.
-    Free,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps the port while nobody listens at it: a server of another test must not answer there.
+    _held: TcpSocket,
 }
 
 impl Proxy {
-    pub(crate) async fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(crate) fn start(upstream: SocketAddr) -> Self {
+        let held = port("127.0.0.1:0".parse().unwrap());
+        let address = held.local_addr().unwrap();
         let (gate, _) = watch::channel(0);
-        let proxy = Self { address, upstream, script: Arc::default(), gate, port: Mutex::new(Port::Free) };
-        proxy.accept(listener);
+        let accepting = Mutex::default();
+        let proxy = Self { address, _held: held, upstream, script: Arc::default(), gate, accepting };
+        proxy.come_back();
         proxy
     }
 
@@ -160,23 +154,14 @@ impl Proxy {
 
     /// Refuses connections from here on.
     pub(crate) async fn go_down(&self) {
-        let Port::Open(task) = self.change(Port::Free) else { panic!("the proxy is down already") };
-        task.abort();
-        let _ = task.await;
-        let held = TcpSocket::new_v4().unwrap();
-        held.set_reuseaddr(true).unwrap();
-        held.bind(self.address).unwrap();
-        self.change(Port::Held(held));
+        let accepting = self.accepting.lock().unwrap().take().expect("the proxy is up");
+        accepting.abort();
+        let _ = accepting.await;
     }
 
     /// Takes connections again, on the same port.
     pub(crate) fn come_back(&self) {
-        let Port::Held(held) = self.change(Port::Free) else { panic!("the proxy is not down") };
-        self.accept(held.listen(1024).unwrap());
-    }
-
-    fn change(&self, to: Port) -> Port {
-        mem::replace(&mut *self.port.lock().unwrap(), to)
+        self.accept(port(self.address).listen(1024).unwrap());
     }
 
     fn accept(&self, listener: TcpListener) {
@@ -195,16 +180,25 @@ impl Proxy {
                 while connections.try_join_next().is_some() {}
             }
         });
-        self.change(Port::Open(task));
+        *self.accepting.lock().unwrap() = Some(task);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Port::Open(task) = self.change(Port::Free) {
+        if let Some(task) = self.accepting.lock().unwrap().take() {
             task.abort();
         }
     }
+}
+
+/// A socket at a port that several sockets of this process may have; one that does not listen takes no connections.
+fn port(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 /// One connection, one request.

@@ -29,7 +29,7 @@ impl S3 {
         let mut builder = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(access_key, secret_key));
         let (address, tasks) = serve(builder.build()).await;
-        let proxy = Proxy::start(address).await;
+        let proxy = Proxy::start(address);
         Self { proxy, folder, tasks, access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn start() -> Option<Place> {
     .await
     .unwrap();
     let address = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
-    let proxy = Proxy::start(address).await;
+    let proxy = Proxy::start(address);
     let endpoint = format!("{}/{ACCOUNT}", proxy.url());
     create_container(&format!("http://{address}/{ACCOUNT}/evidence?restype=container")).await;
     Some(Place {

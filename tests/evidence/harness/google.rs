@@ -42,7 +42,7 @@ pub(super) async fn start() -> Place {
         async move { Ok::<_, Infallible>(server.answer(request).await) }
     }))
     .await;
-    let proxy = Proxy::start(address).await;
+    let proxy = Proxy::start(address);
     let endpoint = proxy.url();
     Place {
         url: "gs://evidence/kyc".to_owned(),
