@@ -11,7 +11,7 @@ use crate::process::Lifeline;
 
 const KEEP: &str = include_str!("keep.sh");
 /// How long dropping waits for the removal; it goes on by itself after that.
-const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+const REMOVED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A temporary folder. A keeper process removes it when this value and every [`Lifeline`] of it are gone.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::kubeconfig::kubeconfig;
 use crate::process::{self, Child, Lifeline, ProcessError, Signal};
 use crate::programs::Programs;
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(5);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A port is free when it is chosen, and may be taken when the server listens a moment later.

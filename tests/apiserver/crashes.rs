@@ -2,6 +2,7 @@
 //!
 //! A claim that is found is left alone for 45 seconds, because its request may be in flight; then it counts as lost.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 
 use okid_operator::api::{Phase, SessionState, Verification};
@@ -133,10 +134,10 @@ async fn a_create_that_hung_when_its_operator_was_killed_counts_as_lost() {
     for (name, policy) in BOTH {
         apply(&world, name, policy).await;
     }
-    world.until_portal("two more creates", |world| world.creates() == 3).await;
+    world.until_portal("two more sessions", |world| world.sandbox().session_count() == 3).await;
     world.operator().kill();
     world.sandbox().clear_faults();
-    assert_eq!(world.sandbox().session_count(), 3);
+    assert_eq!(world.creates(), 3);
 
     world.start(Launch::new()).await;
     heals_or_holds(&world, 3).await;
@@ -163,27 +164,33 @@ async fn a_restart_while_the_person_is_invited_keeps_the_session_and_goes_on_to_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_operators_on_one_namespace_ask_for_one_session_for_each_resource() {
-    const RESOURCES: usize = 20;
+    const AT_ONCE: usize = 20;
+    const ROUNDS: usize = 10;
     let mut world = World::new().await;
     let rival = world.another(Launch::new());
     rival.until_watching().await;
-    let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
-    for name in &names {
-        world.apply(name, json!({})).await;
+    let (mut created, mut holders) = (0, BTreeSet::new());
+    // Who wins a claim is chance.
+    for round in 0..ROUNDS {
+        if holders.len() == 2 {
+            break;
+        }
+        let names: Vec<_> = (0..AT_ONCE).map(|number| format!("person-{round}-{number}")).collect();
+        for name in &names {
+            world.apply(name, json!({})).await;
+        }
+        for name in &names {
+            let open = world.until(name, is_open).await;
+            assert_eq!((open.session().attempt, open.session().orphans), (1, 0));
+            holders.extend(open.session().holder);
+            let id = open.id().unwrap();
+            world.sandbox().finish(&id, Verdict::Verified).unwrap();
+            world.until(name, |seen| seen.found().settled).await;
+            assert_eq!(world.history(name, Seen::id), [None, Some(id)]);
+        }
+        created += AT_ONCE;
     }
-    let mut holders = Vec::new();
-    for name in &names {
-        let open = world.until(name, is_open).await;
-        assert_eq!((open.session().attempt, open.session().orphans), (1, 0));
-        holders.extend(open.session().holder);
-        let id = open.id().unwrap();
-        world.sandbox().finish(&id, Verdict::Verified).unwrap();
-        world.until(name, |seen| seen.found().settled).await;
-        assert_eq!(world.history(name, Seen::id), [None, Some(id)]);
-    }
-    assert_eq!((world.creates(), world.sandbox().session_count()), (20, RESOURCES));
-    holders.sort();
-    holders.dedup();
+    assert_eq!((world.creates(), world.sandbox().session_count()), (created as u64, created));
     assert_eq!(holders.len(), 2, "only one of the two operators ever won a claim, so they never met");
     assert!(rival.stop().await.success());
     world.finish().await;

@@ -347,8 +347,12 @@ async fn what_is_no_image_is_never_stored() {
         orders.push((name, world.sandbox().order(Fault::new(Call::Image, action).session(&id))));
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
     }
+    let all_asked = |world: &World| orders.iter().all(|(_, order)| world.sandbox().hits(*order) >= 1);
+    world.until_portal("an answer to each", all_asked).await;
+    // Short trouble is not told, and after ten minutes it is given up.
+    world.turn_clock(Duration::from_secs(61));
     for (name, _) in &orders {
-        world.until_later(name, |seen| owed(seen, "False/ImageUnusable")).await;
+        world.until_nudged(name, |seen| owed(seen, "False/ImageUnusable")).await;
     }
     for (name, _) in &orders {
         world.until_later(name, |seen| failed(seen, "False/ImageUnusable")).await;
@@ -394,10 +398,11 @@ async fn while_a_store_takes_nothing_one_image_at_a_time_finds_out_whether_it_do
     let items =
         json!([{"kind": "Redacted"}, {"kind": "Redacted", "imageType": "cropped"}, {"kind": "Front"}]);
     world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
-    let tries = |world: &World| world.s3().proxy.arrived();
+    let tries = |world: &World| world.s3().proxy.arrived() as u64;
     world.until_portal("two more tries", |world| tries(world) >= 3 + 2).await;
     let images = world.sandbox().count(Endpoint::Image) + world.sandbox().count(Endpoint::ImageFront);
-    assert_eq!(images, 3 + 2);
+    // Whose try is under way has its image already.
+    assert!((3 + 2..=tries(&world) + 1).contains(&images), "{images}");
 
     world.s3().proxy.heal();
     let over = world.until_nudged("alice", is_settled).await;

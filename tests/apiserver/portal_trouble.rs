@@ -14,16 +14,18 @@ async fn nobody_creates_during_a_pause(after: RetryAfter, at_least: Duration) {
     let world = World::new().await;
     world.sandbox().order(Fault::new(Call::Create, Action::retry_after(429, after)).once());
     world.apply("alice", json!({})).await;
-    let refused = world.until("alice", |seen| seen.state() == Some(SessionState::NotCreated)).await;
+    world.until_portal("the first create", |world| world.creates() == 1).await;
+    world.apply("bob", json!({})).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    world.until("bob", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    let versions = world.versions("alice");
+    let refused = versions.iter().find(|seen| seen.state() == Some(SessionState::NotCreated)).unwrap();
     assert!(refused.shows(&[
         "Ready=False/Pending",
         "Reconciling=True/Pending",
         "SessionCreated=False/Refused"
     ]));
     assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0));
-    world.apply("bob", json!({})).await;
-    world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
-    world.until("bob", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
     let creates = world.sandbox().creates();
     assert_eq!(creates.len(), 3);
     for create in &creates[1..] {
@@ -248,6 +250,8 @@ async fn an_unknown_word_is_shown_raw_and_decides_nothing() {
     world.until_looked_at(&id, 3).await;
     assert_eq!(world.resource_version("alice").await, before);
     let told = "okid_events_total{reason=\"UnknownPortalStatus\"}";
+    world.operator().until_metric(told, |events| events >= 1.0).await;
+    world.until_looked_at(&id, 2).await;
     assert_eq!(world.operator().metric(told).await, 1.0, "one event for one word");
 
     world.sandbox().set_status_word(&id, " verified\u{7}").unwrap();

@@ -64,10 +64,10 @@ async fn its_metrics_are_openmetrics() {
 async fn what_is_in_flight_at_the_end_is_recorded() {
     let world = World::new().await;
     let alice = world.invite("alice", json!({})).await;
-    let slow = |call| Fault::new(call, Action::Pass).delay(Duration::from_secs(3)).once();
-    let look = world.sandbox().order(slow(Call::Details).session(&alice));
+    let hanging = |call| Fault::new(call, Action::Hang).once();
+    let look = world.sandbox().order(hanging(Call::Details).session(&alice));
     world.sandbox().finish(&alice, Verdict::Verified).unwrap();
-    let create = world.sandbox().order(slow(Call::Create));
+    let create = world.sandbox().order(hanging(Call::Create));
     world.apply("bob", json!({})).await;
     let both = |world: &World| world.sandbox().hits(look) == 1 && world.sandbox().hits(create) == 1;
     world.until_portal("a look and a create", both).await;
@@ -79,6 +79,7 @@ async fn what_is_in_flight_at_the_end_is_recorded() {
     let answer = world.operator().ask("/readyz").await;
     assert_eq!(answer.status(), 503);
     world.apply("carol", json!({})).await;
+    world.sandbox().clear_faults();
     let status = world.operator().wait().await;
     assert_eq!(status.code(), Some(0));
     assert_eq!(world.get("alice").await.phase(), Some(Phase::Verified));

@@ -24,9 +24,9 @@ async fn kubectl_waits_for_every_end_by_one_condition() {
     ]);
     let (waited, ()) = tokio::join!(wait, finish);
     assert!(waited.contains("alice condition met") && waited.contains("bob condition met"), "{waited}");
-    world.kubectl(&["wait", "--for=condition=Verified", "--timeout=10s", "verification/alice"]).await;
-    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=10s", "verification/alice"]).await;
-    world.kubectl(&["wait", "--for=condition=Verified=False", "--timeout=10s", "verification/bob"]).await;
-    world.kubectl(&["wait", "--for=jsonpath={.status.phase}=Rejected", "--timeout=10s", "vrf/bob"]).await;
+    world.kubectl(&["wait", "--for=condition=Verified", "--timeout=60s", "verification/alice"]).await;
+    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "verification/alice"]).await;
+    world.kubectl(&["wait", "--for=condition=Verified=False", "--timeout=60s", "verification/bob"]).await;
+    world.kubectl(&["wait", "--for=jsonpath={.status.phase}=Rejected", "--timeout=60s", "vrf/bob"]).await;
     world.finish().await;
 }

@@ -253,7 +253,9 @@ async fn no_answer_or_one_that_drips_ends_with_the_total_time() {
 async fn an_error_whose_body_drips_is_still_that_error() {
     let portal =
         Portal::that(Act::Drip("HTTP/1.1 401 Unauthorized\r\ncontent-length: 100000\r\n\r\n".into())).await;
-    assert_eq!(hasty().create(&portal.url(), &key()).await, Err(Trouble::KeyRejected));
+    let total_timeout = Duration::from_secs(5);
+    let patient = PortalClient::new(ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap();
+    assert_eq!(patient.create(&portal.url(), &key()).await, Err(Trouble::KeyRejected));
 }
 
 #[tokio::test]
@@ -304,7 +306,14 @@ async fn a_refused_connection_is_a_request_not_sent() {
 async fn a_name_without_an_address_is_a_request_not_sent() {
     // RFC 6761 §6.4: `.invalid` has no addresses.
     let url = plain("https://portal.invalid");
-    assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Resolve)));
+    // Longer than a resolver takes that hears nothing.
+    let connect_timeout = Duration::from_mins(1);
+    let patient = PortalClient::new(ClientSettings {
+        connect_timeout,
+        total_timeout: connect_timeout,
+        ..ClientSettings::default()
+    });
+    assert_eq!(patient.unwrap().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Resolve)));
 }
 
 #[tokio::test]

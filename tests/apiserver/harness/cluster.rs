@@ -14,9 +14,9 @@ use okid_operator::api::definition;
 use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::LIMIT;
+use super::{LIMIT, LOOK_EVERY};
 
 /// The kubeconfig of a control plane that runs already, and the client to use with it.
 const KUBECONFIG: &str = "OKID_TEST_KUBECONFIG";
@@ -72,6 +72,8 @@ impl Cluster {
     pub(crate) fn kubectl(&self) -> Command {
         let mut kubectl = Command::new(&self.kubectl);
         kubectl.env("KUBECONFIG", &self.kubeconfig);
+        // What it remembers of an API server at the same port, from another run, is of no use.
+        kubectl.env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"));
         kubectl
     }
 
@@ -96,6 +98,22 @@ impl Cluster {
             .await
             .expect("the definition is established in time")
             .expect("wait for it");
+        timeout(LIMIT, self.until_discovered(&definition.spec.group))
+            .await
+            .expect("the group is discovered in time");
+    }
+
+    /// Waits until kubectl would find a group, which is a moment after it is served.
+    async fn until_discovered(&self, group: &str) {
+        let client = self.client().await;
+        loop {
+            let groups = client.list_api_groups_aggregated().await.expect("discover");
+            let mut names = groups.items.iter().filter_map(|item| item.metadata.as_ref()?.name.as_deref());
+            if names.any(|name| name == group) {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Makes a namespace with a name that nobody else has.

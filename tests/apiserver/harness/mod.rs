@@ -25,7 +25,7 @@ pub(crate) use world::{SECRET, World, new_key};
 use std::time::Duration;
 
 /// Far more than anything here takes: a limit for what never comes, not a measure.
-pub(crate) const LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const LIMIT: Duration = Duration::from_mins(5);
 
 /// How often something that tells nobody of its changes is looked at.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
