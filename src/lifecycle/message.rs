@@ -35,7 +35,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::Finished => "The check is over; see the condition Verified for the verdict.",
         Reason::Verified => "The person is verified.",
         Reason::Rejected => "The person is rejected. For another try create a new Verification.",
-        Reason::Expired => "The session expired before a verdict. For another try create a new Verification.",
+        Reason::Expired => "The session expired. For another try create a new Verification.",
         Reason::Failed => "spec.activeDeadline passed without a verdict.",
         Reason::DeadlineExceeded => {
             "spec.activeDeadline passed without a verdict. For another try create a new Verification."
