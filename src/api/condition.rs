@@ -130,7 +130,7 @@ words! {
         PortalNotAllowed,
         /// The portal answers, but not as an okID portal that is set up.
         PortalMisconfigured,
-        /// The portal refuses the request as malformed.
+        /// The portal refuses the request as malformed, or the evidence cannot be kept as `spec.images` asks.
         InvalidSpec,
         /// `status` contradicts itself.
         StatusUnreadable,
@@ -150,7 +150,8 @@ words! {
         SecretForbidden,
         /// The portal refuses the key (401).
         KeyRejected,
-        /// The portal refuses access with this key (403).
+        /// The portal refuses access with this key (403). Of `EvidenceStored`: the store refuses the credentials, or
+        /// the destination may not be used.
         AccessDenied,
         /// 403, and the key is another one than the session was created with.
         KeyRotated,

@@ -19,7 +19,7 @@ pub struct Images {
     #[serde(default)]
     pub results: bool,
 
-    /// The verdicts after which it is kept.
+    /// The verdicts after which it is kept; that the session expired counts as one.
     #[serde(default = "default_on")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub on: Vec<Verdict>,
@@ -49,7 +49,8 @@ pub struct ImageItem {
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z0-9]([a-z0-9_]*[a-z0-9])?$"))]
     pub image_type: String,
 
-    /// The portal's `attempt_index`: which of the person's tries, from 0. Only for `Redacted` and `Unredacted`.
+    /// The portal's `attempt_index`: which of the person's tries, from 0; without it the first. Only for `Redacted` and
+    /// `Unredacted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub attempt_index: Option<i32>,
@@ -77,7 +78,7 @@ pub enum ImageKind {
     Back,
 }
 
-/// A verdict after which evidence is kept.
+/// How a session ended at the portal; evidence is kept after those that are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Verdict {
     /// The person is verified.

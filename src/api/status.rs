@@ -55,7 +55,7 @@ pub struct VerificationStatus {
     /// The record of how the session was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// How it ended. Written once.
+    /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// When it ended.
@@ -138,7 +138,7 @@ impl Phase {
     }
 }
 
-/// How a check ended.
+/// How the check ended. Written once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Outcome {
     /// The person is verified.

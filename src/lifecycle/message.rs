@@ -1,6 +1,7 @@
 //! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text; one alone
 //! is not from the set, and names the option of a store that cannot be used. Pure.
 
+use super::past::LOST_ANSWERS;
 use crate::api::{ConditionType, Reason};
 
 /// Most characters of a message.
@@ -34,7 +35,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::Finished => "The check is over; see the condition Verified for the verdict.",
         Reason::Verified => "The person is verified.",
         Reason::Rejected => "The person is rejected. For another try create a new Verification.",
-        Reason::Expired => "The session expired before a verdict. For another try create a new Verification.",
+        Reason::Expired => "The session expired. For another try create a new Verification.",
         Reason::Failed => "spec.activeDeadline passed without a verdict.",
         Reason::DeadlineExceeded => {
             "spec.activeDeadline passed without a verdict. For another try create a new Verification."
@@ -100,6 +101,9 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::NothingToStore => "The portal has nothing of what spec.images asks for.",
     }
 }
+
+// The sentence below speaks of three lost answers; it must agree with the budget.
+const _: () = assert!(LOST_ANSWERS == 3);
 
 const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
     if matches!(type_, ConditionType::Stalled) {

@@ -106,7 +106,8 @@ pub enum Certainty {
 }
 
 impl Trouble {
-    /// What this trouble, met on a create, says about the session (DESIGN: three-valued outcome).
+    /// What this trouble, met on a create, says about the session. The third case, a session that was made and is known,
+    /// is no trouble.
     #[must_use]
     pub const fn certainty(&self) -> Certainty {
         match self {

@@ -12,7 +12,7 @@ use crate::interrupt::{interruption, runtime};
 /// Nothing runs in it: there is no node, no controller-manager, and no operator. All it holds is gone with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "In another terminal, paste the line it prints, then:
-  kubectl apply -f crds/
+  kubectl apply --server-side -f crds/
   cargo run -- run")]
 pub(crate) struct Arguments {}
 

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 /// Developer commands of okid-operator.
 ///
-/// Needs Rust and Go, nothing else: no Docker, no cluster. The first command that needs an API server builds one, which
+/// Needs Rust, Go, a C compiler and `make`; no Docker, no cluster. The first command that needs an API server builds one, which
 /// takes about seven minutes on two cores, and keeps it in the user's cache folder.
 #[derive(Debug, Parser)]
 #[command(
