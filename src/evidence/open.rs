@@ -10,7 +10,6 @@ use object_store::{
     client::HttpClient,
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey},
     local::LocalFileSystem,
-    path::Path,
 };
 
 use super::{
@@ -109,10 +108,7 @@ impl Backend {
             Self::S3(s3) => Ok(Box::new(s3.store.clone())),
             Self::Gs(store) => Ok(Box::new(store.clone())),
             Self::Az(azure) => Ok(Box::new(azure.store.clone())),
-            Self::File(folder) => {
-                let store = LocalFileSystem::new_with_prefix(folder)?;
-                Ok(Box::new(store.with_fsync(true).with_automatic_cleanup(true)))
-            }
+            Self::File(folder) => Ok(Box::new(LocalFileSystem::new_with_prefix(folder)?)),
         }
     }
 
@@ -129,14 +125,6 @@ impl Backend {
         match self {
             Self::S3(_) | Self::Gs(_) | Self::Az(_) => true,
             Self::File(_) => false,
-        }
-    }
-
-    /// The file of an object, if this is a folder.
-    pub(super) fn file(&self, path: &Path) -> Option<PathBuf> {
-        match self {
-            Self::File(folder) => Some(folder.join(path.as_ref())),
-            Self::S3(_) | Self::Gs(_) | Self::Az(_) => None,
         }
     }
 }

@@ -137,14 +137,20 @@ pub(super) fn judge(error: &object_store::Error) -> Answer {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return Answer::NotFound;
     }
-    // What is left comes from a local folder.
-    match find::<io::Error>(error).map(io::Error::kind) {
-        Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-            Answer::Trouble(StoreTrouble::AccessDenied)
-        }
-        Some(io::ErrorKind::NotFound) => Answer::NotFound,
-        _ => Answer::Unknown,
+    // From a local folder, or from a file that credentials are in. The rest are answers that cannot be read.
+    find::<io::Error>(error).map_or(Answer::Unknown, judge_file)
+}
+
+/// What an error of a local file means.
+pub(super) fn judge_file(error: &io::Error) -> Answer {
+    let is = |kind| error.kind() == kind;
+    if is(io::ErrorKind::PermissionDenied) || is(io::ErrorKind::ReadOnlyFilesystem) {
+        return Answer::Trouble(StoreTrouble::AccessDenied);
     }
+    if is(io::ErrorKind::NotFound) {
+        return Answer::NotFound;
+    }
+    if is(io::ErrorKind::AlreadyExists) { Answer::Exists } else { Answer::Unknown }
 }
 
 /// What an error of a single request means.
