@@ -119,6 +119,14 @@ impl Store {
         loop {
             match self.put_once(&path, content.bytes.clone(), attributes.clone()).await {
                 Ok(()) => return Ok(Put { size, sha256, was_there: false }),
+                // Azure says so of what is there to whoever may create and not overwrite, Google to whoever may not remove.
+                Err(Answer::Trouble(StoreTrouble::AccessDenied)) => {
+                    return match self.compare(&path, size, &sha256).await {
+                        Ok(Comparison::Same) => Ok(Put { size, sha256, was_there: true }),
+                        Ok(Comparison::Different) => Err(StoreTrouble::Conflict),
+                        Ok(Comparison::Missing) | Err(_) => Err(StoreTrouble::AccessDenied),
+                    };
+                }
                 Err(Answer::Trouble(trouble)) => return Err(trouble),
                 // Of a folder: somebody removed just now what was being written, or the folder that it was in.
                 Err(Answer::NotFound | Answer::NotSent) => {}

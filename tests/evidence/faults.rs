@@ -27,6 +27,7 @@ on!(s3:
     what_is_larger_is_a_conflict_without_reading_it,
     a_store_that_is_down_takes_the_object_when_it_is_back,
     a_refusal_is_not_repeated,
+    what_may_not_be_overwritten_is_looked_at,
     a_refusal_without_end_is_not_read_to_its_end,
     a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage,
     wrong_credentials_are_told_from_missing_permission,
@@ -42,6 +43,7 @@ on!(google:
     a_store_that_hangs_is_given_up,
     a_store_that_is_down_takes_the_object_when_it_is_back,
     a_refusal_is_not_repeated,
+    what_may_not_be_overwritten_is_looked_at,
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
@@ -55,6 +57,7 @@ on!(azure:
     a_store_that_hangs_is_given_up,
     a_store_that_is_down_takes_the_object_when_it_is_back,
     a_refusal_is_not_repeated,
+    what_may_not_be_overwritten_is_looked_at,
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
@@ -137,7 +140,6 @@ async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
 async fn a_refusal_is_not_repeated(place: Place) {
     let store = place.store();
     for (status, body, trouble) in [
-        (403, DENIED, StoreTrouble::AccessDenied),
         (400, EXPIRED, StoreTrouble::CredentialsRefused),
         (401, "canary", StoreTrouble::CredentialsRefused),
         (403, "<Error><Code>AuthenticationFailed</Code></Error>", StoreTrouble::CredentialsRefused),
@@ -152,7 +154,21 @@ async fn a_refusal_is_not_repeated(place: Place) {
         assert_eq!(place.proxy().arrived() - before, 1, "{status}");
         assert!(!format!("{refused:?} {trouble}").contains("canary"));
     }
+    place.proxy().next([Fault::Answer(403, DENIED)]);
+    let before = place.proxy().arrived();
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert_eq!(place.proxy().arrived() - before, 2, "and a look whether it is there");
     assert!(!put(&store, b"abc").await.unwrap().was_there);
+}
+
+async fn what_may_not_be_overwritten_is_looked_at(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    place.proxy().whenever(Method::PUT, Fault::Answer(403, DENIED));
+    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert_eq!(put(&store, b"abd").await, Err(StoreTrouble::Conflict));
+    place.proxy().always(Fault::Answer(403, DENIED));
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
 }
 
 async fn a_refusal_without_end_is_not_read_to_its_end(place: Place) {
@@ -174,7 +190,7 @@ async fn a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage(plac
 }
 
 async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
-    let (change, trouble) = match place.url().split_once("://").unwrap().0 {
+    let (entry, trouble) = match place.url().split_once("://").unwrap().0 {
         "s3" => (("aws_secret_access_key", "wrong".to_owned()), StoreTrouble::CredentialsRefused),
         // Azurite says AuthorizationFailure, which at Azure means missing permission, where Azure says
         // AuthenticationFailed.
@@ -184,7 +200,7 @@ async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
             (("google_service_account_key", service_account(&other)), StoreTrouble::CredentialsRefused)
         }
     };
-    assert_eq!(put(&place.store_with(&[change]), b"abc").await, Err(trouble));
+    assert_eq!(put(&place.store_with(entry.0, entry), b"abc").await, Err(trouble));
     assert!(!put(&place.store(), b"abc").await.unwrap().was_there);
 }
 
