@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Most keys that are read of one folder at a time.
-const MAX_KEYS: usize = 64;
+pub(super) const MAX_KEYS: usize = 64;
 
 /// What is in the store, compared with what is to be.
 pub(super) enum Comparison {
@@ -39,7 +39,7 @@ impl Store {
         attributes: Attributes,
     ) -> Result<(), Answer> {
         self.limited(async {
-            let store = self.open()?;
+            let store = self.backend.store()?;
             if let Backend::File(root) = &self.backend {
                 let (root, object) = (root.clone(), PathBuf::from(path.as_ref()));
                 return on_disk(move || files::create(&root, &object, &bytes)).await;
@@ -54,8 +54,12 @@ impl Store {
     /// Reads what is there, as far as it can be the same.
     pub(super) async fn compare(&self, path: &Path, size: u64, sha256: &str) -> Result<Comparison, Answer> {
         let compared = self.limited(async {
-            let found =
-                self.open()?.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
+            let found = self
+                .backend
+                .store()?
+                .get_opts(path, GetOptions::default())
+                .await
+                .map_err(|error| judge(&error))?;
             if found.meta.size != size {
                 return Ok(Comparison::Different);
             }
@@ -74,8 +78,12 @@ impl Store {
     }
 
     pub(super) async fn read_once(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, Answer> {
-        let found =
-            self.open()?.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
+        let found = self
+            .backend
+            .store()?
+            .get_opts(path, GetOptions::default())
+            .await
+            .map_err(|error| judge(&error))?;
         if found.meta.size > limit as u64 {
             return Ok(None);
         }
@@ -92,10 +100,11 @@ impl Store {
 
     /// Of a local folder also the keys of what was never finished, so that it is removed with the rest.
     pub(super) async fn keys_once(&self, folder: &Path) -> Result<Vec<ObjectKey>, Answer> {
-        let store = self.open()?;
+        let store = self.backend.store()?;
         let mut keys = BTreeSet::new();
-        if let Some(folder) = self.file(folder) {
-            let names = on_disk(move || files::names(&folder)).await?;
+        if let Backend::File(root) = &self.backend {
+            let (root, folder) = (root.clone(), PathBuf::from(folder.as_ref()));
+            let names = on_disk(move || files::names(&root, &folder)).await?;
             keys.extend(names.iter().filter_map(|name| ObjectKey::parse(name).ok()));
         } else {
             let mut found = store.list(Some(folder));
@@ -112,7 +121,7 @@ impl Store {
     }
 
     pub(super) async fn delete_once(&self, path: &Path) -> Result<(), Answer> {
-        let store = self.open()?;
+        let store = self.backend.store()?;
         match &self.backend {
             Backend::Az(azure) => delete_blob(azure, path).await,
             Backend::File(root) => {
@@ -121,14 +130,6 @@ impl Store {
             }
             Backend::S3(_) | Backend::Gs(_) => store.delete(path).await.map_err(|error| judge(&error)),
         }
-    }
-
-    fn open(&self) -> Result<Box<dyn ObjectStore>, Answer> {
-        // Only a folder can fail to open: it is not there, or may not be looked at.
-        self.backend.store().map_err(|error| match judge(&error) {
-            Answer::NotFound => Answer::Trouble(StoreTrouble::BucketMissing),
-            other @ (Answer::Exists | Answer::NotSent | Answer::Unknown | Answer::Trouble(_)) => other,
-        })
     }
 
     pub(super) fn attributes(&self, content: &Content<'_>, sha256: &str) -> Attributes {

@@ -84,9 +84,16 @@ pub(super) fn remove(file: &Path) -> io::Result<()> {
     removed
 }
 
-/// The names of the files in a folder, also of such as were never finished; none if there is no such folder.
-pub(super) fn names(folder: &Path) -> io::Result<BTreeSet<String>> {
-    let names = entries(folder)?.into_iter().filter_map(|path| {
+/// The names of the files in a folder below the root, also of such as were never finished; none if there is no such
+/// folder.
+///
+/// [`io::ErrorKind::NotFound`] when nothing at all is in the root: something always is once something was stored, so
+/// this is a place where nothing is mounted, and says nothing about what is there.
+pub(super) fn names(root: &Path, folder: &Path) -> io::Result<BTreeSet<String>> {
+    if fs::read_dir(root)?.next().is_none() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let names = entries(&root.join(folder))?.into_iter().filter_map(|path| {
         let name = path.file_name()?.to_str()?;
         Some(split_staged(name).map_or(name, |(name, _)| name).to_owned())
     });

@@ -1,6 +1,6 @@
 //! Makes the library's stores from an address and options. Opens no connection.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use object_store::{
@@ -17,6 +17,7 @@ use super::{
     location::{Location, Scheme},
     options::{InvalidOptions, Options},
     signing::{Known, Signing},
+    trouble::{Answer, StoreTrouble, judge, judge_file},
 };
 
 /// A store of the library. Cannot be printed: some of the library's credentials would be.
@@ -103,12 +104,21 @@ impl Backend {
     }
 
     /// The library's store. A folder is looked at each time: it may be mounted later, or no more.
-    pub(super) fn store(&self) -> object_store::Result<Box<dyn ObjectStore>> {
+    pub(super) fn store(&self) -> Result<Box<dyn ObjectStore>, Answer> {
         match self {
             Self::S3(s3) => Ok(Box::new(s3.store.clone())),
             Self::Gs(store) => Ok(Box::new(store.clone())),
             Self::Az(azure) => Ok(Box::new(azure.store.clone())),
-            Self::File(folder) => Ok(Box::new(LocalFileSystem::new_with_prefix(folder)?)),
+            Self::File(folder) => {
+                fs::metadata(folder).map_err(|error| match judge_file(&error) {
+                    Answer::NotFound => Answer::Trouble(StoreTrouble::BucketMissing),
+                    other @ (Answer::Exists | Answer::NotSent | Answer::Unknown | Answer::Trouble(_)) => {
+                        other
+                    }
+                })?;
+                let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| judge(&error))?;
+                Ok(Box::new(store))
+            }
         }
     }
 

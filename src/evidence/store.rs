@@ -178,7 +178,9 @@ impl Store {
         .await
     }
 
-    /// What is in a folder, at most 64 keys; what this room does not write is left out.
+    /// What is in a folder, at most 64 keys, in the order of the alphabet; what this room does not write is left out. That
+    /// nothing is there is only believed to the store itself: not to a server on the way, nor to a folder in which
+    /// nothing is mounted.
     ///
     /// # Errors
     ///
@@ -190,7 +192,7 @@ impl Store {
             loop {
                 match self.limited(self.keys_once(&path)).await {
                     Ok(keys) => return Ok(keys),
-                    Err(Answer::NotFound) => return Ok(Vec::new()),
+                    Err(Answer::NotFound) => return Err(StoreTrouble::BucketMissing),
                     Err(Answer::Trouble(trouble)) => return Err(trouble),
                     Err(Answer::Exists | Answer::NotSent | Answer::Unknown) => {}
                 }

@@ -46,6 +46,8 @@ enum Code {
     Credentials,
     /// The bucket or container is not there.
     NoBucket,
+    /// The bucket is there, the object is not.
+    NoObject,
     /// The region is another one.
     Region,
     /// The key of the key management service.
@@ -71,6 +73,8 @@ impl Code {
             "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled" => {
                 Self::NoBucket
             }
+            // S3 and Google; Azure
+            "NoSuchKey" | "BlobNotFound" => Self::NoObject,
             "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed"
             | "IllegalLocationConstraintException" => Self::Region,
             "KMS.NotFoundException" | "KMS.DisabledException" | "KMS.KMSInvalidStateException"
@@ -116,10 +120,11 @@ impl Refusal {
                 Answer::Trouble(StoreTrouble::Misconfigured("region"))
             }
             (_, Code::EncryptionKey) => Answer::Trouble(StoreTrouble::Misconfigured("aws_sse_kms_key_id")),
-            (404, _) => Answer::NotFound,
+            (404, Code::NoObject) => Answer::NotFound,
             (403, _) => Answer::Trouble(StoreTrouble::AccessDenied),
             (304 | 409 | 412, _) => Answer::Exists,
-            (_, Code::Busy) | (408 | 425 | 429 | 500..=599, _) => Answer::Unknown,
+            // Any other 404 is of another server on the way, or of one that gives out tokens: the object may be there.
+            (_, Code::Busy) | (404 | 408 | 425 | 429 | 500..=599, _) => Answer::Unknown,
             (400..=499, _) => Answer::Trouble(StoreTrouble::Refused),
             _ => Answer::Unknown,
         }
@@ -137,8 +142,11 @@ pub(super) fn judge(error: &object_store::Error) -> Answer {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return Answer::NotFound;
     }
-    // From a local folder, or from a file that credentials are in. The rest are answers that cannot be read.
-    find::<io::Error>(error).map_or(Answer::Unknown, judge_file)
+    // From a local folder. Of any other store it is an answer that cannot be read, or no answer.
+    match find::<io::Error>(error).map(judge_file) {
+        Some(Answer::Trouble(trouble)) => Answer::Trouble(trouble),
+        _ => Answer::Unknown,
+    }
 }
 
 /// What an error of a local file means.
@@ -197,6 +205,8 @@ mod tests {
             (401, "", trouble(StoreTrouble::CredentialsRefused)),
             (404, "NoSuchBucket", trouble(StoreTrouble::BucketMissing)),
             (404, "NoSuchKey", Answer::NotFound),
+            (404, "BlobNotFound", Answer::NotFound),
+            (404, "Other", Answer::Unknown),
             (301, "PermanentRedirect", trouble(StoreTrouble::Misconfigured("region"))),
             (307, "", trouble(StoreTrouble::Misconfigured("region"))),
             (400, "AuthorizationHeaderMalformed", trouble(StoreTrouble::Misconfigured("region"))),
@@ -223,6 +233,8 @@ mod tests {
         );
         let missing = Answer::Trouble(StoreTrouble::BucketMissing);
         assert_eq!(Refusal::read(404, Some("ContainerNotFound"), b"").answer(), missing);
+        assert_eq!(Refusal::read(404, Some("BlobNotFound"), b"").answer(), Answer::NotFound);
+        assert_eq!(Refusal::read(404, None, b"<html>no such page</html>").answer(), Answer::Unknown);
     }
 
     #[test]

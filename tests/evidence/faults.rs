@@ -34,6 +34,7 @@ on!(s3:
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
     a_removal_survives_trouble_that_passes,
+    a_404_of_another_server_says_nothing_about_what_is_there,
 );
 on!(google:
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -48,6 +49,7 @@ on!(google:
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
     a_removal_survives_trouble_that_passes,
+    a_404_of_another_server_says_nothing_about_what_is_there,
 );
 on!(azure:
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -62,6 +64,7 @@ on!(azure:
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
     a_removal_survives_trouble_that_passes,
+    a_404_of_another_server_says_nothing_about_what_is_there,
 );
 
 async fn what_was_stored_before_a_500_is_found_and_not_stored_again(place: Place) {
@@ -241,4 +244,26 @@ async fn a_removal_survives_trouble_that_passes(place: Place) {
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
     assert_eq!(removal, Err(StoreTrouble::Unavailable));
     assert_eq!(place.proxy().arrived() - before, 3);
+}
+
+async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    // As a load balancer says it that has nobody to pass a request to.
+    for page in ["", "default backend - 404", "<html><body>404 Not Found</body></html>"] {
+        place.proxy().always(Fault::Answer(404, page));
+        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::Unavailable), "{page}");
+        let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+        assert_eq!(removal, Err(StoreTrouble::Unavailable), "{page}");
+        let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
+        assert_eq!(read, Err(StoreTrouble::Unavailable), "{page}");
+        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable), "{page}");
+    }
+    place.proxy().heal();
+    place.proxy().next([Fault::Answer(404, "")]);
+    let keys = store.keys(&of("team-a")).await.unwrap();
+    place.proxy().next([Fault::Answer(404, "")]);
+    let removals = store.delete(&of("team-a"), &keys).await.unwrap();
+    assert_eq!(removals, [(key("front-original.jpg"), Removal::Removed)]);
+    assert_eq!(look(&store).await, None);
 }

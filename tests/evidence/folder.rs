@@ -78,3 +78,18 @@ async fn nothing_is_left_of_a_verification_whose_evidence_is_removed() {
     let namespace = folder.path().join("team-a");
     assert_eq!(fs::read_dir(namespace).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    put(&store, b"abc").await.unwrap();
+    let keys = store.keys(&of("team-a")).await.unwrap();
+    store.delete(&of("team-a"), &keys).await.unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()), "the namespace's folder stays");
+    fs::remove_dir(folder.path().join("team-a")).unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    fs::remove_dir(folder.path()).unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+}

@@ -100,11 +100,11 @@ async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
 
 async fn a_folder_tells_its_keys_and_no_other_ones(place: Place) {
     let store = place.store();
+    let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
+    store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
     put(&store, b"abc").await.unwrap();
     put_as(&store, "manifest.json", b"{}").await.unwrap();
-    let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
-    store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
 }
 
@@ -114,6 +114,9 @@ async fn a_bucket_that_is_not_there_is_named(place: Place) {
     if place.has_proxy() {
         assert_eq!(place.proxy().arrived(), 1, "and is not asked for twice");
     }
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+    assert_eq!(removal, Err(StoreTrouble::BucketMissing));
 }
 
 async fn content_type_and_attributes_are_kept(place: Place) {
