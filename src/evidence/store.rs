@@ -3,14 +3,14 @@
 //! Every call has a deadline of its own, tries a few times where that can help, and ends with one [`StoreTrouble`] that
 //! holds no text of the store.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    attempt::Comparison,
+    attempt::{Comparison, MAX_KEYS},
     http::StoreHttp,
     location::Location,
     manifest::hex,
@@ -204,7 +204,8 @@ impl Store {
         .await
     }
 
-    /// Removes objects, one after the other. What is not there counts as removed.
+    /// Removes objects, one after the other, the manifest first: it says that the others are all there. What is not there
+    /// counts as removed. Answers in the order of the removal.
     ///
     /// # Errors
     ///
@@ -215,12 +216,41 @@ impl Store {
         folder: &Folder,
         keys: &[ObjectKey],
     ) -> Result<Vec<(ObjectKey, Removal)>, StoreTrouble> {
+        let mut keys = keys.to_vec();
+        keys.sort_by_key(|key| *key != ObjectKey::manifest());
         let mut removals = Vec::with_capacity(keys.len());
         for key in keys {
-            let removal = self.within(self.delete_patiently(folder, key)).await?;
-            removals.push((key.clone(), removal));
+            let removal = self.within(self.delete_patiently(folder, &key)).await?;
+            removals.push((key, removal));
         }
         Ok(removals)
+    }
+
+    /// Removes everything in a folder that this room writes, however much it is, the manifest first. Answers with what
+    /// the store keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreTrouble`], as of [`keys`](Self::keys) and [`delete`](Self::delete);
+    /// [`Unavailable`](StoreTrouble::Unavailable) when something is still listed after its removal. It may be repeated.
+    pub async fn clear(&self, folder: &Folder) -> Result<Vec<ObjectKey>, StoreTrouble> {
+        let mut ends = BTreeMap::new();
+        loop {
+            let listed = self.keys(folder).await?;
+            if listed.iter().any(|key| ends.get(key) == Some(&Removal::Removed)) {
+                return Err(StoreTrouble::Unavailable);
+            }
+            let mut keys: Vec<_> = listed.iter().filter(|key| !ends.contains_key(*key)).cloned().collect();
+            if keys.is_empty() {
+                break;
+            }
+            // A full listing may have ended before it.
+            if listed.len() == MAX_KEYS && ends.is_empty() && !keys.contains(&ObjectKey::manifest()) {
+                keys.push(ObjectKey::manifest());
+            }
+            ends.extend(self.delete(folder, &keys).await?);
+        }
+        Ok(ends.into_iter().filter(|(_, end)| *end == Removal::Kept).map(|(key, _)| key).collect())
     }
 
     async fn delete_patiently(&self, folder: &Folder, key: &ObjectKey) -> Result<Removal, StoreTrouble> {

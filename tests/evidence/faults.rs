@@ -8,7 +8,7 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::time::timeout;
 
 use crate::{
-    harness::{Fault, PATIENCE, Place, Proxy, key, look, of, put, service_account},
+    harness::{Fault, PATIENCE, Place, Proxy, key, look, of, put, put_as, service_account},
     laws::on,
 };
 
@@ -33,6 +33,7 @@ on!(s3:
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
+    what_the_store_keeps_ends_the_emptying_of_a_folder,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
 );
@@ -48,6 +49,7 @@ on!(google:
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
+    what_the_store_keeps_ends_the_emptying_of_a_folder,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
 );
@@ -63,6 +65,7 @@ on!(azure:
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
+    what_the_store_keeps_ends_the_emptying_of_a_folder,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
 );
@@ -230,6 +233,20 @@ async fn an_object_that_the_store_keeps_is_said(place: Place) {
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
     assert_eq!(removal, Err(StoreTrouble::CredentialsRefused));
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+}
+
+async fn what_the_store_keeps_ends_the_emptying_of_a_folder(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    put_as(&store, "manifest.json", b"{}").await.unwrap();
+    place.proxy().whenever(Method::DELETE, Fault::Answer(403, DENIED));
+    assert_eq!(store.clear(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
+    // It says that it has done it, and has not.
+    place.proxy().whenever(Method::DELETE, Fault::Answer(204, ""));
+    assert_eq!(store.clear(&of("team-a")).await, Err(StoreTrouble::Unavailable));
+    place.proxy().heal();
+    assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+    assert_eq!(look(&store).await, None);
 }
 
 async fn a_removal_survives_trouble_that_passes(place: Place) {
