@@ -13,8 +13,9 @@ pub enum StoreTrouble {
     /// It knows the credentials, and they may not do this.
     #[error("the store denies this to the credentials")]
     AccessDenied,
-    /// It does not take the credentials: expired, replaced, or wrong. Worth reading the Secret again, once.
-    #[error("the store does not take the credentials")]
+    /// It does not take the credentials: expired, replaced, or wrong, or signed by a clock that is wrong. Worth reading
+    /// the Secret again, once.
+    #[error("the store does not take the credentials, or this machine's clock is wrong")]
     CredentialsRefused,
     /// The bucket, container or folder does not exist.
     #[error("the bucket, container or folder does not exist")]
@@ -42,7 +43,7 @@ pub(super) struct Refusal {
 /// The words of the stores that matter here. Everything else is `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
-    /// Another key, or one that is no more.
+    /// Another key, or one that is no more, or a signature of another time.
     Credentials,
     /// The bucket or container is not there.
     NoBucket,
@@ -64,6 +65,7 @@ impl Code {
             // S3 and STS
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken"
             | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidClientTokenId"
+            | "RequestTimeTooSkewed"
             | "UnrecognizedClientException" | "InvalidIdentityToken"
             // Google
             | "AuthenticationRequired" | "InvalidSecurity"
@@ -202,6 +204,7 @@ mod tests {
             (403, "InvalidAccessKeyId", trouble(StoreTrouble::CredentialsRefused)),
             (403, "SignatureDoesNotMatch", trouble(StoreTrouble::CredentialsRefused)),
             (400, "ExpiredToken", trouble(StoreTrouble::CredentialsRefused)),
+            (403, "RequestTimeTooSkewed", trouble(StoreTrouble::CredentialsRefused)),
             (401, "", trouble(StoreTrouble::CredentialsRefused)),
             (404, "NoSuchBucket", trouble(StoreTrouble::BucketMissing)),
             (404, "NoSuchKey", Answer::NotFound),
