@@ -12,10 +12,9 @@ use object_store::{
         HttpService,
     },
 };
-use reqwest::{Client, NoProxy, Proxy, redirect, retry};
+use reqwest::{Client, redirect, retry};
 use rustls::ClientConfig;
 use tokio::time::timeout;
-use url::Url;
 
 use super::trouble::Refusal;
 
@@ -25,22 +24,16 @@ const REFUSAL_BYTES: usize = 4096;
 /// Longest time for reading that.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// Where the clouds answer for a machine's own identity. A proxy cannot reach them.
-const NEVER_BY_PROXY: &str =
-    "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal,localhost,127.0.0.1,::1";
-
 /// How stores are connected to. Every value has a default.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Longest time until a connection stands, name resolution and TLS included. Default 5 s.
     pub connect_timeout: Duration,
-    /// A proxy for all calls but those to the machine's own metadata. Default none, whatever the environment says.
-    pub proxy: Option<Url>,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), proxy: None }
+        Self { connect_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -68,23 +61,19 @@ impl StoreHttp {
         // One connection per request in flight: an upload does not wait behind another one's bytes.
         trust.alpn_protocols = vec![b"http/1.1".to_vec()];
         let client = |https_only| {
-            let builder = Client::builder()
+            Client::builder()
                 .tls_backend_preconfigured(trust.clone())
                 .http1_only()
                 .https_only(https_only)
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
                 .referer(false)
+                // Whatever the environment says.
                 .no_proxy()
                 .user_agent(concat!("okid-operator/", env!("CARGO_PKG_VERSION")))
                 .pool_idle_timeout(Duration::from_secs(30))
-                .connect_timeout(settings.connect_timeout);
-            match &settings.proxy {
-                Some(proxy) => builder
-                    .proxy(Proxy::all(proxy.clone())?.no_proxy(NoProxy::from_string(NEVER_BY_PROXY)))
-                    .build(),
-                None => builder.build(),
-            }
+                .connect_timeout(settings.connect_timeout)
+                .build()
         };
         Ok(Self { tls: client(true).map_err(InvalidHttp)?, any: client(false).map_err(InvalidHttp)? })
     }

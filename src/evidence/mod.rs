@@ -15,6 +15,8 @@
 //! | [`http`] | the client for all stores: no redirect, no repetition, no text of a refusal |
 //! | [`patience`] | how long a store is waited for, and how often it is asked |
 //! | [`store`] | puts, reads and removes objects; one [`trouble`] for each way in which that fails |
+//! | `attempt` | one request of [`store`], and its answer |
+//! | `files` | objects as files of a local folder |
 //! | [`manifest`] | lists what is stored and what was absent; written last (pure) |
 //!
 //! Every object is created under the condition that nothing is there. What is there with the same bytes counts as
@@ -23,10 +25,12 @@
 //!
 //! Keys, names, errors and the manifest never hold the id of a verification, its link, or text of a store.
 
+mod attempt;
 pub mod breaker;
 pub mod budget;
 pub mod content;
 pub mod endpoints;
+mod files;
 pub mod http;
 pub mod location;
 pub mod manifest;
@@ -35,7 +39,6 @@ pub mod options;
 pub mod path;
 pub mod patience;
 mod signing;
-mod staged;
 pub mod store;
 pub mod stores;
 pub mod trouble;

@@ -1,6 +1,6 @@
 //! Makes the library's stores from an address and options. Opens no connection.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use object_store::{
@@ -10,7 +10,6 @@ use object_store::{
     client::HttpClient,
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey},
     local::LocalFileSystem,
-    path::Path,
 };
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     location::{Location, Scheme},
     options::{InvalidOptions, Options},
     signing::{Known, Signing},
+    trouble::{Answer, StoreTrouble, judge, judge_file},
 };
 
 /// A store of the library. Cannot be printed: some of the library's credentials would be.
@@ -104,14 +104,20 @@ impl Backend {
     }
 
     /// The library's store. A folder is looked at each time: it may be mounted later, or no more.
-    pub(super) fn store(&self) -> object_store::Result<Box<dyn ObjectStore>> {
+    pub(super) fn store(&self) -> Result<Box<dyn ObjectStore>, Answer> {
         match self {
             Self::S3(s3) => Ok(Box::new(s3.store.clone())),
             Self::Gs(store) => Ok(Box::new(store.clone())),
             Self::Az(azure) => Ok(Box::new(azure.store.clone())),
             Self::File(folder) => {
-                let store = LocalFileSystem::new_with_prefix(folder)?;
-                Ok(Box::new(store.with_fsync(true).with_automatic_cleanup(true)))
+                fs::metadata(folder).map_err(|error| match judge_file(&error) {
+                    Answer::NotFound => Answer::Trouble(StoreTrouble::BucketMissing),
+                    other @ (Answer::Exists | Answer::NotSent | Answer::Unknown | Answer::Trouble(_)) => {
+                        other
+                    }
+                })?;
+                let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| judge(&error))?;
+                Ok(Box::new(store))
             }
         }
     }
@@ -129,14 +135,6 @@ impl Backend {
         match self {
             Self::S3(_) | Self::Gs(_) | Self::Az(_) => true,
             Self::File(_) => false,
-        }
-    }
-
-    /// The file of an object, if this is a folder.
-    pub(super) fn file(&self, path: &Path) -> Option<PathBuf> {
-        match self {
-            Self::File(folder) => Some(folder.join(path.as_ref())),
-            Self::S3(_) | Self::Gs(_) | Self::Az(_) => None,
         }
     }
 }

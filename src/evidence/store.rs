@@ -3,32 +3,23 @@
 //! Every call has a deadline of its own, tries a few times where that can help, and ends with one [`StoreTrouble`] that
 //! holds no text of the store.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use http::Method;
-use object_store::{
-    Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    azure::AzureAuthorizer, client::HttpRequestBody, path::Path,
-};
 use sha2::{Digest, Sha256};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
+    attempt::{Comparison, MAX_KEYS},
     http::StoreHttp,
     location::Location,
     manifest::hex,
-    open::{Azure, Backend},
+    open::Backend,
     options::{InvalidOptions, Options},
     path::{Folder, ObjectKey},
     patience::{Patience, Tries},
-    staged,
-    trouble::{Answer, StoreTrouble, judge, judge_http},
+    trouble::{Answer, StoreTrouble},
 };
-
-/// Most keys that [`Store::keys`] reads.
-const MAX_KEYS: usize = 64;
 
 /// What is to be stored.
 #[derive(Clone, Debug)]
@@ -65,16 +56,9 @@ pub enum Removal {
 /// One store, or a part of one. Cheap to make: all share the connections of their [`StoreHttp`]. Keep it for a batch
 /// of objects, because it also keeps the tokens that some credentials are exchanged for. Prints its address only.
 pub struct Store {
-    backend: Backend,
-    location: Location,
-    patience: Patience,
-}
-
-/// What is in the store, compared with what is to be.
-enum Comparison {
-    Same,
-    Different,
-    Missing,
+    pub(super) backend: Backend,
+    pub(super) location: Location,
+    pub(super) patience: Patience,
 }
 
 impl Store {
@@ -135,9 +119,17 @@ impl Store {
         loop {
             match self.put_once(&path, content.bytes.clone(), attributes.clone()).await {
                 Ok(()) => return Ok(Put { size, sha256, was_there: false }),
+                // Azure says so of what is there to whoever may create and not overwrite, Google to whoever may not remove.
+                Err(Answer::Trouble(StoreTrouble::AccessDenied)) => {
+                    return match self.compare(&path, size, &sha256).await {
+                        Ok(Comparison::Same) => Ok(Put { size, sha256, was_there: true }),
+                        Ok(Comparison::Different) => Err(StoreTrouble::Conflict),
+                        Ok(Comparison::Missing) | Err(_) => Err(StoreTrouble::AccessDenied),
+                    };
+                }
                 Err(Answer::Trouble(trouble)) => return Err(trouble),
-                Err(Answer::NotFound) => return Err(StoreTrouble::BucketMissing),
-                Err(Answer::NotSent) => {}
+                // Of a folder: somebody removed just now what was being written, or the folder that it was in.
+                Err(Answer::NotFound | Answer::NotSent) => {}
                 Err(answer @ (Answer::Exists | Answer::Unknown)) => {
                     match self.compare(&path, size, &sha256).await {
                         Ok(Comparison::Same) => return Ok(Put { size, sha256, was_there: true }),
@@ -186,7 +178,9 @@ impl Store {
         .await
     }
 
-    /// What is in a folder, at most 64 keys; what this room does not write is left out.
+    /// What is in a folder, at most 64 keys, in the order of the alphabet; what this room does not write is left out. That
+    /// nothing is there is only believed to the store itself: not to a server on the way, nor to a folder in which
+    /// nothing is mounted.
     ///
     /// # Errors
     ///
@@ -198,7 +192,7 @@ impl Store {
             loop {
                 match self.limited(self.keys_once(&path)).await {
                     Ok(keys) => return Ok(keys),
-                    Err(Answer::NotFound) => return Ok(Vec::new()),
+                    Err(Answer::NotFound) => return Err(StoreTrouble::BucketMissing),
                     Err(Answer::Trouble(trouble)) => return Err(trouble),
                     Err(Answer::Exists | Answer::NotSent | Answer::Unknown) => {}
                 }
@@ -210,7 +204,8 @@ impl Store {
         .await
     }
 
-    /// Removes objects, one after the other. What is not there counts as removed.
+    /// Removes objects, one after the other, the manifest first: it says that the others are all there. What is not there
+    /// counts as removed. Answers in the order of the removal.
     ///
     /// # Errors
     ///
@@ -221,17 +216,45 @@ impl Store {
         folder: &Folder,
         keys: &[ObjectKey],
     ) -> Result<Vec<(ObjectKey, Removal)>, StoreTrouble> {
+        let mut keys = keys.to_vec();
+        keys.sort_by_key(|key| *key != ObjectKey::manifest());
         let mut removals = Vec::with_capacity(keys.len());
         for key in keys {
-            let removal = self.within(self.delete_patiently(folder, key)).await?;
-            removals.push((key.clone(), removal));
+            let removal = self.within(self.delete_patiently(folder, &key)).await?;
+            removals.push((key, removal));
         }
         Ok(removals)
     }
 
+    /// Removes everything in a folder that this room writes, however much it is, the manifest first. Answers with what
+    /// the store keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreTrouble`], as of [`keys`](Self::keys) and [`delete`](Self::delete);
+    /// [`Unavailable`](StoreTrouble::Unavailable) when something is still listed after its removal. It may be repeated.
+    pub async fn clear(&self, folder: &Folder) -> Result<Vec<ObjectKey>, StoreTrouble> {
+        let mut ends = BTreeMap::new();
+        loop {
+            let listed = self.keys(folder).await?;
+            if listed.iter().any(|key| ends.get(key) == Some(&Removal::Removed)) {
+                return Err(StoreTrouble::Unavailable);
+            }
+            let mut keys: Vec<_> = listed.iter().filter(|key| !ends.contains_key(*key)).cloned().collect();
+            if keys.is_empty() {
+                break;
+            }
+            // A full listing may have ended before it.
+            if listed.len() == MAX_KEYS && ends.is_empty() && !keys.contains(&ObjectKey::manifest()) {
+                keys.push(ObjectKey::manifest());
+            }
+            ends.extend(self.delete(folder, &keys).await?);
+        }
+        Ok(ends.into_iter().filter(|(_, end)| *end == Removal::Kept).map(|(key, _)| key).collect())
+    }
+
     async fn delete_patiently(&self, folder: &Folder, key: &ObjectKey) -> Result<Removal, StoreTrouble> {
         let path = self.path(folder, key)?;
-        self.sweep(&path).await?;
         let mut tries = Tries::new(self.patience);
         loop {
             match self.limited(self.delete_once(&path)).await {
@@ -248,127 +271,6 @@ impl Store {
         }
     }
 
-    async fn put_once(&self, path: &Path, bytes: Bytes, attributes: Attributes) -> Result<(), Answer> {
-        let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
-        self.limited(async {
-            self.open()?.put_opts(path, PutPayload::from(bytes), options).await.map_err(|error| judge(&error))
-        })
-        .await
-        .map(|_| ())
-    }
-
-    /// Reads what is there, as far as it can be the same.
-    async fn compare(&self, path: &Path, size: u64, sha256: &str) -> Result<Comparison, Answer> {
-        let compared = self.limited(async {
-            let found =
-                self.open()?.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
-            if found.meta.size != size {
-                return Ok(Comparison::Different);
-            }
-            let mut digest = Sha256::new();
-            let mut chunks = found.into_stream();
-            while let Some(chunk) = chunks.try_next().await.map_err(|error| judge(&error))? {
-                digest.update(&chunk);
-            }
-            let is_same = hex(&digest.finalize()) == sha256;
-            Ok(if is_same { Comparison::Same } else { Comparison::Different })
-        });
-        match compared.await {
-            Err(Answer::NotFound) => Ok(Comparison::Missing),
-            other => other,
-        }
-    }
-
-    async fn read_once(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, Answer> {
-        let found =
-            self.open()?.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
-        if found.meta.size > limit as u64 {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        let mut chunks = found.into_stream();
-        while let Some(chunk) = chunks.try_next().await.map_err(|error| judge(&error))? {
-            if bytes.len() + chunk.len() > limit {
-                return Ok(None);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Some(bytes.into()))
-    }
-
-    async fn keys_once(&self, folder: &Path) -> Result<Vec<ObjectKey>, Answer> {
-        let mut keys = Vec::new();
-        let mut found = self.open()?.list(Some(folder));
-        while keys.len() < MAX_KEYS
-            && let Some(object) = found.try_next().await.map_err(|error| judge(&error))?
-        {
-            let below = object.location.as_ref().strip_prefix(folder.as_ref());
-            keys.extend(
-                below.and_then(|key| key.strip_prefix('/')).and_then(|key| ObjectKey::parse(key).ok()),
-            );
-        }
-        keys.sort();
-        Ok(keys)
-    }
-
-    async fn delete_once(&self, path: &Path) -> Result<(), Answer> {
-        match &self.backend {
-            Backend::Az(azure) => delete_blob(azure, path).await,
-            Backend::S3(_) | Backend::Gs(_) | Backend::File(_) => {
-                self.open()?.delete(path).await.map_err(|error| judge(&error))
-            }
-        }
-    }
-
-    fn open(&self) -> Result<Box<dyn ObjectStore>, Answer> {
-        // Only a folder can fail to open: it is not there, or may not be looked at.
-        self.backend.store().map_err(|error| match judge(&error) {
-            Answer::NotFound => Answer::Trouble(StoreTrouble::BucketMissing),
-            other @ (Answer::Exists | Answer::NotSent | Answer::Unknown | Answer::Trouble(_)) => other,
-        })
-    }
-
-    fn attributes(&self, content: &Content<'_>, sha256: &str) -> Attributes {
-        if !self.backend.has_attributes() {
-            return Attributes::new();
-        }
-        let mut attributes = Attributes::new();
-        attributes.insert(Attribute::ContentType, content.content_type.into());
-        attributes.insert(Attribute::Metadata("sha256".into()), sha256.to_owned().into());
-        for (name, value) in content.attributes {
-            attributes.insert(Attribute::Metadata((*name).into()), (*value).to_owned().into());
-        }
-        attributes
-    }
-
-    async fn sweep(&self, path: &Path) -> Result<(), StoreTrouble> {
-        let Some(file) = self.backend.file(path) else { return Ok(()) };
-        match spawn_blocking(move || staged::sweep(&file)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                Err(StoreTrouble::AccessDenied)
-            }
-            Ok(Err(_)) | Err(_) => Err(StoreTrouble::Unavailable),
-        }
-    }
-
-    fn folder_path(&self, folder: &Folder) -> Result<Path, StoreTrouble> {
-        let prefix = match &self.backend {
-            Backend::File(_) => "",
-            Backend::S3(_) | Backend::Gs(_) | Backend::Az(_) => self.location.prefix(),
-        };
-        Path::parse(format!("{prefix}/{folder}").trim_start_matches('/')).map_err(|_| StoreTrouble::Refused)
-    }
-
-    fn path(&self, folder: &Folder, key: &ObjectKey) -> Result<Path, StoreTrouble> {
-        Ok(self.folder_path(folder)?.join(key.as_str()))
-    }
-
-    /// One request and its answer; a lost one may have been received.
-    async fn limited<T>(&self, request: impl Future<Output = Result<T, Answer>>) -> Result<T, Answer> {
-        timeout(self.patience.request, request).await.unwrap_or(Err(Answer::Unknown))
-    }
-
     async fn within<T>(
         &self,
         call: impl Future<Output = Result<T, StoreTrouble>>,
@@ -381,20 +283,4 @@ impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Store({})", self.location)
     }
-}
-
-/// Removes a blob by a request of its own: the library only knows Azure's batches, whose errors do not tell a policy
-/// from an outage.
-async fn delete_blob(azure: &Azure, path: &Path) -> Result<(), Answer> {
-    let credential = azure.store.credentials().get_credential().await.map_err(|error| judge(&error))?;
-    let mut request = http::Request::builder()
-        .method(Method::DELETE)
-        .uri(format!("{}/{path}", azure.container))
-        .header("content-length", 0)
-        .body(HttpRequestBody::empty())
-        .map_err(|_| Answer::Trouble(StoreTrouble::Refused))?;
-    AzureAuthorizer::new(&credential, &azure.account)
-        .try_authorize(&mut request)
-        .map_err(|error| judge(&error))?;
-    azure.http.execute(request).await.map(|_| ()).map_err(|error| judge_http(&error))
 }

@@ -13,8 +13,9 @@ pub enum StoreTrouble {
     /// It knows the credentials, and they may not do this.
     #[error("the store denies this to the credentials")]
     AccessDenied,
-    /// It does not take the credentials: expired, replaced, or wrong. Worth reading the Secret again, once.
-    #[error("the store does not take the credentials")]
+    /// It does not take the credentials: expired, replaced, or wrong, or signed by a clock that is wrong. Worth reading
+    /// the Secret again, once.
+    #[error("the store does not take the credentials, or this machine's clock is wrong")]
     CredentialsRefused,
     /// The bucket, container or folder does not exist.
     #[error("the bucket, container or folder does not exist")]
@@ -42,10 +43,12 @@ pub(super) struct Refusal {
 /// The words of the stores that matter here. Everything else is `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
-    /// Another key, or one that is no more.
+    /// Another key, or one that is no more, or a signature of another time.
     Credentials,
     /// The bucket or container is not there.
     NoBucket,
+    /// The bucket is there, the object is not.
+    NoObject,
     /// The region is another one.
     Region,
     /// The key of the key management service.
@@ -62,6 +65,7 @@ impl Code {
             // S3 and STS
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken"
             | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidClientTokenId"
+            | "RequestTimeTooSkewed"
             | "UnrecognizedClientException" | "InvalidIdentityToken"
             // Google
             | "AuthenticationRequired" | "InvalidSecurity"
@@ -71,6 +75,8 @@ impl Code {
             "NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled" => {
                 Self::NoBucket
             }
+            // S3 and Google; Azure
+            "NoSuchKey" | "BlobNotFound" => Self::NoObject,
             "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed"
             | "IllegalLocationConstraintException" => Self::Region,
             "KMS.NotFoundException" | "KMS.DisabledException" | "KMS.KMSInvalidStateException"
@@ -116,10 +122,11 @@ impl Refusal {
                 Answer::Trouble(StoreTrouble::Misconfigured("region"))
             }
             (_, Code::EncryptionKey) => Answer::Trouble(StoreTrouble::Misconfigured("aws_sse_kms_key_id")),
-            (404, _) => Answer::NotFound,
+            (404, Code::NoObject) => Answer::NotFound,
             (403, _) => Answer::Trouble(StoreTrouble::AccessDenied),
             (304 | 409 | 412, _) => Answer::Exists,
-            (_, Code::Busy) | (408 | 425 | 429 | 500..=599, _) => Answer::Unknown,
+            // Any other 404 is of another server on the way, or of one that gives out tokens: the object may be there.
+            (_, Code::Busy) | (404 | 408 | 425 | 429 | 500..=599, _) => Answer::Unknown,
             (400..=499, _) => Answer::Trouble(StoreTrouble::Refused),
             _ => Answer::Unknown,
         }
@@ -137,14 +144,23 @@ pub(super) fn judge(error: &object_store::Error) -> Answer {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return Answer::NotFound;
     }
-    // What is left comes from a local folder.
-    match find::<io::Error>(error).map(io::Error::kind) {
-        Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-            Answer::Trouble(StoreTrouble::AccessDenied)
-        }
-        Some(io::ErrorKind::NotFound) => Answer::NotFound,
+    // From a local folder. Of any other store it is an answer that cannot be read, or no answer.
+    match find::<io::Error>(error).map(judge_file) {
+        Some(Answer::Trouble(trouble)) => Answer::Trouble(trouble),
         _ => Answer::Unknown,
     }
+}
+
+/// What an error of a local file means.
+pub(super) fn judge_file(error: &io::Error) -> Answer {
+    let is = |kind| error.kind() == kind;
+    if is(io::ErrorKind::PermissionDenied) || is(io::ErrorKind::ReadOnlyFilesystem) {
+        return Answer::Trouble(StoreTrouble::AccessDenied);
+    }
+    if is(io::ErrorKind::NotFound) {
+        return Answer::NotFound;
+    }
+    if is(io::ErrorKind::AlreadyExists) { Answer::Exists } else { Answer::Unknown }
 }
 
 /// What an error of a single request means.
@@ -188,9 +204,12 @@ mod tests {
             (403, "InvalidAccessKeyId", trouble(StoreTrouble::CredentialsRefused)),
             (403, "SignatureDoesNotMatch", trouble(StoreTrouble::CredentialsRefused)),
             (400, "ExpiredToken", trouble(StoreTrouble::CredentialsRefused)),
+            (403, "RequestTimeTooSkewed", trouble(StoreTrouble::CredentialsRefused)),
             (401, "", trouble(StoreTrouble::CredentialsRefused)),
             (404, "NoSuchBucket", trouble(StoreTrouble::BucketMissing)),
             (404, "NoSuchKey", Answer::NotFound),
+            (404, "BlobNotFound", Answer::NotFound),
+            (404, "Other", Answer::Unknown),
             (301, "PermanentRedirect", trouble(StoreTrouble::Misconfigured("region"))),
             (307, "", trouble(StoreTrouble::Misconfigured("region"))),
             (400, "AuthorizationHeaderMalformed", trouble(StoreTrouble::Misconfigured("region"))),
@@ -217,6 +236,8 @@ mod tests {
         );
         let missing = Answer::Trouble(StoreTrouble::BucketMissing);
         assert_eq!(Refusal::read(404, Some("ContainerNotFound"), b"").answer(), missing);
+        assert_eq!(Refusal::read(404, Some("BlobNotFound"), b"").answer(), Answer::NotFound);
+        assert_eq!(Refusal::read(404, None, b"<html>no such page</html>").answer(), Answer::Unknown);
     }
 
     #[test]

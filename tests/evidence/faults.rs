@@ -8,7 +8,7 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::time::timeout;
 
 use crate::{
-    harness::{Fault, PATIENCE, Place, Proxy, key, look, of, put, service_account},
+    harness::{Fault, PATIENCE, Place, Proxy, key, look, of, put, put_as, service_account},
     laws::on,
 };
 
@@ -27,12 +27,15 @@ on!(s3:
     what_is_larger_is_a_conflict_without_reading_it,
     a_store_that_is_down_takes_the_object_when_it_is_back,
     a_refusal_is_not_repeated,
+    what_may_not_be_overwritten_is_looked_at,
     a_refusal_without_end_is_not_read_to_its_end,
     a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage,
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
+    what_the_store_keeps_ends_the_emptying_of_a_folder,
     a_removal_survives_trouble_that_passes,
+    a_404_of_another_server_says_nothing_about_what_is_there,
 );
 on!(google:
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -42,10 +45,13 @@ on!(google:
     a_store_that_hangs_is_given_up,
     a_store_that_is_down_takes_the_object_when_it_is_back,
     a_refusal_is_not_repeated,
+    what_may_not_be_overwritten_is_looked_at,
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
+    what_the_store_keeps_ends_the_emptying_of_a_folder,
     a_removal_survives_trouble_that_passes,
+    a_404_of_another_server_says_nothing_about_what_is_there,
 );
 on!(azure:
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -55,10 +61,13 @@ on!(azure:
     a_store_that_hangs_is_given_up,
     a_store_that_is_down_takes_the_object_when_it_is_back,
     a_refusal_is_not_repeated,
+    what_may_not_be_overwritten_is_looked_at,
     wrong_credentials_are_told_from_missing_permission,
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
+    what_the_store_keeps_ends_the_emptying_of_a_folder,
     a_removal_survives_trouble_that_passes,
+    a_404_of_another_server_says_nothing_about_what_is_there,
 );
 
 async fn what_was_stored_before_a_500_is_found_and_not_stored_again(place: Place) {
@@ -137,7 +146,6 @@ async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
 async fn a_refusal_is_not_repeated(place: Place) {
     let store = place.store();
     for (status, body, trouble) in [
-        (403, DENIED, StoreTrouble::AccessDenied),
         (400, EXPIRED, StoreTrouble::CredentialsRefused),
         (401, "canary", StoreTrouble::CredentialsRefused),
         (403, "<Error><Code>AuthenticationFailed</Code></Error>", StoreTrouble::CredentialsRefused),
@@ -152,7 +160,21 @@ async fn a_refusal_is_not_repeated(place: Place) {
         assert_eq!(place.proxy().arrived() - before, 1, "{status}");
         assert!(!format!("{refused:?} {trouble}").contains("canary"));
     }
+    place.proxy().next([Fault::Answer(403, DENIED)]);
+    let before = place.proxy().arrived();
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert_eq!(place.proxy().arrived() - before, 2, "and a look whether it is there");
     assert!(!put(&store, b"abc").await.unwrap().was_there);
+}
+
+async fn what_may_not_be_overwritten_is_looked_at(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    place.proxy().whenever(Method::PUT, Fault::Answer(403, DENIED));
+    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert_eq!(put(&store, b"abd").await, Err(StoreTrouble::Conflict));
+    place.proxy().always(Fault::Answer(403, DENIED));
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
 }
 
 async fn a_refusal_without_end_is_not_read_to_its_end(place: Place) {
@@ -174,7 +196,7 @@ async fn a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage(plac
 }
 
 async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
-    let (change, trouble) = match place.url().split_once("://").unwrap().0 {
+    let (entry, trouble) = match place.url().split_once("://").unwrap().0 {
         "s3" => (("aws_secret_access_key", "wrong".to_owned()), StoreTrouble::CredentialsRefused),
         // Azurite says AuthorizationFailure, which at Azure means missing permission, where Azure says
         // AuthenticationFailed.
@@ -184,7 +206,7 @@ async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
             (("google_service_account_key", service_account(&other)), StoreTrouble::CredentialsRefused)
         }
     };
-    assert_eq!(put(&place.store_with(&[change]), b"abc").await, Err(trouble));
+    assert_eq!(put(&place.store_with(entry.0, entry), b"abc").await, Err(trouble));
     assert!(!put(&place.store(), b"abc").await.unwrap().was_there);
 }
 
@@ -213,6 +235,20 @@ async fn an_object_that_the_store_keeps_is_said(place: Place) {
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
 }
 
+async fn what_the_store_keeps_ends_the_emptying_of_a_folder(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    put_as(&store, "manifest.json", b"{}").await.unwrap();
+    place.proxy().whenever(Method::DELETE, Fault::Answer(403, DENIED));
+    assert_eq!(store.clear(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
+    // It says that it has done it, and has not.
+    place.proxy().whenever(Method::DELETE, Fault::Answer(204, ""));
+    assert_eq!(store.clear(&of("team-a")).await, Err(StoreTrouble::Unavailable));
+    place.proxy().heal();
+    assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+    assert_eq!(look(&store).await, None);
+}
+
 async fn a_removal_survives_trouble_that_passes(place: Place) {
     let store = place.store();
     put(&store, b"abc").await.unwrap();
@@ -225,4 +261,26 @@ async fn a_removal_survives_trouble_that_passes(place: Place) {
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
     assert_eq!(removal, Err(StoreTrouble::Unavailable));
     assert_eq!(place.proxy().arrived() - before, 3);
+}
+
+async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    // As a load balancer says it that has nobody to pass a request to.
+    for page in ["", "default backend - 404", "<html><body>404 Not Found</body></html>"] {
+        place.proxy().always(Fault::Answer(404, page));
+        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::Unavailable), "{page}");
+        let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+        assert_eq!(removal, Err(StoreTrouble::Unavailable), "{page}");
+        let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
+        assert_eq!(read, Err(StoreTrouble::Unavailable), "{page}");
+        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable), "{page}");
+    }
+    place.proxy().heal();
+    place.proxy().next([Fault::Answer(404, "")]);
+    let keys = store.keys(&of("team-a")).await.unwrap();
+    place.proxy().next([Fault::Answer(404, "")]);
+    let removals = store.delete(&of("team-a"), &keys).await.unwrap();
+    assert_eq!(removals, [(key("front-original.jpg"), Removal::Removed)]);
+    assert_eq!(look(&store).await, None);
 }

@@ -1,11 +1,11 @@
 //! What holds for local folders only.
 
-use std::fs;
+use std::fs::{self, File};
 
 use control_plane::Folder as TempFolder;
 use okid_operator::evidence::StoreTrouble;
 
-use crate::harness::{key, of, put, stores};
+use crate::harness::{key, look, of, put, put_as, stores};
 
 fn named(folder: &TempFolder) -> String {
     format!("stores: [{{name: disk, url: 'file://{}', namespaces: ['*']}}]", folder.path().display())
@@ -30,6 +30,34 @@ async fn what_a_killed_process_left_half_written_is_removed() {
 }
 
 #[tokio::test]
+async fn what_somebody_is_writing_is_left_alone_until_it_is_to_be_removed() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    put(&store, b"abc").await.unwrap();
+    let written = folder.path().join(of("team-a").to_string()).join("front-original.jpg#1");
+    let writer = File::create(&written).unwrap();
+    writer.lock().unwrap();
+    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(written.exists());
+    store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
+    assert!(!written.exists());
+}
+
+#[tokio::test]
+async fn what_was_never_finished_is_found_and_removed_with_the_rest() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    let inside = folder.path().join(of("team-a").to_string());
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(inside.join("front-original.jpg#1"), b"ab").unwrap();
+    let keys = store.keys(&of("team-a")).await.unwrap();
+    assert_eq!(keys, [key("front-original.jpg")]);
+    assert_eq!(look(&store).await, None);
+    store.delete(&of("team-a"), &keys).await.unwrap();
+    assert!(!inside.exists());
+}
+
+#[tokio::test]
 async fn nothing_is_written_while_the_folder_is_not_mounted() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
@@ -45,7 +73,23 @@ async fn nothing_is_left_of_a_verification_whose_evidence_is_removed() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     put(&store, b"abc").await.unwrap();
-    store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
-    assert!(folder.path().exists());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    put_as(&store, "manifest.json", b"{}").await.unwrap();
+    store.delete(&of("team-a"), &[key("front-original.jpg"), key("manifest.json")]).await.unwrap();
+    let namespace = folder.path().join("team-a");
+    assert_eq!(fs::read_dir(namespace).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    put(&store, b"abc").await.unwrap();
+    let keys = store.keys(&of("team-a")).await.unwrap();
+    store.delete(&of("team-a"), &keys).await.unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()), "the namespace's folder stays");
+    fs::remove_dir(folder.path().join("team-a")).unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    fs::remove_dir(folder.path()).unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
 }

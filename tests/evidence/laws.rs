@@ -31,6 +31,7 @@ on!(s3:
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
     a_folder_tells_its_keys_and_no_other_ones,
+    a_folder_of_any_size_is_emptied_and_no_other_one,
     content_type_and_attributes_are_kept,
     an_image_of_25_mib_is_stored,
 );
@@ -39,6 +40,7 @@ on!(google:
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
     a_folder_tells_its_keys_and_no_other_ones,
+    a_folder_of_any_size_is_emptied_and_no_other_one,
     a_bucket_that_is_not_there_is_named,
     content_type_and_attributes_are_kept,
     one_of_many_writers_wins,
@@ -48,6 +50,7 @@ on!(azure:
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
     a_folder_tells_its_keys_and_no_other_ones,
+    a_folder_of_any_size_is_emptied_and_no_other_one,
     a_bucket_that_is_not_there_is_named,
     content_type_and_attributes_are_kept,
     one_of_many_writers_wins,
@@ -57,6 +60,7 @@ on!(folder:
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
     a_folder_tells_its_keys_and_no_other_ones,
+    a_folder_of_any_size_is_emptied_and_no_other_one,
     a_bucket_that_is_not_there_is_named,
     one_of_many_writers_wins,
     an_image_of_25_mib_is_stored,
@@ -89,7 +93,7 @@ async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
     let store = place.store();
     put(&store, b"abc").await.unwrap();
     put_as(&store, "manifest.json", b"{}").await.unwrap();
-    let keys = [key("front-original.jpg"), key("manifest.json"), key("back-original.jpg")];
+    let keys = [key("manifest.json"), key("front-original.jpg"), key("back-original.jpg")];
     for _ in 0..2 {
         let removals = store.delete(&of("team-a"), &keys).await.unwrap();
         assert_eq!(removals, keys.clone().map(|key| (key, Removal::Removed)));
@@ -100,12 +104,34 @@ async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
 
 async fn a_folder_tells_its_keys_and_no_other_ones(place: Place) {
     let store = place.store();
+    let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
+    store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
     put(&store, b"abc").await.unwrap();
     put_as(&store, "manifest.json", b"{}").await.unwrap();
+    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
+}
+
+async fn a_folder_of_any_size_is_emptied_and_no_other_one(place: Place) {
+    let store = place.store();
     let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
     store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
-    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
+    // More than are listed at a time, and the manifest is the last of them.
+    for number in 0..70 {
+        put_as(&store, &format!("back-original-{number}.jpg"), b"abc").await.unwrap();
+    }
+    put_as(&store, "manifest.json", b"{}").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+        assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
+    }
+    assert_eq!(store.keys(&of("team-a2")).await, Ok(vec![key("back-original.png")]));
+    if place.has_proxy() {
+        let passed = place.proxy().passed();
+        let deleted: Vec<_> = passed.iter().filter(|passed| passed.method == Method::DELETE).collect();
+        assert_eq!(deleted.len(), 71);
+        assert!(deleted[0].path.ends_with("/manifest.json"), "nothing says any more that it is complete");
+    }
 }
 
 async fn a_bucket_that_is_not_there_is_named(place: Place) {
@@ -114,6 +140,9 @@ async fn a_bucket_that_is_not_there_is_named(place: Place) {
     if place.has_proxy() {
         assert_eq!(place.proxy().arrived(), 1, "and is not asked for twice");
     }
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+    assert_eq!(removal, Err(StoreTrouble::BucketMissing));
 }
 
 async fn content_type_and_attributes_are_kept(place: Place) {

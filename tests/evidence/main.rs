@@ -8,6 +8,7 @@
     reason = "a scene that cannot be set up fails its test"
 )]
 
+mod azure;
 mod faults;
 mod folder;
 mod harness;

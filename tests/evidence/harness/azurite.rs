@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use control_plane::{
     Folder as TempFolder, Progress,
     process::{Child, Command},
@@ -27,6 +29,29 @@ const VERSION: &str = "3.35.0";
 /// Azurite's account, which its documentation names.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// A shared access signature for the container, with these permissions, such as `rc`.
+///
+/// Put together as
+/// <https://learn.microsoft.com/rest/api/storageservices/create-service-sas#version-2020-12-06-and-later> says.
+pub(crate) fn shared_access_signature(permissions: &str) -> String {
+    const VERSION: &str = "2022-11-02";
+    const EXPIRY: &str = "2999-01-01T00:00:00Z";
+    let container = format!("/blob/{ACCOUNT}/evidence");
+    // In this order; what is empty here only narrows what is allowed, or sets headers of answers.
+    let signed = [permissions, "", EXPIRY, &container, "", "", "", VERSION, "c", "", "", "", "", "", "", ""];
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(KEY).unwrap());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, signed.join("\n").as_bytes()));
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([
+            ("sv", VERSION),
+            ("sr", "c"),
+            ("sp", permissions),
+            ("se", EXPIRY),
+            ("sig", &signature),
+        ])
+        .finish()
+}
 
 /// Says why the tests of Azure are skipped, past the runner, which keeps what passing tests print.
 fn say_once(why: &impl fmt::Display) {

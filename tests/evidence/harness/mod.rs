@@ -18,6 +18,7 @@ use okid_operator::{
     portal,
 };
 
+pub(crate) use azurite::shared_access_signature;
 pub(crate) use google::service_account;
 use stores::{BUCKET, S3};
 pub(crate) use stores::{Fault, Proxy};
@@ -72,33 +73,31 @@ impl Place {
     }
 
     pub(crate) fn store(&self) -> Store {
-        self.store_as(&self.url, &[], PATIENCE)
+        self.store_as(&self.url, &self.secret, PATIENCE)
     }
 
     /// A store at another address of the same place.
     pub(crate) fn store_at(&self, url: &str) -> Store {
-        self.store_as(url, &[], PATIENCE)
+        self.store_as(url, &self.secret, PATIENCE)
     }
 
     pub(crate) fn patient(&self, patience: Patience) -> Store {
-        self.store_as(&self.url, &[], patience)
+        self.store_as(&self.url, &self.secret, patience)
     }
 
-    /// With other values in the Secret.
-    pub(crate) fn store_with(&self, changes: &[(&'static str, String)]) -> Store {
-        self.store_as(&self.url, changes, PATIENCE)
+    /// With something else in the Secret, in the place of this entry.
+    pub(crate) fn store_with(&self, instead_of: &str, entry: (&'static str, String)) -> Store {
+        let mut secret = self.secret.clone();
+        secret.retain(|(key, _)| *key != instead_of);
+        secret.push(entry);
+        self.store_as(&self.url, &secret, PATIENCE)
     }
 
-    fn store_as(&self, url: &str, changes: &[(&'static str, String)], patience: Patience) -> Store {
+    fn store_as(&self, url: &str, secret: &[(&'static str, String)], patience: Patience) -> Store {
         let location = Location::parse(url).unwrap();
-        let options = if self.secret.is_empty() {
+        let options = if secret.is_empty() {
             Options::of_administrator(location.scheme(), [], &[]).unwrap()
         } else {
-            let mut secret = self.secret.clone();
-            for (key, value) in changes {
-                secret.retain(|(other, _)| other != key);
-                secret.push((key, value.clone()));
-            }
             let endpoints = Endpoints::new(&[&self.endpoint]).unwrap();
             let entries = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
             Options::of_secret(location.scheme(), entries, &endpoints).unwrap()

@@ -1,4 +1,4 @@
-use super::*;
+use super::{value::MAX_VALUE_BYTES, *};
 
 const REGION: (&str, &str) = ("aws_region", "eu-central-1");
 const ID: (&str, &str) = ("aws_access_key_id", "AKIAEXAMPLE");
@@ -134,7 +134,6 @@ fn incomplete_credentials_never_fall_back_on_the_operators_own() {
         (Scheme::Az, &[ACCOUNT], "azure_storage_account_key"),
         (Scheme::Az, &[ACCOUNT, ("client_id", "i"), ("tenant_id", "t")], "azure_storage_client_secret"),
         (Scheme::Az, &[ACCOUNT, ("account_key", "a2V5"), ("client_id", "i")], "azure_storage_client_secret"),
-        (Scheme::File, &[], "a named store"),
     ] {
         assert_eq!(flaw(scheme, entries), format!("{missing} is missing"), "{entries:?}");
     }
@@ -224,6 +223,13 @@ fn one_option_under_two_names_is_refused() {
 }
 
 #[test]
+fn a_folder_can_only_be_a_named_store() {
+    for entries in [&[][..], &[ID, KEY]] {
+        assert_eq!(flaw(Scheme::File, entries), "a folder can only be a named store");
+    }
+}
+
+#[test]
 fn the_administrator_may_use_the_operators_identity() {
     let variables = [
         ("AWS_ROLE_ARN", "arn:aws:iam::1:role/evidence"),
@@ -249,4 +255,85 @@ fn the_administrator_may_use_the_operators_identity() {
     assert!(Options::of_administrator(Scheme::S3, [("aws_bucket", "x")], &[]).is_err());
     assert!(Options::of_administrator(Scheme::S3, [("timeout", "1s")], &[]).is_err());
     assert!(Options::of_administrator(Scheme::File, [("anything", "x")], &[]).is_err());
+}
+
+fn with(
+    scheme: Scheme,
+    given: &[(&str, &str)],
+    variables: &[(&str, &str)],
+) -> Result<Vec<String>, InvalidOptions> {
+    let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let options = Options::of_administrator(scheme, given.iter().copied(), &variables)?;
+    Ok(options.iter().map(|(name, _)| name.to_owned()).collect())
+}
+
+#[test]
+fn credentials_are_never_mixed_of_the_file_and_the_environment() {
+    const AWS: &[(&str, &str)] = &[
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_SESSION_TOKEN", "x"),
+        ("AWS_ROLE_ARN", "x"),
+        ("AWS_ROLE_SESSION_NAME", "x"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "x"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "x"),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "x"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    const AZURE: &[(&str, &str)] = &[
+        ("AZURE_CLIENT_ID", "x"),
+        ("AZURE_TENANT_ID", "x"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "x"),
+        ("AZURE_CLIENT_SECRET", "x"),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "x"),
+        ("AZURE_AUTHORITY_HOST", "https://login.example"),
+    ];
+    const GOOGLE: &[(&str, &str)] =
+        &[("GOOGLE_APPLICATION_CREDENTIALS", "x"), ("GOOGLE_SERVICE_ACCOUNT", "x")];
+    let application = [("azure_client_id", "i"), ("azure_client_secret", "s"), ("azure_tenant_id", "t")];
+    for (scheme, given, variables, taken) in [
+        (Scheme::S3, &[ID, KEY][..], AWS, &["aws_region"][..]),
+        (Scheme::S3, &[("aws_skip_signature", "true")], AWS, &["aws_region"]),
+        // Its own role, with the token that the pod was given.
+        (
+            Scheme::S3,
+            &[("aws_role_arn", "r")],
+            AWS,
+            &[
+                "aws_container_authorization_token_file",
+                "aws_container_credentials_full_uri",
+                "aws_region",
+                "aws_role_session_name",
+                "aws_web_identity_token_file",
+            ],
+        ),
+        (Scheme::Az, &[ACCOUNT, ("azure_storage_sas_token", "s")], AZURE, &["azure_storage_authority_host"]),
+        (Scheme::Az, &[&[ACCOUNT][..], &application].concat(), AZURE, &["azure_storage_authority_host"]),
+        (Scheme::Gs, &[("google_bearer_token", "t")], GOOGLE, &[]),
+    ] {
+        let mut expected: Vec<_> = taken.iter().map(|name| (*name).to_owned()).collect();
+        expected.extend(given.iter().filter_map(|(name, _)| canonical(scheme, name)));
+        expected.sort();
+        assert_eq!(with(scheme, given, variables).unwrap(), expected, "{given:?}");
+    }
+    assert_eq!(with(Scheme::S3, &[REGION], AWS).unwrap().len(), AWS.len());
+    assert_eq!(with(Scheme::Az, &[("azure_client_id", "i")], AZURE).unwrap().len(), AZURE.len());
+}
+
+#[test]
+fn a_variable_without_a_value_is_none() {
+    let variables = [("AWS_SESSION_TOKEN", ""), ("AWS_REGION", " "), ("AWS_ENDPOINT_URL", "")];
+    assert_eq!(with(Scheme::S3, &[ID, KEY], &variables).unwrap(), [ID.0, KEY.0]);
+    assert_eq!(with(Scheme::S3, &[], &variables).unwrap(), Vec::<String>::new());
+    let flaw = with(Scheme::S3, &[("aws_region", "")], &[]).unwrap_err();
+    assert_eq!(flaw.to_string(), "the value of aws_region cannot be used", "the file is to be corrected");
+}
+
+#[test]
+fn every_option_that_is_a_credential_is_one_of_the_library() {
+    for name in known::credentials() {
+        let schemes = [Scheme::S3, Scheme::Gs, Scheme::Az];
+        let known = schemes.into_iter().find_map(|scheme| canonical(scheme, name));
+        assert_eq!(known.as_deref(), Some(name));
+    }
 }

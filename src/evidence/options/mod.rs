@@ -6,16 +6,21 @@
 //! [`Endpoints`]. What goes into the name of a host, such as a region, is held to letters that cannot make another
 //! host. No error repeats a value.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 
 use super::{endpoints::Endpoints, location::Scheme};
+use known::{Shape, canonical, is_decided};
+use value::{check, is_true};
 
-/// Most bytes of a value: a service account's key has about 2,400.
-const MAX_VALUE_BYTES: usize = 16 * 1024;
+mod known;
+#[cfg(test)]
+mod tests;
+mod value;
 
 /// Options of one store. Prints no value.
 #[derive(Clone)]
@@ -55,6 +60,9 @@ pub enum InvalidOptions {
         /// The option, or several to choose from.
         key: &'static str,
     },
+    /// A local folder belongs to the administrator.
+    #[error("a folder can only be a named store")]
+    Folder,
     /// The value makes no sense.
     #[error("the value of {key} cannot be used")]
     Malformed {
@@ -84,81 +92,6 @@ pub enum InvalidOptions {
     },
 }
 
-/// What a value must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    /// Printable ASCII.
-    Text,
-    /// `true` or `false`.
-    Flag,
-    /// A region's name: it becomes part of a host's name.
-    Region,
-    /// An Azure account: it becomes part of a host's name.
-    Account,
-    /// An Azure tenant: it becomes part of a path.
-    Tenant,
-    /// An address from the administrator's list.
-    Endpoint,
-    /// Whether plain http is allowed.
-    PlainHttp,
-    /// The JSON of a Google service account.
-    ServiceAccount,
-}
-
-const S3: [(&str, Shape); 15] = [
-    ("aws_access_key_id", Shape::Text),
-    ("aws_secret_access_key", Shape::Text),
-    ("aws_session_token", Shape::Text),
-    ("aws_region", Shape::Region),
-    ("aws_default_region", Shape::Region),
-    ("aws_endpoint", Shape::Endpoint),
-    ("aws_endpoint_url_s3", Shape::Endpoint),
-    ("aws_virtual_hosted_style_request", Shape::Flag),
-    ("aws_unsigned_payload", Shape::Flag),
-    ("aws_checksum_algorithm", Shape::Text),
-    ("aws_request_payer", Shape::Flag),
-    ("aws_server_side_encryption", Shape::Text),
-    ("aws_sse_kms_key_id", Shape::Text),
-    ("aws_sse_bucket_key_enabled", Shape::Flag),
-    ("allow_http", Shape::PlainHttp),
-];
-
-const GS: [(&str, Shape); 4] = [
-    ("google_service_account_key", Shape::ServiceAccount),
-    ("google_bearer_token", Shape::Text),
-    ("google_base_url", Shape::Endpoint),
-    ("allow_http", Shape::PlainHttp),
-];
-
-const AZ: [(&str, Shape); 10] = [
-    ("azure_storage_account_name", Shape::Account),
-    ("azure_storage_account_key", Shape::Text),
-    ("azure_storage_sas_key", Shape::Text),
-    ("azure_storage_token", Shape::Text),
-    ("azure_storage_client_id", Shape::Text),
-    ("azure_storage_client_secret", Shape::Text),
-    ("azure_storage_tenant_id", Shape::Tenant),
-    ("azure_storage_authority_host", Shape::Endpoint),
-    ("azure_storage_endpoint", Shape::Endpoint),
-    ("allow_http", Shape::PlainHttp),
-];
-
-/// Options that say where and how the operator stores, which the address of the store and this room decide.
-const DECIDED: [&str; 12] = [
-    "aws_bucket",
-    "aws_conditional_put",
-    "aws_copy_if_not_exists",
-    "aws_disable_bulk_delete",
-    "aws_disable_tagging",
-    "aws_s3_express",
-    "google_bucket",
-    "azure_container_name",
-    "azure_disable_tagging",
-    "azure_storage_use_emulator",
-    "azure_use_fabric_endpoint",
-    "azure_use_azure_cli",
-];
-
 impl Options {
     /// Reads a credentials Secret of a namespace. Keys may be written in any case.
     ///
@@ -172,6 +105,9 @@ impl Options {
         entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         endpoints: &Endpoints,
     ) -> Result<Self, InvalidOptions> {
+        if scheme == Scheme::File {
+            return Err(InvalidOptions::Folder);
+        }
         let sorted: BTreeMap<&str, &[u8]> = entries.into_iter().collect();
         let mut options = Self::none();
         let mut plain_http_asked = None;
@@ -179,7 +115,7 @@ impl Options {
             let shown = shown(written);
             let name = canonical(scheme, written)
                 .ok_or_else(|| InvalidOptions::Unknown { key: shown.clone(), scheme })?;
-            let shape = secret_shape(scheme, &name).ok_or_else(|| {
+            let (name, shape) = known::of_secret(scheme, &name).ok_or_else(|| {
                 if is_decided(&name) {
                     InvalidOptions::Decided { key: shown.clone() }
                 } else {
@@ -188,9 +124,9 @@ impl Options {
             })?;
             let text =
                 std::str::from_utf8(value).map_err(|_| InvalidOptions::Malformed { key: shown.clone() })?;
-            let text = check(shape.1, text.strip_suffix('\n').unwrap_or(text))
+            let text = check(shape, text.strip_suffix('\n').unwrap_or(text))
                 .ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
-            let text = match shape.1 {
+            let text = match shape {
                 Shape::Endpoint => {
                     let endpoint = endpoints
                         .permit(&text)
@@ -209,7 +145,7 @@ impl Options {
                 | Shape::Tenant
                 | Shape::ServiceAccount => text,
             };
-            options.insert(shape.0, text, shown)?;
+            options.insert(name, text, shown)?;
         }
         if let Some(key) = plain_http_asked.filter(|_| !options.allow_plain_http) {
             return Err(InvalidOptions::PlainHttp { key });
@@ -220,7 +156,8 @@ impl Options {
 
     /// Reads the options that the administrator gives a named store. They may use the operator's own identity:
     /// `environment` are the variables of the process, of which `AWS_…`, `GOOGLE_…` and `AZURE_…` that name options
-    /// are taken where the administrator said nothing else.
+    /// and are not empty are taken where the administrator said nothing else. If the options bring credentials, none are
+    /// taken.
     ///
     /// # Errors
     ///
@@ -243,10 +180,15 @@ impl Options {
             Scheme::Az => "AZURE_",
             Scheme::File => return Ok(options),
         };
-        for (written, value) in environment.iter().filter(|(written, _)| written.starts_with(prefix)) {
+        let given: BTreeSet<String> = options.values.keys().cloned().collect();
+        let variables = environment
+            .iter()
+            .filter(|(written, value)| written.starts_with(prefix) && !value.trim().is_empty());
+        for (written, value) in variables {
             if let Some(name) = canonical(scheme, written)
                 && !is_decided(&name)
-                && !options.values.contains_key(name.as_str())
+                && !options.values.contains_key(&name)
+                && known::goes_with(&name, |other| given.contains(other))
             {
                 options.take_administrators(scheme, name, value, shown(written))?;
             }
@@ -268,7 +210,7 @@ impl Options {
         if is_decided(&name) {
             return Err(InvalidOptions::Decided { key: shown });
         }
-        let shape = secret_shape(scheme, &name).map_or(Shape::Text, |(_, shape)| shape);
+        let shape = known::of_secret(scheme, &name).map_or(Shape::Text, |(_, shape)| shape);
         let text = check(shape, value).ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
         match shape {
             Shape::PlainHttp => {
@@ -321,7 +263,7 @@ impl Options {
                 }
                 require("azure_storage_account_key")
             }
-            Scheme::File => Err(InvalidOptions::Missing { key: "a named store" }),
+            Scheme::File => Err(InvalidOptions::Folder),
         }
     }
 
@@ -342,91 +284,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The library's own name of an option; none if it knows no such option for the scheme.
-fn canonical(scheme: Scheme, written: &str) -> Option<String> {
-    let written = written.to_ascii_lowercase();
-    match scheme {
-        Scheme::S3 => written.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-        Scheme::Gs => written.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-        Scheme::Az => written.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-        Scheme::File => None,
-    }
-}
-
-fn secret_shape(scheme: Scheme, name: &str) -> Option<(&'static str, Shape)> {
-    let table: &[(&str, Shape)] = match scheme {
-        Scheme::S3 => &S3,
-        Scheme::Gs => &GS,
-        Scheme::Az => &AZ,
-        Scheme::File => &[],
-    };
-    table.iter().find(|(known, _)| *known == name).copied()
-}
-
-/// Names without a cloud's prefix are about the HTTP client, which is ours.
-fn is_decided(name: &str) -> bool {
-    let has_prefix = ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix));
-    DECIDED.contains(&name) || (!has_prefix && name != "allow_http")
-}
-
 /// A key as an error may show it.
 fn shown(written: &str) -> String {
     written.chars().filter(char::is_ascii_graphic).take(64).collect()
 }
-
-fn is_true(text: &str) -> bool {
-    matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
-}
-
-/// The value as it is used; none if it cannot be.
-fn check(shape: Shape, text: &str) -> Option<String> {
-    if text.is_empty() || text.len() > MAX_VALUE_BYTES {
-        return None;
-    }
-    // The library puts values into headers, and panics where that is not possible.
-    let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    let only = |others: &[u8], longest: usize| {
-        text.len() <= longest
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
-    };
-    let is_fit = match shape {
-        Shape::Text | Shape::Endpoint => is_printable && text.trim() == text,
-        Shape::Flag | Shape::PlainHttp => {
-            is_true(text) || matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "off" | "no" | "n")
-        }
-        Shape::Region => only(b"-", 32),
-        Shape::Account => only(b"", 24),
-        Shape::Tenant => only(b"-.", 128) && !text.contains(".."),
-        Shape::ServiceAccount => return service_account(text),
-    };
-    is_fit.then(|| text.to_owned())
-}
-
-/// The three fields of a service account's key that are needed. The library would also take an address and the wish
-/// for no authentication from it.
-fn service_account(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Account {
-        private_key: String,
-        private_key_id: String,
-        client_email: String,
-        #[serde(default)]
-        gcs_base_url: Option<String>,
-        #[serde(default)]
-        disable_oauth: bool,
-    }
-    let key: Account = serde_json::from_str(text).ok()?;
-    if key.gcs_base_url.is_some() || key.disable_oauth {
-        return None;
-    }
-    let fields = serde_json::json!({
-        "private_key": key.private_key,
-        "private_key_id": key.private_key_id,
-        "client_email": key.client_email,
-    });
-    Some(fields.to_string())
-}
-
-#[cfg(test)]
-#[path = "options_tests.rs"]
-mod tests;

@@ -1,0 +1,164 @@
+//! The options there are: what each must be in a Secret, which ones the operator decides, and which are credentials. Pure.
+
+use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
+
+use crate::evidence::location::Scheme;
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Printable ASCII.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A region's name: it becomes part of a host's name.
+    Region,
+    /// An Azure account: it becomes part of a host's name.
+    Account,
+    /// An Azure tenant: it becomes part of a path.
+    Tenant,
+    /// An address from the administrator's list.
+    Endpoint,
+    /// Whether plain http is allowed.
+    PlainHttp,
+    /// The JSON of a Google service account.
+    ServiceAccount,
+}
+
+const S3: [(&str, Shape); 15] = [
+    ("aws_access_key_id", Shape::Text),
+    ("aws_secret_access_key", Shape::Text),
+    ("aws_session_token", Shape::Text),
+    ("aws_region", Shape::Region),
+    ("aws_default_region", Shape::Region),
+    ("aws_endpoint", Shape::Endpoint),
+    ("aws_endpoint_url_s3", Shape::Endpoint),
+    ("aws_virtual_hosted_style_request", Shape::Flag),
+    ("aws_unsigned_payload", Shape::Flag),
+    ("aws_checksum_algorithm", Shape::Text),
+    ("aws_request_payer", Shape::Flag),
+    ("aws_server_side_encryption", Shape::Text),
+    ("aws_sse_kms_key_id", Shape::Text),
+    ("aws_sse_bucket_key_enabled", Shape::Flag),
+    ("allow_http", Shape::PlainHttp),
+];
+
+const GS: [(&str, Shape); 4] = [
+    ("google_service_account_key", Shape::ServiceAccount),
+    ("google_bearer_token", Shape::Text),
+    ("google_base_url", Shape::Endpoint),
+    ("allow_http", Shape::PlainHttp),
+];
+
+const AZ: [(&str, Shape); 10] = [
+    ("azure_storage_account_name", Shape::Account),
+    ("azure_storage_account_key", Shape::Text),
+    ("azure_storage_sas_key", Shape::Text),
+    ("azure_storage_token", Shape::Text),
+    ("azure_storage_client_id", Shape::Text),
+    ("azure_storage_client_secret", Shape::Text),
+    ("azure_storage_tenant_id", Shape::Tenant),
+    ("azure_storage_authority_host", Shape::Endpoint),
+    ("azure_storage_endpoint", Shape::Endpoint),
+    ("allow_http", Shape::PlainHttp),
+];
+
+/// Options that say where and how the operator stores, which the address of the store and this room decide.
+const DECIDED: [&str; 12] = [
+    "aws_bucket",
+    "aws_conditional_put",
+    "aws_copy_if_not_exists",
+    "aws_disable_bulk_delete",
+    "aws_disable_tagging",
+    "aws_s3_express",
+    "google_bucket",
+    "azure_container_name",
+    "azure_disable_tagging",
+    "azure_storage_use_emulator",
+    "azure_use_fabric_endpoint",
+    "azure_use_azure_cli",
+];
+
+/// Options that prove by themselves who asks.
+const PROOFS: [&str; 14] = [
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_skip_signature",
+    "google_service_account",
+    "google_service_account_key",
+    "google_application_credentials",
+    "google_bearer_token",
+    "google_skip_signature",
+    "azure_storage_account_key",
+    "azure_storage_sas_key",
+    "azure_storage_token",
+    "azure_storage_client_secret",
+    "azure_skip_signature",
+];
+
+/// Options that say where the cloud gives out an identity.
+const IDENTITIES: [&str; 13] = [
+    "aws_role_arn",
+    "aws_web_identity_token_file",
+    "aws_container_credentials_relative_uri",
+    "aws_container_credentials_full_uri",
+    "aws_container_authorization_token_file",
+    "azure_federated_token_file",
+    "azure_msi_endpoint",
+    "azure_object_id",
+    "azure_msi_resource_id",
+    "azure_fabric_token_service_url",
+    "azure_fabric_workload_host",
+    "azure_fabric_session_token",
+    "azure_fabric_cluster_identifier",
+];
+
+/// Options that belong to proofs and to identities.
+const DETAILS: [&str; 4] =
+    ["aws_role_session_name", "azure_storage_client_id", "azure_storage_tenant_id", "azure_credential_type"];
+
+/// The library's own name of an option; none if it knows no such option for the scheme.
+pub(super) fn canonical(scheme: Scheme, written: &str) -> Option<String> {
+    let written = written.to_ascii_lowercase();
+    match scheme {
+        Scheme::S3 => written.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::Gs => written.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::Az => written.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::File => None,
+    }
+}
+
+/// An option that a Secret may hold, and what it must be there.
+pub(super) fn of_secret(scheme: Scheme, name: &str) -> Option<(&'static str, Shape)> {
+    let table: &[(&str, Shape)] = match scheme {
+        Scheme::S3 => &S3,
+        Scheme::Gs => &GS,
+        Scheme::Az => &AZ,
+        Scheme::File => &[],
+    };
+    table.iter().find(|(known, _)| *known == name).copied()
+}
+
+/// Names without a cloud's prefix are about the HTTP client, which is ours.
+pub(super) fn is_decided(name: &str) -> bool {
+    let has_prefix = ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix));
+    DECIDED.contains(&name) || (!has_prefix && name != "allow_http")
+}
+
+/// Whether this option may be taken from the environment beside those that are `given`. What proves an identity is
+/// taken whole from one place: parts of two are none, or send one identity's token to the other's host. The library
+/// also prefers some to others, wherever they came from.
+pub(super) fn goes_with(name: &str, given: impl Fn(&str) -> bool) -> bool {
+    let has = |names: &[&str]| names.iter().any(|name| given(name));
+    if has(&PROOFS) {
+        return !PROOFS.contains(&name) && !IDENTITIES.contains(&name) && !DETAILS.contains(&name);
+    }
+    !(has(&IDENTITIES) && PROOFS.contains(&name))
+}
+
+/// All that are credentials, or say where they are.
+#[cfg(test)]
+pub(super) fn credentials() -> impl Iterator<Item = &'static str> {
+    PROOFS.into_iter().chain(IDENTITIES).chain(DETAILS)
+}

@@ -1,0 +1,62 @@
+//! What the values of options may be. Pure.
+
+use serde::Deserialize;
+
+use super::known::Shape;
+
+/// Most bytes of a value: a service account's key has about 2,400.
+pub(super) const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// Whether a flag is set.
+pub(super) fn is_true(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
+}
+
+/// The value as it is used; none if it cannot be.
+pub(super) fn check(shape: Shape, text: &str) -> Option<String> {
+    if text.is_empty() || text.len() > MAX_VALUE_BYTES {
+        return None;
+    }
+    // The library puts values into headers, and panics where that is not possible.
+    let is_printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let only = |others: &[u8], longest: usize| {
+        text.len() <= longest
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+    };
+    let is_fit = match shape {
+        Shape::Text | Shape::Endpoint => is_printable && text.trim() == text,
+        Shape::Flag | Shape::PlainHttp => {
+            is_true(text) || matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "off" | "no" | "n")
+        }
+        Shape::Region => only(b"-", 32),
+        Shape::Account => only(b"", 24),
+        Shape::Tenant => only(b"-.", 128) && !text.contains(".."),
+        Shape::ServiceAccount => return service_account(text),
+    };
+    is_fit.then(|| text.to_owned())
+}
+
+/// The three fields of a service account's key that are needed. The library would also take an address and the wish
+/// for no authentication from it.
+fn service_account(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Account {
+        private_key: String,
+        private_key_id: String,
+        client_email: String,
+        #[serde(default)]
+        gcs_base_url: Option<String>,
+        #[serde(default)]
+        disable_oauth: bool,
+    }
+    let key: Account = serde_json::from_str(text).ok()?;
+    if key.gcs_base_url.is_some() || key.disable_oauth {
+        return None;
+    }
+    let fields = serde_json::json!({
+        "private_key": key.private_key,
+        "private_key_id": key.private_key_id,
+        "client_email": key.client_email,
+    });
+    Some(fields.to_string())
+}
