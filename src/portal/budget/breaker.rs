@@ -135,6 +135,11 @@ impl CreateBreaker {
         Ok(true)
     }
 
+    /// Whether one create finds out for the others.
+    pub(super) fn is_probed(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.probing)
+    }
+
     /// Whether this opened the way for the others.
     pub(super) const fn succeeded(&mut self) -> bool {
         self.open.take().is_some()
