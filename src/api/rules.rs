@@ -133,6 +133,12 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         at: &["status"],
+        holds: "!has(self.settled) || !self.settled || has(self.outcome)",
+        message: "only what has an outcome is settled",
+        field_path: None,
+    },
+    Rule {
+        at: &["status"],
         holds: "!has(oldSelf.session) || !has(oldSelf.session.attempt) || (has(self.session) && has(self.session.attempt) && self.session.attempt >= oldSelf.session.attempt)",
         message: "session.attempt never falls",
         field_path: None,

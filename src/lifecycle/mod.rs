@@ -25,7 +25,7 @@ mod schedule;
 mod step;
 mod streaks;
 
-pub use conclude::{Conclusion, Next, claim, conclude};
+pub use conclude::{Conclusion, KEY_SOUGHT_EVERY, Next, claim, conclude};
 pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;
@@ -38,7 +38,7 @@ pub use message::message;
 pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};
 pub use routine::{Calm, Moment, NothingNew, Routine};
-pub use schedule::{Bounds, Pace, Stage, first_turn, next_look, pace, spread};
+pub use schedule::{Bounds, FirstTurn, Pace, Stage, first_turn, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, Shown, Step, Wait};
 pub use streaks::{Grievance, Since, Streaks};
 

@@ -73,6 +73,8 @@ pub enum Contradiction {
     PortalMissing,
     /// Counters that cannot be: negative, or more lost answers than creates.
     CountersImpossible,
+    /// It is settled, and nobody knows how it ended.
+    OutcomeMissing,
     /// A final condition without an outcome, or against it.
     ConditionsAgainstOutcome,
 }
@@ -122,7 +124,7 @@ pub fn restored(uid: &str, status: &VerificationStatus) -> bool {
 /// Reads a status. Total: an id wins over a claim, an outcome over an id.
 #[must_use]
 pub fn past(uid: &str, status: &VerificationStatus) -> Past {
-    if status.settled {
+    if status.settled && status.outcome.is_some() {
         return Past::Settled;
     }
     if let Some(contradiction) = contradiction(status) {
@@ -177,6 +179,9 @@ fn contradiction(status: &VerificationStatus) -> Option<Contradiction> {
     }
     if has_id && session.and_then(|s| s.portal.as_ref()).is_none() {
         return Some(Contradiction::PortalMissing);
+    }
+    if status.settled && status.outcome.is_none() {
+        return Some(Contradiction::OutcomeMissing);
     }
     let needs_id = match status.outcome {
         Some(Outcome::Verified | Outcome::Rejected | Outcome::Expired) => true,

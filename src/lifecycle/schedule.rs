@@ -148,8 +148,18 @@ fn fraction(seed: u64, salt: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// When the first turn of a verification is that this process has not seen before: at once (`None`), or, where a
-/// session is followed already and nothing changed meanwhile, somewhere in its interval.
+/// The plan for a verification that this process has not seen before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstTurn {
+    /// When its first turn is, if not at once.
+    pub at: Option<Timestamp>,
+    /// Before when the portal is not asked.
+    pub due: Option<Timestamp>,
+}
+
+/// When the first turn of a verification is that this process has not seen before: at once, or, where nothing changed
+/// meanwhile, when the portal is to be asked: a followed session somewhere in its interval, a new session not before
+/// the wait after a lost answer is over. That wait holds whatever was changed.
 #[must_use]
 pub fn first_turn(
     uid: &str,
@@ -158,23 +168,26 @@ pub fn first_turn(
     generation: Option<i64>,
     seed: u64,
     now: Timestamp,
-) -> Option<Timestamp> {
-    if status.observed_generation != generation || spec.suspend {
-        return None;
-    }
-    match past(uid, status) {
-        Past::Open { .. } => {
+) -> FirstTurn {
+    let is_as_it_was = status.observed_generation == generation && !spec.suspend;
+    let due = match past(uid, status) {
+        Past::Open { .. } if is_as_it_was => {
             let pace = pace(status, &Streaks::default(), Bounds::of(spec), now);
             Some(spread(&pace, now, seed, 1.0))
         }
         Past::Lost => {
-            let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at)?;
-            Some(later(claimed_at, wait_after_lost(ledger(status)))).filter(|at| *at > now)
+            let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);
+            claimed_at.map(|at| later(at, wait_after_lost(ledger(status)))).filter(|due| *due > now)
         }
-        Past::Fresh | Past::Claimed | Past::Refused | Past::Over(_) | Past::Settled | Past::Unreadable(_) => {
-            None
-        }
-    }
+        Past::Open { .. }
+        | Past::Fresh
+        | Past::Claimed
+        | Past::Refused
+        | Past::Over(_)
+        | Past::Settled
+        | Past::Unreadable(_) => None,
+    };
+    FirstTurn { at: due.filter(|_| is_as_it_was), due }
 }
 
 /// After a lost answer: one minute, ten minutes, one hour.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::Verification,
-    lifecycle::{Calm, Routine, Streaks, first_turn},
+    lifecycle::{Calm, FirstTurn, Routine, Streaks, first_turn},
     portal::VerificationId,
 };
 
@@ -72,7 +72,8 @@ impl Memory {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
-        let at = first_turn(&uid, &status, &object.spec, object.metadata.generation, seed(&uid), now);
+        let FirstTurn { at, due } =
+            first_turn(&uid, &status, &object.spec, object.metadata.generation, seed(&uid), now);
         let mut memory = Self {
             history: History::Calm(Calm::default()),
             standing: None,
@@ -82,7 +83,7 @@ impl Memory {
             changes: 0,
             failures: 0,
         };
-        memory.remember(Streaks { next: at, ..Streaks::default() });
+        memory.remember(Streaks { next: due, ..Streaks::default() });
         (memory, at.map_or_else(Instant::now, |at| clock.instant(at)))
     }
 

@@ -191,7 +191,7 @@ fn bounds_of_status() -> Vec<Bound> {
         time("finishedAt"),
         at_most("lastHandledReconcileAt", 64),
         at_most("lastHandledRetry", 64),
-        ("settled", vec![json!(true), json!(false)], vec![json!("true")]),
+        ("settled", vec![json!(false)], vec![json!("true")]),
         bounds_of_conditions(),
     ]
     .into_iter()

@@ -181,12 +181,28 @@ async fn a_verification_can_be_deleted_in_every_phase() {
     let reviewed = world.invite("reviewed", json!({})).await;
     world.sandbox().finish(&reviewed, Verdict::NeedsManualReview).unwrap();
     world.until("reviewed", |seen| seen.phase() == Some(Phase::InReview)).await;
+    let validated = world.invite("validated", json!({})).await;
+    world.sandbox().set_status_word(&validated, "validating").unwrap();
+    world.until("validated", |seen| seen.phase() == Some(Phase::Processing)).await;
+    for (name, verdict) in [("rejected", Verdict::Rejected), ("expired", Verdict::Expired)] {
+        let id = world.invite(name, json!({})).await;
+        world.sandbox().finish(&id, verdict).unwrap();
+    }
+    world.apply("failed", json!({"activeDeadline": "1s"})).await;
+    for (name, phase) in
+        [("rejected", Phase::Rejected), ("expired", Phase::Expired), ("failed", Phase::Failed)]
+    {
+        let over = world.until(name, |seen| seen.found().settled).await;
+        assert_eq!(over.phase(), Some(phase));
+    }
     let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang).once());
     world.apply("creating", json!({})).await;
     world.until("creating", |seen| seen.phase() == Some(Phase::Creating)).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
 
-    for name in ["pending", "waiting", "begun", "reviewed", "creating"] {
+    let names =
+        ["pending", "waiting", "begun", "validated", "reviewed", "rejected", "expired", "failed", "creating"];
+    for name in names {
         assert_eq!(world.get(name).await.metadata.finalizers, None);
         world.delete(name).await;
         assert!(world.api().get_opt(name).await.unwrap().is_none());

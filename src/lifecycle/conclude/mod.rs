@@ -8,6 +8,8 @@ mod show;
 mod standing;
 mod wait;
 
+pub use wait::KEY_SOUGHT_EVERY;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

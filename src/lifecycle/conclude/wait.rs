@@ -25,8 +25,10 @@ const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 pub(super) const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
 /// A wait for the rate that is shorter is not worth a write.
 const SHORT: Duration = Duration::from_secs(1);
-/// How often a missing key is looked for at first, and for how long.
-const KEY_SOUGHT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
+/// How often a missing key is looked for at first.
+pub const KEY_SOUGHT_EVERY: Duration = Duration::from_secs(4);
+/// How long a missing key is looked for so often.
+const KEY_SOUGHT_FOR: Duration = Duration::from_mins(10);
 
 impl Draft<'_> {
     pub(super) fn wait(mut self, wait: Wait, past: &Past) -> Conclusion {
@@ -91,8 +93,8 @@ impl Draft<'_> {
     fn wait_for_key(&mut self, fault: KeyFault) -> Next {
         self.picture.credentials = Some(fault.reason());
         let since = *self.streaks.key_missing.get_or_insert(self.facts.now);
-        let (often, long) = KEY_SOUGHT;
-        let wait = if elapsed(since, self.facts.now) < long { often } else { SECRET_READ_AGAIN };
+        let is_new = elapsed(since, self.facts.now) < KEY_SOUGHT_FOR;
+        let wait = if is_new { KEY_SOUGHT_EVERY } else { SECRET_READ_AGAIN };
         Next::At(later(self.facts.now, wait))
     }
 

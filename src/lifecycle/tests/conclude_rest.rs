@@ -201,16 +201,16 @@ fn an_outcome_of_a_status_that_cannot_be_read_is_not_believed() {
 }
 
 #[test]
-fn a_missing_key_is_sought_each_five_seconds_and_after_ten_minutes_each_minute() {
+fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute() {
     for fault in KeyFault::ALL {
         let reason = fault.reason().as_str();
         let mut world = fresh();
         world.facts.key = KeyFact::Missing(fault);
         let turn = world.turn(Answer::Uncalled);
         let shown = format!("Pending: R Pending, Rec Pending, CR {reason}, SC NotYet");
-        assert_led_to(&world, &turn, &shown, 5..=5, &[], "at first");
+        assert_led_to(&world, &turn, &shown, 4..=4, &[], "at first");
         world.pass(599);
-        assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), &shown, 5..=5, &[], "for ten minutes");
+        assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), &shown, 4..=4, &[], "for ten minutes");
         world.pass(1);
         let turn = world.turn(Answer::Uncalled);
         assert_led_to(&world, &turn, &shown, 60..=60, &[], "then");
@@ -223,7 +223,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
     let turn = world.turn(Answer::Uncalled);
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR SecretNotFound, SC Created";
-    assert_led_to(&world, &turn, shown, 5..=5, &[], "the link is there");
+    assert_led_to(&world, &turn, shown, 4..=4, &[], "the link is there");
     world.facts.key = key;
     world.facts.gate = Gate::Rate(sample::after(120));
     world.turn(Answer::Uncalled);

@@ -286,6 +286,8 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
             changed(World::lost(1).status, |status| status.session.as_mut().unwrap().orphans = 9),
         ),
         ("edited, outcome removed", changed(verified(), |status| status.outcome = None)),
+        ("edited, settled without outcome", VerificationStatus { settled: true, ..sample::fresh() }),
+        ("edited, open and settled", changed(open(), |status| status.settled = true)),
         ("edited, created without id", sample::attempted(SessionState::Created, 1, 0)),
         ("restored, claimed", of_another(claimed(1))),
         ("restored, open", of_another(open())),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
     lifecycle::{
-        Bounds, Calm, Routine, first_turn,
+        Bounds, Calm, FirstTurn, Routine, first_turn,
         sample::{self, UID},
         streaks::{elapsed, later},
     },
@@ -24,7 +24,8 @@ fn a_restart_spreads_open_sessions_over_their_interval() {
     let now = sample::after(4000);
     let mut tenths = [0; 10];
     for seed in SEEDS {
-        let at = first_turn(UID, &status, &spec(), Some(1), seed, now).expect("a session that is followed");
+        let at =
+            first_turn(UID, &status, &spec(), Some(1), seed, now).at.expect("a session that is followed");
         // 6 % of 4000 s, in tenths.
         tenths[usize::try_from(elapsed(now, at).as_secs() / 24).unwrap()] += 1;
     }
@@ -36,7 +37,7 @@ fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
     let now = sample::after(30);
     let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
         let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
-        first_turn(UID, &status, spec, Some(generation), 7, now)
+        first_turn(UID, &status, spec, Some(generation), 7, now).at
     };
     let open = sample::open(Phase::AwaitingUser);
     assert!(first(&open, &spec(), 1).is_some());
@@ -58,7 +59,19 @@ fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
         7,
         sample::after(61),
     );
-    assert_eq!(long_lost, None, "the minute is over");
+    assert_eq!(long_lost, FirstTurn::default(), "the minute is over");
+}
+
+#[test]
+fn an_edit_while_nobody_looked_does_not_shorten_the_wait_after_a_lost_answer() {
+    let lost =
+        VerificationStatus { observed_generation: Some(1), ..sample::attempted(SessionState::Unknown, 2, 2) };
+    let suspended = VerificationSpec { suspend: true, ..spec() };
+    for (spec, generation) in [(spec(), 2), (suspended, 2)] {
+        let first = first_turn(UID, &lost, &spec, Some(generation), 7, sample::after(30));
+        let ten_minutes = Some(sample::after(600));
+        assert_eq!(first, FirstTurn { at: None, due: ten_minutes }, "it is looked at, and not asked for");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::line::Line;
+
 /// Looks are judged over two halves of this.
 const WINDOW: Duration = Duration::from_secs(20);
 /// Fewer failures than this open nothing.
@@ -24,11 +26,14 @@ pub(super) struct LookBreaker {
     half_began: Instant,
     open: bool,
     next_probe: Instant,
+    /// Those who wait for their turn to probe.
+    line: Line,
 }
 
 impl LookBreaker {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { halves: [(0, 0); 2], half_began: now, open: false, next_probe: now }
+        let line = Line::new(now, LONGEST_WAIT);
+        Self { halves: [(0, 0); 2], half_began: now, open: false, next_probe: now, line }
     }
 
     /// Lets a look through, or says when to come again.
@@ -37,12 +42,11 @@ impl LookBreaker {
             return Ok(());
         }
         if self.next_probe <= now {
-            self.next_probe = now + PROBE_EVERY;
+            // Who comes back a little late takes nothing from the one after.
+            self.next_probe = (self.next_probe + PROBE_EVERY).max(now + PROBE_EVERY / 2);
             return Ok(());
         }
-        let until = self.next_probe;
-        self.next_probe = (self.next_probe + PROBE_EVERY).min(now + LONGEST_WAIT);
-        Err(until)
+        Err(self.line.place(now, PROBE_EVERY))
     }
 
     pub(super) fn succeeded(&mut self, now: Instant) {
@@ -135,6 +139,11 @@ impl CreateBreaker {
         Ok(true)
     }
 
+    /// Whether one create finds out for the others.
+    pub(super) fn is_probed(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.probing)
+    }
+
     /// Whether this opened the way for the others.
     pub(super) const fn succeeded(&mut self) -> bool {
         self.open.take().is_some()
@@ -201,6 +210,8 @@ impl CreateBreaker {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -283,6 +294,41 @@ mod tests {
         assert_eq!(second - first, PROBE_EVERY);
         breaker.succeeded(now);
         assert!(breaker.admit(now).is_ok());
+    }
+
+    #[test]
+    fn while_looks_fail_one_goes_each_second_whoever_waits_and_comes_back_in_time() {
+        for waiting in [1, 2, 50, 1_000] {
+            let start = Instant::now();
+            let mut breaker = LookBreaker::new(start);
+            for _ in 0..FEWEST_FAILURES {
+                breaker.failed(start);
+            }
+            let mut plan: BTreeSet<_> = (0..waiting).map(|id| (start, id)).collect();
+            let (mut gone, mut sent_away) = (0, 0);
+            while let Some((now, id)) = plan.pop_first() {
+                if now >= start + Duration::from_mins(10) {
+                    break;
+                }
+                // Who was let go fails, and comes again after its own wait.
+                let again = match breaker.admit(now) {
+                    Ok(()) => {
+                        gone += 1;
+                        breaker.failed(now);
+                        now + Duration::from_secs(10)
+                    }
+                    Err(until) => {
+                        sent_away += 1;
+                        assert!(until > now && until <= now + LONGEST_WAIT);
+                        until
+                    }
+                };
+                plan.insert((again, id));
+            }
+            let most = 10 * 60;
+            assert!(((most - 10).min(waiting * 50)..=most).contains(&gone), "{gone} looks of {waiting}");
+            assert!(sent_away <= most + waiting * 12, "{sent_away} of {waiting} sent away");
+        }
     }
 
     #[test]

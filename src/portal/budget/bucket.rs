@@ -13,8 +13,6 @@ const RECOVERY: f64 = 0.05;
 const SLOWEST: f64 = 1.0;
 /// The time over which demand is measured.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Nobody is sent away for longer than this because of the rate alone.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Tokens for calls.
 #[derive(Debug)]
@@ -25,7 +23,6 @@ pub(super) struct Bucket {
     shared: f64,
     reserved: f64,
     filled_at: Instant,
-    next_free: Instant,
     asked: u32,
     window_began: Instant,
     stretch: f64,
@@ -43,30 +40,28 @@ impl Bucket {
             shared: burst,
             reserved: (burst * RESERVE).max(1.0),
             filled_at: now,
-            next_free: now,
             asked: 0,
             window_began: now,
             stretch: 1.0,
         }
     }
 
-    /// Takes a token, or says when to come again.
-    pub(super) fn take(&mut self, now: Instant, urgent: bool) -> Result<(), Instant> {
+    /// Takes a token, if there is one.
+    pub(super) fn take(&mut self, now: Instant, urgent: bool) -> bool {
         self.fill(now);
         self.measure(now);
         self.asked = self.asked.saturating_add(1);
-        if self.shared >= 1.0 {
-            self.shared -= 1.0;
-            return Ok(());
+        let tokens = if self.shared < 1.0 && urgent { &mut self.reserved } else { &mut self.shared };
+        let has_one = *tokens >= 1.0;
+        if has_one {
+            *tokens -= 1.0;
         }
-        if urgent && self.reserved >= 1.0 {
-            self.reserved -= 1.0;
-            return Ok(());
-        }
-        // Those who are sent away get places one after another, so that they do not all come back at once.
-        let one = Duration::from_secs_f64(1.0 / self.rate);
-        self.next_free = (self.next_free.max(now) + one).min(now + LONGEST_WAIT);
-        Err(self.next_free)
+        has_one
+    }
+
+    /// How far apart calls go out at the full rate.
+    pub(super) fn apart(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.full_rate)
     }
 
     /// Halves the rate: the portal asked for fewer calls.
@@ -127,9 +122,8 @@ mod tests {
             let mut passed = 0.0;
             for (wait, urgent) in asks {
                 now += Duration::from_millis(wait);
-                match bucket.take(now, urgent) {
-                    Ok(()) => passed += 1.0,
-                    Err(until) => prop_assert!(until > now && until <= now + LONGEST_WAIT),
+                if bucket.take(now, urgent) {
+                    passed += 1.0;
                 }
                 let most = rate * (now - start).as_secs_f64() + burst + (burst * RESERVE).max(1.0);
                 prop_assert!(passed <= most + 1e-6, "{passed} of at most {most}");
@@ -141,8 +135,8 @@ mod tests {
     fn the_reserve_is_never_eaten_by_calls_that_are_not_urgent() {
         let now = Instant::now();
         let mut bucket = Bucket::new(50.0, Duration::from_millis(200), now);
-        while bucket.take(now, false).is_ok() {}
-        assert_eq!(bucket.take(now, true), Ok(()));
+        while bucket.take(now, false) {}
+        assert!(bucket.take(now, true));
     }
 
     #[test]
@@ -161,7 +155,7 @@ mod tests {
         let mut now = Instant::now();
         let mut bucket = Bucket::new(10.0, Duration::from_millis(200), now);
         for _ in 0..201 {
-            let _ = bucket.take(now, false);
+            bucket.take(now, false);
             now += Duration::from_millis(50);
         }
         assert!((bucket.stretch(now) - 2.0).abs() < 0.1, "{}", bucket.stretch(now));

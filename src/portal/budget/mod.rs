@@ -5,6 +5,8 @@
 
 mod breaker;
 mod bucket;
+mod gate;
+mod line;
 
 use std::{
     collections::HashMap,
@@ -17,14 +19,14 @@ use tokio::time::Instant;
 use self::{
     breaker::{CreateBreaker, Failure, LookBreaker},
     bucket::Bucket,
+    gate::KeyGate,
+    line::Lines,
 };
 use super::{Call, KeyIdentity, PortalUrl, Trouble};
 use crate::priority::Priority;
 
-/// A refused key closes its budget for this long, so that one bad key costs two calls in five minutes.
-const KEY_GATE: Duration = Duration::from_secs(150);
-/// Until a key has worked once, its calls go one at a time; the others come again after this.
-const BEHIND_THE_FIRST: Duration = Duration::from_millis(250);
+/// Where no rate is set, those who wait come back this far apart.
+const APART: Duration = Duration::from_millis(1);
 /// Pauses without a `Retry-After` double from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
 /// No pause is longer.
@@ -123,19 +125,10 @@ struct State {
     creates: CreateBreaker,
     paused_until: Option<Instant>,
     pauses: u32,
-    key: KeyState,
+    key: KeyGate,
+    /// Those who wait for the rate, or for another call to find out something.
+    lines: Lines,
     used_at: Instant,
-}
-
-/// What is known of the key.
-#[derive(Clone, Copy, Debug)]
-enum KeyState {
-    /// It was never used: one call at a time.
-    Unproven { probing: bool },
-    /// The portal accepts it.
-    Good,
-    /// The portal refused it; after a while one call tries again.
-    Bad { until: Instant, probing: bool },
 }
 
 impl State {
@@ -146,7 +139,8 @@ impl State {
             creates: CreateBreaker::default(),
             paused_until: None,
             pauses: 0,
-            key: KeyState::Unproven { probing: false },
+            key: KeyGate::new(),
+            lines: Lines::new(now),
             used_at: now,
         }
     }
@@ -159,67 +153,52 @@ impl State {
     /// the last one takes something.
     fn admit(&mut self, now: Instant, call: Call, priority: Priority) -> Result<Probes, (Instant, Closed)> {
         self.used_at = now;
-        match self.key {
-            KeyState::Bad { until, probing: _ } if now < until => return Err((until, Closed::KeyBad)),
-            KeyState::Bad { until: _, probing: true } => {
-                return Err((now + Duration::from_secs(5), Closed::KeyBad));
-            }
-            KeyState::Unproven { probing: true } => return Err((now + BEHIND_THE_FIRST, Closed::Rate)),
-            KeyState::Bad { until: _, probing: false }
-            | KeyState::Unproven { probing: false }
-            | KeyState::Good => {}
+        if let Some(until) = self.key.refused_until(now) {
+            return Err((until, Closed::KeyBad));
+        }
+        if let Some((from, closed)) = self.key.is_tried(now, call) {
+            return Err((self.line_up(priority, from), closed));
         }
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err((until, Closed::Paused));
         }
         let probes_creates = match call {
-            Call::Create => self.creates.admit(now).map_err(|until| (until, Closed::Breaker))?,
+            Call::Create => match self.creates.admit(now) {
+                Ok(probes) => probes,
+                Err(until) if self.creates.is_probed() => {
+                    return Err((self.line_up(priority, until), Closed::Breaker));
+                }
+                Err(until) => return Err((until, Closed::Breaker)),
+            },
             Call::Look => {
                 self.looks.admit(now).map_err(|until| (until, Closed::Breaker))?;
                 false
             }
         };
-        if let Some(bucket) = &mut self.bucket
-            && let Err(until) = bucket.take(now, uses_reserve(priority))
-        {
+        if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now, uses_reserve(priority))) {
             if probes_creates {
                 self.creates.gave_back();
             }
-            return Err((until, Closed::Rate));
+            return Err((self.line_up(priority, now), Closed::Rate));
         }
-        let probes_key = match &mut self.key {
-            KeyState::Bad { until: _, probing } | KeyState::Unproven { probing } => {
-                *probing = true;
-                true
-            }
-            KeyState::Good => false,
-        };
-        Ok(Probes { key: probes_key, creates: probes_creates })
+        Ok(Probes { key: self.key.goes(now, call), creates: probes_creates })
+    }
+
+    /// When to come again: those who are sent away come back as fast as the full rate lets them go.
+    fn line_up(&mut self, priority: Priority, from: Instant) -> Instant {
+        self.lines.place(priority, from, self.bucket.as_ref().map_or(APART, Bucket::apart))
     }
 
     fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
-        let paused = || self.paused_until.map(|until| (until, Closed::Paused));
-        let closed = match self.key {
-            KeyState::Bad { until, probing: _ } if now < until => Some((until, Closed::KeyBad)),
-            KeyState::Bad { .. } | KeyState::Unproven { .. } | KeyState::Good => paused(),
-        };
+        let refused = self.key.refused_until(now).map(|until| (until, Closed::KeyBad));
+        let closed = refused.or_else(|| self.paused_until.map(|until| (until, Closed::Paused)));
         closed.filter(|(until, _)| *until > now)
     }
 
     /// Takes in how a call ended. True, if creates that had to wait may go on by it.
     fn report(&mut self, now: Instant, call: Call, probes: Probes, result: Result<(), &Trouble>) -> bool {
         let mut creates_go_on = false;
-        let refused = matches!(
-            (call, result),
-            (_, Err(Trouble::KeyRejected)) | (Call::Create, Err(Trouble::AccessDenied))
-        );
-        if refused {
-            self.key = KeyState::Bad { until: now + KEY_GATE, probing: false };
-        } else if answers(result) {
-            self.key = KeyState::Good;
-        } else if probes.key {
-            self.give_back_key();
-        }
+        self.key.ended(now, call, probes.key, result);
         match result {
             Ok(()) => {
                 self.pauses = 0;
@@ -272,30 +251,6 @@ impl State {
                 }
             }
         }
-    }
-
-    const fn give_back_key(&mut self) {
-        match &mut self.key {
-            KeyState::Bad { until: _, probing } | KeyState::Unproven { probing } => *probing = false,
-            KeyState::Good => {}
-        }
-    }
-}
-
-/// Whether an answer shows that the portal accepts the key.
-const fn answers(result: Result<(), &Trouble>) -> bool {
-    match result {
-        Ok(()) => true,
-        Err(trouble) => match trouble {
-            Trouble::Invalid | Trouble::NotFound | Trouble::Conflict => true,
-            Trouble::NotSent(_)
-            | Trouble::KeyRejected
-            | Trouble::AccessDenied
-            | Trouble::Redirected
-            | Trouble::Unconfigured
-            | Trouble::Limited { retry_after: _ }
-            | Trouble::Failed(_) => false,
-        },
     }
 }
 
@@ -376,7 +331,7 @@ impl Drop for Pass {
         if !self.reported {
             let mut state = lock(&self.budget.state);
             if self.probes.key {
-                state.give_back_key();
+                state.key.gave_back();
             }
             if self.probes.creates {
                 state.creates.gave_back();

@@ -1,3 +1,5 @@
+mod crowd;
+
 use super::*;
 use crate::portal::Failed;
 
@@ -69,6 +71,32 @@ fn a_refused_read_closes_nothing_for_the_others() {
     let budget = proven(now);
     go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::AccessDenied));
     drop(go(budget.admit(now, Call::Look, Priority::Idle)));
+}
+
+#[test]
+fn a_new_key_that_may_not_read_an_old_session_holds_no_other_look_back_and_creates_go_one_at_a_time() {
+    let now = Instant::now();
+    let budget = budget();
+    let first = go(budget.admit(now, Call::Look, Priority::Idle));
+    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Idle)), Closed::Rate);
+    first.report(now, Err(&Trouble::AccessDenied));
+    let create = go(budget.admit(now, Call::Create, Priority::Create));
+    for _ in 0..3 {
+        go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::AccessDenied));
+        assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::Rate);
+    }
+    create.report(now, Err(&Trouble::AccessDenied));
+    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Idle)), Closed::KeyBad);
+}
+
+#[test]
+fn a_late_refusal_of_a_look_does_not_bring_a_refused_key_back() {
+    let now = Instant::now();
+    let budget = proven(now);
+    let look = go(budget.admit(now, Call::Look, Priority::Idle));
+    go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&Trouble::KeyRejected));
+    look.report(now, Err(&Trouble::AccessDenied));
+    assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::KeyBad);
 }
 
 #[test]

@@ -84,21 +84,17 @@ fn on_what_stays() -> Vec<Rule> {
     let portal = || json!({"portal": "https://one.example"});
     let adopted = || json!({"adopt": {"verificationId": "ver_one"}});
     let published = || json!({"verificationId": "ver_one"});
+    let settled = || json!({"outcome": "Verified", "settled": true});
     let adopt = |id: &str| Ask::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
     vec![
         Rule {
             message: "this Verification is over and nobody looks at it any more, so its spec cannot change; create a new Verification",
             refused: vec![
-                case(
-                    "suspend",
-                    json!({}),
-                    json!({"settled": true}),
-                    Ask::Patch(json!({"spec": {"suspend": true}})),
-                ),
+                case("suspend", json!({}), settled(), Ask::Patch(json!({"spec": {"suspend": true}}))),
                 case(
                     "another key",
                     json!({}),
-                    json!({"settled": true}),
+                    settled(),
                     Ask::Patch(json!({"spec": {"apiKeySecretRef": {"name": "other"}}})),
                 ),
             ],
@@ -106,13 +102,13 @@ fn on_what_stays() -> Vec<Rule> {
                 case(
                     "a label",
                     json!({}),
-                    json!({"settled": true}),
+                    settled(),
                     Ask::Patch(json!({"metadata": {"labels": {"a": "b"}}})),
                 ),
                 case(
                     "an annotation",
                     json!({}),
-                    json!({"settled": true}),
+                    settled(),
                     Ask::Patch(json!({"metadata": {"annotations": {"a": "b"}}})),
                 ),
                 case(
@@ -263,13 +259,28 @@ fn on_what_is_written_once() -> Vec<Rule> {
         keeps(
             "settled never goes back",
             "settled",
-            &json!({"settled": true}),
+            &json!({"outcome": "Verified", "settled": true}),
             vec![("false", json!({"settled": false}))],
             vec![
-                restatus("from false to true", json!({"settled": false}), json!({"settled": true})),
+                restatus(
+                    "from false to true",
+                    json!({"outcome": "Verified", "settled": false}),
+                    json!({"settled": true}),
+                ),
                 restatus("from false to nothing", json!({"settled": false}), json!({"settled": null})),
             ],
         ),
+        Rule {
+            message: "only what has an outcome is settled",
+            refused: vec![
+                restatus("at first", json!({}), json!({"settled": true})),
+                restatus("while it is open", json!({"verificationId": "ver_one"}), json!({"settled": true})),
+            ],
+            allowed: vec![
+                restatus("with its outcome", json!({}), json!({"outcome": "Verified", "settled": true})),
+                restatus("not settled, without an outcome", json!({}), json!({"settled": false})),
+            ],
+        },
         keeps(
             "session.portal is fixed once verificationId is published",
             "session.portal",
