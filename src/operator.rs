@@ -22,7 +22,7 @@ use crate::{
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     priority::Priority,
     settings::{InvalidSettings, Run},
-    turn::{Accounts, Clock, Memory, READS_AT_ONCE, Reporter, Secrets, Sessions, Turns},
+    turn::{Accounts, Clock, Complaints, Memory, READS_AT_ONCE, Reporter, Secrets, Sessions, Turns},
     watch::{Change, Due, DueSettings, Removed, Seen, StreamSettings, Table, changes},
 };
 
@@ -76,9 +76,10 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let run_id: u64 = rand::random();
     let holder = format!("{run_id:016x}/0");
     let slots = usize::try_from(settings.slots).unwrap_or(usize::MAX);
+    let complaints = Arc::new(Complaints::default());
     let turns = Arc::new(Turns {
         reads: Semaphore::new(READS_AT_ONCE),
-        secrets: Secrets::new(client.clone()),
+        secrets: Secrets::new(client.clone(), Arc::clone(&complaints)),
         portal,
         budgets: Budgets::new(budget),
         allowed,
@@ -92,6 +93,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         accounts: Accounts::default(),
         archive,
         due: Due::new(DueSettings { slots, ..DueSettings::default() }),
+        complaints,
         metrics,
         client,
     });

@@ -19,7 +19,10 @@ use crate::{
     portal::{ApiKey, KeyShape},
 };
 
-use super::status::DEADLINE;
+use super::{
+    complaints::{Complaints, ServerCall},
+    status::DEADLINE,
+};
 
 /// How long a key is kept. A rotated key is used after this at the latest.
 const KEPT: Duration = Duration::from_secs(30);
@@ -42,14 +45,15 @@ struct Entry {
 /// Reads API keys; one request for all who ask at once.
 pub struct Secrets {
     client: Client,
+    complaints: Arc<Complaints>,
     kept: Mutex<HashMap<Place, Entry>>,
 }
 
 impl Secrets {
     /// Reads through that client.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client, kept: Mutex::default() }
+    pub fn new(client: Client, complaints: Arc<Complaints>) -> Self {
+        Self { client, complaints, kept: Mutex::default() }
     }
 
     /// The API key, or why there is none.
@@ -74,7 +78,9 @@ impl Secrets {
         name: &str,
     ) -> Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        match timeout(DEADLINE, api.get_opt(name)).await {
+        let answer = timeout(DEADLINE, api.get_opt(name)).await;
+        self.complaints.note(ServerCall::GetSecret, (namespace, name), &answer);
+        match answer {
             Ok(Ok(Some(secret))) => {
                 let data = secret.data.unwrap_or_default();
                 Ok(Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect()))
