@@ -20,6 +20,9 @@ impl Unanswered {
     /// There was no answer within our own deadline.
     pub const SILENT: Self = Self { code: None, reason: Cow::Borrowed("no answer in time") };
 
+    /// There was an answer that cannot have come from an API server.
+    pub const UNUSABLE: Self = Self { code: None, reason: Cow::Borrowed("no usable answer") };
+
     /// The HTTP status code, if there was an answer.
     #[must_use]
     pub const fn code(&self) -> Option<u16> {
@@ -38,7 +41,7 @@ impl From<&kube::Error> for Unanswered {
         if let kube::Error::Api(status) = error {
             return Self { code: Some(status.code), reason: word(&status.reason) };
         }
-        Self { code: None, reason: cause(error).unwrap_or(Cow::Borrowed("no usable answer")) }
+        cause(error).map_or(Self::UNUSABLE, |reason| Self { code: None, reason })
     }
 }
 

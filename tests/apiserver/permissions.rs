@@ -327,11 +327,16 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_what_it_waits_for(
     let mut guarded = Guarded::set(&rights).await;
     let launch = guarded.launch();
     let operator = guarded.world.another(launch);
-    operator.until_metric("okid_watch_interruptions_total", |value| value >= 1.0).await;
+    operator.until_metric("okid_watch_interruptions_total", |value| value >= 3.0).await;
+    let refused = |line: &Value| line["level"] == "WARN" && line["code"] == 403;
+    let told: Vec<_> = operator.log_lines().into_iter().filter(refused).collect();
+    let [told] = told.as_slice() else { panic!("it is not told once: {told:#?}") };
+    assert_eq!((&told["tried"], &told["reason"]), (&json!("begin a watch"), &json!("Forbidden")));
     let answer = operator.ask("/readyz").await;
     assert!(!answer.status().is_success());
     let said = answer.text().await.unwrap();
-    assert!(said.contains("the first list of verifications"), "{said}");
+    let waits = "waiting for the first list of verifications; tried to begin a watch: 403 Forbidden\n";
+    assert_eq!(said, waits);
 
     guarded.grant(LEAST).await;
     operator.until_watching().await;

@@ -6,7 +6,7 @@ use std::process::Command;
 use control_plane::{ControlPlane, Programs, Progress};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
@@ -96,6 +96,17 @@ impl Cluster {
             .await
             .expect("the definition is established in time")
             .expect("wait for it");
+    }
+
+    /// Removes the definition, and waits until it is gone.
+    pub(crate) async fn remove_definition(&self) {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        let name = definition().metadata.name.expect("the definition has a name");
+        let uid =
+            api.get(&name).await.expect("get the definition").metadata.uid.expect("an object has a uid");
+        api.delete(&name, &DeleteParams::default()).await.expect("remove the definition");
+        let gone = await_condition(api, &name, conditions::is_deleted(&uid));
+        timeout(LIMIT, gone).await.expect("the definition is gone in time").expect("wait for it");
     }
 
     /// Makes a namespace with a name that nobody else has.
