@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube::Client;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -39,6 +39,9 @@ pub enum RunOperator {
     /// The admin address is not free.
     #[error("serve --admin-address")]
     Admin(#[source] std::io::Error),
+    /// What follows the verifications has ended, so no change would be seen any more.
+    #[error("follow the verifications; a panic is in the log, and the next start goes on from here")]
+    Blind,
     /// What was in flight did not end in time.
     #[error("record what was in flight within --grace-seconds; the next start treats it as unknown")]
     Drain,
@@ -113,7 +116,7 @@ async fn work(
     readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), RunOperator> {
-    let follow = tokio::spawn({
+    let mut follow = tokio::spawn({
         let (turns, readiness, namespace) =
             (Arc::clone(turns), readiness.clone(), namespace.map(str::to_owned));
         async move { follow(&turns, namespace.as_deref(), &readiness).await }
@@ -137,21 +140,48 @@ async fn work(
             .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
         tracing::error!(namespace, name, "a turn panicked; it comes again in five minutes");
     };
-    let running = turns.due.run(take, on_panic, shutdown.clone());
+    // The process may also end by itself, and is not told twice to end then.
+    let ending = shutdown.child_token();
+    let running = turns.due.run(take, on_panic, ending.clone());
     tokio::pin!(running);
-    tokio::select! {
-        () = &mut running => {}
-        () = shutdown.cancelled() => {
+    let ended = tokio::select! {
+        () = &mut running => Ok(()),
+        ended = until_ending(&mut follow, &shutdown) => {
             tracing::info!("stopping: no new turns; waiting for what is in flight");
             readiness.set(Some("nothing: it is stopping".into()));
             follow.abort();
+            ending.cancel();
             if timeout(grace, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }
+            ended
         }
-    }
+    };
     follow.abort();
     turns.reporter.told().await;
     tracing::info!("stopped");
-    Ok(())
+    ended
+}
+
+/// Waits until the process is told to end, or must: one that sees no changes would be ready and blind for ever.
+async fn until_ending(follow: &mut JoinHandle<()>, shutdown: &CancellationToken) -> Result<(), RunOperator> {
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        _ = follow => Err(RunOperator::Blind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_process_ends_with_an_error_when_what_follows_the_verifications_panics() {
+        let shutdown = CancellationToken::new();
+        let mut panics = tokio::spawn(async { panic!("a bug") });
+        assert!(matches!(until_ending(&mut panics, &shutdown).await, Err(RunOperator::Blind)));
+        let mut follows = tokio::spawn(std::future::pending());
+        shutdown.cancel();
+        assert!(until_ending(&mut follows, &shutdown).await.is_ok());
+    }
 }
