@@ -37,13 +37,13 @@ fn note(
     match change {
         Change::Restarted => turns.table().restarted(),
         Change::Seen(object) => see(turns, &object),
-        Change::Undecodable { object, error: _ } => {
+        Change::Undecodable { object, error } => {
             turns.table().still_there(&object.uid);
             turns.metrics.undecodable.inc();
-            // The error quotes the object, so only its name is told.
             tracing::warn!(
                 namespace = object.namespace,
                 name = object.name,
+                error,
                 "a verification cannot be decoded and is left alone; compare it with the installed definition"
             );
         }

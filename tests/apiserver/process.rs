@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use control_plane::Folder;
 use control_plane::process::Signal;
-use okid_operator::api::{Phase, SessionState};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::{Value, json};
 
@@ -47,6 +49,31 @@ async fn it_says_that_it_waits_for_the_definition_and_is_ready_once_it_is_there(
     cluster.install_definition().await;
     operator.until_ready().await;
     assert_eq!(operator.log_lines().iter().filter(|line| gone(line)).count(), 1);
+    assert!(operator.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verification_that_cannot_be_decoded_is_told_with_what_was_expected_and_never_what_was_there() {
+    let cluster = Cluster::start().await;
+    let mut wider = serde_json::to_value(okid_operator::api::definition()).unwrap();
+    let schema = &mut wider["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    schema["properties"]["mode"] = json!({"type": "string", "maxLength": 64});
+    cluster.install(&serde_json::from_value(wider).unwrap()).await;
+    let resource = ApiResource::erase::<Verification>(&());
+    let api: Api<DynamicObject> = Api::default_namespaced_with(cluster.client().await, &resource);
+    let spec = json!({"spec": {"apiKeySecretRef": {"name": "key"}, "mode": "canary"}});
+    let odd = DynamicObject::new("odd", &resource).data(spec);
+    api.create(&PostParams::default(), &odd).await.unwrap();
+
+    let folder = Folder::create("okid-operator-").unwrap();
+    let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
+    let told = operator.until_logged("what it cannot decode", |line| says(line, "cannot be decoded")).await;
+    assert_eq!((&told["namespace"], &told["name"]), (&json!("default"), &json!("odd")));
+    let expected = "unknown variant, expected ";
+    assert!(told["error"].as_str().is_some_and(|error| error.starts_with(expected)), "{told}");
+    operator.until_ready().await;
+    assert!(!operator.log().contains("canary"), "{}", operator.log());
     assert!(operator.stop().await.success());
 }
 

@@ -86,11 +86,15 @@ impl Cluster {
 
     /// Installs the definition as it is in the code, and waits until the API server serves it.
     pub(crate) async fn install_definition(&self) {
+        self.install(&definition()).await;
+    }
+
+    /// Installs a definition, and waits until the API server serves it.
+    pub(crate) async fn install(&self, definition: &CustomResourceDefinition) {
         let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
-        let definition = definition();
         let name = definition.metadata.name.clone().expect("the definition has a name");
         let apply = PatchParams::apply("okid-tests").force();
-        api.patch(&name, &apply, &Patch::Apply(&definition)).await.expect("install the definition");
+        api.patch(&name, &apply, &Patch::Apply(definition)).await.expect("install the definition");
         let established = await_condition(api, &name, conditions::is_crd_established());
         timeout(LIMIT, established)
             .await
