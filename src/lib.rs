@@ -15,4 +15,5 @@ pub mod priority;
 pub mod settings;
 pub mod telemetry;
 pub mod turn;
+pub mod unanswered;
 pub mod watch;

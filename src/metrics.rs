@@ -41,7 +41,8 @@ pub struct Metrics {
     pub orphan_sessions: Counter,
     /// Tries to record an answer that came to nothing.
     pub record_retries: Counter,
-    /// Turns that come again because the API server gave no usable answer.
+    /// Turns that come again because the API server gave no usable answer: none, a refusal, or one conflict after
+    /// another.
     pub turns_repeated: Counter,
     /// Events that were not published.
     pub events_dropped: Counter,
@@ -85,8 +86,10 @@ impl Metrics {
         let lost_answers = counter("lost_answers", "Creates whose answer was lost");
         let orphan_sessions = counter("orphan_sessions", "Sessions at the portal that belong to no resource");
         let record_retries = counter("record_retries", "Tries to record an answer that came to nothing");
-        let turns_repeated =
-            counter("turns_repeated", "Turns repeated because the API server did not answer");
+        let turns_repeated = counter(
+            "turns_repeated",
+            "Turns repeated because the API server gave no usable answer: none, a refusal, or conflict after conflict",
+        );
         let events_dropped = counter("events_dropped", "Events that were not published");
         let turn_panics = counter("turn_panics", "Turns that panicked");
         let undecodable = counter("undecodable_objects", "Objects that could not be decoded");

@@ -5,29 +5,24 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client};
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-    time::{Instant, sleep, timeout},
-};
+use kube::Client;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Verification,
     doors::admin::{Readiness, routes},
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
-    priority::Priority,
     settings::{InvalidSettings, Run},
-    turn::{Accounts, Clock, Memory, READS_AT_ONCE, Reporter, Secrets, Sessions, Turns},
-    watch::{Change, Due, DueSettings, Removed, Seen, StreamSettings, Table, changes},
+    turn::{Accounts, Clock, Complaints, READS_AT_ONCE, Reporter, Secrets, Sessions, Turns},
+    watch::{Due, DueSettings, Table},
 };
 
-/// The definition that must be there.
-const DEFINITION: &str = "verifications.okid.io";
+mod definition;
+mod follow;
+
+use definition::wait_for_definition;
+use follow::follow;
 
 /// Why the operator could not run.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +39,9 @@ pub enum RunOperator {
     /// The admin address is not free.
     #[error("serve --admin-address")]
     Admin(#[source] std::io::Error),
+    /// What follows the verifications has ended, so no change would be seen any more.
+    #[error("follow the verifications; a panic is in the log, and the next start goes on from here")]
+    Blind,
     /// What was in flight did not end in time.
     #[error("record what was in flight within --grace-seconds; the next start treats it as unknown")]
     Drain,
@@ -68,7 +66,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let client = Client::try_default().await.map_err(RunOperator::Cluster)?;
 
     let metrics = Arc::new(Metrics::new());
-    let readiness = Readiness::waiting_for("the custom resource definition");
+    let readiness = Readiness::waiting_for(definition::WAITING);
     let listener = TcpListener::bind(settings.admin_address).await.map_err(RunOperator::Admin)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
@@ -76,9 +74,10 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let run_id: u64 = rand::random();
     let holder = format!("{run_id:016x}/0");
     let slots = usize::try_from(settings.slots).unwrap_or(usize::MAX);
+    let complaints = Arc::new(Complaints::default());
     let turns = Arc::new(Turns {
         reads: Semaphore::new(READS_AT_ONCE),
-        secrets: Secrets::new(client.clone()),
+        secrets: Secrets::new(client.clone(), Arc::clone(&complaints)),
         portal,
         budgets: Budgets::new(budget),
         allowed,
@@ -92,6 +91,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         accounts: Accounts::default(),
         archive,
         due: Due::new(DueSettings { slots, ..DueSettings::default() }),
+        complaints,
         metrics,
         client,
     });
@@ -108,41 +108,6 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     outcome
 }
 
-/// Waits until the cluster knows the resource, and says so.
-async fn wait_for_definition(client: &Client, readiness: &Readiness) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut told = false;
-    loop {
-        let found = timeout(Duration::from_secs(10), api.get_opt(DEFINITION)).await;
-        let established = match &found {
-            Ok(Ok(Some(definition))) => is_established(definition),
-            // Who may not read definitions finds out by watching.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => true,
-            Ok(Ok(None) | Err(_)) | Err(_) => false,
-        };
-        if established {
-            readiness.set(Some("the first list of verifications"));
-            return;
-        }
-        if !told {
-            tracing::warn!(
-                definition = DEFINITION,
-                "waiting for the custom resource definition; `okid-operator crd | kubectl apply --server-side -f -` installs it"
-            );
-            told = true;
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-}
-
-fn is_established(definition: &CustomResourceDefinition) -> bool {
-    definition
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .any(|condition| condition.type_ == "Established" && condition.status == "True")
-}
-
 /// Watches and takes turns until shutdown, then waits for what is in flight.
 async fn work(
     turns: &Arc<Turns>,
@@ -151,7 +116,7 @@ async fn work(
     readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), RunOperator> {
-    let follow = tokio::spawn({
+    let mut follow = tokio::spawn({
         let (turns, readiness, namespace) =
             (Arc::clone(turns), readiness.clone(), namespace.map(str::to_owned));
         async move { follow(&turns, namespace.as_deref(), &readiness).await }
@@ -175,96 +140,48 @@ async fn work(
             .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
         tracing::error!(namespace, name, "a turn panicked; it comes again in five minutes");
     };
-    let running = turns.due.run(take, on_panic, shutdown.clone());
+    // The process may also end by itself, and is not told twice to end then.
+    let ending = shutdown.child_token();
+    let running = turns.due.run(take, on_panic, ending.clone());
     tokio::pin!(running);
-    tokio::select! {
-        () = &mut running => {}
-        () = shutdown.cancelled() => {
+    let ended = tokio::select! {
+        () = &mut running => Ok(()),
+        ended = until_ending(&mut follow, &shutdown) => {
             tracing::info!("stopping: no new turns; waiting for what is in flight");
-            readiness.set(Some("nothing: it is stopping"));
+            readiness.set(Some("nothing: it is stopping".into()));
             follow.abort();
+            ending.cancel();
             if timeout(grace, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }
+            ended
         }
-    }
+    };
     follow.abort();
     turns.reporter.told().await;
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
 
-/// Follows the live verifications into the table and the queue.
-async fn follow(turns: &Turns, namespace: Option<&str>, readiness: &Readiness) {
-    let stream = changes::<Verification>(&turns.client, namespace, StreamSettings::default());
-    let mut stream = std::pin::pin!(stream);
-    while let Some(change) = stream.next().await {
-        note(turns, readiness, change);
+/// Waits until the process is told to end, or must: one that sees no changes would be ready and blind for ever.
+async fn until_ending(follow: &mut JoinHandle<()>, shutdown: &CancellationToken) -> Result<(), RunOperator> {
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        _ = follow => Err(RunOperator::Blind),
     }
 }
 
-fn note(turns: &Turns, readiness: &Readiness, change: Change<Verification>) {
-    match change {
-        Change::Restarted => turns.table().restarted(),
-        Change::Seen(object) => see(turns, &object),
-        Change::Undecodable { object, error: _ } => {
-            turns.table().still_there(&object.uid);
-            turns.metrics.undecodable.inc();
-            // The error quotes the object, so only its name is told.
-            tracing::warn!(
-                namespace = object.namespace,
-                name = object.name,
-                "a verification cannot be decoded and is left alone; compare it with the installed definition"
-            );
-        }
-        Change::Synced => {
-            let swept = turns.table().synced();
-            for removed in swept {
-                forget(turns, &removed);
-            }
-            readiness.set(None);
-            tracing::info!(live = turns.table().len(), "watching verifications");
-        }
-        Change::Gone(object) => {
-            let removed = turns.table().gone(&object.uid);
-            if let Some(removed) = removed {
-                forget(turns, &removed);
-            }
-        }
-        Change::Interrupted { error, pause: _ } => {
-            turns.metrics.watch_interruptions.inc();
-            tracing::debug!(error = error.label(), "the watch was interrupted");
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn forget(turns: &Turns, removed: &Removed<Memory>) {
-    turns.due.remove(removed.slot);
-    if let Some(session) = removed.payload.session {
-        turns.sessions.forget(session);
-    }
-}
-
-fn see(turns: &Turns, object: &Verification) {
-    let mut first = Instant::now();
-    let seen = turns.table().seen(&object.metadata, |known| {
-        if let Some(known) = known {
-            return known.changed(object);
-        }
-        let (memory, at) = turns.first(object);
-        first = at;
-        memory
-    });
-    let lane = crate::turn::lane(object);
-    match seen {
-        Seen::New(slot) => {
-            turns.due.set(slot, first, Priority::Create, lane);
-        }
-        Seen::Replaced { slot, removed } => {
-            forget(turns, &removed);
-            turns.due.set(slot, first, Priority::Create, lane);
-        }
-        Seen::Changed(slot) => turns.due.now(slot, Priority::Nudge, lane),
-        Seen::Unchanged(_) | Seen::Stale(_) => {}
+    #[tokio::test]
+    async fn the_process_ends_with_an_error_when_what_follows_the_verifications_panics() {
+        let shutdown = CancellationToken::new();
+        let mut panics = tokio::spawn(async { panic!("a bug") });
+        assert!(matches!(until_ending(&mut panics, &shutdown).await, Err(RunOperator::Blind)));
+        let mut follows = tokio::spawn(std::future::pending());
+        shutdown.cancel();
+        assert!(until_ending(&mut follows, &shutdown).await.is_ok());
     }
 }

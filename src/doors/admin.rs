@@ -1,6 +1,9 @@
 //! `/livez`, `/readyz` and `/metrics`, for the kubelet and for Prometheus.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
@@ -14,22 +17,22 @@ pub type Measure = Arc<dyn Fn() + Send + Sync>;
 
 /// Whether the operator is at work, and if not, what it waits for.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Option<&'static str>>>);
+pub struct Readiness(Arc<Mutex<Option<Cow<'static, str>>>>);
 
 impl Readiness {
     /// Not ready, for that reason.
     #[must_use]
     pub fn waiting_for(what: &'static str) -> Self {
-        Self(Arc::new(Mutex::new(Some(what))))
+        Self(Arc::new(Mutex::new(Some(what.into()))))
     }
 
     /// What is waited for now; `None` when it is at work.
-    pub fn set(&self, waiting_for: Option<&'static str>) {
+    pub fn set(&self, waiting_for: Option<Cow<'static, str>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting_for;
     }
 
-    fn waiting(&self) -> Option<&'static str> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> Option<Cow<'static, str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

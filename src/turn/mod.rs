@@ -6,6 +6,7 @@
 mod accounts;
 mod act;
 mod clock;
+mod complaints;
 mod crash;
 mod events;
 mod evidence;
@@ -31,6 +32,7 @@ use crate::{
 
 pub use accounts::Accounts;
 pub use clock::Clock;
+pub use complaints::Complaints;
 pub use events::Reporter;
 pub use evidence::{Archive, STORING_AT_ONCE};
 pub use memory::{Memory, lane, seed};
@@ -73,6 +75,8 @@ pub struct Turns {
     pub archive: Archive,
     /// Whose turn it is.
     pub due: Due,
+    /// What the API server gives no usable answer to.
+    pub complaints: Arc<Complaints>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Tells what has happened.

@@ -19,7 +19,10 @@ use crate::{
     portal::{ApiKey, KeyShape},
 };
 
-use super::status::DEADLINE;
+use super::{
+    complaints::{Complaints, ServerCall},
+    status::DEADLINE,
+};
 
 /// How long a key is used. A rotated key is used after this at the latest.
 const USED: Duration = Duration::from_secs(29);
@@ -58,14 +61,15 @@ impl Entry {
 /// Reads API keys; one request for all who ask at once.
 pub struct Secrets {
     client: Client,
+    complaints: Arc<Complaints>,
     kept: Kept,
 }
 
 impl Secrets {
     /// Reads through that client.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        Self { client, kept: Kept::default() }
+    pub fn new(client: Client, complaints: Arc<Complaints>) -> Self {
+        Self { client, complaints, kept: Kept::default() }
     }
 
     /// The API key, or why there is none.
@@ -90,7 +94,9 @@ impl Secrets {
         name: &str,
     ) -> Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        match timeout(DEADLINE, api.get_opt(name)).await {
+        let answer = timeout(DEADLINE, api.get_opt(name)).await;
+        self.complaints.note(ServerCall::GetSecret, (namespace, name), &answer);
+        match answer {
             Ok(Ok(Some(secret))) => {
                 let data = secret.data.unwrap_or_default();
                 Ok(Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect()))
@@ -177,7 +183,7 @@ mod tests {
             *answer.status_mut() = code;
             std::future::ready(Ok::<_, BoxError>(answer))
         });
-        (Secrets::new(Client::new(service, "default")), asked)
+        (Secrets::new(Client::new(service, "default"), Arc::default()), asked)
     }
 
     fn place() -> SecretKeyRef {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::api::{Verification, VerificationStatus};
 
-use super::Turns;
+use super::{Turns, complaints::ServerCall};
 
 /// Longest time one call to the API server may take; its client has no read timeout and retries by itself.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -52,7 +52,9 @@ impl Turns {
 
     /// Reads the resource as it is now.
     pub(super) async fn read(&self, namespace: &str, name: &str) -> Read {
-        match timeout(DEADLINE, self.api(namespace).get_opt(name)).await {
+        let answer = timeout(DEADLINE, self.api(namespace).get_opt(name)).await;
+        self.complaints.note(ServerCall::GetVerification, (namespace, name), &answer);
+        match answer {
             Ok(Ok(Some(object))) => Read::Found(Box::new(object)),
             Ok(Ok(None)) => Read::Gone,
             Ok(Err(_)) | Err(_) => Read::Unknown,
@@ -73,7 +75,9 @@ impl Turns {
             PatchParams { field_manager: Some("okid-operator".to_owned()), ..PatchParams::default() };
         let api = self.api(&namespace);
         self.metrics.status_writes.inc();
-        match timeout(DEADLINE, api.patch_status(&name, &params, &Patch::Merge(&body))).await {
+        let answer = timeout(DEADLINE, api.patch_status(&name, &params, &Patch::Merge(&body))).await;
+        self.complaints.note(ServerCall::PatchStatus, (&namespace, &name), &answer);
+        match answer {
             Ok(Ok(object)) => Written::Done(Box::new(object)),
             Ok(Err(kube::Error::Api(answer))) => match answer.code {
                 404 => Written::Gone,

@@ -20,6 +20,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use tokio::time::{Instant, sleep};
 
 use super::{guarded::guarded, undecodable::describe};
+use crate::unanswered::Unanswered;
 
 /// Written by `kubectl apply`, as long as the object itself and of no use here.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -85,6 +86,8 @@ pub enum Change<K> {
     Interrupted {
         /// What failed.
         error: Interrupted,
+        /// Whether what is known may be out of date until the next [`Synced`](Self::Synced).
+        list_is_owed: bool,
         /// How long nothing is tried.
         pause: Duration,
     },
@@ -124,15 +127,25 @@ pub enum Interrupted {
 }
 
 impl Interrupted {
-    /// The value for a label of a metric.
+    /// What was tried, for a log: the end of "tried to …".
     #[must_use]
-    pub fn label(&self) -> &'static str {
+    pub fn tried(&self) -> &'static str {
         match self {
             Self::List(_) => "list",
-            Self::Begin(_) => "begin",
+            Self::Begin(_) => "begin a watch",
             Self::Watch(_) => "watch",
-            Self::Expired => "expired",
-            Self::NoResourceVersion => "no_resource_version",
+            Self::Expired => "resume a watch",
+            Self::NoResourceVersion => "read the resourceVersion of a list",
+        }
+    }
+
+    /// Why it failed, for a log. Nothing for [`Expired`](Self::Expired): that is a part of the protocol.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<Unanswered> {
+        match self {
+            Self::List(error) | Self::Begin(error) | Self::Watch(error) => Some(error.into()),
+            Self::Expired => None,
+            Self::NoResourceVersion => Some(Unanswered::UNUSABLE),
         }
     }
 }
@@ -278,13 +291,22 @@ where
             return None;
         }
         let error = Interrupted::from(error);
-        if matches!(error, Interrupted::Expired) {
-            // The watcher lists again when it is told so by an event, and not when a watch is
-            // refused with this status.
+        // The watcher lists again when it is told by an event that its watch has expired, and not when a watch is
+        // refused with that status. That a refused watch works again shows only in a list, because a watch may be quiet;
+        // but pages may be allowed where a watch is not, and would be asked for in vain.
+        let begins_anew = match &error {
+            Interrupted::Expired => true,
+            Interrupted::Begin(error) => {
+                let is_refused = is_status(error, &[404]) || (self.streaming && is_status(error, &[403]));
+                self.list == List::Complete && is_refused
+            }
+            Interrupted::List(_) | Interrupted::Watch(_) | Interrupted::NoResourceVersion => false,
+        };
+        if begins_anew {
             self.start_over(self.streaming);
         }
         let pause = self.pause.grow(Instant::now(), rand::random_range(0.75..1.25));
-        Some(Change::Interrupted { error, pause })
+        Some(Change::Interrupted { error, list_is_owed: self.list != List::Complete, pause })
     }
 
     fn start_over(&mut self, streaming: bool) {

@@ -199,6 +199,7 @@ async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_i
     world.nudge("alice").await;
     let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
+    until_told_once(world, PATCH, &["alice"]).await;
     guarded.world.finish().await;
 }
 
@@ -231,18 +232,35 @@ async fn without_the_right_to_write_events_everything_else_works() {
     guarded.world.finish().await;
 }
 
+/// Waits until the log says that a call works again that was refused, and that it was told once that it is refused.
+async fn until_told_once(world: &World, right: Right, names: &[&str]) {
+    let (_, resource, verb) = right;
+    let about = |line: &Value| line["verb"] == verb && line["resource"] == resource;
+    let again = |line: &Value| about(line) && line["level"] == "INFO";
+    world.operator().until_logged("that it works again", again).await;
+    let told: Vec<_> = world.operator().log_lines().into_iter().filter(about).collect();
+    let [refused, _again] = told.as_slice() else { panic!("not one refusal and one end: {told:#?}") };
+    assert_eq!((&refused["level"], &refused["code"]), (&json!("WARN"), &json!(403)), "{refused}");
+    assert_eq!((&refused["reason"], &refused["namespace"]), (&json!("Forbidden"), &json!(world.namespace)));
+    assert!(names.contains(&refused["name"].as_str().unwrap()), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_write_status_nothing_is_asked_of_the_portal_until_it_may() {
+async fn without_the_right_to_write_status_it_says_so_once_and_asks_nothing_of_the_portal_until_it_may() {
     let guarded = Guarded::start(&without("verifications/status")).await;
     let world = &guarded.world;
     world.apply("alice", json!({})).await;
-    world.operator().until_metric("okid_turns_repeated_total", |value| value >= 2.0).await;
+    world.apply("bob", json!({})).await;
+    world.operator().until_metric("okid_turns_repeated_total", |value| value >= 4.0).await;
     assert_eq!(world.creates(), 0);
     assert_eq!(world.get("alice").await.found().observed_generation, Some(-1));
 
     guarded.grant(LEAST).await;
-    let open = world.until("alice", is_open).await;
-    assert_eq!((world.creates(), open.session().attempt), (1, 1));
+    for name in ["alice", "bob"] {
+        assert_eq!(world.until(name, is_open).await.session().attempt, 1);
+    }
+    assert_eq!(world.creates(), 2);
+    until_told_once(world, ("okid.io", "verifications/status", "patch"), &["alice", "bob"]).await;
     guarded.world.finish().await;
 }
 
@@ -289,7 +307,8 @@ async fn an_answer_that_may_not_be_written_is_tried_with_pauses_until_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_read_verifications_nothing_is_asked_of_the_portal_until_it_may() {
+async fn without_the_right_to_read_verifications_it_says_so_once_and_asks_nothing_of_the_portal_until_it_may()
+{
     let guarded = Guarded::start(&but(GET)).await;
     let world = &guarded.world;
     world.apply("alice", json!({})).await;
@@ -298,6 +317,7 @@ async fn without_the_right_to_read_verifications_nothing_is_asked_of_the_portal_
 
     guarded.grant(LEAST).await;
     world.until("alice", is_open).await;
+    until_told_once(world, GET, &["alice"]).await;
     guarded.world.finish().await;
 }
 
@@ -307,11 +327,16 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_what_it_waits_for(
     let mut guarded = Guarded::set(&rights).await;
     let launch = guarded.launch();
     let operator = guarded.world.another(launch);
-    operator.until_metric("okid_watch_interruptions_total", |value| value >= 1.0).await;
+    operator.until_metric("okid_watch_interruptions_total", |value| value >= 3.0).await;
+    let refused = |line: &Value| line["level"] == "WARN" && line["code"] == 403;
+    let told: Vec<_> = operator.log_lines().into_iter().filter(refused).collect();
+    let [told] = told.as_slice() else { panic!("it is not told once: {told:#?}") };
+    assert_eq!((&told["tried"], &told["reason"]), (&json!("begin a watch"), &json!("Forbidden")));
     let answer = operator.ask("/readyz").await;
     assert!(!answer.status().is_success());
     let said = answer.text().await.unwrap();
-    assert!(said.contains("the first list of verifications"), "{said}");
+    let waits = "waiting for the first list of verifications; tried to begin a watch: 403 Forbidden\n";
+    assert_eq!(said, waits);
 
     guarded.grant(LEAST).await;
     operator.until_watching().await;

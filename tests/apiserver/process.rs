@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use control_plane::Folder;
 use control_plane::process::Signal;
-use okid_operator::api::{Phase, SessionState};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::{Value, json};
 
@@ -35,7 +37,87 @@ async fn it_says_that_it_waits_for_the_definition_and_is_ready_once_it_is_there(
     let answer = operator.ask("/readyz").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text().await.unwrap(), "ok\n");
+
+    // It may disappear again.
+    cluster.remove_definition().await;
+    let gone = |line: &Value| line["level"] == "WARN" && line["code"] == 404;
+    let told = operator.until_logged("that the definition is gone", gone).await;
+    assert!(told["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{told}");
+    let answer = operator.ask("/readyz").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.text().await.unwrap(), "waiting for the custom resource definition\n");
+    cluster.install_definition().await;
+    operator.until_ready().await;
+    assert_eq!(operator.log_lines().iter().filter(|line| gone(line)).count(), 1);
     assert!(operator.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verification_that_cannot_be_decoded_is_told_with_what_was_expected_and_never_what_was_there() {
+    let cluster = Cluster::start().await;
+    let mut wider = serde_json::to_value(okid_operator::api::definition()).unwrap();
+    let schema = &mut wider["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    schema["properties"]["mode"] = json!({"type": "string", "maxLength": 64});
+    cluster.install(&serde_json::from_value(wider).unwrap()).await;
+    let resource = ApiResource::erase::<Verification>(&());
+    let api: Api<DynamicObject> = Api::default_namespaced_with(cluster.client().await, &resource);
+    let spec = json!({"spec": {"apiKeySecretRef": {"name": "key"}, "mode": "canary"}});
+    let odd = DynamicObject::new("odd", &resource).data(spec);
+    api.create(&PostParams::default(), &odd).await.unwrap();
+
+    let folder = Folder::create("okid-operator-").unwrap();
+    let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
+    let told = operator.until_logged("what it cannot decode", |line| says(line, "cannot be decoded")).await;
+    assert_eq!((&told["namespace"], &told["name"]), (&json!("default"), &json!("odd")));
+    let expected = "unknown variant, expected ";
+    assert!(told["error"].as_str().is_some_and(|error| error.starts_with(expected)), "{told}");
+    operator.until_ready().await;
+    assert!(!operator.log().contains("canary"), "{}", operator.log());
+    assert!(operator.stop().await.success());
+}
+
+/// Runs an operator whose kubeconfig is another one; what it says about the definition, and what `/readyz` says.
+async fn told_with(change: impl FnOnce(&mut Value), reason: &str) -> (Value, String) {
+    let cluster = Cluster::shared().await;
+    let folder = Folder::create("okid-operator-").unwrap();
+    let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+    let mut config: Value = serde_norway::from_str(&text).unwrap();
+    change(&mut config);
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, serde_norway::to_string(&config).unwrap()).unwrap();
+    let command = Operator::program(&kubeconfig).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
+    let about = |line: &Value| line["reason"].as_str().is_some_and(|told| told.contains(reason));
+    let told = operator.until_logged(reason, about).await;
+    let answer = operator.ask("/readyz").await;
+    assert_eq!(answer.status(), 503);
+    let waits = answer.text().await.unwrap();
+    assert!(waits.starts_with("waiting for the API server, to ask for the custom resource"), "{waits}");
+    assert!(
+        !operator.log().contains("canary") && !operator.log().contains("installs it"),
+        "{}",
+        operator.log()
+    );
+    assert!(operator.stop().await.success());
+    (told, waits)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_cannot_be_asked_is_told_with_the_cause_and_not_as_a_missing_definition() {
+    // A port that is held, so that nobody else listens there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nowhere = format!("https://{}", held.local_addr().unwrap());
+    let away = |config: &mut Value| config["clusters"][0]["cluster"]["server"] = json!(nowhere);
+    let (told, waits) = told_with(away, "connection refused").await;
+    assert_eq!((&told["level"], &told["code"]), (&json!("WARN"), &Value::Null));
+    assert!(waits.ends_with(": connection refused\n"), "{waits}");
+
+    let stranger = |config: &mut Value| config["users"][0]["user"] = json!({"token": "canary"});
+    let (told, waits) = told_with(stranger, "Unauthorized").await;
+    assert_eq!((&told["level"], &told["code"]), (&json!("WARN"), &json!(401)));
+    assert!(waits.ends_with(": 401 Unauthorized\n"), "{waits}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use crate::{
     api::{DeletionPolicy, EVIDENCE_FINALIZER, Verification},
     evidence::Removal,
     lifecycle::{EvidenceFacts, Removed},
-    turn::{Turns, status::DEADLINE},
+    turn::{Turns, complaints::ServerCall, status::DEADLINE},
 };
 
 use super::place::NoPlace;
@@ -86,12 +86,14 @@ impl Turns {
 
     /// Whether they are written.
     async fn set_finalizers(&self, object: &Verification, finalizers: &[String]) -> bool {
-        let api = self.api(&object.namespace().unwrap_or_default());
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let api = self.api(&namespace);
         let metadata = json!({"resourceVersion": object.resource_version(), "finalizers": finalizers});
         let patch = Patch::Merge(json!({"metadata": metadata}));
         let params =
             PatchParams { field_manager: Some("okid-operator".to_owned()), ..PatchParams::default() };
-        let written = timeout(DEADLINE, api.patch(&object.name_any(), &params, &patch)).await;
+        let written = timeout(DEADLINE, api.patch(&name, &params, &patch)).await;
+        self.complaints.note(ServerCall::PatchVerification, (&namespace, &name), &written);
         matches!(written, Ok(Ok(_)))
     }
 }

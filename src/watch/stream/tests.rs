@@ -139,7 +139,7 @@ fn told(change: &Change<ConfigMap>) -> String {
         Change::Undecodable { object, error: _ } => format!("undecodable {}", object.name),
         Change::Synced => "synced".to_owned(),
         Change::Gone(object) => format!("gone {}", object.name),
-        Change::Interrupted { error, pause: _ } => format!("interrupted {}", error.label()),
+        Change::Interrupted { error, .. } => format!("interrupted {}", error.tried()),
     }
 }
 
@@ -279,7 +279,7 @@ async fn an_expired_watch_lists_again() {
                 "restarted",
                 "seen a",
                 "synced",
-                "interrupted expired",
+                "interrupted resume a watch",
                 "restarted",
                 "seen b",
                 "synced",
@@ -301,10 +301,10 @@ async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
     let mut last = Duration::ZERO;
     for _ in 0..8 {
         tells(&mut changes, &["restarted"]).await;
-        let Some(Change::Interrupted { error, pause }) = changes.next().await else {
+        let Some(Change::Interrupted { error, list_is_owed, pause }) = changes.next().await else {
             panic!("the interruption");
         };
-        assert_eq!(error.label(), "list");
+        assert_eq!((error.tried(), list_is_owed), ("list", true));
         assert!(pause >= last.mul_f64(0.8), "{pause:?} after {last:?}");
         assert!((SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause), "{pause:?}");
         last = pause;
@@ -314,10 +314,10 @@ async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
     tells(&mut changes, &["restarted", "seen a", "synced"]).await;
     assert!(begin.elapsed() >= last);
     // What worked ends the series: the next pause is a short one again.
-    let Some(Change::Interrupted { error, pause }) = changes.next().await else {
+    let Some(Change::Interrupted { error, list_is_owed, pause }) = changes.next().await else {
         panic!("the interruption");
     };
-    assert_eq!(error.label(), "begin");
+    assert_eq!((error.tried(), list_is_owed), ("begin a watch", false));
     assert!(pause < 2 * SHORTEST_PAUSE, "{pause:?}");
     tells(&mut changes, &["seen b"]).await;
 }
@@ -333,6 +333,33 @@ async fn an_error_in_the_watch_is_told_and_the_watch_resumed_where_it_was() {
     tells(&mut changes, &["restarted", "synced", "seen a", "interrupted watch", "seen b"]).await;
     let requests = server.requests.lock().unwrap();
     assert!(requests[2].contains("resourceVersion=6"), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_refused_is_owed_a_list_unless_pages_would_be_listed_in_vain() {
+    let refused = |code, streaming| async move {
+        let listed = || Answer::Closed(vec![event("ADDED", &object("a", 1)), end_of_list(1)]);
+        let pages = || list(&[object("a", 1)], 1, "");
+        let answers = if streaming {
+            [listed(), Answer::Whole(code, status(code)), listed()]
+        } else {
+            [pages(), Answer::Whole(code, status(code)), pages()]
+        };
+        let (_server, client) = script(answers);
+        let mut changes = watch(&client, streaming);
+        tells(&mut changes, &["restarted", "seen a", "synced"]).await;
+        let Some(Change::Interrupted { error, list_is_owed, .. }) = changes.next().await else {
+            panic!("the interruption");
+        };
+        assert_eq!(error.unanswered().unwrap().code(), Some(code));
+        if list_is_owed {
+            tells(&mut changes, &["restarted", "seen a", "synced"]).await;
+        }
+        list_is_owed
+    };
+    assert_eq!((refused(404, true).await, refused(404, false).await), (true, true), "the definition is gone");
+    assert_eq!((refused(403, true).await, refused(403, false).await), (true, false));
+    assert_eq!((refused(500, true).await, refused(500, false).await), (false, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,7 +411,7 @@ async fn an_answer_that_never_begins_is_given_up_at_the_deadline() {
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "interrupted list"]).await;
     assert!(begin.elapsed() < Duration::from_secs(31));
-    tells(&mut changes, &["restarted", "synced", "interrupted begin"]).await;
+    tells(&mut changes, &["restarted", "synced", "interrupted begin a watch"]).await;
     assert!(begin.elapsed() < Duration::from_secs(63));
     tells(&mut changes, &["seen a"]).await;
 }
@@ -407,7 +434,7 @@ async fn an_answer_that_is_not_understood_is_not_repeated_in_the_error() {
     ]);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "synced"]).await;
-    let Some(Change::Interrupted { error, pause: _ }) = changes.next().await else {
+    let Some(Change::Interrupted { error, .. }) = changes.next().await else {
         panic!("the interruption");
     };
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use control_plane::{ControlPlane, Programs, Progress};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
@@ -88,11 +88,15 @@ impl Cluster {
 
     /// Installs the definition as it is in the code, and waits until the API server serves it.
     pub(crate) async fn install_definition(&self) {
+        self.install(&definition()).await;
+    }
+
+    /// Installs a definition, and waits until the API server serves it.
+    pub(crate) async fn install(&self, definition: &CustomResourceDefinition) {
         let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
-        let definition = definition();
         let name = definition.metadata.name.clone().expect("the definition has a name");
         let apply = PatchParams::apply("okid-tests").force();
-        api.patch(&name, &apply, &Patch::Apply(&definition)).await.expect("install the definition");
+        api.patch(&name, &apply, &Patch::Apply(definition)).await.expect("install the definition");
         let established = await_condition(api, &name, conditions::is_crd_established());
         timeout(LIMIT, established)
             .await
@@ -114,6 +118,17 @@ impl Cluster {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Removes the definition, and waits until it is gone.
+    pub(crate) async fn remove_definition(&self) {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        let name = definition().metadata.name.expect("the definition has a name");
+        let uid =
+            api.get(&name).await.expect("get the definition").metadata.uid.expect("an object has a uid");
+        api.delete(&name, &DeleteParams::default()).await.expect("remove the definition");
+        let gone = await_condition(api, &name, conditions::is_deleted(&uid));
+        timeout(LIMIT, gone).await.expect("the definition is gone in time").expect("wait for it");
     }
 
     /// Makes a namespace with a name that nobody else has.

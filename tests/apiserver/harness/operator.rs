@@ -148,6 +148,15 @@ impl Operator {
         self.ask("/readyz").await.status().is_success()
     }
 
+    /// Waits until `/readyz` says so.
+    pub(crate) async fn until_ready(&self) {
+        let since = Instant::now();
+        while !self.ready().await {
+            assert!(since.elapsed() < LIMIT, "the operator is not ready:\n{}", self.log_tail());
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// The most memory it ever had, in bytes, as Linux counts it; 0 elsewhere.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

@@ -1,0 +1,175 @@
+//! Follows the live verifications into the table and the queue, and says when that is interrupted. Touches the API server.
+
+use std::{borrow::Cow, time::Duration};
+
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::definition::{INSTALL, WAITING};
+use crate::{
+    api::Verification,
+    doors::admin::Readiness,
+    priority::Priority,
+    turn::{Memory, Turns},
+    unanswered::Unanswered,
+    watch::{Change, Interrupted, Removed, Seen, StreamSettings, changes},
+};
+
+/// After this long without an interruption the next one is told again. Longer than the stream ever pauses.
+const QUIET: Duration = Duration::from_mins(5);
+
+/// Follows the live verifications for as long as the process runs.
+pub(super) async fn follow(turns: &Turns, namespace: Option<&str>, readiness: &Readiness) {
+    let stream = changes::<Verification>(&turns.client, namespace, StreamSettings::default());
+    let mut stream = std::pin::pin!(stream);
+    let mut interruptions = Interruptions::default();
+    while let Some(change) = stream.next().await {
+        note(turns, readiness, &mut interruptions, change);
+    }
+}
+
+fn note(
+    turns: &Turns,
+    readiness: &Readiness,
+    interruptions: &mut Interruptions,
+    change: Change<Verification>,
+) {
+    match change {
+        Change::Restarted => turns.table().restarted(),
+        Change::Seen(object) => see(turns, &object),
+        Change::Undecodable { object, error } => {
+            turns.table().still_there(&object.uid);
+            turns.metrics.undecodable.inc();
+            tracing::warn!(
+                namespace = object.namespace,
+                name = object.name,
+                error,
+                "a verification cannot be decoded and is left alone; compare it with the installed definition"
+            );
+        }
+        Change::Synced => {
+            let swept = turns.table().synced();
+            for removed in swept {
+                forget(turns, &removed);
+            }
+            interruptions.synced();
+            readiness.set(None);
+            tracing::info!(live = turns.table().len(), "watching verifications");
+        }
+        Change::Gone(object) => {
+            let removed = turns.table().gone(&object.uid);
+            if let Some(removed) = removed {
+                forget(turns, &removed);
+            }
+        }
+        Change::Interrupted { error, list_is_owed, pause: _ } => {
+            turns.metrics.watch_interruptions.inc();
+            let Some(why) = error.unanswered() else { return };
+            if list_is_owed {
+                readiness.set(Some(interruptions.waiting_for(&error, &why)));
+            }
+            if interruptions.is_new(&error, &why, Instant::now()) {
+                tell(&error, &why);
+            }
+        }
+    }
+}
+
+/// What of the watch was interrupted since the last whole list.
+#[derive(Debug, Default)]
+struct Interruptions {
+    /// Whether there ever was a whole list.
+    is_synced: bool,
+    /// What was tried and the code of the answer, as far as it was told.
+    told: Vec<(&'static str, Option<u16>)>,
+    last: Option<Instant>,
+}
+
+impl Interruptions {
+    fn synced(&mut self) {
+        *self = Self { is_synced: true, ..Self::default() };
+    }
+
+    /// Whether this one is the first of its kind since the last whole list, or since it was quiet.
+    fn is_new(&mut self, error: &Interrupted, why: &Unanswered, now: Instant) -> bool {
+        if self.last.is_some_and(|last| now.duration_since(last) > QUIET) {
+            self.told.clear();
+        }
+        self.last = Some(now);
+        let kind = (error.tried(), why.code());
+        let is_new = !self.told.contains(&kind);
+        if is_new {
+            self.told.push(kind);
+        }
+        is_new
+    }
+
+    fn waiting_for(&self, error: &Interrupted, why: &Unanswered) -> Cow<'static, str> {
+        if is_undefined(why) {
+            return WAITING.into();
+        }
+        let which = if self.is_synced { "a new" } else { "the first" };
+        format!("{which} list of verifications; tried to {}: {why}", error.tried()).into()
+    }
+}
+
+/// Whether the API server does not know the resource.
+fn is_undefined(why: &Unanswered) -> bool {
+    why.code() == Some(404)
+}
+
+fn tell(error: &Interrupted, why: &Unanswered) {
+    let (tried, code, reason) = (error.tried(), why.code(), why.reason());
+    match code {
+        Some(404) => tracing::warn!(tried, code, reason, "waiting for {WAITING}; {INSTALL}"),
+        Some(400) => tracing::warn!(
+            tried,
+            code,
+            reason,
+            "verifications cannot be watched; the definition may be older than this program; {INSTALL}"
+        ),
+        Some(401 | 403) => tracing::warn!(
+            tried,
+            code,
+            reason,
+            "verifications cannot be watched; the operator needs the rights to list and watch them"
+        ),
+        _ => tracing::warn!(
+            tried,
+            code,
+            reason,
+            "the watch of verifications was interrupted; it is tried again until it works"
+        ),
+    }
+}
+
+fn forget(turns: &Turns, removed: &Removed<Memory>) {
+    turns.due.remove(removed.slot);
+    if let Some(session) = removed.payload.session {
+        turns.sessions.forget(session);
+    }
+}
+
+fn see(turns: &Turns, object: &Verification) {
+    let mut first = Instant::now();
+    let seen = turns.table().seen(&object.metadata, |known| {
+        if let Some(known) = known {
+            return known.changed(object);
+        }
+        let (memory, at) = turns.first(object);
+        first = at;
+        memory
+    });
+    let lane = crate::turn::lane(object);
+    match seen {
+        Seen::New(slot) => {
+            turns.due.set(slot, first, Priority::Create, lane);
+        }
+        Seen::Replaced { slot, removed } => {
+            forget(turns, &removed);
+            turns.due.set(slot, first, Priority::Create, lane);
+        }
+        Seen::Changed(slot) => turns.due.now(slot, Priority::Nudge, lane),
+        Seen::Unchanged(_) | Seen::Stale(_) => {}
+    }
+}
