@@ -172,10 +172,13 @@ pub fn wanted(images: &Images) -> Vec<Wanted> {
     items.chain(results).collect()
 }
 
-/// What was asked for and is neither stored nor known to be absent.
+/// What was asked for and is neither stored nor, where it is not required, known to be absent.
 #[must_use]
 pub fn outstanding(images: &Images, status: &VerificationStatus) -> Vec<Wanted> {
-    let is_there = |wanted: &Wanted| objects(status).iter().any(|object| stem(object) == wanted.stem());
+    let is_there = |wanted: &Wanted| {
+        let is_enough = |object: &StoredObject| object.state == ObjectState::Stored || !wanted.required;
+        objects(status).iter().any(|object| stem(object) == wanted.stem() && is_enough(object))
+    };
     wanted(images).into_iter().filter(|wanted| !is_there(wanted)).collect()
 }
 

@@ -116,10 +116,23 @@ fn all_objects_without_the_manifest_are_not_all() {
 #[test]
 fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
     let mut world = storing();
+    world.facts.evidence.images.as_mut().unwrap().items[0].required = false;
     let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(sample::absent);
     let turn = world.turn(store(sample::stored(nothing.to_vec())));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NothingToStore"));
     assert_eq!((turn.conclusion.events, turn.conclusion.next), (vec![], Next::Leave));
+}
+
+#[test]
+fn an_image_that_was_absent_and_comes_to_be_required_is_owed() {
+    let mut world = held();
+    world.turn(store(sample::all_stored()));
+    world.facts.evidence.images.as_mut().unwrap().items[1].required = true;
+    assert_eq!(world.turn(not_stored(EvidenceTrouble::ImageNotAvailable)).step, Step::Store);
+    assert!(line(&world.status).starts_with("Storing: R StoringEvidence"), "{}", line(&world.status));
+    world.pass(600);
+    world.turn_when_due(not_stored(EvidenceTrouble::ImageNotAvailable));
+    assert_eq!(line(&world.status), failed("ImageNotAvailable"));
 }
 
 #[test]

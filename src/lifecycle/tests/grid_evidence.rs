@@ -34,6 +34,12 @@ const IMAGES: &[Choice] = &[
     |facts| facts.evidence.images = None,
     |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Retain)),
     |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Delete)),
+    // The back was not required before.
+    |facts| {
+        let mut images = sample::images(DeletionPolicy::Delete);
+        images.items.iter_mut().for_each(|item| item.required = true);
+        facts.evidence.images = Some(images);
+    },
     |facts| {
         let images = sample::images(DeletionPolicy::Delete);
         facts.evidence.images = Some(crate::api::Images { on: vec![Verdict::Rejected], ..images });

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     api::{
-        ConditionStatus, ConditionType, DeletionPolicy, ObjectState, Outcome, ReadyWhen, Reason,
-        VerificationStatus,
+        ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, ObjectState, Outcome, ReadyWhen,
+        Reason, VerificationStatus,
     },
     lifecycle::{
         Event, EvidenceStanding, EvidenceTrouble, Happened, Next, Past, Removed, Step, streaks::elapsed,
@@ -23,6 +23,7 @@ laws! {
         what_is_owed_is_shown_as_storing
         what_failed_is_stalled_and_stays_in_the_watch
         what_is_stored_or_was_not_there_is_shown_as_that
+        what_is_required_is_not_shown_as_stored_unless_it_is
         what_is_stored_stays_in_status_unless_it_goes_elsewhere
         evidence_stored_is_told_once
         evidence_failed_is_told_once
@@ -164,6 +165,24 @@ fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
         .filter(|object| object.state == ObjectState::Stored)
         .map(|object| object.key.as_str())
         .collect()
+}
+
+fn what_is_required_is_not_shown_as_stored_unless_it_is(case: &Concluded) -> Says {
+    let (Some((status, shown)), Some(images)) = (&case.after, &case.evidence().images) else {
+        return Nothing;
+    };
+    if !matches!(case.past, Past::Over(_)) || !shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
+    {
+        return Nothing;
+    }
+    let stored = stored_keys(status);
+    let is_stored = |stem: &str| stored.iter().any(|key| key.split('.').next() == Some(stem));
+    let required = images.items.iter().filter(|item| item.required);
+    holds(
+        required
+            .map(|item| EvidenceKind::from(item.kind).stem(&item.image_type, None))
+            .all(|stem| is_stored(&stem)),
+    )
 }
 
 fn goes_elsewhere(case: &Concluded) -> bool {
