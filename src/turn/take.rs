@@ -83,13 +83,10 @@ impl Turns {
             }
             (_, Leave::Answered(result), _) => Happened::Look(result),
             (Step::Store, _, _) => Happened::Store(self.store(&object, &observed).await),
-            (Step::AddFinalizer, _, _) => {
-                self.hold(&object).await;
-                Happened::Nothing
-            }
-            (Step::RemoveEvidence { last }, _, _) => {
-                Happened::Remove(Box::pin(self.let_go(&object, &observed.facts.evidence, *last)).await)
-            }
+            (Step::AddFinalizer, _, _) => Happened::AddFinalizer(self.add_finalizer(&object).await),
+            (Step::RemoveEvidence { let_go }, _, _) => Happened::Remove(
+                Box::pin(self.remove_evidence(&object, &observed.facts.evidence, *let_go)).await,
+            ),
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
         // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.
@@ -146,7 +143,7 @@ impl Turns {
             | Step::GiveUpLost
             | Step::AddFinalizer
             | Step::GiveUpEvidence
-            | Step::RemoveEvidence { last: _ } => return (step, Leave::NoCall),
+            | Step::RemoveEvidence { let_go: _ } => return (step, Leave::NoCall),
         };
         let Some((portal, key)) = observed.caller() else { return (step, Leave::NoCall) };
         let budget = self.budgets.budget(portal, key.identity());

@@ -1,14 +1,14 @@
 //! The operator as a `ServiceAccount` of limited rights: with the least it needs everything works, and a right that is
 //! missing harms nothing but what it is for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control_plane::Folder;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use okid_operator::api::{Phase, Verification};
+use okid_operator::api::{Phase, RETRY, Verification};
 use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -191,13 +191,22 @@ async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_i
     world.judged("bob", asking(front()), Verdict::Verified).await;
     world.until("bob", |seen| seen.found().settled).await;
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "for bob");
-    let alice = world.get("alice").await;
-    assert!(alice.shows(&["EvidenceStored=False/Storing", "Verified=True/Verified"]), "{alice:?}");
+    let refused = ["EvidenceStored=False/AccessDenied", "Reconciling=True/StoringEvidence"];
+    let alice = world.until_later("alice", |seen| seen.shows(&refused)).await;
+    let conditions = alice.found().conditions;
+    let told = conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap();
+    assert!(told.message.contains("okid.io/evidence"), "{}", told.message);
+
+    world.turn_clock(Duration::from_hours(24));
+    let failed =
+        ["EvidenceStored=False/AccessDenied", "Stalled=True/EvidenceFailed", "Verified=True/Verified"];
+    let alice = world.until_later("alice", |seen| seen.shows(&failed)).await;
     assert!(files(&world.in_s3(&alice)).is_empty());
+    world.until_event("alice", "EvidenceFailed").await;
 
     guarded.grant(LEAST).await;
-    world.nudge("alice").await;
-    let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
+    world.annotate("alice", RETRY, "granted").await;
+    let stored = world.until_nudged("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
     guarded.world.finish().await;
 }

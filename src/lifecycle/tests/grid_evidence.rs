@@ -46,7 +46,7 @@ const IMAGES: &[Choice] = &[
     },
 ];
 const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];
-/// Not deleted; just now; ten minutes ago.
+/// Not deleted; just now; ten minutes ago, and what became of it since.
 const DELETED: &[Choice] = &[
     |_| {},
     |facts| {
@@ -57,7 +57,17 @@ const DELETED: &[Choice] = &[
         facts.deleting = true;
         facts.evidence.deleted_at = Some(ago(600));
     },
+    |facts| deleted(facts, 600, 2),
+    |facts| deleted(facts, 1200, 1),
+    |facts| deleted(facts, 599, 2),
 ];
+
+/// Deleted so many seconds ago, and tried so often since.
+fn deleted(facts: &mut Facts, seconds: i64, count: u32) {
+    facts.deleting = true;
+    facts.evidence.deleted_at = Some(ago(seconds));
+    facts.streaks.removing = Some(Since { what: (), since: ago(seconds), count });
+}
 const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
 const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
 const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowed];

@@ -96,7 +96,8 @@ impl NotNow {
                 | EvidenceTrouble::Conflict
                 | EvidenceTrouble::ImageNotAvailable
                 | EvidenceTrouble::ImageUnusable
-                | EvidenceTrouble::PortalUnavailable,
+                | EvidenceTrouble::PortalUnavailable
+                | EvidenceTrouble::FinalizerRefused,
             ) => false,
         }
     }
@@ -291,6 +292,7 @@ const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
         Err(NotNow::Trouble(EvidenceTrouble::ImageNotAvailable)) => "image_not_available",
         Err(NotNow::Trouble(EvidenceTrouble::ImageUnusable)) => "image_unusable",
         Err(NotNow::Trouble(EvidenceTrouble::PortalUnavailable)) => "portal_unavailable",
+        Err(NotNow::Trouble(EvidenceTrouble::FinalizerRefused)) => "finalizer_refused",
     }
 }
 
@@ -299,7 +301,11 @@ fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
     let rank = |not_now: &NotNow| match not_now {
         NotNow::Later(_) => 0,
         NotNow::Trouble(EvidenceTrouble::PortalUnavailable) => 1,
-        NotNow::Trouble(EvidenceTrouble::StoreUnavailable | EvidenceTrouble::AccessDenied) => 2,
+        NotNow::Trouble(
+            EvidenceTrouble::StoreUnavailable
+            | EvidenceTrouble::AccessDenied
+            | EvidenceTrouble::FinalizerRefused,
+        ) => 2,
         NotNow::Trouble(EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable) => 3,
         NotNow::Credentials => 4,
         NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 5,
