@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::harness::evidence::{asking, check, files, front};
 use crate::harness::{LIMIT, LOOK_EVERY, Launch, Seen as _, World};
+use crate::stores::Fault as StoreFault;
 
 /// A right in the namespace that the operator watches: group, resource, verb.
 type Right = (&'static str, &'static str, &'static str);
@@ -208,6 +209,29 @@ async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_i
     world.annotate("alice", RETRY, "granted").await;
     let stored = world.until_nudged("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_and_may_not_be_written_down_is_asked_for_once_and_written_down_when_it_may() {
+    let guarded = Guarded::start(LEAST).await;
+    let world = &guarded.world;
+    world.s3().proxy.next([StoreFault::Hold]);
+    let id = world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    guarded.grant(&without("verifications/status")).await;
+    world.s3().proxy.let_go();
+    let repeated = world.operator().metric("okid_turns_repeated_total").await;
+    world.operator().until_metric("okid_turns_repeated_total", |value| value >= repeated + 3.0).await;
+    let asked =
+        |world: &World| (world.sandbox().session(&id).unwrap().image_calls, world.s3().proxy.arrived());
+    assert_eq!(asked(world), (1, 2), "for the image and the manifest");
+
+    guarded.grant(LEAST).await;
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    check(&over, &world.in_s3(&over));
+    assert_eq!(asked(world), (1, 2));
+    world.until_event("alice", "EvidenceStored").await;
     guarded.world.finish().await;
 }
 
