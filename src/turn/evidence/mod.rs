@@ -1,4 +1,5 @@
-//! Storing evidence, and removing it. Nothing is chosen here.
+//! Storing evidence, and removing it. That it is done is decided elsewhere; chosen here is in which order, how much at once,
+//! and which of several troubles is told.
 
 mod keep;
 mod place;
@@ -20,7 +21,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     api::{ImageKind, Images, ObjectState, StoredObject, Verification, VerificationStatus},
     evidence::{
-        ByteBudget, Endpoints, MAX_BYTES, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
+        ByteBudget, Endpoints, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
         manifest::{PortalEnd, sha256_hex},
     },
     lifecycle::{EvidenceTrouble, Stored, nothing_to_store, outstanding},
@@ -44,6 +45,8 @@ const AT_ONCE: usize = 4;
 pub const STORING_AT_ONCE: usize = 16;
 /// Who waited longer than this for a place looks at the resource again before anything is stored.
 const FRESH: Duration = Duration::from_secs(1);
+/// Most bytes that a manifest of ours has: sixteen objects of some three hundred bytes, and more.
+const MANIFEST_BYTES: usize = 64 * 1024;
 const JSON: &str = "application/json";
 
 /// What evidence is stored with.
@@ -135,14 +138,14 @@ impl Turns {
     /// Stores what is owed, as far as it comes in one batch.
     pub(super) async fn store(&self, object: &Verification, observed: &Observed) -> Stored {
         let status = object.status.clone().unwrap_or_default();
-        let refused = |trouble| Stored { trouble: Some(trouble), ..Stored::default() };
+        let nothing_for = |trouble| Stored { trouble: Some(trouble), ..Stored::default() };
         let Some(images) = observed.facts.evidence.images.as_ref() else { return Stored::default() };
         if let Err(refusal) = self.archive.permit(images) {
             return NoPlace::Refused(refusal).stored(Stored::default());
         }
         let id = status.verification_id.as_deref().map(VerificationId::parse);
         let (Some((portal, key)), Some(Ok(id))) = (observed.caller(), id) else {
-            return refused(EvidenceTrouble::PortalUnavailable);
+            return nothing_for(EvidenceTrouble::PortalUnavailable);
         };
         let budget = self.budgets.budget(portal, key.identity());
         let before = observed.facts.streaks.storing.map(|streak| NotNow::Trouble(streak.what));
@@ -157,7 +160,7 @@ impl Turns {
         let namespace = object.namespace().unwrap_or_default();
         let pass = match self.admit_to_store(&namespace, &images.destination) {
             Ok(pass) => pass,
-            Err(trouble) => return refused(trouble),
+            Err(trouble) => return nothing_for(trouble),
         };
         let stored = Box::pin(self.store_with_credentials(object, &status, images, &source)).await;
         if stored.trouble == Some(EvidenceTrouble::StoreUnavailable) {
@@ -239,37 +242,36 @@ impl Turns {
         let after = with(status, stored);
         if outstanding(images, &after).is_empty() {
             crash::reach(Point::BeforeManifest).await;
-            stored.manifest_sha256 = self.list(&after, place).await?;
+            stored.manifest_sha256 = put_manifest(&after, place).await?;
         }
         Ok(())
     }
+}
 
-    /// Writes the manifest, unless nothing was there to be stored; returns its SHA-256.
-    async fn list(&self, status: &VerificationStatus, place: &Place) -> Result<Option<String>, NotNow> {
-        if nothing_to_store(status) {
-            return Ok(None);
+/// Writes the manifest, unless nothing was there to be stored; returns its SHA-256.
+async fn put_manifest(status: &VerificationStatus, place: &Place) -> Result<Option<String>, NotNow> {
+    if nothing_to_store(status) {
+        return Ok(None);
+    }
+    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
+    let end = PortalEnd {
+        status: status.portal_status.as_deref().unwrap_or_default(),
+        updated_at: status.portal_updated_at,
+        finished_at: status.finished_at,
+    };
+    let manifest = Manifest::new(&place.folder, end, objects);
+    let bytes = manifest.bytes().map_err(|_| EvidenceTrouble::StoreUnavailable)?;
+    let key = ObjectKey::manifest();
+    match put(place, &key, "manifest", Bytes::from(bytes), JSON).await {
+        Ok(put) => Ok(Some(put.sha256)),
+        Err(StoreTrouble::Conflict) => {
+            // Another version of the operator may have written it before a crash.
+            let found = place.store.read(&place.folder, &key, MANIFEST_BYTES).await?;
+            let found = found
+                .filter(|found| Manifest::parse(found).is_ok_and(|there| there.says_the_same_as(&manifest)));
+            found.map(|found| Some(sha256_hex(&found))).ok_or(EvidenceTrouble::Conflict.into())
         }
-        let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
-        let end = PortalEnd {
-            status: status.portal_status.as_deref().unwrap_or_default(),
-            updated_at: status.portal_updated_at,
-            finished_at: status.finished_at,
-        };
-        let manifest = Manifest::new(&place.folder, end, objects);
-        let bytes = manifest.bytes().map_err(|_| EvidenceTrouble::StoreUnavailable)?;
-        let key = ObjectKey::manifest();
-        match put(place, &key, "manifest", Bytes::from(bytes), JSON).await {
-            Ok(put) => Ok(Some(put.sha256)),
-            Err(StoreTrouble::Conflict) => {
-                // Another version of the operator may have written it before a crash.
-                let found = place.store.read(&place.folder, &key, MAX_BYTES).await?;
-                let found = found.filter(|found| {
-                    Manifest::parse(found).is_ok_and(|there| there.says_the_same_as(&manifest))
-                });
-                found.map(|found| Some(sha256_hex(&found))).ok_or(EvidenceTrouble::Conflict.into())
-            }
-            Err(trouble) => Err(trouble.into()),
-        }
+        Err(trouble) => Err(trouble.into()),
     }
 }
 
