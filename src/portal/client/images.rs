@@ -119,7 +119,7 @@ mod tests {
             stream.write_all(head.as_bytes()).await.unwrap();
             for _ in 0..SIZE / CHUNK {
                 stream.write_all(format!("{CHUNK:x}\r\n").as_bytes()).await.unwrap();
-                stream.write_all(&[7; CHUNK]).await.unwrap();
+                stream.write_all(&vec![7; CHUNK]).await.unwrap();
                 stream.write_all(b"\r\n").await.unwrap();
             }
             stream.write_all(b"0\r\n\r\n").await.unwrap();

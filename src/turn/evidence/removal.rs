@@ -64,10 +64,6 @@ impl Turns {
         if images.deletion_policy == DeletionPolicy::Retain {
             return Removed::All;
         }
-        let namespace = object.namespace().unwrap_or_default();
-        let Ok(pass) = self.admit_to_store(&namespace, &images.destination) else {
-            return Removed::NotTried;
-        };
         let place = match self.place(object, &images.destination).await {
             Ok(place) => place,
             Err(NoPlace::Refused(_)) if is_stored => return Removed::NotYet,
@@ -79,6 +75,7 @@ impl Turns {
             Err(NoPlace::Trouble(EvidenceTrouble::StoreUnavailable)) => return Removed::NotTried,
             Err(NoPlace::Trouble(_)) => return Removed::NotYet,
         };
+        let Some(pass) = self.admit_to_store(&place) else { return Removed::NotTried };
         let removed = timeout(LONGEST, remove_all(&place, listed(object, &place))).await;
         match removed.unwrap_or(Err(StoreTrouble::Unavailable)) {
             Ok(removed) => {
