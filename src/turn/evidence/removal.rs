@@ -122,14 +122,12 @@ impl Turns {
 /// The keys that status lists for that place: a listing of the store may lack what is there.
 fn listed(object: &Verification, place: &Place) -> Vec<ObjectKey> {
     let evidence = object.status.as_ref().and_then(|status| status.evidence.as_ref());
-    let objects = evidence
-        .filter(|evidence| evidence.prefix == place.prefix)
-        .map_or(&[][..], |evidence| &evidence.objects);
-    objects
-        .iter()
-        .filter(|object| object.state == ObjectState::Stored)
-        .filter_map(|object| ObjectKey::parse(&object.key).ok())
-        .collect()
+    let Some(evidence) = evidence.filter(|evidence| evidence.prefix == place.prefix) else {
+        return Vec::new();
+    };
+    let manifest = evidence.manifest_sha256.as_ref().map(|_| ObjectKey::manifest());
+    let stored = evidence.objects.iter().filter(|object| object.state == ObjectState::Stored);
+    manifest.into_iter().chain(stored.filter_map(|object| ObjectKey::parse(&object.key).ok())).collect()
 }
 
 /// Removes those objects and everything that is listed, each time the manifest first: where it is, all is there.
