@@ -57,6 +57,7 @@ const DELETED: &[Choice] = &[
         facts.deleting = true;
         facts.evidence.deleted_at = Some(ago(600));
     },
+    |facts| deleted(facts, 600, 1),
     |facts| deleted(facts, 600, 2),
     |facts| deleted(facts, 1200, 1),
     |facts| deleted(facts, 599, 2),
