@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::api::ImageKind;
 use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreBreaker, StoreHttp, Stores};
 use crate::portal::{AllowedPortals, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
-use crate::turn::{Archive, STORING_AT_ONCE};
+use crate::turn::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
 
 /// The portal of okID's own guide.
 const PORTAL: &str = "https://verify.test.okid.io";
@@ -275,7 +275,9 @@ impl Run {
             http,
             bytes: ByteBudget::default(),
             places: Semaphore::new(STORING_AT_ONCE),
+            lanes: Lanes::default(),
             breaker: StoreBreaker::default(),
+            told: ToldTroubles::default(),
             forbidden: self.forbidden_images.iter().map(|image| (*image).into()).collect(),
         })
     }

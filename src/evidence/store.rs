@@ -58,6 +58,7 @@ pub enum Removal {
 pub struct Store {
     pub(super) backend: Backend,
     pub(super) location: Location,
+    pub(super) endpoint: String,
     pub(super) patience: Patience,
 }
 
@@ -74,7 +75,14 @@ impl Store {
         patience: Patience,
     ) -> Result<Self, InvalidOptions> {
         let backend = Backend::new(&location, options, http)?;
-        Ok(Self { backend, location, patience })
+        let endpoint = options.endpoint(&location);
+        Ok(Self { backend, location, endpoint, patience })
+    }
+
+    /// Which server it is at: what hangs for one hangs for all that have the same. Neither told nor logged.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Where it is.

@@ -261,6 +261,12 @@ fn ready_and_work(status: &VerificationStatus, picture: Picture, ready_when: Rea
         _ if status.outcome.is_some() && evidence == EvidenceStanding::Failed => {
             (Reason::EvidenceFailed, Work::Stalled(Reason::EvidenceFailed))
         }
+        // What is owed cannot be asked for, and waiting will not help by itself.
+        Overlay::Stalled(stall @ Stall::PortalNotAllowed)
+            if status.outcome.is_some() && evidence == EvidenceStanding::Owed =>
+        {
+            (plain(status).0, Work::Stalled(stall.reason()))
+        }
         _ if status.outcome.is_some() => plain(status),
         Overlay::Plain => plain(status),
         Overlay::Retry if status.verification_id.is_some() => {

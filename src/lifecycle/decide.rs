@@ -3,11 +3,10 @@
 use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
 use super::{
-    evidence::{DestinationFact, EvidenceStanding, REMOVED_WITHIN, storing_is_over},
+    evidence::{DestinationFact, EvidenceStanding, let_go, storing_is_over},
     facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
     past::{Ledger, Past},
-    step::{Shown, Step, Wait},
-    streaks::elapsed,
+    step::{LetGo, Shown, Step, Wait},
 };
 
 /// Decides what to do next.
@@ -15,7 +14,7 @@ use super::{
 pub fn decide(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
     if facts.deleting {
         return if facts.evidence.has_finalizer {
-            Step::RemoveEvidence { last: removal_is_over(facts) }
+            Step::RemoveEvidence { let_go: let_go(facts) }
         } else {
             Step::Forget
         };
@@ -57,7 +56,7 @@ fn decide_over(facts: &Facts) -> Step {
         return Step::Grant(token.clone());
     }
     if evidence.is_held_for_nothing() {
-        return Step::RemoveEvidence { last: false };
+        return Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
     }
     if evidence.standing != EvidenceStanding::Owed {
         return if evidence.lacks_finalizer() { Step::AddFinalizer } else { Step::Show(Shown::Over) };
@@ -67,7 +66,7 @@ fn decide_over(facts: &Facts) -> Step {
         return Step::GiveUpEvidence;
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
-        return Step::Show(Shown::Over);
+        return Step::Show(Shown::PortalNotAllowed);
     }
     if evidence.lacks_finalizer() {
         return Step::AddFinalizer;
@@ -82,11 +81,6 @@ const fn goes_on_by_itself(wait: Option<Wait>, facts: &Facts) -> bool {
         Some(Wait::Key(_) | Wait::KeyBad(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Quiet(_)) => true,
     };
     !is_prevented && facts.streaks.storing.is_none()
-}
-
-/// Whether the resource was held for its evidence for long enough.
-fn removal_is_over(facts: &Facts) -> bool {
-    facts.evidence.deleted_at.is_none_or(|deleted_at| elapsed(deleted_at, facts.now) >= REMOVED_WITHIN)
 }
 
 fn decide_claimed(facts: &Facts) -> Step {

@@ -37,7 +37,7 @@ pub enum Event {
     EvidenceStored,
     /// The evidence will never be complete, unless a person does something.
     EvidenceFailed,
-    /// Evidence is left in the store, and nothing removes it any more.
+    /// Evidence is left in the store, or may be, and nothing removes it any more.
     EvidenceOrphaned,
 }
 
@@ -139,7 +139,9 @@ impl Event {
             Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
             Self::EvidenceStored => "What spec.images asks for is in the store.",
             Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",
-            Self::EvidenceOrphaned => "Evidence is left in the store, and nothing removes it any more.",
+            Self::EvidenceOrphaned => {
+                "Evidence is left in the store, or may be, and nothing removes it any more."
+            }
         }
     }
 }

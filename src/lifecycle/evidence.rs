@@ -9,12 +9,16 @@ use crate::api::{
     Reason, StoredObject, VerificationStatus,
 };
 
-use super::{facts::Facts, streaks::elapsed};
+use super::{facts::Facts, step::LetGo, streaks::elapsed};
 
 /// Evidence that could not be stored in this time will not be, unless a person asks for it.
 pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
 /// A resource is held for the removal of its evidence for this long at most.
 pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
+/// A resource is held for no longer than this where the store could not be asked.
+const REMOVAL_AWAITED: Duration = Duration::from_mins(20);
+/// Each process tries to remove what is to be removed that often before a try is the last.
+const REMOVALS_BY_EACH_PROCESS: u32 = 3;
 /// A required image that the portal does not have, or that cannot be used, is asked for again for this long.
 pub(super) const IMAGE_AWAITED: Duration = Duration::from_mins(10);
 /// Each process tries for this long, also where the time was over before it began.
@@ -106,6 +110,21 @@ pub(super) fn storing_is_over(facts: &Facts) -> bool {
         && lasted(facts.streaks.storing_since, TRIED_BY_EACH_PROCESS)
 }
 
+/// When a resource that is deleted is let go of. A process that was not there in time tries a few times all the same, and
+/// a store that rests is not asked, so that is no try.
+pub(super) fn let_go(facts: &Facts) -> LetGo {
+    let is_over =
+        facts.evidence.deleted_at.is_none_or(|deleted_at| elapsed(deleted_at, facts.now) >= REMOVED_WITHIN);
+    let Some(removing) = facts.streaks.removing.filter(|_| is_over) else { return LetGo::OnceRemoved };
+    if removing.lasted(facts.now, REMOVAL_AWAITED) {
+        LetGo::Anyway
+    } else if removing.count >= REMOVALS_BY_EACH_PROCESS - 1 {
+        LetGo::OnceTried
+    } else {
+        LetGo::OnceRemoved
+    }
+}
+
 /// Whether evidence may be stored where it was asked to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DestinationFact {
@@ -172,10 +191,13 @@ pub fn wanted(images: &Images) -> Vec<Wanted> {
     items.chain(results).collect()
 }
 
-/// What was asked for and is neither stored nor known to be absent.
+/// What was asked for and is neither stored nor, where it is not required, known to be absent.
 #[must_use]
 pub fn outstanding(images: &Images, status: &VerificationStatus) -> Vec<Wanted> {
-    let is_there = |wanted: &Wanted| objects(status).iter().any(|object| stem(object) == wanted.stem());
+    let is_there = |wanted: &Wanted| {
+        let is_enough = |object: &StoredObject| object.state == ObjectState::Stored || !wanted.required;
+        objects(status).iter().any(|object| stem(object) == wanted.stem() && is_enough(object))
+    };
     wanted(images).into_iter().filter(|wanted| !is_there(wanted)).collect()
 }
 
@@ -243,11 +265,13 @@ pub enum EvidenceTrouble {
     ImageUnusable,
     /// The portal does not answer, or not usefully.
     PortalUnavailable,
+    /// The API server does not take the finalizer, without which nothing is stored that is to be removed one day.
+    FinalizerRefused,
 }
 
 impl EvidenceTrouble {
     /// Every trouble.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StoreUnavailable,
         Self::AccessDenied,
         Self::DestinationRefused,
@@ -255,6 +279,7 @@ impl EvidenceTrouble {
         Self::ImageNotAvailable,
         Self::ImageUnusable,
         Self::PortalUnavailable,
+        Self::FinalizerRefused,
     ];
 
     /// The reason that the condition `EvidenceStored` shows while it is tried again.
@@ -262,7 +287,7 @@ impl EvidenceTrouble {
     pub const fn reason(self) -> Reason {
         match self {
             Self::StoreUnavailable => Reason::StoreUnavailable,
-            Self::AccessDenied | Self::DestinationRefused => Reason::AccessDenied,
+            Self::AccessDenied | Self::DestinationRefused | Self::FinalizerRefused => Reason::AccessDenied,
             Self::Conflict => Reason::Conflict,
             Self::ImageNotAvailable => Reason::ImageNotAvailable,
             Self::ImageUnusable => Reason::ImageUnusable,
@@ -280,7 +305,8 @@ impl EvidenceTrouble {
             | Self::DestinationRefused
             | Self::Conflict
             | Self::ImageNotAvailable
-            | Self::ImageUnusable => self.reason(),
+            | Self::ImageUnusable
+            | Self::FinalizerRefused => self.reason(),
         }
     }
 
@@ -289,7 +315,27 @@ impl EvidenceTrouble {
         match self {
             Self::Conflict | Self::DestinationRefused => Duration::ZERO,
             Self::ImageNotAvailable | Self::ImageUnusable => IMAGE_AWAITED,
-            Self::StoreUnavailable | Self::AccessDenied | Self::PortalUnavailable => STORED_WITHIN,
+            Self::StoreUnavailable
+            | Self::AccessDenied
+            | Self::PortalUnavailable
+            | Self::FinalizerRefused => STORED_WITHIN,
+        }
+    }
+
+    /// What the condition says instead of its usual message, where its reason does not tell what is wrong.
+    pub(super) const fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::FinalizerRefused => Some(
+                "deletionPolicy Delete needs the finalizer okid.io/evidence, and the API server does not take it from the \
+                 operator (patch verifications)",
+            ),
+            Self::StoreUnavailable
+            | Self::AccessDenied
+            | Self::DestinationRefused
+            | Self::Conflict
+            | Self::ImageNotAvailable
+            | Self::ImageUnusable
+            | Self::PortalUnavailable => None,
         }
     }
 }
@@ -325,6 +371,17 @@ impl Stored {
     }
 }
 
+/// What came of adding the finalizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FinalizerEnd {
+    /// It is on.
+    Added,
+    /// The API server refuses it.
+    Refused,
+    /// Somebody else wrote first, or nobody knows.
+    Unknown,
+}
+
 /// What came of removing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Removed {
@@ -332,8 +389,10 @@ pub enum Removed {
     All,
     /// Something is left in the store; the finalizer is off all the same.
     GaveUp,
-    /// Not yet.
+    /// Not yet: the store was asked, or its credentials are not there.
     NotYet,
+    /// Not yet, and nobody was asked: the store rests, or the API server does not answer.
+    NotTried,
 }
 
 /// The status and reason of `EvidenceStored`; nothing where nothing was asked for.

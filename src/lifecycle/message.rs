@@ -88,7 +88,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::NotOwed => "The verdict is none of those that spec.images.on names, so nothing is stored.",
         Reason::Storing => "What spec.images asks for is being stored.",
         Reason::StoreUnavailable => {
-            "The store does not answer, or not usefully. Check spec.images.destination, and that the bucket exists."
+            "The store does not answer, or the bucket, region, encryption key or folder is wrong. Check spec.images.destination and its options; it is tried again by itself."
         }
         Reason::ImageNotAvailable => {
             "The portal does not have a required image, or could not be asked for what is missing in time."

@@ -30,7 +30,7 @@ pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;
 pub use evidence::{
-    DestinationFact, EvidenceFacts, EvidenceStanding, EvidenceTrouble, Removed, Stored, Wanted,
+    DestinationFact, EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, Removed, Stored, Wanted,
     evidence_standing, nothing_to_store, outstanding, wanted,
 };
 pub use facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet};
@@ -39,7 +39,7 @@ pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, pas
 pub use report::{Report, Word, clean, report};
 pub use routine::{Calm, Moment, NothingNew, Routine};
 pub use schedule::{Bounds, FirstTurn, Pace, Stage, first_turn, next_look, pace, spread};
-pub use step::{CreateEnd, Happened, Shown, Step, Wait};
+pub use step::{CreateEnd, Happened, LetGo, Shown, Step, Wait};
 pub use streaks::{Grievance, Since, Streaks};
 
 #[cfg(test)]

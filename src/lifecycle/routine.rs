@@ -72,6 +72,7 @@ impl Calm {
             refused_key,
             storing,
             storing_since,
+            removing,
             good_looks,
             last_answer,
             changed_at,
@@ -87,7 +88,8 @@ impl Calm {
             && paused.is_none()
             && refused_key.is_none()
             && storing.is_none()
-            && storing_since.is_none();
+            && storing_since.is_none()
+            && removing.is_none();
         let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
         calm.then(|| Self {
             next: moment(next),

@@ -9,7 +9,7 @@ use crate::portal::{
 };
 
 use super::{
-    evidence::{Removed, Stored},
+    evidence::{FinalizerEnd, Removed, Stored},
     facts::KeyFault,
 };
 
@@ -51,9 +51,20 @@ pub enum Step {
     GiveUpEvidence,
     /// Remove the evidence, as far as `spec.images` still asks for that, and let go of the resource.
     RemoveEvidence {
-        /// Whether the resource is let go of, whatever comes of it.
-        last: bool,
+        /// When the resource is let go of.
+        let_go: LetGo,
     },
+}
+
+/// When a resource is let go of whose evidence is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LetGo {
+    /// Once nothing is left that could be removed.
+    OnceRemoved,
+    /// Also if this try does not succeed; not if the store cannot be asked now.
+    OnceTried,
+    /// Whatever comes of it.
+    Anyway,
 }
 
 /// States that need no call.
@@ -63,7 +74,7 @@ pub enum Shown {
     StatusUnreadable,
     /// `spec.suspend` is true.
     Suspended,
-    /// The portal is not allowed.
+    /// The portal is not allowed, or not any more; also where evidence is owed.
     PortalNotAllowed,
     /// Answers to creates were lost, and a person must say how to go on.
     CreateOutcomeUnknown,
@@ -101,6 +112,8 @@ pub enum Happened {
     Create(CreateEnd),
     /// What came of a look, or of an adoption.
     Look(Result<Details, Trouble>),
+    /// What came of adding the finalizer.
+    AddFinalizer(FinalizerEnd),
     /// What came of storing evidence.
     Store(Stored),
     /// What came of removing it.

@@ -60,6 +60,8 @@ pub struct Streaks {
     pub storing: Option<Since<EvidenceTrouble>>,
     /// Since when this process tries to store what is owed of the evidence.
     pub storing_since: Option<Timestamp>,
+    /// Tries in a row to remove the evidence, since this process first wanted to.
+    pub removing: Option<Since<()>>,
     /// When a change of progress was last written.
     pub shown_at: Option<Timestamp>,
     /// A short hash of what the portal said last, if all of it is shown.

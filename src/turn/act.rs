@@ -263,6 +263,7 @@ impl Turns {
             }
             Happened::Create(CreateEnd::ClaimLost | CreateEnd::ClaimNotWritten | CreateEnd::NotSent)
             | Happened::Look(_)
+            | Happened::AddFinalizer(_)
             | Happened::Store(_)
             | Happened::Remove(_)
             | Happened::Nothing => false,

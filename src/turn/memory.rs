@@ -10,8 +10,8 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use crate::{
-    api::Verification,
-    lifecycle::{Calm, FirstTurn, Routine, Streaks, first_turn},
+    api::{StoredObject, Verification},
+    lifecycle::{Calm, FirstTurn, Routine, Stored, Streaks, first_turn},
     portal::VerificationId,
 };
 
@@ -25,6 +25,8 @@ pub struct Memory {
     pub(super) standing: Option<Box<Standing>>,
     /// The claim that was found, and since when.
     pub(super) claim: Option<Box<Claim>>,
+    /// What was stored as evidence, and could not be written into status yet.
+    pub(super) unwritten: Option<Box<Stored>>,
     /// Its session, once there is one.
     pub session: Option<SessionKey>,
     /// The lane of its portal and key.
@@ -78,6 +80,7 @@ impl Memory {
             history: History::Calm(Calm::default()),
             standing: None,
             claim: None,
+            unwritten: None,
             session: None,
             lane: lane(object),
             changes: 0,
@@ -152,7 +155,11 @@ impl Memory {
             .as_deref()
             .map_or(0, |standing| size_of::<Standing>() + standing.routine.id().as_str().len());
         let claim = self.claim.as_deref().map_or(0, size_of_val);
-        history + standing + claim
+        let unwritten = self
+            .unwritten
+            .as_deref()
+            .map_or(0, |stored| size_of::<Stored>() + stored.objects.len() * size_of::<StoredObject>());
+        history + standing + claim + unwritten
     }
 }
 

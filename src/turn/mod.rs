@@ -34,7 +34,7 @@ pub use accounts::Accounts;
 pub use clock::Clock;
 pub use complaints::Complaints;
 pub use events::Reporter;
-pub use evidence::{Archive, STORING_AT_ONCE};
+pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
 pub use memory::{Memory, lane, seed};
 pub use secrets::Secrets;
 pub use sessions::Sessions;

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Condition, ConditionType, Verification, VerificationStatus},
-    lifecycle::{Conclusion, Facts, Gate, Happened, Next, Past, Step, Wait, conclude, decide, ledger, past},
+    lifecycle::{
+        Conclusion, EvidenceStanding, Facts, Gate, Happened, Next, Past, Step, Wait, conclude, decide,
+        ledger, past,
+    },
     portal::{
         Call, Details, Trouble,
         budget::{Admission, Closed, Pass},
@@ -62,6 +65,10 @@ impl Turns {
         let Ok(mut observed) = self.observe(&object, &past, &mut memory).await else {
             return self.again(slot, &memory);
         };
+        if let Some(stored) = memory.unwritten.take().filter(|_| owes_evidence(&past, &observed.facts)) {
+            let happened = Happened::Store(*stored);
+            return Box::pin(self.conclude(slot, object, &Step::Store, &happened, observed, memory)).await;
+        }
         let (mut step, mut leave) = self.decide(&past, &status, &mut observed, answer);
         if let (Step::Wait(Wait::Breaker(until)), Past::Fresh | Past::Refused | Past::Lost) = (&step, &past) {
             let until = *until;
@@ -83,13 +90,10 @@ impl Turns {
             }
             (_, Leave::Answered(result), _) => Happened::Look(result),
             (Step::Store, _, _) => Happened::Store(self.store(&object, &observed).await),
-            (Step::AddFinalizer, _, _) => {
-                self.hold(&object).await;
-                Happened::Nothing
-            }
-            (Step::RemoveEvidence { last }, _, _) => {
-                Happened::Remove(Box::pin(self.let_go(&object, &observed.facts.evidence, *last)).await)
-            }
+            (Step::AddFinalizer, _, _) => Happened::AddFinalizer(self.add_finalizer(&object).await),
+            (Step::RemoveEvidence { let_go }, _, _) => Happened::Remove(
+                Box::pin(self.remove_evidence(&object, &observed.facts.evidence, *let_go)).await,
+            ),
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
         // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.
@@ -146,7 +150,7 @@ impl Turns {
             | Step::GiveUpLost
             | Step::AddFinalizer
             | Step::GiveUpEvidence
-            | Step::RemoveEvidence { last: _ } => return (step, Leave::NoCall),
+            | Step::RemoveEvidence { let_go: _ } => return (step, Leave::NoCall),
         };
         let Some((portal, key)) = observed.caller() else { return (step, Leave::NoCall) };
         let budget = self.budgets.budget(portal, key.identity());
@@ -179,7 +183,8 @@ impl Turns {
         }
     }
 
-    /// Concludes and writes. What came of the step is not lost to a conflict: it is concluded anew on what is there.
+    /// Concludes and writes. What came of the step is not lost to a conflict: it is concluded anew on what is there. What
+    /// was stored is not lost to an API server that takes no writes either: the next turn writes it.
     async fn conclude(
         &self,
         slot: Slot,
@@ -213,14 +218,14 @@ impl Turns {
                 }
                 Written::Same => return self.finish(slot, &current, None, conclusion, memory),
                 Written::Gone => return Turned::Park,
-                Written::Refused | Written::Unknown => return self.again(slot, &memory),
+                Written::Refused | Written::Unknown => return self.write_again(slot, happened, &memory),
                 Written::Conflict => {}
             }
             let namespace = current.namespace().unwrap_or_default();
             let read = match self.read(&namespace, &current.name_any()).await {
                 Read::Found(read) => read,
                 Read::Gone => return Turned::Park,
-                Read::Unknown => return self.again(slot, &memory),
+                Read::Unknown => return self.write_again(slot, happened, &memory),
             };
             let found = past(&uid, &read.status.clone().unwrap_or_default());
             let same_spec = read.metadata.generation == current.metadata.generation;
@@ -235,13 +240,24 @@ impl Turns {
                 observed.facts.now = self.clock.now();
             } else {
                 let Ok(anew) = self.observe(&read, &found, &mut memory).await else {
-                    return self.again(slot, &memory);
+                    return self.write_again(slot, happened, &memory);
                 };
                 observed = anew;
             }
             current = read;
         }
-        self.again(slot, &memory)
+        self.write_again(slot, happened, &memory)
+    }
+
+    /// What has happened could not be written: the turn comes again, and does not store again what is stored.
+    fn write_again(&self, slot: Slot, happened: &Happened, memory: &Memory) -> Turned {
+        if let Happened::Store(stored) = happened
+            && (!stored.objects.is_empty() || stored.manifest_sha256.is_some())
+            && let Some(kept) = self.table().get_mut(slot)
+        {
+            kept.unwritten = Some(Box::new(stored.clone()));
+        }
+        self.again(slot, memory)
     }
 
     /// After the write: remembers, logs, counts and tells what has happened.
@@ -316,6 +332,11 @@ impl Turns {
         let wait = rand::random_range(AGAIN.0..=longest_wait(failures));
         Turned::At(Instant::now() + wait, Priority::Active, memory.lane)
     }
+}
+
+/// Whether what was stored is still to be written down.
+fn owes_evidence(past: &Past, facts: &Facts) -> bool {
+    matches!(past, Past::Over(_)) && !facts.deleting && facts.evidence.standing == EvidenceStanding::Owed
 }
 
 const fn gate(closed: Closed, until: Timestamp) -> Gate {

@@ -142,6 +142,38 @@ async fn a_deletion_waits_for_a_store_that_is_down_also_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manifest_is_removed_first_and_what_status_lists_too_where_the_listing_lacks_it() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    // A store whose listing lags behind.
+    let nothing = "<ListBucketResult><Name>evidence</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>\
+                   <IsTruncated>false</IsTruncated></ListBucketResult>";
+    world.s3().proxy.whenever(Method::GET, Fault::Answer(200, nothing));
+    world.delete("alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    let passed = world.s3().proxy.passed();
+    let removed = passed.iter().filter(|passed| passed.method == Method::DELETE);
+    let names: Vec<_> = removed.map(|passed| passed.path.rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["manifest.json", "front-original.jpg"]);
+    world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_owed_where_nobody_may_look_any_more_is_said_to_be_left() {
+    let world = World::builder().s3().start().await;
+    world.s3().proxy.go_down().await;
+    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+    world.until("alice", is_held).await;
+    // An upload before a crash would be there, and status would not say so.
+    world.store_secret(json!({"aws_bucket": "another"})).await;
+    world.delete("alice").await;
+    world.until_event("alice", "EvidenceOrphaned").await;
+    world.s3().proxy.come_back();
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_ten_minutes_a_deletion_goes_on_without_the_store_and_says_what_is_left() {
     let mut world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;

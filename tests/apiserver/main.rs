@@ -20,6 +20,7 @@ mod crashes;
 mod credentials;
 mod evidence_crashes;
 mod evidence_deletion;
+mod evidence_places;
 mod evidence_trouble;
 mod evidence_whole_way;
 mod examples;

@@ -1,20 +1,21 @@
 //! The operator as a `ServiceAccount` of limited rights: with the least it needs everything works, and a right that is
 //! missing harms nothing but what it is for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control_plane::Folder;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use okid_operator::api::{Phase, Verification};
+use okid_operator::api::{Phase, RETRY, Verification};
 use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::harness::evidence::{asking, check, files, front};
 use crate::harness::{LIMIT, LOOK_EVERY, Launch, Seen as _, World};
+use crate::stores::Fault as StoreFault;
 
 /// A right in the namespace that the operator watches: group, resource, verb.
 type Right = (&'static str, &'static str, &'static str);
@@ -191,15 +192,47 @@ async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_i
     world.judged("bob", asking(front()), Verdict::Verified).await;
     world.until("bob", |seen| seen.found().settled).await;
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "for bob");
-    let alice = world.get("alice").await;
-    assert!(alice.shows(&["EvidenceStored=False/Storing", "Verified=True/Verified"]), "{alice:?}");
+    let refused = ["EvidenceStored=False/AccessDenied", "Reconciling=True/StoringEvidence"];
+    let alice = world.until_later("alice", |seen| seen.shows(&refused)).await;
+    let conditions = alice.found().conditions;
+    let told = conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap();
+    assert!(told.message.contains("okid.io/evidence"), "{}", told.message);
+
+    world.turn_clock(Duration::from_hours(24));
+    let failed =
+        ["EvidenceStored=False/AccessDenied", "Stalled=True/EvidenceFailed", "Verified=True/Verified"];
+    let alice = world.until_later("alice", |seen| seen.shows(&failed)).await;
     assert!(files(&world.in_s3(&alice)).is_empty());
+    world.until_event("alice", "EvidenceFailed").await;
 
     guarded.grant(LEAST).await;
-    world.nudge("alice").await;
-    let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
+    world.annotate("alice", RETRY, "granted").await;
+    let stored = world.until_nudged("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
     until_told_once(world, PATCH, &["alice"]).await;
+    guarded.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_and_may_not_be_written_down_is_asked_for_once_and_written_down_when_it_may() {
+    let guarded = Guarded::start(LEAST).await;
+    let world = &guarded.world;
+    world.s3().proxy.next([StoreFault::Hold]);
+    let id = world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    guarded.grant(&without("verifications/status")).await;
+    world.s3().proxy.let_go();
+    let repeated = world.operator().metric("okid_turns_repeated_total").await;
+    world.operator().until_metric("okid_turns_repeated_total", |value| value >= repeated + 3.0).await;
+    let asked =
+        |world: &World| (world.sandbox().session(&id).unwrap().image_calls, world.s3().proxy.arrived());
+    assert_eq!(asked(world), (1, 2), "for the image and the manifest");
+
+    guarded.grant(LEAST).await;
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    check(&over, &world.in_s3(&over));
+    assert_eq!(asked(world), (1, 2));
+    world.until_event("alice", "EvidenceStored").await;
     guarded.world.finish().await;
 }
 

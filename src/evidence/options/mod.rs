@@ -13,7 +13,10 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{endpoints::Endpoints, location::Scheme};
+use super::{
+    endpoints::Endpoints,
+    location::{Location, Scheme},
+};
 use known::{Shape, canonical, is_decided};
 use value::{check, is_true};
 
@@ -270,6 +273,18 @@ impl Options {
     /// One option, by the library's own name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(ExposeSecret::expose_secret)
+    }
+
+    /// Which server a store with these options is at.
+    pub(super) fn endpoint(&self, location: &Location) -> String {
+        let deciding: &[&str] = match location.scheme() {
+            Scheme::S3 => &["aws_endpoint_url_s3", "aws_endpoint", "aws_region"],
+            Scheme::Gs => &["google_base_url"],
+            Scheme::Az => &["azure_storage_endpoint", "azure_storage_account_name"],
+            Scheme::File => return location.to_string(),
+        };
+        let named = deciding.iter().find_map(|name| self.get(name)).unwrap_or_default();
+        format!("{} {named}", location.scheme().as_str())
     }
 
     /// The options, by the library's own names.

@@ -98,6 +98,15 @@ impl Draft<'_> {
         self.status.evidence = Some(evidence);
     }
 
+    /// Nothing is stored that is to be removed one day and is not held; what is stored already is held later.
+    pub(super) fn finalizer_refused(mut self) -> Conclusion {
+        if self.picture.evidence != EvidenceStanding::Owed {
+            return self.later_unwritten();
+        }
+        self.picture.credentials = self.credentials_unless_missing();
+        self.store_later(EvidenceTrouble::FinalizerRefused)
+    }
+
     fn store_later(mut self, trouble: EvidenceTrouble) -> Conclusion {
         let streak = Since::one_more(self.streaks.storing, trouble, self.facts.now);
         self.streaks.storing = Some(streak);
@@ -105,7 +114,7 @@ impl Draft<'_> {
             return self.give_up_evidence();
         }
         if streak.lasted(self.facts.now, TROUBLE_SHOWN_AFTER) {
-            self.picture.evidence_trouble = Some(trouble.reason());
+            self.tell_trouble(trouble, trouble.reason());
         }
         let (least, most) = STORE_AGAIN;
         let next = self.due(backoff(least, most, streak.count.saturating_sub(1), self.facts.seed));
@@ -119,10 +128,15 @@ impl Draft<'_> {
         self.streaks.storing = None;
         self.streaks.storing_since = None;
         self.picture.evidence = EvidenceStanding::Failed;
-        self.picture.evidence_trouble = Some(trouble.final_reason());
+        self.tell_trouble(trouble, trouble.final_reason());
         self.picture.credentials = self.picture.credentials.or_else(|| self.credentials_unless_missing());
         self.events.push(Event::EvidenceFailed);
         self.finish(Next::Watch)
+    }
+
+    fn tell_trouble(&mut self, trouble: EvidenceTrouble, reason: Reason) {
+        self.picture.evidence_trouble = Some(reason);
+        self.refusal = self.refusal.take().or_else(|| trouble.refusal().map(str::to_owned));
     }
 
     /// The change of the resource's metadata wakes what is let go of.
@@ -133,10 +147,14 @@ impl Draft<'_> {
                 self.events.push(Event::EvidenceOrphaned);
                 self.unwritten(Next::Watch)
             }
-            Removed::NotYet => {
-                let failures = self.one_more_failure();
+            Removed::NotYet | Removed::NotTried => {
+                let before =
+                    self.streaks.removing.unwrap_or(Since { what: (), since: self.facts.now, count: 0 });
+                let is_try = removed == Removed::NotYet;
+                let count = before.count.saturating_add(u32::from(is_try));
+                self.streaks.removing = Some(Since { count, ..before });
                 let (least, most) = REMOVE_AGAIN;
-                let again = later(self.facts.now, backoff(least, most, failures, self.facts.seed));
+                let again = later(self.facts.now, backoff(least, most, before.count, self.facts.seed));
                 let end = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
                 let at = end.filter(|end| *end > self.facts.now).map_or(again, |end| again.min(end));
                 let next = self.due_at(at);

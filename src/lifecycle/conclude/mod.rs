@@ -23,7 +23,7 @@ use crate::{
 use super::{
     conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
     event::Event,
-    evidence::{DestinationFact, EvidenceStanding},
+    evidence::{DestinationFact, EvidenceStanding, FinalizerEnd},
     facts::{Deadline, Facts, PortalFact},
     past::{Ledger, Past},
     schedule::{LONGEST, pace},
@@ -109,9 +109,10 @@ pub fn conclude(
         (Step::Look(id), Happened::Look(answer)) => draft.look(id, answer),
         (Step::Store, Happened::Store(stored)) => draft.store(stored),
         (Step::GiveUpEvidence, _) => draft.give_up_evidence(),
-        (Step::RemoveEvidence { last: _ }, Happened::Remove(removed)) => draft.remove(*removed),
+        (Step::RemoveEvidence { let_go: _ }, Happened::Remove(removed)) => draft.remove(*removed),
+        (Step::AddFinalizer, Happened::AddFinalizer(FinalizerEnd::Refused)) => draft.finalizer_refused(),
         // The change of the resource's metadata wakes it.
-        (Step::AddFinalizer, _) => {
+        (Step::AddFinalizer, Happened::AddFinalizer(FinalizerEnd::Added)) => {
             let again = later(facts.now, Duration::from_secs(5));
             draft.unwritten(Next::At(again))
         }
@@ -120,8 +121,9 @@ pub fn conclude(
             Step::Create { attempt: _ }
             | Step::Adopt(_)
             | Step::Look(_)
+            | Step::AddFinalizer
             | Step::Store
-            | Step::RemoveEvidence { last: _ },
+            | Step::RemoveEvidence { let_go: _ },
             _,
         ) => draft.later_unwritten(),
     }
@@ -162,6 +164,7 @@ impl<'a> Draft<'a> {
             },
             streaks: Streaks {
                 storing: facts.streaks.storing.filter(|_| is_being_stored),
+                removing: facts.streaks.removing.filter(|_| facts.evidence.has_finalizer),
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
                 ..facts.streaks.clone()
             },

@@ -22,6 +22,8 @@ impl Draft<'_> {
                 Some(refusal) => Some(refused(refusal)),
                 // The destination is looked at anew in each turn before there is a session.
                 None if type_ == ConditionType::Stalled => None,
+                // Another trouble of the same reason, which says all there is.
+                None if self.picture.evidence_trouble.is_some() => None,
                 None => before.map(|before| before.message.clone()),
             };
             let conditions = self.status.conditions.iter_mut();

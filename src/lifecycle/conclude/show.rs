@@ -42,10 +42,7 @@ impl Draft<'_> {
                 self.stall(Stall::InvalidSpec, None);
                 self.finish(soon)
             }
-            Shown::Over => {
-                let waits = self.picture.evidence == EvidenceStanding::Owed && !self.facts.suspend;
-                self.finish(if waits { hourly } else { Next::Watch })
-            }
+            Shown::Over => self.finish(Next::Watch),
             Shown::Suspended => {
                 self.picture.overlay = Overlay::Suspended;
                 self.finish(Next::Watch)

@@ -8,11 +8,11 @@ use crate::{
     api::{DeletionPolicy, EvidenceKind, Outcome, VerificationStatus},
     lifecycle::{
         decide::decide,
-        evidence::{EvidenceFacts, EvidenceTrouble, Removed, Stored},
+        evidence::{EvidenceFacts, EvidenceTrouble, FinalizerEnd, Removed, Stored},
         facts::{Due, Facts, Gate, KeyFact, KeyFault, PortalFact},
         past::{ledger, past},
         sample::{self, UID},
-        step::{Happened, Shown, Step, Wait},
+        step::{Happened, LetGo, Shown, Step, Wait},
         streaks::Since,
     },
 };
@@ -73,6 +73,14 @@ fn deleted(facts: &mut Facts) {
     facts.evidence.deleted_at = Some(facts.now);
 }
 
+/// Deleted so many minutes ago, and tried so often since.
+fn deleted_ago(facts: &mut Facts, minutes: i64, count: u32) {
+    let since = facts.now - SignedDuration::from_mins(minutes);
+    facts.deleting = true;
+    facts.evidence.deleted_at = Some(since);
+    facts.streaks.removing = Some(Since { what: (), since, count });
+}
+
 fn late(facts: &mut Facts) {
     facts.now = sample::after(LATE);
     facts.streaks.storing_since = Some(facts.now - SignedDuration::from_mins(10));
@@ -88,13 +96,12 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
         ("nothing special", vec![]),
         ("being deleted", vec![deleted]),
         ("being deleted, with our finalizer", vec![held, deleted]),
+        ("deleted ten minutes ago, with our finalizer", vec![held, |facts| deleted_ago(facts, 10, 0)]),
         (
-            "deleted ten minutes ago, with our finalizer",
-            vec![held, |facts| {
-                facts.deleting = true;
-                facts.evidence.deleted_at = Some(facts.now - SignedDuration::from_mins(10));
-            }],
+            "deleted ten minutes ago, tried twice, with our finalizer",
+            vec![held, |facts| deleted_ago(facts, 10, 2)],
         ),
+        ("deleted twenty minutes ago, with our finalizer", vec![held, |facts| deleted_ago(facts, 20, 0)]),
         ("`spec.suspend`", vec![|facts| facts.suspend = true]),
         ("a new value of `okid.io/retry`", vec![|facts| facts.retry = Some("1".to_owned())]),
         ("our finalizer", vec![held]),
@@ -217,15 +224,30 @@ fn other_rows() -> Vec<Row> {
     held(&mut held_and_deleted);
     deleted(&mut held_and_deleted);
     let remove = |outcome: &str, removed| {
-        let step = Step::RemoveEvidence { last: false };
+        let step = Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
         row("RemoveEvidence", outcome, &owed, &step, &Happened::Remove(removed), &held_and_deleted)
     };
+    let finalizer = |outcome: &str, end, facts: &Facts| {
+        row("AddFinalizer", outcome, &owed, &Step::AddFinalizer, &Happened::AddFinalizer(end), facts)
+    };
+    let refused_since = |seconds: u64| {
+        let mut facts = Facts { now: sample::after(60 + seconds), ..facts.clone() };
+        let what = EvidenceTrouble::FinalizerRefused;
+        facts.streaks.storing = Some(Since { what, since: sample::after(60), count: 9 });
+        facts.streaks.storing_since = Some(sample::after(60));
+        facts
+    };
+    let not_allowed = Step::Show(Shown::PortalNotAllowed);
     let no_key = Step::Wait(Wait::Key(KeyFault::SecretNotFound));
     let mut rows = vec![
         row("GiveUpEvidence", "nobody to ask for a day", &owed, &Step::GiveUpEvidence, nothing, &facts),
-        row("AddFinalizer", "", &owed, &Step::AddFinalizer, nothing, &facts),
+        finalizer("", FinalizerEnd::Added, &facts),
+        finalizer("refused", FinalizerEnd::Refused, &facts),
+        finalizer("… for a minute", FinalizerEnd::Refused, &refused_since(60)),
+        finalizer("… for a day", FinalizerEnd::Refused, &refused_since(LATE)),
+        finalizer("not known", FinalizerEnd::Unknown, &facts),
         row("Wait", "evidence owed, no key", &owed, &no_key, nothing, &facts),
-        row("Show", "evidence owed, portal not allowed", &owed, &Step::Show(Shown::Over), nothing, &facts),
+        row("Show", "evidence owed, portal not allowed", &owed, &not_allowed, nothing, &facts),
         row("Show", "evidence failed", &failed, &Step::Show(Shown::Over), nothing, &of_failed),
         row(
             "Show",
@@ -239,6 +261,7 @@ fn other_rows() -> Vec<Row> {
         remove("nothing is left", Removed::All),
         remove("something is left", Removed::GaveUp),
         remove("not yet", Removed::NotYet),
+        remove("the store rests", Removed::NotTried),
     ];
     if let Some(id) = sample::id() {
         let open = sample::open(crate::api::Phase::InProgress);

@@ -13,7 +13,7 @@ use crate::{
         facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet},
         past::{ledger, past},
         sample::{self, UID},
-        step::{Step, Wait},
+        step::{LetGo, Step, Wait},
         streaks::elapsed,
     },
 };
@@ -139,8 +139,9 @@ fn step_name(step: &Step) -> String {
         Step::AddFinalizer => "AddFinalizer".to_owned(),
         Step::Store => "Store".to_owned(),
         Step::GiveUpEvidence => "GiveUpEvidence".to_owned(),
-        Step::RemoveEvidence { last: false } => "RemoveEvidence".to_owned(),
-        Step::RemoveEvidence { last: true } => "RemoveEvidence(last)".to_owned(),
+        Step::RemoveEvidence { let_go: LetGo::OnceRemoved } => "RemoveEvidence".to_owned(),
+        Step::RemoveEvidence { let_go: LetGo::OnceTried } => "RemoveEvidence(last)".to_owned(),
+        Step::RemoveEvidence { let_go: LetGo::Anyway } => "RemoveEvidence(let go)".to_owned(),
     }
 }
 

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use crate::{
-    api::{ConditionType, DeletionPolicy, EvidenceKind, ObjectState, ReadyWhen, Verdict},
+    api::{Condition, ConditionType, DeletionPolicy, EvidenceKind, ObjectState, ReadyWhen, Verdict},
     lifecycle::{
-        Event, EvidenceTrouble, Next, Past, Removed, Step, Stored, evidence_standing, outstanding, sample,
+        Event, EvidenceTrouble, FinalizerEnd, LetGo, Next, Past, PortalFact, Removed, Step, Stored,
+        evidence_standing, outstanding, sample,
         streaks::{elapsed, later},
     },
 };
 
 use super::world::{Answer, World, line, not_stored, said};
 
+const LET_GO: Step = Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
 const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
@@ -116,10 +118,23 @@ fn all_objects_without_the_manifest_are_not_all() {
 #[test]
 fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
     let mut world = storing();
+    world.facts.evidence.images.as_mut().unwrap().items[0].required = false;
     let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(sample::absent);
     let turn = world.turn(store(sample::stored(nothing.to_vec())));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NothingToStore"));
     assert_eq!((turn.conclusion.events, turn.conclusion.next), (vec![], Next::Leave));
+}
+
+#[test]
+fn an_image_that_was_absent_and_comes_to_be_required_is_owed() {
+    let mut world = held();
+    world.turn(store(sample::all_stored()));
+    world.facts.evidence.images.as_mut().unwrap().items[1].required = true;
+    assert_eq!(world.turn(not_stored(EvidenceTrouble::ImageNotAvailable)).step, Step::Store);
+    assert!(line(&world.status).starts_with("Storing: R StoringEvidence"), "{}", line(&world.status));
+    world.pass(600);
+    world.turn_when_due(not_stored(EvidenceTrouble::ImageNotAvailable));
+    assert_eq!(line(&world.status), failed("ImageNotAvailable"));
 }
 
 #[test]
@@ -245,7 +260,7 @@ fn removal_lets_go_of_the_resource() {
         world.turn(store(sample::all_stored()));
         world.delete();
         let turn = world.turn(Answer::Remove(removed));
-        assert_eq!(turn.step, Step::RemoveEvidence { last: false });
+        assert_eq!(turn.step, LET_GO);
         assert_eq!((turn.conclusion.status, turn.conclusion.events), (None, events));
         let turn = world.turn(Answer::Uncalled);
         assert_eq!((turn.step, turn.conclusion.events), (Step::Forget, vec![]), "told once");
@@ -259,16 +274,93 @@ fn removal_is_tried_again_and_is_over_after_ten_minutes() {
     world.delete();
     let deleted_at = world.facts.now;
     let mut turn = world.turn(Answer::Remove(Removed::NotYet));
-    while turn.step == (Step::RemoveEvidence { last: false }) {
+    while turn.step == LET_GO {
         let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
         assert!(elapsed(world.facts.now, at) <= Duration::from_mins(1));
         world.facts.now = at;
         let last = elapsed(deleted_at, at) >= Duration::from_mins(10);
         turn = world.turn(Answer::Remove(if last { Removed::GaveUp } else { Removed::NotYet }));
     }
-    assert_eq!(turn.step, Step::RemoveEvidence { last: true });
+    assert_eq!(turn.step, Step::RemoveEvidence { let_go: LetGo::OnceTried });
     assert_eq!(elapsed(deleted_at, world.facts.now), Duration::from_mins(10));
     assert_eq!(turn.conclusion.events, [Event::EvidenceOrphaned]);
+}
+
+#[test]
+fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_gives_up() {
+    let mut world = held();
+    world.turn(store(sample::all_stored()));
+    world.delete();
+    world.restart();
+    world.pass(3600);
+    for _ in 0..2 {
+        // A store that rests is not asked, so that is no try.
+        assert_eq!(world.turn_when_due(Answer::Remove(Removed::NotTried)).step, LET_GO);
+        assert_eq!(world.turn_when_due(Answer::Remove(Removed::NotYet)).step, LET_GO);
+    }
+    let last = Step::RemoveEvidence { let_go: LetGo::OnceTried };
+    assert_eq!(world.turn_when_due(Answer::Remove(Removed::NotTried)).step, last);
+    assert_eq!(world.turn_when_due(Answer::Remove(Removed::GaveUp)).step, last);
+}
+
+#[test]
+fn a_store_that_can_never_be_asked_holds_a_resource_for_twenty_minutes() {
+    let mut world = held();
+    world.turn(store(sample::all_stored()));
+    world.delete();
+    let deleted_at = world.facts.now;
+    while world.decide() == LET_GO {
+        assert!(elapsed(deleted_at, world.facts.now) < Duration::from_mins(20));
+        world.turn_when_due(Answer::Remove(Removed::NotTried));
+    }
+    assert_eq!(world.decide(), Step::RemoveEvidence { let_go: LetGo::Anyway });
+}
+
+#[test]
+fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
+    let refused = Answer::Finalizer(FinalizerEnd::Refused);
+    let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
+    world.turn(refused.clone());
+    assert_eq!(line(&world.status), STORING);
+    world.pass(60);
+    world.turn(refused.clone());
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("AccessDenied"));
+    let told = |world: &World| {
+        let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
+        shown.message.contains("finalizer okid.io/evidence")
+    };
+    assert!(told(&world));
+
+    // With the right it goes on, and another trouble of the same reason has its own words.
+    let mut granted = world.clone();
+    assert_eq!(granted.turn(Answer::Uncalled).step, Step::AddFinalizer);
+    granted.turn_when_due(not_stored(EvidenceTrouble::AccessDenied));
+    granted.pass(60);
+    granted.turn_when_due(not_stored(EvidenceTrouble::AccessDenied));
+    assert_eq!(granted.reason(ConditionType::EvidenceStored), Some("AccessDenied"));
+    assert!(!told(&granted));
+
+    world.pass(24 * 3600);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::GiveUpEvidence);
+    assert_eq!(line(&world.status), failed("AccessDenied"));
+    assert!(told(&world));
+}
+
+#[test]
+fn a_portal_that_is_not_allowed_any_more_is_told_while_it_owes_evidence() {
+    let mut world = storing();
+    let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
+    let turn = world.turn(Answer::Uncalled);
+    assert_eq!(turn.step, Step::Show(crate::lifecycle::Shown::PortalNotAllowed));
+    assert_eq!(turn.conclusion.events, [Event::PortalNotAllowed]);
+    let shown = "Storing: R StoringEvidence, St PortalNotAllowed, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
+    assert_eq!(line(&world.status), shown);
+    world.pass(3600);
+    assert_eq!(world.turn(Answer::Uncalled).conclusion.events, [], "told once");
+
+    world.facts.portal = allowed;
+    world.turn(store(sample::all_stored()));
+    assert_eq!(line(&world.status), STORED);
 }
 
 #[test]
@@ -282,7 +374,7 @@ fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
         world.turn(store(sample::all_stored()));
         change(&mut world);
         let turn = world.turn(Answer::Remove(Removed::All));
-        assert_eq!(turn.step, Step::RemoveEvidence { last: false });
+        assert_eq!(turn.step, LET_GO);
         assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
     }
 }
@@ -293,7 +385,7 @@ fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off()
     world.facts.evidence.has_finalizer = true;
     let turn = world.turn(said("verified", &[]));
     assert_eq!((turn.conclusion.next, world.status.settled), (Next::Now, false));
-    assert_eq!(world.turn(Answer::Remove(Removed::All)).step, Step::RemoveEvidence { last: false });
+    assert_eq!(world.turn(Answer::Remove(Removed::All)).step, LET_GO);
     assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
 }
 

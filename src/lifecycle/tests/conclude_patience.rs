@@ -200,7 +200,9 @@ fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_given_up_after_a_day(
     let mut world = storing();
     world.facts.portal = PortalFact::NotAllowed;
     let turn = world.turn(Answer::Uncalled);
-    assert_led_to(&world, &turn, STORING, 3600..=3600, &[], "it may be allowed again");
+    let shown = STORING.replace("Rec StoringEvidence", "St PortalNotAllowed");
+    let events = [Event::PortalNotAllowed];
+    assert_led_to(&world, &turn, &shown, 3600..=3600, &events, "it may be allowed again");
     world.pass(86_400);
     let turn = world.turn(Answer::Uncalled);
     assert_eq!((turn.step, line(&world.status)), (Step::GiveUpEvidence, failed("ImageNotAvailable")));

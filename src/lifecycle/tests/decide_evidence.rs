@@ -3,8 +3,8 @@
 use crate::{
     api::{DeletionPolicy, VerificationStatus},
     lifecycle::{
-        Due, EvidenceFacts, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, PortalFact, Shown, Since, Step,
-        Wait, decide, ledger, past,
+        Due, EvidenceFacts, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, LetGo, PortalFact, Shown, Since,
+        Step, Wait, decide, ledger, past,
         sample::{self, UID},
     },
 };
@@ -31,6 +31,8 @@ enum Matter {
     Held,
     Deleting,
     DeletedLongAgo,
+    /// So many tries to remove it, since so many minutes ago.
+    Removing(u32, i64),
     Suspended,
     Retry,
     /// Owed for a day.
@@ -49,7 +51,7 @@ enum Matter {
 
 use Matter::{
     Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyBad, NoKey, NotDue, Paused, PortalNotAllowed,
-    Rate, Retry, Suspended, Tried, Trouble,
+    Rate, Removing, Retry, Suspended, Tried, Trouble,
 };
 
 const DAY: u64 = 24 * 3600;
@@ -110,6 +112,10 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
                 facts.deleting = true;
                 facts.evidence.deleted_at = Some(facts.now - jiff::SignedDuration::from_mins(10));
             }
+            Removing(count, minutes) => {
+                let since = facts.now - jiff::SignedDuration::from_mins(*minutes);
+                facts.streaks.removing = Some(Since { what: (), since, count: *count });
+            }
             Suspended => facts.suspend = true,
             Retry => facts.retry = Some("go".to_owned()),
             Tried => facts.streaks.storing_since = Some(facts.now - jiff::SignedDuration::from_mins(10)),
@@ -141,7 +147,8 @@ fn decided(stands: Stands, matters: &[Matter]) -> Step {
 
 const EVERY: [Stands; 6] = [Owed, Failed, FailedInPart, Complete, NotOwed, NotAsked];
 const OVER: Step = Step::Show(Shown::Over);
-const LET_GO: Step = Step::RemoveEvidence { last: false };
+const NOT_ALLOWED: Step = Step::Show(Shown::PortalNotAllowed);
+const LET_GO: Step = Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
 
 /// One row: on which standings, with what the matter, which step, and why.
 type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
@@ -154,9 +161,28 @@ fn rows() -> Vec<Row> {
         (
             &EVERY,
             &[DeletedLongAgo, Held, Delete],
-            Step::RemoveEvidence { last: true },
+            LET_GO,
+            "ten minutes are over, and this process has just begun",
+        ),
+        (
+            &EVERY,
+            &[DeletedLongAgo, Removing(2, 10), Held, Delete],
+            Step::RemoveEvidence { let_go: LetGo::OnceTried },
             "ten minutes are over",
         ),
+        (
+            &EVERY,
+            &[DeletedLongAgo, Removing(1, 19), Held, Delete],
+            LET_GO,
+            "ten minutes are over, and the store was asked once",
+        ),
+        (
+            &EVERY,
+            &[DeletedLongAgo, Removing(0, 20), Held, Delete],
+            Step::RemoveEvidence { let_go: LetGo::Anyway },
+            "nobody could ask the store for twenty minutes",
+        ),
+        (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], LET_GO, "ten minutes are not over"),
         (&[NotOwed, NotAsked, Complete], &[], Step::Settle, "it owes nothing"),
         (&[NotOwed, NotAsked], &[Delete], Step::Settle, "nothing is there to be removed"),
         (&[NotOwed, NotAsked, Complete], &[Suspended], Step::Settle, "settling moves nothing"),
@@ -179,8 +205,8 @@ fn rows() -> Vec<Row> {
         (&[Owed], &[Day, Tried, Rate], Step::Wait(Wait::Rate(until())), "it goes well, only late"),
         (&[Owed], &[Day, Trouble], Step::Store, "this process has just begun"),
         (&[Owed], &[Tried, Trouble], Step::Store, "it is the same day"),
-        (&[Owed], &[PortalNotAllowed], OVER, "the key goes to no portal that is not allowed"),
-        (&[Owed], &[PortalNotAllowed, Delete], OVER, "nothing will be stored for now"),
+        (&[Owed], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
+        (&[Owed], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (&[Owed], &[NoKey], Step::Wait(Wait::Key(KeyFault::KeyEmpty)), "there is nobody to ask as"),
         (&[Owed], &[KeyBad], Step::Wait(Wait::KeyBad(until())), "the key is refused"),
         (&[Owed], &[Paused], Step::Wait(Wait::Paused(until())), "a pause is kept"),

@@ -34,13 +34,19 @@ const IMAGES: &[Choice] = &[
     |facts| facts.evidence.images = None,
     |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Retain)),
     |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Delete)),
+    // The back was not required before.
+    |facts| {
+        let mut images = sample::images(DeletionPolicy::Delete);
+        images.items.iter_mut().for_each(|item| item.required = true);
+        facts.evidence.images = Some(images);
+    },
     |facts| {
         let images = sample::images(DeletionPolicy::Delete);
         facts.evidence.images = Some(crate::api::Images { on: vec![Verdict::Rejected], ..images });
     },
 ];
 const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];
-/// Not deleted; just now; ten minutes ago.
+/// Not deleted; just now; ten minutes ago, and what became of it since.
 const DELETED: &[Choice] = &[
     |_| {},
     |facts| {
@@ -51,7 +57,18 @@ const DELETED: &[Choice] = &[
         facts.deleting = true;
         facts.evidence.deleted_at = Some(ago(600));
     },
+    |facts| deleted(facts, 600, 1),
+    |facts| deleted(facts, 600, 2),
+    |facts| deleted(facts, 1200, 1),
+    |facts| deleted(facts, 599, 2),
 ];
+
+/// Deleted so many seconds ago, and tried so often since.
+fn deleted(facts: &mut Facts, seconds: i64, count: u32) {
+    facts.deleting = true;
+    facts.evidence.deleted_at = Some(ago(seconds));
+    facts.streaks.removing = Some(Since { what: (), since: ago(seconds), count });
+}
 const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
 const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
 const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowed];

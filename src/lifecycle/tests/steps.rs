@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use crate::{
     api::EvidenceKind,
     lifecycle::{
-        CreateEnd, EvidenceTrouble, Happened, KeyFault, Removed, Step, Stored, sample,
+        CreateEnd, EvidenceTrouble, FinalizerEnd, Happened, KeyFault, Removed, Step, Stored, sample,
         step::{Shown as ShownStep, Wait},
     },
     portal::wire::Details,
@@ -59,10 +59,16 @@ pub(super) fn outcomes(step: &Step) -> &'static [Happened] {
         all
     });
     static STORES: LazyLock<Vec<Happened>> = LazyLock::new(stores);
-    static REMOVALS: [Happened; 4] = [
+    static FINALIZER: [Happened; 3] = [
+        Happened::AddFinalizer(FinalizerEnd::Added),
+        Happened::AddFinalizer(FinalizerEnd::Refused),
+        Happened::AddFinalizer(FinalizerEnd::Unknown),
+    ];
+    static REMOVALS: [Happened; 5] = [
         Happened::Remove(Removed::All),
         Happened::Remove(Removed::GaveUp),
         Happened::Remove(Removed::NotYet),
+        Happened::Remove(Removed::NotTried),
         Happened::Nothing,
     ];
     if matches!(step, Step::Create { .. }) {
@@ -71,7 +77,9 @@ pub(super) fn outcomes(step: &Step) -> &'static [Happened] {
         &LOOKS
     } else if *step == Step::Store {
         &STORES
-    } else if matches!(step, Step::RemoveEvidence { last: _ }) {
+    } else if *step == Step::AddFinalizer {
+        &FINALIZER
+    } else if matches!(step, Step::RemoveEvidence { let_go: _ }) {
         &REMOVALS
     } else {
         &NOTHING
@@ -139,6 +147,6 @@ pub(super) fn kind(step: &Step) -> usize {
         Step::AddFinalizer => 27,
         Step::Store => 28,
         Step::GiveUpEvidence => 29,
-        Step::RemoveEvidence { last: _ } => 30,
+        Step::RemoveEvidence { let_go: _ } => 30,
     }
 }

@@ -11,8 +11,8 @@ use std::{
 use crate::{
     api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen},
     lifecycle::{
-        CreateEnd, EvidenceTrouble, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet,
-        Removed, Shown as ShownStep, Step, Stored, claim, conclude, ledger,
+        CreateEnd, EvidenceTrouble, Facts, FinalizerEnd, Gate, Happened, KeyFact, KeyFault, Next, Past,
+        PortalFact, Quiet, Removed, Shown as ShownStep, Step, Stored, claim, conclude, ledger,
         past::LOST_ANSWERS,
         sample,
         streaks::{GRACE, elapsed, later},
@@ -103,6 +103,7 @@ fn digest(world: &World) -> u64 {
     let policy = evidence.images.map(|images| images.deletion_policy);
     (policy, evidence.has_finalizer, evidence.standing, objects).hash(&mut hasher);
     (evidence.owed_since.map(|since| lasted(since, Duration::from_hours(24)))).hash(&mut hasher);
+    streaks.removing.map(|tries| tries.count.min(2)).hash(&mut hasher);
     (streaks.storing_since.map(|since| lasted(since, Duration::from_mins(10)))).hash(&mut hasher);
     streaks
         .storing
@@ -155,7 +156,11 @@ fn outcomes(step: &Step) -> Vec<Happened> {
         return stores();
     }
     if matches!(step, Step::RemoveEvidence { .. }) {
-        return [Removed::All, Removed::GaveUp, Removed::NotYet].map(Happened::Remove).into();
+        let ends = [Removed::All, Removed::GaveUp, Removed::NotYet, Removed::NotTried];
+        return ends.map(Happened::Remove).into();
+    }
+    if *step == Step::AddFinalizer {
+        return [FinalizerEnd::Added, FinalizerEnd::Refused].map(Happened::AddFinalizer).into();
     }
     if !calls(step) {
         return vec![Happened::Nothing];

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen, VerificationStatus},
     lifecycle::{
-        Conclusion, CreateEnd, Deadline, Due, Event, EvidenceTrouble, Facts, Happened, Next, Past, Removed,
-        Step, Stored, Streaks, claim, conclude, decide, ledger, past,
+        Conclusion, CreateEnd, Deadline, Due, Event, EvidenceTrouble, Facts, FinalizerEnd, Happened, Next,
+        Past, Removed, Step, Stored, Streaks, claim, conclude, decide, ledger, past,
         sample::{self, UID},
         streaks::{elapsed, later},
     },
@@ -29,6 +29,8 @@ pub(super) enum Answer {
     Look(Result<Details, Trouble>),
     /// What came of storing.
     Store(Stored),
+    /// What came of adding the finalizer, where it is not added.
+    Finalizer(FinalizerEnd),
     /// What came of removing.
     Remove(Removed),
 }
@@ -150,7 +152,11 @@ impl World {
             }
             (Step::Look(_) | Step::Adopt(_), Answer::Look(answer)) => (Happened::Look(answer), None),
             (Step::Store, Answer::Store(stored)) => (Happened::Store(stored), None),
-            (Step::RemoveEvidence { last: _ }, Answer::Remove(removed)) => (Happened::Remove(removed), None),
+            (Step::RemoveEvidence { let_go: _ }, Answer::Remove(removed)) => {
+                (Happened::Remove(removed), None)
+            }
+            (Step::AddFinalizer, Answer::Finalizer(end)) => (Happened::AddFinalizer(end), None),
+            (Step::AddFinalizer, Answer::Uncalled) => (Happened::AddFinalizer(FinalizerEnd::Added), None),
             (step, Answer::Uncalled) if !calls(step) && !keeps(step) => (Happened::Nothing, None),
             (step, answer) => panic!("{step:?} meets {answer:?}"),
         };
@@ -167,7 +173,7 @@ impl World {
     /// The finalizer after a step.
     pub(super) fn holds_after(&mut self, step: &Step, happened: &Happened) {
         match (step, happened) {
-            (Step::AddFinalizer, _) => self.facts.evidence.has_finalizer = true,
+            (_, Happened::AddFinalizer(FinalizerEnd::Added)) => self.facts.evidence.has_finalizer = true,
             (_, Happened::Remove(Removed::All | Removed::GaveUp)) => {
                 self.facts.evidence.has_finalizer = false;
             }
@@ -208,7 +214,7 @@ pub(super) const fn calls(step: &Step) -> bool {
 
 /// Whether a step reaches for the store.
 pub(super) const fn keeps(step: &Step) -> bool {
-    matches!(step, Step::Store | Step::RemoveEvidence { last: _ })
+    matches!(step, Step::Store | Step::RemoveEvidence { let_go: _ })
 }
 
 /// That trouble kept it from being stored.

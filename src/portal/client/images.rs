@@ -81,6 +81,10 @@ impl PortalClient {
 #[cfg(test)]
 mod tests {
     use okid_sandbox::{Sandbox, Verdict};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::portal::{AllowedPortals, ImageSource, client::ClientSettings};
@@ -101,5 +105,30 @@ mod tests {
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
         sandbox.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_image_of_unknown_length_takes_no_more_memory_either() {
+        const CHUNK: usize = 100_000;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..SIZE / CHUNK {
+                stream.write_all(format!("{CHUNK:x}\r\n").as_bytes()).await.unwrap();
+                stream.write_all(&vec![7; CHUNK]).await.unwrap();
+                stream.write_all(b"\r\n").await.unwrap();
+            }
+            stream.write_all(b"0\r\n\r\n").await.unwrap();
+        });
+        let url = AllowedPortals::new([&url], true).unwrap().permit(&url).unwrap();
+        let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse("ver_1").unwrap());
+        let client = PortalClient::new(ClientSettings::default()).unwrap();
+        let image = client.image(&url, &key, &id, CALL).await.unwrap().read(2 * SIZE).await.unwrap();
+        assert_eq!(image.len(), SIZE);
+        assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
     }
 }

@@ -181,7 +181,8 @@ impl PortalClient {
     }
 }
 
-/// Reads a body that must not be longer than `limit` bytes.
+/// Reads a body that must not be longer than `limit` bytes, and takes no more memory than that; what it returns takes no more
+/// than it has bytes.
 async fn read_whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
     let too_large = || Trouble::Failed(Failed::TooLarge);
     let announced = response.content_length().map(|length| usize::try_from(length).map_err(|_| too_large()));
@@ -194,8 +195,14 @@ async fn read_whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Tro
         if body.len() + chunk.len() > limit {
             return Err(too_large());
         }
+        if body.capacity() - body.len() < chunk.len() {
+            // As a vector grows by itself, but not past the limit.
+            let capacity = (body.capacity() * 2).max(body.len() + chunk.len()).min(limit);
+            body.reserve_exact(capacity - body.len());
+        }
         body.extend_from_slice(&chunk);
     }
+    body.shrink_to_fit();
     Ok(body)
 }
 

@@ -1,9 +1,7 @@
 //! One object of the evidence: from the portal into the store.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
@@ -22,14 +20,12 @@ use super::{JSON, NotNow, Source, place::Place};
 /// Most images are smaller, in bytes: so much memory is held before one is asked for, so that the portal need not wait
 /// for it.
 const USUAL_BYTES: usize = 4 * 1024 * 1024;
-/// A place with the portal is waited for that long within the turn.
-const PLACE_AWAITED: Duration = Duration::from_secs(10);
 
 /// An image as the portal sent it, and the memory that it takes.
 struct Image {
     bytes: Bytes,
     content_type: Option<String>,
-    _held: HeldBytes,
+    _held: [HeldBytes; 2],
 }
 
 /// Why there is no image.
@@ -58,8 +54,8 @@ impl Turns {
             EvidenceKind::Results => return self.keep_results(source, place).await,
         };
         let call = ImageCall { source: asked_of, image_type: &wanted.image_type, attempt: wanted.attempt };
-        let image = match self.image(source, call, USUAL_BYTES).await {
-            Err(NoImage::Larger) => self.image(source, call, IMAGE_BYTES).await,
+        let image = match self.image(source, place, call, USUAL_BYTES).await {
+            Err(NoImage::Larger) => self.image(source, place, call, IMAGE_BYTES).await,
             usual => usual,
         };
         let image = match image {
@@ -79,9 +75,16 @@ impl Turns {
     }
 
     /// Asks for an image of at most that many bytes, once there is memory for it.
-    async fn image(&self, source: &Source<'_>, call: ImageCall<'_>, most: usize) -> Result<Image, NoImage> {
-        let mut held = self.archive.bytes.hold(most).await;
-        let pass = admit(source).await.map_err(NoImage::NotNow)?;
+    async fn image(
+        &self,
+        source: &Source<'_>,
+        place: &Place,
+        call: ImageCall<'_>,
+        most: usize,
+    ) -> Result<Image, NoImage> {
+        // The endpoint's part first, always: who waits for the rest holds nothing of another endpoint's.
+        let mut held = [place.lane.bytes.hold(most).await, self.archive.bytes.hold(most).await];
+        let pass = admit(source).map_err(NoImage::NotNow)?;
         let answer = self.portal.image(source.portal, source.key, source.id, call).await;
         self.metrics.call("image", &answer);
         let answer = match answer {
@@ -101,7 +104,9 @@ impl Turns {
         match read {
             Ok(bytes) => {
                 pass.report(Instant::now(), Ok(()));
-                held.keep(bytes.len());
+                for part in &mut held {
+                    part.keep(bytes.len());
+                }
                 Ok(Image { bytes, content_type, _held: held })
             }
             // The portal does what it is asked to; the image is the trouble.
@@ -117,7 +122,7 @@ impl Turns {
     }
 
     async fn keep_results(&self, source: &Source<'_>, place: &Place) -> Result<StoredObject, NotNow> {
-        let pass = admit(source).await?;
+        let pass = admit(source)?;
         let answer = self.portal.results(source.portal, source.key, source.id).await;
         self.metrics.call("results", &answer);
         pass.report(Instant::now(), answer.as_ref().map(drop));
@@ -128,20 +133,14 @@ impl Turns {
     }
 }
 
-/// A place with the portal. A short wait costs less than another turn.
-async fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
-    let begun = Instant::now();
-    loop {
-        match source.budget.admit(Instant::now(), Call::Look, Priority::Idle) {
-            Admission::Go(pass) => return Ok(pass),
-            Admission::Wait { until, closed: Closed::Rate } if until < begun + PLACE_AWAITED => {
-                sleep_until(until).await;
-            }
-            Admission::Wait { until, closed: Closed::Rate } => return Err(NotNow::Later(until)),
-            // That counts as trouble, which has an end; a place within the rate only has to be waited for.
-            Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyBad } => {
-                return Err(EvidenceTrouble::PortalUnavailable.into());
-            }
+/// A place with the portal, if there is one now: whoever waits for one holds nothing that others wait for.
+fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
+    match source.budget.admit(Instant::now(), Call::Look, Priority::Idle) {
+        Admission::Go(pass) => Ok(pass),
+        Admission::Wait { until, closed: Closed::Rate } => Err(NotNow::Later(until)),
+        // That counts as trouble, which has an end; a place within the rate only has to be waited for.
+        Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyBad } => {
+            Err(EvidenceTrouble::PortalUnavailable.into())
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Storing evidence, and removing it. Nothing is chosen here.
+//! Storing evidence, and removing it. That it is done is decided elsewhere; chosen here is in which order, how much at once,
+//! and which of several troubles is told.
 
 mod keep;
+mod lanes;
 mod place;
 mod removal;
+mod told;
 
 use std::{
     sync::{
@@ -15,12 +18,15 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     api::{ImageKind, Images, ObjectState, StoredObject, Verification, VerificationStatus},
     evidence::{
-        ByteBudget, Endpoints, MAX_BYTES, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
+        ByteBudget, Endpoints, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
         manifest::{PortalEnd, sha256_hex},
     },
     lifecycle::{EvidenceTrouble, Stored, nothing_to_store, outstanding},
@@ -34,7 +40,9 @@ use super::{
     status::Read,
 };
 use keep::put;
+pub use lanes::Lanes;
 use place::{NoPlace, Place, RefuseDestination};
+pub use told::ToldTroubles;
 
 /// What was stored is written into status after this, though more is owed.
 const BATCH: Duration = Duration::from_secs(10);
@@ -44,6 +52,8 @@ const AT_ONCE: usize = 4;
 pub const STORING_AT_ONCE: usize = 16;
 /// Who waited longer than this for a place looks at the resource again before anything is stored.
 const FRESH: Duration = Duration::from_secs(1);
+/// Most bytes that a manifest of ours has: sixteen objects of some three hundred bytes, and more.
+const MANIFEST_BYTES: usize = 64 * 1024;
 const JSON: &str = "application/json";
 
 /// What evidence is stored with.
@@ -58,8 +68,12 @@ pub struct Archive {
     pub bytes: ByteBudget,
     /// Places for verifications whose evidence is stored: [`STORING_AT_ONCE`].
     pub places: Semaphore,
+    /// What each endpoint may take of both.
+    pub lanes: Lanes,
     /// Stores that do not answer.
     pub breaker: StoreBreaker,
+    /// What stores were said to complain of.
+    pub told: ToldTroubles,
     /// Images that may not be kept.
     pub forbidden: Vec<ImageKind>,
 }
@@ -74,31 +88,52 @@ struct Source<'a> {
     at_once: usize,
 }
 
-/// Why an object was not stored now.
+/// Why something was not stored now.
 enum NotNow {
     /// The portal's budget has no place before then.
     Later(Instant),
-    /// The store does not take the credentials; their Secret may have changed.
-    Credentials,
-    /// Trouble.
+    /// The resource changed while a place was waited for.
+    Changed,
+    /// The store says no, or nothing.
+    Store(StoreTrouble),
+    /// It may not be kept as asked.
+    Destination(RefuseDestination),
+    /// Other trouble.
     Trouble(EvidenceTrouble),
 }
 
 impl NotNow {
-    /// Whether other images would meet the same in the store.
-    const fn is_about_the_store(&self) -> bool {
+    /// Whether other images would meet the same.
+    fn is_for_all(&self) -> bool {
         match self {
-            Self::Credentials
-            | Self::Trouble(EvidenceTrouble::StoreUnavailable | EvidenceTrouble::AccessDenied) => true,
-            Self::Later(_)
-            | Self::Trouble(
-                EvidenceTrouble::DestinationRefused
-                | EvidenceTrouble::Conflict
-                | EvidenceTrouble::ImageNotAvailable
-                | EvidenceTrouble::ImageUnusable
-                | EvidenceTrouble::PortalUnavailable,
-            ) => false,
+            Self::Later(_) | Self::Changed | Self::Destination(_) => true,
+            Self::Store(trouble) => is_about_the_store(meaning(*trouble)),
+            Self::Trouble(trouble) => is_about_the_store(*trouble),
         }
+    }
+}
+
+/// What a trouble with the store means for the evidence.
+const fn meaning(trouble: StoreTrouble) -> EvidenceTrouble {
+    match trouble {
+        StoreTrouble::CredentialsRefused | StoreTrouble::AccessDenied => EvidenceTrouble::AccessDenied,
+        StoreTrouble::Conflict => EvidenceTrouble::Conflict,
+        StoreTrouble::Unavailable
+        | StoreTrouble::BucketMissing
+        | StoreTrouble::Misconfigured(_)
+        | StoreTrouble::Refused => EvidenceTrouble::StoreUnavailable,
+    }
+}
+
+const fn is_about_the_store(trouble: EvidenceTrouble) -> bool {
+    match trouble {
+        EvidenceTrouble::StoreUnavailable | EvidenceTrouble::AccessDenied => true,
+        EvidenceTrouble::DestinationRefused
+        | EvidenceTrouble::Conflict
+        | EvidenceTrouble::ImageNotAvailable
+        | EvidenceTrouble::ImageUnusable
+        | EvidenceTrouble::PortalUnavailable
+        | EvidenceTrouble::FinalizerRefused => false,
     }
 }
 
@@ -110,14 +145,15 @@ impl From<EvidenceTrouble> for NotNow {
 
 impl From<StoreTrouble> for NotNow {
     fn from(trouble: StoreTrouble) -> Self {
-        match trouble {
-            StoreTrouble::CredentialsRefused => Self::Credentials,
-            StoreTrouble::AccessDenied => Self::Trouble(EvidenceTrouble::AccessDenied),
-            StoreTrouble::Conflict => Self::Trouble(EvidenceTrouble::Conflict),
-            StoreTrouble::Unavailable
-            | StoreTrouble::BucketMissing
-            | StoreTrouble::Misconfigured(_)
-            | StoreTrouble::Refused => Self::Trouble(EvidenceTrouble::StoreUnavailable),
+        Self::Store(trouble)
+    }
+}
+
+impl From<NoPlace> for NotNow {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::Refused(refusal) => Self::Destination(refusal),
+            NoPlace::Trouble(trouble) => Self::Trouble(trouble),
         }
     }
 }
@@ -133,38 +169,84 @@ impl Archive {
 impl Turns {
     /// Stores what is owed, as far as it comes in one batch.
     pub(super) async fn store(&self, object: &Verification, observed: &Observed) -> Stored {
-        let status = object.status.clone().unwrap_or_default();
-        let refused = |trouble| Stored { trouble: Some(trouble), ..Stored::default() };
-        let Some(images) = observed.facts.evidence.images.as_ref() else { return Stored::default() };
-        if let Err(refusal) = self.archive.permit(images) {
-            return NoPlace::Refused(refusal).stored(Stored::default());
-        }
-        let id = status.verification_id.as_deref().map(VerificationId::parse);
-        let (Some((portal, key)), Some(Ok(id))) = (observed.caller(), id) else {
-            return refused(EvidenceTrouble::PortalUnavailable);
-        };
-        let budget = self.budgets.budget(portal, key.identity());
-        let before = observed.facts.streaks.storing.map(|streak| NotNow::Trouble(streak.what));
-        // While the store takes nothing, one image finds out whether it does by now.
-        let at_once = if before.is_some_and(|before| before.is_about_the_store()) { 1 } else { AT_ONCE };
-        let source = Source { portal, key, id: &id, budget, at_once };
-        let begun = Instant::now();
-        let _place = self.archive.places.acquire().await;
-        if begun.elapsed() > FRESH && !self.still_asks(object).await {
-            return Stored { again_at: Some(self.clock.now()), ..Stored::default() };
-        }
-        let namespace = object.namespace().unwrap_or_default();
-        let pass = match self.admit_to_store(&namespace, &images.destination) {
-            Ok(pass) => pass,
-            Err(trouble) => return refused(trouble),
-        };
-        let stored = Box::pin(self.store_with_credentials(object, &status, images, &source)).await;
-        if stored.trouble == Some(EvidenceTrouble::StoreUnavailable) {
-            pass.was_silent();
-        } else if stored.trouble.is_none() || !stored.objects.is_empty() {
-            pass.answered();
+        let mut stored = Stored::default();
+        let end = Box::pin(self.store_owed(object, observed, &mut stored)).await;
+        crash::reach(Point::AfterUpload).await;
+        match end {
+            Ok(()) => {}
+            Err(NotNow::Later(until)) => stored.again_at = Some(self.clock.time(until)),
+            Err(NotNow::Changed) => stored.again_at = Some(self.clock.now()),
+            Err(NotNow::Store(trouble)) => stored.trouble = Some(meaning(trouble)),
+            Err(NotNow::Destination(refusal)) => {
+                stored.trouble = Some(EvidenceTrouble::DestinationRefused);
+                stored.refusal = Some(refusal.to_string());
+            }
+            Err(NotNow::Trouble(trouble)) => stored.trouble = Some(trouble),
         }
         stored
+    }
+
+    /// Stores what is owed; waits for the portal's rate for as long as a batch may take, and holds nothing meanwhile.
+    async fn store_owed(
+        &self,
+        object: &Verification,
+        observed: &Observed,
+        stored: &mut Stored,
+    ) -> Result<(), NotNow> {
+        let status = object.status.clone().unwrap_or_default();
+        let Some(images) = observed.facts.evidence.images.as_ref() else { return Ok(()) };
+        self.archive.permit(images).map_err(NotNow::Destination)?;
+        let id = status.verification_id.as_deref().map(VerificationId::parse);
+        let (Some((portal, key)), Some(Ok(id))) = (observed.caller(), id) else {
+            return Err(EvidenceTrouble::PortalUnavailable.into());
+        };
+        let budget = self.budgets.budget(portal, key.identity());
+        let before = observed.facts.streaks.storing;
+        // While the store takes nothing, one image finds out whether it does by now.
+        let at_once = if before.is_some_and(|before| is_about_the_store(before.what)) { 1 } else { AT_ONCE };
+        let source = Source { portal, key, id: &id, budget, at_once };
+        let mut place = self.place(object, &images.destination).await?;
+        let begun = Instant::now();
+        loop {
+            match self.store_in_place(object, &status, images, &source, &mut place, stored).await {
+                Err(NotNow::Later(until)) if until < begun + BATCH => sleep_until(until).await,
+                end => return end,
+            }
+        }
+    }
+
+    /// Stores what is outstanding, once there is a place for it.
+    async fn store_in_place(
+        &self,
+        object: &Verification,
+        status: &VerificationStatus,
+        images: &Images,
+        source: &Source<'_>,
+        place: &mut Place,
+        stored: &mut Stored,
+    ) -> Result<(), NotNow> {
+        let begun = Instant::now();
+        // The endpoint's own place first: whoever waits for that keeps nobody else waiting.
+        let lane = Arc::clone(&place.lane);
+        let _place_at_endpoint = lane.places.acquire().await;
+        let pass = self.admit_to_store(place).ok_or(EvidenceTrouble::StoreUnavailable)?;
+        let _place = self.archive.places.acquire().await;
+        if begun.elapsed() > FRESH {
+            if !self.still_asks(object).await {
+                return Err(NotNow::Changed);
+            }
+            *place = self.place(object, &images.destination).await?;
+        }
+        let known = stored.objects.len();
+        let end = Box::pin(self.store_with_credentials(object, status, images, source, place, stored)).await;
+        self.archive.tell(object, place, &end);
+        match &end {
+            Err(NotNow::Store(StoreTrouble::Unavailable)) => pass.was_silent(),
+            Ok(()) | Err(NotNow::Store(_)) => pass.answered(),
+            Err(_) if stored.objects.len() > known => pass.answered(),
+            Err(_) => {}
+        }
+        end
     }
 
     /// Whether the resource still asks for the same.
@@ -183,25 +265,16 @@ impl Turns {
         status: &VerificationStatus,
         images: &Images,
         source: &Source<'_>,
-    ) -> Stored {
-        let mut stored = Stored::default();
-        for is_last in [false, true] {
-            let place = match self.place(object, &images.destination).await {
-                Ok(place) => place,
-                Err(no_place) => return no_place.stored(stored),
-            };
-            stored.prefix.clone_from(&place.prefix);
-            match self.store_batch(status, images, source, &place, &mut stored).await {
-                Err(NotNow::Credentials) if is_last => stored.trouble = Some(EvidenceTrouble::AccessDenied),
-                Err(NotNow::Credentials) => continue,
-                Err(NotNow::Later(until)) => stored.again_at = Some(self.clock.time(until)),
-                Err(NotNow::Trouble(trouble)) => stored.trouble = Some(trouble),
-                Ok(()) => {}
-            }
-            break;
+        place: &mut Place,
+        stored: &mut Stored,
+    ) -> Result<(), NotNow> {
+        stored.prefix.clone_from(&place.prefix);
+        match self.store_batch(status, images, source, place, stored).await {
+            Err(NotNow::Store(StoreTrouble::CredentialsRefused)) => {}
+            end => return end,
         }
-        crash::reach(Point::AfterUpload).await;
-        stored
+        *place = self.place(object, &images.destination).await?;
+        self.store_batch(status, images, source, place, stored).await
     }
 
     /// Stores what is outstanding, several at once; the manifest when nothing is.
@@ -226,7 +299,7 @@ impl Turns {
             match end {
                 Ok(object) => stored.objects.push(object),
                 Err(not_now) => {
-                    is_in_vain.fetch_or(not_now.is_about_the_store(), Ordering::Relaxed);
+                    is_in_vain.fetch_or(not_now.is_for_all(), Ordering::Relaxed);
                     worst = Some(worse(worst, not_now));
                 }
             }
@@ -238,37 +311,36 @@ impl Turns {
         let after = with(status, stored);
         if outstanding(images, &after).is_empty() {
             crash::reach(Point::BeforeManifest).await;
-            stored.manifest_sha256 = self.list(&after, place).await?;
+            stored.manifest_sha256 = put_manifest(&after, place).await?;
         }
         Ok(())
     }
+}
 
-    /// Writes the manifest, unless nothing was there to be stored; returns its SHA-256.
-    async fn list(&self, status: &VerificationStatus, place: &Place) -> Result<Option<String>, NotNow> {
-        if nothing_to_store(status) {
-            return Ok(None);
+/// Writes the manifest, unless nothing was there to be stored; returns its SHA-256.
+async fn put_manifest(status: &VerificationStatus, place: &Place) -> Result<Option<String>, NotNow> {
+    if nothing_to_store(status) {
+        return Ok(None);
+    }
+    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
+    let end = PortalEnd {
+        status: status.portal_status.as_deref().unwrap_or_default(),
+        updated_at: status.portal_updated_at,
+        finished_at: status.finished_at,
+    };
+    let manifest = Manifest::new(&place.folder, end, objects);
+    let bytes = manifest.bytes().map_err(|_| EvidenceTrouble::StoreUnavailable)?;
+    let key = ObjectKey::manifest();
+    match put(place, &key, "manifest", Bytes::from(bytes), JSON).await {
+        Ok(put) => Ok(Some(put.sha256)),
+        Err(StoreTrouble::Conflict) => {
+            // Another version of the operator may have written it before a crash.
+            let found = place.store.read(&place.folder, &key, MANIFEST_BYTES).await?;
+            let found = found
+                .filter(|found| Manifest::parse(found).is_ok_and(|there| there.says_the_same_as(&manifest)));
+            found.map(|found| Some(sha256_hex(&found))).ok_or(EvidenceTrouble::Conflict.into())
         }
-        let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
-        let end = PortalEnd {
-            status: status.portal_status.as_deref().unwrap_or_default(),
-            updated_at: status.portal_updated_at,
-            finished_at: status.finished_at,
-        };
-        let manifest = Manifest::new(&place.folder, end, objects);
-        let bytes = manifest.bytes().map_err(|_| EvidenceTrouble::StoreUnavailable)?;
-        let key = ObjectKey::manifest();
-        match put(place, &key, "manifest", Bytes::from(bytes), JSON).await {
-            Ok(put) => Ok(Some(put.sha256)),
-            Err(StoreTrouble::Conflict) => {
-                // Another version of the operator may have written it before a crash.
-                let found = place.store.read(&place.folder, &key, MAX_BYTES).await?;
-                let found = found.filter(|found| {
-                    Manifest::parse(found).is_ok_and(|there| there.says_the_same_as(&manifest))
-                });
-                found.map(|found| Some(sha256_hex(&found))).ok_or(EvidenceTrouble::Conflict.into())
-            }
-            Err(trouble) => Err(trouble.into()),
-        }
+        Err(trouble) => Err(trouble.into()),
     }
 }
 
@@ -280,29 +352,42 @@ fn with(status: &VerificationStatus, stored: &Stored) -> VerificationStatus {
 
 /// What came of an object, as metrics name it.
 const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
-    match end {
-        Ok(StoredObject { state: ObjectState::Stored, .. }) => "stored",
-        Ok(StoredObject { state: ObjectState::Absent, .. }) => "absent",
-        Err(NotNow::Later(_)) => "later",
-        Err(NotNow::Credentials | NotNow::Trouble(EvidenceTrouble::AccessDenied)) => "access_denied",
-        Err(NotNow::Trouble(EvidenceTrouble::StoreUnavailable)) => "store_unavailable",
-        Err(NotNow::Trouble(EvidenceTrouble::DestinationRefused)) => "destination_refused",
-        Err(NotNow::Trouble(EvidenceTrouble::Conflict)) => "conflict",
-        Err(NotNow::Trouble(EvidenceTrouble::ImageNotAvailable)) => "image_not_available",
-        Err(NotNow::Trouble(EvidenceTrouble::ImageUnusable)) => "image_unusable",
-        Err(NotNow::Trouble(EvidenceTrouble::PortalUnavailable)) => "portal_unavailable",
+    let trouble = match end {
+        Ok(StoredObject { state: ObjectState::Stored, .. }) => return "stored",
+        Ok(StoredObject { state: ObjectState::Absent, .. }) => return "absent",
+        Err(NotNow::Later(_) | NotNow::Changed) => return "later",
+        Err(NotNow::Store(trouble)) => meaning(*trouble),
+        Err(NotNow::Destination(_)) => EvidenceTrouble::DestinationRefused,
+        Err(NotNow::Trouble(trouble)) => *trouble,
+    };
+    match trouble {
+        EvidenceTrouble::AccessDenied => "access_denied",
+        EvidenceTrouble::StoreUnavailable => "store_unavailable",
+        EvidenceTrouble::DestinationRefused => "destination_refused",
+        EvidenceTrouble::Conflict => "conflict",
+        EvidenceTrouble::ImageNotAvailable => "image_not_available",
+        EvidenceTrouble::ImageUnusable => "image_unusable",
+        EvidenceTrouble::PortalUnavailable => "portal_unavailable",
+        EvidenceTrouble::FinalizerRefused => "finalizer_refused",
     }
 }
 
 /// Of two reasons the one that lasts longer without a person.
 fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
     let rank = |not_now: &NotNow| match not_now {
-        NotNow::Later(_) => 0,
+        NotNow::Later(_) | NotNow::Changed => 0,
         NotNow::Trouble(EvidenceTrouble::PortalUnavailable) => 1,
-        NotNow::Trouble(EvidenceTrouble::StoreUnavailable | EvidenceTrouble::AccessDenied) => 2,
         NotNow::Trouble(EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable) => 3,
-        NotNow::Credentials => 4,
-        NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 5,
+        NotNow::Store(StoreTrouble::CredentialsRefused) => 4,
+        NotNow::Store(StoreTrouble::Conflict)
+        | NotNow::Destination(_)
+        | NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 5,
+        NotNow::Store(_)
+        | NotNow::Trouble(
+            EvidenceTrouble::StoreUnavailable
+            | EvidenceTrouble::AccessDenied
+            | EvidenceTrouble::FinalizerRefused,
+        ) => 2,
     };
     match one {
         Some(one) if rank(&one) >= rank(&other) => one,

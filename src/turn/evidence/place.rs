@@ -10,9 +10,11 @@ use crate::{
         Folder, InvalidLocation, InvalidOptions, InvalidPath, Location, NotForNamespace, Options, Patience,
         Store, StorePass,
     },
-    lifecycle::{EvidenceTrouble, Stored},
+    lifecycle::EvidenceTrouble,
     turn::Turns,
 };
+
+use super::lanes::Lane;
 
 /// Where the evidence of one verification is kept.
 pub(super) struct Place {
@@ -20,6 +22,8 @@ pub(super) struct Place {
     pub(super) folder: Folder,
     /// The folder as a url.
     pub(super) prefix: String,
+    /// What its endpoint may take.
+    pub(super) lane: Arc<Lane>,
 }
 
 /// Why there is no place for evidence.
@@ -50,20 +54,6 @@ pub(in crate::turn) enum RefuseDestination {
 impl<T: Into<RefuseDestination>> From<T> for NoPlace {
     fn from(refusal: T) -> Self {
         Self::Refused(refusal.into())
-    }
-}
-
-impl NoPlace {
-    /// What it means for what is to be stored.
-    pub(super) fn stored(self, before: Stored) -> Stored {
-        match self {
-            Self::Refused(refusal) => Stored {
-                trouble: Some(EvidenceTrouble::DestinationRefused),
-                refusal: Some(refusal.to_string()),
-                ..before
-            },
-            Self::Trouble(trouble) => Stored { trouble: Some(trouble), ..before },
-        }
     }
 }
 
@@ -102,7 +92,8 @@ impl Turns {
             Destination { .. } => return Err(RefuseDestination::Nowhere.into()),
         };
         let prefix = folder.url(store.location());
-        Ok(Place { store, folder, prefix })
+        let lane = self.archive.lanes.lane(store.endpoint());
+        Ok(Place { store, folder, prefix, lane })
     }
 
     fn open(
@@ -127,20 +118,9 @@ impl Turns {
         }
     }
 
-    /// Leave to use the store; none while it is silent.
-    pub(super) fn admit_to_store(
-        &self,
-        namespace: &str,
-        destination: &Destination,
-    ) -> Result<StorePass<'_>, EvidenceTrouble> {
-        let Destination { url, credentials_secret_ref, store } = destination;
-        let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
-        let name = if let Some(store) = store {
-            vec![store.clone()]
-        } else {
-            let secret = credentials_secret_ref.as_ref().map(|secret| secret.name.as_str());
-            vec![namespace.to_owned(), part(secret), part(url.as_deref())]
-        };
-        self.archive.breaker.admit(name.join("\n")).ok_or(EvidenceTrouble::StoreUnavailable)
+    /// Leave to use the store; none while it is silent. What is silent for one is silent for all of its bucket.
+    pub(super) fn admit_to_store(&self, place: &Place) -> Option<StorePass<'_>> {
+        let location = place.store.location();
+        self.archive.breaker.admit(format!("{}\n{}", place.store.endpoint(), location.bucket()))
     }
 }

@@ -64,6 +64,7 @@ fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
         Happened::Nothing
         | Happened::Create(_)
         | Happened::Look(Ok(_))
+        | Happened::AddFinalizer(_)
         | Happened::Store(_)
         | Happened::Remove(_) => return false,
     };
@@ -115,6 +116,7 @@ fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
         Happened::Look(_)
         | Happened::Create(_)
         | Happened::Nothing
+        | Happened::AddFinalizer(_)
         | Happened::Store(_)
         | Happened::Remove(_) => None,
     }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::{
     api::{
-        ConditionStatus, ConditionType, DeletionPolicy, ObjectState, Outcome, ReadyWhen, Reason,
-        VerificationStatus,
+        ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, ObjectState, Outcome, ReadyWhen,
+        Reason, VerificationStatus,
     },
     lifecycle::{
-        Event, EvidenceStanding, EvidenceTrouble, Happened, Next, Past, Removed, Step, streaks::elapsed,
+        Event, EvidenceStanding, EvidenceTrouble, FinalizerEnd, Happened, Next, Past, Removed, Step,
+        streaks::elapsed,
     },
 };
 
@@ -21,8 +22,11 @@ laws! {
         what_is_settled_owes_no_evidence_and_holds_no_finalizer
         the_verdict_is_final_while_its_evidence_is_stored_or_failed
         what_is_owed_is_shown_as_storing
+        what_is_owed_by_a_portal_that_is_not_allowed_says_so
+        a_finalizer_that_is_refused_is_trouble_with_what_is_owed
         what_failed_is_stalled_and_stays_in_the_watch
         what_is_stored_or_was_not_there_is_shown_as_that
+        what_is_required_is_not_shown_as_stored_unless_it_is
         what_is_stored_stays_in_status_unless_it_goes_elsewhere
         evidence_stored_is_told_once
         evidence_failed_is_told_once
@@ -103,7 +107,7 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
 
 fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceStanding::Owed) {
+    if !stands(case, EvidenceStanding::Owed) || *case.step == NOT_ALLOWED {
         return Nothing;
     }
     let ready = shown.reason(ConditionType::Ready);
@@ -118,6 +122,41 @@ fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
         as_asked
             && shown.reason(ConditionType::Stalled).is_none()
             && shown.is(ConditionType::EvidenceStored, ConditionStatus::False),
+    )
+}
+
+const NOT_ALLOWED: Step = Step::Show(crate::lifecycle::Shown::PortalNotAllowed);
+
+fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Says {
+    let Some((_, shown)) = &case.after else { return Nothing };
+    if !stands(case, EvidenceStanding::Owed) || *case.step != NOT_ALLOWED {
+        return Nothing;
+    }
+    holds(
+        shown.reason(ConditionType::Ready) == Some(Reason::StoringEvidence)
+            && shown.reason(ConditionType::Reconciling).is_none()
+            && shown.reason(ConditionType::Stalled) == Some(Reason::PortalNotAllowed)
+            && shown.is(ConditionType::EvidenceStored, ConditionStatus::False),
+    )
+}
+
+fn a_finalizer_that_is_refused_is_trouble_with_what_is_owed(case: &Concluded) -> Says {
+    if *case.happened != Happened::AddFinalizer(FinalizerEnd::Refused) {
+        return Nothing;
+    }
+    if case.evidence().standing != EvidenceStanding::Owed {
+        return holds(case.after.is_none() && matches!(case.conclusion.next, Next::At(_)));
+    }
+    let Some((_, shown)) = &case.after else { return Says::Broken };
+    let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
+    let what = EvidenceTrouble::FinalizerRefused;
+    let streak = case.facts.streaks.storing.filter(|streak| streak.what == what);
+    let is_late = case.evidence().owed_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
+        && case.facts.streaks.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
+    let is_told = is_late || streak.is_some_and(|streak| since(streak.since) >= Duration::from_mins(1));
+    holds(
+        stands(case, EvidenceStanding::Failed) == is_late
+            && (!is_told || shown.reason(ConditionType::EvidenceStored) == Some(Reason::AccessDenied)),
     )
 }
 
@@ -164,6 +203,24 @@ fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
         .filter(|object| object.state == ObjectState::Stored)
         .map(|object| object.key.as_str())
         .collect()
+}
+
+fn what_is_required_is_not_shown_as_stored_unless_it_is(case: &Concluded) -> Says {
+    let (Some((status, shown)), Some(images)) = (&case.after, &case.evidence().images) else {
+        return Nothing;
+    };
+    if !matches!(case.past, Past::Over(_)) || !shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
+    {
+        return Nothing;
+    }
+    let stored = stored_keys(status);
+    let is_stored = |stem: &str| stored.iter().any(|key| key.split('.').next() == Some(stem));
+    let required = images.items.iter().filter(|item| item.required);
+    holds(
+        required
+            .map(|item| EvidenceKind::from(item.kind).stem(&item.image_type, None))
+            .all(|stem| is_stored(&stem)),
+    )
 }
 
 fn goes_elsewhere(case: &Concluded) -> bool {
@@ -238,7 +295,8 @@ fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
         }
         EvidenceTrouble::StoreUnavailable
         | EvidenceTrouble::AccessDenied
-        | EvidenceTrouble::PortalUnavailable => late,
+        | EvidenceTrouble::PortalUnavailable
+        | EvidenceTrouble::FinalizerRefused => late,
     };
     holds(stands(case, EvidenceStanding::Failed) == is_over)
 }
@@ -260,7 +318,9 @@ fn trouble_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
 }
 
 fn a_removal_writes_nothing(case: &Concluded) -> Says {
-    if matches!(case.step, Step::RemoveEvidence { .. } | Step::AddFinalizer) {
+    if matches!(case.step, Step::RemoveEvidence { .. })
+        || *case.happened == Happened::AddFinalizer(FinalizerEnd::Added)
+    {
         holds(case.conclusion.status.is_none() && case.conclusion.next != Next::Leave)
     } else {
         Nothing
@@ -283,7 +343,7 @@ fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
 fn a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time(
     case: &Concluded,
 ) -> Says {
-    if *case.happened != Happened::Remove(Removed::NotYet) {
+    if !matches!(case.happened, Happened::Remove(Removed::NotYet | Removed::NotTried)) {
         return Nothing;
     }
     let Next::At(at) = case.conclusion.next else { return Says::Broken };

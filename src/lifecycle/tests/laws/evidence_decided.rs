@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     api::DeletionPolicy,
-    lifecycle::{Due, EvidenceStanding, Gate, KeyFact, Past, PortalFact, Step, streaks::elapsed},
+    lifecycle::{Due, EvidenceStanding, Gate, KeyFact, LetGo, Past, PortalFact, Step, streaks::elapsed},
 };
 
 use super::{Decided, OfDecided, Says, Says::Nothing, holds};
@@ -25,7 +25,7 @@ laws! {
     only_over_the_grid:
         evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process
         evidence_that_meets_trouble_is_given_up_after_a_day
-        a_removal_is_the_last_try_ten_minutes_after_the_deletion
+        a_removal_is_given_up_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty
 }
 
 fn is_removed_with_it(case: &Decided) -> bool {
@@ -79,7 +79,8 @@ fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &
 }
 
 fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case: &Decided) -> Says {
-    let Step::RemoveEvidence { last } = *case.step else { return Nothing };
+    let Step::RemoveEvidence { let_go } = *case.step else { return Nothing };
+    let last = let_go != LetGo::OnceRemoved;
     holds(
         case.facts.evidence.has_finalizer
             && (case.facts.deleting
@@ -145,10 +146,23 @@ fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
     }
 }
 
-fn a_removal_is_the_last_try_ten_minutes_after_the_deletion(case: &Decided) -> Says {
-    let (Step::RemoveEvidence { last }, Some(deleted_at)) = (case.step, case.facts.evidence.deleted_at)
+fn a_removal_is_given_up_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty(
+    case: &Decided,
+) -> Says {
+    let (Step::RemoveEvidence { let_go }, Some(deleted_at)) = (case.step, case.facts.evidence.deleted_at)
     else {
         return Nothing;
     };
-    holds(*last == (elapsed(deleted_at, case.facts.now) >= Duration::from_mins(10)))
+    let lasted = |since, minutes| elapsed(since, case.facts.now) >= Duration::from_mins(minutes);
+    let removing = case.facts.streaks.removing;
+    let is_tried = removing.is_some_and(|removing| removing.count >= 2);
+    let is_long = removing.is_some_and(|removing| lasted(removing.since, 20));
+    holds(
+        *let_go
+            == match (lasted(deleted_at, 10), is_long, is_tried) {
+                (true, true, _) => LetGo::Anyway,
+                (true, false, true) => LetGo::OnceTried,
+                (false, _, _) | (true, false, false) => LetGo::OnceRemoved,
+            },
+    )
 }

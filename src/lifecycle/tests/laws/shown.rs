@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        Event, EvidenceStanding, Facts, Happened, Past, Step, conclude, conditions::whole_seconds, ledger,
-        message, message::refused, streaks::later, tests::refusal::REFUSAL,
+        Event, EvidenceStanding, EvidenceTrouble, Facts, Happened, Past, Step, conclude,
+        conditions::whole_seconds, ledger, message, message::refused, streaks::later,
+        tests::refusal::REFUSAL,
     },
 };
 
@@ -241,7 +242,11 @@ fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
         // What is wrong with a destination is said in place of what the set has for it.
         let is_refusal = condition.message == refused(REFUSAL)
             && matches!((type_, reason), (Some(ConditionType::Stalled), Some(Reason::InvalidSpec)));
-        is_refusal || of_the_set == Some(condition.message.as_str())
+        let is_finalizer = EvidenceTrouble::FinalizerRefused
+            .refusal()
+            .is_some_and(|refusal| condition.message == refused(refusal))
+            && matches!((type_, reason), (Some(ConditionType::EvidenceStored), Some(Reason::AccessDenied)));
+        is_refusal || is_finalizer || of_the_set == Some(condition.message.as_str())
     }))
 }
 
