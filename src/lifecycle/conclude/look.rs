@@ -151,7 +151,7 @@ impl Draft<'_> {
             return self.finish(next);
         }
         if self.has_session() && self.past_expiry_grace() {
-            return self.end(Outcome::Expired, Event::Expired);
+            return self.end(Outcome::Expired, Event::ExpiredAndGone);
         }
         let wait = self.facts.bounds.hold(LONGEST);
         self.stall(Stall::SessionNotFound, Some(Event::SessionNotFound));

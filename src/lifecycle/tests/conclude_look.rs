@@ -317,7 +317,7 @@ fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
             assert_eq!(world.status.outcome, None);
         }
         let turn = world.turn_when_due(looked(Trouble::NotFound));
-        assert_eq!(turn.conclusion.events, [Event::Expired]);
+        assert_eq!(turn.conclusion.events, [Event::ExpiredAndGone]);
         let shown = match ready_when {
             ReadyWhen::Verified => {
                 "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired"

@@ -193,8 +193,14 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
 }
 
 fn an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed(case: &Concluded) -> Says {
-    let ends =
-        [Event::Verified, Event::Rejected, Event::Expired, Event::ExpiredByClock, Event::DeadlineExceeded];
+    let ends = [
+        Event::Verified,
+        Event::Rejected,
+        Event::Expired,
+        Event::ExpiredAndGone,
+        Event::ExpiredByClock,
+        Event::DeadlineExceeded,
+    ];
     let told = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
     match (ends_here(case), &case.after) {
         (Some(_), Some((status, _))) => {
