@@ -85,7 +85,9 @@ impl Draft<'_> {
             Trouble::Limited { retry_after } => {
                 self.streaks.good_looks = 0;
                 self.pause();
-                let next = self.due(self.not_too_soon(retry_after.unwrap_or(PAUSE)));
+                let wait = self.not_too_soon(retry_after.unwrap_or_default().max(PAUSE));
+                let at = later(self.facts.now, wait).max(self.regular());
+                let next = self.due_at(at);
                 self.finish(next)
             }
             Trouble::NotSent(_)

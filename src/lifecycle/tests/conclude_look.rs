@@ -353,6 +353,26 @@ fn a_pause_is_kept_and_shows_after_a_minute() {
 }
 
 #[test]
+fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_look_forward() {
+    for seconds in [0, 1] {
+        let limited = looked(Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) });
+        let mut world = open();
+        world.pass(50 * 60);
+        world.turn(said("generated", &[]));
+        let calm = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
+        assert!(calm.as_secs() > 60, "{calm}");
+        world.turn_when_due(limited.clone());
+        let limited_for = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
+        assert!(limited_for >= calm, "{limited_for} {calm}");
+
+        let mut world = open();
+        world.facts.bounds.max = Some(Duration::from_secs(1));
+        let turn = world.turn(limited);
+        assert_led_to(&world, &turn, AWAITING, 5..=5, &[], "whatever the resource asks for");
+    }
+}
+
+#[test]
 fn trouble_shows_after_five_minutes_and_clears_by_itself() {
     for trouble in [CUT, Trouble::NotSent(NotSent::Connect), Trouble::Redirected, Trouble::Unconfigured] {
         let mut world = open();

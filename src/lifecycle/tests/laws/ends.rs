@@ -180,8 +180,8 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
     else {
         return Nothing;
     };
-    let least = if let Trouble::Limited { retry_after: Some(pause) } = trouble {
-        *pause
+    let least = if let Trouble::Limited { retry_after } = trouble {
+        retry_after.unwrap_or_default().max(Duration::from_secs(5))
     } else if !matches!(trouble, Trouble::KeyRejected | Trouble::AccessDenied) {
         return Nothing;
     } else if matches!(case.step, Step::Look(_)) {
