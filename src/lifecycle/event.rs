@@ -13,6 +13,8 @@ pub enum Event {
     Rejected,
     /// The portal says that the session expired.
     Expired,
+    /// An hour past the session's end, the portal does not know it.
+    ExpiredAndGone,
     /// The answer to a create was lost.
     CreateOutcomeUnknown,
     /// A session exists at okID that no resource publishes.
@@ -43,12 +45,13 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
         Self::Rejected,
         Self::Expired,
+        Self::ExpiredAndGone,
         Self::CreateOutcomeUnknown,
         Self::OrphanSession,
         Self::KeyRejected,
@@ -72,7 +75,7 @@ impl Event {
             Self::SessionAdopted => "SessionAdopted",
             Self::Verified => "Verified",
             Self::Rejected => "Rejected",
-            Self::Expired => "Expired",
+            Self::Expired | Self::ExpiredAndGone => "Expired",
             Self::CreateOutcomeUnknown => "CreateOutcomeUnknown",
             Self::OrphanSession => "OrphanSession",
             Self::KeyRejected => "KeyRejected",
@@ -98,6 +101,7 @@ impl Event {
             | Self::Verified
             | Self::Rejected
             | Self::Expired
+            | Self::ExpiredAndGone
             | Self::EvidenceStored => false,
             Self::CreateOutcomeUnknown
             | Self::OrphanSession
@@ -123,6 +127,7 @@ impl Event {
             Self::Verified => "The person is verified.",
             Self::Rejected => "The person is rejected.",
             Self::Expired => "The session expired at the portal.",
+            Self::ExpiredAndGone => "The session is past its end, and the portal does not know it any more.",
             Self::CreateOutcomeUnknown => {
                 "The answer to a create was lost: the portal may hold a session that nobody uses."
             }

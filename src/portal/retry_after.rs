@@ -13,7 +13,8 @@ pub const LONGEST: Duration = Duration::from_mins(15);
 ///
 /// A date is counted from the answer's own `Date` header, so that it does not matter whose clock is
 /// wrong; without a readable one it is counted from `now`. A date that has passed is no wait at
-/// all. The result is at most [`LONGEST`]; `None` for anything else (negative, a fraction, words).
+/// all; who reads it waits as long as without the header then. The result is at most [`LONGEST`];
+/// `None` for anything else (negative, a fraction, words).
 #[must_use]
 pub fn read_retry_after(value: &[u8], date: Option<&[u8]>, now: Timestamp) -> Option<Duration> {
     let value = str::from_utf8(value).ok()?.trim_ascii();

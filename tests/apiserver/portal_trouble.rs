@@ -59,6 +59,34 @@ async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
     world.finish().await;
 }
 
+/// A time that has passed, as a date.
+fn passed() -> RetryAfter {
+    RetryAfter::Text("Mon, 01 Jan 2024 12:00:00 GMT".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_no_time_costs_one_create_in_five_seconds_and_later_fewer() {
+    for (status, after) in [(429, RetryAfter::Seconds(0)), (503, passed())] {
+        let world = World::new().await;
+        let busy = Fault::new(Call::Create, Action::retry_after(status, after.clone())).times(2);
+        world.sandbox().order(busy);
+        world.invite("alice", json!({})).await;
+        let session = world.get("alice").await.session();
+        assert_eq!((session.attempt, session.orphans), (3, 0), "{after:?}");
+        let at: Vec<_> = world.sandbox().creates().iter().map(|create| create.since_start).collect();
+        let pauses: Vec<_> = at.windows(2).map(|two| two[1].saturating_sub(two[0])).collect();
+        assert_eq!(pauses.len(), 2, "{after:?}");
+        assert!(pauses[0] >= Duration::from_secs(5) && pauses[1] >= Duration::from_secs(10), "{pauses:?}");
+        world.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_looks_during_a_pause_of_no_time() {
+    nobody_looks_during_a_pause(429, RetryAfter::Seconds(0), Duration::from_secs(5)).await;
+    nobody_looks_during_a_pause(503, passed(), Duration::from_secs(5)).await;
+}
+
 /// A look that is told to come back later: no look arrives before that, and nothing is written.
 async fn nobody_looks_during_a_pause(status: u16, after: RetryAfter, at_least: Duration) {
     let world = World::new().await;

@@ -23,7 +23,7 @@ use super::{
 
 /// A refused key closes the gate for this long, so that one bad key costs two calls in five minutes.
 const KEY_GATE: Duration = Duration::from_secs(150);
-/// How long a pause without a `Retry-After` is assumed to last.
+/// How long a pause lasts at least, whatever its `Retry-After` says.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
@@ -95,7 +95,7 @@ impl Draft<'_> {
             Trouble::Conflict => self.due(wait(30, 600, seed)),
             Trouble::Limited { retry_after } => {
                 self.pause();
-                self.due(retry_after.unwrap_or(PAUSE))
+                self.due(retry_after.unwrap_or_default().max(PAUSE))
             }
             Trouble::Failed(_) => {
                 self.picture.overlay = self.retry_overlay();

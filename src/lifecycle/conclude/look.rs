@@ -85,7 +85,9 @@ impl Draft<'_> {
             Trouble::Limited { retry_after } => {
                 self.streaks.good_looks = 0;
                 self.pause();
-                let next = self.due(self.not_too_soon(retry_after.unwrap_or(PAUSE)));
+                let wait = self.not_too_soon(retry_after.unwrap_or_default().max(PAUSE));
+                let at = later(self.facts.now, wait).max(self.regular());
+                let next = self.due_at(at);
                 self.finish(next)
             }
             Trouble::NotSent(_)
@@ -151,7 +153,7 @@ impl Draft<'_> {
             return self.finish(next);
         }
         if self.has_session() && self.past_expiry_grace() {
-            return self.end(Outcome::Expired, Event::Expired);
+            return self.end(Outcome::Expired, Event::ExpiredAndGone);
         }
         let wait = self.facts.bounds.hold(LONGEST);
         self.stall(Stall::SessionNotFound, Some(Event::SessionNotFound));

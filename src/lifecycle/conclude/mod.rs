@@ -253,7 +253,8 @@ impl<'a> Draft<'a> {
     /// The status with its phase, link and conditions as they follow from the rest.
     fn finish(mut self, next: Next) -> Conclusion {
         self.status.phase = Some(phase(&self.status, self.picture.evidence));
-        if self.status.outcome.is_none() {
+        // A link is published with its id, even if the session that is adopted is over; after an end it stays as it is.
+        if self.status.outcome.is_none() || self.before.verification_id.is_none() {
             self.publish_link();
         }
         self.finish_as_it_was(next)

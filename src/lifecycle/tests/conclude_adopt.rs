@@ -40,6 +40,11 @@ fn an_adopted_session_may_be_over_already() {
     let turn = world.turn(said("verified", &[]));
     assert_eq!(turn.conclusion.events, [Event::SessionAdopted, Event::Verified]);
     assert_eq!((world.past(), turn.conclusion.next), (Past::Settled, Next::Leave));
+    let link = "https://verify.test.okid.io/?verification_id=ver_sample";
+    assert_eq!(
+        (world.status.verification_id.as_deref(), world.status.portal_url.as_deref()),
+        (Some(ID), Some(link))
+    );
 }
 
 #[test]

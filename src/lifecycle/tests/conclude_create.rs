@@ -286,6 +286,15 @@ fn a_refused_key_is_not_used_again_for_150_seconds() {
 }
 
 #[test]
+fn a_pause_of_no_time_lasts_five_seconds() {
+    for seconds in [0, 1, 5] {
+        let mut world = fresh();
+        world.turn(refused(Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) }));
+        assert_eq!(world.facts.streaks.next, Some(sample::after(5)), "{seconds}");
+    }
+}
+
+#[test]
 fn a_pause_shows_only_after_a_minute_of_it() {
     let limited = Trouble::Limited { retry_after: Some(Duration::from_secs(59)) };
     let mut world = fresh();

@@ -317,7 +317,7 @@ fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
             assert_eq!(world.status.outcome, None);
         }
         let turn = world.turn_when_due(looked(Trouble::NotFound));
-        assert_eq!(turn.conclusion.events, [Event::Expired]);
+        assert_eq!(turn.conclusion.events, [Event::ExpiredAndGone]);
         let shown = match ready_when {
             ReadyWhen::Verified => {
                 "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired"
@@ -350,6 +350,26 @@ fn a_pause_is_kept_and_shows_after_a_minute() {
     let turn = world.turn_when_due(limited);
     let shown = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
     assert_led_to(&world, &turn, shown, 40..=40, &[], "80 s later");
+}
+
+#[test]
+fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_look_forward() {
+    for seconds in [0, 1] {
+        let limited = looked(Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) });
+        let mut world = open();
+        world.pass(50 * 60);
+        world.turn(said("generated", &[]));
+        let calm = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
+        assert!(calm.as_secs() > 60, "{calm}");
+        world.turn_when_due(limited.clone());
+        let limited_for = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
+        assert!(limited_for >= calm, "{limited_for} {calm}");
+
+        let mut world = open();
+        world.facts.bounds.max = Some(Duration::from_secs(1));
+        let turn = world.turn(limited);
+        assert_led_to(&world, &turn, AWAITING, 5..=5, &[], "whatever the resource asks for");
+    }
 }
 
 #[test]

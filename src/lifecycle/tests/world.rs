@@ -243,7 +243,7 @@ pub(super) const fn looked(trouble: Trouble) -> Answer {
 }
 
 /// Every kind of trouble.
-pub(super) const TROUBLES: [Trouble; 20] = [
+pub(super) const TROUBLES: [Trouble; 22] = [
     Trouble::NotSent(NotSent::Resolve),
     Trouble::NotSent(NotSent::Connect),
     Trouble::NotSent(NotSent::Tls),
@@ -256,6 +256,8 @@ pub(super) const TROUBLES: [Trouble; 20] = [
     Trouble::Redirected,
     Trouble::Unconfigured,
     Trouble::Limited { retry_after: None },
+    Trouble::Limited { retry_after: Some(Duration::ZERO) },
+    Trouble::Limited { retry_after: Some(Duration::from_secs(1)) },
     Trouble::Limited { retry_after: Some(Duration::from_mins(2)) },
     Trouble::Limited { retry_after: Some(Duration::from_mins(15)) },
     Trouble::Failed(Failed::ServerError(500)),

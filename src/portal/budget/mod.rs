@@ -27,7 +27,7 @@ use crate::priority::Priority;
 
 /// Where no rate is set, those who wait come back this far apart.
 const APART: Duration = Duration::from_millis(1);
-/// Pauses without a `Retry-After` double from the first to the second.
+/// Pauses in a row double from the first to the second, unless a `Retry-After` asks for more.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
@@ -210,9 +210,14 @@ impl State {
             }
             Err(Trouble::Limited { retry_after }) => {
                 let (least, most) = PAUSE;
-                let own = least.saturating_mul(2_u32.saturating_pow(self.pauses.min(10))).min(most);
-                let pause = retry_after.unwrap_or(own).min(LONGEST_PAUSE);
-                self.pauses = self.pauses.saturating_add(1);
+                // Those that were under way when the pause began say nothing new.
+                if self.paused_until.is_none_or(|until| until <= now) {
+                    self.pauses = self.pauses.saturating_add(1);
+                }
+                let doublings = self.pauses.saturating_sub(1).min(10);
+                let own = least.saturating_mul(2_u32.saturating_pow(doublings)).min(most);
+                // No time at all, or a date that has passed, is no leave to go on as before.
+                let pause = retry_after.map_or(own, |asked| asked.max(own)).min(LONGEST_PAUSE);
                 self.paused_until =
                     Some(self.paused_until.map_or(now + pause, |until| until.max(now + pause)));
                 if let Some(bucket) = &mut self.bucket {

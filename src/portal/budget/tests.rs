@@ -111,6 +111,29 @@ fn a_pause_holds_every_call_and_no_longer_than_fifteen_minutes() {
 }
 
 #[test]
+fn a_pause_of_no_time_is_as_long_as_one_that_the_portal_leaves_to_us_and_doubles() {
+    let start = Instant::now();
+    for asked in [None, Some(Duration::ZERO), Some(Duration::from_secs(1))] {
+        let budget = proven(start);
+        let mut now = start;
+        for seconds in [5, 10, 20, 40, 80, 120, 120] {
+            let together = [0, 1].map(|_| go(budget.admit(now, Call::Create, Priority::Create)));
+            for pass in together {
+                pass.report(now, Err(&Trouble::Limited { retry_after: asked }));
+            }
+            let almost = now + Duration::from_millis(seconds * 1_000 - 1);
+            assert_eq!(
+                closed(&budget.admit(almost, Call::Look, Priority::Nudge)),
+                Closed::Paused,
+                "{asked:?}"
+            );
+            now += Duration::from_secs(seconds);
+        }
+        drop(go(budget.admit(now, Call::Look, Priority::Nudge)));
+    }
+}
+
+#[test]
 fn after_a_lost_answer_nobody_creates_for_a_minute() {
     let now = Instant::now();
     let budget = proven(now);

@@ -182,8 +182,8 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
     else {
         return Nothing;
     };
-    let least = if let Trouble::Limited { retry_after: Some(pause) } = trouble {
-        *pause
+    let least = if let Trouble::Limited { retry_after } = trouble {
+        retry_after.unwrap_or_default().max(Duration::from_secs(5))
     } else if !matches!(trouble, Trouble::KeyRejected | Trouble::AccessDenied) {
         return Nothing;
     } else if matches!(case.step, Step::Look(_)) {
@@ -195,8 +195,14 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
 }
 
 fn an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed(case: &Concluded) -> Says {
-    let ends =
-        [Event::Verified, Event::Rejected, Event::Expired, Event::ExpiredByClock, Event::DeadlineExceeded];
+    let ends = [
+        Event::Verified,
+        Event::Rejected,
+        Event::Expired,
+        Event::ExpiredAndGone,
+        Event::ExpiredByClock,
+        Event::DeadlineExceeded,
+    ];
     let told = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
     match (ends_here(case), &case.after) {
         (Some(_), Some((status, _))) => {
