@@ -1,8 +1,8 @@
 //! A plain upload loop: what the operator's uploads are compared with. Touches the loopback interface.
 //!
 //! It does what nobody can do without: the same objects with the same attributes to the same server, created only where
-//! nothing is, as many at once, each manifest after its images. Its bytes are in memory already; nobody is asked for them, and nothing else is
-//! done with them.
+//! nothing is, as many at once, each manifest after its images. Its bytes are in memory already; nobody is asked for
+//! them, and nothing else is done with them.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectStore, PutMode, PutOptions, PutPayload};
+use okid_operator::evidence::manifest::OPERATOR;
 use rand::Rng as _;
 
 use super::store::{ACCESS_KEY, SECRET_KEY};
@@ -57,12 +58,18 @@ pub(super) async fn upload(load: Load) -> Result<()> {
                 stream::iter(0..images)
                     .map(|number| {
                         let image = pictures[(folder * images + number) as usize % pictures.len()].clone();
-                        create(&store, format!("kyc/{folder}/{number}.jpg"), image)
+                        create(&store, format!("kyc/{folder}/{number}.jpg"), ("front", "image/jpeg"), image)
                     })
                     .buffer_unordered(images_at_once)
                     .try_collect::<()>()
                     .await?;
-                create(&store, format!("kyc/{folder}/manifest.json"), manifest).await
+                create(
+                    &store,
+                    format!("kyc/{folder}/manifest.json"),
+                    ("manifest", "application/json"),
+                    manifest,
+                )
+                .await
             };
             // On both threads.
             async { tokio::spawn(work).await.context("upload")? }
@@ -72,10 +79,17 @@ pub(super) async fn upload(load: Load) -> Result<()> {
         .await
 }
 
-async fn create(store: &Arc<dyn ObjectStore>, path: String, bytes: Bytes) -> Result<()> {
+async fn create(
+    store: &Arc<dyn ObjectStore>,
+    path: String,
+    (kind, content_type): (&str, &str),
+    bytes: Bytes,
+) -> Result<()> {
     let attributes = Attributes::from_iter([
-        (Attribute::ContentType, "image/jpeg".to_owned()),
+        (Attribute::ContentType, content_type.to_owned()),
         (Attribute::Metadata("sha256".into()), "0".repeat(64)),
+        (Attribute::Metadata("kind".into()), kind.to_owned()),
+        (Attribute::Metadata("operator".into()), OPERATOR.to_owned()),
     ]);
     let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
     store.put_opts(&Path::from(path), PutPayload::from(bytes), options).await.context("put an object")?;
