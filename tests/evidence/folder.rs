@@ -1,9 +1,17 @@
 //! What holds for local folders only.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+    process::{Command, Output},
+};
 
 use control_plane::Folder as TempFolder;
-use okid_operator::evidence::StoreTrouble;
+use okid_operator::{
+    api::{EvidenceKind, ObjectState, StoredObject},
+    evidence::{Manifest, StoreTrouble, manifest::PortalEnd},
+};
 
 use crate::harness::{key, look, of, put, put_as, stores};
 
@@ -92,4 +100,61 @@ async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
     assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
     fs::remove_dir(folder.path()).unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+}
+
+/// Runs the first command of the docs that checks a folder against its manifest, in that folder.
+fn check_as_documented(folder: &Path) -> Output {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evidence.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let command = docs.lines().map(str::trim).find(|line| line.starts_with("jq -r '.objects")).unwrap();
+    assert!(command.ends_with("manifest.json | sha256sum --check"), "{command}");
+    Command::new("sh").args(["-c", command]).current_dir(folder).output().unwrap()
+}
+
+#[tokio::test]
+async fn the_documented_command_checks_a_folder_against_its_manifest() {
+    let runs = |program: &str| {
+        Command::new(program).arg("--version").output().is_ok_and(|tried| tried.status.success())
+    };
+    if let Some(missing) = ["jq", "sha256sum"].into_iter().find(|program| !runs(program)) {
+        let _ = writeln!(io::stderr(), "the documented check of a folder is skipped: there is no {missing}");
+        return;
+    }
+    let temporary = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&temporary)).find("disk", "team-a").unwrap();
+    let mut objects = Vec::new();
+    for (kind, name, bytes) in [
+        (EvidenceKind::Front, "front-original.jpg", &b"abc"[..]),
+        (EvidenceKind::Results, "details.json", b"{}"),
+    ] {
+        let put = put_as(&store, name, bytes).await.unwrap();
+        objects.push(StoredObject {
+            kind,
+            key: name.to_owned(),
+            state: ObjectState::Stored,
+            size: i64::try_from(put.size).ok(),
+            sha256: Some(put.sha256),
+            content_type: None,
+        });
+    }
+    objects.push(StoredObject {
+        kind: EvidenceKind::Back,
+        key: "back-original".to_owned(),
+        state: ObjectState::Absent,
+        size: None,
+        sha256: None,
+        content_type: None,
+    });
+    let end = PortalEnd { status: "verified", updated_at: None, finished_at: None };
+    let manifest = Manifest::new(&of("team-a"), end, &objects).bytes().unwrap();
+    put_as(&store, "manifest.json", &manifest).await.unwrap();
+
+    let inside = temporary.path().join(of("team-a").to_string());
+    let checked = check_as_documented(&inside);
+    assert!(checked.status.success(), "{checked:?}");
+    assert_eq!(String::from_utf8(checked.stdout).unwrap(), "details.json: OK\nfront-original.jpg: OK\n");
+    fs::write(inside.join("front-original.jpg"), b"abd").unwrap();
+    let checked = check_as_documented(&inside);
+    assert_eq!(checked.status.code(), Some(1));
+    assert_eq!(String::from_utf8(checked.stdout).unwrap(), "details.json: OK\nfront-original.jpg: FAILED\n");
 }

@@ -12,4 +12,5 @@ mod azure;
 mod faults;
 mod folder;
 mod harness;
+mod identity;
 mod laws;

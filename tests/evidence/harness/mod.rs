@@ -5,6 +5,7 @@ mod google;
 #[allow(dead_code, reason = "another test program uses the rest of it")]
 #[path = "../../stores/mod.rs"]
 mod stores;
+mod tokens;
 
 use std::{any::Any, time::Duration};
 
@@ -20,8 +21,8 @@ use okid_operator::{
 
 pub(crate) use azurite::shared_access_signature;
 pub(crate) use google::service_account;
-use stores::{BUCKET, S3};
-pub(crate) use stores::{Fault, Proxy};
+pub(crate) use stores::{BUCKET, Fault, Proxy, S3};
+pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 
 /// Short where a test waits for it, long where it must not run out.
 pub(crate) const PATIENCE: Patience = Patience {
@@ -124,7 +125,14 @@ pub(crate) fn http() -> StoreHttp {
 
 /// The named stores of a file.
 pub(crate) fn stores(text: &str) -> Stores {
-    Stores::read("stores.yaml", text, &[], &http(), PATIENCE).unwrap()
+    stores_with(text, &[], "")
+}
+
+/// The named stores of a file, in an environment; a certificate to trust as PEM, or nothing.
+pub(crate) fn stores_with(text: &str, environment: &[(String, String)], authority: &str) -> Stores {
+    let authority = Some(authority.as_bytes()).filter(|pem| !pem.is_empty());
+    let http = StoreHttp::new(&HttpSettings::default(), portal::trust(authority).unwrap()).unwrap();
+    Stores::read("stores.yaml", text, environment, &http, PATIENCE).unwrap()
 }
 
 pub(crate) fn of(namespace: &str) -> Folder {

@@ -79,9 +79,14 @@ pub(super) async fn upload(load: Load) -> Result<()> {
         .await
 }
 
-async fn create(store: &Arc<dyn ObjectStore>, path: String, kind: &'static str, bytes: Bytes) -> Result<()> {
+async fn create(
+    store: &Arc<dyn ObjectStore>,
+    path: String,
+    (kind, content_type): (&str, &str),
+    bytes: Bytes,
+) -> Result<()> {
     let attributes = Attributes::from_iter([
-        (Attribute::ContentType, "image/jpeg".to_owned()),
+        (Attribute::ContentType, content_type.to_owned()),
         (Attribute::Metadata("sha256".into()), "0".repeat(64)),
         (Attribute::Metadata("kind".into()), kind.to_owned()),
         (Attribute::Metadata("operator".into()), OPERATOR.to_owned()),

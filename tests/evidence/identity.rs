@@ -1,0 +1,113 @@
+//! Named stores without credentials: they use what the cloud gives to the pod.
+
+use control_plane::Folder as TempFolder;
+use http::Method;
+use okid_operator::evidence::{Store, StoreTrouble};
+
+use crate::harness::{BUCKET, POD_TOKEN, ROLE, S3, SESSION, Tokens, put, stores_with};
+
+/// A pod: its environment, and the file with its token.
+struct Pod {
+    folder: TempFolder,
+    token: String,
+}
+
+impl Pod {
+    fn new(token: &str) -> Self {
+        let folder = TempFolder::create("okid-pod-").unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, token).unwrap();
+        Self { token: file.display().to_string(), folder }
+    }
+
+    /// The store of this name, with these variables in the environment.
+    fn store(&self, text: &str, variables: &[(&str, &str)], tokens: &Tokens) -> std::sync::Arc<Store> {
+        assert!(self.folder.path().exists());
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        stores_with(text, &variables, &tokens.authority).find("evidence", "team-a").unwrap()
+    }
+}
+
+fn s3_store(s3: &S3) -> String {
+    format!(
+        "stores: [{{name: evidence, url: 's3://{BUCKET}/kyc', namespaces: ['*'], \
+         options: {{aws_region: eu-central-1, aws_endpoint: '{}'}}}}]",
+        s3.proxy.url()
+    )
+}
+
+/// Stores, and says with which session.
+async fn store_as_session(s3: &S3, store: &Store) {
+    assert!(!put(store, b"abc").await.unwrap().was_there);
+    let passed = s3.proxy.passed();
+    let stored = passed.iter().find(|passed| passed.method == Method::PUT).unwrap();
+    assert_eq!(stored.asked["x-amz-security-token"], SESSION);
+}
+
+#[tokio::test]
+async fn a_store_without_credentials_assumes_the_role_of_the_pods_service_account() {
+    let (s3, tokens) = (S3::start("session", "horse").await, Tokens::sts("session", "horse").await);
+    let pod = Pod::new(POD_TOKEN);
+    let variables = [
+        ("AWS_ROLE_ARN", ROLE),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &pod.token),
+        ("AWS_ENDPOINT_URL_STS", &tokens.url),
+    ];
+    store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &tokens)).await;
+
+    let other = Pod::new("token-of-another-pod");
+    let variables = [variables[0], ("AWS_WEB_IDENTITY_TOKEN_FILE", &other.token), variables[2]];
+    let store = other.store(&s3_store(&s3), &variables, &tokens);
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::CredentialsRefused));
+}
+
+#[tokio::test]
+async fn a_store_without_credentials_asks_the_agent_of_eks_pod_identity() {
+    let (s3, tokens) = (S3::start("session", "horse").await, Tokens::pod_identity("session", "horse").await);
+    let pod = Pod::new(POD_TOKEN);
+    let variables = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", tokens.url.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &pod.token),
+    ];
+    store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &tokens)).await;
+}
+
+#[tokio::test]
+async fn keys_of_the_file_are_used_whatever_the_pod_was_given() {
+    let (s3, tokens) = (S3::start("file", "horse").await, Tokens::sts("session", "horse").await);
+    let pod = Pod::new(POD_TOKEN);
+    let variables = [
+        ("AWS_ROLE_ARN", ROLE),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", pod.token.as_str()),
+        ("AWS_ENDPOINT_URL_STS", &tokens.url),
+        ("AWS_SESSION_TOKEN", SESSION),
+    ];
+    let keys = "options: {aws_access_key_id: file, aws_secret_access_key: horse, ";
+    let text = s3_store(&s3).replace("options: {", keys);
+    assert!(!put(&pod.store(&text, &variables, &tokens), b"abc").await.unwrap().was_there);
+    assert!(s3.proxy.passed().iter().all(|passed| !passed.asked.contains_key("x-amz-security-token")));
+}
+
+#[tokio::test]
+async fn a_store_without_credentials_gets_a_token_of_microsoft_entra() {
+    let tokens = Tokens::entra().await;
+    let pod = Pod::new(POD_TOKEN);
+    let text = format!(
+        "stores: [{{name: evidence, url: 'az://evidence/kyc', namespaces: ['*'], \
+         options: {{azure_storage_account_name: account, azure_storage_endpoint: '{}/blobs'}}}}]",
+        tokens.url
+    );
+    let variables = [
+        ("AZURE_CLIENT_ID", "client"),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_FEDERATED_TOKEN_FILE", &pod.token),
+        ("AZURE_AUTHORITY_HOST", &tokens.url),
+    ];
+    let store = pod.store(&text, &variables, &tokens);
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+
+    let variables = [("AZURE_CLIENT_ID", "other"), variables[1], variables[2], variables[3]];
+    let store = pod.store(&text, &variables, &tokens);
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::CredentialsRefused));
+}
