@@ -37,7 +37,7 @@ pub struct Metrics {
     pub status_writes: Counter,
     /// Creates whose answer was lost.
     pub lost_answers: Counter,
-    /// Sessions that are known to belong to no resource.
+    /// Sessions that the portal holds, or may hold where the answer was lost, and no resource publishes.
     pub orphan_sessions: Counter,
     /// Tries to record an answer that came to nothing.
     pub record_retries: Counter,
@@ -84,7 +84,10 @@ impl Metrics {
         };
         let status_writes = counter("status_writes", "Writes of status that were sent");
         let lost_answers = counter("lost_answers", "Creates whose answer was lost");
-        let orphan_sessions = counter("orphan_sessions", "Sessions at the portal that belong to no resource");
+        let orphan_sessions = counter(
+            "orphan_sessions",
+            "Sessions that the portal holds, or may hold, and no resource publishes",
+        );
         let record_retries = counter("record_retries", "Tries to record an answer that came to nothing");
         let turns_repeated = counter(
             "turns_repeated",

@@ -17,7 +17,7 @@ pub enum Event {
     ExpiredAndGone,
     /// The answer to a create was lost.
     CreateOutcomeUnknown,
-    /// A session exists at okID that no resource publishes.
+    /// A session exists at okID, or may exist, that no resource publishes.
     OrphanSession,
     /// The portal refuses the key, or access with it.
     KeyRejected,
@@ -131,7 +131,7 @@ impl Event {
             Self::CreateOutcomeUnknown => {
                 "The answer to a create was lost: the portal may hold a session that nobody uses."
             }
-            Self::OrphanSession => "The portal holds a session that no resource publishes.",
+            Self::OrphanSession => "The portal holds, or may hold, a session that no resource publishes.",
             Self::KeyRejected => "The portal refuses the API key, or access with it.",
             Self::PortalNotAllowed => "The portal is not among those that the operator may ask.",
             Self::SessionNotFound => "The portal does not know the session.",

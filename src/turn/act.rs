@@ -9,7 +9,7 @@ use crate::{
     api::{SessionState, Verification, VerificationStatus},
     lifecycle::{Conclusion, CreateEnd, Event, Happened, Ledger, Past, Step, claim, conclude},
     portal::{
-        ApiKey, Call, Created, Details, Failed, PortalUrl, Trouble, VerificationId,
+        ApiKey, Call, Certainty, Created, Details, Failed, PortalUrl, Trouble, VerificationId,
         budget::{Admission, Pass},
     },
     priority::Priority,
@@ -232,7 +232,7 @@ impl Turns {
             let failed = match written {
                 Written::Done(object) => return Recorded::Written(object, conclusion),
                 Written::Same => return Recorded::Written(current, conclusion),
-                Written::Gone => return self.orphaned(&namespace, &happened),
+                Written::Gone => return self.orphaned(&current, &happened),
                 Written::Conflict => false,
                 Written::Unknown | Written::Refused => true,
             };
@@ -244,7 +244,7 @@ impl Turns {
                 Read::Found(now) if is_recorded(&now, &current, &after) => {
                     return Recorded::Written(now, conclusion);
                 }
-                Read::Found(_) | Read::Gone => return self.orphaned(&namespace, &happened),
+                Read::Found(_) | Read::Gone => return self.orphaned(&current, &happened),
                 Read::Unknown => true,
             };
             if failed || unread {
@@ -256,22 +256,29 @@ impl Turns {
     }
 
     /// The resource of a claim is gone, or is no longer about this claim: a session that was made is nobody's.
-    fn orphaned(&self, namespace: &str, happened: &Happened) -> Recorded {
-        let made = match happened {
-            Happened::Create(CreateEnd::Answered(answer)) => {
-                answer.as_ref().err().is_none_or(|trouble| matches!(trouble, Trouble::Failed(_)))
+    fn orphaned(&self, claimed: &Verification, happened: &Happened) -> Recorded {
+        let (made, said) = match happened {
+            Happened::Create(CreateEnd::Answered(Ok(_))) => {
+                (true, "the portal holds a session that no resource publishes")
             }
+            Happened::Create(CreateEnd::Answered(Err(trouble))) => (
+                trouble.certainty() == Certainty::Unknown,
+                "the portal may hold a session that no resource publishes: the answer to its create was lost",
+            ),
             Happened::Create(CreateEnd::ClaimLost | CreateEnd::ClaimNotWritten | CreateEnd::NotSent)
             | Happened::Look(_)
             | Happened::AddFinalizer(_)
             | Happened::Store(_)
             | Happened::Remove(_)
-            | Happened::Nothing => false,
+            | Happened::Nothing => (false, ""),
         };
         if made {
+            let namespace = claimed.namespace().unwrap_or_default();
             self.metrics.orphan_sessions.inc();
-            self.reporter.tell_namespace(namespace, Event::OrphanSession);
-            tracing::warn!(namespace, "a session at the portal belongs to no resource any more");
+            // Who watches the resource sees the one, who looks for what became of it the other.
+            self.reporter.tell(claimed, Event::OrphanSession);
+            self.reporter.tell_namespace(&namespace, Event::OrphanSession);
+            tracing::warn!(namespace, name = claimed.name_any(), "{said}");
         }
         Recorded::Gone
     }

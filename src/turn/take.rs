@@ -299,14 +299,15 @@ impl Turns {
         }
     }
 
-    /// One line for each change of state.
+    /// One line for each change of state: of the phase, or of the reason of Ready, Reconciling or Stalled.
     fn log_change(&self, before: &Verification, after: &Verification) {
-        let ready = |object: &Verification| {
-            object
-                .status
-                .as_ref()
-                .and_then(|status| Condition::find(&status.conditions, ConditionType::Ready))
-                .map_or_else(String::new, |ready| ready.reason.clone())
+        let reason = |object: &Verification, condition| {
+            let status = object.status.as_ref()?;
+            Condition::find(&status.conditions, condition).map(|condition| condition.reason.clone())
+        };
+        let shown = |object: &Verification| {
+            [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
+                .map(|condition| reason(object, condition))
         };
         let phase = |object: &Verification| object.status.as_ref().and_then(|status| status.phase);
         let ledger_of = |object: &Verification| ledger(&object.status.clone().unwrap_or_default());
@@ -314,12 +315,15 @@ impl Turns {
         if lost > 0 {
             self.metrics.lost_answers.inc_by(u64::from(lost));
         }
-        if phase(before) != phase(after) || ready(before) != ready(after) {
+        if phase(before) != phase(after) || shown(before) != shown(after) {
+            let [ready, reconciling, stalled] = shown(after);
             tracing::info!(
                 namespace = after.namespace().unwrap_or_default(),
                 name = after.name_any(),
                 phase = phase(after).map_or("", crate::api::Phase::as_str),
-                reason = ready(after),
+                reason = ready.unwrap_or_default(),
+                reconciling,
+                stalled,
                 "the verification changed"
             );
         }

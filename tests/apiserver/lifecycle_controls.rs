@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use okid_operator::api::{Outcome, Phase, RECONCILE_REQUESTED_AT, SessionState, Verification};
 use okid_sandbox::{Action, Call, Endpoint, Fault, RetryAfter, Verdict};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{SECRET, Seen as _, World};
 
@@ -212,7 +212,12 @@ async fn a_verification_can_be_deleted_in_every_phase() {
     // The create that was under way makes a session that belongs to nobody, and that is told.
     world.sandbox().clear(hanging);
     world.operator().until_metric("okid_orphan_sessions_total", |orphans| orphans == 1.0).await;
-    world.until_event(&world.namespace, "OrphanSession").await;
+    for about in [&world.namespace, "creating"] {
+        world.until_event(about, "OrphanSession").await;
+    }
+    let told = |line: &Value| line["message"] == "the portal holds a session that no resource publishes";
+    let told = world.operator().until_logged("the orphan", told).await;
+    assert_eq!((&told["namespace"], &told["name"]), (&json!(world.namespace), &json!("creating")));
     assert!(world.operator().ready().await);
     world.invite("another", json!({})).await;
     world.finish().await;
