@@ -139,7 +139,7 @@ async fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
             }
             Admission::Wait { until, closed: Closed::Rate } => return Err(NotNow::Later(until)),
             // That counts as trouble, which has an end; a place within the rate only has to be waited for.
-            Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyBad } => {
+            Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyRejected } => {
                 return Err(EvidenceTrouble::PortalUnavailable.into());
             }
         }
