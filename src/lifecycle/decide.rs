@@ -78,7 +78,9 @@ fn decide_over(facts: &Facts) -> Step {
 const fn goes_on_by_itself(wait: Option<Wait>, facts: &Facts) -> bool {
     let is_prevented = match wait {
         None | Some(Wait::Due(_) | Wait::Rate(_)) => matches!(facts.portal, PortalFact::NotAllowed),
-        Some(Wait::Key(_) | Wait::KeyBad(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Quiet(_)) => true,
+        Some(Wait::Key(_) | Wait::KeyRejected(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Quiet(_)) => {
+            true
+        }
     };
     !is_prevented && facts.streaks.storing.is_none()
 }
@@ -167,7 +169,7 @@ fn wait_before_call(facts: &Facts) -> Option<Wait> {
         return Some(Wait::Key(fault));
     }
     match facts.gate {
-        Gate::KeyBad(until) => return Some(Wait::KeyBad(until)),
+        Gate::KeyRejected(until) => return Some(Wait::KeyRejected(until)),
         Gate::Paused(until) => return Some(Wait::Paused(until)),
         Gate::Breaker(until) => return Some(Wait::Breaker(until)),
         Gate::Open | Gate::Rate(_) => {}
@@ -177,6 +179,6 @@ fn wait_before_call(facts: &Facts) -> Option<Wait> {
     }
     match facts.gate {
         Gate::Rate(until) => Some(Wait::Rate(until)),
-        Gate::Open | Gate::KeyBad(_) | Gate::Paused(_) | Gate::Breaker(_) => None,
+        Gate::Open | Gate::KeyRejected(_) | Gate::Paused(_) | Gate::Breaker(_) => None,
     }
 }

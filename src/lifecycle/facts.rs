@@ -147,7 +147,7 @@ pub enum Gate {
     /// Too much trouble: calls are let through one at a time.
     Breaker(Timestamp),
     /// The portal refuses this key.
-    KeyBad(Timestamp),
+    KeyRejected(Timestamp),
     /// The rate is used up for the moment.
     Rate(Timestamp),
 }

@@ -90,7 +90,7 @@ pub enum Wait {
     /// A usable key.
     Key(KeyFault),
     /// The portal refuses this key; no call is made before then.
-    KeyBad(Timestamp),
+    KeyRejected(Timestamp),
     /// The pause that the portal asked for.
     Paused(Timestamp),
     /// The portal has too much trouble.

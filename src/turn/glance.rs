@@ -103,7 +103,7 @@ impl Turns {
     fn is_worth_telling(&self, closed: Closed, until: Instant, due: Option<Timestamp>) -> bool {
         match closed {
             Closed::Rate | Closed::Breaker => false,
-            Closed::KeyBad => true,
+            Closed::KeyRejected => true,
             Closed::Paused => {
                 let due = due.unwrap_or_else(|| self.clock.now());
                 let wait = Duration::try_from(self.clock.time(until).duration_since(due));

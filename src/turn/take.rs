@@ -347,7 +347,7 @@ const fn gate(closed: Closed, until: Timestamp) -> Gate {
     match closed {
         Closed::Paused => Gate::Paused(until),
         Closed::Breaker => Gate::Breaker(until),
-        Closed::KeyBad => Gate::KeyBad(until),
+        Closed::KeyRejected => Gate::KeyRejected(until),
         Closed::Rate => Gate::Rate(until),
     }
 }

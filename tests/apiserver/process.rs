@@ -210,7 +210,7 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let missing = folder.path().join("missing").display().to_string();
     let empty = folder.path().join("empty").display().to_string();
     std::fs::write(&empty, "").unwrap();
-    let long = format!("/{}", "a".repeat(512));
+    let lengthy = format!("/{}", "a".repeat(512));
     let cases: [(&[&str], &str); 19] = [
         (&["--rate", "0.5"], "--rate must be 0 (no limit) or a number of calls per second"),
         (&["--rate", "many"], "--rate"),
@@ -220,7 +220,7 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
             &["--default-portal", "https://elsewhere.example"],
             "--default-portal is not among the allowed portals",
         ),
-        (&["--link-path", &long], "--link-path must begin with /, hold no ? or #, and have at most 512"),
+        (&["--link-path", &lengthy], "--link-path must begin with /, hold no ? or #, and have at most 512"),
         (&["--portal-proxy", "ftp://hunter2@proxy:1"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
         (&["--portal-proxy", "socks5://u:hunter2@proxy:1"], "which begins with http:// or https://"),
         (&["--portal-proxy", "http://user:hunter2@pro xy"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
@@ -253,8 +253,8 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     for (number, argument) in ["--admin-address=127.0.0.1:0", "--help"].into_iter().enumerate() {
         let command = Operator::program(cluster.kubeconfig()).args(["run", argument]);
         let command = command.env("OKID_PORTAL_PROXY", "socks5://user:hunter2@proxy:1");
-        let log = folder.path().join(format!("proxy-{number}"));
-        let operator = Operator::start(command, log, folder.lifeline().unwrap());
+        let file = folder.path().join(format!("proxy-{number}"));
+        let operator = Operator::start(command, file, folder.lifeline().unwrap());
         operator.wait().await;
         let said = operator.log();
         assert!(said.contains("OKID_PORTAL_PROXY"), "{said}");

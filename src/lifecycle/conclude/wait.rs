@@ -42,7 +42,7 @@ impl Draft<'_> {
         let now = self.facts.now;
         let next = match wait {
             Wait::Key(fault) => self.wait_for_key(fault),
-            Wait::KeyBad(until) => {
+            Wait::KeyRejected(until) => {
                 self.picture.credentials = Some(match self.credentials_before() {
                     Some(denied @ (Reason::AccessDenied | Reason::KeyRotated)) => denied,
                     _ => Reason::KeyRejected,
@@ -80,7 +80,7 @@ impl Draft<'_> {
             self.streaks.next = Some(match wait {
                 Wait::Due(at) => at,
                 Wait::Key(_)
-                | Wait::KeyBad(_)
+                | Wait::KeyRejected(_)
                 | Wait::Paused(_)
                 | Wait::Breaker(_)
                 | Wait::Rate(_)

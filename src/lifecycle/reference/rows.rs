@@ -200,7 +200,7 @@ fn other_rows() -> Vec<Row> {
         row("Show", "lost answers", &lost, &Step::Show(Shown::CreateOutcomeUnknown), nothing, &facts),
         row("Wait", "no key, no link", &fresh, &Step::Wait(Wait::Key(KeyFault::KeyMissing)), nothing, &facts),
         row("Wait", "no key, link", &open, &Step::Wait(Wait::Key(KeyFault::KeyMissing)), nothing, &facts),
-        row("Wait", "key refused", &fresh, &Step::Wait(Wait::KeyBad(until)), nothing, &facts),
+        row("Wait", "key refused", &fresh, &Step::Wait(Wait::KeyRejected(until)), nothing, &facts),
         row("Wait", "pause, for a minute or more", &open, &Step::Wait(Wait::Paused(until)), nothing, &paused),
         row("Wait", "breaker, no link", &fresh, &Step::Wait(Wait::Breaker(until)), nothing, &facts),
         row("Wait", "breaker, link", &open, &Step::Wait(Wait::Breaker(until)), nothing, &facts),

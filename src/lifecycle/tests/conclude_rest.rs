@@ -233,12 +233,12 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
 #[test]
 fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let mut world = fresh();
-    world.facts.gate = Gate::KeyBad(sample::after(150));
+    world.facts.gate = Gate::KeyRejected(sample::after(150));
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR KeyRejected, SC NotYet";
     assert_led_to(&world, &turn, shown, 60..=60, &[Event::KeyRejected], "the Secret is read each minute");
     world.pass(600);
-    world.facts.gate = Gate::KeyBad(sample::after(630));
+    world.facts.gate = Gate::KeyRejected(sample::after(630));
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, St KeyRejected, CR KeyRejected, SC NotYet";
     assert_led_to(&world, &turn, shown, 30..=30, &[], "after ten minutes");

@@ -44,14 +44,14 @@ enum Matter {
     NoKey,
     Paused,
     Breaker,
-    KeyBad,
+    KeyRejected,
     Rate,
     NotDue,
 }
 
 use Matter::{
-    Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyBad, NoKey, NotDue, Paused, PortalNotAllowed,
-    Rate, Removing, Retry, Suspended, Tried, Trouble,
+    Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyRejected, NoKey, NotDue, Paused,
+    PortalNotAllowed, Rate, Removing, Retry, Suspended, Tried, Trouble,
 };
 
 const DAY: u64 = 24 * 3600;
@@ -127,7 +127,7 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
             NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
             Paused => facts.gate = Gate::Paused(until()),
             Breaker => facts.gate = Gate::Breaker(until()),
-            KeyBad => facts.gate = Gate::KeyBad(until()),
+            KeyRejected => facts.gate = Gate::KeyRejected(until()),
             Rate => facts.gate = Gate::Rate(until()),
             NotDue => facts.due = Due::At(until()),
         }
@@ -208,7 +208,7 @@ fn rows() -> Vec<Row> {
         (&[Owed], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
         (&[Owed], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (&[Owed], &[NoKey], Step::Wait(Wait::Key(KeyFault::KeyEmpty)), "there is nobody to ask as"),
-        (&[Owed], &[KeyBad], Step::Wait(Wait::KeyBad(until())), "the key is refused"),
+        (&[Owed], &[KeyRejected], Step::Wait(Wait::KeyRejected(until())), "the key is refused"),
         (&[Owed], &[Paused], Step::Wait(Wait::Paused(until())), "a pause is kept"),
         (&[Owed], &[Breaker], Step::Wait(Wait::Breaker(until())), "the breaker is open"),
         (&[Owed], &[Rate], Step::Wait(Wait::Rate(until())), "the rate is kept"),

@@ -24,7 +24,7 @@ enum Matter {
     NeverSent,
     Hold,
     NoKey,
-    KeyBad,
+    KeyRejected,
     Paused,
     Breaker,
     Rate,
@@ -32,7 +32,7 @@ enum Matter {
 }
 
 use Matter::{
-    Adopt, Breaker, Deleting, Hold, InFlight, KeyBad, NeverSent, NoKey, NotDue, Passed, PassedAndLooked,
+    Adopt, Breaker, Deleting, Hold, InFlight, KeyRejected, NeverSent, NoKey, NotDue, Passed, PassedAndLooked,
     PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
 };
 
@@ -57,7 +57,7 @@ fn facts(matters: &[Matter]) -> Facts {
             NeverSent => facts.quiet = Quiet::NeverSent,
             Hold => facts.on_unknown = OnUnknownOutcome::Hold,
             NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
-            KeyBad => facts.gate = Gate::KeyBad(until()),
+            KeyRejected => facts.gate = Gate::KeyRejected(until()),
             Paused => facts.gate = Gate::Paused(until()),
             Breaker => facts.gate = Gate::Breaker(until()),
             Rate => facts.gate = Gate::Rate(until()),
@@ -227,8 +227,8 @@ const ROWS: &[Row] = &[
     row(
         "24",
         WITHOUT_SESSION,
-        &[KeyBad],
-        |_| Step::Wait(Wait::KeyBad(until())),
+        &[KeyRejected],
+        |_| Step::Wait(Wait::KeyRejected(until())),
         "one bad key costs no call of its own",
     ),
     row("25", WITHOUT_SESSION, &[Paused], |_| Step::Wait(Wait::Paused(until())), "a pause is kept"),
@@ -249,7 +249,7 @@ const ROWS: &[Row] = &[
         |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
         "there is nobody to ask as",
     ),
-    row("28", &[On::Open], &[KeyBad], |_| Step::Wait(Wait::KeyBad(until())), "the key is refused"),
+    row("28", &[On::Open], &[KeyRejected], |_| Step::Wait(Wait::KeyRejected(until())), "the key is refused"),
     row("28", &[On::Open], &[Paused], |_| Step::Wait(Wait::Paused(until())), "a pause is kept"),
     row("28", &[On::Open], &[Breaker], |_| Step::Wait(Wait::Breaker(until())), "the breaker is open"),
     row("28", &[On::Open], &[Rate], |_| Step::Wait(Wait::Rate(until())), "the rate is kept"),
@@ -284,7 +284,7 @@ fn of_two_rows_that_match_the_first_decides() {
             InFlight | NeverSent => 6,
             Hold => 7,
             NoKey => 8,
-            KeyBad | Paused | Breaker | Rate => 9,
+            KeyRejected | Paused | Breaker | Rate => 9,
             NotDue => 10,
         }
     }
@@ -324,13 +324,13 @@ fn prevents(row: &Row, both: &[Matter]) -> bool {
     let has = |matters: &[Matter]| both.iter().any(|matter| matters.contains(matter));
     match row.number {
         "12" => row.on == [On::Claimed] && has(&[InFlight]),
-        "13" => has(&[PortalNotAllowed, NoKey, KeyBad, Paused, Breaker, Rate]),
+        "13" => has(&[PortalNotAllowed, NoKey, KeyRejected, Paused, Breaker, Rate]),
         // The gate is asked before the time, but a place within the rate is asked for last, when the time has come.
         "17" => {
-            (has(&[Adopt]) && !row.matters.contains(&Paused) && has(&[Paused, KeyBad, Breaker]))
+            (has(&[Adopt]) && !row.matters.contains(&Paused) && has(&[Paused, KeyRejected, Breaker]))
                 || has(&[NoKey])
         }
-        "18" => has(&[NoKey, KeyBad, Paused, Breaker, Rate, NotDue]),
+        "18" => has(&[NoKey, KeyRejected, Paused, Breaker, Rate, NotDue]),
         "25" | "28" => has(&[Rate]) && has(&[NotDue]),
         _ => false,
     }
@@ -352,7 +352,7 @@ fn the_last_look_gives_way_to_what_prevents_it() {
 
 #[test]
 fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
-    for matters in [&[NoKey][..], &[KeyBad], &[Breaker], &[NotDue], &[Hold]] {
+    for matters in [&[NoKey][..], &[KeyRejected], &[Breaker], &[NotDue], &[Hold]] {
         assert_eq!(decided(On::Claimed, matters), Step::GiveUpLost, "{matters:?}");
     }
 }

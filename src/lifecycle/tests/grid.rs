@@ -76,7 +76,7 @@ fn keys() -> Vec<KeyFact> {
 
 fn gates() -> [Gate; 5] {
     let until = sample::after(HOUR + 600);
-    [Gate::Open, Gate::Paused(until), Gate::Breaker(until), Gate::KeyBad(until), Gate::Rate(until)]
+    [Gate::Open, Gate::Paused(until), Gate::Breaker(until), Gate::KeyRejected(until), Gate::Rate(until)]
 }
 
 fn memories() -> [Streaks; 9] {

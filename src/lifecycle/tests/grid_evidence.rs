@@ -79,7 +79,7 @@ const GATE: &[Choice] = &[
     |_| {},
     |facts| facts.gate = Gate::Paused(soon()),
     |facts| facts.gate = Gate::Breaker(soon()),
-    |facts| facts.gate = Gate::KeyBad(soon()),
+    |facts| facts.gate = Gate::KeyRejected(soon()),
     |facts| facts.gate = Gate::Rate(soon()),
 ];
 const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];

@@ -130,7 +130,7 @@ pub(super) fn kind(step: &Step) -> usize {
         Step::Wait(Wait::Key(KeyFault::KeyEmpty)) => 22,
         Step::Wait(Wait::Key(KeyFault::KeyMalformed)) => 23,
         Step::Wait(Wait::Key(KeyFault::SecretForbidden)) => 24,
-        Step::Wait(Wait::KeyBad(_)) => 9,
+        Step::Wait(Wait::KeyRejected(_)) => 9,
         Step::Wait(Wait::Paused(_)) => 10,
         Step::Wait(Wait::Breaker(_)) => 11,
         Step::Wait(Wait::Rate(_)) => 12,

@@ -130,7 +130,7 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { key: KeyFact::Missing(KeyFault::SecretNotFound), ..base.clone() },
         Facts { gate: Gate::Paused(until), ..base.clone() },
         Facts { gate: Gate::Breaker(until), ..base.clone() },
-        Facts { gate: Gate::KeyBad(until), ..base.clone() },
+        Facts { gate: Gate::KeyRejected(until), ..base.clone() },
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
     ];

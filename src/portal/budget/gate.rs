@@ -61,7 +61,7 @@ impl KeyGate {
             silent => most.saturating_mul(2_u32.saturating_pow(silent.min(10))).min(BEHIND_SILENCE),
         };
         let closed = match self.standing {
-            Standing::Refused { .. } => Closed::KeyBad,
+            Standing::Refused { .. } => Closed::KeyRejected,
             Standing::Unproven | Standing::Known | Standing::Good => Closed::Rate,
         };
         Some((now + wait, closed))

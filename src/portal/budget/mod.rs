@@ -79,7 +79,7 @@ pub enum Closed {
     /// Too much trouble.
     Breaker,
     /// The portal refuses the key.
-    KeyBad,
+    KeyRejected,
     /// The rate is used up.
     Rate,
 }
@@ -154,7 +154,7 @@ impl State {
     fn admit(&mut self, now: Instant, call: Call, priority: Priority) -> Result<Probes, (Instant, Closed)> {
         self.used_at = now;
         if let Some(until) = self.key.refused_until(now) {
-            return Err((until, Closed::KeyBad));
+            return Err((until, Closed::KeyRejected));
         }
         if let Some((from, closed)) = self.key.is_tried(now, call) {
             return Err((self.line_up(priority, from), closed));
@@ -190,7 +190,7 @@ impl State {
     }
 
     fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
-        let refused = self.key.refused_until(now).map(|until| (until, Closed::KeyBad));
+        let refused = self.key.refused_until(now).map(|until| (until, Closed::KeyRejected));
         let closed = refused.or_else(|| self.paused_until.map(|until| (until, Closed::Paused)));
         closed.filter(|(until, _)| *until > now)
     }

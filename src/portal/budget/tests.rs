@@ -86,7 +86,7 @@ fn a_new_key_that_may_not_read_an_old_session_holds_no_other_look_back_and_creat
         assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::Rate);
     }
     create.report(now, Err(&Trouble::AccessDenied));
-    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Idle)), Closed::KeyBad);
+    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Idle)), Closed::KeyRejected);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_late_refusal_of_a_look_does_not_bring_a_refused_key_back() {
     let look = go(budget.admit(now, Call::Look, Priority::Idle));
     go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&Trouble::KeyRejected));
     look.report(now, Err(&Trouble::AccessDenied));
-    assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::KeyBad);
+    assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::KeyRejected);
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
         Admission::Go(pass) => Ok(pass),
         Admission::Wait { until, closed: Closed::Rate } => Err(NotNow::Later(until)),
         // That counts as trouble, which has an end; a place within the rate only has to be waited for.
-        Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyBad } => {
+        Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyRejected } => {
             Err(EvidenceTrouble::PortalUnavailable.into())
         }
     }

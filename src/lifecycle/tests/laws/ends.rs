@@ -99,7 +99,7 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
         return holds(shown.reason(ConditionType::Stalled) != Some(stalled));
     }
     // A key that is known to be refused is one more thing for a person.
-    let refused_key = matches!(case.step, Step::Wait(Wait::KeyBad(_)))
+    let refused_key = matches!(case.step, Step::Wait(Wait::KeyRejected(_)))
         && shown.reason(ConditionType::Stalled) == Some(Reason::KeyRejected);
     holds(refused_key || shown.reason(ConditionType::Stalled) == Some(stalled))
 }

@@ -138,7 +138,7 @@ fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
     let is_stuck = case.facts.streaks.storing.is_some()
         || matches!(case.facts.portal, PortalFact::NotAllowed)
         || matches!(case.facts.key, KeyFact::Missing(_))
-        || matches!(case.facts.gate, Gate::KeyBad(_) | Gate::Breaker(_) | Gate::Paused(_));
+        || matches!(case.facts.gate, Gate::KeyRejected(_) | Gate::Breaker(_) | Gate::Paused(_));
     if moves && is_owed && is_stuck && is_late(case) && !is_held_for_nothing {
         holds(*case.step == Step::GiveUpEvidence)
     } else {
