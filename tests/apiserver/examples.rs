@@ -1,7 +1,8 @@
 //! The manifests that people copy, applied as they are but for the address of the portal and the place of the evidence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
@@ -15,9 +16,11 @@ use okid_operator::portal::trust;
 use okid_sandbox::Verdict;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use crate::harness::{Cluster, Launch, SECRET, Seen as _, World};
+use crate::harness::{Cluster, LIMIT, LOOK_EVERY, Launch, SECRET, Seen as _, World};
 use crate::manifests::{apply, kubectl, repository};
+use crate::permissions::LEAST;
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
@@ -301,4 +304,60 @@ fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_eac
         .filter_map(|object| object["spec"]["images"]["destination"]["store"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(named, [STORE]);
+}
+
+/// The texts of a list.
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap())
+}
+
+fn rights_example() -> String {
+    std::fs::read_to_string(repository("examples/operator/rbac.yaml")).unwrap()
+}
+
+#[test]
+fn the_rights_of_the_administrators_example_are_the_least_and_each_says_what_it_is_for() {
+    let text = rights_example();
+    let objects = parse_all(&text);
+    let role = objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+    let mut granted = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                granted.extend(texts(&rule["verbs"]).map(|verb| (group, resource, verb)));
+            }
+        }
+    }
+    assert_eq!(BTreeSet::from_iter(granted), LEAST.iter().copied().collect());
+
+    let lines: Vec<_> = text.lines().map(|line| line.split_once(" # ").unwrap_or((line, ""))).collect();
+    for (_, _, verb) in LEAST {
+        let of_verb = lines.iter().filter(|(before, _)| before.trim() == format!("- {verb}"));
+        let unexplained = of_verb.filter(|(_, purpose)| purpose.trim().is_empty()).count();
+        assert_eq!(unexplained, 0, "{verb}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rights_of_the_administrators_example_are_given_to_its_account_and_no_others() {
+    let cluster = Cluster::shared().await;
+    apply(cluster, "okid-operator", &rights_example()).await.unwrap();
+    let may = async |(group, resource, verb): (&str, &str, &str)| {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let resource = format!("{resource}.{group}");
+        let subresource = format!("--subresource={subresource}");
+        let account = "--as=system:serviceaccount:okid-operator:okid-operator";
+        let question = ["auth", "can-i", verb, resource.trim_end_matches('.'), &subresource, account];
+        kubectl(cluster, "default", &question, "").await.is_ok()
+    };
+    let since = Instant::now();
+    for right in LEAST {
+        while !may(*right).await {
+            assert!(since.elapsed() < LIMIT, "the API server does not grant {right:?}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+    for right in [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")] {
+        assert!(!may(right).await, "{right:?}");
+    }
 }

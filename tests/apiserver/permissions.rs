@@ -18,16 +18,15 @@ use crate::harness::{LIMIT, LOOK_EVERY, Launch, Seen as _, World};
 use crate::stores::Fault as StoreFault;
 
 /// A right in the namespace that the operator watches: group, resource, verb.
-type Right = (&'static str, &'static str, &'static str);
+pub(crate) type Right = (&'static str, &'static str, &'static str);
 
 const GET: Right = ("okid.io", "verifications", "get");
 
 /// The finalizer of evidence that is removed with its resource.
 const PATCH: Right = ("okid.io", "verifications", "patch");
 
-/// The least that suffices for the whole way. `list` is for API servers that have no streaming lists, and `patch` of
-/// events for those that happen again.
-const LEAST: &[Right] = &[
+/// The least that suffices for the whole way; examples/operator/rbac.yaml says what each is for.
+pub(crate) const LEAST: &[Right] = &[
     ("okid.io", "verifications", "list"),
     ("okid.io", "verifications", "watch"),
     GET,
