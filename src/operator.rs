@@ -59,9 +59,15 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let namespace = settings.namespace()?;
     let archive = settings.archive()?;
     let portal = PortalClient::new(ClientSettings {
-        proxy: settings.portal_proxy.clone(),
+        proxy: settings.portal_proxy()?,
         extra_ca_pem: settings.portal_ca()?,
         ..ClientSettings::default()
+    })
+    .map_err(|invalid| match invalid {
+        InvalidClient::Trust(trust) if settings.portal_ca_file.is_some() => {
+            InvalidSettings::PortalTrust(trust).into()
+        }
+        invalid @ (InvalidClient::Trust(_) | InvalidClient::Http(_)) => RunOperator::Portal(invalid),
     })?;
     let client = Client::try_default().await.map_err(RunOperator::Cluster)?;
 

@@ -5,14 +5,15 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::api::ImageKind;
 use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreBreaker, StoreHttp, Stores};
-use crate::portal::{AllowedPortals, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
+use crate::portal::{AllowedPortals, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
 use crate::turn::{Archive, STORING_AT_ONCE};
 
-/// The portal of okID's own guide.
-const PORTAL: &str = "https://verify.test.okid.io";
+/// Longest path of the person's link. With the portal (256), the id (128) and the mode it fits into `status.portalUrl`.
+const LINK_PATH_CHARS: usize = 512;
 
 /// okID identity checks as Kubernetes resources.
 #[derive(Debug, Parser)]
@@ -50,8 +51,9 @@ pub enum Command {
                         ServiceAccount."
 )]
 pub struct Run {
-    /// Base URL of a portal that verifications may use; may be repeated. The first is the default portal.
-    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', default_value = PORTAL)]
+    /// Base URL of a portal that verifications may use; may be repeated, or a list with commas. The first is the default
+    /// portal.
+    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', default_value = DEFAULT_PORTAL)]
     pub allowed_portals: Vec<String>,
     /// The portal of a verification that names none; must be allowed.
     #[arg(long, env = "OKID_DEFAULT_PORTAL", value_name = "URL")]
@@ -59,20 +61,21 @@ pub struct Run {
     /// Accept portals by http. The API key then travels readable for everyone on the way.
     #[arg(long, env = "OKID_ALLOW_PLAIN_HTTP")]
     pub allow_plain_http: bool,
-    /// Path of the person's link at the portal.
+    /// Path of the person's link at the portal, such as /verify where the page is not at /.
     #[arg(long, env = "OKID_LINK_PATH", value_name = "PATH", default_value = "/")]
     pub link_path: String,
-    /// Proxy for calls to the portal. Proxy variables of the environment are ignored.
-    #[arg(long, env = "OKID_PORTAL_PROXY", value_name = "URL")]
-    pub portal_proxy: Option<url::Url>,
+    /// HTTP proxy for calls to the portal, such as `http://proxy.example:3128`. Proxy variables of the environment are
+    /// ignored. Give one with a password by environment: flags are shown to everybody who lists processes.
+    #[arg(long, env = "OKID_PORTAL_PROXY", hide_env_values = true, value_name = "URL")]
+    pub portal_proxy: Option<String>,
     /// PEM file with further certificate authorities to trust for portals.
     #[arg(long, env = "OKID_PORTAL_CA_FILE", value_name = "FILE")]
     pub portal_ca_file: Option<std::path::PathBuf>,
     /// File with the stores that verifications may name for their evidence (docs/evidence.md).
     #[arg(long, env = "OKID_STORES_FILE", value_name = "FILE")]
     pub stores_file: Option<std::path::PathBuf>,
-    /// Address of an object store that is none of the clouds' own, such as `https://minio.example:9000`; may be repeated.
-    /// Credentials of a namespace can name it as their endpoint. With http:// the store is spoken to in plain text.
+    /// Address of an object store that is none of the clouds' own, such as `https://minio.example:9000`; may be repeated,
+    /// or a list with commas. Credentials of a namespace can name it as their endpoint. With http:// the store is spoken to in plain text.
     #[arg(
         long = "allowed-store-endpoint",
         env = "OKID_ALLOWED_STORE_ENDPOINTS",
@@ -83,7 +86,7 @@ pub struct Run {
     /// PEM file with further certificate authorities to trust for stores.
     #[arg(long, env = "OKID_STORE_CA_FILE", value_name = "FILE")]
     pub store_ca_file: Option<std::path::PathBuf>,
-    /// Kind of image that may not be kept as evidence; may be repeated.
+    /// Kind of image that may not be kept as evidence; may be repeated, or a list with commas.
     #[arg(
         long = "forbidden-image",
         env = "OKID_FORBIDDEN_IMAGES",
@@ -98,20 +101,20 @@ pub struct Run {
     /// Watch one namespace instead of all.
     #[arg(long, env = "OKID_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Turns that may be under way at once.
+    /// Turns that may be under way at once. Raise it when `okid_turns_waiting` stays above 0; lower it to save memory.
     #[arg(long, env = "OKID_SLOTS", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub slots: u32,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub admin_address: SocketAddr,
     /// How long to wait at the end for what is in flight to be recorded, in seconds; a second SIGTERM or Ctrl-C ends it at
-    /// once.
+    /// once. The pod's terminationGracePeriodSeconds, 30 unless set, must be longer.
     #[arg(long, env = "OKID_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 60)]
     pub grace_seconds: u64,
     /// How logs are written.
     #[arg(long, env = "OKID_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
-    /// What is logged, as `tracing` directives.
+    /// What is logged, as `tracing` directives: warn, info, or `okid_operator=debug`. Only the operator's own lines are.
     #[arg(long, env = "OKID_LOG", value_name = "DIRECTIVES", default_value = "info")]
     pub log: String,
 }
@@ -158,8 +161,16 @@ pub enum InvalidSettings {
     /// A rate that is none.
     #[error("--rate must be 0 (no limit) or a number of calls per second from 1 to 100000")]
     Rate,
+    /// A proxy that cannot be one. Does not repeat it, because it may hold a password.
+    #[error(
+        "--portal-proxy (OKID_PORTAL_PROXY) must be the address of an HTTP proxy, which begins with http:// or https://, \
+         such as http://proxy.example:3128; a user and a password go before the host as user:password@, percent-encoded"
+    )]
+    PortalProxy,
     /// A path that is none.
-    #[error("--link-path must begin with /, hold no ? or #, and have at most 4,096 characters")]
+    #[error(
+        "--link-path must begin with /, hold no ? or #, and have at most 512 characters, such as /verify"
+    )]
     LinkPath,
     /// No namespace is called that.
     #[error(
@@ -175,15 +186,21 @@ pub enum InvalidSettings {
     /// The client for the stores cannot be made.
     #[error("set up the client for the stores")]
     StoreHttp(#[from] crate::evidence::http::InvalidHttp),
+    /// The certificates for portals cannot be used.
+    #[error("check --portal-ca-file")]
+    PortalTrust(#[source] InvalidTrust),
     /// The certificates for the stores cannot be used.
     #[error("check --store-ca-file")]
-    StoreTrust(#[from] InvalidTrust),
+    StoreTrust(#[source] InvalidTrust),
     /// An endpoint that cannot be one.
     #[error("check --allowed-store-endpoint")]
     Endpoint(#[from] crate::evidence::InvalidEndpoint),
-    /// The file with certificate authorities cannot be read.
-    #[error("read the file named by --portal-ca-file or --store-ca-file")]
-    CaFile(#[source] std::io::Error),
+    /// The file with certificate authorities for portals cannot be read.
+    #[error("read the file named by --portal-ca-file")]
+    PortalCaFile(#[source] std::io::Error),
+    /// The file with certificate authorities for stores cannot be read.
+    #[error("read the file named by --store-ca-file")]
+    StoreCaFile(#[source] std::io::Error),
 }
 
 impl Run {
@@ -222,9 +239,8 @@ impl Run {
     ///
     /// [`InvalidSettings::LinkPath`].
     pub fn link_path(&self) -> Result<String, InvalidSettings> {
-        // With the portal and the id the link must fit into status.portalUrl.
         let fits = self.link_path.starts_with('/')
-            && self.link_path.len() <= 4_096
+            && self.link_path.len() <= LINK_PATH_CHARS
             && self.link_path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
         if fits { Ok(self.link_path.clone()) } else { Err(InvalidSettings::LinkPath) }
     }
@@ -243,13 +259,25 @@ impl Run {
         if fits { Ok(Some(name)) } else { Err(InvalidSettings::Namespace) }
     }
 
-    /// Further certificate authorities, as PEM.
+    /// The proxy for calls to portals. Whatever is no HTTP proxy is refused: the client would pass it by, and send the API
+    /// key directly.
     ///
     /// # Errors
     ///
-    /// [`InvalidSettings::CaFile`].
+    /// [`InvalidSettings::PortalProxy`].
+    pub fn portal_proxy(&self) -> Result<Option<Url>, InvalidSettings> {
+        let Some(address) = &self.portal_proxy else { return Ok(None) };
+        let url = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.map(Some).ok_or(InvalidSettings::PortalProxy)
+    }
+
+    /// Whom to trust for portals besides the machine's authorities, as PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSettings::PortalCaFile`].
     pub fn portal_ca(&self) -> Result<Option<Vec<u8>>, InvalidSettings> {
-        self.portal_ca_file.as_ref().map(std::fs::read).transpose().map_err(InvalidSettings::CaFile)
+        self.portal_ca_file.as_ref().map(std::fs::read).transpose().map_err(InvalidSettings::PortalCaFile)
     }
 
     /// What evidence is stored with.
@@ -259,7 +287,8 @@ impl Run {
     /// [`InvalidSettings`], with a sentence that says what to do.
     pub fn archive(&self) -> Result<Archive, InvalidSettings> {
         let ca = self.store_ca_file.as_ref().map(std::fs::read).transpose();
-        let trust = trust(ca.map_err(InvalidSettings::CaFile)?.as_deref())?;
+        let ca = ca.map_err(InvalidSettings::StoreCaFile)?;
+        let trust = trust(ca.as_deref()).map_err(InvalidSettings::StoreTrust)?;
         let http = StoreHttp::new(&HttpSettings::default(), trust)?;
         let stores = match &self.stores_file {
             None => Stores::default(),

@@ -166,7 +166,7 @@ impl fmt::Display for Flaw {
         formatter.write_str(match self {
             Self::Length => "write 1 to 256 characters",
             Self::Scheme => "start with https://",
-            Self::PlainHttp => "start with https://, or allow plain http",
+            Self::PlainHttp => "start with https://, or give --allow-plain-http",
             Self::Host => "after https:// write a host name or address in its shortest form, and a port if it is not the default one, without user, password, percent signs or a dot at the end; write an international name as xn--…",
             Self::Path => "use letters, digits and . _ ~ - in the path, without query, fragment, '..' or '//'",
         })

@@ -11,7 +11,9 @@ pub mod trouble;
 pub mod verification_id;
 pub mod wire;
 
-pub use allowed::{AllowedPortals, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl};
+pub use allowed::{
+    AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
+};
 pub use client::{
     ClientSettings, IMAGE_BYTES, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust,
 };

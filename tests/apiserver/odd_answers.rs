@@ -1,10 +1,18 @@
 //! Answers of the portal that are not what the guide promises: what can be used is used, and what cannot is lost.
 
+use std::time::Instant;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use okid_operator::api::{Phase, SessionState};
 use okid_sandbox::{Action, Call, Edit, Fault, Huge, Malformed, Verdict};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use crate::harness::{Launch, Seen as _, World, new_key};
+use crate::harness::{LIMIT, LOOK_EVERY, Seen as _, World, new_key};
 
 fn set(at: &str, value: Value) -> Edit {
     Edit::Set { at: at.to_owned(), value }
@@ -174,13 +182,50 @@ async fn an_answer_without_a_usable_id_counts_as_lost_and_is_never_published() {
     world.finish().await;
 }
 
+/// Lets the API server refuse, with 422, every status with a link in the world's namespace.
+async fn refuse_links(world: &World) {
+    let name = format!("links-{}", world.namespace);
+    let policy = json!({"metadata": {"name": name}, "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
+            "resourceRules": [{
+                "apiGroups": ["okid.io"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                "resources": ["verifications/status"],
+            }],
+        },
+        "validations": [{"expression": "!has(object.status.portalUrl)"}],
+    }});
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
+    let policy = serde_json::from_value(policy).expect("a policy");
+    policies.create(&PostParams::default(), &policy).await.expect("make a policy");
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
+    let binding =
+        json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    let binding = serde_json::from_value(binding).expect("a binding");
+    bindings.create(&PostParams::default(), &binding).await.expect("bind the policy");
+
+    // The API server takes a policy over by and by.
+    world.apply("probe", json!({"suspend": true})).await;
+    let link = Patch::Merge(json!({"status": {"portalUrl": "https://portal.example/"}}));
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    let since = Instant::now();
+    while world.api().patch_status("probe", &dry, &link).await.is_ok() {
+        assert!(since.elapsed() < LIMIT, "the API server does not take over the policy");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_status_cannot_hold_does_not_cost_the_id() {
-    let path = format!("/{}", "a".repeat(1100));
-    let world = World::builder().launch(Launch::new().flags(["--link-path", &path])).start().await;
+async fn a_link_that_status_cannot_hold_does_not_cost_the_id_and_is_told() {
+    let world = World::new().await;
+    refuse_links(&world).await;
     let id = world.invite("alice", json!({})).await;
     let recorded = world.get("alice").await;
     assert_eq!((recorded.state(), recorded.found().portal_url), (Some(SessionState::Created), None));
+    let refused = |line: &Value| line["code"] == 422 && line["resource"] == "verifications/status";
+    let told = world.operator().until_logged("the refusal", refused).await;
+    assert_eq!((&told["level"], &told["name"]), (&json!("WARN"), &json!("alice")));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     let over = world.until("alice", |seen| seen.found().settled).await;
     assert_eq!((over.phase(), over.id(), world.creates()), (Some(Phase::Verified), Some(id), 1));

@@ -10,7 +10,7 @@ use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Launch, Operator, Seen as _, World};
+use crate::harness::{Cluster, Launch, Operator, SECRET, Seen as _, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_says_that_it_waits_for_the_definition_and_is_ready_once_it_is_there() {
@@ -207,7 +207,10 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let missing = folder.path().join("missing").display().to_string();
-    let cases: [(&[&str], &str); 12] = [
+    let empty = folder.path().join("empty").display().to_string();
+    std::fs::write(&empty, "").unwrap();
+    let endless = format!("/{}", "a".repeat(512));
+    let cases: [(&[&str], &str); 19] = [
         (&["--rate", "0.5"], "--rate must be 0 (no limit) or a number of calls per second"),
         (&["--rate", "many"], "--rate"),
         (&["--slots", "0"], "--slots"),
@@ -216,9 +219,19 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
             &["--default-portal", "https://elsewhere.example"],
             "--default-portal is not among the allowed portals",
         ),
-        (&["--allowed-portal", "http://portal.example"], "check --allowed-portal"),
+        (&["--link-path", &endless], "--link-path must begin with /, hold no ? or #, and have at most 512"),
+        (&["--portal-proxy", "ftp://hunter2@proxy:1"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
+        (&["--portal-proxy", "socks5://u:hunter2@proxy:1"], "which begins with http:// or https://"),
+        (&["--portal-proxy", "http://user:hunter2@pro xy"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
+        (&["--allowed-portal", "http://portal.example"], "or give --allow-plain-http"),
         (&["--allowed-portal", "portal"], "check --allowed-portal"),
         (&["--portal-ca-file", &missing], "read the file named by --portal-ca-file"),
+        (
+            &["--portal-ca-file", &empty],
+            "check --portal-ca-file: the file of certificate authorities holds no",
+        ),
+        (&["--store-ca-file", &missing], "read the file named by --store-ca-file"),
+        (&["--store-ca-file", &empty], "check --store-ca-file: the file of certificate authorities holds no"),
         (&["--admin-address", &taken], "serve --admin-address"),
         (&["--log", "okid=loudest"], "read --log"),
         (&["--namespace"], "--namespace"),
@@ -234,6 +247,17 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
         let said = operator.log();
         assert!(status.code().is_some_and(|code| code != 0), "{flags:?}: {status}\n{said}");
         assert!(said.contains(sentence), "{flags:?} does not say `{sentence}`:\n{said}");
+        assert!(!said.contains("hunter2"), "{flags:?} repeats a password:\n{said}");
+    }
+    for (number, argument) in ["--admin-address=127.0.0.1:0", "--help"].into_iter().enumerate() {
+        let command = Operator::program(cluster.kubeconfig()).args(["run", argument]);
+        let command = command.env("OKID_PORTAL_PROXY", "socks5://user:hunter2@proxy:1");
+        let log = folder.path().join(format!("proxy-{number}"));
+        let operator = Operator::start(command, log, folder.lifeline().unwrap());
+        operator.wait().await;
+        let said = operator.log();
+        assert!(said.contains("OKID_PORTAL_PROXY"), "{said}");
+        assert!(!said.contains("hunter2"), "{argument} repeats a password:\n{said}");
     }
     let nowhere = Operator::program(missing.as_ref()).args(["run", "--admin-address", "127.0.0.1:0"]);
     let operator = Operator::start(nowhere, folder.path().join("nowhere"), folder.lifeline().unwrap());
@@ -265,6 +289,22 @@ async fn the_log_has_one_line_for_a_change_and_none_for_a_look() {
     }
     let phases: Vec<_> = changes.iter().map(|line| line["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["AwaitingUser", "InProgress", "Rejected"]);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_tells_what_is_waited_for_though_phase_and_ready_stay_the_same() {
+    let mut world = World::builder().without_secret().start().await;
+    world.apply("alice", json!({})).await;
+    world.until("alice", |seen| seen.shows(&["Reconciling=True/Pending"])).await;
+    world.sandbox().order(Fault::new(Call::Create, Action::status(404)));
+    world.secret(SECRET, &world.key.clone()).await;
+    let retries = ["Ready=False/Pending", "Reconciling=True/ProgressingWithRetry"];
+    world.until("alice", |seen| seen.shows(&retries)).await;
+    let told = |line: &Value| line["reconciling"] == "ProgressingWithRetry";
+    let told = world.operator().until_logged("that it tries again", told).await;
+    assert_eq!((&told["phase"], &told["reason"]), (&json!("Pending"), &json!("Pending")));
+    assert_eq!((&told["level"], &told["stalled"]), (&json!("INFO"), &Value::Null));
     world.finish().await;
 }
 

@@ -123,7 +123,7 @@ fn a_list_that_cannot_be_used_says_what_to_do() {
     let sentence = |list: &[&str]| AllowedPortals::new(list, false).unwrap_err().to_string();
     assert_eq!(
         sentence(&[DEFAULT_PORTAL, "http://portal.example"]),
-        "entry 2 of the allowed portals is no address of a portal: start with https://, or allow plain http"
+        "entry 2 of the allowed portals is no address of a portal: start with https://, or give --allow-plain-http"
     );
     assert!(sentence(&["portal.example"]).ends_with("start with https://"));
     assert!(sentence(&[""]).ends_with("write 1 to 256 characters"));

@@ -51,7 +51,7 @@ pub struct ClientSettings {
     pub total_timeout: Duration,
     /// Largest body that is read, in bytes. Default 256 KiB.
     pub body_limit: usize,
-    /// A proxy for all calls. Default none, whatever the environment says.
+    /// A proxy for all calls, by http or https: others are passed by. Default none, whatever the environment says.
     pub proxy: Option<Url>,
     /// Certificates (PEM) of authorities to trust besides the machine's, for private portals.
     pub extra_ca_pem: Option<Vec<u8>>,

@@ -17,10 +17,12 @@ use rustls_platform_verifier::Verifier;
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTrust {
     /// The extra certificates cannot be read.
-    #[error("the extra CA certificates are not PEM")]
+    #[error("the file of certificate authorities is not PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
     /// They can be read, but none is in there.
-    #[error("the extra CA file holds no certificate: it needs at least one BEGIN CERTIFICATE block")]
+    #[error(
+        "the file of certificate authorities holds no certificate: it needs at least one BEGIN CERTIFICATE block"
+    )]
     NoCertificate,
     /// The machine has no usable certificates, or an extra one is no certificate.
     #[error("the trusted CA certificates cannot be used")]
