@@ -7,9 +7,10 @@ use control_plane::process::Signal;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use okid_operator::api::{Phase, SessionState, Verification};
-use okid_sandbox::{Action, Call, Fault, Verdict};
+use okid_sandbox::{Action, Call, Cut, Fault, Verdict};
 use serde_json::{Value, json};
 
+use crate::harness::evidence::{asking, front};
 use crate::harness::{Cluster, Launch, Operator, SECRET, Seen as _, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,6 +140,17 @@ async fn its_metrics_are_openmetrics() {
     assert!(text.contains("okid_portal_calls_total{call=\"create\",result=\"ok\"} 1\n"), "{text}");
     assert!(text.contains("okid_live_verifications 1\n"), "{text}");
     assert!(!text.contains(&world.namespace) && !text.contains("alice"), "no label names a resource: {text}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_counted_as_good_when_its_whole_body_is_there() {
+    let world = World::builder().s3().start().await;
+    world.sandbox().order(Fault::new(Call::Image, Action::Cut(Cut::MidBody)));
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    let cut = "okid_portal_calls_total{call=\"image\",result=\"cut\"}";
+    world.operator().until_metric(cut, |images| images >= 1.0).await;
+    assert_eq!(world.operator().metric("okid_portal_calls_total{call=\"image\",result=\"ok\"}").await, 0.0);
     world.finish().await;
 }
 

@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
-    evidence::{Content, HeldBytes, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
+    evidence::{Content, HeldBytes, MAX_BYTES, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
     lifecycle::{EvidenceTrouble, Wanted},
     portal::{
-        Call, Failed, IMAGE_BYTES, ImageCall, ImageSource, Trouble,
+        Call, Failed, ImageCall, ImageSource, Trouble,
         budget::{Admission, Closed, Pass},
     },
     priority::Priority,
@@ -59,7 +59,7 @@ impl Turns {
         };
         let call = ImageCall { source: asked_of, image_type: &wanted.image_type, attempt: wanted.attempt };
         let image = match self.image(source, call, USUAL_BYTES).await {
-            Err(NoImage::Larger) => self.image(source, call, IMAGE_BYTES).await,
+            Err(NoImage::Larger) => self.image(source, call, MAX_BYTES).await,
             usual => usual,
         };
         let image = match image {
@@ -83,10 +83,10 @@ impl Turns {
         let mut held = self.archive.bytes.hold(most).await;
         let pass = admit(source).await.map_err(NoImage::NotNow)?;
         let answer = self.portal.image(source.portal, source.key, source.id, call).await;
-        self.metrics.call("image", &answer);
         let answer = match answer {
             Ok(answer) => answer,
             Err(trouble) => {
+                self.metrics.call("image", &Err::<(), _>(trouble));
                 pass.report(Instant::now(), Err(&trouble));
                 let is_absent = trouble == Trouble::NotFound;
                 return Err(if is_absent {
@@ -98,6 +98,7 @@ impl Turns {
         };
         let content_type = answer.content_type();
         let read = answer.read(most).await;
+        self.metrics.call("image", &read);
         match read {
             Ok(bytes) => {
                 pass.report(Instant::now(), Ok(()));
