@@ -1,8 +1,9 @@
 //! The okID operator: an identity check as a Kubernetes resource.
 //!
-//! The modules stand in the order in which data moves through them: [`watch`] tells who is alive and whose turn it is;
-//! a [`turn`] observes, lets the pure [`lifecycle`] decide, acts at the [`portal`], lets the lifecycle conclude, and
-//! writes status.
+//! Data moves one way. [`watch`] tells who is alive and whose turn it is. A [`turn`] observes, lets the pure [`lifecycle`]
+//! decide, acts at the [`portal`] or stores [`evidence`], lets the lifecycle conclude, and writes the status of the
+//! resource, which [`api`] describes. [`operator`] wires all of it by its [`settings`]; [`doors`] show health and
+//! [`metrics`].
 
 pub mod api;
 pub mod doors;

@@ -1,7 +1,7 @@
 //! The whole behaviour as two pure tables: what to do ([`decide`]) and what is then true ([`conclude`]).
 //!
-//! No client, clock, randomness, log or `async` in here: time and chance are arguments. It imports `api` and the pure
-//! vocabulary of `portal` (`allowed`, `trouble`, `wire`); a test reads these files and says so.
+//! No client, clock, randomness, log or `async` in here: time and chance are arguments. It imports `api`, `priority`
+//! and the pure words of `portal` (`allowed`, `trouble`, `verification_id`, `wire`); a test reads these files and says so.
 //!
 //! ```text
 //! status ──past──▶ Past ─┐

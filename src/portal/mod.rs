@@ -14,9 +14,7 @@ pub mod wire;
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
-pub use client::{
-    ClientSettings, IMAGE_BYTES, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust,
-};
+pub use client::{ClientSettings, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
 pub use trouble::{Call, Certainty, Failed, NotSent, Trouble};
 pub use verification_id::{UnfitId, VerificationId};

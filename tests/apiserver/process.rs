@@ -7,9 +7,10 @@ use control_plane::process::Signal;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use okid_operator::api::{Phase, SessionState, Verification};
-use okid_sandbox::{Action, Call, Fault, Verdict};
+use okid_sandbox::{Action, Call, Cut, Fault, Verdict};
 use serde_json::{Value, json};
 
+use crate::harness::evidence::{asking, front};
 use crate::harness::{Cluster, Launch, Operator, SECRET, Seen as _, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,6 +144,17 @@ async fn its_metrics_are_openmetrics() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_counted_as_good_when_its_whole_body_is_there() {
+    let world = World::builder().s3().start().await;
+    world.sandbox().order(Fault::new(Call::Image, Action::Cut(Cut::MidBody)));
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    let cut = "okid_portal_calls_total{call=\"image\",result=\"cut\"}";
+    world.operator().until_metric(cut, |images| images >= 1.0).await;
+    assert_eq!(world.operator().metric("okid_portal_calls_total{call=\"image\",result=\"ok\"}").await, 0.0);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_flight_at_the_end_is_recorded() {
     let world = World::new().await;
     let alice = world.invite("alice", json!({})).await;
@@ -210,7 +222,7 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let missing = folder.path().join("missing").display().to_string();
     let empty = folder.path().join("empty").display().to_string();
     std::fs::write(&empty, "").unwrap();
-    let lengthy = format!("/{}", "a".repeat(512));
+    let endless = format!("/{}", "a".repeat(512));
     let cases: [(&[&str], &str); 19] = [
         (&["--rate", "0.5"], "--rate must be 0 (no limit) or a number of calls per second"),
         (&["--rate", "many"], "--rate"),
@@ -220,7 +232,7 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
             &["--default-portal", "https://elsewhere.example"],
             "--default-portal is not among the allowed portals",
         ),
-        (&["--link-path", &lengthy], "--link-path must begin with /, hold no ? or #, and have at most 512"),
+        (&["--link-path", &endless], "--link-path must begin with /, hold no ? or #, and have at most 512"),
         (&["--portal-proxy", "ftp://hunter2@proxy:1"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
         (&["--portal-proxy", "socks5://u:hunter2@proxy:1"], "which begins with http:// or https://"),
         (&["--portal-proxy", "http://user:hunter2@pro xy"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
@@ -253,8 +265,8 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     for (number, argument) in ["--admin-address=127.0.0.1:0", "--help"].into_iter().enumerate() {
         let command = Operator::program(cluster.kubeconfig()).args(["run", argument]);
         let command = command.env("OKID_PORTAL_PROXY", "socks5://user:hunter2@proxy:1");
-        let file = folder.path().join(format!("proxy-{number}"));
-        let operator = Operator::start(command, file, folder.lifeline().unwrap());
+        let log = folder.path().join(format!("proxy-{number}"));
+        let operator = Operator::start(command, log, folder.lifeline().unwrap());
         operator.wait().await;
         let said = operator.log();
         assert!(said.contains("OKID_PORTAL_PROXY"), "{said}");

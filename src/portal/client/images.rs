@@ -10,9 +10,6 @@ use crate::portal::{
 
 use super::{PortalClient, read_whole, shards::Place};
 
-/// Most bytes of an image that may be kept.
-pub const IMAGE_BYTES: usize = 25 * 1024 * 1024;
-
 /// An answer whose body is not read yet.
 pub struct ImageAnswer {
     response: Response,

@@ -31,7 +31,7 @@ mod tests;
 mod tls;
 mod transport;
 
-pub use images::{IMAGE_BYTES, ImageAnswer};
+pub use images::ImageAnswer;
 pub use tls::{InvalidTrust, trust};
 
 /// The header that carries the API key (guide, step 2).

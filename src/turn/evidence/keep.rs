@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
-    evidence::{Content, HeldBytes, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
+    evidence::{Content, HeldBytes, MAX_BYTES, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
     lifecycle::{EvidenceTrouble, Wanted},
     portal::{
-        Call, Failed, IMAGE_BYTES, ImageCall, ImageSource, Trouble,
+        Call, Failed, ImageCall, ImageSource, Trouble,
         budget::{Admission, Closed, Pass},
     },
     priority::Priority,
@@ -55,7 +55,7 @@ impl Turns {
         };
         let call = ImageCall { source: asked_of, image_type: &wanted.image_type, attempt: wanted.attempt };
         let image = match self.image(source, place, call, USUAL_BYTES).await {
-            Err(NoImage::Larger) => self.image(source, place, call, IMAGE_BYTES).await,
+            Err(NoImage::Larger) => self.image(source, place, call, MAX_BYTES).await,
             usual => usual,
         };
         let image = match image {
@@ -86,10 +86,10 @@ impl Turns {
         let mut held = [place.lane.bytes.hold(most).await, self.archive.bytes.hold(most).await];
         let pass = admit(source).map_err(NoImage::NotNow)?;
         let answer = self.portal.image(source.portal, source.key, source.id, call).await;
-        self.metrics.call("image", &answer);
         let answer = match answer {
             Ok(answer) => answer,
             Err(trouble) => {
+                self.metrics.call("image", &Err::<(), _>(trouble));
                 pass.report(Instant::now(), Err(&trouble));
                 let is_absent = trouble == Trouble::NotFound;
                 return Err(if is_absent {
@@ -101,6 +101,7 @@ impl Turns {
         };
         let content_type = answer.content_type();
         let read = answer.read(most).await;
+        self.metrics.call("image", &read);
         match read {
             Ok(bytes) => {
                 pass.report(Instant::now(), Ok(()));

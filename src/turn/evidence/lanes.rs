@@ -7,17 +7,14 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::{
-    evidence::{ByteBudget, budget::DEFAULT_BYTES},
-    portal::IMAGE_BYTES,
-};
+use crate::evidence::{ByteBudget, MAX_BYTES, budget::DEFAULT_BYTES};
 
 use super::STORING_AT_ONCE;
 
 /// Most verifications whose evidence is stored at one endpoint at the same time.
 const AT_ONE_ENDPOINT: usize = STORING_AT_ONCE * 5 / 8;
 /// Most bytes of images on their way to one endpoint: the largest image of another still fits beside them.
-const BYTES_AT_ONE_ENDPOINT: usize = DEFAULT_BYTES - IMAGE_BYTES;
+const BYTES_AT_ONE_ENDPOINT: usize = DEFAULT_BYTES - MAX_BYTES;
 
 /// The lanes of all endpoints, by the endpoint. One that nobody uses is forgotten.
 #[derive(Debug, Default)]
@@ -68,6 +65,6 @@ mod tests {
     #[test]
     fn one_endpoint_leaves_places_and_memory_for_the_largest_image_to_others() {
         const { assert!(AT_ONE_ENDPOINT < STORING_AT_ONCE) };
-        assert!(ByteBudget::default().held() == 0 && BYTES_AT_ONE_ENDPOINT + IMAGE_BYTES <= DEFAULT_BYTES);
+        assert!(ByteBudget::default().held() == 0 && BYTES_AT_ONE_ENDPOINT + MAX_BYTES <= DEFAULT_BYTES);
     }
 }
