@@ -1,5 +1,6 @@
 //! `cargo xtask control-plane`. Touches processes.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use crate::interrupt::{interruption, runtime};
 ///
 /// Nothing runs in it: there is no node, no controller-manager, and no operator. All it holds is gone with it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "In another terminal, paste the line it prints, then:
+#[command(after_help = "In another terminal, paste the two lines it prints, then:
   kubectl apply --server-side -f crds/
   cargo run -- run")]
 pub(crate) struct Arguments {}
@@ -21,8 +22,7 @@ pub(crate) fn run(Arguments {}: &Arguments) -> Result<ExitCode> {
     // What ends this process before is answered by the watchers of etcd and the API server.
     runtime()?.block_on(async {
         let interruption = interruption()?;
-        println!("export KUBECONFIG={}", control_plane.kubeconfig_path().display());
-        eprintln!("# kubectl: {}", control_plane.programs().kubectl.display());
+        print_exports(&control_plane.kubeconfig_path(), &control_plane.programs().kubectl);
         eprintln!("# Ctrl-C ends it");
         interruption.await;
         anyhow::Ok(())
@@ -30,6 +30,14 @@ pub(crate) fn run(Arguments {}: &Arguments) -> Result<ExitCode> {
     eprintln!("ending");
     control_plane.stop()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a person pastes into another terminal, so that `kubectl` there is this one and talks to this API server.
+pub(crate) fn print_exports(kubeconfig: &Path, kubectl: &Path) {
+    println!("export KUBECONFIG='{}'", kubeconfig.display());
+    if let Some(folder) = kubectl.parent() {
+        println!("export PATH='{}':\"$PATH\"", folder.display());
+    }
 }
 
 /// Starts a control plane, after building what it needs.

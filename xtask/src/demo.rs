@@ -15,6 +15,7 @@ use okid_operator::api::VerificationStatus;
 
 use self::stage::{Person, Stage};
 use self::watch::{Line, Watch};
+use crate::control_plane::print_exports;
 use crate::interrupt::{interruption, runtime};
 
 /// The verification of `examples/evidence-named-store.yaml`.
@@ -30,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// evidence: after about half a minute, once everything is built. Nothing is left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "By hand:  cargo xtask demo --stay
-          then open the link it prints in a browser, and paste the line with KUBECONFIG into another terminal")]
+          then open the link it prints in a browser, and paste its two export lines into another terminal")]
 pub(crate) struct Arguments {
     /// How the verification ends.
     #[arg(long, value_enum, default_value_t = Outcome::Verified)]
@@ -75,8 +76,7 @@ pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> 
         // Until here, Ctrl-C ends this process, and the watchers of the others end them.
         let mut interruption = pin!(interruption()?);
         if stay {
-            eprintln!("# kubectl: {}", stage.kubectl_path().display());
-            println!("export KUBECONFIG={}", stage.kubeconfig_path().display());
+            print_exports(&stage.kubeconfig_path(), stage.kubectl_path());
         }
         tokio::select! {
             biased;
