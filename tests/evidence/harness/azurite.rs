@@ -80,7 +80,7 @@ pub(super) async fn start() -> Option<Place> {
         .start(folder.path().join("azurite.log"))
         .unwrap();
     let (server, line) = tokio::task::spawn_blocking(move || {
-        let line = server.wait_for_line("successfully listens on http://", Duration::from_mins(1));
+        let line = server.wait_for_line("successfully listens on http://", Duration::from_mins(5));
         (server, line.unwrap())
     })
     .await

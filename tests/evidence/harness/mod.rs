@@ -26,11 +26,11 @@ pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 
 /// Short where a test waits for it, long where it must not run out.
 pub(crate) const PATIENCE: Patience = Patience {
-    request: Duration::from_secs(20),
-    again_within: Duration::from_secs(20),
+    request: Duration::from_mins(1),
+    again_within: Duration::from_mins(1),
     tries: 3,
     pause: Duration::from_millis(5),
-    whole: Duration::from_mins(1),
+    whole: Duration::from_mins(3),
 };
 
 /// A store, how to reach it, and what keeps it running.
