@@ -1,24 +1,23 @@
 //! One attempt at each thing that is done to a store: one request, and its answer.
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::Method;
 use object_store::{
-    Attribute, Attributes, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Attribute, Attributes, GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     azure::AzureAuthorizer, client::HttpRequestBody, path::Path,
 };
 use sha2::{Digest, Sha256};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 
 use super::{
-    files,
     manifest::hex,
-    open::{Azure, Backend},
+    open::{Azure, Backend, Medium},
     path::{Folder, ObjectKey},
     store::{Content, Store},
-    trouble::{Answer, StoreTrouble, judge, judge_file, judge_http},
+    trouble::{Answer, StoreTrouble, judge, judge_http},
 };
 
 /// Most keys that are read of one folder at a time.
@@ -39,14 +38,14 @@ impl Store {
         attributes: Attributes,
     ) -> Result<(), Answer> {
         self.limited(async {
-            let store = self.backend.store()?;
-            if let Backend::File(root) = &self.backend {
-                let (root, object) = (root.clone(), PathBuf::from(path.as_ref()));
-                return on_disk(move || files::create(&root, &object, &bytes)).await;
+            match self.backend.medium() {
+                Medium::Disk(disk) => disk.create(path.as_ref(), bytes).await,
+                Medium::Network(store) => {
+                    let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
+                    let put = store.put_opts(path, PutPayload::from(bytes), options).await;
+                    put.map(|_| ()).map_err(|error| judge(&error))
+                }
             }
-            let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
-            let put = store.put_opts(path, PutPayload::from(bytes), options).await;
-            put.map(|_| ()).map_err(|error| judge(&error))
         })
         .await
     }
@@ -54,12 +53,15 @@ impl Store {
     /// Reads what is there, as far as it can be the same.
     pub(super) async fn compare(&self, path: &Path, size: u64, sha256: &str) -> Result<Comparison, Answer> {
         let compared = self.limited(async {
-            let found = self
-                .backend
-                .store()?
-                .get_opts(path, GetOptions::default())
-                .await
-                .map_err(|error| judge(&error))?;
+            let store = match self.backend.medium() {
+                Medium::Network(store) => store,
+                Medium::Disk(disk) => {
+                    let found = disk.digest(path.as_ref(), size).await?;
+                    let is_same = found.is_some_and(|found| hex(&found) == sha256);
+                    return Ok(if is_same { Comparison::Same } else { Comparison::Different });
+                }
+            };
+            let found = store.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
             if found.meta.size != size {
                 return Ok(Comparison::Different);
             }
@@ -78,12 +80,11 @@ impl Store {
     }
 
     pub(super) async fn read_once(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, Answer> {
-        let found = self
-            .backend
-            .store()?
-            .get_opts(path, GetOptions::default())
-            .await
-            .map_err(|error| judge(&error))?;
+        let store = match self.backend.medium() {
+            Medium::Network(store) => store,
+            Medium::Disk(disk) => return disk.read(path.as_ref(), limit).await,
+        };
+        let found = store.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
         if found.meta.size > limit as u64 {
             return Ok(None);
         }
@@ -100,35 +101,29 @@ impl Store {
 
     /// Of a local folder also the keys of what was never finished, so that it is removed with the rest.
     pub(super) async fn keys_once(&self, folder: &Path) -> Result<Vec<ObjectKey>, Answer> {
-        let store = self.backend.store()?;
+        let store = match self.backend.medium() {
+            Medium::Network(store) => store,
+            Medium::Disk(disk) => return disk.keys(folder.as_ref(), MAX_KEYS).await,
+        };
         let mut keys = BTreeSet::new();
-        if let Backend::File(root) = &self.backend {
-            let (root, folder) = (root.clone(), PathBuf::from(folder.as_ref()));
-            let names = on_disk(move || files::names(&root, &folder)).await?;
-            keys.extend(names.iter().filter_map(|name| ObjectKey::parse(name).ok()));
-        } else {
-            let mut found = store.list(Some(folder));
-            while keys.len() < MAX_KEYS
-                && let Some(object) = found.try_next().await.map_err(|error| judge(&error))?
-            {
-                let below = object.location.as_ref().strip_prefix(folder.as_ref());
-                keys.extend(
-                    below.and_then(|key| key.strip_prefix('/')).and_then(|key| ObjectKey::parse(key).ok()),
-                );
-            }
+        let mut found = store.list(Some(folder));
+        while keys.len() < MAX_KEYS
+            && let Some(object) = found.try_next().await.map_err(|error| judge(&error))?
+        {
+            let below = object.location.as_ref().strip_prefix(folder.as_ref());
+            keys.extend(
+                below.and_then(|key| key.strip_prefix('/')).and_then(|key| ObjectKey::parse(key).ok()),
+            );
         }
-        Ok(keys.into_iter().take(MAX_KEYS).collect())
+        Ok(keys.into_iter().collect())
     }
 
     pub(super) async fn delete_once(&self, path: &Path) -> Result<(), Answer> {
-        let store = self.backend.store()?;
         match &self.backend {
             Backend::Az(azure) => delete_blob(azure, path).await,
-            Backend::File(root) => {
-                let file = root.join(path.as_ref());
-                on_disk(move || files::remove(&file)).await
-            }
-            Backend::S3(_) | Backend::Gs(_) => store.delete(path).await.map_err(|error| judge(&error)),
+            Backend::File(disk) => disk.remove(path.as_ref()).await,
+            Backend::S3(s3) => s3.store.delete(path).await.map_err(|error| judge(&error)),
+            Backend::Gs(store) => store.delete(path).await.map_err(|error| judge(&error)),
         }
     }
 
@@ -143,25 +138,6 @@ impl Store {
             attributes.insert(Attribute::Metadata((*name).into()), (*value).to_owned().into());
         }
         attributes
-    }
-
-    /// Removes what a killed process has left of this object.
-    pub(super) async fn sweep(&self, path: &Path) -> Result<(), StoreTrouble> {
-        let Some(file) = self.file(path) else { return Ok(()) };
-        on_disk(move || files::sweep(&file)).await.map_err(|answer| match answer {
-            Answer::Trouble(trouble) => trouble,
-            Answer::Exists | Answer::NotFound | Answer::NotSent | Answer::Unknown => {
-                StoreTrouble::Unavailable
-            }
-        })
-    }
-
-    /// The file or folder of a path, if this store is a folder.
-    fn file(&self, path: &Path) -> Option<PathBuf> {
-        match &self.backend {
-            Backend::File(root) => Some(root.join(path.as_ref())),
-            Backend::S3(_) | Backend::Gs(_) | Backend::Az(_) => None,
-        }
     }
 
     pub(super) fn folder_path(&self, folder: &Folder) -> Result<Path, StoreTrouble> {
@@ -199,14 +175,4 @@ async fn delete_blob(azure: &Azure, path: &Path) -> Result<(), Answer> {
         .try_authorize(&mut request)
         .map_err(|error| judge(&error))?;
     azure.http.execute(request).await.map(|_| ()).map_err(|error| judge_http(&error))
-}
-
-/// Does something with files where nothing else waits for it.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Answer> {
-    match spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| judge_file(&error)),
-        Err(_) => Err(Answer::Unknown),
-    }
 }

@@ -16,7 +16,7 @@
 //! | [`patience`] | how long a store is waited for, and how often it is asked |
 //! | [`store`] | puts, reads and removes objects; one [`trouble`] for each way in which that fails |
 //! | `attempt` | one request of [`store`], and its answer |
-//! | `files` | objects as files of a local folder |
+//! | `files` | objects as files of a local folder, where no link leads anywhere |
 //! | [`manifest`] | lists what is stored and what was absent; written last (pure) |
 //!
 //! Every object is created under the condition that nothing is there. What is there with the same bytes counts as

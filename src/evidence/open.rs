@@ -1,6 +1,6 @@
 //! Makes the library's stores from an address and options. Opens no connection.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use object_store::{
@@ -9,23 +9,28 @@ use object_store::{
     azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder},
     client::HttpClient,
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey},
-    local::LocalFileSystem,
 };
 
 use super::{
+    files::{Disk, Modes},
     http::StoreHttp,
     location::{Location, Scheme},
     options::{InvalidOptions, Options},
     signing::{Known, Signing},
-    trouble::{Answer, StoreTrouble, judge, judge_file},
 };
 
-/// A store of the library. Cannot be printed: some of the library's credentials would be.
+/// A store of the library, or a local folder. Cannot be printed: some of the library's credentials would be.
 pub(super) enum Backend {
     S3(Box<S3>),
     Gs(GoogleCloudStorage),
     Az(Azure),
-    File(PathBuf),
+    File(Disk),
+}
+
+/// How a store is reached.
+pub(super) enum Medium<'a> {
+    Network(&'a dyn ObjectStore),
+    Disk(&'a Disk),
 }
 
 /// S3, and what its requests are signed with.
@@ -99,26 +104,20 @@ impl Backend {
                 let container = format!("{service}/{}", location.bucket());
                 Ok(Self::Az(Azure { store, account, container, http: http.client(options.allow_plain_http) }))
             }
-            Scheme::File => Ok(Self::File(PathBuf::from("/").join(location.prefix()))),
+            Scheme::File => {
+                let modes = Modes { file: options.mode("file_mode"), folder: options.mode("dir_mode") };
+                Ok(Self::File(Disk::new(Path::new("/").join(location.prefix()), modes)))
+            }
         }
     }
 
-    /// The library's store. A folder is looked at each time: it may be mounted later, or no more.
-    pub(super) fn store(&self) -> Result<Box<dyn ObjectStore>, Answer> {
+    /// How it is reached.
+    pub(super) fn medium(&self) -> Medium<'_> {
         match self {
-            Self::S3(s3) => Ok(Box::new(s3.store.clone())),
-            Self::Gs(store) => Ok(Box::new(store.clone())),
-            Self::Az(azure) => Ok(Box::new(azure.store.clone())),
-            Self::File(folder) => {
-                fs::metadata(folder).map_err(|error| match judge_file(&error) {
-                    Answer::NotFound => Answer::Trouble(StoreTrouble::BucketMissing),
-                    other @ (Answer::Exists | Answer::NotSent | Answer::Unknown | Answer::Trouble(_)) => {
-                        other
-                    }
-                })?;
-                let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| judge(&error))?;
-                Ok(Box::new(store))
-            }
+            Self::S3(s3) => Medium::Network(&s3.store),
+            Self::Gs(store) => Medium::Network(store),
+            Self::Az(azure) => Medium::Network(&azure.store),
+            Self::File(disk) => Medium::Disk(disk),
         }
     }
 

@@ -122,7 +122,6 @@ impl Store {
         let _known = self.backend.know(&content.bytes, digest);
         let sha256 = hex(&digest);
         let attributes = self.attributes(&content, &sha256);
-        self.sweep(&path).await?;
         let mut tries = Tries::new(self.patience);
         loop {
             match self.put_once(&path, content.bytes.clone(), attributes.clone()).await {

@@ -144,7 +144,7 @@ pub(super) fn judge(error: &object_store::Error) -> Answer {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return Answer::NotFound;
     }
-    // From a local folder. Of any other store it is an answer that cannot be read, or no answer.
+    // From a file that holds a token. Otherwise it is an answer that cannot be read, or no answer.
     match find::<io::Error>(error).map(judge_file) {
         Some(Answer::Trouble(trouble)) => Answer::Trouble(trouble),
         _ => Answer::Unknown,

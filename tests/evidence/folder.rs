@@ -1,16 +1,21 @@
 //! What holds for local folders only.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, symlink},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use control_plane::Folder as TempFolder;
 use okid_operator::{
     api::{EvidenceKind, ObjectState, StoredObject},
-    evidence::{Manifest, StoreTrouble, manifest::PortalEnd},
+    evidence::{Manifest, Removal, StoreTrouble, manifest::PortalEnd},
 };
 
 use crate::harness::{key, look, of, put, put_as, stores};
@@ -100,6 +105,164 @@ async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
     assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
     fs::remove_dir(folder.path()).unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+}
+
+/// Everything below a folder by its path: what a file holds, where a link leads, what else there is.
+fn everything(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = path.symlink_metadata().unwrap().file_type();
+            let what = if kind.is_dir() {
+                folders.push(path.clone());
+                "a folder".to_owned()
+            } else if kind.is_file() {
+                String::from_utf8(fs::read(&path).unwrap()).unwrap()
+            } else {
+                format!("{kind:?} {:?}", fs::read_link(&path).ok())
+            };
+            found.insert(path, what);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_folder_leads_to_nobody_elses_evidence() {
+    let uid = of("team-a").uid().to_owned();
+    // The namespace's folder, the resource's and the uid's, each by a link within the root and by one out of it.
+    let inside =
+        ["team-b".to_owned(), "../team-b/customer".to_owned(), format!("../../team-b/customer/{uid}")];
+    for (level, inside) in inside.into_iter().enumerate() {
+        for leaves_the_root in [false, true] {
+            let folder = TempFolder::create("okid-evidence-").unwrap();
+            let elsewhere = TempFolder::create("okid-evidence-").unwrap();
+            let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+            let own = folder.path().join(of("team-a").to_string());
+            let link = own.ancestors().nth(2 - level).unwrap();
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            let roots = if leaves_the_root { &elsewhere } else { &folder };
+            let other = roots.path().join(of("team-b").to_string());
+            fs::create_dir_all(&other).unwrap();
+            fs::write(other.join("front-original.jpg"), "retained").unwrap();
+            fs::write(other.join("front-original.jpg#1"), "half written").unwrap();
+            let target = other.ancestors().nth(2 - level).unwrap();
+            symlink(if leaves_the_root { target } else { Path::new(&inside) }, link).unwrap();
+            assert!(own.join("front-original.jpg").exists(), "the link leads there");
+
+            let before = (everything(folder.path()), everything(elsewhere.path()));
+            let front = key("front-original.jpg");
+            let refused = StoreTrouble::Conflict;
+            assert_eq!(put(&store, b"ours").await, Err(refused), "{link:?}");
+            assert_eq!(put_as(&store, "back-original.jpg", b"ours").await, Err(refused), "{link:?}");
+            assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(refused), "{link:?}");
+            assert_eq!(store.keys(&of("team-a")).await, Err(refused), "{link:?}");
+            assert_eq!(store.delete(&of("team-a"), &[front]).await, Err(refused), "{link:?}");
+            assert_eq!(store.clear(&of("team-a")).await, Err(refused), "{link:?}");
+            assert_eq!((everything(folder.path()), everything(elsewhere.path())), before, "{link:?}");
+        }
+    }
+}
+
+/// Makes something that is no regular file; whether this machine lets it.
+fn make_odd(kind: &str, path: &Path) -> bool {
+    let run = |program: &str, arguments: &[&str]| {
+        let made = Command::new(program).arg(path).args(arguments).output();
+        made.is_ok_and(|made| made.status.success())
+    };
+    match kind {
+        "a link to a file of another" => {
+            symlink("../../../team-b/customer/uid/front-original.jpg", path).unwrap();
+            true
+        }
+        "a link to nothing" => {
+            symlink("nothing", path).unwrap();
+            true
+        }
+        "a pipe" => run("mkfifo", &[]),
+        "a socket" => UnixListener::bind(path).is_ok(),
+        "a folder" => fs::create_dir(path).is_ok(),
+        "a device that never ends" => run("mknod", &["c", "1", "5"]),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_neither_read_nor_written_nor_removed() {
+    for kind in [
+        "a link to a file of another",
+        "a link to nothing",
+        "a pipe",
+        "a socket",
+        "a folder",
+        "a device that never ends",
+    ] {
+        let folder = TempFolder::create("okid-evidence-").unwrap();
+        let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+        let other = folder.path().join("team-b/customer/uid");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("front-original.jpg"), "retained").unwrap();
+        let own = folder.path().join(of("team-a").to_string());
+        fs::create_dir_all(&own).unwrap();
+        if !make_odd(kind, &own.join("front-original.jpg")) {
+            let _ = writeln!(io::stderr(), "not tried: this machine does not make {kind}");
+            continue;
+        }
+        let before = everything(folder.path());
+        let front = key("front-original.jpg");
+        assert_eq!(put(&store, b"retained").await, Err(StoreTrouble::Conflict), "{kind}");
+        assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(StoreTrouble::Conflict), "{kind}");
+        let listed = store.keys(&of("team-a")).await.unwrap();
+        assert_eq!(listed.len(), 1, "{kind}");
+        assert_eq!(store.delete(&of("team-a"), &listed).await, Ok(vec![(front, Removal::Kept)]), "{kind}");
+        assert_eq!(everything(folder.path()), before, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_the_name_of_an_unfinished_file_and_is_none_keeps_nobody_waiting() {
+    let folder = TempFolder::create("okid-evidence-").unwrap();
+    let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
+    let own = folder.path().join(of("team-a").to_string());
+    fs::create_dir_all(&own).unwrap();
+    for number in 0..20 {
+        assert!(make_odd("a pipe", &own.join(format!("front-original.jpg#{number}"))));
+    }
+    assert!(make_odd("a socket", &own.join("front-original.jpg#20")));
+    assert!(make_odd("a folder", &own.join("front-original.jpg#21")));
+    assert!(make_odd("a link to a file of another", &own.join("front-original.jpg#22")));
+    let before = everything(folder.path());
+    assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
+    assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+    assert_eq!(everything(folder.path()), before);
+}
+
+#[tokio::test]
+async fn what_is_made_is_the_operators_alone_unless_told_otherwise() {
+    for (options, file_mode, dir_mode) in [
+        ("{}", 0o600, 0o700),
+        ("{file_mode: 0640, dir_mode: '750'}", 0o640, 0o750),
+        // Whatever the process's umask.
+        ("{file_mode: '0666', dir_mode: '0777'}", 0o666, 0o777),
+    ] {
+        let folder = TempFolder::create("okid-evidence-").unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let text = format!("stores: [{{name: disk, url: '{url}', namespaces: ['*'], options: {options}}}]");
+        let store = stores(&text).find("disk", "team-a").unwrap();
+        put(&store, b"abc").await.unwrap();
+        let file = folder.path().join(of("team-a").to_string()).join("front-original.jpg");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&file), file_mode, "{options}");
+        for made in file.ancestors().skip(1).take(3) {
+            assert_eq!(mode(made), dir_mode, "{options} {made:?}");
+        }
+        assert_eq!(file.metadata().unwrap().nlink(), 1, "nothing else is left of it");
+    }
 }
 
 /// Runs the first command of the docs that checks a folder against its manifest, in that folder.

@@ -23,6 +23,10 @@ pub(super) enum Shape {
     PlainHttp,
     /// The JSON of a Google service account.
     ServiceAccount,
+    /// The mode of a file, in octal: its owner may read and write it.
+    FileMode,
+    /// The mode of a folder, in octal: its owner may do everything with it.
+    DirMode,
 }
 
 const S3: [(&str, Shape); 15] = [
@@ -62,6 +66,9 @@ const AZ: [(&str, Shape); 10] = [
     ("azure_storage_endpoint", Shape::Endpoint),
     ("allow_http", Shape::PlainHttp),
 ];
+
+/// Named as the mount options of a network share are.
+const FILE: [(&str, Shape); 2] = [("file_mode", Shape::FileMode), ("dir_mode", Shape::DirMode)];
 
 /// Options that say where and how the operator stores, which the address of the store and this room decide.
 const DECIDED: [&str; 12] = [
@@ -125,7 +132,7 @@ pub(super) fn canonical(scheme: Scheme, written: &str) -> Option<String> {
         Scheme::S3 => written.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
         Scheme::Gs => written.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
         Scheme::Az => written.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-        Scheme::File => None,
+        Scheme::File => FILE.iter().any(|(known, _)| *known == written).then_some(written),
     }
 }
 
@@ -135,7 +142,7 @@ pub(super) fn of_secret(scheme: Scheme, name: &str) -> Option<(&'static str, Sha
         Scheme::S3 => &S3,
         Scheme::Gs => &GS,
         Scheme::Az => &AZ,
-        Scheme::File => &[],
+        Scheme::File => &FILE,
     };
     table.iter().find(|(known, _)| *known == name).copied()
 }
@@ -143,7 +150,8 @@ pub(super) fn of_secret(scheme: Scheme, name: &str) -> Option<(&'static str, Sha
 /// Names without a cloud's prefix are about the HTTP client, which is ours.
 pub(super) fn is_decided(name: &str) -> bool {
     let has_prefix = ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix));
-    DECIDED.contains(&name) || (!has_prefix && name != "allow_http")
+    let is_ours = name == "allow_http" || FILE.iter().any(|(known, _)| *known == name);
+    DECIDED.contains(&name) || !(has_prefix || is_ours)
 }
 
 /// Whether this option may be taken from the environment beside those that are `given`. What proves an identity is

@@ -146,7 +146,9 @@ impl Options {
                 | Shape::Region
                 | Shape::Account
                 | Shape::Tenant
-                | Shape::ServiceAccount => text,
+                | Shape::ServiceAccount
+                | Shape::FileMode
+                | Shape::DirMode => text,
             };
             options.insert(name, text, shown)?;
         }
@@ -226,7 +228,9 @@ impl Options {
             | Shape::Region
             | Shape::Account
             | Shape::Tenant
-            | Shape::ServiceAccount => {}
+            | Shape::ServiceAccount
+            | Shape::FileMode
+            | Shape::DirMode => {}
         }
         self.insert(name, text, shown)
     }
@@ -273,6 +277,11 @@ impl Options {
     /// One option, by the library's own name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(ExposeSecret::expose_secret)
+    }
+
+    /// The mode that an option says, if it is there.
+    pub(super) fn mode(&self, name: &str) -> Option<u32> {
+        self.get(name).and_then(value::mode)
     }
 
     /// Which server a store with these options is at.

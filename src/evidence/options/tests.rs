@@ -337,3 +337,30 @@ fn every_option_that_is_a_credential_is_one_of_the_library() {
         assert_eq!(known.as_deref(), Some(name));
     }
 }
+
+#[test]
+fn a_folder_is_told_modes_that_let_the_operator_itself_in_and_nothing_else() {
+    let folder =
+        |entries: &[(&str, &str)]| Options::of_administrator(Scheme::File, entries.iter().copied(), &[]);
+    let options = folder(&[("file_mode", "0640"), ("DIR_MODE", "750")]).unwrap();
+    assert_eq!((options.mode("file_mode"), options.mode("dir_mode")), (Some(0o640), Some(0o750)));
+    assert_eq!(folder(&[]).unwrap().mode("file_mode"), None);
+    for (key, value) in [
+        ("file_mode", "0440"),
+        ("file_mode", "888"),
+        ("file_mode", "4640"),
+        ("file_mode", "rw-r-----"),
+        ("file_mode", "00640"),
+        ("file_mode", "60"),
+        ("file_mode", "+640"),
+        ("dir_mode", "0600"),
+        ("dir_mode", "1777"),
+    ] {
+        let flaw = folder(&[(key, value)]).unwrap_err();
+        assert_eq!(flaw, InvalidOptions::Malformed { key: key.to_owned() }, "{value}");
+    }
+    let unknown = InvalidOptions::Unknown { key: "aws_region".to_owned(), scheme: Scheme::File };
+    assert_eq!(folder(&[("aws_region", "eu-central-1")]).unwrap_err(), unknown);
+    let secret = Options::of_secret(Scheme::File, [("file_mode", &b"0640"[..])], &endpoints());
+    assert_eq!(secret.unwrap_err(), InvalidOptions::Folder);
+}

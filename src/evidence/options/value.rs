@@ -12,6 +12,13 @@ pub(super) fn is_true(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
 }
 
+/// A mode as `chmod` takes it: three octal digits, with or without a zero before them.
+pub(super) fn mode(text: &str) -> Option<u32> {
+    let is_mode = text.len() == 3 || (text.len() == 4 && text.starts_with('0'));
+    let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    (is_mode && digits).then(|| u32::from_str_radix(text, 8).ok()).flatten()
+}
+
 /// The value as it is used; none if it cannot be.
 pub(super) fn check(shape: Shape, text: &str) -> Option<String> {
     if text.is_empty() || text.len() > MAX_VALUE_BYTES {
@@ -31,6 +38,8 @@ pub(super) fn check(shape: Shape, text: &str) -> Option<String> {
         Shape::Region => only(b"-", 32),
         Shape::Account => only(b"", 24),
         Shape::Tenant => only(b"-.", 128) && !text.contains(".."),
+        Shape::FileMode => mode(text).is_some_and(|mode| mode & 0o600 == 0o600),
+        Shape::DirMode => mode(text).is_some_and(|mode| mode & 0o700 == 0o700),
         Shape::ServiceAccount => return service_account(text),
     };
     is_fit.then(|| text.to_owned())
