@@ -1,4 +1,7 @@
-//! Whether bytes are an image that may be kept: by their first bytes, against what the portal says they are. Pure.
+//! Whether bytes are an image that may be kept, and of which format: the first bytes decide. Pure.
+//!
+//! The content type of an answer is a label that gateways and file servers get wrong. It only refuses: an answer that says
+//! it is a page or a document of markup is no image, whatever its first bytes are.
 
 /// Most bytes of an image: 25 MiB.
 pub const MAX_BYTES: usize = 25 * 1024 * 1024;
@@ -46,19 +49,6 @@ impl Format {
         }
     }
 
-    /// What a content type names; its parameters do not matter.
-    fn of_content_type(content_type: &str) -> Option<Self> {
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "image/jpeg" | "image/jpg" => Some(Self::Jpeg),
-            "image/png" => Some(Self::Png),
-            "image/webp" => Some(Self::WebP),
-            "image/heic" | "image/heif" => Some(Self::Heic),
-            "application/pdf" => Some(Self::Pdf),
-            _ => None,
-        }
-    }
-
     /// What the first bytes say.
     fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let at = |from: usize, word: &[u8]| bytes.get(from..from + word.len()) == Some(word);
@@ -90,19 +80,15 @@ pub enum Unusable {
     /// Over [`MAX_BYTES`].
     #[error("the image is larger than 25 MiB")]
     TooLarge,
-    /// The content type names none of the formats: HTML, JSON and SVG among others.
-    #[error("the content type is none of JPEG, PNG, WebP, HEIC and PDF")]
+    /// The content type says that it is markup, a script or data: HTML, JSON and SVG among others.
+    #[error("the content type is that of a page or a document of text")]
     ContentType,
     /// The first bytes are those of none of the formats.
     #[error("the bytes are none of JPEG, PNG, WebP, HEIC and PDF")]
     Bytes,
-    /// The bytes are of another format than the content type.
-    #[error("the bytes are not what the content type says")]
-    Mismatch,
 }
 
-/// Whether an image may be kept, and what it is. `content_type` is the portal's header; missing is `image/jpeg`
-/// (guide, "Get Verification Image").
+/// Whether an image may be kept, and what it is. `content_type` is the portal's header, if there was one.
 ///
 /// # Errors
 ///
@@ -114,10 +100,23 @@ pub fn inspect(bytes: &[u8], content_type: Option<&str>) -> Result<Format, Unusa
     if bytes.len() > MAX_BYTES {
         return Err(Unusable::TooLarge);
     }
-    let said =
-        content_type.map_or(Some(Format::Jpeg), Format::of_content_type).ok_or(Unusable::ContentType)?;
-    let found = Format::of_bytes(bytes).ok_or(Unusable::Bytes)?;
-    if said == found { Ok(found) } else { Err(Unusable::Mismatch) }
+    if content_type.is_some_and(names_text) {
+        return Err(Unusable::ContentType);
+    }
+    Format::of_bytes(bytes).ok_or(Unusable::Bytes)
+}
+
+/// Whether a content type names text: markup, a script or data. `text/plain` does not count: servers give it to files
+/// that they do not know (WHATWG MIME Sniffing, "check-for-apache-bug flag").
+fn names_text(content_type: &str) -> bool {
+    let essence = content_type.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let last = subtype.rsplit('+').next().unwrap_or_default();
+    match kind {
+        "text" => subtype != "plain",
+        "multipart" | "message" => true,
+        _ => ["json", "xml", "yaml", "html", "svg", "javascript", "ecmascript"].contains(&last),
+    }
 }
 
 #[cfg(test)]
@@ -133,43 +132,91 @@ mod tests {
     const PDF: &[u8] = b"%PDF-1.7\n";
 
     #[test]
-    fn an_image_is_what_both_its_bytes_and_its_content_type_say() {
-        for (bytes, content_type, format) in [
-            (JPEG, Some("image/jpeg"), Format::Jpeg),
-            (JPEG, None, Format::Jpeg),
-            (JPEG, Some("IMAGE/JPEG; q=1"), Format::Jpeg),
-            (PNG, Some("image/png"), Format::Png),
-            (WEBP, Some("image/webp"), Format::WebP),
-            (HEIC, Some("image/heic"), Format::Heic),
-            (HEIC, Some("image/heif"), Format::Heic),
-            (PDF, Some("application/pdf"), Format::Pdf),
-        ] {
-            assert_eq!(inspect(bytes, content_type), Ok(format), "{content_type:?}");
+    fn the_first_bytes_decide_what_an_image_is_whatever_its_label() {
+        let images = [
+            (JPEG, Format::Jpeg),
+            (PNG, Format::Png),
+            (WEBP, Format::WebP),
+            (HEIC, Format::Heic),
+            (PDF, Format::Pdf),
+        ];
+        let labels = [
+            "image/jpeg",
+            "IMAGE/JPEG; q=1",
+            "image/jpg",
+            "image/pjpeg",
+            "image/png",
+            "image/x-png",
+            "image/webp",
+            "image/heif",
+            "image/gif",
+            "image/*",
+            "application/pdf",
+            "application/x-pdf",
+            "application/octet-stream",
+            "binary/octet-stream",
+            "application/x-download",
+            "text/plain; charset=utf-8",
+            "video/mp4",
+            "unknown",
+            "*/*",
+            "/",
+            "",
+        ];
+        for (bytes, format) in images {
+            assert_eq!(inspect(bytes, None), Ok(format), "without a type");
+            for label in labels {
+                assert_eq!(inspect(bytes, Some(label)), Ok(format), "{label}");
+            }
         }
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
-        for (bytes, content_type, why) in [
-            (&b""[..], None, Unusable::Empty),
-            (b"<!doctype html><p>no", None, Unusable::Bytes),
-            (b"<html>", Some("text/html"), Unusable::ContentType),
-            (b"{\"error\":1}", Some("application/json"), Unusable::ContentType),
-            (b"{\"error\":1}", Some("image/jpeg"), Unusable::Bytes),
-            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", Some("image/svg+xml"), Unusable::ContentType),
-            (b"<svg/>", Some("image/png"), Unusable::Bytes),
-            (b"GIF89a", Some("image/gif"), Unusable::ContentType),
-            (b" \xff\xd8\xff", None, Unusable::Bytes),
-            (b"\xff\xd8", None, Unusable::Bytes),
-            (b"RIFF\0\0\0\0WAVE", Some("image/webp"), Unusable::Bytes),
-            (b"\0\0\0\x18ftypisom", Some("image/heic"), Unusable::Bytes),
-            (PNG, Some("image/jpeg"), Unusable::Mismatch),
-            (PNG, None, Unusable::Mismatch),
-            (JPEG, Some("application/octet-stream"), Unusable::ContentType),
-            (JPEG, Some("text/html"), Unusable::ContentType),
-            (JPEG, Some(""), Unusable::ContentType),
+    fn what_says_that_it_is_text_is_refused_whatever_its_bytes() {
+        for label in [
+            "text/html",
+            "Text/HTML; charset=utf-8",
+            " text/html ",
+            "text/html, image/jpeg",
+            "text/xml",
+            "application/json",
+            "application/problem+json",
+            "application/xhtml+xml",
+            "application/xml",
+            "image/svg+xml",
+            "image/svg",
+            "application/javascript",
+            "multipart/form-data; boundary=x",
         ] {
-            assert_eq!(inspect(bytes, content_type), Err(why), "{bytes:?} {content_type:?}");
+            for bytes in [JPEG, PNG, WEBP, HEIC, PDF, b"<html>", b"{}"] {
+                assert_eq!(inspect(bytes, Some(label)), Err(Unusable::ContentType), "{label}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_whatever_its_label() {
+        for (bytes, why) in [
+            (&b""[..], Unusable::Empty),
+            (b"<!doctype html><p>no", Unusable::Bytes),
+            (b"{\"error\":1}", Unusable::Bytes),
+            (b"<svg/>", Unusable::Bytes),
+            (b"GIF89a", Unusable::Bytes),
+            (b" \xff\xd8\xff", Unusable::Bytes),
+            (b"\xff\xd8", Unusable::Bytes),
+            (b"RIFF\0\0\0\0WAVE", Unusable::Bytes),
+            (b"\0\0\0\x18ftypisom", Unusable::Bytes),
+            (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1", Unusable::Bytes),
+        ] {
+            for label in [
+                None,
+                Some("image/jpeg"),
+                Some("image/gif"),
+                Some("application/octet-stream"),
+                Some("text/plain"),
+            ] {
+                assert_eq!(inspect(bytes, label), Err(why), "{} {label:?}", bytes.escape_ascii());
+            }
         }
     }
 
@@ -184,8 +231,10 @@ mod tests {
     #[test]
     fn every_format_has_names_of_its_own() {
         for format in Format::ALL {
-            assert_eq!(Format::of_content_type(format.content_type()), Some(format));
-            assert_eq!(Format::ALL.iter().filter(|other| other.extension() == format.extension()).count(), 1);
+            let same = |other: &&Format| {
+                other.extension() == format.extension() || other.content_type() == format.content_type()
+            };
+            assert_eq!(Format::ALL.iter().filter(same).count(), 1);
         }
     }
 

@@ -16,6 +16,9 @@ const VERSION: u32 = 1;
 /// The operator that writes, and its version.
 pub const OPERATOR: &str = concat!("okid-operator/", env!("CARGO_PKG_VERSION"));
 
+/// What stands before the version in [`OPERATOR`].
+const OPERATOR_NAME: &str = "okid-operator/";
+
 /// What is stored of one verification, and what was absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -111,12 +114,22 @@ impl Manifest {
         if has_keys { Ok(manifest) } else { Err(UnreadableManifest::Key) }
     }
 
-    /// Whether both list the same, whichever version of the operator wrote them.
+    /// Whether those are the bytes that this operator, or another version of it, writes of the same evidence.
     ///
-    /// After an update of the operator in mid-way, the manifest that is there differs in that alone, and is as good.
-    #[must_use]
-    pub fn says_the_same_as(&self, other: &Self) -> bool {
-        Self { operator: other.operator.clone(), ..self.clone() } == *other
+    /// Who may write into the bucket may have put a manifest there that says more, or says it otherwise. So nothing of it
+    /// is read: each byte is compared, but for the version of the operator, which may be another number.
+    ///
+    /// # Errors
+    ///
+    /// As of [`bytes`](Self::bytes).
+    pub fn is_written_as(&self, found: &[u8]) -> serde_json::Result<bool> {
+        let ours = Self { operator: OPERATOR_NAME.to_owned(), ..self.clone() }.bytes()?;
+        let name = OPERATOR_NAME.as_bytes();
+        // It stands in the second line, before any value of somebody else's.
+        let Some(at) = ours.windows(name.len()).position(|window| window == name) else { return Ok(false) };
+        let (before, after) = ours.split_at(at + name.len());
+        let version = found.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        Ok(version.is_some_and(is_version))
     }
 
     /// Every object that was asked for, in the order of the keys.
@@ -129,6 +142,25 @@ impl Manifest {
 /// An absent object has no extension.
 fn is_key_or_stem(key: &str) -> bool {
     ObjectKey::parse(key).is_ok() || ObjectKey::parse(&format!("{key}.x")).is_ok()
+}
+
+/// Whether this is a version of ours: three numbers, and for a release that is tried out `-alpha`, `-beta` or `-rc` with a
+/// number or without. No other text fits.
+fn is_version(version: &[u8]) -> bool {
+    let is_number = |text: &str| {
+        (1..=5).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
+    };
+    let Ok(version) = str::from_utf8(version) else { return false };
+    let (numbers, stage) =
+        version.split_once('-').map_or((version, None), |(numbers, stage)| (numbers, Some(stage)));
+    let is_stage = |stage: &str| {
+        let (word, number) =
+            stage.split_once('.').map_or((stage, None), |(word, number)| (word, Some(number)));
+        ["alpha", "beta", "rc"].contains(&word) && number.is_none_or(is_number)
+    };
+    numbers.split('.').count() == 3 && numbers.split('.').all(is_number) && stage.is_none_or(is_stage)
 }
 
 /// SHA-256 in lower-case hex, as `sha256sum` prints it.
@@ -232,11 +264,55 @@ mod tests {
     }
 
     #[test]
-    fn only_the_operator_may_differ_between_two_that_say_the_same() {
+    fn a_manifest_is_ours_if_each_byte_is_but_for_a_number_of_the_version() {
         let ours = sample(false);
-        let earlier = Manifest { operator: "okid-operator/0.0.1".to_owned(), ..ours.clone() };
-        assert!(ours.says_the_same_as(&earlier));
-        let other = Manifest { portal_status: "rejected".to_owned(), ..ours.clone() };
-        assert!(!ours.says_the_same_as(&other));
+        let text = String::from_utf8(ours.bytes().unwrap()).unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        for other in [version, "0.0.1", "1.22.333", "2.0.0-rc.1", "2.0.0-alpha", "10.0.0-beta.12"] {
+            let written = text.replace(OPERATOR, &format!("okid-operator/{other}"));
+            assert!(ours.is_written_as(written.as_bytes()).unwrap(), "{other}");
+        }
+        let operator = |value: &str| text.replace(OPERATOR, value);
+        let forged = [
+            operator("okid-operator/1.0"),
+            operator("okid-operator/1.0.0.0"),
+            operator("okid-operator/01.0.0"),
+            operator("okid-operator/1.0.0-forged"),
+            operator("okid-operator/1.0.0-rc.1.2"),
+            operator("okid-operator/1.0.0+build"),
+            operator("okid-operator/123456.0.0"),
+            operator("okid-operator/"),
+            operator("okid-operator/\u{661}.0.0"),
+            operator("somebody-else/1.0.0"),
+            operator("okid-operator/1.0.0\",\n  \"approvedBy\": \"1.0.0"),
+            operator("okid-operator/9.9.9\",\n  \"operator\": \"okid-operator/0.1.0"),
+            text.replace("\"version\": 1,", "\"version\": 1,\n  \"approvedBy\": \"somebody\","),
+            text.replace("      \"size\": 3,", "      \"size\": 3,\n      \"note\": 1,"),
+            text.replace("\"verified\"", "\"rejected\""),
+            text.replace("\"size\": 3", "\"size\": 3.0"),
+            text.replace("team-a", "team-\\u0061"),
+            text.replace("  ", "\t"),
+            text.replace('\n', "\r\n"),
+            text.trim_end().to_owned(),
+            format!("{text}\n"),
+            format!("\u{feff}{text}"),
+            text.repeat(2),
+            serde_json::to_string(&ours).unwrap(),
+            String::new(),
+        ];
+        for forged in forged {
+            assert!(!ours.is_written_as(forged.as_bytes()).unwrap(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_the_operator_moves_nothing() {
+        let ours = Manifest { portal_status: OPERATOR.to_owned(), ..sample(false) };
+        let bytes = ours.bytes().unwrap();
+        assert!(ours.is_written_as(&bytes).unwrap());
+        let text = String::from_utf8(bytes).unwrap();
+        let last = text.rfind(OPERATOR).unwrap();
+        let forged = format!("{}okid-operator/9.9.9{}", &text[..last], &text[last + OPERATOR.len()..]);
+        assert!(!ours.is_written_as(forged.as_bytes()).unwrap());
     }
 }

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use okid_operator::api::{ObjectState, Phase, Verification};
+use kube::ResourceExt as _;
+use okid_operator::api::{EvidenceKind, ObjectState, Phase, RETRY, StoredObject, Verification};
+use okid_operator::evidence::{
+    Folder, Manifest,
+    manifest::{OPERATOR, PortalEnd},
+};
 use okid_sandbox::{Document, Endpoint, Verdict};
 use serde_json::json;
 
-use crate::harness::evidence::{asking, check, files, front};
+use crate::harness::evidence::{asking, check, files, front, sha256};
 use crate::harness::{Launch, Seen, World};
 use crate::stores::Fault;
 
@@ -86,6 +91,59 @@ async fn evidence_whose_operator_crashed_before_the_manifest_is_completed_by_the
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evidence_whose_operator_crashed_before_it_wrote_status_is_found_by_the_next() {
     crashed_at("AfterUpload", 5).await;
+}
+
+/// The manifest of the front, as the operator writes it.
+fn manifest_of_the_front(verification: &Verification, image: &[u8]) -> String {
+    let status = verification.found();
+    let (namespace, uid) = (verification.namespace().unwrap(), verification.uid().unwrap());
+    let folder = Folder::new(&namespace, &verification.name_any(), &uid).unwrap();
+    let object = StoredObject {
+        kind: EvidenceKind::Front,
+        key: "front-original.jpg".to_owned(),
+        state: ObjectState::Stored,
+        size: i64::try_from(image.len()).ok(),
+        sha256: Some(sha256(image)),
+        content_type: Some("image/jpeg".to_owned()),
+    };
+    let end = PortalEnd {
+        status: status.portal_status.as_deref().unwrap_or_default(),
+        updated_at: status.portal_updated_at,
+        finished_at: status.finished_at,
+    };
+    String::from_utf8(Manifest::new(&folder, end, &[object]).bytes().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_manifest_is_a_conflict_and_that_of_another_version_counts() {
+    let mut world = World::builder().s3().launch(Launch::new().crash_at("BeforeManifest")).start().await;
+    world.judged("alice", asking(front()), Verdict::Verified).await;
+    assert!(!world.operator().wait().await.success());
+    let left = world.get("alice").await;
+    let folder = world.in_s3(&left);
+    let ours = manifest_of_the_front(&left, &std::fs::read(folder.join("front-original.jpg")).unwrap());
+    let operator = format!("\"operator\": \"{OPERATOR}\",");
+    let plant = |operator: &str, with: &str| {
+        let text = ours.replace(operator, with);
+        assert_ne!(text, ours);
+        std::fs::write(folder.join("manifest.json"), &text).unwrap();
+        text
+    };
+    let forged = plant(&operator, "\"operator\": \"okid-operator/9.9.9\",\n  \"approvedBy\": \"somebody\",");
+
+    world.start(Launch::new()).await;
+    let conflict = ["Stalled=True/EvidenceFailed", "EvidenceStored=False/Conflict"];
+    let refused = world.until("alice", |seen| seen.shows(&conflict)).await;
+    assert_eq!(refused.found().evidence.unwrap().manifest_sha256, None, "nothing is attested");
+    assert_eq!(std::fs::read_to_string(folder.join("manifest.json")).unwrap(), forged);
+
+    let earlier = plant(&operator, "\"operator\": \"okid-operator/0.0.1\",");
+    world.annotate("alice", RETRY, "it was moved").await;
+    let over = world.until("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    check(&over, &folder);
+    assert_eq!(std::fs::read_to_string(folder.join("manifest.json")).unwrap(), earlier);
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -317,14 +317,18 @@ async fn a_failure_that_waits_for_a_person_is_not_forgotten_by_a_restart() {
     world.finish().await;
 }
 
-/// Answers in place of an image, none of which may be kept.
-fn bad_images() -> BTreeMap<&'static str, Action> {
-    let answer = |content_type: &str, body: &str| Action::Answer {
+/// An answer with that label and those bytes.
+fn answer(content_type: &str, body: &str) -> Action {
+    Action::Answer {
         status: 200,
         headers: BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]),
         body: Some(body.to_owned()),
         retry_after: None,
-    };
+    }
+}
+
+/// Answers in place of an image, none of which may be kept.
+fn bad_images() -> BTreeMap<&'static str, Action> {
     BTreeMap::from([
         ("html", answer("text/html", "<html><p>Please sign in</p></html>")),
         ("html-as-jpeg", answer("image/jpeg", "<html><p>Please sign in</p></html>")),
@@ -332,7 +336,6 @@ fn bad_images() -> BTreeMap<&'static str, Action> {
         ("svg", answer("image/svg+xml", "<svg xmlns='http://www.w3.org/2000/svg'/>")),
         ("empty", Action::Malformed(Malformed::Empty)),
         ("wrong-magic", answer("image/jpeg", "GIF89a, says the first word")),
-        ("another-format", answer("image/jpeg", "%PDF-1.7")),
         ("announced-200-mb", Action::Huge(Huge::WrongLength { declared: 200 << 20 })),
         ("endless", Action::Huge(Huge::Endless { bytes: 1 << 30 })),
     ])
@@ -368,6 +371,25 @@ async fn what_is_no_image_is_never_stored() {
         let over = world.until(name, is_settled).await;
         assert!(over.shows(&STORED), "{name}: {over:?}");
     }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_under_a_wrong_label_is_stored_with_its_true_type() {
+    let world = World::builder().s3().start().await;
+    for (name, label) in [("generic", "binary/octet-stream"), ("another", "image/jpeg")] {
+        let id = world.invite(name, asking(front())).await;
+        world.sandbox().order(Fault::new(Call::Image, answer(label, "%PDF-1.7")).session(&id));
+        world.sandbox().finish(&id, Verdict::Verified).unwrap();
+        let over = world.until(name, is_settled).await;
+        assert!(over.shows(&STORED), "{label}: {over:?}");
+        let object = over.found().evidence.unwrap().objects.remove(0);
+        assert_eq!(object.content_type.as_deref(), Some("application/pdf"));
+        assert_eq!(check(&over, &world.in_s3(&over))["front-original.pdf"], b"%PDF-1.7");
+    }
+    let passed = world.s3().proxy.passed();
+    let image = passed.iter().find(|passed| passed.path.ends_with("/front-original.pdf")).unwrap();
+    assert_eq!(image.asked["content-type"], "application/pdf");
     world.finish().await;
 }
 
