@@ -6,7 +6,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{lifecycle::Event, portal::Trouble};
+use crate::{
+    lifecycle::Event,
+    portal::{PortalUrl, Trouble},
+};
 
 /// A call to the portal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,12 +30,21 @@ struct EventLabels {
     reason: &'static str,
 }
 
+/// A portal, by the host in the list of the allowed ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortalLabels {
+    portal: String,
+}
+
 /// The process's metrics.
 pub struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
     events: Family<EventLabels, Counter>,
     evidence: Family<EvidenceLabels, Counter>,
+    portal_clock_skew: Family<PortalLabels, Gauge>,
+    /// How far the API server's clock is ahead of this machine's, in seconds.
+    pub api_server_clock_skew: Gauge,
     /// Writes of status that were sent.
     pub status_writes: Counter,
     /// Creates whose answer was lost.
@@ -117,6 +129,16 @@ impl Metrics {
         let turns_waiting = gauge("turns_waiting", "Turns that are due and wait for a slot");
         let records_bytes = gauge("records_bytes", "Memory of the records of live verifications");
         let evidence_bytes = gauge("evidence_bytes", "Memory that is held for images in flight");
+        let api_server_clock_skew = gauge(
+            "api_server_clock_skew_seconds",
+            "How far the API server's clock is ahead of this machine's",
+        );
+        let portal_clock_skew = Family::default();
+        registry.register(
+            "portal_clock_skew_seconds",
+            "How far the portal's clock is ahead of the API server's",
+            portal_clock_skew.clone(),
+        );
         let lateness = Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0]);
         registry.register("turn_lateness_seconds", "How late turns begin", lateness.clone());
         Self {
@@ -124,6 +146,8 @@ impl Metrics {
             calls,
             events,
             evidence,
+            portal_clock_skew,
+            api_server_clock_skew,
             status_writes,
             lost_answers,
             orphan_sessions,
@@ -156,6 +180,12 @@ impl Metrics {
     /// Counts a published event.
     pub(crate) fn event(&self, event: Event) {
         self.events.get_or_create(&EventLabels { reason: event.reason() }).inc();
+    }
+
+    /// Shows how far a portal's clock is ahead of the API server's.
+    pub(crate) fn portal_clock_skew(&self, portal: &PortalUrl, seconds: i64) {
+        let labels = PortalLabels { portal: portal.host().to_owned() };
+        self.portal_clock_skew.get_or_create(&labels).set(seconds);
     }
 
     /// All metrics as `OpenMetrics` text.

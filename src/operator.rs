@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use kube::Client;
+use kube::{Client, Config, client::ClientBuilder};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use crate::{
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     settings::{InvalidSettings, Run},
-    turn::{Accounts, Clock, Complaints, READS_AT_ONCE, Reporter, Secrets, Sessions, Turns},
+    turn::{Accounts, Clock, Complaints, READS_AT_ONCE, Reporter, Secrets, ServerDates, Sessions, Turns},
     watch::{Due, DueSettings, Table},
 };
 
@@ -69,7 +69,8 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         }
         invalid @ (InvalidClient::Trust(_) | InvalidClient::Http(_)) => RunOperator::Portal(invalid),
     })?;
-    let client = Client::try_default().await.map_err(RunOperator::Cluster)?;
+    let clock = Clock::start();
+    let client = connect(clock.clone()).await.map_err(RunOperator::Cluster)?;
 
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::waiting_for(definition::WAITING);
@@ -91,7 +92,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         link_path,
         reporter: Reporter::new(client.clone(), &holder, Arc::clone(&metrics)),
         holder,
-        clock: Clock::start(),
+        clock,
         table: Mutex::new(Table::new()),
         sessions: Sessions::default(),
         accounts: Accounts::default(),
@@ -112,6 +113,12 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     };
     admin.abort();
     outcome
+}
+
+/// A client for the API server, by whose answers its clock is measured.
+async fn connect(clock: Clock) -> kube::Result<Client> {
+    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&ServerDates(clock)).build())
 }
 
 /// Watches and takes turns until shutdown, then waits for what is in flight.

@@ -109,6 +109,13 @@ impl PortalUrl {
         &self.0
     }
 
+    /// Host and port, for logs and metrics.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
+        authority.split('/').next().unwrap_or(authority)
+    }
+
     /// The link for the person. `link_path` is the page's path below the address, `/` in the
     /// guide; a slash is put before it when it has none.
     #[must_use]

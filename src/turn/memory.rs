@@ -70,7 +70,7 @@ pub(super) struct Claim {
 
 impl Memory {
     /// What is known of a verification that this process sees for the first time, and when its first turn is.
-    pub(super) fn first(object: &Verification, clock: Clock) -> (Self, Instant) {
+    pub(super) fn first(object: &Verification, clock: &Clock) -> (Self, Instant) {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();

@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub use accounts::Accounts;
-pub use clock::Clock;
+pub use clock::{Clock, Dated, ServerDates};
 pub use complaints::Complaints;
 pub use events::Reporter;
 pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
@@ -63,7 +63,7 @@ pub struct Turns {
     pub link_path: String,
     /// This process, as it signs its claims.
     pub holder: String,
-    /// The local clock, immune to jumps after the start.
+    /// The API server's time, and that of each portal.
     pub clock: Clock,
     /// Who is alive.
     pub table: Mutex<Table<Memory>>,
@@ -103,11 +103,15 @@ impl Turns {
         self.metrics.turns_waiting.set(gauge(plan.ready.iter().sum()));
         self.metrics.evidence_bytes.set(gauge(self.archive.bytes.held()));
         self.metrics.records_bytes.set(gauge(table + self.sessions.memory() + plan.memory));
+        self.metrics.api_server_clock_skew.set(self.clock.server_ahead().as_secs());
+        for (portal, ahead) in self.clock.portals_ahead() {
+            self.metrics.portal_clock_skew(&portal, ahead.as_secs());
+        }
     }
 
     /// What is known of a verification that this process sees for the first time, and when its first turn is.
     pub fn first(&self, object: &Verification) -> (Memory, Instant) {
-        let (mut memory, at) = Memory::first(object, self.clock);
+        let (mut memory, at) = Memory::first(object, &self.clock);
         if let Some(id) = memory::published(object) {
             memory.session = self.sessions.take(&id, &object.uid().unwrap_or_default());
         }

@@ -16,6 +16,7 @@ mod api_readers;
 mod api_rules;
 mod api_server_trouble;
 mod ask;
+mod clocks;
 mod crashes;
 mod credentials;
 mod evidence_crashes;
