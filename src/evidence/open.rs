@@ -50,11 +50,23 @@ pub(super) struct Azure {
 
 impl Backend {
     /// Makes the store. The credentials are those of the options, and the operator's own only where the options say so.
+    ///
+    /// Names the option that is to blame: the one without which the others make up a store.
     pub(super) fn new(
         location: &Location,
         options: &Options,
         http: &StoreHttp,
     ) -> Result<Self, InvalidOptions> {
+        Self::build(location, options, http).map_err(|flaw| {
+            let is_to_blame = |name: &str| Self::build(location, &options.without(name), http).is_ok();
+            match options.iter().find(|(name, _)| is_to_blame(name)) {
+                Some((name, _)) => InvalidOptions::Malformed { key: name.to_owned() },
+                None => flaw,
+            }
+        })
+    }
+
+    fn build(location: &Location, options: &Options, http: &StoreHttp) -> Result<Self, InvalidOptions> {
         let client = ClientOptions::new().with_allow_http(options.allow_plain_http);
         // Tries are ours: the library's own would take three minutes.
         let never = RetryConfig { max_retries: 0, retry_timeout: Duration::ZERO, ..RetryConfig::default() };
@@ -161,18 +173,34 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_are_none_are_an_error_without_their_value() {
+    fn credentials_that_are_none_are_an_error_with_their_name_and_without_their_value() {
         let account = r#"{"private_key":"canary","private_key_id":"1","client_email":"a@b"}"#;
         for (url, secret) in [
             ("gs://evidence", &[("google_service_account_key", account)][..]),
             (
                 "az://evidence",
-                &[("azure_storage_account_name", "a"), ("azure_storage_account_key", "no base64: canary")],
+                &[("azure_storage_account_key", "no base64: canary"), ("azure_storage_account_name", "a")],
             ),
         ] {
             let flaw = open(url, secret).unwrap_err();
-            assert_eq!(flaw, InvalidOptions::Unusable, "{url}");
+            assert_eq!(flaw, InvalidOptions::Malformed { key: secret[0].0.to_owned() }, "{url}");
             assert!(!flaw.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn an_option_of_the_administrators_that_the_library_does_not_take_is_named() {
+        let http = StoreHttp::new(&HttpSettings::default(), portal::trust(None).unwrap()).unwrap();
+        for (url, key, value) in [
+            ("s3://evidence", "aws_imdsv1_fallback", "maybe"),
+            ("az://evidence", "azure_storage_encryption_key", "no base64: canary"),
+        ] {
+            let location = Location::parse(url).unwrap();
+            let account = ("azure_storage_account_name", "a");
+            let given = [(key, value), account].into_iter().take(if url.starts_with("az") { 2 } else { 1 });
+            let options = Options::of_administrator(location.scheme(), given, &[]).unwrap();
+            let flaw = Store::new(location, &options, &http, Patience::default()).unwrap_err();
+            assert_eq!(flaw, InvalidOptions::Malformed { key: key.to_owned() });
         }
     }
 

@@ -67,15 +67,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions::Unusable`] when the options do not make up a store.
+    /// [`InvalidOptions`] when the options do not make up a store, or one whose objects lie elsewhere than at the location.
     pub fn new(
         location: Location,
         options: &Options,
         http: &StoreHttp,
         patience: Patience,
     ) -> Result<Self, InvalidOptions> {
+        let endpoint = options.endpoint(&location)?;
         let backend = Backend::new(&location, options, http)?;
-        let endpoint = options.endpoint(&location);
         Ok(Self { backend, location, endpoint, patience })
     }
 

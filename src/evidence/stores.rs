@@ -308,6 +308,13 @@ mod tests {
         );
         let incomplete =
             "name: one, url: 's3://evidence', namespaces: ['*'], options: {aws_secret_access_key: canary}";
-        assert!(store(incomplete).starts_with("stores.yaml: store one: options: the options do not make up"));
+        assert!(store(incomplete).starts_with(
+            "stores.yaml: store one: options: aws_secret_access_key has no effect without aws_access_key_id"
+        ));
+        let elsewhere = "name: one, url: 's3://evidence', namespaces: ['*'], \
+                         options: {aws_endpoint: 'https://minio.example', aws_virtual_hosted_style_request: true}";
+        assert!(
+            store(elsewhere).starts_with("stores.yaml: store one: options: aws_endpoint: in virtual-hosted")
+        );
     }
 }

@@ -11,6 +11,10 @@ pub(super) enum Shape {
     Text,
     /// `true` or `false`.
     Flag,
+    /// The name of a checksum.
+    Checksum,
+    /// How the store encrypts, with keys of its own or of a key management service.
+    Encryption,
     /// A region's name: it becomes part of a host's name.
     Region,
     /// An Azure account: it becomes part of a host's name.
@@ -29,19 +33,17 @@ pub(super) enum Shape {
     DirMode,
 }
 
-const S3: [(&str, Shape); 15] = [
+const S3: [(&str, Shape); 13] = [
     ("aws_access_key_id", Shape::Text),
     ("aws_secret_access_key", Shape::Text),
     ("aws_session_token", Shape::Text),
     ("aws_region", Shape::Region),
-    ("aws_default_region", Shape::Region),
     ("aws_endpoint", Shape::Endpoint),
-    ("aws_endpoint_url_s3", Shape::Endpoint),
     ("aws_virtual_hosted_style_request", Shape::Flag),
     ("aws_unsigned_payload", Shape::Flag),
-    ("aws_checksum_algorithm", Shape::Text),
+    ("aws_checksum_algorithm", Shape::Checksum),
     ("aws_request_payer", Shape::Flag),
-    ("aws_server_side_encryption", Shape::Text),
+    ("aws_server_side_encryption", Shape::Encryption),
     ("aws_sse_kms_key_id", Shape::Text),
     ("aws_sse_bucket_key_enabled", Shape::Flag),
     ("allow_http", Shape::PlainHttp),
@@ -125,26 +127,68 @@ const IDENTITIES: [&str; 13] = [
 const DETAILS: [&str; 4] =
     ["aws_role_session_name", "azure_storage_client_id", "azure_storage_tenant_id", "azure_credential_type"];
 
-/// The library's own name of an option; none if it knows no such option for the scheme.
+/// The library's own name of an option; none if it knows no such option for the scheme. Two names of the library's that
+/// say the same thing are one option here: it would take one of them and pass over the other.
 pub(super) fn canonical(scheme: Scheme, written: &str) -> Option<String> {
     let written = written.to_ascii_lowercase();
     match scheme {
-        Scheme::S3 => written.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Scheme::S3 => written.parse::<AmazonS3ConfigKey>().ok().map(|key| match key.as_ref() {
+            "aws_default_region" => "aws_region".to_owned(),
+            "aws_endpoint_url_s3" => "aws_endpoint".to_owned(),
+            other => other.to_owned(),
+        }),
         Scheme::Gs => written.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
         Scheme::Az => written.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
         Scheme::File => FILE.iter().any(|(known, _)| *known == written).then_some(written),
     }
 }
 
-/// An option that a Secret may hold, and what it must be there.
-pub(super) fn of_secret(scheme: Scheme, name: &str) -> Option<(&'static str, Shape)> {
-    let table: &[(&str, Shape)] = match scheme {
+/// The options that a Secret may hold, and what each must be there; of folders, which no Secret names, those of a file.
+pub(super) const fn in_secrets(scheme: Scheme) -> &'static [(&'static str, Shape)] {
+    match scheme {
         Scheme::S3 => &S3,
         Scheme::Gs => &GS,
         Scheme::Az => &AZ,
         Scheme::File => &FILE,
-    };
-    table.iter().find(|(known, _)| *known == name).copied()
+    }
+}
+
+/// One of them.
+pub(super) fn of_secret(scheme: Scheme, name: &str) -> Option<(&'static str, Shape)> {
+    in_secrets(scheme).iter().find(|(known, _)| *known == name).copied()
+}
+
+/// Whether a variable is about every service: one about S3 goes before it where the environment has both.
+pub(super) fn is_general(variable: &str) -> bool {
+    ["AWS_DEFAULT_REGION", "AWS_ENDPOINT", "AWS_ENDPOINT_URL"].contains(&variable)
+}
+
+/// Whether a name reads like an option of some store, as a misspelt one does: each of its words is one of theirs, or one
+/// letter away from it.
+pub(super) fn looks_like_an_option(written: &str) -> bool {
+    let written = written.to_ascii_lowercase();
+    let options =
+        [Scheme::S3, Scheme::Gs, Scheme::Az].into_iter().flat_map(in_secrets).map(|(name, _)| *name);
+    let known: Vec<&str> =
+        options.chain(DECIDED).chain(credentials()).flat_map(|name| name.split('_')).collect();
+    written.split('_').all(|word| known.iter().any(|known| is_near(word, known)))
+}
+
+/// Whether two words are the same but for one letter that is missing, too many, another one, or swapped with the next.
+fn is_near(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let (one, other) = (&one[same..], &other[same..]);
+    match (one, other) {
+        ([], []) | ([_], []) | ([], [_]) => true,
+        ([], [_, ..]) | ([_, ..], []) => false,
+        ([a, after_a @ ..], [b, after_b @ ..]) => {
+            let is_swapped = after_a.first() == Some(b)
+                && after_b.first() == Some(a)
+                && after_a.get(1..) == after_b.get(1..);
+            is_swapped || after_a == after_b || after_a == other || one == after_b
+        }
+    }
 }
 
 /// Names without a cloud's prefix are about the HTTP client, which is ours.
@@ -162,11 +206,13 @@ pub(super) fn goes_with(name: &str, given: impl Fn(&str) -> bool) -> bool {
     if has(&PROOFS) {
         return !PROOFS.contains(&name) && !IDENTITIES.contains(&name) && !DETAILS.contains(&name);
     }
-    !(has(&IDENTITIES) && PROOFS.contains(&name))
+    if has(&["azure_storage_client_id"]) && name == "azure_storage_client_secret" {
+        return true;
+    }
+    !(has(&IDENTITIES) || has(&["azure_storage_client_id"])) || !PROOFS.contains(&name)
 }
 
 /// All that are credentials, or say where they are.
-#[cfg(test)]
 pub(super) fn credentials() -> impl Iterator<Item = &'static str> {
     PROOFS.into_iter().chain(IDENTITIES).chain(DETAILS)
 }

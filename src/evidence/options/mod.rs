@@ -13,14 +13,13 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    endpoints::Endpoints,
-    location::{Location, Scheme},
-};
+use super::{endpoints::Endpoints, location::Scheme};
 use known::{Shape, canonical, is_decided};
-use value::{check, is_true};
+use value::{check, endpoint, is_true};
 
+mod effect;
 mod known;
+mod place;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -44,6 +43,36 @@ pub enum InvalidOptions {
         key: String,
         /// The kind of store.
         scheme: Scheme,
+    },
+    /// No option of any store. Its name is not repeated: whoever sees the error may not be allowed to read the Secret.
+    #[error("one of its entries is no option of {} stores", scheme.as_str())]
+    Foreign {
+        /// The kind of store.
+        scheme: Scheme,
+    },
+    /// It does nothing, because something that belongs to it is missing.
+    #[error("{key} has no effect without {without}")]
+    NoEffect {
+        /// The option.
+        key: String,
+        /// What is missing.
+        without: &'static str,
+    },
+    /// It does nothing, because another one goes before it.
+    #[error("{key} has no effect beside {by}")]
+    Overruled {
+        /// The option.
+        key: String,
+        /// The other one.
+        by: &'static str,
+    },
+    /// Objects would lie elsewhere than the address of the store says.
+    #[error("{key}: {why}")]
+    Elsewhere {
+        /// The option.
+        key: String,
+        /// What to write instead.
+        why: &'static str,
     },
     /// An option, but not for a Secret.
     #[error("{key} may only be set by the operator's administrator, for a named store")]
@@ -87,6 +116,12 @@ pub enum InvalidOptions {
     /// Each option may be used, but together they make no store.
     #[error("the options do not make up a store: look at the credentials")]
     Unusable,
+    /// Says no to plain http, which the endpoint has.
+    #[error("{key} says no to plain http, which the endpoint has")]
+    PlainHttpDenied {
+        /// The option.
+        key: String,
+    },
     /// Asks for plain http.
     #[error("{key} asks for plain http, which no allowed endpoint of this Secret has")]
     PlainHttp {
@@ -113,11 +148,16 @@ impl Options {
         }
         let sorted: BTreeMap<&str, &[u8]> = entries.into_iter().collect();
         let mut options = Self::none();
-        let mut plain_http_asked = None;
+        let mut plain_http = None;
         for (written, value) in sorted {
             let shown = shown(written);
-            let name = canonical(scheme, written)
-                .ok_or_else(|| InvalidOptions::Unknown { key: shown.clone(), scheme })?;
+            let name = canonical(scheme, written).ok_or_else(|| {
+                if known::looks_like_an_option(written) {
+                    InvalidOptions::Unknown { key: shown.clone(), scheme }
+                } else {
+                    InvalidOptions::Foreign { scheme }
+                }
+            })?;
             let (name, shape) = known::of_secret(scheme, &name).ok_or_else(|| {
                 if is_decided(&name) {
                     InvalidOptions::Decided { key: shown.clone() }
@@ -131,18 +171,20 @@ impl Options {
                 .ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
             let text = match shape {
                 Shape::Endpoint => {
-                    let endpoint = endpoints
+                    let allowed = endpoints
                         .permit(&text)
                         .ok_or_else(|| InvalidOptions::EndpointNotAllowed { key: shown.clone() })?;
-                    options.allow_plain_http |= endpoint.is_plain_http;
-                    endpoint.url
+                    options.allow_plain_http |= allowed.is_plain_http;
+                    endpoint(&allowed.url).ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?
                 }
                 Shape::PlainHttp => {
-                    plain_http_asked = is_true(&text).then(|| shown.clone());
+                    plain_http = Some((shown, is_true(&text)));
                     continue;
                 }
                 Shape::Text
                 | Shape::Flag
+                | Shape::Checksum
+                | Shape::Encryption
                 | Shape::Region
                 | Shape::Account
                 | Shape::Tenant
@@ -152,10 +194,15 @@ impl Options {
             };
             options.insert(name, text, shown)?;
         }
-        if let Some(key) = plain_http_asked.filter(|_| !options.allow_plain_http) {
-            return Err(InvalidOptions::PlainHttp { key });
+        match plain_http {
+            Some((key, true)) if !options.allow_plain_http => return Err(InvalidOptions::PlainHttp { key }),
+            Some((key, false)) if options.allow_plain_http => {
+                return Err(InvalidOptions::PlainHttpDenied { key });
+            }
+            Some(_) | None => {}
         }
         options.require_credentials(scheme)?;
+        options.check_effects(scheme, &options.names())?;
         Ok(options)
     }
 
@@ -173,22 +220,32 @@ impl Options {
         environment: &[(String, String)],
     ) -> Result<Self, InvalidOptions> {
         let mut options = Self::none();
+        let mut plain_http = None;
         for (written, value) in entries {
             let shown = shown(written);
             let name = canonical(scheme, written)
                 .ok_or_else(|| InvalidOptions::Unknown { key: shown.clone(), scheme })?;
-            options.take_administrators(scheme, name, value, shown)?;
+            if name == "allow_http" {
+                let is_on = check(Shape::PlainHttp, value).map(|text| is_true(&text));
+                let is_on = is_on.ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
+                plain_http = Some((shown, is_on));
+            } else {
+                options.take_administrators(scheme, name, value, shown)?;
+            }
         }
+        options.agree_to_plain_http(plain_http)?;
         let prefix = match scheme {
             Scheme::S3 => "AWS_",
             Scheme::Gs => "GOOGLE_",
             Scheme::Az => "AZURE_",
             Scheme::File => return Ok(options),
         };
-        let given: BTreeSet<String> = options.values.keys().cloned().collect();
-        let variables = environment
+        let given = options.names();
+        let mut variables: Vec<_> = environment
             .iter()
-            .filter(|(written, value)| written.starts_with(prefix) && !value.trim().is_empty());
+            .filter(|(written, value)| written.starts_with(prefix) && !value.trim().is_empty())
+            .collect();
+        variables.sort_by_key(|(written, _)| known::is_general(written));
         for (written, value) in variables {
             if let Some(name) = canonical(scheme, written)
                 && !is_decided(&name)
@@ -198,7 +255,13 @@ impl Options {
                 options.take_administrators(scheme, name, value, shown(written))?;
             }
         }
+        options.check_effects(scheme, &given)?;
         Ok(options)
+    }
+
+    /// The options that a Secret for such a store may hold, by the library's own names.
+    pub fn in_secrets(scheme: Scheme) -> impl Iterator<Item = &'static str> {
+        known::in_secrets(scheme).iter().map(|(name, _)| *name)
     }
 
     fn none() -> Self {
@@ -215,24 +278,51 @@ impl Options {
         if is_decided(&name) {
             return Err(InvalidOptions::Decided { key: shown });
         }
-        let shape = known::of_secret(scheme, &name).map_or(Shape::Text, |(_, shape)| shape);
-        let text = check(shape, value).ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
-        match shape {
+        let shape = match known::of_secret(scheme, &name) {
+            // The administrator may give a key of its own as well.
+            Some((_, Shape::Encryption)) if value == "sse-c" => Shape::Text,
+            Some((_, shape)) => shape,
+            None => Shape::Text,
+        };
+        let malformed = || InvalidOptions::Malformed { key: shown.clone() };
+        let text = check(shape, value).ok_or_else(malformed)?;
+        let text = match shape {
             Shape::PlainHttp => {
                 self.allow_plain_http |= is_true(&text);
                 return Ok(());
             }
-            Shape::Endpoint => self.allow_plain_http |= text.starts_with("http://"),
+            Shape::Endpoint => {
+                let text = endpoint(&text).ok_or_else(malformed)?;
+                self.allow_plain_http |= text.starts_with("http://");
+                text
+            }
             Shape::Text
             | Shape::Flag
+            | Shape::Checksum
+            | Shape::Encryption
             | Shape::Region
             | Shape::Account
             | Shape::Tenant
             | Shape::ServiceAccount
             | Shape::FileMode
-            | Shape::DirMode => {}
-        }
+            | Shape::DirMode => text,
+        };
         self.insert(name, text, shown)
+    }
+
+    /// Takes what an administrator says of plain http, where the options hold an address that it is about.
+    fn agree_to_plain_http(&mut self, said: Option<(String, bool)>) -> Result<(), InvalidOptions> {
+        match said {
+            Some((key, false)) if self.allow_plain_http => Err(InvalidOptions::PlainHttpDenied { key }),
+            Some((key, true)) if !self.iter().any(|(_, value)| value.starts_with("http://")) => {
+                Err(InvalidOptions::NoEffect { key, without: "an address that begins with http://" })
+            }
+            Some((_, true)) => {
+                self.allow_plain_http = true;
+                Ok(())
+            }
+            Some((_, false)) | None => Ok(()),
+        }
     }
 
     fn insert(
@@ -284,16 +374,15 @@ impl Options {
         self.get(name).and_then(value::mode)
     }
 
-    /// Which server a store with these options is at.
-    pub(super) fn endpoint(&self, location: &Location) -> String {
-        let deciding: &[&str] = match location.scheme() {
-            Scheme::S3 => &["aws_endpoint_url_s3", "aws_endpoint", "aws_region"],
-            Scheme::Gs => &["google_base_url"],
-            Scheme::Az => &["azure_storage_endpoint", "azure_storage_account_name"],
-            Scheme::File => return location.to_string(),
-        };
-        let named = deciding.iter().find_map(|name| self.get(name)).unwrap_or_default();
-        format!("{} {named}", location.scheme().as_str())
+    /// The same without one of them.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let mut options = self.clone();
+        options.values.remove(name);
+        options
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        self.values.keys().cloned().collect()
     }
 
     /// The options, by the library's own names.

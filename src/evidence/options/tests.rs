@@ -1,4 +1,5 @@
 use super::{value::MAX_VALUE_BYTES, *};
+use crate::evidence::location::Location;
 
 const REGION: (&str, &str) = ("aws_region", "eu-central-1");
 const ID: (&str, &str) = ("aws_access_key_id", "AKIAEXAMPLE");
@@ -51,8 +52,221 @@ fn an_unknown_key_is_named() {
     );
     assert_eq!(flaw(Scheme::S3, &[ID, KEY, ACCOUNT]), "azure_storage_account_name is no option of s3 stores");
     assert_eq!(flaw(Scheme::Gs, &[ID]), "aws_access_key_id is no option of gs stores");
-    let long = "x".repeat(253);
+    let long = format!("aws_{}", "key_".repeat(60));
     assert!(flaw(Scheme::Az, &[(&long, "canary")]).len() < 100);
+}
+
+#[test]
+fn a_name_that_is_like_no_option_is_not_repeated() {
+    for name in ["zz_root_password", "aws_root_password", "payroll.db", "x", "azure-key", "aws__key"] {
+        assert_eq!(flaw(Scheme::S3, &[(name, "canary")]), "one of its entries is no option of s3 stores");
+    }
+    for typo in ["aws_acess_key", "aws_regoin", "AWS_SECRET_ACCES_KEY", "acount_key", "endpoint_uri"] {
+        assert_eq!(flaw(Scheme::S3, &[(typo, "canary")]), format!("{typo} is no option of s3 stores"));
+    }
+    let of_file = Options::of_administrator(Scheme::S3, [("zz_root_password", "canary")], &[]).unwrap_err();
+    assert_eq!(
+        of_file.to_string(),
+        "zz_root_password is no option of s3 stores",
+        "the file is the reader's own"
+    );
+}
+
+#[test]
+fn a_value_that_an_option_cannot_have_is_blamed_on_that_option() {
+    for (key, value) in [
+        ("aws_checksum_algorithm", "crc32c"),
+        ("aws_server_side_encryption", "AES-256"),
+        ("aws_server_side_encryption", "sse-c"),
+        ("aws_request_payer", "requester"),
+        ("aws_virtual_hosted_style_request", "2"),
+    ] {
+        let malformed = format!("the value of {key} cannot be used");
+        assert_eq!(flaw(Scheme::S3, &[ID, KEY, (key, value)]), malformed);
+        if value != "sse-c" {
+            let flaw = Options::of_administrator(Scheme::S3, [(key, value)], &[]).unwrap_err();
+            assert_eq!(flaw.to_string(), malformed);
+        }
+    }
+}
+
+#[test]
+fn what_does_nothing_beside_the_others_is_refused() {
+    const SSE: &str = "aws_server_side_encryption";
+    const KMS: (&str, &str) = ("aws_sse_kms_key_id", "k");
+    const BUCKET_KEY: (&str, &str) = ("aws_sse_bucket_key_enabled", "true");
+    const TOKEN: (&str, &str) = ("azure_storage_token", "t");
+    const CLIENT: [(&str, &str); 3] =
+        [("azure_client_id", "i"), ("azure_client_secret", "s"), ("azure_tenant_id", "t")];
+    const HOST: (&str, &str) = ("azure_authority_host", "https://minio.example");
+    let client = [&[ACCOUNT][..], &CLIENT].concat();
+    let both = [&[ACCOUNT, TOKEN][..], &CLIENT].concat();
+    for (scheme, entries, said) in [
+        (Scheme::S3, &[ID, KEY, KMS][..], "aws_sse_kms_key_id has no effect without"),
+        (Scheme::S3, &[ID, KEY, (SSE, "AES256"), KMS], "aws_sse_kms_key_id has no effect without"),
+        (Scheme::S3, &[ID, KEY, BUCKET_KEY], "aws_sse_bucket_key_enabled has no effect without"),
+        (
+            Scheme::S3,
+            &[ID, KEY, (SSE, "aws:kms:dsse"), BUCKET_KEY],
+            "aws_sse_bucket_key_enabled has no effect",
+        ),
+        (Scheme::S3, &[ID, KEY, REGION, ("aws_default_region", "x")], "aws_region is there twice"),
+        (
+            Scheme::S3,
+            &[
+                ID,
+                KEY,
+                ("aws_endpoint", "https://minio.example"),
+                ("aws_endpoint_url_s3", "https://minio.example"),
+            ],
+            "aws_endpoint_url_s3 is there twice",
+        ),
+        (
+            Scheme::S3,
+            &[ID, KEY, ("aws_endpoint", "http://minio.plain.example:9000"), ("allow_http", "false")],
+            "allow_http says no to plain http",
+        ),
+        (
+            Scheme::Gs,
+            &[("google_service_account_key", SERVICE_ACCOUNT), ("google_bearer_token", "t")],
+            "google_service_account_key has no effect beside google_bearer_token",
+        ),
+        (
+            Scheme::Az,
+            &[ACCOUNT, TOKEN, ("account_key", "a2V5")],
+            "azure_storage_account_key has no effect beside azure_storage_token",
+        ),
+        (Scheme::Az, &both, "azure_storage_client_id has no effect beside azure_storage_token"),
+        (
+            Scheme::Az,
+            &[ACCOUNT, TOKEN, HOST],
+            "azure_storage_authority_host has no effect beside azure_storage_token",
+        ),
+    ] {
+        let said_now = flaw(scheme, entries);
+        assert!(said_now.starts_with(said), "{said_now}");
+    }
+    for (scheme, entries) in [
+        (Scheme::S3, &[ID, KEY, (SSE, "aws:kms"), KMS, BUCKET_KEY][..]),
+        (Scheme::S3, &[ID, KEY, (SSE, "aws:kms:dsse"), KMS]),
+        (Scheme::S3, &[ID, KEY, (SSE, "AES256")]),
+        (Scheme::S3, &[ID, KEY, ("aws_default_region", "eu-west-1")]),
+        (Scheme::Az, &[&client[..], &[HOST]].concat()),
+    ] {
+        assert!(read(scheme, entries).is_ok(), "{entries:?}");
+    }
+}
+
+#[test]
+fn what_does_nothing_in_an_administrators_file_is_refused_and_in_the_environment_passed_over() {
+    let with = |given: &[(&str, &str)], variables: &[(&str, &str)]| with(Scheme::S3, given, variables);
+    for (given, said) in [
+        (&[("aws_role_arn", "r")][..], "aws_role_arn has no effect without aws_web_identity_token_file"),
+        (&[ID], "aws_access_key_id has no effect without aws_secret_access_key"),
+        (
+            &[ID, KEY, ("aws_imdsv1_fallback", "true")],
+            "aws_imdsv1_fallback has no effect beside aws_access_key_id",
+        ),
+        (&[ID, KEY, ("skip_signature", "true")], "aws_access_key_id has no effect beside aws_skip_signature"),
+        (&[("aws_server_side_encryption", "sse-c")], "aws_sse_customer_key_base64 is missing"),
+        (&[("allow_http", "true")], "allow_http has no effect without an address that begins with http://"),
+        (&[("aws_endpoint", "http://minio"), ("allow_http", "no")], "allow_http says no to plain http"),
+    ] {
+        let said_now = with(given, &[]).unwrap_err().to_string();
+        assert!(said_now.starts_with(said), "{said_now}");
+    }
+    assert!(with(&[ID, KEY], &[("AWS_IMDSV1_FALLBACK", "true"), ("AWS_ALLOW_HTTP", "true")]).is_ok());
+    let key_alone = with(&[], &[("AWS_SSE_KMS_KEY_ID", "k")]).unwrap_err().to_string();
+    assert!(
+        key_alone.starts_with("aws_sse_kms_key_id has no effect"),
+        "who wrote it there expects it: {key_alone}"
+    );
+}
+
+#[test]
+fn the_file_goes_before_the_environment_whatever_the_name_of_the_variable() {
+    let variables = [
+        ("AWS_DEFAULT_REGION", "eu-west-3"),
+        ("AWS_ENDPOINT_URL", "http://every.example"),
+        ("AWS_ENDPOINT_URL_S3", "http://s3.example"),
+        ("AWS_REGION", "eu-west-1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let read = |given: &[(&str, &str)]| {
+        let options = Options::of_administrator(Scheme::S3, given.iter().copied(), &variables).unwrap();
+        ["aws_region", "aws_endpoint"].map(|name| options.get(name).unwrap().to_owned())
+    };
+    assert_eq!(read(&[]), ["eu-west-1", "http://s3.example"], "the more special variable");
+    let given = [("aws_default_region", "eu-north-1"), ("aws_endpoint", "https://MINIO.example:443/")];
+    assert_eq!(read(&given), ["eu-north-1", "https://minio.example"]);
+}
+
+#[test]
+fn one_server_has_one_name() {
+    let at = |url: &str, entries: &[(&str, &str)]| {
+        let location = Location::parse(url).unwrap();
+        let options = Options::of_administrator(location.scheme(), entries.iter().copied(), &[]).unwrap();
+        options.endpoint(&location).unwrap()
+    };
+    let amazon = "https://s3.eu-central-1.amazonaws.com";
+    for entries in [
+        &[REGION][..],
+        &[("aws_default_region", "EU-Central-1")],
+        &[REGION, ("aws_virtual_hosted_style_request", "true")],
+        &[("aws_endpoint", "https://S3.eu-central-1.amazonaws.com:443/")],
+        &[
+            ("aws_endpoint", "https://evidence.s3.eu-central-1.amazonaws.com"),
+            ("virtual_hosted_style_request", "1"),
+        ],
+    ] {
+        assert_eq!(at("s3://evidence/kyc", entries), amazon, "{entries:?}");
+    }
+    assert_eq!(at("s3://evidence.eu", &[REGION]), amazon);
+    assert_eq!(at("s3://evidence", &[]), "https://s3.us-east-1.amazonaws.com");
+    assert_eq!(
+        at("gs://evidence", &[]),
+        at("gs://other", &[("base_url", "https://storage.googleapis.com/")])
+    );
+    let account = "https://evidence.blob.core.windows.net";
+    assert_eq!(at("az://kyc", &[("account_name", "Evidence")]), account);
+    assert_eq!(
+        at("az://kyc", &[ACCOUNT, ("azure_endpoint", "https://Evidence.blob.core.windows.net/")]),
+        account
+    );
+    let emulator = [ACCOUNT, ("azure_endpoint", "http://127.0.0.1:10000/evidence")];
+    assert_eq!(at("az://kyc", &emulator), "http://127.0.0.1:10000");
+    assert_ne!(at("file:///a", &[]), at("file:///b", &[]));
+}
+
+#[test]
+fn an_endpoint_that_puts_objects_elsewhere_than_the_address_says_is_refused() {
+    const VIRTUAL: (&str, &str) = ("aws_virtual_hosted_style_request", "true");
+    let refused = |url: &str, entries: &[(&str, &str)]| {
+        let location = Location::parse(url).unwrap();
+        let options = Options::of_administrator(location.scheme(), entries.iter().copied(), &[]).unwrap();
+        let flaw = options.endpoint(&location).unwrap_err();
+        assert!(matches!(flaw, InvalidOptions::Elsewhere { .. }), "{flaw:?}");
+        flaw.to_string()
+    };
+    let s3 = |endpoint| refused("s3://evidence", &[("aws_endpoint", endpoint)]);
+    let style = |endpoint| refused("s3://evidence", &[("aws_endpoint", endpoint), VIRTUAL]);
+    for endpoint in ["http://127.0.0.1:19000", "https://minio.example", "https://other.minio.example"] {
+        assert!(style(endpoint).starts_with("aws_endpoint: in virtual-hosted style its host begins"));
+    }
+    assert!(style("https://evidence.minio.example/kyc").starts_with("aws_endpoint: its path"));
+    assert!(s3("https://minio.example/other").starts_with("aws_endpoint: its path"));
+    assert!(s3("https://evidence.minio.example").starts_with("aws_endpoint: its host begins"));
+    assert!(s3("https://other.s3.eu-central-1.amazonaws.com").starts_with("aws_endpoint: write the host"));
+    assert!(refused("s3://evidence.eu", &[VIRTUAL]).contains("a bucket with a dot"));
+    let google = |endpoint| refused("gs://evidence", &[("google_base_url", endpoint)]);
+    assert!(google("https://evidence.storage.googleapis.com").starts_with("google_base_url: write the host"));
+    assert!(google("http://127.0.0.1:4443/evidence").starts_with("google_base_url: its path"));
+    let azure = [ACCOUNT, ("azure_endpoint", "https://evidence.blob.core.windows.net/kyc")];
+    assert!(refused("az://kyc", &azure).starts_with("azure_storage_endpoint: its path"));
+    // Whoever says it is no bucket knows.
+    let location = Location::parse("s3://evidence").unwrap();
+    let named = [("aws_endpoint", "https://evidence.example"), ("aws_virtual_hosted_style_request", "false")];
+    assert!(Options::of_administrator(Scheme::S3, named, &[]).unwrap().endpoint(&location).is_ok());
 }
 
 #[test]
@@ -317,7 +531,8 @@ fn credentials_are_never_mixed_of_the_file_and_the_environment() {
         assert_eq!(with(scheme, given, variables).unwrap(), expected, "{given:?}");
     }
     assert_eq!(with(Scheme::S3, &[REGION], AWS).unwrap().len(), AWS.len());
-    assert_eq!(with(Scheme::Az, &[("azure_client_id", "i")], AZURE).unwrap().len(), AZURE.len());
+    let client = with(Scheme::Az, &[("azure_client_id", "i")], AZURE).unwrap();
+    assert_eq!(client.len(), AZURE.len() - 1, "no key of the account, which would go before the client");
 }
 
 #[test]

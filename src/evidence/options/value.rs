@@ -1,6 +1,7 @@
 //! What the values of options may be. Pure.
 
 use serde::Deserialize;
+use url::Url;
 
 use super::known::Shape;
 
@@ -35,6 +36,9 @@ pub(super) fn check(shape: Shape, text: &str) -> Option<String> {
         Shape::Flag | Shape::PlainHttp => {
             is_true(text) || matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "off" | "no" | "n")
         }
+        Shape::Checksum => ["sha256", "crc64nvme"].contains(&text.to_ascii_lowercase().as_str()),
+        // With a key of the caller's own, the library also knows `sse-c`: a Secret may not hold that key.
+        Shape::Encryption => ["AES256", "aws:kms", "aws:kms:dsse"].contains(&text),
         Shape::Region => only(b"-", 32),
         Shape::Account => only(b"", 24),
         Shape::Tenant => only(b"-.", 128) && !text.contains(".."),
@@ -43,6 +47,19 @@ pub(super) fn check(shape: Shape, text: &str) -> Option<String> {
         Shape::ServiceAccount => return service_account(text),
     };
     is_fit.then(|| text.to_owned())
+}
+
+/// An endpoint in its one form: the host in lower case, no default port, no slash at the end. None if it is no address of
+/// http or https, or has a user, a query or a fragment.
+pub(super) fn endpoint(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let is_one = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    is_one.then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// The three fields of a service account's key that are needed. The library would also take an address and the wish
