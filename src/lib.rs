@@ -8,6 +8,7 @@
 pub mod api;
 pub mod doors;
 pub mod evidence;
+pub mod fair;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operator;

@@ -6,15 +6,16 @@ use std::{
 };
 
 use kube::{Client, Config, client::ClientBuilder};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     doors::admin::{Readiness, routes},
+    fair::FairSemaphore,
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     settings::{InvalidSettings, Run},
-    turn::{Accounts, Clock, Complaints, READS_AT_ONCE, Reporter, Secrets, ServerDates, Sessions, Turns},
+    turn::{Accounts, Clock, Complaints, Reporter, SERVER_CALLS, Secrets, ServerDates, Sessions, Turns},
     watch::{Due, DueSettings, Table},
 };
 
@@ -83,7 +84,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let slots = usize::try_from(settings.slots).unwrap_or(usize::MAX);
     let complaints = Arc::new(Complaints::default());
     let turns = Arc::new(Turns {
-        reads: Semaphore::new(READS_AT_ONCE),
+        server_calls: FairSemaphore::new(SERVER_CALLS.0, SERVER_CALLS.1),
         secrets: Secrets::new(client.clone(), Arc::clone(&complaints)),
         portal,
         budgets: Budgets::new(budget),

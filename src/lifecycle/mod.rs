@@ -25,7 +25,7 @@ mod schedule;
 mod step;
 mod streaks;
 
-pub use conclude::{Conclusion, KEY_SOUGHT_EVERY, Next, claim, conclude};
+pub use conclude::{Conclusion, KEY_SOUGHT_EVERY, Next, SECRET_READ_AGAIN, claim, conclude};
 pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
+    fair::Permit,
     lifecycle::{Conclusion, CreateEnd, Event, Happened, Ledger, Past, Step, claim, conclude},
     portal::{
         ApiKey, Call, Certainty, Created, Details, Failed, PortalUrl, Trouble, VerificationId,
@@ -66,7 +67,7 @@ impl Turns {
         let Caller { portal, key, pass } = caller;
         let answer = self.portal.look(portal, key, id).await;
         self.metrics.call("look", &answer);
-        pass.report(Instant::now(), answer.as_ref().map(drop));
+        pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
         answer
     }
 
@@ -92,8 +93,11 @@ impl Turns {
             )
         };
         crash::reach(Point::BeforeClaim).await;
+        // A claim ages from when it goes out, however long others of its namespace went before it.
+        let permit = self.permit_to_write(object).await;
         let begun = Beginning::now();
-        let claimed = match self.claim(object, &claim(&before, attempt, &observed.facts), attempt).await {
+        let claim = claim(&before, attempt, &observed.facts);
+        let claimed = match self.claim(permit, object, &claim, attempt).await {
             Claimed::Ours(claimed) => claimed,
             Claimed::Lost => return Recorded::Unwritten(conclude_unwritten(CreateEnd::ClaimLost)),
             Claimed::Unknown => {
@@ -168,8 +172,14 @@ impl Turns {
         memory.session.map(|_| created).ok_or(Trouble::Failed(Failed::Unusable))
     }
 
-    async fn claim(&self, object: &Verification, claim: &VerificationStatus, attempt: u32) -> Claimed {
-        match self.write(object, claim).await {
+    async fn claim(
+        &self,
+        permit: Permit,
+        object: &Verification,
+        claim: &VerificationStatus,
+        attempt: u32,
+    ) -> Claimed {
+        match self.write_with(permit, object, claim).await {
             Written::Done(claimed) => Claimed::Ours(claimed),
             // The client retries by itself, so a conflict may be with our own write.
             Written::Conflict | Written::Unknown | Written::Same => {

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    lifecycle::{Calm, Conclusion, Deadline, Happened, Routine},
+    fair::FairnessKey,
+    lifecycle::{Calm, Conclusion, Deadline, Happened, Routine, SECRET_READ_AGAIN},
     portal::{
         Call, Details, Trouble, VerificationId,
         budget::{Admission, Closed},
@@ -41,7 +42,7 @@ struct Subject {
     namespace: String,
     standing: Box<Standing>,
     calm: Calm,
-    lane: u32,
+    lane: FairnessKey,
 }
 
 impl Turns {
@@ -68,7 +69,7 @@ impl Turns {
                 return if self.is_worth_telling(closed, until, calm.due()) {
                     Glance::Turn(None)
                 } else {
-                    Glance::Nothing(Turned::At(until, priority, lane))
+                    Glance::Nothing(Turned::At(comes_again(closed, until), priority, lane))
                 };
             }
         };
@@ -102,14 +103,22 @@ impl Turns {
     /// Whether a closed gate is more than a wait: the tables say what it shows.
     fn is_worth_telling(&self, closed: Closed, until: Instant, due: Option<Timestamp>) -> bool {
         match closed {
-            Closed::Rate | Closed::Breaker => false,
-            Closed::KeyRejected => true,
+            // What the portal refused others is shown on those that it was refused, and on no one else.
+            Closed::Rate | Closed::Breaker | Closed::KeyRejected => false,
             Closed::Paused => {
                 let due = due.unwrap_or_else(|| self.clock.now());
                 let wait = Duration::try_from(self.clock.time(until).duration_since(due));
                 wait.is_ok_and(|wait| wait >= PAUSE_UNTOLD)
             }
         }
+    }
+}
+
+/// When to come again to a gate that is closed until then: a Secret that is repaired opens another gate.
+fn comes_again(closed: Closed, until: Instant) -> Instant {
+    match closed {
+        Closed::KeyRejected => until.min(Instant::now() + SECRET_READ_AGAIN),
+        Closed::Rate | Closed::Breaker | Closed::Paused => until,
     }
 }
 

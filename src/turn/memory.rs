@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{StoredObject, Verification},
+    fair::FairnessKey,
     lifecycle::{Calm, FirstTurn, Routine, Stored, Streaks, first_turn},
     portal::VerificationId,
 };
@@ -29,8 +30,8 @@ pub struct Memory {
     pub(super) unwritten: Option<Box<Stored>>,
     /// Its session, once there is one.
     pub session: Option<SessionKey>,
-    /// The lane of its portal and key.
-    pub lane: u32,
+    /// Whose share its turns take.
+    pub lane: FairnessKey,
     /// Counts the changes that others made.
     changes: u16,
     /// Turns in a row that the API server kept from their end.
@@ -163,12 +164,11 @@ impl Memory {
     }
 }
 
-/// The lane of a verification's portal and key: those who share a key share a lane.
+/// Whose share a verification's turns take: its namespace's, and there its portal's and key's.
 #[must_use]
-pub fn lane(object: &Verification) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    (&object.spec.portal, object.namespace(), &object.spec.api_key_secret_ref).hash(&mut hasher);
-    u32::try_from(hasher.finish() >> 32).unwrap_or_default()
+pub fn lane(object: &Verification) -> FairnessKey {
+    let namespace = object.namespace().unwrap_or_default();
+    FairnessKey::new(&namespace, &(&object.spec.portal, &object.spec.api_key_secret_ref))
 }
 
 /// A hash of the uid: the only chance that the schedule knows.

@@ -21,10 +21,11 @@ mod take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::{Client, ResourceExt};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     api::Verification,
+    fair::FairSemaphore,
     metrics::Metrics,
     portal::{AllowedPortals, PortalClient, PortalUrl, budget::Budgets},
     watch::{Due, Table},
@@ -39,16 +40,16 @@ pub use memory::{Memory, lane, seed};
 pub use secrets::Secrets;
 pub use sessions::Sessions;
 
-/// Most turns that read their resource at the same time. After a start all read it once, and the API server's client
-/// opens a connection for each request under way.
-pub const READS_AT_ONCE: usize = 64;
+/// Most calls about verifications that are under way at the API server at the same time, and of one namespace. More would
+/// not go faster, only later: what a small namespace asks for would wait behind what a large one has under way.
+pub const SERVER_CALLS: (usize, usize) = (32, 16);
 
 /// What every turn works with.
 pub struct Turns {
     /// The API server.
     pub client: Client,
-    /// Places for turns that begin with a read of their resource: [`READS_AT_ONCE`].
-    pub reads: Semaphore,
+    /// Permits for calls about verifications at the API server: [`SERVER_CALLS`].
+    pub server_calls: Arc<FairSemaphore>,
     /// API keys, read at use.
     pub secrets: Secrets,
     /// okID over HTTP.

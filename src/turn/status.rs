@@ -12,12 +12,21 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use crate::api::{Verification, VerificationStatus};
+use crate::{
+    api::{SessionState, Verification, VerificationStatus},
+    fair::{FairnessKey, Permit},
+};
 
-use super::{Turns, complaints::ServerCall};
+use super::{Turns, complaints::ServerCall, memory::lane};
 
 /// Longest time one call to the API server may take; its client has no read timeout and retries by itself.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// In which order the calls of one portal and key go to the API server: what was begun is brought to its end first, so
+/// that of a thousand new verifications the first has its link long before the last is read.
+const ENDS: u8 = 0;
+const WRITES: u8 = 1;
+const READS: u8 = 2;
 
 /// What came of a write.
 pub(super) enum Written {
@@ -52,7 +61,9 @@ impl Turns {
 
     /// Reads the resource as it is now.
     pub(super) async fn read(&self, namespace: &str, name: &str) -> Read {
+        let permit = self.server_calls.acquire(FairnessKey::of_namespace(namespace), READS).await;
         let answer = timeout(DEADLINE, self.api(namespace).get_opt(name)).await;
+        drop(permit);
         self.complaints.note(ServerCall::GetVerification, (namespace, name), &answer);
         match answer {
             Ok(Ok(Some(object))) => Read::Found(Box::new(object)),
@@ -61,8 +72,28 @@ impl Turns {
         }
     }
 
+    /// Waits until a write of that resource's status may go out.
+    pub(super) async fn permit_to_write(&self, read: &Verification) -> Permit {
+        let rank = if has_open_claim(read) { ENDS } else { WRITES };
+        self.server_calls.acquire(lane(read), rank).await
+    }
+
     /// Writes the status of a resource that is still as it was read.
     pub(super) async fn write(&self, read: &Verification, status: &VerificationStatus) -> Written {
+        if read.status.as_ref() == Some(status) {
+            return Written::Same;
+        }
+        let permit = self.permit_to_write(read).await;
+        self.write_with(permit, read, status).await
+    }
+
+    /// The same, with the permit at hand.
+    pub(super) async fn write_with(
+        &self,
+        permit: Permit,
+        read: &Verification,
+        status: &VerificationStatus,
+    ) -> Written {
         let before = read.status.clone().unwrap_or_default();
         let Some(patch) = patch(&before, status) else { return Written::Same };
         let body = json!({
@@ -76,6 +107,7 @@ impl Turns {
         let api = self.api(&namespace);
         self.metrics.status_writes.inc();
         let answer = timeout(DEADLINE, api.patch_status(&name, &params, &Patch::Merge(&body))).await;
+        drop(permit);
         self.complaints.note(ServerCall::PatchStatus, (&namespace, &name), &answer);
         match answer {
             Ok(Ok(object)) => Written::Done(Box::new(object)),
@@ -88,6 +120,12 @@ impl Turns {
             Ok(Err(_)) | Err(_) => Written::Unknown,
         }
     }
+}
+
+/// Whether the resource carries a claim, so that the next write is what the portal answered.
+fn has_open_claim(object: &Verification) -> bool {
+    let session = object.status.as_ref().and_then(|status| status.session.as_ref());
+    session.is_some_and(|session| session.state == Some(SessionState::Claimed))
 }
 
 /// The merge patch (RFC 7386) that makes one status of another; nothing if they are equal.

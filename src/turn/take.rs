@@ -52,10 +52,7 @@ impl Turns {
             Glance::Turn(answer) => answer,
         };
         let Some((namespace, name, mut memory)) = self.remembered(slot) else { return Turned::Gone };
-        let place = self.reads.acquire().await;
-        let read = self.read(&namespace, &name).await;
-        drop(place);
-        let object = match read {
+        let object = match self.read(&namespace, &name).await {
             Read::Found(object) => object,
             Read::Gone => return Turned::Park,
             Read::Unknown => return self.again(slot, &memory),

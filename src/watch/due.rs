@@ -24,7 +24,7 @@ use super::{
     ready::Moment,
     slot::Slot,
 };
-use crate::priority::Priority;
+use crate::{fair::FairnessKey, priority::Priority};
 
 /// How turns are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct Turn {
     /// How urgent it was.
     pub priority: Priority,
     /// In which lane it waited.
-    pub lane: u32,
+    pub lane: FairnessKey,
     /// How long it was due before it began.
     pub lateness: Duration,
 }
@@ -60,7 +60,7 @@ pub struct Turn {
 pub enum Next {
     /// Another turn at this time, or earlier when something wakes the object, or has woken it
     /// during this turn.
-    At(Instant, Priority, u32),
+    At(Instant, Priority, FairnessKey),
     /// Nothing, until something wakes the object, or has woken it during this turn.
     Park,
     /// Nothing: the object does not exist, and what has woken it during this turn is forgotten.
@@ -120,20 +120,20 @@ impl Due {
 
     /// Plans the next turn for this time, in place of what was planned. During a turn: see
     /// [`Next`].
-    pub fn set(&self, slot: Slot, when: Instant, priority: Priority, lane: u32) {
+    pub fn set(&self, slot: Slot, when: Instant, priority: Priority, lane: FairnessKey) {
         let due = self.due(when, priority, lane);
         self.change(|queue, now| queue.set(slot, due, now));
     }
 
     /// Plans the next turn for this time if none is planned earlier.
-    pub fn forward(&self, slot: Slot, when: Instant, priority: Priority, lane: u32) {
+    pub fn forward(&self, slot: Slot, when: Instant, priority: Priority, lane: FairnessKey) {
         let due = self.due(when, priority, lane);
         self.change(|queue, now| queue.forward(slot, due, now));
     }
 
     /// Wakes an object: its next turn is now, or as soon as a slot is free. During a turn one more
     /// follows, however often this is called. What is due already only becomes more urgent.
-    pub fn now(&self, slot: Slot, priority: Priority, lane: u32) {
+    pub fn now(&self, slot: Slot, priority: Priority, lane: FairnessKey) {
         self.forward(slot, Instant::now(), priority, lane);
     }
 
@@ -272,7 +272,7 @@ impl Due {
         self.shared.settings.slots.max(1)
     }
 
-    fn due(&self, when: Instant, priority: Priority, lane: u32) -> queue::Due {
+    fn due(&self, when: Instant, priority: Priority, lane: FairnessKey) -> queue::Due {
         queue::Due { when: self.moment(when), priority, lane }
     }
 

@@ -1,4 +1,4 @@
-//! Who is alive, and whose turn it is. May touch kube and tokio, and no other room.
+//! Who is alive, and whose turn it is. May touch kube, tokio and the room `fair`.
 //!
 //! - [`changes`]: lists and watches the live verifications. An object that cannot be decoded is a
 //!   value, and so is trouble with the API server: the stream has no end.

@@ -8,14 +8,14 @@ use super::{
     ready::{Moment, Ready},
     slot::Slot,
 };
-use crate::priority::Priority;
+use crate::{fair::FairnessKey, priority::Priority};
 
 /// When, how urgently, and among whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) when: Moment,
     pub(super) priority: Priority,
-    pub(super) lane: u32,
+    pub(super) lane: FairnessKey,
 }
 
 /// Where an object is.

@@ -3,13 +3,15 @@
 //! A class of work that has a higher priority gets more turns, never all of them: while all five
 //! have somebody waiting, of 31 turns 16 are creates, 8 nudges, 4 finishing, 2 active and 1 idle,
 //! and what a class does not use goes to the others in the same proportion (stride scheduling:
-//! Waldspurger and Weihl, 1995). Inside a class the lanes take turns one by one, so that a portal
-//! key with fifty thousand verifications cannot hold up a key with ten. Inside a lane the one that
-//! became due first goes first.
+//! Waldspurger and Weihl, 1995). Inside a class the namespaces take turns one by one, and inside a
+//! namespace its keys, so that a portal key with fifty thousand verifications cannot hold up a key
+//! with ten, and a namespace with a hundred keys not one with one. Of one key the one that became
+//! due first goes first.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-
-use crate::priority::Priority;
+use crate::{
+    fair::{FairQueue, FairnessKey},
+    priority::Priority,
+};
 
 /// Nanoseconds since the queue began.
 pub(super) type Moment = u64;
@@ -23,40 +25,25 @@ pub(super) struct Ready {
     pass: u64,
 }
 
-/// One priority's lanes.
+/// Those of one priority.
 #[derive(Debug, Default)]
 struct Class {
-    lanes: HashMap<u32, BTreeSet<(Moment, u32)>>,
-    /// Each lane of the map once, the next to be served first.
-    rotation: VecDeque<u32>,
-    len: usize,
+    waiting: FairQueue<(Moment, u32)>,
     pass: u64,
 }
 
 impl Ready {
-    pub(super) fn insert(&mut self, priority: Priority, lane: u32, when: Moment, index: u32) {
+    pub(super) fn insert(&mut self, priority: Priority, lane: FairnessKey, when: Moment, index: u32) {
         let pass = self.pass;
         let class = self.class_mut(priority);
-        if class.len == 0 {
+        if class.waiting.is_empty() {
             class.pass = class.pass.max(pass);
         }
-        let waiting = class.lanes.entry(lane).or_insert_with(|| {
-            class.rotation.push_back(lane);
-            BTreeSet::new()
-        });
-        if waiting.insert((when, index)) {
-            class.len += 1;
-        }
+        class.waiting.insert(lane, (when, index));
     }
 
-    pub(super) fn remove(&mut self, priority: Priority, lane: u32, when: Moment, index: u32) {
-        let class = self.class_mut(priority);
-        // A lane that this empties stays in the rotation until its turn comes: so it is there once.
-        if let Some(waiting) = class.lanes.get_mut(&lane)
-            && waiting.remove(&(when, index))
-        {
-            class.len -= 1;
-        }
+    pub(super) fn remove(&mut self, priority: Priority, lane: FairnessKey, when: Moment, index: u32) {
+        self.class_mut(priority).waiting.remove(lane, &(when, index));
     }
 
     /// Takes the one whose turn it is.
@@ -64,23 +51,23 @@ impl Ready {
         let (priority, _) = Priority::ALL
             .into_iter()
             .zip(&self.classes)
-            .filter(|(_, class)| class.len > 0)
+            .filter(|(_, class)| !class.waiting.is_empty())
             .min_by_key(|(_, class)| class.pass)?;
         let class = self.class_mut(priority);
         let pass = class.pass;
         class.pass += stride(priority);
-        let index = class.take();
+        let taken = class.waiting.take();
         self.pass = pass;
-        index
+        taken.map(|(_, index)| index)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.iter().all(|class| class.len == 0)
+        self.classes.iter().all(|class| class.waiting.is_empty())
     }
 
     /// How many are waiting, by priority.
     pub(super) fn len(&self) -> [usize; Priority::ALL.len()] {
-        self.classes.each_ref().map(|class| class.len)
+        self.classes.each_ref().map(|class| class.waiting.len())
     }
 
     fn class_mut(&mut self, priority: Priority) -> &mut Class {
@@ -103,21 +90,5 @@ const fn stride(priority: Priority) -> u64 {
         Priority::Finishing => 4,
         Priority::Active => 8,
         Priority::Idle => 16,
-    }
-}
-
-impl Class {
-    fn take(&mut self) -> Option<u32> {
-        while let Some(lane) = self.rotation.pop_front() {
-            let first = self.lanes.get_mut(&lane).and_then(BTreeSet::pop_first);
-            let Some((_, index)) = first else {
-                self.lanes.remove(&lane);
-                continue;
-            };
-            self.len -= 1;
-            self.rotation.push_back(lane);
-            return Some(index);
-        }
-        None
     }
 }

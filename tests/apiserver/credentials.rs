@@ -162,6 +162,22 @@ async fn a_key_that_is_refused_later_costs_the_session_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_create_holds_back_no_poll_of_the_same_key_and_is_shown_on_no_open_session() {
+    for status in [401, 403] {
+        let world = World::new().await;
+        let id = world.invite("alice", json!({})).await;
+        let before = world.resource_version("alice").await;
+        let refusal = world.sandbox().order(Fault::new(Call::Create, Action::status(status)));
+        world.apply("bob", json!({})).await;
+        world.until("bob", |seen| seen.shows(&["SessionCreated=False/Refused"])).await;
+        world.until_looked_at(&id, 3).await;
+        assert_eq!(world.resource_version("alice").await, before, "{status}");
+        assert_eq!(world.sandbox().hits(refusal), 1, "{status}");
+        world.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_refused_while_evidence_is_stored_is_told_and_asked_with_no_more_while_the_verdict_stays()
  {
     let mut world = World::builder().s3().start().await;
@@ -170,9 +186,11 @@ async fn a_key_that_is_refused_while_evidence_is_stored_is_told_and_asked_with_n
     let told = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
     assert!(told.shows(&["Reconciling=True/StoringEvidence", "Stalled=", "Verified=True/Verified"]));
     assert_eq!(told.phase(), Some(Phase::Storing));
+    let asked = world.sandbox().hits(refusal);
+    assert!(asked >= 2, "one 401 about one session says nothing of the key");
     world.nudge("alice").await;
     world.until("alice", |seen| seen.found().last_handled_reconcile_at.is_some()).await;
-    assert_eq!(world.sandbox().hits(refusal), 1);
+    assert_eq!(world.sandbox().hits(refusal), asked);
 
     world.sandbox().clear(refusal);
     world.operator().kill();

@@ -8,7 +8,7 @@ mod show;
 mod standing;
 mod wait;
 
-pub use wait::KEY_SOUGHT_EVERY;
+pub use wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN};
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
 /// How long a pause is kept from status.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while its key is refused.
-pub(super) const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
+pub const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
 /// A wait for the rate that is shorter is not worth a write.
 const SHORT: Duration = Duration::from_secs(1);
 /// How often a missing key is looked for at first.
@@ -42,6 +42,10 @@ impl Draft<'_> {
         let now = self.facts.now;
         let next = match wait {
             Wait::Key(fault) => self.wait_for_key(fault),
+            // What is shown of an open session is what was answered to its own polls.
+            Wait::KeyRejected(until) if matches!(past, Past::Open { .. }) && !self.was_refused_this_key() => {
+                Next::At(until.min(later(now, SECRET_READ_AGAIN)))
+            }
             Wait::KeyRejected(until) => {
                 self.picture.credentials = Some(match self.credentials_before() {
                     Some(denied @ (Reason::AccessDenied | Reason::KeyRotated)) => denied,
@@ -88,6 +92,11 @@ impl Draft<'_> {
             });
         }
         self.finish(next)
+    }
+
+    /// Whether the portal refused the present key when this one was asked for with it.
+    fn was_refused_this_key(&self) -> bool {
+        self.streaks.refused_key.is_some() && self.streaks.refused_key == fingerprint(self.facts)
     }
 
     fn wait_for_key(&mut self, fault: KeyFault) -> Next {

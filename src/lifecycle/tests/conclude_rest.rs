@@ -245,6 +245,25 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
 }
 
 #[test]
+fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_asked_for() {
+    let mut world = open();
+    let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
+    world.facts.gate = Gate::KeyRejected(until(&world));
+    assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "not asked");
+    world.pass(3_600);
+    world.facts.gate = Gate::KeyRejected(until(&world));
+    assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "an hour later");
+
+    let mut asked = open();
+    asked.turn(looked(Trouble::KeyRejected));
+    asked.pass(600);
+    asked.facts.gate = Gate::KeyRejected(until(&asked));
+    asked.turn(Answer::Uncalled);
+    let stalled = "AwaitingUser: R AwaitingUser, St KeyRejected, CR KeyRejected, SC Created";
+    assert_eq!(line(&asked.status), stalled, "asked, and behind the gate since");
+}
+
+#[test]
 fn a_pause_shows_after_a_minute_also_where_nothing_is_asked() {
     for (mut world, plain, limited) in [
         (

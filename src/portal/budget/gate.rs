@@ -1,5 +1,10 @@
-//! The gate of a key: until the portal has accepted it, its calls go one at a time, and a refused one rests. No clock:
-//! `now` is an argument.
+//! The gate of a key: until the portal has accepted it, its calls go one at a time, and what it is refused rests. No
+//! clock: `now` is an argument.
+//!
+//! Creates and polls are refused apart. One refused create closes creates, because nothing else finds out whether they
+//! work and none is repeated to confirm anything. A poll is about one session: a 403 says nothing of the others, and one
+//! 401 may be somebody's mistake. Polls pause when two sessions were answered 401, or the only one twice, and none 200 in
+//! between.
 
 use std::time::Duration;
 
@@ -8,21 +13,27 @@ use tokio::time::Instant;
 use super::Closed;
 use crate::portal::{Call, Trouble};
 
-/// A refused key closes its budget for this long, so that one bad key costs two calls in five minutes.
+/// Refused creates, or polls, rest for this long; then one call tries again.
 const REFUSED_FOR: Duration = Duration::from_secs(150);
+/// Two 401 to the only session of a key confirm each other when they are this far apart.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(5);
 /// Those behind the first call come again after as long as it has been under way, from the first to the second.
 const BEHIND_THE_FIRST: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Each call in a row without any answer doubles the wait of those behind the next one, up to this.
 const BEHIND_SILENCE: Duration = Duration::from_mins(1);
 
+/// A session, by a hash.
+pub(super) type SessionHash = u64;
+
 /// What is known of a key, and who finds out more.
 #[derive(Debug)]
 pub(super) struct KeyGate {
     standing: Standing,
-    /// Since when a call finds out for the others.
-    tried_since: Option<Instant>,
-    /// How many calls in a row should have found out, and were not answered at all.
-    silent: u32,
+    creates: Half,
+    polls: Half,
+    /// The 401 that another one would confirm.
+    suspect: Option<(SessionHash, Instant)>,
+    sessions: Sessions,
 }
 
 /// What is known of a key.
@@ -30,40 +41,66 @@ pub(super) struct KeyGate {
 enum Standing {
     /// It was never used: one call at a time.
     Unproven,
-    /// The portal knows it, and denied a look: looks go freely, creates one at a time.
+    /// The portal knows it, and denied a poll: polls go freely, creates one at a time.
     Known,
     /// The portal accepts it.
     Good,
-    /// The portal refused it; after a while one call tries again.
-    Refused { until: Instant },
+}
+
+/// What is known of creates, or of polls.
+#[derive(Debug)]
+struct Half {
+    /// They were refused; after this one call tries again.
+    refused_until: Option<Instant>,
+    /// Since when a call finds out for the others.
+    tried_since: Option<Instant>,
+    /// How many calls in a row should have found out, and were not answered at all.
+    silent: u32,
+}
+
+/// Which sessions were polled with the key, as far as it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sessions {
+    None,
+    One(SessionHash),
+    Several,
 }
 
 impl KeyGate {
     /// The gate of a key that was never used.
     pub(super) const fn new() -> Self {
-        Self { standing: Standing::Unproven, tried_since: None, silent: 0 }
+        Self {
+            standing: Standing::Unproven,
+            creates: Half::new(),
+            polls: Half::new(),
+            suspect: None,
+            sessions: Sessions::None,
+        }
     }
 
-    /// Until when no call may go out at all.
-    pub(super) fn refused_until(&self, now: Instant) -> Option<Instant> {
-        match self.standing {
-            Standing::Refused { until } if now < until => Some(until),
-            Standing::Refused { .. } | Standing::Unproven | Standing::Known | Standing::Good => None,
-        }
+    /// Until when no such call may go out at all.
+    pub(super) fn refused_until(&self, now: Instant, call: Call) -> Option<Instant> {
+        self.half(call).refused_until.filter(|until| now < *until)
     }
 
     /// Whether such a call has to wait for another one to find out, and if so, the earliest time to come again, and why.
     pub(super) fn is_tried(&self, now: Instant, call: Call) -> Option<(Instant, Closed)> {
-        let since = self.tried_since.filter(|_| self.tries(call))?;
+        if !self.tries(call) {
+            return None;
+        }
+        let half = self.half(call);
+        // A key that nobody ever used is tried by one call, whichever it is.
+        let other = match self.standing {
+            Standing::Unproven => self.half(other(call)).tried_since,
+            Standing::Known | Standing::Good => None,
+        };
+        let since = half.tried_since.or(other)?;
         let (least, most) = BEHIND_THE_FIRST;
-        let wait = match self.silent {
+        let wait = match half.silent {
             0 => now.saturating_duration_since(since).clamp(least, most),
             silent => most.saturating_mul(2_u32.saturating_pow(silent.min(10))).min(BEHIND_SILENCE),
         };
-        let closed = match self.standing {
-            Standing::Refused { .. } => Closed::KeyRejected,
-            Standing::Unproven | Standing::Known | Standing::Good => Closed::Rate,
-        };
+        let closed = if half.refused_until.is_some() { Closed::KeyRejected } else { Closed::Rate };
         Some((now + wait, closed))
     }
 
@@ -71,26 +108,47 @@ impl KeyGate {
     pub(super) const fn goes(&mut self, now: Instant, call: Call) -> bool {
         let tries = self.tries(call);
         if tries {
-            self.tried_since = Some(now);
+            self.half_mut(call).tried_since = Some(now);
         }
         tries
     }
 
-    /// Takes in how a call ended.
-    pub(super) fn ended(&mut self, now: Instant, call: Call, tried: bool, result: Result<(), &Trouble>) {
-        let before = self.standing;
-        let news = match (call, result) {
-            (_, Err(Trouble::KeyRejected)) | (Call::Create, Err(Trouble::AccessDenied)) => {
-                Some(Standing::Refused { until: now + REFUSED_FOR })
-            }
+    /// Takes in how a call ended; `session` is whom a poll was about.
+    pub(super) fn ended(
+        &mut self,
+        now: Instant,
+        call: Call,
+        session: Option<SessionHash>,
+        tried: bool,
+        result: Result<(), &Trouble>,
+    ) {
+        if let Some(session) = session {
+            self.sessions = match self.sessions {
+                Sessions::None => Sessions::One(session),
+                one @ Sessions::One(only) if only == session => one,
+                Sessions::One(_) | Sessions::Several => Sessions::Several,
+            };
+        }
+        let is_answered = match (call, result) {
             (_, Ok(()) | Err(Trouble::Invalid | Trouble::NotFound | Trouble::Conflict)) => {
-                Some(Standing::Good)
+                self.accepted(call, result.is_ok());
+                true
             }
-            (Call::Look, Err(Trouble::AccessDenied)) => match before {
-                Standing::Refused { until } if now < until => None,
-                Standing::Good => None,
-                Standing::Refused { .. } | Standing::Unproven | Standing::Known => Some(Standing::Known),
-            },
+            (Call::Create, Err(Trouble::KeyRejected | Trouble::AccessDenied)) => {
+                self.creates.refused_until = Some(now + REFUSED_FOR);
+                true
+            }
+            (Call::Look, Err(Trouble::AccessDenied)) => {
+                // A probe that is denied its own session shows that the portal knows the key.
+                if self.polls.refused_until.is_none_or(|until| until <= now) {
+                    self.known();
+                }
+                true
+            }
+            (Call::Look, Err(Trouble::KeyRejected)) => {
+                self.doubted(now, session, tried);
+                true
+            }
             (
                 _,
                 Err(
@@ -100,38 +158,100 @@ impl KeyGate {
                     | Trouble::Limited { retry_after: _ }
                     | Trouble::Failed(_),
                 ),
-            ) => None,
+            ) => false,
         };
-        if let Some(news) = news {
-            self.standing = news;
-            self.silent = 0;
+        let is_free = !self.tries(call);
+        let half = self.half_mut(call);
+        if is_answered {
+            half.silent = 0;
         } else if tried && matches!(result, Err(Trouble::NotSent(_) | Trouble::Failed(_))) {
-            self.silent = self.silent.saturating_add(1);
+            half.silent = half.silent.saturating_add(1);
         }
-        if tried || matches!(self.standing, Standing::Good) || news.is_some_and(Standing::is_refused) {
-            self.tried_since = None;
+        if tried || is_free {
+            half.tried_since = None;
         }
     }
 
     /// The call that was to find out did not go out, or nobody knows how it ended.
-    pub(super) const fn gave_back(&mut self) {
-        self.tried_since = None;
+    pub(super) const fn gave_back(&mut self, call: Call) {
+        self.half_mut(call).tried_since = None;
+    }
+
+    fn accepted(&mut self, call: Call, fully: bool) {
+        self.standing = Standing::Good;
+        self.half_mut(call).refused_until = None;
+        match call {
+            Call::Look if fully => self.suspect = None,
+            Call::Look | Call::Create => {}
+        }
+    }
+
+    const fn known(&mut self) {
+        self.polls.refused_until = None;
+        match self.standing {
+            Standing::Unproven => self.standing = Standing::Known,
+            Standing::Known | Standing::Good => {}
+        }
+    }
+
+    /// A poll was answered 401.
+    fn doubted(&mut self, now: Instant, session: Option<SessionHash>, tried: bool) {
+        if let Some(until) = self.polls.refused_until {
+            // Those that were under way when polls paused say nothing new.
+            if tried && until <= now {
+                self.polls.refused_until = Some(now + REFUSED_FOR);
+            }
+            return;
+        }
+        let Some(session) = session else { return };
+        match self.suspect {
+            None => self.suspect = Some((session, now)),
+            Some((other, _)) if other != session => self.polls.refused_until = Some(now + REFUSED_FOR),
+            Some((_, at))
+                if self.sessions != Sessions::Several
+                    && now.saturating_duration_since(at) >= CONFIRMED_AFTER =>
+            {
+                self.polls.refused_until = Some(now + REFUSED_FOR);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Whether such a call finds out something about the key.
     const fn tries(&self, call: Call) -> bool {
+        if self.half(call).refused_until.is_some() {
+            return true;
+        }
         match (self.standing, call) {
-            (Standing::Unproven | Standing::Refused { .. }, _) | (Standing::Known, Call::Create) => true,
+            (Standing::Unproven, _) | (Standing::Known, Call::Create) => true,
             (Standing::Known, Call::Look) | (Standing::Good, _) => false,
+        }
+    }
+
+    const fn half(&self, call: Call) -> &Half {
+        match call {
+            Call::Create => &self.creates,
+            Call::Look => &self.polls,
+        }
+    }
+
+    const fn half_mut(&mut self, call: Call) -> &mut Half {
+        match call {
+            Call::Create => &mut self.creates,
+            Call::Look => &mut self.polls,
         }
     }
 }
 
-impl Standing {
-    const fn is_refused(self) -> bool {
-        match self {
-            Self::Refused { .. } => true,
-            Self::Unproven | Self::Known | Self::Good => false,
-        }
+impl Half {
+    const fn new() -> Self {
+        Self { refused_until: None, tried_since: None, silent: 0 }
+    }
+}
+
+const fn other(call: Call) -> Call {
+    match call {
+        Call::Create => Call::Look,
+        Call::Look => Call::Create,
     }
 }

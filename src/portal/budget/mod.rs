@@ -10,6 +10,7 @@ mod line;
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,10 +20,10 @@ use tokio::time::Instant;
 use self::{
     breaker::{CreateBreaker, Failure, LookBreaker},
     bucket::Bucket,
-    gate::KeyGate,
+    gate::{KeyGate, SessionHash},
     line::Lines,
 };
-use super::{Call, KeyIdentity, PortalUrl, Trouble};
+use super::{Call, KeyIdentity, PortalUrl, Trouble, VerificationId};
 use crate::priority::Priority;
 
 /// Where no rate is set, those who wait come back this far apart.
@@ -153,7 +154,7 @@ impl State {
     /// the last one takes something.
     fn admit(&mut self, now: Instant, call: Call, priority: Priority) -> Result<Probes, (Instant, Closed)> {
         self.used_at = now;
-        if let Some(until) = self.key.refused_until(now) {
+        if let Some(until) = self.key.refused_until(now, call) {
             return Err((until, Closed::KeyRejected));
         }
         if let Some((from, closed)) = self.key.is_tried(now, call) {
@@ -190,15 +191,22 @@ impl State {
     }
 
     fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
-        let refused = self.key.refused_until(now).map(|until| (until, Closed::KeyRejected));
+        let refused = self.key.refused_until(now, Call::Look).map(|until| (until, Closed::KeyRejected));
         let closed = refused.or_else(|| self.paused_until.map(|until| (until, Closed::Paused)));
         closed.filter(|(until, _)| *until > now)
     }
 
     /// Takes in how a call ended. True, if creates that had to wait may go on by it.
-    fn report(&mut self, now: Instant, call: Call, probes: Probes, result: Result<(), &Trouble>) -> bool {
+    fn report(
+        &mut self,
+        now: Instant,
+        call: Call,
+        session: Option<SessionHash>,
+        probes: Probes,
+        result: Result<(), &Trouble>,
+    ) -> bool {
         let mut creates_go_on = false;
-        self.key.ended(now, call, probes.key, result);
+        self.key.ended(now, call, session, probes.key, result);
         match result {
             Ok(()) => {
                 self.pauses = 0;
@@ -281,7 +289,9 @@ impl Budget {
     /// Asks for a place for a call.
     pub fn admit(self: &Arc<Self>, now: Instant, call: Call, priority: Priority) -> Admission {
         match lock(&self.state).admit(now, call, priority) {
-            Ok(probes) => Admission::Go(Pass { budget: Arc::clone(self), call, probes, reported: false }),
+            Ok(probes) => {
+                Admission::Go(Pass { budget: Arc::clone(self), call, session: None, probes, reported: false })
+            }
             Err((until, closed)) => Admission::Wait { until, closed },
         }
     }
@@ -318,16 +328,27 @@ impl Budget {
 pub struct Pass {
     budget: Arc<Budget>,
     call: Call,
+    session: Option<SessionHash>,
     probes: Probes,
     reported: bool,
 }
 
 impl Pass {
+    /// Says which session a poll is about: what the portal says of the key counts for the key only when it says so of
+    /// more than one of them.
+    #[must_use]
+    pub fn about(mut self, session: &VerificationId) -> Self {
+        let mut hasher = DefaultHasher::new();
+        session.hash(&mut hasher);
+        self.session = Some(hasher.finish());
+        self
+    }
+
     /// Reports how the call ended. True, if creates that had to wait may go on by it.
     #[expect(clippy::must_use_candidate, reason = "a look never lets creates go on")]
     pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) -> bool {
         self.reported = true;
-        lock(&self.budget.state).report(now, self.call, self.probes, result)
+        lock(&self.budget.state).report(now, self.call, self.session, self.probes, result)
     }
 }
 
@@ -336,7 +357,7 @@ impl Drop for Pass {
         if !self.reported {
             let mut state = lock(&self.budget.state);
             if self.probes.key {
-                state.key.gave_back();
+                state.key.gave_back(self.call);
             }
             if self.probes.creates {
                 state.creates.gave_back();

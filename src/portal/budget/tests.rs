@@ -22,6 +22,15 @@ fn closed(admission: &Admission) -> Closed {
     }
 }
 
+fn id(session: u8) -> VerificationId {
+    VerificationId::parse(&format!("ver_{session}")).unwrap()
+}
+
+/// Polls a session, and is answered so.
+fn poll(budget: &Arc<Budget>, now: Instant, session: u8, answer: Result<(), &Trouble>) {
+    go(budget.admit(now, Call::Look, Priority::Idle)).about(&id(session)).report(now, answer);
+}
+
 fn proven(now: Instant) -> Arc<Budget> {
     let budget = budget();
     go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Ok(()));
@@ -86,17 +95,102 @@ fn a_new_key_that_may_not_read_an_old_session_holds_no_other_look_back_and_creat
         assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::Rate);
     }
     create.report(now, Err(&Trouble::AccessDenied));
-    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Idle)), Closed::KeyRejected);
+    assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::KeyRejected);
+    go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::AccessDenied));
+}
+
+#[test]
+fn a_refused_create_closes_creates_and_no_poll() {
+    for trouble in [Trouble::KeyRejected, Trouble::AccessDenied] {
+        let now = Instant::now();
+        let budget = proven(now);
+        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&trouble));
+        let almost = now + Duration::from_secs(149);
+        for at in [now, almost] {
+            poll(&budget, at, 1, Ok(()));
+            assert_eq!(closed(&budget.admit(at, Call::Create, Priority::Create)), Closed::KeyRejected);
+        }
+        assert!(budget.closed(almost).is_none());
+        go(budget.admit(now + Duration::from_secs(150), Call::Create, Priority::Create)).report(now, Ok(()));
+        drop(go(budget.admit(now + Duration::from_secs(150), Call::Create, Priority::Create)));
+    }
+}
+
+#[test]
+fn polls_pause_when_two_sessions_were_answered_401_and_none_200_in_between() {
+    const REFUSED: Result<(), &Trouble> = Err(&Trouble::KeyRejected);
+    const DENIED: Result<(), &Trouble> = Err(&Trouble::AccessDenied);
+    let answers: [(&str, &[(u64, u8, Result<(), &Trouble>)], bool); 8] = [
+        ("one 401", &[(0, 1, REFUSED)], false),
+        ("403, always about that session alone", &[(0, 1, DENIED), (9, 2, DENIED), (18, 3, DENIED)], false),
+        ("a 401 and a 403", &[(0, 1, REFUSED), (9, 2, DENIED)], false),
+        ("two sessions", &[(0, 1, REFUSED), (0, 2, REFUSED)], true),
+        ("a 200 in between", &[(0, 1, REFUSED), (1, 2, Ok(())), (2, 3, REFUSED)], false),
+        ("the only one, at once", &[(0, 1, REFUSED), (4, 1, REFUSED)], false),
+        ("the only one, later", &[(0, 1, REFUSED), (5, 1, REFUSED)], true),
+        ("one of several", &[(0, 2, Ok(())), (1, 1, REFUSED), (9, 1, REFUSED)], false),
+    ];
+    for (name, answers, pauses) in answers {
+        let start = Instant::now();
+        let budget = budget();
+        for (second, session, answer) in answers {
+            poll(&budget, start + Duration::from_secs(*second), *session, *answer);
+        }
+        let now = start + Duration::from_secs(20);
+        let closed = budget.closed(now);
+        assert_eq!(closed.is_some_and(|(_, closed)| closed == Closed::KeyRejected), pauses, "{name}");
+        let create = go(budget.admit(now, Call::Create, Priority::Create));
+        create.report(now, Ok(()));
+    }
+}
+
+#[test]
+fn ten_thousand_sessions_of_a_broken_key_are_polled_three_times_in_five_minutes_and_then_twice() {
+    let start = Instant::now();
+    let budget = budget();
+    let mut polls = [0, 0];
+    for second in 0..600 {
+        let now = start + Duration::from_secs(second);
+        for session in 0..100 {
+            if let Admission::Go(pass) = budget.admit(now, Call::Look, Priority::Idle) {
+                polls[usize::from(second >= 300)] += 1;
+                pass.about(&id(session)).report(now, Err(&Trouble::KeyRejected));
+            }
+        }
+    }
+    assert_eq!(polls, [3, 2]);
+}
+
+#[test]
+fn a_probe_that_is_answered_lets_all_poll_again_and_one_that_is_refused_pauses_anew() {
+    let start = Instant::now();
+    let budget = proven(start);
+    for session in [1, 2] {
+        poll(&budget, start, session, Err(&Trouble::KeyRejected));
+    }
+    let later = start + Duration::from_secs(150);
+    let probe = go(budget.admit(later, Call::Look, Priority::Idle)).about(&id(3));
+    assert_eq!(closed(&budget.admit(later, Call::Look, Priority::Idle)), Closed::KeyRejected);
+    probe.report(later, Err(&Trouble::KeyRejected));
+    assert_eq!(budget.closed(later).map(|(until, _)| until), Some(later + Duration::from_secs(150)));
+    let last = later + Duration::from_secs(150);
+    poll(&budget, last, 4, Ok(()));
+    drop([0, 1].map(|_| go(budget.admit(last, Call::Look, Priority::Idle))));
 }
 
 #[test]
 fn a_late_refusal_of_a_look_does_not_bring_a_refused_key_back() {
     let now = Instant::now();
     let budget = proven(now);
-    let look = go(budget.admit(now, Call::Look, Priority::Idle));
-    go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&Trouble::KeyRejected));
-    look.report(now, Err(&Trouble::AccessDenied));
-    assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::KeyRejected);
+    let late = [1, 2].map(|session| go(budget.admit(now, Call::Look, Priority::Idle)).about(&id(session)));
+    for session in [3, 4] {
+        poll(&budget, now, session, Err(&Trouble::KeyRejected));
+    }
+    let [denied, refused] = late;
+    denied.report(now, Err(&Trouble::AccessDenied));
+    refused.report(now + Duration::from_secs(9), Err(&Trouble::KeyRejected));
+    let pause = Some((now + Duration::from_secs(150), Closed::KeyRejected));
+    assert_eq!(budget.closed(now + Duration::from_secs(9)), pause);
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl Turns {
 /// A place with the portal, if there is one now: whoever waits for one holds nothing that others wait for.
 fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
     match source.budget.admit(Instant::now(), Call::Look, Priority::Idle) {
-        Admission::Go(pass) => Ok(pass),
+        Admission::Go(pass) => Ok(pass.about(source.id)),
         Admission::Wait { until, closed: Closed::Rate } => Err(NotNow::Later(until)),
         // That counts as trouble, which has an end; a place within the rate only has to be waited for.
         Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyRejected } => {

@@ -10,6 +10,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const LANE: FairnessKey = FairnessKey { namespace: 0, key: 0 };
 
 fn slot(index: u32) -> Slot {
     Slot { index, tag: 0 }
@@ -69,15 +70,15 @@ impl Running {
 }
 
 fn later(duration: Duration) -> Next {
-    Next::At(Instant::now() + duration, Priority::Active, 0)
+    Next::At(Instant::now() + duration, Priority::Active, LANE)
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_has_its_turn_when_it_is_due_and_again_when_it_says() {
     let due = slots(4);
     let now = Instant::now();
-    due.set(slot(0), now + 5 * SECOND, Priority::Idle, 7);
-    due.set(slot(1), now + 2 * SECOND, Priority::Active, 0);
+    due.set(slot(0), now + 5 * SECOND, Priority::Idle, FairnessKey { key: 7, ..LANE });
+    due.set(slot(1), now + 2 * SECOND, Priority::Active, LANE);
     let running = Running::start(
         &due,
         |_| Duration::ZERO,
@@ -90,7 +91,10 @@ async fn each_has_its_turn_when_it_is_due_and_again_when_it_says() {
     assert_eq!(running.turns(), [(1, 2), (0, 5), (1, 6), (1, 10)]);
     let turns = running.turns.lock().unwrap().clone();
     let (_, _, first) = turns[1];
-    assert_eq!((first.slot, first.priority, first.lane), (slot(0), Priority::Idle, 7));
+    assert_eq!(
+        (first.slot, first.priority, first.lane),
+        (slot(0), Priority::Idle, FairnessKey { key: 7, ..LANE })
+    );
     assert!(first.lateness < Duration::from_millis(2));
     running.stop().await;
 }
@@ -99,11 +103,11 @@ async fn each_has_its_turn_when_it_is_due_and_again_when_it_says() {
 async fn what_is_planned_earlier_than_all_else_is_not_slept_over() {
     let due = slots(4);
     let running = Running::start(&due, |_| Duration::ZERO, |_| Next::Park);
-    due.set(slot(0), Instant::now() + 100 * SECOND, Priority::Idle, 0);
+    due.set(slot(0), Instant::now() + 100 * SECOND, Priority::Idle, LANE);
     sleep(SECOND).await;
-    due.set(slot(1), Instant::now() + 2 * SECOND, Priority::Idle, 0);
+    due.set(slot(1), Instant::now() + 2 * SECOND, Priority::Idle, LANE);
     sleep(SECOND).await;
-    due.now(slot(2), Priority::Nudge, 0);
+    due.now(slot(2), Priority::Nudge, LANE);
     sleep(200 * SECOND).await;
     assert_eq!(running.turns(), [(2, 2), (1, 3), (0, 100)]);
     running.stop().await;
@@ -113,7 +117,7 @@ async fn what_is_planned_earlier_than_all_else_is_not_slept_over() {
 async fn no_more_turns_are_under_way_than_there_are_slots() {
     let due = slots(3);
     for index in 0..10 {
-        due.now(slot(index), Priority::Active, 0);
+        due.now(slot(index), Priority::Active, LANE);
     }
     let running = Running::start(&due, |_| 10 * SECOND, |_| Next::Park);
     sleep(SECOND).await;
@@ -135,10 +139,12 @@ async fn at_two_and_a_half_times_the_load_everybody_is_served_in_fair_order() {
     let due = slots(SLOTS as usize);
     for index in 0..OBJECTS {
         let when = Instant::now() + wanted * index / OBJECTS;
-        due.set(slot(index), when, Priority::Idle, index % 7);
+        due.set(slot(index), when, Priority::Idle, FairnessKey { key: index % 7, ..LANE });
     }
     let length = |index| Duration::from_millis(1000 + u64::from(index % 5) * 500);
-    let next = move |index| Next::At(Instant::now() + wanted, Priority::Idle, index % 7);
+    let next = move |index| {
+        Next::At(Instant::now() + wanted, Priority::Idle, FairnessKey { key: index % 7, ..LANE })
+    };
     let running = Running::start(&due, length, next);
     sleep(ideal * 6).await;
 
@@ -165,16 +171,16 @@ async fn at_two_and_a_half_times_the_load_everybody_is_served_in_fair_order() {
 async fn a_small_lane_is_served_as_fast_as_it_asks_beside_a_flooded_one() {
     let due = slots(4);
     for index in 0..1000 {
-        due.now(slot(index), Priority::Active, 1);
+        due.now(slot(index), Priority::Active, FairnessKey { key: 1, ..LANE });
     }
     for index in 1000..1004 {
-        due.now(slot(index), Priority::Active, 2);
+        due.now(slot(index), Priority::Active, FairnessKey { key: 2, ..LANE });
     }
     let running = Running::start(
         &due,
         |_| SECOND,
         |index| {
-            let lane = if index < 1000 { 1 } else { 2 };
+            let lane = FairnessKey { key: if index < 1000 { 1 } else { 2 }, ..LANE };
             Next::At(Instant::now() + 10 * SECOND, Priority::Active, lane)
         },
     );
@@ -188,17 +194,17 @@ async fn a_small_lane_is_served_as_fast_as_it_asks_beside_a_flooded_one() {
 async fn idle_ones_are_not_starved_by_creates_without_end() {
     let due = slots(2);
     for index in 0..200 {
-        due.now(slot(index), Priority::Create, 0);
+        due.now(slot(index), Priority::Create, LANE);
     }
     for index in 200..210 {
-        due.now(slot(index), Priority::Idle, 0);
+        due.now(slot(index), Priority::Idle, LANE);
     }
     let running = Running::start(
         &due,
         |_| SECOND,
         |index| {
             let priority = if index < 200 { Priority::Create } else { Priority::Idle };
-            Next::At(Instant::now(), priority, 0)
+            Next::At(Instant::now(), priority, LANE)
         },
     );
     sleep(100 * SECOND).await;
@@ -211,8 +217,8 @@ async fn idle_ones_are_not_starved_by_creates_without_end() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_harms_only_its_own_object_which_comes_again_after_five_minutes() {
     let due = slots(1);
-    due.now(slot(0), Priority::Create, 0);
-    due.now(slot(1), Priority::Idle, 0);
+    due.now(slot(0), Priority::Create, LANE);
+    due.now(slot(1), Priority::Idle, LANE);
     let running = Running::start(
         &due,
         |_| SECOND,
@@ -223,7 +229,7 @@ async fn a_panic_harms_only_its_own_object_which_comes_again_after_five_minutes(
     );
     sleep(2 * SECOND).await;
     assert_eq!(*running.panics.lock().unwrap(), [slot(0)]);
-    due.now(slot(0), Priority::Nudge, 0);
+    due.now(slot(0), Priority::Nudge, LANE);
     sleep(310 * SECOND).await;
     let turns = running.turns();
     let panicked: Vec<_> = turns.iter().filter(|(index, _)| *index == 0).collect();
@@ -236,8 +242,8 @@ async fn a_panic_harms_only_its_own_object_which_comes_again_after_five_minutes(
 #[tokio::test(start_paused = true)]
 async fn a_panic_before_the_first_await_is_caught_as_well() {
     let due = slots(1);
-    due.now(slot(0), Priority::Create, 0);
-    due.now(slot(1), Priority::Idle, 0);
+    due.now(slot(0), Priority::Create, LANE);
+    due.now(slot(1), Priority::Idle, LANE);
     let length = |index| {
         if index == 0 { panic!("ordered by the test") } else { SECOND }
     };
@@ -252,11 +258,11 @@ async fn a_panic_before_the_first_await_is_caught_as_well() {
 #[tokio::test(start_paused = true)]
 async fn wake_ups_during_a_turn_are_exactly_one_more_turn_at_once() {
     let due = slots(4);
-    due.now(slot(0), Priority::Active, 0);
+    due.now(slot(0), Priority::Active, LANE);
     let running = Running::start(&due, |_| 10 * SECOND, |_| later(1000 * SECOND));
     sleep(SECOND).await;
     for _ in 0..5 {
-        due.now(slot(0), Priority::Nudge, 0);
+        due.now(slot(0), Priority::Nudge, LANE);
     }
     sleep(100 * SECOND).await;
     assert_eq!(running.turns(), [(0, 0), (0, 10)]);
@@ -266,11 +272,11 @@ async fn wake_ups_during_a_turn_are_exactly_one_more_turn_at_once() {
 #[tokio::test(start_paused = true)]
 async fn one_that_is_removed_has_no_turn_and_one_removed_during_its_turn_no_other() {
     let due = slots(1);
-    due.now(slot(0), Priority::Active, 0);
+    due.now(slot(0), Priority::Active, LANE);
     let running = Running::start(&due, |_| 10 * SECOND, |_| later(SECOND));
     sleep(SECOND).await;
-    due.now(slot(1), Priority::Active, 0);
-    due.set(slot(2), Instant::now() + SECOND, Priority::Active, 0);
+    due.now(slot(1), Priority::Active, LANE);
+    due.set(slot(2), Instant::now() + SECOND, Priority::Active, LANE);
     for index in 0..3 {
         due.remove(slot(index));
     }
@@ -283,7 +289,7 @@ async fn one_that_is_removed_has_no_turn_and_one_removed_during_its_turn_no_othe
 async fn a_shutdown_takes_no_new_turns_and_waits_for_those_under_way() {
     let due = slots(2);
     for index in 0..4 {
-        due.now(slot(index), Priority::Active, 0);
+        due.now(slot(index), Priority::Active, LANE);
     }
     let running = Running::start(&due, |_| 10 * SECOND, |_| later(SECOND));
     sleep(SECOND).await;
@@ -305,14 +311,14 @@ async fn one_wake_handles_all_who_are_due_and_nothing_runs_in_between() {
     let due = slots(10_000);
     let when = Instant::now() + 10 * SECOND;
     for index in 0..1000 {
-        due.set(slot(index), when, Priority::Active, 0);
+        due.set(slot(index), when, Priority::Active, LANE);
     }
     let wakes = Arc::new(AtomicUsize::new(0));
     let (counted, running, shutdown) = (Arc::clone(&wakes), due.clone(), CancellationToken::new());
     let stop = shutdown.clone();
     let task = tokio::spawn(async move {
         let mut run = pin!(running.run(
-            async |_| Next::At(Instant::now() + 10 * SECOND, Priority::Active, 0),
+            async |_| Next::At(Instant::now() + 10 * SECOND, Priority::Active, LANE),
             |_| {},
             stop,
         ));

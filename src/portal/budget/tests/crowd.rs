@@ -99,7 +99,9 @@ fn while_the_first_call_hangs_those_behind_it_come_ever_more_seldom() {
 fn while_the_call_hangs_that_tries_a_refused_key_again_the_others_come_ever_more_seldom() {
     let start = Instant::now();
     let budget = limited(start);
-    go(budget.admit(start, Call::Look, Priority::Idle)).report(start, Err(&Trouble::KeyRejected));
+    for session in [1, 2] {
+        poll(&budget, start, session, Err(&Trouble::KeyRejected));
+    }
     let now = start + Duration::from_secs(150);
     let mut crowd = Crowd::new(budget, (Call::Look, Priority::Idle), 200, now);
     crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
