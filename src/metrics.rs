@@ -58,6 +58,8 @@ pub struct Metrics {
     pub turns_repeated: Counter,
     /// Events that were not published.
     pub events_dropped: Counter,
+    /// Verifications whose evidence is left in the store, or may be, with nothing that removes it any more.
+    pub evidence_orphaned: Counter,
     /// Turns that panicked.
     pub turn_panics: Counter,
     /// Objects that could not be decoded.
@@ -106,6 +108,10 @@ impl Metrics {
             "Turns repeated because the API server gave no usable answer: none, a refusal, or conflict after conflict",
         );
         let events_dropped = counter("events_dropped", "Events that were not published");
+        let evidence_orphaned = counter(
+            "evidence_orphaned",
+            "Verifications whose evidence is left in the store, or may be, and nothing removes it any more",
+        );
         let turn_panics = counter("turn_panics", "Turns that panicked");
         let undecodable = counter("undecodable_objects", "Objects that could not be decoded");
         let watch_interruptions = counter("watch_interruptions", "Interruptions of the watch");
@@ -154,6 +160,7 @@ impl Metrics {
             record_retries,
             turns_repeated,
             events_dropped,
+            evidence_orphaned,
             turn_panics,
             undecodable,
             watch_interruptions,

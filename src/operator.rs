@@ -15,7 +15,9 @@ use crate::{
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     settings::{InvalidSettings, Run},
-    turn::{Accounts, Clock, Complaints, Reporter, SERVER_CALLS, Secrets, ServerDates, Sessions, Turns},
+    turn::{
+        Accounts, Clock, Complaints, Departed, Reporter, SERVER_CALLS, Secrets, ServerDates, Sessions, Turns,
+    },
     watch::{Due, DueSettings, Table},
 };
 
@@ -91,12 +93,13 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         allowed,
         default_portal,
         link_path,
-        reporter: Reporter::new(client.clone(), &holder, Arc::clone(&metrics)),
+        reporter: Reporter::new(client.clone(), &holder, settings.own_pod(), Arc::clone(&metrics)),
         holder,
         clock,
         table: Mutex::new(Table::new()),
         sessions: Sessions::default(),
         accounts: Accounts::default(),
+        departed: Departed::default(),
         archive,
         due: Due::new(DueSettings { slots, ..DueSettings::default() }),
         complaints,
@@ -135,6 +138,10 @@ async fn work(
             (Arc::clone(turns), readiness.clone(), namespace.map(str::to_owned));
         async move { follow(&turns, namespace.as_deref(), &readiness).await }
     });
+    let departed = tokio::spawn({
+        let turns = Arc::clone(turns);
+        async move { turns.tell_of_departed().await }
+    });
     let take = {
         let turns = Arc::clone(turns);
         move |turn: crate::watch::Turn| {
@@ -172,6 +179,8 @@ async fn work(
         }
     };
     follow.abort();
+    departed.abort();
+    turns.give_up_untold();
     turns.reporter.told().await;
     tracing::info!("stopped");
     ended

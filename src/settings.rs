@@ -10,7 +10,7 @@ use url::Url;
 use crate::api::ImageKind;
 use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreBreaker, StoreHttp, Stores};
 use crate::portal::{AllowedPortals, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
-use crate::turn::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
+use crate::turn::{Archive, Lanes, OwnPod, STORING_AT_ONCE, ToldTroubles};
 
 /// Longest path of the person's link. With the portal (256), the id (128) and the mode it fits into `status.portalUrl`.
 const LINK_PATH_CHARS: usize = 512;
@@ -111,6 +111,17 @@ pub struct Run {
     /// once. The pod's terminationGracePeriodSeconds, 30 unless set, must be longer.
     #[arg(long, env = "OKID_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 60)]
     pub grace_seconds: u64,
+    /// Name of the operator's own Pod, by the downward API (`fieldRef: metadata.name`). With its namespace it takes the
+    /// events of what is left behind in a namespace that takes none, such as one that is being deleted.
+    #[arg(long, env = "OKID_POD_NAME", value_name = "NAME", requires = "pod_namespace")]
+    pub pod_name: Option<String>,
+    /// Namespace of the operator's own Pod, by the downward API (`fieldRef: metadata.namespace`).
+    #[arg(long, env = "OKID_POD_NAMESPACE", value_name = "NAME", requires = "pod_name")]
+    pub pod_namespace: Option<String>,
+    /// Uid of the operator's own Pod, by the downward API (`fieldRef: metadata.uid`): `kubectl describe pod` shows only
+    /// events that carry it.
+    #[arg(long, env = "OKID_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
     /// How logs are written.
     #[arg(long, env = "OKID_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
@@ -309,6 +320,13 @@ impl Run {
             told: ToldTroubles::default(),
             forbidden: self.forbidden_images.iter().map(|image| (*image).into()).collect(),
         })
+    }
+
+    /// The operator's own Pod, where it is told of one.
+    #[must_use]
+    pub fn own_pod(&self) -> Option<OwnPod> {
+        let (name, namespace) = self.pod_name.clone().zip(self.pod_namespace.clone())?;
+        Some(OwnPod { namespace, name, uid: self.pod_uid.clone() })
     }
 
     /// How long to wait at the end.

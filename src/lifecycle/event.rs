@@ -118,6 +118,12 @@ impl Event {
         }
     }
 
+    /// Whether the event tells of something that is left behind, of which nothing else will ever tell.
+    #[must_use]
+    pub const fn tells_of_an_orphan(self) -> bool {
+        matches!(self, Self::OrphanSession | Self::EvidenceOrphaned)
+    }
+
     /// A sentence from a closed set: no id, link, host or time.
     #[must_use]
     pub const fn note(self) -> &'static str {

@@ -145,6 +145,7 @@ fn tell(error: &Interrupted, why: &Unanswered) {
 
 fn forget(turns: &Turns, removed: &Removed<Memory>) {
     turns.due.remove(removed.slot);
+    turns.departed(&removed.payload);
     if let Some(session) = removed.payload.session {
         turns.sessions.forget(session);
     }

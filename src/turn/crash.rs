@@ -12,6 +12,8 @@ pub(super) enum Point {
     AfterAnswer,
     /// The answer is written; nobody was told.
     AfterRecord,
+    /// The end is here, and nothing is pending; it is not written.
+    BeforeSettling,
     /// Every object is in the store, but for the manifest.
     BeforeManifest,
     /// What was stored is in the store; it is not written.

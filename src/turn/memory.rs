@@ -16,7 +16,7 @@ use crate::{
     portal::VerificationId,
 };
 
-use super::{Clock, accounts::Account, sessions::SessionKey};
+use super::{Clock, accounts::Account, sessions::SessionKey, untold::Untold};
 
 /// What is remembered of one verification.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Memory {
     pub(super) claim: Option<Box<Claim>>,
     /// What was stored as evidence, and could not be written into status yet.
     pub(super) unwritten: Option<Box<Stored>>,
+    /// What is to be told of a write whose answer was lost.
+    pub(super) untold: Option<Box<Untold>>,
     /// Its session, once there is one.
     pub session: Option<SessionKey>,
     /// Whose share its turns take.
@@ -82,6 +84,7 @@ impl Memory {
             standing: None,
             claim: None,
             unwritten: None,
+            untold: None,
             session: None,
             lane: lane(object),
             changes: 0,
@@ -160,7 +163,8 @@ impl Memory {
             .unwritten
             .as_deref()
             .map_or(0, |stored| size_of::<Stored>() + stored.objects.len() * size_of::<StoredObject>());
-        history + standing + claim + unwritten
+        let untold = self.untold.as_deref().map_or(0, size_of_val);
+        history + standing + claim + unwritten + untold
     }
 }
 

@@ -17,6 +17,7 @@ mod secrets;
 mod sessions;
 mod status;
 mod take;
+mod untold;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,11 +35,12 @@ use crate::{
 pub use accounts::Accounts;
 pub use clock::{Clock, Dated, ServerDates};
 pub use complaints::Complaints;
-pub use events::Reporter;
+pub use events::{OwnPod, Reporter};
 pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
 pub use memory::{Memory, lane, seed};
 pub use secrets::Secrets;
 pub use sessions::Sessions;
+pub use untold::Departed;
 
 /// Most calls about verifications that are under way at the API server at the same time, and of one namespace. More would
 /// not go faster, only later: what a small namespace asks for would wait behind what a large one has under way.
@@ -82,6 +84,8 @@ pub struct Turns {
     pub metrics: Arc<Metrics>,
     /// Tells what has happened.
     pub reporter: Reporter,
+    /// What is still to be told of those that are gone from the watch.
+    pub departed: Departed,
 }
 
 impl Turns {

@@ -61,9 +61,10 @@ impl Turns {
 
     /// Reads the resource as it is now.
     pub(super) async fn read(&self, namespace: &str, name: &str) -> Read {
+        let way = self.reporter.give_way();
         let permit = self.server_calls.acquire(FairnessKey::of_namespace(namespace), READS).await;
         let answer = timeout(DEADLINE, self.api(namespace).get_opt(name)).await;
-        drop(permit);
+        drop((permit, way));
         self.complaints.note(ServerCall::GetVerification, (namespace, name), &answer);
         match answer {
             Ok(Ok(Some(object))) => Read::Found(Box::new(object)),
@@ -83,6 +84,7 @@ impl Turns {
         if read.status.as_ref() == Some(status) {
             return Written::Same;
         }
+        let way = self.reporter.give_way();
         let permit = self.permit_to_write(read).await;
         self.write_with(permit, read, status).await
     }
@@ -107,7 +109,7 @@ impl Turns {
         let api = self.api(&namespace);
         self.metrics.status_writes.inc();
         let answer = timeout(DEADLINE, api.patch_status(&name, &params, &Patch::Merge(&body))).await;
-        drop(permit);
+        drop((permit, way));
         self.complaints.note(ServerCall::PatchStatus, (&namespace, &name), &answer);
         match answer {
             Ok(Ok(object)) => Written::Done(Box::new(object)),
@@ -126,6 +128,11 @@ impl Turns {
 fn has_open_claim(object: &Verification) -> bool {
     let session = object.status.as_ref().and_then(|status| status.session.as_ref());
     session.is_some_and(|session| session.state == Some(SessionState::Claimed))
+}
+
+/// Whether a resource has that status.
+pub(super) fn is_written(found: &Verification, status: &VerificationStatus) -> bool {
+    found.status.as_ref().is_some_and(|found| patch(found, status).is_none())
 }
 
 /// The merge patch (RFC 7386) that makes one status of another; nothing if they are equal.

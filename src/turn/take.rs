@@ -23,10 +23,11 @@ use crate::{
 use super::{
     Turns,
     act::{Caller, Ping, Recorded, lost_answers},
+    crash::{self, Point},
     glance::{Answer, Glance},
     memory::{Memory, published},
     observe::Observed,
-    status::{Read, Written},
+    status::{Read, Written, is_written},
 };
 
 /// When the API server did not answer, the turn comes again after this, longer with each time.
@@ -52,7 +53,9 @@ impl Turns {
             Glance::Turn(answer) => answer,
         };
         let Some((namespace, name, mut memory)) = self.remembered(slot) else { return Turned::Gone };
-        let object = match self.read(&namespace, &name).await {
+        let read = self.read(&namespace, &name).await;
+        self.tell_if_written(slot, &mut memory, &read);
+        let object = match read {
             Read::Found(object) => object,
             Read::Gone => return Turned::Park,
             Read::Unknown => return self.again(slot, &memory),
@@ -89,7 +92,7 @@ impl Turns {
             (Step::Store, _, _) => Happened::Store(self.store(&object, &observed).await),
             (Step::AddFinalizer, _, _) => Happened::AddFinalizer(self.add_finalizer(&object).await),
             (Step::RemoveEvidence { let_go }, _, _) => Happened::Remove(
-                Box::pin(self.remove_evidence(&object, &observed.facts.evidence, *let_go)).await,
+                Box::pin(self.remove_evidence(slot, &object, &observed.facts.evidence, *let_go)).await,
             ),
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
@@ -203,6 +206,7 @@ impl Turns {
             };
             // The watch's selector drops what is settled; its DELETED must find the record marked.
             if after.settled {
+                crash::reach(Point::BeforeSettling).await;
                 self.table().leaving(slot);
             }
             let written = self.write(&current, after).await;
@@ -215,15 +219,29 @@ impl Turns {
                 }
                 Written::Same => return self.finish(slot, &current, None, conclusion, memory),
                 Written::Gone => return Turned::Park,
-                Written::Refused | Written::Unknown => return self.write_again(slot, happened, &memory),
+                Written::Refused => return self.write_again(slot, happened, &memory),
+                Written::Unknown => {
+                    self.tell_when_written(slot, &current, after, &conclusion.events);
+                    return self.write_again(slot, happened, &memory);
+                }
                 Written::Conflict => {}
             }
             let namespace = current.namespace().unwrap_or_default();
             let read = match self.read(&namespace, &current.name_any()).await {
                 Read::Found(read) => read,
                 Read::Gone => return Turned::Park,
-                Read::Unknown => return self.write_again(slot, happened, &memory),
+                Read::Unknown => {
+                    self.tell_when_written(slot, &current, after, &conclusion.events);
+                    return self.write_again(slot, happened, &memory);
+                }
             };
+            // The client repeats what had no answer, so the conflict may be with our own write.
+            if read.uid() == current.uid() && is_written(&read, after) {
+                if after.settled {
+                    self.table().leaving(slot);
+                }
+                return self.finish(slot, &current, Some(&read), conclusion, memory);
+            }
             let found = past(&uid, &read.status.clone().unwrap_or_default());
             let same_spec = read.metadata.generation == current.metadata.generation;
             let same_ground = read.uid() == current.uid()
@@ -287,7 +305,7 @@ impl Turns {
             self.log_change(before, written);
         }
         for event in events {
-            self.reporter.tell(before, event);
+            self.tell(before, event);
         }
         match next {
             Next::Now => Turned::At(Instant::now(), priority, lane),
@@ -297,7 +315,7 @@ impl Turns {
     }
 
     /// One line for each change of state: of the phase, or of the reason of Ready, Reconciling or Stalled.
-    fn log_change(&self, before: &Verification, after: &Verification) {
+    pub(super) fn log_change(&self, before: &Verification, after: &Verification) {
         let reason = |object: &Verification, condition| {
             let status = object.status.as_ref()?;
             Condition::find(&status.conditions, condition).map(|condition| condition.reason.clone())

@@ -19,6 +19,7 @@ mod ask;
 mod clocks;
 mod crashes;
 mod credentials;
+mod events;
 mod evidence_crashes;
 mod evidence_deletion;
 mod evidence_places;

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use crate::{
     api::{DeletionPolicy, EVIDENCE_FINALIZER, ObjectState, Verification},
     evidence::{ObjectKey, Removal, StoreTrouble},
-    lifecycle::{EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, LetGo, Removed},
+    lifecycle::{Event, EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, LetGo, Removed},
     turn::{Turns, complaints::ServerCall, status::DEADLINE},
+    watch::Slot,
 };
 
 use super::place::{NoPlace, Place};
@@ -34,6 +35,7 @@ impl Turns {
     /// Removes the evidence and lets go of the resource.
     pub(in crate::turn) async fn remove_evidence(
         &self,
+        slot: Slot,
         object: &Verification,
         facts: &EvidenceFacts,
         let_go: LetGo,
@@ -50,7 +52,14 @@ impl Turns {
         let others = object.finalizers().iter().filter(|finalizer| *finalizer != EVIDENCE_FINALIZER);
         match self.write_finalizers(object, &others.cloned().collect::<Vec<_>>()).await {
             FinalizerEnd::Added => removed,
-            FinalizerEnd::Refused | FinalizerEnd::Unknown => Removed::NotYet,
+            FinalizerEnd::Refused => Removed::NotYet,
+            FinalizerEnd::Unknown => {
+                // It may be gone, and then no turn comes again.
+                if removed == Removed::GaveUp {
+                    self.tell_when_let_go(slot, object, Event::EvidenceOrphaned);
+                }
+                Removed::NotYet
+            }
         }
     }
 

@@ -1,0 +1,194 @@
+//! Events told to an API server that answers as a test says.
+
+use std::io;
+
+use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A request as the API server saw it: method, path, body.
+type Seen = (Method, String, Value);
+
+/// An API server that answers each request with a code, and remembers it.
+struct Server {
+    answer: fn(&Seen) -> u16,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Server {
+    fn new(answer: fn(&Seen) -> u16) -> Arc<Self> {
+        Arc::new(Self { answer, seen: Mutex::default() })
+    }
+
+    fn client(self: &Arc<Self>) -> Client {
+        let server = Arc::clone(self);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = Arc::clone(&server);
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let seen = (parts.method, parts.uri.path().to_owned(), body);
+                let code = (server.answer)(&seen);
+                let answer = match code {
+                    200..=299 => seen.2.clone(),
+                    _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": "NotFound"}),
+                };
+                server.seen.lock().unwrap().push(seen);
+                let answer = axum::body::Body::from(answer.to_string());
+                Ok::<_, io::Error>(Response::builder().status(code).body(answer).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn reporter(self: &Arc<Self>, own_pod: Option<OwnPod>) -> (Reporter, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::new());
+        (Reporter::new(self.client(), "holder", own_pod, Arc::clone(&metrics)), metrics)
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// What was tried, in short: method, namespace, reason.
+    fn tried(&self) -> Vec<(Method, String, String)> {
+        let namespace = |path: &str| path.split('/').nth(5).unwrap_or_default().to_owned();
+        let reason = |body: &Value| body["reason"].as_str().unwrap_or_default().to_owned();
+        self.seen()
+            .into_iter()
+            .map(|(method, path, body)| (method, namespace(&path), reason(&body)))
+            .collect()
+    }
+}
+
+fn verification(name: &str) -> Verification {
+    let spec = json!({"apiKeySecretRef": {"name": "okid-api-key"}});
+    serde_json::from_value(json!({
+        "apiVersion": "okid.io/v1alpha1",
+        "kind": "Verification",
+        "metadata": {"namespace": "kyc", "name": name, "uid": format!("uid-of-{name}")},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+async fn until(reporter: &Reporter) {
+    while !reporter.0.waiting().queue.is_empty() {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_api_server_has_forgotten_is_made_anew() {
+    let server = Server::new(|(method, ..)| if method == Method::PATCH { 404 } else { 201 });
+    let (reporter, metrics) = server.reporter(None);
+    for _ in 0..2 {
+        reporter.tell(&verification("alice"), Event::IdMismatch);
+        until(&reporter).await;
+    }
+    let methods: Vec<_> = server.seen().into_iter().map(|(method, ..)| method).collect();
+    assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST]);
+    let [(_, _, first), _, (_, _, anew)] = &server.seen()[..] else { panic!("three requests") };
+    assert_ne!(first["metadata"]["name"], anew["metadata"]["name"]);
+    assert_eq!(metrics.events_dropped.get(), 0);
+    assert!(metrics.text().unwrap().contains("okid_events_total{reason=\"IdMismatch\"} 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_orphans_namespace_refuses_is_told_on_the_operators_own_pod() {
+    let server = Server::new(|(_, path, _)| if path.contains("/kyc/") { 403 } else { 201 });
+    let pod = OwnPod { namespace: "okid".into(), name: "okid-operator-0".into(), uid: Some("u".into()) };
+    let (reporter, metrics) = server.reporter(Some(pod));
+    reporter.tell(&verification("alice"), Event::EvidenceOrphaned);
+    reporter.tell(&verification("bob"), Event::KeyRejected);
+    until(&reporter).await;
+    let on_pod: Vec<_> = server.tried().into_iter().filter(|(_, namespace, _)| namespace == "okid").collect();
+    assert_eq!(on_pod, [(Method::POST, "okid".to_owned(), "EvidenceOrphaned".to_owned())]);
+    assert_eq!(metrics.events_dropped.get(), 1, "bob's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_an_event_is_tried_until_there_is_one_and_those_after_it_wait() {
+    static OUTAGE: AtomicUsize = AtomicUsize::new(5);
+    let server = Server::new(|_| {
+        let fails = OUTAGE.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        if fails.is_ok() { 500 } else { 201 }
+    });
+    let (reporter, metrics) = server.reporter(None);
+    for event in [Event::SessionCreated, Event::OrphanSession, Event::Verified] {
+        reporter.tell(&verification("alice"), event);
+    }
+    until(&reporter).await;
+    let reasons: Vec<_> = server.tried().into_iter().map(|(_, _, reason)| reason).collect();
+    assert_eq!(reasons[..6], ["SessionCreated"; 6]);
+    assert_eq!(reasons[6..], ["OrphanSession", "Verified"]);
+    let names: Vec<_> =
+        server.seen()[..6].iter().map(|(_, _, body)| body["metadata"]["name"].clone()).collect();
+    assert!(names.iter().all(|name| *name == names[0]), "so that none is there twice: {names:?}");
+    assert_eq!(metrics.events_dropped.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_wait_while_status_is_written_but_for_five_a_second() {
+    let server = Server::new(|_| 201);
+    let (reporter, _) = server.reporter(None);
+    let writing = reporter.give_way();
+    for number in 0..40 {
+        reporter.tell(&verification(&format!("person-{number}")), Event::SessionCreated);
+    }
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(server.seen().len(), 11);
+    drop(writing);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    until(&reporter).await;
+    assert_eq!(server.seen().len(), 40);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warning_that_is_lost_is_a_line_in_the_log() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = Server::new(|_| 403);
+    let (reporter, metrics) = server.reporter(None);
+    for event in [Event::SessionCreated, Event::OrphanSession] {
+        reporter.tell(&verification("alice"), event);
+    }
+    until(&reporter).await;
+    assert_eq!(metrics.events_dropped.get(), 2);
+
+    let server = Server::new(|_| 500);
+    let (reporter, metrics) = server.reporter(None);
+    reporter.tell(&verification("bob"), Event::KeyRejected);
+    reporter.told().await;
+    assert_eq!(metrics.events_dropped.get(), 1, "nobody waits for ever at the end");
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for (line, parts) in lines.iter().zip([
+        ["WARN", "namespace=kyc", "name=alice", "event=\"OrphanSession\""],
+        ["WARN", "namespace=kyc", "name=bob", "event=\"KeyRejected\""],
+    ]) {
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
+}
