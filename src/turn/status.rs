@@ -75,6 +75,7 @@ impl Turns {
 
     /// Waits until a write of that resource's status may go out.
     pub(super) async fn permit_to_write(&self, read: &Verification) -> Permit {
+        let _way = self.reporter.give_way();
         let rank = if has_open_claim(read) { ENDS } else { WRITES };
         self.server_calls.acquire(lane(read), rank).await
     }
@@ -84,7 +85,6 @@ impl Turns {
         if read.status.as_ref() == Some(status) {
             return Written::Same;
         }
-        let way = self.reporter.give_way();
         let permit = self.permit_to_write(read).await;
         self.write_with(permit, read, status).await
     }
@@ -108,6 +108,7 @@ impl Turns {
             PatchParams { field_manager: Some("okid-operator".to_owned()), ..PatchParams::default() };
         let api = self.api(&namespace);
         self.metrics.status_writes.inc();
+        let way = self.reporter.give_way();
         let answer = timeout(DEADLINE, api.patch_status(&name, &params, &Patch::Merge(&body))).await;
         drop((permit, way));
         self.complaints.note(ServerCall::PatchStatus, (&namespace, &name), &answer);
