@@ -95,6 +95,8 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<RetryAfter>,
     },
+    /// What a gateway on the way answers in the portal's place.
+    Gateway(Gateway),
     /// 301, 302, 307, 308 or any other status, to any place.
     Redirect {
         /// The status.
@@ -138,6 +140,26 @@ fn drip_pace() -> Duration {
 
 fn once() -> u32 {
     1
+}
+
+/// Answers of gateways, proxies and firewalls, as they are seen in the wild. None of them knows anything of a key, a
+/// session or an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gateway {
+    /// 403 with an HTML page that wants a browser to prove itself.
+    Challenge,
+    /// A status without a body.
+    Empty {
+        /// The status, such as 401, 403 or 404.
+        status: u16,
+    },
+    /// nginx's own 502, as HTML.
+    Nginx502,
+    /// 403 `{"message":"Forbidden"}`, as AWS API Gateway answers.
+    Forbidden,
+    /// 404 `{"message":"no Route matched with those values"}`, as Kong answers.
+    NoRoute,
 }
 
 /// A `Retry-After` header.
@@ -323,6 +345,12 @@ impl Action {
     #[must_use]
     pub fn retry_after(status: u16, after: RetryAfter) -> Self {
         Self::Answer { status, headers: BTreeMap::new(), body: None, retry_after: Some(after) }
+    }
+
+    /// What a gateway answers.
+    #[must_use]
+    pub const fn gateway(gateway: Gateway) -> Self {
+        Self::Gateway(gateway)
     }
 
     /// A redirect.

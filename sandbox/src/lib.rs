@@ -52,7 +52,7 @@ mod view;
 mod wire;
 
 pub use admin::ENDPOINTS;
-pub use fault::{Action, Call, Cut, Edit, Fault, Huge, Malformed, Moment, RetryAfter};
+pub use fault::{Action, Call, Cut, Edit, Fault, Gateway, Huge, Malformed, Moment, RetryAfter};
 pub use journal::{CallRecord, Counters, EndpointCount};
 pub use orders::{FaultId, FaultView};
 pub use person::{Act, Document, Person, Step, Verdict};

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::clock::later;
 use crate::connection::Connection;
 use crate::deform;
-use crate::fault::{Action, Cut, Fault, Huge, Malformed, Moment, RetryAfter};
+use crate::fault::{Action, Cut, Fault, Gateway, Huge, Malformed, Moment, RetryAfter};
 use crate::orders::Strike;
 use crate::wire::Answer;
 
@@ -36,6 +36,10 @@ pub(crate) struct Delivery {
     pub(crate) status: Option<u16>,
 }
 
+const CHALLENGE: &str = "<!DOCTYPE html><html lang=\"en-US\"><head><title>Just a moment...</title></head><body>\
+    <noscript>Enable JavaScript and cookies to continue</noscript></body></html>";
+const NGINX_502: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+    <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
 const CHUNK: usize = 64 * 1024;
 const MOST_ENDLESS: u64 = 1 << 30;
 const LONGEST_HEADER: usize = 64 << 20;
@@ -62,6 +66,7 @@ pub(crate) async fn perform(
     let keep = match action {
         Action::Pass | Action::Hang | Action::Close => Keep::Yes,
         Action::Answer { .. }
+        | Action::Gateway(_)
         | Action::Redirect { .. }
         | Action::Cut(_)
         | Action::Drip { .. }
@@ -77,6 +82,7 @@ pub(crate) async fn perform(
         Action::Answer { status, headers, body, retry_after } => {
             replace(status, &headers, body, retry_after.as_ref(), now())
         }
+        Action::Gateway(gateway) => send(gate(gateway), now()),
         Action::Redirect { status, location } => {
             let answer = Answer { status, content_type: "text/plain", body: Bytes::new() };
             with_text(send(answer, now()), LOCATION, &location)
@@ -154,6 +160,19 @@ fn replace(
         }
     }
     response
+}
+
+fn gate(gateway: Gateway) -> Answer {
+    let (status, content_type, body) = match gateway {
+        Gateway::Challenge => (403, "text/html; charset=UTF-8", CHALLENGE),
+        Gateway::Empty { status } => (status, "text/plain", ""),
+        Gateway::Nginx502 => (502, "text/html", NGINX_502),
+        Gateway::Forbidden => (403, "application/json", r#"{"message":"Forbidden"}"#),
+        Gateway::NoRoute => {
+            (404, "application/json; charset=utf-8", r#"{"message":"no Route matched with those values"}"#)
+        }
+    };
+    Answer { status, content_type, body: Bytes::from_static(body.as_bytes()) }
 }
 
 fn cut(answer: Answer, place: Cut, connection: &Connection, now: Timestamp) -> Delivery {

@@ -58,6 +58,8 @@ pub struct Facts {
     pub holder: String,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,
+    /// When a poll of any session of this portal and key was last answered with 200 and that session.
+    pub polled_at: Option<Timestamp>,
     /// What is asked for as evidence, and how it stands.
     pub evidence: EvidenceFacts,
     /// What this process remembers.

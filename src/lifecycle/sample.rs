@@ -75,6 +75,7 @@ pub(super) fn facts() -> Facts {
         reconcile_requested: None,
         holder: "sample/0".to_owned(),
         stretch: 1.0,
+        polled_at: None,
         evidence: EvidenceFacts::default(),
         streaks: Streaks::default(),
     }
@@ -198,6 +199,7 @@ pub(super) fn created() -> Option<Created> {
         expires_at: Some(after(3600)),
         flow: ["terms", "document", "liveness"].map(str::to_owned).to_vec(),
         modules: vec!["document".to_owned(), "liveness".to_owned()],
+        date: None,
     })
 }
 
@@ -205,5 +207,5 @@ pub(super) fn created() -> Option<Created> {
 pub(super) fn details(word: &str, completed: &[&str]) -> Details {
     let progress: BTreeMap<String, String> =
         completed.iter().map(|module| ((*module).to_owned(), "completed".to_owned())).collect();
-    Details { id: id(), current: Some(word.to_owned()), updated_at: Some(now()), progress }
+    Details { id: id(), current: Some(word.to_owned()), updated_at: Some(now()), progress, date: None }
 }

@@ -5,6 +5,7 @@
 pub mod allowed;
 pub mod budget;
 pub mod client;
+mod date;
 pub mod key;
 pub mod retry_after;
 pub mod trouble;
@@ -16,6 +17,6 @@ pub use allowed::{
 };
 pub use client::{ClientSettings, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
-pub use trouble::{Call, Certainty, Failed, NotSent, Trouble};
+pub use trouble::{Call, Certainty, Failed, NotSent, Provenance, Trouble};
 pub use verification_id::{UnfitId, VerificationId};
 pub use wire::{Created, Details, UnusableAnswer};

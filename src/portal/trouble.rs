@@ -1,10 +1,13 @@
 //! What can go wrong with a call: every failure becomes one of a few kinds.
 //!
 //! Pure and total: each status code from 100 to 999 has a place, for a create and for a look. The
-//! kinds follow from what must be done next, not from who is to blame. What a create's failure
-//! says about the session (none was made, or nobody knows) is [`Trouble::certainty`].
+//! kinds follow from what must be done next, and from who gave the answer ([`Provenance`]): a gateway
+//! on the way knows nothing of keys, sessions and images. What a create's failure says about the
+//! session (none was made, or nobody knows) is [`Trouble::certainty`].
 
 use std::time::Duration;
+
+use serde::de::IgnoredAny;
 
 /// Which of the portal's calls is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +18,34 @@ pub enum Call {
     Look,
 }
 
+/// Who gave an error answer, as far as its form tells (docs/decisions/0020).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provenance {
+    /// The portal's word: the body is a JSON object, or holds one of the guide's sentences or the codes seen with them.
+    Portal,
+    /// A 4xx in any other form, an empty body included: the portal's, or a gateway's.
+    Unclear,
+    /// A 5xx in any other form, and 407: somebody on the way (RFC 9110 §3.7).
+    Intermediary,
+}
+
+impl Provenance {
+    /// Grades an error answer, of a status from 400 to 599, by the start of its body. A JSON object that is cut off is
+    /// not recognised.
+    #[must_use]
+    pub fn of(status: u16, body: &[u8]) -> Self {
+        if status == 407 {
+            Self::Intermediary
+        } else if is_json_object(body) || GUIDES_WORDS.iter().any(|words| holds(body, words)) {
+            Self::Portal
+        } else if status < 500 {
+            Self::Unclear
+        } else {
+            Self::Intermediary
+        }
+    }
+}
+
 /// Why a call has no usable answer.
 ///
 /// Holds numbers and names of ours only, never a text of the portal's, so it may be printed.
@@ -23,28 +54,34 @@ pub enum Trouble {
     /// Not one byte of the request left: the portal cannot know of it.
     #[error("the request was not sent")]
     NotSent(#[source] NotSent),
-    /// 401: the portal does not know the API key.
+    /// 401 in the portal's word: it does not know the API key.
     #[error("the portal does not know the API key")]
     KeyRejected,
-    /// 403: the API key may not do this, or may not read this session.
+    /// 403 in the portal's word: the API key may not do this, or may not read this session.
     #[error("the portal denies access with this API key")]
     AccessDenied,
-    /// 400, 422, and every other 4xx without a place of its own: the request itself is refused.
+    /// 400, 422, and every other 4xx without a place of its own, in the portal's word: the request itself is refused.
     #[error("the portal refuses the request")]
     Invalid,
-    /// 404 and 410: the session, or on a create the call itself, is not there.
+    /// 404 and 410 in the portal's word: the session or image, or on a create the call itself, is not there.
     #[error("the portal does not find what was asked for")]
     NotFound,
-    /// 409: the portal sees a conflict with something that is there.
+    /// 409 in the portal's word: it sees a conflict with something that is there.
     #[error("the portal reports a conflict")]
     Conflict,
     /// 3xx: the portal points elsewhere. Never followed, because the API key would go along.
     #[error("the portal answers with a redirect, which is not followed")]
     Redirected,
-    /// The portal answers that it is "not configured" (guide, "Troubleshooting"), or a proxy on
-    /// the way wants a password (407).
+    /// The portal answers that it is "not configured" (guide, "Troubleshooting").
     #[error("the portal is not configured")]
     Unconfigured,
+    /// A 4xx that is not in the portal's word: perhaps a gateway's. It says nothing about the key, the session or the
+    /// image.
+    #[error("something between the operator and the portal may have answered {status}")]
+    Unclear {
+        /// The status code.
+        status: u16,
+    },
     /// 429, or 503 with a usable `Retry-After`: too many requests.
     #[error("the portal asks for fewer requests")]
     Limited {
@@ -119,8 +156,28 @@ impl Trouble {
             | Self::Conflict
             | Self::Redirected
             | Self::Unconfigured
+            | Self::Unclear { status: _ }
             | Self::Limited { retry_after: _ } => Certainty::NotCreated,
             Self::Failed(_) => Certainty::Unknown,
+        }
+    }
+
+    /// Whether the portal itself has answered, and could: what a probe that asks whether it is there waits for. A pause
+    /// may be anybody's, and a redirect too.
+    #[must_use]
+    pub const fn is_answer_of_the_portal(&self) -> bool {
+        match self {
+            Self::KeyRejected
+            | Self::AccessDenied
+            | Self::Invalid
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Unconfigured => true,
+            Self::NotSent(_)
+            | Self::Redirected
+            | Self::Unclear { status: _ }
+            | Self::Limited { retry_after: _ }
+            | Self::Failed(_) => false,
         }
     }
 
@@ -139,6 +196,7 @@ impl Trouble {
             Self::Conflict => "conflict",
             Self::Redirected => "redirected",
             Self::Unconfigured => "unconfigured",
+            Self::Unclear { status: _ } => "unclear",
             Self::Limited { retry_after: _ } => "limited",
             Self::Failed(Failed::ServerError(_)) => "server_error",
             Self::Failed(Failed::UnknownStatus(_)) => "unknown_status",
@@ -154,56 +212,79 @@ impl Trouble {
 ///
 /// - `retry_after`: what [`read_retry_after`](super::retry_after::read_retry_after) made of the
 ///   header, if there was one.
-/// - `body_prefix`: the start of the body; only the words "Server not configured" are looked for.
+/// - `body`: the start of the body, which tells who gave the answer.
 ///
 /// Of the 2xx, 200 to 203 carry an answer. 204 and beyond do not, so a create is left open by them.
 ///
 /// A 408 means that the portal did not get the whole request (RFC 9110 §15.5.9), but gateways send
 /// it for a portal that was too slow, and 499 likewise. A session may have been made then, so both
-/// count as an answer that timed out. 425 says that nothing was done (RFC 8470 §5.2): it stays
-/// with the other 4xx.
+/// count as an answer that timed out, in any form. 425 says that nothing was done (RFC 8470 §5.2):
+/// it stays with the other 4xx. A pause is kept to whoever asks for it.
 ///
 /// # Errors
 ///
-/// The [`Trouble`] that the status stands for.
+/// The [`Trouble`] that the answer stands for.
 pub fn judge_status(
     call: Call,
     status: u16,
     retry_after: Option<Duration>,
-    body_prefix: &[u8],
+    body: &[u8],
 ) -> Result<(), Trouble> {
     Err(match (status, call) {
         (200..=203, Call::Create | Call::Look) => return Ok(()),
         (204..=299, _) => Trouble::Failed(Failed::Unusable),
         (300..=399, _) => Trouble::Redirected,
         (429, _) => Trouble::Limited { retry_after },
-        (407, _) => Trouble::Unconfigured,
-        (400..=599, _) if says_unconfigured(body_prefix) => Trouble::Unconfigured,
-        (401, _) => Trouble::KeyRejected,
-        (403, _) => Trouble::AccessDenied,
-        (404 | 410, _) => Trouble::NotFound,
+        (407, _) => Trouble::Unclear { status },
+        (400..=599, _) if holds(body, NOT_CONFIGURED) => Trouble::Unconfigured,
         (408 | 499, _) => Trouble::Failed(Failed::TimedOut),
-        (409, _) => Trouble::Conflict,
-        (400..=499, _) => Trouble::Invalid,
+        (400..=499, _) => match Provenance::of(status, body) {
+            Provenance::Portal => refused(status),
+            Provenance::Unclear | Provenance::Intermediary => Trouble::Unclear { status },
+        },
         (503, _) if retry_after.is_some() => Trouble::Limited { retry_after },
         (500..=599, _) => Trouble::Failed(Failed::ServerError(status)),
         (..200 | 600.., _) => Trouble::Failed(Failed::UnknownStatus(status)),
     })
 }
 
-/// Whether an error body holds the guide's "Server not configured", or the code
-/// `SERVER_NOT_CONFIGURED`, as words of their own. The form of error bodies is not specified.
-fn says_unconfigured(body_prefix: &[u8]) -> bool {
-    const WORDS: &[u8] = b"server not configured";
+/// What the portal means by a 4xx.
+const fn refused(status: u16) -> Trouble {
+    match status {
+        401 => Trouble::KeyRejected,
+        403 => Trouble::AccessDenied,
+        404 | 410 => Trouble::NotFound,
+        409 => Trouble::Conflict,
+        _ => Trouble::Invalid,
+    }
+}
+
+/// The guide's "Server not configured", and its code `SERVER_NOT_CONFIGURED`.
+const NOT_CONFIGURED: &[u8] = b"server not configured";
+
+/// The sentences that the guide names, and the codes that are seen with them; the space stands for `_` too.
+const GUIDES_WORDS: [&[u8]; 4] = [
+    b"invalid api key provided",
+    b"invalid_api_key",
+    b"api key does not have access to this verification",
+    NOT_CONFIGURED,
+];
+
+/// Whether a body holds these words as words of their own, in any case. The form of error bodies is not specified.
+fn holds(body: &[u8], words: &[u8]) -> bool {
     let inner = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    body_prefix.windows(WORDS.len()).enumerate().any(|(start, window)| {
+    body.windows(words.len()).enumerate().any(|(start, window)| {
         let same = window
             .iter()
-            .zip(WORDS)
+            .zip(words)
             .all(|(have, want)| have.to_ascii_lowercase() == *want || (*want == b' ' && *have == b'_'));
-        same && !inner(start.checked_sub(1).and_then(|before| body_prefix.get(before)))
-            && !inner(body_prefix.get(start + WORDS.len()))
+        same && !inner(start.checked_sub(1).and_then(|before| body.get(before)))
+            && !inner(body.get(start + words.len()))
     })
+}
+
+fn is_json_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 #[cfg(test)]
@@ -216,7 +297,11 @@ mod tests {
     const MINUTE: Option<Duration> = Some(Duration::from_mins(1));
 
     /// The same table once more, written as ranges of codes without looking at the code above.
-    fn expected(status: u16, retry_after: Option<Duration>) -> Result<(), Trouble> {
+    fn expected(
+        status: u16,
+        retry_after: Option<Duration>,
+        in_the_portals_word: bool,
+    ) -> Result<(), Trouble> {
         if status < 200 {
             return Err(Trouble::Failed(Failed::UnknownStatus(status)));
         }
@@ -226,13 +311,14 @@ mod tests {
         Err(match status {
             204..=299 => Trouble::Failed(Failed::Unusable),
             300..=399 => Trouble::Redirected,
+            407 => Trouble::Unclear { status },
+            408 | 499 => Trouble::Failed(Failed::TimedOut),
+            429 => Trouble::Limited { retry_after },
+            400..=498 if !in_the_portals_word => Trouble::Unclear { status },
             401 => Trouble::KeyRejected,
             403 => Trouble::AccessDenied,
             404 | 410 => Trouble::NotFound,
-            407 => Trouble::Unconfigured,
-            408 | 499 => Trouble::Failed(Failed::TimedOut),
             409 => Trouble::Conflict,
-            429 => Trouble::Limited { retry_after },
             400..=498 => Trouble::Invalid,
             503 if retry_after.is_some() => Trouble::Limited { retry_after },
             500..=599 => Trouble::Failed(Failed::ServerError(status)),
@@ -240,15 +326,41 @@ mod tests {
         })
     }
 
+    /// Bodies of the portal.
+    const WORDS: [&[u8]; 7] = [
+        b"{}",
+        b" \n{\"message\":\"anything\"}",
+        br#"{"error":"Invalid API key provided","code":"INVALID_API_KEY"}"#,
+        b"Invalid API key provided",
+        b"<p>API key does not have access to this verification.</p>",
+        b"\"INVALID_API_KEY\"",
+        br#"{"error":{"deep":[[[[1]]]]}}"#,
+    ];
+
+    /// Bodies of gateways, and of nobody.
+    const OTHERS: [&[u8]; 9] = [
+        b"",
+        b"<html><title>Just a moment...</title></html>",
+        b"default backend - 404",
+        b"Unauthorized",
+        br#"["Forbidden"]"#,
+        br#""Forbidden""#,
+        br#"{"message":"cut o"#,
+        b"{\"one\":1} {\"two\":2}",
+        b"the invalid api keys",
+    ];
+
     #[test]
-    fn every_status_of_both_calls_has_its_kind() {
-        for call in CALLS {
-            for status in 100..=999 {
+    fn every_status_of_both_calls_has_its_kind_by_who_gave_it() {
+        let bodies = WORDS.map(|body| (body, true)).into_iter().chain(OTHERS.map(|body| (body, false)));
+        for (body, in_the_portals_word) in bodies {
+            for (status, call) in (100..=999).flat_map(|status| CALLS.map(|call| (status, call))) {
                 for retry_after in [None, MINUTE] {
                     assert_eq!(
-                        judge_status(call, status, retry_after, b""),
-                        expected(status, retry_after),
-                        "{call:?} {status}"
+                        judge_status(call, status, retry_after, body),
+                        expected(status, retry_after, in_the_portals_word),
+                        "{call:?} {status} {}",
+                        body.escape_ascii()
                     );
                 }
             }
@@ -256,10 +368,36 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_the_portals_word_or_unclear_or_of_somebody_on_the_way() {
+        for status in 400..=599_u16 {
+            for body in WORDS {
+                let by = if status == 407 { Provenance::Intermediary } else { Provenance::Portal };
+                assert_eq!(Provenance::of(status, body), by, "{status} {}", body.escape_ascii());
+            }
+            let other =
+                if status == 407 || status >= 500 { Provenance::Intermediary } else { Provenance::Unclear };
+            for body in OTHERS {
+                assert_eq!(Provenance::of(status, body), other, "{status} {}", body.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_portals_word_says_anything_of_key_session_or_image() {
+        for status in 300..=999 {
+            for (body, retry_after) in OTHERS.into_iter().flat_map(|body| [(body, None), (body, MINUTE)]) {
+                let trouble = judge_status(Call::Look, status, retry_after, body).unwrap_err();
+                assert!(!trouble.is_answer_of_the_portal(), "{status} {trouble:?}");
+            }
+        }
+        assert!(judge_status(Call::Look, 404, None, b"{}").unwrap_err().is_answer_of_the_portal());
+    }
+
+    #[test]
     fn only_an_answer_that_rules_a_session_out_lets_a_create_be_repeated_freely() {
         for status in 100..=999_u16 {
-            for retry_after in [None, MINUTE] {
-                let Err(trouble) = judge_status(Call::Create, status, retry_after, b"") else {
+            for (retry_after, body) in [(None, OTHERS[0]), (MINUTE, OTHERS[0]), (None, WORDS[0])] {
+                let Err(trouble) = judge_status(Call::Create, status, retry_after, body) else {
                     continue;
                 };
                 let ruled_out = matches!(status, 300..=499) && !matches!(status, 408 | 499)
@@ -301,7 +439,7 @@ mod tests {
             b"subserver not configured; Server not configured.",
         ];
         for body in bodies {
-            for status in (400..=599).filter(|status| *status != 429) {
+            for status in (400..=599).filter(|status| !matches!(status, 407 | 429)) {
                 assert_eq!(
                     judge_status(Call::Create, status, MINUTE, body),
                     Err(Trouble::Unconfigured),

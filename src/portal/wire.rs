@@ -50,6 +50,8 @@ pub struct Created {
     pub flow: Vec<String>,
     /// The names of the configured modules; the guide shows `{...}`, so values are not read.
     pub modules: Vec<String>,
+    /// The portal's time when it answered, from the answer's headers; `None` where they do not say.
+    pub date: Option<Timestamp>,
 }
 
 /// The answer to `GET /api/get-verification-details/{id}`, without its `results`: they are
@@ -64,6 +66,9 @@ pub struct Details {
     pub updated_at: Option<Timestamp>,
     /// The state of each module, such as `document: completed`.
     pub progress: BTreeMap<String, String>,
+    /// The portal's time when it answered, from the answer's headers; `None` where they do not say, or where the answer
+    /// does not name the session that was asked for.
+    pub date: Option<Timestamp>,
 }
 
 /// Reads the answer to a create.
@@ -91,6 +96,7 @@ pub fn read_created(body: &[u8]) -> Result<Created, UnusableAnswer> {
         expires_at: read_time(expires_at),
         flow: read_names(flow),
         modules: read_names(modules),
+        date: None,
     })
 }
 
@@ -133,7 +139,7 @@ pub fn read_details(body: &[u8]) -> Result<Details, UnusableAnswer> {
             .filter_map(|(module, state)| Some((module, read_word(Some(state))?)))
             .collect(),
     };
-    Ok(Details { id, current: read_word(current), updated_at: read_time(updated_at), progress })
+    Ok(Details { id, current: read_word(current), updated_at: read_time(updated_at), progress, date: None })
 }
 
 /// Reads one JSON object. Serde would take a list for a struct, in the order of its fields.

@@ -67,6 +67,9 @@ impl Turns {
         let Caller { portal, key, pass } = caller;
         let answer = self.portal.look(portal, key, id).await;
         self.metrics.call("look", &answer);
+        if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
+            pass.polled(Instant::now());
+        }
         pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
         answer
     }
@@ -143,7 +146,7 @@ impl Turns {
         self.metrics.call("ping", &answer);
         pass.report(Instant::now(), answer.as_ref().map(drop));
         match answer {
-            Err(Trouble::Failed(_) | Trouble::NotSent(_)) => Ping::Silent(Instant::now() + PING_AGAIN),
+            Err(trouble) if !trouble.is_answer_of_the_portal() => Ping::Silent(Instant::now() + PING_AGAIN),
             Ok(_) | Err(_) => Ping::Answered,
         }
     }

@@ -173,7 +173,13 @@ impl Clock {
         Instant::now() + ahead.min(Duration::from_hours(24))
     }
 
-    /// The time of an instant, by the API server's clock.
+    /// The time of an instant that has passed, by the API server's clock.
+    pub(super) fn past(&self, instant: Instant) -> Timestamp {
+        let ago = SignedDuration::try_from(instant.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.now().checked_sub(ago).unwrap_or(Timestamp::MIN)
+    }
+
+    /// The time of an instant, by the API server's clock; now, if it lies in the past.
     #[must_use]
     pub fn time(&self, instant: Instant) -> Timestamp {
         let ahead = instant.saturating_duration_since(Instant::now());

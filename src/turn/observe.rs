@@ -71,11 +71,12 @@ impl Turns {
             Some(Err(fault)) => KeyFact::Missing(*fault),
         };
         let key = key.and_then(Result::ok);
-        let stretch = match (&account, &key) {
+        let (stretch, polled_at) = match (&account, &key) {
             (Some(account), Some(key)) => {
-                self.budgets.budget(&account.portal, key.identity()).stretch(Instant::now())
+                let budget = self.budgets.budget(&account.portal, key.identity());
+                (budget.stretch(Instant::now()), budget.polled_at().map(|at| self.clock.past(at)))
             }
-            _ => 1.0,
+            _ => (1.0, None),
         };
         let annotation = |name: &str| object.annotations().get(name).and_then(|value| clean(value));
         let reconcile_requested = annotation(RECONCILE_REQUESTED_AT);
@@ -109,6 +110,7 @@ impl Turns {
             reconcile_requested,
             holder: self.holder.clone(),
             stretch,
+            polled_at,
             evidence,
             streaks,
             uid,

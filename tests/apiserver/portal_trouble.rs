@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use okid_operator::api::{Phase, SessionState};
-use okid_sandbox::{Action, Call, Endpoint, Fault, RetryAfter, Sandbox, Verdict};
+use okid_sandbox::{Action, Call, Endpoint, Fault, Gateway, RetryAfter, Sandbox, Verdict};
 use serde_json::json;
 use tokio::net::TcpSocket;
 
@@ -187,6 +187,51 @@ async fn a_create_that_is_refused_costs_no_lost_answer() {
         assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0), "{name}");
     }
     assert_eq!(world.sandbox().session_count(), 0);
+    world.finish().await;
+}
+
+fn gateways() -> [Action; 4] {
+    [Gateway::Challenge, Gateway::Empty { status: 401 }, Gateway::Empty { status: 404 }, Gateway::Nginx502]
+        .map(Action::gateway)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_answers_a_look_says_nothing_of_key_and_session() {
+    let world = World::new().await;
+    let id = world.invite("alice", json!({})).await;
+    let before = world.resource_version("alice").await;
+    for gateway in gateways() {
+        world.sandbox().order(Fault::new(Call::Details, gateway).once());
+    }
+    let all_struck = |world: &World| world.sandbox().faults().iter().all(|fault| fault.hits == 1);
+    world.until_portal("four answers of gateways", all_struck).await;
+    world.until_looked_at(&id, 1).await;
+    assert_eq!(world.resource_version("alice").await, before);
+    // Nobody with that key waits for it.
+    world.invite("bob", json!({})).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    world.until_events("alice", &["SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_create_that_a_gateway_refuses_made_nothing_and_blames_no_key() {
+    let world = World::new().await;
+    let [challenge, _, not_found, _] = gateways();
+    for gateway in [challenge, not_found] {
+        world.sandbox().order(Fault::new(Call::Create, gateway).once());
+    }
+    world.invite("alice", json!({})).await;
+    let session = world.get("alice").await.session();
+    assert_eq!((session.attempt, session.orphans), (3, 0));
+    assert_eq!(world.sandbox().session_count(), 1);
+    for seen in world.versions("alice") {
+        assert!(seen.shows(&["Stalled="]), "{seen:?}");
+        assert!(!seen.shows(&["CredentialsReady=False/KeyRejected"]), "{seen:?}");
+        assert!(!seen.shows(&["CredentialsReady=False/AccessDenied"]), "{seen:?}");
+    }
+    world.until_events("alice", &["SessionCreated"]).await;
     world.finish().await;
 }
 

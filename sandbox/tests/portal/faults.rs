@@ -33,6 +33,30 @@ async fn a_status_comes_with_its_documented_error_and_then_no_more() {
 }
 
 #[tokio::test]
+async fn a_gateway_answers_in_the_portals_place() {
+    let scene = Scene::new().await;
+    for (order, status, form, text) in [
+        (json!({"gateway": "challenge"}), 403, "text/html; charset=UTF-8", "Just a moment..."),
+        (json!({"gateway": {"empty": {"status": 404}}}), 404, "text/plain", ""),
+        (json!({"gateway": "nginx502"}), 502, "text/html", "<center>nginx</center>"),
+        (json!({"gateway": "forbidden"}), 403, "application/json", r#"{"message":"Forbidden"}"#),
+        (
+            json!({"gateway": "no_route"}),
+            404,
+            "application/json; charset=utf-8",
+            r#"{"message":"no Route matched with those values"}"#,
+        ),
+    ] {
+        let answer = strikes(&scene, serde_json::from_value(order).unwrap()).await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["content-type"], form);
+        let body = answer.text().await.unwrap();
+        assert!(body.contains(text) && (text.is_empty() == body.is_empty()), "{body}");
+    }
+    assert_eq!(scene.sandbox.session_count(), 0);
+}
+
+#[tokio::test]
 async fn a_fault_after_processing_leaves_a_real_session_behind() {
     let scene = Scene::new().await;
     let fault = Fault::new(Call::Create, Action::status(502)).times(2).after();

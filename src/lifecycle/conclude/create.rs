@@ -78,6 +78,11 @@ impl Draft<'_> {
                 self.picture.session = self.picture.session.map(|_| Reason::NotYet);
                 self.due(wait(5, 300, seed))
             }
+            // Nobody knows who refuses it, and so what is wrong.
+            Trouble::Unclear { status: _ } => {
+                self.picture.overlay = self.retry_overlay();
+                self.due(wait(5, 300, seed))
+            }
             Trouble::KeyRejected => self.refused_key_at_the_gate(Reason::KeyRejected),
             Trouble::AccessDenied => self.refused_key_at_the_gate(Reason::AccessDenied),
             Trouble::Invalid => {

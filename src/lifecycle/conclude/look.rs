@@ -31,6 +31,9 @@ const YOUNG: Duration = Duration::from_mins(1);
 const GOOD_LOOKS: u8 = 3;
 /// 404 in a row before a session counts as not found.
 const NOT_FOUND: u32 = 3;
+/// A gateway may answer 404 in the portal's form. Without a 200 for another session since the first of them, an end by 404
+/// needs them for this long.
+const GONE_FOR: Duration = Duration::from_hours(24);
 
 impl Draft<'_> {
     pub(super) fn adopt(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
@@ -95,6 +98,7 @@ impl Draft<'_> {
             | Trouble::Conflict
             | Trouble::Redirected
             | Trouble::Unconfigured
+            | Trouble::Unclear { status: _ }
             | Trouble::Failed(_) => self.look_failed(),
         }
     }
@@ -119,10 +123,10 @@ impl Draft<'_> {
         if self.trouble_is_shown() {
             self.picture.overlay = self.retry_overlay();
         }
+        // It says nothing of the session, so the next answer is not waited for as long as after one that does. The
+        // breaker sees to it that trouble of many is not asked about more often.
         let wait = backoff(Duration::from_secs(2), Duration::from_mins(2), failures, self.facts.seed);
-        // Trouble is no reason to ask more often than without it.
-        let at = later(self.facts.now, wait).max(self.regular());
-        let next = self.due_at(at);
+        let next = self.due(self.facts.bounds.hold(wait));
         self.finish(next)
     }
 
@@ -152,7 +156,10 @@ impl Draft<'_> {
             let next = self.due(self.facts.bounds.hold(Duration::from_mins(5)));
             return self.finish(next);
         }
-        if self.has_session() && self.past_expiry_grace() {
+        // A 200 since the first 404 in a row was for another session.
+        let others_are_found = self.facts.polled_at.is_some_and(|polled_at| polled_at >= streak.since);
+        let is_gone = others_are_found || streak.lasted(now, GONE_FOR);
+        if self.has_session() && self.past_expiry_grace() && is_gone {
             return self.end(Outcome::Expired, Event::ExpiredAndGone);
         }
         let wait = self.facts.bounds.hold(LONGEST);

@@ -86,6 +86,11 @@ fn create_rows() -> Vec<Row> {
             &answer(Trouble::Unconfigured),
             &aggrieved(&facts, Grievance::Misconfigured),
         ),
+        create(
+            "4xx that is not in the portal's word, but 408 and 499",
+            &answer(Trouble::Unclear { status: 403 }),
+            &facts,
+        ),
         create("409", &answer(Trouble::Conflict), &facts),
         create("429, 503 with Retry-After", &answer(Trouble::Limited { retry_after: None }), &facts),
         create("unknown", &lost(), &facts),
@@ -130,6 +135,8 @@ fn look_rows() -> Vec<Row> {
     let mut long_over = missing.clone();
     long_over.now = sample::after(7300);
     long_over.streaks.good_looks = 2;
+    let mut found = long_over.clone();
+    found.polled_at = Some(found.now);
     let young = Facts { now: sample::after(30), ..sample::facts() };
     let mut rows = vec![look(
         "200 for another id",
@@ -153,6 +160,8 @@ fn look_rows() -> Vec<Row> {
         look("404", Err(Trouble::NotFound), &facts),
         look("404, the third", Err(Trouble::NotFound), &missing),
         look("… an hour past `expiresAt`", Err(Trouble::NotFound), &long_over),
+        look("… and another session of the key is found, or a day of it", Err(Trouble::NotFound), &found),
+        look("4xx that is not in the portal's word", Err(Trouble::Unclear { status: 403 }), &facts),
         look("429, 503 with Retry-After", Err(Trouble::Limited { retry_after: None }), &facts),
         look("5xx, transport, bad body", Err(Trouble::Failed(Failed::Cut)), &facts),
         look("… for five minutes", Err(Trouble::Failed(Failed::Cut)), &troubled),

@@ -135,6 +135,14 @@ const REFUSALS: &[Refusal] = &[
         longest: 300,
     },
     Refusal {
+        trouble: Trouble::Unclear { status: 403 },
+        shown: REFUSED,
+        seconds: 5..=5,
+        events: &[],
+        after_grace: REFUSED,
+        longest: 300,
+    },
+    Refusal {
         trouble: Trouble::KeyRejected,
         shown: "Pending: R Pending, Rec Pending, CR KeyRejected, SC Refused",
         seconds: 60..=60,

@@ -220,7 +220,13 @@ fn our_own_clock_does_not_end_what_the_person_has_finished() {
 
 #[test]
 fn our_own_clock_needs_looks_in_a_row_that_were_answered() {
-    for trouble in [CUT, Trouble::KeyRejected, Trouble::NotFound, Trouble::Limited { retry_after: None }] {
+    for trouble in [
+        CUT,
+        Trouble::KeyRejected,
+        Trouble::NotFound,
+        Trouble::Unclear { status: 404 },
+        Trouble::Limited { retry_after: None },
+    ] {
         let mut world = long_over();
         world.turn(looked(trouble));
         world.turn_when_due(said("generated", &[]));
@@ -316,6 +322,7 @@ fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
             world.turn_when_due(looked(Trouble::NotFound));
             assert_eq!(world.status.outcome, None);
         }
+        world.facts.polled_at = Some(world.facts.now);
         let turn = world.turn_when_due(looked(Trouble::NotFound));
         assert_eq!(turn.conclusion.events, [Event::ExpiredAndGone]);
         let shown = match ready_when {
@@ -329,6 +336,75 @@ fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
 }
 
 #[test]
+fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
+    let gone = |world: &mut World| {
+        world.pass(4 * 3600);
+        for _ in 0..3 {
+            world.turn_when_due(looked(Trouble::NotFound));
+        }
+        assert_eq!(world.status.outcome, None);
+        assert!(line(&world.status).contains("St SessionNotFound"));
+    };
+    let mut world = open();
+    world.facts.polled_at = Some(sample::after(4 * 3600 - 1));
+    gone(&mut world);
+    world.turn_when_due(looked(Trouble::NotFound));
+    assert_eq!(world.status.outcome, None, "what was answered before the first 404 says nothing");
+    world.facts.polled_at = Some(world.facts.now);
+    world.turn_when_due(looked(Trouble::NotFound));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired), "another session was found since");
+
+    let mut world = open();
+    gone(&mut world);
+    let first = world.facts.streaks.not_found.unwrap().since;
+    while world.status.outcome.is_none() {
+        world.turn_when_due(looked(Trouble::NotFound));
+    }
+    let hours = world.facts.now.duration_since(first).as_hours();
+    assert!((24..26).contains(&hours), "{hours} hours");
+}
+
+#[test]
+fn what_a_gateway_may_have_said_changes_nothing_and_is_asked_again_in_seconds() {
+    let statuses = [401, 403, 404, 410].map(|status| Trouble::Unclear { status });
+    for trouble in statuses.into_iter().chain([Trouble::Failed(Failed::ServerError(502))]) {
+        let unclear = looked(trouble);
+        let mut world = open();
+        world.status.expires_at = None;
+        world.pass(3600);
+        world.turn(said("generated", &[]));
+        let regular = world.facts.streaks.next.unwrap().duration_since(world.facts.now).as_secs();
+        assert!(regular > 120, "{regular}");
+        let turn = world.turn_when_due(unclear.clone());
+        assert_led_to(&world, &turn, AWAITING, 2..=2, &[], "the first");
+        for _ in 0..9 {
+            let turn = world.turn_when_due(unclear.clone());
+            let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+            assert!((2..=120).contains(&at.duration_since(world.facts.now).as_secs()), "{trouble:?}");
+            assert_eq!(turn.conclusion.events, [], "{trouble:?}");
+        }
+        world.pass(3 * 3600);
+        world.turn(unclear);
+        assert_eq!(line(&world.status), RETRY, "{trouble:?}: nothing about key or session");
+        world.turn(said("generated", &[]));
+        assert_eq!(line(&world.status), AWAITING, "{trouble:?}");
+    }
+}
+
+#[test]
+fn trouble_is_asked_about_again_within_the_bounds_of_the_resource() {
+    for trouble in [CUT, Trouble::Unclear { status: 403 }] {
+        let mut world = open();
+        world.facts.bounds.max = Some(Duration::from_secs(5));
+        for _ in 0..12 {
+            let turn = world.turn_when_due(looked(trouble));
+            let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+            assert!(at.duration_since(world.facts.now).as_secs() <= 5, "{trouble:?}");
+        }
+    }
+}
+
+#[test]
 fn an_end_takes_away_that_the_session_was_not_found() {
     let mut world = World::open(ReadyWhen::SessionCreated);
     for _ in 0..3 {
@@ -336,6 +412,7 @@ fn an_end_takes_away_that_the_session_was_not_found() {
     }
     assert!(line(&world.status).contains("St SessionNotFound"));
     world.pass(3 * 3600);
+    world.facts.polled_at = Some(world.facts.now);
     world.turn(looked(Trouble::NotFound));
     assert_eq!(line(&world.status), "Expired: R Finished, CR Accepted, SC Created, F Expired, V Expired");
 }
@@ -377,7 +454,7 @@ fn trouble_shows_after_five_minutes_and_clears_by_itself() {
     for trouble in [CUT, Trouble::NotSent(NotSent::Connect), Trouble::Redirected, Trouble::Unconfigured] {
         let mut world = open();
         let turn = world.turn(looked(trouble));
-        assert_led_to(&world, &turn, AWAITING, 13..=120, &[], "an outage must not write every status");
+        assert_led_to(&world, &turn, AWAITING, 2..=2, &[], "an outage must not write every status");
         looked_for(&mut world, &looked(trouble), 240);
         assert_eq!(line(&world.status), AWAITING);
         looked_for(&mut world, &looked(trouble), 180);
@@ -385,15 +462,4 @@ fn trouble_shows_after_five_minutes_and_clears_by_itself() {
         world.turn_when_due(said("generated", &[]));
         assert_eq!(line(&world.status), AWAITING);
     }
-}
-
-#[test]
-fn trouble_asks_no_more_often_than_without_it() {
-    let mut world = open();
-    world.pass(50 * 60);
-    world.turn(said("generated", &[]));
-    let calm = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
-    world.turn_when_due(looked(CUT));
-    let troubled = world.facts.streaks.next.unwrap().duration_since(world.facts.now);
-    assert!(troubled >= calm, "{troubled} {calm}");
 }

@@ -191,12 +191,13 @@ fn stores() -> Vec<Happened> {
     all.into_iter().map(Happened::Store).collect()
 }
 
-const TROUBLES: [Trouble; 7] = [
+const TROUBLES: [Trouble; 8] = [
     Trouble::NotSent(NotSent::Connect),
     Trouble::KeyRejected,
     Trouble::Invalid,
     Trouble::NotFound,
     Trouble::Unconfigured,
+    Trouble::Unclear { status: 404 },
     Trouble::Limited { retry_after: Some(Duration::from_mins(2)) },
     Trouble::Failed(Failed::Cut),
 ];

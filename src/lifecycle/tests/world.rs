@@ -243,7 +243,7 @@ pub(super) const fn looked(trouble: Trouble) -> Answer {
 }
 
 /// Every kind of trouble.
-pub(super) const TROUBLES: [Trouble; 22] = [
+pub(super) const TROUBLES: [Trouble; 23] = [
     Trouble::NotSent(NotSent::Resolve),
     Trouble::NotSent(NotSent::Connect),
     Trouble::NotSent(NotSent::Tls),
@@ -255,6 +255,7 @@ pub(super) const TROUBLES: [Trouble; 22] = [
     Trouble::Conflict,
     Trouble::Redirected,
     Trouble::Unconfigured,
+    Trouble::Unclear { status: 403 },
     Trouble::Limited { retry_after: None },
     Trouble::Limited { retry_after: Some(Duration::ZERO) },
     Trouble::Limited { retry_after: Some(Duration::from_secs(1)) },

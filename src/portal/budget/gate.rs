@@ -155,6 +155,7 @@ impl KeyGate {
                     Trouble::NotSent(_)
                     | Trouble::Redirected
                     | Trouble::Unconfigured
+                    | Trouble::Unclear { status: _ }
                     | Trouble::Limited { retry_after: _ }
                     | Trouble::Failed(_),
                 ),
@@ -164,7 +165,9 @@ impl KeyGate {
         let half = self.half_mut(call);
         if is_answered {
             half.silent = 0;
-        } else if tried && matches!(result, Err(Trouble::NotSent(_) | Trouble::Failed(_))) {
+        } else if tried
+            && matches!(result, Err(Trouble::NotSent(_) | Trouble::Unclear { .. } | Trouble::Failed(_)))
+        {
             half.silent = half.silent.saturating_add(1);
         }
         if tried || is_free {

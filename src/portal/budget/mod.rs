@@ -130,6 +130,8 @@ struct State {
     /// Those who wait for the rate, or for another call to find out something.
     lines: Lines,
     used_at: Instant,
+    /// When a poll was last answered with 200 and the session that was asked for.
+    polled_at: Option<Instant>,
 }
 
 impl State {
@@ -143,6 +145,7 @@ impl State {
             key: KeyGate::new(),
             lines: Lines::new(now),
             used_at: now,
+            polled_at: None,
         }
     }
 
@@ -248,19 +251,20 @@ impl State {
             | Trouble::NotFound
             | Trouble::Conflict
             | Trouble::Redirected
-            | Trouble::Unconfigured => Some(Failure::Harmless),
+            | Trouble::Unconfigured
+            | Trouble::Unclear { status: _ } => Some(Failure::Harmless),
             Trouble::KeyRejected | Trouble::AccessDenied | Trouble::Limited { retry_after: _ } => None,
         };
         match (call, failure) {
             (Call::Create, Some(failure)) => self.creates.failed(now, failure, probes.creates),
             (Call::Create, None) => self.creates.gave_back(),
             (Call::Look, _) => {
-                if matches!(trouble, Trouble::Failed(_) | Trouble::NotSent(_)) {
-                    self.looks.failed(now);
-                    self.creates.portal_is_silent();
-                } else {
+                if trouble.is_answer_of_the_portal() {
                     self.looks.succeeded(now);
                     self.creates.portal_answers(now);
+                } else {
+                    self.looks.failed(now);
+                    self.creates.portal_is_silent();
                 }
             }
         }
@@ -312,6 +316,11 @@ impl Budget {
         lock(&self.state).bucket.as_mut().map_or(1.0, |bucket| bucket.stretch(now))
     }
 
+    /// When a poll of any session of this portal and key was last answered with 200 and that session.
+    pub fn polled_at(&self) -> Option<Instant> {
+        lock(&self.state).polled_at
+    }
+
     /// How it stands.
     pub fn snapshot(&self, now: Instant) -> BudgetSnapshot {
         let state = lock(&self.state);
@@ -334,6 +343,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// The call was a poll, answered with 200 and the session that was asked for.
+    pub fn polled(&self, now: Instant) {
+        lock(&self.budget.state).polled_at = Some(now);
+    }
+
     /// Says which session a poll is about: what the portal says of the key counts for the key only when it says so of
     /// more than one of them.
     #[must_use]

@@ -55,6 +55,44 @@ fn ten_thousand_with_the_same_broken_key_make_two_calls_in_five_minutes() {
     assert_eq!(calls, 2);
 }
 
+/// Creates that wait for minutes, since one that was lost, and polls that fail.
+fn troubled(now: Instant) -> Arc<Budget> {
+    let budget = proven(now);
+    for _ in 0..5 {
+        go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::Failed(Failed::Cut)));
+    }
+    for doublings in [0, 60, 180] {
+        let now = now + Duration::from_secs(doublings);
+        let create = go(budget.admit(now, Call::Create, Priority::Create));
+        create.report(now, Err(&Trouble::Failed(Failed::Cut)));
+    }
+    go(budget.admit(now + Duration::from_secs(181), Call::Look, Priority::Idle))
+        .report(now + Duration::from_secs(181), Err(&Trouble::Failed(Failed::Cut)));
+    budget
+}
+
+#[test]
+fn only_the_portals_word_or_a_good_answer_ends_the_wait_for_a_portal() {
+    let start = Instant::now();
+    let now = start + Duration::from_secs(245);
+    for (answer, ends) in [
+        (Ok(()), true),
+        (Err(&Trouble::NotFound), true),
+        (Err(&Trouble::AccessDenied), true),
+        (Err(&Trouble::Unclear { status: 403 }), false),
+        (Err(&Trouble::Unclear { status: 404 }), false),
+        (Err(&Trouble::Redirected), false),
+        (Err(&Trouble::Failed(Failed::ServerError(502))), false),
+    ] {
+        let budget = troubled(start);
+        go(budget.admit(now, Call::Look, Priority::Idle)).report(now, answer);
+        let create = budget.admit(now, Call::Create, Priority::Create);
+        assert_eq!(matches!(create, Admission::Go(_)), ends, "{answer:?}");
+        let poll = budget.admit(now, Call::Look, Priority::Idle);
+        assert_eq!(matches!(poll, Admission::Go(_)), ends, "{answer:?}");
+    }
+}
+
 #[test]
 fn an_unproven_key_is_tried_by_one_call_at_a_time() {
     let now = Instant::now();

@@ -67,7 +67,8 @@ impl PortalClient {
     ) -> Result<Bytes, Trouble> {
         let place = self.looks.place();
         let request = place.client.get(portal.details_url(id));
-        let body = self.exchange(Call::Look, request, key).await?;
+        let response = Self::send(Call::Look, request, key).await?;
+        let body = read_whole(response, self.body_limit).await?;
         match read_details(&body) {
             Ok(details) if details.id.as_ref() == Some(id) => Ok(Bytes::from(body)),
             Ok(_) | Err(_) => Err(Trouble::Failed(Failed::Unusable)),

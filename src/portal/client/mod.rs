@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use jiff::Timestamp;
 use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, Response, redirect, retry};
 use rustls::ClientConfig;
@@ -15,6 +15,7 @@ use url::Url;
 
 use super::{
     allowed::PortalUrl,
+    date::read_answered_at,
     key::ApiKey,
     retry_after::read_retry_after,
     trouble::{Call, Failed, NotSent, Trouble, judge_status},
@@ -37,8 +38,9 @@ pub use tls::{InvalidTrust, trust};
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";
 
-/// How much is read of the body of an error, in bytes: enough to find the guide's words in it.
-const ERROR_BODY_BYTES: usize = 4096;
+/// How much is read of the body of an error, in bytes: enough to find the guide's words in it, and to see that it is a
+/// JSON object.
+const ERROR_BODY_BYTES: usize = 16 * 1024;
 
 /// How the client connects. Every value has a default.
 #[derive(Clone)]
@@ -129,8 +131,11 @@ impl PortalClient {
             .post(portal.create_url())
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_LENGTH, 0);
-        let body = self.exchange(Call::Create, request, key).await?;
-        read_created(&body).map_err(|_| Trouble::Failed(Failed::Unusable))
+        let response = Self::send(Call::Create, request, key).await?;
+        let date = answered_at(response.headers());
+        let body = read_whole(response, self.body_limit).await?;
+        let created = read_created(&body).map_err(|_| Trouble::Failed(Failed::Unusable))?;
+        Ok(Created { date, ..created })
     }
 
     /// Looks at a session: `GET /api/get-verification-details/{id}`.
@@ -148,14 +153,13 @@ impl PortalClient {
     ) -> Result<Details, Trouble> {
         let place = self.looks.place();
         let request = place.client.get(portal.details_url(id));
-        let body = self.exchange(Call::Look, request, key).await?;
-        read_details(&body).map_err(|_| Trouble::Failed(Failed::Unusable))
-    }
-
-    /// Sends a request and reads the body of a good answer.
-    async fn exchange(&self, call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Vec<u8>, Trouble> {
-        let response = Self::send(call, request, key).await?;
-        read_whole(response, self.body_limit).await
+        let response = Self::send(Call::Look, request, key).await?;
+        let date = answered_at(response.headers());
+        let body = read_whole(response, self.body_limit).await?;
+        let details = read_details(&body).map_err(|_| Trouble::Failed(Failed::Unusable))?;
+        // Whoever answers for another session is not known to be the portal.
+        let date = date.filter(|_| details.id.as_ref() == Some(id));
+        Ok(Details { date, ..details })
     }
 
     /// Sends a request and returns a good answer, before its body.
@@ -166,11 +170,7 @@ impl PortalClient {
         let status = response.status().as_u16();
         let headers = response.headers();
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| {
-            read_retry_after(
-                value.as_bytes(),
-                headers.get(DATE).map(http::HeaderValue::as_bytes),
-                Timestamp::now(),
-            )
+            read_retry_after(value.as_bytes(), headers.get(DATE).map(HeaderValue::as_bytes), Timestamp::now())
         });
         if matches!(status, 400..=599) {
             let prefix = read_prefix(&mut response, ERROR_BODY_BYTES).await;
@@ -179,6 +179,18 @@ impl PortalClient {
         judge_status(call, status, retry_after, b"")?;
         Ok(response)
     }
+}
+
+/// The portal's time when it gave an answer. A header that comes twice says nothing.
+fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
+    let once = |name| {
+        let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        values.next().filter(|_| values.next().is_none())
+    };
+    if headers.contains_key(AGE) {
+        return read_answered_at(once(DATE)?, Some(once(AGE)?));
+    }
+    read_answered_at(once(DATE)?, None)
 }
 
 /// Reads a body that must not be longer than `limit` bytes, and takes no more memory than that; what it returns takes no more

@@ -251,9 +251,9 @@ async fn no_answer_or_one_that_drips_ends_with_the_total_time() {
 
 #[tokio::test]
 async fn an_error_whose_body_drips_is_still_that_error() {
-    let portal =
-        Portal::that(Act::Drip("HTTP/1.1 401 Unauthorized\r\ncontent-length: 100000\r\n\r\n".into())).await;
-    let total_timeout = Duration::from_secs(5);
+    let head = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 100000\r\n\r\nInvalid API key provided";
+    let portal = Portal::that(Act::Drip(head.into())).await;
+    let total_timeout = Duration::from_secs(1);
     let patient = PortalClient::new(ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap();
     assert_eq!(patient.create(&portal.url(), &key()).await, Err(Trouble::KeyRejected));
 }
@@ -264,7 +264,10 @@ async fn a_status_and_its_headers_become_a_trouble() {
     let limited = |seconds| Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) };
     for (status, headers, body, trouble) in [
         ("401 Unauthorized", "", r#"{"error":"Invalid API key provided"}"#, Trouble::KeyRejected),
-        ("403 Forbidden", "", "", Trouble::AccessDenied),
+        ("403 Forbidden", "", r#"{"error":"no"}"#, Trouble::AccessDenied),
+        ("403 Forbidden", "", "", Trouble::Unclear { status: 403 }),
+        ("404 Not Found", "", "default backend - 404", Trouble::Unclear { status: 404 }),
+        ("401 Unauthorized", "", "<html>", Trouble::Unclear { status: 401 }),
         ("429 Too Many", "retry-after: 7\r\n", "", limited(7)),
         ("429 Too Many", date, "", limited(60)),
         ("429 Too Many", "retry-after: -7\r\n", "", Trouble::Limited { retry_after: None }),
@@ -279,6 +282,27 @@ async fn a_status_and_its_headers_become_a_trouble() {
         let portal = Portal::that_says(status, headers, body).await;
         assert_eq!(client().create(&portal.url(), &key()).await, Err(trouble), "{status} {headers}");
         assert_eq!(client().look(&portal.url(), &key(), &id()).await, Err(trouble), "{status} {headers}");
+    }
+}
+
+#[tokio::test]
+async fn the_portals_time_comes_with_an_answer_in_its_own_form() {
+    const HEADERS: &str = "date: Mon, 01 Jan 2024 12:00:00 GMT\r\nage: 90\r\n";
+    const OTHER: &str = r#"{"verification_id":"ver_2","status":{"current":"verified"}}"#;
+    let time = Some("2024-01-01T12:01:30Z".parse().unwrap());
+    for (headers, expected) in [
+        (HEADERS.to_owned(), time),
+        (String::new(), None),
+        (format!("{HEADERS}{HEADERS}"), None),
+        ("date: today\r\n".to_owned(), None),
+    ] {
+        let portal = Portal::that_says("200 OK", &headers, CREATED).await;
+        assert_eq!(client().create(&portal.url(), &key()).await.unwrap().date, expected, "{headers}");
+        for (body, expected) in [(DETAILS, expected), (OTHER, None), ("{}", None)] {
+            let portal = Portal::that_says("200 OK", &headers, body).await;
+            let details = client().look(&portal.url(), &key(), &id()).await.unwrap();
+            assert_eq!(details.date, expected, "{headers}{body}");
+        }
     }
 }
 

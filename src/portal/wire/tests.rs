@@ -25,6 +25,7 @@ fn the_guides_create_answer_is_read_whole() {
             expires_at: Some(noon()),
             flow: ["terms", "document", "liveness"].map(String::from).to_vec(),
             modules: vec![],
+            date: None,
         })
     );
 }
@@ -39,6 +40,7 @@ fn the_guides_details_are_read_whole_but_for_the_results() {
             current: Some("verified".into()),
             updated_at: Some(noon()),
             progress: progress.map(|module| (module.into(), "completed".into())).into(),
+            date: None,
         })
     );
 }

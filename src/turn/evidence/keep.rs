@@ -192,6 +192,7 @@ const fn judge(trouble: &Trouble) -> EvidenceTrouble {
         | Trouble::Conflict
         | Trouble::Redirected
         | Trouble::Unconfigured
+        | Trouble::Unclear { .. }
         | Trouble::Limited { .. }
         | Trouble::Failed(_) => EvidenceTrouble::PortalUnavailable,
     }

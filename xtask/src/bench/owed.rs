@@ -101,6 +101,7 @@ fn resource(
         current: Some("verified".to_owned()),
         updated_at: Some(created_at),
         progress: MODULES.map(|module| (module.to_owned(), "completed".to_owned())).into(),
+        date: None,
     };
     session.look(first, &details)?;
     let mut spec = spec();

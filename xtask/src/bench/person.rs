@@ -124,6 +124,7 @@ impl Person {
             current: Some(word.to_owned()),
             updated_at: Some(after(created_at, changed)),
             progress,
+            date: None,
         }
     }
 }

@@ -89,12 +89,12 @@ impl Population {
         let progress: BTreeMap<String, String> =
             MODULES.iter().map(|module| ((*module).to_owned(), "pending".to_owned())).collect();
         let current = Some("generated".to_owned());
-        Details { id: None, current, updated_at: Some(self.created_at), progress }
+        Details { id: None, current, updated_at: Some(self.created_at), progress, date: None }
     }
 
     /// The same as the portal writes it.
     pub(super) fn answer(&self, number: u32) -> String {
-        let Details { id: _, current, updated_at, progress } = self.details();
+        let Details { id: _, current, updated_at, progress, date: _ } = self.details();
         let updated_at = updated_at.map(|stamp| stamp.to_string());
         let status = json!({"current": current, "updated_at": updated_at, "progress": progress});
         json!({"verification_id": id(number), "status": status}).to_string()

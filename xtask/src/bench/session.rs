@@ -56,6 +56,7 @@ impl Session {
             expires_at: Some(after(plan.created_at, plan.lasts)),
             flow: std::iter::once("terms").chain(MODULES).map(str::to_owned).collect(),
             modules: MODULES.map(str::to_owned).to_vec(),
+            date: None,
         };
         let happened = Happened::Create(CreateEnd::Answered(Ok(created)));
         let step = Step::Create { attempt: 1 };

@@ -69,7 +69,7 @@ fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
         | Happened::Remove(_) => return false,
     };
     match trouble {
-        Trouble::NotSent(_) | Trouble::Limited { .. } => true,
+        Trouble::NotSent(_) | Trouble::Unclear { .. } | Trouble::Limited { .. } => true,
         Trouble::Failed(_) => matches!(case.happened, Happened::Look(_)),
         Trouble::KeyRejected | Trouble::AccessDenied => stalled == Reason::KeyRejected,
         Trouble::Invalid => stalled == Reason::InvalidSpec && !matches!(case.step, Step::Look(_)),
@@ -133,9 +133,12 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
         Outcome::Expired => word == Some(Some("expired")),
         Outcome::Failed => false,
     };
-    let by_clock = outcome == Outcome::Expired
-        && hour_over
-        && (word.is_some() || *case.happened == Happened::Look(Err(Trouble::NotFound)));
+    let gone = *case.happened == Happened::Look(Err(Trouble::NotFound)) && {
+        let first = case.facts.streaks.not_found.map_or(case.facts.now, |streak| streak.since);
+        case.facts.polled_at.is_some_and(|polled_at| polled_at >= first)
+            || elapsed(first, case.facts.now) >= Duration::from_hours(24)
+    };
+    let by_clock = outcome == Outcome::Expired && hour_over && (word.is_some() || gone);
     let by_deadline = outcome == Outcome::Failed && *case.step == Step::End;
     holds(by_word || by_clock || by_deadline)
 }
