@@ -141,6 +141,7 @@ fn facts(plan: &Plan<'_>) -> Facts {
         reconcile_requested: None,
         holder: "bench/0".to_owned(),
         stretch: 1.0,
+        polled_at: None,
         streaks: Streaks::default(),
         evidence: EvidenceFacts { images: plan.images.clone(), ..EvidenceFacts::default() },
     }
