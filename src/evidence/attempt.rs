@@ -1,6 +1,6 @@
 //! One attempt at each thing that is done to a store: one request, and its answer.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, error::Error as StdError};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -16,8 +16,8 @@ use super::{
     manifest::hex,
     open::{Azure, Backend, Medium},
     path::{Folder, ObjectKey},
-    store::{Content, Store},
-    trouble::{Answer, StoreTrouble, judge, judge_http},
+    store::{Content, Removal, Store},
+    trouble::{Answer, StoreTrouble, is_versioned, judge, judge_http},
 };
 
 /// Most keys that are read of one folder at a time.
@@ -118,12 +118,12 @@ impl Store {
         Ok(keys.into_iter().collect())
     }
 
-    pub(super) async fn delete_once(&self, path: &Path) -> Result<(), Answer> {
+    pub(super) async fn delete_once(&self, path: &Path) -> Result<Removal, Answer> {
         match &self.backend {
             Backend::Az(azure) => delete_blob(azure, path).await,
-            Backend::File(disk) => disk.remove(path.as_ref()).await,
-            Backend::S3(s3) => s3.store.delete(path).await.map_err(|error| judge(&error)),
-            Backend::Gs(store) => store.delete(path).await.map_err(|error| judge(&error)),
+            Backend::File(disk) => disk.remove(path.as_ref()).await.map(|()| Removal::Removed),
+            Backend::S3(s3) => removal(s3.store.delete(path).await, judge),
+            Backend::Gs(store) => removal(store.delete(path).await, judge),
         }
     }
 
@@ -161,9 +161,21 @@ impl Store {
     }
 }
 
+/// What came of a removal. That something is left of it comes as an error: see [`StoreHttp`](super::http::StoreHttp).
+fn removal<E: StdError + 'static>(
+    removed: Result<(), E>,
+    judge: impl Fn(&E) -> Answer,
+) -> Result<Removal, Answer> {
+    match removed {
+        Ok(()) => Ok(Removal::Removed),
+        Err(error) if is_versioned(&error) => Ok(Removal::Versioned),
+        Err(error) => Err(judge(&error)),
+    }
+}
+
 /// Removes a blob by a request of its own: the library only knows Azure's batches, whose errors do not tell a policy
 /// from an outage.
-async fn delete_blob(azure: &Azure, path: &Path) -> Result<(), Answer> {
+async fn delete_blob(azure: &Azure, path: &Path) -> Result<Removal, Answer> {
     let credential = azure.store.credentials().get_credential().await.map_err(|error| judge(&error))?;
     let mut request = http::Request::builder()
         .method(Method::DELETE)
@@ -174,5 +186,5 @@ async fn delete_blob(azure: &Azure, path: &Path) -> Result<(), Answer> {
     AzureAuthorizer::new(&credential, &azure.account)
         .try_authorize(&mut request)
         .map_err(|error| judge(&error))?;
-    azure.http.execute(request).await.map(|_| ()).map_err(|error| judge_http(&error))
+    removal(azure.http.execute(request).await.map(drop), judge_http)
 }

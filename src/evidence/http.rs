@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use http::Method;
 use object_store::{
     ClientConfigKey, ClientOptions,
     client::{
@@ -104,10 +105,14 @@ struct Caller(Client);
 #[async_trait]
 impl HttpService for Caller {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_removal = request.method() == Method::DELETE;
         let response = HttpService::call(&self.0, request).await?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response);
+            // The library passes no header on, so a removal that leaves something is told as one that did not succeed.
+            let refusal = Refusal::of_removal(status.as_u16(), response.headers()).filter(|_| is_removal);
+            return refusal
+                .map_or(Ok(response), |refusal| Err(HttpError::new(HttpErrorKind::Unknown, refusal)));
         }
         let (parts, body) = response.into_parts();
         let header = parts.headers.get("x-ms-error-code").and_then(|value| value.to_str().ok());

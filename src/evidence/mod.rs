@@ -53,6 +53,6 @@ pub use manifest::{Manifest, UnreadableManifest};
 pub use options::{InvalidOptions, Options};
 pub use path::{Folder, InvalidPath, ObjectKey};
 pub use patience::Patience;
-pub use store::{Content, Put, Removal, Store};
+pub use store::{Cleared, Content, Put, Removal, Rest, Store};
 pub use stores::{InvalidStores, NotForNamespace, Stores};
 pub use trouble::StoreTrouble;

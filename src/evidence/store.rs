@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -20,6 +21,11 @@ use super::{
     patience::{Patience, Tries},
     trouble::{Answer, StoreTrouble},
 };
+
+/// Listings of one folder in one [`Store::clear`]; each has at most 64 keys.
+const LISTINGS: usize = 8;
+/// Objects of one folder that are removed at the same time.
+const DELETES_AT_ONCE: usize = 4;
 
 /// What is to be stored.
 #[derive(Clone, Debug)]
@@ -49,8 +55,35 @@ pub struct Put {
 pub enum Removal {
     /// It is not there any more.
     Removed,
-    /// The store keeps it: a retention policy, a legal hold, or credentials that may not remove.
+    /// It is gone by its name, and the store keeps it: as a noncurrent version, or for a while as deleted. Google does not
+    /// tell that from [`Removed`](Self::Removed).
+    Versioned,
+    /// The store keeps it: a retention policy, a legal hold, or credentials that may not remove. In a folder: it is no
+    /// regular file.
     Kept,
+}
+
+/// What is left of a folder that was cleared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// What the store keeps, by the names it has.
+    pub kept: Vec<ObjectKey>,
+    /// What the store keeps without its name.
+    pub versioned: Vec<ObjectKey>,
+    /// What else is there.
+    pub rest: Rest,
+}
+
+/// What is in a folder beside what the store was seen to keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// Nothing, as the store says.
+    #[default]
+    Nothing,
+    /// Nobody could look: the credentials may not list.
+    Unlisted,
+    /// What the store says to have removed: its listing is behind, or somebody stores it again.
+    Listed,
 }
 
 /// One store, or a part of one. Cheap to make: all share the connections of their [`StoreHttp`]. Keep it for a batch
@@ -211,53 +244,68 @@ impl Store {
         .await
     }
 
-    /// Removes objects, one after the other, the manifest first: it says that the others are all there. What is not there
-    /// counts as removed. Answers in the order of the removal.
+    /// Removes objects, the manifest first: it says that the others are all there. Then a few at a time. What is not there
+    /// counts as removed. Answers in the order of the keys, the manifest first.
     ///
     /// # Errors
     ///
-    /// [`StoreTrouble`] for the first object that can be neither removed nor is to stay. Those before it are gone; it may
-    /// be repeated.
+    /// [`StoreTrouble`] for the first object that can be neither removed nor is to stay. Others may be gone; it may be
+    /// repeated.
     pub async fn delete(
         &self,
         folder: &Folder,
         keys: &[ObjectKey],
     ) -> Result<Vec<(ObjectKey, Removal)>, StoreTrouble> {
-        let mut keys = keys.to_vec();
-        keys.sort_by_key(|key| *key != ObjectKey::manifest());
-        let mut removals = Vec::with_capacity(keys.len());
-        for key in keys {
+        let delete = async |key: ObjectKey| {
             let removal = self.within(self.delete_patiently(folder, &key)).await?;
-            removals.push((key, removal));
+            Ok((key, removal))
+        };
+        let manifest = ObjectKey::manifest();
+        let (first, others): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| *key == manifest);
+        let mut removals = Vec::with_capacity(keys.len());
+        for key in first {
+            removals.push(delete(key).await?);
         }
+        let others: Vec<_> = stream::iter(others).map(delete).buffered(DELETES_AT_ONCE).try_collect().await?;
+        removals.extend(others);
         Ok(removals)
     }
 
-    /// Removes everything in a folder that this room writes, however much it is, the manifest first. Answers with what
-    /// the store keeps.
+    /// Removes everything in a folder that this room writes: first what is `known` to be there, so that nothing of that
+    /// depends on a listing, then what the store lists, each time the manifest first. Goes on where the store keeps
+    /// something.
     ///
     /// # Errors
     ///
-    /// [`StoreTrouble`], as of [`keys`](Self::keys) and [`delete`](Self::delete);
-    /// [`Unavailable`](StoreTrouble::Unavailable) when something is still listed after its removal. It may be repeated.
-    pub async fn clear(&self, folder: &Folder) -> Result<Vec<ObjectKey>, StoreTrouble> {
-        let mut ends = BTreeMap::new();
-        loop {
-            let listed = self.keys(folder).await?;
-            if listed.iter().any(|key| ends.get(key) == Some(&Removal::Removed)) {
-                return Err(StoreTrouble::Unavailable);
-            }
-            let mut keys: Vec<_> = listed.iter().filter(|key| !ends.contains_key(*key)).cloned().collect();
+    /// [`StoreTrouble`], as of [`keys`](Self::keys) and [`delete`](Self::delete). It may be repeated.
+    pub async fn clear(&self, folder: &Folder, known: &[ObjectKey]) -> Result<Cleared, StoreTrouble> {
+        let mut ends: BTreeMap<_, _> = self.delete(folder, known).await?.into_iter().collect();
+        let mut rest = Rest::Listed;
+        for _ in 0..LISTINGS {
+            let listed = match self.keys(folder).await {
+                Ok(listed) => listed,
+                Err(StoreTrouble::AccessDenied) => {
+                    rest = Rest::Unlisted;
+                    break;
+                }
+                Err(trouble) => return Err(trouble),
+            };
+            let is_kept = |key: &&ObjectKey| ends.get(*key) == Some(&Removal::Kept);
+            let mut keys: Vec<_> = listed.iter().filter(|key| !is_kept(key)).cloned().collect();
             if keys.is_empty() {
+                rest = Rest::Nothing;
                 break;
             }
             // A full listing may have ended before it.
-            if listed.len() == MAX_KEYS && ends.is_empty() && !keys.contains(&ObjectKey::manifest()) {
-                keys.push(ObjectKey::manifest());
+            let manifest = ObjectKey::manifest();
+            if listed.len() == MAX_KEYS && !ends.contains_key(&manifest) && !keys.contains(&manifest) {
+                keys.push(manifest);
             }
             ends.extend(self.delete(folder, &keys).await?);
         }
-        Ok(ends.into_iter().filter(|(_, end)| *end == Removal::Kept).map(|(key, _)| key).collect())
+        let ended =
+            |as_: Removal| ends.iter().filter(|(_, end)| **end == as_).map(|(key, _)| key.clone()).collect();
+        Ok(Cleared { kept: ended(Removal::Kept), versioned: ended(Removal::Versioned), rest })
     }
 
     async fn delete_patiently(&self, folder: &Folder, key: &ObjectKey) -> Result<Removal, StoreTrouble> {
@@ -265,7 +313,8 @@ impl Store {
         let mut tries = Tries::new(self.patience);
         loop {
             match self.limited(self.delete_once(&path)).await {
-                Ok(()) | Err(Answer::NotFound) => return Ok(Removal::Removed),
+                Ok(removal) => return Ok(removal),
+                Err(Answer::NotFound) => return Ok(Removal::Removed),
                 Err(Answer::Trouble(StoreTrouble::AccessDenied) | Answer::Exists) => {
                     return Ok(Removal::Kept);
                 }

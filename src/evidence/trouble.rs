@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
+use http::HeaderMap;
 use object_store::client::{HttpError, HttpErrorKind};
 
 /// Why a call to a store brought nothing.
@@ -55,6 +56,8 @@ enum Code {
     EncryptionKey,
     /// Busy, or not yet ready.
     Busy,
+    /// Removed by its name, and kept as a noncurrent version, or for a while as deleted.
+    Versioned,
     /// Anything else, or nothing.
     Other,
 }
@@ -114,8 +117,21 @@ impl Refusal {
         Self { status, code: word.map_or(Code::Other, |word| Code::of(word.trim())) }
     }
 
+    /// What the headers of a removal that succeeded say of what is left: a delete marker in front of it (S3), or that it
+    /// is not deleted for good (Azure). Google says nothing.
+    pub(super) fn of_removal(status: u16, headers: &HeaderMap) -> Option<Self> {
+        let says = |name, word: &str| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.is_some_and(|value| value.eq_ignore_ascii_case(word))
+        };
+        let is_left = says("x-amz-delete-marker", "true") || says("x-ms-delete-type-permanent", "false");
+        is_left.then_some(Self { status, code: Code::Versioned })
+    }
+
     fn answer(self) -> Answer {
         match (self.status, self.code) {
+            // By its name it is gone.
+            (_, Code::Versioned) => Answer::NotFound,
             (_, Code::Credentials) | (401, _) => Answer::Trouble(StoreTrouble::CredentialsRefused),
             (_, Code::NoBucket) => Answer::Trouble(StoreTrouble::BucketMissing),
             (_, Code::Region) | (300..=303 | 305..=399, _) => {
@@ -161,6 +177,11 @@ pub(super) fn judge_file(error: &io::Error) -> Answer {
         return Answer::NotFound;
     }
     if is(io::ErrorKind::AlreadyExists) { Answer::Exists } else { Answer::Unknown }
+}
+
+/// Whether the store has removed an object by its name, and keeps it as a noncurrent version, or for a while as deleted.
+pub(super) fn is_versioned(error: &(dyn StdError + 'static)) -> bool {
+    find::<Refusal>(error).is_some_and(|refusal| refusal.code == Code::Versioned)
 }
 
 /// What an error of a single request means.
@@ -238,6 +259,23 @@ mod tests {
         assert_eq!(Refusal::read(404, Some("ContainerNotFound"), b"").answer(), missing);
         assert_eq!(Refusal::read(404, Some("BlobNotFound"), b"").answer(), Answer::NotFound);
         assert_eq!(Refusal::read(404, None, b"<html>no such page</html>").answer(), Answer::Unknown);
+    }
+
+    #[test]
+    fn a_removal_that_leaves_a_version_is_told_by_its_headers() {
+        let of = |name, value| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )]);
+            Refusal::of_removal(204, &headers).is_some_and(|refusal| is_versioned(&refusal))
+        };
+        assert!(of("x-amz-delete-marker", "true"));
+        assert!(of("x-ms-delete-type-permanent", "false"));
+        assert!(!of("x-amz-delete-marker", "false"));
+        assert!(!of("x-ms-delete-type-permanent", "true"));
+        assert!(!of("x-amz-version-id", "true"));
+        assert!(!is_versioned(&Refusal::read(404, None, b"")));
     }
 
     #[test]

@@ -41,11 +41,15 @@ pub enum Event {
     EvidenceFailed,
     /// Evidence is left in the store, or may be, and nothing removes it any more.
     EvidenceOrphaned,
+    /// The evidence is removed by its names, and the store keeps noncurrent versions of it, or what it deletes later.
+    EvidenceVersionsLeft,
+    /// What was known of the evidence is removed, and nobody could look whether there is more.
+    EvidenceNotListed,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
@@ -65,6 +69,8 @@ impl Event {
         Self::EvidenceStored,
         Self::EvidenceFailed,
         Self::EvidenceOrphaned,
+        Self::EvidenceVersionsLeft,
+        Self::EvidenceNotListed,
     ];
 
     /// The event's reason.
@@ -88,7 +94,9 @@ impl Event {
             Self::StatusUnreadable => "StatusUnreadable",
             Self::EvidenceStored => "EvidenceStored",
             Self::EvidenceFailed => "EvidenceFailed",
-            Self::EvidenceOrphaned => "EvidenceOrphaned",
+            Self::EvidenceOrphaned | Self::EvidenceVersionsLeft | Self::EvidenceNotListed => {
+                "EvidenceOrphaned"
+            }
         }
     }
 
@@ -114,14 +122,22 @@ impl Event {
             | Self::UnknownPortalStatus
             | Self::StatusUnreadable
             | Self::EvidenceFailed
-            | Self::EvidenceOrphaned => true,
+            | Self::EvidenceOrphaned
+            | Self::EvidenceVersionsLeft
+            | Self::EvidenceNotListed => true,
         }
     }
 
     /// Whether the event tells of something that is left behind, of which nothing else will ever tell.
     #[must_use]
     pub const fn tells_of_an_orphan(self) -> bool {
-        matches!(self, Self::OrphanSession | Self::EvidenceOrphaned)
+        matches!(self, Self::OrphanSession) || self.leaves_evidence()
+    }
+
+    /// Whether evidence is left in a store, or may be.
+    #[must_use]
+    pub const fn leaves_evidence(self) -> bool {
+        matches!(self, Self::EvidenceOrphaned | Self::EvidenceVersionsLeft | Self::EvidenceNotListed)
     }
 
     /// A sentence from a closed set: no id, link, host or time.
@@ -152,6 +168,13 @@ impl Event {
             Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",
             Self::EvidenceOrphaned => {
                 "Evidence is left in the store, or may be, and nothing removes it any more."
+            }
+            Self::EvidenceVersionsLeft => {
+                "The evidence was removed, but the store keeps noncurrent versions or soft-deleted objects of it; a lifecycle \
+                 rule of the bucket must remove them."
+            }
+            Self::EvidenceNotListed => {
+                "Every object that status lists was removed; the credentials may not list, so nobody could look for more."
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::api::{
     Reason, StoredObject, VerificationStatus,
 };
 
-use super::{facts::Facts, step::LetGo, streaks::elapsed};
+use super::{event::Event, facts::Facts, step::LetGo, streaks::elapsed};
 
 /// Evidence that could not be stored in this time will not be, unless a person asks for it.
 pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
@@ -387,12 +387,29 @@ pub enum FinalizerEnd {
 pub enum Removed {
     /// Nothing is left, and the finalizer is off.
     All,
+    /// Nothing is left by its name, but the store keeps noncurrent versions, or what it deletes later; the finalizer is off.
+    Versioned,
+    /// What is known to be stored is removed, and the credentials may not look for more; the finalizer is off.
+    Unlisted,
     /// Something is left in the store; the finalizer is off all the same.
     GaveUp,
     /// Not yet: the store was asked, or its credentials are not there.
     NotYet,
     /// Not yet, and nobody was asked: the store rests, or the API server does not answer.
     NotTried,
+}
+
+impl Removed {
+    /// What is to be told of what is left, once nothing more is removed.
+    #[must_use]
+    pub const fn leaves(self) -> Option<Event> {
+        match self {
+            Self::All | Self::NotYet | Self::NotTried => None,
+            Self::Versioned => Some(Event::EvidenceVersionsLeft),
+            Self::Unlisted => Some(Event::EvidenceNotListed),
+            Self::GaveUp => Some(Event::EvidenceOrphaned),
+        }
+    }
 }
 
 /// The status and reason of `EvidenceStored`; nothing where nothing was asked for.

@@ -65,7 +65,8 @@ impl Turns {
         let Ok(mut observed) = self.observe(&object, &past, &mut memory).await else {
             return self.again(slot, &memory);
         };
-        if let Some(stored) = memory.unwritten.take().filter(|_| owes_evidence(&past, &observed.facts)) {
+        let owes_evidence = owes_evidence(&past, &observed.facts);
+        if let Some(stored) = memory.unwritten.take_if(|_| owes_evidence) {
             let happened = Happened::Store(*stored);
             return Box::pin(self.conclude(slot, object, &Step::Store, &happened, observed, memory)).await;
         }
@@ -91,9 +92,13 @@ impl Turns {
             (_, Leave::Answered(result), _) => Happened::Look(result),
             (Step::Store, _, _) => Happened::Store(self.store(&object, &observed).await),
             (Step::AddFinalizer, _, _) => Happened::AddFinalizer(self.add_finalizer(&object).await),
-            (Step::RemoveEvidence { let_go }, _, _) => Happened::Remove(
-                Box::pin(self.remove_evidence(slot, &object, &observed.facts.evidence, *let_go)).await,
-            ),
+            (Step::RemoveEvidence { let_go }, _, _) => {
+                let unwritten = memory.unwritten.as_deref();
+                let evidence = &observed.facts.evidence;
+                let removed =
+                    Box::pin(self.remove_evidence(slot, &object, evidence, unwritten, *let_go)).await;
+                Happened::Remove(removed)
+            }
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
         // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.

@@ -73,14 +73,15 @@ impl Untold {
 impl Turns {
     /// Tells what has happened to a verification.
     pub(super) fn tell(&self, object: &Verification, event: Event) {
-        if event == Event::EvidenceOrphaned {
+        if event.leaves_evidence() {
             self.metrics.evidence_orphaned.inc();
             tracing::warn!(
                 namespace = object.namespace().unwrap_or_default(),
                 name = object.name_any(),
                 uid = object.uid().unwrap_or_default(),
                 place = place(object),
-                "evidence is left in the store, or may be, and nothing removes it any more"
+                "{}",
+                event.note()
             );
         }
         self.reporter.tell(object, event);

@@ -201,6 +201,70 @@ async fn what_the_store_does_not_let_go_of_is_left_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_may_not_list_remove_what_status_lists_and_that_is_said() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.s3().proxy.whenever(Method::GET, Fault::Answer(403, DENIED));
+    world.delete("alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    world.until_event("alice", "EvidenceOrphaned").await;
+    let notes = world.notes("alice", "EvidenceOrphaned").await;
+    assert!(notes.iter().all(|note| note.contains("may not list")), "{notes:?}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_versioned_bucket_keeps_is_said() {
+    let world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.s3().proxy.whenever(Method::DELETE, Fault::Add("x-amz-delete-marker", "true"));
+    world.delete("alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    world.until_event("alice", "EvidenceOrphaned").await;
+    let notes = world.notes("alice", "EvidenceOrphaned").await;
+    assert!(notes.iter().all(|note| note.contains("noncurrent versions")), "{notes:?}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_never_was_there_holds_no_deletion_up_and_alarms_nobody() {
+    let world = World::builder().s3().start().await;
+    let missing = Fault::Answer(404, "<Error><Code>NoSuchBucket</Code></Error>");
+    world.s3().proxy.always(missing);
+    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+    let held = world.until("alice", is_held).await;
+    world.until_portal("an upload that was refused", |world| world.s3().proxy.arrived() > 0).await;
+    // Nobody turns the clock by the ten minutes that trouble may last.
+    world.delete("alice").await;
+    assert!(files(&world.in_s3(&held)).is_empty());
+    world.until_events("alice", &["SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_removals_take_no_more_of_a_store_than_many_uploads() {
+    const AT_ONE_ENDPOINT: usize = 10;
+    let world = World::builder().s3().start().await;
+    let names: Vec<_> = (0..AT_ONE_ENDPOINT + 3).map(|number| format!("person-{number}")).collect();
+    for name in &names {
+        stored(&world, name).await;
+    }
+    world.s3().proxy.whenever(Method::GET, Fault::Hold);
+    for name in &names {
+        begin_to_delete(&world, name).await;
+    }
+    let all = f64::from(u32::try_from(names.len()).unwrap());
+    world.operator().until_metric("okid_turns_under_way", |turns| turns >= all).await;
+    world.until_portal("listings", |world| world.s3().proxy.held() >= AT_ONE_ENDPOINT).await;
+    world.s3().proxy.heal();
+    for name in &names {
+        until_gone(&world, name).await;
+    }
+    assert!(world.s3().proxy.most_at_work() <= AT_ONE_ENDPOINT, "{}", world.s3().proxy.most_at_work());
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_again() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.go_down().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use okid_operator::evidence::{Patience, Removal, StoreTrouble};
+use okid_operator::evidence::{Cleared, Patience, Removal, Rest, StoreTrouble};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
 
@@ -34,6 +34,8 @@ on!(s3:
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
     what_the_store_keeps_ends_the_emptying_of_a_folder,
+    what_the_store_keeps_as_an_older_version_is_not_told_as_removed,
+    what_is_known_is_removed_by_whoever_may_not_list,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
 );
@@ -50,6 +52,7 @@ on!(google:
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
     what_the_store_keeps_ends_the_emptying_of_a_folder,
+    what_is_known_is_removed_by_whoever_may_not_list,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
 );
@@ -66,6 +69,8 @@ on!(azure:
     a_redirect_is_never_followed,
     an_object_that_the_store_keeps_is_said,
     what_the_store_keeps_ends_the_emptying_of_a_folder,
+    what_the_store_keeps_as_an_older_version_is_not_told_as_removed,
+    what_is_known_is_removed_by_whoever_may_not_list,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
 );
@@ -247,13 +252,49 @@ async fn what_the_store_keeps_ends_the_emptying_of_a_folder(place: Place) {
     put(&store, b"abc").await.unwrap();
     put_as(&store, "manifest.json", b"{}").await.unwrap();
     place.proxy().whenever(Method::DELETE, Fault::Answer(403, DENIED));
-    assert_eq!(store.clear(&of("team-a")).await, Ok(vec![key("front-original.jpg"), key("manifest.json")]));
+    let both = vec![key("front-original.jpg"), key("manifest.json")];
+    let kept = Cleared { kept: both, ..Cleared::default() };
+    assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(kept));
     // It says that it has done it, and has not.
     place.proxy().whenever(Method::DELETE, Fault::Answer(204, ""));
-    assert_eq!(store.clear(&of("team-a")).await, Err(StoreTrouble::Unavailable));
+    let listed = Cleared { rest: Rest::Listed, ..Cleared::default() };
+    assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(listed));
     place.proxy().heal();
-    assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+    assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
     assert_eq!(look(&store).await, None);
+}
+
+async fn what_is_known_is_removed_by_whoever_may_not_list(place: Place) {
+    let store = place.store();
+    for name in ["front-original.jpg", "details.json", "manifest.json", "back-original.jpg"] {
+        put_as(&store, name, b"abc").await.unwrap();
+    }
+    place.proxy().whenever(Method::GET, Fault::Answer(403, DENIED));
+    let known = ["front-original.jpg", "details.json", "manifest.json"].map(key);
+    let unlisted = Cleared { rest: Rest::Unlisted, ..Cleared::default() };
+    assert_eq!(store.clear(&of("team-a"), &known).await, Ok(unlisted));
+    let passed = place.proxy().passed();
+    let removed = passed.iter().filter(|passed| passed.method == Method::DELETE);
+    let names: Vec<_> = removed.map(|passed| passed.path.rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!(names[0], "manifest.json", "nothing says any more that it is complete");
+    assert_eq!(names.len(), 3);
+    place.proxy().heal();
+    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("back-original.jpg")]));
+}
+
+async fn what_the_store_keeps_as_an_older_version_is_not_told_as_removed(place: Place) {
+    let (name, value) = match place.url().split_once("://").unwrap().0 {
+        "s3" => ("x-amz-delete-marker", "true"),
+        _ => ("x-ms-delete-type-permanent", "false"),
+    };
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    place.proxy().whenever(Method::DELETE, Fault::Add(name, value));
+    let versioned = Cleared { versioned: vec![key("front-original.jpg")], ..Cleared::default() };
+    assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(versioned));
+    assert_eq!(look(&store).await, None, "it is gone by its name");
+    place.proxy().heal();
+    assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
 }
 
 async fn a_removal_survives_trouble_that_passes(place: Place) {

@@ -15,7 +15,7 @@ use std::{
 use control_plane::Folder as TempFolder;
 use okid_operator::{
     api::{EvidenceKind, ObjectState, StoredObject},
-    evidence::{Manifest, Removal, StoreTrouble, manifest::PortalEnd},
+    evidence::{Cleared, Manifest, Removal, StoreTrouble, manifest::PortalEnd},
 };
 
 use crate::harness::{key, look, of, put, put_as, stores};
@@ -160,7 +160,7 @@ async fn a_link_in_the_place_of_a_folder_leads_to_nobody_elses_evidence() {
             assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(refused), "{link:?}");
             assert_eq!(store.keys(&of("team-a")).await, Err(refused), "{link:?}");
             assert_eq!(store.delete(&of("team-a"), &[front]).await, Err(refused), "{link:?}");
-            assert_eq!(store.clear(&of("team-a")).await, Err(refused), "{link:?}");
+            assert_eq!(store.clear(&of("team-a"), &[]).await, Err(refused), "{link:?}");
             assert_eq!((everything(folder.path()), everything(elsewhere.path())), before, "{link:?}");
         }
     }
@@ -238,7 +238,7 @@ async fn what_has_the_name_of_an_unfinished_file_and_is_none_keeps_nobody_waitin
     assert!(!put(&store, b"abc").await.unwrap().was_there);
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
     assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
-    assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+    assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
     assert_eq!(everything(folder.path()), before);
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use http::Method;
-use okid_operator::evidence::{Content, Removal, StoreTrouble};
+use okid_operator::evidence::{Cleared, Content, Removal, StoreTrouble};
 
 use crate::harness::{Place, key, look, of, put, put_as};
 
@@ -122,7 +122,7 @@ async fn a_folder_of_any_size_is_emptied_and_no_other_one(place: Place) {
     }
     put_as(&store, "manifest.json", b"{}").await.unwrap();
     for _ in 0..2 {
-        assert_eq!(store.clear(&of("team-a")).await, Ok(Vec::new()));
+        assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
         assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
     }
     assert_eq!(store.keys(&of("team-a2")).await, Ok(vec![key("back-original.png")]));

@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     AnswerEndlessly(u16),
     /// The store does it, and this is answered instead of its answer.
     AnswerAfter(u16, &'static str),
+    /// The store does it, and its answer has this header too.
+    Add(&'static str, &'static str),
     /// The store does it, and the connection is reset instead of its answer.
     ResetInstead,
 }
@@ -67,6 +69,8 @@ struct Script {
     method: Option<(Method, Fault)>,
     arrived: usize,
     held: usize,
+    at_work: usize,
+    most_at_work: usize,
     passed: Vec<Passed>,
     endless: usize,
 }
@@ -130,6 +134,11 @@ impl Proxy {
     /// How many requests were ever held.
     pub(crate) fn held(&self) -> usize {
         self.script.lock().unwrap().held
+    }
+
+    /// Most requests that were ever held or answered at the same time.
+    pub(crate) fn most_at_work(&self) -> usize {
+        self.script.lock().unwrap().most_at_work
     }
 
     /// What has gone through.
@@ -253,12 +262,19 @@ async fn serve(
             {
                 fault = other.clone();
             }
+            {
+                let mut script = script.lock().unwrap();
+                script.at_work += 1;
+                script.most_at_work = script.most_at_work.max(script.at_work);
+            }
             if matches!(fault, Fault::Hold | Fault::HoldAndAnswer(..)) {
                 gate.mark_unchanged();
                 script.lock().unwrap().held += 1;
                 let _ = gate.changed().await;
             }
-            Ok::<_, Infallible>(answer(request, fault, upstream, &script, &reset).await)
+            let answer = answer(request, fault, upstream, &script, &reset).await;
+            script.lock().unwrap().at_work -= 1;
+            Ok::<_, Infallible>(answer)
         }
     });
     let connection = server::conn::http1::Builder::new()
@@ -305,6 +321,11 @@ async fn answer(
         Fault::Redirect(status, to) => {
             let _ = request.into_body().collect().await;
             Response::builder().status(status).header("location", to).body(Full::default()).unwrap()
+        }
+        Fault::Add(name, value) => {
+            let mut answered = pass(request, upstream, script).await;
+            answered.headers_mut().insert(name, value.parse().unwrap());
+            answered
         }
         Fault::AnswerAfter(status, body) => {
             pass(request, upstream, script).await;

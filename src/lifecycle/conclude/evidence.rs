@@ -142,9 +142,8 @@ impl Draft<'_> {
     /// The change of the resource's metadata wakes what is let go of.
     pub(super) fn remove(mut self, removed: Removed) -> Conclusion {
         match removed {
-            Removed::All => self.unwritten(Next::Watch),
-            Removed::GaveUp => {
-                self.events.push(Event::EvidenceOrphaned);
+            Removed::All | Removed::Versioned | Removed::Unlisted | Removed::GaveUp => {
+                self.events.extend(removed.leaves());
                 self.unwritten(Next::Watch)
             }
             Removed::NotYet | Removed::NotTried => {

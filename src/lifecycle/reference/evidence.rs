@@ -259,6 +259,8 @@ fn other_rows() -> Vec<Row> {
         ),
         row("Grant", "evidence failed", &failed, &Step::Grant("1".to_owned()), nothing, &of_failed),
         remove("nothing is left", Removed::All),
+        remove("older versions are left", Removed::Versioned),
+        remove("nobody could list", Removed::Unlisted),
         remove("something is left", Removed::GaveUp),
         remove("not yet", Removed::NotYet),
         remove("the store rests", Removed::NotTried),

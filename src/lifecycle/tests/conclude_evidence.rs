@@ -255,7 +255,12 @@ fn what_is_over_waits_for_no_deadline() {
 
 #[test]
 fn removal_lets_go_of_the_resource() {
-    for (removed, events) in [(Removed::All, vec![]), (Removed::GaveUp, vec![Event::EvidenceOrphaned])] {
+    for (removed, events) in [
+        (Removed::All, vec![]),
+        (Removed::Versioned, vec![Event::EvidenceVersionsLeft]),
+        (Removed::Unlisted, vec![Event::EvidenceNotListed]),
+        (Removed::GaveUp, vec![Event::EvidenceOrphaned]),
+    ] {
         let mut world = held();
         world.turn(store(sample::all_stored()));
         world.delete();

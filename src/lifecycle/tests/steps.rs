@@ -64,8 +64,10 @@ pub(super) fn outcomes(step: &Step) -> &'static [Happened] {
         Happened::AddFinalizer(FinalizerEnd::Refused),
         Happened::AddFinalizer(FinalizerEnd::Unknown),
     ];
-    static REMOVALS: [Happened; 5] = [
+    static REMOVALS: [Happened; 7] = [
         Happened::Remove(Removed::All),
+        Happened::Remove(Removed::Versioned),
+        Happened::Remove(Removed::Unlisted),
         Happened::Remove(Removed::GaveUp),
         Happened::Remove(Removed::NotYet),
         Happened::Remove(Removed::NotTried),

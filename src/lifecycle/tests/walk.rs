@@ -156,7 +156,14 @@ fn outcomes(step: &Step) -> Vec<Happened> {
         return stores();
     }
     if matches!(step, Step::RemoveEvidence { .. }) {
-        let ends = [Removed::All, Removed::GaveUp, Removed::NotYet, Removed::NotTried];
+        let ends = [
+            Removed::All,
+            Removed::Versioned,
+            Removed::Unlisted,
+            Removed::GaveUp,
+            Removed::NotYet,
+            Removed::NotTried,
+        ];
         return ends.map(Happened::Remove).into();
     }
     if *step == Step::AddFinalizer {

@@ -174,7 +174,10 @@ impl World {
     pub(super) fn holds_after(&mut self, step: &Step, happened: &Happened) {
         match (step, happened) {
             (_, Happened::AddFinalizer(FinalizerEnd::Added)) => self.facts.evidence.has_finalizer = true,
-            (_, Happened::Remove(Removed::All | Removed::GaveUp)) => {
+            (
+                _,
+                Happened::Remove(Removed::All | Removed::Versioned | Removed::Unlisted | Removed::GaveUp),
+            ) => {
                 self.facts.evidence.has_finalizer = false;
             }
             (_, _) => {}

@@ -11,7 +11,7 @@ use crate::evidence::{ByteBudget, MAX_BYTES, budget::DEFAULT_BYTES};
 
 use super::STORING_AT_ONCE;
 
-/// Most verifications whose evidence is stored at one endpoint at the same time.
+/// Most verifications whose evidence is stored at one endpoint, or removed from it, at the same time.
 const AT_ONE_ENDPOINT: usize = STORING_AT_ONCE * 5 / 8;
 /// Most bytes of images on their way to one endpoint: the largest image of another still fits beside them.
 const BYTES_AT_ONE_ENDPOINT: usize = DEFAULT_BYTES - MAX_BYTES;
@@ -26,7 +26,7 @@ pub struct Lanes {
 #[derive(Debug)]
 pub(super) struct Lane {
     /// Places for verifications.
-    pub(super) places: Semaphore,
+    pub(super) places: Arc<Semaphore>,
     /// Bytes of images in flight.
     pub(super) bytes: ByteBudget,
 }
@@ -40,7 +40,7 @@ impl Lanes {
             return lane;
         }
         used.retain(|_, lane| lane.strong_count() > 0);
-        let places = Semaphore::new(AT_ONE_ENDPOINT);
+        let places = Arc::new(Semaphore::new(AT_ONE_ENDPOINT));
         let lane = Arc::new(Lane { places, bytes: ByteBudget::new(BYTES_AT_ONE_ENDPOINT) });
         used.insert(endpoint.to_owned(), Arc::downgrade(&lane));
         lane

@@ -48,7 +48,7 @@ pub use told::ToldTroubles;
 const BATCH: Duration = Duration::from_secs(10);
 /// Images of one verification that are under way at once.
 const AT_ONCE: usize = 4;
-/// Most verifications whose evidence is stored at the same time.
+/// Most verifications whose evidence is stored or removed at the same time.
 pub const STORING_AT_ONCE: usize = 16;
 /// Who waited longer than this for a place looks at the resource again before anything is stored.
 const FRESH: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub struct Archive {
     pub http: StoreHttp,
     /// Bytes of images in flight.
     pub bytes: ByteBudget,
-    /// Places for verifications whose evidence is stored: [`STORING_AT_ONCE`].
+    /// Places for verifications whose evidence is stored or removed: [`STORING_AT_ONCE`].
     pub places: Semaphore,
     /// What each endpoint may take of both.
     pub lanes: Lanes,
@@ -225,13 +225,8 @@ impl Turns {
         place: &mut Place,
         stored: &mut Stored,
     ) -> Result<(), NotNow> {
-        let begun = Instant::now();
-        // The endpoint's own place first: whoever waits for that keeps nobody else waiting.
-        let lane = Arc::clone(&place.lane);
-        let _place_at_endpoint = lane.places.acquire().await;
-        let pass = self.admit_to_store(place).ok_or(EvidenceTrouble::StoreUnavailable)?;
-        let _place = self.archive.places.acquire().await;
-        if begun.elapsed() > FRESH {
+        let entered = self.archive.enter(place).await.ok_or(EvidenceTrouble::StoreUnavailable)?;
+        if entered.waited > FRESH {
             if !self.still_asks(object).await {
                 return Err(NotNow::Changed);
             }
@@ -241,9 +236,9 @@ impl Turns {
         let end = Box::pin(self.store_with_credentials(object, status, images, source, place, stored)).await;
         self.archive.tell(object, place, &end);
         match &end {
-            Err(NotNow::Store(StoreTrouble::Unavailable)) => pass.was_silent(),
-            Ok(()) | Err(NotNow::Store(_)) => pass.answered(),
-            Err(_) if stored.objects.len() > known => pass.answered(),
+            Err(NotNow::Store(StoreTrouble::Unavailable)) => entered.pass.was_silent(),
+            Ok(()) | Err(NotNow::Store(_)) => entered.pass.answered(),
+            Err(_) if stored.objects.len() > known => entered.pass.answered(),
             Err(_) => {}
         }
         end

@@ -1,8 +1,12 @@
 //! Where the evidence of a verification is kept.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
+use tokio::{
+    sync::{OwnedSemaphorePermit, SemaphorePermit},
+    time::Instant,
+};
 
 use crate::{
     api::{Destination, ImageKind, Verification},
@@ -14,7 +18,7 @@ use crate::{
     turn::Turns,
 };
 
-use super::lanes::Lane;
+use super::{Archive, lanes::Lane};
 
 /// Where the evidence of one verification is kept.
 pub(super) struct Place {
@@ -117,10 +121,31 @@ impl Turns {
             Err(_) => Err(EvidenceTrouble::StoreUnavailable),
         }
     }
+}
+
+/// Leave to use a store, and the places for it, over all and at its endpoint.
+pub(super) struct Entered<'a> {
+    pub(super) pass: StorePass<'a>,
+    /// How long the places were waited for.
+    pub(super) waited: Duration,
+    _at_endpoint: OwnedSemaphorePermit,
+    _overall: SemaphorePermit<'a>,
+}
+
+impl Archive {
+    /// Waits for the places that whoever stores or removes must have; none if the store is silent. The endpoint's own
+    /// place comes first: whoever waits for that keeps nobody else waiting.
+    pub(super) async fn enter(&self, place: &Place) -> Option<Entered<'_>> {
+        let begun = Instant::now();
+        let at_endpoint = Arc::clone(&place.lane.places).acquire_owned().await.ok()?;
+        let pass = self.admit_to_store(place)?;
+        let overall = self.places.acquire().await.ok()?;
+        Some(Entered { pass, waited: begun.elapsed(), _at_endpoint: at_endpoint, _overall: overall })
+    }
 
     /// Leave to use the store; none while it is silent. What is silent for one is silent for all of its bucket.
-    pub(super) fn admit_to_store(&self, place: &Place) -> Option<StorePass<'_>> {
+    fn admit_to_store(&self, place: &Place) -> Option<StorePass<'_>> {
         let location = place.store.location();
-        self.archive.breaker.admit(format!("{}\n{}", place.store.endpoint(), location.bucket()))
+        self.breaker.admit(format!("{}\n{}", place.store.endpoint(), location.bucket()))
     }
 }

@@ -10,19 +10,20 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
-    api::{DeletionPolicy, EVIDENCE_FINALIZER, ObjectState, Verification},
-    evidence::{ObjectKey, Removal, StoreTrouble},
-    lifecycle::{Event, EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, LetGo, Removed},
+    api::{DeletionPolicy, EVIDENCE_FINALIZER, Evidence, ObjectState, Verification},
+    evidence::{Cleared, ObjectKey, Rest, Scheme, StorePass, StoreTrouble},
+    lifecycle::{EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, LetGo, Removed, Stored},
     turn::{Turns, complaints::ServerCall, status::DEADLINE},
     watch::Slot,
 };
 
-use super::place::{NoPlace, Place};
+use super::{
+    FRESH,
+    place::{NoPlace, Place},
+};
 
 /// A store that removes nothing in this time is asked again later.
 const LONGEST: Duration = Duration::from_secs(30);
-/// Listings of a folder in one try; each has at most 64 keys.
-const LISTINGS: usize = 8;
 
 impl Turns {
     /// Holds the resource until its evidence is removed.
@@ -32,15 +33,16 @@ impl Turns {
         self.write_finalizers(object, &finalizers).await
     }
 
-    /// Removes the evidence and lets go of the resource.
+    /// Removes the evidence and lets go of the resource. `unwritten` is what was stored and stands in no status yet.
     pub(in crate::turn) async fn remove_evidence(
         &self,
         slot: Slot,
         object: &Verification,
         facts: &EvidenceFacts,
+        unwritten: Option<&Stored>,
         let_go: LetGo,
     ) -> Removed {
-        let removed = match (self.remove_what_is_stored(object, facts).await, let_go) {
+        let removed = match (self.remove_what_is_stored(object, facts, unwritten).await, let_go) {
             (Removed::NotYet, LetGo::OnceTried | LetGo::Anyway) | (Removed::NotTried, LetGo::Anyway) => {
                 Removed::GaveUp
             }
@@ -55,8 +57,8 @@ impl Turns {
             FinalizerEnd::Refused => Removed::NotYet,
             FinalizerEnd::Unknown => {
                 // It may be gone, and then no turn comes again.
-                if removed == Removed::GaveUp {
-                    self.tell_when_let_go(slot, object, Event::EvidenceOrphaned);
+                if let Some(event) = removed.leaves() {
+                    self.tell_when_let_go(slot, object, event);
                 }
                 Removed::NotYet
             }
@@ -64,8 +66,16 @@ impl Turns {
     }
 
     /// Removes everything that was stored for a verification, unless it is to be retained by now.
-    async fn remove_what_is_stored(&self, object: &Verification, facts: &EvidenceFacts) -> Removed {
-        let is_stored = facts.is_stored;
+    async fn remove_what_is_stored(
+        &self,
+        object: &Verification,
+        facts: &EvidenceFacts,
+        unwritten: Option<&Stored>,
+    ) -> Removed {
+        let written = object.status.as_ref().and_then(|status| status.evidence.as_ref());
+        let known = unwritten
+            .map_or_else(|| written.cloned().unwrap_or_default(), |unwritten| unwritten.added_to(written));
+        let is_stored = facts.is_stored || !keys_of(&known).is_empty();
         let Some(images) = &facts.images else {
             // Nobody says any more where it is.
             return if is_stored { Removed::GaveUp } else { Removed::All };
@@ -84,33 +94,53 @@ impl Turns {
             Err(NoPlace::Trouble(EvidenceTrouble::StoreUnavailable)) => return Removed::NotTried,
             Err(NoPlace::Trouble(_)) => return Removed::NotYet,
         };
-        let Some(pass) = self.admit_to_store(&place) else { return Removed::NotTried };
-        let removed = timeout(LONGEST, remove_all(&place, listed(object, &place))).await;
-        match removed.unwrap_or(Err(StoreTrouble::Unavailable)) {
-            Ok(removed) => {
-                pass.answered();
-                // The destination was another one when it was stored.
-                let evidence = object.status.as_ref().and_then(|status| status.evidence.as_ref());
-                let is_elsewhere =
-                    is_stored && evidence.is_some_and(|evidence| evidence.prefix != place.prefix);
-                if is_elsewhere { Removed::GaveUp } else { removed }
+        let Some(entered) = self.archive.enter(&place).await else { return Removed::NotTried };
+        if entered.waited > FRESH && !self.still_asks(object).await {
+            return Removed::NotTried;
+        }
+        let is_here = known.prefix == place.prefix;
+        let keys = if is_here { keys_of(&known) } else { Vec::new() };
+        let cleared = self.clear(object, &place, &keys, entered.pass).await;
+        // The destination was another one when it was stored.
+        let is_elsewhere = is_stored && !is_here;
+        match cleared {
+            Ok(Removed::All | Removed::Versioned | Removed::Unlisted) if is_elsewhere => Removed::GaveUp,
+            Ok(removed) => removed,
+            // Where the store has no such bucket, nothing was ever put into it. A folder may only not be mounted.
+            Err(StoreTrouble::BucketMissing)
+                if !is_stored && place.store.location().scheme() != Scheme::File =>
+            {
+                Removed::All
             }
-            Err(StoreTrouble::Unavailable) => {
-                pass.was_silent();
-                Removed::NotYet
-            }
+            // Somebody else has put something in the place of the folder: the store has nothing of ours there.
+            Err(StoreTrouble::Conflict) => Removed::GaveUp,
             Err(
-                StoreTrouble::AccessDenied
+                StoreTrouble::Unavailable
+                | StoreTrouble::AccessDenied
                 | StoreTrouble::CredentialsRefused
                 | StoreTrouble::BucketMissing
-                | StoreTrouble::Conflict
                 | StoreTrouble::Misconfigured(_)
                 | StoreTrouble::Refused,
-            ) => {
-                pass.answered();
-                Removed::NotYet
-            }
+            ) => Removed::NotYet,
         }
+    }
+
+    /// Removes what is in a folder, those keys first.
+    async fn clear(
+        &self,
+        object: &Verification,
+        place: &Place,
+        keys: &[ObjectKey],
+        pass: StorePass<'_>,
+    ) -> Result<Removed, StoreTrouble> {
+        let cleared = timeout(LONGEST, place.store.clear(&place.folder, keys)).await;
+        let cleared = cleared.unwrap_or(Err(StoreTrouble::Unavailable));
+        match &cleared {
+            Err(StoreTrouble::Unavailable) => pass.was_silent(),
+            Ok(_) | Err(_) => pass.answered(),
+        }
+        self.archive.tell_removal(object, place, cleared.as_ref().err().copied());
+        cleared.map(|cleared| removed(&cleared))
     }
 
     /// Writes the finalizers as they shall be.
@@ -131,35 +161,43 @@ impl Turns {
     }
 }
 
-/// The keys that status lists for that place: a listing of the store may lack what is there.
-fn listed(object: &Verification, place: &Place) -> Vec<ObjectKey> {
-    let evidence = object.status.as_ref().and_then(|status| status.evidence.as_ref());
-    let Some(evidence) = evidence.filter(|evidence| evidence.prefix == place.prefix) else {
-        return Vec::new();
-    };
+/// The keys of what is stored, as far as is known: a listing of the store may lack it.
+fn keys_of(evidence: &Evidence) -> Vec<ObjectKey> {
     let manifest = evidence.manifest_sha256.as_ref().map(|_| ObjectKey::manifest());
     let stored = evidence.objects.iter().filter(|object| object.state == ObjectState::Stored);
     manifest.into_iter().chain(stored.filter_map(|object| ObjectKey::parse(&object.key).ok())).collect()
 }
 
-/// Removes those objects and everything that is listed, each time the manifest first: where it is, all is there.
-async fn remove_all(place: &Place, known: Vec<ObjectKey>) -> Result<Removed, StoreTrouble> {
-    let mut keys = known;
-    for _ in 0..LISTINGS {
-        let found = place.store.keys(&place.folder).await?;
-        if found.is_empty() && keys.is_empty() {
-            return Ok(Removed::All);
-        }
-        keys.extend(found);
-        keys.sort();
-        keys.dedup();
-        let manifest = ObjectKey::manifest();
-        keys.sort_by_key(|key| *key != manifest);
-        let ends = place.store.delete(&place.folder, &keys).await?;
-        if ends.iter().any(|(_, end)| *end == Removal::Kept) {
-            return Ok(Removed::GaveUp);
-        }
-        keys.clear();
+/// What the rest of a folder means for its removal: what certainly is left first.
+fn removed(cleared: &Cleared) -> Removed {
+    match cleared.rest {
+        _ if !cleared.kept.is_empty() => Removed::GaveUp,
+        Rest::Listed => Removed::NotYet,
+        Rest::Nothing | Rest::Unlisted if !cleared.versioned.is_empty() => Removed::Versioned,
+        Rest::Unlisted => Removed::Unlisted,
+        Rest::Nothing => Removed::All,
     }
-    Ok(Removed::NotYet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_certainly_is_left_is_told_before_what_may_be() {
+        let [nothing, front] = [vec![], vec![ObjectKey::details()]];
+        for (kept, versioned, rest, expected) in [
+            (&nothing, &nothing, Rest::Nothing, Removed::All),
+            (&nothing, &nothing, Rest::Unlisted, Removed::Unlisted),
+            (&nothing, &nothing, Rest::Listed, Removed::NotYet),
+            (&nothing, &front, Rest::Nothing, Removed::Versioned),
+            (&nothing, &front, Rest::Unlisted, Removed::Versioned),
+            (&nothing, &front, Rest::Listed, Removed::NotYet),
+            (&front, &nothing, Rest::Nothing, Removed::GaveUp),
+            (&front, &front, Rest::Listed, Removed::GaveUp),
+        ] {
+            let cleared = Cleared { kept: kept.clone(), versioned: versioned.clone(), rest };
+            assert_eq!(removed(&cleared), expected, "{cleared:?}");
+        }
+    }
 }

@@ -46,10 +46,26 @@ impl Archive {
             Err(NotNow::Store(trouble)) => Some(*trouble),
             Err(NotNow::Later(_) | NotNow::Changed | NotNow::Destination(_) | NotNow::Trouble(_)) => return,
         };
+        self.tell_once(object, place, "evidence is not stored", trouble);
+    }
+
+    /// Tells what keeps evidence from being removed, if that is new.
+    pub(super) fn tell_removal(&self, object: &Verification, place: &Place, trouble: Option<StoreTrouble>) {
+        self.tell_once(object, place, "evidence is not removed", trouble);
+    }
+
+    fn tell_once(
+        &self,
+        object: &Verification,
+        place: &Place,
+        what: &'static str,
+        trouble: Option<StoreTrouble>,
+    ) {
         let namespace = object.namespace().unwrap_or_default();
-        let is_new = self.told.is_new(&namespace, &place.store.location().to_string(), trouble);
+        let about = format!("{} {what}", place.store.location());
+        let is_new = self.told.is_new(&namespace, &about, trouble);
         if let Some(trouble) = trouble.filter(|_| is_new) {
-            tracing::warn!(namespace, name = object.name_any(), trouble = %trouble, "evidence is not stored");
+            tracing::warn!(namespace, name = object.name_any(), trouble = %trouble, "{what}");
         }
     }
 }

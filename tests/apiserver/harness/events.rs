@@ -37,6 +37,16 @@ impl World {
         }
     }
 
+    /// What events of that reason say about a verification so far.
+    pub(crate) async fn notes(&self, name: &str, reason: &str) -> Vec<String> {
+        let about = |event: &Event| {
+            event.reason.as_deref() == Some(reason)
+                && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
+        };
+        let all = self.all_events().await.into_iter();
+        all.filter(about).filter_map(|event| event.note).collect()
+    }
+
     /// The reasons of the events about a verification so far, in alphabetical order.
     pub(crate) async fn events(&self, name: &str) -> Vec<String> {
         let all = self.all_events().await;
