@@ -2,7 +2,7 @@
 
 use std::{pin::pin, process::ExitCode};
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use okid_operator::{
     api, operator,
     settings::{Command, CommandLine, Run},
@@ -15,7 +15,11 @@ use tokio_util::sync::CancellationToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let done = match CommandLine::parse().command {
+    let line = match CommandLine::read() {
+        Ok(line) => line,
+        Err(status) => return status,
+    };
+    let done = match line.command {
         Command::Run(settings) => run(&settings),
         Command::Crd => print_definition(),
         Command::Completions { shell } => {
@@ -51,7 +55,14 @@ fn run(settings: &Run) -> Result<(), Failure> {
     let done = runtime.block_on(until_told(settings));
     // A lookup of a name may still block one of its threads.
     runtime.shutdown_background();
+    if done.as_ref().is_err_and(|error| is_about_settings(error.as_ref())) && !settings.variables.is_empty() {
+        eprintln!("okid-operator: of the environment it took {}", settings.variables.join(", "));
+    }
     done
+}
+
+fn is_about_settings(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(operator::RunOperator::Settings(_)))
 }
 
 /// Runs the operator until SIGTERM or Ctrl-C; a second one does not wait for what is in flight.

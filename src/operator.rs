@@ -5,25 +5,31 @@ use std::{
     time::Duration,
 };
 
-use kube::{Client, Config, client::ClientBuilder};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    doors::admin::{Readiness, routes},
+    doors::{
+        admin::{Readiness, routes},
+        listen::listen,
+    },
     fair::FairSemaphore,
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     settings::{InvalidSettings, Run},
-    turn::{
-        Accounts, Clock, Complaints, Departed, Reporter, SERVER_CALLS, Secrets, ServerDates, Sessions, Turns,
-    },
+    turn::{Accounts, Clock, Complaints, Departed, Reporter, SERVER_CALLS, Secrets, Sessions, Turns},
     watch::{Due, DueSettings, Table},
 };
 
+mod connect;
 mod definition;
 mod follow;
+mod proxy;
 
+pub use connect::Connect;
+pub use proxy::InvalidProxy;
+
+use connect::connect;
 use definition::wait_for_definition;
 use follow::follow;
 
@@ -33,9 +39,9 @@ pub enum RunOperator {
     /// A setting makes no sense.
     #[error("check the settings")]
     Settings(#[from] InvalidSettings),
-    /// No cluster was found.
-    #[error("find the cluster: set KUBECONFIG, or run in a pod with a ServiceAccount")]
-    Cluster(#[source] kube::Error),
+    /// No client for the API server can be made.
+    #[error(transparent)]
+    Cluster(#[from] Connect),
     /// The client for the portal could not be built.
     #[error("build the client for the portal")]
     Portal(#[from] InvalidClient),
@@ -72,12 +78,13 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         }
         invalid @ (InvalidClient::Trust(_) | InvalidClient::Http(_)) => RunOperator::Portal(invalid),
     })?;
+    settings.tell();
     let clock = Clock::start();
-    let client = connect(clock.clone()).await.map_err(RunOperator::Cluster)?;
+    let client = connect(clock.clone()).await?;
 
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::waiting_for(definition::WAITING);
-    let listener = TcpListener::bind(settings.admin_address).await.map_err(RunOperator::Admin)?;
+    let listener = listen(settings.admin_address).map_err(RunOperator::Admin)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
     }
@@ -117,12 +124,6 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     };
     admin.abort();
     outcome
-}
-
-/// A client for the API server, by whose answers its clock is measured.
-async fn connect(clock: Clock) -> kube::Result<Client> {
-    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&ServerDates(clock)).build())
 }
 
 /// Watches and takes turns until shutdown, then waits for what is in flight.

@@ -1,12 +1,15 @@
 //! The command line: flags and environment variables, checked once.
 
+mod command_line;
+
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use clap_complete::Shell;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use self::command_line::{Image, trimmed};
 use crate::api::ImageKind;
 use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreBreaker, StoreHttp, Stores};
 use crate::portal::{AllowedPortals, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
@@ -48,18 +51,20 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the pod's own \
-                        ServiceAccount."
+                  ServiceAccount. It is reached over the proxy that `proxy-url` of the kubeconfig or HTTPS_PROXY names, \
+                  unless it runs on this machine or NO_PROXY names its host. Portals and stores are not: \
+                  --portal-proxy is for portals alone.\n\nAn empty variable is an unset one."
 )]
 pub struct Run {
     /// Base URL of a portal that verifications may use; may be repeated, or a list with commas. The first is the default
     /// portal.
-    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', default_value = DEFAULT_PORTAL)]
+    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', value_parser = trimmed, default_value = DEFAULT_PORTAL)]
     pub allowed_portals: Vec<String>,
     /// The portal of a verification that names none; must be allowed.
     #[arg(long, env = "OKID_DEFAULT_PORTAL", value_name = "URL")]
     pub default_portal: Option<String>,
     /// Accept portals by http. The API key then travels readable for everyone on the way.
-    #[arg(long, env = "OKID_ALLOW_PLAIN_HTTP")]
+    #[arg(long, env = "OKID_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new())]
     pub allow_plain_http: bool,
     /// Path of the person's link at the portal, such as /verify where the page is not at /.
     #[arg(long, env = "OKID_LINK_PATH", value_name = "PATH", default_value = "/")]
@@ -80,7 +85,8 @@ pub struct Run {
         long = "allowed-store-endpoint",
         env = "OKID_ALLOWED_STORE_ENDPOINTS",
         value_name = "URL",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = trimmed
     )]
     pub allowed_store_endpoints: Vec<String>,
     /// PEM file with further certificate authorities to trust for stores.
@@ -92,7 +98,7 @@ pub struct Run {
         env = "OKID_FORBIDDEN_IMAGES",
         value_name = "KIND",
         value_delimiter = ',',
-        value_enum
+        value_parser = Image::new()
     )]
     pub forbidden_images: Vec<ForbiddenImage>,
     /// Calls per second to one portal with one key; 0 for no limit.
@@ -104,8 +110,8 @@ pub struct Run {
     /// Turns that may be under way at once. Raise it when `okid_turns_waiting` stays above 0; lower it to save memory.
     #[arg(long, env = "OKID_SLOTS", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub slots: u32,
-    /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Where /livez, /readyz and /metrics are served; on a machine without IPv6, `[::]` is 0.0.0.0.
+    #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
     /// How long to wait at the end for what is in flight to be recorded, in seconds; a second SIGTERM or Ctrl-C ends it at
     /// once. The pod's terminationGracePeriodSeconds, 30 unless set, must be longer.
@@ -128,6 +134,9 @@ pub struct Run {
     /// What is logged, as `tracing` directives: warn, info, or `okid_operator=debug`. Only the operator's own lines are.
     #[arg(long, env = "OKID_LOG", value_name = "DIRECTIVES", default_value = "info")]
     pub log: String,
+    /// The environment variables that a setting was taken from.
+    #[arg(skip)]
+    pub variables: Vec<String>,
 }
 
 /// A kind of image that may be forbidden as evidence.
@@ -214,15 +223,37 @@ pub enum InvalidSettings {
     StoreCaFile(#[source] std::io::Error),
 }
 
+/// The entries of a list that are not empty.
+fn named(list: &[String]) -> impl Iterator<Item = &str> {
+    list.iter().map(String::as_str).filter(|entry| !entry.is_empty())
+}
+
 impl Run {
+    /// Tells what the operator is about to do, once its settings have been checked.
+    pub fn tell(&self) {
+        let list = |list: &[String]| named(list).collect::<Vec<_>>().join(", ");
+        let forbidden = self.forbidden_images.iter().filter_map(ValueEnum::to_possible_value);
+        let forbidden: Vec<_> = forbidden.map(|image| image.get_name().to_owned()).collect();
+        tracing::info!(
+            namespaces = self.namespace.as_deref().unwrap_or("all"),
+            portals = list(&self.allowed_portals),
+            default_portal = self.default_portal.as_deref().or_else(|| named(&self.allowed_portals).next()),
+            store_endpoints = list(&self.allowed_store_endpoints),
+            stores_file = self.stores_file.as_ref().map(|file| file.display().to_string()),
+            forbidden_images = forbidden.join(", "),
+            variables = self.variables.join(", "),
+            "starting; an empty list allows or forbids nothing"
+        );
+    }
+
     /// The portals that may be asked, and the default one.
     ///
     /// # Errors
     ///
     /// [`InvalidSettings`], with a sentence that says what to do.
     pub fn portals(&self) -> Result<(AllowedPortals, PortalUrl), InvalidSettings> {
-        let allowed = AllowedPortals::new(&self.allowed_portals, self.allow_plain_http)
-            .map_err(InvalidSettings::Portal)?;
+        let listed: Vec<_> = named(&self.allowed_portals).collect();
+        let allowed = AllowedPortals::new(&listed, self.allow_plain_http).map_err(InvalidSettings::Portal)?;
         let default = match &self.default_portal {
             Some(named) => allowed.permit(named).ok(),
             None => allowed.iter().next().cloned(),
@@ -311,7 +342,7 @@ impl Run {
         };
         Ok(Archive {
             stores,
-            endpoints: Endpoints::new(&self.allowed_store_endpoints)?,
+            endpoints: Endpoints::new(&named(&self.allowed_store_endpoints).collect::<Vec<_>>())?,
             http,
             bytes: ByteBudget::default(),
             places: Semaphore::new(STORING_AT_ONCE),

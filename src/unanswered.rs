@@ -9,6 +9,11 @@ use kube::client::AuthError;
 /// Most letters of a reason that are told. Kubernetes' longest, `UnsupportedMediaType`, has 20.
 const REASON_LETTERS: usize = 40;
 
+/// The proxy on the way to the API server gave no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy on the way to the API server gives no connection")]
+pub struct ProxyFailed(#[source] pub Box<dyn StdError + Send + Sync>);
+
 /// Why the API server gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
@@ -69,6 +74,10 @@ fn cause(error: &(dyn StdError + 'static)) -> Option<Cow<'static, str>> {
     if error.is::<serde_json::Error>() {
         return Some(Cow::Borrowed("an answer that cannot be read"));
     }
+    if let Some(ProxyFailed(inner)) = error.downcast_ref::<ProxyFailed>() {
+        let why = cause(inner.as_ref()).unwrap_or(Cow::Borrowed("it refuses"));
+        return Some(Cow::Owned(format!("the proxy gives no connection: {why}")));
+    }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(Cow::Owned(error.to_string()));
     }
@@ -112,6 +121,10 @@ mod tests {
             told(&service(io::Error::new(io::ErrorKind::InvalidData, wrapped))),
             "invalid peer certificate: UnknownIssuer"
         );
+        let proxied = |cause: Box<dyn StdError + Send + Sync>| service(io::Error::other(ProxyFailed(cause)));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        assert_eq!(told(&proxied(refused)), "the proxy gives no connection: connection refused");
+        assert_eq!(told(&proxied("user:canary".into())), "the proxy gives no connection: it refuses");
         let quoting = serde_json::from_str::<bool>("\"canary\"").unwrap_err();
         assert_eq!(told(&kube::Error::SerdeError(quoting)), "an answer that cannot be read");
         let program = AuthError::AuthExec("canary".to_owned());

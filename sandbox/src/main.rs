@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 const EXAMPLES: &str = "\
 Try it:
 
-  okid-sandbox --listen 127.0.0.1:8080 --api-key demo-key-1 &
-  U=http://127.0.0.1:8080  K='X-SDK-Key: demo-key-1'
+  okid-sandbox --listen 127.0.0.1:8090 --api-key demo-key-1 &
+  U=http://127.0.0.1:8090  K='X-SDK-Key: demo-key-1'
   curl -X POST $U/api/generate-verification -H \"$K\"
   ID=ver_...                                             # the verificationId of the answer
   xdg-open \"$U/?verification_id=$ID\"                     # click through in a browser, or:
@@ -34,7 +34,7 @@ Break it: the next create makes its session, then the connection is cut before t
 #[command(version, after_help = format!("{EXAMPLES}\n{ENDPOINTS}"))]
 struct Settings {
     /// Where to listen; with port 0 at any free port. The first line on stdout says where.
-    #[arg(long, env = "OKID_SANDBOX_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "OKID_SANDBOX_LISTEN", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
 
     /// An API key the portal knows. May be given more than once, or separated by commas.

@@ -1,3 +1,4 @@
 //! What others knock on.
 
 pub mod admin;
+pub mod listen;

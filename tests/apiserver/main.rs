@@ -36,6 +36,8 @@ mod outage;
 mod permissions;
 mod portal_trouble;
 mod process;
+mod proxies;
+mod settings;
 #[allow(dead_code, reason = "another test program uses the rest of it")]
 #[path = "../stores/mod.rs"]
 mod stores;

@@ -1,0 +1,74 @@
+//! What the operator makes of its environment.
+
+use control_plane::Folder;
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Launch, Operator, World};
+
+/// Every variable of `run`, as its help names them.
+async fn variables() -> Vec<String> {
+    let folder = Folder::create("okid-operator-").unwrap();
+    let help = Operator::program("nowhere".as_ref()).args(["run", "--help"]);
+    let operator = Operator::start(help, folder.path().join("help"), folder.lifeline().unwrap());
+    assert!(operator.wait().await.success());
+    let log = operator.log();
+    let names = log.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
+    names.map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_variable_is_an_unset_one() {
+    let mut world = World::builder().without_operator().start().await;
+    let variables = variables().await;
+    assert!(variables.len() >= 17 && variables.iter().all(|name| name.starts_with("OKID_")), "{variables:?}");
+    let launch = variables.iter().fold(Launch::new(), |launch, name| launch.env(name, ""));
+    let operator = world.another(launch);
+    operator.until_watching().await;
+    operator.stop().await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_trimmed_and_the_start_says_what_is_watched_and_allowed() {
+    let mut world = World::builder().without_operator().start().await;
+    let portals = "https://one.example, https://two.example ,";
+    let launch = Launch::new()
+        .allow(Vec::<String>::new())
+        .env("OKID_ALLOWED_PORTALS", portals)
+        .env("OKID_ALLOWED_STORE_ENDPOINTS", " https://minio.example:9000 ")
+        .env("OKID_FORBIDDEN_IMAGES", "front, back");
+    let operator = world.another(launch);
+    let starting =
+        |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("starting"));
+    let told = operator.until_logged("what it is about to do", starting).await;
+    assert_eq!(told["namespaces"], json!(world.namespace));
+    assert_eq!(told["portals"], "https://one.example, https://two.example");
+    assert_eq!(told["default_portal"], "https://one.example");
+    assert_eq!(told["store_endpoints"], "https://minio.example:9000");
+    assert_eq!(told["forbidden_images"], "front, back");
+    let variables = "OKID_ALLOWED_PORTALS, OKID_ALLOWED_STORE_ENDPOINTS, OKID_FORBIDDEN_IMAGES";
+    assert_eq!(told["variables"], variables);
+    operator.until_watching().await;
+    operator.stop().await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_cannot_be_used_is_named_with_its_variable() {
+    let cluster = Cluster::shared().await;
+    let folder = Folder::create("okid-operator-").unwrap();
+    for (variable, value) in [
+        ("OKID_GRACE_SECONDS", "soon"),
+        ("OKID_SLOTS", "0"),
+        ("OKID_FORBIDDEN_IMAGES", "front, side"),
+        ("OKID_ALLOW_PLAIN_HTTP", "perhaps"),
+        ("OKID_NAMESPACE", "Team_A"),
+        ("OKID_DEFAULT_PORTAL", "https://elsewhere.example"),
+    ] {
+        let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+        let log = folder.path().join(variable);
+        let operator = Operator::start(command.env(variable, value), log, folder.lifeline().unwrap());
+        assert!(!operator.wait().await.success());
+        assert!(operator.log().contains(variable), "{variable}:\n{}", operator.log());
+    }
+}
