@@ -1,4 +1,7 @@
-//! What is counted, by Prometheus' naming. No label names a person, a resource, a host, a key or an id.
+//! What is counted, by Prometheus' naming. No label names a person, a resource, a key or an id, and no host but those of
+//! the allowed portals.
+
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -8,7 +11,7 @@ use prometheus_client::{
 
 use crate::{
     lifecycle::Event,
-    portal::{PortalUrl, Trouble},
+    portal::{PortalUrl, Trouble, budget::Closed},
 };
 
 /// A call to the portal.
@@ -36,12 +39,25 @@ struct PortalLabels {
     portal: String,
 }
 
+/// Why calls to a portal wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    portal: String,
+    state: &'static str,
+}
+
 /// The process's metrics.
 pub struct Metrics {
     registry: Registry,
     calls: Family<CallLabels, Counter>,
     events: Family<EventLabels, Counter>,
     evidence: Family<EvidenceLabels, Counter>,
+    closed_seconds: Family<ClosedLabels, Gauge<f64, AtomicU64>>,
+    closed_waiting: Family<ClosedLabels, Gauge>,
+    /// Reads of verifications from the API server.
+    pub verification_reads: Counter,
+    /// Reads of Secrets from the API server.
+    pub secret_reads: Counter,
     portal_clock_skew: Family<PortalLabels, Gauge>,
     /// How far the API server's clock is ahead of this machine's, in seconds.
     pub api_server_clock_skew: Gauge,
@@ -115,6 +131,11 @@ impl Metrics {
         let turn_panics = counter("turn_panics", "Turns that panicked");
         let undecodable = counter("undecodable_objects", "Objects that could not be decoded");
         let watch_interruptions = counter("watch_interruptions", "Interruptions of the watch");
+        let verification_reads = counter(
+            "verification_reads",
+            "Reads of verifications from the API server, lists and watches aside",
+        );
+        let secret_reads = counter("secret_reads", "Reads of Secrets from the API server");
         let calls = Family::default();
         registry.register("portal_calls", "Calls to the portal by result", calls.clone());
         let events = Family::default();
@@ -124,6 +145,19 @@ impl Metrics {
             "evidence_objects",
             "Tries to store an object of evidence by result",
             evidence.clone(),
+        );
+        let closed_seconds = Family::default();
+        registry.register(
+            "portal_closed_seconds",
+            "How long calls to a portal still wait, for the key for which it is longest: paused, as the portal asked; \
+             breaker_open, until the next call finds out whether it works again; key_rejected, by the portal",
+            closed_seconds.clone(),
+        );
+        let closed_waiting = Family::default();
+        registry.register(
+            "portal_waiting",
+            "Verifications whose next call to a portal waits: paused, breaker_open, key_rejected",
+            closed_waiting.clone(),
         );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -152,6 +186,10 @@ impl Metrics {
             calls,
             events,
             evidence,
+            closed_seconds,
+            closed_waiting,
+            verification_reads,
+            secret_reads,
             portal_clock_skew,
             api_server_clock_skew,
             status_writes,
@@ -182,6 +220,13 @@ impl Metrics {
     /// Counts a try to store an object of evidence.
     pub(crate) fn evidence(&self, result: &'static str) {
         self.evidence.get_or_create(&EvidenceLabels { result }).inc();
+    }
+
+    /// Shows how long calls to a portal wait still, and how many wait.
+    pub(crate) fn closed(&self, portal: &PortalUrl, closed: Closed, left: Duration, waiting: usize) {
+        let labels = ClosedLabels { portal: portal.host().to_owned(), state: closed.label() };
+        self.closed_seconds.get_or_create(&labels).set(left.as_secs_f64());
+        self.closed_waiting.get_or_create(&labels).set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Counts a published event.

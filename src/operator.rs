@@ -94,7 +94,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let complaints = Arc::new(Complaints::default());
     let turns = Arc::new(Turns {
         server_calls: FairSemaphore::new(SERVER_CALLS.0, SERVER_CALLS.1),
-        secrets: Secrets::new(client.clone(), Arc::clone(&complaints)),
+        secrets: Secrets::new(client.clone(), Arc::clone(&complaints), metrics.secret_reads.clone()),
         portal,
         budgets: Budgets::new(budget),
         allowed,

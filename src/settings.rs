@@ -101,9 +101,12 @@ pub struct Run {
         value_parser = Image::new()
     )]
     pub forbidden_images: Vec<ForbiddenImage>,
+    /// Calls per second to one portal as a whole, which namespaces share; 0 for no limit.
+    #[arg(long, env = "OKID_PORTAL_QPS", value_name = "N", default_value_t = 200.0)]
+    pub portal_qps: f64,
     /// Calls per second to one portal with one key; 0 for no limit.
-    #[arg(long, env = "OKID_RATE", value_name = "N", default_value_t = 50.0)]
-    pub rate: f64,
+    #[arg(long, env = "OKID_KEY_QPS", value_name = "N", default_value_t = 50.0)]
+    pub key_qps: f64,
     /// Watch one namespace instead of all.
     #[arg(long, env = "OKID_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
@@ -178,9 +181,9 @@ pub enum InvalidSettings {
     /// The default portal is not among the allowed ones.
     #[error("--default-portal is not among the allowed portals; add it with --allowed-portal")]
     DefaultPortal,
-    /// A rate that is none.
-    #[error("--rate must be 0 (no limit) or a number of calls per second from 1 to 100000")]
-    Rate,
+    /// A rate that is none, by the name of its flag.
+    #[error("{0} must be 0 (no limit) or a number of calls per second from 1 to 100000")]
+    Rate(&'static str),
     /// A proxy that cannot be one. Does not repeat it, because it may hold a password.
     #[error(
         "--portal-proxy (OKID_PORTAL_PROXY) must be the address of an HTTP proxy, which begins with http:// or https://, \
@@ -267,12 +270,18 @@ impl Run {
     ///
     /// [`InvalidSettings::Rate`].
     pub fn budget(&self) -> Result<BudgetSettings, InvalidSettings> {
-        let rate = match self.rate {
-            0.0 => None,
-            rate if (1.0..=100_000.0).contains(&rate) => Some(rate),
-            _ => return Err(InvalidSettings::Rate),
+        let rate = |flag, rate| match rate {
+            0.0 => Ok(None),
+            rate if (1.0..=100_000.0).contains(&rate) => Ok(Some(rate)),
+            _ => Err(InvalidSettings::Rate(flag)),
         };
-        Ok(BudgetSettings { rate, ..BudgetSettings::default() })
+        let slots = usize::try_from(self.slots).unwrap_or(usize::MAX);
+        Ok(BudgetSettings {
+            portal_rate: rate("--portal-qps", self.portal_qps)?,
+            key_rate: rate("--key-qps", self.key_qps)?,
+            most_under_way: (slots / 4).saturating_mul(3) / self.allowed_portals.len().max(1),
+            ..BudgetSettings::default()
+        })
     }
 
     /// The path of the person's link.

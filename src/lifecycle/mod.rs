@@ -25,7 +25,9 @@ mod schedule;
 mod step;
 mod streaks;
 
-pub use conclude::{Conclusion, KEY_SOUGHT_EVERY, Next, SECRET_READ_AGAIN, claim, conclude};
+pub use conclude::{
+    Conclusion, KEY_SOUGHT_EVERY, Next, SECRET_READ_AGAIN, claim, conclude, is_outage, key_sought_again,
+};
 pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;
@@ -40,7 +42,7 @@ pub use report::{Report, Word, clean, report};
 pub use routine::{Calm, Moment, NothingNew, Routine};
 pub use schedule::{Bounds, FirstTurn, Pace, Stage, first_turn, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, LetGo, Shown, Step, Wait};
-pub use streaks::{Grievance, Since, Streaks};
+pub use streaks::{GRACE as STALLED_AFTER, Grievance, Since, Streaks};
 
 #[cfg(test)]
 mod tests;

@@ -69,7 +69,7 @@ pub struct Streaks {
 }
 
 /// How long the same trouble is tolerated before it is shown as Stalled.
-pub(super) const GRACE: Duration = Duration::from_mins(10);
+pub const GRACE: Duration = Duration::from_mins(10);
 
 impl<T: Copy + PartialEq> Since<T> {
     /// The streak with one more of `what`, begun anew if it is another trouble than before.

@@ -78,6 +78,11 @@ impl ApiKey {
             .unwrap_or_default()
     }
 
+    /// How long it is.
+    pub(crate) fn bytes(&self) -> usize {
+        self.secret.expose_secret().len()
+    }
+
     /// Tells this key from others in this process.
     #[must_use]
     pub const fn identity(&self) -> KeyIdentity {

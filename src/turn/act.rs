@@ -132,10 +132,10 @@ impl Turns {
 
     /// While creates wait for the portal, one of them finds out whether it answers at all.
     pub(super) async fn ping(&self, observed: &Observed) -> Ping {
-        let (Some((portal, key)), Ok(nobody)) = (observed.caller(), VerificationId::parse(NOBODY)) else {
+        let caller = observed.caller().zip(observed.budget.as_ref());
+        let (Some(((portal, key), budget)), Ok(nobody)) = (caller, VerificationId::parse(NOBODY)) else {
             return Ping::NotNow;
         };
-        let budget = self.budgets.budget(portal, key.identity());
         if !budget.may_ping(Instant::now()) {
             return Ping::NotNow;
         }

@@ -3,20 +3,25 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
     fair::FairnessKey,
-    lifecycle::{Calm, Conclusion, Deadline, Happened, Routine, SECRET_READ_AGAIN},
+    lifecycle::{Calm, Conclusion, Deadline, Happened, Routine, SECRET_READ_AGAIN, Step, Wait, is_outage},
     portal::{
-        Call, Details, Trouble, VerificationId,
+        Call, Details, PortalUrl, Trouble, VerificationId,
         budget::{Admission, Closed},
     },
     watch::{Next as Turned, Slot},
 };
 
-use super::{Turns, accounts::Account, act::Caller, memory::Standing, observe::Observed};
+use super::{
+    Turns,
+    accounts::Account,
+    act::Caller,
+    memory::{Standing, Waits},
+    observe::Observed,
+};
 
 /// A pause that keeps a look waiting longer than this is told in status.
 const PAUSE_UNTOLD: Duration = Duration::from_mins(1);
@@ -43,12 +48,17 @@ struct Subject {
     standing: Box<Standing>,
     calm: Calm,
     lane: FairnessKey,
+    /// Whether status shows that calls to the portal wait.
+    is_told: bool,
 }
 
 impl Turns {
     /// Looks without reading the resource, where nothing but a look is due.
     pub(super) async fn glance(&self, slot: Slot) -> Glance {
-        let Some(Subject { namespace, standing, calm, lane }) = self.subject(slot) else {
+        if let Some(glance) = self.await_key(slot).await {
+            return glance;
+        }
+        let Some(Subject { namespace, standing, calm, lane, is_told }) = self.subject(slot) else {
             return Glance::Turn(None);
         };
         let now = self.clock.now();
@@ -62,11 +72,12 @@ impl Turns {
         let Ok(Ok(key)) = self.secrets.key(&namespace, &standing.account.secret).await else {
             return Glance::Turn(None);
         };
-        let budget = self.budgets.budget(&standing.account.portal, key.identity());
+        let budget = self.budgets.budget(&standing.account.portal, key.identity(), lane);
         let pass = match budget.admit(Instant::now(), Call::Look, priority) {
             Admission::Go(pass) => pass,
             Admission::Wait { until, closed } => {
-                return if self.is_worth_telling(closed, until, calm.due()) {
+                self.note_wait(slot, &standing.account, closed, is_told);
+                return if !is_told && self.is_worth_telling(closed, until, &calm) {
                     Glance::Turn(None)
                 } else {
                     Glance::Nothing(Turned::At(comes_again(closed, until), priority, lane))
@@ -76,7 +87,8 @@ impl Turns {
         let caller = Caller { portal: &standing.account.portal, key: &key, pass };
         let result = self.ask(caller, standing.routine.id()).await;
         let stretch = budget.stretch(Instant::now());
-        let nothing_new = result.as_ref().ok().and_then(|details| {
+        let plain = result.as_ref().ok().filter(|_| !is_told);
+        let nothing_new = plain.and_then(|details| {
             standing.routine.nothing_new(&calm, details, self.clock.now(), standing.seed, stretch)
         });
         let Some(nothing_new) = nothing_new else {
@@ -84,6 +96,7 @@ impl Turns {
         };
         if let Some(memory) = self.table().get_mut(slot) {
             memory.remember_calm(nothing_new.calm);
+            memory.waits = None;
         }
         let next = self.clock.instant(nothing_new.next);
         Glance::Nothing(Turned::At(next, nothing_new.priority, lane))
@@ -97,16 +110,45 @@ impl Turns {
             calm: *view.payload.calm()?,
             namespace: view.namespace.to_owned(),
             lane: view.payload.lane,
+            is_told: view.payload.waits.is_some_and(|waits| waits.is_told),
         })
     }
 
+    /// Remembers what the next call of one waits for, for the metrics.
+    fn note_wait(&self, slot: Slot, account: &Account, closed: Closed, is_told: bool) {
+        let waits = self.waits_at(&account.portal, closed).map(|waits| Waits { is_told, ..waits });
+        if let Some(memory) = self.table().get_mut(slot) {
+            memory.waits = waits;
+        }
+    }
+
+    fn waits_at(&self, portal: &PortalUrl, closed: Closed) -> Option<Waits> {
+        let number = self.allowed.iter().position(|allowed| allowed == portal)?;
+        u16::try_from(number).ok().map(|portal| Waits { portal, closed, is_told: false })
+    }
+
+    /// What the next call waits for at the portal, after that step.
+    pub(super) fn waits(&self, step: &Step, observed: &Observed) -> Option<Waits> {
+        let Step::Wait(wait) = step else { return None };
+        let closed = match wait {
+            Wait::KeyRejected(_) => Closed::KeyRejected,
+            Wait::Paused(_) => Closed::Paused,
+            Wait::Breaker(_) => Closed::Breaker,
+            Wait::Key(_) | Wait::Rate(_) | Wait::Due(_) | Wait::Quiet(_) => return None,
+        };
+        let is_told = closed == Closed::Breaker && is_outage(&observed.facts.streaks, observed.facts.now);
+        let waits = self.waits_at(&observed.account.as_ref()?.portal, closed)?;
+        Some(Waits { is_told, ..waits })
+    }
+
     /// Whether a closed gate is more than a wait: the tables say what it shows.
-    fn is_worth_telling(&self, closed: Closed, until: Instant, due: Option<Timestamp>) -> bool {
+    fn is_worth_telling(&self, closed: Closed, until: Instant, calm: &Calm) -> bool {
         match closed {
             // What the portal refused others is shown on those that it was refused, and on no one else.
-            Closed::Rate | Closed::Breaker | Closed::KeyRejected => false,
+            Closed::Rate | Closed::KeyRejected => false,
+            Closed::Breaker => is_outage(&calm.streaks(), self.clock.now()),
             Closed::Paused => {
-                let due = due.unwrap_or_else(|| self.clock.now());
+                let due = calm.due().unwrap_or_else(|| self.clock.now());
                 let wait = Duration::try_from(self.clock.time(until).duration_since(due));
                 wait.is_ok_and(|wait| wait >= PAUSE_UNTOLD)
             }
@@ -130,7 +172,7 @@ impl Turns {
         happened: &Happened,
         conclusion: &Conclusion,
     ) -> Option<Box<Standing>> {
-        let Observed { facts, account, key: _ } = observed;
+        let Observed { facts, account, key: _, budget: _ } = observed;
         let (Happened::Look(Ok(_)), Deadline::Ahead(deadline)) = (happened, facts.deadline) else {
             return None;
         };

@@ -13,10 +13,17 @@ use crate::{
     api::{StoredObject, Verification},
     fair::FairnessKey,
     lifecycle::{Calm, FirstTurn, Routine, Stored, Streaks, first_turn},
-    portal::VerificationId,
+    portal::{VerificationId, budget::Closed},
+    watch::{Slot, Table},
 };
 
-use super::{Clock, accounts::Account, sessions::SessionKey, untold::Untold};
+use super::{
+    Clock,
+    accounts::Account,
+    key_wait::KeyWait,
+    sessions::{SessionKey, Sessions},
+    untold::Untold,
+};
 
 /// What is remembered of one verification.
 #[derive(Clone, Debug)]
@@ -24,12 +31,16 @@ pub struct Memory {
     history: History,
     /// What a look needs that does not read the resource; nothing, where the next turn reads it.
     pub(super) standing: Option<Box<Standing>>,
+    /// What is waited for, if it is a key and no other call is due.
+    pub(super) key_wait: Option<Box<KeyWait>>,
     /// The claim that was found, and since when.
     pub(super) claim: Option<Box<Claim>>,
     /// What was stored as evidence, and could not be written into status yet.
     pub(super) unwritten: Option<Box<Stored>>,
     /// What is to be told of a write whose answer was lost.
     pub(super) untold: Option<Box<Untold>>,
+    /// What its next call waits for at the portal.
+    pub(super) waits: Option<Waits>,
     /// Its session, once there is one.
     pub session: Option<SessionKey>,
     /// Whose share its turns take.
@@ -60,6 +71,17 @@ pub(super) struct Standing {
     pub(super) seed: u64,
 }
 
+/// A portal's gate that is closed to a verification's next call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waits {
+    /// The number of the portal among the allowed ones.
+    pub(super) portal: u16,
+    /// Why it is closed.
+    pub(super) closed: Closed,
+    /// Whether status says so, which the next answer has to take back.
+    pub(super) is_told: bool,
+}
+
 /// A claim without a recorded answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
@@ -82,6 +104,8 @@ impl Memory {
         let mut memory = Self {
             history: History::Calm(Calm::default()),
             standing: None,
+            key_wait: None,
+            waits: None,
             claim: None,
             unwritten: None,
             untold: None,
@@ -97,7 +121,13 @@ impl Memory {
     /// What is known of a verification that somebody changed: its next turn reads it.
     #[must_use]
     pub fn changed(&self, object: &Verification) -> Self {
-        Self { standing: None, lane: lane(object), changes: self.changes.wrapping_add(1), ..self.clone() }
+        Self {
+            standing: None,
+            key_wait: None,
+            lane: lane(object),
+            changes: self.changes.wrapping_add(1),
+            ..self.clone()
+        }
     }
 
     /// What is kept after a turn that began with what `kept` was: somebody may have changed the resource meanwhile, and
@@ -106,7 +136,17 @@ impl Memory {
         if self.changes == kept.changes {
             self
         } else {
-            Self { standing: None, lane: kept.lane, changes: kept.changes, ..self }
+            Self { standing: None, key_wait: None, lane: kept.lane, changes: kept.changes, ..self }
+        }
+    }
+
+    /// Keeps this after a turn of the verification of that uid. If that was deleted meanwhile, its session is forgotten:
+    /// what was known of it then may not have had one yet.
+    pub(super) fn keep(self, table: &mut Table<Self>, slot: Slot, uid: &str, sessions: &Sessions) {
+        if let Some(kept) = table.get_mut(slot) {
+            *kept = self.unless_changed(kept);
+        } else if let Some(session) = self.session.filter(|_| table.slot_of_uid(uid).is_none()) {
+            sessions.forget(session);
         }
     }
 
@@ -158,7 +198,8 @@ impl Memory {
             .standing
             .as_deref()
             .map_or(0, |standing| size_of::<Standing>() + standing.routine.id().as_str().len());
-        let claim = self.claim.as_deref().map_or(0, size_of_val);
+        let claim =
+            self.claim.as_deref().map_or(0, size_of_val) + self.key_wait.as_deref().map_or(0, size_of_val);
         let unwritten = self
             .unwritten
             .as_deref()
@@ -187,4 +228,35 @@ pub fn seed(uid: &str) -> u64 {
 pub(super) fn published(object: &Verification) -> Option<VerificationId> {
     let id = object.status.as_ref()?.verification_id.as_deref()?;
     VerificationId::parse(id).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::watch::Seen;
+
+    #[test]
+    fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever() {
+        let object: Verification = serde_json::from_value(json!({
+            "apiVersion": "okid.io/v1alpha1",
+            "kind": "Verification",
+            "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
+            "spec": {"apiKeySecretRef": {"name": "okid"}},
+        }))
+        .unwrap();
+        let (sessions, clock) = (Sessions::default(), Clock::start());
+        let mut table = Table::new();
+        let Seen::New(slot) = table.seen(&object.metadata, |_| Memory::first(&object, &clock).0) else {
+            panic!("it is new");
+        };
+        let mut memory = table.get(slot).unwrap().clone();
+        let id = VerificationId::parse("ver_1").unwrap();
+        memory.session = sessions.take(&id, "one");
+        let removed = table.gone("one").unwrap();
+        assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
+        memory.keep(&mut table, slot, "one", &sessions);
+        assert!(sessions.take(&id, "two").is_some());
+    }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod events;
 mod evidence;
 mod glance;
+mod key_wait;
 mod memory;
 mod observe;
 mod secrets;
@@ -19,7 +20,10 @@ mod status;
 mod take;
 mod untold;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use kube::{Client, ResourceExt};
 use tokio::time::Instant;
@@ -28,9 +32,14 @@ use crate::{
     api::Verification,
     fair::FairSemaphore,
     metrics::Metrics,
-    portal::{AllowedPortals, PortalClient, PortalUrl, budget::Budgets},
+    portal::{
+        AllowedPortals, PortalClient, PortalUrl,
+        budget::{Budgets, Closed},
+    },
     watch::{Due, Table},
 };
+
+use memory::Waits;
 
 pub use accounts::Accounts;
 pub use clock::{Clock, Dated, ServerDates};
@@ -98,11 +107,26 @@ impl Turns {
     pub fn measure(&self) {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let plan = self.due.snapshot();
+        let mut waiting: HashMap<_, usize> = HashMap::new();
         let (live, table) = {
             let table = self.table();
-            let heap: usize = table.iter().map(|(_, memory)| memory.heap()).sum();
+            let mut heap = 0;
+            for (_, memory) in table.iter() {
+                heap += memory.heap();
+                if let Some(Waits { portal, closed, is_told: _ }) = memory.waits {
+                    *waiting.entry((usize::from(portal), closed)).or_default() += 1;
+                }
+            }
             (table.len(), table.memory() + heap)
         };
+        let left = self.budgets.closed(Instant::now());
+        for (number, portal) in self.allowed.iter().enumerate() {
+            for closed in Closed::SHOWN {
+                let left = left.get(&(portal.clone(), closed)).copied().unwrap_or_default();
+                let waiting = waiting.get(&(number, closed)).copied().unwrap_or_default();
+                self.metrics.closed(portal, closed, left, waiting);
+            }
+        }
         self.metrics.live.set(gauge(live));
         self.metrics.turns_under_way.set(gauge(plan.in_flight));
         self.metrics.turns_waiting.set(gauge(plan.ready.iter().sum()));

@@ -12,7 +12,7 @@ use crate::{
         Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceStanding, Facts, Gate, KeyFact, Past,
         PortalFact, Quiet, Streaks, clean, restored,
     },
-    portal::{ApiKey, PortalUrl, VerificationId},
+    portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
 use super::{
@@ -34,6 +34,8 @@ pub(super) struct Observed {
     pub(super) facts: Facts,
     pub(super) account: Option<Account>,
     pub(super) key: Option<Arc<ApiKey>>,
+    /// How much the portal may be asked with that key.
+    pub(super) budget: Option<Budget>,
 }
 
 impl Observed {
@@ -71,13 +73,14 @@ impl Turns {
             Some(Err(fault)) => KeyFact::Missing(*fault),
         };
         let key = key.and_then(Result::ok);
-        let (stretch, polled_at) = match (&account, &key) {
+        let budget = match (&account, &key) {
             (Some(account), Some(key)) => {
-                let budget = self.budgets.budget(&account.portal, key.identity());
-                (budget.stretch(Instant::now()), budget.polled_at().map(|at| self.clock.past(at)))
+                Some(self.budgets.budget(&account.portal, key.identity(), memory.lane))
             }
-            _ => (1.0, None),
+            _ => None,
         };
+        let stretch = budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now()));
+        let polled_at = budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past(at));
         let annotation = |name: &str| object.annotations().get(name).and_then(|value| clean(value));
         let reconcile_requested = annotation(RECONCILE_REQUESTED_AT);
         let nudged = reconcile_requested.is_some() && reconcile_requested != status.last_handled_reconcile_at;
@@ -115,7 +118,7 @@ impl Turns {
             streaks,
             uid,
         };
-        Ok(Observed { facts, account, key })
+        Ok(Observed { facts, account, key, budget })
     }
 
     async fn evidence_facts(

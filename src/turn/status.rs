@@ -63,6 +63,7 @@ impl Turns {
     pub(super) async fn read(&self, namespace: &str, name: &str) -> Read {
         let way = self.reporter.give_way();
         let permit = self.server_calls.acquire(FairnessKey::of_namespace(namespace), READS).await;
+        self.metrics.verification_reads.inc();
         let answer = timeout(DEADLINE, self.api(namespace).get_opt(name)).await;
         drop((permit, way));
         self.complaints.note(ServerCall::GetVerification, (namespace, name), &answer);

@@ -53,6 +53,9 @@ impl Turns {
             Glance::Turn(answer) => answer,
         };
         let Some((namespace, name, mut memory)) = self.remembered(slot) else { return Turned::Gone };
+        // What was waited for has come, or something else is due.
+        memory.key_wait = None;
+        memory.waits = None;
         let read = self.read(&namespace, &name).await;
         self.tell_if_written(slot, &mut memory, &read);
         let object = match read {
@@ -136,9 +139,7 @@ impl Turns {
             }
             // It asks for a place for each object by itself.
             Step::Store => {
-                let closed = observed.caller().and_then(|(portal, key)| {
-                    self.budgets.budget(portal, key.identity()).closed(Instant::now())
-                });
+                let closed = observed.budget.as_ref().and_then(|budget| budget.closed(Instant::now()));
                 return match closed {
                     Some((until, closed)) => decide_again(observed, until, closed),
                     None => (step, Leave::NoCall),
@@ -157,8 +158,7 @@ impl Turns {
             | Step::GiveUpEvidence
             | Step::RemoveEvidence { let_go: _ } => return (step, Leave::NoCall),
         };
-        let Some((portal, key)) = observed.caller() else { return (step, Leave::NoCall) };
-        let budget = self.budgets.budget(portal, key.identity());
+        let Some(budget) = &observed.budget else { return (step, Leave::NoCall) };
         match budget.admit(Instant::now(), call, priority) {
             Admission::Go(admitted) => (step, Leave::Call(admitted)),
             Admission::Wait { until, closed } => decide_again(observed, until, closed),
@@ -205,7 +205,12 @@ impl Turns {
             let uid = current.uid().unwrap_or_default();
             let conclusion =
                 conclude(&status, &past(&uid, &status), ledger(&status), step, happened, &observed.facts);
-            memory.standing = self.standing(&observed, happened, &conclusion);
+            memory.waits = self.waits(step, &observed);
+            // While an outage is shown, those who wait for its end go on without reading anything.
+            if !memory.waits.is_some_and(|waits| waits.is_told) {
+                memory.standing = self.standing(&observed, happened, &conclusion);
+            }
+            memory.key_wait = self.key_wait(step, &past(&uid, &status), &observed, &conclusion);
             let Some(after) = &conclusion.status else {
                 return self.finish(slot, &current, None, conclusion, memory);
             };
@@ -302,9 +307,7 @@ impl Turns {
             if let Some(version) = written.and_then(|written| written.metadata.resource_version.as_deref()) {
                 table.wrote(slot, version, |_| {});
             }
-            if let Some(kept) = table.get_mut(slot) {
-                *kept = memory.unless_changed(kept);
-            }
+            memory.keep(&mut table, slot, &before.uid().unwrap_or_default(), &self.sessions);
         }
         if let Some(written) = written {
             self.log_change(before, written);

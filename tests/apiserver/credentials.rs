@@ -24,6 +24,31 @@ async fn a_secret_that_appears_later_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_wait_for_a_secret_ask_for_that_alone_until_it_is_there() {
+    const READS: &str = "okid_verification_reads_total";
+    const SECRETS: &str = "okid_secret_reads_total";
+    let mut world = World::builder().without_secret().start().await;
+    let names: Vec<_> = (0..20).map(|number| format!("waits-{number}")).collect();
+    for name in &names {
+        world.apply(name, json!({})).await;
+    }
+    for name in &names {
+        world.until(name, |seen| seen.shows(&["CredentialsReady=False/SecretNotFound"])).await;
+    }
+    let before = world.operator().metric(SECRETS).await;
+    world.operator().until_metric(SECRETS, |reads| reads >= before + 2.0).await;
+    let [reads, secrets] = [world.operator().metric(READS).await, world.operator().metric(SECRETS).await];
+    world.operator().until_metric(SECRETS, |reads| reads >= secrets + 8.0).await;
+    assert_eq!(world.operator().metric(READS).await, reads, "no verification is read");
+    let key = world.key.clone();
+    world.secret(SECRET, &key).await;
+    for name in &names {
+        world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
+    }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_key_costs_one_call_until_its_secret_is_repaired() {
     let mut world = World::builder().without_secret().start().await;
     world.secret(SECRET, &new_key()).await;

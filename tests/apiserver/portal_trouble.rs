@@ -46,6 +46,29 @@ async fn nobody_creates_during_a_pause_until_a_date() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_seen_in_the_metrics_with_how_long_it_lasts_and_how_many_wait_for_it() {
+    let world = World::new().await;
+    let shown = |name: &str, state: &str| {
+        let url = world.sandbox().url();
+        let portal = url.trim_start_matches("http://");
+        format!("okid_portal_{name}{{portal=\"{portal}\",state=\"{state}\"}}")
+    };
+    assert_eq!(world.operator().metric(&shown("closed_seconds", "paused")).await, 0.0);
+    let asked = Action::retry_after(429, RetryAfter::Seconds(600));
+    world.sandbox().order(Fault::new(Call::Create, asked).once());
+    world.apply("alice", json!({})).await;
+    world.until_portal("the first create", |world| world.creates() == 1).await;
+    world.apply("bob", json!({})).await;
+    let operator = world.operator();
+    operator.until_metric(&shown("closed_seconds", "paused"), |left| (1.0..=600.0).contains(&left)).await;
+    operator.until_metric(&shown("waiting", "paused"), |waiting| waiting == 2.0).await;
+    for state in ["breaker_open", "key_rejected"] {
+        assert_eq!(operator.metric(&shown("closed_seconds", state)).await, 0.0, "{state}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
     let world = World::new().await;
     let busy = Action::retry_after(503, RetryAfter::Seconds(4));

@@ -223,9 +223,10 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let empty = folder.path().join("empty").display().to_string();
     std::fs::write(&empty, "").unwrap();
     let endless = format!("/{}", "a".repeat(512));
-    let cases: [(&[&str], &str); 19] = [
-        (&["--rate", "0.5"], "--rate must be 0 (no limit) or a number of calls per second"),
-        (&["--rate", "many"], "--rate"),
+    let cases: [(&[&str], &str); 20] = [
+        (&["--portal-qps", "0.5"], "--portal-qps must be 0 (no limit) or a number of calls per second"),
+        (&["--key-qps", "-1"], "--key-qps"),
+        (&["--key-qps", "many"], "--key-qps"),
         (&["--slots", "0"], "--slots"),
         (&["--link-path", "verify"], "--link-path must begin with /"),
         (
@@ -327,7 +328,7 @@ fn says(line: &Value, words: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rate_is_kept_over_all_that_share_a_key() {
-    let world = World::builder().launch(Launch::new().flags(["--rate", "5"])).start().await;
+    let world = World::builder().launch(Launch::new().flags(["--key-qps", "5"])).start().await;
     for number in 0..15 {
         world.apply(&format!("person-{number}"), json!({"polling": {"minInterval": "1h"}})).await;
     }

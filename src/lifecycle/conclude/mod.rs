@@ -8,7 +8,7 @@ mod show;
 mod standing;
 mod wait;
 
-pub use wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN};
+pub use wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN, is_outage, key_sought_again};
 
 use std::time::Duration;
 

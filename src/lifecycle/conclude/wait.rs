@@ -11,7 +11,7 @@ use crate::{
         facts::{Facts, KeyFact, KeyFault},
         past::Past,
         step::Wait,
-        streaks::{Grievance, elapsed, later},
+        streaks::{Grievance, Streaks, elapsed, later},
     },
 };
 
@@ -19,6 +19,8 @@ use super::{Conclusion, Draft, Next};
 
 /// How long trouble with an open session is kept from status: an outage must not write every status.
 pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
+/// How long a poll has to be due before it counts as not answered: one answer alone may be lost.
+const OVERDUE: Duration = Duration::from_mins(1);
 /// How long a pause is kept from status.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while its key is refused.
@@ -65,7 +67,8 @@ impl Draft<'_> {
                 }
             }
             Wait::Breaker(until) => {
-                if self.trouble_is_shown() && *past != Past::Claimed {
+                let is_shown = self.trouble_is_shown() || is_outage(&self.streaks, now);
+                if is_shown && *past != Past::Claimed {
                     self.picture.overlay = self.retry_overlay();
                 }
                 Next::At(until)
@@ -102,15 +105,16 @@ impl Draft<'_> {
     fn wait_for_key(&mut self, fault: KeyFault) -> Next {
         self.picture.credentials = Some(fault.reason());
         let since = *self.streaks.key_missing.get_or_insert(self.facts.now);
-        let is_new = elapsed(since, self.facts.now) < KEY_SOUGHT_FOR;
-        let wait = if is_new { KEY_SOUGHT_EVERY } else { SECRET_READ_AGAIN };
-        Next::At(later(self.facts.now, wait))
+        Next::At(key_sought_again(since, self.facts.now))
     }
 
     /// Trouble shows at once while there is no link, and after five minutes where there is one.
     pub(super) fn trouble_is_shown(&self) -> bool {
         !self.has_session()
-            || self.streaks.failing.is_some_and(|failing| failing.lasted(self.facts.now, OUTAGE_SHOWN_AFTER))
+            || self
+                .streaks
+                .failing
+                .is_some_and(|failing| is_shown_since(failing.since, &self.streaks, self.facts.now))
             || self.overlay_before() == Overlay::Retry
     }
 
@@ -150,6 +154,29 @@ impl Draft<'_> {
         };
         since
     }
+}
+
+/// Whether a session has gone without an answer for so long that its status says so: five minutes after a poll was due,
+/// or after the last 200, if a poll has been due for a minute by then.
+#[must_use]
+pub fn is_outage(streaks: &Streaks, now: Timestamp) -> bool {
+    let failing = streaks.failing.map(|failing| failing.since);
+    let Some(since) = failing.into_iter().chain(streaks.next).min() else { return false };
+    is_shown_since(since, streaks, now)
+}
+
+/// Whether trouble that lasts since then is shown.
+fn is_shown_since(since: Timestamp, streaks: &Streaks, now: Timestamp) -> bool {
+    let without_answer = streaks.last_answer.map_or(Duration::ZERO, |last| elapsed(last, now));
+    let overdue = elapsed(since, now);
+    overdue >= OUTAGE_SHOWN_AFTER || (overdue >= OVERDUE && without_answer >= OUTAGE_SHOWN_AFTER)
+}
+
+/// When a key is looked for again that is missing since then.
+#[must_use]
+pub fn key_sought_again(since: Timestamp, now: Timestamp) -> Timestamp {
+    let is_new = elapsed(since, now) < KEY_SOUGHT_FOR;
+    later(now, if is_new { KEY_SOUGHT_EVERY } else { SECRET_READ_AGAIN })
 }
 
 /// The fingerprint of the key that is used.

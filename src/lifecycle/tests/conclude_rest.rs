@@ -298,6 +298,27 @@ fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
 }
 
 #[test]
+fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
+    let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
+    let mut world = open();
+    world.turn(said("generated", &[]));
+    let due = world.facts.streaks.next.unwrap();
+    world.facts.now = due;
+    let behind = |world: &mut World, seconds: u64| {
+        world.facts.now = later(due, Duration::from_secs(seconds));
+        world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_secs(60)));
+        world.turn(Answer::Uncalled);
+        line(&world.status)
+    };
+    assert_eq!(behind(&mut world.clone(), 0), AWAITING);
+    assert_eq!(behind(&mut world.clone(), 250), AWAITING, "not five minutes without a 200");
+    assert_eq!(behind(&mut world.clone(), 300), shown, "due for five minutes");
+    world.facts.streaks.last_answer = Some(due - jiff::SignedDuration::from_mins(5));
+    assert_eq!(behind(&mut world.clone(), 59), AWAITING, "one answer alone may be lost");
+    assert_eq!(behind(&mut world, 60), shown, "the last 200 is five minutes old");
+}
+
+#[test]
 fn waiting_for_its_time_or_the_rate_changes_nothing() {
     let mut world = open();
     world.turn(said("generated", &[]));

@@ -67,8 +67,9 @@ impl LookBreaker {
         }
     }
 
-    pub(super) const fn is_open(&self) -> bool {
-        self.open
+    /// When the next look finds out how it is, while most of them fail.
+    pub(super) fn open_until(&self) -> Option<Instant> {
+        self.open.then_some(self.next_probe)
     }
 
     fn turn_over(&mut self, now: Instant) {
@@ -117,8 +118,8 @@ struct Open {
     probing: bool,
     /// When to ask next whether the portal answers at all.
     next_ping: Instant,
-    /// Whether somebody was told to come then.
-    has_pinger: bool,
+    /// When the last one comes of those who were told to come and ask.
+    pings: Option<Instant>,
     /// Whether the portal gave no answer to another call since the failure.
     silent: bool,
 }
@@ -131,9 +132,14 @@ impl CreateBreaker {
             return Err(now + BEHIND_A_PROBE);
         }
         if now < open.next {
-            // One of those who wait comes earlier, to ask whether the portal answers at all.
-            let pings = !std::mem::replace(&mut open.has_pinger, true);
-            return Err(if pings { open.next.min(open.next_ping.max(now)) } else { open.next });
+            // Some of those who wait come earlier, one after the other, to ask whether the portal answers at all: of one
+            // alone the resource may be deleted before.
+            let ping = open.pings.map_or(open.next_ping, |last| last + PING_EVERY).max(now);
+            if ping >= open.next {
+                return Err(open.next);
+            }
+            open.pings = Some(ping);
+            return Err(ping);
         }
         open.probing = true;
         Ok(true)
@@ -182,7 +188,7 @@ impl CreateBreaker {
             next: now + wait,
             probing,
             next_ping: now + PING_EVERY,
-            has_pinger: false,
+            pings: None,
             silent: false,
         });
     }
@@ -203,8 +209,9 @@ impl CreateBreaker {
         }
     }
 
-    pub(super) const fn is_open(&self) -> bool {
-        self.open.is_some()
+    /// When the next create finds out how it is, while they fail.
+    pub(super) fn open_until(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.next)
     }
 }
 
@@ -272,7 +279,10 @@ mod tests {
         for probe in [false, true, true, true] {
             breaker.failed(start, Failure::Lost, probe);
         }
-        assert_eq!(breaker.admit(start), Err(start + PING_EVERY), "one is told to come and ping");
+        for number in 1..16 {
+            let told = Err(start + PING_EVERY * number);
+            assert_eq!(breaker.admit(start), told, "one after the other is told to come and ping");
+        }
         assert_eq!(breaker.admit(start), Err(start + Duration::from_mins(8)));
         let pings = (0..480).filter(|second| breaker.ping(start + Duration::from_secs(*second))).count();
         assert_eq!(pings, 15);
@@ -282,13 +292,28 @@ mod tests {
     }
 
     #[test]
+    fn a_ping_goes_out_though_whoever_was_to_send_it_never_comes() {
+        let start = Instant::now();
+        let mut breaker = CreateBreaker::default();
+        for probe in [false, true, true, true] {
+            breaker.failed(start, Failure::Lost, probe);
+        }
+        let told: Vec<_> = (0..10).map(|_| breaker.admit(start).unwrap_err()).collect();
+        for gone in 0..5 {
+            let next = told[gone + 1..].iter().min().unwrap();
+            assert!(*next <= start + PING_EVERY * u32::try_from(gone + 2).unwrap(), "{gone} are gone");
+        }
+        assert!(breaker.ping(told[5]));
+    }
+
+    #[test]
     fn looks_are_let_through_one_a_second_while_most_of_them_fail() {
         let now = Instant::now();
         let mut breaker = LookBreaker::new(now);
         for _ in 0..5 {
             breaker.failed(now);
         }
-        assert!(breaker.is_open());
+        assert!(breaker.open_until().is_some());
         let first = breaker.admit(now).unwrap_err();
         let second = breaker.admit(now).unwrap_err();
         assert_eq!(second - first, PROBE_EVERY);
@@ -339,6 +364,6 @@ mod tests {
             breaker.failed(now);
         }
         breaker.failed(now + WINDOW);
-        assert!(!breaker.is_open());
+        assert!(breaker.open_until().is_none());
     }
 }

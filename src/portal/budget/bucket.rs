@@ -46,17 +46,33 @@ impl Bucket {
         }
     }
 
-    /// Takes a token, if there is one.
-    pub(super) fn take(&mut self, now: Instant, urgent: bool) -> bool {
+    /// Takes a token, if there is one and whoever asks may have it; that it was asked for counts as demand either way.
+    pub(super) fn take(&mut self, now: Instant, urgent: bool, may: bool) -> bool {
         self.fill(now);
         self.measure(now);
         self.asked = self.asked.saturating_add(1);
         let tokens = if self.shared < 1.0 && urgent { &mut self.reserved } else { &mut self.shared };
-        let has_one = *tokens >= 1.0;
+        let has_one = may && *tokens >= 1.0;
         if has_one {
             *tokens -= 1.0;
         }
         has_one
+    }
+
+    /// Puts a token back that led to no call.
+    pub(super) fn give_back(&mut self) {
+        self.shared = (self.shared + 1.0).min(self.burst);
+    }
+
+    /// Tokens that are there for calls that are not urgent.
+    pub(super) fn level(&mut self, now: Instant) -> f64 {
+        self.fill(now);
+        self.shared
+    }
+
+    /// Most tokens that gather.
+    pub(super) const fn burst(&self) -> f64 {
+        self.burst
     }
 
     /// How far apart calls go out at the full rate.
@@ -122,7 +138,7 @@ mod tests {
             let mut passed = 0.0;
             for (wait, urgent) in asks {
                 now += Duration::from_millis(wait);
-                if bucket.take(now, urgent) {
+                if bucket.take(now, urgent, true) {
                     passed += 1.0;
                 }
                 let most = rate * (now - start).as_secs_f64() + burst + (burst * RESERVE).max(1.0);
@@ -135,8 +151,8 @@ mod tests {
     fn the_reserve_is_never_eaten_by_calls_that_are_not_urgent() {
         let now = Instant::now();
         let mut bucket = Bucket::new(50.0, Duration::from_millis(200), now);
-        while bucket.take(now, false) {}
-        assert!(bucket.take(now, true));
+        while bucket.take(now, false, true) {}
+        assert!(bucket.take(now, true, true));
     }
 
     #[test]
@@ -155,7 +171,7 @@ mod tests {
         let mut now = Instant::now();
         let mut bucket = Bucket::new(10.0, Duration::from_millis(200), now);
         for _ in 0..201 {
-            bucket.take(now, false);
+            bucket.take(now, false, true);
             now += Duration::from_millis(50);
         }
         assert!((bucket.stretch(now) - 2.0).abs() < 0.1, "{}", bucket.stretch(now));

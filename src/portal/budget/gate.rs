@@ -221,7 +221,7 @@ impl KeyGate {
     }
 
     /// Whether such a call finds out something about the key.
-    const fn tries(&self, call: Call) -> bool {
+    pub(super) const fn tries(&self, call: Call) -> bool {
         if self.half(call).refused_until.is_some() {
             return true;
         }

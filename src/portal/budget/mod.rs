@@ -1,12 +1,16 @@
-//! How much a portal may be asked with a key: rate, pauses, breakers, and the gate of a refused key.
+//! How much a portal may be asked: rate, pauses, breakers, and the gate of a refused key.
 //!
-//! One budget for each portal and key. No clock and no waiting in here: `now` is an argument, and who may not pass is
-//! told when to come again, so that a wait never holds a place.
+//! One budget for each portal and key, and one for each portal as a whole; of both each namespace has its share. No clock
+//! and no waiting in here: `now` is an argument, and who may not pass is told when to come again, so that a wait never
+//! holds a place.
 
 mod breaker;
 mod bucket;
 mod gate;
 mod line;
+mod shares;
+mod state;
+mod whole;
 
 use std::{
     collections::HashMap,
@@ -18,35 +22,39 @@ use std::{
 use tokio::time::Instant;
 
 use self::{
-    breaker::{CreateBreaker, Failure, LookBreaker},
-    bucket::Bucket,
-    gate::{KeyGate, SessionHash},
-    line::Lines,
+    gate::SessionHash,
+    state::{Probes, State},
+    whole::Whole,
 };
 use super::{Call, KeyIdentity, PortalUrl, Trouble, VerificationId};
-use crate::priority::Priority;
+use crate::{fair::FairnessKey, priority::Priority};
 
 /// Where no rate is set, those who wait come back this far apart.
 const APART: Duration = Duration::from_millis(1);
-/// Pauses in a row double from the first to the second, unless a `Retry-After` asks for more.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
-/// No pause is longer.
-const LONGEST_PAUSE: Duration = Duration::from_mins(15);
-/// A budget that nobody used for this long is dropped.
-const UNUSED: Duration = Duration::from_hours(1);
+/// Budgets that nobody uses any more are looked for this often, however many there are.
+const SWEPT_EVERY: Duration = Duration::from_mins(1);
 
 /// The operator's settings for every budget.
 #[derive(Clone, Copy, Debug)]
 pub struct BudgetSettings {
+    /// Calls per second to one portal as a whole; `None` for no limit.
+    pub portal_rate: Option<f64>,
     /// Calls per second to one portal with one key; `None` for no limit.
-    pub rate: Option<f64>,
+    pub key_rate: Option<f64>,
     /// What comes in this time may go out at once.
     pub burst: Duration,
+    /// Most calls to one portal that are under way: one that answers slowly must not hold every place that there is.
+    pub most_under_way: usize,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
-        Self { rate: Some(50.0), burst: Duration::from_millis(200) }
+        Self {
+            portal_rate: Some(200.0),
+            key_rate: Some(50.0),
+            burst: Duration::from_millis(200),
+            most_under_way: 7_500,
+        }
     }
 }
 
@@ -85,257 +93,158 @@ pub enum Closed {
     Rate,
 }
 
+impl Closed {
+    /// What the metrics show.
+    pub const SHOWN: [Self; 3] = [Self::Paused, Self::Breaker, Self::KeyRejected];
+
+    /// The value of a metric's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Breaker => "breaker_open",
+            Self::KeyRejected => "key_rejected",
+            Self::Rate => "rate",
+        }
+    }
+}
+
 /// All budgets of the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budgets {
     settings: BudgetSettings,
-    kept: Mutex<HashMap<(PortalUrl, KeyIdentity), Arc<Budget>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    portals: HashMap<PortalUrl, OfPortal>,
+    swept: Instant,
+}
+
+#[derive(Debug)]
+struct OfPortal {
+    whole: Arc<Mutex<Whole>>,
+    keys: HashMap<KeyIdentity, Arc<Mutex<State>>>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::new(BudgetSettings::default())
+    }
 }
 
 impl Budgets {
     /// Budgets with these settings.
     #[must_use]
     pub fn new(settings: BudgetSettings) -> Self {
-        Self { settings, kept: Mutex::default() }
+        Self { settings, kept: Mutex::new(Kept { portals: HashMap::new(), swept: Instant::now() }) }
     }
 
-    /// The budget of a portal and key.
-    pub fn budget(&self, portal: &PortalUrl, key: KeyIdentity) -> Arc<Budget> {
+    /// The budget of a portal and key, as far as it is for those with that share.
+    pub fn budget(&self, portal: &PortalUrl, key: KeyIdentity, share: FairnessKey) -> Budget {
         let now = Instant::now();
         let mut kept = lock(&self.kept);
-        if let Some(budget) = kept.get(&(portal.clone(), key)) {
-            return Arc::clone(budget);
+        if now.saturating_duration_since(kept.swept) >= SWEPT_EVERY {
+            kept.swept = now;
+            kept.sweep(now);
         }
-        kept.retain(|_, budget| Arc::strong_count(budget) > 1 || !lock(&budget.state).is_unused(now));
-        let budget = Arc::new(Budget { state: Mutex::new(State::new(self.settings, now)) });
-        kept.insert((portal.clone(), key), Arc::clone(&budget));
-        budget
+        let of = kept.portals.entry(portal.clone()).or_insert_with(|| OfPortal {
+            whole: Arc::new(Mutex::new(Whole::new(self.settings, now))),
+            keys: HashMap::new(),
+        });
+        let new = || Arc::new(Mutex::new(State::new(self.settings, now)));
+        let (whole, state) = (Arc::clone(&of.whole), Arc::clone(of.keys.entry(key).or_insert_with(new)));
+        Budget { state, whole, namespace: share.namespace }
     }
 }
 
-/// How much one portal may be asked with one key.
-#[derive(Debug)]
+impl Budgets {
+    /// What is closed of each portal, and for how long still: for the key for which it is longest. For the metrics.
+    #[must_use]
+    pub fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
+        let states: Vec<_> = {
+            let kept = lock(&self.kept);
+            let of = kept.portals.iter();
+            of.flat_map(|(portal, of)| of.keys.values().map(|state| (portal.clone(), Arc::clone(state))))
+                .collect()
+        };
+        let mut longest = HashMap::new();
+        for (portal, state) in states {
+            for (closed, until) in lock(&state).closed_now(now) {
+                let left = longest.entry((portal.clone(), closed)).or_insert(Duration::ZERO);
+                *left = (*left).max(until.saturating_duration_since(now));
+            }
+        }
+        longest
+    }
+}
+
+impl Kept {
+    /// Forgets the keys that nobody used for an hour. A portal is kept: there are only the allowed ones.
+    fn sweep(&mut self, now: Instant) {
+        for of in self.portals.values_mut() {
+            of.keys.retain(|_, state| Arc::strong_count(state) > 1 || !lock(state).is_unused(now));
+            lock(&of.whole).sweep(now);
+        }
+    }
+}
+
+/// How much one portal may be asked with one key, by one namespace. Clones are the same budget.
+#[derive(Clone, Debug)]
 pub struct Budget {
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    bucket: Option<Bucket>,
-    looks: LookBreaker,
-    creates: CreateBreaker,
-    paused_until: Option<Instant>,
-    pauses: u32,
-    key: KeyGate,
-    /// Those who wait for the rate, or for another call to find out something.
-    lines: Lines,
-    used_at: Instant,
-    /// When a poll was last answered with 200 and the session that was asked for.
-    polled_at: Option<Instant>,
-}
-
-impl State {
-    fn new(settings: BudgetSettings, now: Instant) -> Self {
-        Self {
-            bucket: settings.rate.map(|rate| Bucket::new(rate, settings.burst, now)),
-            looks: LookBreaker::new(now),
-            creates: CreateBreaker::default(),
-            paused_until: None,
-            pauses: 0,
-            key: KeyGate::new(),
-            lines: Lines::new(now),
-            used_at: now,
-            polled_at: None,
-        }
-    }
-
-    fn is_unused(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.used_at) >= UNUSED
-    }
-
-    /// Whether the call may go out, and what it probes. What could refuse it is asked from the harshest on, and only
-    /// the last one takes something.
-    fn admit(&mut self, now: Instant, call: Call, priority: Priority) -> Result<Probes, (Instant, Closed)> {
-        self.used_at = now;
-        if let Some(until) = self.key.refused_until(now, call) {
-            return Err((until, Closed::KeyRejected));
-        }
-        if let Some((from, closed)) = self.key.is_tried(now, call) {
-            return Err((self.line_up(priority, from), closed));
-        }
-        if let Some(until) = self.paused_until.filter(|until| *until > now) {
-            return Err((until, Closed::Paused));
-        }
-        let probes_creates = match call {
-            Call::Create => match self.creates.admit(now) {
-                Ok(probes) => probes,
-                Err(until) if self.creates.is_probed() => {
-                    return Err((self.line_up(priority, until), Closed::Breaker));
-                }
-                Err(until) => return Err((until, Closed::Breaker)),
-            },
-            Call::Look => {
-                self.looks.admit(now).map_err(|until| (until, Closed::Breaker))?;
-                false
-            }
-        };
-        if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(now, uses_reserve(priority))) {
-            if probes_creates {
-                self.creates.gave_back();
-            }
-            return Err((self.line_up(priority, now), Closed::Rate));
-        }
-        Ok(Probes { key: self.key.goes(now, call), creates: probes_creates })
-    }
-
-    /// When to come again: those who are sent away come back as fast as the full rate lets them go.
-    fn line_up(&mut self, priority: Priority, from: Instant) -> Instant {
-        self.lines.place(priority, from, self.bucket.as_ref().map_or(APART, Bucket::apart))
-    }
-
-    fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
-        let refused = self.key.refused_until(now, Call::Look).map(|until| (until, Closed::KeyRejected));
-        let closed = refused.or_else(|| self.paused_until.map(|until| (until, Closed::Paused)));
-        closed.filter(|(until, _)| *until > now)
-    }
-
-    /// Takes in how a call ended. True, if creates that had to wait may go on by it.
-    fn report(
-        &mut self,
-        now: Instant,
-        call: Call,
-        session: Option<SessionHash>,
-        probes: Probes,
-        result: Result<(), &Trouble>,
-    ) -> bool {
-        let mut creates_go_on = false;
-        self.key.ended(now, call, session, probes.key, result);
-        match result {
-            Ok(()) => {
-                self.pauses = 0;
-                match call {
-                    Call::Create => creates_go_on = self.creates.succeeded(),
-                    Call::Look => self.creates.portal_answers(now),
-                }
-                self.looks.succeeded(now);
-            }
-            Err(Trouble::Limited { retry_after }) => {
-                let (least, most) = PAUSE;
-                // Those that were under way when the pause began say nothing new.
-                if self.paused_until.is_none_or(|until| until <= now) {
-                    self.pauses = self.pauses.saturating_add(1);
-                }
-                let doublings = self.pauses.saturating_sub(1).min(10);
-                let own = least.saturating_mul(2_u32.saturating_pow(doublings)).min(most);
-                // No time at all, or a date that has passed, is no leave to go on as before.
-                let pause = retry_after.map_or(own, |asked| asked.max(own)).min(LONGEST_PAUSE);
-                self.paused_until =
-                    Some(self.paused_until.map_or(now + pause, |until| until.max(now + pause)));
-                if let Some(bucket) = &mut self.bucket {
-                    bucket.halve(now);
-                }
-                if probes.creates {
-                    self.creates.gave_back();
-                }
-            }
-            Err(trouble) => self.failed(now, call, probes, trouble),
-        }
-        creates_go_on
-    }
-
-    fn failed(&mut self, now: Instant, call: Call, probes: Probes, trouble: &Trouble) {
-        let failure = match trouble {
-            Trouble::Failed(_) => Some(Failure::Lost),
-            Trouble::NotSent(_)
-            | Trouble::Invalid
-            | Trouble::NotFound
-            | Trouble::Conflict
-            | Trouble::Redirected
-            | Trouble::Unconfigured
-            | Trouble::Unclear { status: _ } => Some(Failure::Harmless),
-            Trouble::KeyRejected | Trouble::AccessDenied | Trouble::Limited { retry_after: _ } => None,
-        };
-        match (call, failure) {
-            (Call::Create, Some(failure)) => self.creates.failed(now, failure, probes.creates),
-            (Call::Create, None) => self.creates.gave_back(),
-            (Call::Look, _) => {
-                if trouble.is_answer_of_the_portal() {
-                    self.looks.succeeded(now);
-                    self.creates.portal_answers(now);
-                } else {
-                    self.looks.failed(now);
-                    self.creates.portal_is_silent();
-                }
-            }
-        }
-    }
-}
-
-/// What a call finds out for the others.
-#[derive(Clone, Copy, Debug, Default)]
-struct Probes {
-    key: bool,
-    creates: bool,
-}
-
-/// What is shown of a budget; it names neither portal nor key.
-#[derive(Clone, Copy, Debug)]
-pub struct BudgetSnapshot {
-    /// Calls per second now; `None` for no limit.
-    pub rate: Option<f64>,
-    /// Whether the portal asked for a pause.
-    pub paused: bool,
-    /// Whether a breaker is open.
-    pub breaker_open: bool,
+    state: Arc<Mutex<State>>,
+    whole: Arc<Mutex<Whole>>,
+    namespace: u32,
 }
 
 impl Budget {
     /// Asks for a place for a call.
-    pub fn admit(self: &Arc<Self>, now: Instant, call: Call, priority: Priority) -> Admission {
-        match lock(&self.state).admit(now, call, priority) {
+    #[must_use]
+    pub fn admit(&self, now: Instant, call: Call, priority: Priority) -> Admission {
+        let mut state = lock(&self.state);
+        let admitted = state.admit(&mut lock(&self.whole), now, (call, priority), self.namespace);
+        drop(state);
+        match admitted {
             Ok(probes) => {
-                Admission::Go(Pass { budget: Arc::clone(self), call, session: None, probes, reported: false })
+                let budget = self.clone();
+                Admission::Go(Pass { budget, call, session: None, probes, reported: false })
             }
             Err((until, closed)) => Admission::Wait { until, closed },
         }
     }
 
     /// Until when no look may go out at all, whatever the rate, and why. Takes no place.
+    #[must_use]
     pub fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
         lock(&self.state).closed(now)
     }
 
     /// Whether a call without effect shall find out now if the portal answers, because creates wait for that. If so,
     /// nobody else is told to for half a minute.
+    #[must_use]
     pub fn may_ping(&self, now: Instant) -> bool {
-        lock(&self.state).creates.ping(now)
+        lock(&self.state).ping(now)
     }
 
     /// How much every interval is to be stretched, at least 1.
+    #[must_use]
     pub fn stretch(&self, now: Instant) -> f64 {
-        lock(&self.state).bucket.as_mut().map_or(1.0, |bucket| bucket.stretch(now))
+        let of_key = lock(&self.state).stretch(now, self.namespace);
+        of_key.max(lock(&self.whole).stretch(now, self.namespace))
     }
 
     /// When a poll of any session of this portal and key was last answered with 200 and that session.
+    #[must_use]
     pub fn polled_at(&self) -> Option<Instant> {
         lock(&self.state).polled_at
-    }
-
-    /// How it stands.
-    pub fn snapshot(&self, now: Instant) -> BudgetSnapshot {
-        let state = lock(&self.state);
-        BudgetSnapshot {
-            rate: state.bucket.as_ref().map(Bucket::rate),
-            paused: state.paused_until.is_some_and(|until| until > now),
-            breaker_open: state.looks.is_open() || state.creates.is_open(),
-        }
     }
 }
 
 /// The place of one call. Dropped without a report, it is as if the call had not been.
 #[derive(Debug)]
 pub struct Pass {
-    budget: Arc<Budget>,
+    budget: Budget,
     call: Call,
     session: Option<SessionHash>,
     probes: Probes,
@@ -362,6 +271,9 @@ impl Pass {
     #[expect(clippy::must_use_candidate, reason = "a look never lets creates go on")]
     pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) -> bool {
         self.reported = true;
+        let is_refused =
+            self.call == Call::Create && matches!(result, Err(Trouble::KeyRejected | Trouble::AccessDenied));
+        lock(&self.budget.whole).ended(now, self.budget.namespace, is_refused);
         lock(&self.budget.state).report(now, self.call, self.session, self.probes, result)
     }
 }
@@ -369,13 +281,8 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.reported {
-            let mut state = lock(&self.budget.state);
-            if self.probes.key {
-                state.key.gave_back(self.call);
-            }
-            if self.probes.creates {
-                state.creates.gave_back();
-            }
+            lock(&self.budget.whole).gave_back(Instant::now(), self.budget.namespace);
+            lock(&self.budget.state).gave_back(self.call, self.probes);
         }
     }
 }

@@ -1,11 +1,19 @@
 mod crowd;
 
-use super::*;
+use super::{state::LONGEST_PAUSE, *};
 use crate::portal::Failed;
 
-fn budget() -> Arc<Budget> {
-    let state = State::new(BudgetSettings { rate: None, ..BudgetSettings::default() }, Instant::now());
-    Arc::new(Budget { state: Mutex::new(state) })
+fn budget_with(settings: BudgetSettings) -> Budget {
+    let now = Instant::now();
+    Budget {
+        state: Arc::new(Mutex::new(State::new(settings, now))),
+        whole: Arc::new(Mutex::new(Whole::new(settings, now))),
+        namespace: 1,
+    }
+}
+
+fn budget() -> Budget {
+    budget_with(BudgetSettings { portal_rate: None, key_rate: None, ..BudgetSettings::default() })
 }
 
 fn go(admission: Admission) -> Pass {
@@ -27,11 +35,11 @@ fn id(session: u8) -> VerificationId {
 }
 
 /// Polls a session, and is answered so.
-fn poll(budget: &Arc<Budget>, now: Instant, session: u8, answer: Result<(), &Trouble>) {
+fn poll(budget: &Budget, now: Instant, session: u8, answer: Result<(), &Trouble>) {
     go(budget.admit(now, Call::Look, Priority::Idle)).about(&id(session)).report(now, answer);
 }
 
-fn proven(now: Instant) -> Arc<Budget> {
+fn proven(now: Instant) -> Budget {
     let budget = budget();
     go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Ok(()));
     budget
@@ -56,7 +64,7 @@ fn ten_thousand_with_the_same_broken_key_make_two_calls_in_five_minutes() {
 }
 
 /// Creates that wait for minutes, since one that was lost, and polls that fail.
-fn troubled(now: Instant) -> Arc<Budget> {
+fn troubled(now: Instant) -> Budget {
     let budget = proven(now);
     for _ in 0..5 {
         go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::Failed(Failed::Cut)));

@@ -26,6 +26,7 @@ use shards::Shards;
 use transport::judge_transport;
 
 mod images;
+mod resolve;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -253,6 +254,7 @@ fn look_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::R
 fn common(settings: &ClientSettings, trust: ClientConfig) -> reqwest::Result<ClientBuilder> {
     let builder = Client::builder()
         .tls_backend_preconfigured(trust)
+        .dns_resolver(resolve::Names::of_the_process())
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)

@@ -8,10 +8,7 @@ mod removal;
 mod told;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -83,7 +80,7 @@ struct Source<'a> {
     portal: &'a PortalUrl,
     key: &'a ApiKey,
     id: &'a VerificationId,
-    budget: Arc<Budget>,
+    budget: Budget,
     /// How many images are asked for at the same time.
     at_once: usize,
 }
@@ -197,10 +194,10 @@ impl Turns {
         let Some(images) = observed.facts.evidence.images.as_ref() else { return Ok(()) };
         self.archive.permit(images).map_err(NotNow::Destination)?;
         let id = status.verification_id.as_deref().map(VerificationId::parse);
-        let (Some((portal, key)), Some(Ok(id))) = (observed.caller(), id) else {
+        let caller = observed.caller().zip(observed.budget.clone());
+        let (Some(((portal, key), budget)), Some(Ok(id))) = (caller, id) else {
             return Err(EvidenceTrouble::PortalUnavailable.into());
         };
-        let budget = self.budgets.budget(portal, key.identity());
         let before = observed.facts.streaks.storing;
         // While the store takes nothing, one image finds out whether it does by now.
         let at_once = if before.is_some_and(|before| is_about_the_store(before.what)) { 1 } else { AT_ONCE };

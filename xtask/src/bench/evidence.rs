@@ -125,7 +125,15 @@ fn run(progress: Progress, program: &Path, portal: &Running, store: &Running, fo
     let (kubeconfig, stores) = (folder.join("kubeconfig"), folder.join("stores.yaml"));
     std::fs::write(&kubeconfig, cluster.kubeconfig()).context("write a kubeconfig")?;
     std::fs::write(&stores, stores_file(store)).context("write the stores")?;
-    let arguments = ["--allow-plain-http", "--rate", "0", "--stores-file", &stores.to_string_lossy()];
+    let arguments = [
+        "--allow-plain-http",
+        "--portal-qps",
+        "0",
+        "--key-qps",
+        "0",
+        "--stores-file",
+        &stores.to_string_lossy(),
+    ];
     let operator = Operator::start(
         program,
         Run {

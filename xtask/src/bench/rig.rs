@@ -66,7 +66,9 @@ impl Rig {
         let authority = folder.path().join("portal.pem");
         std::fs::write(&kubeconfig, cluster.kubeconfig()).context("write a kubeconfig")?;
         std::fs::write(&authority, portal.authority()).context("write the portal's certificate")?;
-        let arguments = ["--rate", "0", "--portal-ca-file", &authority.to_string_lossy()].map(str::to_owned);
+        let arguments =
+            ["--portal-qps", "0", "--key-qps", "0", "--portal-ca-file", &authority.to_string_lossy()]
+                .map(str::to_owned);
         let run = Run {
             kubeconfig: &kubeconfig,
             portal: &portal.url(),

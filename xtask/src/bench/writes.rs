@@ -120,7 +120,7 @@ fn install(control_plane: &ControlPlane) -> Result<()> {
 }
 
 fn start(operator: &Path, control_plane: &ControlPlane, sandbox: &Sandbox) -> Result<Operator> {
-    let arguments = ["--allow-plain-http", "--rate", "0"].map(str::to_owned);
+    let arguments = ["--allow-plain-http", "--portal-qps", "0", "--key-qps", "0"].map(str::to_owned);
     Operator::start(
         operator,
         Run {

@@ -9,7 +9,7 @@ const TIMED_OUT: Result<(), Trouble> = Err(Trouble::Failed(Failed::TimedOut));
 
 /// Many who ask for the same.
 struct Crowd {
-    budget: Arc<Budget>,
+    budget: Budget,
     call: Call,
     priority: Priority,
     began: Instant,
@@ -24,7 +24,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(budget: Arc<Budget>, (call, priority): (Call, Priority), size: usize, now: Instant) -> Self {
+    fn new(budget: Budget, (call, priority): (Call, Priority), size: usize, now: Instant) -> Self {
         Self {
             budget,
             call,
@@ -79,8 +79,8 @@ impl Crowd {
     }
 }
 
-fn limited(now: Instant) -> Arc<Budget> {
-    Arc::new(Budget { state: Mutex::new(State::new(BudgetSettings::default(), now)) })
+fn limited(_: Instant) -> Budget {
+    budget_with(BudgetSettings::default())
 }
 
 #[test]

@@ -1,0 +1,186 @@
+//! How often an API server is asked for Secrets, under a paused clock.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::future::join_all;
+use http::{Request, Response, StatusCode};
+use kube::client::Body;
+use serde_json::json;
+use tower::BoxError;
+
+use super::*;
+use crate::{lifecycle::KEY_SOUGHT_EVERY, portal::ApiKey};
+
+/// What an API server was asked.
+#[derive(Default)]
+struct Asked {
+    total: AtomicUsize,
+    /// Requests under way, and the most there were.
+    under_way: [AtomicUsize; 2],
+    /// The namespaces, in the order in which they were asked for.
+    order: Mutex<Vec<String>>,
+}
+
+impl Asked {
+    fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// Secrets of an API server that has each with those entries, or none, and answers after 10 ms.
+fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Asked>) {
+    let asked = Arc::new(Asked::default());
+    let counted = Arc::clone(&asked);
+    let found = entries.map(|entries| {
+        let data: serde_json::Map<_, _> =
+            entries.iter().map(|entry| ((*entry).to_owned(), json!("a2V5"))).collect();
+        json!({"apiVersion": "v1", "kind": "Secret", "data": data}).to_string()
+    });
+    let absent =
+        json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "", "code": 404});
+    let (code, body) =
+        found.map_or((StatusCode::NOT_FOUND, absent.to_string()), |found| (StatusCode::OK, found));
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (counted, body) = (Arc::clone(&counted), body.clone());
+        async move {
+            let namespace = request.uri().path().split('/').nth(4).unwrap_or_default().to_owned();
+            counted.total.fetch_add(1, Ordering::Relaxed);
+            counted.order.lock().unwrap().push(namespace);
+            let [now, most] = &counted.under_way;
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            sleep(Duration::from_millis(10)).await;
+            now.fetch_sub(1, Ordering::Relaxed);
+            let mut answer = Response::new(Body::from(body.into_bytes()));
+            *answer.status_mut() = code;
+            Ok::<_, BoxError>(answer)
+        }
+    });
+    (Arc::new(Secrets::new(Client::new(service, "default"), Arc::default(), Counter::default())), asked)
+}
+
+fn at(name: &str, key: &str) -> SecretKeyRef {
+    SecretKeyRef { name: name.to_owned(), key: key.to_owned() }
+}
+
+async fn key(secrets: &Secrets, namespace: &str, name: &str) -> Result<Arc<ApiKey>, KeyFault> {
+    secrets.key(namespace, &at(name, "apiKey")).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_forgotten_within_thirty_seconds_though_nobody_asks_again() {
+    let (secrets, asked) = secrets(Some(&["apiKey"]));
+    let held = key(&secrets, "team", "okid").await.unwrap();
+    sleep(Duration::from_secs(28)).await;
+    key(&secrets, "team", "okid").await.unwrap();
+    assert_eq!((asked.total(), Arc::strong_count(&held)), (1, 2));
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(Arc::strong_count(&held), 1, "nobody but the test has it");
+
+    let held = key(&secrets, "team", "okid").await.unwrap();
+    assert_eq!(asked.total(), 2);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(Arc::strong_count(&held), 1, "the second time as well");
+    sleep(Duration::from_mins(25)).await;
+    assert!(lock(&secrets.kept).cache.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_for_a_key_meets_no_absence_that_would_make_it_later_than_five_seconds() {
+    let (secrets, asked) = secrets(None);
+    let began = Instant::now();
+    let both = [key(&secrets, "team", "okid"), key(&secrets, "team", "okid")];
+    assert!(join_all(both).await.into_iter().all(|found| found.unwrap_err() == KeyFault::SecretNotFound));
+    assert_eq!(asked.total(), 1, "one request for all who ask at once");
+    while asked.total() == 1 {
+        sleep(Duration::from_millis(10)).await;
+        key(&secrets, "team", "okid").await.unwrap_err();
+    }
+    assert!(began.elapsed() + KEY_SOUGHT_EVERY <= Duration::from_millis(5_050), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_entries_of_one_secret_cost_one_read_each_half_minute() {
+    let names: Vec<_> = (0..1_000).map(|number| format!("entry-{number}")).collect();
+    let entries: Vec<_> = names.iter().map(String::as_str).collect();
+    let (secrets, asked) = secrets(Some(&entries));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_mins(5) {
+        for found in
+            join_all(names.iter().map(|entry| async { secrets.key("team", &at("okid", entry)).await })).await
+        {
+            found.unwrap().unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(asked.total() <= 11, "{} reads in five minutes", asked.total());
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_are_asked_for_one_after_the_other_are_read_together_once_a_second() {
+    let names: Vec<_> = (0..1_000).map(|number| format!("entry-{number}")).collect();
+    let entries: Vec<_> = names.iter().map(String::as_str).collect();
+    let (secrets, asked) = secrets(Some(&entries));
+    let one_each_tenth = names.iter().enumerate().map(|(number, entry)| {
+        let secrets = Arc::clone(&secrets);
+        async move {
+            sleep(Duration::from_millis(100) * u32::try_from(number).unwrap()).await;
+            secrets.key("team", &at("okid", entry)).await.unwrap().unwrap();
+        }
+    });
+    join_all(one_each_tenth).await;
+    assert!(asked.total() <= 105, "{} reads in a hundred seconds", asked.total());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_who_wait_for_one_secret_cost_what_one_costs() {
+    let mut reads = Vec::new();
+    for waiting in [1, 2_000] {
+        let (secrets, asked) = secrets(None);
+        let seek = |number: u32| {
+            let secrets = Arc::clone(&secrets);
+            async move {
+                sleep(KEY_SOUGHT_EVERY * number / waiting).await;
+                for _ in 0..15 {
+                    key(&secrets, "team", "okid").await.unwrap_err();
+                    sleep(KEY_SOUGHT_EVERY).await;
+                }
+            }
+        };
+        join_all((0..waiting).map(seek)).await;
+        reads.push(asked.total());
+    }
+    assert_eq!(reads[0], 15);
+    assert!(reads[1] <= 64, "{} reads in a minute", reads[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_with_a_thousand_missing_secrets_holds_no_other_one_up() {
+    let (secrets, asked) = secrets(None);
+    let begun = Instant::now();
+    let flood = (0..1_000).map(|number| {
+        let secrets = Arc::clone(&secrets);
+        async move {
+            for _ in 0..3 {
+                key(&secrets, "large", &number.to_string()).await.unwrap_err();
+                sleep(KEY_SOUGHT_EVERY).await;
+            }
+        }
+    });
+    let mut flood = Box::pin(join_all(flood));
+    let one = async {
+        sleep(Duration::from_millis(5)).await;
+        let begun = Instant::now();
+        key(&secrets, "small", "okid").await.unwrap_err();
+        begun.elapsed()
+    };
+    let mut one = Box::pin(one);
+    let took = tokio::select! {
+        took = &mut one => took,
+        _ = &mut flood => panic!("the flood is over"),
+    };
+    assert!(took <= Duration::from_millis(12), "alone it takes 10 ms, beside a flood {took:?}");
+    assert!(asked.under_way[1].load(Ordering::Relaxed) <= 5);
+    flood.await;
+    let rate = asked.total() as f64 / begun.elapsed().as_secs_f64();
+    assert!(rate <= 55.0, "{rate} reads a second");
+}
