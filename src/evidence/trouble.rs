@@ -130,15 +130,14 @@ impl Refusal {
 
     fn answer(self) -> Answer {
         match (self.status, self.code) {
-            // By its name it is gone.
-            (_, Code::Versioned) => Answer::NotFound,
             (_, Code::Credentials) | (401, _) => Answer::Trouble(StoreTrouble::CredentialsRefused),
             (_, Code::NoBucket) => Answer::Trouble(StoreTrouble::BucketMissing),
             (_, Code::Region) | (300..=303 | 305..=399, _) => {
                 Answer::Trouble(StoreTrouble::Misconfigured("region"))
             }
             (_, Code::EncryptionKey) => Answer::Trouble(StoreTrouble::Misconfigured("aws_sse_kms_key_id")),
-            (404, Code::NoObject) => Answer::NotFound,
+            // What is versioned is gone by its name.
+            (404, Code::NoObject) | (_, Code::Versioned) => Answer::NotFound,
             (403, _) => Answer::Trouble(StoreTrouble::AccessDenied),
             (304 | 409 | 412, _) => Answer::Exists,
             // Any other 404 is of another server on the way, or of one that gives out tokens: the object may be there.

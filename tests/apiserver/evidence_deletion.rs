@@ -201,6 +201,32 @@ async fn what_the_store_does_not_let_go_of_is_left_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_after_the_removal_is_removed_again_by_whoever_sent_it() {
+    let mut world = World::builder().s3().start().await;
+    world.s3().proxy.next([Fault::Hold]);
+    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    let alice = world.get("alice").await;
+    begin_to_delete(&world, "alice").await;
+    // As in a rolling update: the next process finds nothing in the store, and lets go of the resource.
+    let next = world.another(Launch::new());
+    until_gone(&world, "alice").await;
+    assert_eq!(world.s3().proxy.count(&Method::PUT), 0);
+    world.s3().proxy.let_go();
+    let proxy = &world.s3().proxy;
+    world
+        .until_portal("a removal, or a manifest", |_| {
+            proxy.count(&Method::DELETE) > 0 || proxy.count(&Method::PUT) > 1
+        })
+        .await;
+    assert_eq!((proxy.count(&Method::PUT), proxy.count(&Method::DELETE)), (1, 1));
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    assert!(next.stop().await.success());
+    world.until_events("alice", &["SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_may_not_list_remove_what_status_lists_and_that_is_said() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;

@@ -1,6 +1,7 @@
 //! Storing evidence, and removing it. That it is done is decided elsewhere; chosen here is in which order, how much at once,
 //! and which of several troubles is told.
 
+mod gone;
 mod keep;
 mod lanes;
 mod place;
@@ -204,12 +205,13 @@ impl Turns {
         let source = Source { portal, key, id: &id, budget, at_once };
         let mut place = self.place(object, &images.destination).await?;
         let begun = Instant::now();
-        loop {
+        let end = loop {
             match self.store_in_place(object, &status, images, &source, &mut place, stored).await {
                 Err(NotNow::Later(until)) if until < begun + BATCH => sleep_until(until).await,
-                end => return end,
+                end => break end,
             }
-        }
+        };
+        self.unless_gone(object, images, &place, stored, end).await
     }
 
     /// Stores what is outstanding, once there is a place for it.
@@ -261,17 +263,18 @@ impl Turns {
         stored: &mut Stored,
     ) -> Result<(), NotNow> {
         stored.prefix.clone_from(&place.prefix);
-        match self.store_batch(status, images, source, place, stored).await {
+        match self.store_batch(object, status, images, source, place, stored).await {
             Err(NotNow::Store(StoreTrouble::CredentialsRefused)) => {}
             end => return end,
         }
         *place = self.place(object, &images.destination).await?;
-        self.store_batch(status, images, source, place, stored).await
+        self.store_batch(object, status, images, source, place, stored).await
     }
 
     /// Stores what is outstanding, several at once; the manifest when nothing is.
     async fn store_batch(
         &self,
+        object: &Verification,
         status: &VerificationStatus,
         images: &Images,
         source: &Source<'_>,
@@ -303,6 +306,7 @@ impl Turns {
         let after = with(status, stored);
         if outstanding(images, &after).is_empty() {
             crash::reach(Point::BeforeManifest).await;
+            self.check_presence(object, images).await?;
             stored.manifest_sha256 = put_manifest(&after, place).await?;
         }
         Ok(())

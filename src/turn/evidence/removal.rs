@@ -126,7 +126,7 @@ impl Turns {
     }
 
     /// Removes what is in a folder, those keys first.
-    async fn clear(
+    pub(super) async fn clear(
         &self,
         object: &Verification,
         place: &Place,
@@ -162,7 +162,7 @@ impl Turns {
 }
 
 /// The keys of what is stored, as far as is known: a listing of the store may lack it.
-fn keys_of(evidence: &Evidence) -> Vec<ObjectKey> {
+pub(super) fn keys_of(evidence: &Evidence) -> Vec<ObjectKey> {
     let manifest = evidence.manifest_sha256.as_ref().map(|_| ObjectKey::manifest());
     let stored = evidence.objects.iter().filter(|object| object.state == ObjectState::Stored);
     manifest.into_iter().chain(stored.filter_map(|object| ObjectKey::parse(&object.key).ok())).collect()
