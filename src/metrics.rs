@@ -82,6 +82,10 @@ pub struct Metrics {
     pub undecodable: Counter,
     /// Interruptions of the watch.
     pub watch_interruptions: Counter,
+    /// When something came last by the watch, in seconds since 1970.
+    pub watch_silent_since: Gauge,
+    /// How often the API server's state went back.
+    pub server_rewinds: Counter,
     /// Live verifications.
     pub live: Gauge,
     /// Turns under way.
@@ -130,6 +134,10 @@ impl Metrics {
         );
         let turn_panics = counter("turn_panics", "Turns that panicked");
         let undecodable = counter("undecodable_objects", "Objects that could not be decoded");
+        let server_rewinds = counter(
+            "api_server_rewinds",
+            "Times that the state of the API server went back, as after a restore of etcd from a backup",
+        );
         let watch_interruptions = counter("watch_interruptions", "Interruptions of the watch");
         let verification_reads = counter(
             "verification_reads",
@@ -164,6 +172,10 @@ impl Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
+        let watch_silent_since = gauge(
+            "watch_silent_since_timestamp_seconds",
+            "When something came last by the watch of verifications, in seconds since 1970",
+        );
         let live = gauge("live_verifications", "Verifications that are watched");
         let turns_under_way = gauge("turns_under_way", "Turns under way");
         let turns_waiting = gauge("turns_waiting", "Turns that are due and wait for a slot");
@@ -202,6 +214,8 @@ impl Metrics {
             turn_panics,
             undecodable,
             watch_interruptions,
+            watch_silent_since,
+            server_rewinds,
             live,
             turns_under_way,
             turns_waiting,

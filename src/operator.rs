@@ -10,21 +10,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     doors::{
-        admin::{Readiness, routes},
+        admin::{Readiness, Vitals, routes},
         listen::listen,
     },
     fair::FairSemaphore,
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     settings::{InvalidSettings, Run},
-    turn::{Accounts, Clock, Complaints, Departed, Reporter, SERVER_CALLS, Secrets, Sessions, Turns},
-    watch::{Due, DueSettings, Table},
+    turn::{
+        Accounts, Clock, Complaints, Departed, FirstAnswers, Fresh, Reporter, SERVER_CALLS, Secrets,
+        Sessions, Turns,
+    },
+    watch::{Due, DueSettings, Heard, Newest, Table},
 };
 
 mod connect;
 mod definition;
 mod follow;
 mod proxy;
+mod rewind;
 
 pub use connect::Connect;
 pub use proxy::InvalidProxy;
@@ -104,6 +108,10 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         holder,
         clock,
         table: Mutex::new(Table::new()),
+        heard: Heard::default(),
+        newest: Newest::default(),
+        fresh: Fresh::default(),
+        first_answers: FirstAnswers::default(),
         sessions: Sessions::default(),
         accounts: Accounts::default(),
         departed: Departed::default(),
@@ -111,11 +119,17 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         due: Due::new(DueSettings { slots, ..DueSettings::default() }),
         complaints,
         metrics,
+        // The process may also end by itself, and is not told twice to end then.
+        ending: shutdown.child_token(),
         client,
     });
 
     let measured = Arc::clone(&turns);
-    let doors = routes(readiness.clone(), Arc::clone(&turns.metrics), Arc::new(move || measured.measure()));
+    let (stuck, cut_off) = (Arc::clone(&turns), Arc::clone(&turns));
+    let vitals =
+        Vitals { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
+    let doors =
+        routes(readiness.clone(), vitals, Arc::clone(&turns.metrics), Arc::new(move || measured.measure()));
     let admin = tokio::spawn(axum::serve(listener, doors).into_future());
 
     let outcome = tokio::select! {
@@ -162,9 +176,7 @@ async fn work(
             .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
         tracing::error!(namespace, name, "a turn panicked; it comes again in five minutes");
     };
-    // The process may also end by itself, and is not told twice to end then.
-    let ending = shutdown.child_token();
-    let running = turns.due.run(take, on_panic, ending.clone());
+    let running = turns.due.run(take, on_panic, turns.ending.clone());
     tokio::pin!(running);
     let ended = tokio::select! {
         () = &mut running => Ok(()),
@@ -172,7 +184,7 @@ async fn work(
             tracing::info!("stopping: no new turns; waiting for what is in flight");
             readiness.set(Some("nothing: it is stopping".into()));
             follow.abort();
-            ending.cancel();
+            turns.ending.cancel();
             if timeout(grace, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }

@@ -132,6 +132,8 @@ words! {
         PortalMisconfigured,
         /// The portal refuses the request as malformed, or the evidence cannot be kept as `spec.images` asks.
         InvalidSpec,
+        /// The resource is too large: the record of a session might not fit into it.
+        ResourceTooLarge,
         /// `status` contradicts itself.
         StatusUnreadable,
         /// The portal accepts the key.

@@ -12,8 +12,20 @@ use axum::{
 
 use crate::metrics::Metrics;
 
+/// What `/readyz` waits for while the API server has not answered for a minute.
+const CUT_OFF: &str = "the API server, which has not answered for a minute";
+
 /// Brings gauges up to date before they are shown.
 pub type Measure = Arc<dyn Fn() + Send + Sync>;
+
+/// How the process itself is.
+#[derive(Clone)]
+pub struct Vitals {
+    /// Which of its loops does not go on any more, if one does not: a restart is all that helps.
+    pub stuck: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
+    /// Whether the API server has not answered for a minute: nothing that a restart would help with.
+    pub is_cut_off: Arc<dyn Fn() -> bool + Send + Sync>,
+}
 
 /// Whether the operator is at work, and if not, what it waits for.
 #[derive(Clone, Debug)]
@@ -37,15 +49,23 @@ impl Readiness {
 }
 
 /// The routes.
-pub fn routes(readiness: Readiness, metrics: Arc<Metrics>, measure: Measure) -> Router {
+pub fn routes(readiness: Readiness, vitals: Vitals, metrics: Arc<Metrics>, measure: Measure) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready).with_state(readiness))
+        .route("/livez", get(live).with_state(vitals.clone()))
+        .route("/readyz", get(ready).with_state((readiness, vitals)))
         .route("/metrics", get(show_metrics).with_state((metrics, measure)))
 }
 
-async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
-    match readiness.waiting() {
+async fn live(State(vitals): State<Vitals>) -> impl IntoResponse {
+    match (vitals.stuck)() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(what) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{what} does not go on\n")),
+    }
+}
+
+async fn ready(State((readiness, vitals)): State<(Readiness, Vitals)>) -> impl IntoResponse {
+    let cut_off = || (vitals.is_cut_off)().then_some(CUT_OFF.into());
+    match readiness.waiting().or_else(cut_off) {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {what}\n")),
     }
@@ -60,5 +80,40 @@ async fn show_metrics(State((metrics, measure)): State<(Arc<Metrics>, Measure)>)
             text,
         ),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn code(routes: &Router, path: &str) -> u16 {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        routes.clone().oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_away_restarts_nobody_and_a_loop_that_is_stuck_does() {
+        let (stuck, cut_off) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (is_stuck, is_cut_off) = (Arc::clone(&stuck), Arc::clone(&cut_off));
+        let vitals = Vitals {
+            stuck: Arc::new(move || is_stuck.load(Ordering::Relaxed).then_some("the loop")),
+            is_cut_off: Arc::new(move || is_cut_off.load(Ordering::Relaxed)),
+        };
+        let readiness = Readiness::waiting_for("something");
+        let routes = routes(readiness.clone(), vitals, Arc::default(), Arc::new(|| ()));
+        let both = async || (code(&routes, "/livez").await, code(&routes, "/readyz").await);
+        assert_eq!(both().await, (200, 503));
+        readiness.set(None);
+        assert_eq!(both().await, (200, 200));
+        cut_off.store(true, Ordering::Relaxed);
+        assert_eq!(both().await, (200, 503));
+        stuck.store(true, Ordering::Relaxed);
+        assert_eq!(both().await, (500, 503));
     }
 }

@@ -47,6 +47,8 @@ pub enum Stall {
     CreateOutcomeUnknown,
     /// The portal does not know the session.
     SessionNotFound,
+    /// The resource leaves no room for the record of a session.
+    ResourceTooLarge,
     /// The status contradicts itself.
     StatusUnreadable,
     /// The evidence will never be complete.
@@ -55,13 +57,14 @@ pub enum Stall {
 
 impl Stall {
     /// Every stall.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::KeyRejected,
         Self::PortalNotAllowed,
         Self::PortalMisconfigured,
         Self::InvalidSpec,
         Self::CreateOutcomeUnknown,
         Self::SessionNotFound,
+        Self::ResourceTooLarge,
         Self::StatusUnreadable,
         Self::EvidenceFailed,
     ];
@@ -76,6 +79,7 @@ impl Stall {
             Self::InvalidSpec => Reason::InvalidSpec,
             Self::CreateOutcomeUnknown => Reason::CreateOutcomeUnknown,
             Self::SessionNotFound => Reason::SessionNotFound,
+            Self::ResourceTooLarge => Reason::ResourceTooLarge,
             Self::StatusUnreadable => Reason::StatusUnreadable,
             Self::EvidenceFailed => Reason::EvidenceFailed,
         }
@@ -91,6 +95,7 @@ impl Stall {
             Self::KeyRejected
             | Self::PortalMisconfigured
             | Self::InvalidSpec
+            | Self::ResourceTooLarge
             | Self::CreateOutcomeUnknown => false,
         }
     }
@@ -280,6 +285,7 @@ fn ready_and_work(status: &VerificationStatus, picture: Picture, ready_when: Rea
             let ready = match stall {
                 Stall::SessionNotFound => Reason::SessionNotFound,
                 Stall::CreateOutcomeUnknown => Reason::Pending,
+                Stall::ResourceTooLarge => Reason::ResourceTooLarge,
                 Stall::KeyRejected
                 | Stall::PortalNotAllowed
                 | Stall::PortalMisconfigured

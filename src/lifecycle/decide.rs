@@ -30,6 +30,9 @@ pub fn decide(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
 }
 
 fn decide_live(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
+    if let Some(known) = facts.known.as_ref().filter(|_| !matches!(past, Past::Open { .. })) {
+        return Step::Restore(known.clone());
+    }
     if facts.suspend {
         return Step::Show(Shown::Suspended);
     }
@@ -116,6 +119,9 @@ fn decide_without_session(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
     }
     if matches!(facts.evidence.destination, DestinationFact::Refused(_)) {
         return Step::Show(Shown::DestinationRefused);
+    }
+    if facts.too_large {
+        return Step::Show(Shown::ResourceTooLarge);
     }
     if let Some(id) = &facts.adopt {
         return decide_adoption(id, facts);

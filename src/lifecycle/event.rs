@@ -33,6 +33,10 @@ pub enum Event {
     IdMismatch,
     /// The portal used a word that is not known.
     UnknownPortalStatus,
+    /// The record of a session might not fit into the resource, so none is created.
+    ResourceTooLarge,
+    /// The status had lost the session, and has it again.
+    StatusRestored,
     /// `status` contradicts itself.
     StatusUnreadable,
     /// What was asked for as evidence is in the store.
@@ -49,7 +53,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
@@ -65,6 +69,8 @@ impl Event {
         Self::DeadlineExceeded,
         Self::IdMismatch,
         Self::UnknownPortalStatus,
+        Self::ResourceTooLarge,
+        Self::StatusRestored,
         Self::StatusUnreadable,
         Self::EvidenceStored,
         Self::EvidenceFailed,
@@ -91,6 +97,8 @@ impl Event {
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::IdMismatch => "IdMismatch",
             Self::UnknownPortalStatus => "UnknownPortalStatus",
+            Self::ResourceTooLarge => "ResourceTooLarge",
+            Self::StatusRestored => "StatusRestored",
             Self::StatusUnreadable => "StatusUnreadable",
             Self::EvidenceStored => "EvidenceStored",
             Self::EvidenceFailed => "EvidenceFailed",
@@ -120,6 +128,8 @@ impl Event {
             | Self::DeadlineExceeded
             | Self::IdMismatch
             | Self::UnknownPortalStatus
+            | Self::ResourceTooLarge
+            | Self::StatusRestored
             | Self::StatusUnreadable
             | Self::EvidenceFailed
             | Self::EvidenceOrphaned
@@ -163,6 +173,12 @@ impl Event {
             Self::DeadlineExceeded => "spec.activeDeadline passed without a verdict.",
             Self::IdMismatch => "An answer of the portal named another session and was discarded.",
             Self::UnknownPortalStatus => "The portal used a word that the operator does not know.",
+            Self::ResourceTooLarge => {
+                "The resource leaves no room for the record of a session, so none is created."
+            }
+            Self::StatusRestored => {
+                "The status had lost the session that was created for this resource, and shows it again."
+            }
             Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
             Self::EvidenceStored => "What spec.images asks for is in the store.",
             Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",

@@ -7,7 +7,7 @@ use crate::{
     portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
-use super::{evidence::EvidenceFacts, schedule::Bounds, streaks::Streaks};
+use super::{evidence::EvidenceFacts, known::KnownSession, schedule::Bounds, streaks::Streaks};
 
 /// Everything a decision and its conclusion may know besides the past.
 #[derive(Clone, Debug)]
@@ -60,6 +60,11 @@ pub struct Facts {
     pub stretch: f64,
     /// When a poll of any session of this portal and key was last answered with 200 and that session.
     pub polled_at: Option<Timestamp>,
+    /// Whether the record of a session might not fit into the resource.
+    pub too_large: bool,
+    /// The session that this process knows the resource to have, where its status tells of none: etcd was restored from
+    /// a backup.
+    pub known: Option<KnownSession>,
     /// What is asked for as evidence, and how it stands.
     pub evidence: EvidenceFacts,
     /// What this process remembers.

@@ -52,6 +52,9 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::InvalidSpec => {
             "The portal refuses the request as invalid (check the API key's configuration at okID), or spec.images.destination may not be used here."
         }
+        Reason::ResourceTooLarge => {
+            "The resource is too large to hold the record of a session. Remove labels, annotations or owner references that it does not need."
+        }
         Reason::StatusUnreadable => {
             "The status contradicts itself, as after an edit by hand, so nothing is done. Restore it, or create a new Verification."
         }

@@ -15,6 +15,7 @@ mod decide;
 mod event;
 mod evidence;
 mod facts;
+mod known;
 mod message;
 mod past;
 pub mod reference;
@@ -36,6 +37,7 @@ pub use evidence::{
     evidence_standing, nothing_to_store, outstanding, wanted,
 };
 pub use facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet};
+pub use known::KnownSession;
 pub use message::message;
 pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};

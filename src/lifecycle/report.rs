@@ -112,6 +112,11 @@ pub(super) fn summary(flow: &[String], progress: &BTreeMap<String, String>) -> O
     (!all.is_empty()).then(|| format!("{done}/{}", all.len()))
 }
 
+/// Whether nobody has begun any of the modules that a report names.
+pub(super) fn is_untouched(report: &Report) -> bool {
+    report.progress.values().all(|state| state == "pending")
+}
+
 /// Whether at least one module is completed.
 pub(super) fn any_completed(progress: &BTreeMap<String, String>) -> bool {
     progress.iter().any(|(name, state)| name != "terms" && state == "completed")

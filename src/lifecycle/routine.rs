@@ -10,13 +10,14 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    api::VerificationStatus,
+    api::{Phase, VerificationStatus},
     portal::{verification_id::VerificationId, wire::Details},
     priority::Priority,
 };
 
 use super::{
-    report::{Report, Word, report},
+    past::OpenPhase,
+    report::{Report, Word, is_untouched, report},
     schedule::{Bounds, EXPIRY_GRACE, Pace, Stage, next_look, pace},
     streaks::{Streaks, later},
 };
@@ -164,6 +165,16 @@ impl Routine {
         if status.outcome.is_some() || status.settled || streaks.seen.is_none() {
             return None;
         }
+        Self::with(status, streaks, bounds, deadline, now)
+    }
+
+    fn with(
+        status: &VerificationStatus,
+        streaks: &Streaks,
+        bounds: Bounds,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Option<Self> {
         let id = VerificationId::parse(status.verification_id.as_deref()?).ok()?;
         let pace = pace(status, streaks, bounds, now);
         let seconds = |bound: Option<std::time::Duration>| {
@@ -178,6 +189,31 @@ impl Routine {
             max_interval: seconds(bounds.max),
             stage: pace.stage,
         })
+    }
+
+    /// Takes an equal id that is kept anyway in place of its own: there may be a hundred thousand.
+    pub fn share(&mut self, id: &VerificationId) {
+        if self.id == *id {
+            self.id = id.clone();
+        }
+    }
+
+    /// The routine of a session that was created a moment ago, and was never asked for: its first look is expected to say
+    /// that nobody has begun.
+    #[must_use]
+    pub fn of_new(
+        status: &VerificationStatus,
+        streaks: &Streaks,
+        bounds: Bounds,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let is_new = status.phase == Some(Phase::AwaitingUser)
+            && status.outcome.is_none()
+            && status.portal_status.is_none()
+            && status.progress.is_empty()
+            && streaks.last_answer.is_none();
+        Self::with(status, streaks, bounds, deadline, now).filter(|_| is_new)
     }
 
     /// Whose session it is.
@@ -213,7 +249,13 @@ impl Routine {
             return None;
         }
         let report = report(details);
-        if matches!(report.word, Word::End(_)) || calm.seen.is_none() || calm.seen != digest(&report) {
+        // Nothing was seen so far: this is the first look at a new session.
+        let is_known = if calm.seen.is_none() {
+            report.word == Word::Open(OpenPhase::AwaitingUser) && is_untouched(&report)
+        } else {
+            calm.seen == digest(&report)
+        };
+        if matches!(report.word, Word::End(_)) || !is_known {
             return None;
         }
         let stamp = report.updated_at.and_then(Moment::of);
@@ -224,9 +266,11 @@ impl Routine {
             changed_at: if moved { now_moment } else { calm.changed_at },
             updated_at: stamp.or(calm.updated_at),
             good_looks: calm.good_looks.saturating_add(1),
+            names_modules: !report.progress.is_empty(),
+            seen: digest(&report),
             ..*calm
         };
-        let pace = self.pace(&calm, moved);
+        let pace = self.pace(&calm);
         let next = next_look(&pace, now, seed, stretch);
         let next = self.deadline.map_or(next, |deadline| next.min(deadline.time().max(now)));
         Some(NothingNew {
@@ -236,14 +280,21 @@ impl Routine {
         })
     }
 
-    fn pace(&self, calm: &Calm, moved: bool) -> Pace {
+    fn pace(&self, calm: &Calm) -> Pace {
         let bound = |seconds: u16| (seconds > 0).then(|| std::time::Duration::from_secs(u64::from(seconds)));
         let created_at = self.created_at.time();
         Pace {
             created_at,
             changed_at: calm.changed_at.map_or(created_at, Moment::time).max(created_at),
             stage: match self.stage {
-                Stage::Unclear if moved => Stage::Active,
+                // After the first look it is known whether the portal names modules.
+                Stage::Idle | Stage::Unclear if !calm.names_modules => {
+                    if calm.changed_at.is_some() {
+                        Stage::Active
+                    } else {
+                        Stage::Unclear
+                    }
+                }
                 stage @ (Stage::Idle
                 | Stage::Unclear
                 | Stage::Active
@@ -265,11 +316,13 @@ pub(super) fn digest(report: &Report) -> Option<NonZeroU64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::{
-        api::Phase,
+        api::SessionState,
         lifecycle::{
-            Happened, Next, Step, conclude, ledger, past,
+            CreateEnd, Happened, Next, Step, conclude, ledger, past,
             sample::{self, UID},
         },
     };
@@ -306,6 +359,63 @@ mod tests {
             assert_eq!(long.next, Next::At(short.next), "{word}");
             assert_eq!(Calm::of(&long.streaks).unwrap(), short.calm, "{word}");
             assert_eq!(long.priority, short.priority, "{word}");
+        }
+    }
+
+    /// The routine of a session that was created a moment ago, and the status that says so.
+    fn after_the_create() -> (Routine, Calm, VerificationStatus) {
+        let status = sample::attempted(SessionState::Claimed, 1, 0);
+        let facts = sample::facts();
+        let happened = Happened::Create(CreateEnd::Answered(Ok(sample::created().unwrap())));
+        let step = Step::Create { attempt: 1 };
+        let done = conclude(&status, &past(UID, &status), ledger(&status), &step, &happened, &facts);
+        let after = done.status.unwrap();
+        let deadline = sample::after(1_000_000);
+        assert_eq!(Routine::of(&after, &done.streaks, facts.bounds, deadline, facts.now), None);
+        let routine = Routine::of_new(&after, &done.streaks, facts.bounds, deadline, facts.now).unwrap();
+        (routine, Calm::of(&done.streaks).unwrap(), after)
+    }
+
+    #[test]
+    fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
+        let pending = [("document".to_owned(), "pending".to_owned())].into();
+        for progress in [BTreeMap::new(), pending] {
+            let details = Details { progress, ..sample::details("generated", &[]) };
+            let (routine, calm, status) = after_the_create();
+            let mut facts = sample::facts();
+            facts.now = sample::after(16);
+            facts.streaks = calm.streaks();
+            let short = routine.nothing_new(&calm, &details, facts.now, facts.seed, 1.0).unwrap();
+            let id = VerificationId::parse(status.verification_id.as_deref().unwrap()).unwrap();
+            let (step, happened) = (Step::Look(id), Happened::Look(Ok(details.clone())));
+            let look =
+                |facts: &_| conclude(&status, &past(UID, &status), ledger(&status), &step, &happened, facts);
+            let long = look(&facts);
+            assert_eq!(long.status.as_ref(), Some(&status));
+            assert_eq!((long.next, long.priority), (Next::At(short.next), short.priority));
+            assert_eq!(Calm::of(&long.streaks).unwrap(), short.calm);
+
+            // And so is the second.
+            facts.now = sample::after(60);
+            facts.streaks = short.calm.streaks();
+            let short = routine.nothing_new(&short.calm, &details, facts.now, facts.seed, 1.0).unwrap();
+            let long = look(&facts);
+            assert_eq!((long.next, long.priority), (Next::At(short.next), short.priority));
+            assert_eq!(Calm::of(&long.streaks).unwrap(), short.calm);
+        }
+    }
+
+    #[test]
+    fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() {
+        let (routine, calm, _) = after_the_create();
+        for other in [
+            sample::details("initiated", &[]),
+            sample::details("generated", &["document"]),
+            sample::details("verified", &[]),
+            sample::details("a word nobody knows", &[]),
+            Details { id: None, ..sample::details("generated", &[]) },
+        ] {
+            assert_eq!(routine.nothing_new(&calm, &other, sample::after(16), 7, 1.0), None, "{other:?}");
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
 use super::{
     evidence::{EvidenceFacts, Stored},
     facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
+    known::KnownSession,
     schedule::Bounds,
     streaks::{Streaks, later},
 };
@@ -43,6 +44,11 @@ pub(super) fn after(seconds: u64) -> Timestamp {
 /// The id of the sample session.
 pub(super) fn id() -> Option<VerificationId> {
     VerificationId::parse(ID).ok()
+}
+
+/// The sample session, as a process knows it.
+pub(super) fn known() -> Option<KnownSession> {
+    KnownSession::of(UID, &open(Phase::AwaitingUser))
 }
 
 fn portal() -> Option<PortalUrl> {
@@ -76,6 +82,8 @@ pub(super) fn facts() -> Facts {
         holder: "sample/0".to_owned(),
         stretch: 1.0,
         polled_at: None,
+        too_large: false,
+        known: None,
         evidence: EvidenceFacts::default(),
         streaks: Streaks::default(),
     }

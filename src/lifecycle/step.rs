@@ -11,6 +11,7 @@ use crate::portal::{
 use super::{
     evidence::{FinalizerEnd, Removed, Stored},
     facts::KeyFault,
+    known::KnownSession,
 };
 
 /// The one thing to do next. Whoever does it chooses nothing.
@@ -22,6 +23,8 @@ pub enum Step {
     Rest,
     /// Mark it as over and owing nothing.
     Settle,
+    /// Write down again the session that the resource is known to have.
+    Restore(KnownSession),
     /// Only show how it stands.
     Show(Shown),
     /// Forgive the lost answers so far and try again.
@@ -80,6 +83,8 @@ pub enum Shown {
     CreateOutcomeUnknown,
     /// Evidence may not be stored where it was asked to be, so no session is created.
     DestinationRefused,
+    /// The record of a session might not fit into the resource, so none is created.
+    ResourceTooLarge,
     /// It is over, and stays in the watch.
     Over,
 }

@@ -3,28 +3,54 @@
 use std::{borrow::Cow, time::Duration};
 
 use futures::StreamExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, interval};
 
-use super::definition::{INSTALL, WAITING};
+use super::{
+    definition::{INSTALL, WAITING},
+    rewind::until_rewound,
+};
 use crate::{
     api::Verification,
     doors::admin::Readiness,
     priority::Priority,
-    turn::{Memory, Turns},
+    turn::{Memory, Turns, lean},
     unanswered::Unanswered,
     watch::{Change, Interrupted, Removed, Seen, StreamSettings, changes},
 };
 
+/// A sign of life comes this often, and what is no longer fresh is forgotten within this.
+const BEAT: Duration = Duration::from_secs(5);
 /// After this long without an interruption the next one is told again. Longer than the stream ever pauses.
 const QUIET: Duration = Duration::from_mins(5);
 
 /// Follows the live verifications for as long as the process runs.
 pub(super) async fn follow(turns: &Turns, namespace: Option<&str>, readiness: &Readiness) {
-    let stream = changes::<Verification>(&turns.client, namespace, StreamSettings::default());
-    let mut stream = std::pin::pin!(stream);
+    let begin = || changes::<Verification>(&turns.client, namespace, StreamSettings::default(), &turns.heard);
+    let mut stream = std::pin::pin!(begin());
+    let mut rewound = std::pin::pin!(until_rewound(turns, namespace));
+    let mut beat = interval(BEAT);
     let mut interruptions = Interruptions::default();
-    while let Some(change) = stream.next().await {
-        note(turns, readiness, &mut interruptions, change);
+    loop {
+        turns.heard.follower();
+        tokio::select! {
+            change = stream.next() => match change {
+                Some(change) => note(turns, readiness, &mut interruptions, change),
+                None => return,
+            },
+            () = &mut rewound => {
+                turns.metrics.server_rewinds.inc();
+                tracing::warn!(
+                    "the state of the API server went back, as after a restore of etcd from a backup; verifications are \
+                     listed anew, and a status that lost its session gets it back"
+                );
+                turns.table().believe();
+                stream.set(begin());
+                rewound.set(until_rewound(turns, namespace));
+            }
+            _ = beat.tick() => {
+                turns.fresh.forget_old();
+            }
+        }
     }
 }
 
@@ -35,8 +61,11 @@ fn note(
     change: Change<Verification>,
 ) {
     match change {
-        Change::Restarted => turns.table().restarted(),
-        Change::Seen(object) => see(turns, &object),
+        Change::Restarted => {
+            interruptions.is_listing = true;
+            turns.table().restarted();
+        }
+        Change::Seen(object) => see(turns, object, interruptions.is_listing),
         Change::Undecodable { object, error } => {
             turns.table().still_there(&object.uid);
             turns.metrics.undecodable.inc();
@@ -80,6 +109,8 @@ fn note(
 struct Interruptions {
     /// Whether there ever was a whole list.
     is_synced: bool,
+    /// Whether a list has begun and is not complete.
+    is_listing: bool,
     /// What was tried and the code of the answer, as far as it was told.
     told: Vec<(&'static str, Option<u16>)>,
     last: Option<Instant>,
@@ -146,22 +177,30 @@ fn tell(error: &Interrupted, why: &Unanswered) {
 fn forget(turns: &Turns, removed: &Removed<Memory>) {
     turns.due.remove(removed.slot);
     turns.departed(&removed.payload);
+    turns.fresh.forget(removed.slot);
     if let Some(session) = removed.payload.session {
         turns.sessions.forget(session);
     }
 }
 
-fn see(turns: &Turns, object: &Verification) {
-    let mut first = Instant::now();
+/// Takes in what was listed or watched. What a watch brought is as good as read, for a while; a list may bring a hundred
+/// thousand, and their turns come one after another.
+fn see(turns: &Turns, object: Verification, is_listed: bool) {
+    let now = Instant::now();
+    let object = lean(Box::new(object));
+    let mut first = now;
     let seen = turns.table().seen(&object.metadata, |known| {
         if let Some(known) = known {
-            return known.changed(object);
+            return turns.changed(known, &object);
         }
-        let (memory, at) = turns.first(object);
+        let (memory, at) = turns.first(&object);
         first = at;
         memory
     });
-    let lane = crate::turn::lane(object);
+    let lane = crate::turn::lane(&object);
+    if !is_listed && !matches!(seen, Seen::Unchanged(_) | Seen::Stale(_)) {
+        turns.fresh.keep(seen.slot(), object, now);
+    }
     match seen {
         Seen::New(slot) => {
             turns.due.set(slot, first, Priority::Create, lane);

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The portal's name for a session.
 ///
@@ -12,7 +12,7 @@ use std::fmt;
 /// Always 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -` (the characters that RFC 3986 §2.3 leaves
 /// as they are in a URL), and neither `.` nor `..`, which would walk up a path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VerificationId(Box<str>);
+pub struct VerificationId(Arc<str>);
 
 impl VerificationId {
     /// Most characters an id may have.

@@ -20,6 +20,7 @@ pub(super) struct Account {
 #[derive(Debug, Default)]
 pub struct Accounts {
     kept: Mutex<HashSet<Arc<Account>>>,
+    portals: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Accounts {
@@ -35,6 +36,19 @@ impl Accounts {
         let shared = Arc::new(account);
         kept.insert(Arc::clone(&shared));
         shared
+    }
+
+    /// The URL of a portal, shared with all whose session lives there.
+    pub(super) fn portal(&self, url: &Arc<str>) -> Arc<str> {
+        let mut kept = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = kept.get(url) {
+            return Arc::clone(shared);
+        }
+        if kept.len() == kept.capacity() {
+            kept.retain(|url| Arc::strong_count(url) > 1);
+        }
+        kept.insert(Arc::clone(url));
+        Arc::clone(url)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
@@ -14,6 +15,7 @@ use crate::{
         budget::{Admission, Pass},
     },
     priority::Priority,
+    watch::Slot,
 };
 
 use super::{
@@ -34,11 +36,23 @@ const PING_AGAIN: Duration = Duration::from_secs(31);
 /// Waits between two tries to record an answer.
 const RECORD_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// Longest wait between two tries to record an answer in a resource that is too large for it, and may become smaller.
+const TOO_LARGE_EVERY: Duration = Duration::from_mins(1);
+
 /// Whom to ask, as whom, and the place that is held for the call.
 pub(super) struct Caller<'a> {
     pub(super) portal: &'a PortalUrl,
     pub(super) key: &'a ApiKey,
     pub(super) pass: Pass,
+}
+
+/// A create of one resource.
+#[derive(Clone, Copy)]
+pub(super) struct Create<'a> {
+    pub(super) slot: Slot,
+    pub(super) attempt: u32,
+    pub(super) object: &'a Verification,
+    pub(super) observed: &'a Observed,
 }
 
 /// What came of asking whether the portal answers at all.
@@ -71,6 +85,7 @@ impl Turns {
             pass.polled(Instant::now());
         }
         pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
+        self.wake_those_who_waited(portal, key, &answer);
         answer
     }
 
@@ -78,11 +93,10 @@ impl Turns {
     pub(super) async fn create(
         &self,
         caller: Caller<'_>,
-        object: &Verification,
-        attempt: u32,
-        observed: &Observed,
+        create: Create<'_>,
         memory: &mut Memory,
     ) -> Recorded {
+        let Create { slot, attempt, object, observed } = create;
         let before = object.status.clone().unwrap_or_default();
         let conclude_unwritten = |end: CreateEnd| {
             let past = crate::lifecycle::past(&observed.facts.uid, &before);
@@ -110,6 +124,7 @@ impl Turns {
                 return Recorded::Unwritten(conclude_unwritten(CreateEnd::ClaimNotWritten));
             }
         };
+        self.wrote(slot, &claimed);
         crash::reach(Point::AfterClaim).await;
         let Caller { portal, key, pass } = caller;
         let end = if begun.is_older_than(super::status::DEADLINE + CLAIM_AGE) {
@@ -122,6 +137,7 @@ impl Turns {
             if pass.report(Instant::now(), answer.as_ref().map(drop)) {
                 self.wake_creates();
             }
+            self.wake_those_who_waited(portal, key, &answer);
             CreateEnd::Answered(answer)
         };
         crash::reach(Point::AfterAnswer).await;
@@ -145,9 +161,17 @@ impl Turns {
         let answer = self.portal.look(portal, key, &nobody).await;
         self.metrics.call("ping", &answer);
         pass.report(Instant::now(), answer.as_ref().map(drop));
+        self.wake_those_who_waited(portal, key, &answer);
         match answer {
             Err(trouble) if !trouble.is_answer_of_the_portal() => Ping::Silent(Instant::now() + PING_AGAIN),
             Ok(_) | Err(_) => Ping::Answered,
+        }
+    }
+
+    /// The first answer to a new key lets all others with that key go on.
+    fn wake_those_who_waited<T>(&self, portal: &PortalUrl, key: &ApiKey, answer: &Result<T, Trouble>) {
+        for (slot, lane) in self.first_answers.woken_by(portal, key.identity(), answer) {
+            self.due.now(slot, Priority::Create, lane);
         }
     }
 
@@ -198,7 +222,7 @@ impl Turns {
                 }
             }
             Written::Gone => Claimed::Lost,
-            Written::Refused => Claimed::Unknown,
+            Written::Refused | Written::TooLarge => Claimed::Unknown,
         }
     }
 
@@ -227,30 +251,41 @@ impl Turns {
         let namespace = claimed.namespace().unwrap_or_default();
         let name = claimed.name_any();
         let (mut pause, longest) = RECORD_EVERY;
+        let never = CancellationToken::new();
         let mut current = claimed;
         loop {
-            let status = current.status.clone().unwrap_or_default();
+            let mut status = current.status.clone().unwrap_or_default();
+            if crate::lifecycle::ledger(&status).attempt < attempt {
+                // etcd was restored from a backup since: the claim is written again, with what came of it.
+                status = claim(&status, attempt, &observed.facts);
+            }
             let ledger = crate::lifecycle::ledger(&status);
             let facts = self.facts_again(&current, observed);
             let conclusion = conclude(&status, &Past::Claimed, ledger, &step, &happened, &facts);
             let Some(after) = conclusion.status.clone() else { return Recorded::Unwritten(conclusion) };
             let written = match self.write(&current, &after).await {
-                Written::Refused => self.write(&current, &bare(&status, &after)).await,
+                Written::Refused | Written::TooLarge => self.write(&current, &bare(&status, &after)).await,
                 other @ (Written::Same
                 | Written::Done(_)
                 | Written::Conflict
                 | Written::Gone
                 | Written::Unknown) => other,
             };
+            let is_too_large = matches!(written, Written::TooLarge);
             let failed = match written {
                 Written::Done(object) => return Recorded::Written(object, conclusion),
                 Written::Same => return Recorded::Written(current, conclusion),
                 Written::Gone => return self.orphaned(&current, &happened),
                 Written::Conflict => false,
                 Written::Unknown | Written::Refused => true,
+                // Somebody made it larger since it was claimed. It may become smaller, but not for a process that ends.
+                Written::TooLarge if self.ending.is_cancelled() => return self.orphaned(&current, &happened),
+                Written::TooLarge => true,
             };
             let unread = match self.read(&namespace, &name).await {
-                Read::Found(now) if self.is_ours(&now, &current, attempt) => {
+                Read::Found(now)
+                    if self.is_ours(&now, &current, attempt) || has_lost_claim(&now, &current, attempt) =>
+                {
                     current = now;
                     false
                 }
@@ -262,8 +297,12 @@ impl Turns {
             };
             if failed || unread {
                 self.metrics.record_retries.inc();
-                sleep(pause).await;
-                pause = (pause * 2).min(longest);
+                let ends = if is_too_large { &self.ending } else { &never };
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = ends.cancelled() => {}
+                }
+                pause = (pause * 2).min(if is_too_large { TOO_LARGE_EVERY } else { longest });
             }
         }
     }
@@ -317,6 +356,15 @@ enum Claimed {
     Lost,
     /// Nobody knows.
     Unknown,
+}
+
+/// Whether a claim is gone that was written, though attempts never fall: etcd was restored from a backup.
+fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> bool {
+    let status = now.status.clone().unwrap_or_default();
+    now.uid() == claimed.uid()
+        && status.verification_id.is_none()
+        && status.outcome.is_none()
+        && crate::lifecycle::ledger(&status).attempt < attempt
 }
 
 /// Whether an answer that seemed unwritten is there after all.

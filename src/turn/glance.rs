@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
+    api::Verification,
     fair::FairnessKey,
     lifecycle::{Calm, Conclusion, Deadline, Happened, Routine, SECRET_READ_AGAIN, Step, Wait, is_outage},
     portal::{
@@ -172,12 +173,30 @@ impl Turns {
         happened: &Happened,
         conclusion: &Conclusion,
     ) -> Option<Box<Standing>> {
-        let Observed { facts, account, key: _, budget: _ } = observed;
+        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
         let (Happened::Look(Ok(_)), Deadline::Ahead(deadline)) = (happened, facts.deadline) else {
             return None;
         };
         let status = conclusion.status.as_ref()?;
         let routine = Routine::of(status, &conclusion.streaks, facts.bounds, deadline, facts.now)?;
+        let account = self.accounts.share(account.clone()?);
+        Some(Box::new(Standing { routine, account, seed: facts.seed }))
+    }
+}
+
+impl Turns {
+    /// What the first look at a session needs that was created and written down in this turn.
+    pub(super) fn standing_of_new(
+        &self,
+        observed: &Observed,
+        written: &Verification,
+        conclusion: &Conclusion,
+    ) -> Option<Box<Standing>> {
+        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
+        let Deadline::Ahead(deadline) = facts.deadline else { return None };
+        // What the schema refused is for a whole turn.
+        let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
+        let routine = Routine::of_new(status, &conclusion.streaks, facts.bounds, deadline, facts.now)?;
         let account = self.accounts.share(account.clone()?);
         Some(Box::new(Standing { routine, account, seed: facts.seed }))
     }

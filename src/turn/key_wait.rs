@@ -72,7 +72,7 @@ impl Turns {
         observed: &Observed,
         conclusion: &Conclusion,
     ) -> Option<Box<KeyWait>> {
-        let Observed { facts, account, key, budget: _ } = observed;
+        let Observed { facts, account, key, budget: _, since: _ } = observed;
         let Step::Wait(wait) = step else { return None };
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         let now = facts.now;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     api::{StoredObject, Verification},
     fair::FairnessKey,
-    lifecycle::{Calm, FirstTurn, Routine, Stored, Streaks, first_turn},
+    lifecycle::{Calm, FirstTurn, KnownSession, Routine, Stored, Streaks, first_turn},
     portal::{VerificationId, budget::Closed},
     watch::{Slot, Table},
 };
@@ -33,6 +33,8 @@ pub struct Memory {
     pub(super) standing: Option<Box<Standing>>,
     /// What is waited for, if it is a key and no other call is due.
     pub(super) key_wait: Option<Box<KeyWait>>,
+    /// Its session as status told it, once there is one.
+    known: Option<Box<KnownSession>>,
     /// The claim that was found, and since when.
     pub(super) claim: Option<Box<Claim>>,
     /// What was stored as evidence, and could not be written into status yet.
@@ -106,6 +108,7 @@ impl Memory {
             standing: None,
             key_wait: None,
             waits: None,
+            known: None,
             claim: None,
             unwritten: None,
             untold: None,
@@ -148,6 +151,26 @@ impl Memory {
         } else if let Some(session) = self.session.filter(|_| table.slot_of_uid(uid).is_none()) {
             sessions.forget(session);
         }
+    }
+
+    /// A change that was counted was the echo of a write of this process.
+    pub(super) const fn take_back_a_change(&mut self) {
+        self.changes = self.changes.wrapping_sub(1);
+    }
+
+    /// Keeps the session that a status tells of.
+    pub(super) fn know(&mut self, session: Option<KnownSession>) {
+        if let Some(session) = session.filter(|session| self.known.as_deref() != Some(session)) {
+            self.known = Some(Box::new(session));
+        }
+        if let (Some(known), Some(standing)) = (&self.known, &mut self.standing) {
+            standing.routine.share(&known.id);
+        }
+    }
+
+    /// The session that a status told of.
+    pub(super) fn known(&self) -> Option<&KnownSession> {
+        self.known.as_deref()
     }
 
     /// The streaks, at length.
@@ -194,10 +217,10 @@ impl Memory {
             History::Calm(_) => 0,
             History::Troubled(_) => size_of::<Streaks>(),
         };
-        let standing = self
-            .standing
-            .as_deref()
-            .map_or(0, |standing| size_of::<Standing>() + standing.routine.id().as_str().len());
+        let standing = self.standing.as_deref().map_or(0, size_of_val);
+        // The routine shares the id.
+        let known =
+            self.known.as_deref().map_or(0, |known| size_of_val(known) + known.id.as_str().len() + 16);
         let claim =
             self.claim.as_deref().map_or(0, size_of_val) + self.key_wait.as_deref().map_or(0, size_of_val);
         let unwritten = self
@@ -205,7 +228,7 @@ impl Memory {
             .as_deref()
             .map_or(0, |stored| size_of::<Stored>() + stored.objects.len() * size_of::<StoredObject>());
         let untold = self.untold.as_deref().map_or(0, size_of_val);
-        history + standing + claim + unwritten + untold
+        history + standing + known + claim + unwritten + untold
     }
 }
 

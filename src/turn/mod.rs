@@ -10,6 +10,8 @@ mod complaints;
 mod crash;
 mod events;
 mod evidence;
+mod first_answers;
+mod fresh;
 mod glance;
 mod key_wait;
 mod memory;
@@ -23,20 +25,23 @@ mod untold;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use kube::{Client, ResourceExt};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Verification,
     fair::FairSemaphore,
+    lifecycle::KnownSession,
     metrics::Metrics,
     portal::{
         AllowedPortals, PortalClient, PortalUrl,
         budget::{Budgets, Closed},
     },
-    watch::{Due, Table},
+    watch::{Due, Heard, Newest, Slot, Table},
 };
 
 use memory::Waits;
@@ -46,6 +51,8 @@ pub use clock::{Clock, Dated, ServerDates};
 pub use complaints::Complaints;
 pub use events::{OwnPod, Reporter};
 pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
+pub use first_answers::FirstAnswers;
+pub use fresh::{Fresh, lean};
 pub use memory::{Memory, lane, seed};
 pub use secrets::Secrets;
 pub use sessions::Sessions;
@@ -54,6 +61,11 @@ pub use untold::Departed;
 /// Most calls about verifications that are under way at the API server at the same time, and of one namespace. More would
 /// not go faster, only later: what a small namespace asks for would wait behind what a large one has under way.
 pub const SERVER_CALLS: (usize, usize) = (32, 16);
+
+/// A loop without a sign of life for longer than this is stuck.
+const STUCK: Duration = Duration::from_mins(1);
+/// After this long without an answer of the API server `/readyz` says so.
+const CUT_OFF: Duration = Duration::from_mins(1);
 
 /// What every turn works with.
 pub struct Turns {
@@ -79,6 +91,14 @@ pub struct Turns {
     pub clock: Clock,
     /// Who is alive.
     pub table: Mutex<Table<Memory>>,
+    /// Who waits for the first answer to a new key.
+    pub first_answers: FirstAnswers,
+    /// When the API server was last heard of.
+    pub heard: Heard,
+    /// How far the API server's resourceVersions are known to be.
+    pub newest: Newest,
+    /// Resources as they came a moment ago.
+    pub fresh: Fresh,
     /// Which resource each live session belongs to, as far as this process has seen.
     pub sessions: Sessions,
     /// Who asks which portal.
@@ -95,12 +115,33 @@ pub struct Turns {
     pub reporter: Reporter,
     /// What is still to be told of those that are gone from the watch.
     pub departed: Departed,
+    /// Cancelled when the process is to end.
+    pub ending: CancellationToken,
 }
 
 impl Turns {
     /// The table. A turn that panicked while it held the lock left it whole: every operation on it is complete.
     pub fn table(&self) -> MutexGuard<'_, Table<Memory>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which loop does not go on any more, if one does not; the API server has no say in it.
+    #[must_use]
+    pub fn stuck(&self) -> Option<&'static str> {
+        let is_late = |silent: Option<Duration>| silent.is_some_and(|silent| silent > STUCK);
+        if is_late(self.heard.follower_silent_for()) {
+            Some("what follows the watch")
+        } else if is_late(self.due.silent_for()) {
+            Some("what takes the turns")
+        } else {
+            None
+        }
+    }
+
+    /// Whether the API server has given no answer for a minute.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.heard.server_silent_for() > CUT_OFF
     }
 
     /// Brings the gauges up to date.
@@ -128,6 +169,8 @@ impl Turns {
             }
         }
         self.metrics.live.set(gauge(live));
+        let silent = i64::try_from(self.heard.watch_silent_for().as_secs()).unwrap_or(i64::MAX);
+        self.metrics.watch_silent_since.set(self.clock.local().as_second().saturating_sub(silent));
         self.metrics.turns_under_way.set(gauge(plan.in_flight));
         self.metrics.turns_waiting.set(gauge(plan.ready.iter().sum()));
         self.metrics.evidence_bytes.set(gauge(self.archive.bytes.held()));
@@ -138,12 +181,40 @@ impl Turns {
         }
     }
 
+    /// What is known of a verification that somebody changed.
+    pub fn changed(&self, memory: &Memory, object: &Verification) -> Memory {
+        let mut memory = memory.changed(object);
+        memory.know(self.known(object));
+        memory
+    }
+
+    /// The session that the status of a resource tells of.
+    fn known(&self, object: &Verification) -> Option<KnownSession> {
+        let session = KnownSession::of(object.metadata.uid.as_deref()?, object.status.as_ref()?)?;
+        let portal = self.accounts.portal(&session.portal);
+        Some(session.at(portal))
+    }
+
+    /// Notes what this process wrote; its echo is nothing new, also where it came before the answer to the write.
+    fn wrote(&self, slot: Slot, written: &Verification) {
+        let Some(version) = written.metadata.resource_version.as_deref() else { return };
+        self.newest.reached(version);
+        let mut table = self.table();
+        let has_echoed = table.is_at(slot, version);
+        table.wrote(slot, version, |memory| {
+            if has_echoed {
+                memory.take_back_a_change();
+            }
+        });
+    }
+
     /// What is known of a verification that this process sees for the first time, and when its first turn is.
     pub fn first(&self, object: &Verification) -> (Memory, Instant) {
         let (mut memory, at) = Memory::first(object, &self.clock);
         if let Some(id) = memory::published(object) {
             memory.session = self.sessions.take(&id, &object.uid().unwrap_or_default());
         }
+        memory.know(self.known(object));
         (memory, at)
     }
 }

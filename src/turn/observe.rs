@@ -36,6 +36,8 @@ pub(super) struct Observed {
     pub(super) key: Option<Arc<ApiKey>>,
     /// How much the portal may be asked with that key.
     pub(super) budget: Option<Budget>,
+    /// When the resource came that this is read from.
+    pub(super) since: Instant,
 }
 
 impl Observed {
@@ -114,11 +116,13 @@ impl Turns {
             holder: self.holder.clone(),
             stretch,
             polled_at,
+            too_large: false,
+            known: memory.known().filter(|_| status.verification_id.is_none()).cloned(),
             evidence,
             streaks,
             uid,
         };
-        Ok(Observed { facts, account, key, budget })
+        Ok(Observed { facts, account, key, budget, since: Instant::now() })
     }
 
     async fn evidence_facts(

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
+    Api, Client, Resource as _, ResourceExt,
+    api::{GetParams, Patch, PatchParams},
+    core::Request,
 };
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -17,7 +18,7 @@ use crate::{
     fair::{FairnessKey, Permit},
 };
 
-use super::{Turns, complaints::ServerCall, memory::lane};
+use super::{Turns, complaints::ServerCall, fresh::lean, memory::lane};
 
 /// Longest time one call to the API server may take; its client has no read timeout and retries by itself.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,6 +28,12 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 const ENDS: u8 = 0;
 const WRITES: u8 = 1;
 const READS: u8 = 2;
+
+/// What etcd takes at most, by default, in bytes.
+const MOST_BYTES: usize = 1536 * 1024;
+/// What a claim and a record add to a resource, at most: a status is bounded to 32 KiB, and the API server's own record of
+/// who wrote which field is beside it.
+const RECORD_BYTES: usize = 48 * 1024;
 
 /// What came of a write.
 pub(super) enum Written {
@@ -40,13 +47,15 @@ pub(super) enum Written {
     Gone,
     /// The schema refuses a value.
     Refused,
+    /// With it the resource would be larger than the API server or etcd takes.
+    TooLarge,
     /// Nobody knows: the API server did not answer, or not usefully.
     Unknown,
 }
 
 /// What came of reading a resource.
 pub(super) enum Read {
-    /// It is there.
+    /// It is there, without what no turn reads.
     Found(Box<Verification>),
     /// It is not.
     Gone,
@@ -61,16 +70,21 @@ impl Turns {
 
     /// Reads the resource as it is now.
     pub(super) async fn read(&self, namespace: &str, name: &str) -> Read {
+        self.read_and_weigh(namespace, name).await.0
+    }
+
+    /// Reads the resource as it is now, and says whether the record of a session might not fit into it.
+    pub(super) async fn read_and_weigh(&self, namespace: &str, name: &str) -> (Read, bool) {
         let way = self.reporter.give_way();
         let permit = self.server_calls.acquire(FairnessKey::of_namespace(namespace), READS).await;
         self.metrics.verification_reads.inc();
-        let answer = timeout(DEADLINE, self.api(namespace).get_opt(name)).await;
+        let answer = timeout(DEADLINE, get(&self.client, namespace, name)).await;
         drop((permit, way));
         self.complaints.note(ServerCall::GetVerification, (namespace, name), &answer);
         match answer {
-            Ok(Ok(Some(object))) => Read::Found(Box::new(object)),
-            Ok(Ok(None)) => Read::Gone,
-            Ok(Err(_)) | Err(_) => Read::Unknown,
+            Ok(Ok(Some((object, bytes)))) => (Read::Found(lean(object)), !leaves_room(bytes)),
+            Ok(Ok(None)) => (Read::Gone, false),
+            Ok(Err(_)) | Err(_) => (Read::Unknown, false),
         }
     }
 
@@ -114,11 +128,12 @@ impl Turns {
         drop((permit, way));
         self.complaints.note(ServerCall::PatchStatus, (&namespace, &name), &answer);
         match answer {
-            Ok(Ok(object)) => Written::Done(Box::new(object)),
+            Ok(Ok(object)) => Written::Done(lean(Box::new(object))),
             Ok(Err(kube::Error::Api(answer))) => match answer.code {
                 404 => Written::Gone,
                 409 => Written::Conflict,
                 422 => Written::Refused,
+                code if is_too_large(code, &answer.message) => Written::TooLarge,
                 _ => Written::Unknown,
             },
             Ok(Err(_)) | Err(_) => Written::Unknown,
@@ -135,6 +150,36 @@ fn has_open_claim(object: &Verification) -> bool {
 /// Whether a resource has that status.
 pub(super) fn is_written(found: &Verification, status: &VerificationStatus) -> bool {
     found.status.as_ref().is_some_and(|found| patch(found, status).is_none())
+}
+
+/// A resource, and how many bytes it has: the API server sends what it keeps, as it keeps it.
+async fn get(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> kube::Result<Option<(Box<Verification>, usize)>> {
+    let path = Verification::url_path(&(), Some(namespace));
+    let request = Request::new(path).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    match client.request_text(request).await {
+        Ok(text) => {
+            let object = serde_json::from_str(&text).map_err(kube::Error::SerdeError)?;
+            Ok(Some((object, text.len())))
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a resource of that many bytes has room for the record of a session.
+const fn leaves_room(bytes: usize) -> bool {
+    bytes + RECORD_BYTES <= MOST_BYTES
+}
+
+/// Whether a write was refused because of the size of the resource: by the API server, or by etcd, whose words it passes
+/// on.
+fn is_too_large(code: u16, message: &str) -> bool {
+    let of_etcd = || ["request is too large", "larger than max"].iter().any(|words| message.contains(words));
+    code == 413 || (code >= 500 && of_etcd())
 }
 
 /// The merge patch (RFC 7386) that makes one status of another; nothing if they are equal.
@@ -199,6 +244,24 @@ mod tests {
                 ..VerificationStatus::default()
             },
         )
+    }
+
+    #[test]
+    fn a_resource_leaves_room_for_a_record_up_to_48_kib_below_the_limit_of_etcd() {
+        assert!(leaves_room(0) && leaves_room(1488 * 1024));
+        assert!(!leaves_room(1488 * 1024 + 1) && !leaves_room(3 * 1024 * 1024));
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_by_its_code_or_by_the_words_of_etcd() {
+        assert!(is_too_large(413, ""));
+        assert!(is_too_large(500, "etcdserver: request is too large"));
+        assert!(is_too_large(
+            500,
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max"
+        ));
+        assert!(!is_too_large(500, "etcdserver: leader changed"));
+        assert!(!is_too_large(400, "a label is too large: request is too large"));
     }
 
     proptest! {

@@ -22,7 +22,7 @@ use crate::{
 
 use super::{
     Turns,
-    act::{Caller, Ping, Recorded, lost_answers},
+    act::{Caller, Create, Ping, Recorded, lost_answers},
     crash::{self, Point},
     glance::{Answer, Glance},
     memory::{Memory, published},
@@ -56,7 +56,7 @@ impl Turns {
         // What was waited for has come, or something else is due.
         memory.key_wait = None;
         memory.waits = None;
-        let read = self.read(&namespace, &name).await;
+        let (read, since, too_large) = self.fresh_or_read(slot, &namespace, &name).await;
         self.tell_if_written(slot, &mut memory, &read);
         let object = match read {
             Read::Found(object) => object,
@@ -68,6 +68,8 @@ impl Turns {
         let Ok(mut observed) = self.observe(&object, &past, &mut memory).await else {
             return self.again(slot, &memory);
         };
+        observed.facts.too_large = too_large;
+        observed.since = since;
         let owes_evidence = owes_evidence(&past, &observed.facts);
         if let Some(stored) = memory.unwritten.take_if(|_| owes_evidence) {
             let happened = Happened::Store(*stored);
@@ -83,11 +85,16 @@ impl Turns {
             };
             (step, leave) = self.decide(&past, &status, &mut observed, None);
         }
+        if self.joins_those_who_wait(slot, &step, &observed, &memory) {
+            observed.facts.gate = Gate::Open;
+            (step, leave) = self.decide(&past, &status, &mut observed, None);
+        }
         let happened = match (&step, leave, observed.caller()) {
             (Step::Create { attempt }, Leave::Call(admitted), Some((portal, key))) => {
                 let caller = Caller { portal, key, pass: admitted };
-                let recorded = Box::pin(self.create(caller, &object, *attempt, &observed, &mut memory)).await;
-                return self.finish_create(slot, &object, recorded, memory);
+                let create = Create { slot, attempt: *attempt, object: &object, observed: &observed };
+                let recorded = Box::pin(self.create(caller, create, &mut memory)).await;
+                return self.finish_create(slot, &object, &observed, recorded, memory);
             }
             (Step::Look(id) | Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
                 Happened::Look(self.ask(Caller { portal, key, pass: admitted }, id).await)
@@ -106,6 +113,39 @@ impl Turns {
         };
         // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.
         Box::pin(self.conclude(slot, object, &step, &happened, observed, memory)).await
+    }
+
+    /// The resource: as it came a moment ago, if nothing newer is known, or else as it is read now. With it, when it came,
+    /// and whether the record of a session might not fit into it.
+    async fn fresh_or_read(&self, slot: Slot, namespace: &str, name: &str) -> (Read, Instant, bool) {
+        if let Some((object, since)) = self.fresh.take(slot) {
+            let version = object.metadata.resource_version.as_deref().unwrap_or_default();
+            if self.table().is_at(slot, version) {
+                return (Read::Found(object), since, false);
+            }
+        }
+        let (read, too_large) = self.read_and_weigh(namespace, name).await;
+        if let Read::Found(object) = &read
+            && self.table().is_past(slot, object.metadata.resource_version.as_deref().unwrap_or_default())
+        {
+            self.newest.suspect();
+        }
+        (read, Instant::now(), too_large)
+    }
+
+    /// Where the first answer to a new key is waited for, this one is woken when it comes. True, if it has come meanwhile.
+    fn joins_those_who_wait(&self, slot: Slot, step: &Step, observed: &Observed, memory: &Memory) -> bool {
+        let (Step::Wait(Wait::Rate(_)), Some((portal, key)), Some(budget)) =
+            (step, observed.caller(), &observed.budget)
+        else {
+            return false;
+        };
+        let is_awaited = || budget.awaits_first_answer(Instant::now());
+        if !is_awaited() {
+            return false;
+        }
+        self.first_answers.join(portal, key.identity(), slot, memory.lane);
+        !is_awaited()
     }
 
     fn remembered(&self, slot: Slot) -> Option<(String, String, Memory)> {
@@ -148,6 +188,7 @@ impl Turns {
             Step::Forget
             | Step::Rest
             | Step::Settle
+            | Step::Restore(_)
             | Step::Show(_)
             | Step::Grant(_)
             | Step::Wait(_)
@@ -173,9 +214,17 @@ impl Turns {
         pace.stage.priority()
     }
 
-    fn finish_create(&self, slot: Slot, object: &Verification, recorded: Recorded, memory: Memory) -> Turned {
+    fn finish_create(
+        &self,
+        slot: Slot,
+        object: &Verification,
+        observed: &Observed,
+        recorded: Recorded,
+        mut memory: Memory,
+    ) -> Turned {
         match recorded {
             Recorded::Written(written, conclusion) => {
+                memory.standing = self.standing_of_new(observed, &written, &conclusion);
                 self.finish(slot, object, Some(&written), conclusion, memory)
             }
             Recorded::Unwritten(conclusion) => self.finish(slot, object, None, conclusion, memory),
@@ -212,7 +261,9 @@ impl Turns {
             }
             memory.key_wait = self.key_wait(step, &past(&uid, &status), &observed, &conclusion);
             let Some(after) = &conclusion.status else {
-                return self.finish(slot, &current, None, conclusion, memory);
+                let next = self.finish(slot, &current, None, conclusion, memory);
+                self.keep_fresh(slot, current, observed.since);
+                return next;
             };
             // The watch's selector drops what is settled; its DELETED must find the record marked.
             if after.settled {
@@ -220,16 +271,20 @@ impl Turns {
                 self.table().leaving(slot);
             }
             let written = self.write(&current, after).await;
-            if after.settled && matches!(written, Written::Conflict | Written::Refused) {
+            if after.settled && matches!(written, Written::Conflict | Written::Refused | Written::TooLarge) {
                 self.table().staying(slot);
             }
             match written {
                 Written::Done(written) => {
                     return self.finish(slot, &current, Some(&written), conclusion, memory);
                 }
-                Written::Same => return self.finish(slot, &current, None, conclusion, memory),
+                Written::Same => {
+                    let next = self.finish(slot, &current, None, conclusion, memory);
+                    self.keep_fresh(slot, current, observed.since);
+                    return next;
+                }
                 Written::Gone => return Turned::Park,
-                Written::Refused => return self.write_again(slot, happened, &memory),
+                Written::Refused | Written::TooLarge => return self.write_again(slot, happened, &memory),
                 Written::Unknown => {
                     self.tell_when_written(slot, &current, after, &conclusion.events);
                     return self.write_again(slot, happened, &memory);
@@ -274,6 +329,13 @@ impl Turns {
         self.write_again(slot, happened, &memory)
     }
 
+    /// Keeps a resource that waits for its session and was not written: its next turn may come before it is too old.
+    fn keep_fresh(&self, slot: Slot, object: Box<Verification>, since: Instant) {
+        if object.status.as_ref().is_none_or(|status| status.verification_id.is_none()) {
+            self.fresh.keep(slot, object, since);
+        }
+    }
+
     /// What has happened could not be written: the turn comes again, and does not store again what is stored.
     fn write_again(&self, slot: Slot, happened: &Happened, memory: &Memory) -> Turned {
         if let Happened::Store(stored) = happened
@@ -302,11 +364,12 @@ impl Turns {
         {
             memory.session = self.sessions.take(&id, &written.uid().unwrap_or_default());
         }
+        if let Some(written) = written {
+            memory.know(self.known(written));
+            self.wrote(slot, written);
+        }
         {
             let mut table = self.table();
-            if let Some(version) = written.and_then(|written| written.metadata.resource_version.as_deref()) {
-                table.wrote(slot, version, |_| {});
-            }
             memory.keep(&mut table, slot, &before.uid().unwrap_or_default(), &self.sessions);
         }
         if let Some(written) = written {

@@ -2,7 +2,7 @@
 //!
 //! [`Due`] is a handle that is cloned to wherever something wakes an object; [`Due::run`] takes
 //! the turns. A turn is a task of its own that holds one of the slots; waiting holds none. While
-//! nobody is due and while all slots are taken, nothing runs.
+//! nobody is due and while all slots are taken, nothing runs but a heartbeat.
 
 use std::{
     future::Future,
@@ -25,6 +25,9 @@ use super::{
     slot::Slot,
 };
 use crate::{fair::FairnessKey, priority::Priority};
+
+/// [`Due::run`] shows a sign of life this often.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// How turns are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,8 @@ struct Plan {
     queue: Queue,
     /// Until when [`Due::run`] sleeps; `None` while it does not wait for a timer.
     sleeping_until: Option<Moment>,
+    /// When [`Due::run`] was last at work; `None` while nobody runs it.
+    beat: Option<Instant>,
 }
 
 impl Due {
@@ -135,6 +140,12 @@ impl Due {
     /// follows, however often this is called. What is due already only becomes more urgent.
     pub fn now(&self, slot: Slot, priority: Priority, lane: FairnessKey) {
         self.forward(slot, Instant::now(), priority, lane);
+    }
+
+    /// For how long [`Due::run`] showed no sign of life; it does so every ten seconds. `None` while nobody runs it.
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.plan().beat.map(|beat| beat.elapsed())
     }
 
     /// Forgets what is planned for an object. Its turn, if one is under way, goes on to its end, and
@@ -188,15 +199,15 @@ impl Due {
                     }
                 });
             }
-            if let Some(wake) = wake {
-                timer.as_mut().reset(wake);
-            }
+            let beat = Instant::now() + BEAT;
+            timer.as_mut().reset(wake.map_or(beat, |wake| wake.min(beat)));
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = self.shared.look.notified() => {}
-                () = timer.as_mut(), if wake.is_some() => {}
+                () = timer.as_mut() => {}
             }
         }
+        self.plan().beat = None;
         under_way.close();
         under_way.wait().await;
     }
@@ -205,6 +216,7 @@ impl Due {
     fn take(&self) -> (Vec<Turn>, Option<Instant>) {
         let now = self.moment(Instant::now());
         let mut plan = self.plan();
+        plan.beat = Some(Instant::now());
         let free = self.slots().saturating_sub(plan.queue.in_flight());
         let mut batch = Vec::new();
         while batch.len() < free

@@ -12,10 +12,12 @@
 mod blocks;
 mod due;
 mod guarded;
+mod heard;
 mod namespaces;
 mod queue;
 mod ready;
 mod records;
+mod rewind;
 mod slot;
 mod stream;
 mod table;
@@ -23,6 +25,8 @@ mod undecodable;
 mod version;
 
 pub use due::{Due, DueSettings, Next, Snapshot, Turn};
+pub use heard::Heard;
+pub use rewind::{LIST_AGAIN, Lists, Newest, Said};
 pub use slot::Slot;
 pub use stream::{Change, Identity, Interrupted, StreamSettings, changes};
 pub use table::{Departure, Removed, Seen, Table, View};

@@ -19,7 +19,7 @@ use kube::{
 use serde::de::{DeserializeOwned, Error as _};
 use tokio::time::{Instant, sleep};
 
-use super::{guarded::guarded, undecodable::describe};
+use super::{guarded::guarded, heard::Heard, undecodable::describe};
 use crate::unanswered::Unanswered;
 
 /// Written by `kubectl apply`, as long as the object itself and of no use here.
@@ -38,7 +38,7 @@ pub struct StreamSettings {
     /// Whether to ask for a streaming list first (Kubernetes 1.34 has it by default). A server that
     /// refuses it, or does not get to the end of one, is asked for pages from then on.
     pub streaming_list: bool,
-    /// How many objects are in a page.
+    /// How many objects are in a page, at most: there are fewer in it where they are large.
     pub page_size: u32,
     /// For how long a watch is asked for, in whole seconds. A connection that has died is noticed
     /// five seconds after that at the latest.
@@ -165,17 +165,18 @@ impl From<watcher::Error> for Interrupted {
 }
 
 /// Lists and watches objects in one namespace, or in all of them. The stream does not end; dropping
-/// it ends the watch. Nothing is sent before it is polled.
+/// it ends the watch. Nothing is sent before it is polled. `heard` is told of all that comes.
 pub fn changes<K>(
     client: &Client,
     namespace: Option<&str>,
     settings: StreamSettings,
+    heard: &Heard,
 ) -> impl Stream<Item = Change<K>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let client = guarded(client, settings.deadline);
+    let client = guarded(client, settings.deadline, heard);
     let api = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),

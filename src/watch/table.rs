@@ -27,6 +27,8 @@ pub struct Table<R> {
     hasher: RandomState,
     /// Counts the lists. A record that carries another number was not in the last one.
     epoch: u32,
+    /// Whether older states are believed until the next list is complete.
+    believing: bool,
     name_bytes: usize,
 }
 
@@ -118,6 +120,7 @@ impl<R> Table<R> {
             namespaces: Namespaces::default(),
             hasher: RandomState::new(),
             epoch: 0,
+            believing: false,
             name_bytes: 0,
         }
     }
@@ -132,7 +135,7 @@ impl<R> Table<R> {
         let version = Version::of(meta.resource_version.as_deref().unwrap_or_default());
         let generation = meta.generation.unwrap_or_default();
         let deleting = meta.deletion_timestamp.is_some();
-        let epoch = self.epoch;
+        let (epoch, believing) = (self.epoch, self.believing);
 
         if let Some(slot) = self.slot_of_uid_value(uid)
             && let Some(record) = self.records.get_mut(slot)
@@ -141,7 +144,7 @@ impl<R> Table<R> {
             if version == record.version {
                 return Seen::Unchanged(slot);
             }
-            if version.is_older_than(record.version) {
+            if version.is_older_than(record.version) && !believing {
                 return Seen::Stale(slot);
             }
             record.version = version;
@@ -157,6 +160,7 @@ impl<R> Table<R> {
         if let Some(slot) = former
             && let Some(record) = self.records.get_mut(slot)
             && version.is_older_than(record.version)
+            && !believing
         {
             // A list from a cache that lags shows the deleted namesake of what we know.
             record.epoch = epoch;
@@ -181,6 +185,26 @@ impl<R> Table<R> {
         }
     }
 
+    /// Whether this is the newest state of the object that is known. False when the record is gone.
+    #[must_use]
+    pub fn is_at(&self, slot: Slot, resource_version: &str) -> bool {
+        self.records.get(slot).is_some_and(|record| record.version == Version::of(resource_version))
+    }
+
+    /// Whether this state of the object is certain to be older than what is known. False when the record is gone.
+    #[must_use]
+    pub fn is_past(&self, slot: Slot, resource_version: &str) -> bool {
+        self.records
+            .get(slot)
+            .is_some_and(|record| Version::of(resource_version).is_older_than(record.version))
+    }
+
+    /// Believes what is seen from now on until a list is complete, also where it is older than what is known: the API
+    /// server's state went back.
+    pub fn believe(&mut self) {
+        self.believing = true;
+    }
+
     /// Notes that this process wrote the object, so that the watch's echo of the write is
     /// [`Seen::Unchanged`] and anything older [`Seen::Stale`].
     ///
@@ -193,7 +217,7 @@ impl<R> Table<R> {
         let Some(record) = self.records.get_mut(slot) else {
             return false;
         };
-        if version.is_older_than(record.version) {
+        if version.is_older_than(record.version) && !self.believing {
             return false;
         }
         record.version = version;
@@ -242,6 +266,7 @@ impl<R> Table<R> {
 
     /// Ends a list: what was known and was not in it is removed and returned.
     pub fn synced(&mut self) -> Vec<Removed<R>> {
+        self.believing = false;
         let epoch = self.epoch;
         let missing: Vec<Slot> =
             self.records.iter().filter(|(_, record)| record.epoch != epoch).map(|(slot, _)| slot).collect();

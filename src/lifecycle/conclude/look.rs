@@ -9,7 +9,7 @@ use crate::{
         event::Event,
         facts::PortalFact,
         past::OpenPhase,
-        report::{Report, Word, all_done, report, summary},
+        report::{Report, Word, all_done, is_untouched, report, summary},
         routine::digest,
         schedule::{EXPIRY_GRACE, LONGEST, backoff, next_look, pace},
         streaks::{Since, elapsed, later},
@@ -246,8 +246,7 @@ impl Draft<'_> {
 
     /// Modules that nobody has begun are no news where none was known.
     fn progress_differs(&self, report: &Report) -> bool {
-        let untouched =
-            self.status.progress.is_empty() && report.progress.values().all(|state| state == "pending");
+        let untouched = self.status.progress.is_empty() && is_untouched(report);
         self.status.progress != report.progress && !untouched
     }
 

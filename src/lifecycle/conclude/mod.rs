@@ -4,6 +4,7 @@ mod create;
 mod evidence;
 mod look;
 mod refusal;
+mod restore;
 mod show;
 mod standing;
 mod wait;
@@ -95,6 +96,7 @@ pub fn conclude(
         (Step::Settle, _) => draft.settle(),
         (Step::End, _) => draft.end(Outcome::Failed, Event::DeadlineExceeded),
         (Step::Grant(token), _) => draft.grant(token, past),
+        (Step::Restore(known), _) => draft.restore(known),
         (Step::Show(shown), _) => draft.show(*shown),
         (Step::Wait(wait), _) => draft.wait(*wait, past),
         (Step::GiveUpLost, _) => draft.give_up_lost(ledger),

@@ -42,6 +42,10 @@ impl Draft<'_> {
                 self.stall(Stall::InvalidSpec, None);
                 self.finish(soon)
             }
+            Shown::ResourceTooLarge => {
+                self.stall(Stall::ResourceTooLarge, Some(Event::ResourceTooLarge));
+                self.finish(Next::Watch)
+            }
             Shown::Over => self.finish(Next::Watch),
             Shown::Suspended => {
                 self.picture.overlay = Overlay::Suspended;

@@ -24,6 +24,7 @@ impl Draft<'_> {
             | Overlay::Stalled(
                 Stall::PortalNotAllowed
                 | Stall::StatusUnreadable
+                | Stall::ResourceTooLarge
                 | Stall::CreateOutcomeUnknown
                 | Stall::EvidenceFailed,
             ) => self.plain_or_healing(),

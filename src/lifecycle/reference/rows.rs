@@ -199,12 +199,15 @@ fn other_rows() -> Vec<Row> {
     let mut paused = facts.clone();
     paused.streaks.paused = Some(sample::now());
     let suspended = Facts { suspend: true, ..facts.clone() };
-    vec![
+    let restored =
+        sample::known().map(|known| row("Restore", "", &fresh, &Step::Restore(known), nothing, &facts));
+    let mut rows = vec![
         row("Grant", "", &lost, &Step::Grant("1".to_owned()), nothing, &facts),
         row("End", "deadline", &open, &Step::End, nothing, &facts),
         row("Settle", "", &sample::over(crate::api::Outcome::Verified), &Step::Settle, nothing, &facts),
         row("Show", "suspended", &open, &Step::Show(Shown::Suspended), nothing, &suspended),
         row("Show", "portal not allowed", &open, &Step::Show(Shown::PortalNotAllowed), nothing, &facts),
+        row("Show", "no room for a record", &fresh, &Step::Show(Shown::ResourceTooLarge), nothing, &facts),
         row("Show", "status unreadable", &unreadable, &Step::Show(Shown::StatusUnreadable), nothing, &facts),
         row("Show", "lost answers", &lost, &Step::Show(Shown::CreateOutcomeUnknown), nothing, &facts),
         row("Wait", "no key, no link", &fresh, &Step::Wait(Wait::Key(KeyFault::KeyMissing)), nothing, &facts),
@@ -215,5 +218,7 @@ fn other_rows() -> Vec<Row> {
         row("Wait", "breaker, link", &open, &Step::Wait(Wait::Breaker(until)), nothing, &facts),
         row("Wait", "its time", &open, &Step::Wait(Wait::Due(until)), nothing, &facts),
         row("Forget", "", &open, &Step::Forget, nothing, &facts),
-    ]
+    ];
+    rows.extend(restored);
+    rows
 }

@@ -19,6 +19,8 @@ enum Matter {
     PassedAndLooked,
     PassedLongAgo,
     PortalNotAllowed,
+    TooLarge,
+    Known,
     Adopt,
     InFlight,
     NeverSent,
@@ -32,8 +34,8 @@ enum Matter {
 }
 
 use Matter::{
-    Adopt, Breaker, Deleting, Hold, InFlight, KeyRejected, NeverSent, NoKey, NotDue, Passed, PassedAndLooked,
-    PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
+    Adopt, Breaker, Deleting, Hold, InFlight, KeyRejected, Known, NeverSent, NoKey, NotDue, Passed,
+    PassedAndLooked, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended, TooLarge,
 };
 
 fn until() -> jiff::Timestamp {
@@ -52,6 +54,8 @@ fn facts(matters: &[Matter]) -> Facts {
             PassedAndLooked => facts.deadline = passed(true, false),
             PassedLongAgo => facts.deadline = passed(false, true),
             PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
+            TooLarge => facts.too_large = true,
+            Known => facts.known = sample::known(),
             Adopt => facts.adopt = sample::id(),
             InFlight => facts.quiet = Quiet::No(until()),
             NeverSent => facts.quiet = Quiet::NeverSent,
@@ -142,6 +146,13 @@ const ROWS: &[Row] = &[
         "nothing is done on a status that contradicts itself",
     ),
     row("5", &[On::Over], &[], |_| Step::Settle, "it ended and owes nothing"),
+    row(
+        "5a",
+        &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
+        &[Known],
+        |_| Step::Restore(sample::known().unwrap()),
+        "a session that is known is never created anew",
+    ),
     row("6", LIVE, &[Suspended], |_| Step::Show(Shown::Suspended), "nothing moves while suspended"),
     row("8", LIVE, &[Retry], |_| Step::Grant("go".to_owned()), "a person says how to go on"),
     row(
@@ -165,6 +176,13 @@ const ROWS: &[Row] = &[
         &[PortalNotAllowed],
         |_| Step::Show(Shown::PortalNotAllowed),
         "the key goes to no portal that is not allowed",
+    ),
+    row(
+        "15b",
+        &[On::Fresh, On::Refused, On::Lost, On::Spent],
+        &[TooLarge],
+        |_| Step::Show(Shown::ResourceTooLarge),
+        "an id that cannot be recorded would be lost",
     ),
     row(
         "16",
@@ -286,6 +304,8 @@ fn of_two_rows_that_match_the_first_decides() {
             NoKey => 8,
             KeyRejected | Paused | Breaker | Rate => 9,
             NotDue => 10,
+            TooLarge => 11,
+            Known => 12,
         }
     }
     let compatible = |one: &[Matter], other: &[Matter]| {

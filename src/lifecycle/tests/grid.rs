@@ -122,6 +122,14 @@ fn every_decision(
     let adoptions = if restored { vec![sample::id()] } else { vec![None, sample::id()] };
     let allowed = facts.portal.clone();
     let mut known = vec![false; KINDS * 2 * 2 * 2 * 2 * 2 * 3];
+    let rare = [
+        Facts { too_large: true, ..facts.clone() },
+        Facts { known: sample::known(), ..facts.clone() },
+        Facts { known: sample::known(), suspend: true, ..facts.clone() },
+    ];
+    for facts in &rare {
+        see(facts, &decide(past, ledger, facts), true);
+    }
     for (key_number, key) in keys().into_iter().enumerate() {
         facts.key = key;
         for (portal_number, portal) in [allowed.clone(), PortalFact::NotAllowed].into_iter().enumerate() {

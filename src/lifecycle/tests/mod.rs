@@ -16,6 +16,7 @@ mod conclude_evidence;
 mod conclude_look;
 mod conclude_patience;
 mod conclude_rest;
+mod conclude_restore;
 mod decide_evidence;
 mod decide_rows;
 mod grid;

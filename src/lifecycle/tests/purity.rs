@@ -33,6 +33,8 @@ const LIFECYCLE: Allowed = Allowed {
         "std::hash::Hash",
         "std::hash::Hasher",
         "std::num",
+        // Shared, and never changed: a value like any other.
+        "std::sync::Arc",
         "std::time::Duration",
     ],
 };
@@ -46,6 +48,7 @@ const WORDS_OF_THE_PORTAL: Allowed = Allowed {
         "serde_json::value",
         "std::collections::BTreeMap",
         "std::fmt",
+        "std::sync::Arc",
         "std::time::Duration",
         "super::verification_id",
         "super::wire",

@@ -359,6 +359,15 @@ pub(super) const ROWS: &[Row] = &[
         ("Pending", "S InvalidSpec", Kstatus::Failed, Degraded),
     ),
     same(
+        "21 resource too large",
+        |ready_when| {
+            let mut world = fresh(ready_when);
+            world.facts.too_large = true;
+            wait(world)
+        },
+        ("ResourceTooLarge", "S ResourceTooLarge", Kstatus::Failed, Degraded),
+    ),
+    same(
         "21 status unreadable",
         |ready_when| {
             let mut world = open(ready_when);

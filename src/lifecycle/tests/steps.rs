@@ -114,7 +114,7 @@ fn stores() -> Vec<Happened> {
 }
 
 /// How many kinds of steps there are.
-pub(super) const KINDS: usize = 31;
+pub(super) const KINDS: usize = 33;
 
 /// A number for each kind of step.
 pub(super) fn kind(step: &Step) -> usize {
@@ -150,5 +150,7 @@ pub(super) fn kind(step: &Step) -> usize {
         Step::Store => 28,
         Step::GiveUpEvidence => 29,
         Step::RemoveEvidence { let_go: _ } => 30,
+        Step::Show(ShownStep::ResourceTooLarge) => 31,
+        Step::Restore(_) => 32,
     }
 }

@@ -220,6 +220,13 @@ impl Budget {
         lock(&self.state).closed(now)
     }
 
+    /// Whether a call is under way that is the first to find out how the portal takes the key, so that creates wait for its
+    /// answer.
+    #[must_use]
+    pub fn awaits_first_answer(&self, now: Instant) -> bool {
+        lock(&self.state).awaits_first_answer(now)
+    }
+
     /// Whether a call without effect shall find out now if the portal answers, because creates wait for that. If so,
     /// nobody else is told to for half a minute.
     #[must_use]

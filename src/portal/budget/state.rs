@@ -167,6 +167,11 @@ impl State {
         self.creates.ping(now)
     }
 
+    /// Whether creates wait for the answer to the first call with the key.
+    pub(super) fn awaits_first_answer(&self, now: Instant) -> bool {
+        self.key.is_tried(now, Call::Create).is_some()
+    }
+
     pub(super) fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
         let refused = self.key.refused_until(now, Call::Look).map(|until| (until, Closed::KeyRejected));
         let closed = refused.or_else(|| self.paused_until.map(|until| (until, Closed::Paused)));

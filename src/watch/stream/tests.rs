@@ -70,7 +70,7 @@ fn script(answers: impl IntoIterator<Item = Answer>) -> (Arc<Server>, Client) {
 
 fn watch(client: &Client, streaming_list: bool) -> BoxStream<'static, Change<ConfigMap>> {
     let settings = StreamSettings { streaming_list, ..StreamSettings::default() };
-    changes(client, Some("kyc"), settings).boxed()
+    changes(client, Some("kyc"), settings, &Heard::default()).boxed()
 }
 
 fn object(name: &str, version: u32) -> Value {
@@ -204,6 +204,98 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
         assert!(requests[3].contains("resourceVersion=5"), "{requests:?}");
     }
     assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+/// A server with so many objects of so many bytes, which has pages of as many as it is asked for: the limits that it was
+/// asked for, and the bytes that were taken of each page.
+fn pages(count: u32, bytes: usize) -> (Arc<Mutex<Vec<(u32, usize)>>>, Client) {
+    let asked: Arc<Mutex<Vec<(u32, usize)>>> = Arc::default();
+    let noted = Arc::clone(&asked);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let uri = request.uri().to_string();
+        let value = |name: &str| {
+            let pair = uri.split(['?', '&']).find_map(|pair| pair.strip_prefix(name)?.parse::<u32>().ok());
+            pair.unwrap_or_default()
+        };
+        let (from, limit) = (value("continue="), value("limit="));
+        let noted = Arc::clone(&noted);
+        async move {
+            if uri.contains("watch=true") {
+                return std::future::pending().await;
+            }
+            let to = count.min(from + limit);
+            noted.lock().unwrap().push((limit, 0));
+            let more = if to < count { to.to_string() } else { String::new() };
+            let head = json!({"resourceVersion": "5", "continue": more});
+            let begin = format!(r#"{{"apiVersion":"v1","kind":"ConfigMapList","metadata":{head},"items":["#);
+            let items = (from..to).map(move |number| {
+                let mut item = object(&number.to_string(), 1);
+                item["data"]["a"] = json!("x".repeat(bytes));
+                format!("{}{item}", if number == from { "" } else { "," })
+            });
+            let lines = std::iter::once(begin).chain(items).chain(["]}".to_owned()]);
+            let lines = lines.map(move |line| {
+                noted.lock().unwrap().last_mut().unwrap().1 += line.len();
+                Ok::<_, std::io::Error>(Bytes::from(line))
+            });
+            Ok::<_, std::io::Error>(Response::new(axum::body::Body::from_stream(stream::iter(lines))))
+        }
+    });
+    (asked, Client::new(service, "default"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_large_objects_is_bounded_by_its_bytes() {
+    const MIB: usize = 1024 * 1024;
+    for (count, bytes) in [(60, MIB), (600, 100_000), (600, 100)] {
+        let (asked, client) = pages(count, bytes);
+        let mut changes = watch(&client, false);
+        let mut seen = 0;
+        loop {
+            match changes.next().await.unwrap() {
+                Change::Seen(_) => seen += 1,
+                Change::Synced => break,
+                Change::Restarted => {}
+                other => panic!("{}", told(&other)),
+            }
+        }
+        assert_eq!(seen, count);
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[0].0, 500);
+        assert!(asked.iter().all(|(_, taken)| *taken < 4 * MIB + 2 * bytes), "{asked:?}");
+        let most = usize::try_from(count).unwrap() * bytes / MIB + 12;
+        assert!(asked.len() <= most, "{} requests for {count} objects", asked.len());
+        if bytes == 100 {
+            assert_eq!(asked.len(), 2, "small objects are asked for as ever");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_comes_by_the_watch_is_a_sign_of_life() {
+    let bookmark = || {
+        event(
+            "BOOKMARK",
+            &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "7"}}),
+        )
+    };
+    let (_server, client) = script([list(&[], 5, ""), Answer::Silence, Answer::Open(vec![bookmark()])]);
+    let heard = Heard::default();
+    let settings = StreamSettings { streaming_list: false, ..StreamSettings::default() };
+    let mut changes = changes::<ConfigMap>(&client, Some("kyc"), settings, &heard).boxed();
+    tells(&mut changes, &["restarted", "synced"]).await;
+    let silent = || (heard.watch_silent_for().as_secs(), heard.server_silent_for().as_secs());
+    assert_eq!(silent(), (0, 0));
+    tells(&mut changes, &["interrupted begin a watch"]).await;
+    assert!(silent().0 >= 30 && silent().1 >= 30, "{:?}", silent());
+    tokio::select! {
+        change = changes.next() => panic!("{}", told(&change.unwrap())),
+        () = sleep(Duration::from_secs(3)) => {}
+    }
+    assert!(silent().0 < 3, "a bookmark is told to nobody, and heard");
+    heard.server();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(silent().1, 1);
 }
 
 #[tokio::test(start_paused = true)]

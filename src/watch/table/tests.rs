@@ -57,6 +57,34 @@ fn the_echo_of_an_own_write_is_no_change() {
 }
 
 #[test]
+fn after_the_state_went_back_the_next_list_is_believed_and_then_older_is_stale_again() {
+    let mut table = Table::new();
+    let rolled_back = see(&mut table, "a", UID, 90).slot();
+    let untouched = see(&mut table, "b", OTHER, 40).slot();
+    see(&mut table, "c", "gone", 95);
+    table.restarted();
+    table.believe();
+    assert!(matches!(see(&mut table, "a", UID, 30), Seen::Changed(same) if same == rolled_back));
+    assert!(matches!(see(&mut table, "b", OTHER, 40), Seen::Unchanged(same) if same == untouched));
+    // What was created since the restore has the name of what it does not know.
+    assert!(matches!(see(&mut table, "c", "new", 50), Seen::Replaced { .. }));
+    assert!(table.wrote(rolled_back, "55", |payload| *payload = 55));
+    assert_eq!(table.synced().len(), 0);
+    assert!(matches!(see(&mut table, "a", UID, 30), Seen::Stale(_)));
+    assert!(matches!(see(&mut table, "a", UID, 56), Seen::Changed(_)));
+}
+
+#[test]
+fn a_state_is_the_newest_that_is_known_or_older() {
+    let mut table = Table::new();
+    let slot = see(&mut table, "a", UID, 5).slot();
+    assert!(table.is_at(slot, "5") && !table.is_at(slot, "4") && !table.is_at(slot, "6"));
+    assert!(table.is_past(slot, "4") && !table.is_past(slot, "5") && !table.is_past(slot, "6"));
+    table.remove(slot);
+    assert!(!table.is_at(slot, "5") && !table.is_past(slot, "4"));
+}
+
+#[test]
 fn a_write_that_the_watch_has_overtaken_changes_nothing() {
     let mut table = Table::new();
     let slot = see(&mut table, "a", UID, 9).slot();

@@ -1,8 +1,8 @@
 //! A stand-in for the API server, for more verifications than a real one holds on this machine: it makes each of them
 //! when it is asked, and counts. Touches a port of the loopback interface.
 //!
-//! It speaks what an operator needs whose verifications nobody else changes: the definition, a streaming list, watches
-//! without news, one resource, its status, the Secret, Events. Everything else is refused and counted as unforeseen; so
+//! It speaks what an operator needs whose verifications nobody else changes: the definition, a streaming list, the version
+//! of a list of one, watches without news, one resource, its status, the Secret, Events. Everything else is refused and counted as unforeseen; so
 //! are writes, where the resources take none.
 
 use std::collections::HashMap;
@@ -139,7 +139,15 @@ async fn definition() -> Response {
 async fn list(State(desk): Here, Query(query): Query<HashMap<String, String>>, uri: Uri) -> Response {
     let asks = |name: &str| query.get(name).is_some_and(|value| value == "true");
     if !asks("watch") {
-        return refuse(State(desk), uri).await;
+        // The list of one beside the watch: its version is all that is asked for.
+        if query.get("limit").is_none_or(|limit| limit != "1") {
+            return refuse(State(desk), uri).await;
+        }
+        desk.counted.lists.fetch_add(1, Ordering::Relaxed);
+        let metadata = json!({"resourceVersion": desk.resources.version()});
+        return answer(&json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": [],
+        }));
     }
     desk.counted.lists.fetch_add(1, Ordering::Relaxed);
     let (count, version) = (desk.resources.count(), desk.resources.version());

@@ -142,6 +142,8 @@ fn facts(plan: &Plan<'_>) -> Facts {
         holder: "bench/0".to_owned(),
         stretch: 1.0,
         polled_at: None,
+        too_large: false,
+        known: None,
         streaks: Streaks::default(),
         evidence: EvidenceFacts { images: plan.images.clone(), ..EvidenceFacts::default() },
     }

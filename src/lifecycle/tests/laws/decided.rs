@@ -20,6 +20,7 @@ laws! {
         a_claim_is_given_up_only_when_its_request_cannot_be_in_flight
         nothing_ends_while_suspended
         only_a_passed_deadline_ends_without_a_call
+        nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit
     ;
     only_over_the_grid:
 }
@@ -92,6 +93,14 @@ fn nothing_ends_while_suspended(case: &Decided) -> Says {
 fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
     if *case.step == Step::End {
         holds(matches!(case.facts.deadline, Deadline::Passed { .. }))
+    } else {
+        Nothing
+    }
+}
+
+fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case: &Decided) -> Says {
+    if case.facts.too_large || case.facts.known.is_some() {
+        holds(!matches!(case.step, Step::Create { attempt: _ } | Step::Adopt(_)))
     } else {
         Nothing
     }

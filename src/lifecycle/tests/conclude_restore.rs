@@ -1,0 +1,57 @@
+//! A status that lost its session, because etcd was restored from a backup, is put right from what the process remembers.
+
+use crate::{
+    api::{OnUnknownOutcome, Phase, ReadyWhen, SessionState, VerificationStatus},
+    lifecycle::{
+        Event, KnownSession, Next, Step, ledger,
+        sample::{self, UID},
+    },
+};
+
+use super::world::{Answer, World, said};
+
+/// A world whose status is that old one again, and whose session the process knows.
+fn rolled_back(before: VerificationStatus) -> (World, VerificationStatus) {
+    let open = World::open(ReadyWhen::Verified);
+    let mut world = World::of(before, open.facts);
+    world.facts.known = KnownSession::of(UID, &open.status);
+    assert!(world.facts.known.is_some());
+    (world, open.status)
+}
+
+#[test]
+fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
+    let olds = [
+        sample::fresh(),
+        sample::attempted(SessionState::Claimed, 1, 0),
+        sample::attempted(SessionState::NotCreated, 2, 0),
+        sample::attempted(SessionState::Unknown, 3, 3),
+    ];
+    for old in olds {
+        let (mut world, lost) = rolled_back(old.clone());
+        world.facts.on_unknown = OnUnknownOutcome::Hold;
+        let turn = world.turn(Answer::Uncalled);
+        assert!(matches!(turn.step, Step::Restore(_)), "{:?}", turn.step);
+        assert_eq!((turn.conclusion.next, turn.conclusion.events), (Next::Now, vec![Event::StatusRestored]));
+
+        let status = &world.status;
+        assert_eq!((&status.verification_id, &status.portal_url), (&lost.verification_id, &lost.portal_url));
+        assert_eq!((status.phase, status.expires_at), (Some(Phase::AwaitingUser), lost.expires_at));
+        let (session, was) = (status.session.as_ref().unwrap(), lost.session.as_ref().unwrap());
+        assert_eq!((session.state, &session.uid), (was.state, &was.uid));
+        assert_eq!((&session.portal, session.created_at), (&was.portal, was.created_at));
+        assert_eq!(session.attempt, was.attempt.max(i32::try_from(ledger(&old).attempt).unwrap()));
+
+        // What the portal says of it now is shown as ever.
+        world.facts.known = None;
+        world.turn(said("verified", &["document", "liveness"]));
+        assert_eq!(world.status.phase, Some(Phase::Verified));
+    }
+}
+
+#[test]
+fn a_session_of_another_resource_is_not_known() {
+    let open = World::open(ReadyWhen::Verified).status;
+    assert_eq!(KnownSession::of("another uid", &open), None);
+    assert_eq!(KnownSession::of(UID, &sample::fresh()), None);
+}
