@@ -183,6 +183,8 @@ words! {
         Storing,
         /// The store does not answer, or not usefully.
         StoreUnavailable,
+        /// The portal does not give the images, or cannot be asked for them.
+        PortalUnavailable,
         /// A required image is not there at the portal.
         ImageNotAvailable,
         /// What the portal sent is no image that may be kept.

@@ -37,6 +37,8 @@ pub struct EvidenceFacts {
     pub destination: DestinationFact,
     /// Whether anything of it is stored, as far as status says.
     pub is_stored: bool,
+    /// When the verdict was seen.
+    pub verdict_at: Option<Timestamp>,
     /// Since when it is owed: since the verdict, or since a person asked for it again.
     pub owed_since: Option<Timestamp>,
     /// Whether the resource has our finalizer.
@@ -53,6 +55,7 @@ impl Default for EvidenceFacts {
             standing: EvidenceStanding::NotAsked,
             destination: DestinationFact::Allowed,
             is_stored: false,
+            verdict_at: None,
             owed_since: None,
             has_finalizer: false,
             deleted_at: None,
@@ -72,6 +75,7 @@ impl EvidenceFacts {
         Self {
             standing: evidence_standing(self.images.as_ref(), status),
             is_stored: objects(status).iter().any(|object| object.state == ObjectState::Stored),
+            verdict_at: status.finished_at,
             owed_since: owed_since(status),
             ..self.clone()
         }
@@ -230,12 +234,15 @@ pub fn evidence_standing(images: Option<&Images>, status: &VerificationStatus) -
     if !images.on.iter().any(|verdict| verdict.is(outcome)) || status.verification_id.is_none() {
         return EvidenceStanding::NotOwed;
     }
+    // The manifest is the last word: whatever is asked for later, or comes to be there, it is never changed.
+    if status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some()) {
+        return EvidenceStanding::Complete;
+    }
     let stalled = Condition::find(&status.conditions, ConditionType::Stalled);
     if stalled.is_some_and(|stalled| stalled.reason == Reason::EvidenceFailed.as_str()) {
         return EvidenceStanding::Failed;
     }
-    let has_manifest = status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some());
-    if outstanding(images, status).is_empty() && (has_manifest || nothing_to_store(status)) {
+    if outstanding(images, status).is_empty() && nothing_to_store(status) {
         EvidenceStanding::Complete
     } else {
         EvidenceStanding::Owed
@@ -282,7 +289,7 @@ impl EvidenceTrouble {
         Self::FinalizerRefused,
     ];
 
-    /// The reason that the condition `EvidenceStored` shows while it is tried again.
+    /// The reason that the condition `EvidenceStored` shows.
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
@@ -291,22 +298,7 @@ impl EvidenceTrouble {
             Self::Conflict => Reason::Conflict,
             Self::ImageNotAvailable => Reason::ImageNotAvailable,
             Self::ImageUnusable => Reason::ImageUnusable,
-            Self::PortalUnavailable => Reason::Storing,
-        }
-    }
-
-    /// The reason that the condition `EvidenceStored` shows once it is not tried any more.
-    pub(super) const fn final_reason(self) -> Reason {
-        match self {
-            // Nothing is being stored any more, and what the portal did not hand out is not available.
-            Self::PortalUnavailable => Reason::ImageNotAvailable,
-            Self::StoreUnavailable
-            | Self::AccessDenied
-            | Self::DestinationRefused
-            | Self::Conflict
-            | Self::ImageNotAvailable
-            | Self::ImageUnusable
-            | Self::FinalizerRefused => self.reason(),
+            Self::PortalUnavailable => Reason::PortalUnavailable,
         }
     }
 
@@ -353,8 +345,12 @@ pub struct Stored {
     pub trouble: Option<EvidenceTrouble>,
     /// Why the destination is refused, where that is the trouble, without values and text of others.
     pub refusal: Option<String>,
-    /// When the portal may be asked for the rest, if not now.
+    /// When the portal may be asked for the rest, or is to be asked once more, if not now.
     pub again_at: Option<Timestamp>,
+    /// Images for which perhaps not the portal answered 404, by [`Wanted::stem`], each once.
+    pub unclear: Vec<String>,
+    /// Whether the portal answered for the session, with 200, after that.
+    pub details_answered: bool,
 }
 
 impl Stored {

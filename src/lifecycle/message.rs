@@ -93,9 +93,10 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::StoreUnavailable => {
             "The store does not answer, or the bucket, region, encryption key or folder is wrong. Check spec.images.destination and its options; it is tried again by itself."
         }
-        Reason::ImageNotAvailable => {
-            "The portal does not have a required image, or could not be asked for what is missing in time."
+        Reason::PortalUnavailable => {
+            "The portal does not give the images: it does not answer, or cannot be asked; see CredentialsReady for the API key."
         }
+        Reason::ImageNotAvailable => "The portal does not have a required image.",
         Reason::ImageUnusable => {
             "The portal sent something that is no image, or is too large; it was not stored."
         }

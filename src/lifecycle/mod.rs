@@ -9,6 +9,7 @@
 //! the world ─────▶ Facts ┘
 //! ```
 
+mod absence;
 mod conclude;
 mod conditions;
 mod decide;
@@ -26,6 +27,7 @@ mod schedule;
 mod step;
 mod streaks;
 
+pub use absence::{Absence, Misses, Missing};
 pub use conclude::{
     Conclusion, KEY_SOUGHT_EVERY, Next, SECRET_READ_AGAIN, claim, conclude, is_outage, key_sought_again,
 };

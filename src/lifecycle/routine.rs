@@ -73,6 +73,7 @@ impl Calm {
             refused_key,
             storing,
             storing_since,
+            misses,
             removing,
             good_looks,
             last_answer,
@@ -90,6 +91,7 @@ impl Calm {
             && refused_key.is_none()
             && storing.is_none()
             && storing_since.is_none()
+            && misses.is_empty()
             && removing.is_none();
         let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
         calm.then(|| Self {

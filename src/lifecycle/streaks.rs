@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 use jiff::Timestamp;
 
-use super::evidence::EvidenceTrouble;
+use super::{absence::Misses, evidence::EvidenceTrouble};
 
 /// The same trouble for some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Streaks {
     pub storing: Option<Since<EvidenceTrouble>>,
     /// Since when this process tries to store what is owed of the evidence.
     pub storing_since: Option<Timestamp>,
+    /// Images for which perhaps not the portal answered 404.
+    pub misses: Misses,
     /// Tries in a row to remove the evidence, since this process first wanted to.
     pub removing: Option<Since<()>>,
     /// When a change of progress was last written.

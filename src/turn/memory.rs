@@ -215,7 +215,7 @@ impl Memory {
     pub fn heap(&self) -> usize {
         let history = match &self.history {
             History::Calm(_) => 0,
-            History::Troubled(_) => size_of::<Streaks>(),
+            History::Troubled(streaks) => size_of::<Streaks>() + streaks.misses.heap(),
         };
         let standing = self.standing.as_deref().map_or(0, size_of_val);
         // The routine shares the id.

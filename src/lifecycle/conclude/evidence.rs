@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     api::{DeletionPolicy, ObjectState, Reason, StoredObject},
     lifecycle::{
+        absence::Misses,
         event::Event,
         evidence::{
             EvidenceStanding, EvidenceTrouble, MOST_OBJECTS, REMOVED_WITHIN, Removed, Stored, stem,
@@ -46,6 +47,7 @@ impl Draft<'_> {
             Some(Reason::Accepted)
         };
         self.refusal.clone_from(&stored.refusal);
+        self.streaks.misses.add(stored, self.facts.now);
         let has_come = !stored.objects.is_empty() || stored.manifest_sha256.is_some();
         if has_come {
             self.take_over_objects(stored);
@@ -73,6 +75,7 @@ impl Draft<'_> {
         }
         if evidence.standing != EvidenceStanding::Owed {
             self.streaks.storing_since = None;
+            self.streaks.misses = Misses::default();
         }
         self.streaks.next = Some(self.facts.now);
         let next = again_at.map_or(Next::Now, |at| self.due_at(at));
@@ -127,8 +130,9 @@ impl Draft<'_> {
         let trouble = self.streaks.storing.map_or(EvidenceTrouble::PortalUnavailable, |streak| streak.what);
         self.streaks.storing = None;
         self.streaks.storing_since = None;
+        self.streaks.misses = Misses::default();
         self.picture.evidence = EvidenceStanding::Failed;
-        self.tell_trouble(trouble, trouble.final_reason());
+        self.tell_trouble(trouble, trouble.reason());
         self.picture.credentials = self.picture.credentials.or_else(|| self.credentials_unless_missing());
         self.events.push(Event::EvidenceFailed);
         self.finish(Next::Watch)

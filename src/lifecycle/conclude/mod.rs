@@ -22,6 +22,7 @@ use crate::{
 };
 
 use super::{
+    absence::Misses,
     conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
     event::Event,
     evidence::{DestinationFact, EvidenceStanding, FinalizerEnd},
@@ -167,6 +168,7 @@ impl<'a> Draft<'a> {
             streaks: Streaks {
                 storing: facts.streaks.storing.filter(|_| is_being_stored),
                 removing: facts.streaks.removing.filter(|_| facts.evidence.has_finalizer),
+                misses: if is_being_stored { facts.streaks.misses.clone() } else { Misses::default() },
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
                 ..facts.streaks.clone()
             },

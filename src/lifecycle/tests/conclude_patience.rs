@@ -17,7 +17,7 @@ const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified,
 const SLOW: [(EvidenceTrouble, &str); 3] = [
     (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
     (EvidenceTrouble::AccessDenied, "AccessDenied"),
-    (EvidenceTrouble::PortalUnavailable, "Storing"),
+    (EvidenceTrouble::PortalUnavailable, "PortalUnavailable"),
 ];
 
 fn storing() -> World {
@@ -138,7 +138,7 @@ fn everything_else_is_given_up_a_day_after_the_verdict() {
     for (trouble, reason) in [
         (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
         (EvidenceTrouble::AccessDenied, "AccessDenied"),
-        (EvidenceTrouble::PortalUnavailable, "ImageNotAvailable"),
+        (EvidenceTrouble::PortalUnavailable, "PortalUnavailable"),
     ] {
         let mut world = storing();
         let begun = world.facts.now;
@@ -191,7 +191,7 @@ fn a_turn_of_trouble_does_not_end_what_went_on_by_itself_for_days_but_what_is_st
     assert!(matches!(world.turn(Answer::Uncalled).step, Step::Wait(_)), "the process has just begun");
     world.pass(600);
     assert_eq!(world.turn(Answer::Uncalled).step, Step::GiveUpEvidence);
-    let shown = "Verified: R EvidenceFailed, St EvidenceFailed, CR SecretNotFound, SC Created, F Verified, V Verified, ES ImageNotAvailable";
+    let shown = "Verified: R EvidenceFailed, St EvidenceFailed, CR SecretNotFound, SC Created, F Verified, V Verified, ES PortalUnavailable";
     assert_eq!(line(&world.status), shown, "no store is blamed that nobody asked");
 }
 
@@ -205,7 +205,7 @@ fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_given_up_after_a_day(
     assert_led_to(&world, &turn, &shown, 3600..=3600, &events, "it may be allowed again");
     world.pass(86_400);
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, line(&world.status)), (Step::GiveUpEvidence, failed("ImageNotAvailable")));
+    assert_eq!((turn.step, line(&world.status)), (Step::GiveUpEvidence, failed("PortalUnavailable")));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! - [`refusal`] is what is said of a destination that is refused.
 //! - [`schedule`] and [`schedule_restart`] are when to look again.
 
+mod absence;
 mod conclude_adopt;
 mod conclude_create;
 mod conclude_evidence;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
     evidence::{Content, HeldBytes, MAX_BYTES, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
-    lifecycle::{EvidenceTrouble, Wanted},
+    lifecycle::{EvidenceTrouble, Missing, Wanted},
     portal::{
         Call, Failed, ImageCall, ImageSource, Trouble,
         budget::{Admission, Closed, Pass},
@@ -30,28 +30,36 @@ struct Image {
 
 /// Why there is no image.
 enum NoImage {
-    /// The portal has none.
-    Absent,
+    /// 404.
+    Missing(Missing),
     /// It is larger than was allowed for.
     Larger,
     /// Not now.
     NotNow(NotNow),
 }
 
+/// What came of asking for an object.
+pub(super) enum Kept {
+    /// It is stored.
+    Stored(StoredObject),
+    /// The answer was 404.
+    Missing(Wanted, Missing),
+}
+
 impl Turns {
-    /// Stores one object, or finds that there is none.
+    /// Stores one object, or hears that there is none.
     pub(super) async fn keep(
         &self,
         wanted: Wanted,
         source: &Source<'_>,
         place: &Place,
-    ) -> Result<StoredObject, NotNow> {
+    ) -> Result<Kept, NotNow> {
         let (kind, asked_of) = match wanted.kind {
             EvidenceKind::Redacted => (ImageKind::Redacted, ImageSource::Redacted),
             EvidenceKind::Unredacted => (ImageKind::Unredacted, ImageSource::Unredacted),
             EvidenceKind::Front => (ImageKind::Front, ImageSource::Front),
             EvidenceKind::Back => (ImageKind::Back, ImageSource::Back),
-            EvidenceKind::Results => return self.keep_results(source, place).await,
+            EvidenceKind::Results => return self.keep_results(source, place).await.map(Kept::Stored),
         };
         let call = ImageCall { source: asked_of, image_type: &wanted.image_type, attempt: wanted.attempt };
         let image = match self.image(source, place, call, USUAL_BYTES).await {
@@ -60,8 +68,7 @@ impl Turns {
         };
         let image = match image {
             Ok(image) => image,
-            Err(NoImage::Absent) if !wanted.required => return Ok(absent(&wanted)),
-            Err(NoImage::Absent) => return Err(EvidenceTrouble::ImageNotAvailable.into()),
+            Err(NoImage::Missing(who)) => return Ok(Kept::Missing(wanted, who)),
             Err(NoImage::Larger) => return Err(EvidenceTrouble::ImageUnusable.into()),
             Err(NoImage::NotNow(not_now)) => return Err(not_now),
         };
@@ -71,7 +78,7 @@ impl Turns {
             .map_err(|_| EvidenceTrouble::DestinationRefused)?;
         let put =
             put(place, &key, wanted.kind.as_lower_case(), image.bytes.clone(), format.content_type()).await?;
-        Ok(stored(wanted.kind, &key, put, format.content_type()))
+        Ok(Kept::Stored(stored(wanted.kind, &key, put, format.content_type())))
     }
 
     /// Asks for an image of at most that many bytes, once there is memory for it.
@@ -91,12 +98,8 @@ impl Turns {
             Err(trouble) => {
                 self.metrics.call("image", &Err::<(), _>(trouble));
                 pass.report(Instant::now(), Err(&trouble));
-                let is_absent = trouble == Trouble::NotFound;
-                return Err(if is_absent {
-                    NoImage::Absent
-                } else {
-                    NoImage::NotNow(judge(&trouble).into())
-                });
+                return Err(missing(&trouble)
+                    .map_or_else(|| NoImage::NotNow(judge(&trouble).into()), NoImage::Missing));
             }
         };
         let content_type = answer.content_type();
@@ -120,6 +123,15 @@ impl Turns {
                 Err(NoImage::NotNow(judge(&trouble).into()))
             }
         }
+    }
+
+    /// Whether the portal answers for this session.
+    pub(super) async fn answers_for_session(&self, source: &Source<'_>) -> bool {
+        let Ok(pass) = admit(source) else { return false };
+        let answer = self.portal.look(source.portal, source.key, source.id).await;
+        self.metrics.call("look", &answer);
+        pass.report(Instant::now(), answer.as_ref().map(drop));
+        answer.is_ok_and(|details| details.id.as_ref() == Some(source.id))
     }
 
     async fn keep_results(&self, source: &Source<'_>, place: &Place) -> Result<StoredObject, NotNow> {
@@ -169,7 +181,7 @@ fn stored(kind: EvidenceKind, key: &ObjectKey, put: Put, content_type: &str) -> 
     }
 }
 
-fn absent(wanted: &Wanted) -> StoredObject {
+pub(super) fn absent(wanted: &Wanted) -> StoredObject {
     StoredObject {
         kind: wanted.kind,
         key: wanted.stem(),
@@ -177,6 +189,22 @@ fn absent(wanted: &Wanted) -> StoredObject {
         size: None,
         sha256: None,
         content_type: None,
+    }
+}
+
+/// Who says that there is no such image, if that is what was said.
+const fn missing(trouble: &Trouble) -> Option<Missing> {
+    match trouble {
+        Trouble::NotFound => Some(Missing::ByThePortal),
+        Trouble::NotSent(_)
+        | Trouble::KeyRejected
+        | Trouble::AccessDenied
+        | Trouble::Invalid
+        | Trouble::Conflict
+        | Trouble::Redirected
+        | Trouble::Unconfigured
+        | Trouble::Limited { .. }
+        | Trouble::Failed(_) => None,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
         ByteBudget, Endpoints, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
         manifest::{PortalEnd, sha256_hex},
     },
-    lifecycle::{EvidenceTrouble, Stored, nothing_to_store, outstanding},
+    lifecycle::{Absence, EvidenceTrouble, Facts, Missing, Stored, Wanted, nothing_to_store, outstanding},
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
@@ -37,7 +37,8 @@ use super::{
     observe::Observed,
     status::Read,
 };
-use keep::put;
+use jiff::Timestamp;
+use keep::{Kept, absent, put};
 pub use lanes::Lanes;
 use place::{NoPlace, Place, RefuseDestination};
 pub use told::ToldTroubles;
@@ -82,6 +83,8 @@ struct Source<'a> {
     key: &'a ApiKey,
     id: &'a VerificationId,
     budget: Budget,
+    /// What is known of the verification.
+    facts: &'a Facts,
     /// How many images are asked for at the same time.
     at_once: usize,
 }
@@ -90,6 +93,8 @@ struct Source<'a> {
 enum NotNow {
     /// The portal's budget has no place before then.
     Later(Instant),
+    /// What the portal does not have is asked for once more then.
+    AskAgainAt(Timestamp),
     /// The resource changed while a place was waited for.
     Changed,
     /// The store says no, or nothing.
@@ -105,6 +110,7 @@ impl NotNow {
     fn is_for_all(&self) -> bool {
         match self {
             Self::Later(_) | Self::Changed | Self::Destination(_) => true,
+            Self::AskAgainAt(_) => false,
             Self::Store(trouble) => is_about_the_store(meaning(*trouble)),
             Self::Trouble(trouble) => is_about_the_store(*trouble),
         }
@@ -173,6 +179,7 @@ impl Turns {
         match end {
             Ok(()) => {}
             Err(NotNow::Later(until)) => stored.again_at = Some(self.clock.time(until)),
+            Err(NotNow::AskAgainAt(at)) => stored.again_at = Some(at),
             Err(NotNow::Changed) => stored.again_at = Some(self.clock.now()),
             Err(NotNow::Store(trouble)) => stored.trouble = Some(meaning(trouble)),
             Err(NotNow::Destination(refusal)) => {
@@ -202,7 +209,7 @@ impl Turns {
         let before = observed.facts.streaks.storing;
         // While the store takes nothing, one image finds out whether it does by now.
         let at_once = if before.is_some_and(|before| is_about_the_store(before.what)) { 1 } else { AT_ONCE };
-        let source = Source { portal, key, id: &id, budget, at_once };
+        let source = Source { portal, key, id: &id, budget, facts: &observed.facts, at_once };
         let mut place = self.place(object, &images.destination).await?;
         let begun = Instant::now();
         let end = loop {
@@ -289,17 +296,23 @@ impl Turns {
             .map(|wanted| self.keep(wanted, source, place))
             .buffer_unordered(source.at_once);
         let mut worst = None;
+        let mut missing = Vec::new();
         while let Some(end) = ends.next().await {
-            self.metrics.evidence(result_of(&end));
-            match end {
-                Ok(object) => stored.objects.push(object),
-                Err(not_now) => {
-                    is_in_vain.fetch_or(not_now.is_for_all(), Ordering::Relaxed);
-                    worst = Some(worse(worst, not_now));
+            let end = match end {
+                Ok(Kept::Stored(object)) => Ok(object),
+                Ok(Kept::Missing(wanted, who)) => {
+                    missing.push((wanted, who));
+                    continue;
                 }
-            }
+                Err(not_now) => Err(not_now),
+            };
+            is_in_vain.fetch_or(end.as_ref().is_err_and(NotNow::is_for_all), Ordering::Relaxed);
+            worst = self.note(end, stored, worst);
         }
         drop(ends);
+        for end in self.told_missing(missing, source, stored).await {
+            worst = self.note(end, stored, worst);
+        }
         if let Some(not_now) = worst {
             return Err(not_now);
         }
@@ -310,6 +323,50 @@ impl Turns {
             stored.manifest_sha256 = put_manifest(&after, place).await?;
         }
         Ok(())
+    }
+
+    /// Notes what came of one object, and returns the worst trouble so far.
+    fn note(
+        &self,
+        end: Result<StoredObject, NotNow>,
+        stored: &mut Stored,
+        worst: Option<NotNow>,
+    ) -> Option<NotNow> {
+        self.metrics.evidence(result_of(&end));
+        match end {
+            Ok(object) => {
+                stored.objects.push(object);
+                worst
+            }
+            Err(not_now) => Some(worse(worst, not_now)),
+        }
+    }
+
+    /// What follows from each 404, once the portal was asked for the details where that matters.
+    async fn told_missing(
+        &self,
+        missing: Vec<(Wanted, Missing)>,
+        source: &Source<'_>,
+        stored: &mut Stored,
+    ) -> Vec<Result<StoredObject, NotNow>> {
+        let facts = source.facts;
+        if missing.iter().any(|(wanted, who)| facts.needs_details(wanted, *who)) {
+            stored.details_answered = self.answers_for_session(source).await;
+        }
+        let mut ends = Vec::with_capacity(missing.len());
+        for (wanted, who) in missing {
+            let stem = wanted.stem();
+            if who == Missing::Unclear && !stored.unclear.contains(&stem) {
+                stored.unclear.push(stem);
+            }
+            ends.push(match facts.absence(&wanted, who, stored.details_answered) {
+                Absence::Absent if wanted.required => Err(EvidenceTrouble::ImageNotAvailable.into()),
+                Absence::Absent => Ok(absent(&wanted)),
+                Absence::AskAgainAt(at) => Err(NotNow::AskAgainAt(at)),
+                Absence::NotKnown => Err(EvidenceTrouble::PortalUnavailable.into()),
+            });
+        }
+        ends
     }
 }
 
@@ -350,7 +407,7 @@ const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
     let trouble = match end {
         Ok(StoredObject { state: ObjectState::Stored, .. }) => return "stored",
         Ok(StoredObject { state: ObjectState::Absent, .. }) => return "absent",
-        Err(NotNow::Later(_) | NotNow::Changed) => return "later",
+        Err(NotNow::Later(_) | NotNow::AskAgainAt(_) | NotNow::Changed) => return "later",
         Err(NotNow::Store(trouble)) => meaning(*trouble),
         Err(NotNow::Destination(_)) => EvidenceTrouble::DestinationRefused,
         Err(NotNow::Trouble(trouble)) => *trouble,
@@ -370,19 +427,20 @@ const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
 /// Of two reasons the one that lasts longer without a person.
 fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
     let rank = |not_now: &NotNow| match not_now {
-        NotNow::Later(_) | NotNow::Changed => 0,
-        NotNow::Trouble(EvidenceTrouble::PortalUnavailable) => 1,
-        NotNow::Trouble(EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable) => 3,
-        NotNow::Store(StoreTrouble::CredentialsRefused) => 4,
+        NotNow::AskAgainAt(_) => 0,
+        NotNow::Later(_) | NotNow::Changed => 1,
+        NotNow::Trouble(EvidenceTrouble::PortalUnavailable) => 2,
+        NotNow::Trouble(EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable) => 4,
+        NotNow::Store(StoreTrouble::CredentialsRefused) => 5,
         NotNow::Store(StoreTrouble::Conflict)
         | NotNow::Destination(_)
-        | NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 5,
+        | NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 6,
         NotNow::Store(_)
         | NotNow::Trouble(
             EvidenceTrouble::StoreUnavailable
             | EvidenceTrouble::AccessDenied
             | EvidenceTrouble::FinalizerRefused,
-        ) => 2,
+        ) => 3,
     };
     match one {
         Some(one) if rank(&one) >= rank(&other) => one,

@@ -44,7 +44,13 @@ impl Archive {
         let trouble = match end {
             Ok(()) => None,
             Err(NotNow::Store(trouble)) => Some(*trouble),
-            Err(NotNow::Later(_) | NotNow::Changed | NotNow::Destination(_) | NotNow::Trouble(_)) => return,
+            Err(
+                NotNow::Later(_)
+                | NotNow::AskAgainAt(_)
+                | NotNow::Changed
+                | NotNow::Destination(_)
+                | NotNow::Trouble(_),
+            ) => return,
         };
         self.tell_once(object, place, "evidence is not stored", trouble);
     }

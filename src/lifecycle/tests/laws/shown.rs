@@ -125,6 +125,7 @@ const fn table(type_: ConditionType, status: ConditionStatus) -> &'static [Reaso
             R::Storing,
             R::StoreUnavailable,
             R::AccessDenied,
+            R::PortalUnavailable,
             R::ImageNotAvailable,
             R::ImageUnusable,
             R::Conflict,

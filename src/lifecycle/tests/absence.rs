@@ -1,0 +1,120 @@
+//! When a 404 for an image means that the portal does not have it.
+
+use std::time::Duration;
+
+use crate::{
+    api::{DeletionPolicy, EvidenceKind, ReadyWhen},
+    lifecycle::{Absence, EvidenceTrouble, Missing, Stored, Wanted, streaks::later},
+};
+
+use super::world::{Answer, World};
+
+fn storing() -> World {
+    let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Retain);
+    // The facts follow the status.
+    world.decide();
+    world
+}
+
+fn back(required: bool) -> Wanted {
+    Wanted { kind: EvidenceKind::Back, image_type: "original".to_owned(), attempt: None, required }
+}
+
+/// One pass that meets a 404 of unclear origin, after which the portal answers for the session or does not.
+fn unclear(world: &mut World, details_answered: bool) -> Absence {
+    let absence = world.facts.absence(&back(false), Missing::Unclear, details_answered);
+    let unclear = vec![back(false).stem()];
+    let trouble = Some(EvidenceTrouble::PortalUnavailable);
+    world.turn(Answer::Store(Stored { trouble, unclear, details_answered, ..Stored::default() }));
+    absence
+}
+
+#[test]
+fn a_404_of_unclear_origin_counts_the_third_time_in_ten_minutes_with_an_answer_between() {
+    for (passes, end, reason) in [
+        (&[(0, true), (300, false)][..], 300, Absence::Absent),
+        (&[(0, false), (300, true)], 300, Absence::Absent),
+        (&[(0, true), (60, true), (60, true)], 480, Absence::Absent),
+        (&[(0, true), (300, true)], 299, Absence::NotKnown),
+        (&[(0, true)], 600, Absence::NotKnown),
+        (&[], 600, Absence::NotKnown),
+        (&[(0, false), (300, false)], 300, Absence::NotKnown),
+    ] {
+        let mut world = storing();
+        for (wait, details_answered) in passes {
+            world.pass(*wait);
+            assert_eq!(unclear(&mut world, *details_answered), Absence::NotKnown, "{passes:?}");
+        }
+        world.pass(end);
+        let last = world.facts.absence(&back(false), Missing::Unclear, true);
+        assert_eq!(last, reason, "{passes:?}, then after {end} s");
+    }
+}
+
+#[test]
+fn a_restart_begins_the_ten_minutes_anew_and_other_trouble_does_not() {
+    for restarts in [false, true] {
+        let mut world = storing();
+        unclear(&mut world, true);
+        world.pass(300);
+        unclear(&mut world, true);
+        if restarts {
+            world.restart();
+        } else {
+            world.pass(60);
+            world.turn(super::world::not_stored(EvidenceTrouble::PortalUnavailable));
+        }
+        world.pass(300);
+        let expected = if restarts { Absence::NotKnown } else { Absence::Absent };
+        assert_eq!(world.facts.absence(&back(false), Missing::Unclear, true), expected);
+    }
+}
+
+#[test]
+fn each_image_is_counted_by_itself() {
+    let mut world = storing();
+    unclear(&mut world, true);
+    world.pass(300);
+    unclear(&mut world, true);
+    world.pass(300);
+    let other = Wanted { image_type: "cropped".to_owned(), ..back(false) };
+    assert_eq!(world.facts.absence(&other, Missing::Unclear, true), Absence::NotKnown);
+}
+
+#[test]
+fn what_the_portal_does_not_have_is_asked_for_once_more_half_a_minute_after_the_verdict() {
+    let mut world = storing();
+    let at = later(world.facts.now, Duration::from_secs(30));
+    let of = |world: &World, required, details_answered| {
+        world.facts.absence(&back(required), Missing::ByThePortal, details_answered)
+    };
+    for seconds in [0, 5, 24] {
+        world.pass(seconds);
+        assert_eq!(of(&world, false, true), Absence::AskAgainAt(at));
+        assert!(!world.facts.needs_details(&back(false), Missing::ByThePortal));
+    }
+    world.pass(1);
+    assert!(world.facts.needs_details(&back(false), Missing::ByThePortal));
+    assert_eq!(of(&world, false, true), Absence::Absent);
+    assert_eq!(of(&world, false, false), Absence::NotKnown, "a gateway speaks JSON too");
+    world.restart();
+    assert_eq!(of(&world, false, true), Absence::Absent, "status says when the verdict was seen");
+}
+
+#[test]
+fn a_required_image_that_the_portal_does_not_have_is_missing_from_the_first_answer_on() {
+    let world = storing();
+    assert_eq!(world.facts.absence(&back(true), Missing::ByThePortal, false), Absence::Absent);
+}
+
+#[test]
+fn a_verdict_in_the_future_keeps_nobody_waiting_for_more_than_half_a_minute() {
+    let mut world = storing();
+    world.facts.evidence.verdict_at = Some(later(world.facts.now, Duration::from_hours(9)));
+    let at = later(world.facts.now, Duration::from_secs(30));
+    let absence = world.facts.absence(&back(false), Missing::ByThePortal, true);
+    assert_eq!(absence, Absence::AskAgainAt(at));
+    world.facts.streaks.storing_since = Some(world.facts.now);
+    world.pass(30);
+    assert_eq!(world.facts.absence(&back(false), Missing::ByThePortal, true), Absence::Absent);
+}
