@@ -11,7 +11,9 @@ use url::Url;
 
 use self::command_line::{Image, trimmed};
 use crate::api::ImageKind;
-use crate::evidence::{ByteBudget, Endpoints, HttpSettings, Patience, StoreBreaker, StoreHttp, Stores};
+use crate::evidence::{
+    ByteBudget, Endpoints, HttpSettings, OwnObjects, Patience, StoreBreaker, StoreHttp, Stores,
+};
 use crate::portal::{AllowedPortals, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
 use crate::turn::{Archive, Lanes, OwnPod, STORING_AT_ONCE, ToldTroubles};
 
@@ -350,6 +352,7 @@ impl Run {
             }
         };
         Ok(Archive {
+            own: OwnObjects::default(),
             stores,
             endpoints: Endpoints::new(&named(&self.allowed_store_endpoints).collect::<Vec<_>>())?,
             http,

@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
+    content::MAX_BYTES,
     manifest::hex,
     open::{Azure, Backend, Medium},
     path::{Folder, ObjectKey},
-    store::{Content, Removal, Store},
+    store::{Content, Found, PROOF, Removal, Store},
     trouble::{Answer, StoreTrouble, is_versioned, judge, judge_http},
 };
 
@@ -57,7 +58,8 @@ impl Store {
                 Medium::Network(store) => store,
                 Medium::Disk(disk) => {
                     let found = disk.digest(path.as_ref(), size).await?;
-                    let is_same = found.is_some_and(|found| hex(&found) == sha256);
+                    let is_same =
+                        found.is_some_and(|(found, digest)| found == size && hex(&digest) == sha256);
                     return Ok(if is_same { Comparison::Same } else { Comparison::Different });
                 }
             };
@@ -97,6 +99,37 @@ impl Store {
             bytes.extend_from_slice(&chunk);
         }
         Ok(Some(bytes.into()))
+    }
+
+    /// Reads what is there, with what it says of itself; nothing of what is larger than any object of ours.
+    pub(super) async fn find_once(&self, path: &Path, kept: usize) -> Result<Option<Found>, Answer> {
+        let store = match self.backend.medium() {
+            Medium::Network(store) => store,
+            Medium::Disk(disk) => {
+                let found = disk.digest(path.as_ref(), MAX_BYTES as u64).await?;
+                let found = found.map(|(size, digest)| (size, hex(&digest)));
+                return Ok(found.map(|(size, sha256)| Found { size, sha256, proof: None, bytes: None }));
+            }
+        };
+        let found = store.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
+        if found.meta.size > MAX_BYTES as u64 {
+            return Ok(None);
+        }
+        let proof = found.attributes.get(&Attribute::Metadata(PROOF.into()));
+        let proof = proof.map(|proof| proof.as_ref().to_owned());
+        let (mut digest, mut size, mut bytes) = (Sha256::new(), 0, Some(Vec::new()));
+        let mut chunks = found.into_stream();
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| judge(&error))? {
+            size += chunk.len();
+            if size > MAX_BYTES {
+                return Ok(None);
+            }
+            digest.update(&chunk);
+            bytes = bytes.filter(|_| size <= kept);
+            bytes.iter_mut().for_each(|bytes| bytes.extend_from_slice(&chunk));
+        }
+        let sha256 = hex(&digest.finalize());
+        Ok(Some(Found { size: size as u64, sha256, proof, bytes: bytes.map(Bytes::from) }))
     }
 
     /// Of a local folder also the keys of what was never finished, so that it is removed with the rest.

@@ -18,9 +18,10 @@
 //! | `attempt` | one request of [`store`], and its answer |
 //! | `files` | objects as files of a local folder, where no link leads anywhere |
 //! | [`manifest`] | lists what is stored and what was absent; written last (pure) |
+//! | [`own`] | remembers what this process has put |
 //!
-//! Every object is created under the condition that nothing is there. What is there with the same bytes counts as
-//! stored, so everything here may be repeated after a crash. Nothing is ever overwritten. Each object goes in one
+//! Every object is created under the condition that nothing is there. What is there with the same bytes, or is
+//! the operator's own, counts as stored, so everything here may be repeated after a crash. Nothing is ever overwritten. Each object goes in one
 //! request (none is over 25 MiB), so no half upload can be left behind.
 //!
 //! Keys, names, errors and the manifest never hold the id of a verification, its link, or text of a store.
@@ -36,6 +37,7 @@ pub mod location;
 pub mod manifest;
 mod open;
 pub mod options;
+pub mod own;
 pub mod path;
 pub mod patience;
 mod signing;
@@ -51,8 +53,9 @@ pub use http::{HttpSettings, StoreHttp};
 pub use location::{InvalidLocation, Location, Scheme};
 pub use manifest::{Manifest, UnreadableManifest};
 pub use options::{InvalidOptions, Options};
+pub use own::OwnObjects;
 pub use path::{Folder, InvalidPath, ObjectKey};
 pub use patience::Patience;
-pub use store::{Cleared, Content, Put, Removal, Rest, Store};
+pub use store::{Cleared, Content, Digested, Found, Put, Removal, Rest, Store};
 pub use stores::{InvalidStores, NotForNamespace, Stores};
 pub use trouble::StoreTrouble;

@@ -50,6 +50,49 @@ pub struct Put {
     pub was_there: bool,
 }
 
+/// Bytes and their SHA-256, so that it is worked out once.
+#[derive(Clone, Debug)]
+pub struct Digested {
+    pub(super) bytes: Bytes,
+    pub(super) digest: [u8; 32],
+    sha256: String,
+}
+
+impl Digested {
+    /// Works it out where nothing else waits for it: a large image takes long enough to keep other work waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreTrouble::Unavailable`] when the process is ending.
+    pub async fn of(bytes: Bytes) -> Result<Self, StoreTrouble> {
+        let digest = spawn_blocking(move || (<[u8; 32]>::from(Sha256::digest(&bytes)), bytes)).await;
+        let (digest, bytes) = digest.map_err(|_| StoreTrouble::Unavailable)?;
+        Ok(Self { bytes, sha256: hex(&digest), digest })
+    }
+
+    /// The SHA-256 in hex.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+}
+
+/// What is there under a key, and what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+    /// Its attribute [`PROOF`], where the store keeps attributes.
+    pub proof: Option<String>,
+    /// Its bytes, if they are few enough.
+    pub bytes: Option<Bytes>,
+}
+
+/// The attribute that says whose an object is.
+pub const PROOF: &str = "proof";
+
 /// What became of an object that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Removal {
@@ -136,24 +179,40 @@ impl Store {
         key: &ObjectKey,
         content: Content<'_>,
     ) -> Result<Put, StoreTrouble> {
-        self.within(self.put_patiently(folder, key, content)).await
+        let Content { bytes, content_type, attributes } = content;
+        let digested = Digested::of(bytes).await?;
+        self.put_digested(folder, key, &digested, content_type, attributes).await
+    }
+
+    /// As [`put`](Self::put), of bytes whose SHA-256 is known.
+    ///
+    /// # Errors
+    ///
+    /// As of [`put`](Self::put).
+    pub async fn put_digested(
+        &self,
+        folder: &Folder,
+        key: &ObjectKey,
+        digested: &Digested,
+        content_type: &'static str,
+        attributes: &[(&'static str, &str)],
+    ) -> Result<Put, StoreTrouble> {
+        let bytes = digested.bytes.clone();
+        self.within(self.put_patiently(folder, key, digested, Content { bytes, content_type, attributes }))
+            .await
     }
 
     async fn put_patiently(
         &self,
         folder: &Folder,
         key: &ObjectKey,
+        digested: &Digested,
         content: Content<'_>,
     ) -> Result<Put, StoreTrouble> {
         let path = self.path(folder, key)?;
-        let bytes = content.bytes.clone();
-        let size = bytes.len() as u64;
-        // A large image takes long enough to keep other work waiting.
-        let digest = spawn_blocking(move || <[u8; 32]>::from(Sha256::digest(&bytes)))
-            .await
-            .map_err(|_| StoreTrouble::Unavailable)?;
-        let _known = self.backend.know(&content.bytes, digest);
-        let sha256 = hex(&digest);
+        let size = content.bytes.len() as u64;
+        let _known = self.backend.know(&content.bytes, digested.digest);
+        let sha256 = digested.sha256.clone();
         let attributes = self.attributes(&content, &sha256);
         let mut tries = Tries::new(self.patience);
         loop {
@@ -216,6 +275,43 @@ impl Store {
             }
         })
         .await
+    }
+
+    /// What is there under a key: its bytes are digested, and returned too if they are at most `kept`. None if nothing is
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreTrouble`]; [`Conflict`](StoreTrouble::Conflict) when it is larger than anything that this room writes.
+    pub async fn find(
+        &self,
+        folder: &Folder,
+        key: &ObjectKey,
+        kept: usize,
+    ) -> Result<Option<Found>, StoreTrouble> {
+        let path = self.path(folder, key)?;
+        self.within(async {
+            let mut tries = Tries::new(self.patience);
+            loop {
+                match self.limited(self.find_once(&path, kept)).await {
+                    Ok(Some(found)) => return Ok(Some(found)),
+                    Ok(None) => return Err(StoreTrouble::Conflict),
+                    Err(Answer::NotFound) => return Ok(None),
+                    Err(Answer::Trouble(trouble)) => return Err(trouble),
+                    Err(Answer::Exists | Answer::NotSent | Answer::Unknown) => {}
+                }
+                if !tries.again().await {
+                    return Err(StoreTrouble::Unavailable);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Whether it keeps what an object says of itself: a folder does not.
+    #[must_use]
+    pub const fn keeps_attributes(&self) -> bool {
+        self.backend.has_attributes()
     }
 
     /// What is in a folder, at most 64 keys, in the order of the alphabet; what this room does not write is left out. That

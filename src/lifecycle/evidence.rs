@@ -347,6 +347,8 @@ pub struct Stored {
     pub refusal: Option<String>,
     /// When the portal may be asked for the rest, or is to be asked once more, if not now.
     pub again_at: Option<Timestamp>,
+    /// Whether it is known whether an earlier process wrote the manifest.
+    pub manifest_sought: bool,
     /// Images for which perhaps not the portal answered 404, by [`Wanted::stem`], each once.
     pub unclear: Vec<String>,
     /// Whether the portal answered for the session, with 200, after that.

@@ -73,6 +73,7 @@ impl Calm {
             refused_key,
             storing,
             storing_since,
+            manifest_sought,
             misses,
             removing,
             good_looks,
@@ -91,6 +92,7 @@ impl Calm {
             && refused_key.is_none()
             && storing.is_none()
             && storing_since.is_none()
+            && !manifest_sought
             && misses.is_empty()
             && removing.is_none();
         let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);

@@ -60,6 +60,9 @@ pub struct Streaks {
     pub storing: Option<Since<EvidenceTrouble>>,
     /// Since when this process tries to store what is owed of the evidence.
     pub storing_since: Option<Timestamp>,
+    /// Whether no earlier process can have written the manifest, as far as this one knows: it has seen the verdict come, or
+    /// has looked.
+    pub manifest_sought: bool,
     /// Images for which perhaps not the portal answered 404.
     pub misses: Misses,
     /// Tries in a row to remove the evidence, since this process first wanted to.

@@ -3,12 +3,15 @@
 //! Touches nothing but memory. The key has no `Display`, no `Serialize` and no `Clone`; `Debug`
 //! prints nothing of it, and its bytes are overwritten when it is dropped.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+
+/// What an [`ApiKey::evidence_proof`] begins with.
+const EVIDENCE_LABEL: &str = "okid-operator evidence proof v1";
 
 /// An API key that fits into a header.
 pub struct ApiKey {
@@ -81,6 +84,39 @@ impl ApiKey {
     /// How long it is.
     pub(crate) fn bytes(&self) -> usize {
         self.secret.expose_secret().len()
+    }
+
+    /// Proves that an object of evidence was put by an operator with this key: 64 hexadecimal digits of HMAC-SHA256 over the
+    /// resource's `uid`, the object's name in its folder, and the SHA-256 of its bytes in hex, keyed with the API key.
+    ///
+    /// None of the three holds a NUL. The label in front of them keeps this apart from a
+    /// [`fingerprint`](Self::fingerprint), whose input is a uid alone.
+    #[must_use]
+    pub fn evidence_proof(&self, uid: &str, object: &str, sha256: &str) -> String {
+        let digest = self.evidence_mac(uid, object, sha256).map(|mac| mac.finalize().into_bytes());
+        digest.iter().flatten().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// Whether that is the [`evidence_proof`](Self::evidence_proof) of the object. Takes the same time for every wrong one.
+    #[must_use]
+    pub fn proves_evidence(&self, uid: &str, object: &str, sha256: &str, proof: &str) -> bool {
+        let digits =
+            |pair: &[u8]| str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let bytes: Option<Vec<_>> = proof.as_bytes().chunks(2).map(digits).collect();
+        match (self.evidence_mac(uid, object, sha256), bytes) {
+            (Some(mac), Some(bytes)) => mac.verify_slice(&bytes).is_ok(),
+            (_, _) => false,
+        }
+    }
+
+    fn evidence_mac(&self, uid: &str, object: &str, sha256: &str) -> Option<Hmac<Sha256>> {
+        let mac = Hmac::<Sha256>::new_from_slice(self.secret.expose_secret().as_bytes()).ok()?;
+        let parts = [EVIDENCE_LABEL, uid, object, sha256].into_iter();
+        Some(parts.fold(mac, |mac, part| mac.chain_update(part).chain_update(b"\0")))
     }
 
     /// Tells this key from others in this process.
@@ -184,6 +220,26 @@ mod tests {
         let identity = |value: &[u8]| ApiKey::parse(value).unwrap().identity();
         assert_eq!(identity(b"one"), identity(b"one\n"));
         assert_ne!(identity(b"one"), identity(b"two"));
+    }
+
+    #[test]
+    fn a_proof_of_evidence_holds_for_its_key_uid_object_and_bytes_alone() {
+        let key = ApiKey::parse(b"Jefe").unwrap();
+        let proof = key.evidence_proof("uid", "details.json", "ab");
+        // printf 'okid-operator evidence proof v1\0uid\0details.json\0ab\0' | openssl dgst -sha256 -hmac Jefe
+        assert_eq!(proof, "20e752840b8b2c6bb1f05301350cda8d1578f0ae9648c36f036516ddfc8b7f0b");
+        assert!(key.proves_evidence("uid", "details.json", "ab", &proof));
+        let other = ApiKey::parse(b"other").unwrap();
+        assert!(!other.proves_evidence("uid", "details.json", "ab", &proof));
+        for (uid, object, sha256) in
+            [("uid2", "details.json", "ab"), ("uid", "manifest.json", "ab"), ("uid", "details.json", "ac")]
+        {
+            assert!(!key.proves_evidence(uid, object, sha256, &proof));
+        }
+        let long = format!("{proof}00");
+        for wrong in ["", "0", "+1", "zz", &proof[..62], &proof[1..], &long, &key.fingerprint("uid")] {
+            assert!(!key.proves_evidence("uid", "details.json", "ab", wrong), "{wrong}");
+        }
     }
 
     #[test]

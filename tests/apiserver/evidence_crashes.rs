@@ -9,7 +9,7 @@ use okid_operator::evidence::{
     Folder, Manifest,
     manifest::{OPERATOR, PortalEnd},
 };
-use okid_sandbox::{Document, Endpoint, Verdict};
+use okid_sandbox::{Action, Call, Document, Endpoint, Fault as Order, Verdict};
 use serde_json::json;
 
 use crate::harness::evidence::{asking, check, files, front, sha256};
@@ -91,6 +91,41 @@ async fn evidence_whose_operator_crashed_before_the_manifest_is_completed_by_the
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evidence_whose_operator_crashed_before_it_wrote_status_is_found_by_the_next() {
     crashed_at("AfterUpload", 5).await;
+}
+
+/// Crashes at a point of storing, and lets another operator take over, to which the portal gives other bytes.
+async fn crashed_before_the_bytes_changed(point: &str, asked_again: bool) {
+    let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
+    let id = world.invite("alice", asking(front())).await;
+    let bytes = |text: &str| Action::Answer {
+        status: 200,
+        headers: BTreeMap::new(),
+        body: Some(text.to_owned()),
+        retry_after: None,
+    };
+    let first = world.sandbox().order(Order::new(Call::Image, bytes("%PDF-1.7 first")).session(&id));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    assert!(!world.operator().wait().await.success());
+    world.sandbox().clear(first);
+    let later = world.sandbox().order(Order::new(Call::Image, bytes("%PDF-1.7 later")).session(&id));
+
+    world.start(Launch::new()).await;
+    stored_once(&world, "alice", 1).await;
+    let over = world.get("alice").await;
+    let stored = check(&over, &world.in_s3(&over));
+    assert_eq!(stored["front-original.pdf"], b"%PDF-1.7 first", "what is there stays");
+    assert_eq!(world.sandbox().hits(later) > 0, asked_again);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_an_operator_that_crashed_proves_whose_it_is_though_the_bytes_changed() {
+    crashed_before_the_bytes_changed("BeforeManifest", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_whose_manifest_is_written_is_complete_for_the_next_operator_too() {
+    crashed_before_the_bytes_changed("AfterUpload", false).await;
 }
 
 /// The manifest of the front, as the operator writes it.

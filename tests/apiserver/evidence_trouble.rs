@@ -274,6 +274,9 @@ async fn other_bytes_are_never_overwritten_and_a_person_may_say_when_they_are_go
     let conflict = world.until("alice", |seen| failed(seen, "False/Conflict")).await;
     assert_eq!(conflict.phase(), Some(Phase::Verified));
     assert!(!is_settled(&conflict));
+    let conditions = conflict.found().conditions;
+    let said = &conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap().message;
+    assert!(said.contains("in place of front-original.jpg"), "{said}");
     assert_eq!(fs::read(&file).unwrap(), b"something else");
     world.until_events("alice", &["EvidenceFailed", "SessionCreated", "Verified"]).await;
 
@@ -293,6 +296,32 @@ async fn other_bytes_are_never_overwritten_and_a_person_may_say_when_they_are_go
     assert!(over.shows(&STORED), "{over:?}");
     check(&over, &world.in_s3(&over));
     stays_verified(&world, "alice");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_whose_answer_was_lost_is_known_again_though_the_next_bytes_are_others() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(front())).await;
+    let first =
+        world.sandbox().order(Fault::new(Call::Image, answer("image/jpeg", "%PDF-1.7 first")).session(&id));
+    // The store keeps it, nobody hears of that, and then it is away.
+    world.s3().proxy.next([StoreFault::ResetInstead]);
+    world.s3().proxy.always(StoreFault::Answer(503, ""));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
+
+    world.sandbox().clear(first);
+    world.sandbox().order(Fault::new(Call::Image, answer("image/jpeg", "%PDF-1.7 later")).session(&id));
+    world.s3().proxy.heal();
+    let over = world.until_nudged("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert_eq!(
+        check(&over, &world.in_s3(&over))["front-original.pdf"],
+        b"%PDF-1.7 first",
+        "what is there stays"
+    );
+    assert!(!world.events("alice").await.contains(&"EvidenceFailed".to_owned()));
     world.finish().await;
 }
 

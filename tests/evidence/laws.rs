@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use http::Method;
-use okid_operator::evidence::{Cleared, Content, Removal, StoreTrouble};
+use okid_operator::evidence::{Cleared, Content, Digested, Removal, StoreTrouble, store::PROOF};
 
 use crate::harness::{Place, key, look, of, put, put_as};
 
@@ -30,6 +30,7 @@ on!(s3:
     an_object_is_stored_once_and_counts_as_stored_from_then_on,
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
+    what_is_found_says_whose_it_is,
     a_folder_tells_its_keys_and_no_other_ones,
     a_folder_of_any_size_is_emptied_and_no_other_one,
     content_type_and_attributes_are_kept,
@@ -39,6 +40,7 @@ on!(google:
     an_object_is_stored_once_and_counts_as_stored_from_then_on,
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
+    what_is_found_says_whose_it_is,
     a_folder_tells_its_keys_and_no_other_ones,
     a_folder_of_any_size_is_emptied_and_no_other_one,
     a_bucket_that_is_not_there_is_named,
@@ -49,6 +51,7 @@ on!(azure:
     an_object_is_stored_once_and_counts_as_stored_from_then_on,
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
+    what_is_found_says_whose_it_is,
     a_folder_tells_its_keys_and_no_other_ones,
     a_folder_of_any_size_is_emptied_and_no_other_one,
     a_bucket_that_is_not_there_is_named,
@@ -59,6 +62,7 @@ on!(folder:
     an_object_is_stored_once_and_counts_as_stored_from_then_on,
     other_bytes_are_a_conflict_and_never_overwrite,
     what_is_removed_is_gone_and_may_be_removed_again,
+    what_is_found_says_whose_it_is,
     a_folder_tells_its_keys_and_no_other_ones,
     a_folder_of_any_size_is_emptied_and_no_other_one,
     a_bucket_that_is_not_there_is_named,
@@ -158,6 +162,21 @@ async fn content_type_and_attributes_are_kept(place: Place) {
     assert_eq!(kept("kind").unwrap(), "Front");
     let path = "/kyc/team-a/customer/0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10/front-original.jpg";
     assert!(passed.iter().all(|passed| passed.path.ends_with(path)), "{passed:?}");
+}
+
+async fn what_is_found_says_whose_it_is(place: Place) {
+    let (store, folder, key) = (place.store(), of("team-a"), key("details.json"));
+    assert_eq!(store.find(&folder, &key, 3).await, Ok(None));
+    let digested = Digested::of("abc".into()).await.unwrap();
+    let attributes = [("kind", "results"), (PROOF, "0a1b")];
+    store.put_digested(&folder, &key, &digested, "application/json", &attributes).await.unwrap();
+    let whole = store.find(&folder, &key, 3).await.unwrap().unwrap();
+    assert_eq!((whole.size, whole.sha256.as_str()), (3, digested.sha256()));
+    // A folder keeps no attributes, so nothing is proved by its bytes.
+    let keeps = store.keeps_attributes();
+    assert_eq!(whole.proof.as_deref(), keeps.then_some("0a1b"));
+    assert_eq!(whole.bytes, keeps.then(|| "abc".into()));
+    assert_eq!(store.find(&folder, &key, 2).await.unwrap().unwrap().bytes, None);
 }
 
 async fn one_of_many_writers_wins(place: Place) {

@@ -67,10 +67,10 @@ impl Disk {
         self.work(move |root| objects::read(root, &object, limit as u64)).await
     }
 
-    /// The SHA-256 of a file of that size; none if it has another size.
-    pub(super) async fn digest(&self, object: &str, size: u64) -> Result<Option<[u8; 32]>, Answer> {
+    /// The size and SHA-256 of a file; none if it is larger than `limit` bytes.
+    pub(super) async fn digest(&self, object: &str, limit: u64) -> Result<Option<(u64, [u8; 32])>, Answer> {
         let object = PathBuf::from(object);
-        self.work(move |root| objects::digest(root, &object, size)).await
+        self.work(move |root| objects::digest(root, &object, limit)).await
     }
 
     /// The keys in a folder, the first of them in the order of the alphabet, also of such as were never finished.

@@ -116,9 +116,9 @@ pub(super) fn read(root: &Path, object: &Path, limit: u64) -> Result<Option<Byte
     Ok((read as u64 <= limit).then(|| bytes.into()))
 }
 
-/// The SHA-256 of a file; none if it has another size.
-pub(super) fn digest(root: &Path, object: &Path, size: u64) -> Result<Option<[u8; 32]>, Answer> {
-    let Some(mut file) = open(root, object, size)? else { return Ok(None) };
+/// The size and SHA-256 of a file; none if it is larger than `limit` bytes.
+pub(super) fn digest(root: &Path, object: &Path, limit: u64) -> Result<Option<(u64, [u8; 32])>, Answer> {
+    let Some(mut file) = open(root, object, limit)? else { return Ok(None) };
     let mut digest = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     let mut read = 0;
@@ -131,7 +131,7 @@ pub(super) fn digest(root: &Path, object: &Path, size: u64) -> Result<Option<[u8
             }
         }
     }
-    Ok((read == size).then(|| digest.finalize().into()))
+    Ok((read <= limit).then(|| (read, digest.finalize().into())))
 }
 
 /// Opens a file of at most `limit` bytes; none if it is larger. It may grow while it is read, but is read one byte

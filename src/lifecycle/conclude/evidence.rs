@@ -30,6 +30,7 @@ impl Draft<'_> {
     pub(super) fn settle_unless_owed(mut self, next: Next) -> Conclusion {
         let evidence = self.facts.evidence.after(&self.status);
         self.picture.evidence = evidence.standing;
+        self.streaks.manifest_sought &= evidence.standing == EvidenceStanding::Owed;
         if !evidence.keeps_it_live() {
             self.status.settled = true;
             return self.finish(Next::Leave);
@@ -48,6 +49,7 @@ impl Draft<'_> {
         };
         self.refusal.clone_from(&stored.refusal);
         self.streaks.misses.add(stored, self.facts.now);
+        self.streaks.manifest_sought |= stored.manifest_sought;
         let has_come = !stored.objects.is_empty() || stored.manifest_sha256.is_some();
         if has_come {
             self.take_over_objects(stored);
@@ -131,6 +133,7 @@ impl Draft<'_> {
         self.streaks.storing = None;
         self.streaks.storing_since = None;
         self.streaks.misses = Misses::default();
+        self.streaks.manifest_sought = false;
         self.picture.evidence = EvidenceStanding::Failed;
         self.tell_trouble(trouble, trouble.reason());
         self.picture.credentials = self.picture.credentials.or_else(|| self.credentials_unless_missing());

@@ -168,6 +168,7 @@ impl<'a> Draft<'a> {
             streaks: Streaks {
                 storing: facts.streaks.storing.filter(|_| is_being_stored),
                 removing: facts.streaks.removing.filter(|_| facts.evidence.has_finalizer),
+                manifest_sought: facts.streaks.manifest_sought && is_being_stored,
                 misses: if is_being_stored { facts.streaks.misses.clone() } else { Misses::default() },
                 storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
                 ..facts.streaks.clone()
@@ -213,7 +214,7 @@ impl<'a> Draft<'a> {
         // Whatever was the matter with the session is over with it.
         self.picture.overlay = Overlay::Plain;
         self.events.push(event);
-        self.streaks = Streaks { next: Some(self.facts.now), ..Streaks::default() };
+        self.streaks = Streaks { next: Some(self.facts.now), manifest_sought: true, ..Streaks::default() };
         self.settle_unless_owed(Next::Now)
     }
 

@@ -8,9 +8,12 @@ use crate::{
 
 use super::Draft;
 
-/// Conditions that a refused destination is shown by.
-const SHOWN_BY: [(ConditionType, Reason); 2] =
-    [(ConditionType::Stalled, Reason::InvalidSpec), (ConditionType::EvidenceStored, Reason::AccessDenied)];
+/// Conditions that a refused destination is shown by, and one that names the object that is another's.
+const SHOWN_BY: [(ConditionType, Reason); 3] = [
+    (ConditionType::Stalled, Reason::InvalidSpec),
+    (ConditionType::EvidenceStored, Reason::AccessDenied),
+    (ConditionType::EvidenceStored, Reason::Conflict),
+];
 
 impl Draft<'_> {
     /// Says what is refused where a condition shows that; what an earlier turn said stays for as long as its reason.

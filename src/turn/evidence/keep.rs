@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
-    evidence::{Content, HeldBytes, MAX_BYTES, ObjectKey, Put, StoreTrouble, inspect, manifest::OPERATOR},
+    evidence::{HeldBytes, MAX_BYTES, ObjectKey, Put, inspect},
     lifecycle::{EvidenceTrouble, Missing, Wanted},
     portal::{
         Call, Failed, ImageCall, ImageSource, Trouble,
@@ -76,9 +76,11 @@ impl Turns {
             .map_err(|_| EvidenceTrouble::ImageUnusable)?;
         let key = ObjectKey::image(kind, &wanted.image_type, wanted.attempt, format)
             .map_err(|_| EvidenceTrouble::DestinationRefused)?;
-        let put =
-            put(place, &key, wanted.kind.as_lower_case(), image.bytes.clone(), format.content_type()).await?;
-        Ok(Kept::Stored(stored(wanted.kind, &key, put, format.content_type())))
+        let content_type = format.content_type();
+        let put = self
+            .put(place, source, &key, wanted.kind.as_lower_case(), (image.bytes.clone(), content_type))
+            .await?;
+        Ok(Kept::Stored(stored(wanted.kind, &key, put, content_type)))
     }
 
     /// Asks for an image of at most that many bytes, once there is memory for it.
@@ -141,7 +143,7 @@ impl Turns {
         pass.report(Instant::now(), answer.as_ref().map(drop));
         let bytes = answer.map_err(|trouble| judge(&trouble))?;
         let key = ObjectKey::details();
-        let put = put(place, &key, EvidenceKind::Results.as_lower_case(), bytes, JSON).await?;
+        let put = self.put(place, source, &key, EvidenceKind::Results.as_lower_case(), (bytes, JSON)).await?;
         Ok(stored(EvidenceKind::Results, &key, put, JSON))
     }
 }
@@ -156,18 +158,6 @@ fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
             Err(EvidenceTrouble::PortalUnavailable.into())
         }
     }
-}
-
-/// Puts an object where it belongs, unless it is there.
-pub(super) async fn put(
-    place: &Place,
-    key: &ObjectKey,
-    kind: &'static str,
-    bytes: Bytes,
-    content_type: &'static str,
-) -> Result<Put, StoreTrouble> {
-    let attributes = &[("kind", kind), ("operator", OPERATOR)];
-    place.store.put(&place.folder, key, Content { bytes, content_type, attributes }).await
 }
 
 fn stored(kind: EvidenceKind, key: &ObjectKey, put: Put, content_type: &str) -> StoredObject {

@@ -4,6 +4,7 @@
 mod gone;
 mod keep;
 mod lanes;
+mod own;
 mod place;
 mod removal;
 mod told;
@@ -13,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
 use tokio::{
@@ -23,11 +23,8 @@ use tokio::{
 
 use crate::{
     api::{ImageKind, Images, ObjectState, StoredObject, Verification, VerificationStatus},
-    evidence::{
-        ByteBudget, Endpoints, Manifest, ObjectKey, StoreBreaker, StoreHttp, StoreTrouble, Stores,
-        manifest::{PortalEnd, sha256_hex},
-    },
-    lifecycle::{Absence, EvidenceTrouble, Facts, Missing, Stored, Wanted, nothing_to_store, outstanding},
+    evidence::{ByteBudget, Endpoints, ObjectKey, OwnObjects, StoreBreaker, StoreHttp, StoreTrouble, Stores},
+    lifecycle::{Absence, EvidenceTrouble, Facts, Missing, Stored, Wanted, outstanding},
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
@@ -38,7 +35,7 @@ use super::{
     status::Read,
 };
 use jiff::Timestamp;
-use keep::{Kept, absent, put};
+use keep::{Kept, absent};
 pub use lanes::Lanes;
 use place::{NoPlace, Place, RefuseDestination};
 pub use told::ToldTroubles;
@@ -51,8 +48,6 @@ const AT_ONCE: usize = 4;
 pub const STORING_AT_ONCE: usize = 16;
 /// Who waited longer than this for a place looks at the resource again before anything is stored.
 const FRESH: Duration = Duration::from_secs(1);
-/// Most bytes that a manifest of ours has: sixteen objects of some three hundred bytes, and more.
-const MANIFEST_BYTES: usize = 64 * 1024;
 const JSON: &str = "application/json";
 
 /// What evidence is stored with.
@@ -63,6 +58,8 @@ pub struct Archive {
     pub endpoints: Endpoints,
     /// The client for all stores.
     pub http: StoreHttp,
+    /// What this process has put.
+    pub own: OwnObjects,
     /// Bytes of images in flight.
     pub bytes: ByteBudget,
     /// Places for verifications whose evidence is stored or removed: [`STORING_AT_ONCE`].
@@ -99,6 +96,8 @@ enum NotNow {
     Changed,
     /// The store says no, or nothing.
     Store(StoreTrouble),
+    /// Something else is there under this key.
+    Conflict(ObjectKey),
     /// It may not be kept as asked.
     Destination(RefuseDestination),
     /// Other trouble.
@@ -110,7 +109,7 @@ impl NotNow {
     fn is_for_all(&self) -> bool {
         match self {
             Self::Later(_) | Self::Changed | Self::Destination(_) => true,
-            Self::AskAgainAt(_) => false,
+            Self::AskAgainAt(_) | Self::Conflict(_) => false,
             Self::Store(trouble) => is_about_the_store(meaning(*trouble)),
             Self::Trouble(trouble) => is_about_the_store(*trouble),
         }
@@ -182,6 +181,10 @@ impl Turns {
             Err(NotNow::AskAgainAt(at)) => stored.again_at = Some(at),
             Err(NotNow::Changed) => stored.again_at = Some(self.clock.now()),
             Err(NotNow::Store(trouble)) => stored.trouble = Some(meaning(trouble)),
+            Err(NotNow::Conflict(key)) => {
+                stored.trouble = Some(EvidenceTrouble::Conflict);
+                stored.refusal = Some(conflict_at(&key));
+            }
             Err(NotNow::Destination(refusal)) => {
                 stored.trouble = Some(EvidenceTrouble::DestinationRefused);
                 stored.refusal = Some(refusal.to_string());
@@ -243,7 +246,7 @@ impl Turns {
         self.archive.tell(object, place, &end);
         match &end {
             Err(NotNow::Store(StoreTrouble::Unavailable)) => entered.pass.was_silent(),
-            Ok(()) | Err(NotNow::Store(_)) => entered.pass.answered(),
+            Ok(()) | Err(NotNow::Store(_) | NotNow::Conflict(_)) => entered.pass.answered(),
             Err(_) if stored.objects.len() > known => entered.pass.answered(),
             Err(_) => {}
         }
@@ -288,6 +291,9 @@ impl Turns {
         place: &Place,
         stored: &mut Stored,
     ) -> Result<(), NotNow> {
+        if self.finds_manifest(source, place, stored).await? {
+            return Ok(());
+        }
         let begun = Instant::now();
         let is_in_vain = AtomicBool::new(false);
         let goes_on = || begun.elapsed() < BATCH && !is_in_vain.load(Ordering::Relaxed);
@@ -320,7 +326,7 @@ impl Turns {
         if outstanding(images, &after).is_empty() {
             crash::reach(Point::BeforeManifest).await;
             self.check_presence(object, images).await?;
-            stored.manifest_sha256 = put_manifest(&after, place).await?;
+            self.put_manifest(&after, source, place, stored).await?;
         }
         Ok(())
     }
@@ -370,30 +376,13 @@ impl Turns {
     }
 }
 
-/// Writes the manifest, unless nothing was there to be stored; returns its SHA-256.
-async fn put_manifest(status: &VerificationStatus, place: &Place) -> Result<Option<String>, NotNow> {
-    if nothing_to_store(status) {
-        return Ok(None);
-    }
-    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
-    let end = PortalEnd {
-        status: status.portal_status.as_deref().unwrap_or_default(),
-        updated_at: status.portal_updated_at,
-        finished_at: status.finished_at,
-    };
-    let manifest = Manifest::new(&place.folder, end, objects);
-    let bytes = manifest.bytes().map_err(|_| EvidenceTrouble::StoreUnavailable)?;
-    let key = ObjectKey::manifest();
-    match put(place, &key, "manifest", Bytes::from(bytes), JSON).await {
-        Ok(put) => Ok(Some(put.sha256)),
-        Err(StoreTrouble::Conflict) => {
-            // Another version of the operator may have written it before a crash.
-            let found = place.store.read(&place.folder, &key, MANIFEST_BYTES).await?;
-            let found = found.filter(|found| manifest.is_written_as(found).unwrap_or(false));
-            found.map(|found| Some(sha256_hex(&found))).ok_or(EvidenceTrouble::Conflict.into())
-        }
-        Err(trouble) => Err(trouble.into()),
-    }
+/// What is said of a conflict: which object to look at.
+fn conflict_at(key: &ObjectKey) -> String {
+    format!(
+        "another object is in the store in place of {}, and was not overwritten; find out who wrote it, move it, then set \
+         okid.io/retry to a new value",
+        key.as_str()
+    )
 }
 
 /// A status with what was stored since.
@@ -409,6 +398,7 @@ const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
         Ok(StoredObject { state: ObjectState::Absent, .. }) => return "absent",
         Err(NotNow::Later(_) | NotNow::AskAgainAt(_) | NotNow::Changed) => return "later",
         Err(NotNow::Store(trouble)) => meaning(*trouble),
+        Err(NotNow::Conflict(_)) => EvidenceTrouble::Conflict,
         Err(NotNow::Destination(_)) => EvidenceTrouble::DestinationRefused,
         Err(NotNow::Trouble(trouble)) => *trouble,
     };
@@ -433,6 +423,7 @@ fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
         NotNow::Trouble(EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable) => 4,
         NotNow::Store(StoreTrouble::CredentialsRefused) => 5,
         NotNow::Store(StoreTrouble::Conflict)
+        | NotNow::Conflict(_)
         | NotNow::Destination(_)
         | NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 6,
         NotNow::Store(_)

@@ -30,6 +30,13 @@ pub(super) struct Place {
     pub(super) lane: Arc<Lane>,
 }
 
+impl Place {
+    /// Names it within this process.
+    pub(super) fn name(&self) -> String {
+        format!("{}\n{}", self.store.endpoint(), self.prefix)
+    }
+}
+
 /// Why there is no place for evidence.
 pub(super) enum NoPlace {
     /// It may not be kept as asked; only a person can change that.

@@ -44,6 +44,7 @@ impl Archive {
         let trouble = match end {
             Ok(()) => None,
             Err(NotNow::Store(trouble)) => Some(*trouble),
+            Err(NotNow::Conflict(_)) => Some(StoreTrouble::Conflict),
             Err(
                 NotNow::Later(_)
                 | NotNow::AskAgainAt(_)
