@@ -99,7 +99,7 @@ async fn crashed_before_the_bytes_changed(point: &str, asked_again: bool) {
     let id = world.invite("alice", asking(front())).await;
     let bytes = |text: &str| Action::Answer {
         status: 200,
-        headers: BTreeMap::new(),
+        headers: BTreeMap::from([("content-type".to_owned(), "image/jpeg".to_owned())]),
         body: Some(text.to_owned()),
         retry_after: None,
     };

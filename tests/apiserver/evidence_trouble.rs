@@ -348,8 +348,12 @@ async fn a_failure_that_waits_for_a_person_is_not_forgotten_by_a_restart() {
 
 /// An answer with that label and those bytes.
 fn answer(content_type: &str, body: &str) -> Action {
+    answer_with(200, content_type, body)
+}
+
+fn answer_with(status: u16, content_type: &str, body: &str) -> Action {
     Action::Answer {
-        status: 200,
+        status,
         headers: BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]),
         body: Some(body.to_owned()),
         retry_after: None,
@@ -400,6 +404,43 @@ async fn what_is_no_image_is_never_stored() {
         let over = world.until(name, is_settled).await;
         assert!(over.shows(&STORED), "{name}: {over:?}");
     }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_of_somebody_on_the_way_loses_no_image() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(json!({"items": [{"kind": "Front"}, {"kind": "Back"}]}))).await;
+    let gateway = answer_with(404, "text/html", "default backend - 404");
+    let order = world.sandbox().order(Fault::new(Call::Image, gateway).session(&id));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until_portal("an answer to each", |world| world.sandbox().hits(order) >= 2).await;
+    world.turn_clock(Duration::from_secs(61));
+    let waiting = world.until_nudged("alice", |seen| owed(seen, "False/PortalUnavailable")).await;
+    assert!(waiting.found().evidence.is_none_or(|evidence| evidence.objects.is_empty()), "{waiting:?}");
+
+    world.sandbox().clear(order);
+    let over = world.until_nudged("alice", is_settled).await;
+    assert!(over.shows(&STORED), "{over:?}");
+    assert_eq!(check(&over, &world.in_s3(&over)).len(), 3);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_without_a_body_three_times_in_ten_minutes_is_an_image_that_is_absent() {
+    let world = World::builder().s3().start().await;
+    let id = world.invite("alice", asking(json!({"items": [{"kind": "Back"}]}))).await;
+    let order =
+        world.sandbox().order(Fault::new(Call::Image, answer_with(404, "text/plain", "")).session(&id));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    for times in 1..=3 {
+        world.until_portal("the answer", |world| world.sandbox().hits(order) >= times).await;
+        assert!(!is_settled(&world.get("alice").await));
+        world.turn_clock(Duration::from_secs(200));
+        world.nudge("alice").await;
+    }
+    let over = world.until_nudged("alice", is_settled).await;
+    assert!(over.shows(&["Ready=True/Verified", "EvidenceStored=True/NothingToStore"]), "{over:?}");
     world.finish().await;
 }
 

@@ -186,6 +186,7 @@ pub(super) fn absent(wanted: &Wanted) -> StoredObject {
 const fn missing(trouble: &Trouble) -> Option<Missing> {
     match trouble {
         Trouble::NotFound => Some(Missing::ByThePortal),
+        Trouble::Unclear { status: 404 } => Some(Missing::Unclear),
         Trouble::NotSent(_)
         | Trouble::KeyRejected
         | Trouble::AccessDenied
@@ -193,6 +194,7 @@ const fn missing(trouble: &Trouble) -> Option<Missing> {
         | Trouble::Conflict
         | Trouble::Redirected
         | Trouble::Unconfigured
+        | Trouble::Unclear { .. }
         | Trouble::Limited { .. }
         | Trouble::Failed(_) => None,
     }
