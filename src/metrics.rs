@@ -154,19 +154,7 @@ impl Metrics {
             "Tries to store an object of evidence by result",
             evidence.clone(),
         );
-        let closed_seconds = Family::default();
-        registry.register(
-            "portal_closed_seconds",
-            "How long calls to a portal still wait, for the key for which it is longest: paused, as the portal asked; \
-             breaker_open, until the next call finds out whether it works again; key_rejected, by the portal",
-            closed_seconds.clone(),
-        );
-        let closed_waiting = Family::default();
-        registry.register(
-            "portal_waiting",
-            "Verifications whose next call to a portal waits: paused, breaker_open, key_rejected",
-            closed_waiting.clone(),
-        );
+        let (closed_seconds, closed_waiting) = gates(&mut registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -264,4 +252,24 @@ impl Metrics {
         text::encode(&mut body, &self.registry)?;
         Ok(body)
     }
+}
+
+/// The gauges of what is closed of a portal.
+fn gates(
+    registry: &mut Registry,
+) -> (Family<ClosedLabels, Gauge<f64, AtomicU64>>, Family<ClosedLabels, Gauge>) {
+    let closed_seconds = Family::default();
+    registry.register(
+        "portal_closed_seconds",
+        "How long calls to a portal still wait, for the key for which it is longest: paused, as the portal asked; \
+         breaker_open, until the next call finds out whether it works again; key_rejected, by the portal",
+        closed_seconds.clone(),
+    );
+    let closed_waiting = Family::default();
+    registry.register(
+        "portal_waiting",
+        "Verifications whose next call to a portal waits: paused, breaker_open, key_rejected",
+        closed_waiting.clone(),
+    );
+    (closed_seconds, closed_waiting)
 }

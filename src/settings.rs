@@ -281,7 +281,7 @@ impl Run {
         Ok(BudgetSettings {
             portal_rate: rate("--portal-qps", self.portal_qps)?,
             key_rate: rate("--key-qps", self.key_qps)?,
-            most_under_way: (slots / 4).saturating_mul(3) / self.allowed_portals.len().max(1),
+            most_under_way: slots.saturating_mul(3).div_ceil(4) / self.allowed_portals.len().max(1),
             ..BudgetSettings::default()
         })
     }

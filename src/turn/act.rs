@@ -134,6 +134,7 @@ impl Turns {
             let answer = self.portal.create(portal, key).await;
             let answer = self.unless_taken(&observed.facts.uid, answer, memory);
             self.metrics.call("create", &answer);
+            memory.waits = self.waits_after(portal, answer.as_ref().err());
             if pass.report(Instant::now(), answer.as_ref().map(drop)) {
                 self.wake_creates();
             }

@@ -128,8 +128,29 @@ impl Turns {
         u16::try_from(number).ok().map(|portal| Waits { portal, closed, is_told: false })
     }
 
+    /// What the next call waits for at the portal, after that answer.
+    pub(super) fn waits_after(&self, portal: &PortalUrl, trouble: Option<&Trouble>) -> Option<Waits> {
+        let closed = match trouble? {
+            Trouble::Limited { retry_after: _ } => Closed::Paused,
+            Trouble::KeyRejected => Closed::KeyRejected,
+            Trouble::NotSent(_)
+            | Trouble::AccessDenied
+            | Trouble::Invalid
+            | Trouble::NotFound
+            | Trouble::Conflict
+            | Trouble::Redirected
+            | Trouble::Unconfigured
+            | Trouble::Unclear { status: _ }
+            | Trouble::Failed(_) => return None,
+        };
+        self.waits_at(portal, closed)
+    }
+
     /// What the next call waits for at the portal, after that step.
-    pub(super) fn waits(&self, step: &Step, observed: &Observed) -> Option<Waits> {
+    pub(super) fn waits(&self, step: &Step, happened: &Happened, observed: &Observed) -> Option<Waits> {
+        if let Happened::Look(answer) = happened {
+            return self.waits_after(&observed.account.as_ref()?.portal, answer.as_ref().err());
+        }
         let Step::Wait(wait) = step else { return None };
         let closed = match wait {
             Wait::KeyRejected(_) => Closed::KeyRejected,

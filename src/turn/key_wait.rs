@@ -92,7 +92,13 @@ impl Turns {
         let end = match past {
             // What is owed of the evidence is given up after a while.
             Past::Over(_) => now.checked_add(jiff::SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
-            _ => deadline,
+            Past::Fresh
+            | Past::Claimed
+            | Past::Refused
+            | Past::Lost
+            | Past::Open { .. }
+            | Past::Settled
+            | Past::Unreadable(_) => deadline,
         };
         let account = self.accounts.share(account.clone()?);
         let until = until.min(grace).min(end);

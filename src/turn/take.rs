@@ -254,7 +254,7 @@ impl Turns {
             let uid = current.uid().unwrap_or_default();
             let conclusion =
                 conclude(&status, &past(&uid, &status), ledger(&status), step, happened, &observed.facts);
-            memory.waits = self.waits(step, &observed);
+            memory.waits = self.waits(step, happened, &observed);
             // While an outage is shown, those who wait for its end go on without reading anything.
             if !memory.waits.is_some_and(|waits| waits.is_told) {
                 memory.standing = self.standing(&observed, happened, &conclusion);

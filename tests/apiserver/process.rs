@@ -225,7 +225,7 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let endless = format!("/{}", "a".repeat(512));
     let cases: [(&[&str], &str); 20] = [
         (&["--portal-qps", "0.5"], "--portal-qps must be 0 (no limit) or a number of calls per second"),
-        (&["--key-qps", "-1"], "--key-qps"),
+        (&["--key-qps=-1"], "--key-qps must be 0"),
         (&["--key-qps", "many"], "--key-qps"),
         (&["--slots", "0"], "--slots"),
         (&["--link-path", "verify"], "--link-path must begin with /"),

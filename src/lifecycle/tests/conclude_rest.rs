@@ -306,7 +306,7 @@ fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
     world.facts.now = due;
     let behind = |world: &mut World, seconds: u64| {
         world.facts.now = later(due, Duration::from_secs(seconds));
-        world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_secs(60)));
+        world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_mins(1)));
         world.turn(Answer::Uncalled);
         line(&world.status)
     };

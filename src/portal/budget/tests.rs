@@ -34,6 +34,9 @@ fn id(session: u8) -> VerificationId {
     VerificationId::parse(&format!("ver_{session}")).unwrap()
 }
 
+/// In which second which session was polled, and the answer.
+type Polled = (u64, u8, Result<(), &'static Trouble>);
+
 /// Polls a session, and is answered so.
 fn poll(budget: &Budget, now: Instant, session: u8, answer: Result<(), &Trouble>) {
     go(budget.admit(now, Call::Look, Priority::Idle)).about(&id(session)).report(now, answer);
@@ -166,7 +169,7 @@ fn a_refused_create_closes_creates_and_no_poll() {
 fn polls_pause_when_two_sessions_were_answered_401_and_none_200_in_between() {
     const REFUSED: Result<(), &Trouble> = Err(&Trouble::KeyRejected);
     const DENIED: Result<(), &Trouble> = Err(&Trouble::AccessDenied);
-    let answers: [(&str, &[(u64, u8, Result<(), &Trouble>)], bool); 8] = [
+    let answers: [(&str, &[Polled], bool); 8] = [
         ("one 401", &[(0, 1, REFUSED)], false),
         ("403, always about that session alone", &[(0, 1, DENIED), (9, 2, DENIED), (18, 3, DENIED)], false),
         ("a 401 and a 403", &[(0, 1, REFUSED), (9, 2, DENIED)], false),

@@ -76,13 +76,14 @@ impl Turns {
         // What was sent and not answered may still arrive.
         let may_arrive = matches!(end, Err(NotNow::Store(StoreTrouble::Unavailable)));
         if is_gone {
-            match left(removed, may_arrive) {
-                Some(event) => self.tell(object, event),
-                None => tracing::info!(
+            if let Some(event) = left(removed, may_arrive) {
+                self.tell(object, event);
+            } else {
+                tracing::info!(
                     namespace = object.namespace().unwrap_or_default(),
                     name = object.name_any(),
                     "removed what was stored while the verification went away"
-                ),
+                );
             }
         } else if removed != Removed::All {
             // The turn that removes the evidence knows it by status.
@@ -187,8 +188,8 @@ mod tests {
         }
     }
 
-    fn refused(status: Value) -> Result<kube::Result<Verification>, Elapsed> {
-        Ok(Err(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))))
+    fn refused(status: Value) -> kube::Error {
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
     }
 
     #[test]
@@ -206,7 +207,7 @@ mod tests {
             "status": "Failure", "message": "verifications.okid.io \"alice\" not found", "reason": "NotFound",
             "details": {"name": "alice", "group": "okid.io", "kind": "verifications"}, "code": 404,
         });
-        assert_eq!(of(refused(not_found)), Presence::Gone);
+        assert_eq!(of(Ok(Err(refused(not_found)))), Presence::Gone);
         for other in [
             // As the client tells a page of somebody on the way.
             json!({"status": "Failure", "message": "default backend - 404", "reason": "Failed to parse error data", "code": 404}),
@@ -214,7 +215,7 @@ mod tests {
             json!({"status": "Failure", "message": "the server could not find the requested resource", "reason": "NotFound", "details": {}, "code": 404}),
             json!({"status": "Failure", "message": "forbidden", "reason": "Forbidden", "details": {"name": "alice"}, "code": 403}),
         ] {
-            assert_eq!(of(refused(other.clone())), Presence::Unknown, "{other}");
+            assert_eq!(of(Ok(Err(refused(other.clone())))), Presence::Unknown, "{other}");
         }
     }
 }

@@ -227,8 +227,8 @@ fn judge(data: &Data, entry: &str) -> Found {
 mod tests {
     use super::*;
 
-    fn secret(entries: &[(&str, usize)]) -> Data {
-        Ok(Ok(entries.iter().map(|(name, bytes)| ((*name).to_owned(), vec![b'k'; *bytes])).collect()))
+    fn secret(entries: &[(&str, usize)]) -> BTreeMap<String, Vec<u8>> {
+        entries.iter().map(|(name, bytes)| ((*name).to_owned(), vec![b'k'; *bytes])).collect()
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let now = Instant::now();
         let mut cache = Cache::default();
         assert!(cache.find("team", "okid", "a", now).is_err());
-        let data = secret(&[("a", 10), ("b", 4_000), ("c", 4_000)]);
+        let data = Ok(Ok(secret(&[("a", 10), ("b", 4_000), ("c", 4_000)])));
         assert!(cache.keep("team", "okid", "a", &data, now).unwrap().is_ok());
         assert!(cache.bytes() < 1_000, "{}", cache.bytes());
         assert!(cache.find("team", "okid", "a", now + USED / 2).is_ok());
@@ -256,7 +256,8 @@ mod tests {
             for number in 0..secrets {
                 let name = number.to_string();
                 assert!(cache.find(namespace, &name, "apiKey", now).is_err());
-                let found = cache.keep(namespace, &name, "apiKey", &secret(&[("apiKey", 4_000)]), now);
+                let found =
+                    cache.keep(namespace, &name, "apiKey", &Ok(Ok(secret(&[("apiKey", 4_000)]))), now);
                 assert!(found.unwrap().is_ok(), "{namespace} {name}");
                 assert!(cache.bytes() <= MOST_BYTES);
                 assert!(cache.find(namespace, &name, "apiKey", now).is_ok(), "{namespace} {name}");
@@ -270,7 +271,7 @@ mod tests {
         let now = Instant::now();
         let mut cache = Cache::default();
         let _ = cache.find("team", "okid", "a", now);
-        cache.keep("team", "okid", "a", &secret(&[("a", 10)]), now).unwrap().unwrap();
+        cache.keep("team", "okid", "a", &Ok(Ok(secret(&[("a", 10)]))), now).unwrap().unwrap();
         cache.forget_values(now + USED);
         assert!(!cache.is_empty(), "that it was asked for is known");
         cache.forget_names(now + ASKED_FOR);

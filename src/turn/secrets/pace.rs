@@ -93,9 +93,9 @@ mod tests {
     fn a_namespace_with_a_thousand_secrets_reads_a_hundred_at_once_and_fifty_a_second() {
         let now = Instant::now();
         let mut paces = Paces::default();
-        let places: Vec<_> = (0..1_000).map(|_| paces.read("large", now) - now).collect();
-        assert_eq!(places.iter().filter(|wait| wait.is_zero()).count(), 100);
-        assert_eq!(places[999], Duration::from_secs(18));
+        let waits: Vec<_> = (0..1_000).map(|_| paces.read("large", now) - now).collect();
+        assert_eq!(waits.iter().filter(|wait| wait.is_zero()).count(), 100);
+        assert_eq!(waits[999], Duration::from_secs(18));
         assert_eq!(paces.read("small", now), now, "another one does not wait");
     }
 
@@ -116,8 +116,8 @@ mod tests {
     fn a_secret_whose_entries_are_asked_for_one_by_one_is_read_once_a_second() {
         let now = Instant::now();
         let mut paces = Paces::default();
-        let places: Vec<_> = (0..5).map(|_| paces.read_again("team", "okid", now) - now).collect();
-        assert_eq!(places, [0, 0, 0, 1, 2].map(Duration::from_secs));
+        let waits: Vec<_> = (0..5).map(|_| paces.read_again("team", "okid", now) - now).collect();
+        assert_eq!(waits, [0, 0, 0, 1, 2].map(Duration::from_secs));
         paces.forget(now + Duration::from_mins(1));
         assert!(paces.namespaces.is_empty());
     }

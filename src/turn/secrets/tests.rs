@@ -181,6 +181,6 @@ async fn a_namespace_with_a_thousand_missing_secrets_holds_no_other_one_up() {
     assert!(took <= Duration::from_millis(12), "alone it takes 10 ms, beside a flood {took:?}");
     assert!(asked.under_way[1].load(Ordering::Relaxed) <= 5);
     flood.await;
-    let rate = asked.total() as f64 / begun.elapsed().as_secs_f64();
-    assert!(rate <= 55.0, "{rate} reads a second");
+    let most = 100 + usize::try_from(begun.elapsed().as_millis() / 20).unwrap();
+    assert!(asked.total() <= most, "{} reads in {:?}", asked.total(), begun.elapsed());
 }
