@@ -18,7 +18,7 @@ use crate::{
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
     settings::{InvalidSettings, Run},
     turn::{
-        Accounts, Clock, Complaints, Departed, FirstAnswers, Fresh, Reporter, SERVER_CALLS, Secrets,
+        Accounts, Clock, Complaints, Departed, FirstAnswers, Fresh, Outages, Reporter, SERVER_CALLS, Secrets,
         Sessions, Turns,
     },
     watch::{Due, DueSettings, Heard, Newest, Table},
@@ -118,6 +118,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         archive,
         due: Due::new(DueSettings { slots, ..DueSettings::default() }),
         complaints,
+        outages: Outages::default(),
         metrics,
         // The process may also end by itself, and is not told twice to end then.
         ending: shutdown.child_token(),

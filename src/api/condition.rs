@@ -104,7 +104,7 @@ words! {
         InProgress,
         /// People at okID look at it.
         InReview,
-        /// The portal answers with trouble; tried again.
+        /// Requests to the portal are failing; they are tried again.
         ProgressingWithRetry,
         /// The portal asked for a pause.
         RateLimited,

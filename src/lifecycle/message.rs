@@ -26,7 +26,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::AwaitingUser => "The link is published; the person has not begun.",
         Reason::InProgress => "The person or the portal is at work on the check.",
         Reason::InReview => "People at okID review the check; this can take days.",
-        Reason::ProgressingWithRetry => "The portal answers with trouble; the operator keeps trying.",
+        Reason::ProgressingWithRetry => "Requests to the portal are failing; the operator is retrying.",
         Reason::RateLimited => {
             "The portal asked for a pause; the operator keeps to it and goes on by itself."
         }

@@ -35,7 +35,7 @@ pub struct Report {
     pub raw: Option<String>,
     /// What it says of each module, cleaned.
     pub progress: BTreeMap<String, String>,
-    /// Its own time of its last change.
+    /// Its own time of its last change, if that is not after the answer itself.
     pub updated_at: Option<Timestamp>,
 }
 
@@ -51,8 +51,13 @@ pub fn report(details: &Details) -> Report {
             .filter_map(|(name, value)| Some((clean(name)?, clean(value)?)))
             .take(ENTRIES)
             .collect(),
-        updated_at: details.updated_at.and_then(storable),
+        updated_at: details.updated_at.and_then(storable).filter(|stamp| !is_after(*stamp, details.date)),
     }
+}
+
+/// Whether a stamp is later than the answer that names it: then it is none, and would make later answers look old.
+fn is_after(stamp: Timestamp, date: Option<Timestamp>) -> bool {
+    date.is_some_and(|date| stamp > date)
 }
 
 fn word(current: &str) -> Word {

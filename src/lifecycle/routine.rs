@@ -80,6 +80,8 @@ impl Calm {
             last_answer,
             changed_at,
             updated_at,
+            outdated,
+            expired_before,
             names_modules,
             shown_at,
             seen,
@@ -94,7 +96,9 @@ impl Calm {
             && storing_since.is_none()
             && !manifest_sought
             && misses.is_empty()
-            && removing.is_none();
+            && removing.is_none()
+            && outdated.is_none()
+            && !expired_before;
         let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
         calm.then(|| Self {
             next: moment(next),
@@ -263,6 +267,9 @@ impl Routine {
             return None;
         }
         let stamp = report.updated_at.and_then(Moment::of);
+        if stamp.is_some_and(|stamp| calm.updated_at.is_some_and(|known| stamp < known)) {
+            return None;
+        }
         let moved = stamp.is_some() && calm.updated_at.is_some() && stamp != calm.updated_at;
         let now_moment = Moment::of(now);
         let calm = Calm {
@@ -432,6 +439,10 @@ mod tests {
             sample::details("in_progress", &["document", "liveness"]),
             sample::details("validating", &["document"]),
             Details { id: None, ..details.clone() },
+            Details {
+                updated_at: sample::now().checked_sub(jiff::SignedDuration::from_secs(1)).ok(),
+                ..details.clone()
+            },
         ] {
             assert_eq!(routine.nothing_new(&calm, &other, sample::after(60), 7, 1.0), None, "{other:?}");
         }

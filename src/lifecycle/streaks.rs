@@ -54,6 +54,10 @@ pub struct Streaks {
     pub changed_at: Option<Timestamp>,
     /// The portal's own time of its last change, as last seen.
     pub updated_at: Option<Timestamp>,
+    /// Answers in a row that are older than what the portal had said already.
+    pub outdated: Option<Since<()>>,
+    /// Whether the last of them said `expired`, and is asked for once more.
+    pub expired_before: bool,
     /// Whether the last answer named modules.
     pub names_modules: bool,
     /// The same trouble with storing evidence in a row.

@@ -6,6 +6,7 @@ pub mod allowed;
 pub mod budget;
 pub mod client;
 mod date;
+mod filter;
 pub mod key;
 pub mod retry_after;
 pub mod trouble;
@@ -15,8 +16,9 @@ pub mod wire;
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
+pub(crate) use client::MAX_ANSWER_BYTES;
 pub use client::{ClientSettings, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
-pub use trouble::{Call, Certainty, Failed, NotSent, Provenance, Trouble};
+pub use trouble::{Call, Certainty, ContentCoding, Failed, NotSent, Provenance, Trouble};
 pub use verification_id::{UnfitId, VerificationId};
 pub use wire::{Created, Details, UnusableAnswer};

@@ -5,7 +5,7 @@
 //! on the way knows nothing of keys, sessions and images. What a create's failure says about the
 //! session (none was made, or nobody knows) is [`Trouble::certainty`].
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::de::IgnoredAny;
 
@@ -99,7 +99,10 @@ pub enum NotSent {
     /// The portal's name has no address.
     #[error("the portal's host name could not be resolved")]
     Resolve,
-    /// The connection was refused, unreachable or not there in time.
+    /// The portal's host refused the connection.
+    #[error("the portal's host refuses connections")]
+    Refused,
+    /// The host could not be reached, or the connection was not there in time.
     #[error("no connection to the portal could be made")]
     Connect,
     /// The TLS handshake failed, the portal's certificate included.
@@ -131,6 +134,33 @@ pub enum Failed {
     /// A body over the limit.
     #[error("the portal's answer is too large")]
     TooLarge,
+    /// A body in a content coding that nobody asked for and that is not decoded.
+    #[error("the portal's answer is compressed with {0}, which was not asked for")]
+    Encoded(ContentCoding),
+}
+
+/// A content coding (RFC 9110 §8.4.1) that is not decoded; gzip and deflate are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentCoding {
+    /// `br`.
+    Brotli,
+    /// `zstd`.
+    Zstd,
+    /// `compress`.
+    Compress,
+    /// Any other one, or several.
+    Other,
+}
+
+impl fmt::Display for ContentCoding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Brotli => "brotli",
+            Self::Zstd => "zstd",
+            Self::Compress => "compress",
+            Self::Other => "an unknown content coding",
+        })
+    }
 }
 
 /// What a failed create says about the session.
@@ -186,6 +216,7 @@ impl Trouble {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::NotSent(NotSent::Resolve) => "resolve",
+            Self::NotSent(NotSent::Refused) => "refused",
             Self::NotSent(NotSent::Connect) => "connect",
             Self::NotSent(NotSent::Tls) => "tls",
             Self::NotSent(NotSent::Build) => "build",
@@ -204,6 +235,10 @@ impl Trouble {
             Self::Failed(Failed::Cut) => "cut",
             Self::Failed(Failed::Unusable) => "unusable",
             Self::Failed(Failed::TooLarge) => "too_large",
+            Self::Failed(Failed::Encoded(ContentCoding::Brotli)) => "encoded_br",
+            Self::Failed(Failed::Encoded(ContentCoding::Zstd)) => "encoded_zstd",
+            Self::Failed(Failed::Encoded(ContentCoding::Compress)) => "encoded_compress",
+            Self::Failed(Failed::Encoded(ContentCoding::Other)) => "encoded_other",
         }
     }
 }
@@ -410,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_request_that_never_left_made_no_session() {
-        for cause in [NotSent::Resolve, NotSent::Connect, NotSent::Tls, NotSent::Build] {
+        for cause in [NotSent::Resolve, NotSent::Refused, NotSent::Connect, NotSent::Tls, NotSent::Build] {
             assert_eq!(Trouble::NotSent(cause).certainty(), Certainty::NotCreated);
         }
     }
@@ -422,6 +457,7 @@ mod tests {
             Failed::Cut,
             Failed::Unusable,
             Failed::TooLarge,
+            Failed::Encoded(ContentCoding::Zstd),
             Failed::ServerError(500),
             Failed::UnknownStatus(600),
         ] {

@@ -21,6 +21,12 @@ use serde_json::value::RawValue;
 
 use super::verification_id::VerificationId;
 
+/// The members of a create's answer that are read.
+pub(super) const CREATED_MEMBERS: &[&str] = &["verificationId", "expiresAt", "flow", "modules"];
+
+/// The members of a poll's answer that are read.
+pub(super) const DETAILS_MEMBERS: &[&str] = &["verification_id", "status"];
+
 /// Most entries kept of any list or object of an answer; the rest is dropped.
 pub const MAX_ENTRIES: usize = 64;
 

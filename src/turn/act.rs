@@ -24,6 +24,7 @@ use super::{
     crash::{self, Point},
     memory::{Claim, Memory},
     observe::Observed,
+    outages::{CREATES, polls_of},
     status::{Read, Written},
 };
 
@@ -81,6 +82,7 @@ impl Turns {
         let Caller { portal, key, pass } = caller;
         let answer = self.portal.look(portal, key, id).await;
         self.metrics.call("look", &answer);
+        self.outages.note(portal, polls_of(id), answer.as_ref().map(drop));
         if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
             pass.polled(Instant::now());
         }
@@ -132,7 +134,8 @@ impl Turns {
             CreateEnd::NotSent
         } else {
             let answer = self.portal.create(portal, key).await;
-            let answer = self.unless_taken(&observed.facts.uid, answer, memory);
+            self.outages.note(portal, CREATES, answer.as_ref().map(drop));
+            let answer = self.unless_taken(portal, &observed.facts.uid, answer, memory);
             self.metrics.call("create", &answer);
             memory.waits = self.waits_after(portal, answer.as_ref().err());
             if pass.report(Instant::now(), answer.as_ref().map(drop)) {
@@ -191,12 +194,13 @@ impl Turns {
     /// An id that another live resource has is no answer to this one's create.
     fn unless_taken(
         &self,
+        portal: &PortalUrl,
         uid: &str,
         answer: Result<Created, Trouble>,
         memory: &mut Memory,
     ) -> Result<Created, Trouble> {
         let created = answer?;
-        memory.session = self.sessions.take(&created.id, uid);
+        memory.session = self.sessions.take(portal.as_str(), &created.id, uid);
         memory.session.map(|_| created).ok_or(Trouble::Failed(Failed::Unusable))
     }
 

@@ -247,10 +247,12 @@ pub fn seed(uid: &str) -> u64 {
     hasher.finish()
 }
 
-/// The session that a resource publishes.
-pub(super) fn published(object: &Verification) -> Option<VerificationId> {
-    let id = object.status.as_ref()?.verification_id.as_deref()?;
-    VerificationId::parse(id).ok()
+/// The session that a resource publishes: the base URL of its portal, and its id.
+pub(super) fn published(object: &Verification) -> Option<(&str, VerificationId)> {
+    let status = object.status.as_ref()?;
+    let id = VerificationId::parse(status.verification_id.as_deref()?).ok()?;
+    let portal = status.session.as_ref().and_then(|session| session.portal.as_deref());
+    Some((portal.unwrap_or_default(), id))
 }
 
 #[cfg(test)]
@@ -276,10 +278,10 @@ mod tests {
         };
         let mut memory = table.get(slot).unwrap().clone();
         let id = VerificationId::parse("ver_1").unwrap();
-        memory.session = sessions.take(&id, "one");
+        memory.session = sessions.take("https://one.example", &id, "one");
         let removed = table.gone("one").unwrap();
         assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
         memory.keep(&mut table, slot, "one", &sessions);
-        assert!(sessions.take(&id, "two").is_some());
+        assert!(sessions.take("https://one.example", &id, "two").is_some());
     }
 }

@@ -16,6 +16,7 @@ mod glance;
 mod key_wait;
 mod memory;
 mod observe;
+mod outages;
 mod secrets;
 mod sessions;
 mod status;
@@ -54,6 +55,7 @@ pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
 pub use first_answers::FirstAnswers;
 pub use fresh::{Fresh, lean};
 pub use memory::{Memory, lane, seed};
+pub use outages::Outages;
 pub use secrets::Secrets;
 pub use sessions::Sessions;
 pub use untold::Departed;
@@ -109,6 +111,8 @@ pub struct Turns {
     pub due: Due,
     /// What the API server gives no usable answer to.
     pub complaints: Arc<Complaints>,
+    /// What is the matter with which portal.
+    pub outages: Outages,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Tells what has happened.
@@ -211,8 +215,8 @@ impl Turns {
     /// What is known of a verification that this process sees for the first time, and when its first turn is.
     pub fn first(&self, object: &Verification) -> (Memory, Instant) {
         let (mut memory, at) = Memory::first(object, &self.clock);
-        if let Some(id) = memory::published(object) {
-            memory.session = self.sessions.take(&id, &object.uid().unwrap_or_default());
+        if let Some((portal, id)) = memory::published(object) {
+            memory.session = self.sessions.take(portal, &id, &object.uid().unwrap_or_default());
         }
         memory.know(self.known(object));
         (memory, at)

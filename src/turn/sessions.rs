@@ -1,5 +1,5 @@
 //! Which live verification has which session, as far as this process has seen: an id that belongs to one of them is no
-//! answer to another one's create.
+//! answer to another one's create. An id names a session of its portal, so two portals may give the same.
 
 use std::{
     collections::HashMap,
@@ -22,9 +22,9 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Takes a session for the resource of that uid; nothing, if another one has it.
-    pub fn take(&self, id: &VerificationId, uid: &str) -> Option<SessionKey> {
-        let key = self.key(id);
+    /// Takes a session of the portal with that base URL for the resource of that uid; nothing, if another one has it.
+    pub fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
+        let key = self.key(portal, id);
         let holder = self.hasher.hash_one(uid);
         (*self.holders().entry(key).or_insert(holder) == holder).then_some(key)
     }
@@ -39,8 +39,8 @@ impl Sessions {
         self.holders().capacity() * (size_of::<(SessionKey, u64)>() + 1)
     }
 
-    fn key(&self, id: &VerificationId) -> SessionKey {
-        SessionKey(NonZeroU64::new(self.hasher.hash_one(id)).unwrap_or(NonZeroU64::MIN))
+    fn key(&self, portal: &str, id: &VerificationId) -> SessionKey {
+        SessionKey(NonZeroU64::new(self.hasher.hash_one((portal, id))).unwrap_or(NonZeroU64::MIN))
     }
 
     fn holders(&self) -> MutexGuard<'_, HashMap<SessionKey, u64>> {
@@ -52,14 +52,27 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    const PORTAL: &str = "https://verify.test.okid.io";
+
+    #[test]
+    fn two_portals_may_give_the_same_id() {
+        let sessions = Sessions::default();
+        let id = VerificationId::parse("ver_1001").unwrap();
+        let one = sessions.take(PORTAL, &id, "one").unwrap();
+        let two = sessions.take("https://verify.okid.example", &id, "two").unwrap();
+        assert_ne!(one, two);
+        sessions.forget(two);
+        assert_eq!(sessions.take(PORTAL, &id, "three"), None, "the first one's is still its own");
+    }
+
     #[test]
     fn a_session_belongs_to_the_first_until_that_one_is_gone() {
         let sessions = Sessions::default();
         let id = VerificationId::parse("ver_1").unwrap();
-        let key = sessions.take(&id, "one").unwrap();
-        assert_eq!(sessions.take(&id, "one"), Some(key));
-        assert_eq!(sessions.take(&id, "two"), None);
+        let key = sessions.take(PORTAL, &id, "one").unwrap();
+        assert_eq!(sessions.take(PORTAL, &id, "one"), Some(key));
+        assert_eq!(sessions.take(PORTAL, &id, "two"), None);
         sessions.forget(key);
-        assert_eq!(sessions.take(&id, "two"), Some(key));
+        assert_eq!(sessions.take(PORTAL, &id, "two"), Some(key));
     }
 }

@@ -360,9 +360,9 @@ impl Turns {
         memory.remember(streaks);
         let lane = memory.lane;
         if let Some(written) = written.filter(|_| memory.session.is_none())
-            && let Some(id) = published(written)
+            && let Some((portal, id)) = published(written)
         {
-            memory.session = self.sessions.take(&id, &written.uid().unwrap_or_default());
+            memory.session = self.sessions.take(portal, &id, &written.uid().unwrap_or_default());
         }
         if let Some(written) = written {
             memory.know(self.known(written));

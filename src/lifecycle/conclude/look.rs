@@ -35,6 +35,12 @@ const NOT_FOUND: u32 = 3;
 /// needs them for this long.
 const GONE_FOR: Duration = Duration::from_hours(24);
 
+/// Answers in a row, or time of them, that may be older than what the portal had said already. After that it has gone back,
+/// such as to a backup, and what it says is its word again.
+const OUTDATED: (u32, Duration) = (5, Duration::from_mins(10));
+/// How soon a session is asked for again that an old answer calls expired.
+const EXPIRED_AGAIN: Duration = Duration::from_secs(5);
+
 impl Draft<'_> {
     pub(super) fn adopt(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
         match answer {
@@ -183,6 +189,14 @@ impl Draft<'_> {
         self.streaks.last_answer = Some(now);
         self.streaks.names_modules = !report.progress.is_empty();
 
+        let is_outdated = self.is_outdated(&report);
+        let asks_again =
+            is_outdated && report.word == Word::End(Outcome::Expired) && !self.streaks.expired_before;
+        self.streaks.expired_before = asks_again;
+        if asks_again {
+            let next = self.due(self.facts.bounds.hold(EXPIRED_AGAIN));
+            return self.finish(next);
+        }
         if let Word::End(outcome) = report.word {
             self.apply(&report, None);
             let event = match outcome {
@@ -192,8 +206,8 @@ impl Draft<'_> {
             };
             return self.end(outcome, event);
         }
-        let shown_at = self.note_progress(&report);
-        if self.may_expire_by_clock() {
+        let shown_at = if is_outdated { None } else { self.note_progress(&report) };
+        if !is_outdated && self.may_expire_by_clock() {
             return self.end(Outcome::Expired, Event::ExpiredByClock);
         }
         let regular = self.regular();
@@ -204,6 +218,18 @@ impl Draft<'_> {
             next = Next::Now;
         }
         self.finish(next)
+    }
+
+    /// Whether an answer is older than what the portal had said already, as one of a replica that lags behind is; counts such
+    /// answers in a row, and believes them in the end.
+    fn is_outdated(&mut self, report: &Report) -> bool {
+        let known = self.streaks.updated_at.or(self.status.portal_updated_at);
+        let is_older = report.updated_at.is_some_and(|stamp| known.is_some_and(|known| stamp < known));
+        let (most, longest) = OUTDATED;
+        self.streaks.outdated = is_older
+            .then(|| Since::one_more(self.streaks.outdated, (), self.facts.now))
+            .filter(|streak| streak.count <= most && !streak.lasted(self.facts.now, longest));
+        self.streaks.outdated.is_some()
     }
 
     /// Takes over what changed. Where a change was shown less than ten seconds ago, returns when this one may be.

@@ -13,7 +13,7 @@ use crate::{
         streaks::{elapsed, later},
     },
     portal::{
-        trouble::{Failed, NotSent, Trouble},
+        trouble::{ContentCoding, Failed, NotSent, Trouble},
         wire::{Created, Details},
     },
 };
@@ -240,14 +240,21 @@ pub(super) fn said(word: &str, completed: &[&str]) -> Answer {
     Answer::Look(Ok(sample::details(word, completed)))
 }
 
+/// The same with a stamp of the portal's, so many seconds after the session was created.
+pub(super) fn said_at(stamp: u64, word: &str, completed: &[&str]) -> Answer {
+    let updated_at = Some(sample::after(stamp));
+    Answer::Look(Ok(Details { updated_at, ..sample::details(word, completed) }))
+}
+
 /// A look has no usable answer.
 pub(super) const fn looked(trouble: Trouble) -> Answer {
     Answer::Look(Err(trouble))
 }
 
 /// Every kind of trouble.
-pub(super) const TROUBLES: [Trouble; 23] = [
+pub(super) const TROUBLES: [Trouble; 25] = [
     Trouble::NotSent(NotSent::Resolve),
+    Trouble::NotSent(NotSent::Refused),
     Trouble::NotSent(NotSent::Connect),
     Trouble::NotSent(NotSent::Tls),
     Trouble::NotSent(NotSent::Build),
@@ -270,6 +277,7 @@ pub(super) const TROUBLES: [Trouble; 23] = [
     Trouble::Failed(Failed::Cut),
     Trouble::Failed(Failed::Unusable),
     Trouble::Failed(Failed::TooLarge),
+    Trouble::Failed(Failed::Encoded(ContentCoding::Brotli)),
 ];
 
 /// What a status shows, as one line: `Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet`, and `F` and `V`

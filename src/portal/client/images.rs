@@ -5,10 +5,14 @@ use http::header::CONTENT_TYPE;
 use reqwest::Response;
 
 use crate::portal::{
-    ApiKey, Call, Failed, PortalUrl, Trouble, VerificationId, allowed::ImageCall, wire::read_details,
+    ApiKey, Failed, PortalUrl, Trouble, VerificationId, allowed::ImageCall, wire::read_details,
 };
 
-use super::{PortalClient, read_whole, shards::Place};
+use super::{
+    PortalClient,
+    body::{self, Keep},
+    shards::Place,
+};
 
 /// An answer whose body is not read yet.
 pub struct ImageAnswer {
@@ -31,7 +35,7 @@ impl ImageAnswer {
     ///
     /// [`Failed::TooLarge`] when it is longer, without reading on; another [`Trouble::Failed`] when it is cut or late.
     pub async fn read(self, most: usize) -> Result<Bytes, Trouble> {
-        read_whole(self.response, most).await.map(Bytes::from)
+        body::read(self.response, Keep::Whole(most)).await.map(Bytes::from)
     }
 }
 
@@ -48,27 +52,25 @@ impl PortalClient {
         id: &VerificationId,
         call: ImageCall<'_>,
     ) -> Result<ImageAnswer, Trouble> {
-        let place = self.looks.place();
-        let request = place.client.get(portal.image_url(id, call));
-        let response = Self::send(Call::Look, request, key).await?;
+        let (response, place) = self.get(portal.image_url(id, call), key, false).await?;
         Ok(ImageAnswer { response, _place: place })
     }
 
-    /// Asks for the details of a session, and returns the answer as it is, if it is one about this session.
+    /// Asks for the details of a session, and returns the answer as it is, of at most that many bytes, if it is one about this
+    /// session.
     ///
     /// # Errors
     ///
-    /// [`Trouble`].
+    /// [`Trouble`]; [`Failed::TooLarge`] when it is longer.
     pub async fn results(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
+        most: usize,
     ) -> Result<Bytes, Trouble> {
-        let place = self.looks.place();
-        let request = place.client.get(portal.details_url(id));
-        let response = Self::send(Call::Look, request, key).await?;
-        let body = read_whole(response, self.body_limit).await?;
+        let (response, _place) = self.get(portal.details_url(id), key, false).await?;
+        let body = body::read(response, Keep::Whole(most)).await?;
         match read_details(&body) {
             Ok(details) if details.id.as_ref() == Some(id) => Ok(Bytes::from(body)),
             Ok(_) | Err(_) => Err(Trouble::Failed(Failed::Unusable)),

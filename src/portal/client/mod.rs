@@ -1,16 +1,19 @@
 //! The client: one request, one answer or one [`Trouble`].
 //!
 //! Never follows a redirect (HTTP clients send `X-SDK-Key` along to the new host), never repeats a
-//! request by itself, sends no `Referer`, ignores the proxy variables of the environment, and reads
+//! request by itself but a poll that surely was not processed, asks for no compression, sends no `Referer`, ignores the proxy variables of the environment, and reads
 //! no more of a body than it has to. It knows neither rates nor when to call again: that is
 //! the budget's work.
 
 use std::time::Duration;
 
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT_ENCODING, AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use jiff::Timestamp;
 use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, Response, redirect, retry};
 use rustls::ClientConfig;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
@@ -20,11 +23,13 @@ use super::{
     retry_after::read_retry_after,
     trouble::{Call, Failed, NotSent, Trouble, judge_status},
     verification_id::VerificationId,
-    wire::{Created, Details, read_created, read_details},
+    wire::{CREATED_MEMBERS, Created, DETAILS_MEMBERS, Details, read_created, read_details},
 };
-use shards::Shards;
-use transport::judge_transport;
+use body::Keep;
+use shards::{Place, Shards};
+use transport::{Unanswered, Unprocessed, judge_transport, unprocessed};
 
+mod body;
 mod images;
 mod resolve;
 mod shards;
@@ -43,6 +48,12 @@ const KEY_HEADER: &str = "X-SDK-Key";
 /// JSON object.
 const ERROR_BODY_BYTES: usize = 16 * 1024;
 
+/// Most bytes of an answer that are read, those included that nobody reads: `results`, above all, and portraits among them.
+pub(crate) const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often a poll is taken to another connection, because it waits on a crowded one.
+const MOST_MOVES: u32 = 3;
+
 /// How the client connects. Every value has a default.
 #[derive(Clone)]
 pub struct ClientSettings {
@@ -52,7 +63,11 @@ pub struct ClientSettings {
     pub connect_timeout: Duration,
     /// Longest time from the start of a call to the last byte of its answer. Default 30 s.
     pub total_timeout: Duration,
-    /// Largest body that is read, in bytes. Default 256 KiB.
+    /// How long a poll waits on an HTTP/2 connection that many share, before it is asked if another connection is quicker.
+    /// Default 2 s.
+    pub patience: Duration,
+    /// Most bytes that are kept of an answer, in bytes. Default 256 KiB. What is not read of it, such as `results`, does not
+    /// count, and may make it up to 16 MiB long.
     pub body_limit: usize,
     /// A proxy for all calls, by http or https: others are passed by. Default none, whatever the environment says.
     pub proxy: Option<Url>,
@@ -71,6 +86,7 @@ impl Default for ClientSettings {
         Self {
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(2),
             body_limit: 256 * 1024,
             proxy: None,
             extra_ca_pem: None,
@@ -97,6 +113,8 @@ pub struct PortalClient {
     creates: Client,
     looks: Shards,
     body_limit: usize,
+    total_timeout: Duration,
+    patience: Duration,
 }
 
 impl PortalClient {
@@ -108,13 +126,18 @@ impl PortalClient {
     pub fn new(settings: ClientSettings) -> Result<Self, InvalidClient> {
         let trust = tls::trust(settings.extra_ca_pem.as_deref())?;
         let creates = create_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
+        let speaks_http2 = settings.http2_prior_knowledge;
         let first = look_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
-        let ClientSettings { body_limit, looks_per_connection, max_connections, .. } = settings;
+        let ClientSettings {
+            body_limit, total_timeout, patience, looks_per_connection, max_connections, ..
+        } = settings;
         let build = Box::new(move || look_client(&settings, trust.clone()).ok());
         Ok(Self {
             creates,
-            looks: Shards::new(first, build, looks_per_connection, max_connections),
+            looks: Shards::new(first, build, looks_per_connection, max_connections, speaks_http2),
             body_limit,
+            total_timeout,
+            patience,
         })
     }
 
@@ -134,7 +157,7 @@ impl PortalClient {
             .header(CONTENT_LENGTH, 0);
         let response = Self::send(Call::Create, request, key).await?;
         let date = answered_at(response.headers());
-        let body = read_whole(response, self.body_limit).await?;
+        let body = body::read(response, self.keep(CREATED_MEMBERS)).await?;
         let created = read_created(&body).map_err(|_| Trouble::Failed(Failed::Unusable))?;
         Ok(Created { date, ..created })
     }
@@ -152,30 +175,89 @@ impl PortalClient {
         key: &ApiKey,
         id: &VerificationId,
     ) -> Result<Details, Trouble> {
-        let place = self.looks.place();
-        let request = place.client.get(portal.details_url(id));
-        let response = Self::send(Call::Look, request, key).await?;
+        let (response, _place) = self.get(portal.details_url(id), key, true).await?;
         let date = answered_at(response.headers());
-        let body = read_whole(response, self.body_limit).await?;
+        let body = body::read(response, self.keep(DETAILS_MEMBERS)).await?;
         let details = read_details(&body).map_err(|_| Trouble::Failed(Failed::Unusable))?;
         // Whoever answers for another session is not known to be the portal.
         let date = date.filter(|_| details.id.as_ref() == Some(id));
         Ok(Details { date, ..details })
     }
 
-    /// Sends a request and returns a good answer, before its body.
+    const fn keep(&self, names: &'static [&'static str]) -> Keep {
+        Keep::Members { names, most: self.body_limit, most_read: MAX_ANSWER_BYTES }
+    }
+
+    /// Asks on a kept connection. Asks once more on another one where the peer says that it did not process the first, and where a
+    /// poll waits on a crowded connection, all within the same time. The place on the connection is taken until the body is read.
+    async fn get(&self, url: String, key: &ApiKey, may_move: bool) -> Result<(Response, Place), Trouble> {
+        let begun = Instant::now();
+        let mut place = self.looks.place(begun);
+        let mut moves = if may_move { 0 } else { MOST_MOVES };
+        let mut is_repeated = false;
+        loop {
+            let left = self.total_timeout.saturating_sub(begun.elapsed());
+            let exchange = Self::exchange(place.client.get(&url).timeout(left), key);
+            let mut exchange = std::pin::pin!(exchange);
+            let answer = loop {
+                if let Ok(answer) = timeout(self.patience, exchange.as_mut()).await {
+                    break Some(answer);
+                }
+                if moves < MOST_MOVES && self.looks.is_crowded(&place, Instant::now()) {
+                    break None;
+                }
+                if may_move && moves == MOST_MOVES {
+                    self.looks.moved_in_vain(Instant::now());
+                }
+            };
+            place = match answer {
+                None => {
+                    moves += 1;
+                    self.looks.other_place(&place)
+                }
+                Some(Err(Unanswered { trouble: _, unprocessed: Some(why) })) if !is_repeated => {
+                    is_repeated = true;
+                    if why == Unprocessed::Refused {
+                        self.looks.refused(&place, Instant::now());
+                    }
+                    self.looks.other_place(&place)
+                }
+                Some(Err(unanswered)) => return Err(unanswered.trouble),
+                Some(Ok(response)) => {
+                    self.looks.answered(response.version());
+                    return Ok((Self::judge(Call::Look, response).await?, place));
+                }
+            };
+        }
+    }
+
+    /// Sends a request once and returns a good answer, before its body.
     async fn send(call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Response, Trouble> {
-        let key = key.header_value().map_err(|_| Trouble::NotSent(NotSent::Build))?;
-        let mut response =
-            request.header(KEY_HEADER, key).send().await.map_err(|error| judge_transport(&error))?;
+        let response = Self::exchange(request, key).await.map_err(|unanswered| unanswered.trouble)?;
+        Self::judge(call, response).await
+    }
+
+    async fn exchange(request: RequestBuilder, key: &ApiKey) -> Result<Response, Unanswered> {
+        let key = key
+            .header_value()
+            .map_err(|_| Unanswered { trouble: Trouble::NotSent(NotSent::Build), unprocessed: None })?;
+        // Somebody on the way may compress all the same.
+        let request = request.header(KEY_HEADER, key).header(ACCEPT_ENCODING, "identity");
+        request.send().await.map_err(|error| Unanswered {
+            trouble: judge_transport(&error),
+            unprocessed: unprocessed(&error),
+        })
+    }
+
+    async fn judge(call: Call, mut response: Response) -> Result<Response, Trouble> {
         let status = response.status().as_u16();
         let headers = response.headers();
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| {
             read_retry_after(value.as_bytes(), headers.get(DATE).map(HeaderValue::as_bytes), Timestamp::now())
         });
         if matches!(status, 400..=599) {
-            let prefix = read_prefix(&mut response, ERROR_BODY_BYTES).await;
-            judge_status(call, status, retry_after, &prefix)?;
+            let start = body::read_start(&mut response, ERROR_BODY_BYTES).await;
+            judge_status(call, status, retry_after, &start)?;
         }
         judge_status(call, status, retry_after, b"")?;
         Ok(response)
@@ -192,42 +274,6 @@ fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
         return read_answered_at(once(DATE)?, Some(once(AGE)?));
     }
     read_answered_at(once(DATE)?, None)
-}
-
-/// Reads a body that must not be longer than `limit` bytes, and takes no more memory than that; what it returns takes no more
-/// than it has bytes.
-async fn read_whole(mut response: Response, limit: usize) -> Result<Vec<u8>, Trouble> {
-    let too_large = || Trouble::Failed(Failed::TooLarge);
-    let announced = response.content_length().map(|length| usize::try_from(length).map_err(|_| too_large()));
-    let announced = announced.transpose()?.unwrap_or_default();
-    if announced > limit {
-        return Err(too_large());
-    }
-    let mut body = Vec::with_capacity(announced);
-    while let Some(chunk) = response.chunk().await.map_err(|error| judge_transport(&error))? {
-        if body.len() + chunk.len() > limit {
-            return Err(too_large());
-        }
-        if body.capacity() - body.len() < chunk.len() {
-            // As a vector grows by itself, but not past the limit.
-            let capacity = (body.capacity() * 2).max(body.len() + chunk.len()).min(limit);
-            body.reserve_exact(capacity - body.len());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    body.shrink_to_fit();
-    Ok(body)
-}
-
-/// Reads the start of a body, as far as it comes: the status is known, so nothing here is trouble.
-async fn read_prefix(response: &mut Response, limit: usize) -> Vec<u8> {
-    let mut prefix = Vec::new();
-    while prefix.len() < limit
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        prefix.extend(chunk.iter().take(limit - prefix.len()));
-    }
-    prefix
 }
 
 /// A new HTTP/1.1 connection for each create. On a kept one, the portal may hang up while the

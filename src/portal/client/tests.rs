@@ -11,6 +11,9 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
+mod compressed;
+mod unprocessed;
+
 use super::*;
 use crate::portal::{allowed::AllowedPortals, trouble::Certainty};
 
@@ -138,7 +141,7 @@ async fn a_create_is_the_guides_request() {
     for line in ["content-type: application/json", "x-sdk-key: sk_canary", "content-length: 0", agent] {
         assert!(head.contains(&format!("{line}\r\n")), "{line} in {head}");
     }
-    assert!(!head.contains("referer:") && !head.contains("accept-encoding:"), "{head}");
+    assert!(head.contains("accept-encoding: identity\r\n") && !head.contains("referer:"), "{head}");
 }
 
 #[tokio::test]
@@ -148,7 +151,7 @@ async fn a_look_is_the_guides_request() {
     assert_eq!((details.id, details.current.as_deref()), (Some(id()), Some("verified")));
     let [(_, head)] = portal.requests().try_into().unwrap();
     assert!(head.starts_with("get /api/get-verification-details/ver_1 http/1.1\r\n"), "{head}");
-    assert!(head.contains("x-sdk-key: sk_canary\r\n"));
+    assert!(head.contains("x-sdk-key: sk_canary\r\n") && head.contains("accept-encoding: identity\r\n"));
 }
 
 #[tokio::test]
@@ -228,6 +231,38 @@ async fn a_body_may_be_as_large_as_the_limit() {
     assert!(client().create(&portal.url(), &key()).await.is_ok());
     let portal = Portal::that_says("200 OK", "", &padded(limit + 1)).await;
     assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
+}
+
+/// Details whose `results` are so long.
+fn with_results(bytes: usize) -> String {
+    let portrait = "A".repeat(bytes);
+    let results = format!(r#"{{"document":{{"portrait":"{portrait}"}}}}"#);
+    format!(r#"{{"verification_id":"ver_1","results":{results},"status":{{"current":"verified"}}}}"#)
+}
+
+#[tokio::test]
+async fn results_of_any_size_up_to_16_mib_hide_no_verdict() {
+    for (bytes, fits) in [(600_000, true), (MAX_ANSWER_BYTES - 1000, true), (MAX_ANSWER_BYTES, false)] {
+        let portal = Portal::that_says("200 OK", "", &with_results(bytes)).await;
+        let details = client().look(&portal.url(), &key(), &id()).await;
+        let current = details.map(|details| details.current);
+        let expected =
+            if fits { Ok(Some("verified".into())) } else { Err(Trouble::Failed(Failed::TooLarge)) };
+        assert_eq!(current, expected, "{bytes}");
+    }
+    let chunked = Act::Flood("HTTP/1.1 200 OK\r\n\r\n{\"results\":\"".into());
+    let portal = Portal::that(chunked).await;
+    let endless = client().look(&portal.url(), &key(), &id()).await;
+    assert_eq!(endless, Err(Trouble::Failed(Failed::TooLarge)));
+}
+
+#[tokio::test]
+async fn results_are_handed_on_whole_or_not_at_all() {
+    let body = with_results(600_000);
+    let portal = Portal::that_says("200 OK", "", &body).await;
+    let results = async |most| client().results(&portal.url(), &key(), &id(), most).await;
+    assert_eq!(results(body.len()).await, Ok(body.clone().into_bytes().into()));
+    assert_eq!(results(body.len() - 1).await, Err(Trouble::Failed(Failed::TooLarge)));
 }
 
 #[tokio::test]
@@ -322,8 +357,8 @@ async fn a_refused_connection_is_a_request_not_sent() {
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = plain(&format!("http://{}", held.local_addr().unwrap()));
-    assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Connect)));
-    assert_eq!(client().look(&url, &key(), &id()).await, Err(Trouble::NotSent(NotSent::Connect)));
+    assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Refused)));
+    assert_eq!(client().look(&url, &key(), &id()).await, Err(Trouble::NotSent(NotSent::Refused)));
 }
 
 #[tokio::test]

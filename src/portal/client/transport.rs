@@ -23,6 +23,36 @@ pub(super) fn judge_transport(error: &reqwest::Error) -> Trouble {
     }
 }
 
+/// Why there is no answer.
+pub(super) struct Unanswered {
+    pub(super) trouble: Trouble,
+    /// The peer says that it has not processed the request.
+    pub(super) unprocessed: Option<Unprocessed>,
+}
+
+/// How a peer says that it has not processed a request (RFC 9113 §8.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unprocessed {
+    /// It takes no more at a time.
+    Refused,
+    /// The connection ends, and the request comes after the last one that is processed.
+    GoneAway,
+}
+
+/// What the peer says of a request that was not answered. Those that may have been processed end otherwise.
+pub(super) fn unprocessed(error: &reqwest::Error) -> Option<Unprocessed> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>().filter(|error| error.is_remote()) {
+            let refused =
+                (error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Unprocessed::Refused);
+            return if error.is_go_away() { Some(Unprocessed::GoneAway) } else { refused };
+        }
+        source = cause.source();
+    }
+    None
+}
+
 fn connect_cause(error: &reqwest::Error) -> NotSent {
     if error.is_dns() {
         return NotSent::Resolve;
@@ -31,6 +61,9 @@ fn connect_cause(error: &reqwest::Error) -> NotSent {
     while let Some(cause) = source {
         if is_tls(cause) {
             return NotSent::Tls;
+        }
+        if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            return NotSent::Refused;
         }
         source = cause.source();
     }

@@ -8,11 +8,11 @@ use crate::{
     evidence::{HeldBytes, MAX_BYTES, ObjectKey, Put, inspect},
     lifecycle::{EvidenceTrouble, Missing, Wanted},
     portal::{
-        Call, Failed, ImageCall, ImageSource, Trouble,
+        Call, Failed, ImageCall, ImageSource, MAX_ANSWER_BYTES, Trouble,
         budget::{Admission, Closed, Pass},
     },
     priority::Priority,
-    turn::Turns,
+    turn::{Turns, outages::polls_of},
 };
 
 use super::{JSON, NotNow, Source, place::Place};
@@ -20,6 +20,9 @@ use super::{JSON, NotNow, Source, place::Place};
 /// Most images are smaller, in bytes: so much memory is held before one is asked for, so that the portal need not wait
 /// for it.
 const USUAL_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most details are smaller, in bytes.
+const USUAL_RESULTS_BYTES: usize = 256 * 1024;
 
 /// An image as the portal sent it, and the memory that it takes.
 struct Image {
@@ -95,6 +98,7 @@ impl Turns {
         let mut held = [place.lane.bytes.hold(most).await, self.archive.bytes.hold(most).await];
         let pass = admit(source).map_err(NoImage::NotNow)?;
         let answer = self.portal.image(source.portal, source.key, source.id, call).await;
+        self.outages.note(source.portal, polls_of(source.id), answer.as_ref().map(drop));
         let answer = match answer {
             Ok(answer) => answer,
             Err(trouble) => {
@@ -137,14 +141,53 @@ impl Turns {
     }
 
     async fn keep_results(&self, source: &Source<'_>, place: &Place) -> Result<StoredObject, NotNow> {
-        let pass = admit(source)?;
-        let answer = self.portal.results(source.portal, source.key, source.id).await;
-        self.metrics.call("results", &answer);
-        pass.report(Instant::now(), answer.as_ref().map(drop));
-        let bytes = answer.map_err(|trouble| judge(&trouble))?;
+        let (bytes, _held) = match self.results(source, place, USUAL_RESULTS_BYTES).await {
+            Err(NoImage::Larger) => self.results(source, place, MAX_ANSWER_BYTES).await,
+            usual => usual,
+        }
+        .map_err(|no_results| match no_results {
+            NoImage::NotNow(not_now) => not_now,
+            NoImage::Absent | NoImage::Larger => EvidenceTrouble::ImageUnusable.into(),
+        })?;
         let key = ObjectKey::details();
         let put = self.put(place, source, &key, EvidenceKind::Results.as_lower_case(), (bytes, JSON)).await?;
         Ok(stored(EvidenceKind::Results, &key, put, JSON))
+    }
+}
+
+impl Turns {
+    /// Asks for the details whole, of at most that many bytes, once there is memory for them.
+    async fn results(
+        &self,
+        source: &Source<'_>,
+        place: &Place,
+        most: usize,
+    ) -> Result<(Bytes, [HeldBytes; 2]), NoImage> {
+        let mut held = [place.lane.bytes.hold(most).await, self.archive.bytes.hold(most).await];
+        let pass = admit(source).map_err(NoImage::NotNow)?;
+        let answer = self.portal.results(source.portal, source.key, source.id, most).await;
+        self.metrics.call("results", &answer);
+        if most == MAX_ANSWER_BYTES || answer != Err(Trouble::Failed(Failed::TooLarge)) {
+            self.outages.note(source.portal, polls_of(source.id), answer.as_ref().map(drop));
+        }
+        match answer {
+            Ok(bytes) => {
+                pass.report(Instant::now(), Ok(()));
+                for part in &mut held {
+                    part.keep(bytes.len());
+                }
+                Ok((bytes, held))
+            }
+            // The portal does what it is asked to; its answer is the trouble.
+            Err(Trouble::Failed(Failed::TooLarge)) => {
+                pass.report(Instant::now(), Ok(()));
+                Err(NoImage::Larger)
+            }
+            Err(trouble) => {
+                pass.report(Instant::now(), Err(&trouble));
+                Err(NoImage::NotNow(judge(&trouble).into()))
+            }
+        }
     }
 }
 
@@ -204,7 +247,9 @@ const fn missing(trouble: &Trouble) -> Option<Missing> {
 const fn judge(trouble: &Trouble) -> EvidenceTrouble {
     match trouble {
         Trouble::NotFound => EvidenceTrouble::ImageNotAvailable,
-        Trouble::Failed(Failed::TooLarge | Failed::Unusable) => EvidenceTrouble::ImageUnusable,
+        Trouble::Failed(Failed::TooLarge | Failed::Unusable | Failed::Encoded(_)) => {
+            EvidenceTrouble::ImageUnusable
+        }
         Trouble::NotSent(_)
         | Trouble::KeyRejected
         | Trouble::AccessDenied

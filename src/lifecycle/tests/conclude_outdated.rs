@@ -1,0 +1,120 @@
+//! Answers that are older than what the portal had said already.
+
+use super::world::{World, line, said_at};
+use crate::{
+    api::{Outcome, ReadyWhen},
+    lifecycle::{event::Event, sample},
+    portal::wire::Details,
+};
+
+const BEFORE: u64 = 100;
+const KNOWN: u64 = 200;
+
+/// An open session of which the portal said `in_progress` with one module completed, at [`KNOWN`].
+fn known() -> World {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.status.expires_at = None;
+    world.pass(600);
+    world.turn(said_at(KNOWN, "in_progress", &["document"]));
+    world
+}
+
+#[test]
+fn an_answer_from_the_past_changes_nothing_that_is_shown() {
+    let mut world = known();
+    let shown = world.status.clone();
+    for _ in 0..5 {
+        world.turn_when_due(said_at(BEFORE, "generated", &[]));
+        assert_eq!(world.status, shown);
+    }
+    world.turn_when_due(said_at(KNOWN + 1, "validating", &["document", "liveness"]));
+    assert!(line(&world.status).starts_with("Processing"), "{}", line(&world.status));
+}
+
+#[test]
+fn after_five_answers_in_a_row_the_portals_word_is_its_word_again() {
+    let mut world = known();
+    world.facts.bounds.max = Some(std::time::Duration::from_secs(10));
+    for _ in 0..5 {
+        world.turn_when_due(said_at(BEFORE, "generated", &[]));
+    }
+    assert!(line(&world.status).starts_with("InProgress"));
+    world.turn_when_due(said_at(BEFORE, "generated", &[]));
+    assert!(line(&world.status).starts_with("AwaitingUser"), "the sixth");
+    world.pass(30);
+    world.turn(said_at(BEFORE + 1, "initiated", &[]));
+    assert!(line(&world.status).starts_with("InProgress"), "it is compared with what was said last");
+}
+
+#[test]
+fn after_ten_minutes_the_portals_word_is_its_word_again() {
+    let mut world = known();
+    world.turn_when_due(said_at(BEFORE, "generated", &[]));
+    world.pass(599);
+    world.turn(said_at(BEFORE, "generated", &[]));
+    assert!(line(&world.status).starts_with("InProgress"));
+    world.pass(1);
+    world.facts.streaks.next = None;
+    world.turn(said_at(BEFORE, "generated", &[]));
+    assert!(line(&world.status).starts_with("AwaitingUser"));
+}
+
+#[test]
+fn answers_from_the_past_between_others_are_never_believed() {
+    let mut world = known();
+    for _ in 0..20 {
+        world.turn_when_due(said_at(BEFORE, "generated", &[]));
+        world.turn_when_due(said_at(KNOWN, "in_progress", &["document"]));
+        assert!(line(&world.status).starts_with("InProgress"));
+    }
+}
+
+#[test]
+fn what_was_known_before_a_restart_is_known_after_it() {
+    let mut world = known();
+    let shown = world.status.clone();
+    world.restart();
+    world.turn(said_at(BEFORE, "generated", &[]));
+    assert_eq!(world.status, shown);
+}
+
+#[test]
+fn verified_and_rejected_count_from_whichever_answer() {
+    for (word, outcome) in [("verified", Outcome::Verified), ("rejected", Outcome::Rejected)] {
+        let mut world = known();
+        world.turn_when_due(said_at(BEFORE, word, &[]));
+        assert_eq!(world.status.outcome, Some(outcome));
+    }
+}
+
+#[test]
+fn an_expired_from_the_past_is_asked_for_once_more() {
+    let mut world = known();
+    world.turn_when_due(said_at(BEFORE, "expired", &[]));
+    assert_eq!(world.status.outcome, None);
+    assert_eq!(world.facts.streaks.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
+    world.turn_when_due(said_at(KNOWN, "in_progress", &["document"]));
+    world.turn_when_due(said_at(BEFORE, "expired", &[]));
+    assert_eq!(world.status.outcome, None, "the first after another answer");
+    let turn = world.turn_when_due(said_at(BEFORE, "expired", &[]));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired));
+    assert_eq!(turn.conclusion.events, [Event::Expired]);
+    let mut world = known();
+    world.turn_when_due(said_at(KNOWN, "expired", &[]));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired), "what is not older counts at once");
+}
+
+#[test]
+fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
+    let mut world = World::open(ReadyWhen::Verified);
+    let future = Details {
+        updated_at: Some(sample::after(10_000)),
+        date: Some(sample::after(300)),
+        ..sample::details("in_progress", &["document"])
+    };
+    world.turn(super::world::Answer::Look(Ok(future)));
+    assert_eq!((world.status.portal_updated_at, world.facts.streaks.updated_at), (None, None));
+    world.pass(300);
+    world.turn(said_at(KNOWN, "validating", &["document", "liveness"]));
+    assert!(line(&world.status).starts_with("Processing"), "it is not taken for an answer from the past");
+}

@@ -1,0 +1,116 @@
+//! Answers that somebody on the way has compressed, though nobody asked for it.
+
+use std::io::Write as _;
+
+use flate2::{
+    Compression,
+    write::{DeflateEncoder, GzEncoder, ZlibEncoder},
+};
+
+use super::*;
+use crate::portal::ContentCoding;
+
+/// A portal whose answer is these bytes.
+async fn that_sends(status: &str, coding: &str, body: &[u8]) -> Portal {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let head =
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-encoding: {coding}\r\n\r\n", body.len());
+    let answer = [head.as_bytes(), body].concat();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                stream.write_all(&answer).await?;
+                stream.shutdown().await
+            });
+        }
+    });
+    Portal { address, requests: Arc::default() }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(body: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn raw(body: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn gzip_and_deflate_are_decoded_whoever_made_them() {
+    type Encode = fn(&[u8]) -> Vec<u8>;
+    let encodings: [(&str, Encode); 6] = [
+        ("gzip", gzip),
+        ("X-GZIP", gzip),
+        ("identity, gzip", gzip),
+        ("deflate", zlib),
+        ("deflate", raw),
+        ("identity", <[u8]>::to_vec),
+    ];
+    for (coding, encode) in encodings {
+        let portal = that_sends("200 OK", coding, &encode(CREATED.as_bytes())).await;
+        assert_eq!(
+            client().create(&portal.url(), &key()).await.map(|created| created.id),
+            Ok(id()),
+            "{coding}"
+        );
+        let portal = that_sends("200 OK", coding, &encode(with_results(600_000).as_bytes())).await;
+        let details = client().look(&portal.url(), &key(), &id()).await.unwrap();
+        assert_eq!(details.current.as_deref(), Some("verified"), "{coding}");
+        let portal = that_sends("401 Unauthorized", coding, &encode(br#"{"error":"no"}"#)).await;
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::KeyRejected), "{coding}");
+    }
+}
+
+#[tokio::test]
+async fn any_other_coding_cannot_be_used_and_is_named() {
+    for (coding, named) in [
+        ("br", ContentCoding::Brotli),
+        ("zstd", ContentCoding::Zstd),
+        ("compress", ContentCoding::Compress),
+        ("gzip, gzip", ContentCoding::Other),
+        ("secret", ContentCoding::Other),
+    ] {
+        let portal = that_sends("200 OK", coding, CREATED.as_bytes()).await;
+        let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
+        assert_eq!(trouble, Trouble::Failed(Failed::Encoded(named)), "{coding}");
+        let portal = that_sends("401 Unauthorized", coding, br#"{"error":"no"}"#).await;
+        let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
+        assert_eq!(trouble, Trouble::Unclear { status: 401 }, "{coding}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_compressed_has_the_same_bounds_and_must_be_whole() {
+    let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
+    assert!(bomb.len() < 1024 * 1024);
+    let portal = that_sends("200 OK", "gzip", &bomb).await;
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
+    let bomb = gzip(with_results(MAX_ANSWER_BYTES).as_bytes());
+    let portal = that_sends("200 OK", "gzip", &bomb).await;
+    let details = client().look(&portal.url(), &key(), &id()).await;
+    assert_eq!(details, Err(Trouble::Failed(Failed::TooLarge)));
+
+    let whole = gzip(CREATED.as_bytes());
+    let broken = [&whole[..whole.len() - 1], &whole[..12], b"{}", b""];
+    for body in broken {
+        let portal = that_sends("200 OK", "gzip", body).await;
+        let trouble = client().create(&portal.url(), &key()).await;
+        assert_eq!(trouble, Err(Trouble::Failed(Failed::Unusable)), "{} bytes", body.len());
+    }
+}

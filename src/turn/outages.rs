@@ -1,0 +1,151 @@
+//! Tells what is the matter with a portal: one line when it begins and one when it ends, not one for each session at each
+//! poll, because there may be a hundred thousand of them. Each line names what went wrong by a word of ours.
+
+use std::{
+    error::Error as _,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::portal::{PortalUrl, Trouble, VerificationId};
+
+/// An outage in which nothing failed for this long is over. Longer than any session waits until it is asked for again after a
+/// failure.
+const QUIET: Duration = Duration::from_mins(5);
+/// Most outages that are known at once: more are not told.
+const MOST: usize = 256;
+
+/// Whose call it is: the hash of a session, or [`CREATES`].
+pub(super) type Whose = u64;
+/// The creates at a portal.
+pub(super) const CREATES: Whose = 0;
+
+/// Whose call a poll of that session is.
+pub(super) fn polls_of(session: &VerificationId) -> Whose {
+    let mut hasher = DefaultHasher::new();
+    session.hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+/// What fails now, as far as it was told: one outage for each portal and word.
+#[derive(Debug, Default)]
+pub struct Outages(Mutex<Vec<Outage>>);
+
+#[derive(Debug)]
+struct Outage {
+    portal: PortalUrl,
+    word: &'static str,
+    /// Whose failure was told. The outage is over when that one is answered: others may fail for reasons of their own.
+    whose: Whose,
+    last: Instant,
+}
+
+impl Outages {
+    /// Takes note of how a call to a portal ended, and tells the beginning and the end of an outage.
+    pub(super) fn note(&self, portal: &PortalUrl, whose: Whose, answer: Result<(), &Trouble>) {
+        let now = Instant::now();
+        match answer {
+            // It is kept to and shown; nothing is the matter.
+            Err(Trouble::Limited { retry_after: _ }) => {}
+            Err(trouble) if !trouble.is_answer_of_the_portal() => {
+                let word = trouble.label();
+                if self.failed(portal, word, whose, now) {
+                    let why = trouble.source().map_or_else(|| trouble.to_string(), ToString::to_string);
+                    tracing::warn!(
+                        portal = portal.as_str(),
+                        word,
+                        "requests to the portal fail: {why}; retrying"
+                    );
+                }
+            }
+            Ok(()) | Err(_) => {
+                for word in self.answered(portal, whose, now) {
+                    tracing::info!(portal = portal.as_str(), word, "requests to the portal succeed again");
+                }
+            }
+        }
+    }
+
+    /// Whether this failure begins an outage.
+    fn failed(&self, portal: &PortalUrl, word: &'static str, whose: Whose, now: Instant) -> bool {
+        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = outages.iter_mut().find(|outage| outage.word == word && outage.portal == *portal);
+        if let Some(known) = known {
+            let is_over = known.is_quiet(now);
+            known.last = now;
+            if is_over {
+                known.whose = whose;
+            }
+            return is_over;
+        }
+        if outages.len() >= MOST {
+            return false;
+        }
+        outages.push(Outage { portal: portal.clone(), word, whose, last: now });
+        true
+    }
+
+    /// The words of the outages that this answer ends.
+    fn answered(&self, portal: &PortalUrl, whose: Whose, now: Instant) -> Vec<&'static str> {
+        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended =
+            |outage: &mut Outage| outage.portal == *portal && (outage.whose == whose || outage.is_quiet(now));
+        outages.extract_if(.., ended).map(|outage| outage.word).collect()
+    }
+}
+
+impl Outage {
+    fn is_quiet(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) > QUIET
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portal::AllowedPortals;
+
+    const ALICE: Whose = 1;
+    const BOB: Whose = 2;
+
+    fn portal(host: &str) -> PortalUrl {
+        let url = format!("https://{host}");
+        AllowedPortals::new([&url], false).unwrap().permit(&url).unwrap()
+    }
+
+    #[test]
+    fn an_outage_is_told_once_whoever_fails_and_ends_with_whom_it_was_told_of() {
+        let (outages, portal, now) = (Outages::default(), portal("one.example"), Instant::now());
+        assert!(outages.failed(&portal, "timed_out", ALICE, now));
+        assert!((0..200).all(|_| !outages.failed(&portal, "timed_out", BOB, now)));
+        assert!(outages.answered(&portal, BOB, now).is_empty(), "others may be answered meanwhile");
+        assert_eq!(outages.answered(&portal, ALICE, now), ["timed_out"]);
+        assert!(outages.answered(&portal, ALICE, now).is_empty());
+    }
+
+    #[test]
+    fn each_portal_and_each_word_is_an_outage_of_its_own() {
+        let (outages, one, two) = (Outages::default(), portal("one.example"), portal("two.example"));
+        let now = Instant::now();
+        assert!(outages.failed(&one, "timed_out", ALICE, now));
+        assert!(outages.failed(&one, "too_large", ALICE, now));
+        assert!(outages.failed(&two, "timed_out", ALICE, now));
+        assert_eq!(outages.answered(&one, ALICE, now), ["timed_out", "too_large"]);
+        assert_eq!(outages.answered(&two, ALICE, now), ["timed_out"]);
+    }
+
+    #[test]
+    fn an_outage_without_failures_is_over_after_five_minutes() {
+        let (outages, portal, now) = (Outages::default(), portal("one.example"), Instant::now());
+        let later = now + QUIET + Duration::from_secs(1);
+        assert!(outages.failed(&portal, "tls", ALICE, now));
+        assert!(outages.answered(&portal, BOB, now + QUIET).is_empty());
+        assert_eq!(outages.answered(&portal, BOB, later), ["tls"]);
+        assert!(outages.failed(&portal, "tls", ALICE, now));
+        assert!(outages.failed(&portal, "tls", BOB, later));
+        assert_eq!(outages.answered(&portal, BOB, later), ["tls"], "it is told of bob by now");
+    }
+}
