@@ -147,7 +147,7 @@ impl Turns {
         }
         .map_err(|no_results| match no_results {
             NoImage::NotNow(not_now) => not_now,
-            NoImage::Absent | NoImage::Larger => EvidenceTrouble::ImageUnusable.into(),
+            NoImage::Missing(_) | NoImage::Larger => EvidenceTrouble::ImageUnusable.into(),
         })?;
         let key = ObjectKey::details();
         let put = self.put(place, source, &key, EvidenceKind::Results.as_lower_case(), (bytes, JSON)).await?;
