@@ -23,12 +23,13 @@ pub struct Folder {
 
 impl Folder {
     /// Makes a folder in the system's temporary folder, with a name that starts with `prefix`. Only this user can read
-    /// it.
+    /// it. Its path can stand in every list and address: where the system's has a space, a colon or the like, it is in
+    /// `/tmp`.
     ///
     /// # Errors
     /// If the folder or its keeper cannot be made.
     pub fn create(prefix: &str) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix(prefix).tempdir()?;
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent(std::env::temp_dir()))?;
         let mut keeper = Command::new("/bin/sh")
             .args(["-c", KEEP, "keep"])
             .arg(folder.path())
@@ -57,12 +58,33 @@ impl Folder {
     }
 }
 
+/// A temporary folder whose path needs no quotes: KUBECONFIG is a list with colons, and a store is named by a URL.
+fn parent(temporary: PathBuf) -> PathBuf {
+    let is_plain =
+        |path: &str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._".contains(&byte));
+    if temporary.to_str().is_some_and(is_plain) { temporary } else { PathBuf::from("/tmp") }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         self.lifeline = None;
         let since = Instant::now();
         while since.elapsed() < REMOVED_WITHIN && matches!(self.keeper.try_wait(), Ok(None)) {
             sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_lists_and_addresses_cannot_hold_is_not_used() {
+        let used = |path: &str| parent(path.into()).display().to_string();
+        assert_eq!(used("/var/tmp/a-b_c.d"), "/var/tmp/a-b_c.d");
+        for path in ["/tmp/my files", "/tmp/a:b", "/tmp/a#b", "/tmp/\u{e9}"] {
+            assert_eq!(used(path), "/tmp", "{path}");
         }
     }
 }

@@ -26,6 +26,8 @@ const SUPERVISE: &str = include_str!("supervise.sh");
 /// How often a process is asked whether it has ended, or its log whether it has grown.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const TAIL_LINES: usize = 25;
+/// How every program says, in some case, that the disk is full.
+const NO_SPACE: &str = "no space left on device";
 
 /// What can go wrong with a child process.
 #[derive(Debug, thiserror::Error)]
@@ -406,8 +408,28 @@ impl Drop for Child {
     }
 }
 
-/// The last lines of a text.
+/// The last lines of a text; of a program that found its disk full, what says so: the rest is what followed from it.
 pub(crate) fn tail(text: &str) -> String {
+    let full = text.lines().find(|line| line.to_ascii_lowercase().contains(NO_SPACE));
+    if let Some(line) = full {
+        return format!("no space left on device; it said:\n{line}");
+    }
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).copied().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_what_is_told_of_a_log_and_else_its_end() {
+        let panic = "goroutine 1 [running]:\n".repeat(40);
+        let log = format!("starting\npanic: write /tmp/wal: no space left on device\n\n{panic}");
+        let said = "no space left on device; it said:\npanic: write /tmp/wal: no space left on device";
+        assert_eq!(tail(&log), said);
+        let log = format!("starting\n{panic}ended\n");
+        assert_eq!(tail(&log).lines().count(), TAIL_LINES);
+        assert!(tail(&log).ends_with("ended"));
+    }
 }

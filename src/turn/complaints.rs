@@ -1,20 +1,27 @@
-//! Tells that the API server gives turns no usable answer: once for a streak of all turns, not for each resource at each
-//! try, because there may be a hundred thousand of them.
+//! Tells that the API server gives turns no usable answer: once for a streak of what is the matter, not for each resource
+//! at each try, because there may be a hundred thousand of them, and some have answers while others have none.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::time::{Instant, error::Elapsed};
+use tokio::time::{Instant, error::Elapsed, sleep_until};
 
 use crate::unanswered::Unanswered;
 
 /// A streak in which nothing failed for this long is over. Longer than any turn waits until it tries again.
 const QUIET: Duration = Duration::from_mins(5);
+/// A streak is over no sooner than this after its last failure, though all have succeeded since: an API server that answers
+/// some and not others is one trouble.
+const CALM: Duration = Duration::from_secs(10);
+/// Most objects of a streak that are told apart. With more of them it is over when it is quiet.
+const TOLD_APART: usize = 4096;
 
 /// A call that turns make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ServerCall {
     /// Reading a resource before its turn.
     GetVerification,
@@ -45,18 +52,58 @@ impl ServerCall {
     }
 }
 
-/// What fails now, as far as it was told: one streak for each call and code.
+/// What is the matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Matter {
+    /// The API server gives no answer, or cannot: whatever is asked.
+    Away,
+    /// It does not know who asks: whatever is asked.
+    Credentials,
+    /// It refuses that call with that code.
+    Refused(ServerCall, u16),
+}
+
+impl Matter {
+    fn of(call: ServerCall, code: Option<u16>) -> Self {
+        match code {
+            None | Some(408 | 429 | 500..) => Self::Away,
+            Some(401) => Self::Credentials,
+            Some(code) => Self::Refused(call, code),
+        }
+    }
+
+    /// Whether a success of that call says that it may be over.
+    fn may_end_with(self, call: ServerCall) -> bool {
+        match self {
+            Self::Away | Self::Credentials => true,
+            Self::Refused(refused, _) => refused == call,
+        }
+    }
+}
+
+/// What fails now, as far as it was told: one streak for each matter.
 #[derive(Debug, Default)]
-pub struct Complaints(Mutex<Vec<Streak>>);
+pub struct Complaints(Arc<Mutex<Vec<Streak>>>);
 
 #[derive(Debug)]
 struct Streak {
-    call: ServerCall,
-    code: Option<u16>,
-    /// Whose failure was told. The streak is over when that one succeeds: others may be refused for reasons of their own.
-    namespace: String,
-    name: String,
+    matter: Matter,
+    /// What failed and has not succeeded since, by hashes of call and name.
+    failing: HashSet<u64>,
+    /// There were more of them than are told apart.
+    is_crowded: bool,
     last: Instant,
+    /// Somebody waits to tell its end.
+    is_awaited: bool,
+}
+
+/// The end of a streak.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// It is over.
+    Now,
+    /// It is over at that time, unless something fails before.
+    At(Matter, Instant),
 }
 
 impl Complaints {
@@ -70,19 +117,20 @@ impl Complaints {
         let now = Instant::now();
         let (verb, resource) = (call.verb(), call.resource());
         let why = match answer {
-            Ok(Ok(_)) => {
-                if self.succeeded(call, (namespace, name), now) {
-                    tracing::info!(verb, resource, "the API server gives usable answers again");
+            // What is gone fails no more, and what somebody else wrote first is an answer.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => None,
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(Unanswered::from(error)),
+            Err(_) => Some(Unanswered::SILENT),
+        };
+        let Some(why) = why else {
+            for end in self.succeeded(call, (namespace, name), now) {
+                match end {
+                    End::Now => tell_end(call),
+                    End::At(matter, at) => self.tell_end_later(call, matter, at),
                 }
-                return;
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-                return self.forget(call, (namespace, name));
-            }
-            // Somebody else wrote first.
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
-            Ok(Err(error)) => Unanswered::from(error),
-            Err(_) => Unanswered::SILENT,
+            return;
         };
         if self.failed(call, why.code(), (namespace, name), now) {
             let (code, reason) = (why.code(), why.reason());
@@ -98,46 +146,110 @@ impl Complaints {
         }
     }
 
+    /// Tells the end of a streak when it is over; nothing may be asked of the API server any more by then.
+    fn tell_end_later(&self, call: ServerCall, matter: Matter, mut at: Instant) {
+        let complaints = Self(Arc::clone(&self.0));
+        tokio::spawn(async move {
+            loop {
+                sleep_until(at).await;
+                match complaints.awaited(matter, Instant::now()) {
+                    None => return,
+                    Some(End::Now) => return tell_end(call),
+                    Some(End::At(_, later)) => at = later,
+                }
+            }
+        });
+    }
+
+    /// Whether the streak whose end is awaited is over.
+    fn awaited(&self, matter: Matter, now: Instant) -> Option<End> {
+        let mut streaks = self.streaks();
+        let streak = streaks.iter_mut().find(|streak| streak.matter == matter)?;
+        if streak.is_over(now) {
+            streaks.retain(|streak| streak.matter != matter);
+            return Some(End::Now);
+        }
+        if streak.failing.is_empty() && !streak.is_crowded {
+            return Some(End::At(matter, streak.last + CALM));
+        }
+        streak.is_awaited = false;
+        None
+    }
+
+    fn streaks(&self) -> MutexGuard<'_, Vec<Streak>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether this failure begins a streak.
     fn failed(&self, call: ServerCall, code: Option<u16>, whose: (&str, &str), now: Instant) -> bool {
-        let mut streaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = streaks.iter_mut().find(|streak| streak.call == call && streak.code == code);
-        if let Some(known) = known {
-            let is_over = known.is_quiet(now);
-            known.last = now;
-            if is_over {
-                (known.namespace, known.name) = (whose.0.to_owned(), whose.1.to_owned());
-            }
-            return is_over;
+        let mut streaks = self.streaks();
+        let matter = Matter::of(call, code);
+        let what = hash(call, whose);
+        let Some(known) = streaks.iter_mut().find(|streak| streak.matter == matter) else {
+            let failing = HashSet::from([what]);
+            streaks.push(Streak { matter, failing, is_crowded: false, last: now, is_awaited: false });
+            return true;
+        };
+        let is_new = known.is_quiet(now);
+        if is_new {
+            (known.failing, known.is_crowded) = (HashSet::new(), false);
         }
-        let (namespace, name) = (whose.0.to_owned(), whose.1.to_owned());
-        streaks.push(Streak { call, code, namespace, name, last: now });
-        true
+        if known.failing.len() < TOLD_APART {
+            known.failing.insert(what);
+        } else if !known.failing.contains(&what) {
+            known.is_crowded = true;
+        }
+        known.last = now;
+        is_new
     }
 
-    /// Whether this success ends a streak.
-    fn succeeded(&self, call: ServerCall, whose: (&str, &str), now: Instant) -> bool {
-        let mut streaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = streaks.len();
-        streaks.retain(|streak| streak.call != call || !(streak.is_of(whose) || streak.is_quiet(now)));
-        streaks.len() < before
-    }
-
-    /// Whose failure was told is gone: the next failure is told of another one.
-    fn forget(&self, call: ServerCall, whose: (&str, &str)) {
-        let mut streaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        streaks.retain(|streak| streak.call != call || !streak.is_of(whose));
+    /// The streaks that this success ends.
+    fn succeeded(&self, call: ServerCall, whose: (&str, &str), now: Instant) -> Vec<End> {
+        let mut streaks = self.streaks();
+        let mut ends = Vec::new();
+        if streaks.is_empty() {
+            return ends;
+        }
+        let what = hash(call, whose);
+        streaks.retain_mut(|streak| {
+            let was_failing = streak.failing.remove(&what);
+            if streak.is_awaited || !streak.matter.may_end_with(call) {
+                return true;
+            }
+            if streak.is_over(now) {
+                ends.push(End::Now);
+                return false;
+            }
+            if was_failing && streak.failing.is_empty() && !streak.is_crowded {
+                streak.is_awaited = true;
+                ends.push(End::At(streak.matter, streak.last + CALM));
+            }
+            true
+        });
+        ends
     }
 }
 
+fn tell_end(call: ServerCall) {
+    let (verb, resource) = (call.verb(), call.resource());
+    tracing::info!(verb, resource, "the API server gives usable answers again");
+}
+
 impl Streak {
-    fn is_of(&self, (namespace, name): (&str, &str)) -> bool {
-        self.namespace == namespace && self.name == name
+    fn is_over(&self, now: Instant) -> bool {
+        let is_calm = now.saturating_duration_since(self.last) >= CALM;
+        self.is_quiet(now) || (is_calm && self.failing.is_empty() && !self.is_crowded)
     }
 
     fn is_quiet(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last) > QUIET
     }
+}
+
+fn hash(call: ServerCall, whose: (&str, &str)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (call, whose).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -148,44 +260,120 @@ mod tests {
     const ALICE: (&str, &str) = ("kyc", "alice");
     const BOB: (&str, &str) = ("kyc", "bob");
 
-    #[test]
-    fn a_streak_is_told_once_whoever_fails() {
-        let (complaints, now) = (Complaints::default(), Instant::now());
-        assert!(complaints.failed(CALL, Some(403), ALICE, now));
-        assert!((0..100_000).all(|_| !complaints.failed(CALL, Some(403), BOB, now)));
-        assert!(!complaints.succeeded(CALL, BOB, now), "others may succeed meanwhile");
-        assert!(!complaints.succeeded(ServerCall::GetVerification, ALICE, now));
-        assert!(complaints.succeeded(CALL, ALICE, now));
-        assert!(!complaints.succeeded(CALL, ALICE, now));
-        assert!(complaints.failed(CALL, Some(403), BOB, now), "the next one is another streak");
+    fn second(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     #[test]
-    fn each_call_and_each_code_has_a_streak_of_its_own() {
+    fn a_streak_is_told_once_whoever_fails_and_ends_when_all_have_succeeded() {
+        let (complaints, now) = (Complaints::default(), Instant::now());
+        assert!(complaints.failed(CALL, Some(403), ALICE, now));
+        assert!((0..100_000).all(|_| !complaints.failed(CALL, Some(403), BOB, now)));
+        let later = now + CALM;
+        assert_eq!(complaints.succeeded(CALL, BOB, later), [], "alice is refused still");
+        assert_eq!(complaints.succeeded(ServerCall::GetVerification, ALICE, later), []);
+        assert_eq!(complaints.succeeded(CALL, ALICE, later), [End::Now]);
+        assert_eq!(complaints.succeeded(CALL, ALICE, later), []);
+        assert!(complaints.failed(CALL, Some(403), BOB, later), "the next one is another streak");
+    }
+
+    /// The lines of a minute and a half in which each call goes as it is told.
+    async fn lines(of: impl Fn(u32, usize) -> bool, objects: usize) -> Vec<(u64, bool)> {
+        let (complaints, start) = (Complaints::default(), Instant::now());
+        let calls = [ServerCall::GetVerification, ServerCall::PatchStatus, ServerCall::GetSecret];
+        let codes = [None, Some(500), Some(503), Some(429)];
+        let mut lines = Vec::new();
+        let mut ends = Vec::new();
+        for step in 0..300_u32 {
+            for number in 0..objects {
+                let name = number.to_string();
+                let (whose, call) = (("kyc", name.as_str()), calls[number % 3]);
+                let now = Instant::now();
+                let since = now.duration_since(start).as_secs();
+                if of(step, number) {
+                    let code = codes[(number + usize::try_from(step).unwrap()) % 4];
+                    if complaints.failed(call, code, whose, now) {
+                        lines.push((since, true));
+                    }
+                } else {
+                    for end in complaints.succeeded(call, whose, now) {
+                        match end {
+                            End::Now => lines.push((since, false)),
+                            End::At(matter, at) => ends.push((matter, at)),
+                        }
+                    }
+                }
+            }
+            tokio::time::advance(second(1)).await;
+            let now = Instant::now();
+            let due = std::mem::take(&mut ends);
+            for (matter, at) in due {
+                let end = if at > now { Some(End::At(matter, at)) } else { complaints.awaited(matter, now) };
+                match end {
+                    None => {}
+                    Some(End::Now) => lines.push((now.duration_since(start).as_secs(), false)),
+                    Some(End::At(matter, at)) => ends.push((matter, at)),
+                }
+            }
+        }
+        lines
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_secret_that_is_answered_now_and_then_is_one_streak() {
+        let lines = lines(|step, _| step < 90 && step.is_multiple_of(2), 1).await;
+        assert_eq!(lines, [(0, true), (98, false)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_two_minutes_is_two_lines_however_many_fail_in_how_many_ways() {
+        // They come back one after the other.
+        let is_away = |step, number| step < 120 + u32::try_from(number % 30).unwrap();
+        let lines = lines(is_away, 200).await;
+        assert_eq!(lines, [(0, true), (158, false)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_told_though_nothing_is_asked_any_more() {
+        let complaints = Complaints::default();
+        assert!(complaints.failed(CALL, Some(403), ALICE, Instant::now()));
+        let answer: Result<kube::Result<()>, Elapsed> = Ok(Ok(()));
+        complaints.note(CALL, ALICE, &answer);
+        assert_eq!(complaints.streaks().len(), 1);
+        tokio::time::sleep(CALM + second(1)).await;
+        assert!(complaints.streaks().is_empty());
+    }
+
+    #[test]
+    fn each_refusal_of_a_call_has_a_streak_of_its_own() {
         let (complaints, now) = (Complaints::default(), Instant::now());
         assert!(complaints.failed(CALL, Some(422), ALICE, now));
         assert!(complaints.failed(CALL, Some(403), ALICE, now));
         assert!(complaints.failed(CALL, None, ALICE, now));
+        assert!(complaints.failed(CALL, Some(401), ALICE, now));
         assert!(complaints.failed(ServerCall::GetSecret, Some(403), ALICE, now));
+        assert!(!complaints.failed(ServerCall::GetSecret, Some(401), ALICE, now));
     }
 
     #[test]
     fn a_streak_without_failures_is_over_after_five_minutes() {
         let (complaints, now) = (Complaints::default(), Instant::now());
-        let later = now + QUIET + Duration::from_secs(1);
+        let later = now + QUIET + second(1);
         assert!(complaints.failed(CALL, Some(403), ALICE, now));
-        assert!(!complaints.succeeded(CALL, BOB, now + QUIET));
-        assert!(complaints.succeeded(CALL, BOB, later));
+        assert_eq!(complaints.succeeded(CALL, BOB, now + QUIET), []);
+        assert_eq!(complaints.succeeded(CALL, BOB, later), [End::Now]);
         assert!(complaints.failed(CALL, Some(403), ALICE, now));
         assert!(complaints.failed(CALL, Some(403), BOB, later));
-        assert!(complaints.succeeded(CALL, BOB, later), "it is told of bob by now");
     }
 
     #[test]
-    fn who_is_gone_keeps_no_streak_open() {
+    fn more_than_are_told_apart_end_when_it_is_quiet() {
         let (complaints, now) = (Complaints::default(), Instant::now());
-        assert!(complaints.failed(CALL, Some(403), ALICE, now));
-        complaints.forget(CALL, ALICE);
-        assert!(complaints.failed(CALL, Some(403), BOB, now));
+        let names: Vec<_> = (0..=TOLD_APART).map(|number| number.to_string()).collect();
+        let told = names.iter().filter(|name| complaints.failed(CALL, Some(403), ("kyc", name), now));
+        assert_eq!(told.count(), 1);
+        let ends = |at| names.iter().any(|name| !complaints.succeeded(CALL, ("kyc", name), at).is_empty());
+        assert!(!ends(now + CALM));
+        assert!(ends(now + QUIET + second(1)));
     }
 }

@@ -72,3 +72,14 @@ async fn a_value_that_cannot_be_used_is_named_with_its_variable() {
         assert!(operator.log().contains(variable), "{variable}:\n{}", operator.log());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_for_people_has_no_colours_where_it_is_a_file() {
+    let folder = Folder::create("okid-operator-").unwrap();
+    let command = Operator::program("nowhere".as_ref()).args(["run", "--log-format", "human"]);
+    let command = command.args(["--admin-address", "127.0.0.1:0"]);
+    let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
+    assert!(!operator.wait().await.success());
+    let log = operator.log();
+    assert!(log.contains("starting") && !log.contains('\u{1b}'), "{log}");
+}

@@ -18,7 +18,7 @@ use okid_operator::{
     evidence::{Cleared, Manifest, Removal, StoreTrouble, manifest::PortalEnd},
 };
 
-use crate::harness::{key, look, of, put, put_as, stores};
+use crate::harness::{key, look, of, put, put_as, skip, stores};
 
 fn named(folder: &TempFolder) -> String {
     format!("stores: [{{name: disk, url: 'file://{}', namespaces: ['*']}}]", folder.path().display())
@@ -280,7 +280,7 @@ async fn the_documented_command_checks_a_folder_against_its_manifest() {
         Command::new(program).arg("--version").output().is_ok_and(|tried| tried.status.success())
     };
     if let Some(missing) = ["jq", "sha256sum"].into_iter().find(|program| !runs(program)) {
-        let _ = writeln!(io::stderr(), "the documented check of a folder is skipped: there is no {missing}");
+        skip("the documented check of a folder is", &format_args!("there is no {missing}"));
         return;
     }
     let temporary = TempFolder::create("okid-evidence-").unwrap();

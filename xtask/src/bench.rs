@@ -30,6 +30,7 @@ use control_plane::Progress;
 use self::figure::{Figure, Table};
 pub(crate) use self::stand_in::{StandIn, run as stand_in};
 use crate::cargo::{build, exit_code, run as run_command};
+use crate::out;
 
 /// Measures what the operator costs, and compares it with its goals.
 ///
@@ -82,7 +83,7 @@ pub(crate) fn run(&Arguments { what }: &Arguments) -> Result<ExitCode> {
     for bench in chosen {
         figures.extend(bench.measure()?);
     }
-    println!("{}", Table(&figures));
+    out::line(Table(&figures));
     Ok(if figures.iter().all(Figure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

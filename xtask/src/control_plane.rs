@@ -7,6 +7,7 @@ use anyhow::Result;
 use control_plane::{ControlPlane, Programs, Progress};
 
 use crate::interrupt::{interruption, runtime};
+use crate::out;
 
 /// Starts etcd and an API server to play with, until Ctrl-C.
 ///
@@ -34,9 +35,9 @@ pub(crate) fn run(Arguments {}: &Arguments) -> Result<ExitCode> {
 
 /// Prints what a person pastes into another terminal, so that `kubectl` there is this one and talks to this API server.
 pub(crate) fn print_exports(kubeconfig: &Path, kubectl: &Path) {
-    println!("export KUBECONFIG='{}'", kubeconfig.display());
+    out::line(format_args!("export KUBECONFIG='{}'", kubeconfig.display()));
     if let Some(folder) = kubectl.parent() {
-        println!("export PATH='{}':\"$PATH\"", folder.display());
+        out::line(format_args!("export PATH='{}':\"$PATH\"", folder.display()));
     }
 }
 

@@ -6,7 +6,7 @@ mod stage;
 mod watch;
 
 use std::pin::pin;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +17,7 @@ use self::stage::{Person, Stage};
 use self::watch::{Line, Watch};
 use crate::control_plane::print_exports;
 use crate::interrupt::{interruption, runtime};
+use crate::out;
 
 /// The verification of `examples/evidence-named-store.yaml`.
 const NAME: &str = "frida";
@@ -83,7 +84,7 @@ pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> 
             () = &mut interruption => return Ok(Shown::Interrupted),
             over = show(&stage, stay) => over?,
         }
-        print!("\n{}", stage.store.tree()?);
+        out::print(format_args!("\n{}", stage.store.tree()?));
         print_table(&stage).await?;
         if stay {
             eprintln!("# the evidence: {}", stage.store.folder.display());
@@ -103,7 +104,7 @@ pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> 
     match phase {
         None => Ok(ExitCode::SUCCESS),
         Some(phase) if phase == outcome.phase() => {
-            println!("{phase}");
+            out::line(phase);
             Ok(ExitCode::SUCCESS)
         }
         Some(phase) => bail!("the verification is {phase}, and should be {}", outcome.phase()),
@@ -126,14 +127,14 @@ async fn show(stage: &Stage, stay: bool) -> Result<()> {
         while let Some(status) = watch.next().await? {
             let line = Line::of(&status);
             if last.as_ref() != Some(&line) {
-                println!("{:6.1} s  {line}", stage.age().as_secs_f64());
+                out::line(format_args!("{:6.1} s  {line}", stage.age().as_secs_f64()));
                 last = Some(line);
             }
             if stay
                 && !invited
                 && let Some(link) = &status.portal_url
             {
-                println!("open {link}\nand click through it; Ctrl-C ends everything");
+                out::line(format_args!("open {link}\nand click through it; Ctrl-C ends everything"));
                 invited = true;
             }
             if is_over(&status) {
@@ -164,13 +165,12 @@ async fn a_process_ends(stage: &Stage) -> Result<()> {
 }
 
 async fn print_table(stage: &Stage) -> Result<()> {
-    println!();
     let mut kubectl = tokio::process::Command::from(stage.kubectl());
-    kubectl.args(["get", "verifications", "--output", "wide"]);
-    let status = kubectl.status().await.context("run kubectl get")?;
-    if !status.success() {
-        bail!("kubectl get ended with {status}");
+    kubectl.args(["get", "verifications", "--output", "wide"]).stderr(Stdio::inherit());
+    let table = kubectl.output().await.context("run kubectl get")?;
+    if !table.status.success() {
+        bail!("kubectl get ended with {}", table.status);
     }
-    println!();
+    out::line(format_args!("\n{}", String::from_utf8_lossy(&table.stdout)));
     Ok(())
 }

@@ -8,6 +8,7 @@ mod control_plane;
 mod demo;
 mod generate;
 mod interrupt;
+mod out;
 mod test;
 
 use std::process::ExitCode;

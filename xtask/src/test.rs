@@ -1,5 +1,6 @@
 //! `cargo xtask test`. Touches processes.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
         return Ok(generated);
     }
     let control_plane = control_plane::start()?;
+    let skips = control_plane.folder().join("skips");
     let mut tests = cargo(["test", "--features", CRASH_POINTS]);
     if !names_package(extra) {
         tests.arg("--workspace");
@@ -36,10 +38,32 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
     tests
         .args(extra)
         .env("OKID_TEST_KUBECONFIG", control_plane.kubeconfig_path())
-        .env("OKID_TEST_KUBECTL", &control_plane.programs().kubectl);
+        .env("OKID_TEST_KUBECTL", &control_plane.programs().kubectl)
+        .env("OKID_TEST_SKIPS", &skips);
     let status = run_command(&mut tests)?;
+    // Where nothing is skipped, there is no such file.
+    let skips = std::fs::read_to_string(&skips).unwrap_or_default();
     control_plane.stop()?;
+    eprintln!("{}", told(&skips));
     Ok(exit_code(status))
+}
+
+/// The last words: how many tests were skipped, and why. Each line of `skips` is one of them, and its reason.
+fn told(skips: &str) -> String {
+    let mut reasons = BTreeMap::new();
+    for line in skips.lines() {
+        let reason = line.split_once(": ").map_or(line, |(_, reason)| reason);
+        *reasons.entry(reason).or_insert(0_usize) += 1;
+    }
+    let total: usize = reasons.values().sum();
+    let mut words =
+        reasons.iter().fold(String::new(), |words, (reason, count)| format!("{words}{count}: {reason}\n"));
+    words.push_str(&match total {
+        0 => "no test was skipped".to_owned(),
+        1 => "1 test was skipped".to_owned(),
+        total => format!("{total} tests were skipped"),
+    });
+    words
 }
 
 /// Whether cargo's own arguments choose packages.
@@ -54,6 +78,14 @@ fn names_package(extra: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_say_how_many_tests_were_skipped_and_why() {
+        assert_eq!(told(""), "no test was skipped");
+        assert_eq!(told("a: no jq\n"), "1: no jq\n1 test was skipped");
+        let skips = "a: Azure is skipped: no node\nb: no jq\nc: Azure is skipped: no node\n";
+        assert_eq!(told(skips), "2: Azure is skipped: no node\n1: no jq\n3 tests were skipped");
+    }
 
     #[test]
     fn a_package_is_chosen_only_before_the_arguments_of_the_tests() {

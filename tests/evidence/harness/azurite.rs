@@ -1,12 +1,9 @@
 //! Azure: Microsoft's emulator Azurite, from npm, once into the user's cache.
 
 use std::{
-    fmt,
     fs::File,
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command as Blocking,
-    sync::Once,
     time::Duration,
 };
 
@@ -22,7 +19,7 @@ use object_store::{
     client::HttpRequestBody,
 };
 
-use super::{Place, Proxy};
+use super::{Place, Proxy, skip};
 
 /// The last version that runs on node 20.
 const VERSION: &str = "3.35.0";
@@ -53,20 +50,11 @@ pub(crate) fn shared_access_signature(permissions: &str) -> String {
         .finish()
 }
 
-/// Says why the tests of Azure are skipped, past the runner, which keeps what passing tests print.
-fn say_once(why: &impl fmt::Display) {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        let _ =
-            writeln!(io::stderr(), "the tests of Azure are skipped, because Azurite cannot run here: {why}");
-    });
-}
-
 pub(super) async fn start() -> Option<Place> {
     let program = match tokio::task::spawn_blocking(install).await.unwrap() {
         Ok(program) => program,
         Err(why) => {
-            say_once(&why);
+            skip("the tests of Azure, because Azurite cannot run here, are", &why);
             return None;
         }
     };

@@ -2,6 +2,7 @@
 
 mod azurite;
 mod google;
+mod skips;
 #[allow(dead_code, reason = "another test program uses the rest of it")]
 #[path = "../../stores/mod.rs"]
 mod stores;
@@ -21,6 +22,7 @@ use okid_operator::{
 
 pub(crate) use azurite::shared_access_signature;
 pub(crate) use google::service_account;
+pub(crate) use skips::skip;
 pub(crate) use stores::{BUCKET, Fault, Proxy, S3};
 pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 
