@@ -92,7 +92,7 @@ words! {
 words! {
     /// The reasons of all conditions.
     Reason {
-        /// Nothing was asked of the portal yet, or it waits for something.
+        /// Nothing was asked of the portal yet.
         Pending,
         /// A create is under way, or its answer was lost and it will be tried again.
         CreatingSession,
@@ -130,8 +130,12 @@ words! {
         PortalNotAllowed,
         /// The portal answers, but not as an okID portal that is set up.
         PortalMisconfigured,
-        /// The portal refuses the request as malformed, or the evidence cannot be kept as `spec.images` asks.
-        InvalidSpec,
+        /// The portal refuses to create a session: 400, 409, 422 or another 4xx of its own.
+        PortalRejectedRequest,
+        /// No answer of the portal can be had: its name, the connection, TLS, or something on the way to it.
+        PortalUnreachable,
+        /// `spec.images.destination` may not be used as it is.
+        DestinationNotAllowed,
         /// The resource is too large: the record of a session might not fit into it.
         ResourceTooLarge,
         /// `status` contradicts itself.

@@ -11,116 +11,11 @@ use crate::api::{
 };
 
 use super::{
+    blocker::Blocker,
     evidence::{self, EvidenceStanding},
     message::message,
+    overlay::{Overlay, Stall},
 };
-
-/// What lies over the plain state of a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Overlay {
-    /// Nothing: all goes its way.
-    Plain,
-    /// The portal has trouble; it is tried again.
-    Retry,
-    /// The portal asked for a pause.
-    RateLimited,
-    /// The answer to a create was lost; it is tried again.
-    Healing,
-    /// Waiting will not help by itself.
-    Stalled(Stall),
-    /// `spec.suspend` is true.
-    Suspended,
-}
-
-/// Why waiting will not help by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stall {
-    /// The portal refuses the key.
-    KeyRejected,
-    /// The portal is not allowed.
-    PortalNotAllowed,
-    /// The portal is not set up.
-    PortalMisconfigured,
-    /// The portal refuses the request.
-    InvalidSpec,
-    /// Lost answers are for a person to judge.
-    CreateOutcomeUnknown,
-    /// The portal does not know the session.
-    SessionNotFound,
-    /// The resource leaves no room for the record of a session.
-    ResourceTooLarge,
-    /// The status contradicts itself.
-    StatusUnreadable,
-    /// The evidence will never be complete.
-    EvidenceFailed,
-}
-
-impl Stall {
-    /// Every stall.
-    pub const ALL: [Self; 9] = [
-        Self::KeyRejected,
-        Self::PortalNotAllowed,
-        Self::PortalMisconfigured,
-        Self::InvalidSpec,
-        Self::CreateOutcomeUnknown,
-        Self::SessionNotFound,
-        Self::ResourceTooLarge,
-        Self::StatusUnreadable,
-        Self::EvidenceFailed,
-    ];
-
-    /// The reason of the condition Stalled.
-    #[must_use]
-    pub const fn reason(self) -> Reason {
-        match self {
-            Self::KeyRejected => Reason::KeyRejected,
-            Self::PortalNotAllowed => Reason::PortalNotAllowed,
-            Self::PortalMisconfigured => Reason::PortalMisconfigured,
-            Self::InvalidSpec => Reason::InvalidSpec,
-            Self::CreateOutcomeUnknown => Reason::CreateOutcomeUnknown,
-            Self::SessionNotFound => Reason::SessionNotFound,
-            Self::ResourceTooLarge => Reason::ResourceTooLarge,
-            Self::StatusUnreadable => Reason::StatusUnreadable,
-            Self::EvidenceFailed => Reason::EvidenceFailed,
-        }
-    }
-
-    /// Whether it is shown even where `readyWhen: SessionCreated` has what it asks for.
-    const fn spoils_a_published_link(self) -> bool {
-        match self {
-            Self::PortalNotAllowed
-            | Self::SessionNotFound
-            | Self::StatusUnreadable
-            | Self::EvidenceFailed => true,
-            Self::KeyRejected
-            | Self::PortalMisconfigured
-            | Self::InvalidSpec
-            | Self::ResourceTooLarge
-            | Self::CreateOutcomeUnknown => false,
-        }
-    }
-}
-
-impl Overlay {
-    /// The overlay that these conditions show.
-    #[must_use]
-    pub fn shown_in(conditions: &[Condition]) -> Self {
-        let reason = |type_| Condition::find(conditions, type_).and_then(|c| Reason::from_word(&c.reason));
-        if let Some(stalled) = reason(ConditionType::Stalled) {
-            return Stall::ALL
-                .into_iter()
-                .find(|stall| stall.reason() == stalled)
-                .map_or(Self::Plain, Self::Stalled);
-        }
-        match reason(ConditionType::Reconciling) {
-            Some(Reason::ProgressingWithRetry) => Self::Retry,
-            Some(Reason::RateLimited) => Self::RateLimited,
-            Some(Reason::CreateOutcomeUnknown) => Self::Healing,
-            _ if reason(ConditionType::Ready) == Some(Reason::Suspended) => Self::Suspended,
-            _ => Self::Plain,
-        }
-    }
-}
 
 /// How far it is at work or stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +137,7 @@ pub(super) fn conditions(
                     type_: type_.as_str().to_owned(),
                     status,
                     reason: reason.as_str().to_owned(),
-                    message: message(type_, reason).to_owned(),
+                    message: said(type_, reason, picture.overlay).to_owned(),
                     last_transition_time: before
                         .filter(|before| before.status == status)
                         .map_or(whole_seconds(now), |before| before.last_transition_time),
@@ -253,20 +148,30 @@ pub(super) fn conditions(
         .collect()
 }
 
+/// The message of a condition: a blocker has its own, which is more precise than that of its reason.
+fn said(type_: ConditionType, reason: Reason, overlay: Overlay) -> &'static str {
+    overlay
+        .blocker()
+        .filter(|blocker| blocker.reason() == reason)
+        .map_or_else(|| message(type_, reason), Blocker::message)
+}
+
 fn ready_and_work(status: &VerificationStatus, picture: Picture, ready_when: ReadyWhen) -> (Reason, Work) {
     let Picture { overlay, evidence, .. } = picture;
+    let has_session = status.verification_id.is_some();
     let plain = |status| plain(status, evidence);
     let (ready, work) = match overlay {
         Overlay::Stalled(Stall::StatusUnreadable) => {
             let ready = plain(status).0;
             // Ready would be True beside Stalled.
-            let ready = if ready == Reason::Verified { Reason::Pending } else { ready };
+            let as_before = has_session && ready != Reason::Verified;
+            let ready = if as_before { ready } else { Reason::StatusUnreadable };
             (ready, Work::Stalled(Reason::StatusUnreadable))
         }
         _ if status.outcome.is_some() && evidence == EvidenceStanding::Failed => {
             (Reason::EvidenceFailed, Work::Stalled(Reason::EvidenceFailed))
         }
-        // What is owed cannot be asked for, and waiting will not help by itself.
+        // What is owed cannot be asked for, and waiting will not help.
         Overlay::Stalled(stall @ Stall::PortalNotAllowed)
             if status.outcome.is_some() && evidence == EvidenceStanding::Owed =>
         {
@@ -274,29 +179,19 @@ fn ready_and_work(status: &VerificationStatus, picture: Picture, ready_when: Rea
         }
         _ if status.outcome.is_some() => plain(status),
         Overlay::Plain => plain(status),
-        Overlay::Retry if status.verification_id.is_some() => {
-            (Reason::ProgressingWithRetry, Work::Reconciling(Reason::ProgressingWithRetry))
+        // A blocker is about the session that is not there yet.
+        Overlay::Blocked(_) if has_session => plain(status),
+        Overlay::Blocked(blocker) => (blocker.reason(), Work::Reconciling(blocker.reason())),
+        Overlay::Retry => (Reason::ProgressingWithRetry, Work::Reconciling(Reason::ProgressingWithRetry)),
+        Overlay::RateLimited => {
+            let ready = if has_session { plain(status).0 } else { Reason::RateLimited };
+            (ready, Work::Reconciling(Reason::RateLimited))
         }
-        Overlay::Retry => (Reason::Pending, Work::Reconciling(Reason::ProgressingWithRetry)),
-        Overlay::RateLimited => (plain(status).0, Work::Reconciling(Reason::RateLimited)),
         Overlay::Healing => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
         Overlay::Suspended => (Reason::Suspended, Work::Neither),
+        Overlay::Stalled(stall @ Stall::SessionNotFound) => (stall.reason(), Work::Stalled(stall.reason())),
         Overlay::Stalled(stall) => {
-            let ready = match stall {
-                Stall::SessionNotFound => Reason::SessionNotFound,
-                Stall::CreateOutcomeUnknown => Reason::Pending,
-                Stall::ResourceTooLarge => Reason::ResourceTooLarge,
-                Stall::KeyRejected
-                | Stall::PortalNotAllowed
-                | Stall::PortalMisconfigured
-                | Stall::InvalidSpec
-                | Stall::EvidenceFailed
-                | Stall::StatusUnreadable => {
-                    // Nothing is being created while it is stuck.
-                    let ready = plain(status).0;
-                    if ready == Reason::CreatingSession { Reason::Pending } else { ready }
-                }
-            };
+            let ready = if has_session { plain(status).0 } else { stall.reason() };
             (ready, Work::Stalled(stall.reason()))
         }
     };
@@ -311,9 +206,12 @@ fn ready_by_link(status: &VerificationStatus, picture: Picture, ready: Reason, w
     let spoiled = match picture.overlay {
         _ if status.outcome.is_some() && picture.evidence == EvidenceStanding::Failed => true,
         Overlay::Stalled(stall) => stall.spoils_a_published_link(),
-        Overlay::Plain | Overlay::Retry | Overlay::RateLimited | Overlay::Healing | Overlay::Suspended => {
-            false
-        }
+        Overlay::Plain
+        | Overlay::Blocked(_)
+        | Overlay::Retry
+        | Overlay::RateLimited
+        | Overlay::Healing
+        | Overlay::Suspended => false,
     };
     if spoiled || status.verification_id.is_none() {
         // "As before" would be a True that contradicts Stalled beside it.

@@ -1,5 +1,7 @@
 //! What is worth an event: each says what has happened, once. Pure.
 
+use super::blocker::Blocker;
+
 /// Something that happened to a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Event {
@@ -19,7 +21,13 @@ pub enum Event {
     CreateOutcomeUnknown,
     /// A session exists at okID, or may exist, that no resource publishes.
     OrphanSession,
-    /// The portal refuses the key, or access with it.
+    /// Something keeps the session from being created.
+    Blocked(Blocker),
+    /// The portal asks for a pause before the session can be created.
+    RateLimited,
+    /// The destination of the evidence may not be used, so no session is created.
+    DestinationNotAllowed,
+    /// The portal refuses the key of a session, or access with it.
     KeyRejected,
     /// The portal is not among the allowed ones.
     PortalNotAllowed,
@@ -52,8 +60,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Every event.
-    pub const ALL: [Self; 23] = [
+    /// Every event but those of a blocker.
+    const OWN: [Self; 25] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
@@ -62,6 +70,8 @@ impl Event {
         Self::ExpiredAndGone,
         Self::CreateOutcomeUnknown,
         Self::OrphanSession,
+        Self::RateLimited,
+        Self::DestinationNotAllowed,
         Self::KeyRejected,
         Self::PortalNotAllowed,
         Self::SessionNotFound,
@@ -79,6 +89,11 @@ impl Event {
         Self::EvidenceNotListed,
     ];
 
+    /// Every event.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::OWN.into_iter().chain(Blocker::ALL.into_iter().map(Self::Blocked))
+    }
+
     /// The event's reason.
     #[must_use]
     pub const fn reason(self) -> &'static str {
@@ -90,6 +105,9 @@ impl Event {
             Self::Expired | Self::ExpiredAndGone => "Expired",
             Self::CreateOutcomeUnknown => "CreateOutcomeUnknown",
             Self::OrphanSession => "OrphanSession",
+            Self::Blocked(blocker) => blocker.reason().as_str(),
+            Self::RateLimited => "RateLimited",
+            Self::DestinationNotAllowed => "DestinationNotAllowed",
             Self::KeyRejected => "KeyRejected",
             Self::PortalNotAllowed => "PortalNotAllowed",
             Self::SessionNotFound => "SessionNotFound",
@@ -121,6 +139,9 @@ impl Event {
             | Self::EvidenceStored => false,
             Self::CreateOutcomeUnknown
             | Self::OrphanSession
+            | Self::Blocked(_)
+            | Self::RateLimited
+            | Self::DestinationNotAllowed
             | Self::KeyRejected
             | Self::PortalNotAllowed
             | Self::SessionNotFound
@@ -164,6 +185,11 @@ impl Event {
                 "The answer to a create was lost: the portal may hold a session that nobody uses."
             }
             Self::OrphanSession => "The portal holds, or may hold, a session that no resource publishes.",
+            Self::Blocked(blocker) => blocker.message(),
+            Self::RateLimited => "The portal asked for a pause before the session could be created.",
+            Self::DestinationNotAllowed => {
+                "The destination of the evidence may not be used, so no session is created; see the condition Stalled."
+            }
             Self::KeyRejected => "The portal refuses the API key, or access with it.",
             Self::PortalNotAllowed => "The portal is not among those that the operator may ask.",
             Self::SessionNotFound => "The portal does not know the session.",

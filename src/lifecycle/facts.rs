@@ -112,7 +112,7 @@ pub enum KeyFact {
 }
 
 /// Why there is no key to ask with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyFault {
     /// No such Secret.
     SecretNotFound,

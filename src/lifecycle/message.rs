@@ -1,7 +1,7 @@
 //! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text; one alone
 //! is not from the set, and names the option of a store that cannot be used. Pure.
 
-use super::past::LOST_ANSWERS;
+use super::{blocker::Blocker, facts::KeyFault, past::LOST_ANSWERS};
 use crate::api::{ConditionType, Reason};
 
 /// Most characters of a message.
@@ -18,39 +18,39 @@ pub(super) fn refused(refusal: &str) -> String {
 #[must_use]
 pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
     match reason {
-        Reason::Pending => {
-            "Waiting to create the session; see CredentialsReady and Stalled for what is missing."
-        }
+        Reason::Pending => "The session is not created yet; the request is waiting for its turn.",
         Reason::CreatingSession => "A session is being created at the portal.",
         Reason::CreateOutcomeUnknown => create_outcome_unknown(type_),
         Reason::AwaitingUser => "The link is published; the person has not begun.",
-        Reason::InProgress => "The person or the portal is at work on the check.",
-        Reason::InReview => "People at okID review the check; this can take days.",
+        Reason::InProgress => "The check is in progress.",
+        Reason::InReview => "okID is reviewing the check manually; this can take days.",
         Reason::ProgressingWithRetry => "Requests to the portal are failing; the operator is retrying.",
         Reason::RateLimited => {
-            "The portal asked for a pause; the operator keeps to it and goes on by itself."
+            "The portal asked for a pause; the operator waits for its end and then continues."
         }
-        Reason::Suspended => "spec.suspend is true: nothing is asked and nothing ends until it is false.",
+        Reason::Suspended => "Suspended by spec.suspend; polling and deadlines are paused.",
         Reason::SessionCreated => "The link is published; spec.readyWhen asks for no more.",
         Reason::Finished => "The check is over; see the condition Verified for the verdict.",
         Reason::Verified => "The person is verified.",
-        Reason::Rejected => "The person is rejected. For another try create a new Verification.",
-        Reason::Expired => "The session expired. For another try create a new Verification.",
+        Reason::Rejected => "The person is rejected. To try again, create a new Verification.",
+        Reason::Expired => "The session expired. To try again, create a new Verification.",
         Reason::Failed => "spec.activeDeadline passed without a verdict.",
         Reason::DeadlineExceeded => {
-            "spec.activeDeadline passed without a verdict. For another try create a new Verification."
+            "spec.activeDeadline passed without a verdict. To try again, create a new Verification."
         }
         Reason::SessionNotFound => {
-            "The portal does not know the session. It is asked again each hour; for another try create a new Verification."
+            "The portal does not know the session. The operator keeps polling; to try again, create a new Verification."
         }
         Reason::PortalNotAllowed => {
             "The portal is not among those that the operator may ask. Its administrator can allow it (--allowed-portal)."
         }
         Reason::PortalMisconfigured => {
-            "The portal does not answer as an okID portal that is set up. Check spec.portal, and the portal's own configuration."
+            "The portal does not answer as an okID portal does. Check spec.portal, or contact the portal's administrator."
         }
-        Reason::InvalidSpec => {
-            "The portal refuses the request as invalid (check the API key's configuration at okID), or spec.images.destination may not be used here."
+        Reason::PortalRejectedRequest => Blocker::RequestRejected.message(),
+        Reason::PortalUnreachable => Blocker::NoUsableAnswer.message(),
+        Reason::DestinationNotAllowed => {
+            "The destination of the evidence may not be used. Check spec.images.destination and its Secret."
         }
         Reason::ResourceTooLarge => {
             "The resource is too large to hold the record of a session. Remove labels, annotations or owner references that it does not need."
@@ -59,30 +59,22 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             "The status contradicts itself, as after an edit by hand, so nothing is done. Restore it, or create a new Verification."
         }
         Reason::Accepted => "The portal accepts the API key.",
-        Reason::NotChecked => "The API key was not used yet.",
-        Reason::SecretNotFound => {
-            "The Secret named by spec.apiKeySecretRef does not exist in this namespace. Create it; it is found by itself."
-        }
-        Reason::KeyMissing => "The Secret has no such key. Add it, or change spec.apiKeySecretRef.key.",
-        Reason::KeyEmpty => "The API key in the Secret is empty.",
-        Reason::KeyMalformed => {
-            "The value in the Secret cannot be an API key: it has spaces, line breaks or characters that are not printable ASCII, or is too long."
-        }
-        Reason::SecretForbidden => {
-            "The operator may not read the Secret. Grant it `get` on secrets in this namespace."
-        }
-        Reason::KeyRejected => key_rejected(type_),
+        Reason::NotChecked => "No answer of the portal has shown yet whether it accepts the API key.",
+        Reason::SecretNotFound => Blocker::Key(KeyFault::SecretNotFound).message(),
+        Reason::KeyMissing => Blocker::Key(KeyFault::KeyMissing).message(),
+        Reason::KeyEmpty => Blocker::Key(KeyFault::KeyEmpty).message(),
+        Reason::KeyMalformed => Blocker::Key(KeyFault::KeyMalformed).message(),
+        Reason::SecretForbidden => Blocker::Key(KeyFault::SecretForbidden).message(),
+        Reason::KeyRejected => Blocker::KeyRejected.message(),
         Reason::AccessDenied => access_denied(type_),
-        Reason::KeyRotated => {
-            "The portal denies access (403), and the API key is another one than the session was created with. A key reads only its own sessions."
-        }
+        Reason::KeyRotated => Blocker::KeyRotated.message(),
         Reason::Created => "The portal created the session.",
         Reason::Adopted => "The session existed already and is followed.",
         Reason::NotYet => "No session was created yet.",
         Reason::Refused => "The portal refused to create the session.",
-        Reason::OutcomeUnknown => "Nobody knows whether the last create made a session.",
-        Reason::Running => "Not over yet.",
-        Reason::NotFinished => "Not over yet, so there is no verdict.",
+        Reason::OutcomeUnknown => "It is unknown whether the last create request created a session.",
+        Reason::Running => "The check has not finished.",
+        Reason::NotFinished => "No verdict yet.",
         Reason::StoringEvidence => "The verdict is in; what spec.images asks for is being stored.",
         Reason::EvidenceFailed => {
             "The verdict is in, and the evidence could not be stored; see EvidenceStored. Set the annotation okid.io/retry to a new value to try again."
@@ -110,18 +102,10 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
 const _: () = assert!(LOST_ANSWERS == 3);
 
 const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
-    if matches!(type_, ConditionType::Stalled) {
+    if matches!(type_, ConditionType::Stalled | ConditionType::Ready) {
         "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
     } else {
-        "The answer to a create was lost; it is tried again within a budget of three lost answers."
-    }
-}
-
-const fn key_rejected(type_: ConditionType) -> &'static str {
-    if matches!(type_, ConditionType::Stalled) {
-        "The portal refuses the API key. Put a valid one into the Secret; it is found by itself."
-    } else {
-        "The portal says that the API key is not valid (401)."
+        "The response to a create request was lost. The operator tries again, until three responses are lost."
     }
 }
 
@@ -129,7 +113,7 @@ const fn access_denied(type_: ConditionType) -> &'static str {
     if matches!(type_, ConditionType::EvidenceStored) {
         "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
     } else {
-        "The portal denies access with this API key (403)."
+        Blocker::AccessDenied.message()
     }
 }
 

@@ -10,6 +10,7 @@
 //! ```
 
 mod absence;
+mod blocker;
 mod conclude;
 mod conditions;
 mod decide;
@@ -18,6 +19,7 @@ mod evidence;
 mod facts;
 mod known;
 mod message;
+mod overlay;
 mod past;
 pub mod reference;
 mod report;
@@ -28,10 +30,10 @@ mod step;
 mod streaks;
 
 pub use absence::{Absence, Misses, Missing};
+pub use blocker::Blocker;
 pub use conclude::{
     Conclusion, KEY_SOUGHT_EVERY, Next, SECRET_READ_AGAIN, claim, conclude, is_outage, key_sought_again,
 };
-pub use conditions::{Overlay, Stall};
 pub use decide::decide;
 pub use event::Event;
 pub use evidence::{
@@ -41,6 +43,7 @@ pub use evidence::{
 pub use facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet};
 pub use known::KnownSession;
 pub use message::message;
+pub use overlay::{Overlay, Stall};
 pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};
 pub use routine::{Calm, Moment, NothingNew, Routine};

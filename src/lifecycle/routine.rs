@@ -68,6 +68,7 @@ impl Calm {
             failing,
             grievance,
             not_found,
+            blocked_since,
             key_missing,
             paused,
             refused_key,
@@ -89,6 +90,7 @@ impl Calm {
         let calm = failing.is_none()
             && grievance.is_none()
             && not_found.is_none()
+            && blocked_since.is_none()
             && key_missing.is_none()
             && paused.is_none()
             && refused_key.is_none()

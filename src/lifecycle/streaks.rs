@@ -40,6 +40,8 @@ pub struct Streaks {
     pub grievance: Option<Since<Grievance>>,
     /// 404 in a row.
     pub not_found: Option<Since<()>>,
+    /// Since when it waits for something that keeps sessions from being created and that it has not met itself.
+    pub blocked_since: Option<Timestamp>,
     /// Since when the key is missing.
     pub key_missing: Option<Timestamp>,
     /// Since when the portal asks for a pause.

@@ -58,7 +58,7 @@ async fn heals_or_holds(world: &World, sessions_before: usize) {
     let held = world.until(HELD, |seen| seen.state() == Some(SessionState::Unknown)).await;
     assert_eq!((held.session().attempt, held.session().orphans), (1, 1));
     assert!(held.shows(&[
-        "Ready=False/Pending",
+        "Ready=False/CreateOutcomeUnknown",
         "Stalled=True/CreateOutcomeUnknown",
         "Reconciling=",
         "SessionCreated=Unknown/OutcomeUnknown",

@@ -77,8 +77,11 @@ async fn credentials_that_may_not_be_used_are_told_with_their_option_before_a_se
         let name = format!("person-{number}");
         world.store_secret(json!({ option: value })).await;
         world.apply(&name, asking(front())).await;
-        let refused =
-            world.until(&name, |seen| seen.shows(&["Stalled=True/InvalidSpec", "Ready=False/Pending"])).await;
+        let refused = world
+            .until(&name, |seen| {
+                seen.shows(&["Stalled=True/DestinationNotAllowed", "Ready=False/DestinationNotAllowed"])
+            })
+            .await;
         let conditions = refused.found().conditions;
         let stalled = conditions.iter().find(|condition| condition.type_ == "Stalled").unwrap();
         assert!(stalled.message.contains(option), "{}", stalled.message);

@@ -171,7 +171,7 @@ async fn a_store_of_another_namespace_is_told_before_a_session_is_made() {
     let (folder, launch) = named_store(&world, &json!(["somebody-else"]));
     world.start(launch).await;
     world.apply("alice", asking_of_archive()).await;
-    let refused = ["Ready=False/Pending", "Stalled=True/InvalidSpec", "Reconciling="];
+    let refused = ["Ready=False/DestinationNotAllowed", "Stalled=True/DestinationNotAllowed", "Reconciling="];
     world.until("alice", |seen| seen.shows(&refused)).await;
     assert_eq!(world.creates(), 0);
     assert!(world.operator().stop().await.success());
@@ -327,7 +327,7 @@ async fn a_forbidden_kind_of_image_is_refused_before_a_session_is_made() {
     let world = World::builder().s3().launch(launch).start().await;
     let images = json!({"items": [{"kind": "Redacted"}, {"kind": "Unredacted"}]});
     world.apply("alice", asking(images)).await;
-    let refused = ["Ready=False/Pending", "Stalled=True/InvalidSpec", "Reconciling="];
+    let refused = ["Ready=False/DestinationNotAllowed", "Stalled=True/DestinationNotAllowed", "Reconciling="];
     world.until("alice", |seen| seen.shows(&refused)).await;
     assert_eq!(world.creates(), 0);
 

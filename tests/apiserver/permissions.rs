@@ -242,8 +242,8 @@ async fn without_the_right_to_read_secrets_it_says_so_and_goes_on_once_it_may() 
     world.apply("alice", json!({})).await;
     let waiting = [
         "CredentialsReady=False/SecretForbidden",
-        "Ready=False/Pending",
-        "Reconciling=True/Pending",
+        "Ready=False/SecretForbidden",
+        "Reconciling=True/SecretForbidden",
         "Stalled=",
     ];
     world.until("alice", |seen| seen.shows(&waiting)).await;

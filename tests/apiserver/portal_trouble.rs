@@ -21,8 +21,8 @@ async fn nobody_creates_during_a_pause(after: RetryAfter, at_least: Duration) {
     let versions = world.versions("alice");
     let refused = versions.iter().find(|seen| seen.state() == Some(SessionState::NotCreated)).unwrap();
     assert!(refused.shows(&[
-        "Ready=False/Pending",
-        "Reconciling=True/Pending",
+        "Ready=False/RateLimited",
+        "Reconciling=True/RateLimited",
         "SessionCreated=False/Refused"
     ]));
     assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0));
@@ -189,8 +189,13 @@ async fn a_create_whose_answer_is_lost_is_owned_up_to_and_tried_again() {
 async fn a_create_that_is_refused_costs_no_lost_answer() {
     let mut world = World::new().await;
     let unconfigured = Action::body(500, r#"{"error": "Server not configured"}"#);
-    let refusals = [400, 404, 409, 422].map(|status| (status.to_string(), Action::status(status)));
-    for (name, refusal) in refusals.into_iter().chain([("unconfigured".to_owned(), unconfigured)]) {
+    for (name, refusal, reason) in [
+        ("400", Action::status(400), "PortalRejectedRequest"),
+        ("404", Action::status(404), "PortalMisconfigured"),
+        ("409", Action::status(409), "PortalRejectedRequest"),
+        ("422", Action::status(422), "PortalRejectedRequest"),
+        ("unconfigured", unconfigured, "PortalMisconfigured"),
+    ] {
         // A key for each, so that none waits for another.
         let (name, key) = (format!("refused-{name}"), new_key());
         world.secret(&name, &key).await;
@@ -200,14 +205,15 @@ async fn a_create_that_is_refused_costs_no_lost_answer() {
         let refused = world.until(&name, |seen| seen.state() == Some(SessionState::NotCreated)).await;
         assert!(
             refused.shows(&[
-                "Ready=False/Pending",
-                "Reconciling=True/ProgressingWithRetry",
+                &format!("Ready=False/{reason}"),
+                &format!("Reconciling=True/{reason}"),
                 "SessionCreated=False/Refused",
                 "Stalled=",
             ]),
             "{name}"
         );
         assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0), "{name}");
+        world.until_event(&name, reason).await;
     }
     assert_eq!(world.sandbox().session_count(), 0);
     world.finish().await;
@@ -287,7 +293,7 @@ async fn a_portal_that_is_not_allowed_is_not_asked_until_it_is() {
     world.start(Launch::new().allow([&first])).await;
     world.apply("alice", json!({"portal": second})).await;
     let refused = world.until("alice", |seen| seen.shows(&["Stalled=True/PortalNotAllowed"])).await;
-    assert!(refused.shows(&["Ready=False/Pending", "Reconciling="]));
+    assert!(refused.shows(&["Ready=False/PortalNotAllowed", "Reconciling="]));
     world.until_event("alice", "PortalNotAllowed").await;
     assert_eq!(world.portal(1).counters().connections, 0);
 
@@ -322,8 +328,8 @@ async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
     world.apply("alice", json!({})).await;
     let waiting = world.until("alice", |seen| seen.state() == Some(SessionState::NotCreated)).await;
     assert!(waiting.shows(&[
-        "Ready=False/Pending",
-        "Reconciling=True/ProgressingWithRetry",
+        "Ready=False/PortalUnreachable",
+        "Reconciling=True/PortalUnreachable",
         "SessionCreated=False/NotYet",
     ]));
     let opened = Sandbox::builder().key(&world.key).serve(held.listen(1024).unwrap()).unwrap();
@@ -394,7 +400,7 @@ async fn a_redirect_is_never_followed() {
     world.sandbox().order(Fault::new(Call::Create, Action::redirect(307, &elsewhere)).once());
     world.apply("bob", json!({})).await;
     let refused = world.until("bob", |seen| seen.state() == Some(SessionState::NotCreated)).await;
-    assert!(refused.shows(&["Reconciling=True/ProgressingWithRetry", "SessionCreated=False/Refused"]));
+    assert!(refused.shows(&["Reconciling=True/PortalMisconfigured", "SessionCreated=False/Refused"]));
     assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0));
     assert_eq!(world.portal(1).counters().connections, 0, "nobody came to the other host");
     world.finish().await;

@@ -307,17 +307,17 @@ async fn the_log_has_one_line_for_a_change_and_none_for_a_look() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_tells_what_is_waited_for_though_phase_and_ready_stay_the_same() {
+async fn the_log_tells_what_is_waited_for_though_the_phase_stays_the_same() {
     let mut world = World::builder().without_secret().start().await;
     world.apply("alice", json!({})).await;
-    world.until("alice", |seen| seen.shows(&["Reconciling=True/Pending"])).await;
+    world.until("alice", |seen| seen.shows(&["Reconciling=True/SecretNotFound"])).await;
     world.sandbox().order(Fault::new(Call::Create, Action::status(404)));
     world.secret(SECRET, &world.key.clone()).await;
-    let retries = ["Ready=False/Pending", "Reconciling=True/ProgressingWithRetry"];
+    let retries = ["Ready=False/PortalMisconfigured", "Reconciling=True/PortalMisconfigured"];
     world.until("alice", |seen| seen.shows(&retries)).await;
-    let told = |line: &Value| line["reconciling"] == "ProgressingWithRetry";
+    let told = |line: &Value| line["reconciling"] == "PortalMisconfigured";
     let told = world.operator().until_logged("that it tries again", told).await;
-    assert_eq!((&told["phase"], &told["reason"]), (&json!("Pending"), &json!("Pending")));
+    assert_eq!((&told["phase"], &told["reason"]), (&json!("Pending"), &json!("PortalMisconfigured")));
     assert_eq!((&told["level"], &told["stalled"]), (&json!("INFO"), &Value::Null));
     world.finish().await;
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use crate::{
     api::{Phase, Reason, SessionState},
     lifecycle::{
-        conditions::{Overlay, Stall, whole_seconds},
+        blocker::Blocker,
+        conditions::whole_seconds,
         decide::asks_a_person,
         event::Event,
+        overlay::{Overlay, Stall},
         past::Ledger,
         report::{clean_list, storable},
         schedule::{backoff, next_look, pace, wait_after_lost},
-        streaks::{Grievance, Streaks, later},
+        streaks::{Streaks, later},
     },
     portal::{trouble::Trouble, wire::Created},
 };
@@ -67,50 +69,34 @@ impl Draft<'_> {
     /// What a refusal shows and when it is tried again; the same for a create and an adoption, but for the session.
     pub(super) fn refused(&mut self, trouble: &Trouble) -> Next {
         let failures = self.one_more_failure();
+        self.streaks.blocked_since = None;
         let wait = |least, most, seed| {
             backoff(Duration::from_secs(least), Duration::from_secs(most), failures, seed)
         };
         let seed = self.facts.seed;
-        self.picture.overlay = self.refusal_overlay();
+        match Blocker::of(trouble) {
+            Some(blocker) => self.block(blocker),
+            None => self.picture.overlay = self.standing_overlay(),
+        }
         match trouble {
-            Trouble::NotSent(_) => {
-                self.picture.overlay = self.retry_overlay();
+            // Nobody knows who refuses what is unclear, so it is no refusal of the portal's.
+            Trouble::NotSent(_) | Trouble::Unclear { status: _ } => {
                 self.picture.session = self.picture.session.map(|_| Reason::NotYet);
                 self.due(wait(5, 300, seed))
             }
-            // Nobody knows who refuses it, and so what is wrong.
-            Trouble::Unclear { status: _ } => {
-                self.picture.overlay = self.retry_overlay();
-                self.due(wait(5, 300, seed))
-            }
-            Trouble::KeyRejected => self.refused_key_at_the_gate(Reason::KeyRejected),
-            Trouble::AccessDenied => self.refused_key_at_the_gate(Reason::AccessDenied),
-            Trouble::Invalid => {
-                if self.complain(Grievance::Invalid, Stall::InvalidSpec) {
-                    self.picture.overlay = Overlay::Stalled(Stall::InvalidSpec);
-                }
-                self.due(wait(30, 600, seed))
-            }
-            Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => {
-                if self.complain(Grievance::Misconfigured, Stall::PortalMisconfigured) {
-                    self.picture.overlay = Overlay::Stalled(Stall::PortalMisconfigured);
-                }
-                self.due(wait(60, 600, seed))
-            }
-            Trouble::Conflict => self.due(wait(30, 600, seed)),
+            Trouble::KeyRejected => self.refused_key_at_the_gate(Blocker::KeyRejected),
+            Trouble::AccessDenied => self.refused_key_at_the_gate(Blocker::AccessDenied),
+            Trouble::Invalid | Trouble::Conflict => self.due(wait(30, 600, seed)),
+            Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => self.due(wait(60, 600, seed)),
             Trouble::Limited { retry_after } => {
                 self.pause();
                 self.due(retry_after.unwrap_or_default().max(PAUSE))
             }
-            Trouble::Failed(_) => {
-                self.picture.overlay = self.retry_overlay();
-                self.due(wait(2, 120, seed))
-            }
+            Trouble::Failed(_) => self.due(wait(2, 120, seed)),
         }
     }
 
-    fn refused_key_at_the_gate(&mut self, refusal: Reason) -> Next {
-        self.picture.overlay = Overlay::Plain;
+    fn refused_key_at_the_gate(&mut self, refusal: Blocker) -> Next {
         self.refused_key(refusal);
         let at = later(self.facts.now, KEY_GATE);
         self.streaks.next = Some(at);
@@ -118,16 +104,14 @@ impl Draft<'_> {
     }
 
     /// Shows that the portal refuses the key, as Stalled after a grace.
-    pub(super) fn refused_key(&mut self, refusal: Reason) {
+    pub(super) fn refused_key(&mut self, refusal: Blocker) {
         let session_key = self.status.session.as_ref().and_then(|s| s.key_fingerprint.clone());
         let key = fingerprint(self.facts);
         let rotated = self.has_session() && session_key.is_some() && session_key != key;
-        self.picture.credentials =
-            Some(if refusal == Reason::AccessDenied && rotated { Reason::KeyRotated } else { refusal });
+        let refusal = if refusal == Blocker::AccessDenied && rotated { Blocker::KeyRotated } else { refusal };
+        self.picture.credentials = Some(refusal.reason());
         self.streaks.refused_key = key;
-        if self.complain(Grievance::Key, Stall::KeyRejected) {
-            self.picture.overlay = Overlay::Stalled(Stall::KeyRejected);
-        }
+        self.block(refusal);
     }
 
     /// The claim led to no request: as if it had never been.

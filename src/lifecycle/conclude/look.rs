@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::{
     api::{Outcome, Phase, Reason, SessionState},
     lifecycle::{
-        conditions::{Overlay, Stall, whole_seconds},
+        blocker::Blocker,
+        conditions::whole_seconds,
         event::Event,
         facts::PortalFact,
+        overlay::{Overlay, Stall},
         past::OpenPhase,
         report::{Report, Word, all_done, is_untouched, report, summary},
         routine::digest,
@@ -88,8 +90,8 @@ impl Draft<'_> {
         self.picture.overlay = self.standing_overlay();
         self.picture.credentials = self.credentials_unless_missing();
         match trouble {
-            Trouble::KeyRejected => self.look_refused(Reason::KeyRejected),
-            Trouble::AccessDenied => self.look_refused(Reason::AccessDenied),
+            Trouble::KeyRejected => self.look_refused(Blocker::KeyRejected),
+            Trouble::AccessDenied => self.look_refused(Blocker::AccessDenied),
             Trouble::NotFound => self.not_found(),
             Trouble::Limited { retry_after } => {
                 self.streaks.good_looks = 0;
@@ -109,7 +111,7 @@ impl Draft<'_> {
         }
     }
 
-    fn look_refused(mut self, refusal: Reason) -> Conclusion {
+    fn look_refused(mut self, refusal: Blocker) -> Conclusion {
         let failures = self.one_more_failure();
         self.refused_key(refusal);
         let wait = self.not_too_soon(backoff(Duration::from_mins(5), LONGEST, failures, self.facts.seed));

@@ -1,5 +1,6 @@
 //! The second table: step and what came of it → what is true, what to show, when to look again.
 
+mod block;
 mod create;
 mod evidence;
 mod look;
@@ -23,14 +24,15 @@ use crate::{
 
 use super::{
     absence::Misses,
-    conditions::{Overlay, Picture, Stall, conditions, phase, whole_seconds},
+    conditions::{Picture, conditions, phase, whole_seconds},
     event::Event,
     evidence::{DestinationFact, EvidenceStanding, FinalizerEnd},
     facts::{Deadline, Facts, PortalFact},
+    overlay::Overlay,
     past::{Ledger, Past},
     schedule::{LONGEST, pace},
     step::{CreateEnd, Happened, Step},
-    streaks::{GRACE, Grievance, Since, Streaks, later},
+    streaks::{Since, Streaks, later},
 };
 
 /// What is true after a step.
@@ -65,8 +67,10 @@ pub enum Next {
 #[must_use]
 pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> VerificationStatus {
     let mut draft = Draft::new(status, facts);
-    // What only a person can end stays shown until a create is not refused for it.
-    if let standing @ Overlay::Stalled(_) = draft.standing_overlay() {
+    // What keeps the session from being created stays shown until a create is not refused for it.
+    if let standing @ (Overlay::Stalled(_) | Overlay::Blocked(_) | Overlay::RateLimited) =
+        draft.standing_overlay()
+    {
         draft.picture.overlay = standing;
     }
     let session = draft.session();
@@ -185,14 +189,6 @@ impl<'a> Draft<'a> {
         self.status.verification_id.is_some()
     }
 
-    /// Counts the same complaint in a row, and says whether it is shown as Stalled: after a grace, or if it was
-    /// shown so already, also by an earlier process.
-    fn complain(&mut self, grievance: Grievance, stall: Stall) -> bool {
-        let streak = Since::one_more(self.streaks.grievance, grievance, self.facts.now);
-        self.streaks.grievance = Some(streak);
-        streak.lasted(self.facts.now, GRACE) || self.overlay_before() == Overlay::Stalled(stall)
-    }
-
     fn due(&mut self, wait: Duration) -> Next {
         self.due_at(later(self.facts.now, wait))
     }
@@ -277,6 +273,7 @@ impl<'a> Draft<'a> {
         if let Some(requested) = &self.facts.reconcile_requested {
             self.status.last_handled_reconcile_at = Some(requested.clone());
         }
+        self.report_blocker();
         self.tell_of_a_refused_key();
         let priority = self.priority();
         let next = self.within_bounds(next);
@@ -300,7 +297,7 @@ impl<'a> Draft<'a> {
         let refused = |reason: Option<Reason>| {
             matches!(reason, Some(Reason::KeyRejected | Reason::AccessDenied | Reason::KeyRotated))
         };
-        if refused(self.picture.credentials) && !refused(self.credentials_before()) {
+        if self.has_session() && refused(self.picture.credentials) && !refused(self.credentials_before()) {
             self.events.push(Event::KeyRejected);
         }
     }

@@ -9,8 +9,9 @@ use crate::{
 use super::Draft;
 
 /// Conditions that a refused destination is shown by, and one that names the object that is another's.
-const SHOWN_BY: [(ConditionType, Reason); 3] = [
-    (ConditionType::Stalled, Reason::InvalidSpec),
+const SHOWN_BY: [(ConditionType, Reason); 4] = [
+    (ConditionType::Ready, Reason::DestinationNotAllowed),
+    (ConditionType::Stalled, Reason::DestinationNotAllowed),
     (ConditionType::EvidenceStored, Reason::AccessDenied),
     (ConditionType::EvidenceStored, Reason::Conflict),
 ];
@@ -24,7 +25,7 @@ impl Draft<'_> {
             let said = match &self.refusal {
                 Some(refusal) => Some(refused(refusal)),
                 // The destination is looked at anew in each turn before there is a session.
-                None if type_ == ConditionType::Stalled => None,
+                None if type_ != ConditionType::EvidenceStored => None,
                 // Another trouble of the same reason, which says all there is.
                 None if self.picture.evidence_trouble.is_some() => None,
                 None => before.map(|before| before.message.clone()),

@@ -1,6 +1,6 @@
 //! The conclusion that puts a status right which lost its session: etcd was restored from a backup.
 
-use crate::lifecycle::{conditions::Overlay, event::Event, known::KnownSession, streaks::Streaks};
+use crate::lifecycle::{event::Event, known::KnownSession, overlay::Overlay, streaks::Streaks};
 
 use super::{Conclusion, Draft, Next};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::{
     api::Reason,
     lifecycle::{
-        conditions::{Overlay, Stall},
         event::Event,
         evidence::EvidenceStanding,
+        overlay::{Overlay, Stall},
         past::Past,
         schedule::LONGEST,
         step::Shown,
@@ -39,7 +39,7 @@ impl Draft<'_> {
                 self.finish(Next::Watch)
             }
             Shown::DestinationRefused => {
-                self.stall(Stall::InvalidSpec, None);
+                self.stall(Stall::DestinationNotAllowed, Some(Event::DestinationNotAllowed));
                 self.finish(soon)
             }
             Shown::ResourceTooLarge => {
@@ -56,7 +56,9 @@ impl Draft<'_> {
 
     pub(super) fn stall(&mut self, stall: Stall, event: Option<Event>) {
         self.picture.overlay = Overlay::Stalled(stall);
-        if self.overlay_before() != self.picture.overlay {
+        // A refused destination is not shown beside a link.
+        let is_shown = !(self.has_session() && stall == Stall::DestinationNotAllowed);
+        if is_shown && self.overlay_before() != self.picture.overlay {
             self.events.extend(event);
         }
     }

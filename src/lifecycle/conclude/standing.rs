@@ -3,8 +3,9 @@
 use crate::{
     api::{Condition, ConditionType, Reason, SessionState},
     lifecycle::{
-        conditions::{Overlay, Stall},
+        blocker::Blocker,
         facts::KeyFact,
+        overlay::{Overlay, Stall},
     },
 };
 
@@ -23,26 +24,23 @@ impl Draft<'_> {
             | Overlay::Healing
             | Overlay::Stalled(
                 Stall::PortalNotAllowed
+                | Stall::DestinationNotAllowed
                 | Stall::StatusUnreadable
                 | Stall::ResourceTooLarge
                 | Stall::CreateOutcomeUnknown
                 | Stall::EvidenceFailed,
             ) => self.plain_or_healing(),
-            // No portal refused what no create was refused for: it was the destination of the evidence.
-            Overlay::Stalled(Stall::InvalidSpec)
-                if self.facts.adopt.is_none()
-                    && !matches!(self.state(), Some(SessionState::NotCreated | SessionState::Claimed)) =>
-            {
+            Overlay::Blocked(_) if self.has_session() => Overlay::Plain,
+            Overlay::Blocked(Blocker::Key(_)) if matches!(self.facts.key, KeyFact::Usable { .. }) => {
                 self.plain_or_healing()
             }
             Overlay::Stalled(Stall::SessionNotFound) if !self.has_session() && self.facts.adopt.is_none() => {
                 Overlay::Plain
             }
-            standing @ (Overlay::Retry
+            standing @ (Overlay::Blocked(_)
+            | Overlay::Retry
             | Overlay::RateLimited
-            | Overlay::Stalled(
-                Stall::KeyRejected | Stall::PortalMisconfigured | Stall::InvalidSpec | Stall::SessionNotFound,
-            )) => standing,
+            | Overlay::Stalled(Stall::Refused(_) | Stall::SessionNotFound)) => standing,
         }
     }
 

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use crate::{
     api::Reason,
     lifecycle::{
-        conditions::{Overlay, Stall},
+        blocker::Blocker,
         facts::{Facts, KeyFact, KeyFault},
+        overlay::Overlay,
         past::Past,
         step::Wait,
-        streaks::{Grievance, Streaks, elapsed, later},
+        streaks::{Streaks, elapsed, later},
     },
 };
 
@@ -21,7 +22,7 @@ use super::{Conclusion, Draft, Next};
 pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
 /// How long a poll has to be due before it counts as not answered: one answer alone may be lost.
 const OVERDUE: Duration = Duration::from_mins(1);
-/// How long a pause is kept from status.
+/// How long a pause is kept from the status of a session.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while its key is refused.
 pub const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
@@ -48,23 +49,18 @@ impl Draft<'_> {
             Wait::KeyRejected(until) if matches!(past, Past::Open { .. }) && !self.was_refused_this_key() => {
                 Next::At(until.min(later(now, SECRET_READ_AGAIN)))
             }
-            Wait::KeyRejected(until) => {
-                self.picture.credentials = Some(match self.credentials_before() {
-                    Some(denied @ (Reason::AccessDenied | Reason::KeyRotated)) => denied,
-                    _ => Reason::KeyRejected,
-                });
-                if self.complain(Grievance::Key, Stall::KeyRejected) {
-                    self.picture.overlay = Overlay::Stalled(Stall::KeyRejected);
-                }
-                Next::At(until.min(later(now, SECRET_READ_AGAIN)))
-            }
+            Wait::KeyRejected(until) => self.wait_for_another_key(until),
             Wait::Paused(until) => {
                 let since = self.pause();
-                if elapsed(since, now) >= PAUSE_SHOWN_AFTER {
+                if !self.has_session() || elapsed(since, now) >= PAUSE_SHOWN_AFTER {
                     Next::At(until)
                 } else {
                     Next::At(until.min(later(since, PAUSE_SHOWN_AFTER)))
                 }
+            }
+            Wait::Breaker(until) if !self.has_session() && *past != Past::Claimed => {
+                let shown_at = self.block_behind(Blocker::NoUsableAnswer);
+                Next::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
             }
             Wait::Breaker(until) => {
                 let is_shown = self.trouble_is_shown() || is_outage(&self.streaks, now);
@@ -102,8 +98,38 @@ impl Draft<'_> {
         self.streaks.refused_key.is_some() && self.streaks.refused_key == fingerprint(self.facts)
     }
 
+    /// The portal refuses this key: no call is made with it for a while.
+    fn wait_for_another_key(&mut self, until: Timestamp) -> Next {
+        let again = until.min(later(self.facts.now, SECRET_READ_AGAIN));
+        let denied = match self.credentials_before() {
+            Some(Reason::AccessDenied) => Blocker::AccessDenied,
+            Some(Reason::KeyRotated) => Blocker::KeyRotated,
+            _ => Blocker::KeyRejected,
+        };
+        // Without a refusal of its own, it shows what others have met.
+        if !self.has_session() && !self.was_refused_this_key() {
+            let shown_at = self.block_behind(denied);
+            if self.picture.overlay.blocker() == Some(denied) {
+                self.picture.credentials = Some(denied.reason());
+            }
+            return Next::At(shown_at.map_or(again, |shown_at| again.min(shown_at)));
+        }
+        self.picture.credentials = Some(denied.reason());
+        let standing = self.standing_overlay();
+        self.block(denied);
+        // What a person is waited for already stays shown until this one is Stalled as well.
+        if let (Overlay::Stalled(_), Overlay::Blocked(_)) = (standing, self.picture.overlay) {
+            self.picture.overlay = standing;
+        }
+        Next::At(again)
+    }
+
     fn wait_for_key(&mut self, fault: KeyFault) -> Next {
         self.picture.credentials = Some(fault.reason());
+        self.streaks.blocked_since = None;
+        if !self.has_session() {
+            self.picture.overlay = Overlay::Blocked(Blocker::Key(fault));
+        }
         let since = *self.streaks.key_missing.get_or_insert(self.facts.now);
         Next::At(key_sought_again(since, self.facts.now))
     }
@@ -122,31 +148,26 @@ impl Draft<'_> {
     pub(super) fn retry_overlay(&self) -> Overlay {
         match self.standing_overlay() {
             standing @ (Overlay::Healing | Overlay::Stalled(_)) => standing,
-            Overlay::Plain | Overlay::Retry | Overlay::RateLimited | Overlay::Suspended => Overlay::Retry,
-        }
-    }
-
-    /// A refusal of the portal's own: what it complained of before is gone, unless it says so again.
-    pub(super) fn refusal_overlay(&self) -> Overlay {
-        match self.retry_overlay() {
-            Overlay::Stalled(_) => Overlay::Retry,
-            other @ (Overlay::Healing
-            | Overlay::Plain
+            Overlay::Plain
+            | Overlay::Blocked(_)
             | Overlay::Retry
             | Overlay::RateLimited
-            | Overlay::Suspended) => other,
+            | Overlay::Suspended => Overlay::Retry,
         }
     }
 
-    /// Shows a pause that the portal asks for, once it is long enough, and returns since when it lasts.
+    /// Shows a pause that the portal asks for, before there is a link at once and then once it is long enough, and
+    /// returns since when it lasts.
     pub(super) fn pause(&mut self) -> Timestamp {
         let since = *self.streaks.paused.get_or_insert(self.facts.now);
         let standing = self.standing_overlay();
-        let long = elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
+        let is_shown = !self.has_session() || elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
         self.picture.overlay = match standing {
             Overlay::Stalled(_) => standing,
-            _ if long => Overlay::RateLimited,
+            Overlay::Healing if !self.has_session() => standing,
+            _ if is_shown => Overlay::RateLimited,
             Overlay::Plain
+            | Overlay::Blocked(_)
             | Overlay::Retry
             | Overlay::RateLimited
             | Overlay::Healing

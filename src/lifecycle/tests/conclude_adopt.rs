@@ -3,7 +3,7 @@
 use crate::{
     api::{ReadyWhen, SessionState},
     lifecycle::{
-        Event, Next, Past,
+        Blocker, Event, Next, Past,
         sample::{self, ID},
     },
     portal::trouble::{Failed, NotSent, Trouble},
@@ -52,7 +52,7 @@ fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
     let mut world = adopting();
     for _ in 0..2 {
         let turn = world.turn_when_due(looked(Trouble::NotFound));
-        let shown = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+        let shown = "Pending: R ProgressingWithRetry, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
         assert_led_to(&world, &turn, shown, 300..=300, &[], "the first two");
     }
     let turn = world.turn_when_due(looked(Trouble::NotFound));
@@ -63,18 +63,19 @@ fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
 
 #[test]
 fn trouble_with_an_adoption_loses_nothing() {
-    let denied = "Pending: R Pending, Rec Pending, CR AccessDenied, SC NotYet";
-    let retry = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
-    for (trouble, shown, seconds) in [
-        (Trouble::AccessDenied, denied, 60..=60),
-        (CUT, retry, 2..=120),
-        (Trouble::NotSent(NotSent::Tls), retry, 5..=300),
-        (Trouble::Invalid, retry, 30..=600),
+    let denied = "Pending: R AccessDenied, Rec AccessDenied, CR AccessDenied, SC NotYet";
+    let unreachable = "Pending: R PortalUnreachable, Rec PortalUnreachable, CR NotChecked, SC NotYet";
+    let rejected = "Pending: R PortalRejectedRequest, Rec PortalRejectedRequest, CR NotChecked, SC NotYet";
+    for (trouble, shown, blocker, seconds) in [
+        (Trouble::AccessDenied, denied, Blocker::AccessDenied, 60..=60),
+        (CUT, unreachable, Blocker::NoUsableAnswer, 2..=120),
+        (Trouble::NotSent(NotSent::Tls), unreachable, Blocker::TlsFailed, 5..=300),
+        (Trouble::Invalid, rejected, Blocker::RequestRejected, 30..=600),
     ] {
         let mut world = adopting();
         let turn = world.turn(looked(trouble));
-        let told: &[Event] = if shown == denied { &[Event::KeyRejected] } else { &[] };
-        assert_led_to(&world, &turn, shown, seconds, told, &format!("{trouble:?}"));
+        let reported = [Event::Blocked(blocker)];
+        assert_led_to(&world, &turn, shown, seconds, &reported, &format!("{trouble:?}"));
         assert_eq!(world.past(), Past::Fresh);
     }
 }

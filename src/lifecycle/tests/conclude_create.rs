@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     api::{Mode, OnUnknownOutcome, Phase, ReadyWhen, Session, SessionState},
     lifecycle::{
-        CreateEnd, Event, Gate, Happened, Next, Past, Quiet, Step, claim, conclude, ledger,
+        Blocker, CreateEnd, Event, Gate, Happened, Next, Past, Quiet, Step, claim, conclude, ledger,
         sample::{self, ID},
     },
     portal::trouble::{Failed, NotSent, Trouble},
@@ -122,88 +122,93 @@ struct Refusal {
     longest: u64,
 }
 
-const REFUSED: &str = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC Refused";
-const MISCONFIGURED: &str = "Pending: R Pending, St PortalMisconfigured, CR NotChecked, SC Refused";
+const REJECTED: &str =
+    "Pending: R PortalRejectedRequest, Rec PortalRejectedRequest, CR NotChecked, SC Refused";
+const MISCONFIGURED: &str =
+    "Pending: R PortalMisconfigured, Rec PortalMisconfigured, CR NotChecked, SC Refused";
+const MISCONFIGURED_FOR_LONG: &str =
+    "Pending: R PortalMisconfigured, St PortalMisconfigured, CR NotChecked, SC Refused";
+const UNREACHABLE: &str = "Pending: R PortalUnreachable, Rec PortalUnreachable, CR NotChecked, SC NotYet";
 
 const REFUSALS: &[Refusal] = &[
     Refusal {
         trouble: NOT_SENT,
-        shown: "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet",
+        shown: UNREACHABLE,
         seconds: 5..=5,
-        events: &[],
-        after_grace: "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet",
+        events: &[Event::Blocked(Blocker::ConnectionFailed)],
+        after_grace: UNREACHABLE,
         longest: 300,
     },
     Refusal {
         trouble: Trouble::Unclear { status: 403 },
-        shown: REFUSED,
+        shown: UNREACHABLE,
         seconds: 5..=5,
-        events: &[],
-        after_grace: REFUSED,
+        events: &[Event::Blocked(Blocker::RefusedOnTheWay)],
+        after_grace: UNREACHABLE,
         longest: 300,
     },
     Refusal {
         trouble: Trouble::KeyRejected,
-        shown: "Pending: R Pending, Rec Pending, CR KeyRejected, SC Refused",
+        shown: "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC Refused",
         seconds: 60..=60,
-        events: &[Event::KeyRejected],
-        after_grace: "Pending: R Pending, St KeyRejected, CR KeyRejected, SC Refused",
+        events: &[Event::Blocked(Blocker::KeyRejected)],
+        after_grace: "Pending: R KeyRejected, St KeyRejected, CR KeyRejected, SC Refused",
         longest: 60,
     },
     Refusal {
         trouble: Trouble::AccessDenied,
-        shown: "Pending: R Pending, Rec Pending, CR AccessDenied, SC Refused",
+        shown: "Pending: R AccessDenied, Rec AccessDenied, CR AccessDenied, SC Refused",
         seconds: 60..=60,
-        events: &[Event::KeyRejected],
-        after_grace: "Pending: R Pending, St KeyRejected, CR AccessDenied, SC Refused",
+        events: &[Event::Blocked(Blocker::AccessDenied)],
+        after_grace: "Pending: R AccessDenied, St AccessDenied, CR AccessDenied, SC Refused",
         longest: 60,
     },
     Refusal {
         trouble: Trouble::Invalid,
-        shown: REFUSED,
+        shown: REJECTED,
         seconds: 30..=30,
-        events: &[],
-        after_grace: "Pending: R Pending, St InvalidSpec, CR NotChecked, SC Refused",
+        events: &[Event::Blocked(Blocker::RequestRejected)],
+        after_grace: "Pending: R PortalRejectedRequest, St PortalRejectedRequest, CR NotChecked, SC Refused",
         longest: 600,
     },
     Refusal {
         trouble: Trouble::NotFound,
-        shown: REFUSED,
+        shown: MISCONFIGURED,
         seconds: 60..=60,
-        events: &[],
-        after_grace: MISCONFIGURED,
+        events: &[Event::Blocked(Blocker::CallNotFound)],
+        after_grace: MISCONFIGURED_FOR_LONG,
         longest: 600,
     },
     Refusal {
         trouble: Trouble::Redirected,
-        shown: REFUSED,
+        shown: MISCONFIGURED,
         seconds: 60..=60,
-        events: &[],
-        after_grace: MISCONFIGURED,
+        events: &[Event::Blocked(Blocker::Redirected)],
+        after_grace: MISCONFIGURED_FOR_LONG,
         longest: 600,
     },
     Refusal {
         trouble: Trouble::Unconfigured,
-        shown: REFUSED,
+        shown: MISCONFIGURED,
         seconds: 60..=60,
-        events: &[],
-        after_grace: MISCONFIGURED,
+        events: &[Event::Blocked(Blocker::NotConfigured)],
+        after_grace: MISCONFIGURED_FOR_LONG,
         longest: 600,
     },
     Refusal {
         trouble: Trouble::Conflict,
-        shown: REFUSED,
+        shown: REJECTED,
         seconds: 30..=30,
-        events: &[],
-        after_grace: REFUSED,
+        events: &[Event::Blocked(Blocker::RequestConflict)],
+        after_grace: REJECTED,
         longest: 600,
     },
     Refusal {
         trouble: Trouble::Limited { retry_after: Some(Duration::from_secs(90)) },
-        shown: "Pending: R Pending, Rec Pending, CR NotChecked, SC Refused",
+        shown: "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC Refused",
         seconds: 90..=90,
-        events: &[],
-        after_grace: "Pending: R Pending, Rec RateLimited, CR NotChecked, SC Refused",
+        events: &[Event::RateLimited],
+        after_grace: "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC Refused",
         longest: 90,
     },
 ];
@@ -254,7 +259,7 @@ fn nothing_is_stalled_before_ten_minutes_are_over() {
 fn another_refusal_begins_its_own_grace() {
     let (mut world, _) = refused_for(Trouble::Invalid, 600);
     world.turn_when_due(refused(Trouble::Unconfigured));
-    assert_eq!(line(&world.status), REFUSED);
+    assert_eq!(line(&world.status), MISCONFIGURED);
 }
 
 #[test]
@@ -282,7 +287,7 @@ fn a_stall_ends_with_its_trouble() {
 #[test]
 fn a_refused_key_is_told_once() {
     let (mut world, _) = refused_for(Trouble::KeyRejected, 300);
-    assert_eq!(world.turn_when_due(refused(Trouble::AccessDenied)).conclusion.events, []);
+    assert_eq!(world.turn_when_due(refused(Trouble::KeyRejected)).conclusion.events, []);
 }
 
 #[test]
@@ -303,17 +308,11 @@ fn a_pause_of_no_time_lasts_five_seconds() {
 }
 
 #[test]
-fn a_pause_shows_only_after_a_minute_of_it() {
+fn a_pause_shows_at_once_where_there_is_no_link() {
     let limited = Trouble::Limited { retry_after: Some(Duration::from_secs(59)) };
     let mut world = fresh();
     world.turn(refused(limited));
-    world.pass(59);
-    world.turn(refused(limited));
-    assert!(line(&world.status).contains("Rec Pending"));
-    world.pass(1);
-    world.facts.streaks.next = None;
-    world.turn(refused(limited));
-    assert!(line(&world.status).contains("Rec RateLimited"));
+    assert!(line(&world.status).contains("R RateLimited, Rec RateLimited"));
 }
 
 #[test]
@@ -331,7 +330,8 @@ fn a_lost_answer_is_healed_after_a_minute_and_after_ten() {
     }
 }
 
-const ASKS: &str = "Creating: R Pending, St CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+const ASKS: &str =
+    "Creating: R CreateOutcomeUnknown, St CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
 
 #[test]
 fn the_third_lost_answer_waits_for_a_person_and_for_the_deadline() {
@@ -408,7 +408,12 @@ fn an_outage_makes_no_claim_and_shows_itself() {
     let mut world = fresh();
     world.facts.gate = Gate::Breaker(sample::after(30));
     let turn = world.turn(Answer::Uncalled);
-    let shown = "Pending: R Pending, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
+    let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 30..=30, &[], "nothing is claimed");
+    world.pass(37);
+    world.facts.gate = Gate::Breaker(sample::after(67));
+    let turn = world.turn(Answer::Uncalled);
+    let reported = [Event::Blocked(Blocker::NoUsableAnswer)];
+    assert_led_to(&world, &turn, UNREACHABLE, 30..=30, &reported, "30 s, and a share of the next minute");
     assert_eq!(world.status.session, None);
 }

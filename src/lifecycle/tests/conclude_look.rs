@@ -269,7 +269,7 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
         assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
         looked_for(&mut world, &looked(trouble), 601);
         world.turn_when_due(looked(trouble));
-        let stalled = format!("AwaitingUser: R AwaitingUser, St KeyRejected, CR {reason}, SC Created");
+        let stalled = format!("AwaitingUser: R AwaitingUser, St {reason}, CR {reason}, SC Created");
         assert_eq!(line(&world.status), stalled);
         world.restart();
         world.turn(looked(trouble));

@@ -265,25 +265,31 @@ fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looke
     world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
     world.facts.evidence.destination = super::refusal::refused_destination();
     let turn = world.turn(Answer::Uncalled);
-    let shown = "Pending: R Pending, St InvalidSpec, CR NotChecked, SC NotYet, ES NotStarted";
-    assert_led_to(&world, &turn, shown, 60..=60, &[], "its Secret is not watched");
+    let shown =
+        "Pending: R DestinationNotAllowed, St DestinationNotAllowed, CR NotChecked, SC NotYet, ES NotStarted";
+    let reported = [Event::DestinationNotAllowed];
+    assert_led_to(&world, &turn, shown, 60..=60, &reported, "its Secret is not watched");
     world.facts.evidence.destination = crate::lifecycle::DestinationFact::Allowed;
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     world.turn(Answer::Uncalled);
-    let shown = "Pending: R Pending, Rec Pending, CR SecretNotFound, SC NotYet, ES NotStarted";
+    let shown = "Pending: R SecretNotFound, Rec SecretNotFound, CR SecretNotFound, SC NotYet, ES NotStarted";
     assert_eq!(line(&world.status), shown, "it clears by itself, before a session is created");
 }
 
 #[test]
-fn a_refusal_by_the_portal_is_not_taken_for_one_of_the_destination() {
+fn a_key_that_goes_missing_is_the_cause_before_a_link_and_the_refusal_is_known_again_after_it() {
     let mut world = World::fresh(ReadyWhen::Verified);
     for _ in 0..60 {
         world.turn_when_due(super::world::refused(Trouble::Invalid));
     }
-    assert_eq!(world.reason(ConditionType::Stalled), Some("InvalidSpec"));
-    world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+    assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
+    let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
     world.turn(Answer::Uncalled);
-    assert_eq!(world.reason(ConditionType::Stalled), Some("InvalidSpec"), "only a create clears it");
+    assert_eq!(world.reason(ConditionType::Ready), Some("SecretNotFound"));
+    assert_eq!(world.reason(ConditionType::Stalled), None, "a new Secret may end it");
+    world.facts.key = key;
+    world.turn_when_due(super::world::refused(Trouble::Invalid));
+    assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
 }
 
 #[test]

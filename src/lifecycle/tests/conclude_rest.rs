@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     api::{ReadyWhen, VerificationStatus},
     lifecycle::{
-        Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet, Step, conclude,
-        ledger, past,
+        Blocker, Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet, Step,
+        conclude, ledger, past,
         sample::{self, UID},
         streaks::later,
     },
@@ -156,8 +156,11 @@ fn a_resumed_verification_goes_on_where_it_was() {
 #[test]
 fn a_portal_that_is_not_allowed_is_shown_told_once_and_clears_by_itself() {
     for (mut world, shown) in [
-        (fresh(), "Pending: R Pending, St PortalNotAllowed, CR NotChecked, SC NotYet"),
-        (World::lost(1), "Creating: R Pending, St PortalNotAllowed, CR NotChecked, SC OutcomeUnknown"),
+        (fresh(), "Pending: R PortalNotAllowed, St PortalNotAllowed, CR NotChecked, SC NotYet"),
+        (
+            World::lost(1),
+            "Creating: R PortalNotAllowed, St PortalNotAllowed, CR NotChecked, SC OutcomeUnknown",
+        ),
         (open(), "AwaitingUser: R AwaitingUser, St PortalNotAllowed, CR Accepted, SC Created"),
         (
             World::open(ReadyWhen::SessionCreated),
@@ -197,7 +200,7 @@ fn an_outcome_of_a_status_that_cannot_be_read_is_not_believed() {
     let mut world = fresh();
     world.status.outcome = Some(crate::api::Outcome::Verified);
     world.turn(Answer::Uncalled);
-    assert_eq!(line(&world.status), "–: R Pending, St StatusUnreadable, CR NotChecked, SC NotYet");
+    assert_eq!(line(&world.status), "–: R StatusUnreadable, St StatusUnreadable, CR NotChecked, SC NotYet");
 }
 
 #[test]
@@ -207,8 +210,9 @@ fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute()
         let mut world = fresh();
         world.facts.key = KeyFact::Missing(fault);
         let turn = world.turn(Answer::Uncalled);
-        let shown = format!("Pending: R Pending, Rec Pending, CR {reason}, SC NotYet");
-        assert_led_to(&world, &turn, &shown, 4..=4, &[], "at first");
+        let shown = format!("Pending: R {reason}, Rec {reason}, CR {reason}, SC NotYet");
+        let reported = [Event::Blocked(Blocker::Key(fault))];
+        assert_led_to(&world, &turn, &shown, 4..=4, &reported, "at first");
         world.pass(599);
         assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), &shown, 4..=4, &[], "for ten minutes");
         world.pass(1);
@@ -235,13 +239,17 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let mut world = fresh();
     world.facts.gate = Gate::KeyRejected(sample::after(150));
     let turn = world.turn(Answer::Uncalled);
-    let shown = "Pending: R Pending, Rec Pending, CR KeyRejected, SC NotYet";
-    assert_led_to(&world, &turn, shown, 60..=60, &[Event::KeyRejected], "the Secret is read each minute");
-    world.pass(600);
-    world.facts.gate = Gate::KeyRejected(sample::after(630));
+    let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, shown, 37..=37, &[], "30 s, and a share of the next minute");
+    world.pass(37);
     let turn = world.turn(Answer::Uncalled);
-    let shown = "Pending: R Pending, St KeyRejected, CR KeyRejected, SC NotYet";
-    assert_led_to(&world, &turn, shown, 30..=30, &[], "after ten minutes");
+    let shown = "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC NotYet";
+    let reported = [Event::Blocked(Blocker::KeyRejected)];
+    assert_led_to(&world, &turn, shown, 60..=60, &reported, "the Secret is read each minute");
+    world.pass(600);
+    world.facts.gate = Gate::KeyRejected(sample::after(697));
+    let turn = world.turn(Answer::Uncalled);
+    assert_led_to(&world, &turn, shown, 60..=60, &[], "no attempt of its own was refused");
 }
 
 #[test]
@@ -264,23 +272,21 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
 }
 
 #[test]
-fn a_pause_shows_after_a_minute_also_where_nothing_is_asked() {
-    for (mut world, plain, limited) in [
-        (
-            fresh(),
-            "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet",
-            "Pending: R Pending, Rec RateLimited, CR NotChecked, SC NotYet",
-        ),
-        (open(), AWAITING, "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created"),
-    ] {
-        let until = later(world.facts.now, Duration::from_mins(5));
-        world.facts.gate = Gate::Paused(until);
-        let turn = world.turn(Answer::Uncalled);
-        assert_led_to(&world, &turn, plain, 60..=60, &[], "its turn comes to show it");
-        world.pass(60);
-        let turn = world.turn(Answer::Uncalled);
-        assert_led_to(&world, &turn, limited, 240..=240, &[], "then it waits for the end of the pause");
-    }
+fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is_none() {
+    let mut world = open();
+    world.facts.gate = Gate::Paused(later(world.facts.now, Duration::from_mins(5)));
+    let turn = world.turn(Answer::Uncalled);
+    assert_led_to(&world, &turn, AWAITING, 60..=60, &[], "its turn comes to show it");
+    world.pass(60);
+    let turn = world.turn(Answer::Uncalled);
+    let limited = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, limited, 240..=240, &[], "then it waits for the end of the pause");
+
+    let mut world = fresh();
+    world.facts.gate = Gate::Paused(later(world.facts.now, Duration::from_mins(5)));
+    let turn = world.turn(Answer::Uncalled);
+    let limited = "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC NotYet";
+    assert_led_to(&world, &turn, limited, 300..=300, &[Event::RateLimited], "without a link");
 }
 
 #[test]

@@ -58,8 +58,9 @@ fn before_a_session_is_made_it_is_said_what_is_wrong_with_the_destination() {
     assert_eq!(step, Step::Show(Shown::DestinationRefused));
     let shown = concluded(&status, &facts, &step, &Happened::Nothing);
     assert_eq!(said(&shown, ConditionType::Stalled), Some(SAID));
+    assert_eq!(said(&shown, ConditionType::Ready), Some(SAID));
     assert!(
-        shown.conditions.iter().filter(|condition| condition.message.contains("aws_regoin")).count() == 1
+        shown.conditions.iter().filter(|condition| condition.message.contains("aws_regoin")).count() == 2
     );
 }
 

@@ -126,16 +126,18 @@ pub(super) const ROWS: &[Row] = &[
             world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
             wait(world)
         },
-        ("Pending", "R Pending", InProgress, Progressing),
+        ("SecretNotFound", "R SecretNotFound", InProgress, Progressing),
     ),
     same(
         "2 portal missing",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_mins(1)));
+            world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_mins(5)));
+            world.turn(Answer::Uncalled);
+            world.pass(90);
             wait(world)
         },
-        ("Pending", "R ProgressingWithRetry", InProgress, Progressing),
+        ("PortalUnreachable", "R PortalUnreachable", InProgress, Progressing),
     ),
     same(
         "2 budget missing",
@@ -172,7 +174,7 @@ pub(super) const ROWS: &[Row] = &[
             world.turn(refused(LOST));
             world
         },
-        ("Pending", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
+        ("CreateOutcomeUnknown", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
     ),
     same(
         "5 budget spent",
@@ -183,7 +185,7 @@ pub(super) const ROWS: &[Row] = &[
             }
             wait(world)
         },
-        ("Pending", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
+        ("CreateOutcomeUnknown", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
     ),
     row("6 link published", open, ("AwaitingUser", "R AwaitingUser", InProgress, Suspended), LINK),
     row(
@@ -213,7 +215,7 @@ pub(super) const ROWS: &[Row] = &[
     same(
         "10 rate limited without a link",
         |ready_when| paused(fresh(ready_when)),
-        ("Pending", "R RateLimited", InProgress, Progressing),
+        ("RateLimited", "R RateLimited", InProgress, Progressing),
     ),
     row(
         "10 rate limited",
@@ -289,12 +291,12 @@ pub(super) const ROWS: &[Row] = &[
     same(
         "16 key refused, grace over, without a link",
         |ready_when| for_long(fresh(ready_when), &refused(Trouble::KeyRejected)),
-        ("Pending", "S KeyRejected", Kstatus::Failed, Degraded),
+        ("KeyRejected", "S KeyRejected", Kstatus::Failed, Degraded),
     ),
     row(
         "16 key refused, grace over",
         |ready_when| for_long(open(ready_when), &looked(Trouble::AccessDenied)),
-        ("AwaitingUser", "S KeyRejected", Kstatus::Failed, Degraded),
+        ("AwaitingUser", "S AccessDenied", Kstatus::Failed, Degraded),
         LINK,
     ),
     same(
@@ -337,7 +339,7 @@ pub(super) const ROWS: &[Row] = &[
             world.facts.portal = PortalFact::NotAllowed;
             wait(world)
         },
-        ("Pending", "S PortalNotAllowed", Kstatus::Failed, Degraded),
+        ("PortalNotAllowed", "S PortalNotAllowed", Kstatus::Failed, Degraded),
     ),
     same(
         "21 portal not allowed any more",
@@ -351,12 +353,12 @@ pub(super) const ROWS: &[Row] = &[
     same(
         "21 portal misconfigured",
         |ready_when| for_long(fresh(ready_when), &refused(Trouble::Unconfigured)),
-        ("Pending", "S PortalMisconfigured", Kstatus::Failed, Degraded),
+        ("PortalMisconfigured", "S PortalMisconfigured", Kstatus::Failed, Degraded),
     ),
     same(
-        "21 spec unfit",
+        "21 request refused",
         |ready_when| for_long(fresh(ready_when), &refused(Trouble::Invalid)),
-        ("Pending", "S InvalidSpec", Kstatus::Failed, Degraded),
+        ("PortalRejectedRequest", "S PortalRejectedRequest", Kstatus::Failed, Degraded),
     ),
     same(
         "21 resource too large",

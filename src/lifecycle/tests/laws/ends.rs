@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason, SessionState},
+    api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        CreateEnd, Deadline, Event, EvidenceStanding, Grievance, Happened, Next, Past, Shown as ShownStep,
-        Step, Wait,
+        CreateEnd, Deadline, Event, EvidenceStanding, Grievance, Happened, Next, Past, Step, Wait,
         streaks::{elapsed, later},
     },
     portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
@@ -31,8 +30,10 @@ laws! {
 fn grievance(stalled: Reason) -> Option<Grievance> {
     [
         (Reason::KeyRejected, Grievance::Key),
+        (Reason::AccessDenied, Grievance::Key),
+        (Reason::KeyRotated, Grievance::Key),
         (Reason::PortalMisconfigured, Grievance::Misconfigured),
-        (Reason::InvalidSpec, Grievance::Invalid),
+        (Reason::PortalRejectedRequest, Grievance::Invalid),
     ]
     .into_iter()
     .find_map(|(reason, grievance)| (reason == stalled).then_some(grievance))
@@ -42,11 +43,7 @@ fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
     let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
     let Some(what) = grievance(stalled) else { return Nothing };
-    if *case.step == Step::Show(ShownStep::DestinationRefused) {
-        // That is known without an answer of the portal.
-        return holds(stalled == Reason::InvalidSpec);
-    }
-    let shown_already = case.shown_before.reason(ConditionType::Stalled) == Some(stalled);
+    let shown_already = case.shown_before.reason(ConditionType::Stalled).and_then(grievance) == Some(what);
     let long = case.facts.streaks.grievance.is_some_and(|streak| {
         streak.what == what && elapsed(streak.since, case.facts.now) >= Duration::from_mins(10)
     });
@@ -71,8 +68,8 @@ fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
     match trouble {
         Trouble::NotSent(_) | Trouble::Unclear { .. } | Trouble::Limited { .. } => true,
         Trouble::Failed(_) => matches!(case.happened, Happened::Look(_)),
-        Trouble::KeyRejected | Trouble::AccessDenied => stalled == Reason::KeyRejected,
-        Trouble::Invalid => stalled == Reason::InvalidSpec && !matches!(case.step, Step::Look(_)),
+        Trouble::KeyRejected | Trouble::AccessDenied => grievance(stalled) == Some(Grievance::Key),
+        Trouble::Invalid => stalled == Reason::PortalRejectedRequest && !matches!(case.step, Step::Look(_)),
         Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => {
             stalled == Reason::PortalMisconfigured && matches!(case.step, Step::Create { .. })
         }
@@ -88,20 +85,19 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
     if !for_a_person || ready_anyway || !leaves_open(case, stalled) {
         return Nothing;
     }
-    // The destination of the evidence was refused, by nobody who would have to be asked again.
-    let of_destination = stalled == Reason::InvalidSpec
-        && case.facts.adopt.is_none()
-        && !matches!(
-            case.before.session.as_ref().and_then(|session| session.state),
-            Some(SessionState::NotCreated | SessionState::Claimed)
-        );
-    if of_destination {
-        return holds(shown.reason(ConditionType::Stalled) != Some(stalled));
+    // Before there is a link, a key that is missing is what it waits for now.
+    if let Step::Wait(Wait::Key(fault)) = case.step
+        && status.verification_id.is_none()
+    {
+        return holds(shown.reason(ConditionType::Reconciling) == Some(fault.reason()));
     }
+    let after = shown.reason(ConditionType::Stalled);
     // A key that is known to be refused is one more thing for a person.
     let refused_key = matches!(case.step, Step::Wait(Wait::KeyRejected(_)))
-        && shown.reason(ConditionType::Stalled) == Some(Reason::KeyRejected);
-    holds(refused_key || shown.reason(ConditionType::Stalled) == Some(stalled))
+        && after.and_then(grievance) == Some(Grievance::Key);
+    let stays = after == Some(stalled)
+        || (grievance(stalled).is_some() && after.and_then(grievance) == grievance(stalled));
+    holds(refused_key || stays)
 }
 
 fn ends_here(case: &Concluded) -> Option<Outcome> {
@@ -179,7 +175,14 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
             Deadline::Ahead(deadline) => deadline.min(*until),
             Deadline::Passed { .. } => *until,
         };
-        return holds(case.conclusion.next == Next::At(at));
+        // Before there is a link, it may come earlier to show what it waits for; that calls nobody.
+        let may_show = matches!(case.step, Step::Wait(Wait::Breaker(_)))
+            && case.after.as_ref().is_some_and(|(status, _)| status.verification_id.is_none());
+        let is_in_time = match case.conclusion.next {
+            Next::At(next) => next == at || (may_show && next < at),
+            Next::Now | Next::Watch | Next::Leave => false,
+        };
+        return holds(is_in_time);
     }
     let (Happened::Look(Err(trouble)) | Happened::Create(CreateEnd::Answered(Err(trouble)))) = case.happened
     else {

@@ -1,0 +1,220 @@
+//! What keeps a session from being created, as far as the operator can tell, and what a person can do about it. Pure.
+
+use crate::{
+    api::Reason,
+    portal::trouble::{NotSent, Trouble},
+};
+
+use super::{facts::KeyFault, streaks::Grievance};
+
+/// What keeps a session from being created, or from being adopted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blocker {
+    /// There is no usable API key.
+    Key(KeyFault),
+    /// The portal does not know the API key (401).
+    KeyRejected,
+    /// The portal denies access with the API key (403).
+    AccessDenied,
+    /// The portal denies access (403), and the key is another one than the session was created with.
+    KeyRotated,
+    /// The portal refuses the request (400, 422 and other 4xx).
+    RequestRejected,
+    /// The portal reports a conflict (409).
+    RequestConflict,
+    /// The portal says that it is not configured.
+    NotConfigured,
+    /// The portal has no such call (404, 410).
+    CallNotFound,
+    /// The portal redirects the call (3xx).
+    Redirected,
+    /// The portal's name has no address.
+    NameUnresolved,
+    /// No connection to the portal can be made.
+    ConnectionFailed,
+    /// No trusted TLS connection to the portal can be made.
+    TlsFailed,
+    /// The request cannot be built.
+    RequestUnbuildable,
+    /// Something between the operator and the portal refuses the request.
+    RefusedOnTheWay,
+    /// Requests to the portal have no usable answer, those of other resources included.
+    NoUsableAnswer,
+}
+
+impl Blocker {
+    /// Every blocker.
+    pub const ALL: [Self; 19] = [
+        Self::Key(KeyFault::SecretNotFound),
+        Self::Key(KeyFault::KeyMissing),
+        Self::Key(KeyFault::KeyEmpty),
+        Self::Key(KeyFault::KeyMalformed),
+        Self::Key(KeyFault::SecretForbidden),
+        Self::KeyRejected,
+        Self::AccessDenied,
+        Self::KeyRotated,
+        Self::RequestRejected,
+        Self::RequestConflict,
+        Self::NotConfigured,
+        Self::CallNotFound,
+        Self::Redirected,
+        Self::NameUnresolved,
+        Self::ConnectionFailed,
+        Self::TlsFailed,
+        Self::RequestUnbuildable,
+        Self::RefusedOnTheWay,
+        Self::NoUsableAnswer,
+    ];
+
+    /// What an answer that made no session says of the cause; nothing, where it is a pause that the portal asks for.
+    #[must_use]
+    pub const fn of(trouble: &Trouble) -> Option<Self> {
+        match trouble {
+            Trouble::NotSent(NotSent::Resolve) => Some(Self::NameUnresolved),
+            Trouble::NotSent(NotSent::Connect) => Some(Self::ConnectionFailed),
+            Trouble::NotSent(NotSent::Tls) => Some(Self::TlsFailed),
+            Trouble::NotSent(NotSent::Build) => Some(Self::RequestUnbuildable),
+            Trouble::KeyRejected => Some(Self::KeyRejected),
+            Trouble::AccessDenied => Some(Self::AccessDenied),
+            Trouble::Invalid => Some(Self::RequestRejected),
+            Trouble::Conflict => Some(Self::RequestConflict),
+            Trouble::NotFound => Some(Self::CallNotFound),
+            Trouble::Redirected => Some(Self::Redirected),
+            Trouble::Unconfigured => Some(Self::NotConfigured),
+            Trouble::Unclear { status: _ } => Some(Self::RefusedOnTheWay),
+            Trouble::Limited { retry_after: _ } => None,
+            Trouble::Failed(_) => Some(Self::NoUsableAnswer),
+        }
+    }
+
+    /// The blocker that a condition with that reason and message shows.
+    #[must_use]
+    pub fn shown_as(reason: Reason, message: &str) -> Option<Self> {
+        let of_reason = || Self::ALL.into_iter().filter(move |blocker| blocker.reason() == reason);
+        of_reason().find(|blocker| blocker.message() == message).or_else(|| of_reason().next())
+    }
+
+    /// The reason that conditions show.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Key(fault) => fault.reason(),
+            Self::KeyRejected => Reason::KeyRejected,
+            Self::AccessDenied => Reason::AccessDenied,
+            Self::KeyRotated => Reason::KeyRotated,
+            Self::RequestRejected | Self::RequestConflict => Reason::PortalRejectedRequest,
+            Self::NotConfigured | Self::CallNotFound | Self::Redirected => Reason::PortalMisconfigured,
+            Self::NameUnresolved
+            | Self::ConnectionFailed
+            | Self::TlsFailed
+            | Self::RequestUnbuildable
+            | Self::RefusedOnTheWay
+            | Self::NoUsableAnswer => Reason::PortalUnreachable,
+        }
+    }
+
+    /// The complaint of the portal's that only a person can end, shown as Stalled after a grace.
+    #[must_use]
+    pub const fn grievance(self) -> Option<Grievance> {
+        match self {
+            Self::KeyRejected | Self::AccessDenied | Self::KeyRotated => Some(Grievance::Key),
+            Self::RequestRejected => Some(Grievance::Invalid),
+            Self::NotConfigured | Self::CallNotFound | Self::Redirected => Some(Grievance::Misconfigured),
+            Self::Key(_)
+            | Self::RequestConflict
+            | Self::NameUnresolved
+            | Self::ConnectionFailed
+            | Self::TlsFailed
+            | Self::RequestUnbuildable
+            | Self::RefusedOnTheWay
+            | Self::NoUsableAnswer => None,
+        }
+    }
+
+    /// What is the matter and what to do: a sentence or two of the closed set, at most 256 characters.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Key(KeyFault::SecretNotFound) => {
+                "The Secret named by spec.apiKeySecretRef does not exist in this namespace. Create it; it is picked up automatically."
+            }
+            Self::Key(KeyFault::KeyMissing) => {
+                "The Secret does not have the key that spec.apiKeySecretRef.key names. Add it, or change spec.apiKeySecretRef."
+            }
+            Self::Key(KeyFault::KeyEmpty) => {
+                "The API key in the Secret is empty. Update the Secret; it is picked up automatically."
+            }
+            Self::Key(KeyFault::KeyMalformed) => {
+                "The value in the Secret cannot be an API key: it has spaces, line breaks or characters other than printable ASCII, or it is too long. Update the Secret."
+            }
+            Self::Key(KeyFault::SecretForbidden) => {
+                "The operator is not allowed to read the Secret. Grant it the verb get on secrets in this namespace."
+            }
+            Self::KeyRejected => {
+                "The portal rejects the API key (401). Check that it is active in the v2dashboard and that the Secret holds it; a new value is picked up automatically."
+            }
+            Self::AccessDenied => {
+                "The portal denies access with this API key (403). Check what the key may do in the v2dashboard, or update the Secret; a new value is picked up automatically."
+            }
+            Self::KeyRotated => {
+                "The portal denies access (403), and the session was created with another API key. A key reads only the sessions that it created; put the former key back into the Secret."
+            }
+            Self::RequestRejected => {
+                "The portal refuses to create a session with this API key. Check the key's configuration in the v2dashboard."
+            }
+            Self::RequestConflict => {
+                "The portal refuses to create a session because of a conflict (409). The operator is retrying; if this lasts, contact the portal's administrator."
+            }
+            Self::NotConfigured => {
+                "The portal is not configured with its backend and API key. Contact the portal's administrator."
+            }
+            Self::CallNotFound => {
+                "The portal does not have the call that creates sessions (404). Check that spec.portal is the base URL of an okID portal."
+            }
+            Self::Redirected => {
+                "The portal redirects the request, and redirects are never followed. Set spec.portal to the portal's final base URL."
+            }
+            Self::NameUnresolved => {
+                "The portal's host name cannot be resolved. Check spec.portal and the cluster's DNS; the operator is retrying."
+            }
+            Self::ConnectionFailed => {
+                "No connection to the portal can be made. Check that it is running, and firewalls, proxies and network policies; the operator is retrying."
+            }
+            Self::TlsFailed => {
+                "No trusted TLS connection to the portal can be made. Check its certificate and the operator's CA bundle; the operator is retrying."
+            }
+            Self::RequestUnbuildable => {
+                "The request to the portal cannot be built. Check spec.portal; the operator is retrying."
+            }
+            Self::RefusedOnTheWay => {
+                "Something between the operator and the portal refuses the request. Check gateways, proxies and firewalls on the way; the operator is retrying."
+            }
+            Self::NoUsableAnswer => {
+                "Requests to the portal have no usable answer. The operator is retrying, one request at a time until the portal answers."
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocker_is_known_again_by_its_reason_and_message() {
+        for blocker in Blocker::ALL {
+            assert_eq!(Blocker::shown_as(blocker.reason(), blocker.message()), Some(blocker));
+            let of_another_version = Blocker::shown_as(blocker.reason(), "in other words").unwrap();
+            assert_eq!(of_another_version.reason(), blocker.reason());
+        }
+        assert_eq!(Blocker::shown_as(Reason::AwaitingUser, ""), None);
+    }
+
+    #[test]
+    fn every_message_fits_its_bound_and_names_what_to_do() {
+        for blocker in Blocker::ALL {
+            let text = blocker.message();
+            assert!(text.len() <= 256 && text.ends_with('.'), "{text}");
+        }
+    }
+}

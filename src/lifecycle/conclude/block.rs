@@ -1,0 +1,101 @@
+//! What keeps a session from being created: shown from the first attempt on, and reported once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{Condition, ConditionType},
+    lifecycle::{
+        blocker::Blocker,
+        event::Event,
+        overlay::{Overlay, Stall},
+        streaks::{GRACE, Since, elapsed, later},
+    },
+};
+
+use super::Draft;
+
+/// Who waits for something that an attempt of its own has not met shows the cause after this, and after a share of
+/// [`SHOWN_WITHIN`] more: an outage must not write every status at once.
+const SHOWN_AFTER: Duration = Duration::from_secs(30);
+/// Over how long such writes are spread, in seconds.
+const SHOWN_WITHIN: u64 = 60;
+
+impl Draft<'_> {
+    /// Shows a blocker that an attempt has just met. What only a person can end is Stalled after a grace, or at once if
+    /// it was shown so already, also by an earlier process. What says nothing of that leaves it as it is.
+    pub(super) fn block(&mut self, blocker: Blocker) {
+        let Some(grievance) = blocker.grievance() else {
+            self.picture.overlay = match self.standing_overlay() {
+                standing @ (Overlay::Healing | Overlay::Stalled(_))
+                    if blocker != Blocker::RequestConflict =>
+                {
+                    standing
+                }
+                Overlay::Plain
+                | Overlay::Blocked(_)
+                | Overlay::Retry
+                | Overlay::RateLimited
+                | Overlay::Healing
+                | Overlay::Suspended
+                | Overlay::Stalled(_) => Overlay::Blocked(blocker),
+            };
+            return;
+        };
+        let streak = Since::one_more(self.streaks.grievance, grievance, self.facts.now);
+        self.streaks.grievance = Some(streak);
+        let was_stalled = match self.overlay_before() {
+            Overlay::Stalled(Stall::Refused(before)) => before.grievance() == Some(grievance),
+            Overlay::Stalled(_)
+            | Overlay::Plain
+            | Overlay::Blocked(_)
+            | Overlay::Retry
+            | Overlay::RateLimited
+            | Overlay::Healing
+            | Overlay::Suspended => false,
+        };
+        self.picture.overlay = if was_stalled || streak.lasted(self.facts.now, GRACE) {
+            Overlay::Stalled(Stall::Refused(blocker))
+        } else if self.has_session() {
+            self.standing_overlay()
+        } else {
+            Overlay::Blocked(blocker)
+        };
+    }
+
+    /// Shows what others have met, for a session that is not there yet and that waits for the same: once it has waited
+    /// for a while. Returns when it is to be shown, if that is still ahead.
+    pub(super) fn block_behind(&mut self, blocker: Blocker) -> Option<Timestamp> {
+        let now = self.facts.now;
+        let since = *self.streaks.blocked_since.get_or_insert(now);
+        let standing = self.standing_overlay();
+        if self.has_session() || standing != Overlay::Plain {
+            self.picture.overlay = standing;
+            return None;
+        }
+        let shown_after = SHOWN_AFTER + Duration::from_secs(self.facts.seed % SHOWN_WITHIN);
+        if elapsed(since, now) < shown_after {
+            self.picture.overlay = standing;
+            return Some(later(since, shown_after));
+        }
+        self.picture.overlay = Overlay::Blocked(blocker);
+        None
+    }
+
+    /// Reports what Ready shows as the cause before there is a link, once for each change of it.
+    pub(super) fn report_blocker(&mut self) {
+        if self.has_session() {
+            return;
+        }
+        let event = match (self.picture.overlay, self.picture.overlay.blocker()) {
+            (Overlay::RateLimited, _) => Event::RateLimited,
+            (_, Some(blocker)) => Event::Blocked(blocker),
+            (_, None) => return,
+        };
+        let before = Condition::find(&self.before.conditions, ConditionType::Ready);
+        if before.is_none_or(|before| before.reason != event.reason()) {
+            self.events.push(event);
+        }
+    }
+}
