@@ -30,6 +30,8 @@ pub enum Blocker {
     Redirected,
     /// The portal's name has no address.
     NameUnresolved,
+    /// The portal's host refuses the connection.
+    ConnectionRefused,
     /// No connection to the portal can be made.
     ConnectionFailed,
     /// No trusted TLS connection to the portal can be made.
@@ -44,7 +46,7 @@ pub enum Blocker {
 
 impl Blocker {
     /// Every blocker.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Key(KeyFault::SecretNotFound),
         Self::Key(KeyFault::KeyMissing),
         Self::Key(KeyFault::KeyEmpty),
@@ -59,6 +61,7 @@ impl Blocker {
         Self::CallNotFound,
         Self::Redirected,
         Self::NameUnresolved,
+        Self::ConnectionRefused,
         Self::ConnectionFailed,
         Self::TlsFailed,
         Self::RequestUnbuildable,
@@ -71,6 +74,7 @@ impl Blocker {
     pub const fn of(trouble: &Trouble) -> Option<Self> {
         match trouble {
             Trouble::NotSent(NotSent::Resolve) => Some(Self::NameUnresolved),
+            Trouble::NotSent(NotSent::Refused) => Some(Self::ConnectionRefused),
             Trouble::NotSent(NotSent::Connect) => Some(Self::ConnectionFailed),
             Trouble::NotSent(NotSent::Tls) => Some(Self::TlsFailed),
             Trouble::NotSent(NotSent::Build) => Some(Self::RequestUnbuildable),
@@ -105,6 +109,7 @@ impl Blocker {
             Self::RequestRejected | Self::RequestConflict => Reason::PortalRejectedRequest,
             Self::NotConfigured | Self::CallNotFound | Self::Redirected => Reason::PortalMisconfigured,
             Self::NameUnresolved
+            | Self::ConnectionRefused
             | Self::ConnectionFailed
             | Self::TlsFailed
             | Self::RequestUnbuildable
@@ -123,6 +128,7 @@ impl Blocker {
             Self::Key(_)
             | Self::RequestConflict
             | Self::NameUnresolved
+            | Self::ConnectionRefused
             | Self::ConnectionFailed
             | Self::TlsFailed
             | Self::RequestUnbuildable
@@ -177,8 +183,11 @@ impl Blocker {
             Self::NameUnresolved => {
                 "The portal's host name cannot be resolved. Check spec.portal and the cluster's DNS; the operator is retrying."
             }
+            Self::ConnectionRefused => {
+                "The portal's host refuses the connection. Check that the portal is running and that the port in spec.portal is right; the operator is retrying."
+            }
             Self::ConnectionFailed => {
-                "No connection to the portal can be made. Check that it is running, and firewalls, proxies and network policies; the operator is retrying."
+                "No connection to the portal can be made. Check firewalls, proxies and network policies; the operator is retrying."
             }
             Self::TlsFailed => {
                 "No trusted TLS connection to the portal can be made. Check its certificate and the operator's CA bundle; the operator is retrying."
