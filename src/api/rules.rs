@@ -30,6 +30,12 @@ pub(super) const RULES: &[Rule] = &[
         field_path: Some(".spec.adopt"),
     },
     Rule {
+        at: &[],
+        holds: "!has(self.spec.adopt) || has(oldSelf.spec.adopt) || !has(self.status) || !has(self.status.session) || !has(self.status.session.state) || self.status.session.state != 'Claimed'",
+        message: "adopt cannot be added while a create is in flight, which may make a session of its own; try again when status.session.state is no longer Claimed",
+        field_path: Some(".spec.adopt"),
+    },
+    Rule {
         at: &["spec"],
         holds: "!has(oldSelf.adopt) || (has(self.adopt) && self.adopt == oldSelf.adopt)",
         message: "adopt is fixed once it is set; create a new Verification to follow another session",

@@ -109,7 +109,9 @@ pub struct VerificationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polling: Option<Polling>,
 
-    /// Give up this long after the resource was created, whatever the portal says. From 1s to 8760h.
+    /// Give up this long after the resource was created, by the API server's clock. The portal is asked once more
+    /// first, and a verdict that is there counts; a day later it ends even if the portal could not be asked. While
+    /// suspended nothing ends. From 1s to 8760h.
     #[serde(default = "default_active_deadline")]
     pub active_deadline: Duration,
 
@@ -118,7 +120,7 @@ pub struct VerificationSpec {
     pub suspend: bool,
 
     /// Follow a session that exists already instead of creating one. May be added while no verificationId is
-    /// published, and is then fixed.
+    /// published and no create is in flight, and is then fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopt>,
 
@@ -182,11 +184,12 @@ pub enum OnUnknownOutcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Polling {
-    /// Never look more often than this. From 1s to 1h.
+    /// Never look more often than this, whatever brings a look forward. From 1s to 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_interval: Option<Duration>,
 
-    /// Never wait longer than this between two looks. From 1s to 1h.
+    /// Never wait longer than this between two looks, but for a pause that the portal asked for, an open circuit
+    /// breaker, a refused key, a missing key, a portal that is not allowed, or a budget that is used up. From 1s to 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_interval: Option<Duration>,
 }

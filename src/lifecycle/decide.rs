@@ -143,12 +143,17 @@ fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
     let may_look = matches!(facts.portal, PortalFact::Allowed(_))
         && matches!(facts.key, KeyFact::Usable { .. })
         && matches!(facts.gate, Gate::Open);
-    if let Deadline::Passed { looked, long_ago } = facts.deadline {
-        if looked || long_ago {
+    if let Deadline::Passed { at: _, looked, overdue, long_ago } = facts.deadline {
+        if looked || overdue {
             return Step::End;
         }
+        // A verdict from before the deadline counts, however late it is asked for.
         if may_look {
-            return Step::Look(id.clone());
+            let held = facts.held_until();
+            return held.map_or_else(|| Step::Look(id.clone()), |until| Step::Wait(Wait::Due(until)));
+        }
+        if long_ago {
+            return Step::End;
         }
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {

@@ -33,8 +33,10 @@ pub enum Event {
     PortalNotAllowed,
     /// The portal does not know the session.
     SessionNotFound,
-    /// Ended as expired by our clock: an hour past the session's end, and the person had not finished.
+    /// Ended as expired by the portal's clock: an hour past the session's end, and nothing had moved for an hour.
     ExpiredByClock,
+    /// The end that the portal named for a new session had passed already by the portal's own clock.
+    ExpiryUnusable,
     /// `spec.activeDeadline` passed.
     DeadlineExceeded,
     /// An answer named another session.
@@ -61,7 +63,7 @@ pub enum Event {
 
 impl Event {
     /// Every event but those of a blocker.
-    const OWN: [Self; 25] = [
+    const OWN: [Self; 26] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
@@ -76,6 +78,7 @@ impl Event {
         Self::PortalNotAllowed,
         Self::SessionNotFound,
         Self::ExpiredByClock,
+        Self::ExpiryUnusable,
         Self::DeadlineExceeded,
         Self::IdMismatch,
         Self::UnknownPortalStatus,
@@ -112,6 +115,7 @@ impl Event {
             Self::PortalNotAllowed => "PortalNotAllowed",
             Self::SessionNotFound => "SessionNotFound",
             Self::ExpiredByClock => "ExpiredByClock",
+            Self::ExpiryUnusable => "ExpiryUnusable",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::IdMismatch => "IdMismatch",
             Self::UnknownPortalStatus => "UnknownPortalStatus",
@@ -146,6 +150,7 @@ impl Event {
             | Self::PortalNotAllowed
             | Self::SessionNotFound
             | Self::ExpiredByClock
+            | Self::ExpiryUnusable
             | Self::DeadlineExceeded
             | Self::IdMismatch
             | Self::UnknownPortalStatus
@@ -194,7 +199,10 @@ impl Event {
             Self::PortalNotAllowed => "The portal is not among those that the operator may ask.",
             Self::SessionNotFound => "The portal does not know the session.",
             Self::ExpiredByClock => {
-                "Ended as expired: an hour past the session's end the person had not finished."
+                "Ended as expired: the session is an hour past its end, and nothing moved for an hour."
+            }
+            Self::ExpiryUnusable => {
+                "The portal named an end that had passed when the session was created; it is ignored."
             }
             Self::DeadlineExceeded => "spec.activeDeadline passed without a verdict.",
             Self::IdMismatch => "An answer of the portal named another session and was discarded.",

@@ -1,5 +1,7 @@
 //! What a decision may know: the world at one instant, as plain values.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -7,13 +9,23 @@ use crate::{
     portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
-use super::{evidence::EvidenceFacts, known::KnownSession, schedule::Bounds, streaks::Streaks};
+use super::{
+    evidence::EvidenceFacts,
+    known::KnownSession,
+    schedule::{Bounds, LONGEST, Times},
+    streaks::{Streaks, elapsed, later},
+};
+
+/// A look that is asked for follows another one after this.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything a decision and its conclusion may know besides the past.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The local clock.
+    /// The API server's time, as measured.
     pub now: Timestamp,
+    /// The portal's time, as measured; nothing until an answer of the portal has told it.
+    pub portal_now: Option<Timestamp>,
     /// The resource's uid.
     pub uid: String,
     /// A hash of the uid: the only chance there is.
@@ -78,16 +90,39 @@ pub enum Deadline {
     Ahead(Timestamp),
     /// Behind.
     Passed {
+        /// When it passed.
+        at: Timestamp,
         /// Whether the portal was asked, with an answer, since it passed.
         looked: bool,
-        /// Whether it passed ten minutes ago or more.
+        /// Whether ten minutes have passed since the portal could first be asked after it, and had no answer.
+        overdue: bool,
+        /// Whether it passed 24 hours ago or more, the time suspended since not counted.
         long_ago: bool,
     },
 }
 
 impl Deadline {
-    /// How long after the deadline a last look is still tried for.
-    pub const LAST_LOOK_WITHIN: std::time::Duration = std::time::Duration::from_mins(10);
+    /// How long after the first try a last look is still tried for.
+    pub const LAST_LOOK_WITHIN: Duration = Duration::from_mins(10);
+    /// How long after the deadline it is waited for that a last look becomes possible.
+    pub const LAST_LOOK_AWAITED: Duration = Duration::from_hours(24);
+
+    /// How a deadline stands now, by what is remembered.
+    #[must_use]
+    pub fn of(at: Timestamp, now: Timestamp, streaks: &Streaks) -> Self {
+        if at > now {
+            return Self::Ahead(at);
+        }
+        let suspended = streaks.suspended_for + streaks.suspended_since(at, now);
+        Self::Passed {
+            at,
+            looked: streaks.last_answer.is_some_and(|answered| answered >= at),
+            overdue: streaks
+                .last_tries_since
+                .is_some_and(|since| elapsed(since, now) >= Self::LAST_LOOK_WITHIN),
+            long_ago: elapsed(at, now).saturating_sub(suspended) >= Self::LAST_LOOK_AWAITED,
+        }
+    }
 }
 
 /// Whether the portal may be asked.
@@ -179,7 +214,43 @@ pub enum Due {
     At(Timestamp),
 }
 
+impl Due {
+    /// Somebody's asking for a look brings it forward, and so does a new key where the old one was refused; neither
+    /// before `spec.polling.minInterval` is over.
+    #[must_use]
+    pub fn of(now: Timestamp, asked: bool, key: &KeyFact, streaks: &Streaks, bounds: Bounds) -> Self {
+        let new_key = match (key, &streaks.refused_key) {
+            (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
+            (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
+        };
+        // What seems to be further away was planned before the clock was corrected.
+        let is_polled = streaks.last_poll.is_some();
+        let planned = streaks.next.filter(|next| !is_polled || elapsed(now, *next) <= LONGEST);
+        let planned = planned.filter(|_| !new_key).unwrap_or(now);
+        let at = if asked {
+            let soonest = streaks.last_answer.map_or(now, |last| later(last, ASKED_EVERY));
+            planned.min(soonest)
+        } else {
+            planned
+        };
+        let at = streaks.last_poll.map_or(at, |polled| at.max(bounds.soonest(polled)));
+        if at <= now { Self::Now } else { Self::At(at) }
+    }
+}
+
 impl Facts {
+    /// Until when `spec.polling.minInterval` keeps the next look.
+    pub(super) fn held_until(&self) -> Option<Timestamp> {
+        let soonest = self.bounds.soonest(self.streaks.last_poll?);
+        (soonest > self.now).then_some(soonest)
+    }
+
+    /// The two clocks that a schedule goes by.
+    #[must_use]
+    pub const fn times(&self) -> Times {
+        Times { now: self.now, portal_now: self.portal_now }
+    }
+
     /// Whether the resource asks for a look and its status does not say yet that it was heard.
     #[must_use]
     pub fn asks_for_a_look(&self, status: &VerificationStatus) -> bool {

@@ -47,7 +47,7 @@ pub use overlay::{Overlay, Stall};
 pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
 pub use report::{Report, Word, clean, report};
 pub use routine::{Calm, Moment, NothingNew, Routine};
-pub use schedule::{Bounds, FirstTurn, Pace, Stage, first_turn, next_look, pace, spread};
+pub use schedule::{Bounds, FirstTurn, Pace, Stage, Times, first_turn, next_look, pace, spread};
 pub use step::{CreateEnd, Happened, LetGo, Shown, Step, Wait};
 pub use streaks::{GRACE as STALLED_AFTER, Grievance, Since, Streaks};
 

@@ -5,6 +5,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     num::{NonZeroU32, NonZeroU64},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -18,8 +19,8 @@ use crate::{
 use super::{
     past::OpenPhase,
     report::{Report, Word, is_untouched, report},
-    schedule::{Bounds, EXPIRY_GRACE, Pace, Stage, next_look, pace},
-    streaks::{Streaks, later},
+    schedule::{Bounds, EXPIRY_GRACE, LONGEST, Pace, Stage, Times, next_look, pace},
+    streaks::{Streaks, elapsed, later},
 };
 
 /// A time in whole seconds since 1970, until 2106, in four bytes.
@@ -52,6 +53,7 @@ pub struct Calm {
     next: Option<Moment>,
     last_answer: Option<Moment>,
     changed_at: Option<Moment>,
+    still_since: Option<Moment>,
     updated_at: Option<Moment>,
     shown_at: Option<Moment>,
     seen: Option<NonZeroU64>,
@@ -79,10 +81,15 @@ impl Calm {
             removing,
             good_looks,
             last_answer,
+            last_poll,
             changed_at,
+            still_since,
             updated_at,
             outdated,
             expired_before,
+            last_tries_since,
+            suspended,
+            suspended_for,
             names_modules,
             shown_at,
             seen,
@@ -100,12 +107,18 @@ impl Calm {
             && misses.is_empty()
             && removing.is_none()
             && outdated.is_none()
-            && !expired_before;
+            && !expired_before
+            && last_tries_since.is_none()
+            && suspended.is_none()
+            && suspended_for.is_zero()
+            && last_poll.is_none_or(|polled| last_poll_of(*last_answer).is_some_and(|known| polled <= known));
         let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
         calm.then(|| Self {
             next: moment(next),
             last_answer: moment(last_answer),
             changed_at: moment(changed_at),
+            // An hour of it must be a whole one.
+            still_since: still_since.and_then(Moment::not_before),
             updated_at: moment(updated_at),
             // A change may be shown only when its time is wholly over.
             shown_at: shown_at.and_then(Moment::not_before),
@@ -121,6 +134,13 @@ impl Calm {
         self.next.map(Moment::time)
     }
 
+    /// When the portal is to be asked next, if that is later. Nothing waits longer than an hour; what seems to was planned
+    /// before the clock was corrected.
+    #[must_use]
+    pub fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.due().filter(|due| *due > now && elapsed(now, *due) <= LONGEST)
+    }
+
     /// The same at length.
     #[must_use]
     pub fn streaks(&self) -> Streaks {
@@ -128,7 +148,9 @@ impl Calm {
         Streaks {
             next: time(self.next),
             last_answer: time(self.last_answer),
+            last_poll: last_poll_of(time(self.last_answer)),
             changed_at: time(self.changed_at),
+            still_since: time(self.still_since),
             updated_at: time(self.updated_at),
             shown_at: time(self.shown_at),
             seen: self.seen,
@@ -137,6 +159,11 @@ impl Calm {
             ..Streaks::default()
         }
     }
+}
+
+/// The last look, where the last answer is known in whole seconds: the end of that second.
+fn last_poll_of(last_answer: Option<Timestamp>) -> Option<Timestamp> {
+    last_answer.map(|answered| later(answered, Duration::from_secs(1)))
 }
 
 /// What a look needs to know of an open session that goes its way.
@@ -170,12 +197,12 @@ impl Routine {
         streaks: &Streaks,
         bounds: Bounds,
         deadline: Timestamp,
-        now: Timestamp,
+        times: Times,
     ) -> Option<Self> {
         if status.outcome.is_some() || status.settled || streaks.seen.is_none() {
             return None;
         }
-        Self::with(status, streaks, bounds, deadline, now)
+        Self::with(status, streaks, bounds, deadline, times)
     }
 
     fn with(
@@ -183,10 +210,10 @@ impl Routine {
         streaks: &Streaks,
         bounds: Bounds,
         deadline: Timestamp,
-        now: Timestamp,
+        times: Times,
     ) -> Option<Self> {
         let id = VerificationId::parse(status.verification_id.as_deref()?).ok()?;
-        let pace = pace(status, streaks, bounds, now);
+        let pace = pace(status, streaks, bounds, times);
         let seconds = |bound: Option<std::time::Duration>| {
             bound.map_or(0, |bound| u16::try_from(bound.as_secs()).unwrap_or(u16::MAX))
         };
@@ -216,14 +243,14 @@ impl Routine {
         streaks: &Streaks,
         bounds: Bounds,
         deadline: Timestamp,
-        now: Timestamp,
+        times: Times,
     ) -> Option<Self> {
         let is_new = status.phase == Some(Phase::AwaitingUser)
             && status.outcome.is_none()
             && status.portal_status.is_none()
             && status.progress.is_empty()
             && streaks.last_answer.is_none();
-        Self::with(status, streaks, bounds, deadline, now).filter(|_| is_new)
+        Self::with(status, streaks, bounds, deadline, times).filter(|_| is_new)
     }
 
     /// Whose session it is.
@@ -238,7 +265,7 @@ impl Routine {
         self.stage.priority()
     }
 
-    /// Whether a look alone is due: neither the deadline nor our own clock has a say.
+    /// Whether a look alone is due: neither the deadline nor the end of the session has a say.
     #[must_use]
     pub fn is_plain_at(&self, now: Timestamp) -> bool {
         self.deadline.is_none_or(|deadline| deadline.time() > now)
@@ -277,6 +304,7 @@ impl Routine {
         let calm = Calm {
             last_answer: now_moment,
             changed_at: if moved { now_moment } else { calm.changed_at },
+            still_since: calm.still_since.filter(|_| !moved).or_else(|| Moment::not_before(now)),
             updated_at: stamp.or(calm.updated_at),
             good_looks: calm.good_looks.saturating_add(1),
             names_modules: !report.progress.is_empty(),
@@ -349,7 +377,8 @@ mod tests {
         let done = conclude(&status, &past(UID, &status), ledger(&status), &step, &happened, &facts);
         let after = done.status.unwrap();
         let routine =
-            Routine::of(&after, &done.streaks, facts.bounds, sample::after(1_000_000), facts.now).unwrap();
+            Routine::of(&after, &done.streaks, facts.bounds, sample::after(1_000_000), facts.times())
+                .unwrap();
         (routine, Calm::of(&done.streaks).unwrap(), after)
     }
 
@@ -384,8 +413,8 @@ mod tests {
         let done = conclude(&status, &past(UID, &status), ledger(&status), &step, &happened, &facts);
         let after = done.status.unwrap();
         let deadline = sample::after(1_000_000);
-        assert_eq!(Routine::of(&after, &done.streaks, facts.bounds, deadline, facts.now), None);
-        let routine = Routine::of_new(&after, &done.streaks, facts.bounds, deadline, facts.now).unwrap();
+        assert_eq!(Routine::of(&after, &done.streaks, facts.bounds, deadline, facts.times()), None);
+        let routine = Routine::of_new(&after, &done.streaks, facts.bounds, deadline, facts.times()).unwrap();
         (routine, Calm::of(&done.streaks).unwrap(), after)
     }
 

@@ -59,6 +59,7 @@ fn portal() -> Option<PortalUrl> {
 pub(super) fn facts() -> Facts {
     Facts {
         now: now(),
+        portal_now: Some(now()),
         uid: UID.to_owned(),
         seed: 7,
         born: now(),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Phase, VerificationSpec, VerificationStatus},
+    api::{Condition, ConditionType, Phase, Reason, VerificationSpec, VerificationStatus},
     priority::Priority,
 };
 
@@ -15,7 +15,7 @@ use super::{
     streaks::{Streaks, elapsed, later},
 };
 
-/// A look this long after the session's end may end it by our own clock.
+/// A look this long after the session's end may end it by the portal's clock.
 pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(1);
 /// Nothing waits longer than this for its next look.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
@@ -56,6 +56,24 @@ impl Stage {
     }
 }
 
+/// One instant by the two clocks that matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// The API server's time.
+    pub now: Timestamp,
+    /// The portal's time, if it is known.
+    pub portal_now: Option<Timestamp>,
+}
+
+impl Times {
+    /// When a session that was created then ends, by the API server's clock; the portal named the end by its own.
+    /// Nothing, where the end is not after the creation: that is no date.
+    pub(super) fn end(self, created_at: Timestamp, expires_at: Timestamp) -> Option<Timestamp> {
+        let ahead = self.portal_now.map_or(SignedDuration::ZERO, |portal| portal.duration_since(self.now));
+        expires_at.checked_sub(ahead).ok().filter(|end| *end > created_at)
+    }
+}
+
 /// What the schedule of one open session depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -65,7 +83,7 @@ pub struct Pace {
     pub changed_at: Timestamp,
     /// How far the person is.
     pub stage: Stage,
-    /// When the session ends, if the portal said so.
+    /// When the session ends, by the API server's clock, if the portal said so.
     pub expires_at: Option<Timestamp>,
     /// The resource's own bounds.
     pub bounds: Bounds,
@@ -73,7 +91,8 @@ pub struct Pace {
 
 /// The pace of an open session.
 #[must_use]
-pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, now: Timestamp) -> Pace {
+pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, times: Times) -> Pace {
+    let now = times.now;
     let session = status.session.as_ref();
     let created_at =
         session.and_then(|s| s.created_at.or(s.claimed_at)).map_or(now, |created| created.min(now));
@@ -94,7 +113,8 @@ pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, now:
     } else {
         Stage::Idle
     };
-    Pace { created_at, changed_at, stage, expires_at: status.expires_at, bounds }
+    let expires_at = status.expires_at.and_then(|end| times.end(created_at, end));
+    Pace { created_at, changed_at, stage, expires_at, bounds }
 }
 
 /// The time between two looks, varied by that factor and within the bounds of the resource.
@@ -124,13 +144,17 @@ pub fn next_look(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timest
         .filter_map(|grace| Some(later(pace.expires_at?, grace + after_the_end)))
         .find(|target| *target > now)
         .map_or(regular, |target| target.min(regular))
+        .max(pace.bounds.soonest(now))
 }
 
 /// When to look first after a restart: somewhere in the interval, so that a restart is no stampede.
 #[must_use]
 pub fn spread(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
-    let wait = interval(pace, now, 1.0).mul_f64(fraction(seed, 2) * stretch.clamp(1.0, 1e6)).min(LONGEST);
-    later(now, wait)
+    // Nobody knows when an earlier process looked last.
+    let least = pace.bounds.min.unwrap_or_default().min(LONGEST);
+    let longest = interval(pace, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
+    let longest = longest.max(pace.bounds.hold(least.mul_f64(1.1))).min(LONGEST);
+    later(now, least + longest.saturating_sub(least).mul_f64(fraction(seed, 2)))
 }
 
 /// A wait that doubles from `least` to `most` with each failure in a row, with full jitter above `least`.
@@ -155,6 +179,10 @@ pub struct FirstTurn {
     pub at: Option<Timestamp>,
     /// Before when the portal is not asked.
     pub due: Option<Timestamp>,
+    /// When an earlier process may have looked last; only where it matters.
+    pub last_poll: Option<Timestamp>,
+    /// Whether it was suspended when it was last written; since when is not known.
+    pub suspended: bool,
 }
 
 /// When the first turn of a verification is that this process has not seen before: at once, or, where nothing changed
@@ -169,10 +197,11 @@ pub fn first_turn(
     seed: u64,
     now: Timestamp,
 ) -> FirstTurn {
+    let times = Times { now, portal_now: None };
     let is_as_it_was = status.observed_generation == generation && !spec.suspend;
     let due = match past(uid, status) {
         Past::Open { .. } if is_as_it_was => {
-            let pace = pace(status, &Streaks::default(), Bounds::of(spec), now);
+            let pace = pace(status, &Streaks::default(), Bounds::of(spec), times);
             Some(spread(&pace, now, seed, 1.0))
         }
         Past::Lost => {
@@ -187,7 +216,11 @@ pub fn first_turn(
         | Past::Settled
         | Past::Unreadable(_) => None,
     };
-    FirstTurn { at: due.filter(|_| is_as_it_was), due }
+    let suspended = Condition::find(&status.conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.reason == Reason::Suspended.as_str());
+    let may_have_looked = matches!(past(uid, status), Past::Open { .. });
+    let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
+    FirstTurn { at: due.filter(|_| is_as_it_was), due, last_poll, suspended }
 }
 
 /// After a lost answer: one minute, ten minutes, one hour.
@@ -200,6 +233,11 @@ pub(super) fn wait_after_lost(ledger: Ledger) -> Duration {
 }
 
 impl Bounds {
+    /// The soonest that a poll may follow one that was made then.
+    pub(super) fn soonest(self, polled: Timestamp) -> Timestamp {
+        later(polled, self.min.unwrap_or_default())
+    }
+
     /// The wait nearest to that one within the bounds.
     pub(super) fn hold(self, wait: Duration) -> Duration {
         let wait = self.min.map_or(wait, |min| wait.max(min));
@@ -229,7 +267,7 @@ mod tests {
         let (step, happened) = (Step::Look(sample::id().unwrap()), Happened::Look(Ok(details)));
         let facts = sample::facts();
         let done = conclude(&status, &past(sample::UID, &status), ledger(&status), &step, &happened, &facts);
-        pace(&done.status.unwrap(), &done.streaks, facts.bounds, facts.now).stage
+        pace(&done.status.unwrap(), &done.streaks, facts.bounds, facts.times()).stage
     }
 
     #[test]

@@ -52,14 +52,24 @@ pub struct Streaks {
     pub good_looks: u8,
     /// The last look that was answered with 200 for this id.
     pub last_answer: Option<Timestamp>,
+    /// The last look, whatever its answer; not earlier than it was.
+    pub last_poll: Option<Timestamp>,
     /// When what the portal says last changed.
     pub changed_at: Option<Timestamp>,
+    /// Since when its word, its progress and its own time of change stand still, as far as this process has seen.
+    pub still_since: Option<Timestamp>,
     /// The portal's own time of its last change, as last seen.
     pub updated_at: Option<Timestamp>,
     /// Answers in a row that are older than what the portal had said already.
     pub outdated: Option<Since<()>>,
     /// Whether the last of them said `expired`, and is asked for once more.
     pub expired_before: bool,
+    /// Since when the portal is asked once more after the deadline, without an answer.
+    pub last_tries_since: Option<Timestamp>,
+    /// Since when it is suspended, as far as this process has seen; still there in the first turn after.
+    pub suspended: Option<Timestamp>,
+    /// For how long it was suspended since its deadline passed.
+    pub suspended_for: Duration,
     /// Whether the last answer named modules.
     pub names_modules: bool,
     /// The same trouble with storing evidence in a row.
@@ -77,6 +87,13 @@ pub struct Streaks {
     pub shown_at: Option<Timestamp>,
     /// A short hash of what the portal said last, if all of it is shown.
     pub seen: Option<NonZeroU64>,
+}
+
+impl Streaks {
+    /// For how long it is suspended, as far as that lies after the deadline.
+    pub(super) fn suspended_since(&self, deadline: Timestamp, now: Timestamp) -> Duration {
+        self.suspended.map_or(Duration::ZERO, |since| elapsed(since.max(deadline), now))
+    }
 }
 
 /// How long the same trouble is tolerated before it is shown as Stalled.

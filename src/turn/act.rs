@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::{
 
 use super::{
     Turns,
-    clock::Beginning,
+    clock::{Beginning, Dated},
     crash::{self, Point},
     memory::{Claim, Memory},
     observe::Observed,
@@ -80,7 +81,9 @@ impl Turns {
     /// Asks how a session stands.
     pub(super) async fn ask(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, Trouble> {
         let Caller { portal, key, pass } = caller;
+        let sent = self.clock.local();
         let answer = self.portal.look(portal, key, id).await;
+        self.read_clock(portal, sent, answer.as_ref().ok().and_then(|details| details.date));
         self.metrics.call("look", &answer);
         self.outages.note(portal, polls_of(id), answer.as_ref().map(drop));
         if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
@@ -89,6 +92,14 @@ impl Turns {
         pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
         self.wake_those_who_waited(portal, key, &answer);
         answer
+    }
+
+    /// A good answer tells the portal's time.
+    fn read_clock(&self, portal: &PortalUrl, sent: Timestamp, date: Option<Timestamp>) {
+        if let Some(date) = date {
+            let received = self.clock.local();
+            self.clock.measure_portal(portal, Dated { sent, received, date });
+        }
     }
 
     /// Claims, asks the portal once for a session, and records the answer for as long as the process lives.
@@ -133,7 +144,9 @@ impl Turns {
             drop(pass);
             CreateEnd::NotSent
         } else {
+            let sent = self.clock.local();
             let answer = self.portal.create(portal, key).await;
+            self.read_clock(portal, sent, answer.as_ref().ok().and_then(|created| created.date));
             self.outages.note(portal, CREATES, answer.as_ref().map(drop));
             let answer = self.unless_taken(portal, &observed.facts.uid, answer, memory);
             self.metrics.call("create", &answer);
@@ -344,6 +357,7 @@ impl Turns {
     fn facts_again(&self, current: &Verification, observed: &Observed) -> crate::lifecycle::Facts {
         crate::lifecycle::Facts {
             now: self.clock.now(),
+            portal_now: observed.portal_now(&self.clock),
             generation: current.metadata.generation.unwrap_or_default(),
             mode: current.spec.mode,
             ready_when: current.spec.ready_when,

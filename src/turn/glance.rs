@@ -67,7 +67,7 @@ impl Turns {
             return Glance::Turn(None);
         }
         let priority = standing.routine.priority();
-        if let Some(due) = calm.due().filter(|due| *due > now) {
+        if let Some(due) = calm.due_after(now) {
             return Glance::Nothing(Turned::At(self.clock.instant(due), priority, lane));
         }
         let Ok(Ok(key)) = self.secrets.key(&namespace, &standing.account.secret).await else {
@@ -199,7 +199,7 @@ impl Turns {
             return None;
         };
         let status = conclusion.status.as_ref()?;
-        let routine = Routine::of(status, &conclusion.streaks, facts.bounds, deadline, facts.now)?;
+        let routine = Routine::of(status, &conclusion.streaks, facts.bounds, deadline, facts.times())?;
         let account = self.accounts.share(account.clone()?);
         Some(Box::new(Standing { routine, account, seed: facts.seed }))
     }
@@ -217,7 +217,7 @@ impl Turns {
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         // What the schema refused is for a whole turn.
         let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
-        let routine = Routine::of_new(status, &conclusion.streaks, facts.bounds, deadline, facts.now)?;
+        let routine = Routine::of_new(status, &conclusion.streaks, facts.bounds, deadline, facts.times())?;
         let account = self.accounts.share(account.clone()?);
         Some(Box::new(Standing { routine, account, seed: facts.seed }))
     }

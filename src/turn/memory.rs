@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -101,7 +102,7 @@ impl Memory {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
-        let FirstTurn { at, due } =
+        let FirstTurn { at, due, last_poll, suspended } =
             first_turn(&uid, &status, &object.spec, object.metadata.generation, seed(&uid), now);
         let mut memory = Self {
             history: History::Calm(Calm::default()),
@@ -117,7 +118,8 @@ impl Memory {
             changes: 0,
             failures: 0,
         };
-        memory.remember(Streaks { next: due, ..Streaks::default() });
+        let suspended = suspended.then_some(Timestamp::UNIX_EPOCH);
+        memory.remember(Streaks { next: due, last_poll, suspended, ..Streaks::default() });
         (memory, at.map_or_else(Instant::now, |at| clock.instant(at)))
     }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Turns,
+    Clock, Turns,
     accounts::Account,
     memory::{Claim, Memory, seed},
     secrets::ReadSecret,
@@ -24,10 +24,6 @@ use super::{
 
 /// No request of a claim that was found can be in flight after this: claim 10 s, age 5 s, request 30 s.
 pub(super) const QUIET: Duration = Duration::from_secs(45);
-/// A nudge looks at most this often.
-const NUDGE_EVERY: Duration = Duration::from_secs(1);
-/// A deadline that passed this long ago needs no last look.
-const LONG_AGO: Duration = Deadline::LAST_LOOK_WITHIN;
 
 /// The facts, and what a call is made with.
 pub(super) struct Observed {
@@ -41,6 +37,17 @@ pub(super) struct Observed {
 }
 
 impl Observed {
+    /// The portal's time now, if it is known.
+    pub(super) fn portal_now(&self, clock: &Clock) -> Option<Timestamp> {
+        self.account.as_ref().and_then(|account| clock.portal_now(&account.portal))
+    }
+
+    /// A call has taken its time, and its answer may have told the portal's.
+    pub(super) fn read_clocks(&mut self, clock: &Clock) {
+        self.facts.now = clock.now();
+        self.facts.portal_now = self.portal_now(clock);
+    }
+
     /// Whom to ask, and with what key.
     pub(super) fn caller(&self) -> Option<(&PortalUrl, &ApiKey)> {
         Some((&self.account.as_ref()?.portal, self.key.as_deref()?))
@@ -92,6 +99,7 @@ impl Turns {
         let born = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
         let facts = Facts {
             now,
+            portal_now: account.as_ref().and_then(|account| self.clock.portal_now(&account.portal)),
             seed: seed(&uid),
             born,
             generation: object.metadata.generation.unwrap_or_default(),
@@ -107,7 +115,7 @@ impl Turns {
                 .as_ref()
                 .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
             link_path: self.link_path.clone(),
-            due: due(now, nudged || named, &key_fact, &streaks),
+            due: Due::of(now, nudged || named, &key_fact, &streaks, Bounds::of(&object.spec)),
             key: key_fact,
             gate: Gate::Open,
             quiet: self.quiet(past, &status, memory),
@@ -193,40 +201,9 @@ fn adoption(object: &Verification, uid: &str, status: &VerificationStatus) -> Op
 }
 
 fn deadline(object: &Verification, born: Timestamp, now: Timestamp, streaks: &Streaks) -> Deadline {
-    let after = |from: Timestamp, by: Duration| {
-        jiff::SignedDuration::try_from(by)
-            .ok()
-            .and_then(|by| from.checked_add(by).ok())
-            .unwrap_or(Timestamp::MAX)
-    };
-    let at = after(born, object.spec.active_deadline.get());
-    if at > now {
-        Deadline::Ahead(at)
-    } else {
-        Deadline::Passed {
-            looked: streaks.last_answer.is_some_and(|looked| looked >= at),
-            long_ago: after(at, LONG_AGO) <= now,
-        }
-    }
-}
-
-/// Somebody's asking for it, or a new key where the old one was refused, brings the turn forward.
-fn due(now: Timestamp, asked: bool, key: &KeyFact, streaks: &Streaks) -> Due {
-    let new_key = match (key, &streaks.refused_key) {
-        (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
-        (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
-    };
-    if new_key {
-        return Due::Now;
-    }
-    let planned = streaks.next.unwrap_or(now);
-    let at = if asked {
-        let soonest = streaks.last_answer.and_then(|last| {
-            jiff::SignedDuration::try_from(NUDGE_EVERY).ok().and_then(|every| last.checked_add(every).ok())
-        });
-        planned.min(soonest.unwrap_or(now))
-    } else {
-        planned
-    };
-    if at <= now { Due::Now } else { Due::At(at) }
+    let at = jiff::SignedDuration::try_from(object.spec.active_deadline.get())
+        .ok()
+        .and_then(|by| born.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX);
+    Deadline::of(at, now, streaks)
 }

@@ -111,6 +111,7 @@ impl Turns {
             }
             (_, Leave::Call(_) | Leave::NoCall, _) => Happened::Nothing,
         };
+        observed.read_clocks(&self.clock);
         // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.
         Box::pin(self.conclude(slot, object, &step, &happened, observed, memory)).await
     }
@@ -210,7 +211,7 @@ impl Turns {
         if facts.asks_for_a_look(status) {
             return Priority::Nudge;
         }
-        let pace = crate::lifecycle::pace(status, &facts.streaks, facts.bounds, self.clock.now());
+        let pace = crate::lifecycle::pace(status, &facts.streaks, facts.bounds, facts.times());
         pace.stage.priority()
     }
 
@@ -317,7 +318,7 @@ impl Turns {
                 return Turned::At(Instant::now(), Priority::Nudge, memory.lane);
             }
             if same_spec {
-                observed.facts.now = self.clock.now();
+                observed.read_clocks(&self.clock);
             } else {
                 let Ok(anew) = self.observe(&read, &found, &mut memory).await else {
                     return self.write_again(slot, happened, &memory);

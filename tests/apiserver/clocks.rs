@@ -1,8 +1,12 @@
 //! Whose clock counts: the API server's for status and deadlines, the portal's for the end of its sessions, and never
 //! that of the machine that the operator runs on.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use okid_operator::api::{Phase, Verification};
+use okid_sandbox::{Action, Call, Fault, Verdict};
+use serde_json::{Value, json};
 
 use crate::harness::{Launch, Seen as _, World};
 
@@ -24,9 +28,7 @@ async fn times_in_status_and_deadlines_go_by_the_api_servers_clock() {
         world.apply("bob", json!({"activeDeadline": "1s"})).await;
         let over = world.until("bob", |seen| seen.found().settled).await;
         let alice = world.get("alice").await;
-        let born = |seen: &okid_operator::api::Verification| {
-            seen.metadata.creation_timestamp.as_ref().expect("it was created").0
-        };
+        let born = |seen: &Verification| seen.metadata.creation_timestamp.as_ref().expect("it was created").0;
         assert_about(over.found().finished_at.unwrap(), born(&over));
         let session = alice.session();
         for written in [session.claimed_at, session.created_at] {
@@ -42,4 +44,49 @@ async fn times_in_status_and_deadlines_go_by_the_api_servers_clock() {
         assert!((measured - expected).abs() < 60.0, "{measured}");
         world.finish().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_was_over_at_the_creation_ends_nothing() {
+    let world = World::new().await;
+    let local_time_as_utc = (Timestamp::now() - SignedDuration::from_mins(90)).to_string();
+    let set = Action::set("/expiresAt", json!(local_time_as_utc));
+    world.sandbox().order(Fault::new(Call::Create, set).once().after());
+    let id = world.invite("alice", json!({})).await;
+    world.until_event("alice", "ExpiryUnusable").await;
+    world.until_looked_at(&id, 5).await;
+    let alive = world.get("alice").await.found();
+    assert_eq!((alive.expires_at, alive.outcome), (None, None));
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_by_the_clock_of_its_portal_and_not_by_the_machines() {
+    let world = skewed(4 * 3600).await;
+    let id = world.invite("alice", json!({})).await;
+    world.until_looked_at(&id, 5).await;
+    assert_eq!(world.get("alice").await.found().outcome, None, "by the machine's clock it is over for hours");
+
+    world.turn_clock(Duration::from_hours(2));
+    let over = world.until("alice", |seen| seen.found().settled).await;
+    assert_eq!(over.phase(), Some(Phase::Expired));
+    world.until_event("alice", "ExpiredByClock").await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_portal_whose_clock_differs_is_shown_and_told_once() {
+    let world = World::new().await;
+    world.sandbox().advance(Duration::from_mins(10));
+    let id = world.invite("alice", json!({})).await;
+    world.until_looked_at(&id, 5).await;
+    let host = world.sandbox().url().trim_start_matches("http://").to_owned();
+    let skew = format!("okid_portal_clock_skew_seconds{{portal=\"{host}\"}}");
+    world.operator().until_metric(&skew, |seconds| (590.0..=610.0).contains(&seconds)).await;
+    let told = |line: &&Value| line["portal"] == host && line["ahead_seconds"].is_i64();
+    let lines = world.operator().log_lines();
+    assert_eq!(lines.iter().filter(told).count(), 1, "{lines:?}");
+    world.finish().await;
 }

@@ -289,7 +289,11 @@ async fn what_is_over_is_forgotten_and_its_deletion_disturbs_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_new_request_to_reconcile_brings_a_look_forward_and_is_echoed() {
     let world = World::new().await;
-    let id = world.invite("alice", seldom()).await;
+    let id = world.invite("alice", json!({"polling": {"maxInterval": "1h"}})).await;
+    // A review is looked at each minute.
+    world.sandbox().finish(&id, Verdict::NeedsManualReview).unwrap();
+    world.annotate("alice", RECONCILE_REQUESTED_AT, "to begin with").await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::InReview)).await;
     for token in ["first", "second", "third"] {
         let before = world.looks_at(&id);
         world.annotate("alice", RECONCILE_REQUESTED_AT, token).await;

@@ -48,7 +48,13 @@ impl Draft<'_> {
     fn created(mut self, created: &Created) -> Conclusion {
         let now = whole_seconds(self.facts.now);
         self.status.verification_id = Some(created.id.as_str().to_owned());
-        self.status.expires_at = created.expires_at.and_then(storable);
+        self.status.expires_at = created.expires_at.and_then(storable).filter(|end| {
+            let is_over = self.facts.portal_now.is_some_and(|portal_now| *end <= portal_now);
+            if is_over {
+                self.events.push(Event::ExpiryUnusable);
+            }
+            !is_over
+        });
         self.status.flow = clean_list(&created.flow);
         self.status.modules = clean_list(&created.modules);
         self.status.phase = Some(Phase::AwaitingUser);
@@ -60,7 +66,7 @@ impl Draft<'_> {
         self.picture.credentials = Some(Reason::Accepted);
         self.streaks = Streaks { shown_at: self.streaks.shown_at, ..Streaks::default() };
         self.events.push(Event::SessionCreated);
-        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now);
+        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.times());
         let at = next_look(&pace, self.facts.now, self.facts.seed, self.facts.stretch);
         let next = self.due_at(at);
         self.finish(next)

@@ -8,7 +8,7 @@ use crate::{
         blocker::Blocker,
         conditions::whole_seconds,
         event::Event,
-        facts::PortalFact,
+        facts::{Deadline, PortalFact},
         overlay::{Overlay, Stall},
         past::OpenPhase,
         report::{Report, Word, all_done, is_untouched, report, summary},
@@ -29,8 +29,10 @@ use super::{
 const PROGRESS_SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// A portal may need this long until it finds a new session itself.
 const YOUNG: Duration = Duration::from_mins(1);
-/// Looks in a row with an answer before our own clock may end a session.
+/// Looks in a row with an answer before a session may end by the portal's clock.
 const GOOD_LOOKS: u8 = 3;
+/// So long word, progress and `updated_at` must stand still before a session may end by the portal's clock.
+const STILL_FOR: Duration = Duration::from_hours(1);
 /// 404 in a row before a session counts as not found.
 const NOT_FOUND: u32 = 3;
 /// A gateway may answer 404 in the portal's form. Without a 200 for another session since the first of them, an end by 404
@@ -45,6 +47,7 @@ const EXPIRED_AGAIN: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
     pub(super) fn adopt(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
+        self.streaks.last_poll = Some(self.facts.now);
         match answer {
             Ok(details) if details.id.as_ref() == Some(id) => {
                 self.take_over(id);
@@ -58,6 +61,7 @@ impl Draft<'_> {
             Err(trouble) => {
                 self.picture.credentials = self.credentials_unless_missing();
                 let next = self.refused(trouble);
+                let next = self.within_polling(next, trouble);
                 self.finish(next)
             }
         }
@@ -82,13 +86,18 @@ impl Draft<'_> {
     }
 
     pub(super) fn look(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
+        self.streaks.last_poll = Some(self.facts.now);
         let trouble = match answer {
             Ok(details) if details.id.as_ref() == Some(id) => return self.answered(details),
-            Ok(_) => return self.mismatch(),
+            Ok(_) => {
+                self.note_last_try();
+                return self.mismatch();
+            }
             Err(trouble) => trouble,
         };
         self.picture.overlay = self.standing_overlay();
         self.picture.credentials = self.credentials_unless_missing();
+        self.note_last_try();
         match trouble {
             Trouble::KeyRejected => self.look_refused(Blocker::KeyRejected),
             Trouble::AccessDenied => self.look_refused(Blocker::AccessDenied),
@@ -111,14 +120,40 @@ impl Draft<'_> {
         }
     }
 
+    /// After the deadline the portal could be asked, and had no answer.
+    fn note_last_try(&mut self) {
+        if let Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } = self.facts.deadline {
+            self.streaks.last_tries_since.get_or_insert(self.facts.now);
+        }
+    }
+
     fn look_refused(mut self, refusal: Blocker) -> Conclusion {
         let failures = self.one_more_failure();
         self.refused_key(refusal);
-        let wait = self.not_too_soon(backoff(Duration::from_mins(5), LONGEST, failures, self.facts.seed));
+        let wait =
+            self.facts.bounds.hold(backoff(Duration::from_mins(5), LONGEST, failures, self.facts.seed));
         let at = later(self.facts.now, wait);
         self.streaks.next = Some(at);
         let again = later(self.facts.now, SECRET_READ_AGAIN);
         self.finish(Next::At(at.min(again)))
+    }
+
+    /// When an adoption that failed is tried again: it is a look, so the bounds of the resource hold, but for a pause.
+    fn within_polling(&mut self, next: Next, trouble: &Trouble) -> Next {
+        let Some(planned) = self.streaks.next else { return next };
+        let wait = elapsed(self.facts.now, planned);
+        let wait = if matches!(trouble, Trouble::Limited { .. }) {
+            self.not_too_soon(wait)
+        } else {
+            self.facts.bounds.hold(wait)
+        };
+        let at = later(self.facts.now, wait);
+        self.streaks.next = Some(at);
+        match next {
+            Next::At(wake) if wake == planned => Next::At(at),
+            Next::At(wake) => Next::At(wake.min(at)),
+            Next::Now | Next::Watch | Next::Leave => next,
+        }
     }
 
     /// A wait that is not shorter than the resource allows.
@@ -189,6 +224,8 @@ impl Draft<'_> {
         self.streaks.refused_key = None;
         self.streaks.good_looks = self.streaks.good_looks.saturating_add(1);
         self.streaks.last_answer = Some(now);
+        self.streaks.last_tries_since = None;
+        self.streaks.suspended_for = Duration::ZERO;
         self.streaks.names_modules = !report.progress.is_empty();
 
         let is_outdated = self.is_outdated(&report);
@@ -209,13 +246,14 @@ impl Draft<'_> {
             return self.end(outcome, event);
         }
         let shown_at = if is_outdated { None } else { self.note_progress(&report) };
-        if !is_outdated && self.may_expire_by_clock() {
+        if !is_outdated && self.may_expire_by_clock(&report) {
             return self.end(Outcome::Expired, Event::ExpiredByClock);
         }
         let regular = self.regular();
-        let at = shown_at.map_or(regular, |shown_at| regular.min(shown_at));
+        let at =
+            shown_at.map_or(regular, |shown_at| regular.min(shown_at.max(self.facts.bounds.soonest(now))));
         let mut next = self.due_at(at);
-        if let crate::lifecycle::Deadline::Passed { looked: _, long_ago: _ } = self.facts.deadline {
+        if let Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } = self.facts.deadline {
             // This was the last look, and the schedule has nothing to wait for.
             next = Next::Now;
         }
@@ -250,7 +288,9 @@ impl Draft<'_> {
             .is_some_and(|before| report.updated_at.is_some_and(|stamp| stamp != before));
         if differs || stamp_moved {
             self.streaks.changed_at = Some(now);
+            self.streaks.still_since = Some(now);
         }
+        self.streaks.still_since.get_or_insert(now);
         self.streaks.updated_at = report.updated_at.or(self.streaks.updated_at);
         if !differs {
             self.streaks.seen = digest(report);
@@ -298,21 +338,35 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether the session is an hour past its end by the portal's clock. Without that clock nothing is.
     fn past_expiry_grace(&self) -> bool {
-        self.status.expires_at.is_some_and(|end| later(end, EXPIRY_GRACE) <= self.facts.now)
+        let end = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.times()).expires_at;
+        self.facts.portal_now.is_some() && end.is_some_and(|end| later(end, EXPIRY_GRACE) <= self.facts.now)
     }
 
-    /// An hour past its end, the person not finished, and the portal has answered three times in a row.
-    fn may_expire_by_clock(&self) -> bool {
+    /// Whether nobody is at work: nothing moved for an hour while this process looked, nor by the portal's own stamp.
+    fn stands_still(&self, report: &Report) -> bool {
+        let since_stamp = report
+            .updated_at
+            .zip(self.facts.portal_now)
+            .is_none_or(|(stamp, now)| later(stamp, STILL_FOR) <= now);
+        let seen = self.streaks.still_since.is_some_and(|since| elapsed(since, self.facts.now) >= STILL_FOR);
+        since_stamp && seen
+    }
+
+    /// An hour past its end and as long without a movement, the person not finished, and the portal has answered three
+    /// times in a row.
+    fn may_expire_by_clock(&self, report: &Report) -> bool {
         let finished = matches!(self.status.phase, Some(Phase::Processing | Phase::InReview));
         self.past_expiry_grace()
+            && self.stands_still(report)
             && self.streaks.good_looks >= GOOD_LOOKS
             && !finished
             && !all_done(&self.status.flow, &self.status.progress)
     }
 
     fn regular(&self) -> jiff::Timestamp {
-        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now);
+        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.times());
         next_look(&pace, self.facts.now, self.facts.seed, self.facts.stretch)
     }
 }

@@ -136,6 +136,16 @@ pub fn conclude(
     }
 }
 
+/// For how long it was suspended after its deadline, in the first turn after that.
+fn resumed_after(facts: &Facts) -> Duration {
+    match facts.deadline {
+        Deadline::Passed { at, looked: _, overdue: _, long_ago: _ } if !facts.suspend => {
+            facts.streaks.suspended_since(at, facts.now)
+        }
+        Deadline::Ahead(_) | Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => Duration::ZERO,
+    }
+}
+
 /// A status in the making.
 struct Draft<'a> {
     facts: &'a Facts,
@@ -170,6 +180,9 @@ impl<'a> Draft<'a> {
                 DestinationFact::Refused(why) => Some(why.clone()),
             },
             streaks: Streaks {
+                suspended: facts.suspend.then(|| facts.streaks.suspended.unwrap_or(facts.now)),
+                suspended_for: facts.streaks.suspended_for + resumed_after(facts),
+                last_tries_since: facts.streaks.last_tries_since.filter(|_| !facts.suspend),
                 storing: facts.streaks.storing.filter(|_| is_being_stored),
                 removing: facts.streaks.removing.filter(|_| facts.evidence.has_finalizer),
                 manifest_sought: facts.streaks.manifest_sought && is_being_stored,
@@ -245,7 +258,7 @@ impl<'a> Draft<'a> {
 
     fn priority(&self) -> Priority {
         if self.has_session() {
-            pace(&self.status, &self.streaks, self.facts.bounds, self.facts.now).stage.priority()
+            pace(&self.status, &self.streaks, self.facts.bounds, self.facts.times()).stage.priority()
         } else {
             Priority::Create
         }
@@ -319,10 +332,12 @@ impl<'a> Draft<'a> {
             Deadline::Ahead(deadline) if !self.facts.suspend => {
                 Next::At(at.min(deadline.max(self.facts.now)))
             }
-            Deadline::Passed { looked: _, long_ago: _ } if !self.facts.suspend => {
+            Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } if !self.facts.suspend => {
                 Next::At(at.min(later(self.facts.now, Deadline::LAST_LOOK_WITHIN)))
             }
-            Deadline::Ahead(_) | Deadline::Passed { looked: _, long_ago: _ } => Next::At(at),
+            Deadline::Ahead(_) | Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => {
+                Next::At(at)
+            }
         }
     }
 }

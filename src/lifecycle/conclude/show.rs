@@ -79,6 +79,10 @@ impl Draft<'_> {
         self.streaks = Streaks {
             next: Some(self.facts.now),
             last_answer: self.streaks.last_answer,
+            last_poll: self.streaks.last_poll,
+            still_since: self.streaks.still_since,
+            suspended: self.streaks.suspended,
+            suspended_for: self.streaks.suspended_for,
             changed_at: self.streaks.changed_at,
             updated_at: self.streaks.updated_at,
             names_modules: self.streaks.names_modules,

@@ -58,26 +58,31 @@ pub fn page() -> String {
 fn situations() -> Vec<(&'static str, Facts)> {
     let base = sample::facts();
     let until = sample::after(60);
+    let passed =
+        |looked, overdue, long_ago| Deadline::Passed { at: sample::now(), looked, overdue, long_ago };
+    let missing = || KeyFact::Missing(KeyFault::SecretNotFound);
     vec![
         ("nothing special", base.clone()),
         ("being deleted", Facts { deleting: true, ..base.clone() }),
         ("`spec.suspend`", Facts { suspend: true, ..base.clone() }),
         ("a new value of `okid.io/retry`", Facts { retry: Some("1".to_owned()), ..base.clone() }),
+        ("deadline passed", Facts { deadline: passed(false, false, false), ..base.clone() }),
+        ("deadline passed, looked since", Facts { deadline: passed(true, false, false), ..base.clone() }),
         (
-            "deadline passed",
-            Facts { deadline: Deadline::Passed { looked: false, long_ago: false }, ..base.clone() },
+            "deadline passed, asked in vain for ten minutes",
+            Facts { deadline: passed(false, true, false), ..base.clone() },
         ),
         (
-            "deadline passed, looked since",
-            Facts { deadline: Deadline::Passed { looked: true, long_ago: false }, ..base.clone() },
+            "deadline passed, no key",
+            Facts { deadline: passed(false, false, false), key: missing(), ..base.clone() },
+        ),
+        (
+            "deadline passed a day ago, no key",
+            Facts { deadline: passed(false, false, true), key: missing(), ..base.clone() },
         ),
         (
             "deadline passed, a request may be in flight",
-            Facts {
-                deadline: Deadline::Passed { looked: false, long_ago: false },
-                quiet: Quiet::No(until),
-                ..base.clone()
-            },
+            Facts { deadline: passed(false, false, false), quiet: Quiet::No(until), ..base.clone() },
         ),
         ("portal not allowed", Facts { portal: PortalFact::NotAllowed, ..base.clone() }),
         ("no room for a record", Facts { too_large: true, ..base.clone() }),
@@ -86,7 +91,7 @@ fn situations() -> Vec<(&'static str, Facts)> {
         ("a request may be in flight", Facts { quiet: Quiet::No(until), ..base.clone() }),
         ("its own request never left", Facts { quiet: Quiet::NeverSent, ..base.clone() }),
         ("`onUnknownOutcome: Hold`", Facts { on_unknown: OnUnknownOutcome::Hold, ..base.clone() }),
-        ("no key", Facts { key: KeyFact::Missing(KeyFault::SecretNotFound), ..base.clone() }),
+        ("no key", Facts { key: missing(), ..base.clone() }),
         ("the portal refuses the key", Facts { gate: Gate::KeyRejected(until), ..base.clone() }),
         ("the portal asked for a pause", Facts { gate: Gate::Paused(until), ..base.clone() }),
         ("breaker open", Facts { gate: Gate::Breaker(until), ..base.clone() }),

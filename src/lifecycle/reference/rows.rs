@@ -134,7 +134,9 @@ fn look_rows() -> Vec<Row> {
     missing.streaks.not_found = Some(Since { what: (), since: sample::now(), count: 2 });
     let mut long_over = missing.clone();
     long_over.now = sample::after(7300);
+    long_over.portal_now = Some(long_over.now);
     long_over.streaks.good_looks = 2;
+    long_over.streaks.still_since = Some(sample::now());
     let mut found = long_over.clone();
     found.polled_at = Some(found.now);
     let young = Facts { now: sample::after(30), ..sample::facts() };
@@ -151,7 +153,11 @@ fn look_rows() -> Vec<Row> {
         ["verified", "rejected", "expired"].map(|word| look(&format!("200, `{word}`"), said(word), &facts)),
     );
     rows.extend(vec![
-        look("200, an hour past `expiresAt`, the third in a row", said("generated"), &long_over),
+        look(
+            "200, an hour past `expiresAt` by the portal's clock and as long still, the third in a row",
+            said("generated"),
+            &long_over,
+        ),
         look("401", Err(Trouble::KeyRejected), &facts),
         look("401 for ten minutes", Err(Trouble::KeyRejected), &aggrieved(&facts, Grievance::Key)),
         look("403", Err(Trouble::AccessDenied), &facts),

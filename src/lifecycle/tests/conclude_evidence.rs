@@ -77,6 +77,7 @@ fn a_deadline_owes_no_evidence() {
     world.facts.evidence.images.as_mut().unwrap().on =
         vec![Verdict::Verified, Verdict::Rejected, Verdict::Expired];
     world.pass(169 * 3600);
+    world.turn(said("generated", &[]));
     let turn = world.turn(Answer::Uncalled);
     assert_eq!((turn.step, turn.conclusion.next), (Step::End, Next::Leave));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotOwed"));

@@ -27,14 +27,6 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-/// A session an hour and three hours after its end, after two good looks.
-fn long_over() -> World {
-    let mut world = open();
-    world.pass(4 * 3600);
-    world.facts.streaks.good_looks = 2;
-    world
-}
-
 /// The same answer for that many seconds.
 fn looked_for(world: &mut World, answer: &Answer, seconds: i64) {
     let begun = world.facts.now;
@@ -187,60 +179,6 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
         world.turn_when_due(Answer::Look(Ok(details)));
         assert_eq!(world.status, before, "a new stamp alone is no reason to write");
     }
-}
-
-#[test]
-fn our_own_clock_ends_it_an_hour_past_its_end_after_three_good_looks() {
-    let mut world = long_over();
-    world.facts.streaks.good_looks = 0;
-    for _ in 0..2 {
-        let turn = world.turn_when_due(said("generated", &[]));
-        assert_eq!((world.status.outcome, turn.conclusion.events.len()), (None, 0));
-    }
-    let turn = world.turn_when_due(said("generated", &[]));
-    assert_eq!(world.status.outcome, Some(Outcome::Expired));
-    assert_eq!(turn.conclusion.events, [Event::ExpiredByClock]);
-    let shown = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired";
-    assert_eq!(line(&world.status), shown);
-}
-
-#[test]
-fn our_own_clock_does_not_end_what_the_person_has_finished() {
-    for (word, completed) in
-        [("needs_manual_review", &[][..]), ("validating", &[]), ("in_progress", &["document", "liveness"])]
-    {
-        let mut world = long_over();
-        for _ in 0..5 {
-            world.turn_when_due(said(word, completed));
-            world.pass(60);
-        }
-        assert_eq!(world.status.outcome, None, "{word}");
-    }
-}
-
-#[test]
-fn our_own_clock_needs_looks_in_a_row_that_were_answered() {
-    for trouble in [
-        CUT,
-        Trouble::KeyRejected,
-        Trouble::NotFound,
-        Trouble::Unclear { status: 404 },
-        Trouble::Limited { retry_after: None },
-    ] {
-        let mut world = long_over();
-        world.turn(looked(trouble));
-        world.turn_when_due(said("generated", &[]));
-        assert_eq!(world.status.outcome, None, "{trouble:?}");
-    }
-}
-
-#[test]
-fn our_own_clock_waits_for_a_whole_hour() {
-    let mut world = open();
-    world.facts.streaks.good_looks = 9;
-    world.facts.now = sample::after(3600 + 3599);
-    world.turn(said("generated", &[]));
-    assert_eq!(world.status.outcome, None);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     api::{ReadyWhen, VerificationStatus},
     lifecycle::{
-        Blocker, Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past, PortalFact, Quiet, Step,
-        conclude, ledger, past,
+        Blocker, Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, PortalFact, Quiet, Step, conclude,
+        ledger, past,
         sample::{self, UID},
         streaks::later,
     },
@@ -67,45 +67,6 @@ fn a_retry_clears_what_waits_for_a_person_of_an_open_session() {
     let turn = grant(&mut world, "go");
     assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (AWAITING, Next::Now));
     assert_eq!(world.facts.streaks.not_found, None);
-}
-
-#[test]
-fn the_deadline_ends_it_as_failed() {
-    for (mut world, shown) in [
-        (fresh(), "Failed: R Failed, St DeadlineExceeded, CR NotChecked, SC NotYet, F Failed, V Failed"),
-        (
-            World::lost(1),
-            "Failed: R Failed, St DeadlineExceeded, CR NotChecked, SC OutcomeUnknown, F Failed, V Failed",
-        ),
-        (open(), "Failed: R Failed, St DeadlineExceeded, CR Accepted, SC Created, F Failed, V Failed"),
-        (
-            World::open(ReadyWhen::SessionCreated),
-            "Failed: R Failed, St DeadlineExceeded, CR Accepted, SC Created, F Failed, V Failed",
-        ),
-    ] {
-        world.pass(168 * 3600 + 600);
-        let turn = world.turn(Answer::Uncalled);
-        assert_eq!((&turn.step, line(&world.status).as_str()), (&Step::End, shown));
-        assert_eq!(turn.conclusion.events, [Event::DeadlineExceeded]);
-        assert_eq!((turn.conclusion.next, world.past()), (Next::Leave, Past::Settled));
-    }
-}
-
-#[test]
-fn the_deadline_takes_a_verdict_that_is_there_already() {
-    let mut world = open();
-    world.pass(168 * 3600);
-    assert_eq!(world.turn(said("verified", &[])).conclusion.events, [Event::Verified]);
-}
-
-#[test]
-fn the_deadline_ends_it_after_a_last_look_that_was_answered() {
-    let mut world = open();
-    world.pass(168 * 3600);
-    world.status.expires_at = None;
-    world.turn(looked(LOST));
-    assert!(matches!(world.turn(said("generated", &[])).step, Step::Look(_)), "no answer is no look");
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::End);
 }
 
 #[test]

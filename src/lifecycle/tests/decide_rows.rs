@@ -17,6 +17,7 @@ enum Matter {
     Retry,
     Passed,
     PassedAndLooked,
+    PassedAndOverdue,
     PassedLongAgo,
     PortalNotAllowed,
     TooLarge,
@@ -35,7 +36,8 @@ enum Matter {
 
 use Matter::{
     Adopt, Breaker, Deleting, Hold, InFlight, KeyRejected, Known, NeverSent, NoKey, NotDue, Passed,
-    PassedAndLooked, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended, TooLarge,
+    PassedAndLooked, PassedAndOverdue, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
+    TooLarge,
 };
 
 fn until() -> jiff::Timestamp {
@@ -43,16 +45,18 @@ fn until() -> jiff::Timestamp {
 }
 
 fn facts(matters: &[Matter]) -> Facts {
-    let passed = |looked, long_ago| Deadline::Passed { looked, long_ago };
+    let passed =
+        |looked, overdue, long_ago| Deadline::Passed { at: sample::now(), looked, overdue, long_ago };
     let mut facts = sample::facts();
     for matter in matters {
         match matter {
             Deleting => facts.deleting = true,
             Suspended => facts.suspend = true,
             Retry => facts.retry = Some("go".to_owned()),
-            Passed => facts.deadline = passed(false, false),
-            PassedAndLooked => facts.deadline = passed(true, false),
-            PassedLongAgo => facts.deadline = passed(false, true),
+            Passed => facts.deadline = passed(false, false, false),
+            PassedAndLooked => facts.deadline = passed(true, false, false),
+            PassedAndOverdue => facts.deadline = passed(false, true, false),
+            PassedLongAgo => facts.deadline = passed(false, false, true),
             PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
             TooLarge => facts.too_large = true,
             Known => facts.known = sample::known(),
@@ -167,9 +171,25 @@ const ROWS: &[Row] = &[
     row("12", &[On::Spent], &[Passed], |_| Step::End, "also where a person is waited for"),
     row("13", &[On::Open], &[Passed], |_| Step::Look(id()), "the verdict may be there"),
     row("13", &[On::Open], &[Passed, NotDue], |_| Step::Look(id()), "the last look waits for no schedule"),
+    row(
+        "13",
+        &[On::Open],
+        &[PassedLongAgo],
+        |_| Step::Look(id()),
+        "the verdict may be from before the deadline",
+    ),
     row("14", &[On::Open], &[PassedAndLooked], |_| Step::End, "it was looked at and no verdict was there"),
-    row("14", &[On::Open], &[PassedLongAgo], |_| Step::End, "a portal that cannot be asked delays no end"),
-    row("14", &[On::Open], &[PassedLongAgo, NoKey], |_| Step::End, "nor does a missing key"),
+    row("14", &[On::Open], &[PassedAndOverdue], |_| Step::End, "it could be asked for ten minutes, in vain"),
+    row(
+        "14",
+        &[On::Open],
+        &[PassedAndOverdue, NoKey],
+        |_| Step::End,
+        "also where it cannot be asked any more",
+    ),
+    row("14", &[On::Open], &[PassedLongAgo, NoKey], |_| Step::End, "a missing key delays the end for a day"),
+    row("14", &[On::Open], &[PassedLongAgo, PortalNotAllowed], |_| Step::End, "so does a refused portal"),
+    row("14", &[On::Open], &[PassedLongAgo, Breaker], |_| Step::End, "so does one that cannot be asked"),
     row(
         "15",
         LIVE,
@@ -296,7 +316,7 @@ fn of_two_rows_that_match_the_first_decides() {
             Deleting => 0,
             Suspended => 1,
             Retry => 2,
-            Passed | PassedAndLooked | PassedLongAgo => 3,
+            Passed | PassedAndLooked | PassedAndOverdue | PassedLongAgo => 3,
             PortalNotAllowed => 4,
             Adopt => 5,
             InFlight | NeverSent => 6,

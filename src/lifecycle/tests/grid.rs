@@ -57,14 +57,21 @@ fn run() -> Tally {
 /// The instant of the grid: an hour after the samples began.
 const HOUR: u64 = 3600;
 
-fn deadlines() -> [Deadline; 5] {
-    let passed = |looked, long_ago| Deadline::Passed { looked, long_ago };
+fn an_hour_later() -> Facts {
+    let now = sample::after(HOUR);
+    Facts { now, portal_now: Some(now), ..sample::facts() }
+}
+
+fn deadlines() -> [Deadline; 6] {
+    let at = sample::after(HOUR - 1800);
+    let passed = |looked, overdue, long_ago| Deadline::Passed { at, looked, overdue, long_ago };
     [
         Deadline::Ahead(sample::after(168 * HOUR)),
-        passed(false, false),
-        passed(true, false),
-        passed(false, true),
-        passed(true, true),
+        passed(false, false, false),
+        passed(true, false, false),
+        passed(false, true, false),
+        passed(false, false, true),
+        passed(true, true, true),
     ]
 }
 
@@ -100,6 +107,7 @@ fn memories() -> [Streaks; 9] {
             good_looks: 9,
             last_answer: Some(ago(30)),
             changed_at: Some(ago(60)),
+            still_since: Some(ago(3600)),
             updated_at: Some(ago(90)),
             shown_at: Some(ago(3)),
             ..Streaks::default()
@@ -117,7 +125,7 @@ fn every_decision(
     let ledger = ledger(status);
     // Nothing is asked for here, whatever was asked for before.
     let evidence = EvidenceFacts::of(None, status);
-    let mut facts = Facts { now: sample::after(HOUR), generation: 2, evidence, ..sample::facts() };
+    let mut facts = Facts { generation: 2, evidence, ..an_hour_later() };
     let until = sample::after(HOUR + 45);
     let adoptions = if restored { vec![sample::id()] } else { vec![None, sample::id()] };
     let allowed = facts.portal.clone();
@@ -200,6 +208,9 @@ fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
                 facts.streaks.clone_from(memory);
                 try_step(name, &past, status, &shown, &facts, &step, tally);
             }
+            let portal_now = facts.portal_now.take();
+            try_step(name, &past, status, &shown, &facts, &step, tally);
+            facts.portal_now = portal_now;
             facts.reconcile_requested = Some("now".to_owned());
             try_step(name, &past, status, &shown, &facts, &step, tally);
             facts.reconcile_requested = None;
@@ -277,7 +288,7 @@ fn the_grid_is_large_and_takes_every_step() {
 
 #[test]
 fn conclude_reads_nothing_that_only_decide_judges() {
-    let base = Facts { now: sample::after(HOUR), ..sample::facts() };
+    let base = an_hour_later();
     let until = sample::after(HOUR + 300);
     let missing = |fault| Facts { key: KeyFact::Missing(fault), ..base.clone() };
     let passed = |deadline| Facts { deadline, ..base.clone() };

@@ -4,7 +4,8 @@
 //! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them. [`pasts`] are what the grid
 //!   starts from, [`grid_evidence`] is its part about evidence, [`steps`] what can come of a step, [`tally`] the score.
 //! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table; [`conclude_create`], [`conclude_adopt`],
-//!   [`conclude_look`], [`conclude_outdated`], [`conclude_evidence`], [`conclude_patience`] and [`conclude_rest`] those of the second.
+//!   [`conclude_look`], [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`],
+//!   [`conclude_patience`] and [`conclude_rest`] those of the second.
 //! - [`status_fixtures`] are the rows of what waiters see; [`status_rows`] has them read by [`waiters`], as kstatus, Flux,
 //!   kubectl and Argo read.
 //! - [`refusal`] is what is said of a destination that is refused.
@@ -13,7 +14,9 @@
 mod absence;
 mod conclude_adopt;
 mod conclude_create;
+mod conclude_deadline;
 mod conclude_evidence;
+mod conclude_expiry;
 mod conclude_look;
 mod conclude_outdated;
 mod conclude_patience;
@@ -25,6 +28,7 @@ mod grid;
 mod grid_evidence;
 mod laws;
 mod pasts;
+mod polling_bounds;
 mod purity;
 mod refusal;
 mod schedule;

@@ -168,7 +168,9 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
     let said_so = |word, completed: &[&str]| open_as(word, completed).status;
     let expired = |status| {
         changed(status, |status: &mut VerificationStatus| {
-            status.expires_at = Some(sample::now() - jiff::SignedDuration::from_hours(3));
+            let ago = |hours| Some(sample::now() - jiff::SignedDuration::from_hours(hours));
+            status.expires_at = ago(3);
+            status.session.as_mut().unwrap().created_at = ago(4);
         })
     };
     let young = changed(open().status, |status| {

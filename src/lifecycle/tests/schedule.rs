@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::{
     api::{Phase, ReadyWhen, SecretKeyRef, VerificationSpec, VerificationStatus},
     lifecycle::{
-        Bounds, Pace, Stage, Streaks, next_look, pace,
+        Bounds, Pace, Stage, Streaks, Times, next_look, pace,
         past::Ledger,
         sample::{self},
         schedule::{backoff, wait_after_lost},
@@ -34,6 +34,11 @@ pub(super) fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus
     status
 }
 
+/// That instant, by clocks that agree.
+fn at(now: Timestamp) -> Times {
+    Times { now, portal_now: Some(now) }
+}
+
 /// Memory of an answer that named modules.
 fn answered() -> Streaks {
     Streaks { last_answer: Some(sample::now()), names_modules: true, ..Streaks::default() }
@@ -48,7 +53,7 @@ fn changed(now: Timestamp, seconds: u64) -> Streaks {
 /// The shortest and the longest wait over many seeds.
 fn waits(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, age: u64) -> (Duration, Duration) {
     let now = sample::after(age);
-    let pace = pace(status, streaks, bounds, now);
+    let pace = pace(status, streaks, bounds, at(now));
     let wait = |seed| elapsed(now, next_look(&pace, now, seed, 1.0));
     (SEEDS.map(wait).min().unwrap(), SEEDS.map(wait).max().unwrap())
 }
@@ -89,7 +94,7 @@ fn modules_that_nobody_has_begun_are_modules() {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(540);
     world.turn(pending);
-    let pace = pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.now);
+    let pace = pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.times());
     assert_eq!((pace.stage, world.status.progress.len()), (Stage::Idle, 0));
     let wait = elapsed(world.facts.now, world.facts.streaks.next.unwrap()).as_secs_f64();
     assert!((32.0..40.0).contains(&wait), "6 % of ten minutes, not {wait} s");
@@ -119,8 +124,9 @@ fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
     world.pass(6000);
     let stamped =
         |seconds| Details { updated_at: Some(sample::after(seconds)), ..sample::details("generated", &[]) };
-    let stage =
-        |world: &World| pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.now).stage;
+    let stage = |world: &World| {
+        pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.times()).stage
+    };
     world.turn(Answer::Look(Ok(stamped(1))));
     assert_eq!(stage(&world), Stage::Unclear);
     world.turn_when_due(Answer::Look(Ok(stamped(2))));
@@ -143,7 +149,7 @@ fn when_all_is_given_it_is_ten_percent_of_the_time_since() {
     }
     let stage = |phase, modules: &[(&str, &str)]| {
         let now = sample::after(100);
-        pace(&seen(phase, modules), &answered(), Bounds::default(), now).stage
+        pace(&seen(phase, modules), &answered(), Bounds::default(), at(now)).stage
     };
     assert_eq!(stage(Phase::Processing, &[("document", "completed")]), Stage::Finishing);
     assert_eq!(stage(Phase::InProgress, &[("document", "completed")]), Stage::Active, "liveness is missing");

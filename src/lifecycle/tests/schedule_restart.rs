@@ -70,7 +70,11 @@ fn an_edit_while_nobody_looked_does_not_shorten_the_wait_after_a_lost_answer() {
     for (spec, generation) in [(spec(), 2), (suspended, 2)] {
         let first = first_turn(UID, &lost, &spec, Some(generation), 7, sample::after(30));
         let ten_minutes = Some(sample::after(600));
-        assert_eq!(first, FirstTurn { at: None, due: ten_minutes }, "it is looked at, and not asked for");
+        assert_eq!(
+            first,
+            FirstTurn { at: None, due: ten_minutes, ..FirstTurn::default() },
+            "it is looked at, and not asked for"
+        );
     }
 }
 
@@ -85,7 +89,7 @@ fn a_look_without_the_resource_keeps_the_same_pace() {
     world.turn(Answer::Look(Ok(pending.clone())));
     let streaks = &world.facts.streaks;
     let routine =
-        Routine::of(&world.status, streaks, Bounds::default(), world.deadline, world.facts.now).unwrap();
+        Routine::of(&world.status, streaks, Bounds::default(), world.deadline, world.facts.times()).unwrap();
     let calm = Calm::of(streaks).unwrap();
     let now = later(world.facts.now, Duration::from_secs(30));
     let short = routine.nothing_new(&calm, &pending, now, world.facts.seed, 1.0).unwrap();

@@ -304,6 +304,7 @@ pub(super) const ROWS: &[Row] = &[
         |ready_when| {
             let mut world = open(ready_when);
             world.pass(169 * 3600);
+            world.turn(said("generated", &[]));
             wait(world)
         },
         ("Failed", "S DeadlineExceeded", Kstatus::Failed, Degraded),

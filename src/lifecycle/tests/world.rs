@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen, VerificationStatus},
@@ -40,10 +40,12 @@ pub(super) enum Answer {
 pub(super) struct World {
     /// The status as it is written.
     pub(super) status: VerificationStatus,
-    /// The facts; `now`, `due`, `deadline` and `streaks` follow from the turns.
+    /// The facts; `now`, `portal_now`, `due`, `deadline` and `streaks` follow from the turns.
     pub(super) facts: Facts,
     /// When `spec.activeDeadline` ends.
     pub(super) deadline: Timestamp,
+    /// How far the portal's clock is ahead of the API server's; nothing where its answers have no date.
+    pub(super) portal_ahead: Option<SignedDuration>,
 }
 
 /// One turn: what was decided and what was concluded.
@@ -66,7 +68,7 @@ impl World {
     /// A resource with that status.
     pub(super) fn of(status: VerificationStatus, facts: Facts) -> Self {
         let deadline = later(facts.born, Duration::from_hours(168));
-        Self { status, facts, deadline }
+        Self { status, facts, deadline, portal_ahead: Some(SignedDuration::ZERO) }
     }
 
     /// A resource whose link was published a minute ago.
@@ -119,19 +121,12 @@ impl World {
 
     fn observe(&mut self) {
         let now = self.facts.now;
+        self.facts.portal_now = self.portal_ahead.map(|ahead| now + ahead);
         self.facts.evidence = self.facts.evidence.after(&self.status);
-        self.facts.due = match self.facts.streaks.next {
-            Some(next) if next > now => Due::At(next),
-            Some(_) | None => Due::Now,
-        };
-        self.facts.deadline = if self.deadline > now {
-            Deadline::Ahead(self.deadline)
-        } else {
-            Deadline::Passed {
-                looked: self.facts.streaks.last_answer.is_some_and(|at| at >= self.deadline),
-                long_ago: later(self.deadline, Duration::from_mins(10)) <= now,
-            }
-        };
+        let asked = self.facts.asks_for_a_look(&self.status);
+        let Facts { key, streaks, bounds, .. } = &self.facts;
+        self.facts.due = Due::of(now, asked, key, streaks, *bounds);
+        self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.streaks);
     }
 
     /// The step of this instant.

@@ -15,6 +15,7 @@ use crate::portal::{
 use super::transport::judge_transport;
 
 /// What is kept of a body, and how much.
+#[derive(Clone, Copy)]
 pub(super) enum Keep {
     /// All of it, of at most that many bytes.
     Whole(usize),
@@ -86,13 +87,12 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Trouble> {
     let (first, second) = (codings.next(), codings.next());
     match (first.as_deref(), second) {
         (None, _) => Ok(Coding::Identity),
-        (Some(_), Some(_)) => encoded(ContentCoding::Other),
         (Some("gzip" | "x-gzip"), None) => Ok(Coding::Gzip),
         (Some("deflate"), None) => Ok(Coding::Deflate),
         (Some("br"), None) => encoded(ContentCoding::Brotli),
         (Some("zstd"), None) => encoded(ContentCoding::Zstd),
         (Some("compress" | "x-compress"), None) => encoded(ContentCoding::Compress),
-        (Some(_), None) => encoded(ContentCoding::Other),
+        (Some(_), None | Some(_)) => encoded(ContentCoding::Other),
     }
 }
 
@@ -120,16 +120,15 @@ impl Sink {
         let fits = piece.len().min(self.most_read - self.read);
         self.read += fits;
         let fitting = piece.get(..fits).unwrap_or_default();
-        match &mut self.filter {
-            Some(filter) => filter.take(fitting, &mut self.kept),
-            None => {
-                if self.kept.capacity() - self.kept.len() < fits {
-                    // As a vector grows by itself, but not past the limit.
-                    let capacity = (self.kept.capacity() * 2).max(self.kept.len() + fits).min(self.most);
-                    self.kept.reserve_exact(capacity - self.kept.len());
-                }
-                self.kept.extend_from_slice(fitting);
+        if let Some(filter) = &mut self.filter {
+            filter.take(fitting, &mut self.kept);
+        } else {
+            if self.kept.capacity() - self.kept.len() < fits {
+                // As a vector grows by itself, but not past the limit.
+                let capacity = (self.kept.capacity() * 2).max(self.kept.len() + fits).min(self.most);
+                self.kept.reserve_exact(capacity - self.kept.len());
             }
+            self.kept.extend_from_slice(fitting);
         }
         self.is_full |= fits < piece.len() || self.kept.len() > self.most;
         !self.is_full

@@ -59,7 +59,7 @@ struct Shard {
 /// A client with a place on it, which is free again when this is dropped.
 pub(super) struct Place {
     pub(super) client: Client,
-    place: Arc<()>,
+    token: Arc<()>,
     /// How many a connection took at most when it was taken.
     most: usize,
 }
@@ -180,7 +180,7 @@ impl Shard {
     }
 
     fn has(&self, place: &Place) -> bool {
-        Arc::ptr_eq(&self.places, &place.place)
+        Arc::ptr_eq(&self.places, &place.token)
     }
 
     fn in_flight(&self) -> usize {
@@ -188,14 +188,14 @@ impl Shard {
     }
 
     fn place(&self, most: usize) -> Place {
-        Place { client: self.client.clone(), place: self.places.clone(), most }
+        Place { client: self.client.clone(), token: self.places.clone(), most }
     }
 }
 
 impl Place {
     /// Requests in flight on its connection, this one included.
     fn in_flight(&self) -> usize {
-        Arc::strong_count(&self.place) - 1
+        Arc::strong_count(&self.token) - 1
     }
 }
 

@@ -84,6 +84,7 @@ fn on_what_stays() -> Vec<Rule> {
     let portal = || json!({"portal": "https://one.example"});
     let adopted = || json!({"adopt": {"verificationId": "ver_one"}});
     let published = || json!({"verificationId": "ver_one"});
+    let claimed = |state: &str| json!({"session": {"attempt": 1, "state": state}});
     let settled = || json!({"outcome": "Verified", "settled": true});
     let adopt = |id: &str| Ask::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
     vec![
@@ -136,6 +137,20 @@ fn on_what_stays() -> Vec<Rule> {
                     "with an adopted session",
                     adopted(),
                     published(),
+                    Ask::Patch(json!({"spec": {"suspend": true}})),
+                ),
+            ],
+        },
+        Rule {
+            message: "adopt cannot be added while a create is in flight, which may make a session of its own; try again when status.session.state is no longer Claimed",
+            refused: vec![case("in flight", json!({}), claimed("Claimed"), adopt("ver_two"))],
+            allowed: vec![
+                case("a lost answer", json!({}), claimed("Unknown"), adopt("ver_two")),
+                case("a refused create", json!({}), claimed("NotCreated"), adopt("ver_two")),
+                case(
+                    "something else",
+                    json!({}),
+                    claimed("Claimed"),
                     Ask::Patch(json!({"spec": {"suspend": true}})),
                 ),
             ],

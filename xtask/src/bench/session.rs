@@ -71,7 +71,7 @@ impl Session {
 
     /// Looks, and answers when it looks again; `None` when it is over.
     pub(super) fn look(&mut self, now: Timestamp, details: &Details) -> Result<Option<Timestamp>> {
-        self.facts.now = now;
+        (self.facts.now, self.facts.portal_now) = (now, Some(now));
         let past = past(&self.facts.uid, &self.status);
         let step = Step::Look(self.id.clone());
         let happened = Happened::Look(Ok(details.clone()));
@@ -119,6 +119,7 @@ fn time_of(next: Next, now: Timestamp) -> Result<Option<Timestamp>> {
 fn facts(plan: &Plan<'_>) -> Facts {
     Facts {
         now: plan.created_at,
+        portal_now: Some(plan.created_at),
         uid: plan.uid.to_owned(),
         seed: seed(plan.uid),
         born: plan.created_at,

@@ -23,6 +23,7 @@ laws! {
         nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit
     ;
     only_over_the_grid:
+        an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day
 }
 
 fn a_create_starts_only_from_fresh_refused_or_lost(case: &Decided) -> Says {
@@ -104,4 +105,15 @@ fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case:
     } else {
         Nothing
     }
+}
+
+fn an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day(
+    case: &Decided,
+) -> Says {
+    let (Step::End, Past::Open { .. }) = (case.step, case.past) else { return Nothing };
+    let Deadline::Passed { looked, overdue, long_ago, .. } = case.facts.deadline else { return Says::Broken };
+    let may_look = case.facts.gate == Gate::Open
+        && matches!(case.facts.key, KeyFact::Usable { .. })
+        && matches!(case.facts.portal, PortalFact::Allowed(_));
+    holds(looked || overdue || (long_ago && !may_look))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        CreateEnd, Deadline, Event, EvidenceStanding, Grievance, Happened, Next, Past, Step, Wait,
+        CreateEnd, Deadline, Event, EvidenceStanding, Facts, Grievance, Happened, Next, Past, Step, Wait,
         streaks::{elapsed, later},
     },
     portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
@@ -120,8 +120,16 @@ fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
 
 fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) -> Says {
     let Some(outcome) = ends_here(case) else { return Nothing };
-    let hour_over =
-        case.before.expires_at.is_some_and(|end| elapsed(end, case.facts.now) >= Duration::from_hours(1));
+    let hour = Duration::from_hours(1);
+    let Facts { now, portal_now, streaks, .. } = case.facts;
+    let created_at = case.before.session.as_ref().and_then(|session| session.created_at);
+    let hour_over = portal_now.zip(case.before.expires_at).zip(created_at).is_some_and(
+        |((portal_now, end), created_at)| {
+            let is_date = end - portal_now.duration_since(*now) > created_at;
+            is_date && elapsed(end, portal_now) >= hour
+        },
+    );
+    let stands_still = streaks.still_since.is_some_and(|since| elapsed(since, *now) >= hour);
     let word = about_this_session(case).map(|details| details.current.as_deref());
     let by_word = match outcome {
         Outcome::Verified => word == Some(Some("verified")),
@@ -134,7 +142,7 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
         case.facts.polled_at.is_some_and(|polled_at| polled_at >= first)
             || elapsed(first, case.facts.now) >= Duration::from_hours(24)
     };
-    let by_clock = outcome == Outcome::Expired && hour_over && (word.is_some() || gone);
+    let by_clock = outcome == Outcome::Expired && hour_over && ((word.is_some() && stands_still) || gone);
     let by_deadline = outcome == Outcome::Failed && *case.step == Step::End;
     holds(by_word || by_clock || by_deadline)
 }

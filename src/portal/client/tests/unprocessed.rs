@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// Frames of RFC 9113 §6: SETTINGS without a setting, RST_STREAM of stream 1 with REFUSED_STREAM, GOAWAY before stream 1.
+/// Frames of RFC 9113 §6: SETTINGS without a setting, `RST_STREAM` of stream 1 with `REFUSED_STREAM`, GOAWAY before stream 1.
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 const REFUSED: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07";
 const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";

@@ -1,0 +1,180 @@
+//! What `spec.activeDeadline` ends, and what it waits for.
+
+use crate::{
+    api::{Outcome, Phase, ReadyWhen},
+    lifecycle::{
+        Deadline, Event, Gate, KeyFact, KeyFault, Next, Past, PortalFact, Step, first_turn,
+        sample::{self, UID},
+    },
+    portal::trouble::{Failed, Trouble},
+};
+
+use super::{
+    schedule::spec,
+    world::{Answer, World, line, looked, said},
+};
+
+const LOST: Trouble = Trouble::Failed(Failed::TimedOut);
+const HOUR: u64 = 3600;
+/// The deadline of a [`World`], from the creation of the resource on.
+const DEADLINE: u64 = 168 * HOUR;
+
+/// A session that is open when its deadline passes.
+fn open() -> World {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.status.expires_at = None;
+    world.pass(DEADLINE);
+    world
+}
+
+fn no_key() -> KeyFact {
+    KeyFact::Missing(KeyFault::SecretNotFound)
+}
+
+/// Takes turns without a call until it ends; how many hours after the deadline that is.
+fn hours_until_the_end(world: &mut World) -> u64 {
+    while world.status.outcome.is_none() {
+        let Next::At(at) = world.turn(Answer::Uncalled).conclusion.next else { break };
+        world.facts.now = world.facts.now.max(at);
+    }
+    let after = world.facts.now.duration_since(sample::after(DEADLINE)).as_hours();
+    u64::try_from(after).unwrap()
+}
+
+#[test]
+fn the_deadline_ends_it_as_failed() {
+    let failed = "Failed: R Failed, St DeadlineExceeded,";
+    for (mut world, shown, is_open) in [
+        (World::fresh(ReadyWhen::Verified), "CR NotChecked, SC NotYet", false),
+        (World::lost(1), "CR NotChecked, SC OutcomeUnknown", false),
+        (World::open(ReadyWhen::Verified), "CR Accepted, SC Created", true),
+        (World::open(ReadyWhen::SessionCreated), "CR Accepted, SC Created", true),
+    ] {
+        world.pass(DEADLINE + 600);
+        if is_open {
+            world.turn(said("generated", &[]));
+        }
+        let turn = world.turn(Answer::Uncalled);
+        let shown = format!("{failed} {shown}, F Failed, V Failed");
+        assert_eq!((&turn.step, line(&world.status)), (&Step::End, shown));
+        assert_eq!(turn.conclusion.events, [Event::DeadlineExceeded]);
+        assert_eq!((turn.conclusion.next, world.past()), (Next::Leave, Past::Settled));
+    }
+}
+
+#[test]
+fn the_deadline_takes_a_verdict_that_is_there_already() {
+    let mut world = open();
+    assert_eq!(world.turn(said("verified", &[])).conclusion.events, [Event::Verified]);
+}
+
+#[test]
+fn the_deadline_ends_it_after_a_last_look_that_was_answered() {
+    let mut world = open();
+    world.turn(looked(LOST));
+    assert!(matches!(world.turn(said("generated", &[])).step, Step::Look(_)), "no answer is no look");
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::End);
+}
+
+#[test]
+fn a_verdict_from_before_the_deadline_counts_however_late_it_is_asked_for() {
+    for hours in [1, 30, 5000] {
+        // It was suspended over its deadline.
+        let mut suspended = World::open(ReadyWhen::Verified);
+        suspended.facts.suspend = true;
+        suspended.turn(Answer::Uncalled);
+        suspended.pass(DEADLINE + hours * HOUR);
+        suspended.facts.suspend = false;
+        // The operator was away.
+        let mut away = open();
+        away.pass(hours * HOUR);
+        away.restart();
+        // The key was missing, within a day.
+        let mut keyless = open();
+        keyless.facts.key = no_key();
+        keyless.turn(Answer::Uncalled);
+        keyless.pass(hours.min(23) * HOUR);
+        keyless.facts.key = sample::facts().key;
+        for mut world in [suspended, away, keyless] {
+            let turn = world.turn(said("verified", &[]));
+            assert_eq!(turn.conclusion.events, [Event::Verified], "{hours} h");
+            assert_eq!(world.status.phase, Some(Phase::Verified));
+        }
+    }
+}
+
+#[test]
+fn the_ten_minutes_for_a_last_look_count_from_when_it_was_possible() {
+    let mut world = open();
+    world.facts.key = no_key();
+    world.turn(Answer::Uncalled);
+    world.pass(5 * HOUR);
+    world.facts.key = sample::facts().key;
+    let begun = world.facts.now;
+    let step = loop {
+        let step = world.decide();
+        if step == Step::End {
+            break step;
+        }
+        let turn = world.turn(looked(LOST));
+        let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+        world.facts.now = world.facts.now.max(at);
+    };
+    let tried = world.facts.now.duration_since(begun).as_secs();
+    assert!((600..720).contains(&tried), "{step:?} after {tried} s");
+}
+
+#[test]
+fn a_day_after_the_deadline_it_ends_though_it_could_not_be_asked_for() {
+    let hinder: [fn(&mut World); 3] = [
+        |world| world.facts.key = no_key(),
+        |world| world.facts.portal = PortalFact::NotAllowed,
+        |world| world.facts.gate = Gate::Breaker(sample::after(DEADLINE * 9)),
+    ];
+    for hinder in hinder {
+        let mut world = open();
+        hinder(&mut world);
+        assert_eq!(hours_until_the_end(&mut world), 24);
+        assert_eq!(world.status.outcome, Some(Outcome::Failed));
+    }
+}
+
+#[test]
+fn the_day_after_the_deadline_does_not_count_time_suspended() {
+    let mut world = open();
+    world.facts.key = no_key();
+    for hours in [10, 20] {
+        world.turn(Answer::Uncalled);
+        world.pass(5 * HOUR);
+        world.facts.suspend = true;
+        world.turn(Answer::Uncalled);
+        world.pass(hours * HOUR);
+        world.turn(Answer::Uncalled);
+        world.facts.suspend = false;
+    }
+    assert_eq!(hours_until_the_end(&mut world), 24 + 10 + 20);
+}
+
+#[test]
+fn what_was_resumed_while_nobody_looked_counts_from_then() {
+    let mut world = open();
+    world.facts.suspend = true;
+    world.turn(Answer::Uncalled);
+    world.pass(48 * HOUR);
+    let first = first_turn(UID, &world.status, &spec(), Some(2), 7, world.facts.now);
+    assert!(first.suspended);
+    world.restart();
+    world.facts.streaks.suspended = Some(jiff::Timestamp::UNIX_EPOCH);
+    world.facts.suspend = false;
+    world.facts.key = no_key();
+    assert_eq!(hours_until_the_end(&mut world), 48 + 24);
+}
+
+#[test]
+fn a_deadline_ahead_is_no_deadline_that_passed() {
+    let streaks = sample::facts().streaks;
+    let at = sample::after(60);
+    assert_eq!(Deadline::of(at, sample::after(59), &streaks), Deadline::Ahead(at));
+    let passed = Deadline::Passed { at, looked: false, overdue: false, long_ago: false };
+    assert_eq!(Deadline::of(at, at, &streaks), passed);
+}

@@ -1,0 +1,193 @@
+//! What ends by the portal's clock, and what does not.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    api::{Outcome, Phase, ReadyWhen},
+    lifecycle::{
+        Event, Next,
+        sample::{self},
+    },
+    portal::{
+        trouble::{Failed, Trouble},
+        wire::{Created, Details},
+    },
+};
+
+use super::world::{Answer, World, line, looked, said};
+
+const HOUR: i64 = 3600;
+const EXPIRED: &str = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired";
+
+/// A session four hours old, three hours after its end, that this process has followed for an hour without a movement;
+/// two good looks in a row.
+fn long_over() -> World {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.pass(4 * 3600);
+    world.facts.streaks.good_looks = 2;
+    world.facts.streaks.still_since = Some(world.facts.now - SignedDuration::from_hours(1));
+    world
+}
+
+/// Looks with that answer for so many hours, or until it is over.
+fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> Answer) {
+    let end = world.facts.now + SignedDuration::from_hours(hours);
+    while world.facts.now < end && world.status.outcome.is_none() {
+        let next = world.facts.streaks.next.unwrap_or(world.facts.now);
+        world.facts.now = world.facts.now.max(next);
+        let answer = answer(world.facts.now);
+        world.turn(answer);
+    }
+}
+
+fn stamped(updated_at: Timestamp) -> Answer {
+    Answer::Look(Ok(Details { updated_at: Some(updated_at), ..sample::details("generated", &[]) }))
+}
+
+#[test]
+fn a_session_ends_an_hour_past_its_end_after_three_good_looks() {
+    let mut world = long_over();
+    world.facts.streaks.good_looks = 0;
+    for _ in 0..2 {
+        let turn = world.turn_when_due(said("generated", &[]));
+        assert_eq!((world.status.outcome, turn.conclusion.events.len()), (None, 0));
+    }
+    let turn = world.turn_when_due(said("generated", &[]));
+    assert_eq!(turn.conclusion.events, [Event::ExpiredByClock]);
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (EXPIRED, Next::Leave));
+}
+
+#[test]
+fn a_session_that_nobody_opens_ends_an_hour_past_its_end() {
+    let mut world = World::open(ReadyWhen::Verified);
+    follow(&mut world, 12, |_| said("generated", &[]));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired));
+    let past_its_end = world.facts.now.duration_since(sample::after(3600)).as_secs();
+    assert!((HOUR..HOUR + 300).contains(&past_its_end), "{past_its_end}");
+}
+
+#[test]
+fn what_the_person_has_finished_does_not_end_by_the_clock() {
+    for (word, completed) in
+        [("needs_manual_review", &[][..]), ("validating", &[]), ("in_progress", &["document", "liveness"])]
+    {
+        let mut world = long_over();
+        follow(&mut world, 6, |_| said(word, completed));
+        assert_eq!(world.status.outcome, None, "{word}");
+    }
+}
+
+#[test]
+fn an_end_by_the_clock_needs_looks_in_a_row_that_were_answered() {
+    for trouble in [
+        Trouble::Failed(Failed::Cut),
+        Trouble::KeyRejected,
+        Trouble::NotFound,
+        Trouble::Unclear { status: 404 },
+        Trouble::Limited { retry_after: None },
+    ] {
+        let mut world = long_over();
+        world.turn(looked(trouble));
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(world.status.outcome, None, "{trouble:?}");
+    }
+}
+
+#[test]
+fn an_end_by_the_clock_waits_for_a_whole_hour() {
+    let mut world = long_over();
+    world.facts.now = sample::after(3600 + 3599);
+    world.facts.streaks.still_since = Some(sample::now());
+    world.turn(said("generated", &[]));
+    assert_eq!(world.status.outcome, None);
+    let mut world = long_over();
+    world.facts.streaks.still_since = Some(world.facts.now - SignedDuration::from_secs(3599));
+    world.turn(said("generated", &[]));
+    assert_eq!(world.status.outcome, None);
+}
+
+#[test]
+fn our_own_clock_ends_nothing_that_the_portal_calls_alive() {
+    for portal_ahead in [None, Some(SignedDuration::from_hours(-3))] {
+        for trouble in [None, Some(Trouble::NotFound)] {
+            let mut world = long_over();
+            world.portal_ahead = portal_ahead;
+            for _ in 0..3 {
+                world.turn_when_due(trouble.map_or_else(|| said("generated", &[]), looked));
+            }
+            assert_eq!(world.status.outcome, None, "{portal_ahead:?} {trouble:?}");
+        }
+    }
+    let mut world = World::open(ReadyWhen::Verified);
+    world.portal_ahead = Some(SignedDuration::from_hours(3));
+    world.status.expires_at = Some(sample::after(3 * 3600 + 1800));
+    follow(&mut world, 12, |_| said("generated", &[]));
+    let after = world.facts.now.duration_since(sample::now()).as_secs();
+    assert!((HOUR + 1800..HOUR + 2400).contains(&after), "by the portal's clock it is: {after}");
+}
+
+#[test]
+fn while_something_moves_nothing_ends_and_then_the_hour_begins_anew() {
+    let half_hours = |now: Timestamp| now.duration_since(sample::now()).as_secs() / 1800;
+    let moves: [fn(i64) -> Answer; 3] = [
+        |step| said(["generated", "initiated"][usize::from(step % 2 == 1)], &[]),
+        |step| said("initiated", if step % 2 == 1 { &["document"] } else { &[] }),
+        |step| stamped(sample::now() + SignedDuration::from_secs(step)),
+    ];
+    for answer in moves {
+        let mut world = long_over();
+        world.restart();
+        follow(&mut world, 6, |now| answer(half_hours(now)));
+        assert_eq!(world.status.outcome, None, "a person is at work");
+        let (last, stopped) = (half_hours(world.facts.now), world.facts.now);
+        follow(&mut world, 6, |_| answer(last));
+        assert_eq!(world.status.outcome, Some(Outcome::Expired));
+        let still = world.facts.now.duration_since(stopped).as_secs();
+        assert!((HOUR - 1800..HOUR + 660).contains(&still), "{still}");
+    }
+}
+
+#[test]
+fn a_stamp_of_the_last_hour_by_the_portals_clock_keeps_it_alive() {
+    let mut world = long_over();
+    let stamp = world.facts.now - SignedDuration::from_mins(59);
+    world.turn(stamped(stamp));
+    assert_eq!(world.status.outcome, None);
+    world.pass(60);
+    follow(&mut world, 1, |_| stamped(stamp));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired));
+}
+
+#[test]
+fn after_a_restart_the_hour_without_a_movement_begins_anew() {
+    let mut world = long_over();
+    world.restart();
+    let begun = world.facts.now;
+    follow(&mut world, 6, |_| said("generated", &[]));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired));
+    let watched = world.facts.now.duration_since(begun).as_secs();
+    assert!((HOUR..HOUR + 330).contains(&watched), "{watched}");
+}
+
+#[test]
+fn an_end_that_is_not_after_the_creation_is_no_date_and_is_told() {
+    for (end, usable) in [(-5400, false), (0, false), (1, true), (3600, true)] {
+        let expires_at = Some(sample::now() + SignedDuration::from_secs(end));
+        let created = Answer::Create(Ok(Created { expires_at, ..sample::created().unwrap() }));
+        let mut world = World::fresh(ReadyWhen::Verified);
+        let turn = world.turn(created.clone());
+        assert_eq!(world.status.expires_at, expires_at.filter(|_| usable), "{end}");
+        let unusable = turn.conclusion.events.contains(&Event::ExpiryUnusable);
+        assert_eq!((unusable, turn.conclusion.events.len()), (!usable, if usable { 1 } else { 2 }));
+
+        // Where the portal's clock was not known then, it is known later.
+        let mut world = World::fresh(ReadyWhen::Verified);
+        world.portal_ahead = None;
+        world.turn(created);
+        assert_eq!(world.status.expires_at, expires_at);
+        world.portal_ahead = Some(SignedDuration::ZERO);
+        follow(&mut world, 6, |_| said("generated", &[]));
+        assert_eq!(world.status.outcome.is_some(), usable, "{end}");
+        assert_eq!(world.status.phase == Some(Phase::Expired), usable, "{end}");
+    }
+}

@@ -1,0 +1,209 @@
+//! `spec.polling`: what its bounds hold against.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{
+    api::{ReadyWhen, definition},
+    lifecycle::{
+        Bounds, Gate, KeyFact, KeyFault, Next, PortalFact, Step, first_turn,
+        sample::{self, UID},
+        streaks::{elapsed, later},
+    },
+    portal::trouble::{Failed, Trouble},
+};
+
+use super::{
+    schedule::{SEEDS, spec},
+    world::{Answer, TROUBLES, World, calls, looked, said},
+};
+
+const MIN: Duration = Duration::from_secs(40);
+const MAX: Duration = Duration::from_secs(60);
+
+/// A session that was looked at just now, and is looked at within narrow bounds.
+fn polled(bounds: Bounds) -> World {
+    let mut world = World::open(ReadyWhen::Verified);
+    world.status.expires_at = None;
+    world.facts.bounds = bounds;
+    world.turn(said("generated", &[]));
+    world
+}
+
+fn at_least() -> Bounds {
+    Bounds { min: Some(MIN), max: None }
+}
+
+fn at_most() -> Bounds {
+    Bounds { min: None, max: Some(MAX) }
+}
+
+/// The time until the next look, where the world may only be waited in.
+fn wait_for_a_look(world: &mut World) -> Duration {
+    let begun = world.facts.now;
+    loop {
+        if calls(&world.decide()) {
+            return elapsed(begun, world.facts.now);
+        }
+        let wake = world.turn(Answer::Uncalled).conclusion.next;
+        world.pass(1);
+        if let Next::At(at) = wake {
+            world.facts.now = world.facts.now.max(at);
+        }
+    }
+}
+
+#[test]
+fn the_lower_bound_holds_whatever_brings_a_look_forward() {
+    let hastens: [(&str, fn(&mut World)); 6] = [
+        ("a request", |world| world.facts.reconcile_requested = Some("now".to_owned())),
+        ("the deadline", |world| world.deadline = later(world.facts.now, Duration::from_secs(1))),
+        ("the end of the session", |world| world.status.expires_at = Some(world.facts.now)),
+        ("a key that is there again", |world| {
+            let key = world.facts.key.clone();
+            world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
+            world.turn(Answer::Uncalled);
+            world.facts.key = key;
+        }),
+        ("an edit of the spec", |world| world.facts.generation += 1),
+        ("a retry that a person asks for", |world| {
+            world.facts.retry = Some("go".to_owned());
+            world.turn(Answer::Uncalled);
+            world.facts.retry = None;
+        }),
+    ];
+    for (name, hasten) in hastens {
+        let mut world = polled(at_least());
+        hasten(&mut world);
+        assert!(wait_for_a_look(&mut world) >= MIN, "{name}");
+    }
+    let mut refused = polled(at_least());
+    refused.pass(40);
+    refused.turn(looked(Trouble::AccessDenied));
+    refused.facts.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
+    assert_eq!(wait_for_a_look(&mut refused), MIN, "a new key is tried as soon as the bound allows");
+    let mut moving = polled(at_least());
+    moving.pass(40);
+    moving.turn(said("in_progress", &["document"]));
+    assert!(wait_for_a_look(&mut moving) >= MIN, "a change that is shown later");
+}
+
+#[test]
+fn the_lower_bound_holds_around_the_end_of_a_session() {
+    for seed in SEEDS {
+        let mut world = polled(at_least());
+        world.facts.seed = seed;
+        world.pass(40);
+        world.status.expires_at = Some(later(world.facts.now, Duration::from_secs(5)));
+        world.turn(said("generated", &[]));
+        assert!(wait_for_a_look(&mut world) >= MIN, "{seed}");
+    }
+}
+
+#[test]
+fn the_lower_bound_holds_over_a_restart() {
+    for seed in SEEDS {
+        let mut spec = spec();
+        spec.polling = Some(crate::api::Polling {
+            min_interval: Some(crate::api::Duration::from_secs(40)),
+            max_interval: Some(crate::api::Duration::from_secs(60)),
+        });
+        let world = polled(Bounds::of(&spec));
+        let generation = world.status.observed_generation;
+        for (generation, name) in [(generation, "as it was"), (Some(9), "edited")] {
+            let first = first_turn(UID, &world.status, &spec, generation, seed, world.facts.now);
+            let mut world = world.clone();
+            world.restart();
+            (world.facts.streaks.next, world.facts.streaks.last_poll) = (first.due, first.last_poll);
+            let wait = wait_for_a_look(&mut world);
+            assert!((MIN..=MAX).contains(&wait), "{name}: {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn the_upper_bound_holds_in_all_trouble_but_a_pause() {
+    for trouble in TROUBLES {
+        for mut world in [polled(at_most()), adopting(at_most())] {
+            for _ in 0..12 {
+                let wait = wait_for_a_look(&mut world);
+                assert!(wait <= MAX || matches!(trouble, Trouble::Limited { .. }), "{trouble:?}: {wait:?}");
+                world.turn(looked(trouble));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lower_bound_holds_in_all_trouble() {
+    for trouble in TROUBLES {
+        for mut world in [polled(at_least()), adopting(at_least())] {
+            let first = world.decide();
+            if calls(&first) {
+                world.turn(looked(trouble));
+            }
+            for _ in 0..5 {
+                assert!(wait_for_a_look(&mut world) >= MIN, "{trouble:?}");
+                world.turn(looked(trouble));
+            }
+        }
+    }
+}
+
+fn adopting(bounds: Bounds) -> World {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    world.facts.adopt = sample::id();
+    world.facts.bounds = bounds;
+    world
+}
+
+/// What may keep a look longer than the upper bound, in the words of the field's description.
+fn exceptions() -> [(&'static str, fn(&mut World)); 6] {
+    [
+        ("a pause that the portal asked for", |world| world.facts.gate = Gate::Paused(far(world))),
+        ("an open circuit breaker", |world| world.facts.gate = Gate::Breaker(far(world))),
+        ("a refused key", |world| world.facts.gate = Gate::KeyRejected(far(world))),
+        ("a missing key", |world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty)),
+        ("a portal that is not allowed", |world| world.facts.portal = PortalFact::NotAllowed),
+        ("a budget that is used up", |world| world.facts.gate = Gate::Rate(far(world))),
+    ]
+}
+
+fn far(world: &World) -> jiff::Timestamp {
+    later(world.facts.now, Duration::from_hours(9))
+}
+
+#[test]
+fn the_upper_bound_holds_but_for_what_its_description_names() {
+    let names = exceptions().map(|(name, _)| name);
+    let (last, others) = names.split_last().unwrap();
+    let expected = format!(
+        "Never wait longer than this between two looks, but for {}, or {last}. From 1s to 1h.",
+        others.join(", ")
+    );
+    let schema = serde_json::to_value(definition()).unwrap();
+    let field = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/polling/properties/maxInterval/description";
+    let described = schema.pointer(field).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!(described.split_whitespace().collect::<Vec<_>>().join(" "), expected);
+
+    for (name, hinder) in exceptions() {
+        let mut world = polled(at_most());
+        hinder(&mut world);
+        world.pass(MAX.as_secs() + 1);
+        assert!(!calls(&world.decide()), "{name} keeps the look");
+    }
+    let mut used_up = polled(at_most());
+    used_up.facts.stretch = 5.0;
+    used_up.pass(60);
+    used_up.turn(said("generated", &[]));
+    assert!(wait_for_a_look(&mut used_up) > MAX, "demand beyond the budget stretches every interval");
+
+    // Nothing else does.
+    let mut plain = polled(at_most());
+    for answer in [said("generated", &[]), said("junk", &[]), looked(Trouble::Failed(Failed::Cut))] {
+        assert!(wait_for_a_look(&mut plain) <= MAX);
+        let turn = plain.turn(answer);
+        assert!(matches!(turn.step, Step::Look(_)));
+    }
+}
