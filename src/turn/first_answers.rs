@@ -53,3 +53,44 @@ impl FirstAnswers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        portal::{AllowedPortals, ApiKey, Failed},
+        watch::{Seen, Table},
+    };
+
+    fn slot(table: &mut Table<()>, name: &str) -> Slot {
+        let meta = kube::core::ObjectMeta {
+            name: Some(name.to_owned()),
+            uid: Some(name.to_owned()),
+            ..kube::core::ObjectMeta::default()
+        };
+        match table.seen(&meta, |_| ()) {
+            Seen::New(slot) => slot,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_accepts_the_key_wakes_those_who_wait_for_that_key_once() {
+        let allowed = AllowedPortals::new(&["https://portal.test".to_owned()], false).unwrap();
+        let portal = allowed.iter().next().unwrap();
+        let key = |text: &str| ApiKey::parse(text.as_bytes()).unwrap().identity();
+        let lane = FairnessKey::of_namespace("kyc");
+        let (waiters, mut table) = (FirstAnswers::default(), Table::new());
+        let slots = ["a", "b", "c"].map(|name| slot(&mut table, name));
+        waiters.join(portal, key("one"), slots[0], lane);
+        waiters.join(portal, key("one"), slots[1], lane);
+        waiters.join(portal, key("one"), slots[1], lane);
+        waiters.join(portal, key("two"), slots[2], lane);
+        let silence = || Err::<(), _>(Trouble::Failed(Failed::TimedOut));
+        assert!(waiters.woken_by(portal, key("one"), &silence()).is_empty());
+        assert!(waiters.woken_by(portal, key("one"), &Err::<(), _>(Trouble::KeyRejected)).is_empty());
+        assert_eq!(waiters.woken_by(portal, key("one"), &Ok(())).len(), 2);
+        assert!(waiters.woken_by(portal, key("one"), &Ok(())).is_empty());
+        assert!(waiters.woken_by(portal, key("two"), &Ok(())).contains_key(&slots[2]));
+    }
+}

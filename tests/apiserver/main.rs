@@ -37,6 +37,7 @@ mod permissions;
 mod portal_trouble;
 mod process;
 mod proxies;
+mod room;
 mod settings;
 #[allow(dead_code, reason = "another test program uses the rest of it")]
 #[path = "../stores/mod.rs"]
