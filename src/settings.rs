@@ -14,7 +14,9 @@ use crate::api::ImageKind;
 use crate::evidence::{
     ByteBudget, Endpoints, HttpSettings, OwnObjects, Patience, StoreBreaker, StoreHttp, Stores,
 };
-use crate::portal::{AllowedPortals, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust};
+use crate::portal::{
+    AllowedPortals, Authorities, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust,
+};
 use crate::turn::{Archive, Lanes, OwnPod, STORING_AT_ONCE, ToldTroubles};
 
 /// Longest path of the person's link. With the portal (256), the id (128) and the mode it fits into `status.portalUrl`.
@@ -217,6 +219,9 @@ pub enum InvalidSettings {
     /// The certificates for the stores cannot be used.
     #[error("check --store-ca-file")]
     StoreTrust(#[source] InvalidTrust),
+    /// Nobody can be trusted, though no file of certificate authorities is given.
+    #[error(transparent)]
+    Trust(InvalidTrust),
     /// An endpoint that cannot be one.
     #[error("check --allowed-store-endpoint")]
     Endpoint(#[from] crate::evidence::InvalidEndpoint),
@@ -249,6 +254,19 @@ impl Run {
             variables = self.variables.join(", "),
             "starting; an empty list allows or forbids nothing"
         );
+        let files = [("--portal-ca-file", &self.portal_ca_file), ("--store-ca-file", &self.store_ca_file)];
+        for (flag, file) in files {
+            let pem = file.as_ref().and_then(|file| std::fs::read(file).ok());
+            if let Some(Ok(found)) = pem.as_deref().map(Authorities::read) {
+                let Authorities { certificates, passed_over } = found;
+                tracing::info!(
+                    flag,
+                    certificates = certificates.len(),
+                    passed_over,
+                    "certificate authorities were read"
+                );
+            }
+        }
     }
 
     /// The portals that may be asked, and the default one.
@@ -341,7 +359,10 @@ impl Run {
     pub fn archive(&self) -> Result<Archive, InvalidSettings> {
         let ca = self.store_ca_file.as_ref().map(std::fs::read).transpose();
         let ca = ca.map_err(InvalidSettings::StoreCaFile)?;
-        let trust = trust(ca.as_deref()).map_err(InvalidSettings::StoreTrust)?;
+        let is_given = ca.is_some();
+        let trust = trust(ca.as_deref()).map_err(|refusal| {
+            if is_given { InvalidSettings::StoreTrust(refusal) } else { InvalidSettings::Trust(refusal) }
+        })?;
         let http = StoreHttp::new(&HttpSettings::default(), trust)?;
         let stores = match &self.stores_file {
             None => Stores::default(),

@@ -83,3 +83,16 @@ async fn a_log_for_people_has_no_colours_where_it_is_a_file() {
     let log = operator.log();
     assert!(log.contains("starting") && !log.contains('\u{1b}'), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_certificate_authorities_the_cause_is_told_and_no_flag_that_was_not_given() {
+    let folder = Folder::create("okid-operator-").unwrap();
+    let nothing = folder.path().display().to_string();
+    let command = Operator::program("nowhere".as_ref()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let command = command.env("SSL_CERT_FILE", format!("{nothing}/missing")).env("SSL_CERT_DIR", &nothing);
+    let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
+    assert!(!operator.wait().await.success());
+    let log = operator.log();
+    assert!(log.contains("this machine has no certificate authorities"), "{log}");
+    assert!(!log.contains("-ca-file"), "{log}");
+}

@@ -29,6 +29,7 @@ use body::Keep;
 use shards::{Place, Shards};
 use transport::{Unanswered, Unprocessed, judge_transport, unprocessed};
 
+mod authorities;
 mod body;
 mod images;
 mod resolve;
@@ -38,6 +39,7 @@ mod tests;
 mod tls;
 mod transport;
 
+pub use authorities::Authorities;
 pub use images::ImageAnswer;
 pub use tls::{InvalidTrust, trust};
 

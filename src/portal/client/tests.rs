@@ -448,7 +448,7 @@ fn settings_that_cannot_work_are_refused_with_a_reason() {
     assert!(matches!(refusal(b"no certificate"), InvalidClient::Trust(InvalidTrust::NoCertificate)));
     assert!(matches!(
         refusal(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-        InvalidClient::Trust(InvalidTrust::Pem(_))
+        InvalidClient::Trust(InvalidTrust::Block(1))
     ));
 }
 

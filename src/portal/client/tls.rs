@@ -6,25 +6,31 @@
 
 use std::sync::Arc;
 
-use rustls::{
-    ClientConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, crypto::aws_lc_rs};
 use rustls_platform_verifier::Verifier;
+
+use super::authorities::Authorities;
 
 /// Why no TLS connection can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTrust {
-    /// The extra certificates cannot be read.
-    #[error("the file of certificate authorities is not PEM")]
-    Pem(#[source] rustls::pki_types::pem::Error),
+    /// A block of the extra ones is no certificate. Says at which line it begins.
+    #[error(
+        "in the file of certificate authorities, the block that begins at line {0} is no certificate: take it out, or replace it"
+    )]
+    Block(usize),
+    /// The machine has no certificate authorities, and no others are given.
+    #[error(
+        "this machine has no certificate authorities, so no certificate can be trusted: install its package of them \
+         (ca-certificates), or name a file of them by SSL_CERT_FILE"
+    )]
+    NoRoots(#[source] rustls::Error),
     /// They can be read, but none is in there.
     #[error(
         "the file of certificate authorities holds no certificate: it needs at least one BEGIN CERTIFICATE block"
     )]
     NoCertificate,
-    /// The machine has no usable certificates, or an extra one is no certificate.
+    /// The certificates cannot be used together.
     #[error("the trusted CA certificates cannot be used")]
     Unusable(#[source] rustls::Error),
 }
@@ -37,18 +43,12 @@ pub enum InvalidTrust {
 pub fn trust(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, InvalidTrust> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = match extra_ca_pem {
-        None => Verifier::new(provider.clone()),
+        None => Verifier::new(provider.clone()).map_err(InvalidTrust::NoRoots)?,
         Some(pem) => {
-            let certificates = CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(InvalidTrust::Pem)?;
-            if certificates.is_empty() {
-                return Err(InvalidTrust::NoCertificate);
-            }
-            Verifier::new_with_extra_roots(certificates, provider.clone())
+            let certificates = Authorities::read(pem)?.certificates;
+            Verifier::new_with_extra_roots(certificates, provider.clone()).map_err(InvalidTrust::Unusable)?
         }
-    }
-    .map_err(InvalidTrust::Unusable)?;
+    };
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(InvalidTrust::Unusable)?
