@@ -100,6 +100,16 @@ pub struct Metrics {
     pub lateness: Histogram,
 }
 
+/// Counters by their labels.
+fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
+where
+    L: Clone + std::fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -144,26 +154,18 @@ impl Metrics {
             "Reads of verifications from the API server, lists and watches aside",
         );
         let secret_reads = counter("secret_reads", "Reads of Secrets from the API server");
-        let calls = Family::default();
-        registry.register("portal_calls", "Calls to the portal by result", calls.clone());
-        let events = Family::default();
-        registry.register("events", "Events published by reason", events.clone());
-        let evidence = Family::default();
-        registry.register(
-            "evidence_objects",
-            "Tries to store an object of evidence by result",
-            evidence.clone(),
-        );
+        let calls = family(&mut registry, "portal_calls", "Calls to the portal by result");
+        let events = family(&mut registry, "events", "Events published by reason");
+        let help = "Tries to store an object of evidence by result";
+        let evidence = family(&mut registry, "evidence_objects", help);
         let (closed_seconds, closed_waiting) = gates(&mut registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
             gauge
         };
-        let watch_silent_since = gauge(
-            "watch_silent_since_timestamp_seconds",
-            "When something came last by the watch of verifications, in seconds since 1970",
-        );
+        let watch_silent_since =
+            gauge("watch_silent_since_timestamp_seconds", "When the watch last brought anything");
         let live = gauge("live_verifications", "Verifications that are watched");
         let turns_under_way = gauge("turns_under_way", "Turns under way");
         let turns_waiting = gauge("turns_waiting", "Turns that are due and wait for a slot");

@@ -62,7 +62,7 @@ pub enum Command {
 pub struct Run {
     /// Base URL of a portal that verifications may use; may be repeated, or a list with commas. The first is the default
     /// portal.
-    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', value_parser = trimmed, default_value = DEFAULT_PORTAL)]
+    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', value_parser = trimmed(), default_value = DEFAULT_PORTAL)]
     pub allowed_portals: Vec<String>,
     /// The portal of a verification that names none; must be allowed.
     #[arg(long, env = "OKID_DEFAULT_PORTAL", value_name = "URL")]
@@ -90,7 +90,7 @@ pub struct Run {
         env = "OKID_ALLOWED_STORE_ENDPOINTS",
         value_name = "URL",
         value_delimiter = ',',
-        value_parser = trimmed
+        value_parser = trimmed()
     )]
     pub allowed_store_endpoints: Vec<String>,
     /// PEM file with further certificate authorities to trust for stores.

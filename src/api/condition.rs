@@ -185,8 +185,12 @@ words! {
         NotOwed,
         /// Evidence is being stored.
         Storing,
-        /// The store does not answer, or not usefully.
+        /// The store does not answer, or says that it cannot now.
         StoreUnavailable,
+        /// There is no such bucket, container or folder.
+        BucketNotFound,
+        /// The store does not take an option, or does not know conditional writes.
+        StoreMisconfigured,
         /// The portal does not give the images, or cannot be asked for them.
         PortalUnavailable,
         /// A required image is not there at the portal.

@@ -7,14 +7,19 @@ use futures::TryStreamExt;
 use http::Method;
 use object_store::{
     Attribute, Attributes, GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    azure::AzureAuthorizer, client::HttpRequestBody, path::Path,
+    azure::AzureAuthorizer,
+    client::HttpRequestBody,
+    list::{PaginatedListOptions, PaginatedListStore},
+    path::Path,
 };
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
     content::MAX_BYTES,
+    http::AtMost,
     manifest::hex,
+    no_answer::NoAnswer,
     open::{Azure, Backend, Medium},
     path::{Folder, ObjectKey},
     store::{Content, Found, PROOF, Removal, Store},
@@ -23,6 +28,10 @@ use super::{
 
 /// Most keys that are read of one folder at a time.
 pub(super) const MAX_KEYS: usize = 64;
+/// Most names in one answer, of ours and of others.
+const PAGE: usize = 1000;
+/// Most answers that are read for one listing: a store may have no end.
+const MAX_PAGES: usize = 8;
 
 /// What is in the store, compared with what is to be.
 pub(super) enum Comparison {
@@ -63,7 +72,8 @@ impl Store {
                     return Ok(if is_same { Comparison::Same } else { Comparison::Different });
                 }
             };
-            let found = store.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
+            let whole = usize::try_from(size).unwrap_or(usize::MAX);
+            let found = store.get_opts(path, get(whole)).await.map_err(|error| judge(&error))?;
             if found.meta.size != size {
                 return Ok(Comparison::Different);
             }
@@ -86,7 +96,7 @@ impl Store {
             Medium::Network(store) => store,
             Medium::Disk(disk) => return disk.read(path.as_ref(), limit).await,
         };
-        let found = store.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
+        let found = store.get_opts(path, get(limit)).await.map_err(|error| judge(&error))?;
         if found.meta.size > limit as u64 {
             return Ok(None);
         }
@@ -111,7 +121,7 @@ impl Store {
                 return Ok(found.map(|(size, sha256)| Found { size, sha256, proof: None, bytes: None }));
             }
         };
-        let found = store.get_opts(path, GetOptions::default()).await.map_err(|error| judge(&error))?;
+        let found = store.get_opts(path, get(MAX_BYTES)).await.map_err(|error| judge(&error))?;
         if found.meta.size > MAX_BYTES as u64 {
             return Ok(None);
         }
@@ -134,21 +144,35 @@ impl Store {
 
     /// Of a local folder also the keys of what was never finished, so that it is removed with the rest.
     pub(super) async fn keys_once(&self, folder: &Path) -> Result<Vec<ObjectKey>, Answer> {
-        let store = match self.backend.medium() {
-            Medium::Network(store) => store,
-            Medium::Disk(disk) => return disk.keys(folder.as_ref(), MAX_KEYS).await,
+        let store: &dyn PaginatedListStore = match &self.backend {
+            Backend::S3(s3) => &s3.store,
+            Backend::Gs(store) => store,
+            Backend::Az(azure) => &azure.store,
+            Backend::File(disk) => return disk.keys(folder.as_ref(), MAX_KEYS).await,
         };
+        let prefix = format!("{folder}/");
         let mut keys = BTreeSet::new();
-        let mut found = store.list(Some(folder));
-        while keys.len() < MAX_KEYS
-            && let Some(object) = found.try_next().await.map_err(|error| judge(&error))?
-        {
-            let below = object.location.as_ref().strip_prefix(folder.as_ref());
-            keys.extend(
-                below.and_then(|key| key.strip_prefix('/')).and_then(|key| ObjectKey::parse(key).ok()),
-            );
+        let mut page_token = None;
+        for _ in 0..MAX_PAGES {
+            let options =
+                PaginatedListOptions { max_keys: Some(PAGE), page_token, ..PaginatedListOptions::default() };
+            let page = store.list_paginated(Some(&prefix), options).await.map_err(|error| judge(&error))?;
+            let names =
+                page.result.objects.iter().filter_map(|object| {
+                    ObjectKey::parse(object.location.as_ref().strip_prefix(&prefix)?).ok()
+                });
+            keys.extend(names);
+            page_token = page.page_token;
+            if keys.len() >= MAX_KEYS || page_token.is_none() {
+                return Ok(keys.into_iter().take(MAX_KEYS).collect());
+            }
         }
-        Ok(keys.into_iter().collect())
+        // That nothing of ours is there cannot be said. What is found is enough to go on with.
+        if keys.is_empty() {
+            Err(Answer::Trouble(NoAnswer::TooLarge.into()))
+        } else {
+            Ok(keys.into_iter().collect())
+        }
     }
 
     pub(super) async fn delete_once(&self, path: &Path) -> Result<Removal, Answer> {
@@ -190,7 +214,9 @@ impl Store {
         &self,
         request: impl Future<Output = Result<T, Answer>>,
     ) -> Result<T, Answer> {
-        timeout(self.patience.request, request).await.unwrap_or(Err(Answer::Unknown))
+        timeout(self.patience.request, request)
+            .await
+            .unwrap_or(Err(Answer::Unknown(NoAnswer::TimedOut.into())))
     }
 }
 
@@ -204,6 +230,13 @@ fn removal<E: StdError + 'static>(
         Err(error) if is_versioned(&error) => Ok(Removal::Versioned),
         Err(error) => Err(judge(&error)),
     }
+}
+
+/// Asks for an object of at most that many bytes.
+fn get(bytes: usize) -> GetOptions {
+    let mut options = GetOptions::default();
+    options.extensions.insert(AtMost(bytes));
+    options
 }
 
 /// Removes a blob by a request of its own: the library only knows Azure's batches, whose errors do not tell a policy

@@ -1,7 +1,8 @@
 //! Leaves a store alone that does not answer.
 //!
-//! A request to a store that hangs takes minutes, and holds memory that the evidence of others waits for. So once a
-//! store is silent it rests; then one verification at a time finds out whether it is back.
+//! A request to a store that hangs takes minutes, and holds memory that the evidence of others waits for. So whoever got no
+//! answer lets the store rest; then one verification at a time finds out whether it is back. Others go on: what hangs for
+//! one namespace may be its own bucket, or its own credentials. Only a server that answers nobody rests for all.
 
 use std::{
     collections::HashMap,
@@ -13,73 +14,221 @@ use tokio::time::Instant;
 
 /// How long a silent store is left alone.
 const REST: Duration = Duration::from_secs(10);
-/// A silent store that nobody asked for in this time is forgotten.
+/// A server that answered nobody for this long counts as one that answers nobody.
+const NOBODY: Duration = Duration::from_secs(30);
+/// Who used a store last before this is forgotten.
 const FORGOTTEN: Duration = Duration::from_hours(1);
+/// Whoever found a server silent leaves the next look at it to a namespace that wanted to in this time.
+const TURN: Duration = Duration::from_mins(5);
+/// Most users of stores that are remembered; with more, the longest idle one is forgotten.
+const MOST: usize = 4096;
 
-/// Which stores are silent. The name of a store is whatever tells it from others.
+/// Who uses a store: what hangs for one hangs for whoever has the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoreUser {
+    /// The server, in one form for all who are there.
+    pub endpoint: String,
+    /// The bucket, container or folder.
+    pub bucket: String,
+    /// On whose behalf.
+    pub namespace: String,
+    /// A number for the credentials of the namespace's own.
+    pub credentials: u64,
+}
+
+/// Which stores are silent, and for whom.
 #[derive(Debug, Default)]
 pub struct StoreBreaker {
-    silent: Mutex<HashMap<String, Silent>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    users: HashMap<StoreUser, Use>,
+    /// Servers that somebody had no answer from, and nobody one since.
+    silent: HashMap<String, Silent>,
+}
+
+#[derive(Debug)]
+struct Use {
+    last: Instant,
+    rest: Option<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    is_probed: bool,
 }
 
 #[derive(Debug)]
 struct Silent {
-    rests_until: Instant,
-    asked: bool,
+    since: Instant,
+    /// Whether two namespaces had no answer.
+    is_for_two: bool,
+    /// The first of them.
+    namespace: String,
+    rest: Rest,
+    /// Who looked last.
+    prober: Option<String>,
+    /// Another one who wanted to, and when.
+    waiting: Option<(String, Instant)>,
+}
+
+/// What somebody finds out beside what he does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Nothing: the store answers as far as is known.
+    None,
+    /// Whether the store is back for this user.
+    Own,
+    /// Whether the server is back for anybody.
+    Shared,
 }
 
 /// Leave to use a store, until it is dropped.
 #[derive(Debug)]
 pub struct StorePass<'a> {
     breaker: &'a StoreBreaker,
-    store: String,
-    probes: bool,
+    user: StoreUser,
+    probe: Probe,
 }
 
 impl StoreBreaker {
     /// Leave to use that store; none while it rests, and while another one finds out whether it is back.
     #[must_use]
-    pub fn admit(&self, store: String) -> Option<StorePass<'_>> {
-        let now = Instant::now();
-        let probes = match self.silent().get_mut(&store) {
-            None => false,
-            Some(silent) if silent.asked || now < silent.rests_until => return None,
-            Some(silent) => {
-                silent.asked = true;
-                true
-            }
-        };
-        Some(StorePass { breaker: self, store, probes })
+    pub fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
+        let probe = self.known().admit(&user, Instant::now())?;
+        Some(StorePass { breaker: self, user, probe })
     }
 
     /// Every change under the lock is complete before it can panic.
-    fn silent(&self) -> MutexGuard<'_, HashMap<String, Silent>> {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn admit(&mut self, user: &StoreUser, now: Instant) -> Option<Probe> {
+        self.touch(user, now);
+        if self.answers_nobody(&user.endpoint, now) {
+            let silent = self.silent.get_mut(&user.endpoint)?;
+            return silent.admit(&user.namespace, now).then_some(Probe::Shared);
+        }
+        match self.users.get_mut(user).and_then(|used| used.rest.as_mut()) {
+            None => Some(Probe::None),
+            Some(rest) if rest.is_over(now) => {
+                rest.is_probed = true;
+                Some(Probe::Own)
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn touch(&mut self, user: &StoreUser, now: Instant) {
+        if let Some(used) = self.users.get_mut(user) {
+            used.last = now;
+            return;
+        }
+        if self.users.len() >= MOST {
+            self.users.retain(|_, used| now < used.last + FORGOTTEN);
+        }
+        if self.users.len() >= MOST
+            && let Some(idle) =
+                self.users.iter().min_by_key(|(_, used)| used.last).map(|(user, _)| user.clone())
+        {
+            self.users.remove(&idle);
+        }
+        self.users.insert(user.clone(), Use { last: now, rest: None });
+    }
+
+    /// Whether nobody had an answer for some time, and two namespaces had none, or the only one that uses the server.
+    fn answers_nobody(&self, endpoint: &str, now: Instant) -> bool {
+        let Some(silent) = self.silent.get(endpoint) else { return false };
+        let is_another = |(user, used): (&StoreUser, &Use)| {
+            user.endpoint == endpoint && user.namespace != silent.namespace && now < used.last + FORGOTTEN
+        };
+        now >= silent.since + NOBODY && (silent.is_for_two || !self.users.iter().any(is_another))
+    }
+
+    fn was_silent(&mut self, user: &StoreUser, now: Instant) {
+        let rest = || Rest { until: now + REST, is_probed: false };
+        if let Some(used) = self.users.get_mut(user) {
+            used.rest = Some(rest());
+        }
+        self.silent.retain(|_, silent| silent.rest.is_probed || now < silent.rest.until + FORGOTTEN);
+        let silent = self.silent.entry(user.endpoint.clone()).or_insert_with(|| Silent {
+            since: now,
+            is_for_two: false,
+            namespace: user.namespace.clone(),
+            rest: rest(),
+            prober: None,
+            waiting: None,
+        });
+        silent.is_for_two |= silent.namespace != user.namespace;
+        silent.rest.until = now + REST;
+    }
+
+    fn answered(&mut self, user: &StoreUser) {
+        self.silent.remove(&user.endpoint);
+        if let Some(used) = self.users.get_mut(user) {
+            used.rest = None;
+        }
+    }
+
+    fn ended(&mut self, user: &StoreUser, probe: Probe) {
+        let rest = match probe {
+            Probe::None => return,
+            Probe::Own => self.users.get_mut(user).and_then(|used| used.rest.as_mut()),
+            Probe::Shared => self.silent.get_mut(&user.endpoint).map(|silent| &mut silent.rest),
+        };
+        if let Some(rest) = rest {
+            rest.is_probed = false;
+        }
+    }
+}
+
+impl Rest {
+    fn is_over(&self, now: Instant) -> bool {
+        !self.is_probed && now >= self.until
+    }
+}
+
+impl Silent {
+    /// Whether this namespace is the one that looks. They take turns, so that one which never gets an answer does not take
+    /// them all.
+    fn admit(&mut self, namespace: &str, now: Instant) -> bool {
+        let is_last = self.prober.as_deref() == Some(namespace);
+        let is_turn = !is_last || self.waiting.as_ref().is_none_or(|(_, at)| now >= *at + TURN);
+        if !is_turn || !self.rest.is_over(now) {
+            if !is_last {
+                self.waiting = Some((namespace.to_owned(), now));
+            }
+            return false;
+        }
+        self.rest.is_probed = true;
+        self.prober = Some(namespace.to_owned());
+        self.waiting.take_if(|(waiting, _)| waiting == namespace);
+        true
     }
 }
 
 impl StorePass<'_> {
-    /// The store answered: everybody may use it.
+    /// The store answered: this user may use it, and nobody else waits for it because of others.
     pub fn answered(self) {
-        self.breaker.silent().remove(&self.store);
+        self.breaker.known().answered(&self.user);
     }
 
-    /// The store did not answer: it rests.
+    /// The store did not answer: it rests, for this user at least.
     pub fn was_silent(self) {
-        let now = Instant::now();
-        let mut silent = self.breaker.silent();
-        silent.retain(|_, other| other.asked || now < other.rests_until + FORGOTTEN);
-        silent.insert(self.store.clone(), Silent { rests_until: now + REST, asked: false });
+        let mut known = self.breaker.known();
+        known.was_silent(&self.user, Instant::now());
     }
 }
 
 impl Drop for StorePass<'_> {
     fn drop(&mut self) {
-        if self.probes
-            && let Some(silent) = self.breaker.silent().get_mut(&self.store)
-        {
-            silent.asked = false;
-        }
+        self.breaker.known().ended(&self.user, self.probe);
     }
 }
 
@@ -89,50 +238,155 @@ mod tests {
 
     use super::*;
 
-    fn name() -> String {
-        "s3://bucket".to_owned()
+    fn user(namespace: &str, credentials: u64) -> StoreUser {
+        let (endpoint, bucket) = ("https://s3.example".to_owned(), "bucket".to_owned());
+        StoreUser { endpoint, bucket, namespace: namespace.to_owned(), credentials }
+    }
+
+    fn admits(breaker: &StoreBreaker, user: StoreUser) -> bool {
+        breaker.admit(user).is_some()
+    }
+
+    /// Both namespaces use the server, and it answers nobody.
+    async fn answering_nobody() -> StoreBreaker {
+        let breaker = StoreBreaker::default();
+        for namespace in ["a", "b"] {
+            breaker.admit(user(namespace, 1)).unwrap().was_silent();
+        }
+        advance(NOBODY).await;
+        breaker
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_store_rests_and_others_do_not() {
+    async fn a_silent_store_rests_for_who_got_no_answer_and_for_nobody_else() {
         let breaker = StoreBreaker::default();
-        breaker.admit(name()).unwrap().was_silent();
-        assert!(breaker.admit(name()).is_none());
-        assert!(breaker.admit("s3://other".to_owned()).is_some());
+        assert!(admits(&breaker, user("b", 1)));
+        breaker.admit(user("a", 1)).unwrap().was_silent();
+        assert!(!admits(&breaker, user("a", 1)));
+        for other in [
+            user("a", 2),
+            user("b", 1),
+            StoreUser { bucket: "other".to_owned(), ..user("a", 1) },
+            StoreUser { endpoint: "https://other.example".to_owned(), ..user("a", 1) },
+        ] {
+            assert!(admits(&breaker, other.clone()), "{other:?}");
+        }
         advance(REST).await;
-        assert!(breaker.admit(name()).is_some());
+        assert!(admits(&breaker, user("a", 1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_finds_out_whether_it_is_back() {
         let breaker = StoreBreaker::default();
-        breaker.admit(name()).unwrap().was_silent();
+        breaker.admit(user("a", 1)).unwrap().was_silent();
         advance(REST).await;
-        let probe = breaker.admit(name()).unwrap();
-        assert!(breaker.admit(name()).is_none());
+        let probe = breaker.admit(user("a", 1)).unwrap();
+        assert!(!admits(&breaker, user("a", 1)));
         probe.was_silent();
-        assert!(breaker.admit(name()).is_none());
+        assert!(!admits(&breaker, user("a", 1)));
         advance(REST).await;
-        breaker.admit(name()).unwrap().answered();
-        let both = [breaker.admit(name()), breaker.admit(name())];
+        breaker.admit(user("a", 1)).unwrap().answered();
+        let both = [breaker.admit(user("a", 1)), breaker.admit(user("a", 1))];
         assert!(both.iter().all(Option::is_some));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_found_out_nothing_leaves_it_to_the_next() {
         let breaker = StoreBreaker::default();
-        breaker.admit(name()).unwrap().was_silent();
+        breaker.admit(user("a", 1)).unwrap().was_silent();
         advance(REST).await;
-        drop(breaker.admit(name()).unwrap());
-        assert!(breaker.admit(name()).is_some());
+        drop(breaker.admit(user("a", 1)).unwrap());
+        assert!(admits(&breaker, user("a", 1)));
+        let breaker = answering_nobody().await;
+        drop(breaker.admit(user("a", 1)).unwrap());
+        assert!(admits(&breaker, user("b", 1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_was_under_way_and_is_answered_late_ends_the_rest() {
         let breaker = StoreBreaker::default();
-        let [first, second] = [breaker.admit(name()).unwrap(), breaker.admit(name()).unwrap()];
+        let [first, second] = [(); 2].map(|()| breaker.admit(user("a", 1)).unwrap());
         first.was_silent();
         second.answered();
-        assert!(breaker.admit(name()).is_some());
+        assert!(admits(&breaker, user("a", 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_answers_nobody_has_one_probe_for_all() {
+        let breaker = answering_nobody().await;
+        let probe = breaker.admit(user("b", 2)).unwrap();
+        assert!(!admits(&breaker, user("a", 1)));
+        assert!(!admits(&breaker, user("c", 1)), "also who has not asked yet");
+        probe.was_silent();
+        advance(REST).await;
+        breaker.admit(user("c", 1)).unwrap().answered();
+        assert!(
+            admits(&breaker, user("a", 1)) && admits(&breaker, user("b", 1)),
+            "their own rest is over too"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_answer_to_anybody_shows_that_the_server_is_there() {
+        let breaker = StoreBreaker::default();
+        let slow = breaker.admit(user("c", 1)).unwrap();
+        for namespace in ["a", "b"] {
+            breaker.admit(user(namespace, 1)).unwrap().was_silent();
+        }
+        advance(NOBODY / 2).await;
+        slow.answered();
+        breaker.admit(user("a", 1)).unwrap().was_silent();
+        advance(NOBODY / 2).await;
+        let all = [user("a", 1), user("b", 1), user("c", 1)].map(|user| breaker.admit(user));
+        assert!(all.iter().all(Option::is_some), "each by itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_namespace_alone_makes_no_server_rest_unless_nobody_else_uses_it() {
+        let breaker = StoreBreaker::default();
+        assert!(admits(&breaker, user("b", 1)));
+        for credentials in 1..50 {
+            breaker.admit(user("a", credentials)).unwrap().was_silent();
+        }
+        advance(NOBODY).await;
+        let both = [breaker.admit(user("b", 1)), breaker.admit(user("b", 1))];
+        assert!(both.iter().all(Option::is_some));
+        let breaker = StoreBreaker::default();
+        for credentials in 1..3 {
+            breaker.admit(user("a", credentials)).unwrap().was_silent();
+        }
+        advance(NOBODY).await;
+        let _probe = breaker.admit(user("a", 1)).unwrap();
+        assert!(!admits(&breaker, user("a", 2)), "one for all of its credentials");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn namespaces_take_turns_at_finding_out_and_wait_for_nobody_who_is_gone() {
+        let breaker = answering_nobody().await;
+        let probe = breaker.admit(user("a", 1)).unwrap();
+        assert!(!admits(&breaker, user("b", 1)));
+        probe.was_silent();
+        advance(REST).await;
+        assert!(!admits(&breaker, user("a", 1)), "it is the other one's turn");
+        breaker.admit(user("b", 1)).unwrap().was_silent();
+        advance(REST).await;
+        let probe = breaker.admit(user("a", 1)).unwrap();
+        assert!(!admits(&breaker, user("b", 1)));
+        probe.was_silent();
+        advance(TURN).await;
+        assert!(admits(&breaker, user("a", 1)), "the other one does not come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_of_too_many_is_forgotten() {
+        let breaker = StoreBreaker::default();
+        assert!(admits(&breaker, user("b", 1)));
+        for credentials in 0..MOST as u64 + 10 {
+            breaker.admit(user("a", credentials)).unwrap().was_silent();
+            advance(Duration::from_millis(1)).await;
+        }
+        let known = breaker.known();
+        assert_eq!(known.users.len(), MOST);
+        assert!(!known.users.contains_key(&user("b", 1)) && known.users.contains_key(&user("a", 100)));
     }
 }

@@ -1,11 +1,17 @@
 //! How stores are spoken to: one HTTP client for all of them, which never follows a redirect and never repeats a
 //! request, and which turns every refusal into a status and a known code before its text reaches anybody.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use http::Method;
+use http_body_util::{BodyExt, Limited};
 use object_store::{
     ClientConfigKey, ClientOptions,
     client::{
@@ -17,10 +23,21 @@ use reqwest::{Client, redirect, retry};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
-use super::trouble::Refusal;
+use super::{
+    conditions::Conditions,
+    trouble::{Refusal, TooLarge},
+};
 
 /// How much is read of a refusal, in bytes: enough to find the store's code in it.
 const REFUSAL_BYTES: usize = 4096;
+
+/// How much is read of any other answer, in bytes, unless its request says otherwise by [`AtMost`]: a thousand names and
+/// more, or a token.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much of the answer to a request is read, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AtMost(pub(super) usize);
 
 /// Longest time for reading that.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
@@ -30,11 +47,13 @@ const REFUSAL_TIME: Duration = Duration::from_secs(2);
 pub struct HttpSettings {
     /// Longest time until a connection stands, name resolution and TLS included. Default 5 s.
     pub connect_timeout: Duration,
+    /// Hosts whose address is known without asking for it, as of curl's `--resolve`. Default none.
+    pub hosts: Vec<(String, IpAddr)>,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5) }
+        Self { connect_timeout: Duration::from_secs(5), hosts: Vec::new() }
     }
 }
 
@@ -45,6 +64,8 @@ pub struct StoreHttp {
     tls: Client,
     /// For endpoints that the administrator allowed by plain http, and the machine's own metadata.
     any: Client,
+    /// What is known of stores.
+    conditions: Arc<Conditions>,
 }
 
 /// The HTTP library refuses the settings.
@@ -62,7 +83,12 @@ impl StoreHttp {
         // One connection per request in flight: an upload does not wait behind another one's bytes.
         trust.alpn_protocols = vec![b"http/1.1".to_vec()];
         let client = |https_only| {
-            Client::builder()
+            let hosts = settings.hosts.iter();
+            // The port is that of the address that is asked.
+            hosts
+                .fold(Client::builder(), |builder, (host, address)| {
+                    builder.resolve(host, SocketAddr::new(*address, 0))
+                })
                 .tls_backend_preconfigured(trust.clone())
                 .http1_only()
                 .https_only(https_only)
@@ -76,7 +102,16 @@ impl StoreHttp {
                 .connect_timeout(settings.connect_timeout)
                 .build()
         };
-        Ok(Self { tls: client(true).map_err(InvalidHttp)?, any: client(false).map_err(InvalidHttp)? })
+        Ok(Self {
+            tls: client(true).map_err(InvalidHttp)?,
+            any: client(false).map_err(InvalidHttp)?,
+            conditions: Arc::default(),
+        })
+    }
+
+    /// What is known of all stores that are spoken to by this client and its clones.
+    pub(super) fn conditions(&self) -> Arc<Conditions> {
+        Arc::clone(&self.conditions)
     }
 
     /// The client for a store.
@@ -106,19 +141,30 @@ struct Caller(Client);
 impl HttpService for Caller {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_removal = request.method() == Method::DELETE;
+        let AtMost(bytes) = request.extensions().get().copied().unwrap_or(AtMost(ANSWER_BYTES));
         let response = HttpService::call(&self.0, request).await?;
         let status = response.status();
         if status.is_success() {
             // The library passes no header on, so a removal that leaves something is told as one that did not succeed.
             let refusal = Refusal::of_removal(status.as_u16(), response.headers()).filter(|_| is_removal);
-            return refusal
-                .map_or(Ok(response), |refusal| Err(HttpError::new(HttpErrorKind::Unknown, refusal)));
+            return match refusal {
+                Some(refusal) => Err(HttpError::new(HttpErrorKind::Unknown, refusal)),
+                None => Ok(response.map(|body| bounded(body, bytes))),
+            };
         }
         let (parts, body) = response.into_parts();
         let header = parts.headers.get("x-ms-error-code").and_then(|value| value.to_str().ok());
         let start = read_start(body).await;
         Err(HttpError::new(HttpErrorKind::Unknown, Refusal::read(status.as_u16(), header, &start)))
     }
+}
+
+/// A body that ends with an error where it has more bytes than that.
+fn bounded(body: HttpResponseBody, bytes: usize) -> HttpResponseBody {
+    HttpResponseBody::new(Limited::new(body, bytes).map_err(|error| match error.downcast::<HttpError>() {
+        Ok(error) => *error,
+        Err(_) => HttpError::new(HttpErrorKind::Decode, TooLarge),
+    }))
 }
 
 /// Reads the start of a refusal, as far as it comes: the status is known, so nothing here is trouble.

@@ -9,11 +9,13 @@
 //! | [`endpoints`] | which hosts besides the clouds' own an address may lead to (pure) |
 //! | [`options`] | which keys a credentials Secret may hold (pure) |
 //! | [`stores`] | the administrator's file of named stores |
-//! | [`breaker`] | leaves a store alone that does not answer |
+//! | [`breaker`] | leaves a store alone that does not answer, for whoever got no answer |
 //! | [`budget`] | bounds the bytes of all images in memory |
 //! | [`content`] | whether bytes are an image that may be kept (pure) |
 //! | [`http`] | the client for all stores: no redirect, no repetition, no text of a refusal |
+//! | `conditions` | whether a store refuses to overwrite |
 //! | [`patience`] | how long a store is waited for, and how often it is asked |
+//! | [`no_answer`] | why no answer of a store came (pure) |
 //! | [`store`] | puts, reads and removes objects; one [`trouble`] for each way in which that fails |
 //! | `attempt` | one request of [`store`], and its answer |
 //! | `files` | objects as files of a local folder, where no link leads anywhere |
@@ -29,12 +31,14 @@
 mod attempt;
 pub mod breaker;
 pub mod budget;
+mod conditions;
 pub mod content;
 pub mod endpoints;
 mod files;
 pub mod http;
 pub mod location;
 pub mod manifest;
+pub mod no_answer;
 mod open;
 pub mod options;
 pub mod own;
@@ -45,13 +49,14 @@ pub mod store;
 pub mod stores;
 pub mod trouble;
 
-pub use breaker::{StoreBreaker, StorePass};
+pub use breaker::{StoreBreaker, StorePass, StoreUser};
 pub use budget::{ByteBudget, HeldBytes};
 pub use content::{Format, MAX_BYTES, Unusable, inspect};
 pub use endpoints::{Endpoints, InvalidEndpoint};
 pub use http::{HttpSettings, StoreHttp};
 pub use location::{InvalidLocation, Location, Scheme};
 pub use manifest::{Manifest, UnreadableManifest};
+pub use no_answer::NoAnswer;
 pub use options::{InvalidOptions, Options};
 pub use own::OwnObjects;
 pub use path::{Folder, InvalidPath, ObjectKey};

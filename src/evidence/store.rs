@@ -3,18 +3,21 @@
 //! Every call has a deadline of its own, tries a few times where that can help, and ends with one [`StoreTrouble`] that
 //! holds no text of the store.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{Attributes, path::Path};
 use sha2::{Digest, Sha256};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     attempt::{Comparison, MAX_KEYS},
+    conditions::Conditions,
     http::StoreHttp,
     location::Location,
     manifest::hex,
+    no_answer::NoAnswer,
     open::Backend,
     options::{InvalidOptions, Options},
     path::{Folder, ObjectKey},
@@ -136,6 +139,10 @@ pub struct Store {
     pub(super) location: Location,
     pub(super) endpoint: String,
     pub(super) patience: Patience,
+    credentials: u64,
+    /// Its name among those of which it is known whether they keep conditions, and what is known of all.
+    name: String,
+    conditions: Arc<Conditions>,
 }
 
 impl Store {
@@ -152,13 +159,21 @@ impl Store {
     ) -> Result<Self, InvalidOptions> {
         let endpoint = options.endpoint(&location)?;
         let backend = Backend::new(&location, options, http)?;
-        Ok(Self { backend, location, endpoint, patience })
+        let name = format!("{endpoint} {}", location.bucket());
+        let (credentials, conditions) = (options.credentials(), http.conditions());
+        Ok(Self { backend, location, endpoint, patience, credentials, name, conditions })
     }
 
     /// Which server it is at: what hangs for one hangs for all that have the same. Neither told nor logged.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// A number that tells its credentials from others in this process; 0 for the operator's own.
+    #[must_use]
+    pub const fn credentials(&self) -> u64 {
+        self.credentials
     }
 
     /// Where it is.
@@ -211,13 +226,19 @@ impl Store {
     ) -> Result<Put, StoreTrouble> {
         let path = self.path(folder, key)?;
         let size = content.bytes.len() as u64;
+        if self.conditions.are_ignored(&self.name) {
+            return Err(StoreTrouble::NoConditionalWrites);
+        }
         let _known = self.backend.know(&content.bytes, digested.digest);
         let sha256 = digested.sha256.clone();
         let attributes = self.attributes(&content, &sha256);
         let mut tries = Tries::new(self.patience);
         loop {
-            match self.put_once(&path, content.bytes.clone(), attributes.clone()).await {
-                Ok(()) => return Ok(Put { size, sha256, was_there: false }),
+            let trouble = match self.put_once(&path, content.bytes.clone(), attributes.clone()).await {
+                Ok(()) => {
+                    self.ask_for_conditions(&path, &content.bytes, &attributes).await?;
+                    return Ok(Put { size, sha256, was_there: false });
+                }
                 // Azure says so of what is there to whoever may create and not overwrite, Google to whoever may not remove.
                 Err(Answer::Trouble(StoreTrouble::AccessDenied)) => {
                     return match self.compare(&path, size, &sha256).await {
@@ -228,22 +249,51 @@ impl Store {
                 }
                 Err(Answer::Trouble(trouble)) => return Err(trouble),
                 // Of a folder: somebody removed just now what was being written, or the folder that it was in.
-                Err(Answer::NotFound | Answer::NotSent) => {}
-                Err(answer @ (Answer::Exists | Answer::Unknown)) => {
+                Err(Answer::NotFound) => StoreTrouble::Unavailable,
+                Err(Answer::NotSent(trouble)) => trouble,
+                Err(answer @ (Answer::Exists | Answer::Unknown(_))) => {
                     match self.compare(&path, size, &sha256).await {
                         Ok(Comparison::Same) => return Ok(Put { size, sha256, was_there: true }),
                         Ok(Comparison::Different) => return Err(StoreTrouble::Conflict),
                         // Without permission to list, S3 says so of what is not there. If it is there, the next try finds out.
-                        Err(Answer::Trouble(StoreTrouble::AccessDenied)) if answer == Answer::Unknown => {}
+                        Err(Answer::Trouble(StoreTrouble::AccessDenied)) if answer != Answer::Exists => {}
                         Err(Answer::Trouble(trouble)) => return Err(trouble),
                         Ok(Comparison::Missing)
-                        | Err(Answer::Exists | Answer::NotFound | Answer::NotSent | Answer::Unknown) => {}
+                        | Err(Answer::Exists | Answer::NotFound | Answer::NotSent(_) | Answer::Unknown(_)) => {
+                        }
                     }
+                    answer.told()
                 }
-            }
+            };
             if !tries.again().await {
-                return Err(StoreTrouble::Unavailable);
+                return Err(trouble);
             }
+        }
+    }
+
+    /// Puts the first object of each store a second time: a store that takes it would overwrite others as well.
+    async fn ask_for_conditions(
+        &self,
+        path: &Path,
+        bytes: &Bytes,
+        attributes: &Attributes,
+    ) -> Result<(), StoreTrouble> {
+        if !self.backend.has_attributes() {
+            return Ok(());
+        }
+        let Some(question) = self.conditions.ask(&self.name) else { return Ok(()) };
+        match self.put_once(path, bytes.clone(), attributes.clone()).await {
+            Ok(()) => {
+                question.are_ignored();
+                Err(StoreTrouble::NoConditionalWrites)
+            }
+            // Some deny overwriting to credentials that may only create.
+            Err(Answer::Exists | Answer::Trouble(StoreTrouble::AccessDenied)) => {
+                question.are_kept();
+                Ok(())
+            }
+            // It stays open until the next object.
+            Err(Answer::NotFound | Answer::NotSent(_) | Answer::Unknown(_) | Answer::Trouble(_)) => Ok(()),
         }
     }
 
@@ -262,15 +312,15 @@ impl Store {
         self.within(async {
             let mut tries = Tries::new(self.patience);
             loop {
-                match self.limited(self.read_once(&path, limit)).await {
+                let answer = match self.limited(self.read_once(&path, limit)).await {
                     Ok(Some(bytes)) => return Ok(Some(bytes)),
                     Ok(None) => return Err(StoreTrouble::Conflict),
                     Err(Answer::NotFound) => return Ok(None),
                     Err(Answer::Trouble(trouble)) => return Err(trouble),
-                    Err(Answer::Exists | Answer::NotSent | Answer::Unknown) => {}
-                }
+                    Err(answer @ (Answer::Exists | Answer::NotSent(_) | Answer::Unknown(_))) => answer,
+                };
                 if !tries.again().await {
-                    return Err(StoreTrouble::Unavailable);
+                    return Err(answer.told());
                 }
             }
         })
@@ -293,15 +343,15 @@ impl Store {
         self.within(async {
             let mut tries = Tries::new(self.patience);
             loop {
-                match self.limited(self.find_once(&path, kept)).await {
+                let answer = match self.limited(self.find_once(&path, kept)).await {
                     Ok(Some(found)) => return Ok(Some(found)),
                     Ok(None) => return Err(StoreTrouble::Conflict),
                     Err(Answer::NotFound) => return Ok(None),
                     Err(Answer::Trouble(trouble)) => return Err(trouble),
-                    Err(Answer::Exists | Answer::NotSent | Answer::Unknown) => {}
-                }
+                    Err(answer @ (Answer::Exists | Answer::NotSent(_) | Answer::Unknown(_))) => answer,
+                };
                 if !tries.again().await {
-                    return Err(StoreTrouble::Unavailable);
+                    return Err(answer.told());
                 }
             }
         })
@@ -326,14 +376,14 @@ impl Store {
         self.within(async {
             let mut tries = Tries::new(self.patience);
             loop {
-                match self.limited(self.keys_once(&path)).await {
+                let answer = match self.limited(self.keys_once(&path)).await {
                     Ok(keys) => return Ok(keys),
                     Err(Answer::NotFound) => return Err(StoreTrouble::BucketMissing),
                     Err(Answer::Trouble(trouble)) => return Err(trouble),
-                    Err(Answer::Exists | Answer::NotSent | Answer::Unknown) => {}
-                }
+                    Err(answer @ (Answer::Exists | Answer::NotSent(_) | Answer::Unknown(_))) => answer,
+                };
                 if !tries.again().await {
-                    return Err(StoreTrouble::Unavailable);
+                    return Err(answer.told());
                 }
             }
         })
@@ -354,7 +404,7 @@ impl Store {
     ) -> Result<Vec<(ObjectKey, Removal)>, StoreTrouble> {
         let delete = async |key: ObjectKey| {
             let removal = self.within(self.delete_patiently(folder, &key)).await?;
-            Ok((key, removal))
+            Ok::<_, StoreTrouble>((key, removal))
         };
         let manifest = ObjectKey::manifest();
         let (first, others): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| *key == manifest);
@@ -408,17 +458,17 @@ impl Store {
         let path = self.path(folder, key)?;
         let mut tries = Tries::new(self.patience);
         loop {
-            match self.limited(self.delete_once(&path)).await {
+            let trouble = match self.limited(self.delete_once(&path)).await {
                 Ok(removal) => return Ok(removal),
                 Err(Answer::NotFound) => return Ok(Removal::Removed),
                 Err(Answer::Trouble(StoreTrouble::AccessDenied) | Answer::Exists) => {
                     return Ok(Removal::Kept);
                 }
                 Err(Answer::Trouble(trouble)) => return Err(trouble),
-                Err(Answer::NotSent | Answer::Unknown) => {}
-            }
+                Err(Answer::NotSent(trouble) | Answer::Unknown(trouble)) => trouble,
+            };
             if !tries.again().await {
-                return Err(StoreTrouble::Unavailable);
+                return Err(trouble);
             }
         }
     }
@@ -427,7 +477,7 @@ impl Store {
         &self,
         call: impl Future<Output = Result<T, StoreTrouble>>,
     ) -> Result<T, StoreTrouble> {
-        timeout(self.patience.whole, call).await.unwrap_or(Err(StoreTrouble::Unavailable))
+        timeout(self.patience.whole, call).await.unwrap_or(Err(NoAnswer::TimedOut.into()))
     }
 }
 

@@ -3,13 +3,19 @@
 use std::{error::Error as StdError, io};
 
 use http::HeaderMap;
-use object_store::client::{HttpError, HttpErrorKind};
+use object_store::client::HttpError;
+
+use super::no_answer::NoAnswer;
+use crate::portal::{NotSent, connect_cause};
 
 /// Why a call to a store brought nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StoreTrouble {
-    /// It does not answer, or says that it cannot now.
-    #[error("the store does not answer, or not usefully")]
+    /// No answer of the store's came.
+    #[error("{0}")]
+    NoAnswer(NoAnswer),
+    /// It says in its own words that it cannot now.
+    #[error("the store says that it cannot now")]
     Unavailable,
     /// It knows the credentials, and they may not do this.
     #[error("the store denies this to the credentials")]
@@ -27,10 +33,72 @@ pub enum StoreTrouble {
     /// This option is wrong, as far as the store's answer tells.
     #[error("the store's option {0} is wrong")]
     Misconfigured(&'static str),
+    /// It does not refuse to overwrite what is there: evidence could be replaced.
+    #[error("the store does not know conditional writes (If-None-Match), which evidence needs")]
+    NoConditionalWrites,
+    /// It lacks something that an option asks for.
+    #[error("the store does not know something that an option asks for")]
+    Unsupported,
     /// The store calls the request wrong, and does not say which option is to blame.
     #[error("the store refuses the request")]
     Refused,
 }
+
+impl StoreTrouble {
+    /// Whether nobody answered, so that others may well wait for the same in vain. A refusal, or an answer that is no use, is
+    /// about the request that it answers.
+    #[must_use]
+    pub const fn is_silence(self) -> bool {
+        match self {
+            Self::NoAnswer(
+                NoAnswer::Resolve
+                | NoAnswer::Refused
+                | NoAnswer::Tls
+                | NoAnswer::TimedOut
+                | NoAnswer::Cut
+                | NoAnswer::OutOfOrder,
+            ) => true,
+            Self::NoAnswer(NoAnswer::TooLarge | NoAnswer::Unusable)
+            | Self::Unavailable
+            | Self::AccessDenied
+            | Self::CredentialsRefused
+            | Self::BucketMissing
+            | Self::Conflict
+            | Self::Misconfigured(_)
+            | Self::NoConditionalWrites
+            | Self::Unsupported
+            | Self::Refused => false,
+        }
+    }
+
+    /// One word for it, as a log line has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NoAnswer(why) => why.label(),
+            Self::Unavailable => "unavailable",
+            Self::AccessDenied => "access_denied",
+            Self::CredentialsRefused => "credentials_refused",
+            Self::BucketMissing => "bucket_missing",
+            Self::Conflict => "conflict",
+            Self::Misconfigured(_) => "misconfigured",
+            Self::NoConditionalWrites => "no_conditional_writes",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "request_refused",
+        }
+    }
+}
+
+impl From<NoAnswer> for StoreTrouble {
+    fn from(why: NoAnswer) -> Self {
+        Self::NoAnswer(why)
+    }
+}
+
+/// A body over its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is too large")]
+pub(super) struct TooLarge;
 
 /// What the store said when it did not say yes. Travels inside of `object_store`'s errors, in place of the answer's
 /// text.
@@ -58,8 +126,12 @@ enum Code {
     Busy,
     /// Removed by its name, and kept as a noncurrent version, or for a while as deleted.
     Versioned,
-    /// Anything else, or nothing.
+    /// The store does not know the condition under which something is to be created.
+    Condition,
+    /// Anything else.
     Other,
+    /// There is no error of a store's in it.
+    None,
 }
 
 impl Code {
@@ -98,12 +170,22 @@ pub(super) enum Answer {
     Exists,
     /// Nothing is there.
     NotFound,
-    /// The store never had the request.
-    NotSent,
-    /// The store may or may not have done it.
-    Unknown,
+    /// The store never had the request: why.
+    NotSent(StoreTrouble),
+    /// The store may or may not have done it: what is to be said if it stays so.
+    Unknown(StoreTrouble),
     /// It has not, and says why.
     Trouble(StoreTrouble),
+}
+
+impl Answer {
+    /// What is to be said of it once nothing better comes.
+    pub(super) const fn told(self) -> StoreTrouble {
+        match self {
+            Self::NotSent(trouble) | Self::Unknown(trouble) | Self::Trouble(trouble) => trouble,
+            Self::Exists | Self::NotFound => StoreTrouble::Unavailable,
+        }
+    }
 }
 
 impl Refusal {
@@ -114,7 +196,13 @@ impl Refusal {
             .or_else(|| between(&body, "<Code>", "</Code>"))
             .or_else(|| between(&body, "\"error\":\"", "\""))
             .or_else(|| between(&body, "\"error\": \"", "\""));
-        Self { status, code: word.map_or(Code::Other, |word| Code::of(word.trim())) }
+        let header = between(&body, "<Header>", "</Header>").unwrap_or_default();
+        let code = match word {
+            _ if header.trim().eq_ignore_ascii_case("if-none-match") => Code::Condition,
+            Some(word) => Code::of(word.trim()),
+            None => Code::None,
+        };
+        Self { status, code }
     }
 
     /// What the headers of a removal that succeeded say of what is left: a delete marker in front of it (S3), or that it
@@ -138,12 +226,16 @@ impl Refusal {
             (_, Code::EncryptionKey) => Answer::Trouble(StoreTrouble::Misconfigured("aws_sse_kms_key_id")),
             // What is versioned is gone by its name.
             (404, Code::NoObject) | (_, Code::Versioned) => Answer::NotFound,
+            (400 | 501, Code::Condition) => Answer::Trouble(StoreTrouble::NoConditionalWrites),
+            (501, _) => Answer::Trouble(StoreTrouble::Unsupported),
+            (502..=504, _) | (500, Code::None) => Answer::Unknown(NoAnswer::OutOfOrder.into()),
             (403, _) => Answer::Trouble(StoreTrouble::AccessDenied),
             (304 | 409 | 412, _) => Answer::Exists,
             // Any other 404 is of another server on the way, or of one that gives out tokens: the object may be there.
-            (_, Code::Busy) | (404 | 408 | 425 | 429 | 500..=599, _) => Answer::Unknown,
+            (404, _) => Answer::Unknown(NoAnswer::Unusable.into()),
+            (_, Code::Busy) | (408 | 425 | 429 | 500..=599, _) => Answer::Unknown(StoreTrouble::Unavailable),
             (400..=499, _) => Answer::Trouble(StoreTrouble::Refused),
-            _ => Answer::Unknown,
+            _ => Answer::Unknown(NoAnswer::Unusable.into()),
         }
     }
 }
@@ -159,14 +251,18 @@ pub(super) fn judge(error: &object_store::Error) -> Answer {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return Answer::NotFound;
     }
-    // From a file that holds a token. Otherwise it is an answer that cannot be read, or no answer.
+    if find::<TooLarge>(error).is_some() {
+        return Answer::Trouble(NoAnswer::TooLarge.into());
+    }
+    // From a file that holds a token. Otherwise it is an answer that cannot be read.
     match find::<io::Error>(error).map(judge_file) {
         Some(Answer::Trouble(trouble)) => Answer::Trouble(trouble),
-        _ => Answer::Unknown,
+        _ => Answer::Unknown(NoAnswer::Unusable.into()),
     }
 }
 
-/// What an error of a local file means.
+/// What an error of a local file means. Its system answers for a folder: what it says is about the one request, as is a
+/// quota that is used up.
 pub(super) fn judge_file(error: &io::Error) -> Answer {
     let is = |kind| error.kind() == kind;
     if is(io::ErrorKind::PermissionDenied) || is(io::ErrorKind::ReadOnlyFilesystem) {
@@ -175,7 +271,7 @@ pub(super) fn judge_file(error: &io::Error) -> Answer {
     if is(io::ErrorKind::NotFound) {
         return Answer::NotFound;
     }
-    if is(io::ErrorKind::AlreadyExists) { Answer::Exists } else { Answer::Unknown }
+    if is(io::ErrorKind::AlreadyExists) { Answer::Exists } else { Answer::Unknown(StoreTrouble::Unavailable) }
 }
 
 /// Whether the store has removed an object by its name, and keeps it as a noncurrent version, or for a while as deleted.
@@ -185,10 +281,28 @@ pub(super) fn is_versioned(error: &(dyn StdError + 'static)) -> bool {
 
 /// What an error of a single request means.
 pub(super) fn judge_http(error: &HttpError) -> Answer {
-    match find::<Refusal>(error) {
-        Some(refusal) => refusal.answer(),
-        None if error.kind() == HttpErrorKind::Connect => Answer::NotSent,
-        None => Answer::Unknown,
+    if let Some(refusal) = find::<Refusal>(error) {
+        return refusal.answer();
+    }
+    if find::<TooLarge>(error).is_some() {
+        return Answer::Trouble(NoAnswer::TooLarge.into());
+    }
+    let Some(error) = find::<reqwest::Error>(error) else {
+        return Answer::Unknown(NoAnswer::Unusable.into());
+    };
+    if error.is_builder() {
+        return Answer::Trouble(StoreTrouble::Refused);
+    }
+    let not_sent = |why: NoAnswer| Answer::NotSent(why.into());
+    if !error.is_connect() {
+        let why = if error.is_timeout() { NoAnswer::TimedOut } else { NoAnswer::Cut };
+        return Answer::Unknown(why.into());
+    }
+    match connect_cause(error) {
+        NotSent::Resolve => not_sent(NoAnswer::Resolve),
+        NotSent::Tls => not_sent(NoAnswer::Tls),
+        NotSent::Connect if error.is_timeout() => not_sent(NoAnswer::TimedOut),
+        NotSent::Refused | NotSent::Connect | NotSent::Build => not_sent(NoAnswer::Refused),
     }
 }
 
@@ -229,18 +343,19 @@ mod tests {
             (404, "NoSuchBucket", trouble(StoreTrouble::BucketMissing)),
             (404, "NoSuchKey", Answer::NotFound),
             (404, "BlobNotFound", Answer::NotFound),
-            (404, "Other", Answer::Unknown),
+            (404, "Other", Answer::Unknown(NoAnswer::Unusable.into())),
             (301, "PermanentRedirect", trouble(StoreTrouble::Misconfigured("region"))),
             (307, "", trouble(StoreTrouble::Misconfigured("region"))),
             (400, "AuthorizationHeaderMalformed", trouble(StoreTrouble::Misconfigured("region"))),
             (400, "KMS.NotFoundException", trouble(StoreTrouble::Misconfigured("aws_sse_kms_key_id"))),
             (400, "InvalidRequest", trouble(StoreTrouble::Refused)),
-            (400, "RequestTimeout", Answer::Unknown),
+            (400, "RequestTimeout", Answer::Unknown(StoreTrouble::Unavailable)),
             (409, "ConditionalRequestConflict", Answer::Exists),
             (412, "PreconditionFailed", Answer::Exists),
-            (429, "", Answer::Unknown),
-            (500, "InternalError", Answer::Unknown),
-            (503, "SlowDown", Answer::Unknown),
+            (429, "", Answer::Unknown(StoreTrouble::Unavailable)),
+            (500, "InternalError", Answer::Unknown(StoreTrouble::Unavailable)),
+            (503, "SlowDown", Answer::Unknown(NoAnswer::OutOfOrder.into())),
+            (501, "NotImplemented", trouble(StoreTrouble::Unsupported)),
         ] {
             assert_eq!(Refusal::read(status, None, xml(code).as_bytes()).answer(), answer, "{status} {code}");
         }
@@ -257,7 +372,45 @@ mod tests {
         let missing = Answer::Trouble(StoreTrouble::BucketMissing);
         assert_eq!(Refusal::read(404, Some("ContainerNotFound"), b"").answer(), missing);
         assert_eq!(Refusal::read(404, Some("BlobNotFound"), b"").answer(), Answer::NotFound);
-        assert_eq!(Refusal::read(404, None, b"<html>no such page</html>").answer(), Answer::Unknown);
+        let html = Refusal::read(404, None, b"<html>no such page</html>").answer();
+        assert_eq!(html, Answer::Unknown(NoAnswer::Unusable.into()));
+    }
+
+    #[test]
+    fn only_who_gives_no_answer_is_silent() {
+        let silence = |status, body: &str| match Refusal::read(status, None, body.as_bytes()).answer() {
+            Answer::Trouble(trouble) | Answer::Unknown(trouble) | Answer::NotSent(trouble) => {
+                trouble.is_silence()
+            }
+            Answer::Exists | Answer::NotFound => false,
+        };
+        for status in [502, 503, 504] {
+            assert!(silence(status, "") && silence(status, &xml("SlowDown")), "{status}");
+        }
+        assert!(silence(500, "<html>500</html>"));
+        for (status, code) in [
+            (500, "InternalError"),
+            (501, "NotImplemented"),
+            (403, "AccessDenied"),
+            (404, "NoSuchBucket"),
+            (400, "InvalidRequest"),
+            (429, "TooManyRequests"),
+            (507, "InsufficientStorage"),
+        ] {
+            assert!(!silence(status, &xml(code)), "{status} {code}: that request's own");
+        }
+        let full = io::Error::from(io::ErrorKind::QuotaExceeded);
+        assert_eq!(judge_file(&full), Answer::Unknown(StoreTrouble::Unavailable), "one tenant's quota");
+    }
+
+    #[test]
+    fn a_store_without_conditional_writes_is_told_from_one_that_lacks_something_else() {
+        let said = |header: &str| {
+            let body = format!("<Error><Code>NotImplemented</Code><Header>{header}</Header></Error>");
+            Refusal::read(501, None, body.as_bytes()).answer()
+        };
+        assert_eq!(said("If-None-Match"), Answer::Trouble(StoreTrouble::NoConditionalWrites));
+        assert_eq!(said("x-amz-server-side-encryption"), Answer::Trouble(StoreTrouble::Unsupported));
     }
 
     #[test]

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{
-    Condition, ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, Images, ObjectState,
-    Reason, StoredObject, VerificationStatus,
+use crate::{
+    api::{
+        Condition, ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, Images,
+        ObjectState, Reason, StoredObject, VerificationStatus,
+    },
+    evidence::no_answer::NoAnswer,
 };
 
 use super::{event::Event, facts::Facts, step::LetGo, streaks::elapsed};
@@ -258,8 +261,18 @@ pub fn nothing_to_store(status: &VerificationStatus) -> bool {
 /// Why evidence is not stored. Closed: no text of a store or portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceTrouble {
-    /// The store does not answer, or not usefully.
+    /// The store says that it cannot now.
     StoreUnavailable,
+    /// No answer of the store's came.
+    StoreSilent(NoAnswer),
+    /// The store did not answer, and is left alone for a moment.
+    StoreRests,
+    /// There is no such bucket, container or folder.
+    BucketNotFound,
+    /// The store does not take an option, such as the region or the encryption key.
+    StoreMisconfigured,
+    /// The store does not refuse to overwrite.
+    NoConditionalWrites,
     /// The store refuses the credentials.
     AccessDenied,
     /// The destination is not allowed, or makes no sense.
@@ -277,9 +290,14 @@ pub enum EvidenceTrouble {
 }
 
 impl EvidenceTrouble {
-    /// Every trouble.
-    pub const ALL: [Self; 8] = [
+    /// Every trouble, of the causes of silence one.
+    pub const ALL: [Self; 13] = [
         Self::StoreUnavailable,
+        Self::StoreSilent(NoAnswer::TimedOut),
+        Self::StoreRests,
+        Self::BucketNotFound,
+        Self::StoreMisconfigured,
+        Self::NoConditionalWrites,
         Self::AccessDenied,
         Self::DestinationRefused,
         Self::Conflict,
@@ -293,7 +311,9 @@ impl EvidenceTrouble {
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::StoreUnavailable => Reason::StoreUnavailable,
+            Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests => Reason::StoreUnavailable,
+            Self::BucketNotFound => Reason::BucketNotFound,
+            Self::StoreMisconfigured | Self::NoConditionalWrites => Reason::StoreMisconfigured,
             Self::AccessDenied | Self::DestinationRefused | Self::FinalizerRefused => Reason::AccessDenied,
             Self::Conflict => Reason::Conflict,
             Self::ImageNotAvailable => Reason::ImageNotAvailable,
@@ -305,9 +325,13 @@ impl EvidenceTrouble {
     /// How long it may last before only a person can help.
     pub(super) const fn patience(self) -> Duration {
         match self {
-            Self::Conflict | Self::DestinationRefused => Duration::ZERO,
+            Self::Conflict | Self::DestinationRefused | Self::NoConditionalWrites => Duration::ZERO,
             Self::ImageNotAvailable | Self::ImageUnusable => IMAGE_AWAITED,
             Self::StoreUnavailable
+            | Self::StoreSilent(_)
+            | Self::StoreRests
+            | Self::BucketNotFound
+            | Self::StoreMisconfigured
             | Self::AccessDenied
             | Self::PortalUnavailable
             | Self::FinalizerRefused => STORED_WITHIN,
@@ -322,12 +346,78 @@ impl EvidenceTrouble {
                  operator (patch verifications)",
             ),
             Self::StoreUnavailable
+            | Self::StoreSilent(_)
+            | Self::StoreRests
+            | Self::BucketNotFound
+            | Self::StoreMisconfigured
+            | Self::NoConditionalWrites
             | Self::AccessDenied
             | Self::DestinationRefused
             | Self::Conflict
             | Self::ImageNotAvailable
             | Self::ImageUnusable
             | Self::PortalUnavailable => None,
+        }
+    }
+
+    /// What the condition says where its reason has several causes. At most 256 characters.
+    pub(super) const fn cause(self) -> Option<&'static str> {
+        match self {
+            Self::StoreSilent(why) => Some(match why {
+                NoAnswer::Resolve => {
+                    "The host name of the store could not be resolved. Check the endpoint, region or account in the store's options, and the cluster's DNS. It is tried again by itself."
+                }
+                NoAnswer::Refused => {
+                    "No connection to the store could be made. Check the endpoint in its options, and the network between it and the operator. It is tried again by itself."
+                }
+                NoAnswer::Tls => {
+                    "No trusted TLS connection to the store could be made. Check its certificate, and the certificate authorities of the operator (--store-ca-file). It is tried again by itself."
+                }
+                NoAnswer::TimedOut => {
+                    "The store did not answer in time. Check it, and the network between it and the operator. It is tried again by itself."
+                }
+                NoAnswer::Cut => {
+                    "The connection to the store was cut before it had answered. It is tried again by itself."
+                }
+                NoAnswer::OutOfOrder => {
+                    "The store, or a gateway before it, says that it is out of order. It is tried again by itself."
+                }
+                NoAnswer::TooLarge => {
+                    "The store's answer is larger than any that the operator needs. Check that the endpoint is that of the store. It is tried again by itself."
+                }
+                NoAnswer::Unusable => {
+                    "What answers in the store's place is no store, or its answer is unusable. Check the endpoint in the store's options. It is tried again by itself."
+                }
+            }),
+            Self::StoreRests => {
+                Some("The store did not answer and is left alone for a moment. It is tried again by itself.")
+            }
+            Self::NoConditionalWrites => Some(
+                "The store does not know conditional writes (If-None-Match), which evidence needs: it could be overwritten. Use another store or a newer version of it, then set the annotation okid.io/retry to a new value.",
+            ),
+            Self::StoreUnavailable
+            | Self::BucketNotFound
+            | Self::StoreMisconfigured
+            | Self::AccessDenied
+            | Self::DestinationRefused
+            | Self::Conflict
+            | Self::ImageNotAvailable
+            | Self::ImageUnusable
+            | Self::PortalUnavailable
+            | Self::FinalizerRefused => None,
+        }
+    }
+
+    /// What is to be remembered of this trouble after an earlier one: the same kind in a row has one streak, and a store
+    /// that rests does so for the last cause.
+    pub(super) fn after(self, before: Option<Self>) -> (Self, bool) {
+        let of_store =
+            |trouble| matches!(trouble, Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests);
+        match before {
+            Some(before) if self == Self::StoreRests && of_store(before) => (before, true),
+            Some(before) if of_store(self) && of_store(before) => (self, true),
+            Some(before) => (self, self == before),
+            None => (self, false),
         }
     }
 }

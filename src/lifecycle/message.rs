@@ -83,7 +83,13 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::NotOwed => "The verdict is none of those that spec.images.on names, so nothing is stored.",
         Reason::Storing => "What spec.images asks for is being stored.",
         Reason::StoreUnavailable => {
-            "The store does not answer, or the bucket, region, encryption key or folder is wrong. Check spec.images.destination and its options; it is tried again by itself."
+            "The store, or the API server that has the store's Secret, says that it cannot now. It is tried again by itself."
+        }
+        Reason::BucketNotFound => {
+            "The store has no such bucket, container or folder. Make it, or correct spec.images.destination; it is found by itself."
+        }
+        Reason::StoreMisconfigured => {
+            "The store does not take the region, the encryption key or another option. Correct the options of spec.images.destination; it is tried again by itself."
         }
         Reason::PortalUnavailable => {
             "The portal does not give the images: it does not answer, or cannot be asked; see CredentialsReady for the API key."

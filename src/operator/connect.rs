@@ -35,7 +35,7 @@ const DECIDED_HERE: &str = "http://127.0.0.1";
 /// Why no client for the API server can be made. Repeats no text of a kubeconfig, which may hold credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum Connect {
-    /// There is no kubeconfig that can be used, and no ServiceAccount.
+    /// There is no kubeconfig that can be used, and no `ServiceAccount`.
     #[error(
         "find the cluster: set KUBECONFIG, or run in a pod with a ServiceAccount; {}, and {in_cluster}",
         what_is_wrong(kubeconfig)

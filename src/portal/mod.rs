@@ -16,10 +16,10 @@ pub mod wire;
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
-pub(crate) use client::MAX_ANSWER_BYTES;
 pub use client::{
     Authorities, ClientSettings, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust,
 };
+pub(crate) use client::{MAX_ANSWER_BYTES, connect_cause};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
 pub use trouble::{Call, Certainty, ContentCoding, Failed, NotSent, Provenance, Trouble};
 pub use verification_id::{UnfitId, VerificationId};

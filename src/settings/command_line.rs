@@ -1,11 +1,11 @@
 //! How the command line and the environment are read: a variable that is empty is unset, what stands in a list is trimmed,
 //! and a value that cannot be used is named with the variable that it came from.
 
-use std::{convert::Infallible, ffi::OsStr, process::ExitCode};
+use std::{ffi::OsStr, process::ExitCode};
 
 use clap::{
     Arg, ArgMatches, Command as Clap, CommandFactory as _, FromArgMatches as _,
-    builder::{EnumValueParser, PossibleValue, Resettable, TypedValueParser},
+    builder::{EnumValueParser, PossibleValue, Resettable, StringValueParser, TypedValueParser},
     error::{ContextKind, ContextValue},
     parser::ValueSource,
 };
@@ -75,9 +75,9 @@ fn variable_of(command: &Clap, error: &clap::Error) -> Option<String> {
     (!is_given).then(|| variable.to_string_lossy().into_owned())
 }
 
-/// An entry of a list, without spaces around it.
-pub(super) fn trimmed(entry: &str) -> Result<String, Infallible> {
-    Ok(entry.trim().to_owned())
+/// Takes the entries of a list, each without spaces around it.
+pub(super) fn trimmed() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().map(|entry| entry.trim().to_owned())
 }
 
 /// The same of a list of kinds of images.

@@ -295,10 +295,9 @@ impl Turns {
                 Written::Same => return Recorded::Written(current, conclusion),
                 Written::Gone => return self.orphaned(&current, &happened),
                 Written::Conflict => false,
-                Written::Unknown | Written::Refused => true,
                 // Somebody made it larger since it was claimed. It may become smaller, but not for a process that ends.
                 Written::TooLarge if self.ending.is_cancelled() => return self.orphaned(&current, &happened),
-                Written::TooLarge => true,
+                Written::TooLarge | Written::Unknown | Written::Refused => true,
             };
             let unread = match self.read(&namespace, &name).await {
                 Read::Found(now)

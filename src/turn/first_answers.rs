@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::{
         portal::{AllowedPortals, ApiKey, Failed},
-        watch::{Seen, Table},
+        watch::Table,
     };
 
     fn slot(table: &mut Table<()>, name: &str) -> Slot {
@@ -68,10 +68,7 @@ mod tests {
             uid: Some(name.to_owned()),
             ..kube::core::ObjectMeta::default()
         };
-        match table.seen(&meta, |_| ()) {
-            Seen::New(slot) => slot,
-            other => panic!("{other:?}"),
-        }
+        table.seen(&meta, |_| ()).slot()
     }
 
     #[test]

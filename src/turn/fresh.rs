@@ -140,7 +140,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::watch::{Seen, Table};
+    use crate::watch::Table;
 
     fn object(name: &str, note: &str) -> Box<Verification> {
         serde_json::from_value(json!({
@@ -157,10 +157,7 @@ mod tests {
     /// A slot for each of so many resources.
     fn slots(count: usize) -> Vec<Slot> {
         let mut table = Table::new();
-        let mut slot = |number: usize| match table.seen(&object(&number.to_string(), "").metadata, |_| ()) {
-            Seen::New(slot) => slot,
-            other => panic!("{other:?}"),
-        };
+        let mut slot = |number: usize| table.seen(&object(&number.to_string(), "").metadata, |_| ()).slot();
         (0..count).map(&mut slot).collect()
     }
 

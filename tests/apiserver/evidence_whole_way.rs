@@ -111,7 +111,11 @@ async fn images_and_results_are_stored_as_the_portal_has_them_each_asked_for_onc
     );
     world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
     let puts: Vec<_> = world.s3().proxy.passed().iter().map(|passed| passed.method.clone()).collect();
-    assert_eq!(puts, vec![Method::PUT; 6], "nothing is looked at, listed, or sent in parts");
+    assert_eq!(
+        puts,
+        vec![Method::PUT; 7],
+        "one is asked about twice; nothing is looked at, listed, or sent in parts"
+    );
     let attribute = |name: &str| {
         let passed = world.s3().proxy.passed();
         let values = passed.iter().map(|passed| passed.asked[name].to_str().unwrap().to_owned());

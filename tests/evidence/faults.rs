@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::Method;
-use okid_operator::evidence::{Cleared, Patience, Removal, Rest, StoreTrouble};
+use okid_operator::evidence::{Cleared, NoAnswer, Patience, Removal, Rest, StoreTrouble};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
 
 use crate::{
-    harness::{Fault, PATIENCE, Place, Proxy, key, look, of, put, put_as, service_account},
+    harness::{Fault, PATIENCE, Place, Proxy, Tokens, key, look, of, put, put_as, service_account},
     laws::on,
 };
 
@@ -18,6 +18,8 @@ const BUSY: &str = "<Error><Code>SlowDown</Code></Error>";
 const BROKEN: &str = "<Error><Code>InternalError</Code></Error>";
 
 on!(s3:
+    each_way_in_which_no_answer_comes_has_its_name,
+    a_listing_without_end_is_not_read_to_its_end,
     what_was_stored_before_a_500_is_found_and_not_stored_again,
     what_was_stored_before_its_answer_was_lost_is_found_and_not_stored_again,
     an_upload_that_is_reset_in_the_middle_is_made_whole,
@@ -105,7 +107,7 @@ async fn a_busy_store_is_asked_again_and_not_for_ever(place: Place) {
     assert!(!put(&store, b"abc").await.unwrap().was_there);
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::OutOfOrder)));
     assert_eq!(place.proxy().arrived() - before, 6, "three tries, each with a look");
 }
 
@@ -113,7 +115,7 @@ async fn a_store_that_hangs_is_given_up(place: Place) {
     let patience = Patience { request: Duration::from_millis(100), ..PATIENCE };
     let store = place.patient(patience);
     place.proxy().always(Fault::Hang);
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
     // The last one may have been given up before the proxy took it.
     let arrived = async {
         while place.proxy().arrived() < 6 {
@@ -130,14 +132,57 @@ async fn a_call_ends_in_its_own_time_whatever_the_store_does(place: Place) {
     let store = place.patient(Patience { request: hour, again_within: hour, whole, ..PATIENCE });
     place.proxy().always(Fault::Hang);
     let calls = async {
-        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
         let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-        assert_eq!(removal, Err(StoreTrouble::Unavailable));
+        assert_eq!(removal, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
         let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
-        assert_eq!(read, Err(StoreTrouble::Unavailable));
-        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::Unavailable));
+        assert_eq!(read, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
+        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
     };
     timeout(Duration::from_mins(1), calls).await.expect("every call ends");
+}
+
+async fn each_way_in_which_no_answer_comes_has_its_name(place: Place) {
+    let tls = Tokens::sts("operator", "horse").await;
+    let broken = "<Error><Code>InternalError</Code></Error>";
+    for (status, body, trouble) in [
+        (500, "<html>500</html>", NoAnswer::OutOfOrder.into()),
+        (502, "", NoAnswer::OutOfOrder.into()),
+        (504, "", NoAnswer::OutOfOrder.into()),
+        (500, broken, StoreTrouble::Unavailable),
+        (404, "<html>404</html>", NoAnswer::Unusable.into()),
+        (
+            501,
+            "<Error><Code>NotImplemented</Code><Header>If-None-Match</Header></Error>",
+            StoreTrouble::NoConditionalWrites,
+        ),
+        (501, "<Error><Code>NotImplemented</Code></Error>", StoreTrouble::Unsupported),
+    ] {
+        place.proxy().always(Fault::Answer(status, body));
+        assert_eq!(put(&place.store(), b"abc").await, Err(trouble), "{status} {body}");
+    }
+    place.proxy().always(Fault::ResetAfter(1));
+    assert_eq!(put(&place.store(), b"abc").await, Err(NoAnswer::Cut.into()));
+    assert_eq!(put(&place.store_elsewhere(&tls.url), b"abc").await, Err(NoAnswer::Tls.into()));
+    assert_eq!(
+        put(&place.store_elsewhere("http://portal.invalid"), b"abc").await,
+        Err(NoAnswer::Resolve.into())
+    );
+    place.proxy().always(Fault::AnswerEndlessly(200));
+    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoAnswer::TooLarge.into()));
+}
+
+async fn a_listing_without_end_is_not_read_to_its_end(place: Place) {
+    place.proxy().always(Fault::AnswerEndlessly(200));
+    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoAnswer::TooLarge.into()));
+    assert!(place.proxy().endless() < 16 << 20, "its bound, and what the connection's buffers hold");
+    let before = place.proxy().arrived();
+    let page = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>1</NextContinuationToken>\
+                <Contents><Key>kyc/team-a/customer/0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10/OTHER</Key><Size>1</Size>\
+                <LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>1</ETag></Contents></ListBucketResult>";
+    place.proxy().always(Fault::Answer(200, page));
+    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoAnswer::TooLarge.into()));
+    assert_eq!(place.proxy().arrived() - before, 8, "so many pages, with nothing of ours in them");
 }
 
 async fn what_is_larger_is_a_conflict_without_reading_it(place: Place) {
@@ -150,7 +195,7 @@ async fn what_is_larger_is_a_conflict_without_reading_it(place: Place) {
 async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
     let store = place.store();
     place.proxy().go_down().await;
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable));
+    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::Refused)));
     place.proxy().come_back();
     assert!(!put(&store, b"abc").await.unwrap().was_there);
 }
@@ -307,7 +352,7 @@ async fn a_removal_survives_trouble_that_passes(place: Place) {
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-    assert_eq!(removal, Err(StoreTrouble::Unavailable));
+    assert_eq!(removal, Err(StoreTrouble::NoAnswer(NoAnswer::OutOfOrder)));
     assert_eq!(place.proxy().arrived() - before, 3);
 }
 
@@ -317,12 +362,16 @@ async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) 
     // As a load balancer says it that has nobody to pass a request to.
     for page in ["", "default backend - 404", "<html><body>404 Not Found</body></html>"] {
         place.proxy().always(Fault::Answer(404, page));
-        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::Unavailable), "{page}");
+        assert_eq!(
+            store.keys(&of("team-a")).await,
+            Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)),
+            "{page}"
+        );
         let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-        assert_eq!(removal, Err(StoreTrouble::Unavailable), "{page}");
+        assert_eq!(removal, Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)), "{page}");
         let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
-        assert_eq!(read, Err(StoreTrouble::Unavailable), "{page}");
-        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Unavailable), "{page}");
+        assert_eq!(read, Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)), "{page}");
+        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)), "{page}");
     }
     place.proxy().heal();
     place.proxy().next([Fault::Answer(404, "")]);

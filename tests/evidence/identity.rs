@@ -95,7 +95,7 @@ async fn a_store_without_credentials_gets_a_token_of_microsoft_entra() {
     let pod = Pod::new(POD_TOKEN);
     let text = format!(
         "stores: [{{name: evidence, url: 'az://evidence/kyc', namespaces: ['*'], \
-         options: {{azure_storage_account_name: account, azure_storage_endpoint: '{}/blobs'}}}}]",
+         options: {{azure_storage_account_name: account, azure_storage_endpoint: '{}/account'}}}}]",
         tokens.url
     );
     let variables = [

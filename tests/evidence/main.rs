@@ -14,3 +14,5 @@ mod folder;
 mod harness;
 mod identity;
 mod laws;
+mod places;
+mod wire;

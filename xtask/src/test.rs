@@ -56,14 +56,13 @@ fn told(skips: &str) -> String {
         *reasons.entry(reason).or_insert(0_usize) += 1;
     }
     let total: usize = reasons.values().sum();
-    let mut words =
-        reasons.iter().fold(String::new(), |words, (reason, count)| format!("{words}{count}: {reason}\n"));
-    words.push_str(&match total {
+    let mut words: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count}: {reason}")).collect();
+    words.push(match total {
         0 => "no test was skipped".to_owned(),
         1 => "1 test was skipped".to_owned(),
         total => format!("{total} tests were skipped"),
     });
-    words
+    words.join("\n")
 }
 
 /// Whether cargo's own arguments choose packages.

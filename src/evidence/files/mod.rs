@@ -92,14 +92,17 @@ impl Disk {
         &self,
         work: impl FnOnce(&Path) -> Result<T, Answer> + Send + 'static,
     ) -> Result<T, Answer> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Answer::NotSent)?;
+        let place = Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| Answer::NotSent(StoreTrouble::Unavailable))?;
         let root = self.root.clone();
         let working = spawn_blocking(move || {
             let done = work(&root);
             drop(place);
             done
         });
-        working.await.unwrap_or(Err(Answer::Unknown))
+        working.await.unwrap_or(Err(Answer::Unknown(StoreTrouble::Unavailable)))
     }
 }
 

@@ -9,6 +9,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +26,9 @@ mod place;
 mod tests;
 mod value;
 
+/// Hashes credentials so that only this process tells anything from it.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
 /// Options of one store. Prints no value.
 #[derive(Clone)]
 pub struct Options {
@@ -31,6 +36,8 @@ pub struct Options {
     values: BTreeMap<String, SecretString>,
     /// Whether plain http may be spoken.
     pub(super) allow_plain_http: bool,
+    /// Whether a namespace brought them.
+    is_of_namespace: bool,
 }
 
 /// Options that cannot be used. Names the key, never the value.
@@ -147,7 +154,7 @@ impl Options {
             return Err(InvalidOptions::Folder);
         }
         let sorted: BTreeMap<&str, &[u8]> = entries.into_iter().collect();
-        let mut options = Self::none();
+        let mut options = Self { is_of_namespace: true, ..Self::none() };
         let mut plain_http = None;
         for (written, value) in sorted {
             let shown = shown(written);
@@ -265,7 +272,7 @@ impl Options {
     }
 
     fn none() -> Self {
-        Self { values: BTreeMap::new(), allow_plain_http: false }
+        Self { values: BTreeMap::new(), allow_plain_http: false, is_of_namespace: false }
     }
 
     fn take_administrators(
@@ -379,6 +386,15 @@ impl Options {
         let mut options = self.clone();
         options.values.remove(name);
         options
+    }
+
+    /// A number that tells the credentials of a namespace's own from others in this process; 0 for the operator's.
+    pub(super) fn credentials(&self) -> u64 {
+        if !self.is_of_namespace {
+            return 0;
+        }
+        let is_credential = |name: &str| known::credentials().any(|known| known == name);
+        HASHER.hash_one(self.iter().filter(|(name, _)| is_credential(name)).collect::<Vec<_>>())
     }
 
     fn names(&self) -> BTreeSet<String> {

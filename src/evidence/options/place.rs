@@ -66,15 +66,15 @@ impl Options {
                 "aws_endpoint",
                 "in virtual-hosted style its host begins with the name of the bucket and a dot",
             )),
-            (None, Some(_)) => Err(elsewhere(
+            (Some(false) | None, Some(_)) => Err(elsewhere(
                 "aws_endpoint",
-                "its host begins with the name of the bucket: write it without, or say by \
-                 aws_virtual_hosted_style_request whether that is the bucket",
+                "its host begins with the name of the bucket: write it without, or set \
+                 aws_virtual_hosted_style_request to true",
             )),
-            (Some(false) | None, _) if names_a_bucket(host) => {
+            (Some(false) | None, None) if names_a_bucket(host) => {
                 Err(elsewhere("aws_endpoint", "write the host without a bucket's name before it"))
             }
-            (Some(false) | None, _) => Ok(server(&endpoint)),
+            (Some(false) | None, None) => Ok(server(&endpoint)),
         }
     }
 

@@ -263,10 +263,6 @@ fn an_endpoint_that_puts_objects_elsewhere_than_the_address_says_is_refused() {
     assert!(google("http://127.0.0.1:4443/evidence").starts_with("google_base_url: its path"));
     let azure = [ACCOUNT, ("azure_endpoint", "https://evidence.blob.core.windows.net/kyc")];
     assert!(refused("az://kyc", &azure).starts_with("azure_storage_endpoint: its path"));
-    // Whoever says it is no bucket knows.
-    let location = Location::parse("s3://evidence").unwrap();
-    let named = [("aws_endpoint", "https://evidence.example"), ("aws_virtual_hosted_style_request", "false")];
-    assert!(Options::of_administrator(Scheme::S3, named, &[]).unwrap().endpoint(&location).is_ok());
 }
 
 #[test]

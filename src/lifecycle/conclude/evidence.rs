@@ -113,7 +113,10 @@ impl Draft<'_> {
     }
 
     fn store_later(mut self, trouble: EvidenceTrouble) -> Conclusion {
-        let streak = Since::one_more(self.streaks.storing, trouble, self.facts.now);
+        let before = self.streaks.storing;
+        let (trouble, is_same) = trouble.after(before.map(|before| before.what));
+        let before = before.filter(|_| is_same).map(|before| Since { what: trouble, ..before });
+        let streak = Since::one_more(before, trouble, self.facts.now);
         self.streaks.storing = Some(streak);
         if streak.lasted(self.facts.now, trouble.patience()) || storing_is_over(self.facts) {
             return self.give_up_evidence();
@@ -144,6 +147,7 @@ impl Draft<'_> {
     fn tell_trouble(&mut self, trouble: EvidenceTrouble, reason: Reason) {
         self.picture.evidence_trouble = Some(reason);
         self.refusal = self.refusal.take().or_else(|| trouble.refusal().map(str::to_owned));
+        self.cause = trouble.cause();
     }
 
     /// The change of the resource's metadata wakes what is let go of.

@@ -154,6 +154,8 @@ struct Draft<'a> {
     picture: Picture,
     /// Why the destination of evidence is refused.
     refusal: Option<String>,
+    /// Why evidence is not stored, where its reason has several causes.
+    cause: Option<&'static str>,
     streaks: Streaks,
     events: Vec<Event>,
 }
@@ -175,6 +177,7 @@ impl<'a> Draft<'a> {
                 evidence: facts.evidence.standing,
                 evidence_trouble: None,
             },
+            cause: None,
             refusal: match &facts.evidence.destination {
                 DestinationFact::Allowed => None,
                 DestinationFact::Refused(why) => Some(why.clone()),
@@ -283,6 +286,7 @@ impl<'a> Draft<'a> {
             self.facts.now,
         );
         self.tell_refusal();
+        self.tell_cause();
         if let Some(requested) = &self.facts.reconcile_requested {
             self.status.last_handled_reconcile_at = Some(requested.clone());
         }

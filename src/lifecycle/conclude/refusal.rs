@@ -1,5 +1,5 @@
-//! The one message that is not of the closed set: what is wrong with a destination of evidence, so that a person can put
-//! it right.
+//! Messages that a reason alone does not make: what is wrong with a destination of evidence, so that a person can put it
+//! right, and which of several causes a trouble with a store has.
 
 use crate::{
     api::{Condition, ConditionType, Reason},
@@ -16,7 +16,31 @@ const SHOWN_BY: [(ConditionType, Reason); 4] = [
     (ConditionType::EvidenceStored, Reason::Conflict),
 ];
 
+/// Reasons of `EvidenceStored` that have several causes.
+const OF_CAUSES: [Reason; 2] = [Reason::StoreUnavailable, Reason::StoreMisconfigured];
+
 impl Draft<'_> {
+    /// Says which cause it is; what an earlier turn said stays for as long as its reason.
+    pub(super) fn tell_cause(&mut self) {
+        let type_ = ConditionType::EvidenceStored;
+        let before = Condition::find(&self.before.conditions, type_);
+        let conditions = self.status.conditions.iter_mut();
+        for condition in conditions.filter(|condition| condition.type_ == type_.as_str()) {
+            if !OF_CAUSES.iter().any(|reason| condition.reason == reason.as_str()) {
+                continue;
+            }
+            let stays =
+                before.filter(|before| before.reason == condition.reason).map(|before| &before.message);
+            match (self.cause, stays) {
+                (Some(cause), _) => cause.clone_into(&mut condition.message),
+                (None, Some(before)) if self.picture.evidence_trouble.is_none() => {
+                    condition.message.clone_from(before);
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
     /// Says what is refused where a condition shows that; what an earlier turn said stays for as long as its reason.
     pub(super) fn tell_refusal(&mut self) {
         for (type_, reason) in SHOWN_BY {

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::{
     api::{DeletionPolicy, EvidenceKind, Outcome, VerificationStatus},
+    evidence::no_answer::NoAnswer,
     lifecycle::{
         decide::decide,
         evidence::{EvidenceFacts, EvidenceTrouble, FinalizerEnd, Removed, Stored},
@@ -193,7 +194,9 @@ fn store_rows() -> Vec<Row> {
         store("nothing is there at the portal", sample::stored(nothing), &facts),
     ];
     for (words, what) in [
-        ("store silent, or no bucket", EvidenceTrouble::StoreUnavailable),
+        ("store silent", EvidenceTrouble::StoreSilent(NoAnswer::TimedOut)),
+        ("no such bucket", EvidenceTrouble::BucketNotFound),
+        ("region, key or another option refused", EvidenceTrouble::StoreMisconfigured),
         ("credentials refused", EvidenceTrouble::AccessDenied),
         ("portal silent, or closed to us", EvidenceTrouble::PortalUnavailable),
     ] {
@@ -209,6 +212,8 @@ fn store_rows() -> Vec<Row> {
         rows.push(store("… for ten minutes", trouble(what), &since(what, 600)));
     }
     rows.push(store("something else under the same key", trouble(EvidenceTrouble::Conflict), &facts));
+    let unconditional = trouble(EvidenceTrouble::NoConditionalWrites);
+    rows.push(store("store that does not refuse to overwrite", unconditional, &facts));
     rows.push(store("destination refused", trouble(EvidenceTrouble::DestinationRefused), &facts));
     rows
 }

@@ -1,7 +1,8 @@
 //! The rows of `conclude` for trouble with evidence: how long it is tried, and what is shown meanwhile.
 
 use crate::{
-    api::{ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen},
+    api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen},
+    evidence::no_answer::NoAnswer,
     lifecycle::{
         Event, EvidenceTrouble, KeyFact, KeyFault, Next, PortalFact, Step, Stored, sample, streaks::elapsed,
     },
@@ -14,8 +15,11 @@ const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accep
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
 /// Why evidence is not stored, and what it is shown as.
-const SLOW: [(EvidenceTrouble, &str); 3] = [
+const SLOW: [(EvidenceTrouble, &str); 6] = [
     (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
+    (EvidenceTrouble::StoreSilent(NoAnswer::Tls), "StoreUnavailable"),
+    (EvidenceTrouble::BucketNotFound, "BucketNotFound"),
+    (EvidenceTrouble::StoreMisconfigured, "StoreMisconfigured"),
     (EvidenceTrouble::AccessDenied, "AccessDenied"),
     (EvidenceTrouble::PortalUnavailable, "PortalUnavailable"),
 ];
@@ -92,6 +96,32 @@ fn trouble_is_shown_after_a_minute_and_asked_about_more_and_more_seldom() {
 }
 
 #[test]
+fn a_store_that_is_silent_for_changing_causes_is_one_trouble_and_says_the_last_cause() {
+    let message = |world: &World| {
+        let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
+        shown.message.clone()
+    };
+    let mut world = storing();
+    let causes = [NoAnswer::Resolve, NoAnswer::TimedOut, NoAnswer::Refused, NoAnswer::Cut, NoAnswer::Tls];
+    for why in causes.into_iter().chain(causes) {
+        world.turn_when_due(not_stored(EvidenceTrouble::StoreSilent(why)));
+    }
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
+    assert!(message(&world).contains("--store-ca-file"), "{}", message(&world));
+    world.turn_when_due(not_stored(EvidenceTrouble::StoreRests));
+    assert!(message(&world).contains("--store-ca-file"), "why it rests: {}", message(&world));
+    world.turn_when_due(not_stored(EvidenceTrouble::StoreUnavailable));
+    assert!(message(&world).contains("says that it cannot now"), "{}", message(&world));
+    let silent = NoAnswer::ALL.map(EvidenceTrouble::StoreSilent);
+    for trouble in silent.into_iter().chain(EvidenceTrouble::ALL) {
+        assert!(
+            trouble.cause().is_none_or(|cause| cause.len() <= 256 && cause.ends_with('.')),
+            "{trouble:?}"
+        );
+    }
+}
+
+#[test]
 fn trouble_that_is_over_is_not_shown_any_more() {
     let mut world = storing();
     world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
@@ -107,9 +137,11 @@ fn trouble_that_is_over_is_not_shown_any_more() {
 
 #[test]
 fn what_no_wait_can_mend_is_given_up_at_once() {
-    for (trouble, reason) in
-        [(EvidenceTrouble::Conflict, "Conflict"), (EvidenceTrouble::DestinationRefused, "AccessDenied")]
-    {
+    for (trouble, reason) in [
+        (EvidenceTrouble::Conflict, "Conflict"),
+        (EvidenceTrouble::NoConditionalWrites, "StoreMisconfigured"),
+        (EvidenceTrouble::DestinationRefused, "AccessDenied"),
+    ] {
         let mut world = storing();
         let turn = world.turn(not_stored(trouble));
         assert_eq!((line(&world.status), turn.conclusion.next), (failed(reason), Next::Watch));

@@ -19,6 +19,7 @@ const LIFECYCLE: Allowed = Allowed {
     what: "src/lifecycle",
     paths: &[
         "crate::api",
+        "crate::evidence::no_answer",
         "crate::lifecycle",
         "crate::portal::allowed",
         "crate::portal::trouble",

@@ -42,6 +42,7 @@ mod transport;
 pub use authorities::Authorities;
 pub use images::ImageAnswer;
 pub use tls::{InvalidTrust, trust};
+pub(crate) use transport::connect_cause;
 
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";

@@ -53,7 +53,8 @@ pub(super) fn unprocessed(error: &reqwest::Error) -> Option<Unprocessed> {
     None
 }
 
-fn connect_cause(error: &reqwest::Error) -> NotSent {
+/// Why a connection could not be made.
+pub(crate) fn connect_cause(error: &reqwest::Error) -> NotSent {
     if error.is_dns() {
         return NotSent::Resolve;
     }

@@ -131,7 +131,7 @@ impl Reporter {
     /// Tells what happened to a verification.
     pub(super) fn tell(&self, object: &Verification, event: Event) {
         self.push(
-            Subject {
+            &Subject {
                 kind: Kind::Verification,
                 namespace: object.namespace().unwrap_or_default().into(),
                 name: object.name_any().into(),
@@ -156,15 +156,15 @@ impl Reporter {
             name: namespace.into(),
             uid: Box::default(),
         };
-        self.push(subject, event);
+        self.push(&subject, event);
     }
 
-    fn push(&self, subject: Subject, event: Event) {
+    fn push(&self, subject: &Subject, event: Event) {
         let item = item(event);
         let pushed = self.0.waiting().queue.push(subject.clone(), item);
         match pushed {
             Ok(()) => self.0.changed.notify_one(),
-            Err(queue::Full) => self.0.drop_event(&subject, &item, "too many events wait"),
+            Err(queue::Full) => self.0.drop_event(subject, &item, "too many events wait"),
         }
     }
 }

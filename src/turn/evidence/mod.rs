@@ -121,16 +121,25 @@ const fn meaning(trouble: StoreTrouble) -> EvidenceTrouble {
     match trouble {
         StoreTrouble::CredentialsRefused | StoreTrouble::AccessDenied => EvidenceTrouble::AccessDenied,
         StoreTrouble::Conflict => EvidenceTrouble::Conflict,
-        StoreTrouble::Unavailable
-        | StoreTrouble::BucketMissing
-        | StoreTrouble::Misconfigured(_)
-        | StoreTrouble::Refused => EvidenceTrouble::StoreUnavailable,
+        StoreTrouble::NoAnswer(why) => EvidenceTrouble::StoreSilent(why),
+        StoreTrouble::Unavailable => EvidenceTrouble::StoreUnavailable,
+        StoreTrouble::BucketMissing => EvidenceTrouble::BucketNotFound,
+        StoreTrouble::Misconfigured(_) | StoreTrouble::Unsupported | StoreTrouble::Refused => {
+            EvidenceTrouble::StoreMisconfigured
+        }
+        StoreTrouble::NoConditionalWrites => EvidenceTrouble::NoConditionalWrites,
     }
 }
 
 const fn is_about_the_store(trouble: EvidenceTrouble) -> bool {
     match trouble {
-        EvidenceTrouble::StoreUnavailable | EvidenceTrouble::AccessDenied => true,
+        EvidenceTrouble::StoreUnavailable
+        | EvidenceTrouble::StoreSilent(_)
+        | EvidenceTrouble::StoreRests
+        | EvidenceTrouble::BucketNotFound
+        | EvidenceTrouble::StoreMisconfigured
+        | EvidenceTrouble::NoConditionalWrites
+        | EvidenceTrouble::AccessDenied => true,
         EvidenceTrouble::DestinationRefused
         | EvidenceTrouble::Conflict
         | EvidenceTrouble::ImageNotAvailable
@@ -234,7 +243,7 @@ impl Turns {
         place: &mut Place,
         stored: &mut Stored,
     ) -> Result<(), NotNow> {
-        let entered = self.archive.enter(place).await.ok_or(EvidenceTrouble::StoreUnavailable)?;
+        let entered = self.archive.enter(place).await.ok_or(EvidenceTrouble::StoreRests)?;
         if entered.waited > FRESH {
             if !self.still_asks(object).await {
                 return Err(NotNow::Changed);
@@ -245,7 +254,7 @@ impl Turns {
         let end = Box::pin(self.store_with_credentials(object, status, images, source, place, stored)).await;
         self.archive.tell(object, place, &end);
         match &end {
-            Err(NotNow::Store(StoreTrouble::Unavailable)) => entered.pass.was_silent(),
+            Err(NotNow::Store(trouble)) if trouble.is_silence() => entered.pass.was_silent(),
             Ok(()) | Err(NotNow::Store(_) | NotNow::Conflict(_)) => entered.pass.answered(),
             Err(_) if stored.objects.len() > known => entered.pass.answered(),
             Err(_) => {}
@@ -404,7 +413,11 @@ const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
     };
     match trouble {
         EvidenceTrouble::AccessDenied => "access_denied",
-        EvidenceTrouble::StoreUnavailable => "store_unavailable",
+        EvidenceTrouble::StoreUnavailable | EvidenceTrouble::StoreSilent(_) | EvidenceTrouble::StoreRests => {
+            "store_unavailable"
+        }
+        EvidenceTrouble::BucketNotFound => "bucket_not_found",
+        EvidenceTrouble::StoreMisconfigured | EvidenceTrouble::NoConditionalWrites => "store_misconfigured",
         EvidenceTrouble::DestinationRefused => "destination_refused",
         EvidenceTrouble::Conflict => "conflict",
         EvidenceTrouble::ImageNotAvailable => "image_not_available",
@@ -422,13 +435,21 @@ fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
         NotNow::Trouble(EvidenceTrouble::PortalUnavailable) => 2,
         NotNow::Trouble(EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable) => 4,
         NotNow::Store(StoreTrouble::CredentialsRefused) => 5,
-        NotNow::Store(StoreTrouble::Conflict)
+        NotNow::Store(StoreTrouble::Conflict | StoreTrouble::NoConditionalWrites)
         | NotNow::Conflict(_)
         | NotNow::Destination(_)
-        | NotNow::Trouble(EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused) => 6,
+        | NotNow::Trouble(
+            EvidenceTrouble::Conflict
+            | EvidenceTrouble::DestinationRefused
+            | EvidenceTrouble::NoConditionalWrites,
+        ) => 6,
         NotNow::Store(_)
         | NotNow::Trouble(
             EvidenceTrouble::StoreUnavailable
+            | EvidenceTrouble::StoreSilent(_)
+            | EvidenceTrouble::StoreRests
+            | EvidenceTrouble::BucketNotFound
+            | EvidenceTrouble::StoreMisconfigured
             | EvidenceTrouble::AccessDenied
             | EvidenceTrouble::FinalizerRefused,
         ) => 3,

@@ -12,7 +12,7 @@ use crate::{
     api::{Destination, ImageKind, Verification},
     evidence::{
         Folder, InvalidLocation, InvalidOptions, InvalidPath, Location, NotForNamespace, Options, Patience,
-        Store, StorePass,
+        Store, StorePass, StoreUser,
     },
     lifecycle::EvidenceTrouble,
     turn::Turns,
@@ -150,9 +150,13 @@ impl Archive {
         Some(Entered { pass, waited: begun.elapsed(), _at_endpoint: at_endpoint, _overall: overall })
     }
 
-    /// Leave to use the store; none while it is silent. What is silent for one is silent for all of its bucket.
+    /// Leave to use the store; none while it is silent for whoever asks, or for everybody.
     fn admit_to_store(&self, place: &Place) -> Option<StorePass<'_>> {
-        let location = place.store.location();
-        self.breaker.admit(format!("{}\n{}", place.store.endpoint(), location.bucket()))
+        self.breaker.admit(StoreUser {
+            endpoint: place.store.endpoint().to_owned(),
+            bucket: place.store.location().bucket().to_owned(),
+            namespace: place.folder.namespace().to_owned(),
+            credentials: place.store.credentials(),
+        })
     }
 }

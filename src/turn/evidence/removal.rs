@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     api::{DeletionPolicy, EVIDENCE_FINALIZER, Evidence, ObjectState, Verification},
-    evidence::{Cleared, ObjectKey, Rest, Scheme, StorePass, StoreTrouble},
+    evidence::{Cleared, NoAnswer, ObjectKey, Rest, Scheme, StorePass, StoreTrouble},
     lifecycle::{EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, LetGo, Removed, Stored},
     turn::{Turns, complaints::ServerCall, status::DEADLINE},
     watch::Slot,
@@ -115,11 +115,14 @@ impl Turns {
             // Somebody else has put something in the place of the folder: the store has nothing of ours there.
             Err(StoreTrouble::Conflict) => Removed::GaveUp,
             Err(
-                StoreTrouble::Unavailable
+                StoreTrouble::NoAnswer(_)
+                | StoreTrouble::Unavailable
                 | StoreTrouble::AccessDenied
                 | StoreTrouble::CredentialsRefused
                 | StoreTrouble::BucketMissing
                 | StoreTrouble::Misconfigured(_)
+                | StoreTrouble::NoConditionalWrites
+                | StoreTrouble::Unsupported
                 | StoreTrouble::Refused,
             ) => Removed::NotYet,
         }
@@ -134,9 +137,9 @@ impl Turns {
         pass: StorePass<'_>,
     ) -> Result<Removed, StoreTrouble> {
         let cleared = timeout(LONGEST, place.store.clear(&place.folder, keys)).await;
-        let cleared = cleared.unwrap_or(Err(StoreTrouble::Unavailable));
+        let cleared = cleared.unwrap_or(Err(NoAnswer::TimedOut.into()));
         match &cleared {
-            Err(StoreTrouble::Unavailable) => pass.was_silent(),
+            Err(trouble) if trouble.is_silence() => pass.was_silent(),
             Ok(_) | Err(_) => pass.answered(),
         }
         self.archive.tell_removal(object, place, cleared.as_ref().err().copied());

@@ -23,7 +23,7 @@ use okid_operator::{
 pub(crate) use azurite::shared_access_signature;
 pub(crate) use google::service_account;
 pub(crate) use skips::skip;
-pub(crate) use stores::{BUCKET, Fault, Proxy, S3};
+pub(crate) use stores::{BUCKET, Fault, Proxy, S3, serve};
 pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 
 /// Short where a test waits for it, long where it must not run out.
@@ -94,6 +94,23 @@ impl Place {
         secret.retain(|(key, _)| *key != instead_of);
         secret.push(entry);
         self.store_as(&self.url, &secret, PATIENCE)
+    }
+
+    /// A store at another endpoint.
+    pub(crate) fn store_elsewhere(&self, endpoint: &str) -> Store {
+        let mut secret = self.secret.clone();
+        secret.retain(|(key, _)| *key != "aws_endpoint");
+        secret.push(("aws_endpoint", endpoint.to_owned()));
+        let location = Location::parse(&self.url).unwrap();
+        let entries = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
+        let options =
+            Options::of_secret(location.scheme(), entries, &Endpoints::new(&[endpoint]).unwrap()).unwrap();
+        Store::new(location, &options, &http(), PATIENCE).unwrap()
+    }
+
+    /// The entries of the Secret.
+    pub(crate) fn secret(&self) -> &[(&'static str, String)] {
+        &self.secret
     }
 
     fn store_as(&self, url: &str, secret: &[(&'static str, String)], patience: Patience) -> Store {

@@ -1,7 +1,13 @@
 //! Who gives out credentials to a pod: the endpoint of STS, of EKS Pod Identity, and of Microsoft Entra. Each gives them
 //! only for the token that the pod was given.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -75,23 +81,33 @@ impl Tokens {
         Self { url: format!("http://{address}"), authority: String::new(), _tasks: tasks }
     }
 
-    /// Microsoft Entra, and below `/blobs` a store that takes its token alone.
+    /// Microsoft Entra, and below `/account` a store that takes its token alone, and one object.
     pub(crate) async fn entra() -> Self {
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let path = request.uri().path().to_owned();
-            if path.starts_with("/blobs/") {
-                let token = format!("Bearer {SESSION}");
-                let is_session = request.headers().get("authorization").is_some_and(|other| *other == *token);
-                let _ = request.into_body().collect().await;
-                return Ok::<_, Infallible>(say(if is_session { 201 } else { 403 }, ""));
+        let taken = Arc::new(AtomicBool::new(false));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let taken = taken.clone();
+            async move {
+                let path = request.uri().path().to_owned();
+                if path.starts_with("/account/") {
+                    let token = format!("Bearer {SESSION}");
+                    let is_session =
+                        request.headers().get("authorization").is_some_and(|other| *other == *token);
+                    let _ = request.into_body().collect().await;
+                    let status = match is_session {
+                        true if taken.swap(true, Ordering::Relaxed) => 409,
+                        true => 201,
+                        false => 403,
+                    };
+                    return Ok::<_, Infallible>(say(status, ""));
+                }
+                let form = request.into_body().collect().await.unwrap().to_bytes();
+                let has = |name: &str, value: &str| has(&form, name, value);
+                let is_pod = path == "/tenant/oauth2/v2.0/token"
+                    && has("client_id", "client")
+                    && has("client_assertion", POD_TOKEN);
+                let token = serde_json::json!({"access_token": SESSION, "expires_in": 3600});
+                Ok(if is_pod { say(200, token.to_string()) } else { say(401, "") })
             }
-            let form = request.into_body().collect().await.unwrap().to_bytes();
-            let has = |name: &str, value: &str| has(&form, name, value);
-            let is_pod = path == "/tenant/oauth2/v2.0/token"
-                && has("client_id", "client")
-                && has("client_assertion", POD_TOKEN);
-            let token = serde_json::json!({"access_token": SESSION, "expires_in": 3600});
-            Ok(if is_pod { say(200, token.to_string()) } else { say(401, "") })
         });
         let (address, tasks) = serve(service).await;
         Self { url: format!("http://{address}"), authority: String::new(), _tasks: tasks }

@@ -289,11 +289,17 @@ fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
     let late = case.evidence().owed_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
         && case.facts.streaks.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
     let is_over = match trouble {
-        EvidenceTrouble::Conflict | EvidenceTrouble::DestinationRefused => true,
+        EvidenceTrouble::Conflict
+        | EvidenceTrouble::DestinationRefused
+        | EvidenceTrouble::NoConditionalWrites => true,
         EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable => {
             late || lasted >= Duration::from_mins(10)
         }
         EvidenceTrouble::StoreUnavailable
+        | EvidenceTrouble::StoreSilent(_)
+        | EvidenceTrouble::StoreRests
+        | EvidenceTrouble::BucketNotFound
+        | EvidenceTrouble::StoreMisconfigured
         | EvidenceTrouble::AccessDenied
         | EvidenceTrouble::PortalUnavailable
         | EvidenceTrouble::FinalizerRefused => late,

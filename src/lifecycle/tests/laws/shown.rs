@@ -154,6 +154,8 @@ const fn table(type_: ConditionType, status: ConditionStatus) -> &'static [Reaso
         (ConditionType::EvidenceStored, False) => &[
             R::Storing,
             R::StoreUnavailable,
+            R::BucketNotFound,
+            R::StoreMisconfigured,
             R::AccessDenied,
             R::PortalUnavailable,
             R::ImageNotAvailable,
@@ -285,7 +287,16 @@ fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
             .refusal()
             .is_some_and(|refusal| condition.message == refused(refusal))
             && matches!((type_, reason), (Some(ConditionType::EvidenceStored), Some(Reason::AccessDenied)));
-        is_refusal || is_finalizer || of_a_blocker || of_the_set == Some(condition.message.as_str())
+        let is_cause = EvidenceTrouble::ALL.iter().any(|trouble| {
+            trouble.cause() == Some(condition.message.as_str())
+                && matches!(type_, Some(ConditionType::EvidenceStored))
+                && reason == Some(trouble.reason())
+        });
+        is_refusal
+            || is_finalizer
+            || is_cause
+            || of_a_blocker
+            || of_the_set == Some(condition.message.as_str())
     }))
 }
 
