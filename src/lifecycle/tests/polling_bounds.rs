@@ -194,7 +194,7 @@ fn the_upper_bound_holds_but_for_what_its_description_names() {
         assert!(!calls(&world.decide()), "{name} keeps the look");
     }
     let mut used_up = polled(at_most());
-    used_up.facts.stretch = 5.0;
+    used_up.facts.stretch = 50.0;
     used_up.pass(60);
     used_up.turn(said("generated", &[]));
     assert!(wait_for_a_look(&mut used_up) > MAX, "demand beyond the budget stretches every interval");

@@ -78,7 +78,7 @@ fn walk() -> Walk {
 
 /// A short hash of a state, but for its times.
 fn digest(world: &World) -> u64 {
-    let World { status, facts, deadline, portal_ahead } = world;
+    let World { status, facts, deadline, portal_ahead: _ } = world;
     let now = facts.now;
     let lasted = |since, long| elapsed(since, now) >= long;
     let streaks = &facts.streaks;
@@ -93,11 +93,9 @@ fn digest(world: &World) -> u64 {
     streaks.not_found.map(|streak| streak.count.min(3)).hash(&mut hasher);
     streaks.paused.map(|since| lasted(since, Duration::from_mins(1))).hash(&mut hasher);
     (&streaks.refused_key, streaks.good_looks.min(3), streaks.changed_at.is_some()).hash(&mut hasher);
-    (streaks.last_tries_since.is_some(), streaks.suspended.is_some(), streaks.suspended_for)
-        .hash(&mut hasher);
     streaks.next.is_some_and(|next| next > now).hash(&mut hasher);
     status.expires_at.map(|end| later(end, Duration::from_hours(1)) <= now).hash(&mut hasher);
-    (portal_ahead, streaks.still_since.map(|since| lasted(since, Duration::from_hours(1)))).hash(&mut hasher);
+    streaks.still_since.is_some_and(|since| lasted(since, Duration::from_hours(1))).hash(&mut hasher);
     (*deadline <= now, session.and_then(|s| s.created_at).map(|at| lasted(at, Duration::from_mins(1))))
         .hash(&mut hasher);
     let evidence = facts.evidence.after(status);
