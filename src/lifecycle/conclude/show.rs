@@ -56,8 +56,9 @@ impl Draft<'_> {
 
     pub(super) fn stall(&mut self, stall: Stall, event: Option<Event>) {
         self.picture.overlay = Overlay::Stalled(stall);
-        // A refused destination is not shown beside a link.
-        let is_shown = !(self.has_session() && stall == Stall::DestinationNotAllowed);
+        // What keeps a session from being created is not shown beside a link.
+        let is_about_the_create = matches!(stall, Stall::DestinationNotAllowed | Stall::ResourceTooLarge);
+        let is_shown = !(self.has_session() && is_about_the_create);
         if is_shown && self.overlay_before() != self.picture.overlay {
             self.events.extend(event);
         }

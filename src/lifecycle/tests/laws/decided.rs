@@ -20,9 +20,9 @@ laws! {
         a_claim_is_given_up_only_when_its_request_cannot_be_in_flight
         nothing_ends_while_suspended
         only_a_passed_deadline_ends_without_a_call
-        nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit
     ;
     only_over_the_grid:
+        nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit
         an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        CreateEnd, Deadline, Event, EvidenceStanding, Facts, Grievance, Happened, Next, Past, Step, Wait,
+        CreateEnd, Deadline, Event, EvidenceStanding, Facts, Grievance, Happened, Next, Past,
+        Shown as ShownStep, Step, Wait,
         streaks::{elapsed, later},
     },
     portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
@@ -169,8 +170,9 @@ fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says
             let within = elapsed(now, at) <= Duration::from_hours(1);
             // What waits for a person alone is woken by nothing but its deadline.
             let shown = case.after.as_ref().and_then(|(_, shown)| shown.reason(ConditionType::Stalled));
-            let by_deadline =
-                case.facts.deadline == Deadline::Ahead(at) && shown == Some(Reason::CreateOutcomeUnknown);
+            let waits_for_a_person = shown == Some(Reason::CreateOutcomeUnknown)
+                || *case.step == Step::Show(ShownStep::ResourceTooLarge);
+            let by_deadline = case.facts.deadline == Deadline::Ahead(at) && waits_for_a_person;
             holds(at >= now && (within || by_deadline))
         }
         Next::Now | Next::Watch | Next::Leave => Nothing,

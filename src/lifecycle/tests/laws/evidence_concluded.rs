@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     api::{
-        ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, ObjectState, Outcome, ReadyWhen,
-        Reason, VerificationStatus,
+        ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, ObjectState, Outcome,
+        ReadyWhen, Reason, VerificationStatus,
     },
     lifecycle::{
         Event, EvidenceStanding, EvidenceTrouble, FinalizerEnd, Happened, Next, Past, Removed, Step,
@@ -211,6 +211,17 @@ fn what_is_required_is_not_shown_as_stored_unless_it_is(case: &Concluded) -> Say
     };
     if !matches!(case.past, Past::Over(_)) || !shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
     {
+        return Nothing;
+    }
+    // A manifest that is written is the last word, whatever the spec asks for since; one that comes without an object is
+    // that of an earlier process.
+    let has_manifest = |evidence: &Evidence| evidence.manifest_sha256.is_some();
+    let was_written = case.before.evidence.as_ref().is_some_and(has_manifest);
+    let of_an_earlier_process = matches!(
+        case.happened,
+        Happened::Store(stored) if stored.manifest_sha256.is_some() && stored.objects.is_empty()
+    );
+    if was_written || of_an_earlier_process {
         return Nothing;
     }
     let stored = stored_keys(status);
