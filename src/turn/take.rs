@@ -56,6 +56,10 @@ impl Turns {
         // What was waited for has come, or something else is due.
         memory.key_wait = None;
         memory.waits = None;
+        if memory.untold.is_some() {
+            // Only a read says whether a write whose answer was lost is there.
+            drop(self.fresh.take(slot));
+        }
         let (read, since, too_large) = self.fresh_or_read(slot, &namespace, &name).await;
         self.tell_if_written(slot, &mut memory, &read);
         let object = match read {
