@@ -6,6 +6,8 @@
 //! [`metrics`].
 
 pub mod api;
+#[cfg(test)]
+mod documents;
 pub mod doors;
 pub mod evidence;
 pub mod fair;

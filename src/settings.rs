@@ -121,7 +121,8 @@ pub struct Run {
     #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080")]
     pub admin_address: SocketAddr,
     /// How long to wait at the end for what is in flight to be recorded, in seconds; a second SIGTERM or Ctrl-C ends it at
-    /// once. The pod's terminationGracePeriodSeconds, 30 unless set, must be longer.
+    /// once. Events may take ten seconds more. The pod's terminationGracePeriodSeconds, 30 unless set, must be longer than
+    /// both together.
     #[arg(long, env = "OKID_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 60)]
     pub grace_seconds: u64,
     /// Name of the operator's own Pod, by the downward API (`fieldRef: metadata.name`). With its namespace it takes the

@@ -74,7 +74,7 @@ words! {
         Ready,
         /// The operator is at work. Present only when True, and never together with Stalled (kstatus).
         Reconciling,
-        /// Waiting longer will not help by itself. Present only when True (kstatus).
+        /// Waiting alone will not help. Present only when True (kstatus).
         Stalled,
         /// The API key is there and the portal accepts it.
         CredentialsReady,
@@ -142,7 +142,7 @@ words! {
         StatusUnreadable,
         /// The portal accepts the key.
         Accepted,
-        /// The key was not used yet.
+        /// No answer of the portal has shown yet whether it accepts the key.
         NotChecked,
         /// There is no such Secret.
         SecretNotFound,

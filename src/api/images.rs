@@ -28,7 +28,8 @@ pub struct Images {
     pub destination: Destination,
 
     /// What becomes of it when the resource is deleted. `Retain` keeps it. `Delete` removes the objects first, and
-    /// holds the resource with a finalizer for as long as that takes, at most ten minutes.
+    /// holds the resource with a finalizer for as long as that takes. A running operator gives up
+    /// ten to twenty minutes after the deletion.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

@@ -94,7 +94,7 @@ impl std::fmt::Debug for VerificationStatus {
 /// Where a check stands, as one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Nothing was asked of the portal yet.
+    /// There is no session yet, and no create is under way.
     Pending,
     /// A session is being created.
     Creating,
@@ -185,8 +185,8 @@ pub struct Session {
     /// How many of them the annotation okid.io/retry has forgiven. Never falls.
     #[schemars(range(min = 0))]
     pub forgiven: i32,
-    /// A short keyed hash that tells whether the API key is still the one the session was created with. It reveals
-    /// nothing of the key.
+    /// A short keyed hash that tells whether the API key is still the one the session was created with. The key
+    /// cannot be computed from it, but a guess of the key can be checked against it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub key_fingerprint: Option<String>,

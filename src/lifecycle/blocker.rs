@@ -175,7 +175,7 @@ impl Blocker {
                 "The portal is not configured with its backend and API key. Contact the portal's administrator."
             }
             Self::CallNotFound => {
-                "The portal does not have the call that creates sessions (404). Check that spec.portal is the base URL of an okID portal."
+                "The portal does not have the call that creates sessions. Check that spec.portal is the base URL of an okID portal."
             }
             Self::Redirected => {
                 "The portal redirects the request, and redirects are never followed. Set spec.portal to the portal's final base URL."

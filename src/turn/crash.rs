@@ -1,6 +1,12 @@
 //! Crash points: places in the create protocol and in storing evidence at which a test ends the process, or holds it.
 //! Without the cargo feature `crash-points` they are nothing.
 
+// Without it the tests on the API server would find no crash point, and wait for one.
+#[cfg(all(test, not(feature = "crash-points")))]
+compile_error!(
+    "every test needs the feature crash-points, which the package's dev-dependency on itself turns on"
+);
+
 /// A place in the create protocol or in storing evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {

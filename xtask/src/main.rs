@@ -63,3 +63,40 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cargo::root;
+
+    /// The pages that people read, and what the commands print of themselves.
+    fn pages() -> Vec<String> {
+        let mut paths: Vec<_> = ["README.md", "CONTRIBUTING.md"].map(|path| root().join(path)).to_vec();
+        for folder in ["docs", "docs/decisions"] {
+            paths.extend(std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let files = paths.into_iter().filter(|path| path.is_file());
+        let mut pages: Vec<_> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let command = Arguments::command();
+        let helps = command.get_subcommands().chain([&command]).filter_map(clap::Command::get_after_help);
+        pages.extend(helps.map(ToString::to_string));
+        pages
+    }
+
+    #[test]
+    fn every_command_that_a_page_or_a_help_shows_is_understood() {
+        let mut count = 0;
+        for page in pages() {
+            for rest in page.split("cargo xtask ").skip(1) {
+                let end = ["`", "#", "\n", "  ", " &&"].iter().filter_map(|end| rest.find(end)).min();
+                let command = rest.get(..end.unwrap_or(rest.len())).unwrap();
+                let read = Arguments::try_parse_from(["xtask"].into_iter().chain(command.split_whitespace()));
+                assert!(read.is_ok(), "cargo xtask {command}");
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "{count}");
+    }
+}

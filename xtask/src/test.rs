@@ -7,17 +7,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cargo::{cargo, exit_code, run as run_command};
-use crate::check::CRASH_POINTS;
 use crate::{control_plane, generate};
 
 /// Runs everything that can be tested: generated files are up to date, then all tests of the workspace, those of the
 /// API server included, on a control plane that is started for them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "One test:   cargo xtask test -- --package okid-operator a_claim_is_never
-Its output: cargo xtask test -- --package okid-operator a_claim_is_never -- --nocapture
+#[command(after_help = "One test:   cargo xtask test -- --package okid-operator a_claim_that_another_one_won
+Its output: cargo xtask test -- --package okid-operator a_claim_that_another_one_won -- --nocapture
 
 The tests find the control plane by OKID_TEST_KUBECONFIG (the administrator's kubeconfig)
-and OKID_TEST_KUBECTL (the client). With a plain `cargo test` they start one of their own.")]
+and OKID_TEST_KUBECTL (the client). With a plain `cargo test`, which runs the operator's tests
+alone, they start one of their own.")]
 pub(crate) struct Arguments {
     /// What `cargo test` is given in addition.
     #[arg(last = true)]
@@ -31,7 +31,7 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
     }
     let control_plane = control_plane::start()?;
     let skips = control_plane.folder().join("skips");
-    let mut tests = cargo(["test", "--features", CRASH_POINTS]);
+    let mut tests = cargo(["test"]);
     if !names_package(extra) {
         tests.arg("--workspace");
     }

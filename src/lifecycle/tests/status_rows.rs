@@ -148,6 +148,19 @@ fn a_lost_answer_shows_in_session_created() {
 }
 
 #[test]
+fn stalled_is_final_only_as_rejected_expired_or_past_the_deadline() {
+    // The promise of README.md.
+    for row in ROWS {
+        for (ready_when, _) in expected(row) {
+            let world = (row.brings)(ready_when);
+            let Some(reason) = world.reason(ConditionType::Stalled) else { continue };
+            let is_final = ["Rejected", "Expired", "DeadlineExceeded"].contains(&reason);
+            assert_eq!(world.status.settled, is_final, "{} {ready_when:?}", row.state);
+        }
+    }
+}
+
+#[test]
 fn a_session_that_is_not_found_keeps_its_phase_and_clears_by_itself() {
     let mut world = not_found(open(ReadyWhen::Verified));
     assert_eq!(world.status.phase, Some(crate::api::Phase::AwaitingUser));

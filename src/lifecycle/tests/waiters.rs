@@ -16,7 +16,7 @@ pub(super) enum Kstatus {
     Current,
 }
 
-/// The answers of Argo CD, by the health script of the chart.
+/// The answers of Argo CD, by a health script that reads what kstatus reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Progressing,
