@@ -136,7 +136,9 @@ impl Store {
             }
             digest.update(&chunk);
             bytes = bytes.filter(|_| size <= kept);
-            bytes.iter_mut().for_each(|bytes| bytes.extend_from_slice(&chunk));
+            if let Some(bytes) = &mut bytes {
+                bytes.extend_from_slice(&chunk);
+            }
         }
         let sha256 = hex(&digest.finalize());
         Ok(Some(Found { size: size as u64, sha256, proof, bytes: bytes.map(Bytes::from) }))

@@ -179,7 +179,7 @@ impl Turns {
                 let account = observed.account.as_ref();
                 match answer.filter(|answer| account.is_some_and(|account| answer.is_of(account, id))) {
                     Some(answer) => return (step, Leave::Answered(answer.result)),
-                    None => (Call::Look, self.look_priority(status, &observed.facts)),
+                    None => (Call::Look, Self::look_priority(status, &observed.facts)),
                 }
             }
             // It asks for a place for each object by itself.
@@ -211,7 +211,7 @@ impl Turns {
         }
     }
 
-    fn look_priority(&self, status: &VerificationStatus, facts: &Facts) -> Priority {
+    fn look_priority(status: &VerificationStatus, facts: &Facts) -> Priority {
         if facts.asks_for_a_look(status) {
             return Priority::Nudge;
         }

@@ -46,7 +46,7 @@ type Entries = Vec<(&'static str, String)>;
 fn pairs(common: &Entries, others: &Entries) -> Vec<Entries> {
     let mut all = vec![common.clone()];
     for (index, one) in others.iter().enumerate() {
-        all.push([common.as_slice(), &[one.clone()]].concat());
+        all.push([common.as_slice(), std::slice::from_ref(one)].concat());
         for other in others[index + 1..].iter().filter(|other| other.0 != one.0) {
             all.push([common.as_slice(), &[one.clone(), other.clone()]].concat());
         }

@@ -180,7 +180,7 @@ fn is_near(one: &str, other: &str) -> bool {
     let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
     let (one, other) = (&one[same..], &other[same..]);
     match (one, other) {
-        ([], []) | ([_], []) | ([], [_]) => true,
+        ([] | [_], []) | ([], [_]) => true,
         ([], [_, ..]) | ([_, ..], []) => false,
         ([a, after_a @ ..], [b, after_b @ ..]) => {
             let is_swapped = after_a.first() == Some(b)

@@ -20,7 +20,10 @@ use super::{
 };
 
 const MIN: Duration = Duration::from_secs(40);
-const MAX: Duration = Duration::from_secs(60);
+const MAX: Duration = Duration::from_mins(1);
+
+/// Something that may happen, and its name.
+type Named = (&'static str, fn(&mut World));
 
 /// A session that was looked at just now, and is looked at within narrow bounds.
 fn polled(bounds: Bounds) -> World {
@@ -56,7 +59,7 @@ fn wait_for_a_look(world: &mut World) -> Duration {
 
 #[test]
 fn the_lower_bound_holds_whatever_brings_a_look_forward() {
-    let hastens: [(&str, fn(&mut World)); 6] = [
+    let hastens: [Named; 6] = [
         ("a request", |world| world.facts.reconcile_requested = Some("now".to_owned())),
         ("the deadline", |world| world.deadline = later(world.facts.now, Duration::from_secs(1))),
         ("the end of the session", |world| world.status.expires_at = Some(world.facts.now)),
@@ -159,7 +162,7 @@ fn adopting(bounds: Bounds) -> World {
 }
 
 /// What may keep a look longer than the upper bound, in the words of the field's description.
-fn exceptions() -> [(&'static str, fn(&mut World)); 6] {
+fn exceptions() -> [Named; 6] {
     [
         ("a pause that the portal asked for", |world| world.facts.gate = Gate::Paused(far(world))),
         ("an open circuit breaker", |world| world.facts.gate = Gate::Breaker(far(world))),

@@ -83,9 +83,9 @@ impl Tokens {
 
     /// Microsoft Entra, and below `/account` a store that takes its token alone, and one object.
     pub(crate) async fn entra() -> Self {
-        let taken = Arc::new(AtomicBool::new(false));
+        let is_full = Arc::new(AtomicBool::new(false));
         let service = service_fn(move |request: Request<Incoming>| {
-            let taken = taken.clone();
+            let is_full = is_full.clone();
             async move {
                 let path = request.uri().path().to_owned();
                 if path.starts_with("/account/") {
@@ -94,7 +94,7 @@ impl Tokens {
                         request.headers().get("authorization").is_some_and(|other| *other == *token);
                     let _ = request.into_body().collect().await;
                     let status = match is_session {
-                        true if taken.swap(true, Ordering::Relaxed) => 409,
+                        true if is_full.swap(true, Ordering::Relaxed) => 409,
                         true => 201,
                         false => 403,
                     };

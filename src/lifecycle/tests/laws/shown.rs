@@ -150,8 +150,19 @@ const fn table(type_: ConditionType, status: ConditionStatus) -> &'static [Reaso
         (ConditionType::Verified, Unknown) => &[R::NotFinished],
         (ConditionType::Verified, True) => &[R::Verified],
         (ConditionType::Verified, False) => &[R::Rejected, R::Expired, R::Failed],
-        (ConditionType::EvidenceStored, Unknown) => &[R::NotStarted, R::NotOwed],
-        (ConditionType::EvidenceStored, False) => &[
+        (ConditionType::EvidenceStored, status) => of_evidence(status),
+        (ConditionType::Ready | ConditionType::Finished, Unknown)
+        | (ConditionType::Reconciling | ConditionType::Stalled, False | Unknown) => &[],
+    }
+}
+
+/// The reasons of `EvidenceStored`.
+const fn of_evidence(status: ConditionStatus) -> &'static [Reason] {
+    use ConditionStatus::{False, True, Unknown};
+    use Reason as R;
+    match status {
+        Unknown => &[R::NotStarted, R::NotOwed],
+        False => &[
             R::Storing,
             R::StoreUnavailable,
             R::BucketNotFound,
@@ -162,9 +173,7 @@ const fn table(type_: ConditionType, status: ConditionStatus) -> &'static [Reaso
             R::ImageUnusable,
             R::Conflict,
         ],
-        (ConditionType::EvidenceStored, True) => &[R::Stored, R::NothingToStore],
-        (ConditionType::Ready | ConditionType::Finished, Unknown)
-        | (ConditionType::Reconciling | ConditionType::Stalled, False | Unknown) => &[],
+        True => &[R::Stored, R::NothingToStore],
     }
 }
 
