@@ -179,7 +179,7 @@ impl Turns {
                 let account = observed.account.as_ref();
                 match answer.filter(|answer| account.is_some_and(|account| answer.is_of(account, id))) {
                     Some(answer) => return (step, Leave::Answered(answer.result)),
-                    None => (Call::Look, Self::look_priority(status, &observed.facts)),
+                    None => (Call::Look, look_priority(status, &observed.facts)),
                 }
             }
             // It asks for a place for each object by itself.
@@ -209,14 +209,6 @@ impl Turns {
             Admission::Go(admitted) => (step, Leave::Call(admitted)),
             Admission::Wait { until, closed } => decide_again(observed, until, closed),
         }
-    }
-
-    fn look_priority(status: &VerificationStatus, facts: &Facts) -> Priority {
-        if facts.asks_for_a_look(status) {
-            return Priority::Nudge;
-        }
-        let pace = crate::lifecycle::pace(status, &facts.streaks, facts.bounds, facts.times());
-        pace.stage.priority()
     }
 
     fn finish_create(
@@ -427,6 +419,13 @@ impl Turns {
         let wait = rand::random_range(AGAIN.0..=longest_wait(failures));
         Turned::At(Instant::now() + wait, Priority::Active, memory.lane)
     }
+}
+
+fn look_priority(status: &VerificationStatus, facts: &Facts) -> Priority {
+    if facts.asks_for_a_look(status) {
+        return Priority::Nudge;
+    }
+    crate::lifecycle::pace(status, &facts.streaks, facts.bounds, facts.times()).stage.priority()
 }
 
 /// Whether what was stored is still to be written down.

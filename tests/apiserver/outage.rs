@@ -20,7 +20,7 @@ fn is_open(seen: &Verification) -> bool {
 async fn arrive(world: &World) -> Vec<String> {
     let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
     let waits = |seen: &Verification| {
-        seen.shows(&["Reconciling=True/ProgressingWithRetry"])
+        seen.shows(&["Reconciling=True/PortalUnreachable"])
             || seen.shows(&["Reconciling=True/CreateOutcomeUnknown"])
     };
     // All at once: a minute after the first lost answer the next one may be lost.

@@ -78,7 +78,7 @@ async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
     assert_eq!((session.attempt, session.orphans), (2, 0));
     assert_eq!(world.sandbox().sessions().len(), 1);
     assert_eq!(world.sandbox().sessions()[0].id, id);
-    world.until_events("alice", &["SessionCreated"]).await;
+    world.until_events("alice", &["RateLimited", "SessionCreated"]).await;
     world.finish().await;
 }
 
@@ -260,7 +260,7 @@ async fn a_create_that_a_gateway_refuses_made_nothing_and_blames_no_key() {
         assert!(!seen.shows(&["CredentialsReady=False/KeyRejected"]), "{seen:?}");
         assert!(!seen.shows(&["CredentialsReady=False/AccessDenied"]), "{seen:?}");
     }
-    world.until_events("alice", &["SessionCreated"]).await;
+    world.until_events("alice", &["PortalUnreachable", "SessionCreated"]).await;
     world.finish().await;
 }
 

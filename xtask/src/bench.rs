@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures that this project promises, measured. Touches processes.
 
+mod burst;
 mod cluster;
 mod evidence;
 mod figure;
@@ -39,7 +40,7 @@ use crate::out;
 /// in the figures, so leave it alone meanwhile. docs/performance.md says how each figure comes about.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Quick:  cargo xtask bench schedule    seconds, once it is built
-All:    cargo xtask bench             about fifteen minutes")]
+All:    cargo xtask bench             about twenty minutes")]
 pub(crate) struct Arguments {
     /// What to measure; everything without a name.
     what: Option<Bench>,
@@ -55,6 +56,8 @@ enum Bench {
     Polls,
     /// Requests to the API server per verification, counted by a real API server.
     Writes,
+    /// Time to the link and requests in a burst of new verifications, beside the least that the API server can do.
+    Burst,
     /// Memory, speed and requests while 1,000 verifications store four images each (Linux; 6 GB of disk).
     Evidence,
 }
@@ -67,6 +70,7 @@ impl Bench {
             Self::Memory => load::memory(progress, &operator::program()?),
             Self::Polls => load::polls(progress, &operator::program()?),
             Self::Writes => writes::measure(progress, &operator::program()?),
+            Self::Burst => burst::measure(progress, &operator::program()?),
             Self::Evidence => evidence::measure(progress, &operator::program()?),
         }
     }

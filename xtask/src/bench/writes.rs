@@ -1,6 +1,6 @@
 //! What one verification costs the API server, counted by the real API server's own metrics. Touches processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const KEY: &str = "bench-key";
 /// Far more than a person on the script takes.
 const OVER_WITHIN: Duration = Duration::from_mins(5);
 const TICK: Duration = Duration::from_millis(250);
-const REQUESTS: &str = "apiserver_request_total";
+pub(super) const REQUESTS: &str = "apiserver_request_total";
 
 /// What the person does before the verdict; each act changes the word or the progress that is shown.
 fn acts() -> Vec<Act> {
@@ -84,14 +84,27 @@ pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>
     Ok(figures(&before, &after, changes))
 }
 
+/// Installs the definition and waits until it is served.
+pub(super) fn install_definition(control_plane: &ControlPlane) -> Result<()> {
+    let definition = root().join("crds/verifications.okid.io.yaml");
+    kubectl(control_plane.kubectl().args(["apply", "--server-side", "--filename"]).arg(&definition))?;
+    let established = ["wait", "--for=condition=Established", "--timeout=30s", "--filename"];
+    kubectl(control_plane.kubectl().args(established).arg(&definition))?;
+    Ok(())
+}
+
+/// Creates objects, in their order.
+pub(super) fn apply(control_plane: &ControlPlane, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let path = control_plane.folder().join("objects.json");
+    std::fs::write(&path, list.to_string()).with_context(|| format!("write {}", path.display()))?;
+    kubectl(control_plane.kubectl().args(["create", "--filename"]).arg(path))?;
+    Ok(())
+}
+
 /// Installs the definition, the key and the verifications, before the operator is there to see them.
 fn install(control_plane: &ControlPlane) -> Result<()> {
-    let definition = root().join("crds/verifications.okid.io.yaml");
-    let file = |name: &str, content: &Value| -> Result<PathBuf> {
-        let path = control_plane.folder().join(name);
-        std::fs::write(&path, content.to_string()).with_context(|| format!("write {}", path.display()))?;
-        Ok(path)
-    };
+    install_definition(control_plane)?;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": "okid-api-key", "namespace": "default"},
@@ -109,14 +122,8 @@ fn install(control_plane: &ControlPlane) -> Result<()> {
             })
         })
         .collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": verifications});
-    let apply = ["apply", "--server-side", "--filename"];
-    kubectl(control_plane.kubectl().args(apply).arg(&definition))?;
-    let established = ["wait", "--for=condition=Established", "--timeout=30s", "--filename"];
-    kubectl(control_plane.kubectl().args(established).arg(&definition))?;
-    kubectl(control_plane.kubectl().args(["create", "--filename"]).arg(file("secret.json", &secret)?))?;
-    kubectl(control_plane.kubectl().args(["create", "--filename"]).arg(file("verifications.json", &list)?))?;
-    Ok(())
+    apply(control_plane, &[secret])?;
+    apply(control_plane, &verifications)
 }
 
 fn start(operator: &Path, control_plane: &ControlPlane, sandbox: &Sandbox) -> Result<Operator> {
@@ -203,7 +210,7 @@ fn figures(before: &str, after: &str, changes: u32) -> Vec<Figure> {
 }
 
 /// What the API server counted so far.
-fn metrics(control_plane: &ControlPlane) -> Result<String> {
+pub(super) fn metrics(control_plane: &ControlPlane) -> Result<String> {
     kubectl(control_plane.kubectl().args(["get", "--raw", "/metrics"]))
 }
 

@@ -1,0 +1,140 @@
+//! A burst of new verifications, and when each has its link. Touches the API server.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures::{Stream, StreamExt as _, stream};
+use hdrhistogram::Histogram;
+use kube::api::{Api, PostParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt as _};
+use okid_operator::api::{Phase, Verification};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant as TokioInstant, sleep_until};
+
+/// One that was created.
+pub(super) struct Created {
+    pub(super) name: String,
+    /// When the API server said so.
+    pub(super) at: Instant,
+    pub(super) object: Verification,
+}
+
+/// Verifications that are created by a schedule that does not wait for anybody.
+pub(super) struct Arrivals {
+    created: mpsc::UnboundedReceiver<Result<Created>>,
+}
+
+impl Arrivals {
+    /// Begins to create them.
+    pub(super) fn start(client: Client, namespace: &str, count: u32, every: Duration) -> Self {
+        let (sender, created) = mpsc::unbounded_channel();
+        let api: Api<Verification> = Api::namespaced(client, namespace);
+        let start = TokioInstant::now();
+        tokio::spawn(async move {
+            for number in 0..count {
+                sleep_until(start + every * number).await;
+                let (api, sender) = (api.clone(), sender.clone());
+                tokio::spawn(async move {
+                    // Nobody listens any more where the run has failed.
+                    let _ = sender.send(create(&api, number).await);
+                });
+            }
+        });
+        Self { created }
+    }
+
+    /// What was created, as it comes.
+    pub(super) fn created(self) -> impl Stream<Item = Result<Created>> + Unpin {
+        Box::pin(stream::unfold(self.created, |mut created| async {
+            let next = created.recv().await?;
+            Some((next, created))
+        }))
+    }
+}
+
+async fn create(api: &Api<Verification>, number: u32) -> Result<Created> {
+    let object = serde_json::from_value(json!({
+        "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
+        "metadata": {"name": format!("person-{number}")},
+        "spec": {"apiKeySecretRef": {"name": "okid-api-key"}},
+    }))
+    .context("write a verification")?;
+    let object = api.create(&PostParams::default(), &object).await.context("create a verification")?;
+    Ok(Created { name: object.name_any(), at: Instant::now(), object })
+}
+
+/// When each has its link, as somebody sees it who watches.
+pub(super) struct Links {
+    seen: Arc<Mutex<Seen>>,
+    watch: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    links: HashMap<String, Instant>,
+    verified: u32,
+}
+
+impl Links {
+    /// Watches the verifications of an empty namespace.
+    pub(super) async fn watch(client: Client, namespace: &str) -> Result<Self> {
+        let api: Api<Verification> = Api::namespaced(client, namespace);
+        let parameters = WatchParams::default().timeout(290);
+        let mut events = api.watch(&parameters, "0").await.context("watch verifications")?.boxed();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let noted = Arc::clone(&seen);
+        let watch = tokio::spawn(async move {
+            while let Some(Ok(event)) = events.next().await {
+                if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event {
+                    noted.lock().unwrap_or_else(PoisonError::into_inner).note(&object);
+                }
+            }
+        });
+        Ok(Self { seen, watch })
+    }
+
+    /// How many are verified so far.
+    pub(super) fn verified(&self) -> u32 {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).verified
+    }
+
+    /// How long each took to have its link, in microseconds since it was created.
+    pub(super) fn since(self, created: impl Iterator<Item = (String, Instant)>) -> Result<Histogram<u64>> {
+        self.watch.abort();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut histogram = histogram()?;
+        for (name, at) in created {
+            let link = seen.links.get(&name).with_context(|| format!("{name} has no link"))?;
+            record(&mut histogram, link.saturating_duration_since(at))?;
+        }
+        Ok(histogram)
+    }
+}
+
+impl Seen {
+    fn note(&mut self, object: &Verification) {
+        let Some(status) = &object.status else { return };
+        if status.portal_url.is_some() {
+            let name = object.name_any();
+            let now = Instant::now();
+            self.links.entry(name).or_insert(now);
+        }
+        // Its last write.
+        if status.phase == Some(Phase::Verified) && status.settled {
+            self.verified += 1;
+        }
+    }
+}
+
+pub(super) fn histogram() -> Result<Histogram<u64>> {
+    Histogram::new(3).context("make a histogram")
+}
+
+pub(super) fn record(histogram: &mut Histogram<u64>, time: Duration) -> Result<()> {
+    let micros = u64::try_from(time.as_micros()).context("count microseconds")?;
+    histogram.record(micros.max(1)).context("record a time")
+}
