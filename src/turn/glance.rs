@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use crate::{
@@ -26,6 +27,9 @@ use super::{
 
 /// A pause that keeps a look waiting longer than this is told in status.
 const PAUSE_UNTOLD: Duration = Duration::from_mins(1);
+
+/// What is due so soon after a pause waits for that.
+const WITH_THE_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What came of a glance.
 pub(super) enum Glance {
@@ -156,7 +160,14 @@ impl Turns {
             Wait::KeyRejected(_) => Closed::KeyRejected,
             Wait::Paused(_) => Closed::Paused,
             Wait::Breaker(_) => Closed::Breaker,
-            Wait::Key(_) | Wait::Rate(_) | Wait::Due(_) | Wait::Quiet(_) => return None,
+            // Who was told to pause itself has its own time, which is that of the pause.
+            Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
+                (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
+                    Closed::Paused
+                }
+                (_, Closed::Paused | Closed::Breaker | Closed::KeyRejected | Closed::Rate) => return None,
+            },
+            Wait::Key(_) | Wait::Rate(_) | Wait::Quiet(_) => return None,
         };
         let is_told = closed == Closed::Breaker && is_outage(&observed.facts.streaks, observed.facts.now);
         let waits = self.waits_at(&observed.account.as_ref()?.portal, closed)?;
