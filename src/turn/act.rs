@@ -25,7 +25,7 @@ use super::{
     crash::{self, Point},
     memory::{Claim, Memory},
     observe::Observed,
-    outages::{CREATES, polls_of},
+    outages::{creates_with, polls_of},
     status::{Read, Written},
 };
 
@@ -147,7 +147,7 @@ impl Turns {
             let sent = self.clock.local();
             let answer = self.portal.create(portal, key).await;
             self.read_clock(portal, sent, answer.as_ref().ok().and_then(|created| created.date));
-            self.outages.note(portal, CREATES, answer.as_ref().map(drop));
+            self.outages.note(portal, creates_with(key.identity()), answer.as_ref().map(drop));
             let answer = self.unless_taken(portal, &observed.facts.uid, answer, memory);
             self.metrics.call("create", &answer);
             memory.waits = self.waits_after(portal, answer.as_ref().err());

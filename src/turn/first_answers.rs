@@ -1,7 +1,7 @@
 //! Who waits until the portal has given a new key its first answer: they are woken the moment it comes. Touches nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,18 +11,48 @@ use crate::{
     watch::Slot,
 };
 
+/// Most that are kept of those who wait.
+const MOST: usize = 50_000;
+
 /// Those who wait, by portal and key, each with its fairness key.
 #[derive(Debug, Default)]
-pub struct FirstAnswers(Mutex<HashMap<(PortalUrl, KeyIdentity), HashMap<Slot, FairnessKey>>>);
+pub struct FirstAnswers(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    by_key: HashMap<(PortalUrl, KeyIdentity), HashMap<Slot, FairnessKey>>,
+    /// How many they are, of all keys.
+    number: usize,
+}
 
 impl FirstAnswers {
-    /// Joins those who wait. Who does so looks afterwards whether there still is something to wait for.
+    /// Joins those who wait. Who does so looks afterwards whether there still is something to wait for, and leaves if not.
+    /// Where they become too many, those before it are forgotten: they come again by themselves.
     pub(super) fn join(&self, portal: &PortalUrl, key: KeyIdentity, slot: Slot, lane: FairnessKey) {
-        self.waiting().entry((portal.clone(), key)).or_default().insert(slot, lane);
+        let mut waiting = self.waiting();
+        if waiting.number >= MOST {
+            *waiting = Waiting::default();
+        }
+        let of_key = waiting.by_key.entry((portal.clone(), key)).or_default();
+        if of_key.insert(slot, lane).is_none() {
+            waiting.number += 1;
+        }
+    }
+
+    /// Leaves those who wait.
+    pub(super) fn leave(&self, portal: &PortalUrl, key: KeyIdentity, slot: Slot) {
+        let mut waiting = self.waiting();
+        if let Entry::Occupied(mut of_key) = waiting.by_key.entry((portal.clone(), key)) {
+            let was_there = of_key.get_mut().remove(&slot).is_some();
+            if of_key.get().is_empty() {
+                of_key.remove();
+            }
+            waiting.number -= usize::from(was_there);
+        }
     }
 
     /// Those whom an answer ends the wait of. Silence and a refused key end none: those who wait come again by
-    /// themselves, one after another.
+    /// themselves, one after another. Whatever the answer, nobody is kept here longer: who still waits joins again.
     pub(super) fn woken_by<T>(
         &self,
         portal: &PortalUrl,
@@ -43,13 +73,15 @@ impl FirstAnswers {
             ) => false,
         };
         let mut waiting = self.waiting();
-        if !accepts_the_key || waiting.is_empty() {
+        if waiting.by_key.is_empty() {
             return HashMap::new();
         }
-        waiting.remove(&(portal.clone(), key)).unwrap_or_default()
+        let ended = waiting.by_key.remove(&(portal.clone(), key)).unwrap_or_default();
+        waiting.number -= ended.len();
+        if accepts_the_key { ended } else { HashMap::new() }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<(PortalUrl, KeyIdentity), HashMap<Slot, FairnessKey>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,23 +103,60 @@ mod tests {
         table.seen(&meta, |_| ()).slot()
     }
 
+    fn portal() -> PortalUrl {
+        let allowed = AllowedPortals::new(&["https://portal.test".to_owned()], false).unwrap();
+        allowed.iter().next().unwrap().clone()
+    }
+
+    fn key(text: &str) -> KeyIdentity {
+        ApiKey::parse(text.as_bytes()).unwrap().identity()
+    }
+
+    fn number(waiters: &FirstAnswers) -> (usize, usize) {
+        let waiting = waiters.waiting();
+        assert_eq!(waiting.number, waiting.by_key.values().map(HashMap::len).sum::<usize>());
+        (waiting.by_key.len(), waiting.number)
+    }
+
     #[test]
     fn an_answer_that_accepts_the_key_wakes_those_who_wait_for_that_key_once() {
-        let allowed = AllowedPortals::new(&["https://portal.test".to_owned()], false).unwrap();
-        let portal = allowed.iter().next().unwrap();
-        let key = |text: &str| ApiKey::parse(text.as_bytes()).unwrap().identity();
-        let lane = FairnessKey::of_namespace("kyc");
+        let (portal, lane) = (&portal(), FairnessKey::of_namespace("kyc"));
         let (waiters, mut table) = (FirstAnswers::default(), Table::new());
         let slots = ["a", "b", "c"].map(|name| slot(&mut table, name));
         waiters.join(portal, key("one"), slots[0], lane);
         waiters.join(portal, key("one"), slots[1], lane);
         waiters.join(portal, key("one"), slots[1], lane);
         waiters.join(portal, key("two"), slots[2], lane);
-        let silence = || Err::<(), _>(Trouble::Failed(Failed::TimedOut));
-        assert!(waiters.woken_by(portal, key("one"), &silence()).is_empty());
-        assert!(waiters.woken_by(portal, key("one"), &Err::<(), _>(Trouble::KeyRejected)).is_empty());
         assert_eq!(waiters.woken_by(portal, key("one"), &Ok(())).len(), 2);
         assert!(waiters.woken_by(portal, key("one"), &Ok(())).is_empty());
         assert!(waiters.woken_by(portal, key("two"), &Ok(())).contains_key(&slots[2]));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_accept_the_key_wakes_nobody_and_keeps_nobody() {
+        let (portal, lane) = (&portal(), FairnessKey::of_namespace("kyc"));
+        let (waiters, mut table) = (FirstAnswers::default(), Table::new());
+        let slot = slot(&mut table, "a");
+        for trouble in [Trouble::Failed(Failed::TimedOut), Trouble::KeyRejected, Trouble::AccessDenied] {
+            waiters.join(portal, key("one"), slot, lane);
+            assert!(waiters.woken_by(portal, key("one"), &Err::<(), _>(trouble)).is_empty());
+            assert_eq!(number(&waiters), (0, 0));
+        }
+        waiters.join(portal, key("one"), slot, lane);
+        waiters.leave(portal, key("one"), slot);
+        waiters.leave(portal, key("one"), slot);
+        assert_eq!(number(&waiters), (0, 0));
+    }
+
+    #[test]
+    fn those_who_wait_for_answers_that_never_come_are_bounded() {
+        let (portal, lane) = (&portal(), FairnessKey::of_namespace("kyc"));
+        let (waiters, mut table) = (FirstAnswers::default(), Table::new());
+        let slot = slot(&mut table, "a");
+        for number in 0..=MOST {
+            waiters.join(portal, key(&format!("key-{number}")), slot, lane);
+        }
+        assert_eq!(number(&waiters), (1, 1));
+        assert!(waiters.woken_by(portal, key(&format!("key-{MOST}")), &Ok(())).contains_key(&slot));
     }
 }

@@ -10,24 +10,39 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::portal::{PortalUrl, Trouble, VerificationId};
+use crate::portal::{KeyIdentity, PortalUrl, Trouble, VerificationId};
 
 /// An outage in which nothing failed for this long is over. Longer than any session waits until it is asked for again after a
 /// failure.
 const QUIET: Duration = Duration::from_mins(5);
+/// The same for an outage that was told of creates. Longer than those with a key wait for the next try while they fail.
+const QUIET_OF_CREATES: Duration = Duration::from_mins(30);
 /// Most outages that are known at once: more are not told.
 const MOST: usize = 256;
 
-/// Whose call it is: the hash of a session, or [`CREATES`].
-pub(super) type Whose = u64;
-/// The creates at a portal.
-pub(super) const CREATES: Whose = 0;
+/// Whose call it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A poll of a session, by its hash.
+    Poll(u64),
+    /// A create with a key, by its hash: what fails with one key may well succeed with another.
+    Create(u64),
+}
 
 /// Whose call a poll of that session is.
 pub(super) fn polls_of(session: &VerificationId) -> Whose {
+    Whose::Poll(hash(session))
+}
+
+/// Whose call a create with that key is.
+pub(super) fn creates_with(key: KeyIdentity) -> Whose {
+    Whose::Create(hash(&key))
+}
+
+fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    session.hash(&mut hasher);
-    hasher.finish() | 1
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What fails now, as far as it was told: one outage for each portal and word.
@@ -99,17 +114,21 @@ impl Outages {
 
 impl Outage {
     fn is_quiet(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last) > QUIET
+        let quiet = match self.whose {
+            Whose::Poll(_) => QUIET,
+            Whose::Create(_) => QUIET_OF_CREATES,
+        };
+        now.saturating_duration_since(self.last) > quiet
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::portal::AllowedPortals;
+    use crate::portal::{AllowedPortals, ApiKey};
 
-    const ALICE: Whose = 1;
-    const BOB: Whose = 2;
+    const ALICE: Whose = Whose::Poll(1);
+    const BOB: Whose = Whose::Poll(2);
 
     fn portal(host: &str) -> PortalUrl {
         let url = format!("https://{host}");
@@ -147,5 +166,19 @@ mod tests {
         assert!(outages.failed(&portal, "tls", ALICE, now));
         assert!(outages.failed(&portal, "tls", BOB, later));
         assert_eq!(outages.answered(&portal, BOB, later), ["tls"], "it is told of bob by now");
+    }
+
+    #[test]
+    fn creates_with_another_key_that_succeed_do_not_end_what_was_told_of_a_key() {
+        let (outages, portal, begun) = (Outages::default(), portal("one.example"), Instant::now());
+        let with = |key: &str| creates_with(ApiKey::parse(key.as_bytes()).unwrap().identity());
+        assert!(outages.failed(&portal, "server_error", with("bad"), begun));
+        // The longest wait between two tries of those that fail, and others that succeed all the time.
+        for minute in 1..60 {
+            let now = begun + Duration::from_mins(minute);
+            assert!(outages.answered(&portal, with("good"), now).is_empty());
+            assert!(minute % 12 != 0 || !outages.failed(&portal, "server_error", with("bad"), now));
+        }
+        assert_eq!(outages.answered(&portal, with("bad"), begun + Duration::from_hours(1)), ["server_error"]);
     }
 }

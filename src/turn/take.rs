@@ -150,7 +150,11 @@ impl Turns {
             return false;
         }
         self.first_answers.join(portal, key.identity(), slot, memory.lane);
-        !is_awaited()
+        if is_awaited() {
+            return false;
+        }
+        self.first_answers.leave(portal, key.identity(), slot);
+        true
     }
 
     fn remembered(&self, slot: Slot) -> Option<(String, String, Memory)> {

@@ -42,8 +42,8 @@ const GONE_FOR: Duration = Duration::from_hours(24);
 /// Answers in a row, or time of them, that may be older than what the portal had said already. After that it has gone back,
 /// such as to a backup, and what it says is its word again.
 const OUTDATED: (u32, Duration) = (5, Duration::from_mins(10));
-/// How soon a session is asked for again that an old answer calls expired.
-const EXPIRED_AGAIN: Duration = Duration::from_secs(5);
+/// How soon a session is asked for again that an old answer calls expired, or that got one for its last look.
+const OUTDATED_AGAIN: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
     pub(super) fn adopt(mut self, id: &VerificationId, answer: &Result<Details, Trouble>) -> Conclusion {
@@ -120,11 +120,15 @@ impl Draft<'_> {
         }
     }
 
-    /// After the deadline the portal could be asked, and had no answer.
+    /// After the deadline the portal could be asked, and had no answer, or one that is older than what it had said already.
     fn note_last_try(&mut self) {
-        if let Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } = self.facts.deadline {
+        if self.deadline_has_passed() {
             self.streaks.last_tries_since.get_or_insert(self.facts.now);
         }
+    }
+
+    const fn deadline_has_passed(&self) -> bool {
+        matches!(self.facts.deadline, Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ })
     }
 
     fn look_refused(mut self, refusal: Blocker) -> Conclusion {
@@ -223,17 +227,24 @@ impl Draft<'_> {
         self.streaks.key_missing = None;
         self.streaks.refused_key = None;
         self.streaks.good_looks = self.streaks.good_looks.saturating_add(1);
-        self.streaks.last_answer = Some(now);
-        self.streaks.last_tries_since = None;
-        self.streaks.suspended_for = Duration::ZERO;
         self.streaks.names_modules = !report.progress.is_empty();
 
         let is_outdated = self.is_outdated(&report);
         let asks_again =
             is_outdated && report.word == Word::End(Outcome::Expired) && !self.streaks.expired_before;
         self.streaks.expired_before = asks_again;
-        if asks_again {
-            let next = self.due(self.facts.bounds.hold(EXPIRED_AGAIN));
+        let is_verdict = matches!(report.word, Word::End(_)) && !asks_again;
+        // What was the case before the deadline is not what the last look is for.
+        let is_no_last_look = is_outdated && !is_verdict && self.deadline_has_passed();
+        if is_no_last_look {
+            self.note_last_try();
+        } else {
+            self.streaks.last_answer = Some(now);
+            self.streaks.last_tries_since = None;
+            self.streaks.suspended_for = Duration::ZERO;
+        }
+        if asks_again || is_no_last_look {
+            let next = self.due(self.facts.bounds.hold(OUTDATED_AGAIN));
             return self.finish(next);
         }
         if let Word::End(outcome) = report.word {
@@ -253,7 +264,7 @@ impl Draft<'_> {
         let at =
             shown_at.map_or(regular, |shown_at| regular.min(shown_at.max(self.facts.bounds.soonest(now))));
         let mut next = self.due_at(at);
-        if let Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } = self.facts.deadline {
+        if self.deadline_has_passed() {
             // This was the last look, and the schedule has nothing to wait for.
             next = Next::Now;
         }

@@ -3,7 +3,7 @@
 use super::world::{World, line, said_at};
 use crate::{
     api::{Outcome, ReadyWhen},
-    lifecycle::{event::Event, sample},
+    lifecycle::{Step, event::Event, sample},
     portal::wire::Details,
 };
 
@@ -117,4 +117,40 @@ fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
     world.pass(300);
     world.turn(said_at(KNOWN, "validating", &["document", "liveness"]));
     assert!(line(&world.status).starts_with("Processing"), "it is not taken for an answer from the past");
+}
+
+/// [`known`], after its deadline.
+fn overdue() -> World {
+    let mut world = known();
+    world.pass(168 * 3600);
+    world.facts.streaks.next = None;
+    world
+}
+
+#[test]
+fn an_answer_from_the_past_is_no_last_look_and_is_asked_for_again() {
+    for (word, modules) in [("in_progress", &["document"][..]), ("expired", &[])] {
+        let mut world = overdue();
+        let answered = world.facts.streaks.last_answer;
+        world.turn(said_at(BEFORE, word, modules));
+        assert_eq!((world.status.outcome, world.facts.streaks.last_answer), (None, answered), "{word}");
+        assert_eq!(world.facts.streaks.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
+        let turn = world.turn_when_due(said_at(KNOWN + 1, "verified", &[]));
+        assert_eq!(turn.conclusion.events, [Event::Verified], "{word}");
+    }
+}
+
+#[test]
+fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten_minutes() {
+    let mut world = overdue();
+    for _ in 0..6 {
+        assert!(matches!(world.turn_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Look(_)));
+    }
+    assert_eq!(world.decide(), Step::End, "the sixth is its word again");
+    let mut world = overdue();
+    world.turn(said_at(BEFORE, "in_progress", &[]));
+    world.pass(599);
+    assert!(matches!(world.decide(), Step::Look(_)));
+    world.pass(1);
+    assert_eq!(world.decide(), Step::End);
 }

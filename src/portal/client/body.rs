@@ -14,6 +14,9 @@ use crate::portal::{
 
 use super::transport::judge_transport;
 
+/// Most bytes that a coding may add to a body that it does not make smaller.
+const FRAME: usize = 4096;
+
 /// What is kept of a body, and how much.
 #[derive(Clone, Copy)]
 pub(super) enum Keep {
@@ -48,9 +51,11 @@ pub(super) async fn read(mut response: Response, keep: Keep) -> Result<Vec<u8>, 
     if coding == Coding::Identity && sink.filter.is_none() {
         sink.kept.reserve_exact(announced);
     }
+    let mut raw = Raw::of(&sink);
     let mut decoder = Decoder::new(coding, sink);
     while let Some(piece) = response.chunk().await.map_err(|error| judge_transport(&error))? {
         decoder.take(&piece)?;
+        raw.take(&piece)?;
     }
     let mut kept = decoder.end()?;
     kept.shrink_to_fit();
@@ -60,9 +65,12 @@ pub(super) async fn read(mut response: Response, keep: Keep) -> Result<Vec<u8>, 
 /// Reads the start of a body of at most that many bytes, as far as it comes: the status is known, so nothing here is trouble.
 pub(super) async fn read_start(response: &mut Response, most: usize) -> Vec<u8> {
     let Ok(coding) = coding(response.headers()) else { return Vec::new() };
-    let mut decoder = Decoder::new(coding, Sink::new(Keep::Whole(most)));
+    let sink = Sink::new(Keep::Whole(most));
+    let mut raw = Raw::of(&sink);
+    let mut decoder = Decoder::new(coding, sink);
     while let Ok(Some(piece)) = response.chunk().await
         && decoder.take(&piece).is_ok()
+        && raw.take(&piece).is_ok()
     {}
     decoder.into_kept()
 }
@@ -93,6 +101,24 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Trouble> {
         (Some("zstd"), None) => encoded(ContentCoding::Zstd),
         (Some("compress" | "x-compress"), None) => encoded(ContentCoding::Compress),
         (Some(_), None | Some(_)) => encoded(ContentCoding::Other),
+    }
+}
+
+/// What comes over the network: a coding may carry as many bytes as somebody likes that decode to none.
+struct Raw {
+    left: usize,
+}
+
+impl Raw {
+    /// As many bytes as may be read of a body once it is decoded, and for the frame of its coding some more.
+    const fn of(sink: &Sink) -> Self {
+        Self { left: sink.most_read.saturating_add(FRAME) }
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<(), Trouble> {
+        let left = self.left.checked_sub(piece.len()).ok_or(Trouble::Failed(Failed::TooLarge))?;
+        self.left = left;
+        Ok(())
     }
 }
 

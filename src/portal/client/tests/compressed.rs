@@ -12,11 +12,14 @@ use crate::portal::ContentCoding;
 
 /// A portal whose answer is these bytes.
 async fn that_sends(status: &str, coding: &str, body: &[u8]) -> Portal {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let head =
         format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-encoding: {coding}\r\n\r\n", body.len());
-    let answer = [head.as_bytes(), body].concat();
+    that_answers([head.as_bytes(), body].concat()).await
+}
+
+async fn that_answers(answer: Vec<u8>) -> Portal {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer = answer.clone();
@@ -113,4 +116,14 @@ async fn what_is_compressed_has_the_same_bounds_and_must_be_whole() {
         let trouble = client().create(&portal.url(), &key()).await;
         assert_eq!(trouble, Err(Trouble::Failed(Failed::Unusable)), "{} bytes", body.len());
     }
+}
+
+#[tokio::test]
+async fn what_decodes_to_nothing_has_the_bounds_of_what_is_read() {
+    // RFC 1951 §3.2.4: a stored block of no bytes, after which another one follows.
+    let nothing = [0, 0, 0, 0xff, 0xff];
+    let body = [nothing.repeat(MAX_ANSWER_BYTES / nothing.len() + 1_000), raw(CREATED.as_bytes())].concat();
+    let head = b"HTTP/1.1 201 Created\r\ncontent-encoding: deflate\r\n\r\n";
+    let portal = that_answers([&head[..], &body].concat()).await;
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
 }
