@@ -10,6 +10,7 @@ use crate::{
 };
 
 use super::{
+    blocker::Blocker,
     evidence::EvidenceFacts,
     known::KnownSession,
     schedule::{Bounds, LONGEST, Times},
@@ -58,6 +59,8 @@ pub struct Facts {
     pub key: KeyFact,
     /// Whether the portal and key accept a call now.
     pub gate: Gate,
+    /// What the last call met that closed the gate, another one's too; nothing, where that is not known.
+    pub closed_by: Option<Blocker>,
     /// Whether a request of the claim that was found may be in flight.
     pub quiet: Quiet,
     /// Whether its time has come.

@@ -76,6 +76,7 @@ pub(super) fn facts() -> Facts {
         link_path: "/".to_owned(),
         key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
         gate: Gate::Open,
+        closed_by: None,
         quiet: Quiet::Yes,
         due: Due::Now,
         retry: None,

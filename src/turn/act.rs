@@ -152,7 +152,7 @@ impl Turns {
             self.metrics.call("create", &answer);
             memory.waits = self.waits_after(portal, answer.as_ref().err());
             if pass.report(Instant::now(), answer.as_ref().map(drop)) {
-                self.wake_creates();
+                self.wake_creates(portal);
             }
             self.wake_those_who_waited(portal, key, &answer);
             CreateEnd::Answered(answer)
@@ -192,12 +192,13 @@ impl Turns {
         }
     }
 
-    /// Those who wait for a session need not wait any longer.
-    fn wake_creates(&self) {
+    /// Those who wait for creates at a portal need not wait any longer.
+    fn wake_creates(&self, portal: &PortalUrl) {
+        let Some(portal) = self.number_of(portal) else { return };
         let waiting: Vec<_> = {
             let table = self.table();
-            let without_session = table.iter().filter(|(_, memory)| memory.session.is_none());
-            without_session.map(|(slot, memory)| (slot, memory.lane)).collect()
+            let waiting = table.iter().filter(|(_, memory)| memory.waits_to_create_at(portal));
+            waiting.map(|(slot, memory)| (slot, memory.lane)).collect()
         };
         for (slot, lane) in waiting {
             self.due.now(slot, Priority::Create, lane);

@@ -128,8 +128,13 @@ impl Turns {
     }
 
     fn waits_at(&self, portal: &PortalUrl, closed: Closed) -> Option<Waits> {
+        self.number_of(portal).map(|portal| Waits { portal, closed, is_told: false })
+    }
+
+    /// The number of a portal among the allowed ones.
+    pub(super) fn number_of(&self, portal: &PortalUrl) -> Option<u16> {
         let number = self.allowed.iter().position(|allowed| allowed == portal)?;
-        u16::try_from(number).ok().map(|portal| Waits { portal, closed, is_told: false })
+        u16::try_from(number).ok()
     }
 
     /// What the next call waits for at the portal, after that answer.

@@ -160,6 +160,12 @@ impl Memory {
         self.changes = self.changes.wrapping_sub(1);
     }
 
+    /// Whether it waits for its session, because creates at that portal go one at a time.
+    pub(super) fn waits_to_create_at(&self, portal: u16) -> bool {
+        let waits = |waits: Waits| waits.portal == portal && waits.closed == Closed::Breaker;
+        self.session.is_none() && self.waits.is_some_and(waits)
+    }
+
     /// Keeps the session that a status tells of.
     pub(super) fn know(&mut self, session: Option<KnownSession>) {
         if let Some(session) = session.filter(|session| self.known.as_deref() != Some(session)) {
@@ -263,6 +269,28 @@ mod tests {
 
     use super::*;
     use crate::watch::Seen;
+
+    #[test]
+    fn only_who_waits_for_creates_at_a_portal_is_woken_when_they_go_on_there() {
+        let object: Verification = serde_json::from_value(json!({
+            "apiVersion": "okid.io/v1alpha1",
+            "kind": "Verification",
+            "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
+            "spec": {"apiKeySecretRef": {"name": "okid"}},
+        }))
+        .unwrap();
+        let fresh = Memory::first(&object, &Clock::start()).0;
+        let waiting =
+            |closed| Memory { waits: Some(Waits { portal: 1, closed, is_told: false }), ..fresh.clone() };
+        assert!(waiting(Closed::Breaker).waits_to_create_at(1));
+        assert!(!waiting(Closed::Breaker).waits_to_create_at(2));
+        for closed in [Closed::Paused, Closed::KeyRejected, Closed::Rate] {
+            assert!(!waiting(closed).waits_to_create_at(1));
+        }
+        assert!(!fresh.waits_to_create_at(1), "it does not wait for the portal");
+        let session = Sessions::default().take("", &VerificationId::parse("ver_1").unwrap(), "one");
+        assert!(!Memory { session, ..waiting(Closed::Breaker) }.waits_to_create_at(1));
+    }
 
     #[test]
     fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever() {

@@ -118,6 +118,7 @@ impl Turns {
             due: Due::of(now, nudged || named, &key_fact, &streaks, Bounds::of(&object.spec)),
             key: key_fact,
             gate: Gate::Open,
+            closed_by: None,
             quiet: self.quiet(past, &status, memory),
             retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
             reconcile_requested,

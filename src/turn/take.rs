@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::{
     api::{Condition, ConditionType, Verification, VerificationStatus},
     lifecycle::{
-        Conclusion, EvidenceStanding, Facts, Gate, Happened, Next, Past, Step, Wait, conclude, decide,
-        ledger, past,
+        Blocker, Conclusion, EvidenceStanding, Facts, Gate, Happened, Next, Past, Step, Wait, conclude,
+        decide, ledger, past,
     },
     portal::{
         Call, Details, Trouble,
@@ -172,8 +172,10 @@ impl Turns {
         answer: Option<Answer>,
     ) -> (Step, Leave) {
         let step = decide(past, ledger(status), &observed.facts);
-        let decide_again = |observed: &mut Observed, until, closed| {
+        let decide_again = |observed: &mut Observed, call, until, closed| {
             observed.facts.gate = gate(closed, self.clock.time(until));
+            let cause = observed.budget.as_ref().and_then(|budget| budget.cause(call, closed));
+            observed.facts.closed_by = cause.as_ref().and_then(Blocker::of);
             (decide(past, ledger(status), &observed.facts), Leave::NoCall)
         };
         let (call, priority) = match &step {
@@ -190,7 +192,7 @@ impl Turns {
             Step::Store => {
                 let closed = observed.budget.as_ref().and_then(|budget| budget.closed(Instant::now()));
                 return match closed {
-                    Some((until, closed)) => decide_again(observed, until, closed),
+                    Some((until, closed)) => decide_again(observed, Call::Look, until, closed),
                     None => (step, Leave::NoCall),
                 };
             }
@@ -211,7 +213,7 @@ impl Turns {
         let Some(budget) = &observed.budget else { return (step, Leave::NoCall) };
         match budget.admit(Instant::now(), call, priority) {
             Admission::Go(admitted) => (step, Leave::Call(admitted)),
-            Admission::Wait { until, closed } => decide_again(observed, until, closed),
+            Admission::Wait { until, closed } => decide_again(observed, call, until, closed),
         }
     }
 
@@ -256,6 +258,10 @@ impl Turns {
             let conclusion =
                 conclude(&status, &past(&uid, &status), ledger(&status), step, happened, &observed.facts);
             memory.waits = self.waits(step, happened, &observed);
+            // Who opens the way while this turn still writes has to find it among those who wait.
+            if let (Some(waits), Some(kept)) = (memory.waits, self.table().get_mut(slot)) {
+                kept.waits = Some(waits);
+            }
             // While an outage is shown, those who wait for its end go on without reading anything.
             if !memory.waits.is_some_and(|waits| waits.is_told) {
                 memory.standing = self.standing(&observed, happened, &conclusion);

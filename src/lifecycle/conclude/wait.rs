@@ -59,7 +59,7 @@ impl Draft<'_> {
                 }
             }
             Wait::Breaker(until) if !self.has_session() && *past != Past::Claimed => {
-                let shown_at = self.block_behind(Blocker::NoUsableAnswer);
+                let shown_at = self.block_behind(self.facts.closed_by.unwrap_or(Blocker::NoUsableAnswer));
                 Next::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
             }
             Wait::Breaker(until) => {
@@ -108,6 +108,10 @@ impl Draft<'_> {
         };
         // Without a refusal of its own, it shows what others have met.
         if !self.has_session() && !self.was_refused_this_key() {
+            let met = self.facts.closed_by;
+            let denied = met
+                .filter(|met| matches!(met, Blocker::KeyRejected | Blocker::AccessDenied))
+                .unwrap_or(denied);
             let shown_at = self.block_behind(denied);
             if self.picture.overlay.blocker() == Some(denied) {
                 self.picture.credentials = Some(denied.reason());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{ReadyWhen, VerificationStatus},
+    api::{Condition, ConditionType, ReadyWhen, Reason, VerificationStatus},
     lifecycle::{
         Blocker, Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, PortalFact, Quiet, Step, conclude,
         ledger, past,
@@ -211,6 +211,36 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     world.facts.gate = Gate::KeyRejected(sample::after(697));
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, shown, 60..=60, &[], "no attempt of its own was refused");
+}
+
+#[test]
+fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
+    let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
+    let breaker = [
+        Blocker::RequestRejected,
+        Blocker::RequestConflict,
+        Blocker::Redirected,
+        Blocker::NotConfigured,
+        Blocker::NameUnresolved,
+        Blocker::RefusedOnTheWay,
+        Blocker::NoUsableAnswer,
+    ];
+    let refused = [Blocker::KeyRejected, Blocker::AccessDenied];
+    for (met, is_key) in breaker.map(|met| (met, false)).into_iter().chain(refused.map(|met| (met, true))) {
+        let mut world = fresh();
+        for _ in 0..2 {
+            world.facts.gate =
+                if is_key { Gate::KeyRejected(until(&world)) } else { Gate::Breaker(until(&world)) };
+            world.facts.closed_by = Some(met);
+            world.turn(Answer::Uncalled);
+            world.pass(37);
+        }
+        let ready = Condition::find(&world.status.conditions, ConditionType::Ready).unwrap();
+        assert_eq!((ready.reason.as_str(), ready.message.as_str()), (met.reason().as_str(), met.message()));
+        let credentials = if is_key { met.reason() } else { Reason::NotChecked };
+        assert_eq!(world.reason(ConditionType::CredentialsReady), Some(credentials.as_str()));
+        assert_eq!(world.reason(ConditionType::Stalled), None, "no attempt of its own was refused");
+    }
 }
 
 #[test]

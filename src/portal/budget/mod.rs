@@ -220,6 +220,12 @@ impl Budget {
         lock(&self.state).closed(now)
     }
 
+    /// What the last of those calls met for which such calls may not go out now, as far as it is known.
+    #[must_use]
+    pub fn cause(&self, call: Call, closed: Closed) -> Option<Trouble> {
+        lock(&self.state).cause(call, closed)
+    }
+
     /// Whether a call is under way that is the first to find out how the portal takes the key, so that creates wait for its
     /// answer.
     #[must_use]

@@ -33,6 +33,13 @@ pub(super) struct Probes {
     pub(super) creates: bool,
 }
 
+/// What calls of a kind have met last that kept others from going out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cause {
+    refused: Option<Trouble>,
+    failed: Option<Trouble>,
+}
+
 /// One portal and key.
 #[derive(Debug)]
 pub(super) struct State {
@@ -42,6 +49,8 @@ pub(super) struct State {
     paused_until: Option<Instant>,
     pauses: u32,
     key: KeyGate,
+    /// What closed the gate to creates, and to looks.
+    causes: [Cause; 2],
     /// Those who wait for the rate, or for another call to find out something.
     lines: Lines,
     used_at: Instant,
@@ -58,6 +67,7 @@ impl State {
             paused_until: None,
             pauses: 0,
             key: KeyGate::new(),
+            causes: [Cause::default(); 2],
             lines: Lines::new(now),
             used_at: now,
             polled_at: None,
@@ -178,6 +188,46 @@ impl State {
         closed.filter(|(until, _)| *until > now)
     }
 
+    /// What the last of those calls met for which such calls may not go out now, as far as it is known.
+    pub(super) const fn cause(&self, call: Call, closed: Closed) -> Option<Trouble> {
+        let [of_creates, of_looks] = self.causes;
+        let cause = match call {
+            Call::Create => of_creates,
+            Call::Look => of_looks,
+        };
+        match closed {
+            Closed::KeyRejected => cause.refused,
+            Closed::Breaker => cause.failed,
+            Closed::Paused | Closed::Rate => None,
+        }
+    }
+
+    fn note_cause(&mut self, call: Call, trouble: Trouble) {
+        let [of_creates, of_looks] = &mut self.causes;
+        match (call, trouble) {
+            (_, Trouble::Limited { retry_after: _ }) | (Call::Look, Trouble::AccessDenied) => {}
+            (Call::Create, Trouble::KeyRejected | Trouble::AccessDenied) => {
+                of_creates.refused = Some(trouble)
+            }
+            (Call::Look, Trouble::KeyRejected) => of_looks.refused = Some(trouble),
+            (
+                _,
+                Trouble::NotSent(_)
+                | Trouble::Invalid
+                | Trouble::NotFound
+                | Trouble::Conflict
+                | Trouble::Redirected
+                | Trouble::Unconfigured
+                | Trouble::Unclear { status: _ }
+                | Trouble::Failed(_),
+            ) => match call {
+                Call::Create => of_creates.failed = Some(trouble),
+                Call::Look if !trouble.is_answer_of_the_portal() => of_looks.failed = Some(trouble),
+                Call::Look => {}
+            },
+        }
+    }
+
     /// Takes in how a call ended. True, if creates that had to wait may go on by it.
     pub(super) fn report(
         &mut self,
@@ -189,6 +239,9 @@ impl State {
     ) -> bool {
         let mut creates_go_on = false;
         self.key.ended(now, call, session, probes.key, result);
+        if let Err(trouble) = result {
+            self.note_cause(call, *trouble);
+        }
         match result {
             Ok(()) => {
                 self.pauses = 0;

@@ -294,6 +294,34 @@ fn after_a_lost_answer_nobody_creates_for_a_minute() {
 }
 
 #[test]
+fn who_may_not_go_out_is_told_what_the_last_one_met() {
+    let now = Instant::now();
+    for (closed_for, trouble) in [
+        (Closed::KeyRejected, Trouble::KeyRejected),
+        (Closed::KeyRejected, Trouble::AccessDenied),
+        (Closed::Breaker, Trouble::Invalid),
+        (Closed::Breaker, Trouble::Conflict),
+        (Closed::Breaker, Trouble::Redirected),
+        (Closed::Breaker, Trouble::Unconfigured),
+        (Closed::Breaker, Trouble::Failed(Failed::TimedOut)),
+    ] {
+        let budget = proven(now);
+        assert_eq!(budget.cause(Call::Create, closed_for), None);
+        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&trouble));
+        assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), closed_for, "{trouble:?}");
+        assert_eq!(budget.cause(Call::Create, closed_for), Some(trouble));
+        assert_eq!(budget.cause(Call::Look, closed_for), None, "nothing is known of looks");
+    }
+    let budget = proven(now);
+    for trouble in [Trouble::NotFound, Trouble::AccessDenied, Trouble::Limited { retry_after: None }] {
+        poll(&budget, now, 1, Err(&trouble));
+        for closed_for in [Closed::Breaker, Closed::KeyRejected, Closed::Paused, Closed::Rate] {
+            assert_eq!(budget.cause(Call::Look, closed_for), None, "{trouble:?}");
+        }
+    }
+}
+
+#[test]
 fn a_wait_is_never_in_the_past() {
     let now = Instant::now();
     let budget = proven(now);
