@@ -127,8 +127,12 @@ impl Draft<'_> {
         }
     }
 
-    const fn deadline_has_passed(&self) -> bool {
-        matches!(self.facts.deadline, Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ })
+    /// Whether it has by now: the call may have gone out before it.
+    fn deadline_has_passed(&self) -> bool {
+        match self.facts.deadline {
+            Deadline::Ahead(at) => at <= self.facts.now,
+            Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => true,
+        }
     }
 
     fn look_refused(mut self, refusal: Blocker) -> Conclusion {

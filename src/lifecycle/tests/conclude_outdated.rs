@@ -3,7 +3,7 @@
 use super::world::{World, line, said_at};
 use crate::{
     api::{Outcome, ReadyWhen},
-    lifecycle::{Step, event::Event, sample},
+    lifecycle::{Deadline, Facts, Happened, Step, conclude, event::Event, ledger, sample},
     portal::wire::Details,
 };
 
@@ -153,4 +153,17 @@ fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten
     assert!(matches!(world.decide(), Step::Look(_)));
     world.pass(1);
     assert_eq!(world.decide(), Step::End);
+}
+
+#[test]
+fn an_answer_from_the_past_is_no_last_look_though_it_was_asked_for_before_the_deadline() {
+    let mut world = known();
+    world.pass(60);
+    let Step::Look(id) = overdue().decide() else { panic!("it is asked for") };
+    let facts = Facts { deadline: Deadline::Ahead(world.facts.now), ..world.facts.clone() };
+    let details = Details { updated_at: Some(sample::after(BEFORE)), ..sample::details("in_progress", &[]) };
+    let happened = Happened::Look(Ok(details));
+    let ledger = ledger(&world.status);
+    let conclusion = conclude(&world.status, &world.past(), ledger, &Step::Look(id), &happened, &facts);
+    assert_eq!(conclusion.streaks.last_answer, world.facts.streaks.last_answer);
 }

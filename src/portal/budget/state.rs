@@ -207,7 +207,7 @@ impl State {
         match (call, trouble) {
             (_, Trouble::Limited { retry_after: _ }) | (Call::Look, Trouble::AccessDenied) => {}
             (Call::Create, Trouble::KeyRejected | Trouble::AccessDenied) => {
-                of_creates.refused = Some(trouble)
+                of_creates.refused = Some(trouble);
             }
             (Call::Look, Trouble::KeyRejected) => of_looks.refused = Some(trouble),
             (
