@@ -136,6 +136,7 @@ fn facts(plan: &Plan<'_>) -> Facts {
         link_path: "/".to_owned(),
         key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
         gate: Gate::Open,
+        closed_by: None,
         quiet: Quiet::Yes,
         due: Due::Now,
         retry: None,
