@@ -13,7 +13,7 @@ use crate::{
     api::Verification,
     doors::admin::Readiness,
     priority::Priority,
-    turn::{Memory, Turns, lean},
+    turn::{Memory, Turns, is_small, lean},
     unanswered::Unanswered,
     watch::{Change, Interrupted, Removed, Seen, StreamSettings, changes},
 };
@@ -187,6 +187,7 @@ fn forget(turns: &Turns, removed: &Removed<Memory>) {
 /// thousand, and their turns come one after another.
 fn see(turns: &Turns, object: Verification, is_listed: bool) {
     let now = Instant::now();
+    let is_fresh = !is_listed && is_small(&object);
     let object = lean(Box::new(object));
     let mut first = now;
     let seen = turns.table().seen(&object.metadata, |known| {
@@ -198,8 +199,12 @@ fn see(turns: &Turns, object: Verification, is_listed: bool) {
         memory
     });
     let lane = crate::turn::lane(&object);
-    if !is_listed && !matches!(seen, Seen::Unchanged(_) | Seen::Stale(_)) {
-        turns.fresh.keep(seen.slot(), object, now);
+    if !matches!(seen, Seen::Unchanged(_) | Seen::Stale(_)) {
+        if is_fresh {
+            turns.fresh.keep(seen.slot(), object, now);
+        } else {
+            turns.fresh.forget(seen.slot());
+        }
     }
     match seen {
         Seen::New(slot) => {
@@ -210,6 +215,14 @@ fn see(turns: &Turns, object: Verification, is_listed: bool) {
             turns.due.set(slot, first, Priority::Create, lane);
         }
         Seen::Changed(slot) => turns.due.now(slot, Priority::Nudge, lane),
+        // A list that is older than what was known may be that of a state that was restored: only the resource itself
+        // says how it stands.
+        Seen::Stale(slot) if is_listed => {
+            if let Some(memory) = turns.table().get_mut(slot) {
+                memory.read_next();
+            }
+            turns.due.now(slot, Priority::Nudge, lane);
+        }
         Seen::Unchanged(_) | Seen::Stale(_) => {}
     }
 }

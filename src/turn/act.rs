@@ -138,6 +138,11 @@ impl Turns {
             }
         };
         self.wrote(slot, &claimed);
+        // What is known of an earlier claim says nothing of this one, should its turn not come to its end.
+        memory.claim = None;
+        if let Some(kept) = self.table().get_mut(slot) {
+            kept.claim = None;
+        }
         crash::reach(Point::AfterClaim).await;
         let Caller { portal, key, pass } = caller;
         let end = if begun.is_older_than(super::status::DEADLINE + CLAIM_AGE) {

@@ -118,7 +118,11 @@ impl Complaints {
         let (verb, resource) = (call.verb(), call.resource());
         let why = match answer {
             // What is gone fails no more, and what somebody else wrote first is an answer.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => None,
+            Ok(Err(kube::Error::Api(status)))
+                if status.code == 409 || (status.code == 404 && status.reason == "NotFound") =>
+            {
+                None
+            }
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(Unanswered::from(error)),
             Err(_) => Some(Unanswered::SILENT),

@@ -105,6 +105,13 @@ impl Kept {
     }
 }
 
+/// Whether a resource, as the API server sent it, is so small that it has room for a record whatever is left out of it
+/// later.
+#[must_use]
+pub fn is_small(object: &Verification) -> bool {
+    size(object).is_some_and(|size| size <= LARGEST)
+}
+
 /// What a resource takes as JSON; nothing, if it cannot be written.
 fn size(object: &Verification) -> Option<usize> {
     struct Count(usize);
@@ -141,6 +148,21 @@ mod tests {
 
     use super::*;
     use crate::watch::Table;
+
+    #[test]
+    fn a_resource_is_weighed_with_what_no_turn_reads() {
+        let small = object("a", "x");
+        assert!(is_small(&small));
+        let mut large = small.clone();
+        let others = [("example.com/note".to_owned(), "x".repeat(LARGEST))];
+        large.metadata.annotations = Some(others.into());
+        assert!(!is_small(&large));
+        assert!(is_small(&lean(large)), "which says nothing of what is left out");
+        let mut managed = small;
+        let manager = json!([{"manager": "x".repeat(LARGEST), "operation": "Apply"}]);
+        managed.metadata.managed_fields = serde_json::from_value(manager).unwrap();
+        assert!(!is_small(&managed));
+    }
 
     fn object(name: &str, note: &str) -> Box<Verification> {
         serde_json::from_value(json!({

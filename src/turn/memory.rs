@@ -135,13 +135,21 @@ impl Memory {
         }
     }
 
+    /// The next turn reads the resource, whatever was known of it.
+    pub fn read_next(&mut self) {
+        self.standing = None;
+        self.key_wait = None;
+        self.changes = self.changes.wrapping_add(1);
+    }
+
     /// What is kept after a turn that began with what `kept` was: somebody may have changed the resource meanwhile, and
     /// then the next turn reads it.
     pub(super) fn unless_changed(self, kept: &Self) -> Self {
         if self.changes == kept.changes {
             self
         } else {
-            Self { standing: None, key_wait: None, lane: kept.lane, changes: kept.changes, ..self }
+            let known = self.known.clone().or_else(|| kept.known.clone());
+            Self { standing: None, key_wait: None, lane: kept.lane, changes: kept.changes, known, ..self }
         }
     }
 

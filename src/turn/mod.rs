@@ -53,7 +53,7 @@ pub use complaints::Complaints;
 pub use events::{OwnPod, Reporter};
 pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
 pub use first_answers::FirstAnswers;
-pub use fresh::{Fresh, lean};
+pub use fresh::{Fresh, is_small, lean};
 pub use memory::{Memory, lane, seed};
 pub use outages::Outages;
 pub use secrets::Secrets;

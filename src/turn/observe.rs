@@ -176,7 +176,9 @@ impl Turns {
         let seen = memory.claim.as_deref().copied().filter(|claim| claim.attempt == attempt).unwrap_or(found);
         memory.claim = Some(Box::new(seen));
         let quiet_at = seen.seen + QUIET;
-        if seen.never_sent {
+        // Another process may hold a claim of the same number.
+        let holder = status.session.as_ref().and_then(|session| session.holder.as_deref());
+        if seen.never_sent && holder == Some(self.holder.as_str()) {
             Quiet::NeverSent
         } else if quiet_at <= Instant::now() {
             Quiet::Yes

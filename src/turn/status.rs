@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::{
     Api, Client, Resource as _, ResourceExt,
     api::{GetParams, Patch, PatchParams},
-    core::Request,
+    core::{Request, Status},
 };
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -130,7 +130,7 @@ impl Turns {
         match answer {
             Ok(Ok(object)) => Written::Done(lean(Box::new(object))),
             Ok(Err(kube::Error::Api(answer))) => match answer.code {
-                404 => Written::Gone,
+                404 if says_gone(&answer, &name) => Written::Gone,
                 409 => Written::Conflict,
                 422 => Written::Refused,
                 code if is_too_large(code, &answer.message) => Written::TooLarge,
@@ -165,9 +165,16 @@ async fn get(
             let object = serde_json::from_str(&text).map_err(kube::Error::SerdeError)?;
             Ok(Some((object, text.len())))
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(kube::Error::Api(status)) if says_gone(&status, name) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a refusal is the API server's own word that there is no resource of that name. A 404 of somebody on the way, or
+/// of an API server that does not serve the resource at the moment, is none: what follows from it cannot be taken back.
+pub(super) fn says_gone(status: &Status, name: &str) -> bool {
+    let is_about_it = status.details.as_ref().is_some_and(|about| about.name == name);
+    status.code == 404 && status.reason == "NotFound" && is_about_it
 }
 
 /// Whether a resource of that many bytes has room for the record of a session.

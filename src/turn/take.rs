@@ -269,7 +269,7 @@ impl Turns {
             memory.key_wait = self.key_wait(step, &past(&uid, &status), &observed, &conclusion);
             let Some(after) = &conclusion.status else {
                 let next = self.finish(slot, &current, None, conclusion, memory);
-                self.keep_fresh(slot, current, observed.since);
+                self.keep_fresh(slot, current, &observed);
                 return next;
             };
             // The watch's selector drops what is settled; its DELETED must find the record marked.
@@ -287,7 +287,7 @@ impl Turns {
                 }
                 Written::Same => {
                     let next = self.finish(slot, &current, None, conclusion, memory);
-                    self.keep_fresh(slot, current, observed.since);
+                    self.keep_fresh(slot, current, &observed);
                     return next;
                 }
                 Written::Gone => return Turned::Park,
@@ -337,9 +337,11 @@ impl Turns {
     }
 
     /// Keeps a resource that waits for its session and was not written: its next turn may come before it is too old.
-    fn keep_fresh(&self, slot: Slot, object: Box<Verification>, since: Instant) {
-        if object.status.as_ref().is_none_or(|status| status.verification_id.is_none()) {
-            self.fresh.keep(slot, object, since);
+    fn keep_fresh(&self, slot: Slot, object: Box<Verification>, observed: &Observed) {
+        if !observed.facts.too_large
+            && object.status.as_ref().is_none_or(|status| status.verification_id.is_none())
+        {
+            self.fresh.keep(slot, object, observed.since);
         }
     }
 

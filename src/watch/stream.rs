@@ -22,9 +22,6 @@ use tokio::time::{Instant, sleep};
 use super::{guarded::guarded, heard::Heard, undecodable::describe};
 use crate::unanswered::Unanswered;
 
-/// Written by `kubectl apply`, as long as the object itself and of no use here.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// The first pause after trouble and the longest one.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -317,12 +314,8 @@ where
     }
 }
 
-fn seen<K: Resource>(mut object: DeserializeGuard<K>) -> Change<K> {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
-    if let Some(annotations) = &mut meta.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
+/// An object whole: how large it is may matter to who takes it.
+fn seen<K: Resource>(object: DeserializeGuard<K>) -> Change<K> {
     match object.0 {
         Ok(object) => Change::Seen(object),
         Err(invalid) => {

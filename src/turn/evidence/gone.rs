@@ -18,6 +18,7 @@ use crate::{
 };
 
 use super::{NotNow, place::Place, removal::keys_of};
+use crate::turn::status::says_gone;
 
 /// When the API server did not say whether the resource is there, it is asked again after this, at most every thirty
 /// seconds.
@@ -150,9 +151,11 @@ fn presence(object: &Verification, answer: &Result<kube::Result<Verification>, E
             Presence::Deleted(policy.unwrap_or(DeletionPolicy::Retain))
         }
         Ok(Err(kube::Error::Api(status))) => {
-            let is_about_it = status.details.as_ref().is_some_and(|about| about.name == object.name_any());
-            let is_gone = status.code == 404 && status.reason == "NotFound" && is_about_it;
-            if is_gone { Presence::Gone } else { Presence::Unknown }
+            if says_gone(status, &object.name_any()) {
+                Presence::Gone
+            } else {
+                Presence::Unknown
+            }
         }
         Ok(Err(_)) | Err(_) => Presence::Unknown,
     }

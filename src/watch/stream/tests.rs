@@ -82,7 +82,7 @@ fn object(name: &str, version: u32) -> Value {
             "name": name,
             "uid": format!("uid-of-{name}"),
             "resourceVersion": version.to_string(),
-            "annotations": {LAST_APPLIED: "{}", "kept": "yes"},
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "kept": "yes"},
             "managedFields": [{"manager": "kubectl"}],
         },
         "data": {"a": "b"},
@@ -315,16 +315,19 @@ async fn a_streaming_list_that_does_not_end_is_given_up_for_pages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_kubectl_and_the_api_server_keep_for_themselves_is_dropped() {
+async fn an_object_is_handed_on_whole_so_that_it_can_be_weighed() {
     let (_server, client) = script([list(&[object("a", 1)], 5, "")]);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted"]).await;
     let Some(Change::Seen(object)) = changes.next().await else {
         panic!("the object");
     };
-    assert_eq!(object.metadata.managed_fields, None);
+    assert_eq!(object.metadata.managed_fields.map(|fields| fields.len()), Some(1));
     let annotations = object.metadata.annotations.unwrap();
-    assert_eq!(annotations.keys().collect::<Vec<_>>(), ["kept"]);
+    assert_eq!(
+        annotations.keys().collect::<Vec<_>>(),
+        ["kept", "kubectl.kubernetes.io/last-applied-configuration"]
+    );
     assert!(object.data.is_some());
 }
 

@@ -26,7 +26,7 @@ laws! {
         a_finalizer_that_is_refused_is_trouble_with_what_is_owed
         what_failed_is_stalled_and_stays_in_the_watch
         what_is_stored_or_was_not_there_is_shown_as_that
-        what_is_required_is_not_shown_as_stored_unless_it_is
+        what_is_required_is_in_the_list_where_it_is_shown_as_stored
         what_is_stored_stays_in_status_unless_it_goes_elsewhere
         evidence_stored_is_told_once
         evidence_failed_is_told_once
@@ -205,7 +205,7 @@ fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
         .collect()
 }
 
-fn what_is_required_is_not_shown_as_stored_unless_it_is(case: &Concluded) -> Says {
+fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded) -> Says {
     let (Some((status, shown)), Some(images)) = (&case.after, &case.evidence().images) else {
         return Nothing;
     };
@@ -224,13 +224,14 @@ fn what_is_required_is_not_shown_as_stored_unless_it_is(case: &Concluded) -> Say
     if was_written || of_an_earlier_process {
         return Nothing;
     }
-    let stored = stored_keys(status);
-    let is_stored = |stem: &str| stored.iter().any(|key| key.split('.').next() == Some(stem));
+    // A manifest that says of one that it is absent was written before it was required.
+    let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
+    let is_listed = |stem: &str| objects.iter().any(|object| object.key.split('.').next() == Some(stem));
     let required = images.items.iter().filter(|item| item.required);
     holds(
         required
             .map(|item| EvidenceKind::from(item.kind).stem(&item.image_type, None))
-            .all(|stem| is_stored(&stem)),
+            .all(|stem| is_listed(&stem)),
     )
 }
 
@@ -325,7 +326,8 @@ fn trouble_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
         return Nothing;
     }
     let lasted = case.facts.streaks.storing.is_some_and(|streak| {
-        streak.what == trouble && elapsed(streak.since, case.facts.now) >= Duration::from_mins(1)
+        let (_, is_the_same) = trouble.after(Some(streak.what));
+        is_the_same && elapsed(streak.since, case.facts.now) >= Duration::from_mins(1)
     });
     let reason = shown.reason(ConditionType::EvidenceStored);
     let before = case.shown_before.0[ConditionType::EvidenceStored as usize]

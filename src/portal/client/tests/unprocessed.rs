@@ -136,5 +136,6 @@ async fn a_peer_that_allows_five_streams_gets_more_connections() {
     .unwrap();
     let (key, id) = (key(), id());
     let polls = futures::future::join_all((0..POLLS).map(|_| client.look(&url, &key, &id))).await;
-    assert_eq!(polls.iter().filter(|poll| poll.is_ok()).count(), POLLS);
+    let failed: Vec<_> = polls.iter().filter_map(|poll| poll.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
 }
