@@ -1,14 +1,14 @@
 //! What the pages for people say: the names they use exist, and the commands they show are understood. Touches the file
 //! system.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::{
     api::Reason,
     lifecycle::Event,
-    metrics::Metrics,
+    metrics::{Metrics, Shut},
     portal::{AllowedPortals, Trouble, budget::Closed},
     settings::CommandLine,
 };
@@ -79,7 +79,7 @@ fn metrics() -> BTreeSet<String> {
     let portal = allowed.iter().next().unwrap();
     metrics.call("create", &Ok::<(), Trouble>(()));
     metrics.evidence("stored");
-    metrics.closed(portal, Closed::Paused, Duration::ZERO, 0);
+    metrics.closed([(portal, Closed::Paused, Shut::default())]);
     metrics.event(Event::Verified);
     metrics.portal_clock_skew(portal, 0);
     let text = metrics.text().unwrap();

@@ -1,7 +1,7 @@
 //! What is counted, by Prometheus' naming. No label names a person, a resource, a key or an id, and no host but those of
 //! the allowed portals.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{collections::HashMap, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -52,8 +52,7 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     events: Family<EventLabels, Counter>,
     evidence: Family<EvidenceLabels, Counter>,
-    closed_seconds: Family<ClosedLabels, Gauge<f64, AtomicU64>>,
-    closed_waiting: Family<ClosedLabels, Gauge>,
+    gates: Gates,
     /// Reads of verifications from the API server.
     pub verification_reads: Counter,
     /// Reads of Secrets from the API server.
@@ -158,7 +157,7 @@ impl Metrics {
         let events = family(&mut registry, "events", "Events published by reason");
         let help = "Tries to store an object of evidence by result";
         let evidence = family(&mut registry, "evidence_objects", help);
-        let (closed_seconds, closed_waiting) = gates(&mut registry);
+        let gates = Gates::new(&mut registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -188,8 +187,7 @@ impl Metrics {
             calls,
             events,
             evidence,
-            closed_seconds,
-            closed_waiting,
+            gates,
             verification_reads,
             secret_reads,
             portal_clock_skew,
@@ -226,11 +224,20 @@ impl Metrics {
         self.evidence.get_or_create(&EvidenceLabels { result }).inc();
     }
 
-    /// Shows how long calls to a portal wait still, and how many wait.
-    pub(crate) fn closed(&self, portal: &PortalUrl, closed: Closed, left: Duration, waiting: usize) {
-        let labels = ClosedLabels { portal: portal.host().to_owned(), state: closed.label() };
-        self.closed_seconds.get_or_create(&labels).set(left.as_secs_f64());
-        self.closed_waiting.get_or_create(&labels).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    /// Shows what keeps calls to the portals waiting. Portals may differ by path alone; each host is shown once.
+    pub(crate) fn closed<'a>(&self, portals: impl IntoIterator<Item = (&'a PortalUrl, Closed, Shut)>) {
+        let mut hosts: HashMap<ClosedLabels, Shut> = HashMap::new();
+        for (portal, closed, shut) in portals {
+            let labels = ClosedLabels { portal: portal.host().to_owned(), state: closed.label() };
+            let of_host = hosts.entry(labels).or_default();
+            of_host.left = of_host.left.max(shut.left);
+            of_host.waiting = of_host.waiting.saturating_add(shut.waiting);
+        }
+        for (labels, Shut { left, waiting }) in hosts {
+            self.gates.closed.get_or_create(&labels).set(i64::from(left.is_some()));
+            self.gates.seconds.get_or_create(&labels).set(left.unwrap_or_default().as_secs_f64());
+            self.gates.waiting.get_or_create(&labels).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts a published event.
@@ -256,22 +263,67 @@ impl Metrics {
     }
 }
 
+/// What keeps calls to a portal waiting.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shut {
+    /// For how long still, for the key for which it is longest; zero, if that is for the next call to find out, and `None`
+    /// if nothing does.
+    pub(crate) left: Option<Duration>,
+    /// How many verifications wait for it.
+    pub(crate) waiting: usize,
+}
+
 /// The gauges of what is closed of a portal.
-fn gates(
-    registry: &mut Registry,
-) -> (Family<ClosedLabels, Gauge<f64, AtomicU64>>, Family<ClosedLabels, Gauge>) {
-    let closed_seconds = Family::default();
-    registry.register(
-        "portal_closed_seconds",
-        "How long calls to a portal still wait, for the key for which it is longest: paused, as the portal asked; \
-         breaker_open, until the next call finds out whether it works again; key_rejected, by the portal",
-        closed_seconds.clone(),
-    );
-    let closed_waiting = Family::default();
-    registry.register(
-        "portal_waiting",
-        "Verifications whose next call to a portal waits: paused, breaker_open, key_rejected",
-        closed_waiting.clone(),
-    );
-    (closed_seconds, closed_waiting)
+struct Gates {
+    closed: Family<ClosedLabels, Gauge>,
+    seconds: Family<ClosedLabels, Gauge<f64, AtomicU64>>,
+    waiting: Family<ClosedLabels, Gauge>,
+}
+
+impl Gates {
+    fn new(registry: &mut Registry) -> Self {
+        let gates =
+            Self { closed: Family::default(), seconds: Family::default(), waiting: Family::default() };
+        registry.register(
+            "portal_closed",
+            "1 while calls to a portal wait, for any key: paused, as the portal asked; breaker_open or key_rejected, until a \
+             call finds out that it works again; else 0",
+            gates.closed.clone(),
+        );
+        registry.register(
+            "portal_closed_seconds",
+            "How long calls to a portal still wait, for the key for which it is longest: paused, as the portal asked; \
+             breaker_open and key_rejected, until the next call finds out whether it works again, and 0 during that call",
+            gates.seconds.clone(),
+        );
+        registry.register(
+            "portal_waiting",
+            "Verifications whose next call to a portal waits: paused, breaker_open, key_rejected",
+            gates.waiting.clone(),
+        );
+        gates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portal::AllowedPortals;
+
+    #[test]
+    fn portals_of_one_host_show_the_longest_wait_and_all_who_wait_whichever_comes_last() {
+        let urls = ["https://one.example/a", "https://one.example/b"];
+        let allowed = AllowedPortals::new(urls, false).unwrap();
+        let metrics = Metrics::new();
+        let shut =
+            [(Some(Duration::from_secs(7)), 3), (None, 2)].map(|(left, waiting)| Shut { left, waiting });
+        for order in [shut, [shut[1], shut[0]]] {
+            metrics.closed(allowed.iter().zip(order).map(|(portal, shut)| (portal, Closed::Breaker, shut)));
+            let text = metrics.text().unwrap();
+            for shown in ["closed{A} 1\n", "closed_seconds{A} 7.0\n", "waiting{A} 5\n"] {
+                let labels = r#"{portal="one.example",state="breaker_open"}"#;
+                assert!(text.contains(&format!("okid_portal_{}", shown.replace("{A}", labels))), "{text}");
+            }
+        }
+    }
 }

@@ -114,7 +114,7 @@ pub struct Run {
     /// Watch one namespace instead of all.
     #[arg(long, env = "OKID_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Turns that may be under way at once. Raise it when `okid_turns_waiting` stays above 0; lower it to save memory.
+    /// Turns that may be under way at once; one namespace has half of them at most. Raise it when `okid_turns_waiting` stays above 0; lower it to save memory.
     #[arg(long, env = "OKID_SLOTS", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub slots: u32,
     /// Where /livez, /readyz and /metrics are served; on a machine without IPv6, `[::]` is 0.0.0.0.

@@ -37,7 +37,7 @@ use crate::{
     api::Verification,
     fair::FairSemaphore,
     lifecycle::KnownSession,
-    metrics::Metrics,
+    metrics::{Metrics, Shut},
     portal::{
         AllowedPortals, PortalClient, PortalUrl,
         budget::{Budgets, Closed},
@@ -165,13 +165,15 @@ impl Turns {
             (table.len(), table.memory() + heap)
         };
         let left = self.budgets.closed(Instant::now());
-        for (number, portal) in self.allowed.iter().enumerate() {
-            for closed in Closed::SHOWN {
-                let left = left.get(&(portal.clone(), closed)).copied().unwrap_or_default();
+        let gates = self.allowed.iter().enumerate().flat_map(|(number, portal)| {
+            let (left, waiting) = (&left, &waiting);
+            Closed::SHOWN.into_iter().map(move |closed| {
+                let left = left.get(&(portal.clone(), closed)).copied();
                 let waiting = waiting.get(&(number, closed)).copied().unwrap_or_default();
-                self.metrics.closed(portal, closed, left, waiting);
-            }
-        }
+                (portal, closed, Shut { left, waiting })
+            })
+        });
+        self.metrics.closed(gates);
         self.metrics.live.set(gauge(live));
         let silent = i64::try_from(self.heard.watch_silent_for().as_secs()).unwrap_or(i64::MAX);
         self.metrics.watch_silent_since.set(self.clock.local().as_second().saturating_sub(silent));

@@ -1,10 +1,12 @@
 //! Gives each object its turn when it is due. May touch tokio's clock and tasks.
 //!
 //! [`Due`] is a handle that is cloned to wherever something wakes an object; [`Due::run`] takes
-//! the turns. A turn is a task of its own that holds one of the slots; waiting holds none. While
+//! the turns. A turn is a task of its own that holds one of the slots; waiting holds none. No
+//! namespace holds all of them. While
 //! nobody is due and while all slots are taken, nothing runs but a heartbeat.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     future::Future,
     panic::AssertUnwindSafe,
     pin::pin,
@@ -32,7 +34,8 @@ const BEAT: Duration = Duration::from_secs(10);
 /// How turns are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueSettings {
-    /// How many turns may be under way at a time; at least one is.
+    /// How many turns may be under way at a time; at least one is. A namespace begins another one only while more slots are
+    /// free than it holds: one alone has half of them, two have a third each, and there are always some for who comes next.
     pub slots: usize,
     /// How long an object whose turn panicked is left alone, whatever wakes it.
     pub hold_after_panic: Duration,
@@ -103,6 +106,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Plan {
     queue: Queue,
+    /// Turns under way by namespace.
+    held: HashMap<u32, usize>,
     /// Until when [`Due::run`] sleeps; `None` while it does not wait for a timer.
     sleeping_until: Option<Moment>,
     /// When [`Due::run`] was last at work; `None` while nobody runs it.
@@ -217,11 +222,16 @@ impl Due {
         let now = self.moment(Instant::now());
         let mut plan = self.plan();
         plan.beat = Some(Instant::now());
-        let free = self.slots().saturating_sub(plan.queue.in_flight());
         let mut batch = Vec::new();
-        while batch.len() < free
-            && let Some(taken) = plan.queue.take(now)
-        {
+        loop {
+            let Plan { queue, held, .. } = &mut *plan;
+            let free = self.slots().saturating_sub(queue.in_flight());
+            if free == 0 {
+                break;
+            }
+            let may_begin = |namespace| held.get(&namespace).copied().unwrap_or(0) < free;
+            let Some(taken) = queue.take_if(now, may_begin) else { break };
+            *held.entry(taken.due.lane.namespace).or_default() += 1;
             batch.push(Turn {
                 slot: taken.slot,
                 priority: taken.due.priority,
@@ -251,6 +261,15 @@ impl Due {
                 })
             }
         };
+        {
+            let mut plan = self.plan();
+            if let Entry::Occupied(mut held) = plan.held.entry(turn.lane.namespace) {
+                *held.get_mut() -= 1;
+                if *held.get() == 0 {
+                    held.remove();
+                }
+            }
+        }
         self.change(|queue, now| queue.end(turn.slot, ended, now));
     }
 

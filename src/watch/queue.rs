@@ -155,8 +155,8 @@ impl Queue {
         }
     }
 
-    /// Takes the next turn, if anybody is due by now.
-    pub(super) fn take(&mut self, now: Moment) -> Option<Taken> {
+    /// Takes the next turn, if anybody is due by now of a namespace that may have one.
+    pub(super) fn take_if(&mut self, now: Moment, may_have_turn: impl Fn(u32) -> bool) -> Option<Taken> {
         while let Some(&(when, index)) = self.timers.first() {
             if when > now {
                 break;
@@ -166,7 +166,7 @@ impl Queue {
                 self.enter(index, due);
             }
         }
-        let index = self.ready.take()?;
+        let index = self.ready.take_if(may_have_turn)?;
         let entry = self.entries.get_mut(index as usize)?;
         let State::Ready(due) = entry.state else {
             return None;

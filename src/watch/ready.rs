@@ -6,7 +6,7 @@
 //! Waldspurger and Weihl, 1995). Inside a class the namespaces take turns one by one, and inside a
 //! namespace its keys, so that a portal key with fifty thousand verifications cannot hold up a key
 //! with ten, and a namespace with a hundred keys not one with one. Of one key the one that became
-//! due first goes first.
+//! due first goes first. A namespace that may have no turn now is passed over.
 
 use crate::{
     fair::{FairQueue, FairnessKey},
@@ -46,19 +46,32 @@ impl Ready {
         self.class_mut(priority).waiting.remove(lane, &(when, index));
     }
 
-    /// Takes the one whose turn it is.
-    pub(super) fn take(&mut self) -> Option<u32> {
-        let (priority, _) = Priority::ALL
-            .into_iter()
-            .zip(&self.classes)
-            .filter(|(_, class)| !class.waiting.is_empty())
-            .min_by_key(|(_, class)| class.pass)?;
-        let class = self.class_mut(priority);
-        let pass = class.pass;
-        class.pass += stride(priority);
-        let taken = class.waiting.take();
-        self.pass = pass;
-        taken.map(|(_, index)| index)
+    /// Takes the one whose turn it is among the namespaces that may have one now.
+    pub(super) fn take_if(&mut self, may_have_turn: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut passed_over = [None; Priority::ALL.len()];
+        for over in 0..Priority::ALL.len() {
+            let (priority, _) = Priority::ALL
+                .into_iter()
+                .zip(&self.classes)
+                .filter(|(priority, class)| {
+                    !class.waiting.is_empty() && !passed_over.contains(&Some(*priority))
+                })
+                .min_by_key(|(_, class)| class.pass)?;
+            let class = self.class_mut(priority);
+            let pass = class.pass;
+            if let Some((_, (_, index))) = class.waiting.take_if(&may_have_turn) {
+                class.pass += stride(priority);
+                // As one that was empty, a class of which nobody may have a turn does not catch up on it.
+                for priority in passed_over.into_iter().flatten() {
+                    let class = self.class_mut(priority);
+                    class.pass = class.pass.max(pass);
+                }
+                self.pass = pass;
+                return Some(index);
+            }
+            *passed_over.get_mut(over)? = Some(priority);
+        }
+        None
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -12,7 +12,7 @@ const RECOVERY: f64 = 0.05;
 /// The rate never falls below this, in calls per second.
 const SLOWEST: f64 = 1.0;
 /// The time over which demand is measured.
-const WINDOW: Duration = Duration::from_secs(10);
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
 /// Tokens for calls.
 #[derive(Debug)]

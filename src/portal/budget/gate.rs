@@ -83,6 +83,11 @@ impl KeyGate {
         self.half(call).refused_until.filter(|until| now < *until)
     }
 
+    /// Until when creates or polls, whichever are longer, are refused; in the past while it is tried again, or is to be.
+    pub(super) fn closed_until(&self) -> Option<Instant> {
+        self.creates.refused_until.max(self.polls.refused_until)
+    }
+
     /// Whether such a call has to wait for another one to find out, and if so, the earliest time to come again, and why.
     pub(super) fn is_tried(&self, now: Instant, call: Call) -> Option<(Instant, Closed)> {
         if !self.tries(call) {

@@ -33,6 +33,11 @@ use crate::{fair::FairnessKey, priority::Priority};
 const APART: Duration = Duration::from_millis(1);
 /// Budgets that nobody uses any more are looked for this often, however many there are.
 const SWEPT_EVERY: Duration = Duration::from_mins(1);
+/// Most keys of one portal that are known without any call that went out with them. Beyond, a key is not remembered until
+/// others are forgotten: whoever rotates Secrets fills no memory.
+const MOST_UNTRIED: usize = 10_000;
+/// When there are as many, those that nobody uses are looked for this often.
+const UNTRIED_SWEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// The operator's settings for every budget.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +131,62 @@ struct Kept {
 struct OfPortal {
     whole: Arc<Mutex<Whole>>,
     keys: HashMap<KeyIdentity, Arc<Mutex<State>>>,
+    /// Those with which no call has gone out yet, or none when it was last looked.
+    untried: HashMap<KeyIdentity, Arc<Mutex<State>>>,
+    untried_swept: Instant,
+}
+
+impl OfPortal {
+    fn new(settings: BudgetSettings, now: Instant) -> Self {
+        Self {
+            whole: Arc::new(Mutex::new(Whole::new(settings, now))),
+            keys: HashMap::new(),
+            untried: HashMap::new(),
+            untried_swept: now,
+        }
+    }
+
+    fn state(&mut self, key: KeyIdentity, settings: BudgetSettings, now: Instant) -> Arc<Mutex<State>> {
+        if let Some(state) = self.keys.get(&key) {
+            return Arc::clone(state);
+        }
+        if let Some(state) = self.untried.get(&key).map(Arc::clone) {
+            if lock(&state).is_tried() {
+                self.untried.remove(&key);
+                self.keys.insert(key, Arc::clone(&state));
+            }
+            return state;
+        }
+        let state = Arc::new(Mutex::new(State::new(settings, now)));
+        let is_full = self.untried.len() >= MOST_UNTRIED;
+        if is_full && now.saturating_duration_since(self.untried_swept) >= UNTRIED_SWEPT_EVERY {
+            self.sweep_untried(now, |_| false);
+        }
+        if self.untried.len() < MOST_UNTRIED {
+            self.untried.insert(key, Arc::clone(&state));
+        }
+        state
+    }
+
+    /// Forgets the keys with which no call went out, but for those that somebody uses now and those that are `kept`.
+    fn sweep_untried(&mut self, now: Instant, kept: impl Fn(&State) -> bool) {
+        self.untried_swept = now;
+        let Self { keys, untried, .. } = self;
+        untried.retain(|key, state| {
+            let (is_tried, is_kept) = {
+                let state = lock(state);
+                (state.is_tried(), kept(&state))
+            };
+            if is_tried {
+                keys.insert(*key, Arc::clone(state));
+            }
+            !is_tried && (is_kept || Arc::strong_count(state) > 1)
+        });
+    }
+
+    fn states(&self) -> impl Iterator<Item = &Arc<Mutex<State>>> {
+        self.keys.values().chain(self.untried.values())
+    }
 }
 
 impl Default for Budgets {
@@ -149,25 +210,22 @@ impl Budgets {
             kept.swept = now;
             kept.sweep(now);
         }
-        let of = kept.portals.entry(portal.clone()).or_insert_with(|| OfPortal {
-            whole: Arc::new(Mutex::new(Whole::new(self.settings, now))),
-            keys: HashMap::new(),
-        });
-        let new = || Arc::new(Mutex::new(State::new(self.settings, now)));
-        let (whole, state) = (Arc::clone(&of.whole), Arc::clone(of.keys.entry(key).or_insert_with(new)));
+        let new = || OfPortal::new(self.settings, now);
+        let of = kept.portals.entry(portal.clone()).or_insert_with(new);
+        let (whole, state) = (Arc::clone(&of.whole), of.state(key, self.settings, now));
         Budget { state, whole, namespace: share.namespace }
     }
 }
 
 impl Budgets {
-    /// What is closed of each portal, and for how long still: for the key for which it is longest. For the metrics.
+    /// What is closed of each portal, and for how long still: for the key for which it is longest. What stays closed until a
+    /// call finds out more is there with no time left. For the metrics.
     #[must_use]
     pub fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
         let states: Vec<_> = {
             let kept = lock(&self.kept);
             let of = kept.portals.iter();
-            of.flat_map(|(portal, of)| of.keys.values().map(|state| (portal.clone(), Arc::clone(state))))
-                .collect()
+            of.flat_map(|(portal, of)| of.states().map(|state| (portal.clone(), Arc::clone(state)))).collect()
         };
         let mut longest = HashMap::new();
         for (portal, state) in states {
@@ -181,9 +239,11 @@ impl Budgets {
 }
 
 impl Kept {
-    /// Forgets the keys that nobody used for an hour. A portal is kept: there are only the allowed ones.
+    /// Forgets the keys that nobody used for an hour, or for a minute if no call went out with them. A portal is kept: there
+    /// are only the allowed ones.
     fn sweep(&mut self, now: Instant) {
         for of in self.portals.values_mut() {
+            of.sweep_untried(now, |state| !state.is_unused(now));
             of.keys.retain(|_, state| Arc::strong_count(state) > 1 || !lock(state).is_unused(now));
             lock(&of.whole).sweep(now);
         }
@@ -284,8 +344,11 @@ impl Pass {
     #[expect(clippy::must_use_candidate, reason = "a look never lets creates go on")]
     pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) -> bool {
         self.reported = true;
-        let is_refused =
-            self.call == Call::Create && matches!(result, Err(Trouble::KeyRejected | Trouble::AccessDenied));
+        let is_refused = match self.call {
+            Call::Create => matches!(result, Err(Trouble::KeyRejected | Trouble::AccessDenied)),
+            // To a look a 403 is about the session, and says that the portal knows the key.
+            Call::Look => self.probes.key && matches!(result, Err(Trouble::KeyRejected)),
+        };
         lock(&self.budget.whole).ended(now, self.budget.namespace, is_refused);
         lock(&self.budget.state).report(now, self.call, self.session, self.probes, result)
     }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{bucket::Bucket, line::Lines};
+use super::{
+    bucket::{Bucket, WINDOW},
+    line::Lines,
+};
 use crate::priority::Priority;
 
 /// A namespace that asked for nothing for this long has no part.
@@ -30,6 +33,37 @@ struct Part {
     asked_at: Instant,
     /// Those of it that wait for the rate.
     lines: Lines,
+    demand: Demand,
+}
+
+/// How much one namespace asks for.
+#[derive(Debug)]
+struct Demand {
+    asked: u32,
+    window_began: Instant,
+    /// Calls per second that it would ask for without any stretch, as far as they were measured.
+    per_second: f64,
+    /// How much its intervals are stretched.
+    stretch: f64,
+}
+
+impl Part {
+    fn new(tokens: f64, now: Instant) -> Self {
+        let demand = Demand { asked: 0, window_began: now, per_second: 0.0, stretch: 1.0 };
+        Self { tokens, filled_at: now, asked_at: now, lines: Lines::new(now), demand }
+    }
+}
+
+impl Demand {
+    /// What is asked for now was stretched already, so the whole demand is that times the stretch.
+    fn measure(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.window_began);
+        if passed >= WINDOW {
+            self.per_second = f64::from(self.asked) / passed.as_secs_f64() * self.stretch;
+            self.asked = 0;
+            self.window_began = now;
+        }
+    }
 }
 
 impl Shares {
@@ -49,16 +83,13 @@ impl Shares {
         let level = self.bucket.level(now);
         let burst = self.bucket.burst();
         let rate = self.bucket.rate();
-        self.parts.entry(namespace).or_insert_with(|| Part {
-            tokens: burst,
-            filled_at: now,
-            asked_at: now,
-            lines: Lines::new(now),
-        });
+        self.parts.entry(namespace).or_insert_with(|| Part::new(burst, now));
         let several = self.several();
         let apart = self.bucket.apart().mul_f64(several);
         let Some(part) = self.parts.get_mut(&namespace) else { return Err(now + apart) };
         part.asked_at = now;
+        part.demand.measure(now);
+        part.demand.asked = part.demand.asked.saturating_add(1);
         let passed = now.saturating_duration_since(part.filled_at).as_secs_f64();
         part.filled_at = part.filled_at.max(now);
         part.tokens = (part.tokens + passed * rate / several).min((burst / several).max(1.0));
@@ -84,12 +115,7 @@ impl Shares {
     /// its part go, from `from` on.
     pub(super) fn line_up(&mut self, namespace: u32, priority: Priority, from: Instant) -> Instant {
         let apart = self.bucket.apart().mul_f64(self.several());
-        let part = self.parts.entry(namespace).or_insert_with(|| Part {
-            tokens: 0.0,
-            filled_at: from,
-            asked_at: from,
-            lines: Lines::new(from),
-        });
+        let part = self.parts.entry(namespace).or_insert_with(|| Part::new(0.0, from));
         part.lines.place(priority, from, apart)
     }
 
@@ -98,11 +124,16 @@ impl Shares {
         self.bucket.halve(now);
     }
 
-    /// Demand over rate, at least 1, for a namespace that asks for more than its part.
+    /// The demand of all over the rate, and no more than that of this namespace over its part: the demand of others
+    /// stretches nothing of a namespace that keeps to its part. At least 1.
     pub(super) fn stretch(&mut self, now: Instant, namespace: u32) -> f64 {
-        let stretch = self.bucket.stretch(now);
-        let asks_for_more = self.parts.get(&namespace).is_none_or(|part| part.tokens < 1.0);
-        if asks_for_more || self.parts.len() < 2 { stretch } else { 1.0 }
+        self.sweep(now);
+        let of_all = self.bucket.stretch(now);
+        let part_of_rate = self.bucket.rate() / self.several();
+        let Some(part) = self.parts.get_mut(&namespace) else { return 1.0 };
+        part.demand.measure(now);
+        part.demand.stretch = of_all.min(part.demand.per_second / part_of_rate).max(1.0);
+        part.demand.stretch
     }
 
     fn several(&self) -> f64 {
@@ -156,6 +187,53 @@ mod tests {
         assert!(gone.iter().sum::<usize>() <= 2_060, "{gone:?}");
         let (least, most) = (gone.iter().min().unwrap(), gone.iter().max().unwrap());
         assert!(*most <= least * 5 / 4, "{gone:?}");
+    }
+
+    #[test]
+    fn a_namespace_that_keeps_to_its_part_is_not_stretched_by_the_demand_of_another() {
+        const HUGE: u32 = 1;
+        let start = Instant::now();
+        let mut shares = Shares::new(200.0, Duration::from_millis(200), start);
+        for tenth in 0..250_u32 {
+            let now = start + Duration::from_millis(100) * tenth;
+            for _ in 0..500 {
+                let _ = shares.take(now, HUGE, Priority::Idle, false);
+            }
+            // Forty others, each with two sessions that are polled at once, now and then.
+            for namespace in (2..42).filter(|namespace| namespace % 40 == tenth % 40) {
+                for _ in 0..2 {
+                    let _ = shares.take(now, namespace, Priority::Create, true);
+                }
+            }
+        }
+        let now = start + Duration::from_secs(25);
+        assert!(shares.stretch(now, HUGE) > 20.0, "{}", shares.stretch(now, HUGE));
+        for namespace in (2..42).chain([99]) {
+            let stretch = shares.stretch(now, namespace);
+            assert!(stretch <= 1.0, "{namespace} is stretched {stretch} times");
+        }
+    }
+
+    #[test]
+    fn those_who_ask_for_more_than_their_parts_are_stretched_until_they_fit() {
+        let start = Instant::now();
+        let mut shares = Shares::new(50.0, Duration::from_millis(200), start);
+        // A hundred sessions each that are polled once a second, stretched.
+        let mut plan: std::collections::BTreeSet<_> =
+            (0..200_u32).map(|id| (start + Duration::from_millis(5) * id, id)).collect();
+        let mut asked = 0;
+        while let Some((now, id)) = plan.pop_first() {
+            if now >= start + Duration::from_mins(2) {
+                break;
+            }
+            asked += u32::from(now >= start + Duration::from_mins(1));
+            let wait = match shares.take(now, id % 2, Priority::Active, false) {
+                Ok(()) => now + Duration::from_secs(1).mul_f64(shares.stretch(now, id % 2)),
+                Err(until) => until,
+            };
+            plan.insert((wait, id));
+        }
+        assert!((2_000..=4_500).contains(&asked), "{asked} in a minute, at fifty a second");
     }
 
     #[test]

@@ -25,6 +25,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// A budget that nobody used for this long is dropped.
 const UNUSED: Duration = Duration::from_hours(1);
+/// One with which no call ever went out is dropped after this: it holds nothing but places in line.
+const UNTRIED: Duration = Duration::from_mins(1);
 
 /// What a call finds out for the others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +56,8 @@ pub(super) struct State {
     /// Those who wait for the rate, or for another call to find out something.
     lines: Lines,
     used_at: Instant,
+    /// Whether a call ever went out.
+    is_tried: bool,
     /// When a poll was last answered with 200 and the session that was asked for.
     pub(super) polled_at: Option<Instant>,
 }
@@ -70,12 +74,19 @@ impl State {
             causes: [Cause::default(); 2],
             lines: Lines::new(now),
             used_at: now,
+            is_tried: false,
             polled_at: None,
         }
     }
 
     pub(super) fn is_unused(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.used_at) >= UNUSED
+        let dropped_after = if self.is_tried { UNUSED } else { UNTRIED };
+        now.saturating_duration_since(self.used_at) >= dropped_after
+    }
+
+    /// Whether a call ever went out.
+    pub(super) const fn is_tried(&self) -> bool {
+        self.is_tried
     }
 
     /// Whether the call may go out, and what it probes. What could refuse it is asked from the harshest on, and only
@@ -116,6 +127,7 @@ impl State {
             }
             return Err((until, Closed::Rate));
         }
+        self.is_tried = true;
         Ok(Probes { key: self.key.goes(now, call), creates: probes_creates })
     }
 
@@ -157,13 +169,13 @@ impl State {
         }
     }
 
-    /// What is closed, and until when: a pause, a breaker, a refused key.
+    /// What is closed, and until when: a pause, a breaker, a refused key. The last two stay closed until a call finds out
+    /// that they need not, however long that takes.
     pub(super) fn closed_now(&self, now: Instant) -> impl Iterator<Item = (Closed, Instant)> {
         let breakers = [self.looks.open_until(), self.creates.open_until()];
         let breaker = breakers.into_iter().flatten().max().map(|until| (Closed::Breaker, until.max(now)));
         let paused = self.paused_until.map(|until| (Closed::Paused, until));
-        let refused = [Call::Create, Call::Look].map(|call| self.key.refused_until(now, call));
-        let refused = refused.into_iter().flatten().max().map(|until| (Closed::KeyRejected, until));
+        let refused = self.key.closed_until().map(|until| (Closed::KeyRejected, until.max(now)));
         paused.filter(|(_, until)| *until > now).into_iter().chain(breaker).chain(refused)
     }
 

@@ -1,7 +1,7 @@
 mod crowd;
 
 use super::{state::LONGEST_PAUSE, *};
-use crate::portal::Failed;
+use crate::portal::{AllowedPortals, ApiKey, Failed};
 
 fn budget_with(settings: BudgetSettings) -> Budget {
     let now = Instant::now();
@@ -334,5 +334,101 @@ fn a_wait_is_never_in_the_past() {
         if let Admission::Wait { until, closed: _ } = budget.admit(now, Call::Create, Priority::Create) {
             assert!(until > now);
         }
+    }
+}
+
+fn portal() -> PortalUrl {
+    let allowed = AllowedPortals::new(["https://portal.example"], false).unwrap();
+    allowed.iter().next().unwrap().clone()
+}
+
+fn of_key(budgets: &Budgets, number: usize, namespace: u32) -> Budget {
+    let key = ApiKey::parse(format!("key-{number}").as_bytes()).unwrap();
+    budgets.budget(&portal(), key.identity(), FairnessKey { namespace, key: 0 })
+}
+
+fn known(budgets: &Budgets) -> usize {
+    lock(&budgets.kept).portals.values().map(|of| of.states().count()).sum()
+}
+
+#[test]
+fn a_thousand_wrong_keys_to_adopt_with_cost_twenty_calls_and_one_a_second() {
+    let (start, budgets) = (Instant::now(), Budgets::default());
+    let (mut calls, mut number) = (0, 0);
+    for tenth in 0..600 {
+        let now = start + Duration::from_millis(100) * tenth;
+        for session in 0..5 {
+            number += 1;
+            if let Admission::Go(pass) = of_key(&budgets, number, 1).admit(now, Call::Look, Priority::Create)
+            {
+                calls += 1;
+                pass.about(&id(session)).report(now, Err(&Trouble::KeyRejected));
+            }
+        }
+    }
+    assert!((70..=85).contains(&calls), "{calls} in a minute");
+    let now = start + Duration::from_mins(1);
+    drop(go(of_key(&budgets, 0, 2).admit(now, Call::Look, Priority::Create)));
+}
+
+#[test]
+fn the_401_to_sessions_of_a_good_key_cost_its_namespace_nothing() {
+    let now = Instant::now();
+    let budget = proven(now);
+    let passes: Vec<_> = (0..30).map(|_| go(budget.admit(now, Call::Look, Priority::Idle))).collect();
+    for (pass, session) in passes.into_iter().zip(0..) {
+        pass.about(&id(session)).report(now, Err(&Trouble::KeyRejected));
+    }
+    assert_eq!(lock(&budget.whole).admit(now, 1, Priority::Create, true), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_keys_that_were_never_used_ten_thousand_are_known_and_each_for_a_minute() {
+    let budgets = Budgets::default();
+    drop(go(of_key(&budgets, 0, 1).admit(Instant::now(), Call::Look, Priority::Idle)));
+    let held = of_key(&budgets, 1, 1);
+    for number in 2..12_000 {
+        drop(of_key(&budgets, number, 1));
+    }
+    assert!((9_000..=10_001).contains(&known(&budgets)), "{}", known(&budgets));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let again = of_key(&budgets, 1, 1);
+    assert!(Arc::ptr_eq(&held.state, &again.state), "a key that somebody uses is the same for all");
+    assert_eq!(known(&budgets), 2, "the one that was used, and the one that is");
+    tokio::time::advance(Duration::from_mins(58)).await;
+    drop((held, again));
+    of_key(&budgets, 0, 1);
+    assert_eq!(known(&budgets), 1, "a key that was used is known for an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_closed_shows_as_closed_until_a_call_finds_out_that_it_need_not_be() {
+    for (call, trouble, closed) in [
+        (Call::Look, Trouble::Failed(Failed::Cut), Closed::Breaker),
+        (Call::Create, Trouble::Failed(Failed::Cut), Closed::Breaker),
+        (Call::Create, Trouble::KeyRejected, Closed::KeyRejected),
+    ] {
+        let budgets = Budgets::default();
+        let budget = of_key(&budgets, 0, 1);
+        let shown = || budgets.closed(Instant::now()).contains_key(&(portal(), closed));
+        let admit = || budget.admit(Instant::now(), call, Priority::Create);
+        go(budget.admit(Instant::now(), Call::Look, Priority::Idle)).report(Instant::now(), Ok(()));
+        assert!(!shown());
+        for _ in 0..10 {
+            if let Admission::Go(pass) = admit() {
+                pass.report(Instant::now(), Err(&trouble));
+            }
+        }
+        for second in 0..600 {
+            assert!(shown(), "{closed:?} in second {second}");
+            if let Admission::Go(probe) = admit() {
+                assert!(shown(), "{closed:?} while it is tried in second {second}");
+                probe.report(Instant::now(), Err(&trouble));
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        tokio::time::advance(Duration::from_hours(1)).await;
+        go(admit()).report(Instant::now(), Ok(()));
+        assert!(!shown(), "{closed:?}");
     }
 }

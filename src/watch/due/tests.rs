@@ -1,7 +1,7 @@
 //! Turns under a paused clock.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -14,6 +14,11 @@ const LANE: FairnessKey = FairnessKey { namespace: 0, key: 0 };
 
 fn slot(index: u32) -> Slot {
     Slot { index, tag: 0 }
+}
+
+/// Each is in a namespace of its own.
+fn alone(index: u32) -> FairnessKey {
+    FairnessKey { namespace: index, key: 0 }
 }
 
 fn slots(slots: usize) -> Due {
@@ -117,7 +122,7 @@ async fn what_is_planned_earlier_than_all_else_is_not_slept_over() {
 async fn no_more_turns_are_under_way_than_there_are_slots() {
     let due = slots(3);
     for index in 0..10 {
-        due.now(slot(index), Priority::Active, LANE);
+        due.now(slot(index), Priority::Active, alone(index));
     }
     let running = Running::start(&due, |_| 10 * SECOND, |_| Next::Park);
     sleep(SECOND).await;
@@ -139,11 +144,11 @@ async fn at_two_and_a_half_times_the_load_everybody_is_served_in_fair_order() {
     let due = slots(SLOTS as usize);
     for index in 0..OBJECTS {
         let when = Instant::now() + wanted * index / OBJECTS;
-        due.set(slot(index), when, Priority::Idle, FairnessKey { key: index % 7, ..LANE });
+        due.set(slot(index), when, Priority::Idle, FairnessKey { key: index % 7, ..alone(index) });
     }
     let length = |index| Duration::from_millis(1000 + u64::from(index % 5) * 500);
     let next = move |index| {
-        Next::At(Instant::now() + wanted, Priority::Idle, FairnessKey { key: index % 7, ..LANE })
+        Next::At(Instant::now() + wanted, Priority::Idle, FairnessKey { key: index % 7, ..alone(index) })
     };
     let running = Running::start(&due, length, next);
     sleep(ideal * 6).await;
@@ -191,20 +196,46 @@ async fn a_small_lane_is_served_as_fast_as_it_asks_beside_a_flooded_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn namespaces_whose_turns_hang_leave_the_next_one_as_many_slots_as_each_holds() {
+    let due = slots(12);
+    let namespace = |namespace| FairnessKey { namespace, key: 0 };
+    let wake = |indices: std::ops::Range<u32>, priority, lane| {
+        for index in indices {
+            due.now(slot(index), priority, lane);
+        }
+    };
+    let running = Running::start(&due, |_| 200 * SECOND, |_| Next::Park);
+    for (flood, second, in_flight) in [(1, 1, 6), (2, 2, 9)] {
+        wake(flood * 1000..flood * 1000 + 100, Priority::Create, namespace(flood));
+        sleep(SECOND).await;
+        assert_eq!(due.snapshot().in_flight, in_flight, "in second {second}");
+    }
+    wake(0..1, Priority::Idle, namespace(3));
+    wake(1..2, Priority::Create, namespace(4));
+    sleep(SECOND).await;
+    let begun: BTreeMap<_, _> = running.turns().into_iter().filter(|(index, _)| *index < 1000).collect();
+    assert_eq!(begun, BTreeMap::from([(0, 2), (1, 2)]));
+    // Whoever waits goes on when those that hang have ended.
+    sleep(5000 * SECOND).await;
+    assert_eq!(running.turns().len(), 202);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn idle_ones_are_not_starved_by_creates_without_end() {
     let due = slots(2);
     for index in 0..200 {
-        due.now(slot(index), Priority::Create, LANE);
+        due.now(slot(index), Priority::Create, alone(index));
     }
     for index in 200..210 {
-        due.now(slot(index), Priority::Idle, LANE);
+        due.now(slot(index), Priority::Idle, alone(index));
     }
     let running = Running::start(
         &due,
         |_| SECOND,
         |index| {
             let priority = if index < 200 { Priority::Create } else { Priority::Idle };
-            Next::At(Instant::now(), priority, LANE)
+            Next::At(Instant::now(), priority, alone(index))
         },
     );
     sleep(100 * SECOND).await;
@@ -289,7 +320,7 @@ async fn one_that_is_removed_has_no_turn_and_one_removed_during_its_turn_no_othe
 async fn a_shutdown_takes_no_new_turns_and_waits_for_those_under_way() {
     let due = slots(2);
     for index in 0..4 {
-        due.now(slot(index), Priority::Active, LANE);
+        due.now(slot(index), Priority::Active, alone(index));
     }
     let running = Running::start(&due, |_| 10 * SECOND, |_| later(SECOND));
     sleep(SECOND).await;

@@ -23,7 +23,7 @@ fn urgent(when: Moment) -> Due {
 
 /// Takes whoever can go at this time, in order.
 fn take_all(queue: &mut Queue, now: Moment) -> Vec<Slot> {
-    std::iter::from_fn(|| queue.take(now)).map(|taken| taken.slot).collect()
+    std::iter::from_fn(|| queue.take_if(now, |_| true)).map(|taken| taken.slot).collect()
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn one_that_is_due_becomes_more_urgent_and_keeps_the_time_since_when_it_is_due()
     queue.set(B, due(2), 0);
     let hog = Slot { index: 2, tag: 0 };
     queue.set(hog, due(0), 0);
-    assert_eq!(queue.take(5).map(|taken| taken.slot), Some(hog));
+    assert_eq!(queue.take_if(5, |_| true).map(|taken| taken.slot), Some(hog));
 
     queue.forward(B, urgent(5), 5);
-    let taken = queue.take(5).unwrap();
+    let taken = queue.take_if(5, |_| true).unwrap();
     assert_eq!((taken.slot, taken.due.when), (B, 2));
     queue.forward(A, Due { priority: Priority::Idle, ..due(5) }, 5);
-    assert_eq!(queue.take(5).map(|taken| taken.due), Some(due(1)));
+    assert_eq!(queue.take_if(5, |_| true).map(|taken| taken.due), Some(due(1)));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn one_that_is_due_can_be_set_to_a_later_time_but_not_forwarded_to_it() {
     let mut queue = Queue::default();
     queue.set(A, due(0), 0);
     queue.set(B, due(0), 0);
-    assert_eq!(queue.take(0).map(|taken| taken.slot), Some(A));
+    assert_eq!(queue.take_if(0, |_| true).map(|taken| taken.slot), Some(A));
     queue.forward(B, due(9), 0);
     assert!(queue.has_ready());
     queue.set(B, due(9), 0);
@@ -116,7 +116,7 @@ fn removal_works_in_every_state() {
 
     queue.set(B, due(0), 0);
     queue.set(A, due(0), 0);
-    assert_eq!(queue.take(0).map(|taken| taken.slot), Some(A));
+    assert_eq!(queue.take_if(0, |_| true).map(|taken| taken.slot), Some(A));
     queue.remove(B);
     assert!(!queue.has_ready());
 
@@ -199,7 +199,8 @@ fn while_all_wait_each_priority_gets_its_share() {
         priorities.insert(slot, priority);
         queue.set(slot, Due { priority, ..due(0) }, 0);
     }
-    let first: Vec<_> = (0..62).filter_map(|_| queue.take(0)).map(|taken| priorities[&taken.slot]).collect();
+    let first: Vec<_> =
+        (0..62).filter_map(|_| queue.take_if(0, |_| true)).map(|taken| priorities[&taken.slot]).collect();
     let shares = Priority::ALL.map(|priority| first.iter().filter(|one| **one == priority).count());
     assert_eq!(shares, [32, 16, 8, 4, 2]);
     assert_eq!(first[0], Priority::Create);
@@ -212,12 +213,13 @@ fn a_create_that_comes_late_is_next_and_catches_up_on_nothing() {
         queue.set(Slot { index, tag: 0 }, due(0), 0);
     }
     for _ in 0..50 {
-        queue.take(0);
+        queue.take_if(0, |_| true);
     }
     for index in 100..200 {
         queue.set(Slot { index, tag: 0 }, urgent(0), 0);
     }
-    let next: Vec<_> = (0..19).filter_map(|_| queue.take(0)).map(|taken| taken.due.priority).collect();
+    let next: Vec<_> =
+        (0..19).filter_map(|_| queue.take_if(0, |_| true)).map(|taken| taken.due.priority).collect();
     assert_eq!(next[0], Priority::Create);
     let active = next.iter().filter(|one| **one == Priority::Active).count();
     assert_eq!(active, 2);
@@ -230,7 +232,8 @@ fn a_small_lane_is_not_held_up_by_a_large_one() {
         let lane = lane(0, u32::from(index >= 990));
         queue.set(Slot { index, tag: 0 }, Due { lane, ..due(0) }, 0);
     }
-    let first: Vec<_> = (0..20).filter_map(|_| queue.take(0)).map(|taken| taken.due.lane).collect();
+    let first: Vec<_> =
+        (0..20).filter_map(|_| queue.take_if(0, |_| true)).map(|taken| taken.due.lane).collect();
     assert_eq!(first.iter().filter(|taken| taken.key == 1).count(), 10);
 }
 
@@ -241,7 +244,8 @@ fn a_namespace_with_a_hundred_keys_does_not_hold_up_one_with_one() {
         queue.set(Slot { index, tag: 0 }, Due { lane: lane(1, index % 100), ..urgent(0) }, 0);
     }
     queue.set(Slot { index: 1000, tag: 0 }, Due { lane: lane(2, 0), ..urgent(1) }, 0);
-    let order: Vec<_> = std::iter::from_fn(|| queue.take(1)).map(|taken| taken.due.lane.namespace).collect();
+    let order: Vec<_> =
+        std::iter::from_fn(|| queue.take_if(1, |_| true)).map(|taken| taken.due.lane.namespace).collect();
     assert_eq!(order.iter().position(|namespace| *namespace == 2), Some(1), "the next but one");
 }
 
@@ -355,7 +359,7 @@ proptest! {
                         .filter(|(_, one)| !one.turn && one.next.is_some_and(|next| next <= now))
                         .map(|(slot, _)| *slot)
                         .collect();
-                    match queue.take(now) {
+                    match queue.take_if(now, |_| true) {
                         None => prop_assert!(can.is_empty(), "{can:?} could go"),
                         Some(taken) => {
                             prop_assert!(can.contains(&taken.slot), "{taken:?} not in {can:?}");
