@@ -6,7 +6,6 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use clap_complete::Shell;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use self::command_line::{Image, trimmed};
@@ -14,10 +13,11 @@ use crate::api::ImageKind;
 use crate::evidence::{
     ByteBudget, Endpoints, HttpSettings, OwnObjects, Patience, StoreBreaker, StoreHttp, Stores,
 };
+use crate::fair::FairSemaphore;
 use crate::portal::{
     AllowedPortals, Authorities, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust,
 };
-use crate::turn::{Archive, Lanes, OwnPod, STORING_AT_ONCE, ToldTroubles};
+use crate::turn::{Archive, Lanes, OwnPod, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE, ToldTroubles};
 
 /// Longest path of the person's link. With the portal (256), the id (128) and the mode it fits into `status.portalUrl`.
 const LINK_PATH_CHARS: usize = 512;
@@ -379,7 +379,7 @@ impl Run {
             endpoints: Endpoints::new(&named(&self.allowed_store_endpoints).collect::<Vec<_>>())?,
             http,
             bytes: ByteBudget::default(),
-            places: Semaphore::new(STORING_AT_ONCE),
+            places: FairSemaphore::new(STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE),
             lanes: Lanes::default(),
             breaker: StoreBreaker::default(),
             told: ToldTroubles::default(),

@@ -23,7 +23,7 @@ use super::{
     open::{Azure, Backend, Medium},
     path::{Folder, ObjectKey},
     store::{Content, Found, PROOF, Removal, Store},
-    trouble::{Answer, StoreTrouble, is_versioned, judge, judge_http},
+    trouble::{Answer, StoreTrouble, is_versioned, judge, judge_http_removal, judge_removal},
 };
 
 /// Most keys that are read of one folder at a time.
@@ -144,7 +144,7 @@ impl Store {
         Ok(Some(Found { size: size as u64, sha256, proof, bytes: bytes.map(Bytes::from) }))
     }
 
-    /// Of a local folder also the keys of what was never finished, so that it is removed with the rest.
+    /// Who removes them is the one who asks. Of a local folder also the keys of what was never finished, so that it is removed with the rest.
     pub(super) async fn keys_once(&self, folder: &Path) -> Result<Vec<ObjectKey>, Answer> {
         let store: &dyn PaginatedListStore = match &self.backend {
             Backend::S3(s3) => &s3.store,
@@ -158,7 +158,8 @@ impl Store {
         for _ in 0..MAX_PAGES {
             let options =
                 PaginatedListOptions { max_keys: Some(PAGE), page_token, ..PaginatedListOptions::default() };
-            let page = store.list_paginated(Some(&prefix), options).await.map_err(|error| judge(&error))?;
+            let page = store.list_paginated(Some(&prefix), options).await;
+            let page = page.map_err(|error| judge_removal(&error))?;
             let names =
                 page.result.objects.iter().filter_map(|object| {
                     ObjectKey::parse(object.location.as_ref().strip_prefix(&prefix)?).ok()
@@ -181,8 +182,8 @@ impl Store {
         match &self.backend {
             Backend::Az(azure) => delete_blob(azure, path).await,
             Backend::File(disk) => disk.remove(path.as_ref()).await.map(|()| Removal::Removed),
-            Backend::S3(s3) => removal(s3.store.delete(path).await, judge),
-            Backend::Gs(store) => removal(store.delete(path).await, judge),
+            Backend::S3(s3) => removal(s3.store.delete(path).await, judge_removal),
+            Backend::Gs(store) => removal(store.delete(path).await, judge_removal),
         }
     }
 
@@ -244,7 +245,8 @@ fn get(bytes: usize) -> GetOptions {
 /// Removes a blob by a request of its own: the library only knows Azure's batches, whose errors do not tell a policy
 /// from an outage.
 async fn delete_blob(azure: &Azure, path: &Path) -> Result<Removal, Answer> {
-    let credential = azure.store.credentials().get_credential().await.map_err(|error| judge(&error))?;
+    let credential = azure.store.credentials().get_credential().await;
+    let credential = credential.map_err(|error| judge_removal(&error))?;
     let mut request = http::Request::builder()
         .method(Method::DELETE)
         .uri(format!("{}/{path}", azure.container))
@@ -254,5 +256,5 @@ async fn delete_blob(azure: &Azure, path: &Path) -> Result<Removal, Answer> {
     AzureAuthorizer::new(&credential, &azure.account)
         .try_authorize(&mut request)
         .map_err(|error| judge(&error))?;
-    removal(azure.http.execute(request).await.map(drop), judge_http)
+    removal(azure.http.execute(request).await.map(drop), judge_http_removal)
 }

@@ -1,7 +1,8 @@
-//! Whether a store refuses to overwrite when it is asked to: found out once for each store and process.
+//! Whether a store refuses to overwrite when it is asked to: found out once for each store, namespace and process.
 //!
 //! A store that does not know conditional writes says so, or passes over the condition without a word and overwrites. The
-//! second kind is found out by putting the first object that was stored a second time: that must be refused.
+//! second kind is found out by putting the first object that was stored a second time, and a
+//! third time if that is taken: one of them must be refused.
 
 use std::{
     collections::HashMap,

@@ -3,7 +3,15 @@
 //! Every call has a deadline of its own, tries a few times where that can help, and ends with one [`StoreTrouble`] that
 //! holds no text of the store.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -53,12 +61,13 @@ pub struct Put {
     pub was_there: bool,
 }
 
-/// Bytes and their SHA-256, so that it is worked out once.
-#[derive(Clone, Debug)]
+/// Bytes and their SHA-256, so that it is worked out once, and what is known of the requests that put them.
+#[derive(Debug)]
 pub struct Digested {
     pub(super) bytes: Bytes,
     pub(super) digest: [u8; 32],
     sha256: String,
+    may_arrive: AtomicBool,
 }
 
 impl Digested {
@@ -70,13 +79,20 @@ impl Digested {
     pub async fn of(bytes: Bytes) -> Result<Self, StoreTrouble> {
         let digest = spawn_blocking(move || (<[u8; 32]>::from(Sha256::digest(&bytes)), bytes)).await;
         let (digest, bytes) = digest.map_err(|_| StoreTrouble::Unavailable)?;
-        Ok(Self { bytes, sha256: hex(&digest), digest })
+        Ok(Self { bytes, sha256: hex(&digest), digest, may_arrive: AtomicBool::new(false) })
     }
 
     /// The SHA-256 in hex.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// Whether a request that puts them was sent and never answered for certain, whatever came of later ones: the store may
+    /// still do it, also after the object was removed.
+    #[must_use]
+    pub fn may_arrive(&self) -> bool {
+        self.may_arrive.load(Ordering::Relaxed)
     }
 }
 
@@ -226,7 +242,9 @@ impl Store {
     ) -> Result<Put, StoreTrouble> {
         let path = self.path(folder, key)?;
         let size = content.bytes.len() as u64;
-        if self.conditions.are_ignored(&self.name) {
+        // One tenant's store says nothing of another's: somebody may remove there what the question is about.
+        let name = format!("{} {}", self.name, folder.namespace());
+        if self.conditions.are_ignored(&name) {
             return Err(StoreTrouble::NoConditionalWrites);
         }
         let _known = self.backend.know(&content.bytes, digested.digest);
@@ -234,9 +252,9 @@ impl Store {
         let attributes = self.attributes(&content, &sha256);
         let mut tries = Tries::new(self.patience);
         loop {
-            let trouble = match self.put_once(&path, content.bytes.clone(), attributes.clone()).await {
+            let trouble = match self.put_noted(&path, digested, &attributes).await {
                 Ok(()) => {
-                    self.ask_for_conditions(&path, &content.bytes, &attributes).await?;
+                    self.ask_for_conditions(&name, &path, digested, &attributes).await?;
                     return Ok(Put { size, sha256, was_there: false });
                 }
                 // Azure says so of what is there to whoever may create and not overwrite, Google to whoever may not remove.
@@ -271,18 +289,38 @@ impl Store {
         }
     }
 
-    /// Puts the first object of each store a second time: a store that takes it would overwrite others as well.
-    async fn ask_for_conditions(
+    /// One request that puts an object. Notes with its bytes that it is not answered, also where this is given up.
+    async fn put_noted(
         &self,
         path: &Path,
-        bytes: &Bytes,
+        digested: &Digested,
+        attributes: &Attributes,
+    ) -> Result<(), Answer> {
+        let before = digested.may_arrive.swap(true, Ordering::Relaxed);
+        let put = self.put_once(path, digested.bytes.clone(), attributes.clone()).await;
+        let is_unknown = matches!(put, Err(Answer::Unknown(_)));
+        digested.may_arrive.store(before || is_unknown, Ordering::Relaxed);
+        put
+    }
+
+    /// Puts the first object of each store a second time: a store that takes it would overwrite others as well, unless
+    /// somebody removed it just before. So it is put once more before that is believed.
+    async fn ask_for_conditions(
+        &self,
+        name: &str,
+        path: &Path,
+        digested: &Digested,
         attributes: &Attributes,
     ) -> Result<(), StoreTrouble> {
         if !self.backend.has_attributes() {
             return Ok(());
         }
-        let Some(question) = self.conditions.ask(&self.name) else { return Ok(()) };
-        match self.put_once(path, bytes.clone(), attributes.clone()).await {
+        let Some(question) = self.conditions.ask(name) else { return Ok(()) };
+        let mut answer = self.put_noted(path, digested, attributes).await;
+        if answer.is_ok() {
+            answer = self.put_noted(path, digested, attributes).await;
+        }
+        match answer {
             Ok(()) => {
                 question.are_ignored();
                 Err(StoreTrouble::NoConditionalWrites)
@@ -402,8 +440,19 @@ impl Store {
         folder: &Folder,
         keys: &[ObjectKey],
     ) -> Result<Vec<(ObjectKey, Removal)>, StoreTrouble> {
+        self.delete_noting(folder, keys, &AtomicBool::new(false)).await
+    }
+
+    /// As [`delete`](Self::delete); notes that the store answered.
+    async fn delete_noting(
+        &self,
+        folder: &Folder,
+        keys: &[ObjectKey],
+        has_answered: &AtomicBool,
+    ) -> Result<Vec<(ObjectKey, Removal)>, StoreTrouble> {
         let delete = async |key: ObjectKey| {
             let removal = self.within(self.delete_patiently(folder, &key)).await?;
+            has_answered.store(true, Ordering::Relaxed);
             Ok::<_, StoreTrouble>((key, removal))
         };
         let manifest = ObjectKey::manifest();
@@ -425,11 +474,46 @@ impl Store {
     ///
     /// [`StoreTrouble`], as of [`keys`](Self::keys) and [`delete`](Self::delete). It may be repeated.
     pub async fn clear(&self, folder: &Folder, known: &[ObjectKey]) -> Result<Cleared, StoreTrouble> {
-        let mut ends: BTreeMap<_, _> = self.delete(folder, known).await?.into_iter().collect();
+        self.clear_noting(folder, known, &AtomicBool::new(false)).await
+    }
+
+    /// As [`clear`](Self::clear), for no longer than that. A store that answered and was then out of time, or fell silent,
+    /// is not silent: what it still has is for another time.
+    ///
+    /// # Errors
+    ///
+    /// As of [`clear`](Self::clear); [`NoAnswer::TimedOut`] where nothing at all was answered.
+    pub async fn clear_within(
+        &self,
+        folder: &Folder,
+        known: &[ObjectKey],
+        longest: Duration,
+    ) -> Result<Cleared, StoreTrouble> {
+        let has_answered = AtomicBool::new(false);
+        let cleared = timeout(longest, self.clear_noting(folder, known, &has_answered)).await;
+        match cleared.unwrap_or(Err(NoAnswer::TimedOut.into())) {
+            Err(trouble) if trouble.is_silence() && has_answered.load(Ordering::Relaxed) => {
+                Ok(Cleared { rest: Rest::Listed, ..Cleared::default() })
+            }
+            cleared => cleared,
+        }
+    }
+
+    async fn clear_noting(
+        &self,
+        folder: &Folder,
+        known: &[ObjectKey],
+        has_answered: &AtomicBool,
+    ) -> Result<Cleared, StoreTrouble> {
+        let mut ends: BTreeMap<_, _> =
+            self.delete_noting(folder, known, has_answered).await?.into_iter().collect();
         let mut rest = Rest::Listed;
         for _ in 0..LISTINGS {
             let listed = match self.keys(folder).await {
-                Ok(listed) => listed,
+                Ok(listed) => {
+                    has_answered.store(true, Ordering::Relaxed);
+                    listed
+                }
                 Err(StoreTrouble::AccessDenied) => {
                     rest = Rest::Unlisted;
                     break;
@@ -447,7 +531,7 @@ impl Store {
             if listed.len() == MAX_KEYS && !ends.contains_key(&manifest) && !keys.contains(&manifest) {
                 keys.push(manifest);
             }
-            ends.extend(self.delete(folder, &keys).await?);
+            ends.extend(self.delete_noting(folder, &keys, has_answered).await?);
         }
         let ended =
             |as_: Removal| ends.iter().filter(|(_, end)| **end == as_).map(|(key, _)| key.clone()).collect();

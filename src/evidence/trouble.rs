@@ -161,6 +161,11 @@ impl Code {
             _ => Self::Other,
         }
     }
+
+    fn of_token(word: &str) -> Self {
+        let code = Self::of(word.trim());
+        if code == Self::Other { Self::None } else { code }
+    }
 }
 
 /// What came of a call that did not succeed, as far as the next step depends on it.
@@ -192,15 +197,14 @@ impl Refusal {
     /// Reads what a store said: its status, the value of `x-ms-error-code`, and the start of its body.
     pub(super) fn read(status: u16, header: Option<&str>, body: &[u8]) -> Self {
         let body = String::from_utf8_lossy(body);
-        let word = header
-            .or_else(|| between(&body, "<Code>", "</Code>"))
-            .or_else(|| between(&body, "\"error\":\"", "\""))
-            .or_else(|| between(&body, "\"error\": \"", "\""));
+        let word = header.or_else(|| between(&body, "<Code>", "</Code>"));
+        // Of token endpoints. Gateways write such a body too, so what is unknown in it is no store's.
+        let token = between(&body, "\"error\":\"", "\"").or_else(|| between(&body, "\"error\": \"", "\""));
         let header = between(&body, "<Header>", "</Header>").unwrap_or_default();
         let code = match word {
             _ if header.trim().eq_ignore_ascii_case("if-none-match") => Code::Condition,
             Some(word) => Code::of(word.trim()),
-            None => Code::None,
+            None => token.map_or(Code::None, Code::of_token),
         };
         Self { status, code }
     }
@@ -214,6 +218,15 @@ impl Refusal {
         };
         let is_left = says("x-amz-delete-marker", "true") || says("x-ms-delete-type-permanent", "false");
         is_left.then_some(Self { status, code: Code::Versioned })
+    }
+
+    /// As [`answer`](Self::answer), of what a removal asks for: what ends it is only believed to the store itself. Without a
+    /// code of a store's, the same status is one of a gateway's.
+    fn answer_to_removal(self) -> Answer {
+        match (self.status, self.code) {
+            (304 | 403 | 409 | 412, Code::None) => Answer::Unknown(NoAnswer::Unusable.into()),
+            _ => self.answer(),
+        }
     }
 
     fn answer(self) -> Answer {
@@ -259,6 +272,16 @@ pub(super) fn judge(error: &object_store::Error) -> Answer {
         Some(Answer::Trouble(trouble)) => Answer::Trouble(trouble),
         _ => Answer::Unknown(NoAnswer::Unusable.into()),
     }
+}
+
+/// As [`judge`], of what a removal asks for: see [`Refusal::answer_to_removal`].
+pub(super) fn judge_removal(error: &object_store::Error) -> Answer {
+    find::<Refusal>(error).map_or_else(|| judge(error), |refusal| refusal.answer_to_removal())
+}
+
+/// As [`judge_http`], of a removal.
+pub(super) fn judge_http_removal(error: &HttpError) -> Answer {
+    find::<Refusal>(error).map_or_else(|| judge_http(error), |refusal| refusal.answer_to_removal())
 }
 
 /// What an error of a local file means. Its system answers for a folder: what it says is about the one request, as is a

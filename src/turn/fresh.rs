@@ -159,8 +159,8 @@ mod tests {
         assert!(!is_small(&large));
         assert!(is_small(&lean(large)), "which says nothing of what is left out");
         let mut managed = small;
-        let manager = json!([{"manager": "x".repeat(LARGEST), "operation": "Apply"}]);
-        managed.metadata.managed_fields = serde_json::from_value(manager).unwrap();
+        let writers = json!([{"manager": "x".repeat(LARGEST), "operation": "Apply"}]);
+        managed.metadata.managed_fields = serde_json::from_value(writers).unwrap();
         assert!(!is_small(&managed));
     }
 

@@ -51,7 +51,7 @@ pub use accounts::Accounts;
 pub use clock::{Clock, Dated, ServerDates};
 pub use complaints::Complaints;
 pub use events::{OwnPod, Reporter};
-pub use evidence::{Archive, Lanes, STORING_AT_ONCE, ToldTroubles};
+pub use evidence::{Archive, Lanes, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE, ToldTroubles};
 pub use first_answers::FirstAnswers;
 pub use fresh::{Fresh, is_small, lean};
 pub use memory::{Memory, lane, seed};

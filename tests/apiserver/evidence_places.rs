@@ -10,8 +10,8 @@ use crate::stores::{Fault, Proxy};
 
 /// More than there are places.
 const HANGING: usize = 20;
-/// Places that one endpoint may take.
-const AT_ONE_ENDPOINT: usize = 10;
+/// Places that one namespace may take at one endpoint.
+const AT_ONE_ENDPOINT: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_hangs_for_more_than_there_are_places_keeps_no_other_store_waiting() {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::Method;
-use okid_operator::evidence::{Cleared, NoAnswer, Patience, Removal, Rest, StoreTrouble};
+use okid_operator::evidence::{
+    Cleared, Digested, NoAnswer, Patience, Put, Removal, Rest, Store, StoreTrouble,
+};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
 
@@ -18,6 +20,8 @@ const BUSY: &str = "<Error><Code>SlowDown</Code></Error>";
 const BROKEN: &str = "<Error><Code>InternalError</Code></Error>";
 
 on!(s3:
+    what_was_sent_and_never_answered_may_still_arrive_whatever_came_next,
+    a_store_that_removed_something_is_not_silent_when_it_leaves_the_rest,
     each_way_in_which_no_answer_comes_has_its_name,
     a_listing_without_end_is_not_read_to_its_end,
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -40,6 +44,7 @@ on!(s3:
     what_is_known_is_removed_by_whoever_may_not_list,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
+    a_gateways_refusal_of_a_removal_is_no_answer_of_the_store,
 );
 on!(google:
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -57,6 +62,7 @@ on!(google:
     what_is_known_is_removed_by_whoever_may_not_list,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
+    a_gateways_refusal_of_a_removal_is_no_answer_of_the_store,
 );
 on!(azure:
     what_was_stored_before_a_500_is_found_and_not_stored_again,
@@ -75,6 +81,7 @@ on!(azure:
     what_is_known_is_removed_by_whoever_may_not_list,
     a_removal_survives_trouble_that_passes,
     a_404_of_another_server_says_nothing_about_what_is_there,
+    a_gateways_refusal_of_a_removal_is_no_answer_of_the_store,
 );
 
 async fn what_was_stored_before_a_500_is_found_and_not_stored_again(place: Place) {
@@ -380,4 +387,71 @@ async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) 
     let removals = store.delete(&of("team-a"), &keys).await.unwrap();
     assert_eq!(removals, [(key("front-original.jpg"), Removal::Removed)]);
     assert_eq!(look(&store).await, None);
+}
+
+async fn a_gateways_refusal_of_a_removal_is_no_answer_of_the_store(place: Place) {
+    let store = place.store();
+    put(&store, b"abc").await.unwrap();
+    let unusable = StoreTrouble::NoAnswer(NoAnswer::Unusable);
+    for status in [403, 409, 412] {
+        for page in ["", "<html><body>canary</body></html>", r#"{"error": "forbidden"}"#] {
+            place.proxy().always(Fault::Answer(status, page));
+            let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
+            assert_eq!(removal, Err(unusable), "{status} {page}");
+            assert_eq!(store.keys(&of("team-a")).await, Err(unusable), "{status} {page}");
+        }
+    }
+    place.proxy().heal();
+    place.proxy().next([Fault::Answer(403, "")]);
+    assert_eq!(store.clear(&of("team-a"), &[key("front-original.jpg")]).await, Ok(Cleared::default()));
+    assert_eq!(look(&store).await, None);
+}
+
+async fn a_store_that_removed_something_is_not_silent_when_it_leaves_the_rest(place: Place) {
+    let store = place.store();
+    let known = ["manifest.json", "front-original.jpg"].map(key);
+    let listed = Cleared { rest: Rest::Listed, ..Cleared::default() };
+    let folder = of("team-a");
+    let minute = Duration::from_mins(1);
+    for (fault, end) in [
+        (Fault::Answer(503, BUSY), Ok(listed)),
+        (Fault::Answer(400, EXPIRED), Err(StoreTrouble::CredentialsRefused)),
+    ] {
+        put_as(&store, "manifest.json", b"{}").await.unwrap();
+        place.proxy().next([Fault::Pass]);
+        place.proxy().always(fault);
+        assert_eq!(store.clear_within(&folder, &known, minute).await, end);
+        place.proxy().heal();
+    }
+    place.proxy().always(Fault::Hang);
+    let silent = store.clear_within(&folder, &known, Duration::from_millis(100)).await;
+    assert_eq!(silent, Err(NoAnswer::TimedOut.into()));
+}
+
+/// Puts bytes under a name, and says whether they may still arrive.
+async fn sent(store: &Store, name: &str) -> (Result<Put, StoreTrouble>, bool) {
+    let digested = Digested::of("abc".into()).await.unwrap();
+    let put = store.put_digested(&of("team-a"), &key(name), &digested, "image/jpeg", &[]).await;
+    (put, digested.may_arrive())
+}
+
+async fn what_was_sent_and_never_answered_may_still_arrive_whatever_came_next(place: Place) {
+    let store = place.store();
+    let (put, may_arrive) = sent(&store, "front-original.jpg").await;
+    assert!(put.is_ok() && !may_arrive, "what was answered has arrived, the question too");
+    place.proxy().next([Fault::Answer(400, EXPIRED)]);
+    let (put, may_arrive) = sent(&store, "details.json").await;
+    assert!(put.is_err() && !may_arrive, "what was refused never arrives");
+
+    place.proxy().next([Fault::Answer(504, "")]);
+    let (put, may_arrive) = sent(&store, "details.json").await;
+    assert!(put.is_ok() && may_arrive, "the next try was a good one");
+    // The question whether it overwrites is sent too.
+    place.proxy().next([Fault::Pass, Fault::ResetInstead]);
+    let (put, may_arrive) = sent(&place.store(), "back-original.jpg").await;
+    assert!(put.is_ok() && may_arrive, "{put:?}");
+    place.proxy().always(Fault::Hang);
+    let whole = Duration::from_millis(100);
+    let (put, may_arrive) = sent(&place.patient(Patience { whole, ..PATIENCE }), "manifest.json").await;
+    assert!(put == Err(NoAnswer::TimedOut.into()) && may_arrive, "it was given up");
 }

@@ -3,18 +3,21 @@
 use std::{
     collections::{BTreeSet, HashSet},
     convert::Infallible,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
-use okid_operator::evidence::{Endpoints, Location, Options, Scheme, Store, StoreTrouble};
+use okid_operator::evidence::{Content, Endpoints, Location, Options, Scheme, Store, StoreTrouble};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::task::JoinSet;
 
-use crate::harness::{PATIENCE, http, put, put_as, serve, service_account};
+use crate::harness::{PATIENCE, http, key, of, put, put_as, serve, service_account};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -41,10 +44,16 @@ struct Recorder {
 impl Recorder {
     /// One that refuses to overwrite, or does not.
     async fn start(overwrites: bool) -> Self {
+        Self::start_overwriting(if overwrites { usize::MAX } else { 0 }).await
+    }
+
+    /// One that takes an object so many times although it is there.
+    async fn start_overwriting(times: usize) -> Self {
+        let times = Arc::new(AtomicUsize::new(times));
         let requests = Arc::new(Mutex::new(Vec::<Recorded>::new()));
         let (seen, taken) = (requests.clone(), Arc::new(Mutex::new(HashSet::new())));
         let (address, tasks) = serve(service_fn(move |request: Request<Incoming>| {
-            let (seen, taken) = (seen.clone(), taken.clone());
+            let (seen, taken, times) = (seen.clone(), taken.clone(), times.clone());
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
@@ -56,9 +65,11 @@ impl Recorder {
                     body,
                 });
                 let is_free = taken.lock().unwrap().insert(target);
+                let overwrites =
+                    || times.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)).is_ok();
                 let (status, answer) = match parts.method {
                     Method::POST => (200, r#"{"access_token": "given-out", "expires_in": 3600}"#),
-                    _ if overwrites || is_free => (201, ""),
+                    _ if is_free || overwrites() => (201, ""),
                     _ => (412, "<Error><Code>PreconditionFailed</Code></Error>"),
                 };
                 let response = Response::builder().status(status).header("etag", "\"1\"");
@@ -246,10 +257,21 @@ async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
     let store = recorder.store(Scheme::S3, &base(&recorder));
     assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoConditionalWrites));
     let sent = recorder.requests.lock().unwrap().clone();
-    assert_eq!(sent.len(), 2);
+    assert_eq!(sent.len(), 3, "the object, the question, and the question once more");
     assert!(sent.iter().all(|sent| sent.header("if-none-match") == "*" && sent.body == "abc"), "{sent:?}");
     assert_eq!(put_as(&store, "details.json", b"{}").await, Err(StoreTrouble::NoConditionalWrites));
-    assert_eq!(recorder.count(), 2, "nothing could be overwritten any more");
+    assert_eq!(recorder.count(), 3, "nothing could be overwritten any more");
+    let content = Content { bytes: Bytes::from_static(b"abc"), content_type: "image/jpeg", attributes: &[] };
+    let others = store.put(&of("team-b"), &key("front-original.jpg"), content).await;
+    assert_eq!(others, Err(StoreTrouble::NoConditionalWrites));
+    assert_eq!(recorder.count(), 6, "each namespace finds out for itself");
+
+    // As it looks where somebody removes the object between two requests.
+    let recorder = Recorder::start_overwriting(1).await;
+    let store = recorder.store(Scheme::S3, &base(&recorder));
+    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put_as(&store, "details.json", b"{}").await.unwrap().was_there);
+    assert_eq!(recorder.count(), 4, "the question once more, and no question for the next");
 
     let recorder = Recorder::start(false).await;
     let store = recorder.store(Scheme::S3, &base(&recorder));

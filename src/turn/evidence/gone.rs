@@ -12,7 +12,7 @@ use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use crate::{
     api::{DeletionPolicy, Evidence, Images, Verification},
-    evidence::{ObjectKey, StoreTrouble},
+    evidence::ObjectKey,
     lifecycle::{Event, Removed, Stored},
     turn::{Turns, complaints::ServerCall, status::DEADLINE},
 };
@@ -53,14 +53,14 @@ impl Turns {
     }
 
     /// After something may have been put: removes it again where the resource is gone, or is going, and is not there any
-    /// more to be stored for; tells what cannot be removed.
+    /// more to be stored for; tells what cannot be removed. What was sent and not answered for certain may still arrive.
     pub(super) async fn unless_gone(
         &self,
         object: &Verification,
         images: &Images,
         place: &Place,
         stored: &mut Stored,
-        end: Result<(), NotNow>,
+        (end, may_arrive): (Result<(), NotNow>, bool),
     ) -> Result<(), NotNow> {
         let may_be_put = !stored.prefix.is_empty();
         if images.deletion_policy == DeletionPolicy::Retain || !may_be_put {
@@ -74,19 +74,16 @@ impl Turns {
         };
         let written = object.status.as_ref().and_then(|status| status.evidence.as_ref());
         let removed = self.remove_again(object, place, &stored.added_to(written)).await;
-        // What was sent and not answered may still arrive.
-        let may_arrive = matches!(end, Err(NotNow::Store(StoreTrouble::Unavailable)));
-        if is_gone {
-            if let Some(event) = left(removed, may_arrive) {
-                self.tell(object, event);
-            } else {
-                tracing::info!(
-                    namespace = object.namespace().unwrap_or_default(),
-                    name = object.name_any(),
-                    "removed what was stored while the verification went away"
-                );
-            }
-        } else if removed != Removed::All {
+        if let Some(event) = left(removed, may_arrive, is_gone) {
+            self.tell(object, event);
+        } else if is_gone {
+            tracing::info!(
+                namespace = object.namespace().unwrap_or_default(),
+                name = object.name_any(),
+                "removed what was stored while the verification went away"
+            );
+        }
+        if !is_gone && removed != Removed::All {
             // The turn that removes the evidence knows it by status.
             return end;
         }
@@ -135,9 +132,10 @@ impl Turns {
     }
 }
 
-/// What is to be told of what was put for a resource that is gone.
-fn left(removed: Removed, may_arrive: bool) -> Option<Event> {
-    removed.leaves().or_else(|| may_arrive.then_some(Event::EvidenceOrphaned))
+/// What is to be told of what was put for a resource that is gone, or is going. While it is going, the turn that removes
+/// its evidence tells what that leaves; but it does not know of what may still arrive.
+fn left(removed: Removed, may_arrive: bool, is_gone: bool) -> Option<Event> {
+    removed.leaves().filter(|_| is_gone).or_else(|| may_arrive.then_some(Event::EvidenceOrphaned))
 }
 
 /// What an answer says of a resource. A 404 counts only with the API server's own words about this name: what follows
@@ -183,11 +181,15 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_resource_that_is_gone_is_told_also_where_it_only_may_be() {
-        assert_eq!(left(Removed::All, false), None);
-        assert_eq!(left(Removed::All, true), Some(Event::EvidenceOrphaned));
         for may_arrive in [false, true] {
-            assert_eq!(left(Removed::GaveUp, may_arrive), Some(Event::EvidenceOrphaned));
-            assert_eq!(left(Removed::Versioned, may_arrive), Some(Event::EvidenceVersionsLeft));
+            let arrives = may_arrive.then_some(Event::EvidenceOrphaned);
+            assert_eq!(left(Removed::All, may_arrive, true), arrives);
+            assert_eq!(left(Removed::GaveUp, may_arrive, true), Some(Event::EvidenceOrphaned));
+            assert_eq!(left(Removed::Versioned, may_arrive, true), Some(Event::EvidenceVersionsLeft));
+            // The turn that removes it tells the rest.
+            for removed in [Removed::All, Removed::GaveUp, Removed::Versioned] {
+                assert_eq!(left(removed, may_arrive, false), arrives, "{removed:?}");
+            }
         }
     }
 

@@ -5,14 +5,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use tokio::sync::Semaphore;
-
-use crate::evidence::{ByteBudget, MAX_BYTES, budget::DEFAULT_BYTES};
+use crate::{
+    evidence::{ByteBudget, MAX_BYTES, budget::DEFAULT_BYTES},
+    fair::FairSemaphore,
+};
 
 use super::STORING_AT_ONCE;
 
 /// Most verifications whose evidence is stored at one endpoint, or removed from it, at the same time.
 const AT_ONE_ENDPOINT: usize = STORING_AT_ONCE * 5 / 8;
+/// Of those, most of one namespace.
+const AT_ONE_ENDPOINT_OF_ONE: usize = AT_ONE_ENDPOINT * 4 / 5;
 /// Most bytes of images on their way to one endpoint: the largest image of another still fits beside them.
 const BYTES_AT_ONE_ENDPOINT: usize = DEFAULT_BYTES - MAX_BYTES;
 
@@ -25,8 +28,8 @@ pub struct Lanes {
 /// The part of one endpoint.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Places for verifications.
-    pub(super) places: Arc<Semaphore>,
+    /// Places for verifications; namespaces take turns.
+    pub(super) places: Arc<FairSemaphore>,
     /// Bytes of images in flight.
     pub(super) bytes: ByteBudget,
 }
@@ -40,7 +43,7 @@ impl Lanes {
             return lane;
         }
         used.retain(|_, lane| lane.strong_count() > 0);
-        let places = Arc::new(Semaphore::new(AT_ONE_ENDPOINT));
+        let places = FairSemaphore::new(AT_ONE_ENDPOINT, AT_ONE_ENDPOINT_OF_ONE);
         let lane = Arc::new(Lane { places, bytes: ByteBudget::new(BYTES_AT_ONE_ENDPOINT) });
         used.insert(endpoint.to_owned(), Arc::downgrade(&lane));
         lane
@@ -49,6 +52,10 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
+    use crate::fair::FairnessKey;
+
     use super::*;
 
     #[test]
@@ -66,5 +73,14 @@ mod tests {
     fn one_endpoint_leaves_places_and_memory_for_the_largest_image_to_others() {
         const { assert!(AT_ONE_ENDPOINT < STORING_AT_ONCE) };
         assert!(ByteBudget::default().held() == 0 && BYTES_AT_ONE_ENDPOINT + MAX_BYTES <= DEFAULT_BYTES);
+    }
+
+    #[test]
+    fn a_namespace_that_removes_a_thousand_leaves_places_at_its_endpoint_to_others() {
+        let lane = Lanes::default().lane("https://one.example");
+        let enter = |namespace| lane.places.acquire(FairnessKey::of_namespace(namespace), 0).now_or_never();
+        let held: Vec<_> = (0..1000).filter_map(|_| enter("team-a")).collect();
+        assert_eq!(held.len(), AT_ONE_ENDPOINT_OF_ONE);
+        assert!(enter("team-b").is_some());
     }
 }

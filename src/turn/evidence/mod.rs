@@ -10,20 +10,21 @@ mod removal;
 mod told;
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     api::{ImageKind, Images, ObjectState, StoredObject, Verification, VerificationStatus},
     evidence::{ByteBudget, Endpoints, ObjectKey, OwnObjects, StoreBreaker, StoreHttp, StoreTrouble, Stores},
+    fair::FairSemaphore,
     lifecycle::{Absence, EvidenceTrouble, Facts, Missing, Stored, Wanted, outstanding},
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
@@ -46,6 +47,8 @@ const BATCH: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 4;
 /// Most verifications whose evidence is stored or removed at the same time.
 pub const STORING_AT_ONCE: usize = 16;
+/// Of those, most of one namespace.
+pub const STORING_AT_ONCE_OF_ONE: usize = STORING_AT_ONCE * 3 / 4;
 /// Who waited longer than this for a place looks at the resource again before anything is stored.
 const FRESH: Duration = Duration::from_secs(1);
 const JSON: &str = "application/json";
@@ -62,8 +65,9 @@ pub struct Archive {
     pub own: OwnObjects,
     /// Bytes of images in flight.
     pub bytes: ByteBudget,
-    /// Places for verifications whose evidence is stored or removed: [`STORING_AT_ONCE`].
-    pub places: Semaphore,
+    /// Places for verifications whose evidence is stored or removed: [`STORING_AT_ONCE`], of one namespace
+    /// [`STORING_AT_ONCE_OF_ONE`].
+    pub places: Arc<FairSemaphore>,
     /// What each endpoint may take of both.
     pub lanes: Lanes,
     /// Stores that do not answer.
@@ -84,6 +88,8 @@ struct Source<'a> {
     facts: &'a Facts,
     /// How many images are asked for at the same time.
     at_once: usize,
+    /// Whether something was sent to the store and not answered for certain, so that it may still arrive.
+    may_arrive: AtomicBool,
 }
 
 /// Why something was not stored now.
@@ -221,7 +227,8 @@ impl Turns {
         let before = observed.facts.streaks.storing;
         // While the store takes nothing, one image finds out whether it does by now.
         let at_once = if before.is_some_and(|before| is_about_the_store(before.what)) { 1 } else { AT_ONCE };
-        let source = Source { portal, key, id: &id, budget, facts: &observed.facts, at_once };
+        let may_arrive = AtomicBool::new(false);
+        let source = Source { portal, key, id: &id, budget, facts: &observed.facts, at_once, may_arrive };
         let mut place = self.place(object, &images.destination).await?;
         let begun = Instant::now();
         let end = loop {
@@ -230,7 +237,8 @@ impl Turns {
                 end => break end,
             }
         };
-        self.unless_gone(object, images, &place, stored, end).await
+        let may_arrive = source.may_arrive.load(Ordering::Relaxed);
+        self.unless_gone(object, images, &place, stored, (end, may_arrive)).await
     }
 
     /// Stores what is outstanding, once there is a place for it.
@@ -253,11 +261,10 @@ impl Turns {
         let known = stored.objects.len();
         let end = Box::pin(self.store_with_credentials(object, status, images, source, place, stored)).await;
         self.archive.tell(object, place, &end);
-        match &end {
-            Err(NotNow::Store(trouble)) if trouble.is_silence() => entered.pass.was_silent(),
-            Ok(()) | Err(NotNow::Store(_) | NotNow::Conflict(_)) => entered.pass.answered(),
-            Err(_) if stored.objects.len() > known => entered.pass.answered(),
-            Err(_) => {}
+        match hears(&end, stored.objects.get(known..).unwrap_or_default()) {
+            Some(true) => entered.pass.answered(),
+            Some(false) => entered.pass.was_silent(),
+            None => {}
         }
         end
     }
@@ -427,6 +434,23 @@ const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
     }
 }
 
+/// Whether the store answered; none where it was not asked. What it took counts more than what it then left unanswered.
+fn hears(end: &Result<(), NotNow>, stored: &[StoredObject]) -> Option<bool> {
+    let has_taken = stored.iter().any(|object| object.state == ObjectState::Stored);
+    match end {
+        _ if has_taken => Some(true),
+        Err(NotNow::Store(trouble)) => Some(!trouble.is_silence()),
+        Ok(()) | Err(NotNow::Conflict(_)) => Some(true),
+        Err(
+            NotNow::Later(_)
+            | NotNow::AskAgainAt(_)
+            | NotNow::Changed
+            | NotNow::Destination(_)
+            | NotNow::Trouble(_),
+        ) => None,
+    }
+}
+
 /// Of two reasons the one that lasts longer without a person.
 fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
     let rank = |not_now: &NotNow| match not_now {
@@ -457,5 +481,32 @@ fn worse(one: Option<NotNow>, other: NotNow) -> NotNow {
     match one {
         Some(one) if rank(&one) >= rank(&other) => one,
         Some(_) | None => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::evidence::NoAnswer;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_took_something_is_not_silent_whatever_it_left_unanswered() {
+        let object = |state| StoredObject {
+            kind: crate::api::EvidenceKind::Front,
+            key: "front-original.jpg".to_owned(),
+            state,
+            size: None,
+            sha256: None,
+            content_type: None,
+        };
+        let silence = || Err(NotNow::Store(NoAnswer::TimedOut.into()));
+        assert_eq!(hears(&silence(), &[]), Some(false));
+        assert_eq!(hears(&silence(), &[object(ObjectState::Stored)]), Some(true));
+        assert_eq!(hears(&silence(), &[object(ObjectState::Absent)]), Some(false), "the portal said that");
+        let portal = || Err(NotNow::Trouble(EvidenceTrouble::PortalUnavailable));
+        assert_eq!(hears(&portal(), &[object(ObjectState::Absent)]), None);
+        assert_eq!(hears(&portal(), &[object(ObjectState::Stored)]), Some(true));
+        assert_eq!(hears(&Err(NotNow::Store(StoreTrouble::Unavailable)), &[]), Some(true));
     }
 }

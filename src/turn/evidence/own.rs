@@ -1,6 +1,8 @@
 //! What is in the store already, and whose it is. What is this operator's own counts as stored, whatever its bytes: it is
 //! never changed, so status and manifest say what is there.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use crate::{
@@ -34,7 +36,9 @@ impl Turns {
         let attributes = [("kind", kind), ("operator", OPERATOR), (PROOF, &proof)];
         // Before the request: its answer may be lost, and the next bytes may be others.
         self.archive.own.remember(&place.name(), key.as_str(), digested.sha256());
-        match place.store.put_digested(&place.folder, key, &digested, content_type, &attributes).await {
+        let put = place.store.put_digested(&place.folder, key, &digested, content_type, &attributes).await;
+        source.may_arrive.fetch_or(digested.may_arrive(), Ordering::Relaxed);
+        match put {
             Err(StoreTrouble::Conflict) => self.recognise(place, source, key).await,
             end => end.map_err(NotNow::from),
         }

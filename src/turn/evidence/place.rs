@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
-use tokio::{
-    sync::{OwnedSemaphorePermit, SemaphorePermit},
-    time::Instant,
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     api::{Destination, ImageKind, Verification},
@@ -14,6 +11,7 @@ use crate::{
         Folder, InvalidLocation, InvalidOptions, InvalidPath, Location, NotForNamespace, Options, Patience,
         Store, StorePass, StoreUser,
     },
+    fair::{FairnessKey, Permit},
     lifecycle::EvidenceTrouble,
     turn::Turns,
 };
@@ -135,19 +133,25 @@ pub(super) struct Entered<'a> {
     pub(super) pass: StorePass<'a>,
     /// How long the places were waited for.
     pub(super) waited: Duration,
-    _at_endpoint: OwnedSemaphorePermit,
-    _overall: SemaphorePermit<'a>,
+    _at_endpoint: Permit,
+    _overall: Permit,
 }
 
 impl Archive {
     /// Waits for the places that whoever stores or removes must have; none if the store is silent. The endpoint's own
-    /// place comes first: whoever waits for that keeps nobody else waiting.
+    /// place comes first: whoever waits for that keeps nobody else waiting. Namespaces take turns at both.
     pub(super) async fn enter(&self, place: &Place) -> Option<Entered<'_>> {
         let begun = Instant::now();
-        let at_endpoint = Arc::clone(&place.lane.places).acquire_owned().await.ok()?;
+        let whose = FairnessKey::of_namespace(place.folder.namespace());
+        let at_endpoint = place.lane.places.acquire(whose, 0).await;
         let pass = self.admit_to_store(place)?;
-        let overall = self.places.acquire().await.ok()?;
+        let overall = self.places.acquire(whose, 0).await;
         Some(Entered { pass, waited: begun.elapsed(), _at_endpoint: at_endpoint, _overall: overall })
+    }
+
+    /// As [`enter`](Self::enter), for no longer than that; none also if the places do not come in that time.
+    pub(super) async fn enter_within(&self, place: &Place, longest: Duration) -> Option<Entered<'_>> {
+        timeout(longest, self.enter(place)).await.ok().flatten()
     }
 
     /// Leave to use the store; none while it is silent for whoever asks, or for everybody.
@@ -158,5 +162,42 @@ impl Archive {
             namespace: place.folder.namespace().to_owned(),
             credentials: place.store.credentials(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use futures::FutureExt as _;
+
+    use crate::settings::{Command, CommandLine};
+
+    use super::*;
+
+    fn archive() -> Archive {
+        let given = CommandLine::try_parse_from(["okid-operator", "run"]).unwrap();
+        let Command::Run(run) = given.command else { panic!("another command") };
+        run.archive().unwrap()
+    }
+
+    fn place(archive: &Archive, namespace: &str) -> Place {
+        let folder = Folder::new(namespace, "alice", "0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10").unwrap();
+        let location = Location::parse("file:///evidence").unwrap();
+        let options = Options::of_administrator(location.scheme(), [], &[]).unwrap();
+        let store = Arc::new(Store::new(location, &options, &archive.http, Patience::default()).unwrap());
+        let lane = archive.lanes.lane(store.endpoint());
+        Place { prefix: folder.url(store.location()), store, folder, lane }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_no_place_in_time_goes_and_another_namespace_finds_one() {
+        let archive = archive();
+        let (crowded, other) = (place(&archive, "team-a"), place(&archive, "team-b"));
+        let held: Vec<_> =
+            (0..100).filter_map(|_| archive.enter(&crowded).now_or_never().flatten()).collect();
+        assert!(!held.is_empty() && held.len() < 100);
+        let minute = Duration::from_mins(1);
+        assert!(archive.enter_within(&crowded, minute).await.is_none());
+        assert!(archive.enter_within(&other, minute).await.is_some());
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     api::{DeletionPolicy, EVIDENCE_FINALIZER, Evidence, ObjectState, Verification},
-    evidence::{Cleared, NoAnswer, ObjectKey, Rest, Scheme, StorePass, StoreTrouble},
+    evidence::{Cleared, ObjectKey, Rest, Scheme, StorePass, StoreTrouble},
     lifecycle::{EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, LetGo, Removed, Stored},
     turn::{Turns, complaints::ServerCall, status::DEADLINE},
     watch::Slot,
@@ -24,6 +24,8 @@ use super::{
 
 /// A store that removes nothing in this time is asked again later.
 const LONGEST: Duration = Duration::from_secs(30);
+/// A removal that gets no place in this time is decided anew.
+const PLACE_AWAITED: Duration = Duration::from_secs(30);
 
 impl Turns {
     /// Holds the resource until its evidence is removed.
@@ -94,7 +96,9 @@ impl Turns {
             Err(NoPlace::Trouble(EvidenceTrouble::StoreUnavailable)) => return Removed::NotTried,
             Err(NoPlace::Trouble(_)) => return Removed::NotYet,
         };
-        let Some(entered) = self.archive.enter(&place).await else { return Removed::NotTried };
+        // When to let go was decided before this wait.
+        let entered = self.archive.enter_within(&place, PLACE_AWAITED).await;
+        let Some(entered) = entered else { return Removed::NotTried };
         if entered.waited > FRESH && !self.still_asks(object).await {
             return Removed::NotTried;
         }
@@ -136,8 +140,7 @@ impl Turns {
         keys: &[ObjectKey],
         pass: StorePass<'_>,
     ) -> Result<Removed, StoreTrouble> {
-        let cleared = timeout(LONGEST, place.store.clear(&place.folder, keys)).await;
-        let cleared = cleared.unwrap_or(Err(NoAnswer::TimedOut.into()));
+        let cleared = place.store.clear_within(&place.folder, keys, LONGEST).await;
         match &cleared {
             Err(trouble) if trouble.is_silence() => pass.was_silent(),
             Ok(_) | Err(_) => pass.answered(),
