@@ -342,7 +342,11 @@ async fn a_failure_that_waits_for_a_person_is_not_forgotten_by_a_restart() {
     world.judged("bob", asking(front()), Verdict::Verified).await;
     world.until("bob", is_settled).await;
     assert!(failed(&world.get("alice").await, "False/Conflict"));
-    assert_eq!(world.s3().proxy.arrived(), arrived + 3, "bob's image, the trial of the store, and his manifest alone");
+    assert_eq!(
+        world.s3().proxy.arrived(),
+        arrived + 3,
+        "bob's image, the trial of the store, and his manifest alone"
+    );
     fs::remove_file(&file).unwrap();
     world.annotate("alice", RETRY, "now").await;
     world.until("alice", is_settled).await;

@@ -159,7 +159,7 @@ async fn a_folder_that_is_made_later_takes_the_evidence() {
     fs::remove_dir(&folder).unwrap();
     world.start(launch).await;
     world.judged("alice", asking_of_archive(), Verdict::Verified).await;
-    let waiting = ["EvidenceStored=False/StoreUnavailable", "Verified=True/Verified", "Stalled="];
+    let waiting = ["EvidenceStored=False/BucketNotFound", "Verified=True/Verified", "Stalled="];
     world.until_later("alice", |seen| seen.shows(&waiting)).await;
     assert!(!folder.exists(), "nobody makes it but its administrator");
 
