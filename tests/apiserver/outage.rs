@@ -16,11 +16,12 @@ fn is_open(seen: &Verification) -> bool {
     seen.phase() == Some(Phase::AwaitingUser)
 }
 
-/// New resources, all of which say that the portal does not answer.
+/// New resources, each of which was looked at and waits: behind the others, which shows after half a minute, or itself.
 async fn arrive(world: &World) -> Vec<String> {
     let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
     let waits = |seen: &Verification| {
-        seen.shows(&["Reconciling=True/PortalUnreachable"])
+        seen.shows(&["Reconciling=True/Pending"])
+            || seen.shows(&["Reconciling=True/PortalUnreachable"])
             || seen.shows(&["Reconciling=True/CreateOutcomeUnknown"])
     };
     // All at once: a minute after the first lost answer the next one may be lost.
