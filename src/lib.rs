@@ -1,23 +1,38 @@
 //! The okID operator: an identity check as a Kubernetes resource.
 //!
-//! Data moves one way. [`watch`] tells who is alive and whose turn it is. A [`turn`] observes, lets the pure [`lifecycle`]
-//! decide, acts at the [`portal`] or stores [`evidence`], lets the lifecycle conclude, and writes the status of the
-//! resource, which [`api`] describes. [`operator`] wires all of it by its [`settings`]; [`doors`] show health and
-//! [`metrics`].
+//! | module | is |
+//! |---|---|
+//! | [`api`] | the Verification: types, rules, condition types and reasons |
+//! | [`lifecycle`] | pure: what to do, and what is then true |
+//! | [`cluster`] | every call to the API server |
+//! | [`portal`] | every call to okID |
+//! | [`store`] | object storage: every call to a store |
+//! | [`evidence`] | images and results, from the portal into a store |
+//! | [`index`] | a compact record of each live Verification |
+//! | [`workqueue`] | when each is reconciled: one timer queue, fair and bounded |
+//! | [`reconcile`] | the driver: observe, decide, act, commit |
+//! | [`operator`] | the wiring, by its [`settings`] |
+//!
+//! Small ones that all may use: [`clock`], [`failpoints`], [`fairness`], [`metrics`], [`priority`], [`telemetry`], [`tls`].
 
+pub mod admin;
 pub mod api;
+pub mod clock;
+pub mod cluster;
 #[cfg(test)]
-mod documents;
-pub mod doors;
+mod documentation;
 pub mod evidence;
-pub mod fair;
+pub mod failpoints;
+pub mod fairness;
+pub mod index;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operator;
 pub mod portal;
 pub mod priority;
+pub mod reconcile;
 pub mod settings;
+pub mod store;
 pub mod telemetry;
-pub mod turn;
-pub mod unanswered;
-pub mod watch;
+pub mod tls;
+pub mod workqueue;

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use crate::{
     lifecycle::Event,
-    portal::{PortalUrl, Trouble, budget::Closed},
+    portal::{PortalError, PortalUrl, budget::Closed},
 };
 
 /// A call to the portal.
@@ -66,16 +66,16 @@ pub struct Metrics {
     pub lost_answers: Counter,
     /// Sessions that the portal holds, or may hold where the answer was lost, and no resource publishes.
     pub orphan_sessions: Counter,
-    /// Tries to record an answer that came to nothing.
+    /// Retries to record an answer that came to nothing.
     pub record_retries: Counter,
-    /// Turns that come again because the API server gave no usable answer: none, a refusal, or one conflict after
+    /// Reconciler that come again because the API server gave no usable answer: none, a refusal, or one conflict after
     /// another.
     pub turns_repeated: Counter,
     /// Events that were not published.
     pub events_dropped: Counter,
     /// Verifications whose evidence is left in the store, or may be, with nothing that removes it any more.
     pub evidence_orphaned: Counter,
-    /// Turns that panicked.
+    /// Reconciler that panicked.
     pub turn_panics: Counter,
     /// Objects that could not be decoded.
     pub undecodable: Counter,
@@ -87,9 +87,9 @@ pub struct Metrics {
     pub server_rewinds: Counter,
     /// Live verifications.
     pub live: Gauge,
-    /// Turns under way.
+    /// Reconciler under way.
     pub turns_under_way: Gauge,
-    /// Turns that are due and wait for a slot.
+    /// Reconciler that are due and wait for a slot.
     pub turns_waiting: Gauge,
     /// Bytes that the records of live verifications take, in the table and in the queue.
     pub records_bytes: Gauge,
@@ -131,17 +131,17 @@ impl Metrics {
             "orphan_sessions",
             "Sessions that the portal holds, or may hold, and no resource publishes",
         );
-        let record_retries = counter("record_retries", "Tries to record an answer that came to nothing");
+        let record_retries = counter("record_retries", "Retries to record an answer that came to nothing");
         let turns_repeated = counter(
             "turns_repeated",
-            "Turns repeated because the API server gave no usable answer: none, a refusal, or conflict after conflict",
+            "Reconciler repeated because the API server gave no usable answer: none, a refusal, or conflict after conflict",
         );
         let events_dropped = counter("events_dropped", "Events that were not published");
         let evidence_orphaned = counter(
             "evidence_orphaned",
             "Verifications whose evidence is left in the store, or may be, and nothing removes it any more",
         );
-        let turn_panics = counter("turn_panics", "Turns that panicked");
+        let turn_panics = counter("turn_panics", "Reconciler that panicked");
         let undecodable = counter("undecodable_objects", "Objects that could not be decoded");
         let server_rewinds = counter(
             "api_server_rewinds",
@@ -155,7 +155,7 @@ impl Metrics {
         let secret_reads = counter("secret_reads", "Reads of Secrets from the API server");
         let calls = family(&mut registry, "portal_calls", "Calls to the portal by result");
         let events = family(&mut registry, "events", "Events published by reason");
-        let help = "Tries to store an object of evidence by result";
+        let help = "Retries to store an object of evidence by result";
         let evidence = family(&mut registry, "evidence_objects", help);
         let gates = Gates::new(&mut registry);
         let mut gauge = |name: &str, help: &str| {
@@ -166,8 +166,8 @@ impl Metrics {
         let watch_silent_since =
             gauge("watch_silent_since_timestamp_seconds", "When the watch last brought anything");
         let live = gauge("live_verifications", "Verifications that are watched");
-        let turns_under_way = gauge("turns_under_way", "Turns under way");
-        let turns_waiting = gauge("turns_waiting", "Turns that are due and wait for a slot");
+        let turns_under_way = gauge("turns_under_way", "Reconciler under way");
+        let turns_waiting = gauge("turns_waiting", "Reconciler that are due and wait for a slot");
         let records_bytes = gauge("records_bytes", "Memory of the records of live verifications");
         let evidence_bytes = gauge("evidence_bytes", "Memory that is held for images in flight");
         let api_server_clock_skew = gauge(
@@ -214,8 +214,8 @@ impl Metrics {
     }
 
     /// Counts a call to the portal.
-    pub(crate) fn call<T>(&self, call: &'static str, answer: &Result<T, Trouble>) {
-        let result = answer.as_ref().err().map_or("ok", Trouble::label);
+    pub(crate) fn call<T>(&self, call: &'static str, answer: &Result<T, PortalError>) {
+        let result = answer.as_ref().err().map_or("ok", PortalError::label);
         self.calls.get_or_create(&CallLabels { call, result }).inc();
     }
 

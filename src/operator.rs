@@ -9,33 +9,23 @@ use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    doors::{
-        admin::{Readiness, Vitals, routes},
-        listen::listen,
+    admin::{Readiness, Vitals, listen::listen, routes},
+    clock::Clock,
+    cluster::{
+        Connect, FailureLog, LastContact, NewestVersion, Reporter, Secrets, WAITING, connect,
+        wait_for_definition,
     },
-    fair::FairSemaphore,
+    fairness::FairSemaphore,
+    index::Index,
     metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
-    settings::{InvalidSettings, Run},
-    turn::{
-        Accounts, Clock, Complaints, Departed, FirstAnswers, Fresh, Outages, Reporter, SERVER_CALLS, Secrets,
-        Sessions, Turns,
+    reconcile::{
+        Accounts, DepartedReports, FirstResponses, PortalFailureLog, RecentObjects, Reconciler, SERVER_CALLS,
+        Sessions, follow,
     },
-    watch::{Due, DueSettings, Heard, Newest, Table},
+    settings::{InvalidSettings, Run},
+    workqueue::{WorkQueue, WorkQueueSettings},
 };
-
-mod connect;
-mod definition;
-mod follow;
-mod proxy;
-mod rewind;
-
-pub use connect::Connect;
-pub use proxy::InvalidProxy;
-
-use connect::connect;
-use definition::wait_for_definition;
-use follow::follow;
 
 /// Why the operator could not run.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +60,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let budget = settings.budget()?;
     let link_path = settings.link_path()?;
     let namespace = settings.namespace()?;
-    let archive = settings.archive()?;
+    let evidence = settings.archive()?;
     let portal = PortalClient::new(ClientSettings {
         proxy: settings.portal_proxy()?,
         extra_ca_pem: settings.portal_ca()?,
@@ -87,7 +77,7 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let client = connect(clock.clone()).await?;
 
     let metrics = Arc::new(Metrics::new());
-    let readiness = Readiness::waiting_for(definition::WAITING);
+    let readiness = Readiness::waiting_for(WAITING);
     let listener = listen(settings.admin_address).map_err(RunOperator::Admin)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
@@ -95,10 +85,10 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     let run_id: u64 = rand::random();
     let holder = format!("{run_id:016x}/0");
     let slots = usize::try_from(settings.slots).unwrap_or(usize::MAX);
-    let complaints = Arc::new(Complaints::default());
-    let turns = Arc::new(Turns {
+    let failures = Arc::new(FailureLog::default());
+    let reconciler = Arc::new(Reconciler {
         server_calls: FairSemaphore::new(SERVER_CALLS.0, SERVER_CALLS.1),
-        secrets: Secrets::new(client.clone(), Arc::clone(&complaints), metrics.secret_reads.clone()),
+        secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
         portal,
         budgets: Budgets::new(budget),
         allowed,
@@ -107,35 +97,39 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         reporter: Reporter::new(client.clone(), &holder, settings.own_pod(), Arc::clone(&metrics)),
         holder,
         clock,
-        table: Mutex::new(Table::new()),
-        heard: Heard::default(),
-        newest: Newest::default(),
-        fresh: Fresh::default(),
-        first_answers: FirstAnswers::default(),
+        index: Mutex::new(Index::new()),
+        last_contact: LastContact::default(),
+        newest: NewestVersion::default(),
+        recent: RecentObjects::default(),
+        first_responses: FirstResponses::default(),
         sessions: Sessions::default(),
         accounts: Accounts::default(),
-        departed: Departed::default(),
-        archive,
-        due: Due::new(DueSettings { slots, ..DueSettings::default() }),
-        complaints,
-        outages: Outages::default(),
+        departed: DepartedReports::default(),
+        evidence,
+        queue: WorkQueue::new(WorkQueueSettings { slots, ..WorkQueueSettings::default() }),
+        failures,
+        portal_failures: PortalFailureLog::default(),
         metrics,
         // The process may also end by itself, and is not told twice to end then.
         ending: shutdown.child_token(),
         client,
     });
 
-    let measured = Arc::clone(&turns);
-    let (stuck, cut_off) = (Arc::clone(&turns), Arc::clone(&turns));
+    let measured = Arc::clone(&reconciler);
+    let (stuck, cut_off) = (Arc::clone(&reconciler), Arc::clone(&reconciler));
     let vitals =
         Vitals { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
-    let doors =
-        routes(readiness.clone(), vitals, Arc::clone(&turns.metrics), Arc::new(move || measured.measure()));
+    let doors = routes(
+        readiness.clone(),
+        vitals,
+        Arc::clone(&reconciler.metrics),
+        Arc::new(move || measured.measure()),
+    );
     let admin = tokio::spawn(axum::serve(listener, doors).into_future());
 
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = wait_for_definition(&turns.client, &readiness) => work(&turns, namespace, settings.grace(), &readiness, shutdown.clone()).await,
+        () = wait_for_definition(&reconciler.client, &readiness) => work(&reconciler, namespace, settings.grace(), &readiness, shutdown.clone()).await,
     };
     admin.abort();
     outcome
@@ -143,41 +137,41 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
 
 /// Watches and takes turns until shutdown, then waits for what is in flight.
 async fn work(
-    turns: &Arc<Turns>,
+    reconciler: &Arc<Reconciler>,
     namespace: Option<&str>,
     grace: Duration,
     readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), RunOperator> {
     let mut follow = tokio::spawn({
-        let (turns, readiness, namespace) =
-            (Arc::clone(turns), readiness.clone(), namespace.map(str::to_owned));
-        async move { follow(&turns, namespace.as_deref(), &readiness).await }
+        let (reconciler, readiness, namespace) =
+            (Arc::clone(reconciler), readiness.clone(), namespace.map(str::to_owned));
+        async move { follow(&reconciler, namespace.as_deref(), &readiness).await }
     });
     let departed = tokio::spawn({
-        let turns = Arc::clone(turns);
-        async move { turns.tell_of_departed().await }
+        let reconciler = Arc::clone(reconciler);
+        async move { reconciler.tell_of_departed().await }
     });
     let take = {
-        let turns = Arc::clone(turns);
-        move |turn: crate::watch::Turn| {
-            let turns = Arc::clone(&turns);
+        let reconciler = Arc::clone(reconciler);
+        move |turn: crate::workqueue::DueReconcile| {
+            let reconciler = Arc::clone(&reconciler);
             async move {
-                turns.metrics.lateness.observe(turn.lateness.as_secs_f64());
-                turns.take(turn.slot).await
+                reconciler.metrics.lateness.observe(turn.lateness.as_secs_f64());
+                reconciler.take(turn.record_id).await
             }
         }
     };
-    let panicked = Arc::clone(turns);
-    let on_panic = move |slot| {
+    let panicked = Arc::clone(reconciler);
+    let on_panic = move |record_id| {
         panicked.metrics.turn_panics.inc();
-        let table = panicked.table();
-        let (namespace, name) = table
-            .view(slot)
+        let index = panicked.index();
+        let (namespace, name) = index
+            .view(record_id)
             .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
         tracing::error!(namespace, name, "a turn panicked; it comes again in five minutes");
     };
-    let running = turns.due.run(take, on_panic, turns.ending.clone());
+    let running = reconciler.queue.run(take, on_panic, reconciler.ending.clone());
     tokio::pin!(running);
     let ended = tokio::select! {
         () = &mut running => Ok(()),
@@ -185,7 +179,7 @@ async fn work(
             tracing::info!("stopping: no new turns; waiting for what is in flight");
             readiness.set(Some("nothing: it is stopping".into()));
             follow.abort();
-            turns.ending.cancel();
+            reconciler.ending.cancel();
             if timeout(grace, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }
@@ -194,8 +188,8 @@ async fn work(
     };
     follow.abort();
     departed.abort();
-    turns.give_up_untold();
-    turns.reporter.told().await;
+    reconciler.give_up_untold();
+    reconciler.reporter.told().await;
     tracing::info!("stopped");
     ended
 }

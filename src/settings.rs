@@ -8,16 +8,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use clap_complete::Shell;
 use url::Url;
 
-use self::command_line::{Image, trimmed};
-use crate::api::ImageKind;
-use crate::evidence::{
-    ByteBudget, Endpoints, HttpSettings, OwnObjects, Patience, StoreBreaker, StoreHttp, Stores,
+use crate::{
+    api::ImageKind,
+    cluster::OwnPod,
+    evidence::{
+        EndpointLimits, EvidenceContext, OwnObjects, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE, StoreFailureLog,
+    },
+    fairness::FairSemaphore,
+    portal::{AllowedPortals, DEFAULT_PORTAL, PortalUrl, budget::BudgetSettings},
+    store::{ByteBudget, Endpoints, HttpSettings, RetryPolicy, StoreBreaker, StoreHttp, Stores},
+    tls::{Authorities, InvalidTrust, trust},
 };
-use crate::fair::FairSemaphore;
-use crate::portal::{
-    AllowedPortals, Authorities, DEFAULT_PORTAL, InvalidTrust, PortalUrl, budget::BudgetSettings, trust,
-};
-use crate::turn::{Archive, Lanes, OwnPod, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE, ToldTroubles};
+use command_line::{Image, trimmed};
 
 /// Longest path of the person's link. With the portal (256), the id (128) and the mode it fits into `status.portalUrl`.
 const LINK_PATH_CHARS: usize = 512;
@@ -114,7 +116,7 @@ pub struct Run {
     /// Watch one namespace instead of all.
     #[arg(long, env = "OKID_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Turns that may be under way at once; one namespace has half of them at most. Raise it when `okid_turns_waiting` stays above 0; lower it to save memory.
+    /// Reconciler that may be under way at once; one namespace has half of them at most. Raise it when `okid_turns_waiting` stays above 0; lower it to save memory.
     #[arg(long, env = "OKID_SLOTS", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub slots: u32,
     /// Where /livez, /readyz and /metrics are served; on a machine without IPv6, `[::]` is 0.0.0.0.
@@ -210,10 +212,10 @@ pub enum InvalidSettings {
     StoresFile(#[source] std::io::Error),
     /// The file with the stores cannot be used.
     #[error("check --stores-file")]
-    Stores(#[from] crate::evidence::InvalidStores),
+    Stores(#[from] crate::store::InvalidStores),
     /// The client for the stores cannot be made.
     #[error("set up the client for the stores")]
-    StoreHttp(#[from] crate::evidence::http::InvalidHttp),
+    StoreHttp(#[from] crate::store::http::InvalidHttp),
     /// The certificates for portals cannot be used.
     #[error("check --portal-ca-file")]
     PortalTrust(#[source] InvalidTrust),
@@ -225,7 +227,7 @@ pub enum InvalidSettings {
     Trust(InvalidTrust),
     /// An endpoint that cannot be one.
     #[error("check --allowed-store-endpoint")]
-    Endpoint(#[from] crate::evidence::InvalidEndpoint),
+    Endpoint(#[from] crate::store::InvalidEndpoint),
     /// The file with certificate authorities for portals cannot be read.
     #[error("read the file named by --portal-ca-file")]
     PortalCaFile(#[source] std::io::Error),
@@ -357,7 +359,7 @@ impl Run {
     /// # Errors
     ///
     /// [`InvalidSettings`], with a sentence that says what to do.
-    pub fn archive(&self) -> Result<Archive, InvalidSettings> {
+    pub fn archive(&self) -> Result<EvidenceContext, InvalidSettings> {
         let ca = self.store_ca_file.as_ref().map(std::fs::read).transpose();
         let ca = ca.map_err(InvalidSettings::StoreCaFile)?;
         let is_given = ca.is_some();
@@ -370,19 +372,19 @@ impl Run {
             Some(file) => {
                 let text = std::fs::read_to_string(file).map_err(InvalidSettings::StoresFile)?;
                 let environment: Vec<_> = std::env::vars().collect();
-                Stores::read(&file.display().to_string(), &text, &environment, &http, Patience::default())?
+                Stores::read(&file.display().to_string(), &text, &environment, &http, RetryPolicy::default())?
             }
         };
-        Ok(Archive {
+        Ok(EvidenceContext {
             own: OwnObjects::default(),
             stores,
             endpoints: Endpoints::new(&named(&self.allowed_store_endpoints).collect::<Vec<_>>())?,
             http,
             bytes: ByteBudget::default(),
             places: FairSemaphore::new(STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE),
-            lanes: Lanes::default(),
+            limits: EndpointLimits::default(),
             breaker: StoreBreaker::default(),
-            told: ToldTroubles::default(),
+            told: StoreFailureLog::default(),
             forbidden: self.forbidden_images.iter().map(|image| (*image).into()).collect(),
         })
     }

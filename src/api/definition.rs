@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{Verification, rules::RULES};
+use super::{rules::RULES, spec::Verification};
 
 /// The definition to install.
 ///

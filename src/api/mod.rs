@@ -5,7 +5,7 @@
 mod condition;
 mod definition;
 mod duration;
-mod images;
+mod evidence;
 mod rules;
 mod spec;
 mod status;
@@ -13,7 +13,7 @@ mod status;
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
 pub use definition::{definition, definition_yaml};
 pub use duration::Duration;
-pub use images::{
+pub use evidence::{
     DeletionPolicy, Destination, Evidence, EvidenceKind, ImageItem, ImageKind, Images, ObjectState,
     SecretRef, StoredObject, Verdict,
 };

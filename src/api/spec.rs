@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, Images, VerificationStatus};
+use super::{duration::Duration, evidence::Images, status::VerificationStatus};
 
 /// One identity check at okID.
 ///

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Evidence};
+use super::{condition::Condition, evidence::Evidence};
 
 /// What is known of an identity check. Written by the operator alone.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::path::{Folder, ObjectKey};
-use crate::api::StoredObject;
+use crate::{
+    api::StoredObject,
+    store::{Folder, ObjectKey},
+};
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -170,7 +172,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.

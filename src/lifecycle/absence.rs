@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    evidence::{Stored, Wanted},
+    evidence::{UploadOutcome, Wanted},
     facts::Facts,
-    streaks::{Since, later},
+    local_state::{Since, later},
 };
 
 /// In the portal's word an image is absent only if the portal says so this long after the verdict was seen, or later.
@@ -50,7 +50,7 @@ pub struct Misses {
 
 impl Misses {
     /// Adds what one pass has met.
-    pub(super) fn add(&mut self, stored: &Stored, now: Timestamp) {
+    pub(super) fn add(&mut self, stored: &UploadOutcome, now: Timestamp) {
         for stem in &stored.unclear {
             let before = self.images.get(stem).copied();
             self.images.insert(stem.clone(), Since::one_more(before, (), now));
@@ -96,7 +96,9 @@ impl Facts {
                 None if details_answered => Absence::Absent,
                 None => Absence::NotKnown,
             },
-            Missing::Unclear if self.streaks.misses.are_enough(&wanted.stem(), self.now) => Absence::Absent,
+            Missing::Unclear if self.local_state.misses.are_enough(&wanted.stem(), self.now) => {
+                Absence::Absent
+            }
             Missing::Unclear => Absence::NotKnown,
         }
     }
@@ -115,7 +117,7 @@ impl Facts {
     /// The verdict was seen when status says so, also by an earlier process. Where that lies in the future, by a clock that
     /// was wrong, the time counts from when this process began to store.
     fn asked_once_more_at(&self) -> Option<Timestamp> {
-        let begun = self.streaks.storing_since.unwrap_or(self.now);
+        let begun = self.local_state.storing_since.unwrap_or(self.now);
         let seen = self.evidence.verdict_at.map_or(begun, |verdict_at| verdict_at.min(begun));
         Some(later(seen, ASKED_ONCE_MORE_AFTER)).filter(|at| *at > self.now)
     }

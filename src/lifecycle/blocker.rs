@@ -1,11 +1,10 @@
 //! What keeps a session from being created, as far as the operator can tell, and what a person can do about it. Pure.
 
+use super::{facts::KeyFault, local_state::BlockerKind};
 use crate::{
     api::Reason,
-    portal::trouble::{NotSent, Trouble},
+    portal::error::{NotSent, PortalError},
 };
-
-use super::{facts::KeyFault, streaks::Grievance};
 
 /// What keeps a session from being created, or from being adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,23 +70,23 @@ impl Blocker {
 
     /// What an answer that made no session says of the cause; nothing, where it is a pause that the portal asks for.
     #[must_use]
-    pub const fn of(trouble: &Trouble) -> Option<Self> {
-        match trouble {
-            Trouble::NotSent(NotSent::Resolve) => Some(Self::NameUnresolved),
-            Trouble::NotSent(NotSent::Refused) => Some(Self::ConnectionRefused),
-            Trouble::NotSent(NotSent::Connect) => Some(Self::ConnectionFailed),
-            Trouble::NotSent(NotSent::Tls) => Some(Self::TlsFailed),
-            Trouble::NotSent(NotSent::Build) => Some(Self::RequestUnbuildable),
-            Trouble::KeyRejected => Some(Self::KeyRejected),
-            Trouble::AccessDenied => Some(Self::AccessDenied),
-            Trouble::Invalid => Some(Self::RequestRejected),
-            Trouble::Conflict => Some(Self::RequestConflict),
-            Trouble::NotFound => Some(Self::CallNotFound),
-            Trouble::Redirected => Some(Self::Redirected),
-            Trouble::Unconfigured => Some(Self::NotConfigured),
-            Trouble::Unclear { status: _ } => Some(Self::RefusedOnTheWay),
-            Trouble::Limited { retry_after: _ } => None,
-            Trouble::Failed(_) => Some(Self::NoUsableAnswer),
+    pub const fn of(error: &PortalError) -> Option<Self> {
+        match error {
+            PortalError::NotSent(NotSent::Resolve) => Some(Self::NameUnresolved),
+            PortalError::NotSent(NotSent::Refused) => Some(Self::ConnectionRefused),
+            PortalError::NotSent(NotSent::Connect) => Some(Self::ConnectionFailed),
+            PortalError::NotSent(NotSent::Tls) => Some(Self::TlsFailed),
+            PortalError::NotSent(NotSent::Build) => Some(Self::RequestUnbuildable),
+            PortalError::KeyRejected => Some(Self::KeyRejected),
+            PortalError::AccessDenied => Some(Self::AccessDenied),
+            PortalError::Invalid => Some(Self::RequestRejected),
+            PortalError::Conflict => Some(Self::RequestConflict),
+            PortalError::NotFound => Some(Self::CallNotFound),
+            PortalError::Redirected => Some(Self::Redirected),
+            PortalError::Unconfigured => Some(Self::NotConfigured),
+            PortalError::Unclear { status: _ } => Some(Self::RefusedOnTheWay),
+            PortalError::Limited { retry_after: _ } => None,
+            PortalError::Failed(_) => Some(Self::NoUsableAnswer),
         }
     }
 
@@ -120,11 +119,11 @@ impl Blocker {
 
     /// The complaint of the portal's that only a person can end, shown as Stalled after a grace.
     #[must_use]
-    pub const fn grievance(self) -> Option<Grievance> {
+    pub const fn blocker_kind(self) -> Option<BlockerKind> {
         match self {
-            Self::KeyRejected | Self::AccessDenied | Self::KeyRotated => Some(Grievance::Key),
-            Self::RequestRejected => Some(Grievance::Invalid),
-            Self::NotConfigured | Self::CallNotFound | Self::Redirected => Some(Grievance::Misconfigured),
+            Self::KeyRejected | Self::AccessDenied | Self::KeyRotated => Some(BlockerKind::Key),
+            Self::RequestRejected => Some(BlockerKind::Invalid),
+            Self::NotConfigured | Self::CallNotFound | Self::Redirected => Some(BlockerKind::Misconfigured),
             Self::Key(_)
             | Self::RequestConflict
             | Self::NameUnresolved

@@ -5,16 +5,15 @@
 
 use jiff::Timestamp;
 
+use super::{
+    blocker::Blocker,
+    evidence::{self, EvidenceState},
+    interruption::{Interruption, Stall},
+    message::message,
+};
 use crate::api::{
     Condition, ConditionStatus, ConditionType, Outcome, Phase, ReadyWhen, Reason, SessionState,
     VerificationStatus,
-};
-
-use super::{
-    blocker::Blocker,
-    evidence::{self, EvidenceStanding},
-    message::message,
-    overlay::{Overlay, Stall},
 };
 
 /// How far it is at work or stuck.
@@ -27,22 +26,22 @@ enum Work {
 
 /// What to show besides the status itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Picture {
+pub(super) struct ConditionInputs {
     /// What lies over the phase.
-    pub(super) overlay: Overlay,
+    pub(super) interruption: Interruption,
     /// Reason of `CredentialsReady`; as before if not given.
     pub(super) credentials: Option<Reason>,
     /// Reason of `SessionCreated`; by the session's state if not given.
     pub(super) session: Option<Reason>,
     /// How far evidence is stored.
-    pub(super) evidence: EvidenceStanding,
+    pub(super) evidence: EvidenceState,
     /// Reason of `EvidenceStored` while it is not stored; as before if not given.
     pub(super) evidence_trouble: Option<Reason>,
 }
 
 /// The phase, from its last value and the rest.
-pub(super) fn phase(status: &VerificationStatus, evidence: EvidenceStanding) -> Phase {
-    if status.outcome.is_some() && evidence == EvidenceStanding::Owed {
+pub(super) fn phase(status: &VerificationStatus, evidence: EvidenceState) -> Phase {
+    if status.outcome.is_some() && evidence == EvidenceState::Pending {
         return Phase::Storing;
     }
     match status.outcome {
@@ -80,24 +79,24 @@ pub(super) fn phase(status: &VerificationStatus, evidence: EvidenceStanding) -> 
 /// The conditions of a status whose other fields are as they shall be.
 pub(super) fn conditions(
     status: &VerificationStatus,
-    picture: Picture,
+    inputs: ConditionInputs,
     ready_when: ReadyWhen,
     generation: i64,
     now: Timestamp,
 ) -> Vec<Condition> {
     let old = &status.conditions;
-    let (ready, work) = ready_and_work(status, picture, ready_when);
-    let credentials = picture
+    let (ready, work) = ready_and_work(status, inputs, ready_when);
+    let credentials = inputs
         .credentials
         .or_else(|| {
             Condition::find(old, ConditionType::CredentialsReady)
                 .and_then(|condition| Reason::from_word(&condition.reason))
         })
         .unwrap_or(Reason::NotChecked);
-    let session = picture.session.unwrap_or_else(|| session_reason(status));
+    let session = inputs.session.unwrap_or_else(|| session_reason(status));
     // A status that cannot be read keeps its final conditions: they never go back, not even from nonsense. But no
     // outcome of its is believed, so none becomes final by it.
-    let unreadable = picture.overlay == Overlay::Stalled(Stall::StatusUnreadable);
+    let unreadable = inputs.interruption == Interruption::Stalled(Stall::StatusUnreadable);
     let outcome = status.outcome.filter(|_| !unreadable);
     let finished = outcome.map_or(Reason::Running, outcome_reason);
     let verified = outcome.map_or(Reason::NotFinished, outcome_reason);
@@ -120,7 +119,7 @@ pub(super) fn conditions(
         Some(Outcome::Rejected | Outcome::Expired | Outcome::Failed) => ConditionStatus::False,
     };
     shown.push((ConditionType::Verified, verdict, verified));
-    if let Some((stored, reason)) = evidence::shown(picture.evidence, status, picture.evidence_trouble) {
+    if let Some((stored, reason)) = evidence::shown(inputs.evidence, status, inputs.evidence_trouble) {
         shown.push((ConditionType::EvidenceStored, stored, reason));
     }
 
@@ -137,7 +136,7 @@ pub(super) fn conditions(
                     type_: type_.as_str().to_owned(),
                     status,
                     reason: reason.as_str().to_owned(),
-                    message: said(type_, reason, picture.overlay).to_owned(),
+                    message: said(type_, reason, inputs.interruption).to_owned(),
                     last_transition_time: before
                         .filter(|before| before.status == status)
                         .map_or(whole_seconds(now), |before| before.last_transition_time),
@@ -149,69 +148,82 @@ pub(super) fn conditions(
 }
 
 /// The message of a condition: a blocker has its own, which is more precise than that of its reason.
-fn said(type_: ConditionType, reason: Reason, overlay: Overlay) -> &'static str {
-    overlay
+fn said(type_: ConditionType, reason: Reason, interruption: Interruption) -> &'static str {
+    interruption
         .blocker()
         .filter(|blocker| blocker.reason() == reason)
         .map_or_else(|| message(type_, reason), Blocker::message)
 }
 
-fn ready_and_work(status: &VerificationStatus, picture: Picture, ready_when: ReadyWhen) -> (Reason, Work) {
-    let Picture { overlay, evidence, .. } = picture;
+fn ready_and_work(
+    status: &VerificationStatus,
+    inputs: ConditionInputs,
+    ready_when: ReadyWhen,
+) -> (Reason, Work) {
+    let ConditionInputs { interruption, evidence, .. } = inputs;
     let has_session = status.verification_id.is_some();
     let plain = |status| plain(status, evidence);
-    let (ready, work) = match overlay {
-        Overlay::Stalled(Stall::StatusUnreadable) => {
+    let (ready, work) = match interruption {
+        Interruption::Stalled(Stall::StatusUnreadable) => {
             let ready = plain(status).0;
             // Ready would be True beside Stalled.
             let as_before = has_session && ready != Reason::Verified;
             let ready = if as_before { ready } else { Reason::StatusUnreadable };
             (ready, Work::Stalled(Reason::StatusUnreadable))
         }
-        _ if status.outcome.is_some() && evidence == EvidenceStanding::Failed => {
+        _ if status.outcome.is_some() && evidence == EvidenceState::Failed => {
             (Reason::EvidenceFailed, Work::Stalled(Reason::EvidenceFailed))
         }
         // What is owed cannot be asked for, and waiting will not help.
-        Overlay::Stalled(stall @ Stall::PortalNotAllowed)
-            if status.outcome.is_some() && evidence == EvidenceStanding::Owed =>
+        Interruption::Stalled(stall @ Stall::PortalNotAllowed)
+            if status.outcome.is_some() && evidence == EvidenceState::Pending =>
         {
             (plain(status).0, Work::Stalled(stall.reason()))
         }
         _ if status.outcome.is_some() => plain(status),
-        Overlay::Plain => plain(status),
+        Interruption::Plain => plain(status),
         // A blocker is about the session that is not there yet.
-        Overlay::Blocked(_) if has_session => plain(status),
-        Overlay::Blocked(blocker) => (blocker.reason(), Work::Reconciling(blocker.reason())),
-        Overlay::Retry => (Reason::ProgressingWithRetry, Work::Reconciling(Reason::ProgressingWithRetry)),
-        Overlay::RateLimited => {
+        Interruption::Blocked(_) if has_session => plain(status),
+        Interruption::Blocked(blocker) => (blocker.reason(), Work::Reconciling(blocker.reason())),
+        Interruption::Retry => {
+            (Reason::ProgressingWithRetry, Work::Reconciling(Reason::ProgressingWithRetry))
+        }
+        Interruption::RateLimited => {
             let ready = if has_session { plain(status).0 } else { Reason::RateLimited };
             (ready, Work::Reconciling(Reason::RateLimited))
         }
-        Overlay::Healing => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
-        Overlay::Suspended => (Reason::Suspended, Work::Neither),
-        Overlay::Stalled(stall @ Stall::SessionNotFound) => (stall.reason(), Work::Stalled(stall.reason())),
-        Overlay::Stalled(stall) => {
+        Interruption::Healing => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
+        Interruption::Suspended => (Reason::Suspended, Work::Neither),
+        Interruption::Stalled(stall @ Stall::SessionNotFound) => {
+            (stall.reason(), Work::Stalled(stall.reason()))
+        }
+        Interruption::Stalled(stall) => {
             let ready = if has_session { plain(status).0 } else { stall.reason() };
             (ready, Work::Stalled(stall.reason()))
         }
     };
     match ready_when {
         ReadyWhen::Verified => (ready, work),
-        ReadyWhen::SessionCreated => ready_by_link(status, picture, ready, work),
+        ReadyWhen::SessionCreated => ready_by_link(status, inputs, ready, work),
     }
 }
 
 /// With `readyWhen: SessionCreated` a published link is all that was asked for.
-fn ready_by_link(status: &VerificationStatus, picture: Picture, ready: Reason, work: Work) -> (Reason, Work) {
-    let spoiled = match picture.overlay {
-        _ if status.outcome.is_some() && picture.evidence == EvidenceStanding::Failed => true,
-        Overlay::Stalled(stall) => stall.spoils_a_published_link(),
-        Overlay::Plain
-        | Overlay::Blocked(_)
-        | Overlay::Retry
-        | Overlay::RateLimited
-        | Overlay::Healing
-        | Overlay::Suspended => false,
+fn ready_by_link(
+    status: &VerificationStatus,
+    inputs: ConditionInputs,
+    ready: Reason,
+    work: Work,
+) -> (Reason, Work) {
+    let spoiled = match inputs.interruption {
+        _ if status.outcome.is_some() && inputs.evidence == EvidenceState::Failed => true,
+        Interruption::Stalled(stall) => stall.spoils_a_published_link(),
+        Interruption::Plain
+        | Interruption::Blocked(_)
+        | Interruption::Retry
+        | Interruption::RateLimited
+        | Interruption::Healing
+        | Interruption::Suspended => false,
     };
     if spoiled || status.verification_id.is_none() {
         // "As before" would be a True that contradicts Stalled beside it.
@@ -225,7 +237,7 @@ fn ready_by_link(status: &VerificationStatus, picture: Picture, ready: Reason, w
 }
 
 /// What a phase shows when nothing lies over it.
-fn plain(status: &VerificationStatus, evidence: EvidenceStanding) -> (Reason, Work) {
+fn plain(status: &VerificationStatus, evidence: EvidenceState) -> (Reason, Work) {
     match phase(status, evidence) {
         Phase::Pending => (Reason::Pending, Work::Reconciling(Reason::Pending)),
         Phase::Creating => (Reason::CreatingSession, Work::Reconciling(Reason::CreatingSession)),

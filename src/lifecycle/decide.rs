@@ -1,49 +1,50 @@
 //! The first table: past and facts → exactly one step. The first row that matches decides.
 
-use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
-
 use super::{
-    evidence::{DestinationFact, EvidenceStanding, let_go, storing_is_over},
-    facts::{Deadline, Due, Facts, Gate, KeyFact, PortalFact, Quiet},
-    past::{Ledger, Past},
-    step::{LetGo, Shown, Step, Wait},
+    evidence::{DestinationFact, EvidenceState, release_when, storing_is_over},
+    facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, PortalFact},
+    state::{Attempts, State},
+    step::{ReleaseWhen, Shown, Step, Wait},
 };
+use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
 /// Decides what to do next.
 #[must_use]
-pub fn decide(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
+pub fn decide(state: &State, attempts: Attempts, facts: &Facts) -> Step {
     if facts.deleting {
         return if facts.evidence.has_finalizer {
-            Step::RemoveEvidence { let_go: let_go(facts) }
+            Step::RemoveEvidence { release_when: release_when(facts) }
         } else {
-            Step::Forget
+            Step::Release
         };
     }
-    match past {
-        Past::Settled => Step::Rest,
-        Past::Unreadable(_) => Step::Show(Shown::StatusUnreadable),
-        Past::Over(_) => decide_over(facts),
-        Past::Fresh | Past::Claimed | Past::Refused | Past::Lost | Past::Open { .. } => {
-            decide_live(past, ledger, facts)
+    match state {
+        State::Settled => Step::NoOp,
+        State::Inconsistent(_) => Step::Show(Shown::StatusUnreadable),
+        State::Finished(_) => decide_over(facts),
+        State::Fresh | State::Claimed | State::Refused | State::OutcomeUnknown | State::Open { .. } => {
+            decide_live(state, attempts, facts)
         }
     }
 }
 
-fn decide_live(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
-    if let Some(known) = facts.known.as_ref().filter(|_| !matches!(past, Past::Open { .. })) {
+fn decide_live(state: &State, attempts: Attempts, facts: &Facts) -> Step {
+    if let Some(known) = facts.known.as_ref().filter(|_| !matches!(state, State::Open { .. })) {
         return Step::Restore(known.clone());
     }
     if facts.suspend {
         return Step::Show(Shown::Suspended);
     }
     if let Some(token) = &facts.retry {
-        return Step::Grant(token.clone());
+        return Step::Retry(token.clone());
     }
-    match past {
-        Past::Open { id, phase: _ } => decide_open(id, facts),
-        Past::Claimed => decide_claimed(facts),
-        Past::Fresh | Past::Refused | Past::Lost => decide_without_session(past, ledger, facts),
-        Past::Over(_) | Past::Settled | Past::Unreadable(_) => Step::Rest,
+    match state {
+        State::Open { id, phase: _ } => decide_open(id, facts),
+        State::Claimed => decide_claimed(facts),
+        State::Fresh | State::Refused | State::OutcomeUnknown => {
+            decide_without_session(state, attempts, facts)
+        }
+        State::Finished(_) | State::Settled | State::Inconsistent(_) => Step::NoOp,
     }
 }
 
@@ -56,12 +57,12 @@ fn decide_over(facts: &Facts) -> Step {
         return Step::Show(Shown::Over);
     }
     if let Some(token) = &facts.retry {
-        return Step::Grant(token.clone());
+        return Step::Retry(token.clone());
     }
     if evidence.is_held_for_nothing() {
-        return Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
+        return Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
     }
-    if evidence.standing != EvidenceStanding::Owed {
+    if evidence.state != EvidenceState::Pending {
         return if evidence.lacks_finalizer() { Step::AddFinalizer } else { Step::Show(Shown::Over) };
     }
     let wait = wait_before_call(facts);
@@ -81,21 +82,21 @@ fn decide_over(facts: &Facts) -> Step {
 const fn goes_on_by_itself(wait: Option<Wait>, facts: &Facts) -> bool {
     let is_prevented = match wait {
         None | Some(Wait::Due(_) | Wait::Rate(_)) => matches!(facts.portal, PortalFact::NotAllowed),
-        Some(Wait::Key(_) | Wait::KeyRejected(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Quiet(_)) => {
-            true
-        }
+        Some(
+            Wait::Key(_) | Wait::KeyRejected(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::InFlight(_),
+        ) => true,
     };
-    !is_prevented && facts.streaks.storing.is_none()
+    !is_prevented && facts.local_state.storing.is_none()
 }
 
 fn decide_claimed(facts: &Facts) -> Step {
-    if let Quiet::No(until) = facts.quiet
+    if let InFlight::Possible(until) = facts.in_flight
         && passed(facts)
     {
-        return Step::Wait(Wait::Quiet(until));
+        return Step::Wait(Wait::InFlight(until));
     }
     if passed(facts) {
-        return Step::End;
+        return Step::Fail;
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
         return Step::Show(Shown::PortalNotAllowed);
@@ -103,16 +104,16 @@ fn decide_claimed(facts: &Facts) -> Step {
     if let Some(id) = &facts.adopt {
         return decide_adoption(id, facts);
     }
-    match facts.quiet {
-        Quiet::No(until) => Step::Wait(Wait::Quiet(until)),
-        Quiet::NeverSent => Step::GiveUpRefused,
-        Quiet::Yes => Step::GiveUpLost,
+    match facts.in_flight {
+        InFlight::Possible(until) => Step::Wait(Wait::InFlight(until)),
+        InFlight::NeverSent => Step::GiveUpRefused,
+        InFlight::None => Step::GiveUpLost,
     }
 }
 
-fn decide_without_session(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
+fn decide_without_session(state: &State, attempts: Attempts, facts: &Facts) -> Step {
     if passed(facts) {
-        return Step::End;
+        return Step::Fail;
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
         return Step::Show(Shown::PortalNotAllowed);
@@ -126,13 +127,13 @@ fn decide_without_session(past: &Past, ledger: Ledger, facts: &Facts) -> Step {
     if let Some(id) = &facts.adopt {
         return decide_adoption(id, facts);
     }
-    if matches!(past, Past::Lost) && asks_a_person(ledger, facts.on_unknown) {
+    if matches!(state, State::OutcomeUnknown) && asks_a_person(attempts, facts.on_unknown) {
         return Step::Show(Shown::CreateOutcomeUnknown);
     }
     if let Some(wait) = wait_before_call(facts) {
         return Step::Wait(wait);
     }
-    Step::Create { attempt: ledger.attempt.saturating_add(1) }
+    Step::Create { attempt: attempts.attempt.saturating_add(1) }
 }
 
 fn decide_adoption(id: &VerificationId, facts: &Facts) -> Step {
@@ -142,31 +143,31 @@ fn decide_adoption(id: &VerificationId, facts: &Facts) -> Step {
 fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
     let may_look = matches!(facts.portal, PortalFact::Allowed(_))
         && matches!(facts.key, KeyFact::Usable { .. })
-        && matches!(facts.gate, Gate::Open);
+        && matches!(facts.admission, AdmissionFact::Open);
     if let Deadline::Passed { at: _, looked, overdue, long_ago } = facts.deadline {
         if looked || overdue {
-            return Step::End;
+            return Step::Fail;
         }
         // A verdict from before the deadline counts, however late it is asked for.
         if may_look {
             let held = facts.held_until();
-            return held.map_or_else(|| Step::Look(id.clone()), |until| Step::Wait(Wait::Due(until)));
+            return held.map_or_else(|| Step::Poll(id.clone()), |until| Step::Wait(Wait::Due(until)));
         }
         if long_ago {
-            return Step::End;
+            return Step::Fail;
         }
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
         return Step::Show(Shown::PortalNotAllowed);
     }
-    wait_before_call(facts).map_or_else(|| Step::Look(id.clone()), Step::Wait)
+    wait_before_call(facts).map_or_else(|| Step::Poll(id.clone()), Step::Wait)
 }
 
 /// Whether lost answers are for a person to judge now.
-pub(super) const fn asks_a_person(ledger: Ledger, policy: OnUnknownOutcome) -> bool {
+pub(super) const fn asks_a_person(attempts: Attempts, policy: OnUnknownOutcome) -> bool {
     match policy {
-        OnUnknownOutcome::Retry => ledger.left() == 0,
-        OnUnknownOutcome::Hold => ledger.unforgiven() > 0,
+        OnUnknownOutcome::Retry => attempts.left() == 0,
+        OnUnknownOutcome::Hold => attempts.unforgiven() > 0,
     }
 }
 
@@ -179,17 +180,20 @@ fn wait_before_call(facts: &Facts) -> Option<Wait> {
     if let KeyFact::Missing(fault) = facts.key {
         return Some(Wait::Key(fault));
     }
-    match facts.gate {
-        Gate::KeyRejected(until) => return Some(Wait::KeyRejected(until)),
-        Gate::Paused(until) => return Some(Wait::Paused(until)),
-        Gate::Breaker(until) => return Some(Wait::Breaker(until)),
-        Gate::Open | Gate::Rate(_) => {}
+    match facts.admission {
+        AdmissionFact::KeyRejected(until) => return Some(Wait::KeyRejected(until)),
+        AdmissionFact::Paused(until) => return Some(Wait::Paused(until)),
+        AdmissionFact::Breaker(until) => return Some(Wait::Breaker(until)),
+        AdmissionFact::Open | AdmissionFact::Rate(_) => {}
     }
     if let Due::At(at) = facts.due {
         return Some(Wait::Due(at));
     }
-    match facts.gate {
-        Gate::Rate(until) => Some(Wait::Rate(until)),
-        Gate::Open | Gate::KeyRejected(_) | Gate::Paused(_) | Gate::Breaker(_) => None,
+    match facts.admission {
+        AdmissionFact::Rate(until) => Some(Wait::Rate(until)),
+        AdmissionFact::Open
+        | AdmissionFact::KeyRejected(_)
+        | AdmissionFact::Paused(_)
+        | AdmissionFact::Breaker(_) => None,
     }
 }

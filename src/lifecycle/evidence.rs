@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{event::Event, facts::Facts, local_state::elapsed, step::ReleaseWhen};
 use crate::{
     api::{
         Condition, ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, Images,
         ObjectState, Reason, StoredObject, VerificationStatus,
     },
-    evidence::no_answer::NoAnswer,
+    store::no_response::NoResponse,
 };
-
-use super::{event::Event, facts::Facts, step::LetGo, streaks::elapsed};
 
 /// Evidence that could not be stored in this time will not be, unless a person asks for it.
 pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
@@ -35,7 +34,7 @@ pub struct EvidenceFacts {
     /// `spec.images`.
     pub images: Option<Images>,
     /// How far it is stored.
-    pub standing: EvidenceStanding,
+    pub state: EvidenceState,
     /// Whether it may be stored where it was asked to be.
     pub destination: DestinationFact,
     /// Whether anything of it is stored, as far as status says.
@@ -43,7 +42,7 @@ pub struct EvidenceFacts {
     /// When the verdict was seen.
     pub verdict_at: Option<Timestamp>,
     /// Since when it is owed: since the verdict, or since a person asked for it again.
-    pub owed_since: Option<Timestamp>,
+    pub pending_since: Option<Timestamp>,
     /// Whether the resource has our finalizer.
     pub has_finalizer: bool,
     /// When the resource was deleted.
@@ -55,11 +54,11 @@ impl Default for EvidenceFacts {
     fn default() -> Self {
         Self {
             images: None,
-            standing: EvidenceStanding::NotAsked,
+            state: EvidenceState::NotAsked,
             destination: DestinationFact::Allowed,
             is_stored: false,
             verdict_at: None,
-            owed_since: None,
+            pending_since: None,
             has_finalizer: false,
             deleted_at: None,
         }
@@ -76,10 +75,10 @@ impl EvidenceFacts {
     /// The same once the status is that.
     pub(super) fn after(&self, status: &VerificationStatus) -> Self {
         Self {
-            standing: evidence_standing(self.images.as_ref(), status),
+            state: evidence_state(self.images.as_ref(), status),
             is_stored: objects(status).iter().any(|object| object.state == ObjectState::Stored),
             verdict_at: status.finished_at,
-            owed_since: owed_since(status),
+            pending_since: pending_since(status),
             ..self.clone()
         }
     }
@@ -87,14 +86,14 @@ impl EvidenceFacts {
     /// Whether somebody may still owe something or ask for something after the end: then the resource stays in the watch.
     /// What has our finalizer stays too, because nobody else takes it off.
     pub(super) fn keeps_it_live(&self) -> bool {
-        matches!(self.standing, EvidenceStanding::Owed | EvidenceStanding::Failed)
+        matches!(self.state, EvidenceState::Pending | EvidenceState::Failed)
             || self.has_finalizer
             || self.lacks_finalizer()
     }
 
     /// Whether the resource is still to be held until what is stored of it, or is about to be, is removed.
     pub(super) fn lacks_finalizer(&self) -> bool {
-        let is_kept = self.is_stored || self.standing == EvidenceStanding::Owed;
+        let is_kept = self.is_stored || self.state == EvidenceState::Pending;
         self.is_removed_with_it() && is_kept && !self.has_finalizer
     }
 
@@ -113,22 +112,24 @@ impl EvidenceFacts {
 pub(super) fn storing_is_over(facts: &Facts) -> bool {
     let lasted =
         |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, facts.now) >= long);
-    lasted(facts.evidence.owed_since, STORED_WITHIN)
-        && lasted(facts.streaks.storing_since, TRIED_BY_EACH_PROCESS)
+    lasted(facts.evidence.pending_since, STORED_WITHIN)
+        && lasted(facts.local_state.storing_since, TRIED_BY_EACH_PROCESS)
 }
 
 /// When a resource that is deleted is let go of. A process that was not there in time tries a few times all the same, and
 /// a store that rests is not asked, so that is no try.
-pub(super) fn let_go(facts: &Facts) -> LetGo {
+pub(super) fn release_when(facts: &Facts) -> ReleaseWhen {
     let is_over =
         facts.evidence.deleted_at.is_none_or(|deleted_at| elapsed(deleted_at, facts.now) >= REMOVED_WITHIN);
-    let Some(removing) = facts.streaks.removing.filter(|_| is_over) else { return LetGo::OnceRemoved };
+    let Some(removing) = facts.local_state.removing.filter(|_| is_over) else {
+        return ReleaseWhen::OnceRemoved;
+    };
     if removing.lasted(facts.now, REMOVAL_AWAITED) {
-        LetGo::Anyway
+        ReleaseWhen::Anyway
     } else if removing.count >= REMOVALS_BY_EACH_PROCESS - 1 {
-        LetGo::OnceTried
+        ReleaseWhen::OnceTried
     } else {
-        LetGo::OnceRemoved
+        ReleaseWhen::OnceRemoved
     }
 }
 
@@ -144,15 +145,15 @@ pub enum DestinationFact {
 
 /// How far evidence is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EvidenceStanding {
+pub enum EvidenceState {
     /// None was asked for.
     NotAsked,
     /// There is no verdict yet.
     NotStarted,
     /// The verdict is none of those after which evidence is kept.
-    NotOwed,
+    NotApplicable,
     /// Something is still to be stored.
-    Owed,
+    Pending,
     /// It will never be complete, unless a person does something.
     Failed,
     /// All of it is stored, or is not there at the portal.
@@ -220,7 +221,7 @@ pub(super) fn stem(object: &StoredObject) -> &str {
 
 /// Since when evidence is owed, by what status says: since the verdict, or since a person asked again for what failed.
 /// Asking again ends Stalled: then Reconciling comes, or Ready becomes True where the spec asks for no more than a link.
-fn owed_since(status: &VerificationStatus) -> Option<Timestamp> {
+fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
     let finished_at = status.finished_at?;
     let again = [ConditionType::Reconciling, ConditionType::Ready].into_iter().filter_map(|type_| {
         let shown = Condition::find(&status.conditions, type_)?;
@@ -231,24 +232,24 @@ fn owed_since(status: &VerificationStatus) -> Option<Timestamp> {
 
 /// How far evidence is stored, by what status says.
 #[must_use]
-pub fn evidence_standing(images: Option<&Images>, status: &VerificationStatus) -> EvidenceStanding {
-    let Some(images) = images else { return EvidenceStanding::NotAsked };
-    let Some(outcome) = status.outcome else { return EvidenceStanding::NotStarted };
+pub fn evidence_state(images: Option<&Images>, status: &VerificationStatus) -> EvidenceState {
+    let Some(images) = images else { return EvidenceState::NotAsked };
+    let Some(outcome) = status.outcome else { return EvidenceState::NotStarted };
     if !images.on.iter().any(|verdict| verdict.is(outcome)) || status.verification_id.is_none() {
-        return EvidenceStanding::NotOwed;
+        return EvidenceState::NotApplicable;
     }
     // The manifest is the last word: whatever is asked for later, or comes to be there, it is never changed.
     if status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some()) {
-        return EvidenceStanding::Complete;
+        return EvidenceState::Complete;
     }
     let stalled = Condition::find(&status.conditions, ConditionType::Stalled);
     if stalled.is_some_and(|stalled| stalled.reason == Reason::EvidenceFailed.as_str()) {
-        return EvidenceStanding::Failed;
+        return EvidenceState::Failed;
     }
     if outstanding(images, status).is_empty() && nothing_to_store(status) {
-        EvidenceStanding::Complete
+        EvidenceState::Complete
     } else {
-        EvidenceStanding::Owed
+        EvidenceState::Pending
     }
 }
 
@@ -260,11 +261,11 @@ pub fn nothing_to_store(status: &VerificationStatus) -> bool {
 
 /// Why evidence is not stored. Closed: no text of a store or portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EvidenceTrouble {
+pub enum EvidenceError {
     /// The store says that it cannot now.
     StoreUnavailable,
     /// No answer of the store's came.
-    StoreSilent(NoAnswer),
+    StoreSilent(NoResponse),
     /// The store did not answer, and is left alone for a moment.
     StoreRests,
     /// There is no such bucket, container or folder.
@@ -289,11 +290,11 @@ pub enum EvidenceTrouble {
     FinalizerRefused,
 }
 
-impl EvidenceTrouble {
+impl EvidenceError {
     /// Every trouble, of the causes of silence one.
     pub const ALL: [Self; 13] = [
         Self::StoreUnavailable,
-        Self::StoreSilent(NoAnswer::TimedOut),
+        Self::StoreSilent(NoResponse::TimedOut),
         Self::StoreRests,
         Self::BucketNotFound,
         Self::StoreMisconfigured,
@@ -364,28 +365,28 @@ impl EvidenceTrouble {
     pub(super) const fn cause(self) -> Option<&'static str> {
         match self {
             Self::StoreSilent(why) => Some(match why {
-                NoAnswer::Resolve => {
+                NoResponse::Resolve => {
                     "The host name of the store could not be resolved. Check the endpoint, region or account in the store's options, and the cluster's DNS. It is tried again by itself."
                 }
-                NoAnswer::Refused => {
+                NoResponse::Refused => {
                     "No connection to the store could be made. Check the endpoint in its options, and the network between it and the operator. It is tried again by itself."
                 }
-                NoAnswer::Tls => {
+                NoResponse::Tls => {
                     "No trusted TLS connection to the store could be made. Check its certificate, and the certificate authorities of the operator (--store-ca-file). It is tried again by itself."
                 }
-                NoAnswer::TimedOut => {
+                NoResponse::TimedOut => {
                     "The store did not answer in time. Check it, and the network between it and the operator. It is tried again by itself."
                 }
-                NoAnswer::Cut => {
+                NoResponse::Cut => {
                     "The connection to the store was cut before it had answered. It is tried again by itself."
                 }
-                NoAnswer::OutOfOrder => {
+                NoResponse::OutOfOrder => {
                     "The store, or a gateway before it, says that it is out of order. It is tried again by itself."
                 }
-                NoAnswer::TooLarge => {
+                NoResponse::TooLarge => {
                     "The store's answer is larger than any that the operator needs. Check that the endpoint is that of the store. It is tried again by itself."
                 }
-                NoAnswer::Unusable => {
+                NoResponse::Unusable => {
                     "What answers in the store's place is no store, or its answer is unusable. Check the endpoint in the store's options. It is tried again by itself."
                 }
             }),
@@ -412,7 +413,7 @@ impl EvidenceTrouble {
     /// that rests does so for the last cause.
     pub(super) fn after(self, before: Option<Self>) -> (Self, bool) {
         let of_store =
-            |trouble| matches!(trouble, Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests);
+            |error| matches!(error, Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests);
         match before {
             Some(before) if self == Self::StoreRests && of_store(before) => (before, true),
             Some(before) if of_store(self) && of_store(before) => (self, true),
@@ -424,7 +425,7 @@ impl EvidenceTrouble {
 
 /// What came of storing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
+pub struct UploadOutcome {
     /// Where the objects are, as a url.
     pub prefix: String,
     /// What was stored, or found absent, in this turn.
@@ -432,7 +433,7 @@ pub struct Stored {
     /// SHA-256 of the manifest, in hex, if it was written.
     pub manifest_sha256: Option<String>,
     /// What kept the rest from being stored.
-    pub trouble: Option<EvidenceTrouble>,
+    pub error: Option<EvidenceError>,
     /// Why the destination is refused, where that is the trouble, without values and text of others.
     pub refusal: Option<String>,
     /// When the portal may be asked for the rest, or is to be asked once more, if not now.
@@ -445,7 +446,7 @@ pub struct Stored {
     pub details_answered: bool,
 }
 
-impl Stored {
+impl UploadOutcome {
     /// What is known of the evidence with this. Objects elsewhere are no part of it.
     #[must_use]
     pub fn added_to(&self, before: Option<&Evidence>) -> Evidence {
@@ -461,7 +462,7 @@ impl Stored {
 
 /// What came of adding the finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FinalizerEnd {
+pub enum FinalizerOutcome {
     /// It is on.
     Added,
     /// The API server refuses it.
@@ -472,7 +473,7 @@ pub enum FinalizerEnd {
 
 /// What came of removing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Removed {
+pub enum RemovalOutcome {
     /// Nothing is left, and the finalizer is off.
     All,
     /// Nothing is left by its name, but the store keeps noncurrent versions, or what it deletes later; the finalizer is off.
@@ -487,7 +488,7 @@ pub enum Removed {
     NotTried,
 }
 
-impl Removed {
+impl RemovalOutcome {
     /// What is to be told of what is left, once nothing more is removed.
     #[must_use]
     pub const fn leaves(self) -> Option<Event> {
@@ -502,25 +503,25 @@ impl Removed {
 
 /// The status and reason of `EvidenceStored`; nothing where nothing was asked for.
 pub(super) fn shown(
-    standing: EvidenceStanding,
+    state: EvidenceState,
     status: &VerificationStatus,
-    trouble: Option<Reason>,
+    error: Option<Reason>,
 ) -> Option<(ConditionStatus, Reason)> {
     let before = || {
         let before = Condition::find(&status.conditions, ConditionType::EvidenceStored)
             .filter(|before| before.status == ConditionStatus::False);
         before.and_then(|before| Reason::from_word(&before.reason)).unwrap_or(Reason::Storing)
     };
-    Some(match standing {
-        EvidenceStanding::NotAsked => return None,
-        EvidenceStanding::NotStarted => (ConditionStatus::Unknown, Reason::NotStarted),
-        EvidenceStanding::NotOwed => (ConditionStatus::Unknown, Reason::NotOwed),
-        EvidenceStanding::Owed | EvidenceStanding::Failed => {
-            (ConditionStatus::False, trouble.unwrap_or_else(before))
+    Some(match state {
+        EvidenceState::NotAsked => return None,
+        EvidenceState::NotStarted => (ConditionStatus::Unknown, Reason::NotStarted),
+        EvidenceState::NotApplicable => (ConditionStatus::Unknown, Reason::NotOwed),
+        EvidenceState::Pending | EvidenceState::Failed => {
+            (ConditionStatus::False, error.unwrap_or_else(before))
         }
-        EvidenceStanding::Complete if nothing_to_store(status) => {
+        EvidenceState::Complete if nothing_to_store(status) => {
             (ConditionStatus::True, Reason::NothingToStore)
         }
-        EvidenceStanding::Complete => (ConditionStatus::True, Reason::Stored),
+        EvidenceState::Complete => (ConditionStatus::True, Reason::Stored),
     })
 }

@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{
-    api::{Mode, OnUnknownOutcome, ReadyWhen, Reason, VerificationStatus},
-    portal::{allowed::PortalUrl, verification_id::VerificationId},
-};
-
 use super::{
     blocker::Blocker,
     evidence::EvidenceFacts,
-    known::KnownSession,
+    known_session::KnownSession,
+    local_state::{LocalState, elapsed, later},
     schedule::{Bounds, LONGEST, Times},
-    streaks::{Streaks, elapsed, later},
+};
+use crate::{
+    api::{Mode, OnUnknownOutcome, ReadyWhen, Reason, VerificationStatus},
+    portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
 /// A look that is asked for follows another one after this.
@@ -30,7 +29,7 @@ pub struct Facts {
     /// The resource's uid.
     pub uid: String,
     /// A hash of the uid: the only chance there is.
-    pub seed: u64,
+    pub jitter_seed: u64,
     /// When the resource was created.
     pub born: Timestamp,
     /// The generation of the spec that is read here.
@@ -58,11 +57,11 @@ pub struct Facts {
     /// Whether there is a key to ask with.
     pub key: KeyFact,
     /// Whether the portal and key accept a call now.
-    pub gate: Gate,
+    pub admission: AdmissionFact,
     /// What the last call met that closed the gate, another one's too; nothing, where that is not known.
     pub closed_by: Option<Blocker>,
     /// Whether a request of the claim that was found may be in flight.
-    pub quiet: Quiet,
+    pub in_flight: InFlight,
     /// Whether its time has come.
     pub due: Due,
     /// A value of `okid.io/retry` that was not handled yet.
@@ -83,7 +82,7 @@ pub struct Facts {
     /// What is asked for as evidence, and how it stands.
     pub evidence: EvidenceFacts,
     /// What this process remembers.
-    pub streaks: Streaks,
+    pub local_state: LocalState,
 }
 
 /// How `spec.activeDeadline` stands.
@@ -112,15 +111,15 @@ impl Deadline {
 
     /// How a deadline stands now, by what is remembered.
     #[must_use]
-    pub fn of(at: Timestamp, now: Timestamp, streaks: &Streaks) -> Self {
+    pub fn of(at: Timestamp, now: Timestamp, local_state: &LocalState) -> Self {
         if at > now {
             return Self::Ahead(at);
         }
-        let suspended = streaks.suspended_for + streaks.suspended_since(at, now);
+        let suspended = local_state.suspended_for + local_state.suspended_since(at, now);
         Self::Passed {
             at,
-            looked: streaks.last_answer.is_some_and(|answered| answered >= at),
-            overdue: streaks
+            looked: local_state.last_answer.is_some_and(|answered| answered >= at),
+            overdue: local_state
                 .last_tries_since
                 .is_some_and(|since| elapsed(since, now) >= Self::LAST_LOOK_WITHIN),
             long_ago: elapsed(at, now).saturating_sub(suspended) >= Self::LAST_LOOK_AWAITED,
@@ -184,7 +183,7 @@ impl KeyFault {
 
 /// Whether the portal and key accept a call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gate {
+pub enum AdmissionFact {
     /// A call may go out, and its place is held.
     Open,
     /// The portal asked for a pause.
@@ -199,11 +198,11 @@ pub enum Gate {
 
 /// Whether a request of the claim that was found may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quiet {
+pub enum InFlight {
     /// It may be, until then.
-    No(Timestamp),
+    Possible(Timestamp),
     /// None can be.
-    Yes,
+    None,
     /// None ever left: this process knows that its own request was not sent.
     NeverSent,
 }
@@ -221,22 +220,22 @@ impl Due {
     /// Somebody's asking for a look brings it forward, and so does a new key where the old one was refused; neither
     /// before `spec.polling.minInterval` is over.
     #[must_use]
-    pub fn of(now: Timestamp, asked: bool, key: &KeyFact, streaks: &Streaks, bounds: Bounds) -> Self {
-        let new_key = match (key, &streaks.refused_key) {
+    pub fn of(now: Timestamp, asked: bool, key: &KeyFact, local_state: &LocalState, bounds: Bounds) -> Self {
+        let new_key = match (key, &local_state.refused_key) {
             (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
             (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
         };
         // What seems to be further away was planned before the clock was corrected.
-        let is_polled = streaks.last_poll.is_some();
-        let planned = streaks.next.filter(|next| !is_polled || elapsed(now, *next) <= LONGEST);
+        let is_polled = local_state.last_poll.is_some();
+        let planned = local_state.next.filter(|next| !is_polled || elapsed(now, *next) <= LONGEST);
         let planned = planned.filter(|_| !new_key).unwrap_or(now);
         let at = if asked {
-            let soonest = streaks.last_answer.map_or(now, |last| later(last, ASKED_EVERY));
+            let soonest = local_state.last_answer.map_or(now, |last| later(last, ASKED_EVERY));
             planned.min(soonest)
         } else {
             planned
         };
-        let at = streaks.last_poll.map_or(at, |polled| at.max(bounds.soonest(polled)));
+        let at = local_state.last_poll.map_or(at, |polled| at.max(bounds.soonest(polled)));
         if at <= now { Self::Now } else { Self::At(at) }
     }
 }
@@ -244,7 +243,7 @@ impl Due {
 impl Facts {
     /// Until when `spec.polling.minInterval` keeps the next look.
     pub(super) fn held_until(&self) -> Option<Timestamp> {
-        let soonest = self.bounds.soonest(self.streaks.last_poll?);
+        let soonest = self.bounds.soonest(self.local_state.last_poll?);
         (soonest > self.now).then_some(soonest)
     }
 

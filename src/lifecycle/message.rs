@@ -1,7 +1,7 @@
 //! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text; one alone
 //! is not from the set, and names the option of a store that cannot be used. Pure.
 
-use super::{blocker::Blocker, facts::KeyFault, past::LOST_ANSWERS};
+use super::{blocker::Blocker, facts::KeyFault, state::LOST_ANSWERS};
 use crate::api::{ConditionType, Reason};
 
 /// Most characters of a message.

@@ -1,11 +1,11 @@
 //! The whole behaviour as two pure tables: what to do ([`decide`]) and what is then true ([`conclude`]).
 //!
 //! No client, clock, randomness, log or `async` in here: time and chance are arguments. It imports `api`, `priority`
-//! and the pure words of `portal` (`allowed`, `trouble`, `verification_id`, `wire`); a test reads these files and says so.
+//! and the pure words of `portal` (`allowed`, `error`, `verification_id`, `wire`); a test reads these files and says so.
 //!
 //! ```text
-//! status ──past──▶ Past ─┐
-//!                        ├─decide─▶ Step ─(done by turn)─▶ Happened ─conclude─▶ status, events, when next
+//! status ──past──▶ State ─┐
+//!                        ├─decide─▶ Step ─(done by turn)─▶ StepOutcome ─conclude─▶ status, events, when next
 //! the world ─────▶ Facts ┘
 //! ```
 
@@ -17,39 +17,42 @@ mod decide;
 mod event;
 mod evidence;
 mod facts;
-mod known;
+mod fixtures;
+mod interruption;
+mod known_session;
+mod local_state;
 mod message;
-mod overlay;
-mod past;
+mod poll_baseline;
+mod portal_report;
 pub mod reference;
-mod report;
-mod routine;
-mod sample;
 mod schedule;
+mod state;
 mod step;
-mod streaks;
 
 pub use absence::{Absence, Misses, Missing};
 pub use blocker::Blocker;
 pub use conclude::{
-    Conclusion, KEY_SOUGHT_EVERY, Next, SECRET_READ_AGAIN, claim, conclude, is_outage, key_sought_again,
+    Conclusion, Requeue, claim, conclude,
+    wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN, is_outage, key_sought_again},
 };
 pub use decide::decide;
 pub use event::Event;
 pub use evidence::{
-    DestinationFact, EvidenceFacts, EvidenceStanding, EvidenceTrouble, FinalizerEnd, Removed, Stored, Wanted,
-    evidence_standing, nothing_to_store, outstanding, wanted,
+    DestinationFact, EvidenceError, EvidenceFacts, EvidenceState, FinalizerOutcome, RemovalOutcome,
+    UploadOutcome, Wanted, evidence_state, nothing_to_store, outstanding, wanted,
 };
-pub use facts::{Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet};
-pub use known::KnownSession;
+pub use facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, PortalFact};
+pub use interruption::{Interruption, Stall};
+pub use known_session::KnownSession;
+pub use local_state::{BlockerKind, GRACE as STALLED_AFTER, LocalState, Since};
 pub use message::message;
-pub use overlay::{Overlay, Stall};
-pub use past::{Contradiction, LOST_ANSWERS, Ledger, OpenPhase, Past, ledger, past, restored};
-pub use report::{Report, Word, clean, report};
-pub use routine::{Calm, Moment, NothingNew, Routine};
-pub use schedule::{Bounds, FirstTurn, Pace, Stage, Times, first_turn, next_look, pace, spread};
-pub use step::{CreateEnd, Happened, LetGo, Shown, Step, Wait};
-pub use streaks::{GRACE as STALLED_AFTER, Grievance, Since, Streaks};
+pub use poll_baseline::{CompactState, Moment, PollBaseline, Unchanged};
+pub use portal_report::{PortalReport, PortalStatus, report, sanitize};
+pub use schedule::{
+    Bounds, FirstReconcile, PollSchedule, Stage, Times, first_reconcile, next_poll, poll_schedule, spread,
+};
+pub use state::{Attempts, Contradiction, LOST_ANSWERS, OpenPhase, State, attempts, restored, state};
+pub use step::{CreateOutcome, ReleaseWhen, Shown, Step, StepOutcome, Wait};
 
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::{
+    local_state::{LocalState, elapsed, later},
+    portal_report::{all_done, any_completed},
+    state::{Attempts, State, attempts, state},
+};
 use crate::{
     api::{Condition, ConditionType, Phase, Reason, VerificationSpec, VerificationStatus},
     priority::Priority,
-};
-
-use super::{
-    past::{Ledger, Past, ledger, past},
-    report::{all_done, any_completed},
-    streaks::{Streaks, elapsed, later},
 };
 
 /// A look this long after the session's end may end it by the portal's clock.
@@ -76,7 +75,7 @@ impl Times {
 
 /// What the schedule of one open session depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct PollSchedule {
     /// When the session was created.
     pub created_at: Timestamp,
     /// When what the portal says last changed.
@@ -91,13 +90,18 @@ pub struct Pace {
 
 /// The pace of an open session.
 #[must_use]
-pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, times: Times) -> Pace {
+pub fn poll_schedule(
+    status: &VerificationStatus,
+    local_state: &LocalState,
+    bounds: Bounds,
+    times: Times,
+) -> PollSchedule {
     let now = times.now;
     let session = status.session.as_ref();
     let created_at =
         session.and_then(|s| s.created_at.or(s.claimed_at)).map_or(now, |created| created.min(now));
-    let moved = streaks.changed_at.is_some();
-    let changed_at = streaks
+    let moved = local_state.changed_at.is_some();
+    let changed_at = local_state
         .changed_at
         .or(status.portal_updated_at.filter(|_| any_completed(&status.progress)))
         .unwrap_or(created_at)
@@ -108,65 +112,65 @@ pub fn pace(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, time
         Stage::Finishing
     } else if any_completed(&status.progress) {
         Stage::Active
-    } else if status.progress.is_empty() && streaks.last_answer.is_some() && !streaks.names_modules {
+    } else if status.progress.is_empty() && local_state.last_answer.is_some() && !local_state.names_modules {
         if moved { Stage::Active } else { Stage::Unclear }
     } else {
         Stage::Idle
     };
     let expires_at = status.expires_at.and_then(|end| times.end(created_at, end));
-    Pace { created_at, changed_at, stage, expires_at, bounds }
+    PollSchedule { created_at, changed_at, stage, expires_at, bounds }
 }
 
 /// The time between two looks, varied by that factor and within the bounds of the resource.
-fn interval(pace: &Pace, now: Timestamp, jitter: f64) -> Duration {
+fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Duration {
     let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
         elapsed(of, now).mul_f64(percent / 100.0).clamp(Duration::from_secs(least), Duration::from_secs(most))
     };
-    let natural = match pace.stage {
-        Stage::Idle => share(pace.created_at, 6.0, 15, 300),
-        Stage::Unclear => share(pace.created_at, 2.5, 5, 300),
-        Stage::Active => share(pace.changed_at, 6.0, 5, 300),
-        Stage::Finishing => share(pace.changed_at, 10.0, 2, 60),
-        Stage::InReview => share(pace.changed_at, 5.0, 60, 900),
+    let natural = match poll_schedule.stage {
+        Stage::Idle => share(poll_schedule.created_at, 6.0, 15, 300),
+        Stage::Unclear => share(poll_schedule.created_at, 2.5, 5, 300),
+        Stage::Active => share(poll_schedule.changed_at, 6.0, 5, 300),
+        Stage::Finishing => share(poll_schedule.changed_at, 10.0, 2, 60),
+        Stage::InReview => share(poll_schedule.changed_at, 5.0, 60, 900),
     };
-    pace.bounds.hold(natural.mul_f64(jitter))
+    poll_schedule.bounds.hold(natural.mul_f64(jitter))
 }
 
 /// When to look again after a look at `now`, never later than an hour. `stretch` is at least 1.
 #[must_use]
-pub fn next_look(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
-    let jitter = 0.9 + 0.2 * fraction(seed, 0);
-    let wait = interval(pace, now, jitter).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
+pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, stretch: f64) -> Timestamp {
+    let jitter = 0.9 + 0.2 * fraction(jitter_seed, 0);
+    let wait = interval(poll_schedule, now, jitter).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
     let regular = later(now, wait);
-    let after_the_end = Duration::from_secs(1) + Duration::from_secs(10).mul_f64(fraction(seed, 1));
+    let after_the_end = Duration::from_secs(1) + Duration::from_secs(10).mul_f64(fraction(jitter_seed, 1));
     [Duration::ZERO, EXPIRY_GRACE]
         .into_iter()
-        .filter_map(|grace| Some(later(pace.expires_at?, grace + after_the_end)))
+        .filter_map(|grace| Some(later(poll_schedule.expires_at?, grace + after_the_end)))
         .find(|target| *target > now)
         .map_or(regular, |target| target.min(regular))
-        .max(pace.bounds.soonest(now))
+        .max(poll_schedule.bounds.soonest(now))
 }
 
 /// When to look first after a restart: somewhere in the interval, so that a restart is no stampede.
 #[must_use]
-pub fn spread(pace: &Pace, now: Timestamp, seed: u64, stretch: f64) -> Timestamp {
+pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, stretch: f64) -> Timestamp {
     // Nobody knows when an earlier process looked last.
-    let least = pace.bounds.min.unwrap_or_default().min(LONGEST);
-    let longest = interval(pace, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
-    let longest = longest.max(pace.bounds.hold(least.mul_f64(1.1))).min(LONGEST);
-    later(now, least + longest.saturating_sub(least).mul_f64(fraction(seed, 2)))
+    let least = poll_schedule.bounds.min.unwrap_or_default().min(LONGEST);
+    let longest = interval(poll_schedule, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
+    let longest = longest.max(poll_schedule.bounds.hold(least.mul_f64(1.1))).min(LONGEST);
+    later(now, least + longest.saturating_sub(least).mul_f64(fraction(jitter_seed, 2)))
 }
 
 /// A wait that doubles from `least` to `most` with each failure in a row, with full jitter above `least`.
-pub(super) fn backoff(least: Duration, most: Duration, failures: u32, seed: u64) -> Duration {
+pub(super) fn backoff(least: Duration, most: Duration, failures: u32, jitter_seed: u64) -> Duration {
     let doubled = least.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(most);
-    least + doubled.saturating_sub(least).mul_f64(fraction(seed, u64::from(failures) + 3))
+    least + doubled.saturating_sub(least).mul_f64(fraction(jitter_seed, u64::from(failures) + 3))
 }
 
 /// A number from 0 up to 1 that depends on nothing but its arguments (`SplitMix64`).
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
-fn fraction(seed: u64, salt: u64) -> f64 {
-    let mut z = seed.wrapping_add((salt + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+fn fraction(jitter_seed: u64, salt: u64) -> f64 {
+    let mut z = jitter_seed.wrapping_add((salt + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
@@ -174,7 +178,7 @@ fn fraction(seed: u64, salt: u64) -> f64 {
 
 /// The plan for a verification that this process has not seen before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FirstTurn {
+pub struct FirstReconcile {
     /// When its first turn is, if not at once.
     pub at: Option<Timestamp>,
     /// Before when the portal is not asked.
@@ -189,43 +193,43 @@ pub struct FirstTurn {
 /// meanwhile, when the portal is to be asked: a followed session somewhere in its interval, a new session not before
 /// the wait after a lost answer is over. That wait holds whatever was changed.
 #[must_use]
-pub fn first_turn(
+pub fn first_reconcile(
     uid: &str,
     status: &VerificationStatus,
     spec: &VerificationSpec,
     generation: Option<i64>,
-    seed: u64,
+    jitter_seed: u64,
     now: Timestamp,
-) -> FirstTurn {
+) -> FirstReconcile {
     let times = Times { now, portal_now: None };
     let is_as_it_was = status.observed_generation == generation && !spec.suspend;
-    let due = match past(uid, status) {
-        Past::Open { .. } if is_as_it_was => {
-            let pace = pace(status, &Streaks::default(), Bounds::of(spec), times);
-            Some(spread(&pace, now, seed, 1.0))
+    let due = match state(uid, status) {
+        State::Open { .. } if is_as_it_was => {
+            let poll_schedule = poll_schedule(status, &LocalState::default(), Bounds::of(spec), times);
+            Some(spread(&poll_schedule, now, jitter_seed, 1.0))
         }
-        Past::Lost => {
+        State::OutcomeUnknown => {
             let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);
-            claimed_at.map(|at| later(at, wait_after_lost(ledger(status)))).filter(|due| *due > now)
+            claimed_at.map(|at| later(at, wait_after_lost(attempts(status)))).filter(|due| *due > now)
         }
-        Past::Open { .. }
-        | Past::Fresh
-        | Past::Claimed
-        | Past::Refused
-        | Past::Over(_)
-        | Past::Settled
-        | Past::Unreadable(_) => None,
+        State::Open { .. }
+        | State::Fresh
+        | State::Claimed
+        | State::Refused
+        | State::Finished(_)
+        | State::Settled
+        | State::Inconsistent(_) => None,
     };
     let suspended = Condition::find(&status.conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.reason == Reason::Suspended.as_str());
-    let may_have_looked = matches!(past(uid, status), Past::Open { .. });
+    let may_have_looked = matches!(state(uid, status), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
-    FirstTurn { at: due.filter(|_| is_as_it_was), due, last_poll, suspended }
+    FirstReconcile { at: due.filter(|_| is_as_it_was), due, last_poll, suspended }
 }
 
 /// After a lost answer: one minute, ten minutes, one hour.
-pub(super) fn wait_after_lost(ledger: Ledger) -> Duration {
-    match ledger.unforgiven() {
+pub(super) fn wait_after_lost(attempts: Attempts) -> Duration {
+    match attempts.unforgiven() {
         0 | 1 => Duration::from_mins(1),
         2 => Duration::from_mins(10),
         _ => Duration::from_hours(1),
@@ -257,17 +261,22 @@ impl Bounds {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        conclude::conclude,
+        fixtures,
+        step::{Step, StepOutcome},
+    };
     use super::*;
-    use crate::lifecycle::{Happened, Step, conclude, sample};
 
     fn stage_after(progress: &[(&str, &str)]) -> Stage {
-        let mut details = sample::details("generated", &[]);
+        let mut details = fixtures::details("generated", &[]);
         details.progress = progress.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        let status = sample::open(Phase::AwaitingUser);
-        let (step, happened) = (Step::Look(sample::id().unwrap()), Happened::Look(Ok(details)));
-        let facts = sample::facts();
-        let done = conclude(&status, &past(sample::UID, &status), ledger(&status), &step, &happened, &facts);
-        pace(&done.status.unwrap(), &done.streaks, facts.bounds, facts.times()).stage
+        let status = fixtures::open(Phase::AwaitingUser);
+        let (step, outcome) = (Step::Poll(fixtures::id().unwrap()), StepOutcome::Poll(Ok(details)));
+        let facts = fixtures::facts();
+        let done =
+            conclude(&status, &state(fixtures::UID, &status), attempts(&status), &step, &outcome, &facts);
+        poll_schedule(&done.status.unwrap(), &done.local_state, facts.bounds, facts.times()).stage
     }
 
     #[test]

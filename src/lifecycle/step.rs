@@ -2,25 +2,24 @@
 
 use jiff::Timestamp;
 
+use super::{
+    evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
+    facts::KeyFault,
+    known_session::KnownSession,
+};
 use crate::portal::{
-    trouble::Trouble,
+    error::PortalError,
     verification_id::VerificationId,
     wire::{Created, Details},
-};
-
-use super::{
-    evidence::{FinalizerEnd, Removed, Stored},
-    facts::KeyFault,
-    known::KnownSession,
 };
 
 /// The one thing to do next. Whoever does it chooses nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The resource goes away: let go of it.
-    Forget,
+    Release,
     /// It is over and owes nothing.
-    Rest,
+    NoOp,
     /// Mark it as over and owing nothing.
     Settle,
     /// Write down again the session that the resource is known to have.
@@ -28,11 +27,11 @@ pub enum Step {
     /// Only show how it stands.
     Show(Shown),
     /// Forgive the lost answers so far and try again.
-    Grant(String),
+    Retry(String),
     /// Not yet.
     Wait(Wait),
     /// End it by its deadline.
-    End,
+    Fail,
     /// The claim that was found led to no session.
     GiveUpRefused,
     /// Nobody knows what the claim that was found led to.
@@ -45,7 +44,7 @@ pub enum Step {
     /// Ask for a session that exists already.
     Adopt(VerificationId),
     /// Ask how the session stands.
-    Look(VerificationId),
+    Poll(VerificationId),
     /// Hold the resource until its evidence is removed, before any is stored.
     AddFinalizer,
     /// Store what is owed of the evidence.
@@ -55,13 +54,13 @@ pub enum Step {
     /// Remove the evidence, as far as `spec.images` still asks for that, and let go of the resource.
     RemoveEvidence {
         /// When the resource is let go of.
-        let_go: LetGo,
+        release_when: ReleaseWhen,
     },
 }
 
 /// When a resource is let go of whose evidence is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LetGo {
+pub enum ReleaseWhen {
     /// Once nothing is left that could be removed.
     OnceRemoved,
     /// Also if this try does not succeed; not if the store cannot be asked now.
@@ -105,29 +104,29 @@ pub enum Wait {
     /// Its own time.
     Due(Timestamp),
     /// That no request of the claim can be in flight.
-    Quiet(Timestamp),
+    InFlight(Timestamp),
 }
 
 /// What came of a step.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Happened {
+pub enum StepOutcome {
     /// The step has no effect outside of status.
     Nothing,
     /// What came of a create.
-    Create(CreateEnd),
+    Create(CreateOutcome),
     /// What came of a look, or of an adoption.
-    Look(Result<Details, Trouble>),
+    Poll(Result<Details, PortalError>),
     /// What came of adding the finalizer.
-    AddFinalizer(FinalizerEnd),
+    AddFinalizer(FinalizerOutcome),
     /// What came of storing evidence.
-    Store(Stored),
+    Store(UploadOutcome),
     /// What came of removing it.
-    Remove(Removed),
+    Remove(RemovalOutcome),
 }
 
 /// What came of a create.
 #[derive(Clone, Debug, PartialEq)]
-pub enum CreateEnd {
+pub enum CreateOutcome {
     /// Another one wrote first: nothing was claimed.
     ClaimLost,
     /// The claim could not be written: nothing was asked of the portal.
@@ -135,5 +134,5 @@ pub enum CreateEnd {
     /// Claimed, but the request was not sent.
     NotSent,
     /// The portal answered, or its answer was lost.
-    Answered(Result<Created, Trouble>),
+    Answered(Result<Created, PortalError>),
 }

@@ -12,11 +12,11 @@ const LONGEST_NAME: usize = 64;
 #[derive(Debug)]
 pub(super) struct MemberFilter {
     names: &'static [&'static str],
-    state: State,
+    state: Position,
 }
 
 #[derive(Debug)]
-enum State {
+enum Position {
     /// Before the object.
     Before,
     /// Between two members, before the name of the next one.
@@ -34,7 +34,7 @@ enum State {
 impl MemberFilter {
     /// Keeps the members of these names.
     pub(super) const fn new(names: &'static [&'static str]) -> Self {
-        Self { names, state: State::Before }
+        Self { names, state: Position::Before }
     }
 
     /// Takes the next piece, and appends what is kept of it.
@@ -46,45 +46,45 @@ impl MemberFilter {
 
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         match &mut self.state {
-            State::Value { kept, depth: _, in_text: in_text @ true, escaped } => {
+            Position::Value { kept, depth: _, in_text: in_text @ true, escaped } => {
                 if *kept {
                     out.push(byte);
                 }
                 (*in_text, *escaped) = in_text_after(byte, *escaped);
             }
-            State::Value { kept, depth, in_text, escaped: _ } => {
+            Position::Value { kept, depth, in_text, escaped: _ } => {
                 let ends = *depth == 0 && matches!(byte, b',' | b'}' | b']');
                 if *kept || ends {
                     out.push(byte);
                 }
                 match byte {
-                    b',' if ends => self.state = State::Between,
-                    _ if ends => self.state = State::Through,
+                    b',' if ends => self.state = Position::Between,
+                    _ if ends => self.state = Position::Through,
                     b'"' => *in_text = true,
                     b'{' | b'[' => *depth += 1,
                     b'}' | b']' => *depth -= 1,
                     _ => {}
                 }
             }
-            State::Before => {
+            Position::Before => {
                 out.push(byte);
                 match byte {
-                    b'{' => self.state = State::Between,
+                    b'{' => self.state = Position::Between,
                     b' ' | b'\t' | b'\r' | b'\n' => {}
-                    _ => self.state = State::Through,
+                    _ => self.state = Position::Through,
                 }
             }
-            State::Between => {
+            Position::Between => {
                 out.push(byte);
                 match byte {
                     b'"' => {
-                        self.state = State::Name { name: Vec::new(), has_escapes: false, escaped: false };
+                        self.state = Position::Name { name: Vec::new(), has_escapes: false, escaped: false };
                     }
-                    b'}' => self.state = State::Through,
+                    b'}' => self.state = Position::Through,
                     _ => {}
                 }
             }
-            State::Name { name, has_escapes, escaped } => {
+            Position::Name { name, has_escapes, escaped } => {
                 out.push(byte);
                 *has_escapes |= byte == b'\\';
                 let (in_name, is_escaped) = in_text_after(byte, *escaped);
@@ -92,21 +92,21 @@ impl MemberFilter {
                 if !in_name {
                     // Whoever writes a name with escapes may mean any.
                     let kept = *has_escapes || self.names.iter().any(|known| known.as_bytes() == name);
-                    self.state = State::Named { kept };
+                    self.state = Position::Named { kept };
                 } else if name.len() <= LONGEST_NAME {
                     name.push(byte);
                 }
             }
-            State::Named { kept } => {
+            Position::Named { kept } => {
                 out.push(byte);
                 if byte == b':' {
                     if !*kept {
                         out.extend_from_slice(b"null");
                     }
-                    self.state = State::Value { kept: *kept, depth: 0, in_text: false, escaped: false };
+                    self.state = Position::Value { kept: *kept, depth: 0, in_text: false, escaped: false };
                 }
             }
-            State::Through => out.push(byte),
+            Position::Through => out.push(byte),
         }
     }
 }

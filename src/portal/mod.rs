@@ -6,21 +6,19 @@ pub mod allowed;
 pub mod budget;
 pub mod client;
 mod date;
+pub mod error;
 mod filter;
 pub mod key;
 pub mod retry_after;
-pub mod trouble;
 pub mod verification_id;
 pub mod wire;
 
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
-pub use client::{
-    Authorities, ClientSettings, ImageAnswer, InvalidClient, InvalidTrust, PortalClient, trust,
-};
-pub(crate) use client::{MAX_ANSWER_BYTES, connect_cause};
+pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageAnswer};
+pub(crate) use client::{MAX_ANSWER_BYTES, transport::connect_cause};
+pub use error::{Call, Certainty, ContentCoding, Failed, NotSent, PortalError, Provenance};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
-pub use trouble::{Call, Certainty, ContentCoding, Failed, NotSent, Provenance, Trouble};
 pub use verification_id::{UnfitId, VerificationId};
 pub use wire::{Created, Details, UnusableAnswer};

@@ -252,7 +252,7 @@ fn shown(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }
 
-/// Tries every value and returns what went otherwise than it should.
+/// Retries every value and returns what went otherwise than it should.
 async fn wrong<'a, F: Future<Output = Answer>>(
     bounds: &'a [Bound],
     attempt: impl Fn(&'a str, &'a Value) -> F,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use kube::ResourceExt as _;
-use okid_operator::api::{EvidenceKind, ObjectState, Phase, RETRY, StoredObject, Verification};
-use okid_operator::evidence::{
-    Folder, Manifest,
-    manifest::{OPERATOR, PortalEnd},
+use okid_operator::{
+    api::{EvidenceKind, ObjectState, Phase, RETRY, StoredObject, Verification},
+    evidence::{Manifest, OPERATOR, PortalEnd},
+    store::Folder,
 };
 use okid_sandbox::{Action, Call, Document, Endpoint, Fault as Order, Verdict};
 use serde_json::json;
@@ -194,7 +194,7 @@ async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
             line["message"].as_str().is_some_and(|text| text.starts_with("stopping"))
         })
         .await;
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     assert!(world.operator().wait().await.success());
     world.until_event("alice", "EvidenceStored").await;
     stored_once(&world, "alice", 1).await;
@@ -212,7 +212,7 @@ async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
     world.patch_spec("alice", json!({"suspend": true})).await;
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     let seen = |seen: &Verification| seen.found().observed_generation == seen.metadata.generation;
     let suspended = world.until("alice", seen).await;
     assert_eq!(suspended.phase(), Some(Phase::Storing));

@@ -78,7 +78,7 @@ async fn evidence_is_removed_with_its_resource_which_is_held_before_anything_is_
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
     assert!(is_held(&world.get("alice").await));
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     let alice = world.until("alice", |seen| seen.shows(&STORED)).await;
     assert_eq!((alice.phase(), alice.found().settled), (Some(Phase::Verified), false));
     check(&alice, &world.in_s3(&alice));
@@ -113,7 +113,7 @@ async fn a_deletion_during_an_upload_leaves_nothing_in_the_store() {
     world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
     let alice = world.get("alice").await;
     begin_to_delete(&world, "alice").await;
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     until_gone(&world, "alice").await;
     assert!(files(&world.in_s3(&alice)).is_empty());
     assert!(world.s3().proxy.count(&Method::DELETE) >= 1, "it had been stored");
@@ -212,7 +212,7 @@ async fn what_arrives_after_the_removal_is_removed_again_by_whoever_sent_it() {
     let next = world.another(Launch::new());
     until_gone(&world, "alice").await;
     assert_eq!(world.s3().proxy.count(&Method::PUT), 0);
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     let proxy = &world.s3().proxy;
     let puts_manifest = || {
         let passed = proxy.passed();

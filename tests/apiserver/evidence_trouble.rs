@@ -168,7 +168,7 @@ async fn credentials_that_expire_during_a_batch_are_read_again_in_the_same_turn(
     world.operator().signal(Signal::Terminate);
     let stops = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("stopping"));
     world.operator().until_logged("that it stops", stops).await;
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     assert!(world.operator().wait().await.success());
     let over = world.get("alice").await;
     assert!(is_settled(&over) && over.shows(&STORED), "{over:?}");
@@ -232,7 +232,7 @@ async fn a_store_that_hangs_keeps_only_its_own_evidence_waiting() {
     assert!(over.shows(&STORED), "{over:?}");
     assert!(owed(&world.get("alice").await, "False/Storing"));
 
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     let over = world.until("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     check(&over, &world.in_s3(&over));

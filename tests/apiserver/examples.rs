@@ -8,11 +8,12 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use okid_operator::api::{ObjectState, Phase, Verification};
-use okid_operator::evidence::{
-    Endpoints, HttpSettings, Location, Manifest, Options, Patience, StoreHttp, Stores, manifest::sha256_hex,
+use okid_operator::{
+    api::{ObjectState, Phase, Verification},
+    evidence::{Manifest, sha256_hex},
+    store::{Endpoints, HttpSettings, Location, Options, RetryPolicy, StoreHttp, Stores},
+    tls::trust,
 };
-use okid_operator::portal::trust;
 use okid_sandbox::Verdict;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -292,7 +293,7 @@ fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_eac
     ];
     let identity = identity.map(|(name, value)| (name.to_owned(), value.to_owned()));
     for environment in [&identity[..], &[]] {
-        let stores = Stores::read(file, &text, environment, &http, Patience::default()).unwrap();
+        let stores = Stores::read(file, &text, environment, &http, RetryPolicy::default()).unwrap();
         let names: Vec<_> = stores.names().collect();
         assert_eq!(names, ["evidence", "evidence-azure", "evidence-gcs", "folder"]);
         assert!(stores.find("evidence", "team-b").is_ok());

@@ -220,7 +220,7 @@ async fn what_was_stored_and_may_not_be_written_down_is_asked_for_once_and_writt
     let id = world.judged("alice", asking(front()), Verdict::Verified).await;
     world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
     guarded.grant(&without("verifications/status")).await;
-    world.s3().proxy.let_go();
+    world.s3().proxy.release();
     let repeated = world.operator().metric("okid_turns_repeated_total").await;
     world.operator().until_metric("okid_turns_repeated_total", |value| value >= repeated + 3.0).await;
     let asked =

@@ -37,8 +37,8 @@ async fn a_resource_without_room_for_a_record_gets_no_session_and_says_so() {
     // What the watch brings of it is weighed whole, too.
     let asked = json!({"metadata": {"annotations": {"okid.io/reconcile-requested-at": "now"}}});
     world.api().patch("alice", &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
-    let heard = |seen: &Verification| seen.found().last_handled_reconcile_at.as_deref() == Some("now");
-    assert!(world.until("alice", heard).await.shows(&shown));
+    let last_contact = |seen: &Verification| seen.found().last_handled_reconcile_at.as_deref() == Some("now");
+    assert!(world.until("alice", last_contact).await.shows(&shown));
     assert_eq!(world.creates(), 0);
 
     assert!(grow(&world, "alice", 0).await);

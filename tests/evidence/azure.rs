@@ -1,6 +1,6 @@
 //! What holds for Azure only.
 
-use okid_operator::evidence::{Removal, StoreTrouble};
+use okid_operator::store::{Removal, StoreError};
 
 use crate::harness::{Place, key, look, of, put, shared_access_signature};
 
@@ -11,7 +11,7 @@ async fn permission_to_create_and_read_is_enough_for_storing() {
     let store = place.store_with("azure_storage_account_key", signature);
     assert!(!put(&store, b"abc").await.unwrap().was_there);
     assert!(put(&store, b"abc").await.unwrap().was_there);
-    assert_eq!(put(&store, b"abd").await, Err(StoreTrouble::Conflict));
+    assert_eq!(put(&store, b"abd").await, Err(StoreError::Conflict));
     let removals = store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
     assert_eq!(removals, [(key("front-original.jpg"), Removal::Kept)]);
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
@@ -23,7 +23,7 @@ async fn permission_to_create_alone_stores_once_and_is_denied_the_second_time() 
     let signature = ("azure_storage_sas_token", shared_access_signature("c"));
     let store = place.store_with("azure_storage_account_key", signature);
     assert!(!put(&store, b"abc").await.unwrap().was_there);
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::Method;
-use okid_operator::evidence::{
-    Cleared, Digested, NoAnswer, Patience, Put, Removal, Rest, Store, StoreTrouble,
+use okid_operator::store::{
+    Cleared, Digested, NoResponse, Put, Removal, Rest, RetryPolicy, Store, StoreError,
 };
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
@@ -114,15 +114,15 @@ async fn a_busy_store_is_asked_again_and_not_for_ever(place: Place) {
     assert!(!put(&store, b"abc").await.unwrap().was_there);
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::OutOfOrder)));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::OutOfOrder)));
     assert_eq!(place.proxy().arrived() - before, 6, "three tries, each with a look");
 }
 
 async fn a_store_that_hangs_is_given_up(place: Place) {
-    let patience = Patience { request: Duration::from_millis(100), ..PATIENCE };
+    let patience = RetryPolicy { request: Duration::from_millis(100), ..PATIENCE };
     let store = place.patient(patience);
     place.proxy().always(Fault::Hang);
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::TimedOut)));
     // The last one may have been given up before the proxy took it.
     let arrived = async {
         while place.proxy().arrived() < 6 {
@@ -136,15 +136,15 @@ async fn a_store_that_hangs_is_given_up(place: Place) {
 async fn a_call_ends_in_its_own_time_whatever_the_store_does(place: Place) {
     let hour = Duration::from_hours(1);
     let whole = Duration::from_millis(100);
-    let store = place.patient(Patience { request: hour, again_within: hour, whole, ..PATIENCE });
+    let store = place.patient(RetryPolicy { request: hour, again_within: hour, whole, ..PATIENCE });
     place.proxy().always(Fault::Hang);
     let calls = async {
-        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
+        assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::TimedOut)));
         let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-        assert_eq!(removal, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
+        assert_eq!(removal, Err(StoreError::NoResponse(NoResponse::TimedOut)));
         let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
-        assert_eq!(read, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
-        assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::NoAnswer(NoAnswer::TimedOut)));
+        assert_eq!(read, Err(StoreError::NoResponse(NoResponse::TimedOut)));
+        assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::NoResponse(NoResponse::TimedOut)));
     };
     timeout(Duration::from_mins(1), calls).await.expect("every call ends");
 }
@@ -153,56 +153,56 @@ async fn each_way_in_which_no_answer_comes_has_its_name(place: Place) {
     let tls = Tokens::sts("operator", "horse").await;
     let broken = "<Error><Code>InternalError</Code></Error>";
     for (status, body, trouble) in [
-        (500, "<html>500</html>", NoAnswer::OutOfOrder.into()),
-        (502, "", NoAnswer::OutOfOrder.into()),
-        (504, "", NoAnswer::OutOfOrder.into()),
-        (500, broken, StoreTrouble::Unavailable),
-        (404, "<html>404</html>", NoAnswer::Unusable.into()),
+        (500, "<html>500</html>", NoResponse::OutOfOrder.into()),
+        (502, "", NoResponse::OutOfOrder.into()),
+        (504, "", NoResponse::OutOfOrder.into()),
+        (500, broken, StoreError::Unavailable),
+        (404, "<html>404</html>", NoResponse::Unusable.into()),
         (
             501,
             "<Error><Code>NotImplemented</Code><Header>If-None-Match</Header></Error>",
-            StoreTrouble::NoConditionalWrites,
+            StoreError::NoConditionalWrites,
         ),
-        (501, "<Error><Code>NotImplemented</Code></Error>", StoreTrouble::Unsupported),
+        (501, "<Error><Code>NotImplemented</Code></Error>", StoreError::Unsupported),
     ] {
         place.proxy().always(Fault::Answer(status, body));
         assert_eq!(put(&place.store(), b"abc").await, Err(trouble), "{status} {body}");
     }
     place.proxy().always(Fault::ResetAfter(1));
-    assert_eq!(put(&place.store(), b"abc").await, Err(NoAnswer::Cut.into()));
-    assert_eq!(put(&place.store_elsewhere(&tls.url), b"abc").await, Err(NoAnswer::Tls.into()));
+    assert_eq!(put(&place.store(), b"abc").await, Err(NoResponse::Cut.into()));
+    assert_eq!(put(&place.store_elsewhere(&tls.url), b"abc").await, Err(NoResponse::Tls.into()));
     assert_eq!(
         put(&place.store_elsewhere("http://portal.invalid"), b"abc").await,
-        Err(NoAnswer::Resolve.into())
+        Err(NoResponse::Resolve.into())
     );
     place.proxy().always(Fault::AnswerEndlessly(200));
-    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoAnswer::TooLarge.into()));
+    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoResponse::TooLarge.into()));
 }
 
 async fn a_listing_without_end_is_not_read_to_its_end(place: Place) {
     place.proxy().always(Fault::AnswerEndlessly(200));
-    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoAnswer::TooLarge.into()));
+    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoResponse::TooLarge.into()));
     assert!(place.proxy().endless() < 16 << 20, "its bound, and what the connection's buffers hold");
     let before = place.proxy().arrived();
     let page = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>1</NextContinuationToken>\
                 <Contents><Key>kyc/team-a/customer/0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10/OTHER</Key><Size>1</Size>\
                 <LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>1</ETag></Contents></ListBucketResult>";
     place.proxy().always(Fault::Answer(200, page));
-    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoAnswer::TooLarge.into()));
+    assert_eq!(place.store().keys(&of("team-a")).await, Err(NoResponse::TooLarge.into()));
     assert_eq!(place.proxy().arrived() - before, 8, "so many pages, with nothing of ours in them");
 }
 
 async fn what_is_larger_is_a_conflict_without_reading_it(place: Place) {
     let exists = Fault::Answer(412, "<Error><Code>PreconditionFailed</Code></Error>");
     place.proxy().next([exists, Fault::AnswerEndlessly(200)]);
-    assert_eq!(put(&place.store(), b"abc").await, Err(StoreTrouble::Conflict));
+    assert_eq!(put(&place.store(), b"abc").await, Err(StoreError::Conflict));
     assert!(place.proxy().endless() < 16 << 20, "what the connection's buffers hold, at most");
 }
 
 async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
     let store = place.store();
     place.proxy().go_down().await;
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::Refused)));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::Refused)));
     place.proxy().come_back();
     assert!(!put(&store, b"abc").await.unwrap().was_there);
 }
@@ -210,12 +210,12 @@ async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
 async fn a_refusal_is_not_repeated(place: Place) {
     let store = place.store();
     for (status, body, trouble) in [
-        (400, EXPIRED, StoreTrouble::CredentialsRefused),
-        (401, "canary", StoreTrouble::CredentialsRefused),
-        (403, "<Error><Code>AuthenticationFailed</Code></Error>", StoreTrouble::CredentialsRefused),
-        (404, "<Error><Code>NoSuchBucket</Code></Error>", StoreTrouble::BucketMissing),
-        (301, "<Error><Code>PermanentRedirect</Code></Error>", StoreTrouble::Misconfigured("region")),
-        (400, "<html>canary</html>", StoreTrouble::Refused),
+        (400, EXPIRED, StoreError::CredentialsRefused),
+        (401, "canary", StoreError::CredentialsRefused),
+        (403, "<Error><Code>AuthenticationFailed</Code></Error>", StoreError::CredentialsRefused),
+        (404, "<Error><Code>NoSuchBucket</Code></Error>", StoreError::BucketMissing),
+        (301, "<Error><Code>PermanentRedirect</Code></Error>", StoreError::Misconfigured("region")),
+        (400, "<html>canary</html>", StoreError::Refused),
     ] {
         let before = place.proxy().arrived();
         place.proxy().next([Fault::Answer(status, body)]);
@@ -226,7 +226,7 @@ async fn a_refusal_is_not_repeated(place: Place) {
     }
     place.proxy().next([Fault::Answer(403, DENIED)]);
     let before = place.proxy().arrived();
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
     assert_eq!(place.proxy().arrived() - before, 2, "and a look whether it is there");
     assert!(!put(&store, b"abc").await.unwrap().was_there);
 }
@@ -236,14 +236,14 @@ async fn what_may_not_be_overwritten_is_looked_at(place: Place) {
     put(&store, b"abc").await.unwrap();
     place.proxy().whenever(Method::PUT, Fault::Answer(403, DENIED));
     assert!(put(&store, b"abc").await.unwrap().was_there);
-    assert_eq!(put(&store, b"abd").await, Err(StoreTrouble::Conflict));
+    assert_eq!(put(&store, b"abd").await, Err(StoreError::Conflict));
     place.proxy().always(Fault::Answer(403, DENIED));
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
 }
 
 async fn a_refusal_without_end_is_not_read_to_its_end(place: Place) {
     place.proxy().next([Fault::AnswerEndlessly(403)]);
-    assert_eq!(put(&place.store(), b"abc").await, Err(StoreTrouble::AccessDenied));
+    assert_eq!(put(&place.store(), b"abc").await, Err(StoreError::AccessDenied));
     assert!(place.proxy().endless() < 16 << 20, "what the connection's buffers hold, at most");
 }
 
@@ -254,20 +254,20 @@ async fn a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage(plac
     place.proxy().next([Fault::Pass, Fault::Answer(403, DENIED)]);
     assert_eq!(
         put(&store, b"abc").await,
-        Err(StoreTrouble::AccessDenied),
+        Err(StoreError::AccessDenied),
         "it is there, and cannot be compared"
     );
 }
 
 async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
     let (entry, trouble) = match place.url().split_once("://").unwrap().0 {
-        "s3" => (("aws_secret_access_key", "wrong".to_owned()), StoreTrouble::CredentialsRefused),
+        "s3" => (("aws_secret_access_key", "wrong".to_owned()), StoreError::CredentialsRefused),
         // Azurite says AuthorizationFailure, which at Azure means missing permission, where Azure says
         // AuthenticationFailed.
-        "az" => (("azure_storage_account_key", "d3Jvbmc=".to_owned()), StoreTrouble::AccessDenied),
+        "az" => (("azure_storage_account_key", "d3Jvbmc=".to_owned()), StoreError::AccessDenied),
         _ => {
             let other = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-            (("google_service_account_key", service_account(&other)), StoreTrouble::CredentialsRefused)
+            (("google_service_account_key", service_account(&other)), StoreError::CredentialsRefused)
         }
     };
     assert_eq!(put(&place.store_with(entry.0, entry), b"abc").await, Err(trouble));
@@ -280,7 +280,7 @@ async fn a_redirect_is_never_followed(place: Place) {
     let store = place.store();
     for status in [301, 302, 303, 307, 308] {
         place.proxy().next([Fault::Redirect(status, nowhere.url())]);
-        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::Misconfigured("region")), "{status}");
+        assert_eq!(put(&store, b"abc").await, Err(StoreError::Misconfigured("region")), "{status}");
     }
     assert_eq!(nowhere.arrived(), 0);
 }
@@ -295,7 +295,7 @@ async fn an_object_that_the_store_keeps_is_said(place: Place) {
     }
     place.proxy().next([Fault::Answer(400, EXPIRED)]);
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-    assert_eq!(removal, Err(StoreTrouble::CredentialsRefused));
+    assert_eq!(removal, Err(StoreError::CredentialsRefused));
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
 }
 
@@ -359,7 +359,7 @@ async fn a_removal_survives_trouble_that_passes(place: Place) {
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-    assert_eq!(removal, Err(StoreTrouble::NoAnswer(NoAnswer::OutOfOrder)));
+    assert_eq!(removal, Err(StoreError::NoResponse(NoResponse::OutOfOrder)));
     assert_eq!(place.proxy().arrived() - before, 3);
 }
 
@@ -371,14 +371,14 @@ async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) 
         place.proxy().always(Fault::Answer(404, page));
         assert_eq!(
             store.keys(&of("team-a")).await,
-            Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)),
+            Err(StoreError::NoResponse(NoResponse::Unusable)),
             "{page}"
         );
         let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-        assert_eq!(removal, Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)), "{page}");
+        assert_eq!(removal, Err(StoreError::NoResponse(NoResponse::Unusable)), "{page}");
         let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
-        assert_eq!(read, Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)), "{page}");
-        assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoAnswer(NoAnswer::Unusable)), "{page}");
+        assert_eq!(read, Err(StoreError::NoResponse(NoResponse::Unusable)), "{page}");
+        assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::Unusable)), "{page}");
     }
     place.proxy().heal();
     place.proxy().next([Fault::Answer(404, "")]);
@@ -392,7 +392,7 @@ async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) 
 async fn a_gateways_refusal_of_a_removal_is_no_answer_of_the_store(place: Place) {
     let store = place.store();
     put(&store, b"abc").await.unwrap();
-    let unusable = StoreTrouble::NoAnswer(NoAnswer::Unusable);
+    let unusable = StoreError::NoResponse(NoResponse::Unusable);
     for status in [403, 409, 412] {
         for page in ["", "<html><body>canary</body></html>", r#"{"error": "forbidden"}"#] {
             place.proxy().always(Fault::Answer(status, page));
@@ -415,7 +415,7 @@ async fn a_store_that_removed_something_is_not_silent_when_it_leaves_the_rest(pl
     let minute = Duration::from_mins(1);
     for (fault, end) in [
         (Fault::Answer(503, BUSY), Ok(listed)),
-        (Fault::Answer(400, EXPIRED), Err(StoreTrouble::CredentialsRefused)),
+        (Fault::Answer(400, EXPIRED), Err(StoreError::CredentialsRefused)),
     ] {
         put_as(&store, "manifest.json", b"{}").await.unwrap();
         place.proxy().next([Fault::Pass]);
@@ -425,11 +425,11 @@ async fn a_store_that_removed_something_is_not_silent_when_it_leaves_the_rest(pl
     }
     place.proxy().always(Fault::Hang);
     let silent = store.clear_within(&folder, &known, Duration::from_millis(100)).await;
-    assert_eq!(silent, Err(NoAnswer::TimedOut.into()));
+    assert_eq!(silent, Err(NoResponse::TimedOut.into()));
 }
 
 /// Puts bytes under a name, and says whether they may still arrive.
-async fn sent(store: &Store, name: &str) -> (Result<Put, StoreTrouble>, bool) {
+async fn sent(store: &Store, name: &str) -> (Result<Put, StoreError>, bool) {
     let digested = Digested::of("abc".into()).await.unwrap();
     let put = store.put_digested(&of("team-a"), &key(name), &digested, "image/jpeg", &[]).await;
     (put, digested.may_arrive())
@@ -452,6 +452,6 @@ async fn what_was_sent_and_never_answered_may_still_arrive_whatever_came_next(pl
     assert!(put.is_ok() && may_arrive, "{put:?}");
     place.proxy().always(Fault::Hang);
     let whole = Duration::from_millis(100);
-    let (put, may_arrive) = sent(&place.patient(Patience { whole, ..PATIENCE }), "manifest.json").await;
-    assert!(put == Err(NoAnswer::TimedOut.into()) && may_arrive, "it was given up");
+    let (put, may_arrive) = sent(&place.patient(RetryPolicy { whole, ..PATIENCE }), "manifest.json").await;
+    assert!(put == Err(NoResponse::TimedOut.into()) && may_arrive, "it was given up");
 }

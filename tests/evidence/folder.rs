@@ -15,7 +15,8 @@ use std::{
 use control_plane::Folder as TempFolder;
 use okid_operator::{
     api::{EvidenceKind, ObjectState, StoredObject},
-    evidence::{Cleared, Manifest, Removal, StoreTrouble, manifest::PortalEnd},
+    evidence::{Manifest, PortalEnd},
+    store::{Cleared, Removal, StoreError},
 };
 
 use crate::harness::{key, look, of, put, put_as, skip, stores};
@@ -75,7 +76,7 @@ async fn nothing_is_written_while_the_folder_is_not_mounted() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     fs::remove_dir(folder.path()).unwrap();
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::BucketMissing));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::BucketMissing));
     assert!(!folder.path().exists());
     fs::create_dir(folder.path()).unwrap();
     assert!(!put(&store, b"abc").await.unwrap().was_there);
@@ -96,15 +97,15 @@ async fn nothing_is_left_of_a_verification_whose_evidence_is_removed() {
 async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
-    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::BucketMissing));
     put(&store, b"abc").await.unwrap();
     let keys = store.keys(&of("team-a")).await.unwrap();
     store.delete(&of("team-a"), &keys).await.unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()), "the namespace's folder stays");
     fs::remove_dir(folder.path().join("team-a")).unwrap();
-    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::BucketMissing));
     fs::remove_dir(folder.path()).unwrap();
-    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::BucketMissing));
 }
 
 /// Everything below a folder by its path: what a file holds, where a link leads, what else there is.
@@ -154,7 +155,7 @@ async fn a_link_in_the_place_of_a_folder_leads_to_nobody_elses_evidence() {
 
             let before = (everything(folder.path()), everything(elsewhere.path()));
             let front = key("front-original.jpg");
-            let refused = StoreTrouble::Conflict;
+            let refused = StoreError::Conflict;
             assert_eq!(put(&store, b"ours").await, Err(refused), "{link:?}");
             assert_eq!(put_as(&store, "back-original.jpg", b"ours").await, Err(refused), "{link:?}");
             assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(refused), "{link:?}");
@@ -212,8 +213,8 @@ async fn what_is_no_file_is_neither_read_nor_written_nor_removed() {
         }
         let before = everything(folder.path());
         let front = key("front-original.jpg");
-        assert_eq!(put(&store, b"retained").await, Err(StoreTrouble::Conflict), "{kind}");
-        assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(StoreTrouble::Conflict), "{kind}");
+        assert_eq!(put(&store, b"retained").await, Err(StoreError::Conflict), "{kind}");
+        assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(StoreError::Conflict), "{kind}");
         let listed = store.keys(&of("team-a")).await.unwrap();
         assert_eq!(listed.len(), 1, "{kind}");
         assert_eq!(store.delete(&of("team-a"), &listed).await, Ok(vec![(front, Removal::Kept)]), "{kind}");

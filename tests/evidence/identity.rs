@@ -2,7 +2,7 @@
 
 use control_plane::Folder as TempFolder;
 use http::Method;
-use okid_operator::evidence::{Store, StoreTrouble};
+use okid_operator::store::{Store, StoreError};
 
 use crate::harness::{BUCKET, POD_TOKEN, ROLE, S3, SESSION, Tokens, put, stores_with};
 
@@ -59,7 +59,7 @@ async fn a_store_without_credentials_assumes_the_role_of_the_pods_service_accoun
     let other = Pod::new("token-of-another-pod");
     let variables = [variables[0], ("AWS_WEB_IDENTITY_TOKEN_FILE", &other.token), variables[2]];
     let store = other.store(&s3_store(&s3), &variables, &tokens);
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::CredentialsRefused));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::CredentialsRefused));
 }
 
 #[tokio::test]
@@ -109,5 +109,5 @@ async fn a_store_without_credentials_gets_a_token_of_microsoft_entra() {
 
     let variables = [("AZURE_CLIENT_ID", "other"), variables[1], variables[2], variables[3]];
     let store = pod.store(&text, &variables, &tokens);
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::CredentialsRefused));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::CredentialsRefused));
 }

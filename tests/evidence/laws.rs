@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use http::Method;
-use okid_operator::evidence::{Cleared, Content, Digested, Removal, StoreTrouble, store::PROOF};
+use okid_operator::store::{Cleared, Content, Digested, Removal, StoreError, client::PROOF};
 
 use crate::harness::{Place, key, look, of, put, put_as};
 
@@ -87,10 +87,10 @@ async fn other_bytes_are_a_conflict_and_never_overwrite(place: Place) {
     let store = place.store();
     put(&store, b"abc").await.unwrap();
     for other in [&b"abd"[..], b"abcd", b""] {
-        assert_eq!(put(&store, other).await, Err(StoreTrouble::Conflict), "{other:?}");
+        assert_eq!(put(&store, other).await, Err(StoreError::Conflict), "{other:?}");
     }
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
-    assert_eq!(store.read(&of("team-a"), &key("front-original.jpg"), 2).await, Err(StoreTrouble::Conflict));
+    assert_eq!(store.read(&of("team-a"), &key("front-original.jpg"), 2).await, Err(StoreError::Conflict));
 }
 
 async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
@@ -140,13 +140,13 @@ async fn a_folder_of_any_size_is_emptied_and_no_other_one(place: Place) {
 
 async fn a_bucket_that_is_not_there_is_named(place: Place) {
     let store = place.store_at(&place.url().replace("evidence", "elsewhere"));
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::BucketMissing));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::BucketMissing));
     if place.has_proxy() {
         assert_eq!(place.proxy().arrived(), 1, "and is not asked for twice");
     }
-    assert_eq!(store.keys(&of("team-a")).await, Err(StoreTrouble::BucketMissing));
+    assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::BucketMissing));
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
-    assert_eq!(removal, Err(StoreTrouble::BucketMissing));
+    assert_eq!(removal, Err(StoreError::BucketMissing));
 }
 
 async fn content_type_and_attributes_are_kept(place: Place) {
@@ -186,7 +186,7 @@ async fn one_of_many_writers_wins(place: Place) {
     let winners: Vec<_> = puts.iter().flatten().map(|put| put.sha256.clone()).collect();
     assert_eq!(winners.len(), 1, "{puts:?}");
     let troubles: HashSet<_> = puts.iter().filter_map(|put| put.clone().err()).collect();
-    assert_eq!(troubles, HashSet::from([StoreTrouble::Conflict]));
+    assert_eq!(troubles, HashSet::from([StoreError::Conflict]));
     assert!(bytes.contains(&look(&store).await.unwrap()));
 }
 

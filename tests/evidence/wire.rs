@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
-use okid_operator::evidence::{Content, Endpoints, Location, Options, Scheme, Store, StoreTrouble};
+use okid_operator::store::{Content, Endpoints, Location, Options, Scheme, Store, StoreError};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::task::JoinSet;
 
@@ -255,15 +255,15 @@ async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
     };
     let recorder = Recorder::start(true).await;
     let store = recorder.store(Scheme::S3, &base(&recorder));
-    assert_eq!(put(&store, b"abc").await, Err(StoreTrouble::NoConditionalWrites));
+    assert_eq!(put(&store, b"abc").await, Err(StoreError::NoConditionalWrites));
     let sent = recorder.requests.lock().unwrap().clone();
     assert_eq!(sent.len(), 3, "the object, the question, and the question once more");
     assert!(sent.iter().all(|sent| sent.header("if-none-match") == "*" && sent.body == "abc"), "{sent:?}");
-    assert_eq!(put_as(&store, "details.json", b"{}").await, Err(StoreTrouble::NoConditionalWrites));
+    assert_eq!(put_as(&store, "details.json", b"{}").await, Err(StoreError::NoConditionalWrites));
     assert_eq!(recorder.count(), 3, "nothing could be overwritten any more");
     let content = Content { bytes: Bytes::from_static(b"abc"), content_type: "image/jpeg", attributes: &[] };
     let others = store.put(&of("team-b"), &key("front-original.jpg"), content).await;
-    assert_eq!(others, Err(StoreTrouble::NoConditionalWrites));
+    assert_eq!(others, Err(StoreError::NoConditionalWrites));
     assert_eq!(recorder.count(), 6, "each namespace finds out for itself");
 
     // As it looks where somebody removes the object between two requests.

@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     Pass,
     /// Its bytes are read, and nothing is ever answered.
     Hang,
-    /// It waits until it is let go; see [`Proxy::let_go`].
+    /// It waits until it is let go; see [`Proxy::release`].
     Hold,
     /// It waits until it is let go, then this is answered, and the store does not hear of it.
     HoldAndAnswer(u16, &'static str),
@@ -123,11 +123,11 @@ impl Proxy {
         script.always = None;
         script.method = None;
         drop(script);
-        self.let_go();
+        self.release();
     }
 
     /// Lets go of what is held now.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release(&self) {
         self.gate.send_modify(|round| *round += 1);
     }
 

@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Draft;
 use crate::{
     api::{Condition, ConditionType},
     lifecycle::{
         blocker::Blocker,
         event::Event,
-        overlay::{Overlay, Stall},
-        streaks::{GRACE, Since, elapsed, later},
+        interruption::{Interruption, Stall},
+        local_state::{GRACE, Since, elapsed, later},
     },
 };
-
-use super::Draft;
 
 /// Who waits for something that an attempt of its own has not met shows the cause after this, and after a share of
 /// [`SHOWN_WITHIN`] more: an outage must not write every status at once.
@@ -26,41 +25,41 @@ impl Draft<'_> {
     /// Shows a blocker that an attempt has just met. What only a person can end is Stalled after a grace, or at once if
     /// it was shown so already, also by an earlier process. What says nothing of that leaves it as it is.
     pub(super) fn block(&mut self, blocker: Blocker) {
-        let Some(grievance) = blocker.grievance() else {
-            self.picture.overlay = match self.standing_overlay() {
-                standing @ (Overlay::Healing | Overlay::Stalled(_))
+        let Some(blocker_kind) = blocker.blocker_kind() else {
+            self.inputs.interruption = match self.standing_overlay() {
+                standing @ (Interruption::Healing | Interruption::Stalled(_))
                     if blocker != Blocker::RequestConflict =>
                 {
                     standing
                 }
-                Overlay::Plain
-                | Overlay::Blocked(_)
-                | Overlay::Retry
-                | Overlay::RateLimited
-                | Overlay::Healing
-                | Overlay::Suspended
-                | Overlay::Stalled(_) => Overlay::Blocked(blocker),
+                Interruption::Plain
+                | Interruption::Blocked(_)
+                | Interruption::Retry
+                | Interruption::RateLimited
+                | Interruption::Healing
+                | Interruption::Suspended
+                | Interruption::Stalled(_) => Interruption::Blocked(blocker),
             };
             return;
         };
-        let streak = Since::one_more(self.streaks.grievance, grievance, self.facts.now);
-        self.streaks.grievance = Some(streak);
+        let streak = Since::one_more(self.local_state.blocker_kind, blocker_kind, self.facts.now);
+        self.local_state.blocker_kind = Some(streak);
         let was_stalled = match self.overlay_before() {
-            Overlay::Stalled(Stall::Refused(before)) => before.grievance() == Some(grievance),
-            Overlay::Stalled(_)
-            | Overlay::Plain
-            | Overlay::Blocked(_)
-            | Overlay::Retry
-            | Overlay::RateLimited
-            | Overlay::Healing
-            | Overlay::Suspended => false,
+            Interruption::Stalled(Stall::Refused(before)) => before.blocker_kind() == Some(blocker_kind),
+            Interruption::Stalled(_)
+            | Interruption::Plain
+            | Interruption::Blocked(_)
+            | Interruption::Retry
+            | Interruption::RateLimited
+            | Interruption::Healing
+            | Interruption::Suspended => false,
         };
-        self.picture.overlay = if was_stalled || streak.lasted(self.facts.now, GRACE) {
-            Overlay::Stalled(Stall::Refused(blocker))
+        self.inputs.interruption = if was_stalled || streak.lasted(self.facts.now, GRACE) {
+            Interruption::Stalled(Stall::Refused(blocker))
         } else if self.has_session() {
             self.standing_overlay()
         } else {
-            Overlay::Blocked(blocker)
+            Interruption::Blocked(blocker)
         };
     }
 
@@ -68,18 +67,18 @@ impl Draft<'_> {
     /// for a while. Returns when it is to be shown, if that is still ahead.
     pub(super) fn block_behind(&mut self, blocker: Blocker) -> Option<Timestamp> {
         let now = self.facts.now;
-        let since = *self.streaks.blocked_since.get_or_insert(now);
+        let since = *self.local_state.blocked_since.get_or_insert(now);
         let standing = self.standing_overlay();
-        if self.has_session() || standing != Overlay::Plain {
-            self.picture.overlay = standing;
+        if self.has_session() || standing != Interruption::Plain {
+            self.inputs.interruption = standing;
             return None;
         }
-        let shown_after = SHOWN_AFTER + Duration::from_secs(self.facts.seed % SHOWN_WITHIN);
+        let shown_after = SHOWN_AFTER + Duration::from_secs(self.facts.jitter_seed % SHOWN_WITHIN);
         if elapsed(since, now) < shown_after {
-            self.picture.overlay = standing;
+            self.inputs.interruption = standing;
             return Some(later(since, shown_after));
         }
-        self.picture.overlay = Overlay::Blocked(blocker);
+        self.inputs.interruption = Interruption::Blocked(blocker);
         None
     }
 
@@ -88,8 +87,8 @@ impl Draft<'_> {
         if self.has_session() {
             return;
         }
-        let event = match (self.picture.overlay, self.picture.overlay.blocker()) {
-            (Overlay::RateLimited, _) => Event::RateLimited,
+        let event = match (self.inputs.interruption, self.inputs.interruption.blocker()) {
+            (Interruption::RateLimited, _) => Event::RateLimited,
             (_, Some(blocker)) => Event::Blocked(blocker),
             (_, None) => return,
         };

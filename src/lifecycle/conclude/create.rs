@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::{
+    Conclusion, Draft, Requeue,
+    wait::{SECRET_READ_AGAIN, fingerprint},
+};
 use crate::{
     api::{Phase, Reason, SessionState},
     lifecycle::{
@@ -9,18 +13,13 @@ use crate::{
         conditions::whole_seconds,
         decide::asks_a_person,
         event::Event,
-        overlay::{Overlay, Stall},
-        past::Ledger,
-        report::{clean_list, storable},
-        schedule::{backoff, next_look, pace, wait_after_lost},
-        streaks::{Streaks, later},
+        interruption::{Interruption, Stall},
+        local_state::{LocalState, later},
+        portal_report::{sanitize_list, storable},
+        schedule::{backoff, next_poll, poll_schedule, wait_after_lost},
+        state::Attempts,
     },
-    portal::{trouble::Trouble, wire::Created},
-};
-
-use super::{
-    Conclusion, Draft, Next,
-    wait::{SECRET_READ_AGAIN, fingerprint},
+    portal::{error::PortalError, wire::Created},
 };
 
 /// A refused key closes the gate for this long, so that one bad key costs two calls in five minutes.
@@ -29,19 +28,19 @@ const KEY_GATE: Duration = Duration::from_secs(150);
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
-    pub(super) fn create(mut self, answer: &Result<Created, Trouble>, ledger: Ledger) -> Conclusion {
-        let trouble = match answer {
+    pub(super) fn create(mut self, answer: &Result<Created, PortalError>, attempts: Attempts) -> Conclusion {
+        let error = match answer {
             Ok(created) => return self.created(created),
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
-        if let Trouble::Failed(_) = trouble {
-            let after = Ledger { orphans: ledger.orphans.saturating_add(1), ..ledger };
+        if let PortalError::Failed(_) = error {
+            let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
             return self.lost(after, wait_after_lost(after));
         }
         self.session().state = Some(SessionState::NotCreated);
-        self.picture.session = Some(Reason::Refused);
-        self.picture.credentials = self.credentials_unless_missing();
-        let next = self.refused(trouble);
+        self.inputs.session = Some(Reason::Refused);
+        self.inputs.credentials = self.credentials_unless_missing();
+        let next = self.refused(error);
         self.finish(next)
     }
 
@@ -55,58 +54,61 @@ impl Draft<'_> {
             }
             !is_over
         });
-        self.status.flow = clean_list(&created.flow);
-        self.status.modules = clean_list(&created.modules);
+        self.status.flow = sanitize_list(&created.flow);
+        self.status.modules = sanitize_list(&created.modules);
         self.status.phase = Some(Phase::AwaitingUser);
         let fingerprint = fingerprint(self.facts);
         let session = self.session();
         session.state = Some(SessionState::Created);
         session.created_at = Some(now);
         session.key_fingerprint = fingerprint;
-        self.picture.credentials = Some(Reason::Accepted);
-        self.streaks = Streaks { shown_at: self.streaks.shown_at, ..Streaks::default() };
+        self.inputs.credentials = Some(Reason::Accepted);
+        self.local_state = LocalState { shown_at: self.local_state.shown_at, ..LocalState::default() };
         self.events.push(Event::SessionCreated);
-        let pace = pace(&self.status, &self.streaks, self.facts.bounds, self.facts.times());
-        let at = next_look(&pace, self.facts.now, self.facts.seed, self.facts.stretch);
+        let poll_schedule =
+            poll_schedule(&self.status, &self.local_state, self.facts.bounds, self.facts.times());
+        let at = next_poll(&poll_schedule, self.facts.now, self.facts.jitter_seed, self.facts.stretch);
         let next = self.due_at(at);
         self.finish(next)
     }
 
     /// What a refusal shows and when it is tried again; the same for a create and an adoption, but for the session.
-    pub(super) fn refused(&mut self, trouble: &Trouble) -> Next {
+    pub(super) fn refused(&mut self, error: &PortalError) -> Requeue {
         let failures = self.one_more_failure();
-        self.streaks.blocked_since = None;
-        let wait = |least, most, seed| {
-            backoff(Duration::from_secs(least), Duration::from_secs(most), failures, seed)
+        self.local_state.blocked_since = None;
+        let wait = |least, most, jitter_seed| {
+            backoff(Duration::from_secs(least), Duration::from_secs(most), failures, jitter_seed)
         };
-        let seed = self.facts.seed;
-        match Blocker::of(trouble) {
+        let jitter_seed = self.facts.jitter_seed;
+        match Blocker::of(error) {
             Some(blocker) => self.block(blocker),
-            None => self.picture.overlay = self.standing_overlay(),
+            None => self.inputs.interruption = self.standing_overlay(),
         }
-        match trouble {
+        match error {
             // Nobody knows who refuses what is unclear, so it is no refusal of the portal's.
-            Trouble::NotSent(_) | Trouble::Unclear { status: _ } => {
-                self.picture.session = self.picture.session.map(|_| Reason::NotYet);
-                self.due(wait(5, 300, seed))
+            PortalError::NotSent(_) | PortalError::Unclear { status: _ } => {
+                self.inputs.session = self.inputs.session.map(|_| Reason::NotYet);
+                self.due(wait(5, 300, jitter_seed))
             }
-            Trouble::KeyRejected => self.refused_key_at_the_gate(Blocker::KeyRejected),
-            Trouble::AccessDenied => self.refused_key_at_the_gate(Blocker::AccessDenied),
-            Trouble::Invalid | Trouble::Conflict => self.due(wait(30, 600, seed)),
-            Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => self.due(wait(60, 600, seed)),
-            Trouble::Limited { retry_after } => {
+            PortalError::KeyRejected => self.refused_key_at_the_gate(Blocker::KeyRejected),
+            PortalError::AccessDenied => self.refused_key_at_the_gate(Blocker::AccessDenied),
+            PortalError::Invalid | PortalError::Conflict => self.due(wait(30, 600, jitter_seed)),
+            PortalError::NotFound | PortalError::Redirected | PortalError::Unconfigured => {
+                self.due(wait(60, 600, jitter_seed))
+            }
+            PortalError::Limited { retry_after } => {
                 self.pause();
                 self.due(retry_after.unwrap_or_default().max(PAUSE))
             }
-            Trouble::Failed(_) => self.due(wait(2, 120, seed)),
+            PortalError::Failed(_) => self.due(wait(2, 120, jitter_seed)),
         }
     }
 
-    fn refused_key_at_the_gate(&mut self, refusal: Blocker) -> Next {
+    fn refused_key_at_the_gate(&mut self, refusal: Blocker) -> Requeue {
         self.refused_key(refusal);
         let at = later(self.facts.now, KEY_GATE);
-        self.streaks.next = Some(at);
-        Next::At(at.min(later(self.facts.now, SECRET_READ_AGAIN)))
+        self.local_state.next = Some(at);
+        Requeue::At(at.min(later(self.facts.now, SECRET_READ_AGAIN)))
     }
 
     /// Shows that the portal refuses the key, as Stalled after a grace.
@@ -115,40 +117,40 @@ impl Draft<'_> {
         let key = fingerprint(self.facts);
         let rotated = self.has_session() && session_key.is_some() && session_key != key;
         let refusal = if refusal == Blocker::AccessDenied && rotated { Blocker::KeyRotated } else { refusal };
-        self.picture.credentials = Some(refusal.reason());
-        self.streaks.refused_key = key;
+        self.inputs.credentials = Some(refusal.reason());
+        self.local_state.refused_key = key;
         self.block(refusal);
     }
 
     /// The claim led to no request: as if it had never been.
     pub(super) fn not_sent(mut self) -> Conclusion {
         self.session().state = Some(SessionState::NotCreated);
-        self.picture.overlay = self.standing_overlay();
-        self.picture.credentials = self.credentials_unless_missing();
+        self.inputs.interruption = self.standing_overlay();
+        self.inputs.credentials = self.credentials_unless_missing();
         let next = self.due(Duration::from_secs(5));
         self.finish(next)
     }
 
     /// A claim was found and nobody knows its answer; the wait for quiet was wait enough for the first.
-    pub(super) fn give_up_lost(self, ledger: Ledger) -> Conclusion {
-        let after = Ledger { orphans: ledger.orphans.saturating_add(1), ..ledger };
+    pub(super) fn give_up_lost(self, attempts: Attempts) -> Conclusion {
+        let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
         let wait = if after.unforgiven() <= 1 { Duration::ZERO } else { wait_after_lost(after) };
         self.lost(after, wait)
     }
 
-    fn lost(mut self, ledger: Ledger, wait: Duration) -> Conclusion {
+    fn lost(mut self, attempts: Attempts, wait: Duration) -> Conclusion {
         let session = self.session();
         session.state = Some(SessionState::Unknown);
         session.orphans = session.orphans.saturating_add(1).min(session.attempt);
-        self.picture.session = Some(Reason::OutcomeUnknown);
-        self.picture.credentials = self.credentials_unless_missing();
+        self.inputs.session = Some(Reason::OutcomeUnknown);
+        self.inputs.credentials = self.credentials_unless_missing();
         self.events.push(Event::CreateOutcomeUnknown);
         let next = self.due(wait);
-        if asks_a_person(ledger, self.facts.on_unknown) {
-            self.picture.overlay = Overlay::Stalled(Stall::CreateOutcomeUnknown);
-            return self.finish(Next::Watch);
+        if asks_a_person(attempts, self.facts.on_unknown) {
+            self.inputs.interruption = Interruption::Stalled(Stall::CreateOutcomeUnknown);
+            return self.finish(Requeue::AwaitChange);
         }
-        self.picture.overlay = Overlay::Healing;
+        self.inputs.interruption = Interruption::Healing;
         self.finish(next)
     }
 }

@@ -1,38 +1,35 @@
 //! The second table: step and what came of it → what is true, what to show, when to look again.
 
 mod block;
+mod cause;
 mod create;
 mod evidence;
-mod look;
-mod refusal;
+mod kept;
+mod poll;
 mod restore;
 mod show;
-mod standing;
-mod wait;
-
-pub use wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN, is_outage, key_sought_again};
+pub(super) mod wait;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{
+    absence::Misses,
+    conditions::{ConditionInputs, conditions, phase, whole_seconds},
+    event::Event,
+    evidence::{DestinationFact, EvidenceState, FinalizerOutcome},
+    facts::{Deadline, Facts, PortalFact},
+    interruption::Interruption,
+    local_state::{LocalState, Since, later},
+    schedule::{LONGEST, poll_schedule},
+    state::{Attempts, State},
+    step::{CreateOutcome, Step, StepOutcome},
+};
 use crate::{
     api::{Mode, Outcome, Reason, Session, SessionState, VerificationStatus},
     portal::allowed::LinkMode,
     priority::Priority,
-};
-
-use super::{
-    absence::Misses,
-    conditions::{Picture, conditions, phase, whole_seconds},
-    event::Event,
-    evidence::{DestinationFact, EvidenceStanding, FinalizerEnd},
-    facts::{Deadline, Facts, PortalFact},
-    overlay::Overlay,
-    past::{Ledger, Past},
-    schedule::{LONGEST, pace},
-    step::{CreateEnd, Happened, Step},
-    streaks::{Since, Streaks, later},
 };
 
 /// What is true after a step.
@@ -41,26 +38,26 @@ pub struct Conclusion {
     /// The whole status as it shall be; nothing, where nothing may be written.
     pub status: Option<VerificationStatus>,
     /// When it is its turn again.
-    pub next: Next,
+    pub next: Requeue,
     /// How urgent that turn is.
     pub priority: Priority,
     /// What to remember.
-    pub streaks: Streaks,
+    pub local_state: LocalState,
     /// What has happened, to be told after the write.
     pub events: Vec<Event>,
 }
 
 /// When it is a verification's turn again. A change of the resource always wakes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Requeue {
     /// At once.
     Now,
     /// Then.
     At(Timestamp),
     /// Only when the resource changes.
-    Watch,
+    AwaitChange,
     /// Never: it is no longer watched.
-    Leave,
+    Done,
 }
 
 /// The status that is written before a create: the claim.
@@ -68,10 +65,10 @@ pub enum Next {
 pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> VerificationStatus {
     let mut draft = Draft::new(status, facts);
     // What keeps the session from being created stays shown until a create is not refused for it.
-    if let standing @ (Overlay::Stalled(_) | Overlay::Blocked(_) | Overlay::RateLimited) =
+    if let standing @ (Interruption::Stalled(_) | Interruption::Blocked(_) | Interruption::RateLimited) =
         draft.standing_overlay()
     {
-        draft.picture.overlay = standing;
+        draft.inputs.interruption = standing;
     }
     let session = draft.session();
     session.attempt = i32::try_from(attempt).unwrap_or(i32::MAX);
@@ -82,55 +79,58 @@ pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> Verifi
     if let PortalFact::Allowed(portal) = &facts.portal {
         session.portal = Some(portal.as_str().to_owned());
     }
-    draft.finish(Next::Watch).status.unwrap_or_default()
+    draft.finish(Requeue::AwaitChange).status.unwrap_or_default()
 }
 
 /// Concludes what is true after a step.
 #[must_use]
 pub fn conclude(
     status: &VerificationStatus,
-    past: &Past,
-    ledger: Ledger,
+    state: &State,
+    attempts: Attempts,
     step: &Step,
-    happened: &Happened,
+    outcome: &StepOutcome,
     facts: &Facts,
 ) -> Conclusion {
     let draft = Draft::new(status, facts);
-    match (step, happened) {
-        (Step::Forget | Step::Rest, _) => draft.leave_unwritten(),
+    match (step, outcome) {
+        (Step::Release | Step::NoOp, _) => draft.leave_unwritten(),
         (Step::Settle, _) => draft.settle(),
-        (Step::End, _) => draft.end(Outcome::Failed, Event::DeadlineExceeded),
-        (Step::Grant(token), _) => draft.grant(token, past),
+        (Step::Fail, _) => draft.end(Outcome::Failed, Event::DeadlineExceeded),
+        (Step::Retry(token), _) => draft.grant(token, state),
         (Step::Restore(known), _) => draft.restore(known),
         (Step::Show(shown), _) => draft.show(*shown),
-        (Step::Wait(wait), _) => draft.wait(*wait, past),
-        (Step::GiveUpLost, _) => draft.give_up_lost(ledger),
-        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::ClaimLost)) => draft.unwritten(Next::Watch),
-        (Step::GiveUpRefused, _) | (Step::Create { attempt: _ }, Happened::Create(CreateEnd::NotSent)) => {
-            draft.not_sent()
+        (Step::Wait(wait), _) => draft.wait(*wait, state),
+        (Step::GiveUpLost, _) => draft.give_up_lost(attempts),
+        (Step::Create { attempt: _ }, StepOutcome::Create(CreateOutcome::ClaimLost)) => {
+            draft.unwritten(Requeue::AwaitChange)
         }
-        (Step::Create { attempt: _ }, Happened::Create(CreateEnd::Answered(answer))) => {
-            draft.create(answer, ledger)
+        (Step::GiveUpRefused, _)
+        | (Step::Create { attempt: _ }, StepOutcome::Create(CreateOutcome::NotSent)) => draft.not_sent(),
+        (Step::Create { attempt: _ }, StepOutcome::Create(CreateOutcome::Answered(answer))) => {
+            draft.create(answer, attempts)
         }
-        (Step::Adopt(id), Happened::Look(answer)) => draft.adopt(id, answer),
-        (Step::Look(id), Happened::Look(answer)) => draft.look(id, answer),
-        (Step::Store, Happened::Store(stored)) => draft.store(stored),
+        (Step::Adopt(id), StepOutcome::Poll(answer)) => draft.adopt(id, answer),
+        (Step::Poll(id), StepOutcome::Poll(answer)) => draft.look(id, answer),
+        (Step::Store, StepOutcome::Store(stored)) => draft.store(stored),
         (Step::GiveUpEvidence, _) => draft.give_up_evidence(),
-        (Step::RemoveEvidence { let_go: _ }, Happened::Remove(removed)) => draft.remove(*removed),
-        (Step::AddFinalizer, Happened::AddFinalizer(FinalizerEnd::Refused)) => draft.finalizer_refused(),
+        (Step::RemoveEvidence { release_when: _ }, StepOutcome::Remove(removed)) => draft.remove(*removed),
+        (Step::AddFinalizer, StepOutcome::AddFinalizer(FinalizerOutcome::Refused)) => {
+            draft.finalizer_refused()
+        }
         // The change of the resource's metadata wakes it.
-        (Step::AddFinalizer, Happened::AddFinalizer(FinalizerEnd::Added)) => {
+        (Step::AddFinalizer, StepOutcome::AddFinalizer(FinalizerOutcome::Added)) => {
             let again = later(facts.now, Duration::from_secs(5));
-            draft.unwritten(Next::At(again))
+            draft.unwritten(Requeue::At(again))
         }
         // A step whose effect did not take place, a claim that could not be written included: try again later.
         (
             Step::Create { attempt: _ }
             | Step::Adopt(_)
-            | Step::Look(_)
+            | Step::Poll(_)
             | Step::AddFinalizer
             | Step::Store
-            | Step::RemoveEvidence { let_go: _ },
+            | Step::RemoveEvidence { release_when: _ },
             _,
         ) => draft.later_unwritten(),
     }
@@ -140,7 +140,7 @@ pub fn conclude(
 fn resumed_after(facts: &Facts) -> Duration {
     match facts.deadline {
         Deadline::Passed { at, looked: _, overdue: _, long_ago: _ } if !facts.suspend => {
-            facts.streaks.suspended_since(at, facts.now)
+            facts.local_state.suspended_since(at, facts.now)
         }
         Deadline::Ahead(_) | Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => Duration::ZERO,
     }
@@ -151,12 +151,12 @@ struct Draft<'a> {
     facts: &'a Facts,
     before: &'a VerificationStatus,
     status: VerificationStatus,
-    picture: Picture,
+    inputs: ConditionInputs,
     /// Why the destination of evidence is refused.
     refusal: Option<String>,
     /// Why evidence is not stored, where its reason has several causes.
     cause: Option<&'static str>,
-    streaks: Streaks,
+    local_state: LocalState,
     events: Vec<Event>,
 }
 
@@ -165,16 +165,16 @@ impl<'a> Draft<'a> {
         let mut status = before.clone();
         // The default of the definition; every written status has its own.
         status.observed_generation = Some(facts.generation);
-        let is_being_stored = facts.evidence.standing == EvidenceStanding::Owed && !facts.suspend;
+        let is_being_stored = facts.evidence.state == EvidenceState::Pending && !facts.suspend;
         Self {
             facts,
             before,
             status,
-            picture: Picture {
-                overlay: Overlay::Plain,
+            inputs: ConditionInputs {
+                interruption: Interruption::Plain,
                 credentials: None,
                 session: None,
-                evidence: facts.evidence.standing,
+                evidence: facts.evidence.state,
                 evidence_trouble: None,
             },
             cause: None,
@@ -182,16 +182,16 @@ impl<'a> Draft<'a> {
                 DestinationFact::Allowed => None,
                 DestinationFact::Refused(why) => Some(why.clone()),
             },
-            streaks: Streaks {
-                suspended: facts.suspend.then(|| facts.streaks.suspended.unwrap_or(facts.now)),
-                suspended_for: facts.streaks.suspended_for + resumed_after(facts),
-                last_tries_since: facts.streaks.last_tries_since.filter(|_| !facts.suspend),
-                storing: facts.streaks.storing.filter(|_| is_being_stored),
-                removing: facts.streaks.removing.filter(|_| facts.evidence.has_finalizer),
-                manifest_sought: facts.streaks.manifest_sought && is_being_stored,
-                misses: if is_being_stored { facts.streaks.misses.clone() } else { Misses::default() },
-                storing_since: is_being_stored.then(|| facts.streaks.storing_since.unwrap_or(facts.now)),
-                ..facts.streaks.clone()
+            local_state: LocalState {
+                suspended: facts.suspend.then(|| facts.local_state.suspended.unwrap_or(facts.now)),
+                suspended_for: facts.local_state.suspended_for + resumed_after(facts),
+                last_tries_since: facts.local_state.last_tries_since.filter(|_| !facts.suspend),
+                storing: facts.local_state.storing.filter(|_| is_being_stored),
+                removing: facts.local_state.removing.filter(|_| facts.evidence.has_finalizer),
+                manifest_sought: facts.local_state.manifest_sought && is_being_stored,
+                misses: if is_being_stored { facts.local_state.misses.clone() } else { Misses::default() },
+                storing_since: is_being_stored.then(|| facts.local_state.storing_since.unwrap_or(facts.now)),
+                ..facts.local_state.clone()
             },
             events: Vec::new(),
         }
@@ -205,18 +205,18 @@ impl<'a> Draft<'a> {
         self.status.verification_id.is_some()
     }
 
-    fn due(&mut self, wait: Duration) -> Next {
+    fn due(&mut self, wait: Duration) -> Requeue {
         self.due_at(later(self.facts.now, wait))
     }
 
-    fn due_at(&mut self, at: Timestamp) -> Next {
-        self.streaks.next = Some(at);
-        Next::At(at)
+    fn due_at(&mut self, at: Timestamp) -> Requeue {
+        self.local_state.next = Some(at);
+        Requeue::At(at)
     }
 
     fn settle(mut self) -> Conclusion {
         self.status.settled = true;
-        self.finish(Next::Leave)
+        self.finish(Requeue::Done)
     }
 
     /// The end; where nothing is owed after it, it is settled in the same write.
@@ -224,19 +224,20 @@ impl<'a> Draft<'a> {
         self.status.outcome = Some(outcome);
         self.status.finished_at = Some(whole_seconds(self.facts.now));
         // Whatever was the matter with the session is over with it.
-        self.picture.overlay = Overlay::Plain;
+        self.inputs.interruption = Interruption::Plain;
         self.events.push(event);
-        self.streaks = Streaks { next: Some(self.facts.now), manifest_sought: true, ..Streaks::default() };
-        self.settle_unless_owed(Next::Now)
+        self.local_state =
+            LocalState { next: Some(self.facts.now), manifest_sought: true, ..LocalState::default() };
+        self.settle_unless_owed(Requeue::Now)
     }
 
-    fn unwritten(self, next: Next) -> Conclusion {
+    fn unwritten(self, next: Requeue) -> Conclusion {
         let priority = self.priority();
-        Conclusion { status: None, next, priority, streaks: self.streaks, events: self.events }
+        Conclusion { status: None, next, priority, local_state: self.local_state, events: self.events }
     }
 
     fn leave_unwritten(self) -> Conclusion {
-        self.unwritten(Next::Leave)
+        self.unwritten(Requeue::Done)
     }
 
     fn later_unwritten(mut self) -> Conclusion {
@@ -245,7 +246,7 @@ impl<'a> Draft<'a> {
             Duration::from_secs(2),
             Duration::from_mins(2),
             failures,
-            self.facts.seed,
+            self.facts.jitter_seed,
         );
         let next = self.due(wait);
         self.unwritten(next)
@@ -253,23 +254,25 @@ impl<'a> Draft<'a> {
 
     /// Counts a call without a usable answer and returns how many there were before it.
     fn one_more_failure(&mut self) -> u32 {
-        let streak = Since::one_more(self.streaks.failing, (), self.facts.now);
-        self.streaks.failing = Some(streak);
-        self.streaks.good_looks = 0;
+        let streak = Since::one_more(self.local_state.failing, (), self.facts.now);
+        self.local_state.failing = Some(streak);
+        self.local_state.good_looks = 0;
         streak.count.saturating_sub(1)
     }
 
     fn priority(&self) -> Priority {
         if self.has_session() {
-            pace(&self.status, &self.streaks, self.facts.bounds, self.facts.times()).stage.priority()
+            poll_schedule(&self.status, &self.local_state, self.facts.bounds, self.facts.times())
+                .stage
+                .priority()
         } else {
             Priority::Create
         }
     }
 
     /// The status with its phase, link and conditions as they follow from the rest.
-    fn finish(mut self, next: Next) -> Conclusion {
-        self.status.phase = Some(phase(&self.status, self.picture.evidence));
+    fn finish(mut self, next: Requeue) -> Conclusion {
+        self.status.phase = Some(phase(&self.status, self.inputs.evidence));
         // A link is published with its id, even if the session that is adopted is over; after an end it stays as it is.
         if self.status.outcome.is_none() || self.before.verification_id.is_none() {
             self.publish_link();
@@ -277,10 +280,10 @@ impl<'a> Draft<'a> {
         self.finish_as_it_was(next)
     }
 
-    fn finish_as_it_was(mut self, next: Next) -> Conclusion {
+    fn finish_as_it_was(mut self, next: Requeue) -> Conclusion {
         self.status.conditions = conditions(
             &self.status,
-            self.picture,
+            self.inputs,
             self.facts.ready_when,
             self.facts.generation,
             self.facts.now,
@@ -294,7 +297,13 @@ impl<'a> Draft<'a> {
         self.tell_of_a_refused_key();
         let priority = self.priority();
         let next = self.within_bounds(next);
-        Conclusion { status: Some(self.status), next, priority, streaks: self.streaks, events: self.events }
+        Conclusion {
+            status: Some(self.status),
+            next,
+            priority,
+            local_state: self.local_state,
+            events: self.events,
+        }
     }
 
     /// Our own link, never one from a body; the mode may change while the session is open.
@@ -314,33 +323,35 @@ impl<'a> Draft<'a> {
         let refused = |reason: Option<Reason>| {
             matches!(reason, Some(Reason::KeyRejected | Reason::AccessDenied | Reason::KeyRotated))
         };
-        if self.has_session() && refused(self.picture.credentials) && !refused(self.credentials_before()) {
+        if self.has_session() && refused(self.inputs.credentials) && !refused(self.credentials_before()) {
             self.events.push(Event::KeyRejected);
         }
     }
 
     /// Never later than an hour; while it is not over, not past the deadline, nor long after it.
-    fn within_bounds(&self, next: Next) -> Next {
+    fn within_bounds(&self, next: Requeue) -> Requeue {
         if self.status.outcome.is_some() {
-            let Next::At(at) = next else { return next };
-            return Next::At(at.min(later(self.facts.now, LONGEST)).max(self.facts.now));
+            let Requeue::At(at) = next else { return next };
+            return Requeue::At(at.min(later(self.facts.now, LONGEST)).max(self.facts.now));
         }
-        let Next::At(at) = next else {
+        let Requeue::At(at) = next else {
             return match (next, self.facts.deadline) {
-                (Next::Watch, Deadline::Ahead(deadline)) if !self.facts.suspend => Next::At(deadline),
+                (Requeue::AwaitChange, Deadline::Ahead(deadline)) if !self.facts.suspend => {
+                    Requeue::At(deadline)
+                }
                 _ => next,
             };
         };
         let at = at.min(later(self.facts.now, LONGEST)).max(self.facts.now);
         match self.facts.deadline {
             Deadline::Ahead(deadline) if !self.facts.suspend => {
-                Next::At(at.min(deadline.max(self.facts.now)))
+                Requeue::At(at.min(deadline.max(self.facts.now)))
             }
             Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } if !self.facts.suspend => {
-                Next::At(at.min(later(self.facts.now, Deadline::LAST_LOOK_WITHIN)))
+                Requeue::At(at.min(later(self.facts.now, Deadline::LAST_LOOK_WITHIN)))
             }
             Deadline::Ahead(_) | Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => {
-                Next::At(at)
+                Requeue::At(at)
             }
         }
     }

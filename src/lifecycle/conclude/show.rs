@@ -2,29 +2,28 @@
 
 use std::time::Duration;
 
+use super::{Conclusion, Draft, Requeue};
 use crate::{
     api::Reason,
     lifecycle::{
         event::Event,
-        evidence::EvidenceStanding,
-        overlay::{Overlay, Stall},
-        past::Past,
+        evidence::EvidenceState,
+        interruption::{Interruption, Stall},
+        local_state::{LocalState, later},
         schedule::LONGEST,
+        state::State,
         step::Shown,
-        streaks::{Streaks, later},
     },
 };
-
-use super::{Conclusion, Draft, Next};
 
 /// What may be changed without our being told, such as a Secret, is looked at again after this.
 const UNWATCHED: Duration = Duration::from_mins(1);
 
 impl Draft<'_> {
     pub(super) fn show(mut self, shown: Shown) -> Conclusion {
-        let hourly = Next::At(later(self.facts.now, LONGEST));
-        let soon = Next::At(later(self.facts.now, UNWATCHED));
-        self.picture.credentials = self.credentials_unless_missing();
+        let hourly = Requeue::At(later(self.facts.now, LONGEST));
+        let soon = Requeue::At(later(self.facts.now, UNWATCHED));
+        self.inputs.credentials = self.credentials_unless_missing();
         match shown {
             Shown::StatusUnreadable => {
                 self.stall(Stall::StatusUnreadable, Some(Event::StatusUnreadable));
@@ -36,7 +35,7 @@ impl Draft<'_> {
             }
             Shown::CreateOutcomeUnknown => {
                 self.stall(Stall::CreateOutcomeUnknown, None);
-                self.finish(Next::Watch)
+                self.finish(Requeue::AwaitChange)
             }
             Shown::DestinationRefused => {
                 self.stall(Stall::DestinationNotAllowed, Some(Event::DestinationNotAllowed));
@@ -44,53 +43,53 @@ impl Draft<'_> {
             }
             Shown::ResourceTooLarge => {
                 self.stall(Stall::ResourceTooLarge, Some(Event::ResourceTooLarge));
-                self.finish(Next::Watch)
+                self.finish(Requeue::AwaitChange)
             }
-            Shown::Over => self.finish(Next::Watch),
+            Shown::Over => self.finish(Requeue::AwaitChange),
             Shown::Suspended => {
-                self.picture.overlay = Overlay::Suspended;
-                self.finish(Next::Watch)
+                self.inputs.interruption = Interruption::Suspended;
+                self.finish(Requeue::AwaitChange)
             }
         }
     }
 
     pub(super) fn stall(&mut self, stall: Stall, event: Option<Event>) {
-        self.picture.overlay = Overlay::Stalled(stall);
+        self.inputs.interruption = Interruption::Stalled(stall);
         // What keeps a session from being created is not shown beside a link.
         let is_about_the_create = matches!(stall, Stall::DestinationNotAllowed | Stall::ResourceTooLarge);
         let is_shown = !(self.has_session() && is_about_the_create);
-        if is_shown && self.overlay_before() != self.picture.overlay {
+        if is_shown && self.overlay_before() != self.inputs.interruption {
             self.events.extend(event);
         }
     }
 
-    pub(super) fn grant(mut self, token: &str, past: &Past) -> Conclusion {
+    pub(super) fn grant(mut self, token: &str, state: &State) -> Conclusion {
         self.status.last_handled_retry = Some(token.to_owned());
         if let Some(session) = self.status.session.as_mut() {
             session.forgiven = session.forgiven.max(session.orphans);
         }
-        if *past == Past::Lost {
-            self.picture.overlay = Overlay::Healing;
+        if *state == State::OutcomeUnknown {
+            self.inputs.interruption = Interruption::Healing;
         }
-        self.picture.credentials = self.credentials_unless_missing();
-        if self.picture.evidence == EvidenceStanding::Failed {
-            self.picture.evidence = EvidenceStanding::Owed;
-            self.picture.evidence_trouble = Some(Reason::Storing);
+        self.inputs.credentials = self.credentials_unless_missing();
+        if self.inputs.evidence == EvidenceState::Failed {
+            self.inputs.evidence = EvidenceState::Pending;
+            self.inputs.evidence_trouble = Some(Reason::Storing);
         }
-        self.streaks = Streaks {
+        self.local_state = LocalState {
             next: Some(self.facts.now),
-            last_answer: self.streaks.last_answer,
-            last_poll: self.streaks.last_poll,
-            still_since: self.streaks.still_since,
-            suspended: self.streaks.suspended,
-            suspended_for: self.streaks.suspended_for,
-            changed_at: self.streaks.changed_at,
-            updated_at: self.streaks.updated_at,
-            names_modules: self.streaks.names_modules,
-            shown_at: self.streaks.shown_at,
-            seen: self.streaks.seen,
-            ..Streaks::default()
+            last_answer: self.local_state.last_answer,
+            last_poll: self.local_state.last_poll,
+            still_since: self.local_state.still_since,
+            suspended: self.local_state.suspended,
+            suspended_for: self.local_state.suspended_for,
+            changed_at: self.local_state.changed_at,
+            updated_at: self.local_state.updated_at,
+            names_modules: self.local_state.names_modules,
+            shown_at: self.local_state.shown_at,
+            seen: self.local_state.seen,
+            ..LocalState::default()
         };
-        self.finish(Next::Now)
+        self.finish(Requeue::Now)
     }
 }

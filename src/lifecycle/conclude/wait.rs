@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{Conclusion, Draft, Requeue};
 use crate::{
     api::Reason,
     lifecycle::{
         blocker::Blocker,
         facts::{Facts, KeyFact, KeyFault},
-        overlay::Overlay,
-        past::Past,
+        interruption::Interruption,
+        local_state::{LocalState, elapsed, later},
+        state::State,
         step::Wait,
-        streaks::{Streaks, elapsed, later},
     },
 };
-
-use super::{Conclusion, Draft, Next};
 
 /// How long trouble with an open session is kept from status: an outage must not write every status.
 pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
@@ -34,60 +33,62 @@ pub const KEY_SOUGHT_EVERY: Duration = Duration::from_secs(4);
 const KEY_SOUGHT_FOR: Duration = Duration::from_mins(10);
 
 impl Draft<'_> {
-    pub(super) fn wait(mut self, wait: Wait, past: &Past) -> Conclusion {
+    pub(super) fn wait(mut self, wait: Wait, state: &State) -> Conclusion {
         if let Wait::Rate(until) = wait
             && elapsed(self.facts.now, until) < SHORT
         {
-            return self.unwritten(Next::At(until));
+            return self.unwritten(Requeue::At(until));
         }
-        self.picture.overlay = self.standing_overlay();
-        self.picture.credentials = self.credentials_unless_missing();
+        self.inputs.interruption = self.standing_overlay();
+        self.inputs.credentials = self.credentials_unless_missing();
         let now = self.facts.now;
         let next = match wait {
             Wait::Key(fault) => self.wait_for_key(fault),
             // What is shown of an open session is what was answered to its own polls.
-            Wait::KeyRejected(until) if matches!(past, Past::Open { .. }) && !self.was_refused_this_key() => {
-                Next::At(until.min(later(now, SECRET_READ_AGAIN)))
+            Wait::KeyRejected(until)
+                if matches!(state, State::Open { .. }) && !self.was_refused_this_key() =>
+            {
+                Requeue::At(until.min(later(now, SECRET_READ_AGAIN)))
             }
             Wait::KeyRejected(until) => self.wait_for_another_key(until),
             Wait::Paused(until) => {
                 let since = self.pause();
                 if !self.has_session() || elapsed(since, now) >= PAUSE_SHOWN_AFTER {
-                    Next::At(until)
+                    Requeue::At(until)
                 } else {
-                    Next::At(until.min(later(since, PAUSE_SHOWN_AFTER)))
+                    Requeue::At(until.min(later(since, PAUSE_SHOWN_AFTER)))
                 }
             }
-            Wait::Breaker(until) if !self.has_session() && *past != Past::Claimed => {
+            Wait::Breaker(until) if !self.has_session() && *state != State::Claimed => {
                 let shown_at = self.block_behind(self.facts.closed_by.unwrap_or(Blocker::NoUsableAnswer));
-                Next::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
+                Requeue::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
             }
             Wait::Breaker(until) => {
-                let is_shown = self.trouble_is_shown() || is_outage(&self.streaks, now);
-                if is_shown && *past != Past::Claimed {
-                    self.picture.overlay = self.retry_overlay();
+                let is_shown = self.trouble_is_shown() || is_outage(&self.local_state, now);
+                if is_shown && *state != State::Claimed {
+                    self.inputs.interruption = self.retry_overlay();
                 }
-                Next::At(until)
+                Requeue::At(until)
             }
-            Wait::Rate(until) | Wait::Quiet(until) => Next::At(until),
-            Wait::Due(at) if self.streaks.refused_key.is_some() => {
-                Next::At(at.min(later(now, SECRET_READ_AGAIN)))
+            Wait::Rate(until) | Wait::InFlight(until) => Requeue::At(until),
+            Wait::Due(at) if self.local_state.refused_key.is_some() => {
+                Requeue::At(at.min(later(now, SECRET_READ_AGAIN)))
             }
-            Wait::Due(at) => Next::At(at),
+            Wait::Due(at) => Requeue::At(at),
         };
         if !matches!(wait, Wait::Key(_)) && matches!(self.facts.key, KeyFact::Usable { .. }) {
-            self.streaks.key_missing = None;
+            self.local_state.key_missing = None;
         }
         // A request is echoed by this very write, so the schedule has to remember it.
         if self.facts.asks_for_a_look(self.before) {
-            self.streaks.next = Some(match wait {
+            self.local_state.next = Some(match wait {
                 Wait::Due(at) => at,
                 Wait::Key(_)
                 | Wait::KeyRejected(_)
                 | Wait::Paused(_)
                 | Wait::Breaker(_)
                 | Wait::Rate(_)
-                | Wait::Quiet(_) => now,
+                | Wait::InFlight(_) => now,
             });
         }
         self.finish(next)
@@ -95,11 +96,11 @@ impl Draft<'_> {
 
     /// Whether the portal refused the present key when this one was asked for with it.
     fn was_refused_this_key(&self) -> bool {
-        self.streaks.refused_key.is_some() && self.streaks.refused_key == fingerprint(self.facts)
+        self.local_state.refused_key.is_some() && self.local_state.refused_key == fingerprint(self.facts)
     }
 
     /// The portal refuses this key: no call is made with it for a while.
-    fn wait_for_another_key(&mut self, until: Timestamp) -> Next {
+    fn wait_for_another_key(&mut self, until: Timestamp) -> Requeue {
         let again = until.min(later(self.facts.now, SECRET_READ_AGAIN));
         let denied = match self.credentials_before() {
             Some(Reason::AccessDenied) => Blocker::AccessDenied,
@@ -113,69 +114,69 @@ impl Draft<'_> {
                 .filter(|met| matches!(met, Blocker::KeyRejected | Blocker::AccessDenied))
                 .unwrap_or(denied);
             let shown_at = self.block_behind(denied);
-            if self.picture.overlay.blocker() == Some(denied) {
-                self.picture.credentials = Some(denied.reason());
+            if self.inputs.interruption.blocker() == Some(denied) {
+                self.inputs.credentials = Some(denied.reason());
             }
-            return Next::At(shown_at.map_or(again, |shown_at| again.min(shown_at)));
+            return Requeue::At(shown_at.map_or(again, |shown_at| again.min(shown_at)));
         }
-        self.picture.credentials = Some(denied.reason());
+        self.inputs.credentials = Some(denied.reason());
         let standing = self.standing_overlay();
         self.block(denied);
         // What a person is waited for already stays shown until this one is Stalled as well.
-        if let (Overlay::Stalled(_), Overlay::Blocked(_)) = (standing, self.picture.overlay) {
-            self.picture.overlay = standing;
+        if let (Interruption::Stalled(_), Interruption::Blocked(_)) = (standing, self.inputs.interruption) {
+            self.inputs.interruption = standing;
         }
-        Next::At(again)
+        Requeue::At(again)
     }
 
-    fn wait_for_key(&mut self, fault: KeyFault) -> Next {
-        self.picture.credentials = Some(fault.reason());
-        self.streaks.blocked_since = None;
+    fn wait_for_key(&mut self, fault: KeyFault) -> Requeue {
+        self.inputs.credentials = Some(fault.reason());
+        self.local_state.blocked_since = None;
         if !self.has_session() {
-            self.picture.overlay = Overlay::Blocked(Blocker::Key(fault));
+            self.inputs.interruption = Interruption::Blocked(Blocker::Key(fault));
         }
-        let since = *self.streaks.key_missing.get_or_insert(self.facts.now);
-        Next::At(key_sought_again(since, self.facts.now))
+        let since = *self.local_state.key_missing.get_or_insert(self.facts.now);
+        Requeue::At(key_sought_again(since, self.facts.now))
     }
 
-    /// Trouble shows at once while there is no link, and after five minutes where there is one.
+    /// PortalError shows at once while there is no link, and after five minutes where there is one.
     pub(super) fn trouble_is_shown(&self) -> bool {
         !self.has_session()
             || self
-                .streaks
+                .local_state
                 .failing
-                .is_some_and(|failing| is_shown_since(failing.since, &self.streaks, self.facts.now))
-            || self.overlay_before() == Overlay::Retry
+                .is_some_and(|failing| is_shown_since(failing.since, &self.local_state, self.facts.now))
+            || self.overlay_before() == Interruption::Retry
     }
 
-    /// Trouble that says nothing of what is shown already: a lost answer, and what only a person can end, stay shown.
-    pub(super) fn retry_overlay(&self) -> Overlay {
+    /// PortalError that says nothing of what is shown already: a lost answer, and what only a person can end, stay shown.
+    pub(super) fn retry_overlay(&self) -> Interruption {
         match self.standing_overlay() {
-            standing @ (Overlay::Healing | Overlay::Stalled(_)) => standing,
-            Overlay::Plain
-            | Overlay::Blocked(_)
-            | Overlay::Retry
-            | Overlay::RateLimited
-            | Overlay::Suspended => Overlay::Retry,
+            standing @ (Interruption::Healing | Interruption::Stalled(_)) => standing,
+            Interruption::Plain
+            | Interruption::Blocked(_)
+            | Interruption::Retry
+            | Interruption::RateLimited
+            | Interruption::Suspended => Interruption::Retry,
         }
     }
 
     /// Shows a pause that the portal asks for, before there is a link at once and then once it is long enough, and
     /// returns since when it lasts.
     pub(super) fn pause(&mut self) -> Timestamp {
-        let since = *self.streaks.paused.get_or_insert(self.facts.now);
+        let since = *self.local_state.paused.get_or_insert(self.facts.now);
         let standing = self.standing_overlay();
         let is_shown = !self.has_session() || elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
-        self.picture.overlay = match standing {
-            Overlay::Stalled(_) => standing,
-            Overlay::Healing if !self.has_session() => standing,
-            _ if is_shown => Overlay::RateLimited,
-            Overlay::Plain
-            | Overlay::Blocked(_)
-            | Overlay::Retry
-            | Overlay::RateLimited
-            | Overlay::Healing
-            | Overlay::Suspended => standing,
+        self.inputs.interruption = match standing {
+            Interruption::Stalled(_) => standing,
+            Interruption::Healing if !self.has_session() => standing,
+            _ if is_shown => Interruption::RateLimited,
+            Interruption::Plain
+            | Interruption::Blocked(_)
+            | Interruption::Retry
+            | Interruption::RateLimited
+            | Interruption::Healing
+            | Interruption::Suspended => standing,
         };
         since
     }
@@ -184,15 +185,15 @@ impl Draft<'_> {
 /// Whether a session has gone without an answer for so long that its status says so: five minutes after a poll was due,
 /// or after the last 200, if a poll has been due for a minute by then.
 #[must_use]
-pub fn is_outage(streaks: &Streaks, now: Timestamp) -> bool {
-    let failing = streaks.failing.map(|failing| failing.since);
-    let Some(since) = failing.into_iter().chain(streaks.next).min() else { return false };
-    is_shown_since(since, streaks, now)
+pub fn is_outage(local_state: &LocalState, now: Timestamp) -> bool {
+    let failing = local_state.failing.map(|failing| failing.since);
+    let Some(since) = failing.into_iter().chain(local_state.next).min() else { return false };
+    is_shown_since(since, local_state, now)
 }
 
 /// Whether trouble that lasts since then is shown.
-fn is_shown_since(since: Timestamp, streaks: &Streaks, now: Timestamp) -> bool {
-    let without_answer = streaks.last_answer.map_or(Duration::ZERO, |last| elapsed(last, now));
+fn is_shown_since(since: Timestamp, local_state: &LocalState, now: Timestamp) -> bool {
+    let without_answer = local_state.last_answer.map_or(Duration::ZERO, |last| elapsed(last, now));
     let overdue = elapsed(since, now);
     overdue >= OUTAGE_SHOWN_AFTER || (overdue >= OVERDUE && without_answer >= OUTAGE_SHOWN_AFTER)
 }

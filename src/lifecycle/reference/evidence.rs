@@ -4,24 +4,23 @@ use std::fmt::Write;
 
 use jiff::SignedDuration;
 
-use crate::{
-    api::{DeletionPolicy, EvidenceKind, Outcome, VerificationStatus},
-    evidence::no_answer::NoAnswer,
-    lifecycle::{
-        decide::decide,
-        evidence::{EvidenceFacts, EvidenceTrouble, FinalizerEnd, Removed, Stored},
-        facts::{Due, Facts, Gate, KeyFact, KeyFault, PortalFact},
-        past::{ledger, past},
-        sample::{self, UID},
-        step::{Happened, LetGo, Shown, Step, Wait},
-        streaks::Since,
-    },
-};
-
 use super::{
     heading,
     rows::{Row, row},
     step_name,
+};
+use crate::{
+    api::{DeletionPolicy, EvidenceKind, Outcome, VerificationStatus},
+    lifecycle::{
+        decide::decide,
+        evidence::{EvidenceError, EvidenceFacts, FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        facts::{AdmissionFact, Due, Facts, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        local_state::Since,
+        state::{attempts, state},
+        step::{ReleaseWhen, Shown, Step, StepOutcome, Wait},
+    },
+    store::no_response::NoResponse,
 };
 
 /// A day after the samples began, and more.
@@ -30,39 +29,39 @@ const LATE: u64 = 25 * 3600;
 /// Facts about what is over and asks for evidence, a minute after the verdict.
 fn asking(status: &VerificationStatus) -> Facts {
     Facts {
-        now: sample::after(60),
-        evidence: EvidenceFacts::of(Some(sample::images(DeletionPolicy::Retain)), status),
-        ..sample::facts()
+        now: fixtures::after(60),
+        evidence: EvidenceFacts::of(Some(fixtures::images(DeletionPolicy::Retain)), status),
+        ..fixtures::facts()
     }
 }
 
-fn after(stored: Stored) -> VerificationStatus {
-    let status = sample::over(Outcome::Verified);
+fn after(stored: UploadOutcome) -> VerificationStatus {
+    let status = fixtures::over(Outcome::Verified);
     let facts = asking(&status);
-    let concluded = row("", "", &status, &Step::Store, &Happened::Store(stored), &facts).conclusion;
+    let concluded = row("", "", &status, &Step::Store, &StepOutcome::Store(stored), &facts).conclusion;
     VerificationStatus { settled: false, ..concluded.status.unwrap_or(status) }
 }
 
-fn troubled(trouble: EvidenceTrouble, stored: Stored) -> Stored {
-    Stored { trouble: Some(trouble), ..stored }
+fn troubled(error: EvidenceError, stored: UploadOutcome) -> UploadOutcome {
+    UploadOutcome { error: Some(error), ..stored }
 }
 
 /// Every standing, by name, as the status it is read from.
 fn standings() -> Vec<(&'static str, VerificationStatus)> {
-    let front = sample::stored(vec![sample::front()]);
+    let front = fixtures::stored(vec![fixtures::front()]);
     vec![
-        ("Owed", sample::over(Outcome::Verified)),
-        ("Failed", after(troubled(EvidenceTrouble::Conflict, Stored::default()))),
-        ("Failed, a part is stored", after(troubled(EvidenceTrouble::Conflict, front))),
-        ("Complete", after(sample::all_stored())),
-        ("NotOwed", sample::over(Outcome::Rejected)),
+        ("Owed", fixtures::over(Outcome::Verified)),
+        ("Failed", after(troubled(EvidenceError::Conflict, UploadOutcome::default()))),
+        ("Failed, a part is stored", after(troubled(EvidenceError::Conflict, front))),
+        ("Complete", after(fixtures::all_stored())),
+        ("NotOwed", fixtures::over(Outcome::Rejected)),
     ]
 }
 
 type Change = fn(&mut Facts);
 
 fn delete(facts: &mut Facts) {
-    facts.evidence.images = Some(sample::images(DeletionPolicy::Delete));
+    facts.evidence.images = Some(fixtures::images(DeletionPolicy::Delete));
 }
 
 fn held(facts: &mut Facts) {
@@ -79,17 +78,17 @@ fn deleted_ago(facts: &mut Facts, minutes: i64, count: u32) {
     let since = facts.now - SignedDuration::from_mins(minutes);
     facts.deleting = true;
     facts.evidence.deleted_at = Some(since);
-    facts.streaks.removing = Some(Since { what: (), since, count });
+    facts.local_state.removing = Some(Since { what: (), since, count });
 }
 
 fn late(facts: &mut Facts) {
-    facts.now = sample::after(LATE);
-    facts.streaks.storing_since = Some(facts.now - SignedDuration::from_mins(10));
+    facts.now = fixtures::after(LATE);
+    facts.local_state.storing_since = Some(facts.now - SignedDuration::from_mins(10));
 }
 
 fn in_trouble(facts: &mut Facts) {
-    let what = EvidenceTrouble::StoreUnavailable;
-    facts.streaks.storing = Some(Since { what, since: facts.now, count: 9 });
+    let what = EvidenceError::StoreUnavailable;
+    facts.local_state.storing = Some(Since { what, since: facts.now, count: 9 });
 }
 
 fn situations() -> Vec<(&'static str, Vec<Change>)> {
@@ -133,8 +132,11 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
         ("owed for a day, without trouble", vec![late]),
         ("portal not allowed", vec![|facts| facts.portal = PortalFact::NotAllowed]),
         ("no key", vec![|facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)]),
-        ("the portal asked for a pause", vec![|facts| facts.gate = Gate::Paused(sample::after(120))]),
-        ("not due", vec![|facts| facts.due = Due::At(sample::after(120))]),
+        (
+            "the portal asked for a pause",
+            vec![|facts| facts.admission = AdmissionFact::Paused(fixtures::after(120))],
+        ),
+        ("not due", vec![|facts| facts.due = Due::At(fixtures::after(120))]),
     ]
 }
 
@@ -150,7 +152,7 @@ pub(super) fn decisions(page: &mut String) {
                 change(&mut facts);
             }
             facts.evidence = facts.evidence.after(status);
-            let step = decide(&past(UID, status), ledger(status), &facts);
+            let step = decide(&state(UID, status), attempts(status), &facts);
             let _ = write!(page, " {} |", step_name(&step));
         }
         page.push('\n');
@@ -165,117 +167,117 @@ pub(super) fn conclusions() -> Vec<Row> {
 }
 
 fn store_rows() -> Vec<Row> {
-    let owed = sample::over(Outcome::Verified);
+    let owed = fixtures::over(Outcome::Verified);
     let facts = asking(&owed);
     let store = |outcome: &str, stored, facts: &Facts| {
-        row("Store", outcome, &owed, &Step::Store, &Happened::Store(stored), facts)
+        row("Store", outcome, &owed, &Step::Store, &StepOutcome::Store(stored), facts)
     };
-    let trouble = |trouble| troubled(trouble, Stored::default());
+    let error = |error| troubled(error, UploadOutcome::default());
     let since = |what, seconds: u64| {
-        let mut facts = Facts { now: sample::after(60 + seconds), ..facts.clone() };
-        facts.streaks.storing = Some(Since { what, since: sample::after(60), count: 9 });
-        facts.streaks.storing_since = Some(sample::after(60));
+        let mut facts = Facts { now: fixtures::after(60 + seconds), ..facts.clone() };
+        facts.local_state.storing = Some(Since { what, since: fixtures::after(60), count: 9 });
+        facts.local_state.storing_since = Some(fixtures::after(60));
         facts
     };
     let mut removed = facts.clone();
     delete(&mut removed);
     held(&mut removed);
-    let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(sample::absent).to_vec();
-    let again_at = Some(sample::after(90));
+    let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent).to_vec();
+    let again_at = Some(fixtures::after(90));
     let mut rows = vec![
-        store("a part of it", sample::stored(vec![sample::front()]), &facts),
+        store("a part of it", fixtures::stored(vec![fixtures::front()]), &facts),
         store(
             "a part of it, no place at the portal",
-            Stored { again_at, ..sample::stored(vec![sample::front()]) },
+            UploadOutcome { again_at, ..fixtures::stored(vec![fixtures::front()]) },
             &facts,
         ),
-        store("all of it", sample::all_stored(), &facts),
-        store("all of it, with `deletionPolicy: Delete`", sample::all_stored(), &removed),
-        store("nothing is there at the portal", sample::stored(nothing), &facts),
+        store("all of it", fixtures::all_stored(), &facts),
+        store("all of it, with `deletionPolicy: Delete`", fixtures::all_stored(), &removed),
+        store("nothing is there at the portal", fixtures::stored(nothing), &facts),
     ];
     for (words, what) in [
-        ("store silent", EvidenceTrouble::StoreSilent(NoAnswer::TimedOut)),
-        ("no such bucket", EvidenceTrouble::BucketNotFound),
-        ("region, key or another option refused", EvidenceTrouble::StoreMisconfigured),
-        ("credentials refused", EvidenceTrouble::AccessDenied),
-        ("portal silent, or closed to us", EvidenceTrouble::PortalUnavailable),
+        ("store silent", EvidenceError::StoreSilent(NoResponse::TimedOut)),
+        ("no such bucket", EvidenceError::BucketNotFound),
+        ("region, key or another option refused", EvidenceError::StoreMisconfigured),
+        ("credentials refused", EvidenceError::AccessDenied),
+        ("portal silent, or closed to us", EvidenceError::PortalUnavailable),
     ] {
-        rows.push(store(words, trouble(what), &facts));
-        rows.push(store("… for a minute", trouble(what), &since(what, 60)));
-        rows.push(store("… for a day", trouble(what), &since(what, LATE)));
+        rows.push(store(words, error(what), &facts));
+        rows.push(store("… for a minute", error(what), &since(what, 60)));
+        rows.push(store("… for a day", error(what), &since(what, LATE)));
     }
     for (words, what) in [
-        ("a required image is missing", EvidenceTrouble::ImageNotAvailable),
-        ("no image, or too large", EvidenceTrouble::ImageUnusable),
+        ("a required image is missing", EvidenceError::ImageNotAvailable),
+        ("no image, or too large", EvidenceError::ImageUnusable),
     ] {
-        rows.push(store(words, trouble(what), &facts));
-        rows.push(store("… for ten minutes", trouble(what), &since(what, 600)));
+        rows.push(store(words, error(what), &facts));
+        rows.push(store("… for ten minutes", error(what), &since(what, 600)));
     }
-    rows.push(store("something else under the same key", trouble(EvidenceTrouble::Conflict), &facts));
-    let unconditional = trouble(EvidenceTrouble::NoConditionalWrites);
+    rows.push(store("something else under the same key", error(EvidenceError::Conflict), &facts));
+    let unconditional = error(EvidenceError::NoConditionalWrites);
     rows.push(store("store that does not refuse to overwrite", unconditional, &facts));
-    rows.push(store("destination refused", trouble(EvidenceTrouble::DestinationRefused), &facts));
+    rows.push(store("destination refused", error(EvidenceError::DestinationRefused), &facts));
     rows
 }
 
 fn other_rows() -> Vec<Row> {
-    let nothing = &Happened::Nothing;
-    let owed = sample::over(Outcome::Verified);
+    let nothing = &StepOutcome::Nothing;
+    let owed = fixtures::over(Outcome::Verified);
     let facts = asking(&owed);
-    let failed = after(troubled(EvidenceTrouble::Conflict, Stored::default()));
+    let failed = after(troubled(EvidenceError::Conflict, UploadOutcome::default()));
     let of_failed = asking(&failed);
     let mut held_and_deleted = facts.clone();
     delete(&mut held_and_deleted);
     held(&mut held_and_deleted);
     deleted(&mut held_and_deleted);
     let remove = |outcome: &str, removed| {
-        let step = Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
-        row("RemoveEvidence", outcome, &owed, &step, &Happened::Remove(removed), &held_and_deleted)
+        let step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
+        row("RemoveEvidence", outcome, &owed, &step, &StepOutcome::Remove(removed), &held_and_deleted)
     };
     let finalizer = |outcome: &str, end, facts: &Facts| {
-        row("AddFinalizer", outcome, &owed, &Step::AddFinalizer, &Happened::AddFinalizer(end), facts)
+        row("AddFinalizer", outcome, &owed, &Step::AddFinalizer, &StepOutcome::AddFinalizer(end), facts)
     };
     let refused_since = |seconds: u64| {
-        let mut facts = Facts { now: sample::after(60 + seconds), ..facts.clone() };
-        let what = EvidenceTrouble::FinalizerRefused;
-        facts.streaks.storing = Some(Since { what, since: sample::after(60), count: 9 });
-        facts.streaks.storing_since = Some(sample::after(60));
+        let mut facts = Facts { now: fixtures::after(60 + seconds), ..facts.clone() };
+        let what = EvidenceError::FinalizerRefused;
+        facts.local_state.storing = Some(Since { what, since: fixtures::after(60), count: 9 });
+        facts.local_state.storing_since = Some(fixtures::after(60));
         facts
     };
     let not_allowed = Step::Show(Shown::PortalNotAllowed);
     let no_key = Step::Wait(Wait::Key(KeyFault::SecretNotFound));
     let mut rows = vec![
         row("GiveUpEvidence", "nobody to ask for a day", &owed, &Step::GiveUpEvidence, nothing, &facts),
-        finalizer("", FinalizerEnd::Added, &facts),
-        finalizer("refused", FinalizerEnd::Refused, &facts),
-        finalizer("… for a minute", FinalizerEnd::Refused, &refused_since(60)),
-        finalizer("… for a day", FinalizerEnd::Refused, &refused_since(LATE)),
-        finalizer("not known", FinalizerEnd::Unknown, &facts),
+        finalizer("", FinalizerOutcome::Added, &facts),
+        finalizer("refused", FinalizerOutcome::Refused, &facts),
+        finalizer("… for a minute", FinalizerOutcome::Refused, &refused_since(60)),
+        finalizer("… for a day", FinalizerOutcome::Refused, &refused_since(LATE)),
+        finalizer("not known", FinalizerOutcome::Unknown, &facts),
         row("Wait", "evidence owed, no key", &owed, &no_key, nothing, &facts),
         row("Show", "evidence owed, portal not allowed", &owed, &not_allowed, nothing, &facts),
         row("Show", "evidence failed", &failed, &Step::Show(Shown::Over), nothing, &of_failed),
         row(
             "Show",
             "destination refused",
-            &sample::fresh(),
+            &fixtures::fresh(),
             &Step::Show(Shown::DestinationRefused),
             nothing,
-            &asking(&sample::fresh()),
+            &asking(&fixtures::fresh()),
         ),
-        row("Grant", "evidence failed", &failed, &Step::Grant("1".to_owned()), nothing, &of_failed),
-        remove("nothing is left", Removed::All),
-        remove("older versions are left", Removed::Versioned),
-        remove("nobody could list", Removed::Unlisted),
-        remove("something is left", Removed::GaveUp),
-        remove("not yet", Removed::NotYet),
-        remove("the store rests", Removed::NotTried),
+        row("Grant", "evidence failed", &failed, &Step::Retry("1".to_owned()), nothing, &of_failed),
+        remove("nothing is left", RemovalOutcome::All),
+        remove("older versions are left", RemovalOutcome::Versioned),
+        remove("nobody could list", RemovalOutcome::Unlisted),
+        remove("something is left", RemovalOutcome::GaveUp),
+        remove("not yet", RemovalOutcome::NotYet),
+        remove("the store rests", RemovalOutcome::NotTried),
     ];
-    if let Some(id) = sample::id() {
-        let open = sample::open(crate::api::Phase::InProgress);
-        let verified = Happened::Look(Ok(sample::details("verified", &[])));
+    if let Some(id) = fixtures::id() {
+        let open = fixtures::open(crate::api::Phase::InProgress);
+        let verified = StepOutcome::Poll(Ok(fixtures::details("verified", &[])));
         rows.insert(
             0,
-            row("Look", "200, `verified`, evidence owed", &open, &Step::Look(id), &verified, &asking(&open)),
+            row("Look", "200, `verified`, evidence owed", &open, &Step::Poll(id), &verified, &asking(&open)),
         );
     }
     rows

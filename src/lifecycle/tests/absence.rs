@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::world::{Answer, World};
 use crate::{
     api::{DeletionPolicy, EvidenceKind, ReadyWhen},
-    lifecycle::{Absence, EvidenceTrouble, Missing, Stored, Wanted, streaks::later},
+    lifecycle::{
+        absence::{Absence, Missing},
+        evidence::{EvidenceError, UploadOutcome, Wanted},
+        local_state::later,
+    },
 };
-
-use super::world::{Answer, World};
 
 fn storing() -> World {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Retain);
@@ -24,8 +27,8 @@ fn back(required: bool) -> Wanted {
 fn unclear(world: &mut World, details_answered: bool) -> Absence {
     let absence = world.facts.absence(&back(false), Missing::Unclear, details_answered);
     let unclear = vec![back(false).stem()];
-    let trouble = Some(EvidenceTrouble::PortalUnavailable);
-    world.turn(Answer::Store(Stored { trouble, unclear, details_answered, ..Stored::default() }));
+    let error = Some(EvidenceError::PortalUnavailable);
+    world.turn(Answer::Store(UploadOutcome { error, unclear, details_answered, ..UploadOutcome::default() }));
     absence
 }
 
@@ -62,7 +65,7 @@ fn a_restart_begins_the_ten_minutes_anew_and_other_trouble_does_not() {
             world.restart();
         } else {
             world.pass(60);
-            world.turn(super::world::not_stored(EvidenceTrouble::PortalUnavailable));
+            world.turn(super::world::not_stored(EvidenceError::PortalUnavailable));
         }
         world.pass(300);
         let expected = if restarts { Absence::NotKnown } else { Absence::Absent };
@@ -114,7 +117,7 @@ fn a_verdict_in_the_future_keeps_nobody_waiting_for_more_than_half_a_minute() {
     let at = later(world.facts.now, Duration::from_secs(30));
     let absence = world.facts.absence(&back(false), Missing::ByThePortal, true);
     assert_eq!(absence, Absence::AskAgainAt(at));
-    world.facts.streaks.storing_since = Some(world.facts.now);
+    world.facts.local_state.storing_since = Some(world.facts.now);
     world.pass(30);
     assert_eq!(world.facts.absence(&back(false), Missing::ByThePortal, true), Absence::Absent);
 }

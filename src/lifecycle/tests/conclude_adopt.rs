@@ -1,21 +1,23 @@
 //! The rows of `conclude` for adoptions.
 
+use super::world::{World, assert_led_to, looked, said};
 use crate::{
     api::{ReadyWhen, SessionState},
     lifecycle::{
-        Blocker, Event, Next, Past,
-        sample::{self, ID},
+        blocker::Blocker,
+        conclude::Requeue,
+        event::Event,
+        fixtures::{self, ID},
+        state::State,
     },
-    portal::trouble::{Failed, NotSent, Trouble},
+    portal::error::{Failed, NotSent, PortalError},
 };
 
-use super::world::{World, assert_led_to, looked, said};
-
-const CUT: Trouble = Trouble::Failed(Failed::Cut);
+const CUT: PortalError = PortalError::Failed(Failed::Cut);
 
 fn adopting() -> World {
     let mut world = World::fresh(ReadyWhen::Verified);
-    world.facts.adopt = sample::id();
+    world.facts.adopt = fixtures::id();
     world
 }
 
@@ -29,9 +31,9 @@ fn an_adopted_session_is_followed_as_one_of_our_own() {
     assert!(world.status.portal_url.is_some());
     let session = world.status.session.as_ref().unwrap();
     assert_eq!((session.attempt, session.state), (0, Some(SessionState::Adopted)));
-    assert_eq!(session.created_at, Some(sample::now()));
+    assert_eq!(session.created_at, Some(fixtures::now()));
     assert_eq!(session.portal.as_deref(), Some("https://verify.test.okid.io"));
-    assert!(matches!(world.past(), Past::Open { .. }));
+    assert!(matches!(world.state(), State::Open { .. }));
 }
 
 #[test]
@@ -39,7 +41,7 @@ fn an_adopted_session_may_be_over_already() {
     let mut world = adopting();
     let turn = world.turn(said("verified", &[]));
     assert_eq!(turn.conclusion.events, [Event::SessionAdopted, Event::Verified]);
-    assert_eq!((world.past(), turn.conclusion.next), (Past::Settled, Next::Leave));
+    assert_eq!((world.state(), turn.conclusion.next), (State::Settled, Requeue::Done));
     let link = "https://verify.test.okid.io/?verification_id=ver_sample";
     assert_eq!(
         (world.status.verification_id.as_deref(), world.status.portal_url.as_deref()),
@@ -51,14 +53,14 @@ fn an_adopted_session_may_be_over_already() {
 fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
     let mut world = adopting();
     for _ in 0..2 {
-        let turn = world.turn_when_due(looked(Trouble::NotFound));
+        let turn = world.turn_when_due(looked(PortalError::NotFound));
         let shown = "Pending: R ProgressingWithRetry, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
         assert_led_to(&world, &turn, shown, 300..=300, &[], "the first two");
     }
-    let turn = world.turn_when_due(looked(Trouble::NotFound));
+    let turn = world.turn_when_due(looked(PortalError::NotFound));
     let shown = "Pending: R SessionNotFound, St SessionNotFound, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::SessionNotFound], "the third");
-    assert_eq!(world.past(), Past::Fresh);
+    assert_eq!(world.state(), State::Fresh);
 }
 
 #[test]
@@ -66,17 +68,17 @@ fn trouble_with_an_adoption_loses_nothing() {
     let denied = "Pending: R AccessDenied, Rec AccessDenied, CR AccessDenied, SC NotYet";
     let unreachable = "Pending: R PortalUnreachable, Rec PortalUnreachable, CR NotChecked, SC NotYet";
     let rejected = "Pending: R PortalRejectedRequest, Rec PortalRejectedRequest, CR NotChecked, SC NotYet";
-    for (trouble, shown, blocker, seconds) in [
-        (Trouble::AccessDenied, denied, Blocker::AccessDenied, 60..=60),
+    for (error, shown, blocker, seconds) in [
+        (PortalError::AccessDenied, denied, Blocker::AccessDenied, 60..=60),
         (CUT, unreachable, Blocker::NoUsableAnswer, 2..=120),
-        (Trouble::NotSent(NotSent::Tls), unreachable, Blocker::TlsFailed, 5..=300),
-        (Trouble::Invalid, rejected, Blocker::RequestRejected, 30..=600),
+        (PortalError::NotSent(NotSent::Tls), unreachable, Blocker::TlsFailed, 5..=300),
+        (PortalError::Invalid, rejected, Blocker::RequestRejected, 30..=600),
     ] {
         let mut world = adopting();
-        let turn = world.turn(looked(trouble));
+        let turn = world.turn(looked(error));
         let reported = [Event::Blocked(blocker)];
-        assert_led_to(&world, &turn, shown, seconds, &reported, &format!("{trouble:?}"));
-        assert_eq!(world.past(), Past::Fresh);
+        assert_led_to(&world, &turn, shown, seconds, &reported, &format!("{error:?}"));
+        assert_eq!(world.state(), State::Fresh);
     }
 }
 
@@ -85,12 +87,12 @@ fn a_restored_status_is_followed_as_adopted_and_asked_for_first() {
     let mut world = World::open(ReadyWhen::Verified);
     world.turn(said("in_progress", &["document"]));
     world.status.session.as_mut().unwrap().uid = Some("another".to_owned());
-    world.facts.adopt = sample::id();
+    world.facts.adopt = fixtures::id();
     world.restart();
-    assert_eq!(world.past(), Past::Fresh);
+    assert_eq!(world.state(), State::Fresh);
     let turn = world.turn(said("in_progress", &["document"]));
     assert_eq!(turn.conclusion.events, [Event::SessionAdopted]);
     let session = world.status.session.as_ref().unwrap();
-    assert_eq!(session.uid.as_deref(), Some(sample::UID));
+    assert_eq!(session.uid.as_deref(), Some(fixtures::UID));
     assert_eq!(world.status.verification_id.as_deref(), Some(ID));
 }

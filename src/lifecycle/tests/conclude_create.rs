@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use super::world::{Answer, TROUBLES, Turn, World, assert_led_to, created, line, refused};
 use crate::{
     api::{Mode, OnUnknownOutcome, Phase, ReadyWhen, Session, SessionState},
     lifecycle::{
-        Blocker, CreateEnd, Event, Gate, Happened, Next, Past, Quiet, Step, claim, conclude, ledger,
-        sample::{self, ID},
+        blocker::Blocker,
+        conclude::{Requeue, claim, conclude},
+        event::Event,
+        facts::{AdmissionFact, InFlight},
+        fixtures::{self, ID},
+        state::{State, attempts},
+        step::{CreateOutcome, Step, StepOutcome},
     },
-    portal::trouble::{Failed, NotSent, Trouble},
+    portal::error::{Failed, NotSent, PortalError},
 };
 
-use super::world::{Answer, TROUBLES, Turn, World, assert_led_to, created, line, refused};
-
-const LOST: Trouble = Trouble::Failed(Failed::TimedOut);
-const NOT_SENT: Trouble = Trouble::NotSent(NotSent::Connect);
+const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
+const NOT_SENT: PortalError = PortalError::NotSent(NotSent::Connect);
 
 fn fresh() -> World {
     World::fresh(ReadyWhen::Verified)
@@ -25,15 +29,15 @@ fn session(world: &World) -> &Session {
 }
 
 /// Concludes a create of which no answer came, on the claim or without it.
-fn ended(end: CreateEnd, is_claimed: bool) -> (World, crate::lifecycle::Conclusion) {
+fn ended(end: CreateOutcome, is_claimed: bool) -> (World, crate::lifecycle::conclude::Conclusion) {
     let mut world = fresh();
     let step = Step::Create { attempt: 1 };
-    let past = if is_claimed { Past::Claimed } else { Past::Fresh };
+    let state = if is_claimed { State::Claimed } else { State::Fresh };
     if is_claimed {
         world.status = claim(&world.status, 1, &world.facts);
     }
-    let happened = Happened::Create(end);
-    let conclusion = conclude(&world.status, &past, ledger(&world.status), &step, &happened, &world.facts);
+    let outcome = StepOutcome::Create(end);
+    let conclusion = conclude(&world.status, &state, attempts(&world.status), &step, &outcome, &world.facts);
     if let Some(after) = &conclusion.status {
         world.status.clone_from(after);
     }
@@ -41,34 +45,34 @@ fn ended(end: CreateEnd, is_claimed: bool) -> (World, crate::lifecycle::Conclusi
 }
 
 /// The same refusal again and again until it has lasted that many seconds.
-fn refused_for(trouble: Trouble, seconds: i64) -> (World, Turn) {
+fn refused_for(error: PortalError, seconds: i64) -> (World, Turn) {
     let mut world = fresh();
     let begun = world.facts.now;
-    let mut turn = world.turn(refused(trouble));
+    let mut turn = world.turn(refused(error));
     while world.facts.now.duration_since(begun).as_secs() < seconds {
-        turn = world.turn_when_due(refused(trouble));
+        turn = world.turn_when_due(refused(error));
     }
     (world, turn)
 }
 
 #[test]
 fn a_claim_that_another_one_won_is_left_alone() {
-    let (_, done) = ended(CreateEnd::ClaimLost, false);
-    assert_eq!((done.status, done.next, done.events), (None, Next::Watch, vec![]));
+    let (_, done) = ended(CreateOutcome::ClaimLost, false);
+    assert_eq!((done.status, done.next, done.events), (None, Requeue::AwaitChange, vec![]));
 }
 
 #[test]
 fn a_claim_that_cannot_be_written_is_tried_again_within_two_minutes() {
-    let (world, done) = ended(CreateEnd::ClaimNotWritten, false);
+    let (world, done) = ended(CreateOutcome::ClaimNotWritten, false);
     assert_eq!((done.status, done.events), (None, vec![]));
-    let Next::At(at) = done.next else { panic!("{:?}", done.next) };
+    let Requeue::At(at) = done.next else { panic!("{:?}", done.next) };
     let wait = at.duration_since(world.facts.now).as_secs();
     assert!((2..=120).contains(&wait), "{wait}");
 }
 
 #[test]
 fn a_claim_without_a_request_is_as_if_it_had_not_been() {
-    let (world, done) = ended(CreateEnd::NotSent, true);
+    let (world, done) = ended(CreateOutcome::NotSent, true);
     let turn = Turn { step: Step::Create { attempt: 1 }, claimed: None, conclusion: done };
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 5..=5, &[], "nothing went wrong at the portal");
@@ -92,7 +96,7 @@ fn a_created_session_publishes_its_link() {
     let status = &world.status;
     assert_eq!(status.verification_id.as_deref(), Some(ID));
     assert_eq!(status.portal_url.as_deref(), Some("https://verify.test.okid.io/?verification_id=ver_sample"));
-    assert_eq!(status.expires_at, Some(sample::after(3600)));
+    assert_eq!(status.expires_at, Some(fixtures::after(3600)));
     assert_eq!(status.flow, ["terms", "document", "liveness"]);
     assert_eq!(status.modules, ["document", "liveness"]);
     let Session { attempt, state, created_at, orphans, key_fingerprint, portal, .. } = session(&world);
@@ -114,7 +118,7 @@ fn the_link_is_the_one_that_the_spec_asks_for() {
 
 /// One refusal: what it shows at once, in which time it is tried again, and what it shows after ten minutes of it.
 struct Refusal {
-    trouble: Trouble,
+    error: PortalError,
     shown: &'static str,
     seconds: std::ops::RangeInclusive<u64>,
     events: &'static [Event],
@@ -132,7 +136,7 @@ const UNREACHABLE: &str = "Pending: R PortalUnreachable, Rec PortalUnreachable, 
 
 const REFUSALS: &[Refusal] = &[
     Refusal {
-        trouble: NOT_SENT,
+        error: NOT_SENT,
         shown: UNREACHABLE,
         seconds: 5..=5,
         events: &[Event::Blocked(Blocker::ConnectionFailed)],
@@ -140,7 +144,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 300,
     },
     Refusal {
-        trouble: Trouble::Unclear { status: 403 },
+        error: PortalError::Unclear { status: 403 },
         shown: UNREACHABLE,
         seconds: 5..=5,
         events: &[Event::Blocked(Blocker::RefusedOnTheWay)],
@@ -148,7 +152,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 300,
     },
     Refusal {
-        trouble: Trouble::KeyRejected,
+        error: PortalError::KeyRejected,
         shown: "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC Refused",
         seconds: 60..=60,
         events: &[Event::Blocked(Blocker::KeyRejected)],
@@ -156,7 +160,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 60,
     },
     Refusal {
-        trouble: Trouble::AccessDenied,
+        error: PortalError::AccessDenied,
         shown: "Pending: R AccessDenied, Rec AccessDenied, CR AccessDenied, SC Refused",
         seconds: 60..=60,
         events: &[Event::Blocked(Blocker::AccessDenied)],
@@ -164,7 +168,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 60,
     },
     Refusal {
-        trouble: Trouble::Invalid,
+        error: PortalError::Invalid,
         shown: REJECTED,
         seconds: 30..=30,
         events: &[Event::Blocked(Blocker::RequestRejected)],
@@ -172,7 +176,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 600,
     },
     Refusal {
-        trouble: Trouble::NotFound,
+        error: PortalError::NotFound,
         shown: MISCONFIGURED,
         seconds: 60..=60,
         events: &[Event::Blocked(Blocker::CallNotFound)],
@@ -180,7 +184,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 600,
     },
     Refusal {
-        trouble: Trouble::Redirected,
+        error: PortalError::Redirected,
         shown: MISCONFIGURED,
         seconds: 60..=60,
         events: &[Event::Blocked(Blocker::Redirected)],
@@ -188,7 +192,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 600,
     },
     Refusal {
-        trouble: Trouble::Unconfigured,
+        error: PortalError::Unconfigured,
         shown: MISCONFIGURED,
         seconds: 60..=60,
         events: &[Event::Blocked(Blocker::NotConfigured)],
@@ -196,7 +200,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 600,
     },
     Refusal {
-        trouble: Trouble::Conflict,
+        error: PortalError::Conflict,
         shown: REJECTED,
         seconds: 30..=30,
         events: &[Event::Blocked(Blocker::RequestConflict)],
@@ -204,7 +208,7 @@ const REFUSALS: &[Refusal] = &[
         longest: 600,
     },
     Refusal {
-        trouble: Trouble::Limited { retry_after: Some(Duration::from_secs(90)) },
+        error: PortalError::Limited { retry_after: Some(Duration::from_secs(90)) },
         shown: "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC Refused",
         seconds: 90..=90,
         events: &[Event::RateLimited],
@@ -215,101 +219,101 @@ const REFUSALS: &[Refusal] = &[
 
 #[test]
 fn a_refusal_makes_no_session_and_is_tried_again() {
-    for Refusal { trouble, shown, seconds, events, .. } in REFUSALS {
+    for Refusal { error, shown, seconds, events, .. } in REFUSALS {
         let mut world = fresh();
-        let turn = world.turn(refused(*trouble));
-        assert_led_to(&world, &turn, shown, seconds.clone(), events, &format!("{trouble:?}"));
-        assert_eq!(world.past(), Past::Refused, "{trouble:?}");
-        assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0), "{trouble:?}");
+        let turn = world.turn(refused(*error));
+        assert_led_to(&world, &turn, shown, seconds.clone(), events, &format!("{error:?}"));
+        assert_eq!(world.state(), State::Refused, "{error:?}");
+        assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0), "{error:?}");
     }
 }
 
 #[test]
 fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
-    for Refusal { trouble, shown, after_grace, longest, seconds, .. } in REFUSALS {
-        let (world, turn) = refused_for(*trouble, 600);
+    for Refusal { error, shown, after_grace, longest, seconds, .. } in REFUSALS {
+        let (world, turn) = refused_for(*error, 600);
         let least = *seconds.start();
-        assert_led_to(&world, &turn, after_grace, least..=*longest, &[], &format!("{trouble:?}"));
+        assert_led_to(&world, &turn, after_grace, least..=*longest, &[], &format!("{error:?}"));
         if after_grace.contains("St ") {
-            let (world, _) = refused_for(*trouble, 0);
-            assert_eq!(line(&world.status), *shown, "{trouble:?}");
+            let (world, _) = refused_for(*error, 0);
+            assert_eq!(line(&world.status), *shown, "{error:?}");
         }
     }
 }
 
 #[test]
 fn nothing_is_stalled_before_ten_minutes_are_over() {
-    for trouble in [Trouble::KeyRejected, Trouble::Invalid, Trouble::Unconfigured] {
+    for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
         let mut world = fresh();
-        world.turn(refused(trouble));
+        world.turn(refused(error));
         for seconds in [301, 298] {
             world.pass(seconds);
-            world.facts.streaks.next = None;
-            world.turn(refused(trouble));
+            world.facts.local_state.next = None;
+            world.turn(refused(error));
         }
-        assert!(!line(&world.status).contains("St "), "{trouble:?} after 599 s");
+        assert!(!line(&world.status).contains("St "), "{error:?} after 599 s");
         world.pass(1);
-        world.facts.streaks.next = None;
-        world.turn(refused(trouble));
-        assert!(line(&world.status).contains("St "), "{trouble:?} after 600 s");
+        world.facts.local_state.next = None;
+        world.turn(refused(error));
+        assert!(line(&world.status).contains("St "), "{error:?} after 600 s");
     }
 }
 
 #[test]
 fn another_refusal_begins_its_own_grace() {
-    let (mut world, _) = refused_for(Trouble::Invalid, 600);
-    world.turn_when_due(refused(Trouble::Unconfigured));
+    let (mut world, _) = refused_for(PortalError::Invalid, 600);
+    world.turn_when_due(refused(PortalError::Unconfigured));
     assert_eq!(line(&world.status), MISCONFIGURED);
 }
 
 #[test]
 fn a_stall_is_kept_over_a_restart() {
-    for trouble in [Trouble::KeyRejected, Trouble::Invalid, Trouble::Unconfigured] {
-        let (mut world, _) = refused_for(trouble, 600);
+    for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
+        let (mut world, _) = refused_for(error, 600);
         let before = line(&world.status);
         world.restart();
-        let turn = world.turn(refused(trouble));
-        assert_eq!(line(&world.status), before, "{trouble:?}");
-        assert!(line(&turn.claimed.unwrap()).contains("St "), "{trouble:?}");
+        let turn = world.turn(refused(error));
+        assert_eq!(line(&world.status), before, "{error:?}");
+        assert!(line(&turn.claimed.unwrap()).contains("St "), "{error:?}");
     }
 }
 
 #[test]
 fn a_stall_ends_with_its_trouble() {
-    for trouble in [Trouble::KeyRejected, Trouble::Invalid, Trouble::Unconfigured] {
-        let (mut world, _) = refused_for(trouble, 600);
+    for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
+        let (mut world, _) = refused_for(error, 600);
         world.turn_when_due(created());
         let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
-        assert_eq!(line(&world.status), shown, "{trouble:?}");
+        assert_eq!(line(&world.status), shown, "{error:?}");
     }
 }
 
 #[test]
 fn a_refused_key_is_told_once() {
-    let (mut world, _) = refused_for(Trouble::KeyRejected, 300);
-    assert_eq!(world.turn_when_due(refused(Trouble::KeyRejected)).conclusion.events, []);
+    let (mut world, _) = refused_for(PortalError::KeyRejected, 300);
+    assert_eq!(world.turn_when_due(refused(PortalError::KeyRejected)).conclusion.events, []);
 }
 
 #[test]
 fn a_refused_key_is_not_used_again_for_150_seconds() {
     let mut world = fresh();
-    world.turn(refused(Trouble::KeyRejected));
-    assert_eq!(world.facts.streaks.next, Some(sample::after(150)));
-    assert_eq!(world.facts.streaks.refused_key.as_deref(), Some("0011223344556677"));
+    world.turn(refused(PortalError::KeyRejected));
+    assert_eq!(world.facts.local_state.next, Some(fixtures::after(150)));
+    assert_eq!(world.facts.local_state.refused_key.as_deref(), Some("0011223344556677"));
 }
 
 #[test]
 fn a_pause_of_no_time_lasts_five_seconds() {
     for seconds in [0, 1, 5] {
         let mut world = fresh();
-        world.turn(refused(Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) }));
-        assert_eq!(world.facts.streaks.next, Some(sample::after(5)), "{seconds}");
+        world.turn(refused(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) }));
+        assert_eq!(world.facts.local_state.next, Some(fixtures::after(5)), "{seconds}");
     }
 }
 
 #[test]
 fn a_pause_shows_at_once_where_there_is_no_link() {
-    let limited = Trouble::Limited { retry_after: Some(Duration::from_secs(59)) };
+    let limited = PortalError::Limited { retry_after: Some(Duration::from_secs(59)) };
     let mut world = fresh();
     world.turn(refused(limited));
     assert!(line(&world.status).contains("R RateLimited, Rec RateLimited"));
@@ -319,14 +323,14 @@ fn a_pause_shows_at_once_where_there_is_no_link() {
 fn a_lost_answer_is_healed_after_a_minute_and_after_ten() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     let told = [Event::CreateOutcomeUnknown];
-    for trouble in TROUBLES.into_iter().filter(|trouble| matches!(trouble, Trouble::Failed(_))) {
+    for error in TROUBLES.into_iter().filter(|error| matches!(error, PortalError::Failed(_))) {
         let mut world = fresh();
-        let turn = world.turn(refused(trouble));
+        let turn = world.turn(refused(error));
         assert_led_to(&world, &turn, healing, 60..=60, &told, "the first");
-        let turn = world.turn_when_due(refused(trouble));
+        let turn = world.turn_when_due(refused(error));
         assert_led_to(&world, &turn, healing, 600..=600, &told, "the second");
         assert_eq!((session(&world).attempt, session(&world).orphans), (2, 2));
-        assert_eq!(world.past(), Past::Lost);
+        assert_eq!(world.state(), State::OutcomeUnknown);
     }
 }
 
@@ -342,7 +346,7 @@ fn the_third_lost_answer_waits_for_a_person_and_for_the_deadline() {
     let turn = world.turn_when_due(refused(LOST));
     assert_eq!(line(&world.status), ASKS);
     assert_eq!(turn.conclusion.events, [Event::CreateOutcomeUnknown]);
-    assert_eq!(turn.conclusion.next, Next::At(world.deadline));
+    assert_eq!(turn.conclusion.next, Requeue::At(world.deadline));
     assert_eq!((session(&world).attempt, session(&world).orphans), (3, 3));
 }
 
@@ -352,7 +356,7 @@ fn with_hold_the_first_lost_answer_waits_for_a_person() {
     world.facts.on_unknown = OnUnknownOutcome::Hold;
     let turn = world.turn(refused(LOST));
     assert_eq!(line(&world.status), ASKS);
-    assert_eq!(turn.conclusion.next, Next::At(world.deadline));
+    assert_eq!(turn.conclusion.next, Requeue::At(world.deadline));
 }
 
 #[test]
@@ -380,11 +384,11 @@ fn found(lost: u32) -> World {
 #[test]
 fn a_found_claim_without_a_request_is_given_up_as_not_created() {
     let mut world = found(0);
-    world.facts.quiet = Quiet::NeverSent;
+    world.facts.in_flight = InFlight::NeverSent;
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 5..=5, &[], "nothing left this process");
-    assert_eq!((world.past(), session(&world).orphans), (Past::Refused, 0));
+    assert_eq!((world.state(), session(&world).orphans), (State::Refused, 0));
 }
 
 #[test]
@@ -394,24 +398,24 @@ fn a_found_claim_is_given_up_as_unknown_and_tried_again_at_once() {
     let mut world = found(0);
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, healing, 0..=0, &told, "the wait for quiet was long enough");
-    assert_eq!((world.past(), session(&world).orphans), (Past::Lost, 1));
+    assert_eq!((world.state(), session(&world).orphans), (State::OutcomeUnknown, 1));
     let mut world = found(1);
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, healing, 600..=600, &told, "the second");
     let mut world = found(2);
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (ASKS, Next::At(world.deadline)));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (ASKS, Requeue::At(world.deadline)));
 }
 
 #[test]
 fn an_outage_makes_no_claim_and_shows_itself() {
     let mut world = fresh();
-    world.facts.gate = Gate::Breaker(sample::after(30));
+    world.facts.admission = AdmissionFact::Breaker(fixtures::after(30));
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 30..=30, &[], "nothing is claimed");
     world.pass(37);
-    world.facts.gate = Gate::Breaker(sample::after(67));
+    world.facts.admission = AdmissionFact::Breaker(fixtures::after(67));
     let turn = world.turn(Answer::Uncalled);
     let reported = [Event::Blocked(Blocker::NoUsableAnswer)];
     assert_led_to(&world, &turn, UNREACHABLE, 30..=30, &reported, "30 s, and a share of the next minute");

@@ -1,20 +1,24 @@
 //! What `spec.activeDeadline` ends, and what it waits for.
 
-use crate::{
-    api::{Outcome, Phase, ReadyWhen},
-    lifecycle::{
-        Deadline, Event, Gate, KeyFact, KeyFault, Next, Past, PortalFact, Step, first_turn,
-        sample::{self, UID},
-    },
-    portal::trouble::{Failed, Trouble},
-};
-
 use super::{
     schedule::spec,
     world::{Answer, World, line, looked, said},
 };
+use crate::{
+    api::{Outcome, Phase, ReadyWhen},
+    lifecycle::{
+        conclude::Requeue,
+        event::Event,
+        facts::{AdmissionFact, Deadline, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        schedule::first_reconcile,
+        state::State,
+        step::Step,
+    },
+    portal::error::{Failed, PortalError},
+};
 
-const LOST: Trouble = Trouble::Failed(Failed::TimedOut);
+const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
 const HOUR: u64 = 3600;
 /// The deadline of a [`World`], from the creation of the resource on.
 const DEADLINE: u64 = 168 * HOUR;
@@ -34,10 +38,10 @@ fn no_key() -> KeyFact {
 /// Takes turns without a call until it ends; how many hours after the deadline that is.
 fn hours_until_the_end(world: &mut World) -> u64 {
     while world.status.outcome.is_none() {
-        let Next::At(at) = world.turn(Answer::Uncalled).conclusion.next else { break };
+        let Requeue::At(at) = world.turn(Answer::Uncalled).conclusion.next else { break };
         world.facts.now = world.facts.now.max(at);
     }
-    let after = world.facts.now.duration_since(sample::after(DEADLINE)).as_hours();
+    let after = world.facts.now.duration_since(fixtures::after(DEADLINE)).as_hours();
     u64::try_from(after).unwrap()
 }
 
@@ -56,9 +60,9 @@ fn the_deadline_ends_it_as_failed() {
         }
         let turn = world.turn(Answer::Uncalled);
         let shown = format!("{failed} {shown}, F Failed, V Failed");
-        assert_eq!((&turn.step, line(&world.status)), (&Step::End, shown));
+        assert_eq!((&turn.step, line(&world.status)), (&Step::Fail, shown));
         assert_eq!(turn.conclusion.events, [Event::DeadlineExceeded]);
-        assert_eq!((turn.conclusion.next, world.past()), (Next::Leave, Past::Settled));
+        assert_eq!((turn.conclusion.next, world.state()), (Requeue::Done, State::Settled));
     }
 }
 
@@ -72,8 +76,8 @@ fn the_deadline_takes_a_verdict_that_is_there_already() {
 fn the_deadline_ends_it_after_a_last_look_that_was_answered() {
     let mut world = open();
     world.turn(looked(LOST));
-    assert!(matches!(world.turn(said("generated", &[])).step, Step::Look(_)), "no answer is no look");
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::End);
+    assert!(matches!(world.turn(said("generated", &[])).step, Step::Poll(_)), "no answer is no look");
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Fail);
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn a_verdict_from_before_the_deadline_counts_however_late_it_is_asked_for() {
         keyless.facts.key = no_key();
         keyless.turn(Answer::Uncalled);
         keyless.pass(hours.min(23) * HOUR);
-        keyless.facts.key = sample::facts().key;
+        keyless.facts.key = fixtures::facts().key;
         for mut world in [suspended, away, keyless] {
             let turn = world.turn(said("verified", &[]));
             assert_eq!(turn.conclusion.events, [Event::Verified], "{hours} h");
@@ -109,15 +113,15 @@ fn the_ten_minutes_for_a_last_look_count_from_when_it_was_possible() {
     world.facts.key = no_key();
     world.turn(Answer::Uncalled);
     world.pass(5 * HOUR);
-    world.facts.key = sample::facts().key;
+    world.facts.key = fixtures::facts().key;
     let begun = world.facts.now;
     let step = loop {
         let step = world.decide();
-        if step == Step::End {
+        if step == Step::Fail {
             break step;
         }
         let turn = world.turn(looked(LOST));
-        let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+        let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
         world.facts.now = world.facts.now.max(at);
     };
     let tried = world.facts.now.duration_since(begun).as_secs();
@@ -129,7 +133,7 @@ fn a_day_after_the_deadline_it_ends_though_it_could_not_be_asked_for() {
     let hinder: [fn(&mut World); 3] = [
         |world| world.facts.key = no_key(),
         |world| world.facts.portal = PortalFact::NotAllowed,
-        |world| world.facts.gate = Gate::Breaker(sample::after(DEADLINE * 9)),
+        |world| world.facts.admission = AdmissionFact::Breaker(fixtures::after(DEADLINE * 9)),
     ];
     for hinder in hinder {
         let mut world = open();
@@ -161,10 +165,10 @@ fn what_was_resumed_while_nobody_looked_counts_from_then() {
     world.facts.suspend = true;
     world.turn(Answer::Uncalled);
     world.pass(48 * HOUR);
-    let first = first_turn(UID, &world.status, &spec(), Some(2), 7, world.facts.now);
+    let first = first_reconcile(UID, &world.status, &spec(), Some(2), 7, world.facts.now);
     assert!(first.suspended);
     world.restart();
-    world.facts.streaks.suspended = Some(jiff::Timestamp::UNIX_EPOCH);
+    world.facts.local_state.suspended = Some(jiff::Timestamp::UNIX_EPOCH);
     world.facts.suspend = false;
     world.facts.key = no_key();
     assert_eq!(hours_until_the_end(&mut world), 48 + 24);
@@ -172,9 +176,9 @@ fn what_was_resumed_while_nobody_looked_counts_from_then() {
 
 #[test]
 fn a_deadline_ahead_is_no_deadline_that_passed() {
-    let streaks = sample::facts().streaks;
-    let at = sample::after(60);
-    assert_eq!(Deadline::of(at, sample::after(59), &streaks), Deadline::Ahead(at));
+    let local_state = fixtures::facts().local_state;
+    let at = fixtures::after(60);
+    assert_eq!(Deadline::of(at, fixtures::after(59), &local_state), Deadline::Ahead(at));
     let passed = Deadline::Passed { at, looked: false, overdue: false, long_ago: false };
-    assert_eq!(Deadline::of(at, at, &streaks), passed);
+    assert_eq!(Deadline::of(at, at, &local_state), passed);
 }

@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use super::world::{Answer, World, line, not_stored, said};
 use crate::{
     api::{Condition, ConditionType, DeletionPolicy, EvidenceKind, ObjectState, ReadyWhen, Verdict},
     lifecycle::{
-        Event, EvidenceTrouble, FinalizerEnd, LetGo, Next, Past, PortalFact, Removed, Step, Stored,
-        evidence_standing, outstanding, sample,
-        streaks::{elapsed, later},
+        conclude::Requeue,
+        event::Event,
+        evidence::{
+            EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome, evidence_state, outstanding,
+        },
+        facts::PortalFact,
+        fixtures,
+        local_state::{elapsed, later},
+        state::State,
+        step::{ReleaseWhen, Step},
     },
 };
 
-use super::world::{Answer, World, line, not_stored, said};
-
-const LET_GO: Step = Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
+const LET_GO: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
@@ -28,7 +34,7 @@ fn held() -> World {
     world
 }
 
-fn store(stored: Stored) -> Answer {
+fn store(stored: UploadOutcome) -> Answer {
     Answer::Store(stored)
 }
 
@@ -43,7 +49,7 @@ fn a_verdict_after_which_evidence_is_kept_is_not_the_end() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let mut world = World::asking(ReadyWhen::Verified, policy);
         let turn = world.turn(said("verified", &[]));
-        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Next::Now));
+        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::Now));
         assert_eq!(turn.conclusion.events, [Event::Verified]);
         assert!(!world.status.settled);
     }
@@ -56,8 +62,8 @@ fn a_verdict_after_which_none_is_kept_is_settled_in_its_own_write() {
         let turn = world.turn(said("rejected", &[]));
         let shown =
             "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected, ES NotOwed";
-        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Next::Leave));
-        assert_eq!(world.past(), Past::Settled);
+        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Requeue::Done));
+        assert_eq!(world.state(), State::Settled);
     }
 }
 
@@ -66,7 +72,7 @@ fn an_expiry_by_the_clock_owes_evidence_too_where_the_spec_names_it() {
     let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     world.turn(said("expired", &[]));
     assert!(line(&world.status).starts_with("Storing: R StoringEvidence"), "{}", line(&world.status));
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     let shown = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired, ES Stored";
     assert_eq!(line(&world.status), shown);
 }
@@ -79,26 +85,26 @@ fn a_deadline_owes_no_evidence() {
     world.pass(169 * 3600);
     world.turn(said("generated", &[]));
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::End, Next::Leave));
+    assert_eq!((turn.step, turn.conclusion.next), (Step::Fail, Requeue::Done));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotOwed"));
 }
 
 #[test]
 fn what_is_stored_whole_is_told_and_settled() {
     let mut world = storing();
-    let turn = world.turn(store(sample::all_stored()));
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Next::Leave));
+    let turn = world.turn(store(fixtures::all_stored()));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Requeue::Done));
     assert_eq!(turn.conclusion.events, [Event::EvidenceStored]);
     let evidence = world.status.evidence.as_ref().unwrap();
-    assert_eq!(evidence.objects, [sample::front(), sample::absent(EvidenceKind::Back)]);
+    assert_eq!(evidence.objects, [fixtures::front(), fixtures::absent(EvidenceKind::Back)]);
     assert!(evidence.manifest_sha256.is_some() && world.status.settled);
 }
 
 #[test]
 fn what_is_stored_in_part_goes_on_at_once() {
     let mut world = storing();
-    let turn = world.turn(store(sample::stored(vec![sample::front()])));
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Next::Now));
+    let turn = world.turn(store(fixtures::stored(vec![fixtures::front()])));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::Now));
     assert_eq!(turn.conclusion.events, []);
     let images = world.facts.evidence.images.clone().unwrap();
     let rest: Vec<_> = outstanding(&images, &world.status).into_iter().map(|wanted| wanted.kind).collect();
@@ -108,10 +114,10 @@ fn what_is_stored_in_part_goes_on_at_once() {
 #[test]
 fn all_objects_without_the_manifest_are_not_all() {
     let mut world = storing();
-    let objects = vec![sample::front(), sample::absent(EvidenceKind::Back)];
-    world.turn(store(sample::stored(objects)));
+    let objects = vec![fixtures::front(), fixtures::absent(EvidenceKind::Back)];
+    world.turn(store(fixtures::stored(objects)));
     assert_eq!(line(&world.status), STORING);
-    let manifest = Stored { objects: Vec::new(), ..sample::all_stored() };
+    let manifest = UploadOutcome { objects: Vec::new(), ..fixtures::all_stored() };
     world.turn(store(manifest));
     assert_eq!(line(&world.status), STORED);
 }
@@ -120,16 +126,16 @@ fn all_objects_without_the_manifest_are_not_all() {
 fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
     let mut world = storing();
     world.facts.evidence.images.as_mut().unwrap().items[0].required = false;
-    let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(sample::absent);
-    let turn = world.turn(store(sample::stored(nothing.to_vec())));
+    let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent);
+    let turn = world.turn(store(fixtures::stored(nothing.to_vec())));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NothingToStore"));
-    assert_eq!((turn.conclusion.events, turn.conclusion.next), (vec![], Next::Leave));
+    assert_eq!((turn.conclusion.events, turn.conclusion.next), (vec![], Requeue::Done));
 }
 
 #[test]
 fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_owed() {
     let mut world = held();
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     let stored = world.status.evidence.clone();
     let images = world.facts.evidence.images.as_mut().unwrap();
     images.items[1].required = true;
@@ -145,13 +151,13 @@ fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_owed
 #[test]
 fn a_place_that_has_to_be_waited_for_changes_nothing() {
     let mut world = storing();
-    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
-    let (before, streak) = (world.status.clone(), world.facts.streaks.storing);
+    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    let (before, streak) = (world.status.clone(), world.facts.local_state.storing);
     world.pass(5);
     let at = later(world.facts.now, Duration::from_secs(30));
-    let turn = world.turn(store(Stored { again_at: Some(at), ..Stored::default() }));
-    assert_eq!((turn.conclusion.next, &world.status), (Next::At(at), &before));
-    assert_eq!(world.facts.streaks.storing, streak, "it says nothing of the trouble");
+    let turn = world.turn(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
+    assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(at), &before));
+    assert_eq!(world.facts.local_state.storing, streak, "it says nothing of the trouble");
     assert!(matches!(world.turn(Answer::Uncalled).step, Step::Wait(_)));
 }
 
@@ -159,17 +165,17 @@ fn a_place_that_has_to_be_waited_for_changes_nothing() {
 fn what_is_stored_until_its_place_is_used_up_goes_on_when_there_is_one() {
     let mut world = storing();
     let at = later(world.facts.now, Duration::from_secs(30));
-    let some = Stored { again_at: Some(at), ..sample::stored(vec![sample::front()]) };
-    assert_eq!(world.turn(store(some)).conclusion.next, Next::At(at));
-    assert_eq!(world.turn_when_due(store(sample::all_stored())).step, Step::Store);
+    let some = UploadOutcome { again_at: Some(at), ..fixtures::stored(vec![fixtures::front()]) };
+    assert_eq!(world.turn(store(some)).conclusion.next, Requeue::At(at));
+    assert_eq!(world.turn_when_due(store(fixtures::all_stored())).step, Step::Store);
 }
 
 #[test]
 fn a_turn_that_brought_nothing_at_all_comes_again_later() {
     let mut world = storing();
     let before = world.status.clone();
-    let turn = world.turn(store(Stored::default()));
-    let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    let turn = world.turn(store(UploadOutcome::default()));
+    let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
     assert!(at > world.facts.now, "it must not be taken again and again");
     assert_eq!((turn.conclusion.status, &world.status), (None, &before));
 }
@@ -177,10 +183,10 @@ fn a_turn_that_brought_nothing_at_all_comes_again_later() {
 #[test]
 fn objects_that_were_stored_before_the_trouble_are_kept_in_status() {
     let mut world = storing();
-    let trouble = Some(EvidenceTrouble::StoreUnavailable);
-    world.turn(store(Stored { trouble, ..sample::stored(vec![sample::front()]) }));
-    assert_eq!(world.status.evidence.as_ref().unwrap().objects, [sample::front()]);
-    world.turn_when_due(store(sample::all_stored()));
+    let error = Some(EvidenceError::StoreUnavailable);
+    world.turn(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
+    assert_eq!(world.status.evidence.as_ref().unwrap().objects, [fixtures::front()]);
+    world.turn_when_due(store(fixtures::all_stored()));
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.len(), 2, "each once");
     assert_eq!(line(&world.status), STORED);
 }
@@ -190,11 +196,11 @@ fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
     for fails in [false, true] {
         let mut world = storing();
         if fails {
-            world.turn(not_stored(EvidenceTrouble::Conflict));
+            world.turn(not_stored(EvidenceError::Conflict));
         }
         world.facts.evidence.images = None;
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Next::Leave));
+        assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Requeue::Done));
         assert_eq!(
             line(&world.status),
             "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified"
@@ -205,10 +211,10 @@ fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
 #[test]
 fn another_destination_is_given_everything_and_what_is_left_behind_is_told_where_it_was_to_be_removed() {
     for (mut world, events) in [(storing(), vec![]), (held(), vec![Event::EvidenceOrphaned])] {
-        world.turn(store(sample::stored(vec![sample::front()])));
+        world.turn(store(fixtures::stored(vec![fixtures::front()])));
         let prefix = "s3://elsewhere/team-a/customer-42".to_owned();
-        let back = sample::stored(vec![sample::absent(EvidenceKind::Back)]);
-        let turn = world.turn(store(Stored { prefix: prefix.clone(), ..back }));
+        let back = fixtures::stored(vec![fixtures::absent(EvidenceKind::Back)]);
+        let turn = world.turn(store(UploadOutcome { prefix: prefix.clone(), ..back }));
         let evidence = world.status.evidence.as_ref().unwrap();
         assert_eq!((&evidence.prefix, evidence.objects.len()), (&prefix, 1));
         assert_eq!(turn.conclusion.events, events);
@@ -218,20 +224,20 @@ fn another_destination_is_given_everything_and_what_is_left_behind_is_told_where
 #[test]
 fn status_has_room_for_what_is_asked_for_whatever_was_asked_for_before() {
     let mut world = storing();
-    let mut earlier = sample::stored(Vec::new());
+    let mut earlier = fixtures::stored(Vec::new());
     for n in 0..16 {
         let key = EvidenceKind::Redacted.stem("original", Some(n)) + ".jpg";
         earlier.objects.push(crate::api::StoredObject {
             key,
             kind: EvidenceKind::Redacted,
-            ..sample::front()
+            ..fixtures::front()
         });
     }
     world.turn(store(earlier));
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.len(), 16);
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     let objects = &world.status.evidence.as_ref().unwrap().objects;
-    assert_eq!(objects[..], [sample::front(), sample::absent(EvidenceKind::Back)]);
+    assert_eq!(objects[..], [fixtures::front(), fixtures::absent(EvidenceKind::Back)]);
 }
 
 #[test]
@@ -239,12 +245,15 @@ fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
     let turn = world.turn(Answer::Uncalled);
     assert_eq!((&turn.step, turn.conclusion.status), (&Step::AddFinalizer, None));
-    assert_eq!(turn.conclusion.next, Next::At(later(world.facts.now, Duration::from_secs(5))));
-    let turn = world.turn(store(sample::all_stored()));
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Next::Watch));
+    assert_eq!(turn.conclusion.next, Requeue::At(later(world.facts.now, Duration::from_secs(5))));
+    let turn = world.turn(store(fixtures::all_stored()));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Requeue::AwaitChange));
     assert!(!world.status.settled);
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::Show(crate::lifecycle::Shown::Over), Next::Watch));
+    assert_eq!(
+        (turn.step, turn.conclusion.next),
+        (Step::Show(crate::lifecycle::step::Shown::Over), Requeue::AwaitChange)
+    );
     assert_eq!(turn.conclusion.events, [], "told once");
 }
 
@@ -252,46 +261,46 @@ fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays
 fn what_is_over_waits_for_no_deadline() {
     let mut world = held();
     world.deadline = later(world.facts.now, Duration::from_mins(1));
-    assert_eq!(world.turn(store(sample::all_stored())).conclusion.next, Next::Watch);
-    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Next::Watch);
+    assert_eq!(world.turn(store(fixtures::all_stored())).conclusion.next, Requeue::AwaitChange);
+    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Requeue::AwaitChange);
     world.pass(3600);
-    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Next::Watch);
+    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Requeue::AwaitChange);
 }
 
 #[test]
 fn removal_lets_go_of_the_resource() {
     for (removed, events) in [
-        (Removed::All, vec![]),
-        (Removed::Versioned, vec![Event::EvidenceVersionsLeft]),
-        (Removed::Unlisted, vec![Event::EvidenceNotListed]),
-        (Removed::GaveUp, vec![Event::EvidenceOrphaned]),
+        (RemovalOutcome::All, vec![]),
+        (RemovalOutcome::Versioned, vec![Event::EvidenceVersionsLeft]),
+        (RemovalOutcome::Unlisted, vec![Event::EvidenceNotListed]),
+        (RemovalOutcome::GaveUp, vec![Event::EvidenceOrphaned]),
     ] {
         let mut world = held();
-        world.turn(store(sample::all_stored()));
+        world.turn(store(fixtures::all_stored()));
         world.delete();
         let turn = world.turn(Answer::Remove(removed));
         assert_eq!(turn.step, LET_GO);
         assert_eq!((turn.conclusion.status, turn.conclusion.events), (None, events));
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.events), (Step::Forget, vec![]), "told once");
+        assert_eq!((turn.step, turn.conclusion.events), (Step::Release, vec![]), "told once");
     }
 }
 
 #[test]
 fn removal_is_tried_again_and_is_over_after_ten_minutes() {
     let mut world = held();
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     world.delete();
     let deleted_at = world.facts.now;
-    let mut turn = world.turn(Answer::Remove(Removed::NotYet));
+    let mut turn = world.turn(Answer::Remove(RemovalOutcome::NotYet));
     while turn.step == LET_GO {
-        let Next::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+        let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
         assert!(elapsed(world.facts.now, at) <= Duration::from_mins(1));
         world.facts.now = at;
         let last = elapsed(deleted_at, at) >= Duration::from_mins(10);
-        turn = world.turn(Answer::Remove(if last { Removed::GaveUp } else { Removed::NotYet }));
+        turn = world.turn(Answer::Remove(if last { RemovalOutcome::GaveUp } else { RemovalOutcome::NotYet }));
     }
-    assert_eq!(turn.step, Step::RemoveEvidence { let_go: LetGo::OnceTried });
+    assert_eq!(turn.step, Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried });
     assert_eq!(elapsed(deleted_at, world.facts.now), Duration::from_mins(10));
     assert_eq!(turn.conclusion.events, [Event::EvidenceOrphaned]);
 }
@@ -299,36 +308,36 @@ fn removal_is_tried_again_and_is_over_after_ten_minutes() {
 #[test]
 fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_gives_up() {
     let mut world = held();
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     world.delete();
     world.restart();
     world.pass(3600);
     for _ in 0..2 {
         // A store that rests is not asked, so that is no try.
-        assert_eq!(world.turn_when_due(Answer::Remove(Removed::NotTried)).step, LET_GO);
-        assert_eq!(world.turn_when_due(Answer::Remove(Removed::NotYet)).step, LET_GO);
+        assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, LET_GO);
+        assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::NotYet)).step, LET_GO);
     }
-    let last = Step::RemoveEvidence { let_go: LetGo::OnceTried };
-    assert_eq!(world.turn_when_due(Answer::Remove(Removed::NotTried)).step, last);
-    assert_eq!(world.turn_when_due(Answer::Remove(Removed::GaveUp)).step, last);
+    let last = Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried };
+    assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, last);
+    assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::GaveUp)).step, last);
 }
 
 #[test]
 fn a_store_that_can_never_be_asked_holds_a_resource_for_twenty_minutes() {
     let mut world = held();
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     world.delete();
     let deleted_at = world.facts.now;
     while world.decide() == LET_GO {
         assert!(elapsed(deleted_at, world.facts.now) < Duration::from_mins(20));
-        world.turn_when_due(Answer::Remove(Removed::NotTried));
+        world.turn_when_due(Answer::Remove(RemovalOutcome::NotTried));
     }
-    assert_eq!(world.decide(), Step::RemoveEvidence { let_go: LetGo::Anyway });
+    assert_eq!(world.decide(), Step::RemoveEvidence { release_when: ReleaseWhen::Anyway });
 }
 
 #[test]
 fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
-    let refused = Answer::Finalizer(FinalizerEnd::Refused);
+    let refused = Answer::Finalizer(FinalizerOutcome::Refused);
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
     world.turn(refused.clone());
     assert_eq!(line(&world.status), STORING);
@@ -344,9 +353,9 @@ fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
     // With the right it goes on, and another trouble of the same reason has its own words.
     let mut granted = world.clone();
     assert_eq!(granted.turn(Answer::Uncalled).step, Step::AddFinalizer);
-    granted.turn_when_due(not_stored(EvidenceTrouble::AccessDenied));
+    granted.turn_when_due(not_stored(EvidenceError::AccessDenied));
     granted.pass(60);
-    granted.turn_when_due(not_stored(EvidenceTrouble::AccessDenied));
+    granted.turn_when_due(not_stored(EvidenceError::AccessDenied));
     assert_eq!(granted.reason(ConditionType::EvidenceStored), Some("AccessDenied"));
     assert!(!told(&granted));
 
@@ -361,7 +370,7 @@ fn a_portal_that_is_not_allowed_any_more_is_told_while_it_owes_evidence() {
     let mut world = storing();
     let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!(turn.step, Step::Show(crate::lifecycle::Shown::PortalNotAllowed));
+    assert_eq!(turn.step, Step::Show(crate::lifecycle::step::Shown::PortalNotAllowed));
     assert_eq!(turn.conclusion.events, [Event::PortalNotAllowed]);
     let shown = "Storing: R StoringEvidence, St PortalNotAllowed, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
     assert_eq!(line(&world.status), shown);
@@ -369,7 +378,7 @@ fn a_portal_that_is_not_allowed_any_more_is_told_while_it_owes_evidence() {
     assert_eq!(world.turn(Answer::Uncalled).conclusion.events, [], "told once");
 
     world.facts.portal = allowed;
-    world.turn(store(sample::all_stored()));
+    world.turn(store(fixtures::all_stored()));
     assert_eq!(line(&world.status), STORED);
 }
 
@@ -381,9 +390,9 @@ fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
     let without: fn(&mut World) = |world| world.facts.evidence.images = None;
     for change in [retained, without] {
         let mut world = held();
-        world.turn(store(sample::all_stored()));
+        world.turn(store(fixtures::all_stored()));
         change(&mut world);
-        let turn = world.turn(Answer::Remove(Removed::All));
+        let turn = world.turn(Answer::Remove(RemovalOutcome::All));
         assert_eq!(turn.step, LET_GO);
         assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
     }
@@ -394,32 +403,33 @@ fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off()
     let mut world = World::open(ReadyWhen::Verified);
     world.facts.evidence.has_finalizer = true;
     let turn = world.turn(said("verified", &[]));
-    assert_eq!((turn.conclusion.next, world.status.settled), (Next::Now, false));
-    assert_eq!(world.turn(Answer::Remove(Removed::All)).step, LET_GO);
+    assert_eq!((turn.conclusion.next, world.status.settled), (Requeue::Now, false));
+    assert_eq!(world.turn(Answer::Remove(RemovalOutcome::All)).step, LET_GO);
     assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
 }
 
 #[test]
 fn the_policy_may_come_to_remove_what_is_stored_in_part_already() {
     let mut world = storing();
-    let trouble = Some(EvidenceTrouble::Conflict);
-    world.turn(store(Stored { trouble, ..sample::stored(vec![sample::front()]) }));
+    let error = Some(EvidenceError::Conflict);
+    world.turn(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
     assert_eq!(line(&world.status), failed("Conflict"));
     world.facts.evidence.images.as_mut().unwrap().deletion_policy = DeletionPolicy::Delete;
     assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Show(crate::lifecycle::Shown::Over));
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Show(crate::lifecycle::step::Shown::Over));
 }
 
 #[test]
 fn an_object_counts_by_what_it_is_whatever_its_format() {
-    let images = sample::images(DeletionPolicy::Retain);
+    let images = fixtures::images(DeletionPolicy::Retain);
     let mut world = storing();
-    let png = crate::api::StoredObject { key: "front-original.png".to_owned(), ..sample::front() };
-    let stored = Stored { objects: vec![png, sample::absent(EvidenceKind::Back)], ..sample::all_stored() };
+    let png = crate::api::StoredObject { key: "front-original.png".to_owned(), ..fixtures::front() };
+    let stored =
+        UploadOutcome { objects: vec![png, fixtures::absent(EvidenceKind::Back)], ..fixtures::all_stored() };
     world.turn(store(stored));
     assert_eq!(outstanding(&images, &world.status), []);
-    let standing = evidence_standing(Some(&images), &world.status);
-    assert_eq!(standing, crate::lifecycle::EvidenceStanding::Complete);
+    let standing = evidence_state(Some(&images), &world.status);
+    assert_eq!(standing, crate::lifecycle::evidence::EvidenceState::Complete);
     let is_stored = |object: &&crate::api::StoredObject| object.state == ObjectState::Stored;
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.iter().filter(is_stored).count(), 1);
 }

@@ -2,19 +2,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::world::{Answer, World, line, looked, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
-    lifecycle::{
-        Event, Next,
-        sample::{self},
-    },
+    lifecycle::{conclude::Requeue, event::Event, fixtures},
     portal::{
-        trouble::{Failed, Trouble},
+        error::{Failed, PortalError},
         wire::{Created, Details},
     },
 };
-
-use super::world::{Answer, World, line, looked, said};
 
 const HOUR: i64 = 3600;
 const EXPIRED: &str = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired";
@@ -24,8 +20,8 @@ const EXPIRED: &str = "Expired: R Expired, St Expired, CR Accepted, SC Created, 
 fn long_over() -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(4 * 3600);
-    world.facts.streaks.good_looks = 2;
-    world.facts.streaks.still_since = Some(world.facts.now - SignedDuration::from_hours(1));
+    world.facts.local_state.good_looks = 2;
+    world.facts.local_state.still_since = Some(world.facts.now - SignedDuration::from_hours(1));
     world
 }
 
@@ -33,7 +29,7 @@ fn long_over() -> World {
 fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> Answer) {
     let end = world.facts.now + SignedDuration::from_hours(hours);
     while world.facts.now < end && world.status.outcome.is_none() {
-        let next = world.facts.streaks.next.unwrap_or(world.facts.now);
+        let next = world.facts.local_state.next.unwrap_or(world.facts.now);
         world.facts.now = world.facts.now.max(next);
         let answer = answer(world.facts.now);
         world.turn(answer);
@@ -41,20 +37,20 @@ fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> An
 }
 
 fn stamped(updated_at: Timestamp) -> Answer {
-    Answer::Look(Ok(Details { updated_at: Some(updated_at), ..sample::details("generated", &[]) }))
+    Answer::Look(Ok(Details { updated_at: Some(updated_at), ..fixtures::details("generated", &[]) }))
 }
 
 #[test]
 fn a_session_ends_an_hour_past_its_end_after_three_good_looks() {
     let mut world = long_over();
-    world.facts.streaks.good_looks = 0;
+    world.facts.local_state.good_looks = 0;
     for _ in 0..2 {
         let turn = world.turn_when_due(said("generated", &[]));
         assert_eq!((world.status.outcome, turn.conclusion.events.len()), (None, 0));
     }
     let turn = world.turn_when_due(said("generated", &[]));
     assert_eq!(turn.conclusion.events, [Event::ExpiredByClock]);
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (EXPIRED, Next::Leave));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (EXPIRED, Requeue::Done));
 }
 
 #[test]
@@ -62,7 +58,7 @@ fn a_session_that_nobody_opens_ends_an_hour_past_its_end() {
     let mut world = World::open(ReadyWhen::Verified);
     follow(&mut world, 12, |_| said("generated", &[]));
     assert_eq!(world.status.outcome, Some(Outcome::Expired));
-    let past_its_end = world.facts.now.duration_since(sample::after(3600)).as_secs();
+    let past_its_end = world.facts.now.duration_since(fixtures::after(3600)).as_secs();
     assert!((HOUR..HOUR + 300).contains(&past_its_end), "{past_its_end}");
 }
 
@@ -79,29 +75,29 @@ fn what_the_person_has_finished_does_not_end_by_the_clock() {
 
 #[test]
 fn an_end_by_the_clock_needs_looks_in_a_row_that_were_answered() {
-    for trouble in [
-        Trouble::Failed(Failed::Cut),
-        Trouble::KeyRejected,
-        Trouble::NotFound,
-        Trouble::Unclear { status: 404 },
-        Trouble::Limited { retry_after: None },
+    for error in [
+        PortalError::Failed(Failed::Cut),
+        PortalError::KeyRejected,
+        PortalError::NotFound,
+        PortalError::Unclear { status: 404 },
+        PortalError::Limited { retry_after: None },
     ] {
         let mut world = long_over();
-        world.turn(looked(trouble));
+        world.turn(looked(error));
         world.turn_when_due(said("generated", &[]));
-        assert_eq!(world.status.outcome, None, "{trouble:?}");
+        assert_eq!(world.status.outcome, None, "{error:?}");
     }
 }
 
 #[test]
 fn an_end_by_the_clock_waits_for_a_whole_hour() {
     let mut world = long_over();
-    world.facts.now = sample::after(3600 + 3599);
-    world.facts.streaks.still_since = Some(sample::now());
+    world.facts.now = fixtures::after(3600 + 3599);
+    world.facts.local_state.still_since = Some(fixtures::now());
     world.turn(said("generated", &[]));
     assert_eq!(world.status.outcome, None);
     let mut world = long_over();
-    world.facts.streaks.still_since = Some(world.facts.now - SignedDuration::from_secs(3599));
+    world.facts.local_state.still_since = Some(world.facts.now - SignedDuration::from_secs(3599));
     world.turn(said("generated", &[]));
     assert_eq!(world.status.outcome, None);
 }
@@ -109,30 +105,30 @@ fn an_end_by_the_clock_waits_for_a_whole_hour() {
 #[test]
 fn our_own_clock_ends_nothing_that_the_portal_calls_alive() {
     for portal_ahead in [None, Some(SignedDuration::from_hours(-3))] {
-        for trouble in [None, Some(Trouble::NotFound)] {
+        for error in [None, Some(PortalError::NotFound)] {
             let mut world = long_over();
             world.portal_ahead = portal_ahead;
             for _ in 0..3 {
-                world.turn_when_due(trouble.map_or_else(|| said("generated", &[]), looked));
+                world.turn_when_due(error.map_or_else(|| said("generated", &[]), looked));
             }
-            assert_eq!(world.status.outcome, None, "{portal_ahead:?} {trouble:?}");
+            assert_eq!(world.status.outcome, None, "{portal_ahead:?} {error:?}");
         }
     }
     let mut world = World::open(ReadyWhen::Verified);
     world.portal_ahead = Some(SignedDuration::from_hours(3));
-    world.status.expires_at = Some(sample::after(3 * 3600 + 1800));
+    world.status.expires_at = Some(fixtures::after(3 * 3600 + 1800));
     follow(&mut world, 12, |_| said("generated", &[]));
-    let after = world.facts.now.duration_since(sample::now()).as_secs();
+    let after = world.facts.now.duration_since(fixtures::now()).as_secs();
     assert!((HOUR + 1800..HOUR + 2400).contains(&after), "by the portal's clock it is: {after}");
 }
 
 #[test]
 fn while_something_moves_nothing_ends_and_then_the_hour_begins_anew() {
-    let half_hours = |now: Timestamp| now.duration_since(sample::now()).as_secs() / 1800;
+    let half_hours = |now: Timestamp| now.duration_since(fixtures::now()).as_secs() / 1800;
     let moves: [fn(i64) -> Answer; 3] = [
         |step| said(["generated", "initiated"][usize::from(step % 2 == 1)], &[]),
         |step| said("initiated", if step % 2 == 1 { &["document"] } else { &[] }),
-        |step| stamped(sample::now() + SignedDuration::from_secs(step)),
+        |step| stamped(fixtures::now() + SignedDuration::from_secs(step)),
     ];
     for answer in moves {
         let mut world = long_over();
@@ -172,8 +168,8 @@ fn after_a_restart_the_hour_without_a_movement_begins_anew() {
 #[test]
 fn an_end_that_is_not_after_the_creation_is_no_date_and_is_told() {
     for (end, usable) in [(-5400, false), (0, false), (1, true), (3600, true)] {
-        let expires_at = Some(sample::now() + SignedDuration::from_secs(end));
-        let created = Answer::Create(Ok(Created { expires_at, ..sample::created().unwrap() }));
+        let expires_at = Some(fixtures::now() + SignedDuration::from_secs(end));
+        let created = Answer::Create(Ok(Created { expires_at, ..fixtures::created().unwrap() }));
         let mut world = World::fresh(ReadyWhen::Verified);
         let turn = world.turn(created.clone());
         assert_eq!(world.status.expires_at, expires_at.filter(|_| usable), "{end}");

@@ -3,7 +3,14 @@
 use super::world::{World, line, said_at};
 use crate::{
     api::{Outcome, ReadyWhen},
-    lifecycle::{Deadline, Facts, Happened, Step, conclude, event::Event, ledger, sample},
+    lifecycle::{
+        conclude::conclude,
+        event::Event,
+        facts::{Deadline, Facts},
+        fixtures,
+        state::attempts,
+        step::{Step, StepOutcome},
+    },
     portal::wire::Details,
 };
 
@@ -54,7 +61,7 @@ fn after_ten_minutes_the_portals_word_is_its_word_again() {
     world.turn(said_at(BEFORE, "generated", &[]));
     assert!(line(&world.status).starts_with("InProgress"));
     world.pass(1);
-    world.facts.streaks.next = None;
+    world.facts.local_state.next = None;
     world.turn(said_at(BEFORE, "generated", &[]));
     assert!(line(&world.status).starts_with("AwaitingUser"));
 }
@@ -92,7 +99,7 @@ fn an_expired_from_the_past_is_asked_for_once_more() {
     let mut world = known();
     world.turn_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, None);
-    assert_eq!(world.facts.streaks.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
+    assert_eq!(world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
     world.turn_when_due(said_at(KNOWN, "in_progress", &["document"]));
     world.turn_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, None, "the first after another answer");
@@ -108,12 +115,12 @@ fn an_expired_from_the_past_is_asked_for_once_more() {
 fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
     let mut world = World::open(ReadyWhen::Verified);
     let future = Details {
-        updated_at: Some(sample::after(10_000)),
-        date: Some(sample::after(300)),
-        ..sample::details("in_progress", &["document"])
+        updated_at: Some(fixtures::after(10_000)),
+        date: Some(fixtures::after(300)),
+        ..fixtures::details("in_progress", &["document"])
     };
     world.turn(super::world::Answer::Look(Ok(future)));
-    assert_eq!((world.status.portal_updated_at, world.facts.streaks.updated_at), (None, None));
+    assert_eq!((world.status.portal_updated_at, world.facts.local_state.updated_at), (None, None));
     world.pass(300);
     world.turn(said_at(KNOWN, "validating", &["document", "liveness"]));
     assert!(line(&world.status).starts_with("Processing"), "it is not taken for an answer from the past");
@@ -123,7 +130,7 @@ fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
 fn overdue() -> World {
     let mut world = known();
     world.pass(168 * 3600);
-    world.facts.streaks.next = None;
+    world.facts.local_state.next = None;
     world
 }
 
@@ -131,10 +138,10 @@ fn overdue() -> World {
 fn an_answer_from_the_past_is_no_last_look_and_is_asked_for_again() {
     for (word, modules) in [("in_progress", &["document"][..]), ("expired", &[])] {
         let mut world = overdue();
-        let answered = world.facts.streaks.last_answer;
+        let answered = world.facts.local_state.last_answer;
         world.turn(said_at(BEFORE, word, modules));
-        assert_eq!((world.status.outcome, world.facts.streaks.last_answer), (None, answered), "{word}");
-        assert_eq!(world.facts.streaks.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
+        assert_eq!((world.status.outcome, world.facts.local_state.last_answer), (None, answered), "{word}");
+        assert_eq!(world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
         let turn = world.turn_when_due(said_at(KNOWN + 1, "verified", &[]));
         assert_eq!(turn.conclusion.events, [Event::Verified], "{word}");
     }
@@ -144,26 +151,27 @@ fn an_answer_from_the_past_is_no_last_look_and_is_asked_for_again() {
 fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten_minutes() {
     let mut world = overdue();
     for _ in 0..6 {
-        assert!(matches!(world.turn_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Look(_)));
+        assert!(matches!(world.turn_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Poll(_)));
     }
-    assert_eq!(world.decide(), Step::End, "the sixth is its word again");
+    assert_eq!(world.decide(), Step::Fail, "the sixth is its word again");
     let mut world = overdue();
     world.turn(said_at(BEFORE, "in_progress", &[]));
     world.pass(599);
-    assert!(matches!(world.decide(), Step::Look(_)));
+    assert!(matches!(world.decide(), Step::Poll(_)));
     world.pass(1);
-    assert_eq!(world.decide(), Step::End);
+    assert_eq!(world.decide(), Step::Fail);
 }
 
 #[test]
 fn an_answer_from_the_past_is_no_last_look_though_it_was_asked_for_before_the_deadline() {
     let mut world = known();
     world.pass(60);
-    let Step::Look(id) = overdue().decide() else { panic!("it is asked for") };
+    let Step::Poll(id) = overdue().decide() else { panic!("it is asked for") };
     let facts = Facts { deadline: Deadline::Ahead(world.facts.now), ..world.facts.clone() };
-    let details = Details { updated_at: Some(sample::after(BEFORE)), ..sample::details("in_progress", &[]) };
-    let happened = Happened::Look(Ok(details));
-    let ledger = ledger(&world.status);
-    let conclusion = conclude(&world.status, &world.past(), ledger, &Step::Look(id), &happened, &facts);
-    assert_eq!(conclusion.streaks.last_answer, world.facts.streaks.last_answer);
+    let details =
+        Details { updated_at: Some(fixtures::after(BEFORE)), ..fixtures::details("in_progress", &[]) };
+    let outcome = StepOutcome::Poll(Ok(details));
+    let attempts = attempts(&world.status);
+    let conclusion = conclude(&world.status, &world.state(), attempts, &Step::Poll(id), &outcome, &facts);
+    assert_eq!(conclusion.local_state.last_answer, world.facts.local_state.last_answer);
 }

@@ -1,34 +1,39 @@
 //! The rows of `conclude` for trouble with evidence: how long it is tried, and what is shown meanwhile.
 
+use super::world::{Answer, Turn, World, assert_led_to, line, not_stored};
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen},
-    evidence::no_answer::NoAnswer,
     lifecycle::{
-        Event, EvidenceTrouble, KeyFact, KeyFault, Next, PortalFact, Step, Stored, sample, streaks::elapsed,
+        conclude::Requeue,
+        event::Event,
+        evidence::{EvidenceError, UploadOutcome},
+        facts::{KeyFact, KeyFault, PortalFact},
+        fixtures,
+        local_state::elapsed,
+        step::Step,
     },
-    portal::trouble::Trouble,
+    portal::error::PortalError,
+    store::no_response::NoResponse,
 };
-
-use super::world::{Answer, Turn, World, assert_led_to, line, not_stored};
 
 const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
 /// Why evidence is not stored, and what it is shown as.
-const SLOW: [(EvidenceTrouble, &str); 6] = [
-    (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
-    (EvidenceTrouble::StoreSilent(NoAnswer::Tls), "StoreUnavailable"),
-    (EvidenceTrouble::BucketNotFound, "BucketNotFound"),
-    (EvidenceTrouble::StoreMisconfigured, "StoreMisconfigured"),
-    (EvidenceTrouble::AccessDenied, "AccessDenied"),
-    (EvidenceTrouble::PortalUnavailable, "PortalUnavailable"),
+const SLOW: [(EvidenceError, &str); 6] = [
+    (EvidenceError::StoreUnavailable, "StoreUnavailable"),
+    (EvidenceError::StoreSilent(NoResponse::Tls), "StoreUnavailable"),
+    (EvidenceError::BucketNotFound, "BucketNotFound"),
+    (EvidenceError::StoreMisconfigured, "StoreMisconfigured"),
+    (EvidenceError::AccessDenied, "AccessDenied"),
+    (EvidenceError::PortalUnavailable, "PortalUnavailable"),
 ];
 
 fn storing() -> World {
     World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
 }
 
-fn store(stored: Stored) -> Answer {
+fn store(stored: UploadOutcome) -> Answer {
     Answer::Store(stored)
 }
 
@@ -40,17 +45,18 @@ fn failed(reason: &str) -> String {
 
 /// The same trouble until it is given up.
 #[track_caller]
-fn troubled(world: &mut World, trouble: EvidenceTrouble) -> Turn {
+fn troubled(world: &mut World, error: EvidenceError) -> Turn {
     for _ in 0..1000 {
-        world.facts.now = world.facts.streaks.next.map_or(world.facts.now, |next| next.max(world.facts.now));
+        world.facts.now =
+            world.facts.local_state.next.map_or(world.facts.now, |next| next.max(world.facts.now));
         let step = world.decide();
-        let answer = if step == Step::Store { not_stored(trouble) } else { Answer::Uncalled };
+        let answer = if step == Step::Store { not_stored(error) } else { Answer::Uncalled };
         let turn = world.turn(answer);
         if turn.conclusion.events.contains(&Event::EvidenceFailed) {
             return turn;
         }
     }
-    panic!("{trouble:?} is never given up");
+    panic!("{error:?} is never given up");
 }
 
 fn grant(world: &mut World) -> Turn {
@@ -67,25 +73,25 @@ fn only_an_answer_of_the_portal_says_that_the_key_is_accepted() {
     world.turn(Answer::Uncalled);
     assert_eq!(world.reason(ConditionType::CredentialsReady), Some("SecretNotFound"));
     world.facts.key = KeyFact::Usable { fingerprint: "0011223344556677".to_owned() };
-    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.turn(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(world.reason(ConditionType::CredentialsReady), Some("NotChecked"));
-    world.turn_when_due(store(sample::stored(vec![sample::front()])));
+    world.turn_when_due(store(fixtures::stored(vec![fixtures::front()])));
     assert_eq!(world.reason(ConditionType::CredentialsReady), Some("Accepted"));
 }
 
 #[test]
 fn trouble_is_shown_after_a_minute_and_asked_about_more_and_more_seldom() {
-    for (trouble, reason) in SLOW {
+    for (error, reason) in SLOW {
         let mut world = storing();
         let before = world.status.clone();
-        let turn = world.turn(not_stored(trouble));
+        let turn = world.turn(not_stored(error));
         assert_led_to(&world, &turn, STORING, 5..=5, &[], reason);
         assert_eq!(world.status, before, "not in its first minute");
         let mut waits = Vec::new();
         for _ in 0..12 {
-            let turn = world.turn_when_due(not_stored(trouble));
+            let turn = world.turn_when_due(not_stored(error));
             assert_eq!(turn.step, Step::Store);
-            let Next::At(at) = turn.conclusion.next else { panic!("{reason}") };
+            let Requeue::At(at) = turn.conclusion.next else { panic!("{reason}") };
             waits.push(elapsed(world.facts.now, at));
         }
         assert!(waits.iter().all(|wait| (5..=300).contains(&wait.as_secs())), "{waits:?}");
@@ -102,49 +108,47 @@ fn a_store_that_is_silent_for_changing_causes_is_one_trouble_and_says_the_last_c
         shown.message.clone()
     };
     let mut world = storing();
-    let causes = [NoAnswer::Resolve, NoAnswer::TimedOut, NoAnswer::Refused, NoAnswer::Cut, NoAnswer::Tls];
+    let causes =
+        [NoResponse::Resolve, NoResponse::TimedOut, NoResponse::Refused, NoResponse::Cut, NoResponse::Tls];
     for why in causes.into_iter().chain(causes) {
-        world.turn_when_due(not_stored(EvidenceTrouble::StoreSilent(why)));
+        world.turn_when_due(not_stored(EvidenceError::StoreSilent(why)));
     }
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     assert!(message(&world).contains("--store-ca-file"), "{}", message(&world));
-    world.turn_when_due(not_stored(EvidenceTrouble::StoreRests));
+    world.turn_when_due(not_stored(EvidenceError::StoreRests));
     assert!(message(&world).contains("--store-ca-file"), "why it rests: {}", message(&world));
-    world.turn_when_due(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.turn_when_due(not_stored(EvidenceError::StoreUnavailable));
     assert!(message(&world).contains("says that it cannot now"), "{}", message(&world));
-    let silent = NoAnswer::ALL.map(EvidenceTrouble::StoreSilent);
-    for trouble in silent.into_iter().chain(EvidenceTrouble::ALL) {
-        assert!(
-            trouble.cause().is_none_or(|cause| cause.len() <= 256 && cause.ends_with('.')),
-            "{trouble:?}"
-        );
+    let silent = NoResponse::ALL.map(EvidenceError::StoreSilent);
+    for error in silent.into_iter().chain(EvidenceError::ALL) {
+        assert!(error.cause().is_none_or(|cause| cause.len() <= 256 && cause.ends_with('.')), "{error:?}");
     }
 }
 
 #[test]
 fn trouble_that_is_over_is_not_shown_any_more() {
     let mut world = storing();
-    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.turn(not_stored(EvidenceError::StoreUnavailable));
     world.pass(60);
-    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.turn(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     world.restart();
-    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.turn(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"), "also after a restart");
-    world.turn_when_due(store(sample::stored(vec![sample::front()])));
+    world.turn_when_due(store(fixtures::stored(vec![fixtures::front()])));
     assert_eq!(line(&world.status), STORING);
 }
 
 #[test]
 fn what_no_wait_can_mend_is_given_up_at_once() {
-    for (trouble, reason) in [
-        (EvidenceTrouble::Conflict, "Conflict"),
-        (EvidenceTrouble::NoConditionalWrites, "StoreMisconfigured"),
-        (EvidenceTrouble::DestinationRefused, "AccessDenied"),
+    for (error, reason) in [
+        (EvidenceError::Conflict, "Conflict"),
+        (EvidenceError::NoConditionalWrites, "StoreMisconfigured"),
+        (EvidenceError::DestinationRefused, "AccessDenied"),
     ] {
         let mut world = storing();
-        let turn = world.turn(not_stored(trouble));
-        assert_eq!((line(&world.status), turn.conclusion.next), (failed(reason), Next::Watch));
+        let turn = world.turn(not_stored(error));
+        assert_eq!((line(&world.status), turn.conclusion.next), (failed(reason), Requeue::AwaitChange));
         assert_eq!(turn.conclusion.events, [Event::EvidenceFailed]);
         assert!(!world.status.settled);
     }
@@ -152,13 +156,13 @@ fn what_no_wait_can_mend_is_given_up_at_once() {
 
 #[test]
 fn a_required_image_is_asked_for_again_for_ten_minutes() {
-    for (trouble, reason) in [
-        (EvidenceTrouble::ImageNotAvailable, "ImageNotAvailable"),
-        (EvidenceTrouble::ImageUnusable, "ImageUnusable"),
+    for (error, reason) in [
+        (EvidenceError::ImageNotAvailable, "ImageNotAvailable"),
+        (EvidenceError::ImageUnusable, "ImageUnusable"),
     ] {
         let mut world = storing();
         let begun = world.facts.now;
-        troubled(&mut world, trouble);
+        troubled(&mut world, error);
         assert_eq!(line(&world.status), failed(reason));
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((600..=900).contains(&waited), "{waited}");
@@ -167,16 +171,16 @@ fn a_required_image_is_asked_for_again_for_ten_minutes() {
 
 #[test]
 fn everything_else_is_given_up_a_day_after_the_verdict() {
-    for (trouble, reason) in [
-        (EvidenceTrouble::StoreUnavailable, "StoreUnavailable"),
-        (EvidenceTrouble::AccessDenied, "AccessDenied"),
-        (EvidenceTrouble::PortalUnavailable, "PortalUnavailable"),
+    for (error, reason) in [
+        (EvidenceError::StoreUnavailable, "StoreUnavailable"),
+        (EvidenceError::AccessDenied, "AccessDenied"),
+        (EvidenceError::PortalUnavailable, "PortalUnavailable"),
     ] {
         let mut world = storing();
         let begun = world.facts.now;
-        let turn = troubled(&mut world, trouble);
+        let turn = troubled(&mut world, error);
         assert_eq!(line(&world.status), failed(reason));
-        assert_eq!(turn.conclusion.next, Next::Watch);
+        assert_eq!(turn.conclusion.next, Requeue::AwaitChange);
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((86_400..=86_400 + 300).contains(&waited), "{waited}");
     }
@@ -188,12 +192,12 @@ fn a_required_image_that_is_missing_through_restarts_is_given_up_within_a_day_al
     let begun = world.facts.now;
     while elapsed(begun, world.facts.now).as_secs() < 86_400 {
         world.restart();
-        world.turn(not_stored(EvidenceTrouble::ImageNotAvailable));
+        world.turn(not_stored(EvidenceError::ImageNotAvailable));
         assert_eq!(world.reason(ConditionType::Stalled), None, "each process waits for ten minutes anew");
         world.pass(300);
     }
     world.restart();
-    troubled(&mut world, EvidenceTrouble::ImageNotAvailable);
+    troubled(&mut world, EvidenceError::ImageNotAvailable);
     assert!(elapsed(begun, world.facts.now).as_secs() <= 86_400 + 900);
 }
 
@@ -202,14 +206,14 @@ fn a_process_that_was_not_there_for_days_tries_for_ten_minutes_before_it_gives_u
     let mut well = storing();
     well.pass(3 * 86_400);
     well.restart();
-    assert_eq!(well.turn(store(sample::all_stored())).step, Step::Store);
+    assert_eq!(well.turn(store(fixtures::all_stored())).step, Step::Store);
     assert_eq!(line(&well.status), STORED, "the store was well, only nobody asked it");
 
     let mut world = storing();
     world.pass(3 * 86_400);
     world.restart();
     let begun = world.facts.now;
-    troubled(&mut world, EvidenceTrouble::StoreUnavailable);
+    troubled(&mut world, EvidenceError::StoreUnavailable);
     let waited = elapsed(begun, world.facts.now).as_secs();
     assert!((600..=900).contains(&waited), "{waited}");
 }
@@ -246,24 +250,24 @@ fn what_is_suspended_is_neither_stored_nor_given_up() {
     world.facts.suspend = true;
     for _ in 0..2 {
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Next::Watch));
+        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::AwaitChange));
         world.pass(3 * 86_400);
     }
     world.facts.suspend = false;
-    world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+    world.turn(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(line(&world.status), STORING, "its ten minutes begin now");
-    world.turn_when_due(store(sample::all_stored()));
+    world.turn_when_due(store(fixtures::all_stored()));
     assert_eq!(line(&world.status), STORED);
 }
 
 #[test]
 fn what_failed_stays_as_it_is_also_while_suspended() {
     let mut world = storing();
-    world.turn(not_stored(EvidenceTrouble::Conflict));
+    world.turn(not_stored(EvidenceError::Conflict));
     for suspend in [false, true] {
         world.facts.suspend = suspend;
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((line(&world.status), turn.conclusion.next), (failed("Conflict"), Next::Watch));
+        assert_eq!((line(&world.status), turn.conclusion.next), (failed("Conflict"), Requeue::AwaitChange));
         assert_eq!(turn.conclusion.events, []);
     }
 }
@@ -272,21 +276,21 @@ fn what_failed_stays_as_it_is_also_while_suspended() {
 fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
     for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
         let mut world = World::storing(ready_when, DeletionPolicy::Retain);
-        troubled(&mut world, EvidenceTrouble::StoreUnavailable);
+        troubled(&mut world, EvidenceError::StoreUnavailable);
         world.pass(2 * 86_400);
         let turn = grant(&mut world);
-        assert_eq!(turn.conclusion.next, Next::Now);
+        assert_eq!(turn.conclusion.next, Requeue::Now);
         assert_eq!(world.status.phase, Some(crate::api::Phase::Storing));
         assert_eq!(world.reason(ConditionType::EvidenceStored), Some("Storing"));
         let begun = world.facts.now;
-        world.turn(not_stored(EvidenceTrouble::StoreUnavailable));
+        world.turn(not_stored(EvidenceError::StoreUnavailable));
         world.pass(3600);
         world.restart();
-        troubled(&mut world, EvidenceTrouble::StoreUnavailable);
+        troubled(&mut world, EvidenceError::StoreUnavailable);
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((86_400..=86_400 + 300).contains(&waited), "{waited}, {ready_when:?}, also over a restart");
         grant(&mut world);
-        world.turn(store(sample::all_stored()));
+        world.turn(store(fixtures::all_stored()));
         assert!(world.status.settled);
     }
 }
@@ -294,14 +298,14 @@ fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
 #[test]
 fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looked_at_each_minute() {
     let mut world = World::fresh(ReadyWhen::Verified);
-    world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
-    world.facts.evidence.destination = super::refusal::refused_destination();
+    world.facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain));
+    world.facts.evidence.destination = super::cause::refused_destination();
     let turn = world.turn(Answer::Uncalled);
     let shown =
         "Pending: R DestinationNotAllowed, St DestinationNotAllowed, CR NotChecked, SC NotYet, ES NotStarted";
     let reported = [Event::DestinationNotAllowed];
     assert_led_to(&world, &turn, shown, 60..=60, &reported, "its Secret is not watched");
-    world.facts.evidence.destination = crate::lifecycle::DestinationFact::Allowed;
+    world.facts.evidence.destination = crate::lifecycle::evidence::DestinationFact::Allowed;
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     world.turn(Answer::Uncalled);
     let shown = "Pending: R SecretNotFound, Rec SecretNotFound, CR SecretNotFound, SC NotYet, ES NotStarted";
@@ -312,7 +316,7 @@ fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looke
 fn a_key_that_goes_missing_is_the_cause_before_a_link_and_the_refusal_is_known_again_after_it() {
     let mut world = World::fresh(ReadyWhen::Verified);
     for _ in 0..60 {
-        world.turn_when_due(super::world::refused(Trouble::Invalid));
+        world.turn_when_due(super::world::refused(PortalError::Invalid));
     }
     assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
@@ -320,7 +324,7 @@ fn a_key_that_goes_missing_is_the_cause_before_a_link_and_the_refusal_is_known_a
     assert_eq!(world.reason(ConditionType::Ready), Some("SecretNotFound"));
     assert_eq!(world.reason(ConditionType::Stalled), None, "a new Secret may end it");
     world.facts.key = key;
-    world.turn_when_due(super::world::refused(Trouble::Invalid));
+    world.turn_when_due(super::world::refused(PortalError::Invalid));
     assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
 }
 
@@ -331,7 +335,7 @@ fn ready_is_true_while_storing_where_a_link_was_all_that_was_asked_for() {
         line(&world.status),
         "Storing: R Finished, CR Accepted, SC Created, F Verified, V Verified, ES Storing"
     );
-    world.turn(not_stored(EvidenceTrouble::Conflict));
+    world.turn(not_stored(EvidenceError::Conflict));
     assert_eq!(line(&world.status), failed("Conflict"), "but not once it failed");
     assert_eq!(world.shown(ConditionType::Verified), Some((ConditionStatus::True, "Verified")));
 }

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
+use super::world::{Answer, World, assert_led_to, created, line, looked, refused, said};
 use crate::{
     api::{Condition, ConditionType, ReadyWhen, Reason, VerificationStatus},
     lifecycle::{
-        Blocker, Event, Facts, Gate, Happened, KeyFact, KeyFault, Next, PortalFact, Quiet, Step, conclude,
-        ledger, past,
-        sample::{self, UID},
-        streaks::later,
+        blocker::Blocker,
+        conclude::{Requeue, conclude},
+        event::Event,
+        facts::{AdmissionFact, Facts, InFlight, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        local_state::later,
+        state::{attempts, state},
+        step::{Step, StepOutcome},
     },
-    portal::trouble::{Failed, Trouble},
+    portal::error::{Failed, PortalError},
 };
 
-use super::world::{Answer, World, assert_led_to, created, line, looked, refused, said};
-
-const LOST: Trouble = Trouble::Failed(Failed::Cut);
+const LOST: PortalError = PortalError::Failed(Failed::Cut);
 const AWAITING: &str = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
 
 fn fresh() -> World {
@@ -39,7 +42,7 @@ fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
     let turn = grant(&mut world, "go");
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (healing, Next::Now));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (healing, Requeue::Now));
     let session = world.status.session.as_ref().unwrap();
     assert_eq!((session.attempt, session.orphans, session.forgiven), (3, 3, 3));
     assert_eq!(world.status.last_handled_retry.as_deref(), Some("go"));
@@ -54,19 +57,19 @@ fn three_more_answers_may_be_lost_after_a_retry() {
         assert!(matches!(world.turn_when_due(refused(LOST)).step, Step::Create { .. }));
     }
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
-    assert_eq!(ledger(&world.status).unforgiven(), 3);
+    assert_eq!(attempts(&world.status).unforgiven(), 3);
 }
 
 #[test]
 fn a_retry_clears_what_waits_for_a_person_of_an_open_session() {
     let mut world = open();
     for _ in 0..3 {
-        world.turn_when_due(looked(Trouble::NotFound));
+        world.turn_when_due(looked(PortalError::NotFound));
     }
     assert!(line(&world.status).contains("St SessionNotFound"));
     let turn = grant(&mut world, "go");
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (AWAITING, Next::Now));
-    assert_eq!(world.facts.streaks.not_found, None);
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (AWAITING, Requeue::Now));
+    assert_eq!(world.facts.local_state.not_found, None);
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn nothing_ends_by_the_clock_while_suspended() {
     world.facts.suspend = true;
     let turn = world.turn(Answer::Uncalled);
     let shown = "AwaitingUser: R Suspended, CR Accepted, SC Created";
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Next::Watch));
+    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Requeue::AwaitChange));
 }
 
 #[test]
@@ -86,10 +89,10 @@ fn an_end_that_owes_nothing_is_settled_and_left_alone() {
     world.status.settled = false;
     let before = world.status.clone();
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Next::Leave));
+    assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Requeue::Done));
     assert_eq!(world.status, VerificationStatus { settled: true, ..before }, "nothing else changes");
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.status, turn.conclusion.next), (Step::Rest, None, Next::Leave));
+    assert_eq!((turn.step, turn.conclusion.status, turn.conclusion.next), (Step::NoOp, None, Requeue::Done));
 }
 
 #[test]
@@ -190,7 +193,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR SecretNotFound, SC Created";
     assert_led_to(&world, &turn, shown, 4..=4, &[], "the link is there");
     world.facts.key = key;
-    world.facts.gate = Gate::Rate(sample::after(120));
+    world.facts.admission = AdmissionFact::Rate(fixtures::after(120));
     world.turn(Answer::Uncalled);
     assert!(line(&world.status).contains("CR NotChecked"), "a key is there; nobody knows if it is accepted");
 }
@@ -198,7 +201,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
 #[test]
 fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let mut world = fresh();
-    world.facts.gate = Gate::KeyRejected(sample::after(150));
+    world.facts.admission = AdmissionFact::KeyRejected(fixtures::after(150));
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 37..=37, &[], "30 s, and a share of the next minute");
@@ -208,7 +211,7 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let reported = [Event::Blocked(Blocker::KeyRejected)];
     assert_led_to(&world, &turn, shown, 60..=60, &reported, "the Secret is read each minute");
     world.pass(600);
-    world.facts.gate = Gate::KeyRejected(sample::after(697));
+    world.facts.admission = AdmissionFact::KeyRejected(fixtures::after(697));
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, shown, 60..=60, &[], "no attempt of its own was refused");
 }
@@ -229,8 +232,11 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
     for (met, is_key) in breaker.map(|met| (met, false)).into_iter().chain(refused.map(|met| (met, true))) {
         let mut world = fresh();
         for _ in 0..2 {
-            world.facts.gate =
-                if is_key { Gate::KeyRejected(until(&world)) } else { Gate::Breaker(until(&world)) };
+            world.facts.admission = if is_key {
+                AdmissionFact::KeyRejected(until(&world))
+            } else {
+                AdmissionFact::Breaker(until(&world))
+            };
             world.facts.closed_by = Some(met);
             world.turn(Answer::Uncalled);
             world.pass(37);
@@ -247,16 +253,16 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
 fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_asked_for() {
     let mut world = open();
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
-    world.facts.gate = Gate::KeyRejected(until(&world));
+    world.facts.admission = AdmissionFact::KeyRejected(until(&world));
     assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "not asked");
     world.pass(3_600);
-    world.facts.gate = Gate::KeyRejected(until(&world));
+    world.facts.admission = AdmissionFact::KeyRejected(until(&world));
     assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "an hour later");
 
     let mut asked = open();
-    asked.turn(looked(Trouble::KeyRejected));
+    asked.turn(looked(PortalError::KeyRejected));
     asked.pass(600);
-    asked.facts.gate = Gate::KeyRejected(until(&asked));
+    asked.facts.admission = AdmissionFact::KeyRejected(until(&asked));
     asked.turn(Answer::Uncalled);
     let stalled = "AwaitingUser: R AwaitingUser, St KeyRejected, CR KeyRejected, SC Created";
     assert_eq!(line(&asked.status), stalled, "asked, and behind the gate since");
@@ -265,7 +271,7 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
 #[test]
 fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is_none() {
     let mut world = open();
-    world.facts.gate = Gate::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.facts.admission = AdmissionFact::Paused(later(world.facts.now, Duration::from_mins(5)));
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, AWAITING, 60..=60, &[], "its turn comes to show it");
     world.pass(60);
@@ -274,7 +280,7 @@ fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is
     assert_led_to(&world, &turn, limited, 240..=240, &[], "then it waits for the end of the pause");
 
     let mut world = fresh();
-    world.facts.gate = Gate::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.facts.admission = AdmissionFact::Paused(later(world.facts.now, Duration::from_mins(5)));
     let turn = world.turn(Answer::Uncalled);
     let limited = "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, limited, 300..=300, &[Event::RateLimited], "without a link");
@@ -285,10 +291,10 @@ fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
     let mut world = open();
     world.turn(looked(LOST));
     let until = |world: &World| later(world.facts.now, Duration::from_secs(9));
-    world.facts.gate = Gate::Breaker(until(&world));
+    world.facts.admission = AdmissionFact::Breaker(until(&world));
     assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 9..=9, &[], "not at once");
     world.pass(300);
-    world.facts.gate = Gate::Breaker(until(&world));
+    world.facts.admission = AdmissionFact::Breaker(until(&world));
     let turn = world.turn(Answer::Uncalled);
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
     assert_led_to(&world, &turn, shown, 9..=9, &[], "after five minutes without an answer");
@@ -299,18 +305,18 @@ fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
     let mut world = open();
     world.turn(said("generated", &[]));
-    let due = world.facts.streaks.next.unwrap();
+    let due = world.facts.local_state.next.unwrap();
     world.facts.now = due;
     let behind = |world: &mut World, seconds: u64| {
         world.facts.now = later(due, Duration::from_secs(seconds));
-        world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_mins(1)));
+        world.facts.admission = AdmissionFact::Breaker(later(world.facts.now, Duration::from_mins(1)));
         world.turn(Answer::Uncalled);
         line(&world.status)
     };
     assert_eq!(behind(&mut world.clone(), 0), AWAITING);
     assert_eq!(behind(&mut world.clone(), 250), AWAITING, "not five minutes without a 200");
     assert_eq!(behind(&mut world.clone(), 300), shown, "due for five minutes");
-    world.facts.streaks.last_answer = Some(due - jiff::SignedDuration::from_mins(5));
+    world.facts.local_state.last_answer = Some(due - jiff::SignedDuration::from_mins(5));
     assert_eq!(behind(&mut world.clone(), 59), AWAITING, "one answer alone may be lost");
     assert_eq!(behind(&mut world, 60), shown, "the last 200 is five minutes old");
 }
@@ -322,11 +328,11 @@ fn waiting_for_its_time_or_the_rate_changes_nothing() {
     let before = world.status.clone();
     let turn = world.turn(Answer::Uncalled);
     assert!(matches!(turn.step, Step::Wait(_)));
-    assert_eq!(turn.conclusion.next, Next::At(world.facts.streaks.next.unwrap()));
+    assert_eq!(turn.conclusion.next, Requeue::At(world.facts.local_state.next.unwrap()));
     world.pass(60);
-    world.facts.gate = Gate::Rate(sample::after(130));
+    world.facts.admission = AdmissionFact::Rate(fixtures::after(130));
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.conclusion.next, &world.status), (Next::At(sample::after(130)), &before));
+    assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(fixtures::after(130)), &before));
 }
 
 #[test]
@@ -334,10 +340,10 @@ fn a_claim_whose_request_may_be_in_flight_stays_as_it_is() {
     let mut world = fresh();
     world.status = world.turn(created()).claimed.unwrap();
     world.restart();
-    world.facts.quiet = Quiet::No(sample::after(45));
+    world.facts.in_flight = InFlight::Possible(fixtures::after(45));
     let before = world.status.clone();
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.conclusion.next, &world.status), (Next::At(sample::after(45)), &before));
+    assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(fixtures::after(45)), &before));
 }
 
 #[test]
@@ -345,33 +351,33 @@ fn what_is_being_deleted_is_not_written() {
     for mut world in [fresh(), open(), World::lost(1)] {
         world.facts.deleting = true;
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.status), (Step::Forget, None));
-        assert_eq!(turn.conclusion.next, Next::Leave);
+        assert_eq!((turn.step, turn.conclusion.status), (Step::Release, None));
+        assert_eq!(turn.conclusion.next, Requeue::Done);
     }
 }
 
 #[test]
 fn no_wait_outlasts_the_deadline() {
     let mut world = open();
-    world.deadline = sample::after(62);
+    world.deadline = fixtures::after(62);
     let turn = world.turn(said("generated", &[]));
-    assert_eq!(turn.conclusion.next, Next::At(sample::after(62)));
+    assert_eq!(turn.conclusion.next, Requeue::At(fixtures::after(62)));
 }
 
 #[test]
 fn a_call_that_did_not_take_place_is_tried_again_and_writes_nothing() {
     let world = open();
     let facts: &Facts = &world.facts;
-    let step = Step::Look(sample::id().unwrap());
+    let step = Step::Poll(fixtures::id().unwrap());
     let done = conclude(
         &world.status,
-        &past(UID, &world.status),
-        ledger(&world.status),
+        &state(UID, &world.status),
+        attempts(&world.status),
         &step,
-        &Happened::Nothing,
+        &StepOutcome::Nothing,
         facts,
     );
-    let Next::At(at) = done.next else { panic!("{:?}", done.next) };
+    let Requeue::At(at) = done.next else { panic!("{:?}", done.next) };
     assert!((2..=120).contains(&at.duration_since(facts.now).as_secs()));
     assert_eq!((done.status, done.events), (None, vec![]));
 }

@@ -1,14 +1,17 @@
 //! A status that lost its session, because etcd was restored from a backup, is put right from what the process remembers.
 
+use super::world::{Answer, World, said};
 use crate::{
     api::{OnUnknownOutcome, Phase, ReadyWhen, SessionState, VerificationStatus},
     lifecycle::{
-        Event, KnownSession, Next, Step, ledger,
-        sample::{self, UID},
+        conclude::Requeue,
+        event::Event,
+        fixtures::{self, UID},
+        known_session::KnownSession,
+        state::attempts,
+        step::Step,
     },
 };
-
-use super::world::{Answer, World, said};
 
 /// A world whose status is that old one again, and whose session the process knows.
 fn rolled_back(before: VerificationStatus) -> (World, VerificationStatus) {
@@ -22,17 +25,20 @@ fn rolled_back(before: VerificationStatus) -> (World, VerificationStatus) {
 #[test]
 fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
     let olds = [
-        sample::fresh(),
-        sample::attempted(SessionState::Claimed, 1, 0),
-        sample::attempted(SessionState::NotCreated, 2, 0),
-        sample::attempted(SessionState::Unknown, 3, 3),
+        fixtures::fresh(),
+        fixtures::attempted(SessionState::Claimed, 1, 0),
+        fixtures::attempted(SessionState::NotCreated, 2, 0),
+        fixtures::attempted(SessionState::Unknown, 3, 3),
     ];
     for old in olds {
         let (mut world, lost) = rolled_back(old.clone());
         world.facts.on_unknown = OnUnknownOutcome::Hold;
         let turn = world.turn(Answer::Uncalled);
         assert!(matches!(turn.step, Step::Restore(_)), "{:?}", turn.step);
-        assert_eq!((turn.conclusion.next, turn.conclusion.events), (Next::Now, vec![Event::StatusRestored]));
+        assert_eq!(
+            (turn.conclusion.next, turn.conclusion.events),
+            (Requeue::Now, vec![Event::StatusRestored])
+        );
 
         let status = &world.status;
         assert_eq!((&status.verification_id, &status.portal_url), (&lost.verification_id, &lost.portal_url));
@@ -40,7 +46,7 @@ fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
         let (session, was) = (status.session.as_ref().unwrap(), lost.session.as_ref().unwrap());
         assert_eq!((session.state, &session.uid), (was.state, &was.uid));
         assert_eq!((&session.portal, session.created_at), (&was.portal, was.created_at));
-        assert_eq!(session.attempt, was.attempt.max(i32::try_from(ledger(&old).attempt).unwrap()));
+        assert_eq!(session.attempt, was.attempt.max(i32::try_from(attempts(&old).attempt).unwrap()));
 
         // What the portal says of it now is shown as ever.
         world.facts.known = None;
@@ -53,5 +59,5 @@ fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
 fn a_session_of_another_resource_is_not_known() {
     let open = World::open(ReadyWhen::Verified).status;
     assert_eq!(KnownSession::of("another uid", &open), None);
-    assert_eq!(KnownSession::of(UID, &sample::fresh()), None);
+    assert_eq!(KnownSession::of(UID, &fixtures::fresh()), None);
 }

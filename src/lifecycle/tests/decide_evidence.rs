@@ -3,9 +3,13 @@
 use crate::{
     api::{DeletionPolicy, VerificationStatus},
     lifecycle::{
-        Due, EvidenceFacts, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, LetGo, PortalFact, Shown, Since,
-        Step, Wait, decide, ledger, past,
-        sample::{self, UID},
+        decide::decide,
+        evidence::{EvidenceError, EvidenceFacts},
+        facts::{AdmissionFact, Due, Facts, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        local_state::Since,
+        state::{attempts, state},
+        step::{ReleaseWhen, Shown, Step, Wait},
     },
 };
 
@@ -39,7 +43,7 @@ enum Matter {
     Day,
     /// This process tries for ten minutes.
     Tried,
-    Trouble,
+    PortalError,
     PortalNotAllowed,
     NoKey,
     Paused,
@@ -50,43 +54,49 @@ enum Matter {
 }
 
 use Matter::{
-    Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyRejected, NoKey, NotDue, Paused,
-    PortalNotAllowed, Rate, Removing, Retry, Suspended, Tried, Trouble,
+    Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyRejected, NoKey, NotDue, Paused, PortalError,
+    PortalNotAllowed, Rate, Removing, Retry, Suspended, Tried,
 };
 
 const DAY: u64 = 24 * 3600;
 
 fn until() -> jiff::Timestamp {
-    sample::after(DAY + 60)
+    fixtures::after(DAY + 60)
 }
 
 fn status(stands: Stands) -> VerificationStatus {
-    let mut status = sample::over(crate::api::Outcome::Verified);
+    let mut status = fixtures::over(crate::api::Outcome::Verified);
     let with = |stored| {
-        crate::lifecycle::conclude(
-            &sample::over(crate::api::Outcome::Verified),
-            &past(UID, &sample::over(crate::api::Outcome::Verified)),
-            ledger(&status),
+        crate::lifecycle::conclude::conclude(
+            &fixtures::over(crate::api::Outcome::Verified),
+            &state(UID, &fixtures::over(crate::api::Outcome::Verified)),
+            attempts(&status),
             &Step::Store,
-            &crate::lifecycle::Happened::Store(stored),
+            &crate::lifecycle::step::StepOutcome::Store(stored),
             &facts_of(&status, &[]),
         )
     };
     match stands {
         Owed | NotAsked => {}
-        NotOwed => status = sample::over(crate::api::Outcome::Rejected),
+        NotOwed => status = fixtures::over(crate::api::Outcome::Rejected),
         Failed => {
-            let trouble = Some(EvidenceTrouble::Conflict);
-            let stored = crate::lifecycle::Stored { trouble, ..crate::lifecycle::Stored::default() };
+            let error = Some(EvidenceError::Conflict);
+            let stored = crate::lifecycle::evidence::UploadOutcome {
+                error,
+                ..crate::lifecycle::evidence::UploadOutcome::default()
+            };
             status = with(stored).status.unwrap();
         }
         FailedInPart => {
-            let trouble = Some(EvidenceTrouble::Conflict);
-            let stored = crate::lifecycle::Stored { trouble, ..sample::stored(vec![sample::front()]) };
+            let error = Some(EvidenceError::Conflict);
+            let stored = crate::lifecycle::evidence::UploadOutcome {
+                error,
+                ..fixtures::stored(vec![fixtures::front()])
+            };
             status = with(stored).status.unwrap();
         }
         Complete => {
-            status = VerificationStatus { settled: false, ..with(sample::all_stored()).status.unwrap() };
+            status = VerificationStatus { settled: false, ..with(fixtures::all_stored()).status.unwrap() };
         }
     }
     status
@@ -96,9 +106,9 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
     let has = |matter| matters.contains(&matter);
     let policy = if has(Delete) { DeletionPolicy::Delete } else { DeletionPolicy::Retain };
     let mut facts = Facts {
-        evidence: EvidenceFacts::of(Some(sample::images(policy)), status),
-        now: sample::after(if has(Day) { DAY } else { 3600 }),
-        ..sample::facts()
+        evidence: EvidenceFacts::of(Some(fixtures::images(policy)), status),
+        now: fixtures::after(if has(Day) { DAY } else { 3600 }),
+        ..fixtures::facts()
     };
     for matter in matters {
         match matter {
@@ -114,21 +124,21 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
             }
             Removing(count, minutes) => {
                 let since = facts.now - jiff::SignedDuration::from_mins(*minutes);
-                facts.streaks.removing = Some(Since { what: (), since, count: *count });
+                facts.local_state.removing = Some(Since { what: (), since, count: *count });
             }
             Suspended => facts.suspend = true,
             Retry => facts.retry = Some("go".to_owned()),
-            Tried => facts.streaks.storing_since = Some(facts.now - jiff::SignedDuration::from_mins(10)),
-            Trouble => {
-                let what = EvidenceTrouble::StoreUnavailable;
-                facts.streaks.storing = Some(Since { what, since: facts.now, count: 1 });
+            Tried => facts.local_state.storing_since = Some(facts.now - jiff::SignedDuration::from_mins(10)),
+            PortalError => {
+                let what = EvidenceError::StoreUnavailable;
+                facts.local_state.storing = Some(Since { what, since: facts.now, count: 1 });
             }
             PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
             NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
-            Paused => facts.gate = Gate::Paused(until()),
-            Breaker => facts.gate = Gate::Breaker(until()),
-            KeyRejected => facts.gate = Gate::KeyRejected(until()),
-            Rate => facts.gate = Gate::Rate(until()),
+            Paused => facts.admission = AdmissionFact::Paused(until()),
+            Breaker => facts.admission = AdmissionFact::Breaker(until()),
+            KeyRejected => facts.admission = AdmissionFact::KeyRejected(until()),
+            Rate => facts.admission = AdmissionFact::Rate(until()),
             NotDue => facts.due = Due::At(until()),
         }
     }
@@ -140,22 +150,22 @@ fn decided(stands: Stands, matters: &[Matter]) -> Step {
     let mut facts = facts_of(&status, matters);
     if stands == NotAsked {
         let held = EvidenceFacts { images: None, ..facts.evidence };
-        facts.evidence = EvidenceFacts { standing: crate::lifecycle::EvidenceStanding::NotAsked, ..held };
+        facts.evidence = EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotAsked, ..held };
     }
-    decide(&past(UID, &status), ledger(&status), &facts)
+    decide(&state(UID, &status), attempts(&status), &facts)
 }
 
 const EVERY: [Stands; 6] = [Owed, Failed, FailedInPart, Complete, NotOwed, NotAsked];
 const OVER: Step = Step::Show(Shown::Over);
 const NOT_ALLOWED: Step = Step::Show(Shown::PortalNotAllowed);
-const LET_GO: Step = Step::RemoveEvidence { let_go: LetGo::OnceRemoved };
+const LET_GO: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 
 /// One row: on which standings, with what the matter, which step, and why.
 type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
 
 fn rows() -> Vec<Row> {
     vec![
-        (&EVERY, &[Deleting], Step::Forget, "nothing holds it"),
+        (&EVERY, &[Deleting], Step::Release, "nothing holds it"),
         (&EVERY, &[Deleting, Held, Delete], LET_GO, "what is stored goes first"),
         (&EVERY, &[Deleting, Held], LET_GO, "nobody else takes the finalizer off"),
         (
@@ -167,7 +177,7 @@ fn rows() -> Vec<Row> {
         (
             &EVERY,
             &[DeletedLongAgo, Removing(2, 10), Held, Delete],
-            Step::RemoveEvidence { let_go: LetGo::OnceTried },
+            Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried },
             "ten minutes are over",
         ),
         (
@@ -179,7 +189,7 @@ fn rows() -> Vec<Row> {
         (
             &EVERY,
             &[DeletedLongAgo, Removing(0, 20), Held, Delete],
-            Step::RemoveEvidence { let_go: LetGo::Anyway },
+            Step::RemoveEvidence { release_when: ReleaseWhen::Anyway },
             "nobody could ask the store for twenty minutes",
         ),
         (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], LET_GO, "ten minutes are not over"),
@@ -189,22 +199,22 @@ fn rows() -> Vec<Row> {
         (&[Owed, Failed, FailedInPart], &[Suspended], OVER, "nothing moves while suspended"),
         (&[Complete, Owed], &[Suspended, Delete], OVER, "not even the finalizer"),
         (&EVERY, &[Suspended, Held], OVER, "not even the finalizer"),
-        (&[Owed, Failed, FailedInPart], &[Retry], Step::Grant("go".to_owned()), "a person asks again"),
+        (&[Owed, Failed, FailedInPart], &[Retry], Step::Retry("go".to_owned()), "a person asks again"),
         (&EVERY, &[Held], LET_GO, "the policy was to remove it and is not any more"),
         (&[Complete, Failed, FailedInPart], &[Delete, Held], OVER, "it is removed when it is deleted"),
         (&[Complete, FailedInPart, Owed], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
         (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
         (&[Failed, FailedInPart], &[], OVER, "only a person can help"),
-        (&[Owed], &[Day, Tried, Trouble], Step::GiveUpEvidence, "a day is enough"),
+        (&[Owed], &[Day, Tried, PortalError], Step::GiveUpEvidence, "a day is enough"),
         (&[Owed], &[Day, Tried, NoKey], Step::GiveUpEvidence, "a day without a key, too"),
         (&[Owed], &[Day, Tried, PortalNotAllowed], Step::GiveUpEvidence, "and without a portal"),
         (&[Owed], &[Day, Tried, Breaker], Step::GiveUpEvidence, "and without an answer"),
-        (&[Owed], &[Day, Tried, Trouble, NotDue], Step::GiveUpEvidence, "it waits for no schedule"),
+        (&[Owed], &[Day, Tried, PortalError, NotDue], Step::GiveUpEvidence, "it waits for no schedule"),
         (&[Owed], &[Day, Tried], Step::Store, "it goes well, only late"),
         (&[Owed], &[Day, Tried, NotDue], Step::Wait(Wait::Due(until())), "it goes well, only late"),
         (&[Owed], &[Day, Tried, Rate], Step::Wait(Wait::Rate(until())), "it goes well, only late"),
-        (&[Owed], &[Day, Trouble], Step::Store, "this process has just begun"),
-        (&[Owed], &[Tried, Trouble], Step::Store, "it is the same day"),
+        (&[Owed], &[Day, PortalError], Step::Store, "this process has just begun"),
+        (&[Owed], &[Tried, PortalError], Step::Store, "it is the same day"),
         (&[Owed], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
         (&[Owed], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (&[Owed], &[NoKey], Step::Wait(Wait::Key(KeyFault::KeyEmpty)), "there is nobody to ask as"),
@@ -234,9 +244,9 @@ fn of_two_rows_that_match_the_first_decides() {
     let order: [(&[Matter], Step); 5] = [
         (&[Deleting, Held], LET_GO),
         (&[Suspended], OVER),
-        (&[Retry], Step::Grant("go".to_owned())),
+        (&[Retry], Step::Retry("go".to_owned())),
         (&[Held], LET_GO),
-        (&[Day, Tried, Trouble], Step::GiveUpEvidence),
+        (&[Day, Tried, PortalError], Step::GiveUpEvidence),
     ];
     for (place, (earlier, step)) in order.iter().enumerate() {
         for (later, _) in &order[place + 1..] {
@@ -248,10 +258,10 @@ fn of_two_rows_that_match_the_first_decides() {
 
 #[test]
 fn evidence_of_a_session_that_is_not_over_is_left_alone() {
-    for status in [sample::fresh(), sample::open(crate::api::Phase::InProgress)] {
+    for status in [fixtures::fresh(), fixtures::open(crate::api::Phase::InProgress)] {
         let facts = facts_of(&status, &[Delete, Held]);
-        let step = decide(&past(UID, &status), ledger(&status), &facts);
-        assert!(matches!(step, Step::Create { .. } | Step::Look(_)), "{step:?}");
+        let step = decide(&state(UID, &status), attempts(&status), &facts);
+        assert!(matches!(step, Step::Create { .. } | Step::Poll(_)), "{step:?}");
     }
 }
 
@@ -259,13 +269,13 @@ fn evidence_of_a_session_that_is_not_over_is_left_alone() {
 fn a_destination_that_is_refused_keeps_only_a_session_from_being_created() {
     let refused = |status: &VerificationStatus, adopt| {
         let mut facts = facts_of(status, &[]);
-        facts.evidence.destination = super::refusal::refused_destination();
+        facts.evidence.destination = super::cause::refused_destination();
         facts.adopt = adopt;
-        decide(&past(UID, status), ledger(status), &facts)
+        decide(&state(UID, status), attempts(status), &facts)
     };
     let shown = Step::Show(Shown::DestinationRefused);
-    assert_eq!(refused(&sample::fresh(), None), shown);
-    assert_eq!(refused(&sample::fresh(), sample::id()), shown);
-    let open = sample::open(crate::api::Phase::InProgress);
-    assert!(matches!(refused(&open, None), Step::Look(_)), "a person may be at it");
+    assert_eq!(refused(&fixtures::fresh(), None), shown);
+    assert_eq!(refused(&fixtures::fresh(), fixtures::id()), shown);
+    let open = fixtures::open(crate::api::Phase::InProgress);
+    assert!(matches!(refused(&open, None), Step::Poll(_)), "a person may be at it");
 }

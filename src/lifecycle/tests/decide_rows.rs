@@ -3,9 +3,11 @@
 use crate::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
-        Deadline, Due, Facts, Gate, KeyFact, KeyFault, PortalFact, Quiet, Shown, Step, Wait, decide, ledger,
-        past,
-        sample::{self, UID},
+        decide::decide,
+        facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        state::{attempts, state},
+        step::{Shown, Step, Wait},
     },
 };
 
@@ -23,7 +25,7 @@ enum Matter {
     TooLarge,
     Known,
     Adopt,
-    InFlight,
+    MaybeInFlight,
     NeverSent,
     Hold,
     NoKey,
@@ -35,19 +37,19 @@ enum Matter {
 }
 
 use Matter::{
-    Adopt, Breaker, Deleting, Hold, InFlight, KeyRejected, Known, NeverSent, NoKey, NotDue, Passed,
+    Adopt, Breaker, Deleting, Hold, KeyRejected, Known, MaybeInFlight, NeverSent, NoKey, NotDue, Passed,
     PassedAndLooked, PassedAndOverdue, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
     TooLarge,
 };
 
 fn until() -> jiff::Timestamp {
-    sample::after(60)
+    fixtures::after(60)
 }
 
 fn facts(matters: &[Matter]) -> Facts {
     let passed =
-        |looked, overdue, long_ago| Deadline::Passed { at: sample::now(), looked, overdue, long_ago };
-    let mut facts = sample::facts();
+        |looked, overdue, long_ago| Deadline::Passed { at: fixtures::now(), looked, overdue, long_ago };
+    let mut facts = fixtures::facts();
     for matter in matters {
         match matter {
             Deleting => facts.deleting = true,
@@ -59,16 +61,16 @@ fn facts(matters: &[Matter]) -> Facts {
             PassedLongAgo => facts.deadline = passed(false, false, true),
             PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
             TooLarge => facts.too_large = true,
-            Known => facts.known = sample::known(),
-            Adopt => facts.adopt = sample::id(),
-            InFlight => facts.quiet = Quiet::No(until()),
-            NeverSent => facts.quiet = Quiet::NeverSent,
+            Known => facts.known = fixtures::known(),
+            Adopt => facts.adopt = fixtures::id(),
+            MaybeInFlight => facts.in_flight = InFlight::Possible(until()),
+            NeverSent => facts.in_flight = InFlight::NeverSent,
             Hold => facts.on_unknown = OnUnknownOutcome::Hold,
             NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
-            KeyRejected => facts.gate = Gate::KeyRejected(until()),
-            Paused => facts.gate = Gate::Paused(until()),
-            Breaker => facts.gate = Gate::Breaker(until()),
-            Rate => facts.gate = Gate::Rate(until()),
+            KeyRejected => facts.admission = AdmissionFact::KeyRejected(until()),
+            Paused => facts.admission = AdmissionFact::Paused(until()),
+            Breaker => facts.admission = AdmissionFact::Breaker(until()),
+            Rate => facts.admission = AdmissionFact::Rate(until()),
             NotDue => facts.due = Due::At(until()),
         }
     }
@@ -93,21 +95,21 @@ const WITHOUT_SESSION: &[On] = &[On::Fresh, On::Refused, On::Lost];
 
 fn status(on: On) -> VerificationStatus {
     match on {
-        On::Fresh => sample::fresh(),
-        On::Claimed => sample::attempted(SessionState::Claimed, 2, 1),
-        On::Refused => sample::attempted(SessionState::NotCreated, 2, 1),
-        On::Lost => sample::attempted(SessionState::Unknown, 2, 1),
-        On::Spent => sample::attempted(SessionState::Unknown, 3, 3),
-        On::Open => sample::open(Phase::AwaitingUser),
-        On::Over => sample::over(Outcome::Rejected),
-        On::Settled => VerificationStatus { settled: true, ..sample::over(Outcome::Rejected) },
-        On::Unreadable => VerificationStatus { session: None, ..sample::open(Phase::AwaitingUser) },
+        On::Fresh => fixtures::fresh(),
+        On::Claimed => fixtures::attempted(SessionState::Claimed, 2, 1),
+        On::Refused => fixtures::attempted(SessionState::NotCreated, 2, 1),
+        On::Lost => fixtures::attempted(SessionState::Unknown, 2, 1),
+        On::Spent => fixtures::attempted(SessionState::Unknown, 3, 3),
+        On::Open => fixtures::open(Phase::AwaitingUser),
+        On::Over => fixtures::over(Outcome::Rejected),
+        On::Settled => VerificationStatus { settled: true, ..fixtures::over(Outcome::Rejected) },
+        On::Unreadable => VerificationStatus { session: None, ..fixtures::open(Phase::AwaitingUser) },
     }
 }
 
 fn decided(on: On, matters: &[Matter]) -> Step {
     let status = status(on);
-    decide(&past(UID, &status), ledger(&status), &facts(matters))
+    decide(&state(UID, &status), attempts(&status), &facts(matters))
 }
 
 /// One row: on which pasts, with what the matter, which step, and why.
@@ -120,7 +122,7 @@ struct Row {
 }
 
 fn id() -> crate::portal::verification_id::VerificationId {
-    sample::id().unwrap()
+    fixtures::id().unwrap()
 }
 
 fn create(on: On) -> Step {
@@ -139,9 +141,9 @@ const fn row(
 
 /// The rows in their order, but for those that owe evidence.
 const ROWS: &[Row] = &[
-    row("2", LIVE, &[Deleting], |_| Step::Forget, "what is being deleted is let go"),
-    row("2", &[On::Over, On::Settled, On::Unreadable], &[Deleting], |_| Step::Forget, "whatever it was"),
-    row("3", &[On::Settled], &[], |_| Step::Rest, "what owes nothing is left alone"),
+    row("2", LIVE, &[Deleting], |_| Step::Release, "what is being deleted is let go"),
+    row("2", &[On::Over, On::Settled, On::Unreadable], &[Deleting], |_| Step::Release, "whatever it was"),
+    row("3", &[On::Settled], &[], |_| Step::NoOp, "what owes nothing is left alone"),
     row(
         "4",
         &[On::Unreadable],
@@ -154,42 +156,42 @@ const ROWS: &[Row] = &[
         "5a",
         &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
         &[Known],
-        |_| Step::Restore(sample::known().unwrap()),
+        |_| Step::Restore(fixtures::known().unwrap()),
         "a session that is known is never created anew",
     ),
     row("6", LIVE, &[Suspended], |_| Step::Show(Shown::Suspended), "nothing moves while suspended"),
-    row("8", LIVE, &[Retry], |_| Step::Grant("go".to_owned()), "a person says how to go on"),
+    row("8", LIVE, &[Retry], |_| Step::Retry("go".to_owned()), "a person says how to go on"),
     row(
         "11",
         &[On::Claimed],
-        &[Passed, InFlight],
-        |_| Step::Wait(Wait::Quiet(until())),
+        &[Passed, MaybeInFlight],
+        |_| Step::Wait(Wait::InFlight(until())),
         "the answer may still come and be a session",
     ),
-    row("12", &[On::Claimed], &[Passed], |_| Step::End, "no request can be in flight"),
-    row("12", WITHOUT_SESSION, &[Passed], |_| Step::End, "there is nothing to look at"),
-    row("12", &[On::Spent], &[Passed], |_| Step::End, "also where a person is waited for"),
-    row("13", &[On::Open], &[Passed], |_| Step::Look(id()), "the verdict may be there"),
-    row("13", &[On::Open], &[Passed, NotDue], |_| Step::Look(id()), "the last look waits for no schedule"),
+    row("12", &[On::Claimed], &[Passed], |_| Step::Fail, "no request can be in flight"),
+    row("12", WITHOUT_SESSION, &[Passed], |_| Step::Fail, "there is nothing to look at"),
+    row("12", &[On::Spent], &[Passed], |_| Step::Fail, "also where a person is waited for"),
+    row("13", &[On::Open], &[Passed], |_| Step::Poll(id()), "the verdict may be there"),
+    row("13", &[On::Open], &[Passed, NotDue], |_| Step::Poll(id()), "the last look waits for no schedule"),
     row(
         "13",
         &[On::Open],
         &[PassedLongAgo],
-        |_| Step::Look(id()),
+        |_| Step::Poll(id()),
         "the verdict may be from before the deadline",
     ),
-    row("14", &[On::Open], &[PassedAndLooked], |_| Step::End, "it was looked at and no verdict was there"),
-    row("14", &[On::Open], &[PassedAndOverdue], |_| Step::End, "it could be asked for ten minutes, in vain"),
+    row("14", &[On::Open], &[PassedAndLooked], |_| Step::Fail, "it was looked at and no verdict was there"),
+    row("14", &[On::Open], &[PassedAndOverdue], |_| Step::Fail, "it could be asked for ten minutes, in vain"),
     row(
         "14",
         &[On::Open],
         &[PassedAndOverdue, NoKey],
-        |_| Step::End,
+        |_| Step::Fail,
         "also where it cannot be asked any more",
     ),
-    row("14", &[On::Open], &[PassedLongAgo, NoKey], |_| Step::End, "a missing key delays the end for a day"),
-    row("14", &[On::Open], &[PassedLongAgo, PortalNotAllowed], |_| Step::End, "so does a refused portal"),
-    row("14", &[On::Open], &[PassedLongAgo, Breaker], |_| Step::End, "so does one that cannot be asked"),
+    row("14", &[On::Open], &[PassedLongAgo, NoKey], |_| Step::Fail, "a missing key delays the end for a day"),
+    row("14", &[On::Open], &[PassedLongAgo, PortalNotAllowed], |_| Step::Fail, "so does a refused portal"),
+    row("14", &[On::Open], &[PassedLongAgo, Breaker], |_| Step::Fail, "so does one that cannot be asked"),
     row(
         "15",
         LIVE,
@@ -235,8 +237,8 @@ const ROWS: &[Row] = &[
     row(
         "19",
         &[On::Claimed],
-        &[InFlight],
-        |_| Step::Wait(Wait::Quiet(until())),
+        &[MaybeInFlight],
+        |_| Step::Wait(Wait::InFlight(until())),
         "another process may be asking right now",
     ),
     row("20", &[On::Claimed], &[NeverSent], |_| Step::GiveUpRefused, "this process knows that nothing left"),
@@ -292,7 +294,7 @@ const ROWS: &[Row] = &[
     row("28", &[On::Open], &[Breaker], |_| Step::Wait(Wait::Breaker(until())), "the breaker is open"),
     row("28", &[On::Open], &[Rate], |_| Step::Wait(Wait::Rate(until())), "the rate is kept"),
     row("28", &[On::Open], &[NotDue], |_| Step::Wait(Wait::Due(until())), "its time has not come"),
-    row("29", &[On::Open], &[], |_| Step::Look(id()), "all is well"),
+    row("29", &[On::Open], &[], |_| Step::Poll(id()), "all is well"),
 ];
 
 #[test]
@@ -311,7 +313,7 @@ fn each_row_leads_to_its_step() {
 /// is narrower than the earlier one, which then is not what is the matter.
 #[test]
 fn of_two_rows_that_match_the_first_decides() {
-    fn slot(matter: Matter) -> u8 {
+    fn record_id(matter: Matter) -> u8 {
         match matter {
             Deleting => 0,
             Suspended => 1,
@@ -319,7 +321,7 @@ fn of_two_rows_that_match_the_first_decides() {
             Passed | PassedAndLooked | PassedAndOverdue | PassedLongAgo => 3,
             PortalNotAllowed => 4,
             Adopt => 5,
-            InFlight | NeverSent => 6,
+            MaybeInFlight | NeverSent => 6,
             Hold => 7,
             NoKey => 8,
             KeyRejected | Paused | Breaker | Rate => 9,
@@ -329,7 +331,7 @@ fn of_two_rows_that_match_the_first_decides() {
         }
     }
     let compatible = |one: &[Matter], other: &[Matter]| {
-        one.iter().all(|a| other.iter().all(|b| a == b || slot(*a) != slot(*b)))
+        one.iter().all(|a| other.iter().all(|b| a == b || record_id(*a) != record_id(*b)))
     };
     let mut pairs = 0;
     for (place, earlier) in ROWS.iter().enumerate() {
@@ -363,7 +365,7 @@ fn of_two_rows_that_match_the_first_decides() {
 fn prevents(row: &Row, both: &[Matter]) -> bool {
     let has = |matters: &[Matter]| both.iter().any(|matter| matters.contains(matter));
     match row.number {
-        "12" => row.on == [On::Claimed] && has(&[InFlight]),
+        "12" => row.on == [On::Claimed] && has(&[MaybeInFlight]),
         "13" => has(&[PortalNotAllowed, NoKey, KeyRejected, Paused, Breaker, Rate]),
         // The gate is asked before the time, but a place within the rate is asked for last, when the time has come.
         "17" => {
@@ -399,8 +401,8 @@ fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
 
 #[test]
 fn a_forgiven_answer_is_tried_again_also_with_hold() {
-    let mut status = sample::attempted(SessionState::Unknown, 3, 3);
+    let mut status = fixtures::attempted(SessionState::Unknown, 3, 3);
     status.session.as_mut().unwrap().forgiven = 3;
-    let step = decide(&past(UID, &status), ledger(&status), &facts(&[Hold]));
+    let step = decide(&state(UID, &status), attempts(&status), &facts(&[Hold]));
     assert_eq!(step, Step::Create { attempt: 4 });
 }

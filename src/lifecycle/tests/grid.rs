@@ -2,29 +2,32 @@
 //!
 //! First `decide` is asked for every past under every combination of the facts that it reads. Of the cases that do not
 //! differ in what `conclude` reads one is kept; each is concluded for every outcome that its step can have, under both
-//! meanings of Ready, with and without the annotation, and with every memory of trouble. The gate, the quiet, the due
+//! meanings of Ready, with and without the annotation, and with every memory of error. The gate, the quiet, the due
 //! time, the deletion, what is wrong with a missing key and how far a deadline is behind are not read by `conclude`; a
 //! test says so. What is asked for as evidence has its own part, [`grid_evidence`].
 
 use std::sync::{LazyLock, Mutex};
 
-use crate::{
-    api::{OnUnknownOutcome, ReadyWhen, VerificationStatus},
-    lifecycle::{
-        Conclusion, Deadline, Due, EvidenceFacts, Facts, Gate, Happened, KeyFact, KeyFault, Next, Past,
-        PortalFact, Quiet, Since, Step, Streaks, claim, conclude, decide, ledger, past,
-        sample::{self, UID},
-        streaks::Grievance,
-    },
-    priority::Priority,
-};
-
 use super::{
     grid_evidence,
     laws::{Concluded, Decided, Shown},
-    pasts,
+    states,
     steps::{KINDS, kind, outcomes},
     tally::Tally,
+};
+use crate::{
+    api::{OnUnknownOutcome, ReadyWhen, VerificationStatus},
+    lifecycle::{
+        conclude::{Conclusion, Requeue, claim, conclude},
+        decide::decide,
+        evidence::EvidenceFacts,
+        facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        local_state::{BlockerKind, LocalState, Since},
+        state::{State, attempts, state},
+        step::{Step, StepOutcome},
+    },
+    priority::Priority,
 };
 
 static TALLY: LazyLock<Tally> = LazyLock::new(run);
@@ -36,16 +39,16 @@ pub(super) fn holds(law: &str) {
 }
 
 fn run() -> Tally {
-    let work = Mutex::new(pasts::all().into_iter());
+    let work = Mutex::new(states::all().into_iter());
     let tally = Mutex::new(Tally::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let next = work.lock().unwrap().next();
-                    let Some(sample) = next else { break };
+                    let Some(fixtures) = next else { break };
                     let mut own = Tally::new();
-                    try_past(sample.name, &sample.status, &mut own);
+                    try_past(fixtures.name, &fixtures.status, &mut own);
                     tally.lock().unwrap().add(own);
                 }
             });
@@ -58,15 +61,15 @@ fn run() -> Tally {
 const HOUR: u64 = 3600;
 
 fn an_hour_later() -> Facts {
-    let now = sample::after(HOUR);
-    Facts { now, portal_now: Some(now), ..sample::facts() }
+    let now = fixtures::after(HOUR);
+    Facts { now, portal_now: Some(now), ..fixtures::facts() }
 }
 
 fn deadlines() -> [Deadline; 5] {
-    let at = sample::after(HOUR - 1800);
+    let at = fixtures::after(HOUR - 1800);
     let passed = |looked, overdue, long_ago| Deadline::Passed { at, looked, overdue, long_ago };
     [
-        Deadline::Ahead(sample::after(168 * HOUR)),
+        Deadline::Ahead(fixtures::after(168 * HOUR)),
         passed(false, false, false),
         passed(true, false, false),
         passed(false, true, false),
@@ -80,62 +83,73 @@ fn keys() -> Vec<KeyFact> {
     [usable("0011223344556677"), usable("8899aabbccddeeff")].into_iter().chain(missing).collect()
 }
 
-fn gates() -> [Gate; 5] {
-    let until = sample::after(HOUR + 600);
-    [Gate::Open, Gate::Paused(until), Gate::Breaker(until), Gate::KeyRejected(until), Gate::Rate(until)]
+fn gates() -> [AdmissionFact; 5] {
+    let until = fixtures::after(HOUR + 600);
+    [
+        AdmissionFact::Open,
+        AdmissionFact::Paused(until),
+        AdmissionFact::Breaker(until),
+        AdmissionFact::KeyRejected(until),
+        AdmissionFact::Rate(until),
+    ]
 }
 
-fn memories() -> [Streaks; 9] {
-    let ago = |seconds| sample::after(HOUR - seconds);
+fn memories() -> [LocalState; 9] {
+    let ago = |seconds| fixtures::after(HOUR - seconds);
     let since = |seconds| Some(Since { what: (), since: ago(seconds), count: 2 });
-    let grievance = |what, seconds| Streaks {
-        grievance: Some(Since { what, since: ago(seconds), count: 9 }),
+    let blocker_kind = |what, seconds| LocalState {
+        blocker_kind: Some(Since { what, since: ago(seconds), count: 9 }),
         refused_key: Some("0011223344556677".to_owned()),
-        ..Streaks::default()
+        ..LocalState::default()
     };
     [
-        Streaks::default(),
-        Streaks { failing: since(360), ..Streaks::default() },
-        grievance(Grievance::Key, 900),
-        grievance(Grievance::Key, 30),
-        grievance(Grievance::Misconfigured, 900),
-        grievance(Grievance::Invalid, 900),
-        Streaks { not_found: since(600), good_looks: 2, key_missing: Some(ago(900)), ..Streaks::default() },
-        Streaks { paused: Some(ago(120)), failing: since(20), ..Streaks::default() },
-        Streaks {
+        LocalState::default(),
+        LocalState { failing: since(360), ..LocalState::default() },
+        blocker_kind(BlockerKind::Key, 900),
+        blocker_kind(BlockerKind::Key, 30),
+        blocker_kind(BlockerKind::Misconfigured, 900),
+        blocker_kind(BlockerKind::Invalid, 900),
+        LocalState {
+            not_found: since(600),
+            good_looks: 2,
+            key_missing: Some(ago(900)),
+            ..LocalState::default()
+        },
+        LocalState { paused: Some(ago(120)), failing: since(20), ..LocalState::default() },
+        LocalState {
             good_looks: 9,
             last_answer: Some(ago(30)),
             changed_at: Some(ago(60)),
             still_since: Some(ago(3600)),
             updated_at: Some(ago(90)),
             shown_at: Some(ago(3)),
-            ..Streaks::default()
+            ..LocalState::default()
         },
     ]
 }
 
 /// Decides under every combination of facts and hands over those that differ for `conclude`.
 fn every_decision(
-    past: &Past,
+    state: &State,
     status: &VerificationStatus,
     restored: bool,
     mut see: impl FnMut(&Facts, &Step, bool),
 ) {
-    let ledger = ledger(status);
+    let attempts = attempts(status);
     // Nothing is asked for here, whatever was asked for before.
     let evidence = EvidenceFacts::of(None, status);
     let mut facts = Facts { generation: 2, evidence, ..an_hour_later() };
-    let until = sample::after(HOUR + 45);
-    let adoptions = if restored { vec![sample::id()] } else { vec![None, sample::id()] };
+    let until = fixtures::after(HOUR + 45);
+    let adoptions = if restored { vec![fixtures::id()] } else { vec![None, fixtures::id()] };
     let allowed = facts.portal.clone();
     let mut known = vec![false; KINDS * 2 * 2 * 2 * 2 * 2 * 3];
     let rare = [
         Facts { too_large: true, ..facts.clone() },
-        Facts { known: sample::known(), ..facts.clone() },
-        Facts { known: sample::known(), suspend: true, ..facts.clone() },
+        Facts { known: fixtures::known(), ..facts.clone() },
+        Facts { known: fixtures::known(), suspend: true, ..facts.clone() },
     ];
     for facts in &rare {
-        see(facts, &decide(past, ledger, facts), true);
+        see(facts, &decide(state, attempts, facts), true);
     }
     for (key_number, key) in keys().into_iter().enumerate() {
         facts.key = key;
@@ -146,7 +160,7 @@ fn every_decision(
                 for retry in [None, Some("go".to_owned())] {
                     facts.retry = retry;
                     every_plain_fact(&mut facts, until, |facts, numbers| {
-                        let step = decide(past, ledger, facts);
+                        let step = decide(state, attempts, facts);
                         let [suspend, hold, deadline] = numbers;
                         let place = [(2, suspend), (2, hold), (2, deadline.min(1)), (2, adopt_number)]
                             .into_iter()
@@ -172,10 +186,10 @@ fn every_plain_fact(facts: &mut Facts, until: jiff::Timestamp, mut see: impl FnM
                 facts.suspend = suspend;
                 for deleting in [false, true] {
                     facts.deleting = deleting;
-                    for gate in gates() {
-                        facts.gate = gate;
-                        for quiet in [Quiet::Yes, Quiet::No(until), Quiet::NeverSent] {
-                            facts.quiet = quiet;
+                    for admission in gates() {
+                        facts.admission = admission;
+                        for in_flight in [InFlight::None, InFlight::Possible(until), InFlight::NeverSent] {
+                            facts.in_flight = in_flight;
                             for due in [Due::Now, Due::At(until)] {
                                 facts.due = due;
                                 see(facts, [usize::from(suspend), hold_number, deadline_number]);
@@ -189,11 +203,11 @@ fn every_plain_fact(facts: &mut Facts, until: jiff::Timestamp, mut see: impl FnM
 }
 
 fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
-    let past = past(UID, status);
-    let ledger = ledger(status);
+    let state = state(UID, status);
+    let attempts = attempts(status);
     let mut chosen = Vec::new();
-    every_decision(&past, status, name.starts_with("restored, open"), |facts, step, new| {
-        tally.decided(&Decided { past: &past, ledger, facts, step }, name);
+    every_decision(&state, status, name.starts_with("restored, open"), |facts, step, new| {
+        tally.decided(&Decided { state: &state, attempts, facts, step }, name);
         if new {
             chosen.push((facts.clone(), step.clone()));
         }
@@ -204,61 +218,61 @@ fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
         for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
             facts.ready_when = ready_when;
             for memory in &memories {
-                facts.streaks.clone_from(memory);
-                try_step(name, &past, status, &shown, &facts, &step, tally);
+                facts.local_state.clone_from(memory);
+                try_step(name, &state, status, &shown, &facts, &step, tally);
             }
             let portal_now = facts.portal_now.take();
-            try_step(name, &past, status, &shown, &facts, &step, tally);
+            try_step(name, &state, status, &shown, &facts, &step, tally);
             facts.portal_now = portal_now;
             facts.reconcile_requested = Some("now".to_owned());
-            try_step(name, &past, status, &shown, &facts, &step, tally);
+            try_step(name, &state, status, &shown, &facts, &step, tally);
             facts.reconcile_requested = None;
         }
     }
-    grid_evidence::every_decision(&past, status, |facts, step, memories| {
-        tally.decided(&Decided { past: &past, ledger, facts, step }, name);
+    grid_evidence::every_decision(&state, status, |facts, step, memories| {
+        tally.decided(&Decided { state: &state, attempts, facts, step }, name);
         for (ready_when, memory) in memories
             .iter()
             .flat_map(|memory| [(ReadyWhen::Verified, memory), (ReadyWhen::SessionCreated, memory)])
         {
-            let facts = Facts { ready_when, streaks: memory.clone(), ..facts.clone() };
-            try_step(name, &past, status, &shown, &facts, step, tally);
+            let facts = Facts { ready_when, local_state: memory.clone(), ..facts.clone() };
+            try_step(name, &state, status, &shown, &facts, step, tally);
         }
     });
 }
 
 fn try_step(
     name: &str,
-    past: &Past,
+    state: &State,
     status: &VerificationStatus,
     shown_before: &Shown,
     facts: &Facts,
     step: &Step,
     tally: &mut Tally,
 ) {
-    let mut tell = |past: &Past,
+    let mut tell = |state: &State,
                     before: &VerificationStatus,
                     shown_before: &Shown,
-                    happened: &Happened,
+                    outcome: &StepOutcome,
                     conclusion: &Conclusion| {
         let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
-        let case = Concluded { past, before, shown_before, facts, step, happened, conclusion, after };
+        let case = Concluded { state, before, shown_before, facts, step, outcome, conclusion, after };
         tally.concluded(&case, name);
     };
     let Step::Create { attempt } = step else {
-        for happened in outcomes(step) {
-            let conclusion = conclude(status, past, ledger(status), step, happened, facts);
-            tell(past, status, shown_before, happened, &conclusion);
+        for outcome in outcomes(step) {
+            let conclusion = conclude(status, state, attempts(status), step, outcome, facts);
+            tell(state, status, shown_before, outcome, &conclusion);
         }
         return;
     };
     let claimed = claim(status, *attempt, facts);
     let shown_claimed = Shown::of(&claimed);
-    let ledger = ledger(&claimed);
-    tell(past, status, shown_before, &Happened::Nothing, &as_conclusion(&claimed, facts));
-    for happened in outcomes(step) {
-        let conclusion = conclude(&claimed, &Past::Claimed, ledger, step, happened, facts);
-        tell(&Past::Claimed, &claimed, &shown_claimed, happened, &conclusion);
+    let attempts = attempts(&claimed);
+    tell(state, status, shown_before, &StepOutcome::Nothing, &as_conclusion(&claimed, facts));
+    for outcome in outcomes(step) {
+        let conclusion = conclude(&claimed, &State::Claimed, attempts, step, outcome, facts);
+        tell(&State::Claimed, &claimed, &shown_claimed, outcome, &conclusion);
     }
 }
 
@@ -266,9 +280,9 @@ fn try_step(
 pub(super) fn as_conclusion(claimed: &VerificationStatus, facts: &Facts) -> Conclusion {
     Conclusion {
         status: Some(claimed.clone()),
-        next: Next::Watch,
+        next: Requeue::AwaitChange,
         priority: Priority::Create,
-        streaks: facts.streaks.clone(),
+        local_state: facts.local_state.clone(),
         events: Vec::new(),
     }
 }
@@ -277,10 +291,10 @@ pub(super) fn as_conclusion(claimed: &VerificationStatus, facts: &Facts) -> Conc
 fn the_grid_is_large_and_takes_every_step() {
     assert!(TALLY.cases > 1_000_000, "{}", TALLY.cases);
     let mut taken = [false; KINDS];
-    for sample in pasts::all() {
-        let past = past(UID, &sample.status);
-        every_decision(&past, &sample.status, false, |_, step, _| taken[kind(step)] = true);
-        grid_evidence::every_decision(&past, &sample.status, |_, step, _| taken[kind(step)] = true);
+    for fixtures in states::all() {
+        let state = state(UID, &fixtures.status);
+        every_decision(&state, &fixtures.status, false, |_, step, _| taken[kind(step)] = true);
+        grid_evidence::every_decision(&state, &fixtures.status, |_, step, _| taken[kind(step)] = true);
     }
     assert_eq!(taken, [true; KINDS]);
 }
@@ -288,7 +302,7 @@ fn the_grid_is_large_and_takes_every_step() {
 #[test]
 fn conclude_reads_nothing_that_only_decide_judges() {
     let base = an_hour_later();
-    let until = sample::after(HOUR + 300);
+    let until = fixtures::after(HOUR + 300);
     let missing = |fault| Facts { key: KeyFact::Missing(fault), ..base.clone() };
     let passed = |deadline| Facts { deadline, ..base.clone() };
     let [_, behind, others @ ..] = deadlines();
@@ -297,8 +311,8 @@ fn conclude_reads_nothing_that_only_decide_judges() {
             base.clone(),
             // The same again: nothing but the arguments decides.
             base.clone(),
-            Facts { gate: Gate::Paused(until), ..base.clone() },
-            Facts { quiet: Quiet::No(until), ..base.clone() },
+            Facts { admission: AdmissionFact::Paused(until), ..base.clone() },
+            Facts { in_flight: InFlight::Possible(until), ..base.clone() },
             Facts { due: Due::At(until), ..base.clone() },
             Facts { deleting: true, ..base.clone() },
             Facts { retry: Some("go".to_owned()), ..base.clone() },
@@ -306,16 +320,16 @@ fn conclude_reads_nothing_that_only_decide_judges() {
         KeyFault::ALL.map(missing).to_vec(),
         std::iter::once(behind).chain(others).map(passed).collect(),
     ];
-    for sample in pasts::all() {
-        let past = past(UID, &sample.status);
-        let ledger = ledger(&sample.status);
+    for fixtures in states::all() {
+        let state = state(UID, &fixtures.status);
+        let attempts = attempts(&fixtures.status);
         for facts in &alike {
-            let step = decide(&past, ledger, &facts[0]);
-            for happened in outcomes(&step) {
-                let conclude = |facts| conclude(&sample.status, &past, ledger, &step, happened, facts);
+            let step = decide(&state, attempts, &facts[0]);
+            for outcome in outcomes(&step) {
+                let conclude = |facts| conclude(&fixtures.status, &state, attempts, &step, outcome, facts);
                 let expected = conclude(&facts[0]);
                 for other in &facts[1..] {
-                    assert_eq!(conclude(other), expected, "{}", sample.name);
+                    assert_eq!(conclude(other), expected, "{}", fixtures.name);
                 }
             }
         }

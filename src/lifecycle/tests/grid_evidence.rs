@@ -3,22 +3,26 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use super::steps::kind;
 use crate::{
     api::{DeletionPolicy, Verdict, VerificationStatus},
     lifecycle::{
-        Due, EvidenceTrouble, Facts, Gate, KeyFact, KeyFault, Past, PortalFact, Since, Step, Streaks, decide,
-        ledger, sample, streaks::later,
+        decide::decide,
+        evidence::EvidenceError,
+        facts::{AdmissionFact, Due, Facts, KeyFact, KeyFault, PortalFact},
+        fixtures,
+        local_state::{LocalState, Since, later},
+        state::{State, attempts},
+        step::Step,
     },
 };
-
-use super::steps::kind;
 
 /// One choice of one thing.
 type Choice = fn(&mut Facts);
 
 /// The instant of this part: some time after the samples began.
 fn now() -> jiff::Timestamp {
-    sample::after(2 * 24 * 3600)
+    fixtures::after(2 * 24 * 3600)
 }
 
 /// When what is waited for comes.
@@ -32,16 +36,16 @@ fn ago(seconds: i64) -> jiff::Timestamp {
 
 const IMAGES: &[Choice] = &[
     |facts| facts.evidence.images = None,
-    |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Retain)),
-    |facts| facts.evidence.images = Some(sample::images(DeletionPolicy::Delete)),
+    |facts| facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain)),
+    |facts| facts.evidence.images = Some(fixtures::images(DeletionPolicy::Delete)),
     // The back was not required before.
     |facts| {
-        let mut images = sample::images(DeletionPolicy::Delete);
+        let mut images = fixtures::images(DeletionPolicy::Delete);
         images.items.iter_mut().for_each(|item| item.required = true);
         facts.evidence.images = Some(images);
     },
     |facts| {
-        let images = sample::images(DeletionPolicy::Delete);
+        let images = fixtures::images(DeletionPolicy::Delete);
         facts.evidence.images = Some(crate::api::Images { on: vec![Verdict::Rejected], ..images });
     },
 ];
@@ -67,51 +71,53 @@ const DELETED: &[Choice] = &[
 fn deleted(facts: &mut Facts, seconds: i64, count: u32) {
     facts.deleting = true;
     facts.evidence.deleted_at = Some(ago(seconds));
-    facts.streaks.removing = Some(Since { what: (), since: ago(seconds), count });
+    facts.local_state.removing = Some(Since { what: (), since: ago(seconds), count });
 }
 const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
 const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
 const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowed];
 const DESTINATION: &[Choice] =
-    &[|_| {}, |facts| facts.evidence.destination = super::refusal::refused_destination()];
+    &[|_| {}, |facts| facts.evidence.destination = super::cause::refused_destination()];
 const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
 const GATE: &[Choice] = &[
     |_| {},
-    |facts| facts.gate = Gate::Paused(soon()),
-    |facts| facts.gate = Gate::Breaker(soon()),
-    |facts| facts.gate = Gate::KeyRejected(soon()),
-    |facts| facts.gate = Gate::Rate(soon()),
+    |facts| facts.admission = AdmissionFact::Paused(soon()),
+    |facts| facts.admission = AdmissionFact::Breaker(soon()),
+    |facts| facts.admission = AdmissionFact::KeyRejected(soon()),
+    |facts| facts.admission = AdmissionFact::Rate(soon()),
 ];
 const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
 /// Owed for an hour, or for a day.
 const OWED: &[Choice] = &[
-    |facts| facts.evidence.owed_since = facts.evidence.owed_since.map(|_| ago(3600)),
-    |facts| facts.evidence.owed_since = facts.evidence.owed_since.map(|_| ago(24 * 3600)),
+    |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(3600)),
+    |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(24 * 3600)),
 ];
-/// Whether this process has tried for ten minutes, and whether it meets trouble.
+/// Whether this process has tried for ten minutes, and whether it meets error.
 const TRIED: &[Choice] = &[
     |_| {},
-    |facts| facts.streaks = trouble(EvidenceTrouble::StoreUnavailable, 20, 599),
-    |facts| facts.streaks.storing_since = Some(ago(600)),
-    |facts| facts.streaks = trouble(EvidenceTrouble::StoreUnavailable, 20, 600),
+    |facts| facts.local_state = error(EvidenceError::StoreUnavailable, 20, 599),
+    |facts| facts.local_state.storing_since = Some(ago(600)),
+    |facts| facts.local_state = error(EvidenceError::StoreUnavailable, 20, 600),
 ];
 
-fn trouble(what: EvidenceTrouble, since: i64, tried: i64) -> Streaks {
-    Streaks {
+fn error(what: EvidenceError, since: i64, tried: i64) -> LocalState {
+    LocalState {
         storing: Some(Since { what, since: ago(since), count: 3 }),
         storing_since: Some(ago(tried)),
-        ..Streaks::default()
+        ..LocalState::default()
     }
 }
 
 /// What else may be remembered where that is: it does not change the step.
-fn memories(facts: &Facts, step: &Step) -> Vec<Streaks> {
-    let mut all = vec![facts.streaks.clone()];
-    if let (Step::Store, Some(_), Some(tried)) = (step, facts.streaks.storing, facts.streaks.storing_since) {
+fn memories(facts: &Facts, step: &Step) -> Vec<LocalState> {
+    let mut all = vec![facts.local_state.clone()];
+    if let (Step::Store, Some(_), Some(tried)) =
+        (step, facts.local_state.storing, facts.local_state.storing_since)
+    {
         let begun = now().duration_since(tried).as_secs();
-        for what in EvidenceTrouble::ALL {
-            all.extend([20, 59, 60, 599].map(|since| trouble(what, since, begun)));
-            all.extend((begun >= 600).then(|| trouble(what, 600, begun)));
+        for what in EvidenceError::ALL {
+            all.extend([20, 59, 60, 599].map(|since| error(what, since, begun)));
+            all.extend((begun >= 600).then(|| error(what, 600, begun)));
         }
     }
     all
@@ -119,28 +125,28 @@ fn memories(facts: &Facts, step: &Step) -> Vec<Streaks> {
 
 /// Decides under every combination; hands over what else may be remembered, once for all that `conclude` takes as one.
 pub(super) fn every_decision(
-    past: &Past,
+    state: &State,
     status: &VerificationStatus,
-    mut see: impl FnMut(&Facts, &Step, &[Streaks]),
+    mut see: impl FnMut(&Facts, &Step, &[LocalState]),
 ) {
-    let is_over = matches!(past, Past::Over(_));
+    let is_over = matches!(state, State::Finished(_));
     // Before the end only a few of these are read.
     let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
     // What `conclude` reads besides the step comes first.
     let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(OWED), only_over(TRIED)];
     let others = [DELETED, DESTINATION, RETRY, only_over(GATE), only_over(DUE)];
-    let ledger = ledger(status);
+    let attempts = attempts(status);
     let mut known = HashSet::new();
     every_choice(&read, |read| {
         every_choice(&others, |others| {
-            let mut facts = Facts { now: now(), generation: 2, ..sample::facts() };
+            let mut facts = Facts { now: now(), generation: 2, ..fixtures::facts() };
             IMAGES[read[0]](&mut facts);
             facts.evidence = facts.evidence.after(status);
             let choices = [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, GATE, DUE];
             for (choices, chosen) in choices.iter().zip(read[1..].iter().chain(others)) {
                 choices[*chosen](&mut facts);
             }
-            let step = decide(past, ledger, &facts);
+            let step = decide(state, attempts, &facts);
             let is_new = known.insert((kind(&step), read.to_vec(), others[0]));
             let memories = if is_new { memories(&facts, &step) } else { Vec::new() };
             see(&facts, &step, &memories);

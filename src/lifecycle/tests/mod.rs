@@ -1,7 +1,7 @@
 //! The two tables, tried over every combination of past, facts and outcome.
 //!
 //! - [`purity`]: the room has no effects, by the text of its files.
-//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them. [`pasts`] are what the grid
+//! - [`grid`] and [`walk`] make cases, [`laws`] are sentences that hold over all of them. [`states`] are what the grid
 //!   starts from, [`grid_evidence`] is its part about evidence, [`steps`] what can come of a step, [`tally`] the score.
 //! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table; [`conclude_create`], [`conclude_adopt`],
 //!   [`conclude_look`], [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`],
@@ -12,14 +12,15 @@
 //! - [`schedule`] and [`schedule_restart`] are when to look again.
 
 mod absence;
+mod cause;
 mod conclude_adopt;
 mod conclude_create;
 mod conclude_deadline;
 mod conclude_evidence;
 mod conclude_expiry;
-mod conclude_look;
 mod conclude_outdated;
 mod conclude_patience;
+mod conclude_poll;
 mod conclude_rest;
 mod conclude_restore;
 mod decide_evidence;
@@ -27,12 +28,11 @@ mod decide_rows;
 mod grid;
 mod grid_evidence;
 mod laws;
-mod pasts;
 mod polling_bounds;
 mod purity;
-mod refusal;
 mod schedule;
 mod schedule_restart;
+mod states;
 mod status_fixtures;
 mod status_rows;
 mod steps;

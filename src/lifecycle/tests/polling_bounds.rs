@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{
-    api::{ReadyWhen, definition},
-    lifecycle::{
-        Bounds, Gate, KeyFact, KeyFault, Next, PortalFact, Step, first_turn,
-        sample::{self, UID},
-        streaks::{elapsed, later},
-    },
-    portal::trouble::{Failed, Trouble},
-};
-
 use super::{
     schedule::{SEEDS, spec},
     world::{Answer, TROUBLES, World, calls, looked, said},
+};
+use crate::{
+    api::{ReadyWhen, definition},
+    lifecycle::{
+        conclude::Requeue,
+        facts::{AdmissionFact, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        local_state::{elapsed, later},
+        schedule::{Bounds, first_reconcile},
+        step::Step,
+    },
+    portal::error::{Failed, PortalError},
 };
 
 const MIN: Duration = Duration::from_secs(40);
@@ -51,7 +53,7 @@ fn wait_for_a_look(world: &mut World) -> Duration {
         }
         let wake = world.turn(Answer::Uncalled).conclusion.next;
         world.pass(1);
-        if let Next::At(at) = wake {
+        if let Requeue::At(at) = wake {
             world.facts.now = world.facts.now.max(at);
         }
     }
@@ -83,7 +85,7 @@ fn the_lower_bound_holds_whatever_brings_a_look_forward() {
     }
     let mut refused = polled(at_least());
     refused.pass(40);
-    refused.turn(looked(Trouble::AccessDenied));
+    refused.turn(looked(PortalError::AccessDenied));
     refused.facts.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
     assert_eq!(wait_for_a_look(&mut refused), MIN, "a new key is tried as soon as the bound allows");
     let mut moving = polled(at_least());
@@ -94,19 +96,19 @@ fn the_lower_bound_holds_whatever_brings_a_look_forward() {
 
 #[test]
 fn the_lower_bound_holds_around_the_end_of_a_session() {
-    for seed in SEEDS {
+    for jitter_seed in SEEDS {
         let mut world = polled(at_least());
-        world.facts.seed = seed;
+        world.facts.jitter_seed = jitter_seed;
         world.pass(40);
         world.status.expires_at = Some(later(world.facts.now, Duration::from_secs(5)));
         world.turn(said("generated", &[]));
-        assert!(wait_for_a_look(&mut world) >= MIN, "{seed}");
+        assert!(wait_for_a_look(&mut world) >= MIN, "{jitter_seed}");
     }
 }
 
 #[test]
 fn the_lower_bound_holds_over_a_restart() {
-    for seed in SEEDS {
+    for jitter_seed in SEEDS {
         let mut spec = spec();
         spec.polling = Some(crate::api::Polling {
             min_interval: Some(crate::api::Duration::from_secs(40)),
@@ -115,10 +117,10 @@ fn the_lower_bound_holds_over_a_restart() {
         let world = polled(Bounds::of(&spec));
         let generation = world.status.observed_generation;
         for (generation, name) in [(generation, "as it was"), (Some(9), "edited")] {
-            let first = first_turn(UID, &world.status, &spec, generation, seed, world.facts.now);
+            let first = first_reconcile(UID, &world.status, &spec, generation, jitter_seed, world.facts.now);
             let mut world = world.clone();
             world.restart();
-            (world.facts.streaks.next, world.facts.streaks.last_poll) = (first.due, first.last_poll);
+            (world.facts.local_state.next, world.facts.local_state.last_poll) = (first.due, first.last_poll);
             let wait = wait_for_a_look(&mut world);
             assert!((MIN..=MAX).contains(&wait), "{name}: {wait:?}");
         }
@@ -127,12 +129,12 @@ fn the_lower_bound_holds_over_a_restart() {
 
 #[test]
 fn the_upper_bound_holds_in_all_trouble_but_a_pause() {
-    for trouble in TROUBLES {
+    for error in TROUBLES {
         for mut world in [polled(at_most()), adopting(at_most())] {
             for _ in 0..12 {
                 let wait = wait_for_a_look(&mut world);
-                assert!(wait <= MAX || matches!(trouble, Trouble::Limited { .. }), "{trouble:?}: {wait:?}");
-                world.turn(looked(trouble));
+                assert!(wait <= MAX || matches!(error, PortalError::Limited { .. }), "{error:?}: {wait:?}");
+                world.turn(looked(error));
             }
         }
     }
@@ -140,15 +142,15 @@ fn the_upper_bound_holds_in_all_trouble_but_a_pause() {
 
 #[test]
 fn the_lower_bound_holds_in_all_trouble() {
-    for trouble in TROUBLES {
+    for error in TROUBLES {
         for mut world in [polled(at_least()), adopting(at_least())] {
             let first = world.decide();
             if calls(&first) {
-                world.turn(looked(trouble));
+                world.turn(looked(error));
             }
             for _ in 0..5 {
-                assert!(wait_for_a_look(&mut world) >= MIN, "{trouble:?}");
-                world.turn(looked(trouble));
+                assert!(wait_for_a_look(&mut world) >= MIN, "{error:?}");
+                world.turn(looked(error));
             }
         }
     }
@@ -156,7 +158,7 @@ fn the_lower_bound_holds_in_all_trouble() {
 
 fn adopting(bounds: Bounds) -> World {
     let mut world = World::fresh(ReadyWhen::Verified);
-    world.facts.adopt = sample::id();
+    world.facts.adopt = fixtures::id();
     world.facts.bounds = bounds;
     world
 }
@@ -164,12 +166,14 @@ fn adopting(bounds: Bounds) -> World {
 /// What may keep a look longer than the upper bound, in the words of the field's description.
 fn exceptions() -> [Named; 6] {
     [
-        ("a pause that the portal asked for", |world| world.facts.gate = Gate::Paused(far(world))),
-        ("an open circuit breaker", |world| world.facts.gate = Gate::Breaker(far(world))),
-        ("a refused key", |world| world.facts.gate = Gate::KeyRejected(far(world))),
+        ("a pause that the portal asked for", |world| {
+            world.facts.admission = AdmissionFact::Paused(far(world))
+        }),
+        ("an open circuit breaker", |world| world.facts.admission = AdmissionFact::Breaker(far(world))),
+        ("a refused key", |world| world.facts.admission = AdmissionFact::KeyRejected(far(world))),
         ("a missing key", |world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty)),
         ("a portal that is not allowed", |world| world.facts.portal = PortalFact::NotAllowed),
-        ("a budget that is used up", |world| world.facts.gate = Gate::Rate(far(world))),
+        ("a budget that is used up", |world| world.facts.admission = AdmissionFact::Rate(far(world))),
     ]
 }
 
@@ -204,9 +208,9 @@ fn the_upper_bound_holds_but_for_what_its_description_names() {
 
     // Nothing else does.
     let mut plain = polled(at_most());
-    for answer in [said("generated", &[]), said("junk", &[]), looked(Trouble::Failed(Failed::Cut))] {
+    for answer in [said("generated", &[]), said("junk", &[]), looked(PortalError::Failed(Failed::Cut))] {
         assert!(wait_for_a_look(&mut plain) <= MAX);
         let turn = plain.turn(answer);
-        assert!(matches!(turn.step, Step::Look(_)));
+        assert!(matches!(turn.step, Step::Poll(_)));
     }
 }

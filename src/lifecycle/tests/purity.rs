@@ -19,10 +19,10 @@ const LIFECYCLE: Allowed = Allowed {
     what: "src/lifecycle",
     paths: &[
         "crate::api",
-        "crate::evidence::no_answer",
+        "crate::store::no_response",
         "crate::lifecycle",
         "crate::portal::allowed",
-        "crate::portal::trouble",
+        "crate::portal::error",
         "crate::portal::verification_id",
         "crate::portal::wire",
         "crate::priority",
@@ -214,14 +214,14 @@ fn assert_pure(files: &[PathBuf], allowed: &Allowed) {
 fn the_lifecycle_is_pure() {
     let files = files_below(&package().join("src/lifecycle"));
     assert!(files.len() >= 15, "{files:?}");
-    assert!(files.iter().any(|file| file.ends_with("conclude/look.rs")), "{files:?}");
+    assert!(files.iter().any(|file| file.ends_with("conclude/poll.rs")), "{files:?}");
     assert_pure(&files, &LIFECYCLE);
 }
 
 #[test]
 fn the_words_of_the_portal_that_the_lifecycle_uses_are_pure() {
     let portal = package().join("src/portal");
-    let words = ["allowed.rs", "trouble.rs", "verification_id.rs", "wire.rs"];
+    let words = ["allowed.rs", "error.rs", "verification_id.rs", "wire.rs"];
     assert_pure(&words.map(|file| portal.join(file)), &WORDS_OF_THE_PORTAL);
 }
 
@@ -239,9 +239,9 @@ fn what_a_pure_file_may_not_name_is_found() {
         "use kube::Client;",
         "use std::{fs, time::Duration};",
         "use std::time::{Duration, Instant};",
-        "use crate::{api::Phase, portal::{trouble::Trouble, client::PortalClient}};",
-        "use crate::portal::Trouble;",
-        "fn f() { crate::turn::take(); }",
+        "use crate::{api::Phase, portal::{error::PortalError, client::PortalClient}};",
+        "use crate::portal::PortalError;",
+        "fn f() { crate::reconcile::driver(); }",
         "fn f() { tracing::info!(\"x\"); }",
         "fn f() -> u32 { rand::random() }",
         "let now = Timestamp::now();",
@@ -250,7 +250,7 @@ fn what_a_pure_file_may_not_name_is_found() {
         "f().await;",
         "let path = std::env::var(\"PATH\");",
         "println!(\"x\");",
-        "fn f() { super::super::turn::take(); }",
+        "fn f() { super::super::reconcile::take(); }",
         "use reqwest::{self};",
         "pub use tokio::time::sleep;",
     ] {
@@ -258,8 +258,8 @@ fn what_a_pure_file_may_not_name_is_found() {
     }
     for pure in [
         "use std::time::Duration;",
-        "use crate::{\n    api::{Phase, Reason},\n    portal::{trouble::Trouble, wire::{Created, Details}},\n};",
-        "use super::{facts::Facts, past::Past};",
+        "use crate::{\n    api::{Phase, Reason},\n    portal::{error::PortalError, wire::{Created, Details}},\n};",
+        "use super::{facts::Facts, state::State};",
         "// tokio::time::sleep",
         "fn f() {}\n#[cfg(test)]\nmod tests {\n    use tokio::time::Instant;\n}",
     ] {

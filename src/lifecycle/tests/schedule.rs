@@ -5,30 +5,29 @@ use std::{ops::RangeInclusive, time::Duration};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use super::world::{Answer, World, looked, said};
 use crate::{
     api::{Phase, ReadyWhen, SecretKeyRef, VerificationSpec, VerificationStatus},
     lifecycle::{
-        Bounds, Pace, Stage, Streaks, Times, next_look, pace,
-        past::Ledger,
-        sample::{self},
-        schedule::{backoff, wait_after_lost},
-        spread,
-        streaks::elapsed,
+        fixtures,
+        local_state::{LocalState, elapsed},
+        schedule::{
+            Bounds, PollSchedule, Stage, Times, backoff, next_poll, poll_schedule, spread, wait_after_lost,
+        },
+        state::Attempts,
     },
     portal::{
-        trouble::{Failed, Trouble},
+        error::{Failed, PortalError},
         wire::Details,
     },
     priority::Priority,
 };
 
-use super::world::{Answer, World, looked, said};
-
 pub(super) const SEEDS: std::ops::Range<u64> = 0..2000;
 
 /// An open session without an end, of which that was seen.
 pub(super) fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus {
-    let mut status = sample::open(phase);
+    let mut status = fixtures::open(phase);
     status.expires_at = None;
     status.progress = modules.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
     status
@@ -40,21 +39,26 @@ fn at(now: Timestamp) -> Times {
 }
 
 /// Memory of an answer that named modules.
-fn answered() -> Streaks {
-    Streaks { last_answer: Some(sample::now()), names_modules: true, ..Streaks::default() }
+fn answered() -> LocalState {
+    LocalState { last_answer: Some(fixtures::now()), names_modules: true, ..LocalState::default() }
 }
 
 /// Memory of a change so many seconds ago, at that instant.
-fn changed(now: Timestamp, seconds: u64) -> Streaks {
+fn changed(now: Timestamp, seconds: u64) -> LocalState {
     let changed_at = now - jiff::SignedDuration::try_from(Duration::from_secs(seconds)).unwrap();
-    Streaks { changed_at: Some(changed_at), ..answered() }
+    LocalState { changed_at: Some(changed_at), ..answered() }
 }
 
 /// The shortest and the longest wait over many seeds.
-fn waits(status: &VerificationStatus, streaks: &Streaks, bounds: Bounds, age: u64) -> (Duration, Duration) {
-    let now = sample::after(age);
-    let pace = pace(status, streaks, bounds, at(now));
-    let wait = |seed| elapsed(now, next_look(&pace, now, seed, 1.0));
+fn waits(
+    status: &VerificationStatus,
+    local_state: &LocalState,
+    bounds: Bounds,
+    age: u64,
+) -> (Duration, Duration) {
+    let now = fixtures::after(age);
+    let poll_schedule = poll_schedule(status, local_state, bounds, at(now));
+    let wait = |jitter_seed| elapsed(now, next_poll(&poll_schedule, now, jitter_seed, 1.0));
     (SEEDS.map(wait).min().unwrap(), SEEDS.map(wait).max().unwrap())
 }
 
@@ -70,7 +74,7 @@ fn assert_about(seconds: f64, (shortest, longest): (Duration, Duration), reason:
 fn a_new_session_is_looked_at_after_fifteen_seconds() {
     for flow in [vec![], vec!["document".to_owned()]] {
         let status = VerificationStatus { flow, ..seen(Phase::AwaitingUser, &[]) };
-        let waits = waits(&status, &Streaks::default(), Bounds::default(), 0);
+        let waits = waits(&status, &LocalState::default(), Bounds::default(), 0);
         assert_about(15.0, waits, "nobody finishes earlier");
     }
 }
@@ -89,23 +93,24 @@ fn while_nothing_is_completed_it_is_six_percent_of_the_age() {
 fn modules_that_nobody_has_begun_are_modules() {
     let pending = Answer::Look(Ok(Details {
         progress: [("document".to_owned(), "pending".to_owned())].into(),
-        ..sample::details("generated", &[])
+        ..fixtures::details("generated", &[])
     }));
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(540);
     world.turn(pending);
-    let pace = pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.times());
-    assert_eq!((pace.stage, world.status.progress.len()), (Stage::Idle, 0));
-    let wait = elapsed(world.facts.now, world.facts.streaks.next.unwrap()).as_secs_f64();
+    let poll_schedule =
+        poll_schedule(&world.status, &world.facts.local_state, Bounds::default(), world.facts.times());
+    assert_eq!((poll_schedule.stage, world.status.progress.len()), (Stage::Idle, 0));
+    let wait = elapsed(world.facts.now, world.facts.local_state.next.unwrap()).as_secs_f64();
     assert!((32.0..40.0).contains(&wait), "6 % of ten minutes, not {wait} s");
 }
 
 #[test]
 fn a_portal_that_names_no_modules_is_asked_twice_as_often() {
     let status = seen(Phase::AwaitingUser, &[]);
-    let streaks = Streaks { names_modules: false, ..answered() };
+    let local_state = LocalState { names_modules: false, ..answered() };
     for (age, seconds) in [(10, 5.0), (400, 10.0), (12_000, 300.0), (90_000, 300.0)] {
-        assert_about(seconds, waits(&status, &streaks, Bounds::default(), age), "unclear");
+        assert_about(seconds, waits(&status, &local_state, Bounds::default(), age), "unclear");
     }
 }
 
@@ -113,8 +118,8 @@ fn a_portal_that_names_no_modules_is_asked_twice_as_often() {
 fn while_the_person_is_at_it_it_is_six_percent_of_the_time_since() {
     let status = seen(Phase::InProgress, &[("document", "completed"), ("liveness", "pending")]);
     for (since, seconds) in [(0, 5.0), (83, 5.0), (200, 12.0), (4000, 240.0), (9000, 300.0)] {
-        let streaks = changed(sample::after(10_000), since);
-        assert_about(seconds, waits(&status, &streaks, Bounds::default(), 10_000), "active");
+        let local_state = changed(fixtures::after(10_000), since);
+        assert_about(seconds, waits(&status, &local_state, Bounds::default(), 10_000), "active");
     }
 }
 
@@ -122,16 +127,18 @@ fn while_the_person_is_at_it_it_is_six_percent_of_the_time_since() {
 fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(6000);
-    let stamped =
-        |seconds| Details { updated_at: Some(sample::after(seconds)), ..sample::details("generated", &[]) };
+    let stamped = |seconds| Details {
+        updated_at: Some(fixtures::after(seconds)),
+        ..fixtures::details("generated", &[])
+    };
     let stage = |world: &World| {
-        pace(&world.status, &world.facts.streaks, Bounds::default(), world.facts.times()).stage
+        poll_schedule(&world.status, &world.facts.local_state, Bounds::default(), world.facts.times()).stage
     };
     world.turn(Answer::Look(Ok(stamped(1))));
     assert_eq!(stage(&world), Stage::Unclear);
     world.turn_when_due(Answer::Look(Ok(stamped(2))));
     assert_eq!(stage(&world), Stage::Active);
-    assert_eq!(world.facts.streaks.changed_at, Some(world.facts.now));
+    assert_eq!(world.facts.local_state.changed_at, Some(world.facts.now));
 }
 
 #[test]
@@ -143,13 +150,13 @@ fn when_all_is_given_it_is_ten_percent_of_the_time_since() {
     ] {
         let status = seen(Phase::InProgress, modules);
         for (since, seconds) in [(0, 2.0), (19, 2.0), (100, 10.0), (600, 60.0), (9000, 60.0)] {
-            let streaks = changed(sample::after(10_000), since);
-            assert_about(seconds, waits(&status, &streaks, Bounds::default(), 10_000), "finishing");
+            let local_state = changed(fixtures::after(10_000), since);
+            assert_about(seconds, waits(&status, &local_state, Bounds::default(), 10_000), "finishing");
         }
     }
     let stage = |phase, modules: &[(&str, &str)]| {
-        let now = sample::after(100);
-        pace(&seen(phase, modules), &answered(), Bounds::default(), at(now)).stage
+        let now = fixtures::after(100);
+        poll_schedule(&seen(phase, modules), &answered(), Bounds::default(), at(now)).stage
     };
     assert_eq!(stage(Phase::Processing, &[("document", "completed")]), Stage::Finishing);
     assert_eq!(stage(Phase::InProgress, &[("document", "completed")]), Stage::Active, "liveness is missing");
@@ -161,8 +168,8 @@ fn when_all_is_given_it_is_ten_percent_of_the_time_since() {
 fn a_review_is_looked_at_seldom() {
     let status = seen(Phase::InReview, &[("document", "completed"), ("liveness", "completed")]);
     for (since, seconds) in [(0, 60.0), (1000, 60.0), (4000, 200.0), (18_000, 900.0), (90_000, 900.0)] {
-        let streaks = changed(sample::after(100_000), since);
-        assert_about(seconds, waits(&status, &streaks, Bounds::default(), 100_000), "review");
+        let local_state = changed(fixtures::after(100_000), since);
+        assert_about(seconds, waits(&status, &local_state, Bounds::default(), 100_000), "review");
     }
 }
 
@@ -181,28 +188,31 @@ fn the_stage_decides_who_is_served_first() {
     }
 }
 
-fn paced(stage: Stage, expires_at: Option<Timestamp>, bounds: Bounds) -> Pace {
-    Pace { created_at: sample::now(), changed_at: sample::now(), stage, expires_at, bounds }
+fn paced(stage: Stage, expires_at: Option<Timestamp>, bounds: Bounds) -> PollSchedule {
+    PollSchedule { created_at: fixtures::now(), changed_at: fixtures::now(), stage, expires_at, bounds }
 }
 
 #[test]
 fn the_end_is_looked_at_once_just_after_it_and_once_an_hour_later() {
-    let end = sample::after(6000);
-    let pace = paced(Stage::Idle, Some(end), Bounds::default());
-    for seed in SEEDS {
-        let just_before = sample::after(5995);
-        let at = next_look(&pace, just_before, seed, 1.0);
+    let end = fixtures::after(6000);
+    let poll_schedule = paced(Stage::Idle, Some(end), Bounds::default());
+    for jitter_seed in SEEDS {
+        let just_before = fixtures::after(5995);
+        let at = next_poll(&poll_schedule, just_before, jitter_seed, 1.0);
         let after = at.duration_since(end).as_secs_f64();
         assert!((1.0..=11.0).contains(&after), "{after}");
         // Then it goes its way until the hour is over.
-        let regular = elapsed(at, next_look(&pace, at, seed, 1.0)).as_secs();
+        let regular = elapsed(at, next_poll(&poll_schedule, at, jitter_seed, 1.0)).as_secs();
         assert!((269..=331).contains(&regular), "{regular}");
-        let before_the_hour = sample::after(9590);
-        let after = next_look(&pace, before_the_hour, seed, 1.0).duration_since(end).as_secs_f64();
+        let before_the_hour = fixtures::after(9590);
+        let after =
+            next_poll(&poll_schedule, before_the_hour, jitter_seed, 1.0).duration_since(end).as_secs_f64();
         assert!((3601.0..=3611.0).contains(&after), "{after}");
     }
     let spread_out: std::collections::BTreeSet<i64> = SEEDS
-        .map(|seed| next_look(&pace, sample::after(5995), seed, 1.0).duration_since(end).as_secs())
+        .map(|jitter_seed| {
+            next_poll(&poll_schedule, fixtures::after(5995), jitter_seed, 1.0).duration_since(end).as_secs()
+        })
         .collect();
     assert_eq!(spread_out.len(), 10, "those that end together are not looked at together");
 }
@@ -229,18 +239,18 @@ fn the_lower_bound_holds_also_in_trouble() {
     let min = Duration::from_mins(20);
     for answer in [
         said("generated", &[]),
-        looked(Trouble::NotFound),
-        looked(Trouble::KeyRejected),
-        looked(Trouble::AccessDenied),
-        looked(Trouble::Limited { retry_after: None }),
-        looked(Trouble::Failed(Failed::Cut)),
+        looked(PortalError::NotFound),
+        looked(PortalError::KeyRejected),
+        looked(PortalError::AccessDenied),
+        looked(PortalError::Limited { retry_after: None }),
+        looked(PortalError::Failed(Failed::Cut)),
     ] {
         let mut world = World::open(ReadyWhen::Verified);
         world.status.expires_at = None;
         world.facts.bounds = Bounds { min: Some(min), max: None };
         for _ in 0..5 {
             world.turn_when_due(answer.clone());
-            let wait = elapsed(world.facts.now, world.facts.streaks.next.unwrap());
+            let wait = elapsed(world.facts.now, world.facts.local_state.next.unwrap());
             assert!(wait >= min, "{answer:?}: {wait:?}");
         }
     }
@@ -260,10 +270,10 @@ fn bounds_are_those_of_the_spec() {
 
 #[test]
 fn more_demand_than_budget_stretches_every_interval() {
-    let now = sample::after(600);
+    let now = fixtures::after(600);
     for stage in [Stage::Idle, Stage::Active, Stage::Finishing, Stage::InReview, Stage::Unclear] {
-        let pace = paced(stage, None, Bounds::default());
-        let wait = |stretch| elapsed(now, next_look(&pace, now, 7, stretch)).as_secs_f64();
+        let poll_schedule = paced(stage, None, Bounds::default());
+        let wait = |stretch| elapsed(now, next_poll(&poll_schedule, now, 7, stretch)).as_secs_f64();
         let once = wait(1.0);
         assert!((wait(4.0) / once - 4.0).abs() < 1e-6, "{stage:?}");
         for unusable in [0.0, 0.5, -3.0] {
@@ -299,24 +309,24 @@ proptest! {
         age in 0_u64..10_000_000,
         since in 0_u64..10_000_000,
         end in proptest::option::of(0_u64..20_000_000),
-        seed: u64,
+        jitter_seed: u64,
         stretch in 0.0_f64..1e9,
     ) {
-        let now = sample::after(age);
-        let pace = Pace {
-            created_at: sample::now(),
-            changed_at: sample::after(age.saturating_sub(since)),
+        let now = fixtures::after(age);
+        let poll_schedule = PollSchedule {
+            created_at: fixtures::now(),
+            changed_at: fixtures::after(age.saturating_sub(since)),
             stage,
-            expires_at: end.map(sample::after),
+            expires_at: end.map(fixtures::after),
             bounds,
         };
-        let at = next_look(&pace, now, seed, stretch);
+        let at = next_poll(&poll_schedule, now, jitter_seed, stretch);
         prop_assert!(at > now && elapsed(now, at) <= Duration::from_hours(1));
-        let unstretched = Pace { expires_at: None, ..pace };
-        let wait = elapsed(now, next_look(&unstretched, now, seed, 1.0));
+        let unstretched = PollSchedule { expires_at: None, ..poll_schedule };
+        let wait = elapsed(now, next_poll(&unstretched, now, jitter_seed, 1.0));
         prop_assert!(bounds.min.is_none_or(|min| wait >= min), "{wait:?}");
         prop_assert!(bounds.max.is_none_or(|max| wait <= max), "{wait:?}");
-        let first = spread(&pace, now, seed, stretch);
+        let first = spread(&poll_schedule, now, jitter_seed, stretch);
         prop_assert!(first >= now && elapsed(now, first) <= Duration::from_hours(1));
     }
 
@@ -325,10 +335,10 @@ proptest! {
         least in 1_u64..=300,
         more in 0_u64..=3600,
         failures in prop_oneof![0_u32..12, any::<u32>()],
-        seed: u64,
+        jitter_seed: u64,
     ) {
         let (least, most) = (Duration::from_secs(least), Duration::from_secs(least + more));
-        let wait = backoff(least, most, failures, seed);
+        let wait = backoff(least, most, failures, jitter_seed);
         let doubled = least.saturating_mul(2_u32.saturating_pow(failures.min(20)));
         prop_assert!(wait >= least && wait <= most.min(doubled), "{wait:?}");
     }
@@ -337,7 +347,8 @@ proptest! {
 #[test]
 fn a_backoff_spreads_those_who_failed_together() {
     let (least, range) = (Duration::from_secs(2), Duration::from_secs(118));
-    let waits: Vec<Duration> = SEEDS.map(|seed| backoff(least, least + range, 9, seed)).collect();
+    let waits: Vec<Duration> =
+        SEEDS.map(|jitter_seed| backoff(least, least + range, 9, jitter_seed)).collect();
     for tenth in 0..10_u32 {
         let from = least + range * tenth / 10;
         let to = least + range * (tenth + 1) / 10;
@@ -348,7 +359,7 @@ fn a_backoff_spreads_those_who_failed_together() {
 
 #[test]
 fn a_lost_answer_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
-    let after = |orphans, forgiven| wait_after_lost(Ledger { attempt: 9, orphans, forgiven }).as_secs();
+    let after = |orphans, forgiven| wait_after_lost(Attempts { attempt: 9, orphans, forgiven }).as_secs();
     assert_eq!([after(1, 0), after(2, 0), after(3, 0)], [60, 600, 3600]);
     assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is forgiven does not count");
 }

@@ -2,30 +2,31 @@
 
 use std::time::Duration;
 
-use crate::{
-    api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
-    lifecycle::{
-        Bounds, Calm, FirstTurn, Routine, first_turn,
-        sample::{self, UID},
-        streaks::{elapsed, later},
-    },
-    portal::wire::Details,
-};
-
 use super::{
     schedule::{SEEDS, seen, spec},
     world::{Answer, World},
+};
+use crate::{
+    api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
+    lifecycle::{
+        fixtures::{self, UID},
+        local_state::{elapsed, later},
+        poll_baseline::{CompactState, PollBaseline},
+        schedule::{Bounds, FirstReconcile, first_reconcile},
+    },
+    portal::wire::Details,
 };
 
 #[test]
 fn a_restart_spreads_open_sessions_over_their_interval() {
     let mut status = seen(Phase::InProgress, &[("document", "completed")]);
     status.observed_generation = Some(1);
-    let now = sample::after(4000);
+    let now = fixtures::after(4000);
     let mut tenths = [0; 10];
-    for seed in SEEDS {
-        let at =
-            first_turn(UID, &status, &spec(), Some(1), seed, now).at.expect("a session that is followed");
+    for jitter_seed in SEEDS {
+        let at = first_reconcile(UID, &status, &spec(), Some(1), jitter_seed, now)
+            .at
+            .expect("a session that is followed");
         // 6 % of 4000 s, in tenths.
         tenths[usize::try_from(elapsed(now, at).as_secs() / 24).unwrap()] += 1;
     }
@@ -34,45 +35,47 @@ fn a_restart_spreads_open_sessions_over_their_interval() {
 
 #[test]
 fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
-    let now = sample::after(30);
+    let now = fixtures::after(30);
     let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
         let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
-        first_turn(UID, &status, spec, Some(generation), 7, now).at
+        first_reconcile(UID, &status, spec, Some(generation), 7, now).at
     };
-    let open = sample::open(Phase::AwaitingUser);
+    let open = fixtures::open(Phase::AwaitingUser);
     assert!(first(&open, &spec(), 1).is_some());
     assert_eq!(first(&open, &spec(), 2), None, "the spec was edited");
     let suspended = VerificationSpec { suspend: true, ..spec() };
     assert_eq!(first(&open, &suspended, 1), None, "it was suspended");
-    for (name, status) in sample::pasts() {
+    for (name, status) in fixtures::states() {
         if !name.starts_with("Open") && !name.starts_with("Lost") {
             assert_eq!(first(&status, &spec(), 1), None, "{name}");
         }
     }
-    let lost = sample::attempted(SessionState::Unknown, 1, 1);
-    assert_eq!(first(&lost, &spec(), 1), Some(sample::after(60)), "the minute is kept over a restart");
-    let long_lost = first_turn(
+    let lost = fixtures::attempted(SessionState::Unknown, 1, 1);
+    assert_eq!(first(&lost, &spec(), 1), Some(fixtures::after(60)), "the minute is kept over a restart");
+    let long_lost = first_reconcile(
         UID,
         &VerificationStatus { observed_generation: Some(1), ..lost },
         &spec(),
         Some(1),
         7,
-        sample::after(61),
+        fixtures::after(61),
     );
-    assert_eq!(long_lost, FirstTurn::default(), "the minute is over");
+    assert_eq!(long_lost, FirstReconcile::default(), "the minute is over");
 }
 
 #[test]
 fn an_edit_while_nobody_looked_does_not_shorten_the_wait_after_a_lost_answer() {
-    let lost =
-        VerificationStatus { observed_generation: Some(1), ..sample::attempted(SessionState::Unknown, 2, 2) };
+    let lost = VerificationStatus {
+        observed_generation: Some(1),
+        ..fixtures::attempted(SessionState::Unknown, 2, 2)
+    };
     let suspended = VerificationSpec { suspend: true, ..spec() };
     for (spec, generation) in [(spec(), 2), (suspended, 2)] {
-        let first = first_turn(UID, &lost, &spec, Some(generation), 7, sample::after(30));
-        let ten_minutes = Some(sample::after(600));
+        let first = first_reconcile(UID, &lost, &spec, Some(generation), 7, fixtures::after(30));
+        let ten_minutes = Some(fixtures::after(600));
         assert_eq!(
             first,
-            FirstTurn { at: None, due: ten_minutes, ..FirstTurn::default() },
+            FirstReconcile { at: None, due: ten_minutes, ..FirstReconcile::default() },
             "it is looked at, and not asked for"
         );
     }
@@ -82,21 +85,22 @@ fn an_edit_while_nobody_looked_does_not_shorten_the_wait_after_a_lost_answer() {
 fn a_look_without_the_resource_keeps_the_same_pace() {
     let pending = Details {
         progress: [("document".to_owned(), "pending".to_owned())].into(),
-        ..sample::details("generated", &[])
+        ..fixtures::details("generated", &[])
     };
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(540);
     world.turn(Answer::Look(Ok(pending.clone())));
-    let streaks = &world.facts.streaks;
-    let routine =
-        Routine::of(&world.status, streaks, Bounds::default(), world.deadline, world.facts.times()).unwrap();
-    let calm = Calm::of(streaks).unwrap();
+    let local_state = &world.facts.local_state;
+    let baseline =
+        PollBaseline::of(&world.status, local_state, Bounds::default(), world.deadline, world.facts.times())
+            .unwrap();
+    let compact = CompactState::of(local_state).unwrap();
     let now = later(world.facts.now, Duration::from_secs(30));
-    let short = routine.nothing_new(&calm, &pending, now, world.facts.seed, 1.0).unwrap();
+    let short = baseline.unchanged(&compact, &pending, now, world.facts.jitter_seed, 1.0).unwrap();
     world.facts.now = now;
-    world.facts.streaks.next = None;
+    world.facts.local_state.next = None;
     world.turn(Answer::Look(Ok(pending)));
-    assert_eq!(world.facts.streaks.next, Some(short.next));
-    assert_eq!(Calm::of(&world.facts.streaks), Some(short.calm));
-    assert!(short.calm.streaks().names_modules, "at length it is the same");
+    assert_eq!(world.facts.local_state.next, Some(short.next));
+    assert_eq!(CompactState::of(&world.facts.local_state), Some(short.compact));
+    assert!(short.compact.local_state().names_modules, "at length it is the same");
 }

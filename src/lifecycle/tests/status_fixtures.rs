@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use crate::{
-    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
-    lifecycle::{EvidenceTrouble, Gate, KeyFact, KeyFault, PortalFact, sample, streaks::later},
-    portal::trouble::{Failed, Trouble},
-};
-
 use super::{
     waiters::{Health, Kstatus},
     world::{Answer, World, created, looked, not_stored, refused, said},
+};
+use crate::{
+    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
+    lifecycle::{
+        evidence::EvidenceError,
+        facts::{AdmissionFact, KeyFact, KeyFault, PortalFact},
+        fixtures,
+        local_state::later,
+    },
+    portal::error::{Failed, PortalError},
 };
 
 use Health::{Degraded, Healthy, Progressing, Suspended};
 use Kstatus::{Current, InProgress};
 
-pub(super) const LOST: Trouble = Trouble::Failed(Failed::TimedOut);
+pub(super) const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
 pub(super) const GENERATION: i64 = 3;
 
 pub(super) fn fresh(ready_when: ReadyWhen) -> World {
@@ -59,13 +63,13 @@ pub(super) fn for_long(mut world: World, answer: &Answer) -> World {
 
 pub(super) fn not_found(mut world: World) -> World {
     for _ in 0..3 {
-        world.turn_when_due(looked(Trouble::NotFound));
+        world.turn_when_due(looked(PortalError::NotFound));
     }
     world
 }
 
 fn paused(mut world: World) -> World {
-    world.facts.gate = Gate::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.facts.admission = AdmissionFact::Paused(later(world.facts.now, Duration::from_mins(5)));
     world.turn(Answer::Uncalled);
     world.pass(60);
     wait(world)
@@ -74,16 +78,16 @@ fn paused(mut world: World) -> World {
 /// Verified, and evidence is asked for.
 fn storing(ready_when: ReadyWhen) -> World {
     let mut world = fresh(ready_when);
-    world.facts.evidence.images = Some(sample::images(DeletionPolicy::Retain));
+    world.facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain));
     world.turn(created());
     world.pass(60);
     world.turn(said("verified", &["document", "liveness"]));
     world
 }
 
-fn for_a_minute(mut world: World, trouble: EvidenceTrouble) -> World {
+fn for_a_minute(mut world: World, error: EvidenceError) -> World {
     world.pass(60);
-    store(world, not_stored(trouble))
+    store(world, not_stored(error))
 }
 
 fn store(mut world: World, answer: Answer) -> World {
@@ -132,7 +136,7 @@ pub(super) const ROWS: &[Row] = &[
         "2 portal missing",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.facts.gate = Gate::Breaker(later(world.facts.now, Duration::from_mins(5)));
+            world.facts.admission = AdmissionFact::Breaker(later(world.facts.now, Duration::from_mins(5)));
             world.turn(Answer::Uncalled);
             world.pass(90);
             wait(world)
@@ -143,7 +147,7 @@ pub(super) const ROWS: &[Row] = &[
         "2 budget missing",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.facts.gate = Gate::Rate(later(world.facts.now, Duration::from_secs(1)));
+            world.facts.admission = AdmissionFact::Rate(later(world.facts.now, Duration::from_secs(1)));
             wait(world)
         },
         ("Pending", "R Pending", InProgress, Progressing),
@@ -226,15 +230,15 @@ pub(super) const ROWS: &[Row] = &[
     row("11 verdict in, storing", storing, STORING, FINISHED),
     row(
         "11 verdict in, one object stored",
-        |ready_when| store(storing(ready_when), Answer::Store(sample::stored(vec![sample::front()]))),
+        |ready_when| store(storing(ready_when), Answer::Store(fixtures::stored(vec![fixtures::front()]))),
         STORING,
         FINISHED,
     ),
     row(
         "11 verdict in, the store in trouble",
         |ready_when| {
-            let world = store(storing(ready_when), not_stored(EvidenceTrouble::StoreUnavailable));
-            for_a_minute(world, EvidenceTrouble::StoreUnavailable)
+            let world = store(storing(ready_when), not_stored(EvidenceError::StoreUnavailable));
+            for_a_minute(world, EvidenceError::StoreUnavailable)
         },
         STORING,
         FINISHED,
@@ -252,7 +256,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "11 verdict in, evidence asked for again",
         |ready_when| {
-            let mut world = store(storing(ready_when), not_stored(EvidenceTrouble::Conflict));
+            let mut world = store(storing(ready_when), not_stored(EvidenceError::Conflict));
             world.facts.retry = Some("again".to_owned());
             wait(world)
         },
@@ -267,13 +271,13 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "12 verified and evidence stored",
-        |ready_when| store(storing(ready_when), Answer::Store(sample::all_stored())),
+        |ready_when| store(storing(ready_when), Answer::Store(fixtures::all_stored())),
         ("Verified", "", Current, Healthy),
         FINISHED,
     ),
     same(
         "13 verified, evidence will never be",
-        |ready_when| store(storing(ready_when), not_stored(EvidenceTrouble::Conflict)),
+        |ready_when| store(storing(ready_when), not_stored(EvidenceError::Conflict)),
         ("EvidenceFailed", "S EvidenceFailed", Kstatus::Failed, Degraded),
     ),
     row(
@@ -290,12 +294,12 @@ pub(super) const ROWS: &[Row] = &[
     ),
     same(
         "16 key refused, grace over, without a link",
-        |ready_when| for_long(fresh(ready_when), &refused(Trouble::KeyRejected)),
+        |ready_when| for_long(fresh(ready_when), &refused(PortalError::KeyRejected)),
         ("KeyRejected", "S KeyRejected", Kstatus::Failed, Degraded),
     ),
     row(
         "16 key refused, grace over",
-        |ready_when| for_long(open(ready_when), &looked(Trouble::AccessDenied)),
+        |ready_when| for_long(open(ready_when), &looked(PortalError::AccessDenied)),
         ("AwaitingUser", "S AccessDenied", Kstatus::Failed, Degraded),
         LINK,
     ),
@@ -353,12 +357,12 @@ pub(super) const ROWS: &[Row] = &[
     ),
     same(
         "21 portal misconfigured",
-        |ready_when| for_long(fresh(ready_when), &refused(Trouble::Unconfigured)),
+        |ready_when| for_long(fresh(ready_when), &refused(PortalError::Unconfigured)),
         ("PortalMisconfigured", "S PortalMisconfigured", Kstatus::Failed, Degraded),
     ),
     same(
         "21 request refused",
-        |ready_when| for_long(fresh(ready_when), &refused(Trouble::Invalid)),
+        |ready_when| for_long(fresh(ready_when), &refused(PortalError::Invalid)),
         ("PortalRejectedRequest", "S PortalRejectedRequest", Kstatus::Failed, Degraded),
     ),
     same(

@@ -1,10 +1,5 @@
 //! The rows of what waiters see, read as their readers read them.
 
-use crate::{
-    api::{ConditionStatus, ConditionType, ReadyWhen},
-    portal::trouble::Trouble,
-};
-
 use super::{
     status_fixtures::{GENERATION, LOST, ROWS, expected, for_long, fresh, not_found, open},
     waiters::{
@@ -13,6 +8,10 @@ use super::{
         Seen,
     },
     world::{Answer, World, looked, refused, said},
+};
+use crate::{
+    api::{ConditionStatus, ConditionType, ReadyWhen},
+    portal::error::PortalError,
 };
 
 fn seen(world: &World) -> Seen {
@@ -90,7 +89,7 @@ fn argo_workflows_reads_the_phase_alone() {
 #[test]
 fn what_is_not_seen_yet_passes_for_nobody() {
     // Row 1: the default of the definition.
-    let seen = Seen::of(1, false, &crate::lifecycle::sample::fresh());
+    let seen = Seen::of(1, false, &crate::lifecycle::fixtures::fresh());
     assert_eq!((seen.kstatus(), seen.argo_cd()), (InProgress, Progressing));
     assert!(!seen.kubectl_waits_for("Ready") && !seen.argo_workflows("status.phase == Verified"));
     assert_eq!(seen.flux_faults(), ["Ready is missing"], "which Flux reports whatever one does");
@@ -134,7 +133,7 @@ fn verified_is_unknown_until_a_verdict_and_finished_is_never_unknown() {
 #[test]
 fn a_key_that_is_refused_beside_a_link_is_seen_in_credentials_ready() {
     // Row 16 with `readyWhen: SessionCreated`: Current, with CredentialsReady False.
-    let world = for_long(open(ReadyWhen::SessionCreated), &looked(Trouble::AccessDenied));
+    let world = for_long(open(ReadyWhen::SessionCreated), &looked(PortalError::AccessDenied));
     let expected = (ConditionStatus::False, "AccessDenied");
     assert_eq!(world.shown(ConditionType::CredentialsReady), Some(expected));
 }
@@ -175,6 +174,6 @@ fn suspending_takes_a_stall_away_and_resuming_shows_it_again() {
     world.turn(Answer::Uncalled);
     assert_eq!(seen(&world).kstatus(), InProgress);
     world.facts.suspend = false;
-    world.turn_when_due(looked(Trouble::NotFound));
+    world.turn_when_due(looked(PortalError::NotFound));
     assert_eq!(seen(&world).kstatus(), Kstatus::Failed);
 }

@@ -33,7 +33,7 @@ impl Tally {
         }
     }
 
-    /// Tries the laws about what is decided.
+    /// Retries the laws about what is decided.
     pub(super) fn decided(&mut self, case: &Decided, name: &str) {
         self.cases += 1;
         for law in 0..self.of_decided.len() {
@@ -42,7 +42,7 @@ impl Tally {
         }
     }
 
-    /// Tries the laws about what is concluded, but for those that only the grid asks.
+    /// Retries the laws about what is concluded, but for those that only the grid asks.
     pub(super) fn concluded(&mut self, case: &Concluded, name: &str) {
         self.cases += 1;
         let others = self.of_decided.len();
@@ -53,12 +53,12 @@ impl Tally {
                     "{name}\n{:?}\n{:?} {:?}\nbefore {:?}\nafter {:?}\nnext {:?} events {:?}\n{:?}",
                     case.facts,
                     case.step,
-                    case.happened,
+                    case.outcome,
                     case.shown_before,
                     case.after,
                     case.conclusion.next,
                     case.conclusion.events,
-                    case.conclusion.streaks
+                    case.conclusion.local_state
                 )
             });
         }

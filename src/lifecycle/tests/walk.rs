@@ -8,26 +8,27 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen},
-    lifecycle::{
-        CreateEnd, EvidenceTrouble, Facts, FinalizerEnd, Gate, Happened, KeyFact, KeyFault, Next, Past,
-        PortalFact, Quiet, Removed, Shown as ShownStep, Step, Stored, claim, conclude, ledger,
-        past::LOST_ANSWERS,
-        sample,
-        streaks::{GRACE, elapsed, later},
-    },
-    portal::{
-        trouble::{Failed, NotSent, Trouble},
-        wire::Details,
-    },
-};
-
 use super::{
     grid::as_conclusion,
     laws::{Concluded, Decided, Shown},
     tally::Tally,
     world::{Answer, World, calls, created, said},
+};
+use crate::{
+    api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen},
+    lifecycle::{
+        conclude::{Requeue, claim, conclude},
+        evidence::{EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        facts::{AdmissionFact, Facts, InFlight, KeyFact, KeyFault, PortalFact},
+        fixtures,
+        local_state::{GRACE, elapsed, later},
+        state::{LOST_ANSWERS, State, attempts},
+        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome},
+    },
+    portal::{
+        error::{Failed, NotSent, PortalError},
+        wire::Details,
+    },
 };
 
 /// How many turns deep.
@@ -50,7 +51,7 @@ fn roots() -> [World; 7] {
     let mut hold = World::fresh(ReadyWhen::Verified);
     hold.facts.on_unknown = OnUnknownOutcome::Hold;
     let mut adopt = World::fresh(ReadyWhen::SessionCreated);
-    adopt.facts.adopt = sample::id();
+    adopt.facts.adopt = fixtures::id();
     let mut with_finalizer = World::open(ReadyWhen::Verified);
     with_finalizer.facts.evidence.has_finalizer = true;
     let asking = World::asking(ReadyWhen::SessionCreated, DeletionPolicy::Retain);
@@ -81,36 +82,37 @@ fn digest(world: &World) -> u64 {
     let World { status, facts, deadline, portal_ahead: _ } = world;
     let now = facts.now;
     let lasted = |since, long| elapsed(since, now) >= long;
-    let streaks = &facts.streaks;
+    let local_state = &facts.local_state;
     let mut hasher = DefaultHasher::new();
     let session = status.session.as_ref();
     (status.verification_id.is_some(), status.outcome, status.settled, status.phase).hash(&mut hasher);
-    (session.and_then(|session| session.state), ledger(status), Shown::of(status)).hash(&mut hasher);
+    (session.and_then(|session| session.state), attempts(status), Shown::of(status)).hash(&mut hasher);
     (&status.portal_status, &status.progress, &status.last_handled_retry).hash(&mut hasher);
     (facts.ready_when, facts.on_unknown, facts.adopt.is_some()).hash(&mut hasher);
-    streaks.failing.map(|streak| streak.lasted(now, Duration::from_mins(5))).hash(&mut hasher);
-    streaks.grievance.map(|streak| (streak.what, streak.lasted(now, GRACE))).hash(&mut hasher);
-    streaks.not_found.map(|streak| streak.count.min(3)).hash(&mut hasher);
-    streaks.paused.map(|since| lasted(since, Duration::from_mins(1))).hash(&mut hasher);
-    (&streaks.refused_key, streaks.good_looks.min(3), streaks.changed_at.is_some()).hash(&mut hasher);
-    streaks.next.is_some_and(|next| next > now).hash(&mut hasher);
+    local_state.failing.map(|streak| streak.lasted(now, Duration::from_mins(5))).hash(&mut hasher);
+    local_state.blocker_kind.map(|streak| (streak.what, streak.lasted(now, GRACE))).hash(&mut hasher);
+    local_state.not_found.map(|streak| streak.count.min(3)).hash(&mut hasher);
+    local_state.paused.map(|since| lasted(since, Duration::from_mins(1))).hash(&mut hasher);
+    (&local_state.refused_key, local_state.good_looks.min(3), local_state.changed_at.is_some())
+        .hash(&mut hasher);
+    local_state.next.is_some_and(|next| next > now).hash(&mut hasher);
     status.expires_at.map(|end| later(end, Duration::from_hours(1)) <= now).hash(&mut hasher);
-    streaks.still_since.is_some_and(|since| lasted(since, Duration::from_hours(1))).hash(&mut hasher);
+    local_state.still_since.is_some_and(|since| lasted(since, Duration::from_hours(1))).hash(&mut hasher);
     (*deadline <= now, session.and_then(|s| s.created_at).map(|at| lasted(at, Duration::from_mins(1))))
         .hash(&mut hasher);
     let evidence = facts.evidence.after(status);
     let objects =
         status.evidence.as_ref().map(|evidence| (evidence.objects.len(), &evidence.manifest_sha256));
     let policy = evidence.images.map(|images| images.deletion_policy);
-    (policy, evidence.has_finalizer, evidence.standing, objects).hash(&mut hasher);
-    (evidence.owed_since.map(|since| lasted(since, Duration::from_hours(24)))).hash(&mut hasher);
-    streaks.removing.map(|tries| tries.count.min(2)).hash(&mut hasher);
-    (streaks.storing_since.map(|since| lasted(since, Duration::from_mins(10)))).hash(&mut hasher);
-    streaks
+    (policy, evidence.has_finalizer, evidence.state, objects).hash(&mut hasher);
+    (evidence.pending_since.map(|since| lasted(since, Duration::from_hours(24)))).hash(&mut hasher);
+    local_state.removing.map(|tries| tries.count.min(2)).hash(&mut hasher);
+    (local_state.storing_since.map(|since| lasted(since, Duration::from_mins(10)))).hash(&mut hasher);
+    local_state
         .storing
         .map(|streak| [1, 10].map(|minutes| streak.lasted(now, Duration::from_mins(minutes))))
         .hash(&mut hasher);
-    streaks.storing.map(|streak| streak.what).hash(&mut hasher);
+    local_state.storing.map(|streak| streak.what).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -129,15 +131,15 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { suspend: true, ..base.clone() },
         Facts { portal: PortalFact::NotAllowed, ..base.clone() },
         Facts { key: KeyFact::Missing(KeyFault::SecretNotFound), ..base.clone() },
-        Facts { gate: Gate::Paused(until), ..base.clone() },
-        Facts { gate: Gate::Breaker(until), ..base.clone() },
-        Facts { gate: Gate::KeyRejected(until), ..base.clone() },
+        Facts { admission: AdmissionFact::Paused(until), ..base.clone() },
+        Facts { admission: AdmissionFact::Breaker(until), ..base.clone() },
+        Facts { admission: AdmissionFact::KeyRejected(until), ..base.clone() },
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
     ];
-    if world.past() == Past::Claimed {
-        all.push(Facts { quiet: Quiet::No(until), ..base.clone() });
-        all.push(Facts { quiet: Quiet::NeverSent, ..base.clone() });
+    if world.state() == State::Claimed {
+        all.push(Facts { in_flight: InFlight::Possible(until), ..base.clone() });
+        all.push(Facts { in_flight: InFlight::NeverSent, ..base.clone() });
     }
     if world.status.last_handled_retry.is_none() {
         all.push(Facts { retry: Some("go".to_owned()), ..base.clone() });
@@ -145,12 +147,13 @@ fn situations(world: &World) -> Vec<Facts> {
     all
 }
 
-fn outcomes(step: &Step) -> Vec<Happened> {
-    let answered = |answer| Happened::Create(CreateEnd::Answered(answer));
-    let answered_with = |word, completed: &[&str]| Happened::Look(Ok(sample::details(word, completed)));
+fn outcomes(step: &Step) -> Vec<StepOutcome> {
+    let answered = |answer| StepOutcome::Create(CreateOutcome::Answered(answer));
+    let answered_with = |word, completed: &[&str]| StepOutcome::Poll(Ok(fixtures::details(word, completed)));
     if matches!(step, Step::Create { .. }) {
-        let mut all = vec![answered(Ok(sample::created().unwrap())), Happened::Create(CreateEnd::NotSent)];
-        all.extend(TROUBLES.map(|trouble| answered(Err(trouble))));
+        let mut all =
+            vec![answered(Ok(fixtures::created().unwrap())), StepOutcome::Create(CreateOutcome::NotSent)];
+        all.extend(TROUBLES.map(|error| answered(Err(error))));
         return all;
     }
     if *step == Step::Store {
@@ -158,20 +161,20 @@ fn outcomes(step: &Step) -> Vec<Happened> {
     }
     if matches!(step, Step::RemoveEvidence { .. }) {
         let ends = [
-            Removed::All,
-            Removed::Versioned,
-            Removed::Unlisted,
-            Removed::GaveUp,
-            Removed::NotYet,
-            Removed::NotTried,
+            RemovalOutcome::All,
+            RemovalOutcome::Versioned,
+            RemovalOutcome::Unlisted,
+            RemovalOutcome::GaveUp,
+            RemovalOutcome::NotYet,
+            RemovalOutcome::NotTried,
         ];
-        return ends.map(Happened::Remove).into();
+        return ends.map(StepOutcome::Remove).into();
     }
     if *step == Step::AddFinalizer {
-        return [FinalizerEnd::Added, FinalizerEnd::Refused].map(Happened::AddFinalizer).into();
+        return [FinalizerOutcome::Added, FinalizerOutcome::Refused].map(StepOutcome::AddFinalizer).into();
     }
     if !calls(step) {
-        return vec![Happened::Nothing];
+        return vec![StepOutcome::Nothing];
     }
     let mut all = vec![
         answered_with("generated", &[]),
@@ -181,33 +184,33 @@ fn outcomes(step: &Step) -> Vec<Happened> {
         answered_with("rejected", &[]),
         answered_with("expired", &[]),
         answered_with("junk", &[]),
-        Happened::Look(Ok(Details { id: None, ..sample::details("verified", &[]) })),
+        StepOutcome::Poll(Ok(Details { id: None, ..fixtures::details("verified", &[]) })),
     ];
-    all.extend(TROUBLES.map(|trouble| Happened::Look(Err(trouble))));
+    all.extend(TROUBLES.map(|error| StepOutcome::Poll(Err(error))));
     all
 }
 
-fn stores() -> Vec<Happened> {
-    let front = || sample::stored(vec![sample::front()]);
+fn stores() -> Vec<StepOutcome> {
+    let front = || fixtures::stored(vec![fixtures::front()]);
     let troubles =
-        [EvidenceTrouble::StoreUnavailable, EvidenceTrouble::ImageNotAvailable, EvidenceTrouble::Conflict];
-    let elsewhere = Stored { prefix: "gs://elsewhere".to_owned(), ..front() };
-    let back = sample::stored(vec![sample::absent(EvidenceKind::Back)]);
-    let mut all = vec![sample::all_stored(), front(), back, elsewhere, Stored::default()];
-    all.extend(troubles.map(|trouble| Stored { trouble: Some(trouble), ..Stored::default() }));
-    all.push(Stored { trouble: Some(EvidenceTrouble::AccessDenied), ..front() });
-    all.into_iter().map(Happened::Store).collect()
+        [EvidenceError::StoreUnavailable, EvidenceError::ImageNotAvailable, EvidenceError::Conflict];
+    let elsewhere = UploadOutcome { prefix: "gs://elsewhere".to_owned(), ..front() };
+    let back = fixtures::stored(vec![fixtures::absent(EvidenceKind::Back)]);
+    let mut all = vec![fixtures::all_stored(), front(), back, elsewhere, UploadOutcome::default()];
+    all.extend(troubles.map(|error| UploadOutcome { error: Some(error), ..UploadOutcome::default() }));
+    all.push(UploadOutcome { error: Some(EvidenceError::AccessDenied), ..front() });
+    all.into_iter().map(StepOutcome::Store).collect()
 }
 
-const TROUBLES: [Trouble; 8] = [
-    Trouble::NotSent(NotSent::Connect),
-    Trouble::KeyRejected,
-    Trouble::Invalid,
-    Trouble::NotFound,
-    Trouble::Unconfigured,
-    Trouble::Unclear { status: 404 },
-    Trouble::Limited { retry_after: Some(Duration::from_mins(2)) },
-    Trouble::Failed(Failed::Cut),
+const TROUBLES: [PortalError; 8] = [
+    PortalError::NotSent(NotSent::Connect),
+    PortalError::KeyRejected,
+    PortalError::Invalid,
+    PortalError::NotFound,
+    PortalError::Unconfigured,
+    PortalError::Unclear { status: 404 },
+    PortalError::Limited { retry_after: Some(Duration::from_mins(2)) },
+    PortalError::Failed(Failed::Cut),
 ];
 
 fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
@@ -215,36 +218,37 @@ fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
     for facts in situations(world) {
         let mut turn = World { facts, ..world.clone() };
         let step = turn.decide();
-        let past = turn.past();
-        let decided = Decided { past: &past, ledger: ledger(&turn.status), facts: &turn.facts, step: &step };
+        let state = turn.state();
+        let decided =
+            Decided { state: &state, attempts: attempts(&turn.status), facts: &turn.facts, step: &step };
         tally.decided(&decided, "walk");
         let mut before = turn.status.clone();
-        let mut past = past;
-        let mut see = |past: &Past, before: &_, happened: &Happened, conclusion: &_| {
+        let mut state = state;
+        let mut see = |state: &State, before: &_, outcome: &StepOutcome, conclusion: &_| {
             let shown_before = Shown::of(before);
-            see_concluded(tally, &turn, &step, past, before, shown_before, happened, conclusion);
+            see_concluded(tally, &turn, &step, state, before, shown_before, outcome, conclusion);
         };
         if let Step::Create { attempt } = step {
             let claimed = claim(&before, attempt, &turn.facts);
-            see(&past, &before, &Happened::Nothing, &as_conclusion(&claimed, &turn.facts));
+            see(&state, &before, &StepOutcome::Nothing, &as_conclusion(&claimed, &turn.facts));
             // A process may end here.
             let mut left = World { status: claimed.clone(), facts: base.clone(), ..*world };
             left.restart();
             next.push(left);
             before = claimed;
-            past = Past::Claimed;
+            state = State::Claimed;
         }
-        for happened in outcomes(&step) {
-            let conclusion = conclude(&before, &past, ledger(&before), &step, &happened, &turn.facts);
-            see(&past, &before, &happened, &conclusion);
+        for outcome in outcomes(&step) {
+            let conclusion = conclude(&before, &state, attempts(&before), &step, &outcome, &turn.facts);
+            see(&state, &before, &outcome, &conclusion);
             let status = conclusion.status.clone().unwrap_or_else(|| before.clone());
-            let facts = Facts { streaks: conclusion.streaks, ..base.clone() };
+            let facts = Facts { local_state: conclusion.local_state, ..base.clone() };
             let mut after = World { status, facts, ..*world };
-            after.holds_after(&step, &happened);
+            after.holds_after(&step, &outcome);
             match conclusion.next {
-                Next::Leave => continue,
-                Next::At(at) => after.facts.now = after.facts.now.max(at),
-                Next::Now | Next::Watch => {}
+                Requeue::Done => continue,
+                Requeue::At(at) => after.facts.now = after.facts.now.max(at),
+                Requeue::Now | Requeue::AwaitChange => {}
             }
             let mut later = after.clone();
             later.pass(11 * 60);
@@ -266,16 +270,16 @@ fn see_concluded(
     tally: &mut Tally,
     turn: &World,
     step: &Step,
-    past: &Past,
+    state: &State,
     before: &crate::api::VerificationStatus,
     shown_before: Shown,
-    happened: &Happened,
-    conclusion: &crate::lifecycle::Conclusion,
+    outcome: &StepOutcome,
+    conclusion: &crate::lifecycle::conclude::Conclusion,
 ) {
     let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
     let facts = &turn.facts;
     let case =
-        Concluded { past, before, shown_before: &shown_before, facts, step, happened, conclusion, after };
+        Concluded { state, before, shown_before: &shown_before, facts, step, outcome, conclusion, after };
     tally.concluded(&case, "walk");
 }
 
@@ -283,23 +287,23 @@ fn see_concluded(
 fn the_walk_reaches_every_live_past() {
     let reached = &WALK.reached;
     assert!(reached.len() > 1000, "{}", reached.len());
-    let has = |is: fn(&Past) -> bool| reached.iter().any(|world| is(&world.past()));
-    assert!(has(|past| *past == Past::Claimed));
-    assert!(has(|past| *past == Past::Refused));
-    assert!(has(|past| *past == Past::Lost));
-    assert!(has(|past| matches!(past, Past::Open { .. })));
-    assert!(has(|past| matches!(past, Past::Over(_))));
-    assert!(!has(|past| matches!(past, Past::Unreadable(_))), "what is written can be read");
+    let has = |is: fn(&State) -> bool| reached.iter().any(|world| is(&world.state()));
+    assert!(has(|state| *state == State::Claimed));
+    assert!(has(|state| *state == State::Refused));
+    assert!(has(|state| *state == State::OutcomeUnknown));
+    assert!(has(|state| matches!(state, State::Open { .. })));
+    assert!(has(|state| matches!(state, State::Finished(_))));
+    assert!(!has(|state| matches!(state, State::Inconsistent(_))), "what is written can be read");
 }
 
 #[test]
 fn no_more_answers_are_lost_than_the_budget_allows() {
     for world in &WALK.reached {
-        assert!(ledger(&world.status).unforgiven() <= LOST_ANSWERS);
+        assert!(attempts(&world.status).unforgiven() <= LOST_ANSWERS);
     }
 }
 
-/// Never stuck: whatever happened, once all is well again it ends, or says that it waits for a person.
+/// Never stuck: whatever outcome, once all is well again it ends, or says that it waits for a person.
 #[test]
 fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
     for world in &WALK.reached {
@@ -307,7 +311,7 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
         well.deadline = jiff::Timestamp::MAX;
         let asks = Step::Show(ShownStep::CreateOutcomeUnknown);
         let done = (0..8).any(|_| {
-            if let Some(next) = well.facts.streaks.next {
+            if let Some(next) = well.facts.local_state.next {
                 well.facts.now = well.facts.now.max(next);
             }
             let step = well.decide();
@@ -316,15 +320,15 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
             } else if calls(&step) {
                 said("verified", &[])
             } else if step == Step::Store {
-                Answer::Store(sample::all_stored())
+                Answer::Store(fixtures::all_stored())
             } else if matches!(step, Step::RemoveEvidence { .. }) {
-                Answer::Remove(Removed::All)
+                Answer::Remove(RemovalOutcome::All)
             } else {
                 Answer::Uncalled
             };
             well.turn(answer);
             step == asks || step == Step::Show(ShownStep::Over) || well.status.settled
         });
-        assert!(done, "{:?} {:?}", world.past(), world.facts);
+        assert!(done, "{:?} {:?}", world.state(), world.facts);
     }
 }

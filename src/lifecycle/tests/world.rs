@@ -7,13 +7,18 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen, VerificationStatus},
     lifecycle::{
-        Conclusion, CreateEnd, Deadline, Due, Event, EvidenceTrouble, Facts, FinalizerEnd, Happened, Next,
-        Past, Removed, Step, Stored, Streaks, claim, conclude, decide, ledger, past,
-        sample::{self, UID},
-        streaks::{elapsed, later},
+        conclude::{Conclusion, Requeue, claim, conclude},
+        decide::decide,
+        event::Event,
+        evidence::{EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        facts::{Deadline, Due, Facts},
+        fixtures::{self, UID},
+        local_state::{LocalState, elapsed, later},
+        state::{State, attempts, state},
+        step::{CreateOutcome, Step, StepOutcome},
     },
     portal::{
-        trouble::{ContentCoding, Failed, NotSent, Trouble},
+        error::{ContentCoding, Failed, NotSent, PortalError},
         wire::{Created, Details},
     },
 };
@@ -24,15 +29,15 @@ pub(super) enum Answer {
     /// The turn must make no call.
     Uncalled,
     /// To a create.
-    Create(Result<Created, Trouble>),
+    Create(Result<Created, PortalError>),
     /// To a look or an adoption.
-    Look(Result<Details, Trouble>),
+    Look(Result<Details, PortalError>),
     /// What came of storing.
-    Store(Stored),
+    Store(UploadOutcome),
     /// What came of adding the finalizer, where it is not added.
-    Finalizer(FinalizerEnd),
+    Finalizer(FinalizerOutcome),
     /// What came of removing.
-    Remove(Removed),
+    Remove(RemovalOutcome),
 }
 
 /// A status, what is remembered of it, and the facts around it.
@@ -40,7 +45,7 @@ pub(super) enum Answer {
 pub(super) struct World {
     /// The status as it is written.
     pub(super) status: VerificationStatus,
-    /// The facts; `now`, `portal_now`, `due`, `deadline` and `streaks` follow from the turns.
+    /// The facts; `now`, `portal_now`, `due`, `deadline` and `local_state` follow from the turns.
     pub(super) facts: Facts,
     /// When `spec.activeDeadline` ends.
     pub(super) deadline: Timestamp,
@@ -62,7 +67,7 @@ pub(super) struct Turn {
 impl World {
     /// A resource that nobody has looked at, under facts by which everything may go on.
     pub(super) fn fresh(ready_when: ReadyWhen) -> Self {
-        Self::of(sample::fresh(), Facts { ready_when, ..sample::facts() })
+        Self::of(fixtures::fresh(), Facts { ready_when, ..fixtures::facts() })
     }
 
     /// A resource with that status.
@@ -83,7 +88,7 @@ impl World {
     pub(super) fn lost(times: u32) -> Self {
         let mut world = Self::fresh(ReadyWhen::Verified);
         for _ in 0..times {
-            world.turn_when_due(refused(Trouble::Failed(Failed::TimedOut)));
+            world.turn_when_due(refused(PortalError::Failed(Failed::TimedOut)));
         }
         world
     }
@@ -91,7 +96,7 @@ impl World {
     /// A resource that asks for evidence, whose link was published a minute ago.
     pub(super) fn asking(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::fresh(ready_when);
-        world.facts.evidence.images = Some(sample::images(deletion_policy));
+        world.facts.evidence.images = Some(fixtures::images(deletion_policy));
         world.turn(created());
         world.pass(60);
         world
@@ -111,12 +116,12 @@ impl World {
 
     /// Another process takes over: what was remembered is gone.
     pub(super) fn restart(&mut self) {
-        self.facts.streaks = Streaks::default();
+        self.facts.local_state = LocalState::default();
     }
 
     /// Its past as the status tells.
-    pub(super) fn past(&self) -> Past {
-        past(UID, &self.status)
+    pub(super) fn state(&self) -> State {
+        state(UID, &self.status)
     }
 
     fn observe(&mut self) {
@@ -124,54 +129,64 @@ impl World {
         self.facts.portal_now = self.portal_ahead.map(|ahead| now + ahead);
         self.facts.evidence = self.facts.evidence.after(&self.status);
         let asked = self.facts.asks_for_a_look(&self.status);
-        let Facts { key, streaks, bounds, .. } = &self.facts;
-        self.facts.due = Due::of(now, asked, key, streaks, *bounds);
-        self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.streaks);
+        let Facts { key, local_state, bounds, .. } = &self.facts;
+        self.facts.due = Due::of(now, asked, key, local_state, *bounds);
+        self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.local_state);
     }
 
     /// The step of this instant.
     pub(super) fn decide(&mut self) -> Step {
         self.observe();
-        decide(&self.past(), ledger(&self.status), &self.facts)
+        decide(&self.state(), attempts(&self.status), &self.facts)
     }
 
     /// Takes a turn. The step must be one that the answer is an answer to.
     #[track_caller]
     pub(super) fn turn(&mut self, answer: Answer) -> Turn {
         let step = self.decide();
-        let (happened, claimed) = match (&step, answer) {
+        let (outcome, claimed) = match (&step, answer) {
             (Step::Create { attempt }, Answer::Create(answer)) => {
                 let claimed = claim(&self.status, *attempt, &self.facts);
                 self.status.clone_from(&claimed);
-                (Happened::Create(CreateEnd::Answered(answer)), Some(claimed))
+                (StepOutcome::Create(CreateOutcome::Answered(answer)), Some(claimed))
             }
-            (Step::Look(_) | Step::Adopt(_), Answer::Look(answer)) => (Happened::Look(answer), None),
-            (Step::Store, Answer::Store(stored)) => (Happened::Store(stored), None),
-            (Step::RemoveEvidence { let_go: _ }, Answer::Remove(removed)) => {
-                (Happened::Remove(removed), None)
+            (Step::Poll(_) | Step::Adopt(_), Answer::Look(answer)) => (StepOutcome::Poll(answer), None),
+            (Step::Store, Answer::Store(stored)) => (StepOutcome::Store(stored), None),
+            (Step::RemoveEvidence { release_when: _ }, Answer::Remove(removed)) => {
+                (StepOutcome::Remove(removed), None)
             }
-            (Step::AddFinalizer, Answer::Finalizer(end)) => (Happened::AddFinalizer(end), None),
-            (Step::AddFinalizer, Answer::Uncalled) => (Happened::AddFinalizer(FinalizerEnd::Added), None),
-            (step, Answer::Uncalled) if !calls(step) && !keeps(step) => (Happened::Nothing, None),
+            (Step::AddFinalizer, Answer::Finalizer(end)) => (StepOutcome::AddFinalizer(end), None),
+            (Step::AddFinalizer, Answer::Uncalled) => {
+                (StepOutcome::AddFinalizer(FinalizerOutcome::Added), None)
+            }
+            (step, Answer::Uncalled) if !calls(step) && !keeps(step) => (StepOutcome::Nothing, None),
             (step, answer) => panic!("{step:?} meets {answer:?}"),
         };
         let before = &self.status;
-        let conclusion = conclude(before, &past(UID, before), ledger(before), &step, &happened, &self.facts);
+        let conclusion =
+            conclude(before, &state(UID, before), attempts(before), &step, &outcome, &self.facts);
         if let Some(after) = &conclusion.status {
             self.status.clone_from(after);
         }
-        self.facts.streaks = conclusion.streaks.clone();
-        self.holds_after(&step, &happened);
+        self.facts.local_state = conclusion.local_state.clone();
+        self.holds_after(&step, &outcome);
         Turn { step, claimed, conclusion }
     }
 
     /// The finalizer after a step.
-    pub(super) fn holds_after(&mut self, step: &Step, happened: &Happened) {
-        match (step, happened) {
-            (_, Happened::AddFinalizer(FinalizerEnd::Added)) => self.facts.evidence.has_finalizer = true,
+    pub(super) fn holds_after(&mut self, step: &Step, outcome: &StepOutcome) {
+        match (step, outcome) {
+            (_, StepOutcome::AddFinalizer(FinalizerOutcome::Added)) => {
+                self.facts.evidence.has_finalizer = true
+            }
             (
                 _,
-                Happened::Remove(Removed::All | Removed::Versioned | Removed::Unlisted | Removed::GaveUp),
+                StepOutcome::Remove(
+                    RemovalOutcome::All
+                    | RemovalOutcome::Versioned
+                    | RemovalOutcome::Unlisted
+                    | RemovalOutcome::GaveUp,
+                ),
             ) => {
                 self.facts.evidence.has_finalizer = false;
             }
@@ -188,7 +203,7 @@ impl World {
     /// Waits until its time has come and takes a turn.
     #[track_caller]
     pub(super) fn turn_when_due(&mut self, answer: Answer) -> Turn {
-        if let Some(next) = self.facts.streaks.next {
+        if let Some(next) = self.facts.local_state.next {
             self.facts.now = self.facts.now.max(next);
         }
         self.turn(answer)
@@ -207,72 +222,72 @@ impl World {
 
 /// Whether a step calls the portal.
 pub(super) const fn calls(step: &Step) -> bool {
-    matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Look(_))
+    matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_))
 }
 
 /// Whether a step reaches for the store.
 pub(super) const fn keeps(step: &Step) -> bool {
-    matches!(step, Step::Store | Step::RemoveEvidence { let_go: _ })
+    matches!(step, Step::Store | Step::RemoveEvidence { release_when: _ })
 }
 
 /// That trouble kept it from being stored.
-pub(super) fn not_stored(trouble: EvidenceTrouble) -> Answer {
-    Answer::Store(Stored { trouble: Some(trouble), ..Stored::default() })
+pub(super) fn not_stored(error: EvidenceError) -> Answer {
+    Answer::Store(UploadOutcome { error: Some(error), ..UploadOutcome::default() })
 }
 
 /// The portal creates the session.
 pub(super) fn created() -> Answer {
-    Answer::Create(Ok(sample::created().unwrap()))
+    Answer::Create(Ok(fixtures::created().unwrap()))
 }
 
 /// The portal refuses a create, or its answer is lost.
-pub(super) const fn refused(trouble: Trouble) -> Answer {
-    Answer::Create(Err(trouble))
+pub(super) const fn refused(error: PortalError) -> Answer {
+    Answer::Create(Err(error))
 }
 
 /// The portal says that word, and that those modules are completed.
 pub(super) fn said(word: &str, completed: &[&str]) -> Answer {
-    Answer::Look(Ok(sample::details(word, completed)))
+    Answer::Look(Ok(fixtures::details(word, completed)))
 }
 
 /// The same with a stamp of the portal's, so many seconds after the session was created.
 pub(super) fn said_at(stamp: u64, word: &str, completed: &[&str]) -> Answer {
-    let updated_at = Some(sample::after(stamp));
-    Answer::Look(Ok(Details { updated_at, ..sample::details(word, completed) }))
+    let updated_at = Some(fixtures::after(stamp));
+    Answer::Look(Ok(Details { updated_at, ..fixtures::details(word, completed) }))
 }
 
 /// A look has no usable answer.
-pub(super) const fn looked(trouble: Trouble) -> Answer {
-    Answer::Look(Err(trouble))
+pub(super) const fn looked(error: PortalError) -> Answer {
+    Answer::Look(Err(error))
 }
 
-/// Every kind of trouble.
-pub(super) const TROUBLES: [Trouble; 25] = [
-    Trouble::NotSent(NotSent::Resolve),
-    Trouble::NotSent(NotSent::Refused),
-    Trouble::NotSent(NotSent::Connect),
-    Trouble::NotSent(NotSent::Tls),
-    Trouble::NotSent(NotSent::Build),
-    Trouble::KeyRejected,
-    Trouble::AccessDenied,
-    Trouble::Invalid,
-    Trouble::NotFound,
-    Trouble::Conflict,
-    Trouble::Redirected,
-    Trouble::Unconfigured,
-    Trouble::Unclear { status: 403 },
-    Trouble::Limited { retry_after: None },
-    Trouble::Limited { retry_after: Some(Duration::ZERO) },
-    Trouble::Limited { retry_after: Some(Duration::from_secs(1)) },
-    Trouble::Limited { retry_after: Some(Duration::from_mins(2)) },
-    Trouble::Limited { retry_after: Some(Duration::from_mins(15)) },
-    Trouble::Failed(Failed::ServerError(500)),
-    Trouble::Failed(Failed::UnknownStatus(600)),
-    Trouble::Failed(Failed::TimedOut),
-    Trouble::Failed(Failed::Cut),
-    Trouble::Failed(Failed::Unusable),
-    Trouble::Failed(Failed::TooLarge),
-    Trouble::Failed(Failed::Encoded(ContentCoding::Brotli)),
+/// Every kind of error.
+pub(super) const TROUBLES: [PortalError; 25] = [
+    PortalError::NotSent(NotSent::Resolve),
+    PortalError::NotSent(NotSent::Refused),
+    PortalError::NotSent(NotSent::Connect),
+    PortalError::NotSent(NotSent::Tls),
+    PortalError::NotSent(NotSent::Build),
+    PortalError::KeyRejected,
+    PortalError::AccessDenied,
+    PortalError::Invalid,
+    PortalError::NotFound,
+    PortalError::Conflict,
+    PortalError::Redirected,
+    PortalError::Unconfigured,
+    PortalError::Unclear { status: 403 },
+    PortalError::Limited { retry_after: None },
+    PortalError::Limited { retry_after: Some(Duration::ZERO) },
+    PortalError::Limited { retry_after: Some(Duration::from_secs(1)) },
+    PortalError::Limited { retry_after: Some(Duration::from_mins(2)) },
+    PortalError::Limited { retry_after: Some(Duration::from_mins(15)) },
+    PortalError::Failed(Failed::ServerError(500)),
+    PortalError::Failed(Failed::UnknownStatus(600)),
+    PortalError::Failed(Failed::TimedOut),
+    PortalError::Failed(Failed::Cut),
+    PortalError::Failed(Failed::Unusable),
+    PortalError::Failed(Failed::TooLarge),
+    PortalError::Failed(Failed::Encoded(ContentCoding::Brotli)),
 ];
 
 /// What a status shows, as one line: `Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet`, and `F` and `V`
@@ -310,7 +325,7 @@ pub(super) fn assert_led_to(
     reason: &str,
 ) {
     assert_eq!(line(&world.status), expected, "{reason}");
-    let Next::At(at) = turn.conclusion.next else {
+    let Requeue::At(at) = turn.conclusion.next else {
         panic!("{reason}: {:?}", turn.conclusion.next);
     };
     let wait = elapsed(world.facts.now, at);

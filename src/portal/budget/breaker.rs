@@ -21,7 +21,7 @@ const BEHIND_A_PROBE: Duration = Duration::from_secs(5);
 
 /// The breaker for looks: open after more than half of them failed, closed by one success.
 #[derive(Debug)]
-pub(super) struct LookBreaker {
+pub(super) struct PollBreaker {
     halves: [(u32, u32); 2],
     half_began: Instant,
     open: bool,
@@ -30,7 +30,7 @@ pub(super) struct LookBreaker {
     line: Line,
 }
 
-impl LookBreaker {
+impl PollBreaker {
     pub(super) const fn new(now: Instant) -> Self {
         let line = Line::new(now, LONGEST_WAIT);
         Self { halves: [(0, 0); 2], half_began: now, open: false, next_probe: now, line }
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn looks_are_let_through_one_a_second_while_most_of_them_fail() {
         let now = Instant::now();
-        let mut breaker = LookBreaker::new(now);
+        let mut breaker = PollBreaker::new(now);
         for _ in 0..5 {
             breaker.failed(now);
         }
@@ -325,7 +325,7 @@ mod tests {
     fn while_looks_fail_one_goes_each_second_whoever_waits_and_comes_back_in_time() {
         for waiting in [1, 2, 50, 1_000] {
             let start = Instant::now();
-            let mut breaker = LookBreaker::new(start);
+            let mut breaker = PollBreaker::new(start);
             for _ in 0..FEWEST_FAILURES {
                 breaker.failed(start);
             }
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn old_failures_are_forgotten() {
         let now = Instant::now();
-        let mut breaker = LookBreaker::new(now);
+        let mut breaker = PollBreaker::new(now);
         for _ in 0..4 {
             breaker.failed(now);
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Closed;
-use crate::portal::{Call, Trouble};
+use crate::portal::error::{Call, PortalError};
 
 /// Refused creates, or polls, rest for this long; then one call tries again.
 const REFUSED_FOR: Duration = Duration::from_secs(150);
@@ -28,7 +28,7 @@ pub(super) type SessionHash = u64;
 /// What is known of a key, and who finds out more.
 #[derive(Debug)]
 pub(super) struct KeyGate {
-    standing: Standing,
+    standing: KeyState,
     creates: Half,
     polls: Half,
     /// The 401 that another one would confirm.
@@ -38,7 +38,7 @@ pub(super) struct KeyGate {
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug)]
-enum Standing {
+enum KeyState {
     /// It was never used: one call at a time.
     Unproven,
     /// The portal knows it, and denied a poll: polls go freely, creates one at a time.
@@ -70,7 +70,7 @@ impl KeyGate {
     /// The gate of a key that was never used.
     pub(super) const fn new() -> Self {
         Self {
-            standing: Standing::Unproven,
+            standing: KeyState::Unproven,
             creates: Half::new(),
             polls: Half::new(),
             suspect: None,
@@ -96,8 +96,8 @@ impl KeyGate {
         let half = self.half(call);
         // A key that nobody ever used is tried by one call, whichever it is.
         let other = match self.standing {
-            Standing::Unproven => self.half(other(call)).tried_since,
-            Standing::Known | Standing::Good => None,
+            KeyState::Unproven => self.half(other(call)).tried_since,
+            KeyState::Known | KeyState::Good => None,
         };
         let since = half.tried_since.or(other)?;
         let (least, most) = BEHIND_THE_FIRST;
@@ -125,7 +125,7 @@ impl KeyGate {
         call: Call,
         session: Option<SessionHash>,
         tried: bool,
-        result: Result<(), &Trouble>,
+        result: Result<(), &PortalError>,
     ) {
         if let Some(session) = session {
             self.sessions = match self.sessions {
@@ -135,34 +135,34 @@ impl KeyGate {
             };
         }
         let is_answered = match (call, result) {
-            (_, Ok(()) | Err(Trouble::Invalid | Trouble::NotFound | Trouble::Conflict)) => {
+            (_, Ok(()) | Err(PortalError::Invalid | PortalError::NotFound | PortalError::Conflict)) => {
                 self.accepted(call, result.is_ok());
                 true
             }
-            (Call::Create, Err(Trouble::KeyRejected | Trouble::AccessDenied)) => {
+            (Call::Create, Err(PortalError::KeyRejected | PortalError::AccessDenied)) => {
                 self.creates.refused_until = Some(now + REFUSED_FOR);
                 true
             }
-            (Call::Look, Err(Trouble::AccessDenied)) => {
+            (Call::Poll, Err(PortalError::AccessDenied)) => {
                 // A probe that is denied its own session shows that the portal knows the key.
                 if self.polls.refused_until.is_none_or(|until| until <= now) {
                     self.known();
                 }
                 true
             }
-            (Call::Look, Err(Trouble::KeyRejected)) => {
+            (Call::Poll, Err(PortalError::KeyRejected)) => {
                 self.doubted(now, session, tried);
                 true
             }
             (
                 _,
                 Err(
-                    Trouble::NotSent(_)
-                    | Trouble::Redirected
-                    | Trouble::Unconfigured
-                    | Trouble::Unclear { status: _ }
-                    | Trouble::Limited { retry_after: _ }
-                    | Trouble::Failed(_),
+                    PortalError::NotSent(_)
+                    | PortalError::Redirected
+                    | PortalError::Unconfigured
+                    | PortalError::Unclear { status: _ }
+                    | PortalError::Limited { retry_after: _ }
+                    | PortalError::Failed(_),
                 ),
             ) => false,
         };
@@ -171,7 +171,10 @@ impl KeyGate {
         if is_answered {
             half.silent = 0;
         } else if tried
-            && matches!(result, Err(Trouble::NotSent(_) | Trouble::Unclear { .. } | Trouble::Failed(_)))
+            && matches!(
+                result,
+                Err(PortalError::NotSent(_) | PortalError::Unclear { .. } | PortalError::Failed(_))
+            )
         {
             half.silent = half.silent.saturating_add(1);
         }
@@ -186,19 +189,19 @@ impl KeyGate {
     }
 
     fn accepted(&mut self, call: Call, fully: bool) {
-        self.standing = Standing::Good;
+        self.standing = KeyState::Good;
         self.half_mut(call).refused_until = None;
         match call {
-            Call::Look if fully => self.suspect = None,
-            Call::Look | Call::Create => {}
+            Call::Poll if fully => self.suspect = None,
+            Call::Poll | Call::Create => {}
         }
     }
 
     const fn known(&mut self) {
         self.polls.refused_until = None;
         match self.standing {
-            Standing::Unproven => self.standing = Standing::Known,
-            Standing::Known | Standing::Good => {}
+            KeyState::Unproven => self.standing = KeyState::Known,
+            KeyState::Known | KeyState::Good => {}
         }
     }
 
@@ -231,22 +234,22 @@ impl KeyGate {
             return true;
         }
         match (self.standing, call) {
-            (Standing::Unproven, _) | (Standing::Known, Call::Create) => true,
-            (Standing::Known, Call::Look) | (Standing::Good, _) => false,
+            (KeyState::Unproven, _) | (KeyState::Known, Call::Create) => true,
+            (KeyState::Known, Call::Poll) | (KeyState::Good, _) => false,
         }
     }
 
     const fn half(&self, call: Call) -> &Half {
         match call {
             Call::Create => &self.creates,
-            Call::Look => &self.polls,
+            Call::Poll => &self.polls,
         }
     }
 
     const fn half_mut(&mut self, call: Call) -> &mut Half {
         match call {
             Call::Create => &mut self.creates,
-            Call::Look => &mut self.polls,
+            Call::Poll => &mut self.polls,
         }
     }
 }
@@ -259,7 +262,7 @@ impl Half {
 
 const fn other(call: Call) -> Call {
     match call {
-        Call::Create => Call::Look,
-        Call::Look => Call::Create,
+        Call::Create => Call::Poll,
+        Call::Poll => Call::Create,
     }
 }

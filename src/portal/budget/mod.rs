@@ -21,13 +21,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use self::{
-    gate::SessionHash,
-    state::{Probes, State},
-    whole::Whole,
+use super::{
+    allowed::PortalUrl,
+    error::{Call, PortalError},
+    key::KeyIdentity,
+    verification_id::VerificationId,
 };
-use super::{Call, KeyIdentity, PortalUrl, Trouble, VerificationId};
-use crate::{fair::FairnessKey, priority::Priority};
+use crate::{fairness::FairnessKey, priority::Priority};
+use gate::SessionHash;
+use state::{BudgetState, Probes};
+use whole::Whole;
 
 /// Where no rate is set, those who wait come back this far apart.
 const APART: Duration = Duration::from_millis(1);
@@ -130,9 +133,9 @@ struct Kept {
 #[derive(Debug)]
 struct OfPortal {
     whole: Arc<Mutex<Whole>>,
-    keys: HashMap<KeyIdentity, Arc<Mutex<State>>>,
+    keys: HashMap<KeyIdentity, Arc<Mutex<BudgetState>>>,
     /// Those with which no call has gone out yet, or none when it was last looked.
-    untried: HashMap<KeyIdentity, Arc<Mutex<State>>>,
+    untried: HashMap<KeyIdentity, Arc<Mutex<BudgetState>>>,
     untried_swept: Instant,
 }
 
@@ -146,7 +149,7 @@ impl OfPortal {
         }
     }
 
-    fn state(&mut self, key: KeyIdentity, settings: BudgetSettings, now: Instant) -> Arc<Mutex<State>> {
+    fn state(&mut self, key: KeyIdentity, settings: BudgetSettings, now: Instant) -> Arc<Mutex<BudgetState>> {
         if let Some(state) = self.keys.get(&key) {
             return Arc::clone(state);
         }
@@ -157,7 +160,7 @@ impl OfPortal {
             }
             return state;
         }
-        let state = Arc::new(Mutex::new(State::new(settings, now)));
+        let state = Arc::new(Mutex::new(BudgetState::new(settings, now)));
         let is_full = self.untried.len() >= MOST_UNTRIED;
         if is_full && now.saturating_duration_since(self.untried_swept) >= UNTRIED_SWEPT_EVERY {
             self.sweep_untried(now, |_| false);
@@ -169,7 +172,7 @@ impl OfPortal {
     }
 
     /// Forgets the keys with which no call went out, but for those that somebody uses now and those that are `kept`.
-    fn sweep_untried(&mut self, now: Instant, kept: impl Fn(&State) -> bool) {
+    fn sweep_untried(&mut self, now: Instant, kept: impl Fn(&BudgetState) -> bool) {
         self.untried_swept = now;
         let Self { keys, untried, .. } = self;
         untried.retain(|key, state| {
@@ -184,7 +187,7 @@ impl OfPortal {
         });
     }
 
-    fn states(&self) -> impl Iterator<Item = &Arc<Mutex<State>>> {
+    fn states(&self) -> impl Iterator<Item = &Arc<Mutex<BudgetState>>> {
         self.keys.values().chain(self.untried.values())
     }
 }
@@ -253,7 +256,7 @@ impl Kept {
 /// How much one portal may be asked with one key, by one namespace. Clones are the same budget.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<BudgetState>>,
     whole: Arc<Mutex<Whole>>,
     namespace: u32,
 }
@@ -282,7 +285,7 @@ impl Budget {
 
     /// What the last of those calls met for which such calls may not go out now, as far as it is known.
     #[must_use]
-    pub fn cause(&self, call: Call, closed: Closed) -> Option<Trouble> {
+    pub fn cause(&self, call: Call, closed: Closed) -> Option<PortalError> {
         lock(&self.state).cause(call, closed)
     }
 
@@ -342,12 +345,12 @@ impl Pass {
 
     /// Reports how the call ended. True, if creates that had to wait may go on by it.
     #[expect(clippy::must_use_candidate, reason = "a look never lets creates go on")]
-    pub fn report(mut self, now: Instant, result: Result<(), &Trouble>) -> bool {
+    pub fn report(mut self, now: Instant, result: Result<(), &PortalError>) -> bool {
         self.reported = true;
         let is_refused = match self.call {
-            Call::Create => matches!(result, Err(Trouble::KeyRejected | Trouble::AccessDenied)),
+            Call::Create => matches!(result, Err(PortalError::KeyRejected | PortalError::AccessDenied)),
             // To a look a 403 is about the session, and says that the portal knows the key.
-            Call::Look => self.probes.key && matches!(result, Err(Trouble::KeyRejected)),
+            Call::Poll => self.probes.key && matches!(result, Err(PortalError::KeyRejected)),
         };
         lock(&self.budget.whole).ended(now, self.budget.namespace, is_refused);
         lock(&self.budget.state).report(now, self.call, self.session, self.probes, result)

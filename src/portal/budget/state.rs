@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     APART, BudgetSettings, Closed,
-    breaker::{CreateBreaker, Failure, LookBreaker},
+    breaker::{CreateBreaker, Failure, PollBreaker},
     gate::{KeyGate, SessionHash},
     line::Lines,
     shares::Shares,
@@ -15,7 +15,7 @@ use super::{
     whole::Whole,
 };
 use crate::{
-    portal::{Call, Trouble},
+    portal::error::{Call, PortalError},
     priority::Priority,
 };
 
@@ -38,15 +38,15 @@ pub(super) struct Probes {
 /// What calls of a kind have met last that kept others from going out.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cause {
-    refused: Option<Trouble>,
-    failed: Option<Trouble>,
+    refused: Option<PortalError>,
+    failed: Option<PortalError>,
 }
 
 /// One portal and key.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct BudgetState {
     shares: Option<Shares>,
-    looks: LookBreaker,
+    looks: PollBreaker,
     creates: CreateBreaker,
     paused_until: Option<Instant>,
     pauses: u32,
@@ -62,11 +62,11 @@ pub(super) struct State {
     pub(super) polled_at: Option<Instant>,
 }
 
-impl State {
+impl BudgetState {
     pub(super) fn new(settings: BudgetSettings, now: Instant) -> Self {
         Self {
             shares: settings.key_rate.map(|rate| Shares::new(rate, settings.burst, now)),
-            looks: LookBreaker::new(now),
+            looks: PollBreaker::new(now),
             creates: CreateBreaker::default(),
             paused_until: None,
             pauses: 0,
@@ -116,7 +116,7 @@ impl State {
                 }
                 Err(until) => return Err((until, Closed::Breaker)),
             },
-            Call::Look => {
+            Call::Poll => {
                 self.looks.admit(now).map_err(|until| (until, Closed::Breaker))?;
                 false
             }
@@ -195,17 +195,17 @@ impl State {
     }
 
     pub(super) fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
-        let refused = self.key.refused_until(now, Call::Look).map(|until| (until, Closed::KeyRejected));
+        let refused = self.key.refused_until(now, Call::Poll).map(|until| (until, Closed::KeyRejected));
         let closed = refused.or_else(|| self.paused_until.map(|until| (until, Closed::Paused)));
         closed.filter(|(until, _)| *until > now)
     }
 
     /// What the last of those calls met for which such calls may not go out now, as far as it is known.
-    pub(super) const fn cause(&self, call: Call, closed: Closed) -> Option<Trouble> {
+    pub(super) const fn cause(&self, call: Call, closed: Closed) -> Option<PortalError> {
         let [of_creates, of_looks] = self.causes;
         let cause = match call {
             Call::Create => of_creates,
-            Call::Look => of_looks,
+            Call::Poll => of_looks,
         };
         match closed {
             Closed::KeyRejected => cause.refused,
@@ -214,28 +214,28 @@ impl State {
         }
     }
 
-    fn note_cause(&mut self, call: Call, trouble: Trouble) {
+    fn note_cause(&mut self, call: Call, error: PortalError) {
         let [of_creates, of_looks] = &mut self.causes;
-        match (call, trouble) {
-            (_, Trouble::Limited { retry_after: _ }) | (Call::Look, Trouble::AccessDenied) => {}
-            (Call::Create, Trouble::KeyRejected | Trouble::AccessDenied) => {
-                of_creates.refused = Some(trouble);
+        match (call, error) {
+            (_, PortalError::Limited { retry_after: _ }) | (Call::Poll, PortalError::AccessDenied) => {}
+            (Call::Create, PortalError::KeyRejected | PortalError::AccessDenied) => {
+                of_creates.refused = Some(error);
             }
-            (Call::Look, Trouble::KeyRejected) => of_looks.refused = Some(trouble),
+            (Call::Poll, PortalError::KeyRejected) => of_looks.refused = Some(error),
             (
                 _,
-                Trouble::NotSent(_)
-                | Trouble::Invalid
-                | Trouble::NotFound
-                | Trouble::Conflict
-                | Trouble::Redirected
-                | Trouble::Unconfigured
-                | Trouble::Unclear { status: _ }
-                | Trouble::Failed(_),
+                PortalError::NotSent(_)
+                | PortalError::Invalid
+                | PortalError::NotFound
+                | PortalError::Conflict
+                | PortalError::Redirected
+                | PortalError::Unconfigured
+                | PortalError::Unclear { status: _ }
+                | PortalError::Failed(_),
             ) => match call {
-                Call::Create => of_creates.failed = Some(trouble),
-                Call::Look if !trouble.is_answer_of_the_portal() => of_looks.failed = Some(trouble),
-                Call::Look => {}
+                Call::Create => of_creates.failed = Some(error),
+                Call::Poll if !error.is_answer_of_the_portal() => of_looks.failed = Some(error),
+                Call::Poll => {}
             },
         }
     }
@@ -247,23 +247,23 @@ impl State {
         call: Call,
         session: Option<SessionHash>,
         probes: Probes,
-        result: Result<(), &Trouble>,
+        result: Result<(), &PortalError>,
     ) -> bool {
         let mut creates_go_on = false;
         self.key.ended(now, call, session, probes.key, result);
-        if let Err(trouble) = result {
-            self.note_cause(call, *trouble);
+        if let Err(error) = result {
+            self.note_cause(call, *error);
         }
         match result {
             Ok(()) => {
                 self.pauses = 0;
                 match call {
                     Call::Create => creates_go_on = self.creates.succeeded(),
-                    Call::Look => self.creates.portal_answers(now),
+                    Call::Poll => self.creates.portal_answers(now),
                 }
                 self.looks.succeeded(now);
             }
-            Err(Trouble::Limited { retry_after }) => {
+            Err(PortalError::Limited { retry_after }) => {
                 let (least, most) = PAUSE;
                 // Those that were under way when the pause began say nothing new.
                 if self.paused_until.is_none_or(|until| until <= now) {
@@ -282,28 +282,30 @@ impl State {
                     self.creates.gave_back();
                 }
             }
-            Err(trouble) => self.failed(now, call, probes, trouble),
+            Err(error) => self.failed(now, call, probes, error),
         }
         creates_go_on
     }
 
-    fn failed(&mut self, now: Instant, call: Call, probes: Probes, trouble: &Trouble) {
-        let failure = match trouble {
-            Trouble::Failed(_) => Some(Failure::Lost),
-            Trouble::NotSent(_)
-            | Trouble::Invalid
-            | Trouble::NotFound
-            | Trouble::Conflict
-            | Trouble::Redirected
-            | Trouble::Unconfigured
-            | Trouble::Unclear { status: _ } => Some(Failure::Harmless),
-            Trouble::KeyRejected | Trouble::AccessDenied | Trouble::Limited { retry_after: _ } => None,
+    fn failed(&mut self, now: Instant, call: Call, probes: Probes, error: &PortalError) {
+        let failure = match error {
+            PortalError::Failed(_) => Some(Failure::Lost),
+            PortalError::NotSent(_)
+            | PortalError::Invalid
+            | PortalError::NotFound
+            | PortalError::Conflict
+            | PortalError::Redirected
+            | PortalError::Unconfigured
+            | PortalError::Unclear { status: _ } => Some(Failure::Harmless),
+            PortalError::KeyRejected
+            | PortalError::AccessDenied
+            | PortalError::Limited { retry_after: _ } => None,
         };
         match (call, failure) {
             (Call::Create, Some(failure)) => self.creates.failed(now, failure, probes.creates),
             (Call::Create, None) => self.creates.gave_back(),
-            (Call::Look, _) => {
-                if trouble.is_answer_of_the_portal() {
+            (Call::Poll, _) => {
+                if error.is_answer_of_the_portal() {
                     self.looks.succeeded(now);
                     self.creates.portal_answers(now);
                 } else {

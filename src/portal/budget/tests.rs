@@ -1,12 +1,12 @@
 mod crowd;
 
 use super::{state::LONGEST_PAUSE, *};
-use crate::portal::{AllowedPortals, ApiKey, Failed};
+use crate::portal::{allowed::AllowedPortals, error::Failed, key::ApiKey};
 
 fn budget_with(settings: BudgetSettings) -> Budget {
     let now = Instant::now();
     Budget {
-        state: Arc::new(Mutex::new(State::new(settings, now))),
+        state: Arc::new(Mutex::new(BudgetState::new(settings, now))),
         whole: Arc::new(Mutex::new(Whole::new(settings, now))),
         namespace: 1,
     }
@@ -35,16 +35,16 @@ fn id(session: u8) -> VerificationId {
 }
 
 /// In which second which session was polled, and the answer.
-type Polled = (u64, u8, Result<(), &'static Trouble>);
+type Polled = (u64, u8, Result<(), &'static PortalError>);
 
 /// Polls a session, and is answered so.
-fn poll(budget: &Budget, now: Instant, session: u8, answer: Result<(), &Trouble>) {
-    go(budget.admit(now, Call::Look, Priority::Idle)).about(&id(session)).report(now, answer);
+fn poll(budget: &Budget, now: Instant, session: u8, answer: Result<(), &PortalError>) {
+    go(budget.admit(now, Call::Poll, Priority::Idle)).about(&id(session)).report(now, answer);
 }
 
 fn proven(now: Instant) -> Budget {
     let budget = budget();
-    go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Ok(()));
+    go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Ok(()));
     budget
 }
 
@@ -58,7 +58,7 @@ fn ten_thousand_with_the_same_broken_key_make_two_calls_in_five_minutes() {
         for _ in 0..100 {
             if let Admission::Go(pass) = budget.admit(now, Call::Create, Priority::Create) {
                 calls += 1;
-                pass.report(now, Err(&Trouble::KeyRejected));
+                pass.report(now, Err(&PortalError::KeyRejected));
             }
         }
         now += Duration::from_secs(1);
@@ -70,15 +70,15 @@ fn ten_thousand_with_the_same_broken_key_make_two_calls_in_five_minutes() {
 fn troubled(now: Instant) -> Budget {
     let budget = proven(now);
     for _ in 0..5 {
-        go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::Failed(Failed::Cut)));
+        go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Err(&PortalError::Failed(Failed::Cut)));
     }
     for doublings in [0, 60, 180] {
         let now = now + Duration::from_secs(doublings);
         let create = go(budget.admit(now, Call::Create, Priority::Create));
-        create.report(now, Err(&Trouble::Failed(Failed::Cut)));
+        create.report(now, Err(&PortalError::Failed(Failed::Cut)));
     }
-    go(budget.admit(now + Duration::from_secs(181), Call::Look, Priority::Idle))
-        .report(now + Duration::from_secs(181), Err(&Trouble::Failed(Failed::Cut)));
+    go(budget.admit(now + Duration::from_secs(181), Call::Poll, Priority::Idle))
+        .report(now + Duration::from_secs(181), Err(&PortalError::Failed(Failed::Cut)));
     budget
 }
 
@@ -88,18 +88,18 @@ fn only_the_portals_word_or_a_good_answer_ends_the_wait_for_a_portal() {
     let now = start + Duration::from_secs(245);
     for (answer, ends) in [
         (Ok(()), true),
-        (Err(&Trouble::NotFound), true),
-        (Err(&Trouble::AccessDenied), true),
-        (Err(&Trouble::Unclear { status: 403 }), false),
-        (Err(&Trouble::Unclear { status: 404 }), false),
-        (Err(&Trouble::Redirected), false),
-        (Err(&Trouble::Failed(Failed::ServerError(502))), false),
+        (Err(&PortalError::NotFound), true),
+        (Err(&PortalError::AccessDenied), true),
+        (Err(&PortalError::Unclear { status: 403 }), false),
+        (Err(&PortalError::Unclear { status: 404 }), false),
+        (Err(&PortalError::Redirected), false),
+        (Err(&PortalError::Failed(Failed::ServerError(502))), false),
     ] {
         let budget = troubled(start);
-        go(budget.admit(now, Call::Look, Priority::Idle)).report(now, answer);
+        go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, answer);
         let create = budget.admit(now, Call::Create, Priority::Create);
         assert_eq!(matches!(create, Admission::Go(_)), ends, "{answer:?}");
-        let poll = budget.admit(now, Call::Look, Priority::Idle);
+        let poll = budget.admit(now, Call::Poll, Priority::Idle);
         assert_eq!(matches!(poll, Admission::Go(_)), ends, "{answer:?}");
     }
 }
@@ -127,33 +127,33 @@ fn a_pass_that_is_dropped_gives_its_place_back() {
 fn a_refused_read_closes_nothing_for_the_others() {
     let now = Instant::now();
     let budget = proven(now);
-    go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::AccessDenied));
-    drop(go(budget.admit(now, Call::Look, Priority::Idle)));
+    go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Err(&PortalError::AccessDenied));
+    drop(go(budget.admit(now, Call::Poll, Priority::Idle)));
 }
 
 #[test]
 fn a_new_key_that_may_not_read_an_old_session_holds_no_other_look_back_and_creates_go_one_at_a_time() {
     let now = Instant::now();
     let budget = budget();
-    let first = go(budget.admit(now, Call::Look, Priority::Idle));
-    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Idle)), Closed::Rate);
-    first.report(now, Err(&Trouble::AccessDenied));
+    let first = go(budget.admit(now, Call::Poll, Priority::Idle));
+    assert_eq!(closed(&budget.admit(now, Call::Poll, Priority::Idle)), Closed::Rate);
+    first.report(now, Err(&PortalError::AccessDenied));
     let create = go(budget.admit(now, Call::Create, Priority::Create));
     for _ in 0..3 {
-        go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::AccessDenied));
+        go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Err(&PortalError::AccessDenied));
         assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::Rate);
     }
-    create.report(now, Err(&Trouble::AccessDenied));
+    create.report(now, Err(&PortalError::AccessDenied));
     assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::KeyRejected);
-    go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Err(&Trouble::AccessDenied));
+    go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Err(&PortalError::AccessDenied));
 }
 
 #[test]
 fn a_refused_create_closes_creates_and_no_poll() {
-    for trouble in [Trouble::KeyRejected, Trouble::AccessDenied] {
+    for error in [PortalError::KeyRejected, PortalError::AccessDenied] {
         let now = Instant::now();
         let budget = proven(now);
-        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&trouble));
+        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&error));
         let almost = now + Duration::from_secs(149);
         for at in [now, almost] {
             poll(&budget, at, 1, Ok(()));
@@ -167,8 +167,8 @@ fn a_refused_create_closes_creates_and_no_poll() {
 
 #[test]
 fn polls_pause_when_two_sessions_were_answered_401_and_none_200_in_between() {
-    const REFUSED: Result<(), &Trouble> = Err(&Trouble::KeyRejected);
-    const DENIED: Result<(), &Trouble> = Err(&Trouble::AccessDenied);
+    const REFUSED: Result<(), &PortalError> = Err(&PortalError::KeyRejected);
+    const DENIED: Result<(), &PortalError> = Err(&PortalError::AccessDenied);
     let answers: [(&str, &[Polled], bool); 8] = [
         ("one 401", &[(0, 1, REFUSED)], false),
         ("403, always about that session alone", &[(0, 1, DENIED), (9, 2, DENIED), (18, 3, DENIED)], false),
@@ -201,9 +201,9 @@ fn ten_thousand_sessions_of_a_broken_key_are_polled_three_times_in_five_minutes_
     for second in 0..600 {
         let now = start + Duration::from_secs(second);
         for session in 0..100 {
-            if let Admission::Go(pass) = budget.admit(now, Call::Look, Priority::Idle) {
+            if let Admission::Go(pass) = budget.admit(now, Call::Poll, Priority::Idle) {
                 polls[usize::from(second >= 300)] += 1;
-                pass.about(&id(session)).report(now, Err(&Trouble::KeyRejected));
+                pass.about(&id(session)).report(now, Err(&PortalError::KeyRejected));
             }
         }
     }
@@ -215,29 +215,29 @@ fn a_probe_that_is_answered_lets_all_poll_again_and_one_that_is_refused_pauses_a
     let start = Instant::now();
     let budget = proven(start);
     for session in [1, 2] {
-        poll(&budget, start, session, Err(&Trouble::KeyRejected));
+        poll(&budget, start, session, Err(&PortalError::KeyRejected));
     }
     let later = start + Duration::from_secs(150);
-    let probe = go(budget.admit(later, Call::Look, Priority::Idle)).about(&id(3));
-    assert_eq!(closed(&budget.admit(later, Call::Look, Priority::Idle)), Closed::KeyRejected);
-    probe.report(later, Err(&Trouble::KeyRejected));
+    let probe = go(budget.admit(later, Call::Poll, Priority::Idle)).about(&id(3));
+    assert_eq!(closed(&budget.admit(later, Call::Poll, Priority::Idle)), Closed::KeyRejected);
+    probe.report(later, Err(&PortalError::KeyRejected));
     assert_eq!(budget.closed(later).map(|(until, _)| until), Some(later + Duration::from_secs(150)));
     let last = later + Duration::from_secs(150);
     poll(&budget, last, 4, Ok(()));
-    drop([0, 1].map(|_| go(budget.admit(last, Call::Look, Priority::Idle))));
+    drop([0, 1].map(|_| go(budget.admit(last, Call::Poll, Priority::Idle))));
 }
 
 #[test]
 fn a_late_refusal_of_a_look_does_not_bring_a_refused_key_back() {
     let now = Instant::now();
     let budget = proven(now);
-    let late = [1, 2].map(|session| go(budget.admit(now, Call::Look, Priority::Idle)).about(&id(session)));
+    let late = [1, 2].map(|session| go(budget.admit(now, Call::Poll, Priority::Idle)).about(&id(session)));
     for session in [3, 4] {
-        poll(&budget, now, session, Err(&Trouble::KeyRejected));
+        poll(&budget, now, session, Err(&PortalError::KeyRejected));
     }
     let [denied, refused] = late;
-    denied.report(now, Err(&Trouble::AccessDenied));
-    refused.report(now + Duration::from_secs(9), Err(&Trouble::KeyRejected));
+    denied.report(now, Err(&PortalError::AccessDenied));
+    refused.report(now + Duration::from_secs(9), Err(&PortalError::KeyRejected));
     let pause = Some((now + Duration::from_secs(150), Closed::KeyRejected));
     assert_eq!(budget.closed(now + Duration::from_secs(9)), pause);
 }
@@ -248,9 +248,9 @@ fn a_pause_holds_every_call_and_no_longer_than_fifteen_minutes() {
     let budget = proven(now);
     let ten_years = Duration::from_hours(87_600);
     go(budget.admit(now, Call::Create, Priority::Create))
-        .report(now, Err(&Trouble::Limited { retry_after: Some(ten_years) }));
-    assert_eq!(closed(&budget.admit(now, Call::Look, Priority::Nudge)), Closed::Paused);
-    drop(go(budget.admit(now + LONGEST_PAUSE, Call::Look, Priority::Nudge)));
+        .report(now, Err(&PortalError::Limited { retry_after: Some(ten_years) }));
+    assert_eq!(closed(&budget.admit(now, Call::Poll, Priority::Nudge)), Closed::Paused);
+    drop(go(budget.admit(now + LONGEST_PAUSE, Call::Poll, Priority::Nudge)));
 }
 
 #[test]
@@ -262,17 +262,17 @@ fn a_pause_of_no_time_is_as_long_as_one_that_the_portal_leaves_to_us_and_doubles
         for seconds in [5, 10, 20, 40, 80, 120, 120] {
             let together = [0, 1].map(|_| go(budget.admit(now, Call::Create, Priority::Create)));
             for pass in together {
-                pass.report(now, Err(&Trouble::Limited { retry_after: asked }));
+                pass.report(now, Err(&PortalError::Limited { retry_after: asked }));
             }
             let almost = now + Duration::from_millis(seconds * 1_000 - 1);
             assert_eq!(
-                closed(&budget.admit(almost, Call::Look, Priority::Nudge)),
+                closed(&budget.admit(almost, Call::Poll, Priority::Nudge)),
                 Closed::Paused,
                 "{asked:?}"
             );
             now += Duration::from_secs(seconds);
         }
-        drop(go(budget.admit(now, Call::Look, Priority::Nudge)));
+        drop(go(budget.admit(now, Call::Poll, Priority::Nudge)));
     }
 }
 
@@ -281,7 +281,7 @@ fn after_a_lost_answer_nobody_creates_for_a_minute() {
     let now = Instant::now();
     let budget = proven(now);
     let pass = go(budget.admit(now, Call::Create, Priority::Create));
-    pass.report(now, Err(&Trouble::Failed(Failed::Cut)));
+    pass.report(now, Err(&PortalError::Failed(Failed::Cut)));
     let almost = now + Duration::from_secs(59);
     assert_eq!(closed(&budget.admit(almost, Call::Create, Priority::Create)), Closed::Breaker);
     let probe = go(budget.admit(now + Duration::from_mins(1), Call::Create, Priority::Create));
@@ -296,27 +296,29 @@ fn after_a_lost_answer_nobody_creates_for_a_minute() {
 #[test]
 fn who_may_not_go_out_is_told_what_the_last_one_met() {
     let now = Instant::now();
-    for (closed_for, trouble) in [
-        (Closed::KeyRejected, Trouble::KeyRejected),
-        (Closed::KeyRejected, Trouble::AccessDenied),
-        (Closed::Breaker, Trouble::Invalid),
-        (Closed::Breaker, Trouble::Conflict),
-        (Closed::Breaker, Trouble::Redirected),
-        (Closed::Breaker, Trouble::Unconfigured),
-        (Closed::Breaker, Trouble::Failed(Failed::TimedOut)),
+    for (closed_for, error) in [
+        (Closed::KeyRejected, PortalError::KeyRejected),
+        (Closed::KeyRejected, PortalError::AccessDenied),
+        (Closed::Breaker, PortalError::Invalid),
+        (Closed::Breaker, PortalError::Conflict),
+        (Closed::Breaker, PortalError::Redirected),
+        (Closed::Breaker, PortalError::Unconfigured),
+        (Closed::Breaker, PortalError::Failed(Failed::TimedOut)),
     ] {
         let budget = proven(now);
         assert_eq!(budget.cause(Call::Create, closed_for), None);
-        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&trouble));
-        assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), closed_for, "{trouble:?}");
-        assert_eq!(budget.cause(Call::Create, closed_for), Some(trouble));
-        assert_eq!(budget.cause(Call::Look, closed_for), None, "nothing is known of looks");
+        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&error));
+        assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), closed_for, "{error:?}");
+        assert_eq!(budget.cause(Call::Create, closed_for), Some(error));
+        assert_eq!(budget.cause(Call::Poll, closed_for), None, "nothing is known of looks");
     }
     let budget = proven(now);
-    for trouble in [Trouble::NotFound, Trouble::AccessDenied, Trouble::Limited { retry_after: None }] {
-        poll(&budget, now, 1, Err(&trouble));
+    for error in
+        [PortalError::NotFound, PortalError::AccessDenied, PortalError::Limited { retry_after: None }]
+    {
+        poll(&budget, now, 1, Err(&error));
         for closed_for in [Closed::Breaker, Closed::KeyRejected, Closed::Paused, Closed::Rate] {
-            assert_eq!(budget.cause(Call::Look, closed_for), None, "{trouble:?}");
+            assert_eq!(budget.cause(Call::Poll, closed_for), None, "{error:?}");
         }
     }
 }
@@ -325,11 +327,13 @@ fn who_may_not_go_out_is_told_what_the_last_one_met() {
 fn a_wait_is_never_in_the_past() {
     let now = Instant::now();
     let budget = proven(now);
-    for trouble in
-        [Trouble::KeyRejected, Trouble::Failed(Failed::Cut), Trouble::Limited { retry_after: None }]
-    {
+    for error in [
+        PortalError::KeyRejected,
+        PortalError::Failed(Failed::Cut),
+        PortalError::Limited { retry_after: None },
+    ] {
         if let Admission::Go(pass) = budget.admit(now, Call::Create, Priority::Create) {
-            pass.report(now, Err(&trouble));
+            pass.report(now, Err(&error));
         }
         if let Admission::Wait { until, closed: _ } = budget.admit(now, Call::Create, Priority::Create) {
             assert!(until > now);
@@ -359,25 +363,25 @@ fn a_thousand_wrong_keys_to_adopt_with_cost_twenty_calls_and_one_a_second() {
         let now = start + Duration::from_millis(100) * tenth;
         for session in 0..5 {
             number += 1;
-            if let Admission::Go(pass) = of_key(&budgets, number, 1).admit(now, Call::Look, Priority::Create)
+            if let Admission::Go(pass) = of_key(&budgets, number, 1).admit(now, Call::Poll, Priority::Create)
             {
                 calls += 1;
-                pass.about(&id(session)).report(now, Err(&Trouble::KeyRejected));
+                pass.about(&id(session)).report(now, Err(&PortalError::KeyRejected));
             }
         }
     }
     assert!((70..=85).contains(&calls), "{calls} in a minute");
     let now = start + Duration::from_mins(1);
-    drop(go(of_key(&budgets, 0, 2).admit(now, Call::Look, Priority::Create)));
+    drop(go(of_key(&budgets, 0, 2).admit(now, Call::Poll, Priority::Create)));
 }
 
 #[test]
 fn the_401_to_sessions_of_a_good_key_cost_its_namespace_nothing() {
     let now = Instant::now();
     let budget = proven(now);
-    let passes: Vec<_> = (0..30).map(|_| go(budget.admit(now, Call::Look, Priority::Idle))).collect();
+    let passes: Vec<_> = (0..30).map(|_| go(budget.admit(now, Call::Poll, Priority::Idle))).collect();
     for (pass, session) in passes.into_iter().zip(0..) {
-        pass.about(&id(session)).report(now, Err(&Trouble::KeyRejected));
+        pass.about(&id(session)).report(now, Err(&PortalError::KeyRejected));
     }
     assert_eq!(lock(&budget.whole).admit(now, 1, Priority::Create, true), Ok(()));
 }
@@ -385,7 +389,7 @@ fn the_401_to_sessions_of_a_good_key_cost_its_namespace_nothing() {
 #[tokio::test(start_paused = true)]
 async fn of_keys_that_were_never_used_ten_thousand_are_known_and_each_for_a_minute() {
     let budgets = Budgets::default();
-    drop(go(of_key(&budgets, 0, 1).admit(Instant::now(), Call::Look, Priority::Idle)));
+    drop(go(of_key(&budgets, 0, 1).admit(Instant::now(), Call::Poll, Priority::Idle)));
     let held = of_key(&budgets, 1, 1);
     for number in 2..12_000 {
         drop(of_key(&budgets, number, 1));
@@ -403,27 +407,27 @@ async fn of_keys_that_were_never_used_ten_thousand_are_known_and_each_for_a_minu
 
 #[tokio::test(start_paused = true)]
 async fn what_is_closed_shows_as_closed_until_a_call_finds_out_that_it_need_not_be() {
-    for (call, trouble, closed) in [
-        (Call::Look, Trouble::Failed(Failed::Cut), Closed::Breaker),
-        (Call::Create, Trouble::Failed(Failed::Cut), Closed::Breaker),
-        (Call::Create, Trouble::KeyRejected, Closed::KeyRejected),
+    for (call, error, closed) in [
+        (Call::Poll, PortalError::Failed(Failed::Cut), Closed::Breaker),
+        (Call::Create, PortalError::Failed(Failed::Cut), Closed::Breaker),
+        (Call::Create, PortalError::KeyRejected, Closed::KeyRejected),
     ] {
         let budgets = Budgets::default();
         let budget = of_key(&budgets, 0, 1);
         let shown = || budgets.closed(Instant::now()).contains_key(&(portal(), closed));
         let admit = || budget.admit(Instant::now(), call, Priority::Create);
-        go(budget.admit(Instant::now(), Call::Look, Priority::Idle)).report(Instant::now(), Ok(()));
+        go(budget.admit(Instant::now(), Call::Poll, Priority::Idle)).report(Instant::now(), Ok(()));
         assert!(!shown());
         for _ in 0..10 {
             if let Admission::Go(pass) = admit() {
-                pass.report(Instant::now(), Err(&trouble));
+                pass.report(Instant::now(), Err(&error));
             }
         }
         for second in 0..600 {
             assert!(shown(), "{closed:?} in second {second}");
             if let Admission::Go(probe) = admit() {
                 assert!(shown(), "{closed:?} while it is tried in second {second}");
-                probe.report(Instant::now(), Err(&trouble));
+                probe.report(Instant::now(), Err(&error));
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }

@@ -7,12 +7,11 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
 use reqwest::Response;
 
-use crate::portal::{
-    filter::MemberFilter,
-    trouble::{ContentCoding, Failed, Trouble},
-};
-
 use super::transport::judge_transport;
+use crate::portal::{
+    error::{ContentCoding, Failed, PortalError},
+    filter::MemberFilter,
+};
 
 /// Most bytes that a coding may add to a body that it does not make smaller.
 const FRAME: usize = 4096;
@@ -39,14 +38,14 @@ pub(super) enum Keep {
 ///
 /// [`Failed::TooLarge`], without reading on; [`Failed::Encoded`] and [`Failed::Unusable`] where it cannot be decoded; or what went
 /// wrong on the way.
-pub(super) async fn read(mut response: Response, keep: Keep) -> Result<Vec<u8>, Trouble> {
+pub(super) async fn read(mut response: Response, keep: Keep) -> Result<Vec<u8>, PortalError> {
     let coding = coding(response.headers())?;
     let mut sink = Sink::new(keep);
     // The library knows no length of what comes in pieces.
     let announced = response.content_length().unwrap_or_default();
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
     if announced > sink.most_read {
-        return Err(Trouble::Failed(Failed::TooLarge));
+        return Err(PortalError::Failed(Failed::TooLarge));
     }
     if coding == Coding::Identity && sink.filter.is_none() {
         sink.kept.reserve_exact(announced);
@@ -85,8 +84,8 @@ enum Coding {
 }
 
 /// The coding that an answer names. Nothing but `identity` was asked for, but somebody on the way may compress.
-fn coding(headers: &HeaderMap) -> Result<Coding, Trouble> {
-    let encoded = |coding| Err(Trouble::Failed(Failed::Encoded(coding)));
+fn coding(headers: &HeaderMap) -> Result<Coding, PortalError> {
+    let encoded = |coding| Err(PortalError::Failed(Failed::Encoded(coding)));
     let named = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
     let mut codings = named
         .flat_map(|value| value.split(','))
@@ -115,8 +114,8 @@ impl Raw {
         Self { left: sink.most_read.saturating_add(FRAME) }
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), Trouble> {
-        let left = self.left.checked_sub(piece.len()).ok_or(Trouble::Failed(Failed::TooLarge))?;
+    fn take(&mut self, piece: &[u8]) -> Result<(), PortalError> {
+        let left = self.left.checked_sub(piece.len()).ok_or(PortalError::Failed(Failed::TooLarge))?;
         self.left = left;
         Ok(())
     }
@@ -189,7 +188,7 @@ impl Decoder {
         }
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), Trouble> {
+    fn take(&mut self, piece: &[u8]) -> Result<(), PortalError> {
         let done = match self {
             Self::Identity(sink) => sink.write_all(piece),
             Self::Gzip(decoder) => decoder.write_all(piece),
@@ -210,11 +209,11 @@ impl Decoder {
                 return self.take(&start);
             }
         };
-        done.map_err(|_| self.trouble())
+        done.map_err(|_| self.error())
     }
 
-    fn end(mut self) -> Result<Vec<u8>, Trouble> {
-        self.flush().map_err(|_| self.trouble())?;
+    fn end(mut self) -> Result<Vec<u8>, PortalError> {
+        self.flush().map_err(|_| self.error())?;
         Ok(std::mem::take(&mut self.sink().kept))
     }
 
@@ -240,8 +239,8 @@ impl Decoder {
     }
 
     /// Why the last piece was not taken.
-    fn trouble(&mut self) -> Trouble {
-        Trouble::Failed(if self.sink().is_full { Failed::TooLarge } else { Failed::Unusable })
+    fn error(&mut self) -> PortalError {
+        PortalError::Failed(if self.sink().is_full { Failed::TooLarge } else { Failed::Unusable })
     }
 
     /// What was kept of a body that may not be whole.

@@ -4,14 +4,17 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use reqwest::Response;
 
-use crate::portal::{
-    ApiKey, Failed, PortalUrl, Trouble, VerificationId, allowed::ImageCall, wire::read_details,
-};
-
 use super::{
     PortalClient,
     body::{self, Keep},
     shards::Place,
+};
+use crate::portal::{
+    allowed::{ImageCall, PortalUrl},
+    error::{Failed, PortalError},
+    key::ApiKey,
+    verification_id::VerificationId,
+    wire::read_details,
 };
 
 /// An answer whose body is not read yet.
@@ -33,8 +36,8 @@ impl ImageAnswer {
     ///
     /// # Errors
     ///
-    /// [`Failed::TooLarge`] when it is longer, without reading on; another [`Trouble::Failed`] when it is cut or late.
-    pub async fn read(self, most: usize) -> Result<Bytes, Trouble> {
+    /// [`Failed::TooLarge`] when it is longer, without reading on; another [`PortalError::Failed`] when it is cut or late.
+    pub async fn read(self, most: usize) -> Result<Bytes, PortalError> {
         body::read(self.response, Keep::Whole(most)).await.map(Bytes::from)
     }
 }
@@ -44,14 +47,14 @@ impl PortalClient {
     ///
     /// # Errors
     ///
-    /// [`Trouble`]; [`Trouble::NotFound`] where there is none, such as the back of a passport.
+    /// [`PortalError`]; [`PortalError::NotFound`] where there is none, such as the back of a passport.
     pub async fn image(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
         call: ImageCall<'_>,
-    ) -> Result<ImageAnswer, Trouble> {
+    ) -> Result<ImageAnswer, PortalError> {
         let (response, place) = self.get(portal.image_url(id, call), key, false).await?;
         Ok(ImageAnswer { response, _place: place })
     }
@@ -61,19 +64,19 @@ impl PortalClient {
     ///
     /// # Errors
     ///
-    /// [`Trouble`]; [`Failed::TooLarge`] when it is longer.
+    /// [`PortalError`]; [`Failed::TooLarge`] when it is longer.
     pub async fn results(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
         most: usize,
-    ) -> Result<Bytes, Trouble> {
+    ) -> Result<Bytes, PortalError> {
         let (response, _place) = self.get(portal.details_url(id), key, false).await?;
         let body = body::read(response, Keep::Whole(most)).await?;
         match read_details(&body) {
             Ok(details) if details.id.as_ref() == Some(id) => Ok(Bytes::from(body)),
-            Ok(_) | Err(_) => Err(Trouble::Failed(Failed::Unusable)),
+            Ok(_) | Err(_) => Err(PortalError::Failed(Failed::Unusable)),
         }
     }
 }
@@ -86,8 +89,9 @@ mod tests {
         net::TcpListener,
     };
 
+    use super::super::ClientSettings;
     use super::*;
-    use crate::portal::{AllowedPortals, ImageSource, client::ClientSettings};
+    use crate::portal::allowed::{AllowedPortals, ImageSource};
 
     const CALL: ImageCall<'_> =
         ImageCall { source: ImageSource::Redacted, image_type: "original", attempt: None };

@@ -1,4 +1,4 @@
-//! The client: one request, one answer or one [`Trouble`].
+//! The client: one request, one answer or one [`PortalError`].
 //!
 //! Never follows a redirect (HTTP clients send `X-SDK-Key` along to the new host), never repeats a
 //! request by itself but a poll that surely was not processed, asks for no compression, sends no `Referer`, ignores the proxy variables of the environment, and reads
@@ -16,33 +16,28 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use crate::tls::{self, InvalidTrust};
+
 use super::{
     allowed::PortalUrl,
     date::read_answered_at,
+    error::{Call, Failed, NotSent, PortalError, judge_status},
     key::ApiKey,
     retry_after::read_retry_after,
-    trouble::{Call, Failed, NotSent, Trouble, judge_status},
     verification_id::VerificationId,
     wire::{CREATED_MEMBERS, Created, DETAILS_MEMBERS, Details, read_created, read_details},
 };
 use body::Keep;
 use shards::{Place, Shards};
-use transport::{Unanswered, Unprocessed, judge_transport, unprocessed};
+use transport::{TransportError, Unprocessed, judge_transport, unprocessed};
 
-mod authorities;
 mod body;
-mod images;
+pub(crate) mod images;
 mod resolve;
 mod shards;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod transport;
-
-pub use authorities::Authorities;
-pub use images::ImageAnswer;
-pub use tls::{InvalidTrust, trust};
-pub(crate) use transport::connect_cause;
+pub(crate) mod transport;
 
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";
@@ -150,8 +145,8 @@ impl PortalClient {
     ///
     /// # Errors
     ///
-    /// [`Trouble`]; its [`certainty`](Trouble::certainty) says whether there may be a session.
-    pub async fn create(&self, portal: &PortalUrl, key: &ApiKey) -> Result<Created, Trouble> {
+    /// [`PortalError`]; its [`certainty`](PortalError::certainty) says whether there may be a session.
+    pub async fn create(&self, portal: &PortalUrl, key: &ApiKey) -> Result<Created, PortalError> {
         // The guide's samples name a content type and send no body. RFC 9110 §8.6: a POST says so.
         let request = self
             .creates
@@ -161,7 +156,7 @@ impl PortalClient {
         let response = Self::send(Call::Create, request, key).await?;
         let date = answered_at(response.headers());
         let body = body::read(response, self.keep(CREATED_MEMBERS)).await?;
-        let created = read_created(&body).map_err(|_| Trouble::Failed(Failed::Unusable))?;
+        let created = read_created(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
         Ok(Created { date, ..created })
     }
 
@@ -171,17 +166,17 @@ impl PortalClient {
     ///
     /// # Errors
     ///
-    /// [`Trouble`].
+    /// [`PortalError`].
     pub async fn look(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
-    ) -> Result<Details, Trouble> {
+    ) -> Result<Details, PortalError> {
         let (response, _place) = self.get(portal.details_url(id), key, true).await?;
         let date = answered_at(response.headers());
         let body = body::read(response, self.keep(DETAILS_MEMBERS)).await?;
-        let details = read_details(&body).map_err(|_| Trouble::Failed(Failed::Unusable))?;
+        let details = read_details(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
         // Whoever answers for another session is not known to be the portal.
         let date = date.filter(|_| details.id.as_ref() == Some(id));
         Ok(Details { date, ..details })
@@ -193,7 +188,7 @@ impl PortalClient {
 
     /// Asks on a kept connection. Asks once more on another one where the peer says that it did not process the first, and where a
     /// poll waits on a crowded connection, all within the same time. The place on the connection is taken until the body is read.
-    async fn get(&self, url: String, key: &ApiKey, may_move: bool) -> Result<(Response, Place), Trouble> {
+    async fn get(&self, url: String, key: &ApiKey, may_move: bool) -> Result<(Response, Place), PortalError> {
         let begun = Instant::now();
         let mut place = self.looks.place(begun);
         let mut moves = if may_move { 0 } else { MOST_MOVES };
@@ -218,41 +213,41 @@ impl PortalClient {
                     moves += 1;
                     self.looks.other_place(&place)
                 }
-                Some(Err(Unanswered { trouble: _, unprocessed: Some(why) })) if !is_repeated => {
+                Some(Err(TransportError { error: _, unprocessed: Some(why) })) if !is_repeated => {
                     is_repeated = true;
                     if why == Unprocessed::Refused {
                         self.looks.refused(&place, Instant::now());
                     }
                     self.looks.other_place(&place)
                 }
-                Some(Err(unanswered)) => return Err(unanswered.trouble),
+                Some(Err(unanswered)) => return Err(unanswered.error),
                 Some(Ok(response)) => {
                     self.looks.answered(response.version());
-                    return Ok((Self::judge(Call::Look, response).await?, place));
+                    return Ok((Self::judge(Call::Poll, response).await?, place));
                 }
             };
         }
     }
 
     /// Sends a request once and returns a good answer, before its body.
-    async fn send(call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Response, Trouble> {
-        let response = Self::exchange(request, key).await.map_err(|unanswered| unanswered.trouble)?;
+    async fn send(call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Response, PortalError> {
+        let response = Self::exchange(request, key).await.map_err(|unanswered| unanswered.error)?;
         Self::judge(call, response).await
     }
 
-    async fn exchange(request: RequestBuilder, key: &ApiKey) -> Result<Response, Unanswered> {
+    async fn exchange(request: RequestBuilder, key: &ApiKey) -> Result<Response, TransportError> {
         let key = key
             .header_value()
-            .map_err(|_| Unanswered { trouble: Trouble::NotSent(NotSent::Build), unprocessed: None })?;
+            .map_err(|_| TransportError { error: PortalError::NotSent(NotSent::Build), unprocessed: None })?;
         // Somebody on the way may compress all the same.
         let request = request.header(KEY_HEADER, key).header(ACCEPT_ENCODING, "identity");
-        request.send().await.map_err(|error| Unanswered {
-            trouble: judge_transport(&error),
+        request.send().await.map_err(|error| TransportError {
+            error: judge_transport(&error),
             unprocessed: unprocessed(&error),
         })
     }
 
-    async fn judge(call: Call, mut response: Response) -> Result<Response, Trouble> {
+    async fn judge(call: Call, mut response: Response) -> Result<Response, PortalError> {
         let status = response.status().as_u16();
         let headers = response.headers();
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| {

@@ -15,7 +15,7 @@ mod compressed;
 mod unprocessed;
 
 use super::*;
-use crate::portal::{allowed::AllowedPortals, trouble::Certainty};
+use crate::portal::{allowed::AllowedPortals, error::Certainty};
 
 const CREATED: &str = r#"{"verificationId":"ver_1"}"#;
 const DETAILS: &str = r#"{"verification_id":"ver_1","status":{"current":"verified"}}"#;
@@ -176,8 +176,12 @@ async fn a_redirect_is_not_followed_and_the_key_stays() {
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         let location = format!("location: http://{}/api/generate-verification\r\n", other.address);
         let portal = Portal::that_says(status, &location, "").await;
-        assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Redirected), "{status}");
-        assert_eq!(client().look(&portal.url(), &key(), &id()).await, Err(Trouble::Redirected), "{status}");
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Redirected), "{status}");
+        assert_eq!(
+            client().look(&portal.url(), &key(), &id()).await,
+            Err(PortalError::Redirected),
+            "{status}"
+        );
     }
     assert_eq!(other.requests(), []);
 }
@@ -190,13 +194,13 @@ async fn a_cut_is_never_followed_by_a_second_request() {
         let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
         assert_eq!(
             (trouble, trouble.certainty()),
-            (Trouble::Failed(Failed::Cut), Certainty::Unknown),
+            (PortalError::Failed(Failed::Cut), Certainty::Unknown),
             "{cut}"
         );
         assert_eq!(portal.requests().len(), 1, "{cut}");
         assert_eq!(
             client().look(&portal.url(), &key(), &id()).await,
-            Err(Trouble::Failed(Failed::Cut)),
+            Err(PortalError::Failed(Failed::Cut)),
             "{cut}"
         );
         assert_eq!(portal.requests().len(), 2, "{cut}");
@@ -212,12 +216,12 @@ async fn a_body_over_the_limit_is_left_unread() {
         let portal = Portal::that(Act::Flood(head.into())).await;
         assert_eq!(
             client().create(&portal.url(), &key()).await,
-            Err(Trouble::Failed(Failed::TooLarge)),
+            Err(PortalError::Failed(Failed::TooLarge)),
             "{head}"
         );
         assert_eq!(
             client().look(&portal.url(), &key(), &id()).await,
-            Err(Trouble::Failed(Failed::TooLarge)),
+            Err(PortalError::Failed(Failed::TooLarge)),
             "{head}"
         );
     }
@@ -230,7 +234,7 @@ async fn a_body_may_be_as_large_as_the_limit() {
     let portal = Portal::that_says("200 OK", "", &padded(limit)).await;
     assert!(client().create(&portal.url(), &key()).await.is_ok());
     let portal = Portal::that_says("200 OK", "", &padded(limit + 1)).await;
-    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::TooLarge)));
 }
 
 /// Details whose `results` are so long.
@@ -247,13 +251,13 @@ async fn results_of_any_size_up_to_16_mib_hide_no_verdict() {
         let details = client().look(&portal.url(), &key(), &id()).await;
         let current = details.map(|details| details.current);
         let expected =
-            if fits { Ok(Some("verified".into())) } else { Err(Trouble::Failed(Failed::TooLarge)) };
+            if fits { Ok(Some("verified".into())) } else { Err(PortalError::Failed(Failed::TooLarge)) };
         assert_eq!(current, expected, "{bytes}");
     }
     let chunked = Act::Flood("HTTP/1.1 200 OK\r\n\r\n{\"results\":\"".into());
     let portal = Portal::that(chunked).await;
     let endless = client().look(&portal.url(), &key(), &id()).await;
-    assert_eq!(endless, Err(Trouble::Failed(Failed::TooLarge)));
+    assert_eq!(endless, Err(PortalError::Failed(Failed::TooLarge)));
 }
 
 #[tokio::test]
@@ -262,7 +266,7 @@ async fn results_are_handed_on_whole_or_not_at_all() {
     let portal = Portal::that_says("200 OK", "", &body).await;
     let results = async |most| client().results(&portal.url(), &key(), &id(), most).await;
     assert_eq!(results(body.len()).await, Ok(body.clone().into_bytes().into()));
-    assert_eq!(results(body.len() - 1).await, Err(Trouble::Failed(Failed::TooLarge)));
+    assert_eq!(results(body.len() - 1).await, Err(PortalError::Failed(Failed::TooLarge)));
 }
 
 #[tokio::test]
@@ -270,7 +274,7 @@ async fn headers_without_end_are_given_up() {
     for head in ["HTTP/1.1 200 OK\r\nx-flood: ", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx-flood: "]
     {
         let portal = Portal::that(Act::Flood(head.into())).await;
-        assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::Cut)));
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::Cut)));
     }
 }
 
@@ -279,8 +283,11 @@ async fn no_answer_or_one_that_drips_ends_with_the_total_time() {
     let drip = Act::Drip("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".into());
     for act in [Act::Hang, Act::Drip("HTTP/1.1 200 OK\r\nx-slow:".into()), drip] {
         let portal = Portal::that(act).await;
-        assert_eq!(hasty().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TimedOut)));
-        assert_eq!(hasty().look(&portal.url(), &key(), &id()).await, Err(Trouble::Failed(Failed::TimedOut)));
+        assert_eq!(hasty().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::TimedOut)));
+        assert_eq!(
+            hasty().look(&portal.url(), &key(), &id()).await,
+            Err(PortalError::Failed(Failed::TimedOut))
+        );
     }
 }
 
@@ -290,29 +297,29 @@ async fn an_error_whose_body_drips_is_still_that_error() {
     let portal = Portal::that(Act::Drip(head.into())).await;
     let total_timeout = Duration::from_secs(1);
     let patient = PortalClient::new(ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap();
-    assert_eq!(patient.create(&portal.url(), &key()).await, Err(Trouble::KeyRejected));
+    assert_eq!(patient.create(&portal.url(), &key()).await, Err(PortalError::KeyRejected));
 }
 
 #[tokio::test]
 async fn a_status_and_its_headers_become_a_trouble() {
     let date = "date: Mon, 01 Jan 2024 12:00:00 GMT\r\nretry-after: Mon, 01 Jan 2024 12:01:00 GMT\r\n";
-    let limited = |seconds| Trouble::Limited { retry_after: Some(Duration::from_secs(seconds)) };
+    let limited = |seconds| PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) };
     for (status, headers, body, trouble) in [
-        ("401 Unauthorized", "", r#"{"error":"Invalid API key provided"}"#, Trouble::KeyRejected),
-        ("403 Forbidden", "", r#"{"error":"no"}"#, Trouble::AccessDenied),
-        ("403 Forbidden", "", "", Trouble::Unclear { status: 403 }),
-        ("404 Not Found", "", "default backend - 404", Trouble::Unclear { status: 404 }),
-        ("401 Unauthorized", "", "<html>", Trouble::Unclear { status: 401 }),
+        ("401 Unauthorized", "", r#"{"error":"Invalid API key provided"}"#, PortalError::KeyRejected),
+        ("403 Forbidden", "", r#"{"error":"no"}"#, PortalError::AccessDenied),
+        ("403 Forbidden", "", "", PortalError::Unclear { status: 403 }),
+        ("404 Not Found", "", "default backend - 404", PortalError::Unclear { status: 404 }),
+        ("401 Unauthorized", "", "<html>", PortalError::Unclear { status: 401 }),
         ("429 Too Many", "retry-after: 7\r\n", "", limited(7)),
         ("429 Too Many", date, "", limited(60)),
-        ("429 Too Many", "retry-after: -7\r\n", "", Trouble::Limited { retry_after: None }),
+        ("429 Too Many", "retry-after: -7\r\n", "", PortalError::Limited { retry_after: None }),
         ("503 Unavailable", "retry-after: 7\r\n", "", limited(7)),
-        ("503 Unavailable", "", "", Trouble::Failed(Failed::ServerError(503))),
-        ("500 Error", "", r#"{"error":"Server not configured"}"#, Trouble::Unconfigured),
-        ("500 Error", "", "boom", Trouble::Failed(Failed::ServerError(500))),
-        ("600 What", "", CREATED, Trouble::Failed(Failed::UnknownStatus(600))),
-        ("200 OK", "", "", Trouble::Failed(Failed::Unusable)),
-        ("200 OK", "", "<html>", Trouble::Failed(Failed::Unusable)),
+        ("503 Unavailable", "", "", PortalError::Failed(Failed::ServerError(503))),
+        ("500 Error", "", r#"{"error":"Server not configured"}"#, PortalError::Unconfigured),
+        ("500 Error", "", "boom", PortalError::Failed(Failed::ServerError(500))),
+        ("600 What", "", CREATED, PortalError::Failed(Failed::UnknownStatus(600))),
+        ("200 OK", "", "", PortalError::Failed(Failed::Unusable)),
+        ("200 OK", "", "<html>", PortalError::Failed(Failed::Unusable)),
     ] {
         let portal = Portal::that_says(status, headers, body).await;
         assert_eq!(client().create(&portal.url(), &key()).await, Err(trouble), "{status} {headers}");
@@ -348,7 +355,7 @@ async fn created_and_accepted_are_answers_too_but_no_content_is_not() {
         assert!(client().create(&portal.url(), &key()).await.is_ok(), "{status}");
     }
     let portal = Portal::that(Act::Say("HTTP/1.1 204 No Content\r\n\r\n".into())).await;
-    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::Unusable)));
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::Unusable)));
 }
 
 #[tokio::test]
@@ -357,8 +364,8 @@ async fn a_refused_connection_is_a_request_not_sent() {
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = plain(&format!("http://{}", held.local_addr().unwrap()));
-    assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Refused)));
-    assert_eq!(client().look(&url, &key(), &id()).await, Err(Trouble::NotSent(NotSent::Refused)));
+    assert_eq!(client().create(&url, &key()).await, Err(PortalError::NotSent(NotSent::Refused)));
+    assert_eq!(client().look(&url, &key(), &id()).await, Err(PortalError::NotSent(NotSent::Refused)));
 }
 
 #[tokio::test]
@@ -372,7 +379,7 @@ async fn a_name_without_an_address_is_a_request_not_sent() {
         total_timeout: connect_timeout,
         ..ClientSettings::default()
     });
-    assert_eq!(patient.unwrap().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Resolve)));
+    assert_eq!(patient.unwrap().create(&url, &key()).await, Err(PortalError::NotSent(NotSent::Resolve)));
 }
 
 #[tokio::test]
@@ -389,7 +396,7 @@ async fn a_failed_handshake_is_a_request_not_sent() {
             greeting.truncate(length);
             greeting
         });
-        assert_eq!(client().create(&url, &key()).await, Err(Trouble::NotSent(NotSent::Tls)), "{reply}");
+        assert_eq!(client().create(&url, &key()).await, Err(PortalError::NotSent(NotSent::Tls)), "{reply}");
         let greeting = server.await.unwrap();
         assert!(!greeting.windows(6).any(|window| window == b"canary"));
     }
@@ -400,8 +407,8 @@ async fn a_handshake_that_never_ends_is_a_request_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = plain(&format!("https://{}", listener.local_addr().unwrap()));
     let settings = ClientSettings { connect_timeout: Duration::from_millis(50), ..ClientSettings::default() };
-    let trouble = PortalClient::new(settings).unwrap().create(&url, &key()).await;
-    assert_eq!(trouble, Err(Trouble::NotSent(NotSent::Connect)));
+    let error = PortalClient::new(settings).unwrap().create(&url, &key()).await;
+    assert_eq!(error, Err(PortalError::NotSent(NotSent::Connect)));
 }
 
 #[tokio::test]

@@ -6,26 +6,26 @@
 
 use std::{error::Error as StdError, io};
 
-use crate::portal::trouble::{Failed, NotSent, Trouble};
+use crate::portal::error::{Failed, NotSent, PortalError};
 
 /// The trouble behind an error of the HTTP library.
-pub(super) fn judge_transport(error: &reqwest::Error) -> Trouble {
+pub(super) fn judge_transport(error: &reqwest::Error) -> PortalError {
     if error.is_builder() {
-        Trouble::NotSent(NotSent::Build)
+        PortalError::NotSent(NotSent::Build)
     } else if error.is_connect() {
         // Resolving, connecting and the TLS handshake, time-outs of these included: the request
         // is written only after them.
-        Trouble::NotSent(connect_cause(error))
+        PortalError::NotSent(connect_cause(error))
     } else if error.is_timeout() {
-        Trouble::Failed(Failed::TimedOut)
+        PortalError::Failed(Failed::TimedOut)
     } else {
-        Trouble::Failed(Failed::Cut)
+        PortalError::Failed(Failed::Cut)
     }
 }
 
 /// Why there is no answer.
-pub(super) struct Unanswered {
-    pub(super) trouble: Trouble,
+pub(super) struct TransportError {
+    pub(super) error: PortalError,
     /// The peer says that it has not processed the request.
     pub(super) unprocessed: Option<Unprocessed>,
 }

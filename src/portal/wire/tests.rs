@@ -71,8 +71,7 @@ fn an_odd_optional_field_never_loses_the_id() {
     ] {
         for field in ["expiresAt", "flow", "modules", "somethingNew"] {
             let body = format!(r#"{{"{field}":{odd},"verificationId":"ver_1"}}"#);
-            let created =
-                read_created(body.as_bytes()).unwrap_or_else(|trouble| panic!("{body:.80}: {trouble}"));
+            let created = read_created(body.as_bytes()).unwrap_or_else(|error| panic!("{body:.80}: {error}"));
             assert_eq!(created.id, id("ver_1"));
             assert_eq!(created.expires_at, None);
         }

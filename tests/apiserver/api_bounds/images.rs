@@ -82,7 +82,7 @@ pub(super) fn bounds_of_spec() -> Vec<Bound> {
         (
             "images.destination.store",
             vec![text(1), text(63), json!("archive-1")],
-            vec![text(0), text(64), json!("Archive"), json!("-a"), json!("a.b")],
+            vec![text(0), text(64), json!("EvidenceContext"), json!("-a"), json!("a.b")],
         ),
         one_of("images.deletionPolicy", &["Retain", "Delete"]),
     ]

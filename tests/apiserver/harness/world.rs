@@ -107,7 +107,7 @@ impl World {
         self.folder.path().join("clock")
     }
 
-    /// Turns the clock of the operators forward. Whoever waits already is not woken by it.
+    /// Reconciler the clock of the operators forward. Whoever waits already is not woken by it.
     pub(crate) fn turn_clock(&self, by: Duration) {
         let file = self.clock_file();
         let before: u64 = fs::read_to_string(&file).map_or(0, |text| text.parse().expect("seconds"));

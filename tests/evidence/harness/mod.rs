@@ -13,11 +13,11 @@ use std::{any::Any, time::Duration};
 use bytes::Bytes;
 use control_plane::Folder as TempFolder;
 use okid_operator::{
-    evidence::{
-        Content, Endpoints, Folder, HttpSettings, Location, ObjectKey, Options, Patience, Put, Store,
-        StoreHttp, StoreTrouble, Stores,
+    store::{
+        Content, Endpoints, Folder, HttpSettings, Location, ObjectKey, Options, Put, RetryPolicy, Store,
+        StoreError, StoreHttp, Stores,
     },
-    portal,
+    tls,
 };
 
 pub(crate) use azurite::shared_access_signature;
@@ -27,7 +27,7 @@ pub(crate) use stores::{BUCKET, Fault, Proxy, S3, serve};
 pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 
 /// Short where a test waits for it, long where it must not run out.
-pub(crate) const PATIENCE: Patience = Patience {
+pub(crate) const PATIENCE: RetryPolicy = RetryPolicy {
     request: Duration::from_mins(1),
     again_within: Duration::from_mins(1),
     tries: 3,
@@ -84,7 +84,7 @@ impl Place {
         self.store_as(url, &self.secret, PATIENCE)
     }
 
-    pub(crate) fn patient(&self, patience: Patience) -> Store {
+    pub(crate) fn patient(&self, patience: RetryPolicy) -> Store {
         self.store_as(&self.url, &self.secret, patience)
     }
 
@@ -113,7 +113,7 @@ impl Place {
         &self.secret
     }
 
-    fn store_as(&self, url: &str, secret: &[(&'static str, String)], patience: Patience) -> Store {
+    fn store_as(&self, url: &str, secret: &[(&'static str, String)], patience: RetryPolicy) -> Store {
         let location = Location::parse(url).unwrap();
         let options = if secret.is_empty() {
             Options::of_administrator(location.scheme(), [], &[]).unwrap()
@@ -139,7 +139,7 @@ impl Place {
 }
 
 pub(crate) fn http() -> StoreHttp {
-    StoreHttp::new(&HttpSettings::default(), portal::trust(None).unwrap()).unwrap()
+    StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap()
 }
 
 /// The named stores of a file.
@@ -150,7 +150,7 @@ pub(crate) fn stores(text: &str) -> Stores {
 /// The named stores of a file, in an environment; a certificate to trust as PEM, or nothing.
 pub(crate) fn stores_with(text: &str, environment: &[(String, String)], authority: &str) -> Stores {
     let authority = Some(authority.as_bytes()).filter(|pem| !pem.is_empty());
-    let http = StoreHttp::new(&HttpSettings::default(), portal::trust(authority).unwrap()).unwrap();
+    let http = StoreHttp::new(&HttpSettings::default(), tls::trust(authority).unwrap()).unwrap();
     Stores::read("stores.yaml", text, environment, &http, PATIENCE).unwrap()
 }
 
@@ -163,11 +163,11 @@ pub(crate) fn key(text: &str) -> ObjectKey {
 }
 
 /// Puts bytes as `front-original.jpg` of the team's folder.
-pub(crate) async fn put(store: &Store, bytes: &[u8]) -> Result<Put, StoreTrouble> {
+pub(crate) async fn put(store: &Store, bytes: &[u8]) -> Result<Put, StoreError> {
     put_as(store, "front-original.jpg", bytes).await
 }
 
-pub(crate) async fn put_as(store: &Store, name: &str, bytes: &[u8]) -> Result<Put, StoreTrouble> {
+pub(crate) async fn put_as(store: &Store, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
     let content = Content {
         bytes: Bytes::copy_from_slice(bytes),
         content_type: "image/jpeg",

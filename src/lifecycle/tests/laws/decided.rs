@@ -1,12 +1,19 @@
 //! Laws about what is decided: who may be asked, and when (law d), and what ends without an answer (law f).
 
+use super::{
+    Decided, OfDecided,
+    Says::{self, Nothing},
+    holds,
+};
 use crate::{
     api::OnUnknownOutcome,
-    lifecycle::{Deadline, Gate, KeyFact, Past, PortalFact, Quiet, Step},
+    lifecycle::{
+        facts::{AdmissionFact, Deadline, InFlight, KeyFact, PortalFact},
+        state::State,
+        step::Step,
+        tests::world::calls,
+    },
 };
-
-use super::{Decided, OfDecided, Says, Says::Nothing, holds};
-use crate::lifecycle::tests::world::calls;
 
 laws! {
     OfDecided;
@@ -28,14 +35,16 @@ laws! {
 
 fn a_create_starts_only_from_fresh_refused_or_lost(case: &Decided) -> Says {
     if matches!(case.step, Step::Create { .. }) {
-        holds(matches!(case.past, Past::Fresh | Past::Refused | Past::Lost))
+        holds(matches!(case.state, State::Fresh | State::Refused | State::OutcomeUnknown))
     } else {
         Nothing
     }
 }
 
 fn a_create_is_never_decided_over_an_id_or_an_adoption(case: &Decided) -> Says {
-    if case.facts.adopt.is_some() || matches!(case.past, Past::Open { .. } | Past::Over(_) | Past::Settled) {
+    if case.facts.adopt.is_some()
+        || matches!(case.state, State::Open { .. } | State::Finished(_) | State::Settled)
+    {
         holds(!matches!(case.step, Step::Create { .. }))
     } else {
         Nothing
@@ -44,13 +53,13 @@ fn a_create_is_never_decided_over_an_id_or_an_adoption(case: &Decided) -> Says {
 
 fn a_create_is_the_next_attempt(case: &Decided) -> Says {
     let Step::Create { attempt } = case.step else { return Nothing };
-    holds(*attempt == case.ledger.attempt + 1)
+    holds(*attempt == case.attempts.attempt + 1)
 }
 
 fn lost_answers_are_healed_only_within_the_budget_and_never_with_hold(case: &Decided) -> Says {
-    let unforgiven = case.ledger.orphans - case.ledger.forgiven;
+    let unforgiven = case.attempts.orphans - case.attempts.forgiven;
     let held = case.facts.on_unknown == OnUnknownOutcome::Hold && unforgiven > 0;
-    if *case.past == Past::Lost && (held || unforgiven >= 3) {
+    if *case.state == State::OutcomeUnknown && (held || unforgiven >= 3) {
         holds(!matches!(case.step, Step::Create { .. }))
     } else {
         Nothing
@@ -58,14 +67,14 @@ fn lost_answers_are_healed_only_within_the_budget_and_never_with_hold(case: &Dec
 }
 
 fn nothing_is_asked_while_deleting_suspended_or_over(case: &Decided) -> Says {
-    let over = matches!(case.past, Past::Over(_) | Past::Settled | Past::Unreadable(_));
+    let over = matches!(case.state, State::Finished(_) | State::Settled | State::Inconsistent(_));
     if case.facts.deleting || case.facts.suspend || over { holds(!calls(case.step)) } else { Nothing }
 }
 
 fn a_call_needs_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says {
     if calls(case.step) {
         holds(
-            case.facts.gate == Gate::Open
+            case.facts.admission == AdmissionFact::Open
                 && matches!(case.facts.key, KeyFact::Usable { .. })
                 && matches!(case.facts.portal, PortalFact::Allowed(_)),
         )
@@ -75,24 +84,24 @@ fn a_call_needs_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says
 }
 
 fn a_claim_is_given_up_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Says {
-    let is_claimed = *case.past == Past::Claimed;
+    let is_claimed = *case.state == State::Claimed;
     if *case.step == Step::GiveUpLost {
-        holds(is_claimed && case.facts.quiet == Quiet::Yes)
+        holds(is_claimed && case.facts.in_flight == InFlight::None)
     } else if *case.step == Step::GiveUpRefused {
-        holds(is_claimed && case.facts.quiet == Quiet::NeverSent)
-    } else if *case.step == Step::End && is_claimed {
-        holds(!matches!(case.facts.quiet, Quiet::No(_)))
+        holds(is_claimed && case.facts.in_flight == InFlight::NeverSent)
+    } else if *case.step == Step::Fail && is_claimed {
+        holds(!matches!(case.facts.in_flight, InFlight::Possible(_)))
     } else {
         Nothing
     }
 }
 
 fn nothing_ends_while_suspended(case: &Decided) -> Says {
-    if case.facts.suspend { holds(*case.step != Step::End) } else { Nothing }
+    if case.facts.suspend { holds(*case.step != Step::Fail) } else { Nothing }
 }
 
 fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
-    if *case.step == Step::End {
+    if *case.step == Step::Fail {
         holds(matches!(case.facts.deadline, Deadline::Passed { .. }))
     } else {
         Nothing
@@ -110,9 +119,9 @@ fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case:
 fn an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day(
     case: &Decided,
 ) -> Says {
-    let (Step::End, Past::Open { .. }) = (case.step, case.past) else { return Nothing };
+    let (Step::Fail, State::Open { .. }) = (case.step, case.state) else { return Nothing };
     let Deadline::Passed { looked, overdue, long_ago, .. } = case.facts.deadline else { return Says::Broken };
-    let may_look = case.facts.gate == Gate::Open
+    let may_look = case.facts.admission == AdmissionFact::Open
         && matches!(case.facts.key, KeyFact::Usable { .. })
         && matches!(case.facts.portal, PortalFact::Allowed(_));
     holds(looked || overdue || (long_ago && !may_look))

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
+use super::{
+    Concluded, OfConcluded,
+    Says::{self, Nothing},
+    holds, is_claim,
+};
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        CreateEnd, Deadline, Event, EvidenceStanding, Facts, Grievance, Happened, Next, Past,
-        Shown as ShownStep, Step, Wait,
-        streaks::{elapsed, later},
+        conclude::Requeue,
+        event::Event,
+        evidence::EvidenceState,
+        facts::{Deadline, Facts},
+        local_state::{BlockerKind, elapsed, later},
+        state::State,
+        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Wait},
     },
-    portal::{trouble::Trouble, verification_id::VerificationId, wire::Details},
+    portal::{error::PortalError, verification_id::VerificationId, wire::Details},
 };
-
-use super::{Concluded, OfConcluded, Says, Says::Nothing, holds, is_claim};
 
 laws! {
     OfConcluded;
@@ -28,53 +35,57 @@ laws! {
     only_over_the_grid:
 }
 
-fn grievance(stalled: Reason) -> Option<Grievance> {
+fn blocker_kind(stalled: Reason) -> Option<BlockerKind> {
     [
-        (Reason::KeyRejected, Grievance::Key),
-        (Reason::AccessDenied, Grievance::Key),
-        (Reason::KeyRotated, Grievance::Key),
-        (Reason::PortalMisconfigured, Grievance::Misconfigured),
-        (Reason::PortalRejectedRequest, Grievance::Invalid),
+        (Reason::KeyRejected, BlockerKind::Key),
+        (Reason::AccessDenied, BlockerKind::Key),
+        (Reason::KeyRotated, BlockerKind::Key),
+        (Reason::PortalMisconfigured, BlockerKind::Misconfigured),
+        (Reason::PortalRejectedRequest, BlockerKind::Invalid),
     ]
     .into_iter()
-    .find_map(|(reason, grievance)| (reason == stalled).then_some(grievance))
+    .find_map(|(reason, blocker_kind)| (reason == stalled).then_some(blocker_kind))
 }
 
 fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
     let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
-    let Some(what) = grievance(stalled) else { return Nothing };
-    let shown_already = case.shown_before.reason(ConditionType::Stalled).and_then(grievance) == Some(what);
-    let long = case.facts.streaks.grievance.is_some_and(|streak| {
+    let Some(what) = blocker_kind(stalled) else { return Nothing };
+    let shown_already = case.shown_before.reason(ConditionType::Stalled).and_then(blocker_kind) == Some(what);
+    let long = case.facts.local_state.blocker_kind.is_some_and(|streak| {
         streak.what == what && elapsed(streak.since, case.facts.now) >= Duration::from_mins(10)
     });
     holds(shown_already || long)
 }
 
-/// Whether what came of the step says nothing about that trouble, or says that it is still there.
+/// Whether what came of the step says nothing about that error, or says that it is still there.
 fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
     if matches!(case.step, Step::Wait(_)) || is_claim(case) {
         return true;
     }
-    let trouble = match case.happened {
-        Happened::Look(Err(trouble)) | Happened::Create(CreateEnd::Answered(Err(trouble))) => trouble,
-        Happened::Create(CreateEnd::NotSent) => return true,
-        Happened::Nothing
-        | Happened::Create(_)
-        | Happened::Look(Ok(_))
-        | Happened::AddFinalizer(_)
-        | Happened::Store(_)
-        | Happened::Remove(_) => return false,
+    let error = match case.outcome {
+        StepOutcome::Poll(Err(error)) | StepOutcome::Create(CreateOutcome::Answered(Err(error))) => error,
+        StepOutcome::Create(CreateOutcome::NotSent) => return true,
+        StepOutcome::Nothing
+        | StepOutcome::Create(_)
+        | StepOutcome::Poll(Ok(_))
+        | StepOutcome::AddFinalizer(_)
+        | StepOutcome::Store(_)
+        | StepOutcome::Remove(_) => return false,
     };
-    match trouble {
-        Trouble::NotSent(_) | Trouble::Unclear { .. } | Trouble::Limited { .. } => true,
-        Trouble::Failed(_) => matches!(case.happened, Happened::Look(_)),
-        Trouble::KeyRejected | Trouble::AccessDenied => grievance(stalled) == Some(Grievance::Key),
-        Trouble::Invalid => stalled == Reason::PortalRejectedRequest && !matches!(case.step, Step::Look(_)),
-        Trouble::NotFound | Trouble::Redirected | Trouble::Unconfigured => {
+    match error {
+        PortalError::NotSent(_) | PortalError::Unclear { .. } | PortalError::Limited { .. } => true,
+        PortalError::Failed(_) => matches!(case.outcome, StepOutcome::Poll(_)),
+        PortalError::KeyRejected | PortalError::AccessDenied => {
+            blocker_kind(stalled) == Some(BlockerKind::Key)
+        }
+        PortalError::Invalid => {
+            stalled == Reason::PortalRejectedRequest && !matches!(case.step, Step::Poll(_))
+        }
+        PortalError::NotFound | PortalError::Redirected | PortalError::Unconfigured => {
             stalled == Reason::PortalMisconfigured && matches!(case.step, Step::Create { .. })
         }
-        Trouble::Conflict => false,
+        PortalError::Conflict => false,
     }
 }
 
@@ -82,7 +93,7 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
     let Some((status, shown)) = &case.after else { return Nothing };
     let Some(stalled) = case.shown_before.reason(ConditionType::Stalled) else { return Nothing };
     let ready_anyway = case.facts.ready_when == ReadyWhen::SessionCreated && status.verification_id.is_some();
-    let for_a_person = grievance(stalled).is_some() || stalled == Reason::SessionNotFound;
+    let for_a_person = blocker_kind(stalled).is_some() || stalled == Reason::SessionNotFound;
     if !for_a_person || ready_anyway || !leaves_open(case, stalled) {
         return Nothing;
     }
@@ -95,9 +106,9 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
     let after = shown.reason(ConditionType::Stalled);
     // A key that is known to be refused is one more thing for a person.
     let refused_key = matches!(case.step, Step::Wait(Wait::KeyRejected(_)))
-        && after.and_then(grievance) == Some(Grievance::Key);
+        && after.and_then(blocker_kind) == Some(BlockerKind::Key);
     let stays = after == Some(stalled)
-        || (grievance(stalled).is_some() && after.and_then(grievance) == grievance(stalled));
+        || (blocker_kind(stalled).is_some() && after.and_then(blocker_kind) == blocker_kind(stalled));
     holds(refused_key || stays)
 }
 
@@ -107,22 +118,22 @@ fn ends_here(case: &Concluded) -> Option<Outcome> {
 }
 
 fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
-    let (Step::Look(id) | Step::Adopt(id)) = case.step else { return None };
-    match case.happened {
-        Happened::Look(Ok(details)) if details.id.as_ref() == Some(id) => Some(details),
-        Happened::Look(_)
-        | Happened::Create(_)
-        | Happened::Nothing
-        | Happened::AddFinalizer(_)
-        | Happened::Store(_)
-        | Happened::Remove(_) => None,
+    let (Step::Poll(id) | Step::Adopt(id)) = case.step else { return None };
+    match case.outcome {
+        StepOutcome::Poll(Ok(details)) if details.id.as_ref() == Some(id) => Some(details),
+        StepOutcome::Poll(_)
+        | StepOutcome::Create(_)
+        | StepOutcome::Nothing
+        | StepOutcome::AddFinalizer(_)
+        | StepOutcome::Store(_)
+        | StepOutcome::Remove(_) => None,
     }
 }
 
 fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) -> Says {
     let Some(outcome) = ends_here(case) else { return Nothing };
     let hour = Duration::from_hours(1);
-    let Facts { now, portal_now, streaks, .. } = case.facts;
+    let Facts { now, portal_now, local_state, .. } = case.facts;
     let created_at = case.before.session.as_ref().and_then(|session| session.created_at);
     let hour_over = portal_now.zip(case.before.expires_at).zip(created_at).is_some_and(
         |((portal_now, end), created_at)| {
@@ -130,7 +141,7 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
             is_date && elapsed(end, portal_now) >= hour
         },
     );
-    let stands_still = streaks.still_since.is_some_and(|since| elapsed(since, *now) >= hour);
+    let stands_still = local_state.still_since.is_some_and(|since| elapsed(since, *now) >= hour);
     let word = about_this_session(case).map(|details| details.current.as_deref());
     let by_word = match outcome {
         Outcome::Verified => word == Some(Some("verified")),
@@ -138,13 +149,13 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
         Outcome::Expired => word == Some(Some("expired")),
         Outcome::Failed => false,
     };
-    let gone = *case.happened == Happened::Look(Err(Trouble::NotFound)) && {
-        let first = case.facts.streaks.not_found.map_or(case.facts.now, |streak| streak.since);
+    let gone = *case.outcome == StepOutcome::Poll(Err(PortalError::NotFound)) && {
+        let first = case.facts.local_state.not_found.map_or(case.facts.now, |streak| streak.since);
         case.facts.polled_at.is_some_and(|polled_at| polled_at >= first)
             || elapsed(first, case.facts.now) >= Duration::from_hours(24)
     };
     let by_clock = outcome == Outcome::Expired && hour_over && ((word.is_some() && stands_still) || gone);
-    let by_deadline = outcome == Outcome::Failed && *case.step == Step::End;
+    let by_deadline = outcome == Outcome::Failed && *case.step == Step::Fail;
     holds(by_word || by_clock || by_deadline)
 }
 
@@ -152,7 +163,7 @@ fn verified_comes_only_from_the_word_of_the_portal_about_this_session(case: &Con
     let Some((status, shown)) = &case.after else { return Nothing };
     let said = about_this_session(case).is_some_and(|details| details.current.as_deref() == Some("verified"));
     let was = case.shown_before.is(ConditionType::Verified, ConditionStatus::True)
-        || (case.before.outcome == Some(Outcome::Verified) && !matches!(case.past, Past::Unreadable(_)));
+        || (case.before.outcome == Some(Outcome::Verified) && !matches!(case.state, State::Inconsistent(_)));
     let becomes = shown.is(ConditionType::Verified, ConditionStatus::True)
         || (status.outcome == Some(Outcome::Verified) && case.before.outcome.is_none())
         || shown.reason(ConditionType::Ready) == Some(Reason::Verified);
@@ -166,7 +177,7 @@ fn verified_comes_only_from_the_word_of_the_portal_about_this_session(case: &Con
 fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says {
     let now = case.facts.now;
     match case.conclusion.next {
-        Next::At(at) => {
+        Requeue::At(at) => {
             let within = elapsed(now, at) <= Duration::from_hours(1);
             // What waits for a person alone is woken by nothing but its deadline.
             let shown = case.after.as_ref().and_then(|(_, shown)| shown.reason(ConditionType::Stalled));
@@ -175,12 +186,12 @@ fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says
             let by_deadline = case.facts.deadline == Deadline::Ahead(at) && waits_for_a_person;
             holds(at >= now && (within || by_deadline))
         }
-        Next::Now | Next::Watch | Next::Leave => Nothing,
+        Requeue::Now | Requeue::AwaitChange | Requeue::Done => Nothing,
     }
 }
 
 fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
-    if let Step::Wait(Wait::Breaker(until) | Wait::Rate(until) | Wait::Quiet(until)) = case.step {
+    if let Step::Wait(Wait::Breaker(until) | Wait::Rate(until) | Wait::InFlight(until)) = case.step {
         let at = match case.facts.deadline {
             Deadline::Ahead(deadline) => deadline.min(*until),
             Deadline::Passed { .. } => *until,
@@ -189,25 +200,26 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
         let may_show = matches!(case.step, Step::Wait(Wait::Breaker(_)))
             && case.after.as_ref().is_some_and(|(status, _)| status.verification_id.is_none());
         let is_in_time = match case.conclusion.next {
-            Next::At(next) => next == at || (may_show && next < at),
-            Next::Now | Next::Watch | Next::Leave => false,
+            Requeue::At(next) => next == at || (may_show && next < at),
+            Requeue::Now | Requeue::AwaitChange | Requeue::Done => false,
         };
         return holds(is_in_time);
     }
-    let (Happened::Look(Err(trouble)) | Happened::Create(CreateEnd::Answered(Err(trouble)))) = case.happened
+    let (StepOutcome::Poll(Err(error)) | StepOutcome::Create(CreateOutcome::Answered(Err(error)))) =
+        case.outcome
     else {
         return Nothing;
     };
-    let least = if let Trouble::Limited { retry_after } = trouble {
+    let least = if let PortalError::Limited { retry_after } = error {
         retry_after.unwrap_or_default().max(Duration::from_secs(5))
-    } else if !matches!(trouble, Trouble::KeyRejected | Trouble::AccessDenied) {
+    } else if !matches!(error, PortalError::KeyRejected | PortalError::AccessDenied) {
         return Nothing;
-    } else if matches!(case.step, Step::Look(_)) {
+    } else if matches!(case.step, Step::Poll(_)) {
         Duration::from_mins(5)
     } else {
         Duration::from_secs(150)
     };
-    holds(case.conclusion.streaks.next.is_some_and(|next| next >= later(case.facts.now, least)))
+    holds(case.conclusion.local_state.next.is_some_and(|next| next >= later(case.facts.now, least)))
 }
 
 fn an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed(case: &Concluded) -> Says {
@@ -222,13 +234,13 @@ fn an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed(case: &Conc
     let told = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
     match (ends_here(case), &case.after) {
         (Some(_), Some((status, _))) => {
-            let owed = case.evidence_after().is_some_and(|after| after.standing == EvidenceStanding::Owed);
+            let owed = case.evidence_after().is_some_and(|after| after.state == EvidenceState::Pending);
             let goes_on = match case.conclusion.next {
-                Next::Leave => status.settled && !owed && !case.evidence().has_finalizer,
-                Next::Now => !status.settled && (owed || case.evidence().has_finalizer),
+                Requeue::Done => status.settled && !owed && !case.evidence().has_finalizer,
+                Requeue::Now => !status.settled && (owed || case.evidence().has_finalizer),
                 // It is held until it is deleted.
-                Next::Watch => !status.settled && !owed && case.evidence().has_finalizer,
-                Next::At(_) => false,
+                Requeue::AwaitChange => !status.settled && !owed && case.evidence().has_finalizer,
+                Requeue::At(_) => false,
             };
             holds(told == 1 && goes_on)
         }

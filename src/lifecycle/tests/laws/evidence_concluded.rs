@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
+use super::{
+    Concluded, OfConcluded,
+    Says::{self, Nothing},
+    holds,
+};
 use crate::{
     api::{
         ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, ObjectState, Outcome,
         ReadyWhen, Reason, VerificationStatus,
     },
     lifecycle::{
-        Event, EvidenceStanding, EvidenceTrouble, FinalizerEnd, Happened, Next, Past, Removed, Step,
-        streaks::elapsed,
+        conclude::Requeue,
+        event::Event,
+        evidence::{EvidenceError, EvidenceState, FinalizerOutcome, RemovalOutcome},
+        local_state::elapsed,
+        state::State,
+        step::{Step, StepOutcome},
     },
 };
-
-use super::{Concluded, OfConcluded, Says, Says::Nothing, holds};
 
 laws! {
     OfConcluded;
@@ -40,9 +47,9 @@ laws! {
         a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time
 }
 
-fn stands(case: &Concluded, standing: EvidenceStanding) -> bool {
-    case.evidence_after().is_some_and(|after| after.standing == standing)
-        && !matches!(case.past, Past::Unreadable(_))
+fn stands(case: &Concluded, state: EvidenceState) -> bool {
+    case.evidence_after().is_some_and(|after| after.state == state)
+        && !matches!(case.state, State::Inconsistent(_))
         && case.after.as_ref().is_some_and(|(status, _)| status.outcome.is_some())
 }
 
@@ -56,8 +63,8 @@ const fn reason_of(outcome: Outcome) -> Reason {
 }
 
 /// Whether it comes to stand like that by this step.
-fn comes_to(case: &Concluded, standing: EvidenceStanding) -> bool {
-    stands(case, standing) && case.evidence().standing != standing
+fn comes_to(case: &Concluded, state: EvidenceState) -> bool {
+    stands(case, state) && case.evidence().state != state
 }
 
 fn what_asks_for_nothing_shows_no_evidence(case: &Concluded) -> Says {
@@ -83,14 +90,14 @@ fn what_is_settled_owes_no_evidence_and_holds_no_finalizer(case: &Concluded) -> 
     let is_removed =
         after.images.as_ref().is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
             && after.is_stored;
-    let owes = matches!(after.standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
-    holds(!owes && !is_removed && !after.has_finalizer && case.conclusion.next == Next::Leave)
+    let owes = matches!(after.state, EvidenceState::Pending | EvidenceState::Failed);
+    holds(!owes && !is_removed && !after.has_finalizer && case.conclusion.next == Requeue::Done)
 }
 
 fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
-    let is_owed = matches!(case.evidence().standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
-    if !is_owed || !matches!(case.past, Past::Over(_)) {
+    let is_owed = matches!(case.evidence().state, EvidenceState::Pending | EvidenceState::Failed);
+    if !is_owed || !matches!(case.state, State::Finished(_)) {
         return Nothing;
     }
     let outcome = case.before.outcome.map(reason_of);
@@ -107,7 +114,7 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
 
 fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceStanding::Owed) || *case.step == NOT_ALLOWED {
+    if !stands(case, EvidenceState::Pending) || *case.step == NOT_ALLOWED {
         return Nothing;
     }
     let ready = shown.reason(ConditionType::Ready);
@@ -125,11 +132,11 @@ fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
     )
 }
 
-const NOT_ALLOWED: Step = Step::Show(crate::lifecycle::Shown::PortalNotAllowed);
+const NOT_ALLOWED: Step = Step::Show(crate::lifecycle::step::Shown::PortalNotAllowed);
 
 fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceStanding::Owed) || *case.step != NOT_ALLOWED {
+    if !stands(case, EvidenceState::Pending) || *case.step != NOT_ALLOWED {
         return Nothing;
     }
     holds(
@@ -141,28 +148,28 @@ fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Say
 }
 
 fn a_finalizer_that_is_refused_is_trouble_with_what_is_owed(case: &Concluded) -> Says {
-    if *case.happened != Happened::AddFinalizer(FinalizerEnd::Refused) {
+    if *case.outcome != StepOutcome::AddFinalizer(FinalizerOutcome::Refused) {
         return Nothing;
     }
-    if case.evidence().standing != EvidenceStanding::Owed {
-        return holds(case.after.is_none() && matches!(case.conclusion.next, Next::At(_)));
+    if case.evidence().state != EvidenceState::Pending {
+        return holds(case.after.is_none() && matches!(case.conclusion.next, Requeue::At(_)));
     }
     let Some((_, shown)) = &case.after else { return Says::Broken };
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
-    let what = EvidenceTrouble::FinalizerRefused;
-    let streak = case.facts.streaks.storing.filter(|streak| streak.what == what);
-    let is_late = case.evidence().owed_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
-        && case.facts.streaks.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
+    let what = EvidenceError::FinalizerRefused;
+    let streak = case.facts.local_state.storing.filter(|streak| streak.what == what);
+    let is_late = case.evidence().pending_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
+        && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
     let is_told = is_late || streak.is_some_and(|streak| since(streak.since) >= Duration::from_mins(1));
     holds(
-        stands(case, EvidenceStanding::Failed) == is_late
+        stands(case, EvidenceState::Failed) == is_late
             && (!is_told || shown.reason(ConditionType::EvidenceStored) == Some(Reason::AccessDenied)),
     )
 }
 
 fn what_failed_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceStanding::Failed) {
+    if !stands(case, EvidenceState::Failed) {
         return Nothing;
     }
     let reason = shown.reason(ConditionType::EvidenceStored);
@@ -175,13 +182,13 @@ fn what_failed_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Says {
             && status.phase.map(crate::api::Phase::as_str)
                 == status.outcome.map(|outcome| reason_of(outcome).as_str())
             && !status.settled
-            && case.conclusion.next == Next::Watch,
+            && case.conclusion.next == Requeue::AwaitChange,
     )
 }
 
 fn what_is_stored_or_was_not_there_is_shown_as_that(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceStanding::Complete) {
+    if !stands(case, EvidenceState::Complete) {
         return Nothing;
     }
     let is_stored = !stored_keys(status).is_empty();
@@ -209,7 +216,8 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     let (Some((status, shown)), Some(images)) = (&case.after, &case.evidence().images) else {
         return Nothing;
     };
-    if !matches!(case.past, Past::Over(_)) || !shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
+    if !matches!(case.state, State::Finished(_))
+        || !shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
     {
         return Nothing;
     }
@@ -218,8 +226,8 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     let has_manifest = |evidence: &Evidence| evidence.manifest_sha256.is_some();
     let was_written = case.before.evidence.as_ref().is_some_and(has_manifest);
     let of_an_earlier_process = matches!(
-        case.happened,
-        Happened::Store(stored) if stored.manifest_sha256.is_some() && stored.objects.is_empty()
+        case.outcome,
+        StepOutcome::Store(stored) if stored.manifest_sha256.is_some() && stored.objects.is_empty()
     );
     if was_written || of_an_earlier_process {
         return Nothing;
@@ -263,14 +271,14 @@ fn what_is_stored_stays_in_status_unless_it_goes_elsewhere(case: &Concluded) -> 
 
 fn evidence_stored_is_told_once(case: &Concluded) -> Says {
     let told = case.told(Event::EvidenceStored);
-    let is_due = comes_to(case, EvidenceStanding::Complete)
+    let is_due = comes_to(case, EvidenceState::Complete)
         && case.after.as_ref().is_some_and(|(status, _)| !stored_keys(status).is_empty());
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
 
 fn evidence_failed_is_told_once(case: &Concluded) -> Says {
     let told = case.told(Event::EvidenceFailed);
-    let is_due = comes_to(case, EvidenceStanding::Failed);
+    let is_due = comes_to(case, EvidenceState::Failed);
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
 
@@ -281,66 +289,66 @@ fn evidence_left_behind_is_told(case: &Concluded) -> Says {
         .as_ref()
         .is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
     let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
-    let is_due = leaves || *case.happened == Happened::Remove(Removed::GaveUp);
+    let is_due = leaves || *case.outcome == StepOutcome::Remove(RemovalOutcome::GaveUp);
     let told = case.told(Event::EvidenceOrphaned);
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
 
 fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
-    let Some(trouble) = case.stored().and_then(|stored| stored.trouble) else { return Nothing };
-    if stands(case, EvidenceStanding::Complete) {
+    let Some(error) = case.stored().and_then(|stored| stored.error) else { return Nothing };
+    if stands(case, EvidenceState::Complete) {
         return Nothing;
     }
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
     let lasted = case
         .facts
-        .streaks
+        .local_state
         .storing
-        .filter(|streak| streak.what == trouble)
+        .filter(|streak| streak.what == error)
         .map_or(Duration::ZERO, |streak| since(streak.since));
-    let late = case.evidence().owed_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
-        && case.facts.streaks.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
-    let is_over = match trouble {
-        EvidenceTrouble::Conflict
-        | EvidenceTrouble::DestinationRefused
-        | EvidenceTrouble::NoConditionalWrites => true,
-        EvidenceTrouble::ImageNotAvailable | EvidenceTrouble::ImageUnusable => {
+    let late = case.evidence().pending_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
+        && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
+    let is_over = match error {
+        EvidenceError::Conflict | EvidenceError::DestinationRefused | EvidenceError::NoConditionalWrites => {
+            true
+        }
+        EvidenceError::ImageNotAvailable | EvidenceError::ImageUnusable => {
             late || lasted >= Duration::from_mins(10)
         }
-        EvidenceTrouble::StoreUnavailable
-        | EvidenceTrouble::StoreSilent(_)
-        | EvidenceTrouble::StoreRests
-        | EvidenceTrouble::BucketNotFound
-        | EvidenceTrouble::StoreMisconfigured
-        | EvidenceTrouble::AccessDenied
-        | EvidenceTrouble::PortalUnavailable
-        | EvidenceTrouble::FinalizerRefused => late,
+        EvidenceError::StoreUnavailable
+        | EvidenceError::StoreSilent(_)
+        | EvidenceError::StoreRests
+        | EvidenceError::BucketNotFound
+        | EvidenceError::StoreMisconfigured
+        | EvidenceError::AccessDenied
+        | EvidenceError::PortalUnavailable
+        | EvidenceError::FinalizerRefused => late,
     };
-    holds(stands(case, EvidenceStanding::Failed) == is_over)
+    holds(stands(case, EvidenceState::Failed) == is_over)
 }
 
 fn trouble_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
     let (Some(stored), Some((_, shown))) = (case.stored(), &case.after) else { return Nothing };
-    let Some(trouble) = stored.trouble else { return Nothing };
-    if !stands(case, EvidenceStanding::Owed) {
+    let Some(error) = stored.error else { return Nothing };
+    if !stands(case, EvidenceState::Pending) {
         return Nothing;
     }
-    let lasted = case.facts.streaks.storing.is_some_and(|streak| {
-        let (_, is_the_same) = trouble.after(Some(streak.what));
+    let lasted = case.facts.local_state.storing.is_some_and(|streak| {
+        let (_, is_the_same) = error.after(Some(streak.what));
         is_the_same && elapsed(streak.since, case.facts.now) >= Duration::from_mins(1)
     });
     let reason = shown.reason(ConditionType::EvidenceStored);
     let before = case.shown_before.0[ConditionType::EvidenceStored as usize]
         .filter(|(status, _)| *status == ConditionStatus::False)
         .map_or(Reason::Storing, |(_, reason)| reason);
-    holds(reason == Some(if lasted { trouble.reason() } else { before }))
+    holds(reason == Some(if lasted { error.reason() } else { before }))
 }
 
 fn a_removal_writes_nothing(case: &Concluded) -> Says {
     if matches!(case.step, Step::RemoveEvidence { .. })
-        || *case.happened == Happened::AddFinalizer(FinalizerEnd::Added)
+        || *case.outcome == StepOutcome::AddFinalizer(FinalizerOutcome::Added)
     {
-        holds(case.conclusion.status.is_none() && case.conclusion.next != Next::Leave)
+        holds(case.conclusion.status.is_none() && case.conclusion.next != Requeue::Done)
     } else {
         Nothing
     }
@@ -350,10 +358,10 @@ fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
     let Some(stored) = case.stored() else { return Nothing };
     let is_nothing = stored.objects.is_empty()
         && stored.manifest_sha256.is_none()
-        && stored.trouble.is_none()
+        && stored.error.is_none()
         && stored.again_at.is_none();
     if is_nothing {
-        holds(case.after.is_none() && matches!(case.conclusion.next, Next::At(at) if at > case.facts.now))
+        holds(case.after.is_none() && matches!(case.conclusion.next, Requeue::At(at) if at > case.facts.now))
     } else {
         Nothing
     }
@@ -362,10 +370,10 @@ fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
 fn a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time(
     case: &Concluded,
 ) -> Says {
-    if !matches!(case.happened, Happened::Remove(Removed::NotYet | Removed::NotTried)) {
+    if !matches!(case.outcome, StepOutcome::Remove(RemovalOutcome::NotYet | RemovalOutcome::NotTried)) {
         return Nothing;
     }
-    let Next::At(at) = case.conclusion.next else { return Says::Broken };
+    let Requeue::At(at) = case.conclusion.next else { return Says::Broken };
     let now = case.facts.now;
     let time = Duration::from_mins(10);
     let in_time = case

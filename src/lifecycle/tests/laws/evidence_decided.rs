@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
+use super::{
+    Decided, OfDecided,
+    Says::{self, Nothing},
+    holds,
+};
 use crate::{
     api::DeletionPolicy,
-    lifecycle::{Due, EvidenceStanding, Gate, KeyFact, LetGo, Past, PortalFact, Step, streaks::elapsed},
+    lifecycle::{
+        evidence::EvidenceState,
+        facts::{AdmissionFact, Due, KeyFact, PortalFact},
+        local_state::elapsed,
+        state::State,
+        step::{ReleaseWhen, Step},
+    },
 };
-
-use super::{Decided, OfDecided, Says, Says::Nothing, holds};
 
 laws! {
     OfDecided;
@@ -38,13 +47,13 @@ fn nothing_that_owes_evidence_a_removal_or_a_retry_is_settled(case: &Decided) ->
         return Nothing;
     }
     let evidence = &case.facts.evidence;
-    let owes = matches!(evidence.standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
+    let owes = matches!(evidence.state, EvidenceState::Pending | EvidenceState::Failed);
     let is_removed = evidence.is_stored && is_removed_with_it(case);
     holds(!owes && !is_removed && !evidence.has_finalizer)
 }
 
 fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &Decided) -> Says {
-    if case.facts.suspend || case.facts.deleting || !matches!(case.past, Past::Over(_)) {
+    if case.facts.suspend || case.facts.deleting || !matches!(case.state, State::Finished(_)) {
         holds(!matches!(case.step, Step::Store | Step::AddFinalizer | Step::GiveUpEvidence))
     } else {
         Nothing
@@ -56,7 +65,7 @@ fn nothing_is_stored_without_a_key_an_allowed_portal_and_an_open_gate(case: &Dec
         return Nothing;
     }
     holds(
-        case.facts.gate == Gate::Open
+        case.facts.admission == AdmissionFact::Open
             && case.facts.due == Due::Now
             && matches!(case.facts.key, KeyFact::Usable { .. })
             && matches!(case.facts.portal, PortalFact::Allowed(_)),
@@ -79,12 +88,12 @@ fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &
 }
 
 fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case: &Decided) -> Says {
-    let Step::RemoveEvidence { let_go } = *case.step else { return Nothing };
-    let last = let_go != LetGo::OnceRemoved;
+    let Step::RemoveEvidence { release_when } = *case.step else { return Nothing };
+    let last = release_when != ReleaseWhen::OnceRemoved;
     holds(
         case.facts.evidence.has_finalizer
             && (case.facts.deleting
-                || (!is_removed_with_it(case) && matches!(case.past, Past::Over(_)) && !last)),
+                || (!is_removed_with_it(case) && matches!(case.state, State::Finished(_)) && !last)),
     )
 }
 
@@ -92,12 +101,12 @@ fn what_has_the_finalizer_is_never_let_go_of_without_taking_it_off(case: &Decide
     if !case.facts.evidence.has_finalizer {
         return Nothing;
     }
-    let lets_go = matches!(case.step, Step::Forget | Step::Settle);
+    let lets_go = matches!(case.step, Step::Release | Step::Settle);
     holds(!lets_go && case.facts.deleting <= matches!(case.step, Step::RemoveEvidence { .. }))
 }
 
 fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
-    if case.facts.evidence.standing == EvidenceStanding::Failed {
+    if case.facts.evidence.state == EvidenceState::Failed {
         holds(!matches!(case.step, Step::Store | Step::GiveUpEvidence))
     } else {
         Nothing
@@ -105,10 +114,10 @@ fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
 }
 
 fn a_retry_is_granted_to_what_is_owed_or_failed(case: &Decided) -> Says {
-    let waits = matches!(case.facts.evidence.standing, EvidenceStanding::Owed | EvidenceStanding::Failed);
-    let moves = !case.facts.suspend && !case.facts.deleting && matches!(case.past, Past::Over(_));
+    let waits = matches!(case.facts.evidence.state, EvidenceState::Pending | EvidenceState::Failed);
+    let moves = !case.facts.suspend && !case.facts.deleting && matches!(case.state, State::Finished(_));
     match &case.facts.retry {
-        Some(token) if waits && moves => holds(*case.step == Step::Grant(token.clone())),
+        Some(token) if waits && moves => holds(*case.step == Step::Retry(token.clone())),
         Some(_) | None => Nothing,
     }
 }
@@ -118,13 +127,13 @@ fn is_late(case: &Decided) -> bool {
     let lasted = |since: Option<jiff::Timestamp>, long| {
         since.is_some_and(|since| elapsed(since, case.facts.now) >= long)
     };
-    lasted(case.facts.evidence.owed_since, Duration::from_hours(24))
-        && lasted(case.facts.streaks.storing_since, Duration::from_mins(10))
+    lasted(case.facts.evidence.pending_since, Duration::from_hours(24))
+        && lasted(case.facts.local_state.storing_since, Duration::from_mins(10))
 }
 
 fn evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Says {
     if *case.step == Step::GiveUpEvidence {
-        holds(case.facts.evidence.standing == EvidenceStanding::Owed && is_late(case))
+        holds(case.facts.evidence.state == EvidenceState::Pending && is_late(case))
     } else {
         Nothing
     }
@@ -134,11 +143,14 @@ fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
     let moves = !case.facts.suspend && !case.facts.deleting && case.facts.retry.is_none();
     let is_held_for_nothing = case.facts.evidence.has_finalizer && !is_removed_with_it(case);
     let is_owed =
-        case.facts.evidence.standing == EvidenceStanding::Owed && matches!(case.past, Past::Over(_));
-    let is_stuck = case.facts.streaks.storing.is_some()
+        case.facts.evidence.state == EvidenceState::Pending && matches!(case.state, State::Finished(_));
+    let is_stuck = case.facts.local_state.storing.is_some()
         || matches!(case.facts.portal, PortalFact::NotAllowed)
         || matches!(case.facts.key, KeyFact::Missing(_))
-        || matches!(case.facts.gate, Gate::KeyRejected(_) | Gate::Breaker(_) | Gate::Paused(_));
+        || matches!(
+            case.facts.admission,
+            AdmissionFact::KeyRejected(_) | AdmissionFact::Breaker(_) | AdmissionFact::Paused(_)
+        );
     if moves && is_owed && is_stuck && is_late(case) && !is_held_for_nothing {
         holds(*case.step == Step::GiveUpEvidence)
     } else {
@@ -149,20 +161,21 @@ fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
 fn a_removal_is_given_up_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty(
     case: &Decided,
 ) -> Says {
-    let (Step::RemoveEvidence { let_go }, Some(deleted_at)) = (case.step, case.facts.evidence.deleted_at)
+    let (Step::RemoveEvidence { release_when }, Some(deleted_at)) =
+        (case.step, case.facts.evidence.deleted_at)
     else {
         return Nothing;
     };
     let lasted = |since, minutes| elapsed(since, case.facts.now) >= Duration::from_mins(minutes);
-    let removing = case.facts.streaks.removing;
+    let removing = case.facts.local_state.removing;
     let is_tried = removing.is_some_and(|removing| removing.count >= 2);
     let is_long = removing.is_some_and(|removing| lasted(removing.since, 20));
     holds(
-        *let_go
+        *release_when
             == match (lasted(deleted_at, 10), is_long, is_tried) {
-                (true, true, _) => LetGo::Anyway,
-                (true, false, true) => LetGo::OnceTried,
-                (false, _, _) | (true, false, false) => LetGo::OnceRemoved,
+                (true, true, _) => ReleaseWhen::Anyway,
+                (true, false, true) => ReleaseWhen::OnceTried,
+                (false, _, _) | (true, false, false) => ReleaseWhen::OnceRemoved,
             },
     )
 }

@@ -39,7 +39,14 @@ mod shown;
 
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, Reason, VerificationStatus},
-    lifecycle::{Conclusion, Event, EvidenceFacts, Facts, Happened, Ledger, Past, Step, Stored},
+    lifecycle::{
+        conclude::Conclusion,
+        event::Event,
+        evidence::{EvidenceFacts, UploadOutcome},
+        facts::Facts,
+        state::{Attempts, State},
+        step::{Step, StepOutcome},
+    },
 };
 
 /// The laws about what is decided, by name.
@@ -81,20 +88,20 @@ impl Shown {
 
 /// A step that was decided.
 pub(super) struct Decided<'a> {
-    pub(super) past: &'a Past,
-    pub(super) ledger: Ledger,
+    pub(super) state: &'a State,
+    pub(super) attempts: Attempts,
     pub(super) facts: &'a Facts,
     pub(super) step: &'a Step,
 }
 
-/// A step that was concluded. A claim is one too: of its create, before anything has happened.
+/// A step that was concluded. A claim is one too: of its create, before anything has outcome.
 pub(super) struct Concluded<'a> {
-    pub(super) past: &'a Past,
+    pub(super) state: &'a State,
     pub(super) before: &'a VerificationStatus,
     pub(super) shown_before: &'a Shown,
     pub(super) facts: &'a Facts,
     pub(super) step: &'a Step,
-    pub(super) happened: &'a Happened,
+    pub(super) outcome: &'a StepOutcome,
     pub(super) conclusion: &'a Conclusion,
     /// What is written, and what it shows.
     pub(super) after: Option<(&'a VerificationStatus, Shown)>,
@@ -112,8 +119,8 @@ impl Concluded<'_> {
     }
 
     /// What came of storing, if that was the step.
-    fn stored(&self) -> Option<&Stored> {
-        if let Happened::Store(stored) = self.happened { Some(stored) } else { None }
+    fn stored(&self) -> Option<&UploadOutcome> {
+        if let StepOutcome::Store(stored) = self.outcome { Some(stored) } else { None }
     }
 
     /// How often that is told.
@@ -144,7 +151,7 @@ pub(super) type OfConcluded = fn(&Concluded) -> Says;
 
 /// Whether the case is a claim.
 fn is_claim(case: &Concluded) -> bool {
-    matches!(case.step, Step::Create { .. }) && *case.happened == Happened::Nothing && case.after.is_some()
+    matches!(case.step, Step::Create { .. }) && *case.outcome == StepOutcome::Nothing && case.after.is_some()
 }
 
 #[test]

@@ -1,15 +1,22 @@
 //! Laws about what is recorded: what never goes back (law c), and the create protocol (law d).
 
+use super::{
+    Concluded, OfConcluded,
+    Says::{self, Nothing},
+    holds, is_claim,
+};
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
-        CreateEnd, Event, EvidenceStanding, Happened, Past, PortalFact, Step, conditions::whole_seconds,
-        ledger,
+        conditions::whole_seconds,
+        event::Event,
+        evidence::EvidenceState,
+        facts::PortalFact,
+        state::{State, attempts},
+        step::{CreateOutcome, Step, StepOutcome},
     },
-    portal::trouble::Trouble,
+    portal::error::PortalError,
 };
-
-use super::{Concluded, OfConcluded, Says, Says::Nothing, holds, is_claim};
 
 laws! {
     OfConcluded;
@@ -31,7 +38,7 @@ fn the_counters_never_fall(case: &Concluded) -> Says {
         session.map_or((0, 0, 0), |session| (session.attempt, session.orphans, session.forgiven))
     };
     let (old, new) = (count(before), count(after));
-    let sound = matches!(case.past, Past::Unreadable(_)) || (new.2 <= new.1 && new.1 <= new.0);
+    let sound = matches!(case.state, State::Inconsistent(_)) || (new.2 <= new.1 && new.1 <= new.0);
     holds(new.0 >= old.0 && new.1 >= old.1 && new.2 >= old.2 && sound)
 }
 
@@ -71,12 +78,12 @@ fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_owed(c
     let Some(outcome) = status.outcome else {
         let end = [Phase::Storing, Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
         let is_end = status.phase.is_some_and(|phase| end.contains(&phase));
-        return if matches!(case.past, Past::Unreadable(_)) { Nothing } else { holds(!is_end) };
+        return if matches!(case.state, State::Inconsistent(_)) { Nothing } else { holds(!is_end) };
     };
-    if matches!(case.past, Past::Unreadable(_)) {
+    if matches!(case.state, State::Inconsistent(_)) {
         return holds(status.phase == case.before.phase);
     }
-    let is_owed = case.evidence_after().is_some_and(|after| after.standing == EvidenceStanding::Owed);
+    let is_owed = case.evidence_after().is_some_and(|after| after.state == EvidenceState::Pending);
     let phase = match outcome {
         _ if is_owed => Phase::Storing,
         Outcome::Verified => Phase::Verified,
@@ -95,7 +102,7 @@ fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Says {
     let Some(session) = &status.session else { return Says::Broken };
     let PortalFact::Allowed(portal) = &case.facts.portal else { return Says::Broken };
     holds(
-        ledger(status).attempt == ledger(case.before).attempt + 1
+        attempts(status).attempt == attempts(case.before).attempt + 1
             && session.state == Some(SessionState::Claimed)
             && session.uid.as_ref() == Some(&case.facts.uid)
             && session.holder.as_ref() == Some(&case.facts.holder)
@@ -106,12 +113,12 @@ fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Says {
 
 fn lost_here(case: &Concluded) -> bool {
     matches!(case.step, Step::GiveUpLost)
-        || matches!(case.happened, Happened::Create(CreateEnd::Answered(Err(Trouble::Failed(_)))))
+        || matches!(case.outcome, StepOutcome::Create(CreateOutcome::Answered(Err(PortalError::Failed(_)))))
 }
 
 fn a_lost_answer_counts_one_orphan_and_is_told(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
-    let more = ledger(status).orphans - ledger(case.before).orphans;
+    let more = attempts(status).orphans - attempts(case.before).orphans;
     let told = case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();
     if !lost_here(case) {
         return holds(more == 0 && told == 0);

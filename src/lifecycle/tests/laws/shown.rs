@@ -2,16 +2,27 @@
 
 use std::time::Duration;
 
+use super::{
+    Concluded, OfConcluded,
+    Says::{self, Nothing},
+    holds,
+};
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
-        Blocker, Event, EvidenceStanding, EvidenceTrouble, Facts, Happened, Past, Step, conclude,
-        conditions::whole_seconds, ledger, message, message::refused, streaks::later,
-        tests::refusal::REFUSAL,
+        blocker::Blocker,
+        conclude::conclude,
+        conditions::whole_seconds,
+        event::Event,
+        evidence::{EvidenceError, EvidenceState},
+        facts::Facts,
+        local_state::later,
+        message::{message, refused},
+        state::{State, attempts},
+        step::{Step, StepOutcome},
+        tests::cause::REFUSAL,
     },
 };
-
-use super::{Concluded, OfConcluded, Says, Says::Nothing, holds};
 
 laws! {
     OfConcluded;
@@ -197,13 +208,13 @@ fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Says {
 
 fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
-    if case.facts.ready_when == ReadyWhen::SessionCreated || matches!(case.past, Past::Unreadable(_)) {
+    if case.facts.ready_when == ReadyWhen::SessionCreated || matches!(case.state, State::Inconsistent(_)) {
         return Nothing;
     }
     let ready = shown.is(ConditionType::Ready, ConditionStatus::True);
     let lacks_evidence = case
         .evidence_after()
-        .is_some_and(|after| matches!(after.standing, EvidenceStanding::Owed | EvidenceStanding::Failed));
+        .is_some_and(|after| matches!(after.state, EvidenceState::Pending | EvidenceState::Failed));
     holds(ready == (status.outcome == Some(Outcome::Verified) && !lacks_evidence))
 }
 
@@ -265,15 +276,15 @@ fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Says {
 
 fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
-    if *case.happened != Happened::Nothing || !matches!(case.step, Step::Show(_) | Step::Wait(_)) {
+    if *case.outcome != StepOutcome::Nothing || !matches!(case.step, Step::Show(_) | Step::Wait(_)) {
         return Nothing;
     }
     let again = Facts {
         now: later(case.facts.now, Duration::from_secs(1)),
-        streaks: case.conclusion.streaks.clone(),
+        local_state: case.conclusion.local_state.clone(),
         ..case.facts.clone()
     };
-    let second = conclude(status, case.past, ledger(status), case.step, case.happened, &again);
+    let second = conclude(status, case.state, attempts(status), case.step, case.outcome, &again);
     holds(second.status.as_ref() == Some(status) && second.events.is_empty())
 }
 
@@ -292,14 +303,14 @@ fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
                 (type_, reason),
                 (Some(ConditionType::Stalled | ConditionType::Ready), Some(Reason::DestinationNotAllowed))
             );
-        let is_finalizer = EvidenceTrouble::FinalizerRefused
+        let is_finalizer = EvidenceError::FinalizerRefused
             .refusal()
             .is_some_and(|refusal| condition.message == refused(refusal))
             && matches!((type_, reason), (Some(ConditionType::EvidenceStored), Some(Reason::AccessDenied)));
-        let is_cause = EvidenceTrouble::ALL.iter().any(|trouble| {
-            trouble.cause() == Some(condition.message.as_str())
+        let is_cause = EvidenceError::ALL.iter().any(|error| {
+            error.cause() == Some(condition.message.as_str())
                 && matches!(type_, Some(ConditionType::EvidenceStored))
-                && reason == Some(trouble.reason())
+                && reason == Some(error.reason())
         });
         is_refusal
             || is_finalizer

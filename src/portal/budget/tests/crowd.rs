@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const TIMED_OUT: Result<(), Trouble> = Err(Trouble::Failed(Failed::TimedOut));
+const TIMED_OUT: Result<(), PortalError> = Err(PortalError::Failed(Failed::TimedOut));
 
 /// Many who ask for the same.
 struct Crowd {
@@ -39,7 +39,7 @@ impl Crowd {
     }
 
     /// Goes on for a time; each call takes as long and ends so. Who was not answered comes again after two minutes.
-    fn go_on(&mut self, time: Duration, takes: Duration, ends: Result<(), Trouble>) {
+    fn go_on(&mut self, time: Duration, takes: Duration, ends: Result<(), PortalError>) {
         while let Some((now, who)) = self.plan.pop_first() {
             if now >= self.began + time {
                 self.plan.insert((now, who));
@@ -87,7 +87,7 @@ fn limited(_: Instant) -> Budget {
 fn while_the_first_call_hangs_those_behind_it_come_ever_more_seldom() {
     for limit in [limited, |_| budget()] {
         let now = Instant::now();
-        let mut crowd = Crowd::new(limit(now), (Call::Look, Priority::Idle), 200, now);
+        let mut crowd = Crowd::new(limit(now), (Call::Poll, Priority::Idle), 200, now);
         crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
         assert!(crowd.asked_in(1..60) <= 4_000, "{}", crowd.asked_in(1..60));
         assert!(crowd.asked_in(300..600) <= 1_200, "{}", crowd.asked_in(300..600));
@@ -100,10 +100,10 @@ fn while_the_call_hangs_that_tries_a_refused_key_again_the_others_come_ever_more
     let start = Instant::now();
     let budget = limited(start);
     for session in [1, 2] {
-        poll(&budget, start, session, Err(&Trouble::KeyRejected));
+        poll(&budget, start, session, Err(&PortalError::KeyRejected));
     }
     let now = start + Duration::from_secs(150);
-    let mut crowd = Crowd::new(budget, (Call::Look, Priority::Idle), 200, now);
+    let mut crowd = Crowd::new(budget, (Call::Poll, Priority::Idle), 200, now);
     crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
     assert!(crowd.asked_in(300..600) <= 1_200, "{}", crowd.asked_in(300..600));
     assert!((15..=20).contains(&crowd.calls), "{} calls found out", crowd.calls);
@@ -112,7 +112,7 @@ fn while_the_call_hangs_that_tries_a_refused_key_again_the_others_come_ever_more
 #[test]
 fn a_portal_that_is_back_lets_those_through_who_waited_behind_its_silence() {
     let now = Instant::now();
-    let mut crowd = Crowd::new(limited(now), (Call::Look, Priority::Idle), 200, now);
+    let mut crowd = Crowd::new(limited(now), (Call::Poll, Priority::Idle), 200, now);
     crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
     crowd.go_on(Duration::from_mins(15), SECOND / 10, Ok(()));
     assert_eq!(crowd.answered.len(), 200);
@@ -134,7 +134,7 @@ fn the_first_good_answer_of_a_new_key_lets_the_others_through_as_fast_as_the_rat
 fn of_ten_thousand_new_ones_no_more_come_back_in_a_second_than_the_rate_lets_go() {
     let now = Instant::now();
     let budget = limited(now);
-    go(budget.admit(now, Call::Look, Priority::Idle)).report(now, Ok(()));
+    go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Ok(()));
     let mut crowd = Crowd::new(budget, (Call::Create, Priority::Create), 10_000, now);
     crowd.go_on(Duration::from_mins(10), SECOND / 10, Ok(()));
     let (_, most) = crowd.asked.range(1..).max_by_key(|(_, asked)| **asked).unwrap();

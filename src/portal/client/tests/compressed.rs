@@ -8,7 +8,7 @@ use flate2::{
 };
 
 use super::*;
-use crate::portal::ContentCoding;
+use crate::portal::error::ContentCoding;
 
 /// A portal whose answer is these bytes.
 async fn that_sends(status: &str, coding: &str, body: &[u8]) -> Portal {
@@ -76,7 +76,7 @@ async fn gzip_and_deflate_are_decoded_whoever_made_them() {
         let details = client().look(&portal.url(), &key(), &id()).await.unwrap();
         assert_eq!(details.current.as_deref(), Some("verified"), "{coding}");
         let portal = that_sends("401 Unauthorized", coding, &encode(br#"{"error":"no"}"#)).await;
-        assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::KeyRejected), "{coding}");
+        assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::KeyRejected), "{coding}");
     }
 }
 
@@ -91,10 +91,10 @@ async fn any_other_coding_cannot_be_used_and_is_named() {
     ] {
         let portal = that_sends("200 OK", coding, CREATED.as_bytes()).await;
         let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
-        assert_eq!(trouble, Trouble::Failed(Failed::Encoded(named)), "{coding}");
+        assert_eq!(trouble, PortalError::Failed(Failed::Encoded(named)), "{coding}");
         let portal = that_sends("401 Unauthorized", coding, br#"{"error":"no"}"#).await;
         let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
-        assert_eq!(trouble, Trouble::Unclear { status: 401 }, "{coding}");
+        assert_eq!(trouble, PortalError::Unclear { status: 401 }, "{coding}");
     }
 }
 
@@ -103,18 +103,18 @@ async fn what_is_compressed_has_the_same_bounds_and_must_be_whole() {
     let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
     assert!(bomb.len() < 1024 * 1024);
     let portal = that_sends("200 OK", "gzip", &bomb).await;
-    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::TooLarge)));
     let bomb = gzip(with_results(MAX_ANSWER_BYTES).as_bytes());
     let portal = that_sends("200 OK", "gzip", &bomb).await;
     let details = client().look(&portal.url(), &key(), &id()).await;
-    assert_eq!(details, Err(Trouble::Failed(Failed::TooLarge)));
+    assert_eq!(details, Err(PortalError::Failed(Failed::TooLarge)));
 
     let whole = gzip(CREATED.as_bytes());
     let broken = [&whole[..whole.len() - 1], &whole[..12], b"{}", b""];
     for body in broken {
         let portal = that_sends("200 OK", "gzip", body).await;
         let trouble = client().create(&portal.url(), &key()).await;
-        assert_eq!(trouble, Err(Trouble::Failed(Failed::Unusable)), "{} bytes", body.len());
+        assert_eq!(trouble, Err(PortalError::Failed(Failed::Unusable)), "{} bytes", body.len());
     }
 }
 
@@ -125,5 +125,5 @@ async fn what_decodes_to_nothing_has_the_bounds_of_what_is_read() {
     let body = [nothing.repeat(MAX_ANSWER_BYTES / nothing.len() + 1_000), raw(CREATED.as_bytes())].concat();
     let head = b"HTTP/1.1 201 Created\r\ncontent-encoding: deflate\r\n\r\n";
     let portal = that_answers([&head[..], &body].concat()).await;
-    assert_eq!(client().create(&portal.url(), &key()).await, Err(Trouble::Failed(Failed::TooLarge)));
+    assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::TooLarge)));
 }

@@ -81,8 +81,8 @@ async fn a_poll_that_surely_was_not_processed_is_sent_again_on_another_connectio
 async fn it_is_sent_again_once() {
     for frame in [REFUSED, GOAWAY] {
         let peer = Peer::that_says(frame, 9).await;
-        let trouble = client_of_http2().look(&peer.url, &key(), &id()).await;
-        assert_eq!(trouble, Err(Trouble::Failed(Failed::Cut)), "{}", frame.escape_ascii());
+        let error = client_of_http2().look(&peer.url, &key(), &id()).await;
+        assert_eq!(error, Err(PortalError::Failed(Failed::Cut)), "{}", frame.escape_ascii());
         assert_eq!(peer.connections(), 2, "{}", frame.escape_ascii());
     }
 }
@@ -139,6 +139,6 @@ async fn a_peer_that_allows_five_streams_gets_more_connections() {
     // A new connection is used before its peer has said how much it takes, so that one may be refused twice; that is told at
     // once. Nobody waits until the time is over.
     let failed: Vec<_> = polls.iter().filter_map(|poll| poll.as_ref().err()).collect();
-    assert!(failed.iter().all(|trouble| **trouble == Trouble::Failed(Failed::Cut)), "{failed:?}");
+    assert!(failed.iter().all(|error| **error == PortalError::Failed(Failed::Cut)), "{failed:?}");
     assert!(failed.len() <= POLLS / 10, "{failed:?}");
 }

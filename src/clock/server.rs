@@ -1,0 +1,95 @@
+//! Reads the `Date` of the API server's answers: a layer around the client. Touches requests to the API server.
+
+use std::task::{Context, Poll};
+
+use futures::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, Request, Response, header::DATE};
+use jiff::Timestamp;
+use tower::{Layer, Service};
+
+use super::{Clock, offset::Dated};
+
+/// Measures the API server's clock by its answers.
+#[derive(Clone, Debug)]
+pub struct ServerDates(pub Clock);
+
+/// A client whose answers are measured by.
+#[derive(Clone, Debug)]
+pub struct Measuring<S> {
+    inner: S,
+    clock: Clock,
+}
+
+impl<S> Layer<S> for ServerDates {
+    type Service = Measuring<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Measuring { inner, clock: self.0.clone() }
+    }
+}
+
+impl<S, I, O> Service<Request<I>> for Measuring<S>
+where
+    S: Service<Request<I>, Response = Response<O>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<I>) -> Self::Future {
+        let clock = self.clock.clone();
+        let sent = clock.local();
+        let answer = self.inner.call(request);
+        answer
+            .inspect(move |answer| {
+                // Somebody on the way may refuse a request, and has a clock of its own.
+                let good = answer.as_ref().ok().filter(|answer| answer.status().is_success());
+                if let Some(date) = good.and_then(|answer| date(answer.headers())) {
+                    clock.measure_server(Dated { sent, received: clock.local(), date });
+                }
+            })
+            .boxed()
+    }
+}
+
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    Timestamp::try_from(date).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use jiff::SignedDuration;
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    /// The clock after one answer with that status and `Date`.
+    async fn after(status: u16, date: &'static str) -> Clock {
+        let clock = Clock::start();
+        let answers = service_fn(move |_: Request<()>| {
+            let answer = Response::builder().status(status).header(DATE, date).body(()).unwrap();
+            async { Ok::<_, Infallible>(answer) }
+        });
+        ServerDates(clock.clone()).layer(answers).oneshot(Request::new(())).await.unwrap();
+        clock
+    }
+
+    #[tokio::test]
+    async fn the_api_servers_clock_is_read_from_its_good_answers() {
+        let date = "Fri, 01 Jan 2100 00:00:00 GMT";
+        let new_year: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
+        let clock = after(200, date).await;
+        assert!(clock.now().duration_since(new_year).abs() < SignedDuration::from_secs(30));
+        for (status, date) in [(502, date), (403, date), (200, "soon"), (200, "")] {
+            assert_eq!(after(status, date).await.server_ahead(), SignedDuration::ZERO, "{status} {date}");
+        }
+    }
+}

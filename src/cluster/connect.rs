@@ -1,0 +1,180 @@
+//! The client for the API server: the cluster is found as kubectl finds it, and reached over the proxy that kubectl would
+//! use. Touches the kubeconfig and the environment.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use http::{HeaderValue, Uri};
+use hyper::rt::{Read, Write};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{
+    client::legacy::{
+        Client as HttpClient,
+        connect::{
+            Connection, HttpConnector,
+            proxy::{SocksV5, Tunnel},
+        },
+    },
+    rt::TokioExecutor,
+};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder, ConfigExt as _, retry::RetryPolicy},
+    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, retry::RetryLayer};
+
+use super::{
+    error::ProxyFailed,
+    proxy::{InvalidProxy, Protocol, Proxy, proxy},
+};
+use crate::clock::{Clock, ServerDates};
+
+/// Stands in a kubeconfig so that kube reads no proxy from the environment: that is decided here.
+const DECIDED_HERE: &str = "http://127.0.0.1";
+
+/// Why no client for the API server can be made. Repeats no text of a kubeconfig, which may hold credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum Connect {
+    /// There is no kubeconfig that can be used, and no `ServiceAccount`.
+    #[error(
+        "find the cluster: set KUBECONFIG, or run in a pod with a ServiceAccount; {}, and {in_cluster}",
+        what_is_wrong(kubeconfig)
+    )]
+    Find {
+        /// What is wrong with the kubeconfig.
+        kubeconfig: Box<KubeconfigError>,
+        /// Why this is no pod.
+        in_cluster: Box<InClusterError>,
+    },
+    /// What names the proxy cannot be its address.
+    #[error("find the way to the API server")]
+    Proxy(#[from] InvalidProxy),
+    /// The client cannot be made.
+    #[error("make a client for the API server")]
+    Client(#[source] kube::Error),
+}
+
+/// What is wrong with a kubeconfig. The parser's own words quote it, with whatever is in it.
+fn what_is_wrong(error: &KubeconfigError) -> String {
+    if let KubeconfigError::ReadConfig(error, path) = error {
+        format!("the kubeconfig {} cannot be read ({})", path.display(), error.kind())
+    } else if matches!(error, KubeconfigError::Parse(_)) {
+        "the kubeconfig is not one: it is no YAML, or has another form".to_owned()
+    } else {
+        format!("the kubeconfig cannot be used ({error})")
+    }
+}
+
+/// A client for the API server, by whose answers its clock is measured.
+///
+/// # Errors
+///
+/// [`Connect`].
+pub(crate) async fn connect(clock: Clock) -> Result<Client, Connect> {
+    let (config, of_kubeconfig) = find().await?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let proxy = proxy(&config.cluster_url, of_kubeconfig.as_deref(), variable)?;
+    if proxy.is_some() {
+        tracing::info!("the API server is reached over a proxy");
+    }
+    client(config, proxy, clock).map_err(Connect::Client)
+}
+
+/// The cluster of the kubeconfig, and the proxy that it names; or else that of the pod.
+async fn find() -> Result<(Config, Option<String>), Connect> {
+    let kubeconfig = match Kubeconfig::read() {
+        Ok(kubeconfig) => of_kubeconfig(kubeconfig).await,
+        Err(error) => Err(error),
+    };
+    let (mut config, proxy) = match kubeconfig {
+        Ok(found) => found,
+        Err(error) => match Config::incluster() {
+            Ok(config) => (config, None),
+            Err(in_cluster) => {
+                return Err(Connect::Find { kubeconfig: Box::new(error), in_cluster: Box::new(in_cluster) });
+            }
+        },
+    };
+    config.apply_debug_overrides();
+    Ok((config, proxy))
+}
+
+async fn of_kubeconfig(mut kubeconfig: Kubeconfig) -> Result<(Config, Option<String>), KubeconfigError> {
+    let current = kubeconfig.current_context.as_deref();
+    let context = kubeconfig.contexts.iter().find(|context| Some(context.name.as_str()) == current);
+    let cluster = context.and_then(|context| context.context.as_ref()).map(|context| context.cluster.clone());
+    let mut proxy = None;
+    for named in &mut kubeconfig.clusters {
+        let Some(known) = &mut named.cluster else { continue };
+        let its_own = known.proxy_url.replace(DECIDED_HERE.to_owned());
+        if Some(&named.name) == cluster.as_ref() {
+            proxy = its_own;
+        }
+    }
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.proxy_url = None;
+    Ok((config, proxy))
+}
+
+fn client(config: Config, proxy: Option<Proxy>, clock: Clock) -> kube::Result<Client> {
+    let dates = ServerDates(clock);
+    let Some(Proxy { protocol, address, credentials }) = proxy else {
+        return Ok(ClientBuilder::try_from(config)?.with_layer(&dates).build());
+    };
+    // As kube does it; it fails where there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    match protocol {
+        Protocol::Http => over(config, &dates, tunnel(address, credentials, connector)),
+        Protocol::Https => {
+            // The proxy's certificate is none of the cluster's.
+            let connector = Config::new(address.clone()).rustls_https_connector_with_connector(connector)?;
+            over(config, &dates, tunnel(address, credentials, connector))
+        }
+        Protocol::Socks5 => {
+            let socks = SocksV5::new(address, connector);
+            let socks = match credentials {
+                Some((user, password)) => socks.with_auth(user, password),
+                None => socks,
+            };
+            over(config, &dates, socks)
+        }
+    }
+}
+
+fn tunnel<C>(address: Uri, credentials: Option<(String, String)>, connector: C) -> Tunnel<C> {
+    let tunnel = Tunnel::new(address, connector);
+    let header = credentials.and_then(|(user, password)| {
+        HeaderValue::try_from(format!("Basic {}", BASE64.encode(format!("{user}:{password}")))).ok()
+    });
+    match header {
+        Some(header) => tunnel.with_auth(header),
+        None => tunnel,
+    }
+}
+
+/// What kube builds for a connection of its own, over a connection through a proxy.
+fn over<C>(config: Config, dates: &ServerDates, connector: C) -> kube::Result<Client>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<BoxError> + 'static,
+{
+    let connector = connector.map_err(|error| ProxyFailed(error.into()));
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let client: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new()).build(connector);
+    let retry = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(retry)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client);
+    Ok(ClientBuilder::new(service, config.default_namespace).with_layer(dates).build())
+}

@@ -1,0 +1,151 @@
+//! What the pages for people say: the names they use exist, and the commands they show are understood. Touches the file
+//! system.
+
+use std::{collections::BTreeSet, path::Path};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::{
+    api::Reason,
+    lifecycle::Event,
+    metrics::{Metrics, Shut},
+    portal::{AllowedPortals, PortalError, budget::Closed},
+    settings::CommandLine,
+};
+
+/// Flags of other programs that the pages name.
+const OTHERS_FLAGS: [&str; 26] = [
+    "account-name",
+    "api-key",
+    "bucket",
+    "check",
+    "clear-soft-delete",
+    "delete-retention-days",
+    "destination",
+    "for",
+    "lifecycle-configuration",
+    "lifecycle-file",
+    "member",
+    "overwrite",
+    "patch",
+    "pattern",
+    "permissions",
+    "policy",
+    "project",
+    "recursive",
+    "release",
+    "role",
+    "server-side",
+    "source",
+    "stay",
+    "timeout",
+    "type",
+    "wait",
+];
+
+/// Every page and example, by its path.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = ["README.md", "CONTRIBUTING.md", "docs", "examples"].map(|path| root.join(path)).to_vec();
+    let mut pages = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            pages.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(pages.len() > 30, "{}", pages.len());
+    pages
+}
+
+/// The words of a page that are no part of a longer one.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-')
+}
+
+fn flags_and_variables() -> (BTreeSet<String>, BTreeSet<String>) {
+    let command = CommandLine::command();
+    let run = command.find_subcommand("run").unwrap();
+    let flags = run.get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned));
+    let variable = |flag: &clap::Arg| flag.get_env().map(|name| name.to_str().unwrap().to_owned());
+    (flags.chain(["help".to_owned()]).collect(), run.get_arguments().filter_map(variable).collect())
+}
+
+/// The names of all metrics, as Prometheus stores them.
+fn metrics() -> BTreeSet<String> {
+    let metrics = Metrics::new();
+    let allowed = AllowedPortals::new(["https://portal.example"], false).unwrap();
+    let portal = allowed.iter().next().unwrap();
+    metrics.call("create", &Ok::<(), PortalError>(()));
+    metrics.evidence("stored");
+    metrics.closed([(portal, Closed::Paused, Shut::default())]);
+    metrics.event(Event::Verified);
+    metrics.portal_clock_skew(portal, 0);
+    let text = metrics.text().unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types
+        .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+        .collect()
+}
+
+#[test]
+fn every_flag_variable_and_metric_that_a_page_names_exists() {
+    let (flags, variables) = flags_and_variables();
+    let metrics = metrics();
+    for (page, text) in pages() {
+        for word in words(&text) {
+            if let Some(flag) = word.strip_prefix("--").filter(|flag| flag.starts_with(char::is_alphabetic)) {
+                assert!(flags.contains(flag) || OTHERS_FLAGS.contains(&flag), "{page}: --{flag}");
+            } else if word.starts_with("OKID_") {
+                assert!(variables.contains(word), "{page}: {word}");
+            } else if word.starts_with("okid_") {
+                assert!(metrics.contains(word), "{page}: {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_reason_and_event_that_a_page_names_exists() {
+    let events: BTreeSet<_> = Event::all().map(Event::reason).collect();
+    for (page, text) in pages() {
+        for lead in
+            ["True `", "False `", "Unknown `", "reason `", "event `", "events `", "Stalled=", "=False "]
+        {
+            let named = text.split(lead).skip(1).filter_map(|rest| words(rest).next());
+            for name in named.filter(|name| name.starts_with(char::is_uppercase)) {
+                assert!(
+                    Reason::from_word(name).is_some() || events.contains(name) || name == "True",
+                    "{page}: {name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_of_the_operator_that_a_page_shows_is_understood() {
+    let mut count = 0;
+    for (page, text) in pages() {
+        let lines = text.lines().filter(|line| line.starts_with("    "));
+        for (_, rest) in lines.filter_map(|line| line.split_once("okid-operator ")) {
+            let call = rest.split(['|', '#']).next().unwrap();
+            let read =
+                CommandLine::try_parse_from(["okid-operator"].into_iter().chain(call.split_whitespace()));
+            assert!(read.is_ok(), "{page}: {rest}");
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "{count}");
+}
+
+#[test]
+fn every_flag_of_run_has_a_variable_as_the_help_says() {
+    let (flags, variables) = flags_and_variables();
+    let without_help = flags.len() - 1;
+    assert_eq!(variables.len(), without_help);
+    for variable in variables {
+        assert!(variable.starts_with("OKID_"), "{variable}");
+    }
+}

@@ -1,4 +1,0 @@
-//! What others knock on.
-
-pub mod admin;
-pub mod listen;

@@ -1,0 +1,175 @@
+//! What a store complains of, told in the log: one line when it begins and one when it ends. A store that does not answer is
+//! told once for all who use it, a refusal for the namespace that it is about.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::{
+    batch::{EvidenceContext, NotNow},
+    destination::ResolvedDestination,
+};
+use crate::{api::Verification, store::StoreError};
+
+/// Most stores whose trouble is remembered; with more it is told again.
+const MOST: usize = 1024;
+/// PortalError that comes back in this time is the same one; it is told again once it has lasted as long.
+const SAME: Duration = Duration::from_mins(1);
+
+/// Whose trouble it is: a namespace, or nobody's alone, and a store.
+type Whose = (String, String);
+
+/// The last trouble of each store.
+#[derive(Debug, Default)]
+pub struct StoreFailureLog {
+    last: Mutex<HashMap<Whose, Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    error: StoreError,
+    /// When it began, or came back.
+    since: Instant,
+    ended: Option<Instant>,
+    /// It came back soon, and was not told again.
+    is_quiet: bool,
+}
+
+impl StoreFailureLog {
+    /// There is trouble; whether that is to be told.
+    fn begins(&self, whose: Whose, error: StoreError, now: Instant) -> bool {
+        // Every change under the lock is complete before it can panic.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= MOST && !last.contains_key(&whose) {
+            last.clear();
+        }
+        if let Some(told) = last.get_mut(&whose).filter(|told| told.error == error) {
+            match told.ended.take() {
+                None if told.is_quiet && now >= told.since + SAME => {
+                    told.is_quiet = false;
+                    return true;
+                }
+                None => return false,
+                Some(ended) if now < ended + SAME => {
+                    (told.since, told.is_quiet) = (now, true);
+                    return false;
+                }
+                Some(_) => {}
+            }
+        }
+        last.insert(whose, Told { error, since: now, ended: None, is_quiet: false });
+        true
+    }
+
+    /// There is no such trouble any more; which one there was, if its end is to be told.
+    fn ends(&self, whose: &Whose, now: Instant) -> Option<StoreError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = last.get_mut(whose).filter(|told| told.ended.is_none())?;
+        told.ended = Some(now);
+        (!told.is_quiet).then_some(told.error)
+    }
+}
+
+impl EvidenceContext {
+    /// Tells what the store complains of, if that is new, and that it does not any more. Names neither the store nor
+    /// anything that it said.
+    pub(crate) fn tell(&self, object: &Verification, place: &ResolvedDestination, end: &Result<(), NotNow>) {
+        let error = match end {
+            Ok(()) => None,
+            Err(NotNow::Store(error)) => Some(*error),
+            Err(NotNow::Conflict(_)) => Some(StoreError::Conflict),
+            Err(
+                NotNow::Later(_)
+                | NotNow::AskAgainAt(_)
+                | NotNow::Changed
+                | NotNow::Destination(_)
+                | NotNow::PortalError(_),
+            ) => return,
+        };
+        self.tell_changes(object, place, "evidence is not stored", error);
+    }
+
+    /// Tells what keeps evidence from being removed, if that is new, and that it does not any more.
+    pub(crate) fn tell_removal(
+        &self,
+        object: &Verification,
+        place: &ResolvedDestination,
+        error: Option<StoreError>,
+    ) {
+        self.tell_changes(object, place, "evidence is not removed", error);
+    }
+
+    fn tell_changes(
+        &self,
+        object: &Verification,
+        place: &ResolvedDestination,
+        what: &'static str,
+        error: Option<StoreError>,
+    ) {
+        let (namespace, name, now) =
+            (object.namespace().unwrap_or_default(), object.name_any(), Instant::now());
+        let of_all =
+            (String::new(), format!("{} {}", place.store.endpoint(), place.store.location().bucket()));
+        let own = (namespace.clone(), format!("{} {what}", place.store.location()));
+        let (whose, others): (_, &[&Whose]) = match error {
+            Some(error) if error.is_silence() => (&of_all, &[]),
+            Some(_) => (&own, &[&of_all]),
+            None => (&own, &[&own, &of_all]),
+        };
+        for error in others.iter().filter_map(|whose| self.told.ends(whose, now)) {
+            tracing::info!(namespace, name, why = error.label(), "this trouble with a store is over");
+        }
+        if let Some(error) = error
+            && self.told.begins(whose.clone(), error, now)
+        {
+            tracing::warn!(namespace, name, why = error.label(), error = %error, "{what}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NoResponse;
+
+    const MISSING: StoreError = StoreError::BucketMissing;
+    const REGION: StoreError = StoreError::Misconfigured("region");
+
+    fn of(namespace: &str) -> Whose {
+        (namespace.to_owned(), "s3://evidence".to_owned())
+    }
+
+    #[test]
+    fn each_trouble_is_told_when_it_begins_and_when_it_ends() {
+        let (told, now) = (StoreFailureLog::default(), Instant::now());
+        assert!(told.begins(of("a"), MISSING, now));
+        assert!(!told.begins(of("a"), MISSING, now));
+        assert!(told.begins(of("b"), MISSING, now), "others are told for themselves");
+        assert!(told.begins(of("a"), REGION, now));
+        assert_eq!(told.ends(&of("a"), now), Some(REGION));
+        assert_eq!(told.ends(&of("a"), now), None, "once");
+        assert!(told.begins(of("a"), REGION, now + SAME), "it is another one by then");
+    }
+
+    #[test]
+    fn a_trouble_that_comes_and_goes_is_two_lines_until_it_stays() {
+        let (told, begun) = (StoreFailureLog::default(), Instant::now());
+        let error = StoreError::NoResponse(NoResponse::TimedOut);
+        let mut lines = 0;
+        for second in 0..90 {
+            let now = begun + Duration::from_secs(second);
+            lines += usize::from(told.begins(of(""), error, now));
+            lines += usize::from(told.ends(&of(""), now).is_some());
+        }
+        assert_eq!(lines, 2);
+        let later = begun + Duration::from_secs(100);
+        assert!(!told.begins(of(""), error, later));
+        assert!(told.begins(of(""), error, later + SAME), "it lasts");
+        assert_eq!(told.ends(&of(""), later + SAME), Some(error));
+    }
+}

@@ -1,0 +1,102 @@
+//! The two opaque strings of Kubernetes that are compared here, in few bytes. Pure.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// `metadata.uid`. An API server gives out UUIDs; anything else is kept as a hash of 128 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Uid([u64; 2]);
+
+impl Uid {
+    pub(crate) fn of(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|| Self([hash(0, text), hash(1, text)]))
+    }
+
+    /// Only the form that an API server writes (RFC 9562: 8-4-4-4-12, lower case), so that no two
+    /// texts become one value.
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 36 {
+            return None;
+        }
+        let mut value = 0_u128;
+        for (position, byte) in bytes.iter().enumerate() {
+            let digit = match (position, byte) {
+                (8 | 13 | 18 | 23, b'-') => continue,
+                (8 | 13 | 18 | 23, _) => return None,
+                (_, b'0'..=b'9') => byte - b'0',
+                (_, b'a'..=b'f') => byte - b'a' + 10,
+                (_, _) => return None,
+            };
+            value = value << 4 | u128::from(digit);
+        }
+        let [high, low] = [value >> 64, value & u128::from(u64::MAX)];
+        Some(Self([u64::try_from(high).ok()?, u64::try_from(low).ok()?]))
+    }
+}
+
+/// `metadata.resourceVersion`. Kubernetes' own are decimal numbers that grow; any other text can
+/// only be compared for equality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// A decimal number.
+    Number(u64),
+    /// A hash of anything else.
+    Hash(u64),
+}
+
+impl Version {
+    pub(crate) fn of(text: &str) -> Self {
+        let canonical =
+            text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        match text.parse() {
+            Ok(number) if canonical => Self::Number(number),
+            Ok(_) | Err(_) => Self::Hash(hash(2, text)),
+        }
+    }
+
+    /// Whether this state is certain to be older than the other.
+    pub(crate) fn is_older_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Number(this), Self::Number(other)) => this < other,
+            (Self::Number(_) | Self::Hash(_), Self::Hash(_)) | (Self::Hash(_), Self::Number(_)) => false,
+        }
+    }
+}
+
+fn hash(salt: u8, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (salt, text).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_kept_as_its_number() {
+        let uid = Uid::of("00000000-0000-0001-0000-0000000000ff");
+        assert_eq!(uid, Uid([1, 255]));
+    }
+
+    #[test]
+    fn two_texts_never_become_one_uid_by_their_case_or_dashes() {
+        let lower = Uid::of("c0ffee00-0000-4000-8000-00000000abcd");
+        assert_ne!(lower, Uid::of("C0FFEE00-0000-4000-8000-00000000ABCD"));
+        assert_ne!(lower, Uid::of("c0ffee0-00000-4000-8000-00000000abcd"));
+        assert_ne!(Uid::of(""), Uid::of("x"));
+        assert_eq!(Uid::of("not a uuid"), Uid::of("not a uuid"));
+    }
+
+    #[test]
+    fn numbers_are_ordered_and_other_versions_only_equal_or_not() {
+        assert!(Version::of("9").is_older_than(Version::of("10")));
+        assert!(!Version::of("10").is_older_than(Version::of("10")));
+        assert!(!Version::of("a9").is_older_than(Version::of("a10")));
+        assert!(!Version::of("a9").is_older_than(Version::of("10")));
+        assert_eq!(Version::of("a9"), Version::of("a9"));
+        assert_ne!(Version::of("007"), Version::of("7"));
+        assert_ne!(Version::of("+7"), Version::of("7"));
+        assert_eq!(Version::of("18446744073709551615"), Version::Number(u64::MAX));
+    }
+}

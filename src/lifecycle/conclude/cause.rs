@@ -1,0 +1,66 @@
+//! Messages that a reason alone does not make: what is wrong with a destination of evidence, so that a person can put it
+//! right, and which of several causes a trouble with a store has.
+
+use super::Draft;
+use crate::{
+    api::{Condition, ConditionType, Reason},
+    lifecycle::message::refused,
+};
+
+/// Conditions that a refused destination is shown by, and one that names the object that is another's.
+const SHOWN_BY: [(ConditionType, Reason); 4] = [
+    (ConditionType::Ready, Reason::DestinationNotAllowed),
+    (ConditionType::Stalled, Reason::DestinationNotAllowed),
+    (ConditionType::EvidenceStored, Reason::AccessDenied),
+    (ConditionType::EvidenceStored, Reason::Conflict),
+];
+
+/// Reasons of `EvidenceStored` that have several causes.
+const OF_CAUSES: [Reason; 2] = [Reason::StoreUnavailable, Reason::StoreMisconfigured];
+
+impl Draft<'_> {
+    /// Says which cause it is; what an earlier turn said stays for as long as its reason.
+    pub(crate) fn tell_cause(&mut self) {
+        let type_ = ConditionType::EvidenceStored;
+        let before = Condition::find(&self.before.conditions, type_);
+        let conditions = self.status.conditions.iter_mut();
+        for condition in conditions.filter(|condition| condition.type_ == type_.as_str()) {
+            if !OF_CAUSES.iter().any(|reason| condition.reason == reason.as_str()) {
+                continue;
+            }
+            let stays =
+                before.filter(|before| before.reason == condition.reason).map(|before| &before.message);
+            match (self.cause, stays) {
+                (Some(cause), _) => cause.clone_into(&mut condition.message),
+                (None, Some(before)) if self.inputs.evidence_trouble.is_none() => {
+                    condition.message.clone_from(before);
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Says what is refused where a condition shows that; what an earlier turn said stays for as long as its reason.
+    pub(crate) fn tell_refusal(&mut self) {
+        for (type_, reason) in SHOWN_BY {
+            let is_shown = |condition: &&Condition| condition.reason == reason.as_str();
+            let before = Condition::find(&self.before.conditions, type_).filter(is_shown);
+            let said = match &self.refusal {
+                Some(refusal) => Some(refused(refusal)),
+                // The destination is looked at anew in each turn before there is a session.
+                None if type_ != ConditionType::EvidenceStored => None,
+                // Another trouble of the same reason, which says all there is.
+                None if self.inputs.evidence_trouble.is_some() => None,
+                None => before.map(|before| before.message.clone()),
+            };
+            let conditions = self.status.conditions.iter_mut();
+            for condition in conditions.filter(|condition| condition.type_ == type_.as_str()) {
+                if condition.reason == reason.as_str()
+                    && let Some(said) = &said
+                {
+                    condition.message.clone_from(said);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What stays shown while nothing new is known.
+
+use super::Draft;
+use crate::{
+    api::{Condition, ConditionType, Reason, SessionState},
+    lifecycle::{
+        blocker::Blocker,
+        facts::KeyFact,
+        interruption::{Interruption, Stall},
+    },
+};
+
+impl Draft<'_> {
+    pub(crate) fn overlay_before(&self) -> Interruption {
+        Interruption::shown_in(&self.before.conditions)
+    }
+
+    /// What stays shown while nothing new is known: trouble that only a call can clear.
+    pub(crate) fn standing_overlay(&self) -> Interruption {
+        match self.overlay_before() {
+            Interruption::Plain
+            | Interruption::Suspended
+            | Interruption::Healing
+            | Interruption::Stalled(
+                Stall::PortalNotAllowed
+                | Stall::DestinationNotAllowed
+                | Stall::StatusUnreadable
+                | Stall::ResourceTooLarge
+                | Stall::CreateOutcomeUnknown
+                | Stall::EvidenceFailed,
+            ) => self.plain_or_healing(),
+            Interruption::Blocked(_) if self.has_session() => Interruption::Plain,
+            Interruption::Blocked(Blocker::Key(_)) if matches!(self.facts.key, KeyFact::Usable { .. }) => {
+                self.plain_or_healing()
+            }
+            Interruption::Stalled(Stall::SessionNotFound)
+                if !self.has_session() && self.facts.adopt.is_none() =>
+            {
+                Interruption::Plain
+            }
+            standing @ (Interruption::Blocked(_)
+            | Interruption::Retry
+            | Interruption::RateLimited
+            | Interruption::Stalled(Stall::Refused(_) | Stall::SessionNotFound)) => standing,
+        }
+    }
+
+    fn plain_or_healing(&self) -> Interruption {
+        if self.state() == Some(SessionState::Unknown) && !self.has_session() {
+            Interruption::Healing
+        } else {
+            Interruption::Plain
+        }
+    }
+
+    fn state(&self) -> Option<SessionState> {
+        self.status.session.as_ref().and_then(|session| session.state)
+    }
+
+    pub(crate) fn credentials_before(&self) -> Option<Reason> {
+        Condition::find(&self.before.conditions, ConditionType::CredentialsReady)
+            .and_then(|condition| Reason::from_word(&condition.reason))
+    }
+
+    /// A usable key ends what was said of a missing one; whether the portal accepts it is not known yet.
+    pub(crate) fn credentials_unless_missing(&self) -> Option<Reason> {
+        match (&self.facts.key, self.credentials_before()) {
+            (
+                KeyFact::Usable { fingerprint: _ },
+                Some(
+                    Reason::SecretNotFound
+                    | Reason::KeyMissing
+                    | Reason::KeyEmpty
+                    | Reason::KeyMalformed
+                    | Reason::SecretForbidden,
+                ),
+            ) => Some(Reason::NotChecked),
+            (_, before) => before,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Sample pasts and facts: what the printed tables and the tests vary. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    evidence::{EvidenceFacts, UploadOutcome},
+    facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, PortalFact},
+    known_session::KnownSession,
+    local_state::{LocalState, later},
+    schedule::Bounds,
+};
+use crate::{
+    api::{
+        DeletionPolicy, Destination, EvidenceKind, ImageItem, ImageKind, Images, Mode, ObjectState,
+        OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, StoredObject, Verdict,
+        VerificationStatus,
+    },
+    portal::{
+        allowed::{AllowedPortals, PortalUrl},
+        verification_id::VerificationId,
+        wire::{Created, Details},
+    },
+};
+
+/// The uid of the sample resource.
+pub(crate) const UID: &str = "3f1c2f6e-7f0e-4d8a-9a53-0d7c7a1f5b11";
+/// The id of the sample session.
+pub(crate) const ID: &str = "ver_sample";
+const PORTAL: &str = "https://verify.test.okid.io";
+
+/// The sample instant.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap_or_default()
+}
+
+/// The sample instant, and so many seconds.
+pub(crate) fn after(seconds: u64) -> Timestamp {
+    later(now(), Duration::from_secs(seconds))
+}
+
+/// The id of the sample session.
+pub(crate) fn id() -> Option<VerificationId> {
+    VerificationId::parse(ID).ok()
+}
+
+/// The sample session, as a process knows it.
+pub(crate) fn known() -> Option<KnownSession> {
+    KnownSession::of(UID, &open(Phase::AwaitingUser))
+}
+
+fn portal() -> Option<PortalUrl> {
+    AllowedPortals::new([PORTAL], false).ok()?.permit(PORTAL).ok()
+}
+
+/// Facts under which everything may go on.
+pub(crate) fn facts() -> Facts {
+    Facts {
+        now: now(),
+        portal_now: Some(now()),
+        uid: UID.to_owned(),
+        jitter_seed: 7,
+        born: now(),
+        generation: 1,
+        deleting: false,
+        suspend: false,
+        mode: Mode::Direct,
+        ready_when: ReadyWhen::Verified,
+        on_unknown: OnUnknownOutcome::Retry,
+        bounds: Bounds::default(),
+        adopt: None,
+        deadline: Deadline::Ahead(after(168 * 3600)),
+        portal: portal().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
+        link_path: "/".to_owned(),
+        key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
+        admission: AdmissionFact::Open,
+        closed_by: None,
+        in_flight: InFlight::None,
+        due: Due::Now,
+        retry: None,
+        reconcile_requested: None,
+        holder: "sample/0".to_owned(),
+        stretch: 1.0,
+        polled_at: None,
+        too_large: false,
+        known: None,
+        evidence: EvidenceFacts::default(),
+        local_state: LocalState::default(),
+    }
+}
+
+/// The status of a resource that nobody has looked at.
+pub(crate) fn fresh() -> VerificationStatus {
+    VerificationStatus { observed_generation: Some(-1), ..VerificationStatus::default() }
+}
+
+/// The status after so many creates, of which so many were lost.
+pub(crate) fn attempted(state: SessionState, attempt: i32, orphans: i32) -> VerificationStatus {
+    VerificationStatus {
+        session: Some(Session {
+            attempt,
+            state: Some(state),
+            uid: Some(UID.to_owned()),
+            holder: Some("earlier/0".to_owned()),
+            portal: Some(PORTAL.to_owned()),
+            claimed_at: Some(now()),
+            orphans,
+            ..Session::default()
+        }),
+        ..fresh()
+    }
+}
+
+/// The status of an open session in that phase, created at the sample instant.
+pub(crate) fn open(phase: Phase) -> VerificationStatus {
+    let mut status = attempted(SessionState::Created, 1, 0);
+    status.verification_id = Some(ID.to_owned());
+    status.phase = Some(phase);
+    status.expires_at = Some(after(3600));
+    status.flow = ["terms", "document", "liveness"].map(str::to_owned).to_vec();
+    if let Some(session) = status.session.as_mut() {
+        session.created_at = Some(now());
+        session.key_fingerprint = Some("0011223344556677".to_owned());
+    }
+    status
+}
+
+/// The status after an end.
+pub(crate) fn over(outcome: Outcome) -> VerificationStatus {
+    VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
+}
+
+/// What is asked for as evidence: the front, which must be there, and the back, after two of the verdicts.
+pub(crate) fn images(deletion_policy: DeletionPolicy) -> Images {
+    let item =
+        |kind, required| ImageItem { kind, image_type: "original".to_owned(), attempt_index: None, required };
+    Images {
+        items: vec![item(ImageKind::Front, true), item(ImageKind::Back, false)],
+        results: false,
+        on: vec![Verdict::Verified, Verdict::Expired],
+        destination: Destination {
+            url: None,
+            credentials_secret_ref: None,
+            store: Some("archive".to_owned()),
+        },
+        deletion_policy,
+    }
+}
+
+/// The front, in the store.
+pub(crate) fn front() -> StoredObject {
+    StoredObject {
+        kind: EvidenceKind::Front,
+        key: "front-original.jpg".to_owned(),
+        state: ObjectState::Stored,
+        size: Some(1_500_000),
+        sha256: Some("5a".repeat(32)),
+        content_type: Some("image/jpeg".to_owned()),
+    }
+}
+
+/// An image that the portal does not have.
+pub(crate) fn absent(kind: EvidenceKind) -> StoredObject {
+    StoredObject {
+        kind,
+        key: kind.stem("original", None),
+        state: ObjectState::Absent,
+        size: None,
+        sha256: None,
+        content_type: None,
+    }
+}
+
+/// Those objects, stored or found absent in one turn.
+pub(crate) fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
+    UploadOutcome {
+        prefix: "s3://archive/team-a/customer-42".to_owned(),
+        objects,
+        ..UploadOutcome::default()
+    }
+}
+
+/// All of it, and the manifest.
+pub(crate) fn all_stored() -> UploadOutcome {
+    UploadOutcome {
+        manifest_sha256: Some("c3".repeat(32)),
+        ..stored(vec![front(), absent(EvidenceKind::Back)])
+    }
+}
+
+/// Every kind of past, by name, as the status it is read from.
+pub(crate) fn states() -> Vec<(&'static str, VerificationStatus)> {
+    let mut unreadable = open(Phase::AwaitingUser);
+    unreadable.session = None;
+    let mut settled = over(Outcome::Verified);
+    settled.settled = true;
+    vec![
+        ("Fresh", fresh()),
+        ("Claimed", attempted(SessionState::Claimed, 1, 0)),
+        ("Refused", attempted(SessionState::NotCreated, 1, 0)),
+        ("Lost", attempted(SessionState::Unknown, 1, 1)),
+        ("Lost, budget spent", attempted(SessionState::Unknown, 3, 3)),
+        ("Open", open(Phase::AwaitingUser)),
+        ("Over", over(Outcome::Verified)),
+        ("Settled", settled),
+        ("Unreadable", unreadable),
+    ]
+}
+
+/// The answer to a create.
+pub(crate) fn created() -> Option<Created> {
+    Some(Created {
+        id: id()?,
+        expires_at: Some(after(3600)),
+        flow: ["terms", "document", "liveness"].map(str::to_owned).to_vec(),
+        modules: vec!["document".to_owned(), "liveness".to_owned()],
+        date: None,
+    })
+}
+
+/// The answer to a look: that word, and those modules completed.
+pub(crate) fn details(word: &str, completed: &[&str]) -> Details {
+    let progress: BTreeMap<String, String> =
+        completed.iter().map(|module| ((*module).to_owned(), "completed".to_owned())).collect();
+    Details { id: id(), current: Some(word.to_owned()), updated_at: Some(now()), progress, date: None }
+}

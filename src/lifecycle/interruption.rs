@@ -1,0 +1,145 @@
+//! What lies over the plain state of a phase: trouble, pauses, and what waits for a person. Pure.
+
+use super::blocker::Blocker;
+use crate::api::{Condition, ConditionType, Reason};
+
+/// What lies over the plain state of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interruption {
+    /// Nothing: all goes its way.
+    Plain,
+    /// Something keeps the session from being created; it is tried again.
+    Blocked(Blocker),
+    /// Requests about the session fail; they are retried.
+    Retry,
+    /// The portal asked for a pause.
+    RateLimited,
+    /// The answer to a create was lost; it is tried again.
+    Healing,
+    /// Waiting will not help.
+    Stalled(Stall),
+    /// `spec.suspend` is true.
+    Suspended,
+}
+
+/// Why waiting will not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stall {
+    /// The portal refuses, and only a person can change that.
+    Refused(Blocker),
+    /// The portal is not allowed.
+    PortalNotAllowed,
+    /// The destination of the evidence may not be used.
+    DestinationNotAllowed,
+    /// Lost answers are for a person to judge.
+    CreateOutcomeUnknown,
+    /// The portal does not know the session.
+    SessionNotFound,
+    /// The resource leaves no room for the record of a session.
+    ResourceTooLarge,
+    /// The status contradicts itself.
+    StatusUnreadable,
+    /// The evidence will never be complete.
+    EvidenceFailed,
+}
+
+impl Stall {
+    /// Every stall that is no refusal of the portal's.
+    const OWN: [Self; 7] = [
+        Self::PortalNotAllowed,
+        Self::DestinationNotAllowed,
+        Self::CreateOutcomeUnknown,
+        Self::SessionNotFound,
+        Self::ResourceTooLarge,
+        Self::StatusUnreadable,
+        Self::EvidenceFailed,
+    ];
+
+    /// The reason of the condition Stalled.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Refused(blocker) => blocker.reason(),
+            Self::PortalNotAllowed => Reason::PortalNotAllowed,
+            Self::DestinationNotAllowed => Reason::DestinationNotAllowed,
+            Self::CreateOutcomeUnknown => Reason::CreateOutcomeUnknown,
+            Self::SessionNotFound => Reason::SessionNotFound,
+            Self::ResourceTooLarge => Reason::ResourceTooLarge,
+            Self::StatusUnreadable => Reason::StatusUnreadable,
+            Self::EvidenceFailed => Reason::EvidenceFailed,
+        }
+    }
+
+    /// Whether it is shown even where `readyWhen: SessionCreated` has what it asks for.
+    pub(crate) const fn spoils_a_published_link(self) -> bool {
+        match self {
+            Self::PortalNotAllowed
+            | Self::SessionNotFound
+            | Self::StatusUnreadable
+            | Self::EvidenceFailed => true,
+            Self::Refused(_)
+            | Self::DestinationNotAllowed
+            | Self::ResourceTooLarge
+            | Self::CreateOutcomeUnknown => false,
+        }
+    }
+
+    fn shown_as(reason: Reason, message: &str) -> Option<Self> {
+        let own = Self::OWN.into_iter().find(|stall| stall.reason() == reason);
+        let refused = || {
+            Blocker::shown_as(reason, message)
+                .filter(|blocker| blocker.blocker_kind().is_some())
+                .map(Self::Refused)
+        };
+        own.or_else(refused)
+    }
+}
+
+impl Interruption {
+    /// The overlay that these conditions show.
+    #[must_use]
+    pub fn shown_in(conditions: &[Condition]) -> Self {
+        let shown = |type_| {
+            let condition = Condition::find(conditions, type_)?;
+            Some((Reason::from_word(&condition.reason)?, condition.message.as_str()))
+        };
+        if let Some((reason, message)) = shown(ConditionType::Stalled) {
+            return Stall::shown_as(reason, message).map_or(Self::Plain, Self::Stalled);
+        }
+        let reconciling = shown(ConditionType::Reconciling);
+        match reconciling.map(|(reason, _)| reason) {
+            Some(Reason::ProgressingWithRetry) => return Self::Retry,
+            Some(Reason::RateLimited) => return Self::RateLimited,
+            Some(Reason::CreateOutcomeUnknown) => return Self::Healing,
+            _ => {}
+        }
+        if shown(ConditionType::Ready).is_some_and(|(reason, _)| reason == Reason::Suspended) {
+            return Self::Suspended;
+        }
+        reconciling
+            .and_then(|(reason, message)| Blocker::shown_as(reason, message))
+            .map_or(Self::Plain, Self::Blocked)
+    }
+
+    /// What keeps the session from being created, where that is shown.
+    #[must_use]
+    pub const fn blocker(self) -> Option<Blocker> {
+        match self {
+            Self::Blocked(blocker) | Self::Stalled(Stall::Refused(blocker)) => Some(blocker),
+            Self::Plain
+            | Self::Retry
+            | Self::RateLimited
+            | Self::Healing
+            | Self::Suspended
+            | Self::Stalled(
+                Stall::PortalNotAllowed
+                | Stall::DestinationNotAllowed
+                | Stall::CreateOutcomeUnknown
+                | Stall::SessionNotFound
+                | Stall::ResourceTooLarge
+                | Stall::StatusUnreadable
+                | Stall::EvidenceFailed,
+            ) => None,
+        }
+    }
+}

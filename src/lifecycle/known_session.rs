@@ -1,0 +1,59 @@
+//! What a process remembers of a session besides its status, so that a status that lost it can be put right. Pure.
+
+use std::sync::Arc;
+
+use super::{poll_baseline::Moment, state::restored};
+use crate::{
+    api::{SessionState, VerificationStatus},
+    portal::verification_id::VerificationId,
+};
+
+/// The session of a resource, as its own status told it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSession {
+    /// Its id.
+    pub id: VerificationId,
+    /// Base URL of the portal it lives at.
+    pub portal: Arc<str>,
+    created_at: Option<Moment>,
+    expires_at: Option<Moment>,
+    attempt: i32,
+    adopted: bool,
+}
+
+impl KnownSession {
+    /// The session that a status tells of; nothing, if there is none, or if it is another resource's.
+    #[must_use]
+    pub fn of(uid: &str, status: &VerificationStatus) -> Option<Self> {
+        let session = status.session.as_ref().filter(|_| !restored(uid, status))?;
+        Some(Self {
+            id: VerificationId::parse(status.verification_id.as_deref()?).ok()?,
+            portal: session.portal.as_deref()?.into(),
+            created_at: session.created_at.and_then(Moment::of),
+            expires_at: status.expires_at.and_then(Moment::of),
+            attempt: session.attempt,
+            adopted: session.state == Some(SessionState::Adopted),
+        })
+    }
+
+    /// Writes it into a status that lost it. What only the answer to the create said (the flow, the modules, the
+    /// fingerprint of its key) stays as it is there.
+    pub(crate) fn restore(&self, uid: &str, status: &mut VerificationStatus) {
+        let Self { id, portal, created_at, expires_at, attempt, adopted } = self;
+        let time = |moment: Option<Moment>| moment.map(Moment::time);
+        status.verification_id = Some(id.as_str().to_owned());
+        status.expires_at = time(*expires_at).or(status.expires_at);
+        let session = status.session.get_or_insert_default();
+        session.attempt = session.attempt.max(*attempt);
+        session.state = Some(if *adopted { SessionState::Adopted } else { SessionState::Created });
+        session.uid = Some(uid.to_owned());
+        session.portal = Some(portal.to_string());
+        session.created_at = time(*created_at).or(session.created_at);
+    }
+
+    /// The same, with an equal URL that others share.
+    #[must_use]
+    pub fn at(self, portal: Arc<str>) -> Self {
+        Self { portal, ..self }
+    }
+}

@@ -1,0 +1,127 @@
+//! What this process remembers of one verification between its turns: how long the same trouble lasts, and when what
+//! was seen. Pure.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{absence::Misses, evidence::EvidenceError};
+
+/// The same trouble for some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since<T> {
+    /// The trouble.
+    pub what: T,
+    /// When it was first seen in a row.
+    pub since: Timestamp,
+    /// How often in a row.
+    pub count: u32,
+}
+
+/// PortalError that only a person can end, shown as Stalled after a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlockerKind {
+    /// The portal refuses the key, or access with it.
+    Key,
+    /// The portal is not set up, or is none.
+    Misconfigured,
+    /// The portal refuses the request.
+    Invalid,
+}
+
+/// What this process remembers of one verification; gone with a restart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LocalState {
+    /// When the portal is to be asked next.
+    pub next: Option<Timestamp>,
+    /// Calls in a row that gave no usable answer.
+    pub failing: Option<Since<()>>,
+    /// The same complaint in a row.
+    pub blocker_kind: Option<Since<BlockerKind>>,
+    /// 404 in a row.
+    pub not_found: Option<Since<()>>,
+    /// Since when it waits for something that keeps sessions from being created and that it has not met itself.
+    pub blocked_since: Option<Timestamp>,
+    /// Since when the key is missing.
+    pub key_missing: Option<Timestamp>,
+    /// Since when the portal asks for a pause.
+    pub paused: Option<Timestamp>,
+    /// Fingerprint of the key that was refused last.
+    pub refused_key: Option<String>,
+    /// Looks in a row that were answered with 200 for this id.
+    pub good_looks: u8,
+    /// The last look that was answered with 200 for this id.
+    pub last_answer: Option<Timestamp>,
+    /// The last look, whatever its answer; not earlier than it was.
+    pub last_poll: Option<Timestamp>,
+    /// When what the portal says last changed.
+    pub changed_at: Option<Timestamp>,
+    /// Since when its word, its progress and its own time of change stand still, as far as this process has seen.
+    pub still_since: Option<Timestamp>,
+    /// The portal's own time of its last change, as last seen.
+    pub updated_at: Option<Timestamp>,
+    /// Answers in a row that are older than what the portal had said already.
+    pub outdated: Option<Since<()>>,
+    /// Whether the last of them said `expired`, and is asked for once more.
+    pub expired_before: bool,
+    /// Since when the portal is asked once more after the deadline, without an answer.
+    pub last_tries_since: Option<Timestamp>,
+    /// Since when it is suspended, as far as this process has seen; still there in the first turn after.
+    pub suspended: Option<Timestamp>,
+    /// For how long it was suspended since its deadline passed.
+    pub suspended_for: Duration,
+    /// Whether the last answer named modules.
+    pub names_modules: bool,
+    /// The same trouble with storing evidence in a row.
+    pub storing: Option<Since<EvidenceError>>,
+    /// Since when this process tries to store what is owed of the evidence.
+    pub storing_since: Option<Timestamp>,
+    /// Whether no earlier process can have written the manifest, as far as this one knows: it has seen the verdict come, or
+    /// has looked.
+    pub manifest_sought: bool,
+    /// Images for which perhaps not the portal answered 404.
+    pub misses: Misses,
+    /// Retries in a row to remove the evidence, since this process first wanted to.
+    pub removing: Option<Since<()>>,
+    /// When a change of progress was last written.
+    pub shown_at: Option<Timestamp>,
+    /// A short hash of what the portal said last, if all of it is shown.
+    pub seen: Option<NonZeroU64>,
+}
+
+impl LocalState {
+    /// For how long it is suspended, as far as that lies after the deadline.
+    pub(crate) fn suspended_since(&self, deadline: Timestamp, now: Timestamp) -> Duration {
+        self.suspended.map_or(Duration::ZERO, |since| elapsed(since.max(deadline), now))
+    }
+}
+
+/// How long the same trouble is tolerated before it is shown as Stalled.
+pub const GRACE: Duration = Duration::from_mins(10);
+
+impl<T: Copy + PartialEq> Since<T> {
+    /// The streak with one more of `what`, begun anew if it is another trouble than before.
+    #[must_use]
+    pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
+        match before {
+            Some(before) if before.what == what => Self { count: before.count.saturating_add(1), ..before },
+            _ => Self { what, since: now, count: 1 },
+        }
+    }
+
+    /// Whether it has lasted that long.
+    #[must_use]
+    pub fn lasted(&self, now: Timestamp, long: Duration) -> bool {
+        elapsed(self.since, now) >= long
+    }
+}
+
+/// Time from `from` to `to`; zero if that is negative.
+pub(crate) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+}
+
+/// `from` later by `by`, at most the end of time.
+pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+}

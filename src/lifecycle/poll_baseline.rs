@@ -1,0 +1,504 @@
+//! The routine of an open session: most looks find nothing new, and need neither the resource nor a write.
+//!
+//! Pure, and compact: a hundred thousand of these are kept.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    local_state::{LocalState, elapsed, later},
+    portal_report::{PortalReport, PortalStatus, is_untouched, report},
+    schedule::{Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Stage, Times, next_poll, poll_schedule},
+    state::OpenPhase,
+};
+use crate::{
+    api::{Phase, VerificationStatus},
+    portal::{verification_id::VerificationId, wire::Details},
+    priority::Priority,
+};
+
+/// A time in whole seconds since 1970, until 2106, in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(NonZeroU32);
+
+impl Moment {
+    /// The second that a time lies in; nothing outside of 1970 to 2106.
+    #[must_use]
+    pub fn of(time: Timestamp) -> Option<Self> {
+        u32::try_from(time.as_second()).ok().and_then(NonZeroU32::new).map(Self)
+    }
+
+    /// The first second that begins at a time or after it.
+    fn not_before(time: Timestamp) -> Option<Self> {
+        let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+        Timestamp::from_second(second).ok().and_then(Self::of)
+    }
+
+    /// The beginning of that second.
+    #[must_use]
+    pub fn time(self) -> Timestamp {
+        Timestamp::from_second(i64::from(self.0.get())).unwrap_or_default()
+    }
+}
+
+/// [`LocalState`] without trouble.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactState {
+    next: Option<Moment>,
+    last_answer: Option<Moment>,
+    changed_at: Option<Moment>,
+    still_since: Option<Moment>,
+    updated_at: Option<Moment>,
+    shown_at: Option<Moment>,
+    seen: Option<NonZeroU64>,
+    good_looks: u8,
+    names_modules: bool,
+}
+
+impl CompactState {
+    /// The same in short, if there is no trouble in it.
+    #[must_use]
+    pub fn of(local_state: &LocalState) -> Option<Self> {
+        let LocalState {
+            next,
+            failing,
+            blocker_kind,
+            not_found,
+            blocked_since,
+            key_missing,
+            paused,
+            refused_key,
+            storing,
+            storing_since,
+            manifest_sought,
+            misses,
+            removing,
+            good_looks,
+            last_answer,
+            last_poll,
+            changed_at,
+            still_since,
+            updated_at,
+            outdated,
+            expired_before,
+            last_tries_since,
+            suspended,
+            suspended_for,
+            names_modules,
+            shown_at,
+            seen,
+        } = local_state;
+        let compact = failing.is_none()
+            && blocker_kind.is_none()
+            && not_found.is_none()
+            && blocked_since.is_none()
+            && key_missing.is_none()
+            && paused.is_none()
+            && refused_key.is_none()
+            && storing.is_none()
+            && storing_since.is_none()
+            && !manifest_sought
+            && misses.is_empty()
+            && removing.is_none()
+            && outdated.is_none()
+            && !expired_before
+            && last_tries_since.is_none()
+            && suspended.is_none()
+            && suspended_for.is_zero()
+            && last_poll.is_none_or(|polled| last_poll_of(*last_answer).is_some_and(|known| polled <= known));
+        let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
+        compact.then(|| Self {
+            next: moment(next),
+            last_answer: moment(last_answer),
+            changed_at: moment(changed_at),
+            // An hour of it must be a whole one.
+            still_since: still_since.and_then(Moment::not_before),
+            updated_at: moment(updated_at),
+            // A change may be shown only when its time is wholly over.
+            shown_at: shown_at.and_then(Moment::not_before),
+            seen: *seen,
+            good_looks: *good_looks,
+            names_modules: *names_modules,
+        })
+    }
+
+    /// When the portal is to be asked next.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.next.map(Moment::time)
+    }
+
+    /// When the portal is to be asked next, if that is later. Nothing waits longer than an hour; what seems to was planned
+    /// before the clock was corrected.
+    #[must_use]
+    pub fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.due().filter(|due| *due > now && elapsed(now, *due) <= LONGEST)
+    }
+
+    /// The same at length.
+    #[must_use]
+    pub fn local_state(&self) -> LocalState {
+        let time = |moment: Option<Moment>| moment.map(Moment::time);
+        LocalState {
+            next: time(self.next),
+            last_answer: time(self.last_answer),
+            last_poll: last_poll_of(time(self.last_answer)),
+            changed_at: time(self.changed_at),
+            still_since: time(self.still_since),
+            updated_at: time(self.updated_at),
+            shown_at: time(self.shown_at),
+            seen: self.seen,
+            good_looks: self.good_looks,
+            names_modules: self.names_modules,
+            ..LocalState::default()
+        }
+    }
+}
+
+/// The last look, where the last answer is known in whole seconds: the end of that second.
+fn last_poll_of(last_answer: Option<Timestamp>) -> Option<Timestamp> {
+    last_answer.map(|answered| later(answered, Duration::from_secs(1)))
+}
+
+/// What a look needs to know of an open session that goes its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollBaseline {
+    id: VerificationId,
+    created_at: Moment,
+    expires_at: Option<Moment>,
+    deadline: Option<Moment>,
+    min_interval: u16,
+    max_interval: u16,
+    stage: Stage,
+}
+
+/// What comes after a look that found nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unchanged {
+    /// What to remember.
+    pub compact: CompactState,
+    /// When to look again.
+    pub next: Timestamp,
+    /// How urgent that look is.
+    pub priority: Priority,
+}
+
+impl PollBaseline {
+    /// The routine of an open session after a look whose answer is shown in full.
+    #[must_use]
+    pub fn of(
+        status: &VerificationStatus,
+        local_state: &LocalState,
+        bounds: Bounds,
+        deadline: Timestamp,
+        times: Times,
+    ) -> Option<Self> {
+        if status.outcome.is_some() || status.settled || local_state.seen.is_none() {
+            return None;
+        }
+        Self::with(status, local_state, bounds, deadline, times)
+    }
+
+    fn with(
+        status: &VerificationStatus,
+        local_state: &LocalState,
+        bounds: Bounds,
+        deadline: Timestamp,
+        times: Times,
+    ) -> Option<Self> {
+        let id = VerificationId::parse(status.verification_id.as_deref()?).ok()?;
+        let poll_schedule = poll_schedule(status, local_state, bounds, times);
+        let seconds = |bound: Option<std::time::Duration>| {
+            bound.map_or(0, |bound| u16::try_from(bound.as_secs()).unwrap_or(u16::MAX))
+        };
+        Some(Self {
+            id,
+            created_at: Moment::of(poll_schedule.created_at)?,
+            expires_at: poll_schedule.expires_at.and_then(Moment::of),
+            deadline: Moment::of(deadline),
+            min_interval: seconds(bounds.min),
+            max_interval: seconds(bounds.max),
+            stage: poll_schedule.stage,
+        })
+    }
+
+    /// Takes an equal id that is kept anyway in place of its own: there may be a hundred thousand.
+    pub fn share(&mut self, id: &VerificationId) {
+        if self.id == *id {
+            self.id = id.clone();
+        }
+    }
+
+    /// The routine of a session that was created a moment ago, and was never asked for: its first look is expected to say
+    /// that nobody has begun.
+    #[must_use]
+    pub fn of_new(
+        status: &VerificationStatus,
+        local_state: &LocalState,
+        bounds: Bounds,
+        deadline: Timestamp,
+        times: Times,
+    ) -> Option<Self> {
+        let is_new = status.phase == Some(Phase::AwaitingUser)
+            && status.outcome.is_none()
+            && status.portal_status.is_none()
+            && status.progress.is_empty()
+            && local_state.last_answer.is_none();
+        Self::with(status, local_state, bounds, deadline, times).filter(|_| is_new)
+    }
+
+    /// Whose session it is.
+    #[must_use]
+    pub const fn id(&self) -> &VerificationId {
+        &self.id
+    }
+
+    /// How urgent a look is.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.stage.priority()
+    }
+
+    /// Whether a look alone is due: neither the deadline nor the end of the session has a say.
+    #[must_use]
+    pub fn is_plain_at(&self, now: Timestamp) -> bool {
+        self.deadline.is_none_or(|deadline| deadline.time() > now)
+            && self.expires_at.is_none_or(|end| later(end.time(), EXPIRY_GRACE) > now)
+    }
+
+    /// Compares an answer with the last one. Nothing, if anything in it is for the tables to judge.
+    #[must_use]
+    pub fn unchanged(
+        &self,
+        compact: &CompactState,
+        details: &Details,
+        now: Timestamp,
+        jitter_seed: u64,
+        stretch: f64,
+    ) -> Option<Unchanged> {
+        if details.id.as_ref() != Some(&self.id) {
+            return None;
+        }
+        let report = report(details);
+        // Nothing was seen so far: this is the first look at a new session.
+        let is_known = if compact.seen.is_none() {
+            report.word == PortalStatus::Open(OpenPhase::AwaitingUser) && is_untouched(&report)
+        } else {
+            compact.seen == digest(&report)
+        };
+        if matches!(report.word, PortalStatus::End(_)) || !is_known {
+            return None;
+        }
+        let stamp = report.updated_at.and_then(Moment::of);
+        if stamp.is_some_and(|stamp| compact.updated_at.is_some_and(|known| stamp < known)) {
+            return None;
+        }
+        let moved = stamp.is_some() && compact.updated_at.is_some() && stamp != compact.updated_at;
+        let now_moment = Moment::of(now);
+        let compact = CompactState {
+            last_answer: now_moment,
+            changed_at: if moved { now_moment } else { compact.changed_at },
+            still_since: compact.still_since.filter(|_| !moved).or_else(|| Moment::not_before(now)),
+            updated_at: stamp.or(compact.updated_at),
+            good_looks: compact.good_looks.saturating_add(1),
+            names_modules: !report.progress.is_empty(),
+            seen: digest(&report),
+            ..*compact
+        };
+        let poll_schedule = self.poll_schedule(&compact);
+        let next = next_poll(&poll_schedule, now, jitter_seed, stretch);
+        let next = self.deadline.map_or(next, |deadline| next.min(deadline.time().max(now)));
+        Some(Unchanged {
+            compact: CompactState { next: Moment::of(next), ..compact },
+            next,
+            priority: poll_schedule.stage.priority(),
+        })
+    }
+
+    fn poll_schedule(&self, compact: &CompactState) -> PollSchedule {
+        let bound = |seconds: u16| (seconds > 0).then(|| std::time::Duration::from_secs(u64::from(seconds)));
+        let created_at = self.created_at.time();
+        PollSchedule {
+            created_at,
+            changed_at: compact.changed_at.map_or(created_at, Moment::time).max(created_at),
+            stage: match self.stage {
+                // After the first look it is known whether the portal names modules.
+                Stage::Idle | Stage::Unclear if !compact.names_modules => {
+                    if compact.changed_at.is_some() {
+                        Stage::Active
+                    } else {
+                        Stage::Unclear
+                    }
+                }
+                stage @ (Stage::Idle
+                | Stage::Unclear
+                | Stage::Active
+                | Stage::Finishing
+                | Stage::InReview) => stage,
+            },
+            expires_at: self.expires_at.map(Moment::time),
+            bounds: Bounds { min: bound(self.min_interval), max: bound(self.max_interval) },
+        }
+    }
+}
+
+/// A short hash of what a report says, but for its stamp.
+pub(crate) fn digest(report: &PortalReport) -> Option<NonZeroU64> {
+    let mut hasher = DefaultHasher::new();
+    (&report.raw, &report.progress).hash(&mut hasher);
+    NonZeroU64::new(hasher.finish() | 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{
+        conclude::{Requeue, conclude},
+        fixtures::{self, UID},
+        state::{attempts, state},
+        step::{CreateOutcome, Step, StepOutcome},
+    };
+    use super::*;
+    use crate::api::SessionState;
+
+    /// The routine after a full turn whose look answered with that.
+    fn after_a_turn(details: &Details) -> (PollBaseline, CompactState, VerificationStatus) {
+        let status = fixtures::open(Phase::AwaitingUser);
+        let facts = fixtures::facts();
+        let step = Step::Poll(fixtures::id().unwrap());
+        let outcome = StepOutcome::Poll(Ok(details.clone()));
+        let done = conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, &facts);
+        let after = done.status.unwrap();
+        let baseline = PollBaseline::of(
+            &after,
+            &done.local_state,
+            facts.bounds,
+            fixtures::after(1_000_000),
+            facts.times(),
+        )
+        .unwrap();
+        (baseline, CompactState::of(&done.local_state).unwrap(), after)
+    }
+
+    #[test]
+    fn the_same_answer_again_is_nothing_new_and_a_turn_would_write_nothing() {
+        for (word, completed) in
+            [("generated", &[][..]), ("in_progress", &["document"]), ("a word nobody knows", &[])]
+        {
+            let details = fixtures::details(word, completed);
+            let (baseline, compact, status) = after_a_turn(&details);
+            let mut facts = fixtures::facts();
+            facts.now = fixtures::after(60);
+            facts.local_state = compact.local_state();
+            let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0);
+            let step = Step::Poll(fixtures::id().unwrap());
+            let outcome = StepOutcome::Poll(Ok(details.clone()));
+            let long = conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, &facts);
+            assert_eq!(long.status.as_ref(), Some(&status), "{word}");
+            let short = short.unwrap();
+            assert_eq!(long.next, Requeue::At(short.next), "{word}");
+            assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact, "{word}");
+            assert_eq!(long.priority, short.priority, "{word}");
+        }
+    }
+
+    /// The routine of a session that was created a moment ago, and the status that says so.
+    fn after_the_create() -> (PollBaseline, CompactState, VerificationStatus) {
+        let status = fixtures::attempted(SessionState::Claimed, 1, 0);
+        let facts = fixtures::facts();
+        let outcome = StepOutcome::Create(CreateOutcome::Answered(Ok(fixtures::created().unwrap())));
+        let step = Step::Create { attempt: 1 };
+        let done = conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, &facts);
+        let after = done.status.unwrap();
+        let deadline = fixtures::after(1_000_000);
+        assert_eq!(PollBaseline::of(&after, &done.local_state, facts.bounds, deadline, facts.times()), None);
+        let baseline =
+            PollBaseline::of_new(&after, &done.local_state, facts.bounds, deadline, facts.times()).unwrap();
+        (baseline, CompactState::of(&done.local_state).unwrap(), after)
+    }
+
+    #[test]
+    fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
+        let pending = [("document".to_owned(), "pending".to_owned())].into();
+        for progress in [BTreeMap::new(), pending] {
+            let details = Details { progress, ..fixtures::details("generated", &[]) };
+            let (baseline, compact, status) = after_the_create();
+            let mut facts = fixtures::facts();
+            facts.now = fixtures::after(16);
+            facts.local_state = compact.local_state();
+            let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
+            let id = VerificationId::parse(status.verification_id.as_deref().unwrap()).unwrap();
+            let (step, outcome) = (Step::Poll(id), StepOutcome::Poll(Ok(details.clone())));
+            let look = |facts: &_| {
+                conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, facts)
+            };
+            let long = look(&facts);
+            assert_eq!(long.status.as_ref(), Some(&status));
+            assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
+            assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
+
+            // And so is the second.
+            facts.now = fixtures::after(60);
+            facts.local_state = short.compact.local_state();
+            let short =
+                baseline.unchanged(&short.compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
+            let long = look(&facts);
+            assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
+            assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
+        }
+    }
+
+    #[test]
+    fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() {
+        let (baseline, compact, _) = after_the_create();
+        for other in [
+            fixtures::details("initiated", &[]),
+            fixtures::details("generated", &["document"]),
+            fixtures::details("verified", &[]),
+            fixtures::details("a word nobody knows", &[]),
+            Details { id: None, ..fixtures::details("generated", &[]) },
+        ] {
+            assert_eq!(baseline.unchanged(&compact, &other, fixtures::after(16), 7, 1.0), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_differs_is_for_the_tables_to_judge() {
+        let details = fixtures::details("in_progress", &["document"]);
+        let (baseline, compact, _) = after_a_turn(&details);
+        for other in [
+            fixtures::details("verified", &["document"]),
+            fixtures::details("in_progress", &["document", "liveness"]),
+            fixtures::details("validating", &["document"]),
+            Details { id: None, ..details.clone() },
+            Details {
+                updated_at: fixtures::now().checked_sub(jiff::SignedDuration::from_secs(1)).ok(),
+                ..details.clone()
+            },
+        ] {
+            assert_eq!(baseline.unchanged(&compact, &other, fixtures::after(60), 7, 1.0), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn trouble_is_not_calm() {
+        let local_state = LocalState { paused: Some(fixtures::now()), ..LocalState::default() };
+        assert_eq!(CompactState::of(&local_state), None);
+        let compact = LocalState { next: Some(fixtures::now()), good_looks: 3, ..LocalState::default() };
+        assert_eq!(CompactState::of(&compact).unwrap().local_state(), compact);
+    }
+
+    #[test]
+    fn the_deadline_and_our_own_clock_end_the_routine() {
+        let (baseline, _, _) = after_a_turn(&fixtures::details("generated", &[]));
+        assert!(baseline.is_plain_at(fixtures::after(60)));
+        assert!(!baseline.is_plain_at(fixtures::after(7200)));
+        assert!(!baseline.is_plain_at(fixtures::after(1_000_000)));
+    }
+}

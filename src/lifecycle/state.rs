@@ -1,0 +1,220 @@
+//! What has happened, read from status: one enum with no impossible mixes. Pure and total.
+
+use crate::{
+    api::{
+        Condition, ConditionStatus, ConditionType, Outcome, Phase, Session, SessionState, VerificationStatus,
+    },
+    portal::verification_id::VerificationId,
+};
+
+/// Lost answers that are healed before it waits for a person.
+pub const LOST_ANSWERS: u32 = 3;
+
+/// Where a verification stands, as its own status tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing was begun.
+    Fresh,
+    /// A create was begun, and what became of it is not written.
+    Claimed,
+    /// The last create made no session.
+    Refused,
+    /// Nobody knows whether the last create made a session.
+    OutcomeUnknown,
+    /// The session is known.
+    Open {
+        /// Its id.
+        id: VerificationId,
+        /// What the portal said last.
+        phase: OpenPhase,
+    },
+    /// It ended.
+    Finished(Outcome),
+    /// It ended, owes nothing and is no longer watched.
+    Settled,
+    /// The status contradicts itself; it was not written by this operator alone.
+    Inconsistent(Contradiction),
+}
+
+/// Where an open session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpenPhase {
+    /// Nobody has begun.
+    AwaitingUser,
+    /// The person is at it.
+    InProgress,
+    /// The portal evaluates.
+    Processing,
+    /// People at okID look at it.
+    InReview,
+}
+
+impl OpenPhase {
+    /// The phase as status shows it.
+    #[must_use]
+    pub const fn phase(self) -> Phase {
+        match self {
+            Self::AwaitingUser => Phase::AwaitingUser,
+            Self::InProgress => Phase::InProgress,
+            Self::Processing => Phase::Processing,
+            Self::InReview => Phase::InReview,
+        }
+    }
+}
+
+/// Why a status cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Contradiction {
+    /// A verdict, or a session that was made, without an id.
+    IdMissing,
+    /// An id that cannot be one.
+    IdUnusable,
+    /// An id without the portal it lives at.
+    PortalMissing,
+    /// Counters that cannot be: negative, or more lost answers than creates.
+    CountersImpossible,
+    /// It is settled, and nobody knows how it ended.
+    OutcomeMissing,
+    /// A final condition without an outcome, or against it.
+    ConditionsAgainstOutcome,
+}
+
+/// The counters of the create protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Attempts {
+    /// Creates that were begun.
+    pub attempt: u32,
+    /// Creates whose answer was lost.
+    pub orphans: u32,
+    /// Lost answers that a person has forgiven.
+    pub forgiven: u32,
+}
+
+impl Attempts {
+    /// How many more answers may be lost before a person is asked.
+    #[must_use]
+    pub const fn left(self) -> u32 {
+        LOST_ANSWERS.saturating_sub(self.unforgiven())
+    }
+
+    /// Lost answers that nobody has forgiven.
+    #[must_use]
+    pub const fn unforgiven(self) -> u32 {
+        self.orphans.saturating_sub(self.forgiven)
+    }
+}
+
+/// The counters in a status; impossible ones read as zero (and [`state`] as unreadable).
+#[must_use]
+pub fn attempts(status: &VerificationStatus) -> Attempts {
+    let count = |n: i32| u32::try_from(n).unwrap_or(0);
+    status.session.as_ref().map_or_else(Attempts::default, |session| Attempts {
+        attempt: count(session.attempt),
+        orphans: count(session.orphans),
+        forgiven: count(session.forgiven),
+    })
+}
+
+/// Whether the status was written for another resource: restored from a backup under a new uid.
+#[must_use]
+pub fn restored(uid: &str, status: &VerificationStatus) -> bool {
+    status.session.as_ref().and_then(|session| session.uid.as_deref()).is_some_and(|written| written != uid)
+}
+
+/// Reads a status. Total: an id wins over a claim, an outcome over an id.
+#[must_use]
+pub fn state(uid: &str, status: &VerificationStatus) -> State {
+    if status.settled && status.outcome.is_some() {
+        return State::Settled;
+    }
+    if let Some(contradiction) = contradiction(status) {
+        return State::Inconsistent(contradiction);
+    }
+    if let Some(outcome) = status.outcome {
+        return State::Finished(outcome);
+    }
+    // Another resource's session is followed as an adopted one, asked for first; its claims are not ours to heal.
+    if restored(uid, status) {
+        return State::Fresh;
+    }
+    if let Some(id) = status.verification_id.as_deref() {
+        return match VerificationId::parse(id) {
+            Ok(id) => State::Open { id, phase: open_phase(status.phase) },
+            Err(_) => State::Inconsistent(Contradiction::IdUnusable),
+        };
+    }
+    match status.session.as_ref().and_then(|session| session.state) {
+        None => State::Fresh,
+        Some(SessionState::Claimed) => State::Claimed,
+        Some(SessionState::NotCreated) => State::Refused,
+        Some(SessionState::Unknown) => State::OutcomeUnknown,
+        Some(SessionState::Created | SessionState::Adopted) => State::Inconsistent(Contradiction::IdMissing),
+    }
+}
+
+fn open_phase(phase: Option<Phase>) -> OpenPhase {
+    match phase {
+        Some(Phase::InProgress) => OpenPhase::InProgress,
+        Some(Phase::Processing) => OpenPhase::Processing,
+        Some(Phase::InReview) => OpenPhase::InReview,
+        None
+        | Some(
+            Phase::Pending
+            | Phase::Creating
+            | Phase::AwaitingUser
+            | Phase::Storing
+            | Phase::Verified
+            | Phase::Rejected
+            | Phase::Expired
+            | Phase::Failed,
+        ) => OpenPhase::AwaitingUser,
+    }
+}
+
+fn contradiction(status: &VerificationStatus) -> Option<Contradiction> {
+    let session = status.session.as_ref();
+    let has_id = status.verification_id.is_some();
+    if status.verification_id.as_deref().is_some_and(|id| VerificationId::parse(id).is_err()) {
+        return Some(Contradiction::IdUnusable);
+    }
+    if has_id && session.and_then(|s| s.portal.as_ref()).is_none() {
+        return Some(Contradiction::PortalMissing);
+    }
+    if status.settled && status.outcome.is_none() {
+        return Some(Contradiction::OutcomeMissing);
+    }
+    let needs_id = match status.outcome {
+        Some(Outcome::Verified | Outcome::Rejected | Outcome::Expired) => true,
+        Some(Outcome::Failed) => false,
+        None => session
+            .and_then(|s| s.state)
+            .is_some_and(|state| matches!(state, SessionState::Created | SessionState::Adopted)),
+    };
+    if needs_id && !has_id {
+        return Some(Contradiction::IdMissing);
+    }
+    if session.is_some_and(counters_impossible) {
+        return Some(Contradiction::CountersImpossible);
+    }
+    let shown = |type_| Condition::find(&status.conditions, type_).map(|c| c.status);
+    let finished = shown(ConditionType::Finished) == Some(ConditionStatus::True);
+    let verified = shown(ConditionType::Verified).filter(|shown| *shown != ConditionStatus::Unknown);
+    let against = match (status.outcome, verified) {
+        (None, None) => finished,
+        (None, Some(_)) => true,
+        (Some(_), None) => false,
+        (Some(outcome), Some(shown)) => (outcome == Outcome::Verified) != (shown == ConditionStatus::True),
+    };
+    against.then_some(Contradiction::ConditionsAgainstOutcome)
+}
+
+fn counters_impossible(session: &Session) -> bool {
+    let claimed = match session.state {
+        Some(SessionState::Claimed | SessionState::NotCreated | SessionState::Unknown) => true,
+        Some(SessionState::Created | SessionState::Adopted) | None => false,
+    };
+    session.forgiven < 0
+        || session.orphans < session.forgiven
+        || session.attempt < session.orphans
+        || (claimed && session.attempt == 0)
+}

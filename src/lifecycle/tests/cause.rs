@@ -1,0 +1,96 @@
+//! What is said of a destination of evidence that is refused.
+
+use serde_json::json;
+
+use crate::{
+    api::{Condition, ConditionType, Outcome, VerificationStatus},
+    lifecycle::{
+        conclude::{Conclusion, conclude},
+        decide::decide,
+        evidence::{DestinationFact, EvidenceError, EvidenceFacts, UploadOutcome},
+        facts::Facts,
+        fixtures::{self, UID},
+        state::{attempts, state},
+        step::{Shown, Step, StepOutcome},
+    },
+};
+
+/// What is wrong with a destination.
+pub(crate) const REFUSAL: &str =
+    "the Secret with the credentials of the store: aws_regoin is no option of s3 stores";
+const SAID: &str = "spec.images cannot be kept as asked: the Secret with the credentials of the store: aws_regoin is \
+                    no option of s3 stores.";
+
+/// A destination that is refused.
+pub(crate) fn refused_destination() -> DestinationFact {
+    DestinationFact::Refused(REFUSAL.to_owned())
+}
+
+fn facts(status: &VerificationStatus, refusal: Option<&str>) -> Facts {
+    let images = json!({
+        "items": [{"kind": "Front"}],
+        "destination": {"url": "s3://evidence", "credentialsSecretRef": {"name": "store"}},
+    });
+    let evidence = EvidenceFacts::of(Some(serde_json::from_value(images).unwrap()), status);
+    let destination =
+        refusal.map_or(DestinationFact::Allowed, |why| DestinationFact::Refused(why.to_owned()));
+    let evidence = EvidenceFacts { destination, ..evidence };
+    Facts { evidence, ..fixtures::facts() }
+}
+
+fn concluded(
+    status: &VerificationStatus,
+    facts: &Facts,
+    step: &Step,
+    outcome: &StepOutcome,
+) -> VerificationStatus {
+    let Conclusion { status, .. } =
+        conclude(status, &state(UID, status), attempts(status), step, outcome, facts);
+    status.unwrap()
+}
+
+fn said(status: &VerificationStatus, type_: ConditionType) -> Option<&str> {
+    Condition::find(&status.conditions, type_).map(|condition| condition.message.as_str())
+}
+
+#[test]
+fn before_a_session_is_made_it_is_said_what_is_wrong_with_the_destination() {
+    let status = fixtures::fresh();
+    let facts = facts(&status, Some(REFUSAL));
+    let step = decide(&state(UID, &status), attempts(&status), &facts);
+    assert_eq!(step, Step::Show(Shown::DestinationRefused));
+    let shown = concluded(&status, &facts, &step, &StepOutcome::Nothing);
+    assert_eq!(said(&shown, ConditionType::Stalled), Some(SAID));
+    assert_eq!(said(&shown, ConditionType::Ready), Some(SAID));
+    assert!(
+        shown.conditions.iter().filter(|condition| condition.message.contains("aws_regoin")).count() == 2
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_for_as_long_as_evidence_stays_refused() {
+    let over = fixtures::over(Outcome::Verified);
+    let stored = UploadOutcome {
+        error: Some(EvidenceError::DestinationRefused),
+        refusal: Some(REFUSAL.to_owned()),
+        ..UploadOutcome::default()
+    };
+    let failed = concluded(&over, &facts(&over, None), &Step::Store, &StepOutcome::Store(stored));
+    assert_eq!(said(&failed, ConditionType::EvidenceStored), Some(SAID));
+    let later = concluded(&failed, &facts(&failed, None), &Step::Show(Shown::Over), &StepOutcome::Nothing);
+    assert_eq!(said(&later, ConditionType::EvidenceStored), Some(SAID));
+    let retried =
+        concluded(&failed, &facts(&failed, None), &Step::Retry("go".to_owned()), &StepOutcome::Nothing);
+    assert_ne!(said(&retried, ConditionType::EvidenceStored), Some(SAID));
+}
+
+#[test]
+fn a_refusal_that_is_too_long_or_odd_still_fits_the_condition() {
+    let status = fixtures::fresh();
+    let odd = format!("{}\u{1b}[31mé", "x".repeat(400));
+    let facts = facts(&status, Some(&odd));
+    let shown = concluded(&status, &facts, &Step::Show(Shown::DestinationRefused), &StepOutcome::Nothing);
+    let message = said(&shown, ConditionType::Stalled).unwrap();
+    assert!(message.len() <= 256 && message.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    assert!(message.starts_with("spec.images cannot be kept as asked: xxx"));
+}

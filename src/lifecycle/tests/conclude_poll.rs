@@ -1,0 +1,401 @@
+//! The rows of `conclude` for looks.
+
+use std::time::Duration;
+
+use super::world::{Answer, World, assert_led_to, line, looked, said};
+use crate::{
+    api::{Outcome, Phase, ReadyWhen},
+    lifecycle::{conclude::Requeue, event::Event, facts::KeyFact, fixtures, local_state::later},
+    portal::{
+        error::{Failed, NotSent, PortalError},
+        verification_id::VerificationId,
+        wire::Details,
+    },
+};
+
+const CUT: PortalError = PortalError::Failed(Failed::Cut);
+const AWAITING: &str = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
+const RETRY: &str = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
+
+/// A session that was created a minute ago.
+fn open() -> World {
+    World::open(ReadyWhen::Verified)
+}
+
+/// The same answer for that many seconds.
+fn looked_for(world: &mut World, answer: &Answer, seconds: i64) {
+    let begun = world.facts.now;
+    while world.facts.now.duration_since(begun).as_secs() < seconds {
+        world.turn_when_due(answer.clone());
+        world.pass(30);
+    }
+}
+
+#[test]
+fn an_answer_about_another_session_changes_nothing_and_is_told() {
+    for id in [None, VerificationId::parse("ver_other").ok()] {
+        for word in ["verified", "rejected", "expired", "in_progress"] {
+            let mut world = open();
+            let answer =
+                Answer::Look(Ok(Details { id: id.clone(), ..fixtures::details(word, &["document"]) }));
+            let before = world.status.clone();
+            let turn = world.turn(answer);
+            assert_led_to(&world, &turn, AWAITING, 2..=120, &[Event::IdMismatch], word);
+            assert_eq!(world.status.phase, before.phase);
+            assert_eq!(world.facts.local_state.good_looks, 0, "it is no good look");
+        }
+    }
+}
+
+#[test]
+fn each_word_has_its_phase() {
+    let review = "InReview: R InReview, Rec InReview, CR Accepted, SC Created";
+    let in_progress = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Created";
+    let processing = "Processing: R InProgress, Rec InProgress, CR Accepted, SC Created";
+    for (word, shown) in [
+        ("generated", AWAITING),
+        ("initiated", in_progress),
+        ("in_progress", in_progress),
+        ("In-Progress", in_progress),
+        ("validating", processing),
+        ("needs_manual_review", review),
+        ("needs_template", review),
+    ] {
+        let mut world = open();
+        let turn = world.turn(said(word, &[]));
+        assert_led_to(&world, &turn, shown, 1..=300, &[], word);
+    }
+}
+
+#[test]
+fn a_verdict_ends_it_and_leaves_the_watch() {
+    for (word, outcome, event, shown) in [
+        (
+            "verified",
+            Outcome::Verified,
+            Event::Verified,
+            "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified",
+        ),
+        (
+            "rejected",
+            Outcome::Rejected,
+            Event::Rejected,
+            "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected",
+        ),
+        (
+            "expired",
+            Outcome::Expired,
+            Event::Expired,
+            "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired",
+        ),
+    ] {
+        let mut world = open();
+        let turn = world.turn(said(word, &["document", "liveness"]));
+        assert_eq!(line(&world.status), shown);
+        assert_eq!((turn.conclusion.next, turn.conclusion.events.as_slice()), (Requeue::Done, &[event][..]));
+        let status = &world.status;
+        assert_eq!((status.outcome, status.finished_at), (Some(outcome), Some(world.facts.now)));
+        assert!(status.settled, "{word}: nothing is owed, so it is settled in the same write");
+        assert_eq!(status.portal_status.as_deref(), Some(word));
+        assert_eq!(status.progress_summary.as_deref(), Some("2/2"));
+    }
+}
+
+#[test]
+fn a_verdict_with_ready_when_session_created_is_finished() {
+    for word in ["verified", "rejected", "expired"] {
+        let mut world = World::open(ReadyWhen::SessionCreated);
+        world.turn(said(word, &[]));
+        assert!(line(&world.status).contains(": R Finished, CR Accepted"), "{}", line(&world.status));
+    }
+}
+
+#[test]
+fn only_the_exact_word_is_a_verdict() {
+    for word in ["VERIFIED", " verified", "verified\n", "verified\0", "Verified", "verifie", "", "junk"] {
+        let mut world = open();
+        world.turn(said(word, &[]));
+        assert_eq!(line(&world.status), AWAITING, "{word:?}");
+        assert_eq!(world.status.outcome, None);
+    }
+}
+
+#[test]
+fn a_word_nobody_knows_is_shown_and_told_once_and_keeps_the_phase() {
+    let mut world = open();
+    world.turn(said("in_progress", &["document"]));
+    world.pass(60);
+    let turn = world.turn_when_due(said("junk\u{1F600}\r\n", &["document"]));
+    assert_eq!(turn.conclusion.events, [Event::UnknownPortalStatus]);
+    assert_eq!(world.status.portal_status.as_deref(), Some("junk"));
+    assert_eq!(world.status.phase, Some(Phase::InProgress));
+    world.pass(60);
+    assert_eq!(world.turn_when_due(said("junk", &["document"])).conclusion.events, []);
+    world.pass(60);
+    let turn = world.turn_when_due(said("other junk", &["document"]));
+    assert_eq!(turn.conclusion.events, [Event::UnknownPortalStatus]);
+}
+
+#[test]
+fn an_answer_without_a_word_keeps_the_phase() {
+    let mut world = open();
+    world.turn(said("in_progress", &[]));
+    world.pass(60);
+    world.turn_when_due(Answer::Look(Ok(Details { current: None, ..fixtures::details("", &["document"]) })));
+    assert_eq!(world.status.phase, Some(Phase::InProgress));
+    assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn progress_is_written_at_most_every_ten_seconds() {
+    let mut world = open();
+    world.turn(said("in_progress", &[]));
+    let shown_at = world.facts.now;
+    world.pass(4);
+    world.facts.local_state.next = None;
+    let turn = world.turn(said("in_progress", &["document"]));
+    assert!(world.status.progress.is_empty(), "four seconds later it is too soon");
+    let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    assert!(at <= later(shown_at, Duration::from_secs(10)), "as soon as it may be shown, or before");
+    world.facts.now = later(shown_at, Duration::from_secs(10));
+    world.turn(said("in_progress", &["document"]));
+    assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn a_poll_that_finds_nothing_new_writes_nothing() {
+    let mut world = open();
+    world.turn(said("in_progress", &["document"]));
+    for stamp in 1..5 {
+        let before = world.status.clone();
+        let details = Details {
+            updated_at: Some(fixtures::after(stamp * 100)),
+            ..fixtures::details("in_progress", &["document"])
+        };
+        world.turn_when_due(Answer::Look(Ok(details)));
+        assert_eq!(world.status, before, "a new stamp alone is no reason to write");
+    }
+}
+
+#[test]
+fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
+    for (error, rotated, reason) in [
+        (PortalError::KeyRejected, false, "KeyRejected"),
+        (PortalError::KeyRejected, true, "KeyRejected"),
+        (PortalError::AccessDenied, false, "AccessDenied"),
+        (PortalError::AccessDenied, true, "KeyRotated"),
+    ] {
+        let mut world = open();
+        if rotated {
+            world.facts.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
+        }
+        let turn = world.turn(looked(error));
+        let shown = format!("AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR {reason}, SC Created");
+        assert_led_to(
+            &world,
+            &turn,
+            &shown,
+            60..=60,
+            &[Event::KeyRejected],
+            "the Secret is read each minute",
+        );
+        let next = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
+        assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
+        looked_for(&mut world, &looked(error), 601);
+        world.turn_when_due(looked(error));
+        let stalled = format!("AwaitingUser: R AwaitingUser, St {reason}, CR {reason}, SC Created");
+        assert_eq!(line(&world.status), stalled);
+        world.restart();
+        world.turn(looked(error));
+        assert_eq!(line(&world.status), stalled, "also after a restart");
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(line(&world.status), AWAITING, "it clears by itself");
+    }
+}
+
+#[test]
+fn a_new_session_may_be_unknown_to_the_portal_for_a_minute() {
+    let mut world = World::fresh(ReadyWhen::Verified);
+    world.turn(super::world::created());
+    world.pass(59);
+    let turn = world.turn(looked(PortalError::NotFound));
+    assert_led_to(&world, &turn, AWAITING, 13..=17, &[], "59 s old");
+    assert_eq!(world.facts.local_state.not_found, None);
+    let mut world = open();
+    let turn = world.turn(looked(PortalError::NotFound));
+    assert_led_to(&world, &turn, RETRY, 300..=300, &[], "60 s old");
+}
+
+const NOT_FOUND: &str = "AwaitingUser: R SessionNotFound, St SessionNotFound, CR Accepted, SC Created";
+
+#[test]
+fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
+    let mut world = open();
+    for _ in 0..2 {
+        let turn = world.turn_when_due(looked(PortalError::NotFound));
+        assert_led_to(&world, &turn, RETRY, 300..=300, &[], "the first two");
+    }
+    let turn = world.turn_when_due(looked(PortalError::NotFound));
+    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[Event::SessionNotFound], "the third");
+    let turn = world.turn_when_due(looked(PortalError::NotFound));
+    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[], "told once");
+    world.restart();
+    world.status.expires_at = None;
+    let turn = world.turn(looked(PortalError::NotFound));
+    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[], "kept over a restart");
+    world.turn_when_due(said("generated", &[]));
+    assert_eq!(line(&world.status), AWAITING, "it clears by itself");
+}
+
+#[test]
+fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
+    for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
+        let mut world = World::open(ready_when);
+        world.pass(4 * 3600);
+        for _ in 0..2 {
+            world.turn_when_due(looked(PortalError::NotFound));
+            assert_eq!(world.status.outcome, None);
+        }
+        world.facts.polled_at = Some(world.facts.now);
+        let turn = world.turn_when_due(looked(PortalError::NotFound));
+        assert_eq!(turn.conclusion.events, [Event::ExpiredAndGone]);
+        let shown = match ready_when {
+            ReadyWhen::Verified => {
+                "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired"
+            }
+            ReadyWhen::SessionCreated => "Expired: R Finished, CR Accepted, SC Created, F Expired, V Expired",
+        };
+        assert_eq!(line(&world.status), shown);
+    }
+}
+
+#[test]
+fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
+    let gone = |world: &mut World| {
+        world.pass(4 * 3600);
+        for _ in 0..3 {
+            world.turn_when_due(looked(PortalError::NotFound));
+        }
+        assert_eq!(world.status.outcome, None);
+        assert!(line(&world.status).contains("St SessionNotFound"));
+    };
+    let mut world = open();
+    world.facts.polled_at = Some(fixtures::after(4 * 3600 - 1));
+    gone(&mut world);
+    world.turn_when_due(looked(PortalError::NotFound));
+    assert_eq!(world.status.outcome, None, "what was answered before the first 404 says nothing");
+    world.facts.polled_at = Some(world.facts.now);
+    world.turn_when_due(looked(PortalError::NotFound));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired), "another session was found since");
+
+    let mut world = open();
+    gone(&mut world);
+    let first = world.facts.local_state.not_found.unwrap().since;
+    while world.status.outcome.is_none() {
+        world.turn_when_due(looked(PortalError::NotFound));
+    }
+    let hours = world.facts.now.duration_since(first).as_hours();
+    assert!((24..26).contains(&hours), "{hours} hours");
+}
+
+#[test]
+fn what_a_gateway_may_have_said_changes_nothing_and_is_asked_again_in_seconds() {
+    let statuses = [401, 403, 404, 410].map(|status| PortalError::Unclear { status });
+    for error in statuses.into_iter().chain([PortalError::Failed(Failed::ServerError(502))]) {
+        let unclear = looked(error);
+        let mut world = open();
+        world.status.expires_at = None;
+        world.pass(3600);
+        world.turn(said("generated", &[]));
+        let regular = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
+        assert!(regular > 60, "{regular}");
+        let turn = world.turn_when_due(unclear.clone());
+        assert_led_to(&world, &turn, AWAITING, 2..=2, &[], "the first");
+        for _ in 0..9 {
+            let turn = world.turn_when_due(unclear.clone());
+            let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+            assert!((2..=120).contains(&at.duration_since(world.facts.now).as_secs()), "{error:?}");
+            assert_eq!(turn.conclusion.events, [], "{error:?}");
+        }
+        world.pass(3 * 3600);
+        world.turn(unclear);
+        assert_eq!(line(&world.status), RETRY, "{error:?}: nothing about key or session");
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(line(&world.status), AWAITING, "{error:?}");
+    }
+}
+
+#[test]
+fn trouble_is_asked_about_again_within_the_bounds_of_the_resource() {
+    for error in [CUT, PortalError::Unclear { status: 403 }] {
+        let mut world = open();
+        world.facts.bounds.max = Some(Duration::from_secs(5));
+        for _ in 0..12 {
+            let turn = world.turn_when_due(looked(error));
+            let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+            assert!(at.duration_since(world.facts.now).as_secs() <= 5, "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn an_end_takes_away_that_the_session_was_not_found() {
+    let mut world = World::open(ReadyWhen::SessionCreated);
+    for _ in 0..3 {
+        world.turn_when_due(looked(PortalError::NotFound));
+    }
+    assert!(line(&world.status).contains("St SessionNotFound"));
+    world.pass(3 * 3600);
+    world.facts.polled_at = Some(world.facts.now);
+    world.turn(looked(PortalError::NotFound));
+    assert_eq!(line(&world.status), "Expired: R Finished, CR Accepted, SC Created, F Expired, V Expired");
+}
+
+#[test]
+fn a_pause_is_kept_and_shows_after_a_minute() {
+    let mut world = open();
+    let limited = looked(PortalError::Limited { retry_after: Some(Duration::from_secs(40)) });
+    let turn = world.turn(limited.clone());
+    assert_led_to(&world, &turn, AWAITING, 40..=40, &[], "the first");
+    world.turn_when_due(limited.clone());
+    let turn = world.turn_when_due(limited);
+    let shown = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
+    assert_led_to(&world, &turn, shown, 40..=40, &[], "80 s later");
+}
+
+#[test]
+fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_look_forward() {
+    for seconds in [0, 1] {
+        let limited = looked(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) });
+        let mut world = open();
+        world.pass(50 * 60);
+        world.turn(said("generated", &[]));
+        let compact = world.facts.local_state.next.unwrap().duration_since(world.facts.now);
+        assert!(compact.as_secs() > 60, "{compact}");
+        world.turn_when_due(limited.clone());
+        let limited_for = world.facts.local_state.next.unwrap().duration_since(world.facts.now);
+        assert!(limited_for >= compact, "{limited_for} {compact}");
+
+        let mut world = open();
+        world.facts.bounds.max = Some(Duration::from_secs(1));
+        let turn = world.turn(limited);
+        assert_led_to(&world, &turn, AWAITING, 5..=5, &[], "whatever the resource asks for");
+    }
+}
+
+#[test]
+fn trouble_shows_after_five_minutes_and_clears_by_itself() {
+    for error in
+        [CUT, PortalError::NotSent(NotSent::Connect), PortalError::Redirected, PortalError::Unconfigured]
+    {
+        let mut world = open();
+        let turn = world.turn(looked(error));
+        assert_led_to(&world, &turn, AWAITING, 2..=2, &[], "an outage must not write every status");
+        looked_for(&mut world, &looked(error), 240);
+        assert_eq!(line(&world.status), AWAITING);
+        looked_for(&mut world, &looked(error), 180);
+        assert_eq!(line(&world.status), RETRY, "{error:?}");
+        world.turn_when_due(said("generated", &[]));
+        assert_eq!(line(&world.status), AWAITING);
+    }
+}

@@ -1,0 +1,334 @@
+//! The pasts that the grid starts from, each brought about by the turns that lead to it.
+
+use jiff::Timestamp;
+
+use super::world::{Answer, World, looked, not_stored, refused, said};
+use crate::{
+    api::{
+        DeletionPolicy, EvidenceKind, Mode, OnUnknownOutcome, Outcome, ReadyWhen, SessionState,
+        VerificationStatus,
+    },
+    lifecycle::{
+        evidence::{EvidenceError, UploadOutcome},
+        facts::{AdmissionFact, KeyFact, KeyFault, PortalFact},
+        fixtures::{self, UID},
+        state::{State, state},
+    },
+    portal::error::{Failed, NotSent, PortalError},
+};
+
+/// A past by name.
+pub(super) struct Sample {
+    /// What it is.
+    pub(super) name: &'static str,
+    /// The status it is read from.
+    pub(super) status: VerificationStatus,
+}
+
+const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
+
+fn fresh() -> World {
+    World::fresh(ReadyWhen::Verified)
+}
+
+fn open() -> World {
+    World::open(ReadyWhen::Verified)
+}
+
+/// A claim that a process left behind, after so many lost answers.
+fn claimed(times: u32) -> VerificationStatus {
+    World::lost(times).turn_when_due(refused(LOST)).claimed.unwrap()
+}
+
+/// After that refusal, again and again for a quarter of an hour.
+fn refused_for_long(error: PortalError) -> World {
+    let mut world = fresh();
+    let begun = world.facts.now;
+    while world.facts.now.duration_since(begun).as_mins() < 15 {
+        world.turn_when_due(refused(error));
+        world.pass(60);
+    }
+    world.turn_when_due(refused(error));
+    world
+}
+
+/// An open session after that answer, again and again for a quarter of an hour.
+fn looked_for_long(answer: &Answer) -> World {
+    let mut world = open();
+    let begun = world.facts.now;
+    while world.facts.now.duration_since(begun).as_mins() < 15 {
+        world.turn_when_due(answer.clone());
+        world.pass(60);
+    }
+    world.turn_when_due(answer.clone());
+    world
+}
+
+/// An open session that the portal did not find three times.
+fn not_found() -> World {
+    let mut session = open();
+    for _ in 0..3 {
+        session.turn_when_due(looked(PortalError::NotFound));
+    }
+    session
+}
+
+/// An open session of which the portal said that word.
+fn open_as(word: &str, completed: &[&str]) -> World {
+    let mut session = open();
+    session.turn(said(word, completed));
+    session
+}
+
+fn waiting(mut world: World, change: impl FnOnce(&mut World)) -> VerificationStatus {
+    change(&mut world);
+    world.turn(Answer::Uncalled);
+    world.status
+}
+
+/// Ended, but not marked as owing nothing.
+fn over(outcome: Outcome) -> VerificationStatus {
+    VerificationStatus { settled: false, ..settled(outcome) }
+}
+
+fn settled(outcome: Outcome) -> VerificationStatus {
+    match outcome {
+        Outcome::Verified => open_as("verified", &["document"]).status,
+        Outcome::Rejected => open_as("rejected", &[]).status,
+        Outcome::Expired => open_as("expired", &[]).status,
+        Outcome::Failed => waiting(open_as("generated", &[]), |world| {
+            world.deadline = Timestamp::UNIX_EPOCH;
+        }),
+    }
+}
+
+fn changed(
+    mut status: VerificationStatus,
+    change: impl FnOnce(&mut VerificationStatus),
+) -> VerificationStatus {
+    change(&mut status);
+    status
+}
+
+fn of_another(status: VerificationStatus) -> VerificationStatus {
+    changed(status, |status| {
+        status.session.as_mut().unwrap().uid = Some(UID.replace('3', "4"));
+    })
+}
+
+/// Statuses of resources without a session.
+fn without_session() -> Vec<(&'static str, VerificationStatus)> {
+    let hold = waiting(World::lost(1), |world| world.facts.on_unknown = OnUnknownOutcome::Hold);
+    let granted = |times| waiting(World::lost(times), |world| world.facts.retry = Some("go".to_owned()));
+    let mut granted_and_lost = World::lost(3);
+    granted_and_lost.facts.retry = Some("go".to_owned());
+    granted_and_lost.turn(Answer::Uncalled);
+    granted_and_lost.facts.retry = None;
+    granted_and_lost.turn_when_due(refused(LOST));
+    let mut refused_after_lost = World::lost(2);
+    refused_after_lost.turn_when_due(refused(PortalError::NotSent(NotSent::Connect)));
+    let once = |error| {
+        let mut world = fresh();
+        world.turn(refused(error));
+        world.status
+    };
+    vec![
+        ("fresh", fixtures::fresh()),
+        (
+            "fresh, no key",
+            waiting(fresh(), |world| world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound)),
+        ),
+        ("fresh, portal not allowed", waiting(fresh(), |world| world.facts.portal = PortalFact::NotAllowed)),
+        ("fresh, suspended", waiting(fresh(), |world| world.facts.suspend = true)),
+        (
+            "fresh, breaker open",
+            waiting(fresh(), |world| world.facts.admission = AdmissionFact::Breaker(fixtures::after(90))),
+        ),
+        ("claimed", claimed(0)),
+        ("claimed, one lost", claimed(1)),
+        ("claimed, two lost", claimed(2)),
+        ("refused, not sent", once(PortalError::NotSent(NotSent::Connect))),
+        ("refused, conflict", once(PortalError::Conflict)),
+        ("refused, 401", once(PortalError::KeyRejected)),
+        ("refused, key stalled", refused_for_long(PortalError::KeyRejected).status),
+        ("refused, invalid stalled", refused_for_long(PortalError::Invalid).status),
+        ("refused, misconfigured stalled", refused_for_long(PortalError::Unconfigured).status),
+        ("refused after two lost", refused_after_lost.status),
+        ("lost once", World::lost(1).status),
+        ("lost twice", World::lost(2).status),
+        ("lost three times", World::lost(3).status),
+        ("lost, held", hold),
+        ("lost, forgiven", granted(1)),
+        ("lost three times, forgiven", granted(3)),
+        ("lost once more after forgiven", granted_and_lost.status),
+    ]
+}
+
+/// Statuses of open sessions.
+fn with_session() -> Vec<(&'static str, VerificationStatus)> {
+    let said_so = |word, completed: &[&str]| open_as(word, completed).status;
+    let expired = |status| {
+        changed(status, |status: &mut VerificationStatus| {
+            let ago = |hours| Some(fixtures::now() - jiff::SignedDuration::from_hours(hours));
+            status.expires_at = ago(3);
+            status.session.as_mut().unwrap().created_at = ago(4);
+        })
+    };
+    let young = changed(open().status, |status| {
+        status.session.as_mut().unwrap().created_at = Some(fixtures::after(3590));
+    });
+    let mut adopted = fresh();
+    adopted.facts.adopt = fixtures::id();
+    adopted.turn(said("in_progress", &["document"]));
+    let mut paused = open();
+    paused.facts.admission = AdmissionFact::Paused(fixtures::after(900));
+    paused.turn(Answer::Uncalled);
+    paused.pass(61);
+    let mut select = open();
+    select.facts.mode = Mode::Select;
+    vec![
+        ("open", said_so("generated", &[])),
+        ("open, at it", said_so("in_progress", &["document"])),
+        ("open, evaluated", said_so("validating", &["document", "liveness"])),
+        ("open, in review", said_so("needs_manual_review", &["document"])),
+        ("open, a word nobody knows", said_so("junk", &[])),
+        ("open, ten seconds old", young),
+        ("open, three hours over", expired(said_so("generated", &[]))),
+        ("open, three hours over, in review", expired(said_so("needs_manual_review", &["document"]))),
+        ("open, adopted", adopted.status),
+        ("open, no key", waiting(open(), |world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty))),
+        ("open, suspended", waiting(open(), |world| world.facts.suspend = true)),
+        ("open, portal not allowed", waiting(open(), |world| world.facts.portal = PortalFact::NotAllowed)),
+        ("open, rate limited", waiting(paused, |_| {})),
+        ("open, trouble", looked_for_long(&looked(LOST)).status),
+        ("open, key stalled", looked_for_long(&looked(PortalError::AccessDenied)).status),
+        ("open, not found", not_found().status),
+        ("open, not found, three hours over", expired(not_found().status)),
+        ("open, select", select.status),
+    ]
+}
+
+/// Statuses of what ended.
+fn ended() -> Vec<(&'static str, VerificationStatus)> {
+    vec![
+        ("over, verified", over(Outcome::Verified)),
+        ("over, rejected", over(Outcome::Rejected)),
+        ("over, expired", over(Outcome::Expired)),
+        ("over, failed", over(Outcome::Failed)),
+        ("settled, verified", settled(Outcome::Verified)),
+        ("settled, failed", settled(Outcome::Failed)),
+    ]
+}
+
+fn storing() -> World {
+    World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
+}
+
+/// What is owed, after those turns.
+fn stored(answers: Vec<Answer>) -> World {
+    let mut world = storing();
+    for answer in answers {
+        world.turn(answer);
+    }
+    world
+}
+
+/// Statuses of what asks for evidence.
+fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
+    let silent = || not_stored(EvidenceError::StoreUnavailable);
+    let front = || fixtures::stored(vec![fixtures::front()]);
+    let conflict = Some(EvidenceError::Conflict);
+    let mut shown = storing();
+    shown.turn(silent());
+    shown.pass(60);
+    shown.turn(silent());
+    let mut again = stored(vec![not_stored(EvidenceError::Conflict)]);
+    again.facts.retry = Some("go".to_owned());
+    again.turn(Answer::Uncalled);
+    let absent = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent).to_vec();
+    // Whether it is settled is for the policy to say.
+    let live = |world: World| VerificationStatus { settled: false, ..world.status };
+    let mut refused = fresh();
+    refused.facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain));
+    refused.facts.evidence.destination = super::cause::refused_destination();
+    let asking = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
+    let mut expired = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
+    expired.turn(said("expired", &[]));
+    vec![
+        ("fresh, destination refused", waiting(refused, |_| {})),
+        ("open, evidence asked for", asking.status),
+        ("over, storing", storing().status),
+        ("over, expired and storing", expired.status),
+        ("over, storing with trouble", shown.status),
+        ("over, one object stored", stored(vec![Answer::Store(front())]).status),
+        ("over, stored", live(stored(vec![Answer::Store(fixtures::all_stored())]))),
+        ("over, nothing to store", live(stored(vec![Answer::Store(fixtures::stored(absent))]))),
+        ("over, evidence failed", stored(vec![not_stored(EvidenceError::Conflict)]).status),
+        (
+            "over, evidence failed in part",
+            stored(vec![Answer::Store(UploadOutcome { error: conflict, ..front() })]).status,
+        ),
+        ("over, evidence asked for again", again.status),
+    ]
+}
+
+/// Statuses that no turn leads to: edited by hand, or restored from a backup under another uid.
+fn foreign() -> Vec<(&'static str, VerificationStatus)> {
+    let open = || open_as("in_progress", &["document"]).status;
+    let verified = || over(Outcome::Verified);
+    vec![
+        ("edited, verdict without id", changed(verified(), |status| status.verification_id = None)),
+        (
+            "edited, verdict alone",
+            VerificationStatus { outcome: Some(Outcome::Verified), ..fixtures::fresh() },
+        ),
+        (
+            "edited, id cannot be one",
+            changed(open(), |status| status.verification_id = Some("..".to_owned())),
+        ),
+        ("edited, no portal", changed(open(), |status| status.session = None)),
+        (
+            "edited, more lost than begun",
+            changed(World::lost(1).status, |status| status.session.as_mut().unwrap().orphans = 9),
+        ),
+        ("edited, outcome removed", changed(verified(), |status| status.outcome = None)),
+        ("edited, settled without outcome", VerificationStatus { settled: true, ..fixtures::fresh() }),
+        ("edited, open and settled", changed(open(), |status| status.settled = true)),
+        ("edited, created without id", fixtures::attempted(SessionState::Created, 1, 0)),
+        ("restored, claimed", of_another(claimed(1))),
+        ("restored, open", of_another(open())),
+        ("restored, over", of_another(verified())),
+    ]
+}
+
+/// Every past of the grid.
+pub(super) fn all() -> Vec<Sample> {
+    let states = [without_session(), with_session(), ended(), with_evidence(), foreign()];
+    states.into_iter().flatten().map(|(name, status)| Sample { name, status }).collect()
+}
+
+fn read(name: &str) -> State {
+    state(UID, &all().into_iter().find(|fixtures| fixtures.name == name).unwrap().status)
+}
+
+#[test]
+fn every_kind_of_past_is_among_them() {
+    for (name, kind) in
+        [("fresh", State::Fresh), ("claimed", State::Claimed), ("lost once", State::OutcomeUnknown)]
+    {
+        assert_eq!(read(name), kind, "{name}");
+    }
+    assert_eq!(read("refused, 401"), State::Refused);
+    assert!(matches!(read("open"), State::Open { .. }));
+    assert_eq!(read("over, rejected"), State::Finished(Outcome::Rejected));
+    assert_eq!(read("settled, failed"), State::Settled);
+    assert_eq!(read("over, storing"), State::Finished(Outcome::Verified));
+    assert_eq!(read("over, evidence failed"), State::Finished(Outcome::Verified));
+    assert_eq!((read("restored, claimed"), read("restored, open")), (State::Fresh, State::Fresh));
+    for (name, status) in with_session() {
+        assert!(matches!(state(UID, &status), State::Open { .. }), "{name}");
+    }
+    for (name, status) in foreign().into_iter().filter(|(name, _)| name.starts_with("edited")) {
+        assert!(matches!(state(UID, &status), State::Inconsistent(_)), "{name}");
+    }
+}

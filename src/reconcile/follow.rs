@@ -1,0 +1,235 @@
+//! Follows the live verifications into the table and the queue, and says when that is interrupted. Touches the API server.
+
+use std::{borrow::Cow, time::Duration};
+
+use futures::StreamExt;
+use tokio::time::{Instant, interval};
+
+use super::{
+    Reconciler,
+    cache_entry::CacheEntry,
+    recent::{is_small, lean},
+};
+use crate::{
+    admin::Readiness,
+    api::Verification,
+    cluster::{ApiError, Change, INSTALL, Interrupted, StreamSettings, WAITING, changes, until_rewound},
+    index::{Removed, Seen},
+    priority::Priority,
+};
+
+/// A sign of life comes this often, and what is no longer fresh is forgotten within this.
+const BEAT: Duration = Duration::from_secs(5);
+/// After this long without an interruption the next one is told again. Longer than the stream ever pauses.
+const QUIET: Duration = Duration::from_mins(5);
+
+/// Follows the live verifications for as long as the process runs.
+pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, readiness: &Readiness) {
+    let begin = || {
+        changes::<Verification>(
+            &reconciler.client,
+            namespace,
+            StreamSettings::default(),
+            &reconciler.last_contact,
+        )
+    };
+    let mut stream = std::pin::pin!(begin());
+    let mut rewound = std::pin::pin!(until_rewound(reconciler, namespace));
+    let mut beat = interval(BEAT);
+    let mut interruptions = Interruptions::default();
+    loop {
+        reconciler.last_contact.follower();
+        tokio::select! {
+            change = stream.next() => match change {
+                Some(change) => note(reconciler, readiness, &mut interruptions, change),
+                None => return,
+            },
+            () = &mut rewound => {
+                reconciler.metrics.server_rewinds.inc();
+                tracing::warn!(
+                    "the state of the API server went back, as after a restore of etcd from a backup; verifications are \
+                     listed anew, and a status that lost its session gets it back"
+                );
+                reconciler.index().believe();
+                stream.set(begin());
+                rewound.set(until_rewound(reconciler, namespace));
+            }
+            _ = beat.tick() => {
+                reconciler.recent.forget_old();
+            }
+        }
+    }
+}
+
+fn note(
+    reconciler: &Reconciler,
+    readiness: &Readiness,
+    interruptions: &mut Interruptions,
+    change: Change<Verification>,
+) {
+    match change {
+        Change::Restarted => {
+            interruptions.is_listing = true;
+            reconciler.index().restarted();
+        }
+        Change::Seen(object) => see(reconciler, object, interruptions.is_listing),
+        Change::Undecodable { object, error } => {
+            reconciler.index().still_there(&object.uid);
+            reconciler.metrics.undecodable.inc();
+            tracing::warn!(
+                namespace = object.namespace,
+                name = object.name,
+                error,
+                "a verification cannot be decoded and is left alone; compare it with the installed definition"
+            );
+        }
+        Change::Synced => {
+            let swept = reconciler.index().synced();
+            for removed in swept {
+                forget(reconciler, &removed);
+            }
+            interruptions.synced();
+            readiness.set(None);
+            tracing::info!(live = reconciler.index().len(), "watching verifications");
+        }
+        Change::Gone(object) => {
+            let removed = reconciler.index().gone(&object.uid);
+            if let Some(removed) = removed {
+                forget(reconciler, &removed);
+            }
+        }
+        Change::Interrupted { error, list_is_owed, pause: _ } => {
+            reconciler.metrics.watch_interruptions.inc();
+            let Some(why) = error.unanswered() else { return };
+            if list_is_owed {
+                readiness.set(Some(interruptions.waiting_for(&error, &why)));
+            }
+            if interruptions.is_new(&error, &why, Instant::now()) {
+                tell(&error, &why);
+            }
+        }
+    }
+}
+
+/// What of the watch was interrupted since the last whole list.
+#[derive(Debug, Default)]
+struct Interruptions {
+    /// Whether there ever was a whole list.
+    is_synced: bool,
+    /// Whether a list has begun and is not complete.
+    is_listing: bool,
+    /// What was tried and the code of the answer, as far as it was told.
+    told: Vec<(&'static str, Option<u16>)>,
+    last: Option<Instant>,
+}
+
+impl Interruptions {
+    fn synced(&mut self) {
+        *self = Self { is_synced: true, ..Self::default() };
+    }
+
+    /// Whether this one is the first of its kind since the last whole list, or since it was quiet.
+    fn is_new(&mut self, error: &Interrupted, why: &ApiError, now: Instant) -> bool {
+        if self.last.is_some_and(|last| now.duration_since(last) > QUIET) {
+            self.told.clear();
+        }
+        self.last = Some(now);
+        let kind = (error.tried(), why.code());
+        let is_new = !self.told.contains(&kind);
+        if is_new {
+            self.told.push(kind);
+        }
+        is_new
+    }
+
+    fn waiting_for(&self, error: &Interrupted, why: &ApiError) -> Cow<'static, str> {
+        if is_undefined(why) {
+            return WAITING.into();
+        }
+        let which = if self.is_synced { "a new" } else { "the first" };
+        format!("{which} list of verifications; tried to {}: {why}", error.tried()).into()
+    }
+}
+
+/// Whether the API server does not know the resource.
+fn is_undefined(why: &ApiError) -> bool {
+    why.code() == Some(404)
+}
+
+fn tell(error: &Interrupted, why: &ApiError) {
+    let (tried, code, reason) = (error.tried(), why.code(), why.reason());
+    match code {
+        Some(404) => tracing::warn!(tried, code, reason, "waiting for {WAITING}; {INSTALL}"),
+        Some(400) => tracing::warn!(
+            tried,
+            code,
+            reason,
+            "verifications cannot be watched; the definition may be older than this program; {INSTALL}"
+        ),
+        Some(401 | 403) => tracing::warn!(
+            tried,
+            code,
+            reason,
+            "verifications cannot be watched; the operator needs the rights to list and watch them"
+        ),
+        _ => tracing::warn!(
+            tried,
+            code,
+            reason,
+            "the watch of verifications was interrupted; it is tried again until it works"
+        ),
+    }
+}
+
+fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
+    reconciler.queue.remove(removed.record_id);
+    reconciler.departed(&removed.payload);
+    reconciler.recent.forget(removed.record_id);
+    if let Some(session) = removed.payload.session {
+        reconciler.sessions.forget(session);
+    }
+}
+
+/// Takes in what was listed or watched. What a watch brought is as good as read, for a while; a list may bring a hundred
+/// thousand, and their turns come one after another.
+fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
+    let now = Instant::now();
+    let is_fresh = !is_listed && is_small(&object);
+    let object = lean(Box::new(object));
+    let mut first = now;
+    let seen = reconciler.index().seen(&object.metadata, |known| {
+        if let Some(known) = known {
+            return reconciler.changed(known, &object);
+        }
+        let (entry, at) = reconciler.first(&object);
+        first = at;
+        entry
+    });
+    let fairness_key = crate::reconcile::cache_entry::fairness_key(&object);
+    if !matches!(seen, Seen::Unchanged(_) | Seen::Stale(_)) {
+        if is_fresh {
+            reconciler.recent.keep(seen.record_id(), object, now);
+        } else {
+            reconciler.recent.forget(seen.record_id());
+        }
+    }
+    match seen {
+        Seen::New(record_id) => {
+            reconciler.queue.set(record_id, first, Priority::Create, fairness_key);
+        }
+        Seen::Replaced { record_id, removed } => {
+            forget(reconciler, &removed);
+            reconciler.queue.set(record_id, first, Priority::Create, fairness_key);
+        }
+        Seen::Changed(record_id) => reconciler.queue.now(record_id, Priority::Nudge, fairness_key),
+        // A list that is older than what was known may be that of a state that was restored: only the resource itself
+        // says how it stands.
+        Seen::Stale(record_id) if is_listed => {
+            if let Some(entry) = reconciler.index().get_mut(record_id) {
+                entry.read_next();
+            }
+            reconciler.queue.now(record_id, Priority::Nudge, fairness_key);
+        }
+        Seen::Unchanged(_) | Seen::Stale(_) => {}
+    }
+}

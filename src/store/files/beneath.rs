@@ -1,0 +1,84 @@
+//! Opens what is below a root, and follows no link there. Everything here blocks, but never for somebody who holds the
+//! other end of a pipe.
+
+use std::{
+    fs::File,
+    path::{Component, Path},
+};
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{CWD, FileType, Mode, OFlags, fstat, openat},
+    io::Errno,
+};
+
+use super::ODD;
+use crate::store::error::{Answer, StoreError, judge_file};
+
+/// Without [`OFlags::NONBLOCK`] a pipe is opened once somebody opens its other end, and a leased file once it is let go of.
+const NO_LINK: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::DIRECTORY.union(NO_LINK);
+
+/// Opens the root, which is the administrator's: it may be a link.
+pub(crate) fn root(path: &Path) -> Result<OwnedFd, Answer> {
+    openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => Answer::Trouble(StoreError::BucketMissing),
+        other => answer(other),
+    })
+}
+
+/// Opens a folder below another one. The path has only names.
+pub(crate) fn folder(from: &OwnedFd, path: &Path) -> Result<OwnedFd, Answer> {
+    at_once(from, path).unwrap_or_else(|| step_by_step(from, path)).map_err(answer)
+}
+
+/// All steps in one call; none where the kernel has no such call: before Linux 5.6, behind a filter that does not know
+/// it, and elsewhere.
+#[cfg(target_os = "linux")]
+pub(crate) fn at_once(from: &OwnedFd, path: &Path) -> Option<Result<OwnedFd, Errno>> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match openat2(from, path, FOLDER, Mode::empty(), resolve) {
+        Err(Errno::NOSYS | Errno::PERM) => None,
+        opened => Some(opened),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn at_once(_from: &OwnedFd, _path: &Path) -> Option<Result<OwnedFd, Errno>> {
+    None
+}
+
+/// Each step from the folder that the one before has opened.
+pub(crate) fn step_by_step(from: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let mut folder = openat(from, ".", FOLDER, Mode::empty())?;
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) => folder = openat(&folder, name, FOLDER, Mode::empty())?,
+            Component::Prefix(_) | Component::RootDir | Component::ParentDir => return Err(Errno::XDEV),
+        }
+    }
+    Ok(folder)
+}
+
+/// Opens a regular file in a folder, for reading, or for writing.
+pub(crate) fn file(folder: impl AsFd, name: &str, access: OFlags) -> Result<File, Answer> {
+    let file = openat(folder, name, access | NO_LINK, Mode::empty()).map_err(answer)?;
+    let stat = fstat(&file).map_err(answer)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok(file.into()) } else { Err(ODD) }
+}
+
+/// Makes a file that is not there, for writing.
+pub(crate) fn new_file(folder: impl AsFd, name: &str, mode: Mode) -> Result<File, Answer> {
+    let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | NO_LINK;
+    openat(folder, name, access, mode).map(File::from).map_err(answer)
+}
+
+/// What an error means. A link, a socket, a pipe without a reader and a file for a folder are all no object of ours.
+pub(crate) fn answer(errno: Errno) -> Answer {
+    match errno {
+        Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::XDEV => ODD,
+        other => judge_file(&other.into()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Verifications that are verified and owe their evidence, and what becomes of them. Touches nothing.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use okid_operator::{
+    api::Images,
+    lifecycle::Bounds,
+    portal::{Details, PortalUrl},
+};
+use serde_json::{Value, json};
+
+use super::cluster::Resources;
+use super::number::uid;
+use super::session::{MODULES, Plan, Session, spec};
+
+const LASTS: Duration = Duration::from_hours(1);
+
+/// All of them, as an API server keeps them.
+pub(super) struct Owed {
+    resources: Mutex<Vec<Value>>,
+    version: AtomicU32,
+}
+
+impl Owed {
+    /// One verification for each session of the portal, as the operator's own tables leave it after the verdict.
+    pub(super) fn new(portal: &PortalUrl, ids: &[String], images: &Images, now: Timestamp) -> Result<Self> {
+        let resources = (0_u32..).zip(ids).map(|(number, id)| resource(number, id, portal, images, now));
+        let resources = resources.collect::<Result<Vec<_>>>()?;
+        let version = u32::try_from(resources.len()).context("count verifications")? + 1;
+        Ok(Self { resources: Mutex::new(resources), version: AtomicU32::new(version) })
+    }
+
+    /// How many owe nothing any more.
+    pub(super) fn settled(&self) -> usize {
+        self.count(|status| status["settled"] == json!(true))
+    }
+
+    /// How many say that their evidence is stored.
+    pub(super) fn stored(&self) -> usize {
+        self.count(|status| {
+            let conditions = status["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+            let stored = conditions.iter().find(|condition| condition["type"] == "EvidenceStored");
+            stored.is_some_and(|stored| stored["status"] == "True")
+        })
+    }
+
+    fn count(&self, holds: impl Fn(&Value) -> bool) -> usize {
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        resources.iter().filter(|resource| holds(&resource["status"])).count()
+    }
+}
+
+impl Resources for Owed {
+    fn count(&self) -> u32 {
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        u32::try_from(resources.len()).unwrap_or(u32::MAX)
+    }
+
+    fn version(&self) -> String {
+        self.version.load(Ordering::Relaxed).to_string()
+    }
+
+    fn resource(&self, number: u32) -> Result<Value> {
+        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = usize::try_from(number).context("count verifications")?;
+        resources.get(index).cloned().context("find a verification")
+    }
+
+    fn write(&self, number: u32, patch: &Value) -> Option<Value> {
+        let mut resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let resource = resources.get_mut(usize::try_from(number).ok()?)?;
+        // Nobody else writes, so there are no conflicts.
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        json_patch::merge(&mut resource["status"], &patch["status"]);
+        resource["metadata"]["resourceVersion"] = json!(version.to_string());
+        Some(resource.clone())
+    }
+}
+
+fn resource(
+    number: u32,
+    id: &str,
+    portal: &PortalUrl,
+    images: &Images,
+    created_at: Timestamp,
+) -> Result<Value> {
+    let plan = Plan {
+        uid: &uid(number),
+        id,
+        portal,
+        created_at,
+        lasts: LASTS,
+        bounds: Bounds::default(),
+        images: Some(images.clone()),
+    };
+    let (mut session, first) = Session::create(&plan)?;
+    let details = Details {
+        id: Some(session.id.clone()),
+        current: Some("verified".to_owned()),
+        updated_at: Some(created_at),
+        progress: MODULES.map(|module| (module.to_owned(), "completed".to_owned())).into(),
+        date: None,
+    };
+    session.look(first, &details)?;
+    let mut spec = spec();
+    spec["images"] = serde_json::to_value(images).context("write a spec")?;
+    Ok(json!({
+        "apiVersion": "okid.io/v1alpha1",
+        "kind": "Verification",
+        "metadata": {
+            "name": format!("person-{number}"),
+            "namespace": "default",
+            "uid": plan.uid,
+            "resourceVersion": (number + 1).to_string(),
+            "generation": 1,
+            "creationTimestamp": created_at.to_string(),
+        },
+        "spec": spec,
+        "status": serde_json::to_value(&session.status).context("write a status")?,
+    }))
+}

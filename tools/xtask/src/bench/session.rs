@@ -1,0 +1,152 @@
+//! A session as the operator's own tables follow it, without an operator. Pure.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::{SignedDuration, Timestamp};
+use okid_operator::{
+    api::{Images, Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
+    lifecycle::{
+        AdmissionFact, Bounds, Conclusion, CreateOutcome, Deadline, Due, EvidenceFacts, Facts, InFlight,
+        KeyFact, LocalState, PortalFact, Requeue, Step, StepOutcome, attempts, claim, conclude, state,
+    },
+    portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
+    reconcile::jitter_seed,
+};
+use serde_json::{Value, json};
+
+/// The modules that a person goes through.
+pub(super) const MODULES: [&str; 3] = ["document", "liveness", "form_data"];
+/// `spec.activeDeadline` where a resource names none.
+const DEADLINE: Duration = Duration::from_hours(168);
+
+/// What a session is made with.
+pub(super) struct Plan<'a> {
+    /// `metadata.uid`, from which all jitter comes.
+    pub(super) uid: &'a str,
+    /// The portal's id of the session.
+    pub(super) id: &'a str,
+    /// Where it lives.
+    pub(super) portal: &'a PortalUrl,
+    /// When it is created.
+    pub(super) created_at: Timestamp,
+    /// How long it lasts.
+    pub(super) lasts: Duration,
+    /// `spec.polling`.
+    pub(super) bounds: Bounds,
+    /// `spec.images`.
+    pub(super) images: Option<Images>,
+}
+
+/// An open session: its status, and what the operator would remember of it.
+pub(super) struct Session {
+    pub(super) id: VerificationId,
+    pub(super) status: VerificationStatus,
+    facts: Facts,
+}
+
+impl Session {
+    /// Claims, creates and records as a turn would; answers also when the first look is due.
+    pub(super) fn create(plan: &Plan<'_>) -> Result<(Self, Timestamp)> {
+        let id = VerificationId::parse(plan.id).context("name a session")?;
+        let mut facts = facts(plan);
+        let claimed = claim(&VerificationStatus::default(), 1, &facts);
+        let created = Created {
+            id: id.clone(),
+            expires_at: Some(after(plan.created_at, plan.lasts)),
+            flow: std::iter::once("terms").chain(MODULES).map(str::to_owned).collect(),
+            modules: MODULES.map(str::to_owned).to_vec(),
+            date: None,
+        };
+        let outcome = StepOutcome::Create(CreateOutcome::Answered(Ok(created)));
+        let step = Step::Create { attempt: 1 };
+        let state = state(&facts.uid, &claimed);
+        let Conclusion { status, next, local_state, .. } =
+            conclude(&claimed, &state, attempts(&claimed), &step, &outcome, &facts);
+        facts.local_state = local_state;
+        let status = status.context("record a create")?;
+        let Some(first) = time_of(next, plan.created_at)? else { bail!("a new session is over at once") };
+        Ok((Self { id, status, facts }, first))
+    }
+
+    /// Looks, and answers when it looks again; `None` when it is over.
+    pub(super) fn look(&mut self, now: Timestamp, details: &Details) -> Result<Option<Timestamp>> {
+        (self.facts.now, self.facts.portal_now) = (now, Some(now));
+        let state = state(&self.facts.uid, &self.status);
+        let step = Step::Poll(self.id.clone());
+        let outcome = StepOutcome::Poll(Ok(details.clone()));
+        let Conclusion { status, next, local_state, .. } =
+            conclude(&self.status, &state, attempts(&self.status), &step, &outcome, &self.facts);
+        self.status = status.context("conclude a look")?;
+        self.facts.local_state = local_state;
+        time_of(next, now)
+    }
+}
+
+/// The spec that every resource has, its defaults filled in as the API server does.
+pub(super) fn spec() -> Value {
+    json!({
+        "apiKeySecretRef": {"name": "okid-api-key", "key": "apiKey"},
+        "mode": "Direct",
+        "readyWhen": "Verified",
+        "onUnknownOutcome": "Retry",
+        "activeDeadline": "168h",
+        "suspend": false,
+    })
+}
+
+/// `from`, and that much later.
+pub(super) fn after(from: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// The portal at this address, by http too.
+pub(super) fn allowed(url: &str) -> Result<PortalUrl> {
+    let portals = AllowedPortals::new([url], true).context("allow a portal")?;
+    portals.permit(url).context("permit a portal")
+}
+
+fn time_of(next: Requeue, now: Timestamp) -> Result<Option<Timestamp>> {
+    match next {
+        Requeue::Now => Ok(Some(now)),
+        Requeue::At(at) => Ok(Some(at)),
+        Requeue::Done => Ok(None),
+        Requeue::AwaitChange => bail!("an open session waits for nothing but its resource"),
+    }
+}
+
+/// Facts under which everything may go on.
+fn facts(plan: &Plan<'_>) -> Facts {
+    Facts {
+        now: plan.created_at,
+        portal_now: Some(plan.created_at),
+        uid: plan.uid.to_owned(),
+        jitter_seed: jitter_seed(plan.uid),
+        born: plan.created_at,
+        generation: 1,
+        deleting: false,
+        suspend: false,
+        mode: Mode::Direct,
+        ready_when: ReadyWhen::Verified,
+        on_unknown: OnUnknownOutcome::Retry,
+        bounds: plan.bounds,
+        adopt: None,
+        deadline: Deadline::Ahead(after(plan.created_at, DEADLINE)),
+        portal: PortalFact::Allowed(plan.portal.clone()),
+        link_path: "/".to_owned(),
+        key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
+        admission: AdmissionFact::Open,
+        closed_by: None,
+        in_flight: InFlight::None,
+        due: Due::Now,
+        retry: None,
+        reconcile_requested: None,
+        holder: "bench/0".to_owned(),
+        stretch: 1.0,
+        polled_at: None,
+        too_large: false,
+        known: None,
+        local_state: LocalState::default(),
+        evidence: EvidenceFacts { images: plan.images.clone(), ..EvidenceFacts::default() },
+    }
+}
