@@ -15,10 +15,10 @@ pub struct KnownSession {
     pub id: VerificationId,
     /// Base URL of the portal it lives at.
     pub portal: Arc<str>,
-    created_at: Option<Moment>,
-    expires_at: Option<Moment>,
-    attempt: i32,
-    adopted: bool,
+    pub(super) created_at: Option<Moment>,
+    pub(super) expires_at: Option<Moment>,
+    pub(super) attempt: i32,
+    pub(super) adopted: bool,
 }
 
 impl KnownSession {

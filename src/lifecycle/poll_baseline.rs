@@ -5,19 +5,21 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 
 use super::{
+    known_session::KnownSession,
     local_state::{LocalState, elapsed, later},
     portal_report::{PortalReport, PortalStatus, is_untouched, report},
     schedule::{Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Stage, Times, next_poll, poll_schedule},
     state::OpenPhase,
 };
 use crate::{
-    api::{Phase, VerificationStatus},
+    api::{Phase, SessionState, VerificationStatus},
     portal::{verification_id::VerificationId, wire::Details},
     priority::Priority,
 };
@@ -175,6 +177,12 @@ pub struct PollBaseline {
     min_interval: u16,
     max_interval: u16,
     stage: Stage,
+    /// Whether the session was adopted.
+    adopted: bool,
+    /// The number of the attempt that led to it.
+    attempt: u16,
+    /// The end of the session as its portal names it, by the portal's own clock.
+    published_expiry: Option<Moment>,
 }
 
 /// What comes after a look that found nothing new.
@@ -224,7 +232,23 @@ impl PollBaseline {
             min_interval: seconds(bounds.min),
             max_interval: seconds(bounds.max),
             stage: poll_schedule.stage,
+            adopted: status.session.as_ref().is_some_and(|s| s.state == Some(SessionState::Adopted)),
+            attempt: status.session.as_ref().map_or(Ok(0), |s| u16::try_from(s.attempt)).ok()?,
+            published_expiry: status.expires_at.and_then(Moment::of),
         })
+    }
+
+    /// The session of this baseline, as the status told of it, at the portal with that base URL.
+    #[must_use]
+    pub fn known_session(&self, portal: Arc<str>) -> KnownSession {
+        KnownSession {
+            id: self.id.clone(),
+            portal,
+            created_at: Some(self.created_at),
+            expires_at: self.published_expiry,
+            attempt: i32::from(self.attempt),
+            adopted: self.adopted,
+        }
     }
 
     /// Takes an equal id that is kept anyway in place of its own: there may be a hundred thousand.

@@ -31,18 +31,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct CacheEntry {
     history: History,
-    /// What a look needs that does not read the resource; nothing, where the next turn reads it.
-    pub(crate) standing: Option<Box<PollContext>>,
-    /// What is waited for, if it is a key and no other call is due.
-    pub(crate) key_wait: Option<Box<KeyWait>>,
-    /// Its session as status told it, once there is one.
-    known: Option<Box<KnownSession>>,
-    /// The claim that was found, and since when.
-    pub(crate) claim: Option<Box<Claim>>,
-    /// What was stored as evidence, and could not be written into status yet.
-    pub(crate) unwritten: Option<Box<UploadOutcome>>,
-    /// What is to be told of a write whose answer was lost.
-    pub(crate) unreported: Option<Box<Unreported>>,
+    /// What a poll needs that does not read the resource; nothing, where the next reconcile reads it.
+    poll_context: Option<Box<PollContext>>,
+    /// What few have.
+    rare: Option<Box<Rare>>,
     /// What its next call waits for at the portal.
     pub(crate) portal_wait: Option<PortalWait>,
     /// Its session, once there is one.
@@ -55,7 +47,22 @@ pub struct CacheEntry {
     failures: u8,
 }
 
-/// LocalState of trouble and the schedule.
+/// What is remembered of few verifications at a time.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    /// What is waited for, if it is a key and no other call is due.
+    key_wait: Option<KeyWait>,
+    /// Its session as status told of it, where the poll context does not say the same.
+    known: Option<KnownSession>,
+    /// The claim that was found, and since when.
+    claim: Option<Claim>,
+    /// What was stored as evidence, and could not be written into status yet.
+    unwritten: Option<Box<UploadOutcome>>,
+    /// What is to be reported of a write whose response was lost.
+    unreported: Option<Box<Unreported>>,
+}
+
+/// Failures and the schedule.
 #[derive(Clone, Debug)]
 enum History {
     /// In short.
@@ -73,6 +80,13 @@ pub(crate) struct PollContext {
     pub(crate) account: Arc<Account>,
     /// A hash of the uid.
     pub(crate) jitter_seed: u64,
+}
+
+impl PollContext {
+    /// The session that is polled, as the status told of it.
+    fn known_session(&self) -> KnownSession {
+        self.baseline.known_session(self.account.portal.as_str().into())
+    }
 }
 
 /// A portal's gate that is closed to a verification's next call.
@@ -107,13 +121,9 @@ impl CacheEntry {
             first_reconcile(&uid, &status, &object.spec, object.metadata.generation, jitter_seed(&uid), now);
         let mut entry = Self {
             history: History::CompactState(CompactState::default()),
-            standing: None,
-            key_wait: None,
+            poll_context: None,
+            rare: None,
             portal_wait: None,
-            known: None,
-            claim: None,
-            unwritten: None,
-            unreported: None,
             session: None,
             fairness_key: fairness_key(object),
             changes: 0,
@@ -124,41 +134,34 @@ impl CacheEntry {
         (entry, at.map_or_else(Instant::now, |at| clock.instant(at)))
     }
 
-    /// What is known of a verification that somebody changed: its next turn reads it.
+    /// What is known of a verification that somebody changed: its next reconcile reads it.
     #[must_use]
     pub fn changed(&self, object: &Verification) -> Self {
-        Self {
-            standing: None,
-            key_wait: None,
-            fairness_key: fairness_key(object),
-            changes: self.changes.wrapping_add(1),
-            ..self.clone()
-        }
+        let mut entry = Self { fairness_key: fairness_key(object), ..self.clone() };
+        entry.read_next();
+        entry
     }
 
-    /// The next turn reads the resource, whatever was known of it.
+    /// The next reconcile reads the resource, whatever was known of it.
     pub fn read_next(&mut self) {
-        self.standing = None;
-        self.key_wait = None;
+        self.set_poll_context(None);
+        self.set_key_wait(None);
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// What is kept after a turn that began with what `kept` was: somebody may have changed the resource meanwhile, and
-    /// then the next turn reads it.
+    /// What is kept after a reconcile that began with what `kept` was: somebody may have changed the resource meanwhile,
+    /// and then the next reconcile reads it.
     pub(crate) fn unless_changed(self, kept: &Self) -> Self {
         if self.changes == kept.changes {
-            self
-        } else {
-            let known = self.known.clone().or_else(|| kept.known.clone());
-            Self {
-                standing: None,
-                key_wait: None,
-                fairness_key: kept.fairness_key,
-                changes: kept.changes,
-                known,
-                ..self
-            }
+            return self;
         }
+        let mut entry = Self { fairness_key: kept.fairness_key, changes: kept.changes, ..self };
+        entry.set_poll_context(None);
+        entry.set_key_wait(None);
+        if entry.known().is_none() {
+            entry.know(kept.known());
+        }
+        entry
     }
 
     /// Keeps this after a turn of the verification of that uid. If that was deleted meanwhile, its session is forgotten:
@@ -185,17 +188,85 @@ impl CacheEntry {
 
     /// Keeps the session that a status tells of.
     pub(crate) fn know(&mut self, session: Option<KnownSession>) {
-        if let Some(session) = session.filter(|session| self.known.as_deref() != Some(session)) {
-            self.known = Some(Box::new(session));
-        }
-        if let (Some(known), Some(standing)) = (&self.known, &mut self.standing) {
-            standing.baseline.share(&known.id);
-        }
+        let Some(session) = session else { return };
+        let is_said = self.poll_context.as_deref().is_some_and(|context| context.known_session() == session);
+        self.with_rare(|rare| rare.known = (!is_said).then_some(session));
     }
 
     /// The session that a status told of.
-    pub(crate) fn known(&self) -> Option<&KnownSession> {
-        self.known.as_deref()
+    pub(crate) fn known(&self) -> Option<KnownSession> {
+        let kept = self.rare.as_ref().and_then(|rare| rare.known.clone());
+        kept.or_else(|| self.poll_context.as_deref().map(PollContext::known_session))
+    }
+
+    /// What a poll needs that does not read the resource.
+    pub(crate) fn poll_context(&self) -> Option<&PollContext> {
+        self.poll_context.as_deref()
+    }
+
+    /// Keeps what polls need, or makes the next reconcile read the resource. The session that is known stays known.
+    pub(crate) fn set_poll_context(&mut self, context: Option<Box<PollContext>>) {
+        let known = self.known();
+        self.poll_context = context;
+        self.know(known);
+    }
+
+    /// What is waited for, if it is a key and no other call is due.
+    pub(crate) fn key_wait(&self) -> Option<&KeyWait> {
+        self.rare.as_ref()?.key_wait.as_ref()
+    }
+
+    /// Keeps what is waited for.
+    pub(crate) fn set_key_wait(&mut self, key_wait: Option<KeyWait>) {
+        self.with_rare(|rare| rare.key_wait = key_wait);
+    }
+
+    /// The claim that was found, and since when.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        self.rare.as_ref()?.claim
+    }
+
+    /// Keeps the claim that was found.
+    pub(crate) fn set_claim(&mut self, claim: Option<Claim>) {
+        self.with_rare(|rare| rare.claim = claim);
+    }
+
+    /// What was stored as evidence, and could not be written into status yet.
+    pub(crate) fn unwritten(&self) -> Option<&UploadOutcome> {
+        self.rare.as_ref()?.unwritten.as_deref()
+    }
+
+    /// Keeps what was stored, until it can be written into status.
+    pub(crate) fn set_unwritten(&mut self, stored: Option<UploadOutcome>) {
+        self.with_rare(|rare| rare.unwritten = stored.map(Box::new));
+    }
+
+    /// What is to be reported of a write whose response was lost.
+    pub(crate) fn unreported(&self) -> Option<&Unreported> {
+        self.rare.as_ref()?.unreported.as_deref()
+    }
+
+    /// Keeps what is to be reported, and returns what was kept before.
+    pub(crate) fn replace_unreported(
+        &mut self,
+        unreported: Option<Box<Unreported>>,
+    ) -> Option<Box<Unreported>> {
+        let mut before = None;
+        self.with_rare(|rare| before = std::mem::replace(&mut rare.unreported, unreported));
+        before
+    }
+
+    /// Changes what few have; nothing is kept for those who have nothing of it.
+    fn with_rare(&mut self, change: impl FnOnce(&mut Rare)) {
+        let mut rare = self.rare.take().unwrap_or_default();
+        change(&mut rare);
+        let Rare { key_wait, known, claim, unwritten, unreported } = &*rare;
+        let is_empty = key_wait.is_none()
+            && known.is_none()
+            && claim.is_none()
+            && unwritten.is_none()
+            && unreported.is_none();
+        self.rare = (!is_empty).then_some(rare);
     }
 
     /// The streaks, at length.
@@ -242,17 +313,18 @@ impl CacheEntry {
             History::CompactState(_) => 0,
             History::Troubled(local_state) => size_of::<LocalState>() + local_state.misses.heap(),
         };
-        let standing = self.standing.as_deref().map_or(0, size_of_val);
-        // The routine shares the id.
-        let known =
-            self.known.as_deref().map_or(0, |known| size_of_val(known) + known.id.as_str().len() + 16);
-        let claim =
-            self.claim.as_deref().map_or(0, size_of_val) + self.key_wait.as_deref().map_or(0, size_of_val);
-        let unwritten = self.unwritten.as_deref().map_or(0, |stored| {
-            size_of::<UploadOutcome>() + stored.objects.len() * size_of::<StoredObject>()
+        let id = |id: &VerificationId| id.as_str().len() + 2 * size_of::<usize>();
+        let context =
+            self.poll_context().map_or(0, |context| size_of_val(context) + id(context.baseline.id()));
+        let rare = self.rare.as_deref().map_or(0, |rare| {
+            let Rare { key_wait: _, known, claim: _, unwritten, unreported } = rare;
+            let known = known.as_ref().map_or(0, |known| id(&known.id));
+            let unwritten = unwritten.as_deref().map_or(0, |stored| {
+                size_of::<UploadOutcome>() + stored.objects.len() * size_of::<StoredObject>()
+            });
+            size_of_val(rare) + known + unwritten + unreported.as_deref().map_or(0, size_of_val)
         });
-        let unreported = self.unreported.as_deref().map_or(0, size_of_val);
-        history + standing + known + claim + unwritten + unreported
+        history + context + rare
     }
 }
 
@@ -308,6 +380,73 @@ mod tests {
         assert!(!fresh.waits_to_create_at(1), "it does not wait for the portal");
         let session = Sessions::default().take("", &VerificationId::parse("ver_1").unwrap(), "one");
         assert!(!CacheEntry { session, ..waiting(Closed::Breaker) }.waits_to_create_at(1));
+    }
+
+    fn open_session(expires_at: &str) -> (Verification, CacheEntry) {
+        let object: Verification = serde_json::from_value(json!({
+            "apiVersion": "okid.io/v1alpha1",
+            "kind": "Verification",
+            "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
+            "spec": {"apiKeySecretRef": {"name": "okid"}},
+            "status": {
+                "phase": "AwaitingUser", "verificationId": "ver_1", "expiresAt": expires_at,
+                "session": {
+                    "attempt": 2, "state": "Created", "uid": "one", "portal": "https://portal.test",
+                    "createdAt": "2026-11-27T10:00:00Z",
+                },
+            },
+        }))
+        .unwrap();
+        let entry = CacheEntry::first(&object, &Clock::start()).0;
+        (object, entry)
+    }
+
+    fn poll_context(object: &Verification) -> Box<PollContext> {
+        let status = object.status.as_ref().unwrap();
+        let now: Timestamp = "2026-11-27T10:00:30Z".parse().unwrap();
+        let times = crate::lifecycle::Times { now, portal_now: Some(now) };
+        let local = LocalState { seen: std::num::NonZeroU64::new(1), ..LocalState::default() };
+        let bounds = crate::lifecycle::Bounds::of(&object.spec);
+        let deadline = "2026-12-04T10:00:00Z".parse().unwrap();
+        let baseline = PollBaseline::of(status, &local, bounds, deadline, times).unwrap();
+        let portals = crate::portal::AllowedPortals::new(["https://portal.test"], false).unwrap();
+        let portal = portals.iter().next().unwrap().clone();
+        let account = Arc::new(Account { portal, secret: object.spec.api_key_secret_ref.clone() });
+        Box::new(PollContext { baseline, account, jitter_seed: 0 })
+    }
+
+    #[test]
+    fn a_session_is_kept_once_and_stays_known_when_the_next_reconcile_reads_the_resource() {
+        for expires_at in ["2026-11-27T11:00:00Z", "2026-11-27T09:00:00Z"] {
+            let (object, mut entry) = open_session(expires_at);
+            let known = KnownSession::of("one", object.status.as_ref().unwrap()).unwrap();
+            assert_eq!(entry.known(), None);
+            entry.know(Some(known.clone()));
+            assert_eq!(entry.known().as_ref(), Some(&known));
+            entry.set_poll_context(Some(poll_context(&object)));
+            assert!(entry.rare.is_none(), "the context says the same");
+            assert_eq!(entry.known().as_ref(), Some(&known), "as the status says it, expiry included");
+            assert_eq!(entry.changed(&object).known().as_ref(), Some(&known));
+            let after = entry.clone().unless_changed(&CacheEntry { changes: 7, ..entry.clone() });
+            assert!(after.poll_context().is_none());
+            assert_eq!(after.known().as_ref(), Some(&known));
+            let other =
+                KnownSession::of("one", open_session("2026-11-27T12:00:00Z").0.status.as_ref().unwrap());
+            entry.know(other.clone());
+            assert_eq!(entry.known(), other, "what was told last counts");
+        }
+    }
+
+    #[test]
+    fn what_few_verifications_have_takes_no_memory_of_the_others() {
+        let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
+        entry.set_poll_context(Some(poll_context(&object)));
+        entry.set_claim(Some(Claim { attempt: 1, seen: Instant::now(), never_sent: false }));
+        assert!(entry.rare.is_some());
+        entry.set_claim(None);
+        assert!(entry.rare.is_none());
+        assert!(size_of::<CacheEntry>() <= 80, "{}", size_of::<CacheEntry>());
+        assert!(entry.heap() <= 80, "{}", entry.heap());
     }
 
     #[test]

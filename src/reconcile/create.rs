@@ -131,16 +131,16 @@ impl Reconciler {
             Claimed::Lost => return Recorded::Unwritten(conclude_unwritten(CreateOutcome::ClaimLost)),
             Claimed::Unknown => {
                 // It may be written all the same; then this process knows that nothing was asked.
-                entry.claim = Some(Box::new(Claim { attempt, seen: begun.instant(), never_sent: true }));
+                entry.set_claim(Some(Claim { attempt, seen: begun.instant(), never_sent: true }));
                 self.metrics.turns_repeated.inc();
                 return Recorded::Unwritten(conclude_unwritten(CreateOutcome::ClaimNotWritten));
             }
         };
         self.wrote(record_id, &claimed);
         // What is known of an earlier claim says nothing of this one, should its turn not come to its end.
-        entry.claim = None;
+        entry.set_claim(None);
         if let Some(kept) = self.index().get_mut(record_id) {
-            kept.claim = None;
+            kept.set_claim(None);
         }
         failpoints::reach(Failpoint::AfterClaim).await;
         let Caller { portal, key, pass } = caller;

@@ -54,9 +54,9 @@ impl Reconciler {
         };
         let Some((namespace, name, mut entry)) = self.remembered(record_id) else { return Disposition::Gone };
         // What was waited for has come, or something else is due.
-        entry.key_wait = None;
+        entry.set_key_wait(None);
         entry.portal_wait = None;
-        if entry.unreported.is_some() {
+        if entry.unreported().is_some() {
             // Only a read says whether a write whose answer was lost is there.
             drop(self.recent.take(record_id));
         }
@@ -75,8 +75,9 @@ impl Reconciler {
         observed.facts.too_large = too_large;
         observed.since = since;
         let owes_evidence = owes_evidence(&state, &observed.facts);
-        if let Some(stored) = entry.unwritten.take_if(|_| owes_evidence) {
-            let outcome = StepOutcome::Store(*stored);
+        if let Some(stored) = entry.unwritten().filter(|_| owes_evidence).cloned() {
+            entry.set_unwritten(None);
+            let outcome = StepOutcome::Store(stored);
             return Box::pin(self.conclude(record_id, object, &Step::Store, &outcome, observed, entry)).await;
         }
         let (mut step, mut leave) = self.decide(&state, &status, &mut observed, answer);
@@ -109,7 +110,7 @@ impl Reconciler {
             (Step::Store, _, _) => StepOutcome::Store(self.store(&object, &observed).await),
             (Step::AddFinalizer, _, _) => StepOutcome::AddFinalizer(self.add_finalizer(&object).await),
             (Step::RemoveEvidence { release_when }, _, _) => {
-                let unwritten = entry.unwritten.as_deref();
+                let unwritten = entry.unwritten();
                 let evidence = &observed.facts.evidence;
                 let removed =
                     Box::pin(self.remove_evidence(record_id, &object, evidence, unwritten, *release_when))
@@ -238,7 +239,7 @@ impl Reconciler {
     ) -> Disposition {
         match recorded {
             Recorded::Written(written, conclusion) => {
-                entry.standing = self.standing_of_new(observed, &written, &conclusion);
+                entry.set_poll_context(self.standing_of_new(observed, &written, &conclusion));
                 self.finish(record_id, object, Some(&written), conclusion, entry)
             }
             Recorded::Unwritten(conclusion) => self.finish(record_id, object, None, conclusion, entry),
@@ -275,9 +276,9 @@ impl Reconciler {
             }
             // While an outage is shown, those who wait for its end go on without reading anything.
             if !entry.portal_wait.is_some_and(|portal_wait| portal_wait.is_told) {
-                entry.standing = self.standing(&observed, outcome, &conclusion);
+                entry.set_poll_context(self.standing(&observed, outcome, &conclusion));
             }
-            entry.key_wait = self.key_wait(step, &state(&uid, &status), &observed, &conclusion);
+            entry.set_key_wait(self.key_wait(step, &state(&uid, &status), &observed, &conclusion));
             let Some(after) = &conclusion.status else {
                 let next = self.finish(record_id, &current, None, conclusion, entry);
                 self.keep_fresh(record_id, current, &observed);
@@ -362,7 +363,7 @@ impl Reconciler {
             && (!stored.objects.is_empty() || stored.manifest_sha256.is_some())
             && let Some(kept) = self.index().get_mut(record_id)
         {
-            kept.unwritten = Some(Box::new(stored.clone()));
+            kept.set_unwritten(Some(stored.clone()));
         }
         self.again(record_id, entry)
     }

@@ -115,7 +115,7 @@ impl Reconciler {
         let index = self.index();
         let view = index.view(record_id).filter(|view| !view.deleting && !view.leaving)?;
         Some(Subject {
-            standing: view.payload.standing.clone()?,
+            standing: Box::new(view.payload.poll_context()?.clone()),
             compact: *view.payload.compact()?,
             namespace: view.namespace.to_owned(),
             fairness_key: view.payload.fairness_key,

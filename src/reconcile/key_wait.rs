@@ -66,7 +66,7 @@ impl Reconciler {
         state: &State,
         observed: &Observed,
         conclusion: &Conclusion,
-    ) -> Option<Box<KeyWait>> {
+    ) -> Option<KeyWait> {
         let Observed { facts, account, key, budget: _, since: _ } = observed;
         let Step::Wait(wait) = step else { return None };
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
@@ -103,7 +103,7 @@ impl Reconciler {
         };
         let account = self.accounts.share(account.clone()?);
         let until = until.min(grace).min(end);
-        Some(Box::new(KeyWait { account, awaited, until, priority: conclusion.priority }))
+        Some(KeyWait { account, awaited, until, priority: conclusion.priority })
     }
 
     /// Asks for the Secret of one that waits for its key; nothing, if no key is what it waits for.
@@ -111,7 +111,7 @@ impl Reconciler {
         let (namespace, wait, fairness_key) = {
             let index = self.index();
             let view = index.view(record_id).filter(|view| !view.deleting && !view.leaving)?;
-            (view.namespace.to_owned(), view.payload.key_wait.clone()?, view.payload.fairness_key)
+            (view.namespace.to_owned(), view.payload.key_wait()?.clone(), view.payload.fairness_key)
         };
         let found = self.secrets.key(&namespace, &wait.account.secret).await;
         let again = wait.again(&found, self.clock.now());

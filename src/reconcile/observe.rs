@@ -126,7 +126,7 @@ impl Reconciler {
             stretch,
             polled_at,
             too_large: false,
-            known: entry.known().filter(|_| status.verification_id.is_none()).cloned(),
+            known: entry.known().filter(|_| status.verification_id.is_none()),
             evidence,
             local_state,
             uid,
@@ -168,14 +168,14 @@ impl Reconciler {
 
     fn in_flight(&self, state: &State, status: &VerificationStatus, entry: &mut CacheEntry) -> InFlight {
         if *state != State::Claimed {
-            entry.claim = None;
+            entry.set_claim(None);
             return InFlight::None;
         }
         let attempt = status.session.as_ref().map_or(0, |session| session.attempt);
         let attempt = u32::try_from(attempt).unwrap_or_default();
         let found = Claim { attempt, seen: Instant::now(), never_sent: false };
-        let seen = entry.claim.as_deref().copied().filter(|claim| claim.attempt == attempt).unwrap_or(found);
-        entry.claim = Some(Box::new(seen));
+        let seen = entry.claim().filter(|claim| claim.attempt == attempt).unwrap_or(found);
+        entry.set_claim(Some(seen));
         let quiet_at = seen.seen + QUIET;
         // Another process may hold a claim of the same number.
         let holder = status.session.as_ref().and_then(|session| session.holder.as_deref());

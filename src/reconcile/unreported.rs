@@ -117,7 +117,7 @@ impl Reconciler {
             events,
         });
         match self.index().get_mut(record_id) {
-            Some(kept) => kept.unreported = Some(unreported),
+            Some(kept) => drop(kept.replace_unreported(Some(unreported))),
             // The watch was faster.
             None => self.departed.push(unreported),
         }
@@ -126,11 +126,11 @@ impl Reconciler {
     /// Tells what was not told, if the resource as it was read says that it has happened. If it has not, what follows from
     /// it now is told instead.
     pub(crate) fn tell_if_written(&self, record_id: RecordId, entry: &mut CacheEntry, read: &Read) {
-        if matches!(read, Read::Unknown) || entry.unreported.take().is_none() {
+        if matches!(read, Read::Unknown) || entry.replace_unreported(None).is_none() {
             return;
         }
         // A turn that fails must not tell it again.
-        let unreported = self.index().get_mut(record_id).and_then(|kept| kept.unreported.take());
+        let unreported = self.index().get_mut(record_id).and_then(|kept| kept.replace_unreported(None));
         if let Some(unreported) = unreported.filter(|unreported| unreported.is_told_by(read)) {
             self.tell_late(*unreported, read);
         }
@@ -153,15 +153,16 @@ impl Reconciler {
 
     /// A verification is gone from the watch: what is not told of it is told once it is known.
     pub fn departed(&self, entry: &CacheEntry) {
-        if let Some(unreported) = &entry.unreported {
-            self.departed.push(unreported.clone());
+        if let Some(unreported) = entry.unreported() {
+            self.departed.push(Box::new(unreported.clone()));
         }
     }
 
     /// The process ends: what is not known to be written by now is not told.
     pub fn give_up_untold(&self) {
         let mut unreported: Vec<_> = std::iter::from_fn(|| self.departed.pop()).collect();
-        unreported.extend(self.index().iter().filter_map(|(_, entry)| entry.unreported.clone()));
+        unreported
+            .extend(self.index().iter().filter_map(|(_, entry)| entry.unreported().cloned().map(Box::new)));
         for Unreported { namespace, name, uid, write: _, events } in
             unreported.into_iter().map(|unreported| *unreported)
         {

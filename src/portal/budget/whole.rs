@@ -164,7 +164,11 @@ mod tests {
             let busy = if namespace % 2 == 0 { 90 } else { 34 };
             assert_eq!(admitted(&mut whole, now, namespace, busy), busy, "namespace {namespace}");
         }
-        assert_eq!(admitted(&mut whole, now, 100, 10_000), 106, "one that asks for everything gets its part of 101");
+        assert_eq!(
+            admitted(&mut whole, now, 100, 10_000),
+            106,
+            "one that asks for everything gets its part of 101"
+        );
     }
 
     #[test]
