@@ -84,7 +84,7 @@ words! {
         Finished,
         /// The person is verified.
         Verified,
-        /// What `spec.images` asks for is in the store. Present only where something is asked for.
+        /// What `spec.evidence` asks for is in the store. Present only where something is asked for.
         EvidenceStored,
     }
 }
@@ -134,7 +134,7 @@ words! {
         PortalRejectedRequest,
         /// No answer of the portal can be had: its name, the connection, TLS, or something on the way to it.
         PortalUnreachable,
-        /// `spec.images.destination` may not be used as it is.
+        /// `spec.evidence.destination` may not be used as it is.
         DestinationNotAllowed,
         /// The resource is too large: the record of a session might not fit into it.
         ResourceTooLarge,

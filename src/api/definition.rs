@@ -1,6 +1,4 @@
-//! The custom resource definition: what the types say, and what the derive cannot.
-
-use std::borrow::Cow;
+//! The custom resource definition: the schema of the types, plus what kube's derive cannot express.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -12,10 +10,6 @@ use serde_json::json;
 use super::{rules::RULES, spec::Verification};
 
 /// The definition to install.
-///
-/// # Panics
-///
-/// Never for a released build: that every rule finds its place is tested.
 #[must_use]
 pub fn definition() -> CustomResourceDefinition {
     let mut definition = Verification::crd();
@@ -24,20 +18,20 @@ pub fn definition() -> CustomResourceDefinition {
             continue;
         };
         remove_nullable(root);
-        // kstatus calls a resource without status healthy; with this default Flux and Helm wait from the first
-        // instant on, before the operator has looked.
-        if let Some(status) = place(root, &["status"]) {
+        // kstatus treats a resource without status as healthy. With this default Flux and Helm wait from the start,
+        // before the operator has seen the resource.
+        if let Some(status) = property(root, &["status"]) {
             status.default = Some(JSON(json!({"observedGeneration": -1})));
         }
         if let Some(JSONSchemaPropsOrBool::Schema(value)) =
-            place(root, &["status", "progress"]).and_then(|p| p.additional_properties.as_mut())
+            property(root, &["status", "progress"]).and_then(|p| p.additional_properties.as_mut())
         {
             value.max_length = Some(64);
         }
         for rule in RULES {
-            if let Some(object) = place(root, rule.at) {
+            if let Some(object) = property(root, rule.path) {
                 object.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-                    rule: rule.holds.to_owned(),
+                    rule: rule.expression.to_owned(),
                     message: Some(rule.message.to_owned()),
                     field_path: rule.field_path.map(ToOwned::to_owned),
                     ..ValidationRule::default()
@@ -52,32 +46,20 @@ pub fn definition() -> CustomResourceDefinition {
 ///
 /// # Errors
 ///
-/// None that occur: the definition is a constant of the program. The serialiser's own error is passed on.
+/// Returns the serialiser's error. None is expected, because the definition is constant.
 pub fn definition_yaml() -> Result<String, serde_norway::Error> {
-    let text = serde_norway::to_string(&definition())?;
-    Ok(text.split_inclusive('\n').map(quote_switch).collect())
+    serde_norway::to_string(&definition())
 }
 
-/// kubectl reads YAML 1.1, where a bare `on` is no word but true: it would install a field of the name `true`.
-fn quote_switch(line: &str) -> Cow<'_, str> {
-    let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
-    match rest.split_once(':') {
-        Some((key, value)) if ["y", "n", "yes", "no", "on", "off"].contains(&key) => {
-            Cow::Owned(format!("{indent}\"{key}\":{value}"))
-        }
-        Some(_) | None => Cow::Borrowed(line),
-    }
-}
-
-fn place<'a>(root: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
-    let mut at = root;
+fn property<'a>(root: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
+    let mut schema = root;
     for name in path {
-        at = at.properties.as_mut()?.get_mut(*name)?;
+        schema = schema.properties.as_mut()?.get_mut(*name)?;
     }
-    Some(at)
+    Some(schema)
 }
 
-/// A nullable status could be set to null, which erases the default and passes by every rule.
+/// A nullable status could be set to null, which erases the default and bypasses every rule.
 fn remove_nullable(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
@@ -100,19 +82,19 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_finds_its_place() {
+    fn every_rule_names_an_existing_property() {
         for rule in RULES {
-            assert!(place(&mut root(), rule.at).is_some(), "{:?}", rule.at);
+            assert!(property(&mut root(), rule.path).is_some(), "{:?}", rule.path);
         }
     }
 
-    fn walk(path: &str, schema: &JSONSchemaProps, see: &mut impl FnMut(&str, &JSONSchemaProps)) {
-        see(path, schema);
+    fn walk(path: &str, schema: &JSONSchemaProps, visit: &mut impl FnMut(&str, &JSONSchemaProps)) {
+        visit(path, schema);
         for (name, property) in schema.properties.iter().flatten() {
-            walk(&format!("{path}.{name}"), property, see);
+            walk(&format!("{path}.{name}"), property, visit);
         }
         if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
-            walk(&format!("{path}[]"), items, see);
+            walk(&format!("{path}[]"), items, visit);
         }
     }
 
@@ -142,16 +124,23 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_says_the_same_and_has_no_key_that_kubectl_takes_for_a_switch() {
+    fn the_manifest_equals_the_definition() {
         let text = definition_yaml().unwrap();
         assert_eq!(serde_norway::from_str::<CustomResourceDefinition>(&text).unwrap(), definition());
-        assert!(text.contains("  \"on\":\n"));
-        assert!(!text.lines().any(|line| line.trim_start() == "on:"));
+    }
+
+    /// kubectl reads YAML 1.1, where a bare `on` is the boolean true: it would install a field of the name `true`.
+    #[test]
+    fn no_key_of_the_manifest_is_a_boolean_to_kubectl() {
+        for line in definition_yaml().unwrap().lines() {
+            let key = line.trim_start().split_once(':').map_or("", |(key, _)| key);
+            assert!(!["y", "n", "yes", "no", "on", "off"].contains(&key), "{line}");
+        }
     }
 
     #[test]
     fn a_new_resource_starts_behind_its_generation() {
-        let default = place(&mut root(), &["status"]).unwrap().default.clone();
+        let default = property(&mut root(), &["status"]).unwrap().default.clone();
         assert_eq!(default, Some(JSON(json!({"observedGeneration": -1}))));
     }
 }

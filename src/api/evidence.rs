@@ -1,48 +1,48 @@
-//! Evidence: what a person asks to be kept (`spec.images`), and what is kept (`status.evidence`).
+//! Evidence: what to store (`spec.evidence`), and what is stored (`status.evidence`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::status::Outcome;
 
-/// What to keep in object storage once the verdict is in. Personal data of the most sensitive kind: see
+/// What to store in object storage once the check has finished. This is highly sensitive personal data: see
 /// docs/evidence.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Images {
-    /// The images, each once.
+pub struct EvidenceSpec {
+    /// The images to store. Each combination of kind, imageType and attemptIndex may appear once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 15))]
-    pub items: Vec<ImageItem>,
+    pub images: Vec<ImageRequest>,
 
-    /// Whether to keep the portal's answer with the results too, as `details.json`.
+    /// Whether to store the portal's response with the results too, as `details.json`.
     #[serde(default)]
     pub results: bool,
 
-    /// The verdicts after which it is kept; that the session expired counts as one.
-    #[serde(default = "default_on")]
+    /// The outcomes after which evidence is stored.
+    #[serde(default = "default_outcomes")]
     #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
-    pub on: Vec<Verdict>,
+    pub outcomes: Vec<EvidenceOutcome>,
 
-    /// Where it is kept.
+    /// Where evidence is stored.
     pub destination: Destination,
 
-    /// What becomes of it when the resource is deleted. `Retain` keeps it. `Delete` removes the objects first, and
-    /// holds the resource with a finalizer for as long as that takes. A running operator gives up
-    /// ten to twenty minutes after the deletion.
+    /// What happens to the evidence when the resource is deleted. `Retain` leaves it in the store. `Delete` removes the
+    /// objects first; a finalizer holds the resource until they are gone. A running operator gives up ten to twenty
+    /// minutes after the deletion.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
 
-fn default_on() -> Vec<Verdict> {
-    vec![Verdict::Verified]
+fn default_outcomes() -> Vec<EvidenceOutcome> {
+    vec![EvidenceOutcome::Verified]
 }
 
-/// One image.
+/// An image to store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ImageItem {
-    /// Which call brings it.
+pub struct ImageRequest {
+    /// Which image of the portal it is.
     pub kind: ImageKind,
 
     /// The portal's `image_type`, such as `original` or `cropped`.
@@ -50,14 +50,14 @@ pub struct ImageItem {
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z0-9]([a-z0-9_]*[a-z0-9])?$"))]
     pub image_type: String,
 
-    /// The portal's `attempt_index`: which of the person's tries, from 0; without it the first. Only for `Redacted` and
-    /// `Unredacted`.
+    /// The portal's `attempt_index`: which of the person's attempts, counted from 0. Defaults to the first. Only for
+    /// `Redacted` and `Unredacted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub attempt_index: Option<i32>,
 
-    /// Whether the evidence is incomplete without it. Otherwise an image that the portal does not have, such as the
-    /// back of a passport, counts as absent.
+    /// Whether the evidence is incomplete without this image. If false, an image that the portal does not have, such
+    /// as the back of a passport, is recorded as absent.
     #[serde(default)]
     pub required: bool,
 }
@@ -66,7 +66,7 @@ fn default_image_type() -> String {
     "original".to_owned()
 }
 
-/// Which call brings an image (guide, "Get Verification Image").
+/// Which image of the portal to store (guide, "Get Verification Image").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ImageKind {
     /// Redacted by the settings of the API key.
@@ -79,9 +79,9 @@ pub enum ImageKind {
     Back,
 }
 
-/// How a session ended at the portal; evidence is kept after those that are listed.
+/// An outcome after which evidence can be stored. `Failed` is not one: there is no verdict to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Verdict {
+pub enum EvidenceOutcome {
     /// The person is verified.
     Verified,
     /// The person is rejected.
@@ -90,8 +90,8 @@ pub enum Verdict {
     Expired,
 }
 
-impl Verdict {
-    /// Whether this is how it ended.
+impl EvidenceOutcome {
+    /// Whether the check ended with this outcome.
     #[must_use]
     pub const fn is(self, outcome: Outcome) -> bool {
         matches!(
@@ -103,7 +103,7 @@ impl Verdict {
     }
 }
 
-/// Where evidence is kept: a url with credentials of this namespace, or a store that the operator's administrator
+/// Where evidence is stored: a URL with credentials of this namespace, or a store that the operator's administrator
 /// configured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -116,12 +116,12 @@ pub struct Destination {
     )]
     pub url: Option<String>,
 
-    /// The Secret with the credentials for `url`; its keys are named as the store's options are, such as
+    /// The Secret with the credentials for `url`. Its keys are the names of the store's options, such as
     /// `aws_access_key_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
 
-    /// A store of the operator's configuration.
+    /// The name of a store in the operator's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub store: Option<String>,
@@ -135,28 +135,28 @@ pub struct SecretRef {
     pub name: String,
 }
 
-/// What becomes of the evidence when the resource is deleted.
+/// What happens to the evidence when the resource is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// It stays.
+    /// It stays in the store.
     #[default]
     Retain,
     /// It is removed.
     Delete,
 }
 
-/// What is kept in object storage.
+/// What is stored in object storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Evidence {
-    /// Where the objects are, as a url.
+pub struct EvidenceStatus {
+    /// Where the objects are, as a URL.
     #[schemars(length(max = 1024))]
     pub prefix: String,
-    /// SHA-256 of the manifest, in hex. The manifest is written last: while this is missing, the evidence is incomplete.
+    /// SHA-256 of the manifest, in hex. The manifest is written last: without this field the evidence is incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub manifest_sha256: Option<String>,
-    /// What was stored, or is not there at the portal.
+    /// The objects that were stored, and the images that the portal does not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub objects: Vec<StoredObject>,
@@ -198,12 +198,12 @@ pub enum EvidenceKind {
     Front,
     /// The back of the document.
     Back,
-    /// The portal's answer with the results.
+    /// The portal's response with the results.
     Results,
 }
 
 impl EvidenceKind {
-    /// How such an object is named, without the extension: `<kind>-<imageType>[-<attempt>]`, or `details`.
+    /// The object's name without its extension: `<kind>-<imageType>[-<attempt>]`, or `details`.
     #[must_use]
     pub fn stem(self, image_type: &str, attempt: Option<i32>) -> String {
         if self == Self::Results {
@@ -213,7 +213,7 @@ impl EvidenceKind {
         format!("{}-{image_type}{attempt}", self.as_lower_case())
     }
 
-    /// Its name in keys and attributes of objects, such as `front`.
+    /// The kind as it appears in keys and attributes of objects, such as `front`.
     #[must_use]
     pub const fn as_lower_case(self) -> &'static str {
         match self {

@@ -1,11 +1,11 @@
-//! What a person asks for: `Verification.spec`.
+//! The desired state: `Verification.spec`.
 #![allow(clippy::duplicated_attributes, reason = "each printer column names its own type and priority")]
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{duration::Duration, evidence::Images, status::VerificationStatus};
+use super::{duration::Duration, evidence::EvidenceSpec, status::VerificationStatus};
 
 /// One identity check at okID.
 ///
@@ -30,7 +30,7 @@ use super::{duration::Duration, evidence::Images, status::VerificationStatus};
         name = "Phase",
         type_ = "string",
         json_path = ".status.phase",
-        description = "Where the check stands."
+        description = "The current stage of the check."
     ),
     printcolumn(
         name = "Ready",
@@ -48,7 +48,7 @@ use super::{duration::Duration, evidence::Images, status::VerificationStatus};
         name = "Progress",
         type_ = "string",
         json_path = ".status.progressSummary",
-        description = "Completed modules of all modules."
+        description = "How many modules are completed."
     ),
     printcolumn(
         name = "Expires",
@@ -61,7 +61,7 @@ use super::{duration::Duration, evidence::Images, status::VerificationStatus};
         name = "Portal Status",
         type_ = "string",
         json_path = ".status.portalStatus",
-        description = "The portal's own word.",
+        description = "The status as the portal reports it.",
         priority = 1
     ),
     printcolumn(
@@ -75,7 +75,7 @@ use super::{duration::Duration, evidence::Images, status::VerificationStatus};
         name = "Attempt",
         type_ = "integer",
         json_path = ".status.session.attempt",
-        description = "Creates that were begun.",
+        description = "The number of create requests.",
         priority = 1
     )
 )]
@@ -84,8 +84,8 @@ pub struct VerificationSpec {
     /// The Secret, in the same namespace, that holds the okID API key.
     pub api_key_secret_ref: SecretKeyRef,
 
-    /// Base URL of the okID portal, for example `https://verify.test.okid.io`. Must be one that the operator's
-    /// administrator allowed. Defaults to the operator's own default. Cannot be changed.
+    /// Base URL of the okID portal, for example `https://verify.test.okid.io`. The operator's administrator must have
+    /// allowed it. Defaults to the operator's default portal. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub portal: Option<String>,
@@ -100,33 +100,33 @@ pub struct VerificationSpec {
     #[serde(default)]
     pub ready_when: ReadyWhen,
 
-    /// What to do when the answer to a create was lost, so that a session may exist that nobody knows. `Retry` asks
-    /// again within a budget of three lost answers; `Hold` waits for a person.
+    /// What to do when the response to a create request was lost, so that an unknown session may exist. `Retry` tries
+    /// again, up to three lost responses. `Hold` waits for a person.
     #[serde(default)]
     pub on_unknown_outcome: OnUnknownOutcome,
 
-    /// Bounds on how often the portal is asked. None by default: the operator's schedule follows the person.
+    /// Bounds on how often the portal is polled. Unset by default: the operator adapts its schedule to the check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polling: Option<Polling>,
 
-    /// Give up this long after the resource was created, by the API server's clock. The portal is asked once more
-    /// first, and a verdict that is there counts; a day later it ends even if the portal could not be asked. While
-    /// suspended nothing ends. From 1s to 8760h.
+    /// How long after its creation, by the API server's clock, the check fails if it has not finished. The portal is
+    /// polled once more first, and a verdict that it reports then counts. If the portal cannot be reached, the check
+    /// fails a day later. A suspended check does not fail. From 1s to 8760h.
     #[serde(default = "default_active_deadline")]
     pub active_deadline: Duration,
 
-    /// While true the portal is not asked and nothing ends; what is in flight is still recorded.
+    /// While true, polling and deadlines are paused. Requests that are in flight are still recorded.
     #[serde(default)]
     pub suspend: bool,
 
-    /// Follow a session that exists already instead of creating one. May be added while no verificationId is
-    /// published and no create is in flight, and is then fixed.
+    /// Follow an existing session instead of creating one. May be added while no verificationId is published and no
+    /// create request is in flight. Cannot be changed once set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopt>,
 
-    /// What to keep in object storage once the verdict is in.
+    /// What to store in object storage once the check has finished. Nothing is stored without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub images: Option<Images>,
+    pub evidence: Option<EvidenceSpec>,
 }
 
 fn default_active_deadline() -> Duration {
@@ -140,7 +140,7 @@ pub struct SecretKeyRef {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// Key within the Secret. One newline at its end is ignored.
+    /// Key within the Secret. One newline at the end of its value is ignored.
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
@@ -170,35 +170,36 @@ pub enum ReadyWhen {
     SessionCreated,
 }
 
-/// What to do when the answer to a create was lost.
+/// What to do when the response to a create request was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnUnknownOutcome {
-    /// Ask again, at most three lost answers.
+    /// Try again, up to three lost responses.
     #[default]
     Retry,
     /// Wait for a person.
     Hold,
 }
 
-/// Bounds on the time between two looks at the portal.
+/// Bounds on the time between two polls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Polling {
-    /// Never look more often than this, whatever brings a look forward. From 1s to 1h.
+    /// Never poll more often than this, even if a poll is requested. From 1s to 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_interval: Option<Duration>,
 
-    /// Never wait longer than this between two looks, but for a pause that the portal asked for, an open circuit
-    /// breaker, a refused key, a missing key, a portal that is not allowed, or a budget that is used up. From 1s to 1h.
+    /// Never wait longer than this between two polls. Polls can still be delayed by a pause that the portal requested, an
+    /// open circuit breaker, a missing or rejected key, a portal that is not allowed, or an exhausted request budget.
+    /// From 1s to 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_interval: Option<Duration>,
 }
 
-/// A session that exists already.
+/// An existing session to follow.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Adopt {
-    /// Its verification id. Whoever knows it can open the person's link: treat it as a secret.
+    /// The verification id. Anyone who knows it can open the person's link: treat it as a secret.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9._~-]+$"))]
     pub verification_id: String,
 }

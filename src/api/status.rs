@@ -1,4 +1,4 @@
-//! What the operator found: `Verification.status`.
+//! The observed state: `Verification.status`.
 
 use std::collections::BTreeMap;
 
@@ -6,64 +6,64 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{condition::Condition, evidence::Evidence};
+use super::{condition::Condition, evidence::EvidenceStatus};
 
-/// What is known of an identity check. Written by the operator alone.
+/// The observed state of an identity check. Only the operator writes it.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VerificationStatus {
-    /// The generation of the spec that this status speaks of; -1 before the operator has looked.
+    /// The generation of the spec that this status was written for; -1 until the operator has seen the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the check stands.
+    /// The current stage of the check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The session at okID. Published once, never changed. Whoever knows it can open the link: treat it as a secret.
+    /// The id of the session at okID. Written once. Anyone who knows it can open the link: treat it as a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9._~-]+$"))]
     pub verification_id: Option<String>,
-    /// The link for the person. Works as a bearer secret.
+    /// The link for the person. Anyone who has it can use it: treat it as a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub portal_url: Option<String>,
-    /// When the link stops working, as the portal said.
+    /// When the link stops working, as reported by the portal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// The steps the person goes through, as the portal said.
+    /// The steps that the person goes through, as reported by the portal.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub flow: Vec<String>,
-    /// Names of the modules that the API key is configured with, as the portal said.
+    /// The modules that the API key is configured with, as reported by the portal.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub modules: Vec<String>,
-    /// What the portal says of each module.
+    /// The state of each module, as reported by the portal.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub progress: BTreeMap<String, String>,
-    /// Completed modules of all modules, such as `2/3`.
+    /// How many modules are completed, such as `2/3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub progress_summary: Option<String>,
-    /// The portal's own word for the session, printable ASCII only.
+    /// The status of the session as the portal reports it, printable ASCII only.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub portal_status: Option<String>,
-    /// The portal's own time of its last change, as of the last change shown here.
+    /// The portal's `updated_at`, written together with `progress` and `portalStatus`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub portal_updated_at: Option<Timestamp>,
-    /// The record of how the session was made.
+    /// How the session was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// How it ended.
+    /// How the check ended. Written once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// When it ended.
+    /// When the check ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// What is kept in object storage.
+    /// What is stored in object storage.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<EvidenceStatus>,
     /// The last value of the annotation okid.io/reconcile-requested-at that was handled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -72,10 +72,10 @@ pub struct VerificationStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub last_handled_retry: Option<String>,
-    /// True when it is over and nothing is owed: the operator no longer watches the resource.
+    /// True once the check has finished and nothing is pending: the operator no longer watches the resource.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub settled: bool,
-    /// Observations by type.
+    /// Conditions by type. docs/reference/conditions.md lists them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -91,22 +91,22 @@ impl std::fmt::Debug for VerificationStatus {
     }
 }
 
-/// Where a check stands, as one word.
+/// The current stage of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// There is no session yet, and no create is under way.
     Pending,
     /// A session is being created.
     Creating,
-    /// The link is published; nobody has begun.
+    /// The link is published; the person has not started.
     AwaitingUser,
-    /// The person is at it.
+    /// The person has started the check.
     InProgress,
-    /// The portal evaluates what the person gave.
+    /// The portal is evaluating what the person submitted.
     Processing,
-    /// People at okID look at it.
+    /// okID is reviewing the check manually.
     InReview,
-    /// The verdict is in; evidence is being stored.
+    /// The check has finished; evidence is being stored.
     Storing,
     /// The person is verified.
     Verified,
@@ -114,12 +114,12 @@ pub enum Phase {
     Rejected,
     /// The session expired.
     Expired,
-    /// Ended by the deadline.
+    /// `spec.activeDeadline` passed.
     Failed,
 }
 
 impl Phase {
-    /// The word as it stands in status.
+    /// The value as it is written in status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -147,62 +147,63 @@ pub enum Outcome {
     Rejected,
     /// The session expired.
     Expired,
-    /// Ended by the deadline.
+    /// `spec.activeDeadline` passed.
     Failed,
 }
 
-/// How the session was made.
+/// How the session was created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Session {
-    /// How many creates were begun. Never falls.
+    /// The number of create requests that were started. Never decreases.
     #[schemars(range(min = 0))]
     pub attempt: i32,
-    /// What became of the last one.
+    /// The state of the last create request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<SessionState>,
-    /// The uid of the resource this was written for: a status that was restored into another resource shows itself.
+    /// The uid of the resource that this was written for. It reveals a status that was restored into another resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
-    /// The process that began the last create.
+    /// The process that started the last create request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub holder: Option<String>,
-    /// Base URL of the portal the session lives at.
+    /// Base URL of the portal that the session belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub portal: Option<String>,
-    /// When the last create was begun.
+    /// When the last create request was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_at: Option<Timestamp>,
     /// When the session was created or adopted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    /// Creates whose answer was lost: each may have left a session at okID that nobody knows. Never falls.
+    /// The number of create requests whose outcome is unknown: each may have left an unused session at okID. Never
+    /// decreases.
     #[schemars(range(min = 0))]
     pub orphans: i32,
-    /// How many of them the annotation okid.io/retry has forgiven. Never falls.
+    /// How many of the orphans the annotation okid.io/retry has acknowledged. Never decreases.
     #[schemars(range(min = 0))]
-    pub forgiven: i32,
-    /// A short keyed hash that tells whether the API key is still the one the session was created with. The key
-    /// cannot be computed from it, but a guess of the key can be checked against it.
+    pub acknowledged: i32,
+    /// A short keyed hash that shows whether the API key has changed since the session was created. The key cannot be
+    /// computed from it, but a guess of the key can be checked against it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub key_fingerprint: Option<String>,
 }
 
-/// What became of the last create.
+/// The state of the last create request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SessionState {
-    /// Begun; its request may be in flight.
+    /// Started; the request may be in flight.
     Claimed,
-    /// The portal answered with an id.
+    /// The portal created a session.
     Created,
-    /// Not created here: the session existed.
+    /// An existing session was adopted.
     Adopted,
-    /// The portal made no session.
+    /// The portal did not create a session.
     NotCreated,
-    /// Nobody knows whether the portal made one.
+    /// It is unknown whether the portal created a session.
     Unknown,
 }

@@ -21,7 +21,7 @@ use super::{
     upload::{Uploaded, absent},
 };
 use crate::{
-    api::{ImageKind, Images, ObjectState, StoredObject, Verification, VerificationStatus},
+    api::{EvidenceSpec, ImageKind, ObjectState, StoredObject, Verification, VerificationStatus},
     cluster::Read,
     failpoints::{self, Failpoint},
     fairness::FairSemaphore,
@@ -170,8 +170,8 @@ impl From<DestinationError> for NotNow {
 
 impl EvidenceContext {
     /// Whether the operator's administrator allows all of that to be kept.
-    pub(crate) fn permit(&self, images: &Images) -> Result<(), DestinationRefused> {
-        let forbidden = images.items.iter().map(|item| item.kind).find(|kind| self.forbidden.contains(kind));
+    pub(crate) fn permit(&self, spec: &EvidenceSpec) -> Result<(), DestinationRefused> {
+        let forbidden = spec.images.iter().map(|image| image.kind).find(|kind| self.forbidden.contains(kind));
         forbidden.map_or(Ok(()), |kind| Err(DestinationRefused::Forbidden(kind)))
     }
 }
@@ -209,8 +209,8 @@ impl Reconciler {
         stored: &mut UploadOutcome,
     ) -> Result<(), NotNow> {
         let status = object.status.clone().unwrap_or_default();
-        let Some(images) = observed.facts.evidence.images.as_ref() else { return Ok(()) };
-        self.evidence.permit(images).map_err(NotNow::Destination)?;
+        let Some(spec) = observed.facts.evidence.spec.as_ref() else { return Ok(()) };
+        self.evidence.permit(spec).map_err(NotNow::Destination)?;
         let id = status.verification_id.as_deref().map(VerificationId::parse);
         let caller = observed.caller().zip(observed.budget.clone());
         let (Some(((portal, key), budget)), Some(Ok(id))) = (caller, id) else {
@@ -221,16 +221,16 @@ impl Reconciler {
         let at_once = if before.is_some_and(|before| is_about_the_store(before.what)) { 1 } else { AT_ONCE };
         let may_arrive = AtomicBool::new(false);
         let source = Source { portal, key, id: &id, budget, facts: &observed.facts, at_once, may_arrive };
-        let mut place = self.place(object, &images.destination).await?;
+        let mut place = self.place(object, &spec.destination).await?;
         let begun = Instant::now();
         let end = loop {
-            match self.store_in_place(object, &status, images, &source, &mut place, stored).await {
+            match self.store_in_place(object, &status, spec, &source, &mut place, stored).await {
                 Err(NotNow::Later(until)) if until < begun + BATCH => sleep_until(until).await,
                 end => break end,
             }
         };
         let may_arrive = source.may_arrive.load(Ordering::Relaxed);
-        self.unless_gone(object, images, &place, stored, (end, may_arrive)).await
+        self.unless_gone(object, spec, &place, stored, (end, may_arrive)).await
     }
 
     /// Stores what is outstanding, once there is a place for it.
@@ -238,7 +238,7 @@ impl Reconciler {
         &self,
         object: &Verification,
         status: &VerificationStatus,
-        images: &Images,
+        spec: &EvidenceSpec,
         source: &Source<'_>,
         place: &mut ResolvedDestination,
         stored: &mut UploadOutcome,
@@ -248,10 +248,10 @@ impl Reconciler {
             if !self.still_asks(object).await {
                 return Err(NotNow::Changed);
             }
-            *place = self.place(object, &images.destination).await?;
+            *place = self.place(object, &spec.destination).await?;
         }
         let known = stored.objects.len();
-        let end = Box::pin(self.store_with_credentials(object, status, images, source, place, stored)).await;
+        let end = Box::pin(self.store_with_credentials(object, status, spec, source, place, stored)).await;
         self.evidence.tell(object, place, &end);
         match hears(&end, stored.objects.get(known..).unwrap_or_default()) {
             Some(true) => entered.pass.answered(),
@@ -275,18 +275,18 @@ impl Reconciler {
         &self,
         object: &Verification,
         status: &VerificationStatus,
-        images: &Images,
+        spec: &EvidenceSpec,
         source: &Source<'_>,
         place: &mut ResolvedDestination,
         stored: &mut UploadOutcome,
     ) -> Result<(), NotNow> {
         stored.prefix.clone_from(&place.prefix);
-        match self.store_batch(object, status, images, source, place, stored).await {
+        match self.store_batch(object, status, spec, source, place, stored).await {
             Err(NotNow::Store(StoreError::CredentialsRefused)) => {}
             end => return end,
         }
-        *place = self.place(object, &images.destination).await?;
-        self.store_batch(object, status, images, source, place, stored).await
+        *place = self.place(object, &spec.destination).await?;
+        self.store_batch(object, status, spec, source, place, stored).await
     }
 
     /// Stores what is outstanding, several at once; the manifest when nothing is.
@@ -294,7 +294,7 @@ impl Reconciler {
         &self,
         object: &Verification,
         status: &VerificationStatus,
-        images: &Images,
+        spec: &EvidenceSpec,
         source: &Source<'_>,
         place: &ResolvedDestination,
         stored: &mut UploadOutcome,
@@ -305,7 +305,7 @@ impl Reconciler {
         let begun = Instant::now();
         let is_in_vain = AtomicBool::new(false);
         let goes_on = || begun.elapsed() < BATCH && !is_in_vain.load(Ordering::Relaxed);
-        let mut ends = stream::iter(outstanding(images, &with(status, stored)))
+        let mut ends = stream::iter(outstanding(spec, &with(status, stored)))
             .take_while(|_| std::future::ready(goes_on()))
             .map(|wanted| self.keep(wanted, source, place))
             .buffer_unordered(source.at_once);
@@ -331,9 +331,9 @@ impl Reconciler {
             return Err(not_now);
         }
         let after = with(status, stored);
-        if outstanding(images, &after).is_empty() {
+        if outstanding(spec, &after).is_empty() {
             failpoints::reach(Failpoint::BeforeManifest).await;
-            self.check_presence(object, images).await?;
+            self.check_presence(object, spec).await?;
             self.put_manifest(&after, source, place, stored).await?;
         }
         Ok(())

@@ -68,11 +68,11 @@ impl<T: Into<DestinationRefused>> From<T> for DestinationError {
 impl Reconciler {
     /// Why evidence may not be kept where it was asked to be, as far as is known before anything is stored.
     pub(crate) async fn refuse_destination(&self, object: &Verification) -> Option<DestinationRefused> {
-        let images = object.spec.images.as_ref()?;
-        if let Err(refusal) = self.evidence.permit(images) {
+        let spec = object.spec.evidence.as_ref()?;
+        if let Err(refusal) = self.evidence.permit(spec) {
             return Some(refusal);
         }
-        match self.place(object, &images.destination).await {
+        match self.place(object, &spec.destination).await {
             Err(DestinationError::Refused(refusal)) => Some(refusal),
             // A Secret that is not there yet may come in time.
             Ok(_) | Err(DestinationError::Evidence(_)) => None,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use super::{batch::NotNow, destination::ResolvedDestination, removal::keys_of};
 use crate::{
-    api::{DeletionPolicy, Evidence, Images, Verification},
+    api::{DeletionPolicy, EvidenceSpec, EvidenceStatus, Verification},
     cluster::{DEADLINE, ServerCall, says_gone},
     lifecycle::{Event, RemovalOutcome, UploadOutcome},
     reconcile::Reconciler,
@@ -40,8 +40,12 @@ enum Presence {
 
 impl Reconciler {
     /// Whether what is stored is to be completed, where it is to be removed with its resource.
-    pub(crate) async fn check_presence(&self, object: &Verification, images: &Images) -> Result<(), NotNow> {
-        if images.deletion_policy == DeletionPolicy::Retain {
+    pub(crate) async fn check_presence(
+        &self,
+        object: &Verification,
+        spec: &EvidenceSpec,
+    ) -> Result<(), NotNow> {
+        if spec.deletion_policy == DeletionPolicy::Retain {
             return Ok(());
         }
         match self.presence(object).await {
@@ -56,13 +60,13 @@ impl Reconciler {
     pub(crate) async fn unless_gone(
         &self,
         object: &Verification,
-        images: &Images,
+        spec: &EvidenceSpec,
         place: &ResolvedDestination,
         stored: &mut UploadOutcome,
         (end, may_arrive): (Result<(), NotNow>, bool),
     ) -> Result<(), NotNow> {
         let may_be_put = !stored.prefix.is_empty();
-        if images.deletion_policy == DeletionPolicy::Retain || !may_be_put {
+        if spec.deletion_policy == DeletionPolicy::Retain || !may_be_put {
             return end;
         }
         let presence = self.presence_in_the_end(object).await;
@@ -95,7 +99,7 @@ impl Reconciler {
         &self,
         object: &Verification,
         place: &ResolvedDestination,
-        evidence: &Evidence,
+        evidence: &EvidenceStatus,
     ) -> RemovalOutcome {
         let keys: Vec<ObjectKey> = keys_of(evidence);
         for pause in REMOVE_AFTER {
@@ -154,7 +158,7 @@ fn presence(object: &Verification, answer: &Result<kube::Result<Verification>, E
         Ok(Ok(now)) if now.uid() != object.uid() => Presence::Gone,
         Ok(Ok(now)) if now.metadata.deletion_timestamp.is_none() => Presence::Here,
         Ok(Ok(now)) => {
-            let policy = now.spec.images.as_ref().map(|images| images.deletion_policy);
+            let policy = now.spec.evidence.as_ref().map(|spec| spec.deletion_policy);
             Presence::Deleted(policy.unwrap_or(DeletionPolicy::Retain))
         }
         Ok(Err(kube::Error::Api(status))) => {
@@ -182,7 +186,7 @@ mod tests {
             "metadata": {"namespace": "team-a", "name": "alice", "uid": uid},
             "spec": {
                 "apiKeySecretRef": {"name": "okid-api-key"},
-                "images": {"items": [], "destination": {"store": "evidence"}, "deletionPolicy": policy},
+                "evidence": {"images": [], "destination": {"store": "evidence"}, "deletionPolicy": policy},
             },
         }))
         .unwrap()

@@ -14,7 +14,7 @@ use super::{
     destination::{DestinationError, ResolvedDestination},
 };
 use crate::{
-    api::{DeletionPolicy, EVIDENCE_FINALIZER, Evidence, ObjectState, Verification},
+    api::{DeletionPolicy, EVIDENCE_FINALIZER, EvidenceStatus, ObjectState, Verification},
     cluster::{DEADLINE, ServerCall},
     index::RecordId,
     lifecycle::{
@@ -80,14 +80,14 @@ impl Reconciler {
         let known = unwritten
             .map_or_else(|| written.cloned().unwrap_or_default(), |unwritten| unwritten.added_to(written));
         let is_stored = facts.is_stored || !keys_of(&known).is_empty();
-        let Some(images) = &facts.images else {
+        let Some(spec) = &facts.spec else {
             // Nobody says any more where it is.
             return if is_stored { RemovalOutcome::GaveUp } else { RemovalOutcome::All };
         };
-        if images.deletion_policy == DeletionPolicy::Retain {
+        if spec.deletion_policy == DeletionPolicy::Retain {
             return RemovalOutcome::All;
         }
-        let place = match self.place(object, &images.destination).await {
+        let place = match self.place(object, &spec.destination).await {
             Ok(place) => place,
             Err(DestinationError::Refused(_)) if is_stored => return RemovalOutcome::NotYet,
             // What was stored before a crash may be there, and nobody can look.
@@ -178,7 +178,7 @@ impl Reconciler {
 }
 
 /// The keys of what is stored, as far as is known: a listing of the store may lack it.
-pub(crate) fn keys_of(evidence: &Evidence) -> Vec<ObjectKey> {
+pub(crate) fn keys_of(evidence: &EvidenceStatus) -> Vec<ObjectKey> {
     let manifest = evidence.manifest_sha256.as_ref().map(|_| ObjectKey::manifest());
     let stored = evidence.objects.iter().filter(|object| object.state == ObjectState::Stored);
     manifest.into_iter().chain(stored.filter_map(|object| ObjectKey::parse(&object.key).ok())).collect()

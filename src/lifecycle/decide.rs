@@ -167,7 +167,7 @@ fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
 pub(super) const fn asks_a_person(attempts: Attempts, policy: OnUnknownOutcome) -> bool {
     match policy {
         OnUnknownOutcome::Retry => attempts.left() == 0,
-        OnUnknownOutcome::Hold => attempts.unforgiven() > 0,
+        OnUnknownOutcome::Hold => attempts.unacknowledged() > 0,
     }
 }
 

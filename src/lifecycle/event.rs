@@ -214,7 +214,7 @@ impl Event {
                 "The status had lost the session that was created for this resource, and shows it again."
             }
             Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
-            Self::EvidenceStored => "What spec.images asks for is in the store.",
+            Self::EvidenceStored => "What spec.evidence asks for is in the store.",
             Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",
             Self::EvidenceOrphaned => {
                 "Evidence is left in the store, or may be, and nothing removes it any more."

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{event::Event, facts::Facts, local_state::elapsed, step::ReleaseWhen};
 use crate::{
     api::{
-        Condition, ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, Images,
-        ObjectState, Reason, StoredObject, VerificationStatus,
+        Condition, ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, EvidenceSpec,
+        EvidenceStatus, ObjectState, Reason, StoredObject, VerificationStatus,
     },
     store::no_response::NoResponse,
 };
@@ -31,8 +31,8 @@ pub(super) const MOST_OBJECTS: usize = 16;
 /// What a decision may know of evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvidenceFacts {
-    /// `spec.images`.
-    pub images: Option<Images>,
+    /// `spec.evidence`.
+    pub spec: Option<EvidenceSpec>,
     /// How far it is stored.
     pub state: EvidenceState,
     /// Whether it may be stored where it was asked to be.
@@ -53,7 +53,7 @@ impl Default for EvidenceFacts {
     /// Nothing was asked for.
     fn default() -> Self {
         Self {
-            images: None,
+            spec: None,
             state: EvidenceState::NotAsked,
             destination: DestinationFact::Allowed,
             is_stored: false,
@@ -68,14 +68,14 @@ impl Default for EvidenceFacts {
 impl EvidenceFacts {
     /// What a spec and a status say of evidence: where it may be stored, the finalizer and the deletion they do not know.
     #[must_use]
-    pub fn of(images: Option<Images>, status: &VerificationStatus) -> Self {
-        Self { images, ..Self::default() }.after(status)
+    pub fn of(spec: Option<EvidenceSpec>, status: &VerificationStatus) -> Self {
+        Self { spec, ..Self::default() }.after(status)
     }
 
     /// The same once the status is that.
     pub(super) fn after(&self, status: &VerificationStatus) -> Self {
         Self {
-            state: evidence_state(self.images.as_ref(), status),
+            state: evidence_state(self.spec.as_ref(), status),
             is_stored: objects(status).iter().any(|object| object.state == ObjectState::Stored),
             verdict_at: status.finished_at,
             pending_since: pending_since(status),
@@ -104,7 +104,7 @@ impl EvidenceFacts {
 
     /// Whether the evidence is removed with the resource.
     fn is_removed_with_it(&self) -> bool {
-        self.images.as_ref().is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+        self.spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
     }
 }
 
@@ -183,30 +183,30 @@ impl Wanted {
 
 /// Everything that was asked for, in the order of the spec, the results last.
 #[must_use]
-pub fn wanted(images: &Images) -> Vec<Wanted> {
-    let items = images.items.iter().map(|item| Wanted {
-        kind: item.kind.into(),
-        image_type: item.image_type.clone(),
-        attempt: item.attempt_index,
-        required: item.required,
+pub fn wanted(spec: &EvidenceSpec) -> Vec<Wanted> {
+    let images = spec.images.iter().map(|image| Wanted {
+        kind: image.kind.into(),
+        image_type: image.image_type.clone(),
+        attempt: image.attempt_index,
+        required: image.required,
     });
-    let results = images.results.then(|| Wanted {
+    let results = spec.results.then(|| Wanted {
         kind: EvidenceKind::Results,
         image_type: String::new(),
         attempt: None,
         required: true,
     });
-    items.chain(results).collect()
+    images.chain(results).collect()
 }
 
 /// What was asked for and is neither stored nor, where it is not required, known to be absent.
 #[must_use]
-pub fn outstanding(images: &Images, status: &VerificationStatus) -> Vec<Wanted> {
+pub fn outstanding(spec: &EvidenceSpec, status: &VerificationStatus) -> Vec<Wanted> {
     let is_there = |wanted: &Wanted| {
         let is_enough = |object: &StoredObject| object.state == ObjectState::Stored || !wanted.required;
         objects(status).iter().any(|object| stem(object) == wanted.stem() && is_enough(object))
     };
-    wanted(images).into_iter().filter(|wanted| !is_there(wanted)).collect()
+    wanted(spec).into_iter().filter(|wanted| !is_there(wanted)).collect()
 }
 
 /// What a status says of objects.
@@ -232,10 +232,10 @@ fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
 
 /// How far evidence is stored, by what status says.
 #[must_use]
-pub fn evidence_state(images: Option<&Images>, status: &VerificationStatus) -> EvidenceState {
-    let Some(images) = images else { return EvidenceState::NotAsked };
+pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) -> EvidenceState {
+    let Some(spec) = spec else { return EvidenceState::NotAsked };
     let Some(outcome) = status.outcome else { return EvidenceState::NotStarted };
-    if !images.on.iter().any(|verdict| verdict.is(outcome)) || status.verification_id.is_none() {
+    if !spec.outcomes.iter().any(|listed| listed.is(outcome)) || status.verification_id.is_none() {
         return EvidenceState::NotApplicable;
     }
     // The manifest is the last word: whatever is asked for later, or comes to be there, it is never changed.
@@ -246,7 +246,7 @@ pub fn evidence_state(images: Option<&Images>, status: &VerificationStatus) -> E
     if stalled.is_some_and(|stalled| stalled.reason == Reason::EvidenceFailed.as_str()) {
         return EvidenceState::Failed;
     }
-    if outstanding(images, status).is_empty() && nothing_to_store(status) {
+    if outstanding(spec, status).is_empty() && nothing_to_store(status) {
         EvidenceState::Complete
     } else {
         EvidenceState::Pending
@@ -449,7 +449,7 @@ pub struct UploadOutcome {
 impl UploadOutcome {
     /// What is known of the evidence with this. Objects elsewhere are no part of it.
     #[must_use]
-    pub fn added_to(&self, before: Option<&Evidence>) -> Evidence {
+    pub fn added_to(&self, before: Option<&EvidenceStatus>) -> EvidenceStatus {
         let before = before.filter(|before| before.prefix == self.prefix);
         let mut evidence = before.cloned().unwrap_or_default();
         evidence.prefix.clone_from(&self.prefix);

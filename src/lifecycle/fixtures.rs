@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::{
-        DeletionPolicy, Destination, EvidenceKind, ImageItem, ImageKind, Images, Mode, ObjectState,
-        OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, StoredObject, Verdict,
+        DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, ImageKind, ImageRequest,
+        Mode, ObjectState, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, StoredObject,
         VerificationStatus,
     },
     portal::{
@@ -132,13 +132,17 @@ pub(crate) fn over(outcome: Outcome) -> VerificationStatus {
 }
 
 /// What is asked for as evidence: the front, which must be there, and the back, after two of the verdicts.
-pub(crate) fn images(deletion_policy: DeletionPolicy) -> Images {
-    let item =
-        |kind, required| ImageItem { kind, image_type: "original".to_owned(), attempt_index: None, required };
-    Images {
-        items: vec![item(ImageKind::Front, true), item(ImageKind::Back, false)],
+pub(crate) fn evidence_spec(deletion_policy: DeletionPolicy) -> EvidenceSpec {
+    let image = |kind, required| ImageRequest {
+        kind,
+        image_type: "original".to_owned(),
+        attempt_index: None,
+        required,
+    };
+    EvidenceSpec {
+        images: vec![image(ImageKind::Front, true), image(ImageKind::Back, false)],
         results: false,
-        on: vec![Verdict::Verified, Verdict::Expired],
+        outcomes: vec![EvidenceOutcome::Verified, EvidenceOutcome::Expired],
         destination: Destination {
             url: None,
             credentials_secret_ref: None,

@@ -9,7 +9,7 @@ const MAX_CHARS: usize = 256;
 
 /// The message of a condition that shows why evidence cannot be kept as asked.
 pub(super) fn refused(refusal: &str) -> String {
-    let message = format!("spec.images cannot be kept as asked: {refusal}.");
+    let message = format!("spec.evidence cannot be kept as asked: {refusal}.");
     let printable = message.chars().filter(|character| character.is_ascii() && !character.is_ascii_control());
     printable.take(MAX_CHARS).collect()
 }
@@ -50,7 +50,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::PortalRejectedRequest => Blocker::RequestRejected.message(),
         Reason::PortalUnreachable => Blocker::NoUsableAnswer.message(),
         Reason::DestinationNotAllowed => {
-            "The destination of the evidence may not be used. Check spec.images.destination and its Secret."
+            "The destination of the evidence may not be used. Check spec.evidence.destination and its Secret."
         }
         Reason::ResourceTooLarge => {
             "The resource is too large to hold the record of a session. Remove labels, annotations or owner references that it does not need."
@@ -75,21 +75,23 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::OutcomeUnknown => "It is unknown whether the last create request created a session.",
         Reason::Running => "The check has not finished.",
         Reason::NotFinished => "No verdict yet.",
-        Reason::StoringEvidence => "The verdict is in; what spec.images asks for is being stored.",
+        Reason::StoringEvidence => "The verdict is in; what spec.evidence asks for is being stored.",
         Reason::EvidenceFailed => {
             "The verdict is in, and the evidence could not be stored; see EvidenceStored. Set the annotation okid.io/retry to a new value to try again."
         }
         Reason::NotStarted => "Evidence is stored once the verdict is in.",
-        Reason::NotOwed => "The verdict is none of those that spec.images.on names, so nothing is stored.",
-        Reason::Storing => "What spec.images asks for is being stored.",
+        Reason::NotOwed => {
+            "The verdict is none of those that spec.evidence.outcomes names, so nothing is stored."
+        }
+        Reason::Storing => "What spec.evidence asks for is being stored.",
         Reason::StoreUnavailable => {
             "The store, or the API server that has the store's Secret, says that it cannot now. It is tried again by itself."
         }
         Reason::BucketNotFound => {
-            "The store has no such bucket, container or folder. Make it, or correct spec.images.destination; it is found by itself."
+            "The store has no such bucket, container or folder. Make it, or correct spec.evidence.destination; it is found by itself."
         }
         Reason::StoreMisconfigured => {
-            "The store does not take the region, the encryption key or another option. Correct the options of spec.images.destination; it is tried again by itself."
+            "The store does not take the region, the encryption key or another option. Correct the options of spec.evidence.destination; it is tried again by itself."
         }
         Reason::PortalUnavailable => {
             "The portal does not give the images: it does not answer, or cannot be asked; see CredentialsReady for the API key."
@@ -99,8 +101,8 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             "The portal sent something that is no image, or is too large; it was not stored."
         }
         Reason::Conflict => "Something else is in the store under the same key; it was not overwritten.",
-        Reason::Stored => "What spec.images asks for is in the store.",
-        Reason::NothingToStore => "The portal has nothing of what spec.images asks for.",
+        Reason::Stored => "What spec.evidence asks for is in the store.",
+        Reason::NothingToStore => "The portal has nothing of what spec.evidence asks for.",
     }
 }
 
@@ -117,7 +119,7 @@ const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
 
 const fn access_denied(type_: ConditionType) -> &'static str {
     if matches!(type_, ConditionType::EvidenceStored) {
-        "The store refuses the credentials, or the destination is not allowed. Check spec.images.destination, its Secret, and the operator's stores."
+        "The store refuses the credentials, or the destination is not allowed. Check spec.evidence.destination, its Secret, and the operator's stores."
     } else {
         Blocker::AccessDenied.message()
     }

@@ -229,7 +229,7 @@ pub fn first_reconcile(
 
 /// After a lost answer: one minute, ten minutes, one hour.
 pub(super) fn wait_after_lost(attempts: Attempts) -> Duration {
-    match attempts.unforgiven() {
+    match attempts.unacknowledged() {
         0 | 1 => Duration::from_mins(1),
         2 => Duration::from_mins(10),
         _ => Duration::from_hours(1),

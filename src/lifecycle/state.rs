@@ -86,21 +86,21 @@ pub struct Attempts {
     pub attempt: u32,
     /// Creates whose answer was lost.
     pub orphans: u32,
-    /// Lost answers that a person has forgiven.
-    pub forgiven: u32,
+    /// Lost answers that a person has acknowledged.
+    pub acknowledged: u32,
 }
 
 impl Attempts {
     /// How many more answers may be lost before a person is asked.
     #[must_use]
     pub const fn left(self) -> u32 {
-        LOST_ANSWERS.saturating_sub(self.unforgiven())
+        LOST_ANSWERS.saturating_sub(self.unacknowledged())
     }
 
-    /// Lost answers that nobody has forgiven.
+    /// Lost answers that nobody has acknowledged.
     #[must_use]
-    pub const fn unforgiven(self) -> u32 {
-        self.orphans.saturating_sub(self.forgiven)
+    pub const fn unacknowledged(self) -> u32 {
+        self.orphans.saturating_sub(self.acknowledged)
     }
 }
 
@@ -111,7 +111,7 @@ pub fn attempts(status: &VerificationStatus) -> Attempts {
     status.session.as_ref().map_or_else(Attempts::default, |session| Attempts {
         attempt: count(session.attempt),
         orphans: count(session.orphans),
-        forgiven: count(session.forgiven),
+        acknowledged: count(session.acknowledged),
     })
 }
 
@@ -213,8 +213,8 @@ fn counters_impossible(session: &Session) -> bool {
         Some(SessionState::Claimed | SessionState::NotCreated | SessionState::Unknown) => true,
         Some(SessionState::Created | SessionState::Adopted) | None => false,
     };
-    session.forgiven < 0
-        || session.orphans < session.forgiven
+    session.acknowledged < 0
+        || session.orphans < session.acknowledged
         || session.attempt < session.orphans
         || (claimed && session.attempt == 0)
 }

@@ -51,7 +51,7 @@ pub enum Step {
     Store,
     /// The evidence was not stored in time.
     GiveUpEvidence,
-    /// Remove the evidence, as far as `spec.images` still asks for that, and let go of the resource.
+    /// Remove the evidence, as far as `spec.evidence` still asks for that, and let go of the resource.
     RemoveEvidence {
         /// When the resource is let go of.
         release_when: ReleaseWhen,

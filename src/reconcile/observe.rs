@@ -149,7 +149,7 @@ impl Reconciler {
                 .map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string())),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            ..EvidenceFacts::of(object.spec.images.clone(), status)
+            ..EvidenceFacts::of(object.spec.evidence.clone(), status)
         }
     }
 

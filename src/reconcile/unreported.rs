@@ -212,7 +212,7 @@ impl DepartedReports {
 /// Where evidence is: as status says, or else as the spec asks.
 fn place(object: &Verification) -> String {
     let status = object.status.as_ref().and_then(|status| status.evidence.as_ref());
-    let asked = object.spec.images.as_ref().map(|images| &images.destination);
+    let asked = object.spec.evidence.as_ref().map(|spec| &spec.destination);
     match (status, asked) {
         (Some(evidence), _) => evidence.prefix.clone(),
         (None, Some(Destination { url: Some(url), .. })) => url.clone(),

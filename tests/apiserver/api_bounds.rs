@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::ask::{Answer, Desk, condition, merge};
 
-mod images;
+mod evidence;
 
 #[tokio::test]
 async fn the_least_resource_gets_every_default_and_starts_behind_its_generation() {
@@ -41,10 +41,10 @@ async fn what_stands_in_a_manifest_is_not_overruled_by_a_default() {
         "activeDeadline": "24h",
         "suspend": true,
         "adopt": {"verificationId": "ver_one"},
-        "images": {
-            "items": [{"kind": "Back", "imageType": "cropped", "required": true}],
+        "evidence": {
+            "images": [{"kind": "Back", "imageType": "cropped", "required": true}],
             "results": true,
-            "on": ["Rejected", "Verified"],
+            "outcomes": ["Rejected", "Verified"],
             "destination": {"url": "gs://evidence", "credentialsSecretRef": {"name": "evidence-store"}},
             "deletionPolicy": "Delete",
         },
@@ -57,14 +57,14 @@ async fn what_stands_in_a_manifest_is_not_overruled_by_a_default() {
 #[tokio::test]
 async fn images_are_originals_kept_after_verified_and_retained_unless_it_says_otherwise() {
     let desk = Desk::set().await;
-    let asked = json!({"images": {"items": [{"kind": "Redacted"}], "destination": {"store": "archive"}}});
+    let asked = json!({"evidence": {"images": [{"kind": "Redacted"}], "destination": {"store": "archive"}}});
     let name = desk.lay(asked, json!({})).await;
     assert_eq!(
-        desk.api().get(&name).await.unwrap().data["spec"]["images"],
+        desk.api().get(&name).await.unwrap().data["spec"]["evidence"],
         json!({
-            "items": [{"kind": "Redacted", "imageType": "original", "required": false}],
+            "images": [{"kind": "Redacted", "imageType": "original", "required": false}],
             "results": false,
-            "on": ["Verified"],
+            "outcomes": ["Verified"],
             "destination": {"store": "archive"},
             "deletionPolicy": "Retain",
         })
@@ -138,7 +138,7 @@ fn bounds_of_spec() -> Vec<Bound> {
         ),
     ]
     .into_iter()
-    .chain(images::bounds_of_spec())
+    .chain(evidence::bounds_of_spec())
     .collect()
 }
 
@@ -179,7 +179,7 @@ fn bounds_of_status() -> Vec<Bound> {
         time("portalUpdatedAt"),
         ("session.attempt", vec![json!(0), json!(i32::MAX)], vec![json!(-1), json!(1.5), json!("1")]),
         ("session.orphans", vec![json!(0)], vec![json!(-1)]),
-        ("session.forgiven", vec![json!(0)], vec![json!(-1)]),
+        ("session.acknowledged", vec![json!(0)], vec![json!(-1)]),
         one_of("session.state", &["Claimed", "Created", "Adopted", "NotCreated", "Unknown"]),
         at_most("session.uid", 64),
         at_most("session.holder", 128),
@@ -195,7 +195,7 @@ fn bounds_of_status() -> Vec<Bound> {
         bounds_of_conditions(),
     ]
     .into_iter()
-    .chain(images::bounds_of_status())
+    .chain(evidence::bounds_of_status())
     .collect()
 }
 
@@ -295,7 +295,7 @@ async fn every_field_of_spec_takes_what_fits_its_bounds_and_nothing_else() {
     let attempt = |path, value| {
         let desk = &desk;
         async move {
-            let mut spec = images::beside(path);
+            let mut spec = evidence::beside(path);
             merge(&mut spec, &nested(path, value));
             desk.try_spec(&spec).await
         }

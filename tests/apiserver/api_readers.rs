@@ -115,30 +115,109 @@ async fn a_selector_on_settled_leaves_out_what_is_over_and_one_on_phase_finds_a_
     desk.clear().await;
 }
 
-#[tokio::test]
-async fn a_field_that_is_not_known_is_refused_by_its_name_and_nothing_else_is() {
-    let desk = Desk::set().await;
-    let attempt = async |name: &str, beside: Value| {
-        let mut manifest = json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"name": name},
-            "spec": {"apiKeySecretRef": {"name": "okid-api-key"}},
-        });
-        merge(&mut manifest["spec"], &beside);
-        apply(desk.cluster(), desk.namespace(), &manifest.to_string()).await
+/// A manifest with this spec, merged into the minimal one.
+fn manifest(name: &str, spec: &Value) -> Value {
+    let mut manifest = json!({
+        "apiVersion": "okid.io/v1alpha1",
+        "kind": "Verification",
+        "metadata": {"name": name},
+        "spec": {"apiKeySecretRef": {"name": "okid-api-key"}},
+    });
+    merge(&mut manifest["spec"], spec);
+    manifest
+}
+
+/// Specs with one field that does not exist, by the path of that field. The first ones are former names.
+fn specs_with_an_unknown_field() -> Vec<(&'static str, Value)> {
+    let evidence = |field: &str, value: Value| {
+        let mut evidence = json!({"images": [{"kind": "Front"}], "destination": {"store": "archive"}});
+        evidence[field] = value;
+        json!({ "evidence": evidence })
     };
-    for (field, spec) in [
+    vec![
+        ("images", json!({"images": {"items": [{"kind": "Front"}], "destination": {"store": "archive"}}})),
+        ("evidence.items", evidence("items", json!([{"kind": "Front"}]))),
+        ("evidence.on", evidence("on", json!(["Verified"]))),
         ("apiKey", json!({"apiKey": "not-here"})),
         ("apiKeySecretRef.namespace", json!({"apiKeySecretRef": {"namespace": "other"}})),
         ("polling.interval", json!({"polling": {"interval": "5s"}})),
         ("activeDeadlineSeconds", json!({"activeDeadlineSeconds": 60})),
-    ] {
-        let refused = attempt("strict", spec).await.unwrap_err();
+    ]
+}
+
+#[tokio::test]
+async fn kubectl_refuses_former_and_unknown_fields_of_the_spec_and_names_them() {
+    let desk = Desk::set().await;
+    let attempt = async |spec: &Value| {
+        apply(desk.cluster(), desk.namespace(), &manifest("strict", spec).to_string()).await
+    };
+    for (field, spec) in specs_with_an_unknown_field() {
+        let refused = attempt(&spec).await.unwrap_err();
         assert!(refused.contains(&format!("unknown field \"spec.{field}\"")), "{refused}");
     }
     assert!(desk.api().get_opt("strict").await.unwrap().is_none());
-    attempt("strict", json!({"polling": {"minInterval": "5s"}})).await.unwrap();
+    attempt(&json!({"polling": {"minInterval": "5s"}})).await.unwrap();
+    desk.clear().await;
+}
+
+#[tokio::test]
+async fn kubectl_refuses_the_former_name_of_acknowledged_in_status() {
+    let desk = Desk::set().await;
+    let name = desk.lay(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
+    let attempt = async |field: &str| {
+        let mut session = json!({"attempt": 1, "orphans": 1});
+        session[field] = json!(1);
+        let mut object = manifest(&name, &json!({}));
+        object["status"] = json!({ "session": session });
+        let arguments =
+            ["apply", "--server-side", "--force-conflicts", "--subresource=status", "--filename", "-"];
+        kubectl(desk.cluster(), desk.namespace(), &arguments, &object.to_string()).await
+    };
+    let refused = attempt("forgiven").await.unwrap_err();
+    assert!(refused.contains("status.session.forgiven"), "{refused}");
+    attempt("acknowledged").await.unwrap();
+    desk.clear().await;
+}
+
+/// The warnings of the API server for a create or a patch, which are headers of its response.
+async fn warnings(
+    desk: &Desk,
+    method: http::Method,
+    path: &str,
+    content_type: &str,
+    body: &Value,
+) -> Vec<String> {
+    let path = format!(
+        "/apis/okid.io/v1alpha1/namespaces/{}/verifications{path}?fieldValidation=Warn",
+        desk.namespace()
+    );
+    let request = Request::builder().method(method).uri(path).header("Content-Type", content_type);
+    let body = kube::client::Body::from(body.to_string().into_bytes());
+    let response = desk.client().send(request.body(body).unwrap()).await.unwrap();
+    assert!(response.status().is_success(), "{}", response.status());
+    let headers = response.headers().get_all("Warning").iter();
+    headers.map(|warning| warning.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn other_clients_get_a_warning_that_names_the_former_or_unknown_field() {
+    let desk = Desk::set().await;
+    let warns_of = |warnings: &[String], field: &str| {
+        warnings.len() == 1 && warnings[0].contains(&format!("unknown field \\\"{field}\\\""))
+    };
+    for (number, (field, spec)) in specs_with_an_unknown_field().into_iter().enumerate() {
+        let object = manifest(&format!("lenient-{number}"), &spec);
+        let given = warnings(&desk, http::Method::POST, "", "application/json", &object).await;
+        assert!(warns_of(&given, &format!("spec.{field}")), "{field}: {given:?}");
+    }
+
+    let name = desk.lay(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
+    let patch = |field: &str| json!({"status": {"session": {field: 1}}});
+    let (path, merge_patch) = (format!("/{name}/status"), "application/merge-patch+json");
+    let given = warnings(&desk, http::Method::PATCH, &path, merge_patch, &patch("forgiven")).await;
+    assert!(warns_of(&given, "status.session.forgiven"), "{given:?}");
+    let given = warnings(&desk, http::Method::PATCH, &path, merge_patch, &patch("acknowledged")).await;
+    assert!(given.is_empty(), "{given:?}");
     desk.clear().await;
 }
 
@@ -217,7 +296,7 @@ async fn a_verification_reads_back_into_the_types_as_it_was_written() {
     assert_eq!(again["spec"], raw.data["spec"]);
     let mut status = raw.data["status"].clone();
     // Counters are always written.
-    status["session"] = json!({"attempt": 1, "orphans": 0, "forgiven": 0});
+    status["session"] = json!({"attempt": 1, "orphans": 0, "acknowledged": 0});
     assert_eq!(again["status"], status);
     desk.clear().await;
 }

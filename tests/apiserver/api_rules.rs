@@ -15,7 +15,7 @@ use self::cases::{Case, Rule, rules};
 use crate::ask::{Answer, Ask, Desk};
 
 mod cases;
-mod images;
+mod evidence;
 
 /// Every rule of the definition: the field that the API server names, and the sentence.
 fn rules_of_the_definition() -> Vec<(String, String)> {
@@ -67,7 +67,7 @@ async fn every_rule_refuses_with_its_own_sentence_and_lets_its_neighbour_pass() 
     let defined = rules_of_the_definition();
     let mut tried = BTreeSet::new();
     let mut asks = Vec::new();
-    for Rule { message, refused, allowed } in rules().into_iter().chain(images::rules()) {
+    for Rule { message, refused, allowed } in rules().into_iter().chain(evidence::rules()) {
         let Some((field, _)) = defined.iter().find(|(_, known)| known == message) else {
             panic!("the definition has no rule that says `{message}`");
         };

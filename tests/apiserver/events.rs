@@ -56,9 +56,9 @@ async fn evidence_left_behind_in_a_namespace_that_ends_is_told_on_the_operators_
     let home = world.cluster.new_namespace(&world.client).await;
     let pod = ["--pod-name", "okid-operator-0", "--pod-uid", "the-uid", "--pod-namespace", &home];
     world.start(Launch::new().flags(pod)).await;
-    let mut images = front();
-    images["deletionPolicy"] = json!("Delete");
-    world.judged("alice", asking(images), Verdict::Verified).await;
+    let mut evidence = front();
+    evidence["deletionPolicy"] = json!("Delete");
+    world.judged("alice", asking(evidence), Verdict::Verified).await;
     let alice = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     world.s3().proxy.whenever(Method::DELETE, Fault::Answer(403, "<Error><Code>AccessDenied</Code></Error>"));
     let namespaces: Api<Namespace> = Api::all(world.client.clone());

@@ -51,8 +51,8 @@ async fn an_upload_in_the_middle_of_which_its_operator_was_killed_is_made_whole_
     let mut world = World::builder().s3().start().await;
     // The head of the request and a part of its image, which has over ten thousand bytes.
     world.s3().proxy.next([Fault::StopAfter(8192)]);
-    let items: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
-    world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
+    let images: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
+    world.judged("alice", asking(json!({"images": images})), Verdict::Verified).await;
     let in_the_middle =
         |world: &World| world.s3().proxy.held() == 1 && taken(world).values().sum::<usize>() == 3;
     world.until_portal("three uploads and a part of the fourth", in_the_middle).await;
@@ -69,8 +69,8 @@ async fn an_upload_in_the_middle_of_which_its_operator_was_killed_is_made_whole_
 /// Crashes at a point of storing, when the store has so many objects, and lets another operator take over.
 async fn crashed_at(point: &str, taken_before: usize) {
     let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
-    let items = json!([{"kind": "Front", "required": true}, {"kind": "Back"}, {"kind": "Redacted"}]);
-    world.judged("alice", asking(json!({"items": items, "results": true})), Verdict::Verified).await;
+    let images = json!([{"kind": "Front", "required": true}, {"kind": "Back"}, {"kind": "Redacted"}]);
+    world.judged("alice", asking(json!({"images": images, "results": true})), Verdict::Verified).await;
     let status = world.operator().wait().await;
     assert!(!status.success());
     assert_eq!(taken(&world).len(), taken_before);
@@ -205,8 +205,8 @@ async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_moves_until_resumed() {
     let world = World::builder().s3().start().await;
-    let items = json!([{"kind": "Front", "required": true}, {"kind": "Back", "required": true}]);
-    let id = world.invite("alice", asking(json!({"items": items}))).await;
+    let images = json!([{"kind": "Front", "required": true}, {"kind": "Back", "required": true}]);
+    let id = world.invite("alice", asking(json!({"images": images}))).await;
     world.sandbox().show(&id, Document::Passport).unwrap();
     world.s3().proxy.next([Fault::Hold]);
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
@@ -245,11 +245,11 @@ async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_
 async fn an_upload_that_is_cut_and_answers_that_are_lost_leave_each_object_once() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.next([Fault::ResetAfter(8192), Fault::ResetInstead, Fault::AnswerAfter(500, "")]);
-    let items: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
-    world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
+    let images: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
+    world.judged("alice", asking(json!({"images": images})), Verdict::Verified).await;
     stored_once(&world, "alice", 4).await;
-    let images = world.sandbox().sessions()[0].image_calls;
-    assert_eq!(images, 4, "the store's trouble is none of the portal's");
+    let calls = world.sandbox().sessions()[0].image_calls;
+    assert_eq!(calls, 4, "the store's trouble is none of the portal's");
     world.finish().await;
 }
 

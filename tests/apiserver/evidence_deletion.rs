@@ -24,9 +24,9 @@ fn is_held(seen: &Verification) -> bool {
 
 /// The front, removed with the resource.
 fn removed_with_it() -> Value {
-    let mut images = front();
-    images["deletionPolicy"] = json!("Delete");
-    asking(images)
+    let mut evidence = front();
+    evidence["deletionPolicy"] = json!("Delete");
+    asking(evidence)
 }
 
 /// A verification whose evidence is stored, and is to be removed with it.
@@ -322,7 +322,7 @@ async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_
 async fn a_policy_that_becomes_retain_keeps_the_evidence_and_holds_nothing_up() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
-    world.patch_spec("alice", json!({"images": {"deletionPolicy": "Retain"}})).await;
+    world.patch_spec("alice", json!({"evidence": {"deletionPolicy": "Retain"}})).await;
     world.until("alice", |seen| seen.found().settled && !is_held(seen)).await;
     world.delete("alice").await;
     check(&alice, &world.in_s3(&alice));
@@ -334,7 +334,7 @@ async fn a_policy_that_becomes_retain_keeps_the_evidence_and_holds_nothing_up() 
 async fn images_that_are_not_asked_for_any_more_hold_nothing_up_and_are_said_to_be_left() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
-    world.patch_spec("alice", json!({"images": null})).await;
+    world.patch_spec("alice", json!({"evidence": null})).await;
     world.until("alice", |seen| seen.found().settled && !is_held(seen)).await;
     world.until_event("alice", "EvidenceOrphaned").await;
     world.delete("alice").await;
@@ -346,7 +346,7 @@ async fn images_that_are_not_asked_for_any_more_hold_nothing_up_and_are_said_to_
 async fn evidence_at_a_destination_that_is_not_named_any_more_is_said_to_be_left() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
-    let elsewhere = json!({"images": {"destination": {"url": "s3://evidence/elsewhere"}}});
+    let elsewhere = json!({"evidence": {"destination": {"url": "s3://evidence/elsewhere"}}});
     let changed = world.patch_spec("alice", elsewhere).await;
     let seen = |seen: &Verification| seen.found().observed_generation == changed.metadata.generation;
     world.until("alice", seen).await;

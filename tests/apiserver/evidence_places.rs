@@ -23,12 +23,12 @@ async fn an_endpoint_that_hangs_for_more_than_there_are_places_keeps_no_other_st
     credentials["aws_endpoint"] = Value::from(elsewhere.url());
     world.secret_data("hanging-store", credentials).await;
     for number in 0..HANGING {
-        let mut images = front();
+        let mut evidence = front();
         // Each names a place of its own, as each namespace does.
-        images["destination"] = json!({
+        evidence["destination"] = json!({
             "url": format!("s3://bucket-{number}/kyc"), "credentialsSecretRef": {"name": "hanging-store"},
         });
-        world.judged(&format!("person-{number}"), asking(images), Verdict::Verified).await;
+        world.judged(&format!("person-{number}"), asking(evidence), Verdict::Verified).await;
     }
     let is_full = |_: &World| elsewhere.arrived() >= AT_ONE_ENDPOINT;
     world.until_portal("uploads that hang", is_full).await;

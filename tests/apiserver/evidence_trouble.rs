@@ -417,7 +417,7 @@ async fn what_is_no_image_is_never_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_404_of_somebody_on_the_way_loses_no_image() {
     let world = World::builder().s3().start().await;
-    let id = world.invite("alice", asking(json!({"items": [{"kind": "Front"}, {"kind": "Back"}]}))).await;
+    let id = world.invite("alice", asking(json!({"images": [{"kind": "Front"}, {"kind": "Back"}]}))).await;
     let gateway = answer_with(404, "text/html", "default backend - 404");
     let order = world.sandbox().order(Fault::new(Call::Image, gateway).session(&id));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
@@ -436,7 +436,7 @@ async fn a_404_of_somebody_on_the_way_loses_no_image() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_404_without_a_body_three_times_in_ten_minutes_is_an_image_that_is_absent() {
     let world = World::builder().s3().start().await;
-    let id = world.invite("alice", asking(json!({"items": [{"kind": "Back"}]}))).await;
+    let id = world.invite("alice", asking(json!({"images": [{"kind": "Back"}]}))).await;
     let order =
         world.sandbox().order(Fault::new(Call::Image, answer_with(404, "text/plain", "")).session(&id));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
@@ -494,15 +494,15 @@ async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
 async fn while_a_store_takes_nothing_one_image_at_a_time_finds_out_whether_it_does() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.whenever(Method::PUT, StoreFault::Answer(403, DENIED));
-    let items =
+    let images =
         json!([{"kind": "Redacted"}, {"kind": "Redacted", "imageType": "cropped"}, {"kind": "Front"}]);
-    world.judged("alice", asking(json!({"items": items})), Verdict::Verified).await;
+    world.judged("alice", asking(json!({"images": images})), Verdict::Verified).await;
     // Each is denied, and then the operator looks whether the object is there.
     let tries = |world: &World| world.s3().proxy.arrived() as u64 / 2;
     world.until_portal("two more tries", |world| tries(world) >= 3 + 2).await;
-    let images = world.sandbox().count(Endpoint::Image) + world.sandbox().count(Endpoint::ImageFront);
+    let calls = world.sandbox().count(Endpoint::Image) + world.sandbox().count(Endpoint::ImageFront);
     // Whose try is under way has its image already.
-    assert!((3 + 2..=tries(&world) + 1).contains(&images), "{images}");
+    assert!((3 + 2..=tries(&world) + 1).contains(&calls), "{calls}");
 
     world.s3().proxy.heal();
     let over = world.until_nudged("alice", is_settled).await;

@@ -41,7 +41,7 @@ fn is_settled(seen: &Verification) -> bool {
 
 /// Both sides, the back required.
 fn with_the_back() -> Value {
-    asking(json!({"items": [{"kind": "Back", "required": true}, {"kind": "Front"}]}))
+    asking(json!({"images": [{"kind": "Back", "required": true}, {"kind": "Front"}]}))
 }
 
 fn image_calls(world: &World) -> Vec<u64> {
@@ -62,15 +62,15 @@ fn named_store(world: &World, namespaces: &Value) -> (PathBuf, Launch) {
 /// The front, kept in that store.
 fn asking_of_archive() -> Value {
     let mut spec = asking(front());
-    spec["images"]["destination"] = json!({"store": "archive"});
+    spec["evidence"]["destination"] = json!({"store": "archive"});
     spec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_and_results_are_stored_as_the_portal_has_them_each_asked_for_once() {
     let world = World::builder().s3().start().await;
-    let images = json!({
-        "items": [
+    let evidence = json!({
+        "images": [
             {"kind": "Front", "required": true},
             {"kind": "Back", "imageType": "cropped"},
             {"kind": "Redacted", "attemptIndex": 0},
@@ -78,7 +78,7 @@ async fn images_and_results_are_stored_as_the_portal_has_them_each_asked_for_onc
         ],
         "results": true,
     });
-    let id = world.judged("alice", asking(images), Verdict::Verified).await;
+    let id = world.judged("alice", asking(evidence), Verdict::Verified).await;
     let over = world.until("alice", is_settled).await;
     assert_eq!(image_calls(&world), [1, 1, 1, 1]);
     assert!(over.shows(&STORED), "{over:?}");
@@ -135,7 +135,7 @@ async fn a_store_of_the_administrator_takes_evidence_under_the_namespace_and_a_l
     let (folder, launch) = named_store(&world, &json!([world.namespace]));
     world.start(launch).await;
     let mut spec = asking(json!({"destination": {"store": "archive"}, "results": true}));
-    spec["images"]["items"] = json!([{"kind": "Front"}]);
+    spec["evidence"]["images"] = json!([{"kind": "Front"}]);
     spec["readyWhen"] = json!("SessionCreated");
     let id = world.judged("alice", spec, Verdict::Verified).await;
     let over = world.until("alice", is_settled).await;
@@ -197,9 +197,9 @@ async fn a_verdict_that_was_not_named_keeps_nothing() {
         ("rejected", Verdict::Rejected, json!(["Verified"])),
         ("verified", Verdict::Verified, json!(["Rejected", "Expired"])),
     ] {
-        let mut images = front();
-        images["on"] = on;
-        world.judged(name, asking(images), verdict).await;
+        let mut evidence = front();
+        evidence["outcomes"] = on;
+        world.judged(name, asking(evidence), verdict).await;
         let over = world.until(name, is_settled).await;
         assert!(over.shows(&["EvidenceStored=Unknown/NotOwed"]), "{over:?}");
         assert!(over.found().evidence.is_none());
@@ -214,9 +214,9 @@ async fn a_verdict_that_was_not_named_keeps_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_evidence_of_a_rejection_is_kept_where_it_was_named() {
     let world = World::builder().s3().start().await;
-    let mut images = front();
-    images["on"] = json!(["Rejected"]);
-    world.judged("alice", asking(images), Verdict::Rejected).await;
+    let mut evidence = front();
+    evidence["outcomes"] = json!(["Rejected"]);
+    world.judged("alice", asking(evidence), Verdict::Rejected).await;
     let over = world.until("alice", is_settled).await;
     assert_eq!(over.phase(), Some(Phase::Rejected));
     assert!(over.shows(&["Ready=False/Rejected", "Stalled=True/Rejected", "EvidenceStored=True/Stored"]));
@@ -227,8 +227,8 @@ async fn the_evidence_of_a_rejection_is_kept_where_it_was_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_back_of_a_passport_is_absent_and_the_rest_is_stored() {
     let world = World::builder().s3().start().await;
-    let images = json!({"items": [{"kind": "Back"}, {"kind": "Front", "required": true}]});
-    let id = world.invite("alice", asking(images)).await;
+    let evidence = json!({"images": [{"kind": "Back"}, {"kind": "Front", "required": true}]});
+    let id = world.invite("alice", asking(evidence)).await;
     world.sandbox().show(&id, Document::Passport).unwrap();
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     // It is asked for once more, half a minute after the verdict.
@@ -247,8 +247,8 @@ async fn the_back_of_a_passport_is_absent_and_the_rest_is_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_comes_to_be_there_after_the_verdict_is_stored() {
     let world = World::builder().s3().start().await;
-    let images = json!({"items": [{"kind": "Back"}, {"kind": "Front", "required": true}]});
-    let id = world.invite("alice", asking(images)).await;
+    let evidence = json!({"images": [{"kind": "Back"}, {"kind": "Front", "required": true}]});
+    let id = world.invite("alice", asking(evidence)).await;
     world.sandbox().show(&id, Document::Passport).unwrap();
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_portal("a look for the back", |world| world.sandbox().count(Endpoint::ImageBack) >= 1).await;
@@ -262,7 +262,7 @@ async fn an_image_that_comes_to_be_there_after_the_verdict_is_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_portal_has_nothing_there_is_nothing_to_store() {
     let world = World::builder().s3().start().await;
-    let id = world.invite("alice", asking(json!({"items": [{"kind": "Back"}]}))).await;
+    let id = world.invite("alice", asking(json!({"images": [{"kind": "Back"}]}))).await;
     world.sandbox().show(&id, Document::Passport).unwrap();
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     let over = world.until_later("alice", is_settled).await;
@@ -329,13 +329,13 @@ async fn a_required_image_that_stays_missing_is_for_a_person_and_the_verdict_sta
 async fn a_forbidden_kind_of_image_is_refused_before_a_session_is_made() {
     let launch = Launch::new().flags(["--forbidden-image", "unredacted"]);
     let world = World::builder().s3().launch(launch).start().await;
-    let images = json!({"items": [{"kind": "Redacted"}, {"kind": "Unredacted"}]});
-    world.apply("alice", asking(images)).await;
+    let evidence = json!({"images": [{"kind": "Redacted"}, {"kind": "Unredacted"}]});
+    world.apply("alice", asking(evidence)).await;
     let refused = ["Ready=False/DestinationNotAllowed", "Stalled=True/DestinationNotAllowed", "Reconciling="];
     world.until("alice", |seen| seen.shows(&refused)).await;
     assert_eq!(world.creates(), 0);
 
-    world.patch_spec("alice", json!({"images": {"items": [{"kind": "Redacted"}]}})).await;
+    world.patch_spec("alice", json!({"evidence": {"images": [{"kind": "Redacted"}]}})).await;
     let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
     assert!(invited.shows(&["Stalled="]), "{invited:?}");
     world.finish().await;

@@ -75,17 +75,17 @@ fn folder_store(world: &World) -> (PathBuf, Launch) {
 /// From the link to the verdict, and to the evidence where it is asked for.
 async fn goes_the_whole_way(world: &World, name: &str, folder: &Path) {
     let invited = world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
-    let images = invited.spec.images.clone();
-    let before = if images.is_some() { "EvidenceStored=Unknown/NotStarted" } else { "EvidenceStored=" };
+    let evidence = invited.spec.evidence.clone();
+    let before = if evidence.is_some() { "EvidenceStored=Unknown/NotStarted" } else { "EvidenceStored=" };
     assert!(invited.shows(&[before]), "{name}");
     world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
     let over = world.until(name, |seen| seen.found().settled).await;
     assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified", "Reconciling=", "Stalled="]));
     assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), invited.id()));
-    match images {
-        Some(images) => {
+    match evidence {
+        Some(evidence) => {
             assert!(over.shows(&["EvidenceStored=True/Stored"]), "{name}");
-            is_kept(&over, images.items.len() + usize::from(images.results), folder);
+            is_kept(&over, evidence.images.len() + usize::from(evidence.results), folder);
         }
         None => assert!(over.shows(&["EvidenceStored="]), "{name}"),
     }
@@ -124,10 +124,10 @@ async fn every_example_is_applied_and_every_verification_in_them_goes_the_whole_
             match object["kind"].as_str().unwrap() {
                 "Secret" => {}
                 "Verification" => {
-                    if object["spec"]["images"]["destination"]["url"].is_string() {
+                    if object["spec"]["evidence"]["destination"]["url"].is_string() {
                         // Nobody has that bucket; everything else stays as the example says.
                         let elsewhere = json!({"url": null, "credentialsSecretRef": null, "store": STORE});
-                        world.patch_spec(&name, json!({"images": {"destination": elsewhere}})).await;
+                        world.patch_spec(&name, json!({"evidence": {"destination": elsewhere}})).await;
                     }
                     names.push(name);
                 }
@@ -170,7 +170,7 @@ async fn the_full_example_names_every_field_of_the_spec_and_every_default_it_spe
     let definition = serde_json::to_value(okid_operator::api::definition()).unwrap();
     let known = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     // The two that are for another story.
-    let left_out = ["spec.adopt", "spec.images.destination.store"];
+    let left_out = ["spec.adopt", "spec.evidence.destination.store"];
     let missing: Vec<_> = unnamed("spec", known, &full["spec"])
         .into_iter()
         .filter(|field| !left_out.contains(&field.as_str()))
@@ -187,13 +187,13 @@ async fn the_full_example_names_every_field_of_the_spec_and_every_default_it_spe
         assert_eq!(found, default, "{field}");
     }
 
-    let images = json!({"items": [{"kind": "Front"}], "destination": {"store": STORE}});
-    world.apply("images", json!({"images": images})).await;
-    let images = applied(&world, "images").await["images"].clone();
+    let evidence = json!({"images": [{"kind": "Front"}], "destination": {"store": STORE}});
+    world.apply("evidence", json!({"evidence": evidence})).await;
+    let evidence = applied(&world, "evidence").await["evidence"].clone();
     let item = json!({"kind": "Front", "imageType": "original", "required": false});
-    assert_eq!(images["items"], json!([item]));
-    assert_eq!((&images["results"], &images["on"]), (&json!(false), &json!(["Verified"])));
-    assert_eq!(images["deletionPolicy"], "Retain");
+    assert_eq!(evidence["images"], json!([item]));
+    assert_eq!((&evidence["results"], &evidence["outcomes"]), (&json!(false), &json!(["Verified"])));
+    assert_eq!(evidence["deletionPolicy"], "Retain");
     world.finish().await;
 }
 
@@ -247,7 +247,7 @@ fn the_credentials_of_every_example_have_the_right_keys_and_are_nobodys() {
         of_kind("Secret").into_iter().map(|secret| (name(&secret), secret)).collect();
     let mut schemes = Vec::new();
     for verification in of_kind("Verification") {
-        let destination = &verification["spec"]["images"]["destination"];
+        let destination = &verification["spec"]["evidence"]["destination"];
         let Some(secret) = destination["credentialsSecretRef"]["name"].as_str() else { continue };
         let read = read_options(destination, &secrets[secret], &[]);
         assert!(read.is_ok(), "{secret}: {read:?}");
@@ -268,7 +268,7 @@ fn the_credentials_of_every_example_have_the_right_keys_and_are_nobodys() {
 fn the_endpoint_in_the_comment_is_for_a_store_that_the_administrator_allowed() {
     let text = examples()["evidence-s3.yaml"].replace("# aws_endpoint:", "aws_endpoint:");
     let objects = parse_all(&text);
-    let (secret, destination) = (&objects[0], &objects[1]["spec"]["images"]["destination"]);
+    let (secret, destination) = (&objects[0], &objects[1]["spec"]["evidence"]["destination"]);
     assert!(secret["stringData"]["aws_endpoint"].is_string(), "{text}");
     let refused = read_options(destination, secret, &[]).unwrap_err();
     assert_eq!(refused, "aws_endpoint is not on the list of allowed endpoints");
@@ -302,7 +302,7 @@ fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_eac
     }
     let named: Vec<_> = of_kind("Verification")
         .iter()
-        .filter_map(|object| object["spec"]["images"]["destination"]["store"].as_str().map(str::to_owned))
+        .filter_map(|object| object["spec"]["evidence"]["destination"]["store"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(named, [STORE]);
 }

@@ -36,7 +36,7 @@ async fn a_retry_token_forgives_a_held_create_and_begins_a_new_attempt() {
     let open = world.until("alice", is_open).await;
     assert_eq!(open.found().last_handled_retry.as_deref(), Some("asked okID, 2026-01-01"));
     let session = open.session();
-    assert_eq!((session.attempt, session.orphans, session.forgiven), (2, 1, 1));
+    assert_eq!((session.attempt, session.orphans, session.acknowledged), (2, 1, 1));
     assert!(open.shows(&["Ready=False/AwaitingUser", "Stalled=", "SessionCreated=True/Created"]));
     assert_eq!(world.creates(), 2);
     assert_eq!(open.id(), world.sandbox().sessions().last().map(|session| session.id.clone()));
@@ -88,7 +88,7 @@ async fn the_third_lost_answer_waits_for_a_person_and_a_retry_token_begins_anew(
     world.annotate("alice", "okid.io/retry", "1").await;
     let open = world.until("alice", is_open).await;
     let session = open.session();
-    assert_eq!((session.attempt, session.orphans, session.forgiven), (4, 3, 3));
+    assert_eq!((session.attempt, session.orphans, session.acknowledged), (4, 3, 3));
     assert_eq!(world.creates(), 2);
     world.finish().await;
 }

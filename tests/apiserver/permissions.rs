@@ -163,9 +163,9 @@ async fn the_least_rights_suffice_for_the_whole_way() {
 
 /// Evidence that is removed with its resource.
 fn removed_with_it() -> Value {
-    let mut images = front();
-    images["deletionPolicy"] = json!("Delete");
-    asking(images)
+    let mut evidence = front();
+    evidence["deletionPolicy"] = json!("Delete");
+    asking(evidence)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,7 +134,7 @@ impl Draft<'_> {
     /// A claim was found and nobody knows its answer; the wait for quiet was wait enough for the first.
     pub(super) fn give_up_lost(self, attempts: Attempts) -> Conclusion {
         let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
-        let wait = if after.unforgiven() <= 1 { Duration::ZERO } else { wait_after_lost(after) };
+        let wait = if after.unacknowledged() <= 1 { Duration::ZERO } else { wait_after_lost(after) };
         self.lost(after, wait)
     }
 

@@ -84,19 +84,19 @@ impl Draft<'_> {
     }
 
     fn take_over_objects(&mut self, stored: &UploadOutcome) {
-        let images = self.facts.evidence.images.as_ref();
+        let spec = self.facts.evidence.spec.as_ref();
         let before = self.status.evidence.take();
         let mut evidence = stored.added_to(before.as_ref());
         // What is elsewhere is not removed with it.
         let left = before.filter(|before| before.prefix != stored.prefix);
-        let is_removed = images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
+        let is_removed = spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
         let is_stored = |object: &StoredObject| object.state == ObjectState::Stored;
         if is_removed && left.is_some_and(|left| left.objects.iter().any(is_stored)) {
             self.events.push(Event::EvidenceOrphaned);
         }
         // What a spec asked for earlier must not keep the status from being written.
-        if let Some(images) = images.filter(|_| evidence.objects.len() > MOST_OBJECTS) {
-            let wanted = wanted(images);
+        if let Some(spec) = spec.filter(|_| evidence.objects.len() > MOST_OBJECTS) {
+            let wanted = wanted(spec);
             evidence.objects.retain(|object| wanted.iter().any(|wanted| wanted.stem() == stem(object)));
         }
         self.status.evidence = Some(evidence);

@@ -66,7 +66,7 @@ impl Draft<'_> {
     pub(super) fn grant(mut self, token: &str, state: &State) -> Conclusion {
         self.status.last_handled_retry = Some(token.to_owned());
         if let Some(session) = self.status.session.as_mut() {
-            session.forgiven = session.forgiven.max(session.orphans);
+            session.acknowledged = session.acknowledged.max(session.orphans);
         }
         if *state == State::OutcomeUnknown {
             self.inputs.interruption = Interruption::Healing;

@@ -30,7 +30,7 @@ const LATE: u64 = 25 * 3600;
 fn asking(status: &VerificationStatus) -> Facts {
     Facts {
         now: fixtures::after(60),
-        evidence: EvidenceFacts::of(Some(fixtures::images(DeletionPolicy::Retain)), status),
+        evidence: EvidenceFacts::of(Some(fixtures::evidence_spec(DeletionPolicy::Retain)), status),
         ..fixtures::facts()
     }
 }
@@ -61,7 +61,7 @@ fn standings() -> Vec<(&'static str, VerificationStatus)> {
 type Change = fn(&mut Facts);
 
 fn delete(facts: &mut Facts) {
-    facts.evidence.images = Some(fixtures::images(DeletionPolicy::Delete));
+    facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Delete));
 }
 
 fn held(facts: &mut Facts) {
@@ -108,16 +108,16 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
         ("`deletionPolicy: Delete`", vec![delete]),
         ("`deletionPolicy: Delete`, our finalizer", vec![delete, held]),
         (
-            "`spec.images` taken away",
+            "`spec.evidence` taken away",
             vec![|facts| {
-                facts.evidence.images = None;
+                facts.evidence.spec = None;
             }],
         ),
         (
-            "`spec.images` taken away, our finalizer",
+            "`spec.evidence` taken away, our finalizer",
             vec![
                 |facts| {
-                    facts.evidence.images = None;
+                    facts.evidence.spec = None;
                 },
                 held,
             ],

@@ -18,7 +18,7 @@ use crate::{
 /// What is wrong with a destination.
 pub(crate) const REFUSAL: &str =
     "the Secret with the credentials of the store: aws_regoin is no option of s3 stores";
-const SAID: &str = "spec.images cannot be kept as asked: the Secret with the credentials of the store: aws_regoin is \
+const SAID: &str = "spec.evidence cannot be kept as asked: the Secret with the credentials of the store: aws_regoin is \
                     no option of s3 stores.";
 
 /// A destination that is refused.
@@ -27,11 +27,11 @@ pub(crate) fn refused_destination() -> DestinationFact {
 }
 
 fn facts(status: &VerificationStatus, refusal: Option<&str>) -> Facts {
-    let images = json!({
-        "items": [{"kind": "Front"}],
+    let spec = json!({
+        "images": [{"kind": "Front"}],
         "destination": {"url": "s3://evidence", "credentialsSecretRef": {"name": "store"}},
     });
-    let evidence = EvidenceFacts::of(Some(serde_json::from_value(images).unwrap()), status);
+    let evidence = EvidenceFacts::of(Some(serde_json::from_value(spec).unwrap()), status);
     let destination =
         refusal.map_or(DestinationFact::Allowed, |why| DestinationFact::Refused(why.to_owned()));
     let evidence = EvidenceFacts { destination, ..evidence };
@@ -92,5 +92,5 @@ fn a_refusal_that_is_too_long_or_odd_still_fits_the_condition() {
     let shown = concluded(&status, &facts, &Step::Show(Shown::DestinationRefused), &StepOutcome::Nothing);
     let message = said(&shown, ConditionType::Stalled).unwrap();
     assert!(message.len() <= 256 && message.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-    assert!(message.starts_with("spec.images cannot be kept as asked: xxx"));
+    assert!(message.starts_with("spec.evidence cannot be kept as asked: xxx"));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::{Answer, World, line, not_stored, said};
 use crate::{
-    api::{Condition, ConditionType, DeletionPolicy, EvidenceKind, ObjectState, ReadyWhen, Verdict},
+    api::{Condition, ConditionType, DeletionPolicy, EvidenceKind, EvidenceOutcome, ObjectState, ReadyWhen},
     lifecycle::{
         conclude::Requeue,
         event::Event,
@@ -80,8 +80,8 @@ fn an_expiry_by_the_clock_owes_evidence_too_where_the_spec_names_it() {
 #[test]
 fn a_deadline_owes_no_evidence() {
     let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
-    world.facts.evidence.images.as_mut().unwrap().on =
-        vec![Verdict::Verified, Verdict::Rejected, Verdict::Expired];
+    world.facts.evidence.spec.as_mut().unwrap().outcomes =
+        vec![EvidenceOutcome::Verified, EvidenceOutcome::Rejected, EvidenceOutcome::Expired];
     world.pass(169 * 3600);
     world.turn(said("generated", &[]));
     let turn = world.turn(Answer::Uncalled);
@@ -106,8 +106,8 @@ fn what_is_stored_in_part_goes_on_at_once() {
     let turn = world.turn(store(fixtures::stored(vec![fixtures::front()])));
     assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::Now));
     assert_eq!(turn.conclusion.events, []);
-    let images = world.facts.evidence.images.clone().unwrap();
-    let rest: Vec<_> = outstanding(&images, &world.status).into_iter().map(|wanted| wanted.kind).collect();
+    let spec = world.facts.evidence.spec.clone().unwrap();
+    let rest: Vec<_> = outstanding(&spec, &world.status).into_iter().map(|wanted| wanted.kind).collect();
     assert_eq!(rest, [EvidenceKind::Back]);
 }
 
@@ -125,7 +125,7 @@ fn all_objects_without_the_manifest_are_not_all() {
 #[test]
 fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
     let mut world = storing();
-    world.facts.evidence.images.as_mut().unwrap().items[0].required = false;
+    world.facts.evidence.spec.as_mut().unwrap().images[0].required = false;
     let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent);
     let turn = world.turn(store(fixtures::stored(nothing.to_vec())));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NothingToStore"));
@@ -137,9 +137,9 @@ fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_owed
     let mut world = held();
     world.turn(store(fixtures::all_stored()));
     let stored = world.status.evidence.clone();
-    let images = world.facts.evidence.images.as_mut().unwrap();
-    images.items[1].required = true;
-    images.results = true;
+    let spec = world.facts.evidence.spec.as_mut().unwrap();
+    spec.images[1].required = true;
+    spec.results = true;
     for retry in [None, Some("again".to_owned()), None] {
         world.facts.retry = retry;
         // The test would fail here if it were to be stored.
@@ -198,7 +198,7 @@ fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
         if fails {
             world.turn(not_stored(EvidenceError::Conflict));
         }
-        world.facts.evidence.images = None;
+        world.facts.evidence.spec = None;
         let turn = world.turn(Answer::Uncalled);
         assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Requeue::Done));
         assert_eq!(
@@ -385,9 +385,9 @@ fn a_portal_that_is_not_allowed_any_more_is_told_while_it_owes_evidence() {
 #[test]
 fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
     let retained = |world: &mut World| {
-        world.facts.evidence.images.as_mut().unwrap().deletion_policy = DeletionPolicy::Retain;
+        world.facts.evidence.spec.as_mut().unwrap().deletion_policy = DeletionPolicy::Retain;
     };
-    let without: fn(&mut World) = |world| world.facts.evidence.images = None;
+    let without: fn(&mut World) = |world| world.facts.evidence.spec = None;
     for change in [retained, without] {
         let mut world = held();
         world.turn(store(fixtures::all_stored()));
@@ -414,21 +414,21 @@ fn the_policy_may_come_to_remove_what_is_stored_in_part_already() {
     let error = Some(EvidenceError::Conflict);
     world.turn(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
     assert_eq!(line(&world.status), failed("Conflict"));
-    world.facts.evidence.images.as_mut().unwrap().deletion_policy = DeletionPolicy::Delete;
+    world.facts.evidence.spec.as_mut().unwrap().deletion_policy = DeletionPolicy::Delete;
     assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
     assert_eq!(world.turn(Answer::Uncalled).step, Step::Show(crate::lifecycle::step::Shown::Over));
 }
 
 #[test]
 fn an_object_counts_by_what_it_is_whatever_its_format() {
-    let images = fixtures::images(DeletionPolicy::Retain);
+    let spec = fixtures::evidence_spec(DeletionPolicy::Retain);
     let mut world = storing();
     let png = crate::api::StoredObject { key: "front-original.png".to_owned(), ..fixtures::front() };
     let stored =
         UploadOutcome { objects: vec![png, fixtures::absent(EvidenceKind::Back)], ..fixtures::all_stored() };
     world.turn(store(stored));
-    assert_eq!(outstanding(&images, &world.status), []);
-    let standing = evidence_state(Some(&images), &world.status);
+    assert_eq!(outstanding(&spec, &world.status), []);
+    let standing = evidence_state(Some(&spec), &world.status);
     assert_eq!(standing, crate::lifecycle::evidence::EvidenceState::Complete);
     let is_stored = |object: &&crate::api::StoredObject| object.state == ObjectState::Stored;
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.iter().filter(is_stored).count(), 1);

@@ -298,7 +298,7 @@ fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
 #[test]
 fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looked_at_each_minute() {
     let mut world = World::fresh(ReadyWhen::Verified);
-    world.facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain));
+    world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
     world.facts.evidence.destination = super::cause::refused_destination();
     let turn = world.turn(Answer::Uncalled);
     let shown =

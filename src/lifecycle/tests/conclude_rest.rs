@@ -44,7 +44,7 @@ fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (healing, Requeue::Now));
     let session = world.status.session.as_ref().unwrap();
-    assert_eq!((session.attempt, session.orphans, session.forgiven), (3, 3, 3));
+    assert_eq!((session.attempt, session.orphans, session.acknowledged), (3, 3, 3));
     assert_eq!(world.status.last_handled_retry.as_deref(), Some("go"));
     assert_eq!(world.decide(), Step::Create { attempt: 4 });
 }
@@ -57,7 +57,7 @@ fn three_more_answers_may_be_lost_after_a_retry() {
         assert!(matches!(world.turn_when_due(refused(LOST)).step, Step::Create { .. }));
     }
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
-    assert_eq!(attempts(&world.status).unforgiven(), 3);
+    assert_eq!(attempts(&world.status).unacknowledged(), 3);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
     let has = |matter| matters.contains(&matter);
     let policy = if has(Delete) { DeletionPolicy::Delete } else { DeletionPolicy::Retain };
     let mut facts = Facts {
-        evidence: EvidenceFacts::of(Some(fixtures::images(policy)), status),
+        evidence: EvidenceFacts::of(Some(fixtures::evidence_spec(policy)), status),
         now: fixtures::after(if has(Day) { DAY } else { 3600 }),
         ..fixtures::facts()
     };
@@ -149,7 +149,7 @@ fn decided(stands: Stands, matters: &[Matter]) -> Step {
     let status = status(stands);
     let mut facts = facts_of(&status, matters);
     if stands == NotAsked {
-        let held = EvidenceFacts { images: None, ..facts.evidence };
+        let held = EvidenceFacts { spec: None, ..facts.evidence };
         facts.evidence = EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotAsked, ..held };
     }
     decide(&state(UID, &status), attempts(&status), &facts)

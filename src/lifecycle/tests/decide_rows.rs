@@ -402,7 +402,7 @@ fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
 #[test]
 fn a_forgiven_answer_is_tried_again_also_with_hold() {
     let mut status = fixtures::attempted(SessionState::Unknown, 3, 3);
-    status.session.as_mut().unwrap().forgiven = 3;
+    status.session.as_mut().unwrap().acknowledged = 3;
     let step = decide(&state(UID, &status), attempts(&status), &facts(&[Hold]));
     assert_eq!(step, Step::Create { attempt: 4 });
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::steps::kind;
 use crate::{
-    api::{DeletionPolicy, Verdict, VerificationStatus},
+    api::{DeletionPolicy, EvidenceOutcome, VerificationStatus},
     lifecycle::{
         decide::decide,
         evidence::EvidenceError,
@@ -35,18 +35,19 @@ fn ago(seconds: i64) -> jiff::Timestamp {
 }
 
 const IMAGES: &[Choice] = &[
-    |facts| facts.evidence.images = None,
-    |facts| facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain)),
-    |facts| facts.evidence.images = Some(fixtures::images(DeletionPolicy::Delete)),
+    |facts| facts.evidence.spec = None,
+    |facts| facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain)),
+    |facts| facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Delete)),
     // The back was not required before.
     |facts| {
-        let mut images = fixtures::images(DeletionPolicy::Delete);
-        images.items.iter_mut().for_each(|item| item.required = true);
-        facts.evidence.images = Some(images);
+        let mut spec = fixtures::evidence_spec(DeletionPolicy::Delete);
+        spec.images.iter_mut().for_each(|item| item.required = true);
+        facts.evidence.spec = Some(spec);
     },
     |facts| {
-        let images = fixtures::images(DeletionPolicy::Delete);
-        facts.evidence.images = Some(crate::api::Images { on: vec![Verdict::Rejected], ..images });
+        let spec = fixtures::evidence_spec(DeletionPolicy::Delete);
+        facts.evidence.spec =
+            Some(crate::api::EvidenceSpec { outcomes: vec![EvidenceOutcome::Rejected], ..spec });
     },
 ];
 const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];

@@ -359,9 +359,10 @@ fn a_backoff_spreads_those_who_failed_together() {
 
 #[test]
 fn a_lost_answer_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
-    let after = |orphans, forgiven| wait_after_lost(Attempts { attempt: 9, orphans, forgiven }).as_secs();
+    let after =
+        |orphans, acknowledged| wait_after_lost(Attempts { attempt: 9, orphans, acknowledged }).as_secs();
     assert_eq!([after(1, 0), after(2, 0), after(3, 0)], [60, 600, 3600]);
-    assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is forgiven does not count");
+    assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is acknowledged does not count");
 }
 
 /// A spec that names nothing but the key.
@@ -376,6 +377,6 @@ pub(super) fn spec() -> VerificationSpec {
         active_deadline: crate::api::Duration::from_secs(604_800),
         suspend: false,
         adopt: None,
-        images: None,
+        evidence: None,
     }
 }

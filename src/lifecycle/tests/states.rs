@@ -158,9 +158,9 @@ fn without_session() -> Vec<(&'static str, VerificationStatus)> {
         ("lost twice", World::lost(2).status),
         ("lost three times", World::lost(3).status),
         ("lost, held", hold),
-        ("lost, forgiven", granted(1)),
-        ("lost three times, forgiven", granted(3)),
-        ("lost once more after forgiven", granted_and_lost.status),
+        ("lost, acknowledged", granted(1)),
+        ("lost three times, acknowledged", granted(3)),
+        ("lost once more after acknowledged", granted_and_lost.status),
     ]
 }
 
@@ -249,7 +249,7 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     // Whether it is settled is for the policy to say.
     let live = |world: World| VerificationStatus { settled: false, ..world.status };
     let mut refused = fresh();
-    refused.facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain));
+    refused.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
     refused.facts.evidence.destination = super::cause::refused_destination();
     let asking = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     let mut expired = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);

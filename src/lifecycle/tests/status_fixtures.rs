@@ -78,7 +78,7 @@ fn paused(mut world: World) -> World {
 /// Verified, and evidence is asked for.
 fn storing(ready_when: ReadyWhen) -> World {
     let mut world = fresh(ready_when);
-    world.facts.evidence.images = Some(fixtures::images(DeletionPolicy::Retain));
+    world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
     world.turn(created());
     world.pass(60);
     world.turn(said("verified", &["document", "liveness"]));

@@ -96,7 +96,7 @@ impl World {
     /// A resource that asks for evidence, whose link was published a minute ago.
     pub(super) fn asking(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::fresh(ready_when);
-        world.facts.evidence.images = Some(fixtures::images(deletion_policy));
+        world.facts.evidence.spec = Some(fixtures::evidence_spec(deletion_policy));
         world.turn(created());
         world.pass(60);
         world

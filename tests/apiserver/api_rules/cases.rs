@@ -89,7 +89,7 @@ fn on_what_stays() -> Vec<Rule> {
     let adopt = |id: &str| Ask::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
     vec![
         Rule {
-            message: "this Verification is over and nobody looks at it any more, so its spec cannot change; create a new Verification",
+            message: "this Verification is settled and no longer watched, so its spec cannot change; create a new Verification",
             refused: vec![
                 case("suspend", json!({}), settled(), Ask::Patch(json!({"spec": {"suspend": true}}))),
                 case(
@@ -121,7 +121,7 @@ fn on_what_stays() -> Vec<Rule> {
             ],
         },
         Rule {
-            message: "adopt can be added only while no verificationId is published; this Verification follows a session already, create a new one",
+            message: "adopt can be added only before a verificationId is published; this Verification already follows a session, so create a new one",
             refused: vec![
                 case("another session", json!({}), published(), adopt("ver_two")),
                 case("the same session", json!({}), published(), adopt("ver_one")),
@@ -142,7 +142,7 @@ fn on_what_stays() -> Vec<Rule> {
             ],
         },
         Rule {
-            message: "adopt cannot be added while a create is in flight, which may make a session of its own; try again when status.session.state is no longer Claimed",
+            message: "adopt cannot be added while a create is in flight, because that create may make a session; try again when status.session.state is no longer Claimed",
             refused: vec![case("in flight", json!({}), claimed("Claimed"), adopt("ver_two"))],
             allowed: vec![
                 case("a lost answer", json!({}), claimed("Unknown"), adopt("ver_two")),
@@ -156,7 +156,7 @@ fn on_what_stays() -> Vec<Rule> {
             ],
         },
         Rule {
-            message: "adopt is fixed once it is set; create a new Verification to follow another session",
+            message: "adopt cannot change once it is set; create a new Verification to follow another session",
             refused: vec![
                 respec("another session", adopted(), &json!({"adopt": {"verificationId": "ver_two"}})),
                 respec("none", adopted(), &json!({"adopt": null})),
@@ -272,7 +272,7 @@ fn on_what_is_written_once() -> Vec<Rule> {
             vec![restatus("the first time", json!({}), json!({"finishedAt": noon}))],
         ),
         keeps(
-            "settled never goes back",
+            "settled never becomes false again",
             "settled",
             &json!({"outcome": "Verified", "settled": true}),
             vec![("false", json!({"settled": false}))],
@@ -286,7 +286,7 @@ fn on_what_is_written_once() -> Vec<Rule> {
             ],
         ),
         Rule {
-            message: "only what has an outcome is settled",
+            message: "settled requires an outcome",
             refused: vec![
                 restatus("at first", json!({}), json!({"settled": true})),
                 restatus("while it is open", json!({"verificationId": "ver_one"}), json!({"settled": true})),
@@ -297,7 +297,7 @@ fn on_what_is_written_once() -> Vec<Rule> {
             ],
         },
         keeps(
-            "session.portal is fixed once verificationId is published",
+            "session.portal never changes once verificationId is published",
             "session.portal",
             &lives,
             vec![("another portal", json!({"session": {"portal": "https://two.example"}}))],
@@ -319,30 +319,30 @@ fn on_what_is_written_once() -> Vec<Rule> {
 
 /// Of status: the counters, and the size of a name.
 fn on_counters() -> Vec<Rule> {
-    let counted = json!({"session": {"attempt": 3, "orphans": 2, "forgiven": 1}});
+    let counted = json!({"session": {"attempt": 3, "orphans": 2, "acknowledged": 1}});
     let counts =
         |what: &str, change: Value| vec![restatus(what, counted.clone(), json!({"session": change}))];
     vec![
         keeps(
-            "session.attempt never falls",
+            "session.attempt never decreases",
             "session.attempt",
             &counted,
             vec![("falls", json!({"session": {"attempt": 2}}))],
             counts("rises", json!({"attempt": 4})),
         ),
         keeps(
-            "session.orphans never falls",
+            "session.orphans never decreases",
             "session.orphans",
             &counted,
             vec![("falls", json!({"session": {"orphans": 1}}))],
             counts("rises", json!({"orphans": 3})),
         ),
         keeps(
-            "session.forgiven never falls",
-            "session.forgiven",
+            "session.acknowledged never decreases",
+            "session.acknowledged",
             &counted,
-            vec![("falls", json!({"session": {"forgiven": 0}}))],
-            counts("rises", json!({"forgiven": 2})),
+            vec![("falls", json!({"session": {"acknowledged": 0}}))],
+            counts("rises", json!({"acknowledged": 2})),
         ),
         Rule {
             message: "session.orphans cannot exceed session.attempt",
@@ -353,15 +353,19 @@ fn on_counters() -> Vec<Rule> {
             allowed: vec![restatus("as many", json!({}), json!({"session": {"attempt": 2, "orphans": 2}}))],
         },
         Rule {
-            message: "session.forgiven cannot exceed session.orphans",
+            message: "session.acknowledged cannot exceed session.orphans",
             refused: vec![
-                restatus("more", json!({}), json!({"session": {"attempt": 2, "orphans": 1, "forgiven": 2}})),
-                restatus("without orphans", json!({}), json!({"session": {"attempt": 2, "forgiven": 1}})),
+                restatus(
+                    "more",
+                    json!({}),
+                    json!({"session": {"attempt": 2, "orphans": 1, "acknowledged": 2}}),
+                ),
+                restatus("without orphans", json!({}), json!({"session": {"attempt": 2, "acknowledged": 1}})),
             ],
             allowed: vec![restatus(
                 "as many",
                 json!({}),
-                json!({"session": {"attempt": 2, "orphans": 2, "forgiven": 2}}),
+                json!({"session": {"attempt": 2, "orphans": 2, "acknowledged": 2}}),
             )],
         },
         Rule {
@@ -386,7 +390,7 @@ fn on_conditions() -> Vec<Rule> {
     reworded["conditions"][0]["message"] = json!("said in other words");
     vec![
         keeps(
-            "the condition Finished never goes back",
+            "the condition Finished never changes once it is True",
             "conditions",
             &with(&[("Finished", "True"), ("Ready", "True")]),
             vec![
@@ -406,7 +410,7 @@ fn on_conditions() -> Vec<Rule> {
             ],
         ),
         Rule {
-            message: "the condition Verified never goes back",
+            message: "the condition Verified never changes once it is True or False",
             refused: verified_turns
                 .into_iter()
                 .chain(erasures(&with(&[("Verified", "False")]), "conditions"))

@@ -43,16 +43,16 @@ pub(crate) fn to_s3() -> Value {
 }
 
 /// A spec that asks for images in the world's S3, with that laid over it.
-pub(crate) fn asking(images: Value) -> Value {
+pub(crate) fn asking(evidence: Value) -> Value {
     let mut whole = json!({"destination": to_s3()});
-    let Value::Object(images) = images else { panic!("images are an object") };
-    whole.as_object_mut().expect("an object").extend(images);
-    json!({"images": whole})
+    let Value::Object(evidence) = evidence else { panic!("evidence is an object") };
+    whole.as_object_mut().expect("an object").extend(evidence);
+    json!({"evidence": whole})
 }
 
 /// The front, required.
 pub(crate) fn front() -> Value {
-    json!({"items": [{"kind": "Front", "required": true}]})
+    json!({"images": [{"kind": "Front", "required": true}]})
 }
 
 /// SHA-256 in hex.

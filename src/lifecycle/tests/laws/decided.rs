@@ -57,9 +57,9 @@ fn a_create_is_the_next_attempt(case: &Decided) -> Says {
 }
 
 fn lost_answers_are_healed_only_within_the_budget_and_never_with_hold(case: &Decided) -> Says {
-    let unforgiven = case.attempts.orphans - case.attempts.forgiven;
-    let held = case.facts.on_unknown == OnUnknownOutcome::Hold && unforgiven > 0;
-    if *case.state == State::OutcomeUnknown && (held || unforgiven >= 3) {
+    let unacknowledged = case.attempts.orphans - case.attempts.acknowledged;
+    let held = case.facts.on_unknown == OnUnknownOutcome::Hold && unacknowledged > 0;
+    if *case.state == State::OutcomeUnknown && (held || unacknowledged >= 3) {
         holds(!matches!(case.step, Step::Create { .. }))
     } else {
         Nothing

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{
-        ConditionStatus, ConditionType, DeletionPolicy, Evidence, EvidenceKind, ObjectState, Outcome,
+        ConditionStatus, ConditionType, DeletionPolicy, EvidenceKind, EvidenceStatus, ObjectState, Outcome,
         ReadyWhen, Reason, VerificationStatus,
     },
     lifecycle::{
@@ -69,7 +69,7 @@ fn comes_to(case: &Concluded, state: EvidenceState) -> bool {
 
 fn what_asks_for_nothing_shows_no_evidence(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    if case.evidence().images.is_some() {
+    if case.evidence().spec.is_some() {
         return Nothing;
     }
     let ready = shown.reason(ConditionType::Ready);
@@ -87,9 +87,8 @@ fn what_is_settled_owes_no_evidence_and_holds_no_finalizer(case: &Concluded) -> 
         return Nothing;
     }
     let Some(after) = case.evidence_after() else { return Nothing };
-    let is_removed =
-        after.images.as_ref().is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
-            && after.is_stored;
+    let is_removed = after.spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
+        && after.is_stored;
     let owes = matches!(after.state, EvidenceState::Pending | EvidenceState::Failed);
     holds(!owes && !is_removed && !after.has_finalizer && case.conclusion.next == Requeue::Done)
 }
@@ -213,7 +212,7 @@ fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
 }
 
 fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded) -> Says {
-    let (Some((status, shown)), Some(images)) = (&case.after, &case.evidence().images) else {
+    let (Some((status, shown)), Some(spec)) = (&case.after, &case.evidence().spec) else {
         return Nothing;
     };
     if !matches!(case.state, State::Finished(_))
@@ -223,7 +222,7 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     }
     // A manifest that is written is the last word, whatever the spec asks for since; one that comes without an object is
     // that of an earlier process.
-    let has_manifest = |evidence: &Evidence| evidence.manifest_sha256.is_some();
+    let has_manifest = |evidence: &EvidenceStatus| evidence.manifest_sha256.is_some();
     let was_written = case.before.evidence.as_ref().is_some_and(has_manifest);
     let of_an_earlier_process = matches!(
         case.outcome,
@@ -235,7 +234,7 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     // A manifest that says of one that it is absent was written before it was required.
     let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
     let is_listed = |stem: &str| objects.iter().any(|object| object.key.split('.').next() == Some(stem));
-    let required = images.items.iter().filter(|item| item.required);
+    let required = spec.images.iter().filter(|item| item.required);
     holds(
         required
             .map(|item| EvidenceKind::from(item.kind).stem(&item.image_type, None))
@@ -283,11 +282,8 @@ fn evidence_failed_is_told_once(case: &Concluded) -> Says {
 }
 
 fn evidence_left_behind_is_told(case: &Concluded) -> Says {
-    let is_removed = case
-        .evidence()
-        .images
-        .as_ref()
-        .is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete);
+    let is_removed =
+        case.evidence().spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
     let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
     let is_due = leaves || *case.outcome == StepOutcome::Remove(RemovalOutcome::GaveUp);
     let told = case.told(Event::EvidenceOrphaned);

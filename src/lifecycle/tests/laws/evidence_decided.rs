@@ -38,8 +38,8 @@ laws! {
 }
 
 fn is_removed_with_it(case: &Decided) -> bool {
-    let images = case.facts.evidence.images.as_ref();
-    images.is_some_and(|images| images.deletion_policy == DeletionPolicy::Delete)
+    let spec = case.facts.evidence.spec.as_ref();
+    spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
 }
 
 fn nothing_that_owes_evidence_a_removal_or_a_retry_is_settled(case: &Decided) -> Says {

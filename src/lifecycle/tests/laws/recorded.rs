@@ -35,7 +35,7 @@ fn the_counters_never_fall(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
     let (before, after) = (case.before.session.as_ref(), status.session.as_ref());
     let count = |session: Option<&crate::api::Session>| {
-        session.map_or((0, 0, 0), |session| (session.attempt, session.orphans, session.forgiven))
+        session.map_or((0, 0, 0), |session| (session.attempt, session.orphans, session.acknowledged))
     };
     let (old, new) = (count(before), count(after));
     let sound = matches!(case.state, State::Inconsistent(_)) || (new.2 <= new.1 && new.1 <= new.0);

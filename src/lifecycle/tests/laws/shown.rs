@@ -190,7 +190,7 @@ const fn of_evidence(status: ConditionStatus) -> &'static [Reason] {
 
 fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    let asks_for_evidence = case.facts.evidence.images.is_some();
+    let asks_for_evidence = case.facts.evidence.spec.is_some();
     let always_there = ConditionType::ALL.iter().all(|type_| match type_ {
         ConditionType::Reconciling | ConditionType::Stalled => true,
         ConditionType::EvidenceStored => shown.reason(*type_).is_some() == asks_for_evidence,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use control_plane::{Folder, Progress};
 use jiff::Timestamp;
-use okid_operator::{api::Images, store::budget::DEFAULT_BYTES};
+use okid_operator::{api::EvidenceSpec, store::budget::DEFAULT_BYTES};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Counted};
@@ -81,15 +81,15 @@ pub(super) fn measure(progress: Progress, program: &Path) -> Result<Vec<Figure>>
 
 /// The verifications, one for each session of the portal.
 fn owed(portal: &Running) -> Result<Owed> {
-    let items: Vec<Value> = KINDS.iter().map(|kind| json!({"kind": kind, "required": true})).collect();
-    let images = json!({"items": items, "destination": {"store": "bench"}});
-    let images: Images = serde_json::from_value(images).context("ask for images")?;
+    let images: Vec<Value> = KINDS.iter().map(|kind| json!({"kind": kind, "required": true})).collect();
+    let evidence = json!({"images": images, "destination": {"store": "bench"}});
+    let evidence: EvidenceSpec = serde_json::from_value(evidence).context("ask for images")?;
     let sessions: Value = serde_json::from_str(&get(portal.address, "/sandbox/sessions")?)
         .context("read the portal's sessions")?;
     let ids = sessions.as_array().into_iter().flatten().filter_map(|session| session["id"].as_str());
     let ids: Vec<String> = ids.map(str::to_owned).collect();
     ensure!(u32::try_from(ids.len()) == Ok(VERIFICATIONS), "the portal has {} sessions", ids.len());
-    Owed::new(&allowed(&portal.url())?, &ids, &images, Timestamp::now())
+    Owed::new(&allowed(&portal.url())?, &ids, &evidence, Timestamp::now())
 }
 
 /// The plain upload loop with half of all bytes, which are removed after it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use okid_operator::{
-    api::Images,
+    api::EvidenceSpec,
     lifecycle::Bounds,
     portal::{Details, PortalUrl},
 };
@@ -27,8 +27,13 @@ pub(super) struct Owed {
 
 impl Owed {
     /// One verification for each session of the portal, as the operator's own tables leave it after the verdict.
-    pub(super) fn new(portal: &PortalUrl, ids: &[String], images: &Images, now: Timestamp) -> Result<Self> {
-        let resources = (0_u32..).zip(ids).map(|(number, id)| resource(number, id, portal, images, now));
+    pub(super) fn new(
+        portal: &PortalUrl,
+        ids: &[String],
+        evidence: &EvidenceSpec,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let resources = (0_u32..).zip(ids).map(|(number, id)| resource(number, id, portal, evidence, now));
         let resources = resources.collect::<Result<Vec<_>>>()?;
         let version = u32::try_from(resources.len()).context("count verifications")? + 1;
         Ok(Self { resources: Mutex::new(resources), version: AtomicU32::new(version) })
@@ -85,7 +90,7 @@ fn resource(
     number: u32,
     id: &str,
     portal: &PortalUrl,
-    images: &Images,
+    evidence: &EvidenceSpec,
     created_at: Timestamp,
 ) -> Result<Value> {
     let plan = Plan {
@@ -95,7 +100,7 @@ fn resource(
         created_at,
         lasts: LASTS,
         bounds: Bounds::default(),
-        images: Some(images.clone()),
+        evidence: Some(evidence.clone()),
     };
     let (mut session, first) = Session::create(&plan)?;
     let details = Details {
@@ -107,7 +112,7 @@ fn resource(
     };
     session.look(first, &details)?;
     let mut spec = spec();
-    spec["images"] = serde_json::to_value(images).context("write a spec")?;
+    spec["evidence"] = serde_json::to_value(evidence).context("write a spec")?;
     Ok(json!({
         "apiVersion": "okid.io/v1alpha1",
         "kind": "Verification",

@@ -51,7 +51,7 @@ impl Resources for Population {
             created_at: self.created_at,
             lasts: LASTS,
             bounds: self.bounds(),
-            images: None,
+            evidence: None,
         };
         let (mut session, first) = Session::create(&plan)?;
         let mut details = self.details();

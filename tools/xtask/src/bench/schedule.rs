@@ -133,7 +133,7 @@ fn follow(number: u32, portal: &PortalUrl, person: &Person) -> Result<Cost> {
         created_at,
         lasts: EXPIRY,
         bounds: Bounds::default(),
-        images: None,
+        evidence: None,
     };
     let (mut session, mut now) = Session::create(&plan)?;
     for looks in 1..=MOST_LOOKS {

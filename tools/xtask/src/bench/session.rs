@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 use okid_operator::{
-    api::{Images, Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
+    api::{EvidenceSpec, Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
         AdmissionFact, Bounds, Conclusion, CreateOutcome, Deadline, Due, EvidenceFacts, Facts, InFlight,
         KeyFact, LocalState, PortalFact, Requeue, Step, StepOutcome, attempts, claim, conclude, state,
@@ -34,8 +34,8 @@ pub(super) struct Plan<'a> {
     pub(super) lasts: Duration,
     /// `spec.polling`.
     pub(super) bounds: Bounds,
-    /// `spec.images`.
-    pub(super) images: Option<Images>,
+    /// `spec.evidence`.
+    pub(super) evidence: Option<EvidenceSpec>,
 }
 
 /// An open session: its status, and what the operator would remember of it.
@@ -147,6 +147,6 @@ fn facts(plan: &Plan<'_>) -> Facts {
         too_large: false,
         known: None,
         local_state: LocalState::default(),
-        evidence: EvidenceFacts { images: plan.images.clone(), ..EvidenceFacts::default() },
+        evidence: EvidenceFacts { spec: plan.evidence.clone(), ..EvidenceFacts::default() },
     }
 }

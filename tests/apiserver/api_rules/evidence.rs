@@ -1,50 +1,50 @@
-//! The rules of `spec.images`. Pure.
+//! The rules of `spec.evidence`. Pure.
 
 use serde_json::{Value, json};
 
 use super::cases::{Case, Rule, new};
 
 /// A new resource that asks for evidence at a good destination, with that laid over it.
-fn asks(what: &str, images: Value) -> Case {
-    let mut whole = json!({"items": [{"kind": "Front"}], "destination": {"store": "archive"}});
-    let Value::Object(images) = images else { panic!("images are an object") };
-    whole.as_object_mut().expect("an object").extend(images);
-    new(what, json!({"images": whole}))
+fn asks(what: &str, evidence: Value) -> Case {
+    let mut whole = json!({"images": [{"kind": "Front"}], "destination": {"store": "archive"}});
+    let Value::Object(evidence) = evidence else { panic!("evidence is an object") };
+    whole.as_object_mut().expect("an object").extend(evidence);
+    new(what, json!({"evidence": whole}))
 }
 
-fn asks_for(what: &str, items: Value) -> Case {
-    asks(what, Value::from_iter([("items", items)]))
+fn asks_for(what: &str, images: Value) -> Case {
+    asks(what, Value::from_iter([("images", images)]))
 }
 
 fn sends_to(what: &str, destination: Value) -> Case {
     asks(what, Value::from_iter([("destination", destination)]))
 }
 
-/// All rules of `spec.images`.
+/// All rules of `spec.evidence`.
 pub(super) fn rules() -> Vec<Rule> {
-    on_items().into_iter().chain(on_destination()).collect()
+    on_images().into_iter().chain(on_destination()).collect()
 }
 
-fn on_items() -> Vec<Rule> {
+fn on_images() -> Vec<Rule> {
     vec![
         Rule {
-            message: "images asks for nothing: name items, or set results to true",
+            message: "evidence asks for nothing: list images, or set results to true",
             refused: vec![
-                asks_for("no items", json!([])),
-                asks("no items, and no results by word", json!({"items": [], "results": false})),
-                new("neither field", json!({"images": {"destination": {"store": "archive"}}})),
+                asks_for("no images", json!([])),
+                asks("no images and no results, explicitly", json!({"images": [], "results": false})),
+                new("neither field", json!({"evidence": {"destination": {"store": "archive"}}})),
             ],
             allowed: vec![
-                asks_for("an item", json!([{"kind": "Front"}])),
-                asks("results alone", json!({"items": [], "results": true})),
+                asks_for("an image", json!([{"kind": "Front"}])),
+                asks("results alone", json!({"images": [], "results": true})),
                 new(
-                    "no items named",
-                    json!({"images": {"results": true, "destination": {"store": "archive"}}}),
+                    "results without images",
+                    json!({"evidence": {"results": true, "destination": {"store": "archive"}}}),
                 ),
             ],
         },
         Rule {
-            message: "items names the same image twice; each kind, imageType and attemptIndex can be asked for once",
+            message: "images lists the same image twice; each kind, imageType and attemptIndex can appear once",
             refused: vec![
                 asks_for("the same", json!([{"kind": "Front"}, {"kind": "Front"}])),
                 asks_for(
@@ -90,7 +90,7 @@ fn on_destination() -> Vec<Rule> {
     let to_url = |url: &str| json!({"url": url, "credentialsSecretRef": secret()});
     vec![
         Rule {
-            message: "a destination has either a url with credentialsSecretRef, or the name of a store",
+            message: "a destination has either a url with credentialsSecretRef or the name of a store",
             refused: vec![sends_to("both", both), sends_to("neither", json!({}))],
             allowed: vec![
                 sends_to("a url", to_url("s3://evidence/kyc")),
@@ -109,7 +109,7 @@ fn on_destination() -> Vec<Rule> {
             allowed: vec![sends_to("a url with them", to_url("az://evidence"))],
         },
         Rule {
-            message: "a url's prefix has no . or .. in it",
+            message: "the path of a url must not contain a . or .. segment",
             refused: [
                 "s3://evidence/..",
                 "s3://evidence/../other",

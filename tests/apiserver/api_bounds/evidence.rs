@@ -1,4 +1,4 @@
-//! The bounds of `spec.images` and `status.evidence`. Pure.
+//! The bounds of `spec.evidence` and `status.evidence`. Pure.
 
 use serde_json::{Value, json};
 
@@ -8,58 +8,58 @@ use super::{Bound, at_most, one_of, text};
 pub(super) fn beside(path: &str) -> Value {
     let by_url = json!({"url": "s3://evidence", "credentialsSecretRef": {"name": "evidence-store"}});
     let destination = match path {
-        "images.destination.url" | "images.destination.credentialsSecretRef.name" => by_url,
-        path if path.starts_with("images.") => json!({"store": "archive"}),
+        "evidence.destination.url" | "evidence.destination.credentialsSecretRef.name" => by_url,
+        path if path.starts_with("evidence.") => json!({"store": "archive"}),
         _ => return json!({}),
     };
-    json!({"images": {"items": [{"kind": "Front"}], "destination": destination}})
+    json!({"evidence": {"images": [{"kind": "Front"}], "destination": destination}})
 }
 
-fn item(name: &str, value: Value) -> Value {
-    let mut item = json!({"kind": "Redacted"});
-    item[name] = value;
-    json!([item])
+fn image(name: &str, value: Value) -> Value {
+    let mut image = json!({"kind": "Redacted"});
+    image[name] = value;
+    json!([image])
 }
 
 pub(super) fn bounds_of_spec() -> Vec<Bound> {
-    let items = |count: usize| -> Value {
+    let images = |count: usize| -> Value {
         (0..count).map(|n| json!({"kind": "Front", "imageType": format!("type{n}")})).collect()
     };
     let url = |length: usize| -> Value { format!("s3://evidence/{}", "p".repeat(length - 14)).into() };
     vec![
         (
-            "images.items",
+            "evidence.images",
             vec![
-                items(15),
-                item("kind", json!("Unredacted")),
-                item("imageType", text(32)),
-                item("imageType", json!("a_1")),
-                item("attemptIndex", json!(0)),
-                item("attemptIndex", json!(99)),
-                item("required", json!(true)),
+                images(15),
+                image("kind", json!("Unredacted")),
+                image("imageType", text(32)),
+                image("imageType", json!("a_1")),
+                image("attemptIndex", json!(0)),
+                image("attemptIndex", json!(99)),
+                image("required", json!(true)),
             ],
             vec![
-                items(16),
-                item("kind", json!("Selfie")),
-                item("kind", Value::Null),
-                item("imageType", text(0)),
-                item("imageType", text(33)),
-                item("imageType", json!("Original")),
-                item("imageType", json!("_a")),
-                item("imageType", json!("a/b")),
-                item("attemptIndex", json!(-1)),
-                item("attemptIndex", json!(100)),
-                item("required", json!("yes")),
+                images(16),
+                image("kind", json!("Selfie")),
+                image("kind", Value::Null),
+                image("imageType", text(0)),
+                image("imageType", text(33)),
+                image("imageType", json!("Original")),
+                image("imageType", json!("_a")),
+                image("imageType", json!("a/b")),
+                image("attemptIndex", json!(-1)),
+                image("attemptIndex", json!(100)),
+                image("required", json!("yes")),
             ],
         ),
-        ("images.results", vec![json!(true), json!(false)], vec![json!("true")]),
+        ("evidence.results", vec![json!(true), json!(false)], vec![json!("true")]),
         (
-            "images.on",
+            "evidence.outcomes",
             vec![json!(["Expired"]), json!(["Verified", "Rejected", "Expired"])],
             vec![json!([]), json!(["Verified", "Verified"]), json!(["Failed"]), json!("Verified")],
         ),
         (
-            "images.destination.url",
+            "evidence.destination.url",
             vec![json!("s3://abc"), json!("gs://evidence/kyc"), json!("az://evidence/Kyc_1/x-y.z"), url(256)],
             vec![
                 url(257),
@@ -75,16 +75,16 @@ pub(super) fn bounds_of_spec() -> Vec<Bound> {
             ],
         ),
         (
-            "images.destination.credentialsSecretRef.name",
+            "evidence.destination.credentialsSecretRef.name",
             vec![text(1), text(253), json!("a.b-c9")],
             vec![text(0), text(254), json!("Upper"), json!("a/b"), Value::Null],
         ),
         (
-            "images.destination.store",
+            "evidence.destination.store",
             vec![text(1), text(63), json!("archive-1")],
-            vec![text(0), text(64), json!("EvidenceContext"), json!("-a"), json!("a.b")],
+            vec![text(0), text(64), json!("Archive"), json!("-a"), json!("a.b")],
         ),
-        one_of("images.deletionPolicy", &["Retain", "Delete"]),
+        one_of("evidence.deletionPolicy", &["Retain", "Delete"]),
     ]
 }
 
