@@ -15,62 +15,82 @@ use axum::{
 use crate::metrics::Metrics;
 
 /// What `/readyz` waits for while the API server has not answered for a minute.
-const CUT_OFF: &str = "the API server, which has not answered for a minute";
+const API_SERVER: &str = "the API server, which has not answered for a minute";
 
-/// Brings gauges up to date before they are shown.
+/// Updates gauges before they are scraped.
 pub type Measure = Arc<dyn Fn() + Send + Sync>;
 
-/// How the process itself is.
+/// The health of the process.
 #[derive(Clone)]
-pub struct Vitals {
-    /// Which of its loops does not go on any more, if one does not: a restart is all that helps.
+pub struct Health {
+    /// Which loop is stuck, if one is: only a restart helps.
     pub stuck: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
-    /// Whether the API server has not answered for a minute: nothing that a restart would help with.
+    /// Whether the API server has not answered for a minute: a restart would not help.
     pub is_cut_off: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// Whether the operator is at work, and if not, what it waits for.
+/// Whether the operator is ready, and if not, why.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Option<Cow<'static, str>>>>);
+pub struct Readiness(Arc<Mutex<ReadyState>>);
+
+#[derive(Clone, Debug)]
+enum ReadyState {
+    Ready,
+    WaitingFor(Cow<'static, str>),
+    ShuttingDown,
+}
 
 impl Readiness {
-    /// Not ready, for that reason.
+    /// Not ready until `what` is there.
     #[must_use]
     pub fn waiting_for(what: &'static str) -> Self {
-        Self(Arc::new(Mutex::new(Some(what.into()))))
+        Self(Arc::new(Mutex::new(ReadyState::WaitingFor(what.into()))))
     }
 
-    /// What is waited for now; `None` when it is at work.
+    /// Not ready until `waiting_for` is there; ready if that is `None`. Changes nothing during the shutdown.
     pub fn set(&self, waiting_for: Option<Cow<'static, str>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting_for;
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, ReadyState::ShuttingDown) {
+            *state = waiting_for.map_or(ReadyState::Ready, ReadyState::WaitingFor);
+        }
     }
 
-    fn waiting(&self) -> Option<Cow<'static, str>> {
+    /// Not ready any more.
+    pub fn shut_down(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ReadyState::ShuttingDown;
+    }
+
+    fn state(&self) -> ReadyState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// The routes.
-pub fn routes(readiness: Readiness, vitals: Vitals, metrics: Arc<Metrics>, measure: Measure) -> Router {
+pub fn routes(readiness: Readiness, health: Health, metrics: Arc<Metrics>, measure: Measure) -> Router {
     Router::new()
-        .route("/livez", get(live).with_state(vitals.clone()))
-        .route("/readyz", get(ready).with_state((readiness, vitals)))
+        .route("/livez", get(live).with_state(health.clone()))
+        .route("/readyz", get(ready).with_state((readiness, health)))
         .route("/metrics", get(show_metrics).with_state((metrics, measure)))
 }
 
-async fn live(State(vitals): State<Vitals>) -> impl IntoResponse {
-    match (vitals.stuck)() {
+async fn live(State(health): State<Health>) -> impl IntoResponse {
+    match (health.stuck)() {
         None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(what) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{what} does not go on\n")),
+        Some(what) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{what} is stuck\n")),
     }
 }
 
-async fn ready(State((readiness, vitals)): State<(Readiness, Vitals)>) -> impl IntoResponse {
-    let cut_off = || (vitals.is_cut_off)().then_some(CUT_OFF.into());
-    match readiness.waiting().or_else(cut_off) {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {what}\n")),
+async fn ready(State((readiness, health)): State<(Readiness, Health)>) -> impl IntoResponse {
+    match readiness.state() {
+        ReadyState::Ready if (health.is_cut_off)() => unready(format_args!("waiting for {API_SERVER}")),
+        ReadyState::Ready => (StatusCode::OK, "ok\n".to_owned()),
+        ReadyState::WaitingFor(what) => unready(format_args!("waiting for {what}")),
+        ReadyState::ShuttingDown => unready(format_args!("shutting down")),
     }
+}
+
+fn unready(why: std::fmt::Arguments<'_>) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
 }
 
 async fn show_metrics(State((metrics, measure)): State<(Arc<Metrics>, Measure)>) -> impl IntoResponse {
@@ -100,15 +120,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_api_server_that_is_away_restarts_nobody_and_a_loop_that_is_stuck_does() {
+    async fn a_stuck_loop_fails_livez_and_an_unreachable_api_server_fails_readyz_alone() {
         let (stuck, cut_off) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (is_stuck, is_cut_off) = (Arc::clone(&stuck), Arc::clone(&cut_off));
-        let vitals = Vitals {
+        let health = Health {
             stuck: Arc::new(move || is_stuck.load(Ordering::Relaxed).then_some("the loop")),
             is_cut_off: Arc::new(move || is_cut_off.load(Ordering::Relaxed)),
         };
         let readiness = Readiness::waiting_for("something");
-        let routes = routes(readiness.clone(), vitals, Arc::default(), Arc::new(|| ()));
+        let routes = routes(readiness.clone(), health, Arc::default(), Arc::new(|| ()));
         let both = async || (code(&routes, "/livez").await, code(&routes, "/readyz").await);
         assert_eq!(both().await, (200, 503));
         readiness.set(None);

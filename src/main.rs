@@ -5,7 +5,7 @@ use std::{pin::pin, process::ExitCode};
 use clap::CommandFactory;
 use okid_operator::{
     api, operator,
-    settings::{Command, CommandLine, Run},
+    settings::{Command, CommandLine, Settings},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,24 +49,24 @@ fn print_definition() -> Result<(), Failure> {
     Ok(())
 }
 
-fn run(settings: &Run) -> Result<(), Failure> {
-    telemetry::start(settings.log_format, &settings.log)?;
+fn run(settings: &Settings) -> Result<(), Failure> {
+    telemetry::start(settings.log_format, &settings.log_filter);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let done = runtime.block_on(until_told(settings));
-    // A lookup of a name may still block one of its threads.
+    let done = runtime.block_on(until_signalled(settings));
+    // A DNS lookup may still block one of its threads.
     runtime.shutdown_background();
     if done.as_ref().is_err_and(|error| is_about_settings(error.as_ref())) && !settings.variables.is_empty() {
-        eprintln!("okid-operator: of the environment it took {}", settings.variables.join(", "));
+        eprintln!("okid-operator: settings taken from the environment: {}", settings.variables.join(", "));
     }
     done
 }
 
 fn is_about_settings(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(operator::RunOperator::Settings(_)))
+    matches!(error.downcast_ref(), Some(operator::RunOperator::Setup(_)))
 }
 
-/// Runs the operator until SIGTERM or Ctrl-C; a second one does not wait for what is in flight.
-async fn until_told(settings: &Run) -> Result<(), Failure> {
+/// Runs the operator until SIGTERM or Ctrl-C. A second signal ends it without waiting for work in flight.
+async fn until_signalled(settings: &Settings) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = CancellationToken::new();
@@ -78,9 +78,9 @@ async fn until_told(settings: &Run) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
         if shutdown.is_cancelled() {
-            return Err(
-                "told twice to end, so nothing in flight was waited for; the next start finds it".into()
-            );
+            return Err("received a second termination signal; in-flight work was not awaited and will be recovered on \
+                        restart"
+                .into());
         }
         shutdown.cancel();
     }
@@ -91,7 +91,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Some libraries' errors say their causes themselves.
+        // Errors of some libraries already include their causes.
         let text = error.to_string();
         if !line.contains(&text) {
             line.push_str(": ");

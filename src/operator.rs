@@ -1,15 +1,15 @@
-//! The wiring: who watches, whose turn it is, and how it all ends. In one place.
+//! The wiring: builds everything from the settings, runs it, and shuts it down. May depend on every module.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod setup;
 
+use std::sync::{Arc, Mutex};
+
+use clap::ValueEnum;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{Readiness, Vitals, listen::listen, routes},
+    admin::{Health, Readiness, listen::listen, routes},
     clock::Clock,
     cluster::{
         Connect, FailureLog, LastContact, NewestVersion, Reporter, Secrets, WAITING, connect,
@@ -18,35 +18,36 @@ use crate::{
     fairness::FairSemaphore,
     index::Index,
     metrics::Metrics,
-    portal::{ClientSettings, InvalidClient, PortalClient, budget::Budgets},
+    portal::{PortalUrl, budget::Budgets},
     reconcile::{
         Accounts, DepartedReports, FirstResponses, PortalFailureLog, RecentObjects, Reconciler, SERVER_CALLS,
         Sessions, follow,
     },
-    settings::{InvalidSettings, Run},
+    settings::{Namespace, Settings},
     workqueue::{WorkQueue, WorkQueueSettings},
 };
 
-/// Why the operator could not run.
+pub use setup::Setup;
+
+/// Why the operator could not run, or not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum RunOperator {
-    /// A setting makes no sense.
-    #[error("check the settings")]
-    Settings(#[from] InvalidSettings),
-    /// No client for the API server can be made.
+    /// Something that a setting names cannot be opened.
+    #[error("set up the operator")]
+    Setup(#[from] Setup),
+    /// There is no client for the API server.
     #[error(transparent)]
     Cluster(#[from] Connect),
-    /// The client for the portal could not be built.
-    #[error("build the client for the portal")]
-    Portal(#[from] InvalidClient),
-    /// The admin address is not free.
-    #[error("serve --admin-address")]
+    /// The admin address cannot be served.
+    #[error("serve --admin-address; is it in use?")]
     Admin(#[source] std::io::Error),
-    /// What follows the verifications has ended, so no change would be seen any more.
-    #[error("follow the verifications; a panic is in the log, and the next start goes on from here")]
-    Blind,
-    /// What was in flight did not end in time.
-    #[error("record what was in flight within --grace-seconds; the next start treats it as unknown")]
+    /// The watch has ended, so no change would be seen any more.
+    #[error("follow the watch: it ended after a panic, which is in the log; restart the operator")]
+    WatchEnded,
+    /// Work in flight did not end in time.
+    #[error(
+        "record all work in flight within --shutdown-grace-period; the next start treats the outcome of the rest as unknown"
+    )]
     Drain,
 }
 
@@ -55,24 +56,10 @@ pub enum RunOperator {
 /// # Errors
 ///
 /// [`RunOperator`].
-pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunOperator> {
-    let (allowed, default_portal) = settings.portals()?;
-    let budget = settings.budget()?;
-    let link_path = settings.link_path()?;
-    let namespace = settings.namespace()?;
-    let evidence = settings.archive()?;
-    let portal = PortalClient::new(ClientSettings {
-        proxy: settings.portal_proxy()?,
-        extra_ca_pem: settings.portal_ca()?,
-        ..ClientSettings::default()
-    })
-    .map_err(|invalid| match invalid {
-        InvalidClient::Trust(trust) if settings.portal_ca_file.is_some() => {
-            InvalidSettings::PortalTrust(trust).into()
-        }
-        invalid @ (InvalidClient::Trust(_) | InvalidClient::Http(_)) => RunOperator::Portal(invalid),
-    })?;
-    settings.tell();
+pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(), RunOperator> {
+    log_settings(settings);
+    let evidence = setup::evidence(settings)?;
+    let portal = setup::portal_client(settings)?;
     let clock = Clock::start();
     let client = connect(clock.clone()).await?;
 
@@ -84,17 +71,16 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
     }
     let run_id: u64 = rand::random();
     let holder = format!("{run_id:016x}/0");
-    let slots = usize::try_from(settings.slots).unwrap_or(usize::MAX);
     let failures = Arc::new(FailureLog::default());
     let reconciler = Arc::new(Reconciler {
         server_calls: FairSemaphore::new(SERVER_CALLS.0, SERVER_CALLS.1),
         secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
         portal,
-        budgets: Budgets::new(budget),
-        allowed,
-        default_portal,
-        link_path,
-        reporter: Reporter::new(client.clone(), &holder, settings.own_pod(), Arc::clone(&metrics)),
+        budgets: Budgets::new(settings.budget()),
+        allowed: settings.allowed_portals.clone(),
+        default_portal: settings.default_portal.clone(),
+        link_path: settings.link_path.as_str().to_owned(),
+        reporter: Reporter::new(client.clone(), &holder, settings.own_pod.clone(), Arc::clone(&metrics)),
         holder,
         clock,
         index: Mutex::new(Index::new()),
@@ -106,47 +92,68 @@ pub async fn run(settings: &Run, shutdown: CancellationToken) -> Result<(), RunO
         accounts: Accounts::default(),
         departed: DepartedReports::default(),
         evidence,
-        queue: WorkQueue::new(WorkQueueSettings { slots, ..WorkQueueSettings::default() }),
+        queue: WorkQueue::new(WorkQueueSettings {
+            slots: settings.max_concurrent_reconciles,
+            ..WorkQueueSettings::default()
+        }),
         failures,
         portal_failures: PortalFailureLog::default(),
         metrics,
-        // The process may also end by itself, and is not told twice to end then.
+        // The process may also end without a signal; a first signal must then not count as a second one.
         ending: shutdown.child_token(),
         client,
     });
 
     let measured = Arc::clone(&reconciler);
     let (stuck, cut_off) = (Arc::clone(&reconciler), Arc::clone(&reconciler));
-    let vitals =
-        Vitals { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
-    let doors = routes(
+    let health =
+        Health { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
+    let routes = routes(
         readiness.clone(),
-        vitals,
+        health,
         Arc::clone(&reconciler.metrics),
         Arc::new(move || measured.measure()),
     );
-    let admin = tokio::spawn(axum::serve(listener, doors).into_future());
+    let admin = tokio::spawn(axum::serve(listener, routes).into_future());
 
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = wait_for_definition(&reconciler.client, &readiness) => work(&reconciler, namespace, settings.grace(), &readiness, shutdown.clone()).await,
+        () = wait_for_definition(&reconciler.client, &readiness) =>
+            work(&reconciler, settings, &readiness, shutdown.clone()).await,
     };
     admin.abort();
     outcome
 }
 
-/// Watches and takes turns until shutdown, then waits for what is in flight.
+/// Logs what the operator watches and allows.
+fn log_settings(settings: &Settings) {
+    let portals: Vec<_> = settings.allowed_portals.iter().map(PortalUrl::as_str).collect();
+    let store_endpoints: Vec<_> = settings.allowed_store_endpoints.iter().collect();
+    let forbidden = settings.forbidden_images.iter().filter_map(ValueEnum::to_possible_value);
+    let forbidden: Vec<_> = forbidden.map(|image| image.get_name().to_owned()).collect();
+    tracing::info!(
+        namespaces = settings.namespace.as_ref().map_or("all", Namespace::as_str),
+        portals = portals.join(", "),
+        default_portal = settings.default_portal.as_str(),
+        store_endpoints = store_endpoints.join(", "),
+        stores_file = settings.stores_file.as_ref().map(|file| file.display().to_string()),
+        forbidden_images = forbidden.join(", "),
+        variables = settings.variables.join(", "),
+        "starting"
+    );
+}
+
+/// Follows the watch and reconciles until shutdown, then waits for what is in flight.
 async fn work(
     reconciler: &Arc<Reconciler>,
-    namespace: Option<&str>,
-    grace: Duration,
+    settings: &Settings,
     readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), RunOperator> {
     let mut follow = tokio::spawn({
         let (reconciler, readiness, namespace) =
-            (Arc::clone(reconciler), readiness.clone(), namespace.map(str::to_owned));
-        async move { follow(&reconciler, namespace.as_deref(), &readiness).await }
+            (Arc::clone(reconciler), readiness.clone(), settings.namespace.clone());
+        async move { follow(&reconciler, namespace.as_ref().map(Namespace::as_str), &readiness).await }
     });
     let departed = tokio::spawn({
         let reconciler = Arc::clone(reconciler);
@@ -169,18 +176,18 @@ async fn work(
         let (namespace, name) = index
             .view(record_id)
             .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
-        tracing::error!(namespace, name, "a turn panicked; it comes again in five minutes");
+        tracing::error!(namespace, name, "reconcile panicked; retrying in 5 minutes");
     };
     let running = reconciler.queue.run(take, on_panic, reconciler.ending.clone());
     tokio::pin!(running);
     let ended = tokio::select! {
         () = &mut running => Ok(()),
-        ended = until_ending(&mut follow, &shutdown) => {
-            tracing::info!("stopping: no new turns; waiting for what is in flight");
-            readiness.set(Some("nothing: it is stopping".into()));
+        ended = until_shutdown(&mut follow, &shutdown) => {
+            tracing::info!("shutting down: starting no new reconciles and waiting for those in flight");
+            readiness.shut_down();
             follow.abort();
             reconciler.ending.cancel();
-            if timeout(grace, running).await.is_err() {
+            if timeout(settings.shutdown_grace_period, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }
             ended
@@ -194,11 +201,14 @@ async fn work(
     ended
 }
 
-/// Waits until the process is told to end, or must: one that sees no changes would be ready and blind for ever.
-async fn until_ending(follow: &mut JoinHandle<()>, shutdown: &CancellationToken) -> Result<(), RunOperator> {
+/// Waits for the shutdown, or for the end of the watch: without it the process would stay ready and see no change.
+async fn until_shutdown(
+    follow: &mut JoinHandle<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), RunOperator> {
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        _ = follow => Err(RunOperator::Blind),
+        _ = follow => Err(RunOperator::WatchEnded),
     }
 }
 
@@ -207,12 +217,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_process_ends_with_an_error_when_what_follows_the_verifications_panics() {
+    async fn a_panic_of_what_follows_the_watch_ends_the_process_with_an_error() {
         let shutdown = CancellationToken::new();
         let mut panics = tokio::spawn(async { panic!("a bug") });
-        assert!(matches!(until_ending(&mut panics, &shutdown).await, Err(RunOperator::Blind)));
+        assert!(matches!(until_shutdown(&mut panics, &shutdown).await, Err(RunOperator::WatchEnded)));
         let mut follows = tokio::spawn(std::future::pending());
         shutdown.cancel();
-        assert!(until_ending(&mut follows, &shutdown).await.is_ok());
+        assert!(until_shutdown(&mut follows, &shutdown).await.is_ok());
     }
 }

@@ -169,6 +169,23 @@ impl From<DestinationError> for NotNow {
 }
 
 impl EvidenceContext {
+    /// Stores evidence at these stores and endpoints; nothing is in flight yet.
+    #[must_use]
+    pub fn new(stores: Stores, endpoints: Endpoints, http: StoreHttp, forbidden: Vec<ImageKind>) -> Self {
+        Self {
+            stores,
+            endpoints,
+            http,
+            own: OwnObjects::default(),
+            bytes: ByteBudget::default(),
+            places: FairSemaphore::new(STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE),
+            limits: EndpointLimits::default(),
+            breaker: StoreBreaker::default(),
+            told: StoreFailureLog::default(),
+            forbidden,
+        }
+    }
+
     /// Whether the operator's administrator allows all of that to be kept.
     pub(crate) fn permit(&self, spec: &EvidenceSpec) -> Result<(), DestinationRefused> {
         let forbidden = spec.images.iter().map(|image| image.kind).find(|kind| self.forbidden.contains(kind));

@@ -168,17 +168,18 @@ impl EvidenceContext {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
     use futures::FutureExt as _;
 
-    use crate::settings::{Command, CommandLine};
+    use crate::{
+        store::{Endpoints, HttpSettings, StoreHttp, Stores},
+        tls::trust,
+    };
 
     use super::*;
 
     fn archive() -> EvidenceContext {
-        let given = CommandLine::try_parse_from(["okid-operator", "run"]).unwrap();
-        let Command::Run(run) = given.command else { panic!("another command") };
-        run.archive().unwrap()
+        let http = StoreHttp::new(&HttpSettings::default(), trust(None).unwrap()).unwrap();
+        EvidenceContext::new(Stores::default(), Endpoints::new::<&str>(&[]).unwrap(), http, vec![])
     }
 
     fn place(archive: &EvidenceContext, namespace: &str) -> ResolvedDestination {

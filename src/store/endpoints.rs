@@ -3,7 +3,7 @@
 //! A namespace's Secret decides where the operator sends images, from inside of the cluster's network. Without this
 //! list it could name any host that the operator reaches.
 
-use crate::portal::AllowedPortals;
+use crate::portal::{AllowedPortals, PortalUrl};
 
 /// The custom endpoints that an administrator allows, such as that of `MinIO`, Ceph or an emulator.
 ///
@@ -43,6 +43,11 @@ impl Endpoints {
         let allowed =
             AllowedPortals::new(list, true).map_err(|_| InvalidEndpoint { position: list.len() })?;
         Ok(Self(allowed))
+    }
+
+    /// The allowed endpoints, in the order in which they were written.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(PortalUrl::as_str)
     }
 
     /// Takes an endpoint if it is on the list: scheme, host, port and path must be the same.

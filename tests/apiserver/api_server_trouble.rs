@@ -126,7 +126,8 @@ async fn a_resource_that_changes_between_claim_and_record_keeps_its_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_recorded_before_the_end_is_said_and_the_process_fails() {
-    let (mut world, road) = world_with_road(|launch, _| launch.flags(["--grace-seconds", "1"])).await;
+    let (mut world, road) =
+        world_with_road(|launch, _| launch.flags(["--shutdown-grace-period", "1s"])).await;
     world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;

@@ -327,7 +327,7 @@ async fn a_required_image_that_stays_missing_is_for_a_person_and_the_verdict_sta
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forbidden_kind_of_image_is_refused_before_a_session_is_made() {
-    let launch = Launch::new().flags(["--forbidden-image", "unredacted"]);
+    let launch = Launch::new().flags(["--forbid-image", "unredacted"]);
     let world = World::builder().s3().launch(launch).start().await;
     let evidence = json!({"images": [{"kind": "Redacted"}, {"kind": "Unredacted"}]});
     world.apply("alice", asking(evidence)).await;

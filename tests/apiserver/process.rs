@@ -169,7 +169,7 @@ async fn what_is_in_flight_at_the_end_is_recorded() {
     assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
 
     world.operator().signal(Signal::Terminate);
-    world.operator().until_logged("that it stops", |line| says(line, "stopping")).await;
+    world.operator().until_logged("that it stops", |line| says(line, "shutting down")).await;
     let answer = world.operator().ask("/readyz").await;
     assert_eq!(answer.status(), 503);
     world.apply("carol", json!({})).await;
@@ -187,28 +187,28 @@ async fn what_is_in_flight_at_the_end_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_cannot_wait_for_an_answer_says_so() {
-    let world = World::builder().launch(Launch::new().flags(["--grace-seconds", "1"])).start().await;
+    let world = World::builder().launch(Launch::new().flags(["--shutdown-grace-period", "1s"])).start().await;
     let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang));
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     let status = world.operator().stop().await;
     assert_eq!(status.code(), Some(1));
-    assert!(world.operator().log().contains("record what was in flight within --grace-seconds"));
+    assert!(world.operator().log().contains("record all work in flight within --shutdown-grace-period"));
     assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed), "for the next one to find");
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn told_twice_it_ends_at_once_and_leaves_what_is_in_flight_to_the_next_start() {
+async fn a_second_signal_ends_it_at_once_and_leaves_work_in_flight_to_the_next_start() {
     let world = World::new().await;
     let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang));
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     world.operator().signal(Signal::Interrupt);
-    world.operator().until_logged("that it stops", |line| says(line, "stopping")).await;
+    world.operator().until_logged("that it stops", |line| says(line, "shutting down")).await;
     world.operator().signal(Signal::Interrupt);
     assert_eq!(world.operator().wait().await.code(), Some(1));
-    assert!(world.operator().log().contains("told twice to end"));
+    assert!(world.operator().log().contains("received a second termination signal"));
     assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed));
     world.finish().await;
 }
@@ -223,20 +223,27 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
     let empty = folder.path().join("empty").display().to_string();
     std::fs::write(&empty, "").unwrap();
     let endless = format!("/{}", "a".repeat(512));
-    let cases: [(&[&str], &str); 20] = [
-        (&["--portal-qps", "0.5"], "--portal-qps must be 0 (no limit) or a number of calls per second"),
-        (&["--key-qps=-1"], "--key-qps must be 0"),
-        (&["--key-qps", "many"], "--key-qps"),
-        (&["--slots", "0"], "--slots"),
-        (&["--link-path", "verify"], "--link-path must begin with /"),
+    let cases: [(&[&str], &str); 21] = [
+        (
+            &["--portal-qps", "0.5"],
+            "'--portal-qps <N>': write a number of requests per second from 1 to 100000, or 0 for no limit",
+        ),
+        (&["--key-qps=-1"], "'--key-qps <N>': write a number of requests per second"),
+        (&["--key-qps", "many"], "'--key-qps <N>': write a number of requests per second"),
+        (&["--max-concurrent-reconciles", "0"], "'--max-concurrent-reconciles <N>': 0 is not in 1..=100000"),
+        (&["--shutdown-grace-period", "60"], "'--shutdown-grace-period <DURATION>': write a duration"),
+        (&["--link-path", "verify"], "'--link-path <PATH>': write a path such as /verify: it begins with /"),
         (
             &["--default-portal", "https://elsewhere.example"],
-            "--default-portal is not among the allowed portals",
+            "--default-portal is not one of the allowed portals",
         ),
-        (&["--link-path", &endless], "--link-path must begin with /, hold no ? or #, and have at most 512"),
-        (&["--portal-proxy", "ftp://hunter2@proxy:1"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
+        (&["--link-path", &endless], "it begins with /, has no ? or #, and has at most 512 characters"),
+        (&["--portal-proxy", "ftp://hunter2@proxy:1"], "--portal-proxy must be the URL of an HTTP proxy"),
         (&["--portal-proxy", "socks5://u:hunter2@proxy:1"], "which begins with http:// or https://"),
-        (&["--portal-proxy", "http://user:hunter2@pro xy"], "--portal-proxy (OKID_PORTAL_PROXY) must be"),
+        (
+            &["--portal-proxy", "http://user:hunter2@pro xy"],
+            "--portal-proxy must be the URL of an HTTP proxy",
+        ),
         (&["--allowed-portal", "http://portal.example"], "or give --allow-plain-http"),
         (&["--allowed-portal", "portal"], "check --allowed-portal"),
         (&["--portal-ca-file", &missing], "read the file named by --portal-ca-file"),
@@ -247,9 +254,9 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
         (&["--store-ca-file", &missing], "read the file named by --store-ca-file"),
         (&["--store-ca-file", &empty], "check --store-ca-file: the file of certificate authorities holds no"),
         (&["--admin-address", &taken], "serve --admin-address"),
-        (&["--log", "okid=loudest"], "read --log"),
+        (&["--log-filter", "okid=loudest"], "'--log-filter <DIRECTIVES>': write a level such as info"),
         (&["--namespace"], "--namespace"),
-        (&["--namespace", "Team_A"], "--namespace must be the name of a namespace"),
+        (&["--namespace", "Team_A"], "'--namespace <NAME>': write the name of a namespace"),
     ];
     for (number, (flags, sentence)) in cases.iter().enumerate() {
         let address =

@@ -36,18 +36,18 @@ async fn lists_are_trimmed_and_the_start_says_what_is_watched_and_allowed() {
         .allow(Vec::<String>::new())
         .env("OKID_ALLOWED_PORTALS", portals)
         .env("OKID_ALLOWED_STORE_ENDPOINTS", " https://minio.example:9000 ")
-        .env("OKID_FORBIDDEN_IMAGES", "front, back");
+        .env("OKID_FORBID_IMAGES", "front, back");
     let operator = world.another(launch);
     let starting =
         |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("starting"));
-    let told = operator.until_logged("what it is about to do", starting).await;
-    assert_eq!(told["namespaces"], json!(world.namespace));
-    assert_eq!(told["portals"], "https://one.example, https://two.example");
-    assert_eq!(told["default_portal"], "https://one.example");
-    assert_eq!(told["store_endpoints"], "https://minio.example:9000");
-    assert_eq!(told["forbidden_images"], "front, back");
-    let variables = "OKID_ALLOWED_PORTALS, OKID_ALLOWED_STORE_ENDPOINTS, OKID_FORBIDDEN_IMAGES";
-    assert_eq!(told["variables"], variables);
+    let line = operator.until_logged("what it is about to do", starting).await;
+    assert_eq!(line["namespaces"], json!(world.namespace));
+    assert_eq!(line["portals"], "https://one.example, https://two.example");
+    assert_eq!(line["default_portal"], "https://one.example");
+    assert_eq!(line["store_endpoints"], "https://minio.example:9000");
+    assert_eq!(line["forbidden_images"], "front, back");
+    let variables = "OKID_ALLOWED_PORTALS, OKID_ALLOWED_STORE_ENDPOINTS, OKID_FORBID_IMAGES";
+    assert_eq!(line["variables"], variables);
     operator.until_watching().await;
     operator.stop().await;
     world.finish().await;
@@ -58,9 +58,9 @@ async fn a_value_that_cannot_be_used_is_named_with_its_variable() {
     let cluster = Cluster::shared().await;
     let folder = Folder::create("okid-operator-").unwrap();
     for (variable, value) in [
-        ("OKID_GRACE_SECONDS", "soon"),
-        ("OKID_SLOTS", "0"),
-        ("OKID_FORBIDDEN_IMAGES", "front, side"),
+        ("OKID_SHUTDOWN_GRACE_PERIOD", "soon"),
+        ("OKID_MAX_CONCURRENT_RECONCILES", "0"),
+        ("OKID_FORBID_IMAGES", "front, side"),
         ("OKID_ALLOW_PLAIN_HTTP", "perhaps"),
         ("OKID_NAMESPACE", "Team_A"),
         ("OKID_DEFAULT_PORTAL", "https://elsewhere.example"),

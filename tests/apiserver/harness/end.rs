@@ -35,7 +35,7 @@ impl World {
         // What its administrator allows is told once, at the start.
         let allowed = self.s3.as_ref().map(|s3| format!("\"store_endpoints\":\"{}\"", s3.proxy.url()));
         let logs = logs.join("\n").replace(allowed.as_deref().unwrap_or("\0"), "");
-        assert!(!logs.contains("\"message\":\"a panic\""), "{logs}");
+        assert!(!logs.contains("\"message\":\"panicked\""), "{logs}");
 
         // The first line says what the administrator allows, the store's endpoint too.
         let is_of_settings = |line: &&str| line.contains("\"store_endpoints\":");

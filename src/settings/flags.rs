@@ -1,0 +1,107 @@
+//! The flags of `okid-operator run` and their help. Each one can also be set by an environment variable.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, builder::BoolishValueParser};
+
+use super::{
+    command_line::{ImageParser, trimmed},
+    values::{ForbiddenImage, LinkPath, Namespace, RateLimit},
+};
+use crate::{
+    api::Duration,
+    portal::DEFAULT_PORTAL,
+    telemetry::{LogFilter, LogFormat},
+};
+
+const PORTALS: &str = "Portals";
+const EVIDENCE: &str = "Evidence";
+const OPERATION: &str = "Operation";
+const OWN_POD: &str = "The operator's own Pod";
+const LOGS: &str = "Logs";
+
+/// What the flags say, before values that depend on each other are checked.
+#[derive(Args)]
+#[command(
+    after_help = "The operator finds the cluster the way kubectl does: by KUBECONFIG, ~/.kube/config, or the Pod's \
+                  ServiceAccount. It connects through the proxy that the kubeconfig's proxy-url or HTTPS_PROXY names, \
+                  unless the API server is on this machine or NO_PROXY lists its host. These proxies do not apply to \
+                  portals and stores; --portal-proxy applies to portals only.\n\nAn environment variable that is set \
+                  but empty counts as not set."
+)]
+pub(super) struct Flags {
+    /// URL of a portal that Verifications may use; repeatable or comma-separated. The first one is the default portal.
+    #[arg(long = "allowed-portal", env = "OKID_ALLOWED_PORTALS", value_name = "URL", value_delimiter = ',', value_parser = trimmed(), default_value = DEFAULT_PORTAL, help_heading = PORTALS)]
+    pub(super) allowed_portals: Vec<String>,
+    /// Portal for Verifications that name none. It must be one of the allowed portals.
+    #[arg(long, env = "OKID_DEFAULT_PORTAL", value_name = "URL", help_heading = PORTALS)]
+    pub(super) default_portal: Option<String>,
+    /// Allow portals with http:// URLs. Anyone on the network path can then read the API key.
+    #[arg(long, env = "OKID_ALLOW_PLAIN_HTTP", value_parser = BoolishValueParser::new(), help_heading = PORTALS)]
+    pub(super) allow_plain_http: bool,
+    /// Path of the identity check page at the portal, such as /verify. The link in `status.portalUrl` leads there.
+    #[arg(long, env = "OKID_LINK_PATH", value_name = "PATH", default_value = "/", help_heading = PORTALS)]
+    pub(super) link_path: LinkPath,
+    /// HTTP proxy for requests to portals, such as `http://proxy.example:3128`. HTTPS_PROXY and the like do not apply to
+    /// portals. Set a URL with a password by environment variable: everyone who can list processes can read flags.
+    #[arg(long, env = "OKID_PORTAL_PROXY", hide_env_values = true, value_name = "URL", help_heading = PORTALS)]
+    pub(super) portal_proxy: Option<String>,
+    /// PEM file with additional certificate authorities to trust for portals.
+    #[arg(long, env = "OKID_PORTAL_CA_FILE", value_name = "FILE", help_heading = PORTALS)]
+    pub(super) portal_ca_file: Option<PathBuf>,
+    /// Maximum requests per second to each portal, shared fairly between namespaces; 0 means no limit.
+    #[arg(long, env = "OKID_PORTAL_QPS", value_name = "N", default_value = "200", help_heading = PORTALS)]
+    pub(super) portal_qps: RateLimit,
+    /// Maximum requests per second to each portal with one API key; 0 means no limit.
+    #[arg(long, env = "OKID_KEY_QPS", value_name = "N", default_value = "50", help_heading = PORTALS)]
+    pub(super) key_qps: RateLimit,
+
+    /// YAML file with the named stores that Verifications may use for evidence (docs/evidence/operate.md).
+    #[arg(long, env = "OKID_STORES_FILE", value_name = "FILE", help_heading = EVIDENCE)]
+    pub(super) stores_file: Option<PathBuf>,
+    /// URL of an object store outside AWS, Azure and Google Cloud, such as `https://minio.example:9000`, that credentials
+    /// from a namespace may name as their endpoint; repeatable or comma-separated. An http:// URL allows plain HTTP.
+    #[arg(long = "allowed-store-endpoint", env = "OKID_ALLOWED_STORE_ENDPOINTS", value_name = "URL", value_delimiter = ',', value_parser = trimmed(), help_heading = EVIDENCE)]
+    pub(super) allowed_store_endpoints: Vec<String>,
+    /// PEM file with additional certificate authorities to trust for stores.
+    #[arg(long, env = "OKID_STORE_CA_FILE", value_name = "FILE", help_heading = EVIDENCE)]
+    pub(super) store_ca_file: Option<PathBuf>,
+    /// Kind of image that is never stored as evidence; repeatable or comma-separated.
+    #[arg(long = "forbid-image", env = "OKID_FORBID_IMAGES", value_name = "KIND", value_delimiter = ',', value_parser = ImageParser::new(), help_heading = EVIDENCE)]
+    pub(super) forbidden_images: Vec<ForbiddenImage>,
+
+    /// Watch this namespace only, instead of all namespaces.
+    #[arg(long, env = "OKID_NAMESPACE", value_name = "NAME", help_heading = OPERATION)]
+    pub(super) namespace: Option<Namespace>,
+    /// Maximum reconciles that run at the same time; one namespace uses at most half of them. Raise it if
+    /// `okid_queue_depth` stays above 0; lower it to save memory.
+    #[arg(long, env = "OKID_MAX_CONCURRENT_RECONCILES", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = OPERATION)]
+    pub(super) max_concurrent_reconciles: u32,
+    /// Address that serves /livez, /readyz and /metrics. On a machine without IPv6, `[::]` means 0.0.0.0.
+    #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080", help_heading = OPERATION)]
+    pub(super) admin_address: SocketAddr,
+    /// How long a shutdown waits until requests in flight are finished and recorded. A second SIGTERM or Ctrl-C ends the
+    /// wait. Events may take 10s longer, so give the Pod a terminationGracePeriodSeconds (30 by default) that covers both.
+    #[arg(long, env = "OKID_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "60s", help_heading = OPERATION)]
+    pub(super) shutdown_grace_period: Duration,
+
+    /// Name of this Pod, from the downward API (`fieldRef: metadata.name`). Events go to this Pod if their own namespace
+    /// accepts none, for example because it is being deleted.
+    #[arg(long, env = "OKID_POD_NAME", value_name = "NAME", requires = "pod_namespace", help_heading = OWN_POD)]
+    pub(super) pod_name: Option<String>,
+    /// Namespace of this Pod, from the downward API (`fieldRef: metadata.namespace`).
+    #[arg(long, env = "OKID_POD_NAMESPACE", value_name = "NAME", requires = "pod_name", help_heading = OWN_POD)]
+    pub(super) pod_namespace: Option<String>,
+    /// UID of this Pod, from the downward API (`fieldRef: metadata.uid`). `kubectl describe pod` shows only events that
+    /// carry it.
+    #[arg(long, env = "OKID_POD_UID", value_name = "UID", help_heading = OWN_POD)]
+    pub(super) pod_uid: Option<String>,
+
+    /// Format of log lines.
+    #[arg(long, env = "OKID_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, help_heading = LOGS)]
+    pub(super) log_format: LogFormat,
+    /// Log level (error, warn, info, debug) or `tracing` directives such as `okid_operator=debug`. Lines of libraries are
+    /// never logged.
+    #[arg(long, env = "OKID_LOG_FILTER", value_name = "DIRECTIVES", default_value = "info", help_heading = LOGS)]
+    pub(super) log_filter: LogFilter,
+}

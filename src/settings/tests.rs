@@ -1,0 +1,97 @@
+use clap::Parser as _;
+
+use super::*;
+
+fn settings(flags: &[&str]) -> Result<Settings, clap::Error> {
+    let line = CommandLine::try_parse_from(["okid-operator", "run"].iter().chain(flags))?;
+    match line.command {
+        Command::Run(settings) => Ok(*settings),
+        Command::Crd | Command::Completions { .. } => panic!("another command"),
+    }
+}
+
+fn refusal(flags: &[&str]) -> String {
+    settings(flags).err().unwrap().to_string()
+}
+
+#[test]
+fn every_value_has_a_default_that_is_valid() {
+    let settings = settings(&[]).unwrap();
+    assert_eq!(settings.default_portal.as_str(), crate::portal::DEFAULT_PORTAL);
+    assert_eq!((settings.portal_rate.get(), settings.key_rate.get()), (Some(200.0), Some(50.0)));
+    assert_eq!(settings.shutdown_grace_period, Duration::from_mins(1));
+    assert_eq!(settings.max_concurrent_reconciles, 10_000);
+    assert_eq!(settings.budget().most_under_way, 7_500);
+    assert!(settings.namespace.is_none() && settings.own_pod.is_none());
+}
+
+#[test]
+fn the_default_portal_is_the_first_allowed_one_unless_another_allowed_one_is_named() {
+    let allowed = ["--allowed-portal", "https://one.example, https://two.example,"];
+    let portal = |more: &[&str]| settings(&[&allowed, more].concat()).map(|found| found.default_portal);
+    assert_eq!(portal(&[]).unwrap().as_str(), "https://one.example");
+    assert_eq!(
+        portal(&["--default-portal", "https://two.example/"]).unwrap().as_str(),
+        "https://two.example"
+    );
+    let other = refusal(&[&allowed[..], &["--default-portal", "https://three.example"]].concat());
+    assert!(other.contains("--default-portal is not one of the allowed portals"), "{other}");
+    assert!(refusal(&["--allowed-portal", ","]).contains("--allowed-portal is empty"));
+}
+
+#[test]
+fn each_portal_may_use_its_part_of_three_quarters_of_all_reconciles() {
+    let flags =
+        ["--allowed-portal", "https://one.example,https://two.example,", "--max-concurrent-reconciles=100"];
+    assert_eq!(settings(&flags).unwrap().budget().most_under_way, 37);
+}
+
+#[test]
+fn durations_are_written_as_in_the_resource() {
+    let period = |text| settings(&["--shutdown-grace-period", text]).map(|found| found.shutdown_grace_period);
+    assert_eq!(period("1h30m").unwrap(), Duration::from_mins(90));
+    for text in ["60", "1d", "soon", ""] {
+        let refusal = refusal(&["--shutdown-grace-period", text]);
+        assert!(refusal.contains("--shutdown-grace-period") && refusal.contains("such as 90s"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_used_is_refused_with_its_flag_and_what_to_write() {
+    let endless = format!("/{}", "a".repeat(512));
+    for (flag, value, advice) in [
+        ("--portal-qps", "0.5", "from 1 to 100000, or 0 for no limit"),
+        ("--key-qps", "NaN", "from 1 to 100000, or 0 for no limit"),
+        ("--key-qps", "inf", "from 1 to 100000, or 0 for no limit"),
+        ("--link-path", "verify", "it begins with /"),
+        ("--link-path", "/verify?a=b", "no ? or #"),
+        ("--link-path", &endless, "at most 512 characters"),
+        ("--namespace", "Team_A", "lower-case letters, digits and dashes"),
+        ("--namespace", "a-", "lower-case letters, digits and dashes"),
+        ("--log-filter", "okid=loudest", "okid_operator=debug"),
+        ("--allowed-store-endpoint", "minio", "http:// or https://"),
+        ("--allowed-portal", "http://portal.example", "--allow-plain-http"),
+        ("--forbid-image", "redacted", "unredacted, front, back"),
+    ] {
+        let refusal = refusal(&[flag, value]);
+        assert!(refusal.contains(flag) && refusal.contains(advice), "{flag} {value}: {refusal}");
+    }
+    assert_eq!(settings(&["--portal-qps", "0"]).unwrap().portal_rate.get(), None);
+}
+
+#[test]
+fn a_proxy_or_portal_that_is_refused_is_not_repeated_because_it_may_hold_a_password() {
+    for (flag, value) in [
+        ("--portal-proxy", "ftp://hunter2@proxy:1"),
+        ("--portal-proxy", "socks5://user:hunter2@proxy:1"),
+        ("--portal-proxy", "http://user:hunter2@pro xy"),
+        ("--allowed-portal", "https://user:hunter2@portal.example"),
+        ("--default-portal", "https://user:hunter2@portal.example"),
+        ("--allowed-store-endpoint", "https://user:hunter2@store.example"),
+    ] {
+        let refusal = refusal(&[flag, value]);
+        assert!(refusal.contains(flag) && !refusal.contains("hunter2"), "{refusal}");
+    }
+    let proxy: ProxyUrl = "http://user:hunter2@proxy.example:3128".parse().unwrap();
+    assert!(!format!("{proxy:?}").contains("hunter2"));
+}

@@ -1,0 +1,156 @@
+//! The types of single values, each parsed from the text of a flag. Pure.
+
+use std::{fmt, str::FromStr};
+
+use clap::ValueEnum;
+use url::Url;
+
+use crate::api::ImageKind;
+
+/// Longest path of a link. Together with a portal's URL (256), an id (128) and the mode it fits into `status.portalUrl`.
+const LINK_PATH_CHARS: usize = 512;
+
+/// Path of the identity check page below a portal's URL: `/` or `/verify`, without query or fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkPath(String);
+
+/// The text is not a [`LinkPath`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write a path such as /verify: it begins with /, has no ? or #, and has at most {LINK_PATH_CHARS} characters"
+)]
+pub struct InvalidLinkPath;
+
+impl LinkPath {
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LinkPath {
+    type Err = InvalidLinkPath;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = text.starts_with('/')
+            && text.len() <= LINK_PATH_CHARS
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidLinkPath) }
+    }
+}
+
+/// Name of a namespace: a label as RFC 1123 defines it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace(String);
+
+/// The text is not a [`Namespace`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write the name of a namespace, such as kyc: at most 63 lower-case letters, digits and dashes")]
+pub struct InvalidNamespace;
+
+impl Namespace {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = InvalidNamespace;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=63).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidNamespace) }
+    }
+}
+
+/// Requests per second, or no limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit(Option<f64>);
+
+/// The text is not a [`RateLimit`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a number of requests per second from 1 to 100000, or 0 for no limit")]
+pub struct InvalidRateLimit;
+
+impl RateLimit {
+    /// Requests per second; `None` for no limit.
+    #[must_use]
+    pub const fn get(self) -> Option<f64> {
+        self.0
+    }
+}
+
+impl FromStr for RateLimit {
+    type Err = InvalidRateLimit;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(0.0) => Ok(Self(None)),
+            Ok(rate) if (1.0..=100_000.0).contains(&rate) => Ok(Self(Some(rate))),
+            Ok(_) | Err(_) => Err(InvalidRateLimit),
+        }
+    }
+}
+
+/// URL of an HTTP proxy. It may hold a password, so it is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyUrl(Url);
+
+/// The text is not a [`ProxyUrl`]. Does not repeat the text, which may hold a password.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be the URL of an HTTP proxy, which begins with http:// or https://, such as http://proxy.example:3128; write \
+     user and password before the host as user:password@, percent-encoded"
+)]
+pub struct InvalidProxy;
+
+impl ProxyUrl {
+    /// The URL.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProxyUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ProxyUrl(…)")
+    }
+}
+
+impl FromStr for ProxyUrl {
+    type Err = InvalidProxy;
+
+    /// Accepts HTTP proxies alone: the client would ignore any other, and send the API key without it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.map(Self).ok_or(InvalidProxy)
+    }
+}
+
+/// A kind of image that may be forbidden as evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForbiddenImage {
+    /// The original, with a watermark.
+    Unredacted,
+    /// The front of the document.
+    Front,
+    /// The back of the document.
+    Back,
+}
+
+impl From<ForbiddenImage> for ImageKind {
+    fn from(image: ForbiddenImage) -> Self {
+        match image {
+            ForbiddenImage::Unredacted => Self::Unredacted,
+            ForbiddenImage::Front => Self::Front,
+            ForbiddenImage::Back => Self::Back,
+        }
+    }
+}
