@@ -209,7 +209,7 @@ fn plus(time: Timestamp, by: SignedDuration) -> Timestamp {
 
 /// How much time a test lets pass for everybody, the API server and the portals included: the seconds in the file that
 /// the environment variable `OKID_CLOCK_FILE` names.
-#[cfg(feature = "crash-points")]
+#[cfg(feature = "failpoints")]
 fn turned() -> SignedDuration {
     use std::{env, ffi::OsString, fs, sync::LazyLock};
 
@@ -220,7 +220,7 @@ fn turned() -> SignedDuration {
 
 /// How wrong a test makes the local clock: ahead by the seconds in the environment variable `OKID_CLOCK_SKEW`, or behind
 /// where they are negative.
-#[cfg(feature = "crash-points")]
+#[cfg(feature = "failpoints")]
 fn skewed() -> SignedDuration {
     use std::{env, sync::LazyLock};
 
@@ -231,13 +231,13 @@ fn skewed() -> SignedDuration {
 }
 
 /// Nobody turns it.
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(feature = "failpoints"))]
 const fn turned() -> SignedDuration {
     SignedDuration::ZERO
 }
 
 /// Nobody sets it wrong.
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(feature = "failpoints"))]
 const fn skewed() -> SignedDuration {
     SignedDuration::ZERO
 }

@@ -1,45 +1,43 @@
-//! Crash points: places in the create protocol and in storing evidence at which a test ends the process, or holds it.
-//! Without the cargo feature `crash-points` they are nothing.
+//! Failpoints: places in the create protocol and in storing evidence where a test aborts the process or holds it.
+//! Without the cargo feature `failpoints` they do nothing. Depends on nothing of this crate.
 
-// Without it the tests on the API server would find no crash point, and wait for one.
-#[cfg(all(test, not(feature = "crash-points")))]
-compile_error!(
-    "every test needs the feature crash-points, which the package's dev-dependency on itself turns on"
-);
+// Without the feature the tests on the API server would never reach a failpoint, and would wait for it in vain.
+#[cfg(all(test, not(feature = "failpoints")))]
+compile_error!("tests need the feature failpoints, which the package's dev-dependency on itself enables");
 
 /// A place in the create protocol or in storing evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failpoint {
     /// Before the claim is written.
     BeforeClaim,
-    /// The claim is written; the portal was not asked.
+    /// The claim is written; the portal has not been asked.
     AfterClaim,
-    /// The answer is here; it is not written.
-    AfterAnswer,
-    /// The answer is written; nobody was told.
+    /// The portal has responded; the response is not recorded.
+    AfterResponse,
+    /// The response is recorded; nothing has been reported.
     AfterRecord,
-    /// The end is here, and nothing is pending; it is not written.
+    /// The session is final and nothing is pending; the final status is not written.
     BeforeSettling,
-    /// Every object is in the store, but for the manifest.
+    /// Every object but the manifest is in the store.
     BeforeManifest,
-    /// What was stored is in the store; it is not written.
+    /// Everything is in the store; the status does not say so yet.
     AfterUpload,
 }
 
-/// Ends the process, as if killed, if the environment variable `OKID_CRASH_POINT` names this point. If
-/// `OKID_HOLD_POINT` names it, the file of `OKID_HOLD_FILE` is made, and nothing goes on until it is removed; only the
-/// first one to come by is held.
-#[cfg(feature = "crash-points")]
-pub(crate) async fn reach(point: Failpoint) {
+/// Aborts the process if the environment variable `OKID_FAILPOINT_ABORT` names this failpoint. If `OKID_FAILPOINT_HOLD`
+/// names it, creates the file that `OKID_FAILPOINT_HOLD_FILE` names and waits until the file is removed; only the first
+/// caller is held.
+#[cfg(feature = "failpoints")]
+pub(crate) async fn failpoint(point: Failpoint) {
     use std::{fs, sync::atomic::AtomicBool, sync::atomic::Ordering, time::Duration};
 
     static HELD: AtomicBool = AtomicBool::new(false);
     let names = |variable| std::env::var(variable).is_ok_and(|name| name == format!("{point:?}"));
-    if names("OKID_CRASH_POINT") {
+    if names("OKID_FAILPOINT_ABORT") {
         std::process::abort();
     }
-    if names("OKID_HOLD_POINT")
-        && let Some(file) = std::env::var_os("OKID_HOLD_FILE")
+    if names("OKID_FAILPOINT_HOLD")
+        && let Some(file) = std::env::var_os("OKID_FAILPOINT_HOLD_FILE")
         && !HELD.swap(true, Ordering::Relaxed)
         && fs::write(&file, "").is_ok()
     {
@@ -49,7 +47,7 @@ pub(crate) async fn reach(point: Failpoint) {
     }
 }
 
-/// Nothing.
-#[cfg(not(feature = "crash-points"))]
+/// Does nothing.
+#[cfg(not(feature = "failpoints"))]
 #[expect(clippy::unused_async, reason = "with the feature it waits")]
-pub(crate) async fn reach(_: Failpoint) {}
+pub(crate) async fn failpoint(_: Failpoint) {}

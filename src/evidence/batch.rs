@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{EvidenceSpec, ImageKind, ObjectState, StoredObject, Verification, VerificationStatus},
     cluster::Read,
-    failpoints::{self, Failpoint},
+    failpoints::{Failpoint, failpoint},
     fairness::FairSemaphore,
     lifecycle::{Absence, EvidenceError, Facts, Missing, UploadOutcome, Wanted, outstanding},
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
@@ -198,7 +198,7 @@ impl Reconciler {
     pub(crate) async fn store(&self, object: &Verification, observed: &Observed) -> UploadOutcome {
         let mut stored = UploadOutcome::default();
         let end = Box::pin(self.store_owed(object, observed, &mut stored)).await;
-        failpoints::reach(Failpoint::AfterUpload).await;
+        failpoint(Failpoint::AfterUpload).await;
         match end {
             Ok(()) => {}
             Err(NotNow::Later(until)) => stored.again_at = Some(self.clock.time(until)),
@@ -349,7 +349,7 @@ impl Reconciler {
         }
         let after = with(status, stored);
         if outstanding(spec, &after).is_empty() {
-            failpoints::reach(Failpoint::BeforeManifest).await;
+            failpoint(Failpoint::BeforeManifest).await;
             self.check_presence(object, spec).await?;
             self.put_manifest(&after, source, place, stored).await?;
         }

@@ -17,7 +17,7 @@ use crate::{
     api::{SessionState, Verification, VerificationStatus},
     clock::{Dated, Stopwatch},
     cluster::{Read, Written},
-    failpoints::{self, Failpoint},
+    failpoints::{Failpoint, failpoint},
     fairness::Permit,
     index::RecordId,
     lifecycle::{Attempts, Conclusion, CreateOutcome, Event, State, Step, StepOutcome, claim, conclude},
@@ -121,7 +121,7 @@ impl Reconciler {
                 &observed.facts,
             )
         };
-        failpoints::reach(Failpoint::BeforeClaim).await;
+        failpoint(Failpoint::BeforeClaim).await;
         // A claim ages from when it goes out, however long others of its namespace went before it.
         let permit = self.permit_to_write(object).await;
         let begun = Stopwatch::now();
@@ -142,7 +142,7 @@ impl Reconciler {
         if let Some(kept) = self.index().get_mut(record_id) {
             kept.set_claim(None);
         }
-        failpoints::reach(Failpoint::AfterClaim).await;
+        failpoint(Failpoint::AfterClaim).await;
         let Caller { portal, key, pass } = caller;
         let end = if begun.is_older_than(crate::cluster::DEADLINE + CLAIM_AGE) {
             drop(pass);
@@ -161,9 +161,9 @@ impl Reconciler {
             self.wake_those_who_waited(portal, key, &answer);
             CreateOutcome::Answered(answer)
         };
-        failpoints::reach(Failpoint::AfterAnswer).await;
+        failpoint(Failpoint::AfterResponse).await;
         let recorded = self.record(claimed, attempt, end, observed).await;
-        failpoints::reach(Failpoint::AfterRecord).await;
+        failpoint(Failpoint::AfterRecord).await;
         recorded
     }
 

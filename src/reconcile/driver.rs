@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{Condition, ConditionType, Verification, VerificationStatus},
     cluster::{Read, Written, is_written},
-    failpoints::{self, Failpoint},
+    failpoints::{Failpoint, failpoint},
     index::RecordId,
     lifecycle::{
         AdmissionFact, Blocker, Conclusion, EvidenceState, Facts, Requeue, State, Step, StepOutcome, Wait,
@@ -286,7 +286,7 @@ impl Reconciler {
             };
             // The watch's selector drops what is settled; its DELETED must find the record marked.
             if after.settled {
-                failpoints::reach(Failpoint::BeforeSettling).await;
+                failpoint(Failpoint::BeforeSettling).await;
                 self.index().leaving(record_id);
             }
             let written = self.write(&current, after).await;

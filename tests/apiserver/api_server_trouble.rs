@@ -110,7 +110,7 @@ async fn a_claim_that_grew_old_before_its_request_left_is_not_followed_by_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resource_that_changes_between_claim_and_record_keeps_its_session() {
-    let hold = |launch: Launch, world: &World| launch.hold_at("AfterAnswer", &hold_file(world));
+    let hold = |launch: Launch, world: &World| launch.hold_at("AfterResponse", &hold_file(world));
     let (world, _road) = world_with_road(hold).await;
     world.apply("alice", json!({})).await;
     until_held(&world).await;

@@ -105,7 +105,7 @@ async fn a_claim_whose_operator_crashed_before_its_request_counts_as_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_crashed_with_its_operator_is_counted_and_never_published() {
-    let world = crashed_at("AfterAnswer").await;
+    let world = crashed_at("AfterResponse").await;
     assert_eq!(world.creates(), 2);
     heals_or_holds(&world, 2).await;
     world.finish().await;

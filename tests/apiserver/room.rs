@@ -52,7 +52,7 @@ async fn a_resource_without_room_for_a_record_gets_no_session_and_says_so() {
 async fn a_record_that_does_not_fit_any_more_keeps_no_process_from_its_end() {
     let mut world = World::builder().without_operator().start().await;
     let held: PathBuf = world.folder().join("held");
-    world.start(Launch::new().hold_at("AfterAnswer", &held)).await;
+    world.start(Launch::new().hold_at("AfterResponse", &held)).await;
     world.apply("alice", json!({})).await;
     world.until_portal("the hold", |_| held.exists()).await;
     let mut letters = MOST;

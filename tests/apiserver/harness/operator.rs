@@ -39,13 +39,13 @@ impl Launch {
 
     /// Ends the process where it reaches this point.
     pub(crate) fn crash_at(self, point: &str) -> Self {
-        self.env("OKID_CRASH_POINT", point)
+        self.env("OKID_FAILPOINT_ABORT", point)
     }
 
     /// Holds the first create that reaches this point, until the file is removed.
     pub(crate) fn hold_at(self, point: &str, file: &Path) -> Self {
         let file = file.to_str().expect("a path in UTF-8");
-        self.env("OKID_HOLD_POINT", point).env("OKID_HOLD_FILE", file)
+        self.env("OKID_FAILPOINT_HOLD", point).env("OKID_FAILPOINT_HOLD_FILE", file)
     }
 
     /// Allows these portals, and not those of the world.

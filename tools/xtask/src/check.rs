@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, exit_code, run as run_command};
 
-/// Checks the format, and clippy's opinion of everything: of the programs, and of the tests with their crash points.
+/// Checks the format, and clippy's opinion of everything: of the programs, and of the tests with their failpoints.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
