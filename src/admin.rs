@@ -4,9 +4,10 @@ pub mod listen;
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use axum::{
     Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
     routing::get,
@@ -49,7 +50,7 @@ impl Readiness {
 
     /// Not ready until `waiting_for` is there; ready if that is `None`. Changes nothing during the shutdown.
     pub fn set(&self, waiting_for: Option<Cow<'static, str>>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if !matches!(*state, ReadyState::ShuttingDown) {
             *state = waiting_for.map_or(ReadyState::Ready, ReadyState::WaitingFor);
         }
@@ -57,11 +58,11 @@ impl Readiness {
 
     /// Not ready any more.
     pub fn shut_down(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ReadyState::ShuttingDown;
+        *self.0.lock() = ReadyState::ShuttingDown;
     }
 
     fn state(&self) -> ReadyState {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 

@@ -8,13 +8,10 @@
 mod offset;
 mod server;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
@@ -107,7 +104,7 @@ impl Clock {
     /// Now, by the portal's clock; nothing until a good answer with a `Date` was read.
     #[must_use]
     pub fn portal_now(&self, portal: &PortalUrl) -> Option<Timestamp> {
-        let ahead = lock(&self.0.portals).get(portal)?.offset.ahead()?;
+        let ahead = self.0.portals.lock().get(portal)?.offset.ahead()?;
         Some(plus(self.local(), ahead.saturating_add(turned())))
     }
 
@@ -119,7 +116,7 @@ impl Clock {
 
     /// Takes the `Date` of an answer of the API server into account.
     pub fn measure_server(&self, answer: Dated) {
-        let mut server = lock(&self.0.server);
+        let mut server = self.0.server.lock();
         server.offset = server.offset.after(answer);
         let ahead = server.offset.ahead().unwrap_or_default();
         if server.becomes_noteworthy(ahead) {
@@ -133,7 +130,7 @@ impl Clock {
     /// Takes the `Date` of a good answer of a portal into account.
     pub fn measure_portal(&self, portal: &PortalUrl, answer: Dated) {
         let server = self.server_ahead();
-        let mut portals = lock(&self.0.portals);
+        let mut portals = self.0.portals.lock();
         let known = match portals.get_mut(portal) {
             Some(known) => known,
             None => portals.entry(portal.clone()).or_default(),
@@ -152,14 +149,14 @@ impl Clock {
     /// How far the API server's clock is ahead of this machine's.
     #[must_use]
     pub fn server_ahead(&self) -> SignedDuration {
-        lock(&self.0.server).offset.ahead().unwrap_or_default()
+        self.0.server.lock().offset.ahead().unwrap_or_default()
     }
 
     /// How far the clock of each portal is ahead of the API server's, as far as it was measured.
     #[must_use]
     pub fn portals_ahead(&self) -> Vec<(PortalUrl, SignedDuration)> {
         let server = self.server_ahead();
-        let portals = lock(&self.0.portals);
+        let portals = self.0.portals.lock();
         let ahead = portals.iter().filter_map(|(portal, known)| {
             Some((portal.clone(), known.offset.ahead()?.saturating_sub(server)))
         });
@@ -194,11 +191,6 @@ impl Known {
         self.logged |= is_new;
         is_new
     }
-}
-
-/// A panic leaves what is measured whole: it is replaced in one piece.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A time later by that, or earlier; at most the end of time.

@@ -2,8 +2,9 @@
 
 mod setup;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use clap::ValueEnum;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;

@@ -4,10 +4,11 @@
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, error::Elapsed, sleep_until};
 
 use super::error::ApiError;
@@ -167,7 +168,7 @@ impl FailureLog {
 
     /// Whether the streak whose end is awaited is over.
     fn awaited(&self, matter: Matter, now: Instant) -> Option<End> {
-        let mut local_state = self.local_state();
+        let mut local_state = self.0.lock();
         let streak = local_state.iter_mut().find(|streak| streak.matter == matter)?;
         if streak.is_over(now) {
             local_state.retain(|streak| streak.matter != matter);
@@ -180,13 +181,9 @@ impl FailureLog {
         None
     }
 
-    fn local_state(&self) -> MutexGuard<'_, Vec<Streak>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether this failure begins a streak.
     fn failed(&self, call: ServerCall, code: Option<u16>, whose: (&str, &str), now: Instant) -> bool {
-        let mut local_state = self.local_state();
+        let mut local_state = self.0.lock();
         let matter = Matter::of(call, code);
         let what = hash(call, whose);
         let Some(known) = local_state.iter_mut().find(|streak| streak.matter == matter) else {
@@ -209,7 +206,7 @@ impl FailureLog {
 
     /// The streaks that this success ends.
     fn succeeded(&self, call: ServerCall, whose: (&str, &str), now: Instant) -> Vec<End> {
-        let mut local_state = self.local_state();
+        let mut local_state = self.0.lock();
         let mut ends = Vec::new();
         if local_state.is_empty() {
             return ends;
@@ -343,9 +340,9 @@ mod tests {
         assert!(failures.failed(CALL, Some(403), ALICE, Instant::now()));
         let answer: Result<kube::Result<()>, Elapsed> = Ok(Ok(()));
         failures.note(CALL, ALICE, &answer);
-        assert_eq!(failures.local_state().len(), 1);
+        assert_eq!(failures.0.lock().len(), 1);
         tokio::time::sleep(CALM + second(1)).await;
-        assert!(failures.local_state().is_empty());
+        assert!(failures.0.lock().is_empty());
     }
 
     #[test]

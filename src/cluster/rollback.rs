@@ -5,11 +5,9 @@
 //! list of one item is asked for beside the watch. A consistent list cannot be older than what an earlier answer told of
 //! the same API server; where two of them are, ten seconds apart, its state went back.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 /// How long after a list that is older than what is known the next one is asked for.
@@ -27,7 +25,7 @@ impl NewestVersion {
     /// An answer to a write, or a consistent list, has that resourceVersion. One that is no number says nothing.
     pub fn reached(&self, version: &str) {
         if let Ok(version) = version.parse() {
-            let mut newest = self.version();
+            let mut newest = self.version.lock();
             *newest = (*newest).max(Some(version));
         }
     }
@@ -39,22 +37,18 @@ impl NewestVersion {
 
     /// The state went back: from here on everything counts from that resourceVersion.
     pub fn went_back_to(&self, version: u64) {
-        *self.version() = Some(version);
+        *self.version.lock() = Some(version);
     }
 
     /// What is known now; nothing before the first answer.
     #[must_use]
     pub fn known(&self) -> Option<u64> {
-        *self.version()
+        *self.version.lock()
     }
 
     /// Waits until something was read that is older than what is known of it.
     pub async fn suspected(&self) {
         self.suspicion.notified().await;
-    }
-
-    fn version(&self) -> MutexGuard<'_, Option<u64>> {
-        self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,12 +114,12 @@ mod tests {
     fn only_numbers_are_compared_and_only_the_newest_counts() {
         let newest = NewestVersion::default();
         newest.reached("a9");
-        assert_eq!(*newest.version(), None);
+        assert_eq!(*newest.version.lock(), None);
         newest.reached("9");
         newest.reached("7");
-        assert_eq!(*newest.version(), Some(9));
+        assert_eq!(*newest.version.lock(), Some(9));
         newest.went_back_to(5);
         newest.reached("6");
-        assert_eq!(*newest.version(), Some(6));
+        assert_eq!(*newest.version.lock(), Some(6));
     }
 }

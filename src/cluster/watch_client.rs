@@ -10,7 +10,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tower::BoxError;
 
@@ -178,7 +179,7 @@ impl Pace {
 
     /// How long the next one has to wait.
     fn pause(&self, now: Instant) -> Duration {
-        let mut caught_up = self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut caught_up = self.caught_up.lock();
         *caught_up = (*caught_up).max(now) + BETWEEN_OPENINGS;
         caught_up.saturating_duration_since(now).saturating_sub(BETWEEN_OPENINGS * OPENINGS)
     }

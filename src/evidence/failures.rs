@@ -1,13 +1,10 @@
 //! What a store complains of, told in the log: one line when it begins and one when it ends. A store that does not answer is
 //! told once for all who use it, a refusal for the namespace that it is about.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use kube::ResourceExt;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -43,8 +40,7 @@ struct Told {
 impl StoreFailureLog {
     /// There is trouble; whether that is to be told.
     fn begins(&self, whose: Whose, error: StoreError, now: Instant) -> bool {
-        // Every change under the lock is complete before it can panic.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if last.len() >= MOST && !last.contains_key(&whose) {
             last.clear();
         }
@@ -68,7 +64,7 @@ impl StoreFailureLog {
 
     /// There is no such trouble any more; which one there was, if its end is to be told.
     fn ends(&self, whose: &Whose, now: Instant) -> Option<StoreError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let told = last.get_mut(whose).filter(|told| told.ended.is_none())?;
         told.ended = Some(now);
         (!told.is_quiet).then_some(told.error)

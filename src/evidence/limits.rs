@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use super::batch::STORING_AT_ONCE;
@@ -10,6 +10,7 @@ use crate::{
     fairness::FairSemaphore,
     store::{ByteBudget, MAX_BYTES, budget::DEFAULT_BYTES},
 };
+use parking_lot::Mutex;
 
 /// Most verifications whose evidence is stored at one endpoint, or removed from it, at the same time.
 const AT_ONE_ENDPOINT: usize = STORING_AT_ONCE * 5 / 8;
@@ -36,8 +37,7 @@ pub(crate) struct EndpointLimit {
 impl EndpointLimits {
     /// The lane of an endpoint.
     pub(crate) fn endpoint_limit(&self, endpoint: &str) -> Arc<EndpointLimit> {
-        // Every change under the lock is complete before it can panic.
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         if let Some(endpoint_limit) = used.get(endpoint).and_then(Weak::upgrade) {
             return endpoint_limit;
         }
@@ -67,7 +67,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&one, &other));
         drop(one);
         limits.endpoint_limit("https://third.example");
-        assert_eq!(limits.used.lock().unwrap().len(), 2, "the first is forgotten");
+        assert_eq!(limits.used.lock().len(), 2, "the first is forgotten");
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! What this process has put into stores, or was about to: so that it knows its own objects again where an answer was lost
 //! and the next bytes are others. Pure but for a lock.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashSet, VecDeque};
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 /// Objects that are remembered, at about 80 bytes each. With more the oldest is forgotten, and has to prove by itself whose
@@ -28,8 +26,7 @@ impl OwnObjects {
     /// Remembers bytes before they are sent: `place` names store and folder, `key` the object in it, `sha256` its bytes.
     pub fn remember(&self, place: &str, key: &str, sha256: &str) {
         let digest = digest(place, key, sha256);
-        // Every change under the lock is complete before it can panic.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if !known.all.insert(digest) {
             return;
         }
@@ -44,7 +41,7 @@ impl OwnObjects {
     /// Whether this process has sent these bytes there, or was about to.
     #[must_use]
     pub fn knows(&self, place: &str, key: &str, sha256: &str) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         known.all.contains(&digest(place, key, sha256))
     }
 }
@@ -84,7 +81,7 @@ mod tests {
         }
         assert!(!own.knows("place", "0", "ab"));
         assert!(own.knows("place", "1", "ab") && own.knows("place", &MOST.to_string(), "ab"));
-        let known = own.known.lock().unwrap();
+        let known = own.known.lock();
         assert_eq!((known.all.len(), known.in_order.len()), (MOST, MOST));
     }
 }

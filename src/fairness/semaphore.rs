@@ -1,10 +1,8 @@
 //! A semaphore that serves namespaces in turn. Touches tokio's tasks.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{FairnessKey, queue::FairQueue};
@@ -55,7 +53,7 @@ impl FairSemaphore {
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
     pub async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
         let (place, told) = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let place = (rank, state.count);
             state.count += 1;
             let (tell, told) = oneshot::channel();
@@ -72,14 +70,9 @@ impl FairSemaphore {
     }
 
     fn release(&self, namespace: u32) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.give_back(namespace);
         state.serve(self.most_of_one);
-    }
-
-    fn state(&self) -> MutexGuard<'_, Waiters> {
-        // Every change under this lock is complete before it can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,7 +122,7 @@ impl Drop for Wait<'_> {
         if self.is_over {
             return;
         }
-        let mut state = self.semaphore.state();
+        let mut state = self.semaphore.state.lock();
         let was_waiting = state.told.remove(&self.place.1).is_some();
         if was_waiting {
             state.waiting.remove(self.key, &self.place);
@@ -143,7 +136,7 @@ impl Drop for Wait<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, sync::Mutex};
+    use std::collections::VecDeque;
 
     use futures::FutureExt as _;
     use tokio::task::JoinSet;
@@ -163,12 +156,12 @@ mod tests {
             let (semaphore, served) = (Arc::clone(&semaphore), Arc::clone(&served));
             tasks.spawn(async move {
                 let _permit = semaphore.acquire(FairnessKey { namespace, key }, 0).await;
-                served.lock().unwrap().push(namespace);
+                served.lock().push(namespace);
                 tokio::task::yield_now().await;
             });
         }
         tasks.join_all().await;
-        let served = served.lock().unwrap();
+        let served = served.lock();
         let place = served.iter().position(|namespace| *namespace == 2).unwrap();
         assert!(place <= 5, "served as number {place} of {}", served.len());
         assert_eq!(served.len(), 1_001);
@@ -221,6 +214,6 @@ mod tests {
         // The permit is given to the first by now, which drops it unseen.
         drop(waits);
         assert!(semaphore.acquire(of(2), 0).now_or_never().is_some());
-        assert_eq!(semaphore.state().waiting.len(), 0);
+        assert_eq!(semaphore.state.lock().waiting.len(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! A compact record of each live verification: what is known of it from the watch and from our own
 //! writes. Touches nothing: no client, no clock, no lock.
 //!
-//! The table is plain data behind `&mut`. Whoever shares it puts it into a [`std::sync::Mutex`]:
+//! The table is plain data behind `&mut`. Whoever shares it puts it into a mutex:
 //! every operation but [`Index::synced`] (one pass over all records, milliseconds for a hundred
 //! thousand) takes about a microsecond, and none of them waits.
 

@@ -1,11 +1,9 @@
 //! Who asks which portal: what live verifications share, each kept once.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{api::SecretKeyRef, portal::PortalUrl};
+use parking_lot::Mutex;
 
 /// A portal and the Secret with the key for it; the Secret lies in the namespace of who uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,7 +24,7 @@ pub struct Accounts {
 impl Accounts {
     /// The account, shared with all who use the same one.
     pub(crate) fn share(&self, account: Account) -> Arc<Account> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         if let Some(shared) = kept.get(&account) {
             return Arc::clone(shared);
         }
@@ -40,7 +38,7 @@ impl Accounts {
 
     /// The URL of a portal, shared with all whose session lives there.
     pub(crate) fn portal(&self, url: &Arc<str>) -> Arc<str> {
-        let mut kept = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.portals.lock();
         if let Some(shared) = kept.get(url) {
             return Arc::clone(shared);
         }
@@ -72,6 +70,6 @@ mod tests {
             accounts.share(account(other));
         }
         assert!(Arc::ptr_eq(&first, &accounts.share(account(0))));
-        assert!(accounts.kept.lock().unwrap().len() < 20);
+        assert!(accounts.kept.lock().len() < 20);
     }
 }

@@ -1,15 +1,13 @@
 //! Who waits until the portal has given a new key its first answer: they are woken the moment it comes. Touches nothing.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::{
     fairness::FairnessKey,
     index::RecordId,
     portal::{KeyIdentity, PortalError, PortalUrl},
 };
+use parking_lot::Mutex;
 
 /// Most that are kept of those who wait.
 const MOST: usize = 50_000;
@@ -35,7 +33,7 @@ impl FirstResponses {
         record_id: RecordId,
         fairness_key: FairnessKey,
     ) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.0.lock();
         if waiting.number >= MOST {
             *waiting = Waiting::default();
         }
@@ -47,7 +45,7 @@ impl FirstResponses {
 
     /// Leaves those who wait.
     pub(crate) fn leave(&self, portal: &PortalUrl, key: KeyIdentity, record_id: RecordId) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.0.lock();
         if let Entry::Occupied(mut of_key) = waiting.by_key.entry((portal.clone(), key)) {
             let was_there = of_key.get_mut().remove(&record_id).is_some();
             if of_key.get().is_empty() {
@@ -78,17 +76,13 @@ impl FirstResponses {
                 | PortalError::Failed(_),
             ) => false,
         };
-        let mut waiting = self.waiting();
+        let mut waiting = self.0.lock();
         if waiting.by_key.is_empty() {
             return HashMap::new();
         }
         let ended = waiting.by_key.remove(&(portal.clone(), key)).unwrap_or_default();
         waiting.number -= ended.len();
         if accepts_the_key { ended } else { HashMap::new() }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +113,7 @@ mod tests {
     }
 
     fn number(waiters: &FirstResponses) -> (usize, usize) {
-        let waiting = waiters.waiting();
+        let waiting = waiters.0.lock();
         assert_eq!(waiting.number, waiting.by_key.values().map(HashMap::len).sum::<usize>());
         (waiting.by_key.len(), waiting.number)
     }

@@ -17,13 +17,10 @@ mod recent;
 mod sessions;
 mod unreported;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kube::{Client, ResourceExt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -119,9 +116,9 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// The table. A turn that panicked while it held the lock left it whole: every operation on it is complete.
+    /// The index, locked.
     pub fn index(&self) -> MutexGuard<'_, Index<CacheEntry>> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 
     /// Which loop does not go on any more, if one does not; the API server has no say in it.

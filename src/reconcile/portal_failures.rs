@@ -4,10 +4,10 @@
 use std::{
     error::Error as _,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::portal::{KeyIdentity, PortalError, PortalUrl, VerificationId};
@@ -86,7 +86,7 @@ impl PortalFailureLog {
 
     /// Whether this failure begins an outage.
     fn failed(&self, portal: &PortalUrl, word: &'static str, whose: Whose, now: Instant) -> bool {
-        let mut portal_failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut portal_failures = self.0.lock();
         let known = portal_failures.iter_mut().find(|outage| outage.word == word && outage.portal == *portal);
         if let Some(known) = known {
             let is_over = known.is_quiet(now);
@@ -105,7 +105,7 @@ impl PortalFailureLog {
 
     /// The words of the outages that this answer ends.
     fn answered(&self, portal: &PortalUrl, whose: Whose, now: Instant) -> Vec<&'static str> {
-        let mut portal_failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut portal_failures = self.0.lock();
         let ended =
             |outage: &mut Outage| outage.portal == *portal && (outage.whose == whose || outage.is_quiet(now));
         portal_failures.extract_if(.., ended).map(|outage| outage.word).collect()

@@ -7,11 +7,11 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use kube::ResourceExt as _;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{api::Verification, index::RecordId};
@@ -46,7 +46,7 @@ impl RecentObjects {
     /// Keeps a resource that came at that time, in place of what is kept of it; not where there is no room.
     pub fn keep(&self, record_id: RecordId, object: Box<Verification>, since: Instant) {
         let size = size(&object).filter(|size| *size <= LARGEST);
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         kept.remove(record_id);
         kept.forget_before(Instant::now());
         let Some(size) = size else { return };
@@ -61,7 +61,7 @@ impl RecentObjects {
 
     /// Takes what is kept of a resource, and since when, if it came within the last ten seconds.
     pub fn take(&self, record_id: RecordId) -> Option<(Box<Verification>, Instant)> {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         kept.forget_before(Instant::now());
         let Entry { object, since, bytes: _ } = kept.remove(record_id)?;
         Some((object, since))
@@ -69,18 +69,14 @@ impl RecentObjects {
 
     /// Forgets a resource that is gone.
     pub fn forget(&self, record_id: RecordId) {
-        self.kept().remove(record_id);
+        self.0.lock().remove(record_id);
     }
 
     /// Forgets what came too long ago, and returns the bytes of the rest, about.
     pub fn forget_old(&self) -> usize {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         kept.forget_before(Instant::now());
         kept.bytes
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,7 +196,7 @@ mod tests {
         assert!(fresh.forget_old() > 0);
         advance(Duration::from_secs(9)).await;
         assert_eq!(fresh.forget_old(), 0);
-        assert!(fresh.kept().by_slot.is_empty());
+        assert!(fresh.0.lock().by_slot.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

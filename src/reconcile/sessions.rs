@@ -5,10 +5,10 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     num::NonZeroU64,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::portal::VerificationId;
+use parking_lot::Mutex;
 
 /// A session, by a hash that no other process can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,25 +26,21 @@ impl Sessions {
     pub fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
         let key = self.key(portal, id);
         let holder = self.hasher.hash_one(uid);
-        (*self.holders().entry(key).or_insert(holder) == holder).then_some(key)
+        (*self.holders.lock().entry(key).or_insert(holder) == holder).then_some(key)
     }
 
     /// Forgets a session whose resource is gone or over.
     pub fn forget(&self, key: SessionKey) {
-        self.holders().remove(&key);
+        self.holders.lock().remove(&key);
     }
 
     /// Bytes in use, about.
     pub(crate) fn memory(&self) -> usize {
-        self.holders().capacity() * (size_of::<(SessionKey, u64)>() + 1)
+        self.holders.lock().capacity() * (size_of::<(SessionKey, u64)>() + 1)
     }
 
     fn key(&self, portal: &str, id: &VerificationId) -> SessionKey {
         SessionKey(NonZeroU64::new(self.hasher.hash_one((portal, id))).unwrap_or(NonZeroU64::MIN))
-    }
-
-    fn holders(&self) -> MutexGuard<'_, HashMap<SessionKey, u64>> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

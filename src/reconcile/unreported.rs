@@ -1,13 +1,10 @@
 //! What is told after a write: by events, in the log, and by counters. A write whose answer was lost is told when it is known
 //! to be there, however that becomes known.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use kube::ResourceExt;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 
 use super::{Reconciler, cache_entry::CacheEntry};
@@ -197,7 +194,7 @@ impl Reconciler {
 
 impl DepartedReports {
     fn push(&self, unreported: Box<Unreported>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if waiting.len() < MOST {
             waiting.push_back(unreported);
             self.more.notify_one();
@@ -205,7 +202,7 @@ impl DepartedReports {
     }
 
     fn pop(&self) -> Option<Box<Unreported>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.waiting.lock().pop_front()
     }
 }
 

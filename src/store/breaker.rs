@@ -4,12 +4,9 @@
 //! answer lets the store rest; then one verification at a time finds out whether it is back. Others go on: what hangs for
 //! one namespace may be its own bucket, or its own credentials. Only a server that answers nobody rests for all.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long a silent store is left alone.
@@ -98,13 +95,8 @@ impl StoreBreaker {
     /// Leave to use that store; none while it rests, and while another one finds out whether it is back.
     #[must_use]
     pub fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
-        let probe = self.known().admit(&user, Instant::now())?;
+        let probe = self.known.lock().admit(&user, Instant::now())?;
         Some(StorePass { breaker: self, user, probe })
-    }
-
-    /// Every change under the lock is complete before it can panic.
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,19 +208,19 @@ impl Silent {
 impl StorePass<'_> {
     /// The store answered: this user may use it, and nobody else waits for it because of others.
     pub fn answered(self) {
-        self.breaker.known().answered(&self.user);
+        self.breaker.known.lock().answered(&self.user);
     }
 
     /// The store did not answer: it rests, for this user at least.
     pub fn was_silent(self) {
-        let mut known = self.breaker.known();
+        let mut known = self.breaker.known.lock();
         known.was_silent(&self.user, Instant::now());
     }
 }
 
 impl Drop for StorePass<'_> {
     fn drop(&mut self) {
-        self.breaker.known().ended(&self.user, self.probe);
+        self.breaker.known.lock().ended(&self.user, self.probe);
     }
 }
 
@@ -385,7 +377,7 @@ mod tests {
             breaker.admit(user("a", credentials)).unwrap().was_silent();
             advance(Duration::from_millis(1)).await;
         }
-        let known = breaker.known();
+        let known = breaker.known.lock();
         assert_eq!(known.users.len(), MOST);
         assert!(!known.users.contains_key(&user("b", 1)) && known.users.contains_key(&user("a", 100)));
     }

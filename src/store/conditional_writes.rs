@@ -4,12 +4,9 @@
 //! second kind is found out by putting the first object that was stored a second time, and a
 //! third time if that is taken: one of them must be refused.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A store that overwrote is asked again after this: it may be another version by then.
@@ -39,7 +36,7 @@ pub(crate) struct Question<'a> {
 impl Conditions {
     /// Whether that store is known to overwrite.
     pub(crate) fn are_ignored(&self, store: &str) -> bool {
-        match self.found().get(store) {
+        match self.found.lock().get(store) {
             Some(Finding::Ignored(at)) => at.elapsed() < AGAIN,
             Some(Finding::BeingAsked | Finding::Kept) | None => false,
         }
@@ -47,7 +44,7 @@ impl Conditions {
 
     /// Leave to ask that store, if nobody has and nobody does.
     pub(crate) fn ask<'a>(&'a self, store: &'a str) -> Option<Question<'a>> {
-        let mut found = self.found();
+        let mut found = self.found.lock();
         match found.get(store) {
             Some(Finding::BeingAsked | Finding::Kept) => return None,
             Some(Finding::Ignored(_)) | None => {}
@@ -58,28 +55,23 @@ impl Conditions {
         found.insert(store.to_owned(), Finding::BeingAsked);
         Some(Question { conditions: self, store })
     }
-
-    /// Every change under the lock is complete before it can panic.
-    fn found(&self) -> MutexGuard<'_, HashMap<String, Finding>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Question<'_> {
     /// It refused to overwrite.
     pub(crate) fn are_kept(self) {
-        self.conditions.found().insert(self.store.to_owned(), Finding::Kept);
+        self.conditions.found.lock().insert(self.store.to_owned(), Finding::Kept);
     }
 
     /// It overwrote.
     pub(crate) fn are_ignored(self) {
-        self.conditions.found().insert(self.store.to_owned(), Finding::Ignored(Instant::now()));
+        self.conditions.found.lock().insert(self.store.to_owned(), Finding::Ignored(Instant::now()));
     }
 }
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
-        let mut found = self.conditions.found();
+        let mut found = self.conditions.found.lock();
         if matches!(found.get(self.store), Some(Finding::BeingAsked)) {
             found.remove(self.store);
         }

@@ -4,10 +4,7 @@
 //! would be the largest part of what storing costs. The library takes the primitives of its signatures from here: what
 //! is known is answered, everything else computed.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
@@ -15,6 +12,7 @@ use object_store::{
     Error, Result,
     client::{CryptoProvider, DigestAlgorithm, DigestContext, HmacContext, Signer, SigningAlgorithm},
 };
+use parking_lot::Mutex;
 
 /// Length of a SHA-256 in bytes.
 const LENGTH: usize = 32;
@@ -40,17 +38,12 @@ pub(crate) struct Known<'a> {
 impl Signing {
     /// Takes the SHA-256 of these bytes for granted. The bytes are held as well, so no others can be at their place.
     pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; LENGTH]) -> Known<'_> {
-        self.known().push(Body { bytes: bytes.clone(), sha256 });
+        self.known.lock().push(Body { bytes: bytes.clone(), sha256 });
         Known { signing: self, bytes: bytes.clone() }
     }
 
-    /// Every change under the lock is complete before it can panic.
-    fn known(&self) -> MutexGuard<'_, Vec<Body>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn body(&self, data: &[u8]) -> Option<Body> {
-        self.known().iter().find(|body| is_at(&body.bytes, data)).cloned()
+        self.known.lock().iter().find(|body| is_at(&body.bytes, data)).cloned()
     }
 }
 
@@ -61,7 +54,7 @@ fn is_at(bytes: &[u8], data: &[u8]) -> bool {
 
 impl Drop for Known<'_> {
     fn drop(&mut self) {
-        let mut known = self.signing.known();
+        let mut known = self.signing.known.lock();
         if let Some(place) = known.iter().position(|body| is_at(&body.bytes, &self.bytes)) {
             known.swap_remove(place);
         }

@@ -10,11 +10,12 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -149,7 +150,7 @@ impl WorkQueue {
     /// For how long [`WorkQueue::run`] showed no sign of life; it does so every ten seconds. `None` while nobody runs it.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
-        self.plan().beat.map(|beat| beat.elapsed())
+        self.shared.plan.lock().beat.map(|beat| beat.elapsed())
     }
 
     /// Forgets what is planned for an object. Its turn, if one is under way, goes on to its end, and
@@ -161,7 +162,7 @@ impl WorkQueue {
     /// What is going on.
     #[must_use]
     pub fn snapshot(&self) -> QueueSnapshot {
-        let plan = self.plan();
+        let plan = self.shared.plan.lock();
         QueueSnapshot {
             waiting: plan.queue.waiting(),
             ready: plan.queue.ready(),
@@ -211,7 +212,7 @@ impl WorkQueue {
                 () = timer.as_mut() => {}
             }
         }
-        self.plan().beat = None;
+        self.shared.plan.lock().beat = None;
         under_way.close();
         under_way.wait().await;
     }
@@ -219,7 +220,7 @@ impl WorkQueue {
     /// The turns that can begin now, and when to look again if nothing else happens.
     fn take(&self) -> (Vec<DueReconcile>, Option<Instant>) {
         let now = self.moment(Instant::now());
-        let mut plan = self.plan();
+        let mut plan = self.shared.plan.lock();
         plan.beat = Some(Instant::now());
         let mut batch = Vec::new();
         loop {
@@ -263,7 +264,7 @@ impl WorkQueue {
             }
         };
         {
-            let mut plan = self.plan();
+            let mut plan = self.shared.plan.lock();
             if let Entry::Occupied(mut held) = plan.held.entry(turn.fairness_key.namespace) {
                 *held.get_mut() -= 1;
                 if *held.get() == 0 {
@@ -277,7 +278,7 @@ impl WorkQueue {
     /// Changes the plan, and tells [`WorkQueue::run`] when it has to look earlier than it would.
     fn change(&self, change: impl FnOnce(&mut Queue, Moment)) {
         let now = self.moment(Instant::now());
-        let mut plan = self.plan();
+        let mut plan = self.shared.plan.lock();
         change(&mut plan.queue, now);
         if plan.queue.in_flight() >= self.slots() {
             return;
@@ -293,11 +294,6 @@ impl WorkQueue {
             drop(plan);
             self.shared.look.notify_one();
         }
-    }
-
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        // Nothing in here panics half-way; and if it did, a late turn is better than none.
-        self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> usize {

@@ -1,9 +1,10 @@
 //! The way to the API server over a proxy, and past one.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kube::config::Kubeconfig;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +36,7 @@ impl Proxy {
     }
 
     fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 }
 
@@ -45,7 +46,7 @@ async fn lead(near: TcpStream, far: &str, kept: &Mutex<Vec<String>>) -> Option<(
     while !head.ends_with("\r\n\r\n") {
         near.read_line(&mut head).await.ok().filter(|read| *read > 0)?;
     }
-    kept.lock().unwrap().push(head);
+    kept.lock().push(head);
     let mut far = TcpStream::connect(far).await.ok()?;
     near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
     let early = near.buffer().len();

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     convert::Infallible,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use okid_operator::store::{Content, Endpoints, Location, Options, Scheme, Store, StoreError};
+use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::task::JoinSet;
 
@@ -58,13 +59,8 @@ impl Recorder {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
                 let (method, target) = (parts.method.clone(), parts.uri.to_string());
-                seen.lock().unwrap().push(Recorded {
-                    method,
-                    target: target.clone(),
-                    headers: parts.headers,
-                    body,
-                });
-                let is_free = taken.lock().unwrap().insert(target);
+                seen.lock().push(Recorded { method, target: target.clone(), headers: parts.headers, body });
+                let is_free = taken.lock().insert(target);
                 let overwrites =
                     || times.fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1)).is_ok();
                 let (status, answer) = match parts.method {
@@ -81,7 +77,7 @@ impl Recorder {
     }
 
     fn count(&self) -> usize {
-        self.requests.lock().unwrap().len()
+        self.requests.lock().len()
     }
 
     /// The store that these options make.
@@ -95,9 +91,9 @@ impl Recorder {
 
     /// What is sent to store one object with these options.
     async fn sent(&self, scheme: Scheme, entries: &[(&str, String)]) -> Vec<Recorded> {
-        self.requests.lock().unwrap().clear();
+        self.requests.lock().clear();
         put(&self.store(scheme, entries), b"abc").await.ok();
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().clone()
     }
 }
 
@@ -256,7 +252,7 @@ async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
     let recorder = Recorder::start(true).await;
     let store = recorder.store(Scheme::S3, &base(&recorder));
     assert_eq!(put(&store, b"abc").await, Err(StoreError::NoConditionalWrites));
-    let sent = recorder.requests.lock().unwrap().clone();
+    let sent = recorder.requests.lock().clone();
     assert_eq!(sent.len(), 3, "the object, the question, and the question once more");
     assert!(sent.iter().all(|sent| sent.header("if-none-match") == "*" && sent.body == "abc"), "{sent:?}");
     assert_eq!(put_as(&store, "details.json", b"{}").await, Err(StoreError::NoConditionalWrites));

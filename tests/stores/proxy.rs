@@ -1,18 +1,13 @@
 //! Stands before a store, passes requests on, breaks what it is told to break, and remembers what went through.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client, server, service::service_fn};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -103,22 +98,22 @@ impl Proxy {
 
     /// What becomes of the next requests, one each.
     pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.script.lock().unwrap().next.extend(faults);
+        self.script.lock().next.extend(faults);
     }
 
     /// What becomes of every request after those.
     pub(crate) fn always(&self, fault: Fault) {
-        self.script.lock().unwrap().always = Some(fault);
+        self.script.lock().always = Some(fault);
     }
 
     /// What becomes of every request of this method, where nothing else is to become of it.
     pub(crate) fn whenever(&self, method: Method, fault: Fault) {
-        self.script.lock().unwrap().method = Some((method, fault));
+        self.script.lock().method = Some((method, fault));
     }
 
     /// Breaks nothing any more, and lets go of what is held.
     pub(crate) fn heal(&self) {
-        let mut script = self.script.lock().unwrap();
+        let mut script = self.script.lock();
         script.next.clear();
         script.always = None;
         script.method = None;
@@ -133,17 +128,17 @@ impl Proxy {
 
     /// How many requests were ever held.
     pub(crate) fn held(&self) -> usize {
-        self.script.lock().unwrap().held
+        self.script.lock().held
     }
 
     /// Most requests that were ever held or answered at the same time.
     pub(crate) fn most_at_work(&self) -> usize {
-        self.script.lock().unwrap().most_at_work
+        self.script.lock().most_at_work
     }
 
     /// What has gone through.
     pub(crate) fn passed(&self) -> Vec<Passed> {
-        self.script.lock().unwrap().passed.clone()
+        self.script.lock().passed.clone()
     }
 
     /// How many requests of this method the store has answered.
@@ -153,17 +148,17 @@ impl Proxy {
 
     /// How many connections, which is how many requests, have arrived.
     pub(crate) fn arrived(&self) -> usize {
-        self.script.lock().unwrap().arrived
+        self.script.lock().arrived
     }
 
     /// How many bytes of an endless answer were taken.
     pub(crate) fn endless(&self) -> usize {
-        self.script.lock().unwrap().endless
+        self.script.lock().endless
     }
 
     /// Refuses connections from here on.
     pub(crate) async fn go_down(&self) {
-        let accepting = self.accepting.lock().unwrap().take().expect("the proxy is up");
+        let accepting = self.accepting.lock().take().expect("the proxy is up");
         accepting.abort();
         let _ = accepting.await;
     }
@@ -180,7 +175,7 @@ impl Proxy {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let fault = {
-                    let mut script = script.lock().unwrap();
+                    let mut script = script.lock();
                     script.arrived += 1;
                     let next = script.next.pop_front();
                     next.or_else(|| script.always.clone()).unwrap_or(Fault::Pass)
@@ -189,13 +184,13 @@ impl Proxy {
                 while connections.try_join_next().is_some() {}
             }
         });
-        *self.accepting.lock().unwrap() = Some(task);
+        *self.accepting.lock() = Some(task);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(task) = self.accepting.lock().unwrap().take() {
+        if let Some(task) = self.accepting.lock().take() {
             task.abort();
         }
     }
@@ -223,7 +218,7 @@ async fn serve(
         let _ = stream.read_exact(&mut read).await;
         let Ok(mut store) = TcpStream::connect(upstream).await else { return };
         let _ = store.write_all(&read).await;
-        script.lock().unwrap().held += 1;
+        script.lock().held += 1;
         // Until the other side leaves; what it still sends goes nowhere.
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         return;
@@ -247,7 +242,7 @@ async fn serve(
             if stream.write_all(&chunk).await.is_err() {
                 return;
             }
-            script.lock().unwrap().endless += chunk.len();
+            script.lock().endless += chunk.len();
         }
         return;
     }
@@ -257,23 +252,23 @@ async fn serve(
         let (mut fault, script, reset) = (fault.clone(), script.clone(), reset.clone());
         let mut gate = gate.clone();
         async move {
-            if let (Fault::Pass, Some((method, other))) = (&fault, &script.lock().unwrap().method)
+            if let (Fault::Pass, Some((method, other))) = (&fault, &script.lock().method)
                 && request.method() == method
             {
                 fault = other.clone();
             }
             {
-                let mut script = script.lock().unwrap();
+                let mut script = script.lock();
                 script.at_work += 1;
                 script.most_at_work = script.most_at_work.max(script.at_work);
             }
             if matches!(fault, Fault::Hold | Fault::HoldAndAnswer(..)) {
                 gate.mark_unchanged();
-                script.lock().unwrap().held += 1;
+                script.lock().held += 1;
                 let _ = gate.changed().await;
             }
             let answer = answer(request, fault, upstream, &script, &reset).await;
-            script.lock().unwrap().at_work -= 1;
+            script.lock().at_work -= 1;
             Ok::<_, Infallible>(answer)
         }
     });
@@ -288,7 +283,7 @@ async fn serve(
             Ok(Ok(parts)) => return drop(parts.io.into_inner()),
             Ok(Err(_)) => return,
             // Dropped with the request unanswered, which the other side sees as a lost connection.
-            Err(_) if *is_reset.lock().unwrap() => return,
+            Err(_) if *is_reset.lock() => return,
             Err(_) => {}
         }
     }
@@ -333,7 +328,7 @@ async fn answer(
         }
         Fault::ResetInstead => {
             pass(request, upstream, script).await;
-            *reset.lock().unwrap() = true;
+            *reset.lock() = true;
             std::future::pending().await
         }
     }
@@ -352,7 +347,7 @@ async fn pass(
     };
     let (status, answer) = (parts.status, parts.headers.clone());
     let passed = Passed { method: method.clone(), path, asked, status, answer };
-    script.lock().unwrap().passed.push(passed);
+    script.lock().passed.push(passed);
     let mut response = Response::from_parts(parts, Full::from(body));
     if method != Method::HEAD {
         // The body is whole here: its length is known.

@@ -9,7 +9,7 @@ mod queue;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
@@ -110,17 +111,17 @@ impl Reporter {
     pub async fn told(&self) {
         let told = self.0.told.notified();
         let is_empty = {
-            let mut waiting = self.0.waiting();
+            let mut waiting = self.0.waiting.lock();
             waiting.pace.ending();
             waiting.queue.is_empty()
         };
         self.0.changed.notify_one();
         if !is_empty && timeout(LAST_WORDS, told).await.is_err() {
             loop {
-                let taken = self.0.waiting().queue.take();
+                let taken = self.0.waiting.lock().queue.take();
                 let Some((subject, item)) = taken else { return };
                 self.0.drop_event(&subject, &item, "the process ends");
-                self.0.waiting().queue.done(&subject, None);
+                self.0.waiting.lock().queue.done(&subject, None);
             }
         }
     }
@@ -158,7 +159,7 @@ impl Reporter {
 
     fn push(&self, subject: &Subject, event: Event) {
         let item = item(event);
-        let pushed = self.0.waiting().queue.push(subject.clone(), item);
+        let pushed = self.0.waiting.lock().queue.push(subject.clone(), item);
         match pushed {
             Ok(()) => self.0.changed.notify_one(),
             Err(queue::Full) => self.0.drop_event(subject, &item, "too many events wait"),
@@ -167,20 +168,11 @@ impl Reporter {
 }
 
 impl Inner {
-    /// The queue. Every change under the lock is complete before it can panic.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lately(&self) -> MutexGuard<'_, Lately> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Publishes what waits, for as long as the process runs.
     async fn publish_all(self: Arc<Self>) {
         loop {
             let next = {
-                let mut waiting = self.waiting();
+                let mut waiting = self.waiting.lock();
                 let Waiting { queue, pace } = &mut *waiting;
                 if queue.has_next() {
                     match pace.may_go(Instant::now(), self.calls.load(Ordering::Acquire)) {
@@ -196,7 +188,7 @@ impl Inner {
                 Ok(Some((subject, item))) => {
                     tokio::spawn(Arc::clone(&self).publish_one(subject, item));
                 }
-                Ok(None) => self.waiting().pace.ended(Instant::now(), true),
+                Ok(None) => self.waiting.lock().pace.ended(Instant::now(), true),
                 Err(Some(at)) => tokio::select! {
                     () = sleep_until(at) => {}
                     () = self.changed.notified() => {}
@@ -221,7 +213,7 @@ impl Inner {
             }
         };
         let is_empty = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock();
             waiting.pace.ended(Instant::now(), was_answered);
             waiting.queue.done(&subject, again);
             waiting.queue.is_empty()
@@ -235,16 +227,16 @@ impl Inner {
     /// Publishes an event, or counts it with the same one of before. Where an orphan's namespace takes none, it goes to
     /// the operator's own Pod.
     async fn publish(&self, subject: &Subject, item: &Item) -> Published {
-        let before = self.lately().before(subject, item.event, Instant::now());
+        let before = self.lately.lock().before(subject, item.event, Instant::now());
         if let Some(before) = before {
             let times = before.times.saturating_add(item.times);
             match self.count_with(subject, before.suffix, times, item).await {
                 Ok(()) => {
-                    self.lately().remember(subject, item.event, (before.suffix, times), Instant::now());
+                    self.lately.lock().remember(subject, item.event, (before.suffix, times), Instant::now());
                     return Published::Yes;
                 }
                 // The API server keeps events for an hour, or as long as it is told to.
-                Err(Some(why)) if why.code() == Some(404) => self.lately().forget(subject, item.event),
+                Err(Some(why)) if why.code() == Some(404) => self.lately.lock().forget(subject, item.event),
                 Err(Some(why)) => return Published::Refused(why),
                 Err(None) => return Published::Again,
             }
@@ -252,7 +244,7 @@ impl Inner {
         let why = match self.create(&about(subject, item, &self.instance)).await {
             Ok(()) => {
                 let told = (item.suffix, item.times);
-                self.lately().remember(subject, item.event, told, Instant::now());
+                self.lately.lock().remember(subject, item.event, told, Instant::now());
                 return Published::Yes;
             }
             Err(None) => return Published::Again,

@@ -37,7 +37,7 @@ impl Server {
                     200..=299 => seen.2.clone(),
                     _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": "NotFound"}),
                 };
-                server.seen.lock().unwrap().push(seen);
+                server.seen.lock().push(seen);
                 let answer = axum::body::Body::from(answer.to_string());
                 Ok::<_, io::Error>(Response::builder().status(code).body(answer).unwrap())
             }
@@ -51,7 +51,7 @@ impl Server {
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 
     /// What was tried, in short: method, namespace, reason.
@@ -77,7 +77,7 @@ fn verification(name: &str) -> Verification {
 }
 
 async fn until(reporter: &Reporter) {
-    while !reporter.0.waiting().queue.is_empty() {
+    while !reporter.0.waiting.lock().queue.is_empty() {
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -154,7 +154,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -182,7 +182,7 @@ async fn a_warning_that_is_lost_is_a_line_in_the_log() {
     reporter.told().await;
     assert_eq!(metrics.events_dropped.get(), 1, "nobody waits for ever at the end");
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines.len(), 2, "{log}");
     for (line, parts) in lines.iter().zip([

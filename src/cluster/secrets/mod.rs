@@ -7,14 +7,11 @@
 pub(crate) mod cache;
 mod pace;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -84,10 +81,10 @@ impl Secrets {
         if let Ok(found) = self.find(namespace, at) {
             return found;
         }
-        let turn = lock(&self.kept).paces.read_again(namespace, &at.name, Instant::now());
+        let turn = self.kept.lock().paces.read_again(namespace, &at.name, Instant::now());
         sleep_until(turn).await;
         let data = self.data(namespace, &at.name).await;
-        lock(&self.kept).cache.keep(namespace, &at.name, &at.key, &data, Instant::now())
+        self.kept.lock().cache.keep(namespace, &at.name, &at.key, &data, Instant::now())
     }
 
     /// Everything in a Secret, read now, or why there is nothing.
@@ -100,7 +97,7 @@ impl Secrets {
         namespace: &str,
         name: &str,
     ) -> Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret> {
-        let turn = lock(&self.kept).paces.read(namespace, Instant::now());
+        let turn = self.kept.lock().paces.read(namespace, Instant::now());
         sleep_until(turn).await;
         let permit = self.reads.acquire(FairnessKey::new(namespace, &name), 0).await;
         self.counted.inc();
@@ -112,7 +109,7 @@ impl Secrets {
             Ok(Ok(Some(secret))) => {
                 let data = secret.data.unwrap_or_default();
                 let bytes = data.values().map(|value| value.0.len()).sum();
-                lock(&self.kept).paces.was_large(namespace, bytes);
+                self.kept.lock().paces.was_large(namespace, bytes);
                 Ok(Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect()))
             }
             Ok(Ok(None)) => Ok(Err(KeyFault::SecretNotFound)),
@@ -123,7 +120,7 @@ impl Secrets {
 
     /// What is known; if nothing, this is to be held by who reads.
     fn find(&self, namespace: &str, at: &SecretKeyRef) -> Result<Found, Arc<tokio::sync::Mutex<()>>> {
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         if !std::mem::replace(&mut kept.is_swept, true) {
             tokio::spawn(forget_in_time(Arc::clone(&self.kept)));
         }
@@ -137,7 +134,7 @@ async fn forget_in_time(kept: Arc<Mutex<Kept>>) {
     loop {
         sleep(FORGOTTEN_WITHIN).await;
         let now = Instant::now();
-        let mut kept = lock(&kept);
+        let mut kept = kept.lock();
         kept.cache.forget_values(now);
         if now.duration_since(swept) >= SWEPT_EVERY {
             swept = now;
@@ -149,11 +146,6 @@ async fn forget_in_time(kept: Arc<Mutex<Kept>>) {
             return;
         }
     }
-}
-
-/// Every change under this lock is complete before it can panic.
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

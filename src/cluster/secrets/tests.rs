@@ -45,7 +45,7 @@ fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Asked>) {
         async move {
             let namespace = request.uri().path().split('/').nth(4).unwrap_or_default().to_owned();
             counted.total.fetch_add(1, Ordering::Relaxed);
-            counted.order.lock().unwrap().push(namespace);
+            counted.order.lock().push(namespace);
             let [now, most] = &counted.under_way;
             most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             sleep(Duration::from_millis(10)).await;
@@ -81,7 +81,7 @@ async fn a_key_is_forgotten_within_thirty_seconds_though_nobody_asks_again() {
     sleep(Duration::from_secs(30)).await;
     assert_eq!(Arc::strong_count(&held), 1, "the second time as well");
     sleep(Duration::from_mins(25)).await;
-    assert!(lock(&secrets.kept).cache.is_empty());
+    assert!(secrets.kept.lock().cache.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,14 +1,12 @@
 //! The stream against an API server that answers from a script.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
@@ -38,8 +36,8 @@ impl Server {
             let server = Arc::clone(&server);
             async move {
                 let uri = request.uri().to_string();
-                server.requests.lock().unwrap().push(uri);
-                let answer = server.answers.lock().unwrap().pop_front();
+                server.requests.lock().push(uri);
+                let answer = server.answers.lock().pop_front();
                 let (status, lines, open) = match answer {
                     Some(Answer::Whole(status, body)) => (status, vec![body], false),
                     Some(Answer::Closed(lines)) => (200, lines, false),
@@ -160,7 +158,7 @@ async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
     ])]);
     let mut changes = watch(&client, true);
     tells(&mut changes, &["restarted", "seen a", "seen b", "synced", "seen a", "gone b"]).await;
-    let requests = server.requests.lock().unwrap().join(" ");
+    let requests = server.requests.lock().join(" ");
     for part in [
         "/api/v1/namespaces/kyc/configmaps?",
         "sendInitialEvents=true",
@@ -198,7 +196,7 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
         ]);
         let mut changes = watch(&client, true);
         tells(&mut changes, &["restarted", "seen a", "seen b", "synced", "seen c"]).await;
-        let requests = server.requests.lock().unwrap();
+        let requests = server.requests.lock();
         assert!(requests[1].contains("limit=500"), "{requests:?}");
         assert!(requests[2].contains("continue=next"), "{requests:?}");
         assert!(requests[3].contains("resourceVersion=5"), "{requests:?}");
@@ -227,7 +225,7 @@ fn pages(count: u32, bytes: usize) -> (Arc<Asked>, Client) {
                 return std::future::pending().await;
             }
             let to = count.min(from + limit);
-            noted.lock().unwrap().push((limit, 0));
+            noted.lock().push((limit, 0));
             let more = if to < count { to.to_string() } else { String::new() };
             let head = json!({"resourceVersion": "5", "continue": more});
             let begin = format!(r#"{{"apiVersion":"v1","kind":"ConfigMapList","metadata":{head},"items":["#);
@@ -238,7 +236,7 @@ fn pages(count: u32, bytes: usize) -> (Arc<Asked>, Client) {
             });
             let lines = std::iter::once(begin).chain(items).chain(["]}".to_owned()]);
             let lines = lines.map(move |line| {
-                noted.lock().unwrap().last_mut().unwrap().1 += line.len();
+                noted.lock().last_mut().unwrap().1 += line.len();
                 Ok::<_, std::io::Error>(Bytes::from(line))
             });
             Ok::<_, std::io::Error>(Response::new(axum::body::Body::from_stream(stream::iter(lines))))
@@ -265,7 +263,7 @@ async fn a_page_of_large_objects_is_bounded_by_its_bytes() {
             }
         }
         assert_eq!(seen, count);
-        let asked = asked.lock().unwrap();
+        let asked = asked.lock();
         assert_eq!(asked[0].0, 500);
         assert!(asked.iter().all(|(_, taken)| *taken < 4 * MIB + 2 * bytes), "{asked:?}");
         let most = usize::try_from(count).unwrap() * bytes / MIB + 12;
@@ -431,7 +429,7 @@ async fn an_error_in_the_watch_is_told_and_the_watch_resumed_where_it_was() {
     ]);
     let mut changes = watch(&client, false);
     tells(&mut changes, &["restarted", "synced", "seen a", "interrupted watch", "seen b"]).await;
-    let requests = server.requests.lock().unwrap();
+    let requests = server.requests.lock();
     assert!(requests[2].contains("resourceVersion=6"), "{requests:?}");
 }
 
@@ -485,7 +483,7 @@ async fn a_server_that_closes_every_watch_is_not_flooded() {
         () = async { while changes.next().await.is_some() {} } => {}
         () = minute => {}
     }
-    let requests = server.requests.lock().unwrap().len();
+    let requests = server.requests.lock().len();
     assert!((100..200).contains(&requests), "{requests}");
 }
 

@@ -6,7 +6,7 @@
 //! time, the deletion, what is wrong with a missing key and how far a deadline is behind are not read by `conclude`; a
 //! test says so. What is asked for as evidence has its own part, [`grid_evidence`].
 
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 
 use super::{
     grid_evidence,
@@ -29,6 +29,7 @@ use crate::{
     },
     priority::Priority,
 };
+use parking_lot::Mutex;
 
 static TALLY: LazyLock<Tally> = LazyLock::new(run);
 
@@ -45,16 +46,16 @@ fn run() -> Tally {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
-                    let next = work.lock().unwrap().next();
+                    let next = work.lock().next();
                     let Some(fixtures) = next else { break };
                     let mut own = Tally::new();
                     try_past(fixtures.name, &fixtures.status, &mut own);
-                    tally.lock().unwrap().add(own);
+                    tally.lock().add(own);
                 }
             });
         }
     });
-    tally.into_inner().unwrap()
+    tally.into_inner()
 }
 
 /// The instant of the grid: an hour after the samples began.

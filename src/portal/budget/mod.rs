@@ -15,10 +15,11 @@ mod whole;
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -154,7 +155,7 @@ impl OfPortal {
             return Arc::clone(state);
         }
         if let Some(state) = self.untried.get(&key).map(Arc::clone) {
-            if lock(&state).is_tried() {
+            if state.lock().is_tried() {
                 self.untried.remove(&key);
                 self.keys.insert(key, Arc::clone(&state));
             }
@@ -177,7 +178,7 @@ impl OfPortal {
         let Self { keys, untried, .. } = self;
         untried.retain(|key, state| {
             let (is_tried, is_kept) = {
-                let state = lock(state);
+                let state = state.lock();
                 (state.is_tried(), kept(&state))
             };
             if is_tried {
@@ -208,7 +209,7 @@ impl Budgets {
     /// The budget of a portal and key, as far as it is for those with that share.
     pub fn budget(&self, portal: &PortalUrl, key: KeyIdentity, share: FairnessKey) -> Budget {
         let now = Instant::now();
-        let mut kept = lock(&self.kept);
+        let mut kept = self.kept.lock();
         if now.saturating_duration_since(kept.swept) >= SWEPT_EVERY {
             kept.swept = now;
             kept.sweep(now);
@@ -226,13 +227,13 @@ impl Budgets {
     #[must_use]
     pub fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
         let states: Vec<_> = {
-            let kept = lock(&self.kept);
+            let kept = self.kept.lock();
             let of = kept.portals.iter();
             of.flat_map(|(portal, of)| of.states().map(|state| (portal.clone(), Arc::clone(state)))).collect()
         };
         let mut longest = HashMap::new();
         for (portal, state) in states {
-            for (closed, until) in lock(&state).closed_now(now) {
+            for (closed, until) in state.lock().closed_now(now) {
                 let left = longest.entry((portal.clone(), closed)).or_insert(Duration::ZERO);
                 *left = (*left).max(until.saturating_duration_since(now));
             }
@@ -247,8 +248,8 @@ impl Kept {
     fn sweep(&mut self, now: Instant) {
         for of in self.portals.values_mut() {
             of.sweep_untried(now, |state| !state.is_unused(now));
-            of.keys.retain(|_, state| Arc::strong_count(state) > 1 || !lock(state).is_unused(now));
-            lock(&of.whole).sweep(now);
+            of.keys.retain(|_, state| Arc::strong_count(state) > 1 || !state.lock().is_unused(now));
+            of.whole.lock().sweep(now);
         }
     }
 }
@@ -265,8 +266,8 @@ impl Budget {
     /// Asks for a place for a call.
     #[must_use]
     pub fn admit(&self, now: Instant, call: Call, priority: Priority) -> Admission {
-        let mut state = lock(&self.state);
-        let admitted = state.admit(&mut lock(&self.whole), now, (call, priority), self.namespace);
+        let mut state = self.state.lock();
+        let admitted = state.admit(&mut self.whole.lock(), now, (call, priority), self.namespace);
         drop(state);
         match admitted {
             Ok(probes) => {
@@ -280,40 +281,40 @@ impl Budget {
     /// Until when no look may go out at all, whatever the rate, and why. Takes no place.
     #[must_use]
     pub fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
-        lock(&self.state).closed(now)
+        self.state.lock().closed(now)
     }
 
     /// What the last of those calls met for which such calls may not go out now, as far as it is known.
     #[must_use]
     pub fn cause(&self, call: Call, closed: Closed) -> Option<PortalError> {
-        lock(&self.state).cause(call, closed)
+        self.state.lock().cause(call, closed)
     }
 
     /// Whether a call is under way that is the first to find out how the portal takes the key, so that creates wait for its
     /// answer.
     #[must_use]
     pub fn awaits_first_answer(&self, now: Instant) -> bool {
-        lock(&self.state).awaits_first_answer(now)
+        self.state.lock().awaits_first_answer(now)
     }
 
     /// Whether a call without effect shall find out now if the portal answers, because creates wait for that. If so,
     /// nobody else is told to for half a minute.
     #[must_use]
     pub fn may_ping(&self, now: Instant) -> bool {
-        lock(&self.state).ping(now)
+        self.state.lock().ping(now)
     }
 
     /// How much every interval is to be stretched, at least 1.
     #[must_use]
     pub fn stretch(&self, now: Instant) -> f64 {
-        let of_key = lock(&self.state).stretch(now, self.namespace);
-        of_key.max(lock(&self.whole).stretch(now, self.namespace))
+        let of_key = self.state.lock().stretch(now, self.namespace);
+        of_key.max(self.whole.lock().stretch(now, self.namespace))
     }
 
     /// When a poll of any session of this portal and key was last answered with 200 and that session.
     #[must_use]
     pub fn polled_at(&self) -> Option<Instant> {
-        lock(&self.state).polled_at
+        self.state.lock().polled_at
     }
 }
 
@@ -330,7 +331,7 @@ pub struct Pass {
 impl Pass {
     /// The call was a poll, answered with 200 and the session that was asked for.
     pub fn polled(&self, now: Instant) {
-        lock(&self.budget.state).polled_at = Some(now);
+        self.budget.state.lock().polled_at = Some(now);
     }
 
     /// Says which session a poll is about: what the portal says of the key counts for the key only when it says so of
@@ -352,23 +353,18 @@ impl Pass {
             // To a look a 403 is about the session, and says that the portal knows the key.
             Call::Poll => self.probes.key && matches!(result, Err(PortalError::KeyRejected)),
         };
-        lock(&self.budget.whole).ended(now, self.budget.namespace, is_refused);
-        lock(&self.budget.state).report(now, self.call, self.session, self.probes, result)
+        self.budget.whole.lock().ended(now, self.budget.namespace, is_refused);
+        self.budget.state.lock().report(now, self.call, self.session, self.probes, result)
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         if !self.reported {
-            lock(&self.budget.whole).gave_back(Instant::now(), self.budget.namespace);
-            lock(&self.budget.state).gave_back(self.call, self.probes);
+            self.budget.whole.lock().gave_back(Instant::now(), self.budget.namespace);
+            self.budget.state.lock().gave_back(self.call, self.probes);
         }
     }
-}
-
-/// Every change under these locks is complete before it can panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

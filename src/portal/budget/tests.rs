@@ -352,7 +352,7 @@ fn of_key(budgets: &Budgets, number: usize, namespace: u32) -> Budget {
 }
 
 fn known(budgets: &Budgets) -> usize {
-    lock(&budgets.kept).portals.values().map(|of| of.states().count()).sum()
+    budgets.kept.lock().portals.values().map(|of| of.states().count()).sum()
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn the_401_to_sessions_of_a_good_key_cost_its_namespace_nothing() {
     for (pass, session) in passes.into_iter().zip(0..) {
         pass.about(&id(session)).report(now, Err(&PortalError::KeyRejected));
     }
-    assert_eq!(lock(&budget.whole).admit(now, 1, Priority::Create, true), Ok(()));
+    assert_eq!(budget.whole.lock().admit(now, 1, Priority::Create, true), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

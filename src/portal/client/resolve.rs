@@ -7,13 +7,14 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
 };
 
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Why a name has no address, for all who asked at once.
@@ -49,7 +50,7 @@ impl Names {
     }
 
     fn look_up(&self, host: &str) -> Shared<BoxFuture<'static, Found>> {
-        let mut under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.0.under_way.lock();
         if let Some(lookup) = under_way.get(host) {
             return lookup.clone();
         }
@@ -57,7 +58,7 @@ impl Names {
         // A task of its own: it ends, and its answer is forgotten, though all who waited have given up.
         let task = tokio::spawn(async move {
             let found = (inner.find)(name.clone()).await.map_err(|error| NotResolved(error.kind()));
-            inner.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            inner.under_way.lock().remove(&name);
             found
         });
         let lookup =

@@ -10,13 +10,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use http::Version;
+use parking_lot::Mutex;
 use reqwest::Client;
 use tokio::time::Instant;
 
@@ -87,7 +88,7 @@ impl Shards {
     /// A place on the first connection with room.
     pub(super) fn place(&self, now: Instant) -> Place {
         let most = {
-            let mut crowd = self.crowd();
+            let mut crowd = self.crowd.lock();
             if crowd
                 .lowered_at
                 .is_some_and(|lowered_at| now.saturating_duration_since(lowered_at) >= GROWS_AFTER)
@@ -102,12 +103,12 @@ impl Shards {
 
     /// A place on another connection than that one has, if it can be.
     pub(super) fn other_place(&self, place: &Place) -> Place {
-        let most = self.crowd().most;
+        let most = self.crowd.lock().most;
         self.place_but(Some(place), most)
     }
 
     fn place_but(&self, place: Option<&Place>, most: usize) -> Place {
-        let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut more = self.more.lock();
         let is_other = |shard: &&Shard| place.is_none_or(|place| !shard.has(place));
         let room = |shard: &&Shard| is_other(shard) && shard.in_flight() < most;
         if let Some(shard) = std::iter::once(&self.first).chain(more.iter()).find(room) {
@@ -135,7 +136,7 @@ impl Shards {
     /// The server took no more requests on that connection.
     pub(super) fn refused(&self, place: &Place, now: Instant) {
         let taken = place.in_flight().saturating_sub(1).max(1);
-        let mut crowd = self.crowd();
+        let mut crowd = self.crowd.lock();
         crowd.most = crowd.most.min(taken);
         crowd.lowered_at = Some(now);
     }
@@ -143,7 +144,7 @@ impl Shards {
     /// Whether a request that waits for long may be quicker on another connection.
     pub(super) fn is_crowded(&self, place: &Place, now: Instant) -> bool {
         let in_flight = place.in_flight();
-        let mut crowd = self.crowd();
+        let mut crowd = self.crowd.lock();
         let in_vain = crowd.in_vain_until.is_some_and(|until| now < until);
         if in_flight <= 1 || in_vain || !self.speaks_http2.load(Ordering::Relaxed) {
             return false;
@@ -158,19 +159,15 @@ impl Shards {
 
     /// Another connection was no quicker: the server is slow.
     pub(super) fn moved_in_vain(&self, now: Instant) {
-        let mut crowd = self.crowd();
+        let mut crowd = self.crowd.lock();
         if crowd.in_vain_until.is_none_or(|until| until <= now) {
             *crowd = Crowd { most: self.per_shard, lowered_at: None, in_vain_until: Some(now + IN_VAIN_FOR) };
         }
     }
 
-    fn crowd(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[cfg(test)]
     fn count(&self) -> usize {
-        1 + self.more.lock().unwrap().len()
+        1 + self.more.lock().len()
     }
 }
 
@@ -225,7 +222,7 @@ mod tests {
         let _places: Vec<_> = (0..12).map(|_| shards.place(Instant::now())).collect();
         assert_eq!(shards.count(), 3);
         assert_eq!(shards.first.in_flight(), 4);
-        assert!(shards.more.lock().unwrap().iter().all(|shard| shard.in_flight() == 4));
+        assert!(shards.more.lock().iter().all(|shard| shard.in_flight() == 4));
     }
 
     #[test]

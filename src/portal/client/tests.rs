@@ -1,11 +1,8 @@
 //! The client against portals that misbehave, over real loopback connections.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -67,7 +64,7 @@ impl Portal {
     }
 
     fn requests(&self) -> Vec<(usize, String)> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().clone()
     }
 }
 
@@ -86,7 +83,7 @@ async fn serve(
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await?);
         }
-        seen.lock().unwrap().push((connection, String::from_utf8(head).unwrap().to_ascii_lowercase()));
+        seen.lock().push((connection, String::from_utf8(head).unwrap().to_ascii_lowercase()));
         match &act {
             Act::Say(text) => stream.write_all(text.as_bytes()).await?,
             Act::Cut(text) => return stream.write_all(text.as_bytes()).await,
@@ -477,7 +474,7 @@ async fn hundreds_of_looks_are_in_flight_over_few_connections() {
         State((all, peers)): State<Shared>,
         ConnectInfo(peer): ConnectInfo<SocketAddr>,
     ) -> &'static str {
-        peers.lock().unwrap().insert(peer);
+        peers.lock().insert(peer);
         all.wait().await;
         DETAILS
     }
@@ -497,5 +494,5 @@ async fn hundreds_of_looks_are_in_flight_over_few_connections() {
     let (key, id) = (key(), id());
     let looks = futures::future::join_all((0..LOOKS).map(|_| client.look(&url, &key, &id))).await;
     assert!(looks.iter().all(Result::is_ok));
-    assert_eq!(shared.1.lock().unwrap().len(), LOOKS.div_ceil(96));
+    assert_eq!(shared.1.lock().len(), LOOKS.div_ceil(96));
 }

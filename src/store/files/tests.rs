@@ -6,13 +6,13 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     sync::{
-        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
 };
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
 use tempfile::TempDir;
 use tokio::task::yield_now;
@@ -86,7 +86,7 @@ async fn a_folder_that_hangs_takes_so_many_threads_and_no_more() {
         let (hang, begun) = (Arc::clone(&hang), Arc::clone(&begun));
         disk.work(move |_| {
             begun.fetch_add(1, Ordering::SeqCst);
-            let _ = hang.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let _ = hang.lock().recv();
             Ok(())
         })
     });

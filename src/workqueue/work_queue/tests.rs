@@ -49,7 +49,7 @@ impl Running {
         let (noted, next) = (Arc::clone(&reconciler), Arc::new(next));
         let turn = move |turn: DueReconcile| {
             let index = turn.record_id.index;
-            noted.lock().unwrap().push((index, begin.elapsed(), turn));
+            noted.lock().push((index, begin.elapsed(), turn));
             let (length, next) = (length(index), Arc::clone(&next));
             async move {
                 sleep(length).await;
@@ -57,14 +57,14 @@ impl Running {
             }
         };
         let (running, stop, panicked) = (due.clone(), shutdown.clone(), Arc::clone(&panics));
-        let on_panic = move |record_id| panicked.lock().unwrap().push(record_id);
+        let on_panic = move |record_id| panicked.lock().push(record_id);
         let task = tokio::spawn(async move { running.run(turn, on_panic, stop).await });
         Self { begin, reconciler, panics, shutdown, task }
     }
 
     /// Who had a turn, and in which second it began.
     fn reconciler(&self) -> Vec<(u32, u64)> {
-        let reconciler = self.reconciler.lock().unwrap();
+        let reconciler = self.reconciler.lock();
         reconciler.iter().map(|(index, at, _)| (*index, at.as_secs())).collect()
     }
 
@@ -94,7 +94,7 @@ async fn each_has_its_turn_when_it_is_due_and_again_when_it_says() {
     );
     sleep(11 * SECOND).await;
     assert_eq!(running.reconciler(), [(1, 2), (0, 5), (1, 6), (1, 10)]);
-    let reconciler = running.reconciler.lock().unwrap().clone();
+    let reconciler = running.reconciler.lock().clone();
     let (_, _, first) = reconciler[1];
     assert_eq!(
         (first.record_id, first.priority, first.fairness_key),
@@ -158,7 +158,7 @@ async fn at_two_and_a_half_times_the_load_everybody_is_served_in_fair_order() {
     sleep(ideal * 6).await;
 
     let mut reconciler: HashMap<u32, Vec<Duration>> = HashMap::new();
-    for (index, at, _) in running.reconciler.lock().unwrap().iter() {
+    for (index, at, _) in running.reconciler.lock().iter() {
         reconciler.entry(*index).or_default().push(*at);
     }
     assert_eq!(reconciler.len(), OBJECTS as usize);
@@ -263,14 +263,14 @@ async fn a_panic_harms_only_its_own_object_which_comes_again_after_five_minutes(
         },
     );
     sleep(2 * SECOND).await;
-    assert_eq!(*running.panics.lock().unwrap(), [record_id(0)]);
+    assert_eq!(*running.panics.lock(), [record_id(0)]);
     due.now(record_id(0), Priority::Nudge, KEY);
     sleep(310 * SECOND).await;
     let reconciler = running.reconciler();
     let panicked: Vec<_> = reconciler.iter().filter(|(index, _)| *index == 0).collect();
     assert_eq!(panicked, [&(0, 0), &(0, 301)]);
     assert_eq!(reconciler.len(), 2 + 6);
-    assert_eq!(running.panics.lock().unwrap().len(), 2);
+    assert_eq!(running.panics.lock().len(), 2);
     running.stop().await;
 }
 
@@ -284,7 +284,7 @@ async fn a_panic_before_the_first_await_is_caught_as_well() {
     };
     let running = Running::start(&due, length, |_| Disposition::AwaitChange);
     sleep(10 * SECOND).await;
-    assert_eq!(*running.panics.lock().unwrap(), [record_id(0)]);
+    assert_eq!(*running.panics.lock(), [record_id(0)]);
     assert_eq!(due.snapshot().in_flight, 0);
     assert!(running.reconciler().iter().any(|(index, _)| *index == 1));
     running.stop().await;
@@ -332,7 +332,7 @@ async fn a_shutdown_takes_no_new_turns_and_waits_for_those_under_way() {
     running.shutdown.cancel();
     running.task.await.unwrap();
     assert_eq!(begin.elapsed().as_secs(), 10);
-    assert_eq!(running.reconciler.lock().unwrap().len(), 2);
+    assert_eq!(running.reconciler.lock().len(), 2);
 
     // What was planned is kept: a later leadership goes on with it.
     let again = Running::start(&due, |_| SECOND, |_| Disposition::Gone);

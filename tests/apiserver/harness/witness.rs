@@ -1,13 +1,14 @@
 //! Sees every version of every verification in a namespace, and notes what must never be. Touches the API server.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use okid_operator::api::Verification;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -50,7 +51,7 @@ impl Witness {
                 while let Some(event) = events.next().await {
                     // An interrupted watch comes again by itself.
                     let Ok(event) = event else { continue };
-                    let mut book = lock(&book);
+                    let mut book = book.lock();
                     match event {
                         Event::Apply(object) | Event::InitApply(object) => book.see(&object, false),
                         Event::Delete(object) => book.see(&object, true),
@@ -129,7 +130,7 @@ impl Witness {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        lock(&self.book)
+        self.book.lock()
     }
 }
 
@@ -137,10 +138,6 @@ impl Drop for Witness {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Book {

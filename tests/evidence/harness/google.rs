@@ -1,12 +1,7 @@
 //! Google Cloud Storage: the part of the XML API that the operator uses, with real checks. A token must be a JWT that the
 //! service account's key signed, creation is conditional by generation, and buckets that nobody made are not there.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    fmt::Write,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, convert::Infallible, fmt::Write, sync::Arc};
 
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -14,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
+use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
 
 use super::{
@@ -86,7 +82,7 @@ impl Server {
             let query = parts.uri.query().unwrap_or_default().to_owned();
             return if path == "evidence" { self.list(&query) } else { say(404, "NoSuchBucket") };
         };
-        let mut objects = self.objects.lock().unwrap();
+        let mut objects = self.objects.lock();
         match parts.method {
             Method::PUT => {
                 let condition =
@@ -132,7 +128,7 @@ impl Server {
             .map(|(_, value)| value.into_owned())
             .unwrap_or_default();
         let mut body = "<ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
-        for (key, object) in self.objects.lock().unwrap().iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        for (key, object) in self.objects.lock().iter().filter(|(key, _)| key.starts_with(&prefix)) {
             write!(
                 body,
                 "<Contents><Key>{key}</Key><Generation>{}</Generation><Size>{}</Size>\

@@ -5,9 +5,10 @@ use std::{
     fmt,
     fs::OpenOptions,
     io::{self, Write as _},
-    sync::{Mutex, PoisonError},
     thread,
 };
+
+use parking_lot::Mutex;
 
 /// Names the file that `cargo xtask test` counts skipped tests in, one a line.
 const SKIPS: &str = "OKID_TEST_SKIPS";
@@ -15,7 +16,7 @@ const SKIPS: &str = "OKID_TEST_SKIPS";
 /// Says once that something is skipped, and counts this test among those that are.
 pub(crate) fn skip(what: &'static str, why: &impl fmt::Display) {
     static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(what) {
+    if SAID.lock().insert(what) {
         let _ = writeln!(io::stderr(), "{what} skipped: {why}");
     }
     if let Some(file) = std::env::var_os(SKIPS) {

@@ -18,9 +18,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 const SUPERVISE: &str = include_str!("supervise.sh");
 /// How often a process is asked whether it has ended, or its log whether it has grown.
@@ -289,7 +290,8 @@ impl Child {
     /// # Errors
     /// [`ProcessError::Hold`] if the program has ended, or no file descriptor is left.
     pub fn lifeline(&self) -> Result<Lifeline, ProcessError> {
-        self.state()
+        self.state
+            .lock()
             .lifeline
             .as_ref()
             .map_or_else(|| Err(io::ErrorKind::BrokenPipe.into()), Lifeline::of)
@@ -301,7 +303,7 @@ impl Child {
     /// # Errors
     /// [`ProcessError::Wait`].
     pub fn try_wait(&self) -> Result<Option<ExitStatus>, ProcessError> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let status = state
             .process
             .try_wait()
@@ -360,7 +362,7 @@ impl Child {
     /// # Errors
     /// [`ProcessError::Signal`].
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Some(lifeline) = state.lifeline.as_mut() else {
             return Ok(());
         };
@@ -385,7 +387,8 @@ impl Child {
     /// # Errors
     /// [`ProcessError::Signal`] and [`ProcessError::Wait`].
     pub fn kill(&self) -> Result<ExitStatus, ProcessError> {
-        self.state()
+        self.state
+            .lock()
             .process
             .kill()
             .map_err(|source| ProcessError::Signal { program: self.name.clone(), source })?;
@@ -394,10 +397,6 @@ impl Child {
                 return Ok(status);
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

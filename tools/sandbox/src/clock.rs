@@ -3,10 +3,10 @@
 //! Every instant the portal shows (`expiresAt`, `updated_at`, the `Date` header) comes from here.
 //! May touch: the process's monotonic clock, nothing else.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A clock that never goes back.
@@ -56,11 +56,11 @@ impl Clock {
     }
 
     fn reading(&self) -> Reading {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 
     fn change(&self, with: impl FnOnce(&mut Reading)) {
-        let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = self.0.lock();
         let taken = Instant::now();
         *reading = Reading { taken, shown: reading.at(taken), speed: reading.speed };
         with(&mut reading);

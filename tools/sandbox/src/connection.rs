@@ -4,11 +4,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -46,7 +47,7 @@ impl Connection {
     /// From now on nothing the HTTP server writes gets out: `bytes` are sent in its place, then
     /// the connection ends. It happens when the server writes next, so an answer must follow.
     pub(crate) fn take_over(&self, bytes: Bytes, reset: bool) {
-        *self.last_words.lock().unwrap_or_else(PoisonError::into_inner) = LastWords { bytes, reset };
+        *self.last_words.lock() = LastWords { bytes, reset };
         self.taken.store(true, Ordering::Release);
     }
 }
@@ -64,7 +65,7 @@ impl Line {
     }
 
     fn speak_last_words(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut words = self.connection.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut words = self.connection.last_words.lock();
         while words.bytes.has_remaining() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, &words.bytes))?;
             words.bytes.advance(written);

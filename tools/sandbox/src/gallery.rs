@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use image::ImageResult;
+use parking_lot::Mutex;
 use rand::Rng as _;
 
 use crate::images::{Kind, draw};
@@ -50,8 +50,8 @@ impl Gallery {
         Ok(inputs)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Bytes>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<Name, Bytes>> {
+        self.kept.lock()
     }
 }
 

@@ -3,11 +3,12 @@
 //! May touch: nothing else. Sessions count their own calls.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Version};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -129,7 +130,7 @@ impl Journal {
 
     /// Counts a call and gives it its number.
     pub(crate) fn arrive(&self, arrival: &Arrival<'_>) -> u64 {
-        let mut book = self.lock();
+        let mut book = self.book.lock();
         let number = book.numbers;
         book.numbers += 1;
         book.endpoints.entry(arrival.endpoint).or_default().calls += 1;
@@ -176,21 +177,21 @@ impl Journal {
 
     /// Notes the session that a create made.
     pub(crate) fn made(&self, number: u64, id: &str) {
-        if let Some(record) = self.lock().record(number, Endpoint::Create) {
+        if let Some(record) = self.book.lock().record(number, Endpoint::Create) {
             record.session = Some(id.to_owned());
         }
     }
 
     /// Notes the fault that strikes a call.
     pub(crate) fn struck(&self, number: u64, endpoint: Endpoint, fault: FaultId) {
-        if let Some(record) = self.lock().record(number, endpoint) {
+        if let Some(record) = self.book.lock().record(number, endpoint) {
             record.fault = Some(fault);
         }
     }
 
     /// Notes the status that was answered.
     pub(crate) fn answered(&self, number: u64, endpoint: Endpoint, status: u16) {
-        let mut book = self.lock();
+        let mut book = self.book.lock();
         *book.endpoints.entry(endpoint).or_default().statuses.entry(status).or_default() += 1;
         if let Some(record) = book.record(number, endpoint) {
             record.status = Some(status);
@@ -199,17 +200,17 @@ impl Journal {
 
     /// Notes that a call is no longer under way.
     pub(crate) fn ended(&self, number: u64, endpoint: Endpoint) {
-        if let Some(record) = self.lock().record(number, endpoint) {
+        if let Some(record) = self.book.lock().record(number, endpoint) {
             record.ended = true;
         }
     }
 
     pub(crate) fn count(&self, endpoint: Endpoint) -> u64 {
-        self.lock().endpoints.get(&endpoint).map_or(0, |count| count.calls)
+        self.book.lock().endpoints.get(&endpoint).map_or(0, |count| count.calls)
     }
 
     pub(crate) fn counters(&self, connections: u64) -> Counters {
-        let book = self.lock();
+        let book = self.book.lock();
         let mut keys: BTreeMap<String, BTreeMap<Endpoint, u64>> = BTreeMap::new();
         for (key, counts) in &book.keys {
             let name = key.as_deref().map_or_else(|| "(unknown)".to_owned(), crate::keys::shown);
@@ -223,7 +224,7 @@ impl Journal {
 
     /// Calls with this key by endpoint.
     pub(crate) fn count_of_key(&self, key: &str, endpoint: Endpoint) -> u64 {
-        let book = self.lock();
+        let book = self.book.lock();
         book.keys
             .iter()
             .find(|(known, _)| known.as_deref() == Some(key))
@@ -233,12 +234,12 @@ impl Journal {
     }
 
     pub(crate) fn creates(&self) -> Vec<CallRecord> {
-        self.lock().creates.iter().cloned().collect()
+        self.book.lock().creates.iter().cloned().collect()
     }
 
     /// The kept records of all calls in the order they arrived.
     pub(crate) fn calls(&self) -> Vec<CallRecord> {
-        let book = self.lock();
+        let book = self.book.lock();
         let mut calls: Vec<_> = book.records.iter().chain(&book.creates).cloned().collect();
         calls.sort_by_key(|record| record.number);
         calls
@@ -246,12 +247,8 @@ impl Journal {
 
     /// Sets every counter to 0 and forgets the records.
     pub(crate) fn reset(&self) {
-        let mut book = self.lock();
+        let mut book = self.book.lock();
         // The numbers go on: a call that is under way must not be taken for a later one.
         *book = Book { numbers: book.numbers, ..Book::default() };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! May touch: nothing else.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// The known keys, in the order they were added.
 #[derive(Debug, Default)]
@@ -10,7 +12,7 @@ pub(crate) struct Keys(Mutex<Vec<Arc<str>>>);
 
 impl Keys {
     pub(crate) fn add(&self, key: &str) {
-        let mut keys = self.lock();
+        let mut keys = self.0.lock();
         if !keys.iter().any(|known| **known == *key) {
             keys.push(key.into());
         }
@@ -18,26 +20,22 @@ impl Keys {
 
     /// Says whether the key was known.
     pub(crate) fn remove(&self, key: &str) -> bool {
-        let mut keys = self.lock();
+        let mut keys = self.0.lock();
         let before = keys.len();
         keys.retain(|known| **known != *key);
         keys.len() < before
     }
 
     pub(crate) fn find(&self, key: &str) -> Option<Arc<str>> {
-        self.lock().iter().find(|known| ***known == *key).cloned()
+        self.0.lock().iter().find(|known| ***known == *key).cloned()
     }
 
     pub(crate) fn first(&self) -> Option<Arc<str>> {
-        self.lock().first().cloned()
+        self.0.lock().first().cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<str>> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().clone()
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! May touch: nothing else.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +55,7 @@ struct Book {
 
 impl Orders {
     pub(crate) fn place(&self, fault: Fault) -> FaultId {
-        let mut book = self.lock();
+        let mut book = self.0.lock();
         book.ordered += 1;
         let id = FaultId(book.ordered);
         let view = FaultView { id, hits: 0, left: fault.times, fault };
@@ -71,7 +70,7 @@ impl Orders {
         key: Option<&str>,
         session: Option<&str>,
     ) -> Option<Strike> {
-        let mut book = self.lock();
+        let mut book = self.0.lock();
         let order = book.orders.iter_mut().find(|order| {
             let fault = &order.view.fault;
             order.view.left != Some(0)
@@ -87,7 +86,7 @@ impl Orders {
 
     /// Says whether there was such a fault.
     pub(crate) fn clear(&self, id: FaultId) -> bool {
-        let mut book = self.lock();
+        let mut book = self.0.lock();
         let Some(place) = book.orders.iter().position(|order| order.view.id == id) else {
             return false;
         };
@@ -96,16 +95,12 @@ impl Orders {
     }
 
     pub(crate) fn clear_all(&self) {
-        for order in self.lock().orders.drain(..) {
+        for order in self.0.lock().orders.drain(..) {
             order.cleared.cancel();
         }
     }
 
     pub(crate) fn views(&self) -> Vec<FaultView> {
-        self.lock().orders.iter().map(|order| order.view.clone()).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().orders.iter().map(|order| order.view.clone()).collect()
     }
 }

@@ -3,11 +3,12 @@
 //! Both the HTTP handlers and a test in the same process use this one type.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::sync::{Notify, watch};
 
@@ -76,7 +77,7 @@ impl Portal {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionView> {
         let now = self.now();
-        let mut sessions = self.lock();
+        let mut sessions = self.sessions.lock();
         let mut views: Vec<_> = sessions
             .iter_mut()
             .map(|(id, session)| {
@@ -91,7 +92,7 @@ impl Portal {
     /// How many sessions there are.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.lock().len()
+        self.sessions.lock().len()
     }
 
     /// One session.
@@ -115,7 +116,7 @@ impl Portal {
         let now = self.now();
         let expires_at = later(now, expiry);
         let ids: Vec<_> = (0..count).map(|_| new_id()).collect();
-        let mut sessions = self.lock();
+        let mut sessions = self.sessions.lock();
         sessions.reserve(count);
         for id in &ids {
             let session = Session::new(Arc::clone(&key), Arc::clone(&flow), now, expires_at);
@@ -127,7 +128,7 @@ impl Portal {
     /// Forgets a session, as a portal restored from a backup would: its id answers 404. Says
     /// whether there was one.
     pub fn forget(&self, id: &str) -> bool {
-        let known = self.lock().remove(id).is_some();
+        let known = self.sessions.lock().remove(id).is_some();
         self.changed();
         known
     }
@@ -341,11 +342,11 @@ impl Portal {
     // For the handlers.
 
     pub(crate) fn settings(&self) -> Settings {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.settings.lock().clone()
     }
 
     fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.settings.lock());
     }
 
     pub(crate) fn changed(&self) {
@@ -368,7 +369,7 @@ impl Portal {
     }
 
     pub(crate) fn keep(&self, id: &str, session: Session) {
-        self.lock().insert(id.into(), session);
+        self.sessions.lock().insert(id.into(), session);
     }
 
     /// The session brought up to now.
@@ -378,14 +379,10 @@ impl Portal {
         work: impl FnOnce(&mut Session, Timestamp) -> T,
     ) -> Option<T> {
         let now = self.now();
-        let mut sessions = self.lock();
+        let mut sessions = self.sessions.lock();
         let session = sessions.get_mut(id)?;
         session.catch_up(now);
         Some(work(session, now))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Verifications that are verified and owe their evidence, and what becomes of them. Touches nothing.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -11,6 +10,7 @@ use okid_operator::{
     lifecycle::Bounds,
     portal::{Details, PortalUrl},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::cluster::Resources;
@@ -54,14 +54,14 @@ impl Owed {
     }
 
     fn count(&self, holds: impl Fn(&Value) -> bool) -> usize {
-        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let resources = self.resources.lock();
         resources.iter().filter(|resource| holds(&resource["status"])).count()
     }
 }
 
 impl Resources for Owed {
     fn count(&self) -> u32 {
-        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let resources = self.resources.lock();
         u32::try_from(resources.len()).unwrap_or(u32::MAX)
     }
 
@@ -70,13 +70,13 @@ impl Resources for Owed {
     }
 
     fn resource(&self, number: u32) -> Result<Value> {
-        let resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let resources = self.resources.lock();
         let index = usize::try_from(number).context("count verifications")?;
         resources.get(index).cloned().context("find a verification")
     }
 
     fn write(&self, number: u32, patch: &Value) -> Option<Value> {
-        let mut resources = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resources = self.resources.lock();
         let resource = resources.get_mut(usize::try_from(number).ok()?)?;
         // Nobody else writes, so there are no conflicts.
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;

@@ -7,8 +7,8 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -159,7 +160,7 @@ impl Book {
             0 => {
                 self.known.fetch_add(1, Ordering::Relaxed);
             }
-            due => self.lateness().saturating_record(now.saturating_sub(due)),
+            due => self.lateness.lock().saturating_record(now.saturating_sub(due)),
         }
     }
 
@@ -175,14 +176,14 @@ impl Book {
 
     /// Forgets how late the looks were so far.
     pub(super) fn forget(&self) {
-        self.lateness().reset();
+        self.lateness.lock().reset();
     }
 
     /// How late the looks were since [`Book::forget`], in microseconds, and how late those are by now that are still
     /// waited for.
     pub(super) fn late(&self) -> Histogram<u64> {
         let now = self.now();
-        let mut late = self.lateness().clone();
+        let mut late = self.lateness.lock().clone();
         for due in &self.due {
             let due = due.load(Ordering::Relaxed);
             if due != 0 && due < now {
@@ -194,10 +195,6 @@ impl Book {
 
     fn now(&self) -> u64 {
         micros(self.start.elapsed())
-    }
-
-    fn lateness(&self) -> MutexGuard<'_, Histogram<u64>> {
-        self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use parking_lot::Mutex;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError};
@@ -101,12 +102,12 @@ async fn answer(
 
 impl Book {
     fn note(&self, bucket: &str, note: impl FnOnce(&mut Puts, Duration)) {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         note(buckets.entry(bucket.to_owned()).or_default(), self.start.elapsed());
     }
 
     fn text(&self) -> String {
-        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = self.buckets.lock();
         buckets.iter().fold(String::new(), |mut text, (bucket, puts)| {
             let Puts { accepted, refused, first, last } = puts;
             let (first, last) = (first.unwrap_or_default().as_secs_f64(), last.as_secs_f64());

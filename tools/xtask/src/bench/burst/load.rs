@@ -1,7 +1,7 @@
 //! A burst of new verifications, and when each has its link. Touches the API server.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use kube::api::{Api, PostParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt as _};
 use okid_operator::api::{Phase, Verification};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -90,7 +91,7 @@ impl Links {
         let watch = tokio::spawn(async move {
             while let Some(Ok(event)) = events.next().await {
                 if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event {
-                    noted.lock().unwrap_or_else(PoisonError::into_inner).note(&object);
+                    noted.lock().note(&object);
                 }
             }
         });
@@ -99,13 +100,13 @@ impl Links {
 
     /// How many are verified so far.
     pub(super) fn verified(&self) -> u32 {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).verified
+        self.seen.lock().verified
     }
 
     /// How long each took to have its link, in microseconds since it was created.
     pub(super) fn since(self, created: impl Iterator<Item = (String, Instant)>) -> Result<Histogram<u64>> {
         self.watch.abort();
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         let mut histogram = histogram()?;
         for (name, at) in created {
             let link = seen.links.get(&name).with_context(|| format!("{name} has no link"))?;
