@@ -13,10 +13,11 @@
 //! | [`reconcile`] | the driver: observe, decide, act, commit |
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
-//! Small ones that all may use: [`clock`], [`failpoints`], [`fairness`], [`metrics`], [`priority`], [`telemetry`], [`tls`].
+//! Small ones that all may use: `backoff`, [`clock`], [`failpoints`], [`fairness`], [`metrics`], [`priority`], [`telemetry`], [`tls`].
 
 pub mod admin;
 pub mod api;
+mod backoff;
 pub mod clock;
 pub mod cluster;
 #[cfg(test)]

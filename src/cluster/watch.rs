@@ -20,10 +20,13 @@ use serde::de::{DeserializeOwned, Error as _};
 use tokio::time::{Instant, sleep};
 
 use super::{decode_error::describe, error::ApiError, last_contact::LastContact, watch_client::guarded};
+use crate::backoff::Backoff;
 
-/// The first pause after trouble and the longest one.
+/// The first pause after an interruption and the longest one.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Pauses before they are varied by a quarter and held between the shortest and the longest.
+const BACKOFF: Backoff = Backoff::new(SHORTEST_PAUSE, Duration::from_secs(32));
 
 /// What is watched, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -357,9 +360,8 @@ impl Pause {
         {
             self.reset();
         }
-        let exponent = self.failures.min(5);
-        let pause = SHORTEST_PAUSE * 2_u32.pow(exponent);
-        self.failures += 1;
+        let pause = BACKOFF.wait(self.failures);
+        self.failures = self.failures.saturating_add(1);
         self.last_failure = Some(now);
         self.due = pause.mul_f64(jitter).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         self.due

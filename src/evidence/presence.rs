@@ -13,6 +13,7 @@ use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 use super::{batch::NotNow, destination::ResolvedDestination, removal::keys_of};
 use crate::{
     api::{DeletionPolicy, EvidenceSpec, EvidenceStatus, Verification},
+    backoff::Backoff,
     cluster::{DEADLINE, ServerCall, says_gone},
     lifecycle::{Event, RemovalOutcome, UploadOutcome},
     reconcile::Reconciler,
@@ -21,7 +22,7 @@ use crate::{
 
 /// When the API server did not say whether the resource is there, it is asked again after this, at most every thirty
 /// seconds.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const ASK_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Waits before each try to remove what was put for a resource that is gone. No later turn does it.
 const REMOVE_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(11), Duration::from_secs(30)];
 
@@ -51,7 +52,7 @@ impl Reconciler {
         match self.presence(object).await {
             Presence::Here => Ok(()),
             Presence::Deleted(_) | Presence::Gone => Err(NotNow::Changed),
-            Presence::Unknown => Err(NotNow::Later(Instant::now() + ASK_AGAIN.0)),
+            Presence::Unknown => Err(NotNow::Later(Instant::now() + ASK_AGAIN.wait(0))),
         }
     }
 
@@ -122,14 +123,14 @@ impl Reconciler {
 
     /// As [`presence`](Self::presence), for as long as the process lives: nobody else knows what was put.
     async fn presence_in_the_end(&self, object: &Verification) -> Presence {
-        let (mut pause, longest) = ASK_AGAIN;
+        let mut failures = 0;
         loop {
             match self.presence(object).await {
                 Presence::Unknown => {}
                 known @ (Presence::Here | Presence::Deleted(_) | Presence::Gone) => return known,
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            sleep(ASK_AGAIN.wait(failures)).await;
+            failures = failures.saturating_add(1);
         }
     }
 

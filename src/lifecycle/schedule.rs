@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     api::{Condition, ConditionType, Phase, Reason, VerificationSpec, VerificationStatus},
+    backoff::Backoff,
     priority::Priority,
 };
 
@@ -163,8 +164,7 @@ pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, st
 
 /// A wait that doubles from `least` to `most` with each failure in a row, with full jitter above `least`.
 pub(super) fn backoff(least: Duration, most: Duration, failures: u32, jitter_seed: u64) -> Duration {
-    let doubled = least.saturating_mul(2_u32.saturating_pow(failures.min(20))).min(most);
-    least + doubled.saturating_sub(least).mul_f64(fraction(jitter_seed, u64::from(failures) + 3))
+    Backoff::new(least, most).jittered(failures, fraction(jitter_seed, u64::from(failures) + 3))
 }
 
 /// A number from 0 up to 1 that depends on nothing but its arguments (`SplitMix64`).

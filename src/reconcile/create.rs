@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
+    backoff::Backoff,
     clock::{Dated, Stopwatch},
     cluster::{Read, Written},
     failpoints::{Failpoint, failpoint},
@@ -34,11 +35,13 @@ const CLAIM_AGE: Duration = Duration::from_secs(5);
 const NOBODY: &str = "ping";
 /// Who pings comes again after this.
 const PING_AGAIN: Duration = Duration::from_secs(31);
-/// PortalWait between two tries to record an answer.
-const RECORD_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The first wait between two attempts to record a response.
+const RECORDED_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Waits between two attempts to record a response.
+const RECORD_EVERY: Backoff = Backoff::new(RECORDED_AGAIN_AFTER, Duration::from_secs(5));
 
-/// Longest wait between two tries to record an answer in a resource that is too large for it, and may become smaller.
-const TOO_LARGE_EVERY: Duration = Duration::from_mins(1);
+/// The same for a resource that is too large for the response, and may become smaller.
+const TOO_LARGE_EVERY: Backoff = Backoff::new(RECORDED_AGAIN_AFTER, Duration::from_mins(1));
 
 /// Whom to ask, as whom, and the place that is held for the call.
 pub(crate) struct Caller<'a> {
@@ -273,7 +276,7 @@ impl Reconciler {
         let outcome = StepOutcome::Create(end);
         let namespace = claimed.namespace().unwrap_or_default();
         let name = claimed.name_any();
-        let (mut pause, longest) = RECORD_EVERY;
+        let mut failures = 0;
         let never = CancellationToken::new();
         let mut current = claimed;
         loop {
@@ -319,12 +322,13 @@ impl Reconciler {
             };
             if failed || unread {
                 self.metrics.record_retries.inc();
-                let ends = if is_too_large { &self.ending } else { &never };
+                let (backoff, ends) =
+                    if is_too_large { (TOO_LARGE_EVERY, &self.ending) } else { (RECORD_EVERY, &never) };
                 tokio::select! {
-                    () = sleep(pause) => {}
+                    () = sleep(backoff.wait(failures)) => {}
                     () = ends.cancelled() => {}
                 }
-                pause = (pause * 2).min(if is_too_large { TOO_LARGE_EVERY } else { longest });
+                failures = failures.saturating_add(1);
             }
         }
     }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::{Condition, ConditionType, Verification, VerificationStatus},
+    backoff::Backoff,
     cluster::{Read, Written, is_written},
     failpoints::{Failpoint, failpoint},
     index::RecordId,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// When the API server did not answer, the turn comes again after this, longer with each time.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(2));
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(2));
 /// How often a write that met a conflict is concluded anew within the turn.
 const CONFLICTS: usize = 5;
 
@@ -440,7 +441,7 @@ impl Reconciler {
     fn again(&self, record_id: RecordId, entry: &CacheEntry) -> Disposition {
         self.metrics.turns_repeated.inc();
         let failures = self.index().get_mut(record_id).map_or(0, CacheEntry::one_more_failure);
-        let wait = rand::random_range(AGAIN.0..=longest_wait(failures));
+        let wait = AGAIN.jittered(u32::from(failures) + 1, rand::random());
         Disposition::At(Instant::now() + wait, Priority::Active, entry.fairness_key)
     }
 }
@@ -466,19 +467,14 @@ const fn admission(closed: Closed, until: Timestamp) -> AdmissionFact {
     }
 }
 
-/// The longest wait after so many turns in a row that the API server kept from their end.
-fn longest_wait(failures: u8) -> Duration {
-    let (least, most) = AGAIN;
-    least.saturating_mul(2_u32.saturating_pow(u32::from(failures) + 1)).min(most)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_turn_comes_again_later_with_each_time_and_within_two_minutes() {
-        let portal_wait = (0..=u8::MAX).map(longest_wait).collect::<Vec<_>>();
+        let portal_wait =
+            (0..=u8::MAX).map(|failures| AGAIN.jittered(u32::from(failures) + 1, 1.0)).collect::<Vec<_>>();
         assert_eq!(portal_wait[..3], [4, 8, 16].map(Duration::from_secs));
         assert!(portal_wait.is_sorted());
         assert_eq!(portal_wait.last(), Some(&Duration::from_mins(2)));

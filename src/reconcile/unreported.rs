@@ -10,13 +10,14 @@ use tokio::{sync::Notify, time::sleep};
 use super::{Reconciler, cache_entry::CacheEntry};
 use crate::{
     api::{Destination, EVIDENCE_FINALIZER, Verification, VerificationStatus},
+    backoff::Backoff,
     cluster::{Read, is_written},
     index::RecordId,
     lifecycle::Event,
 };
 
-/// PortalWait between two reads of a resource that is gone from the watch.
-const READ_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Waits between two reads of a resource that is gone from the watch.
+const READ_EVERY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// Most resources gone from the watch that are read to find out.
 const MOST: usize = 10_000;
 
@@ -176,14 +177,14 @@ impl Reconciler {
                 self.departed.more.notified().await;
                 continue;
             };
-            let (mut pause, longest) = READ_EVERY;
+            let mut failures = 0;
             let read = loop {
                 let read = self.read(&unreported.namespace, &unreported.name).await;
                 if !matches!(read, Read::Unknown) {
                     break read;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(longest);
+                sleep(READ_EVERY.wait(failures)).await;
+                failures = failures.saturating_add(1);
             };
             if unreported.is_told_by(&read) {
                 self.tell_late(*unreported, &read);

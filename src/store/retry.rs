@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
+
 /// How long a store is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
@@ -46,8 +48,8 @@ impl Retries {
 
     /// Waits for the time of the next try, if there is to be one.
     pub(crate) async fn again(&mut self) -> bool {
-        let pause = self.patience.pause * 2_u32.saturating_pow(self.made - 1);
-        let pause = pause.mul_f64(rand::random_range(0.5..=1.0));
+        let backoff = Backoff::new(self.patience.pause, self.patience.whole);
+        let pause = backoff.wait(self.made - 1).mul_f64(rand::random_range(0.5..=1.0));
         if self.made >= self.patience.tries || self.begun.elapsed() + pause > self.patience.again_within {
             return false;
         }

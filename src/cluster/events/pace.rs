@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+
 /// One event goes after this, whatever else is under way.
 const EVERY: Duration = Duration::from_millis(200);
 /// What was not used of that is kept for this long.
@@ -12,8 +14,10 @@ const KEPT: Duration = Duration::from_secs(1);
 const IDLE: usize = 4;
 /// Events under way at once at most: five a second, where the API server takes three seconds for each.
 const MOST: usize = 16;
-/// Waits after a try that the API server did not answer.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Waits after an attempt that the API server did not answer.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// The same while the process shuts down.
+const BACKOFF_AT_SHUTDOWN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
 
 /// What is known of the events under way.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ pub(crate) struct Pace {
     next: Instant,
     under_way: usize,
     paused: Option<Instant>,
-    pause: Duration,
+    failures: u32,
     is_ending: bool,
 }
 
@@ -39,7 +43,7 @@ pub(crate) enum May {
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { next: now, under_way: 0, paused: None, pause: AGAIN.0, is_ending: false }
+        Self { next: now, under_way: 0, paused: None, failures: 0, is_ending: false }
     }
 
     /// Whether one more may go while so many calls about status are under way; if so, it is under way.
@@ -67,17 +71,17 @@ impl Pace {
     pub(crate) fn ended(&mut self, now: Instant, was_answered: bool) {
         self.under_way = self.under_way.saturating_sub(1);
         if was_answered {
-            (self.paused, self.pause) = (None, AGAIN.0);
+            (self.paused, self.failures) = (None, 0);
         } else if self.paused.is_none_or(|until| until <= now) {
-            self.paused = Some(now + self.pause);
-            let longest = if self.is_ending { AGAIN.0 } else { AGAIN.1 };
-            self.pause = (self.pause * 2).min(longest);
+            let backoff = if self.is_ending { BACKOFF_AT_SHUTDOWN } else { BACKOFF };
+            self.paused = Some(now + backoff.wait(self.failures));
+            self.failures = self.failures.saturating_add(1);
         }
     }
 
     /// The process ends: nothing else matters any more.
     pub(crate) fn ending(&mut self) {
-        (self.is_ending, self.paused, self.pause) = (true, None, AGAIN.0);
+        (self.is_ending, self.paused, self.failures) = (true, None, 0);
     }
 }
 

@@ -19,6 +19,7 @@ const LIFECYCLE: Allowed = Allowed {
     what: "src/lifecycle",
     paths: &[
         "crate::api",
+        "crate::backoff",
         "crate::store::no_response",
         "crate::lifecycle",
         "crate::portal::allowed",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::line::Line;
+use crate::backoff::Backoff;
 
 /// Looks are judged over two halves of this.
 const WINDOW: Duration = Duration::from_secs(20);
@@ -180,7 +181,7 @@ impl CreateBreaker {
         };
         let (failures, probing) = before;
         let (least, most) = failure.waits();
-        let wait = least.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(most);
+        let wait = Backoff::new(least, most).wait(failures);
         self.open = Some(Open {
             failure,
             failures,

@@ -11,7 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Closed;
-use crate::portal::error::{Call, PortalError};
+use crate::{
+    backoff::Backoff,
+    portal::error::{Call, PortalError},
+};
 
 /// Refused creates, or polls, rest for this long; then one call tries again.
 const REFUSED_FOR: Duration = Duration::from_secs(150);
@@ -103,7 +106,7 @@ impl KeyGate {
         let (least, most) = BEHIND_THE_FIRST;
         let wait = match half.silent {
             0 => now.saturating_duration_since(since).clamp(least, most),
-            silent => most.saturating_mul(2_u32.saturating_pow(silent.min(10))).min(BEHIND_SILENCE),
+            silent => Backoff::new(most, BEHIND_SILENCE).wait(silent),
         };
         let closed = if half.refused_until.is_some() { Closed::KeyRejected } else { Closed::Rate };
         Some((now + wait, closed))

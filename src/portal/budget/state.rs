@@ -15,12 +15,13 @@ use super::{
     whole::Whole,
 };
 use crate::{
+    backoff::Backoff,
     portal::error::{Call, PortalError},
     priority::Priority,
 };
 
 /// Pauses in a row double from the first to the second, unless a `Retry-After` asks for more.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
+const PAUSE: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(2));
 /// No pause is longer.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 /// A budget that nobody used for this long is dropped.
@@ -264,13 +265,11 @@ impl BudgetState {
                 self.looks.succeeded(now);
             }
             Err(PortalError::Limited { retry_after }) => {
-                let (least, most) = PAUSE;
                 // Those that were under way when the pause began say nothing new.
                 if self.paused_until.is_none_or(|until| until <= now) {
                     self.pauses = self.pauses.saturating_add(1);
                 }
-                let doublings = self.pauses.saturating_sub(1).min(10);
-                let own = least.saturating_mul(2_u32.saturating_pow(doublings)).min(most);
+                let own = PAUSE.wait(self.pauses.saturating_sub(1));
                 // No time at all, or a date that has passed, is no leave to go on as before.
                 let pause = retry_after.map_or(own, |asked| asked.max(own)).min(LONGEST_PAUSE);
                 self.paused_until =
