@@ -2,16 +2,13 @@
 
 pub mod listen;
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-};
+use std::{borrow::Cow, sync::Arc};
 
-use parking_lot::Mutex;
 use axum::{
     Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
     routing::get,
 };
+use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
 

@@ -13,7 +13,7 @@
 //! | [`reconcile`] | the driver: observe, decide, act, commit |
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
-//! Small ones that all may use: `backoff`, [`clock`], [`failpoints`], [`fairness`], [`metrics`], [`priority`], [`telemetry`], [`tls`].
+//! Small ones that all may use: `backoff`, `incidents`, [`clock`], [`failpoints`], [`fairness`], [`metrics`], [`priority`], [`telemetry`], [`tls`].
 
 pub mod admin;
 pub mod api;
@@ -25,6 +25,7 @@ mod documentation;
 pub mod evidence;
 pub mod failpoints;
 pub mod fairness;
+mod incidents;
 pub mod index;
 pub mod lifecycle;
 pub mod metrics;

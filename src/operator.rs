@@ -4,8 +4,8 @@ mod setup;
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use clap::ValueEnum;
+use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 

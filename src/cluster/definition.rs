@@ -4,10 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::ApiError;
-use crate::admin::Readiness;
+use crate::{admin::Readiness, incidents::Incidents};
 
 /// The definition that must be there.
 const DEFINITION: &str = "verifications.okid.io";
@@ -17,7 +17,7 @@ pub(crate) const WAITING: &str = "the custom resource definition";
 pub(crate) const INSTALL: &str = "`okid-operator crd | kubectl apply --server-side -f -` installs it";
 
 /// How it stands with the definition.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum DefinitionState {
     /// It is there, or who may not read definitions finds out by watching.
     Usable,
@@ -32,7 +32,7 @@ enum DefinitionState {
 /// Waits until the cluster knows the resource, and says what it waits for, each thing once.
 pub(crate) async fn wait_for_definition(client: &Client, readiness: &Readiness) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut told = Vec::new();
+    let mut reported = Incidents::default();
     loop {
         let state = match timeout(Duration::from_secs(10), api.get_opt(DEFINITION)).await {
             Ok(Ok(Some(definition))) if is_established(&definition) => DefinitionState::Usable,
@@ -40,15 +40,14 @@ pub(crate) async fn wait_for_definition(client: &Client, readiness: &Readiness) 
             Ok(Ok(None)) => DefinitionState::Missing,
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => DefinitionState::Usable,
             Ok(Err(error)) => DefinitionState::Unknown(ApiError::from(&error)),
-            Err(_) => DefinitionState::Unknown(ApiError::SILENT),
+            Err(_) => DefinitionState::Unknown(ApiError::TIMED_OUT),
         };
         readiness.set(Some(waiting_for(&state)));
         if state == DefinitionState::Usable {
             return;
         }
-        if !told.contains(&state) {
+        if reported.is_news(state.clone(), Duration::MAX, Instant::now()) {
             tell(&state);
-            told.push(state);
         }
         sleep(Duration::from_secs(1)).await;
     }

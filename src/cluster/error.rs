@@ -23,7 +23,7 @@ pub struct ApiError {
 
 impl ApiError {
     /// There was no answer within our own deadline.
-    pub const SILENT: Self = Self { code: None, reason: Cow::Borrowed("no answer in time") };
+    pub const TIMED_OUT: Self = Self { code: None, reason: Cow::Borrowed("no answer in time") };
 
     /// There was an answer that cannot have come from an API server.
     pub const UNUSABLE: Self = Self { code: None, reason: Cow::Borrowed("no usable answer") };

@@ -1,5 +1,7 @@
-//! Tells that the API server gives turns no usable answer: once for a streak of what is the matter, not for each resource
-//! at each try, because there may be a hundred thousand of them, and some have answers while others have none.
+//! Reports that requests to the API server fail: once for each incident, not for each resource at each attempt, because
+//! there may be a hundred thousand of them, and some requests may succeed while others fail.
+//!
+//! May depend on tokio's clock and the log.
 
 use std::{
     collections::HashSet,
@@ -12,21 +14,22 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, error::Elapsed, sleep_until};
 
 use super::error::ApiError;
+use crate::incidents::{Incident, Incidents};
 
-/// A streak in which nothing failed for this long is over. Longer than any turn waits until it tries again.
-const QUIET: Duration = Duration::from_mins(5);
-/// A streak is over no sooner than this after its last failure, though all have succeeded since: an API server that answers
-/// some and not others is one trouble.
-const CALM: Duration = Duration::from_secs(10);
-/// Most objects of a streak that are told apart. With more of them it is over when it is quiet.
-const TOLD_APART: usize = 4096;
+/// An incident in which nothing failed for this long is over. Longer than any reconcile waits before it tries again.
+const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
+/// An incident stays open for this long after its last failure, though all requests have succeeded since: an API server
+/// that answers some and not others is one incident.
+const KEEP_OPEN_FOR: Duration = Duration::from_secs(10);
+/// The most objects that one incident tracks. With more of them it is over when it times out.
+const MOST_TRACKED: usize = 4096;
 
-/// A call that turns make.
+/// A call that a reconcile makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ServerCall {
-    /// Reading a resource before its turn.
+    /// Reading a resource before it is reconciled.
     GetVerification,
-    /// Writing what a turn concluded.
+    /// Writing the status that a reconcile concluded.
     PatchStatus,
     /// Writing the finalizer of evidence.
     PatchVerification,
@@ -35,7 +38,7 @@ pub(crate) enum ServerCall {
 }
 
 impl ServerCall {
-    /// The verb of the right that the call needs.
+    /// The verb that RBAC must allow.
     const fn verb(self) -> &'static str {
         match self {
             Self::GetVerification | Self::GetSecret => "get",
@@ -43,7 +46,7 @@ impl ServerCall {
         }
     }
 
-    /// The resource of the right that the call needs.
+    /// The resource that RBAC must allow it on.
     const fn resource(self) -> &'static str {
         match self {
             Self::GetVerification | Self::PatchVerification => "verifications",
@@ -53,62 +56,61 @@ impl ServerCall {
     }
 }
 
-/// What is the matter.
+/// What an incident is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Matter {
-    /// The API server gives no answer, or cannot: whatever is asked.
-    Away,
-    /// It does not know who asks: whatever is asked.
-    Credentials,
+enum Failure {
+    /// The API server does not answer, or answers that it cannot: this concerns every call.
+    Unavailable,
+    /// The API server does not accept the credentials: this concerns every call.
+    Unauthenticated,
     /// It refuses that call with that code.
     Refused(ServerCall, u16),
 }
 
-impl Matter {
+impl Failure {
     fn of(call: ServerCall, code: Option<u16>) -> Self {
         match code {
-            None | Some(408 | 429 | 500..) => Self::Away,
-            Some(401) => Self::Credentials,
+            None | Some(408 | 429 | 500..) => Self::Unavailable,
+            Some(401) => Self::Unauthenticated,
             Some(code) => Self::Refused(call, code),
         }
     }
 
-    /// Whether a success of that call says that it may be over.
+    /// Whether a success of that call suggests that the failure is over.
     fn may_end_with(self, call: ServerCall) -> bool {
         match self {
-            Self::Away | Self::Credentials => true,
+            Self::Unavailable | Self::Unauthenticated => true,
             Self::Refused(refused, _) => refused == call,
         }
     }
 }
 
-/// What fails now, as far as it was told: one streak for each matter.
-#[derive(Debug, Default)]
-pub struct FailureLog(Arc<Mutex<Vec<Streak>>>);
+/// The failures that go on now. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct FailureLog(Arc<Mutex<Incidents<Failure, Failing>>>);
 
-#[derive(Debug)]
-struct Streak {
-    matter: Matter,
+/// What fails in an incident.
+#[derive(Debug, Default)]
+struct Failing {
     /// What failed and has not succeeded since, by hashes of call and name.
-    failing: HashSet<u64>,
-    /// There were more of them than are told apart.
-    is_crowded: bool,
-    last: Instant,
-    /// Somebody waits to tell its end.
-    is_awaited: bool,
+    objects: HashSet<u64>,
+    /// There were more of them than are tracked.
+    has_untracked: bool,
+    /// A task waits to report the end.
+    has_waiter: bool,
 }
 
-/// The end of a streak.
+/// The end of an incident.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// It is over.
     Now,
     /// It is over at that time, unless something fails before.
-    At(Matter, Instant),
+    At(Failure, Instant),
 }
 
 impl FailureLog {
-    /// Takes note of how a call went, and tells the beginning and the end of a streak.
+    /// Notes how a call ended, and reports the beginning and the end of an incident.
     pub(crate) fn note<T>(
         &self,
         call: ServerCall,
@@ -117,8 +119,8 @@ impl FailureLog {
     ) {
         let now = Instant::now();
         let (verb, resource) = (call.verb(), call.resource());
-        let why = match answer {
-            // What is gone fails no more, and what somebody else wrote first is an answer.
+        let error = match answer {
+            // A resource that is gone fails no more, and a conflict is an answer.
             Ok(Err(kube::Error::Api(status)))
                 if status.code == 409 || (status.code == 404 && status.reason == "NotFound") =>
             {
@@ -126,19 +128,19 @@ impl FailureLog {
             }
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(ApiError::from(error)),
-            Err(_) => Some(ApiError::SILENT),
+            Err(_) => Some(ApiError::TIMED_OUT),
         };
-        let Some(why) = why else {
+        let Some(error) = error else {
             for end in self.succeeded(call, (namespace, name), now) {
                 match end {
-                    End::Now => tell_end(call),
-                    End::At(matter, at) => self.tell_end_later(call, matter, at),
+                    End::Now => report_end(call),
+                    End::At(failure, at) => self.report_end_at(call, failure, at),
                 }
             }
             return;
         };
-        if self.failed(call, why.code(), (namespace, name), now) {
-            let (code, reason) = (why.code(), why.reason());
+        if self.failed(call, error.code(), (namespace, name), now) {
+            let (code, reason) = (error.code(), error.reason());
             tracing::warn!(
                 verb,
                 resource,
@@ -146,110 +148,102 @@ impl FailureLog {
                 reason,
                 namespace,
                 name,
-                "the API server gives no usable answer; what needs one is tried again until it does"
+                "Kubernetes API request failed; retrying"
             );
         }
     }
 
-    /// Tells the end of a streak when it is over; nothing may be asked of the API server any more by then.
-    fn tell_end_later(&self, call: ServerCall, matter: Matter, mut at: Instant) {
-        let failures = Self(Arc::clone(&self.0));
+    /// Reports the end of an incident when it is over; by then there may be no more requests that could.
+    fn report_end_at(&self, call: ServerCall, failure: Failure, mut at: Instant) {
+        let failures = self.clone();
         tokio::spawn(async move {
             loop {
                 sleep_until(at).await;
-                match failures.awaited(matter, Instant::now()) {
+                match failures.end_of(failure, Instant::now()) {
                     None => return,
-                    Some(End::Now) => return tell_end(call),
+                    Some(End::Now) => return report_end(call),
                     Some(End::At(_, later)) => at = later,
                 }
             }
         });
     }
 
-    /// Whether the streak whose end is awaited is over.
-    fn awaited(&self, matter: Matter, now: Instant) -> Option<End> {
-        let mut local_state = self.0.lock();
-        let streak = local_state.iter_mut().find(|streak| streak.matter == matter)?;
-        if streak.is_over(now) {
-            local_state.retain(|streak| streak.matter != matter);
+    /// When the incident that a task waits for is over; nothing, if something fails again.
+    fn end_of(&self, failure: Failure, now: Instant) -> Option<End> {
+        let mut incidents = self.0.lock();
+        let incident = incidents.get_mut(&failure)?;
+        if is_over(incident, now) {
+            incidents.forget(&failure);
             return Some(End::Now);
         }
-        if streak.failing.is_empty() && !streak.is_crowded {
-            return Some(End::At(matter, streak.last + CALM));
+        if incident.detail.has_recovered() {
+            return Some(End::At(failure, incident.last_failure() + KEEP_OPEN_FOR));
         }
-        streak.is_awaited = false;
+        incident.detail.has_waiter = false;
         None
     }
 
-    /// Whether this failure begins a streak.
-    fn failed(&self, call: ServerCall, code: Option<u16>, whose: (&str, &str), now: Instant) -> bool {
-        let mut local_state = self.0.lock();
-        let matter = Matter::of(call, code);
-        let what = hash(call, whose);
-        let Some(known) = local_state.iter_mut().find(|streak| streak.matter == matter) else {
-            let failing = HashSet::from([what]);
-            local_state.push(Streak { matter, failing, is_crowded: false, last: now, is_awaited: false });
-            return true;
-        };
-        let is_new = known.is_quiet(now);
-        if is_new {
-            (known.failing, known.is_crowded) = (HashSet::new(), false);
+    /// Whether this failure begins an incident.
+    fn failed(&self, call: ServerCall, code: Option<u16>, object: (&str, &str), now: Instant) -> bool {
+        let mut incidents = self.0.lock();
+        let failure = Failure::of(call, code);
+        let (is_new, failing) = incidents.failed(failure, Failing::default(), RESOLVE_TIMEOUT, now);
+        let object = hash(call, object);
+        if failing.objects.len() < MOST_TRACKED {
+            failing.objects.insert(object);
+        } else if !failing.objects.contains(&object) {
+            failing.has_untracked = true;
         }
-        if known.failing.len() < TOLD_APART {
-            known.failing.insert(what);
-        } else if !known.failing.contains(&what) {
-            known.is_crowded = true;
-        }
-        known.last = now;
         is_new
     }
 
-    /// The streaks that this success ends.
-    fn succeeded(&self, call: ServerCall, whose: (&str, &str), now: Instant) -> Vec<End> {
-        let mut local_state = self.0.lock();
-        let mut ends = Vec::new();
-        if local_state.is_empty() {
-            return ends;
+    /// The ends of the incidents that this success resolves.
+    fn succeeded(&self, call: ServerCall, object: (&str, &str), now: Instant) -> Vec<End> {
+        let mut incidents = self.0.lock();
+        if incidents.len() == 0 {
+            return Vec::new();
         }
-        let what = hash(call, whose);
-        local_state.retain_mut(|streak| {
-            let was_failing = streak.failing.remove(&what);
-            if streak.is_awaited || !streak.matter.may_end_with(call) {
-                return true;
-            }
-            if streak.is_over(now) {
-                ends.push(End::Now);
+        let object = hash(call, object);
+        let mut ends = Vec::new();
+        let resolved = incidents.resolve(now, |incident| {
+            let was_failing = incident.detail.objects.remove(&object);
+            if incident.detail.has_waiter || !incident.key.may_end_with(call) {
                 return false;
             }
-            if was_failing && streak.failing.is_empty() && !streak.is_crowded {
-                streak.is_awaited = true;
-                ends.push(End::At(streak.matter, streak.last + CALM));
+            if is_over(incident, now) {
+                return true;
             }
-            true
+            if was_failing && incident.detail.has_recovered() {
+                incident.detail.has_waiter = true;
+                ends.push(End::At(incident.key, incident.last_failure() + KEEP_OPEN_FOR));
+            }
+            false
         });
+        ends.extend(resolved.iter().map(|_| End::Now));
         ends
     }
 }
 
-fn tell_end(call: ServerCall) {
+fn report_end(call: ServerCall) {
     let (verb, resource) = (call.verb(), call.resource());
-    tracing::info!(verb, resource, "the API server gives usable answers again");
+    tracing::info!(verb, resource, "Kubernetes API requests succeed again");
 }
 
-impl Streak {
-    fn is_over(&self, now: Instant) -> bool {
-        let is_calm = now.saturating_duration_since(self.last) >= CALM;
-        self.is_quiet(now) || (is_calm && self.failing.is_empty() && !self.is_crowded)
-    }
+fn is_over(incident: &Incident<Failure, Failing>, now: Instant) -> bool {
+    let is_stable = now.saturating_duration_since(incident.last_failure()) >= KEEP_OPEN_FOR;
+    incident.has_timed_out(now) || (is_stable && incident.detail.has_recovered())
+}
 
-    fn is_quiet(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last) > QUIET
+impl Failing {
+    /// Whether all that failed has succeeded since.
+    fn has_recovered(&self) -> bool {
+        self.objects.is_empty() && !self.has_untracked
     }
 }
 
-fn hash(call: ServerCall, whose: (&str, &str)) -> u64 {
+fn hash(call: ServerCall, object: (&str, &str)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (call, whose).hash(&mut hasher);
+    (call, object).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -266,20 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn a_streak_is_told_once_whoever_fails_and_ends_when_all_have_succeeded() {
+    fn an_incident_is_reported_once_and_ends_when_all_have_succeeded() {
         let (failures, now) = (FailureLog::default(), Instant::now());
         assert!(failures.failed(CALL, Some(403), ALICE, now));
         assert!((0..100_000).all(|_| !failures.failed(CALL, Some(403), BOB, now)));
-        let later = now + CALM;
-        assert_eq!(failures.succeeded(CALL, BOB, later), [], "alice is refused still");
+        let later = now + KEEP_OPEN_FOR;
+        assert_eq!(failures.succeeded(CALL, BOB, later), [], "alice is still refused");
         assert_eq!(failures.succeeded(ServerCall::GetVerification, ALICE, later), []);
         assert_eq!(failures.succeeded(CALL, ALICE, later), [End::Now]);
         assert_eq!(failures.succeeded(CALL, ALICE, later), []);
-        assert!(failures.failed(CALL, Some(403), BOB, later), "the next one is another streak");
+        assert!(failures.failed(CALL, Some(403), BOB, later), "the next one is another incident");
     }
 
-    /// The lines of a minute and a half in which each call goes as it is told.
-    async fn lines(of: impl Fn(u32, usize) -> bool, objects: usize) -> Vec<(u64, bool)> {
+    /// The lines of five minutes in which each call fails as `fails` says.
+    async fn lines(fails: impl Fn(u32, usize) -> bool, objects: usize) -> Vec<(u64, bool)> {
         let (failures, start) = (FailureLog::default(), Instant::now());
         let calls = [ServerCall::GetVerification, ServerCall::PatchStatus, ServerCall::GetSecret];
         let codes = [None, Some(500), Some(503), Some(429)];
@@ -288,19 +282,19 @@ mod tests {
         for step in 0..300_u32 {
             for number in 0..objects {
                 let name = number.to_string();
-                let (whose, call) = (("kyc", name.as_str()), calls[number % 3]);
+                let (object, call) = (("kyc", name.as_str()), calls[number % 3]);
                 let now = Instant::now();
                 let since = now.duration_since(start).as_secs();
-                if of(step, number) {
+                if fails(step, number) {
                     let code = codes[(number + usize::try_from(step).unwrap()) % 4];
-                    if failures.failed(call, code, whose, now) {
+                    if failures.failed(call, code, object, now) {
                         lines.push((since, true));
                     }
                 } else {
-                    for end in failures.succeeded(call, whose, now) {
+                    for end in failures.succeeded(call, object, now) {
                         match end {
                             End::Now => lines.push((since, false)),
-                            End::At(matter, at) => ends.push((matter, at)),
+                            End::At(failure, at) => ends.push((failure, at)),
                         }
                     }
                 }
@@ -308,12 +302,12 @@ mod tests {
             tokio::time::advance(second(1)).await;
             let now = Instant::now();
             let due = std::mem::take(&mut ends);
-            for (matter, at) in due {
-                let end = if at > now { Some(End::At(matter, at)) } else { failures.awaited(matter, now) };
+            for (failure, at) in due {
+                let end = if at > now { Some(End::At(failure, at)) } else { failures.end_of(failure, now) };
                 match end {
                     None => {}
                     Some(End::Now) => lines.push((now.duration_since(start).as_secs(), false)),
-                    Some(End::At(matter, at)) => ends.push((matter, at)),
+                    Some(End::At(failure, at)) => ends.push((failure, at)),
                 }
             }
         }
@@ -321,32 +315,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_secret_that_is_answered_now_and_then_is_one_streak() {
+    async fn a_secret_that_can_be_read_every_other_time_is_one_incident() {
         let lines = lines(|step, _| step < 90 && step.is_multiple_of(2), 1).await;
         assert_eq!(lines, [(0, true), (98, false)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_of_two_minutes_is_two_lines_however_many_fail_in_how_many_ways() {
-        // They come back one after the other.
-        let is_away = |step, number| step < 120 + u32::try_from(number % 30).unwrap();
-        let lines = lines(is_away, 200).await;
+    async fn an_outage_is_two_lines_however_many_objects_fail_in_however_many_ways() {
+        // They recover one after the other.
+        let fails = |step, number| step < 120 + u32::try_from(number % 30).unwrap();
+        let lines = lines(fails, 200).await;
         assert_eq!(lines, [(0, true), (158, false)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_is_told_though_nothing_is_asked_any_more() {
+    async fn the_end_is_reported_though_no_further_request_is_made() {
         let failures = FailureLog::default();
         assert!(failures.failed(CALL, Some(403), ALICE, Instant::now()));
         let answer: Result<kube::Result<()>, Elapsed> = Ok(Ok(()));
         failures.note(CALL, ALICE, &answer);
         assert_eq!(failures.0.lock().len(), 1);
-        tokio::time::sleep(CALM + second(1)).await;
-        assert!(failures.0.lock().is_empty());
+        tokio::time::sleep(KEEP_OPEN_FOR + second(1)).await;
+        assert!(failures.0.lock().len() == 0);
     }
 
     #[test]
-    fn each_refusal_of_a_call_has_a_streak_of_its_own() {
+    fn each_refusal_of_a_call_is_an_incident_of_its_own() {
         let (failures, now) = (FailureLog::default(), Instant::now());
         assert!(failures.failed(CALL, Some(422), ALICE, now));
         assert!(failures.failed(CALL, Some(403), ALICE, now));
@@ -357,24 +351,24 @@ mod tests {
     }
 
     #[test]
-    fn a_streak_without_failures_is_over_after_five_minutes() {
+    fn an_incident_without_failures_is_over_after_five_minutes() {
         let (failures, now) = (FailureLog::default(), Instant::now());
-        let later = now + QUIET + second(1);
+        let later = now + RESOLVE_TIMEOUT + second(1);
         assert!(failures.failed(CALL, Some(403), ALICE, now));
-        assert_eq!(failures.succeeded(CALL, BOB, now + QUIET), []);
+        assert_eq!(failures.succeeded(CALL, BOB, now + RESOLVE_TIMEOUT), []);
         assert_eq!(failures.succeeded(CALL, BOB, later), [End::Now]);
         assert!(failures.failed(CALL, Some(403), ALICE, now));
         assert!(failures.failed(CALL, Some(403), BOB, later));
     }
 
     #[test]
-    fn more_than_are_told_apart_end_when_it_is_quiet() {
+    fn an_incident_with_more_objects_than_are_tracked_ends_when_it_times_out() {
         let (failures, now) = (FailureLog::default(), Instant::now());
-        let names: Vec<_> = (0..=TOLD_APART).map(|number| number.to_string()).collect();
-        let told = names.iter().filter(|name| failures.failed(CALL, Some(403), ("kyc", name), now));
-        assert_eq!(told.count(), 1);
+        let names: Vec<_> = (0..=MOST_TRACKED).map(|number| number.to_string()).collect();
+        let reported = names.iter().filter(|name| failures.failed(CALL, Some(403), ("kyc", name), now));
+        assert_eq!(reported.count(), 1);
         let ends = |at| names.iter().any(|name| !failures.succeeded(CALL, ("kyc", name), at).is_empty());
-        assert!(!ends(now + CALM));
-        assert!(ends(now + QUIET + second(1)));
+        assert!(!ends(now + KEEP_OPEN_FOR));
+        assert!(ends(now + RESOLVE_TIMEOUT + second(1)));
     }
 }

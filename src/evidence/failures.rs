@@ -1,7 +1,7 @@
 //! What a store complains of, told in the log: one line when it begins and one when it ends. A store that does not answer is
 //! told once for all who use it, a refusal for the namespace that it is about.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use kube::ResourceExt;
 use parking_lot::Mutex;
@@ -11,63 +11,45 @@ use super::{
     batch::{EvidenceContext, NotNow},
     destination::ResolvedDestination,
 };
-use crate::{api::Verification, store::StoreError};
+use crate::{api::Verification, incidents::Incidents, store::StoreError};
 
-/// Most stores whose trouble is remembered; with more it is told again.
+/// The most stores whose error is remembered; with more it is reported again.
 const MOST: usize = 1024;
-/// PortalError that comes back in this time is the same one; it is told again once it has lasted as long.
+/// An error that comes back in this time is the same one; it is reported again once it has lasted as long.
 const SAME: Duration = Duration::from_mins(1);
 
-/// Whose trouble it is: a namespace, or nobody's alone, and a store.
+/// The namespace that an error is about, empty where it concerns all, and the store.
 type Whose = (String, String);
 
-/// The last trouble of each store.
-#[derive(Debug, Default)]
-pub struct StoreFailureLog {
-    last: Mutex<HashMap<Whose, Told>>,
-}
-
+/// The last error of each store.
 #[derive(Debug)]
-struct Told {
-    error: StoreError,
-    /// When it began, or came back.
-    since: Instant,
-    ended: Option<Instant>,
-    /// It came back soon, and was not told again.
-    is_quiet: bool,
+pub struct StoreFailureLog(Mutex<Incidents<Whose, StoreError>>);
+
+impl Default for StoreFailureLog {
+    fn default() -> Self {
+        Self(Mutex::new(Incidents::reopened_within(SAME)))
+    }
 }
 
 impl StoreFailureLog {
-    /// There is trouble; whether that is to be told.
+    /// Notes an error, and says whether to report it.
     fn begins(&self, whose: Whose, error: StoreError, now: Instant) -> bool {
-        let mut last = self.last.lock();
-        if last.len() >= MOST && !last.contains_key(&whose) {
+        let mut last = self.0.lock();
+        let known = last.get_mut(&whose).map(|known| known.detail);
+        if known.is_none() && last.len() >= MOST {
             last.clear();
         }
-        if let Some(told) = last.get_mut(&whose).filter(|told| told.error == error) {
-            match told.ended.take() {
-                None if told.is_quiet && now >= told.since + SAME => {
-                    told.is_quiet = false;
-                    return true;
-                }
-                None => return false,
-                Some(ended) if now < ended + SAME => {
-                    (told.since, told.is_quiet) = (now, true);
-                    return false;
-                }
-                Some(_) => {}
-            }
+        if known.is_some_and(|known| known != error) {
+            last.forget(&whose);
         }
-        last.insert(whose, Told { error, since: now, ended: None, is_quiet: false });
-        true
+        last.failed(whose, error, Duration::MAX, now).0
     }
 
-    /// There is no such trouble any more; which one there was, if its end is to be told.
+    /// Notes that there is no error any more, and returns the one whose end is to be reported.
     fn ends(&self, whose: &Whose, now: Instant) -> Option<StoreError> {
-        let mut last = self.last.lock();
-        let told = last.get_mut(whose).filter(|told| told.ended.is_none())?;
-        told.ended = Some(now);
-        (!told.is_quiet).then_some(told.error)
+        let mut last = self.0.lock();
+        let error = last.get_mut(whose)?.detail;
+        last.resolve(now, |known| known.key == *whose).pop().map(|_| error)
     }
 }
 

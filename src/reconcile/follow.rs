@@ -14,14 +14,15 @@ use crate::{
     admin::Readiness,
     api::Verification,
     cluster::{ApiError, Change, INSTALL, Interrupted, StreamSettings, WAITING, changes, until_rewound},
+    incidents::Incidents,
     index::{Removed, Seen},
     priority::Priority,
 };
 
 /// A sign of life comes this often, and what is no longer fresh is forgotten within this.
 const BEAT: Duration = Duration::from_secs(5);
-/// After this long without an interruption the next one is told again. Longer than the stream ever pauses.
-const QUIET: Duration = Duration::from_mins(5);
+/// After this long without an interruption the next one is reported again. Longer than the stream ever pauses.
+const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Follows the live verifications for as long as the process runs.
 pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, readiness: &Readiness) {
@@ -118,9 +119,8 @@ struct Interruptions {
     is_synced: bool,
     /// Whether a list has begun and is not complete.
     is_listing: bool,
-    /// What was tried and the code of the answer, as far as it was told.
-    told: Vec<(&'static str, Option<u16>)>,
-    last: Option<Instant>,
+    /// What was tried and the code of the response.
+    reported: Incidents<(), Vec<(&'static str, Option<u16>)>>,
 }
 
 impl Interruptions {
@@ -128,18 +128,9 @@ impl Interruptions {
         *self = Self { is_synced: true, ..Self::default() };
     }
 
-    /// Whether this one is the first of its kind since the last whole list, or since it was quiet.
+    /// Whether this one is the first of its kind since the last whole list, or since it timed out.
     fn is_new(&mut self, error: &Interrupted, why: &ApiError, now: Instant) -> bool {
-        if self.last.is_some_and(|last| now.duration_since(last) > QUIET) {
-            self.told.clear();
-        }
-        self.last = Some(now);
-        let kind = (error.tried(), why.code());
-        let is_new = !self.told.contains(&kind);
-        if is_new {
-            self.told.push(kind);
-        }
-        is_new
+        self.reported.is_news((error.tried(), why.code()), RESOLVE_TIMEOUT, now)
     }
 
     fn waiting_for(&self, error: &Interrupted, why: &ApiError) -> Cow<'static, str> {

@@ -10,14 +10,18 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::portal::{KeyIdentity, PortalError, PortalUrl, VerificationId};
+use crate::{
+    incidents::Incidents,
+    portal::{KeyIdentity, PortalError, PortalUrl, VerificationId},
+};
 
-/// An outage in which nothing failed for this long is over. Longer than any session waits until it is asked for again after a
+/// An outage in which nothing failed for this long is over. Longer than any session waits until it is polled again after a
 /// failure.
-const QUIET: Duration = Duration::from_mins(5);
-/// The same for an outage that was told of creates. Longer than those with a key wait for the next try while they fail.
-const QUIET_OF_CREATES: Duration = Duration::from_mins(30);
-/// Most outages that are known at once: more are not told.
+const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
+/// The same for an outage that was reported of creates. Longer than those with a key wait for the next attempt while they
+/// fail.
+const RESOLVE_TIMEOUT_OF_CREATES: Duration = Duration::from_mins(30);
+/// The most outages that are known at once: more are not reported.
 const MOST: usize = 256;
 
 /// Whose call it is.
@@ -45,18 +49,10 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// What fails now, as far as it was told: one outage for each portal and word.
+/// The outages that go on now: one for each portal and kind of failure, with the call whose failure was reported. An outage
+/// is over when that call succeeds: others may fail for reasons of their own.
 #[derive(Debug, Default)]
-pub struct PortalFailureLog(Mutex<Vec<Outage>>);
-
-#[derive(Debug)]
-struct Outage {
-    portal: PortalUrl,
-    word: &'static str,
-    /// Whose failure was told. The outage is over when that one is answered: others may fail for reasons of their own.
-    whose: Whose,
-    last: Instant,
-}
+pub struct PortalFailureLog(Mutex<Incidents<(PortalUrl, &'static str), Whose>>);
 
 impl PortalFailureLog {
     /// Takes note of how a call to a portal ended, and tells the beginning and the end of an outage.
@@ -86,39 +82,29 @@ impl PortalFailureLog {
 
     /// Whether this failure begins an outage.
     fn failed(&self, portal: &PortalUrl, word: &'static str, whose: Whose, now: Instant) -> bool {
-        let mut portal_failures = self.0.lock();
-        let known = portal_failures.iter_mut().find(|outage| outage.word == word && outage.portal == *portal);
-        if let Some(known) = known {
-            let is_over = known.is_quiet(now);
-            known.last = now;
-            if is_over {
-                known.whose = whose;
-            }
-            return is_over;
-        }
-        if portal_failures.len() >= MOST {
+        let mut outages = self.0.lock();
+        let outage = (portal.clone(), word);
+        if outages.len() >= MOST && outages.get_mut(&outage).is_none() {
             return false;
         }
-        portal_failures.push(Outage { portal: portal.clone(), word, whose, last: now });
-        true
+        outages.failed(outage, whose, whose.resolve_timeout(), now).0
     }
 
     /// The words of the outages that this answer ends.
     fn answered(&self, portal: &PortalUrl, whose: Whose, now: Instant) -> Vec<&'static str> {
-        let mut portal_failures = self.0.lock();
-        let ended =
-            |outage: &mut Outage| outage.portal == *portal && (outage.whose == whose || outage.is_quiet(now));
-        portal_failures.extract_if(.., ended).map(|outage| outage.word).collect()
+        let ended = self.0.lock().resolve(now, |outage| {
+            outage.key.0 == *portal && (outage.detail == whose || outage.has_timed_out(now))
+        });
+        ended.into_iter().map(|(_, word)| word).collect()
     }
 }
 
-impl Outage {
-    fn is_quiet(&self, now: Instant) -> bool {
-        let in_flight = match self.whose {
-            Whose::Poll(_) => QUIET,
-            Whose::Create(_) => QUIET_OF_CREATES,
-        };
-        now.saturating_duration_since(self.last) > in_flight
+impl Whose {
+    const fn resolve_timeout(self) -> Duration {
+        match self {
+            Self::Poll(_) => RESOLVE_TIMEOUT,
+            Self::Create(_) => RESOLVE_TIMEOUT_OF_CREATES,
+        }
     }
 }
 
@@ -162,9 +148,9 @@ mod tests {
     fn an_outage_without_failures_is_over_after_five_minutes() {
         let (portal_failures, portal, now) =
             (PortalFailureLog::default(), portal("one.example"), Instant::now());
-        let later = now + QUIET + Duration::from_secs(1);
+        let later = now + RESOLVE_TIMEOUT + Duration::from_secs(1);
         assert!(portal_failures.failed(&portal, "tls", ALICE, now));
-        assert!(portal_failures.answered(&portal, BOB, now + QUIET).is_empty());
+        assert!(portal_failures.answered(&portal, BOB, now + RESOLVE_TIMEOUT).is_empty());
         assert_eq!(portal_failures.answered(&portal, BOB, later), ["tls"]);
         assert!(portal_failures.failed(&portal, "tls", ALICE, now));
         assert!(portal_failures.failed(&portal, "tls", BOB, later));
