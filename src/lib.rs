@@ -13,13 +13,15 @@
 //! | [`reconcile`] | the driver: observe, decide, act, commit |
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
-//! Small ones that all may use: `backoff`, `incidents`, [`clock`], [`failpoints`], [`fairness`], [`metrics`], [`priority`], [`telemetry`], [`tls`].
+//! Small modules that all may use: `backoff`, [`clock`], `connect_error`, [`failpoints`], [`fairness`], `incidents`, [`metrics`],
+//! `origin` (allow-lists of URLs), [`priority`], [`telemetry`], [`tls`].
 
 pub mod admin;
 pub mod api;
 mod backoff;
 pub mod clock;
 pub mod cluster;
+mod connect_error;
 #[cfg(test)]
 mod documentation;
 pub mod evidence;
@@ -30,6 +32,7 @@ pub mod index;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operator;
+mod origin;
 pub mod portal;
 pub mod priority;
 pub mod reconcile;

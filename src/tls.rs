@@ -1,53 +1,45 @@
-//! Whom the client trusts: the certificates of the machine, and those that settings add.
+//! Which certificates the operator trusts: the machine's, and those of a CA bundle. Used by every HTTP client.
 //!
-//! The configuration is built once and shared, because reading a machine's certificates costs
-//! milliseconds and hundreds of kilobytes, and there are many clients. Touches the machine's
-//! certificate store.
+//! Touches the machine's certificate store. May depend on nothing of this crate. The configuration is built once and
+//! shared: reading a machine's certificates costs milliseconds and hundreds of kilobytes.
 
-mod authorities;
+mod ca_bundle;
 
 use std::sync::Arc;
 
 use rustls::{ClientConfig, crypto::aws_lc_rs};
 use rustls_platform_verifier::Verifier;
 
-pub use authorities::Authorities;
+pub use ca_bundle::{CaBundle, InvalidCaBundle};
 
-/// Why no TLS connection can be made.
+/// Why no TLS configuration can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTrust {
-    /// A block of the extra ones is no certificate. Says at which line it begins.
+    /// The CA bundle is invalid.
+    #[error(transparent)]
+    CaBundle(#[from] InvalidCaBundle),
+    /// The machine has no CA certificates, and no CA bundle is given.
     #[error(
-        "in the file of certificate authorities, the block that begins at line {0} is no certificate: take it out, or replace it"
-    )]
-    Block(usize),
-    /// The machine has no certificate authorities, and no others are given.
-    #[error(
-        "this machine has no certificate authorities, so no certificate can be trusted: install its package of them \
-         (ca-certificates), or name a file of them by SSL_CERT_FILE"
+        "this machine has no CA certificates, so no server can be trusted: install its CA package (ca-certificates), or \
+         set SSL_CERT_FILE to a CA bundle"
     )]
     NoRoots(#[source] rustls::Error),
-    /// They can be read, but none is in there.
-    #[error(
-        "the file of certificate authorities holds no certificate: it needs at least one BEGIN CERTIFICATE block"
-    )]
-    NoCertificate,
     /// The certificates cannot be used together.
     #[error("the trusted CA certificates cannot be used")]
     Unusable(#[source] rustls::Error),
 }
 
-/// Builds what every connection to the outside uses; the protocols are still to be named.
+/// Builds the TLS configuration of a client. The caller sets the ALPN protocols.
 ///
 /// # Errors
 ///
 /// [`InvalidTrust`].
-pub fn trust(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, InvalidTrust> {
+pub fn client_config(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, InvalidTrust> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = match extra_ca_pem {
         None => Verifier::new(provider.clone()).map_err(InvalidTrust::NoRoots)?,
         Some(pem) => {
-            let certificates = Authorities::read(pem)?.certificates;
+            let certificates = CaBundle::parse(pem)?.certificates;
             Verifier::new_with_extra_roots(certificates, provider.clone()).map_err(InvalidTrust::Unusable)?
         }
     };

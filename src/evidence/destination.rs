@@ -172,13 +172,13 @@ mod tests {
 
     use crate::{
         store::{Endpoints, HttpSettings, StoreHttp, Stores},
-        tls::trust,
+        tls::client_config,
     };
 
     use super::*;
 
     fn archive() -> EvidenceContext {
-        let http = StoreHttp::new(&HttpSettings::default(), trust(None).unwrap()).unwrap();
+        let http = StoreHttp::new(&HttpSettings::default(), client_config(None).unwrap()).unwrap();
         EvidenceContext::new(Stores::default(), Endpoints::new::<&str>(&[]).unwrap(), http, vec![])
     }
 

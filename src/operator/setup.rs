@@ -10,7 +10,7 @@ use crate::{
     portal::{ClientSettings, InvalidClient, PortalClient},
     settings::{ProxyUrl, Settings},
     store::{HttpSettings, InvalidStores, RetryPolicy, StoreHttp, Stores, http::InvalidHttp},
-    tls::{Authorities, InvalidTrust, trust},
+    tls::{CaBundle, InvalidTrust, client_config},
 };
 
 /// Why something that the settings name could not be opened.
@@ -84,7 +84,7 @@ pub(super) fn evidence(settings: &Settings) -> Result<EvidenceContext, Setup> {
 
 fn store_trust(settings: &Settings) -> Result<ClientConfig, Setup> {
     let authorities = Authority { flag: "--store-ca-file", file: settings.store_ca_file.as_ref() };
-    trust(authorities.read()?.as_deref()).map_err(|invalid| authorities.blame(invalid))
+    client_config(authorities.read()?.as_deref()).map_err(|invalid| authorities.blame(invalid))
 }
 
 /// A file of certificate authorities, which need not be given.
@@ -98,13 +98,13 @@ impl Authority<'_> {
     fn read(&self) -> Result<Option<Vec<u8>>, Setup> {
         let Some(file) = self.file else { return Ok(None) };
         let pem = fs::read(file).map_err(|source| Setup::File { flag: self.flag, source })?;
-        let Authorities { certificates, passed_over } =
-            Authorities::read(&pem).map_err(|invalid| self.blame(invalid))?;
+        let CaBundle { certificates, skipped_blocks } =
+            CaBundle::parse(&pem).map_err(|invalid| self.blame(invalid.into()))?;
         tracing::info!(
             flag = self.flag,
             certificates = certificates.len(),
-            passed_over,
-            "read certificate authorities"
+            skipped_blocks,
+            "read CA certificates"
         );
         Ok(Some(pem))
     }

@@ -1,25 +1,18 @@
-//! Which portals may be called: an allow-list, checked before any connection.
+//! The URLs of a portal: which portals may be called, and where their endpoints and the link for the person are.
 //!
-//! Pure. The API key goes wherever a `PortalUrl` points, so a `PortalUrl` is only made from text
-//! that can be read in one way. Nothing is decoded, repaired or guessed: a spelling that a URL
-//! parser would quietly turn into another host (octal addresses, percent signs, backslashes, tabs,
-//! user information) is refused. What is left to normalise is the case of scheme and host, the
-//! default port and slashes at the end.
+//! Pure. May depend on [`crate::origin`] and on [`verification_id`](super::verification_id).
 
 use std::fmt;
 
-use url::Url;
-
 use super::verification_id::VerificationId;
+use crate::origin::{AllowList, BaseUrl, InvalidEntry};
 
-/// The portal that is allowed when nothing else is said: the one of the vendor's guide.
+/// The portal that is allowed by default: the one in the vendor's guide.
 pub const DEFAULT_PORTAL: &str = "https://verify.test.okid.io";
 
-/// The address of a portal, normalised: `scheme://host[:port][/path]`, without a slash at its end.
-///
-/// At most 256 characters of ASCII, without user information, query or fragment.
+/// The normalised URL of a portal. The API key is sent there, so it is only made by an [`AllowedPortals`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PortalUrl(Box<str>);
+pub struct PortalUrl(BaseUrl);
 
 /// Which page the published link opens (guide, "Verification Modes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,65 +48,16 @@ pub struct ImageCall<'a> {
 }
 
 impl PortalUrl {
-    /// Most characters of an address.
-    pub const MAX_CHARS: usize = 256;
-
-    /// Reads an address; `http` only when `allow_plain_http`.
-    fn parse(text: &str, allow_plain_http: bool) -> Result<Self, Flaw> {
-        if text.is_empty() || text.len() > Self::MAX_CHARS {
-            return Err(Flaw::Length);
-        }
-        let (scheme, rest) = text.split_once("://").ok_or(Flaw::Scheme)?;
-        let scheme = scheme.to_ascii_lowercase();
-        match scheme.as_str() {
-            "https" => {}
-            "http" if allow_plain_http => {}
-            "http" => return Err(Flaw::PlainHttp),
-            _ => return Err(Flaw::Scheme),
-        }
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let authority = authority.to_ascii_lowercase();
-        let path = path.trim_end_matches('/');
-        let authority_fits =
-            authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
-        if !authority_fits || authority.is_empty() {
-            return Err(Flaw::Host);
-        }
-        let path_fits = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte))
-            && path.split('/').skip(1).all(|segment| !matches!(segment, "" | "." | ".."));
-        if !path_fits {
-            return Err(Flaw::Path);
-        }
-
-        let url = Url::parse(&format!("{scheme}://{authority}{path}")).map_err(|_| Flaw::Host)?;
-        let host = url.host_str().ok_or(Flaw::Host)?;
-        // The parser must have changed nothing but leave out the default port: whatever else it
-        // would make of this text, another client might read differently.
-        let as_written = match url.port() {
-            Some(port) => authority == format!("{host}:{port}"),
-            None => {
-                authority == host
-                    || url.port_or_known_default().is_some_and(|port| authority == format!("{host}:{port}"))
-            }
-        };
-        if !as_written || host.ends_with('.') || url.port() == Some(0) {
-            return Err(Flaw::Host);
-        }
-        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Ok(Self(format!("{scheme}://{host}{port}{path}").into()))
-    }
-
-    /// The address as it is normalised.
+    /// The normalised URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 
     /// Host and port, for logs and metrics.
     #[must_use]
     pub fn host(&self) -> &str {
-        let authority = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
-        authority.split('/').next().unwrap_or(authority)
+        self.0.host()
     }
 
     /// The link for the person. `link_path` is the page's path below the address, `/` in the
@@ -125,12 +69,12 @@ impl PortalUrl {
             LinkMode::Direct => "",
             LinkMode::Select => "&mode=select",
         };
-        format!("{}/{path}?verification_id={}{mode}", self.0, id.as_str())
+        format!("{}/{path}?verification_id={}{mode}", self.as_str(), id.as_str())
     }
 
     /// Where a session is made (guide, step 2).
     pub(super) fn create_url(&self) -> String {
-        format!("{}/api/generate-verification", self.0)
+        format!("{}/api/generate-verification", self.as_str())
     }
 
     /// Where an image of a session is (guide, "Get Verification Image").
@@ -143,100 +87,69 @@ impl PortalUrl {
             ImageSource::Back => "get-verification-image-back",
         };
         let attempt = attempt.map_or_else(String::new, |attempt| format!("&attempt_index={attempt}"));
-        format!("{}/api/{path}/{}?image_type={image_type}{attempt}", self.0, id.as_str())
+        format!("{}/api/{path}/{}?image_type={image_type}{attempt}", self.as_str(), id.as_str())
     }
 
     /// Where a session is looked at (guide, step 4).
     pub(super) fn details_url(&self, id: &VerificationId) -> String {
-        format!("{}/api/get-verification-details/{}", self.0, id.as_str())
+        format!("{}/api/get-verification-details/{}", self.as_str(), id.as_str())
+    }
+}
+
+impl From<BaseUrl> for PortalUrl {
+    fn from(url: BaseUrl) -> Self {
+        Self(url)
     }
 }
 
 impl fmt::Debug for PortalUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "PortalUrl({})", self.0)
+        write!(formatter, "PortalUrl({})", self.as_str())
     }
 }
 
-/// What is wrong with an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flaw {
-    Length,
-    Scheme,
-    PlainHttp,
-    Host,
-    Path,
-}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Length => "write 1 to 256 characters",
-            Self::Scheme => "start with https://",
-            Self::PlainHttp => "start with https://, or give --allow-plain-http",
-            Self::Host => "after https:// write a host name or address in its shortest form, and a port if it is not the default one, without user, password, percent signs or a dot at the end; write an international name as xn--…",
-            Self::Path => "use letters, digits and . _ ~ - in the path, without query, fragment, '..' or '//'",
-        })
-    }
-}
-
-/// A list of allowed portals that cannot be used. Says which entry, and what to do.
+/// An entry of the list of allowed portals that is not a valid URL. `Display` says which entry, and what to do.
 ///
-/// Does not repeat the entry: somebody may have put a password into it.
+/// Does not repeat the entry, which may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("entry {position} of the allowed portals is no address of a portal: {flaw}")]
-pub struct InvalidPortal {
-    position: usize,
-    flaw: Flaw,
-}
+#[error("entry {} of the allowed portals is not a valid portal URL: {}", .0.position, .0.reason)]
+pub struct InvalidPortal(InvalidEntry);
 
-/// An address that is not one of the allowed portals.
+/// A URL that is not one of the allowed portals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the portal is not one of the allowed portals")]
 pub struct NotAllowed;
 
-/// The portals that the operator's administrator allows.
+/// The portals that the administrator allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllowedPortals {
-    portals: Vec<PortalUrl>,
-    allow_plain_http: bool,
-}
+pub struct AllowedPortals(AllowList<PortalUrl>);
 
 impl AllowedPortals {
-    /// Reads the list. An empty one allows nothing.
+    /// Parses the list. An empty list allows nothing.
     ///
     /// # Errors
     ///
-    /// [`InvalidPortal`] for the first entry that cannot be read in exactly one way, and for one
-    /// with `http` unless `allow_plain_http`: over plain http the API key is readable on the way.
+    /// [`InvalidPortal`] for the first entry that cannot be read in exactly one way, and for one with `http` unless
+    /// `allow_plain_http` is set: plain HTTP would expose the API key on the network.
     pub fn new<T: AsRef<str>>(
         list: impl IntoIterator<Item = T>,
         allow_plain_http: bool,
     ) -> Result<Self, InvalidPortal> {
-        let portals = list
-            .into_iter()
-            .enumerate()
-            .map(|(index, text)| {
-                PortalUrl::parse(text.as_ref(), allow_plain_http)
-                    .map_err(|flaw| InvalidPortal { position: index + 1, flaw })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { portals, allow_plain_http })
+        AllowList::parse(list, allow_plain_http).map(Self).map_err(InvalidPortal)
     }
 
-    /// Takes an address if it is on the list: scheme, host, port and path must be the same.
+    /// The portal of this URL, if it is on the list: scheme, host, port and path must match.
     ///
     /// # Errors
     ///
-    /// [`NotAllowed`], also for what is no address at all.
+    /// [`NotAllowed`], also for text that is not a URL.
     pub fn permit(&self, url: &str) -> Result<PortalUrl, NotAllowed> {
-        let wanted = PortalUrl::parse(url, self.allow_plain_http).map_err(|_| NotAllowed)?;
-        if self.portals.contains(&wanted) { Ok(wanted) } else { Err(NotAllowed) }
+        self.0.permit(url).ok_or(NotAllowed)
     }
 
     /// The allowed portals, in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = &PortalUrl> {
-        self.portals.iter()
+        self.0.iter()
     }
 }
 

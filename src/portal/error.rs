@@ -9,6 +9,10 @@ use std::{fmt, time::Duration};
 
 use serde::de::IgnoredAny;
 
+/// Creates, or polls, with a refused key pause for this long before one request tries again. A bad key costs two requests
+/// in five minutes.
+pub(crate) const REFUSED_KEY_PAUSE: Duration = Duration::from_secs(150);
+
 /// Which of the portal's calls is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
@@ -189,6 +193,27 @@ impl PortalError {
             | Self::Unclear { status: _ }
             | Self::Limited { retry_after: _ } => Certainty::NotCreated,
             Self::Failed(_) => Certainty::Unknown,
+        }
+    }
+
+    /// Whether it refuses the API key. A 403 to a poll is about the session and says that the portal knows the key.
+    #[must_use]
+    pub(crate) const fn refuses_key(&self, call: Call) -> bool {
+        match (call, self) {
+            (Call::Create | Call::Poll, Self::KeyRejected) | (Call::Create, Self::AccessDenied) => true,
+            (Call::Poll, Self::AccessDenied)
+            | (
+                _,
+                Self::NotSent(_)
+                | Self::Invalid
+                | Self::NotFound
+                | Self::Conflict
+                | Self::Redirected
+                | Self::Unconfigured
+                | Self::Unclear { status: _ }
+                | Self::Limited { retry_after: _ }
+                | Self::Failed(_),
+            ) => false,
         }
     }
 

@@ -16,8 +16,8 @@ pub mod wire;
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
+pub(crate) use client::MAX_ANSWER_BYTES;
 pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageAnswer};
-pub(crate) use client::{MAX_ANSWER_BYTES, transport::connect_cause};
 pub use error::{Call, Certainty, ContentCoding, Failed, NotSent, PortalError, Provenance};
 pub use key::{ApiKey, KeyIdentity, KeyShape};
 pub use verification_id::{UnfitId, VerificationId};

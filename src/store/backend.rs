@@ -162,7 +162,7 @@ mod tests {
     use crate::tls;
 
     fn open(url: &str, secret: &[(&str, &str)]) -> Result<Store, InvalidOptions> {
-        let http = StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap();
+        let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
         let location = Location::parse(url).unwrap();
         let endpoints = Endpoints::new::<&str>(&[]).unwrap();
         let secret = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_option_of_the_administrators_that_the_library_does_not_take_is_named() {
-        let http = StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap();
+        let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
         for (url, key, value) in [
             ("s3://evidence", "aws_imdsv1_fallback", "maybe"),
             ("az://evidence", "azure_storage_encryption_key", "no base64: canary"),

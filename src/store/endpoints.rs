@@ -1,24 +1,24 @@
-//! Which hosts besides the clouds' own an address of a store may lead to: the administrator's list. Pure.
+//! The endpoints besides the clouds' own that a store may have: the administrator's allow-list. Pure.
 //!
-//! A namespace's Secret decides where the operator sends images, from inside of the cluster's network. Without this
-//! list it could name any host that the operator reaches.
+//! A namespace's Secret decides where the operator sends images, from inside the cluster's network. Without this list it
+//! could name any host that the operator can reach.
 
-use crate::portal::{AllowedPortals, PortalUrl};
+use crate::origin::{AllowList, BaseUrl};
 
-/// The custom endpoints that an administrator allows, such as that of `MinIO`, Ceph or an emulator.
+/// The custom endpoints that the administrator allows, such as those of `MinIO`, Ceph or an emulator.
 ///
-/// An entry with `http://` allows plain http to that one endpoint. Empty allows none.
+/// An entry with `http://` allows plain HTTP to that endpoint alone. An empty list allows none.
 #[derive(Clone, Debug)]
-pub struct Endpoints(AllowedPortals);
+pub struct Endpoints(AllowList<BaseUrl>);
 
-/// An entry of the list that cannot be used. Does not repeat it: somebody may have put a password into it.
+/// An entry of the list that is not a valid URL. Does not repeat the entry, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "entry {position} of the allowed endpoints cannot be used: write http:// or https://, a host in its shortest \
-     form, a port if it is not the default one, and a path if there is one, without user, query or slash at the end"
+    "entry {position} of the allowed store endpoints is not a valid URL: write http:// or https://, a host in its \
+     shortest form, a port if it is not the default, and optionally a path, without user, query or trailing slash"
 )]
 pub struct InvalidEndpoint {
-    /// Which entry, from 1.
+    /// Which entry, counted from 1.
     pub position: usize,
 }
 
@@ -30,31 +30,26 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoints {
-    /// Reads the list.
+    /// Parses the list.
     ///
     /// # Errors
     ///
     /// [`InvalidEndpoint`] for the first entry that cannot be read in exactly one way.
     pub fn new<T: AsRef<str>>(list: &[T]) -> Result<Self, InvalidEndpoint> {
-        // What may be asked for is compared with the list as strictly as the address of a portal.
-        for (index, entry) in list.iter().enumerate() {
-            AllowedPortals::new([entry], true).map_err(|_| InvalidEndpoint { position: index + 1 })?;
-        }
-        let allowed =
-            AllowedPortals::new(list, true).map_err(|_| InvalidEndpoint { position: list.len() })?;
-        Ok(Self(allowed))
+        // Plain HTTP is allowed, because the administrator allows it for each entry by its scheme.
+        let list = AllowList::parse(list, true);
+        list.map(Self).map_err(|invalid| InvalidEndpoint { position: invalid.position })
     }
 
     /// The allowed endpoints, in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(PortalUrl::as_str)
+        self.0.iter().map(BaseUrl::as_str)
     }
 
-    /// Takes an endpoint if it is on the list: scheme, host, port and path must be the same.
+    /// The endpoint of this URL, if it is on the list: scheme, host, port and path must match.
     pub(crate) fn permit(&self, url: &str) -> Option<Endpoint> {
-        let url = self.0.permit(url).ok()?.as_str().to_owned();
-        let is_plain_http = url.starts_with("http://");
-        Some(Endpoint { url, is_plain_http })
+        let url = self.0.permit(url)?;
+        Some(Endpoint { url: url.as_str().to_owned(), is_plain_http: url.is_plain_http() })
     }
 }
 
@@ -63,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_on_the_list_is_permitted() {
+    fn only_endpoints_on_the_list_are_permitted() {
         let endpoints = Endpoints::new(&["https://minio.example", "http://127.0.0.1:9000"]).unwrap();
         assert!(!endpoints.permit("https://minio.example/").unwrap().is_plain_http);
         assert!(endpoints.permit("http://127.0.0.1:9000").unwrap().is_plain_http);
@@ -84,10 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_used_is_named_by_its_place() {
-        let flaw =
+    fn an_invalid_entry_is_named_by_its_position() {
+        let invalid =
             Endpoints::new(&["https://minio.example", "https://user:canary@minio.example"]).unwrap_err();
-        assert_eq!(flaw.position, 2);
-        assert!(!flaw.to_string().contains("canary"));
+        assert_eq!(invalid.position, 2);
+        assert!(!invalid.to_string().contains("canary"));
     }
 }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use object_store::client::HttpError;
 
 use super::no_response::NoResponse;
-use crate::portal::{NotSent, connect_cause};
+use crate::connect_error::ConnectError;
 
 /// Why a call to a store brought nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -321,11 +321,11 @@ pub(crate) fn judge_http(error: &HttpError) -> Answer {
         let why = if error.is_timeout() { NoResponse::TimedOut } else { NoResponse::Cut };
         return Answer::Unknown(why.into());
     }
-    match connect_cause(error) {
-        NotSent::Resolve => not_sent(NoResponse::Resolve),
-        NotSent::Tls => not_sent(NoResponse::Tls),
-        NotSent::Connect if error.is_timeout() => not_sent(NoResponse::TimedOut),
-        NotSent::Refused | NotSent::Connect | NotSent::Build => not_sent(NoResponse::Refused),
+    match ConnectError::of(error) {
+        ConnectError::Resolve => not_sent(NoResponse::Resolve),
+        ConnectError::Tls => not_sent(NoResponse::Tls),
+        ConnectError::Unreachable if error.is_timeout() => not_sent(NoResponse::TimedOut),
+        ConnectError::Refused | ConnectError::Unreachable => not_sent(NoResponse::Refused),
     }
 }
 

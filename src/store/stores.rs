@@ -241,8 +241,9 @@ mod tests {
     use super::*;
     use crate::tls;
 
-    static HTTP: LazyLock<StoreHttp> =
-        LazyLock::new(|| StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap());
+    static HTTP: LazyLock<StoreHttp> = LazyLock::new(|| {
+        StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap()
+    });
 
     fn read(text: &str) -> Result<Stores, InvalidStores> {
         Stores::read("stores.yaml", text, &[], &HTTP, RetryPolicy::default())

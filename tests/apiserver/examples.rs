@@ -12,7 +12,7 @@ use okid_operator::{
     api::{ObjectState, Phase, Verification},
     evidence::{Manifest, sha256_hex},
     store::{Endpoints, HttpSettings, Location, Options, RetryPolicy, StoreHttp, Stores},
-    tls::trust,
+    tls::client_config,
 };
 use okid_sandbox::Verdict;
 use serde::Deserialize as _;
@@ -279,7 +279,7 @@ fn the_endpoint_in_the_comment_is_for_a_store_that_the_administrator_allowed() {
 fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_each_cloud() {
     let file = "examples/operator/stores.yaml";
     let text = std::fs::read_to_string(repository(file)).unwrap();
-    let http = StoreHttp::new(&HttpSettings::default(), trust(None).unwrap()).unwrap();
+    let http = StoreHttp::new(&HttpSettings::default(), client_config(None).unwrap()).unwrap();
     // What the clouds' webhooks put into a pod.
     let identity = [
         ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/okid-operator"),

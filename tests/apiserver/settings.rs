@@ -93,6 +93,6 @@ async fn without_certificate_authorities_the_cause_is_told_and_no_flag_that_was_
     let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
     assert!(!operator.wait().await.success());
     let log = operator.log();
-    assert!(log.contains("this machine has no certificate authorities"), "{log}");
+    assert!(log.contains("this machine has no CA certificates"), "{log}");
     assert!(!log.contains("-ca-file"), "{log}");
 }

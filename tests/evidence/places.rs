@@ -108,7 +108,7 @@ async fn objects_lie_in_s3_where_status_says_whatever_options_are_accepted() {
     let names = [HOST.to_owned(), format!("evidence.{HOST}"), format!("evidence.eu.{HOST}")];
     let hosts: Vec<_> = names.iter().map(|name| (name.clone(), IpAddr::from([127, 0, 0, 1]))).collect();
     let settings = HttpSettings { hosts, ..HttpSettings::default() };
-    let http = StoreHttp::new(&settings, tls::trust(None).unwrap()).unwrap();
+    let http = StoreHttp::new(&settings, tls::client_config(None).unwrap()).unwrap();
 
     let common =
         vec![("aws_access_key_id", "operator".to_owned()), ("aws_secret_access_key", "horse".to_owned())];
@@ -178,7 +178,7 @@ async fn objects_lie_in_s3_where_status_says_whatever_options_are_accepted() {
 
 /// Google and Azure: the path that the store was asked for is the place, below the account where the host has none.
 async fn lies_where_status_says(place: Place, account: &str, common: &[&str], others: Entries) -> usize {
-    let http = StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap();
+    let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
     let entry = |name: &&str| place.secret().iter().find(|(other, _)| other == name).unwrap().clone();
     let common: Entries = common.iter().map(entry).collect();
     let allowed: BTreeSet<_> = others.iter().filter(|(_, url)| url.starts_with("http")).collect();
@@ -236,7 +236,7 @@ async fn objects_lie_in_azure_where_status_says_whatever_options_are_accepted() 
 #[tokio::test]
 async fn objects_lie_in_a_folder_where_status_says() {
     let disk = TempFolder::create("okid-evidence-").unwrap();
-    let http = StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap();
+    let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
     for (case, below) in ["a", "a.b/c_d"].into_iter().enumerate() {
         let root = disk.path().join(below);
         std::fs::create_dir_all(&root).unwrap();

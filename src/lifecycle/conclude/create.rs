@@ -19,11 +19,12 @@ use crate::{
         schedule::{backoff, next_poll, poll_schedule, wait_after_lost},
         state::Attempts,
     },
-    portal::{error::PortalError, wire::Created},
+    portal::{
+        error::{PortalError, REFUSED_KEY_PAUSE},
+        wire::Created,
+    },
 };
 
-/// A refused key closes the gate for this long, so that one bad key costs two calls in five minutes.
-const KEY_GATE: Duration = Duration::from_secs(150);
 /// How long a pause lasts at least, whatever its `Retry-After` says.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
@@ -106,7 +107,7 @@ impl Draft<'_> {
 
     fn refused_key_at_the_gate(&mut self, refusal: Blocker) -> Requeue {
         self.refused_key(refusal);
-        let at = later(self.facts.now, KEY_GATE);
+        let at = later(self.facts.now, REFUSED_KEY_PAUSE);
         self.local_state.next = Some(at);
         Requeue::At(at.min(later(self.facts.now, SECRET_READ_AGAIN)))
     }

@@ -13,11 +13,9 @@ use tokio::time::Instant;
 use super::Closed;
 use crate::{
     backoff::Backoff,
-    portal::error::{Call, PortalError},
+    portal::error::{Call, PortalError, REFUSED_KEY_PAUSE},
 };
 
-/// Refused creates, or polls, rest for this long; then one call tries again.
-const REFUSED_FOR: Duration = Duration::from_secs(150);
 /// Two 401 to the only session of a key confirm each other when they are this far apart.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(5);
 /// Those behind the first call come again after as long as it has been under way, from the first to the second.
@@ -143,7 +141,7 @@ impl KeyGate {
                 true
             }
             (Call::Create, Err(PortalError::KeyRejected | PortalError::AccessDenied)) => {
-                self.creates.refused_until = Some(now + REFUSED_FOR);
+                self.creates.refuse(now);
                 true
             }
             (Call::Poll, Err(PortalError::AccessDenied)) => {
@@ -213,19 +211,19 @@ impl KeyGate {
         if let Some(until) = self.polls.refused_until {
             // Those that were under way when polls paused say nothing new.
             if tried && until <= now {
-                self.polls.refused_until = Some(now + REFUSED_FOR);
+                self.polls.refuse(now);
             }
             return;
         }
         let Some(session) = session else { return };
         match self.suspect {
             None => self.suspect = Some((session, now)),
-            Some((other, _)) if other != session => self.polls.refused_until = Some(now + REFUSED_FOR),
+            Some((other, _)) if other != session => self.polls.refuse(now),
             Some((_, at))
                 if self.sessions != Sessions::Several
                     && now.saturating_duration_since(at) >= CONFIRMED_AFTER =>
             {
-                self.polls.refused_until = Some(now + REFUSED_FOR);
+                self.polls.refuse(now);
             }
             Some(_) => {}
         }
@@ -260,6 +258,10 @@ impl KeyGate {
 impl Half {
     const fn new() -> Self {
         Self { refused_until: None, tried_since: None, silent: 0 }
+    }
+
+    fn refuse(&mut self, now: Instant) {
+        self.refused_until = Some(now + REFUSED_KEY_PAUSE);
     }
 }
 

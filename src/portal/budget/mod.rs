@@ -348,11 +348,12 @@ impl Pass {
     #[expect(clippy::must_use_candidate, reason = "a look never lets creates go on")]
     pub fn report(mut self, now: Instant, result: Result<(), &PortalError>) -> bool {
         self.reported = true;
-        let is_refused = match self.call {
-            Call::Create => matches!(result, Err(PortalError::KeyRejected | PortalError::AccessDenied)),
-            // To a look a 403 is about the session, and says that the portal knows the key.
-            Call::Poll => self.probes.key && matches!(result, Err(PortalError::KeyRejected)),
-        };
+        let is_refused = result.is_err_and(|error| error.refuses_key(self.call))
+            && match self.call {
+                Call::Create => true,
+                // One 401 to a poll of a good key may be somebody's mistake.
+                Call::Poll => self.probes.key,
+            };
         self.budget.whole.lock().ended(now, self.budget.namespace, is_refused);
         self.budget.state.lock().report(now, self.call, self.session, self.probes, result)
     }

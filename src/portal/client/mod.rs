@@ -37,7 +37,7 @@ mod resolve;
 mod shards;
 #[cfg(test)]
 mod tests;
-pub(crate) mod transport;
+mod transport;
 
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";
@@ -122,7 +122,7 @@ impl PortalClient {
     ///
     /// [`InvalidClient`].
     pub fn new(settings: ClientSettings) -> Result<Self, InvalidClient> {
-        let trust = tls::trust(settings.extra_ca_pem.as_deref())?;
+        let trust = tls::client_config(settings.extra_ca_pem.as_deref())?;
         let creates = create_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
         let speaks_http2 = settings.http2_prior_knowledge;
         let first = look_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;

@@ -12,7 +12,10 @@ mod compressed;
 mod unprocessed;
 
 use super::*;
-use crate::portal::{allowed::AllowedPortals, error::Certainty};
+use crate::{
+    portal::{allowed::AllowedPortals, error::Certainty},
+    tls::InvalidCaBundle,
+};
 
 const CREATED: &str = r#"{"verificationId":"ver_1"}"#;
 const DETAILS: &str = r#"{"verification_id":"ver_1","status":{"current":"verified"}}"#;
@@ -449,10 +452,13 @@ fn settings_that_cannot_work_are_refused_with_a_reason() {
         let settings = ClientSettings { extra_ca_pem: Some(pem.to_vec()), ..ClientSettings::default() };
         PortalClient::new(settings).err().unwrap()
     };
-    assert!(matches!(refusal(b"no certificate"), InvalidClient::Trust(InvalidTrust::NoCertificate)));
+    assert!(matches!(
+        refusal(b"no certificate"),
+        InvalidClient::Trust(InvalidTrust::CaBundle(InvalidCaBundle::NoCertificate))
+    ));
     assert!(matches!(
         refusal(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-        InvalidClient::Trust(InvalidTrust::Block(1))
+        InvalidClient::Trust(InvalidTrust::CaBundle(InvalidCaBundle::Block(1)))
     ));
 }
 

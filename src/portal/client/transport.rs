@@ -4,9 +4,12 @@
 //! "not sent" is only said when the HTTP library failed before it had a connection to write to.
 //! Causes are told apart by type, never by text, and nothing is printed.
 
-use std::{error::Error as StdError, io};
+use std::error::Error as _;
 
-use crate::portal::error::{Failed, NotSent, PortalError};
+use crate::{
+    connect_error::ConnectError,
+    portal::error::{Failed, NotSent, PortalError},
+};
 
 /// The trouble behind an error of the HTTP library.
 pub(super) fn judge_transport(error: &reqwest::Error) -> PortalError {
@@ -15,7 +18,7 @@ pub(super) fn judge_transport(error: &reqwest::Error) -> PortalError {
     } else if error.is_connect() {
         // Resolving, connecting and the TLS handshake, time-outs of these included: the request
         // is written only after them.
-        PortalError::NotSent(connect_cause(error))
+        PortalError::NotSent(ConnectError::of(error).into())
     } else if error.is_timeout() {
         PortalError::Failed(Failed::TimedOut)
     } else {
@@ -53,31 +56,13 @@ pub(super) fn unprocessed(error: &reqwest::Error) -> Option<Unprocessed> {
     None
 }
 
-/// Why a connection could not be made.
-pub(crate) fn connect_cause(error: &reqwest::Error) -> NotSent {
-    if error.is_dns() {
-        return NotSent::Resolve;
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if is_tls(cause) {
-            return NotSent::Tls;
+impl From<ConnectError> for NotSent {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Resolve => Self::Resolve,
+            ConnectError::Refused => Self::Refused,
+            ConnectError::Tls => Self::Tls,
+            ConnectError::Unreachable => Self::Connect,
         }
-        if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-            return NotSent::Refused;
-        }
-        source = cause.source();
     }
-    NotSent::Connect
-}
-
-/// Whether this very error, or one that an I/O error wraps without naming it as its source, is of
-/// a TLS handshake. Connecting never meets an end of file; a handshake that is hung up on does.
-fn is_tls(error: &(dyn StdError + 'static)) -> bool {
-    if error.is::<rustls::Error>() {
-        return true;
-    }
-    error.downcast_ref::<io::Error>().is_some_and(|error| {
-        error.kind() == io::ErrorKind::UnexpectedEof || error.get_ref().is_some_and(|inner| is_tls(inner))
-    })
 }

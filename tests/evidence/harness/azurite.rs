@@ -101,7 +101,7 @@ async fn create_container(url: &str) {
     AzureAuthorizer::new(&credential, ACCOUNT).try_authorize(&mut request).unwrap();
     let (parts, _) = request.into_parts();
     let answer = reqwest::Client::builder()
-        .tls_backend_preconfigured(okid_operator::tls::trust(None).unwrap())
+        .tls_backend_preconfigured(okid_operator::tls::client_config(None).unwrap())
         .no_proxy()
         .build()
         .unwrap()

@@ -139,7 +139,7 @@ impl Place {
 }
 
 pub(crate) fn http() -> StoreHttp {
-    StoreHttp::new(&HttpSettings::default(), tls::trust(None).unwrap()).unwrap()
+    StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap()
 }
 
 /// The named stores of a file.
@@ -150,7 +150,7 @@ pub(crate) fn stores(text: &str) -> Stores {
 /// The named stores of a file, in an environment; a certificate to trust as PEM, or nothing.
 pub(crate) fn stores_with(text: &str, environment: &[(String, String)], authority: &str) -> Stores {
     let authority = Some(authority.as_bytes()).filter(|pem| !pem.is_empty());
-    let http = StoreHttp::new(&HttpSettings::default(), tls::trust(authority).unwrap()).unwrap();
+    let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(authority).unwrap()).unwrap();
     Stores::read("stores.yaml", text, environment, &http, PATIENCE).unwrap()
 }
 

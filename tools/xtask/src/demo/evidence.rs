@@ -86,7 +86,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let store = Store::create(parent.path()).unwrap();
         let text = fs::read_to_string(&store.file).unwrap();
-        let trust = okid_operator::tls::trust(None).unwrap();
+        let trust = okid_operator::tls::client_config(None).unwrap();
         let http = StoreHttp::new(&HttpSettings::default(), trust).unwrap();
         let stores = Stores::read("stores.yaml", &text, &[], &http, RetryPolicy::default()).unwrap();
         let found = stores.find(STORE, NAMESPACE).unwrap();

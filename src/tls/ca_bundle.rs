@@ -1,56 +1,67 @@
-//! A file of certificate authorities: what is read of it, what is passed over, and where it is wrong. Pure.
+//! A CA bundle: the certificates in a PEM file, the blocks that are skipped, and where the file is invalid. Pure.
 
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::InvalidTrust;
-
 const CERTIFICATE: &str = "CERTIFICATE";
 
-/// What stands in a file of certificate authorities.
+/// The content of a CA bundle.
 #[derive(Debug)]
-pub struct Authorities {
+pub struct CaBundle {
     /// The certificates, at least one.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// Blocks of another kind, such as BEGIN TRUSTED CERTIFICATE or a key.
-    pub passed_over: usize,
+    /// Number of blocks of another kind, such as BEGIN TRUSTED CERTIFICATE or a key.
+    pub skipped_blocks: usize,
 }
 
-impl Authorities {
-    /// Reads a file of PEM, with or without a byte order mark. Each certificate is tried by itself, so that an unusable one
-    /// is found by its line.
+/// Why a file is not a CA bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCaBundle {
+    /// A block is not a valid certificate. Holds the line at which it begins.
+    #[error(
+        "the block that begins at line {0} of the CA bundle is not a valid certificate: remove it or replace it"
+    )]
+    Block(usize),
+    /// The file has no certificate.
+    #[error("the CA bundle contains no certificate: it needs at least one BEGIN CERTIFICATE block")]
+    NoCertificate,
+}
+
+impl CaBundle {
+    /// Parses PEM, with or without a byte order mark. Each certificate is checked separately, so that the error names the
+    /// line of an invalid one.
     ///
     /// # Errors
     ///
-    /// [`InvalidTrust::NoCertificate`] and [`InvalidTrust::Block`].
-    pub fn read(pem: &[u8]) -> Result<Self, InvalidTrust> {
+    /// [`InvalidCaBundle`].
+    pub fn parse(pem: &[u8]) -> Result<Self, InvalidCaBundle> {
         let text = String::from_utf8_lossy(pem.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(pem));
-        let mut found = Self { certificates: Vec::new(), passed_over: 0 };
+        let mut found = Self { certificates: Vec::new(), skipped_blocks: 0 };
         let mut block: Option<(usize, String)> = None;
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             let label = line.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----"));
             if let Some((begun, mut lines)) = block.take() {
                 if label.is_some() {
-                    return Err(InvalidTrust::Block(begun));
+                    return Err(InvalidCaBundle::Block(begun));
                 }
                 lines.push_str(line);
                 lines.push('\n');
                 if line == "-----END CERTIFICATE-----" {
-                    found.certificates.push(certificate(&lines).ok_or(InvalidTrust::Block(begun))?);
+                    found.certificates.push(certificate(&lines).ok_or(InvalidCaBundle::Block(begun))?);
                 } else {
                     block = Some((begun, lines));
                 }
             } else if label == Some(CERTIFICATE) {
                 block = Some((number, format!("{line}\n")));
             } else if label.is_some() {
-                found.passed_over += 1;
+                found.skipped_blocks += 1;
             }
         }
         match block {
-            Some((begun, _)) => Err(InvalidTrust::Block(begun)),
-            None if found.certificates.is_empty() => Err(InvalidTrust::NoCertificate),
+            Some((begun, _)) => Err(InvalidCaBundle::Block(begun)),
+            None if found.certificates.is_empty() => Err(InvalidCaBundle::NoCertificate),
             None => Ok(found),
         }
     }
@@ -71,25 +82,25 @@ mod tests {
     }
 
     #[test]
-    fn every_certificate_counts_the_first_behind_a_byte_order_mark_too() {
+    fn every_certificate_counts_including_the_first_after_a_byte_order_mark() {
         let (first, second) = (pem(), pem());
-        let count = |text: String| Authorities::read(text.as_bytes()).map(|found| found.certificates.len());
+        let count = |text: String| CaBundle::parse(text.as_bytes()).map(|found| found.certificates.len());
         assert_eq!(count(format!("\u{feff}{first}{second}")).unwrap(), 2);
         assert_eq!(count(format!("\u{feff}{first}")).unwrap(), 1);
         assert_eq!(count(first.replace('\n', "\r\n") + "# a comment\r\n" + &second).unwrap(), 2);
     }
 
     #[test]
-    fn blocks_of_another_kind_are_passed_over_and_counted() {
+    fn blocks_of_another_kind_are_skipped_blocks_and_counted() {
         let trusted = pem().replace("CERTIFICATE", "TRUSTED CERTIFICATE");
-        let found = Authorities::read(format!("{trusted}{}{trusted}", pem()).as_bytes()).unwrap();
-        assert_eq!((found.certificates.len(), found.passed_over), (1, 2));
-        let none = Authorities::read(trusted.as_bytes()).unwrap_err();
-        assert!(matches!(none, InvalidTrust::NoCertificate));
+        let found = CaBundle::parse(format!("{trusted}{}{trusted}", pem()).as_bytes()).unwrap();
+        assert_eq!((found.certificates.len(), found.skipped_blocks), (1, 2));
+        let none = CaBundle::parse(trusted.as_bytes()).unwrap_err();
+        assert!(matches!(none, InvalidCaBundle::NoCertificate));
     }
 
     #[test]
-    fn a_block_that_is_no_certificate_is_named_by_its_line() {
+    fn an_invalid_certificate_is_named_by_its_line() {
         let good = pem();
         let bad = [
             "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
@@ -98,9 +109,9 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----BEGIN CERTIFICATE-----\n",
         ];
         for bad in bad {
-            let refusal = Authorities::read(format!("{good}{bad}").as_bytes()).unwrap_err();
+            let refusal = CaBundle::parse(format!("{good}{bad}").as_bytes()).unwrap_err();
             let line = good.lines().count() + 1;
-            assert!(matches!(refusal, InvalidTrust::Block(at) if at == line), "{refusal:?}");
+            assert!(matches!(refusal, InvalidCaBundle::Block(at) if at == line), "{refusal:?}");
             assert!(refusal.to_string().contains(&format!("line {line} ")), "{refusal}");
         }
     }
