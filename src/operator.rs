@@ -5,25 +5,17 @@ mod setup;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{Health, Readiness, listen::listen, routes},
     clock::Clock,
-    cluster::{
-        Connect, FailureLog, LastContact, NewestVersion, Reporter, Secrets, WAITING, connect,
-        wait_for_definition,
-    },
-    fairness::FairSemaphore,
-    index::Index,
+    cluster::{Connect, WAITING, connect},
+    evidence::Evidence,
     metrics::Metrics,
-    portal::{PortalUrl, budget::Budgets},
-    reconcile::{
-        Accounts, DepartedReports, FirstResponses, PortalFailureLog, RecentObjects, Reconciler, SERVER_CALLS,
-        Sessions, follow,
-    },
+    portal::{Portal, PortalSettings, PortalUrl, budget::Budgets},
+    reconcile::{Clients, Reconciler, follow},
     settings::{Namespace, Settings},
     workqueue::{WorkQueue, WorkQueueSettings},
 };
@@ -60,66 +52,53 @@ pub enum RunOperator {
 pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(), RunOperator> {
     log_settings(settings);
     let evidence = setup::evidence(settings)?;
-    let portal = setup::portal_client(settings)?;
+    let portal_client = setup::portal_client(settings)?;
     let clock = Clock::start();
-    let client = connect(clock.clone()).await?;
-
     let metrics = Arc::new(Metrics::new());
+    let run_id: u64 = rand::random();
+    let holder = format!("{run_id:016x}/0");
+    let cluster = connect(clock.clone(), &holder, settings.own_pod.clone(), Arc::clone(&metrics)).await?;
+    let cluster = Arc::new(cluster);
+
     let readiness = Readiness::waiting_for(WAITING);
     let listener = listen(settings.admin_address).map_err(RunOperator::Admin)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
     }
-    let run_id: u64 = rand::random();
-    let holder = format!("{run_id:016x}/0");
-    let failures = Arc::new(FailureLog::default());
-    let reconciler = Arc::new(Reconciler {
-        server_calls: FairSemaphore::new(SERVER_CALLS.0, SERVER_CALLS.1),
-        secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
-        portal,
-        budgets: Budgets::new(settings.budget()),
+    let portals = PortalSettings {
         allowed: settings.allowed_portals.clone(),
         default_portal: settings.default_portal.clone(),
         link_path: settings.link_path.as_str().to_owned(),
-        reporter: Reporter::new(client.clone(), &holder, settings.own_pod.clone(), Arc::clone(&metrics)),
-        holder,
-        clock,
-        index: Mutex::new(Index::new()),
-        last_contact: LastContact::default(),
-        newest: NewestVersion::default(),
-        recent: RecentObjects::default(),
-        first_responses: FirstResponses::default(),
-        sessions: Sessions::default(),
-        accounts: Accounts::default(),
-        departed: DepartedReports::default(),
+    };
+    let budgets = Budgets::new(settings.budget());
+    let portal = Portal::new(portal_client, budgets, portals, clock.clone(), Arc::clone(&metrics));
+    let portal = Arc::new(portal);
+    let evidence = Evidence::new(
         evidence,
-        queue: WorkQueue::new(WorkQueueSettings {
-            slots: settings.max_concurrent_reconciles,
-            ..WorkQueueSettings::default()
-        }),
-        failures,
-        portal_failures: PortalFailureLog::default(),
-        metrics,
-        // The process may also end without a signal; a first signal must then not count as a second one.
-        ending: shutdown.child_token(),
-        client,
+        Arc::clone(&cluster),
+        Arc::clone(&portal),
+        clock.clone(),
+        Arc::clone(&metrics),
+    );
+    let queue = WorkQueue::new(WorkQueueSettings {
+        slots: settings.max_concurrent_reconciles,
+        ..WorkQueueSettings::default()
     });
+    let clients =
+        Clients { cluster: Arc::clone(&cluster), portal, evidence, clock, metrics: Arc::clone(&metrics) };
+    // The process may also end without a signal; a first signal must then not count as a second one.
+    let reconciler = Arc::new(Reconciler::new(clients, queue, holder, shutdown.child_token()));
 
     let measured = Arc::clone(&reconciler);
     let (stuck, cut_off) = (Arc::clone(&reconciler), Arc::clone(&reconciler));
     let health =
         Health { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
-    let routes = routes(
-        readiness.clone(),
-        health,
-        Arc::clone(&reconciler.metrics),
-        Arc::new(move || measured.measure()),
-    );
+    let routes = routes(readiness.clone(), health, metrics, Arc::new(move || measured.measure()));
     let admin = tokio::spawn(axum::serve(listener, routes).into_future());
 
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = wait_for_definition(&reconciler.client, &readiness) =>
+        () = cluster.wait_for_definition(|waiting| readiness.set(Some(waiting))) =>
             work(&reconciler, settings, &readiness, shutdown.clone()).await,
     };
     admin.abort();
@@ -158,28 +137,9 @@ async fn work(
     });
     let departed = tokio::spawn({
         let reconciler = Arc::clone(reconciler);
-        async move { reconciler.tell_of_departed().await }
+        async move { reconciler.report_departed().await }
     });
-    let take = {
-        let reconciler = Arc::clone(reconciler);
-        move |turn: crate::workqueue::DueReconcile| {
-            let reconciler = Arc::clone(&reconciler);
-            async move {
-                reconciler.metrics.lateness.observe(turn.lateness.as_secs_f64());
-                reconciler.take(turn.record_id).await
-            }
-        }
-    };
-    let panicked = Arc::clone(reconciler);
-    let on_panic = move |record_id| {
-        panicked.metrics.turn_panics.inc();
-        let index = panicked.index();
-        let (namespace, name) = index
-            .view(record_id)
-            .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
-        tracing::error!(namespace, name, "reconcile panicked; retrying in 5 minutes");
-    };
-    let running = reconciler.queue.run(take, on_panic, reconciler.ending.clone());
+    let running = reconciler.run();
     tokio::pin!(running);
     let ended = tokio::select! {
         () = &mut running => Ok(()),
@@ -187,7 +147,7 @@ async fn work(
             tracing::info!("shutting down: starting no new reconciles and waiting for those in flight");
             readiness.shut_down();
             follow.abort();
-            reconciler.ending.cancel();
+            reconciler.stop();
             if timeout(settings.shutdown_grace_period, running).await.is_err() {
                 return Err(RunOperator::Drain);
             }
@@ -196,8 +156,7 @@ async fn work(
     };
     follow.abort();
     departed.abort();
-    reconciler.give_up_untold();
-    reconciler.reporter.told().await;
+    reconciler.end_reports().await;
     tracing::info!("stopped");
     ended
 }

@@ -1,6 +1,8 @@
 //! The client for the API server: the cluster is found as kubectl finds it, and reached over the proxy that kubectl would
 //! use. Touches the kubeconfig and the environment.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderValue, Uri};
 use hyper::rt::{Read, Write};
@@ -24,9 +26,14 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, retry::RetryLaye
 
 use super::{
     error::ProxyFailed,
+    events::note::OwnPod,
     proxy::{InvalidProxy, Protocol, Proxy, proxy},
+    verifications::Cluster,
 };
-use crate::clock::{Clock, ServerDates};
+use crate::{
+    clock::{Clock, ServerDates},
+    metrics::Metrics,
+};
 
 /// Stands in a kubeconfig so that kube reads no proxy from the environment: that is decided here.
 const DECIDED_HERE: &str = "http://127.0.0.1";
@@ -64,19 +71,26 @@ fn what_is_wrong(error: &KubeconfigError) -> String {
     }
 }
 
-/// A client for the API server, by whose answers its clock is measured.
+/// The API server of the kubeconfig or of the Pod. Its clock is measured by the dates of its answers. Events are reported
+/// as that instance, which runs in that Pod if it runs in one.
 ///
 /// # Errors
 ///
 /// [`Connect`].
-pub(crate) async fn connect(clock: Clock) -> Result<Client, Connect> {
+pub(crate) async fn connect(
+    clock: Clock,
+    instance: &str,
+    own_pod: Option<OwnPod>,
+    metrics: Arc<Metrics>,
+) -> Result<Cluster, Connect> {
     let (config, of_kubeconfig) = find().await?;
     let variable = |name: &str| std::env::var(name).ok();
     let proxy = proxy(&config.cluster_url, of_kubeconfig.as_deref(), variable)?;
     if proxy.is_some() {
         tracing::info!("the API server is reached over a proxy");
     }
-    client(config, proxy, clock).map_err(Connect::Client)
+    let client = client(config, proxy, clock).map_err(Connect::Client)?;
+    Ok(Cluster::new(client, instance, own_pod, metrics))
 }
 
 /// The cluster of the kubeconfig, and the proxy that it names; or else that of the pod.

@@ -1,55 +1,58 @@
-//! Waits for the definition of the resource, and says why it waits. Touches the API server.
+//! Waits for the custom resource definition, and logs why.
 
 use std::{borrow::Cow, time::Duration};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client};
+use kube::Api;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error::ApiError;
-use crate::{admin::Readiness, incidents::Incidents};
+use super::{error::ApiError, request::DEADLINE, verifications::Cluster};
+use crate::incidents::Incidents;
 
-/// The definition that must be there.
+/// The name of the definition.
 const DEFINITION: &str = "verifications.okid.io";
-/// What `/readyz` says of it while it is not.
+/// What `/readyz` says while it is not.
 pub(crate) const WAITING: &str = "the custom resource definition";
 /// What installs it.
 pub(crate) const INSTALL: &str = "`okid-operator crd | kubectl apply --server-side -f -` installs it";
 
-/// How it stands with the definition.
+/// The state of the definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DefinitionState {
-    /// It is there, or who may not read definitions finds out by watching.
+    /// It is established. Assumed where the operator may not read definitions: the watch finds out.
     Usable,
-    /// It is not there.
+    /// It is not installed.
     Missing,
-    /// It is there, and the API server does not serve it yet.
+    /// It is installed, and the API server does not serve it yet.
     NotServed,
-    /// Nobody knows.
+    /// The API server gave no usable answer.
     Unknown(ApiError),
 }
 
-/// Waits until the cluster knows the resource, and says what it waits for, each thing once.
-pub(crate) async fn wait_for_definition(client: &Client, readiness: &Readiness) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut reported = Incidents::default();
-    loop {
-        let state = match timeout(Duration::from_secs(10), api.get_opt(DEFINITION)).await {
-            Ok(Ok(Some(definition))) if is_established(&definition) => DefinitionState::Usable,
-            Ok(Ok(Some(_))) => DefinitionState::NotServed,
-            Ok(Ok(None)) => DefinitionState::Missing,
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => DefinitionState::Usable,
-            Ok(Err(error)) => DefinitionState::Unknown(ApiError::from(&error)),
-            Err(_) => DefinitionState::Unknown(ApiError::TIMED_OUT),
-        };
-        readiness.set(Some(waiting_for(&state)));
-        if state == DefinitionState::Usable {
-            return;
+impl Cluster {
+    /// Waits until the API server serves the resource. Logs each thing that it waits for once, and passes it to
+    /// `on_waiting`, for `/readyz`.
+    pub(crate) async fn wait_for_definition(&self, on_waiting: impl Fn(Cow<'static, str>)) {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let mut reported = Incidents::default();
+        loop {
+            let state = match timeout(DEADLINE, api.get_opt(DEFINITION)).await {
+                Ok(Ok(Some(definition))) if is_established(&definition) => DefinitionState::Usable,
+                Ok(Ok(Some(_))) => DefinitionState::NotServed,
+                Ok(Ok(None)) => DefinitionState::Missing,
+                Ok(Err(kube::Error::Api(status))) if status.code == 403 => DefinitionState::Usable,
+                Ok(Err(error)) => DefinitionState::Unknown(ApiError::from(&error)),
+                Err(_) => DefinitionState::Unknown(ApiError::TIMED_OUT),
+            };
+            on_waiting(waiting_for(&state));
+            if state == DefinitionState::Usable {
+                return;
+            }
+            if reported.is_news(state.clone(), Duration::MAX, Instant::now()) {
+                log(&state);
+            }
+            sleep(Duration::from_secs(1)).await;
         }
-        if reported.is_news(state.clone(), Duration::MAX, Instant::now()) {
-            tell(&state);
-        }
-        sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -70,7 +73,7 @@ fn waiting_for(state: &DefinitionState) -> Cow<'static, str> {
     }
 }
 
-fn tell(state: &DefinitionState) {
+fn log(state: &DefinitionState) {
     match state {
         DefinitionState::Usable => {}
         DefinitionState::Missing => {

@@ -1,144 +1,255 @@
-//! The only writer of status: compare-and-swap, silent when nothing changed, with our own deadline on each call.
+//! The calls about verifications: get, and compare-and-swap patches of status and finalizers. The only writer of status.
 //!
-//! The API server ignores a uid in a merge patch on `/status`, so no write goes out without the resourceVersion that
-//! was read.
+//! The API server ignores a uid in a merge patch on `/status`, so no write goes out without the resourceVersion that was
+//! read. Every call has a deadline of its own, because kube's client has no read timeout. May depend on the rest of
+//! `cluster`, which does not depend on this file except for the checks that use the same client.
 
-use std::time::Duration;
+use std::sync::Arc;
 
+use futures::Stream;
 use kube::{
     Api, Client, Resource as _, ResourceExt,
     api::{GetParams, Patch, PatchParams},
     core::{Request, Status},
 };
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
+use tokio::time::{error::Elapsed, timeout};
 
-use super::failures::ServerCall;
+use super::{
+    events::{Reporter, note::OwnPod},
+    failures::{FailureLog, ServerCall},
+    last_contact::LastContact,
+    request::{DEADLINE, FIELD_MANAGER},
+    rollback::NewestVersion,
+    secrets::Secrets,
+    watch::{Change, StreamSettings, changes},
+};
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
-    fairness::{FairnessKey, Permit},
-    reconcile::{Reconciler, fairness_key, lean},
+    fairness::{FairSemaphore, FairnessKey, Permit},
+    metrics::Metrics,
 };
 
-/// Longest time one call to the API server may take; its client has no read timeout and retries by itself.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// Maximum number of calls about verifications in flight at the API server, in total and of one namespace. More would not
+/// be faster, only later: the calls of a small namespace would wait behind those of a large one.
+const CALLS_IN_FLIGHT: (usize, usize) = (32, 16);
 
-/// In which order the calls of one portal and key go to the API server: what was begun is brought to its end first, so
-/// that of a thousand new verifications the first has its link long before the last is read.
-const ENDS: u8 = 0;
+/// The order in which the calls of one portal and key go to the API server. What was begun is finished first, so that of a
+/// thousand new verifications the first has its link long before the last is read.
+const RECORDS: u8 = 0;
 const WRITES: u8 = 1;
 const READS: u8 = 2;
 
-/// What etcd takes at most, by default, in bytes.
+/// What etcd accepts by default, in bytes.
 const MOST_BYTES: usize = 1536 * 1024;
 /// What a claim and a record add to a resource, at most: a status is bounded to 32 KiB, and the API server's own record of
 /// who wrote which field is beside it.
 const RECORD_BYTES: usize = 48 * 1024;
 
-/// What came of a write.
+/// The API server. The only holder of a [`Client`] for it.
+pub(crate) struct Cluster {
+    pub(super) client: Client,
+    /// For calls about verifications: [`CALLS_IN_FLIGHT`].
+    permits: Arc<FairSemaphore>,
+    failures: Arc<FailureLog>,
+    secrets: Secrets,
+    reporter: Reporter,
+    last_contact: LastContact,
+    newest_version: NewestVersion,
+    metrics: Arc<Metrics>,
+}
+
+/// The result of a write.
+#[derive(Debug)]
 pub(crate) enum Written {
     /// There was nothing to write.
     Same,
-    /// It is written.
+    /// The resource as it is after the write.
     Done(Box<Verification>),
-    /// Somebody else wrote first.
+    /// Another client wrote first.
     Conflict,
     /// The resource is gone.
     Gone,
     /// The schema refuses a value.
     Refused,
-    /// With it the resource would be larger than the API server or etcd takes.
+    /// The resource would become larger than the API server or etcd accepts.
     TooLarge,
-    /// Nobody knows: the API server did not answer, or not usefully.
+    /// The API server answered with another error.
+    Failed,
+    /// The API server did not answer in time, or not usefully, so the write may have happened.
     Unknown,
 }
 
-/// What came of reading a resource.
+/// The result of a get.
+#[derive(Debug)]
 pub(crate) enum Read {
-    /// It is there, without what no turn reads.
+    /// The resource, without the fields that no reconcile reads.
     Found(Box<Verification>),
-    /// It is not.
+    /// It does not exist.
     Gone,
-    /// Nobody knows.
+    /// The API server did not answer in time, or not usefully.
     Unknown,
 }
 
-impl Reconciler {
-    pub(crate) fn api(&self, namespace: &str) -> Api<Verification> {
-        Api::namespaced(self.client.clone(), namespace)
+impl Cluster {
+    /// Uses that client, reports events as that instance, which runs in that Pod if it runs in one. Must be called within a
+    /// runtime.
+    pub(super) fn new(
+        client: Client,
+        instance: &str,
+        own_pod: Option<OwnPod>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let failures = Arc::new(FailureLog::default());
+        Self {
+            permits: FairSemaphore::new(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
+            secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
+            reporter: Reporter::new(client.clone(), instance, own_pod, Arc::clone(&metrics)),
+            failures,
+            last_contact: LastContact::default(),
+            newest_version: NewestVersion::default(),
+            metrics,
+            client,
+        }
     }
 
-    /// Reads the resource as it is now.
-    pub(crate) async fn read(&self, namespace: &str, name: &str) -> Read {
-        self.read_and_weigh(namespace, name).await.0
+    /// API keys and credentials of stores, read at use.
+    pub(crate) const fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
-    /// Reads the resource as it is now, and says whether the record of a session might not fit into it.
-    pub(crate) async fn read_and_weigh(&self, namespace: &str, name: &str) -> (Read, bool) {
+    /// Events.
+    pub(crate) const fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// When the API server was last heard from.
+    pub(crate) const fn last_contact(&self) -> &LastContact {
+        &self.last_contact
+    }
+
+    /// The newest resourceVersion that the API server is known to have reached.
+    pub(crate) const fn newest_version(&self) -> &NewestVersion {
+        &self.newest_version
+    }
+
+    /// Lists and watches the live verifications of one namespace, or of all.
+    pub(crate) fn watch(
+        &self,
+        namespace: Option<&str>,
+    ) -> impl Stream<Item = Change<Verification>> + Send + use<> {
+        changes(&self.client, namespace, StreamSettings::default(), &self.last_contact)
+    }
+
+    /// Gets the resource.
+    pub(crate) async fn get(&self, namespace: &str, name: &str) -> Read {
+        self.get_and_weigh(namespace, name).await.0
+    }
+
+    /// Gets the resource, and says whether the record of a session might not fit into it.
+    pub(crate) async fn get_and_weigh(&self, namespace: &str, name: &str) -> (Read, bool) {
         let way = self.reporter.give_way();
-        let permit = self.server_calls.acquire(FairnessKey::of_namespace(namespace), READS).await;
+        let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), READS).await;
         self.metrics.verification_reads.inc();
         let answer = timeout(DEADLINE, get(&self.client, namespace, name)).await;
         drop((permit, way));
         self.failures.note(ServerCall::GetVerification, (namespace, name), &answer);
         match answer {
-            Ok(Ok(Some((object, bytes)))) => (Read::Found(lean(object)), !leaves_room(bytes)),
+            Ok(Ok(Some((object, bytes)))) => (Read::Found(prune(object)), !leaves_room(bytes)),
             Ok(Ok(None)) => (Read::Gone, false),
             Ok(Err(_)) | Err(_) => (Read::Unknown, false),
         }
     }
 
-    /// Waits until a write of that resource's status may go out.
+    /// Waits until a write of the resource's status may be sent.
     pub(crate) async fn permit_to_write(&self, read: &Verification) -> Permit {
         let _way = self.reporter.give_way();
-        let rank = if has_open_claim(read) { ENDS } else { WRITES };
-        self.server_calls.acquire(fairness_key(read), rank).await
+        let rank = if has_open_claim(read) { RECORDS } else { WRITES };
+        self.permits.acquire(fairness_key(read), rank).await
     }
 
-    /// Writes the status of a resource that is still as it was read.
-    pub(crate) async fn write(&self, read: &Verification, status: &VerificationStatus) -> Written {
+    /// Writes the status of a resource that is unchanged since it was read.
+    pub(crate) async fn write_status(&self, read: &Verification, status: &VerificationStatus) -> Written {
         if read.status.as_ref() == Some(status) {
             return Written::Same;
         }
         let permit = self.permit_to_write(read).await;
-        self.write_with(permit, read, status).await
+        self.write_status_with(permit, read, status).await
     }
 
-    /// The same, with the permit at hand.
-    pub(crate) async fn write_with(
+    /// As [`write_status`](Self::write_status), with a permit that is held already.
+    pub(crate) async fn write_status_with(
         &self,
         permit: Permit,
         read: &Verification,
         status: &VerificationStatus,
     ) -> Written {
         let before = read.status.clone().unwrap_or_default();
-        let Some(patch) = patch(&before, status) else { return Written::Same };
+        let Some(patch) = difference_of(&before, status) else { return Written::Same };
         let body = json!({
             "metadata": {"resourceVersion": read.resource_version()},
             "status": patch,
         });
-        let namespace = read.namespace().unwrap_or_default();
-        let name = read.name_any();
-        let params =
-            PatchParams { field_manager: Some("okid-operator".to_owned()), ..PatchParams::default() };
-        let api = self.api(&namespace);
         self.metrics.status_writes.inc();
         let way = self.reporter.give_way();
-        let answer = timeout(DEADLINE, api.patch_status(&name, &params, &Patch::Merge(&body))).await;
+        let written = self.patch(ServerCall::PatchStatus, read, body).await;
         drop((permit, way));
-        self.failures.note(ServerCall::PatchStatus, (&namespace, &name), &answer);
-        match answer {
-            Ok(Ok(object)) => Written::Done(lean(Box::new(object))),
-            Ok(Err(kube::Error::Api(answer))) => match answer.code {
-                404 if says_gone(&answer, &name) => Written::Gone,
-                409 => Written::Conflict,
-                422 => Written::Refused,
-                code if is_too_large(code, &answer.message) => Written::TooLarge,
-                _ => Written::Unknown,
-            },
-            Ok(Err(_)) | Err(_) => Written::Unknown,
-        }
+        written
     }
+
+    /// Writes the finalizers of a resource that is unchanged since it was read.
+    pub(crate) async fn write_finalizers(&self, read: &Verification, finalizers: &[String]) -> Written {
+        let metadata = json!({"resourceVersion": read.resource_version(), "finalizers": finalizers});
+        self.patch(ServerCall::PatchVerification, read, json!({"metadata": metadata})).await
+    }
+
+    /// Sends a merge patch that carries the resourceVersion that was read.
+    async fn patch(&self, call: ServerCall, read: &Verification, body: Value) -> Written {
+        let (namespace, name) = (read.namespace().unwrap_or_default(), read.name_any());
+        let api: Api<Verification> = Api::namespaced(self.client.clone(), &namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(body);
+        let answer = if call == ServerCall::PatchStatus {
+            timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await
+        } else {
+            timeout(DEADLINE, api.patch(&name, &params, &patch)).await
+        };
+        self.failures.note(call, (&namespace, &name), &answer);
+        written(answer, &name)
+    }
+}
+
+/// The result of a patch.
+fn written(answer: Result<kube::Result<Verification>, Elapsed>, name: &str) -> Written {
+    match answer {
+        Ok(Ok(object)) => Written::Done(prune(Box::new(object))),
+        Ok(Err(kube::Error::Api(status))) => match status.code {
+            404 if says_gone(&status, name) => Written::Gone,
+            404 => Written::Unknown,
+            409 => Written::Conflict,
+            422 => Written::Refused,
+            code if is_too_large(code, &status.message) => Written::TooLarge,
+            _ => Written::Failed,
+        },
+        Ok(Err(_)) | Err(_) => Written::Unknown,
+    }
+}
+
+/// The share that the calls and reconciles of a verification use: its namespace's, and within that its portal's and key's.
+#[must_use]
+pub(crate) fn fairness_key(object: &Verification) -> FairnessKey {
+    let namespace = object.namespace().unwrap_or_default();
+    FairnessKey::new(&namespace, &(&object.spec.portal, &object.spec.api_key_secret_ref))
+}
+
+/// Removes the fields that no reconcile reads, which may be most of a resource.
+#[must_use]
+pub(crate) fn prune(mut object: Box<Verification>) -> Box<Verification> {
+    object.metadata.managed_fields = None;
+    object.metadata.labels = None;
+    object.metadata.owner_references = None;
+    object.annotations_mut().retain(|name, _| name.starts_with("okid.io/"));
+    object
 }
 
 /// Whether the resource carries a claim, so that the next write is what the portal answered.
@@ -149,7 +260,7 @@ fn has_open_claim(object: &Verification) -> bool {
 
 /// Whether a resource has that status.
 pub(crate) fn is_written(found: &Verification, status: &VerificationStatus) -> bool {
-    found.status.as_ref().is_some_and(|found| patch(found, status).is_none())
+    found.status.as_ref().is_some_and(|found| difference_of(found, status).is_none())
 }
 
 /// A resource, and how many bytes it has: the API server sends what it keeps, as it keeps it.
@@ -172,7 +283,7 @@ async fn get(
 
 /// Whether a refusal is the API server's own word that there is no resource of that name. A 404 of somebody on the way, or
 /// of an API server that does not serve the resource at the moment, is none: what follows from it cannot be taken back.
-pub(crate) fn says_gone(status: &Status, name: &str) -> bool {
+fn says_gone(status: &Status, name: &str) -> bool {
     let is_about_it = status.details.as_ref().is_some_and(|about| about.name == name);
     status.code == 404 && status.reason == "NotFound" && is_about_it
 }
@@ -190,7 +301,7 @@ fn is_too_large(code: u16, message: &str) -> bool {
 }
 
 /// The merge patch (RFC 7386) that makes one status of another; nothing if they are equal.
-fn patch(before: &VerificationStatus, after: &VerificationStatus) -> Option<Value> {
+fn difference_of(before: &VerificationStatus, after: &VerificationStatus) -> Option<Value> {
     let (Ok(before), Ok(after)) = (serde_json::to_value(before), serde_json::to_value(after)) else {
         return None;
     };
@@ -254,6 +365,58 @@ mod tests {
     }
 
     #[test]
+    fn only_the_api_servers_own_word_says_that_a_resource_is_gone() {
+        let is_gone = |status: Value| says_gone(&serde_json::from_value(status).unwrap(), "alice");
+        assert!(is_gone(json!({
+            "status": "Failure", "message": "verifications.okid.io \"alice\" not found", "reason": "NotFound",
+            "details": {"name": "alice", "group": "okid.io", "kind": "verifications"}, "code": 404,
+        })));
+        for other in [
+            // As the client reports the page of a gateway.
+            json!({"status": "Failure", "message": "default backend - 404", "reason": "Failed to parse error data", "code": 404}),
+            // As the API server answers while it does not serve the resource.
+            json!({"status": "Failure", "message": "the server could not find the requested resource", "reason": "NotFound", "details": {}, "code": 404}),
+            json!({"status": "Failure", "message": "forbidden", "reason": "Forbidden", "details": {"name": "alice"}, "code": 403}),
+        ] {
+            assert!(!is_gone(other.clone()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_write_is_unknown_only_where_it_may_have_happened() {
+        let of = |code, message: &str, about: &str| {
+            let reason = if code == 404 { "NotFound" } else { "" };
+            let status = json!({
+                "status": "Failure", "message": message, "reason": reason, "code": code, "details": {"name": about},
+            });
+            let status = Box::new(serde_json::from_value(status).unwrap());
+            written(Ok(Err(kube::Error::Api(status))), "alice")
+        };
+        assert!(matches!(of(404, "not found", "alice"), Written::Gone));
+        assert!(matches!(of(404, "not found", ""), Written::Unknown));
+        assert!(matches!(of(409, "conflict", "alice"), Written::Conflict));
+        assert!(matches!(of(422, "invalid", "alice"), Written::Refused));
+        assert!(matches!(of(413, "too large", "alice"), Written::TooLarge));
+        assert!(matches!(of(500, "etcdserver: request is too large", "alice"), Written::TooLarge));
+        assert!(matches!(of(403, "forbidden", "alice"), Written::Failed));
+    }
+
+    #[test]
+    fn what_no_reconcile_reads_is_pruned() {
+        let object: Box<Verification> = serde_json::from_value(json!({
+            "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
+            "metadata": {
+                "namespace": "kyc", "name": "a", "annotations": {"okid.io/retry": "x", "example.com/note": "x"},
+                "labels": {"a": "x"},
+            },
+            "spec": {"apiKeySecretRef": {"name": "okid"}},
+        }))
+        .unwrap();
+        let pruned = prune(object);
+        assert_eq!((pruned.labels().len(), pruned.annotations().len()), (0, 1));
+    }
+
+    #[test]
     fn a_resource_leaves_room_for_a_record_up_to_48_kib_below_the_limit_of_etcd() {
         assert!(leaves_room(0) && leaves_room(1488 * 1024));
         assert!(!leaves_room(1488 * 1024 + 1) && !leaves_room(3 * 1024 * 1024));
@@ -275,7 +438,7 @@ mod tests {
         #[test]
         fn a_patch_makes_one_status_of_the_other(before in status(), after in status()) {
             let mut patched = serde_json::to_value(&before).unwrap();
-            if let Some(patch) = patch(&before, &after) {
+            if let Some(patch) = difference_of(&before, &after) {
                 merge(&mut patched, &patch);
             }
             prop_assert_eq!(patched, serde_json::to_value(&after).unwrap());
@@ -283,7 +446,7 @@ mod tests {
 
         #[test]
         fn an_equal_status_is_not_written(status in status()) {
-            prop_assert_eq!(patch(&status, &status), None);
+            prop_assert_eq!(difference_of(&status, &status), None);
         }
     }
 }

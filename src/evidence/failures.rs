@@ -7,10 +7,7 @@ use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{
-    batch::{EvidenceContext, NotNow},
-    destination::ResolvedDestination,
-};
+use super::destination::ResolvedDestination;
 use crate::{api::Verification, incidents::Incidents, store::StoreError};
 
 /// The most stores whose error is remembered; with more it is reported again.
@@ -53,57 +50,50 @@ impl StoreFailureLog {
     }
 }
 
-impl EvidenceContext {
-    /// Tells what the store complains of, if that is new, and that it does not any more. Names neither the store nor
-    /// anything that it said.
-    pub(crate) fn tell(&self, object: &Verification, place: &ResolvedDestination, end: &Result<(), NotNow>) {
-        let error = match end {
-            Ok(()) => None,
-            Err(NotNow::Store(error)) => Some(*error),
-            Err(NotNow::Conflict(_)) => Some(StoreError::Conflict),
-            Err(
-                NotNow::Later(_)
-                | NotNow::AskAgainAt(_)
-                | NotNow::Changed
-                | NotNow::Destination(_)
-                | NotNow::PortalError(_),
-            ) => return,
-        };
-        self.tell_changes(object, place, "evidence is not stored", error);
-    }
-
-    /// Tells what keeps evidence from being removed, if that is new, and that it does not any more.
-    pub(crate) fn tell_removal(
+impl StoreFailureLog {
+    /// Logs the error of an upload if it is new, and the end of an earlier one. Names neither the store nor anything that it
+    /// said.
+    pub(super) fn note_upload(
         &self,
         object: &Verification,
-        place: &ResolvedDestination,
+        destination: &ResolvedDestination,
         error: Option<StoreError>,
     ) {
-        self.tell_changes(object, place, "evidence is not removed", error);
+        self.note(object, destination, "evidence is not stored", error);
     }
 
-    fn tell_changes(
+    /// As [`note_upload`](Self::note_upload), for a removal.
+    pub(super) fn note_removal(
         &self,
         object: &Verification,
-        place: &ResolvedDestination,
+        destination: &ResolvedDestination,
+        error: Option<StoreError>,
+    ) {
+        self.note(object, destination, "evidence is not removed", error);
+    }
+
+    fn note(
+        &self,
+        object: &Verification,
+        destination: &ResolvedDestination,
         what: &'static str,
         error: Option<StoreError>,
     ) {
         let (namespace, name, now) =
             (object.namespace().unwrap_or_default(), object.name_any(), Instant::now());
-        let of_all =
-            (String::new(), format!("{} {}", place.store.endpoint(), place.store.location().bucket()));
-        let own = (namespace.clone(), format!("{} {what}", place.store.location()));
+        let store = &destination.store;
+        let of_all = (String::new(), format!("{} {}", store.endpoint(), store.location().bucket()));
+        let own = (namespace.clone(), format!("{} {what}", store.location()));
         let (whose, others): (_, &[&Whose]) = match error {
             Some(error) if error.is_silence() => (&of_all, &[]),
             Some(_) => (&own, &[&of_all]),
             None => (&own, &[&own, &of_all]),
         };
-        for error in others.iter().filter_map(|whose| self.told.ends(whose, now)) {
+        for error in others.iter().filter_map(|whose| self.ends(whose, now)) {
             tracing::info!(namespace, name, why = error.label(), "this trouble with a store is over");
         }
         if let Some(error) = error
-            && self.told.begins(whose.clone(), error, now)
+            && self.begins(whose.clone(), error, now)
         {
             tracing::warn!(namespace, name, why = error.label(), error = %error, "{what}");
         }

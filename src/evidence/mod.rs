@@ -1,20 +1,25 @@
 //! Evidence: images and results of a verification, from the portal into a store.
 //!
-//! May depend on `lifecycle`, `store`, `portal` and `cluster` (Secrets).
+//! May depend on `lifecycle`, `store`, `portal`, `cluster`, and the small modules that all use.
 
+mod access;
 mod batch;
+mod context;
 mod destination;
 mod failures;
 mod limits;
 pub mod manifest;
+mod not_now;
 mod own_objects;
 mod presence;
 mod recognize;
 mod removal;
+mod resolve;
 mod upload;
 
-pub use batch::{EvidenceContext, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE};
+pub use context::EvidenceContext;
+pub(crate) use context::{Evidence, RemovalReport, Source, UploadReport};
 pub use failures::StoreFailureLog;
-pub use limits::EndpointLimits;
+pub use limits::{EndpointLimits, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE};
 pub use manifest::{Manifest, OPERATOR, PortalEnd, UnreadableManifest, hex, sha256_hex};
 pub use own_objects::OwnObjects;

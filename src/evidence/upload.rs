@@ -1,35 +1,34 @@
-//! One object of the evidence: from the portal into the store.
+//! Uploads one object: from the portal into the store.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    batch::{JSON, NotNow, Source},
-    destination::ResolvedDestination,
+    context::{Evidence, Upload},
+    not_now::NotNow,
+    recognize::JSON,
 };
 use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
     lifecycle::{EvidenceError, Missing, Wanted},
     portal::{
-        Call, Failed, ImageCall, ImageSource, MAX_ANSWER_BYTES, PortalError,
-        budget::{Admission, Closed, Pass},
+        Call, Caller, Failed, ImageBody, ImageCall, ImageSource, MAX_ANSWER_BYTES, PortalError,
+        budget::{Admission, Closed},
     },
     priority::Priority,
-    reconcile::{Reconciler, polls_of},
     store::{HeldBytes, MAX_BYTES, ObjectKey, Put, inspect},
 };
 
-/// Most images are smaller, in bytes: so much memory is held before one is asked for, so that the portal need not wait
-/// for it.
+/// Most images are smaller, in bytes. This much memory is reserved before one is requested, so that the portal need not
+/// wait for it.
 const USUAL_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most details are smaller, in bytes.
 const USUAL_RESULTS_BYTES: usize = 256 * 1024;
 
-/// An image as the portal sent it, and the memory that it takes.
+/// An image as the portal sent it, and the memory that is reserved for it.
 struct Image {
-    bytes: Bytes,
-    content_type: Option<String>,
+    body: ImageBody,
     _held: [HeldBytes; 2],
 }
 
@@ -37,40 +36,33 @@ struct Image {
 enum NoImage {
     /// 404.
     Missing(Missing),
-    /// It is larger than was allowed for.
+    /// It is larger than the memory that is reserved.
     Larger,
     /// Not now.
     NotNow(NotNow),
 }
 
-/// What came of asking for an object.
-pub(crate) enum Uploaded {
+/// The result of one object.
+pub(super) enum Uploaded {
     /// It is stored.
     Stored(StoredObject),
-    /// The answer was 404.
+    /// The portal answered 404.
     Missing(Wanted, Missing),
 }
 
-impl Reconciler {
-    /// Stores one object, or hears that there is none.
-    pub(crate) async fn keep(
-        &self,
-        wanted: Wanted,
-        source: &Source<'_>,
-        place: &ResolvedDestination,
-    ) -> Result<Uploaded, NotNow> {
-        let (kind, asked_of) = match wanted.kind {
+impl Evidence {
+    /// Stores one object, or finds out that there is none.
+    pub(super) async fn upload(&self, upload: &Upload<'_>, wanted: Wanted) -> Result<Uploaded, NotNow> {
+        let (kind, source) = match wanted.kind {
             EvidenceKind::Redacted => (ImageKind::Redacted, ImageSource::Redacted),
             EvidenceKind::Unredacted => (ImageKind::Unredacted, ImageSource::Unredacted),
             EvidenceKind::Front => (ImageKind::Front, ImageSource::Front),
             EvidenceKind::Back => (ImageKind::Back, ImageSource::Back),
-            EvidenceKind::Results => {
-                return self.keep_results(source, place).await.map(Uploaded::Stored);
-            }
+            EvidenceKind::Results => return self.upload_details(upload).await.map(Uploaded::Stored),
         };
-        let call = ImageCall { source: asked_of, image_type: &wanted.image_type, attempt: wanted.attempt };
-        let image = match self.image(source, place, call, USUAL_BYTES).await {
-            Err(NoImage::Larger) => self.image(source, place, call, MAX_BYTES).await,
+        let call = ImageCall { source, image_type: &wanted.image_type, attempt: wanted.attempt };
+        let image = match self.image(upload, call, USUAL_BYTES).await {
+            Err(NoImage::Larger) => self.image(upload, call, MAX_BYTES).await,
             usual => usual,
         };
         let image = match image {
@@ -79,133 +71,84 @@ impl Reconciler {
             Err(NoImage::Larger) => return Err(EvidenceError::ImageUnusable.into()),
             Err(NoImage::NotNow(not_now)) => return Err(not_now),
         };
-        let format =
-            inspect(&image.bytes, image.content_type.as_deref()).map_err(|_| EvidenceError::ImageUnusable)?;
+        let ImageBody { bytes, content_type } = &image.body;
+        let format = inspect(bytes, content_type.as_deref()).map_err(|_| EvidenceError::ImageUnusable)?;
         let key = ObjectKey::image(kind, &wanted.image_type, wanted.attempt, format)
             .map_err(|_| EvidenceError::DestinationRefused)?;
         let content_type = format.content_type();
-        let put = self
-            .put(place, source, &key, wanted.kind.as_lower_case(), (image.bytes.clone(), content_type))
-            .await?;
+        let content = (bytes.clone(), content_type);
+        let put = self.put(upload, &key, wanted.kind.as_lower_case(), content).await?;
         Ok(Uploaded::Stored(stored(wanted.kind, &key, put, content_type)))
     }
 
-    /// Asks for an image of at most that many bytes, once there is memory for it.
-    async fn image(
-        &self,
-        source: &Source<'_>,
-        place: &ResolvedDestination,
-        call: ImageCall<'_>,
-        most: usize,
-    ) -> Result<Image, NoImage> {
-        // The endpoint's part first, always: who waits for the rest holds nothing of another endpoint's.
-        let mut held = [place.endpoint_limit.bytes.hold(most).await, self.evidence.bytes.hold(most).await];
-        let pass = admit(source).map_err(NoImage::NotNow)?;
-        let answer = self.portal.image(source.portal, source.key, source.id, call).await;
-        self.portal_failures.note(source.portal, polls_of(source.id), answer.as_ref().map(drop));
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.metrics.call("image", &Err::<(), _>(error));
-                pass.report(Instant::now(), Err(&error));
-                return Err(
-                    missing(&error).map_or_else(|| NoImage::NotNow(judge(&error).into()), NoImage::Missing)
-                );
-            }
-        };
-        let content_type = answer.content_type();
-        let read = answer.read(most).await;
-        self.metrics.call("image", &read);
-        match read {
-            Ok(bytes) => {
-                pass.report(Instant::now(), Ok(()));
+    /// Gets an image of at most that many bytes, once there is memory for it.
+    async fn image(&self, upload: &Upload<'_>, call: ImageCall<'_>, most: usize) -> Result<Image, NoImage> {
+        let mut held = self.hold(upload, most).await;
+        let caller = admit(upload).map_err(NoImage::NotNow)?;
+        match self.portal.image(caller, &upload.id, call, most).await {
+            Ok(body) => {
                 for part in &mut held {
-                    part.keep(bytes.len());
+                    part.keep(body.bytes.len());
                 }
-                Ok(Image { bytes, content_type, _held: held })
+                Ok(Image { body, _held: held })
             }
-            // The portal does what it is asked to; the image is the trouble.
-            Err(PortalError::Failed(Failed::TooLarge)) => {
-                pass.report(Instant::now(), Ok(()));
-                Err(NoImage::Larger)
-            }
-            Err(error) => {
-                pass.report(Instant::now(), Err(&error));
-                Err(NoImage::NotNow(judge(&error).into()))
-            }
+            Err(PortalError::Failed(Failed::TooLarge)) => Err(NoImage::Larger),
+            Err(error) => Err(missing(&error)
+                .map_or_else(|| NoImage::NotNow(evidence_error(&error).into()), NoImage::Missing)),
         }
+    }
+
+    /// Reserves memory. The endpoint's part comes first, always: waiting for the rest then holds nothing of another
+    /// endpoint's.
+    async fn hold(&self, upload: &Upload<'_>, most: usize) -> [HeldBytes; 2] {
+        [upload.destination.endpoint_limit.bytes.hold(most).await, self.context.bytes.hold(most).await]
     }
 
     /// Whether the portal answers for this session.
-    pub(crate) async fn answers_for_session(&self, source: &Source<'_>) -> bool {
-        let Ok(pass) = admit(source) else { return false };
-        let answer = self.portal.look(source.portal, source.key, source.id).await;
-        self.metrics.call("look", &answer);
-        pass.report(Instant::now(), answer.as_ref().map(drop));
-        answer.is_ok_and(|details| details.id.as_ref() == Some(source.id))
+    pub(super) async fn answers_for_session(&self, upload: &Upload<'_>) -> bool {
+        let Ok(caller) = admit(upload) else { return false };
+        let answer = self.portal.poll(caller, &upload.id).await;
+        answer.is_ok_and(|details| details.id.as_ref() == Some(&upload.id))
     }
 
-    async fn keep_results(
-        &self,
-        source: &Source<'_>,
-        place: &ResolvedDestination,
-    ) -> Result<StoredObject, NotNow> {
-        let (bytes, _held) = match self.results(source, place, USUAL_RESULTS_BYTES).await {
-            Err(NoImage::Larger) => self.results(source, place, MAX_ANSWER_BYTES).await,
+    async fn upload_details(&self, upload: &Upload<'_>) -> Result<StoredObject, NotNow> {
+        let (bytes, _held) = match self.details(upload, USUAL_RESULTS_BYTES).await {
+            Err(NoImage::Larger) => self.details(upload, MAX_ANSWER_BYTES).await,
             usual => usual,
         }
-        .map_err(|no_results| match no_results {
+        .map_err(|no_details| match no_details {
             NoImage::NotNow(not_now) => not_now,
             NoImage::Missing(_) | NoImage::Larger => EvidenceError::ImageUnusable.into(),
         })?;
         let key = ObjectKey::details();
-        let put = self.put(place, source, &key, EvidenceKind::Results.as_lower_case(), (bytes, JSON)).await?;
+        let put = self.put(upload, &key, EvidenceKind::Results.as_lower_case(), (bytes, JSON)).await?;
         Ok(stored(EvidenceKind::Results, &key, put, JSON))
     }
-}
 
-impl Reconciler {
-    /// Asks for the details whole, of at most that many bytes, once there is memory for them.
-    async fn results(
-        &self,
-        source: &Source<'_>,
-        place: &ResolvedDestination,
-        most: usize,
-    ) -> Result<(Bytes, [HeldBytes; 2]), NoImage> {
-        let mut held = [place.endpoint_limit.bytes.hold(most).await, self.evidence.bytes.hold(most).await];
-        let pass = admit(source).map_err(NoImage::NotNow)?;
-        let answer = self.portal.results(source.portal, source.key, source.id, most).await;
-        self.metrics.call("results", &answer);
-        if most == MAX_ANSWER_BYTES || answer != Err(PortalError::Failed(Failed::TooLarge)) {
-            self.portal_failures.note(source.portal, polls_of(source.id), answer.as_ref().map(drop));
-        }
-        match answer {
+    /// Gets the details unchanged, of at most that many bytes, once there is memory for them.
+    async fn details(&self, upload: &Upload<'_>, most: usize) -> Result<(Bytes, [HeldBytes; 2]), NoImage> {
+        let mut held = self.hold(upload, most).await;
+        let caller = admit(upload).map_err(NoImage::NotNow)?;
+        match self.portal.results(caller, &upload.id, most).await {
             Ok(bytes) => {
-                pass.report(Instant::now(), Ok(()));
                 for part in &mut held {
                     part.keep(bytes.len());
                 }
                 Ok((bytes, held))
             }
-            // The portal does what it is asked to; its answer is the trouble.
-            Err(PortalError::Failed(Failed::TooLarge)) => {
-                pass.report(Instant::now(), Ok(()));
-                Err(NoImage::Larger)
-            }
-            Err(error) => {
-                pass.report(Instant::now(), Err(&error));
-                Err(NoImage::NotNow(judge(&error).into()))
-            }
+            Err(PortalError::Failed(Failed::TooLarge)) => Err(NoImage::Larger),
+            Err(error) => Err(NoImage::NotNow(evidence_error(&error).into())),
         }
     }
 }
 
-/// A place with the portal, if there is one now: whoever waits for one holds nothing that others wait for.
-fn admit(source: &Source<'_>) -> Result<Pass, NotNow> {
+/// The budget's permission for one call, if it gives it now. Whoever waits for it holds nothing that others wait for.
+fn admit<'a>(upload: &'a Upload<'_>) -> Result<Caller<'a>, NotNow> {
+    let source = &upload.source;
     match source.budget.admit(Instant::now(), Call::Poll, Priority::Idle) {
-        Admission::Go(pass) => Ok(pass.about(source.id)),
+        Admission::Go(pass) => Ok(Caller { portal: source.portal, key: source.key, pass }),
         Admission::Wait { until, closed: Closed::Rate } => Err(NotNow::Later(until)),
-        // That counts as trouble, which has an end; a place within the rate only has to be waited for.
+        // These count as an error, which ends; within the rate it is only a matter of time.
         Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyRejected } => {
             Err(EvidenceError::PortalUnavailable.into())
         }
@@ -223,7 +166,7 @@ fn stored(kind: EvidenceKind, key: &ObjectKey, put: Put, content_type: &str) -> 
     }
 }
 
-pub(crate) fn absent(wanted: &Wanted) -> StoredObject {
+pub(super) fn absent(wanted: &Wanted) -> StoredObject {
     StoredObject {
         kind: wanted.kind,
         key: wanted.stem(),
@@ -234,7 +177,7 @@ pub(crate) fn absent(wanted: &Wanted) -> StoredObject {
     }
 }
 
-/// Who says that there is no such image, if that is what was said.
+/// Who answered that there is no such image, if that was the answer.
 const fn missing(error: &PortalError) -> Option<Missing> {
     match error {
         PortalError::NotFound => Some(Missing::ByThePortal),
@@ -252,8 +195,8 @@ const fn missing(error: &PortalError) -> Option<Missing> {
     }
 }
 
-/// What a trouble with the portal means for evidence that is required.
-const fn judge(error: &PortalError) -> EvidenceError {
+/// The evidence's error for one of the portal.
+const fn evidence_error(error: &PortalError) -> EvidenceError {
     match error {
         PortalError::NotFound => EvidenceError::ImageNotAvailable,
         PortalError::Failed(Failed::TooLarge | Failed::Unusable | Failed::Encoded(_)) => {

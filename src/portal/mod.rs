@@ -4,9 +4,11 @@
 
 pub mod allowed;
 pub mod budget;
+mod calls;
 pub mod client;
 mod date;
 pub mod error;
+mod failures;
 mod filter;
 pub mod key;
 pub mod retry_after;
@@ -16,6 +18,7 @@ pub mod wire;
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
+pub(crate) use calls::{Caller, CreateAnswer, ImageBody, Portal, PortalSettings};
 pub(crate) use client::MAX_ANSWER_BYTES;
 pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageAnswer};
 pub use error::{Call, Certainty, ContentCoding, Failed, NotSent, PortalError, Provenance};

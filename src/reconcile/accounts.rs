@@ -16,7 +16,7 @@ pub(crate) struct Account {
 
 /// Every account that a live verification uses.
 #[derive(Debug, Default)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     kept: Mutex<HashSet<Arc<Account>>>,
     portals: Mutex<HashSet<Arc<str>>>,
 }

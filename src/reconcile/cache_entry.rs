@@ -19,6 +19,7 @@ use super::{
 use crate::{
     api::{StoredObject, Verification},
     clock::Clock,
+    cluster::fairness_key,
     fairness::FairnessKey,
     index::{Index, RecordId},
     lifecycle::{
@@ -29,7 +30,7 @@ use crate::{
 
 /// What is remembered of one verification.
 #[derive(Clone, Debug)]
-pub struct CacheEntry {
+pub(crate) struct CacheEntry {
     history: History,
     /// What a poll needs that does not read the resource; nothing, where the next reconcile reads it.
     poll_context: Option<Box<PollContext>>,
@@ -38,9 +39,9 @@ pub struct CacheEntry {
     /// What its next call waits for at the portal.
     pub(crate) portal_wait: Option<PortalWait>,
     /// Its session, once there is one.
-    pub session: Option<SessionKey>,
+    pub(crate) session: Option<SessionKey>,
     /// Whose share its turns take.
-    pub fairness_key: FairnessKey,
+    pub(crate) fairness_key: FairnessKey,
     /// Counts the changes that others made.
     changes: u16,
     /// Reconciler in a row that the API server kept from their end.
@@ -136,14 +137,14 @@ impl CacheEntry {
 
     /// What is known of a verification that somebody changed: its next reconcile reads it.
     #[must_use]
-    pub fn changed(&self, object: &Verification) -> Self {
+    pub(crate) fn changed(&self, object: &Verification) -> Self {
         let mut entry = Self { fairness_key: fairness_key(object), ..self.clone() };
         entry.read_next();
         entry
     }
 
     /// The next reconcile reads the resource, whatever was known of it.
-    pub fn read_next(&mut self) {
+    pub(crate) fn read_next(&mut self) {
         self.set_poll_context(None);
         self.set_key_wait(None);
         self.changes = self.changes.wrapping_add(1);
@@ -308,7 +309,7 @@ impl CacheEntry {
 
     /// Bytes that lie behind the pointers, about.
     #[must_use]
-    pub fn heap(&self) -> usize {
+    pub(crate) fn heap(&self) -> usize {
         let history = match &self.history {
             History::CompactState(_) => 0,
             History::Troubled(local_state) => size_of::<LocalState>() + local_state.misses.heap(),
@@ -326,13 +327,6 @@ impl CacheEntry {
         });
         history + context + rare
     }
-}
-
-/// Whose share a verification's turns take: its namespace's, and there its portal's and key's.
-#[must_use]
-pub fn fairness_key(object: &Verification) -> FairnessKey {
-    let namespace = object.namespace().unwrap_or_default();
-    FairnessKey::new(&namespace, &(&object.spec.portal, &object.spec.api_key_secret_ref))
 }
 
 /// A hash of the uid: the only chance that the schedule knows.

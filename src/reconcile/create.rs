@@ -2,37 +2,33 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Reconciler,
     cache_entry::{CacheEntry, Claim},
     observe::Observed,
-    portal_failures::{creates_with, polls_of},
+    reconciler::Reconciler,
 };
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
     backoff::Backoff,
-    clock::{Dated, Stopwatch},
-    cluster::{Read, Written},
+    clock::Stopwatch,
+    cluster::{DEADLINE, Read, Written},
     failpoints::{Failpoint, failpoint},
     fairness::Permit,
     index::RecordId,
-    lifecycle::{Attempts, Conclusion, CreateOutcome, Event, State, Step, StepOutcome, claim, conclude},
+    lifecycle::{Conclusion, CreateOutcome, Event, State, Step, StepOutcome, claim, conclude},
     portal::{
-        ApiKey, Call, Certainty, Created, Details, Failed, PortalError, PortalUrl, VerificationId,
-        budget::{Admission, Pass},
+        ApiKey, Call, Caller, Certainty, CreateAnswer, Details, PortalError, PortalUrl, VerificationId,
+        budget::Admission,
     },
     priority::Priority,
 };
 
 /// A claim that is written for longer than this is not followed by a request: the process may have been asleep since.
 const CLAIM_AGE: Duration = Duration::from_secs(5);
-/// The portal is asked for a session of this name, which no session has, to see whether it answers at all.
-const NOBODY: &str = "ping";
 /// Who pings comes again after this.
 const PING_AGAIN: Duration = Duration::from_secs(31);
 /// The first wait between two attempts to record a response.
@@ -42,13 +38,6 @@ const RECORD_EVERY: Backoff = Backoff::new(RECORDED_AGAIN_AFTER, Duration::from_
 
 /// The same for a resource that is too large for the response, and may become smaller.
 const TOO_LARGE_EVERY: Backoff = Backoff::new(RECORDED_AGAIN_AFTER, Duration::from_mins(1));
-
-/// Whom to ask, as whom, and the place that is held for the call.
-pub(crate) struct Caller<'a> {
-    pub(crate) portal: &'a PortalUrl,
-    pub(crate) key: &'a ApiKey,
-    pub(crate) pass: Pass,
-}
 
 /// A create of one resource.
 #[derive(Clone, Copy)]
@@ -81,27 +70,11 @@ pub(crate) enum Recorded {
 
 impl Reconciler {
     /// Asks how a session stands.
-    pub(crate) async fn ask(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
-        let Caller { portal, key, pass } = caller;
-        let sent = self.clock.local();
-        let answer = self.portal.look(portal, key, id).await;
-        self.read_clock(portal, sent, answer.as_ref().ok().and_then(|details| details.date));
-        self.metrics.call("look", &answer);
-        self.portal_failures.note(portal, polls_of(id), answer.as_ref().map(drop));
-        if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
-            pass.polled(Instant::now());
-        }
-        pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
+    pub(crate) async fn poll(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
+        let (portal, key) = (caller.portal, caller.key);
+        let answer = self.portal.poll(caller, id).await;
         self.wake_those_who_waited(portal, key, &answer);
         answer
-    }
-
-    /// A good answer tells the portal's time.
-    fn read_clock(&self, portal: &PortalUrl, sent: Timestamp, date: Option<Timestamp>) {
-        if let Some(date) = date {
-            let received = self.clock.local();
-            self.clock.measure_portal(portal, Dated { sent, received, date });
-        }
     }
 
     /// Claims, asks the portal once for a session, and records the answer for as long as the process lives.
@@ -126,7 +99,7 @@ impl Reconciler {
         };
         failpoint(Failpoint::BeforeClaim).await;
         // A claim ages from when it goes out, however long others of its namespace went before it.
-        let permit = self.permit_to_write(object).await;
+        let permit = self.cluster.permit_to_write(object).await;
         let begun = Stopwatch::now();
         let claim = claim(&before, attempt, &observed.facts);
         let claimed = match self.claim(permit, object, &claim, attempt).await {
@@ -146,19 +119,18 @@ impl Reconciler {
             kept.set_claim(None);
         }
         failpoint(Failpoint::AfterClaim).await;
-        let Caller { portal, key, pass } = caller;
-        let end = if begun.is_older_than(crate::cluster::DEADLINE + CLAIM_AGE) {
-            drop(pass);
+        let end = if begun.is_older_than(DEADLINE + CLAIM_AGE) {
+            drop(caller);
             CreateOutcome::NotSent
         } else {
-            let sent = self.clock.local();
-            let answer = self.portal.create(portal, key).await;
-            self.read_clock(portal, sent, answer.as_ref().ok().and_then(|created| created.date));
-            self.portal_failures.note(portal, creates_with(key.identity()), answer.as_ref().map(drop));
-            let answer = self.unless_taken(portal, &observed.facts.uid, answer, entry);
-            self.metrics.call("create", &answer);
+            let (portal, key) = (caller.portal, caller.key);
+            let created = self.portal.create(caller, |id| {
+                entry.session = self.sessions.take(portal.as_str(), id, &observed.facts.uid);
+                entry.session.is_some()
+            });
+            let CreateAnswer { answer, resumes_creates } = created.await;
             entry.portal_wait = self.waits_after(portal, answer.as_ref().err());
-            if pass.report(Instant::now(), answer.as_ref().map(drop)) {
+            if resumes_creates {
                 self.wake_creates(portal);
             }
             self.wake_those_who_waited(portal, key, &answer);
@@ -173,18 +145,14 @@ impl Reconciler {
     /// While creates wait for the portal, one of them finds out whether it answers at all.
     pub(crate) async fn ping(&self, observed: &Observed) -> Probe {
         let caller = observed.caller().zip(observed.budget.as_ref());
-        let (Some(((portal, key), budget)), Ok(nobody)) = (caller, VerificationId::parse(NOBODY)) else {
-            return Probe::NotNow;
-        };
+        let Some(((portal, key), budget)) = caller else { return Probe::NotNow };
         if !budget.may_ping(Instant::now()) {
             return Probe::NotNow;
         }
         let Admission::Go(pass) = budget.admit(Instant::now(), Call::Poll, Priority::Nudge) else {
             return Probe::Silent(Instant::now() + PING_AGAIN);
         };
-        let answer = self.portal.look(portal, key, &nobody).await;
-        self.metrics.call("ping", &answer);
-        pass.report(Instant::now(), answer.as_ref().map(drop));
+        let answer = self.portal.probe(Caller { portal, key, pass }).await;
         self.wake_those_who_waited(portal, key, &answer);
         match answer {
             Err(error) if !error.is_answer_of_the_portal() => Probe::Silent(Instant::now() + PING_AGAIN),
@@ -201,7 +169,7 @@ impl Reconciler {
 
     /// Those who wait for creates at a portal need not wait any longer.
     fn wake_creates(&self, portal: &PortalUrl) {
-        let Some(portal) = self.number_of(portal) else { return };
+        let Some(portal) = self.portal.number_of(portal) else { return };
         let waiting: Vec<_> = {
             let index = self.index();
             let waiting = index.iter().filter(|(_, entry)| entry.waits_to_create_at(portal));
@@ -212,19 +180,6 @@ impl Reconciler {
         }
     }
 
-    /// An id that another live resource has is no answer to this one's create.
-    fn unless_taken(
-        &self,
-        portal: &PortalUrl,
-        uid: &str,
-        answer: Result<Created, PortalError>,
-        entry: &mut CacheEntry,
-    ) -> Result<Created, PortalError> {
-        let created = answer?;
-        entry.session = self.sessions.take(portal.as_str(), &created.id, uid);
-        entry.session.map(|_| created).ok_or(PortalError::Failed(Failed::Unusable))
-    }
-
     async fn claim(
         &self,
         permit: Permit,
@@ -232,12 +187,12 @@ impl Reconciler {
         claim: &VerificationStatus,
         attempt: u32,
     ) -> Claimed {
-        match self.write_with(permit, object, claim).await {
+        match self.cluster.write_status_with(permit, object, claim).await {
             Written::Done(claimed) => Claimed::Ours(claimed),
             // The client retries by itself, so a conflict may be with our own write.
-            Written::Conflict | Written::Unknown | Written::Same => {
+            Written::Conflict | Written::Failed | Written::Unknown | Written::Same => {
                 let namespace = object.namespace().unwrap_or_default();
-                match self.read(&namespace, &object.name_any()).await {
+                match self.cluster.get(&namespace, &object.name_any()).await {
                     Read::Found(now) if self.is_ours(&now, object, attempt) => Claimed::Ours(now),
                     // Nobody wrote, so no change of the resource will wake it.
                     Read::Found(now) if now.resource_version() == object.resource_version() => {
@@ -289,12 +244,15 @@ impl Reconciler {
             let facts = self.facts_again(&current, observed);
             let conclusion = conclude(&status, &State::Claimed, attempts, &step, &outcome, &facts);
             let Some(after) = conclusion.status.clone() else { return Recorded::Unwritten(conclusion) };
-            let written = match self.write(&current, &after).await {
-                Written::Refused | Written::TooLarge => self.write(&current, &bare(&status, &after)).await,
+            let written = match self.cluster.write_status(&current, &after).await {
+                Written::Refused | Written::TooLarge => {
+                    self.cluster.write_status(&current, &bare(&status, &after)).await
+                }
                 other @ (Written::Same
                 | Written::Done(_)
                 | Written::Conflict
                 | Written::Gone
+                | Written::Failed
                 | Written::Unknown) => other,
             };
             let is_too_large = matches!(written, Written::TooLarge);
@@ -304,10 +262,12 @@ impl Reconciler {
                 Written::Gone => return self.orphaned(&current, &outcome),
                 Written::Conflict => false,
                 // Somebody made it larger since it was claimed. It may become smaller, but not for a process that ends.
-                Written::TooLarge if self.ending.is_cancelled() => return self.orphaned(&current, &outcome),
-                Written::TooLarge | Written::Unknown | Written::Refused => true,
+                Written::TooLarge if self.shutdown.is_cancelled() => {
+                    return self.orphaned(&current, &outcome);
+                }
+                Written::TooLarge | Written::Failed | Written::Unknown | Written::Refused => true,
             };
-            let unread = match self.read(&namespace, &name).await {
+            let unread = match self.cluster.get(&namespace, &name).await {
                 Read::Found(now)
                     if self.is_ours(&now, &current, attempt) || has_lost_claim(&now, &current, attempt) =>
                 {
@@ -323,7 +283,7 @@ impl Reconciler {
             if failed || unread {
                 self.metrics.record_retries.inc();
                 let (backoff, ends) =
-                    if is_too_large { (TOO_LARGE_EVERY, &self.ending) } else { (RECORD_EVERY, &never) };
+                    if is_too_large { (TOO_LARGE_EVERY, &self.shutdown) } else { (RECORD_EVERY, &never) };
                 tokio::select! {
                     () = sleep(backoff.wait(failures)) => {}
                     () = ends.cancelled() => {}
@@ -356,8 +316,8 @@ impl Reconciler {
             let namespace = claimed.namespace().unwrap_or_default();
             self.metrics.orphan_sessions.inc();
             // Who watches the resource sees the one, who looks for what became of it the other.
-            self.reporter.tell(claimed, Event::OrphanSession);
-            self.reporter.tell_namespace(&namespace, Event::OrphanSession);
+            self.cluster.reporter().tell(claimed, Event::OrphanSession);
+            self.cluster.reporter().tell_namespace(&namespace, Event::OrphanSession);
             tracing::warn!(namespace, name = claimed.name_any(), "{said}");
         }
         Recorded::Gone
@@ -415,9 +375,4 @@ fn bare(before: &VerificationStatus, after: &VerificationStatus) -> Verification
         session: after.session.clone(),
         ..before.clone()
     }
-}
-
-/// Counters for the log of a turn.
-pub(crate) const fn lost_answers(before: Attempts, after: Attempts) -> u32 {
-    after.orphans.saturating_sub(before.orphans)
 }

@@ -1,22 +1,23 @@
 //! The turn itself, as a list of its steps.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::{
-    Reconciler,
     cache_entry::{CacheEntry, published},
-    create::{Caller, Create, Probe, Recorded, lost_answers},
+    create::{Create, Probe, Recorded},
     fast_path::{Answer, FastPath},
     observe::Observed,
+    reconciler::Reconciler,
 };
 use crate::{
-    api::{Condition, ConditionType, Verification, VerificationStatus},
+    api::{Verification, VerificationStatus},
     backoff::Backoff,
     cluster::{Read, Written, is_written},
+    evidence::{RemovalReport, UploadReport},
     failpoints::{Failpoint, failpoint},
     index::RecordId,
     lifecycle::{
@@ -24,11 +25,11 @@ use crate::{
         attempts, conclude, decide, state,
     },
     portal::{
-        Call, Details, PortalError,
+        Call, Caller, Details, PortalError,
         budget::{Admission, Closed, Pass},
     },
     priority::Priority,
-    workqueue::Disposition,
+    workqueue::{Disposition, DueReconcile},
 };
 
 /// When the API server did not answer, the turn comes again after this, longer with each time.
@@ -47,8 +48,34 @@ enum Leave {
 }
 
 impl Reconciler {
+    /// Reconciles whatever is due, until [`stop`](Self::stop), and returns when nothing is in flight any more.
+    pub(crate) async fn run(self: &Arc<Self>) {
+        let (reconciler, panicked) = (Arc::clone(self), Arc::clone(self));
+        let reconcile = move |due: DueReconcile| {
+            let reconciler = Arc::clone(&reconciler);
+            async move {
+                reconciler.metrics.lateness.observe(due.lateness.as_secs_f64());
+                reconciler.take(due.record_id).await
+            }
+        };
+        let on_panic = move |record_id| {
+            panicked.metrics.turn_panics.inc();
+            let index = panicked.index();
+            let (namespace, name) = index
+                .view(record_id)
+                .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
+            tracing::error!(namespace, name, "reconcile panicked; retrying in 5 minutes");
+        };
+        self.queue.run(reconcile, on_panic, self.shutdown.clone()).await;
+    }
+
+    /// Begins no other reconcile.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Takes one turn of one verification.
-    pub async fn take(&self, record_id: RecordId) -> Disposition {
+    async fn take(&self, record_id: RecordId) -> Disposition {
         let answer = match self.fast_path(record_id).await {
             FastPath::Nothing(next) => return next,
             FastPath::Reconcile(answer) => answer,
@@ -105,18 +132,30 @@ impl Reconciler {
                 return self.finish_create(record_id, &object, &observed, recorded, entry);
             }
             (Step::Poll(id) | Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
-                StepOutcome::Poll(self.ask(Caller { portal, key, pass: admitted }, id).await)
+                StepOutcome::Poll(self.poll(Caller { portal, key, pass: admitted }, id).await)
             }
             (_, Leave::Answered(result), _) => StepOutcome::Poll(result),
-            (Step::Store, _, _) => StepOutcome::Store(self.store(&object, &observed).await),
-            (Step::AddFinalizer, _, _) => StepOutcome::AddFinalizer(self.add_finalizer(&object).await),
+            (Step::Store, _, _) => {
+                let stored = self.evidence.store(&object, &observed.facts, observed.source()).await;
+                let UploadReport { outcome, event } = stored;
+                if let Some(event) = event {
+                    self.tell(&object, event);
+                }
+                StepOutcome::Store(outcome)
+            }
+            (Step::AddFinalizer, _, _) => {
+                StepOutcome::AddFinalizer(self.evidence.add_finalizer(&object).await)
+            }
             (Step::RemoveEvidence { release_when }, _, _) => {
                 let unwritten = entry.unwritten();
                 let evidence = &observed.facts.evidence;
                 let removed =
-                    Box::pin(self.remove_evidence(record_id, &object, evidence, unwritten, *release_when))
-                        .await;
-                StepOutcome::Remove(removed)
+                    Box::pin(self.evidence.remove(&object, evidence, unwritten, *release_when)).await;
+                let RemovalReport { outcome, event_if_released } = removed;
+                if let Some(event) = event_if_released {
+                    self.tell_when_let_go(record_id, &object, event);
+                }
+                StepOutcome::Remove(outcome)
             }
             (_, Leave::Call(_) | Leave::NoCall, _) => StepOutcome::Nothing,
         };
@@ -134,13 +173,13 @@ impl Reconciler {
                 return (Read::Found(object), since, false);
             }
         }
-        let (read, too_large) = self.read_and_weigh(namespace, name).await;
+        let (read, too_large) = self.cluster.get_and_weigh(namespace, name).await;
         if let Read::Found(object) = &read
             && self
                 .index()
                 .is_past(record_id, object.metadata.resource_version.as_deref().unwrap_or_default())
         {
-            self.newest.suspect();
+            self.cluster.newest_version().suspect();
         }
         (read, Instant::now(), too_large)
     }
@@ -290,7 +329,7 @@ impl Reconciler {
                 failpoint(Failpoint::BeforeSettling).await;
                 self.index().leaving(record_id);
             }
-            let written = self.write(&current, after).await;
+            let written = self.cluster.write_status(&current, after).await;
             if after.settled && matches!(written, Written::Conflict | Written::Refused | Written::TooLarge) {
                 self.index().staying(record_id);
             }
@@ -305,14 +344,14 @@ impl Reconciler {
                 }
                 Written::Gone => return Disposition::AwaitChange,
                 Written::Refused | Written::TooLarge => return self.write_again(record_id, outcome, &entry),
-                Written::Unknown => {
+                Written::Failed | Written::Unknown => {
                     self.tell_when_written(record_id, &current, after, &conclusion.events);
                     return self.write_again(record_id, outcome, &entry);
                 }
                 Written::Conflict => {}
             }
             let namespace = current.namespace().unwrap_or_default();
-            let read = match self.read(&namespace, &current.name_any()).await {
+            let read = match self.cluster.get(&namespace, &current.name_any()).await {
                 Read::Found(read) => read,
                 Read::Gone => return Disposition::AwaitChange,
                 Read::Unknown => {
@@ -404,36 +443,6 @@ impl Reconciler {
             Requeue::Now => Disposition::At(Instant::now(), priority, fairness_key),
             Requeue::At(at) => Disposition::At(self.clock.instant(at), priority, fairness_key),
             Requeue::AwaitChange | Requeue::Done => Disposition::AwaitChange,
-        }
-    }
-
-    /// One line for each change of state: of the phase, or of the reason of Ready, Reconciling or Stalled.
-    pub(crate) fn log_change(&self, before: &Verification, after: &Verification) {
-        let reason = |object: &Verification, condition| {
-            let status = object.status.as_ref()?;
-            Condition::find(&status.conditions, condition).map(|condition| condition.reason.clone())
-        };
-        let shown = |object: &Verification| {
-            [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
-                .map(|condition| reason(object, condition))
-        };
-        let phase = |object: &Verification| object.status.as_ref().and_then(|status| status.phase);
-        let ledger_of = |object: &Verification| attempts(&object.status.clone().unwrap_or_default());
-        let lost = lost_answers(ledger_of(before), ledger_of(after));
-        if lost > 0 {
-            self.metrics.lost_answers.inc_by(u64::from(lost));
-        }
-        if phase(before) != phase(after) || shown(before) != shown(after) {
-            let [ready, reconciling, stalled] = shown(after);
-            tracing::info!(
-                namespace = after.namespace().unwrap_or_default(),
-                name = after.name_any(),
-                phase = phase(after).map_or("", crate::api::Phase::as_str),
-                reason = ready.unwrap_or_default(),
-                reconciling,
-                stalled,
-                "the verification changed"
-            );
         }
     }
 

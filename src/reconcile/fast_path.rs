@@ -3,26 +3,19 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::{
-    Reconciler,
     accounts::Account,
     cache_entry::{PollContext, PortalWait},
-    create::Caller,
-    observe::Observed,
+    reconciler::Reconciler,
 };
 use crate::{
-    api::Verification,
     fairness::FairnessKey,
     index::RecordId,
-    lifecycle::{
-        CompactState, Conclusion, Deadline, PollBaseline, SECRET_READ_AGAIN, Step, StepOutcome, Wait,
-        is_outage,
-    },
+    lifecycle::{CompactState, SECRET_READ_AGAIN, is_outage},
     portal::{
-        Call, Details, PortalError, PortalUrl, VerificationId,
+        Call, Caller, Details, PortalError, VerificationId,
         budget::{Admission, Closed},
     },
     workqueue::Disposition,
@@ -30,9 +23,6 @@ use crate::{
 
 /// A pause that keeps a look waiting longer than this is told in status.
 const PAUSE_UNTOLD: Duration = Duration::from_mins(1);
-
-/// What is due so soon after a pause waits for that.
-const WITH_THE_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What came of a glance.
 pub(crate) enum FastPath {
@@ -78,10 +68,10 @@ impl Reconciler {
         if let Some(due) = compact.due_after(now) {
             return FastPath::Nothing(Disposition::At(self.clock.instant(due), priority, fairness_key));
         }
-        let Ok(Ok(key)) = self.secrets.key(&namespace, &standing.account.secret).await else {
+        let Ok(Ok(key)) = self.cluster.secrets().key(&namespace, &standing.account.secret).await else {
             return FastPath::Reconcile(None);
         };
-        let budget = self.budgets.budget(&standing.account.portal, key.identity(), fairness_key);
+        let budget = self.portal.budget(&standing.account.portal, key.identity(), fairness_key);
         let pass = match budget.admit(Instant::now(), Call::Poll, priority) {
             Admission::Go(pass) => pass,
             Admission::Wait { until, closed } => {
@@ -94,7 +84,7 @@ impl Reconciler {
             }
         };
         let caller = Caller { portal: &standing.account.portal, key: &key, pass };
-        let result = self.ask(caller, standing.baseline.id()).await;
+        let result = self.poll(caller, standing.baseline.id()).await;
         let stretch = budget.stretch(Instant::now());
         let plain = result.as_ref().ok().filter(|_| !is_told);
         let unchanged = plain.and_then(|details| {
@@ -109,6 +99,21 @@ impl Reconciler {
         }
         let next = self.clock.instant(unchanged.next);
         FastPath::Nothing(Disposition::At(next, unchanged.priority, fairness_key))
+    }
+
+    /// Asks for the Secret of one that waits for its key; nothing, if no key is what it waits for.
+    pub(crate) async fn await_key(&self, record_id: RecordId) -> Option<FastPath> {
+        let (namespace, wait, fairness_key) = {
+            let index = self.index();
+            let view = index.view(record_id).filter(|view| !view.deleting && !view.leaving)?;
+            (view.namespace.to_owned(), view.payload.key_wait()?.clone(), view.payload.fairness_key)
+        };
+        let found = self.cluster.secrets().key(&namespace, &wait.account.secret).await;
+        let again = wait.again(&found, self.clock.now());
+        Some(again.map_or(FastPath::Reconcile(None), |again| {
+            let when = self.clock.instant(again).max(Instant::now());
+            FastPath::Nothing(Disposition::At(when, wait.priority, fairness_key))
+        }))
     }
 
     fn subject(&self, record_id: RecordId) -> Option<Subject> {
@@ -132,63 +137,6 @@ impl Reconciler {
         }
     }
 
-    fn waits_at(&self, portal: &PortalUrl, closed: Closed) -> Option<PortalWait> {
-        self.number_of(portal).map(|portal| PortalWait { portal, closed, is_told: false })
-    }
-
-    /// The number of a portal among the allowed ones.
-    pub(crate) fn number_of(&self, portal: &PortalUrl) -> Option<u16> {
-        let number = self.allowed.iter().position(|allowed| allowed == portal)?;
-        u16::try_from(number).ok()
-    }
-
-    /// What the next call waits for at the portal, after that answer.
-    pub(crate) fn waits_after(&self, portal: &PortalUrl, error: Option<&PortalError>) -> Option<PortalWait> {
-        let closed = match error? {
-            PortalError::Limited { retry_after: _ } => Closed::Paused,
-            PortalError::KeyRejected => Closed::KeyRejected,
-            PortalError::NotSent(_)
-            | PortalError::AccessDenied
-            | PortalError::Invalid
-            | PortalError::NotFound
-            | PortalError::Conflict
-            | PortalError::Redirected
-            | PortalError::Unconfigured
-            | PortalError::Unclear { status: _ }
-            | PortalError::Failed(_) => return None,
-        };
-        self.waits_at(portal, closed)
-    }
-
-    /// What the next call waits for at the portal, after that step.
-    pub(crate) fn portal_wait(
-        &self,
-        step: &Step,
-        outcome: &StepOutcome,
-        observed: &Observed,
-    ) -> Option<PortalWait> {
-        if let StepOutcome::Poll(answer) = outcome {
-            return self.waits_after(&observed.account.as_ref()?.portal, answer.as_ref().err());
-        }
-        let Step::Wait(wait) = step else { return None };
-        let closed = match wait {
-            Wait::KeyRejected(_) => Closed::KeyRejected,
-            Wait::Paused(_) => Closed::Paused,
-            Wait::Breaker(_) => Closed::Breaker,
-            // Who was told to pause itself has its own time, which is that of the pause.
-            Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
-                (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
-                    Closed::Paused
-                }
-                (_, Closed::Paused | Closed::Breaker | Closed::KeyRejected | Closed::Rate) => return None,
-            },
-            Wait::Key(_) | Wait::Rate(_) | Wait::InFlight(_) => return None,
-        };
-        let is_told = closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
-        let portal_wait = self.waits_at(&observed.account.as_ref()?.portal, closed)?;
-        Some(PortalWait { is_told, ..portal_wait })
-    }
-
     /// Whether a closed gate is more than a wait: the tables say what it shows.
     fn is_worth_telling(&self, closed: Closed, until: Instant, compact: &CompactState) -> bool {
         match closed {
@@ -209,45 +157,6 @@ fn comes_again(closed: Closed, until: Instant) -> Instant {
     match closed {
         Closed::KeyRejected => until.min(Instant::now() + SECRET_READ_AGAIN),
         Closed::Rate | Closed::Breaker | Closed::Paused => until,
-    }
-}
-
-impl Reconciler {
-    /// What glances need after a whole turn whose look was answered and is shown in full.
-    pub(crate) fn standing(
-        &self,
-        observed: &Observed,
-        outcome: &StepOutcome,
-        conclusion: &Conclusion,
-    ) -> Option<Box<PollContext>> {
-        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
-        let (StepOutcome::Poll(Ok(_)), Deadline::Ahead(deadline)) = (outcome, facts.deadline) else {
-            return None;
-        };
-        let status = conclusion.status.as_ref()?;
-        let baseline =
-            PollBaseline::of(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
-        let account = self.accounts.share(account.clone()?);
-        Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
-    }
-}
-
-impl Reconciler {
-    /// What the first look at a session needs that was created and written down in this turn.
-    pub(crate) fn standing_of_new(
-        &self,
-        observed: &Observed,
-        written: &Verification,
-        conclusion: &Conclusion,
-    ) -> Option<Box<PollContext>> {
-        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
-        let Deadline::Ahead(deadline) = facts.deadline else { return None };
-        // What the schema refused is for a whole turn.
-        let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
-        let baseline =
-            PollBaseline::of_new(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
-        let account = self.accounts.share(account.clone()?);
-        Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
     }
 }
 

@@ -14,7 +14,7 @@ const MOST: usize = 50_000;
 
 /// Those who wait, by portal and key, each with its fairness key.
 #[derive(Debug, Default)]
-pub struct FirstResponses(Mutex<Waiting>);
+pub(crate) struct FirstResponses(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {

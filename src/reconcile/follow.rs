@@ -5,15 +5,11 @@ use std::{borrow::Cow, time::Duration};
 use futures::StreamExt;
 use tokio::time::{Instant, interval};
 
-use super::{
-    Reconciler,
-    cache_entry::CacheEntry,
-    recent::{is_small, lean},
-};
+use super::{cache_entry::CacheEntry, recent::is_small, reconciler::Reconciler};
 use crate::{
     admin::Readiness,
     api::Verification,
-    cluster::{ApiError, Change, INSTALL, Interrupted, StreamSettings, WAITING, changes, until_rewound},
+    cluster::{ApiError, Change, INSTALL, Interrupted, WAITING, fairness_key, prune},
     incidents::Incidents,
     index::{Removed, Seen},
     priority::Priority,
@@ -26,20 +22,14 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Follows the live verifications for as long as the process runs.
 pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, readiness: &Readiness) {
-    let begin = || {
-        changes::<Verification>(
-            &reconciler.client,
-            namespace,
-            StreamSettings::default(),
-            &reconciler.last_contact,
-        )
-    };
+    let cluster = &reconciler.cluster;
+    let begin = || cluster.watch(namespace);
     let mut stream = std::pin::pin!(begin());
-    let mut rewound = std::pin::pin!(until_rewound(reconciler, namespace));
+    let mut rewound = std::pin::pin!(cluster.until_rolled_back(namespace));
     let mut beat = interval(BEAT);
     let mut interruptions = Interruptions::default();
     loop {
-        reconciler.last_contact.follower();
+        cluster.last_contact().follower();
         tokio::select! {
             change = stream.next() => match change {
                 Some(change) => note(reconciler, readiness, &mut interruptions, change),
@@ -53,7 +43,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
                 );
                 reconciler.index().believe();
                 stream.set(begin());
-                rewound.set(until_rewound(reconciler, namespace));
+                rewound.set(cluster.until_rolled_back(namespace));
             }
             _ = beat.tick() => {
                 reconciler.recent.forget_old();
@@ -186,7 +176,7 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
 fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let now = Instant::now();
     let is_fresh = !is_listed && is_small(&object);
-    let object = lean(Box::new(object));
+    let object = prune(Box::new(object));
     let mut first = now;
     let seen = reconciler.index().seen(&object.metadata, |known| {
         if let Some(known) = known {
@@ -196,7 +186,7 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
         first = at;
         entry
     });
-    let fairness_key = crate::reconcile::cache_entry::fairness_key(&object);
+    let fairness_key = fairness_key(&object);
     if !matches!(seen, Seen::Unchanged(_) | Seen::Stale(_)) {
         if is_fresh {
             reconciler.recent.keep(seen.record_id(), object, now);

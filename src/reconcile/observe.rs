@@ -7,14 +7,15 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::{
-    Reconciler,
     accounts::Account,
     cache_entry::{CacheEntry, Claim, jitter_seed},
+    reconciler::Reconciler,
 };
 use crate::{
     api::{EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
     clock::Clock,
     cluster::ReadSecret,
+    evidence::Source,
     lifecycle::{
         AdmissionFact, Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight,
         KeyFact, LocalState, PortalFact, State, restored, sanitize,
@@ -52,6 +53,12 @@ impl Observed {
     pub(crate) fn caller(&self) -> Option<(&PortalUrl, &ApiKey)> {
         Some((&self.account.as_ref()?.portal, self.key.as_deref()?))
     }
+
+    /// Where evidence comes from.
+    pub(crate) fn source(&self) -> Option<Source<'_>> {
+        let (portal, key) = self.caller()?;
+        Some(Source { portal, key, budget: self.budget.clone()? })
+    }
 }
 
 impl Reconciler {
@@ -74,7 +81,7 @@ impl Reconciler {
         let key = if calls_nothing(object, state, evidence.state) {
             None
         } else {
-            Some(self.secrets.key(&namespace, &object.spec.api_key_secret_ref).await?)
+            Some(self.cluster.secrets().key(&namespace, &object.spec.api_key_secret_ref).await?)
         };
         let key_fact = match &key {
             None => KeyFact::Missing(crate::lifecycle::KeyFault::SecretNotFound),
@@ -84,7 +91,7 @@ impl Reconciler {
         let key = key.and_then(Result::ok);
         let budget = match (&account, &key) {
             (Some(account), Some(key)) => {
-                Some(self.budgets.budget(&account.portal, key.identity(), entry.fairness_key))
+                Some(self.portal.budget(&account.portal, key.identity(), entry.fairness_key))
             }
             _ => None,
         };
@@ -114,7 +121,7 @@ impl Reconciler {
             portal: account
                 .as_ref()
                 .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
-            link_path: self.link_path.clone(),
+            link_path: self.portal.link_path().to_owned(),
             due: Due::of(now, nudged || named, &key_fact, &local_state, Bounds::of(&object.spec)),
             key: key_fact,
             admission: AdmissionFact::Open,
@@ -143,7 +150,7 @@ impl Reconciler {
         // Once there is a session, it is too late to refuse one.
         let is_asked =
             matches!(state, State::Fresh | State::Refused | State::OutcomeUnknown) && !object.spec.suspend;
-        let refusal = if is_asked { self.refuse_destination(object).await } else { None };
+        let refusal = if is_asked { self.evidence.refuse_destination(object).await } else { None };
         EvidenceFacts {
             destination: refusal
                 .map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string())),
@@ -160,10 +167,7 @@ impl Reconciler {
             .as_ref()
             .and(status.session.as_ref())
             .and_then(|session| session.portal.as_deref());
-        match lives_at.or(object.spec.portal.as_deref()) {
-            Some(named) => self.allowed.permit(named).ok(),
-            None => Some(self.default_portal.clone()),
-        }
+        self.portal.permit(lives_at.or(object.spec.portal.as_deref()))
     }
 
     fn in_flight(&self, state: &State, status: &VerificationStatus, entry: &mut CacheEntry) -> InFlight {

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -26,7 +25,7 @@ const LARGEST: usize = 64 * 1024;
 
 /// The resources that are kept.
 #[derive(Debug, Default)]
-pub struct RecentObjects(Mutex<Kept>);
+pub(crate) struct RecentObjects(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -44,7 +43,7 @@ struct Entry {
 
 impl RecentObjects {
     /// Keeps a resource that came at that time, in place of what is kept of it; not where there is no room.
-    pub fn keep(&self, record_id: RecordId, object: Box<Verification>, since: Instant) {
+    pub(super) fn keep(&self, record_id: RecordId, object: Box<Verification>, since: Instant) {
         let size = size(&object).filter(|size| *size <= LARGEST);
         let mut kept = self.0.lock();
         kept.remove(record_id);
@@ -60,7 +59,7 @@ impl RecentObjects {
     }
 
     /// Takes what is kept of a resource, and since when, if it came within the last ten seconds.
-    pub fn take(&self, record_id: RecordId) -> Option<(Box<Verification>, Instant)> {
+    pub(super) fn take(&self, record_id: RecordId) -> Option<(Box<Verification>, Instant)> {
         let mut kept = self.0.lock();
         kept.forget_before(Instant::now());
         let Entry { object, since, bytes: _ } = kept.remove(record_id)?;
@@ -68,12 +67,12 @@ impl RecentObjects {
     }
 
     /// Forgets a resource that is gone.
-    pub fn forget(&self, record_id: RecordId) {
+    pub(super) fn forget(&self, record_id: RecordId) {
         self.0.lock().remove(record_id);
     }
 
     /// Forgets what came too long ago, and returns the bytes of the rest, about.
-    pub fn forget_old(&self) -> usize {
+    pub(super) fn forget_old(&self) -> usize {
         let mut kept = self.0.lock();
         kept.forget_before(Instant::now());
         kept.bytes
@@ -103,8 +102,7 @@ impl Kept {
 
 /// Whether a resource, as the API server sent it, is so small that it has room for a record whatever is left out of it
 /// later.
-#[must_use]
-pub fn is_small(object: &Verification) -> bool {
+pub(super) fn is_small(object: &Verification) -> bool {
     size(object).is_some_and(|size| size <= LARGEST)
 }
 
@@ -127,23 +125,14 @@ fn size(object: &Verification) -> Option<usize> {
     serde_json::to_writer(&mut count, object).ok().map(|()| count.0)
 }
 
-/// Takes off what no turn reads, and what may be most of a resource.
-#[must_use]
-pub fn lean(mut object: Box<Verification>) -> Box<Verification> {
-    object.metadata.managed_fields = None;
-    object.metadata.labels = None;
-    object.metadata.owner_references = None;
-    object.annotations_mut().retain(|name, _| name.starts_with("okid.io/"));
-    object
-}
-
 #[cfg(test)]
 mod tests {
+    use kube::ResourceExt as _;
     use serde_json::json;
     use tokio::time::advance;
 
     use super::*;
-    use crate::index::Index;
+    use crate::{cluster::prune, index::Index};
 
     #[test]
     fn a_resource_is_weighed_with_what_no_turn_reads() {
@@ -153,7 +142,7 @@ mod tests {
         let others = [("example.com/note".to_owned(), "x".repeat(LARGEST))];
         large.metadata.annotations = Some(others.into());
         assert!(!is_small(&large));
-        assert!(is_small(&lean(large)), "which says nothing of what is left out");
+        assert!(is_small(&prune(large)), "which says nothing of what is left out");
         let mut managed = small;
         let writers = json!([{"manager": "x".repeat(LARGEST), "operation": "Apply"}]);
         managed.metadata.managed_fields = serde_json::from_value(writers).unwrap();
@@ -210,11 +199,5 @@ mod tests {
         assert!(fresh.take(slots[0]).is_some(), "who came first goes first, and keeps its place");
         fresh.keep(slots[0], object("a", &"x".repeat(LARGEST)), Instant::now());
         assert!(fresh.take(slots[0]).is_none());
-    }
-
-    #[test]
-    fn what_no_turn_reads_is_taken_off() {
-        let lean = lean(object("a", "x"));
-        assert_eq!((lean.labels().len(), lean.annotations().len()), (0, 1));
     }
 }

@@ -7,30 +7,31 @@ use std::{
     num::NonZeroU64,
 };
 
-use crate::portal::VerificationId;
 use parking_lot::Mutex;
+
+use crate::portal::VerificationId;
 
 /// A session, by a hash that no other process can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionKey(NonZeroU64);
+pub(crate) struct SessionKey(NonZeroU64);
 
 /// The sessions of live verifications: hashes only, so that a hundred thousand fit.
 #[derive(Debug, Default)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     hasher: RandomState,
     holders: Mutex<HashMap<SessionKey, u64>>,
 }
 
 impl Sessions {
     /// Takes a session of the portal with that base URL for the resource of that uid; nothing, if another one has it.
-    pub fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
+    pub(crate) fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
         let key = self.key(portal, id);
         let holder = self.hasher.hash_one(uid);
         (*self.holders.lock().entry(key).or_insert(holder) == holder).then_some(key)
     }
 
     /// Forgets a session whose resource is gone or over.
-    pub fn forget(&self, key: SessionKey) {
+    pub(crate) fn forget(&self, key: SessionKey) {
         self.holders.lock().remove(&key);
     }
 

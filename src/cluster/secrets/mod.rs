@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     failures::{FailureLog, ServerCall},
-    verifications::DEADLINE,
+    request::DEADLINE,
 };
 use crate::{
     api::SecretKeyRef,

@@ -10,10 +10,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{
-    incidents::Incidents,
-    portal::{KeyIdentity, PortalError, PortalUrl, VerificationId},
-};
+use super::{allowed::PortalUrl, error::PortalError, key::KeyIdentity, verification_id::VerificationId};
+use crate::incidents::Incidents;
 
 /// An outage in which nothing failed for this long is over. Longer than any session waits until it is polled again after a
 /// failure.
@@ -26,7 +24,7 @@ const MOST: usize = 256;
 
 /// Whose call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(super) enum Whose {
     /// A poll of a session, by its hash.
     Poll(u64),
     /// A create with a key, by its hash: what fails with one key may well succeed with another.
@@ -34,12 +32,12 @@ pub(crate) enum Whose {
 }
 
 /// Whose call a poll of that session is.
-pub(crate) fn polls_of(session: &VerificationId) -> Whose {
+pub(super) fn polls_of(session: &VerificationId) -> Whose {
     Whose::Poll(hash(session))
 }
 
 /// Whose call a create with that key is.
-pub(crate) fn creates_with(key: KeyIdentity) -> Whose {
+pub(super) fn creates_with(key: KeyIdentity) -> Whose {
     Whose::Create(hash(&key))
 }
 
@@ -52,11 +50,11 @@ fn hash(value: &impl Hash) -> u64 {
 /// The outages that go on now: one for each portal and kind of failure, with the call whose failure was reported. An outage
 /// is over when that call succeeds: others may fail for reasons of their own.
 #[derive(Debug, Default)]
-pub struct PortalFailureLog(Mutex<Incidents<(PortalUrl, &'static str), Whose>>);
+pub(super) struct PortalFailureLog(Mutex<Incidents<(PortalUrl, &'static str), Whose>>);
 
 impl PortalFailureLog {
     /// Takes note of how a call to a portal ended, and tells the beginning and the end of an outage.
-    pub(crate) fn note(&self, portal: &PortalUrl, whose: Whose, answer: Result<(), &PortalError>) {
+    pub(super) fn note(&self, portal: &PortalUrl, whose: Whose, answer: Result<(), &PortalError>) {
         let now = Instant::now();
         match answer {
             // It is kept to and shown; nothing is the matter.

@@ -1,0 +1,223 @@
+//! Every call to okID. Each one counts, is noted in the failure log, measures the portal's clock and reports to its budget.
+//!
+//! May depend on the rest of `portal`, which does not depend on this file, on `clock` and `metrics`.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    allowed::{AllowedPortals, ImageCall, PortalUrl},
+    budget::{Budget, Budgets, Closed, Pass},
+    client::{MAX_ANSWER_BYTES, PortalClient},
+    error::{Failed, PortalError},
+    failures::{PortalFailureLog, creates_with, polls_of},
+    key::{ApiKey, KeyIdentity},
+    verification_id::VerificationId,
+    wire::{Created, Details},
+};
+use crate::{
+    clock::{Clock, Dated},
+    fairness::FairnessKey,
+    metrics::Metrics,
+};
+
+/// The id of a probe. No session has it: the answer shows only whether the portal responds.
+const PROBE_ID: &str = "ping";
+
+/// The portals. The only holder of a [`PortalClient`].
+pub(crate) struct Portal {
+    client: PortalClient,
+    budgets: Budgets,
+    allowed: AllowedPortals,
+    default_portal: PortalUrl,
+    link_path: String,
+    failures: PortalFailureLog,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// The administrator's settings for portals.
+pub(crate) struct PortalSettings {
+    /// Portals that may be called.
+    pub(crate) allowed: AllowedPortals,
+    /// The portal of a resource that names none.
+    pub(crate) default_portal: PortalUrl,
+    /// Path of the person's link at a portal.
+    pub(crate) link_path: String,
+}
+
+/// A portal and a key, and the permission of their budget for one call.
+pub(crate) struct Caller<'a> {
+    pub(crate) portal: &'a PortalUrl,
+    pub(crate) key: &'a ApiKey,
+    pub(crate) pass: Pass,
+}
+
+/// The result of a create.
+pub(crate) struct CreateAnswer {
+    pub(crate) answer: Result<Created, PortalError>,
+    /// Whether it ends the wait of the other creates at that portal.
+    pub(crate) resumes_creates: bool,
+}
+
+/// An image as the portal sent it.
+pub(crate) struct ImageBody {
+    pub(crate) bytes: Bytes,
+    pub(crate) content_type: Option<String>,
+}
+
+impl Portal {
+    /// Calls through that client, within those budgets.
+    pub(crate) fn new(
+        client: PortalClient,
+        budgets: Budgets,
+        settings: PortalSettings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let PortalSettings { allowed, default_portal, link_path } = settings;
+        let failures = PortalFailureLog::default();
+        Self { client, budgets, allowed, default_portal, link_path, failures, clock, metrics }
+    }
+
+    /// Portals that may be called.
+    pub(crate) const fn allowed(&self) -> &AllowedPortals {
+        &self.allowed
+    }
+
+    /// The portal of that URL if it may be called; the default one if none is named.
+    pub(crate) fn permit(&self, named: Option<&str>) -> Option<PortalUrl> {
+        named.map_or_else(|| Some(self.default_portal.clone()), |named| self.allowed.permit(named).ok())
+    }
+
+    /// The number of a portal among the allowed ones.
+    pub(crate) fn number_of(&self, portal: &PortalUrl) -> Option<u16> {
+        let number = self.allowed.iter().position(|allowed| allowed == portal)?;
+        u16::try_from(number).ok()
+    }
+
+    /// Path of the person's link at a portal.
+    pub(crate) fn link_path(&self) -> &str {
+        &self.link_path
+    }
+
+    /// The budget of a portal and key, for the share of that fairness key.
+    pub(crate) fn budget(&self, portal: &PortalUrl, key: KeyIdentity, share: FairnessKey) -> Budget {
+        self.budgets.budget(portal, key, share)
+    }
+
+    /// The portals that accept no calls now, why, and for how long.
+    pub(crate) fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
+        self.budgets.closed(now)
+    }
+
+    /// Asks for the status of a session.
+    pub(crate) async fn poll(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
+        let Caller { portal, key, pass } = caller;
+        let sent = self.clock.local();
+        let answer = self.client.look(portal, key, id).await;
+        self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|details| details.date));
+        self.metrics.call("look", &answer);
+        self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
+        if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
+            pass.polled(Instant::now());
+        }
+        pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
+        answer
+    }
+
+    /// Creates a session, with one request. An id that `is_free` refuses belongs to another resource, and is no answer to
+    /// this create.
+    pub(crate) async fn create(
+        &self,
+        caller: Caller<'_>,
+        is_free: impl FnOnce(&VerificationId) -> bool + Send,
+    ) -> CreateAnswer {
+        let Caller { portal, key, pass } = caller;
+        let sent = self.clock.local();
+        let answer = self.client.create(portal, key).await;
+        self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|created| created.date));
+        self.failures.note(portal, creates_with(key.identity()), answer.as_ref().map(drop));
+        let answer = answer.and_then(|created| {
+            if is_free(&created.id) { Ok(created) } else { Err(PortalError::Failed(Failed::Unusable)) }
+        });
+        self.metrics.call("create", &answer);
+        let resumes_creates = pass.report(Instant::now(), answer.as_ref().map(drop));
+        CreateAnswer { answer, resumes_creates }
+    }
+
+    /// Asks for a session that does not exist, to find out whether the portal responds.
+    pub(crate) async fn probe(&self, caller: Caller<'_>) -> Result<Details, PortalError> {
+        let Caller { portal, key, pass } = caller;
+        let answer = match VerificationId::parse(PROBE_ID) {
+            Ok(id) => self.client.look(portal, key, &id).await,
+            Err(_) => Err(PortalError::Failed(Failed::Unusable)),
+        };
+        self.metrics.call("ping", &answer);
+        pass.report(Instant::now(), answer.as_ref().map(drop));
+        answer
+    }
+
+    /// Gets an image of at most that many bytes. One that is larger is [`Failed::TooLarge`], for which the budget does not
+    /// hold the portal responsible.
+    pub(crate) async fn image(
+        &self,
+        caller: Caller<'_>,
+        id: &VerificationId,
+        call: ImageCall<'_>,
+        most: usize,
+    ) -> Result<ImageBody, PortalError> {
+        let Caller { portal, key, pass } = caller;
+        let answer = self.client.image(portal, key, id, call).await;
+        self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
+        let image = match answer {
+            Ok(answer) => {
+                let content_type = answer.content_type();
+                answer.read(most).await.map(|bytes| ImageBody { bytes, content_type })
+            }
+            Err(error) => Err(error),
+        };
+        self.metrics.call("image", &image);
+        report_body(pass.about(id), &image);
+        image
+    }
+
+    /// Gets the details of a session unchanged, of at most that many bytes, as [`image`](Self::image) does.
+    pub(crate) async fn results(
+        &self,
+        caller: Caller<'_>,
+        id: &VerificationId,
+        most: usize,
+    ) -> Result<Bytes, PortalError> {
+        let Caller { portal, key, pass } = caller;
+        let answer = self.client.results(portal, key, id, most).await;
+        self.metrics.call("results", &answer);
+        // Below the limit of every answer, the portal is asked again for the larger one.
+        if most == MAX_ANSWER_BYTES || !is_too_large(&answer) {
+            self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
+        }
+        report_body(pass.about(id), &answer);
+        answer
+    }
+
+    /// A good answer carries the portal's time.
+    fn measure_clock(&self, portal: &PortalUrl, sent: Timestamp, date: Option<Timestamp>) {
+        if let Some(date) = date {
+            let received = self.clock.local();
+            self.clock.measure_portal(portal, Dated { sent, received, date });
+        }
+    }
+}
+
+fn is_too_large<T>(answer: &Result<T, PortalError>) -> bool {
+    matches!(answer, Err(PortalError::Failed(Failed::TooLarge)))
+}
+
+/// A body that is too large shows that the portal answers as it should.
+fn report_body<T>(pass: Pass, answer: &Result<T, PortalError>) {
+    let result = if is_too_large(answer) { Ok(()) } else { answer.as_ref().map(drop) };
+    pass.report(Instant::now(), result);
+}

@@ -1,0 +1,104 @@
+//! The reconciler: what every step works with. The steps are in the files beside this one and depend on it.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    accounts::Accounts, cache_entry::CacheEntry, first_responses::FirstResponses, recent::RecentObjects,
+    sessions::Sessions, unreported::DepartedReports,
+};
+use crate::{
+    clock::Clock, cluster::Cluster, evidence::Evidence, index::Index, metrics::Metrics, portal::Portal,
+    workqueue::WorkQueue,
+};
+
+/// A loop without a sign of life for longer than this is stuck.
+const STUCK: Duration = Duration::from_mins(1);
+/// After this long without an answer of the API server `/readyz` says so.
+const CUT_OFF: Duration = Duration::from_mins(1);
+
+/// What the reconciler calls, and what it measures with.
+pub(crate) struct Clients {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) portal: Arc<Portal>,
+    pub(crate) evidence: Evidence,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Reconciles verifications.
+pub(crate) struct Reconciler {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) portal: Arc<Portal>,
+    pub(super) evidence: Evidence,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    /// The live verifications.
+    index: Mutex<Index<CacheEntry>>,
+    pub(super) queue: WorkQueue,
+    /// Resources that were read, watched or written a moment ago.
+    pub(super) recent: RecentObjects,
+    /// The sessions of live verifications.
+    pub(super) sessions: Sessions,
+    pub(super) accounts: Accounts,
+    /// Verifications that wait for the first response to a new key.
+    pub(super) first_responses: FirstResponses,
+    /// Reports about verifications that left the watch.
+    pub(super) departed: DepartedReports,
+    /// This process, as it signs its claims.
+    pub(super) holder: String,
+    /// Cancelled when the process shuts down.
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Reconciler {
+    /// Signs its claims as that holder, and ends with that shutdown.
+    pub(crate) fn new(
+        clients: Clients,
+        queue: WorkQueue,
+        holder: String,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let Clients { cluster, portal, evidence, clock, metrics } = clients;
+        Self {
+            cluster,
+            portal,
+            evidence,
+            clock,
+            metrics,
+            index: Mutex::new(Index::new()),
+            queue,
+            recent: RecentObjects::default(),
+            sessions: Sessions::default(),
+            accounts: Accounts::default(),
+            first_responses: FirstResponses::default(),
+            departed: DepartedReports::default(),
+            holder,
+            shutdown,
+        }
+    }
+
+    /// The index, locked.
+    pub(super) fn index(&self) -> MutexGuard<'_, Index<CacheEntry>> {
+        self.index.lock()
+    }
+
+    /// Which loop does not go on any more, if one does not; the API server has no say in it.
+    pub(crate) fn stuck(&self) -> Option<&'static str> {
+        let is_late = |silent: Option<Duration>| silent.is_some_and(|silent| silent > STUCK);
+        if is_late(self.cluster.last_contact().follower_silent_for()) {
+            Some("what follows the watch")
+        } else if is_late(self.queue.silent_for()) {
+            Some("what takes the turns")
+        } else {
+            None
+        }
+    }
+
+    /// Whether the API server has given no answer for a minute.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cluster.last_contact().server_silent_for() > CUT_OFF
+    }
+}

@@ -1,0 +1,49 @@
+//! What the reconciler remembers of a verification: when it is seen first, when it changed, and after a write.
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::{
+    cache_entry::{CacheEntry, published},
+    reconciler::Reconciler,
+};
+use crate::{api::Verification, index::RecordId, lifecycle::KnownSession};
+
+impl Reconciler {
+    /// What is known of a verification that somebody changed.
+    pub(super) fn changed(&self, entry: &CacheEntry, object: &Verification) -> CacheEntry {
+        let mut entry = entry.changed(object);
+        entry.know(self.known(object));
+        entry
+    }
+
+    /// The session that the status of a resource tells of.
+    pub(super) fn known(&self, object: &Verification) -> Option<KnownSession> {
+        let session = KnownSession::of(object.metadata.uid.as_deref()?, object.status.as_ref()?)?;
+        let portal = self.accounts.portal(&session.portal);
+        Some(session.at(portal))
+    }
+
+    /// Notes what this process wrote; its echo is nothing new, also where it came before the answer to the write.
+    pub(super) fn wrote(&self, record_id: RecordId, written: &Verification) {
+        let Some(version) = written.metadata.resource_version.as_deref() else { return };
+        self.cluster.newest_version().reached(version);
+        let mut index = self.index();
+        let has_echoed = index.is_at(record_id, version);
+        index.wrote(record_id, version, |entry| {
+            if has_echoed {
+                entry.take_back_a_change();
+            }
+        });
+    }
+
+    /// What is known of a verification that this process sees for the first time, and when its first turn is.
+    pub(super) fn first(&self, object: &Verification) -> (CacheEntry, Instant) {
+        let (mut entry, at) = CacheEntry::first(object, &self.clock);
+        if let Some((portal, id)) = published(object) {
+            entry.session = self.sessions.take(portal, &id, &object.uid().unwrap_or_default());
+        }
+        entry.know(self.known(object));
+        (entry, at)
+    }
+}

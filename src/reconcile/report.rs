@@ -1,0 +1,201 @@
+//! What is reported after a write: by events, in the log, and by counters. A write whose response was lost is reported once it
+//! is known to have happened, however that becomes known.
+
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tokio::time::sleep;
+
+use super::{
+    cache_entry::CacheEntry,
+    reconciler::Reconciler,
+    unreported::{Unreported, Write},
+};
+use crate::{
+    api::{Condition, ConditionType, Destination, Verification, VerificationStatus},
+    backoff::Backoff,
+    cluster::Read,
+    index::RecordId,
+    lifecycle::{Attempts, Event, attempts},
+};
+
+/// Waits between two reads of a resource that left the watch.
+const READ_EVERY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+impl Reconciler {
+    /// Tells what has happened to a verification.
+    pub(crate) fn tell(&self, object: &Verification, event: Event) {
+        if event.leaves_evidence() {
+            self.metrics.evidence_orphaned.inc();
+            tracing::warn!(
+                namespace = object.namespace().unwrap_or_default(),
+                name = object.name_any(),
+                uid = object.uid().unwrap_or_default(),
+                place = place(object),
+                "{}",
+                event.note()
+            );
+        }
+        self.cluster.reporter().tell(object, event);
+    }
+
+    /// Remembers what to tell of a write of status whose answer was lost.
+    pub(crate) fn tell_when_written(
+        &self,
+        record_id: RecordId,
+        object: &Verification,
+        after: &VerificationStatus,
+        events: &[Event],
+    ) {
+        if events.is_empty() {
+            return;
+        }
+        let before = Box::new(object.status.clone().unwrap_or_default());
+        self.tell_later(
+            record_id,
+            object,
+            Write::Status { before, after: Box::new(after.clone()) },
+            events.to_vec(),
+        );
+    }
+
+    /// Remembers what to tell of a resource that was perhaps let go.
+    pub(crate) fn tell_when_let_go(&self, record_id: RecordId, object: &Verification, event: Event) {
+        self.tell_later(record_id, object, Write::ReleaseWhen(Box::new(object.clone())), vec![event]);
+    }
+
+    fn tell_later(&self, record_id: RecordId, object: &Verification, write: Write, events: Vec<Event>) {
+        let unreported = Box::new(Unreported {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            write,
+            events,
+        });
+        match self.index().get_mut(record_id) {
+            Some(kept) => drop(kept.replace_unreported(Some(unreported))),
+            // The watch was faster.
+            None => self.departed.push(unreported),
+        }
+    }
+
+    /// Tells what was not told, if the resource as it was read says that it has happened. If it has not, what follows from
+    /// it now is told instead.
+    pub(crate) fn tell_if_written(&self, record_id: RecordId, entry: &mut CacheEntry, read: &Read) {
+        if matches!(read, Read::Unknown) || entry.replace_unreported(None).is_none() {
+            return;
+        }
+        // A turn that fails must not tell it again.
+        let unreported = self.index().get_mut(record_id).and_then(|kept| kept.replace_unreported(None));
+        if let Some(unreported) = unreported.filter(|unreported| unreported.is_told_by(read)) {
+            self.tell_late(*unreported, read);
+        }
+    }
+
+    fn tell_late(&self, unreported: Unreported, read: &Read) {
+        let object = match (unreported.write, read) {
+            (Write::ReleaseWhen(object), _) => object,
+            (Write::Status { before, after: _ }, Read::Found(found)) => {
+                let before = Verification { status: Some(*before), ..(**found).clone() };
+                self.log_change(&before, found);
+                Box::new(before)
+            }
+            (Write::Status { before: _, after: _ }, Read::Gone | Read::Unknown) => return,
+        };
+        for event in unreported.events {
+            self.tell(&object, event);
+        }
+    }
+
+    /// A verification is gone from the watch: what is not told of it is told once it is known.
+    pub(crate) fn departed(&self, entry: &CacheEntry) {
+        if let Some(unreported) = entry.unreported() {
+            self.departed.push(Box::new(unreported.clone()));
+        }
+    }
+
+    /// The process ends: drops the reports of writes that are not known to have happened, and waits for the others.
+    pub(crate) async fn end_reports(&self) {
+        let reporter = self.cluster.reporter();
+        let mut unreported: Vec<_> = std::iter::from_fn(|| self.departed.pop()).collect();
+        unreported
+            .extend(self.index().iter().filter_map(|(_, entry)| entry.unreported().cloned().map(Box::new)));
+        for Unreported { namespace, name, uid, write: _, events } in
+            unreported.into_iter().map(|unreported| *unreported)
+        {
+            for event in events {
+                reporter.give_up((&namespace, &name, &uid), event);
+            }
+        }
+        reporter.told().await;
+    }
+
+    /// Tells what was not told of resources that are gone from the watch, for as long as the process runs.
+    pub(crate) async fn report_departed(&self) {
+        loop {
+            let Some(unreported) = self.departed.pop() else {
+                self.departed.pushed().await;
+                continue;
+            };
+            let mut failures = 0;
+            let read = loop {
+                let read = self.cluster.get(&unreported.namespace, &unreported.name).await;
+                if !matches!(read, Read::Unknown) {
+                    break read;
+                }
+                sleep(READ_EVERY.wait(failures)).await;
+                failures = failures.saturating_add(1);
+            };
+            if unreported.is_told_by(&read) {
+                self.tell_late(*unreported, &read);
+            }
+        }
+    }
+
+    /// One line for each change of state: of the phase, or of the reason of Ready, Reconciling or Stalled.
+    pub(crate) fn log_change(&self, before: &Verification, after: &Verification) {
+        let reason = |object: &Verification, condition| {
+            let status = object.status.as_ref()?;
+            Condition::find(&status.conditions, condition).map(|condition| condition.reason.clone())
+        };
+        let shown = |object: &Verification| {
+            [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
+                .map(|condition| reason(object, condition))
+        };
+        let phase = |object: &Verification| object.status.as_ref().and_then(|status| status.phase);
+        let attempts_of = |object: &Verification| attempts(&object.status.clone().unwrap_or_default());
+        let lost = lost_answers(attempts_of(before), attempts_of(after));
+        if lost > 0 {
+            self.metrics.lost_answers.inc_by(u64::from(lost));
+        }
+        if phase(before) != phase(after) || shown(before) != shown(after) {
+            let [ready, reconciling, stalled] = shown(after);
+            tracing::info!(
+                namespace = after.namespace().unwrap_or_default(),
+                name = after.name_any(),
+                phase = phase(after).map_or("", crate::api::Phase::as_str),
+                reason = ready.unwrap_or_default(),
+                reconciling,
+                stalled,
+                "the verification changed"
+            );
+        }
+    }
+}
+
+/// Counters for the log of a turn.
+const fn lost_answers(before: Attempts, after: Attempts) -> u32 {
+    after.orphans.saturating_sub(before.orphans)
+}
+
+/// Where evidence is: as status says, or else as the spec asks.
+fn place(object: &Verification) -> String {
+    let status = object.status.as_ref().and_then(|status| status.evidence.as_ref());
+    let asked = object.spec.evidence.as_ref().map(|spec| &spec.destination);
+    match (status, asked) {
+        (Some(evidence), _) => evidence.prefix.clone(),
+        (None, Some(Destination { url: Some(url), .. })) => url.clone(),
+        (None, Some(Destination { store: Some(store), .. })) => format!("the store {store}"),
+        (None, Some(_) | None) => String::new(),
+    }
+}

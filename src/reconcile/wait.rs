@@ -1,0 +1,154 @@
+//! What the next reconcile of a verification waits for: a key, the portal, or the time of its next poll.
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::{
+    cache_entry::{PollContext, PortalWait},
+    key_wait::{Awaited, KeyWait},
+    observe::Observed,
+    reconciler::Reconciler,
+};
+use crate::{
+    api::Verification,
+    lifecycle::{
+        Conclusion, Deadline, PollBaseline, STALLED_AFTER, State, Step, StepOutcome, Wait, is_outage,
+    },
+    portal::{PortalError, PortalUrl, budget::Closed},
+};
+
+/// What is due so soon after a pause waits for that.
+const WITH_THE_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+
+impl Reconciler {
+    /// What glances need after a whole turn whose look was answered and is shown in full.
+    pub(crate) fn standing(
+        &self,
+        observed: &Observed,
+        outcome: &StepOutcome,
+        conclusion: &Conclusion,
+    ) -> Option<Box<PollContext>> {
+        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
+        let (StepOutcome::Poll(Ok(_)), Deadline::Ahead(deadline)) = (outcome, facts.deadline) else {
+            return None;
+        };
+        let status = conclusion.status.as_ref()?;
+        let baseline =
+            PollBaseline::of(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
+        let account = self.accounts.share(account.clone()?);
+        Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
+    }
+
+    /// What the first look at a session needs that was created and written down in this turn.
+    pub(crate) fn standing_of_new(
+        &self,
+        observed: &Observed,
+        written: &Verification,
+        conclusion: &Conclusion,
+    ) -> Option<Box<PollContext>> {
+        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
+        let Deadline::Ahead(deadline) = facts.deadline else { return None };
+        // What the schema refused is for a whole turn.
+        let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
+        let baseline =
+            PollBaseline::of_new(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
+        let account = self.accounts.share(account.clone()?);
+        Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
+    }
+
+    pub(super) fn waits_at(&self, portal: &PortalUrl, closed: Closed) -> Option<PortalWait> {
+        self.portal.number_of(portal).map(|portal| PortalWait { portal, closed, is_told: false })
+    }
+
+    /// What the next call waits for at the portal, after that answer.
+    pub(crate) fn waits_after(&self, portal: &PortalUrl, error: Option<&PortalError>) -> Option<PortalWait> {
+        let closed = match error? {
+            PortalError::Limited { retry_after: _ } => Closed::Paused,
+            PortalError::KeyRejected => Closed::KeyRejected,
+            PortalError::NotSent(_)
+            | PortalError::AccessDenied
+            | PortalError::Invalid
+            | PortalError::NotFound
+            | PortalError::Conflict
+            | PortalError::Redirected
+            | PortalError::Unconfigured
+            | PortalError::Unclear { status: _ }
+            | PortalError::Failed(_) => return None,
+        };
+        self.waits_at(portal, closed)
+    }
+
+    /// What the next call waits for at the portal, after that step.
+    pub(crate) fn portal_wait(
+        &self,
+        step: &Step,
+        outcome: &StepOutcome,
+        observed: &Observed,
+    ) -> Option<PortalWait> {
+        if let StepOutcome::Poll(answer) = outcome {
+            return self.waits_after(&observed.account.as_ref()?.portal, answer.as_ref().err());
+        }
+        let Step::Wait(wait) = step else { return None };
+        let closed = match wait {
+            Wait::KeyRejected(_) => Closed::KeyRejected,
+            Wait::Paused(_) => Closed::Paused,
+            Wait::Breaker(_) => Closed::Breaker,
+            // Who was told to pause itself has its own time, which is that of the pause.
+            Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
+                (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
+                    Closed::Paused
+                }
+                (_, Closed::Paused | Closed::Breaker | Closed::KeyRejected | Closed::Rate) => return None,
+            },
+            Wait::Key(_) | Wait::Rate(_) | Wait::InFlight(_) => return None,
+        };
+        let is_told = closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
+        let portal_wait = self.waits_at(&observed.account.as_ref()?.portal, closed)?;
+        Some(PortalWait { is_told, ..portal_wait })
+    }
+
+    /// What the next turn has to find in the Secret before it reads anything else, if it is a key that is waited for.
+    pub(crate) fn key_wait(
+        &self,
+        step: &Step,
+        state: &State,
+        observed: &Observed,
+        conclusion: &Conclusion,
+    ) -> Option<KeyWait> {
+        let Observed { facts, account, key, budget: _, since: _ } = observed;
+        let Step::Wait(wait) = step else { return None };
+        let Deadline::Ahead(deadline) = facts.deadline else { return None };
+        let now = facts.now;
+        let refused = || Some(Awaited::AnotherThan(key.as_deref()?.identity()));
+        let local_state = &conclusion.local_state;
+        let (awaited, until) = match wait {
+            Wait::Key(fault) => {
+                (Awaited::Usable(*fault, local_state.key_missing.unwrap_or(now)), Timestamp::MAX)
+            }
+            Wait::KeyRejected(until) => (refused()?, *until),
+            Wait::Due(at) if local_state.refused_key.is_some() => (refused()?, *at),
+            Wait::Due(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Rate(_) | Wait::InFlight(_) => {
+                return None;
+            }
+        };
+        // What is refused is shown as Stalled after a grace.
+        let grace = local_state
+            .blocker_kind
+            .and_then(|blocker_kind| blocker_kind.since.checked_add(STALLED_AFTER).ok());
+        let grace = grace.filter(|end| *end > now).unwrap_or(Timestamp::MAX);
+        let end = match state {
+            // What is owed of the evidence is given up after a while.
+            State::Finished(_) => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
+            State::Fresh
+            | State::Claimed
+            | State::Refused
+            | State::OutcomeUnknown
+            | State::Open { .. }
+            | State::Settled
+            | State::Inconsistent(_) => deadline,
+        };
+        let account = self.accounts.share(account.clone()?);
+        let until = until.min(grace).min(end);
+        Some(KeyWait { account, awaited, until, priority: conclusion.priority })
+    }
+}
