@@ -10,7 +10,7 @@ use axum::{
 };
 use parking_lot::Mutex;
 
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 /// What `/readyz` waits for while the API server has not answered for a minute.
 const API_SERVER: &str = "the API server, which has not answered for a minute";
@@ -94,11 +94,7 @@ fn unready(why: std::fmt::Arguments<'_>) -> (StatusCode, String) {
 async fn show_metrics(State((metrics, measure)): State<(Arc<Metrics>, Measure)>) -> impl IntoResponse {
     measure();
     match metrics.text() {
-        Ok(text) => (
-            StatusCode::OK,
-            [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-            text,
-        ),
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, metrics::CONTENT_TYPE)], text),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], String::new()),
     }
 }

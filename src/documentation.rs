@@ -5,13 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::{
-    api::Reason,
-    lifecycle::Event,
-    metrics::{Metrics, Shut},
-    portal::{AllowedPortals, PortalError, budget::Closed},
-    settings::CommandLine,
-};
+use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
 const OTHERS_FLAGS: [&str; 26] = [
@@ -72,27 +66,10 @@ fn flags_and_variables() -> (BTreeSet<String>, BTreeSet<String>) {
     (flags.chain(["help".to_owned()]).collect(), run.get_arguments().filter_map(variable).collect())
 }
 
-/// The names of all metrics, as Prometheus stores them.
-fn metrics() -> BTreeSet<String> {
-    let metrics = Metrics::new();
-    let allowed = AllowedPortals::new(["https://portal.example"], false).unwrap();
-    let portal = allowed.iter().next().unwrap();
-    metrics.call("create", &Ok::<(), PortalError>(()));
-    metrics.evidence("stored");
-    metrics.closed([(portal, Closed::Paused, Shut::default())]);
-    metrics.event(Event::Verified);
-    metrics.portal_clock_skew(portal, 0);
-    let text = metrics.text().unwrap();
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    types
-        .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
-        .collect()
-}
-
 #[test]
 fn every_flag_variable_and_metric_that_a_page_names_exists() {
     let (flags, variables) = flags_and_variables();
-    let metrics = metrics();
+    let metrics = crate::metrics::tests::names();
     for (page, text) in pages() {
         for word in words(&text) {
             if let Some(flag) = word.strip_prefix("--").filter(|flag| flag.starts_with(char::is_alphabetic)) {

@@ -1,112 +1,151 @@
-//! What is counted, by Prometheus' naming. No label names a person, a resource, a key or an id, and no host but those of
-//! the allowed portals.
+//! Prometheus metrics of the process. No label names a person, a resource, a key or an id, and no host but those of the
+//! allowed portals. Depends on no other module: labels are text that callers pass.
 
-use std::{collections::HashMap, sync::atomic::AtomicU64, time::Duration};
+mod process;
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Debug},
+    hash::Hash,
+    sync::atomic::AtomicU64,
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Metric, Registry, Unit},
 };
+use tokio::time::Instant;
 
-use crate::{
-    lifecycle::Event,
-    portal::{PortalError, PortalUrl, budget::Closed},
-};
+use process::ProcessCollector;
 
-/// A call to the portal.
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of the durations of requests, in seconds.
+const REQUEST_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Upper bounds of how long a reconcile waits or runs, in seconds.
+const RECONCILE_SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
+struct RequestLabels {
     call: &'static str,
     result: &'static str,
 }
 
-/// One object of evidence that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EvidenceLabels {
+struct CallLabels {
+    call: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiServerLabels {
+    verb: &'static str,
+    resource: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
     result: &'static str,
 }
 
-/// An event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
+struct ReasonLabels {
     reason: &'static str,
 }
 
-/// A portal, by the host in the list of the allowed ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortalLabels {
     portal: String,
 }
 
-/// Why calls to a portal wait.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClosedLabels {
     portal: String,
     state: &'static str,
 }
 
-/// The process's metrics.
+/// How long requests to a portal are held back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Closure {
+    /// For how long still, for the key that waits longest. Zero while the next call is finding out whether the portal works
+    /// again; `None` if nothing is held back.
+    pub(crate) left: Option<Duration>,
+    /// How many Verifications wait.
+    pub(crate) waiting: usize,
+}
+
+/// Labels of a family.
+trait Labels: Clone + Debug + Eq + Hash + EncodeLabelSet + Send + Sync + 'static {}
+
+impl<L: Clone + Debug + Eq + Hash + EncodeLabelSet + Send + Sync + 'static> Labels for L {}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The metrics of the process.
 pub struct Metrics {
-    registry: Registry,
-    calls: Family<CallLabels, Counter>,
-    events: Family<EventLabels, Counter>,
-    evidence: Family<EvidenceLabels, Counter>,
-    gates: Gates,
-    /// Reads of verifications from the API server.
+    okid: Registry,
+    process: Registry,
+    portal_requests: Family<RequestLabels, Counter>,
+    portal_request_duration: Histograms<CallLabels>,
+    api_server_request_duration: Histograms<ApiServerLabels>,
+    reconcile_duration: Histograms<OutcomeLabels>,
+    evidence_objects: Family<ResultLabels, Counter>,
+    events: Family<ReasonLabels, Counter>,
+    live: Family<PhaseLabels, Gauge>,
+    closures: Closures,
+    portal_clock_skew: Family<PortalLabels, Gauge>,
+    /// Reads of Verifications from the API server, without lists and watches.
     pub verification_reads: Counter,
     /// Reads of Secrets from the API server.
     pub secret_reads: Counter,
-    portal_clock_skew: Family<PortalLabels, Gauge>,
-    /// How far the API server's clock is ahead of this machine's, in seconds.
-    pub api_server_clock_skew: Gauge,
-    /// Writes of status that were sent.
+    /// Status writes that were sent.
     pub status_writes: Counter,
-    /// Creates whose answer was lost.
-    pub lost_answers: Counter,
-    /// Sessions that the portal holds, or may hold where the answer was lost, and no resource publishes.
+    /// Retries of the write that records the response to a create request.
+    pub status_record_retries: Counter,
+    /// Create requests whose outcome is unknown because the response was lost.
+    pub create_unknown_outcome: Counter,
+    /// Sessions that exist at the portal, or may exist, without a Verification that publishes them.
     pub orphan_sessions: Counter,
-    /// Retries to record an answer that came to nothing.
-    pub record_retries: Counter,
-    /// Reconciler that come again because the API server gave no usable answer: none, a refusal, or one conflict after
-    /// another.
-    pub turns_repeated: Counter,
-    /// Events that were not published.
+    /// Reconciles that are retried because the API server did not answer, refused, or reported one conflict after another.
+    pub reconcile_retries: Counter,
+    /// Reconciles that panicked.
+    pub reconcile_panics: Counter,
+    /// Events that were dropped.
     pub events_dropped: Counter,
-    /// Verifications whose evidence is left in the store, or may be, with nothing that removes it any more.
+    /// Verifications whose evidence stays in the store, or may, although nothing removes it any more.
     pub evidence_orphaned: Counter,
-    /// Reconciler that panicked.
-    pub turn_panics: Counter,
-    /// Objects that could not be decoded.
-    pub undecodable: Counter,
+    /// Objects of the watch that could not be decoded.
+    pub undecodable_objects: Counter,
     /// Interruptions of the watch.
     pub watch_interruptions: Counter,
-    /// When something came last by the watch, in seconds since 1970.
-    pub watch_silent_since: Gauge,
-    /// How often the API server's state went back.
-    pub server_rewinds: Counter,
-    /// Live verifications.
-    pub live: Gauge,
-    /// Reconciler under way.
-    pub turns_under_way: Gauge,
-    /// Reconciler that are due and wait for a slot.
-    pub turns_waiting: Gauge,
-    /// Bytes that the records of live verifications take, in the table and in the queue.
-    pub records_bytes: Gauge,
-    /// Memory that is held for images in flight, in bytes.
-    pub evidence_bytes: Gauge,
-    /// How late turns begin, in seconds.
-    pub lateness: Histogram,
-}
-
-/// Counters by their labels.
-fn family<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
-where
-    L: Clone + std::fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
-{
-    let family = Family::default();
-    registry.register(name, help, family.clone());
-    family
+    /// Times that the state of the API server went back.
+    pub api_server_rollbacks: Counter,
+    /// When the watch last delivered something, as a Unix timestamp.
+    pub watch_last_event: Gauge,
+    /// How far the API server's clock is ahead of this machine's, in seconds.
+    pub api_server_clock_skew: Gauge,
+    /// Reconciles that are running.
+    pub reconciles_in_flight: Gauge,
+    /// Reconciles that are due and wait to run.
+    pub queue_depth: Gauge,
+    /// How long reconciles waited after they were due, in seconds.
+    pub queue_delay: Histogram,
+    /// Bytes of memory for live Verifications, in the index and in the queue.
+    pub cache_bytes: Gauge,
+    /// Bytes of memory for evidence on its way from a portal to a store.
+    pub evidence_inflight_bytes: Gauge,
 }
 
 impl Default for Metrics {
@@ -115,215 +154,243 @@ impl Default for Metrics {
     }
 }
 
+/// Registers metrics; the registry writes its prefix before their names.
+struct Registrar(Registry);
+
+impl Registrar {
+    fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    /// The unit becomes the end of the name.
+    fn with_unit<M: Metric + Clone + Default>(&mut self, name: &str, help: &str, unit: Unit) -> M {
+        let metric = M::default();
+        self.0.register_with_unit(name, help, unit, metric.clone());
+        metric
+    }
+
+    fn request_seconds<L: Labels>(&mut self, name: &str, help: &str) -> Histograms<L> {
+        self.seconds(name, help, || Histogram::new(REQUEST_SECONDS))
+    }
+
+    fn reconcile_seconds<L: Labels>(&mut self, name: &str, help: &str) -> Histograms<L> {
+        self.seconds(name, help, || Histogram::new(RECONCILE_SECONDS))
+    }
+
+    fn seconds<L: Labels>(&mut self, name: &str, help: &str, make: fn() -> Histogram) -> Histograms<L> {
+        let histograms = Histograms::new_with_constructor(make);
+        self.0.register_with_unit(name, help, Unit::Seconds, histograms.clone());
+        histograms
+    }
+}
+
 impl Metrics {
     /// Metrics that count from zero.
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("okid");
-        let mut counter = |name: &str, help: &str| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        };
-        let status_writes = counter("status_writes", "Writes of status that were sent");
-        let lost_answers = counter("lost_answers", "Creates whose answer was lost");
-        let orphan_sessions = counter(
-            "orphan_sessions",
-            "Sessions that the portal holds, or may hold, and no resource publishes",
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessCollector));
+        let mut okid = Registrar(Registry::with_prefix("okid"));
+        okid.0.register(
+            "build",
+            "The operator's version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        let record_retries = counter("record_retries", "Retries to record an answer that came to nothing");
-        let turns_repeated = counter(
-            "turns_repeated",
-            "Reconciler repeated because the API server gave no usable answer: none, a refusal, or conflict after conflict",
-        );
-        let events_dropped = counter("events_dropped", "Events that were not published");
-        let evidence_orphaned = counter(
-            "evidence_orphaned",
-            "Verifications whose evidence is left in the store, or may be, and nothing removes it any more",
-        );
-        let turn_panics = counter("turn_panics", "Reconciler that panicked");
-        let undecodable = counter("undecodable_objects", "Objects that could not be decoded");
-        let server_rewinds = counter(
-            "api_server_rewinds",
-            "Times that the state of the API server went back, as after a restore of etcd from a backup",
-        );
-        let watch_interruptions = counter("watch_interruptions", "Interruptions of the watch");
-        let verification_reads = counter(
-            "verification_reads",
-            "Reads of verifications from the API server, lists and watches aside",
-        );
-        let secret_reads = counter("secret_reads", "Reads of Secrets from the API server");
-        let calls = family(&mut registry, "portal_calls", "Calls to the portal by result");
-        let events = family(&mut registry, "events", "Events published by reason");
-        let help = "Retries to store an object of evidence by result";
-        let evidence = family(&mut registry, "evidence_objects", help);
-        let gates = Gates::new(&mut registry);
-        let mut gauge = |name: &str, help: &str| {
-            let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
-        };
-        let watch_silent_since =
-            gauge("watch_silent_since_timestamp_seconds", "When the watch last brought anything");
-        let live = gauge("live_verifications", "Verifications that are watched");
-        let turns_under_way = gauge("turns_under_way", "Reconciler under way");
-        let turns_waiting = gauge("turns_waiting", "Reconciler that are due and wait for a slot");
-        let records_bytes = gauge("records_bytes", "Memory of the records of live verifications");
-        let evidence_bytes = gauge("evidence_bytes", "Memory that is held for images in flight");
-        let api_server_clock_skew = gauge(
-            "api_server_clock_skew_seconds",
-            "How far the API server's clock is ahead of this machine's",
-        );
-        let portal_clock_skew = Family::default();
-        registry.register(
-            "portal_clock_skew_seconds",
-            "How far the portal's clock is ahead of the API server's",
-            portal_clock_skew.clone(),
-        );
-        let lateness = Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0]);
-        registry.register("turn_lateness_seconds", "How late turns begin", lateness.clone());
+        let queue_delay = Histogram::new(RECONCILE_SECONDS);
+        let help = "How long reconciles waited after they were due";
+        okid.0.register_with_unit("queue_delay", help, Unit::Seconds, queue_delay.clone());
         Self {
-            registry,
-            calls,
-            events,
-            evidence,
-            gates,
-            verification_reads,
-            secret_reads,
-            portal_clock_skew,
-            api_server_clock_skew,
-            status_writes,
-            lost_answers,
-            orphan_sessions,
-            record_retries,
-            turns_repeated,
-            events_dropped,
-            evidence_orphaned,
-            turn_panics,
-            undecodable,
-            watch_interruptions,
-            watch_silent_since,
-            server_rewinds,
-            live,
-            turns_under_way,
-            turns_waiting,
-            records_bytes,
-            evidence_bytes,
-            lateness,
+            portal_requests: okid.plain("portal_requests", "Requests to portals, by call and result"),
+            portal_request_duration: okid
+                .request_seconds("portal_request_duration", "How long requests to portals took, by call"),
+            api_server_request_duration: okid.request_seconds(
+                "api_server_request_duration",
+                "How long the Kubernetes API server took to begin its response, by verb and resource",
+            ),
+            reconcile_duration: okid
+                .reconcile_seconds("reconcile_duration", "How long reconciles ran, by outcome"),
+            evidence_objects: okid
+                .plain("evidence_objects", "Attempts to store an object of evidence, by result"),
+            events: okid.plain("events", "Published events, by reason"),
+            live: okid.plain("live_verifications", "Verifications that are not settled, by phase"),
+            closures: Closures::new(&mut okid),
+            portal_clock_skew: okid.with_unit(
+                "portal_clock_skew",
+                "How far the portal's clock is ahead of the API server's",
+                Unit::Seconds,
+            ),
+            verification_reads: okid
+                .plain("verification_reads", "Reads of Verifications from the API server, without lists and watches"),
+            secret_reads: okid.plain("secret_reads", "Reads of Secrets from the API server"),
+            status_writes: okid.plain("status_writes", "Status writes that were sent"),
+            status_record_retries: okid
+                .plain("status_record_retries", "Retries of the write that records the response to a create request"),
+            create_unknown_outcome: okid
+                .plain("create_unknown_outcome", "Create requests whose response was lost, so their outcome is unknown"),
+            orphan_sessions: okid.plain(
+                "orphan_sessions",
+                "Sessions that exist at the portal, or may exist, without a Verification that publishes them",
+            ),
+            reconcile_retries: okid.plain(
+                "reconcile_retries",
+                "Reconciles retried because the API server did not answer, refused, or reported repeated conflicts",
+            ),
+            reconcile_panics: okid.plain("reconcile_panics", "Reconciles that panicked"),
+            events_dropped: okid.plain("events_dropped", "Events that could not be published"),
+            evidence_orphaned: okid.plain(
+                "evidence_orphaned",
+                "Verifications whose evidence is left in the store, or may be, with nothing that removes it",
+            ),
+            undecodable_objects: okid.plain("undecodable_objects", "Objects of the watch that could not be decoded"),
+            watch_interruptions: okid.plain("watch_interruptions", "Interruptions of the watch"),
+            api_server_rollbacks: okid.plain(
+                "api_server_rollbacks",
+                "Times that the API server's state went back, as after a restore of etcd from a backup",
+            ),
+            watch_last_event: okid.with_unit(
+                "watch_last_event_timestamp",
+                "Unix time at which the watch last delivered something",
+                Unit::Seconds,
+            ),
+            api_server_clock_skew: okid.with_unit(
+                "api_server_clock_skew",
+                "How far the API server's clock is ahead of this machine's",
+                Unit::Seconds,
+            ),
+            reconciles_in_flight: okid.plain("reconciles_in_flight", "Reconciles that are running"),
+            queue_depth: okid.plain("queue_depth", "Reconciles that are due and wait to run"),
+            queue_delay,
+            cache_bytes: okid.with_unit("cache", "Memory of the cache of live Verifications", Unit::Bytes),
+            evidence_inflight_bytes: okid.with_unit(
+                "evidence_inflight",
+                "Memory for evidence on its way from a portal to a store",
+                Unit::Bytes,
+            ),
+            okid: okid.0,
+            process,
         }
     }
 
-    /// Counts a call to the portal.
-    pub(crate) fn call<T>(&self, call: &'static str, answer: &Result<T, PortalError>) {
-        let result = answer.as_ref().err().map_or("ok", PortalError::label);
-        self.calls.get_or_create(&CallLabels { call, result }).inc();
+    /// Starts the clock of a request to a portal.
+    pub(crate) fn portal_request(&self, call: &'static str) -> PortalRequest<'_> {
+        PortalRequest { metrics: self, call, started: Instant::now() }
     }
 
-    /// Counts a try to store an object of evidence.
-    pub(crate) fn evidence(&self, result: &'static str) {
-        self.evidence.get_or_create(&EvidenceLabels { result }).inc();
+    /// Counts a request to the API server.
+    pub(crate) fn api_server_request(&self, verb: &'static str, resource: &str, duration: Duration) {
+        let labels = ApiServerLabels { verb, resource: resource.to_owned() };
+        self.api_server_request_duration.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
-    /// Shows what keeps calls to the portals waiting. Portals may differ by path alone; each host is shown once.
-    pub(crate) fn closed<'a>(&self, portals: impl IntoIterator<Item = (&'a PortalUrl, Closed, Shut)>) {
-        let mut hosts: HashMap<ClosedLabels, Shut> = HashMap::new();
-        for (portal, closed, shut) in portals {
-            let labels = ClosedLabels { portal: portal.host().to_owned(), state: closed.label() };
-            let of_host = hosts.entry(labels).or_default();
-            of_host.left = of_host.left.max(shut.left);
-            of_host.waiting = of_host.waiting.saturating_add(shut.waiting);
-        }
-        for (labels, Shut { left, waiting }) in hosts {
-            self.gates.closed.get_or_create(&labels).set(i64::from(left.is_some()));
-            self.gates.seconds.get_or_create(&labels).set(left.unwrap_or_default().as_secs_f64());
-            self.gates.waiting.get_or_create(&labels).set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        }
+    /// Counts a reconcile that has ended.
+    pub(crate) fn reconcile(&self, outcome: &'static str, duration: Duration) {
+        self.reconcile_duration.get_or_create(&OutcomeLabels { outcome }).observe(duration.as_secs_f64());
+    }
+
+    /// Counts an attempt to store an object of evidence.
+    pub(crate) fn evidence_object(&self, result: &'static str) {
+        self.evidence_objects.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Counts a published event.
-    pub(crate) fn event(&self, event: Event) {
-        self.events.get_or_create(&EventLabels { reason: event.reason() }).inc();
+    pub(crate) fn event(&self, reason: &'static str) {
+        self.events.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// Shows how far a portal's clock is ahead of the API server's.
-    pub(crate) fn portal_clock_skew(&self, portal: &PortalUrl, seconds: i64) {
-        let labels = PortalLabels { portal: portal.host().to_owned() };
-        self.portal_clock_skew.get_or_create(&labels).set(seconds);
+    /// Sets how many Verifications are in each phase.
+    pub(crate) fn live(&self, phases: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (phase, count) in phases {
+            self.live.get_or_create(&PhaseLabels { phase }).set(gauge(count));
+        }
     }
 
-    /// All metrics as `OpenMetrics` text.
+    /// Sets what holds back requests to portals, by host and state. Portals may differ by path alone: each host is shown once,
+    /// with the longest closure and everything that waits.
+    pub(crate) fn closures<'a>(&self, portals: impl IntoIterator<Item = (&'a str, &'static str, Closure)>) {
+        let mut hosts: HashMap<ClosedLabels, Closure> = HashMap::new();
+        for (host, state, closure) in portals {
+            let of_host = hosts.entry(ClosedLabels { portal: host.to_owned(), state }).or_default();
+            of_host.left = of_host.left.max(closure.left);
+            of_host.waiting = of_host.waiting.saturating_add(closure.waiting);
+        }
+        for (labels, Closure { left, waiting }) in hosts {
+            self.closures.closed.get_or_create(&labels).set(i64::from(left.is_some()));
+            self.closures.seconds.get_or_create(&labels).set(left.unwrap_or_default().as_secs_f64());
+            self.closures.waiting.get_or_create(&labels).set(gauge(waiting));
+        }
+    }
+
+    /// Sets how far a portal's clock is ahead of the API server's.
+    pub(crate) fn portal_clock_skew(&self, host: &str, seconds: i64) {
+        self.portal_clock_skew.get_or_create(&PortalLabels { portal: host.to_owned() }).set(seconds);
+    }
+
+    /// All metrics in the `OpenMetrics` text format, whose media type is [`CONTENT_TYPE`].
     ///
     /// # Errors
     ///
-    /// None that occur: the text is written into memory.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
+    /// Never in practice: writing to a `String` does not fail.
+    pub fn text(&self) -> Result<String, fmt::Error> {
         let mut body = String::new();
-        text::encode(&mut body, &self.registry)?;
+        text::encode_registry(&mut body, &self.okid)?;
+        text::encode_registry(&mut body, &self.process)?;
+        text::encode_eof(&mut body)?;
         Ok(body)
     }
 }
 
-/// What keeps calls to a portal waiting.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shut {
-    /// For how long still, for the key for which it is longest; zero, if that is for the next call to find out, and `None`
-    /// if nothing does.
-    pub(crate) left: Option<Duration>,
-    /// How many verifications wait for it.
-    pub(crate) waiting: usize,
+/// The value of a gauge.
+pub(crate) fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The gauges of what is closed of a portal.
-struct Gates {
+/// A request to a portal that has not ended.
+pub(crate) struct PortalRequest<'a> {
+    metrics: &'a Metrics,
+    call: &'static str,
+    started: Instant,
+}
+
+impl PortalRequest<'_> {
+    /// Counts the request.
+    pub(crate) fn end(self, result: &'static str) {
+        let Self { metrics, call, started } = self;
+        metrics.portal_requests.get_or_create(&RequestLabels { call, result }).inc();
+        let duration = metrics.portal_request_duration.get_or_create(&CallLabels { call });
+        duration.observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// The gauges of what holds back requests to portals.
+struct Closures {
     closed: Family<ClosedLabels, Gauge>,
     seconds: Family<ClosedLabels, Gauge<f64, AtomicU64>>,
     waiting: Family<ClosedLabels, Gauge>,
 }
 
-impl Gates {
-    fn new(registry: &mut Registry) -> Self {
-        let gates =
-            Self { closed: Family::default(), seconds: Family::default(), waiting: Family::default() };
-        registry.register(
-            "portal_closed",
-            "1 while calls to a portal wait, for any key: paused, as the portal asked; breaker_open or key_rejected, until a \
-             call finds out that it works again; else 0",
-            gates.closed.clone(),
-        );
-        registry.register(
-            "portal_closed_seconds",
-            "How long calls to a portal still wait, for the key for which it is longest: paused, as the portal asked; \
-             breaker_open and key_rejected, until the next call finds out whether it works again, and 0 during that call",
-            gates.seconds.clone(),
-        );
-        registry.register(
-            "portal_waiting",
-            "Verifications whose next call to a portal waits: paused, breaker_open, key_rejected",
-            gates.waiting.clone(),
-        );
-        gates
+impl Closures {
+    fn new(okid: &mut Registrar) -> Self {
+        Self {
+            closed: okid.plain(
+                "portal_closed",
+                "1 while requests to a portal wait, with any key, else 0; paused: as the portal asked; breaker_open and \
+                 key_rejected: until a request finds that the portal works again",
+            ),
+            seconds: okid.with_unit(
+                "portal_closed",
+                "How long requests to a portal still wait, with the key that waits longest; 0 while a request finds out \
+                 whether the portal works again",
+                Unit::Seconds,
+            ),
+            waiting: okid.plain(
+                "portal_waiting",
+                "Verifications whose next request to a portal waits: paused, breaker_open, key_rejected",
+            ),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::portal::AllowedPortals;
-
-    #[test]
-    fn portals_of_one_host_show_the_longest_wait_and_all_who_wait_whichever_comes_last() {
-        let urls = ["https://one.example/a", "https://one.example/b"];
-        let allowed = AllowedPortals::new(urls, false).unwrap();
-        let metrics = Metrics::new();
-        let shut =
-            [(Some(Duration::from_secs(7)), 3), (None, 2)].map(|(left, waiting)| Shut { left, waiting });
-        for order in [shut, [shut[1], shut[0]]] {
-            metrics.closed(allowed.iter().zip(order).map(|(portal, shut)| (portal, Closed::Breaker, shut)));
-            let text = metrics.text().unwrap();
-            for shown in ["closed{A} 1\n", "closed_seconds{A} 7.0\n", "waiting{A} 5\n"] {
-                let labels = r#"{portal="one.example",state="breaker_open"}"#;
-                assert!(text.contains(&format!("okid_portal_{}", shown.replace("{A}", labels))), "{text}");
-            }
-        }
-    }
-}
+pub(crate) mod tests;

@@ -119,6 +119,21 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of a check.
+    pub const ALL: [Self; 11] = [
+        Self::Pending,
+        Self::Creating,
+        Self::AwaitingUser,
+        Self::InProgress,
+        Self::Processing,
+        Self::InReview,
+        Self::Storing,
+        Self::Verified,
+        Self::Rejected,
+        Self::Expired,
+        Self::Failed,
+    ];
+
     /// The value as it is written in status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -22,12 +22,13 @@ use kube::{
     client::{Body, ClientBuilder, ConfigExt as _, retry::RetryPolicy},
     config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, retry::RetryLayer};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, layer::util::Stack, retry::RetryLayer};
 
 use super::{
     error::ProxyFailed,
     events::note::OwnPod,
     proxy::{InvalidProxy, Protocol, Proxy, proxy},
+    request_metrics::RequestMetrics,
     verifications::Cluster,
 };
 use crate::{
@@ -37,6 +38,9 @@ use crate::{
 
 /// Stands in a kubeconfig so that kube reads no proxy from the environment: that is decided here.
 const DECIDED_HERE: &str = "http://127.0.0.1";
+
+/// What measures each request of the client and its response.
+type ClientLayers = Stack<ServerDates, RequestMetrics>;
 
 /// Why no client for the API server can be made. Repeats no text of a kubeconfig, which may hold credentials.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +93,8 @@ pub(crate) async fn connect(
     if proxy.is_some() {
         tracing::info!("the API server is reached over a proxy");
     }
-    let client = client(config, proxy, clock).map_err(Connect::Client)?;
+    let layers = Stack::new(ServerDates(clock), RequestMetrics(Arc::clone(&metrics)));
+    let client = client(config, proxy, &layers).map_err(Connect::Client)?;
     Ok(Cluster::new(client, instance, own_pod, metrics))
 }
 
@@ -129,21 +134,20 @@ async fn of_kubeconfig(mut kubeconfig: Kubeconfig) -> Result<(Config, Option<Str
     Ok((config, proxy))
 }
 
-fn client(config: Config, proxy: Option<Proxy>, clock: Clock) -> kube::Result<Client> {
-    let dates = ServerDates(clock);
+fn client(config: Config, proxy: Option<Proxy>, layers: &ClientLayers) -> kube::Result<Client> {
     let Some(Proxy { protocol, address, credentials }) = proxy else {
-        return Ok(ClientBuilder::try_from(config)?.with_layer(&dates).build());
+        return Ok(ClientBuilder::try_from(config)?.with_layer(layers).build());
     };
     // As kube does it; it fails where there is one already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     match protocol {
-        Protocol::Http => over(config, &dates, tunnel(address, credentials, connector)),
+        Protocol::Http => over(config, layers, tunnel(address, credentials, connector)),
         Protocol::Https => {
             // The proxy's certificate is none of the cluster's.
             let connector = Config::new(address.clone()).rustls_https_connector_with_connector(connector)?;
-            over(config, &dates, tunnel(address, credentials, connector))
+            over(config, layers, tunnel(address, credentials, connector))
         }
         Protocol::Socks5 => {
             let socks = SocksV5::new(address, connector);
@@ -151,7 +155,7 @@ fn client(config: Config, proxy: Option<Proxy>, clock: Clock) -> kube::Result<Cl
                 Some((user, password)) => socks.with_auth(user, password),
                 None => socks,
             };
-            over(config, &dates, socks)
+            over(config, layers, socks)
         }
     }
 }
@@ -168,7 +172,7 @@ fn tunnel<C>(address: Uri, credentials: Option<(String, String)>, connector: C) 
 }
 
 /// What kube builds for a connection of its own, over a connection through a proxy.
-fn over<C>(config: Config, dates: &ServerDates, connector: C) -> kube::Result<Client>
+fn over<C>(config: Config, layers: &ClientLayers, connector: C) -> kube::Result<Client>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,
@@ -190,5 +194,5 @@ where
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(client);
-    Ok(ClientBuilder::new(service, config.default_namespace).with_layer(dates).build())
+    Ok(ClientBuilder::new(service, config.default_namespace).with_layer(layers).build())
 }

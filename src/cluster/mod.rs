@@ -11,6 +11,7 @@ mod failures;
 mod last_contact;
 mod proxy;
 mod request;
+mod request_metrics;
 mod rollback;
 mod rollback_check;
 mod secrets;

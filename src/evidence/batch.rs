@@ -200,7 +200,7 @@ impl Evidence {
         outcome: &mut UploadOutcome,
         worst: Option<NotNow>,
     ) -> Option<NotNow> {
-        self.metrics.evidence(result_of(&end));
+        self.metrics.evidence_object(result_of(&end));
         match end {
             Ok(object) => {
                 outcome.objects.push(object);

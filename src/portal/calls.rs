@@ -118,9 +118,10 @@ impl Portal {
     pub(crate) async fn poll(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
         let Caller { portal, key, pass } = caller;
         let sent = self.clock.local();
+        let request = self.metrics.portal_request("poll");
         let answer = self.client.look(portal, key, id).await;
         self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|details| details.date));
-        self.metrics.call("look", &answer);
+        request.end(PortalError::result_label(&answer));
         self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
         if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
             pass.polled(Instant::now());
@@ -138,13 +139,14 @@ impl Portal {
     ) -> CreateAnswer {
         let Caller { portal, key, pass } = caller;
         let sent = self.clock.local();
+        let request = self.metrics.portal_request("create");
         let answer = self.client.create(portal, key).await;
         self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|created| created.date));
         self.failures.note(portal, creates_with(key.identity()), answer.as_ref().map(drop));
         let answer = answer.and_then(|created| {
             if is_free(&created.id) { Ok(created) } else { Err(PortalError::Failed(Failed::Unusable)) }
         });
-        self.metrics.call("create", &answer);
+        request.end(PortalError::result_label(&answer));
         let resumes_creates = pass.report(Instant::now(), answer.as_ref().map(drop));
         CreateAnswer { answer, resumes_creates }
     }
@@ -152,11 +154,12 @@ impl Portal {
     /// Asks for a session that does not exist, to find out whether the portal responds.
     pub(crate) async fn probe(&self, caller: Caller<'_>) -> Result<Details, PortalError> {
         let Caller { portal, key, pass } = caller;
+        let request = self.metrics.portal_request("probe");
         let answer = match VerificationId::parse(PROBE_ID) {
             Ok(id) => self.client.look(portal, key, &id).await,
             Err(_) => Err(PortalError::Failed(Failed::Unusable)),
         };
-        self.metrics.call("ping", &answer);
+        request.end(PortalError::result_label(&answer));
         pass.report(Instant::now(), answer.as_ref().map(drop));
         answer
     }
@@ -171,6 +174,7 @@ impl Portal {
         most: usize,
     ) -> Result<ImageBody, PortalError> {
         let Caller { portal, key, pass } = caller;
+        let request = self.metrics.portal_request("image");
         let answer = self.client.image(portal, key, id, call).await;
         self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
         let image = match answer {
@@ -180,7 +184,7 @@ impl Portal {
             }
             Err(error) => Err(error),
         };
-        self.metrics.call("image", &image);
+        request.end(PortalError::result_label(&image));
         report_body(pass.about(id), &image);
         image
     }
@@ -193,8 +197,9 @@ impl Portal {
         most: usize,
     ) -> Result<Bytes, PortalError> {
         let Caller { portal, key, pass } = caller;
+        let request = self.metrics.portal_request("results");
         let answer = self.client.results(portal, key, id, most).await;
-        self.metrics.call("results", &answer);
+        request.end(PortalError::result_label(&answer));
         // Below the limit of every answer, the portal is asked again for the larger one.
         if most == MAX_ANSWER_BYTES || !is_too_large(&answer) {
             self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));

@@ -236,6 +236,11 @@ impl PortalError {
         }
     }
 
+    /// The label of a request's result in the metrics.
+    pub(crate) fn result_label<T>(answer: &Result<T, Self>) -> &'static str {
+        answer.as_ref().err().map_or("ok", Self::label)
+    }
+
     /// The value of a metric's label: one of a closed set of words.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -108,7 +108,7 @@ impl Reconciler {
             Claimed::Unknown => {
                 // It may be written all the same; then this process knows that nothing was asked.
                 entry.set_claim(Some(Claim { attempt, seen: begun.instant(), never_sent: true }));
-                self.metrics.turns_repeated.inc();
+                self.metrics.reconcile_retries.inc();
                 return Recorded::Unwritten(conclude_unwritten(CreateOutcome::ClaimNotWritten));
             }
         };
@@ -281,7 +281,7 @@ impl Reconciler {
                 Read::Unknown => true,
             };
             if failed || unread {
-                self.metrics.record_retries.inc();
+                self.metrics.status_record_retries.inc();
                 let (backoff, ends) =
                     if is_too_large { (TOO_LARGE_EVERY, &self.shutdown) } else { (RECORD_EVERY, &never) };
                 tokio::select! {

@@ -54,12 +54,15 @@ impl Reconciler {
         let reconcile = move |due: DueReconcile| {
             let reconciler = Arc::clone(&reconciler);
             async move {
-                reconciler.metrics.lateness.observe(due.lateness.as_secs_f64());
-                reconciler.take(due.record_id).await
+                reconciler.metrics.queue_delay.observe(due.lateness.as_secs_f64());
+                let started = Instant::now();
+                let disposition = reconciler.take(due.record_id).await;
+                reconciler.metrics.reconcile(disposition.label(), started.elapsed());
+                disposition
             }
         };
         let on_panic = move |record_id| {
-            panicked.metrics.turn_panics.inc();
+            panicked.metrics.reconcile_panics.inc();
             let index = panicked.index();
             let (namespace, name) = index
                 .view(record_id)
@@ -448,7 +451,7 @@ impl Reconciler {
 
     /// The API server gave no usable answer: the turn comes again, later with each time.
     fn again(&self, record_id: RecordId, entry: &CacheEntry) -> Disposition {
-        self.metrics.turns_repeated.inc();
+        self.metrics.reconcile_retries.inc();
         let failures = self.index().get_mut(record_id).map_or(0, CacheEntry::one_more_failure);
         let wait = AGAIN.jittered(u32::from(failures) + 1, rand::random());
         Disposition::At(Instant::now() + wait, Priority::Active, entry.fairness_key)

@@ -36,7 +36,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
                 None => return,
             },
             () = &mut rewound => {
-                reconciler.metrics.server_rewinds.inc();
+                reconciler.metrics.api_server_rollbacks.inc();
                 tracing::warn!(
                     "the state of the API server went back, as after a restore of etcd from a backup; verifications are \
                      listed anew, and a status that lost its session gets it back"
@@ -66,7 +66,7 @@ fn note(
         Change::Seen(object) => see(reconciler, object, interruptions.is_listing),
         Change::Undecodable { object, error } => {
             reconciler.index().still_there(&object.uid);
-            reconciler.metrics.undecodable.inc();
+            reconciler.metrics.undecodable_objects.inc();
             tracing::warn!(
                 namespace = object.namespace,
                 name = object.name,

@@ -31,6 +31,7 @@ impl Reconciler {
         let mut index = self.index();
         let has_echoed = index.is_at(record_id, version);
         index.wrote(record_id, version, |entry| {
+            entry.show(written);
             if has_echoed {
                 entry.take_back_a_change();
             }

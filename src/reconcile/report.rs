@@ -166,7 +166,7 @@ impl Reconciler {
         let attempts_of = |object: &Verification| attempts(&object.status.clone().unwrap_or_default());
         let lost = lost_answers(attempts_of(before), attempts_of(after));
         if lost > 0 {
-            self.metrics.lost_answers.inc_by(u64::from(lost));
+            self.metrics.create_unknown_outcome.inc_by(u64::from(lost));
         }
         if phase(before) != phase(after) || shown(before) != shown(after) {
             let [ready, reconciling, stalled] = shown(after);

@@ -73,6 +73,17 @@ pub enum Disposition {
     Gone,
 }
 
+impl Disposition {
+    /// The label of a reconcile's outcome in the metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::At(..) => "requeue",
+            Self::AwaitChange => "await_change",
+            Self::Gone => "done",
+        }
+    }
+}
+
 /// What is going on, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueSnapshot {

@@ -43,7 +43,7 @@ async fn an_answer_is_recorded_though_the_api_server_is_away_when_it_comes() {
     world.until_portal("the create", |world| world.creates() == 1).await;
     road.set(Traffic::Cut);
     world.sandbox().clear_faults();
-    world.operator().until_metric("okid_record_retries_total", |retries| retries >= 2.0).await;
+    world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 2.0).await;
     assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed));
     road.set(Traffic::Flows);
 
@@ -61,7 +61,7 @@ async fn a_silent_api_server_is_asked_again_after_our_own_deadline() {
     world.until_portal("the create", |world| world.creates() == 1).await;
     road.set(Traffic::Stands);
     world.sandbox().clear_faults();
-    world.operator().until_metric("okid_record_retries_total", |retries| retries >= 1.0).await;
+    world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
     road.set(Traffic::Cut);
     road.set(Traffic::Flows);
 
@@ -80,7 +80,7 @@ async fn a_claim_whose_own_answer_is_lost_is_followed_by_no_request_and_is_no_lo
     release(&world);
     let claimed = world.until("alice", |seen| seen.state() == Some(SessionState::Claimed)).await;
     assert_eq!(claimed.session().attempt, 1);
-    world.operator().until_metric("okid_turns_repeated_total", |times| times >= 1.0).await;
+    world.operator().until_metric("okid_reconcile_retries_total", |times| times >= 1.0).await;
     assert_eq!(world.creates(), 0);
     road.set(Traffic::Cut);
     road.set(Traffic::Flows);
@@ -133,7 +133,7 @@ async fn what_cannot_be_recorded_before_the_end_is_said_and_the_process_fails() 
     world.until_portal("the create", |world| world.creates() == 1).await;
     road.set(Traffic::Cut);
     world.sandbox().clear_faults();
-    world.operator().until_metric("okid_record_retries_total", |retries| retries >= 1.0).await;
+    world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
     let status = world.operator().stop().await;
     assert_eq!(status.code(), Some(1));
     assert!(world.operator().log().contains("record what was in flight"), "{}", world.operator().log());

@@ -73,7 +73,7 @@ async fn heals_or_holds(world: &World, sessions_before: usize) {
     for (name, _) in BOTH {
         world.until_event(name, "CreateOutcomeUnknown").await;
     }
-    world.operator().until_metric("okid_lost_answers_total", |value| value == 2.0).await;
+    world.operator().until_metric("okid_create_unknown_outcome_total", |value| value == 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

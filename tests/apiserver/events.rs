@@ -40,7 +40,7 @@ async fn a_verdict_whose_write_had_no_answer_is_told_when_it_is_known() {
     std::fs::remove_file(&held).expect("it is held");
     let over = world.until("alice", |seen| seen.found().settled).await;
     assert_eq!(over.phase(), Some(Phase::Verified));
-    world.operator().until_metric("okid_turns_repeated_total", |times| times >= 1.0).await;
+    world.operator().until_metric("okid_reconcile_retries_total", |times| times >= 1.0).await;
     road.set(Traffic::Cut);
     road.set(Traffic::Flows);
 

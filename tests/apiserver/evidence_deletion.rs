@@ -284,7 +284,7 @@ async fn many_removals_take_no_more_of_a_store_than_many_uploads() {
         begin_to_delete(&world, name).await;
     }
     let all = f64::from(u32::try_from(names.len()).unwrap());
-    world.operator().until_metric("okid_turns_under_way", |turns| turns >= all).await;
+    world.operator().until_metric("okid_reconciles_in_flight", |turns| turns >= all).await;
     world.until_portal("listings", |world| world.s3().proxy.held() >= AT_ONE_ENDPOINT).await;
     world.s3().proxy.heal();
     for name in &names {

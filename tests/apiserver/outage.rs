@@ -109,7 +109,7 @@ async fn a_portal_that_is_back_is_found_by_a_call_without_effect() {
 
     let lost = all_get_a_link(&world, &names).await;
     assert_eq!((lost, world.creates()), (1, 2 + 2));
-    let answered = "okid_portal_calls_total{call=\"ping\",result=\"not_found\"}";
+    let answered = "okid_portal_requests_total{call=\"probe\",result=\"not_found\"}";
     assert_eq!(world.operator().metric(answered).await, 1.0);
     world.finish().await;
 }

@@ -177,7 +177,7 @@ async fn the_least_rights_suffice_for_evidence_and_its_removal() {
     check(&stored, &world.in_s3(&stored));
     world.delete("alice").await;
     assert!(files(&world.in_s3(&stored)).is_empty());
-    assert_eq!(world.operator().metric("okid_turns_repeated_total").await, 0.0);
+    assert_eq!(world.operator().metric("okid_reconcile_retries_total").await, 0.0);
     guarded.world.finish().await;
 }
 
@@ -221,8 +221,8 @@ async fn what_was_stored_and_may_not_be_written_down_is_asked_for_once_and_writt
     world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
     guarded.grant(&without("verifications/status")).await;
     world.s3().proxy.release();
-    let repeated = world.operator().metric("okid_turns_repeated_total").await;
-    world.operator().until_metric("okid_turns_repeated_total", |value| value >= repeated + 3.0).await;
+    let repeated = world.operator().metric("okid_reconcile_retries_total").await;
+    world.operator().until_metric("okid_reconcile_retries_total", |value| value >= repeated + 3.0).await;
     let asked =
         |world: &World| (world.sandbox().session(&id).unwrap().image_calls, world.s3().proxy.arrived());
     assert_eq!(asked(world), (1, 3), "the image, once more to see that the store refuses it, the manifest");
@@ -283,7 +283,7 @@ async fn without_the_right_to_write_status_it_says_so_once_and_asks_nothing_of_t
     let world = &guarded.world;
     world.apply("alice", json!({})).await;
     world.apply("bob", json!({})).await;
-    world.operator().until_metric("okid_turns_repeated_total", |value| value >= 4.0).await;
+    world.operator().until_metric("okid_reconcile_retries_total", |value| value >= 4.0).await;
     assert_eq!(world.creates(), 0);
     assert_eq!(world.get("alice").await.found().observed_generation, Some(-1));
 
@@ -302,10 +302,10 @@ async fn a_right_to_write_status_that_is_taken_away_stops_everything_and_gives_a
     let world = &guarded.world;
     let id = world.invite("alice", json!({})).await;
     guarded.grant(&without("verifications/status")).await;
-    let repeated = world.operator().metric("okid_turns_repeated_total").await;
+    let repeated = world.operator().metric("okid_reconcile_retries_total").await;
     world.apply("bob", json!({})).await;
     world.sandbox().finish(&id, Verdict::Rejected).unwrap();
-    world.operator().until_metric("okid_turns_repeated_total", |value| value >= repeated + 2.0).await;
+    world.operator().until_metric("okid_reconcile_retries_total", |value| value >= repeated + 2.0).await;
     assert_eq!(world.creates(), 1);
     assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
 
@@ -325,9 +325,9 @@ async fn an_answer_that_may_not_be_written_is_tried_with_pauses_until_it_may() {
     world.until_portal("a create", |world| world.sandbox().hits(hang) == 1).await;
     guarded.grant(&without("verifications/status")).await;
     world.sandbox().clear(hang);
-    world.operator().until_metric("okid_record_retries_total", |value| value >= 4.0).await;
+    world.operator().until_metric("okid_status_record_retries_total", |value| value >= 4.0).await;
     let writes = world.operator().metric("okid_status_writes_total").await;
-    let retries = world.operator().metric("okid_record_retries_total").await;
+    let retries = world.operator().metric("okid_status_record_retries_total").await;
     // The claim, one write before each pause, and perhaps one that is under way.
     assert!(writes <= retries + 2.0, "{writes} writes, {retries} retries");
 
@@ -347,7 +347,7 @@ async fn without_the_right_to_read_verifications_it_says_so_once_and_asks_nothin
     let launch = guarded.launch();
     guarded.world.start(launch).await;
     let world = &guarded.world;
-    world.operator().until_metric("okid_turns_repeated_total", |value| value >= 2.0).await;
+    world.operator().until_metric("okid_reconcile_retries_total", |value| value >= 2.0).await;
     assert_eq!(world.creates(), 0);
 
     guarded.grant(LEAST).await;

@@ -173,7 +173,7 @@ async fn a_create_whose_answer_is_lost_is_owned_up_to_and_tried_again() {
     assert_eq!(lost.phase(), Some(Phase::Creating));
     assert_eq!((lost.session().attempt, lost.session().orphans), (1, 1));
     world.until_event("alice", "CreateOutcomeUnknown").await;
-    world.operator().until_metric("okid_lost_answers_total", |lost| lost == 1.0).await;
+    world.operator().until_metric("okid_create_unknown_outcome_total", |lost| lost == 1.0).await;
     let orphan = world.sandbox().sessions()[0].id.clone();
 
     let invited = world.until("alice", |seen| seen.phase() == Some(Phase::AwaitingUser)).await;

@@ -60,7 +60,7 @@ async fn a_record_that_does_not_fit_any_more_keeps_no_process_from_its_end() {
         letters -= 64;
     }
     std::fs::remove_file(&held).expect("it is held");
-    world.operator().until_metric("okid_record_retries_total", |retries| retries >= 1.0).await;
+    world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
 
     // With an answer that is still waited for it would end with 1, after the whole grace.
     let status = world.operator().stop().await;

@@ -203,7 +203,7 @@ impl Inner {
         let was_answered = !matches!(published, Published::Again);
         let again = match published {
             Published::Yes => {
-                self.metrics.event(item.event);
+                self.metrics.event(item.event.reason());
                 None
             }
             Published::Again => Some(item),

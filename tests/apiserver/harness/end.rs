@@ -28,7 +28,7 @@ impl World {
         assert!(creates <= attempts, "{creates} creates, {attempts} attempts\n{}", self.report());
         let metrics = metrics.unwrap_or_default();
         assert!(
-            !metrics.contains("turn_panics_total") || metrics.contains("okid_turn_panics_total 0"),
+            !metrics.contains("reconcile_panics_total") || metrics.contains("okid_reconcile_panics_total 0"),
             "{metrics}"
         );
 

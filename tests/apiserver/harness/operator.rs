@@ -121,13 +121,17 @@ impl Operator {
         self.ask("/metrics").await.text().await.expect("read the metrics")
     }
 
-    /// The value of one metric, named with its labels as it stands in the text; 0 if it is not there.
+    /// The value of one metric, named with its labels as in the text; without labels, the sum of all its samples; 0 if
+    /// there are no samples.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
-        text.lines()
-            .filter_map(|line| line.rsplit_once(' '))
-            .find(|(known, _)| *known == name)
-            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+        let is_named = |sample: &str| {
+            sample.strip_prefix(name).is_some_and(|labels| labels.is_empty() || labels.starts_with('{'))
+        };
+        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let values = samples.filter(|(sample, _)| is_named(sample));
+        // The sum of nothing would be -0.
+        values.fold(0.0, |sum, (_, value)| sum + value.parse::<f64>().expect("a number"))
     }
 
     /// Waits until a metric has a value.

@@ -188,7 +188,7 @@ async fn run_least(
     reason = "a gauge of a small whole number"
 )]
 fn reconciles(metrics: &str) -> usize {
-    sum(metrics, "okid_turns_under_way", |_| true) as usize
+    sum(metrics, "okid_reconciles_in_flight", |_| true) as usize
 }
 
 /// Events that the operator told or dropped.

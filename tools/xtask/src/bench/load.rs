@@ -42,7 +42,7 @@ pub(super) fn memory(progress: Progress, program: &Path) -> Result<Vec<Figure>> 
     let median = resident.get(resident.len() / 2).copied().unwrap_or(f64::NAN);
     let most = memory_of(id)?.most;
     let metrics = rig.operator.metrics()?;
-    let record = sum(&metrics, "okid_records_bytes", |_| true) / f64::from(LIVE);
+    let record = sum(&metrics, "okid_cache_bytes", |_| true) / f64::from(LIVE);
     let live = sum(&metrics, "okid_live_verifications", |_| true);
     let mut figures = vec![
         Figure::note("memory: live verifications", format!("{live:.0}")),
@@ -71,11 +71,11 @@ pub(super) fn polls(progress: Progress, program: &Path) -> Result<Vec<Figure>> {
     let after = rig.operator.metrics()?;
     let reconciler = |bucket: &str| {
         let chosen = |metrics: &str| {
-            sum(metrics, "okid_turn_lateness_seconds_bucket", |labels| labels.has("le", bucket))
+            sum(metrics, "okid_queue_delay_seconds_bucket", |labels| labels.has("le", bucket))
         };
         chosen(&after) - chosen(&before)
     };
-    let failed = sum(&after, "okid_portal_calls_total", |labels| !labels.has("result", "ok"));
+    let failed = sum(&after, "okid_portal_requests_total", |labels| !labels.has("result", "ok"));
     let in_time = 100.0 * reconciler("0.025") / reconciler("+Inf");
     let milliseconds = |micros: u64| count(micros) / 1000.0;
     let p99 = milliseconds(late.value_at_percentile(PERCENTILE));

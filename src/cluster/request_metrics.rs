@@ -1,0 +1,149 @@
+//! Measures how long the API server takes to answer: a layer around the client. May depend on `metrics`.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use http::{Method, Request, Response, Uri};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use crate::metrics::Metrics;
+
+/// Measures every request of a client until its response begins.
+#[derive(Clone)]
+pub(super) struct RequestMetrics(pub(super) Arc<Metrics>);
+
+/// A client whose requests are measured.
+#[derive(Clone)]
+pub(super) struct Measured<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Layer<S> for RequestMetrics {
+    type Service = Measured<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Measured { inner, metrics: Arc::clone(&self.0) }
+    }
+}
+
+impl<S, I, O> Service<Request<I>> for Measured<S>
+where
+    S: Service<Request<I>, Response = Response<O>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<I>) -> Self::Future {
+        let metrics = Arc::clone(&self.metrics);
+        let Operation { verb, resource } = Operation::of(request.method(), request.uri());
+        let started = Instant::now();
+        self.inner
+            .call(request)
+            .inspect(move |_| metrics.api_server_request(verb, &resource, started.elapsed()))
+            .boxed()
+    }
+}
+
+/// What a request does, in the words of Kubernetes: `patch` of `verifications/status`.
+#[derive(Debug, PartialEq, Eq)]
+struct Operation {
+    verb: &'static str,
+    resource: String,
+}
+
+impl Operation {
+    fn of(method: &Method, uri: &Uri) -> Self {
+        let mut path: Vec<_> = uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
+        let version = match path.first() {
+            Some(&"api") => 2,
+            Some(&"apis") => 3,
+            Some(_) | None => path.len(),
+        };
+        path.drain(..version.min(path.len()));
+        if path.len() > 2 && path[0] == "namespaces" {
+            path.drain(..2);
+        }
+        let resource = match path[..] {
+            [resource] | [resource, _] => resource.to_owned(),
+            [resource, _, subresource] => format!("{resource}/{subresource}"),
+            _ => "other".to_owned(),
+        };
+        let is_watch = || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
+        let is_collection = path.len() == 1;
+        let verb = match method.as_str() {
+            "GET" if is_watch() => "watch",
+            "GET" if is_collection => "list",
+            "GET" => "get",
+            "POST" => "create",
+            "PUT" => "update",
+            "PATCH" => "patch",
+            "DELETE" if is_collection => "deletecollection",
+            "DELETE" => "delete",
+            _ => "other",
+        };
+        Self { verb, resource }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_by_its_verb_and_resource() {
+        let verifications = "/apis/okid.io/v1alpha1/namespaces/kyc/verifications";
+        let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/verifications.okid.io";
+        for (method, path, verb, resource) in [
+            ("GET", "/apis/okid.io/v1alpha1/verifications?limit=500", "list", "verifications"),
+            ("GET", "/apis/okid.io/v1alpha1/verifications?limit=5&watch=true", "watch", "verifications"),
+            ("GET", &format!("{verifications}/alice"), "get", "verifications"),
+            ("GET", &format!("{verifications}?"), "list", "verifications"),
+            ("PATCH", &format!("{verifications}/alice"), "patch", "verifications"),
+            ("PATCH", &format!("{verifications}/alice/status?force=true"), "patch", "verifications/status"),
+            ("PUT", &format!("{verifications}/alice/status"), "update", "verifications/status"),
+            ("GET", "/api/v1/namespaces/kyc/secrets/okid", "get", "secrets"),
+            ("POST", "/apis/events.k8s.io/v1/namespaces/kyc/events", "create", "events"),
+            ("GET", "/api/v1/namespaces/kyc", "get", "namespaces"),
+            ("GET", definition, "get", "customresourcedefinitions"),
+            ("GET", "/version", "get", "other"),
+            ("GET", "/", "get", "other"),
+            ("GET", "/api", "get", "other"),
+        ] {
+            let operation = Operation::of(&method.parse().unwrap(), &path.parse().unwrap());
+            let expected = Operation { verb, resource: resource.to_owned() };
+            assert_eq!(operation, expected, "{method} {path}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_measured_until_its_response_begins() {
+        let metrics = Arc::new(Metrics::new());
+        let server = service_fn(|_: Request<()>| async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok::<_, Infallible>(Response::new(()))
+        });
+        let request = Request::get("/api/v1/namespaces/kyc/secrets/okid").body(()).unwrap();
+        RequestMetrics(Arc::clone(&metrics)).layer(server).oneshot(request).await.unwrap();
+        let text = metrics.text().unwrap();
+        for (bucket, count) in [("0.25", 0), ("0.5", 1)] {
+            let labels = format!("{{le=\"{bucket}\",verb=\"get\",resource=\"secrets\"}}");
+            let line = format!("okid_api_server_request_duration_seconds_bucket{labels} {count}\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+    }
+}
