@@ -176,7 +176,7 @@ impl Settings {
         BudgetSettings {
             portal_rate: self.portal_rate.get(),
             key_rate: self.key_rate.get(),
-            most_under_way: self.max_concurrent_reconciles.saturating_mul(3).div_ceil(4) / portals,
+            max_in_flight: self.max_concurrent_reconciles.saturating_mul(3).div_ceil(4) / portals,
             ..BudgetSettings::default()
         }
     }

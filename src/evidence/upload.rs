@@ -12,7 +12,7 @@ use crate::{
     api::{EvidenceKind, ImageKind, ObjectState, StoredObject},
     lifecycle::{EvidenceError, Missing, Wanted},
     portal::{
-        Call, Caller, Failed, ImageBody, ImageCall, ImageSource, MAX_ANSWER_BYTES, PortalError,
+        Call, Caller, Failed, ImageBody, ImageQuery, ImageSource, MAX_RESPONSE_BYTES, PortalError,
         budget::{Admission, Closed},
     },
     priority::Priority,
@@ -60,7 +60,7 @@ impl Evidence {
             EvidenceKind::Back => (ImageKind::Back, ImageSource::Back),
             EvidenceKind::Results => return self.upload_details(upload).await.map(Uploaded::Stored),
         };
-        let call = ImageCall { source, image_type: &wanted.image_type, attempt: wanted.attempt };
+        let call = ImageQuery { source, image_type: &wanted.image_type, attempt: wanted.attempt };
         let image = match self.image(upload, call, USUAL_BYTES).await {
             Err(NoImage::Larger) => self.image(upload, call, MAX_BYTES).await,
             usual => usual,
@@ -82,7 +82,7 @@ impl Evidence {
     }
 
     /// Gets an image of at most that many bytes, once there is memory for it.
-    async fn image(&self, upload: &Upload<'_>, call: ImageCall<'_>, most: usize) -> Result<Image, NoImage> {
+    async fn image(&self, upload: &Upload<'_>, call: ImageQuery<'_>, most: usize) -> Result<Image, NoImage> {
         let mut held = self.hold(upload, most).await;
         let caller = admit(upload).map_err(NoImage::NotNow)?;
         match self.portal.image(caller, &upload.id, call, most).await {
@@ -113,7 +113,7 @@ impl Evidence {
 
     async fn upload_details(&self, upload: &Upload<'_>) -> Result<StoredObject, NotNow> {
         let (bytes, _held) = match self.details(upload, USUAL_RESULTS_BYTES).await {
-            Err(NoImage::Larger) => self.details(upload, MAX_ANSWER_BYTES).await,
+            Err(NoImage::Larger) => self.details(upload, MAX_RESPONSE_BYTES).await,
             usual => usual,
         }
         .map_err(|no_details| match no_details {
@@ -146,7 +146,7 @@ impl Evidence {
 fn admit<'a>(upload: &'a Upload<'_>) -> Result<Caller<'a>, NotNow> {
     let source = &upload.source;
     match source.budget.admit(Instant::now(), Call::Poll, Priority::Idle) {
-        Admission::Go(pass) => Ok(Caller { portal: source.portal, key: source.key, pass }),
+        Admission::Go(permit) => Ok(Caller { portal: source.portal, key: source.key, permit }),
         Admission::Wait { until, closed: Closed::Rate } => Err(NotNow::Later(until)),
         // These count as an error, which ends; within the rate it is only a matter of time.
         Admission::Wait { until: _, closed: Closed::Paused | Closed::Breaker | Closed::KeyRejected } => {

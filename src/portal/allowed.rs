@@ -23,7 +23,7 @@ pub enum LinkMode {
     Select,
 }
 
-/// Which of the four calls brings an image.
+/// Which of the four endpoints serves an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageSource {
     /// Redacted by the settings of the API key.
@@ -36,14 +36,14 @@ pub enum ImageSource {
     Back,
 }
 
-/// A call for an image.
+/// The parameters of a request for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageCall<'a> {
-    /// Which call.
+pub struct ImageQuery<'a> {
+    /// Which endpoint.
     pub source: ImageSource,
     /// `image_type`: lower-case letters, digits and `_`, so that it needs no encoding.
     pub image_type: &'a str,
-    /// `attempt_index`, where the call has it.
+    /// `attempt_index`, if the endpoint has it.
     pub attempt: Option<i32>,
 }
 
@@ -60,8 +60,8 @@ impl PortalUrl {
         self.0.host()
     }
 
-    /// The link for the person. `link_path` is the page's path below the address, `/` in the
-    /// guide; a slash is put before it when it has none.
+    /// The link for the person. `link_path` is the page's path below the URL, `/` in the guide; a missing leading slash is
+    /// added.
     #[must_use]
     pub fn link(&self, id: &VerificationId, mode: LinkMode, link_path: &str) -> String {
         let path = link_path.strip_prefix('/').unwrap_or(link_path);
@@ -72,14 +72,14 @@ impl PortalUrl {
         format!("{}/{path}?verification_id={}{mode}", self.as_str(), id.as_str())
     }
 
-    /// Where a session is made (guide, step 2).
+    /// Where a session is created (guide, step 2).
     pub(super) fn create_url(&self) -> String {
         format!("{}/api/generate-verification", self.as_str())
     }
 
     /// Where an image of a session is (guide, "Get Verification Image").
-    pub(super) fn image_url(&self, id: &VerificationId, call: ImageCall<'_>) -> String {
-        let ImageCall { source, image_type, attempt } = call;
+    pub(super) fn image_url(&self, id: &VerificationId, query: ImageQuery<'_>) -> String {
+        let ImageQuery { source, image_type, attempt } = query;
         let path = match source {
             ImageSource::Redacted => "get-verification-image",
             ImageSource::Unredacted => "get-verification-image-unredacted",
@@ -90,7 +90,7 @@ impl PortalUrl {
         format!("{}/api/{path}/{}?image_type={image_type}{attempt}", self.as_str(), id.as_str())
     }
 
-    /// Where a session is looked at (guide, step 4).
+    /// Where a session is polled (guide, step 4).
     pub(super) fn details_url(&self, id: &VerificationId) -> String {
         format!("{}/api/get-verification-details/{}", self.as_str(), id.as_str())
     }

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    allowed::{AllowedPortals, ImageCall, PortalUrl},
-    budget::{Budget, Budgets, Closed, Pass},
-    client::{MAX_ANSWER_BYTES, PortalClient},
+    allowed::{AllowedPortals, ImageQuery, PortalUrl},
+    budget::{Budget, Budgets, Closed, RequestPermit},
+    client::{MAX_RESPONSE_BYTES, PortalClient},
     error::{Failed, PortalError},
     failures::{PortalFailureLog, creates_with, polls_of},
     key::{ApiKey, KeyIdentity},
@@ -53,7 +53,7 @@ pub(crate) struct PortalSettings {
 pub(crate) struct Caller<'a> {
     pub(crate) portal: &'a PortalUrl,
     pub(crate) key: &'a ApiKey,
-    pub(crate) pass: Pass,
+    pub(crate) permit: RequestPermit,
 }
 
 /// The result of a create.
@@ -116,17 +116,17 @@ impl Portal {
 
     /// Asks for the status of a session.
     pub(crate) async fn poll(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
-        let Caller { portal, key, pass } = caller;
+        let Caller { portal, key, permit } = caller;
         let sent = self.clock.local();
         let request = self.metrics.portal_request("poll");
-        let answer = self.client.look(portal, key, id).await;
+        let answer = self.client.poll(portal, key, id).await;
         self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|details| details.date));
         request.end(PortalError::result_label(&answer));
         self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
         if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
-            pass.polled(Instant::now());
+            permit.polled(Instant::now());
         }
-        pass.about(id).report(Instant::now(), answer.as_ref().map(drop));
+        permit.about(id).report(Instant::now(), answer.as_ref().map(drop));
         answer
     }
 
@@ -137,7 +137,7 @@ impl Portal {
         caller: Caller<'_>,
         is_free: impl FnOnce(&VerificationId) -> bool + Send,
     ) -> CreateAnswer {
-        let Caller { portal, key, pass } = caller;
+        let Caller { portal, key, permit } = caller;
         let sent = self.clock.local();
         let request = self.metrics.portal_request("create");
         let answer = self.client.create(portal, key).await;
@@ -147,20 +147,20 @@ impl Portal {
             if is_free(&created.id) { Ok(created) } else { Err(PortalError::Failed(Failed::Unusable)) }
         });
         request.end(PortalError::result_label(&answer));
-        let resumes_creates = pass.report(Instant::now(), answer.as_ref().map(drop));
+        let resumes_creates = permit.report(Instant::now(), answer.as_ref().map(drop));
         CreateAnswer { answer, resumes_creates }
     }
 
     /// Asks for a session that does not exist, to find out whether the portal responds.
     pub(crate) async fn probe(&self, caller: Caller<'_>) -> Result<Details, PortalError> {
-        let Caller { portal, key, pass } = caller;
+        let Caller { portal, key, permit } = caller;
         let request = self.metrics.portal_request("probe");
         let answer = match VerificationId::parse(PROBE_ID) {
-            Ok(id) => self.client.look(portal, key, &id).await,
+            Ok(id) => self.client.poll(portal, key, &id).await,
             Err(_) => Err(PortalError::Failed(Failed::Unusable)),
         };
         request.end(PortalError::result_label(&answer));
-        pass.report(Instant::now(), answer.as_ref().map(drop));
+        permit.report(Instant::now(), answer.as_ref().map(drop));
         answer
     }
 
@@ -170,10 +170,10 @@ impl Portal {
         &self,
         caller: Caller<'_>,
         id: &VerificationId,
-        call: ImageCall<'_>,
+        call: ImageQuery<'_>,
         most: usize,
     ) -> Result<ImageBody, PortalError> {
-        let Caller { portal, key, pass } = caller;
+        let Caller { portal, key, permit } = caller;
         let request = self.metrics.portal_request("image");
         let answer = self.client.image(portal, key, id, call).await;
         self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
@@ -185,7 +185,7 @@ impl Portal {
             Err(error) => Err(error),
         };
         request.end(PortalError::result_label(&image));
-        report_body(pass.about(id), &image);
+        report_body(permit.about(id), &image);
         image
     }
 
@@ -196,15 +196,15 @@ impl Portal {
         id: &VerificationId,
         most: usize,
     ) -> Result<Bytes, PortalError> {
-        let Caller { portal, key, pass } = caller;
+        let Caller { portal, key, permit } = caller;
         let request = self.metrics.portal_request("results");
         let answer = self.client.results(portal, key, id, most).await;
         request.end(PortalError::result_label(&answer));
         // Below the limit of every answer, the portal is asked again for the larger one.
-        if most == MAX_ANSWER_BYTES || !is_too_large(&answer) {
+        if most == MAX_RESPONSE_BYTES || !is_too_large(&answer) {
             self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
         }
-        report_body(pass.about(id), &answer);
+        report_body(permit.about(id), &answer);
         answer
     }
 
@@ -222,7 +222,7 @@ fn is_too_large<T>(answer: &Result<T, PortalError>) -> bool {
 }
 
 /// A body that is too large shows that the portal answers as it should.
-fn report_body<T>(pass: Pass, answer: &Result<T, PortalError>) {
+fn report_body<T>(permit: RequestPermit, answer: &Result<T, PortalError>) {
     let result = if is_too_large(answer) { Ok(()) } else { answer.as_ref().map(drop) };
-    pass.report(Instant::now(), result);
+    permit.report(Instant::now(), result);
 }

@@ -59,7 +59,7 @@ impl PortalFailureLog {
         match answer {
             // It is kept to and shown; nothing is the matter.
             Err(PortalError::Limited { retry_after: _ }) => {}
-            Err(error) if !error.is_answer_of_the_portal() => {
+            Err(error) if !error.is_from_the_portal() => {
                 let word = error.label();
                 if self.failed(portal, word, whose, now) {
                     let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);

@@ -1,14 +1,13 @@
-//! Skips the members of a JSON object that nobody reads, while their bytes pass by: what a portal adds to its answers, such as
-//! portraits among the `results`, takes no memory and hides nothing.
+//! Drops the members of a JSON object that are not read, while its bytes stream through: additions to a response, such as
+//! portraits in its `results`, take no memory and hide nothing.
 //!
-//! Pure. No parser: what is kept is parsed afterwards, so that nothing is believed that is no JSON object. The bytes of a
-//! skipped value are looked at only as far as it takes to find its end.
+//! Pure. May depend on nothing of this crate. It is not a parser: its output is parsed afterwards, which rejects what is
+//! not a JSON object. The bytes of a dropped value are only inspected to find its end.
 
-/// Longest name of a member that is compared, in bytes.
+/// Longest member name that is compared, in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// Takes the bytes of one JSON object, however they are cut into pieces, and hands on all but the values of the members that
-/// are not named: in their place stands `null`.
+/// Filters the bytes of one JSON object, in chunks of any size. The value of each member that is not named becomes `null`.
 #[derive(Debug)]
 pub(super) struct MemberFilter {
     names: &'static [&'static str],
@@ -19,48 +18,48 @@ pub(super) struct MemberFilter {
 enum Position {
     /// Before the object.
     Before,
-    /// Between two members, before the name of the next one.
+    /// Before the name of the next member.
     Between,
-    /// In a name.
+    /// Inside a name.
     Name { name: Vec<u8>, has_escapes: bool, escaped: bool },
-    /// Behind a name.
-    Named { kept: bool },
-    /// In a value.
-    Value { kept: bool, depth: usize, in_text: bool, escaped: bool },
-    /// Behind the object, or in something else: all of it is handed on.
-    Through,
+    /// After a name.
+    Named { retained: bool },
+    /// Inside a value.
+    Value { retained: bool, depth: usize, in_string: bool, escaped: bool },
+    /// After the object, or inside something else: all of it passes.
+    PassThrough,
 }
 
 impl MemberFilter {
-    /// Keeps the members of these names.
+    /// A filter that retains the members with these names.
     pub(super) const fn new(names: &'static [&'static str]) -> Self {
         Self { names, state: Position::Before }
     }
 
-    /// Takes the next piece, and appends what is kept of it.
-    pub(super) fn take(&mut self, piece: &[u8], kept: &mut Vec<u8>) {
-        for byte in piece {
-            self.step(*byte, kept);
+    /// Filters the next chunk and appends what is retained of it to `out`.
+    pub(super) fn filter(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        for byte in chunk {
+            self.step(*byte, out);
         }
     }
 
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         match &mut self.state {
-            Position::Value { kept, depth: _, in_text: in_text @ true, escaped } => {
-                if *kept {
+            Position::Value { retained, depth: _, in_string: in_string @ true, escaped } => {
+                if *retained {
                     out.push(byte);
                 }
-                (*in_text, *escaped) = in_text_after(byte, *escaped);
+                (*in_string, *escaped) = in_string_after(byte, *escaped);
             }
-            Position::Value { kept, depth, in_text, escaped: _ } => {
+            Position::Value { retained, depth, in_string, escaped: _ } => {
                 let ends = *depth == 0 && matches!(byte, b',' | b'}' | b']');
-                if *kept || ends {
+                if *retained || ends {
                     out.push(byte);
                 }
                 match byte {
                     b',' if ends => self.state = Position::Between,
-                    _ if ends => self.state = Position::Through,
-                    b'"' => *in_text = true,
+                    _ if ends => self.state = Position::PassThrough,
+                    b'"' => *in_string = true,
                     b'{' | b'[' => *depth += 1,
                     b'}' | b']' => *depth -= 1,
                     _ => {}
@@ -71,7 +70,7 @@ impl MemberFilter {
                 match byte {
                     b'{' => self.state = Position::Between,
                     b' ' | b'\t' | b'\r' | b'\n' => {}
-                    _ => self.state = Position::Through,
+                    _ => self.state = Position::PassThrough,
                 }
             }
             Position::Between => {
@@ -80,39 +79,40 @@ impl MemberFilter {
                     b'"' => {
                         self.state = Position::Name { name: Vec::new(), has_escapes: false, escaped: false };
                     }
-                    b'}' => self.state = Position::Through,
+                    b'}' => self.state = Position::PassThrough,
                     _ => {}
                 }
             }
             Position::Name { name, has_escapes, escaped } => {
                 out.push(byte);
                 *has_escapes |= byte == b'\\';
-                let (in_name, is_escaped) = in_text_after(byte, *escaped);
+                let (in_name, is_escaped) = in_string_after(byte, *escaped);
                 *escaped = is_escaped;
                 if !in_name {
-                    // Whoever writes a name with escapes may mean any.
-                    let kept = *has_escapes || self.names.iter().any(|known| known.as_bytes() == name);
-                    self.state = Position::Named { kept };
+                    // A name with escapes may be any name.
+                    let retained = *has_escapes || self.names.iter().any(|known| known.as_bytes() == name);
+                    self.state = Position::Named { retained };
                 } else if name.len() <= LONGEST_NAME {
                     name.push(byte);
                 }
             }
-            Position::Named { kept } => {
+            Position::Named { retained } => {
                 out.push(byte);
                 if byte == b':' {
-                    if !*kept {
+                    if !*retained {
                         out.extend_from_slice(b"null");
                     }
-                    self.state = Position::Value { kept: *kept, depth: 0, in_text: false, escaped: false };
+                    self.state =
+                        Position::Value { retained: *retained, depth: 0, in_string: false, escaped: false };
                 }
             }
-            Position::Through => out.push(byte),
+            Position::PassThrough => out.push(byte),
         }
     }
 }
 
-/// Whether a text goes on behind that byte of it, and whether the byte after it is escaped.
-const fn in_text_after(byte: u8, escaped: bool) -> (bool, bool) {
+/// Whether a string continues after this byte, and whether the next byte is escaped.
+const fn in_string_after(byte: u8, escaped: bool) -> (bool, bool) {
     match byte {
         _ if escaped => (true, false),
         b'\\' => (true, true),
@@ -130,18 +130,18 @@ mod tests {
 
     const NAMES: &[&str] = &["verification_id", "status"];
 
-    fn filtered<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    fn filtered<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> String {
         let mut filter = MemberFilter::new(NAMES);
-        let mut kept = Vec::new();
-        for piece in pieces {
-            filter.take(piece, &mut kept);
+        let mut retained = Vec::new();
+        for chunk in chunks {
+            filter.filter(chunk, &mut retained);
         }
-        String::from_utf8_lossy(&kept).into_owned()
+        String::from_utf8_lossy(&retained).into_owned()
     }
 
     #[test]
-    fn what_nobody_reads_is_skipped_and_the_rest_stays_as_it_is() {
-        for (text, kept) in [
+    fn unread_members_are_dropped_and_the_rest_is_unchanged() {
+        for (text, retained) in [
             (
                 r#"{"verification_id":"a","results":{"x":[1,"}"]},"status":{"current":"b"}}"#,
                 r#"{"verification_id":"a","results":null,"status":{"current":"b"}}"#,
@@ -157,28 +157,28 @@ mod tests {
             (r#"{"results":1"#, r#"{"results":null"#),
             (r#"{"results":1}{"results":1}"#, r#"{"results":null}{"results":1}"#),
         ] {
-            assert_eq!(filtered([text.as_bytes()]), kept, "{text}");
+            assert_eq!(filtered([text.as_bytes()]), retained, "{text}");
         }
     }
 
     #[test]
-    fn a_name_inside_of_what_is_skipped_is_no_member() {
+    fn a_name_inside_a_dropped_value_is_not_a_member() {
         let text =
             r#"{"results":{"document":{"name":"\"},\"status\":{\"current\":\"verified\"}}"}},"status":"x"}"#;
         assert_eq!(filtered([text.as_bytes()]), r#"{"results":null,"status":"x"}"#);
     }
 
     #[test]
-    fn a_skipped_value_of_any_size_takes_no_memory() {
+    fn a_dropped_value_of_any_size_takes_no_memory() {
         let mut filter = MemberFilter::new(NAMES);
-        let mut kept = Vec::new();
-        filter.take(br#"{"results":{"portrait":""#, &mut kept);
+        let mut retained = Vec::new();
+        filter.filter(br#"{"results":{"portrait":""#, &mut retained);
         for _ in 0..64 {
-            filter.take(&[b'A'; 16 * 1024], &mut kept);
+            filter.filter(&[b'A'; 16 * 1024], &mut retained);
         }
-        filter.take(br#""}}"#, &mut kept);
-        assert_eq!(kept, br#"{"results":null}"#);
-        assert!(kept.capacity() < 256, "{}", kept.capacity());
+        filter.filter(br#""}}"#, &mut retained);
+        assert_eq!(retained, br#"{"results":null}"#);
+        assert!(retained.capacity() < 256, "{}", retained.capacity());
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -203,16 +203,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_object_what_is_read_of_it_stays_the_same(object in members(json()), size in 1..9_usize, pretty: bool) {
+        fn the_members_that_are_read_stay_the_same_in_any_object(object in members(json()), size in 1..9_usize, pretty: bool) {
             let object = Value::Object(object);
             let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
             let text = text.unwrap();
-            let kept: Value = serde_json::from_str(&filtered(text.as_bytes().chunks(size))).unwrap();
+            let retained: Value = serde_json::from_str(&filtered(text.as_bytes().chunks(size))).unwrap();
             for (name, value) in object.as_object().unwrap() {
                 let read = NAMES.contains(&name.as_str()) || name.contains(['"', '\\']);
-                prop_assert_eq!(&kept[name], if read { value } else { &Value::Null });
+                prop_assert_eq!(&retained[name], if read { value } else { &Value::Null });
             }
-            prop_assert_eq!(kept.as_object().unwrap().len(), object.as_object().unwrap().len());
+            prop_assert_eq!(retained.as_object().unwrap().len(), object.as_object().unwrap().len());
         }
 
         #[test]

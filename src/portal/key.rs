@@ -1,7 +1,7 @@
-//! The API key: read from a Secret, sent to the portal, shown to nobody.
+//! The API key: parsed from a Secret, sent to the portal, never printed.
 //!
-//! Touches nothing but memory. The key has no `Display`, no `Serialize` and no `Clone`; `Debug`
-//! prints nothing of it, and its bytes are overwritten when it is dropped.
+//! Pure. May depend on nothing of this crate. The key has no `Display`, no `Serialize` and no `Clone`; `Debug` prints
+//! nothing of it, and its bytes are overwritten when it is dropped.
 
 use std::fmt::{self, Write};
 
@@ -10,31 +10,31 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-/// What an [`ApiKey::evidence_proof`] begins with.
+/// The first part of the input of an [`ApiKey::evidence_proof`].
 const EVIDENCE_LABEL: &str = "okid-operator evidence proof v1";
 
-/// An API key that fits into a header.
+/// An API key that is valid in a header.
 pub struct ApiKey {
     secret: SecretString,
     identity: KeyIdentity,
 }
 
-/// Why the value of a Secret is no API key.
+/// Why the value of a Secret is not an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyShape {
-    /// Nothing, or nothing but white space.
+pub enum InvalidKey {
+    /// Empty, or only white space.
     #[error("the API key is empty")]
     Empty,
-    /// Something else than 1 to 4096 visible ASCII characters.
+    /// Not 1 to 4096 visible ASCII characters.
     #[error(
-        "the API key holds spaces, control characters or characters outside of ASCII, or is longer than 4096 bytes"
+        "the API key contains spaces, control characters or non-ASCII characters, or is longer than 4096 bytes"
     )]
     Malformed,
 }
 
-/// Tells two keys apart, within one process and without the keys.
+/// Distinguishes keys within one process without holding them.
 ///
-/// A digest of the key, good for a map's key and nothing else: `Debug` prints nothing of it.
+/// A digest of the key, meant as the key of a map and nothing else: `Debug` prints nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyIdentity([u8; 16]);
 
@@ -42,22 +42,22 @@ impl ApiKey {
     /// Longest key, in bytes. Servers commonly refuse header lines over 8 KiB.
     pub const MAX_BYTES: usize = 4096;
 
-    /// Takes the value of a Secret's entry as a key. One newline at its end (LF or CRLF) is left
-    /// out, because editors and `echo` put it there; nothing else is repaired.
+    /// Parses the value of a Secret's entry. One trailing newline (LF or CRLF) is removed, because editors and `echo` add
+    /// it; nothing else is repaired.
     ///
     /// # Errors
     ///
-    /// [`KeyShape`], which holds nothing of the value.
-    pub fn parse(value: &[u8]) -> Result<Self, KeyShape> {
+    /// [`InvalidKey`], which contains nothing of the value.
+    pub fn parse(value: &[u8]) -> Result<Self, InvalidKey> {
         if value.trim_ascii().is_empty() {
-            return Err(KeyShape::Empty);
+            return Err(InvalidKey::Empty);
         }
         let line = value.strip_suffix(b"\n").unwrap_or(value);
         let line = line.strip_suffix(b"\r").filter(|_| line.len() < value.len()).unwrap_or(line);
         if line.len() > Self::MAX_BYTES || !line.iter().all(u8::is_ascii_graphic) {
-            return Err(KeyShape::Malformed);
+            return Err(InvalidKey::Malformed);
         }
-        let text = str::from_utf8(line).map_err(|_| KeyShape::Malformed)?;
+        let text = str::from_utf8(line).map_err(|_| InvalidKey::Malformed)?;
         let mut identity = [0; 16];
         let digest =
             Sha256::new().chain_update(b"okid-operator key identity\0").chain_update(line).finalize();
@@ -65,14 +65,14 @@ impl ApiKey {
         Ok(Self { secret: text.into(), identity: KeyIdentity(identity) })
     }
 
-    /// What `status` remembers of the key that made a session: 16 hexadecimal digits of
-    /// HMAC-SHA256 over the resource's `uid`, keyed with the API key.
+    /// The fingerprint in `status` of the key that created a session: 16 hexadecimal digits of HMAC-SHA256 over the
+    /// resource's `uid`, keyed with the API key.
     ///
-    /// It answers "is this the same key" for one resource. Two resources with the same key have
-    /// different fingerprints, and no fingerprint leads back to a key that cannot be guessed.
+    /// It answers "is this the same key" for one resource. Two resources with the same key have different fingerprints, and
+    /// a fingerprint does not reveal a key that cannot be guessed.
     #[must_use]
     pub fn fingerprint(&self, uid: &str) -> String {
-        // HMAC takes a key of any length, so there is always a digest.
+        // HMAC accepts a key of any length, so there is always a digest.
         Hmac::<Sha256>::new_from_slice(self.secret.expose_secret().as_bytes())
             .ok()
             .map(|mac| mac.chain_update(uid).finalize().into_bytes())
@@ -81,16 +81,17 @@ impl ApiKey {
             .unwrap_or_default()
     }
 
-    /// How long it is.
+    /// Its length in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.secret.expose_secret().len()
     }
 
-    /// Proves that an object of evidence was put by an operator with this key: 64 hexadecimal digits of HMAC-SHA256 over the
-    /// resource's `uid`, the object's name in its folder, and the SHA-256 of its bytes in hex, keyed with the API key.
+    /// Proves that an evidence object was uploaded by an operator with this key: 64 hexadecimal digits of HMAC-SHA256 over
+    /// the resource's `uid`, the object's name in its folder, and the hexadecimal SHA-256 of its bytes, keyed with the API
+    /// key.
     ///
-    /// None of the three holds a NUL. The label in front of them keeps this apart from a
-    /// [`fingerprint`](Self::fingerprint), whose input is a uid alone.
+    /// The three parts contain no NUL. The label before them distinguishes this from a [`fingerprint`](Self::fingerprint),
+    /// whose input is only a uid.
     #[must_use]
     pub fn evidence_proof(&self, uid: &str, object: &str, sha256: &str) -> String {
         let digest = self.evidence_mac(uid, object, sha256).map(|mac| mac.finalize().into_bytes());
@@ -101,7 +102,7 @@ impl ApiKey {
         })
     }
 
-    /// Whether that is the [`evidence_proof`](Self::evidence_proof) of the object. Takes the same time for every wrong one.
+    /// Whether `proof` is the [`evidence_proof`](Self::evidence_proof) of the object. Takes constant time.
     #[must_use]
     pub fn proves_evidence(&self, uid: &str, object: &str, sha256: &str, proof: &str) -> bool {
         let digits =
@@ -119,7 +120,7 @@ impl ApiKey {
         Some(parts.fold(mac, |mac, part| mac.chain_update(part).chain_update(b"\0")))
     }
 
-    /// Tells this key from others in this process.
+    /// Distinguishes this key from others in this process.
     #[must_use]
     pub const fn identity(&self) -> KeyIdentity {
         self.identity
@@ -129,7 +130,7 @@ impl ApiKey {
     ///
     /// # Errors
     ///
-    /// None that [`ApiKey::parse`] lets happen.
+    /// Never for a key from [`ApiKey::parse`].
     pub(super) fn header_value(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
         let mut value = HeaderValue::from_str(self.secret.expose_secret())?;
         value.set_sensitive(true);
@@ -155,26 +156,26 @@ mod tests {
 
     use super::*;
 
-    fn shape(value: &[u8]) -> Result<String, KeyShape> {
+    fn parsed(value: &[u8]) -> Result<String, InvalidKey> {
         ApiKey::parse(value).map(|key| key.secret.expose_secret().to_owned())
     }
 
     #[test]
-    fn one_newline_at_the_end_is_left_out() {
+    fn one_trailing_newline_is_removed() {
         for value in [&b"sk_live"[..], b"sk_live\n", b"sk_live\r\n"] {
-            assert_eq!(shape(value), Ok("sk_live".into()));
+            assert_eq!(parsed(value), Ok("sk_live".into()));
         }
     }
 
     #[test]
-    fn a_value_without_anything_visible_is_empty() {
+    fn a_value_of_white_space_alone_is_empty() {
         for value in [&b""[..], b"\n", b"\r\n", b" ", b" \t\r\n\n"] {
-            assert_eq!(shape(value), Err(KeyShape::Empty), "{}", value.escape_ascii());
+            assert_eq!(parsed(value), Err(InvalidKey::Empty), "{}", value.escape_ascii());
         }
     }
 
     #[test]
-    fn a_value_that_does_not_fit_a_header_is_malformed() {
+    fn a_value_that_is_invalid_in_a_header_is_malformed() {
         let long = "k".repeat(ApiKey::MAX_BYTES + 1);
         let huge = vec![b'k'; 1 << 20];
         for value in [
@@ -195,9 +196,9 @@ mod tests {
             long.as_bytes(),
             &huge,
         ] {
-            assert_eq!(shape(value), Err(KeyShape::Malformed), "{:.40}", value.escape_ascii().to_string());
+            assert_eq!(parsed(value), Err(InvalidKey::Malformed), "{:.40}", value.escape_ascii().to_string());
         }
-        assert!(shape(format!("{}\n", "k".repeat(ApiKey::MAX_BYTES)).as_bytes()).is_ok());
+        assert!(parsed(format!("{}\n", "k".repeat(ApiKey::MAX_BYTES)).as_bytes()).is_ok());
     }
 
     #[test]
@@ -216,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_tells_keys_apart() {
+    fn an_identity_distinguishes_keys() {
         let identity = |value: &[u8]| ApiKey::parse(value).unwrap().identity();
         assert_eq!(identity(b"one"), identity(b"one\n"));
         assert_ne!(identity(b"one"), identity(b"two"));
     }
 
     #[test]
-    fn a_proof_of_evidence_holds_for_its_key_uid_object_and_bytes_alone() {
+    fn an_evidence_proof_holds_only_for_its_key_uid_object_and_bytes() {
         let key = ApiKey::parse(b"Jefe").unwrap();
         let proof = key.evidence_proof("uid", "details.json", "ab");
         // printf 'okid-operator evidence proof v1\0uid\0details.json\0ab\0' | openssl dgst -sha256 -hmac Jefe
@@ -251,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_that_is_taken_fits_a_header(value in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn every_accepted_key_is_valid_in_a_header(value in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(key) = ApiKey::parse(&value) {
                 prop_assert!(key.header_value().is_ok());
             }

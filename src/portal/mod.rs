@@ -1,10 +1,13 @@
-//! okID over HTTP: the only room that speaks to the portal.
+//! okID over HTTP: the only module that calls the portal.
 //!
-//! The specification is the vendor's integration guide ("v2client Integration Guide").
+//! May depend on `backoff`, [`clock`](crate::clock), `connect_error`, [`fairness`](crate::fairness), `incidents`,
+//! [`metrics`](crate::metrics), `origin`, [`priority`](crate::priority) and [`tls`](crate::tls). The specification is the
+//! vendor's integration guide ("v2client Integration Guide").
 
 pub mod allowed;
 pub mod budget;
 mod calls;
+pub mod classify;
 pub mod client;
 mod date;
 pub mod error;
@@ -16,12 +19,13 @@ pub mod verification_id;
 pub mod wire;
 
 pub use allowed::{
-    AllowedPortals, DEFAULT_PORTAL, ImageCall, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
+    AllowedPortals, DEFAULT_PORTAL, ImageQuery, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
 pub(crate) use calls::{Caller, CreateAnswer, ImageBody, Portal, PortalSettings};
-pub(crate) use client::MAX_ANSWER_BYTES;
-pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageAnswer};
-pub use error::{Call, Certainty, ContentCoding, Failed, NotSent, PortalError, Provenance};
-pub use key::{ApiKey, KeyIdentity, KeyShape};
-pub use verification_id::{UnfitId, VerificationId};
-pub use wire::{Created, Details, UnusableAnswer};
+pub use classify::Provenance;
+pub(crate) use client::MAX_RESPONSE_BYTES;
+pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageResponse};
+pub use error::{Call, Certainty, ContentCoding, Failed, NotSent, PortalError};
+pub use key::{ApiKey, InvalidKey, KeyIdentity};
+pub use verification_id::{InvalidId, VerificationId};
+pub use wire::{Created, Details, UnusableResponse};

@@ -1,16 +1,16 @@
-//! The portal's name for a session: what one looks like, and that it is never printed.
+//! The portal's identifier of a session: its form, and that it is never printed.
 //!
-//! Pure.
+//! Pure. May depend on nothing of this crate.
 
 use std::{fmt, sync::Arc};
 
-/// The portal's name for a session.
+/// The portal's identifier of a session.
 ///
-/// Whoever knows it can open the person's page, so it is handled like a password: `Debug` prints
-/// nothing of it, there is no `Display`, and it enters no log, event, metric or error.
+/// Whoever knows it can open the person's page, so it is handled like a password: `Debug` prints nothing of it, there is
+/// no `Display`, and it enters no log, event, metric or error.
 ///
-/// Always 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -` (the characters that RFC 3986 §2.3 leaves
-/// as they are in a URL), and neither `.` nor `..`, which would walk up a path.
+/// Always 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -` (those that RFC 3986 §2.3 leaves unencoded in a URL), and neither
+/// `.` nor `..`, which would walk up a path.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VerificationId(Arc<str>);
 
@@ -18,19 +18,19 @@ impl VerificationId {
     /// Most characters an id may have.
     pub const MAX_CHARS: usize = 128;
 
-    /// Takes a text as an id.
+    /// Parses an id.
     ///
     /// # Errors
     ///
-    /// [`UnfitId`] when the text is not of the form above.
-    pub fn parse(text: &str) -> Result<Self, UnfitId> {
+    /// [`InvalidId`] when the text is not of the form above.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let fits = (1..=Self::MAX_CHARS).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
             && !matches!(text, "." | "..");
-        if fits { Ok(Self(text.into())) } else { Err(UnfitId) }
+        if fits { Ok(Self(text.into())) } else { Err(InvalidId) }
     }
 
-    /// The id as the portal wrote it.
+    /// The id, unchanged.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,26 +43,26 @@ impl fmt::Debug for VerificationId {
     }
 }
 
-/// A text that cannot be a verification id.
+/// A text that is not a verification id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a verification id has 1 to 128 characters of A-Z, a-z, 0-9, '.', '_', '~' and '-'")]
-pub struct UnfitId;
+pub struct InvalidId;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_taken_only_if_it_can_stand_in_a_path() {
+    fn an_id_is_accepted_only_if_it_can_stand_in_a_path() {
         let longest = "a".repeat(VerificationId::MAX_CHARS);
-        for fit in ["ver_abc123...", "a", "...", "~A-Z_0.9", &longest] {
-            assert_eq!(VerificationId::parse(fit).unwrap().as_str(), fit);
+        for valid in ["ver_abc123...", "a", "...", "~A-Z_0.9", &longest] {
+            assert_eq!(VerificationId::parse(valid).unwrap().as_str(), valid);
         }
         let too_long = "a".repeat(VerificationId::MAX_CHARS + 1);
-        for unfit in
+        for invalid in
             ["", ".", "..", "../x", "a/b", "a?b", "a#b", "a%2fb", "a b", " a", "a\r\n", "a\0", "ä", &too_long]
         {
-            assert_eq!(VerificationId::parse(unfit), Err(UnfitId), "{unfit:?}");
+            assert_eq!(VerificationId::parse(invalid), Err(InvalidId), "{invalid:?}");
         }
     }
 

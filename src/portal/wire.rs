@@ -1,14 +1,14 @@
-//! What the portal's answers say: JSON in, our own words out.
+//! The JSON of the portal's responses, parsed into types.
 //!
-//! Pure: no client, clock, randomness, logging or `async`. The source is the vendor's integration
-//! guide, steps 2 and 4. It names fields but gives no schema, so reading is tolerant: unknown
-//! fields are skipped, every field but the id of a create is optional, and a field of another type
-//! than expected counts as missing. A create that made a session must not be lost because its date
-//! is a number.
+//! Pure: no client, clock, randomness, logging or `async`. May depend on
+//! [`verification_id`](super::verification_id). The source is the vendor's integration guide, steps 2 and 4. It names
+//! fields but gives no schema, so parsing is tolerant: unknown fields are skipped, every field but the id of a create is
+//! optional, and a field of an unexpected type counts as missing. A created session must not be lost because its date is
+//! a number.
 //!
-//! Three things are never tolerated, because nothing sound can be read from them: text that is not
-//! one JSON object (a byte order mark in front of it included), an object that names a field we
-//! read twice, and an id that does not fit [`VerificationId`].
+//! Three things are never tolerated, because nothing sound can be read from them: text that is not one JSON object (a
+//! leading byte order mark included), an object in which a field that is read occurs twice, and an id that is not a
+//! [`VerificationId`].
 
 use std::{collections::BTreeMap, fmt};
 
@@ -21,71 +21,70 @@ use serde_json::value::RawValue;
 
 use super::verification_id::VerificationId;
 
-/// The members of a create's answer that are read.
+/// The members of a create's response that are read.
 pub(super) const CREATED_MEMBERS: &[&str] = &["verificationId", "expiresAt", "flow", "modules"];
 
-/// The members of a poll's answer that are read.
+/// The members of a poll's response that are read.
 pub(super) const DETAILS_MEMBERS: &[&str] = &["verification_id", "status"];
 
-/// Most entries kept of any list or object of an answer; the rest is dropped.
+/// Most entries of any list or object; the rest is dropped.
 pub const MAX_ENTRIES: usize = 64;
 
-/// Longest text kept of any word of an answer, in bytes; the rest is cut off.
+/// Longest text of a value, in bytes; the rest is cut off.
 pub const MAX_WORD_BYTES: usize = 1024;
 
-/// An answer that cannot be used, whatever its status code was.
+/// A response that cannot be used, whatever its status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UnusableAnswer {
+pub enum UnusableResponse {
     /// The body is not one JSON object in UTF-8, or names a field that is read here twice.
-    #[error("the portal's answer is not a JSON object")]
+    #[error("the portal's response is not a JSON object")]
     NotAnObject,
-    /// A create's answer has no id, or one that does not fit [`VerificationId`].
-    #[error("the portal's answer names no usable verification id")]
+    /// A create's response has no id, or an invalid one.
+    #[error("the portal's response contains no valid verification id")]
     NoUsableId,
 }
 
-/// The answer to `POST /api/generate-verification`.
+/// The response to `POST /api/generate-verification`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
     /// The new session.
     pub id: VerificationId,
-    /// When the portal will end the session; `None` when it does not say so in RFC 3339, or names
-    /// a year outside of 1970 to 9999.
+    /// When the portal will expire the session; `None` if it is not in RFC 3339, or the year is outside 1970 to 9999.
     pub expires_at: Option<Timestamp>,
     /// The steps the person goes through, in order, such as `terms`, `document`, `liveness`.
     pub flow: Vec<String>,
     /// The names of the configured modules; the guide shows `{...}`, so values are not read.
     pub modules: Vec<String>,
-    /// The portal's time when it answered, from the answer's headers; `None` where they do not say.
+    /// The portal's time, from the headers of the response; `None` if they do not say.
     pub date: Option<Timestamp>,
 }
 
-/// The answer to `GET /api/get-verification-details/{id}`, without its `results`: they are
-/// personal data and are skipped while reading.
+/// The response to `GET /api/get-verification-details/{id}` without its `results`, which are personal data and are skipped
+/// while the body is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Details {
-    /// The session that the answer is about; `None` when it names none, or an unfit one.
+    /// The session that the response is about; `None` if it names none, or an invalid one.
     pub id: Option<VerificationId>,
-    /// The portal's word for the state, exactly as written but for its length.
+    /// The portal's status of the session, unchanged but for its length.
     pub current: Option<String>,
-    /// When that state last changed, by the portal's clock.
+    /// When that status last changed, by the portal's clock.
     pub updated_at: Option<Timestamp>,
-    /// The state of each module, such as `document: completed`.
+    /// The progress of each module, such as `document: completed`.
     pub progress: BTreeMap<String, String>,
-    /// The portal's time when it answered, from the answer's headers; `None` where they do not say, or where the answer
-    /// does not name the session that was asked for.
+    /// The portal's time, from the headers of the response; `None` if they do not say, or if the response does not name
+    /// the requested session.
     pub date: Option<Timestamp>,
 }
 
-/// Reads the answer to a create.
+/// Parses the response to a create.
 ///
 /// # Errors
 ///
-/// [`UnusableAnswer`] when no session can be told from it. It may exist all the same.
-pub fn read_created(body: &[u8]) -> Result<Created, UnusableAnswer> {
+/// [`UnusableResponse`] if it does not identify a session. The session may exist nevertheless.
+pub fn parse_created(body: &[u8]) -> Result<Created, UnusableResponse> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Answer<'a> {
+    struct Body<'a> {
         #[serde(borrow)]
         verification_id: Option<&'a RawValue>,
         #[serde(borrow)]
@@ -96,25 +95,25 @@ pub fn read_created(body: &[u8]) -> Result<Created, UnusableAnswer> {
         modules: Option<&'a RawValue>,
     }
 
-    let Answer { verification_id, expires_at, flow, modules } = read_object(body)?;
+    let Body { verification_id, expires_at, flow, modules } = parse_object(body)?;
     Ok(Created {
-        id: read_id(verification_id).ok_or(UnusableAnswer::NoUsableId)?,
-        expires_at: read_time(expires_at),
-        flow: read_names(flow),
-        modules: read_names(modules),
+        id: parse_id(verification_id).ok_or(UnusableResponse::NoUsableId)?,
+        expires_at: parse_time(expires_at),
+        flow: parse_names(flow),
+        modules: parse_names(modules),
         date: None,
     })
 }
 
-/// Reads the answer to a look.
+/// Parses the response to a poll.
 ///
 /// # Errors
 ///
-/// [`UnusableAnswer::NotAnObject`]. An answer without an id or a state is not an error here: what
-/// that means is decided where it is known which session was asked for.
-pub fn read_details(body: &[u8]) -> Result<Details, UnusableAnswer> {
+/// [`UnusableResponse::NotAnObject`]. A response without an id or a status is not an error here: the caller decides what
+/// it means, because it knows which session it requested.
+pub fn parse_details(body: &[u8]) -> Result<Details, UnusableResponse> {
     #[derive(Deserialize)]
-    struct Answer<'a> {
+    struct Body<'a> {
         #[serde(borrow)]
         verification_id: Option<&'a RawValue>,
         #[serde(borrow)]
@@ -130,79 +129,79 @@ pub fn read_details(body: &[u8]) -> Result<Details, UnusableAnswer> {
         progress: Option<&'a RawValue>,
     }
 
-    let Answer { verification_id, status } = read_object(body)?;
-    let id = read_id(verification_id);
+    let Body { verification_id, status } = parse_object(body)?;
+    let id = parse_id(verification_id);
     let Some(status) = status.filter(|raw| is_object(raw)) else {
-        // A plain word in place of the object is read as the state.
-        return Ok(Details { id, current: read_word(status), ..Details::default() });
+        // A plain string in place of the object is read as the status.
+        return Ok(Details { id, current: parse_word(status), ..Details::default() });
     };
-    let Status { current, updated_at, progress } = read_object(status.get().as_bytes())?;
+    let Status { current, updated_at, progress } = parse_object(status.get().as_bytes())?;
     let progress = match progress.filter(|raw| is_object(raw)) {
         None => BTreeMap::new(),
-        Some(raw) => read_object::<Members>(raw.get().as_bytes())?
+        Some(raw) => parse_object::<Members>(raw.get().as_bytes())?
             .0
             .into_iter()
-            .filter_map(|(module, state)| Some((module, read_word(Some(state))?)))
+            .filter_map(|(module, state)| Some((module, parse_word(Some(state))?)))
             .collect(),
     };
-    Ok(Details { id, current: read_word(current), updated_at: read_time(updated_at), progress, date: None })
+    Ok(Details { id, current: parse_word(current), updated_at: parse_time(updated_at), progress, date: None })
 }
 
-/// Reads one JSON object. Serde would take a list for a struct, in the order of its fields.
-fn read_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, UnusableAnswer> {
+/// Parses one JSON object. Serde would also accept a list for a struct, in the order of its fields.
+fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, UnusableResponse> {
     if json.trim_ascii_start().first() != Some(&b'{') {
-        return Err(UnusableAnswer::NotAnObject);
+        return Err(UnusableResponse::NotAnObject);
     }
-    serde_json::from_slice(json).map_err(|_| UnusableAnswer::NotAnObject)
+    serde_json::from_slice(json).map_err(|_| UnusableResponse::NotAnObject)
 }
 
 fn is_object(raw: &RawValue) -> bool {
     raw.get().starts_with('{')
 }
 
-fn read_text(raw: Option<&RawValue>) -> Option<String> {
+fn parse_text(raw: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-fn read_id(raw: Option<&RawValue>) -> Option<VerificationId> {
-    VerificationId::parse(&read_text(raw)?).ok()
+fn parse_id(raw: Option<&RawValue>) -> Option<VerificationId> {
+    VerificationId::parse(&parse_text(raw)?).ok()
 }
 
-fn read_word(raw: Option<&RawValue>) -> Option<String> {
-    read_text(raw).map(cut)
+fn parse_word(raw: Option<&RawValue>) -> Option<String> {
+    parse_text(raw).map(truncate)
 }
 
-fn read_time(raw: Option<&RawValue>) -> Option<Timestamp> {
-    let time: Timestamp = read_text(raw)?.parse().ok()?;
-    // A timestamp ends with the year 9999 by itself, as Kubernetes' date-time does.
+fn parse_time(raw: Option<&RawValue>) -> Option<Timestamp> {
+    let time: Timestamp = parse_text(raw)?.parse().ok()?;
+    // A timestamp never exceeds the year 9999, like Kubernetes' date-time.
     (time >= Timestamp::UNIX_EPOCH).then_some(time)
 }
 
-/// The texts of a list, or the names in an object; anything else has none.
-fn read_names(raw: Option<&RawValue>) -> Vec<String> {
+/// The strings of a list, or the names in an object; empty for anything else.
+fn parse_names(raw: Option<&RawValue>) -> Vec<String> {
     let Some(raw) = raw else {
         return Vec::new();
     };
     if is_object(raw) {
-        return read_object::<Members>(raw.get().as_bytes())
+        return parse_object::<Members>(raw.get().as_bytes())
             .map(|members| members.0.into_iter().map(|(name, _)| name).collect())
             .unwrap_or_default();
     }
     serde_json::from_str::<Vec<&RawValue>>(raw.get())
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|entry| read_word(Some(entry)))
+        .filter_map(|entry| parse_word(Some(entry)))
         .take(MAX_ENTRIES)
         .collect()
 }
 
-fn cut(mut text: String) -> String {
+fn truncate(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_WORD_BYTES));
     text.shrink_to_fit();
     text
 }
 
-/// The first [`MAX_ENTRIES`] members of an object, in its order, with their values unread.
+/// The first [`MAX_ENTRIES`] members of an object, in its order, with their values unparsed.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -219,9 +218,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members: Vec<(String, &'de RawValue)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    let name = cut(name);
+                    let name = truncate(name);
                     if members.iter().any(|(known, _)| *known == name) {
-                        return Err(A::Error::custom("a name stands twice"));
+                        return Err(A::Error::custom("a name occurs twice"));
                     }
                     if members.len() < MAX_ENTRIES {
                         members.push((name, value));

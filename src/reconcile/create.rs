@@ -146,16 +146,16 @@ impl Reconciler {
     pub(crate) async fn ping(&self, observed: &Observed) -> Probe {
         let caller = observed.caller().zip(observed.budget.as_ref());
         let Some(((portal, key), budget)) = caller else { return Probe::NotNow };
-        if !budget.may_ping(Instant::now()) {
+        if !budget.may_probe(Instant::now()) {
             return Probe::NotNow;
         }
-        let Admission::Go(pass) = budget.admit(Instant::now(), Call::Poll, Priority::Nudge) else {
+        let Admission::Go(permit) = budget.admit(Instant::now(), Call::Poll, Priority::Nudge) else {
             return Probe::Silent(Instant::now() + PING_AGAIN);
         };
-        let answer = self.portal.probe(Caller { portal, key, pass }).await;
+        let answer = self.portal.probe(Caller { portal, key, permit }).await;
         self.wake_those_who_waited(portal, key, &answer);
         match answer {
-            Err(error) if !error.is_answer_of_the_portal() => Probe::Silent(Instant::now() + PING_AGAIN),
+            Err(error) if !error.is_from_the_portal() => Probe::Silent(Instant::now() + PING_AGAIN),
             Ok(_) | Err(_) => Probe::Answered,
         }
     }

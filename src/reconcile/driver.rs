@@ -26,7 +26,7 @@ use crate::{
     },
     portal::{
         Call, Caller, Details, PortalError,
-        budget::{Admission, Closed, Pass},
+        budget::{Admission, Closed, RequestPermit},
     },
     priority::Priority,
     workqueue::{Disposition, DueReconcile},
@@ -40,7 +40,7 @@ const CONFLICTS: usize = 5;
 /// Whether the step that was decided calls the portal.
 enum Leave {
     /// It may, now.
-    Call(Pass),
+    Call(RequestPermit),
     /// The portal has answered already.
     Answered(Result<Details, PortalError>),
     /// It does not, or may not now.
@@ -129,13 +129,13 @@ impl Reconciler {
         }
         let outcome = match (&step, leave, observed.caller()) {
             (Step::Create { attempt }, Leave::Call(admitted), Some((portal, key))) => {
-                let caller = Caller { portal, key, pass: admitted };
+                let caller = Caller { portal, key, permit: admitted };
                 let create = Create { record_id, attempt: *attempt, object: &object, observed: &observed };
                 let recorded = Box::pin(self.create(caller, create, &mut entry)).await;
                 return self.finish_create(record_id, &object, &observed, recorded, entry);
             }
             (Step::Poll(id) | Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
-                StepOutcome::Poll(self.poll(Caller { portal, key, pass: admitted }, id).await)
+                StepOutcome::Poll(self.poll(Caller { portal, key, permit: admitted }, id).await)
             }
             (_, Leave::Answered(result), _) => StepOutcome::Poll(result),
             (Step::Store, _, _) => {
@@ -200,7 +200,7 @@ impl Reconciler {
         else {
             return false;
         };
-        let is_awaited = || budget.awaits_first_answer(Instant::now());
+        let is_awaited = || budget.awaits_first_response(Instant::now());
         if !is_awaited() {
             return false;
         }

@@ -72,8 +72,8 @@ impl Reconciler {
             return FastPath::Reconcile(None);
         };
         let budget = self.portal.budget(&standing.account.portal, key.identity(), fairness_key);
-        let pass = match budget.admit(Instant::now(), Call::Poll, priority) {
-            Admission::Go(pass) => pass,
+        let permit = match budget.admit(Instant::now(), Call::Poll, priority) {
+            Admission::Go(permit) => permit,
             Admission::Wait { until, closed } => {
                 self.note_wait(record_id, &standing.account, closed, is_told);
                 return if !is_told && self.is_worth_telling(closed, until, &compact) {
@@ -83,7 +83,7 @@ impl Reconciler {
                 };
             }
         };
-        let caller = Caller { portal: &standing.account.portal, key: &key, pass };
+        let caller = Caller { portal: &standing.account.portal, key: &key, permit };
         let result = self.poll(caller, standing.baseline.id()).await;
         let stretch = budget.stretch(Instant::now());
         let plain = result.as_ref().ok().filter(|_| !is_told);

@@ -21,7 +21,7 @@ fn every_value_has_a_default_that_is_valid() {
     assert_eq!((settings.portal_rate.get(), settings.key_rate.get()), (Some(200.0), Some(50.0)));
     assert_eq!(settings.shutdown_grace_period, Duration::from_mins(1));
     assert_eq!(settings.max_concurrent_reconciles, 10_000);
-    assert_eq!(settings.budget().most_under_way, 7_500);
+    assert_eq!(settings.budget().max_in_flight, 7_500);
     assert!(settings.namespace.is_none() && settings.own_pod.is_none());
 }
 
@@ -43,7 +43,7 @@ fn the_default_portal_is_the_first_allowed_one_unless_another_allowed_one_is_nam
 fn each_portal_may_use_its_part_of_three_quarters_of_all_reconciles() {
     let flags =
         ["--allowed-portal", "https://one.example,https://two.example,", "--max-concurrent-reconciles=100"];
-    assert_eq!(settings(&flags).unwrap().budget().most_under_way, 37);
+    assert_eq!(settings(&flags).unwrap().budget().max_in_flight, 37);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::ReadSecret;
 use crate::{
     lifecycle::{KEY_SOUGHT_EVERY, KeyFault},
-    portal::{ApiKey, KeyShape},
+    portal::{ApiKey, InvalidKey},
 };
 
 /// How long a key is used. A rotated key is used after this at the latest.
@@ -216,8 +216,8 @@ fn judge(data: &Data, entry: &str) -> Found {
     Ok(match data.get(entry) {
         None => Err(KeyFault::KeyMissing),
         Some(value) => ApiKey::parse(value).map(Arc::new).map_err(|shape| match shape {
-            KeyShape::Empty => KeyFault::KeyEmpty,
-            KeyShape::Malformed => KeyFault::KeyMalformed,
+            InvalidKey::Empty => KeyFault::KeyEmpty,
+            InvalidKey::Malformed => KeyFault::KeyMalformed,
         }),
     })
 }

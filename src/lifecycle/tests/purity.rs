@@ -53,6 +53,7 @@ const WORDS_OF_THE_PORTAL: Allowed = Allowed {
         "std::fmt",
         "std::sync::Arc",
         "std::time::Duration",
+        "super::error",
         "super::verification_id",
         "super::wire",
         "thiserror::Error",

@@ -1,79 +1,86 @@
-//! Two circuit breakers: one for looks, one for creates. No clock: `now` is an argument.
+//! Two circuit breakers: one for polls, one for creates.
+//!
+//! No clock: `now` is an argument. May depend on `backoff` and on [`waitlist`](super::waitlist).
+//!
+//! A closed breaker admits all requests. An open one admits none until a half-open period, in which single requests, the
+//! trials, find out whether the portal has recovered. While creates are not admitted, probes (GETs without effect) find out
+//! whether the portal responds at all.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::waitlist::Waitlist;
 use crate::backoff::Backoff;
 
-/// Looks are judged over two halves of this.
+/// The failure rate of polls is measured over this time, in two halves.
 const WINDOW: Duration = Duration::from_secs(20);
-/// Fewer failures than this open nothing.
-const FEWEST_FAILURES: u32 = 5;
-/// While open, one look goes out in this time.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Nobody is sent away for longer than this.
-const LONGEST_WAIT: Duration = Duration::from_mins(2);
-/// While creates wait, a call without effect finds out this often whether the portal answers at all.
-const PING_EVERY: Duration = Duration::from_secs(30);
-/// While one create probes, the others come again after this.
-const BEHIND_A_PROBE: Duration = Duration::from_secs(5);
+/// Fewer failures than this never open the breaker.
+const MIN_FAILURES: u32 = 5;
+/// An open breaker admits one poll in this time.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
+/// No poll is deferred for longer than this.
+const MAX_WAIT: Duration = Duration::from_mins(2);
+/// While creates wait, a probe is sent this often.
+const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// While the trial of a create is in flight, the others try again after this.
+const DURING_A_TRIAL: Duration = Duration::from_secs(5);
 
-/// The breaker for looks: open after more than half of them failed, closed by one success.
+/// The breaker for polls: it opens when more than half of them fail, and one success closes it.
 #[derive(Debug)]
 pub(super) struct PollBreaker {
+    /// Successes and failures in this half of the window, and in the one before.
     halves: [(u32, u32); 2],
     half_began: Instant,
-    open: bool,
-    next_probe: Instant,
-    /// Those who wait for their turn to probe.
-    line: Line,
+    is_open: bool,
+    next_trial: Instant,
+    /// Deferred polls, each of which may become a trial.
+    waitlist: Waitlist,
 }
 
 impl PollBreaker {
     pub(super) const fn new(now: Instant) -> Self {
-        let line = Line::new(now, LONGEST_WAIT);
-        Self { halves: [(0, 0); 2], half_began: now, open: false, next_probe: now, line }
+        let waitlist = Waitlist::new(now, MAX_WAIT);
+        Self { halves: [(0, 0); 2], half_began: now, is_open: false, next_trial: now, waitlist }
     }
 
-    /// Lets a look through, or says when to come again.
+    /// Admits a poll, or says when to try again.
     pub(super) fn admit(&mut self, now: Instant) -> Result<(), Instant> {
-        if !self.open {
+        if !self.is_open {
             return Ok(());
         }
-        if self.next_probe <= now {
-            // Who comes back a little late takes nothing from the one after.
-            self.next_probe = (self.next_probe + PROBE_EVERY).max(now + PROBE_EVERY / 2);
+        if self.next_trial <= now {
+            // A trial that is a little late does not delay the next one.
+            self.next_trial = (self.next_trial + TRIAL_INTERVAL).max(now + TRIAL_INTERVAL / 2);
             return Ok(());
         }
-        Err(self.line.place(now, PROBE_EVERY))
+        Err(self.waitlist.join(now, TRIAL_INTERVAL))
     }
 
     pub(super) fn succeeded(&mut self, now: Instant) {
-        if self.open {
+        if self.is_open {
             *self = Self::new(now);
         }
-        self.turn_over(now);
+        self.roll_window(now);
         self.halves[0].0 += 1;
     }
 
     pub(super) fn failed(&mut self, now: Instant) {
-        self.turn_over(now);
+        self.roll_window(now);
         self.halves[0].1 += 1;
-        let (good, bad) = (self.halves[0].0 + self.halves[1].0, self.halves[0].1 + self.halves[1].1);
-        if !self.open && bad >= FEWEST_FAILURES && bad > good {
-            self.open = true;
-            self.next_probe = now + PROBE_EVERY;
+        let (succeeded, failed) = (self.halves[0].0 + self.halves[1].0, self.halves[0].1 + self.halves[1].1);
+        if !self.is_open && failed >= MIN_FAILURES && failed > succeeded {
+            self.is_open = true;
+            self.next_trial = now + TRIAL_INTERVAL;
         }
     }
 
-    /// When the next look finds out how it is, while most of them fail.
+    /// While it is open, when the next trial is due.
     pub(super) fn open_until(&self) -> Option<Instant> {
-        self.open.then_some(self.next_probe)
+        self.is_open.then_some(self.next_trial)
     }
 
-    fn turn_over(&mut self, now: Instant) {
+    fn roll_window(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.half_began);
         if passed >= WINDOW {
             self.halves = [(0, 0); 2];
@@ -85,26 +92,26 @@ impl PollBreaker {
     }
 }
 
-/// What a failed create says of the next one.
+/// What a failed create means for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Its answer was lost: another try may strand another session.
-    Lost,
-    /// It made nothing: another try costs nothing.
+    /// Its outcome is unknown: another attempt may leave another orphan session.
+    OutcomeUnknown,
+    /// It created nothing: another attempt costs nothing.
     Harmless,
 }
 
 impl Failure {
-    const fn waits(self) -> (Duration, Duration) {
+    const fn backoff(self) -> Backoff {
         match self {
-            Self::Lost => (Duration::from_mins(1), Duration::from_mins(10)),
-            Self::Harmless => (Duration::from_secs(5), Duration::from_mins(5)),
+            Self::OutcomeUnknown => Backoff::new(Duration::from_mins(1), Duration::from_mins(10)),
+            Self::Harmless => Backoff::new(Duration::from_secs(5), Duration::from_mins(5)),
         }
     }
 }
 
-/// The breaker for creates: after one failure they go one at a time, with longer and longer waits, until one succeeds.
-/// Nobody else even claims, so an outage strands nobody.
+/// The breaker for creates: one failure opens it. Then one create at a time is admitted, with increasing waits, until one
+/// succeeds. No other resource writes a claim meanwhile, so an outage leaves no claims without a request.
 #[derive(Debug, Default)]
 pub(super) struct CreateBreaker {
     open: Option<Open>,
@@ -116,101 +123,101 @@ struct Open {
     failures: u32,
     failed_at: Instant,
     next: Instant,
-    probing: bool,
-    /// When to ask next whether the portal answers at all.
-    next_ping: Instant,
-    /// When the last one comes of those who were told to come and ask.
-    pings: Option<Instant>,
-    /// Whether the portal gave no answer to another call since the failure.
-    silent: bool,
+    /// The breaker is half-open: a trial is in flight.
+    is_half_open: bool,
+    next_probe: Instant,
+    /// When the last of the deferred creates comes that may send a probe.
+    last_prober: Option<Instant>,
+    /// Whether the portal failed to respond to another request since the failure.
+    is_silent: bool,
 }
 
 impl CreateBreaker {
-    /// Lets a create through, or says when to come again. `Ok(true)` is a probe: it must be reported or given back.
+    /// Admits a create, or says when to try again. `Ok(true)` is a trial: its end must be recorded, or it is abandoned.
     pub(super) fn admit(&mut self, now: Instant) -> Result<bool, Instant> {
         let Some(open) = &mut self.open else { return Ok(false) };
-        if open.probing {
-            return Err(now + BEHIND_A_PROBE);
+        if open.is_half_open {
+            return Err(now + DURING_A_TRIAL);
         }
         if now < open.next {
-            // Some of those who wait come earlier, one after the other, to ask whether the portal answers at all: of one
-            // alone the resource may be deleted before.
-            let ping = open.pings.map_or(open.next_ping, |last| last + PING_EVERY).max(now);
-            if ping >= open.next {
+            // Several of the deferred creates come earlier, one after another, to send a probe. A single one might be
+            // deleted before.
+            let prober = open.last_prober.map_or(open.next_probe, |last| last + PROBE_INTERVAL).max(now);
+            if prober >= open.next {
                 return Err(open.next);
             }
-            open.pings = Some(ping);
-            return Err(ping);
+            open.last_prober = Some(prober);
+            return Err(prober);
         }
-        open.probing = true;
+        open.is_half_open = true;
         Ok(true)
     }
 
-    /// Whether one create finds out for the others.
-    pub(super) fn is_probed(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.probing)
+    /// Whether a trial is in flight.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_half_open)
     }
 
-    /// Whether this opened the way for the others.
+    /// Records a successful create. True if that closed the breaker.
     pub(super) const fn succeeded(&mut self) -> bool {
         self.open.take().is_some()
     }
 
-    /// Whether a call without effect shall find out now if the portal answers; if so, nobody else may for a while.
-    pub(super) fn ping(&mut self, now: Instant) -> bool {
-        let Some(open) = self.open.as_mut().filter(|open| open.next_ping <= now && now < open.next) else {
+    /// Whether the caller should send a probe now. If so, no other caller should for a while.
+    pub(super) fn may_probe(&mut self, now: Instant) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| open.next_probe <= now && now < open.next) else {
             return false;
         };
-        open.next_ping = now + PING_EVERY;
+        open.next_probe = now + PROBE_INTERVAL;
         true
     }
 
-    /// A probe ended without an answer about the portal.
-    pub(super) const fn gave_back(&mut self) {
+    /// Records that a trial ended without saying anything about the portal.
+    pub(super) const fn trial_abandoned(&mut self) {
         if let Some(open) = &mut self.open {
-            open.probing = false;
+            open.is_half_open = false;
         }
     }
 
-    pub(super) fn failed(&mut self, now: Instant, failure: Failure, probe: bool) {
+    pub(super) fn failed(&mut self, now: Instant, failure: Failure, is_trial: bool) {
         let before = match &self.open {
-            // Those that were under way when it opened say nothing new.
-            Some(open) if !probe => (open.failures, open.probing),
+            // Creates that were in flight when it opened say nothing new.
+            Some(open) if !is_trial => (open.failures, open.is_half_open),
             Some(open) => (open.failures.saturating_add(1), false),
             None => (0, false),
         };
-        let (failures, probing) = before;
-        let (least, most) = failure.waits();
-        let wait = Backoff::new(least, most).wait(failures);
+        let (failures, is_half_open) = before;
+        let wait = failure.backoff().wait(failures);
         self.open = Some(Open {
             failure,
             failures,
             failed_at: now,
             next: now + wait,
-            probing,
-            next_ping: now + PING_EVERY,
-            pings: None,
-            silent: false,
+            is_half_open,
+            next_probe: now + PROBE_INTERVAL,
+            last_prober: None,
+            is_silent: false,
         });
     }
 
-    /// Another call was not answered: when one is, that is news.
-    pub(super) const fn portal_is_silent(&mut self) {
+    /// Records that the portal did not respond to another request, so that its next response is news.
+    pub(super) const fn portal_was_silent(&mut self) {
         if let Some(open) = &mut self.open {
-            open.silent = true;
+            open.is_silent = true;
         }
     }
 
-    /// Another call was answered. If the portal was silent before, it is back, and the next probe need not wait longer
-    /// than the shortest wait. A portal that answered all along and yet fails to create says nothing new by it.
-    pub(super) fn portal_answers(&mut self, now: Instant) {
-        if let Some(open) = self.open.as_mut().filter(|open| open.silent) {
-            let (least, _) = open.failure.waits();
-            open.next = open.next.min((open.failed_at + least).max(now));
+    /// Records that the portal responded to another request. If it was silent before, it has recovered, and the next trial
+    /// need not wait longer than the shortest wait. A portal that responded all along and still fails to create sessions
+    /// says nothing new by it.
+    pub(super) fn portal_responded(&mut self, now: Instant) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.is_silent) {
+            let shortest = open.failure.backoff().wait(0);
+            open.next = open.next.min((open.failed_at + shortest).max(now));
         }
     }
 
-    /// When the next create finds out how it is, while they fail.
+    /// While it is open, when the next trial is due.
     pub(super) fn open_until(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.next)
     }
@@ -226,14 +233,14 @@ mod tests {
     fn an_outage_of_an_hour_makes_a_handful_of_creates() {
         let start = Instant::now();
         let mut breaker = CreateBreaker::default();
-        breaker.failed(start, Failure::Lost, false);
+        breaker.failed(start, Failure::OutcomeUnknown, false);
         let mut now = start;
         let mut creates = 1;
         while now < start + Duration::from_hours(1) {
             match breaker.admit(now) {
-                Ok(probe) => {
+                Ok(is_trial) => {
                     creates += 1;
-                    breaker.failed(now, Failure::Lost, probe);
+                    breaker.failed(now, Failure::OutcomeUnknown, is_trial);
                 }
                 Err(until) => {
                     assert!(until > now);
@@ -245,70 +252,71 @@ mod tests {
     }
 
     #[test]
-    fn one_create_at_a_time_probes_and_its_success_lets_all_through() {
+    fn one_create_at_a_time_is_a_trial_and_its_success_closes_the_breaker() {
         let now = Instant::now();
         let mut breaker = CreateBreaker::default();
         assert_eq!(breaker.admit(now), Ok(false));
         breaker.failed(now, Failure::Harmless, false);
         let later = now + Duration::from_secs(5);
         assert_eq!(breaker.admit(later), Ok(true));
-        assert_eq!(breaker.admit(later), Err(later + BEHIND_A_PROBE));
+        assert_eq!(breaker.admit(later), Err(later + DURING_A_TRIAL));
         breaker.succeeded();
         assert_eq!(breaker.admit(later), Ok(false));
     }
 
     #[test]
-    fn a_portal_that_is_back_brings_the_next_create_forward_but_not_below_the_shortest_wait() {
+    fn a_recovered_portal_advances_the_next_create_to_the_shortest_wait() {
         let now = Instant::now();
         let mut breaker = CreateBreaker::default();
-        for probe in [false, true, true] {
-            breaker.failed(now, Failure::Lost, probe);
+        for is_trial in [false, true, true] {
+            breaker.failed(now, Failure::OutcomeUnknown, is_trial);
         }
-        breaker.portal_answers(now + Duration::from_secs(1));
+        breaker.portal_responded(now + Duration::from_secs(1));
         assert!(breaker.admit(now + Duration::from_mins(3)).is_err(), "it was never silent");
-        breaker.portal_is_silent();
-        breaker.portal_answers(now + Duration::from_secs(1));
+        breaker.portal_was_silent();
+        breaker.portal_responded(now + Duration::from_secs(1));
         assert!(breaker.admit(now + Duration::from_secs(59)).is_err());
         assert_eq!(breaker.admit(now + Duration::from_mins(1)), Ok(true));
     }
 
     #[test]
-    fn a_ping_goes_out_each_half_minute_while_creates_wait_and_never_while_they_go() {
+    fn a_probe_is_sent_each_half_minute_while_creates_wait_and_never_otherwise() {
         let start = Instant::now();
         let mut breaker = CreateBreaker::default();
-        assert!(!breaker.ping(start));
-        for probe in [false, true, true, true] {
-            breaker.failed(start, Failure::Lost, probe);
+        assert!(!breaker.may_probe(start));
+        for is_trial in [false, true, true, true] {
+            breaker.failed(start, Failure::OutcomeUnknown, is_trial);
         }
         for number in 1..16 {
-            let told = Err(start + PING_EVERY * number);
-            assert_eq!(breaker.admit(start), told, "one after the other is told to come and ping");
+            let expected = Err(start + PROBE_INTERVAL * number);
+            assert_eq!(breaker.admit(start), expected, "one after another comes to send a probe");
         }
         assert_eq!(breaker.admit(start), Err(start + Duration::from_mins(8)));
-        let pings = (0..480).filter(|second| breaker.ping(start + Duration::from_secs(*second))).count();
-        assert_eq!(pings, 15);
-        assert!(!breaker.ping(start + Duration::from_mins(8)), "a create may try by itself");
+        let probes =
+            (0..480).filter(|second| breaker.may_probe(start + Duration::from_secs(*second))).count();
+        assert_eq!(probes, 15);
+        assert!(!breaker.may_probe(start + Duration::from_mins(8)), "a create may be the trial");
         breaker.succeeded();
-        assert!(!breaker.ping(start + Duration::from_mins(10)));
+        assert!(!breaker.may_probe(start + Duration::from_mins(10)));
     }
 
     #[test]
-    fn a_ping_goes_out_though_whoever_was_to_send_it_never_comes() {
+    fn a_probe_is_sent_even_if_those_who_should_send_it_never_come() {
         let start = Instant::now();
         let mut breaker = CreateBreaker::default();
-        for probe in [false, true, true, true] {
-            breaker.failed(start, Failure::Lost, probe);
+        for is_trial in [false, true, true, true] {
+            breaker.failed(start, Failure::OutcomeUnknown, is_trial);
         }
-        let told: Vec<_> = (0..10).map(|_| breaker.admit(start).unwrap_err()).collect();
+        let times: Vec<_> = (0..10).map(|_| breaker.admit(start).unwrap_err()).collect();
         for gone in 0..5 {
-            let next = told[gone + 1..].iter().min().unwrap();
-            assert!(*next <= start + PING_EVERY * u32::try_from(gone + 2).unwrap(), "{gone} are gone");
+            let next = times[gone + 1..].iter().min().unwrap();
+            assert!(*next <= start + PROBE_INTERVAL * u32::try_from(gone + 2).unwrap(), "{gone} are gone");
         }
-        assert!(breaker.ping(told[5]));
+        assert!(breaker.may_probe(times[5]));
     }
 
     #[test]
-    fn looks_are_let_through_one_a_second_while_most_of_them_fail() {
+    fn polls_are_admitted_one_a_second_while_most_of_them_fail() {
         let now = Instant::now();
         let mut breaker = PollBreaker::new(now);
         for _ in 0..5 {
@@ -317,43 +325,46 @@ mod tests {
         assert!(breaker.open_until().is_some());
         let first = breaker.admit(now).unwrap_err();
         let second = breaker.admit(now).unwrap_err();
-        assert_eq!(second - first, PROBE_EVERY);
+        assert_eq!(second - first, TRIAL_INTERVAL);
         breaker.succeeded(now);
         assert!(breaker.admit(now).is_ok());
     }
 
     #[test]
-    fn while_looks_fail_one_goes_each_second_whoever_waits_and_comes_back_in_time() {
+    fn while_polls_fail_one_is_admitted_each_second_however_many_wait() {
         for waiting in [1, 2, 50, 1_000] {
             let start = Instant::now();
             let mut breaker = PollBreaker::new(start);
-            for _ in 0..FEWEST_FAILURES {
+            for _ in 0..MIN_FAILURES {
                 breaker.failed(start);
             }
             let mut plan: BTreeSet<_> = (0..waiting).map(|id| (start, id)).collect();
-            let (mut gone, mut sent_away) = (0, 0);
+            let (mut admitted, mut deferred) = (0, 0);
             while let Some((now, id)) = plan.pop_first() {
                 if now >= start + Duration::from_mins(10) {
                     break;
                 }
-                // Who was let go fails, and comes again after its own wait.
+                // An admitted poll fails, and comes again after its own wait.
                 let again = match breaker.admit(now) {
                     Ok(()) => {
-                        gone += 1;
+                        admitted += 1;
                         breaker.failed(now);
                         now + Duration::from_secs(10)
                     }
                     Err(until) => {
-                        sent_away += 1;
-                        assert!(until > now && until <= now + LONGEST_WAIT);
+                        deferred += 1;
+                        assert!(until > now && until <= now + MAX_WAIT);
                         until
                     }
                 };
                 plan.insert((again, id));
             }
             let most = 10 * 60;
-            assert!(((most - 10).min(waiting * 50)..=most).contains(&gone), "{gone} looks of {waiting}");
-            assert!(sent_away <= most + waiting * 12, "{sent_away} of {waiting} sent away");
+            assert!(
+                ((most - 10).min(waiting * 50)..=most).contains(&admitted),
+                "{admitted} polls of {waiting}"
+            );
+            assert!(deferred <= most + waiting * 12, "{deferred} of {waiting} deferred");
         }
     }
 

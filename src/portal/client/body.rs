@@ -1,5 +1,5 @@
-//! Bodies of answers: read piece by piece, decoded where somebody on the way has compressed them, and no more of them kept than
-//! was allowed.
+//! Response bodies: read in chunks, decompressed if a proxy compressed them, and retained up to a limit. May depend on
+//! [`transport`](super::transport) and on the pure files of [`portal`](crate::portal).
 
 use std::io::{self, Write};
 
@@ -7,83 +7,85 @@ use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
 use reqwest::Response;
 
-use super::transport::judge_transport;
+use super::transport::classify_transport;
 use crate::portal::{
     error::{ContentCoding, Failed, PortalError},
     filter::MemberFilter,
 };
 
-/// Most bytes that a coding may add to a body that it does not make smaller.
-const FRAME: usize = 4096;
+/// Most bytes that a content coding may add to a body that it does not make smaller.
+const CODING_OVERHEAD: usize = 4096;
 
-/// What is kept of a body, and how much.
+/// What is retained of a body, and how much.
 #[derive(Clone, Copy)]
-pub(super) enum Keep {
-    /// All of it, of at most that many bytes.
-    Whole(usize),
-    /// The members of a JSON object that are read.
+pub(super) enum Retain {
+    /// All of it.
+    All {
+        /// Longest body, in bytes.
+        limit: usize,
+    },
+    /// The named members of a JSON object.
     Members {
-        /// Their names.
         names: &'static [&'static str],
-        /// Most bytes that are kept.
-        most: usize,
-        /// Most bytes that are read, those included that are skipped, and after they were decoded.
-        most_read: usize,
+        /// Most bytes that are retained.
+        limit: usize,
+        /// Most decoded bytes that are read, including those that are dropped.
+        read_limit: usize,
     },
 }
 
-/// Reads a body. Takes no more memory than was allowed; what it returns takes no more than it has bytes.
+/// Reads a body. Allocates no more than the limit; the result has no spare capacity.
 ///
 /// # Errors
 ///
-/// [`Failed::TooLarge`], without reading on; [`Failed::Encoded`] and [`Failed::Unusable`] where it cannot be decoded; or what went
-/// wrong on the way.
-pub(super) async fn read(mut response: Response, keep: Keep) -> Result<Vec<u8>, PortalError> {
+/// [`Failed::TooLarge`], without reading on; [`Failed::Encoded`] and [`Failed::Unusable`] if the body cannot be decoded; or
+/// the error of the connection.
+pub(super) async fn read(mut response: Response, retain: Retain) -> Result<Vec<u8>, PortalError> {
     let coding = coding(response.headers())?;
-    let mut sink = Sink::new(keep);
-    // The library knows no length of what comes in pieces.
-    let announced = response.content_length().unwrap_or_default();
-    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-    if announced > sink.most_read {
+    let mut sink = Sink::new(retain);
+    // A chunked body has no known length.
+    let declared = response.content_length().unwrap_or_default();
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    if declared > sink.read_limit {
         return Err(PortalError::Failed(Failed::TooLarge));
     }
     if coding == Coding::Identity && sink.filter.is_none() {
-        sink.kept.reserve_exact(announced);
+        sink.retained.reserve_exact(declared);
     }
-    let mut raw = Raw::of(&sink);
+    let mut encoded = EncodedBytes::allowed_for(&sink);
     let mut decoder = Decoder::new(coding, sink);
-    while let Some(piece) = response.chunk().await.map_err(|error| judge_transport(&error))? {
-        decoder.take(&piece)?;
-        raw.take(&piece)?;
+    while let Some(chunk) = response.chunk().await.map_err(|error| classify_transport(&error))? {
+        decoder.decode(&chunk)?;
+        encoded.count(&chunk)?;
     }
-    let mut kept = decoder.end()?;
-    kept.shrink_to_fit();
-    Ok(kept)
+    let mut body = decoder.finish()?;
+    body.shrink_to_fit();
+    Ok(body)
 }
 
-/// Reads the start of a body of at most that many bytes, as far as it comes: the status is known, so nothing here is trouble.
-pub(super) async fn read_start(response: &mut Response, most: usize) -> Vec<u8> {
+/// Reads the start of a body, at most `limit` bytes, as far as it arrives. Never fails, because the status is already known.
+pub(super) async fn read_start(response: &mut Response, limit: usize) -> Vec<u8> {
     let Ok(coding) = coding(response.headers()) else { return Vec::new() };
-    let sink = Sink::new(Keep::Whole(most));
-    let mut raw = Raw::of(&sink);
+    let sink = Sink::new(Retain::All { limit });
+    let mut encoded = EncodedBytes::allowed_for(&sink);
     let mut decoder = Decoder::new(coding, sink);
-    while let Ok(Some(piece)) = response.chunk().await
-        && decoder.take(&piece).is_ok()
-        && raw.take(&piece).is_ok()
+    while let Ok(Some(chunk)) = response.chunk().await
+        && decoder.decode(&chunk).is_ok()
+        && encoded.count(&chunk).is_ok()
     {}
-    decoder.into_kept()
+    decoder.into_retained()
 }
 
-/// How a body is compressed.
+/// The content codings that are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
     Identity,
     Gzip,
-    /// By its name that of zlib (RFC 9110 §8.4.1.2), but some send it without zlib's frame.
+    /// In zlib's format by its definition (RFC 9110 §8.4.1.2), but some servers send a raw deflate stream.
     Deflate,
 }
 
-/// The coding that an answer names. Nothing but `identity` was asked for, but somebody on the way may compress.
+/// The coding that a response declares. Only `identity` was requested, but a proxy may compress.
 fn coding(headers: &HeaderMap) -> Result<Coding, PortalError> {
     let encoded = |coding| Err(PortalError::Failed(Failed::Encoded(coding)));
     let named = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
@@ -103,66 +105,68 @@ fn coding(headers: &HeaderMap) -> Result<Coding, PortalError> {
     }
 }
 
-/// What comes over the network: a coding may carry as many bytes as somebody likes that decode to none.
-struct Raw {
+/// Bounds the bytes from the network: a coding may carry any number of bytes that decode to none.
+struct EncodedBytes {
     left: usize,
 }
 
-impl Raw {
-    /// As many bytes as may be read of a body once it is decoded, and for the frame of its coding some more.
-    const fn of(sink: &Sink) -> Self {
-        Self { left: sink.most_read.saturating_add(FRAME) }
+impl EncodedBytes {
+    /// As many bytes as may be read once decoded, plus the overhead of a coding.
+    const fn allowed_for(sink: &Sink) -> Self {
+        Self { left: sink.read_limit.saturating_add(CODING_OVERHEAD) }
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), PortalError> {
-        let left = self.left.checked_sub(piece.len()).ok_or(PortalError::Failed(Failed::TooLarge))?;
+    fn count(&mut self, chunk: &[u8]) -> Result<(), PortalError> {
+        let left = self.left.checked_sub(chunk.len()).ok_or(PortalError::Failed(Failed::TooLarge))?;
         self.left = left;
         Ok(())
     }
 }
 
-/// Where decoded bytes go.
+/// Receives the decoded bytes.
 struct Sink {
-    kept: Vec<u8>,
-    most: usize,
+    retained: Vec<u8>,
+    limit: usize,
     read: usize,
-    most_read: usize,
+    read_limit: usize,
     filter: Option<MemberFilter>,
     is_full: bool,
 }
 
 impl Sink {
-    fn new(keep: Keep) -> Self {
-        let (most, most_read, filter) = match keep {
-            Keep::Whole(most) => (most, most, None),
-            Keep::Members { names, most, most_read } => (most, most_read, Some(MemberFilter::new(names))),
+    fn new(retain: Retain) -> Self {
+        let (limit, read_limit, filter) = match retain {
+            Retain::All { limit } => (limit, limit, None),
+            Retain::Members { names, limit, read_limit } => {
+                (limit, read_limit, Some(MemberFilter::new(names)))
+            }
         };
-        Self { kept: Vec::new(), most, read: 0, most_read, filter, is_full: false }
+        Self { retained: Vec::new(), limit, read: 0, read_limit, filter, is_full: false }
     }
 
-    /// Takes what there is room for; false, if that is not all.
-    fn take(&mut self, piece: &[u8]) -> bool {
-        let fits = piece.len().min(self.most_read - self.read);
+    /// Appends as much of the chunk as fits; false if that is not all of it.
+    fn append(&mut self, chunk: &[u8]) -> bool {
+        let fits = chunk.len().min(self.read_limit - self.read);
         self.read += fits;
-        let fitting = piece.get(..fits).unwrap_or_default();
+        let fitting = chunk.get(..fits).unwrap_or_default();
         if let Some(filter) = &mut self.filter {
-            filter.take(fitting, &mut self.kept);
+            filter.filter(fitting, &mut self.retained);
         } else {
-            if self.kept.capacity() - self.kept.len() < fits {
-                // As a vector grows by itself, but not past the limit.
-                let capacity = (self.kept.capacity() * 2).max(self.kept.len() + fits).min(self.most);
-                self.kept.reserve_exact(capacity - self.kept.len());
+            if self.retained.capacity() - self.retained.len() < fits {
+                // Grows as a vector does, but not past the limit.
+                let capacity = (self.retained.capacity() * 2).max(self.retained.len() + fits).min(self.limit);
+                self.retained.reserve_exact(capacity - self.retained.len());
             }
-            self.kept.extend_from_slice(fitting);
+            self.retained.extend_from_slice(fitting);
         }
-        self.is_full |= fits < piece.len() || self.kept.len() > self.most;
+        self.is_full |= fits < chunk.len() || self.retained.len() > self.limit;
         !self.is_full
     }
 }
 
 impl Write for Sink {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if self.take(piece) { Ok(piece.len()) } else { Err(io::ErrorKind::FileTooLarge.into()) }
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        if self.append(chunk) { Ok(chunk.len()) } else { Err(io::ErrorKind::FileTooLarge.into()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -173,7 +177,7 @@ impl Write for Sink {
 enum Decoder {
     Identity(Sink),
     Gzip(MultiGzDecoder<Sink>),
-    /// Before the two bytes that tell whether there is a frame.
+    /// Before the two bytes that tell whether this is zlib's format.
     Deflate(Vec<u8>, Sink),
     Zlib(ZlibDecoder<Sink>),
     Raw(DeflateDecoder<Sink>),
@@ -188,36 +192,36 @@ impl Decoder {
         }
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), PortalError> {
-        let done = match self {
-            Self::Identity(sink) => sink.write_all(piece),
-            Self::Gzip(decoder) => decoder.write_all(piece),
-            Self::Zlib(decoder) => decoder.write_all(piece),
-            Self::Raw(decoder) => decoder.write_all(piece),
+    fn decode(&mut self, chunk: &[u8]) -> Result<(), PortalError> {
+        let written = match self {
+            Self::Identity(sink) => sink.write_all(chunk),
+            Self::Gzip(decoder) => decoder.write_all(chunk),
+            Self::Zlib(decoder) => decoder.write_all(chunk),
+            Self::Raw(decoder) => decoder.write_all(chunk),
             Self::Deflate(start, sink) => {
-                start.extend_from_slice(piece);
+                start.extend_from_slice(chunk);
                 let [first, second, ..] = start.as_slice() else { return Ok(()) };
                 // RFC 1950 §2.2: the method is 8, and both bytes together a multiple of 31.
-                let frame = first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31);
-                let sink = std::mem::replace(sink, Sink::new(Keep::Whole(0)));
+                let is_zlib = first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31);
+                let sink = std::mem::replace(sink, Sink::new(Retain::All { limit: 0 }));
                 let start = std::mem::take(start);
-                *self = if frame {
+                *self = if is_zlib {
                     Self::Zlib(ZlibDecoder::new(sink))
                 } else {
                     Self::Raw(DeflateDecoder::new(sink))
                 };
-                return self.take(&start);
+                return self.decode(&start);
             }
         };
-        done.map_err(|_| self.error())
+        written.map_err(|_| self.error())
     }
 
-    fn end(mut self) -> Result<Vec<u8>, PortalError> {
+    fn finish(mut self) -> Result<Vec<u8>, PortalError> {
         self.flush().map_err(|_| self.error())?;
-        Ok(std::mem::take(&mut self.sink().kept))
+        Ok(std::mem::take(&mut self.sink().retained))
     }
 
-    /// Hands on what is decoded; an error where the body is not whole.
+    /// Flushes what is decoded; an error if the body is incomplete.
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Identity(_) => Ok(()),
@@ -238,15 +242,15 @@ impl Decoder {
         }
     }
 
-    /// Why the last piece was not taken.
+    /// Why the last chunk was not accepted.
     fn error(&mut self) -> PortalError {
         PortalError::Failed(if self.sink().is_full { Failed::TooLarge } else { Failed::Unusable })
     }
 
-    /// What was kept of a body that may not be whole.
-    fn into_kept(mut self) -> Vec<u8> {
-        // What cannot be decoded is not there.
+    /// What was retained of a body that may be incomplete.
+    fn into_retained(mut self) -> Vec<u8> {
+        // What cannot be decoded is left out.
         self.flush().unwrap_or_default();
-        std::mem::take(&mut self.sink().kept)
+        std::mem::take(&mut self.sink().retained)
     }
 }

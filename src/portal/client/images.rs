@@ -1,4 +1,5 @@
-//! Images and results: answers whose bytes are kept as they are.
+//! Images and results: responses whose bytes are returned unchanged. May depend on the files of [`client`](super) and
+//! [`portal`](crate::portal).
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -6,25 +7,25 @@ use reqwest::Response;
 
 use super::{
     PortalClient,
-    body::{self, Keep},
-    shards::Place,
+    body::{self, Retain},
+    connections::Lease,
 };
 use crate::portal::{
-    allowed::{ImageCall, PortalUrl},
+    allowed::{ImageQuery, PortalUrl},
     error::{Failed, PortalError},
     key::ApiKey,
     verification_id::VerificationId,
-    wire::read_details,
+    wire::parse_details,
 };
 
-/// An answer whose body is not read yet.
-pub struct ImageAnswer {
+/// A response with an image, whose body is not read yet.
+pub struct ImageResponse {
     response: Response,
-    /// The connection's place is taken until the body is read.
-    _place: Place,
+    /// Counts as a request in flight on its connection until the body is read.
+    _lease: Lease,
 }
 
-impl ImageAnswer {
+impl ImageResponse {
     /// The content type that the portal names.
     #[must_use]
     pub fn content_type(&self) -> Option<String> {
@@ -32,49 +33,49 @@ impl ImageAnswer {
         Some(String::from_utf8_lossy(header.as_bytes()).into_owned())
     }
 
-    /// Reads the body, of at most that many bytes.
+    /// Reads the body of at most `limit` bytes.
     ///
     /// # Errors
     ///
-    /// [`Failed::TooLarge`] when it is longer, without reading on; another [`PortalError::Failed`] when it is cut or late.
-    pub async fn read(self, most: usize) -> Result<Bytes, PortalError> {
-        body::read(self.response, Keep::Whole(most)).await.map(Bytes::from)
+    /// [`Failed::TooLarge`] as soon as it is longer; another [`PortalError::Failed`] if it is incomplete or late.
+    pub async fn read(self, limit: usize) -> Result<Bytes, PortalError> {
+        body::read(self.response, Retain::All { limit }).await.map(Bytes::from)
     }
 }
 
 impl PortalClient {
-    /// Asks for an image.
+    /// Requests an image.
     ///
     /// # Errors
     ///
-    /// [`PortalError`]; [`PortalError::NotFound`] where there is none, such as the back of a passport.
+    /// [`PortalError`]; [`PortalError::NotFound`] if there is none, such as the back of a passport.
     pub async fn image(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
-        call: ImageCall<'_>,
-    ) -> Result<ImageAnswer, PortalError> {
-        let (response, place) = self.get(portal.image_url(id, call), key, false).await?;
-        Ok(ImageAnswer { response, _place: place })
+        query: ImageQuery<'_>,
+    ) -> Result<ImageResponse, PortalError> {
+        let (response, lease) = self.get(portal.image_url(id, query), key, false).await?;
+        Ok(ImageResponse { response, _lease: lease })
     }
 
-    /// Asks for the details of a session, and returns the answer as it is, of at most that many bytes, if it is one about this
+    /// Requests the details of a session and returns the body of at most `limit` bytes unchanged, if it is about this
     /// session.
     ///
     /// # Errors
     ///
-    /// [`PortalError`]; [`Failed::TooLarge`] when it is longer.
+    /// [`PortalError`]; [`Failed::TooLarge`] if it is longer.
     pub async fn results(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
-        most: usize,
+        limit: usize,
     ) -> Result<Bytes, PortalError> {
-        let (response, _place) = self.get(portal.details_url(id), key, false).await?;
-        let body = body::read(response, Keep::Whole(most)).await?;
-        match read_details(&body) {
+        let (response, _lease) = self.get(portal.details_url(id), key, false).await?;
+        let body = body::read(response, Retain::All { limit }).await?;
+        match parse_details(&body) {
             Ok(details) if details.id.as_ref() == Some(id) => Ok(Bytes::from(body)),
             Ok(_) | Err(_) => Err(PortalError::Failed(Failed::Unusable)),
         }
@@ -93,8 +94,8 @@ mod tests {
     use super::*;
     use crate::portal::allowed::{AllowedPortals, ImageSource};
 
-    const CALL: ImageCall<'_> =
-        ImageCall { source: ImageSource::Redacted, image_type: "original", attempt: None };
+    const QUERY: ImageQuery<'_> =
+        ImageQuery { source: ImageSource::Redacted, image_type: "original", attempt: None };
     const SIZE: usize = 1_500_000;
 
     #[tokio::test]
@@ -105,7 +106,7 @@ mod tests {
         let url = AllowedPortals::new([sandbox.url()], true).unwrap().permit(&sandbox.url()).unwrap();
         let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse(&id).unwrap());
         let client = PortalClient::new(ClientSettings::default()).unwrap();
-        let image = client.image(&url, &key, &id, CALL).await.unwrap().read(SIZE).await.unwrap();
+        let image = client.image(&url, &key, &id, QUERY).await.unwrap().read(SIZE).await.unwrap();
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
         sandbox.stop().await;
@@ -131,7 +132,7 @@ mod tests {
         let url = AllowedPortals::new([&url], true).unwrap().permit(&url).unwrap();
         let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse("ver_1").unwrap());
         let client = PortalClient::new(ClientSettings::default()).unwrap();
-        let image = client.image(&url, &key, &id, CALL).await.unwrap().read(2 * SIZE).await.unwrap();
+        let image = client.image(&url, &key, &id, QUERY).await.unwrap().read(2 * SIZE).await.unwrap();
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
     }

@@ -1,9 +1,9 @@
-//! The client: one request, one answer or one [`PortalError`].
+//! The HTTP client: one request, one response or one [`PortalError`].
 //!
-//! Never follows a redirect (HTTP clients send `X-SDK-Key` along to the new host), never repeats a
-//! request by itself but a poll that surely was not processed, asks for no compression, sends no `Referer`, ignores the proxy variables of the environment, and reads
-//! no more of a body than it has to. It knows neither rates nor when to call again: that is
-//! the budget's work.
+//! May depend on the other files of [`portal`](crate::portal) but [`budget`](super::budget), and on [`tls`](crate::tls). It
+//! never follows a redirect (HTTP clients send `X-SDK-Key` along to the new host), never retries a request except a poll
+//! that was certainly not processed, requests no compression, sends no `Referer`, ignores the environment's proxy variables,
+//! and reads no more of a body than it has to. Rates and retries are the budget's responsibility.
 
 use std::time::Duration;
 
@@ -20,21 +20,22 @@ use crate::tls::{self, InvalidTrust};
 
 use super::{
     allowed::PortalUrl,
-    date::read_answered_at,
-    error::{Call, Failed, NotSent, PortalError, judge_status},
+    classify::classify_status,
+    date::parse_response_time,
+    error::{Call, Failed, NotSent, PortalError},
     key::ApiKey,
-    retry_after::read_retry_after,
+    retry_after::parse_retry_after,
     verification_id::VerificationId,
-    wire::{CREATED_MEMBERS, Created, DETAILS_MEMBERS, Details, read_created, read_details},
+    wire::{CREATED_MEMBERS, Created, DETAILS_MEMBERS, Details, parse_created, parse_details},
 };
-use body::Keep;
-use shards::{Place, Shards};
-use transport::{TransportError, Unprocessed, judge_transport, unprocessed};
+use body::Retain;
+use connections::{Connections, Lease};
+use transport::{TransportError, Unprocessed, classify_transport, unprocessed};
 
 mod body;
+mod connections;
 pub(crate) mod images;
 mod resolve;
-mod shards;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -42,40 +43,37 @@ mod transport;
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";
 
-/// How much is read of the body of an error, in bytes: enough to find the guide's words in it, and to see that it is a
-/// JSON object.
+/// How much of an error's body is read, in bytes: enough to find the guide's phrases in it, and to recognise a JSON object.
 const ERROR_BODY_BYTES: usize = 16 * 1024;
 
-/// Most bytes of an answer that are read, those included that nobody reads: `results`, above all, and portraits among them.
-pub(crate) const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Most bytes of a response that are read, including dropped members: above all `results` and the portraits in it.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How often a poll is taken to another connection, because it waits on a crowded one.
-const MOST_MOVES: u32 = 3;
+/// How often a poll that waits on a crowded connection is moved to another one.
+const MAX_MOVES: u32 = 3;
 
-/// How the client connects. Every value has a default.
+/// The settings of the client. Every value has a default.
 #[derive(Clone)]
 pub struct ClientSettings {
-    /// Longest time until a connection stands, name resolution and TLS included. Default 5 s.
-    /// Keep it under `total_timeout`: a connection that is still being made when that one ends
-    /// counts as a lost answer.
+    /// Longest time to establish a connection, including name resolution and TLS. Default 5 s. It must be shorter than
+    /// `total_timeout`: if that one expires while the connection is being established, the response counts as lost.
     pub connect_timeout: Duration,
-    /// Longest time from the start of a call to the last byte of its answer. Default 30 s.
+    /// Longest time from the start of a request to the last byte of its response. Default 30 s.
     pub total_timeout: Duration,
-    /// How long a poll waits on an HTTP/2 connection that many share, before it is asked if another connection is quicker.
-    /// Default 2 s.
-    pub patience: Duration,
-    /// Most bytes that are kept of an answer, in bytes. Default 256 KiB. What is not read of it, such as `results`, does not
-    /// count, and may make it up to 16 MiB long.
+    /// How long a poll waits on a shared HTTP/2 connection before it may move to another one. Default 2 s.
+    pub slow_after: Duration,
+    /// Most bytes of a response that are retained. Default 256 KiB. Members that are not read, such as `results`, do not
+    /// count; with them a response may have up to 16 MiB.
     pub body_limit: usize,
-    /// A proxy for all calls, by http or https: others are passed by. Default none, whatever the environment says.
+    /// An HTTP proxy for all requests, reached by http or https. Default none, whatever the environment says.
     pub proxy: Option<Url>,
-    /// Certificates (PEM) of authorities to trust besides the machine's, for private portals.
+    /// CA certificates (PEM) to trust besides the machine's, for private portals.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// Speaks HTTP/2 for looks without asking the server first, also without TLS. Default false.
+    /// Uses HTTP/2 with prior knowledge for polls, also without TLS. Default false.
     pub http2_prior_knowledge: bool,
-    /// Most looks in flight on one HTTP/2 connection before another is opened. Default 96.
-    pub looks_per_connection: usize,
-    /// Most HTTP/2 connections for looks. Default 128, which is 12,288 looks in flight.
+    /// Most polls in flight on one HTTP/2 connection before another is opened. Default 96.
+    pub polls_per_connection: usize,
+    /// Most HTTP/2 connections for polls. Default 128, which allows 12,288 polls in flight.
     pub max_connections: usize,
 }
 
@@ -84,39 +82,39 @@ impl Default for ClientSettings {
         Self {
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(30),
-            patience: Duration::from_secs(2),
+            slow_after: Duration::from_secs(2),
             body_limit: 256 * 1024,
             proxy: None,
             extra_ca_pem: None,
             http2_prior_knowledge: false,
-            looks_per_connection: 96,
+            polls_per_connection: 96,
             max_connections: 128,
         }
     }
 }
 
-/// Why no client can be made of the settings.
+/// Why no client can be built from the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidClient {
-    /// The certificates.
+    /// The CA certificates are invalid.
     #[error("set up TLS for the portal")]
     Trust(#[from] InvalidTrust),
-    /// The proxy's address, or something else that the HTTP library refuses.
+    /// The HTTP library refuses the settings, such as the proxy's URL.
     #[error("set up the HTTP client for the portal")]
     Http(#[source] reqwest::Error),
 }
 
-/// Calls portals. One per process; every call names its portal and key.
+/// Calls portals. One per process; each request names its portal and key.
 pub struct PortalClient {
     creates: Client,
-    looks: Shards,
+    polls: Connections,
     body_limit: usize,
     total_timeout: Duration,
-    patience: Duration,
+    slow_after: Duration,
 }
 
 impl PortalClient {
-    /// Makes a client. Reads the machine's certificates; opens no connection.
+    /// Builds a client. Reads the machine's certificates; opens no connection.
     ///
     /// # Errors
     ///
@@ -125,171 +123,179 @@ impl PortalClient {
         let trust = tls::client_config(settings.extra_ca_pem.as_deref())?;
         let creates = create_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
         let speaks_http2 = settings.http2_prior_knowledge;
-        let first = look_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
+        let first = poll_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
         let ClientSettings {
-            body_limit, total_timeout, patience, looks_per_connection, max_connections, ..
-        } = settings;
-        let build = Box::new(move || look_client(&settings, trust.clone()).ok());
-        Ok(Self {
-            creates,
-            looks: Shards::new(first, build, looks_per_connection, max_connections, speaks_http2),
             body_limit,
             total_timeout,
-            patience,
+            slow_after,
+            polls_per_connection,
+            max_connections,
+            ..
+        } = settings;
+        let build = Box::new(move || poll_client(&settings, trust.clone()).ok());
+        Ok(Self {
+            creates,
+            polls: Connections::new(first, build, polls_per_connection, max_connections, speaks_http2),
+            body_limit,
+            total_timeout,
+            slow_after,
         })
     }
 
-    /// Makes a session: `POST /api/generate-verification`, once, on a connection of its own.
+    /// Creates a session: `POST /api/generate-verification`, once, on a connection of its own.
     ///
-    /// Not safe to cancel: once polled, the portal may make a session whose id is then lost.
+    /// Not cancel-safe: once this future was polled, the portal may create a session whose id is then lost.
     ///
     /// # Errors
     ///
     /// [`PortalError`]; its [`certainty`](PortalError::certainty) says whether there may be a session.
     pub async fn create(&self, portal: &PortalUrl, key: &ApiKey) -> Result<Created, PortalError> {
-        // The guide's samples name a content type and send no body. RFC 9110 §8.6: a POST says so.
+        // The guide's samples name a content type and send no body. RFC 9110 §8.6: a POST declares that.
         let request = self
             .creates
             .post(portal.create_url())
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_LENGTH, 0);
         let response = Self::send(Call::Create, request, key).await?;
-        let date = answered_at(response.headers());
-        let body = body::read(response, self.keep(CREATED_MEMBERS)).await?;
-        let created = read_created(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
+        let date = response_time(response.headers());
+        let body = body::read(response, self.retain(CREATED_MEMBERS)).await?;
+        let created = parse_created(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
         Ok(Created { date, ..created })
     }
 
-    /// Looks at a session: `GET /api/get-verification-details/{id}`.
+    /// Polls a session: `GET /api/get-verification-details/{id}`.
     ///
-    /// The answer may be about another session, or name none: compare [`Details::id`].
+    /// The response may be about another session, or name none: compare [`Details::id`].
     ///
     /// # Errors
     ///
     /// [`PortalError`].
-    pub async fn look(
+    pub async fn poll(
         &self,
         portal: &PortalUrl,
         key: &ApiKey,
         id: &VerificationId,
     ) -> Result<Details, PortalError> {
-        let (response, _place) = self.get(portal.details_url(id), key, true).await?;
-        let date = answered_at(response.headers());
-        let body = body::read(response, self.keep(DETAILS_MEMBERS)).await?;
-        let details = read_details(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
-        // Whoever answers for another session is not known to be the portal.
+        let (response, _lease) = self.get(portal.details_url(id), key, true).await?;
+        let date = response_time(response.headers());
+        let body = body::read(response, self.retain(DETAILS_MEMBERS)).await?;
+        let details = parse_details(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
+        // A response about another session may not come from the portal.
         let date = date.filter(|_| details.id.as_ref() == Some(id));
         Ok(Details { date, ..details })
     }
 
-    const fn keep(&self, names: &'static [&'static str]) -> Keep {
-        Keep::Members { names, most: self.body_limit, most_read: MAX_ANSWER_BYTES }
+    const fn retain(&self, names: &'static [&'static str]) -> Retain {
+        Retain::Members { names, limit: self.body_limit, read_limit: MAX_RESPONSE_BYTES }
     }
 
-    /// Asks on a kept connection. Asks once more on another one where the peer says that it did not process the first, and where a
-    /// poll waits on a crowded connection, all within the same time. The place on the connection is taken until the body is read.
-    async fn get(&self, url: String, key: &ApiKey, may_move: bool) -> Result<(Response, Place), PortalError> {
+    /// Sends a GET on a pooled connection. Sends it once more on another one if the peer says that it did not process it, and
+    /// moves a poll that waits on a crowded connection, all within the total timeout. The lease lasts until the body is read.
+    async fn get(&self, url: String, key: &ApiKey, may_move: bool) -> Result<(Response, Lease), PortalError> {
         let begun = Instant::now();
-        let mut place = self.looks.place(begun);
-        let mut moves = if may_move { 0 } else { MOST_MOVES };
-        let mut is_repeated = false;
+        let mut lease = self.polls.lease(begun);
+        let mut moves = if may_move { 0 } else { MAX_MOVES };
+        let mut is_retried = false;
         loop {
             let left = self.total_timeout.saturating_sub(begun.elapsed());
-            let exchange = Self::exchange(place.client.get(&url).timeout(left), key);
+            let exchange = Self::exchange(lease.client.get(&url).timeout(left), key);
             let mut exchange = std::pin::pin!(exchange);
-            let answer = loop {
-                if let Ok(answer) = timeout(self.patience, exchange.as_mut()).await {
-                    break Some(answer);
+            let response = loop {
+                if let Ok(response) = timeout(self.slow_after, exchange.as_mut()).await {
+                    break Some(response);
                 }
-                if moves < MOST_MOVES && self.looks.is_crowded(&place, Instant::now()) {
+                if moves < MAX_MOVES && self.polls.is_crowded(&lease, Instant::now()) {
                     break None;
                 }
-                if may_move && moves == MOST_MOVES {
-                    self.looks.moved_in_vain(Instant::now());
+                if may_move && moves == MAX_MOVES {
+                    self.polls.move_did_not_help(Instant::now());
                 }
             };
-            place = match answer {
+            lease = match response {
                 None => {
                     moves += 1;
-                    self.looks.other_place(&place)
+                    self.polls.lease_another(&lease)
                 }
-                Some(Err(TransportError { error: _, unprocessed: Some(why) })) if !is_repeated => {
-                    is_repeated = true;
+                Some(Err(TransportError { error: _, unprocessed: Some(why) })) if !is_retried => {
+                    is_retried = true;
                     if why == Unprocessed::Refused {
-                        self.looks.refused(&place, Instant::now());
+                        self.polls.refused(&lease, Instant::now());
                     }
-                    self.looks.other_place(&place)
+                    self.polls.lease_another(&lease)
                 }
-                Some(Err(unanswered)) => return Err(unanswered.error),
+                Some(Err(failed)) => return Err(failed.error),
                 Some(Ok(response)) => {
-                    self.looks.answered(response.version());
-                    return Ok((Self::judge(Call::Poll, response).await?, place));
+                    self.polls.responded(response.version());
+                    return Ok((Self::classify(Call::Poll, response).await?, lease));
                 }
             };
         }
     }
 
-    /// Sends a request once and returns a good answer, before its body.
+    /// Sends a request once and returns a successful response, before its body.
     async fn send(call: Call, request: RequestBuilder, key: &ApiKey) -> Result<Response, PortalError> {
-        let response = Self::exchange(request, key).await.map_err(|unanswered| unanswered.error)?;
-        Self::judge(call, response).await
+        let response = Self::exchange(request, key).await.map_err(|failed| failed.error)?;
+        Self::classify(call, response).await
     }
 
     async fn exchange(request: RequestBuilder, key: &ApiKey) -> Result<Response, TransportError> {
         let key = key
             .header_value()
             .map_err(|_| TransportError { error: PortalError::NotSent(NotSent::Build), unprocessed: None })?;
-        // Somebody on the way may compress all the same.
+        // A proxy may compress nevertheless.
         let request = request.header(KEY_HEADER, key).header(ACCEPT_ENCODING, "identity");
         request.send().await.map_err(|error| TransportError {
-            error: judge_transport(&error),
+            error: classify_transport(&error),
             unprocessed: unprocessed(&error),
         })
     }
 
-    async fn judge(call: Call, mut response: Response) -> Result<Response, PortalError> {
+    async fn classify(call: Call, mut response: Response) -> Result<Response, PortalError> {
         let status = response.status().as_u16();
         let headers = response.headers();
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| {
-            read_retry_after(value.as_bytes(), headers.get(DATE).map(HeaderValue::as_bytes), Timestamp::now())
+            parse_retry_after(
+                value.as_bytes(),
+                headers.get(DATE).map(HeaderValue::as_bytes),
+                Timestamp::now(),
+            )
         });
         if matches!(status, 400..=599) {
             let start = body::read_start(&mut response, ERROR_BODY_BYTES).await;
-            judge_status(call, status, retry_after, &start)?;
+            classify_status(call, status, retry_after, &start)?;
         }
-        judge_status(call, status, retry_after, b"")?;
+        classify_status(call, status, retry_after, b"")?;
         Ok(response)
     }
 }
 
-/// The portal's time when it gave an answer. A header that comes twice says nothing.
-fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
+/// The portal's time when it sent the response. A header that occurs twice is ignored.
+fn response_time(headers: &HeaderMap) -> Option<Timestamp> {
     let once = |name| {
         let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
         values.next().filter(|_| values.next().is_none())
     };
     if headers.contains_key(AGE) {
-        return read_answered_at(once(DATE)?, Some(once(AGE)?));
+        return parse_response_time(once(DATE)?, Some(once(AGE)?));
     }
-    read_answered_at(once(DATE)?, None)
+    parse_response_time(once(DATE)?, None)
 }
 
-/// A new HTTP/1.1 connection for each create. On a kept one, the portal may hang up while the
-/// request is on its way, and nobody would know whether it was read.
+/// A client with a new HTTP/1.1 connection for each create. On a pooled one, the portal may hang up while the request is
+/// being sent, and it would be unknown whether it was read.
 fn create_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::Result<Client> {
     trust.alpn_protocols = vec![b"http/1.1".to_vec()];
     common(settings, trust)?.http1_only().pool_max_idle_per_host(0).build()
 }
 
-/// Kept connections for looks, HTTP/2 where the portal has it.
-fn look_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::Result<Client> {
+/// A client with pooled connections for polls, HTTP/2 if the portal supports it.
+fn poll_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::Result<Client> {
     trust.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if settings.http2_prior_knowledge {
         trust.alpn_protocols.truncate(1);
     }
     let builder = common(settings, trust)?
-        // A connection that died without a word would else take every look with it, for as long
-        // as TCP keeps hoping.
+        // Otherwise a silently dead connection would fail every poll on it until TCP gives up.
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(10));
     if settings.http2_prior_knowledge { builder.http2_prior_knowledge() } else { builder }.build()
@@ -298,7 +304,7 @@ fn look_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::R
 fn common(settings: &ClientSettings, trust: ClientConfig) -> reqwest::Result<ClientBuilder> {
     let builder = Client::builder()
         .tls_backend_preconfigured(trust)
-        .dns_resolver(resolve::Names::of_the_process())
+        .dns_resolver(resolve::Resolver::shared())
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)

@@ -1,7 +1,7 @@
-//! Names of portals: one lookup of a name at a time, however many calls ask for it.
+//! Name resolution for portals: at most one lookup of a name at a time, however many requests need it.
 //!
-//! The system's resolver blocks a thread for each lookup, and the process has a bounded number of them for all that it
-//! does. A name server that does not answer would else take them all.
+//! May depend on nothing of this crate. The system's resolver blocks a thread for each lookup, and the process has a bounded
+//! number of threads for all its work. A name server that does not respond would otherwise occupy them all.
 
 use std::{
     collections::HashMap,
@@ -17,58 +17,62 @@ use futures::{
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Why a name has no address, for all who asked at once.
+/// Why a name has no address, shared by all requests that waited for the lookup.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("look up the portal's host name: {0}")]
-struct NotResolved(io::ErrorKind);
+#[error("resolve the portal's host name: {0}")]
+struct LookupFailed(io::ErrorKind);
 
-type Found = Result<Vec<SocketAddr>, NotResolved>;
-type Find = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+type Addresses = Result<Vec<SocketAddr>, LookupFailed>;
+type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
-/// Looks names up, each once for all who ask meanwhile.
+/// A resolver that shares each lookup among all requests that wait for it.
 #[derive(Clone)]
-pub(super) struct Names(Arc<Inner>);
+pub(super) struct Resolver(Arc<Inner>);
 
 struct Inner {
-    find: Box<Find>,
-    under_way: Mutex<HashMap<String, Shared<BoxFuture<'static, Found>>>>,
+    lookup: Box<Lookup>,
+    in_flight: Mutex<HashMap<String, Shared<BoxFuture<'static, Addresses>>>>,
 }
 
-impl Names {
-    /// The process's lookups, by the system's resolver.
-    pub(super) fn of_the_process() -> Self {
-        static NAMES: LazyLock<Names> = LazyLock::new(|| {
-            Names::new(|host| async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) }.boxed())
+impl Resolver {
+    /// The resolver of the whole process, which uses the system's.
+    pub(super) fn shared() -> Self {
+        static RESOLVER: LazyLock<Resolver> = LazyLock::new(|| {
+            Resolver::new(|host| {
+                async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) }.boxed()
+            })
         });
-        NAMES.clone()
+        RESOLVER.clone()
     }
 
     fn new(
-        find: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
+        lookup: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Inner { find: Box::new(find), under_way: Mutex::default() }))
+        Self(Arc::new(Inner { lookup: Box::new(lookup), in_flight: Mutex::default() }))
     }
 
-    fn look_up(&self, host: &str) -> Shared<BoxFuture<'static, Found>> {
-        let mut under_way = self.0.under_way.lock();
-        if let Some(lookup) = under_way.get(host) {
+    fn look_up(&self, host: &str) -> Shared<BoxFuture<'static, Addresses>> {
+        let mut in_flight = self.0.in_flight.lock();
+        if let Some(lookup) = in_flight.get(host) {
             return lookup.clone();
         }
         let (inner, name) = (Arc::clone(&self.0), host.to_owned());
-        // A task of its own: it ends, and its answer is forgotten, though all who waited have given up.
+        // In its own task, so that it finishes and is removed even if all waiters are gone.
         let task = tokio::spawn(async move {
-            let found = (inner.find)(name.clone()).await.map_err(|error| NotResolved(error.kind()));
-            inner.under_way.lock().remove(&name);
+            let found = (inner.lookup)(name.clone()).await.map_err(|error| LookupFailed(error.kind()));
+            inner.in_flight.lock().remove(&name);
             found
         });
-        let lookup =
-            task.map(|found| found.unwrap_or(Err(NotResolved(io::ErrorKind::Interrupted)))).boxed().shared();
-        under_way.insert(host.to_owned(), lookup.clone());
+        let lookup = task
+            .map(|addresses| addresses.unwrap_or(Err(LookupFailed(io::ErrorKind::Interrupted))))
+            .boxed()
+            .shared();
+        in_flight.insert(host.to_owned(), lookup.clone());
         lookup
     }
 }
 
-impl Resolve for Names {
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let lookup = self.look_up(name.as_str());
         Box::pin(async move {
@@ -88,10 +92,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_thousand_calls_to_a_portal_whose_name_takes_long_make_one_lookup() {
-        let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-        let (counted, held) = (Arc::clone(&asked), Arc::clone(&answers));
-        let names = Names::new(move |_| {
+    async fn a_thousand_requests_share_one_slow_lookup() {
+        let (lookups, responses) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counted, held) = (Arc::clone(&lookups), Arc::clone(&responses));
+        let resolver = Resolver::new(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             let held = Arc::clone(&held);
             async move {
@@ -100,17 +104,17 @@ mod tests {
             }
             .boxed()
         });
-        let given_up = names.look_up("slow.example").now_or_never();
-        assert!(given_up.is_none());
-        let waiting: Vec<_> = (0..1_000).map(|_| names.look_up("slow.example")).collect();
-        let other = names.look_up("other.example");
+        let abandoned = resolver.look_up("slow.example").now_or_never();
+        assert!(abandoned.is_none());
+        let waiting: Vec<_> = (0..1_000).map(|_| resolver.look_up("slow.example")).collect();
+        let other = resolver.look_up("other.example");
         tokio::task::yield_now().await;
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "one for each name");
-        answers.add_permits(2);
+        assert_eq!(lookups.load(Ordering::Relaxed), 2, "one for each name");
+        responses.add_permits(2);
         let found = join_all(waiting.into_iter().chain([other])).await;
         assert!(found.into_iter().all(|found| found.unwrap().len() == 1));
-        answers.add_permits(1);
-        assert!(names.look_up("slow.example").await.is_ok());
-        assert_eq!(asked.load(Ordering::Relaxed), 3, "what was found is not kept");
+        responses.add_permits(1);
+        assert!(resolver.look_up("slow.example").await.is_ok());
+        assert_eq!(lookups.load(Ordering::Relaxed), 3, "results are not cached");
     }
 }

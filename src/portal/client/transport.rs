@@ -1,8 +1,8 @@
-//! What a failed exchange says: was the request sent, or was its answer lost?
+//! What a failed request means: it was not sent, or its response was lost. May depend on [`ConnectError`] and
+//! [`PortalError`].
 //!
-//! This decides whether a create may be repeated freely, so it is careful in one direction:
-//! "not sent" is only said when the HTTP library failed before it had a connection to write to.
-//! Causes are told apart by type, never by text, and nothing is printed.
+//! This decides whether a create may be repeated freely, so it errs in one direction: "not sent" means that the HTTP
+//! library failed before it had a connection to write to. Causes are told apart by type, never by text.
 
 use std::error::Error as _;
 
@@ -11,13 +11,13 @@ use crate::{
     portal::error::{Failed, NotSent, PortalError},
 };
 
-/// The trouble behind an error of the HTTP library.
-pub(super) fn judge_transport(error: &reqwest::Error) -> PortalError {
+/// Classifies an error of the HTTP library.
+pub(super) fn classify_transport(error: &reqwest::Error) -> PortalError {
     if error.is_builder() {
         PortalError::NotSent(NotSent::Build)
     } else if error.is_connect() {
-        // Resolving, connecting and the TLS handshake, time-outs of these included: the request
-        // is written only after them.
+        // Name resolution, TCP connect and TLS handshake, including their timeouts: the request is only written after
+        // them.
         PortalError::NotSent(ConnectError::of(error).into())
     } else if error.is_timeout() {
         PortalError::Failed(Failed::TimedOut)
@@ -26,23 +26,23 @@ pub(super) fn judge_transport(error: &reqwest::Error) -> PortalError {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) struct TransportError {
     pub(super) error: PortalError,
-    /// The peer says that it has not processed the request.
+    /// Whether and how the peer says that it has not processed the request.
     pub(super) unprocessed: Option<Unprocessed>,
 }
 
 /// How a peer says that it has not processed a request (RFC 9113 §8.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unprocessed {
-    /// It takes no more at a time.
+    /// It accepts no more concurrent requests.
     Refused,
-    /// The connection ends, and the request comes after the last one that is processed.
+    /// The connection is closing, and the request came after the last one that is processed.
     GoneAway,
 }
 
-/// What the peer says of a request that was not answered. Those that may have been processed end otherwise.
+/// How the peer says that it has not processed the request; `None` if it may have processed it.
 pub(super) fn unprocessed(error: &reqwest::Error) -> Option<Unprocessed> {
     let mut source = error.source();
     while let Some(cause) = source {

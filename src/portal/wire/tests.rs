@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The guide's step 2, word for word, its ellipses included where they are JSON.
+/// The guide's step 2, verbatim, including its ellipses where they are JSON.
 const GUIDE_CREATED: &str = r#"{ "verificationId": "ver_abc123...", "expiresAt": "2024-01-01T12:00:00Z", "modules": {}, "flow": ["terms", "document", "liveness"] }"#;
 
 /// The guide's step 4.
@@ -17,9 +17,9 @@ fn id(text: &str) -> VerificationId {
 }
 
 #[test]
-fn the_guides_create_answer_is_read_whole() {
+fn the_guides_create_response_is_parsed_completely() {
     assert_eq!(
-        read_created(GUIDE_CREATED.as_bytes()),
+        parse_created(GUIDE_CREATED.as_bytes()),
         Ok(Created {
             id: id("ver_abc123..."),
             expires_at: Some(noon()),
@@ -31,10 +31,10 @@ fn the_guides_create_answer_is_read_whole() {
 }
 
 #[test]
-fn the_guides_details_are_read_whole_but_for_the_results() {
+fn the_guides_details_are_parsed_completely_except_for_the_results() {
     let progress = ["document", "liveness", "form_data"];
     assert_eq!(
-        read_details(GUIDE_DETAILS.as_bytes()),
+        parse_details(GUIDE_DETAILS.as_bytes()),
         Ok(Details {
             id: Some(id("ver_abc123...")),
             current: Some("verified".into()),
@@ -48,7 +48,7 @@ fn the_guides_details_are_read_whole_but_for_the_results() {
 #[test]
 fn details_need_neither_results_nor_all_modules() {
     let body = r#"{"verification_id":"ver_abc123...","status":{"current":"verified","updated_at":"2024-01-01T12:00:00Z","progress":{"document":"completed","liveness":"completed"}}}"#;
-    let details = read_details(body.as_bytes()).unwrap();
+    let details = parse_details(body.as_bytes()).unwrap();
     assert_eq!(details.progress.len(), 2);
 }
 
@@ -71,7 +71,8 @@ fn an_odd_optional_field_never_loses_the_id() {
     ] {
         for field in ["expiresAt", "flow", "modules", "somethingNew"] {
             let body = format!(r#"{{"{field}":{odd},"verificationId":"ver_1"}}"#);
-            let created = read_created(body.as_bytes()).unwrap_or_else(|error| panic!("{body:.80}: {error}"));
+            let created =
+                parse_created(body.as_bytes()).unwrap_or_else(|error| panic!("{body:.80}: {error}"));
             assert_eq!(created.id, id("ver_1"));
             assert_eq!(created.expires_at, None);
         }
@@ -82,16 +83,16 @@ fn an_odd_optional_field_never_loses_the_id() {
 fn flow_and_modules_may_be_lists_or_objects() {
     let body =
         r#"{"verificationId":"v","flow":{"terms":{},"document":1},"modules":["liveness",7,"form_data"]}"#;
-    let created = read_created(body.as_bytes()).unwrap();
+    let created = parse_created(body.as_bytes()).unwrap();
     assert_eq!(created.flow, ["terms", "document"]);
     assert_eq!(created.modules, ["liveness", "form_data"]);
 }
 
 #[test]
-fn an_expiry_is_kept_only_if_kubernetes_can_write_it() {
+fn an_expiry_is_accepted_only_if_kubernetes_can_write_it() {
     let expiry = |text: &str| {
         let body = format!(r#"{{"verificationId":"v","expiresAt":"{text}"}}"#);
-        read_created(body.as_bytes()).unwrap().expires_at
+        parse_created(body.as_bytes()).unwrap().expires_at
     };
     assert!(expiry("9999-12-30T00:00:00Z").is_some());
     assert!(expiry("1970-01-01T00:00:00Z").is_some());
@@ -130,12 +131,12 @@ fn what_is_not_one_json_object_is_unusable() {
         deep_object.as_bytes(),
     ];
     for body in bodies {
-        assert_eq!(read_created(body), Err(UnusableAnswer::NotAnObject), "{}", body.escape_ascii());
+        assert_eq!(parse_created(body), Err(UnusableResponse::NotAnObject), "{}", body.escape_ascii());
     }
 }
 
 #[test]
-fn a_create_without_a_fit_id_is_unusable() {
+fn a_create_without_a_valid_id_is_unusable() {
     let long = format!("\"{}\"", "a".repeat(129));
     for text in [
         "null",
@@ -153,21 +154,21 @@ fn a_create_without_a_fit_id_is_unusable() {
         &long,
     ] {
         let body = format!(r#"{{"verificationId":{text}}}"#);
-        assert_eq!(read_created(body.as_bytes()), Err(UnusableAnswer::NoUsableId), "{text}");
+        assert_eq!(parse_created(body.as_bytes()), Err(UnusableResponse::NoUsableId), "{text}");
     }
-    assert_eq!(read_created(b"{}"), Err(UnusableAnswer::NoUsableId));
+    assert_eq!(parse_created(b"{}"), Err(UnusableResponse::NoUsableId));
 }
 
 #[test]
-fn details_of_any_shape_are_read_as_far_as_they_go() {
-    let read = |body: &str| read_details(body.as_bytes()).unwrap();
-    assert_eq!(read("{}"), Details::default());
-    assert_eq!(read(r#"{"verification_id":7,"status":null}"#), Details::default());
-    assert_eq!(read(r#"{"status":"verified"}"#).current.as_deref(), Some("verified"));
-    assert_eq!(read(r#"{"status":["verified"]}"#).current, None);
-    assert_eq!(read(r#"{"status":{"current":1,"updated_at":5,"progress":[]}}"#), Details::default());
-    assert_eq!(read(r#"{"status":{"current":" VERIFIED"}}"#).current.as_deref(), Some(" VERIFIED"));
-    let mixed = read(r#"{"status":{"progress":{"document":"completed","liveness":{"state":1}}}}"#);
+fn details_of_any_shape_are_parsed_as_far_as_possible() {
+    let parsed = |body: &str| parse_details(body.as_bytes()).unwrap();
+    assert_eq!(parsed("{}"), Details::default());
+    assert_eq!(parsed(r#"{"verification_id":7,"status":null}"#), Details::default());
+    assert_eq!(parsed(r#"{"status":"verified"}"#).current.as_deref(), Some("verified"));
+    assert_eq!(parsed(r#"{"status":["verified"]}"#).current, None);
+    assert_eq!(parsed(r#"{"status":{"current":1,"updated_at":5,"progress":[]}}"#), Details::default());
+    assert_eq!(parsed(r#"{"status":{"current":" VERIFIED"}}"#).current.as_deref(), Some(" VERIFIED"));
+    let mixed = parsed(r#"{"status":{"progress":{"document":"completed","liveness":{"state":1}}}}"#);
     assert_eq!(mixed.progress, [("document".into(), "completed".into())].into());
 }
 
@@ -178,7 +179,7 @@ fn contradicting_details_are_unusable() {
         r#"{"status":{"current":"verified","current":"rejected"}}"#,
         r#"{"status":{"progress":{"document":"completed","document":"failed"}}}"#,
     ] {
-        assert_eq!(read_details(body.as_bytes()), Err(UnusableAnswer::NotAnObject), "{body}");
+        assert_eq!(parse_details(body.as_bytes()), Err(UnusableResponse::NotAnObject), "{body}");
     }
 }
 
@@ -186,7 +187,7 @@ fn contradicting_details_are_unusable() {
 fn deep_results_are_skipped_without_a_trace() {
     let results = format!("{}\"Jane Doe\"{}", r#"{"a":["#.repeat(10_000), "]}".repeat(10_000));
     let body = format!(r#"{{"verification_id":"v","results":{results}}}"#);
-    let details = read_details(body.as_bytes()).unwrap();
+    let details = parse_details(body.as_bytes()).unwrap();
     assert!(!format!("{details:?}").contains("Jane"));
 }
 
@@ -195,13 +196,14 @@ fn counts_and_lengths_are_bounded() {
     let many: Vec<String> = (0..10_000).map(|n| format!(r#""module{n}":"{}""#, "ä".repeat(700))).collect();
     let body =
         format!(r#"{{"status":{{"current":"{}","progress":{{{}}}}}}}"#, "x".repeat(1 << 20), many.join(","));
-    let details = read_details(body.as_bytes()).unwrap();
+    let details = parse_details(body.as_bytes()).unwrap();
     assert_eq!(details.current.unwrap().len(), MAX_WORD_BYTES);
     assert_eq!(details.progress.len(), MAX_ENTRIES);
-    assert!(details.progress.values().all(|state| state.len() == MAX_WORD_BYTES));
+    assert!(details.progress.values().all(|progress| progress.len() == MAX_WORD_BYTES));
     let names: Vec<String> = (0..1_000).map(|n| format!("\"{n}\"")).collect();
     let created =
-        read_created(format!(r#"{{"verificationId":"v","flow":[{}]}}"#, names.join(",")).as_bytes()).unwrap();
+        parse_created(format!(r#"{{"verificationId":"v","flow":[{}]}}"#, names.join(",")).as_bytes())
+            .unwrap();
     assert_eq!(created.flow.len(), MAX_ENTRIES);
 }
 
@@ -227,17 +229,17 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn no_bytes_make_reading_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        let _ = read_created(&bytes);
-        let _ = read_details(&bytes);
+    fn no_bytes_make_parsing_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = parse_created(&bytes);
+        let _ = parse_details(&bytes);
     }
 
     #[test]
-    fn every_json_is_read_within_its_bounds(json in any_json()) {
+    fn every_json_is_parsed_within_its_bounds(json in any_json()) {
         let body = json.to_string();
-        if let Ok(created) = read_created(body.as_bytes()) {
+        if let Ok(created) = parse_created(body.as_bytes()) {
             prop_assert_eq!(json["verificationId"].as_str(), Some(created.id.as_str()));
         }
-        prop_assert_eq!(read_details(body.as_bytes()).is_ok(), json.is_object());
+        prop_assert_eq!(parse_details(body.as_bytes()).is_ok(), json.is_object());
     }
 }

@@ -1,4 +1,4 @@
-//! Many who keep to what they are told: how often they ask, and how many calls go out.
+//! Many requesters that obey the budget: how often they ask for admission, and how many requests are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,20 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 const TIMED_OUT: Result<(), PortalError> = Err(PortalError::Failed(Failed::TimedOut));
 
-/// Many who ask for the same.
+/// Many requesters of the same kind.
 struct Crowd {
     budget: Budget,
     call: Call,
     priority: Priority,
     began: Instant,
-    /// Who does something next, and when.
+    /// Which requester acts next, and when.
     plan: BTreeSet<(Instant, usize)>,
-    under_way: BTreeMap<usize, Pass>,
-    /// How many asked for a place, second by second.
+    in_flight: BTreeMap<usize, RequestPermit>,
+    /// How many asked for admission, by second.
     asked: BTreeMap<u64, usize>,
-    calls: usize,
-    /// When who was answered well.
-    answered: BTreeMap<usize, Instant>,
+    requests: usize,
+    /// When each requester succeeded.
+    succeeded: BTreeMap<usize, Instant>,
 }
 
 impl Crowd {
@@ -31,24 +31,25 @@ impl Crowd {
             priority,
             began: now,
             plan: (0..size).map(|who| (now, who)).collect(),
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             asked: BTreeMap::new(),
-            calls: 0,
-            answered: BTreeMap::new(),
+            requests: 0,
+            succeeded: BTreeMap::new(),
         }
     }
 
-    /// Goes on for a time; each call takes as long and ends so. Who was not answered comes again after two minutes.
-    fn go_on(&mut self, time: Duration, takes: Duration, ends: Result<(), PortalError>) {
+    /// Continues for a time, with the duration and the result of each request. A requester that failed comes again after two
+    /// minutes.
+    fn advance(&mut self, time: Duration, takes: Duration, ends: Result<(), PortalError>) {
         while let Some((now, who)) = self.plan.pop_first() {
             if now >= self.began + time {
                 self.plan.insert((now, who));
                 return;
             }
-            if let Some(pass) = self.under_way.remove(&who) {
-                pass.report(now, ends.as_ref().copied());
+            if let Some(permit) = self.in_flight.remove(&who) {
+                permit.report(now, ends.as_ref().copied());
                 if ends.is_ok() {
-                    self.answered.insert(who, now);
+                    self.succeeded.insert(who, now);
                 } else {
                     self.plan.insert((now + Duration::from_mins(2), who));
                 }
@@ -56,9 +57,9 @@ impl Crowd {
             }
             *self.asked.entry((now - self.began).as_secs()).or_default() += 1;
             let next = match self.budget.admit(now, self.call, self.priority) {
-                Admission::Go(pass) => {
-                    self.calls += 1;
-                    self.under_way.insert(who, pass);
+                Admission::Go(permit) => {
+                    self.requests += 1;
+                    self.in_flight.insert(who, permit);
                     now + takes
                 }
                 Admission::Wait { until, closed: _ } => {
@@ -74,8 +75,8 @@ impl Crowd {
         self.asked.range(seconds).map(|(_, asked)| asked).sum()
     }
 
-    fn answered_after(&self) -> Duration {
-        self.answered.values().max().map_or(Duration::ZERO, |last| *last - self.began)
+    fn all_succeeded_after(&self) -> Duration {
+        self.succeeded.values().max().map_or(Duration::ZERO, |last| *last - self.began)
     }
 }
 
@@ -84,19 +85,19 @@ fn limited(_: Instant) -> Budget {
 }
 
 #[test]
-fn while_the_first_call_hangs_those_behind_it_come_ever_more_seldom() {
+fn while_the_first_request_hangs_the_others_ask_less_and_less_often() {
     for limit in [limited, |_| budget()] {
         let now = Instant::now();
         let mut crowd = Crowd::new(limit(now), (Call::Poll, Priority::Idle), 200, now);
-        crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
+        crowd.advance(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
         assert!(crowd.asked_in(1..60) <= 4_000, "{}", crowd.asked_in(1..60));
         assert!(crowd.asked_in(300..600) <= 1_200, "{}", crowd.asked_in(300..600));
-        assert!((15..=20).contains(&crowd.calls), "{} calls found out", crowd.calls);
+        assert!((15..=20).contains(&crowd.requests), "{} trials", crowd.requests);
     }
 }
 
 #[test]
-fn while_the_call_hangs_that_tries_a_refused_key_again_the_others_come_ever_more_seldom() {
+fn while_the_trial_of_a_refused_key_hangs_the_others_ask_less_and_less_often() {
     let start = Instant::now();
     let budget = limited(start);
     for session in [1, 2] {
@@ -104,45 +105,45 @@ fn while_the_call_hangs_that_tries_a_refused_key_again_the_others_come_ever_more
     }
     let now = start + Duration::from_secs(150);
     let mut crowd = Crowd::new(budget, (Call::Poll, Priority::Idle), 200, now);
-    crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
+    crowd.advance(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
     assert!(crowd.asked_in(300..600) <= 1_200, "{}", crowd.asked_in(300..600));
-    assert!((15..=20).contains(&crowd.calls), "{} calls found out", crowd.calls);
+    assert!((15..=20).contains(&crowd.requests), "{} trials", crowd.requests);
 }
 
 #[test]
-fn a_portal_that_is_back_lets_those_through_who_waited_behind_its_silence() {
+fn a_recovered_portal_admits_those_that_waited_during_its_silence() {
     let now = Instant::now();
     let mut crowd = Crowd::new(limited(now), (Call::Poll, Priority::Idle), 200, now);
-    crowd.go_on(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
-    crowd.go_on(Duration::from_mins(15), SECOND / 10, Ok(()));
-    assert_eq!(crowd.answered.len(), 200);
-    assert!(crowd.answered_after() <= Duration::from_mins(13), "{:?}", crowd.answered_after());
+    crowd.advance(Duration::from_mins(10), 30 * SECOND, TIMED_OUT);
+    crowd.advance(Duration::from_mins(15), SECOND / 10, Ok(()));
+    assert_eq!(crowd.succeeded.len(), 200);
+    assert!(crowd.all_succeeded_after() <= Duration::from_mins(13), "{:?}", crowd.all_succeeded_after());
 }
 
 #[test]
-fn the_first_good_answer_of_a_new_key_lets_the_others_through_as_fast_as_the_rate_allows() {
+fn the_first_success_of_a_new_key_admits_the_others_as_fast_as_the_rate_allows() {
     for (limit, within) in [(limited as fn(_) -> _, 23 * SECOND), (|_| budget(), 2 * SECOND)] {
         let now = Instant::now();
         let mut crowd = Crowd::new(limit(now), (Call::Create, Priority::Create), 1_000, now);
-        crowd.go_on(Duration::from_mins(10), SECOND / 10, Ok(()));
-        assert_eq!(crowd.answered.len(), 1_000);
-        assert!(crowd.answered_after() <= within, "{:?}", crowd.answered_after());
+        crowd.advance(Duration::from_mins(10), SECOND / 10, Ok(()));
+        assert_eq!(crowd.succeeded.len(), 1_000);
+        assert!(crowd.all_succeeded_after() <= within, "{:?}", crowd.all_succeeded_after());
     }
 }
 
 #[test]
-fn of_ten_thousand_new_ones_no_more_come_back_in_a_second_than_the_rate_lets_go() {
+fn of_ten_thousand_deferred_creates_no_more_return_in_a_second_than_the_rate() {
     let now = Instant::now();
     let budget = limited(now);
     go(budget.admit(now, Call::Poll, Priority::Idle)).report(now, Ok(()));
     let mut crowd = Crowd::new(budget, (Call::Create, Priority::Create), 10_000, now);
-    crowd.go_on(Duration::from_mins(10), SECOND / 10, Ok(()));
+    crowd.advance(Duration::from_mins(10), SECOND / 10, Ok(()));
     let (_, most) = crowd.asked.range(1..).max_by_key(|(_, asked)| **asked).unwrap();
     assert!(*most <= 100, "{most} in one second");
     assert!(crowd.asked_in(1..600) <= 15_000, "{}", crowd.asked_in(1..600));
-    assert_eq!(crowd.answered.len(), 10_000);
-    assert!(crowd.answered_after() <= 240 * SECOND, "{:?}", crowd.answered_after());
-    // Who asked first was served first, but for a few.
-    let early = crowd.answered.range(..5_000).filter(|(_, at)| **at <= now + 110 * SECOND).count();
+    assert_eq!(crowd.succeeded.len(), 10_000);
+    assert!(crowd.all_succeeded_after() <= 240 * SECOND, "{:?}", crowd.all_succeeded_after());
+    // The first to ask were served first, except for a few.
+    let early = crowd.succeeded.range(..5_000).filter(|(_, at)| **at <= now + 110 * SECOND).count();
     assert!(early >= 4_800, "{early}");
 }

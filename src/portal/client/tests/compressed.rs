@@ -1,4 +1,4 @@
-//! Answers that somebody on the way has compressed, though nobody asked for it.
+//! Responses that a proxy compressed, although that was not requested.
 
 use std::io::Write as _;
 
@@ -10,25 +10,25 @@ use flate2::{
 use super::*;
 use crate::portal::error::ContentCoding;
 
-/// A portal whose answer is these bytes.
-async fn that_sends(status: &str, coding: &str, body: &[u8]) -> Portal {
+/// A portal that responds with these bytes.
+async fn portal_sending(status: &str, coding: &str, body: &[u8]) -> Portal {
     let head =
         format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-encoding: {coding}\r\n\r\n", body.len());
-    that_answers([head.as_bytes(), body].concat()).await
+    portal_responding([head.as_bytes(), body].concat()).await
 }
 
-async fn that_answers(answer: Vec<u8>) -> Portal {
+async fn portal_responding(response: Vec<u8>) -> Portal {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
+            let response = response.clone();
             tokio::spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
                     head.push(stream.read_u8().await?);
                 }
-                stream.write_all(&answer).await?;
+                stream.write_all(&response).await?;
                 stream.shutdown().await
             });
         }
@@ -55,7 +55,7 @@ fn raw(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn gzip_and_deflate_are_decoded_whoever_made_them() {
+async fn gzip_and_deflate_are_decoded_in_all_their_variants() {
     type Encode = fn(&[u8]) -> Vec<u8>;
     let encodings: [(&str, Encode); 6] = [
         ("gzip", gzip),
@@ -66,22 +66,22 @@ async fn gzip_and_deflate_are_decoded_whoever_made_them() {
         ("identity", <[u8]>::to_vec),
     ];
     for (coding, encode) in encodings {
-        let portal = that_sends("200 OK", coding, &encode(CREATED.as_bytes())).await;
+        let portal = portal_sending("200 OK", coding, &encode(CREATED.as_bytes())).await;
         assert_eq!(
             client().create(&portal.url(), &key()).await.map(|created| created.id),
             Ok(id()),
             "{coding}"
         );
-        let portal = that_sends("200 OK", coding, &encode(with_results(600_000).as_bytes())).await;
-        let details = client().look(&portal.url(), &key(), &id()).await.unwrap();
+        let portal = portal_sending("200 OK", coding, &encode(with_results(600_000).as_bytes())).await;
+        let details = client().poll(&portal.url(), &key(), &id()).await.unwrap();
         assert_eq!(details.current.as_deref(), Some("verified"), "{coding}");
-        let portal = that_sends("401 Unauthorized", coding, &encode(br#"{"error":"no"}"#)).await;
+        let portal = portal_sending("401 Unauthorized", coding, &encode(br#"{"error":"no"}"#)).await;
         assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::KeyRejected), "{coding}");
     }
 }
 
 #[tokio::test]
-async fn any_other_coding_cannot_be_used_and_is_named() {
+async fn any_other_coding_is_an_error_that_names_it() {
     for (coding, named) in [
         ("br", ContentCoding::Brotli),
         ("zstd", ContentCoding::Zstd),
@@ -89,41 +89,41 @@ async fn any_other_coding_cannot_be_used_and_is_named() {
         ("gzip, gzip", ContentCoding::Other),
         ("secret", ContentCoding::Other),
     ] {
-        let portal = that_sends("200 OK", coding, CREATED.as_bytes()).await;
-        let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
-        assert_eq!(trouble, PortalError::Failed(Failed::Encoded(named)), "{coding}");
-        let portal = that_sends("401 Unauthorized", coding, br#"{"error":"no"}"#).await;
-        let trouble = client().create(&portal.url(), &key()).await.unwrap_err();
-        assert_eq!(trouble, PortalError::Unclear { status: 401 }, "{coding}");
+        let portal = portal_sending("200 OK", coding, CREATED.as_bytes()).await;
+        let error = client().create(&portal.url(), &key()).await.unwrap_err();
+        assert_eq!(error, PortalError::Failed(Failed::Encoded(named)), "{coding}");
+        let portal = portal_sending("401 Unauthorized", coding, br#"{"error":"no"}"#).await;
+        let error = client().create(&portal.url(), &key()).await.unwrap_err();
+        assert_eq!(error, PortalError::Unclear { status: 401 }, "{coding}");
     }
 }
 
 #[tokio::test]
-async fn what_is_compressed_has_the_same_bounds_and_must_be_whole() {
+async fn a_compressed_body_has_the_same_bounds_and_must_be_complete() {
     let bomb = gzip(&vec![b' '; 64 * 1024 * 1024]);
     assert!(bomb.len() < 1024 * 1024);
-    let portal = that_sends("200 OK", "gzip", &bomb).await;
+    let portal = portal_sending("200 OK", "gzip", &bomb).await;
     assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::TooLarge)));
-    let bomb = gzip(with_results(MAX_ANSWER_BYTES).as_bytes());
-    let portal = that_sends("200 OK", "gzip", &bomb).await;
-    let details = client().look(&portal.url(), &key(), &id()).await;
+    let bomb = gzip(with_results(MAX_RESPONSE_BYTES).as_bytes());
+    let portal = portal_sending("200 OK", "gzip", &bomb).await;
+    let details = client().poll(&portal.url(), &key(), &id()).await;
     assert_eq!(details, Err(PortalError::Failed(Failed::TooLarge)));
 
     let whole = gzip(CREATED.as_bytes());
     let broken = [&whole[..whole.len() - 1], &whole[..12], b"{}", b""];
     for body in broken {
-        let portal = that_sends("200 OK", "gzip", body).await;
-        let trouble = client().create(&portal.url(), &key()).await;
-        assert_eq!(trouble, Err(PortalError::Failed(Failed::Unusable)), "{} bytes", body.len());
+        let portal = portal_sending("200 OK", "gzip", body).await;
+        let error = client().create(&portal.url(), &key()).await;
+        assert_eq!(error, Err(PortalError::Failed(Failed::Unusable)), "{} bytes", body.len());
     }
 }
 
 #[tokio::test]
-async fn what_decodes_to_nothing_has_the_bounds_of_what_is_read() {
-    // RFC 1951 §3.2.4: a stored block of no bytes, after which another one follows.
+async fn a_body_that_decodes_to_nothing_is_bounded_too() {
+    // RFC 1951 §3.2.4: an empty stored block, followed by another one.
     let nothing = [0, 0, 0, 0xff, 0xff];
-    let body = [nothing.repeat(MAX_ANSWER_BYTES / nothing.len() + 1_000), raw(CREATED.as_bytes())].concat();
+    let body = [nothing.repeat(MAX_RESPONSE_BYTES / nothing.len() + 1_000), raw(CREATED.as_bytes())].concat();
     let head = b"HTTP/1.1 201 Created\r\ncontent-encoding: deflate\r\n\r\n";
-    let portal = that_answers([&head[..], &body].concat()).await;
+    let portal = portal_responding([&head[..], &body].concat()).await;
     assert_eq!(client().create(&portal.url(), &key()).await, Err(PortalError::Failed(Failed::TooLarge)));
 }
