@@ -1,4 +1,4 @@
-//! A temporary folder that goes away after the processes that use it, however this process ends. Touches the disk.
+//! A temporary folder that is removed after the processes that use it have exited, however this process ends.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,29 +9,29 @@ use std::time::{Duration, Instant};
 
 use crate::process::Lifeline;
 
-const KEEP: &str = include_str!("keep.sh");
-/// How long dropping waits for the removal; it goes on by itself after that.
+const CLEANUP: &str = include_str!("cleanup.sh");
+/// How long dropping waits for the removal, which continues in the background after that.
 const REMOVED_WITHIN: Duration = Duration::from_mins(1);
 
-/// A temporary folder. A keeper process removes it when this value and every [`Lifeline`] of it are gone.
+/// A temporary folder. A cleanup process removes it when this value and every [`Lifeline`] of it are dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    keeper: Child,
+    cleanup: Child,
     lifeline: Option<ChildStdin>,
 }
 
 impl Folder {
-    /// Makes a folder in the system's temporary folder, with a name that starts with `prefix`. Only this user can read
-    /// it. Its path can stand in every list and address: where the system's has a space, a colon or the like, it is in
-    /// `/tmp`.
+    /// Creates a folder in the system's temporary folder, with a name that starts with `prefix`. Only this user can read it.
+    /// Its path needs no quoting in lists and URLs: if the system's temporary folder has a space, a colon or the like in its
+    /// path, the folder is created in `/tmp`.
     ///
     /// # Errors
-    /// If the folder or its keeper cannot be made.
+    /// If the folder or the cleanup process cannot be created.
     pub fn create(prefix: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent(std::env::temp_dir()))?;
-        let mut keeper = Command::new("/bin/sh")
-            .args(["-c", KEEP, "keep"])
+        let mut cleanup = Command::new("/bin/sh")
+            .args(["-c", CLEANUP, "cleanup"])
             .arg(folder.path())
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -39,17 +39,17 @@ impl Folder {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        let lifeline = keeper.stdin.take();
-        Ok(Self { path: folder.keep(), keeper, lifeline })
+        let lifeline = cleanup.stdin.take();
+        Ok(Self { path: folder.keep(), cleanup, lifeline })
     }
 
-    /// Where it is.
+    /// The path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A hold on the folder, for [`crate::process::Command::needs`].
+    /// Prevents the removal of the folder, for [`crate::process::Command::needs`].
     ///
     /// # Errors
     /// If the process has no file descriptor left.
@@ -58,7 +58,7 @@ impl Folder {
     }
 }
 
-/// A temporary folder whose path needs no quotes: KUBECONFIG is a list with colons, and a store is named by a URL.
+/// A temporary folder whose path needs no quoting: KUBECONFIG is a list with colons, and the address of a store is a URL.
 fn parent(temporary: PathBuf) -> PathBuf {
     let is_plain =
         |path: &str| path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._".contains(&byte));
@@ -69,7 +69,7 @@ impl Drop for Folder {
     fn drop(&mut self) {
         self.lifeline = None;
         let since = Instant::now();
-        while since.elapsed() < REMOVED_WITHIN && matches!(self.keeper.try_wait(), Ok(None)) {
+        while since.elapsed() < REMOVED_WITHIN && matches!(self.cleanup.try_wait(), Ok(None)) {
             sleep(Duration::from_millis(5));
         }
     }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_lists_and_addresses_cannot_hold_is_not_used() {
+    fn a_path_that_needs_quoting_in_lists_and_urls_is_not_used() {
         let used = |path: &str| parent(path.into()).display().to_string();
         assert_eq!(used("/var/tmp/a-b_c.d"), "/var/tmp/a-b_c.d");
         for path in ["/tmp/my files", "/tmp/a:b", "/tmp/a#b", "/tmp/\u{e9}"] {

@@ -1,9 +1,9 @@
-//! The text of a kubeconfig file. Touches nothing.
+//! The text of a kubeconfig file. Pure.
 
 use std::path::Path;
 
-/// A kubeconfig with one user who has a token, and one server whose certificate is signed by the certificate in the
-/// file `authority`.
+/// A kubeconfig with one user, who has a token, and one server, whose certificate the certificate in the file `authority`
+/// has signed.
 pub(crate) fn kubeconfig(server: &str, authority: &Path, user: &str, token: &str) -> String {
     let authority = quoted(&authority.to_string_lossy());
     let (server, user, token) = (quoted(server), quoted(user), quoted(token));
@@ -29,7 +29,7 @@ current-context: control-plane
     )
 }
 
-/// A YAML scalar in single quotes, in which only the quote itself is special.
+/// A YAML scalar in single quotes, within which only the quote is special.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

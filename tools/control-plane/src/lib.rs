@@ -1,9 +1,9 @@
-//! A real Kubernetes control plane without Docker: etcd and kube-apiserver as processes of this machine, with a
-//! folder, ports and credentials of their own.
+//! A real Kubernetes control plane without Docker: etcd and kube-apiserver as local processes, with their own folder, ports
+//! and credentials.
 //!
-//! Tests and developer commands use it; the operator does not. It needs a POSIX `sh` (Linux, macOS) and, for the
-//! first build of the programs, Go. There is no controller-manager: no garbage collection, no deletion of
-//! namespaces, no default `ServiceAccount`; and no node, so no pod runs.
+//! Tests and developer commands use it; the operator does not. It needs a POSIX `sh` (Linux, macOS) and, for the first build
+//! of the programs, Go. There is no controller-manager, so there is no garbage collection, no deletion of namespaces and no
+//! default `ServiceAccount`. There is no node, so no pod runs.
 //!
 //! ```no_run
 //! use control_plane::{ControlPlane, Programs, Progress};
@@ -16,8 +16,8 @@
 //! # }
 //! ```
 //!
-//! Everything blocks; in async code, call it from a thread that may block. Nothing is left behind, also when this
-//! process is killed: see [`process`] for how.
+//! All functions block; in async code, call them from a thread that may block. Nothing is left behind, even if this process
+//! is killed: [`process`] explains how.
 
 mod folder;
 mod kubeconfig;

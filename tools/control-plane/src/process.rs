@@ -1,15 +1,14 @@
-//! Child processes that never outlive their parent, however it ends. Touches processes and log files.
+//! Child processes that never outlive their parent, however it ends.
 //!
-//! Each program is started through a small shell script that leaves a watcher beside it and then becomes the program.
-//! The watcher reads a pipe whose other end only this process has: the *lifeline*. When this process ends, even by
-//! SIGKILL, the kernel closes the pipe, and the watcher ends the program: TERM, then KILL after [`Command::grace`].
-//! Unlike `PR_SET_PDEATHSIG`, that does not depend on the thread that started the program, needs no `unsafe` and works
-//! on every Unix.
+//! Each program is started through a small shell script that starts a supervisor beside it and then becomes the program. The
+//! supervisor reads a pipe whose other end only this process has: the *lifeline*. When this process ends, even by SIGKILL,
+//! the kernel closes the pipe, and the supervisor stops the program: TERM, then KILL after [`Command::grace`]. Unlike
+//! `PR_SET_PDEATHSIG`, this does not depend on the thread that started the program, needs no `unsafe` and works on every Unix.
 //!
-//! A watcher can also hold the lifeline of something that its program needs ([`Command::needs`]): then the needed
-//! thing is ended only after the program. So the API server goes before etcd, and etcd before their folder.
+//! A supervisor can also hold the lifeline of something that its program needs ([`Command::needs`]), which is then stopped
+//! only after the program. So the API server is stopped before etcd, and etcd before their folder is removed.
 //!
-//! Programs get a process group of their own: Ctrl-C at a terminal reaches only the parent.
+//! Each program has its own process group, so that Ctrl-C at a terminal reaches only the parent.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -24,13 +23,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 const SUPERVISE: &str = include_str!("supervise.sh");
-/// How often a process is asked whether it has ended, or its log whether it has grown.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often the state of a process or its log is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const TAIL_LINES: usize = 25;
-/// How every program says, in some case, that the disk is full.
+/// What every program logs, in lower or upper case, when the disk is full.
 const NO_SPACE: &str = "no space left on device";
 
-/// What can go wrong with a child process.
+/// Why a child process could not be started or controlled.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The log file cannot be written.
@@ -38,82 +37,82 @@ pub enum ProcessError {
     CreateLog {
         /// The log file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// `sh` cannot be started, or a pipe to it cannot be made.
+    /// `sh` cannot be started, or a pipe to it cannot be created.
     #[error("start {program}")]
     Start {
         /// The program's file name.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The system does not tell whether the process has ended.
+    /// The state of the process cannot be read.
     #[error("wait for {program}")]
     Wait {
         /// The program's file name.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The process cannot be kept for another one.
-    #[error("hold on to {program}")]
-    Hold {
+    /// There is no lifeline of the process.
+    #[error("share the lifeline of {program}")]
+    Lifeline {
         /// The program's file name.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// An order cannot be given to the process.
+    /// A signal cannot be sent to the process.
     #[error("signal {program}")]
     Signal {
         /// The program's file name.
         program: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The program ended before it wrote the line that was waited for.
-    #[error("{program} ended ({status}) before it wrote `{line}`; the end of its log:\n{log}")]
-    Ended {
+    /// The program exited before it wrote the expected line.
+    #[error("{program} exited ({status}) before it wrote `{line}`; the end of its log:\n{log}")]
+    Exited {
         /// The program's file name.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The text that was waited for.
+        /// The expected text.
         line: String,
         /// The last lines of its log.
         log: String,
     },
-    /// The program did not write the line that was waited for in time.
+    /// The program did not write the expected line in time.
     #[error("{program} did not write `{line}` within {} s; the end of its log:\n{log}", within.as_secs())]
-    Silent {
+    Timeout {
         /// The program's file name.
         program: String,
-        /// How long it was waited for.
+        /// How long the line was waited for.
         within: Duration,
-        /// The text that was waited for.
+        /// The expected text.
         line: String,
         /// The last lines of its log.
         log: String,
     },
 }
 
-/// A signal that a program can be given. SIGKILL is [`Child::kill`].
+/// A signal to send to a program. For SIGKILL there is [`Child::kill`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM: what Kubernetes sends first.
     Terminate,
     /// SIGINT: what Ctrl-C sends.
     Interrupt,
-    /// SIGSTOP: the program stands still until [`Signal::Continue`].
+    /// SIGSTOP: the program is paused until [`Signal::Continue`].
     Pause,
     /// SIGCONT.
     Continue,
 }
 
 impl Signal {
-    /// The name that `kill -s` knows.
+    /// The name for `kill -s`.
     fn name(self) -> &'static str {
         match self {
             Self::Terminate => "TERM",
@@ -124,12 +123,12 @@ impl Signal {
     }
 }
 
-/// The end of a pipe that keeps something alive: a child, or a folder. It ends when every copy is gone.
+/// One end of a pipe that keeps a child process or a folder alive until every copy is dropped.
 #[derive(Debug)]
 pub struct Lifeline(OwnedFd);
 
 impl Lifeline {
-    /// Another hold on what `pipe` keeps alive.
+    /// A copy of the end of this pipe.
     pub(crate) fn of(pipe: &ChildStdin) -> io::Result<Self> {
         pipe.as_fd().try_clone_to_owned().map(Self)
     }
@@ -187,30 +186,29 @@ impl Command {
         self
     }
 
-    /// The folder to run in; this process' own otherwise.
+    /// The working directory [default: that of this process].
     #[must_use]
     pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// How long the program has between TERM and KILL when the parent is gone: 5 s unless told. Counted in tenths of a
-    /// second, one minute at most.
+    /// Time between TERM and KILL after the parent has ended, in tenths of a second and at most one minute [default: 5 s].
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace.min(Duration::from_mins(1));
         self
     }
 
-    /// What this program needs is not ended before it, when the parent is gone.
+    /// Keeps what the program needs alive until the program has exited, even if the parent has ended.
     #[must_use]
     pub fn needs(mut self, lifeline: Lifeline) -> Self {
         self.needs = Some(lifeline);
         self
     }
 
-    /// Starts the program. What it writes, on both outputs, goes to the file `log`, which is emptied first; its
-    /// standard input is empty. A program that does not exist ends at once with status 127.
+    /// Starts the program. Both of its outputs go to the file `log`, which is truncated first; its standard input is empty. A
+    /// program that does not exist exits at once with status 127.
     ///
     /// # Errors
     /// [`ProcessError::CreateLog`] and [`ProcessError::Start`].
@@ -244,7 +242,7 @@ impl Command {
     }
 }
 
-/// A running program. Dropping it kills it.
+/// A running program. Dropping this value kills it.
 #[derive(Debug)]
 pub struct Child {
     name: String,
@@ -256,7 +254,7 @@ pub struct Child {
 #[derive(Debug)]
 struct State {
     process: std::process::Child,
-    /// Gone when the process is known to have ended.
+    /// `None` once the process is known to have exited.
     lifeline: Option<ChildStdin>,
 }
 
@@ -267,7 +265,7 @@ impl Child {
         self.id
     }
 
-    /// The file the program writes to.
+    /// The file that the program writes to.
     #[must_use]
     pub fn log_path(&self) -> &Path {
         &self.log
@@ -285,20 +283,20 @@ impl Child {
         tail(&self.log())
     }
 
-    /// Another hold on the program, for [`Command::needs`].
+    /// Keeps the program alive, for [`Command::needs`].
     ///
     /// # Errors
-    /// [`ProcessError::Hold`] if the program has ended, or no file descriptor is left.
+    /// [`ProcessError::Lifeline`] if the program has exited, or no file descriptor is left.
     pub fn lifeline(&self) -> Result<Lifeline, ProcessError> {
         self.state
             .lock()
             .lifeline
             .as_ref()
             .map_or_else(|| Err(io::ErrorKind::BrokenPipe.into()), Lifeline::of)
-            .map_err(|source| ProcessError::Hold { program: self.name.clone(), source })
+            .map_err(|source| ProcessError::Lifeline { program: self.name.clone(), source })
     }
 
-    /// How the program ended, if it did.
+    /// The exit status of the program; `None` if it still runs.
     ///
     /// # Errors
     /// [`ProcessError::Wait`].
@@ -311,13 +309,13 @@ impl Child {
         if status.is_some()
             && let Some(mut lifeline) = state.lifeline.take()
         {
-            // The watcher must not signal a process id that belongs to nobody now. It is gone if this fails.
-            let _ = lifeline.write_all(b"ended\n");
+            // The supervisor must not signal a process id that is free now. If this fails, the supervisor has exited.
+            let _ = lifeline.write_all(b"exited\n");
         }
         Ok(status)
     }
 
-    /// Waits until the program ends by itself, for `within` at most: `None` if it still runs then.
+    /// Waits until the program exits, for `within` at most; `None` if it still runs then.
     ///
     /// # Errors
     /// [`ProcessError::Wait`].
@@ -328,36 +326,36 @@ impl Child {
             if status.is_some() || since.elapsed() >= within {
                 return Ok(status);
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 
     /// Waits until the program has written a whole line that contains `text`, and returns the first such line.
     ///
     /// # Errors
-    /// [`ProcessError::Ended`] and [`ProcessError::Silent`], with the end of the log; [`ProcessError::Wait`].
+    /// [`ProcessError::Exited`] and [`ProcessError::Timeout`], with the end of the log; [`ProcessError::Wait`].
     pub fn wait_for_line(&self, text: &str, within: Duration) -> Result<String, ProcessError> {
         let since = Instant::now();
         loop {
-            // In this order, so that the last words of a program that ends now are seen.
-            let ended = self.try_wait()?;
+            // In this order, so that the last lines of a program that exits now are seen.
+            let exited = self.try_wait()?;
             let log = self.log();
             let found = log.split_inclusive('\n').find(|line| line.ends_with('\n') && line.contains(text));
             if let Some(line) = found {
                 return Ok(line.trim_end().to_owned());
             }
             let (program, line) = (self.name.clone(), text.to_owned());
-            if let Some(status) = ended {
-                return Err(ProcessError::Ended { program, status, line, log: tail(&log) });
+            if let Some(status) = exited {
+                return Err(ProcessError::Exited { program, status, line, log: tail(&log) });
             }
             if since.elapsed() >= within {
-                return Err(ProcessError::Silent { program, within, line, log: tail(&log) });
+                return Err(ProcessError::Timeout { program, within, line, log: tail(&log) });
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 
-    /// Sends a signal; does nothing if the program is known to have ended.
+    /// Sends a signal. Does nothing if the program is known to have exited.
     ///
     /// # Errors
     /// [`ProcessError::Signal`].
@@ -370,7 +368,7 @@ impl Child {
             .map_err(|source| ProcessError::Signal { program: self.name.clone(), source })
     }
 
-    /// Sends a signal, waits for the end, and kills the program if it still runs after `within`.
+    /// Sends a signal, waits until the program exits, and kills it if it still runs after `within`.
     ///
     /// # Errors
     /// [`ProcessError::Signal`] and [`ProcessError::Wait`].
@@ -382,7 +380,7 @@ impl Child {
         }
     }
 
-    /// Ends the program at once, with SIGKILL, and waits until it is gone.
+    /// Kills the program with SIGKILL and waits until it has exited.
     ///
     /// # Errors
     /// [`ProcessError::Signal`] and [`ProcessError::Wait`].
@@ -402,16 +400,16 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // The watcher does it if this cannot: the lifeline goes with this value.
+        // If this fails, the supervisor does it, because the lifeline is dropped too.
         let _ = self.kill();
     }
 }
 
-/// The last lines of a text; of a program that found its disk full, what says so: the rest is what followed from it.
+/// The last lines of a log. If the disk was full, the line that says so, because the rest only follows from it.
 pub(crate) fn tail(text: &str) -> String {
     let full = text.lines().find(|line| line.to_ascii_lowercase().contains(NO_SPACE));
     if let Some(line) = full {
-        return format!("no space left on device; it said:\n{line}");
+        return format!("no space left on device; the log says:\n{line}");
     }
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).copied().collect::<Vec<_>>().join("\n")
@@ -422,10 +420,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_what_is_told_of_a_log_and_else_its_end() {
+    fn the_tail_of_a_log_is_the_line_about_a_full_disk_or_else_its_end() {
         let panic = "goroutine 1 [running]:\n".repeat(40);
         let log = format!("starting\npanic: write /tmp/wal: no space left on device\n\n{panic}");
-        let said = "no space left on device; it said:\npanic: write /tmp/wal: no space left on device";
+        let said = "no space left on device; the log says:\npanic: write /tmp/wal: no space left on device";
         assert_eq!(tail(&log), said);
         let log = format!("starting\n{panic}ended\n");
         assert_eq!(tail(&log).lines().count(), TAIL_LINES);

@@ -1,5 +1,5 @@
-//! Finds the programs of the control plane, and builds those that are missing. Touches the user's cache folder, the
-//! environment, and `go`.
+//! Finds the programs of the control plane, and builds those that are missing. Reads the environment, writes the user's
+//! cache folder, and runs `go`.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,41 +12,41 @@ use sha2::{Digest as _, Sha256};
 use crate::process::{self, ProcessError};
 use crate::progress::Progress;
 
-/// The version of Kubernetes that the Go module requires, and that is stamped into the programs: kubectl, Helm and
-/// features of CRDs read it.
+/// The Kubernetes version that the Go module requires. It is stamped into the programs, because kubectl, Helm and features
+/// of CRDs read it.
 pub const KUBERNETES_VERSION: &str = "v1.37.2";
 
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs");
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What a cold build takes on two cores, for a person who waits.
+/// How long a cold build takes on two cores, to show it.
 const PARTS: [(&str, &str); 3] =
     [(ETCD, "about a minute"), (KUBE_APISERVER, "about five minutes"), (KUBECTL, "about half a minute")];
 const ETCD: &str = "etcd";
 const KUBE_APISERVER: &str = "kube-apiserver";
 const KUBECTL: &str = "kubectl";
 
-/// Why the programs are neither there nor built.
+/// Why the programs were neither found nor built.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// `KUBEBUILDER_ASSETS` names a folder that lacks a program.
-    #[error("KUBEBUILDER_ASSETS names the folder {}, which has no {program}: complete it, or unset the variable and the programs are built", folder.display())]
+    #[error("KUBEBUILDER_ASSETS names {}, which has no {program}: add it, or unset the variable to build the programs", folder.display())]
     Incomplete {
-        /// What the variable says.
+        /// The folder.
         folder: PathBuf,
         /// The first program that is missing.
         program: &'static str,
     },
-    /// There is no home folder.
+    /// The home folder is unknown.
     #[error("find the user's cache folder: set HOME or XDG_CACHE_HOME")]
     CacheFolder(#[source] etcetera::HomeDirError),
     /// A file of the Go module cannot be read.
-    #[error("read {}, a part of the Go module that the programs are built from", path.display())]
+    #[error("read {} of the Go module that the programs are built from", path.display())]
     ReadModule {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The cache folder cannot be written.
@@ -54,7 +54,7 @@ pub enum FindError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// `go` is not in `PATH`.
@@ -66,25 +66,25 @@ pub enum FindError {
     #[error("run go build")]
     RunGo(#[source] ProcessError),
     /// `go build` failed.
-    #[error("build {program}: `go build` ended with {status}; the end of what it said:\n{output}")]
+    #[error("build {program}: `go build` exited with {status}; the end of its output:\n{output}")]
     Build {
         /// The program.
         program: &'static str,
-        /// How it ended.
+        /// Its exit status.
         status: std::process::ExitStatus,
         /// The last lines of its output.
         output: String,
     },
 }
 
-/// Where the programs are.
+/// Paths of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
-    /// The store.
+    /// etcd, the database.
     pub etcd: PathBuf,
-    /// The API server.
+    /// kube-apiserver.
     pub kube_apiserver: PathBuf,
-    /// The command line client.
+    /// kubectl, the command line client.
     pub kubectl: PathBuf,
 }
 
@@ -139,7 +139,7 @@ fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            progress.say("another process builds the control plane: waiting for it");
+            progress.print("another process builds the control plane: waiting for it");
             file.lock().map_err(failed)?;
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -167,7 +167,7 @@ fn build(program: &'static str, duration: &str, folder: &Path, progress: Progres
         .start(&log)
         .map_err(FindError::RunGo)?;
     let status = loop {
-        match go.wait(LOOK_EVERY).map_err(FindError::RunGo)? {
+        match go.wait(POLL_INTERVAL).map_err(FindError::RunGo)? {
             Some(status) => break status,
             None => task.tick(),
         }

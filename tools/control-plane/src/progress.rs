@@ -1,17 +1,17 @@
-//! Shows what takes long while it takes long. Touches standard error.
+//! Shows the progress of long tasks on standard error.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often a line is repeated where it cannot be refreshed.
+/// How often a line is printed where it cannot be refreshed.
 const REPEAT_EVERY: Duration = Duration::from_secs(15);
 
-/// How to show that something takes long.
+/// How to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// One line, refreshed each second.
+    /// One line, refreshed every second.
     Terminal,
-    /// A plain line each 15 seconds.
+    /// A plain line every 15 seconds.
     Lines,
     /// Nothing.
     Silent,
@@ -24,15 +24,15 @@ impl Progress {
         if std::io::stderr().is_terminal() { Self::Terminal } else { Self::Lines }
     }
 
-    /// Says a whole line.
-    pub(crate) fn say(self, line: &str) {
+    /// Prints a line.
+    pub(crate) fn print(self, line: &str) {
         match self {
             Self::Terminal | Self::Lines => eprintln!("{line}"),
             Self::Silent => {}
         }
     }
 
-    /// Starts to show one thing that takes long.
+    /// Starts to show a task.
     #[must_use]
     pub fn start(self, what: String) -> Task {
         let task = Task { progress: self, what, since: Instant::now(), shown: Duration::ZERO };
@@ -45,7 +45,7 @@ impl Progress {
     }
 }
 
-/// One thing that takes long.
+/// A long task.
 #[derive(Debug)]
 pub struct Task {
     progress: Progress,
@@ -56,7 +56,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// To be called several times a second.
+    /// Shows the age of the task. Call it several times a second.
     pub fn tick(&mut self) {
         let age = self.since.elapsed();
         let every = match self.progress {
@@ -75,18 +75,20 @@ impl Task {
         }
     }
 
-    /// The last word.
-    pub fn end(self, word: &str) {
+    /// Shows how the task ended.
+    pub fn end(self, result: &str) {
         match self.progress {
-            Progress::Terminal => self.refresh(&format!(", {word}\n")),
-            Progress::Lines => eprintln!("{}: {word} after {} s", self.what, self.since.elapsed().as_secs()),
+            Progress::Terminal => self.refresh(&format!(", {result}\n")),
+            Progress::Lines => {
+                eprintln!("{}: {result} after {} s", self.what, self.since.elapsed().as_secs())
+            }
             Progress::Silent => {}
         }
     }
 
     fn refresh(&self, end: &str) {
         let mut terminal = std::io::stderr().lock();
-        // Nobody can be told that nothing can be shown.
+        // If standard error is closed, progress is not shown.
         let _ = write!(terminal, "\r\x1b[K{} … {} s{end}", self.what, self.since.elapsed().as_secs());
         let _ = terminal.flush();
     }

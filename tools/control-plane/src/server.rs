@@ -1,4 +1,4 @@
-//! One control plane, from its folder to its end. Touches processes, ports of the loopback interface, and its folder.
+//! One control plane. Starts processes and listens on the loopback interface.
 
 use std::fs;
 use std::io;
@@ -16,61 +16,61 @@ use crate::process::{self, Child, Lifeline, ProcessError, Signal};
 use crate::programs::Programs;
 
 const READY_WITHIN: Duration = Duration::from_mins(5);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// A port is free when it is chosen, and may be taken when the server listens a moment later.
+/// A port is free when it is chosen, but may be in use when the server listens a moment later.
 const ATTEMPTS: u32 = 3;
-const PORT_TAKEN: &str = "address already in use";
+const PORT_IN_USE: &str = "address already in use";
 
 /// Why a control plane did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The control plane's folder cannot be made.
-    #[error("make a temporary folder for the control plane")]
+    /// The folder of the control plane cannot be created.
+    #[error("create a temporary folder for the control plane")]
     Folder(#[source] io::Error),
-    /// A file in it cannot be written.
+    /// A file in the folder cannot be written.
     #[error("write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// No port of the loopback interface is free.
     #[error("find a free port on 127.0.0.1")]
     Port(#[source] io::Error),
-    /// A process cannot be started or watched.
+    /// A process cannot be started or supervised.
     #[error("run the control plane")]
     Process(#[from] ProcessError),
     /// kubectl cannot be started.
     #[error("run {}", path.display())]
     Kubectl {
-        /// Where it should be.
+        /// The path of kubectl.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A server ended.
-    #[error("{program} ended ({status}) before the control plane was ready; the end of its log:\n{log}")]
-    Ended {
-        /// Which one.
+    /// A server exited.
+    #[error("{program} exited ({status}) before the control plane was ready; the end of its log:\n{log}")]
+    Exited {
+        /// The server.
         program: &'static str,
-        /// How.
+        /// Its exit status.
         status: std::process::ExitStatus,
         /// The last lines of its log.
         log: String,
     },
     /// The API server was not ready in time.
-    #[error("the API server was not ready within {} s: {answer}; the end of its log:\n{log}", READY_WITHIN.as_secs())]
+    #[error("the API server was not ready within {} s: {response}; the end of its log:\n{log}", READY_WITHIN.as_secs())]
     NotReady {
-        /// What it last answered.
-        answer: String,
+        /// The last response.
+        response: String,
         /// The last lines of its log.
         log: String,
     },
 }
 
-/// Somebody the API server knows by a token, in addition to the administrator.
+/// A user who authenticates by a token, in addition to the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The bearer token.
@@ -81,9 +81,9 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// A running etcd and API server. Dropping it ends both and removes their folder.
+/// A running etcd and API server. Dropping this value stops both and removes their folder.
 ///
-/// The fields are in the order of their end.
+/// The fields are dropped in this order.
 #[derive(Debug)]
 pub struct ControlPlane {
     api_server: Child,
@@ -95,11 +95,11 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts etcd and the API server, and waits until the API server is ready: about 5 seconds, 60 at most.
+    /// Starts etcd and the API server, and waits until the API server is ready, which takes about 5 seconds.
     ///
-    /// The API server authorises by RBAC and authenticates the administrator and `users` by token. The admission plugin
-    /// `ServiceAccount` is off, because nobody makes the default `ServiceAccount` of a namespace. Its limits for requests
-    /// in flight are far above the usual ones, so that tests that run in parallel do not throttle each other.
+    /// The API server authorizes by RBAC and authenticates the administrator and `users` by token. The admission plugin
+    /// `ServiceAccount` is disabled, because nothing creates the default `ServiceAccount` of a namespace. The limits for
+    /// requests in flight are far above the defaults, so that parallel tests do not throttle each other.
     ///
     /// # Errors
     /// [`StartError`], with the end of the log of the server that failed.
@@ -107,7 +107,7 @@ impl ControlPlane {
         let mut attempt = 1;
         loop {
             match Self::try_start(programs, users) {
-                Err(StartError::Ended { log, .. }) if log.contains(PORT_TAKEN) && attempt < ATTEMPTS => {
+                Err(StartError::Exited { log, .. }) if log.contains(PORT_IN_USE) && attempt < ATTEMPTS => {
                     attempt += 1;
                 }
                 result => return result,
@@ -139,13 +139,13 @@ impl ControlPlane {
         &self.url
     }
 
-    /// The administrator's bearer token; also good for the API server's own `/metrics`.
+    /// The administrator's bearer token, which also works for the API server's `/metrics`.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// The file with the certificate that signs the API server's own, as PEM.
+    /// The file with the certificate authority of the API server, in PEM.
     #[must_use]
     pub fn certificate_authority_path(&self) -> PathBuf {
         self.folder.path().join("certificates/apiserver.crt")
@@ -169,19 +169,19 @@ impl ControlPlane {
         self.folder.path().join("kubeconfig")
     }
 
-    /// The folder of this control plane, which goes with it; a good place for the logs of what runs against it.
+    /// The folder of this control plane, which is removed with it; suitable for the logs of programs that use it.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The programs it runs.
+    /// The programs that it runs.
     #[must_use]
     pub fn programs(&self) -> &Programs {
         &self.programs
     }
 
-    /// kubectl, as the administrator; its caches are in [`ControlPlane::folder`].
+    /// kubectl with the administrator's kubeconfig, and with its caches in [`ControlPlane::folder`].
     #[must_use]
     pub fn kubectl(&self) -> std::process::Command {
         let mut command = std::process::Command::new(&self.programs.kubectl);
@@ -190,45 +190,44 @@ impl ControlPlane {
         command
     }
 
-    /// A hold on the API server, for programs that should end before it.
+    /// Keeps the API server alive until programs that need it have exited.
     ///
     /// # Errors
-    /// [`ProcessError::Hold`].
+    /// [`ProcessError::Lifeline`].
     pub fn lifeline(&self) -> Result<Lifeline, ProcessError> {
         self.api_server.lifeline()
     }
 
-    /// The API server's process.
+    /// The process of the API server.
     #[must_use]
     pub fn api_server(&self) -> &Child {
         &self.api_server
     }
 
-    /// The store's process.
+    /// The process of etcd.
     #[must_use]
     pub fn etcd(&self) -> &Child {
         &self.etcd
     }
 
-    /// Ends the API server, then etcd, with TERM, and with KILL after 5 s; then removes the folder.
+    /// Stops the API server, then etcd, with TERM, and with KILL after 5 s. Then removes the folder.
     ///
     /// # Errors
-    /// If a process cannot be ended.
+    /// If a process cannot be stopped.
     pub fn stop(self) -> Result<(), ProcessError> {
         self.api_server.stop(Signal::Terminate, STOP_WITHIN)?;
         self.etcd.stop(Signal::Terminate, STOP_WITHIN)?;
         Ok(())
     }
 
-    /// Ready means: `/readyz` says so, which includes the roles of RBAC, and the namespace `default` is there, which
-    /// is made a moment later.
+    /// Waits for `/readyz`, which includes the roles of RBAC, and for the namespace `default`, which is created a moment later.
     fn wait_until_ready(&self) -> Result<(), StartError> {
         let since = Instant::now();
         let authority = self.certificate_authority_path();
         loop {
             for (program, server) in [("etcd", &self.etcd), ("kube-apiserver", &self.api_server)] {
                 if let Some(status) = server.try_wait()? {
-                    return Err(StartError::Ended { program, status, log: server.log_tail() });
+                    return Err(StartError::Exited { program, status, log: server.log_tail() });
                 }
             }
             let missing = if authority.is_file() {
@@ -236,15 +235,15 @@ impl ControlPlane {
             } else {
                 Some("it has no certificate yet".to_owned())
             };
-            let Some(answer) = missing else { return Ok(()) };
+            let Some(response) = missing else { return Ok(()) };
             if since.elapsed() >= READY_WITHIN {
-                return Err(StartError::NotReady { answer, log: self.api_server.log_tail() });
+                return Err(StartError::NotReady { response, log: self.api_server.log_tail() });
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 
-    /// What kubectl says about the first of these paths that the API server does not answer with success.
+    /// The error of kubectl for the first of these paths that fails.
     fn refusal(&self, paths: &[&str]) -> Result<Option<String>, StartError> {
         for path in paths {
             let Output { status, stdout: _, stderr } = self
@@ -260,7 +259,7 @@ impl ControlPlane {
     }
 }
 
-/// etcd without the wait for the disk: what it keeps need not survive the machine.
+/// Starts etcd without fsync, because its data need not survive a crash of the machine.
 fn start_etcd(
     programs: &Programs,
     folder: &Folder,
@@ -289,7 +288,7 @@ fn start_api_server(
     port: u16,
 ) -> Result<Child, StartError> {
     let certificates = folder.path().join("certificates");
-    // The server makes the key itself, with its certificate, before it reads it for ServiceAccounts' tokens.
+    // The server generates this key with its certificate, before it reads it for the tokens of ServiceAccounts.
     let key = certificates.join("apiserver.key");
     let api_server = process::Command::new(&programs.kube_apiserver)
         .args(["--etcd-servers", &format!("http://127.0.0.1:{client_port}")])
@@ -313,7 +312,7 @@ fn start_api_server(
     Ok(api_server)
 }
 
-/// Ports that are free now, all different.
+/// Different ports that are free now.
 fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
     let mut listeners = Vec::with_capacity(COUNT);
     let mut ports = [0; COUNT];

@@ -1,16 +1,16 @@
-# Becomes the program "$3...", after leaving a watcher beside it.
+# Becomes the program "$3...", after starting a supervisor beside it.
 # $1: tenths of a second between TERM and KILL; $2: the program's log file.
-# Standard input is the lifeline: each line is an order, its end is the end of the parent.
-# Standard output is a lifeline of something the program needs: the watcher holds it until the program has ended.
+# Standard input is the lifeline: each line is a command, and end of file means that the parent has exited.
+# Standard output is a lifeline of something the program needs. The supervisor holds it until the program has exited.
 tenths=$1
 log=$2
 shift 2
 exec 3<&0
 {
-    while read -r order; do
-        case $order in
-            ended) exit 0 ;;
-            *) kill -s "$order" "$$" ;;
+    while read -r command; do
+        case $command in
+            exited) exit 0 ;;
+            *) kill -s "$command" "$$" ;;
         esac
     done
     kill -s CONT "$$"

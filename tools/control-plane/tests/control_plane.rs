@@ -1,4 +1,4 @@
-//! The control plane starts, serves, and is gone afterwards.
+//! The control plane starts, serves, and leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::path::PathBuf;
@@ -16,17 +16,20 @@ fn two_control_planes_serve_at_once_and_leave_nothing() {
     let another = ControlPlane::start(&PROGRAMS, &[]).unwrap();
     assert_ne!(control_plane.url(), another.url());
 
-    assert_eq!(said(control_plane.kubectl().args(["get", "--raw", "/readyz"])), "ok");
+    assert_eq!(output_of(control_plane.kubectl().args(["get", "--raw", "/readyz"])), "ok");
     assert!(
-        said(control_plane.kubectl().arg("version"))
+        output_of(control_plane.kubectl().arg("version"))
             .contains(&format!("Server Version: {KUBERNETES_VERSION}"))
     );
     assert!(
-        said(control_plane.kubectl().args(["get", "--raw", "/metrics"])).contains("apiserver_request_total")
+        output_of(control_plane.kubectl().args(["get", "--raw", "/metrics"]))
+            .contains("apiserver_request_total")
     );
 
-    said(control_plane.kubectl().args(["create", "configmap", "only-here"]));
-    assert!(!said(another.kubectl().args(["get", "configmaps", "--output", "name"])).contains("only-here"));
+    output_of(control_plane.kubectl().args(["create", "configmap", "only-here"]));
+    assert!(
+        !output_of(another.kubectl().args(["get", "configmaps", "--output", "name"])).contains("only-here")
+    );
 
     let guests_file = control_plane.folder().join("guest");
     std::fs::write(&guests_file, control_plane.kubeconfig_of(&guest)).unwrap();
@@ -35,7 +38,7 @@ fn two_control_planes_serve_at_once_and_leave_nothing() {
         kubectl.env("KUBECONFIG", &guests_file);
         kubectl
     };
-    assert!(said(guests_kubectl().args(["auth", "whoami"])).contains("visitors"));
+    assert!(output_of(guests_kubectl().args(["auth", "whoami"])).contains("visitors"));
     let refused = guests_kubectl().args(["get", "configmaps"]).output().unwrap();
     let refused = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.contains("User \"guest\" cannot list resource \"configmaps\""), "{refused}");
@@ -46,8 +49,8 @@ fn two_control_planes_serve_at_once_and_leave_nothing() {
     assert!(!folders.iter().any(|folder| folder.exists()));
 }
 
-/// What a command prints; it must succeed.
-fn said(command: &mut Command) -> String {
+/// Runs a command, which must succeed, and returns its output.
+fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -1,4 +1,4 @@
-//! No program outlives the process that started it, and its folder goes last.
+//! No program outlives the process that started it, and its folder is removed last.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::fs;
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use control_plane::Folder;
 use control_plane::process::{Command, ProcessError, Signal};
 
-/// Far more than anything here takes.
+/// Everything here takes far less.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Says on TERM that it ends, after a moment in which its needs must still be there.
+/// Logs on TERM that it exits, after a moment in which what it needs must still exist.
 const POLITE: &str =
-    "trap 'sleep 0.3; echo \"$1 ended\" >>\"$2\"; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    "trap 'sleep 0.3; echo \"$1 exited\" >>\"$2\"; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
 const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
 
 #[test]
-fn a_program_ends_with_its_own_status_and_its_log_is_kept() {
+fn a_program_exits_with_its_own_status_and_a_log() {
     let folder = Folder::create("processes-").unwrap();
     let child = Command::new("sh")
         .args(["-c", "echo \"$GREETING\"; echo oops >&2; exit 7"])
@@ -40,11 +40,11 @@ fn the_id_is_the_programs_own() {
 }
 
 #[test]
-fn a_program_that_is_not_there_says_so_in_its_log() {
+fn a_missing_program_is_reported_in_the_log() {
     let folder = Folder::create("processes-").unwrap();
     let child = Command::new("no-such-program").start(folder.path().join("log")).unwrap();
     let error = child.wait_for_line("ready", SOON).unwrap_err();
-    assert!(matches!(error, ProcessError::Ended { .. }), "{error}");
+    assert!(matches!(error, ProcessError::Exited { .. }), "{error}");
     assert!(error.to_string().contains("no-such-program: not found"), "{error}");
 }
 
@@ -70,7 +70,7 @@ fn a_program_can_be_killed_at_once_and_a_second_time_without_harm() {
 }
 
 #[test]
-fn a_dropped_program_and_its_folder_are_gone() {
+fn a_dropped_program_is_killed_and_its_folder_removed() {
     let folder = Folder::create("processes-").unwrap();
     let child = Command::new("sh")
         .args(["-c", STUBBORN])
@@ -86,12 +86,12 @@ fn a_dropped_program_and_its_folder_are_gone() {
 }
 
 #[test]
-fn when_the_parent_is_killed_programs_end_before_what_they_need_and_the_folder_last() {
-    let journal = tempfile::NamedTempFile::new().unwrap();
-    let mut parent = parent_of_programs(journal.path());
-    let mut said = BufReader::new(parent.stdout.take().unwrap()).lines();
+fn when_the_parent_is_killed_programs_stop_before_what_they_need() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut parent = parent_of_programs(log.path());
+    let mut output = BufReader::new(parent.stdout.take().unwrap()).lines();
     let folder = loop {
-        let line = said.next().expect("the parent says what it started").unwrap();
+        let line = output.next().expect("the parent prints its folder").unwrap();
         if let Some((_, rest)) = line.split_once("FOLDER=") {
             break PathBuf::from(rest);
         }
@@ -106,14 +106,14 @@ fn when_the_parent_is_killed_programs_end_before_what_they_need_and_the_folder_l
 
     until("the folder is gone", || !folder.exists());
     until("the programs are gone", || !ids.iter().copied().any(runs));
-    assert_eq!(fs::read_to_string(journal.path()).unwrap(), "second ended\nfirst ended\n");
+    assert_eq!(fs::read_to_string(log.path()).unwrap(), "second exited\nfirst exited\n");
 }
 
 /// Runs [`parent`] of this same test program.
-fn parent_of_programs(journal: &Path) -> std::process::Child {
+fn parent_of_programs(log: &Path) -> std::process::Child {
     Parent::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "parent"])
-        .env("JOURNAL", journal)
+        .env("LOG", log)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -122,10 +122,10 @@ fn parent_of_programs(journal: &Path) -> std::process::Child {
 #[test]
 #[ignore = "not a test: the process that another test kills"]
 fn parent() {
-    let journal = std::env::var_os("JOURNAL").unwrap();
+    let log = std::env::var_os("LOG").unwrap();
     let folder = Folder::create("processes-").unwrap();
     let program = |name, script| {
-        Command::new("sh").args(["-c", script, "sh", name]).arg(&journal).grace(Duration::from_secs(10))
+        Command::new("sh").args(["-c", script, "sh", name]).arg(&log).grace(Duration::from_secs(10))
     };
     let first = program("first", POLITE)
         .needs(folder.lifeline().unwrap())
@@ -153,7 +153,7 @@ fn parent() {
     }
 }
 
-/// Whether a process with this id is there and is more than an entry that nobody has asked for.
+/// Whether a process with this id exists and is not a zombie.
 fn runs(id: u32) -> bool {
     let output = Parent::new("ps").args(["-o", "stat=", "-p", &id.to_string()]).output().unwrap();
     let state = String::from_utf8(output.stdout).unwrap();

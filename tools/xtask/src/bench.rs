@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: the figures that this project promises, measured. Touches processes.
+//! `cargo xtask bench`: measures the figures that this project promises. Starts processes.
 
+mod api_server;
 mod burst;
-mod cluster;
 mod evidence;
-mod figure;
+mod fake;
+mod harness;
 mod load;
 mod number;
 mod operator;
@@ -13,10 +14,9 @@ mod population;
 mod portal;
 mod process;
 mod prometheus;
-mod rig;
+mod result;
 mod schedule;
 mod session;
-mod stand_in;
 mod store;
 mod upload;
 mod writes;
@@ -28,42 +28,42 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use control_plane::Progress;
 
-use self::figure::{Figure, Table};
-pub(crate) use self::stand_in::{StandIn, run as stand_in};
+pub(crate) use self::fake::{Fake, run as fake};
+use self::result::{BenchResult, Table};
 use crate::cargo::{build, exit_code, run as run_command};
 use crate::out;
 
-/// Measures what the operator costs, and compares it with its goals.
+/// Measures what the operator costs and compares it with the goals.
 ///
-/// Prints one table: what was measured, the goal, and whether it holds. Lines without a goal explain the others. Ends
-/// with status 1 if a goal does not hold. Everything runs on this machine, in optimised builds; other load on it shows
-/// in the figures, so leave it alone meanwhile. docs/performance.md says how each figure comes about.
+/// Prints one table: what was measured, the goal, and whether it is met. Lines without a goal explain the others. Exits
+/// with status 1 if a goal is missed. Everything runs on this machine, in optimised builds. Other load distorts the
+/// results, so leave the machine alone meanwhile. docs/performance.md describes each measurement.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Quick:  cargo xtask bench schedule    seconds, once it is built
-All:    cargo xtask bench             about twenty minutes")]
+#[command(after_help = "One:  cargo xtask bench schedule    takes seconds once it is built
+All:  cargo xtask bench             takes about twenty minutes")]
 pub(crate) struct Arguments {
-    /// What to measure; everything without a name.
+    /// What to measure [default: everything]
     what: Option<Bench>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Bench {
-    /// Requests and delay of the polling schedule, in a simulation of 20,000 people.
+    /// Requests and delay of the polling schedule, simulated for 20,000 people.
     Schedule,
-    /// Memory of the operator with 100,000 live verifications (Linux).
+    /// Memory of the operator with 100,000 live Verifications (Linux).
     Memory,
-    /// Processor and delay with 100,000 live verifications, each looked at every 30 s (Linux).
+    /// CPU time and delay with 100,000 live Verifications, each polled every 30 s (Linux).
     Polls,
-    /// Requests to the API server per verification, counted by a real API server.
+    /// Requests to the API server per Verification, counted by a real API server.
     Writes,
-    /// Time to the link and requests in a burst of new verifications, beside the least that the API server can do.
+    /// Time to the link and number of requests in a burst of new Verifications, compared with a minimal client.
     Burst,
-    /// Memory, speed and requests while 1,000 verifications store four images each (Linux; 6 GB of disk).
+    /// Memory, throughput and requests while 1,000 Verifications store four images each (Linux; needs 6 GB of disk).
     Evidence,
 }
 
 impl Bench {
-    fn measure(self) -> Result<Vec<Figure>> {
+    fn measure(self) -> Result<Vec<BenchResult>> {
         let progress = Progress::detect();
         match self {
             Self::Schedule => schedule::measure(progress),
@@ -82,22 +82,24 @@ pub(crate) fn run(&Arguments { what }: &Arguments) -> Result<ExitCode> {
     }
     let chosen = what.as_ref().map_or(Bench::value_variants(), std::slice::from_ref);
     let cores = available_parallelism().map_or_else(|_| "unknown".to_owned(), |cores| cores.to_string());
-    let mut figures =
-        vec![Figure::note("machine: cores", cores), Figure::note("machine: others' load before", load())];
+    let mut results = vec![
+        BenchResult::note("machine: cores", cores),
+        BenchResult::note("machine: load average before", load()),
+    ];
     for bench in chosen {
-        figures.extend(bench.measure()?);
+        results.extend(bench.measure()?);
     }
-    out::line(Table(&figures));
-    Ok(if figures.iter().all(Figure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out::line(Table(&results));
+    Ok(if results.iter().all(BenchResult::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How many wanted to run in the last minute, before anything was measured.
+/// The load average of the last minute, before anything is measured.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }
 
-/// Runs the same command in an optimised build: what stands in for others here must not be what is measured.
+/// Runs the same command in an optimised build, so that the fakes are not what is measured.
 fn run_optimised(what: Option<Bench>) -> Result<ExitCode> {
     let mut programs = build(&["--release", "--package=xtask"])?;
     let xtask = programs.remove("xtask").context("find the built xtask")?;

@@ -1,4 +1,4 @@
-//! Runs cargo in the repository. Touches processes.
+//! Runs cargo in the repository. Starts processes.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -15,14 +15,14 @@ pub(crate) fn root() -> &'static Path {
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// The cargo that runs this command, in the repository's root folder.
+/// Runs the cargo that runs this command, in the repository's root folder.
 pub(crate) fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
 }
 
-/// Builds programs, and answers where they are, by name; cargo shows its own progress.
+/// Builds programs and returns their paths by name. cargo shows its progress.
 pub(crate) fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     let mut cargo = cargo(["build", "--bins", "--message-format=json-render-diagnostics"])
         .args(arguments)
@@ -30,9 +30,9 @@ pub(crate) fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
         .spawn()
         .context("run cargo build")?;
     let mut programs = HashMap::new();
-    for line in BufReader::new(cargo.stdout.take().context("read what cargo build says")?).lines() {
-        let line = line.context("read what cargo build says")?;
-        // A line of another form comes from a build script, and is not for us.
+    for line in BufReader::new(cargo.stdout.take().context("read the output of cargo build")?).lines() {
+        let line = line.context("read the output of cargo build")?;
+        // Other lines come from build scripts.
         if let Ok(message) = serde_json::from_str::<Value>(&line)
             && let (Some(name), Some(path)) =
                 (message.pointer("/target/name").and_then(Value::as_str), message["executable"].as_str())
@@ -42,12 +42,12 @@ pub(crate) fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
     }
     let status = cargo.wait().context("wait for cargo build")?;
     if !status.success() {
-        bail!("cargo build ended with {status}");
+        bail!("cargo build exited with {status}");
     }
     Ok(programs)
 }
 
-/// Shows a command, runs it, and tells how it ended.
+/// Prints a command, runs it, and returns its status.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let line: Vec<_> = std::iter::once(name).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
@@ -56,7 +56,7 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     command.status().with_context(|| format!("run {line}"))
 }
 
-/// The status of a program as that of this one: 1 if it was ended by a signal.
+/// The exit code of this program for the status of another one: 1 if a signal ended it.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

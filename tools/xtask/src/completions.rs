@@ -1,4 +1,4 @@
-//! `cargo xtask completions`. Touches standard output.
+//! `cargo xtask completions`.
 
 use std::process::ExitCode;
 
@@ -6,17 +6,17 @@ use anyhow::Result;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-/// Prints completions for a shell.
+/// Print a shell completion script.
 ///
-/// Shells complete programs, not cargo's aliases: alias `xtask` to `cargo xtask` to use them, or call the program
-/// `target/debug/xtask` itself. In bash: `source <(cargo xtask completions bash)`.
+/// Shells complete programs, not cargo's aliases. To use the completions, alias `xtask` to `cargo xtask`, or call
+/// `target/debug/xtask` directly. In bash: `source <(cargo xtask completions bash)`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The shell.
+    /// The shell to complete commands in.
     shell: Shell,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "all commands look the same")]
+#[expect(clippy::unnecessary_wraps, reason = "all commands have the same signature")]
 pub(crate) fn run(Arguments { shell }: &Arguments) -> Result<ExitCode> {
     let mut command = crate::Arguments::command().bin_name("xtask");
     clap_complete::generate(*shell, &mut command, "xtask", &mut std::io::stdout());

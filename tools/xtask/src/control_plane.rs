@@ -1,4 +1,4 @@
-//! `cargo xtask control-plane`. Touches processes.
+//! `cargo xtask control-plane`. Starts processes.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,31 +9,31 @@ use control_plane::{ControlPlane, Programs, Progress};
 use crate::interrupt::{interruption, runtime};
 use crate::out;
 
-/// Starts etcd and an API server to play with, until Ctrl-C.
+/// Run etcd and an API server to experiment with, until Ctrl-C.
 ///
-/// Nothing runs in it: there is no node, no controller-manager, and no operator. All it holds is gone with it.
+/// There is no node, no controller-manager and no operator. Its data is deleted when it stops.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "In another terminal, paste the two lines it prints, then:
+#[command(after_help = "Paste the two lines that it prints into another terminal, then:
   kubectl apply --server-side -f crds/
   cargo run -- run")]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(Arguments {}: &Arguments) -> Result<ExitCode> {
     let control_plane = start()?;
-    // What ends this process before is answered by the watchers of etcd and the API server.
+    // Until signals are handled here, the supervisors stop etcd and the API server.
     runtime()?.block_on(async {
         let interruption = interruption()?;
         print_exports(&control_plane.kubeconfig_path(), &control_plane.programs().kubectl);
-        eprintln!("# Ctrl-C ends it");
+        eprintln!("# Ctrl-C stops it");
         interruption.await;
         anyhow::Ok(())
     })?;
-    eprintln!("ending");
+    eprintln!("stopping");
     control_plane.stop()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what a person pastes into another terminal, so that `kubectl` there is this one and talks to this API server.
+/// Prints the exports for another terminal, with which `kubectl` there is this one and talks to this API server.
 pub(crate) fn print_exports(kubeconfig: &Path, kubectl: &Path) {
     out::line(format_args!("export KUBECONFIG='{}'", kubeconfig.display()));
     if let Some(folder) = kubectl.parent() {
@@ -41,7 +41,7 @@ pub(crate) fn print_exports(kubeconfig: &Path, kubectl: &Path) {
     }
 }
 
-/// Starts a control plane, after building what it needs.
+/// Starts a control plane, and builds its programs first if they are missing.
 pub(crate) fn start() -> Result<ControlPlane> {
     let programs = Programs::find_or_build(Progress::detect())?;
     eprintln!("starting etcd and kube-apiserver (about 5 seconds)");

@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: the whole way of one verification, on a stage of real processes. Touches processes.
+//! `cargo xtask demo`: one Verification from start to finish, with real processes. Starts processes.
 
+mod environment;
 mod evidence;
 mod programs;
-mod stage;
 mod watch;
 
 use std::pin::pin;
@@ -13,31 +13,31 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use okid_operator::api::VerificationStatus;
 
-use self::stage::{Person, Stage};
+use self::environment::{Environment, Person};
 use self::watch::{Line, Watch};
 use crate::control_plane::print_exports;
 use crate::interrupt::{interruption, runtime};
 use crate::out;
 
-/// The verification of `examples/evidence-named-store.yaml`.
+/// The Verification of `examples/evidence-named-store.yaml`.
 const NAME: &str = "frida";
-/// Far more than a person on a script takes.
-const OVER_WITHIN: Duration = Duration::from_mins(3);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A scripted person takes far less.
+const DONE_WITHIN: Duration = Duration::from_mins(3);
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shows a verification from `kubectl apply` to the verdict.
+/// Show a Verification from `kubectl apply` to the verdict.
 ///
 /// Builds what is missing, starts an API server, the sandbox portal and the operator, applies the examples, and lets a
-/// scripted person walk through the portal. Prints each change of the resource and, when it is over, what is kept as
-/// evidence: after about half a minute, once everything is built. Nothing is left behind.
+/// scripted person complete the check. Prints each change of the resource and finally the stored evidence. Takes about half
+/// a minute once everything is built, and removes everything at the end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "By hand:  cargo xtask demo --stay
-          then open the link it prints in a browser, and paste its two export lines into another terminal")]
+          then open the printed link in a browser, and paste the two export lines into another terminal")]
 pub(crate) struct Arguments {
-    /// How the verification ends.
+    /// How the Verification ends.
     #[arg(long, value_enum, default_value_t = Outcome::Verified)]
     outcome: Outcome,
-    /// Without a scripted person: you go through the portal, and everything runs until Ctrl-C.
+    /// Complete the check yourself in a browser; everything runs until Ctrl-C.
     #[arg(long, conflicts_with = "outcome")]
     stay: bool,
 }
@@ -48,7 +48,7 @@ enum Outcome {
     Verified,
     /// The person is rejected.
     Rejected,
-    /// The person is too slow, and the session expires.
+    /// The session expires before the person is done.
     Expired,
 }
 
@@ -72,104 +72,104 @@ impl Outcome {
 
 pub(crate) fn run(&Arguments { outcome, stay }: &Arguments) -> Result<ExitCode> {
     let person = (!stay).then(|| outcome.person());
-    let stage = Stage::set(person.as_ref())?;
+    let environment = Environment::start(person.as_ref())?;
     let shown = runtime()?.block_on(async {
-        // Until here, Ctrl-C ends this process, and the watchers of the others end them.
+        // Until here, Ctrl-C ends this process, and the supervisors stop the others.
         let mut interruption = pin!(interruption()?);
         if stay {
-            print_exports(&stage.kubeconfig_path(), stage.kubectl_path());
+            print_exports(&environment.kubeconfig_path(), environment.kubectl_path());
         }
         tokio::select! {
             biased;
             () = &mut interruption => return Ok(Shown::Interrupted),
-            over = show(&stage, stay) => over?,
+            over = show(&environment, stay) => over?,
         }
-        out::print(format_args!("\n{}", stage.store.tree()?));
-        print_table(&stage).await?;
+        out::print(format_args!("\n{}", environment.store.tree()?));
+        print_table(&environment).await?;
         if stay {
-            eprintln!("# the evidence: {}", stage.store.folder.display());
-            eprintln!("# everything still runs; Ctrl-C ends it");
+            eprintln!("# evidence: {}", environment.store.folder.display());
+            eprintln!("# everything keeps running; Ctrl-C stops it");
             interruption.await;
             return Ok(Shown::Interrupted);
         }
-        anyhow::Ok(Shown::Over)
+        anyhow::Ok(Shown::Done)
     });
-    let shown = shown.map_err(|error| stage.explain(error))?;
+    let shown = shown.map_err(|error| environment.explain(error))?;
     let phase = match shown {
         Shown::Interrupted => None,
-        Shown::Over => Some(stage.phase(NAME)?),
+        Shown::Done => Some(environment.phase(NAME)?),
     };
-    eprintln!("ending");
-    stage.clear()?;
+    eprintln!("stopping");
+    environment.stop()?;
     match phase {
         None => Ok(ExitCode::SUCCESS),
         Some(phase) if phase == outcome.phase() => {
             out::line(phase);
             Ok(ExitCode::SUCCESS)
         }
-        Some(phase) => bail!("the verification is {phase}, and should be {}", outcome.phase()),
+        Some(phase) => bail!("the Verification is {phase} and should be {}", outcome.phase()),
     }
 }
 
-/// How the show ended.
+/// How the demo ended.
 enum Shown {
-    Over,
+    Done,
     Interrupted,
 }
 
-/// Prints each change of the verification until it is over.
-async fn show(stage: &Stage, stay: bool) -> Result<()> {
-    let mut watch = Watch::start(stage.kubectl())?;
-    stage.apply_examples()?;
-    let over = async {
+/// Prints each change of the Verification until it is settled.
+async fn show(environment: &Environment, stay: bool) -> Result<()> {
+    let mut watch = Watch::start(environment.kubectl())?;
+    environment.apply_examples()?;
+    let settled = async {
         let mut last = None;
         let mut invited = false;
         while let Some(status) = watch.next().await? {
             let line = Line::of(&status);
             if last.as_ref() != Some(&line) {
-                out::line(format_args!("{:6.1} s  {line}", stage.age().as_secs_f64()));
+                out::line(format_args!("{:6.1} s  {line}", environment.age().as_secs_f64()));
                 last = Some(line);
             }
             if stay
                 && !invited
                 && let Some(link) = &status.portal_url
             {
-                out::line(format_args!("open {link}\nand click through it; Ctrl-C ends everything"));
+                out::line(format_args!("open {link}\nand complete the check; Ctrl-C stops everything"));
                 invited = true;
             }
-            if is_over(&status) {
+            if is_settled(&status) {
                 return Ok(());
             }
         }
-        bail!("kubectl's watch ended before the verification was over")
+        bail!("the watch of kubectl ended before the Verification was settled")
     };
     let limit =
-        async { if stay { std::future::pending().await } else { tokio::time::sleep(OVER_WITHIN).await } };
+        async { if stay { std::future::pending().await } else { tokio::time::sleep(DONE_WITHIN).await } };
     tokio::select! {
-        over = over => over,
-        ended = a_process_ends(stage) => ended,
-        () = limit => bail!("the verification was not over within {} s", OVER_WITHIN.as_secs()),
+        settled = settled => settled,
+        ended = process_exit(environment) => ended,
+        () = limit => bail!("the Verification was not settled after {} s", DONE_WITHIN.as_secs()),
     }
 }
 
-fn is_over(status: &VerificationStatus) -> bool {
+fn is_settled(status: &VerificationStatus) -> bool {
     status.settled
 }
 
-/// Returns, with an error, when a process that should run does not run any more.
-async fn a_process_ends(stage: &Stage) -> Result<()> {
+/// Fails when a process has exited that should run.
+async fn process_exit(environment: &Environment) -> Result<()> {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        stage.check()?;
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        environment.check()?;
     }
 }
 
-async fn print_table(stage: &Stage) -> Result<()> {
-    let mut kubectl = tokio::process::Command::from(stage.kubectl());
+async fn print_table(environment: &Environment) -> Result<()> {
+    let mut kubectl = tokio::process::Command::from(environment.kubectl());
     kubectl.args(["get", "verifications", "--output", "wide"]).stderr(Stdio::inherit());
     let table = kubectl.output().await.context("run kubectl get")?;
     if !table.status.success() {
-        bail!("kubectl get ended with {}", table.status);
+        bail!("kubectl get exited with {}", table.status);
     }
     out::line(format_args!("\n{}", String::from_utf8_lossy(&table.stdout)));
     Ok(())

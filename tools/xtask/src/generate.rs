@@ -1,4 +1,4 @@
-//! `cargo xtask generate`. Touches the generated files of the repository.
+//! `cargo xtask generate`. Writes the generated files of the repository.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo::root;
 
-/// A file of the repository that is made from the code.
+/// A file that is generated from the code.
 struct Generated {
     path: &'static str,
     content: fn() -> Result<String>,
 }
 
-/// Every generated file. A new one needs an entry here, and nothing else.
+/// Every generated file. A new one needs only an entry here.
 const FILES: &[Generated] = &[
     Generated {
         path: "crds/verifications.okid.io.yaml",
@@ -26,10 +26,10 @@ const FILES: &[Generated] = &[
     },
 ];
 
-/// Writes the files that are made from the code: the CRD and the reference.
+/// Write the files that are generated from the code: the CRD and the reference pages.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Write nothing; name the files that are not what the code says, and fail if there are any.
+    /// Write nothing; list the files that are out of date, and fail if there are any.
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -38,24 +38,24 @@ pub(crate) fn run(&Arguments { check }: &Arguments) -> Result<ExitCode> {
     let stale = stale()?;
     for (path, content) in &stale {
         if check {
-            eprintln!("{path} is not what the code says");
+            eprintln!("{path} is out of date");
         } else {
             write(path, content)?;
             eprintln!("wrote {path}");
         }
     }
     if check && !stale.is_empty() {
-        eprintln!("Run `cargo xtask generate` and commit what it changes.");
+        eprintln!("Run `cargo xtask generate` and commit the changes.");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The files whose content differs from what it should be, with what it should be.
+/// The files that are out of date, with their new content.
 fn stale() -> Result<Vec<(&'static str, String)>> {
     let mut stale = Vec::new();
     for &Generated { path, content } in FILES {
-        let content = content().with_context(|| format!("make the content of {path}"))?;
+        let content = content().with_context(|| format!("generate {path}"))?;
         let present = match fs::read_to_string(root().join(path)) {
             Ok(present) => Some(present),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -71,7 +71,7 @@ fn stale() -> Result<Vec<(&'static str, String)>> {
 fn write(path: &str, content: &str) -> Result<()> {
     let file = root().join(path);
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make the folder of {path}"))?;
+        fs::create_dir_all(folder).with_context(|| format!("create the folder of {path}"))?;
     }
     fs::write(&file, content).with_context(|| format!("write {path}"))
 }

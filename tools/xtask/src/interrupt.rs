@@ -1,9 +1,9 @@
-//! Ctrl-C, and its kin. Touches the process' signals.
+//! Ctrl-C and other signals that stop a command.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// From now on, SIGINT, SIGTERM and SIGHUP do not end this process, but this future. Needs tokio's runtime.
+/// A future that completes on SIGINT, SIGTERM or SIGHUP, which no longer end the process. Must be called within a runtime.
 pub(crate) fn interruption() -> Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("listen to signals");
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -18,7 +18,7 @@ pub(crate) fn interruption() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// A runtime for a command, on this thread.
+/// A runtime for a command, on the current thread.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio's runtime")
 }

@@ -1,4 +1,4 @@
-//! Developer commands: what a person, or a check of a change, runs in this repository. One file for each.
+//! Developer commands of this repository, one file for each.
 
 mod bench;
 mod cargo;
@@ -17,13 +17,13 @@ use clap::{Parser, Subcommand};
 
 /// Developer commands of okid-operator.
 ///
-/// Needs Rust, Go, a C compiler and `make`; no Docker, no cluster. The first command that needs an API server builds one, which
-/// takes about seven minutes on two cores, and keeps it in the user's cache folder.
+/// They need Rust, Go, a C compiler and `make`, but neither Docker nor a cluster. The first command that needs an API server
+/// builds one, which takes about seven minutes on two cores, and caches it in the user's cache folder.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    after_help = "A first look:     cargo xtask demo
+    after_help = "See it work:      cargo xtask demo
 Before a commit:  cargo xtask generate && cargo xtask check && cargo xtask test"
 )]
 struct Arguments {
@@ -40,7 +40,7 @@ enum Command {
     Demo(demo::Arguments),
     Generate(generate::Arguments),
     #[command(subcommand, hide = true)]
-    StandIn(bench::StandIn),
+    Fake(bench::Fake),
     Test(test::Arguments),
 }
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Command::ControlPlane(arguments) => control_plane::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
-        Command::StandIn(stand_in) => bench::stand_in(&stand_in),
+        Command::Fake(fake) => bench::fake(&fake),
         Command::Test(arguments) => test::run(&arguments),
     };
     result.unwrap_or_else(|error| {
@@ -71,14 +71,17 @@ mod tests {
     use super::*;
     use crate::cargo::root;
 
-    /// The pages that people read, and what the commands print of themselves.
+    /// The pages for readers, and the help of the commands.
     fn pages() -> Vec<String> {
-        let mut paths: Vec<_> = ["README.md", "CONTRIBUTING.md"].map(|path| root().join(path)).to_vec();
-        for folder in ["docs", "docs/decisions"] {
-            paths.extend(std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+        let mut paths = ["README.md", "CONTRIBUTING.md", "docs"].map(|path| root().join(path)).to_vec();
+        let mut pages = Vec::new();
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                pages.push(std::fs::read_to_string(path).unwrap());
+            }
         }
-        let files = paths.into_iter().filter(|path| path.is_file());
-        let mut pages: Vec<_> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
         let command = Arguments::command();
         let helps = command.get_subcommands().chain([&command]).filter_map(clap::Command::get_after_help);
         pages.extend(helps.map(ToString::to_string));

@@ -1,12 +1,12 @@
-//! What a command prints. Whoever reads it may stop reading, as `head` does; that ends no command.
+//! Prints to standard output. A reader that stops early, such as `head`, does not end the command.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// Prints a text as it is.
+/// Prints text unchanged.
 pub(crate) fn print(text: impl Display) {
     let mut out = std::io::stdout();
-    // Nobody reads it any more if this fails.
+    // If this fails, the reader is gone.
     let _ = write!(out, "{text}").and_then(|()| out.flush());
 }
 

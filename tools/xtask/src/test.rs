@@ -1,4 +1,4 @@
-//! `cargo xtask test`. Touches processes.
+//! `cargo xtask test`. Starts processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,17 +9,20 @@ use anyhow::Result;
 use crate::cargo::{cargo, exit_code, run as run_command};
 use crate::{control_plane, generate};
 
-/// Runs everything that can be tested: generated files are up to date, then all tests of the workspace, those of the
-/// API server included, on a control plane that is started for them.
+/// Check that generated files are up to date, then run all tests of the workspace.
+///
+/// Tests that need an API server use a control plane that is started for them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "One test:   cargo xtask test -- --package okid-operator a_claim_that_another_one_won
-Its output: cargo xtask test -- --package okid-operator a_claim_that_another_one_won -- --nocapture
+#[command(
+    after_help = "One test:    cargo xtask test -- --package okid-operator a_claim_that_another_one_won
+Its output:  cargo xtask test -- --package okid-operator a_claim_that_another_one_won -- --nocapture
 
-The tests find the control plane by OKID_TEST_KUBECONFIG (the administrator's kubeconfig)
-and OKID_TEST_KUBECTL (the client). With a plain `cargo test`, which runs the operator's tests
-alone, they start one of their own.")]
+The tests find the control plane by OKID_TEST_KUBECONFIG (the administrator's kubeconfig) and
+OKID_TEST_KUBECTL (the client). A plain `cargo test` runs only the operator's tests, and starts a
+control plane of its own."
+)]
 pub(crate) struct Arguments {
-    /// What `cargo test` is given in addition.
+    /// Additional arguments for `cargo test`.
     #[arg(last = true)]
     extra: Vec<OsString>,
 }
@@ -41,15 +44,15 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
         .env("OKID_TEST_KUBECTL", &control_plane.programs().kubectl)
         .env("OKID_TEST_SKIPS", &skips);
     let status = run_command(&mut tests)?;
-    // Where nothing is skipped, there is no such file.
+    // Without skipped tests there is no such file.
     let skips = std::fs::read_to_string(&skips).unwrap_or_default();
     control_plane.stop()?;
-    eprintln!("{}", told(&skips));
+    eprintln!("{}", summary(&skips));
     Ok(exit_code(status))
 }
 
-/// The last words: how many tests were skipped, and why. Each line of `skips` is one of them, and its reason.
-fn told(skips: &str) -> String {
+/// How many tests were skipped, and why. Each line of `skips` has one of them and the reason.
+fn summary(skips: &str) -> String {
     let mut reasons = BTreeMap::new();
     for line in skips.lines() {
         let reason = line.split_once(": ").map_or(line, |(_, reason)| reason);
@@ -65,7 +68,7 @@ fn told(skips: &str) -> String {
     words.join("\n")
 }
 
-/// Whether cargo's own arguments choose packages.
+/// Whether the arguments for cargo select packages.
 fn names_package(extra: &[OsString]) -> bool {
     extra
         .iter()
@@ -79,15 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_words_say_how_many_tests_were_skipped_and_why() {
-        assert_eq!(told(""), "no test was skipped");
-        assert_eq!(told("a: no jq\n"), "1: no jq\n1 test was skipped");
+    fn the_summary_says_how_many_tests_were_skipped_and_why() {
+        assert_eq!(summary(""), "no test was skipped");
+        assert_eq!(summary("a: no jq\n"), "1: no jq\n1 test was skipped");
         let skips = "a: Azure is skipped: no node\nb: no jq\nc: Azure is skipped: no node\n";
-        assert_eq!(told(skips), "2: Azure is skipped: no node\n1: no jq\n3 tests were skipped");
+        assert_eq!(summary(skips), "2: Azure is skipped: no node\n1: no jq\n3 tests were skipped");
     }
 
     #[test]
-    fn a_package_is_chosen_only_before_the_arguments_of_the_tests() {
+    fn a_package_is_selected_only_before_the_arguments_of_the_tests() {
         let names = |extra: &[&str]| names_package(&extra.iter().map(OsString::from).collect::<Vec<_>>());
         assert!(names(&["--package", "xtask"]));
         assert!(names(&["-pxtask"]));

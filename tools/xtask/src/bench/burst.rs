@@ -1,10 +1,10 @@
-//! How long a burst of new verifications waits for its links, beside the least that the same API server can do. Touches
+//! How long a burst of new Verifications waits for its links, compared with a minimal client at the same API server. Starts
 //! processes.
 //!
-//! Each run has a namespace of its own on one real API server. A run of the operator and a run of the plain loop take
-//! turns, so that both meet the same machine; the medians of three runs are compared.
+//! Each run has its own namespace on one real API server. Runs of the operator and of the minimal client alternate, so that
+//! both meet the same load of the machine. The medians of three runs are compared.
 
-mod least;
+mod baseline;
 mod load;
 
 use std::path::Path;
@@ -21,24 +21,24 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use self::load::{Arrivals, Links};
-use super::figure::{Figure, Goal};
 use super::operator::{Operator, Run};
 use super::prometheus::{Labels, sum};
+use super::result::{BenchResult, Goal};
 use super::writes::{REQUESTS, apply, install_definition, metrics};
 
-/// How long the portal takes to answer.
+/// How long the portal takes to respond.
 const LATENCY: Duration = Duration::from_millis(20);
-/// When the verdict is there, after the session was created.
+/// When the verdict follows, after the session was created.
 const VERDICT_AFTER: Duration = Duration::from_secs(15);
-/// Runs of each kind; odd, so that there is a median.
+/// Runs of each kind. An odd number has a median.
 const RUNS: usize = 3;
-/// The operator's slowest link in a hundred may take so many times as long as the plain loop's.
+/// How many times as long as with the minimal client the p99 of the operator may take.
 const RATIO: f64 = 1.5;
-/// Requests for each verification up to its verdict, events aside: claim, record, verdict, a read, and a share of those
-/// that all have in common.
+/// Requests for each Verification until its verdict, without events: claim, record, verdict, one read, and a share of the
+/// requests for all of them.
 const MOST_REQUESTS: f64 = 4.2;
 /// A run takes far less.
-const OVER_WITHIN: Duration = Duration::from_mins(5);
+const DONE_WITHIN: Duration = Duration::from_mins(5);
 const TICK: Duration = Duration::from_millis(100);
 const KEY: &str = "bench-key";
 
@@ -46,26 +46,26 @@ const KEY: &str = "bench-key";
 struct Burst {
     name: &'static str,
     count: u32,
-    /// Between two arrivals; zero for all at once.
+    /// Time between two arrivals; zero for all at once.
     every: Duration,
 }
 
 const BURSTS: [Burst; 2] = [
     Burst { name: "200 at once", count: 200, every: Duration::ZERO },
-    Burst { name: "2,000 at 60 a second", count: 2_000, every: Duration::from_micros(16_667) },
+    Burst { name: "2,000 at 60/s", count: 2_000, every: Duration::from_micros(16_667) },
 ];
 
-/// What one run of the operator showed.
+/// What one run of the operator measured.
 struct Measured {
     links: Histogram<u64>,
-    /// Most reconciles that were in flight at once.
+    /// The maximum of reconciles in flight.
     in_flight: usize,
-    /// What the API server counted of it, as text of its metrics.
+    /// The API server's metrics before and after.
     before: String,
     after: String,
 }
 
-pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>> {
+pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<BenchResult>> {
     let control_plane = crate::control_plane::start()?;
     install_definition(&control_plane)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -73,22 +73,22 @@ pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>
         .enable_all()
         .build()
         .context("start tokio's runtime")?;
-    let mut figures = Vec::new();
+    let mut results = Vec::new();
     for burst in &BURSTS {
         let mut runs = Vec::new();
-        let mut least = Vec::new();
+        let mut baselines = Vec::new();
         for run in 0..RUNS {
             let mut task = progress.start(format!("burst: {}, run {} of {RUNS}", burst.name, run + 1));
             let measured = runtime.block_on(run_operator(&control_plane, operator, burst, run))?;
             task.tick();
-            least.push(runtime.block_on(run_least(&control_plane, burst, run, measured.in_flight))?);
+            baselines.push(runtime.block_on(run_baseline(&control_plane, burst, run, measured.in_flight))?);
             runs.push(measured);
             task.end("done");
         }
-        figures.extend(figures_of(burst, &runs, &least));
+        results.extend(results_of(burst, &runs, &baselines));
     }
     control_plane.stop()?;
-    Ok(figures)
+    Ok(results)
 }
 
 async fn client(control_plane: &ControlPlane) -> Result<Client> {
@@ -96,7 +96,7 @@ async fn client(control_plane: &ControlPlane) -> Result<Client> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .context("use the kubeconfig")?;
-    Client::try_from(config).context("make a client")
+    Client::try_from(config).context("create a client")
 }
 
 async fn run_operator(
@@ -135,7 +135,7 @@ async fn run_operator(
     )?;
     let since = Instant::now();
     while !operator.is_ready()? {
-        ensure!(since.elapsed() < OVER_WITHIN, "the operator is not ready");
+        ensure!(since.elapsed() < DONE_WITHIN, "the operator did not become ready");
         sleep(TICK).await;
     }
     let client = client(control_plane).await?;
@@ -145,13 +145,13 @@ async fn run_operator(
     let mut in_flight = 0;
     let since = Instant::now();
     while links.verified() < burst.count {
-        ensure!(since.elapsed() < OVER_WITHIN, "{} of {} are verified", links.verified(), burst.count);
+        ensure!(since.elapsed() < DONE_WITHIN, "only {} of {} are verified", links.verified(), burst.count);
         sleep(TICK).await;
         in_flight = in_flight.max(reconciles(&operator.metrics()?));
     }
     let created = arrivals.created().try_collect::<Vec<_>>().await?;
     while events(&operator.metrics()?) < 2 * burst.count {
-        ensure!(since.elapsed() < OVER_WITHIN, "events are missing");
+        ensure!(since.elapsed() < DONE_WITHIN, "not all events were published");
         sleep(TICK).await;
     }
     let after = metrics(control_plane)?;
@@ -165,23 +165,23 @@ async fn run_operator(
     })
 }
 
-async fn run_least(
+async fn run_baseline(
     control_plane: &ControlPlane,
     burst: &Burst,
     run: usize,
     in_flight: usize,
 ) -> Result<Histogram<u64>> {
-    let namespace = format!("least-{}-{run}", burst.count);
+    let namespace = format!("baseline-{}-{run}", burst.count);
     apply(
         control_plane,
         &[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})],
     )?;
     let client = client(control_plane).await?;
     let arrivals = Arrivals::start(client.clone(), &namespace, burst.count, burst.every);
-    least::follow(client, &namespace, arrivals, in_flight.max(1)).await
+    baseline::follow(client, &namespace, arrivals, in_flight.max(1)).await
 }
 
-/// Reconciles in flight, as the operator counts them.
+/// Reconciles in flight, from the operator's metrics.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -191,7 +191,7 @@ fn reconciles(metrics: &str) -> usize {
     sum(metrics, "okid_reconciles_in_flight", |_| true) as usize
 }
 
-/// Events that the operator told or dropped.
+/// Events that the operator published or dropped.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -201,7 +201,7 @@ fn events(metrics: &str) -> u32 {
     (sum(metrics, "okid_events_total", |_| true) + sum(metrics, "okid_events_dropped_total", |_| true)) as u32
 }
 
-/// A quantile in seconds, the median over the runs.
+/// The median of a quantile over all runs, in seconds.
 fn median<'a>(runs: impl Iterator<Item = &'a Histogram<u64>>, quantile: f64) -> f64 {
     let mut values: Vec<u64> = runs.map(|run| run.value_at_quantile(quantile)).collect();
     values.sort_unstable();
@@ -209,10 +209,10 @@ fn median<'a>(runs: impl Iterator<Item = &'a Histogram<u64>>, quantile: f64) -> 
     Duration::from_micros(middle).as_secs_f64()
 }
 
-fn figures_of(burst: &Burst, runs: &[Measured], least: &[Histogram<u64>]) -> Vec<Figure> {
+fn results_of(burst: &Burst, runs: &[Measured], baselines: &[Histogram<u64>]) -> Vec<BenchResult> {
     let name = burst.name;
     let ours = |quantile| median(runs.iter().map(|run| &run.links), quantile);
-    let theirs = |quantile| median(least.iter(), quantile);
+    let theirs = |quantile| median(baselines.iter(), quantile);
     let counted = |chosen: &dyn Fn(&Labels<'_>) -> bool| {
         let mut counts: Vec<f64> = runs
             .iter()
@@ -222,39 +222,39 @@ fn figures_of(burst: &Burst, runs: &[Measured], least: &[Histogram<u64>]) -> Vec
         counts.get(counts.len() / 2).copied().unwrap_or_default() / f64::from(burst.count)
     };
     let resource = |labels: &Labels<'_>, name| labels.has("resource", name);
-    // Each verification is created by the bench.
+    // The bench itself creates each Verification.
     let is_own = |labels: &Labels<'_>| resource(labels, "verifications") && labels.has("verb", "POST");
-    let about_it = |labels: &Labels<'_>| {
+    let is_about_it = |labels: &Labels<'_>| {
         (resource(labels, "verifications") && !is_own(labels)) || resource(labels, "secrets")
     };
     let verb = |name: &'static str, verb: &'static str| {
         move |labels: &Labels<'_>| resource(labels, name) && labels.has("verb", verb)
     };
     vec![
-        Figure::note(
-            format!("burst, {name}: created to link, p50 and p99"),
+        BenchResult::note(
+            format!("burst, {name}: creation to link, p50 and p99"),
             format!("{:.2} s, {:.2} s", ours(0.5), ours(0.99)),
         ),
-        Figure::note(
-            format!("burst, {name}: the least that the API server can do"),
+        BenchResult::note(
+            format!("burst, {name}: … with a minimal client"),
             format!("{:.2} s, {:.2} s", theirs(0.5), theirs(0.99)),
         ),
-        Figure::new(
-            format!("burst, {name}: p99 beside the least"),
+        BenchResult::new(
+            format!("burst, {name}: p99, relative to the minimal client"),
             ours(0.99) / theirs(0.99),
             2,
             "",
             Goal::AtMost(RATIO),
         ),
-        Figure::new(
-            format!("burst, {name}: requests for each, events aside"),
-            counted(&about_it),
+        BenchResult::new(
+            format!("burst, {name}: requests per Verification, without events"),
+            counted(&is_about_it),
             2,
             "",
             Goal::AtMost(MOST_REQUESTS),
         ),
-        Figure::note(
-            format!("burst, {name}: GET, PATCH of it, events, each"),
+        BenchResult::note(
+            format!("burst, {name}: GET, PATCH and events, per Verification"),
             format!(
                 "{:.2}, {:.2}, {:.2}",
                 counted(&verb("verifications", "GET")),
@@ -262,8 +262,8 @@ fn figures_of(burst: &Burst, runs: &[Measured], least: &[Histogram<u64>]) -> Vec
                 counted(&|labels| resource(labels, "events")),
             ),
         ),
-        Figure::note(
-            format!("burst, {name}: most reconciles in flight"),
+        BenchResult::note(
+            format!("burst, {name}: maximum of reconciles in flight"),
             runs.iter().map(|run| run.in_flight.to_string()).collect::<Vec<_>>().join(", "),
         ),
     ]

@@ -1,5 +1,5 @@
-//! What storing evidence costs: memory, requests, and how much slower than a plain upload it is. Touches processes and
-//! the disk.
+//! What storing evidence costs: memory, requests, and throughput compared with a plain upload loop. Starts processes and
+//! writes to the disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,77 +13,78 @@ use jiff::Timestamp;
 use okid_operator::{api::EvidenceSpec, store::budget::DEFAULT_BYTES};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, Counted};
-use super::figure::{Figure, Goal};
+use super::api_server::{FakeApiServer, RequestCounts};
+use super::fake::{FakeProcess, runtime};
 use super::operator::{Operator, Run};
 use super::owed::Owed;
 use super::process::{memory, processor_time};
 use super::prometheus::get;
+use super::result::{BenchResult, Goal};
 use super::session::allowed;
-use super::stand_in::{Running, runtime};
 use super::store::{ACCESS_KEY, Put, SECRET_KEY, put};
 use super::upload::{Load, upload};
 
-/// How many verifications store at once.
+/// The number of Verifications, which store evidence at the same time.
 const VERIFICATIONS: u32 = 1_000;
 const KINDS: [&str; 4] = ["Redacted", "Unredacted", "Front", "Back"];
 const IMAGES: u32 = 4;
 const IMAGE_BYTES: usize = 1_500_000;
-/// As many as the operator's budget of bytes has room for.
-const AT_ONCE: usize = DEFAULT_BYTES / IMAGE_BYTES;
+/// As many images as fit into the operator's memory budget.
+const CONCURRENCY: usize = DEFAULT_BYTES / IMAGE_BYTES;
 /// The images and the manifest.
 const OBJECTS: u32 = IMAGES + 1;
 const KEY: &str = "bench-key";
-/// The same in base 64.
+/// The same in base64.
 const KEY_ENCODED: &str = "YmVuY2gta2V5";
 const BUCKET: &str = "evidence";
-/// The plain loop uploads half before the operator and half after it: what else runs on the machine changes.
+/// The plain loop uploads one half before the operator and one half after it, because other load on the machine changes.
 const PLAIN: [&str; 2] = ["plain-before", "plain-after"];
 const STORED_WITHIN: Duration = Duration::from_mins(10);
 const TICK: Duration = Duration::from_millis(250);
 
-/// What it took the operator, and others, until all was stored.
-struct Used {
-    /// The most memory that it held, in MiB.
-    most: f64,
-    processor: Duration,
+/// What it cost to store everything.
+struct Cost {
+    /// The operator's peak memory in MiB.
+    peak: f64,
+    cpu: Duration,
     stored: usize,
     images: Calls,
-    /// Requests to the API server: resources read, statuses written, Events.
+    /// Requests to the API server: reads of resources, writes of status, events.
     requests: [u64; 3],
 }
 
-/// Calls for images, as the portal counted them.
+/// Requests for images, as the portal counted them.
 struct Calls {
-    all: f64,
+    total: f64,
     failed: f64,
 }
 
-pub(super) fn measure(progress: Progress, program: &Path) -> Result<Vec<Figure>> {
-    let folder = Folder::create("okid-bench-").context("make a temporary folder")?;
+pub(super) fn measure(progress: Progress, program: &Path) -> Result<Vec<BenchResult>> {
+    let folder = Folder::create("okid-bench-").context("create a temporary folder")?;
     let buckets = folder.path().join("store");
     for bucket in PLAIN.iter().chain([&BUCKET]) {
-        std::fs::create_dir_all(buckets.join(bucket)).context("make a bucket")?;
+        std::fs::create_dir_all(buckets.join(bucket)).context("create a bucket")?;
     }
-    let start = |arguments: &[&str]| Running::start(arguments, folder.path(), Some(folder.lifeline()?));
+    let start = |arguments: &[&str]| FakeProcess::start(arguments, folder.path(), Some(folder.lifeline()?));
     let store = start(&["store", &buckets.to_string_lossy()])?;
     let portal = start(&["portal", KEY, &VERIFICATIONS.to_string(), &IMAGE_BYTES.to_string()])?;
 
     let [before, after] = PLAIN;
     let before = plain(progress, &store, &buckets, before)?;
-    let used = run(progress, program, &portal, &store, folder.path())?;
+    let cost = run(progress, program, &portal, &store, folder.path())?;
     let evidence = put(store.address, BUCKET)?;
     let objects = files(&buckets.join(BUCKET))?;
     remove(&buckets, BUCKET)?;
     let after = plain(progress, &store, &buckets, after)?;
-    figures(&used, &evidence, objects, &[before, after])
+    results(&cost, &evidence, objects, &[before, after])
 }
 
-/// The verifications, one for each session of the portal.
-fn owed(portal: &Running) -> Result<Owed> {
+/// One Verification for each session of the portal.
+fn owed(portal: &FakeProcess) -> Result<Owed> {
     let images: Vec<Value> = KINDS.iter().map(|kind| json!({"kind": kind, "required": true})).collect();
     let evidence = json!({"images": images, "destination": {"store": "bench"}});
-    let evidence: EvidenceSpec = serde_json::from_value(evidence).context("ask for images")?;
+    let evidence: EvidenceSpec =
+        serde_json::from_value(evidence).context("build the spec of the evidence")?;
     let sessions: Value = serde_json::from_str(&get(portal.address, "/sandbox/sessions")?)
         .context("read the portal's sessions")?;
     let ids = sessions.as_array().into_iter().flatten().filter_map(|session| session["id"].as_str());
@@ -92,8 +93,8 @@ fn owed(portal: &Running) -> Result<Owed> {
     Owed::new(&allowed(&portal.url())?, &ids, &evidence, Timestamp::now())
 }
 
-/// The plain upload loop with half of all bytes, which are removed after it.
-fn plain(progress: Progress, store: &Running, buckets: &Path, bucket: &str) -> Result<Put> {
+/// Uploads half of all bytes with the plain loop, and removes them.
+fn plain(progress: Progress, store: &FakeProcess, buckets: &Path, bucket: &str) -> Result<Put> {
     let runtime = runtime()?;
     let folders = VERIFICATIONS / 2;
     let work = runtime.spawn(upload(Load {
@@ -102,9 +103,9 @@ fn plain(progress: Progress, store: &Running, buckets: &Path, bucket: &str) -> R
         folders,
         images: IMAGES,
         image_bytes: IMAGE_BYTES,
-        at_once: AT_ONCE,
+        concurrency: CONCURRENCY,
     }));
-    let mut task = progress.start(format!("evidence: a plain upload of {} images", folders * IMAGES));
+    let mut task = progress.start(format!("evidence: plain upload of {} images", folders * IMAGES));
     while !work.is_finished() {
         sleep(TICK);
         task.tick();
@@ -116,13 +117,19 @@ fn plain(progress: Progress, store: &Running, buckets: &Path, bucket: &str) -> R
     Ok(put)
 }
 
-/// Lets the operator store everything.
-fn run(progress: Progress, program: &Path, portal: &Running, store: &Running, folder: &Path) -> Result<Used> {
+/// Stores everything with the operator.
+fn run(
+    progress: Progress,
+    program: &Path,
+    portal: &FakeProcess,
+    store: &FakeProcess,
+    folder: &Path,
+) -> Result<Cost> {
     let owed = Arc::new(owed(portal)?);
     let runtime = runtime()?;
-    let cluster = runtime.block_on(Cluster::start(owed.clone(), KEY_ENCODED))?;
+    let api_server = runtime.block_on(FakeApiServer::start(owed.clone(), KEY_ENCODED))?;
     let (kubeconfig, stores) = (folder.join("kubeconfig"), folder.join("stores.yaml"));
-    std::fs::write(&kubeconfig, cluster.kubeconfig()).context("write a kubeconfig")?;
+    std::fs::write(&kubeconfig, api_server.kubeconfig()).context("write a kubeconfig")?;
     std::fs::write(&stores, stores_file(store)).context("write the stores")?;
     let arguments = [
         "--allow-plain-http",
@@ -159,23 +166,24 @@ fn run(progress: Progress, program: &Path, portal: &Running, store: &Running, fo
         task.tick();
     }
     task.end("done");
-    let Counted { lists: _, reads, secrets: _, writes, events, unforeseen } = cluster.counted();
+    let RequestCounts { lists: _, reads, secrets: _, writes, events, unexpected } =
+        api_server.request_counts();
     let requests = [reads, writes, events].map(|number| number.load(Ordering::Relaxed));
-    let unforeseen = unforeseen.load(Ordering::Relaxed);
-    ensure!(unforeseen == 0, "{unforeseen} requests to the API server were unforeseen");
-    let used = Used {
-        most: memory(operator.id())?.most,
-        processor: processor_time(operator.id())?,
+    let unexpected = unexpected.load(Ordering::Relaxed);
+    ensure!(unexpected == 0, "the API server received {unexpected} unexpected requests");
+    let cost = Cost {
+        peak: memory(operator.id())?.peak,
+        cpu: processor_time(operator.id())?,
         stored: owed.stored(),
         images: calls(portal)?,
         requests,
     };
     operator.stop()?;
-    Ok(used)
+    Ok(cost)
 }
 
-/// The administrator's stores, as JSON, which is YAML.
-fn stores_file(store: &Running) -> String {
+/// The file of stores; JSON is valid YAML.
+fn stores_file(store: &FakeProcess) -> String {
     let options = json!({
         "aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY,
         "aws_region": "eu-central-1", "aws_endpoint": store.url(),
@@ -186,20 +194,20 @@ fn stores_file(store: &Running) -> String {
     json!({"stores": [bench]}).to_string()
 }
 
-fn calls(portal: &Running) -> Result<Calls> {
+fn calls(portal: &FakeProcess) -> Result<Calls> {
     let counters = get(portal.address, "/sandbox/counters")?;
     let counters: Value = serde_json::from_str(&counters).context("read the portal's counters")?;
     let number = |value: &Value| value.as_f64().unwrap_or_default();
-    let mut calls = Calls { all: 0.0, failed: 0.0 };
+    let mut calls = Calls { total: 0.0, failed: 0.0 };
     for endpoint in ["image", "image_unredacted", "image_front", "image_back"] {
         let counter = &counters["endpoints"][endpoint];
-        calls.all += number(&counter["calls"]);
+        calls.total += number(&counter["calls"]);
         calls.failed += number(&counter["calls"]) - number(&counter["statuses"]["200"]);
     }
     Ok(calls)
 }
 
-/// How many files are in a folder and those below it.
+/// The number of files in a folder and its subfolders.
 fn files(folder: &Path) -> Result<u32> {
     let mut number = 0;
     let context = || format!("read {}", folder.display());
@@ -210,70 +218,76 @@ fn files(folder: &Path) -> Result<u32> {
     Ok(number)
 }
 
-/// Removes what is in a bucket: nothing of it is to be written to the disk while something else is measured.
+/// Removes a bucket, so that its files are not written to the disk during another measurement.
 fn remove(buckets: &Path, bucket: &str) -> Result<()> {
     std::fs::remove_dir_all(buckets.join(bucket)).with_context(|| format!("empty the bucket {bucket}"))
 }
 
-fn figures(used: &Used, evidence: &Put, objects: u32, plain: &[Put; 2]) -> Result<Vec<Figure>> {
-    let Used { most, processor, stored, images: calls, requests: [reads, writes, events] } = used;
+fn results(cost: &Cost, evidence: &Put, objects: u32, plain: &[Put; 2]) -> Result<Vec<BenchResult>> {
+    let Cost { peak, cpu, stored, images: calls, requests: [reads, writes, events] } = cost;
     ensure!(
         u32::try_from(*stored) == Ok(VERIFICATIONS),
-        "the evidence of {stored} of {VERIFICATIONS} verifications is stored"
+        "the evidence of {stored} of {VERIFICATIONS} Verifications is stored"
     );
     let each = |number: f64| number / f64::from(VERIFICATIONS);
     let images = f64::from(VERIFICATIONS * IMAGES);
     let rate = |images: f64, seconds: f64| megabytes(images) / seconds;
     let rates = plain.each_ref().map(|put| rate(images / 2.0, put.seconds));
-    let plainly = rate(images, plain.iter().map(|put| put.seconds).sum());
+    let baseline = rate(images, plain.iter().map(|put| put.seconds).sum());
     let stored = rate(images, evidence.seconds);
     let [first, second] = rates;
     Ok(vec![
-        Figure::note(
-            "evidence: verifications, images of each, at once",
-            format!("{VERIFICATIONS}, {IMAGES} of {} MB, {AT_ONCE}", megabytes(1.0)),
+        BenchResult::note(
+            "evidence: Verifications, images of each, concurrent images",
+            format!("{VERIFICATIONS}, {IMAGES} of {} MB, {CONCURRENCY}", megabytes(1.0)),
         ),
-        Figure::new("evidence: memory of the process, the most", *most, 1, "MiB", Goal::Under(128.0)),
-        Figure::new(
-            "evidence: throughput, of a plain upload loop's",
-            stored / plainly,
+        BenchResult::new("evidence: memory of the process, peak", *peak, 1, "MiB", Goal::Under(128.0)),
+        BenchResult::new(
+            "evidence: throughput, relative to a plain upload loop",
+            stored / baseline,
             2,
             "",
             Goal::AtLeast(0.8),
         ),
-        Figure::note("evidence: … the operator's", format!("{stored:.0} MB/s")),
-        Figure::note("evidence: … the loop's, before and after", format!("{first:.0}, {second:.0} MB/s")),
-        Figure::note(
-            "evidence: processor of the operator, each",
-            format!("{:.1} ms", each(processor.as_secs_f64() * 1_000.0)),
+        BenchResult::note("evidence: … of the operator", format!("{stored:.0} MB/s")),
+        BenchResult::note(
+            "evidence: … of the loop, before and after",
+            format!("{first:.0}, {second:.0} MB/s"),
         ),
-        Figure::new(
-            "evidence: images asked of the portal, each",
-            each(calls.all),
+        BenchResult::note(
+            "evidence: CPU time of the operator, per Verification",
+            format!("{:.1} ms", each(cpu.as_secs_f64() * 1_000.0)),
+        ),
+        BenchResult::new(
+            "evidence: image requests to the portal, per Verification",
+            each(calls.total),
             2,
             "",
             Goal::Exactly(f64::from(IMAGES)),
         ),
-        Figure::note("evidence: … not answered with an image, all", format!("{:.0}", calls.failed)),
-        Figure::new(
-            "evidence: objects written, each (images, manifest)",
+        BenchResult::note("evidence: … that returned no image, total", format!("{:.0}", calls.failed)),
+        BenchResult::new(
+            "evidence: objects written, per Verification (images, manifest)",
             each(evidence.accepted),
             2,
             "",
             Goal::Exactly(f64::from(OBJECTS)),
         ),
-        Figure::new(
-            "evidence: objects in the store, each",
+        BenchResult::new(
+            "evidence: objects in the store, per Verification",
             each(f64::from(objects)),
             2,
             "",
             Goal::Exactly(f64::from(OBJECTS)),
         ),
-        Figure::note(
-            "evidence: API server: resources read, status writes, Events, all",
+        BenchResult::note(
+            "evidence: reads of resources, status writes and events, total",
             format!("{reads}, {writes}, {events}"),
         ),
-        Figure::note("evidence: writes that the store refused, all", format!("{:.0}", evidence.refused)),
+        BenchResult::note(
+            "evidence: writes that the store refused, total",
+            format!("{:.0}", evidence.refused),
+        ),
     ])
 }
 

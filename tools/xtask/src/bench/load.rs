@@ -1,5 +1,4 @@
-//! What a hundred thousand live verifications cost the operator: memory, processor, and how late its looks are. Touches
-//! processes.
+//! What 100,000 live Verifications cost the operator: memory, CPU time, and the delay of its polls. Starts processes.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -8,111 +7,130 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use control_plane::Progress;
 
-use super::cluster::Counted;
-use super::figure::{Figure, Goal};
+use super::api_server::RequestCounts;
+use super::harness::{Harness, Polling};
 use super::population::LIVE;
 use super::process::{memory as memory_of, processor_time};
 use super::prometheus::sum;
-use super::rig::{Asked, Rig};
+use super::result::{BenchResult, Goal};
 
-/// How long is measured.
+/// How long each measurement takes.
 const MEASURED: Duration = Duration::from_mins(1);
-/// After the first look at each, until what that took is given back.
-const SETTLES: Duration = Duration::from_secs(20);
-/// `spec.polling` of the polls.
+/// Time after the first polls until the allocator has returned their memory.
+const SETTLING: Duration = Duration::from_secs(20);
+/// Both bounds of `spec.polling`.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// How long the portal takes.
+/// How long the portal takes to respond.
 const SLOW: Duration = Duration::from_secs(2);
 const QUICK: Duration = Duration::from_millis(100);
-/// The share of looks that may be later than the goal.
+/// The share of polls that must meet the goal of the delay, in percent.
 const PERCENTILE: f64 = 99.0;
-const LATE: Duration = Duration::from_millis(25);
+const MAX_DELAY: Duration = Duration::from_millis(25);
 
-/// Memory, on the operator's own schedule.
-pub(super) fn memory(progress: Progress, program: &Path) -> Result<Vec<Figure>> {
-    let rig = Rig::start(progress, program, "memory", &Asked { interval: None, latency: QUICK })?;
-    rig.run("memory: settling", SETTLES, || Ok(()))?;
-    let id = rig.operator.id();
+/// Memory, with the operator's own schedule.
+pub(super) fn memory(progress: Progress, program: &Path) -> Result<Vec<BenchResult>> {
+    let harness = Harness::start(progress, program, "memory", &Polling { interval: None, latency: QUICK })?;
+    harness.run("memory: settling", SETTLING, || Ok(()))?;
+    let id = harness.operator.id();
     let mut resident = Vec::new();
-    rig.run("memory: measuring", MEASURED, || {
+    harness.run("memory: measuring", MEASURED, || {
         resident.push(memory_of(id)?.now);
         Ok(())
     })?;
     resident.sort_by(f64::total_cmp);
     let median = resident.get(resident.len() / 2).copied().unwrap_or(f64::NAN);
-    let most = memory_of(id)?.most;
-    let metrics = rig.operator.metrics()?;
+    let peak = memory_of(id)?.peak;
+    let metrics = harness.operator.metrics()?;
     let record = sum(&metrics, "okid_cache_bytes", |_| true) / f64::from(LIVE);
     let live = sum(&metrics, "okid_live_verifications", |_| true);
-    let mut figures = vec![
-        Figure::note("memory: live verifications", format!("{live:.0}")),
-        Figure::new("memory: of a record, in table and queue", record, 0, "bytes", Goal::AtMost(400.0)),
-        Figure::new("memory: of the process, settled", median, 1, "MiB", Goal::AtMost(64.0)),
-        Figure::note("memory: … the most it ever was", format!("{most:.1} MiB")),
+    let mut results = vec![
+        BenchResult::note("memory: live Verifications", format!("{live:.0}")),
+        BenchResult::new(
+            "memory: per Verification, in index and queue",
+            record,
+            0,
+            "bytes",
+            Goal::AtMost(400.0),
+        ),
+        BenchResult::new("memory: process, settled", median, 1, "MiB", Goal::AtMost(64.0)),
+        BenchResult::note("memory: … peak", format!("{peak:.1} MiB")),
     ];
-    figures.extend(asked("memory", rig.cluster.counted()));
-    rig.operator.stop()?;
-    Ok(figures)
+    results.extend(requests("memory", harness.api_server.request_counts()));
+    harness.operator.stop()?;
+    Ok(results)
 }
 
-/// Looks, each verification every 30 s, at a portal that takes 2 s.
-pub(super) fn polls(progress: Progress, program: &Path) -> Result<Vec<Figure>> {
-    let rig = Rig::start(progress, program, "polls", &Asked { interval: Some(INTERVAL), latency: SLOW })?;
-    rig.run("polls: settling", SETTLES, || Ok(()))?;
-    let (id, book) = (rig.operator.id(), rig.portal.book());
-    let before = rig.operator.metrics()?;
-    book.forget();
-    let (since, looks, used) = (Instant::now(), book.looks(), processor_time(id)?);
-    rig.run("polls: measuring", MEASURED, || Ok(()))?;
+/// Polls: each session every 30 s, at a portal that takes 2 s.
+pub(super) fn polls(progress: Progress, program: &Path) -> Result<Vec<BenchResult>> {
+    let harness =
+        Harness::start(progress, program, "polls", &Polling { interval: Some(INTERVAL), latency: SLOW })?;
+    harness.run("polls: settling", SETTLING, || Ok(()))?;
+    let (id, history) = (harness.operator.id(), harness.portal.history());
+    let before = harness.operator.metrics()?;
+    history.reset();
+    let (since, polls, used) = (Instant::now(), history.polls(), processor_time(id)?);
+    harness.run("polls: measuring", MEASURED, || Ok(()))?;
     let seconds = since.elapsed().as_secs_f64();
-    let late = book.late();
-    let looks = count(book.looks() - looks);
+    let delays = history.delays();
+    let polls = count(history.polls() - polls);
     let cores = processor_time(id)?.saturating_sub(used).as_secs_f64() / seconds;
-    let after = rig.operator.metrics()?;
-    let reconciler = |bucket: &str| {
+    let after = harness.operator.metrics()?;
+    let reconciles = |bucket: &str| {
         let chosen = |metrics: &str| {
             sum(metrics, "okid_queue_delay_seconds_bucket", |labels| labels.has("le", bucket))
         };
         chosen(&after) - chosen(&before)
     };
     let failed = sum(&after, "okid_portal_requests_total", |labels| !labels.has("result", "ok"));
-    let in_time = 100.0 * reconciler("0.025") / reconciler("+Inf");
+    let in_time = 100.0 * reconciles("0.025") / reconciles("+Inf");
     let milliseconds = |micros: u64| count(micros) / 1000.0;
-    let p99 = milliseconds(late.value_at_percentile(PERCENTILE));
-    let goal = count(u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX));
+    let p99 = milliseconds(delays.value_at_percentile(PERCENTILE));
+    let goal = count(u64::try_from(MAX_DELAY.as_millis()).unwrap_or(u64::MAX));
     let resident = memory_of(id)?;
-    let mut figures = vec![
-        Figure::note("polls: looks, each second", format!("{:.0}", looks / seconds)),
-        Figure::new("polls: late by, p99, as the portal sees it", p99, 1, "ms", Goal::AtMost(goal)),
-        Figure::note("polls: … median", format!("{:.1} ms", milliseconds(late.value_at_percentile(50.0)))),
-        Figure::note("polls: … p99.9", format!("{:.1} ms", milliseconds(late.value_at_percentile(99.9)))),
-        Figure::note("polls: … the latest", format!("{:.1} ms", milliseconds(late.max()))),
-        Figure::new("polls: turns begun within 25 ms", in_time, 2, "%", Goal::AtLeast(PERCENTILE)),
-        Figure::note("polls: looks that failed, since the start", format!("{failed:.0}")),
-        Figure::new("polls: processor", cores, 2, "cores", Goal::Under(0.5)),
-        Figure::note(
-            "polls: memory of the process, and the most",
-            format!("{:.1}, {:.1} MiB", resident.now, resident.most),
+    let mut results = vec![
+        BenchResult::note("polls: requests per second", format!("{:.0}", polls / seconds)),
+        BenchResult::new("polls: delay at the portal, p99", p99, 1, "ms", Goal::AtMost(goal)),
+        BenchResult::note(
+            "polls: … median",
+            format!("{:.1} ms", milliseconds(delays.value_at_percentile(50.0))),
+        ),
+        BenchResult::note(
+            "polls: … p99.9",
+            format!("{:.1} ms", milliseconds(delays.value_at_percentile(99.9))),
+        ),
+        BenchResult::note("polls: … maximum", format!("{:.1} ms", milliseconds(delays.max()))),
+        BenchResult::new(
+            "polls: reconciles started within 25 ms",
+            in_time,
+            2,
+            "%",
+            Goal::AtLeast(PERCENTILE),
+        ),
+        BenchResult::note("polls: failed requests since the start", format!("{failed:.0}")),
+        BenchResult::new("polls: CPU", cores, 2, "cores", Goal::Under(0.5)),
+        BenchResult::note(
+            "polls: memory of the process, now and peak",
+            format!("{:.1}, {:.1} MiB", resident.now, resident.peak),
         ),
     ];
-    figures.extend(asked("polls", rig.cluster.counted()));
-    rig.operator.stop()?;
-    Ok(figures)
+    results.extend(requests("polls", harness.api_server.request_counts()));
+    harness.operator.stop()?;
+    Ok(results)
 }
 
-/// What the API server was asked from the start.
-fn asked(what: &str, counted: &Counted) -> [Figure; 2] {
-    let Counted { lists, reads, secrets, writes, events, unforeseen } = counted;
-    let [lists, reads, secrets, writes, events, unforeseen] =
-        [lists, reads, secrets, writes, events, unforeseen].map(|number| number.load(Ordering::Relaxed));
+/// Requests to the API server since the start.
+fn requests(what: &str, counts: &RequestCounts) -> [BenchResult; 2] {
+    let RequestCounts { lists, reads, secrets, writes, events, unexpected } = counts;
+    let [lists, reads, secrets, writes, events, unexpected] =
+        [lists, reads, secrets, writes, events, unexpected].map(|number| number.load(Ordering::Relaxed));
     [
-        Figure::note(
-            format!("{what}: lists and watches, resources, Secrets read"),
+        BenchResult::note(
+            format!("{what}: lists and watches, reads of resources and of Secrets"),
             format!("{lists}, {reads}, {secrets}"),
         ),
-        Figure::new(
-            format!("{what}: writes, and all else, to the API server"),
-            count(writes + events + unforeseen),
+        BenchResult::new(
+            format!("{what}: writes and all other requests to the API server"),
+            count(writes + events + unexpected),
             0,
             "",
             Goal::Exactly(0.0),

@@ -1,11 +1,11 @@
-//! Names that are made of a number. Pure.
+//! Identifiers derived from a number. Pure.
 
-/// A uid in the form that an API server gives out.
+/// A uid in the format of an API server.
 pub(super) fn uid(number: u32) -> String {
     format!("{number:08x}-6f6b-4d00-8a53-0000{number:08x}")
 }
 
-/// A session's id in the form that the guide shows.
+/// The id of a session in the format of the guide.
 pub(super) fn id(number: u32) -> String {
     format!("ver_{number:024}")
 }

@@ -1,4 +1,4 @@
-//! The real operator, optimised, as a process of its own. Touches processes.
+//! The real operator as an optimised process of its own. Starts processes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,32 +14,32 @@ use crate::cargo::build;
 const SERVES: &str = "serving /livez";
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// A running operator. Dropping it kills it.
+/// A running operator. Dropping it kills the process.
 pub(super) struct Operator {
     process: Child,
     admin: SocketAddr,
 }
 
-/// How it is run.
+/// How to run it.
 pub(super) struct Run<'a> {
     pub(super) kubeconfig: &'a Path,
     pub(super) portal: &'a str,
-    /// Further arguments.
+    /// Additional arguments.
     pub(super) arguments: &'a [String],
-    /// Where its log goes.
+    /// Folder of its log.
     pub(super) folder: &'a Path,
-    /// What should not end before it.
+    /// The process that must outlive it.
     pub(super) needs: Option<Lifeline>,
 }
 
-/// Builds it as it is shipped: alone, so that no other package adds features to what it is made of.
+/// Builds the operator alone, as it is shipped: other packages would enable more features of its dependencies.
 pub(super) fn program() -> Result<PathBuf> {
     let mut programs = build(&["--release", "--package=okid-operator"])?;
     programs.remove("okid-operator").context("find the built operator")
 }
 
 impl Operator {
-    /// Starts it, and waits until it serves its metrics.
+    /// Starts the operator and waits until it serves its metrics.
     pub(super) fn start(program: &Path, run: Run<'_>) -> Result<Self> {
         let Run { kubeconfig, portal, arguments, folder, needs } = run;
         let mut command = Command::new(program)
@@ -57,34 +57,38 @@ impl Operator {
         Ok(Self { process, admin })
     }
 
-    /// Its process id.
+    /// The process id.
     pub(super) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// All its metrics.
+    /// The text of its metrics.
     pub(super) fn metrics(&self) -> Result<String> {
         self.check()?;
         prometheus::get(self.admin, "/metrics")
     }
 
-    /// Whether it is at work.
+    /// Whether it is ready.
     pub(super) fn is_ready(&self) -> Result<bool> {
         self.check()?;
         Ok(prometheus::get(self.admin, "/readyz").is_ok())
     }
 
-    /// Ends it as Kubernetes would.
+    /// Stops it as Kubernetes would.
     pub(super) fn stop(self) -> Result<()> {
         let status = self.process.stop(Signal::Terminate, WITHIN)?;
-        ensure!(status.success(), "the operator ended with {status}; its log:\n{}", self.process.log_tail());
+        ensure!(
+            status.success(),
+            "the operator exited with {status}; the end of its log:\n{}",
+            self.process.log_tail()
+        );
         Ok(())
     }
 
-    /// Fails, with its log, if it has ended.
+    /// Fails with the end of its log if the process has exited.
     pub(super) fn check(&self) -> Result<()> {
         if let Some(status) = self.process.try_wait()? {
-            bail!("the operator ended ({status}); the end of its log:\n{}", self.process.log_tail());
+            bail!("the operator exited ({status}); the end of its log:\n{}", self.process.log_tail());
         }
         Ok(())
     }

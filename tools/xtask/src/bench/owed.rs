@@ -13,7 +13,7 @@ use okid_operator::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::cluster::Resources;
+use super::api_server::Resources;
 use super::number::uid;
 use super::session::{MODULES, Plan, Session, spec};
 

@@ -12,7 +12,7 @@ use okid_operator::{
 };
 use serde_json::{Value, json};
 
-use super::cluster::Resources;
+use super::api_server::Resources;
 use super::number::{id, uid};
 use super::session::{MODULES, Plan, Session, after, spec};
 

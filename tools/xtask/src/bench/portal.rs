@@ -1,9 +1,9 @@
-//! A stand-in for the portal that answers every look after the same time, by HTTP/2 and TLS as a portal does, and
-//! notes how late each look comes. Touches a port of the loopback interface.
+//! A fake portal that responds to every poll after the same time, over HTTP/2 and TLS like a real one, and records the
+//! delay of each poll. Listens on the loopback interface.
 //!
-//! When a look should come is known from outside: its verification's interval after the last answer left here. So the
-//! operator's own time is measured, with the network both ways, and not what it says of itself; and a look that never
-//! comes is late for as long as it is waited for.
+//! A poll is due one interval after the last response left here. So the delay is measured from outside, with the network
+//! in both directions, and does not depend on what the operator reports. A poll that is overdue at the end counts with
+//! its delay so far.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,35 +27,35 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::population::{LIVE, Population};
 
-/// Requests that a client may have under way on one connection, as usual.
+/// Concurrent requests on one connection, the usual limit.
 const STREAMS: u32 = 100;
 
-/// Nothing is measured for longer, so nothing can be later.
-const LATEST: Duration = Duration::from_hours(1);
+/// No measurement takes longer, so no delay is longer.
+const MAX_DELAY: Duration = Duration::from_hours(1);
 
-/// It listens until its runtime ends.
+/// A fake portal, which listens until its runtime ends.
 pub(super) struct Portal {
     address: SocketAddr,
     authority: String,
-    book: Arc<Book>,
+    history: Arc<History>,
 }
 
-/// What is known of the looks.
-pub(super) struct Book {
+/// The polls so far.
+pub(super) struct History {
     population: Arc<Population>,
-    /// How long an answer takes.
+    /// How long a response takes.
     latency: Duration,
     start: Instant,
-    /// When the next look at each should come, in microseconds from the start; 0 while it is answered and before the
-    /// first.
+    /// When the next poll of each session is due, in microseconds from the start; 0 before the first poll and while a
+    /// response is on its way.
     due: Vec<AtomicU64>,
-    looks: AtomicU64,
-    /// Verifications that were looked at.
-    known: AtomicU64,
-    lateness: Mutex<Histogram<u64>>,
+    polls: AtomicU64,
+    /// Sessions that were polled at least once.
+    polled_sessions: AtomicU64,
+    delays: Mutex<Histogram<u64>>,
 }
 
-/// A port that is listened at, before anybody is answered.
+/// A port with a listener that accepts no connection yet.
 pub(super) struct Port {
     listener: TcpListener,
     address: SocketAddr,
@@ -77,27 +77,27 @@ impl Portal {
     pub(super) fn start(port: Port, population: Arc<Population>, latency: Duration) -> Result<Self> {
         let Port { listener, address } = port;
         let certified = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()])
-            .context("make a certificate")?;
+            .context("create a certificate")?;
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let mut tls = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certified.cert.der().clone()], PrivateKeyDer::from(key))
             .context("set up TLS")?;
         tls.alpn_protocols = vec![b"h2".to_vec()];
-        let book = Arc::new(Book {
+        let history = Arc::new(History {
             population,
             latency,
             start: Instant::now(),
             due: (0..LIVE).map(|_| AtomicU64::new(0)).collect(),
-            looks: AtomicU64::new(0),
-            known: AtomicU64::new(0),
-            lateness: Mutex::new(histogram()?),
+            polls: AtomicU64::new(0),
+            polled_sessions: AtomicU64::new(0),
+            delays: Mutex::new(histogram()?),
         });
-        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&book)));
-        Ok(Self { address, authority: certified.cert.pem(), book })
+        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&history)));
+        Ok(Self { address, authority: certified.cert.pem(), history })
     }
 
-    /// The certificate to trust, as PEM.
+    /// The certificate to trust, in PEM.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
@@ -106,28 +106,28 @@ impl Portal {
         format!("https://{}", self.address)
     }
 
-    pub(super) fn book(&self) -> &Book {
-        &self.book
+    pub(super) fn history(&self) -> &History {
+        &self.history
     }
 }
 
 fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new_with_max(micros(LATEST), 3).context("make a histogram")
+    Histogram::new_with_max(micros(MAX_DELAY), 3).context("create a histogram")
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, book: Arc<Book>) {
+async fn serve(listener: TcpListener, tls: TlsAcceptor, history: Arc<History>) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, tls.clone(), Arc::clone(&book)));
+        tokio::spawn(serve_connection(stream, tls.clone(), Arc::clone(&history)));
     }
 }
 
-/// One connection; one that breaks is the client's affair.
-async fn converse(stream: TcpStream, tls: TlsAcceptor, book: Arc<Book>) {
+/// Serves one connection; if it breaks, the client has to connect again.
+async fn serve_connection(stream: TcpStream, tls: TlsAcceptor, history: Arc<History>) {
     let _ = stream.set_nodelay(true);
     let Ok(stream) = tls.accept(stream).await else { return };
     let service = service_fn(move |request| {
-        let book = Arc::clone(&book);
-        async move { Ok::<_, Infallible>(book.answer(&request).await) }
+        let history = Arc::clone(&history);
+        async move { Ok::<_, Infallible>(history.respond(&request).await) }
     });
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(STREAMS)
@@ -135,8 +135,8 @@ async fn converse(stream: TcpStream, tls: TlsAcceptor, book: Arc<Book>) {
         .await;
 }
 
-impl Book {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+impl History {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let id = request.uri().path().strip_prefix("/api/get-verification-details/ver_");
         let Some((number, due)) = id
             .and_then(|number| number.parse::<u32>().ok())
@@ -146,51 +146,50 @@ impl Book {
             *response.status_mut() = hyper::StatusCode::NOT_FOUND;
             return response;
         };
-        self.arrive(due);
+        self.record_poll(due);
         tokio::time::sleep(self.latency).await;
         let response = Response::new(Full::from(self.population.answer(number)));
         due.store(self.now() + micros(self.population.next_look_after(number)), Ordering::Relaxed);
         response
     }
 
-    fn arrive(&self, due: &AtomicU64) {
+    fn record_poll(&self, due: &AtomicU64) {
         let now = self.now();
-        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.polls.fetch_add(1, Ordering::Relaxed);
         match due.swap(0, Ordering::Relaxed) {
             0 => {
-                self.known.fetch_add(1, Ordering::Relaxed);
+                self.polled_sessions.fetch_add(1, Ordering::Relaxed);
             }
-            due => self.lateness.lock().saturating_record(now.saturating_sub(due)),
+            due => self.delays.lock().saturating_record(now.saturating_sub(due)),
         }
     }
 
-    /// How many looks have come.
-    pub(super) fn looks(&self) -> u64 {
-        self.looks.load(Ordering::Relaxed)
+    /// The number of polls.
+    pub(super) fn polls(&self) -> u64 {
+        self.polls.load(Ordering::Relaxed)
     }
 
-    /// How many verifications were looked at at least once.
-    pub(super) fn known(&self) -> u64 {
-        self.known.load(Ordering::Relaxed)
+    /// The number of sessions that were polled at least once.
+    pub(super) fn polled_sessions(&self) -> u64 {
+        self.polled_sessions.load(Ordering::Relaxed)
     }
 
-    /// Forgets how late the looks were so far.
-    pub(super) fn forget(&self) {
-        self.lateness.lock().reset();
+    /// Discards the delays so far.
+    pub(super) fn reset(&self) {
+        self.delays.lock().reset();
     }
 
-    /// How late the looks were since [`Book::forget`], in microseconds, and how late those are by now that are still
-    /// waited for.
-    pub(super) fn late(&self) -> Histogram<u64> {
+    /// The delays since [`History::reset`], in microseconds, and the delays so far of polls that are overdue.
+    pub(super) fn delays(&self) -> Histogram<u64> {
         let now = self.now();
-        let mut late = self.lateness.lock().clone();
+        let mut delays = self.delays.lock().clone();
         for due in &self.due {
             let due = due.load(Ordering::Relaxed);
             if due != 0 && due < now {
-                late.saturating_record(now - due);
+                delays.saturating_record(now - due);
             }
         }
-        late
+        delays
     }
 
     fn now(&self) -> u64 {

@@ -1,17 +1,17 @@
-//! What a process costs, as Linux counts it. Touches /proc.
+//! CPU time and memory of a process, as Linux counts them. Reads /proc.
 
 use std::fs::read_to_string;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Linux shows times of processes in hundredths of a second, on every architecture.
+/// Linux reports times of processes in hundredths of a second on every architecture.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The processor time that it used so far, in its own code and in the kernel's.
+/// User and system CPU time.
 pub(super) fn processor_time(id: u32) -> Result<Duration> {
     let stat = read(id, "stat")?;
-    ticks(&stat).map(|ticks| TICK * ticks).context("read the process' times")
+    ticks(&stat).map(|ticks| TICK * ticks).context("read the CPU time of the process")
 }
 
 /// Fields 14 and 15 of `proc_pid_stat(5)`; the second, the program's name, may hold anything.
@@ -23,13 +23,13 @@ fn ticks(stat: &str) -> Option<u32> {
     Some(user + system)
 }
 
-/// The memory that it holds, and the most that it ever held, in MiB.
+/// Resident memory in MiB, shared pages included.
 pub(super) struct Memory {
     pub(super) now: f64,
-    pub(super) most: f64,
+    pub(super) peak: f64,
 }
 
-/// Resident memory, shared pages included.
+/// Reads the memory of a process.
 pub(super) fn memory(id: u32) -> Result<Memory> {
     let status = read(id, "status")?;
     let mebibytes = |name: &str| -> Result<f64> {
@@ -37,12 +37,12 @@ pub(super) fn memory(id: u32) -> Result<Memory> {
         let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
         Ok(kibibytes.with_context(|| format!("read {name} of the process"))? / 1024.0)
     };
-    Ok(Memory { now: mebibytes("VmRSS")?, most: mebibytes("VmHWM")? })
+    Ok(Memory { now: mebibytes("VmRSS")?, peak: mebibytes("VmHWM")? })
 }
 
 fn read(id: u32, file: &str) -> Result<String> {
     let path = format!("/proc/{id}/{file}");
-    read_to_string(&path).with_context(|| format!("read {path}; memory and processor time need Linux"))
+    read_to_string(&path).with_context(|| format!("read {path}; memory and CPU time need Linux"))
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_times_are_found_behind_a_name_with_spaces_and_brackets() {
+    fn the_times_are_found_after_a_name_with_spaces_and_brackets() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 900 0 0 0 30 12 0 0 20 0 3 0 100";
         assert_eq!(ticks(stat), Some(42));
     }

@@ -1,4 +1,4 @@
-//! Numbers in what a program shows at `/metrics`. Touches a port of the loopback interface.
+//! Reads metrics of a process over HTTP. Connects to the loopback interface.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -8,23 +8,23 @@ use anyhow::{Context as _, Result, ensure};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// What a program says at a path, by plain HTTP.
+/// The body of a successful response over plain HTTP.
 pub(super) fn get(address: SocketAddr, path: &str) -> Result<String> {
-    let context = || format!("ask http://{address}{path}");
+    let context = || format!("request http://{address}{path}");
     let mut stream = TcpStream::connect_timeout(&address, WITHIN).with_context(context)?;
     stream.set_read_timeout(Some(WITHIN)).with_context(context)?;
-    // HTTP/1.0, so that the answer is not in chunks and ends with the connection.
+    // With HTTP/1.0 the response is not chunked and ends with the connection.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(context)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(context)?;
     let (head, body) = answer.split_once("\r\n\r\n").with_context(context)?;
     let status = head.lines().next().unwrap_or_default();
-    ensure!(status.contains(" 200 "), "http://{address}{path} answers {status}");
+    ensure!(status.contains(" 200 "), "http://{address}{path} responded {status}");
     Ok(body.to_owned())
 }
 
-/// The sum of all samples of this name whose labels are chosen.
-pub(super) fn sum(text: &str, name: &str, chosen: impl Fn(&Labels<'_>) -> bool) -> f64 {
+/// The sum of all samples of this name whose labels match.
+pub(super) fn sum(text: &str, name: &str, matches: impl Fn(&Labels<'_>) -> bool) -> f64 {
     text.lines()
         .filter_map(|line| {
             let rest = line.strip_prefix(name)?;
@@ -32,7 +32,7 @@ pub(super) fn sum(text: &str, name: &str, chosen: impl Fn(&Labels<'_>) -> bool) 
                 Some(rest) => rest.rsplit_once("} ")?,
                 None => ("", rest.strip_prefix(' ')?),
             };
-            chosen(&Labels(labels)).then(|| value.split(' ').next()?.parse::<f64>().ok())?
+            matches(&Labels(labels)).then(|| value.split(' ').next()?.parse::<f64>().ok())?
         })
         // The sum of nothing would be -0.
         .fold(0.0, |sum, value| sum + value)
@@ -42,7 +42,7 @@ pub(super) fn sum(text: &str, name: &str, chosen: impl Fn(&Labels<'_>) -> bool) 
 pub(super) struct Labels<'a>(&'a str);
 
 impl Labels<'_> {
-    /// Whether this label has this value. Values with quotes or commas in them are not for this.
+    /// Whether this label has this value. Does not understand values with quotes or commas.
     pub(super) fn has(&self, name: &str, value: &str) -> bool {
         self.0.split(',').any(|label| {
             label

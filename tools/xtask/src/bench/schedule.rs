@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use okid_operator::{lifecycle::Bounds, portal::PortalUrl};
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use super::figure::{Figure, Goal};
 use super::number::{id, uid};
 use super::person::{EXPIRY, HABITS, Habits, Leave, Person};
+use super::result::{BenchResult, Goal};
 use super::session::{Plan, Session, allowed};
 
 /// How many people are simulated.
@@ -32,7 +32,7 @@ struct Cost {
     late: Option<f64>,
 }
 
-pub(super) fn measure(progress: Progress) -> Result<Vec<Figure>> {
+pub(super) fn measure(progress: Progress) -> Result<Vec<BenchResult>> {
     let mut task = progress.start(format!("schedule: simulating {PEOPLE} people, twice"));
     let crowd = Crowd::follow(&HABITS, &mut task)?;
     let early = Crowd::follow(&Habits { leave: Leave::BeforeTheLink, ..HABITS }, &mut task)?;
@@ -41,29 +41,35 @@ pub(super) fn measure(progress: Progress) -> Result<Vec<Figure>> {
     let log_normal = |(median, sigma): (f64, f64)| format!("log-normal, median {median} s, sigma {sigma}");
     let [finish, never] = [crowd.share_of_verdicts(), 1.0 - crowd.share_of_verdicts()].map(percent);
     Ok(vec![
-        Figure::note("schedule: people, who leave for good", format!("{PEOPLE}, {}", percent(abandon))),
-        Figure::note("schedule: from the link to the last module", log_normal(walk)),
-        Figure::note("schedule: from there to the verdict", log_normal(verdict)),
-        Figure::note(
+        BenchResult::note("schedule: people, who leave for good", format!("{PEOPLE}, {}", percent(abandon))),
+        BenchResult::note("schedule: from the link to the last module", log_normal(walk)),
+        BenchResult::note("schedule: from there to the verdict", log_normal(verdict)),
+        BenchResult::note(
             "schedule: looks per verification, each 5 s",
             one_decimal(crowd.mean(|cost| cost.fixed)),
         ),
-        Figure::note("schedule: looks per verification", one_decimal(crowd.mean(|cost| cost.looks))),
-        Figure::note(
+        BenchResult::note("schedule: looks per verification", one_decimal(crowd.mean(|cost| cost.looks))),
+        BenchResult::note(
             format!("schedule: … of the {finish} who get a verdict"),
             one_decimal(crowd.mean_of(|cost| cost.late.is_some(), |cost| cost.looks)),
         ),
-        Figure::note(
+        BenchResult::note(
             format!("schedule: … of the {never} who do not"),
             one_decimal(crowd.mean_of(|cost| cost.late.is_none(), |cost| cost.looks)),
         ),
-        Figure::new("schedule: fewer looks than each 5 s", crowd.ratio(), 1, "times", Goal::AtLeast(5.0)),
-        Figure::note(
+        BenchResult::new(
+            "schedule: fewer looks than each 5 s",
+            crowd.ratio(),
+            1,
+            "times",
+            Goal::AtLeast(5.0),
+        ),
+        BenchResult::note(
             "schedule: … if who leaves never opens the link",
             format!("{} times", one_decimal(early.ratio())),
         ),
-        Figure::new("schedule: verdict seen after, mean", crowd.late_mean(), 2, "s", Goal::AtMost(1.5)),
-        Figure::new("schedule: verdict seen after, p99", crowd.late_p99(), 2, "s", Goal::AtMost(5.0)),
+        BenchResult::new("schedule: verdict seen after, mean", crowd.late_mean(), 2, "s", Goal::AtMost(1.5)),
+        BenchResult::new("schedule: verdict seen after, p99", crowd.late_p99(), 2, "s", Goal::AtMost(5.0)),
     ])
 }
 

@@ -1,5 +1,5 @@
-//! A stand-in for S3: s3s-fs, which checks signatures and keeps objects as files, and a book of what was put. Touches
-//! a folder and a port of the loopback interface.
+//! A fake S3 server: s3s-fs, which checks signatures and stores objects as files, with counts of what was put. Writes a
+//! folder and listens on the loopback interface.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,29 +23,29 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::prometheus::{Labels, get, sum};
 
-/// The identity it knows.
+/// The credentials that it accepts.
 pub(super) const ACCESS_KEY: &str = "bench";
 pub(super) const SECRET_KEY: &str = "bench-secret";
-/// Where its book is read; no bucket is called that.
-const BOOK: &str = "/metrics";
+/// The path of its counts; no bucket has this name.
+const HISTORY: &str = "/metrics";
 
-/// What was put into one bucket.
+/// The puts into one bucket.
 #[derive(Debug, Default)]
 struct Puts {
     accepted: u64,
     refused: u64,
-    /// When the first began, from the start of the server.
+    /// When the first one began, since the start of the server.
     first: Option<Duration>,
-    /// When the last accepted one was answered.
+    /// When the response to the last accepted one was sent.
     last: Duration,
 }
 
-struct Book {
+struct History {
     start: Instant,
     buckets: Mutex<BTreeMap<String, Puts>>,
 }
 
-/// Listens at a free port until the runtime ends, and answers where.
+/// Listens on a free port until the runtime ends, and returns the address.
 pub(super) async fn start(folder: &Path) -> Result<SocketAddr> {
     // The library's own error cannot leave its thread.
     let files =
@@ -55,41 +55,41 @@ pub(super) async fn start(folder: &Path) -> Result<SocketAddr> {
     let service = builder.build();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen as a store")?;
     let address = listener.local_addr().context("listen as a store")?;
-    let book = Arc::new(Book { start: Instant::now(), buckets: Mutex::default() });
+    let history = Arc::new(History { start: Instant::now(), buckets: Mutex::default() });
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(converse(stream, service.clone(), Arc::clone(&book)));
+            tokio::spawn(serve_connection(stream, service.clone(), Arc::clone(&history)));
         }
     });
     Ok(address)
 }
 
-/// One connection; one that breaks is the client's affair.
-async fn converse(stream: TcpStream, service: S3Service, book: Arc<Book>) {
+/// Serves one connection; if it breaks, the client has to connect again.
+async fn serve_connection(stream: TcpStream, service: S3Service, history: Arc<History>) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(service.clone(), Arc::clone(&book), request));
+    let service = service_fn(move |request| respond(service.clone(), Arc::clone(&history), request));
     let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(
+async fn respond(
     service: S3Service,
-    book: Arc<Book>,
+    history: Arc<History>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, HttpError> {
     let path = request.uri().path();
-    if path == BOOK {
-        return Ok(Response::new(Body::from(book.text())));
+    if path == HISTORY {
+        return Ok(Response::new(Body::from(history.text())));
     }
     let bucket = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
     if request.method() != Method::PUT {
         return service.call(request.map(Body::from)).await;
     }
-    book.note(&bucket, |puts, now| {
+    history.note(&bucket, |puts, now| {
         puts.first.get_or_insert(now);
     });
     let answer = service.call(request.map(Body::from)).await;
     let is_accepted = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
-    book.note(&bucket, |puts, now| {
+    history.note(&bucket, |puts, now| {
         if is_accepted {
             puts.accepted += 1;
             puts.last = now;
@@ -100,7 +100,7 @@ async fn answer(
     answer
 }
 
-impl Book {
+impl History {
     fn note(&self, bucket: &str, note: impl FnOnce(&mut Puts, Duration)) {
         let mut buckets = self.buckets.lock();
         note(buckets.entry(bucket.to_owned()).or_default(), self.start.elapsed());
@@ -117,7 +117,7 @@ impl Book {
                 (FIRST, first.to_string()),
                 (LAST, last.to_string()),
             ] {
-                // Text takes everything.
+                // Writing to a String does not fail.
                 let _ = writeln!(text, "{name}{{bucket=\"{bucket}\"}} {number}");
             }
             text
@@ -130,17 +130,17 @@ const REFUSED: &str = "store_puts_refused";
 const FIRST: &str = "store_first_put_seconds";
 const LAST: &str = "store_last_put_seconds";
 
-/// What was put into a bucket, as the server counted it.
+/// The puts into a bucket, as the server counted them.
 pub(super) struct Put {
     pub(super) accepted: f64,
     pub(super) refused: f64,
-    /// From the beginning of the first to the answer to the last.
+    /// From the start of the first to the response to the last.
     pub(super) seconds: f64,
 }
 
-/// Asks a running server.
+/// Reads the counts of a running server.
 pub(super) fn put(server: SocketAddr, bucket: &str) -> Result<Put> {
-    let text = get(server, BOOK)?;
+    let text = get(server, HISTORY)?;
     let number = |name| sum(&text, name, |labels: &Labels<'_>| labels.has("bucket", bucket));
     Ok(Put { accepted: number(ACCEPTED), refused: number(REFUSED), seconds: number(LAST) - number(FIRST) })
 }

@@ -1,8 +1,8 @@
-//! A plain upload loop: what the operator's uploads are compared with. Touches the loopback interface.
+//! A plain upload loop, the baseline for the operator's uploads. Connects to the loopback interface.
 //!
-//! It does what nobody can do without: the same objects with the same attributes to the same server, created only where
-//! nothing is, as many at once, each manifest after its images. Its bytes are in memory already; nobody is asked for
-//! them, and nothing else is done with them.
+//! It does only what is indispensable: it creates the same objects with the same attributes at the same server, if they do
+//! not exist yet, with the same concurrency, each manifest after its images. Its bytes are in memory from the start, and it
+//! does nothing else with them.
 
 use std::sync::Arc;
 
@@ -17,26 +17,26 @@ use rand::Rng as _;
 
 use super::store::{ACCESS_KEY, SECRET_KEY};
 
-/// About what a manifest of four images has.
+/// The approximate size of a manifest of four images.
 const MANIFEST_BYTES: usize = 1_500;
 
-/// What is uploaded.
+/// What to upload.
 pub(super) struct Load {
     pub(super) server: String,
     pub(super) bucket: String,
-    /// How many folders.
+    /// Number of folders.
     pub(super) folders: u32,
-    /// Images in each.
+    /// Images in each folder.
     pub(super) images: u32,
-    /// Bytes of each.
+    /// Size of each image in bytes.
     pub(super) image_bytes: usize,
-    /// Images that are under way at once.
-    pub(super) at_once: usize,
+    /// Images that are uploaded concurrently.
+    pub(super) concurrency: usize,
 }
 
 /// Uploads everything.
 pub(super) async fn upload(load: Load) -> Result<()> {
-    let Load { server, bucket, folders, images, image_bytes, at_once } = load;
+    let Load { server, bucket, folders, images, image_bytes, concurrency } = load;
     let store = AmazonS3Builder::new()
         .with_endpoint(server)
         .with_allow_http(true)
@@ -47,17 +47,17 @@ pub(super) async fn upload(load: Load) -> Result<()> {
         .build()
         .context("open the store")?;
     let store: Arc<dyn ObjectStore> = Arc::new(store);
-    // As many as are under way: one alone would never leave the processor's cache, as no real upload's bytes do.
-    let pictures: Arc<[Bytes]> = (0..at_once).map(|_| random(image_bytes)).collect();
+    // As many as are uploaded concurrently. A single one would stay in the CPU cache, unlike the bytes of real uploads.
+    let bodies: Arc<[Bytes]> = (0..concurrency).map(|_| random(image_bytes)).collect();
     let manifest = random(MANIFEST_BYTES);
     let images_at_once = usize::try_from(images).context("count images")?;
     stream::iter(0..folders)
         .map(|folder| {
-            let (store, pictures, manifest) = (Arc::clone(&store), Arc::clone(&pictures), manifest.clone());
+            let (store, bodies, manifest) = (Arc::clone(&store), Arc::clone(&bodies), manifest.clone());
             let work = async move {
                 stream::iter(0..images)
                     .map(|number| {
-                        let image = pictures[(folder * images + number) as usize % pictures.len()].clone();
+                        let image = bodies[(folder * images + number) as usize % bodies.len()].clone();
                         create(&store, format!("kyc/{folder}/{number}.jpg"), ("front", "image/jpeg"), image)
                     })
                     .buffer_unordered(images_at_once)
@@ -71,10 +71,10 @@ pub(super) async fn upload(load: Load) -> Result<()> {
                 )
                 .await
             };
-            // On both threads.
+            // A task of its own, so that both threads are used.
             async { tokio::spawn(work).await.context("upload")? }
         })
-        .buffer_unordered(at_once.div_ceil(images_at_once.max(1)))
+        .buffer_unordered(concurrency.div_ceil(images_at_once.max(1)))
         .try_collect()
         .await
 }

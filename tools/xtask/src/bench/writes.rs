@@ -1,4 +1,4 @@
-//! What one verification costs the API server, counted by the real API server's own metrics. Touches processes.
+//! What one Verification costs the API server, counted by the metrics of a real API server. Starts processes.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,32 +10,32 @@ use control_plane::{ControlPlane, Progress};
 use okid_sandbox::{Act, Endpoint, Person, Sandbox, Verdict};
 use serde_json::{Value, json};
 
-use super::figure::{Figure, Goal};
 use super::operator::{Operator, Run};
 use super::prometheus::{Labels, sum};
+use super::result::{BenchResult, Goal};
 use crate::cargo::root;
 
-/// How many verifications run at once.
+/// The number of Verifications, which run at the same time.
 const VERIFICATIONS: u32 = 100;
-/// Between two acts of a person: so far apart that each change is shown, though one is shown at most every 10 s.
+/// Time between two acts of a person. The operator shows a change at most every 10 s, so each change is shown.
 const PACE: Duration = Duration::from_secs(15);
-/// What is looked at, each time.
-const LOOK_EVERY: &str = "2s";
-/// Claim, created, verdict.
-const FLOOR: u32 = 3;
+/// Both bounds of `spec.polling`.
+const POLL_INTERVAL: &str = "2s";
+/// Status writes without progress: claim, created, verdict.
+const MINIMUM_WRITES: u32 = 3;
 const KEY: &str = "bench-key";
-/// Far more than a person on the script takes.
-const OVER_WITHIN: Duration = Duration::from_mins(5);
+/// A run takes far less.
+const DONE_WITHIN: Duration = Duration::from_mins(5);
 const TICK: Duration = Duration::from_millis(250);
 pub(super) const REQUESTS: &str = "apiserver_request_total";
 
-/// What the person does before the verdict; each act changes the word or the progress that is shown.
+/// What the person does before the verdict. Each act changes the status or the progress that is shown.
 fn acts() -> Vec<Act> {
     let complete = |module: &str| Act::Complete(module.to_owned());
     vec![Act::Open, complete("terms"), complete("document"), complete("liveness"), complete("form_data")]
 }
 
-pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>> {
+pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<BenchResult>> {
     let control_plane = crate::control_plane::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -48,7 +48,7 @@ pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>
         .into_iter()
         .chain([Act::Decide(Verdict::Verified)])
         .zip(1_u32..)
-        .fold(Person::new(), |person, (act, turn)| person.then(PACE * turn, act));
+        .fold(Person::new(), |person, (act, number)| person.then(PACE * number, act));
     let sandbox = runtime
         .block_on(Sandbox::builder().key(KEY).person(person).records(0).try_start())
         .context("start the sandbox portal")?;
@@ -57,14 +57,14 @@ pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>
     let before = metrics(&control_plane)?;
     let running = start(operator, &control_plane, &sandbox)?;
     let mut task = progress
-        .start(format!("writes: {VERIFICATIONS} verifications, {} s each", (PACE * (changes + 1)).as_secs()));
+        .start(format!("writes: {VERIFICATIONS} Verifications, {} s each", (PACE * (changes + 1)).as_secs()));
     let since = Instant::now();
-    while !is_over(&running, &sandbox)? {
-        ensure!(since.elapsed() < OVER_WITHIN, "the verifications were not over within {OVER_WITHIN:?}");
+    while !is_done(&running, &sandbox)? {
+        ensure!(since.elapsed() < DONE_WITHIN, "the Verifications were not finished after {DONE_WITHIN:?}");
         sleep(TICK);
         task.tick();
     }
-    task.end("over");
+    task.end("done");
     running.stop()?;
     let after = metrics(&control_plane)?;
 
@@ -81,7 +81,7 @@ pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<Figure>
     );
     runtime.block_on(sandbox.stop());
     control_plane.stop()?;
-    Ok(figures(&before, &after, changes))
+    Ok(results(&before, &after, changes))
 }
 
 /// Installs the definition and waits until it is served.
@@ -93,7 +93,7 @@ pub(super) fn install_definition(control_plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// Creates objects, in their order.
+/// Creates objects in this order.
 pub(super) fn apply(control_plane: &ControlPlane, objects: &[Value]) -> Result<()> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let path = control_plane.folder().join("objects.json");
@@ -102,7 +102,7 @@ pub(super) fn apply(control_plane: &ControlPlane, objects: &[Value]) -> Result<(
     Ok(())
 }
 
-/// Installs the definition, the key and the verifications, before the operator is there to see them.
+/// Installs the definition, the key and the Verifications before the operator starts.
 fn install(control_plane: &ControlPlane) -> Result<()> {
     install_definition(control_plane)?;
     let secret = json!({
@@ -117,7 +117,7 @@ fn install(control_plane: &ControlPlane) -> Result<()> {
                 "metadata": {"name": format!("person-{number}"), "namespace": "default"},
                 "spec": {
                     "apiKeySecretRef": {"name": "okid-api-key"},
-                    "polling": {"minInterval": LOOK_EVERY, "maxInterval": LOOK_EVERY},
+                    "polling": {"minInterval": POLL_INTERVAL, "maxInterval": POLL_INTERVAL},
                 },
             })
         })
@@ -140,18 +140,18 @@ fn start(operator: &Path, control_plane: &ControlPlane, sandbox: &Sandbox) -> Re
     )
 }
 
-/// Whether nobody is alive any more, and both events of each are told. Asks the operator, so that this adds nothing to
-/// what the API server counts.
-fn is_over(operator: &Operator, sandbox: &Sandbox) -> Result<bool> {
+/// Whether all Verifications are settled and both events of each were published or dropped. Reads the operator's metrics,
+/// because requests to the API server would be counted.
+fn is_done(operator: &Operator, sandbox: &Sandbox) -> Result<bool> {
     let metrics = operator.metrics()?;
     let number = |name| sum(&metrics, name, |_| true);
-    let told = number("okid_events_total") + number("okid_events_dropped_total");
+    let events = number("okid_events_total") + number("okid_events_dropped_total");
     Ok(sandbox.count(Endpoint::Create) >= u64::from(VERIFICATIONS)
         && number("okid_live_verifications") < 0.5
-        && told >= f64::from(2 * VERIFICATIONS))
+        && events >= f64::from(2 * VERIFICATIONS))
 }
 
-fn figures(before: &str, after: &str, changes: u32) -> Vec<Figure> {
+fn results(before: &str, after: &str, changes: u32) -> Vec<BenchResult> {
     let counted =
         |chosen: &dyn Fn(&Labels<'_>) -> bool| sum(after, REQUESTS, chosen) - sum(before, REQUESTS, chosen);
     let each = |count: f64| count / f64::from(VERIFICATIONS);
@@ -163,38 +163,41 @@ fn figures(before: &str, after: &str, changes: u32) -> Vec<Figure> {
             .any(|verb| labels.has("verb", verb))
     };
     let events = |labels: &Labels<'_>| labels.has("resource", "events");
-    // The API server renews Leases of its own.
+    // The API server renews its own Leases.
     let others =
         |labels: &Labels<'_>| !status(labels) && !events(labels) && !labels.has("resource", "leases");
     let secrets = |labels: &Labels<'_>| labels.has("resource", "secrets");
     let verb = |name: &'static str| move |labels: &Labels<'_>| ours(labels) && labels.has("verb", name);
-    let floor = f64::from(FLOOR + changes);
+    let minimum = f64::from(MINIMUM_WRITES + changes);
     vec![
-        Figure::note(
-            "writes: verifications, changes shown of each",
+        BenchResult::note(
+            "writes: Verifications, progress changes of each",
             format!("{VERIFICATIONS}, {changes}, {} s apart", PACE.as_secs()),
         ),
-        Figure::new(
-            format!("writes: of status, each (claim, created, {changes} changes, verdict)"),
+        BenchResult::new(
+            format!("writes: status, per Verification (claim, created, {changes} changes, verdict)"),
             each(counted(&|labels| status(labels) && writes(labels))),
             2,
             "",
-            Goal::Exactly(floor),
+            Goal::Exactly(minimum),
         ),
-        Figure::new(
-            "writes: of anything else but events and Leases, each",
+        BenchResult::new(
+            "writes: other than status, events and Leases, per Verification",
             each(counted(&|labels| writes(labels) && others(labels))),
             2,
             "",
             Goal::Exactly(0.0),
         ),
-        Figure::note(
-            "writes: events, each",
+        BenchResult::note(
+            "writes: events, per Verification",
             format!("{:.2}", each(counted(&|labels| writes(labels) && events(labels)))),
         ),
-        Figure::note("writes: reads of the resource, each", format!("{:.2}", each(counted(&verb("GET"))))),
-        Figure::note(
-            "writes: lists and watches, all",
+        BenchResult::note(
+            "writes: reads of the resource, per Verification",
+            format!("{:.2}", each(counted(&verb("GET")))),
+        ),
+        BenchResult::note(
+            "writes: lists and watches, total",
             format!(
                 "{:.0}",
                 counted(&|labels| {
@@ -202,26 +205,26 @@ fn figures(before: &str, after: &str, changes: u32) -> Vec<Figure> {
                 })
             ),
         ),
-        Figure::note(
-            "writes: reads of the Secret, all",
+        BenchResult::note(
+            "writes: reads of the Secret, total",
             format!("{:.0}", counted(&|labels| { secrets(labels) && labels.has("verb", "GET") })),
         ),
     ]
 }
 
-/// What the API server counted so far.
+/// The API server's metrics.
 pub(super) fn metrics(control_plane: &ControlPlane) -> Result<String> {
     kubectl(control_plane.kubectl().args(["get", "--raw", "/metrics"]))
 }
 
-/// What kubectl prints; it must succeed.
+/// Runs kubectl and returns its output.
 fn kubectl(command: &mut Command) -> Result<String> {
     let output = command.output().context("run kubectl")?;
     ensure!(
         output.status.success(),
-        "kubectl ended with {}:\n{}",
+        "kubectl exited with {}:\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).context("read what kubectl prints")
+    String::from_utf8(output.stdout).context("read the output of kubectl")
 }

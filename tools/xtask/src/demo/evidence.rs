@@ -1,4 +1,4 @@
-//! The evidence of a demo: a store that is a folder, and what is in it. Touches the file system.
+//! The evidence of a demo: a folder as a store, and its contents. Reads and writes files.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,24 +10,24 @@ use anyhow::{Context as _, Result};
 const STORE: &str = "evidence";
 const NAMESPACE: &str = "default";
 
-/// The folder with the evidence, and the file that tells the operator of it.
+/// The folder with the evidence, and the file of stores that names it.
 pub(super) struct Store {
     pub(super) folder: PathBuf,
     pub(super) file: PathBuf,
 }
 
 impl Store {
-    /// Makes both in a folder, and goes with it.
+    /// Creates both in a folder, with which they are deleted.
     pub(super) fn create(parent: &Path) -> Result<Self> {
         let store = Self { folder: parent.join(STORE), file: parent.join("stores.yaml") };
-        fs::create_dir(&store.folder).context("make the folder for the evidence")?;
+        fs::create_dir(&store.folder).context("create the folder for evidence")?;
         let url = store.folder.display();
         let text = format!("stores:\n- name: {STORE}\n  url: file://{url}\n  namespaces: [{NAMESPACE}]\n");
         fs::write(&store.file, text).context("write the file of stores")?;
         Ok(store)
     }
 
-    /// What is kept, folder by folder: the size of each file in bytes, and its name.
+    /// The stored files, folder by folder: the size in bytes and the name of each.
     pub(super) fn tree(&self) -> Result<String> {
         let mut text = String::new();
         list(&self.folder, STORE, &mut text).context("read the folder with the evidence")?;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tree_names_every_file_with_its_size_below_its_folder() {
+    fn the_tree_lists_every_file_with_its_size_below_its_folder() {
         let parent = tempfile::tempdir().unwrap();
         let store = Store::create(parent.path()).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The changes of a verification's status, as kubectl sees them. Touches a kubectl process.
+//! Changes of a Verification's status, as kubectl sees them. Starts kubectl.
 
 use std::fmt;
 use std::process::{Command, Stdio};
@@ -11,39 +11,39 @@ use tokio::process::{Child, ChildStdout};
 /// A `kubectl get --watch` that prints each status as one line of JSON.
 pub(super) struct Watch {
     lines: Lines<BufReader<ChildStdout>>,
-    /// Ended with this value.
+    /// Killed when this is dropped.
     _kubectl: Child,
 }
 
 impl Watch {
-    /// Watches the verifications of the default namespace.
+    /// Watches the Verifications of the default namespace.
     pub(super) fn start(kubectl: Command) -> Result<Self> {
         let mut kubectl = tokio::process::Command::from(kubectl)
             .args(["get", "verifications", "--watch", "--output", "jsonpath={.status}{\"\\n\"}"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
-            // Ctrl-C is for the demo, which ends it.
+            // The demo handles Ctrl-C and stops kubectl.
             .process_group(0)
             .spawn()
             .context("run kubectl get --watch")?;
-        let stdout = kubectl.stdout.take().context("read what kubectl prints")?;
+        let stdout = kubectl.stdout.take().context("read the output of kubectl")?;
         Ok(Self { lines: BufReader::new(stdout).lines(), _kubectl: kubectl })
     }
 
-    /// The next status; `None` when kubectl has ended.
+    /// The next status; `None` when kubectl has exited.
     pub(super) async fn next(&mut self) -> Result<Option<VerificationStatus>> {
-        while let Some(line) = self.lines.next_line().await.context("read what kubectl prints")? {
+        while let Some(line) = self.lines.next_line().await.context("read the output of kubectl")? {
             if line.is_empty() {
                 continue;
             }
-            return serde_json::from_str(&line).context("read the status that kubectl prints").map(Some);
+            return serde_json::from_str(&line).context("parse the status that kubectl printed").map(Some);
         }
         Ok(None)
     }
 }
 
-/// What is shown of a status.
+/// The part of a status that the demo prints.
 #[derive(PartialEq, Eq)]
 pub(super) struct Line {
     phase: &'static str,

@@ -1,4 +1,4 @@
-//! A burst of new verifications, and when each has its link. Touches the API server.
+//! A burst of new Verifications, and when each has its link. Connects to the API server.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
-/// One that was created.
+/// A Verification that was created.
 pub(super) struct Created {
     pub(super) name: String,
-    /// When the API server said so.
+    /// When the API server responded.
     pub(super) at: Instant,
     pub(super) object: Verification,
 }
 
-/// Verifications that are created by a schedule that does not wait for anybody.
+/// Verifications that are created on a fixed schedule, however slowly they are handled.
 pub(super) struct Arrivals {
     created: mpsc::UnboundedReceiver<Result<Created>>,
 }
 
 impl Arrivals {
-    /// Begins to create them.
+    /// Starts to create them.
     pub(super) fn start(client: Client, namespace: &str, count: u32, every: Duration) -> Self {
         let (sender, created) = mpsc::unbounded_channel();
         let api: Api<Verification> = Api::namespaced(client, namespace);
@@ -40,7 +40,7 @@ impl Arrivals {
                 sleep_until(start + every * number).await;
                 let (api, sender) = (api.clone(), sender.clone());
                 tokio::spawn(async move {
-                    // Nobody listens any more where the run has failed.
+                    // If the run has failed, the receiver is gone.
                     let _ = sender.send(create(&api, number).await);
                 });
             }
@@ -48,7 +48,7 @@ impl Arrivals {
         Self { created }
     }
 
-    /// What was created, as it comes.
+    /// The Verifications, each as soon as it is created.
     pub(super) fn created(self) -> impl Stream<Item = Result<Created>> + Unpin {
         Box::pin(stream::unfold(self.created, |mut created| async {
             let next = created.recv().await?;
@@ -63,12 +63,12 @@ async fn create(api: &Api<Verification>, number: u32) -> Result<Created> {
         "metadata": {"name": format!("person-{number}")},
         "spec": {"apiKeySecretRef": {"name": "okid-api-key"}},
     }))
-    .context("write a verification")?;
-    let object = api.create(&PostParams::default(), &object).await.context("create a verification")?;
+    .context("build a Verification")?;
+    let object = api.create(&PostParams::default(), &object).await.context("create a Verification")?;
     Ok(Created { name: object.name_any(), at: Instant::now(), object })
 }
 
-/// When each has its link, as somebody sees it who watches.
+/// When each Verification has its link, as a watch sees it.
 pub(super) struct Links {
     seen: Arc<Mutex<Seen>>,
     watch: JoinHandle<()>,
@@ -81,11 +81,11 @@ struct Seen {
 }
 
 impl Links {
-    /// Watches the verifications of an empty namespace.
+    /// Watches the Verifications of an empty namespace.
     pub(super) async fn watch(client: Client, namespace: &str) -> Result<Self> {
         let api: Api<Verification> = Api::namespaced(client, namespace);
         let parameters = WatchParams::default().timeout(290);
-        let mut events = api.watch(&parameters, "0").await.context("watch verifications")?.boxed();
+        let mut events = api.watch(&parameters, "0").await.context("watch Verifications")?.boxed();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noted = Arc::clone(&seen);
         let watch = tokio::spawn(async move {
@@ -98,12 +98,12 @@ impl Links {
         Ok(Self { seen, watch })
     }
 
-    /// How many are verified so far.
+    /// The number of verified ones.
     pub(super) fn verified(&self) -> u32 {
         self.seen.lock().verified
     }
 
-    /// How long each took to have its link, in microseconds since it was created.
+    /// The times from creation to link, in microseconds.
     pub(super) fn since(self, created: impl Iterator<Item = (String, Instant)>) -> Result<Histogram<u64>> {
         self.watch.abort();
         let seen = self.seen.lock();
@@ -124,7 +124,7 @@ impl Seen {
             let now = Instant::now();
             self.links.entry(name).or_insert(now);
         }
-        // Its last write.
+        // The last write of each.
         if status.phase == Some(Phase::Verified) && status.settled {
             self.verified += 1;
         }
@@ -132,7 +132,7 @@ impl Seen {
 }
 
 pub(super) fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new(3).context("make a histogram")
+    Histogram::new(3).context("create a histogram")
 }
 
 pub(super) fn record(histogram: &mut Histogram<u64>, time: Duration) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The real operator between two stand-ins, with a hundred thousand live verifications. Touches processes.
+//! The real operator between a fake API server and a fake portal, with 100,000 live Verifications. Starts processes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,60 +11,61 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::cluster::Cluster;
+use super::api_server::FakeApiServer;
 use super::operator::{Operator, Run};
 use super::population::{LIVE, Population};
 use super::portal::{Port, Portal};
 use super::session::allowed;
 
-/// `bench-key` in base 64.
+/// `bench-key` in base64.
 const KEY: &str = "YmVuY2gta2V5";
-/// How long the sessions have been there.
+/// The age of the sessions at the start.
 const AGE: Duration = Duration::from_mins(20);
-/// How long the first look at everybody may take, the list included.
-const KNOWN_WITHIN: Duration = Duration::from_mins(5);
+/// How long the list, and then the first poll of every session, may take.
+const FIRST_POLLS_WITHIN: Duration = Duration::from_mins(5);
 const TICK: Duration = Duration::from_millis(500);
 
-/// Everything that runs. The fields are in the order of their end.
-pub(super) struct Rig {
+/// Everything that runs. The fields are dropped in this order.
+pub(super) struct Harness {
     pub(super) operator: Operator,
     pub(super) portal: Portal,
-    pub(super) cluster: Cluster,
+    pub(super) api_server: FakeApiServer,
     progress: Progress,
     _runtime: Runtime,
     _folder: TempDir,
 }
 
-/// How the portal is asked.
-pub(super) struct Asked {
-    /// `spec.polling`, both bounds; none for the operator's own schedule.
+/// How the portal is polled.
+pub(super) struct Polling {
+    /// Both bounds of `spec.polling`; `None` for the operator's own schedule.
     pub(super) interval: Option<Duration>,
-    /// How long the portal takes to answer.
+    /// How long the portal takes to respond.
     pub(super) latency: Duration,
 }
 
-impl Rig {
-    /// Starts everything, and waits until each verification was looked at once.
-    pub(super) fn start(progress: Progress, program: &Path, what: &str, asked: &Asked) -> Result<Self> {
-        let folder = tempfile::tempdir().context("make a temporary folder")?;
+impl Harness {
+    /// Starts everything, and waits until each session was polled once.
+    pub(super) fn start(progress: Progress, program: &Path, what: &str, polling: &Polling) -> Result<Self> {
+        let folder = tempfile::tempdir().context("create a temporary folder")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .context("start tokio's runtime")?;
-        let (cluster, portal) = runtime.block_on(async {
+        let (api_server, portal) = runtime.block_on(async {
             let port = Port::bind().await?;
             let population = Arc::new(Population {
                 portal: allowed(&port.url())?,
-                created_at: Timestamp::from_second(before_now(AGE)?).context("name an instant")?,
-                interval: asked.interval,
+                created_at: Timestamp::from_second(before_now(AGE)?)
+                    .context("compute the start of the sessions")?,
+                interval: polling.interval,
             });
-            let cluster = Cluster::start(population.clone(), KEY).await?;
-            anyhow::Ok((cluster, Portal::start(port, population, asked.latency)?))
+            let api_server = FakeApiServer::start(population.clone(), KEY).await?;
+            anyhow::Ok((api_server, Portal::start(port, population, polling.latency)?))
         })?;
         let kubeconfig = folder.path().join("kubeconfig");
         let authority = folder.path().join("portal.pem");
-        std::fs::write(&kubeconfig, cluster.kubeconfig()).context("write a kubeconfig")?;
+        std::fs::write(&kubeconfig, api_server.kubeconfig()).context("write a kubeconfig")?;
         std::fs::write(&authority, portal.authority()).context("write the portal's certificate")?;
         let arguments =
             ["--portal-qps", "0", "--key-qps", "0", "--portal-ca-file", &authority.to_string_lossy()]
@@ -77,24 +78,24 @@ impl Rig {
             needs: None,
         };
         let operator = Operator::start(program, run)?;
-        let rig = Self { operator, portal, cluster, progress, _runtime: runtime, _folder: folder };
+        let harness = Self { operator, portal, api_server, progress, _runtime: runtime, _folder: folder };
         let listed = Instant::now();
-        rig.wait(&format!("{what}: listing {LIVE} verifications"), KNOWN_WITHIN, |rig| {
-            rig.operator.is_ready()
+        harness.wait(&format!("{what}: listing {LIVE} Verifications"), FIRST_POLLS_WITHIN, |harness| {
+            harness.operator.is_ready()
         })?;
         eprintln!("{what}: listed after {:.1} s", listed.elapsed().as_secs_f64());
-        rig.wait(&format!("{what}: the first look at each"), KNOWN_WITHIN, |rig| {
-            Ok(rig.portal.book().known() >= u64::from(LIVE))
+        harness.wait(&format!("{what}: polling each session once"), FIRST_POLLS_WITHIN, |harness| {
+            Ok(harness.portal.history().polled_sessions() >= u64::from(LIVE))
         })?;
-        Ok(rig)
+        Ok(harness)
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     fn wait(&self, what: &str, within: Duration, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
         let mut task = self.progress.start(what.to_owned());
         let since = Instant::now();
         while !holds(self)? {
-            ensure!(since.elapsed() < within, "{what}: not done within {} s", within.as_secs());
+            ensure!(since.elapsed() < within, "{what}: not done after {} s", within.as_secs());
             sleep(TICK);
             task.tick();
         }
@@ -102,7 +103,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Lets everything run, and does something each half second.
+    /// Lets everything run for some time, and calls `each` every half second.
     pub(super) fn run(&self, what: &str, time: Duration, mut each: impl FnMut() -> Result<()>) -> Result<()> {
         let mut task = self.progress.start(format!("{what} for {} s", time.as_secs()));
         let since = Instant::now();
@@ -117,5 +118,6 @@ impl Rig {
 }
 
 fn before_now(age: Duration) -> Result<i64> {
-    Ok(Timestamp::now().as_second() - i64::try_from(age.as_secs()).context("go back in time")?)
+    Ok(Timestamp::now().as_second()
+        - i64::try_from(age.as_secs()).context("compute the start of the sessions")?)
 }

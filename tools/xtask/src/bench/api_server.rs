@@ -1,9 +1,9 @@
-//! A stand-in for the API server, for more verifications than a real one holds on this machine: it makes each of them
-//! when it is asked, and counts. Touches a port of the loopback interface.
+//! A fake API server, for more Verifications than a real one can hold on this machine: it generates each one on request,
+//! and counts requests. Listens on the loopback interface.
 //!
-//! It speaks what an operator needs whose verifications nobody else changes: the definition, a streaming list, the version
-//! of a list of one, watches without news, one resource, its status, the Secret, Events. Everything else is refused and counted as unforeseen; so
-//! are writes, where the resources take none.
+//! It serves what an operator needs while nobody else changes Verifications: the definition, a streaming list, the version
+//! of a list of one, watches without events, single resources, their status, the Secret, Events. It refuses all other
+//! requests and counts them as unexpected. That includes writes, if the resources accept none.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// How many resources are made at a time.
+/// How many resources are generated at a time.
 const CHUNK: u32 = 200;
 const RESOURCES: &str = "/apis/okid.io/v1alpha1/verifications";
 const RESOURCE: &str = "/apis/okid.io/v1alpha1/namespaces/{namespace}/verifications/{name}";
@@ -34,57 +34,57 @@ const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/{namespace}/events";
 const SECRET: &str = "/api/v1/namespaces/{namespace}/secrets/{name}";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}";
 
-/// The verifications that it keeps, each by its number.
+/// The Verifications that it serves, by number.
 pub(super) trait Resources: Send + Sync {
-    /// How many there are.
+    /// The number of Verifications.
     fn count(&self) -> u32;
-    /// The resourceVersion of the newest.
+    /// The newest resourceVersion.
     fn version(&self) -> String;
-    /// One of them.
+    /// The Verification of this number.
     fn resource(&self, number: u32) -> Result<Value>;
-    /// Applies a merge patch to its status, and returns it; nothing, if nothing should be written.
+    /// Applies a merge patch to a status and returns the Verification; `None` if writes are not expected.
     fn write(&self, number: u32, patch: &Value) -> Option<Value>;
 }
 
-/// It listens until its runtime ends.
-pub(super) struct Cluster {
+/// A fake API server, which listens until its runtime ends.
+pub(super) struct FakeApiServer {
     address: SocketAddr,
-    counted: Arc<Counted>,
+    counts: Arc<RequestCounts>,
 }
 
-/// Requests so far.
+/// Numbers of requests.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
-    /// Lists, watches included.
+pub(super) struct RequestCounts {
+    /// Lists and watches.
     pub(super) lists: AtomicU64,
-    /// Single resources.
+    /// Reads of single resources.
     pub(super) reads: AtomicU64,
-    /// Secrets.
+    /// Reads of Secrets.
     pub(super) secrets: AtomicU64,
     /// Writes of a status.
     pub(super) writes: AtomicU64,
-    /// Events.
+    /// Events that were created.
     pub(super) events: AtomicU64,
-    /// What should not happen.
-    pub(super) unforeseen: AtomicU64,
+    /// All other requests.
+    pub(super) unexpected: AtomicU64,
 }
 
-struct Desk {
+struct Shared {
     resources: Arc<dyn Resources>,
     key: Value,
-    counted: Arc<Counted>,
+    counts: Arc<RequestCounts>,
 }
 
-type Here = State<Arc<Desk>>;
+type SharedState = State<Arc<Shared>>;
 
-impl Cluster {
-    /// Listens at a free port; `key` is in every Secret, encoded in base 64.
+impl FakeApiServer {
+    /// Listens on a free port. `key` is in every Secret, encoded in base64.
     pub(super) async fn start(resources: Arc<dyn Resources>, key: &str) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen as an API server")?;
         let address = listener.local_addr().context("listen as an API server")?;
-        let counted = Arc::new(Counted::default());
-        let desk = Desk { resources, key: json!({"apiKey": key}), counted: Arc::clone(&counted) };
+        let counts = Arc::new(RequestCounts::default());
+        let shared = Shared { resources, key: json!({"apiKey": key}), counts: Arc::clone(&counts) };
         let router = Router::new()
             .route(DEFINITION, get(definition))
             .route(RESOURCES, get(list))
@@ -94,21 +94,21 @@ impl Cluster {
             .route(SECRET, get(secret))
             .fallback(refuse)
             .method_not_allowed_fallback(refuse)
-            .with_state(Arc::new(desk));
-        // As the real one does; else each piece of a list waits for an acknowledgement.
+            .with_state(Arc::new(shared));
+        // Like the real one. Otherwise each chunk of a list waits for an acknowledgement.
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         });
         tokio::spawn(axum::serve(listener, router).into_future());
-        Ok(Self { address, counted })
+        Ok(Self { address, counts })
     }
 
-    /// What was asked so far.
-    pub(super) fn counted(&self) -> &Counted {
-        &self.counted
+    /// The requests so far.
+    pub(super) fn request_counts(&self) -> &RequestCounts {
+        &self.counts
     }
 
-    /// How to find it, for a client.
+    /// A kubeconfig for this server.
     pub(super) fn kubeconfig(&self) -> String {
         let address = self.address;
         json!({
@@ -127,7 +127,7 @@ async fn definition() -> Response {
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
     let names = json!({"plural": "verifications", "kind": "Verification"});
-    answer(&json!({
+    respond(&json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "verifications.okid.io"},
         "spec": {"group": "okid.io", "scope": "Namespaced", "names": names, "versions": []},
@@ -135,28 +135,32 @@ async fn definition() -> Response {
     }))
 }
 
-/// A streaming list, and then a watch, or a watch alone: in both nothing happens until it ends.
-async fn list(State(desk): Here, Query(query): Query<HashMap<String, String>>, uri: Uri) -> Response {
-    let asks = |name: &str| query.get(name).is_some_and(|value| value == "true");
-    if !asks("watch") {
-        // The list of one beside the watch: its version is all that is asked for.
+/// A streaming list followed by a watch, or a watch alone. The watch delivers no events until it ends.
+async fn list(
+    State(shared): SharedState,
+    Query(query): Query<HashMap<String, String>>,
+    uri: Uri,
+) -> Response {
+    let has = |name: &str| query.get(name).is_some_and(|value| value == "true");
+    if !has("watch") {
+        // The list of one beside the watch; the operator reads only its version.
         if query.get("limit").is_none_or(|limit| limit != "1") {
-            return refuse(State(desk), uri).await;
+            return refuse(State(shared), uri).await;
         }
-        desk.counted.lists.fetch_add(1, Ordering::Relaxed);
-        let metadata = json!({"resourceVersion": desk.resources.version()});
-        return answer(&json!({
+        shared.counts.lists.fetch_add(1, Ordering::Relaxed);
+        let metadata = json!({"resourceVersion": shared.resources.version()});
+        return respond(&json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": metadata, "items": [],
         }));
     }
-    desk.counted.lists.fetch_add(1, Ordering::Relaxed);
-    let (count, version) = (desk.resources.count(), desk.resources.version());
-    let from = if asks("sendInitialEvents") { 0 } else { count };
+    shared.counts.lists.fetch_add(1, Ordering::Relaxed);
+    let (count, version) = (shared.resources.count(), shared.resources.version());
+    let from = if has("sendInitialEvents") { 0 } else { count };
     let chunks = (from..count).step_by(CHUNK as usize);
-    let kept = Arc::clone(&desk.resources);
+    let source = Arc::clone(&shared.resources);
     let resources = stream::iter(chunks).map(move |from| {
         let events = (from..count.min(from + CHUNK)).map(|number| {
-            let object = kept.resource(number)?;
+            let object = source.resource(number)?;
             anyhow::Ok(format!("{}\n", json!({"type": "ADDED", "object": object})))
         });
         events.collect::<Result<String>>().map(Bytes::from).map_err(std::io::Error::other)
@@ -167,11 +171,11 @@ async fn list(State(desk): Here, Query(query): Query<HashMap<String, String>>, u
         sleep(Duration::from_secs(seconds)).await;
         Ok(bookmark(false, &version))
     });
-    json_answer(Body::from_stream(resources.chain(begin).chain(end)))
+    respond_json(Body::from_stream(resources.chain(begin).chain(end)))
 }
 
-fn bookmark(ends_the_list: bool, version: &str) -> Bytes {
-    let annotations = if ends_the_list { json!({"k8s.io/initial-events-end": "true"}) } else { json!({}) };
+fn bookmark(ends_list: bool, version: &str) -> Bytes {
+    let annotations = if ends_list { json!({"k8s.io/initial-events-end": "true"}) } else { json!({}) };
     let object = json!({
         "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
         "metadata": {"resourceVersion": version, "annotations": annotations},
@@ -179,61 +183,61 @@ fn bookmark(ends_the_list: bool, version: &str) -> Bytes {
     format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into()
 }
 
-async fn read(State(desk): Here, Path((_, name)): Path<(String, String)>, uri: Uri) -> Response {
-    match number_of(&name).map(|number| desk.resources.resource(number)) {
+async fn read(State(shared): SharedState, Path((_, name)): Path<(String, String)>, uri: Uri) -> Response {
+    match number_of(&name).map(|number| shared.resources.resource(number)) {
         Some(Ok(object)) => {
-            desk.counted.reads.fetch_add(1, Ordering::Relaxed);
-            answer(&object)
+            shared.counts.reads.fetch_add(1, Ordering::Relaxed);
+            respond(&object)
         }
-        Some(Err(_)) | None => refuse(State(desk), uri).await,
+        Some(Err(_)) | None => refuse(State(shared), uri).await,
     }
 }
 
 async fn write(
-    State(desk): Here,
+    State(shared): SharedState,
     Path((_, name)): Path<(String, String)>,
     uri: Uri,
     body: Bytes,
 ) -> Response {
     let written = number_of(&name)
         .zip(serde_json::from_slice(&body).ok())
-        .and_then(|(number, patch)| desk.resources.write(number, &patch));
-    let Some(written) = written else { return refuse(State(desk), uri).await };
-    desk.counted.writes.fetch_add(1, Ordering::Relaxed);
-    answer(&written)
+        .and_then(|(number, patch)| shared.resources.write(number, &patch));
+    let Some(written) = written else { return refuse(State(shared), uri).await };
+    shared.counts.writes.fetch_add(1, Ordering::Relaxed);
+    respond(&written)
 }
 
-async fn event(State(desk): Here, Json(event): Json<Value>) -> Response {
-    desk.counted.events.fetch_add(1, Ordering::Relaxed);
-    (StatusCode::CREATED, answer(&event)).into_response()
+async fn event(State(shared): SharedState, Json(event): Json<Value>) -> Response {
+    shared.counts.events.fetch_add(1, Ordering::Relaxed);
+    (StatusCode::CREATED, respond(&event)).into_response()
 }
 
 fn number_of(name: &str) -> Option<u32> {
     name.strip_prefix("person-")?.parse().ok()
 }
 
-async fn secret(State(desk): Here, Path((namespace, name)): Path<(String, String)>) -> Response {
-    desk.counted.secrets.fetch_add(1, Ordering::Relaxed);
-    answer(&json!({
+async fn secret(State(shared): SharedState, Path((namespace, name)): Path<(String, String)>) -> Response {
+    shared.counts.secrets.fetch_add(1, Ordering::Relaxed);
+    respond(&json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace},
-        "data": desk.key,
+        "data": shared.key,
     }))
 }
 
-async fn refuse(State(desk): Here, uri: Uri) -> Response {
-    desk.counted.unforeseen.fetch_add(1, Ordering::Relaxed);
-    let message = format!("{} is not for this API server", uri.path());
+async fn refuse(State(shared): SharedState, uri: Uri) -> Response {
+    shared.counts.unexpected.fetch_add(1, Ordering::Relaxed);
+    let message = format!("{} is not served by this fake API server", uri.path());
     let status = json!({
         "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": 501, "reason": "", "message": message,
     });
-    (StatusCode::NOT_IMPLEMENTED, answer(&status)).into_response()
+    (StatusCode::NOT_IMPLEMENTED, respond(&status)).into_response()
 }
 
-fn answer(body: &Value) -> Response {
-    json_answer(Body::from(body.to_string()))
+fn respond(body: &Value) -> Response {
+    respond_json(Body::from(body.to_string()))
 }
 
-fn json_answer(body: Body) -> Response {
+fn respond_json(body: Body) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }

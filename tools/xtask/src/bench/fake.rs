@@ -1,7 +1,6 @@
-//! `xtask stand-in`: what stands in for others in a bench, as a process of its own. Touches a port of the loopback
-//! interface.
+//! `xtask fake`: the fake store and portal of a bench, as processes of their own. Listens on the loopback interface.
 //!
-//! In the process of the bench it would share its processor time and memory with what it is compared with.
+//! In the process of the bench a fake would share CPU time and memory with the plain loop that is measured there.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,44 +15,44 @@ use tokio::runtime::Runtime;
 use super::store;
 use crate::interrupt::interruption;
 
-/// What its first line begins with; its address follows.
-const LISTENS: &str = "listens on ";
+/// The beginning of its first line, before the address.
+const LISTENING: &str = "listening on ";
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// Stands in for somebody else in a bench, until it is told to stop.
+/// Runs a fake for a bench until SIGTERM or Ctrl-C.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum StandIn {
+pub(crate) enum Fake {
     /// An S3 server.
     Store {
-        /// Where it keeps its buckets.
+        /// Folder of its buckets.
         folder: PathBuf,
     },
-    /// A portal with sessions that are over, all verified.
+    /// A portal whose sessions are all verified.
     Portal {
-        /// The API key it knows.
+        /// The API key that it accepts.
         key: String,
-        /// How many sessions.
+        /// Number of sessions.
         sessions: usize,
-        /// Bytes of an image.
+        /// Size of each image in bytes.
         image_bytes: usize,
     },
 }
 
-pub(crate) fn run(stand_in: &StandIn) -> Result<ExitCode> {
+pub(crate) fn run(fake: &Fake) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let interruption = interruption()?;
-        match stand_in {
-            StandIn::Store { folder } => {
-                println!("{LISTENS}{}", store::start(folder).await?);
+        match fake {
+            Fake::Store { folder } => {
+                println!("{LISTENING}{}", store::start(folder).await?);
                 interruption.await;
             }
-            StandIn::Portal { key, sessions, image_bytes } => {
+            Fake::Portal { key, sessions, image_bytes } => {
                 let builder = Sandbox::builder().key(key).records(0).image_bytes(*image_bytes);
                 let sandbox = builder.try_start().await.context("start the sandbox portal")?;
                 for id in sandbox.seed(*sessions) {
                     sandbox.finish(&id, Verdict::Verified).context("verify a session")?;
                 }
-                println!("{LISTENS}{}", sandbox.address());
+                println!("{LISTENING}{}", sandbox.address());
                 interruption.await;
                 sandbox.stop().await;
             }
@@ -62,26 +61,25 @@ pub(crate) fn run(stand_in: &StandIn) -> Result<ExitCode> {
     })
 }
 
-/// A running stand-in. Dropping it kills it.
-pub(super) struct Running {
+/// A running fake. Dropping it kills the process.
+pub(super) struct FakeProcess {
     pub(super) address: SocketAddr,
     _process: Child,
 }
 
-impl Running {
-    /// Starts one by this program's own command line, and waits until it listens.
+impl FakeProcess {
+    /// Starts a fake by running this program, and waits until it listens.
     pub(super) fn start(arguments: &[&str], folder: &Path, needs: Option<Lifeline>) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("find this program")?)
-            .arg("stand-in")
-            .args(arguments);
+        let mut command =
+            Command::new(std::env::current_exe().context("find this program")?).arg("fake").args(arguments);
         if let Some(needs) = needs {
             command = command.needs(needs);
         }
         let name = arguments.first().copied().unwrap_or_default();
         let process = command.start(folder.join(format!("{name}.log")))?;
-        let line = process.wait_for_line(LISTENS, WITHIN)?;
-        let address = line.split(LISTENS).last().unwrap_or_default();
-        let address = address.parse().context("read the address of a stand-in")?;
+        let line = process.wait_for_line(LISTENING, WITHIN)?;
+        let address = line.split(LISTENING).last().unwrap_or_default();
+        let address = address.parse().context("read the address of the fake")?;
         Ok(Self { address, _process: process })
     }
 
@@ -90,7 +88,7 @@ impl Running {
     }
 }
 
-/// As many threads as the operator has.
+/// A runtime with as many threads as the operator has.
 pub(super) fn runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,4 +1,4 @@
-//! Everything that runs in a demo: a control plane, the sandbox portal, the operator. Touches processes.
+//! Everything that runs in a demo: a control plane, the sandbox portal, the operator. Starts processes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,35 +15,35 @@ use crate::cargo::root;
 const CRD: &str = "crds/verifications.okid.io.yaml";
 const SECRET: &str = "examples/secret.yaml";
 const VERIFICATION: &str = "examples/evidence-named-store.yaml";
-/// What the sandbox says before its address.
+/// What the sandbox prints before its address.
 const LISTENS: &str = "okid-sandbox listens on ";
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// The person on the script, in the words of the sandbox's options.
+/// A scripted person, as options of the sandbox.
 pub(super) struct Person {
-    /// What the reviewer says.
+    /// The verdict.
     pub(super) verdict: &'static str,
-    /// How long each module takes.
+    /// Time for each module.
     pub(super) pace: &'static str,
-    /// How long a session lasts.
+    /// Lifetime of the session.
     pub(super) expiry: &'static str,
 }
 
-/// The running processes, in the order of their end.
-pub(super) struct Stage {
+/// The running processes, in the order in which they are stopped.
+pub(super) struct Environment {
     operator: Child,
     sandbox: Child,
     control_plane: ControlPlane,
-    /// In the folder of the control plane, and gone with it.
+    /// In the folder of the control plane, with which it is deleted.
     pub(super) store: Store,
     since: Instant,
 }
 
-impl Stage {
-    /// Builds and starts everything, installs the CRD, and applies the Secret; without a person, the sandbox waits for
-    /// one in a browser. The store that the example names is a folder.
-    pub(super) fn set(person: Option<&Person>) -> Result<Self> {
+impl Environment {
+    /// Builds and starts everything, installs the CRD, and applies the Secret. Without a scripted person, the sandbox waits
+    /// for one in a browser. The store that the example names is a folder.
+    pub(super) fn start(person: Option<&Person>) -> Result<Self> {
         let built = programs::build()?;
         let control_plane = crate::control_plane::start()?;
         let since = Instant::now();
@@ -65,7 +65,7 @@ impl Stage {
         Ok(Self { operator, sandbox, control_plane, store, since })
     }
 
-    /// Asks for the verification.
+    /// Applies the Verification.
     pub(super) fn apply_examples(&self) -> Result<()> {
         run(self.kubectl().args(["apply", "--filename", VERIFICATION]))
     }
@@ -83,19 +83,19 @@ impl Stage {
         &self.control_plane.programs().kubectl
     }
 
-    /// kubectl as the administrator, in the repository's root folder.
+    /// kubectl with the administrator's kubeconfig, in the repository's root folder.
     pub(super) fn kubectl(&self) -> Command {
         let mut kubectl = self.control_plane.kubectl();
         kubectl.current_dir(root());
         kubectl
     }
 
-    /// The phase of a verification.
+    /// The phase of a Verification.
     pub(super) fn phase(&self, name: &str) -> Result<String> {
         output(self.kubectl().args(["get", "verification", name, "--output", "jsonpath={.status.phase}"]))
     }
 
-    /// An error that names a process which has ended.
+    /// Fails if a process has exited, and names it.
     pub(super) fn check(&self) -> Result<()> {
         for (name, process) in [
             ("the operator", &self.operator),
@@ -103,13 +103,13 @@ impl Stage {
             ("kube-apiserver", self.control_plane.api_server()),
         ] {
             if let Some(status) = process.try_wait()? {
-                bail!("{name} ended ({status}); the end of its log:\n{}", process.log_tail());
+                bail!("{name} exited ({status}); the end of its log:\n{}", process.log_tail());
             }
         }
         Ok(())
     }
 
-    /// Adds what the operator said last to an error, if the operator still runs: its log goes with the stage.
+    /// Adds the end of the operator's log to an error if the operator still runs, because the log is deleted at the end.
     pub(super) fn explain(&self, error: Error) -> Error {
         match self.check() {
             Ok(()) => anyhow!("{error:#}; the end of the operator's log:\n{}", self.operator.log_tail()),
@@ -117,11 +117,15 @@ impl Stage {
         }
     }
 
-    /// Ends the operator, the sandbox and the control plane, in this order.
-    pub(super) fn clear(self) -> Result<()> {
+    /// Stops the operator, the sandbox and the control plane, in this order.
+    pub(super) fn stop(self) -> Result<()> {
         let Self { operator, sandbox, control_plane, store: _, since: _ } = self;
         let status = operator.stop(Signal::Terminate, STOP_WITHIN)?;
-        ensure!(status.success(), "the operator ended with {status}; its log:\n{}", operator.log_tail());
+        ensure!(
+            status.success(),
+            "the operator exited with {status}; the end of its log:\n{}",
+            operator.log_tail()
+        );
         sandbox.stop(Signal::Terminate, STOP_WITHIN)?;
         control_plane.stop()?;
         Ok(())
@@ -129,7 +133,7 @@ impl Stage {
 }
 
 fn start_sandbox(program: PathBuf, control_plane: &ControlPlane, person: Option<&Person>) -> Result<Child> {
-    // The key is that of the example, so that the demo needs no other.
+    // The key of the example, so that the demo needs no other.
     let template = "--output=go-template={{.data.apiKey | base64decode}}";
     let key = output(control_plane.kubectl().args(["get", "--filename", SECRET, template]))?;
     let mut sandbox = process::Command::new(program)
@@ -160,21 +164,21 @@ fn start_operator(
     Ok(operator)
 }
 
-/// Runs kubectl quietly.
+/// Runs kubectl and discards its output.
 fn run(kubectl: &mut Command) -> Result<()> {
     output(kubectl).map(drop)
 }
 
-/// What kubectl prints; it must succeed.
+/// Runs kubectl and returns its output.
 fn output(kubectl: &mut Command) -> Result<String> {
     let arguments: Vec<_> = kubectl.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
     let line = format!("kubectl {}", arguments.join(" "));
     let output = kubectl.current_dir(root()).output().with_context(|| format!("run {line}"))?;
     ensure!(
         output.status.success(),
-        "{line} ended with {}:\n{}",
+        "{line} exited with {}:\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).with_context(|| format!("read what {line} prints"))
+    String::from_utf8(output.stdout).with_context(|| format!("read the output of {line}"))
 }

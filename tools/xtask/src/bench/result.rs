@@ -1,31 +1,31 @@
-//! What is printed in the end: one table for all figures. Pure.
+//! The table that is printed at the end. Pure.
 
 use std::fmt;
 
-/// One line of the table.
+/// One line of the table: a measurement, and its goal if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Figure {
+pub(super) struct BenchResult {
     what: String,
     measured: String,
-    /// The goal in words, and whether it holds; a figure without a goal explains another one.
+    /// The goal as text, and whether it is met. A result without a goal explains another one.
     goal: Option<(String, bool)>,
 }
 
-/// What a figure is compared with.
+/// What a measurement is compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Goal {
-    /// It may not be more.
+    /// At most this.
     AtMost(f64),
-    /// It may not be less.
+    /// At least this.
     AtLeast(f64),
-    /// It must be less.
+    /// Less than this.
     Under(f64),
-    /// It must be exactly that, to the hundredth.
+    /// This, to the hundredth.
     Exactly(f64),
 }
 
-impl Figure {
-    /// A figure with a goal, shown with so many decimals.
+impl BenchResult {
+    /// A result with a goal, printed with this many decimals.
     pub(super) fn new(
         what: impl Into<String>,
         measured: f64,
@@ -46,12 +46,12 @@ impl Figure {
         }
     }
 
-    /// A figure that explains another one.
+    /// A result that explains another one.
     pub(super) fn note(what: impl Into<String>, measured: impl Into<String>) -> Self {
         Self { what: what.into(), measured: measured.into(), goal: None }
     }
 
-    /// Whether the goal, if there is one, holds.
+    /// Whether the goal, if there is one, is met.
     pub(super) fn holds(&self) -> bool {
         self.goal.as_ref().is_none_or(|(_, holds)| *holds)
     }
@@ -65,13 +65,13 @@ fn quantity_plain(number: f64, unit: &str) -> String {
     format!("{number} {unit}").trim_end().to_owned()
 }
 
-/// The figures as a table.
-pub(super) struct Table<'a>(pub(super) &'a [Figure]);
+/// The results as text.
+pub(super) struct Table<'a>(pub(super) &'a [BenchResult]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["what", "measured", "goal", "holds"].map(str::to_owned);
-        let rows = self.0.iter().map(|Figure { what, measured, goal }| {
+        let head = ["measurement", "measured", "goal", "met"].map(str::to_owned);
+        let rows = self.0.iter().map(|BenchResult { what, measured, goal }| {
             let (goal, holds) = goal
                 .as_ref()
                 .map_or(("", ""), |(goal, holds)| (goal.as_str(), if *holds { "yes" } else { "no" }));
@@ -95,16 +95,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_goal_that_is_missed_says_no_and_a_note_says_nothing() {
-        let figures = [
-            Figure::new("bytes", 401.0, 0, "B", Goal::AtMost(400.0)),
-            Figure::new("writes", 8.0, 2, "", Goal::Exactly(8.0)),
-            Figure::new("cores", 0.5, 2, "", Goal::Under(0.5)),
-            Figure::note("people", "7"),
+    fn a_missed_goal_says_no_and_a_note_says_nothing() {
+        let results = [
+            BenchResult::new("bytes", 401.0, 0, "B", Goal::AtMost(400.0)),
+            BenchResult::new("writes", 8.0, 2, "", Goal::Exactly(8.0)),
+            BenchResult::new("cores", 0.5, 2, "", Goal::Under(0.5)),
+            BenchResult::note("people", "7"),
         ];
-        assert_eq!(figures.each_ref().map(Figure::holds), [false, true, false, true]);
-        let table = Table(&figures).to_string();
-        assert!(table.contains("bytes      401 B  ≤ 400 B  no\n"), "{table}");
-        assert!(table.contains("people         7\n"), "{table}");
+        assert_eq!(results.each_ref().map(BenchResult::holds), [false, true, false, true]);
+        let table = Table(&results).to_string();
+        assert!(table.contains("bytes           401 B  ≤ 400 B  no\n"), "{table}");
+        assert!(table.contains("people              7\n"), "{table}");
     }
 }

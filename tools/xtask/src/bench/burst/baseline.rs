@@ -1,5 +1,5 @@
-//! The least that an API server can be asked for a verification: claim, record and verdict, each written once on what
-//! the last answer said. Touches the API server.
+//! A minimal client: it writes claim, record and verdict of each Verification once, each on top of the last response, and
+//! does nothing else. Connects to the API server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use tokio::time::sleep;
 use super::load::{Arrivals, Created, histogram, record};
 use super::{LATENCY, VERDICT_AFTER};
 
-/// Takes each from its creation to its verdict, with so many in flight at most, and returns how long each took to have its
-/// link, in microseconds since it was created.
+/// Takes each Verification from its creation to its verdict, with at most this many in flight, and returns the times from
+/// creation to link, in microseconds.
 pub(super) async fn follow(
     client: Client,
     namespace: &str,
@@ -31,18 +31,18 @@ pub(super) async fn follow(
     let mut tasks = JoinSet::new();
     let mut created = arrivals.created();
     while let Some(one) = created.next().await {
-        tasks.spawn(take(api.clone(), Arc::clone(&permits), one?));
+        tasks.spawn(follow_one(api.clone(), Arc::clone(&permits), one?));
     }
     let mut histogram = histogram()?;
     while let Some(took) = tasks.join_next().await {
-        record(&mut histogram, took.context("follow a verification")??)?;
+        record(&mut histogram, took.context("follow a Verification")??)?;
     }
     Ok(histogram)
 }
 
-async fn take(api: Api<Verification>, permits: Arc<Semaphore>, created: Created) -> Result<Duration> {
+async fn follow_one(api: Api<Verification>, permits: Arc<Semaphore>, created: Created) -> Result<Duration> {
     let Created { name, at, object } = created;
-    let permit = permits.acquire().await.context("wait for a place")?;
+    let permit = permits.acquire().await.context("wait for a permit")?;
     let claim =
         json!({"attempt": 1, "state": "Claimed", "holder": "bench/0", "portal": "https://portal.test"});
     let claimed = write(&api, &name, &object, json!({"phase": "Creating", "session": claim})).await?;
@@ -57,7 +57,7 @@ async fn take(api: Api<Verification>, permits: Arc<Semaphore>, created: Created)
     let took = at.elapsed();
     drop(permit);
     sleep(VERDICT_AFTER).await;
-    let _permit = permits.acquire().await.context("wait for a place")?;
+    let _permit = permits.acquire().await.context("wait for a permit")?;
     write(&api, &name, &recorded, json!({"phase": "Verified", "outcome": "Verified", "settled": true}))
         .await?;
     Ok(took)
@@ -66,16 +66,16 @@ async fn take(api: Api<Verification>, permits: Arc<Semaphore>, created: Created)
 async fn write(
     api: &Api<Verification>,
     name: &str,
-    on: &Verification,
+    current: &Verification,
     status: Value,
 ) -> Result<Verification> {
-    let version = on.metadata.resource_version.as_deref();
+    let version = current.metadata.resource_version.as_deref();
     let conditions: Vec<Value> = ["Ready", "Reconciling", "CredentialsReady", "SessionCreated"]
         .into_iter()
         .map(|type_| {
             json!({
-                "type": type_, "status": "False", "reason": "Running", "observedGeneration": 1,
-                "message": "The link is published; the person has not begun.",
+                "type": type_, "status": "False", "reason": "FakeProcess", "observedGeneration": 1,
+                "message": "The link is published; the person has not started.",
                 "lastTransitionTime": "2026-01-01T00:00:00Z",
             })
         })
