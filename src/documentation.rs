@@ -40,7 +40,9 @@ const OTHERS_FLAGS: [&str; 26] = [
 /// Every page and example, by its path.
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = ["README.md", "CONTRIBUTING.md", "docs", "examples"].map(|path| root.join(path)).to_vec();
+    let mut paths = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "examples"]
+        .map(|path| root.join(path))
+        .to_vec();
     let mut pages = Vec::new();
     while let Some(path) = paths.pop() {
         if path.is_dir() {

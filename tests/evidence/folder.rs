@@ -268,7 +268,7 @@ async fn what_is_made_is_the_operators_alone_unless_told_otherwise() {
 
 /// Runs the first command of the docs that checks a folder against its manifest, in that folder.
 fn check_as_documented(folder: &Path) -> Output {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evidence.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evidence/verify.md");
     let docs = fs::read_to_string(docs).unwrap();
     let command = docs.lines().map(str::trim).find(|line| line.starts_with("jq -r '.objects")).unwrap();
     assert!(command.ends_with("manifest.json | sha256sum --check"), "{command}");
