@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::status::Outcome;
 
 /// What to store in object storage once the check has finished. This is highly sensitive personal data: see
-/// docs/evidence.md.
+/// docs/evidence/verify.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EvidenceSpec {

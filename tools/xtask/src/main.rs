@@ -73,7 +73,8 @@ mod tests {
 
     /// The pages for readers, and the help of the commands.
     fn pages() -> Vec<String> {
-        let mut paths = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"].map(|path| root().join(path)).to_vec();
+        let mut paths =
+            ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"].map(|path| root().join(path)).to_vec();
         let mut pages = Vec::new();
         while let Some(path) = paths.pop() {
             if path.is_dir() {
