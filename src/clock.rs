@@ -98,7 +98,7 @@ impl Clock {
     /// Now, by the API server's clock; by the local one until an answer of the API server was read.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        plus(self.local(), self.server_ahead().saturating_add(turned()))
+        plus(self.local(), self.server_skew().saturating_add(turned()))
     }
 
     /// Now, by the portal's clock; nothing until a good answer with a `Date` was read.
@@ -129,7 +129,7 @@ impl Clock {
 
     /// Takes the `Date` of a good answer of a portal into account.
     pub fn measure_portal(&self, portal: &PortalUrl, answer: Dated) {
-        let server = self.server_ahead();
+        let server = self.server_skew();
         let mut portals = self.0.portals.lock();
         let known = match portals.get_mut(portal) {
             Some(known) => known,
@@ -148,14 +148,14 @@ impl Clock {
 
     /// How far the API server's clock is ahead of this machine's.
     #[must_use]
-    pub fn server_ahead(&self) -> SignedDuration {
+    pub fn server_skew(&self) -> SignedDuration {
         self.0.server.lock().offset.ahead().unwrap_or_default()
     }
 
     /// How far the clock of each portal is ahead of the API server's, as far as it was measured.
     #[must_use]
-    pub fn portals_ahead(&self) -> Vec<(PortalUrl, SignedDuration)> {
-        let server = self.server_ahead();
+    pub fn portal_skews(&self) -> Vec<(PortalUrl, SignedDuration)> {
+        let server = self.server_skew();
         let portals = self.0.portals.lock();
         let ahead = portals.iter().filter_map(|(portal, known)| {
             Some((portal.clone(), known.offset.ahead()?.saturating_sub(server)))
@@ -278,7 +278,7 @@ mod tests {
         clock.measure_portal(&one, answer(&clock, portal));
         assert_about(clock.portal_now(&one).unwrap(), clock.local() + portal);
         assert_eq!(clock.portal_now(&two), None);
-        let ahead = clock.portals_ahead();
+        let ahead = clock.portal_skews();
         assert_eq!(ahead.len(), 1);
         assert!(
             (ahead[0].1 - SignedDuration::from_hours(3)).abs() <= SignedDuration::from_secs(2),

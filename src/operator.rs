@@ -81,7 +81,7 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
         Arc::clone(&metrics),
     );
     let queue = WorkQueue::new(WorkQueueSettings {
-        slots: settings.max_concurrent_reconciles,
+        max_concurrent: settings.max_concurrent_reconciles,
         ..WorkQueueSettings::default()
     });
     let clients =

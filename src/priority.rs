@@ -1,30 +1,30 @@
-//! How much a turn, or a call to the portal, matters when not all can go at once. Touches nothing.
+//! How urgent a reconcile or a call to the portal is when not all can go at once. Depends on nothing of this crate.
 
-/// What kind of turn or call it is, the most urgent first.
+/// The kind of a reconcile or call, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Somebody waits for a link.
+    /// A person waits for a link.
     Create,
-    /// Somebody asked for it.
-    Nudge,
-    /// The person has given everything, and the verdict is near.
+    /// The resource changed, or asks for a poll.
+    Requested,
+    /// The person has submitted everything; the verdict is near.
     Finishing,
-    /// The person is at it.
+    /// The person is working on the check.
     Active,
-    /// Nothing has happened for a while.
+    /// Nothing has changed for a while.
     Idle,
 }
 
 impl Priority {
-    /// All of them, the most urgent first.
-    pub const ALL: [Self; 5] = [Self::Create, Self::Nudge, Self::Finishing, Self::Active, Self::Idle];
+    /// All priorities, the most urgent first.
+    pub const ALL: [Self; 5] = [Self::Create, Self::Requested, Self::Finishing, Self::Active, Self::Idle];
 
-    /// The value for a label of a metric.
+    /// The value of a metric's label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Create => "create",
-            Self::Nudge => "nudge",
+            Self::Requested => "requested",
             Self::Finishing => "finishing",
             Self::Active => "active",
             Self::Idle => "idle",

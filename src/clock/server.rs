@@ -89,7 +89,7 @@ mod tests {
         let clock = after(200, date).await;
         assert!(clock.now().duration_since(new_year).abs() < SignedDuration::from_secs(30));
         for (status, date) in [(502, date), (403, date), (200, "soon"), (200, "")] {
-            assert_eq!(after(status, date).await.server_ahead(), SignedDuration::ZERO, "{status} {date}");
+            assert_eq!(after(status, date).await.server_skew(), SignedDuration::ZERO, "{status} {date}");
         }
     }
 }

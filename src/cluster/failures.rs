@@ -87,7 +87,7 @@ impl Failure {
 
 /// The failures that go on now. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct FailureLog(Arc<Mutex<Incidents<Failure, Failing>>>);
+pub(crate) struct FailureLog(Arc<Mutex<Incidents<Failure, Failing>>>);
 
 /// What fails in an incident.
 #[derive(Debug, Default)]

@@ -1,24 +1,24 @@
-//! When the API server was last heard of. Touches tokio's clock.
+//! When the API server last responded. May depend on tokio's clock.
 
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What was heard of the API server last. Clones are handles to the same.
+/// The last contact with the API server. Clones share it.
 #[derive(Clone, Debug)]
-pub struct LastContact(Arc<Mutex<Last>>);
+pub(crate) struct LastContact(Arc<Mutex<Last>>);
 
 #[derive(Debug)]
 struct Last {
     server: Instant,
     watch: Instant,
-    /// When what follows the watch was last seen at work; nothing before it begins.
+    /// When the task that follows the watch was last alive; nothing before it starts.
     follower: Option<Instant>,
 }
 
 impl Default for LastContact {
-    /// LastContact of now, as everything begins.
+    /// Contact now, as the process starts.
     fn default() -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(Last { server: now, watch: now, follower: None })))
@@ -26,38 +26,38 @@ impl Default for LastContact {
 }
 
 impl LastContact {
-    /// The API server gave an answer.
-    pub fn server(&self) {
+    /// The API server responded.
+    pub(crate) fn server_responded(&self) {
         self.0.lock().server = Instant::now();
     }
 
-    /// The API server sent something by the watch, or by the list that begins it; a bookmark is something.
-    pub fn watch(&self) {
+    /// The API server sent something on the watch, be it a bookmark, or for the list before it.
+    pub(crate) fn watch_received(&self) {
         let mut last = self.0.lock();
         last.server = Instant::now();
         last.watch = last.server;
     }
 
-    /// What follows the watch is at work.
-    pub fn follower(&self) {
+    /// The task that follows the watch is alive.
+    pub(crate) fn follower_alive(&self) {
         self.0.lock().follower = Some(Instant::now());
     }
 
-    /// For how long the API server gave no answer at all.
+    /// The time since the last response of any kind.
     #[must_use]
-    pub fn server_silent_for(&self) -> Duration {
+    pub(crate) fn since_server(&self) -> Duration {
         self.0.lock().server.elapsed()
     }
 
-    /// For how long nothing came by the watch.
+    /// The time since the watch last received something.
     #[must_use]
-    pub fn watch_silent_for(&self) -> Duration {
+    pub(crate) fn since_watch(&self) -> Duration {
         self.0.lock().watch.elapsed()
     }
 
-    /// For how long what follows the watch showed no sign of life; nothing before it begins.
+    /// The time since the task that follows the watch was last alive; nothing before it starts.
     #[must_use]
-    pub fn follower_silent_for(&self) -> Option<Duration> {
+    pub(crate) fn since_follower(&self) -> Option<Duration> {
         self.0.lock().follower.map(|last| last.elapsed())
     }
 }

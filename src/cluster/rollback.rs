@@ -1,88 +1,88 @@
-//! Notices that the API server's state went back: etcd was restored from a backup, and its resourceVersions count from
-//! there again. Pure, but for who waits for a suspicion.
+//! Detects that the API server's state was rolled back: etcd was restored from a backup, and its resourceVersions count from
+//! there again. Pure, apart from waiting for a suspicion. Depends on nothing of this crate.
 //!
-//! A watch from a version that was not reached again is silent, and every new object looks older than what is known. So a
-//! list of one item is asked for beside the watch. A consistent list cannot be older than what an earlier answer told of
-//! the same API server; where two of them are, ten seconds apart, its state went back.
+//! A watch from a version that has not been reached again stays silent, and every new object looks older than what is known.
+//! Therefore a list of one item is requested now and then beside the watch. A consistent list cannot be older than an earlier
+//! response of the same API server; if two lists are, ten seconds apart, the state was rolled back.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-/// How long after a list that is older than what is known the next one is asked for.
-pub const LIST_AGAIN: Duration = Duration::from_secs(10);
+/// How long after a list that is older than what is known the next one is requested.
+pub(crate) const LIST_AGAIN: Duration = Duration::from_secs(10);
 
-/// The newest resourceVersion that an answer of the API server is known to have reached.
+/// The newest resourceVersion that a response of the API server had.
 #[derive(Debug, Default)]
-pub struct NewestVersion {
+pub(crate) struct NewestVersion {
     version: Mutex<Option<u64>>,
-    /// Woken when something was read that is older than what is known of it.
+    /// Notified when an object was read that is older than its known version.
     suspicion: Notify,
 }
 
 impl NewestVersion {
-    /// An answer to a write, or a consistent list, has that resourceVersion. One that is no number says nothing.
-    pub fn reached(&self, version: &str) {
+    /// Notes the resourceVersion of a write or of a consistent list. One that is not a number is ignored.
+    pub(crate) fn observed(&self, version: &str) {
         if let Ok(version) = version.parse() {
             let mut newest = self.version.lock();
             *newest = (*newest).max(Some(version));
         }
     }
 
-    /// Something was read that is older than what is known of it.
-    pub fn suspect(&self) {
+    /// An object was read that is older than its known version.
+    pub(crate) fn suspect_rollback(&self) {
         self.suspicion.notify_one();
     }
 
-    /// The state went back: from here on everything counts from that resourceVersion.
-    pub fn went_back_to(&self, version: u64) {
+    /// The state was rolled back to that resourceVersion.
+    pub(crate) fn reset_to(&self, version: u64) {
         *self.version.lock() = Some(version);
     }
 
-    /// What is known now; nothing before the first answer.
+    /// The newest known version; nothing before the first response.
     #[must_use]
-    pub fn known(&self) -> Option<u64> {
+    pub(crate) fn get(&self) -> Option<u64> {
         *self.version.lock()
     }
 
-    /// Waits until something was read that is older than what is known of it.
-    pub async fn suspected(&self) {
+    /// Waits until a rollback is suspected.
+    pub(crate) async fn rollback_suspected(&self) {
         self.suspicion.notified().await;
     }
 }
 
-/// What a list beside the watch says.
+/// What a list beside the watch says about a rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// Nothing new.
-    Onward,
-    /// It is older than what is known; the next one decides.
-    Older,
-    /// It is the second in a row, and ten seconds later: the state went back.
-    WentBack,
+pub(crate) enum Rollback {
+    /// There is none.
+    None,
+    /// The list is older than what is known; the next one decides.
+    Suspected,
+    /// The list is the second in a row that is older, and ten seconds later.
+    Confirmed,
 }
 
-/// The lists beside the watch, as far as they matter.
+/// Detects a rollback from the lists beside the watch.
 #[derive(Debug, Default)]
-pub struct Lists {
-    /// Since when they are older than what was known then.
+pub(crate) struct RollbackDetector {
+    /// Since when the lists are older than what was known when they were requested.
     older_since: Option<Instant>,
 }
 
-impl Lists {
-    /// Takes in a list of that version. `known` is what was known before it was asked for.
-    pub fn listed(&mut self, now: Instant, known: Option<u64>, version: u64) -> Said {
+impl RollbackDetector {
+    /// Checks the version of a list. `known` is what was known before the list was requested.
+    pub(crate) fn check(&mut self, now: Instant, known: Option<u64>, version: u64) -> Rollback {
         if known.is_none_or(|known| version >= known) {
             self.older_since = None;
-            return Said::Onward;
+            return Rollback::None;
         }
         let since = *self.older_since.get_or_insert(now);
         if now.saturating_duration_since(since) < LIST_AGAIN {
-            return Said::Older;
+            return Rollback::Suspected;
         }
         self.older_since = None;
-        Said::WentBack
+        Rollback::Confirmed
     }
 }
 
@@ -91,35 +91,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_went_back_only_by_two_older_lists_ten_seconds_apart() {
-        let (mut lists, now) = (Lists::default(), Instant::now());
+    fn a_rollback_is_confirmed_by_two_older_lists_ten_seconds_apart() {
+        let (mut detector, now) = (RollbackDetector::default(), Instant::now());
         let later = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(lists.listed(now, None, 5), Said::Onward, "nothing was known");
-        assert_eq!(lists.listed(now, Some(5), 5), Said::Onward);
-        assert_eq!(lists.listed(now, Some(9), 5), Said::Older);
-        assert_eq!(lists.listed(later(9), Some(9), 6), Said::Older, "too soon to count");
-        assert_eq!(lists.listed(later(10), Some(9), 6), Said::WentBack);
+        assert_eq!(detector.check(now, None, 5), Rollback::None, "nothing was known");
+        assert_eq!(detector.check(now, Some(5), 5), Rollback::None);
+        assert_eq!(detector.check(now, Some(9), 5), Rollback::Suspected);
+        assert_eq!(detector.check(later(9), Some(9), 6), Rollback::Suspected, "too soon to count");
+        assert_eq!(detector.check(later(10), Some(9), 6), Rollback::Confirmed);
     }
 
     #[test]
-    fn one_list_that_lags_behind_says_nothing() {
-        let (mut lists, now) = (Lists::default(), Instant::now());
+    fn one_list_from_a_stale_cache_confirms_nothing() {
+        let (mut detector, now) = (RollbackDetector::default(), Instant::now());
         let later = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(lists.listed(now, Some(9), 5), Said::Older);
-        assert_eq!(lists.listed(later(10), Some(9), 9), Said::Onward);
-        assert_eq!(lists.listed(later(20), Some(9), 5), Said::Older, "it begins anew");
+        assert_eq!(detector.check(now, Some(9), 5), Rollback::Suspected);
+        assert_eq!(detector.check(later(10), Some(9), 9), Rollback::None);
+        assert_eq!(detector.check(later(20), Some(9), 5), Rollback::Suspected, "the count starts again");
     }
 
     #[test]
     fn only_numbers_are_compared_and_only_the_newest_counts() {
         let newest = NewestVersion::default();
-        newest.reached("a9");
+        newest.observed("a9");
         assert_eq!(*newest.version.lock(), None);
-        newest.reached("9");
-        newest.reached("7");
+        newest.observed("9");
+        newest.observed("7");
         assert_eq!(*newest.version.lock(), Some(9));
-        newest.went_back_to(5);
-        newest.reached("6");
+        newest.reset_to(5);
+        newest.observed("6");
         assert_eq!(*newest.version.lock(), Some(6));
     }
 }

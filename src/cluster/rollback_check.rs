@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     request::DEADLINE,
-    rollback::{LIST_AGAIN, Lists, Said},
+    rollback::{LIST_AGAIN, Rollback, RollbackDetector},
     verifications::Cluster,
 };
 use crate::api::Verification;
@@ -23,25 +23,25 @@ impl Cluster {
             None => Api::all(self.client.clone()),
         };
         let one = ListParams::default().limit(1);
-        let mut lists = Lists::default();
+        let mut detector = RollbackDetector::default();
         let mut pause = EVERY;
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.newest_version().suspected(), if pause == EVERY => {}
+                () = self.newest_version().rollback_suspected(), if pause == EVERY => {}
             }
             // A list that is requested now cannot be older than this.
-            let known = self.newest_version().known();
+            let known = self.newest_version().get();
             let answer = timeout(DEADLINE, api.list_metadata(&one)).await;
             pause = EVERY;
             let Ok(Ok(list)) = answer else { continue };
-            self.last_contact().server();
+            self.last_contact().server_responded();
             let version = list.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
             let Some(version) = version else { continue };
-            match lists.listed(Instant::now(), known, version) {
-                Said::Onward => self.newest_version().reached(&version.to_string()),
-                Said::Older => pause = LIST_AGAIN,
-                Said::WentBack => return self.newest_version().went_back_to(version),
+            match detector.check(Instant::now(), known, version) {
+                Rollback::None => self.newest_version().observed(&version.to_string()),
+                Rollback::Suspected => pause = LIST_AGAIN,
+                Rollback::Confirmed => return self.newest_version().reset_to(version),
             }
         }
     }

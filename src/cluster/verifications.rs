@@ -22,7 +22,7 @@ use super::{
     request::{DEADLINE, FIELD_MANAGER},
     rollback::NewestVersion,
     secrets::Secrets,
-    watch::{Change, StreamSettings, changes},
+    watch::{Change, WatchSettings, changes},
 };
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
@@ -138,7 +138,7 @@ impl Cluster {
         &self,
         namespace: Option<&str>,
     ) -> impl Stream<Item = Change<Verification>> + Send + use<> {
-        changes(&self.client, namespace, StreamSettings::default(), &self.last_contact)
+        changes(&self.client, namespace, WatchSettings::default(), &self.last_contact)
     }
 
     /// Gets the resource.
@@ -148,7 +148,7 @@ impl Cluster {
 
     /// Gets the resource, and says whether the record of a session might not fit into it.
     pub(crate) async fn get_and_weigh(&self, namespace: &str, name: &str) -> (Read, bool) {
-        let way = self.reporter.give_way();
+        let way = self.reporter.begin_status_call();
         let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), READS).await;
         self.metrics.verification_reads.inc();
         let answer = timeout(DEADLINE, get(&self.client, namespace, name)).await;
@@ -163,7 +163,7 @@ impl Cluster {
 
     /// Waits until a write of the resource's status may be sent.
     pub(crate) async fn permit_to_write(&self, read: &Verification) -> Permit {
-        let _way = self.reporter.give_way();
+        let _way = self.reporter.begin_status_call();
         let rank = if has_open_claim(read) { RECORDS } else { WRITES };
         self.permits.acquire(fairness_key(read), rank).await
     }
@@ -191,7 +191,7 @@ impl Cluster {
             "status": patch,
         });
         self.metrics.status_writes.inc();
-        let way = self.reporter.give_way();
+        let way = self.reporter.begin_status_call();
         let written = self.patch(ServerCall::PatchStatus, read, body).await;
         drop((permit, way));
         written

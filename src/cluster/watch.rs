@@ -1,8 +1,8 @@
-//! Lists and watches the live ones. May touch kube's client and tokio's clock.
+//! Lists and watches the live verifications. May depend on kube's client, tokio's clock and `watch_client`.
 //!
-//! The protocol (list, watch, resume, list again after 410) is kube-runtime's [`watcher`]. Added
-//! are: an object that cannot be decoded is a value; so is trouble, with a pause after it; a server
-//! that has no streaming lists is asked for pages; nothing hangs (see `guarded`).
+//! The protocol (list, watch, resume, list again after 410) is kube-runtime's [`watcher`]. This adds four things: an object
+//! that cannot be decoded is a value; so is an interruption, with a pause after it; a server without streaming lists is asked
+//! for pages; no request hangs (see `with_timeout`).
 
 use std::{fmt::Debug, time::Duration};
 
@@ -19,7 +19,7 @@ use kube::{
 use serde::de::{DeserializeOwned, Error as _};
 use tokio::time::{Instant, sleep};
 
-use super::{decode_error::describe, error::ApiError, last_contact::LastContact, watch_client::guarded};
+use super::{decode_error::describe, error::ApiError, last_contact::LastContact, watch_client::with_timeout};
 use crate::backoff::Backoff;
 
 /// The first pause after an interruption and the longest one.
@@ -28,27 +28,25 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Pauses before they are varied by a quarter and held between the shortest and the longest.
 const BACKOFF: Backoff = Backoff::new(SHORTEST_PAUSE, Duration::from_secs(32));
 
-/// What is watched, and how.
+/// What is watched and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamSettings {
+pub(crate) struct WatchSettings {
     /// Which objects are watched, as a field selector. One that stops to match is reported as
-    /// [`Change::Gone`].
+    /// [`Change::Deleted`].
     pub field_selector: String,
-    /// Whether to ask for a streaming list first (Kubernetes 1.34 has it by default). A server that
-    /// refuses it, or does not get to the end of one, is asked for pages from then on.
+    /// Whether to request a streaming list first (Kubernetes 1.34 has it by default). A server that refuses it, or does not
+    /// complete one, is asked for pages from then on.
     pub streaming_list: bool,
-    /// How many objects are in a page, at most: there are fewer in it where they are large.
+    /// The most objects in a page; it has fewer if they are large.
     pub page_size: u32,
-    /// For how long a watch is asked for, in whole seconds. A connection that has died is noticed
-    /// five seconds after that at the latest.
+    /// The duration of a watch request, in whole seconds. A dead connection is noticed at most five seconds after that.
     pub watch_timeout: Duration,
-    /// Within what time the API server has to answer: a page in full, a watch with its beginning.
+    /// The deadline for a response: for a page the whole, for a watch its start.
     pub deadline: Duration,
 }
 
-impl Default for StreamSettings {
-    /// Everything that is not settled; a streaming list, or pages of 500; watches of a minute; 30 s to
-    /// answer.
+impl Default for WatchSettings {
+    /// Everything that is not settled; a streaming list, or pages of 500; watches of a minute; a deadline of 30 s.
     fn default() -> Self {
         Self {
             field_selector: "status.settled!=true".to_owned(),
@@ -60,39 +58,37 @@ impl Default for StreamSettings {
     }
 }
 
-/// What the API server said.
+/// A change that the API server reported.
 #[derive(Debug)]
 pub enum Change<K> {
-    /// A new list begins. What is not [`Seen`](Self::Seen) or
-    /// [`Undecodable`](Self::Undecodable) before [`Synced`](Self::Synced) is gone. A list that was
-    /// interrupted begins again.
-    Restarted,
-    /// An object was listed, created or changed. Without `managedFields` and without the
-    /// annotation that `kubectl apply` leaves.
-    Seen(K),
-    /// An object was listed, created or changed, and this version cannot read it.
+    /// A list begins. What is not [`Applied`](Self::Applied) or [`Undecodable`](Self::Undecodable) before
+    /// [`InitDone`](Self::InitDone) is deleted. A list that was interrupted begins again.
+    Init,
+    /// An object was listed, created or changed.
+    Applied(K),
+    /// An object was listed, created or changed, and cannot be decoded.
     Undecodable {
         /// Which one.
         object: Identity,
-        /// What was expected, without anything from the object in it.
+        /// What was expected, without anything of the object.
         error: String,
     },
     /// The list is complete.
-    Synced,
-    /// An object was deleted, or does not match the selector any more.
-    Gone(Identity),
-    /// Something failed. The stream goes on by itself after the pause.
+    InitDone,
+    /// An object was deleted, or no longer matches the selector.
+    Deleted(Identity),
+    /// A request failed. The stream continues automatically after the pause.
     Interrupted {
         /// What failed.
         error: Interrupted,
-        /// Whether what is known may be out of date until the next [`Synced`](Self::Synced).
-        list_is_owed: bool,
-        /// How long nothing is tried.
+        /// Whether what is known may be outdated until the next [`InitDone`](Self::InitDone).
+        needs_list: bool,
+        /// How long no request is made.
         pause: Duration,
     },
 }
 
-/// Which object, and in which state.
+/// An object in one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `metadata.namespace`.
@@ -105,44 +101,44 @@ pub struct Identity {
     pub resource_version: String,
 }
 
-/// Why the stream paused.
+/// Why the watch was interrupted.
 #[derive(Debug, thiserror::Error)]
 pub enum Interrupted {
-    /// The list was refused or broke off. 404 means that the CRD is not there.
+    /// The list was refused or broke off. 404 means that the CRD is missing.
     #[error("list objects")]
     List(#[source] kube::Error),
-    /// The watch was refused or did not begin.
-    #[error("begin to watch objects")]
-    Begin(#[source] kube::Error),
+    /// The watch was refused or did not start.
+    #[error("start watching objects")]
+    Start(#[source] kube::Error),
     /// The watch broke off.
     #[error("watch objects")]
     Watch(#[source] kube::Error),
-    /// The watch lags behind what the server remembers (410 Gone): a new list follows.
-    #[error("resume the watch of objects where it was")]
+    /// The server no longer has the events after the last one (410 Gone): a new list follows.
+    #[error("resume the watch of objects")]
     Expired,
-    /// The answer carried no resourceVersion, and cannot have come from an API server.
-    #[error("read the resourceVersion of the answer")]
+    /// The response had no resourceVersion, and cannot have come from an API server.
+    #[error("read the resourceVersion of the response")]
     NoResourceVersion,
 }
 
 impl Interrupted {
-    /// What was tried, for a log: the end of "tried to …".
+    /// The action that failed, for the log.
     #[must_use]
-    pub fn tried(&self) -> &'static str {
+    pub fn action(&self) -> &'static str {
         match self {
             Self::List(_) => "list",
-            Self::Begin(_) => "begin a watch",
+            Self::Start(_) => "start a watch",
             Self::Watch(_) => "watch",
             Self::Expired => "resume a watch",
             Self::NoResourceVersion => "read the resourceVersion of a list",
         }
     }
 
-    /// Why it failed, for a log. Nothing for [`Expired`](Self::Expired): that is a part of the protocol.
+    /// The reason of the failure, for the log. Nothing for [`Expired`](Self::Expired), which is part of the protocol.
     #[must_use]
-    pub fn unanswered(&self) -> Option<ApiError> {
+    pub fn api_error(&self) -> Option<ApiError> {
         match self {
-            Self::List(error) | Self::Begin(error) | Self::Watch(error) => Some(error.into()),
+            Self::List(error) | Self::Start(error) | Self::Watch(error) => Some(error.into()),
             Self::Expired => None,
             Self::NoResourceVersion => Some(ApiError::UNUSABLE),
         }
@@ -154,7 +150,7 @@ impl From<watcher::Error> for Interrupted {
         match error {
             watcher::Error::InitialListFailed(error) => Self::List(without_content(error)),
             watcher::Error::WatchStartFailed(error) if is_status(&error, &[410]) => Self::Expired,
-            watcher::Error::WatchStartFailed(error) => Self::Begin(without_content(error)),
+            watcher::Error::WatchStartFailed(error) => Self::Start(without_content(error)),
             watcher::Error::WatchError(status) if status.code == 410 => Self::Expired,
             watcher::Error::WatchError(status) => Self::Watch(kube::Error::Api(status)),
             watcher::Error::WatchFailed(error) => Self::Watch(without_content(error)),
@@ -163,19 +159,19 @@ impl From<watcher::Error> for Interrupted {
     }
 }
 
-/// Lists and watches objects in one namespace, or in all of them. The stream does not end; dropping
-/// it ends the watch. Nothing is sent before it is polled. `last_contact` is told of all that comes.
-pub fn changes<K>(
+/// Lists and watches objects in one namespace or in all. The stream does not end; dropping it ends the watch. Nothing is sent
+/// before it is polled. `last_contact` notes everything that is received.
+pub(crate) fn changes<K>(
     client: &Client,
     namespace: Option<&str>,
-    settings: StreamSettings,
+    settings: WatchSettings,
     last_contact: &LastContact,
 ) -> impl Stream<Item = Change<K>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let client = guarded(client, settings.deadline, last_contact);
+    let client = with_timeout(client, settings.deadline, last_contact);
     let api = match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -185,7 +181,7 @@ where
         streaming: settings.streaming_list,
         api,
         settings,
-        list: List::Owed,
+        list: ListState::Needed,
         pause: Pause::default(),
     };
     stream::unfold(watch, |mut watch| async move {
@@ -196,7 +192,7 @@ where
 
 type Events<K> = BoxStream<'static, watcher::Result<Event<DeserializeGuard<K>>>>;
 
-fn events<K>(api: &Api<DeserializeGuard<K>>, settings: &StreamSettings, streaming: bool) -> Events<K>
+fn events<K>(api: &Api<DeserializeGuard<K>>, settings: &WatchSettings, streaming: bool) -> Events<K>
 where
     K: Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
@@ -210,20 +206,20 @@ where
     watcher(api.clone(), config).boxed()
 }
 
-/// How far the list is.
+/// The progress of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum List {
-    Owed,
+enum ListState {
+    Needed,
     Begun,
     Complete,
 }
 
 struct Watch<K> {
     api: Api<DeserializeGuard<K>>,
-    settings: StreamSettings,
+    settings: WatchSettings,
     events: Events<K>,
     streaming: bool,
-    list: List,
+    list: ListState,
     pause: Pause,
 }
 
@@ -234,15 +230,15 @@ where
     async fn next(&mut self) -> Change<K> {
         loop {
             let pause = self.pause.take();
-            // Even a sleep of nothing ends only with the clock's next millisecond: two minutes for a long list.
+            // Even a sleep of zero ends only with the clock's next millisecond: two minutes for a long list.
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             let change = match self.events.next().await {
-                Some(Ok(event)) => self.pass_on(event),
-                Some(Err(error)) => self.interrupt(error),
+                Some(Ok(event)) => self.on_event(event),
+                Some(Err(error)) => self.on_error(error),
                 None => {
-                    self.start_over(self.streaming);
+                    self.restart(self.streaming);
                     None
                 }
             };
@@ -252,74 +248,74 @@ where
         }
     }
 
-    fn pass_on(&mut self, event: Event<DeserializeGuard<K>>) -> Option<Change<K>> {
+    fn on_event(&mut self, event: Event<DeserializeGuard<K>>) -> Option<Change<K>> {
         match event {
             Event::Init => {
-                // The watch's own time-out ends a streaming list as well: one that takes longer
-                // would begin again for ever. Pages have no such limit.
-                if self.streaming && self.list == List::Begun {
-                    self.start_over(false);
+                // The timeout of the watch ends a streaming list as well: one that takes longer would restart forever. Pages
+                // have no such limit.
+                if self.streaming && self.list == ListState::Begun {
+                    self.restart(false);
                     return None;
                 }
-                self.list = List::Begun;
-                Some(Change::Restarted)
+                self.list = ListState::Begun;
+                Some(Change::Init)
             }
             Event::InitDone => {
                 self.pause.reset();
-                self.list = List::Complete;
-                Some(Change::Synced)
+                self.list = ListState::Complete;
+                Some(Change::InitDone)
             }
             Event::InitApply(object) | Event::Apply(object) => {
                 self.pause.reset();
-                Some(seen(object))
+                Some(applied(object))
             }
             Event::Delete(object) => {
                 self.pause.reset();
-                Some(Change::Gone(identity(object.meta())))
+                Some(Change::Deleted(identity(object.meta())))
             }
         }
     }
 
-    fn interrupt(&mut self, error: watcher::Error) -> Option<Change<K>> {
-        // 400 and 422: the server does not know streaming lists, or has them switched off.
+    fn on_error(&mut self, error: watcher::Error) -> Option<Change<K>> {
+        // 400 and 422: the server does not know streaming lists, or has disabled them.
         if let watcher::Error::WatchStartFailed(error) = &error
             && self.streaming
-            && self.list != List::Complete
+            && self.list != ListState::Complete
             && is_status(error, &[400, 422])
         {
-            self.start_over(false);
+            self.restart(false);
             return None;
         }
         let error = Interrupted::from(error);
-        // The watcher lists again when it is told by an event that its watch has expired, and not when a watch is
-        // refused with that status. That a refused watch works again shows only in a list, because a watch may be quiet;
-        // but pages may be allowed where a watch is not, and would be asked for in vain.
-        let begins_anew = match &error {
+        // The watcher lists again when an event says that its watch has expired, but not when a watch is refused with that
+        // status. Only a list shows that a refused watch works again, because a watch may be silent; but pages may be
+        // allowed where a watch is not, and would be requested in vain.
+        let needs_restart = match &error {
             Interrupted::Expired => true,
-            Interrupted::Begin(error) => {
+            Interrupted::Start(error) => {
                 let is_refused = is_status(error, &[404]) || (self.streaming && is_status(error, &[403]));
-                self.list == List::Complete && is_refused
+                self.list == ListState::Complete && is_refused
             }
             Interrupted::List(_) | Interrupted::Watch(_) | Interrupted::NoResourceVersion => false,
         };
-        if begins_anew {
-            self.start_over(self.streaming);
+        if needs_restart {
+            self.restart(self.streaming);
         }
         let pause = self.pause.grow(Instant::now(), rand::random_range(0.75..1.25));
-        Some(Change::Interrupted { error, list_is_owed: self.list != List::Complete, pause })
+        Some(Change::Interrupted { error, needs_list: self.list != ListState::Complete, pause })
     }
 
-    fn start_over(&mut self, streaming: bool) {
+    fn restart(&mut self, streaming: bool) {
         self.streaming = streaming;
-        self.list = List::Owed;
+        self.list = ListState::Needed;
         self.events = events(&self.api, &self.settings, streaming);
     }
 }
 
-/// An object whole: how large it is may matter to who takes it.
-fn seen<K: Resource>(object: DeserializeGuard<K>) -> Change<K> {
+/// The object as it was received: its size may matter to the caller.
+fn applied<K: Resource>(object: DeserializeGuard<K>) -> Change<K> {
     match object.0 {
-        Ok(object) => Change::Seen(object),
+        Ok(object) => Change::Applied(object),
         Err(invalid) => {
             Change::Undecodable { object: identity(&invalid.metadata), error: describe(&invalid.error) }
         }
@@ -335,8 +331,7 @@ fn identity(meta: &ObjectMeta) -> Identity {
     }
 }
 
-/// How long to wait after trouble: twice as long each time, until something works or has worked for
-/// a while.
+/// The pause after an interruption. It doubles each time until a request succeeds, or a watch has lasted for a while.
 #[derive(Debug, Default)]
 struct Pause {
     failures: u32,
@@ -354,7 +349,7 @@ impl Pause {
     }
 
     fn grow(&mut self, now: Instant, jitter: f64) -> Duration {
-        // A quiet watch that lasted says nothing, and yet it worked.
+        // A silent watch that lasted reports nothing, but it worked.
         if let Some(last) = self.last_failure
             && now.duration_since(last) > 2 * LONGEST_PAUSE
         {
@@ -368,7 +363,7 @@ impl Pause {
     }
 }
 
-/// serde quotes what it cannot read, and that may be a link or an id.
+/// serde quotes what it cannot decode, and that may be a link or an id.
 fn without_content(error: kube::Error) -> kube::Error {
     if let kube::Error::SerdeError(error) = &error {
         return kube::Error::SerdeError(serde_json::Error::custom(describe(&error.to_string())));

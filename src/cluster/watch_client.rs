@@ -1,11 +1,10 @@
-//! Guards the calls of a watch: none hangs, and none is repeated in a hot loop. May touch tokio's
-//! clock and kube's client.
+//! The client of a watch: no request hangs, and none is repeated in a hot loop. May depend on tokio's clock, kube's client and
+//! `last_contact`.
 //!
-//! kube's client has no read time-out that suits a watch, and kube's watcher bounds only the
-//! silence of a watch that is open: a connection that dies before an answer begins, or in the
-//! middle of a list, would hang for ever. The watcher also opens a watch again at once when the
-//! server has closed it, which is right for a server that does so now and then, and a flood for
-//! one that does so always.
+//! kube's client has no read timeout that suits a watch, and kube's watcher bounds only the silence of an open watch: a
+//! connection that dies before a response starts, or in the middle of a list, would hang forever. The watcher also reopens a
+//! watch at once when the server has closed it, which is right for a server that closes it now and then, and a flood of
+//! requests for one that always does.
 
 use std::{
     io,
@@ -26,55 +25,53 @@ use tower::BoxError;
 
 use super::last_contact::LastContact;
 
-/// How many watches may be opened at once (an API server under a burst of writes was seen to cut
-/// one 56 times), and how often after that.
-const OPENINGS: u32 = 100;
-const BETWEEN_OPENINGS: Duration = Duration::from_secs(1);
+/// How many watches may be opened in a burst (an API server under a burst of writes closed one 56 times), and how often after
+/// that.
+const BURST: u32 = 100;
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A page of a list with more bytes is asked for again with fewer objects: what is read of it is many times as large in
-/// memory.
+/// A page with more bytes is requested again with fewer objects: decoded, it is many times as large in memory.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// A page of one object may have so many: more than etcd or the API server take.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// Such a part of the objects is asked for again.
+/// The most bytes of a page with one object: more than etcd and the API server accept.
+const OBJECT_BYTES: usize = 16 * 1024 * 1024;
+/// By what a page that is too large is divided.
 const FEWER: u32 = 8;
 
-type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+type HttpResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// The same client, for one watch. Every answer has to be there within `deadline`: of a list all
-/// of it, of a watch its beginning. What follows in a watch is for the watcher to time. `last_contact` is
-/// told of all that comes.
-pub(crate) fn guarded(client: &Client, deadline: Duration, last_contact: &LastContact) -> Client {
+/// The same client for one watch. Every response has to arrive within `deadline`: a list as a whole, a watch with its start.
+/// The watcher times what follows in a watch. `last_contact` notes everything that is received.
+pub(crate) fn with_timeout(client: &Client, deadline: Duration, last_contact: &LastContact) -> Client {
     let last_contact = last_contact.clone();
     let pages = Arc::new(Pages::default());
     let namespace = client.default_namespace().to_owned();
     let client = client.clone();
-    let pace = Arc::new(Pace::new());
+    let rate_limit = Arc::new(RateLimit::new());
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (client, pace, pages) = (client.clone(), Arc::clone(&pace), Arc::clone(&pages));
+        let (client, rate_limit, pages) = (client.clone(), Arc::clone(&rate_limit), Arc::clone(&pages));
         let last_contact = last_contact.clone();
         async move {
             let watch = opens_watch(&request);
             if watch {
-                sleep(pace.pause(Instant::now())).await;
+                sleep(rate_limit.wait(Instant::now())).await;
             }
-            let answer = async {
+            let response = async {
                 if watch {
                     let response = client.send(request).await?;
-                    last_contact.watch();
+                    last_contact.watch_received();
                     return Ok(response.map(|body| {
                         let noted = body.map_frame(move |frame| {
-                            last_contact.watch();
+                            last_contact.watch_received();
                             frame
                         });
                         noted.map_err(BoxError::from).boxed_unsync()
                     }));
                 }
-                let answer = pages.get(&client, request).await?;
-                last_contact.watch();
-                Ok::<_, BoxError>(answer)
+                let page = pages.get(&client, request).await?;
+                last_contact.watch_received();
+                Ok::<_, BoxError>(page)
             };
-            timeout(deadline, answer).await.unwrap_or_else(|_| {
+            timeout(deadline, response).await.unwrap_or_else(|_| {
                 let seconds = deadline.as_secs();
                 let message = format!("the API server did not answer within {seconds} s");
                 Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
@@ -89,7 +86,7 @@ fn opens_watch(request: &Request<Body>) -> bool {
     query.split('&').any(|pair| pair == "watch=true")
 }
 
-/// How many objects a page may have, so that it has no more than [`PAGE_BYTES`].
+/// How many objects a page may have so that it has no more than [`PAGE_BYTES`].
 #[derive(Debug)]
 struct Pages {
     limit: AtomicU32,
@@ -102,8 +99,8 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// Asks for a page, with fewer objects where it is too large. The API server says in each page where the next begins.
-    async fn get(&self, client: &Client, request: Request<Body>) -> Result<Answer, BoxError> {
+    /// Requests a page, with fewer objects if it is too large. Each page says where the next one begins.
+    async fn get(&self, client: &Client, request: Request<Body>) -> Result<HttpResponse, BoxError> {
         let (head, _) = request.into_parts();
         let asked = limit_of(&head.uri);
         loop {
@@ -115,7 +112,7 @@ impl Pages {
             let is_one = limit.is_none_or(|limit| limit <= 1);
             let response = client.send(Request::from_parts(head, Body::empty())).await?;
             let (head, body) = response.into_parts();
-            match bounded(body, if is_one { MOST_BYTES } else { PAGE_BYTES }).await? {
+            match bounded(body, if is_one { OBJECT_BYTES } else { PAGE_BYTES }).await? {
                 Some(bytes) => {
                     if let Some(limit) = limit.filter(|_| bytes.len() <= PAGE_BYTES / 4) {
                         self.limit.fetch_max(limit.saturating_mul(2), Ordering::Relaxed);
@@ -124,7 +121,7 @@ impl Pages {
                     return Ok(Response::from_parts(head, body));
                 }
                 None if is_one => {
-                    return Err(io::Error::other("the answer of the API server is too large").into());
+                    return Err(io::Error::other("the response of the API server is too large").into());
                 }
                 None => {
                     let fewer = limit.map_or(1, |limit| (limit / FEWER).max(1));
@@ -135,7 +132,7 @@ impl Pages {
     }
 }
 
-/// Reads a body; nothing, if it has more bytes than that.
+/// Reads a body; nothing if it has more bytes than that.
 async fn bounded(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, BoxError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -148,13 +145,13 @@ async fn bounded(mut body: Body, most: usize) -> Result<Option<Vec<u8>>, BoxErro
     Ok(Some(bytes))
 }
 
-/// How many objects are asked for; nothing, where that is not said.
+/// The `limit` of a request, if it has one.
 fn limit_of(uri: &Uri) -> Option<u32> {
     let mut pairs = uri.query()?.split('&');
     pairs.find_map(|pair| pair.strip_prefix("limit="))?.parse().ok()
 }
 
-/// The same, for so many objects.
+/// The same request with another `limit`.
 fn with_limit(uri: &Uri, limit: u32) -> Result<Uri, BoxError> {
     let pair = |pair: &str| {
         if pair.starts_with("limit=") { format!("limit={limit}") } else { pair.to_owned() }
@@ -165,22 +162,22 @@ fn with_limit(uri: &Uri, limit: u32) -> Result<Uri, BoxError> {
     Ok(Uri::from_parts(parts)?)
 }
 
-/// Lets a number through at once, and then one at a time (the generic cell rate algorithm).
+/// A rate limit with a burst (the generic cell rate algorithm).
 #[derive(Debug)]
-struct Pace {
-    /// When all that was let through would have been, one at a time.
+struct RateLimit {
+    /// When everything so far would have been admitted without a burst.
     caught_up: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     fn new() -> Self {
         Self { caught_up: Mutex::new(Instant::now()) }
     }
 
-    /// How long the next one has to wait.
-    fn pause(&self, now: Instant) -> Duration {
+    /// How long the next request has to wait.
+    fn wait(&self, now: Instant) -> Duration {
         let mut caught_up = self.caught_up.lock();
-        *caught_up = (*caught_up).max(now) + BETWEEN_OPENINGS;
-        caught_up.saturating_duration_since(now).saturating_sub(BETWEEN_OPENINGS * OPENINGS)
+        *caught_up = (*caught_up).max(now) + INTERVAL;
+        caught_up.saturating_duration_since(now).saturating_sub(INTERVAL * BURST)
     }
 }

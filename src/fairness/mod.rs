@@ -1,8 +1,7 @@
-//! Who goes next where many share what is scarce: by namespace first, then by key. Knows neither Kubernetes nor the
-//! portal.
+//! Fair sharing between namespaces, and inside each between its keys. Depends on nothing of this crate.
 //!
-//! A namespace has one share however many Secrets it names and however many resources it has, because all of them may be
-//! one tenant's; inside a namespace each key has one share.
+//! A namespace has one share, however many Secrets it names and however many resources it has, because all of them may belong
+//! to one tenant; inside a namespace each key has one share.
 
 mod queue;
 mod semaphore;
@@ -15,24 +14,24 @@ use std::{
 pub use queue::FairQueue;
 pub use semaphore::{FairSemaphore, Permit};
 
-/// Whose share something is taken from. Hashes that no other process can foresee, so that nobody can choose a name that
-/// shares with another one.
+/// Whose share something takes. The hashes differ from process to process, so that nobody can choose a name that takes the
+/// share of another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FairnessKey {
     /// The namespace.
     pub namespace: u32,
-    /// What parts those of one namespace: the portal and the Secret with the key.
+    /// The part of the namespace: the portal and the Secret with the key.
     pub key: u32,
 }
 
 impl FairnessKey {
-    /// The share of a namespace and, inside of it, of those with that `key`.
+    /// The share of that `key` in a namespace.
     #[must_use]
     pub fn new(namespace: &str, key: &impl Hash) -> Self {
         Self { namespace: hash(namespace), key: hash(key) }
     }
 
-    /// The share of a namespace, where nothing parts those who are in it.
+    /// The share of a namespace as a whole.
     #[must_use]
     pub fn of_namespace(namespace: &str) -> Self {
         Self { namespace: hash(namespace), key: 0 }

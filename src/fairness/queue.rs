@@ -1,34 +1,34 @@
-//! A queue that serves namespaces in turn, and the keys of a namespace in turn. Pure.
+//! A queue that serves namespaces round robin, and the keys of each namespace round robin. Pure.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::FairnessKey;
 
-/// Those who wait, in the order in which they are served: the namespaces one by one, inside each its keys one by one,
-/// and of one key the least item first.
+/// Items in the order in which they are served: round robin over the namespaces, inside each over its keys, and of one key the
+/// least item first.
 ///
-/// Each operation takes logarithmic time, but for what [`take_if`](Self::take_if) passes over.
+/// Each operation takes logarithmic time, apart from what [`pop_if`](Self::pop_if) skips.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    namespaces: Rotation<Rotation<BTreeSet<T>>>,
+    namespaces: RoundRobin<RoundRobin<BTreeSet<T>>>,
 }
 
-/// Queues by a number, each of which is served in its turn.
+/// Queues by number, served round robin.
 #[derive(Debug)]
-struct Rotation<Q> {
+struct RoundRobin<Q> {
     queues: HashMap<u32, Q>,
-    /// Each number of the map once, the next to be served first.
+    /// Each number of the map once, the next to serve first.
     order: VecDeque<u32>,
     len: usize,
 }
 
-impl<Q> Default for Rotation<Q> {
+impl<Q> Default for RoundRobin<Q> {
     fn default() -> Self {
         Self { queues: HashMap::new(), order: VecDeque::new(), len: 0 }
     }
 }
 
-impl<Q: Default> Rotation<Q> {
+impl<Q: Default> RoundRobin<Q> {
     fn queue(&mut self, number: u32) -> &mut Q {
         self.queues.entry(number).or_insert_with(|| {
             self.order.push_back(number);
@@ -39,12 +39,12 @@ impl<Q: Default> Rotation<Q> {
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { namespaces: Rotation::default() }
+        Self { namespaces: RoundRobin::default() }
     }
 }
 
 impl<T: Ord> FairQueue<T> {
-    /// Adds an item; one that is there already stays there once.
+    /// Adds an item, unless it is there already.
     pub fn insert(&mut self, key: FairnessKey, item: T) {
         let namespace = self.namespaces.queue(key.namespace);
         if namespace.queue(key.key).insert(item) {
@@ -53,7 +53,7 @@ impl<T: Ord> FairQueue<T> {
         }
     }
 
-    /// Removes an item. What this empties stays in the rotation until its turn comes, and so is there once.
+    /// Removes an item. A queue that this empties stays in the order until it is served, so that it is never there twice.
     pub fn remove(&mut self, key: FairnessKey, item: &T) {
         let Some(namespace) = self.namespaces.queues.get_mut(&key.namespace) else { return };
         let Some(items) = namespace.queues.get_mut(&key.key) else { return };
@@ -63,13 +63,13 @@ impl<T: Ord> FairQueue<T> {
         }
     }
 
-    /// Takes the item whose turn it is.
-    pub fn take(&mut self) -> Option<T> {
-        self.take_if(|_| true).map(|(_, item)| item)
+    /// Pops the next item.
+    pub fn pop(&mut self) -> Option<T> {
+        self.pop_if(|_| true).map(|(_, item)| item)
     }
 
-    /// Takes the item whose turn it is among the namespaces that may be served now, and says whose it was.
-    pub fn take_if(&mut self, may_be_served: impl Fn(u32) -> bool) -> Option<(u32, T)> {
+    /// Pops the next item among the namespaces that may be served now, with its namespace.
+    pub fn pop_if(&mut self, may_be_served: impl Fn(u32) -> bool) -> Option<(u32, T)> {
         for _ in 0..self.namespaces.order.len() {
             let number = self.namespaces.order.pop_front()?;
             let Some(namespace) = self.namespaces.queues.get_mut(&number) else { continue };
@@ -81,28 +81,28 @@ impl<T: Ord> FairQueue<T> {
             if !may_be_served(number) {
                 continue;
             }
-            let item = namespace.take_from_next();
+            let item = namespace.pop_next();
             self.namespaces.len -= usize::from(item.is_some());
             return item.map(|item| (number, item));
         }
         None
     }
 
-    /// How many wait.
+    /// The number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.namespaces.len
     }
 
-    /// Whether nobody waits.
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-impl<T: Ord> Rotation<BTreeSet<T>> {
-    fn take_from_next(&mut self) -> Option<T> {
+impl<T: Ord> RoundRobin<BTreeSet<T>> {
+    fn pop_next(&mut self) -> Option<T> {
         while let Some(number) = self.order.pop_front() {
             let Some(item) = self.queues.get_mut(&number).and_then(BTreeSet::pop_first) else {
                 self.queues.remove(&number);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_with_a_hundred_keys_goes_as_often_as_one_with_one() {
+    fn a_namespace_with_a_hundred_keys_is_served_as_often_as_one_with_one() {
         let mut queue = FairQueue::default();
         for item in 0..1_000_u32 {
             queue.insert(key(1, item % 100), item);
@@ -133,35 +133,35 @@ mod tests {
         for item in 1_000..1_010 {
             queue.insert(key(2, 0), item);
         }
-        let first: Vec<_> = (0..20).filter_map(|_| queue.take()).collect();
+        let first: Vec<_> = (0..20).filter_map(|_| queue.pop()).collect();
         assert_eq!(first.iter().filter(|item| **item >= 1_000).count(), 10);
         assert_eq!(queue.len(), 990);
     }
 
     #[test]
-    fn the_keys_of_a_namespace_take_turns_and_of_one_key_the_least_goes_first() {
+    fn keys_are_served_round_robin_and_of_one_key_the_least_item_goes_first() {
         let mut queue = FairQueue::default();
         for item in [5, 3, 4, 1] {
             queue.insert(key(1, 1), item);
         }
         queue.insert(key(1, 2), 9);
-        let order: Vec<_> = std::iter::from_fn(|| queue.take()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, [1, 9, 3, 4, 5]);
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn a_namespace_that_may_not_be_served_keeps_what_it_has_and_holds_nobody_up() {
+    fn a_namespace_that_may_not_be_served_keeps_its_items_and_delays_no_other() {
         let mut queue = FairQueue::default();
         queue.insert(key(1, 1), 'a');
         queue.insert(key(2, 1), 'b');
-        assert_eq!(queue.take_if(|namespace| namespace != 1), Some((2, 'b')));
-        assert_eq!(queue.take_if(|namespace| namespace != 1), None);
-        assert_eq!(queue.take(), Some('a'));
+        assert_eq!(queue.pop_if(|namespace| namespace != 1), Some((2, 'b')));
+        assert_eq!(queue.pop_if(|namespace| namespace != 1), None);
+        assert_eq!(queue.pop(), Some('a'));
     }
 
     #[test]
-    fn what_is_removed_and_added_again_goes_once() {
+    fn an_item_that_is_removed_and_added_again_is_served_once() {
         let mut queue = FairQueue::default();
         for _ in 0..3 {
             queue.insert(key(1, 1), 'a');
@@ -169,6 +169,6 @@ mod tests {
         }
         queue.insert(key(1, 1), 'a');
         queue.insert(key(1, 1), 'a');
-        assert_eq!((queue.len(), queue.take(), queue.take()), (1, Some('a'), None));
+        assert_eq!((queue.len(), queue.pop(), queue.pop()), (1, Some('a'), None));
     }
 }

@@ -1,4 +1,4 @@
-//! A semaphore that serves namespaces in turn. Touches tokio's tasks.
+//! A semaphore that serves namespaces round robin. May depend on `queue` and tokio.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::{FairnessKey, queue::FairQueue};
 
-/// Permits for what many want to do at once: namespaces take turns, no namespace holds more than its part, and a wait
-/// that is given up leaves the queue.
+/// Permits for what many want to do at once: namespaces are served round robin, none holds more than its part, and a wait that
+/// is cancelled leaves the queue.
 #[derive(Debug)]
 pub struct FairSemaphore {
     state: Mutex<Waiters>,
-    most_of_one: usize,
+    max_per_namespace: usize,
 }
 
 #[derive(Debug)]
@@ -20,16 +20,16 @@ struct Waiters {
     free: usize,
     /// Permits that each namespace holds.
     held: HashMap<u32, usize>,
-    waiting: FairQueue<Place>,
-    told: HashMap<u64, oneshot::Sender<()>>,
-    /// Counts those who waited.
-    count: u64,
+    waiting: FairQueue<Ticket>,
+    wakers: HashMap<u64, oneshot::Sender<()>>,
+    /// The number of the next ticket.
+    next: u64,
 }
 
-/// A place among those of one key: the lower the rank, the earlier; then who came first.
-type Place = (u8, u64);
+/// A position among those of one key: rank, then number; the lowest goes first.
+type Ticket = (u8, u64);
 
-/// A permit; it ends when this is dropped.
+/// A permit, released on drop.
 #[derive(Debug)]
 pub struct Permit {
     semaphore: Arc<FairSemaphore>,
@@ -37,62 +37,63 @@ pub struct Permit {
 }
 
 impl FairSemaphore {
-    /// That many permits, of which one namespace holds no more than `most_of_one`; at least one each.
+    /// That many permits, of which one namespace holds no more than `max_per_namespace`; at least one each.
     #[must_use]
-    pub fn new(most: usize, most_of_one: usize) -> Arc<Self> {
+    pub fn new(permits: usize, max_per_namespace: usize) -> Arc<Self> {
         let state = Waiters {
-            free: most.max(1),
+            free: permits.max(1),
             held: HashMap::new(),
             waiting: FairQueue::default(),
-            told: HashMap::new(),
-            count: 0,
+            wakers: HashMap::new(),
+            next: 0,
         };
-        Arc::new(Self { state: Mutex::new(state), most_of_one: most_of_one.max(1) })
+        Arc::new(Self { state: Mutex::new(state), max_per_namespace: max_per_namespace.max(1) })
     }
 
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
     pub async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
-        let (place, told) = {
+        let (ticket, woken) = {
             let mut state = self.state.lock();
-            let place = (rank, state.count);
-            state.count += 1;
-            let (tell, told) = oneshot::channel();
-            state.waiting.insert(key, place);
-            state.told.insert(place.1, tell);
-            state.serve(self.most_of_one);
-            (place, told)
+            let ticket = (rank, state.next);
+            state.next += 1;
+            let (waker, woken) = oneshot::channel();
+            state.waiting.insert(key, ticket);
+            state.wakers.insert(ticket.1, waker);
+            state.serve(self.max_per_namespace);
+            (ticket, woken)
         };
-        let mut wait = Wait { semaphore: self, key, place, is_over: false };
-        // The sender is dropped only by a wait that is given up.
-        let _ = told.await;
+        let mut wait = Wait { semaphore: self, key, ticket, is_over: false };
+        // Only a wait that is cancelled drops the sender.
+        let _ = woken.await;
         wait.is_over = true;
         Permit { semaphore: Arc::clone(self), namespace: key.namespace }
     }
 
     fn release(&self, namespace: u32) {
         let mut state = self.state.lock();
-        state.give_back(namespace);
-        state.serve(self.most_of_one);
+        state.release(namespace);
+        state.serve(self.max_per_namespace);
     }
 }
 
 impl Waiters {
-    /// Gives permits to those whose turn it is, as far as there are any.
-    fn serve(&mut self, most_of_one: usize) {
+    /// Hands out the free permits.
+    fn serve(&mut self, max_per_namespace: usize) {
         while self.free > 0 {
             let Self { held, waiting, .. } = self;
-            let next = waiting.take_if(|namespace| held.get(&namespace).copied().unwrap_or(0) < most_of_one);
+            let next =
+                waiting.pop_if(|namespace| held.get(&namespace).copied().unwrap_or(0) < max_per_namespace);
             let Some((namespace, (_, number))) = next else { return };
             self.free -= 1;
             *self.held.entry(namespace).or_default() += 1;
-            let is_taken = self.told.remove(&number).is_some_and(|tell| tell.send(()).is_ok());
+            let is_taken = self.wakers.remove(&number).is_some_and(|waker| waker.send(()).is_ok());
             if !is_taken {
-                self.give_back(namespace);
+                self.release(namespace);
             }
         }
     }
 
-    fn give_back(&mut self, namespace: u32) {
+    fn release(&mut self, namespace: u32) {
         self.free += 1;
         if let Some(held) = self.held.get_mut(&namespace) {
             *held -= 1;
@@ -109,11 +110,11 @@ impl Drop for Permit {
     }
 }
 
-/// A wait that may be given up.
+/// A wait that may be cancelled.
 struct Wait<'a> {
     semaphore: &'a FairSemaphore,
     key: FairnessKey,
-    place: Place,
+    ticket: Ticket,
     is_over: bool,
 }
 
@@ -123,13 +124,13 @@ impl Drop for Wait<'_> {
             return;
         }
         let mut state = self.semaphore.state.lock();
-        let was_waiting = state.told.remove(&self.place.1).is_some();
+        let was_waiting = state.wakers.remove(&self.ticket.1).is_some();
         if was_waiting {
-            state.waiting.remove(self.key, &self.place);
+            state.waiting.remove(self.key, &self.ticket);
         } else {
-            // The permit came and nobody took it.
-            state.give_back(self.key.namespace);
-            state.serve(self.semaphore.most_of_one);
+            // The permit was handed out and not received.
+            state.release(self.key.namespace);
+            state.serve(self.semaphore.max_per_namespace);
         }
     }
 }
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_comes_late_goes_next_whatever_crowd_of_another_namespace_waits() {
+    async fn a_late_namespace_is_served_next_however_many_of_another_one_wait() {
         let semaphore = FairSemaphore::new(2, 2);
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
@@ -162,13 +163,13 @@ mod tests {
         }
         tasks.join_all().await;
         let served = served.lock();
-        let place = served.iter().position(|namespace| *namespace == 2).unwrap();
-        assert!(place <= 5, "served as number {place} of {}", served.len());
+        let position = served.iter().position(|namespace| *namespace == 2).unwrap();
+        assert!(position <= 5, "served as number {position} of {}", served.len());
         assert_eq!(served.len(), 1_001);
     }
 
     #[tokio::test]
-    async fn no_namespace_holds_more_than_its_part_and_the_rest_is_for_others() {
+    async fn no_namespace_holds_more_than_its_part_and_the_rest_is_left_to_others() {
         let semaphore = FairSemaphore::new(3, 2);
         let held: Vec<_> = (0..5).map(|_| semaphore.acquire(of(1), 0).now_or_never()).collect();
         assert_eq!(held.iter().flatten().count(), 2);
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_one_key_what_was_begun_goes_before_what_begins() {
+    async fn of_one_key_the_lowest_rank_goes_first() {
         let semaphore = FairSemaphore::new(1, 1);
         let first = semaphore.acquire(of(1), 0).await;
         let mut waiting: VecDeque<_> =
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_is_given_up_keeps_no_permit_and_no_place() {
+    async fn a_wait_that_is_cancelled_holds_no_permit_and_leaves_the_queue() {
         let semaphore = FairSemaphore::new(1, 1);
         let held = semaphore.acquire(of(1), 0).await;
         let mut waits: Vec<_> = (0..2).map(|_| Box::pin(semaphore.acquire(of(1), 0))).collect();
@@ -211,7 +212,7 @@ mod tests {
         }
         drop(waits.pop());
         drop(held);
-        // The permit is given to the first by now, which drops it unseen.
+        // The permit was handed to the first by now, which drops it without receiving it.
         drop(waits);
         assert!(semaphore.acquire(of(2), 0).now_or_never().is_some());
         assert_eq!(semaphore.state.lock().waiting.len(), 0);

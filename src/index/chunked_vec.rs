@@ -1,57 +1,56 @@
-//! A list that grows by blocks: growing copies nothing, leaves nothing behind, and keeps less than
-//! one block in reserve. Pure.
+//! A vector in chunks: it grows without copying, and has less than one chunk of spare capacity. Pure.
 
-/// How many elements a block holds.
-const BLOCK: usize = 512;
+/// The number of elements in a chunk.
+const CHUNK: usize = 512;
 
-/// A list of elements that are found by their place.
+/// A list of elements by position.
 #[derive(Debug)]
-pub(crate) struct Blocks<T> {
-    blocks: Vec<Vec<T>>,
+pub(crate) struct ChunkedVec<T> {
+    chunks: Vec<Vec<T>>,
     len: usize,
 }
 
-impl<T> Default for Blocks<T> {
+impl<T> Default for ChunkedVec<T> {
     fn default() -> Self {
-        Self { blocks: Vec::new(), len: 0 }
+        Self { chunks: Vec::new(), len: 0 }
     }
 }
 
-impl<T> Blocks<T> {
-    /// Adds an element at the end, and answers with its place.
+impl<T> ChunkedVec<T> {
+    /// Appends an element and returns its position.
     pub(crate) fn push(&mut self, element: T) -> usize {
-        let place = self.len;
-        match self.blocks.last_mut() {
-            Some(block) if block.len() < BLOCK => block.push(element),
+        let position = self.len;
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(element),
             Some(_) | None => {
-                let mut block = Vec::with_capacity(BLOCK);
-                block.push(element);
-                self.blocks.push(block);
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(element);
+                self.chunks.push(chunk);
             }
         }
         self.len += 1;
-        place
+        position
     }
 
-    pub(crate) fn get(&self, place: usize) -> Option<&T> {
-        self.blocks.get(place / BLOCK)?.get(place % BLOCK)
+    pub(crate) fn get(&self, position: usize) -> Option<&T> {
+        self.chunks.get(position / CHUNK)?.get(position % CHUNK)
     }
 
-    pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        self.blocks.get_mut(place / BLOCK)?.get_mut(place % BLOCK)
+    pub(crate) fn get_mut(&mut self, position: usize) -> Option<&mut T> {
+        self.chunks.get_mut(position / CHUNK)?.get_mut(position % CHUNK)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.blocks.iter().flatten()
+        self.chunks.iter().flatten()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes in use, without what lies behind the elements.
+    /// The bytes in use, without what the elements own on the heap.
     pub(crate) fn memory(&self) -> usize {
-        self.blocks.len() * BLOCK * size_of::<T>() + self.blocks.capacity() * size_of::<Vec<T>>()
+        self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
     }
 }
 
@@ -60,18 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_element_is_found_at_its_place_across_blocks() {
-        let mut blocks = Blocks::default();
-        for number in 0..=3 * BLOCK {
-            assert_eq!(blocks.push(number), number);
+    fn an_element_is_found_at_its_position_across_chunks() {
+        let mut vec = ChunkedVec::default();
+        for number in 0..=3 * CHUNK {
+            assert_eq!(vec.push(number), number);
         }
-        assert_eq!(blocks.len(), 3 * BLOCK + 1);
-        for number in [0, BLOCK - 1, BLOCK, 3 * BLOCK] {
-            assert_eq!(blocks.get(number), Some(&number));
-            assert_eq!(blocks.get_mut(number), Some(&mut { number }));
+        assert_eq!(vec.len(), 3 * CHUNK + 1);
+        for number in [0, CHUNK - 1, CHUNK, 3 * CHUNK] {
+            assert_eq!(vec.get(number), Some(&number));
+            assert_eq!(vec.get_mut(number), Some(&mut { number }));
         }
-        assert_eq!(blocks.get(3 * BLOCK + 1), None);
-        assert!(blocks.iter().copied().eq(0..=3 * BLOCK));
-        assert!(blocks.memory() >= 4 * BLOCK * size_of::<usize>());
+        assert_eq!(vec.get(3 * CHUNK + 1), None);
+        assert!(vec.iter().copied().eq(0..=3 * CHUNK));
+        assert!(vec.memory() >= 4 * CHUNK * size_of::<usize>());
     }
 }

@@ -1,6 +1,6 @@
-//! A compact record of each live Verification, with read-your-writes, swept after each list. In memory.
+//! An in-memory index of the live Verifications: a compact record of each, with read-your-writes, swept after each list.
 //!
-//! May depend on nothing of ours.
+//! May depend on nothing of this crate.
 
 mod chunked_vec;
 mod namespaces;
@@ -9,6 +9,6 @@ mod records;
 mod table;
 mod version;
 
-pub(crate) use chunked_vec::Blocks;
+pub(crate) use chunked_vec::ChunkedVec;
 pub use record_id::RecordId;
-pub use table::{Departure, Index, Removed, Seen, View};
+pub use table::{Applied, Index, RemovalReason, Removed, View};

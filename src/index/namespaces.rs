@@ -1,27 +1,27 @@
-//! Namespaces, each kept once however many verifications are in it. Pure.
+//! Interned namespaces: each is stored once, however many verifications are in it. Pure.
 
 use std::{collections::HashMap, sync::Arc};
 
 use slab::Slab;
 
-/// Names with a number each, and a count of who uses it.
+/// Names with a number and a reference count each.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     entries: Slab<(Arc<str>, usize)>,
     numbers: HashMap<Arc<str>, usize>,
 }
 
-/// The number of a namespace that is in use.
+/// The number of a namespace that has verifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Namespace(u32);
 
 impl Namespaces {
-    /// The number of a namespace, in use once more.
+    /// The number of a namespace, with one more reference to it.
     pub(crate) fn intern(&mut self, name: &str) -> Namespace {
         if let Some(&number) = self.numbers.get(name)
-            && let Some((_, users)) = self.entries.get_mut(number)
+            && let Some((_, references)) = self.entries.get_mut(number)
         {
-            *users += 1;
+            *references += 1;
             return narrow(number);
         }
         let name: Arc<str> = name.into();
@@ -30,30 +30,30 @@ impl Namespaces {
         narrow(number)
     }
 
-    /// The number of a namespace, if anything is in it.
+    /// The number of a namespace, if it has verifications.
     pub(crate) fn find(&self, name: &str) -> Option<Namespace> {
         self.numbers.get(name).copied().map(narrow)
     }
 
-    /// The name; empty when nothing is in it any more.
+    /// The name; empty if no verification is left in the namespace.
     pub(crate) fn name(&self, namespace: Namespace) -> &str {
         self.entries.get(namespace.0 as usize).map_or("", |(name, _)| name)
     }
 
-    /// Ends one use. A namespace that nobody uses is forgotten.
+    /// Drops one reference. A namespace without references is removed.
     pub(crate) fn release(&mut self, namespace: Namespace) {
         let number = namespace.0 as usize;
-        let Some((_, users)) = self.entries.get_mut(number) else {
+        let Some((_, references)) = self.entries.get_mut(number) else {
             return;
         };
-        *users -= 1;
-        if *users == 0 {
+        *references -= 1;
+        if *references == 0 {
             let (name, _) = self.entries.remove(number);
             self.numbers.remove(&name);
         }
     }
 
-    /// Bytes in use, about.
+    /// The approximate number of bytes in use.
     pub(crate) fn memory(&self) -> usize {
         let texts: usize = self.numbers.keys().map(|name| name.len() + 16).sum();
         self.entries.capacity() * size_of::<(Arc<str>, usize, usize)>()
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_kept_once_and_forgotten_with_its_last_user() {
+    fn a_namespace_is_stored_once_and_removed_with_its_last_reference() {
         let mut namespaces = Namespaces::default();
         let first = namespaces.intern("kyc");
         assert_eq!(namespaces.intern("kyc"), first);

@@ -1,13 +1,13 @@
-//! Where the records of the table lie, under handles that a removed record takes with it. Pure.
+//! The storage of the index: records by position, under ids that end with their record. Pure.
 
 use super::{
-    chunked_vec::Blocks,
+    chunked_vec::ChunkedVec,
     namespaces::Namespace,
     record_id::RecordId,
     version::{Uid, Version},
 };
 
-/// What is kept of one verification.
+/// What the index knows of one verification.
 #[derive(Debug)]
 pub(crate) struct Record<R> {
     pub(crate) uid: Uid,
@@ -15,87 +15,87 @@ pub(crate) struct Record<R> {
     pub(crate) generation: i64,
     pub(crate) name: Box<str>,
     pub(crate) namespace: Namespace,
-    /// The list in which it was last seen.
+    /// The last list that contained it.
     pub(crate) epoch: u32,
     pub(crate) deleting: bool,
-    pub(crate) leaving: bool,
+    pub(crate) settling: bool,
     pub(crate) payload: R,
 }
 
-/// A place for a record. The tag counts the records that it has held.
+/// A position for a record. The tag counts the records that it has held.
 #[derive(Debug)]
-struct Place<R> {
+struct Cell<R> {
     tag: u32,
     record: Option<Record<R>>,
 }
 
-/// The records, by place.
+/// The records by position.
 #[derive(Debug)]
 pub(crate) struct Records<R> {
-    places: Blocks<Place<R>>,
-    /// Places that are free, the last freed first.
+    cells: ChunkedVec<Cell<R>>,
+    /// Positions without a record, the last freed first.
     free: Vec<u32>,
     len: usize,
 }
 
 impl<R> Records<R> {
     pub(crate) fn new() -> Self {
-        Self { places: Blocks::default(), free: Vec::new(), len: 0 }
+        Self { cells: ChunkedVec::default(), free: Vec::new(), len: 0 }
     }
 
     pub(crate) fn insert(&mut self, record: Record<R>) -> RecordId {
         self.len += 1;
         if let Some(index) = self.free.pop()
-            && let Some(place) = self.place_mut(index)
+            && let Some(cell) = self.cell_mut(index)
         {
-            place.record = Some(record);
-            let tag = place.tag;
+            cell.record = Some(record);
+            let tag = cell.tag;
             return RecordId { index, tag };
         }
-        let place = Place { tag: 0, record: Some(record) };
+        let cell = Cell { tag: 0, record: Some(record) };
         // etcd is full long before there are four thousand million objects.
-        let index = u32::try_from(self.places.push(place)).unwrap_or(u32::MAX);
+        let index = u32::try_from(self.cells.push(cell)).unwrap_or(u32::MAX);
         RecordId { index, tag: 0 }
     }
 
     pub(crate) fn remove(&mut self, record_id: RecordId) -> Option<Record<R>> {
-        let place = self.place_mut(record_id.index)?;
-        if place.tag != record_id.tag {
+        let cell = self.cell_mut(record_id.index)?;
+        if cell.tag != record_id.tag {
             return None;
         }
-        let record = place.record.take()?;
-        place.tag = place.tag.wrapping_add(1);
+        let record = cell.record.take()?;
+        cell.tag = cell.tag.wrapping_add(1);
         self.free.push(record_id.index);
         self.len -= 1;
         Some(record)
     }
 
     pub(crate) fn get(&self, record_id: RecordId) -> Option<&Record<R>> {
-        let place = self.place(record_id.index)?;
-        place.record.as_ref().filter(|_| place.tag == record_id.tag)
+        let cell = self.cell(record_id.index)?;
+        cell.record.as_ref().filter(|_| cell.tag == record_id.tag)
     }
 
     pub(crate) fn get_mut(&mut self, record_id: RecordId) -> Option<&mut Record<R>> {
-        let place = self.place_mut(record_id.index)?;
-        let tag = place.tag;
-        place.record.as_mut().filter(|_| tag == record_id.tag)
+        let cell = self.cell_mut(record_id.index)?;
+        let tag = cell.tag;
+        cell.record.as_mut().filter(|_| tag == record_id.tag)
     }
 
-    /// The record at a place, whoever it is.
+    /// The record at a position, whatever its id.
     pub(crate) fn at(&self, index: u32) -> Option<&Record<R>> {
-        self.place(index)?.record.as_ref()
+        self.cell(index)?.record.as_ref()
     }
 
-    /// The handle to the record at a place.
-    pub(crate) fn slot_at(&self, index: u32) -> Option<RecordId> {
-        let tag = self.place(index)?.tag;
+    /// The id of the record at a position.
+    pub(crate) fn id_at(&self, index: u32) -> Option<RecordId> {
+        let tag = self.cell(index)?.tag;
         Some(RecordId { index, tag })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, &Record<R>)> {
-        (0_u32..).zip(self.places.iter()).filter_map(|(index, place)| {
-            let tag = place.tag;
-            Some((RecordId { index, tag }, place.record.as_ref()?))
+        (0_u32..).zip(self.cells.iter()).filter_map(|(index, cell)| {
+            let tag = cell.tag;
+            Some((RecordId { index, tag }, cell.record.as_ref()?))
         })
     }
 
@@ -103,16 +103,16 @@ impl<R> Records<R> {
         self.len
     }
 
-    /// Bytes in use, without what lies behind names and payloads.
+    /// The bytes in use, without what names and payloads own on the heap.
     pub(crate) fn memory(&self) -> usize {
-        self.places.memory() + self.free.capacity() * size_of::<u32>()
+        self.cells.memory() + self.free.capacity() * size_of::<u32>()
     }
 
-    fn place(&self, index: u32) -> Option<&Place<R>> {
-        self.places.get(index as usize)
+    fn cell(&self, index: u32) -> Option<&Cell<R>> {
+        self.cells.get(index as usize)
     }
 
-    fn place_mut(&mut self, index: u32) -> Option<&mut Place<R>> {
-        self.places.get_mut(index as usize)
+    fn cell_mut(&mut self, index: u32) -> Option<&mut Cell<R>> {
+        self.cells.get_mut(index as usize)
     }
 }

@@ -1,9 +1,8 @@
-//! A compact record of each live verification: what is known of it from the watch and from our own
-//! writes. Touches nothing: no client, no clock, no lock.
+//! The index: what is known of each live verification from the watch and from our own writes. Pure: no client, no clock, no
+//! lock.
 //!
-//! The table is plain data behind `&mut`. Whoever shares it puts it into a mutex:
-//! every operation but [`Index::synced`] (one pass over all records, milliseconds for a hundred
-//! thousand) takes about a microsecond, and none of them waits.
+//! It is plain data behind `&mut`, and is shared behind a mutex: every operation takes about a microsecond and none waits,
+//! except [`Index::init_done`], which passes once over all records (milliseconds for a hundred thousand).
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -17,7 +16,7 @@ use super::{
     version::{Uid, Version},
 };
 
-/// The live verifications, by uid and by name. `R` is what a routine look needs to know of one.
+/// The live verifications by uid and by name. `R` is what the caller stores with each.
 #[derive(Debug)]
 pub struct Index<R> {
     records: Records<R>,
@@ -25,35 +24,35 @@ pub struct Index<R> {
     by_name: HashTable<u32>,
     namespaces: Namespaces,
     hasher: RandomState,
-    /// Counts the lists. A record that carries another number was not in the last one.
+    /// The number of the current list. A record with another number was not in it.
     epoch: u32,
-    /// Whether older states are believed until the next list is complete.
-    believing: bool,
+    /// Whether older versions are accepted until the next list is complete.
+    accepts_rollback: bool,
     name_bytes: usize,
 }
 
-/// What an object that was listed or watched means to the table.
+/// What applying an object changed.
 #[derive(Debug)]
-pub enum Seen<R> {
-    /// It was not known.
+pub enum Applied<R> {
+    /// The object is new.
     New(RecordId),
-    /// It was not known, and its name belonged to another object, which is therefore deleted.
+    /// The object is new and has the name of another one, which must have been deleted.
     Replaced {
         /// The new record.
         record_id: RecordId,
         /// The record that had the name before.
         removed: Removed<R>,
     },
-    /// It changed since it was last seen or written.
+    /// The object changed since it was last applied or written.
     Changed(RecordId),
-    /// It is the state that we know already, often the echo of our own write.
+    /// This version is known already; often it is the echo of our own write.
     Unchanged(RecordId),
-    /// It is older than what we know or wrote, and was left out.
+    /// This version is older than the one that is known, and was ignored.
     Stale(RecordId),
 }
 
-impl<R> Seen<R> {
-    /// The record that stands in the table now.
+impl<R> Applied<R> {
+    /// The record of the object, or of its namesake where that is newer.
     #[must_use]
     pub fn record_id(&self) -> RecordId {
         match self {
@@ -66,40 +65,40 @@ impl<R> Seen<R> {
     }
 }
 
-/// Why a record left the table.
+/// Why a record was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    /// Its verification was marked with [`Index::leaving`]: it is over, and still exists.
+pub enum RemovalReason {
+    /// Its verification was marked with [`Index::mark_settling`]: it is settled and still exists.
     Settled,
-    /// Its verification does not exist any more.
+    /// Its verification no longer exists.
     Deleted,
 }
 
-/// A record that left the table.
+/// A record that was removed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Removed<R> {
-    /// The handle it had. It leads nowhere now.
+    /// The id that it had, which finds nothing now.
     pub record_id: RecordId,
-    /// Why it left.
-    pub departure: Departure,
-    /// What was kept about it.
+    /// Why it was removed.
+    pub reason: RemovalReason,
+    /// What the caller stored with it.
     pub payload: R,
 }
 
-/// One record, to be read.
+/// One record to read.
 #[derive(Debug)]
 pub struct View<'a, R> {
     /// The namespace of the verification.
     pub namespace: &'a str,
     /// The name of the verification.
     pub name: &'a str,
-    /// `metadata.generation` as last seen.
+    /// `metadata.generation` of the known version.
     pub generation: i64,
-    /// Whether `metadata.deletionTimestamp` was set.
+    /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// Whether it is marked as about to leave the selector.
-    pub leaving: bool,
-    /// What is kept about it.
+    /// Whether it is marked as about to be settled.
+    pub settling: bool,
+    /// What the caller stored with it.
     pub payload: &'a R,
 }
 
@@ -110,7 +109,7 @@ impl<R> Default for Index<R> {
 }
 
 impl<R> Index<R> {
-    /// An empty table.
+    /// An empty index.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -120,53 +119,52 @@ impl<R> Index<R> {
             namespaces: Namespaces::default(),
             hasher: RandomState::new(),
             epoch: 0,
-            believing: false,
+            accepts_rollback: false,
             name_bytes: 0,
         }
     }
 
-    /// Takes in an object that was listed or watched.
+    /// Applies an object that was listed or watched.
     ///
-    /// `payload` is called only when the record is new (with `None`) or changed (with what was
-    /// kept before). An object without uid or name cannot come from an API server and is kept
-    /// under the empty one.
-    pub fn seen(&mut self, meta: &ObjectMeta, payload: impl FnOnce(Option<&R>) -> R) -> Seen<R> {
+    /// `payload` is called only if the record is new (with `None`) or changed (with the previous payload). An object without
+    /// uid or name cannot come from an API server and is stored under the empty one.
+    pub fn applied(&mut self, meta: &ObjectMeta, payload: impl FnOnce(Option<&R>) -> R) -> Applied<R> {
         let uid = Uid::of(meta.uid.as_deref().unwrap_or_default());
         let version = Version::of(meta.resource_version.as_deref().unwrap_or_default());
         let generation = meta.generation.unwrap_or_default();
         let deleting = meta.deletion_timestamp.is_some();
-        let (epoch, believing) = (self.epoch, self.believing);
+        let (epoch, accepts_rollback) = (self.epoch, self.accepts_rollback);
 
-        if let Some(record_id) = self.slot_of_uid_value(uid)
+        if let Some(record_id) = self.find_uid(uid)
             && let Some(record) = self.records.get_mut(record_id)
         {
             record.epoch = epoch;
             if version == record.version {
-                return Seen::Unchanged(record_id);
+                return Applied::Unchanged(record_id);
             }
-            if version.is_older_than(record.version) && !believing {
-                return Seen::Stale(record_id);
+            if version.is_older_than(record.version) && !accepts_rollback {
+                return Applied::Stale(record_id);
             }
             record.version = version;
             record.generation = generation;
             record.deleting = deleting;
             record.payload = payload(Some(&record.payload));
-            return Seen::Changed(record_id);
+            return Applied::Changed(record_id);
         }
 
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();
-        let former = self.slot_of_name(namespace, name);
+        let former = self.find_by_name(namespace, name);
         if let Some(record_id) = former
             && let Some(record) = self.records.get_mut(record_id)
             && version.is_older_than(record.version)
-            && !believing
+            && !accepts_rollback
         {
-            // A list from a cache that lags shows the deleted namesake of what we know.
+            // A list from a stale cache shows the deleted namesake of the object that we know.
             record.epoch = epoch;
-            return Seen::Stale(record_id);
+            return Applied::Stale(record_id);
         }
-        let removed = former.and_then(|record_id| self.remove_as(record_id, Departure::Deleted));
+        let removed = former.and_then(|record_id| self.remove_as(record_id, RemovalReason::Deleted));
         let namespace = self.namespaces.intern(namespace);
         let record_id = self.insert(Record {
             uid,
@@ -176,42 +174,41 @@ impl<R> Index<R> {
             namespace,
             epoch,
             deleting,
-            leaving: false,
+            settling: false,
             payload: payload(None),
         });
         match removed {
-            Some(removed) => Seen::Replaced { record_id, removed },
-            None => Seen::New(record_id),
+            Some(removed) => Applied::Replaced { record_id, removed },
+            None => Applied::New(record_id),
         }
     }
 
-    /// Whether this is the newest state of the object that is known. False when the record is gone.
+    /// Whether this is the newest known version of the object. False without a record.
     #[must_use]
-    pub fn is_at(&self, record_id: RecordId, resource_version: &str) -> bool {
+    pub fn is_current(&self, record_id: RecordId, resource_version: &str) -> bool {
         self.records.get(record_id).is_some_and(|record| record.version == Version::of(resource_version))
     }
 
-    /// Whether this state of the object is certain to be older than what is known. False when the record is gone.
+    /// Whether this version of the object is certain to be older than the known one. False without a record.
     #[must_use]
-    pub fn is_past(&self, record_id: RecordId, resource_version: &str) -> bool {
+    pub fn is_outdated(&self, record_id: RecordId, resource_version: &str) -> bool {
         self.records
             .get(record_id)
             .is_some_and(|record| Version::of(resource_version).is_older_than(record.version))
     }
 
-    /// Believes what is seen from now on until a list is complete, also where it is older than what is known: the API
-    /// server's state went back.
-    pub fn believe(&mut self) {
-        self.believing = true;
+    /// Accepts versions that are older than the known ones until the next list is complete: the API server's state was
+    /// rolled back.
+    pub fn accept_rollback(&mut self) {
+        self.accepts_rollback = true;
     }
 
-    /// Notes that this process wrote the object, so that the watch's echo of the write is
-    /// [`Seen::Unchanged`] and anything older [`Seen::Stale`].
+    /// Notes that this process wrote the object, so that the watch's echo of the write is [`Applied::Unchanged`] and
+    /// anything older [`Applied::Stale`].
     ///
-    /// Only for a write that was a compare-and-swap on the resourceVersion of this record: another
-    /// write would hide what somebody else changed in between. `change` brings the payload to what
-    /// was written. Without effect, and false, when the record is gone or the watch has been
-    /// further already.
+    /// Only for a compare-and-swap on the resourceVersion of this record: any other write would hide what somebody else
+    /// changed in between. `change` updates the payload to what was written. Does nothing and returns false if there is no
+    /// record, or if the watch has brought a newer version already.
     pub fn wrote(
         &mut self,
         record_id: RecordId,
@@ -222,7 +219,7 @@ impl<R> Index<R> {
         let Some(record) = self.records.get_mut(record_id) else {
             return false;
         };
-        if version.is_older_than(record.version) && !self.believing {
+        if version.is_older_than(record.version) && !self.accepts_rollback {
             return false;
         }
         record.version = version;
@@ -230,48 +227,47 @@ impl<R> Index<R> {
         true
     }
 
-    /// Marks a verification that is about to be settled, **before** the write that does it: once it
-    /// is settled the watch reports DELETED, which does not say that the object still exists.
-    /// False when the record is gone.
-    pub fn leaving(&mut self, record_id: RecordId) -> bool {
+    /// Marks a verification that is about to be settled, **before** the write that settles it: afterwards the watch reports
+    /// DELETED, because the selector no longer matches, though the object still exists. False without a record.
+    pub fn mark_settling(&mut self, record_id: RecordId) -> bool {
         self.mark(record_id, true)
     }
 
-    /// Takes the mark of [`Index::leaving`] back, after a write that is known to have failed. After
-    /// a write whose answer was lost the mark stays. False when the record is gone.
-    pub fn staying(&mut self, record_id: RecordId) -> bool {
+    /// Removes the mark of [`Index::mark_settling`] after a write that is known to have failed. After a write with an unknown
+    /// outcome the mark stays. False without a record.
+    pub fn unmark_settling(&mut self, record_id: RecordId) -> bool {
         self.mark(record_id, false)
     }
 
-    /// Removes the object that the watch reported as DELETED. `None` when it is not known.
-    pub fn gone(&mut self, uid: &str) -> Option<Removed<R>> {
-        let record_id = self.slot_of_uid(uid)?;
+    /// Removes the object that the watch reported as DELETED. `None` if it is not known.
+    pub fn deleted(&mut self, uid: &str) -> Option<Removed<R>> {
+        let record_id = self.find_by_uid(uid)?;
         self.remove(record_id)
     }
 
-    /// Removes a record: as settled when it was marked as leaving, as deleted otherwise.
+    /// Removes a record: as settled if it was marked as settling, as deleted otherwise.
     pub fn remove(&mut self, record_id: RecordId) -> Option<Removed<R>> {
-        let leaving = self.records.get(record_id)?.leaving;
-        let departure = if leaving { Departure::Settled } else { Departure::Deleted };
-        self.remove_as(record_id, departure)
+        let settling = self.records.get(record_id)?.settling;
+        let reason = if settling { RemovalReason::Settled } else { RemovalReason::Deleted };
+        self.remove_as(record_id, reason)
     }
 
-    /// Notes that an object is still there though it could not be read, so that the next
-    /// [`Index::synced`] does not take it for deleted. `None` when there is no record of it.
-    pub fn still_there(&mut self, uid: &str) -> Option<RecordId> {
-        let record_id = self.slot_of_uid(uid)?;
+    /// Notes that a list contained an object that could not be decoded, so that the next [`Index::init_done`] does not take
+    /// it for deleted. `None` if there is no record of it.
+    pub fn undecodable(&mut self, uid: &str) -> Option<RecordId> {
+        let record_id = self.find_by_uid(uid)?;
         self.records.get_mut(record_id)?.epoch = self.epoch;
         Some(record_id)
     }
 
-    /// Begins a new list. May be called again before the list is complete.
-    pub fn restarted(&mut self) {
+    /// A list begins. May be called again before the list is complete.
+    pub fn init(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    /// Ends a list: what was known and was not in it is removed and returned.
-    pub fn synced(&mut self) -> Vec<Removed<R>> {
-        self.believing = false;
+    /// A list is complete: removes and returns the records that were not in it.
+    pub fn init_done(&mut self) -> Vec<Removed<R>> {
+        self.accepts_rollback = false;
         let epoch = self.epoch;
         let missing: Vec<RecordId> = self
             .records
@@ -284,7 +280,7 @@ impl<R> Index<R> {
 
     /// The record of the object with this name.
     #[must_use]
-    pub fn slot_of_name(&self, namespace: &str, name: &str) -> Option<RecordId> {
+    pub fn find_by_name(&self, namespace: &str, name: &str) -> Option<RecordId> {
         let namespace = self.namespaces.find(namespace)?;
         let hash = self.hasher.hash_one((namespace, name));
         let index = self.by_name.find(hash, |&index| {
@@ -292,16 +288,16 @@ impl<R> Index<R> {
                 .at(index)
                 .is_some_and(|record| record.namespace == namespace && *record.name == *name)
         })?;
-        self.records.slot_at(*index)
+        self.records.id_at(*index)
     }
 
     /// The record of the object with this uid.
     #[must_use]
-    pub fn slot_of_uid(&self, uid: &str) -> Option<RecordId> {
-        self.slot_of_uid_value(Uid::of(uid))
+    pub fn find_by_uid(&self, uid: &str) -> Option<RecordId> {
+        self.find_uid(Uid::of(uid))
     }
 
-    /// What is known of one verification. `None` when the record is gone.
+    /// One record to read. `None` if it was removed.
     #[must_use]
     pub fn view(&self, record_id: RecordId) -> Option<View<'_, R>> {
         let record = self.records.get(record_id)?;
@@ -310,18 +306,18 @@ impl<R> Index<R> {
             name: &record.name,
             generation: record.generation,
             deleting: record.deleting,
-            leaving: record.leaving,
+            settling: record.settling,
             payload: &record.payload,
         })
     }
 
-    /// What is kept about one verification. `None` when the record is gone.
+    /// The payload of a record. `None` if it was removed.
     #[must_use]
     pub fn get(&self, record_id: RecordId) -> Option<&R> {
         self.records.get(record_id).map(|record| &record.payload)
     }
 
-    /// What is kept about one verification, to be changed. `None` when the record is gone.
+    /// The payload of a record, to change it. `None` if it was removed.
     pub fn get_mut(&mut self, record_id: RecordId) -> Option<&mut R> {
         self.records.get_mut(record_id).map(|record| &mut record.payload)
     }
@@ -331,20 +327,20 @@ impl<R> Index<R> {
         self.records.iter().map(|(record_id, record)| (record_id, &record.payload))
     }
 
-    /// How many verifications are known.
+    /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether none is known.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The memory in use, in bytes: records, indexes, names and namespaces, with their spare
-    /// capacity. What a payload keeps on the heap is not in it.
+    /// The memory in use in bytes: records, hash tables, names and namespaces, with their spare capacity, but not what
+    /// payloads own on the heap.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.records.memory()
@@ -354,18 +350,18 @@ impl<R> Index<R> {
             + self.name_bytes
     }
 
-    fn slot_of_uid_value(&self, uid: Uid) -> Option<RecordId> {
+    fn find_uid(&self, uid: Uid) -> Option<RecordId> {
         let hash = self.hasher.hash_one(uid);
         let index = self
             .by_uid
             .find(hash, |&index| self.records.at(index).is_some_and(|record| record.uid == uid))?;
-        self.records.slot_at(*index)
+        self.records.id_at(*index)
     }
 
-    fn mark(&mut self, record_id: RecordId, leaving: bool) -> bool {
+    fn mark(&mut self, record_id: RecordId, settling: bool) -> bool {
         match self.records.get_mut(record_id) {
             Some(record) => {
-                record.leaving = leaving;
+                record.settling = settling;
                 true
             }
             None => false,
@@ -387,7 +383,7 @@ impl<R> Index<R> {
         record_id
     }
 
-    fn remove_as(&mut self, record_id: RecordId, departure: Departure) -> Option<Removed<R>> {
+    fn remove_as(&mut self, record_id: RecordId, reason: RemovalReason) -> Option<Removed<R>> {
         let record = self.records.remove(record_id)?;
         let by_uid = self.hasher.hash_one(record.uid);
         if let Ok(entry) = self.by_uid.find_entry(by_uid, |&index| index == record_id.index) {
@@ -399,7 +395,7 @@ impl<R> Index<R> {
         }
         self.namespaces.release(record.namespace);
         self.name_bytes -= record.name.len();
-        Some(Removed { record_id, departure, payload: record.payload })
+        Some(Removed { record_id, reason, payload: record.payload })
     }
 }
 

@@ -1,8 +1,8 @@
-//! The two opaque strings of Kubernetes that are compared here, in few bytes. Pure.
+//! `metadata.uid` and `metadata.resourceVersion` in few bytes. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// `metadata.uid`. An API server gives out UUIDs; anything else is kept as a hash of 128 bits.
+/// `metadata.uid`. An API server issues UUIDs; anything else is stored as a hash of 128 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Uid([u64; 2]);
 
@@ -11,8 +11,8 @@ impl Uid {
         Self::parse(text).unwrap_or_else(|| Self([hash(0, text), hash(1, text)]))
     }
 
-    /// Only the form that an API server writes (RFC 9562: 8-4-4-4-12, lower case), so that no two
-    /// texts become one value.
+    /// Accepts only the form that an API server writes (RFC 9562: 8-4-4-4-12, lower case), so that no two texts have the
+    /// same value.
     fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.len() != 36 {
@@ -34,8 +34,8 @@ impl Uid {
     }
 }
 
-/// `metadata.resourceVersion`. Kubernetes' own are decimal numbers that grow; any other text can
-/// only be compared for equality.
+/// `metadata.resourceVersion`. Kubernetes' own are increasing decimal numbers; any other text can only be compared for
+/// equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     /// A decimal number.
@@ -74,13 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_is_kept_as_its_number() {
+    fn a_uuid_is_stored_as_its_number() {
         let uid = Uid::of("00000000-0000-0001-0000-0000000000ff");
         assert_eq!(uid, Uid([1, 255]));
     }
 
     #[test]
-    fn two_texts_never_become_one_uid_by_their_case_or_dashes() {
+    fn texts_that_differ_in_case_or_dashes_are_different_uids() {
         let lower = Uid::of("c0ffee00-0000-4000-8000-00000000abcd");
         assert_ne!(lower, Uid::of("C0FFEE00-0000-4000-8000-00000000ABCD"));
         assert_ne!(lower, Uid::of("c0ffee0-00000-4000-8000-00000000abcd"));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_ordered_and_other_versions_only_equal_or_not() {
+    fn numbers_are_ordered_and_other_versions_are_only_equal_or_not() {
         assert!(Version::of("9").is_older_than(Version::of("10")));
         assert!(!Version::of("10").is_older_than(Version::of("10")));
         assert!(!Version::of("a9").is_older_than(Version::of("a10")));

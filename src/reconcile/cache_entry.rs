@@ -188,7 +188,7 @@ impl CacheEntry {
     pub(crate) fn keep(self, index: &mut Index<Self>, record_id: RecordId, uid: &str, sessions: &Sessions) {
         if let Some(kept) = index.get_mut(record_id) {
             *kept = self.unless_changed(kept);
-        } else if let Some(session) = self.session.filter(|_| index.slot_of_uid(uid).is_none()) {
+        } else if let Some(session) = self.session.filter(|_| index.find_by_uid(uid).is_none()) {
             sessions.forget(session);
         }
     }
@@ -368,7 +368,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::index::Seen;
+    use crate::index::Applied;
 
     #[test]
     fn only_who_waits_for_creates_at_a_portal_is_woken_when_they_go_on_there() {
@@ -472,14 +472,15 @@ mod tests {
         .unwrap();
         let (sessions, clock) = (Sessions::default(), Clock::start());
         let mut index = Index::new();
-        let Seen::New(record_id) = index.seen(&object.metadata, |_| CacheEntry::first(&object, &clock).0)
+        let Applied::New(record_id) =
+            index.applied(&object.metadata, |_| CacheEntry::first(&object, &clock).0)
         else {
             panic!("it is new");
         };
         let mut entry = index.get(record_id).unwrap().clone();
         let id = VerificationId::parse("ver_1").unwrap();
         entry.session = sessions.take("https://one.example", &id, "one");
-        let removed = index.gone("one").unwrap();
+        let removed = index.deleted("one").unwrap();
         assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
         entry.keep(&mut index, record_id, "one", &sessions);
         assert!(sessions.take("https://one.example", &id, "two").is_some());

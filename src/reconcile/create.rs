@@ -149,7 +149,7 @@ impl Reconciler {
         if !budget.may_probe(Instant::now()) {
             return Probe::NotNow;
         }
-        let Admission::Go(permit) = budget.admit(Instant::now(), Call::Poll, Priority::Nudge) else {
+        let Admission::Go(permit) = budget.admit(Instant::now(), Call::Poll, Priority::Requested) else {
             return Probe::Silent(Instant::now() + PING_AGAIN);
         };
         let answer = self.portal.probe(Caller { portal, key, permit }).await;
@@ -163,7 +163,7 @@ impl Reconciler {
     /// The first answer to a new key lets all others with that key go on.
     fn wake_those_who_waited<T>(&self, portal: &PortalUrl, key: &ApiKey, answer: &Result<T, PortalError>) {
         for (record_id, fairness_key) in self.first_responses.woken_by(portal, key.identity(), answer) {
-            self.queue.now(record_id, Priority::Create, fairness_key);
+            self.queue.enqueue(record_id, Priority::Create, fairness_key);
         }
     }
 
@@ -176,7 +176,7 @@ impl Reconciler {
             waiting.map(|(record_id, entry)| (record_id, entry.fairness_key)).collect()
         };
         for (record_id, fairness_key) in waiting {
-            self.queue.now(record_id, Priority::Create, fairness_key);
+            self.queue.enqueue(record_id, Priority::Create, fairness_key);
         }
     }
 
@@ -316,8 +316,8 @@ impl Reconciler {
             let namespace = claimed.namespace().unwrap_or_default();
             self.metrics.orphan_sessions.inc();
             // Who watches the resource sees the one, who looks for what became of it the other.
-            self.cluster.reporter().tell(claimed, Event::OrphanSession);
-            self.cluster.reporter().tell_namespace(&namespace, Event::OrphanSession);
+            self.cluster.reporter().report(claimed, Event::OrphanSession);
+            self.cluster.reporter().report_on_namespace(&namespace, Event::OrphanSession);
             tracing::warn!(namespace, name = claimed.name_any(), "{said}");
         }
         Recorded::Gone

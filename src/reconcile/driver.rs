@@ -54,7 +54,7 @@ impl Reconciler {
         let reconcile = move |due: DueReconcile| {
             let reconciler = Arc::clone(&reconciler);
             async move {
-                reconciler.metrics.queue_delay.observe(due.lateness.as_secs_f64());
+                reconciler.metrics.queue_delay.observe(due.queue_delay.as_secs_f64());
                 let started = Instant::now();
                 let disposition = reconciler.take(due.record_id).await;
                 reconciler.metrics.reconcile(disposition.label(), started.elapsed());
@@ -83,7 +83,7 @@ impl Reconciler {
             FastPath::Nothing(next) => return next,
             FastPath::Reconcile(answer) => answer,
         };
-        let Some((namespace, name, mut entry)) = self.remembered(record_id) else { return Disposition::Gone };
+        let Some((namespace, name, mut entry)) = self.remembered(record_id) else { return Disposition::Done };
         // What was waited for has come, or something else is due.
         entry.set_key_wait(None);
         entry.portal_wait = None;
@@ -172,7 +172,7 @@ impl Reconciler {
     async fn fresh_or_read(&self, record_id: RecordId, namespace: &str, name: &str) -> (Read, Instant, bool) {
         if let Some((object, since)) = self.recent.take(record_id) {
             let version = object.metadata.resource_version.as_deref().unwrap_or_default();
-            if self.index().is_at(record_id, version) {
+            if self.index().is_current(record_id, version) {
                 return (Read::Found(object), since, false);
             }
         }
@@ -180,9 +180,9 @@ impl Reconciler {
         if let Read::Found(object) = &read
             && self
                 .index()
-                .is_past(record_id, object.metadata.resource_version.as_deref().unwrap_or_default())
+                .is_outdated(record_id, object.metadata.resource_version.as_deref().unwrap_or_default())
         {
-            self.cluster.newest_version().suspect();
+            self.cluster.newest_version().suspect_rollback();
         }
         (read, Instant::now(), too_large)
     }
@@ -330,11 +330,11 @@ impl Reconciler {
             // The watch's selector drops what is settled; its DELETED must find the record marked.
             if after.settled {
                 failpoint(Failpoint::BeforeSettling).await;
-                self.index().leaving(record_id);
+                self.index().mark_settling(record_id);
             }
             let written = self.cluster.write_status(&current, after).await;
             if after.settled && matches!(written, Written::Conflict | Written::Refused | Written::TooLarge) {
-                self.index().staying(record_id);
+                self.index().unmark_settling(record_id);
             }
             match written {
                 Written::Done(written) => {
@@ -365,7 +365,7 @@ impl Reconciler {
             // The client repeats what had no answer, so the conflict may be with our own write.
             if read.uid() == current.uid() && is_written(&read, after) {
                 if after.settled {
-                    self.index().leaving(record_id);
+                    self.index().mark_settling(record_id);
                 }
                 return self.finish(record_id, &current, Some(&read), conclusion, entry);
             }
@@ -376,7 +376,7 @@ impl Reconciler {
                 && found == state(&uid, &status);
             // What is in the store is there, whatever the spec says by now.
             if !same_ground || !(same_spec || matches!(outcome, StepOutcome::Store(_))) {
-                return Disposition::At(Instant::now(), Priority::Nudge, entry.fairness_key);
+                return Disposition::At(Instant::now(), Priority::Requested, entry.fairness_key);
             }
             if same_spec {
                 observed.read_clocks(&self.clock);
@@ -460,7 +460,7 @@ impl Reconciler {
 
 fn look_priority(status: &VerificationStatus, facts: &Facts) -> Priority {
     if facts.asks_for_a_look(status) {
-        return Priority::Nudge;
+        return Priority::Requested;
     }
     crate::lifecycle::poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority()
 }

@@ -105,7 +105,7 @@ impl Reconciler {
     pub(crate) async fn await_key(&self, record_id: RecordId) -> Option<FastPath> {
         let (namespace, wait, fairness_key) = {
             let index = self.index();
-            let view = index.view(record_id).filter(|view| !view.deleting && !view.leaving)?;
+            let view = index.view(record_id).filter(|view| !view.deleting && !view.settling)?;
             (view.namespace.to_owned(), view.payload.key_wait()?.clone(), view.payload.fairness_key)
         };
         let found = self.cluster.secrets().key(&namespace, &wait.account.secret).await;
@@ -118,7 +118,7 @@ impl Reconciler {
 
     fn subject(&self, record_id: RecordId) -> Option<Subject> {
         let index = self.index();
-        let view = index.view(record_id).filter(|view| !view.deleting && !view.leaving)?;
+        let view = index.view(record_id).filter(|view| !view.deleting && !view.settling)?;
         Some(Subject {
             standing: Box::new(view.payload.poll_context()?.clone()),
             compact: *view.payload.compact()?,

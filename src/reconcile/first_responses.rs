@@ -100,7 +100,7 @@ mod tests {
             uid: Some(name.to_owned()),
             ..kube::core::ObjectMeta::default()
         };
-        index.seen(&meta, |_| ()).record_id()
+        index.applied(&meta, |_| ()).record_id()
     }
 
     fn portal() -> PortalUrl {

@@ -11,7 +11,7 @@ use crate::{
     api::Verification,
     cluster::{ApiError, Change, INSTALL, Interrupted, WAITING, fairness_key, prune},
     incidents::Incidents,
-    index::{Removed, Seen},
+    index::{Applied, Removed},
     priority::Priority,
 };
 
@@ -29,7 +29,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
     let mut beat = interval(BEAT);
     let mut interruptions = Interruptions::default();
     loop {
-        cluster.last_contact().follower();
+        cluster.last_contact().follower_alive();
         tokio::select! {
             change = stream.next() => match change {
                 Some(change) => note(reconciler, readiness, &mut interruptions, change),
@@ -41,7 +41,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
                     "the state of the API server went back, as after a restore of etcd from a backup; verifications are \
                      listed anew, and a status that lost its session gets it back"
                 );
-                reconciler.index().believe();
+                reconciler.index().accept_rollback();
                 stream.set(begin());
                 rewound.set(cluster.until_rolled_back(namespace));
             }
@@ -59,13 +59,13 @@ fn note(
     change: Change<Verification>,
 ) {
     match change {
-        Change::Restarted => {
+        Change::Init => {
             interruptions.is_listing = true;
-            reconciler.index().restarted();
+            reconciler.index().init();
         }
-        Change::Seen(object) => see(reconciler, object, interruptions.is_listing),
+        Change::Applied(object) => see(reconciler, object, interruptions.is_listing),
         Change::Undecodable { object, error } => {
-            reconciler.index().still_there(&object.uid);
+            reconciler.index().undecodable(&object.uid);
             reconciler.metrics.undecodable_objects.inc();
             tracing::warn!(
                 namespace = object.namespace,
@@ -74,25 +74,25 @@ fn note(
                 "a verification cannot be decoded and is left alone; compare it with the installed definition"
             );
         }
-        Change::Synced => {
-            let swept = reconciler.index().synced();
+        Change::InitDone => {
+            let swept = reconciler.index().init_done();
             for removed in swept {
                 forget(reconciler, &removed);
             }
-            interruptions.synced();
+            interruptions.init_done();
             readiness.set(None);
             tracing::info!(live = reconciler.index().len(), "watching verifications");
         }
-        Change::Gone(object) => {
-            let removed = reconciler.index().gone(&object.uid);
+        Change::Deleted(object) => {
+            let removed = reconciler.index().deleted(&object.uid);
             if let Some(removed) = removed {
                 forget(reconciler, &removed);
             }
         }
-        Change::Interrupted { error, list_is_owed, pause: _ } => {
+        Change::Interrupted { error, needs_list, pause: _ } => {
             reconciler.metrics.watch_interruptions.inc();
-            let Some(why) = error.unanswered() else { return };
-            if list_is_owed {
+            let Some(why) = error.api_error() else { return };
+            if needs_list {
                 readiness.set(Some(interruptions.waiting_for(&error, &why)));
             }
             if interruptions.is_new(&error, &why, Instant::now()) {
@@ -109,18 +109,18 @@ struct Interruptions {
     is_synced: bool,
     /// Whether a list has begun and is not complete.
     is_listing: bool,
-    /// What was tried and the code of the response.
+    /// The action and the code of the response.
     reported: Incidents<(), Vec<(&'static str, Option<u16>)>>,
 }
 
 impl Interruptions {
-    fn synced(&mut self) {
+    fn init_done(&mut self) {
         *self = Self { is_synced: true, ..Self::default() };
     }
 
     /// Whether this one is the first of its kind since the last whole list, or since it timed out.
     fn is_new(&mut self, error: &Interrupted, why: &ApiError, now: Instant) -> bool {
-        self.reported.is_news((error.tried(), why.code()), RESOLVE_TIMEOUT, now)
+        self.reported.is_news((error.action(), why.code()), RESOLVE_TIMEOUT, now)
     }
 
     fn waiting_for(&self, error: &Interrupted, why: &ApiError) -> Cow<'static, str> {
@@ -128,7 +128,7 @@ impl Interruptions {
             return WAITING.into();
         }
         let which = if self.is_synced { "a new" } else { "the first" };
-        format!("{which} list of verifications; tried to {}: {why}", error.tried()).into()
+        format!("{which} list of verifications; tried to {}: {why}", error.action()).into()
     }
 }
 
@@ -138,23 +138,23 @@ fn is_undefined(why: &ApiError) -> bool {
 }
 
 fn tell(error: &Interrupted, why: &ApiError) {
-    let (tried, code, reason) = (error.tried(), why.code(), why.reason());
+    let (action, code, reason) = (error.action(), why.code(), why.reason());
     match code {
-        Some(404) => tracing::warn!(tried, code, reason, "waiting for {WAITING}; {INSTALL}"),
+        Some(404) => tracing::warn!(action, code, reason, "waiting for {WAITING}; {INSTALL}"),
         Some(400) => tracing::warn!(
-            tried,
+            action,
             code,
             reason,
             "verifications cannot be watched; the definition may be older than this program; {INSTALL}"
         ),
         Some(401 | 403) => tracing::warn!(
-            tried,
+            action,
             code,
             reason,
             "verifications cannot be watched; the operator needs the rights to list and watch them"
         ),
         _ => tracing::warn!(
-            tried,
+            action,
             code,
             reason,
             "the watch of verifications was interrupted; it is tried again until it works"
@@ -178,7 +178,7 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let is_fresh = !is_listed && is_small(&object);
     let object = prune(Box::new(object));
     let mut first = now;
-    let seen = reconciler.index().seen(&object.metadata, |known| {
+    let seen = reconciler.index().applied(&object.metadata, |known| {
         if let Some(known) = known {
             return reconciler.changed(known, &object);
         }
@@ -187,7 +187,7 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
         entry
     });
     let fairness_key = fairness_key(&object);
-    if !matches!(seen, Seen::Unchanged(_) | Seen::Stale(_)) {
+    if !matches!(seen, Applied::Unchanged(_) | Applied::Stale(_)) {
         if is_fresh {
             reconciler.recent.keep(seen.record_id(), object, now);
         } else {
@@ -195,22 +195,22 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
         }
     }
     match seen {
-        Seen::New(record_id) => {
-            reconciler.queue.set(record_id, first, Priority::Create, fairness_key);
+        Applied::New(record_id) => {
+            reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
         }
-        Seen::Replaced { record_id, removed } => {
+        Applied::Replaced { record_id, removed } => {
             forget(reconciler, &removed);
-            reconciler.queue.set(record_id, first, Priority::Create, fairness_key);
+            reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
         }
-        Seen::Changed(record_id) => reconciler.queue.now(record_id, Priority::Nudge, fairness_key),
+        Applied::Changed(record_id) => reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key),
         // A list that is older than what was known may be that of a state that was restored: only the resource itself
         // says how it stands.
-        Seen::Stale(record_id) if is_listed => {
+        Applied::Stale(record_id) if is_listed => {
             if let Some(entry) = reconciler.index().get_mut(record_id) {
                 entry.read_next();
             }
-            reconciler.queue.now(record_id, Priority::Nudge, fairness_key);
+            reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key);
         }
-        Seen::Unchanged(_) | Seen::Stale(_) => {}
+        Applied::Unchanged(_) | Applied::Stale(_) => {}
     }
 }

@@ -40,15 +40,14 @@ impl Reconciler {
         });
         self.metrics.closures(gates);
         self.metrics.live(live.into_iter().map(|(phase, count)| (phase.as_str(), count)));
-        let silent =
-            i64::try_from(self.cluster.last_contact().watch_silent_for().as_secs()).unwrap_or(i64::MAX);
+        let silent = i64::try_from(self.cluster.last_contact().since_watch().as_secs()).unwrap_or(i64::MAX);
         self.metrics.watch_last_event.set(self.clock.local().as_second().saturating_sub(silent));
         self.metrics.reconciles_in_flight.set(gauge(plan.in_flight));
         self.metrics.queue_depth.set(gauge(plan.ready.iter().sum()));
         self.metrics.evidence_inflight_bytes.set(gauge(self.evidence.bytes_in_flight()));
         self.metrics.cache_bytes.set(gauge(memory + self.sessions.memory() + plan.memory));
-        self.metrics.api_server_clock_skew.set(self.clock.server_ahead().as_secs());
-        for (portal, ahead) in self.clock.portals_ahead() {
+        self.metrics.api_server_clock_skew.set(self.clock.server_skew().as_secs());
+        for (portal, ahead) in self.clock.portal_skews() {
             self.metrics.portal_clock_skew(portal.host(), ahead.as_secs());
         }
     }

@@ -165,7 +165,7 @@ mod tests {
     fn slots(count: usize) -> Vec<RecordId> {
         let mut index = Index::new();
         let mut record_id =
-            |number: usize| index.seen(&object(&number.to_string(), "").metadata, |_| ()).record_id();
+            |number: usize| index.applied(&object(&number.to_string(), "").metadata, |_| ()).record_id();
         (0..count).map(&mut record_id).collect()
     }
 

@@ -88,9 +88,9 @@ impl Reconciler {
     /// Which loop does not go on any more, if one does not; the API server has no say in it.
     pub(crate) fn stuck(&self) -> Option<&'static str> {
         let is_late = |silent: Option<Duration>| silent.is_some_and(|silent| silent > STUCK);
-        if is_late(self.cluster.last_contact().follower_silent_for()) {
+        if is_late(self.cluster.last_contact().since_follower()) {
             Some("what follows the watch")
-        } else if is_late(self.queue.silent_for()) {
+        } else if is_late(self.queue.since_heartbeat()) {
             Some("what takes the turns")
         } else {
             None
@@ -99,6 +99,6 @@ impl Reconciler {
 
     /// Whether the API server has given no answer for a minute.
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.cluster.last_contact().server_silent_for() > CUT_OFF
+        self.cluster.last_contact().since_server() > CUT_OFF
     }
 }

@@ -27,9 +27,9 @@ impl Reconciler {
     /// Notes what this process wrote; its echo is nothing new, also where it came before the answer to the write.
     pub(super) fn wrote(&self, record_id: RecordId, written: &Verification) {
         let Some(version) = written.metadata.resource_version.as_deref() else { return };
-        self.cluster.newest_version().reached(version);
+        self.cluster.newest_version().observed(version);
         let mut index = self.index();
-        let has_echoed = index.is_at(record_id, version);
+        let has_echoed = index.is_current(record_id, version);
         index.wrote(record_id, version, |entry| {
             entry.show(written);
             if has_echoed {

@@ -36,7 +36,7 @@ impl Reconciler {
                 event.note()
             );
         }
-        self.cluster.reporter().tell(object, event);
+        self.cluster.reporter().report(object, event);
     }
 
     /// Remembers what to tell of a write of status whose answer was lost.
@@ -124,10 +124,10 @@ impl Reconciler {
             unreported.into_iter().map(|unreported| *unreported)
         {
             for event in events {
-                reporter.give_up((&namespace, &name, &uid), event);
+                reporter.abandon((&namespace, &name, &uid), event);
             }
         }
-        reporter.told().await;
+        reporter.flush().await;
     }
 
     /// Tells what was not told of resources that are gone from the watch, for as long as the process runs.

@@ -1,7 +1,7 @@
-//! When each verification is reconciled: one timer queue, fair between namespaces and keys, with bounded concurrency. A panic
-//! stays inside one reconcile.
+//! The work queue: one timer queue that says when each verification is reconciled, fair between namespaces and keys, with
+//! bounded concurrency. A panic stays inside one reconcile.
 //!
-//! May depend on `fairness`, `index` (for the handle of a record), `priority` and tokio.
+//! May depend on `fairness`, `index` (for record ids), `priority` and tokio.
 
 mod queue;
 mod ready;

@@ -1,16 +1,16 @@
-//! When each is due, who is having a turn, and what happens to a wake-up in each of these states.
-//! Pure: the time is an argument.
+//! The state of each object in the work queue: scheduled, ready or running, and what a wake-up does in each of these states.
+//! Pure: the time is an argument. Depends on `ready`.
 
 use std::collections::BTreeSet;
 
 use super::ready::{Moment, Ready};
 use crate::{
     fairness::FairnessKey,
-    index::{Blocks, RecordId},
+    index::{ChunkedVec, RecordId},
     priority::Priority,
 };
 
-/// When, how urgently, and among whom.
+/// When an object is due, how urgent it is, and whose share it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scheduled {
     pub(crate) when: Moment,
@@ -18,121 +18,121 @@ pub(crate) struct Scheduled {
     pub(crate) fairness_key: FairnessKey,
 }
 
-/// Where an object is.
+/// What the queue knows of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EntryState {
-    /// Nowhere: nothing is planned and no turn is under way.
-    Absent,
-    /// Among the timers.
-    Waiting(Scheduled),
-    /// Scheduled, and waiting for a slot.
+    /// It is neither scheduled nor running.
+    Idle,
+    /// A timer is set for it.
+    Scheduled(Scheduled),
+    /// It is due and waits for a permit.
     Ready(Scheduled),
-    /// Having its turn.
-    DueReconcile(After),
+    /// It is being reconciled.
+    Running(Meanwhile),
 }
 
-/// What happened to an object during its turn.
+/// What happened to an object while it was reconciled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
-    /// Nothing: what follows is for the turn to say.
-    AsItSays,
-    /// It was woken.
-    Again(Scheduled),
-    /// It was removed.
+enum Meanwhile {
+    /// Nothing: the reconcile decides what follows.
     Nothing,
+    /// It was scheduled.
+    Scheduled(Scheduled),
+    /// It was removed.
+    Removed,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     tag: u32,
     state: EntryState,
-    /// Not before this, whatever anybody says: the last turn panicked.
-    held_until: Moment,
+    /// It does not run before this, whatever wakes it: the last reconcile panicked.
+    not_before: Moment,
 }
 
-/// A turn to be taken.
+/// An object to reconcile now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct Popped {
     pub(crate) record_id: RecordId,
-    pub(crate) due: Scheduled,
+    pub(crate) scheduled: Scheduled,
 }
 
-/// How a turn ended.
+/// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// It is due again.
     At(Scheduled),
-    /// Nothing more is planned, unless it was woken meanwhile.
+    /// Nothing follows, unless it was scheduled meanwhile.
     AwaitChange,
-    /// It does not exist any more: a wake-up meanwhile is moot.
-    Gone,
-    /// It panicked, and is not due before this, whatever anybody says.
-    Held(Scheduled),
+    /// It is done: a wake-up meanwhile is ignored.
+    Done,
+    /// It panicked, and is not due before this, whatever wakes it.
+    Panicked(Scheduled),
 }
 
-/// All that is planned.
+/// All objects in the queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    entries: Blocks<Entry>,
+    entries: ChunkedVec<Entry>,
     timers: BTreeSet<(Moment, u32)>,
     ready: Ready,
     in_flight: usize,
 }
 
 impl Queue {
-    /// Plans the next turn at exactly this time, in place of what was planned.
-    pub(crate) fn set(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
-        self.plan(record_id, due, now, false);
+    /// Schedules an object for exactly this time and replaces what was scheduled.
+    pub(crate) fn schedule_at(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
+        self.schedule(record_id, due, now, false);
     }
 
-    /// Plans the next turn at this time, if it is not planned earlier already. What is due already
-    /// keeps its place, unless it becomes more urgent.
-    pub(crate) fn forward(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
-        self.plan(record_id, due, now, true);
+    /// Schedules an object for this time unless it is scheduled earlier. One that is due already keeps its position unless
+    /// it becomes more urgent.
+    pub(crate) fn schedule_by(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
+        self.schedule(record_id, due, now, true);
     }
 
-    fn plan(&mut self, record_id: RecordId, mut due: Scheduled, now: Moment, only_forward: bool) {
+    fn schedule(&mut self, record_id: RecordId, mut due: Scheduled, now: Moment, only_earlier: bool) {
         let Some(entry) = self.entry(record_id) else {
             return;
         };
-        // Nobody is due in the past: else one could step in front of those who wait already.
-        due.when = due.when.max(now).max(entry.held_until);
+        // A time in the past would put the object before those that wait already.
+        due.when = due.when.max(now).max(entry.not_before);
         let state = entry.state;
         let index = record_id.index;
         match state {
-            EntryState::Absent => self.wait(index, due),
-            EntryState::Waiting(planned) => {
-                if only_forward && planned.when <= due.when {
+            EntryState::Idle => self.set_timer(index, due),
+            EntryState::Scheduled(known) => {
+                if only_earlier && known.when <= due.when {
                     return;
                 }
-                self.timers.remove(&(planned.when, index));
-                self.wait(index, due);
+                self.timers.remove(&(known.when, index));
+                self.set_timer(index, due);
             }
-            EntryState::Ready(planned) => {
+            EntryState::Ready(known) => {
                 if due.when > now {
-                    if only_forward {
+                    if only_earlier {
                         return;
                     }
-                    self.unready(index, planned);
-                    self.wait(index, due);
+                    self.unready(index, known);
+                    self.set_timer(index, due);
                     return;
                 }
-                if only_forward && planned.priority <= due.priority {
+                if only_earlier && known.priority <= due.priority {
                     return;
                 }
-                // It keeps the time since which it is due, and so its place among its equals.
-                due.when = planned.when;
-                self.unready(index, planned);
-                self.enter(index, due);
+                // It keeps the time since when it is due, and so its position among those of its priority.
+                due.when = known.when;
+                self.unready(index, known);
+                self.make_ready(index, due);
             }
-            EntryState::DueReconcile(After::Again(planned)) if only_forward && planned.when <= due.when => {}
-            EntryState::DueReconcile(After::AsItSays | After::Again(_) | After::Nothing) => {
-                self.put(index, EntryState::DueReconcile(After::Again(due)));
+            EntryState::Running(Meanwhile::Scheduled(known)) if only_earlier && known.when <= due.when => {}
+            EntryState::Running(Meanwhile::Nothing | Meanwhile::Scheduled(_) | Meanwhile::Removed) => {
+                self.set_state(index, EntryState::Running(Meanwhile::Scheduled(due)));
             }
         }
     }
 
-    /// Forgets what is planned. A turn that is under way goes on, and nothing follows it.
+    /// Removes an object. A reconcile that is running goes on, and nothing follows it.
     pub(crate) fn remove(&mut self, record_id: RecordId) {
         let index = record_id.index;
         let Some(entry) = self.entries.get(index as usize) else {
@@ -142,43 +142,43 @@ impl Queue {
             return;
         }
         match entry.state {
-            EntryState::Absent => {}
-            EntryState::Waiting(planned) => {
-                self.timers.remove(&(planned.when, index));
-                self.put(index, EntryState::Absent);
+            EntryState::Idle => {}
+            EntryState::Scheduled(known) => {
+                self.timers.remove(&(known.when, index));
+                self.set_state(index, EntryState::Idle);
             }
-            EntryState::Ready(planned) => {
-                self.unready(index, planned);
-                self.put(index, EntryState::Absent);
+            EntryState::Ready(known) => {
+                self.unready(index, known);
+                self.set_state(index, EntryState::Idle);
             }
-            EntryState::DueReconcile(_) => self.put(index, EntryState::DueReconcile(After::Nothing)),
+            EntryState::Running(_) => self.set_state(index, EntryState::Running(Meanwhile::Removed)),
         }
     }
 
-    /// Takes the next turn, if anybody is due by now of a namespace that may have one.
-    pub(crate) fn take_if(&mut self, now: Moment, may_have_turn: impl Fn(u32) -> bool) -> Option<Taken> {
+    /// Pops the next object that is due by now and whose namespace may run one more.
+    pub(crate) fn pop_if(&mut self, now: Moment, may_run: impl Fn(u32) -> bool) -> Option<Popped> {
         while let Some(&(when, index)) = self.timers.first() {
             if when > now {
                 break;
             }
             self.timers.pop_first();
-            if let Some(EntryState::Waiting(due)) = self.state(index) {
-                self.enter(index, due);
+            if let Some(EntryState::Scheduled(due)) = self.state(index) {
+                self.make_ready(index, due);
             }
         }
-        let index = self.ready.take_if(may_have_turn)?;
+        let index = self.ready.pop_if(may_run)?;
         let entry = self.entries.get_mut(index as usize)?;
         let EntryState::Ready(due) = entry.state else {
             return None;
         };
-        entry.state = EntryState::DueReconcile(After::AsItSays);
-        entry.held_until = 0;
+        entry.state = EntryState::Running(Meanwhile::Nothing);
+        entry.not_before = 0;
         let tag = entry.tag;
         self.in_flight += 1;
-        Some(Taken { record_id: RecordId { index, tag }, due })
+        Some(Popped { record_id: RecordId { index, tag }, scheduled: due })
     }
 
-    /// Notes that a turn has ended.
+    /// Notes that a reconcile has ended.
     pub(crate) fn end(&mut self, record_id: RecordId, ended: Ended, now: Moment) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let index = record_id.index;
@@ -186,76 +186,78 @@ impl Queue {
             return;
         };
         if entry.tag != record_id.tag {
-            // The place belongs to another object by now.
+            // The position belongs to another object by now.
             return;
         }
-        let EntryState::DueReconcile(after) = entry.state else {
+        let EntryState::Running(meanwhile) = entry.state else {
             return;
         };
-        entry.state = EntryState::Absent;
-        let next = match (ended, after) {
-            (Ended::Held(due), _) => {
-                entry.held_until = due.when;
-                Some(due).filter(|_| after != After::Nothing)
+        entry.state = EntryState::Idle;
+        let next = match (ended, meanwhile) {
+            (Ended::Panicked(due), _) => {
+                entry.not_before = due.when;
+                Some(due).filter(|_| meanwhile != Meanwhile::Removed)
             }
-            (Ended::Gone, _)
-            | (Ended::At(_) | Ended::AwaitChange, After::Nothing)
-            | (Ended::AwaitChange, After::AsItSays) => None,
-            (Ended::AwaitChange, After::Again(again)) => Some(again),
-            (Ended::At(due), After::AsItSays) => Some(due),
-            (Ended::At(due), After::Again(again)) => Some(if again.when <= due.when { again } else { due }),
+            (Ended::Done, _)
+            | (Ended::At(_) | Ended::AwaitChange, Meanwhile::Removed)
+            | (Ended::AwaitChange, Meanwhile::Nothing) => None,
+            (Ended::AwaitChange, Meanwhile::Scheduled(again)) => Some(again),
+            (Ended::At(due), Meanwhile::Nothing) => Some(due),
+            (Ended::At(due), Meanwhile::Scheduled(again)) => {
+                Some(if again.when <= due.when { again } else { due })
+            }
         };
         if let Some(mut due) = next {
             due.when = due.when.max(now);
-            self.wait(index, due);
+            self.set_timer(index, due);
         }
     }
 
-    /// When the next timer ends.
+    /// When the next timer expires.
     pub(crate) fn next(&self) -> Option<Moment> {
         self.timers.first().map(|&(when, _)| when)
     }
 
-    /// How many wait for their time.
-    pub(crate) fn waiting(&self) -> usize {
+    /// The number of objects with a timer.
+    pub(crate) fn scheduled(&self) -> usize {
         self.timers.len()
     }
 
-    /// How many are due and wait for a slot, by priority.
+    /// The number of objects that are due and wait for a permit, by priority.
     pub(crate) fn ready(&self) -> [usize; Priority::ALL.len()] {
         self.ready.len()
     }
 
-    /// Whether somebody waits for a slot.
+    /// Whether an object waits for a permit.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// How many turns are under way.
+    /// The number of reconciles that are running.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Bytes in use, about: a B-tree's nodes are two thirds full.
+    /// The approximate number of bytes in use: a B-tree's nodes are two thirds full.
     pub(crate) fn memory(&self) -> usize {
         let ready: usize = self.ready.len().iter().sum();
         let ordered = (self.timers.len() + ready) * size_of::<(Moment, u32)>() * 3 / 2;
         self.entries.memory() + ordered
     }
 
-    /// The entry of an object, which takes the place over when it is newer than who had it.
-    /// `None` when the object is the one that was there before.
+    /// The entry of an object, which takes over the position if it is newer than the object that had it. `None` if the object
+    /// is the older one.
     fn entry(&mut self, record_id: RecordId) -> Option<Entry> {
-        let place = record_id.index as usize;
-        let vacant = Entry { tag: record_id.tag, state: EntryState::Absent, held_until: 0 };
-        if place >= self.entries.len() {
-            while self.entries.len() < place {
+        let position = record_id.index as usize;
+        let vacant = Entry { tag: record_id.tag, state: EntryState::Idle, not_before: 0 };
+        if position >= self.entries.len() {
+            while self.entries.len() < position {
                 self.entries.push(Entry { tag: 0, ..vacant });
             }
             self.entries.push(vacant);
             return Some(vacant);
         }
-        let entry = *self.entries.get(place)?;
+        let entry = *self.entries.get(position)?;
         if entry.tag == record_id.tag {
             return Some(entry);
         }
@@ -264,7 +266,7 @@ impl Queue {
             return None;
         }
         self.remove(former);
-        *self.entries.get_mut(place)? = vacant;
+        *self.entries.get_mut(position)? = vacant;
         Some(vacant)
     }
 
@@ -272,20 +274,20 @@ impl Queue {
         self.entries.get(index as usize).map(|entry| entry.state)
     }
 
-    fn put(&mut self, index: u32, state: EntryState) {
+    fn set_state(&mut self, index: u32, state: EntryState) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.state = state;
         }
     }
 
-    fn wait(&mut self, index: u32, due: Scheduled) {
+    fn set_timer(&mut self, index: u32, due: Scheduled) {
         self.timers.insert((due.when, index));
-        self.put(index, EntryState::Waiting(due));
+        self.set_state(index, EntryState::Scheduled(due));
     }
 
-    fn enter(&mut self, index: u32, due: Scheduled) {
+    fn make_ready(&mut self, index: u32, due: Scheduled) {
         self.ready.insert(due.priority, due.fairness_key, due.when, index);
-        self.put(index, EntryState::Ready(due));
+        self.set_state(index, EntryState::Ready(due));
     }
 
     fn unready(&mut self, index: u32, due: Scheduled) {

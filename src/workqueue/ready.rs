@@ -1,31 +1,30 @@
-//! Who goes first among those that are due. Pure.
+//! The order of the objects that are due. Pure.
 //!
-//! A class of work that has a higher priority gets more turns, never all of them: while all five
-//! have somebody waiting, of 31 turns 16 are creates, 8 nudges, 4 finishing, 2 active and 1 idle,
-//! and what a class does not use goes to the others in the same proportion (stride scheduling:
-//! Waldspurger and Weihl, 1995). Inside a class the namespaces take turns one by one, and inside a
-//! namespace its keys, so that a portal key with fifty thousand verifications cannot hold up a key
-//! with ten, and a namespace with a hundred keys not one with one. Of one key the one that became
-//! due first goes first. A namespace that may have no turn now is passed over.
+//! A class of work with a higher priority gets more reconciles, never all: while all five classes have objects waiting, of 31
+//! reconciles 16 are creates, 8 requested, 4 finishing, 2 active and 1 idle, and what a class does not use goes to the others
+//! in the same proportion (stride scheduling: Waldspurger and Weihl, 1995). Inside a class the namespaces are served round
+//! robin, and inside a namespace its keys, so that a portal key with fifty thousand verifications cannot hold up a key with
+//! ten, nor a namespace with a hundred keys one with a single key. Of one key the object that became due first goes first. A
+//! namespace that may run no more now is skipped.
 
 use crate::{
     fairness::{FairQueue, FairnessKey},
     priority::Priority,
 };
 
-/// Nanoseconds since the queue began.
+/// Nanoseconds since the work queue was created.
 pub(crate) type Moment = u64;
 
-/// Those that are due, in the order of their turns.
+/// The objects that are due, in the order in which they are reconciled.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     classes: [Class; Priority::ALL.len()],
-    /// Where the class that was served last stood: a class that was empty joins here, and does not
-    /// catch up on turns that it had no use for.
+    /// The pass of the class that was served last: a class that was empty joins here, and does not catch up on reconciles
+    /// that it did not use.
     pass: u64,
 }
 
-/// Those of one priority.
+/// The objects of one priority.
 #[derive(Debug, Default)]
 struct Class {
     waiting: FairQueue<(Moment, u32)>,
@@ -46,30 +45,28 @@ impl Ready {
         self.class_mut(priority).waiting.remove(fairness_key, &(when, index));
     }
 
-    /// Takes the one whose turn it is among the namespaces that may have one now.
-    pub(crate) fn take_if(&mut self, may_have_turn: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut passed_over = [None; Priority::ALL.len()];
-        for over in 0..Priority::ALL.len() {
+    /// Pops the next object among the namespaces that may run one more now.
+    pub(crate) fn pop_if(&mut self, may_run: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut skipped = [None; Priority::ALL.len()];
+        for round in 0..Priority::ALL.len() {
             let (priority, _) = Priority::ALL
                 .into_iter()
                 .zip(&self.classes)
-                .filter(|(priority, class)| {
-                    !class.waiting.is_empty() && !passed_over.contains(&Some(*priority))
-                })
+                .filter(|(priority, class)| !class.waiting.is_empty() && !skipped.contains(&Some(*priority)))
                 .min_by_key(|(_, class)| class.pass)?;
             let class = self.class_mut(priority);
             let pass = class.pass;
-            if let Some((_, (_, index))) = class.waiting.take_if(&may_have_turn) {
+            if let Some((_, (_, index))) = class.waiting.pop_if(&may_run) {
                 class.pass += stride(priority);
-                // As one that was empty, a class of which nobody may have a turn does not catch up on it.
-                for priority in passed_over.into_iter().flatten() {
+                // A class whose namespaces may all not run does not catch up, like one that was empty.
+                for priority in skipped.into_iter().flatten() {
                     let class = self.class_mut(priority);
                     class.pass = class.pass.max(pass);
                 }
                 self.pass = pass;
                 return Some(index);
             }
-            *passed_over.get_mut(over)? = Some(priority);
+            *skipped.get_mut(round)? = Some(priority);
         }
         None
     }
@@ -78,16 +75,16 @@ impl Ready {
         self.classes.iter().all(|class| class.waiting.is_empty())
     }
 
-    /// How many are waiting, by priority.
+    /// The number of objects, by priority.
     pub(crate) fn len(&self) -> [usize; Priority::ALL.len()] {
         self.classes.each_ref().map(|class| class.waiting.len())
     }
 
     fn class_mut(&mut self, priority: Priority) -> &mut Class {
-        let [create, nudge, finishing, active, idle] = &mut self.classes;
+        let [create, requested, finishing, active, idle] = &mut self.classes;
         match priority {
             Priority::Create => create,
-            Priority::Nudge => nudge,
+            Priority::Requested => requested,
             Priority::Finishing => finishing,
             Priority::Active => active,
             Priority::Idle => idle,
@@ -95,11 +92,11 @@ impl Ready {
     }
 }
 
-/// How far a class moves back by taking a turn: the inverse of its share.
+/// How far a class moves back with each reconcile: the inverse of its share.
 const fn stride(priority: Priority) -> u64 {
     match priority {
         Priority::Create => 1,
-        Priority::Nudge => 2,
+        Priority::Requested => 2,
         Priority::Finishing => 4,
         Priority::Active => 8,
         Priority::Idle => 16,

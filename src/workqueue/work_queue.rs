@@ -1,9 +1,8 @@
-//! Gives each object its turn when it is due. May touch tokio's clock and tasks.
+//! Reconciles each object when it is due. May depend on `queue`, tokio's clock and tasks.
 //!
-//! [`WorkQueue`] is a handle that is cloned to wherever something wakes an object; [`WorkQueue::run`] takes
-//! the turns. A turn is a task of its own that holds one of the slots; waiting holds none. No
-//! namespace holds all of them. While
-//! nobody is due and while all slots are taken, nothing runs but a heartbeat.
+//! [`WorkQueue`] is a handle that is cloned to wherever something wakes an object; [`WorkQueue::run`] runs the reconciles.
+//! Each is a task of its own and counts against the limit of concurrent reconciles; waiting does not. No namespace takes the
+//! whole limit. While no object is due, and while the limit is reached, nothing runs but a heartbeat.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -23,54 +22,54 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    queue::{self, Ended, Queue},
+    queue::{Ended, Popped, Queue, Scheduled},
     ready::Moment,
 };
 use crate::{fairness::FairnessKey, index::RecordId, priority::Priority};
 
-/// [`WorkQueue::run`] shows a sign of life this often.
-const BEAT: Duration = Duration::from_secs(10);
+/// The interval of the heartbeat of [`WorkQueue::run`].
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// How turns are taken.
+/// How reconciles are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkQueueSettings {
-    /// How many turns may be under way at a time; at least one is. A namespace begins another one only while more slots are
-    /// free than it holds: one alone has half of them, two have a third each, and there are always some for who comes next.
-    pub slots: usize,
-    /// How long an object whose turn panicked is left alone, whatever wakes it.
-    pub hold_after_panic: Duration,
+    /// The limit of concurrent reconciles, at least one. A namespace starts another one only while the unused part of the
+    /// limit is larger than what the namespace uses: one alone takes half, two take a third each, and there is always some
+    /// left for the next one.
+    pub max_concurrent: usize,
+    /// How long an object whose reconcile panicked is not reconciled, whatever wakes it.
+    pub delay_after_panic: Duration,
 }
 
 impl Default for WorkQueueSettings {
-    /// 10,000 slots, five minutes.
+    /// 10,000 concurrent reconciles, five minutes.
     fn default() -> Self {
-        Self { slots: 10_000, hold_after_panic: Duration::from_mins(5) }
+        Self { max_concurrent: 10_000, delay_after_panic: Duration::from_mins(5) }
     }
 }
 
-/// A turn that begins.
+/// A reconcile that starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueReconcile {
-    /// Whose turn it is.
+    /// The record of the object.
     pub record_id: RecordId,
     /// How urgent it was.
     pub priority: Priority,
-    /// In which lane it waited.
+    /// Whose share it takes.
     pub fairness_key: FairnessKey,
-    /// How long it was due before it began.
-    pub lateness: Duration,
+    /// How long it was due before it started.
+    pub queue_delay: Duration,
 }
 
-/// What follows a turn.
+/// What follows a reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Another turn at this time, or earlier when something wakes the object, or has woken it
-    /// during this turn.
+    /// Another reconcile at this time, or earlier if something wakes the object or has woken it meanwhile.
     At(Instant, Priority, FairnessKey),
-    /// Nothing, until something wakes the object, or has woken it during this turn.
+    /// Nothing, unless something wakes the object or has woken it meanwhile.
     AwaitChange,
-    /// Nothing: the object does not exist, and what has woken it during this turn is forgotten.
-    Gone,
+    /// Nothing: there is no such object, and what has woken it meanwhile is ignored.
+    Done,
 }
 
 impl Disposition {
@@ -79,27 +78,27 @@ impl Disposition {
         match self {
             Self::At(..) => "requeue",
             Self::AwaitChange => "await_change",
-            Self::Gone => "done",
+            Self::Done => "done",
         }
     }
 }
 
-/// What is going on, for the metrics.
+/// The state of the work queue, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueSnapshot {
-    /// How many wait for their time.
-    pub waiting: usize,
-    /// How many are due and wait for a slot, in the order of [`Priority::ALL`].
+    /// The number of objects that are scheduled and not due.
+    pub scheduled: usize,
+    /// The number of objects that are due and wait, in the order of [`Priority::ALL`].
     pub ready: [usize; Priority::ALL.len()],
-    /// How many turns are under way.
+    /// The number of reconciles that are running.
     pub in_flight: usize,
-    /// How many turns may be under way.
-    pub slots: usize,
-    /// The memory in use, in bytes, about.
+    /// The limit of concurrent reconciles.
+    pub max_concurrent: usize,
+    /// The approximate memory in use, in bytes.
     pub memory: usize,
 }
 
-/// The plan of who is looked at when. Clones are handles to the same plan.
+/// The queue of objects to reconcile. Clones are handles to the same queue.
 #[derive(Debug, Clone)]
 pub struct WorkQueue {
     shared: Arc<Shared>,
@@ -109,213 +108,222 @@ pub struct WorkQueue {
 struct Shared {
     settings: WorkQueueSettings,
     start: Instant,
-    plan: Mutex<Plan>,
-    /// Tells [`WorkQueue::run`] to look again.
-    look: Notify,
+    state: Mutex<State>,
+    /// Wakes [`WorkQueue::run`].
+    wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct State {
     queue: Queue,
-    /// Reconciler under way by namespace.
-    held: HashMap<u32, usize>,
-    /// Until when [`WorkQueue::run`] sleeps; `None` while it does not wait for a timer.
+    /// Running reconciles by namespace.
+    running: HashMap<u32, usize>,
+    /// The timer that [`WorkQueue::run`] sleeps for, if any.
     sleeping_until: Option<Moment>,
-    /// When [`WorkQueue::run`] was last at work; `None` while nobody runs it.
-    beat: Option<Instant>,
+    /// The last heartbeat of [`WorkQueue::run`]; `None` while it does not run.
+    heartbeat: Option<Instant>,
 }
 
 impl WorkQueue {
-    /// An empty plan.
+    /// An empty queue.
     #[must_use]
     pub fn new(settings: WorkQueueSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 start: Instant::now(),
-                plan: Mutex::default(),
-                look: Notify::new(),
+                state: Mutex::default(),
+                wake: Notify::new(),
             }),
         }
     }
 
-    /// Plans the next turn for this time, in place of what was planned. During a turn: see
-    /// [`Disposition`].
-    pub fn set(&self, record_id: RecordId, when: Instant, priority: Priority, fairness_key: FairnessKey) {
-        let due = self.due(when, priority, fairness_key);
-        self.change(|queue, now| queue.set(record_id, due, now));
+    /// Schedules an object for exactly this time and replaces what was scheduled. During its reconcile: see [`Disposition`].
+    pub fn schedule_at(
+        &self,
+        record_id: RecordId,
+        when: Instant,
+        priority: Priority,
+        fairness_key: FairnessKey,
+    ) {
+        let due = self.scheduled(when, priority, fairness_key);
+        self.change(|queue, now| queue.schedule_at(record_id, due, now));
     }
 
-    /// Plans the next turn for this time if none is planned earlier.
-    pub fn forward(&self, record_id: RecordId, when: Instant, priority: Priority, fairness_key: FairnessKey) {
-        let due = self.due(when, priority, fairness_key);
-        self.change(|queue, now| queue.forward(record_id, due, now));
+    /// Schedules an object for this time unless it is scheduled earlier.
+    pub fn schedule_by(
+        &self,
+        record_id: RecordId,
+        when: Instant,
+        priority: Priority,
+        fairness_key: FairnessKey,
+    ) {
+        let due = self.scheduled(when, priority, fairness_key);
+        self.change(|queue, now| queue.schedule_by(record_id, due, now));
     }
 
-    /// Wakes an object: its next turn is now, or as soon as a slot is free. During a turn one more
-    /// follows, however often this is called. What is due already only becomes more urgent.
-    pub fn now(&self, record_id: RecordId, priority: Priority, fairness_key: FairnessKey) {
-        self.forward(record_id, Instant::now(), priority, fairness_key);
+    /// Schedules an object for now. During its reconcile one more follows, however often this is called. An object that is
+    /// due already only becomes more urgent.
+    pub fn enqueue(&self, record_id: RecordId, priority: Priority, fairness_key: FairnessKey) {
+        self.schedule_by(record_id, Instant::now(), priority, fairness_key);
     }
 
-    /// For how long [`WorkQueue::run`] showed no sign of life; it does so every ten seconds. `None` while nobody runs it.
+    /// The time since the last heartbeat of [`WorkQueue::run`], which has one every ten seconds. `None` while it does not run.
     #[must_use]
-    pub fn silent_for(&self) -> Option<Duration> {
-        self.shared.plan.lock().beat.map(|beat| beat.elapsed())
+    pub fn since_heartbeat(&self) -> Option<Duration> {
+        self.shared.state.lock().heartbeat.map(|at| at.elapsed())
     }
 
-    /// Forgets what is planned for an object. Its turn, if one is under way, goes on to its end, and
-    /// its [`Disposition`] counts for nothing.
+    /// Removes an object. Its reconcile, if one is running, goes on to its end, and its [`Disposition`] is ignored.
     pub fn remove(&self, record_id: RecordId) {
         self.change(|queue, _| queue.remove(record_id));
     }
 
-    /// What is going on.
+    /// The state of the queue.
     #[must_use]
     pub fn snapshot(&self) -> QueueSnapshot {
-        let plan = self.shared.plan.lock();
+        let state = self.shared.state.lock();
         QueueSnapshot {
-            waiting: plan.queue.waiting(),
-            ready: plan.queue.ready(),
-            in_flight: plan.queue.in_flight(),
-            slots: self.slots(),
-            memory: plan.queue.memory(),
+            scheduled: state.queue.scheduled(),
+            ready: state.queue.ready(),
+            in_flight: state.queue.in_flight(),
+            max_concurrent: self.max_concurrent(),
+            memory: state.queue.memory(),
         }
     }
 
-    /// Takes turns until the shutdown, then waits for those under way (how long is for the caller
-    /// to bound) and returns. What is planned is kept, and may be run again.
+    /// Runs reconciles until the shutdown, then waits for those that are running (the caller bounds how long) and returns.
+    /// What is scheduled stays, and may be run again.
     ///
-    /// `reconciler` is the turn. When it panics, `on_panic` hears whose turn it was, and the object is
-    /// left alone for [`WorkQueueSettings::hold_after_panic`]; the panic's message goes nowhere from
-    /// here (the process' panic hook has seen it).
-    pub async fn run<Reconciler, Future_>(
+    /// If `reconcile` panics, `on_panic` is called with the record, and the object is not reconciled for
+    /// [`WorkQueueSettings::delay_after_panic`]. The message of the panic is not passed on (the process' panic hook has it).
+    pub async fn run<Reconcile, Running>(
         &self,
-        reconciler: Reconciler,
+        reconcile: Reconcile,
         on_panic: impl Fn(RecordId) + Send + Sync + 'static,
         shutdown: CancellationToken,
     ) where
-        Reconciler: Fn(DueReconcile) -> Future_ + Send + Sync + 'static,
-        Future_: Future<Output = Disposition> + Send + 'static,
+        Reconcile: Fn(DueReconcile) -> Running + Send + Sync + 'static,
+        Running: Future<Output = Disposition> + Send + 'static,
     {
-        let actions = Arc::new((reconciler, on_panic));
-        let under_way = TaskTracker::new();
+        let actions = Arc::new((reconcile, on_panic));
+        let tasks = TaskTracker::new();
         let mut timer = pin!(sleep_until(Instant::now()));
         while !shutdown.is_cancelled() {
-            let (batch, wake) = self.take();
-            for turn in batch {
+            let (batch, wake) = self.pop_due();
+            for due in batch {
                 let actions = Arc::clone(&actions);
-                let due = self.clone();
-                under_way.spawn(async move {
-                    let (reconciler, on_panic) = &*actions;
-                    let outcome = AssertUnwindSafe(async { reconciler(turn).await }).catch_unwind().await;
-                    due.end(turn, outcome.as_ref().ok().copied());
+                let queue = self.clone();
+                tasks.spawn(async move {
+                    let (reconcile, on_panic) = &*actions;
+                    let outcome = AssertUnwindSafe(async { reconcile(due).await }).catch_unwind().await;
+                    queue.end(due, outcome.as_ref().ok().copied());
                     if outcome.is_err() {
-                        on_panic(turn.record_id);
+                        on_panic(due.record_id);
                     }
                 });
             }
-            let beat = Instant::now() + BEAT;
-            timer.as_mut().reset(wake.map_or(beat, |wake| wake.min(beat)));
+            let heartbeat = Instant::now() + HEARTBEAT;
+            timer.as_mut().reset(wake.map_or(heartbeat, |wake| wake.min(heartbeat)));
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = self.shared.look.notified() => {}
+                () = self.shared.wake.notified() => {}
                 () = timer.as_mut() => {}
             }
         }
-        self.shared.plan.lock().beat = None;
-        under_way.close();
-        under_way.wait().await;
+        self.shared.state.lock().heartbeat = None;
+        tasks.close();
+        tasks.wait().await;
     }
 
-    /// The turns that can begin now, and when to look again if nothing else happens.
-    fn take(&self) -> (Vec<DueReconcile>, Option<Instant>) {
+    /// The reconciles that can start now, and when to check again if nothing else happens.
+    fn pop_due(&self) -> (Vec<DueReconcile>, Option<Instant>) {
         let now = self.moment(Instant::now());
-        let mut plan = self.shared.plan.lock();
-        plan.beat = Some(Instant::now());
+        let mut state = self.shared.state.lock();
+        state.heartbeat = Some(Instant::now());
         let mut batch = Vec::new();
         loop {
-            let Plan { queue, held, .. } = &mut *plan;
-            let free = self.slots().saturating_sub(queue.in_flight());
+            let State { queue, running, sleeping_until: _, heartbeat: _ } = &mut *state;
+            let free = self.max_concurrent().saturating_sub(queue.in_flight());
             if free == 0 {
                 break;
             }
-            let may_begin = |namespace| held.get(&namespace).copied().unwrap_or(0) < free;
-            let Some(taken) = queue.take_if(now, may_begin) else { break };
-            *held.entry(taken.due.fairness_key.namespace).or_default() += 1;
+            let may_run = |namespace| running.get(&namespace).copied().unwrap_or(0) < free;
+            let Some(Popped { record_id, scheduled }) = queue.pop_if(now, may_run) else { break };
+            *running.entry(scheduled.fairness_key.namespace).or_default() += 1;
             batch.push(DueReconcile {
-                record_id: taken.record_id,
-                priority: taken.due.priority,
-                fairness_key: taken.due.fairness_key,
-                lateness: Duration::from_nanos(now.saturating_sub(taken.due.when)),
+                record_id,
+                priority: scheduled.priority,
+                fairness_key: scheduled.fairness_key,
+                queue_delay: Duration::from_nanos(now.saturating_sub(scheduled.when)),
             });
         }
-        // With every slot taken a timer changes nothing: the end of a turn is what to wait for.
-        let full = plan.queue.in_flight() >= self.slots();
-        plan.sleeping_until = if full { None } else { plan.queue.next() };
-        let wake = plan.sleeping_until.map(|moment| self.shared.start + Duration::from_nanos(moment));
+        // At the limit a timer changes nothing: the end of a reconcile is what to wait for.
+        let full = state.queue.in_flight() >= self.max_concurrent();
+        state.sleeping_until = if full { None } else { state.queue.next() };
+        let wake = state.sleeping_until.map(|moment| self.shared.start + Duration::from_nanos(moment));
         (batch, wake)
     }
 
-    fn end(&self, turn: DueReconcile, next: Option<Disposition>) {
+    fn end(&self, due: DueReconcile, next: Option<Disposition>) {
         let ended = match next {
             Some(Disposition::At(when, priority, fairness_key)) => {
-                Ended::At(self.due(when, priority, fairness_key))
+                Ended::At(self.scheduled(when, priority, fairness_key))
             }
             Some(Disposition::AwaitChange) => Ended::AwaitChange,
-            Some(Disposition::Gone) => Ended::Gone,
+            Some(Disposition::Done) => Ended::Done,
             None => {
-                let hold = self.shared.settings.hold_after_panic.as_nanos();
-                let hold = Moment::try_from(hold).unwrap_or(Moment::MAX);
-                Ended::Held(queue::Scheduled {
-                    when: self.moment(Instant::now()).saturating_add(hold),
+                let delay = self.shared.settings.delay_after_panic.as_nanos();
+                let delay = Moment::try_from(delay).unwrap_or(Moment::MAX);
+                Ended::Panicked(Scheduled {
+                    when: self.moment(Instant::now()).saturating_add(delay),
                     priority: Priority::Idle,
-                    fairness_key: turn.fairness_key,
+                    fairness_key: due.fairness_key,
                 })
             }
         };
         {
-            let mut plan = self.shared.plan.lock();
-            if let Entry::Occupied(mut held) = plan.held.entry(turn.fairness_key.namespace) {
-                *held.get_mut() -= 1;
-                if *held.get() == 0 {
-                    held.remove();
+            let mut state = self.shared.state.lock();
+            if let Entry::Occupied(mut running) = state.running.entry(due.fairness_key.namespace) {
+                *running.get_mut() -= 1;
+                if *running.get() == 0 {
+                    running.remove();
                 }
             }
         }
-        self.change(|queue, now| queue.end(turn.record_id, ended, now));
+        self.change(|queue, now| queue.end(due.record_id, ended, now));
     }
 
-    /// Changes the plan, and tells [`WorkQueue::run`] when it has to look earlier than it would.
+    /// Changes the queue, and wakes [`WorkQueue::run`] if it would wake too late.
     fn change(&self, change: impl FnOnce(&mut Queue, Moment)) {
         let now = self.moment(Instant::now());
-        let mut plan = self.shared.plan.lock();
-        change(&mut plan.queue, now);
-        if plan.queue.in_flight() >= self.slots() {
+        let mut state = self.shared.state.lock();
+        change(&mut state.queue, now);
+        if state.queue.in_flight() >= self.max_concurrent() {
             return;
         }
-        let next = plan.queue.next();
-        let earlier = match (next, plan.sleeping_until) {
+        let next = state.queue.next();
+        let earlier = match (next, state.sleeping_until) {
             (Some(next), Some(sleeping_until)) => next < sleeping_until,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        if earlier || plan.queue.has_ready() {
-            plan.sleeping_until = next;
-            drop(plan);
-            self.shared.look.notify_one();
+        if earlier || state.queue.has_ready() {
+            state.sleeping_until = next;
+            drop(state);
+            self.shared.wake.notify_one();
         }
     }
 
-    fn slots(&self) -> usize {
-        self.shared.settings.slots.max(1)
+    fn max_concurrent(&self) -> usize {
+        self.shared.settings.max_concurrent.max(1)
     }
 
-    fn due(&self, when: Instant, priority: Priority, fairness_key: FairnessKey) -> queue::Scheduled {
-        queue::Scheduled { when: self.moment(when), priority, fairness_key }
+    fn scheduled(&self, when: Instant, priority: Priority, fairness_key: FairnessKey) -> Scheduled {
+        Scheduled { when: self.moment(when), priority, fairness_key }
     }
 
-    /// A time before the plan began is its beginning.
+    /// A time before the queue was created counts as that of its creation.
     fn moment(&self, when: Instant) -> Moment {
         let since = when.saturating_duration_since(self.shared.start);
         Moment::try_from(since.as_nanos()).unwrap_or(Moment::MAX)

@@ -366,11 +366,11 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_what_it_waits_for(
     let refused = |line: &Value| line["level"] == "WARN" && line["code"] == 403;
     let told: Vec<_> = operator.log_lines().into_iter().filter(refused).collect();
     let [told] = told.as_slice() else { panic!("it is not told once: {told:#?}") };
-    assert_eq!((&told["tried"], &told["reason"]), (&json!("begin a watch"), &json!("Forbidden")));
+    assert_eq!((&told["action"], &told["reason"]), (&json!("start a watch"), &json!("Forbidden")));
     let answer = operator.ask("/readyz").await;
     assert!(!answer.status().is_success());
     let said = answer.text().await.unwrap();
-    let waits = "waiting for the first list of verifications; tried to begin a watch: 403 Forbidden\n";
+    let waits = "waiting for the first list of verifications; tried to start a watch: 403 Forbidden\n";
     assert_eq!(said, waits);
 
     guarded.grant(LEAST).await;

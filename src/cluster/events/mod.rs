@@ -1,11 +1,12 @@
-//! Events (`events.k8s.io`), after the write, in the background: a refusing event API delays nothing.
+//! Events (`events.k8s.io`): published after the write, in the background, so that a failing event API delays nothing. May
+//! depend on kube's client, `metrics` and tokio.
 //!
-//! They wait in a [queue](queue) of bounded bytes, in order per resource, and [give way](pace) to calls about status. What
-//! is lost is counted, and if it is a warning, it is a line in the log.
+//! They wait in a [queue](queue) of bounded bytes, in order per object, and [yield](throttle) to status calls. An event that is
+//! lost is counted; if it is a warning, it is also logged.
 
 pub(crate) mod note;
-mod pace;
 mod queue;
+mod throttle;
 
 use std::{
     sync::{
@@ -29,19 +30,18 @@ use tokio::{
 
 use super::error::ApiError;
 use crate::{api::Verification, lifecycle::Event, metrics::Metrics};
-use note::OwnPod;
-use note::{Lately, about, event_name, on_own_pod, one_more};
-use pace::{May, Pace};
+use note::{OwnPod, RecentEvents, about, event_name, on_own_pod, series_patch};
 use queue::{Item, Kind, Queue, Subject};
+use throttle::{Admit, Throttle};
 
-/// Longest time one event may take.
+/// The deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Longest time that the end of the process waits for what is still to be told.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long the shutdown waits for the remaining events.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells the cluster what has happened.
+/// Publishes events about verifications.
 #[derive(Clone)]
-pub struct Reporter(Arc<Inner>);
+pub(crate) struct Reporter(Arc<Inner>);
 
 struct Inner {
     client: Client,
@@ -49,85 +49,90 @@ struct Inner {
     own_pod: Option<OwnPod>,
     metrics: Arc<Metrics>,
     waiting: Mutex<Waiting>,
-    lately: Mutex<Lately>,
-    /// Calls about status under way.
-    calls: AtomicUsize,
+    recent: Mutex<RecentEvents>,
+    /// Status calls in flight.
+    status_calls: AtomicUsize,
     changed: Notify,
-    /// Nothing is left to tell.
-    told: Notify,
+    /// Notified when no event is left.
+    empty: Notify,
 }
 
 struct Waiting {
     queue: Queue,
-    pace: Pace,
+    throttle: Throttle,
 }
 
-/// A call about status that is under way: events give way to it until this is dropped.
-pub(crate) struct Way<'a>(&'a Inner);
+/// A status call in flight: events yield to it until this is dropped.
+pub(crate) struct StatusCall<'a>(&'a Inner);
 
-impl Drop for Way<'_> {
+impl Drop for StatusCall<'_> {
     fn drop(&mut self) {
-        if self.0.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.status_calls.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.changed.notify_one();
         }
     }
 }
 
-/// What came of publishing an event.
+/// How publishing an event ended.
 enum Published {
-    Yes,
-    /// There was no answer, or none that says anything about the event.
-    Again,
+    Done,
+    /// There was no response, or none that says anything about the event.
+    Retry,
     Refused(ApiError),
 }
 
 impl Reporter {
-    /// Reports as the operator's instance of that name, which runs in that Pod, if it does. Must be called within a runtime.
+    /// A reporter for the instance of that name, which may run in that Pod. Must be called within a runtime.
     #[must_use]
-    pub fn new(client: Client, instance: &str, own_pod: Option<OwnPod>, metrics: Arc<Metrics>) -> Self {
-        let pace = Pace::new(Instant::now());
+    pub(crate) fn new(
+        client: Client,
+        instance: &str,
+        own_pod: Option<OwnPod>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let throttle = Throttle::new(Instant::now());
         let inner = Arc::new(Inner {
             client,
             instance: instance.to_owned(),
             own_pod,
             metrics,
-            waiting: Mutex::new(Waiting { queue: Queue::default(), pace }),
-            lately: Mutex::default(),
-            calls: AtomicUsize::new(0),
+            waiting: Mutex::new(Waiting { queue: Queue::default(), throttle }),
+            recent: Mutex::default(),
+            status_calls: AtomicUsize::new(0),
             changed: Notify::new(),
-            told: Notify::new(),
+            empty: Notify::new(),
         });
         tokio::spawn(Arc::clone(&inner).publish_all());
         Self(inner)
     }
 
-    /// Events give way until what this returns is dropped.
-    pub(crate) fn give_way(&self) -> Way<'_> {
-        self.0.calls.fetch_add(1, Ordering::AcqRel);
-        Way(&self.0)
+    /// Events yield until the returned guard is dropped.
+    pub(crate) fn begin_status_call(&self) -> StatusCall<'_> {
+        self.0.status_calls.fetch_add(1, Ordering::AcqRel);
+        StatusCall(&self.0)
     }
 
-    /// Waits until everything is told that there was to tell, for ten seconds at most; what is left is dropped.
-    pub async fn told(&self) {
-        let told = self.0.told.notified();
+    /// Waits until every event is published, for ten seconds at most; the remaining ones are dropped.
+    pub(crate) async fn flush(&self) {
+        let empty = self.0.empty.notified();
         let is_empty = {
             let mut waiting = self.0.waiting.lock();
-            waiting.pace.ending();
+            waiting.throttle.shut_down();
             waiting.queue.is_empty()
         };
         self.0.changed.notify_one();
-        if !is_empty && timeout(LAST_WORDS, told).await.is_err() {
+        if !is_empty && timeout(FLUSH_TIMEOUT, empty).await.is_err() {
             loop {
-                let taken = self.0.waiting.lock().queue.take();
-                let Some((subject, item)) = taken else { return };
-                self.0.drop_event(&subject, &item, "the process ends");
+                let popped = self.0.waiting.lock().queue.pop();
+                let Some((subject, item)) = popped else { return };
+                self.0.drop_event(&subject, &item, "the operator is shutting down");
                 self.0.waiting.lock().queue.done(&subject, None);
             }
         }
     }
 
-    /// Tells what happened to a verification.
-    pub(crate) fn tell(&self, object: &Verification, event: Event) {
+    /// Reports an event of a verification.
+    pub(crate) fn report(&self, object: &Verification, event: Event) {
         self.push(
             &Subject {
                 kind: Kind::Verification,
@@ -139,15 +144,15 @@ impl Reporter {
         );
     }
 
-    /// What has happened to a verification is not told, because nobody knows whether it has.
-    pub(crate) fn give_up(&self, (namespace, name, uid): (&str, &str, &str), event: Event) {
+    /// Drops an event of a verification, because it is unknown whether it has happened.
+    pub(crate) fn abandon(&self, (namespace, name, uid): (&str, &str, &str), event: Event) {
         let kind = Kind::Verification;
         let subject = Subject { kind, namespace: namespace.into(), name: name.into(), uid: uid.into() };
-        self.0.drop_event(&subject, &item(event), "the process ends before it is known to be written");
+        self.0.drop_event(&subject, &item(event), "the operator shut down before the write was confirmed");
     }
 
-    /// Tells what happened to a verification that is gone, on its namespace.
-    pub(crate) fn tell_namespace(&self, namespace: &str, event: Event) {
+    /// Reports an event of a verification that no longer exists, on its namespace.
+    pub(crate) fn report_on_namespace(&self, namespace: &str, event: Event) {
         let subject = Subject {
             kind: Kind::Namespace,
             namespace: namespace.into(),
@@ -162,23 +167,23 @@ impl Reporter {
         let pushed = self.0.waiting.lock().queue.push(subject.clone(), item);
         match pushed {
             Ok(()) => self.0.changed.notify_one(),
-            Err(queue::Full) => self.0.drop_event(subject, &item, "too many events wait"),
+            Err(queue::Full) => self.0.drop_event(subject, &item, "too many events are queued"),
         }
     }
 }
 
 impl Inner {
-    /// Publishes what waits, for as long as the process runs.
+    /// Publishes events for as long as the process runs.
     async fn publish_all(self: Arc<Self>) {
         loop {
             let next = {
                 let mut waiting = self.waiting.lock();
-                let Waiting { queue, pace } = &mut *waiting;
+                let Waiting { queue, throttle } = &mut *waiting;
                 if queue.has_next() {
-                    match pace.may_go(Instant::now(), self.calls.load(Ordering::Acquire)) {
-                        May::Go => Ok(queue.take()),
-                        May::At(at) => Err(Some(at)),
-                        May::Later => Err(None),
+                    match throttle.admit(Instant::now(), self.status_calls.load(Ordering::Acquire)) {
+                        Admit::Now => Ok(queue.pop()),
+                        Admit::At(at) => Err(Some(at)),
+                        Admit::Later => Err(None),
                     }
                 } else {
                     Err(None)
@@ -188,7 +193,7 @@ impl Inner {
                 Ok(Some((subject, item))) => {
                     tokio::spawn(Arc::clone(&self).publish_one(subject, item));
                 }
-                Ok(None) => self.waiting.lock().pace.ended(Instant::now(), true),
+                Ok(None) => self.waiting.lock().throttle.ended(Instant::now(), true),
                 Err(Some(at)) => tokio::select! {
                     () = sleep_until(at) => {}
                     () = self.changed.notified() => {}
@@ -200,13 +205,13 @@ impl Inner {
 
     async fn publish_one(self: Arc<Self>, subject: Arc<Subject>, item: Item) {
         let published = self.publish(&subject, &item).await;
-        let was_answered = !matches!(published, Published::Again);
-        let again = match published {
-            Published::Yes => {
+        let has_response = !matches!(published, Published::Retry);
+        let retry = match published {
+            Published::Done => {
                 self.metrics.event(item.event.reason());
                 None
             }
-            Published::Again => Some(item),
+            Published::Retry => Some(item),
             Published::Refused(why) => {
                 self.drop_event(&subject, &item, &why.to_string());
                 None
@@ -214,67 +219,67 @@ impl Inner {
         };
         let is_empty = {
             let mut waiting = self.waiting.lock();
-            waiting.pace.ended(Instant::now(), was_answered);
-            waiting.queue.done(&subject, again);
+            waiting.throttle.ended(Instant::now(), has_response);
+            waiting.queue.done(&subject, retry);
             waiting.queue.is_empty()
         };
         if is_empty {
-            self.told.notify_waiters();
+            self.empty.notify_waiters();
         }
         self.changed.notify_one();
     }
 
-    /// Publishes an event, or counts it with the same one of before. Where an orphan's namespace takes none, it goes to
-    /// the operator's own Pod.
+    /// Publishes an event, or adds it to the series of a recent one. If the namespace of an orphan refuses it, it is published
+    /// on the operator's own Pod.
     async fn publish(&self, subject: &Subject, item: &Item) -> Published {
-        let before = self.lately.lock().before(subject, item.event, Instant::now());
-        if let Some(before) = before {
-            let times = before.times.saturating_add(item.times);
-            match self.count_with(subject, before.suffix, times, item).await {
+        let recent = self.recent.lock().find(subject, item.event, Instant::now());
+        if let Some(recent) = recent {
+            let times = recent.times.saturating_add(item.times);
+            match self.add_to_series(subject, recent.suffix, times, item).await {
                 Ok(()) => {
-                    self.lately.lock().remember(subject, item.event, (before.suffix, times), Instant::now());
-                    return Published::Yes;
+                    self.recent.lock().remember(subject, item.event, (recent.suffix, times), Instant::now());
+                    return Published::Done;
                 }
-                // The API server keeps events for an hour, or as long as it is told to.
-                Err(Some(why)) if why.code() == Some(404) => self.lately.lock().forget(subject, item.event),
+                // The API server deletes events after an hour, or as configured.
+                Err(Some(why)) if why.code() == Some(404) => self.recent.lock().forget(subject, item.event),
                 Err(Some(why)) => return Published::Refused(why),
-                Err(None) => return Published::Again,
+                Err(None) => return Published::Retry,
             }
         }
         let why = match self.create(&about(subject, item, &self.instance)).await {
             Ok(()) => {
-                let told = (item.suffix, item.times);
-                self.lately.lock().remember(subject, item.event, told, Instant::now());
-                return Published::Yes;
+                let first = (item.suffix, item.times);
+                self.recent.lock().remember(subject, item.event, first, Instant::now());
+                return Published::Done;
             }
-            Err(None) => return Published::Again,
+            Err(None) => return Published::Retry,
             Err(Some(why)) => why,
         };
         let own_pod = self.own_pod.as_ref().filter(|_| item.event.tells_of_an_orphan());
         match own_pod.filter(|_| subject.kind == Kind::Verification) {
             None => Published::Refused(why),
             Some(pod) => match self.create(&on_own_pod(pod, subject, item, &self.instance)).await {
-                Ok(()) => Published::Yes,
-                Err(None) => Published::Again,
+                Ok(()) => Published::Done,
+                Err(None) => Published::Retry,
                 Err(Some(why)) => Published::Refused(why),
             },
         }
     }
 
-    /// Makes an event; the error is why it is refused, or nothing, where nobody knows.
+    /// Creates an event. The error is the reason of a refusal, or nothing if the outcome is unknown.
     async fn create(&self, note: &Note) -> Result<(), Option<ApiError>> {
         let api: Api<Note> = Api::namespaced(self.client.clone(), &note.namespace().unwrap_or_default());
         let answer = timeout(DEADLINE, api.create(&PostParams::default(), note)).await;
         match answer {
-            // Nobody else makes an object of that name.
+            // No one else creates an object of that name.
             Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => Ok(()),
-            Ok(answer) => judge(answer),
+            Ok(answer) => classify(answer),
             Err(_) => Err(None),
         }
     }
 
-    /// Counts an event with one that was told before.
-    async fn count_with(
+    /// Adds an event to the series of one that was published before.
+    async fn add_to_series(
         &self,
         subject: &Subject,
         suffix: u64,
@@ -282,12 +287,12 @@ impl Inner {
         item: &Item,
     ) -> Result<(), Option<ApiError>> {
         let api: Api<Note> = Api::namespaced(self.client.clone(), &subject.namespace);
-        let (name, patch) = (event_name(&subject.name, suffix), Patch::Merge(one_more(times, item)));
+        let (name, patch) = (event_name(&subject.name, suffix), Patch::Merge(series_patch(times, item)));
         let answer = timeout(DEADLINE, api.patch(&name, &PatchParams::default(), &patch)).await;
-        answer.map_or(Err(None), judge)
+        answer.map_or(Err(None), classify)
     }
 
-    /// An event is lost: it is counted, and a warning is told in the log.
+    /// An event is lost: it is counted, and a warning is logged.
     fn drop_event(&self, subject: &Subject, item: &Item, why: &str) {
         self.metrics.events_dropped.inc();
         if item.event.warns() {
@@ -295,7 +300,7 @@ impl Inner {
             let (event, times) = (item.event.reason(), item.times);
             tracing::warn!(
                 %namespace, %name, %uid, event, times, why,
-                "a warning could not be told by an event: {}", item.event.note()
+                "a warning event could not be published: {}", item.event.note()
             );
         }
     }
@@ -305,15 +310,15 @@ fn item(event: Event) -> Item {
     Item { event, at: Timestamp::now(), times: 1, suffix: rand::random() }
 }
 
-/// Whether an answer says that the event is there, that it is refused, or nothing about it.
-fn judge<T>(answer: kube::Result<T>) -> Result<(), Option<ApiError>> {
+/// Whether a response says that the event exists, that it is refused, or nothing about it.
+fn classify<T>(answer: kube::Result<T>) -> Result<(), Option<ApiError>> {
     match answer {
         Ok(_) => Ok(()),
         Err(error) => {
             let why = ApiError::from(&error);
-            let says =
+            let is_refused =
                 why.code().is_some_and(|code| matches!(code, 400..=499) && !matches!(code, 401 | 408 | 429));
-            Err(says.then_some(why))
+            Err(is_refused.then_some(why))
         }
     }
 }

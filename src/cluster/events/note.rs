@@ -1,5 +1,5 @@
-//! Events as the API server takes them: their names, and what was told lately, so that a repetition is counted with it.
-//! Pure.
+//! Events as objects of the API server: their names, their series, and the recent ones that a repetition is counted with.
+//! Pure. Depends on `queue`.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,15 +21,15 @@ use tokio::time::Instant;
 use super::queue::{Item, Kind, Subject};
 use crate::{api::Verification, lifecycle::Event};
 
-/// Who tells.
+/// The reporting controller.
 const CONTROLLER: &str = "okid-operator";
-/// Longest name of an object.
+/// The longest name of an object.
 const NAME_BYTES: usize = 253;
-/// Longest name of a reporting instance.
+/// The longest name of a reporting instance.
 const INSTANCE_BYTES: usize = 128;
-/// A repetition within this time is counted with the event before.
-const LATELY: Duration = Duration::from_mins(10);
-/// Most events that are remembered as told lately.
+/// A repetition within this time belongs to the series of the previous event.
+const SERIES_WITHIN: Duration = Duration::from_mins(10);
+/// The most recent events that are remembered.
 const REMEMBERED: usize = 4096;
 
 /// The operator's own Pod.
@@ -39,12 +39,12 @@ pub struct OwnPod {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its uid, if that is known.
+    /// Its uid, if it is known.
     pub uid: Option<String>,
 }
 
 impl Subject {
-    /// How the object is named to the API server.
+    /// The reference to the object.
     pub(crate) fn reference(&self) -> ObjectReference {
         let Self { kind, namespace, name, uid } = self;
         let (api_version, kind) = match kind {
@@ -71,7 +71,7 @@ pub(crate) fn about(subject: &Subject, item: &Item, instance: &str) -> Note {
     }
 }
 
-/// The same on the operator's own Pod, in its own namespace.
+/// The same event on the operator's own Pod, in the Pod's namespace.
 pub(crate) fn on_own_pod(pod: &OwnPod, subject: &Subject, item: &Item, instance: &str) -> Note {
     let regarding = ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -98,7 +98,7 @@ fn note(item: &Item, text: String, instance: &str) -> Note {
         note: Some(text),
         reason: Some(item.event.reason().to_owned()),
         reporting_controller: Some(CONTROLLER.to_owned()),
-        reporting_instance: Some(cut(instance, INSTANCE_BYTES).to_owned()),
+        reporting_instance: Some(truncate(instance, INSTANCE_BYTES).to_owned()),
         series: (item.times > 1)
             .then(|| EventSeries { count: count(item.times), last_observed_time: MicroTime(item.at) }),
         type_: Some(kind.to_owned()),
@@ -114,16 +114,16 @@ fn metadata(namespace: &str, name: &str, suffix: u64) -> ObjectMeta {
     }
 }
 
-/// The name of an event: that of its object, cut, so that with the suffix it is a name.
+/// The name of an event: the name of its object, truncated to leave room for the suffix.
 pub(crate) fn event_name(name: &str, suffix: u64) -> String {
     let suffix = format!("{suffix:016x}");
-    let name = cut(name, NAME_BYTES - 1 - suffix.len());
-    // A part of a name ends with a letter or a digit.
+    let name = truncate(name, NAME_BYTES - 1 - suffix.len());
+    // A label of a name ends with a letter or a digit.
     let name = name.trim_end_matches(|end: char| !end.is_ascii_alphanumeric());
     format!("{name}.{suffix}")
 }
 
-fn cut(text: &str, bytes: usize) -> &str {
+fn truncate(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
@@ -131,38 +131,38 @@ fn count(times: u32) -> i32 {
     i32::try_from(times).unwrap_or(i32::MAX)
 }
 
-/// The change that counts an event with one that was told before.
-pub(crate) fn one_more(times: u32, item: &Item) -> Value {
+/// The patch that adds an event to the series of one that was published before.
+pub(crate) fn series_patch(times: u32, item: &Item) -> Value {
     let series = EventSeries { count: count(times), last_observed_time: MicroTime(item.at) };
     json!({"series": series})
 }
 
-/// What was told lately of warnings, which are what repeats.
+/// The recent warnings. Only warnings repeat.
 #[derive(Debug, Default)]
-pub(crate) struct Lately {
-    told: HashMap<(u64, Event), Told>,
-    /// In the order in which they are looked at again.
+pub(crate) struct RecentEvents {
+    events: HashMap<(u64, Event), RecentEvent>,
+    /// In the order in which they expire.
     order: VecDeque<(u64, Event)>,
 }
 
-/// An event that was told.
+/// An event that was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// The end of its name.
+pub(crate) struct RecentEvent {
+    /// The suffix of its name.
     pub(crate) suffix: u64,
     /// How often it happened.
     pub(crate) times: u32,
     last: Instant,
 }
 
-impl Lately {
-    /// The event that a repetition is counted with.
-    pub(crate) fn before(&self, subject: &Subject, event: Event, now: Instant) -> Option<Told> {
-        let told = self.told.get(&(hash(subject), event))?;
-        (now.saturating_duration_since(told.last) < LATELY).then_some(*told)
+impl RecentEvents {
+    /// The event whose series a repetition belongs to.
+    pub(crate) fn find(&self, subject: &Subject, event: Event, now: Instant) -> Option<RecentEvent> {
+        let recent = self.events.get(&(hash(subject), event))?;
+        (now.saturating_duration_since(recent.last) < SERIES_WITHIN).then_some(*recent)
     }
 
-    /// An event was told.
+    /// An event was published.
     pub(crate) fn remember(
         &mut self,
         subject: &Subject,
@@ -174,25 +174,27 @@ impl Lately {
             return;
         }
         let key = (hash(subject), event);
-        if self.told.insert(key, Told { suffix, times, last: now }).is_none() {
+        if self.events.insert(key, RecentEvent { suffix, times, last: now }).is_none() {
             self.order.push_back(key);
         }
-        // Each time a little more is looked at than was added, so that no time is ever spent on all.
+        // Each call checks two for the one that it adds, so that no call ever checks all.
         for _ in 0..2 {
             let Some(oldest) = self.order.front().copied() else { return };
-            let is_kept =
-                self.told.get(&oldest).is_some_and(|told| now.saturating_duration_since(told.last) < LATELY);
-            if is_kept && self.told.len() <= REMEMBERED {
+            let is_recent = self
+                .events
+                .get(&oldest)
+                .is_some_and(|recent| now.saturating_duration_since(recent.last) < SERIES_WITHIN);
+            if is_recent && self.events.len() <= REMEMBERED {
                 return;
             }
             self.order.pop_front();
-            self.told.remove(&oldest);
+            self.events.remove(&oldest);
         }
     }
 
-    /// An event that was told is not there any more.
+    /// A published event no longer exists.
     pub(crate) fn forget(&mut self, subject: &Subject, event: Event) {
-        self.told.remove(&(hash(subject), event));
+        self.events.remove(&(hash(subject), event));
     }
 }
 
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_an_event_is_a_name_however_long_that_of_its_object_is() {
+    fn the_name_of_an_event_is_valid_however_long_the_name_of_its_object_is() {
         assert_eq!(event_name("alice", 255), "alice.00000000000000ff");
         let longest = "a".repeat(253);
         assert_eq!(event_name(&longest, 0).len(), 253);
@@ -230,52 +232,57 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_more_than_once_says_how_often() {
+    fn an_event_that_happened_more_than_once_has_a_series_with_the_count() {
         let series = |times| about(&subject("alice"), &item(times), "i").series.map(|series| series.count);
         assert_eq!((series(1), series(3)), (None, Some(3)));
-        assert_eq!(one_more(5, &item(1))["series"]["count"], 5);
+        assert_eq!(series_patch(5, &item(1))["series"]["count"], 5);
     }
 
     #[test]
-    fn on_the_operators_pod_an_event_names_the_verification_that_it_is_about() {
+    fn on_the_operators_pod_an_event_names_the_verification() {
         let pod = OwnPod { namespace: "okid".into(), name: "okid-operator-0".into(), uid: None };
-        let told = on_own_pod(&pod, &subject("alice"), &item(1), "i");
-        assert_eq!(told.metadata.namespace.as_deref(), Some("okid"));
-        assert_eq!(told.regarding.unwrap().kind.as_deref(), Some("Pod"));
-        let related = told.related.unwrap();
+        let event = on_own_pod(&pod, &subject("alice"), &item(1), "i");
+        assert_eq!(event.metadata.namespace.as_deref(), Some("okid"));
+        assert_eq!(event.regarding.unwrap().kind.as_deref(), Some("Pod"));
+        let related = event.related.unwrap();
         assert_eq!((related.kind.as_deref(), related.name.as_deref()), (Some("Verification"), Some("alice")));
-        assert!(told.note.unwrap().starts_with("kyc/alice: Evidence is left in the store"));
+        assert!(event.note.unwrap().starts_with("kyc/alice: Evidence is left in the store"));
     }
 
     #[test]
-    fn a_repetition_within_ten_minutes_is_counted_with_the_event_before() {
-        let (mut lately, now) = (Lately::default(), Instant::now());
+    fn a_repetition_within_ten_minutes_belongs_to_the_previous_event() {
+        let (mut recent, now) = (RecentEvents::default(), Instant::now());
         let alice = subject("alice");
-        lately.remember(&alice, Event::KeyRejected, (1, 1), now);
-        let later = now + LATELY / 2;
-        let told = lately.before(&alice, Event::KeyRejected, later).unwrap();
-        assert_eq!((told.suffix, told.times), (1, 1));
-        assert_eq!(lately.before(&alice, Event::IdMismatch, later), None);
-        assert_eq!(lately.before(&subject("bob"), Event::KeyRejected, later), None);
-        lately.remember(&alice, Event::KeyRejected, (1, 2), later);
-        assert!(lately.before(&alice, Event::KeyRejected, now + LATELY).is_some());
-        assert_eq!(lately.before(&alice, Event::KeyRejected, later + LATELY), None);
-        lately.forget(&alice, Event::KeyRejected);
-        assert_eq!(lately.before(&alice, Event::KeyRejected, later), None);
+        recent.remember(&alice, Event::KeyRejected, (1, 1), now);
+        let later = now + SERIES_WITHIN / 2;
+        let found = recent.find(&alice, Event::KeyRejected, later).unwrap();
+        assert_eq!((found.suffix, found.times), (1, 1));
+        assert_eq!(recent.find(&alice, Event::IdMismatch, later), None);
+        assert_eq!(recent.find(&subject("bob"), Event::KeyRejected, later), None);
+        recent.remember(&alice, Event::KeyRejected, (1, 2), later);
+        assert!(recent.find(&alice, Event::KeyRejected, now + SERIES_WITHIN).is_some());
+        assert_eq!(recent.find(&alice, Event::KeyRejected, later + SERIES_WITHIN), None);
+        recent.forget(&alice, Event::KeyRejected);
+        assert_eq!(recent.find(&alice, Event::KeyRejected, later), None);
     }
 
     #[test]
-    fn what_was_told_lately_is_bounded_in_number_and_time() {
-        let (mut lately, now) = (Lately::default(), Instant::now());
+    fn recent_events_are_bounded_in_number_and_time() {
+        let (mut recent, now) = (RecentEvents::default(), Instant::now());
         for number in 0..3 * REMEMBERED {
-            lately.remember(&subject(&number.to_string()), Event::KeyRejected, (0, 1), now);
-            lately.remember(&subject("alice"), Event::SessionCreated, (0, 1), now);
+            recent.remember(&subject(&number.to_string()), Event::KeyRejected, (0, 1), now);
+            recent.remember(&subject("alice"), Event::SessionCreated, (0, 1), now);
         }
-        assert_eq!((lately.told.len(), lately.order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!((recent.events.len(), recent.order.len()), (REMEMBERED, REMEMBERED));
         for number in 0..REMEMBERED {
-            lately.remember(&subject(&format!("later-{number}")), Event::KeyRejected, (0, 1), now + LATELY);
+            recent.remember(
+                &subject(&format!("later-{number}")),
+                Event::KeyRejected,
+                (0, 1),
+                now + SERIES_WITHIN,
+            );
         }
-        assert!(lately.before(&subject("0"), Event::KeyRejected, now + LATELY).is_none());
-        assert_eq!(lately.told.len(), REMEMBERED);
+        assert!(recent.find(&subject("0"), Event::KeyRejected, now + SERIES_WITHIN).is_none());
+        assert_eq!(recent.events.len(), REMEMBERED);
     }
 }

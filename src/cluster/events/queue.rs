@@ -1,5 +1,4 @@
-//! The events that wait to be published: in order per resource, in bounded bytes, warnings in a queue of their own.
-//! Pure.
+//! The events that wait to be published: in order per object, in bounded bytes, with warnings in a list of their own. Pure.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +14,7 @@ use crate::lifecycle::Event;
 pub(crate) enum Kind {
     /// A verification.
     Verification,
-    /// The namespace of a verification that is gone.
+    /// The namespace of a verification that no longer exists.
     Namespace,
 }
 
@@ -29,24 +28,24 @@ pub(crate) struct Subject {
     pub(crate) uid: Box<str>,
 }
 
-/// One event that waits, or several equal ones in a row.
+/// One event, or several equal ones in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) event: Event,
-    /// When it happened, for the last time.
+    /// When it happened last.
     pub(crate) at: Timestamp,
     /// How often it happened.
     pub(crate) times: u32,
-    /// Makes the name of its object unique, and the same at each try.
+    /// Makes the name of its object unique, and the same at each attempt.
     pub(crate) suffix: u64,
 }
 
-/// Whose bytes an event counts against.
+/// The class of events whose bytes an event counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Normal,
     Warning,
-    /// What happens once and is told nowhere else.
+    /// What happens once and is reported nowhere else.
     Orphan,
 }
 
@@ -61,24 +60,24 @@ impl Class {
         }
     }
 
-    /// Most bytes that may wait.
+    /// The most bytes that may wait.
     const fn bound(self) -> usize {
         match self {
             Self::Normal | Self::Warning => 2 << 20,
-            // Each turn that is under way can leave two at once, and there may be ten thousand.
+            // Each running reconcile can leave two at once, and there may be ten thousand.
             Self::Orphan => 16 << 20,
         }
     }
 }
 
-/// There is no room for one more event of that kind.
+/// There is no room for one more event of that class.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
 /// The events that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    lines: HashMap<Arc<Subject>, Line>,
+    subjects: HashMap<Arc<Subject>, Pending>,
     normals: VecDeque<Arc<Subject>>,
     warnings: VecDeque<Arc<Subject>>,
     bytes: [usize; 3],
@@ -87,9 +86,9 @@ pub(crate) struct Queue {
 
 /// The events of one object.
 #[derive(Debug, Default)]
-struct Line {
+struct Pending {
     items: VecDeque<Item>,
-    /// One of them is being published, and the others wait for it.
+    /// Whether one of them is being published, and the others wait for it.
     is_busy: bool,
     listed: Option<List>,
 }
@@ -101,9 +100,9 @@ enum List {
 }
 
 impl Queue {
-    /// Adds an event. One that equals the last one about the same object, which still waits, is counted with it.
+    /// Adds an event. If the last waiting one about the same object is equal, only its count grows.
     pub(crate) fn push(&mut self, subject: Subject, item: Item) -> Result<(), Full> {
-        if let Some(last) = self.lines.get_mut(&subject).and_then(|line| line.items.back_mut())
+        if let Some(last) = self.subjects.get_mut(&subject).and_then(|pending| pending.items.back_mut())
             && last.event == item.event
         {
             last.times = last.times.saturating_add(item.times);
@@ -116,76 +115,76 @@ impl Queue {
         }
         self.bytes[class as usize] += cost(&subject);
         let subject = Arc::new(subject);
-        self.lines.entry(Arc::clone(&subject)).or_default().items.push_back(item);
+        self.subjects.entry(Arc::clone(&subject)).or_default().items.push_back(item);
         self.list(&subject);
         Ok(())
     }
 
-    /// Takes what is to be published next. Nothing else about the same object comes until it is [`done`](Self::done).
-    pub(crate) fn take(&mut self) -> Option<(Arc<Subject>, Item)> {
+    /// Pops the next event. No other about the same object follows until it is [`done`](Self::done).
+    pub(crate) fn pop(&mut self) -> Option<(Arc<Subject>, Item)> {
         let warning_first = !self.was_warning;
         let subject = if warning_first {
-            self.pop(List::Warnings).or_else(|| self.pop(List::Normals))
+            self.pop_from(List::Warnings).or_else(|| self.pop_from(List::Normals))
         } else {
-            self.pop(List::Normals).or_else(|| self.pop(List::Warnings))
+            self.pop_from(List::Normals).or_else(|| self.pop_from(List::Warnings))
         }?;
-        let line = self.lines.get_mut(&subject)?;
-        self.was_warning = line.listed.take() == Some(List::Warnings);
-        let item = line.items.pop_front()?;
-        line.is_busy = true;
+        let pending = self.subjects.get_mut(&subject)?;
+        self.was_warning = pending.listed.take() == Some(List::Warnings);
+        let item = pending.items.pop_front()?;
+        pending.is_busy = true;
         self.bytes[Class::of(item.event) as usize] -= cost(&subject);
         Some((subject, item))
     }
 
-    /// What was taken is published or dropped, or comes back to be tried again, before whatever follows it.
-    pub(crate) fn done(&mut self, subject: &Arc<Subject>, again: Option<Item>) {
-        let Some(line) = self.lines.get_mut(subject) else { return };
-        line.is_busy = false;
-        if let Some(item) = again {
+    /// The event that was popped is published or dropped, or comes back to be retried before those that follow it.
+    pub(crate) fn done(&mut self, subject: &Arc<Subject>, retry: Option<Item>) {
+        let Some(pending) = self.subjects.get_mut(subject) else { return };
+        pending.is_busy = false;
+        if let Some(item) = retry {
             self.bytes[Class::of(item.event) as usize] += cost(subject);
-            line.items.push_front(item);
+            pending.items.push_front(item);
         }
-        if line.items.is_empty() {
-            self.lines.remove(subject);
+        if pending.items.is_empty() {
+            self.subjects.remove(subject);
         } else {
             self.list(subject);
         }
     }
 
-    /// Whether something may be there to take.
+    /// Whether there may be an event to pop.
     pub(crate) fn has_next(&self) -> bool {
         !(self.normals.is_empty() && self.warnings.is_empty())
     }
 
-    /// Whether nothing waits and nothing is being published.
+    /// Whether no event waits or is being published.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.subjects.is_empty()
     }
 
-    /// Puts the line of an object where it is found: among the warnings, if there is one in it.
+    /// Lists an object: among the warnings if one of its events is a warning.
     fn list(&mut self, subject: &Arc<Subject>) {
-        let Some(line) = self.lines.get_mut(subject).filter(|line| !line.is_busy) else { return };
+        let Some(pending) = self.subjects.get_mut(subject).filter(|pending| !pending.is_busy) else { return };
         let list =
-            if line.items.iter().any(|item| item.event.warns()) { List::Warnings } else { List::Normals };
-        if line.listed == Some(list) {
+            if pending.items.iter().any(|item| item.event.warns()) { List::Warnings } else { List::Normals };
+        if pending.listed == Some(list) {
             return;
         }
-        // Where it was before, it is passed by.
-        line.listed = Some(list);
+        // Its entry in the other list is skipped.
+        pending.listed = Some(list);
         match list {
             List::Normals => self.normals.push_back(Arc::clone(subject)),
             List::Warnings => self.warnings.push_back(Arc::clone(subject)),
         }
     }
 
-    fn pop(&mut self, list: List) -> Option<Arc<Subject>> {
+    fn pop_from(&mut self, list: List) -> Option<Arc<Subject>> {
         let queue = match list {
             List::Normals => &mut self.normals,
             List::Warnings => &mut self.warnings,
         };
         while let Some(subject) = queue.pop_front() {
-            let line = self.lines.get(&subject);
-            if line.is_some_and(|line| !line.is_busy && line.listed == Some(list)) {
+            let pending = self.subjects.get(&subject);
+            if pending.is_some_and(|pending| !pending.is_busy && pending.listed == Some(list)) {
                 return Some(subject);
             }
         }
@@ -193,11 +192,11 @@ impl Queue {
     }
 }
 
-/// Bytes that one event takes, about: itself, its object's name, and its places in the lists.
+/// The approximate bytes of one event: itself, the name of its object, and its entries in the lists.
 fn cost(subject: &Subject) -> usize {
     let Subject { kind: _, namespace, name, uid } = subject;
     size_of::<Item>()
-        + size_of::<Line>()
+        + size_of::<Pending>()
         + 2 * size_of::<Subject>()
         + namespace.len()
         + name.len()
@@ -220,40 +219,40 @@ mod tests {
         queue.push(subject(name), item(event)).is_ok()
     }
 
-    fn take(queue: &mut Queue) -> Option<(String, Event)> {
-        let (subject, item) = queue.take()?;
+    fn pop(queue: &mut Queue) -> Option<(String, Event)> {
+        let (subject, item) = queue.pop()?;
         queue.done(&subject, None);
         Some((subject.name.to_string(), item.event))
     }
 
-    fn told(mut queue: Queue) -> Vec<(String, Event)> {
-        let all = std::iter::from_fn(|| take(&mut queue)).collect();
+    fn drain(mut queue: Queue) -> Vec<(String, Event)> {
+        let all = std::iter::from_fn(|| pop(&mut queue)).collect();
         assert!(queue.is_empty() && queue.bytes == [0; 3], "{queue:?}");
         all
     }
 
     #[test]
-    fn events_about_one_object_are_told_in_their_order_and_one_at_a_time() {
+    fn events_about_one_object_are_published_in_order_and_one_at_a_time() {
         let mut queue = Queue::default();
         for event in [Event::SessionCreated, Event::KeyRejected, Event::Verified] {
             assert!(push(&mut queue, "alice", event));
         }
-        let (alice, first) = queue.take().unwrap();
+        let (alice, first) = queue.pop().unwrap();
         assert_eq!(first.event, Event::SessionCreated);
-        assert_eq!(queue.take(), None, "the others wait for it");
+        assert_eq!(queue.pop(), None, "the others wait for it");
         queue.done(&alice, Some(first));
-        let all: Vec<_> = told(queue).into_iter().map(|(_, event)| event).collect();
+        let all: Vec<_> = drain(queue).into_iter().map(|(_, event)| event).collect();
         assert_eq!(all, [Event::SessionCreated, Event::KeyRejected, Event::Verified]);
     }
 
     #[test]
-    fn a_warning_does_not_wait_behind_the_events_of_all_others() {
+    fn a_warning_does_not_wait_for_the_events_of_all_other_objects() {
         let mut queue = Queue::default();
         for number in 0..100 {
             assert!(push(&mut queue, &format!("person-{number}"), Event::SessionCreated));
         }
         assert!(push(&mut queue, "person-99", Event::KeyRejected));
-        let first: Vec<_> = told(queue).into_iter().take(4).collect();
+        let first: Vec<_> = drain(queue).into_iter().take(4).collect();
         let of = |number: u8, event| (format!("person-{number}"), event);
         assert_eq!(
             first,
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_event_has_bounded_bytes_of_its_own() {
+    fn each_class_of_events_has_bounded_bytes_of_its_own() {
         let mut queue = Queue::default();
         let fill = |queue: &mut Queue, event| {
             (0_u32..100_000).take_while(|number| push(queue, &format!("{event:?}-{number}"), event)).count()
@@ -277,20 +276,20 @@ mod tests {
         let orphans = fill(&mut queue, Event::OrphanSession);
         assert!((4_000..20_000).contains(&normals), "two events for each of a burst of 2,000: {normals}");
         assert!((4_000..20_000).contains(&warnings), "{warnings}");
-        assert!((20_000..100_000).contains(&orphans), "two for each turn that is under way: {orphans}");
+        assert!((20_000..100_000).contains(&orphans), "two for each running reconcile: {orphans}");
         assert!(!push(&mut queue, "bob", Event::Verified));
         assert!(
             push(&mut queue, "KeyRejected-0", Event::KeyRejected),
-            "it is counted with the one that waits"
+            "only the count of the waiting one grows"
         );
-        assert_eq!(told(queue).len(), normals + warnings + orphans);
+        assert_eq!(drain(queue).len(), normals + warnings + orphans);
     }
 
     #[test]
-    fn what_happens_again_before_it_is_told_is_told_once_with_its_number() {
+    fn what_happens_again_before_it_is_published_is_published_once_with_its_count() {
         let mut queue = Queue::default();
         assert!((0..3).all(|_| push(&mut queue, "alice", Event::KeyRejected)));
-        let (alice, item) = queue.take().unwrap();
+        let (alice, item) = queue.pop().unwrap();
         assert_eq!(item.times, 3);
         queue.done(&alice, None);
         assert!(queue.is_empty());

@@ -1,4 +1,4 @@
-//! Events told to an API server that answers as a test says.
+//! Events published to an API server that responds as a test says.
 
 use std::io;
 
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A request as the API server saw it: method, path, body.
-type Seen = (Method, String, Value);
+/// A request as the API server received it: method, path, body.
+type Received = (Method, String, Value);
 
-/// An API server that answers each request with a code, and remembers it.
+/// An API server that responds to each request with a code, and records it.
 struct Server {
-    answer: fn(&Seen) -> u16,
-    seen: Mutex<Vec<Seen>>,
+    respond: fn(&Received) -> u16,
+    received: Mutex<Vec<Received>>,
 }
 
 impl Server {
-    fn new(answer: fn(&Seen) -> u16) -> Arc<Self> {
-        Arc::new(Self { answer, seen: Mutex::default() })
+    fn new(respond: fn(&Received) -> u16) -> Arc<Self> {
+        Arc::new(Self { respond, received: Mutex::default() })
     }
 
     fn client(self: &Arc<Self>) -> Client {
@@ -31,13 +31,13 @@ impl Server {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                let seen = (parts.method, parts.uri.path().to_owned(), body);
-                let code = (server.answer)(&seen);
+                let received = (parts.method, parts.uri.path().to_owned(), body);
+                let code = (server.respond)(&received);
                 let answer = match code {
-                    200..=299 => seen.2.clone(),
+                    200..=299 => received.2.clone(),
                     _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": "NotFound"}),
                 };
-                server.seen.lock().push(seen);
+                server.received.lock().push(received);
                 let answer = axum::body::Body::from(answer.to_string());
                 Ok::<_, io::Error>(Response::builder().status(code).body(answer).unwrap())
             }
@@ -50,15 +50,15 @@ impl Server {
         (Reporter::new(self.client(), "holder", own_pod, Arc::clone(&metrics)), metrics)
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().clone()
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().clone()
     }
 
-    /// What was tried, in short: method, namespace, reason.
-    fn tried(&self) -> Vec<(Method, String, String)> {
+    /// The requests in short: method, namespace, reason.
+    fn requests(&self) -> Vec<(Method, String, String)> {
         let namespace = |path: &str| path.split('/').nth(5).unwrap_or_default().to_owned();
         let reason = |body: &Value| body["reason"].as_str().unwrap_or_default().to_owned();
-        self.seen()
+        self.received()
             .into_iter()
             .map(|(method, path, body)| (method, namespace(&path), reason(&body)))
             .collect()
@@ -76,7 +76,7 @@ fn verification(name: &str) -> Verification {
     .unwrap()
 }
 
-async fn until(reporter: &Reporter) {
+async fn until_empty(reporter: &Reporter) {
     while !reporter.0.waiting.lock().queue.is_empty() {
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -84,36 +84,37 @@ async fn until(reporter: &Reporter) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_the_api_server_has_forgotten_is_made_anew() {
+async fn an_event_that_the_api_server_has_deleted_is_created_again() {
     let server = Server::new(|(method, ..)| if method == Method::PATCH { 404 } else { 201 });
     let (reporter, metrics) = server.reporter(None);
     for _ in 0..2 {
-        reporter.tell(&verification("alice"), Event::IdMismatch);
-        until(&reporter).await;
+        reporter.report(&verification("alice"), Event::IdMismatch);
+        until_empty(&reporter).await;
     }
-    let methods: Vec<_> = server.seen().into_iter().map(|(method, ..)| method).collect();
+    let methods: Vec<_> = server.received().into_iter().map(|(method, ..)| method).collect();
     assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST]);
-    let [(_, _, first), _, (_, _, anew)] = &server.seen()[..] else { panic!("three requests") };
+    let [(_, _, first), _, (_, _, anew)] = &server.received()[..] else { panic!("three requests") };
     assert_ne!(first["metadata"]["name"], anew["metadata"]["name"]);
     assert_eq!(metrics.events_dropped.get(), 0);
     assert!(metrics.text().unwrap().contains("okid_events_total{reason=\"IdMismatch\"} 2"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_orphans_namespace_refuses_is_told_on_the_operators_own_pod() {
+async fn an_orphan_event_that_its_namespace_refuses_is_published_on_the_operators_pod() {
     let server = Server::new(|(_, path, _)| if path.contains("/kyc/") { 403 } else { 201 });
     let pod = OwnPod { namespace: "okid".into(), name: "okid-operator-0".into(), uid: Some("u".into()) };
     let (reporter, metrics) = server.reporter(Some(pod));
-    reporter.tell(&verification("alice"), Event::EvidenceOrphaned);
-    reporter.tell(&verification("bob"), Event::KeyRejected);
-    until(&reporter).await;
-    let on_pod: Vec<_> = server.tried().into_iter().filter(|(_, namespace, _)| namespace == "okid").collect();
+    reporter.report(&verification("alice"), Event::EvidenceOrphaned);
+    reporter.report(&verification("bob"), Event::KeyRejected);
+    until_empty(&reporter).await;
+    let on_pod: Vec<_> =
+        server.requests().into_iter().filter(|(_, namespace, _)| namespace == "okid").collect();
     assert_eq!(on_pod, [(Method::POST, "okid".to_owned(), "EvidenceOrphaned".to_owned())]);
     assert_eq!(metrics.events_dropped.get(), 1, "bob's");
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_an_event_is_tried_until_there_is_one_and_those_after_it_wait() {
+async fn an_event_is_retried_until_there_is_a_response_and_those_after_it_wait() {
     static OUTAGE: AtomicUsize = AtomicUsize::new(5);
     let server = Server::new(|_| {
         let fails = OUTAGE.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
@@ -121,32 +122,32 @@ async fn without_an_answer_an_event_is_tried_until_there_is_one_and_those_after_
     });
     let (reporter, metrics) = server.reporter(None);
     for event in [Event::SessionCreated, Event::OrphanSession, Event::Verified] {
-        reporter.tell(&verification("alice"), event);
+        reporter.report(&verification("alice"), event);
     }
-    until(&reporter).await;
-    let reasons: Vec<_> = server.tried().into_iter().map(|(_, _, reason)| reason).collect();
+    until_empty(&reporter).await;
+    let reasons: Vec<_> = server.requests().into_iter().map(|(_, _, reason)| reason).collect();
     assert_eq!(reasons[..6], ["SessionCreated"; 6]);
     assert_eq!(reasons[6..], ["OrphanSession", "Verified"]);
     let names: Vec<_> =
-        server.seen()[..6].iter().map(|(_, _, body)| body["metadata"]["name"].clone()).collect();
-    assert!(names.iter().all(|name| *name == names[0]), "so that none is there twice: {names:?}");
+        server.received()[..6].iter().map(|(_, _, body)| body["metadata"]["name"].clone()).collect();
+    assert!(names.iter().all(|name| *name == names[0]), "so that none exists twice: {names:?}");
     assert_eq!(metrics.events_dropped.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_wait_while_status_is_written_but_for_five_a_second() {
+async fn while_status_is_written_only_five_events_a_second_are_published() {
     let server = Server::new(|_| 201);
     let (reporter, _) = server.reporter(None);
-    let writing = reporter.give_way();
+    let writing = reporter.begin_status_call();
     for number in 0..40 {
-        reporter.tell(&verification(&format!("person-{number}")), Event::SessionCreated);
+        reporter.report(&verification(&format!("person-{number}")), Event::SessionCreated);
     }
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    assert_eq!(server.seen().len(), 11);
+    assert_eq!(server.received().len(), 11);
     drop(writing);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    until(&reporter).await;
-    assert_eq!(server.seen().len(), 40);
+    until_empty(&reporter).await;
+    assert_eq!(server.received().len(), 40);
 }
 
 #[derive(Clone, Default)]
@@ -163,7 +164,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warning_that_is_lost_is_a_line_in_the_log() {
+async fn a_warning_that_is_lost_is_logged() {
     let log = Log::default();
     let written = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
@@ -171,16 +172,16 @@ async fn a_warning_that_is_lost_is_a_line_in_the_log() {
     let server = Server::new(|_| 403);
     let (reporter, metrics) = server.reporter(None);
     for event in [Event::SessionCreated, Event::OrphanSession] {
-        reporter.tell(&verification("alice"), event);
+        reporter.report(&verification("alice"), event);
     }
-    until(&reporter).await;
+    until_empty(&reporter).await;
     assert_eq!(metrics.events_dropped.get(), 2);
 
     let server = Server::new(|_| 500);
     let (reporter, metrics) = server.reporter(None);
-    reporter.tell(&verification("bob"), Event::KeyRejected);
-    reporter.told().await;
-    assert_eq!(metrics.events_dropped.get(), 1, "nobody waits for ever at the end");
+    reporter.report(&verification("bob"), Event::KeyRejected);
+    reporter.flush().await;
+    assert_eq!(metrics.events_dropped.get(), 1, "the shutdown does not wait forever");
 
     let log = String::from_utf8(log.0.lock().clone()).unwrap();
     let lines: Vec<_> = log.lines().collect();

@@ -42,7 +42,7 @@ pub(crate) use cache::Found;
 pub struct ReadSecret;
 
 /// Reads API keys; one request for all who ask for entries of the same Secret.
-pub struct Secrets {
+pub(crate) struct Secrets {
     client: Client,
     failures: Arc<FailureLog>,
     kept: Arc<Mutex<Kept>>,
@@ -61,7 +61,7 @@ struct Kept {
 impl Secrets {
     /// Reads through that client, and counts that.
     #[must_use]
-    pub fn new(client: Client, failures: Arc<FailureLog>, counted: Counter) -> Self {
+    pub(crate) fn new(client: Client, failures: Arc<FailureLog>, counted: Counter) -> Self {
         let reads = FairSemaphore::new(READS.0, READS.1);
         Self { client, failures, kept: Arc::default(), reads, counted }
     }
@@ -71,7 +71,7 @@ impl Secrets {
     /// # Errors
     ///
     /// [`ReadSecret`] when the API server could not be asked.
-    pub async fn key(&self, namespace: &str, at: &SecretKeyRef) -> Found {
+    pub(crate) async fn key(&self, namespace: &str, at: &SecretKeyRef) -> Found {
         let reads = match self.find(namespace, at) {
             Ok(found) => return found,
             Err(reads) => reads,
@@ -92,7 +92,7 @@ impl Secrets {
     /// # Errors
     ///
     /// [`ReadSecret`] when the API server could not be asked.
-    pub async fn data(
+    pub(crate) async fn data(
         &self,
         namespace: &str,
         name: &str,

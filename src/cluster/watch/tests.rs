@@ -1,4 +1,4 @@
-//! The stream against an API server that answers from a script.
+//! The stream against an API server that responds from a script.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What the server does with one request.
+/// How the server responds to a request.
 enum Answer {
-    /// A whole answer.
+    /// A complete response.
     Whole(u16, Value),
     /// The lines of a watch, which is then closed.
     Closed(Vec<Value>),
     /// The lines of a watch, which then stays open and silent.
     Open(Vec<Value>),
-    /// No answer.
+    /// No response.
     Silence,
 }
 
@@ -58,7 +58,7 @@ impl Server {
     }
 }
 
-/// A stream over a server that gives these answers one after the other, and then none.
+/// A server that gives these responses one after the other, and then none.
 fn script(answers: impl IntoIterator<Item = Answer>) -> (Arc<Server>, Client) {
     let server =
         Arc::new(Server { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() });
@@ -67,7 +67,7 @@ fn script(answers: impl IntoIterator<Item = Answer>) -> (Arc<Server>, Client) {
 }
 
 fn watch(client: &Client, streaming_list: bool) -> BoxStream<'static, Change<ConfigMap>> {
-    let settings = StreamSettings { streaming_list, ..StreamSettings::default() };
+    let settings = WatchSettings { streaming_list, ..WatchSettings::default() };
     changes(client, Some("kyc"), settings, &LastContact::default()).boxed()
 }
 
@@ -129,26 +129,26 @@ fn status(code: u16) -> Value {
     })
 }
 
-/// A change in one word or two.
-fn told(change: &Change<ConfigMap>) -> String {
+/// A change in one or two words.
+fn name_of(change: &Change<ConfigMap>) -> String {
     match change {
-        Change::Restarted => "restarted".to_owned(),
-        Change::Seen(object) => format!("seen {}", object.metadata.name.as_deref().unwrap()),
+        Change::Init => "init".to_owned(),
+        Change::Applied(object) => format!("applied {}", object.metadata.name.as_deref().unwrap()),
         Change::Undecodable { object, error: _ } => format!("undecodable {}", object.name),
-        Change::Synced => "synced".to_owned(),
-        Change::Gone(object) => format!("gone {}", object.name),
-        Change::Interrupted { error, .. } => format!("interrupted {}", error.tried()),
+        Change::InitDone => "init done".to_owned(),
+        Change::Deleted(object) => format!("deleted {}", object.name),
+        Change::Interrupted { error, .. } => format!("interrupted {}", error.action()),
     }
 }
 
-async fn tells(changes: &mut BoxStream<'static, Change<ConfigMap>>, expected: &[&str]) {
+async fn assert_changes(changes: &mut BoxStream<'static, Change<ConfigMap>>, expected: &[&str]) {
     for expected in expected {
-        assert_eq!(told(&changes.next().await.unwrap()), *expected);
+        assert_eq!(name_of(&changes.next().await.unwrap()), *expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
+async fn a_streaming_list_is_followed_by_the_watch() {
     let (server, client) = script([Answer::Open(vec![
         event("ADDED", &object("a", 1)),
         event("ADDED", &object("b", 2)),
@@ -157,7 +157,8 @@ async fn a_streaming_list_is_passed_on_and_the_watch_follows_it() {
         event("DELETED", &object("b", 4)),
     ])]);
     let mut changes = watch(&client, true);
-    tells(&mut changes, &["restarted", "seen a", "seen b", "synced", "seen a", "gone b"]).await;
+    assert_changes(&mut changes, &["init", "applied a", "applied b", "init done", "applied a", "deleted b"])
+        .await;
     let requests = server.requests.lock().join(" ");
     for part in [
         "/api/v1/namespaces/kyc/configmaps?",
@@ -176,11 +177,11 @@ async fn a_list_takes_no_longer_than_its_server() {
     events.push(end_of_list(100));
     let (_server, client) = script([Answer::Open(events)]);
     let mut changes = watch(&client, true);
-    // Not at a whole millisecond: there, a sleep of nothing takes none.
+    // Not at a whole millisecond: there a sleep of zero takes no time.
     tokio::time::advance(Duration::from_micros(500)).await;
     let start = Instant::now();
-    while !matches!(changes.next().await, Some(Change::Synced)) {}
-    // The clock of this test moves only when somebody waits for it, as the request does once.
+    while !matches!(changes.next().await, Some(Change::InitDone)) {}
+    // The clock of this test moves only when a task waits for it, as the request does once.
     assert!(start.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());
 }
 
@@ -195,7 +196,7 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
             Answer::Open(vec![event("ADDED", &object("c", 6))]),
         ]);
         let mut changes = watch(&client, true);
-        tells(&mut changes, &["restarted", "seen a", "seen b", "synced", "seen c"]).await;
+        assert_changes(&mut changes, &["init", "applied a", "applied b", "init done", "applied c"]).await;
         let requests = server.requests.lock();
         assert!(requests[1].contains("limit=500"), "{requests:?}");
         assert!(requests[2].contains("continue=next"), "{requests:?}");
@@ -204,14 +205,13 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
-/// For each page that was asked for, how many objects it was to have, and how many bytes of it were taken.
-type Asked = Mutex<Vec<(u32, usize)>>;
+/// The limit of each page that was requested, and how many bytes of it were read.
+type Requested = Mutex<Vec<(u32, usize)>>;
 
-/// A server with so many objects of so many bytes, which has pages of as many as it is asked for: the limits that it was
-/// asked for, and the bytes that were taken of each page.
-fn pages(count: u32, bytes: usize) -> (Arc<Asked>, Client) {
-    let asked: Arc<Asked> = Arc::default();
-    let noted = Arc::clone(&asked);
+/// A server with that many objects of that many bytes, and what is requested of it.
+fn pages(count: u32, bytes: usize) -> (Arc<Requested>, Client) {
+    let requested: Arc<Requested> = Arc::default();
+    let noted = Arc::clone(&requested);
     let service = tower::service_fn(move |request: Request<Body>| {
         let uri = request.uri().to_string();
         let value = |name: &str| {
@@ -242,40 +242,40 @@ fn pages(count: u32, bytes: usize) -> (Arc<Asked>, Client) {
             Ok::<_, std::io::Error>(Response::new(axum::body::Body::from_stream(stream::iter(lines))))
         }
     });
-    (asked, Client::new(service, "default"))
+    (requested, Client::new(service, "default"))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_page_of_large_objects_is_bounded_by_its_bytes() {
     const MIB: usize = 1024 * 1024;
     for (count, bytes) in [(60, MIB), (600, 100_000), (600, 100)] {
-        let (asked, client) = pages(count, bytes);
+        let (requested, client) = pages(count, bytes);
         let mut changes = watch(&client, false);
-        let mut seen = 0;
+        let mut applied = 0;
         loop {
             match changes.next().await.unwrap() {
-                Change::Seen(_) => seen += 1,
-                Change::Synced => break,
-                Change::Restarted => {}
-                other @ (Change::Undecodable { .. } | Change::Gone(_) | Change::Interrupted { .. }) => {
-                    panic!("{}", told(&other))
+                Change::Applied(_) => applied += 1,
+                Change::InitDone => break,
+                Change::Init => {}
+                other @ (Change::Undecodable { .. } | Change::Deleted(_) | Change::Interrupted { .. }) => {
+                    panic!("{}", name_of(&other))
                 }
             }
         }
-        assert_eq!(seen, count);
-        let asked = asked.lock();
-        assert_eq!(asked[0].0, 500);
-        assert!(asked.iter().all(|(_, taken)| *taken < 4 * MIB + 2 * bytes), "{asked:?}");
+        assert_eq!(applied, count);
+        let requested = requested.lock();
+        assert_eq!(requested[0].0, 500);
+        assert!(requested.iter().all(|(_, read)| *read < 4 * MIB + 2 * bytes), "{requested:?}");
         let most = usize::try_from(count).unwrap() * bytes / MIB + 12;
-        assert!(asked.len() <= most, "{} requests for {count} objects", asked.len());
+        assert!(requested.len() <= most, "{} requests for {count} objects", requested.len());
         if bytes == 100 {
-            assert_eq!(asked.len(), 2, "small objects are asked for as ever");
+            assert_eq!(requested.len(), 2, "pages of small objects are not divided");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_comes_by_the_watch_is_a_sign_of_life() {
+async fn whatever_the_watch_receives_counts_as_contact() {
     let bookmark = || {
         event(
             "BOOKMARK",
@@ -283,41 +283,41 @@ async fn whatever_comes_by_the_watch_is_a_sign_of_life() {
         )
     };
     let (_server, client) = script([list(&[], 5, ""), Answer::Silence, Answer::Open(vec![bookmark()])]);
-    let heard = LastContact::default();
-    let settings = StreamSettings { streaming_list: false, ..StreamSettings::default() };
-    let mut changes = changes::<ConfigMap>(&client, Some("kyc"), settings, &heard).boxed();
-    tells(&mut changes, &["restarted", "synced"]).await;
-    let silent = || (heard.watch_silent_for().as_secs(), heard.server_silent_for().as_secs());
-    assert_eq!(silent(), (0, 0));
-    tells(&mut changes, &["interrupted begin a watch"]).await;
-    assert!(silent().0 >= 30 && silent().1 >= 30, "{:?}", silent());
+    let last_contact = LastContact::default();
+    let settings = WatchSettings { streaming_list: false, ..WatchSettings::default() };
+    let mut changes = changes::<ConfigMap>(&client, Some("kyc"), settings, &last_contact).boxed();
+    assert_changes(&mut changes, &["init", "init done"]).await;
+    let silence = || (last_contact.since_watch().as_secs(), last_contact.since_server().as_secs());
+    assert_eq!(silence(), (0, 0));
+    assert_changes(&mut changes, &["interrupted start a watch"]).await;
+    assert!(silence().0 >= 30 && silence().1 >= 30, "{:?}", silence());
     tokio::select! {
-        change = changes.next() => panic!("{}", told(&change.unwrap())),
+        change = changes.next() => panic!("{}", name_of(&change.unwrap())),
         () = sleep(Duration::from_secs(3)) => {}
     }
-    assert!(silent().0 < 3, "a bookmark is told to nobody, and last_contact");
-    heard.server();
+    assert!(silence().0 < 3, "a bookmark is no change, but it is contact");
+    last_contact.server_responded();
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(silent().1, 1);
+    assert_eq!(silence().1, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_streaming_list_that_does_not_end_is_given_up_for_pages() {
+async fn a_streaming_list_that_does_not_end_is_replaced_by_pages() {
     let (_server, client) = script([
         Answer::Closed(vec![event("ADDED", &object("a", 1))]),
         Answer::Open(vec![]),
         list(&[object("a", 1)], 5, ""),
     ]);
     let mut changes = watch(&client, true);
-    tells(&mut changes, &["restarted", "seen a", "restarted", "seen a", "synced"]).await;
+    assert_changes(&mut changes, &["init", "applied a", "init", "applied a", "init done"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_is_handed_on_whole_so_that_it_can_be_weighed() {
+async fn an_object_is_passed_on_unchanged_so_that_its_size_can_be_measured() {
     let (_server, client) = script([list(&[object("a", 1)], 5, "")]);
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted"]).await;
-    let Some(Change::Seen(object)) = changes.next().await else {
+    assert_changes(&mut changes, &["init"]).await;
+    let Some(Change::Applied(object)) = changes.next().await else {
         panic!("the object");
     };
     assert_eq!(object.metadata.managed_fields.map(|fields| fields.len()), Some(1));
@@ -330,7 +330,7 @@ async fn an_object_is_handed_on_whole_so_that_it_can_be_weighed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_undecodable_object_is_told_and_harms_no_other() {
+async fn an_undecodable_object_is_reported_and_affects_no_other() {
     let (_server, client) = script([
         list(&[undecodable("bad", 1), object("good", 2)], 5, ""),
         Answer::Open(vec![
@@ -341,7 +341,7 @@ async fn an_undecodable_object_is_told_and_harms_no_other() {
         ]),
     ]);
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted"]).await;
+    assert_changes(&mut changes, &["init"]).await;
     let Some(Change::Undecodable { object, error }) = changes.next().await else {
         panic!("the undecodable object");
     };
@@ -354,9 +354,16 @@ async fn an_undecodable_object_is_told_and_harms_no_other() {
     assert_eq!(object, expected);
     assert!(error.contains("expected"), "{error}");
     assert!(!error.contains("secret"), "{error}");
-    tells(
+    assert_changes(
         &mut changes,
-        &["seen good", "synced", "undecodable worse", "seen better", "gone worse", "seen better"],
+        &[
+            "applied good",
+            "init done",
+            "undecodable worse",
+            "applied better",
+            "deleted worse",
+            "applied better",
+        ],
     )
     .await;
 }
@@ -371,17 +378,17 @@ async fn an_expired_watch_lists_again() {
             Answer::Open(vec![event("ADDED", &object("c", 8))]),
         ]);
         let mut changes = watch(&client, false);
-        tells(
+        assert_changes(
             &mut changes,
             &[
-                "restarted",
-                "seen a",
-                "synced",
+                "init",
+                "applied a",
+                "init done",
                 "interrupted resume a watch",
-                "restarted",
-                "seen b",
-                "synced",
-                "seen c",
+                "init",
+                "applied b",
+                "init done",
+                "applied c",
             ],
         )
         .await;
@@ -389,7 +396,7 @@ async fn an_expired_watch_lists_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
+async fn an_interruption_is_reported_and_the_stream_continues_after_a_growing_pause() {
     let mut answers: Vec<_> = (0..8).map(|_| Answer::Whole(500, status(500))).collect();
     answers.push(list(&[object("a", 1)], 5, ""));
     answers.push(Answer::Whole(500, status(500)));
@@ -398,43 +405,43 @@ async fn trouble_is_told_and_the_stream_goes_on_after_a_pause_that_grows() {
     let mut changes = watch(&client, false);
     let mut last = Duration::ZERO;
     for _ in 0..8 {
-        tells(&mut changes, &["restarted"]).await;
-        let Some(Change::Interrupted { error, list_is_owed, pause }) = changes.next().await else {
+        assert_changes(&mut changes, &["init"]).await;
+        let Some(Change::Interrupted { error, needs_list, pause }) = changes.next().await else {
             panic!("the interruption");
         };
-        assert_eq!((error.tried(), list_is_owed), ("list", true));
+        assert_eq!((error.action(), needs_list), ("list", true));
         assert!(pause >= last.mul_f64(0.8), "{pause:?} after {last:?}");
         assert!((SHORTEST_PAUSE..=LONGEST_PAUSE).contains(&pause), "{pause:?}");
         last = pause;
     }
     assert!(last > LONGEST_PAUSE / 2);
     let begin = Instant::now();
-    tells(&mut changes, &["restarted", "seen a", "synced"]).await;
+    assert_changes(&mut changes, &["init", "applied a", "init done"]).await;
     assert!(begin.elapsed() >= last);
-    // What worked ends the series: the next pause is a short one again.
-    let Some(Change::Interrupted { error, list_is_owed, pause }) = changes.next().await else {
+    // A success ends the series: the next pause is short again.
+    let Some(Change::Interrupted { error, needs_list, pause }) = changes.next().await else {
         panic!("the interruption");
     };
-    assert_eq!((error.tried(), list_is_owed), ("begin a watch", false));
+    assert_eq!((error.action(), needs_list), ("start a watch", false));
     assert!(pause < 2 * SHORTEST_PAUSE, "{pause:?}");
-    tells(&mut changes, &["seen b"]).await;
+    assert_changes(&mut changes, &["applied b"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_in_the_watch_is_told_and_the_watch_resumed_where_it_was() {
+async fn an_error_in_the_watch_is_reported_and_the_watch_is_resumed() {
     let (server, client) = script([
         list(&[], 5, ""),
         Answer::Closed(vec![event("ADDED", &object("a", 6)), event("ERROR", &status(500))]),
         Answer::Open(vec![event("ADDED", &object("b", 7))]),
     ]);
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted", "synced", "seen a", "interrupted watch", "seen b"]).await;
+    assert_changes(&mut changes, &["init", "init done", "applied a", "interrupted watch", "applied b"]).await;
     let requests = server.requests.lock();
     assert!(requests[2].contains("resourceVersion=6"), "{requests:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_is_refused_is_owed_a_list_unless_pages_would_be_listed_in_vain() {
+async fn a_refused_watch_is_followed_by_a_list_unless_pages_would_be_listed_in_vain() {
     let refused = |code, streaming| async move {
         let listed = || Answer::Closed(vec![event("ADDED", &object("a", 1)), end_of_list(1)]);
         let pages = || list(&[object("a", 1)], 1, "");
@@ -445,15 +452,15 @@ async fn a_watch_that_is_refused_is_owed_a_list_unless_pages_would_be_listed_in_
         };
         let (_server, client) = script(answers);
         let mut changes = watch(&client, streaming);
-        tells(&mut changes, &["restarted", "seen a", "synced"]).await;
-        let Some(Change::Interrupted { error, list_is_owed, .. }) = changes.next().await else {
+        assert_changes(&mut changes, &["init", "applied a", "init done"]).await;
+        let Some(Change::Interrupted { error, needs_list, .. }) = changes.next().await else {
             panic!("the interruption");
         };
-        assert_eq!(error.unanswered().unwrap().code(), Some(code));
-        if list_is_owed {
-            tells(&mut changes, &["restarted", "seen a", "synced"]).await;
+        assert_eq!(error.api_error().unwrap().code(), Some(code));
+        if needs_list {
+            assert_changes(&mut changes, &["init", "applied a", "init done"]).await;
         }
-        list_is_owed
+        needs_list
     };
     assert_eq!((refused(404, true).await, refused(404, false).await), (true, true), "the definition is gone");
     assert_eq!((refused(403, true).await, refused(403, false).await), (true, false));
@@ -461,14 +468,14 @@ async fn a_watch_that_is_refused_is_owed_a_list_unless_pages_would_be_listed_in_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clean_close_is_resumed_at_once() {
+async fn a_watch_that_the_server_closes_is_resumed_at_once() {
     let begin = Instant::now();
     let mut answers = vec![list(&[], 5, "")];
     answers.extend((0..56).map(|_| Answer::Closed(vec![])));
     answers.push(Answer::Open(vec![event("ADDED", &object("a", 6))]));
     let (_server, client) = script(answers);
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted", "synced", "seen a"]).await;
+    assert_changes(&mut changes, &["init", "init done", "applied a"]).await;
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
@@ -493,12 +500,12 @@ async fn a_dead_connection_is_noticed_within_65_seconds() {
     let (_server, client) =
         script([list(&[], 5, ""), Answer::Open(vec![]), Answer::Open(vec![event("ADDED", &object("a", 6))])]);
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted", "synced", "seen a"]).await;
+    assert_changes(&mut changes, &["init", "init done", "applied a"]).await;
     assert!(begin.elapsed() <= Duration::from_secs(65));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_never_begins_is_given_up_at_the_deadline() {
+async fn a_response_that_never_starts_is_abandoned_at_the_deadline() {
     let (_server, client) = script([
         Answer::Silence,
         list(&[], 5, ""),
@@ -507,36 +514,36 @@ async fn an_answer_that_never_begins_is_given_up_at_the_deadline() {
     ]);
     let begin = Instant::now();
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted", "interrupted list"]).await;
+    assert_changes(&mut changes, &["init", "interrupted list"]).await;
     assert!(begin.elapsed() < Duration::from_secs(31));
-    tells(&mut changes, &["restarted", "synced", "interrupted begin a watch"]).await;
+    assert_changes(&mut changes, &["init", "init done", "interrupted start a watch"]).await;
     assert!(begin.elapsed() < Duration::from_secs(63));
-    tells(&mut changes, &["seen a"]).await;
+    assert_changes(&mut changes, &["applied a"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_stops_half_way_is_given_up_at_the_deadline() {
+async fn a_list_that_stalls_is_abandoned_at_the_deadline() {
     let (_server, client) = script([Answer::Open(vec![]), list(&[], 5, "")]);
     let begin = Instant::now();
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted", "interrupted list"]).await;
+    assert_changes(&mut changes, &["init", "interrupted list"]).await;
     assert!(begin.elapsed() < Duration::from_secs(31));
-    tells(&mut changes, &["restarted", "synced"]).await;
+    assert_changes(&mut changes, &["init", "init done"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_understood_is_not_repeated_in_the_error() {
+async fn a_response_that_cannot_be_decoded_is_not_quoted_in_the_error() {
     let (_server, client) = script([
         list(&[], 5, ""),
         Answer::Open(vec![json!("the-secret-link"), event("ADDED", &object("a", 6))]),
     ]);
     let mut changes = watch(&client, false);
-    tells(&mut changes, &["restarted", "synced"]).await;
+    assert_changes(&mut changes, &["init", "init done"]).await;
     let Some(Change::Interrupted { error, .. }) = changes.next().await else {
         panic!("the interruption");
     };
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");
-    tells(&mut changes, &["seen a"]).await;
+    assert_changes(&mut changes, &["applied a"]).await;
 }
 
 #[test]

@@ -175,7 +175,8 @@ fn a_review_is_looked_at_seldom() {
 
 #[test]
 fn the_stage_decides_who_is_served_first() {
-    let order = [Priority::Create, Priority::Nudge, Priority::Finishing, Priority::Active, Priority::Idle];
+    let order =
+        [Priority::Create, Priority::Requested, Priority::Finishing, Priority::Active, Priority::Idle];
     assert!(order.is_sorted());
     for (stage, priority) in [
         (Stage::Finishing, Priority::Finishing),

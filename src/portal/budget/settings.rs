@@ -34,7 +34,7 @@ impl Default for BudgetSettings {
 /// Whether requests of this priority may use the reserve.
 pub(super) const fn uses_reserve(priority: Priority) -> bool {
     match priority {
-        Priority::Create | Priority::Nudge | Priority::Finishing => true,
+        Priority::Create | Priority::Requested | Priority::Finishing => true,
         Priority::Active | Priority::Idle => false,
     }
 }

@@ -39,7 +39,7 @@ impl Waitlists {
     pub(super) fn join(&mut self, priority: Priority, from: Instant, spacing: Duration) -> Instant {
         let waitlist = match priority {
             Priority::Create => &mut self.create,
-            Priority::Nudge => &mut self.requested,
+            Priority::Requested => &mut self.requested,
             Priority::Finishing => &mut self.finishing,
             Priority::Active => &mut self.active,
             Priority::Idle => &mut self.idle,
@@ -105,6 +105,6 @@ mod tests {
         for _ in 0..10_000 {
             waitlists.join(Priority::Create, now, SPACING);
         }
-        assert_eq!(waitlists.join(Priority::Nudge, now, SPACING), now + SPACING);
+        assert_eq!(waitlists.join(Priority::Requested, now, SPACING), now + SPACING);
     }
 }

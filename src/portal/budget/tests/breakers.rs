@@ -56,8 +56,8 @@ fn a_pause_holds_every_request_for_at_most_fifteen_minutes() {
     let ten_years = Duration::from_hours(87_600);
     go(budget.admit(now, Call::Create, Priority::Create))
         .report(now, Err(&PortalError::Limited { retry_after: Some(ten_years) }));
-    assert_eq!(closed(&budget.admit(now, Call::Poll, Priority::Nudge)), Closed::Paused);
-    drop(go(budget.admit(now + MAX_PAUSE, Call::Poll, Priority::Nudge)));
+    assert_eq!(closed(&budget.admit(now, Call::Poll, Priority::Requested)), Closed::Paused);
+    drop(go(budget.admit(now + MAX_PAUSE, Call::Poll, Priority::Requested)));
 }
 
 #[test]
@@ -73,13 +73,13 @@ fn a_pause_without_a_length_lasts_five_seconds_and_doubles() {
             }
             let almost = now + Duration::from_millis(seconds * 1_000 - 1);
             assert_eq!(
-                closed(&budget.admit(almost, Call::Poll, Priority::Nudge)),
+                closed(&budget.admit(almost, Call::Poll, Priority::Requested)),
                 Closed::Paused,
                 "{requested:?}"
             );
             now += Duration::from_secs(seconds);
         }
-        drop(go(budget.admit(now, Call::Poll, Priority::Nudge)));
+        drop(go(budget.admit(now, Call::Poll, Priority::Requested)));
     }
 }
 
