@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::metrics::{self, Metrics};
 
-/// What `/readyz` waits for while the API server has not answered for a minute.
+/// What `/readyz` reports while the API server has not answered for a minute.
 const API_SERVER: &str = "the API server, which has not answered for a minute";
 
 /// Updates gauges before they are scraped.

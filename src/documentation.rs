@@ -1,5 +1,4 @@
-//! What the pages for people say: the names they use exist, and the commands they show are understood. Touches the file
-//! system.
+//! Checks of the pages for readers: the names that they use exist, and the commands that they show are valid. Reads files.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -55,7 +54,7 @@ fn pages() -> Vec<(String, String)> {
     pages
 }
 
-/// The words of a page that are no part of a longer one.
+/// The whole words of a page.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-')
 }
@@ -104,7 +103,7 @@ fn every_reason_and_event_that_a_page_names_exists() {
 }
 
 #[test]
-fn every_call_of_the_operator_that_a_page_shows_is_understood() {
+fn every_operator_command_that_a_page_shows_is_valid() {
     let mut count = 0;
     for (page, text) in pages() {
         let lines = text.lines().filter(|line| line.starts_with("    "));

@@ -2,6 +2,7 @@
 //! allowed portals. Depends on no other module: labels are text that callers pass.
 
 mod process;
+mod sample;
 
 use std::{
     collections::HashMap,
@@ -375,18 +376,17 @@ impl Closures {
         Self {
             closed: okid.plain(
                 "portal_closed",
-                "1 while requests to a portal wait, with any key, else 0; paused: as the portal asked; breaker_open and \
-                 key_rejected: until a request finds that the portal works again",
+                "Whether requests to a portal are held back for some key (1) or not (0), by state",
             ),
             seconds: okid.with_unit(
                 "portal_closed",
-                "How long requests to a portal still wait, with the key that waits longest; 0 while a request finds out \
+                "How long requests to a portal are still held back, for the key that waits longest; 0 while a request tests \
                  whether the portal works again",
                 Unit::Seconds,
             ),
             waiting: okid.plain(
                 "portal_waiting",
-                "Verifications whose next request to a portal waits: paused, breaker_open, key_rejected",
+                "Verifications whose next request to a portal is held back, by state",
             ),
         }
     }

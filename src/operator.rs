@@ -22,24 +22,26 @@ use crate::{
 
 pub use setup::Setup;
 
-/// Why the operator could not run, or not end as it should.
+/// Why the operator could not run, or could not shut down cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum RunOperator {
     /// Something that a setting names cannot be opened.
-    #[error("set up the operator")]
+    #[error(transparent)]
     Setup(#[from] Setup),
     /// There is no client for the API server.
     #[error(transparent)]
     Cluster(#[from] Connect),
     /// The admin address cannot be served.
-    #[error("serve --admin-address; is it in use?")]
+    #[error("cannot serve on --admin-address")]
     Admin(#[source] std::io::Error),
-    /// The watch has ended, so no change would be seen any more.
-    #[error("follow the watch: it ended after a panic, which is in the log; restart the operator")]
-    WatchEnded,
-    /// Work in flight did not end in time.
+    /// The task that follows the watch has panicked, so no change would be seen any more.
     #[error(
-        "record all work in flight within --shutdown-grace-period; the next start treats the outcome of the rest as unknown"
+        "stopped because the task that follows the watch panicked; see the log, and restart the operator"
+    )]
+    WatchEnded,
+    /// In-flight work did not finish in time.
+    #[error(
+        "could not record all in-flight work within --shutdown-grace-period; the next start treats its outcome as unknown"
     )]
     Drain,
 }

@@ -1,4 +1,4 @@
-//! Where the doors are: an address that takes both families, and IPv4 alone on a machine without IPv6.
+//! Listens on the admin address: on IPv6 and IPv4, or on IPv4 alone on a machine without IPv6.
 
 use std::{
     io,
@@ -9,24 +9,23 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
 /// Connections that may wait to be accepted.
-const WAITING: i32 = 1024;
+const BACKLOG: i32 = 1024;
 
-/// Listens at an address; at every address of IPv4, where that is every address of a machine without IPv6. Must be called
-/// within a runtime.
+/// Listens on an address. On a machine without IPv6, `[::]` means every IPv4 address. Must be called within a runtime.
 ///
 /// # Errors
 ///
-/// Why the address is not to be had.
+/// Why the address cannot be used.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let (socket, instead) = listen_by(address, bind)?;
+    let (socket, instead) = bind_either(address, bind)?;
     if let Some(instead) = instead {
-        tracing::info!(%address, %instead, "this machine has no IPv6, so what is served is served by IPv4 alone");
+        tracing::info!(%address, %instead, "this machine has no IPv6; serving on IPv4 only");
     }
     TcpListener::from_std(socket.into())
 }
 
-/// What is listened at, and the address of IPv4 if it is that.
-fn listen_by<T>(
+/// Binds the address, or else the IPv4 address in its place, which is then returned too.
+fn bind_either<T>(
     address: SocketAddr,
     bind: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> io::Result<(T, Option<SocketAddr>)> {
@@ -46,13 +45,13 @@ fn listen_by<T>(
 fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
-        // A machine may be set up so that an address of IPv6 takes nothing else.
+        // Some machines are set up so that an IPv6 address accepts no IPv4 connections.
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(WAITING)?;
+    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -64,19 +63,19 @@ mod tests {
         address.parse().unwrap()
     }
 
-    /// What is listened at where addresses of IPv6 are refused for that reason.
+    /// The address that is bound where IPv6 addresses are refused for this reason.
     fn without_ipv6(address: &str, refusal: io::ErrorKind) -> io::Result<SocketAddr> {
         let bind = |address: SocketAddr| {
             if address.is_ipv6() { Err(io::Error::from(refusal)) } else { Ok(address) }
         };
-        listen_by(at(address), bind).map(|(bound, instead)| {
+        bind_either(at(address), bind).map(|(bound, instead)| {
             assert_eq!(instead.is_some(), bound != at(address));
             bound
         })
     }
 
     #[test]
-    fn without_ipv6_every_address_is_every_address_of_ipv4() {
+    fn without_ipv6_every_address_means_every_ipv4_address() {
         let bound = without_ipv6("[::]:8080", io::ErrorKind::Unsupported);
         assert_eq!(bound.unwrap(), at("0.0.0.0:8080"));
         assert_eq!(without_ipv6("127.0.0.1:8080", io::ErrorKind::Unsupported).unwrap(), at("127.0.0.1:8080"));
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_address_is_reached_by_ipv4_too() {
+    async fn every_address_is_reachable_over_ipv4() {
         let listener = listen(at("[::]:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (accepted, connected) =

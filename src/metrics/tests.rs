@@ -4,25 +4,9 @@ use openmetrics_parser::openmetrics::parse_openmetrics;
 
 use super::*;
 
-/// Metrics of which every family has a value.
-pub(crate) fn complete() -> Metrics {
-    let metrics = Metrics::new();
-    for call in ["create", "poll"] {
-        metrics.portal_request(call).end("ok");
-    }
-    metrics.api_server_request("patch", "verifications/status", Duration::from_millis(3));
-    metrics.reconcile("requeue", Duration::from_millis(7));
-    metrics.evidence_object("stored");
-    metrics.event("Verified");
-    metrics.live([("Pending", 2), ("InProgress", 0)]);
-    metrics.closures([("one.example:8443", "paused", Closure::default())]);
-    metrics.portal_clock_skew("one.example:8443", -3);
-    metrics
-}
-
 /// The names of all metrics as Prometheus stores them, without the suffixes of histograms.
 pub(crate) fn names() -> BTreeSet<String> {
-    let text = complete().text().unwrap();
+    let text = Metrics::sample().text().unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let name = |(family, kind): (&str, &str)| match kind {
         "counter" => format!("{family}_total"),
@@ -43,7 +27,7 @@ fn without_units_of_histograms(text: &str) -> String {
 
 #[test]
 fn the_text_is_open_metrics_to_a_strict_parser() {
-    let text = complete().text().unwrap();
+    let text = Metrics::sample().text().unwrap();
     assert!(text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
     let exposition = parse_openmetrics(&without_units_of_histograms(&text)).unwrap();
     let families: BTreeSet<_> = exposition.families.keys().cloned().collect();
@@ -53,7 +37,7 @@ fn the_text_is_open_metrics_to_a_strict_parser() {
 
 #[test]
 fn the_parser_refuses_what_is_not_open_metrics() {
-    let text = without_units_of_histograms(&complete().text().unwrap());
+    let text = without_units_of_histograms(&Metrics::sample().text().unwrap());
     for (right, wrong) in [
         ("# EOF\n", ""),
         ("okid_status_writes_total 0", "okid_status_writes 0"),
@@ -67,7 +51,7 @@ fn the_parser_refuses_what_is_not_open_metrics() {
 
 #[test]
 fn units_are_part_of_names_once() {
-    let text = complete().text().unwrap();
+    let text = Metrics::sample().text().unwrap();
     let units: Vec<_> =
         text.lines().filter_map(|line| line.strip_prefix("# UNIT ")?.split_once(' ')).collect();
     assert!(units.len() > 10, "{units:?}");
@@ -96,7 +80,7 @@ fn the_process_and_the_build_have_the_standard_metrics() {
     ] {
         assert!(names.contains(name), "{name}: {names:?}");
     }
-    let text = complete().text().unwrap();
+    let text = Metrics::sample().text().unwrap();
     let value = |name: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
         line.unwrap().parse().unwrap()

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Setup {
     /// A file cannot be read.
-    #[error("read the file named by {flag}")]
+    #[error("cannot read the file named by {flag}")]
     File {
         /// The flag that names the file.
         flag: &'static str,
@@ -39,7 +39,7 @@ pub enum Setup {
     #[error("check --stores-file")]
     Stores(#[from] InvalidStores),
     /// There is no client for stores.
-    #[error("set up the HTTP client for stores")]
+    #[error("cannot set up the HTTP client for stores")]
     StoreClient(#[from] InvalidHttp),
     /// There is no client for portals.
     #[error(transparent)]

@@ -191,7 +191,7 @@ async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
     world
         .operator()
         .until_logged("that it ends", |line| {
-            line["message"].as_str().is_some_and(|text| text.starts_with("stopping"))
+            line["message"].as_str().is_some_and(|text| text.starts_with("shutting down"))
         })
         .await;
     world.s3().proxy.release();

@@ -166,7 +166,7 @@ async fn credentials_that_expire_during_a_batch_are_read_again_in_the_same_turn(
     world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
     // From here on there is no other turn.
     world.operator().signal(Signal::Terminate);
-    let stops = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("stopping"));
+    let stops = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("shutting down"));
     world.operator().until_logged("that it stops", stops).await;
     world.s3().proxy.release();
     assert!(world.operator().wait().await.success());

@@ -211,7 +211,9 @@ async fn an_end_that_cannot_wait_for_an_answer_says_so() {
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     let status = world.operator().stop().await;
     assert_eq!(status.code(), Some(1));
-    assert!(world.operator().log().contains("record all work in flight within --shutdown-grace-period"));
+    assert!(
+        world.operator().log().contains("could not record all in-flight work within --shutdown-grace-period")
+    );
     assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed), "for the next one to find");
     world.finish().await;
 }
@@ -264,11 +266,11 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
         ),
         (&["--allowed-portal", "http://portal.example"], "or set --allow-plain-http"),
         (&["--allowed-portal", "portal"], "check --allowed-portal"),
-        (&["--portal-ca-file", &missing], "read the file named by --portal-ca-file"),
+        (&["--portal-ca-file", &missing], "cannot read the file named by --portal-ca-file"),
         (&["--portal-ca-file", &empty], "check --portal-ca-file: the CA bundle contains no"),
-        (&["--store-ca-file", &missing], "read the file named by --store-ca-file"),
+        (&["--store-ca-file", &missing], "cannot read the file named by --store-ca-file"),
         (&["--store-ca-file", &empty], "check --store-ca-file: the CA bundle contains no"),
-        (&["--admin-address", &taken], "serve --admin-address"),
+        (&["--admin-address", &taken], "cannot serve on --admin-address"),
         (&["--log-filter", "okid=loudest"], "'--log-filter <DIRECTIVES>': write a level such as info"),
         (&["--namespace"], "--namespace"),
         (&["--namespace", "Team_A"], "'--namespace <NAME>': write the name of a namespace"),

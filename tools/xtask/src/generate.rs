@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::cargo::root;
+use crate::reference;
 
 /// A file that is generated from the code.
 struct Generated {
@@ -20,6 +21,9 @@ const FILES: &[Generated] = &[
         path: "crds/verifications.okid.io.yaml",
         content: || Ok(okid_operator::api::definition_yaml()?),
     },
+    Generated { path: "docs/reference/api.md", content: reference::api::page },
+    Generated { path: "docs/reference/flags.md", content: reference::flags::page },
+    Generated { path: "docs/reference/metrics.md", content: reference::metrics::page },
     Generated {
         path: "docs/reference/lifecycle.md",
         content: || Ok(okid_operator::lifecycle::reference::page()),

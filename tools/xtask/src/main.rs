@@ -9,6 +9,7 @@ mod demo;
 mod generate;
 mod interrupt;
 mod out;
+mod reference;
 mod test;
 
 use std::process::ExitCode;
