@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One observation about a Verification, by the Kubernetes API conventions ("Typical status properties").
+/// One aspect of the state of a Verification, by the Kubernetes API conventions ("Typical status properties").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What is observed.
+    /// The aspect.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 64))]
     pub type_: String,
@@ -20,13 +20,13 @@ pub struct Condition {
     /// Why, as one CamelCase word.
     #[schemars(length(min = 1, max = 64))]
     pub reason: String,
-    /// What it means and what to do, for people.
+    /// What it means and what to do, for humans.
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub message: String,
     /// When the status last changed.
     pub last_transition_time: Timestamp,
-    /// The generation of the spec that this was observed for.
+    /// The generation of the spec that the condition was set for.
     #[serde(default)]
     pub observed_generation: i64,
 }
@@ -38,7 +38,7 @@ pub enum ConditionStatus {
     True,
     /// It does not hold.
     False,
-    /// Nobody can tell yet.
+    /// It is not known yet.
     Unknown,
 }
 
@@ -52,7 +52,7 @@ macro_rules! words {
             /// Every value, in the order of their definition.
             pub const ALL: &'static [Self] = &[$(Self::$word,)+];
 
-            /// The word as it stands in status.
+            /// The value as it is written in status.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$word => stringify!($word),)+ }
@@ -70,21 +70,21 @@ macro_rules! words {
 words! {
     /// The condition types of a Verification.
     ConditionType {
-        /// The one condition that every reader knows; `spec.readyWhen` says what it means.
+        /// The condition that every reader knows; `spec.readyWhen` says what it means.
         Ready,
-        /// The operator is at work. Present only when True, and never together with Stalled (kstatus).
+        /// The operator is working on the resource. Present only when True, and never together with Stalled (kstatus).
         Reconciling,
         /// Waiting alone will not help. Present only when True (kstatus).
         Stalled,
-        /// The API key is there and the portal accepts it.
+        /// The API key exists and the portal accepts it.
         CredentialsReady,
         /// The portal has a session for this resource.
         SessionCreated,
-        /// True at every end; `kubectl wait` has no OR.
+        /// True for every outcome, because `kubectl wait` has no OR.
         Finished,
         /// The person is verified.
         Verified,
-        /// What `spec.evidence` asks for is in the store. Present only where something is asked for.
+        /// The evidence is in the store. Present only with `spec.evidence`.
         EvidenceStored,
     }
 }
@@ -92,19 +92,19 @@ words! {
 words! {
     /// The reasons of all conditions.
     Reason {
-        /// Nothing was asked of the portal yet.
+        /// No create request was started yet.
         Pending,
-        /// A create is under way, or its answer was lost and it will be tried again.
+        /// A session is being created.
         CreatingSession,
-        /// The answer to a create was lost.
+        /// The response to a create request was lost.
         CreateOutcomeUnknown,
         /// The link is published.
         AwaitingUser,
-        /// The person is at it, or the portal is.
+        /// The check is in progress.
         InProgress,
-        /// People at okID look at it.
+        /// okID is reviewing the check manually.
         InReview,
-        /// Requests to the portal are failing; they are tried again.
+        /// Requests to the portal are failing; the operator is retrying.
         ProgressingWithRetry,
         /// The portal asked for a pause.
         RateLimited,
@@ -112,15 +112,15 @@ words! {
         Suspended,
         /// The link is published and `spec.readyWhen` is `SessionCreated`.
         SessionCreated,
-        /// Over, with `spec.readyWhen: SessionCreated`.
+        /// The check has finished, and `spec.readyWhen` is `SessionCreated`.
         Finished,
         /// The person is verified.
         Verified,
-        /// The person is rejected.
+        /// The person was rejected.
         Rejected,
         /// The session expired.
         Expired,
-        /// Ended by the deadline.
+        /// The check ended without a verdict.
         Failed,
         /// `spec.activeDeadline` passed.
         DeadlineExceeded,
@@ -128,25 +128,25 @@ words! {
         SessionNotFound,
         /// The portal is not among the allowed ones.
         PortalNotAllowed,
-        /// The portal answers, but not as an okID portal that is set up.
+        /// The portal does not respond as an okID portal does.
         PortalMisconfigured,
         /// The portal refuses to create a session: 400, 409, 422 or another 4xx of its own.
         PortalRejectedRequest,
-        /// No answer of the portal can be had: its name, the connection, TLS, or something on the way to it.
+        /// The portal gives no usable response; the message says why.
         PortalUnreachable,
-        /// `spec.evidence.destination` may not be used as it is.
+        /// The administrator does not allow what `spec.evidence` requests, or its destination cannot be used.
         DestinationNotAllowed,
-        /// The resource is too large: the record of a session might not fit into it.
+        /// The resource is too large to record a session in its status.
         ResourceTooLarge,
         /// `status` contradicts itself.
         StatusUnreadable,
         /// The portal accepts the key.
         Accepted,
-        /// No answer of the portal has shown yet whether it accepts the key.
+        /// The portal has not shown yet whether it accepts the key.
         NotChecked,
-        /// There is no such Secret.
+        /// The Secret does not exist.
         SecretNotFound,
-        /// The Secret has no such key.
+        /// The Secret does not have the key.
         KeyMissing,
         /// The value is empty.
         KeyEmpty,
@@ -154,54 +154,63 @@ words! {
         KeyMalformed,
         /// The operator may not read the Secret.
         SecretForbidden,
-        /// The portal refuses the key (401).
+        /// The portal rejects the key (401).
         KeyRejected,
-        /// The portal refuses access with this key (403). Of `EvidenceStored`: the store refuses the credentials, or
-        /// the destination may not be used.
+        /// The portal denies access with this key (403).
         AccessDenied,
-        /// 403, and the key is another one than the session was created with.
+        /// The portal denies access (403), and the session was created with another key.
         KeyRotated,
         /// The portal created the session.
         Created,
-        /// The session existed and is followed.
+        /// An existing session was adopted.
         Adopted,
-        /// No session was created yet.
+        /// No session has been created yet.
         NotYet,
         /// The portal refused to create the session.
         Refused,
-        /// Whether a session was created is not known.
+        /// It is unknown whether a session was created.
         OutcomeUnknown,
-        /// Not over yet.
+        /// The check has not finished.
         Running,
-        /// Not over yet, so there is no verdict.
+        /// There is no verdict yet.
         NotFinished,
-        /// The verdict is in, and the evidence is being stored.
+        /// The check has finished, and the evidence is being stored.
         StoringEvidence,
-        /// The evidence will never be complete unless a person does something.
+        /// The evidence could not be stored, and a person must act.
         EvidenceFailed,
-        /// There is nothing to store yet.
+        /// The check has not finished, so nothing is stored yet.
         NotStarted,
-        /// The verdict is none of those after which evidence is kept.
-        NotOwed,
+        /// `spec.evidence.outcomes` does not list the outcome of the check.
+        NotApplicable,
         /// Evidence is being stored.
         Storing,
-        /// The store does not answer, or says that it cannot now.
+        /// The store cannot be used at the moment; the message says why.
         StoreUnavailable,
-        /// There is no such bucket, container or folder.
+        /// The store denies access with the credentials.
+        StoreAccessDenied,
+        /// The bucket, container or folder does not exist.
         BucketNotFound,
-        /// The store does not take an option, or does not know conditional writes.
+        /// The store's options do not fit the store; the message says which.
         StoreMisconfigured,
-        /// The portal does not give the images, or cannot be asked for them.
+        /// The Secret with the store's credentials does not exist.
+        StoreSecretNotFound,
+        /// The operator may not read the Secret with the store's credentials.
+        StoreSecretForbidden,
+        /// The content of the Secret with the store's credentials cannot be used.
+        StoreSecretInvalid,
+        /// The API server denies the finalizer that `deletionPolicy: Delete` needs.
+        FinalizerDenied,
+        /// The portal does not return the images.
         PortalUnavailable,
-        /// A required image is not there at the portal.
+        /// The portal does not have a required image.
         ImageNotAvailable,
-        /// What the portal sent is no image that may be kept.
+        /// The portal returned data that cannot be stored as evidence.
         ImageUnusable,
-        /// Something else is in the store under the same key.
+        /// A different object exists in the store under the same key.
         Conflict,
-        /// All of it is in the store.
+        /// All evidence is in the store.
         Stored,
-        /// The portal has nothing of what was asked for.
+        /// The portal has none of the images that were requested.
         NothingToStore,
     }
 }

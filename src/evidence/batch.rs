@@ -27,7 +27,7 @@ use crate::{
 
 /// A batch ends after this, so that what it stored is written into status.
 const BATCH: Duration = Duration::from_secs(10);
-/// EvidenceSpec of one verification that are requested at the same time.
+/// Images of one verification that are requested at the same time.
 const AT_ONCE: usize = 4;
 
 impl Evidence {
@@ -57,7 +57,7 @@ impl Evidence {
                 outcome.refusal = Some(conflict_at(&key));
             }
             Err(NotNow::Destination(refusal)) => {
-                outcome.error = Some(EvidenceError::DestinationRefused);
+                outcome.error = Some(refusal.error());
                 outcome.refusal = Some(refusal.to_string());
             }
             Err(NotNow::Other(error)) => outcome.error = Some(error),

@@ -45,7 +45,7 @@ pub struct EvidenceContext {
     pub breaker: StoreBreaker,
     /// Failures of stores that were logged.
     pub failures: StoreFailureLog,
-    /// EvidenceSpec that may not be stored.
+    /// Images that may not be stored.
     pub forbidden: Vec<ImageKind>,
 }
 

@@ -51,6 +51,21 @@ pub(crate) enum DestinationRefused {
     Nowhere,
 }
 
+impl DestinationRefused {
+    /// What this means for the evidence.
+    pub(crate) fn error(&self) -> EvidenceError {
+        match self {
+            Self::Options(InvalidOptions::EndpointNotAllowed { key: _ }) => {
+                EvidenceError::DestinationNotAllowed
+            }
+            Self::Options(_) => EvidenceError::StoreSecretInvalid,
+            Self::Forbidden(_) | Self::Store(_) | Self::Location(_) | Self::Folder(_) | Self::Nowhere => {
+                EvidenceError::DestinationNotAllowed
+            }
+        }
+    }
+}
+
 impl<T: Into<DestinationRefused>> From<T> for DestinationError {
     fn from(refusal: T) -> Self {
         Self::Refused(refusal.into())

@@ -53,16 +53,18 @@ impl NotNow {
 }
 
 /// The evidence's error for one of the store.
-pub(super) const fn evidence_error(error: StoreError) -> EvidenceError {
+pub(super) fn evidence_error(error: StoreError) -> EvidenceError {
     match error {
-        StoreError::CredentialsRefused | StoreError::AccessDenied => EvidenceError::AccessDenied,
+        StoreError::CredentialsRefused => EvidenceError::StoreCredentialsRejected,
+        StoreError::AccessDenied => EvidenceError::StoreAccessDenied,
         StoreError::Conflict => EvidenceError::Conflict,
         StoreError::NoResponse(why) => EvidenceError::StoreSilent(why),
         StoreError::Unavailable => EvidenceError::StoreUnavailable,
         StoreError::BucketMissing => EvidenceError::BucketNotFound,
-        StoreError::Misconfigured(_) | StoreError::Unsupported | StoreError::Refused => {
-            EvidenceError::StoreMisconfigured
-        }
+        StoreError::Misconfigured("aws_sse_kms_key_id") => EvidenceError::StoreEncryptionKeyWrong,
+        StoreError::Misconfigured(_) => EvidenceError::StoreRegionWrong,
+        StoreError::Unsupported => EvidenceError::StoreFeatureMissing,
+        StoreError::Refused => EvidenceError::StoreMisconfigured,
         StoreError::NoConditionalWrites => EvidenceError::NoConditionalWrites,
     }
 }
@@ -72,16 +74,27 @@ pub(super) const fn is_about_the_store(error: EvidenceError) -> bool {
         EvidenceError::StoreUnavailable
         | EvidenceError::StoreSilent(_)
         | EvidenceError::StoreRests
+        | EvidenceError::StoreSecretUnread
         | EvidenceError::BucketNotFound
         | EvidenceError::StoreMisconfigured
+        | EvidenceError::StoreRegionWrong
+        | EvidenceError::StoreEncryptionKeyWrong
+        | EvidenceError::StoreFeatureMissing
         | EvidenceError::NoConditionalWrites
-        | EvidenceError::AccessDenied => true,
-        EvidenceError::DestinationRefused
+        | EvidenceError::StoreAccessDenied
+        | EvidenceError::StoreCredentialsRejected
+        | EvidenceError::StoreSecretNotFound
+        | EvidenceError::StoreSecretForbidden => true,
+        EvidenceError::StoreSecretInvalid
+        | EvidenceError::DestinationNotAllowed
         | EvidenceError::Conflict
         | EvidenceError::ImageNotAvailable
         | EvidenceError::ImageUnusable
+        | EvidenceError::ImageTooLarge
         | EvidenceError::PortalUnavailable
-        | EvidenceError::FinalizerRefused => false,
+        | EvidenceError::PortalKeyUnusable
+        | EvidenceError::PortalNotAllowed
+        | EvidenceError::FinalizerDenied => false,
     }
 }
 
@@ -109,36 +122,46 @@ impl From<DestinationError> for NotNow {
 /// The message of a conflict.
 pub(super) fn conflict_at(key: &ObjectKey) -> String {
     format!(
-        "another object is in the store in place of {}, and was not overwritten; find out who wrote it, move it, then set \
+        "a different object exists at {} and was not overwritten; find out who wrote it and move it, then set the annotation \
          okid.io/retry to a new value",
         key.as_str()
     )
 }
 
 /// The result of one object, as the metrics name it.
-pub(super) const fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
+pub(super) fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
     let error = match end {
         Ok(StoredObject { state: ObjectState::Stored, .. }) => return "stored",
         Ok(StoredObject { state: ObjectState::Absent, .. }) => return "absent",
         Err(NotNow::Later(_) | NotNow::AskAgainAt(_) | NotNow::Changed) => return "later",
         Err(NotNow::Store(error)) => evidence_error(*error),
         Err(NotNow::Conflict(_)) => EvidenceError::Conflict,
-        Err(NotNow::Destination(_)) => EvidenceError::DestinationRefused,
+        Err(NotNow::Destination(refusal)) => refusal.error(),
         Err(NotNow::Other(error)) => *error,
     };
     match error {
-        EvidenceError::AccessDenied => "access_denied",
-        EvidenceError::StoreUnavailable | EvidenceError::StoreSilent(_) | EvidenceError::StoreRests => {
-            "store_unavailable"
-        }
+        EvidenceError::StoreUnavailable
+        | EvidenceError::StoreSilent(_)
+        | EvidenceError::StoreRests
+        | EvidenceError::StoreSecretUnread => "store_unavailable",
+        EvidenceError::StoreAccessDenied | EvidenceError::StoreCredentialsRejected => "store_access_denied",
         EvidenceError::BucketNotFound => "bucket_not_found",
-        EvidenceError::StoreMisconfigured | EvidenceError::NoConditionalWrites => "store_misconfigured",
-        EvidenceError::DestinationRefused => "destination_refused",
+        EvidenceError::StoreMisconfigured
+        | EvidenceError::StoreRegionWrong
+        | EvidenceError::StoreEncryptionKeyWrong
+        | EvidenceError::StoreFeatureMissing
+        | EvidenceError::NoConditionalWrites => "store_misconfigured",
+        EvidenceError::StoreSecretNotFound => "store_secret_not_found",
+        EvidenceError::StoreSecretForbidden => "store_secret_forbidden",
+        EvidenceError::StoreSecretInvalid => "store_secret_invalid",
+        EvidenceError::DestinationNotAllowed => "destination_not_allowed",
         EvidenceError::Conflict => "conflict",
         EvidenceError::ImageNotAvailable => "image_not_available",
-        EvidenceError::ImageUnusable => "image_unusable",
-        EvidenceError::PortalUnavailable => "portal_unavailable",
-        EvidenceError::FinalizerRefused => "finalizer_refused",
+        EvidenceError::ImageUnusable | EvidenceError::ImageTooLarge => "image_unusable",
+        EvidenceError::PortalUnavailable
+        | EvidenceError::PortalKeyUnusable
+        | EvidenceError::PortalNotAllowed => "portal_unavailable",
+        EvidenceError::FinalizerDenied => "finalizer_denied",
     }
 }
 
@@ -165,24 +188,40 @@ pub(super) fn most_severe(one: Option<NotNow>, other: NotNow) -> NotNow {
     let rank = |not_now: &NotNow| match not_now {
         NotNow::AskAgainAt(_) => 0,
         NotNow::Later(_) | NotNow::Changed => 1,
-        NotNow::Other(EvidenceError::PortalUnavailable) => 2,
-        NotNow::Other(EvidenceError::ImageNotAvailable | EvidenceError::ImageUnusable) => 4,
+        NotNow::Other(
+            EvidenceError::PortalUnavailable
+            | EvidenceError::PortalKeyUnusable
+            | EvidenceError::PortalNotAllowed,
+        ) => 2,
+        NotNow::Other(
+            EvidenceError::ImageNotAvailable | EvidenceError::ImageUnusable | EvidenceError::ImageTooLarge,
+        ) => 4,
         NotNow::Store(StoreError::CredentialsRefused) => 5,
         NotNow::Store(StoreError::Conflict | StoreError::NoConditionalWrites)
         | NotNow::Conflict(_)
         | NotNow::Destination(_)
         | NotNow::Other(
-            EvidenceError::Conflict | EvidenceError::DestinationRefused | EvidenceError::NoConditionalWrites,
+            EvidenceError::Conflict
+            | EvidenceError::DestinationNotAllowed
+            | EvidenceError::StoreSecretInvalid
+            | EvidenceError::NoConditionalWrites,
         ) => 6,
         NotNow::Store(_)
         | NotNow::Other(
             EvidenceError::StoreUnavailable
             | EvidenceError::StoreSilent(_)
             | EvidenceError::StoreRests
+            | EvidenceError::StoreSecretUnread
             | EvidenceError::BucketNotFound
             | EvidenceError::StoreMisconfigured
-            | EvidenceError::AccessDenied
-            | EvidenceError::FinalizerRefused,
+            | EvidenceError::StoreRegionWrong
+            | EvidenceError::StoreEncryptionKeyWrong
+            | EvidenceError::StoreFeatureMissing
+            | EvidenceError::StoreAccessDenied
+            | EvidenceError::StoreCredentialsRejected
+            | EvidenceError::StoreSecretNotFound
+            | EvidenceError::StoreSecretForbidden
+            | EvidenceError::FinalizerDenied,
         ) => 3,
     };
     match one {

@@ -86,7 +86,7 @@ impl Evidence {
                 let was_pending = matches!(facts.state, EvidenceState::Pending | EvidenceState::Failed);
                 return if was_pending { RemovalOutcome::GaveUp } else { RemovalOutcome::All };
             }
-            Err(DestinationError::Evidence(EvidenceError::StoreUnavailable)) => {
+            Err(DestinationError::Evidence(EvidenceError::StoreSecretUnread)) => {
                 return RemovalOutcome::NotTried;
             }
             Err(DestinationError::Evidence(_)) => return RemovalOutcome::NotYet,

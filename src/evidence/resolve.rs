@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     api::{Destination, EvidenceSpec, Verification},
-    lifecycle::EvidenceError,
+    cluster::ReadSecret,
+    lifecycle::{EvidenceError, KeyFault},
     store::{Folder, InvalidOptions, Location, Options, RetryPolicy, Store},
 };
 
@@ -77,8 +78,11 @@ impl Evidence {
     ) -> Result<BTreeMap<String, Vec<u8>>, EvidenceError> {
         match self.cluster.secrets().data(namespace, name).await {
             Ok(Ok(data)) => Ok(data),
-            Ok(Err(_)) => Err(EvidenceError::AccessDenied),
-            Err(_) => Err(EvidenceError::StoreUnavailable),
+            Ok(Err(KeyFault::SecretForbidden)) => Err(EvidenceError::StoreSecretForbidden),
+            Ok(Err(
+                KeyFault::SecretNotFound | KeyFault::KeyMissing | KeyFault::KeyEmpty | KeyFault::KeyMalformed,
+            )) => Err(EvidenceError::StoreSecretNotFound),
+            Err(ReadSecret) => Err(EvidenceError::StoreSecretUnread),
         }
     }
 }

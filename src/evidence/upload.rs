@@ -68,13 +68,13 @@ impl Evidence {
         let image = match image {
             Ok(image) => image,
             Err(NoImage::Missing(who)) => return Ok(Uploaded::Missing(wanted, who)),
-            Err(NoImage::Larger) => return Err(EvidenceError::ImageUnusable.into()),
+            Err(NoImage::Larger) => return Err(EvidenceError::ImageTooLarge.into()),
             Err(NoImage::NotNow(not_now)) => return Err(not_now),
         };
         let ImageBody { bytes, content_type } = &image.body;
         let format = inspect(bytes, content_type.as_deref()).map_err(|_| EvidenceError::ImageUnusable)?;
         let key = ObjectKey::image(kind, &wanted.image_type, wanted.attempt, format)
-            .map_err(|_| EvidenceError::DestinationRefused)?;
+            .map_err(|_| EvidenceError::DestinationNotAllowed)?;
         let content_type = format.content_type();
         let content = (bytes.clone(), content_type);
         let put = self.put(upload, &key, wanted.kind.as_lower_case(), content).await?;
@@ -118,7 +118,8 @@ impl Evidence {
         }
         .map_err(|no_details| match no_details {
             NoImage::NotNow(not_now) => not_now,
-            NoImage::Missing(_) | NoImage::Larger => EvidenceError::ImageUnusable.into(),
+            NoImage::Missing(_) => EvidenceError::ImageUnusable.into(),
+            NoImage::Larger => EvidenceError::ImageTooLarge.into(),
         })?;
         let key = ObjectKey::details();
         let put = self.put(upload, &key, EvidenceKind::Results.as_lower_case(), (bytes, JSON)).await?;
@@ -199,9 +200,8 @@ const fn missing(error: &PortalError) -> Option<Missing> {
 const fn evidence_error(error: &PortalError) -> EvidenceError {
     match error {
         PortalError::NotFound => EvidenceError::ImageNotAvailable,
-        PortalError::Failed(Failed::TooLarge | Failed::Unusable | Failed::Encoded(_)) => {
-            EvidenceError::ImageUnusable
-        }
+        PortalError::Failed(Failed::TooLarge) => EvidenceError::ImageTooLarge,
+        PortalError::Failed(Failed::Unusable | Failed::Encoded(_)) => EvidenceError::ImageUnusable,
         PortalError::NotSent(_)
         | PortalError::KeyRejected
         | PortalError::AccessDenied

@@ -27,7 +27,7 @@ pub enum Event {
     RateLimited,
     /// The destination of the evidence may not be used, so no session is created.
     DestinationNotAllowed,
-    /// The portal refuses the key of a session, or access with it.
+    /// The portal rejects the key of a session (401).
     KeyRejected,
     /// The portal is not among the allowed ones.
     PortalNotAllowed,
@@ -181,50 +181,50 @@ impl Event {
     pub const fn note(self) -> &'static str {
         match self {
             Self::SessionCreated => "The portal created the session; the link is in status.portalUrl.",
-            Self::SessionAdopted => "The session existed already and is followed now.",
+            Self::SessionAdopted => "An existing session was adopted.",
             Self::Verified => "The person is verified.",
-            Self::Rejected => "The person is rejected.",
-            Self::Expired => "The session expired at the portal.",
-            Self::ExpiredAndGone => "The session is past its end, and the portal does not know it any more.",
+            Self::Rejected => "The person was rejected.",
+            Self::Expired => "The portal reports that the session expired.",
+            Self::ExpiredAndGone => "The session is past its expiry, and the portal no longer knows it.",
             Self::CreateOutcomeUnknown => {
-                "The answer to a create was lost: the portal may hold a session that nobody uses."
+                "The response to a create request was lost; the portal may hold a session that nobody uses."
             }
             Self::OrphanSession => "The portal holds, or may hold, a session that no resource publishes.",
             Self::Blocked(blocker) => blocker.message(),
             Self::RateLimited => "The portal asked for a pause before the session could be created.",
             Self::DestinationNotAllowed => {
-                "The destination of the evidence may not be used, so no session is created; see the condition Stalled."
+                "Evidence cannot be stored as spec.evidence requests, so no session is created; see the condition Stalled."
             }
-            Self::KeyRejected => "The portal refuses the API key, or access with it.",
-            Self::PortalNotAllowed => "The portal is not among those that the operator may ask.",
+            Self::KeyRejected => Blocker::KeyRejected.message(),
+            Self::PortalNotAllowed => "The operator is not allowed to call this portal.",
             Self::SessionNotFound => "The portal does not know the session.",
             Self::ExpiredByClock => {
-                "Ended as expired: the session is an hour past its end, and nothing moved for an hour."
+                "The check ended as expired: the session is an hour past its expiry, and its state has not changed for an hour."
             }
             Self::ExpiryUnusable => {
-                "The portal named an end that had passed when the session was created; it is ignored."
+                "The portal reported an expiry before the creation of the session; it is ignored."
             }
             Self::DeadlineExceeded => "spec.activeDeadline passed without a verdict.",
-            Self::IdMismatch => "An answer of the portal named another session and was discarded.",
-            Self::UnknownPortalStatus => "The portal used a word that the operator does not know.",
+            Self::IdMismatch => "A response of the portal named another session and was discarded.",
+            Self::UnknownPortalStatus => "The portal reported a status that the operator does not know.",
             Self::ResourceTooLarge => {
-                "The resource leaves no room for the record of a session, so none is created."
+                "The resource is too large to record a session in its status, so none is created."
             }
             Self::StatusRestored => {
-                "The status had lost the session that was created for this resource, and shows it again."
+                "The status had lost the session that was created for this resource; it has been restored."
             }
-            Self::StatusUnreadable => "The status contradicts itself, so nothing is done.",
-            Self::EvidenceStored => "What spec.evidence asks for is in the store.",
+            Self::StatusUnreadable => "The status contradicts itself, so the operator does nothing.",
+            Self::EvidenceStored => "The evidence is stored.",
             Self::EvidenceFailed => "The evidence could not be stored; see the condition EvidenceStored.",
             Self::EvidenceOrphaned => {
-                "Evidence is left in the store, or may be, and nothing removes it any more."
+                "Evidence remains, or may remain, in the store, and the operator no longer removes it."
             }
             Self::EvidenceVersionsLeft => {
                 "The evidence was removed, but the store keeps noncurrent versions or soft-deleted objects of it; a lifecycle \
                  rule of the bucket must remove them."
             }
             Self::EvidenceNotListed => {
-                "Every object that status lists was removed; the credentials may not list, so nobody could look for more."
+                "Every object in status was removed. More may remain, because the credentials do not permit listing the store."
             }
         }
     }

@@ -262,163 +262,235 @@ pub fn nothing_to_store(status: &VerificationStatus) -> bool {
 /// Why evidence is not stored. Closed: no text of a store or portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceError {
-    /// The store says that it cannot now.
+    /// The store reports that it is temporarily unavailable.
     StoreUnavailable,
-    /// No answer of the store's came.
+    /// The store did not respond.
     StoreSilent(NoResponse),
-    /// The store did not answer, and is left alone for a moment.
+    /// The store did not respond, and is not called for a moment.
     StoreRests,
-    /// There is no such bucket, container or folder.
+    /// The API server did not return the Secret with the store's credentials.
+    StoreSecretUnread,
+    /// The bucket, container or folder does not exist.
     BucketNotFound,
-    /// The store does not take an option, such as the region or the encryption key.
+    /// The store rejects the request without naming the option that is wrong.
     StoreMisconfigured,
-    /// The store does not refuse to overwrite.
+    /// The store is in another region.
+    StoreRegionWrong,
+    /// The store does not accept the encryption key.
+    StoreEncryptionKeyWrong,
+    /// The store lacks a feature that an option requires.
+    StoreFeatureMissing,
+    /// The store ignores or rejects conditional writes, so it would overwrite objects.
     NoConditionalWrites,
-    /// The store refuses the credentials.
-    AccessDenied,
-    /// The destination is not allowed, or makes no sense.
-    DestinationRefused,
-    /// Something else is there under the same key.
+    /// The store knows the credentials and denies access.
+    StoreAccessDenied,
+    /// The store does not accept the credentials.
+    StoreCredentialsRejected,
+    /// The Secret with the store's credentials does not exist.
+    StoreSecretNotFound,
+    /// The operator may not read the Secret with the store's credentials.
+    StoreSecretForbidden,
+    /// The content of the Secret with the store's credentials cannot be used.
+    StoreSecretInvalid,
+    /// The store, its endpoint or the kind of image is not allowed.
+    DestinationNotAllowed,
+    /// A different object exists under the same key.
     Conflict,
-    /// A required image is not there at the portal.
+    /// The portal does not have a required image.
     ImageNotAvailable,
-    /// What the portal sent is no image that may be kept.
+    /// The portal returned data in an unsupported format.
     ImageUnusable,
-    /// The portal does not answer, or not usefully.
+    /// The portal returned more data than one object may have.
+    ImageTooLarge,
+    /// The portal does not return the images.
     PortalUnavailable,
-    /// The API server does not take the finalizer, without which nothing is stored that is to be removed one day.
-    FinalizerRefused,
+    /// The portal cannot be called, because there is no usable API key.
+    PortalKeyUnusable,
+    /// The portal cannot be called, because it is not allowed.
+    PortalNotAllowed,
+    /// The API server denies the finalizer, without which nothing is stored that must be removed later.
+    FinalizerDenied,
 }
 
 impl EvidenceError {
-    /// Every trouble, of the causes of silence one.
-    pub const ALL: [Self; 13] = [
+    /// One error for each reason and each time limit.
+    pub const ALL: [Self; 16] = [
         Self::StoreUnavailable,
         Self::StoreSilent(NoResponse::TimedOut),
         Self::StoreRests,
         Self::BucketNotFound,
         Self::StoreMisconfigured,
         Self::NoConditionalWrites,
-        Self::AccessDenied,
-        Self::DestinationRefused,
+        Self::StoreAccessDenied,
+        Self::StoreSecretNotFound,
+        Self::StoreSecretForbidden,
+        Self::StoreSecretInvalid,
+        Self::DestinationNotAllowed,
         Self::Conflict,
         Self::ImageNotAvailable,
         Self::ImageUnusable,
         Self::PortalUnavailable,
-        Self::FinalizerRefused,
+        Self::FinalizerDenied,
+    ];
+
+    /// The errors that share reason and time limit with one of [`Self::ALL`], and differ in the message.
+    #[cfg(test)]
+    pub(super) const OTHER_CAUSES: [Self; 8] = [
+        Self::StoreSecretUnread,
+        Self::StoreRegionWrong,
+        Self::StoreEncryptionKeyWrong,
+        Self::StoreFeatureMissing,
+        Self::StoreCredentialsRejected,
+        Self::ImageTooLarge,
+        Self::PortalKeyUnusable,
+        Self::PortalNotAllowed,
     ];
 
     /// The reason that the condition `EvidenceStored` shows.
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests => Reason::StoreUnavailable,
+            Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests | Self::StoreSecretUnread => {
+                Reason::StoreUnavailable
+            }
             Self::BucketNotFound => Reason::BucketNotFound,
-            Self::StoreMisconfigured | Self::NoConditionalWrites => Reason::StoreMisconfigured,
-            Self::AccessDenied | Self::DestinationRefused | Self::FinalizerRefused => Reason::AccessDenied,
+            Self::StoreMisconfigured
+            | Self::StoreRegionWrong
+            | Self::StoreEncryptionKeyWrong
+            | Self::StoreFeatureMissing
+            | Self::NoConditionalWrites => Reason::StoreMisconfigured,
+            Self::StoreAccessDenied | Self::StoreCredentialsRejected => Reason::StoreAccessDenied,
+            Self::StoreSecretNotFound => Reason::StoreSecretNotFound,
+            Self::StoreSecretForbidden => Reason::StoreSecretForbidden,
+            Self::StoreSecretInvalid => Reason::StoreSecretInvalid,
+            Self::DestinationNotAllowed => Reason::DestinationNotAllowed,
+            Self::FinalizerDenied => Reason::FinalizerDenied,
             Self::Conflict => Reason::Conflict,
             Self::ImageNotAvailable => Reason::ImageNotAvailable,
-            Self::ImageUnusable => Reason::ImageUnusable,
-            Self::PortalUnavailable => Reason::PortalUnavailable,
+            Self::ImageUnusable | Self::ImageTooLarge => Reason::ImageUnusable,
+            Self::PortalUnavailable | Self::PortalKeyUnusable | Self::PortalNotAllowed => {
+                Reason::PortalUnavailable
+            }
         }
     }
 
     /// How long it may last before only a person can help.
     pub(super) const fn patience(self) -> Duration {
         match self {
-            Self::Conflict | Self::DestinationRefused | Self::NoConditionalWrites => Duration::ZERO,
-            Self::ImageNotAvailable | Self::ImageUnusable => IMAGE_AWAITED,
+            Self::Conflict
+            | Self::DestinationNotAllowed
+            | Self::StoreSecretInvalid
+            | Self::NoConditionalWrites => Duration::ZERO,
+            Self::ImageNotAvailable | Self::ImageUnusable | Self::ImageTooLarge => IMAGE_AWAITED,
             Self::StoreUnavailable
             | Self::StoreSilent(_)
             | Self::StoreRests
+            | Self::StoreSecretUnread
             | Self::BucketNotFound
             | Self::StoreMisconfigured
-            | Self::AccessDenied
+            | Self::StoreRegionWrong
+            | Self::StoreEncryptionKeyWrong
+            | Self::StoreFeatureMissing
+            | Self::StoreAccessDenied
+            | Self::StoreCredentialsRejected
+            | Self::StoreSecretNotFound
+            | Self::StoreSecretForbidden
             | Self::PortalUnavailable
-            | Self::FinalizerRefused => STORED_WITHIN,
+            | Self::PortalKeyUnusable
+            | Self::PortalNotAllowed
+            | Self::FinalizerDenied => STORED_WITHIN,
         }
     }
 
-    /// What the condition says instead of its usual message, where its reason does not tell what is wrong.
-    pub(super) const fn refusal(self) -> Option<&'static str> {
-        match self {
-            Self::FinalizerRefused => Some(
-                "deletionPolicy Delete needs the finalizer okid.io/evidence, and the API server does not take it from the \
-                 operator (patch verifications)",
-            ),
-            Self::StoreUnavailable
-            | Self::StoreSilent(_)
-            | Self::StoreRests
-            | Self::BucketNotFound
-            | Self::StoreMisconfigured
-            | Self::NoConditionalWrites
-            | Self::AccessDenied
-            | Self::DestinationRefused
-            | Self::Conflict
-            | Self::ImageNotAvailable
-            | Self::ImageUnusable
-            | Self::PortalUnavailable => None,
-        }
-    }
-
-    /// What the condition says where its reason has several causes. At most 256 characters.
+    /// The message that says which cause of its reason this is; none where the reason's own message does. At most 256
+    /// characters.
     pub(super) const fn cause(self) -> Option<&'static str> {
         match self {
-            Self::StoreSilent(why) => Some(match why {
-                NoResponse::Resolve => {
-                    "The host name of the store could not be resolved. Check the endpoint, region or account in the store's options, and the cluster's DNS. It is tried again by itself."
-                }
-                NoResponse::Refused => {
-                    "No connection to the store could be made. Check the endpoint in its options, and the network between it and the operator. It is tried again by itself."
-                }
-                NoResponse::Tls => {
-                    "No trusted TLS connection to the store could be made. Check its certificate, and the certificate authorities of the operator (--store-ca-file). It is tried again by itself."
-                }
-                NoResponse::TimedOut => {
-                    "The store did not answer in time. Check it, and the network between it and the operator. It is tried again by itself."
-                }
-                NoResponse::Cut => {
-                    "The connection to the store was cut before it had answered. It is tried again by itself."
-                }
-                NoResponse::OutOfOrder => {
-                    "The store, or a gateway before it, says that it is out of order. It is tried again by itself."
-                }
-                NoResponse::TooLarge => {
-                    "The store's answer is larger than any that the operator needs. Check that the endpoint is that of the store. It is tried again by itself."
-                }
-                NoResponse::Unusable => {
-                    "What answers in the store's place is no store, or its answer is unusable. Check the endpoint in the store's options. It is tried again by itself."
-                }
-            }),
-            Self::StoreRests => {
-                Some("The store did not answer and is left alone for a moment. It is tried again by itself.")
-            }
+            Self::StoreSilent(why) => Some(no_response(why)),
+            Self::StoreRests => Some(
+                "The store did not respond, so the operator is not calling it for a moment. The operator is retrying.",
+            ),
+            Self::StoreSecretUnread => Some(
+                "The Kubernetes API server did not return the Secret with the store's credentials. The operator is retrying.",
+            ),
+            Self::StoreRegionWrong => Some(
+                "The store is in another region. Correct the region in the store's options; the operator is retrying.",
+            ),
+            Self::StoreEncryptionKeyWrong => Some(
+                "The store does not accept the encryption key. Correct aws_sse_kms_key_id in the store's options; the operator is retrying.",
+            ),
+            Self::StoreFeatureMissing => Some(
+                "The store lacks a feature that one of its options requires. Correct the store's options; the operator is retrying.",
+            ),
             Self::NoConditionalWrites => Some(
-                "The store does not know conditional writes (If-None-Match), which evidence needs: it could be overwritten. Use another store or a newer version of it, then set the annotation okid.io/retry to a new value.",
+                "The store does not support conditional writes (If-None-Match), so evidence could be overwritten. Use another store or upgrade it, then set the annotation okid.io/retry to a new value.",
+            ),
+            Self::StoreCredentialsRejected => Some(
+                "The store does not accept the credentials. Update them; if they are right, check the clock of the operator's node. The operator is retrying.",
+            ),
+            Self::ImageTooLarge => {
+                Some("The portal returned more data than one object may have; it was not stored.")
+            }
+            Self::PortalKeyUnusable => Some(
+                "The portal could not be asked for the evidence, because there is no usable API key; see CredentialsReady.",
+            ),
+            Self::PortalNotAllowed => Some(
+                "The portal could not be asked for the evidence, because the operator is not allowed to call it. Its administrator can allow it (--allowed-portal).",
             ),
             Self::StoreUnavailable
             | Self::BucketNotFound
             | Self::StoreMisconfigured
-            | Self::AccessDenied
-            | Self::DestinationRefused
+            | Self::StoreAccessDenied
+            | Self::StoreSecretNotFound
+            | Self::StoreSecretForbidden
+            | Self::StoreSecretInvalid
+            | Self::DestinationNotAllowed
             | Self::Conflict
             | Self::ImageNotAvailable
             | Self::ImageUnusable
             | Self::PortalUnavailable
-            | Self::FinalizerRefused => None,
+            | Self::FinalizerDenied => None,
         }
     }
 
-    /// What is to be remembered of this trouble after an earlier one: the same kind in a row has one streak, and a store
-    /// that rests does so for the last cause.
+    /// What to remember of this error after an earlier one, and whether both count as one: errors of the same reason do,
+    /// and a store that is not called is so for the earlier cause.
     pub(super) fn after(self, before: Option<Self>) -> (Self, bool) {
-        let of_store =
-            |error| matches!(error, Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests);
         match before {
-            Some(before) if self == Self::StoreRests && of_store(before) => (before, true),
-            Some(before) if of_store(self) && of_store(before) => (self, true),
-            Some(before) => (self, self == before),
-            None => (self, false),
+            Some(before) if before.reason() == self.reason() => {
+                (if self == Self::StoreRests { before } else { self }, true)
+            }
+            Some(_) | None => (self, false),
+        }
+    }
+}
+
+/// The message for a store that did not respond.
+const fn no_response(why: NoResponse) -> &'static str {
+    match why {
+        NoResponse::Resolve => {
+            "The store's host name cannot be resolved. Check the endpoint, region or account in the store's options, and the cluster's DNS. The operator is retrying."
+        }
+        NoResponse::Refused => {
+            "No connection to the store can be made. Check the endpoint in the store's options, and the network between the operator and the store. The operator is retrying."
+        }
+        NoResponse::Tls => {
+            "No trusted TLS connection to the store can be made. Check the store's certificate and the operator's CA bundle (--store-ca-file). The operator is retrying."
+        }
+        NoResponse::TimedOut => {
+            "The store did not respond in time. Check the store, and the network between the operator and the store. The operator is retrying."
+        }
+        NoResponse::Cut => {
+            "The connection to the store was closed before it had responded. The operator is retrying."
+        }
+        NoResponse::OutOfOrder => {
+            "The store, or a gateway in front of it, responded with a server error. The operator is retrying."
+        }
+        NoResponse::TooLarge => {
+            "The store's response is larger than any that the operator expects. Check that the endpoint in the store's options is that of the store. The operator is retrying."
+        }
+        NoResponse::Unusable => {
+            "The store's response cannot be understood. Check that the endpoint in the store's options is that of a store. The operator is retrying."
         }
     }
 }
@@ -515,7 +587,7 @@ pub(super) fn shown(
     Some(match state {
         EvidenceState::NotAsked => return None,
         EvidenceState::NotStarted => (ConditionStatus::Unknown, Reason::NotStarted),
-        EvidenceState::NotApplicable => (ConditionStatus::Unknown, Reason::NotOwed),
+        EvidenceState::NotApplicable => (ConditionStatus::Unknown, Reason::NotApplicable),
         EvidenceState::Pending | EvidenceState::Failed => {
             (ConditionStatus::False, error.unwrap_or_else(before))
         }

@@ -1,5 +1,5 @@
-//! The closed set of condition messages: each says what it means and what to do. No id, host, time or remote text; one alone
-//! is not from the set, and names the option of a store that cannot be used. Pure.
+//! The closed set of condition messages. Each says what is the case and what to do, without ids, hosts, times or remote
+//! text. The message of a destination that cannot be used is the exception: it names the option that is wrong. Pure.
 
 use super::{blocker::Blocker, facts::KeyFault, state::LOST_ANSWERS};
 use crate::api::{ConditionType, Reason};
@@ -7,9 +7,9 @@ use crate::api::{ConditionType, Reason};
 /// Most characters of a message.
 const MAX_CHARS: usize = 256;
 
-/// The message of a condition that shows why evidence cannot be kept as asked.
+/// The message of a condition that shows why evidence cannot be stored as requested.
 pub(super) fn refused(refusal: &str) -> String {
-    let message = format!("spec.evidence cannot be kept as asked: {refusal}.");
+    let message = format!("spec.evidence cannot be stored as requested: {refusal}.");
     let printable = message.chars().filter(|character| character.is_ascii() && !character.is_ascii_control());
     printable.take(MAX_CHARS).collect()
 }
@@ -18,21 +18,19 @@ pub(super) fn refused(refusal: &str) -> String {
 #[must_use]
 pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
     match reason {
-        Reason::Pending => "The session is not created yet; the request is waiting for its turn.",
+        Reason::Pending => "The session has not been created yet; the request is queued.",
         Reason::CreatingSession => "A session is being created at the portal.",
         Reason::CreateOutcomeUnknown => create_outcome_unknown(type_),
-        Reason::AwaitingUser => "The link is published; the person has not begun.",
+        Reason::AwaitingUser => "The link is published; the person has not started.",
         Reason::InProgress => "The check is in progress.",
         Reason::InReview => "okID is reviewing the check manually; this can take days.",
         Reason::ProgressingWithRetry => "Requests to the portal are failing; the operator is retrying.",
-        Reason::RateLimited => {
-            "The portal asked for a pause; the operator waits for its end and then continues."
-        }
+        Reason::RateLimited => "The portal asked for a pause; the operator continues when it is over.",
         Reason::Suspended => "Suspended by spec.suspend; polling and deadlines are paused.",
-        Reason::SessionCreated => "The link is published; spec.readyWhen asks for no more.",
-        Reason::Finished => "The check is over; see the condition Verified for the verdict.",
+        Reason::SessionCreated => "The link is published, which is all that spec.readyWhen requires.",
+        Reason::Finished => "The check has finished; see the condition Verified for the verdict.",
         Reason::Verified => "The person is verified.",
-        Reason::Rejected => "The person is rejected. To try again, create a new Verification.",
+        Reason::Rejected => "The person was rejected. To try again, create a new Verification.",
         Reason::Expired => "The session expired. To try again, create a new Verification.",
         Reason::Failed => "spec.activeDeadline passed without a verdict.",
         Reason::DeadlineExceeded => {
@@ -42,86 +40,91 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
             "The portal does not know the session. The operator keeps polling; to try again, create a new Verification."
         }
         Reason::PortalNotAllowed => {
-            "The portal is not among those that the operator may ask. Its administrator can allow it (--allowed-portal)."
+            "The operator is not allowed to call this portal. Its administrator can allow it (--allowed-portal)."
         }
         Reason::PortalMisconfigured => {
-            "The portal does not answer as an okID portal does. Check spec.portal, or contact the portal's administrator."
+            "The portal does not respond as an okID portal does. Check spec.portal, or contact the portal's administrator."
         }
         Reason::PortalRejectedRequest => Blocker::RequestRejected.message(),
         Reason::PortalUnreachable => Blocker::NoUsableAnswer.message(),
         Reason::DestinationNotAllowed => {
-            "The destination of the evidence may not be used. Check spec.evidence.destination and its Secret."
+            "spec.evidence requests something that the operator's administrator does not allow. Correct it, or ask the administrator."
         }
         Reason::ResourceTooLarge => {
-            "The resource is too large to hold the record of a session. Remove labels, annotations or owner references that it does not need."
+            "The resource is too large to record a session in its status. Remove labels, annotations and owner references that it does not need."
         }
         Reason::StatusUnreadable => {
-            "The status contradicts itself, as after an edit by hand, so nothing is done. Restore it, or create a new Verification."
+            "The status contradicts itself, as after a manual edit, so the operator does nothing. Restore it, or create a new Verification."
         }
         Reason::Accepted => "The portal accepts the API key.",
-        Reason::NotChecked => "No answer of the portal has shown yet whether it accepts the API key.",
+        Reason::NotChecked => "The portal has not shown yet whether it accepts the API key.",
         Reason::SecretNotFound => Blocker::Key(KeyFault::SecretNotFound).message(),
         Reason::KeyMissing => Blocker::Key(KeyFault::KeyMissing).message(),
         Reason::KeyEmpty => Blocker::Key(KeyFault::KeyEmpty).message(),
         Reason::KeyMalformed => Blocker::Key(KeyFault::KeyMalformed).message(),
         Reason::SecretForbidden => Blocker::Key(KeyFault::SecretForbidden).message(),
         Reason::KeyRejected => Blocker::KeyRejected.message(),
-        Reason::AccessDenied => access_denied(type_),
+        Reason::AccessDenied => Blocker::AccessDenied.message(),
         Reason::KeyRotated => Blocker::KeyRotated.message(),
         Reason::Created => "The portal created the session.",
-        Reason::Adopted => "The session existed already and is followed.",
-        Reason::NotYet => "No session was created yet.",
+        Reason::Adopted => "An existing session was adopted.",
+        Reason::NotYet => "No session has been created yet.",
         Reason::Refused => "The portal refused to create the session.",
         Reason::OutcomeUnknown => "It is unknown whether the last create request created a session.",
         Reason::Running => "The check has not finished.",
         Reason::NotFinished => "No verdict yet.",
-        Reason::StoringEvidence => "The verdict is in; what spec.evidence asks for is being stored.",
+        Reason::StoringEvidence => "The check has finished; the evidence is being stored.",
         Reason::EvidenceFailed => {
-            "The verdict is in, and the evidence could not be stored; see EvidenceStored. Set the annotation okid.io/retry to a new value to try again."
+            "The evidence could not be stored; see the condition EvidenceStored. To try again, set the annotation okid.io/retry to a new value."
         }
-        Reason::NotStarted => "Evidence is stored once the verdict is in.",
-        Reason::NotOwed => {
-            "The verdict is none of those that spec.evidence.outcomes names, so nothing is stored."
+        Reason::NotStarted => "Evidence is stored once the check has finished.",
+        Reason::NotApplicable => {
+            "spec.evidence.outcomes does not list the outcome of the check, so no evidence is stored."
         }
-        Reason::Storing => "What spec.evidence asks for is being stored.",
+        Reason::Storing => "The evidence is being stored.",
         Reason::StoreUnavailable => {
-            "The store, or the API server that has the store's Secret, says that it cannot now. It is tried again by itself."
+            "The store reports that it is temporarily unavailable. The operator is retrying."
+        }
+        Reason::StoreAccessDenied => {
+            "The store denies access with these credentials. Grant them the permissions that evidence needs; the operator is retrying."
         }
         Reason::BucketNotFound => {
-            "The store has no such bucket, container or folder. Make it, or correct spec.evidence.destination; it is found by itself."
+            "The bucket, container or folder does not exist. Create it, or correct spec.evidence.destination; the operator is retrying."
         }
         Reason::StoreMisconfigured => {
-            "The store does not take the region, the encryption key or another option. Correct the options of spec.evidence.destination; it is tried again by itself."
+            "The store rejects the request. Check the options of spec.evidence.destination; the operator is retrying."
+        }
+        Reason::StoreSecretNotFound => {
+            "The Secret with the store's credentials does not exist in this namespace. Create it; it is picked up automatically."
+        }
+        Reason::StoreSecretForbidden => {
+            "The operator is not allowed to read the Secret with the store's credentials. Grant it the verb get on secrets in this namespace."
+        }
+        Reason::StoreSecretInvalid => {
+            "The Secret with the store's credentials cannot be used. Correct it, then set the annotation okid.io/retry to a new value."
+        }
+        Reason::FinalizerDenied => {
+            "deletionPolicy Delete needs the finalizer okid.io/evidence, and the API server does not let the operator add it. Grant the verb patch on verifications, and check the admission webhooks."
         }
         Reason::PortalUnavailable => {
-            "The portal does not give the images: it does not answer, or cannot be asked; see CredentialsReady for the API key."
+            "The portal does not return the images. The operator is retrying; CredentialsReady shows whether the API key is accepted."
         }
         Reason::ImageNotAvailable => "The portal does not have a required image.",
-        Reason::ImageUnusable => {
-            "The portal sent something that is no image, or is too large; it was not stored."
-        }
-        Reason::Conflict => "Something else is in the store under the same key; it was not overwritten.",
-        Reason::Stored => "What spec.evidence asks for is in the store.",
-        Reason::NothingToStore => "The portal has nothing of what spec.evidence asks for.",
+        Reason::ImageUnusable => "The portal returned data in an unsupported format; it was not stored.",
+        Reason::Conflict => "A different object exists under the same key; it was not overwritten.",
+        Reason::Stored => "The evidence is stored.",
+        Reason::NothingToStore => "The portal has none of the images that spec.evidence requests.",
     }
 }
 
-// The sentence below speaks of three lost answers; it must agree with the budget.
+// The sentence below speaks of three lost responses; it must agree with the budget.
 const _: () = assert!(LOST_ANSWERS == 3);
 
 const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
     if matches!(type_, ConditionType::Stalled | ConditionType::Ready) {
-        "The portal may hold a session that nobody uses. To go on, set the annotation okid.io/retry to a new value, or spec.adopt to the session's id."
+        "The portal may hold a session that nobody uses. To continue, set the annotation okid.io/retry to a new value, or set spec.adopt to the session's id."
     } else {
-        "The response to a create request was lost. The operator tries again, until three responses are lost."
-    }
-}
-
-const fn access_denied(type_: ConditionType) -> &'static str {
-    if matches!(type_, ConditionType::EvidenceStored) {
-        "The store refuses the credentials, or the destination is not allowed. Check spec.evidence.destination, its Secret, and the operator's stores."
-    } else {
-        Blocker::AccessDenied.message()
+        "The response to a create request was lost. The operator retries until three responses have been lost."
     }
 }
 

@@ -66,7 +66,7 @@ async fn evidence_left_behind_in_a_namespace_that_ends_is_told_on_the_operators_
     world.delete("alice").await;
 
     let left =
-        |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("Evidence is left"));
+        |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("Evidence remains"));
     let left = world.operator().until_logged("what is left", left).await;
     assert_eq!((&left["level"], &left["name"]), (&json!("WARN"), &json!("alice")));
     assert_eq!((&left["namespace"], &left["uid"]), (&json!(world.namespace), &json!(alice.metadata.uid)));

@@ -239,7 +239,7 @@ async fn credentials_that_may_not_list_remove_what_status_lists_and_that_is_said
     assert!(files(&world.in_s3(&alice)).is_empty());
     world.until_event("alice", "EvidenceOrphaned").await;
     let notes = world.notes("alice", "EvidenceOrphaned").await;
-    assert!(notes.iter().all(|note| note.contains("may not list")), "{notes:?}");
+    assert!(notes.iter().all(|note| note.contains("do not permit listing")), "{notes:?}");
     world.finish().await;
 }
 

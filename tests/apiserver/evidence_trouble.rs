@@ -60,6 +60,12 @@ fn stays_verified(world: &World, name: &str) {
     }
 }
 
+/// The message of the condition `EvidenceStored`.
+fn evidence_message(verification: &Verification) -> String {
+    let conditions = verification.found().conditions;
+    conditions.into_iter().find(|condition| condition.type_ == "EvidenceStored").unwrap().message
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_may_not_be_used_are_told_with_their_option_before_a_session_is_made() {
     let world = World::builder().s3().start().await;
@@ -106,10 +112,15 @@ async fn an_endpoint_that_comes_after_the_session_and_is_not_allowed_is_never_co
     let id = world.invite("alice", asking(front())).await;
     world.store_secret(json!({"aws_endpoint": elsewhere.url()})).await;
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    let refused = world.until("alice", |seen| failed(seen, "False/AccessDenied")).await;
+    let refused = world.until("alice", |seen| failed(seen, "False/DestinationNotAllowed")).await;
     assert_eq!(refused.phase(), Some(Phase::Verified));
     assert!(!is_settled(&refused), "a person may repair it");
+    assert!(evidence_message(&refused).contains("aws_endpoint"), "{refused:?}");
     world.until_events("alice", &["EvidenceFailed", "SessionCreated", "Verified"]).await;
+    world.store_secret(json!({"aws_acess_key_id": "a-typing-error"})).await;
+    world.annotate("alice", RETRY, "another mistake").await;
+    let refused = world.until("alice", |seen| failed(seen, "False/StoreSecretInvalid")).await;
+    assert!(evidence_message(&refused).contains("aws_acess_key_id"), "{refused:?}");
     assert_eq!((elsewhere.arrived(), world.s3().proxy.arrived()), (0, 0));
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 0);
 
@@ -128,7 +139,7 @@ async fn credentials_that_come_late_are_found() {
     let world = World::builder().s3().start().await;
     world.delete_secret(STORE_SECRET).await;
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    world.until_later("alice", |seen| owed(seen, "False/StoreSecretNotFound")).await;
     assert_eq!(world.s3().proxy.arrived(), 0);
 
     world.store_secret(json!({})).await;
@@ -144,7 +155,8 @@ async fn credentials_that_the_store_refuses_are_tried_until_they_are_repaired() 
     let world = World::builder().s3().start().await;
     world.store_secret(json!({"aws_secret_access_key": "wrong"})).await;
     world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_later("alice", |seen| owed(seen, "False/AccessDenied")).await;
+    let refused = world.until_later("alice", |seen| owed(seen, "False/StoreAccessDenied")).await;
+    assert!(evidence_message(&refused).contains("does not accept the credentials"), "{refused:?}");
     let accepted =
         |world: &World| world.s3().proxy.passed().iter().filter(|passed| passed.status.is_success()).count();
     assert_eq!(accepted(&world), 0);
@@ -277,9 +289,8 @@ async fn other_bytes_are_never_overwritten_and_a_person_may_say_when_they_are_go
     let conflict = world.until("alice", |seen| failed(seen, "False/Conflict")).await;
     assert_eq!(conflict.phase(), Some(Phase::Verified));
     assert!(!is_settled(&conflict));
-    let conditions = conflict.found().conditions;
-    let said = &conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap().message;
-    assert!(said.contains("in place of front-original.jpg"), "{said}");
+    let message = evidence_message(&conflict);
+    assert!(message.contains("a different object exists at front-original.jpg"), "{message}");
     assert_eq!(fs::read(&file).unwrap(), b"something else");
     world.until_events("alice", &["EvidenceFailed", "SessionCreated", "Verified"]).await;
 
@@ -487,7 +498,7 @@ async fn an_image_that_is_cut_is_asked_for_again_and_stored_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_may_not_be_written_to_is_told_and_tried_again() {
-    heals(StoreFault::Answer(403, DENIED), "False/AccessDenied").await;
+    heals(StoreFault::Answer(403, DENIED), "False/StoreAccessDenied").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

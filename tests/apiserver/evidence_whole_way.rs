@@ -201,7 +201,7 @@ async fn a_verdict_that_was_not_named_keeps_nothing() {
         evidence["outcomes"] = on;
         world.judged(name, asking(evidence), verdict).await;
         let over = world.until(name, is_settled).await;
-        assert!(over.shows(&["EvidenceStored=Unknown/NotOwed"]), "{over:?}");
+        assert!(over.shows(&["EvidenceStored=Unknown/NotApplicable"]), "{over:?}");
         assert!(over.found().evidence.is_none());
         assert!(!world.history(name, Seen::phase).contains(&Some(Phase::Storing)));
     }

@@ -191,7 +191,7 @@ async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_i
     world.judged("bob", asking(front()), Verdict::Verified).await;
     world.until("bob", |seen| seen.found().settled).await;
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "for bob");
-    let refused = ["EvidenceStored=False/AccessDenied", "Reconciling=True/StoringEvidence"];
+    let refused = ["EvidenceStored=False/FinalizerDenied", "Reconciling=True/StoringEvidence"];
     let alice = world.until_later("alice", |seen| seen.shows(&refused)).await;
     let conditions = alice.found().conditions;
     let told = conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap();
@@ -199,7 +199,7 @@ async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_i
 
     world.turn_clock(Duration::from_hours(24));
     let failed =
-        ["EvidenceStored=False/AccessDenied", "Stalled=True/EvidenceFailed", "Verified=True/Verified"];
+        ["EvidenceStored=False/FinalizerDenied", "Stalled=True/EvidenceFailed", "Verified=True/Verified"];
     let alice = world.until_later("alice", |seen| seen.shows(&failed)).await;
     assert!(files(&world.in_s3(&alice)).is_empty());
     world.until_event("alice", "EvidenceFailed").await;

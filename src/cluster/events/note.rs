@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(event.regarding.unwrap().kind.as_deref(), Some("Pod"));
         let related = event.related.unwrap();
         assert_eq!((related.kind.as_deref(), related.name.as_deref()), (Some("Verification"), Some("alice")));
-        assert!(event.note.unwrap().starts_with("kyc/alice: Evidence is left in the store"));
+        assert!(event.note.unwrap().starts_with("kyc/alice: Evidence remains"));
     }
 
     #[test]

@@ -8,15 +8,22 @@ use crate::{
 };
 
 /// Conditions that a refused destination is shown by, and one that names the object that is another's.
-const SHOWN_BY: [(ConditionType, Reason); 4] = [
+const SHOWN_BY: [(ConditionType, Reason); 5] = [
     (ConditionType::Ready, Reason::DestinationNotAllowed),
     (ConditionType::Stalled, Reason::DestinationNotAllowed),
-    (ConditionType::EvidenceStored, Reason::AccessDenied),
+    (ConditionType::EvidenceStored, Reason::DestinationNotAllowed),
+    (ConditionType::EvidenceStored, Reason::StoreSecretInvalid),
     (ConditionType::EvidenceStored, Reason::Conflict),
 ];
 
 /// Reasons of `EvidenceStored` that have several causes.
-const OF_CAUSES: [Reason; 2] = [Reason::StoreUnavailable, Reason::StoreMisconfigured];
+const OF_CAUSES: [Reason; 5] = [
+    Reason::StoreUnavailable,
+    Reason::StoreMisconfigured,
+    Reason::StoreAccessDenied,
+    Reason::ImageUnusable,
+    Reason::PortalUnavailable,
+];
 
 impl Draft<'_> {
     /// Says which cause it is; what an earlier turn said stays for as long as its reason.

@@ -12,6 +12,7 @@ use crate::{
             EvidenceError, EvidenceState, MOST_OBJECTS, REMOVED_WITHIN, RemovalOutcome, UploadOutcome, stem,
             storing_is_over, wanted,
         },
+        facts::{KeyFact, PortalFact},
         local_state::{Since, later},
         schedule::backoff,
     },
@@ -108,7 +109,7 @@ impl Draft<'_> {
             return self.later_unwritten();
         }
         self.inputs.credentials = self.credentials_unless_missing();
-        self.store_later(EvidenceError::FinalizerRefused)
+        self.store_later(EvidenceError::FinalizerDenied)
     }
 
     fn store_later(mut self, error: EvidenceError) -> Conclusion {
@@ -130,8 +131,7 @@ impl Draft<'_> {
 
     /// The evidence will not be complete, unless a person asks for it again.
     pub(super) fn give_up_evidence(mut self) -> Conclusion {
-        // Without trouble there was nobody to ask, or no key to ask with.
-        let error = self.local_state.storing.map_or(EvidenceError::PortalUnavailable, |streak| streak.what);
+        let error = self.local_state.storing.map_or_else(|| self.why_not_asked(), |streak| streak.what);
         self.local_state.storing = None;
         self.local_state.storing_since = None;
         self.local_state.misses = Misses::default();
@@ -143,9 +143,17 @@ impl Draft<'_> {
         self.finish(Requeue::AwaitChange)
     }
 
+    /// Why the portal was never asked for the evidence.
+    fn why_not_asked(&self) -> EvidenceError {
+        match (&self.facts.portal, &self.facts.key) {
+            (PortalFact::NotAllowed, _) => EvidenceError::PortalNotAllowed,
+            (PortalFact::Allowed(_), KeyFact::Missing(_)) => EvidenceError::PortalKeyUnusable,
+            (PortalFact::Allowed(_), KeyFact::Usable { fingerprint: _ }) => EvidenceError::PortalUnavailable,
+        }
+    }
+
     fn tell_trouble(&mut self, error: EvidenceError, reason: Reason) {
         self.inputs.evidence_trouble = Some(reason);
-        self.refusal = self.refusal.take().or_else(|| error.refusal().map(str::to_owned));
         self.cause = error.cause();
     }
 

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use super::{
     absence::Misses,
+    blocker::Blocker,
     conditions::{ConditionInputs, conditions, phase, whole_seconds},
     event::Event,
     evidence::{DestinationFact, EvidenceState, FinalizerOutcome},
@@ -320,11 +321,14 @@ impl<'a> Draft<'a> {
     }
 
     fn tell_of_a_refused_key(&mut self) {
-        let refused = |reason: Option<Reason>| {
-            matches!(reason, Some(Reason::KeyRejected | Reason::AccessDenied | Reason::KeyRotated))
+        let refused = |reason: Option<Reason>| match reason {
+            Some(Reason::KeyRejected) => Some(Event::KeyRejected),
+            Some(Reason::AccessDenied) => Some(Event::Blocked(Blocker::AccessDenied)),
+            Some(Reason::KeyRotated) => Some(Event::Blocked(Blocker::KeyRotated)),
+            _ => None,
         };
-        if self.has_session() && refused(self.inputs.credentials) && !refused(self.credentials_before()) {
-            self.events.push(Event::KeyRejected);
+        if self.has_session() && refused(self.credentials_before()).is_none() {
+            self.events.extend(refused(self.inputs.credentials));
         }
     }
 

@@ -54,7 +54,7 @@ fn standings() -> Vec<(&'static str, VerificationStatus)> {
         ("Failed", after(troubled(EvidenceError::Conflict, UploadOutcome::default()))),
         ("Failed, a part is stored", after(troubled(EvidenceError::Conflict, front))),
         ("Complete", after(fixtures::all_stored())),
-        ("NotOwed", fixtures::over(Outcome::Rejected)),
+        ("NotApplicable", fixtures::over(Outcome::Rejected)),
     ]
 }
 
@@ -198,9 +198,11 @@ fn store_rows() -> Vec<Row> {
     for (words, what) in [
         ("store silent", EvidenceError::StoreSilent(NoResponse::TimedOut)),
         ("no such bucket", EvidenceError::BucketNotFound),
-        ("region, key or another option refused", EvidenceError::StoreMisconfigured),
-        ("credentials refused", EvidenceError::AccessDenied),
-        ("portal silent, or closed to us", EvidenceError::PortalUnavailable),
+        ("store misconfigured", EvidenceError::StoreMisconfigured),
+        ("store denies access", EvidenceError::StoreAccessDenied),
+        ("store's Secret not found", EvidenceError::StoreSecretNotFound),
+        ("store's Secret forbidden", EvidenceError::StoreSecretForbidden),
+        ("portal unavailable", EvidenceError::PortalUnavailable),
     ] {
         rows.push(store(words, error(what), &facts));
         rows.push(store("… for a minute", error(what), &since(what, 60)));
@@ -208,7 +210,7 @@ fn store_rows() -> Vec<Row> {
     }
     for (words, what) in [
         ("a required image is missing", EvidenceError::ImageNotAvailable),
-        ("no image, or too large", EvidenceError::ImageUnusable),
+        ("unusable image", EvidenceError::ImageUnusable),
     ] {
         rows.push(store(words, error(what), &facts));
         rows.push(store("… for ten minutes", error(what), &since(what, 600)));
@@ -216,7 +218,8 @@ fn store_rows() -> Vec<Row> {
     rows.push(store("something else under the same key", error(EvidenceError::Conflict), &facts));
     let unconditional = error(EvidenceError::NoConditionalWrites);
     rows.push(store("store that does not refuse to overwrite", unconditional, &facts));
-    rows.push(store("destination refused", error(EvidenceError::DestinationRefused), &facts));
+    rows.push(store("store's Secret invalid", error(EvidenceError::StoreSecretInvalid), &facts));
+    rows.push(store("destination not allowed", error(EvidenceError::DestinationNotAllowed), &facts));
     rows
 }
 
@@ -239,7 +242,7 @@ fn other_rows() -> Vec<Row> {
     };
     let refused_since = |seconds: u64| {
         let mut facts = Facts { now: fixtures::after(60 + seconds), ..facts.clone() };
-        let what = EvidenceError::FinalizerRefused;
+        let what = EvidenceError::FinalizerDenied;
         facts.local_state.storing = Some(Since { what, since: fixtures::after(60), count: 9 });
         facts.local_state.storing_since = Some(fixtures::after(60));
         facts

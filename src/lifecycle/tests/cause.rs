@@ -18,7 +18,7 @@ use crate::{
 /// What is wrong with a destination.
 pub(crate) const REFUSAL: &str =
     "the Secret with the credentials of the store: aws_regoin is no option of s3 stores";
-const SAID: &str = "spec.evidence cannot be kept as asked: the Secret with the credentials of the store: aws_regoin is \
+const SAID: &str = "spec.evidence cannot be stored as requested: the Secret with the credentials of the store: aws_regoin is \
                     no option of s3 stores.";
 
 /// A destination that is refused.
@@ -71,7 +71,7 @@ fn before_a_session_is_made_it_is_said_what_is_wrong_with_the_destination() {
 fn what_is_wrong_is_said_for_as_long_as_evidence_stays_refused() {
     let over = fixtures::over(Outcome::Verified);
     let stored = UploadOutcome {
-        error: Some(EvidenceError::DestinationRefused),
+        error: Some(EvidenceError::StoreSecretInvalid),
         refusal: Some(REFUSAL.to_owned()),
         ..UploadOutcome::default()
     };
@@ -92,5 +92,5 @@ fn a_refusal_that_is_too_long_or_odd_still_fits_the_condition() {
     let shown = concluded(&status, &facts, &Step::Show(Shown::DestinationRefused), &StepOutcome::Nothing);
     let message = said(&shown, ConditionType::Stalled).unwrap();
     assert!(message.len() <= 256 && message.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
-    assert!(message.starts_with("spec.evidence cannot be kept as asked: xxx"));
+    assert!(message.starts_with("spec.evidence cannot be stored as requested: xxx"));
 }

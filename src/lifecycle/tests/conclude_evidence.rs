@@ -60,8 +60,7 @@ fn a_verdict_after_which_none_is_kept_is_settled_in_its_own_write() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let mut world = World::asking(ReadyWhen::Verified, policy);
         let turn = world.turn(said("rejected", &[]));
-        let shown =
-            "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected, ES NotOwed";
+        let shown = "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected, ES NotApplicable";
         assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Requeue::Done));
         assert_eq!(world.state(), State::Settled);
     }
@@ -86,7 +85,7 @@ fn a_deadline_owes_no_evidence() {
     world.turn(said("generated", &[]));
     let turn = world.turn(Answer::Uncalled);
     assert_eq!((turn.step, turn.conclusion.next), (Step::Fail, Requeue::Done));
-    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotOwed"));
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotApplicable"));
 }
 
 #[test]
@@ -343,25 +342,25 @@ fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
     assert_eq!(line(&world.status), STORING);
     world.pass(60);
     world.turn(refused.clone());
-    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("AccessDenied"));
+    assert_eq!(world.reason(ConditionType::EvidenceStored), Some("FinalizerDenied"));
     let told = |world: &World| {
         let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
         shown.message.contains("finalizer okid.io/evidence")
     };
     assert!(told(&world));
 
-    // With the right it goes on, and another trouble of the same reason has its own words.
+    // Once it is granted, storing continues, and another error has its own reason.
     let mut granted = world.clone();
     assert_eq!(granted.turn(Answer::Uncalled).step, Step::AddFinalizer);
-    granted.turn_when_due(not_stored(EvidenceError::AccessDenied));
+    granted.turn_when_due(not_stored(EvidenceError::StoreAccessDenied));
     granted.pass(60);
-    granted.turn_when_due(not_stored(EvidenceError::AccessDenied));
-    assert_eq!(granted.reason(ConditionType::EvidenceStored), Some("AccessDenied"));
+    granted.turn_when_due(not_stored(EvidenceError::StoreAccessDenied));
+    assert_eq!(granted.reason(ConditionType::EvidenceStored), Some("StoreAccessDenied"));
     assert!(!told(&granted));
 
     world.pass(24 * 3600);
     assert_eq!(world.turn(Answer::Uncalled).step, Step::GiveUpEvidence);
-    assert_eq!(line(&world.status), failed("AccessDenied"));
+    assert_eq!(line(&world.status), failed("FinalizerDenied"));
     assert!(told(&world));
 }
 

@@ -20,12 +20,14 @@ const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accep
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
 /// Why evidence is not stored, and what it is shown as.
-const SLOW: [(EvidenceError, &str); 6] = [
+const SLOW: [(EvidenceError, &str); 8] = [
     (EvidenceError::StoreUnavailable, "StoreUnavailable"),
     (EvidenceError::StoreSilent(NoResponse::Tls), "StoreUnavailable"),
     (EvidenceError::BucketNotFound, "BucketNotFound"),
     (EvidenceError::StoreMisconfigured, "StoreMisconfigured"),
-    (EvidenceError::AccessDenied, "AccessDenied"),
+    (EvidenceError::StoreAccessDenied, "StoreAccessDenied"),
+    (EvidenceError::StoreSecretNotFound, "StoreSecretNotFound"),
+    (EvidenceError::StoreSecretForbidden, "StoreSecretForbidden"),
     (EvidenceError::PortalUnavailable, "PortalUnavailable"),
 ];
 
@@ -118,9 +120,9 @@ fn a_store_that_is_silent_for_changing_causes_is_one_trouble_and_says_the_last_c
     world.turn_when_due(not_stored(EvidenceError::StoreRests));
     assert!(message(&world).contains("--store-ca-file"), "why it rests: {}", message(&world));
     world.turn_when_due(not_stored(EvidenceError::StoreUnavailable));
-    assert!(message(&world).contains("says that it cannot now"), "{}", message(&world));
+    assert!(message(&world).contains("temporarily unavailable"), "{}", message(&world));
     let silent = NoResponse::ALL.map(EvidenceError::StoreSilent);
-    for error in silent.into_iter().chain(EvidenceError::ALL) {
+    for error in silent.into_iter().chain(EvidenceError::ALL).chain(EvidenceError::OTHER_CAUSES) {
         assert!(error.cause().is_none_or(|cause| cause.len() <= 256 && cause.ends_with('.')), "{error:?}");
     }
 }
@@ -144,7 +146,8 @@ fn what_no_wait_can_mend_is_given_up_at_once() {
     for (error, reason) in [
         (EvidenceError::Conflict, "Conflict"),
         (EvidenceError::NoConditionalWrites, "StoreMisconfigured"),
-        (EvidenceError::DestinationRefused, "AccessDenied"),
+        (EvidenceError::DestinationNotAllowed, "DestinationNotAllowed"),
+        (EvidenceError::StoreSecretInvalid, "StoreSecretInvalid"),
     ] {
         let mut world = storing();
         let turn = world.turn(not_stored(error));
@@ -173,7 +176,7 @@ fn a_required_image_is_asked_for_again_for_ten_minutes() {
 fn everything_else_is_given_up_a_day_after_the_verdict() {
     for (error, reason) in [
         (EvidenceError::StoreUnavailable, "StoreUnavailable"),
-        (EvidenceError::AccessDenied, "AccessDenied"),
+        (EvidenceError::StoreAccessDenied, "StoreAccessDenied"),
         (EvidenceError::PortalUnavailable, "PortalUnavailable"),
     ] {
         let mut world = storing();

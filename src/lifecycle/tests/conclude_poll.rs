@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::world::{Answer, World, assert_led_to, line, looked, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
-    lifecycle::{conclude::Requeue, event::Event, facts::KeyFact, fixtures, local_state::later},
+    lifecycle::{
+        blocker::Blocker, conclude::Requeue, event::Event, facts::KeyFact, fixtures, local_state::later,
+    },
     portal::{
         error::{Failed, NotSent, PortalError},
         verification_id::VerificationId,
@@ -179,11 +181,11 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
 
 #[test]
 fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
-    for (error, rotated, reason) in [
-        (PortalError::KeyRejected, false, "KeyRejected"),
-        (PortalError::KeyRejected, true, "KeyRejected"),
-        (PortalError::AccessDenied, false, "AccessDenied"),
-        (PortalError::AccessDenied, true, "KeyRotated"),
+    for (error, rotated, reason, event) in [
+        (PortalError::KeyRejected, false, "KeyRejected", Event::KeyRejected),
+        (PortalError::KeyRejected, true, "KeyRejected", Event::KeyRejected),
+        (PortalError::AccessDenied, false, "AccessDenied", Event::Blocked(Blocker::AccessDenied)),
+        (PortalError::AccessDenied, true, "KeyRotated", Event::Blocked(Blocker::KeyRotated)),
     ] {
         let mut world = open();
         if rotated {
@@ -191,14 +193,7 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
         }
         let turn = world.turn(looked(error));
         let shown = format!("AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR {reason}, SC Created");
-        assert_led_to(
-            &world,
-            &turn,
-            &shown,
-            60..=60,
-            &[Event::KeyRejected],
-            "the Secret is read each minute",
-        );
+        assert_led_to(&world, &turn, &shown, 60..=60, &[event], "the Secret is read each minute");
         let next = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
         assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
         looked_for(&mut world, &looked(error), 601);

@@ -198,7 +198,7 @@ fn stores() -> Vec<StepOutcome> {
     let back = fixtures::stored(vec![fixtures::absent(EvidenceKind::Back)]);
     let mut all = vec![fixtures::all_stored(), front(), back, elsewhere, UploadOutcome::default()];
     all.extend(troubles.map(|error| UploadOutcome { error: Some(error), ..UploadOutcome::default() }));
-    all.push(UploadOutcome { error: Some(EvidenceError::AccessDenied), ..front() });
+    all.push(UploadOutcome { error: Some(EvidenceError::StoreAccessDenied), ..front() });
     all.into_iter().map(StepOutcome::Store).collect()
 }
 

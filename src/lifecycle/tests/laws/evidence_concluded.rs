@@ -155,14 +155,14 @@ fn a_finalizer_that_is_refused_is_trouble_with_what_is_owed(case: &Concluded) ->
     }
     let Some((_, shown)) = &case.after else { return Says::Broken };
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
-    let what = EvidenceError::FinalizerRefused;
+    let what = EvidenceError::FinalizerDenied;
     let streak = case.facts.local_state.storing.filter(|streak| streak.what == what);
     let is_late = case.evidence().pending_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
         && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
     let is_told = is_late || streak.is_some_and(|streak| since(streak.since) >= Duration::from_mins(1));
     holds(
         stands(case, EvidenceState::Failed) == is_late
-            && (!is_told || shown.reason(ConditionType::EvidenceStored) == Some(Reason::AccessDenied)),
+            && (!is_told || shown.reason(ConditionType::EvidenceStored) == Some(Reason::FinalizerDenied)),
     )
 }
 
@@ -305,20 +305,30 @@ fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
     let late = case.evidence().pending_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
         && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
     let is_over = match error {
-        EvidenceError::Conflict | EvidenceError::DestinationRefused | EvidenceError::NoConditionalWrites => {
-            true
-        }
-        EvidenceError::ImageNotAvailable | EvidenceError::ImageUnusable => {
+        EvidenceError::Conflict
+        | EvidenceError::DestinationNotAllowed
+        | EvidenceError::StoreSecretInvalid
+        | EvidenceError::NoConditionalWrites => true,
+        EvidenceError::ImageNotAvailable | EvidenceError::ImageUnusable | EvidenceError::ImageTooLarge => {
             late || lasted >= Duration::from_mins(10)
         }
         EvidenceError::StoreUnavailable
         | EvidenceError::StoreSilent(_)
         | EvidenceError::StoreRests
+        | EvidenceError::StoreSecretUnread
         | EvidenceError::BucketNotFound
         | EvidenceError::StoreMisconfigured
-        | EvidenceError::AccessDenied
+        | EvidenceError::StoreRegionWrong
+        | EvidenceError::StoreEncryptionKeyWrong
+        | EvidenceError::StoreFeatureMissing
+        | EvidenceError::StoreAccessDenied
+        | EvidenceError::StoreCredentialsRejected
+        | EvidenceError::StoreSecretNotFound
+        | EvidenceError::StoreSecretForbidden
         | EvidenceError::PortalUnavailable
-        | EvidenceError::FinalizerRefused => late,
+        | EvidenceError::PortalKeyUnusable
+        | EvidenceError::PortalNotAllowed
+        | EvidenceError::FinalizerDenied => late,
     };
     holds(stands(case, EvidenceState::Failed) == is_over)
 }

@@ -172,13 +172,18 @@ const fn of_evidence(status: ConditionStatus) -> &'static [Reason] {
     use ConditionStatus::{False, True, Unknown};
     use Reason as R;
     match status {
-        Unknown => &[R::NotStarted, R::NotOwed],
+        Unknown => &[R::NotStarted, R::NotApplicable],
         False => &[
             R::Storing,
             R::StoreUnavailable,
             R::BucketNotFound,
             R::StoreMisconfigured,
-            R::AccessDenied,
+            R::StoreAccessDenied,
+            R::StoreSecretNotFound,
+            R::StoreSecretForbidden,
+            R::StoreSecretInvalid,
+            R::DestinationNotAllowed,
+            R::FinalizerDenied,
             R::PortalUnavailable,
             R::ImageNotAvailable,
             R::ImageUnusable,
@@ -303,20 +308,13 @@ fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
                 (type_, reason),
                 (Some(ConditionType::Stalled | ConditionType::Ready), Some(Reason::DestinationNotAllowed))
             );
-        let is_finalizer = EvidenceError::FinalizerRefused
-            .refusal()
-            .is_some_and(|refusal| condition.message == refused(refusal))
-            && matches!((type_, reason), (Some(ConditionType::EvidenceStored), Some(Reason::AccessDenied)));
-        let is_cause = EvidenceError::ALL.iter().any(|error| {
+        let errors = EvidenceError::ALL.iter().chain(&EvidenceError::OTHER_CAUSES);
+        let is_cause = errors.copied().any(|error| {
             error.cause() == Some(condition.message.as_str())
                 && matches!(type_, Some(ConditionType::EvidenceStored))
                 && reason == Some(error.reason())
         });
-        is_refusal
-            || is_finalizer
-            || is_cause
-            || of_a_blocker
-            || of_the_set == Some(condition.message.as_str())
+        is_refusal || is_cause || of_a_blocker || of_the_set == Some(condition.message.as_str())
     }))
 }
 
