@@ -38,7 +38,7 @@ fn is_open(seen: &Verification) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_recorded_though_the_api_server_is_away_when_it_comes() {
     let (world, road) = world_with_road(|launch, _| launch).await;
-    world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;
     road.set(Traffic::Cut);
@@ -56,7 +56,7 @@ async fn an_answer_is_recorded_though_the_api_server_is_away_when_it_comes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_api_server_is_asked_again_after_our_own_deadline() {
     let (world, road) = world_with_road(|launch, _| launch).await;
-    world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;
     road.set(Traffic::Stands);
@@ -128,7 +128,7 @@ async fn a_resource_that_changes_between_claim_and_record_keeps_its_session() {
 async fn what_cannot_be_recorded_before_the_end_is_said_and_the_process_fails() {
     let (mut world, road) =
         world_with_road(|launch, _| launch.flags(["--shutdown-grace-period", "1s"])).await;
-    world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;
     road.set(Traffic::Cut);

@@ -51,7 +51,7 @@ async fn an_end_that_was_over_at_the_creation_ends_nothing() {
     let world = World::new().await;
     let local_time_as_utc = (Timestamp::now() - SignedDuration::from_mins(90)).to_string();
     let set = Action::set("/expiresAt", json!(local_time_as_utc));
-    world.sandbox().order(Fault::new(Call::Create, set).once().after());
+    world.sandbox().inject(Fault::new(Call::Create, set).once().after());
     let id = world.invite("alice", json!({})).await;
     world.until_event("alice", "ExpiryUnusable").await;
     world.until_looked_at(&id, 5).await;

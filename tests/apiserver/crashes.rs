@@ -130,7 +130,7 @@ async fn a_create_that_hung_when_its_operator_was_killed_counts_as_lost() {
     let mut world = World::new().await;
     // Until a key has worked once, its calls go one at a time.
     world.invite("first", json!({})).await;
-    world.sandbox().order(Fault::new(Call::Create, Action::Hang).after());
+    world.sandbox().inject(Fault::new(Call::Create, Action::Hang).after());
     for (name, policy) in BOTH {
         apply(&world, name, policy).await;
     }

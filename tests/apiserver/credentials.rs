@@ -84,7 +84,7 @@ async fn a_refused_key_costs_one_call_until_its_secret_is_repaired() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_without_access_is_told_from_an_unknown_key() {
     let world = World::new().await;
-    world.sandbox().order(Fault::new(Call::Create, Action::status(403)));
+    world.sandbox().inject(Fault::new(Call::Create, Action::status(403)));
     world.apply("alice", json!({})).await;
     let refused = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/AccessDenied"])).await;
     assert!(refused.shows(&["Ready=False/AccessDenied", "SessionCreated=False/Refused"]));
@@ -195,7 +195,7 @@ async fn a_refused_create_holds_back_no_poll_of_the_same_key_and_is_shown_on_no_
         let world = World::new().await;
         let id = world.invite("alice", json!({})).await;
         let before = world.resource_version("alice").await;
-        let refusal = world.sandbox().order(Fault::new(Call::Create, Action::status(status)));
+        let refusal = world.sandbox().inject(Fault::new(Call::Create, Action::status(status)));
         world.apply("bob", json!({})).await;
         world.until("bob", |seen| seen.shows(&["SessionCreated=False/Refused"])).await;
         world.until_looked_at(&id, 3).await;
@@ -209,7 +209,7 @@ async fn a_refused_create_holds_back_no_poll_of_the_same_key_and_is_shown_on_no_
 async fn a_key_that_is_refused_while_evidence_is_stored_is_told_and_asked_with_no_more_while_the_verdict_stays()
  {
     let mut world = World::builder().s3().start().await;
-    let refusal = world.sandbox().order(Fault::new(Call::Image, Action::status(401)));
+    let refusal = world.sandbox().inject(Fault::new(Call::Image, Action::status(401)));
     world.judged("alice", asking(front()), Verdict::Verified).await;
     let told = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
     assert!(told.shows(&["Reconciling=True/StoringEvidence", "Stalled=", "Verified=True/Verified"]));

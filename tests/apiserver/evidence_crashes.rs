@@ -97,17 +97,17 @@ async fn evidence_whose_operator_crashed_before_it_wrote_status_is_found_by_the_
 async fn crashed_before_the_bytes_changed(point: &str, asked_again: bool) {
     let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
     let id = world.invite("alice", asking(front())).await;
-    let bytes = |text: &str| Action::Answer {
+    let bytes = |text: &str| Action::Respond {
         status: 200,
         headers: BTreeMap::from([("content-type".to_owned(), "image/jpeg".to_owned())]),
         body: Some(text.to_owned()),
         retry_after: None,
     };
-    let first = world.sandbox().order(Order::new(Call::Image, bytes("%PDF-1.7 first")).session(&id));
+    let first = world.sandbox().inject(Order::new(Call::Image, bytes("%PDF-1.7 first")).session(&id));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     assert!(!world.operator().wait().await.success());
     world.sandbox().clear(first);
-    let later = world.sandbox().order(Order::new(Call::Image, bytes("%PDF-1.7 later")).session(&id));
+    let later = world.sandbox().inject(Order::new(Call::Image, bytes("%PDF-1.7 later")).session(&id));
 
     world.start(Launch::new()).await;
     stored_once(&world, "alice", 1).await;
@@ -221,7 +221,7 @@ async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_
     assert_eq!(states, [("front-original.jpg", ObjectState::Stored)]);
 
     let calls =
-        |world: &World| (world.sandbox().session(&id).unwrap().image_calls, world.s3().proxy.arrived());
+        |world: &World| (world.sandbox().session(&id).unwrap().image_requests, world.s3().proxy.arrived());
     let before = calls(&world);
     // It is looked at again, and nothing comes of it, though everything it waits for is there.
     world.sandbox().show(&id, Document::IdCard).unwrap();
@@ -248,7 +248,7 @@ async fn an_upload_that_is_cut_and_answers_that_are_lost_leave_each_object_once(
     let images: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
     world.judged("alice", asking(json!({"images": images})), Verdict::Verified).await;
     stored_once(&world, "alice", 4).await;
-    let calls = world.sandbox().sessions()[0].image_calls;
+    let calls = world.sandbox().sessions()[0].image_requests;
     assert_eq!(calls, 4, "the store's trouble is none of the portal's");
     world.finish().await;
 }

@@ -318,7 +318,7 @@ async fn an_object_whose_answer_was_lost_is_known_again_though_the_next_bytes_ar
     let world = World::builder().s3().start().await;
     let id = world.invite("alice", asking(front())).await;
     let first =
-        world.sandbox().order(Fault::new(Call::Image, answer("image/jpeg", "%PDF-1.7 first")).session(&id));
+        world.sandbox().inject(Fault::new(Call::Image, answer("image/jpeg", "%PDF-1.7 first")).session(&id));
     // The store keeps it, nobody hears of that, and then it is away.
     world.s3().proxy.next([StoreFault::ResetInstead]);
     world.s3().proxy.always(StoreFault::Answer(503, ""));
@@ -326,7 +326,7 @@ async fn an_object_whose_answer_was_lost_is_known_again_though_the_next_bytes_ar
     world.until_later("alice", |seen| owed(seen, "False/StoreUnavailable")).await;
 
     world.sandbox().clear(first);
-    world.sandbox().order(Fault::new(Call::Image, answer("image/jpeg", "%PDF-1.7 later")).session(&id));
+    world.sandbox().inject(Fault::new(Call::Image, answer("image/jpeg", "%PDF-1.7 later")).session(&id));
     world.s3().proxy.heal();
     let over = world.until_nudged("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
@@ -370,7 +370,7 @@ fn answer(content_type: &str, body: &str) -> Action {
 }
 
 fn answer_with(status: u16, content_type: &str, body: &str) -> Action {
-    Action::Answer {
+    Action::Respond {
         status,
         headers: BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]),
         body: Some(body.to_owned()),
@@ -398,7 +398,7 @@ async fn what_is_no_image_is_never_stored() {
     let mut orders = Vec::new();
     for (name, action) in bad_images() {
         let id = world.invite(name, asking(front())).await;
-        orders.push((name, world.sandbox().order(Fault::new(Call::Image, action).session(&id))));
+        orders.push((name, world.sandbox().inject(Fault::new(Call::Image, action).session(&id))));
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
     }
     let all_asked = |world: &World| orders.iter().all(|(_, order)| world.sandbox().hits(*order) >= 1);
@@ -430,7 +430,7 @@ async fn a_404_of_somebody_on_the_way_loses_no_image() {
     let world = World::builder().s3().start().await;
     let id = world.invite("alice", asking(json!({"images": [{"kind": "Front"}, {"kind": "Back"}]}))).await;
     let gateway = answer_with(404, "text/html", "default backend - 404");
-    let order = world.sandbox().order(Fault::new(Call::Image, gateway).session(&id));
+    let order = world.sandbox().inject(Fault::new(Call::Image, gateway).session(&id));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_portal("an answer to each", |world| world.sandbox().hits(order) >= 2).await;
     world.turn_clock(Duration::from_secs(61));
@@ -449,7 +449,7 @@ async fn a_404_without_a_body_three_times_in_ten_minutes_is_an_image_that_is_abs
     let world = World::builder().s3().start().await;
     let id = world.invite("alice", asking(json!({"images": [{"kind": "Back"}]}))).await;
     let order =
-        world.sandbox().order(Fault::new(Call::Image, answer_with(404, "text/plain", "")).session(&id));
+        world.sandbox().inject(Fault::new(Call::Image, answer_with(404, "text/plain", "")).session(&id));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     for times in 1..=3 {
         world.until_portal("the answer", |world| world.sandbox().hits(order) >= times).await;
@@ -467,7 +467,7 @@ async fn a_picture_under_a_wrong_label_is_stored_with_its_true_type() {
     let world = World::builder().s3().start().await;
     for (name, label) in [("generic", "binary/octet-stream"), ("another", "image/jpeg")] {
         let id = world.invite(name, asking(front())).await;
-        world.sandbox().order(Fault::new(Call::Image, answer(label, "%PDF-1.7")).session(&id));
+        world.sandbox().inject(Fault::new(Call::Image, answer(label, "%PDF-1.7")).session(&id));
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
         let over = world.until(name, is_settled).await;
         assert!(over.shows(&STORED), "{label}: {over:?}");
@@ -485,7 +485,7 @@ async fn a_picture_under_a_wrong_label_is_stored_with_its_true_type() {
 async fn an_image_that_is_cut_is_asked_for_again_and_stored_whole() {
     let world = World::builder().s3().start().await;
     let id = world.invite("alice", asking(front())).await;
-    world.sandbox().order(Fault::new(Call::Image, Action::Cut(Cut::MidBody)).after().times(2));
+    world.sandbox().inject(Fault::new(Call::Image, Action::Cut(Cut::MidBody)).after().times(2));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     let over = world.until("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");

@@ -44,7 +44,7 @@ fn with_the_back() -> Value {
     asking(json!({"images": [{"kind": "Back", "required": true}, {"kind": "Front"}]}))
 }
 
-fn image_calls(world: &World) -> Vec<u64> {
+fn image_requests(world: &World) -> Vec<u64> {
     IMAGE_CALLS.iter().map(|endpoint| world.sandbox().count(*endpoint)).collect()
 }
 
@@ -80,7 +80,7 @@ async fn images_and_results_are_stored_as_the_portal_has_them_each_asked_for_onc
     });
     let id = world.judged("alice", asking(evidence), Verdict::Verified).await;
     let over = world.until("alice", is_settled).await;
-    assert_eq!(image_calls(&world), [1, 1, 1, 1]);
+    assert_eq!(image_requests(&world), [1, 1, 1, 1]);
     assert!(over.shows(&STORED), "{over:?}");
     assert_eq!(over.phase(), Some(Phase::Verified));
     let versions = world.versions("alice");
@@ -205,7 +205,7 @@ async fn a_verdict_that_was_not_named_keeps_nothing() {
         assert!(over.found().evidence.is_none());
         assert!(!world.history(name, Seen::phase).contains(&Some(Phase::Storing)));
     }
-    assert_eq!(image_calls(&world), [0; 4]);
+    assert_eq!(image_requests(&world), [0; 4]);
     assert_eq!(world.s3().proxy.arrived(), 0);
     world.until_events("rejected", &["Rejected", "SessionCreated"]).await;
     world.finish().await;
@@ -234,7 +234,7 @@ async fn the_back_of_a_passport_is_absent_and_the_rest_is_stored() {
     // It is asked for once more, half a minute after the verdict.
     let over = world.until_later("alice", is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
-    let calls = image_calls(&world);
+    let calls = image_requests(&world);
     assert!(matches!(calls[..], [0, 0, 1, (2..)]), "{calls:?}");
     let mut objects = over.found().evidence.unwrap().objects;
     objects.sort_by(|one, other| one.key.cmp(&other.key));
@@ -268,7 +268,7 @@ async fn where_the_portal_has_nothing_there_is_nothing_to_store() {
     let over = world.until_later("alice", is_settled).await;
     assert!(over.shows(&["Ready=True/Verified", "EvidenceStored=True/NothingToStore"]), "{over:?}");
     assert_eq!(over.found().evidence.unwrap().manifest_sha256, None);
-    let calls = image_calls(&world);
+    let calls = image_requests(&world);
     assert!(matches!(calls[..], [0, 0, 0, (2..)]), "{calls:?}");
     assert_eq!(world.s3().proxy.arrived(), 0);
     world.finish().await;

@@ -53,7 +53,7 @@ async fn a_verification_that_is_born_suspended_asks_for_no_session_until_it_is_r
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_create_that_is_suspended_on_the_way_is_recorded_and_then_nothing_moves() {
     let world = World::new().await;
-    let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang).once());
+    let hanging = world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     world.patch_spec("alice", json!({"suspend": true})).await;
@@ -74,7 +74,7 @@ async fn a_create_that_is_suspended_on_the_way_is_recorded_and_then_nothing_move
 async fn a_verdict_that_arrives_after_the_suspension_waits_for_the_resumption() {
     let world = World::new().await;
     let id = world.invite("alice", json!({})).await;
-    let hanging = world.sandbox().order(Fault::new(Call::Details, Action::Hang).once());
+    let hanging = world.sandbox().inject(Fault::new(Call::Details, Action::Hang).once());
     world.until_portal("a look", |world| world.sandbox().hits(hanging) == 1).await;
     world.patch_spec("alice", json!({"suspend": true})).await;
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
@@ -182,7 +182,7 @@ async fn a_verification_can_be_deleted_in_every_phase() {
     world.sandbox().finish(&reviewed, Verdict::NeedsManualReview).unwrap();
     world.until("reviewed", |seen| seen.phase() == Some(Phase::InReview)).await;
     let validated = world.invite("validated", json!({})).await;
-    world.sandbox().set_status_word(&validated, "validating").unwrap();
+    world.sandbox().set_status(&validated, "validating").unwrap();
     world.until("validated", |seen| seen.phase() == Some(Phase::Processing)).await;
     for (name, verdict) in [("rejected", Verdict::Rejected), ("expired", Verdict::Expired)] {
         let id = world.invite(name, json!({})).await;
@@ -195,7 +195,7 @@ async fn a_verification_can_be_deleted_in_every_phase() {
         let over = world.until(name, |seen| seen.found().settled).await;
         assert_eq!(over.phase(), Some(phase));
     }
-    let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang).once());
+    let hanging = world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once());
     world.apply("creating", json!({})).await;
     world.until("creating", |seen| seen.phase() == Some(Phase::Creating)).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
@@ -227,7 +227,7 @@ async fn a_verification_can_be_deleted_in_every_phase() {
 async fn an_answer_about_a_deleted_verification_is_not_written_into_its_namesake() {
     let world = World::new().await;
     let first = world.invite("alice", json!({})).await;
-    let hanging = world.sandbox().order(Fault::new(Call::Details, Action::Hang).session(&first));
+    let hanging = world.sandbox().inject(Fault::new(Call::Details, Action::Hang).session(&first));
     world.until_portal("a look", |world| world.sandbox().hits(hanging) == 1).await;
     world.delete("alice").await;
     let second = world.invite("alice", json!({})).await;
@@ -235,7 +235,7 @@ async fn an_answer_about_a_deleted_verification_is_not_written_into_its_namesake
     world.sandbox().finish(&first, Verdict::Rejected).unwrap();
     world.sandbox().clear(hanging);
     let answered = |world: &World| {
-        world.sandbox().calls().iter().any(|call| call.fault == Some(hanging) && call.status == Some(200))
+        world.sandbox().requests().iter().any(|call| call.fault == Some(hanging) && call.status == Some(200))
     };
     world.until_portal("the answer", answered).await;
     world.until_looked_at(&second, 2).await;
@@ -312,13 +312,13 @@ async fn a_request_to_reconcile_outlasts_a_pause() {
     let alice = world.invite("alice", seldom()).await;
     world.invite("bob", json!({})).await;
     let busy = Action::retry_after(429, RetryAfter::Seconds(6));
-    let busy = world.sandbox().order(Fault::new(Call::Details, busy).once());
+    let busy = world.sandbox().inject(Fault::new(Call::Details, busy).once());
     world.until_portal("the pause", |world| world.sandbox().hits(busy) == 1).await;
     world.annotate("alice", RECONCILE_REQUESTED_AT, "now").await;
     let echoed = |seen: &Verification| seen.found().last_handled_reconcile_at.as_deref() == Some("now");
     world.until("alice", echoed).await;
     world.until_portal("a look", |world| world.looks_at(&alice) >= 1).await;
-    let calls = world.sandbox().calls();
+    let calls = world.sandbox().requests();
     let struck = calls.iter().find(|call| call.fault == Some(busy)).unwrap();
     let first =
         calls.iter().find(|call| call.endpoint == Endpoint::Details && call.session.as_ref() == Some(&alice));

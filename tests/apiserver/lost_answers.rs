@@ -22,7 +22,7 @@ fn lose_the_answer() -> Fault {
 /// A resource that waits for a person, because the answer to its only create was lost.
 async fn held() -> World {
     let world = World::new().await;
-    world.sandbox().order(lose_the_answer().once());
+    world.sandbox().inject(lose_the_answer().once());
     world.apply("alice", json!({"onUnknownOutcome": "Hold"})).await;
     let held = world.until("alice", is_held).await;
     assert_eq!((held.session().attempt, held.session().orphans), (1, 1));
@@ -78,7 +78,7 @@ async fn lost(answers: u32, last_at: jiff::Timestamp) -> World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_third_lost_answer_waits_for_a_person_and_a_retry_token_begins_anew() {
     let mut world = lost(2, "2026-01-01T12:00:00Z".parse().unwrap()).await;
-    world.sandbox().order(lose_the_answer().once());
+    world.sandbox().inject(lose_the_answer().once());
     world.start(Launch::new()).await;
     let held = world.until("alice", is_held).await;
     assert_eq!((held.session().attempt, held.session().orphans), (3, 3));
@@ -110,7 +110,7 @@ async fn a_resource_made_anew_while_a_create_hangs_gets_its_own_session_and_neve
     let world = World::new().await;
     // Until a key has worked once, its calls go one at a time.
     world.invite("first", json!({})).await;
-    let hang = || world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    let hang = || world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     let (old, new) = (hang(), hang());
     world.apply("alice", json!({})).await;
     world.until_portal("a create that hangs", |world| world.sandbox().hits(old) == 1).await;

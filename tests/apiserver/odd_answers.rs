@@ -65,7 +65,7 @@ async fn an_answer_over_its_bounds_loses_what_is_over_them_and_never_the_session
     let world = World::new().await;
     let mut expected = Vec::new();
     for (number, (at, value, shown)) in odd_values().into_iter().enumerate() {
-        world.sandbox().order(Fault::new(Call::Create, Action::set(at, value)).once().after());
+        world.sandbox().inject(Fault::new(Call::Create, Action::set(at, value)).once().after());
         let name = format!("person-{number}");
         let id = world.invite(&name, json!({})).await;
         assert_eq!(world.sandbox().sessions().last().map(|session| session.id.clone()), Some(id.clone()));
@@ -100,7 +100,7 @@ fn usual_modules() -> Vec<String> {
 async fn an_answer_of_nothing_but_an_id_is_a_session() {
     let world = World::new().await;
     let edits = ["/expiresAt", "/flow", "/modules"].map(remove).into();
-    world.sandbox().order(Fault::new(Call::Create, Action::Edit(edits)).once().after());
+    world.sandbox().inject(Fault::new(Call::Create, Action::Edit(edits)).once().after());
     let id = world.invite("alice", json!({})).await;
     let found = world.get("alice").await.found();
     assert_eq!((found.expires_at, found.flow.len(), found.modules.len()), (None, 0, 0));
@@ -117,7 +117,7 @@ async fn any_good_status_with_a_usable_id_is_a_session() {
     for status in [200, 201, 202, 203] {
         let id = if status == 203 { longest.clone() } else { world.sandbox().seed(1).remove(0) };
         let body = json!({"verificationId": id}).to_string();
-        world.sandbox().order(Fault::new(Call::Create, Action::body(status, body)).once());
+        world.sandbox().inject(Fault::new(Call::Create, Action::body(status, body)).once());
         assert_eq!(world.invite(&format!("person-{status}"), json!({})).await, id);
     }
     let link = world.get("person-203").await.found().portal_url.unwrap();
@@ -165,7 +165,7 @@ async fn an_answer_without_a_usable_id_counts_as_lost_and_is_never_published() {
         let key = new_key();
         world.sandbox().add_key(&key);
         world.secret(name, &key).await;
-        world.sandbox().order(Fault::new(Call::Create, action.clone()).key(&key).after());
+        world.sandbox().inject(Fault::new(Call::Create, action.clone()).key(&key).after());
         let spec = json!({"apiKeySecretRef": {"name": name}, "onUnknownOutcome": "Hold"});
         world.apply(name, spec).await;
     }
@@ -257,7 +257,7 @@ async fn an_answer_that_says_nothing_of_the_session_changes_nothing() {
         let id = world.invite(name, json!({})).await;
         world.until_looked_at(&id, 1).await;
         let version = world.resource_version(name).await;
-        let odd = world.sandbox().order(Fault::new(Call::Details, action).session(&id).times(2));
+        let odd = world.sandbox().inject(Fault::new(Call::Details, action).session(&id).times(2));
         invited.push((name, id, version, odd));
     }
     for (name, _, version, odd) in &invited {
@@ -283,7 +283,7 @@ async fn a_look_that_hangs_or_drips_holds_up_nobody_else() {
     let mut slow = Vec::new();
     for (name, action) in [("hangs", Action::Hang), ("drips", drip)] {
         let id = world.invite(name, json!({})).await;
-        let fault = world.sandbox().order(Fault::new(Call::Details, action).session(&id).once());
+        let fault = world.sandbox().inject(Fault::new(Call::Details, action).session(&id).once());
         world.until_portal("a slow answer", |world| world.sandbox().hits(fault) == 1).await;
         slow.push((name, fault, id));
     }
@@ -292,7 +292,7 @@ async fn a_look_that_hangs_or_drips_holds_up_nobody_else() {
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
         let over = world.until(name, |seen| seen.found().settled).await;
         assert_eq!(over.phase(), Some(Phase::Verified));
-        let calls = world.sandbox().calls();
+        let calls = world.sandbox().requests();
         let struck = calls.iter().position(|call| call.fault == Some(fault)).unwrap();
         let meanwhile = calls[struck + 1..].iter().take_while(|call| call.session.as_ref() != Some(&id));
         let quick = meanwhile.filter(|call| call.session.as_ref() == Some(&quick)).count();

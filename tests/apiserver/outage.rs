@@ -51,7 +51,7 @@ async fn all_get_a_link(world: &World, names: &[String]) -> i32 {
 /// Creates fail in that way, with or without a session at the portal, until all resources have arrived.
 async fn outlasts(fault: Fault) {
     let world = World::new().await;
-    let down = world.sandbox().order(fault);
+    let down = world.sandbox().inject(fault);
     let names = arrive(&world).await;
     world.sandbox().clear(down);
 
@@ -92,8 +92,8 @@ async fn a_portal_that_refuses_connections_from_a_hundred_new_resources_strands_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_portal_that_is_back_is_found_by_a_call_without_effect() {
     let world = World::new().await;
-    let creates = world.sandbox().order(Fault::new(Call::Create, Action::status(500)));
-    let looks = world.sandbox().order(Fault::new(Call::Details, Action::Cut(Cut::BeforeHeaders)));
+    let creates = world.sandbox().inject(Fault::new(Call::Create, Action::status(500)));
+    let looks = world.sandbox().inject(Fault::new(Call::Details, Action::Cut(Cut::BeforeHeaders)));
     // One that waits for a person takes no part in what follows, so the second answer is lost by another.
     world.apply("alice", json!({"onUnknownOutcome": "Hold"})).await;
     world.until("alice", |seen| seen.shows(&["Stalled=True/CreateOutcomeUnknown"])).await;

@@ -224,7 +224,7 @@ async fn what_was_stored_and_may_not_be_written_down_is_asked_for_once_and_writt
     let repeated = world.operator().metric("okid_reconcile_retries_total").await;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= repeated + 3.0).await;
     let asked =
-        |world: &World| (world.sandbox().session(&id).unwrap().image_calls, world.s3().proxy.arrived());
+        |world: &World| (world.sandbox().session(&id).unwrap().image_requests, world.s3().proxy.arrived());
     assert_eq!(asked(world), (1, 3), "the image, once more to see that the store refuses it, the manifest");
 
     guarded.grant(LEAST).await;
@@ -320,7 +320,7 @@ async fn a_right_to_write_status_that_is_taken_away_stops_everything_and_gives_a
 async fn an_answer_that_may_not_be_written_is_tried_with_pauses_until_it_may() {
     let guarded = Guarded::start(LEAST).await;
     let world = &guarded.world;
-    let hang = world.sandbox().order(Fault::new(Call::Create, Action::Hang).once().after());
+    let hang = world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("a create", |world| world.sandbox().hits(hang) == 1).await;
     guarded.grant(&without("verifications/status")).await;

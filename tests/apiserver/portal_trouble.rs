@@ -12,7 +12,7 @@ use crate::harness::{Launch, Seen as _, World, new_key};
 /// A create that is told to come back later: no create of anybody with this key arrives before that.
 async fn nobody_creates_during_a_pause(after: RetryAfter, at_least: Duration) {
     let world = World::new().await;
-    world.sandbox().order(Fault::new(Call::Create, Action::retry_after(429, after)).once());
+    world.sandbox().inject(Fault::new(Call::Create, Action::retry_after(429, after)).once());
     world.apply("alice", json!({})).await;
     world.until_portal("the first create", |world| world.creates() == 1).await;
     world.apply("bob", json!({})).await;
@@ -55,7 +55,7 @@ async fn a_pause_is_seen_in_the_metrics_with_how_long_it_lasts_and_how_many_wait
     };
     assert_eq!(world.operator().metric(&shown("closed_seconds", "paused")).await, 0.0);
     let asked = Action::retry_after(429, RetryAfter::Seconds(600));
-    world.sandbox().order(Fault::new(Call::Create, asked).once());
+    world.sandbox().inject(Fault::new(Call::Create, asked).once());
     world.apply("alice", json!({})).await;
     world.until_portal("the first create", |world| world.creates() == 1).await;
     world.apply("bob", json!({})).await;
@@ -72,7 +72,7 @@ async fn a_pause_is_seen_in_the_metrics_with_how_long_it_lasts_and_how_many_wait
 async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
     let world = World::new().await;
     let busy = Action::retry_after(503, RetryAfter::Seconds(4));
-    world.sandbox().order(Fault::new(Call::Create, busy).once());
+    world.sandbox().inject(Fault::new(Call::Create, busy).once());
     let id = world.invite("alice", json!({})).await;
     let session = world.get("alice").await.session();
     assert_eq!((session.attempt, session.orphans), (2, 0));
@@ -92,7 +92,7 @@ async fn a_pause_of_no_time_costs_one_create_in_five_seconds_and_later_fewer() {
     for (status, after) in [(429, RetryAfter::Seconds(0)), (503, passed())] {
         let world = World::new().await;
         let busy = Fault::new(Call::Create, Action::retry_after(status, after.clone())).times(2);
-        world.sandbox().order(busy);
+        world.sandbox().inject(busy);
         world.invite("alice", json!({})).await;
         let session = world.get("alice").await.session();
         assert_eq!((session.attempt, session.orphans), (3, 0), "{after:?}");
@@ -115,10 +115,10 @@ async fn nobody_looks_during_a_pause(status: u16, after: RetryAfter, at_least: D
     let world = World::new().await;
     let id = world.invite("alice", json!({})).await;
     let before = world.resource_version("alice").await;
-    let busy = world.sandbox().order(Fault::new(Call::Details, Action::retry_after(status, after)).once());
+    let busy = world.sandbox().inject(Fault::new(Call::Details, Action::retry_after(status, after)).once());
     world.until_portal("the pause", |world| world.sandbox().hits(busy) == 1).await;
     world.until_looked_at(&id, 2).await;
-    let calls = world.sandbox().calls();
+    let calls = world.sandbox().requests();
     let looks: Vec<_> = calls.iter().filter(|call| call.endpoint == Endpoint::Details).collect();
     let struck = looks.iter().position(|call| call.fault == Some(busy)).unwrap();
     let pause = looks[struck + 1].since_start.saturating_sub(looks[struck].since_start);
@@ -145,7 +145,7 @@ async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_asked_again() {
     let id = world.invite("alice", json!({})).await;
     let before = world.resource_version("alice").await;
     for status in [500, 502, 503] {
-        world.sandbox().order(Fault::new(Call::Details, Action::status(status)).once());
+        world.sandbox().inject(Fault::new(Call::Details, Action::status(status)).once());
     }
     world
         .until_portal("three failures", |world| world.sandbox().faults().iter().all(|fault| fault.hits == 1))
@@ -161,7 +161,7 @@ async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_asked_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_create_whose_answer_is_lost_is_owned_up_to_and_tried_again() {
     let world = World::new().await;
-    world.sandbox().order(Fault::new(Call::Create, Action::status(500)).once().after());
+    world.sandbox().inject(Fault::new(Call::Create, Action::status(500)).once().after());
     world.apply("alice", json!({})).await;
     let lost = world.until("alice", |seen| seen.state() == Some(SessionState::Unknown)).await;
     assert!(lost.shows(&[
@@ -200,7 +200,7 @@ async fn a_create_that_is_refused_costs_no_lost_answer() {
         let (name, key) = (format!("refused-{name}"), new_key());
         world.secret(&name, &key).await;
         world.sandbox().add_key(&key);
-        world.sandbox().order(Fault::new(Call::Create, refusal).key(&key));
+        world.sandbox().inject(Fault::new(Call::Create, refusal).key(&key));
         world.apply(&name, json!({"apiKeySecretRef": {"name": name}})).await;
         let refused = world.until(&name, |seen| seen.state() == Some(SessionState::NotCreated)).await;
         assert!(
@@ -230,7 +230,7 @@ async fn a_gateway_that_answers_a_look_says_nothing_of_key_and_session() {
     let id = world.invite("alice", json!({})).await;
     let before = world.resource_version("alice").await;
     for gateway in gateways() {
-        world.sandbox().order(Fault::new(Call::Details, gateway).once());
+        world.sandbox().inject(Fault::new(Call::Details, gateway).once());
     }
     let all_struck = |world: &World| world.sandbox().faults().iter().all(|fault| fault.hits == 1);
     world.until_portal("four answers of gateways", all_struck).await;
@@ -249,7 +249,7 @@ async fn a_create_that_a_gateway_refuses_made_nothing_and_blames_no_key() {
     let world = World::new().await;
     let [challenge, _, not_found, _] = gateways();
     for gateway in [challenge, not_found] {
-        world.sandbox().order(Fault::new(Call::Create, gateway).once());
+        world.sandbox().inject(Fault::new(Call::Create, gateway).once());
     }
     world.invite("alice", json!({})).await;
     let session = world.get("alice").await.session();
@@ -269,7 +269,7 @@ async fn a_session_that_the_portal_does_not_find_is_not_made_anew_and_comes_back
     let world = World::new().await;
     let id = world.invite("alice", json!({})).await;
     let before = world.resource_version("alice").await;
-    let gone = world.sandbox().order(Fault::new(Call::Details, Action::status(404)));
+    let gone = world.sandbox().inject(Fault::new(Call::Details, Action::status(404)));
     // A young session may not be everywhere at the portal yet.
     world.until_portal("looks at a young session", |world| world.sandbox().hits(gone) >= 5).await;
     assert_eq!(world.resource_version("alice").await, before);
@@ -343,7 +343,7 @@ async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
 async fn an_unknown_word_is_shown_raw_and_decides_nothing() {
     let world = World::new().await;
     let id = world.invite("alice", json!({})).await;
-    world.sandbox().set_status_word(&id, "VERIFIED").unwrap();
+    world.sandbox().set_status(&id, "VERIFIED").unwrap();
     let seen = world.until("alice", |seen| seen.found().portal_status.as_deref() == Some("VERIFIED")).await;
     assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
     assert!(seen.shows(&["Ready=False/AwaitingUser", "Verified=Unknown/NotFinished"]));
@@ -356,7 +356,7 @@ async fn an_unknown_word_is_shown_raw_and_decides_nothing() {
     world.until_looked_at(&id, 2).await;
     assert_eq!(world.operator().metric(told).await, 1.0, "one event for one word");
 
-    world.sandbox().set_status_word(&id, " verified\u{7}").unwrap();
+    world.sandbox().set_status(&id, " verified\u{7}").unwrap();
     world.until("alice", |seen| seen.found().portal_status.as_deref() == Some("verified")).await;
     world.operator().until_metric(told, |events| events == 2.0).await;
     let seen = world.get("alice").await;
@@ -371,7 +371,7 @@ async fn an_answer_about_another_session_decides_nothing() {
     let world = World::new().await;
     let id = world.invite("alice", json!({})).await;
     let other = world.sandbox().seed(1).remove(0);
-    let mixed_up = world.sandbox().order(Fault::new(Call::Details, Action::set("/verification_id", other)));
+    let mixed_up = world.sandbox().inject(Fault::new(Call::Details, Action::set("/verification_id", other)));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_event("alice", "IdMismatch").await;
     world.until_portal("two mixed up answers", |world| world.sandbox().hits(mixed_up) >= 2).await;
@@ -389,7 +389,7 @@ async fn a_redirect_is_never_followed() {
     let elsewhere = format!("{}/api/generate-verification", world.portal(1).url());
     let id = world.invite("alice", json!({})).await;
     for status in [301, 302, 307, 308] {
-        world.sandbox().order(Fault::new(Call::Details, Action::redirect(status, &elsewhere)).once());
+        world.sandbox().inject(Fault::new(Call::Details, Action::redirect(status, &elsewhere)).once());
     }
     world
         .until_portal("all redirects", |world| world.sandbox().faults().iter().all(|fault| fault.hits == 1))
@@ -397,7 +397,7 @@ async fn a_redirect_is_never_followed() {
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
 
-    world.sandbox().order(Fault::new(Call::Create, Action::redirect(307, &elsewhere)).once());
+    world.sandbox().inject(Fault::new(Call::Create, Action::redirect(307, &elsewhere)).once());
     world.apply("bob", json!({})).await;
     let refused = world.until("bob", |seen| seen.state() == Some(SessionState::NotCreated)).await;
     assert!(refused.shows(&["Reconciling=True/PortalMisconfigured", "SessionCreated=False/Refused"]));

@@ -161,7 +161,7 @@ async fn its_metrics_are_openmetrics() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_is_counted_as_good_when_its_whole_body_is_there() {
     let world = World::builder().s3().start().await;
-    world.sandbox().order(Fault::new(Call::Image, Action::Cut(Cut::MidBody)));
+    world.sandbox().inject(Fault::new(Call::Image, Action::Cut(Cut::MidBody)));
     world.judged("alice", asking(front()), Verdict::Verified).await;
     let cut = "okid_portal_requests_total{call=\"image\",result=\"cut\"}";
     world.operator().until_metric(cut, |images| images >= 1.0).await;
@@ -177,9 +177,9 @@ async fn what_is_in_flight_at_the_end_is_recorded() {
     let world = World::new().await;
     let alice = world.invite("alice", json!({})).await;
     let hanging = |call| Fault::new(call, Action::Hang).once();
-    let look = world.sandbox().order(hanging(Call::Details).session(&alice));
+    let look = world.sandbox().inject(hanging(Call::Details).session(&alice));
     world.sandbox().finish(&alice, Verdict::Verified).unwrap();
-    let create = world.sandbox().order(hanging(Call::Create));
+    let create = world.sandbox().inject(hanging(Call::Create));
     world.apply("bob", json!({})).await;
     let both = |world: &World| world.sandbox().hits(look) == 1 && world.sandbox().hits(create) == 1;
     world.until_portal("a look and a create", both).await;
@@ -206,7 +206,7 @@ async fn what_is_in_flight_at_the_end_is_recorded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_cannot_wait_for_an_answer_says_so() {
     let world = World::builder().launch(Launch::new().flags(["--shutdown-grace-period", "1s"])).start().await;
-    let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang));
+    let hanging = world.sandbox().inject(Fault::new(Call::Create, Action::Hang));
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     let status = world.operator().stop().await;
@@ -221,7 +221,7 @@ async fn an_end_that_cannot_wait_for_an_answer_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_it_at_once_and_leaves_work_in_flight_to_the_next_start() {
     let world = World::new().await;
-    let hanging = world.sandbox().order(Fault::new(Call::Create, Action::Hang));
+    let hanging = world.sandbox().inject(Fault::new(Call::Create, Action::Hang));
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     world.operator().signal(Signal::Interrupt);
@@ -335,7 +335,7 @@ async fn the_log_tells_what_is_waited_for_though_the_phase_stays_the_same() {
     let mut world = World::builder().without_secret().start().await;
     world.apply("alice", json!({})).await;
     world.until("alice", |seen| seen.shows(&["Reconciling=True/SecretNotFound"])).await;
-    world.sandbox().order(Fault::new(Call::Create, Action::status(404)));
+    world.sandbox().inject(Fault::new(Call::Create, Action::status(404)));
     world.secret(SECRET, &world.key.clone()).await;
     let retries = ["Ready=False/PortalMisconfigured", "Reconciling=True/PortalMisconfigured"];
     world.until("alice", |seen| seen.shows(&retries)).await;

@@ -280,7 +280,10 @@ impl World {
 
     /// Looks that arrived for one session, at whichever portal it lives.
     pub(crate) fn looks_at(&self, id: &str) -> u32 {
-        self.portals.iter().find_map(|portal| portal.session(id)).map_or(0, |session| session.details_calls)
+        self.portals
+            .iter()
+            .find_map(|portal| portal.session(id))
+            .map_or(0, |session| session.details_requests)
     }
 
     /// Waits for so many more looks at a session.

@@ -1,6 +1,6 @@
-//! The endpoints under `/sandbox`, by which another process drives the portal.
+//! The endpoints under `/sandbox`, by which another process controls the portal.
 //!
-//! May touch: the portal, through its public methods only.
+//! May depend on [`Portal`], through its public methods only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::fault::Fault;
-use crate::journal::{CallRecord, Counters};
+use crate::fault_queue::{FaultId, FaultView};
 use crate::keys::shown;
-use crate::orders::{FaultId, FaultView};
 use crate::person::{Act, Person};
 use crate::portal::Portal;
+use crate::request_log::{Counters, RequestRecord};
 use crate::session::ActError;
 use crate::view::SessionView;
 
-/// What the endpoints are, told to people: also the text of `GET /sandbox` and of `--help`.
+/// The description of the endpoints, also the text of `GET /sandbox` and of `--help`.
 pub const ENDPOINTS: &str = include_str!("admin.txt");
 
-type Here = State<Arc<Portal>>;
+type PortalState = State<Arc<Portal>>;
 
 pub(crate) fn routes() -> Router<Arc<Portal>> {
     Router::new()
@@ -36,17 +36,17 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .route("/sessions", get(sessions).post(seed))
         .route("/sessions/{id}", get(session).delete(forget))
         .route("/sessions/{id}/act", post(act))
-        .route("/sessions/{id}/person", post(send))
-        .route("/person", post(send_to_all).delete(send_nobody))
-        .route("/faults", get(faults).post(order).delete(clear_all))
+        .route("/sessions/{id}/person", post(assign))
+        .route("/person", post(assign_to_new).delete(assign_none))
+        .route("/faults", get(faults).post(inject).delete(clear_all))
         .route("/faults/{id}", delete(clear))
         .route("/keys", get(keys).post(add_key).delete(remove_key))
         .route("/clock", get(clock).post(set_clock))
         .route("/settings", post(set))
         .route("/counters", get(counters).delete(reset))
         .route("/creates", get(creates))
-        .route("/calls", get(calls))
-        .route("/connections", delete(cut))
+        .route("/requests", get(requests))
+        .route("/connections", delete(cut_connections))
 }
 
 impl IntoResponse for ActError {
@@ -54,32 +54,32 @@ impl IntoResponse for ActError {
         let status = match self {
             Self::UnknownSession => StatusCode::NOT_FOUND,
             Self::UnknownModule => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Ended => StatusCode::CONFLICT,
+            Self::Finished => StatusCode::CONFLICT,
         };
         (status, Json(json!({"error": self.to_string()}))).into_response()
     }
 }
 
-/// A body of JSON, whatever its `Content-Type` says: `curl -d` names another.
-struct Sent<T>(T);
+/// A JSON body, whatever its `Content-Type`: `curl -d` sends another one.
+struct JsonBody<T>(T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {
-            let told = json!({"error": format!("read the body as JSON: {error}")});
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(told)).into_response()
+            let message = json!({"error": format!("parse the body as JSON: {error}")});
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(message)).into_response()
         })
     }
 }
 
-fn found(there: bool) -> StatusCode {
-    if there { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+fn status_of(exists: bool) -> StatusCode {
+    if exists { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
-async fn sessions(State(portal): Here) -> Json<Vec<SessionView>> {
+async fn sessions(State(portal): PortalState) -> Json<Vec<SessionView>> {
     Json(portal.sessions())
 }
 
@@ -95,7 +95,7 @@ struct Seeded {
     ids: Vec<String>,
 }
 
-async fn seed(State(portal): Here, Sent(seed): Sent<Seed>) -> Json<Seeded> {
+async fn seed(State(portal): PortalState, JsonBody(seed): JsonBody<Seed>) -> Json<Seeded> {
     let ids = match seed.key {
         Some(key) => portal.seed_for(&key, seed.count),
         None => portal.seed(seed.count),
@@ -103,62 +103,65 @@ async fn seed(State(portal): Here, Sent(seed): Sent<Seed>) -> Json<Seeded> {
     Json(Seeded { ids })
 }
 
-async fn session(State(portal): Here, Path(id): Path<String>) -> Result<Json<SessionView>, ActError> {
+async fn session(State(portal): PortalState, Path(id): Path<String>) -> Result<Json<SessionView>, ActError> {
     portal.session(&id).map(Json).ok_or(ActError::UnknownSession)
 }
 
-async fn forget(State(portal): Here, Path(id): Path<String>) -> StatusCode {
-    found(portal.forget(&id))
+async fn forget(State(portal): PortalState, Path(id): Path<String>) -> StatusCode {
+    status_of(portal.forget(&id))
 }
 
 async fn act(
-    State(portal): Here,
+    State(portal): PortalState,
     Path(id): Path<String>,
-    Sent(act): Sent<Act>,
+    JsonBody(act): JsonBody<Act>,
 ) -> Result<Json<SessionView>, ActError> {
     portal.act(&id, &act)?;
     session(State(portal), Path(id)).await
 }
 
-async fn send(
-    State(portal): Here,
+async fn assign(
+    State(portal): PortalState,
     Path(id): Path<String>,
-    Sent(person): Sent<Person>,
+    JsonBody(person): JsonBody<Person>,
 ) -> Result<StatusCode, ActError> {
-    portal.send(&id, &person)?;
+    portal.assign(&id, &person)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn send_to_all(State(portal): Here, Sent(person): Sent<Person>) -> StatusCode {
-    portal.send_to_all(Some(person));
+async fn assign_to_new(State(portal): PortalState, JsonBody(person): JsonBody<Person>) -> StatusCode {
+    portal.assign_to_new(Some(person));
     StatusCode::NO_CONTENT
 }
 
-async fn send_nobody(State(portal): Here) -> StatusCode {
-    portal.send_to_all(None);
+async fn assign_none(State(portal): PortalState) -> StatusCode {
+    portal.assign_to_new(None);
     StatusCode::NO_CONTENT
 }
 
-async fn faults(State(portal): Here) -> Json<Vec<FaultView>> {
+async fn faults(State(portal): PortalState) -> Json<Vec<FaultView>> {
     Json(portal.faults())
 }
 
 #[derive(Debug, Serialize)]
-struct Ordered {
+struct Injected {
     id: FaultId,
 }
 
-async fn order(State(portal): Here, Sent(fault): Sent<Fault>) -> (StatusCode, Json<Ordered>) {
-    (StatusCode::CREATED, Json(Ordered { id: portal.order(fault) }))
+async fn inject(
+    State(portal): PortalState,
+    JsonBody(fault): JsonBody<Fault>,
+) -> (StatusCode, Json<Injected>) {
+    (StatusCode::CREATED, Json(Injected { id: portal.inject(fault) }))
 }
 
-async fn clear_all(State(portal): Here) -> StatusCode {
+async fn clear_all(State(portal): PortalState) -> StatusCode {
     portal.clear_faults();
     StatusCode::NO_CONTENT
 }
 
-async fn clear(State(portal): Here, Path(id): Path<FaultId>) -> StatusCode {
-    found(portal.clear(id))
+async fn clear(State(portal): PortalState, Path(id): Path<FaultId>) -> StatusCode {
+    status_of(portal.clear(id))
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,17 +170,17 @@ struct Key {
     key: String,
 }
 
-async fn keys(State(portal): Here) -> Json<Vec<String>> {
+async fn keys(State(portal): PortalState) -> Json<Vec<String>> {
     Json(portal.keys.all().iter().map(|key| shown(key)).collect())
 }
 
-async fn add_key(State(portal): Here, Sent(Key { key }): Sent<Key>) -> StatusCode {
+async fn add_key(State(portal): PortalState, JsonBody(Key { key }): JsonBody<Key>) -> StatusCode {
     portal.add_key(&key);
     StatusCode::NO_CONTENT
 }
 
-async fn remove_key(State(portal): Here, Sent(Key { key }): Sent<Key>) -> StatusCode {
-    found(portal.remove_key(&key))
+async fn remove_key(State(portal): PortalState, JsonBody(Key { key }): JsonBody<Key>) -> StatusCode {
+    status_of(portal.remove_key(&key))
 }
 
 #[derive(Debug, Serialize)]
@@ -193,11 +196,11 @@ struct ClockChange {
     speed: Option<f64>,
 }
 
-async fn clock(State(portal): Here) -> Json<ClockView> {
+async fn clock(State(portal): PortalState) -> Json<ClockView> {
     Json(ClockView { now: portal.now(), speed: portal.clock.speed() })
 }
 
-async fn set_clock(State(portal): Here, Sent(change): Sent<ClockChange>) -> Json<ClockView> {
+async fn set_clock(State(portal): PortalState, JsonBody(change): JsonBody<ClockChange>) -> Json<ClockView> {
     if let Some(speed) = change.speed {
         portal.set_speed(speed);
     }
@@ -215,7 +218,7 @@ struct SettingsChange {
     configured: Option<bool>,
 }
 
-async fn set(State(portal): Here, Sent(change): Sent<SettingsChange>) -> StatusCode {
+async fn set(State(portal): PortalState, JsonBody(change): JsonBody<SettingsChange>) -> StatusCode {
     if let Some(latency) = change.latency_ms {
         portal.set_latency(Duration::from_millis(latency));
     }
@@ -228,24 +231,24 @@ async fn set(State(portal): Here, Sent(change): Sent<SettingsChange>) -> StatusC
     StatusCode::NO_CONTENT
 }
 
-async fn counters(State(portal): Here) -> Json<Counters> {
+async fn counters(State(portal): PortalState) -> Json<Counters> {
     Json(portal.counters())
 }
 
-async fn reset(State(portal): Here) -> StatusCode {
+async fn reset(State(portal): PortalState) -> StatusCode {
     portal.reset_counters();
     StatusCode::NO_CONTENT
 }
 
-async fn creates(State(portal): Here) -> Json<Vec<CallRecord>> {
+async fn creates(State(portal): PortalState) -> Json<Vec<RequestRecord>> {
     Json(portal.creates())
 }
 
-async fn calls(State(portal): Here) -> Json<Vec<CallRecord>> {
-    Json(portal.calls())
+async fn requests(State(portal): PortalState) -> Json<Vec<RequestRecord>> {
+    Json(portal.requests())
 }
 
-async fn cut(State(portal): Here) -> StatusCode {
+async fn cut_connections(State(portal): PortalState) -> StatusCode {
     portal.cut_connections();
     StatusCode::NO_CONTENT
 }

@@ -1,7 +1,7 @@
-//! The sandbox's own time: it starts at the real time, can run faster, and can be set forward.
+//! The sandbox's own time: it starts at the real time, can run faster, and can be advanced.
 //!
-//! Every instant the portal shows (`expiresAt`, `updated_at`, the `Date` header) comes from here.
-//! May touch: the process's monotonic clock, nothing else.
+//! Every time that the portal shows (`expiresAt`, `updated_at`, the `Date` header) comes from here. May depend on nothing of
+//! this crate; reads the process's monotonic clock.
 
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ impl Reading {
 
 impl Clock {
     /// A clock that shows `start` now and passes `speed` seconds for each real one.
-    /// A speed that is negative or not a number counts as 0: the clock stands.
+    /// A speed that is negative or not a number counts as 0: the clock stops.
     pub(crate) fn new(start: Timestamp, speed: f64) -> Self {
-        Self(Mutex::new(Reading { taken: Instant::now(), shown: start, speed: sane(speed) }))
+        Self(Mutex::new(Reading { taken: Instant::now(), shown: start, speed: valid_speed(speed) }))
     }
 
     /// What the clock shows.
@@ -47,10 +47,10 @@ impl Clock {
 
     /// Changes the speed from now on.
     pub(crate) fn set_speed(&self, speed: f64) {
-        self.change(|reading| reading.speed = sane(speed));
+        self.change(|reading| reading.speed = valid_speed(speed));
     }
 
-    /// Sets the clock forward.
+    /// Advances the clock.
     pub(crate) fn advance(&self, by: Duration) {
         self.change(|reading| reading.shown = later(reading.shown, by));
     }
@@ -67,13 +67,13 @@ impl Clock {
     }
 }
 
-/// `from` plus `by`, at most the last instant there is.
+/// `from` plus `by`, at most [`Timestamp::MAX`].
 pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     from.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
-fn sane(speed: f64) -> f64 {
+fn valid_speed(speed: f64) -> f64 {
     if speed.is_finite() && speed > 0.0 { speed } else { 0.0 }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_of_speed_keeps_the_time_that_has_passed() {
+    async fn a_change_of_speed_preserves_the_time_that_has_passed() {
         let clock = Clock::new(Timestamp::UNIX_EPOCH, 10.0);
         tokio::time::advance(Duration::from_secs(1)).await;
         clock.set_speed(0.0);

@@ -1,6 +1,6 @@
-//! One TCP connection: who is on it, and a way to take it from the HTTP server and break it.
+//! One TCP connection, and a way to take it over from the HTTP server and break it.
 //!
-//! May touch: its own socket.
+//! Touches its own socket. May depend on nothing of this crate.
 
 use std::io;
 use std::pin::Pin;
@@ -13,18 +13,18 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection as the handlers see it.
+/// A connection as the request handlers see it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// From 1, in the order they were opened.
+    /// Counted from 1, in the order of opening.
     pub(crate) number: u64,
     requests: AtomicU64,
-    taken: AtomicBool,
-    last_words: Mutex<LastWords>,
+    is_taken_over: AtomicBool,
+    final_bytes: Mutex<FinalBytes>,
 }
 
 #[derive(Debug, Default)]
-struct LastWords {
+struct FinalBytes {
     bytes: Bytes,
     reset: bool,
 }
@@ -34,8 +34,8 @@ impl Connection {
         Self {
             number,
             requests: AtomicU64::new(0),
-            taken: AtomicBool::new(false),
-            last_words: Mutex::default(),
+            is_taken_over: AtomicBool::new(false),
+            final_bytes: Mutex::default(),
         }
     }
 
@@ -44,44 +44,44 @@ impl Connection {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// From now on nothing the HTTP server writes gets out: `bytes` are sent in its place, then
-    /// the connection ends. It happens when the server writes next, so an answer must follow.
+    /// From now on nothing that the HTTP server writes is sent: `bytes` are sent instead, then the connection ends. That
+    /// happens when the server writes next, so a response must follow.
     pub(crate) fn take_over(&self, bytes: Bytes, reset: bool) {
-        *self.last_words.lock() = LastWords { bytes, reset };
-        self.taken.store(true, Ordering::Release);
+        *self.final_bytes.lock() = FinalBytes { bytes, reset };
+        self.is_taken_over.store(true, Ordering::Release);
     }
 }
 
-/// The socket under the HTTP server.
+/// The socket below the HTTP server.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Socket {
     stream: TcpStream,
     connection: Arc<Connection>,
 }
 
-impl Line {
+impl Socket {
     pub(crate) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
         Self { stream, connection }
     }
 
-    fn speak_last_words(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut words = self.connection.last_words.lock();
-        while words.bytes.has_remaining() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &words.bytes))?;
-            words.bytes.advance(written);
+    fn write_final_bytes(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut last = self.connection.final_bytes.lock();
+        while last.bytes.has_remaining() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &last.bytes))?;
+            last.bytes.advance(written);
         }
-        if words.reset {
+        if last.reset {
             self.stream.set_zero_linger()?;
         }
         Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
     }
 
     fn is_taken(&self) -> bool {
-        self.connection.taken.load(Ordering::Acquire)
+        self.connection.is_taken_over.load(Ordering::Acquire)
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -91,21 +91,21 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.is_taken() {
-            return self.speak_last_words(context).map_ok(|()| 0);
+            return self.write_final_bytes(context).map_ok(|()| 0);
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_taken() {
-            return self.speak_last_words(context);
+            return self.write_final_bytes(context);
         }
         Pin::new(&mut self.stream).poll_flush(context)
     }

@@ -1,6 +1,6 @@
-//! The faults that can be ordered, as data. The admin endpoint takes the same as JSON.
+//! The faults that can be injected, as data. The admin endpoint accepts the same as JSON.
 //!
-//! Pure: `orders` says when a fault's turn has come, `perform` does it.
+//! Pure. May depend on [`wire`](crate::wire). `fault_queue` selects the fault for a request, `inject` carries it out.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::wire::Endpoint;
 
-/// The calls a fault applies to.
+/// The requests to which a fault applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
@@ -18,9 +18,9 @@ pub enum Call {
     Create,
     /// `GET /api/get-verification-details/{id}`.
     Details,
-    /// All four image calls.
+    /// All four image endpoints.
     Image,
-    /// Every call of the contract.
+    /// Every endpoint of the guide.
     Any,
 }
 
@@ -35,57 +35,57 @@ impl Call {
     }
 }
 
-/// Whether the portal does what it was asked before the fault strikes. It matters for creates:
-/// `After` leaves a real session behind, `Before` leaves none.
+/// Whether the portal processes the request before the fault. It matters for creates: `After` leaves a real session behind,
+/// `Before` does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Moment {
-    /// The request is not processed. Where the action needs an answer to break, the portal
-    /// invents one, with an id that no session has.
+    /// The request is not processed. If the action needs a response to corrupt, the portal invents one, with an id that
+    /// belongs to no session.
     #[default]
     Before,
-    /// The request is processed, then the fault strikes.
+    /// The request is processed, then the fault happens.
     After,
 }
 
-/// A fault: which calls, how often, when, and what happens.
+/// A fault: for which requests, how often, when, and what happens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The calls it applies to.
+    /// The requests to which it applies.
     pub call: Call,
-    /// How many of them; `None` until it is cleared.
+    /// To how many of them; `None` for all until it is cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// Only calls with this API key.
+    /// Only requests with this API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Only calls for this verification id.
+    /// Only requests for this verification id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// Before or after the request is processed.
     #[serde(default)]
     pub moment: Moment,
-    /// A pause (real time, milliseconds in JSON) before the action.
+    /// A delay (real time, milliseconds in JSON) before the action.
     #[serde(default, rename = "delay_ms", with = "crate::clock::millis")]
     pub delay: Duration,
     /// What happens.
     pub action: Action,
 }
 
-/// What happens to a call.
+/// What happens to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It is answered as always: for a fault that is only a delay.
+    /// It gets the normal response: for a fault that is only a delay.
     Pass,
-    /// Nothing, until the client leaves or the fault is cleared; then it is answered as always.
+    /// Nothing, until the client disconnects or the fault is cleared; then it gets the normal response.
     Hang,
-    /// This answer in place of the portal's own.
-    Answer {
-        /// 200 to 999. (Interim answers: see [`Action::Raw`].)
+    /// It gets this response in place of the normal one.
+    Respond {
+        /// 200 to 999. (Interim responses: see [`Action::Raw`].)
         status: u16,
-        /// More headers, or other values for the usual ones.
+        /// Further headers, or other values for the usual ones.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         headers: BTreeMap<String, String>,
         /// The body; without it the documented error of this status.
@@ -95,9 +95,9 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<RetryAfter>,
     },
-    /// What a gateway on the way answers in the portal's place.
+    /// It gets the response of a gateway in front of the portal.
     Gateway(Gateway),
-    /// 301, 302, 307, 308 or any other status, to any place.
+    /// 301, 302, 307, 308 or any other status, to any location.
     Redirect {
         /// The status.
         status: u16,
@@ -106,20 +106,19 @@ pub enum Action {
     },
     /// The connection is cut.
     Cut(Cut),
-    /// The answer comes one byte at a time.
+    /// The response arrives one byte at a time.
     Drip {
         /// Milliseconds between two bytes.
-        #[serde(default = "drip_pace", rename = "every_ms", with = "crate::clock::millis")]
+        #[serde(default = "default_drip", rename = "every_ms", with = "crate::clock::millis")]
         every: Duration,
     },
-    /// Far more than was asked for.
+    /// Far more bytes than expected.
     Huge(Huge),
-    /// A 200 whose body is not what was promised.
+    /// A 200 whose body is not the documented JSON.
     Malformed(Malformed),
-    /// The portal's own answer with some of its JSON changed, in order.
+    /// The normal response with its JSON edited, in order.
     Edit(Vec<Edit>),
-    /// These bytes straight onto the connection in place of an answer, which is then closed.
-    /// Only sensible with HTTP/1.1.
+    /// These bytes are written to the connection in place of a response, and it is closed. Only sensible with HTTP/1.1.
     Raw {
         /// What is written.
         text: String,
@@ -130,11 +129,11 @@ pub enum Action {
         #[serde(default)]
         end: String,
     },
-    /// Answered as always, then the connection is closed (`Connection: close`).
+    /// It gets the normal response, then the connection is closed (`Connection: close`).
     Close,
 }
 
-fn drip_pace() -> Duration {
+fn default_drip() -> Duration {
     Duration::from_millis(100)
 }
 
@@ -142,12 +141,11 @@ fn once() -> u32 {
     1
 }
 
-/// Answers of gateways, proxies and firewalls, as they are seen in the wild. None of them knows anything of a key, a
-/// session or an image.
+/// Responses of gateways, proxies and firewalls as seen in practice. They say nothing about a key, a session or an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gateway {
-    /// 403 with an HTML page that wants a browser to prove itself.
+    /// 403 with an HTML page that challenges the browser.
     Challenge,
     /// A status without a body.
     Empty {
@@ -156,9 +154,9 @@ pub enum Gateway {
     },
     /// nginx's own 502, as HTML.
     Nginx502,
-    /// 403 `{"message":"Forbidden"}`, as AWS API Gateway answers.
+    /// 403 `{"message":"Forbidden"}`, as AWS API Gateway responds.
     Forbidden,
-    /// 404 `{"message":"no Route matched with those values"}`, as Kong answers.
+    /// 404 `{"message":"no Route matched with those values"}`, as Kong responds.
     NoRoute,
 }
 
@@ -166,23 +164,23 @@ pub enum Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfter {
-    /// So many seconds, as a number.
+    /// A number of seconds.
     Seconds(u64),
-    /// The same as a date, counted from the sandbox's clock.
+    /// A date that many seconds from the sandbox's time.
     Date(u64),
     /// Any text.
     Text(String),
 }
 
-/// Where a connection is cut. Before or after processing is the fault's [`Moment`].
+/// Where a connection is cut. Whether the request is processed before is the fault's [`Moment`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
-    /// No byte of an answer.
+    /// Before any byte of the response.
     BeforeHeaders,
-    /// As `BeforeHeaders`, with a TCP reset in place of an orderly end.
+    /// As `BeforeHeaders`, with a TCP reset in place of an orderly close.
     Reset,
-    /// The headers arrive whole, and nothing of the body.
+    /// The headers arrive completely, and nothing of the body.
     AfterHeaders,
     /// Half of the body arrives.
     MidBody,
@@ -192,24 +190,24 @@ pub enum Cut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Huge {
-    /// A chunked body that begins like JSON and goes on for so many bytes (at most 1 GiB).
+    /// A chunked body that begins like JSON and continues for this many bytes (at most 1 GiB).
     Endless {
         /// How many.
         bytes: u64,
     },
-    /// The portal's own body under a false `Content-Length`.
+    /// The normal body with a false `Content-Length`.
     WrongLength {
-        /// The length that is claimed.
+        /// The declared length.
         declared: u64,
     },
-    /// The portal's own answer with a header this long (at most 64 MiB).
+    /// The normal response with a header of this length (at most 64 MiB).
     Header {
         /// How long.
         bytes: usize,
     },
 }
 
-/// Bodies that are not the JSON that was promised.
+/// Bodies that are not the documented JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Malformed {
@@ -217,57 +215,57 @@ pub enum Malformed {
     Empty,
     /// An HTML page, as `text/html`.
     Html,
-    /// The first half of the answer.
+    /// The first half of the response.
     Truncated,
-    /// The answer behind a byte order mark.
+    /// The response after a byte order mark.
     Bom,
-    /// The answer with more text behind it.
+    /// The response followed by more text.
     TrailingGarbage,
-    /// The answer in which both spellings of the id come first with another value.
+    /// The response with both spellings of the id added in front, with another value.
     DuplicateKeys,
-    /// A number that JSON does not have.
+    /// A number that does not exist in JSON.
     Nan,
-    /// Bytes that are no UTF-8, inside a string.
+    /// Bytes that are not UTF-8, inside a string.
     NotUtf8,
-    /// Arrays in arrays in place of the id.
+    /// Nested arrays in place of the id.
     Nested {
         /// How many.
         depth: usize,
     },
 }
 
-/// A change to the JSON of an answer; `at` is a JSON pointer such as `/status/current`.
-/// A pointer into nothing changes nothing, but the last part of it may be new.
+/// A change to the JSON of a response; `at` is a JSON pointer such as `/status/current`. A pointer to nothing changes
+/// nothing, but its last part may be new.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edit {
-    /// Puts a value there.
+    /// Sets a value.
     Set {
         /// Where.
         at: String,
         /// What.
         value: Value,
     },
-    /// Takes away what is there.
+    /// Removes a value.
     Remove {
         /// Where.
         at: String,
     },
-    /// Puts a string of so many letters there.
+    /// Sets a string of this many letters.
     Fill {
         /// Where.
         at: String,
         /// How long.
         bytes: usize,
     },
-    /// Puts an object with so many fields there.
+    /// Sets an object with this many fields.
     Crowd {
         /// Where.
         at: String,
         /// How many.
         entries: usize,
     },
-    /// Puts arrays in arrays there.
+    /// Sets nested arrays.
     Nest {
         /// Where.
         at: String,
@@ -277,7 +275,7 @@ pub enum Edit {
 }
 
 impl Fault {
-    /// A fault for every such call until it is cleared, before it is processed.
+    /// A fault for every such request until it is cleared, before the request is processed.
     #[must_use]
     pub fn new(call: Call, action: Action) -> Self {
         Self {
@@ -291,37 +289,37 @@ impl Fault {
         }
     }
 
-    /// Only for the next call.
+    /// Only for the next request.
     #[must_use]
     pub fn once(self) -> Self {
         self.times(1)
     }
 
-    /// Only for the next so many calls.
+    /// Only for this many requests.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// Only for calls with this API key.
+    /// Only for requests with this API key.
     #[must_use]
     pub fn key(self, key: impl Into<String>) -> Self {
         Self { key: Some(key.into()), ..self }
     }
 
-    /// Only for calls for this verification id.
+    /// Only for requests for this verification id.
     #[must_use]
     pub fn session(self, id: impl Into<String>) -> Self {
         Self { session: Some(id.into()), ..self }
     }
 
-    /// Strikes once the request has been processed: a create leaves a real session behind.
+    /// After the request has been processed: a create leaves a real session behind.
     #[must_use]
     pub fn after(self) -> Self {
         Self { moment: Moment::After, ..self }
     }
 
-    /// Waits so long (real time) before it acts.
+    /// Waits this long (real time) before the action.
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
@@ -332,22 +330,22 @@ impl Action {
     /// The documented error of this status.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self::Answer { status, headers: BTreeMap::new(), body: None, retry_after: None }
+        Self::Respond { status, headers: BTreeMap::new(), body: None, retry_after: None }
     }
 
     /// This status with this body.
     #[must_use]
     pub fn body(status: u16, body: impl Into<String>) -> Self {
-        Self::Answer { status, headers: BTreeMap::new(), body: Some(body.into()), retry_after: None }
+        Self::Respond { status, headers: BTreeMap::new(), body: Some(body.into()), retry_after: None }
     }
 
     /// This status (429, 503) with a `Retry-After` header.
     #[must_use]
     pub fn retry_after(status: u16, after: RetryAfter) -> Self {
-        Self::Answer { status, headers: BTreeMap::new(), body: None, retry_after: Some(after) }
+        Self::Respond { status, headers: BTreeMap::new(), body: None, retry_after: Some(after) }
     }
 
-    /// What a gateway answers.
+    /// The response of a gateway.
     #[must_use]
     pub const fn gateway(gateway: Gateway) -> Self {
         Self::Gateway(gateway)
@@ -359,19 +357,19 @@ impl Action {
         Self::Redirect { status, location: location.into() }
     }
 
-    /// One value of the answer's JSON is another.
+    /// Sets one value of the response's JSON.
     #[must_use]
     pub fn set(at: impl Into<String>, value: impl Into<Value>) -> Self {
         Self::Edit(vec![Edit::Set { at: at.into(), value: value.into() }])
     }
 
-    /// One value of the answer's JSON is missing.
+    /// Removes one value of the response's JSON.
     #[must_use]
     pub fn remove(at: impl Into<String>) -> Self {
         Self::Edit(vec![Edit::Remove { at: at.into() }])
     }
 
-    /// One value of the answer's JSON is a string of so many letters.
+    /// Sets one value of the response's JSON to a string of this many letters.
     #[must_use]
     pub fn fill(at: impl Into<String>, bytes: usize) -> Self {
         Self::Edit(vec![Edit::Fill { at: at.into(), bytes }])

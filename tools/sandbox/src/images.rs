@@ -1,90 +1,63 @@
-//! The document images: small real JPEGs whose text names what was asked for.
+//! The images as they are sent: drawn once, and padded to a size.
 //!
-//! Pure.
+//! May depend on [`drawing`](crate::drawing). The padding is random.
+
+use std::collections::HashMap;
+use std::fmt;
 
 use bytes::Bytes;
-use font8x8::UnicodeFonts;
-use image::codecs::jpeg::JpegEncoder;
-use image::{ImageResult, Rgb, RgbImage};
+use image::ImageResult;
+use parking_lot::Mutex;
+use rand::Rng as _;
 
-use crate::person::Document;
+use crate::drawing::{ImageKind, draw};
 
-/// The four kinds of image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    Redacted,
-    Unredacted,
-    Front,
-    Back,
+/// Most images in the cache; any word is an image type, so their number is unbounded.
+const MAX_CACHED: usize = 16;
+
+/// What identifies an image.
+type CacheKey = (ImageKind, String, u32);
+
+/// All images of a portal.
+pub(crate) struct Images {
+    /// Follows the end of an image, where decoders ignore it. Incompressible.
+    padding: Bytes,
+    cache: Mutex<HashMap<CacheKey, Bytes>>,
 }
 
-impl Kind {
-    fn title(self) -> &'static str {
-        match self {
-            Self::Redacted => "REDACTED",
-            Self::Unredacted => "UNREDACTED",
-            Self::Front => "FRONT",
-            Self::Back => "BACK",
-        }
+impl Images {
+    /// Images of at least this many bytes; 0 adds no padding.
+    pub(crate) fn new(min_bytes: usize) -> Self {
+        let mut padding = vec![0; min_bytes];
+        rand::rng().fill_bytes(&mut padding);
+        Self { padding: padding.into(), cache: Mutex::default() }
     }
 
-    /// A passport has no back.
-    pub(crate) fn is_on(self, document: Document) -> bool {
-        !(self == Self::Back && document == Document::Passport)
-    }
-}
-
-const WIDTH: u32 = 428;
-const HEIGHT: u32 = 270;
-const PAPER: Rgb<u8> = Rgb([226, 232, 238]);
-const EDGE: Rgb<u8> = Rgb([43, 89, 132]);
-const PHOTO: Rgb<u8> = Rgb([170, 184, 198]);
-const BLACK: Rgb<u8> = Rgb([12, 12, 12]);
-const INK: Rgb<u8> = Rgb([130, 24, 32]);
-
-/// Draws a specimen.
-pub(crate) fn draw(kind: Kind, image_type: &str, attempt: u32) -> ImageResult<Bytes> {
-    let mut inputs = RgbImage::from_pixel(WIDTH, HEIGHT, PAPER);
-    fill(&mut inputs, (0, 0), (WIDTH, 34), EDGE);
-    write(&mut inputs, (12, 10), 2, PAPER, "UTOPIA  SPECIMEN");
-    if kind != Kind::Back {
-        // What the key's settings would black out: the portrait and the machine-readable lines.
-        let hidden = kind == Kind::Redacted;
-        fill(&mut inputs, (16, 52), (96, 120), if hidden { BLACK } else { PHOTO });
-        fill(&mut inputs, (0, 220), (WIDTH, 50), if hidden { BLACK } else { Rgb([245, 245, 245]) });
-        if !hidden {
-            write(&mut inputs, (10, 230), 1, BLACK, "IDUTOL898902C36<<<<<<<<<<<<<<<");
-            write(&mut inputs, (10, 246), 1, BLACK, "ERIKSSON<<ANNA<MARIA<<<<<<<<<<");
+    /// One image.
+    pub(crate) fn image(&self, kind: ImageKind, image_type: &str, attempt: u32) -> ImageResult<Bytes> {
+        let key = (kind, image_type.to_owned(), attempt);
+        if let Some(image) = self.lock().get(&key) {
+            return Ok(image.clone());
         }
-    }
-    write(&mut inputs, (128, 64), 3, INK, kind.title());
-    write(&mut inputs, (128, 108), 2, INK, image_type);
-    write(&mut inputs, (128, 140), 2, INK, &format!("attempt {attempt}"));
-    write(&mut inputs, (128, 180), 1, INK, "okID sandbox - not a document");
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&inputs)?;
-    Ok(jpeg.into())
-}
-
-fn fill(inputs: &mut RgbImage, (left, top): (u32, u32), (width, height): (u32, u32), colour: Rgb<u8>) {
-    for y in top..top.saturating_add(height) {
-        for x in left..left.saturating_add(width) {
-            if let Some(pixel) = inputs.get_pixel_mut_checked(x, y) {
-                *pixel = colour;
-            }
+        // Drawn without the lock, so that only this request waits for it.
+        let drawn = draw(kind, image_type, attempt)?;
+        let padding = self.padding.get(drawn.len()..).unwrap_or_default();
+        let image = Bytes::from([&drawn, padding].concat());
+        let mut cache = self.lock();
+        if cache.len() < MAX_CACHED {
+            cache.insert(key, image.clone());
         }
+        Ok(image)
+    }
+
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<CacheKey, Bytes>> {
+        self.cache.lock()
     }
 }
 
-fn write(inputs: &mut RgbImage, (left, top): (u32, u32), scale: u32, colour: Rgb<u8>, text: &str) {
-    for (place, letter) in (0u32..).zip(text.chars()) {
-        let rows = font8x8::BASIC_FONTS.get(letter).unwrap_or_default();
-        for (y, row) in (0u32..).zip(rows) {
-            for x in (0u32..8).filter(|x| row >> x & 1 == 1) {
-                let corner = (left + (place * 8 + x) * scale, top + y * scale);
-                fill(inputs, corner, (scale, scale), colour);
-            }
-        }
+impl fmt::Debug for Images {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Images")
     }
 }
 
@@ -93,17 +66,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_is_a_jpeg_of_its_own() {
-        let kinds = [Kind::Redacted, Kind::Unredacted, Kind::Front, Kind::Back];
-        let images = kinds.map(|kind| draw(kind, "original", 0).unwrap());
-        for image in &images {
-            let inputs = image::load_from_memory(image).unwrap();
-            assert_eq!((inputs.width(), inputs.height()), (WIDTH, HEIGHT));
+    fn an_image_is_padded_after_its_end_and_stays_the_same_image() {
+        let size = 50_000;
+        let images = Images::new(size);
+        let image = images.image(ImageKind::Front, "original", 0).unwrap();
+        let drawn = draw(ImageKind::Front, "original", 0).unwrap();
+        assert_eq!(image.len(), size);
+        assert_eq!(image.slice(..drawn.len()), drawn);
+        assert_eq!(image::load_from_memory(&image).unwrap(), image::load_from_memory(&drawn).unwrap());
+        assert_ne!(images.image(ImageKind::Back, "original", 0).unwrap(), image);
+    }
+
+    #[test]
+    fn an_image_that_is_not_cached_is_drawn_identically_again() {
+        let images = Images::new(30_000);
+        let first = images.image(ImageKind::Front, "original", 99).unwrap();
+        images.cache.lock().clear();
+        for attempt in 0..20 {
+            images.image(ImageKind::Front, "cropped", attempt).unwrap();
         }
-        for (place, image) in images.iter().enumerate() {
-            assert!(!images.iter().skip(place + 1).any(|other| other == image));
-        }
-        assert_ne!(draw(Kind::Front, "cropped", 0).unwrap(), images[2]);
-        assert_ne!(draw(Kind::Front, "original", 1).unwrap(), images[2]);
+        assert_eq!(images.cache.lock().len(), MAX_CACHED);
+        assert_eq!(images.image(ImageKind::Front, "original", 99).unwrap(), first);
+    }
+
+    #[test]
+    fn without_a_size_images_are_not_padded() {
+        let image = Images::new(0).image(ImageKind::Redacted, "original", 1).unwrap();
+        assert_eq!(image, draw(ImageKind::Redacted, "original", 1).unwrap());
     }
 }

@@ -1,6 +1,4 @@
-//! The API keys the portal knows.
-//!
-//! May touch: nothing else.
+//! The API keys that the portal knows. May depend on nothing of this crate.
 
 use std::sync::Arc;
 
@@ -18,7 +16,7 @@ impl Keys {
         }
     }
 
-    /// Says whether the key was known.
+    /// Returns whether the key was known.
     pub(crate) fn remove(&self, key: &str) -> bool {
         let mut keys = self.0.lock();
         let before = keys.len();
@@ -39,7 +37,7 @@ impl Keys {
     }
 }
 
-/// What of a key may be shown: its first four characters, of a short key none.
+/// The part of a key that may be shown: its first four characters, or none of a short key.
 pub(crate) fn shown(key: &str) -> String {
     if key.chars().count() < 8 {
         return "…".to_owned();

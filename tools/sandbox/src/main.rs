@@ -1,4 +1,4 @@
-//! The program `okid-sandbox`: a portal for people and for other processes.
+//! The program `okid-sandbox`: a simulated portal for people and for other processes.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -12,33 +12,33 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
-Try it:
+Example:
 
   okid-sandbox --listen 127.0.0.1:8090 --api-key demo-key-1 &
   U=http://127.0.0.1:8090  K='X-SDK-Key: demo-key-1'
   curl -X POST $U/api/generate-verification -H \"$K\"
-  ID=ver_...                                             # the verificationId of the answer
-  xdg-open \"$U/?verification_id=$ID\"                     # click through in a browser, or:
+  ID=ver_...                                             # the verificationId in the response
+  xdg-open \"$U/?verification_id=$ID\"                     # click through it in a browser, or:
   curl $U/sandbox/sessions/$ID/act -d '\"complete_all\"'
   curl $U/sandbox/sessions/$ID/act -d '{\"decide\":\"verified\"}'
   curl $U/api/get-verification-details/$ID -H \"$K\"
   curl $U/api/get-verification-image-front/$ID -H \"$K\" -o front.jpg
 
-Break it: the next create makes its session, then the connection is cut before the answer.
+Inject a fault: the next create is processed, then the connection is cut before the response.
 
   curl $U/sandbox/faults \\
     -d '{\"call\":\"create\",\"times\":1,\"moment\":\"after\",\"action\":{\"cut\":\"before_headers\"}}'
 ";
 
-/// The okID portal as its guide describes it, to run and to break.
+/// A simulation of the okID portal with fault injection.
 #[derive(Debug, Parser)]
 #[command(version, after_help = format!("{EXAMPLES}\n{ENDPOINTS}"))]
 struct Settings {
-    /// Where to listen; with port 0 at any free port. The first line on stdout says where.
+    /// Address to listen on; port 0 selects a free port. The first line on stdout shows the address.
     #[arg(long, env = "OKID_SANDBOX_LISTEN", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
 
-    /// An API key the portal knows. May be given more than once, or separated by commas.
+    /// An API key that the portal knows; repeatable or comma-separated.
     #[arg(
         long = "api-key",
         env = "OKID_SANDBOX_API_KEY",
@@ -48,7 +48,7 @@ struct Settings {
     )]
     api_keys: Vec<String>,
 
-    /// How long a session lasts, as 90s, 30m or 1h.
+    /// How long a session lasts, such as 90s, 30m or 1h.
     #[arg(long, env = "OKID_SANDBOX_EXPIRY", default_value = "1h", value_parser = duration)]
     expiry: Duration,
 
@@ -65,27 +65,27 @@ struct Settings {
     #[arg(long, env = "OKID_SANDBOX_SPEED", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
 
-    /// How long every call takes at least (real time), as 200ms or 2s.
+    /// Minimum duration of every request (real time), such as 200ms or 2s.
     #[arg(long, env = "OKID_SANDBOX_LATENCY", default_value = "0s", value_parser = duration)]
     latency: Duration,
 
-    /// A scripted person who goes through every session, and how the reviewer decides.
+    /// A scripted person for every session, who completes all modules, and the verdict of the reviewer.
     #[arg(long, env = "OKID_SANDBOX_PERSON")]
     person: Option<Outcome>,
 
-    /// The scripted person's time for each step, on the sandbox's clock.
+    /// Time that the scripted person takes for each step, on the sandbox's clock.
     #[arg(long, env = "OKID_SANDBOX_PACE", default_value = "2s", value_parser = duration)]
     pace: Duration,
 
-    /// How many calls are kept as records for /sandbox/calls; 0 keeps none.
+    /// Number of requests in the log at /sandbox/requests; 0 for none.
     #[arg(long, env = "OKID_SANDBOX_RECORDS", default_value_t = 10_000)]
     records: usize,
 
-    /// HTTP/2 streams a client may have open on one connection.
+    /// Number of concurrent HTTP/2 streams on one connection.
     #[arg(long, env = "OKID_SANDBOX_MAX_STREAMS", default_value_t = 250)]
     max_streams: u32,
 
-    /// Bytes that an image has at least; smaller ones are filled up behind the picture.
+    /// Minimum size of an image in bytes; smaller ones are padded.
     #[arg(long, env = "OKID_SANDBOX_IMAGE_BYTES", default_value_t = 0)]
     image_bytes: usize,
 }
@@ -110,12 +110,13 @@ impl Outcome {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<jiff::SignedDuration>().map_err(|_| "write it as 200ms, 90s, 30m or 1h")?;
+    let parsed =
+        text.parse::<jiff::SignedDuration>().map_err(|_| "write a duration such as 200ms, 90s, 30m or 1h")?;
     Duration::try_from(parsed).map_err(|_| "it must not be negative".to_owned())
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    let speed = text.parse::<f64>().map_err(|_| "write it as a number such as 1 or 60")?;
+    let speed = text.parse::<f64>().map_err(|_| "write a number such as 1 or 60")?;
     if speed.is_finite() && speed >= 0.0 { Ok(speed) } else { Err("it must be 0 or more".to_owned()) }
 }
 
@@ -124,7 +125,7 @@ async fn main() -> ExitCode {
     match run(Settings::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Its `Debug` would show where in the program it was made.
+            // Its `Debug` form would show a backtrace.
             eprintln!("okid-sandbox: {error:#}");
             ExitCode::FAILURE
         }
@@ -141,7 +142,7 @@ async fn run(settings: Settings) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
 
     let sandbox = start(settings).await?;
-    // Whoever started this may wait for the line, or may have closed the pipe: both are fine.
+    // The parent may wait for this line, or may have closed the pipe: both are fine.
     let _ = writeln!(std::io::stdout(), "okid-sandbox listens on {}", sandbox.url());
     tokio::select! {
         _ = terminate.recv() => {}

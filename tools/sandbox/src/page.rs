@@ -1,6 +1,6 @@
-//! The page a person clicks through, in place of the portal's own. Plain forms, no script.
+//! The page that a person clicks through, in place of the portal's own. Plain forms, no script.
 //!
-//! May touch: the portal's state, by the same acts a scripted person does.
+//! May depend on [`Portal`], which it changes by the same acts as a scripted person.
 
 use std::sync::Arc;
 
@@ -19,24 +19,24 @@ use crate::person::{Act, Document, Verdict};
 use crate::portal::Portal;
 use crate::session::{Progress, Session};
 
-/// `/` as in the guide's table of modes, `/verify` as in its sample journey.
+/// `/` as in the guide's table of modes, and `/verify` as in its sample journey.
 pub(crate) fn routes() -> Router<Arc<Portal>> {
     Router::new().route("/", get(show).post(step)).route("/verify", get(show).post(step))
 }
 
 #[derive(Debug, Deserialize)]
-struct Door {
+struct PageQuery {
     verification_id: Option<String>,
     mode: Option<String>,
 }
 
-/// One button of the page.
+/// The form that a button of the page submits.
 #[derive(Debug, Deserialize)]
 struct Click {
     verification_id: String,
-    /// The module that is completed or failed.
+    /// The module that the person completes or fails.
     module: Option<String>,
-    /// `fail` for a failed try.
+    /// `fail` for a failed attempt.
     outcome: Option<String>,
     document: Option<Document>,
     verdict: Option<Verdict>,
@@ -44,19 +44,19 @@ struct Click {
 
 async fn show(
     State(portal): State<Arc<Portal>>,
-    Query(door): Query<Door>,
+    Query(query): Query<PageQuery>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let Some(id) = door.verification_id else {
+    let Some(id) = query.verification_id else {
         return page("okID sandbox", &welcome()).into_response();
     };
-    let content = if door.mode.as_deref() == Some("select") {
+    let content = if query.mode.as_deref() == Some("select") {
         let link = direct_link(&uri, &headers, &id);
         portal.with_session(&id, |_, _| selection(&id, &link))
     } else {
         portal.with_session(&id, |session, now| {
-            // Opening the link is the person's first act; on an ended session it changes nothing.
+            // Opening the link is the person's first act; it changes nothing in a finished session.
             let _ = session.act(&Act::Open, now);
             journey(&id, session)
         })
@@ -76,7 +76,7 @@ async fn step(State(portal): State<Arc<Portal>>, Form(click): Form<Click>) -> Re
         click.verdict.map(Act::Decide),
     ];
     for act in acts.into_iter().flatten() {
-        // What is too late or unknown the page shows as it stands.
+        // An act that is no longer possible changes nothing; the page shows the current state.
         let _ = portal.act(&click.verification_id, &act);
     }
     Redirect::to(&direct_path(&click.verification_id)).into_response()
@@ -88,7 +88,7 @@ fn direct_path(id: &str) -> String {
     format!("/?verification_id={id}")
 }
 
-/// The direct link under the name the browser knows this portal by.
+/// The direct link with the host name that the browser used.
 fn direct_link(uri: &Uri, headers: &HeaderMap, id: &str) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| uri.authority().map(axum::http::uri::Authority::as_str));
@@ -109,7 +109,7 @@ fn page(title: &str, content: &Markup) -> Html<String> {
             body {
                 header { p { strong { "okID" } " sandbox" } }
                 main { h1 { (title) } (content) }
-                footer { p { "A stand-in for tests. No data leaves this machine, and no verdict means anything." } }
+                footer { p { "A simulation for tests. No data leaves this machine, and no verdict is real." } }
             }
         }
     };
@@ -118,36 +118,35 @@ fn page(title: &str, content: &Markup) -> Html<String> {
 
 fn welcome() -> Markup {
     html! {
-        p { "This portal waits for " code { "POST /api/generate-verification" } ". The link to a session's page is" }
+        p { "Create a session with " code { "POST /api/generate-verification" } ". The link to its page is" }
         p { code { "/?verification_id=…" } " or " code { "/?verification_id=…&mode=select" } }
-        p { "What else it can do is told at " a href="/sandbox" { "/sandbox" } "." }
+        p { "All other functions are listed at " a href="/sandbox" { "/sandbox" } "." }
     }
 }
 
 fn unknown() -> Markup {
-    html! { p { "There is no such verification, or it is no longer kept. Ask for a new link." } }
+    html! { p { "This verification does not exist, or it was deleted. Ask for a new link." } }
 }
 
 fn selection(id: &str, link: &str) -> Markup {
     html! {
-        p { "Where do you want to go on? You need a camera and your document." }
+        p { "Where do you want to continue? You need a camera and your document." }
         section aria-labelledby="phone" {
             h2 id="phone" { "On your phone" }
             p { "Point its camera at this code." }
             figure role="img" aria-label="QR code of the link" { (qr_code(link)) }
         }
         section aria-labelledby="here" {
-            h2 id="here" { "Here" }
-            p { a.button href=(direct_path(id)) { "This device" } }
+            h2 id="here" { "On this device" }
+            p { a.button href=(direct_path(id)) { "Continue here" } }
         }
     }
 }
 
 fn qr_code(link: &str) -> Markup {
-    let inputs =
-        QrCode::new(link).map(|code| code.render::<svg::Color<'_>>().min_dimensions(220, 220).build());
+    let svg = QrCode::new(link).map(|code| code.render::<svg::Color<'_>>().min_dimensions(220, 220).build());
     // The XML declaration before the element belongs to a file, not to a page.
-    let element = inputs.as_ref().ok().and_then(|inputs| inputs.get(inputs.find("<svg")?..));
+    let element = svg.as_ref().ok().and_then(|svg| svg.get(svg.find("<svg")?..));
     html! {
         @match element {
             Some(element) => (PreEscaped(element)),
@@ -160,17 +159,17 @@ fn journey(id: &str, session: &Session) -> Markup {
     html! {
         ol.steps {
             @for (module, progress) in session.flow.iter().zip(&session.progress) {
-                li class=(progress.word()) { span { (title(module)) } " " small { (spoken(*progress)) } }
+                li class=(progress.name()) { span { (title(module)) } " " small { (progress_label(*progress)) } }
             }
         }
-        @if session.status.has_ended() {
-            (end(session.status.word()))
+        @if session.status.is_finished() {
+            (end(session.status.name()))
         } @else if let Some(module) = session.next_module() {
             (module_form(id, module))
             (verdict_form(id, "Or", &[(Verdict::Expired, "Let it expire")]))
         } @else {
-            p role="status" { "Thank you. Your data is being checked (" code { (session.status.word()) } ")." }
-            (verdict_form(id, "What does the reviewer say?", &[
+            p role="status" { "Thank you. Your data is being checked (" code { (session.status.name()) } ")." }
+            (verdict_form(id, "Verdict of the reviewer", &[
                 (Verdict::Verified, "Verified"),
                 (Verdict::Rejected, "Rejected"),
                 (Verdict::NeedsManualReview, "Needs manual review"),
@@ -190,23 +189,23 @@ fn title(module: &str) -> &str {
     }
 }
 
-fn spoken(progress: Progress) -> &'static str {
+fn progress_label(progress: Progress) -> &'static str {
     match progress {
         Progress::Pending => "to do",
-        Progress::InProgress => "begun",
+        Progress::InProgress => "started",
         Progress::Completed => "done",
         Progress::Failed => "try again",
-        Progress::Skipped => "left out",
+        Progress::Skipped => "skipped",
     }
 }
 
-fn end(word: &str) -> Markup {
-    let sentence = match word {
+fn end(status: &str) -> Markup {
+    let sentence = match status {
         "verified" => "Your identity is verified. You can close this page.",
         "rejected" => "Your identity could not be verified.",
         _ => "This verification has expired. Ask for a new link.",
     };
-    html! { p.end class=(word) role="status" { (sentence) } }
+    html! { p.end class=(status) role="status" { (sentence) } }
 }
 
 fn module_form(id: &str, module: &str) -> Markup {
@@ -222,13 +221,13 @@ fn module_form(id: &str, module: &str) -> Markup {
                     label { input type="radio" name="document" value="id_card" checked; " Identity card (front and back)" }
                     label { input type="radio" name="document" value="passport"; " Passport (one side)" }
                 },
-                "liveness" => p { "Look into the camera. (The sandbox has none: it takes your word.)" },
+                "liveness" => p { "Look into the camera. (The sandbox has no camera and accepts anything.)" },
                 _ => p { label for="email" { "E-mail address " } input id="email" type="email" autocomplete="off"; },
             }
             p {
                 button type="submit" { "Continue" }
                 @if matches!(module, "document" | "liveness") {
-                    " " button.quiet type="submit" name="outcome" value="fail" { "Fail this try" }
+                    " " button.secondary type="submit" name="outcome" value="fail" { "Fail this attempt" }
                 }
             }
         }
@@ -242,14 +241,14 @@ fn verdict_form(id: &str, legend: &str, choices: &[(Verdict, &str)]) -> Markup {
             fieldset {
                 legend { (legend) }
                 @for (verdict, label) in choices {
-                    button.quiet type="submit" name="verdict" value=(value_of(*verdict)) { (label) } " "
+                    button.secondary type="submit" name="verdict" value=(form_value(*verdict)) { (label) } " "
                 }
             }
         }
     }
 }
 
-fn value_of(verdict: Verdict) -> &'static str {
+fn form_value(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Verified => "verified",
         Verdict::Rejected => "rejected",

@@ -1,12 +1,12 @@
-//! What a person and a reviewer do to a session, as data: single acts, and scripts of acts in time.
+//! What a person and a reviewer do in a session, as data: single acts, and scripts of scheduled acts.
 //!
-//! Pure: the session is moved by `session`, the time comes from `clock`.
+//! Pure. May depend on nothing of this crate. `session` applies the acts, the time comes from `clock`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What the reviewer (or the clock) says in the end.
+/// The result of a session, from the reviewer or the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -14,79 +14,79 @@ pub enum Verdict {
     Verified,
     /// The identity is refused.
     Rejected,
-    /// A second person has to look; not an end.
+    /// A person has to review the session; not final.
     NeedsManualReview,
-    /// The session has run out.
+    /// The session has expired.
     Expired,
 }
 
-/// What the person holds before the camera.
+/// The document that the person shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Document {
     /// Has a front and a back.
     IdCard,
-    /// Has no back: the call for it answers 404.
+    /// Has no back: a request for it gets 404.
     Passport,
 }
 
-/// One thing done to a session. In JSON: `"open"`, `{"complete":"terms"}`, `{"decide":"verified"}`.
+/// One change of a session. In JSON: `"open"`, `{"complete":"terms"}`, `{"decide":"verified"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
     /// The person opens the link.
     Open,
-    /// The person begins a module (by its name in the flow).
+    /// The person starts a module (by its name in the flow).
     Begin(String),
     /// The person completes a module.
     Complete(String),
     /// The person fails a module and may try again.
     Fail(String),
-    /// The module is left out.
+    /// The module is skipped.
     Skip(String),
-    /// Chooses the document that is shown.
+    /// The person chooses the document to show.
     Show(Document),
     /// All modules are completed at once.
     CompleteAll,
-    /// The reviewer speaks. A later verdict replaces an earlier one.
+    /// The reviewer decides. A later verdict replaces an earlier one.
     Decide(Verdict),
-    /// The status becomes this word, whatever it is, and stays until the next `Decide` or `Say`.
-    Say(String),
+    /// The status becomes this text, whatever it is, until the next `Decide` or `SetStatus`.
+    SetStatus(String),
 }
 
 /// One act of a script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Milliseconds (on the sandbox's clock) from the moment the script is given.
+    /// Milliseconds (on the sandbox's clock) from the start of the script.
     #[serde(rename = "after_ms", with = "crate::clock::millis")]
     pub after: Duration,
-    /// What is done then.
+    /// What happens then.
     pub act: Act,
 }
 
-/// A scripted person: acts at given offsets. An act that is no longer possible is left out.
+/// A scripted person: scheduled acts. An act that is no longer possible is skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
-    /// The acts; they are done in the order of their time.
+    /// The acts; they happen in the order of their times.
     pub steps: Vec<Step>,
 }
 
 impl Person {
-    /// A person who does nothing yet.
+    /// A person without acts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an act, `after` (on the sandbox's clock) the script was given.
+    /// Adds an act, `after` this time (on the sandbox's clock) from the start of the script.
     #[must_use]
     pub fn then(mut self, after: Duration, act: Act) -> Self {
         self.steps.push(Step { after, act });
         self
     }
 
-    /// Opens the link after one `pace`, completes terms, document, liveness and form, one per
-    /// `pace`, and gets `verdict` one `pace` later.
+    /// Opens the link after one `pace`, completes terms, document, liveness and form, one per `pace`, and gets `verdict` after
+    /// one more.
     #[must_use]
     pub fn typical(pace: Duration, verdict: Verdict) -> Self {
         let acts = [
@@ -99,6 +99,6 @@ impl Person {
         ];
         acts.into_iter()
             .zip(1u32..)
-            .fold(Self::new(), |person, (act, turn)| person.then(pace.saturating_mul(turn), act))
+            .fold(Self::new(), |person, (act, step)| person.then(pace.saturating_mul(step), act))
     }
 }

@@ -1,6 +1,7 @@
-//! The portal's state and everything that can be done to it from outside.
+//! The portal's state and every operation on it.
 //!
-//! Both the HTTP handlers and a test in the same process use this one type.
+//! The HTTP handlers and tests in the same process both use this type. May depend on all modules but `admin`, `endpoints`,
+//! `page`, `sandbox` and `server`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::{Clock, later};
 use crate::fault::Fault;
-use crate::gallery::Gallery;
-use crate::journal::{CallRecord, Counters, Journal};
+use crate::fault_queue::{FaultId, FaultQueue, FaultView};
+use crate::images::Images;
 use crate::keys::Keys;
-use crate::orders::{FaultId, FaultView, Orders};
 use crate::person::{Act, Document, Person, Verdict};
+use crate::request_log::{Counters, RequestLog, RequestRecord};
 use crate::session::{ActError, Flow, Session};
 use crate::view::SessionView;
 use crate::wire::Endpoint;
@@ -30,11 +31,11 @@ pub(crate) struct Settings {
     pub(crate) expiry: Duration,
     /// The modules of a new session.
     pub(crate) flow: Flow,
-    /// Who takes every new session in hand.
+    /// The scripted person of every new session.
     pub(crate) person: Option<Arc<Person>>,
-    /// Real time before any call of the contract is processed.
+    /// Real time before a request is processed.
     pub(crate) latency: Duration,
-    /// Without a configured backend every call answers "Server not configured".
+    /// Without a configured backend every request gets "Server not configured".
     pub(crate) configured: bool,
 }
 
@@ -43,26 +44,26 @@ pub(crate) struct Settings {
 pub struct Portal {
     pub(crate) clock: Clock,
     pub(crate) keys: Keys,
-    pub(crate) orders: Orders,
-    pub(crate) journal: Journal,
-    pub(crate) gallery: Gallery,
+    pub(crate) faults: FaultQueue,
+    pub(crate) request_log: RequestLog,
+    pub(crate) images: Images,
     settings: Mutex<Settings>,
     sessions: Mutex<HashMap<Box<str>, Session>>,
     connections: AtomicU64,
-    /// Wakes every connection to end at once.
+    /// Notifies every connection to close at once.
     pub(crate) cut: Notify,
-    /// Moves whenever something happened that a test may wait for.
+    /// Changes whenever something happened that a test may wait for.
     changes: watch::Sender<()>,
 }
 
 impl Portal {
-    pub(crate) fn new(clock: Clock, settings: Settings, records: usize, gallery: Gallery) -> Self {
+    pub(crate) fn new(clock: Clock, settings: Settings, records: usize, images: Images) -> Self {
         Self {
             clock,
             keys: Keys::default(),
-            orders: Orders::default(),
-            journal: Journal::new(records),
-            gallery,
+            faults: FaultQueue::default(),
+            request_log: RequestLog::new(records),
+            images,
             settings: Mutex::new(settings),
             sessions: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -73,7 +74,7 @@ impl Portal {
 
     // Sessions.
 
-    /// All sessions, in the order they were made.
+    /// All sessions, in order of creation.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionView> {
         let now = self.now();
@@ -101,14 +102,14 @@ impl Portal {
         self.with_session(id, |session, _| session.view(id))
     }
 
-    /// Makes `count` sessions for the first key, without any call; answers their ids. None
-    /// without a key. No scripted person takes them in hand.
+    /// Creates `count` sessions for the first key without a request, and returns their ids. Creates none without a key. They
+    /// have no scripted person.
     #[must_use]
     pub fn seed(&self, count: usize) -> Vec<String> {
         self.keys.first().map(|key| self.seed_for(&key, count)).unwrap_or_default()
     }
 
-    /// Makes `count` sessions for this key, whether it is known or not.
+    /// Creates `count` sessions for this key, whether it is known or not.
     #[must_use]
     pub fn seed_for(&self, key: &str, count: usize) -> Vec<String> {
         let key: Arc<str> = key.into();
@@ -125,8 +126,7 @@ impl Portal {
         ids
     }
 
-    /// Forgets a session, as a portal restored from a backup would: its id answers 404. Says
-    /// whether there was one.
+    /// Forgets a session, as a portal restored from a backup would: requests for it get 404. Returns whether there was one.
     pub fn forget(&self, id: &str) -> bool {
         let known = self.sessions.lock().remove(id).is_some();
         self.changed();
@@ -135,10 +135,10 @@ impl Portal {
 
     // The person and the reviewer.
 
-    /// Does one act to a session.
+    /// Applies one act to a session.
     ///
     /// # Errors
-    /// When there is no such session or module, or the session has ended.
+    /// If there is no such session or module, or the session has finished.
     pub fn act(&self, id: &str, act: &Act) -> Result<(), ActError> {
         let done = self.with_session(id, |session, now| session.act(act, now));
         self.changed();
@@ -161,7 +161,7 @@ impl Portal {
         self.act(id, &Act::Complete(module.to_owned()))
     }
 
-    /// The reviewer speaks; the progress of the modules stays as it is.
+    /// The reviewer decides; the progress of the modules is unchanged.
     ///
     /// # Errors
     /// As [`Portal::act`].
@@ -169,7 +169,7 @@ impl Portal {
         self.act(id, &Act::Decide(verdict))
     }
 
-    /// The person completes every module, and the reviewer speaks.
+    /// The person completes every module, and the reviewer decides.
     ///
     /// # Errors
     /// As [`Portal::act`].
@@ -178,16 +178,16 @@ impl Portal {
         self.decide(id, verdict)
     }
 
-    /// The status becomes this word, known or not, and stays (it does not run out either) until
-    /// the next verdict or word. A status that is no string: see [`crate::Action::set`].
+    /// The status becomes this text, known or not, until the next verdict or text; it does not expire either. For a status
+    /// that is not a string see [`crate::Action::set`].
     ///
     /// # Errors
     /// As [`Portal::act`].
-    pub fn set_status_word(&self, id: &str, word: &str) -> Result<(), ActError> {
-        self.act(id, &Act::Say(word.to_owned()))
+    pub fn set_status(&self, id: &str, status: &str) -> Result<(), ActError> {
+        self.act(id, &Act::SetStatus(status.to_owned()))
     }
 
-    /// What the person holds before the camera: with a passport there is no back image.
+    /// The person shows this document; a passport has no back image.
     ///
     /// # Errors
     /// As [`Portal::act`].
@@ -195,18 +195,18 @@ impl Portal {
         self.act(id, &Act::Show(document))
     }
 
-    /// Gives a session to a scripted person, from now on (on the sandbox's clock).
+    /// Assigns a scripted person to a session, from now on (on the sandbox's clock).
     ///
     /// # Errors
-    /// When there is no such session.
-    pub fn send(&self, id: &str, person: &Person) -> Result<(), ActError> {
-        let sent = self.with_session(id, |session, now| session.follow(person, now));
+    /// If there is no such session.
+    pub fn assign(&self, id: &str, person: &Person) -> Result<(), ActError> {
+        let assigned = self.with_session(id, |session, now| session.follow(person, now));
         self.changed();
-        sent.ok_or(ActError::UnknownSession)
+        assigned.ok_or(ActError::UnknownSession)
     }
 
-    /// Gives every session made from now on to this person; `None`: to nobody.
-    pub fn send_to_all(&self, person: Option<Person>) {
+    /// Assigns this person to every session created from now on; `None` assigns no person.
+    pub fn assign_to_new(&self, person: Option<Person>) {
         self.change_settings(|settings| settings.person = person.map(Arc::new));
     }
 
@@ -217,18 +217,18 @@ impl Portal {
         self.keys.add(key);
     }
 
-    /// Removes a key; its sessions stay, for when it comes back. Says whether it was known.
+    /// Removes a key; its sessions remain and are readable if it is added again. Returns whether it was known.
     pub fn remove_key(&self, key: &str) -> bool {
         self.keys.remove(key)
     }
 
-    /// What the sandbox's clock shows.
+    /// The time on the sandbox's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Sets the clock forward: persons act and sessions run out accordingly.
+    /// Advances the clock: scripted persons act and sessions expire accordingly.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
         self.changed();
@@ -239,94 +239,94 @@ impl Portal {
         self.clock.set_speed(speed);
     }
 
-    /// How long a session made from now on lasts.
+    /// How long a session created from now on lasts.
     pub fn set_expiry(&self, expiry: Duration) {
         self.change_settings(|settings| settings.expiry = expiry);
     }
 
-    /// Real time that passes before any call of the contract is processed.
+    /// Real time that passes before a request is processed.
     pub fn set_latency(&self, latency: Duration) {
         self.change_settings(|settings| settings.latency = latency);
     }
 
-    /// With `false` every call of the contract answers 500 "Server not configured".
+    /// With `false` every request gets 500 "Server not configured".
     pub fn set_configured(&self, configured: bool) {
         self.change_settings(|settings| settings.configured = configured);
     }
 
     // Faults.
 
-    /// Orders a fault. Of several that apply to a call the oldest strikes.
-    pub fn order(&self, fault: Fault) -> FaultId {
-        self.orders.place(fault)
+    /// Injects a fault. If several apply to a request, the oldest is used.
+    pub fn inject(&self, fault: Fault) -> FaultId {
+        self.faults.push(fault)
     }
 
-    /// Clears a fault and lets its hanging calls go. Says whether there was one.
+    /// Clears a fault and releases its hanging requests. Returns whether there was one.
     pub fn clear(&self, id: FaultId) -> bool {
-        self.orders.clear(id)
+        self.faults.clear(id)
     }
 
     /// Clears all faults.
     pub fn clear_faults(&self) {
-        self.orders.clear_all();
+        self.faults.clear_all();
     }
 
-    /// The ordered faults, also those that are used up, with their hits.
+    /// The injected faults with their hits, including those that are used up.
     #[must_use]
     pub fn faults(&self) -> Vec<FaultView> {
-        self.orders.views()
+        self.faults.views()
     }
 
-    /// How many calls a fault has struck; 0 once it is cleared.
+    /// To how many requests a fault has been applied; 0 once it is cleared.
     #[must_use]
     pub fn hits(&self, id: FaultId) -> u64 {
         self.faults().iter().find(|view| view.id == id).map_or(0, |view| view.hits)
     }
 
-    /// Ends every open connection at once, whatever is under way on it.
+    /// Closes every open connection at once, with whatever is in flight on it.
     pub fn cut_connections(&self) {
         self.cut.notify_waiters();
     }
 
-    // Counters and records.
+    // Counters and the request log.
 
-    /// Calls that arrived at one endpoint.
+    /// The number of requests to one endpoint.
     #[must_use]
     pub fn count(&self, endpoint: Endpoint) -> u64 {
-        self.journal.count(endpoint)
+        self.request_log.count(endpoint)
     }
 
-    /// Calls that arrived at one endpoint with this (known) key.
+    /// The number of requests to one endpoint with this (known) key.
     #[must_use]
     pub fn count_of_key(&self, key: &str, endpoint: Endpoint) -> u64 {
-        self.journal.count_of_key(key, endpoint)
+        self.request_log.count_of_key(key, endpoint)
     }
 
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.journal.counters(self.connections.load(Ordering::Relaxed))
+        self.request_log.counters(self.connections.load(Ordering::Relaxed))
     }
 
-    /// Every create that arrived, in order: its instant, headers, connection, and what it made.
+    /// Every create, in order: its time, headers, connection and created session.
     #[must_use]
-    pub fn creates(&self) -> Vec<CallRecord> {
-        self.journal.creates()
+    pub fn creates(&self) -> Vec<RequestRecord> {
+        self.request_log.creates()
     }
 
-    /// The last calls of every kind (10,000 creates and 10,000 others unless built otherwise).
+    /// The last requests of every kind (10,000 creates and 10,000 others unless built otherwise).
     #[must_use]
-    pub fn calls(&self) -> Vec<CallRecord> {
-        self.journal.calls()
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.request_log.requests()
     }
 
-    /// Sets the counters to 0 and forgets the records; connections and sessions keep their count.
+    /// Resets the counters and deletes the request log; the counts of connections and sessions remain.
     pub fn reset_counters(&self) {
-        self.journal.reset();
+        self.request_log.reset();
     }
 
-    /// Waits until `holds`: asked at once, and again after each call that arrived, was struck, made
-    /// a session or ended, and each act from outside. It has no time limit of its own.
+    /// Waits until `holds` is true. It is checked at once, and again after each request that arrives, meets a fault, creates a
+    /// session or ends, and after each act. There is no timeout.
     pub async fn until(&self, mut holds: impl FnMut(&Self) -> bool) {
         let mut changes = self.changes.subscribe();
         loop {
@@ -357,7 +357,7 @@ impl Portal {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A new session as a create makes it, not kept yet.
+    /// A new session for a create, which is not inserted yet.
     pub(crate) fn draft(&self, key: Arc<str>) -> (String, Session) {
         let Settings { expiry, flow, person, .. } = self.settings();
         let now = self.now();
@@ -368,11 +368,11 @@ impl Portal {
         (new_id(), session)
     }
 
-    pub(crate) fn keep(&self, id: &str, session: Session) {
+    pub(crate) fn insert(&self, id: &str, session: Session) {
         self.sessions.lock().insert(id.into(), session);
     }
 
-    /// The session brought up to now.
+    /// Runs `work` on the session as of now.
     pub(crate) fn with_session<T>(
         &self,
         id: &str,

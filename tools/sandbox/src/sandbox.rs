@@ -1,4 +1,4 @@
-//! A portal that runs: how it is built, started and stopped.
+//! A running portal: how it is built, started and stopped. May depend on all modules.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,21 +11,21 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
-use crate::gallery::Gallery;
+use crate::images::Images;
 use crate::person::Person;
 use crate::portal::{Portal, Settings};
 use crate::server::Server;
-use crate::{admin, calls, page};
+use crate::{admin, endpoints, page};
 
-/// A portal that listens. It ends when it is dropped. Everything that can be done to it while it
-/// runs is a method of [`Portal`], to which it dereferences.
+/// A running portal, which stops when it is dropped. All operations on it are methods of [`Portal`], to which it
+/// dereferences.
 #[derive(Debug)]
 pub struct Sandbox {
     portal: Arc<Portal>,
     server: Server,
 }
 
-/// What a portal is built with. See [`Sandbox::builder`].
+/// The settings of a portal. See [`Sandbox::builder`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
@@ -43,8 +43,8 @@ pub struct Builder {
 }
 
 impl Sandbox {
-    /// A portal at `127.0.0.1`, any free port, without keys; sessions last one hour and go through
-    /// terms, document, liveness and form; the clock shows the real time.
+    /// A portal at `127.0.0.1` on a free port, without keys. Sessions last one hour and consist of terms, document, liveness
+    /// and form; the clock shows the real time.
     pub fn builder() -> Builder {
         Builder {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -73,14 +73,13 @@ impl Sandbox {
         format!("http://{}", self.server.address)
     }
 
-    /// The portal behind it, to be handed to another task.
+    /// The portal behind it, for another task.
     #[must_use]
     pub fn portal(&self) -> Arc<Portal> {
         Arc::clone(&self.portal)
     }
 
-    /// Clears all faults, takes no more connections, lets calls under way finish (for two seconds
-    /// at most), and ends.
+    /// Clears all faults, accepts no more connections, lets requests in flight finish for at most two seconds, and stops.
     pub async fn stop(self) {
         self.portal.clear_faults();
         self.server.stop().await;
@@ -96,7 +95,7 @@ impl Deref for Sandbox {
 }
 
 impl Builder {
-    /// Where to listen; port 0 takes any free one.
+    /// The address to listen on; port 0 selects a free one.
     pub fn listen(self, listen: SocketAddr) -> Self {
         Self { listen, ..self }
     }
@@ -122,33 +121,32 @@ impl Builder {
         Self { speed, ..self }
     }
 
-    /// What the clock shows at the start.
+    /// The time on the clock at the start.
     pub fn start_at(self, start: Timestamp) -> Self {
         Self { start: Some(start), ..self }
     }
 
-    /// Real time before any call of the contract is processed.
+    /// Real time before a request is processed.
     pub fn latency(self, latency: Duration) -> Self {
         Self { latency, ..self }
     }
 
-    /// Gives every session that a call makes to this person.
+    /// Assigns this person to every session that a request creates.
     pub fn person(self, person: Person) -> Self {
         Self { person: Some(person), ..self }
     }
 
-    /// How many calls are kept as records (so many creates, and so many others); 0 keeps none.
+    /// How many creates, and how many other requests, are in the request log; 0 for none.
     pub fn records(self, records: usize) -> Self {
         Self { records, ..self }
     }
 
-    /// HTTP/2 streams that a client may have open on one connection.
+    /// The number of concurrent HTTP/2 streams on one connection.
     pub fn max_concurrent_streams(self, streams: u32) -> Self {
         Self { streams, ..self }
     }
 
-    /// How many bytes an image has at least: smaller ones are filled up behind the picture. 0 leaves them as they are
-    /// drawn, with some 15,000.
+    /// The minimum size of an image in bytes; smaller ones are padded. 0 adds no padding, which gives about 15,000 bytes.
     pub fn image_bytes(self, image_bytes: usize) -> Self {
         Self { image_bytes, ..self }
     }
@@ -156,17 +154,16 @@ impl Builder {
     /// Listens. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// If it cannot listen on the address.
     pub async fn try_start(self) -> io::Result<Sandbox> {
         let listener = TcpListener::bind(self.listen).await?;
         self.serve(listener)
     }
 
-    /// As [`Builder::try_start`], on a port that was taken before: whatever [`Builder::listen`] says. Needs a tokio
-    /// runtime.
+    /// As [`Builder::try_start`], on an existing listener in place of [`Builder::listen`]. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When the listener has no address.
+    /// If the listener has no address.
     pub fn serve(self, listener: TcpListener) -> io::Result<Sandbox> {
         let Self {
             listen: _,
@@ -184,12 +181,12 @@ impl Builder {
         let clock = Clock::new(start.unwrap_or_else(Timestamp::now), speed);
         let person = person.map(Arc::new);
         let settings = Settings { expiry, flow: flow.into(), person, latency, configured: true };
-        let portal = Arc::new(Portal::new(clock, settings, records, Gallery::new(image_bytes)));
+        let portal = Arc::new(Portal::new(clock, settings, records, Images::new(image_bytes)));
         for key in keys {
             portal.add_key(&key);
         }
         let router = Router::new()
-            .merge(calls::routes())
+            .merge(endpoints::routes())
             .merge(page::routes())
             .nest("/sandbox", admin::routes())
             .with_state(Arc::clone(&portal));
@@ -200,8 +197,8 @@ impl Builder {
     /// As [`Builder::try_start`], for tests.
     ///
     /// # Panics
-    /// When the address cannot be listened on.
-    #[expect(clippy::panic, reason = "a test cannot go on without its portal")]
+    /// If it cannot listen on the address.
+    #[expect(clippy::panic, reason = "a test cannot continue without its portal")]
     pub async fn start(self) -> Sandbox {
         match self.try_start().await {
             Ok(sandbox) => sandbox,

@@ -1,6 +1,7 @@
-//! Listens, and speaks HTTP/1.1 and HTTP/2 (prior knowledge) on each connection.
+//! Listens, and serves HTTP/1.1 and HTTP/2 (prior knowledge) on each connection.
 //!
-//! May touch: sockets and tasks. What is answered is decided by the router it is given.
+//! Touches sockets and tasks. May depend on [`connection`](crate::connection) and [`Portal`]. The given router makes the
+//! responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,11 +22,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::connection::{Connection, Line};
+use crate::connection::{Connection, Socket};
 use crate::portal::Portal;
 
-/// How long calls under way may take when the server is stopped.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long requests in flight may take when the server is stopped.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A listening server; it ends when it is dropped.
@@ -37,7 +38,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves from a task of its own.
+    /// Serves in a new task.
     pub(crate) fn start(
         listener: TcpListener,
         portal: Arc<Portal>,
@@ -50,7 +51,7 @@ impl Server {
         Ok(Self { address, stop, task })
     }
 
-    /// Takes no more connections, lets calls under way finish for two seconds, and ends.
+    /// Accepts no more connections, lets requests in flight finish for two seconds, and ends.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         // Fails only if the task panicked or was aborted: it has ended in either case.
@@ -84,7 +85,7 @@ async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let connection = Arc::new(Connection::new(portal.connect()));
-                    let work = converse(
+                    let work = serve_connection(
                         stream,
                         builder.clone(),
                         service.clone(),
@@ -95,7 +96,7 @@ async fn serve(
                     connections.spawn(work);
                 }
                 Err(error) => {
-                    // Mostly out of file descriptors: others must close before it gets better.
+                    // Usually out of file descriptors: other connections must close first.
                     warn!(%error, "accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -103,10 +104,10 @@ async fn serve(
         }
     }
     drop(listener);
-    let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
 }
 
-async fn converse(
+async fn serve_connection(
     stream: TcpStream,
     builder: Builder<TokioExecutor>,
     service: TowerToHyperService<Router>,
@@ -114,18 +115,18 @@ async fn converse(
     portal: Arc<Portal>,
     watcher: Watcher,
 ) {
-    // Without it each small answer could wait for an acknowledgement of the one before.
+    // Otherwise each small response could wait for the acknowledgement of the previous one.
     let _ = stream.set_nodelay(true);
-    let line = TokioIo::new(Line::new(stream, Arc::clone(&connection)));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&connection)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&connection));
         service.call(request)
     });
-    let conversation = watcher.watch(builder.serve_connection(line, service).into_owned());
+    let serving = watcher.watch(builder.serve_connection(socket, service).into_owned());
     let cut = pin!(portal.cut.notified());
     tokio::select! {
-        // How a connection ends is the client's affair, or a fault's.
-        _ = conversation => {}
+        // The client or a fault may end the connection in any way.
+        _ = serving => {}
         () = cut => {}
     }
 }

@@ -1,6 +1,7 @@
-//! One verification session: its state and how acts and time move it.
+//! One verification session: its state, and how acts and time change it.
 //!
-//! Pure: time is an argument. Kept small, because a benchmark holds a hundred thousand of them.
+//! Pure: time is an argument. May depend on [`person`](crate::person). It is small, because a benchmark has a hundred thousand
+//! of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,29 +12,29 @@ use serde::{Deserialize, Serialize};
 use crate::clock::later;
 use crate::person::{Act, Document, Person, Verdict};
 
-/// The modules a session goes through, in order; shared by all sessions made with it.
+/// The modules of a session, in order; shared by all sessions with the same flow.
 pub(crate) type Flow = Arc<[String]>;
 
-/// How far a module is.
+/// The progress of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
-    /// Not begun.
+    /// Not started.
     Pending,
-    /// Begun.
+    /// Started.
     InProgress,
     /// Done.
     Completed,
-    /// Tried without success; may be tried again.
+    /// Failed; may be tried again.
     Failed,
-    /// Left out.
+    /// Skipped.
     Skipped,
 }
 
 impl Progress {
-    /// The word on the wire.
+    /// The name in JSON.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::InProgress => "in_progress",
@@ -44,7 +45,7 @@ impl Progress {
     }
 }
 
-/// Where a session stands.
+/// The status of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Status {
     Generated,
@@ -55,13 +56,13 @@ pub(crate) enum Status {
     Verified,
     Rejected,
     Expired,
-    /// A word that a test put there; it does not move by itself.
-    Said(Box<str>),
+    /// A text that a test set; it does not change automatically.
+    Custom(Box<str>),
 }
 
 impl Status {
-    /// The word on the wire.
-    pub(crate) fn word(&self) -> &str {
+    /// The name in JSON.
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Generated => "generated",
             Self::Initiated => "initiated",
@@ -71,21 +72,21 @@ impl Status {
             Self::Verified => "verified",
             Self::Rejected => "rejected",
             Self::Expired => "expired",
-            Self::Said(word) => word,
+            Self::Custom(name) => name,
         }
     }
 
-    /// The person still has something to do, so the session can run out.
+    /// Whether the person still has something to do, so that the session can expire.
     pub(crate) fn waits_for_the_person(&self) -> bool {
         matches!(self, Self::Generated | Self::Initiated | Self::InProgress)
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         matches!(self, Self::Verified | Self::Rejected | Self::Expired)
     }
 }
 
-/// Why an act was not done.
+/// Why an act was not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ActError {
     /// No session has this id.
@@ -94,15 +95,15 @@ pub enum ActError {
     /// The flow has no module of this name.
     #[error("find the module: the session's flow does not name it")]
     UnknownModule,
-    /// The session has ended; only a verdict or a word can still change it.
-    #[error("act on the session: it has ended")]
-    Ended,
+    /// The session has finished; only `Decide` and `SetStatus` can still change it.
+    #[error("change the session: it has finished")]
+    Finished,
 }
 
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// The key that made it, and alone may read it.
+    /// The key that created it and that alone may read it.
     pub(crate) key: Arc<str>,
     pub(crate) flow: Flow,
     /// One entry per module of the flow.
@@ -114,11 +115,10 @@ pub(crate) struct Session {
     /// How often a document was uploaded.
     pub(crate) attempts: u32,
     pub(crate) document: Document,
-    /// Acts that are still to come, in the order of their time.
+    /// Future acts, in the order of their times.
     script: VecDeque<(Timestamp, Act)>,
-    /// Calls for its details, and for its images.
-    pub(crate) details_calls: u32,
-    pub(crate) image_calls: u32,
+    pub(crate) details_requests: u32,
+    pub(crate) image_requests: u32,
 }
 
 impl Session {
@@ -135,12 +135,12 @@ impl Session {
             attempts: 0,
             document: Document::IdCard,
             script: VecDeque::new(),
-            details_calls: 0,
-            image_calls: 0,
+            details_requests: 0,
+            image_requests: 0,
         }
     }
 
-    /// Gives the session to a scripted person from `now` on, in place of any earlier one.
+    /// Assigns a scripted person from `now` on, in place of any earlier one.
     pub(crate) fn follow(&mut self, person: &Person, now: Timestamp) {
         let mut steps: Vec<_> =
             person.steps.iter().map(|step| (later(now, step.after), step.act.clone())).collect();
@@ -148,7 +148,7 @@ impl Session {
         self.script = steps.into();
     }
 
-    /// Brings the session up to `now`: what its person did meanwhile, and whether it ran out.
+    /// Applies everything that happened until `now`: the acts of its person, and the expiry.
     pub(crate) fn catch_up(&mut self, now: Timestamp) {
         while let Some((at, _)) = self.script.front()
             && *at <= now
@@ -156,25 +156,25 @@ impl Session {
             let Some((at, act)) = self.script.pop_front() else {
                 break;
             };
-            self.run_out(at);
-            // A scripted person who comes too late finds the door closed; that is no error.
+            self.expire(at);
+            // A scripted person who is too late changes nothing; that is not an error.
             let _ = self.act(&act, at);
         }
-        self.run_out(now);
+        self.expire(now);
     }
 
-    fn run_out(&mut self, now: Timestamp) {
+    fn expire(&mut self, now: Timestamp) {
         if self.expires_at <= now && self.status.waits_for_the_person() {
-            self.become_status(Status::Expired, self.expires_at);
+            self.set_status(Status::Expired, self.expires_at);
         }
     }
 
-    /// Does one act at `now`. The session must have caught up.
+    /// Applies one act at `now`. The session must have caught up.
     pub(crate) fn act(&mut self, act: &Act, now: Timestamp) -> Result<(), ActError> {
         match act {
             Act::Open => {
                 if self.status == Status::Generated {
-                    self.become_status(Status::Initiated, now);
+                    self.set_status(Status::Initiated, now);
                 }
                 Ok(())
             }
@@ -191,50 +191,50 @@ impl Session {
                 flow.iter().try_for_each(|module| self.mark(module, Progress::Completed, now))
             }
             Act::Decide(verdict) => {
-                self.become_status(said_by(*verdict), now);
+                self.set_status(status_of(*verdict), now);
                 Ok(())
             }
-            Act::Say(word) => {
-                self.become_status(Status::Said(word.as_str().into()), now);
+            Act::SetStatus(name) => {
+                self.set_status(Status::Custom(name.as_str().into()), now);
                 Ok(())
             }
         }
     }
 
     fn mark(&mut self, module: &str, to: Progress, now: Timestamp) -> Result<(), ActError> {
-        let place = self.flow.iter().position(|name| name == module).ok_or(ActError::UnknownModule)?;
-        if self.status.has_ended() {
-            return Err(ActError::Ended);
+        let position = self.flow.iter().position(|name| name == module).ok_or(ActError::UnknownModule)?;
+        if self.status.is_finished() {
+            return Err(ActError::Finished);
         }
         if module == "document" && matches!(to, Progress::Completed | Progress::Failed) {
             self.attempts = self.attempts.saturating_add(1);
         }
-        if let Some(progress) = self.progress.get_mut(place) {
+        if let Some(progress) = self.progress.get_mut(position) {
             *progress = to;
         }
         self.updated_at = now;
-        if !matches!(self.status, Status::Said(_) | Status::NeedsManualReview) {
-            self.status = if self.is_through() { Status::Validating } else { Status::InProgress };
+        if !matches!(self.status, Status::Custom(_) | Status::NeedsManualReview) {
+            self.status = if self.is_complete() { Status::Validating } else { Status::InProgress };
         }
         Ok(())
     }
 
-    fn become_status(&mut self, status: Status, at: Timestamp) {
+    fn set_status(&mut self, status: Status, at: Timestamp) {
         self.status = status;
         self.updated_at = at;
     }
 
-    /// Every module is completed or left out.
-    pub(crate) fn is_through(&self) -> bool {
+    /// Whether every module is completed or skipped.
+    pub(crate) fn is_complete(&self) -> bool {
         self.progress.iter().all(|progress| matches!(progress, Progress::Completed | Progress::Skipped))
     }
 
     pub(crate) fn progress_of(&self, module: &str) -> Option<Progress> {
-        let place = self.flow.iter().position(|name| name == module)?;
-        self.progress.get(place).copied()
+        let position = self.flow.iter().position(|name| name == module)?;
+        self.progress.get(position).copied()
     }
 
-    /// The module the person has to do next.
+    /// The next module for the person.
     pub(crate) fn next_module(&self) -> Option<&str> {
         self.flow
             .iter()
@@ -243,13 +243,13 @@ impl Session {
             .map(|(module, _)| module.as_str())
     }
 
-    /// Has an accepted image of the document.
+    /// Whether there is an accepted image of the document.
     pub(crate) fn has_document(&self) -> bool {
         self.attempts > 0 && self.progress_of("document") == Some(Progress::Completed)
     }
 }
 
-fn said_by(verdict: Verdict) -> Status {
+fn status_of(verdict: Verdict) -> Status {
     match verdict {
         Verdict::Verified => Status::Verified,
         Verdict::Rejected => Status::Rejected,
@@ -274,28 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn a_person_who_does_every_module_leaves_the_session_validating() {
+    fn a_person_who_completes_every_module_gets_the_session_validated() {
         let mut session = session();
         let person = Person::typical(Duration::from_secs(1), Verdict::Verified);
         session.follow(&person, second(0));
-        let words = (0..=6).map(|at| {
+        let statuses = (0..=6).map(|at| {
             session.catch_up(second(at));
-            session.status.word().to_owned()
+            session.status.name().to_owned()
         });
-        let seen: Vec<_> = words.collect();
-        let told =
+        let seen: Vec<_> = statuses.collect();
+        let expected =
             ["generated", "initiated", "in_progress", "in_progress", "in_progress", "validating", "verified"];
-        assert_eq!(seen, told);
+        assert_eq!(seen, expected);
         assert_eq!(session.updated_at, second(6));
     }
 
     #[test]
-    fn a_person_who_comes_after_the_expiry_finds_it_expired() {
+    fn a_person_who_is_later_than_the_expiry_finds_it_expired() {
         let mut session = session();
         let late = Person::new().then(Duration::from_secs(3601), Act::Complete("terms".into()));
         session.follow(&late, second(0));
         session.catch_up(second(9000));
-        assert_eq!((session.status.word(), session.updated_at), ("expired", second(3600)));
+        assert_eq!((session.status.name(), session.updated_at), ("expired", second(3600)));
         assert_eq!(session.progress_of("terms"), Some(Progress::Pending));
     }
 
@@ -305,24 +305,24 @@ mod tests {
         session.act(&Act::CompleteAll, second(1)).unwrap();
         session.act(&Act::Decide(Verdict::NeedsManualReview), second(2)).unwrap();
         session.catch_up(second(99_999));
-        assert_eq!(session.status.word(), "needs_manual_review");
+        assert_eq!(session.status.name(), "needs_manual_review");
     }
 
     #[test]
-    fn a_word_that_was_said_does_not_run_out() {
+    fn a_status_that_was_set_does_not_expire() {
         let mut session = session();
-        session.act(&Act::Say("generated".into()), second(1)).unwrap();
+        session.act(&Act::SetStatus("generated".into()), second(1)).unwrap();
         session.catch_up(second(99_999));
-        assert_eq!(session.status.word(), "generated");
+        assert_eq!(session.status.name(), "generated");
     }
 
     #[test]
-    fn an_ended_session_takes_no_module_but_a_new_verdict() {
+    fn a_finished_session_accepts_a_new_verdict_but_no_module() {
         let mut session = session();
         session.act(&Act::Decide(Verdict::Verified), second(1)).unwrap();
-        assert_eq!(session.act(&Act::Complete("terms".into()), second(2)), Err(ActError::Ended));
+        assert_eq!(session.act(&Act::Complete("terms".into()), second(2)), Err(ActError::Finished));
         session.act(&Act::Decide(Verdict::Rejected), second(3)).unwrap();
-        assert_eq!(session.status.word(), "rejected");
+        assert_eq!(session.status.name(), "rejected");
         assert_eq!(session.act(&Act::Skip("selfie".into()), second(4)), Err(ActError::UnknownModule));
     }
 }

@@ -1,6 +1,6 @@
 //! A session as tests and the admin endpoints see it.
 //!
-//! Pure.
+//! Pure. May depend on [`session`](crate::session).
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,14 +9,14 @@ use crate::keys::shown;
 use crate::person::Document;
 use crate::session::{Progress, Session};
 
-/// What the sandbox knows of a session, for tests and the admin endpoints.
+/// The state of a session, for tests and the admin endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionView {
     /// The verification id.
     pub id: String,
-    /// The key that made it, cut to what may be shown.
+    /// The key that created it, shortened.
     pub key: String,
-    /// The word the details call shows.
+    /// The status in its details.
     pub status: String,
     /// Module and progress, in the order of the flow.
     pub progress: Vec<(String, Progress)>,
@@ -28,12 +28,12 @@ pub struct SessionView {
     pub updated_at: Timestamp,
     /// How often a document was uploaded.
     pub attempts: u32,
-    /// What the person holds before the camera.
+    /// The document that the person shows.
     pub document: Document,
-    /// Calls for its details.
-    pub details_calls: u32,
-    /// Calls for its images, all kinds.
-    pub image_calls: u32,
+    /// Requests for its details.
+    pub details_requests: u32,
+    /// Requests for its images, of all kinds.
+    pub image_requests: u32,
 }
 
 impl Session {
@@ -41,15 +41,15 @@ impl Session {
         SessionView {
             id: id.to_owned(),
             key: shown(&self.key),
-            status: self.status.word().to_owned(),
+            status: self.status.name().to_owned(),
             progress: self.flow.iter().cloned().zip(self.progress.iter().copied()).collect(),
             created_at: self.created_at,
             expires_at: self.expires_at,
             updated_at: self.updated_at,
             attempts: self.attempts,
             document: self.document,
-            details_calls: self.details_calls,
-            image_calls: self.image_calls,
+            details_requests: self.details_requests,
+            image_requests: self.image_requests,
         }
     }
 }

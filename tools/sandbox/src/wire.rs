@@ -1,6 +1,7 @@
-//! The portal's JSON and its errors, as the guide prints them.
+//! The portal's JSON and its errors, as the guide shows them.
 //!
-//! Pure: answers are values; `calls` sends them, `perform` breaks them.
+//! Pure. May depend on [`session`](crate::session). Responses are values: `endpoints` makes them, `inject` sends or corrupts
+//! them.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::person::Document;
 use crate::session::{Progress, Session, Status};
 
-/// The six calls of the guide.
+/// The six endpoints of the guide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -46,7 +47,7 @@ impl Endpoint {
         }
     }
 
-    /// The path as a route, with `{id}` where the verification id stands.
+    /// The path as a route, with `{id}` for the verification id.
     pub(crate) fn route(self) -> &'static str {
         match self {
             Self::Create => "/api/generate-verification",
@@ -59,9 +60,9 @@ impl Endpoint {
     }
 }
 
-/// An answer before it goes out.
+/// A response before it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct PortalResponse {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
     pub(crate) body: Bytes,
@@ -69,7 +70,7 @@ pub(crate) struct Answer {
 
 const JSON: &str = "application/json";
 
-impl Answer {
+impl PortalResponse {
     pub(crate) fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self { status, content_type: JSON, body: body.into() }
@@ -79,7 +80,7 @@ impl Answer {
         Self { status: 200, content_type: "image/jpeg", body }
     }
 
-    /// The error the portal documents (or is seen to send) with `status`.
+    /// The error that the portal documents (or is seen to send) with `status`.
     pub(crate) fn error(status: u16) -> Self {
         let (error, code) = match status {
             400 => ("Invalid request", "INVALID_REQUEST"),
@@ -98,7 +99,7 @@ impl Answer {
         Self::refusal(500, "Server not configured", "SERVER_NOT_CONFIGURED")
     }
 
-    /// 404 for an image that is not there.
+    /// 404 for an image that does not exist.
     pub(crate) fn no_image() -> Self {
         Self::refusal(404, "No image found", "IMAGE_NOT_FOUND")
     }
@@ -108,8 +109,8 @@ impl Answer {
     }
 }
 
-/// How the portal writes an instant: RFC 3339 in UTC, to the millisecond.
-pub(crate) fn instant(at: Timestamp) -> String {
+/// The format of a time: RFC 3339 in UTC, to the millisecond.
+pub(crate) fn format_time(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
@@ -126,7 +127,7 @@ where
     }
 }
 
-/// The answer to a create.
+/// The response to a create.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Created<'a, M> {
@@ -136,43 +137,43 @@ struct Created<'a, M> {
     flow: &'a [String],
 }
 
-/// The answer to a details call.
+/// The response to a request for details.
 #[derive(Serialize)]
 struct Details<'a, P, R> {
     verification_id: &'a str,
-    status: Standing<'a, P>,
+    status: StatusBody<'a, P>,
     #[serde(skip_serializing_if = "Option::is_none")]
     results: Option<R>,
 }
 
 #[derive(Serialize)]
-struct Standing<'a, P> {
+struct StatusBody<'a, P> {
     current: &'a str,
     updated_at: String,
     progress: P,
 }
 
-/// The answer to a create: camelCase, as in the guide.
-pub(crate) fn created(id: &str, session: &Session) -> Answer {
+/// The response to a create: camelCase, as in the guide.
+pub(crate) fn created(id: &str, session: &Session) -> PortalResponse {
     let modules = Fields(checked(session).map(|(module, _)| (module, json!({"enabled": true}))));
-    let expires_at = instant(session.expires_at);
-    Answer::json(200, &Created { verification_id: id, expires_at, modules, flow: &session.flow })
+    let expires_at = format_time(session.expires_at);
+    PortalResponse::json(200, &Created { verification_id: id, expires_at, modules, flow: &session.flow })
 }
 
-/// The answer to a details call: `snake_case`, `results` only once there is a verdict and only for
-/// what was checked.
-pub(crate) fn details(id: &str, session: &Session) -> Answer {
-    let progress = Fields(checked(session).map(|(module, progress)| (module, progress.word().into())));
+/// The response to a request for details: `snake_case`, with `results` only once there is a verdict and only for completed
+/// modules.
+pub(crate) fn details(id: &str, session: &Session) -> PortalResponse {
+    let progress = Fields(checked(session).map(|(module, progress)| (module, progress.name().into())));
     let status =
-        Standing { current: session.status.word(), updated_at: instant(session.updated_at), progress };
+        StatusBody { current: session.status.name(), updated_at: format_time(session.updated_at), progress };
     let verified = session.status == Status::Verified;
     let completed = checked(session).filter(|(_, progress)| *progress == Progress::Completed);
     let results = Fields(completed.map(|(module, _)| (module, result(module, session.document, verified))));
     let results = (verified || session.status == Status::Rejected).then_some(results);
-    Answer::json(200, &Details { verification_id: id, status, results })
+    PortalResponse::json(200, &Details { verification_id: id, status, results })
 }
 
-/// The modules that `progress` and `modules` name: all of the flow but the terms.
+/// The modules in `progress` and `modules`: the whole flow but the terms.
 fn checked(session: &Session) -> impl Iterator<Item = (&str, Progress)> + Clone {
     session
         .flow
@@ -182,7 +183,7 @@ fn checked(session: &Session) -> impl Iterator<Item = (&str, Progress)> + Clone 
         .filter(|(module, _)| *module != "terms")
 }
 
-/// Results of a person who does not exist.
+/// Results of an invented person.
 fn result(module: &str, document: Document, verified: bool) -> Value {
     match module {
         "document" => json!({

@@ -1,4 +1,4 @@
-//! The endpoints for other processes.
+//! The admin endpoints for other processes.
 
 use okid_sandbox::Endpoint;
 use reqwest::{Method, Response};
@@ -25,7 +25,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn another_process_can_play_the_person() {
+async fn another_process_can_act_as_the_person() {
     let scene = Scene::new().await;
     let id = scene.created().await;
     let path = format!("/sessions/{id}");
@@ -45,7 +45,7 @@ async fn another_process_can_play_the_person() {
 }
 
 #[tokio::test]
-async fn another_process_can_send_a_scripted_person_and_set_the_clock() {
+async fn another_process_can_assign_a_scripted_person_and_advance_the_clock() {
     let scene = Scene::new().await;
     let person = json!({"steps": [{"after_ms": 60_000, "act": {"decide": "rejected"}}]});
     assert_eq!(scene.post("/person", person.clone()).await.status(), 204);
@@ -56,15 +56,15 @@ async fn another_process_can_send_a_scripted_person_and_set_the_clock() {
     let clock: Value =
         scene.post("/clock", json!({"speed": 0, "advance_ms": 60_000})).await.json().await.unwrap();
     assert_eq!(clock["speed"], 0.0);
-    let mut words = Vec::new();
+    let mut statuses = Vec::new();
     for id in [&all, &one, &none] {
-        words.push(scene.status_word(id).await);
+        statuses.push(scene.session_status(id).await);
     }
-    assert_eq!(words, ["rejected", "rejected", "generated"]);
+    assert_eq!(statuses, ["rejected", "rejected", "generated"]);
 }
 
 #[tokio::test]
-async fn what_curl_sends_by_default_is_read_as_json() {
+async fn the_default_content_type_of_curl_is_accepted_for_json() {
     let scene = Scene::new().await;
     let send = async |body: &'static str| {
         let request = scene.client.post(scene.url("/sandbox/clock")).body(body);
@@ -76,13 +76,13 @@ async fn what_curl_sends_by_default_is_read_as_json() {
 }
 
 #[tokio::test]
-async fn another_process_can_order_and_clear_faults() {
+async fn another_process_can_inject_and_clear_faults() {
     let scene = Scene::new().await;
-    let fault = json!({"call": "create", "action": {"answer": {"status": 503}}});
-    let ordered: Value = scene.post("/faults", fault).await.json().await.unwrap();
+    let fault = json!({"call": "create", "action": {"respond": {"status": 503}}});
+    let injected: Value = scene.post("/faults", fault).await.json().await.unwrap();
     assert_eq!(scene.create().await.unwrap().status(), 503);
     assert_eq!(scene.get("/faults").await[0]["hits"], 1);
-    let path = format!("/faults/{}", ordered["id"]);
+    let path = format!("/faults/{}", injected["id"]);
     assert_eq!(scene.admin(Method::DELETE, &path, None).await.status(), 204);
     assert_eq!(scene.admin(Method::DELETE, &path, None).await.status(), 404);
     assert_eq!(scene.create().await.unwrap().status(), 200);
@@ -107,10 +107,10 @@ async fn another_process_can_change_keys_and_settings_and_read_counters() {
     assert_eq!(scene.post("/settings", json!({"configured": false, "expiry_ms": 5})).await.status(), 204);
     assert_eq!(scene.create().await.unwrap().status(), 500);
     let counters = scene.get("/counters").await;
-    assert_eq!(counters["endpoints"]["create"]["calls"], 3);
+    assert_eq!(counters["endpoints"]["create"]["requests"], 3);
     assert_eq!(counters["endpoints"]["create"]["statuses"]["401"], 1);
     assert_eq!(counters["keys"]["(unknown)"]["create"], 1);
-    assert!(!scene.get("/calls").await.to_string().contains(KEY));
+    assert!(!scene.get("/requests").await.to_string().contains(KEY));
     assert!(!scene.get("/keys").await.to_string().contains(KEY));
     assert_eq!(scene.admin(Method::DELETE, "/counters", None).await.status(), 204);
     assert_eq!(scene.sandbox.count(Endpoint::Create), 0);

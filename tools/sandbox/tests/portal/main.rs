@@ -1,9 +1,9 @@
-//! The sandbox over real sockets: what the guide promises, and every fault that can be ordered.
+//! The sandbox over real sockets: what the guide promises, and every fault that can be injected.
 
-#![expect(clippy::unwrap_used, reason = "a scene that cannot be set up fails its test")]
+#![expect(clippy::unwrap_used, reason = "a failed setup fails the test")]
 
 mod admin;
-mod calls;
+mod endpoints;
 mod faults;
 mod page;
 mod time;
@@ -16,7 +16,7 @@ use serde_json::Value;
 pub(crate) const KEY: &str = "test-key-one";
 pub(crate) const OTHER_KEY: &str = "test-key-two";
 
-/// A sandbox with both keys, and a client that follows and retries nothing.
+/// A sandbox with both keys, and a client that follows no redirect and retries nothing.
 pub(crate) struct Scene {
     pub(crate) sandbox: Sandbox,
     pub(crate) client: Client,
@@ -44,10 +44,10 @@ impl Scene {
         self.client.post(self.url("/api/generate-verification")).header("X-SDK-Key", key).send().await
     }
 
-    /// A session made the guide's way; its id.
+    /// Creates a session as the guide shows, and returns its id.
     pub(crate) async fn created(&self) -> String {
-        let answer: Value = self.create().await.unwrap().json().await.unwrap();
-        answer["verificationId"].as_str().unwrap().to_owned()
+        let response: Value = self.create().await.unwrap().json().await.unwrap();
+        response["verificationId"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn read(&self, path: &str, key: &str) -> reqwest::Result<Response> {
@@ -58,7 +58,7 @@ impl Scene {
         self.read(&format!("/api/get-verification-details/{id}"), KEY).await
     }
 
-    pub(crate) async fn status_word(&self, id: &str) -> Value {
+    pub(crate) async fn session_status(&self, id: &str) -> Value {
         let details: Value = self.details(id).await.unwrap().json().await.unwrap();
         details["status"]["current"].clone()
     }

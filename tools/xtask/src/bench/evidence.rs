@@ -201,8 +201,8 @@ fn calls(portal: &FakeProcess) -> Result<Calls> {
     let mut calls = Calls { total: 0.0, failed: 0.0 };
     for endpoint in ["image", "image_unredacted", "image_front", "image_back"] {
         let counter = &counters["endpoints"][endpoint];
-        calls.total += number(&counter["calls"]);
-        calls.failed += number(&counter["calls"]) - number(&counter["statuses"]["200"]);
+        calls.total += number(&counter["requests"]);
+        calls.failed += number(&counter["requests"]) - number(&counter["statuses"]["200"]);
     }
     Ok(calls)
 }

@@ -1,6 +1,6 @@
-//! Changes the JSON of an answer, well or badly.
+//! Edits or corrupts the JSON of a response.
 //!
-//! Pure.
+//! Pure. May depend on [`fault`](crate::fault).
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use crate::fault::{Edit, Malformed};
 const HTML: &str =
     "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>";
 
-/// A body that is not the JSON that was promised.
+/// A body that is not the documented JSON.
 pub(crate) fn malform(body: &Bytes, form: Malformed) -> Bytes {
     match form {
         Malformed::Empty => Bytes::new(),
@@ -33,7 +33,7 @@ pub(crate) fn malform(body: &Bytes, form: Malformed) -> Bytes {
     }
 }
 
-/// The JSON with the edits made, in order. What is no JSON stays as it is.
+/// The JSON with the edits applied in order. Anything else is unchanged.
 pub(crate) fn edit(body: &Bytes, edits: &[Edit]) -> Bytes {
     let Ok(mut json) = serde_json::from_slice::<Value>(body) else {
         return body.clone();
@@ -50,16 +50,16 @@ pub(crate) fn edit(body: &Bytes, edits: &[Edit]) -> Bytes {
                 set(&mut json, at, Value::Object(crowd));
             }
             Edit::Nest { at, depth } => {
-                // As text, behind a mark: a tree this deep would overflow the stack that writes it.
-                let mark = format!("@nest {}@", nests.len());
-                set(&mut json, at, Value::String(mark.clone()));
-                nests.push((mark, *depth));
+                // Inserted as text later: serializing a tree this deep would overflow the stack.
+                let placeholder = format!("@nest {}@", nests.len());
+                set(&mut json, at, Value::String(placeholder.clone()));
+                nests.push((placeholder, *depth));
             }
         }
     }
-    let text = nests
-        .into_iter()
-        .fold(json.to_string(), |text, (mark, depth)| text.replace(&format!("\"{mark}\""), &nest(depth)));
+    let text = nests.into_iter().fold(json.to_string(), |text, (placeholder, depth)| {
+        text.replace(&format!("\"{placeholder}\""), &nest(depth))
+    });
     text.into()
 }
 
@@ -68,8 +68,8 @@ fn nest(depth: usize) -> String {
 }
 
 fn set(json: &mut Value, at: &str, value: Value) {
-    if let Some(place) = json.pointer_mut(at) {
-        *place = value;
+    if let Some(current) = json.pointer_mut(at) {
+        *current = value;
     } else if let Some((parent, name)) = at.rsplit_once('/')
         && let Some(Value::Object(fields)) = json.pointer_mut(parent)
     {

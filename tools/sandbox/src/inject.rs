@@ -1,7 +1,7 @@
-//! Does an ordered fault to a call.
+//! Injects a fault into a request.
 //!
-//! May touch: the call's own connection, and time to wait. What the portal would have answered it
-//! learns from `process`.
+//! Touches the request's own connection and real time. May depend on [`corrupt`], [`fault`](crate::fault) and
+//! [`wire`](crate::wire). The normal response comes from `process`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,20 +18,20 @@ use jiff::Timestamp;
 
 use crate::clock::later;
 use crate::connection::Connection;
-use crate::deform;
+use crate::corrupt;
 use crate::fault::{Action, Cut, Fault, Gateway, Huge, Malformed, Moment, RetryAfter};
-use crate::orders::Strike;
-use crate::wire::Answer;
+use crate::fault_queue::Injection;
+use crate::wire::PortalResponse;
 
-/// Whether what a request asks for is really done, or only answered.
+/// Whether processing a request has its effect, or only yields a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    Yes,
-    No,
+pub(crate) enum Effect {
+    Real,
+    None,
 }
 
-/// What goes out, and the status that the client gets to see.
-pub(crate) struct Delivery {
+/// The response, and the status that the client sees.
+pub(crate) struct Outcome {
     pub(crate) response: Response,
     pub(crate) status: Option<u16>,
 }
@@ -41,31 +41,31 @@ const CHALLENGE: &str = "<!DOCTYPE html><html lang=\"en-US\"><head><title>Just a
 const NGINX_502: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
 const CHUNK: usize = 64 * 1024;
-const MOST_ENDLESS: u64 = 1 << 30;
-const LONGEST_HEADER: usize = 64 << 20;
+const MAX_ENDLESS: u64 = 1 << 30;
+const MAX_HEADER: usize = 64 << 20;
 
-/// Waits, processes and breaks as the fault says.
-pub(crate) async fn perform(
-    strike: Strike,
+/// Delays, processes and corrupts as the fault says.
+pub(crate) async fn inject(
+    injection: Injection,
     connection: &Connection,
     now: impl Fn() -> Timestamp,
-    process: impl Fn(Keep) -> Answer,
-) -> Delivery {
-    let Fault { moment, delay, action, call: _, times: _, key: _, session: _ } = strike.fault;
-    let early = match moment {
-        Moment::After => Some(process(Keep::Yes)),
+    process: impl Fn(Effect) -> PortalResponse,
+) -> Outcome {
+    let Fault { moment, delay, action, call: _, times: _, key: _, session: _ } = injection.fault;
+    let processed = match moment {
+        Moment::After => Some(process(Effect::Real)),
         Moment::Before => None,
     };
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
     if action == Action::Hang {
-        strike.cleared.cancelled().await;
+        injection.cleared.cancelled().await;
     }
-    // Only a call that is answered as always, if late, does what it asks for after the fault.
-    let keep = match action {
-        Action::Pass | Action::Hang | Action::Close => Keep::Yes,
-        Action::Answer { .. }
+    // Only a request with the normal response, if late, has its effect after the fault.
+    let effect = match action {
+        Action::Pass | Action::Hang | Action::Close => Effect::Real,
+        Action::Respond { .. }
         | Action::Gateway(_)
         | Action::Redirect { .. }
         | Action::Cut(_)
@@ -73,40 +73,40 @@ pub(crate) async fn perform(
         | Action::Huge(_)
         | Action::Malformed(_)
         | Action::Edit(_)
-        | Action::Raw { .. } => Keep::No,
+        | Action::Raw { .. } => Effect::None,
     };
-    let answer = early.unwrap_or_else(|| process(keep));
+    let normal = processed.unwrap_or_else(|| process(effect));
     let response = match action {
-        Action::Pass | Action::Hang => send(answer, now()),
-        Action::Close => with(send(answer, now()), CONNECTION, HeaderValue::from_static("close")),
-        Action::Answer { status, headers, body, retry_after } => {
+        Action::Pass | Action::Hang => send(normal, now()),
+        Action::Close => with(send(normal, now()), CONNECTION, HeaderValue::from_static("close")),
+        Action::Respond { status, headers, body, retry_after } => {
             replace(status, &headers, body, retry_after.as_ref(), now())
         }
-        Action::Gateway(gateway) => send(gate(gateway), now()),
+        Action::Gateway(gateway) => send(gateway_response(gateway), now()),
         Action::Redirect { status, location } => {
-            let answer = Answer { status, content_type: "text/plain", body: Bytes::new() };
-            with_text(send(answer, now()), LOCATION, &location)
+            let redirect = PortalResponse { status, content_type: "text/plain", body: Bytes::new() };
+            with_text(send(redirect, now()), LOCATION, &location)
         }
-        Action::Cut(place) => return cut(answer, place, connection, now()),
-        Action::Drip { every } => drip(&answer, every, now()),
-        Action::Huge(huge) => swell(answer, huge, now()),
-        Action::Malformed(form) => send(malform(&answer, form), now()),
+        Action::Cut(position) => return cut(normal, position, connection, now()),
+        Action::Drip { every } => drip(&normal, every, now()),
+        Action::Huge(huge) => enlarge(normal, huge, now()),
+        Action::Malformed(form) => send(malform(&normal, form), now()),
         Action::Edit(edits) => {
-            let body = deform::edit(&answer.body, &edits);
-            send(Answer { body, ..answer }, now())
+            let body = corrupt::edit(&normal.body, &edits);
+            send(PortalResponse { body, ..normal }, now())
         }
         Action::Raw { text, times, end } => {
             let times = usize::try_from(times).unwrap_or(usize::MAX);
             connection.take_over((text.repeat(times) + &end).into(), false);
-            return Delivery { response: Response::default(), status: None };
+            return Outcome { response: Response::default(), status: None };
         }
     };
-    Delivery { status: Some(response.status().as_u16()), response }
+    Outcome { status: Some(response.status().as_u16()), response }
 }
 
-/// The answer as it goes out when nothing is broken.
-pub(crate) fn send(answer: Answer, now: Timestamp) -> Response {
-    let Answer { status, content_type, body } = answer;
+/// The HTTP response without any fault.
+pub(crate) fn send(response: PortalResponse, now: Timestamp) -> Response {
+    let PortalResponse { status, content_type, body } = response;
     respond(status, content_type, Body::from(body), now)
 }
 
@@ -126,7 +126,7 @@ fn with(mut response: Response, name: HeaderName, value: HeaderValue) -> Respons
     response
 }
 
-/// Leaves a value out that HTTP does not allow in a header.
+/// Omits a value that HTTP does not allow in a header.
 fn with_text(response: Response, name: HeaderName, value: &str) -> Response {
     match HeaderValue::from_str(value) {
         Ok(value) => with(response, name, value),
@@ -141,11 +141,11 @@ fn replace(
     retry_after: Option<&RetryAfter>,
     now: Timestamp,
 ) -> Response {
-    let answer = match body {
-        Some(body) => Answer { status, content_type: "application/json", body: body.into() },
-        None => Answer::error(status),
+    let replacement = match body {
+        Some(body) => PortalResponse { status, content_type: "application/json", body: body.into() },
+        None => PortalResponse::error(status),
     };
-    let mut response = send(answer, now);
+    let mut response = send(replacement, now);
     if let Some(after) = retry_after {
         let value = match after {
             RetryAfter::Seconds(seconds) => seconds.to_string(),
@@ -162,7 +162,7 @@ fn replace(
     response
 }
 
-fn gate(gateway: Gateway) -> Answer {
+fn gateway_response(gateway: Gateway) -> PortalResponse {
     let (status, content_type, body) = match gateway {
         Gateway::Challenge => (403, "text/html; charset=UTF-8", CHALLENGE),
         Gateway::Empty { status } => (status, "text/plain", ""),
@@ -172,41 +172,41 @@ fn gate(gateway: Gateway) -> Answer {
             (404, "application/json; charset=utf-8", r#"{"message":"no Route matched with those values"}"#)
         }
     };
-    Answer { status, content_type, body: Bytes::from_static(body.as_bytes()) }
+    PortalResponse { status, content_type, body: Bytes::from_static(body.as_bytes()) }
 }
 
-fn cut(answer: Answer, place: Cut, connection: &Connection, now: Timestamp) -> Delivery {
-    let shown = match place {
+fn cut(normal: PortalResponse, position: Cut, connection: &Connection, now: Timestamp) -> Outcome {
+    let sent = match position {
         Cut::BeforeHeaders | Cut::Reset => {
-            connection.take_over(Bytes::new(), place == Cut::Reset);
-            return Delivery { response: Response::default(), status: None };
+            connection.take_over(Bytes::new(), position == Cut::Reset);
+            return Outcome { response: Response::default(), status: None };
         }
         Cut::AfterHeaders => Bytes::new(),
-        Cut::MidBody => answer.body.slice(..answer.body.len() / 2),
+        Cut::MidBody => normal.body.slice(..normal.body.len() / 2),
     };
-    let Answer { status, content_type, body } = answer;
-    let response = respond(status, content_type, broken_off(shown), now);
-    Delivery { status: Some(status), response: with(response, CONTENT_LENGTH, body.len().into()) }
+    let PortalResponse { status, content_type, body } = normal;
+    let response = respond(status, content_type, aborted(sent), now);
+    Outcome { status: Some(status), response: with(response, CONTENT_LENGTH, body.len().into()) }
 }
 
-/// A body that ends in an error, on which the server drops the connection.
-fn broken_off(shown: Bytes) -> Body {
-    flushed(shown, Some(io::ErrorKind::ConnectionAborted))
+/// A body that ends with an error, on which the server drops the connection.
+fn aborted(sent: Bytes) -> Body {
+    flushed(sent, Some(io::ErrorKind::ConnectionAborted))
 }
 
-/// A body of these bytes that ends, well or with an error, only after they went out: the server
-/// flushes what it has while a body is not ready, and would else lose it with the connection.
-fn flushed(shown: Bytes, error: Option<io::ErrorKind>) -> Body {
-    let shown = (!shown.is_empty()).then_some(Ok(shown));
+/// A body of these bytes that ends, normally or with an error, only after they were sent: the server flushes what it has
+/// while a body is not ready, and would otherwise lose it with the connection.
+fn flushed(bytes: Bytes, error: Option<io::ErrorKind>) -> Body {
+    let bytes = (!bytes.is_empty()).then_some(Ok(bytes));
     let end = stream::once(async move {
         tokio::task::yield_now().await;
         error.map(|error| Err(io::Error::from(error)))
     });
-    Body::from_stream(stream::iter(shown).chain(end.filter_map(future::ready)))
+    Body::from_stream(stream::iter(bytes).chain(end.filter_map(future::ready)))
 }
 
-fn drip(answer: &Answer, every: Duration, now: Timestamp) -> Response {
-    let body = Body::from_stream(stream::unfold(answer.body.clone(), move |mut rest| async move {
+fn drip(normal: &PortalResponse, every: Duration, now: Timestamp) -> Response {
+    let body = Body::from_stream(stream::unfold(normal.body.clone(), move |mut rest| async move {
         if rest.is_empty() {
             return None;
         }
@@ -214,21 +214,21 @@ fn drip(answer: &Answer, every: Duration, now: Timestamp) -> Response {
         let byte = rest.split_to(1);
         Some((Ok::<_, Infallible>(byte), rest))
     }));
-    respond(answer.status, answer.content_type, body, now)
+    respond(normal.status, normal.content_type, body, now)
 }
 
-fn swell(answer: Answer, huge: Huge, now: Timestamp) -> Response {
+fn enlarge(normal: PortalResponse, huge: Huge, now: Timestamp) -> Response {
     match huge {
-        Huge::Endless { bytes } => respond(200, answer.content_type, endless(bytes.min(MOST_ENDLESS)), now),
+        Huge::Endless { bytes } => respond(200, normal.content_type, endless(bytes.min(MAX_ENDLESS)), now),
         Huge::WrongLength { declared } => {
-            let Answer { status, content_type, body } = answer;
-            // A stream: of a body whose length it knows, the server would not claim another.
+            let PortalResponse { status, content_type, body } = normal;
+            // A stream, because the server would not declare a false length for a body whose length it knows.
             let body = flushed(body, None);
             with(respond(status, content_type, body, now), CONTENT_LENGTH, declared.into())
         }
         Huge::Header { bytes } => {
-            let value = "a".repeat(bytes.min(LONGEST_HEADER));
-            with_text(send(answer, now), HeaderName::from_static("x-filler"), &value)
+            let value = "a".repeat(bytes.min(MAX_HEADER));
+            with_text(send(normal, now), HeaderName::from_static("x-filler"), &value)
         }
     }
 }
@@ -239,13 +239,13 @@ fn endless(bytes: u64) -> Body {
     let first = stream::iter([Ok::<_, Infallible>(begin)]);
     let rest = stream::unfold(bytes, move |left| {
         let size = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-        let piece = chunk.slice(..size);
-        async move { (size > 0).then_some((Ok(piece), left.saturating_sub(CHUNK as u64))) }
+        let part = chunk.slice(..size);
+        async move { (size > 0).then_some((Ok(part), left.saturating_sub(CHUNK as u64))) }
     });
     Body::from_stream(first.chain(rest))
 }
 
-fn malform(answer: &Answer, form: Malformed) -> Answer {
+fn malform(normal: &PortalResponse, form: Malformed) -> PortalResponse {
     let content_type = match form {
         Malformed::Html => "text/html; charset=utf-8",
         Malformed::Empty
@@ -255,7 +255,7 @@ fn malform(answer: &Answer, form: Malformed) -> Answer {
         | Malformed::DuplicateKeys
         | Malformed::Nan
         | Malformed::NotUtf8
-        | Malformed::Nested { .. } => answer.content_type,
+        | Malformed::Nested { .. } => normal.content_type,
     };
-    Answer { status: 200, content_type, body: deform::malform(&answer.body, form) }
+    PortalResponse { status: 200, content_type, body: corrupt::malform(&normal.body, form) }
 }

@@ -1,4 +1,4 @@
-//! The guide's own flows, and who may read what.
+//! The flows of the guide, and who may read what.
 
 use okid_sandbox::{Act, Document, Endpoint, Verdict};
 use serde_json::{Value, json};
@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 use crate::{KEY, OTHER_KEY, Scene};
 
 #[tokio::test]
-async fn a_create_answers_what_the_guide_prints() {
+async fn a_create_responds_as_the_guide_shows() {
     let scene = Scene::new().await;
-    let answer = scene.create().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let answer: Value = answer.json().await.unwrap();
-    let id = answer["verificationId"].as_str().unwrap();
+    let response = scene.create().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let response: Value = response.json().await.unwrap();
+    let id = response["verificationId"].as_str().unwrap();
     assert!(id.starts_with("ver_"));
-    assert_eq!(answer["flow"], json!(["terms", "document", "liveness", "form_data"]));
-    assert!(answer["modules"]["document"].is_object());
+    assert_eq!(response["flow"], json!(["terms", "document", "liveness", "form_data"]));
+    assert!(response["modules"]["document"].is_object());
     let session = scene.sandbox.session(id).unwrap();
-    let expires_at: jiff::Timestamp = answer["expiresAt"].as_str().unwrap().parse().unwrap();
+    let expires_at: jiff::Timestamp = response["expiresAt"].as_str().unwrap().parse().unwrap();
     assert_eq!(expires_at.as_millisecond(), session.expires_at.as_millisecond());
     assert_eq!(session.status, "generated");
 }
@@ -25,8 +25,8 @@ async fn a_create_answers_what_the_guide_prints() {
 async fn a_create_may_carry_a_body() {
     let scene = Scene::new().await;
     let request = scene.client.post(scene.url("/api/generate-verification"));
-    let answer = request.header("X-SDK-Key", KEY).json(&json!({"anything": 1})).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = request.header("X-SDK-Key", KEY).json(&json!({"anything": 1})).send().await.unwrap();
+    assert_eq!(response.status(), 200);
     assert_eq!(scene.sandbox.creates()[0].body_bytes, Some(14));
     assert_eq!(scene.sandbox.creates()[0].header("content-type"), Some("application/json"));
 }
@@ -54,20 +54,20 @@ async fn a_key_reads_only_the_sessions_it_created() {
     let scene = Scene::new().await;
     let id = scene.created().await;
     scene.sandbox.finish(&id, Verdict::Verified).unwrap();
-    for call in ["details", "image", "image-unredacted", "image-front", "image-back"] {
-        let path = format!("/api/get-verification-{call}/{id}");
-        assert_eq!(scene.read(&path, KEY).await.unwrap().status(), 200, "{call}");
+    for endpoint in ["details", "image", "image-unredacted", "image-front", "image-back"] {
+        let path = format!("/api/get-verification-{endpoint}/{id}");
+        assert_eq!(scene.read(&path, KEY).await.unwrap().status(), 200, "{endpoint}");
         let refused = scene.read(&path, OTHER_KEY).await.unwrap();
-        assert_eq!(refused.status(), 403, "{call}");
+        assert_eq!(refused.status(), 403, "{endpoint}");
         let error: Value = refused.json().await.unwrap();
         assert_eq!(error["error"], "API key does not have access to this verification");
     }
 }
 
 #[tokio::test]
-async fn an_unknown_or_missing_key_is_refused_by_its_documented_text() {
+async fn an_unknown_or_missing_key_is_refused_with_the_documented_text() {
     let scene = Scene::new().await;
-    let refused = scene.create_with("nobody-knows-me").await.unwrap();
+    let refused = scene.create_with("unknown-key").await.unwrap();
     assert_eq!(refused.status(), 401);
     let error: Value = refused.json().await.unwrap();
     assert_eq!(error, json!({"error": "Invalid API key provided", "code": "INVALID_API_KEY"}));
@@ -88,7 +88,7 @@ async fn a_key_that_is_removed_and_added_again_reads_its_sessions_again() {
 }
 
 #[tokio::test]
-async fn a_portal_without_a_backend_says_so() {
+async fn a_portal_without_a_backend_reports_it() {
     let scene = Scene::new().await;
     scene.sandbox.set_configured(false);
     let refused = scene.create().await.unwrap();
@@ -107,16 +107,16 @@ async fn an_id_that_is_unknown_or_forgotten_is_not_found() {
 }
 
 #[tokio::test]
-async fn images_are_jpegs_of_the_attempt_and_type_asked_for() {
+async fn images_are_jpegs_of_the_requested_attempt_and_type() {
     let scene = Scene::new().await;
     let id = scene.created().await;
     let image = |query: &str| scene.url(&format!("/api/get-verification-image/{id}{query}"));
     let fetch = async |query: &str| {
-        let answer = scene.client.get(image(query)).header("X-SDK-Key", KEY).send().await.unwrap();
+        let response = scene.client.get(image(query)).header("X-SDK-Key", KEY).send().await.unwrap();
         (
-            answer.status().as_u16(),
-            answer.headers().get("content-type").cloned(),
-            answer.bytes().await.unwrap(),
+            response.status().as_u16(),
+            response.headers().get("content-type").cloned(),
+            response.bytes().await.unwrap(),
         )
     };
     assert_eq!(fetch("").await.0, 404, "before anything was uploaded");
@@ -145,7 +145,7 @@ async fn a_passport_has_no_back() {
 }
 
 #[tokio::test]
-async fn counters_tell_endpoints_keys_sessions_and_connections_apart() {
+async fn counters_distinguish_endpoints_keys_sessions_and_connections() {
     let scene = Scene::new().await;
     let id = scene.created().await;
     scene.create_with(OTHER_KEY).await.unwrap();
@@ -155,7 +155,7 @@ async fn counters_tell_endpoints_keys_sessions_and_connections_apart() {
     assert_eq!(sandbox.count_of_key(KEY, Endpoint::Create), 1);
     assert_eq!(sandbox.count_of_key(KEY, Endpoint::Details), 1);
     assert_eq!(sandbox.count_of_key(OTHER_KEY, Endpoint::Details), 0);
-    assert_eq!(sandbox.session(&id).unwrap().details_calls, 1);
+    assert_eq!(sandbox.session(&id).unwrap().details_requests, 1);
     assert_eq!(sandbox.counters().endpoints[&Endpoint::Create].statuses[&200], 2);
     let creates = sandbox.creates();
     assert_eq!(creates[0].session.as_deref(), Some(id.as_str()));
@@ -172,7 +172,7 @@ async fn a_hundred_thousand_sessions_can_be_seeded() {
     let scene = Scene::new().await;
     let ids = scene.sandbox.seed(100_000);
     assert_eq!((ids.len(), scene.sandbox.session_count()), (100_000, 100_000));
-    assert_eq!(scene.status_word(&ids[99_999]).await, "generated");
+    assert_eq!(scene.session_status(&ids[99_999]).await, "generated");
     let foreign = scene.sandbox.seed_for(OTHER_KEY, 1);
     assert_eq!(scene.details(&foreign[0]).await.unwrap().status(), 403);
 }
