@@ -7,14 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{
-    evidence::{UploadOutcome, Wanted},
-    facts::Facts,
-    local_state::{Since, later},
-};
+use super::{evidence::UploadOutcome, since::Since};
 
-/// In the portal's word an image is absent only if the portal says so this long after the verdict was seen, or later.
-const ASKED_ONCE_MORE_AFTER: Duration = Duration::from_secs(30);
 /// An image that may not have been answered for by the portal is absent if that was the answer so often, …
 const UNCLEAR_TIMES: u32 = 3;
 /// … the first and the last so far apart.
@@ -73,52 +67,11 @@ impl Misses {
 
     /// Whether one more makes an image absent: by then the portal must have answered for the session between the first
     /// and the last of them.
-    fn are_enough(&self, stem: &str, now: Timestamp) -> bool {
+    pub(super) fn are_enough(&self, stem: &str, now: Timestamp) -> bool {
         self.images.get(stem).is_some_and(|before| {
             before.count + 1 >= UNCLEAR_TIMES
                 && before.lasted(now, UNCLEAR_FOR)
                 && self.details_at.is_some_and(|answered| answered >= before.since)
         })
-    }
-}
-
-impl Facts {
-    /// What follows from a 404 for an image. `details_answered`: whether the portal answered for the session, with 200,
-    /// after that 404. It need not be asked where [`needs_details`](Self::needs_details) says so.
-    #[must_use]
-    pub fn absence(&self, wanted: &Wanted, who: Missing, details_answered: bool) -> Absence {
-        match who {
-            // It is asked for again in any case, for ten minutes.
-            Missing::ByThePortal if wanted.required => Absence::Absent,
-            Missing::ByThePortal => match self.asked_once_more_at() {
-                Some(at) => Absence::AskAgainAt(at),
-                // JSON can be a gateway's too; then it answers for the details as well.
-                None if details_answered => Absence::Absent,
-                None => Absence::NotKnown,
-            },
-            Missing::Unclear if self.local_state.misses.are_enough(&wanted.stem(), self.now) => {
-                Absence::Absent
-            }
-            Missing::Unclear => Absence::NotKnown,
-        }
-    }
-
-    /// Whether the portal is to be asked for the details of the session after that 404.
-    #[must_use]
-    pub fn needs_details(&self, wanted: &Wanted, who: Missing) -> bool {
-        match who {
-            Missing::ByThePortal => !wanted.required && self.asked_once_more_at().is_none(),
-            Missing::Unclear => true,
-        }
-    }
-
-    /// When what the portal does not have is asked for once more; nothing, once that time has come.
-    ///
-    /// The verdict was seen when status says so, also by an earlier process. Where that lies in the future, by a clock that
-    /// was wrong, the time counts from when this process began to store.
-    fn asked_once_more_at(&self) -> Option<Timestamp> {
-        let begun = self.local_state.storing_since.unwrap_or(self.now);
-        let seen = self.evidence.verdict_at.map_or(begun, |verdict_at| verdict_at.min(begun));
-        Some(later(seen, ASKED_ONCE_MORE_AFTER)).filter(|at| *at > self.now)
     }
 }

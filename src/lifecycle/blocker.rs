@@ -1,10 +1,26 @@
 //! What keeps a session from being created, as far as the operator can tell, and what a person can do about it. Pure.
 
-use super::{facts::KeyFault, local_state::BlockerKind};
+use std::time::Duration;
+
+use super::key_fact::KeyFault;
 use crate::{
     api::Reason,
     portal::error::{NotSent, PortalError},
 };
+
+/// How long the same kind of error lasts before it is shown as Stalled.
+pub const GRACE: Duration = Duration::from_mins(10);
+
+/// The kinds of errors that only a person can resolve, shown as Stalled after a grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlockerKind {
+    /// The portal refuses the key, or access with it.
+    Key,
+    /// The portal is not configured, or the URL is not that of a portal.
+    Misconfigured,
+    /// The portal refuses the request.
+    Invalid,
+}
 
 /// What keeps a session from being created, or from being adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     blocker::Blocker,
-    evidence::{self, EvidenceState},
+    evidence::{EvidenceState, nothing_to_store},
     interruption::{Interruption, Stall},
     message::message,
 };
@@ -119,7 +119,7 @@ pub(super) fn conditions(
         Some(Outcome::Rejected | Outcome::Expired | Outcome::Failed) => ConditionStatus::False,
     };
     shown.push((ConditionType::Verified, verdict, verified));
-    if let Some((stored, reason)) = evidence::shown(inputs.evidence, status, inputs.evidence_trouble) {
+    if let Some((stored, reason)) = evidence_stored(inputs.evidence, status, inputs.evidence_trouble) {
         shown.push((ConditionType::EvidenceStored, stored, reason));
     }
 
@@ -274,6 +274,31 @@ fn session_reason(status: &VerificationStatus) -> Reason {
             .unwrap_or(Reason::NotYet),
         Some(SessionState::Claimed | SessionState::Created | SessionState::Adopted) | None => Reason::NotYet,
     }
+}
+
+/// The status and reason of `EvidenceStored`; none where no evidence was asked for.
+fn evidence_stored(
+    state: EvidenceState,
+    status: &VerificationStatus,
+    error: Option<Reason>,
+) -> Option<(ConditionStatus, Reason)> {
+    let before = || {
+        let before = Condition::find(&status.conditions, ConditionType::EvidenceStored)
+            .filter(|before| before.status == ConditionStatus::False);
+        before.and_then(|before| Reason::from_word(&before.reason)).unwrap_or(Reason::Storing)
+    };
+    Some(match state {
+        EvidenceState::NotAsked => return None,
+        EvidenceState::NotStarted => (ConditionStatus::Unknown, Reason::NotStarted),
+        EvidenceState::NotApplicable => (ConditionStatus::Unknown, Reason::NotApplicable),
+        EvidenceState::Pending | EvidenceState::Failed => {
+            (ConditionStatus::False, error.unwrap_or_else(before))
+        }
+        EvidenceState::Complete if nothing_to_store(status) => {
+            (ConditionStatus::True, Reason::NothingToStore)
+        }
+        EvidenceState::Complete => (ConditionStatus::True, Reason::Stored),
+    })
 }
 
 const fn outcome_reason(outcome: Outcome) -> Reason {

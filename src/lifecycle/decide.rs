@@ -1,42 +1,88 @@
-//! The first table: past and facts → exactly one step. The first row that matches decides.
+//! The first table: status and facts → exactly one step. The first row that matches decides. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::{
-    evidence::{DestinationFact, EvidenceState, release_when, storing_is_over},
-    facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, PortalFact},
-    state::{Attempts, State},
-    step::{ReleaseWhen, Shown, Step, Wait},
+    evidence::{DestinationFact, EvidenceState},
+    evidence_error::STORED_WITHIN,
+    facts::{Deadline, Due, Facts, InFlight, PortalFact},
+    key_fact::KeyFact,
+    since::elapsed,
+    state::{Attempts, ParsedStatus, State},
+    step::{NotAdmitted, PortalStep, Refusal, ReleaseWhen, Shown, Step, Transition, Wait},
 };
 use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
+/// A resource is held for the removal of its evidence for this long at most.
+pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
+/// A resource is held no longer than this where the store could not be called.
+const REMOVAL_AWAITED: Duration = Duration::from_mins(20);
+/// Each process makes this many attempts to remove evidence before it takes the finalizer off regardless.
+const REMOVALS_BY_EACH_PROCESS: u32 = 3;
+/// Each process tries to store evidence for this long, even if the time was over before it started.
+const TRIED_BY_EACH_PROCESS: Duration = Duration::from_mins(10);
+
 /// Decides what to do next.
+///
+/// Whether a call to the portal is admitted is not known here. A refusal is an outcome of the step, and
+/// [`after_refusal`] says what follows from it.
 #[must_use]
-pub fn decide(state: &State, attempts: Attempts, facts: &Facts) -> Step {
+pub fn decide(parsed: &ParsedStatus<'_>, facts: &Facts) -> Step {
     if facts.deleting {
         return if facts.evidence.has_finalizer {
             Step::RemoveEvidence { release_when: release_when(facts) }
         } else {
-            Step::Release
+            Transition::Release.into()
         };
     }
-    match state {
-        State::Settled => Step::NoOp,
-        State::Inconsistent(_) => Step::Show(Shown::StatusUnreadable),
-        State::Finished(_) => decide_over(facts),
-        State::Fresh | State::Claimed | State::Refused | State::OutcomeUnknown | State::Open { .. } => {
-            decide_live(state, attempts, facts)
-        }
+    match parsed.state() {
+        State::Settled => Transition::NoOp.into(),
+        State::Inconsistent(_) => Transition::Show(Shown::StatusUnreadable).into(),
+        State::Finished(_) => decide_finished(facts),
+        state @ (State::Fresh
+        | State::Claimed
+        | State::Refused
+        | State::OutcomeUnknown
+        | State::Open { .. }) => decide_live(state, parsed.attempts(), facts),
+    }
+}
+
+/// What a refused admission leads to, in place of the step that was not admitted: a wait; or the end, where the deadline
+/// passed a day ago; or abandoned evidence, where the time to store it is over.
+#[must_use]
+pub fn after_refusal(not_admitted: &NotAdmitted, facts: &Facts) -> Transition {
+    let NotAdmitted { step, refusal, cause: _ } = *not_admitted;
+    let wait = Wait::Admission(refusal);
+    match step {
+        PortalStep::Create | PortalStep::Adopt => Transition::Wait(wait),
+        PortalStep::Poll => match (facts.deadline, refusal, facts.due) {
+            (Deadline::Passed { long_ago: true, .. }, _, _) => Transition::Fail,
+            // The last poll is not scheduled, but it does not queue for the rate ahead of its schedule.
+            (Deadline::Passed { long_ago: false, .. }, Refusal::Rate(_), Due::At(at)) => {
+                Transition::Wait(Wait::Due(at))
+            }
+            (
+                Deadline::Ahead(_) | Deadline::Passed { long_ago: false, .. },
+                Refusal::Paused(_) | Refusal::Breaker(_) | Refusal::KeyRejected(_) | Refusal::Rate(_),
+                Due::Now | Due::At(_),
+            ) => Transition::Wait(wait),
+        },
+        PortalStep::Store if is_storing_abandoned(Some(wait), facts) => Transition::AbandonEvidence,
+        PortalStep::Store => Transition::Wait(wait),
     }
 }
 
 fn decide_live(state: &State, attempts: Attempts, facts: &Facts) -> Step {
     if let Some(known) = facts.known.as_ref().filter(|_| !matches!(state, State::Open { .. })) {
-        return Step::Restore(known.clone());
+        return Transition::Restore(known.clone()).into();
     }
     if facts.suspend {
-        return Step::Show(Shown::Suspended);
+        return Transition::Show(Shown::Suspended).into();
     }
     if let Some(token) = &facts.retry {
-        return Step::Retry(token.clone());
+        return Transition::Retry(token.clone()).into();
     }
     match state {
         State::Open { id, phase: _ } => decide_open(id, facts),
@@ -44,156 +90,178 @@ fn decide_live(state: &State, attempts: Attempts, facts: &Facts) -> Step {
         State::Fresh | State::Refused | State::OutcomeUnknown => {
             decide_without_session(state, attempts, facts)
         }
-        State::Finished(_) | State::Settled | State::Inconsistent(_) => Step::NoOp,
+        State::Finished(_) | State::Settled | State::Inconsistent(_) => Transition::NoOp.into(),
     }
 }
 
-fn decide_over(facts: &Facts) -> Step {
+fn decide_finished(facts: &Facts) -> Step {
     let evidence = &facts.evidence;
     if !evidence.keeps_it_live() {
-        return Step::Settle;
+        return Transition::Settle.into();
     }
     if facts.suspend {
-        return Step::Show(Shown::Over);
+        return Transition::Show(Shown::Finished).into();
     }
     if let Some(token) = &facts.retry {
-        return Step::Retry(token.clone());
+        return Transition::Retry(token.clone()).into();
     }
     if evidence.is_held_for_nothing() {
         return Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
     }
     if evidence.state != EvidenceState::Pending {
-        return if evidence.lacks_finalizer() { Step::AddFinalizer } else { Step::Show(Shown::Over) };
+        return if evidence.lacks_finalizer() {
+            Step::AddFinalizer
+        } else {
+            Transition::Show(Shown::Finished).into()
+        };
     }
     let wait = wait_before_call(facts);
-    if storing_is_over(facts) && !goes_on_by_itself(wait, facts) {
-        return Step::GiveUpEvidence;
+    if is_storing_abandoned(wait, facts) {
+        return Transition::AbandonEvidence.into();
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
-        return Step::Show(Shown::PortalNotAllowed);
+        return Transition::Show(Shown::PortalNotAllowed).into();
     }
     if evidence.lacks_finalizer() {
         return Step::AddFinalizer;
     }
-    wait.map_or(Step::Store, Step::Wait)
+    wait.map_or(Step::Store, |wait| Transition::Wait(wait).into())
 }
 
-/// Whether storing meets no trouble, as far as is known, and only its turn is waited for.
-const fn goes_on_by_itself(wait: Option<Wait>, facts: &Facts) -> bool {
+/// Whether the time to store evidence is over, unless all that is waited for is the schedule or the rate and no error is
+/// known.
+fn is_storing_abandoned(wait: Option<Wait>, facts: &Facts) -> bool {
     let is_prevented = match wait {
-        None | Some(Wait::Due(_) | Wait::Rate(_)) => matches!(facts.portal, PortalFact::NotAllowed),
+        None | Some(Wait::Due(_) | Wait::Admission(Refusal::Rate(_))) => {
+            matches!(facts.portal, PortalFact::NotAllowed)
+        }
         Some(
-            Wait::Key(_) | Wait::KeyRejected(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::InFlight(_),
+            Wait::Key(_)
+            | Wait::Admission(Refusal::KeyRejected(_) | Refusal::Paused(_) | Refusal::Breaker(_))
+            | Wait::InFlight(_),
         ) => true,
     };
-    !is_prevented && facts.local_state.storing.is_none()
+    storing_is_over(facts) && (is_prevented || facts.local_state.storing.is_some())
+}
+
+/// Whether pending evidence was not stored in time. A process that started late tries for ten minutes regardless.
+pub(super) fn storing_is_over(facts: &Facts) -> bool {
+    let lasted =
+        |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, facts.now) >= long);
+    lasted(facts.evidence.pending_since, STORED_WITHIN)
+        && lasted(facts.local_state.storing_since, TRIED_BY_EACH_PROCESS)
+}
+
+/// When the finalizer is taken off a resource that is being deleted. A process that started late makes a few attempts
+/// regardless, and a store whose breaker is open is not called, so that is no attempt.
+fn release_when(facts: &Facts) -> ReleaseWhen {
+    let is_over =
+        facts.evidence.deleted_at.is_none_or(|deleted_at| elapsed(deleted_at, facts.now) >= REMOVED_WITHIN);
+    let Some(removing) = facts.local_state.removing.filter(|_| is_over) else {
+        return ReleaseWhen::OnceRemoved;
+    };
+    if removing.lasted(facts.now, REMOVAL_AWAITED) {
+        ReleaseWhen::Anyway
+    } else if removing.count >= REMOVALS_BY_EACH_PROCESS - 1 {
+        ReleaseWhen::OnceTried
+    } else {
+        ReleaseWhen::OnceRemoved
+    }
 }
 
 fn decide_claimed(facts: &Facts) -> Step {
     if let InFlight::Possible(until) = facts.in_flight
-        && passed(facts)
+        && has_passed(facts)
     {
-        return Step::Wait(Wait::InFlight(until));
+        return Transition::Wait(Wait::InFlight(until)).into();
     }
-    if passed(facts) {
-        return Step::Fail;
+    if has_passed(facts) {
+        return Transition::Fail.into();
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
-        return Step::Show(Shown::PortalNotAllowed);
+        return Transition::Show(Shown::PortalNotAllowed).into();
     }
     if let Some(id) = &facts.adopt {
         return decide_adoption(id, facts);
     }
     match facts.in_flight {
-        InFlight::Possible(until) => Step::Wait(Wait::InFlight(until)),
-        InFlight::NeverSent => Step::GiveUpRefused,
-        InFlight::None => Step::GiveUpLost,
+        InFlight::Possible(until) => Transition::Wait(Wait::InFlight(until)).into(),
+        InFlight::NeverSent => Transition::AbandonUnsent.into(),
+        InFlight::None => Transition::AbandonUnknown.into(),
     }
 }
 
 fn decide_without_session(state: &State, attempts: Attempts, facts: &Facts) -> Step {
-    if passed(facts) {
-        return Step::Fail;
+    if has_passed(facts) {
+        return Transition::Fail.into();
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
-        return Step::Show(Shown::PortalNotAllowed);
+        return Transition::Show(Shown::PortalNotAllowed).into();
     }
     if matches!(facts.evidence.destination, DestinationFact::Refused(_)) {
-        return Step::Show(Shown::DestinationRefused);
+        return Transition::Show(Shown::DestinationRefused).into();
     }
     if facts.too_large {
-        return Step::Show(Shown::ResourceTooLarge);
+        return Transition::Show(Shown::ResourceTooLarge).into();
     }
     if let Some(id) = &facts.adopt {
         return decide_adoption(id, facts);
     }
-    if matches!(state, State::OutcomeUnknown) && asks_a_person(attempts, facts.on_unknown) {
-        return Step::Show(Shown::CreateOutcomeUnknown);
+    if matches!(state, State::OutcomeUnknown) && awaits_person(attempts, facts.on_unknown) {
+        return Transition::Show(Shown::CreateOutcomeUnknown).into();
     }
     if let Some(wait) = wait_before_call(facts) {
-        return Step::Wait(wait);
+        return Transition::Wait(wait).into();
     }
     Step::Create { attempt: attempts.attempt.saturating_add(1) }
 }
 
 fn decide_adoption(id: &VerificationId, facts: &Facts) -> Step {
-    wait_before_call(facts).map_or_else(|| Step::Adopt(id.clone()), Step::Wait)
+    wait_before_call(facts).map_or_else(|| Step::Adopt(id.clone()), |wait| Transition::Wait(wait).into())
 }
 
 fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
-    let may_look = matches!(facts.portal, PortalFact::Allowed(_))
-        && matches!(facts.key, KeyFact::Usable { .. })
-        && matches!(facts.admission, AdmissionFact::Open);
+    let is_callable = matches!(facts.portal, PortalFact::Allowed(_))
+        && matches!(facts.key, KeyFact::Usable { fingerprint: _ });
     if let Deadline::Passed { at: _, looked, overdue, long_ago } = facts.deadline {
         if looked || overdue {
-            return Step::Fail;
+            return Transition::Fail.into();
         }
-        // A verdict from before the deadline counts, however late it is asked for.
-        if may_look {
-            let held = facts.held_until();
-            return held.map_or_else(|| Step::Poll(id.clone()), |until| Step::Wait(Wait::Due(until)));
+        // A verdict from before the deadline counts, however late the portal is asked for it.
+        if is_callable {
+            return facts
+                .held_until()
+                .map_or_else(|| Step::Poll(id.clone()), |until| Transition::Wait(Wait::Due(until)).into());
         }
         if long_ago {
-            return Step::Fail;
+            return Transition::Fail.into();
         }
     }
     if matches!(facts.portal, PortalFact::NotAllowed) {
-        return Step::Show(Shown::PortalNotAllowed);
+        return Transition::Show(Shown::PortalNotAllowed).into();
     }
-    wait_before_call(facts).map_or_else(|| Step::Poll(id.clone()), Step::Wait)
+    wait_before_call(facts).map_or_else(|| Step::Poll(id.clone()), |wait| Transition::Wait(wait).into())
 }
 
-/// Whether lost answers are for a person to judge now.
-pub(super) const fn asks_a_person(attempts: Attempts, policy: OnUnknownOutcome) -> bool {
+/// Whether a person must decide what follows from unknown outcomes.
+pub(super) const fn awaits_person(attempts: Attempts, policy: OnUnknownOutcome) -> bool {
     match policy {
         OnUnknownOutcome::Retry => attempts.left() == 0,
         OnUnknownOutcome::Hold => attempts.unacknowledged() > 0,
     }
 }
 
-const fn passed(facts: &Facts) -> bool {
+const fn has_passed(facts: &Facts) -> bool {
     matches!(facts.deadline, Deadline::Passed { .. })
 }
 
-/// What keeps a call from going out now; the key first, because without it there is nobody to ask as.
-fn wait_before_call(facts: &Facts) -> Option<Wait> {
+/// What delays a call to the portal, besides admission.
+const fn wait_before_call(facts: &Facts) -> Option<Wait> {
     if let KeyFact::Missing(fault) = facts.key {
         return Some(Wait::Key(fault));
     }
-    match facts.admission {
-        AdmissionFact::KeyRejected(until) => return Some(Wait::KeyRejected(until)),
-        AdmissionFact::Paused(until) => return Some(Wait::Paused(until)),
-        AdmissionFact::Breaker(until) => return Some(Wait::Breaker(until)),
-        AdmissionFact::Open | AdmissionFact::Rate(_) => {}
-    }
-    if let Due::At(at) = facts.due {
-        return Some(Wait::Due(at));
-    }
-    match facts.admission {
-        AdmissionFact::Rate(until) => Some(Wait::Rate(until)),
-        AdmissionFact::Open
-        | AdmissionFact::KeyRejected(_)
-        | AdmissionFact::Paused(_)
-        | AdmissionFact::Breaker(_) => None,
+    match facts.due {
+        Due::At(at) => Some(Wait::Due(at)),
+        Due::Now => None,
     }
 }

@@ -5,17 +5,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    blocker::Blocker,
-    evidence::EvidenceFacts,
+    absence::{Absence, Missing},
+    evidence::{EvidenceFacts, Wanted},
+    key_fact::KeyFact,
     known_session::KnownSession,
-    local_state::{LocalState, elapsed, later},
+    local_state::LocalState,
     schedule::{Bounds, LONGEST, Times},
+    since::{elapsed, later},
 };
 use crate::{
-    api::{Mode, OnUnknownOutcome, ReadyWhen, Reason, VerificationStatus},
+    api::{Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
     portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
+/// In the portal's word an image is absent only if the portal says so this long after the verdict was seen, or later.
+const ASKED_ONCE_MORE_AFTER: Duration = Duration::from_secs(30);
 /// A look that is asked for follows another one after this.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
@@ -56,10 +60,6 @@ pub struct Facts {
     pub link_path: String,
     /// Whether there is a key to ask with.
     pub key: KeyFact,
-    /// Whether the portal and key accept a call now.
-    pub admission: AdmissionFact,
-    /// What the last call met that closed the gate, another one's too; nothing, where that is not known.
-    pub closed_by: Option<Blocker>,
     /// Whether a request of the claim that was found may be in flight.
     pub in_flight: InFlight,
     /// Whether its time has come.
@@ -136,66 +136,6 @@ pub enum PortalFact {
     NotAllowed,
 }
 
-/// Whether there is a key to ask with.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum KeyFact {
-    /// There is one.
-    Usable {
-        /// Keyed hash that tells this key from another one.
-        fingerprint: String,
-    },
-    /// There is none.
-    Missing(KeyFault),
-}
-
-/// Why there is no key to ask with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum KeyFault {
-    /// No such Secret.
-    SecretNotFound,
-    /// No such key in the Secret.
-    KeyMissing,
-    /// An empty value.
-    KeyEmpty,
-    /// A value that cannot be an API key.
-    KeyMalformed,
-    /// The operator may not read the Secret.
-    SecretForbidden,
-}
-
-impl KeyFault {
-    /// Every fault.
-    pub const ALL: [Self; 5] =
-        [Self::SecretNotFound, Self::KeyMissing, Self::KeyEmpty, Self::KeyMalformed, Self::SecretForbidden];
-
-    /// The reason that the condition `CredentialsReady` shows.
-    #[must_use]
-    pub const fn reason(self) -> Reason {
-        match self {
-            Self::SecretNotFound => Reason::SecretNotFound,
-            Self::KeyMissing => Reason::KeyMissing,
-            Self::KeyEmpty => Reason::KeyEmpty,
-            Self::KeyMalformed => Reason::KeyMalformed,
-            Self::SecretForbidden => Reason::SecretForbidden,
-        }
-    }
-}
-
-/// Whether the portal and key accept a call now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AdmissionFact {
-    /// A call may go out, and its place is held.
-    Open,
-    /// The portal asked for a pause.
-    Paused(Timestamp),
-    /// Too much trouble: calls are let through one at a time.
-    Breaker(Timestamp),
-    /// The portal refuses this key.
-    KeyRejected(Timestamp),
-    /// The rate is used up for the moment.
-    Rate(Timestamp),
-}
-
 /// Whether a request of the claim that was found may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InFlight {
@@ -257,5 +197,46 @@ impl Facts {
     #[must_use]
     pub fn asks_for_a_look(&self, status: &VerificationStatus) -> bool {
         self.reconcile_requested.is_some() && self.reconcile_requested != status.last_handled_reconcile_at
+    }
+}
+
+impl Facts {
+    /// What follows from a 404 for an image. `details_answered`: whether the portal answered for the session, with 200,
+    /// after that 404. It need not be asked where [`needs_details`](Self::needs_details) says so.
+    #[must_use]
+    pub fn absence(&self, wanted: &Wanted, who: Missing, details_answered: bool) -> Absence {
+        match who {
+            // It is asked for again in any case, for ten minutes.
+            Missing::ByThePortal if wanted.required => Absence::Absent,
+            Missing::ByThePortal => match self.asked_once_more_at() {
+                Some(at) => Absence::AskAgainAt(at),
+                // JSON can be a gateway's too; then it answers for the details as well.
+                None if details_answered => Absence::Absent,
+                None => Absence::NotKnown,
+            },
+            Missing::Unclear if self.local_state.misses.are_enough(&wanted.stem(), self.now) => {
+                Absence::Absent
+            }
+            Missing::Unclear => Absence::NotKnown,
+        }
+    }
+
+    /// Whether the portal is to be asked for the details of the session after that 404.
+    #[must_use]
+    pub fn needs_details(&self, wanted: &Wanted, who: Missing) -> bool {
+        match who {
+            Missing::ByThePortal => !wanted.required && self.asked_once_more_at().is_none(),
+            Missing::Unclear => true,
+        }
+    }
+
+    /// When what the portal does not have is asked for once more; nothing, once that time has come.
+    ///
+    /// The verdict was seen when status says so, also by an earlier process. Where that lies in the future, by a clock that
+    /// was wrong, the time counts from when this process began to store.
+    fn asked_once_more_at(&self) -> Option<Timestamp> {
+        let begun = self.local_state.storing_since.unwrap_or(self.now);
+        let seen = self.evidence.verdict_at.map_or(begun, |verdict_at| verdict_at.min(begun));
+        Some(later(seen, ASKED_ONCE_MORE_AFTER)).filter(|at| *at > self.now)
     }
 }

@@ -6,10 +6,12 @@ use jiff::Timestamp;
 
 use super::{
     evidence::{EvidenceFacts, UploadOutcome},
-    facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, PortalFact},
+    facts::{Deadline, Due, Facts, InFlight, PortalFact},
+    key_fact::KeyFact,
     known_session::KnownSession,
-    local_state::{LocalState, later},
+    local_state::LocalState,
     schedule::Bounds,
+    since::later,
 };
 use crate::{
     api::{
@@ -25,28 +27,32 @@ use crate::{
 };
 
 /// The uid of the sample resource.
-pub(crate) const UID: &str = "3f1c2f6e-7f0e-4d8a-9a53-0d7c7a1f5b11";
+pub const UID: &str = "3f1c2f6e-7f0e-4d8a-9a53-0d7c7a1f5b11";
 /// The id of the sample session.
-pub(crate) const ID: &str = "ver_sample";
+pub const ID: &str = "ver_sample";
 const PORTAL: &str = "https://verify.test.okid.io";
 
 /// The sample instant.
-pub(crate) fn now() -> Timestamp {
+#[must_use]
+pub fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap_or_default()
 }
 
 /// The sample instant, and so many seconds.
-pub(crate) fn after(seconds: u64) -> Timestamp {
+#[must_use]
+pub fn after(seconds: u64) -> Timestamp {
     later(now(), Duration::from_secs(seconds))
 }
 
 /// The id of the sample session.
-pub(crate) fn id() -> Option<VerificationId> {
+#[must_use]
+pub fn id() -> Option<VerificationId> {
     VerificationId::parse(ID).ok()
 }
 
 /// The sample session, as a process knows it.
-pub(crate) fn known() -> Option<KnownSession> {
+#[must_use]
+pub fn known() -> Option<KnownSession> {
     KnownSession::of(UID, &open(Phase::AwaitingUser))
 }
 
@@ -55,7 +61,8 @@ fn portal() -> Option<PortalUrl> {
 }
 
 /// Facts under which everything may go on.
-pub(crate) fn facts() -> Facts {
+#[must_use]
+pub fn facts() -> Facts {
     Facts {
         now: now(),
         portal_now: Some(now()),
@@ -74,8 +81,6 @@ pub(crate) fn facts() -> Facts {
         portal: portal().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
         link_path: "/".to_owned(),
         key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
-        admission: AdmissionFact::Open,
-        closed_by: None,
         in_flight: InFlight::None,
         due: Due::Now,
         retry: None,
@@ -91,12 +96,14 @@ pub(crate) fn facts() -> Facts {
 }
 
 /// The status of a resource that nobody has looked at.
-pub(crate) fn fresh() -> VerificationStatus {
+#[must_use]
+pub fn fresh() -> VerificationStatus {
     VerificationStatus { observed_generation: Some(-1), ..VerificationStatus::default() }
 }
 
 /// The status after so many creates, of which so many were lost.
-pub(crate) fn attempted(state: SessionState, attempt: i32, orphans: i32) -> VerificationStatus {
+#[must_use]
+pub fn attempted(state: SessionState, attempt: i32, orphans: i32) -> VerificationStatus {
     VerificationStatus {
         session: Some(Session {
             attempt,
@@ -113,7 +120,8 @@ pub(crate) fn attempted(state: SessionState, attempt: i32, orphans: i32) -> Veri
 }
 
 /// The status of an open session in that phase, created at the sample instant.
-pub(crate) fn open(phase: Phase) -> VerificationStatus {
+#[must_use]
+pub fn open(phase: Phase) -> VerificationStatus {
     let mut status = attempted(SessionState::Created, 1, 0);
     status.verification_id = Some(ID.to_owned());
     status.phase = Some(phase);
@@ -127,12 +135,14 @@ pub(crate) fn open(phase: Phase) -> VerificationStatus {
 }
 
 /// The status after an end.
-pub(crate) fn over(outcome: Outcome) -> VerificationStatus {
+#[must_use]
+pub fn over(outcome: Outcome) -> VerificationStatus {
     VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
 }
 
 /// What is asked for as evidence: the front, which must be there, and the back, after two of the verdicts.
-pub(crate) fn evidence_spec(deletion_policy: DeletionPolicy) -> EvidenceSpec {
+#[must_use]
+pub fn evidence_spec(deletion_policy: DeletionPolicy) -> EvidenceSpec {
     let image = |kind, required| ImageRequest {
         kind,
         image_type: "original".to_owned(),
@@ -153,7 +163,8 @@ pub(crate) fn evidence_spec(deletion_policy: DeletionPolicy) -> EvidenceSpec {
 }
 
 /// The front, in the store.
-pub(crate) fn front() -> StoredObject {
+#[must_use]
+pub fn front() -> StoredObject {
     StoredObject {
         kind: EvidenceKind::Front,
         key: "front-original.jpg".to_owned(),
@@ -165,7 +176,8 @@ pub(crate) fn front() -> StoredObject {
 }
 
 /// An image that the portal does not have.
-pub(crate) fn absent(kind: EvidenceKind) -> StoredObject {
+#[must_use]
+pub fn absent(kind: EvidenceKind) -> StoredObject {
     StoredObject {
         kind,
         key: kind.stem("original", None),
@@ -177,7 +189,8 @@ pub(crate) fn absent(kind: EvidenceKind) -> StoredObject {
 }
 
 /// Those objects, stored or found absent in one turn.
-pub(crate) fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
+#[must_use]
+pub fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
     UploadOutcome {
         prefix: "s3://archive/team-a/customer-42".to_owned(),
         objects,
@@ -186,7 +199,8 @@ pub(crate) fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
 }
 
 /// All of it, and the manifest.
-pub(crate) fn all_stored() -> UploadOutcome {
+#[must_use]
+pub fn all_stored() -> UploadOutcome {
     UploadOutcome {
         manifest_sha256: Some("c3".repeat(32)),
         ..stored(vec![front(), absent(EvidenceKind::Back)])
@@ -194,7 +208,8 @@ pub(crate) fn all_stored() -> UploadOutcome {
 }
 
 /// Every kind of past, by name, as the status it is read from.
-pub(crate) fn states() -> Vec<(&'static str, VerificationStatus)> {
+#[must_use]
+pub fn states() -> Vec<(&'static str, VerificationStatus)> {
     let mut unreadable = open(Phase::AwaitingUser);
     unreadable.session = None;
     let mut settled = over(Outcome::Verified);
@@ -213,7 +228,8 @@ pub(crate) fn states() -> Vec<(&'static str, VerificationStatus)> {
 }
 
 /// The answer to a create.
-pub(crate) fn created() -> Option<Created> {
+#[must_use]
+pub fn created() -> Option<Created> {
     Some(Created {
         id: id()?,
         expires_at: Some(after(3600)),
@@ -224,7 +240,8 @@ pub(crate) fn created() -> Option<Created> {
 }
 
 /// The answer to a look: that word, and those modules completed.
-pub(crate) fn details(word: &str, completed: &[&str]) -> Details {
+#[must_use]
+pub fn details(word: &str, completed: &[&str]) -> Details {
     let progress: BTreeMap<String, String> =
         completed.iter().map(|module| ((*module).to_owned(), "completed".to_owned())).collect();
     Details { id: id(), current: Some(word.to_owned()), updated_at: Some(now()), progress, date: None }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{poll_baseline::Moment, state::restored};
+use super::{moment::Moment, state::restored};
 use crate::{
     api::{SessionState, VerificationStatus},
     portal::verification_id::VerificationId,

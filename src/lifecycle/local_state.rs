@@ -5,29 +5,12 @@ use std::{num::NonZeroU64, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{absence::Misses, evidence::EvidenceError};
-
-/// The same trouble for some time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Since<T> {
-    /// The trouble.
-    pub what: T,
-    /// When it was first seen in a row.
-    pub since: Timestamp,
-    /// How often in a row.
-    pub count: u32,
-}
-
-/// PortalError that only a person can end, shown as Stalled after a grace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BlockerKind {
-    /// The portal refuses the key, or access with it.
-    Key,
-    /// The portal is not set up, or is none.
-    Misconfigured,
-    /// The portal refuses the request.
-    Invalid,
-}
+use super::{
+    absence::Misses,
+    blocker::BlockerKind,
+    evidence_error::EvidenceError,
+    since::{Since, elapsed},
+};
 
 /// What this process remembers of one verification; gone with a restart.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,34 +77,4 @@ impl LocalState {
     pub(crate) fn suspended_since(&self, deadline: Timestamp, now: Timestamp) -> Duration {
         self.suspended.map_or(Duration::ZERO, |since| elapsed(since.max(deadline), now))
     }
-}
-
-/// How long the same trouble is tolerated before it is shown as Stalled.
-pub const GRACE: Duration = Duration::from_mins(10);
-
-impl<T: Copy + PartialEq> Since<T> {
-    /// The streak with one more of `what`, begun anew if it is another trouble than before.
-    #[must_use]
-    pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
-        match before {
-            Some(before) if before.what == what => Self { count: before.count.saturating_add(1), ..before },
-            _ => Self { what, since: now, count: 1 },
-        }
-    }
-
-    /// Whether it has lasted that long.
-    #[must_use]
-    pub fn lasted(&self, now: Timestamp, long: Duration) -> bool {
-        elapsed(self.since, now) >= long
-    }
-}
-
-/// Time from `from` to `to`; zero if that is negative.
-pub(crate) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
-}
-
-/// `from` later by `by`, at most the end of time.
-pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
-    jiff::SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -1,7 +1,7 @@
 //! The closed set of condition messages. Each says what is the case and what to do, without ids, hosts, times or remote
 //! text. The message of a destination that cannot be used is the exception: it names the option that is wrong. Pure.
 
-use super::{blocker::Blocker, facts::KeyFault, state::LOST_ANSWERS};
+use super::{blocker::Blocker, key_fact::KeyFault, state::LOST_ANSWERS};
 use crate::api::{ConditionType, Reason};
 
 /// Most characters of a message.

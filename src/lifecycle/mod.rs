@@ -16,43 +16,54 @@ mod conditions;
 mod decide;
 mod event;
 mod evidence;
+mod evidence_error;
 mod facts;
-mod fixtures;
+#[doc(hidden)]
+pub mod fixtures;
 mod interruption;
+mod key_fact;
 mod known_session;
 mod local_state;
 mod message;
+mod moment;
 mod poll_baseline;
 mod portal_report;
-pub mod reference;
+
 mod schedule;
+mod since;
 mod state;
 mod step;
 
 pub use absence::{Absence, Misses, Missing};
-pub use blocker::Blocker;
+pub use blocker::{Blocker, BlockerKind, GRACE as STALLED_AFTER};
 pub use conclude::{
     Conclusion, Requeue, claim, conclude,
     wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN, is_outage, key_sought_again},
 };
-pub use decide::decide;
+pub use decide::{after_refusal, decide};
 pub use event::Event;
 pub use evidence::{
-    DestinationFact, EvidenceError, EvidenceFacts, EvidenceState, FinalizerOutcome, RemovalOutcome,
-    UploadOutcome, Wanted, evidence_state, nothing_to_store, outstanding, wanted,
+    DestinationFact, EvidenceFacts, EvidenceState, FinalizerOutcome, RemovalOutcome, UploadOutcome, Wanted,
+    evidence_state, nothing_to_store, outstanding, wanted,
 };
-pub use facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, PortalFact};
+pub use evidence_error::EvidenceError;
+pub use facts::{Deadline, Due, Facts, InFlight, PortalFact};
 pub use interruption::{Interruption, Stall};
+pub use key_fact::{KeyFact, KeyFault};
 pub use known_session::KnownSession;
-pub use local_state::{BlockerKind, GRACE as STALLED_AFTER, LocalState, Since};
+pub use local_state::LocalState;
 pub use message::message;
-pub use poll_baseline::{CompactState, Moment, PollBaseline, Unchanged};
+pub use moment::Moment;
+pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
 pub use portal_report::{PortalReport, PortalStatus, report, sanitize};
 pub use schedule::{
     Bounds, FirstReconcile, PollSchedule, Stage, Times, first_reconcile, next_poll, poll_schedule, spread,
 };
-pub use state::{Attempts, Contradiction, LOST_ANSWERS, OpenPhase, State, attempts, restored, state};
-pub use step::{CreateOutcome, ReleaseWhen, Shown, Step, StepOutcome, Wait};
+pub use since::Since;
+pub use state::{Attempts, Contradiction, LOST_ANSWERS, OpenPhase, ParsedStatus, State, attempts, restored};
+pub use step::{
+    CreateOutcome, NotAdmitted, PortalStep, Refusal, ReleaseWhen, Shown, Step, StepOutcome, Transition, Wait,
+};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    num::{NonZeroU32, NonZeroU64},
+    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -13,9 +13,11 @@ use jiff::Timestamp;
 
 use super::{
     known_session::KnownSession,
-    local_state::{LocalState, elapsed, later},
+    local_state::LocalState,
+    moment::Moment,
     portal_report::{PortalReport, PortalStatus, is_untouched, report},
     schedule::{Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Stage, Times, next_poll, poll_schedule},
+    since::{elapsed, later},
     state::OpenPhase,
 };
 use crate::{
@@ -23,30 +25,6 @@ use crate::{
     portal::{verification_id::VerificationId, wire::Details},
     priority::Priority,
 };
-
-/// A time in whole seconds since 1970, until 2106, in four bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(NonZeroU32);
-
-impl Moment {
-    /// The second that a time lies in; nothing outside of 1970 to 2106.
-    #[must_use]
-    pub fn of(time: Timestamp) -> Option<Self> {
-        u32::try_from(time.as_second()).ok().and_then(NonZeroU32::new).map(Self)
-    }
-
-    /// The first second that begins at a time or after it.
-    fn not_before(time: Timestamp) -> Option<Self> {
-        let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
-        Timestamp::from_second(second).ok().and_then(Self::of)
-    }
-
-    /// The beginning of that second.
-    #[must_use]
-    pub fn time(self) -> Timestamp {
-        Timestamp::from_second(i64::from(self.0.get())).unwrap_or_default()
-    }
-}
 
 /// [`LocalState`] without trouble.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -384,9 +362,9 @@ mod tests {
 
     use super::super::{
         conclude::{Requeue, conclude},
-        fixtures::{self, UID},
-        state::{attempts, state},
-        step::{CreateOutcome, Step, StepOutcome},
+        fixtures,
+        state::ParsedStatus,
+        step::{CreateOutcome, StepOutcome},
     };
     use super::*;
     use crate::api::SessionState;
@@ -395,9 +373,8 @@ mod tests {
     fn after_a_turn(details: &Details) -> (PollBaseline, CompactState, VerificationStatus) {
         let status = fixtures::open(Phase::AwaitingUser);
         let facts = fixtures::facts();
-        let step = Step::Poll(fixtures::id().unwrap());
-        let outcome = StepOutcome::Poll(Ok(details.clone()));
-        let done = conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, &facts);
+        let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details.clone()) };
+        let done = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
         let after = done.status.unwrap();
         let baseline = PollBaseline::of(
             &after,
@@ -421,9 +398,8 @@ mod tests {
             facts.now = fixtures::after(60);
             facts.local_state = compact.local_state();
             let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0);
-            let step = Step::Poll(fixtures::id().unwrap());
-            let outcome = StepOutcome::Poll(Ok(details.clone()));
-            let long = conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, &facts);
+            let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details.clone()) };
+            let long = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
             assert_eq!(long.status.as_ref(), Some(&status), "{word}");
             let short = short.unwrap();
             assert_eq!(long.next, Requeue::At(short.next), "{word}");
@@ -437,8 +413,7 @@ mod tests {
         let status = fixtures::attempted(SessionState::Claimed, 1, 0);
         let facts = fixtures::facts();
         let outcome = StepOutcome::Create(CreateOutcome::Answered(Ok(fixtures::created().unwrap())));
-        let step = Step::Create { attempt: 1 };
-        let done = conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, &facts);
+        let done = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
         let after = done.status.unwrap();
         let deadline = fixtures::after(1_000_000);
         assert_eq!(PollBaseline::of(&after, &done.local_state, facts.bounds, deadline, facts.times()), None);
@@ -458,10 +433,8 @@ mod tests {
             facts.local_state = compact.local_state();
             let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
             let id = VerificationId::parse(status.verification_id.as_deref().unwrap()).unwrap();
-            let (step, outcome) = (Step::Poll(id), StepOutcome::Poll(Ok(details.clone())));
-            let look = |facts: &_| {
-                conclude(&status, &state(UID, &status), attempts(&status), &step, &outcome, facts)
-            };
+            let outcome = StepOutcome::Poll { id, answer: Ok(details.clone()) };
+            let look = |facts: &_| conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, facts);
             let long = look(&facts);
             assert_eq!(long.status.as_ref(), Some(&status));
             assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    local_state::{LocalState, elapsed, later},
+    local_state::LocalState,
     portal_report::{all_done, any_completed},
-    state::{Attempts, State, attempts, state},
+    since::{elapsed, later},
+    state::{Attempts, ParsedStatus, State},
 };
 use crate::{
     api::{Condition, ConditionType, Phase, Reason, VerificationSpec, VerificationStatus},
@@ -203,14 +204,15 @@ pub fn first_reconcile(
 ) -> FirstReconcile {
     let times = Times { now, portal_now: None };
     let is_as_it_was = status.observed_generation == generation && !spec.suspend;
-    let due = match state(uid, status) {
+    let parsed = ParsedStatus::of(uid, status);
+    let due = match parsed.state() {
         State::Open { .. } if is_as_it_was => {
             let poll_schedule = poll_schedule(status, &LocalState::default(), Bounds::of(spec), times);
             Some(spread(&poll_schedule, now, jitter_seed, 1.0))
         }
         State::OutcomeUnknown => {
             let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);
-            claimed_at.map(|at| later(at, wait_after_lost(attempts(status)))).filter(|due| *due > now)
+            claimed_at.map(|at| later(at, wait_after_lost(parsed.attempts()))).filter(|due| *due > now)
         }
         State::Open { .. }
         | State::Fresh
@@ -222,7 +224,7 @@ pub fn first_reconcile(
     };
     let suspended = Condition::find(&status.conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.reason == Reason::Suspended.as_str());
-    let may_have_looked = matches!(state(uid, status), State::Open { .. });
+    let may_have_looked = matches!(parsed.state(), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
     FirstReconcile { at: due.filter(|_| is_as_it_was), due, last_poll, suspended }
 }
@@ -261,21 +263,16 @@ impl Bounds {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        conclude::conclude,
-        fixtures,
-        step::{Step, StepOutcome},
-    };
+    use super::super::{conclude::conclude, fixtures, step::StepOutcome};
     use super::*;
 
     fn stage_after(progress: &[(&str, &str)]) -> Stage {
         let mut details = fixtures::details("generated", &[]);
         details.progress = progress.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let status = fixtures::open(Phase::AwaitingUser);
-        let (step, outcome) = (Step::Poll(fixtures::id().unwrap()), StepOutcome::Poll(Ok(details)));
+        let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details) };
         let facts = fixtures::facts();
-        let done =
-            conclude(&status, &state(fixtures::UID, &status), attempts(&status), &step, &outcome, &facts);
+        let done = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
         poll_schedule(&done.status.unwrap(), &done.local_state, facts.bounds, facts.times()).stage
     }
 

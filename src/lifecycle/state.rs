@@ -121,9 +121,42 @@ pub fn restored(uid: &str, status: &VerificationStatus) -> bool {
     status.session.as_ref().and_then(|session| session.uid.as_deref()).is_some_and(|written| written != uid)
 }
 
+/// A status, read once: what it says besides its fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParsedStatus<'a> {
+    status: &'a VerificationStatus,
+    state: State,
+    attempts: Attempts,
+}
+
+impl<'a> ParsedStatus<'a> {
+    /// Reads the status of the resource with that uid. Every status can be read.
+    #[must_use]
+    pub fn of(uid: &str, status: &'a VerificationStatus) -> Self {
+        Self { status, state: state(uid, status), attempts: attempts(status) }
+    }
+
+    /// The status itself.
+    #[must_use]
+    pub const fn status(&self) -> &'a VerificationStatus {
+        self.status
+    }
+
+    /// How far the verification has come.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The counters of the create protocol.
+    #[must_use]
+    pub const fn attempts(&self) -> Attempts {
+        self.attempts
+    }
+}
+
 /// Reads a status. Total: an id wins over a claim, an outcome over an id.
-#[must_use]
-pub fn state(uid: &str, status: &VerificationStatus) -> State {
+fn state(uid: &str, status: &VerificationStatus) -> State {
     if status.settled && status.outcome.is_some() {
         return State::Settled;
     }

@@ -1,10 +1,13 @@
-//! The steps there are, and what can come of them.
+//! The steps there are, and what can come of each. Pure.
+//!
+//! Every step has outcomes of its own, so no outcome can be paired with a step that it does not belong to.
 
 use jiff::Timestamp;
 
 use super::{
+    blocker::Blocker,
     evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
-    facts::KeyFault,
+    key_fact::KeyFault,
     known_session::KnownSession,
 };
 use crate::portal::{
@@ -13,57 +16,64 @@ use crate::portal::{
     wire::{Created, Details},
 };
 
-/// The one thing to do next. Whoever does it chooses nothing.
+/// The one thing to do next. Whoever performs it makes no choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The resource goes away: let go of it.
-    Release,
-    /// It is over and owes nothing.
-    NoOp,
-    /// Mark it as over and owing nothing.
-    Settle,
-    /// Write down again the session that the resource is known to have.
-    Restore(KnownSession),
-    /// Only show how it stands.
-    Show(Shown),
-    /// Forgive the lost answers so far and try again.
-    Retry(String),
-    /// Not yet.
-    Wait(Wait),
-    /// End it by its deadline.
-    Fail,
-    /// The claim that was found led to no session.
-    GiveUpRefused,
-    /// Nobody knows what the claim that was found led to.
-    GiveUpLost,
-    /// Claim, ask the portal once for a session, record the answer.
+    /// Nothing is called: the transition is concluded at once.
+    Transition(Transition),
+    /// Claim an attempt, send one create request, and record the response.
     Create {
         /// The number of the attempt.
         attempt: u32,
     },
-    /// Ask for a session that exists already.
+    /// Poll a session that exists already, to follow it from now on.
     Adopt(VerificationId),
-    /// Ask how the session stands.
+    /// Poll the session.
     Poll(VerificationId),
-    /// Hold the resource until its evidence is removed, before any is stored.
+    /// Add the finalizer, before any evidence is stored that is to be removed with the resource.
     AddFinalizer,
-    /// Store what is owed of the evidence.
+    /// Store pending evidence.
     Store,
-    /// The evidence was not stored in time.
-    GiveUpEvidence,
-    /// Remove the evidence, as far as `spec.evidence` still asks for that, and let go of the resource.
+    /// Remove the stored evidence, as far as `spec.evidence` still asks for that, and take the finalizer off.
     RemoveEvidence {
-        /// When the resource is let go of.
+        /// When the finalizer is taken off.
         release_when: ReleaseWhen,
     },
 }
 
-/// When a resource is let go of whose evidence is to be removed.
+/// A step without effects: it changes nothing but status and what this process remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// The resource is being deleted and nothing holds it: leave it.
+    Release,
+    /// The resource is settled.
+    NoOp,
+    /// Mark a finished resource as settled.
+    Settle,
+    /// Record again the session that this process knows the resource to have.
+    Restore(KnownSession),
+    /// Show a state that needs no call.
+    Show(Shown),
+    /// Acknowledge the unknown outcomes so far and try again. The value is that of `okid.io/retry`.
+    Retry(String),
+    /// Wait.
+    Wait(Wait),
+    /// End by the deadline.
+    Fail,
+    /// The claim that was found led to no request.
+    AbandonUnsent,
+    /// The outcome of the claim that was found is unknown.
+    AbandonUnknown,
+    /// The evidence was not stored in time.
+    AbandonEvidence,
+}
+
+/// When the finalizer is taken off a resource whose evidence is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReleaseWhen {
-    /// Once nothing is left that could be removed.
+    /// Once nothing removable is left.
     OnceRemoved,
-    /// Also if this try does not succeed; not if the store cannot be asked now.
+    /// After this attempt, successful or not; not if the store cannot be called now.
     OnceTried,
     /// Whatever comes of it.
     Anyway,
@@ -76,16 +86,16 @@ pub enum Shown {
     StatusUnreadable,
     /// `spec.suspend` is true.
     Suspended,
-    /// The portal is not allowed, or not any more; also where evidence is owed.
+    /// The portal is not allowed, or no longer; also where evidence is pending.
     PortalNotAllowed,
-    /// Answers to creates were lost, and a person must say how to go on.
+    /// Outcomes of creates are unknown, and a person must decide how to go on.
     CreateOutcomeUnknown,
-    /// Evidence may not be stored where it was asked to be, so no session is created.
+    /// The destination of the evidence may not be used, so no session is created.
     DestinationRefused,
     /// The record of a session might not fit into the resource, so none is created.
     ResourceTooLarge,
-    /// It is over, and stays in the watch.
-    Over,
+    /// The verification has finished but is not settled.
+    Finished,
 }
 
 /// What is waited for.
@@ -93,46 +103,114 @@ pub enum Shown {
 pub enum Wait {
     /// A usable key.
     Key(KeyFault),
-    /// The portal refuses this key; no call is made before then.
-    KeyRejected(Timestamp),
-    /// The pause that the portal asked for.
-    Paused(Timestamp),
-    /// The portal has too much trouble.
-    Breaker(Timestamp),
-    /// The rate.
-    Rate(Timestamp),
-    /// Its own time.
+    /// Admission of a call to the portal.
+    Admission(Refusal),
+    /// The scheduled time.
     Due(Timestamp),
-    /// That no request of the claim can be in flight.
+    /// The time from which no request of the claim can be in flight.
     InFlight(Timestamp),
+}
+
+/// Why a call to the portal is not admitted now, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The portal asked for a pause.
+    Paused(Timestamp),
+    /// The circuit breaker is open.
+    Breaker(Timestamp),
+    /// The portal rejects this key.
+    KeyRejected(Timestamp),
+    /// The rate is used up.
+    Rate(Timestamp),
+}
+
+/// The steps that call the portal, which admission is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PortalStep {
+    /// [`Step::Create`]
+    Create,
+    /// [`Step::Adopt`]
+    Adopt,
+    /// [`Step::Poll`]
+    Poll,
+    /// [`Step::Store`]
+    Store,
+}
+
+impl From<Transition> for Step {
+    fn from(transition: Transition) -> Self {
+        Self::Transition(transition)
+    }
+}
+
+impl Step {
+    /// Which call to the portal the step makes, if any.
+    #[must_use]
+    pub const fn portal_step(&self) -> Option<PortalStep> {
+        match self {
+            Self::Create { attempt: _ } => Some(PortalStep::Create),
+            Self::Adopt(_) => Some(PortalStep::Adopt),
+            Self::Poll(_) => Some(PortalStep::Poll),
+            Self::Store => Some(PortalStep::Store),
+            Self::Transition(_) | Self::AddFinalizer | Self::RemoveEvidence { release_when: _ } => None,
+        }
+    }
+}
+
+/// A step that calls the portal and was not admitted. Nothing was claimed, sent or stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAdmitted {
+    /// The step.
+    pub step: PortalStep,
+    /// Why not, and until when.
+    pub refusal: Refusal,
+    /// What the last call met that led to the refusal, as far as that is known. The call may have been another
+    /// resource's.
+    pub cause: Option<Blocker>,
 }
 
 /// What came of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepOutcome {
-    /// The step has no effect outside of status.
-    Nothing,
+    /// The transition, which has no other outcome.
+    Transition(Transition),
+    /// The call to the portal was not admitted.
+    NotAdmitted(NotAdmitted),
+    /// The step could not be performed, and nothing is known that was not known before.
+    NotPerformed,
     /// What came of a create.
     Create(CreateOutcome),
-    /// What came of a look, or of an adoption.
-    Poll(Result<Details, PortalError>),
+    /// What came of an adoption.
+    Adopt {
+        /// The session that was asked for.
+        id: VerificationId,
+        /// The response.
+        answer: Result<Details, PortalError>,
+    },
+    /// What came of a poll.
+    Poll {
+        /// The session that was asked for.
+        id: VerificationId,
+        /// The response.
+        answer: Result<Details, PortalError>,
+    },
     /// What came of adding the finalizer.
     AddFinalizer(FinalizerOutcome),
     /// What came of storing evidence.
     Store(UploadOutcome),
-    /// What came of removing it.
-    Remove(RemovalOutcome),
+    /// What came of removing evidence.
+    RemoveEvidence(RemovalOutcome),
 }
 
 /// What came of a create.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CreateOutcome {
-    /// Another one wrote first: nothing was claimed.
+    /// Another writer was first: nothing was claimed.
     ClaimLost,
-    /// The claim could not be written: nothing was asked of the portal.
+    /// The claim could not be written: nothing was sent to the portal.
     ClaimNotWritten,
-    /// Claimed, but the request was not sent.
+    /// The attempt was claimed, but no request was sent.
     NotSent,
-    /// The portal answered, or its answer was lost.
+    /// The portal answered, or its response was lost.
     Answered(Result<Created, PortalError>),
 }

@@ -19,7 +19,7 @@ use crate::{
     failpoints::{Failpoint, failpoint},
     fairness::Permit,
     index::RecordId,
-    lifecycle::{Conclusion, CreateOutcome, Event, State, Step, StepOutcome, claim, conclude},
+    lifecycle::{Conclusion, CreateOutcome, Event, ParsedStatus, StepOutcome, claim, conclude},
     portal::{
         ApiKey, Call, Caller, Certainty, CreateAnswer, Details, PortalError, PortalUrl, VerificationId,
         budget::Admission,
@@ -87,15 +87,8 @@ impl Reconciler {
         let Create { record_id, attempt, object, observed } = create;
         let before = object.status.clone().unwrap_or_default();
         let conclude_unwritten = |end: CreateOutcome| {
-            let state = crate::lifecycle::state(&observed.facts.uid, &before);
-            conclude(
-                &before,
-                &state,
-                crate::lifecycle::attempts(&before),
-                &Step::Create { attempt },
-                &StepOutcome::Create(end),
-                &observed.facts,
-            )
+            let parsed = ParsedStatus::of(&observed.facts.uid, &before);
+            conclude(&parsed, &StepOutcome::Create(end), &observed.facts)
         };
         failpoint(Failpoint::BeforeClaim).await;
         // A claim ages from when it goes out, however long others of its namespace went before it.
@@ -227,7 +220,6 @@ impl Reconciler {
         end: CreateOutcome,
         observed: &Observed,
     ) -> Recorded {
-        let step = Step::Create { attempt };
         let outcome = StepOutcome::Create(end);
         let namespace = claimed.namespace().unwrap_or_default();
         let name = claimed.name_any();
@@ -240,9 +232,8 @@ impl Reconciler {
                 // etcd was restored from a backup since: the claim is written again, with what came of it.
                 status = claim(&status, attempt, &observed.facts);
             }
-            let attempts = crate::lifecycle::attempts(&status);
             let facts = self.facts_again(&current, observed);
-            let conclusion = conclude(&status, &State::Claimed, attempts, &step, &outcome, &facts);
+            let conclusion = conclude(&ParsedStatus::of(&facts.uid, &status), &outcome, &facts);
             let Some(after) = conclusion.status.clone() else { return Recorded::Unwritten(conclusion) };
             let written = match self.cluster.write_status(&current, &after).await {
                 Written::Refused | Written::TooLarge => {
@@ -306,11 +297,14 @@ impl Reconciler {
             StepOutcome::Create(
                 CreateOutcome::ClaimLost | CreateOutcome::ClaimNotWritten | CreateOutcome::NotSent,
             )
-            | StepOutcome::Poll(_)
+            | StepOutcome::Transition(_)
+            | StepOutcome::NotAdmitted(_)
+            | StepOutcome::NotPerformed
+            | StepOutcome::Adopt { id: _, answer: _ }
+            | StepOutcome::Poll { id: _, answer: _ }
             | StepOutcome::AddFinalizer(_)
             | StepOutcome::Store(_)
-            | StepOutcome::Remove(_)
-            | StepOutcome::Nothing => (false, ""),
+            | StepOutcome::RemoveEvidence(_) => (false, ""),
         };
         if made {
             let namespace = claimed.namespace().unwrap_or_default();

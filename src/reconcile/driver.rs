@@ -21,8 +21,8 @@ use crate::{
     failpoints::{Failpoint, failpoint},
     index::RecordId,
     lifecycle::{
-        AdmissionFact, Blocker, Conclusion, EvidenceState, Facts, Requeue, State, Step, StepOutcome, Wait,
-        attempts, conclude, decide, state,
+        Blocker, Conclusion, EvidenceState, Facts, NotAdmitted, ParsedStatus, PortalStep, Refusal, Requeue,
+        State, Step, StepOutcome, Transition, Wait, after_refusal, conclude, decide,
     },
     portal::{
         Call, Caller, Details, PortalError,
@@ -37,13 +37,15 @@ const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(
 /// How often a write that met a conflict is concluded anew within the turn.
 const CONFLICTS: usize = 5;
 
-/// Whether the step that was decided calls the portal.
+/// Whether the step that was decided may call the portal.
 enum Leave {
     /// It may, now.
     Call(RequestPermit),
     /// The portal has answered already.
     Answered(Result<Details, PortalError>),
-    /// It does not, or may not now.
+    /// It may not now.
+    Refused(NotAdmitted),
+    /// It makes no call of its own.
     NoCall,
 }
 
@@ -99,45 +101,52 @@ impl Reconciler {
             Read::Unknown => return self.again(record_id, &entry),
         };
         let status = object.status.clone().unwrap_or_default();
-        let state = state(&object.uid().unwrap_or_default(), &status);
-        let Ok(mut observed) = self.observe(&object, &state, &mut entry).await else {
+        let parsed = ParsedStatus::of(&object.uid().unwrap_or_default(), &status);
+        let Ok(mut observed) = self.observe(&object, parsed.state(), &mut entry).await else {
             return self.again(record_id, &entry);
         };
         observed.facts.too_large = too_large;
         observed.since = since;
-        let owes_evidence = owes_evidence(&state, &observed.facts);
+        let owes_evidence = owes_evidence(parsed.state(), &observed.facts);
         if let Some(stored) = entry.unwritten().filter(|_| owes_evidence).cloned() {
             entry.set_unwritten(None);
             let outcome = StepOutcome::Store(stored);
-            return Box::pin(self.conclude(record_id, object, &Step::Store, &outcome, observed, entry)).await;
+            return Box::pin(self.conclude(record_id, object, &outcome, observed, entry)).await;
         }
-        let (mut step, mut leave) = self.decide(&state, &status, &mut observed, answer);
-        if let (Step::Wait(Wait::Breaker(until)), State::Fresh | State::Refused | State::OutcomeUnknown) =
-            (&step, &state)
+        let step = decide(&parsed, &observed.facts);
+        let mut leave = self.ask_leave(&step, &status, &observed, answer);
+        if let Leave::Refused(NotAdmitted { refusal: Refusal::Breaker(until), step: of, cause }) = leave
+            && matches!(parsed.state(), State::Fresh | State::Refused | State::OutcomeUnknown)
         {
-            let until = *until;
-            observed.facts.admission = match self.ping(&observed).await {
-                Probe::NotNow => AdmissionFact::Breaker(until),
-                Probe::Answered => AdmissionFact::Open,
-                Probe::Silent(again) => AdmissionFact::Breaker(until.min(self.clock.time(again))),
+            let refused = |until| NotAdmitted { step: of, refusal: Refusal::Breaker(until), cause };
+            leave = match self.ping(&observed).await {
+                Probe::NotNow => Leave::Refused(refused(until)),
+                Probe::Answered => self.ask_leave(&step, &status, &observed, None),
+                Probe::Silent(again) => Leave::Refused(refused(until.min(self.clock.time(again)))),
             };
-            (step, leave) = self.decide(&state, &status, &mut observed, None);
         }
-        if self.joins_those_who_wait(record_id, &step, &observed, &entry) {
-            observed.facts.admission = AdmissionFact::Open;
-            (step, leave) = self.decide(&state, &status, &mut observed, None);
+        if let Leave::Refused(not_admitted) = &leave
+            && self.joins_those_who_wait(record_id, not_admitted, &observed, &entry)
+        {
+            leave = self.ask_leave(&step, &status, &observed, None);
         }
-        let outcome = match (&step, leave, observed.caller()) {
+        let outcome = match (step, leave, observed.caller()) {
+            (_, Leave::Refused(not_admitted), _) => StepOutcome::NotAdmitted(not_admitted),
             (Step::Create { attempt }, Leave::Call(admitted), Some((portal, key))) => {
                 let caller = Caller { portal, key, permit: admitted };
-                let create = Create { record_id, attempt: *attempt, object: &object, observed: &observed };
+                let create = Create { record_id, attempt, object: &object, observed: &observed };
                 let recorded = Box::pin(self.create(caller, create, &mut entry)).await;
                 return self.finish_create(record_id, &object, &observed, recorded, entry);
             }
-            (Step::Poll(id) | Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
-                StepOutcome::Poll(self.poll(Caller { portal, key, permit: admitted }, id).await)
+            (Step::Poll(id), Leave::Call(admitted), Some((portal, key))) => {
+                let answer = self.poll(Caller { portal, key, permit: admitted }, &id).await;
+                StepOutcome::Poll { id, answer }
             }
-            (_, Leave::Answered(result), _) => StepOutcome::Poll(result),
+            (Step::Adopt(id), Leave::Call(admitted), Some((portal, key))) => {
+                let answer = self.poll(Caller { portal, key, permit: admitted }, &id).await;
+                StepOutcome::Adopt { id, answer }
+            }
+            (Step::Poll(id), Leave::Answered(answer), _) => StepOutcome::Poll { id, answer },
             (Step::Store, _, _) => {
                 let stored = self.evidence.store(&object, &observed.facts, observed.source()).await;
                 let UploadReport { outcome, event } = stored;
@@ -153,18 +162,23 @@ impl Reconciler {
                 let unwritten = entry.unwritten();
                 let evidence = &observed.facts.evidence;
                 let removed =
-                    Box::pin(self.evidence.remove(&object, evidence, unwritten, *release_when)).await;
+                    Box::pin(self.evidence.remove(&object, evidence, unwritten, release_when)).await;
                 let RemovalReport { outcome, event_if_released } = removed;
                 if let Some(event) = event_if_released {
                     self.tell_when_let_go(record_id, &object, event);
                 }
-                StepOutcome::Remove(outcome)
+                StepOutcome::RemoveEvidence(outcome)
             }
-            (_, Leave::Call(_) | Leave::NoCall, _) => StepOutcome::Nothing,
+            (Step::Transition(transition), _, _) => StepOutcome::Transition(transition),
+            (
+                Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_),
+                Leave::Call(_) | Leave::Answered(_) | Leave::NoCall,
+                _,
+            ) => StepOutcome::NotPerformed,
         };
         observed.read_clocks(&self.clock);
         // On the heap, as all that is large and not waited in for long: a turn that waits for its place is no larger for it.
-        Box::pin(self.conclude(record_id, object, &step, &outcome, observed, entry)).await
+        Box::pin(self.conclude(record_id, object, &outcome, observed, entry)).await
     }
 
     /// The resource: as it came a moment ago, if nothing newer is known, or else as it is read now. With it, when it came,
@@ -191,12 +205,12 @@ impl Reconciler {
     fn joins_those_who_wait(
         &self,
         record_id: RecordId,
-        step: &Step,
+        not_admitted: &NotAdmitted,
         observed: &Observed,
         entry: &CacheEntry,
     ) -> bool {
-        let (Step::Wait(Wait::Rate(_)), Some((portal, key)), Some(budget)) =
-            (step, observed.caller(), &observed.budget)
+        let (Transition::Wait(Wait::Admission(Refusal::Rate(_))), Some((portal, key)), Some(budget)) =
+            (after_refusal(not_admitted, &observed.facts), observed.caller(), &observed.budget)
         else {
             return false;
         };
@@ -218,57 +232,44 @@ impl Reconciler {
         Some((view.namespace.to_owned(), view.name.to_owned(), view.payload.clone()))
     }
 
-    /// Decides; for a step that calls the portal, asks the gate for a place, and decides again if there is none.
-    fn decide(
+    /// Asks for admission of the call that a step makes.
+    fn ask_leave(
         &self,
-        state: &State,
+        step: &Step,
         status: &VerificationStatus,
-        observed: &mut Observed,
+        observed: &Observed,
         answer: Option<Answer>,
-    ) -> (Step, Leave) {
-        let step = decide(state, attempts(status), &observed.facts);
-        let decide_again = |observed: &mut Observed, call, until, closed| {
-            observed.facts.admission = admission(closed, self.clock.time(until));
-            let cause = observed.budget.as_ref().and_then(|budget| budget.cause(call, closed));
-            observed.facts.closed_by = cause.as_ref().and_then(Blocker::of);
-            (decide(state, attempts(status), &observed.facts), Leave::NoCall)
+    ) -> Leave {
+        let Some(portal_step) = step.portal_step() else { return Leave::NoCall };
+        let Some(budget) = &observed.budget else { return Leave::NoCall };
+        let refused = |call, until, closed| {
+            let cause = budget.cause(call, closed).as_ref().and_then(Blocker::of);
+            Leave::Refused(NotAdmitted {
+                step: portal_step,
+                refusal: refusal(closed, self.clock.time(until)),
+                cause,
+            })
         };
-        let (call, priority) = match &step {
-            Step::Create { attempt: _ } => (Call::Create, Priority::Create),
-            Step::Adopt(_) => (Call::Poll, Priority::Create),
-            Step::Poll(id) => {
-                let account = observed.account.as_ref();
-                match answer.filter(|answer| account.is_some_and(|account| answer.is_of(account, id))) {
-                    Some(answer) => return (step, Leave::Answered(answer.result)),
-                    None => (Call::Poll, look_priority(status, &observed.facts)),
-                }
-            }
-            // It asks for a place for each object by itself.
-            Step::Store => {
-                let closed = observed.budget.as_ref().and_then(|budget| budget.closed(Instant::now()));
-                return match closed {
-                    Some((until, closed)) => decide_again(observed, Call::Poll, until, closed),
-                    None => (step, Leave::NoCall),
+        let (call, priority) = match portal_step {
+            PortalStep::Create => (Call::Create, Priority::Create),
+            PortalStep::Adopt => (Call::Poll, Priority::Create),
+            PortalStep::Poll => (Call::Poll, look_priority(status, &observed.facts)),
+            // Admission is asked for each object on its own.
+            PortalStep::Store => {
+                return match budget.closed(Instant::now()) {
+                    Some((until, closed)) => refused(Call::Poll, until, closed),
+                    None => Leave::NoCall,
                 };
             }
-            Step::Release
-            | Step::NoOp
-            | Step::Settle
-            | Step::Restore(_)
-            | Step::Show(_)
-            | Step::Retry(_)
-            | Step::Wait(_)
-            | Step::Fail
-            | Step::GiveUpRefused
-            | Step::GiveUpLost
-            | Step::AddFinalizer
-            | Step::GiveUpEvidence
-            | Step::RemoveEvidence { release_when: _ } => return (step, Leave::NoCall),
         };
-        let Some(budget) = &observed.budget else { return (step, Leave::NoCall) };
+        if let (Step::Poll(id), Some(account)) = (step, &observed.account)
+            && let Some(answer) = answer.filter(|answer| answer.is_of(account, id))
+        {
+            return Leave::Answered(answer.result);
+        }
         match budget.admit(Instant::now(), call, priority) {
-            Admission::Go(admitted) => (step, Leave::Call(admitted)),
-            Admission::Wait { until, closed } => decide_again(observed, call, until, closed),
+            Admission::Go(admitted) => Leave::Call(admitted),
+            Admission::Wait { until, closed } => refused(call, until, closed),
         }
     }
 
@@ -301,7 +302,6 @@ impl Reconciler {
         &self,
         record_id: RecordId,
         object: Box<Verification>,
-        step: &Step,
         outcome: &StepOutcome,
         mut observed: Observed,
         mut entry: CacheEntry,
@@ -310,9 +310,9 @@ impl Reconciler {
         for _ in 0..CONFLICTS {
             let status = current.status.clone().unwrap_or_default();
             let uid = current.uid().unwrap_or_default();
-            let conclusion =
-                conclude(&status, &state(&uid, &status), attempts(&status), step, outcome, &observed.facts);
-            entry.portal_wait = self.portal_wait(step, outcome, &observed);
+            let parsed = ParsedStatus::of(&uid, &status);
+            let conclusion = conclude(&parsed, outcome, &observed.facts);
+            entry.portal_wait = self.portal_wait(outcome, &observed, &conclusion);
             // Who opens the way while this turn still writes has to find it among those who wait.
             if let (Some(portal_wait), Some(kept)) = (entry.portal_wait, self.index().get_mut(record_id)) {
                 kept.portal_wait = Some(portal_wait);
@@ -321,7 +321,7 @@ impl Reconciler {
             if !entry.portal_wait.is_some_and(|portal_wait| portal_wait.is_told) {
                 entry.set_poll_context(self.standing(&observed, outcome, &conclusion));
             }
-            entry.set_key_wait(self.key_wait(step, &state(&uid, &status), &observed, &conclusion));
+            entry.set_key_wait(self.key_wait(parsed.state(), &observed, &conclusion));
             let Some(after) = &conclusion.status else {
                 let next = self.finish(record_id, &current, None, conclusion, entry);
                 self.keep_fresh(record_id, current, &observed);
@@ -369,11 +369,12 @@ impl Reconciler {
                 }
                 return self.finish(record_id, &current, Some(&read), conclusion, entry);
             }
-            let found = state(&uid, &read.status.clone().unwrap_or_default());
+            let read_status = read.status.clone().unwrap_or_default();
+            let found = ParsedStatus::of(&uid, &read_status);
             let same_spec = read.metadata.generation == current.metadata.generation;
             let same_ground = read.uid() == current.uid()
                 && read.metadata.deletion_timestamp.is_none()
-                && found == state(&uid, &status);
+                && found.state() == parsed.state();
             // What is in the store is there, whatever the spec says by now.
             if !same_ground || !(same_spec || matches!(outcome, StepOutcome::Store(_))) {
                 return Disposition::At(Instant::now(), Priority::Requested, entry.fairness_key);
@@ -381,7 +382,7 @@ impl Reconciler {
             if same_spec {
                 observed.read_clocks(&self.clock);
             } else {
-                let Ok(anew) = self.observe(&read, &found, &mut entry).await else {
+                let Ok(anew) = self.observe(&read, found.state(), &mut entry).await else {
                     return self.write_again(record_id, outcome, &entry);
                 };
                 observed = anew;
@@ -420,7 +421,7 @@ impl Reconciler {
         conclusion: Conclusion,
         mut entry: CacheEntry,
     ) -> Disposition {
-        let Conclusion { status: _, next, priority, local_state, events } = conclusion;
+        let Conclusion { status: _, next, priority, local_state, events, waits_for: _ } = conclusion;
         entry.remember(local_state);
         let fairness_key = entry.fairness_key;
         if let Some(written) = written.filter(|_| entry.session.is_none())
@@ -470,12 +471,12 @@ fn owes_evidence(state: &State, facts: &Facts) -> bool {
     matches!(state, State::Finished(_)) && !facts.deleting && facts.evidence.state == EvidenceState::Pending
 }
 
-const fn admission(closed: Closed, until: Timestamp) -> AdmissionFact {
+const fn refusal(closed: Closed, until: Timestamp) -> Refusal {
     match closed {
-        Closed::Paused => AdmissionFact::Paused(until),
-        Closed::Breaker => AdmissionFact::Breaker(until),
-        Closed::KeyRejected => AdmissionFact::KeyRejected(until),
-        Closed::Rate => AdmissionFact::Rate(until),
+        Closed::Paused => Refusal::Paused(until),
+        Closed::Breaker => Refusal::Breaker(until),
+        Closed::KeyRejected => Refusal::KeyRejected(until),
+        Closed::Rate => Refusal::Rate(until),
     }
 }
 

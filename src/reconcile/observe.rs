@@ -17,8 +17,8 @@ use crate::{
     cluster::ReadSecret,
     evidence::Source,
     lifecycle::{
-        AdmissionFact, Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight,
-        KeyFact, LocalState, PortalFact, State, restored, sanitize,
+        Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
+        LocalState, PortalFact, State, restored, sanitize,
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
@@ -124,8 +124,6 @@ impl Reconciler {
             link_path: self.portal.link_path().to_owned(),
             due: Due::of(now, nudged || named, &key_fact, &local_state, Bounds::of(&object.spec)),
             key: key_fact,
-            admission: AdmissionFact::Open,
-            closed_by: None,
             in_flight: self.in_flight(state, &status, entry),
             retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
             reconcile_requested,

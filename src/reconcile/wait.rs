@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::Verification,
     lifecycle::{
-        Conclusion, Deadline, PollBaseline, STALLED_AFTER, State, Step, StepOutcome, Wait, is_outage,
+        Conclusion, Deadline, PollBaseline, Refusal, STALLED_AFTER, State, StepOutcome, Wait, is_outage,
     },
     portal::{PortalError, PortalUrl, budget::Closed},
 };
@@ -29,7 +29,11 @@ impl Reconciler {
         conclusion: &Conclusion,
     ) -> Option<Box<PollContext>> {
         let Observed { facts, account, key: _, budget: _, since: _ } = observed;
-        let (StepOutcome::Poll(Ok(_)), Deadline::Ahead(deadline)) = (outcome, facts.deadline) else {
+        let (
+            StepOutcome::Poll { id: _, answer: Ok(_) } | StepOutcome::Adopt { id: _, answer: Ok(_) },
+            Deadline::Ahead(deadline),
+        ) = (outcome, facts.deadline)
+        else {
             return None;
         };
         let status = conclusion.status.as_ref()?;
@@ -81,18 +85,17 @@ impl Reconciler {
     /// What the next call waits for at the portal, after that step.
     pub(crate) fn portal_wait(
         &self,
-        step: &Step,
         outcome: &StepOutcome,
         observed: &Observed,
+        conclusion: &Conclusion,
     ) -> Option<PortalWait> {
-        if let StepOutcome::Poll(answer) = outcome {
+        if let StepOutcome::Poll { id: _, answer } | StepOutcome::Adopt { id: _, answer } = outcome {
             return self.waits_after(&observed.account.as_ref()?.portal, answer.as_ref().err());
         }
-        let Step::Wait(wait) = step else { return None };
-        let closed = match wait {
-            Wait::KeyRejected(_) => Closed::KeyRejected,
-            Wait::Paused(_) => Closed::Paused,
-            Wait::Breaker(_) => Closed::Breaker,
+        let closed = match conclusion.waits_for? {
+            Wait::Admission(Refusal::KeyRejected(_)) => Closed::KeyRejected,
+            Wait::Admission(Refusal::Paused(_)) => Closed::Paused,
+            Wait::Admission(Refusal::Breaker(_)) => Closed::Breaker,
             // Who was told to pause itself has its own time, which is that of the pause.
             Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
                 (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
@@ -100,7 +103,7 @@ impl Reconciler {
                 }
                 (_, Closed::Paused | Closed::Breaker | Closed::KeyRejected | Closed::Rate) => return None,
             },
-            Wait::Key(_) | Wait::Rate(_) | Wait::InFlight(_) => return None,
+            Wait::Key(_) | Wait::Admission(Refusal::Rate(_)) | Wait::InFlight(_) => return None,
         };
         let is_told = closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
         let portal_wait = self.waits_at(&observed.account.as_ref()?.portal, closed)?;
@@ -110,26 +113,24 @@ impl Reconciler {
     /// What the next turn has to find in the Secret before it reads anything else, if it is a key that is waited for.
     pub(crate) fn key_wait(
         &self,
-        step: &Step,
         state: &State,
         observed: &Observed,
         conclusion: &Conclusion,
     ) -> Option<KeyWait> {
         let Observed { facts, account, key, budget: _, since: _ } = observed;
-        let Step::Wait(wait) = step else { return None };
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         let now = facts.now;
         let refused = || Some(Awaited::AnotherThan(key.as_deref()?.identity()));
         let local_state = &conclusion.local_state;
-        let (awaited, until) = match wait {
+        let (awaited, until) = match conclusion.waits_for? {
             Wait::Key(fault) => {
-                (Awaited::Usable(*fault, local_state.key_missing.unwrap_or(now)), Timestamp::MAX)
+                (Awaited::Usable(fault, local_state.key_missing.unwrap_or(now)), Timestamp::MAX)
             }
-            Wait::KeyRejected(until) => (refused()?, *until),
-            Wait::Due(at) if local_state.refused_key.is_some() => (refused()?, *at),
-            Wait::Due(_) | Wait::Paused(_) | Wait::Breaker(_) | Wait::Rate(_) | Wait::InFlight(_) => {
-                return None;
-            }
+            Wait::Admission(Refusal::KeyRejected(until)) => (refused()?, until),
+            Wait::Due(at) if local_state.refused_key.is_some() => (refused()?, at),
+            Wait::Due(_)
+            | Wait::Admission(Refusal::Paused(_) | Refusal::Breaker(_) | Refusal::Rate(_))
+            | Wait::InFlight(_) => return None,
         };
         // What is refused is shown as Stalled after a grace.
         let grace = local_state

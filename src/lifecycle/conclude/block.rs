@@ -8,10 +8,10 @@ use super::Draft;
 use crate::{
     api::{Condition, ConditionType},
     lifecycle::{
-        blocker::Blocker,
+        blocker::{Blocker, GRACE},
         event::Event,
         interruption::{Interruption, Stall},
-        local_state::{GRACE, Since, elapsed, later},
+        since::{Since, elapsed, later},
     },
 };
 

@@ -11,12 +11,13 @@ use crate::{
     lifecycle::{
         blocker::Blocker,
         conditions::whole_seconds,
-        decide::asks_a_person,
+        decide::awaits_person,
         event::Event,
         interruption::{Interruption, Stall},
-        local_state::{LocalState, later},
+        local_state::LocalState,
         portal_report::{sanitize_list, storable},
         schedule::{backoff, next_poll, poll_schedule, wait_after_lost},
+        since::later,
         state::Attempts,
     },
     portal::{
@@ -133,7 +134,7 @@ impl Draft<'_> {
     }
 
     /// A claim was found and nobody knows its answer; the wait for quiet was wait enough for the first.
-    pub(super) fn give_up_lost(self, attempts: Attempts) -> Conclusion {
+    pub(super) fn abandon_unknown(self, attempts: Attempts) -> Conclusion {
         let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
         let wait = if after.unacknowledged() <= 1 { Duration::ZERO } else { wait_after_lost(after) };
         self.lost(after, wait)
@@ -147,7 +148,7 @@ impl Draft<'_> {
         self.inputs.credentials = self.credentials_unless_missing();
         self.events.push(Event::CreateOutcomeUnknown);
         let next = self.due(wait);
-        if asks_a_person(attempts, self.facts.on_unknown) {
+        if awaits_person(attempts, self.facts.on_unknown) {
             self.inputs.interruption = Interruption::Stalled(Stall::CreateOutcomeUnknown);
             return self.finish(Requeue::AwaitChange);
         }

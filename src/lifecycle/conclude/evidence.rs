@@ -7,14 +7,14 @@ use crate::{
     api::{DeletionPolicy, ObjectState, Reason, StoredObject},
     lifecycle::{
         absence::Misses,
+        decide::{REMOVED_WITHIN, storing_is_over},
         event::Event,
-        evidence::{
-            EvidenceError, EvidenceState, MOST_OBJECTS, REMOVED_WITHIN, RemovalOutcome, UploadOutcome, stem,
-            storing_is_over, wanted,
-        },
-        facts::{KeyFact, PortalFact},
-        local_state::{Since, later},
+        evidence::{EvidenceState, MOST_OBJECTS, RemovalOutcome, UploadOutcome, stem, wanted},
+        evidence_error::EvidenceError,
+        facts::PortalFact,
+        key_fact::KeyFact,
         schedule::backoff,
+        since::{Since, later},
     },
 };
 
@@ -119,7 +119,7 @@ impl Draft<'_> {
         let streak = Since::one_more(before, error, self.facts.now);
         self.local_state.storing = Some(streak);
         if streak.lasted(self.facts.now, error.patience()) || storing_is_over(self.facts) {
-            return self.give_up_evidence();
+            return self.abandon_evidence();
         }
         if streak.lasted(self.facts.now, TROUBLE_SHOWN_AFTER) {
             self.tell_trouble(error, error.reason());
@@ -130,7 +130,7 @@ impl Draft<'_> {
     }
 
     /// The evidence will not be complete, unless a person asks for it again.
-    pub(super) fn give_up_evidence(mut self) -> Conclusion {
+    pub(super) fn abandon_evidence(mut self) -> Conclusion {
         let error = self.local_state.storing.map_or_else(|| self.why_not_asked(), |streak| streak.what);
         self.local_state.storing = None;
         self.local_state.storing_since = None;

@@ -5,8 +5,8 @@ use crate::{
     api::{Condition, ConditionType, Reason, SessionState},
     lifecycle::{
         blocker::Blocker,
-        facts::KeyFact,
         interruption::{Interruption, Stall},
+        key_fact::KeyFact,
     },
 };
 

@@ -18,14 +18,16 @@ use super::{
     absence::Misses,
     blocker::Blocker,
     conditions::{ConditionInputs, conditions, phase, whole_seconds},
+    decide::after_refusal,
     event::Event,
     evidence::{DestinationFact, EvidenceState, FinalizerOutcome},
     facts::{Deadline, Facts, PortalFact},
     interruption::Interruption,
-    local_state::{LocalState, Since, later},
+    local_state::LocalState,
     schedule::{LONGEST, poll_schedule},
-    state::{Attempts, State},
-    step::{CreateOutcome, Step, StepOutcome},
+    since::{Since, later},
+    state::ParsedStatus,
+    step::{CreateOutcome, StepOutcome, Transition, Wait},
 };
 use crate::{
     api::{Mode, Outcome, Reason, Session, SessionState, VerificationStatus},
@@ -44,8 +46,10 @@ pub struct Conclusion {
     pub priority: Priority,
     /// What to remember.
     pub local_state: LocalState,
-    /// What has happened, to be told after the write.
+    /// What has happened, to be reported after the write.
     pub events: Vec<Event>,
+    /// What the resource waits for, if that is all it does.
+    pub waits_for: Option<Wait>,
 }
 
 /// When it is a verification's turn again. A change of the resource always wakes it.
@@ -85,55 +89,29 @@ pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> Verifi
 
 /// Concludes what is true after a step.
 #[must_use]
-pub fn conclude(
-    status: &VerificationStatus,
-    state: &State,
-    attempts: Attempts,
-    step: &Step,
-    outcome: &StepOutcome,
-    facts: &Facts,
-) -> Conclusion {
-    let draft = Draft::new(status, facts);
-    match (step, outcome) {
-        (Step::Release | Step::NoOp, _) => draft.leave_unwritten(),
-        (Step::Settle, _) => draft.settle(),
-        (Step::Fail, _) => draft.end(Outcome::Failed, Event::DeadlineExceeded),
-        (Step::Retry(token), _) => draft.grant(token, state),
-        (Step::Restore(known), _) => draft.restore(known),
-        (Step::Show(shown), _) => draft.show(*shown),
-        (Step::Wait(wait), _) => draft.wait(*wait, state),
-        (Step::GiveUpLost, _) => draft.give_up_lost(attempts),
-        (Step::Create { attempt: _ }, StepOutcome::Create(CreateOutcome::ClaimLost)) => {
-            draft.unwritten(Requeue::AwaitChange)
+pub fn conclude(parsed: &ParsedStatus<'_>, outcome: &StepOutcome, facts: &Facts) -> Conclusion {
+    let draft = Draft::new(parsed.status(), facts);
+    match outcome {
+        StepOutcome::Transition(transition) => draft.transition(parsed, transition),
+        StepOutcome::NotAdmitted(not_admitted) => {
+            let transition = after_refusal(not_admitted, facts);
+            Draft { refused_for: not_admitted.cause, ..draft }.transition(parsed, &transition)
         }
-        (Step::GiveUpRefused, _)
-        | (Step::Create { attempt: _ }, StepOutcome::Create(CreateOutcome::NotSent)) => draft.not_sent(),
-        (Step::Create { attempt: _ }, StepOutcome::Create(CreateOutcome::Answered(answer))) => {
-            draft.create(answer, attempts)
-        }
-        (Step::Adopt(id), StepOutcome::Poll(answer)) => draft.adopt(id, answer),
-        (Step::Poll(id), StepOutcome::Poll(answer)) => draft.look(id, answer),
-        (Step::Store, StepOutcome::Store(stored)) => draft.store(stored),
-        (Step::GiveUpEvidence, _) => draft.give_up_evidence(),
-        (Step::RemoveEvidence { release_when: _ }, StepOutcome::Remove(removed)) => draft.remove(*removed),
-        (Step::AddFinalizer, StepOutcome::AddFinalizer(FinalizerOutcome::Refused)) => {
-            draft.finalizer_refused()
-        }
+        StepOutcome::Create(CreateOutcome::ClaimLost) => draft.unwritten(Requeue::AwaitChange),
+        StepOutcome::Create(CreateOutcome::NotSent) => draft.not_sent(),
+        StepOutcome::Create(CreateOutcome::Answered(answer)) => draft.create(answer, parsed.attempts()),
+        StepOutcome::Adopt { id, answer } => draft.adopt(id, answer),
+        StepOutcome::Poll { id, answer } => draft.poll(id, answer),
+        StepOutcome::Store(stored) => draft.store(stored),
+        StepOutcome::RemoveEvidence(removed) => draft.remove(*removed),
+        StepOutcome::AddFinalizer(FinalizerOutcome::Refused) => draft.finalizer_refused(),
         // The change of the resource's metadata wakes it.
-        (Step::AddFinalizer, StepOutcome::AddFinalizer(FinalizerOutcome::Added)) => {
-            let again = later(facts.now, Duration::from_secs(5));
-            draft.unwritten(Requeue::At(again))
+        StepOutcome::AddFinalizer(FinalizerOutcome::Added) => {
+            draft.unwritten(Requeue::At(later(facts.now, Duration::from_secs(5))))
         }
-        // A step whose effect did not take place, a claim that could not be written included: try again later.
-        (
-            Step::Create { attempt: _ }
-            | Step::Adopt(_)
-            | Step::Poll(_)
-            | Step::AddFinalizer
-            | Step::Store
-            | Step::RemoveEvidence { release_when: _ },
-            _,
-        ) => draft.later_unwritten(),
+        StepOutcome::NotPerformed
+        | StepOutcome::Create(CreateOutcome::ClaimNotWritten)
+        | StepOutcome::AddFinalizer(FinalizerOutcome::Unknown) => draft.later_unwritten(),
     }
 }
 
@@ -159,9 +137,27 @@ struct Draft<'a> {
     cause: Option<&'static str>,
     local_state: LocalState,
     events: Vec<Event>,
+    /// What the last call met that led to the refusal of this one.
+    refused_for: Option<Blocker>,
+    waits_for: Option<Wait>,
 }
 
 impl<'a> Draft<'a> {
+    fn transition(self, parsed: &ParsedStatus<'_>, transition: &Transition) -> Conclusion {
+        match transition {
+            Transition::Release | Transition::NoOp => self.leave_unwritten(),
+            Transition::Settle => self.settle(),
+            Transition::Restore(known) => self.restore(known),
+            Transition::Show(shown) => self.show(*shown),
+            Transition::Retry(token) => self.retry(token, parsed.state()),
+            Transition::Wait(wait) => self.wait(*wait, parsed.state()),
+            Transition::Fail => self.end(Outcome::Failed, Event::DeadlineExceeded),
+            Transition::AbandonUnsent => self.not_sent(),
+            Transition::AbandonUnknown => self.abandon_unknown(parsed.attempts()),
+            Transition::AbandonEvidence => self.abandon_evidence(),
+        }
+    }
+
     fn new(before: &'a VerificationStatus, facts: &'a Facts) -> Self {
         let mut status = before.clone();
         // The default of the definition; every written status has its own.
@@ -195,6 +191,8 @@ impl<'a> Draft<'a> {
                 ..facts.local_state.clone()
             },
             events: Vec::new(),
+            refused_for: None,
+            waits_for: None,
         }
     }
 
@@ -234,7 +232,14 @@ impl<'a> Draft<'a> {
 
     fn unwritten(self, next: Requeue) -> Conclusion {
         let priority = self.priority();
-        Conclusion { status: None, next, priority, local_state: self.local_state, events: self.events }
+        Conclusion {
+            status: None,
+            next,
+            priority,
+            local_state: self.local_state,
+            events: self.events,
+            waits_for: self.waits_for,
+        }
     }
 
     fn leave_unwritten(self) -> Conclusion {
@@ -304,6 +309,7 @@ impl<'a> Draft<'a> {
             priority,
             local_state: self.local_state,
             events: self.events,
+            waits_for: self.waits_for,
         }
     }
 

@@ -15,10 +15,10 @@ use crate::{
         event::Event,
         facts::{Deadline, PortalFact},
         interruption::{Interruption, Stall},
-        local_state::{Since, elapsed, later},
         poll_baseline::digest,
         portal_report::{PortalReport, PortalStatus, all_done, is_untouched, report, summary},
         schedule::{EXPIRY_GRACE, LONGEST, backoff, next_poll, poll_schedule},
+        since::{Since, elapsed, later},
         state::OpenPhase,
     },
     portal::{error::PortalError, verification_id::VerificationId, wire::Details},
@@ -84,7 +84,7 @@ impl Draft<'_> {
         self.events.push(Event::SessionAdopted);
     }
 
-    pub(crate) fn look(mut self, id: &VerificationId, answer: &Result<Details, PortalError>) -> Conclusion {
+    pub(crate) fn poll(mut self, id: &VerificationId, answer: &Result<Details, PortalError>) -> Conclusion {
         self.local_state.last_poll = Some(self.facts.now);
         let error = match answer {
             Ok(details) if details.id.as_ref() == Some(id) => return self.answered(details),

@@ -9,8 +9,9 @@ use crate::{
         event::Event,
         evidence::EvidenceState,
         interruption::{Interruption, Stall},
-        local_state::{LocalState, later},
+        local_state::LocalState,
         schedule::LONGEST,
+        since::later,
         state::State,
         step::Shown,
     },
@@ -45,7 +46,7 @@ impl Draft<'_> {
                 self.stall(Stall::ResourceTooLarge, Some(Event::ResourceTooLarge));
                 self.finish(Requeue::AwaitChange)
             }
-            Shown::Over => self.finish(Requeue::AwaitChange),
+            Shown::Finished => self.finish(Requeue::AwaitChange),
             Shown::Suspended => {
                 self.inputs.interruption = Interruption::Suspended;
                 self.finish(Requeue::AwaitChange)
@@ -63,7 +64,7 @@ impl Draft<'_> {
         }
     }
 
-    pub(super) fn grant(mut self, token: &str, state: &State) -> Conclusion {
+    pub(super) fn retry(mut self, token: &str, state: &State) -> Conclusion {
         self.status.last_handled_retry = Some(token.to_owned());
         if let Some(session) = self.status.session.as_mut() {
             session.acknowledged = session.acknowledged.max(session.orphans);

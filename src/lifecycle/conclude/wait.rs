@@ -9,11 +9,13 @@ use crate::{
     api::Reason,
     lifecycle::{
         blocker::Blocker,
-        facts::{Facts, KeyFact, KeyFault},
+        facts::Facts,
         interruption::Interruption,
-        local_state::{LocalState, elapsed, later},
+        key_fact::{KeyFact, KeyFault},
+        local_state::LocalState,
+        since::{elapsed, later},
         state::State,
-        step::Wait,
+        step::{Refusal, Wait},
     },
 };
 
@@ -34,7 +36,8 @@ const KEY_SOUGHT_FOR: Duration = Duration::from_mins(10);
 
 impl Draft<'_> {
     pub(super) fn wait(mut self, wait: Wait, state: &State) -> Conclusion {
-        if let Wait::Rate(until) = wait
+        self.waits_for = Some(wait);
+        if let Wait::Admission(Refusal::Rate(until)) = wait
             && elapsed(self.facts.now, until) < SHORT
         {
             return self.unwritten(Requeue::At(until));
@@ -44,33 +47,8 @@ impl Draft<'_> {
         let now = self.facts.now;
         let next = match wait {
             Wait::Key(fault) => self.wait_for_key(fault),
-            // What is shown of an open session is what was answered to its own polls.
-            Wait::KeyRejected(until)
-                if matches!(state, State::Open { .. }) && !self.was_refused_this_key() =>
-            {
-                Requeue::At(until.min(later(now, SECRET_READ_AGAIN)))
-            }
-            Wait::KeyRejected(until) => self.wait_for_another_key(until),
-            Wait::Paused(until) => {
-                let since = self.pause();
-                if !self.has_session() || elapsed(since, now) >= PAUSE_SHOWN_AFTER {
-                    Requeue::At(until)
-                } else {
-                    Requeue::At(until.min(later(since, PAUSE_SHOWN_AFTER)))
-                }
-            }
-            Wait::Breaker(until) if !self.has_session() && *state != State::Claimed => {
-                let shown_at = self.block_behind(self.facts.closed_by.unwrap_or(Blocker::NoUsableAnswer));
-                Requeue::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
-            }
-            Wait::Breaker(until) => {
-                let is_shown = self.trouble_is_shown() || is_outage(&self.local_state, now);
-                if is_shown && *state != State::Claimed {
-                    self.inputs.interruption = self.retry_overlay();
-                }
-                Requeue::At(until)
-            }
-            Wait::Rate(until) | Wait::InFlight(until) => Requeue::At(until),
+            Wait::Admission(refusal) => self.wait_for_admission(refusal, state),
+            Wait::InFlight(until) => Requeue::At(until),
             Wait::Due(at) if self.local_state.refused_key.is_some() => {
                 Requeue::At(at.min(later(now, SECRET_READ_AGAIN)))
             }
@@ -83,15 +61,43 @@ impl Draft<'_> {
         if self.facts.asks_for_a_look(self.before) {
             self.local_state.next = Some(match wait {
                 Wait::Due(at) => at,
-                Wait::Key(_)
-                | Wait::KeyRejected(_)
-                | Wait::Paused(_)
-                | Wait::Breaker(_)
-                | Wait::Rate(_)
-                | Wait::InFlight(_) => now,
+                Wait::Key(_) | Wait::Admission(_) | Wait::InFlight(_) => now,
             });
         }
         self.finish(next)
+    }
+
+    fn wait_for_admission(&mut self, refusal: Refusal, state: &State) -> Requeue {
+        let now = self.facts.now;
+        match refusal {
+            // What is shown of an open session is what was answered to its own polls.
+            Refusal::KeyRejected(until)
+                if matches!(state, State::Open { .. }) && !self.was_refused_this_key() =>
+            {
+                Requeue::At(until.min(later(now, SECRET_READ_AGAIN)))
+            }
+            Refusal::KeyRejected(until) => self.wait_for_another_key(until),
+            Refusal::Paused(until) => {
+                let since = self.pause();
+                if !self.has_session() || elapsed(since, now) >= PAUSE_SHOWN_AFTER {
+                    Requeue::At(until)
+                } else {
+                    Requeue::At(until.min(later(since, PAUSE_SHOWN_AFTER)))
+                }
+            }
+            Refusal::Breaker(until) if !self.has_session() && *state != State::Claimed => {
+                let shown_at = self.block_behind(self.refused_for.unwrap_or(Blocker::NoUsableAnswer));
+                Requeue::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
+            }
+            Refusal::Breaker(until) => {
+                let is_shown = self.trouble_is_shown() || is_outage(&self.local_state, now);
+                if is_shown && *state != State::Claimed {
+                    self.inputs.interruption = self.retry_overlay();
+                }
+                Requeue::At(until)
+            }
+            Refusal::Rate(until) => Requeue::At(until),
+        }
     }
 
     /// Whether the portal refused the present key when this one was asked for with it.
@@ -109,7 +115,7 @@ impl Draft<'_> {
         };
         // Without a refusal of its own, it shows what others have met.
         if !self.has_session() && !self.was_refused_this_key() {
-            let met = self.facts.closed_by;
+            let met = self.refused_for;
             let denied = met
                 .filter(|met| matches!(met, Blocker::KeyRejected | Blocker::AccessDenied))
                 .unwrap_or(denied);

@@ -7,8 +7,9 @@ use crate::{
     api::{DeletionPolicy, EvidenceKind, ReadyWhen},
     lifecycle::{
         absence::{Absence, Missing},
-        evidence::{EvidenceError, UploadOutcome, Wanted},
-        local_state::later,
+        evidence::{UploadOutcome, Wanted},
+        evidence_error::EvidenceError,
+        since::later,
     },
 };
 

@@ -7,11 +7,12 @@ use crate::{
     lifecycle::{
         conclude::{Conclusion, conclude},
         decide::decide,
-        evidence::{DestinationFact, EvidenceError, EvidenceFacts, UploadOutcome},
+        evidence::{DestinationFact, EvidenceFacts, UploadOutcome},
+        evidence_error::EvidenceError,
         facts::Facts,
         fixtures::{self, UID},
-        state::{attempts, state},
-        step::{Shown, Step, StepOutcome},
+        state::ParsedStatus,
+        step::{Shown, Step, StepOutcome, Transition},
     },
 };
 
@@ -38,15 +39,13 @@ fn facts(status: &VerificationStatus, refusal: Option<&str>) -> Facts {
     Facts { evidence, ..fixtures::facts() }
 }
 
-fn concluded(
-    status: &VerificationStatus,
-    facts: &Facts,
-    step: &Step,
-    outcome: &StepOutcome,
-) -> VerificationStatus {
-    let Conclusion { status, .. } =
-        conclude(status, &state(UID, status), attempts(status), step, outcome, facts);
+fn concluded(status: &VerificationStatus, facts: &Facts, outcome: &StepOutcome) -> VerificationStatus {
+    let Conclusion { status, .. } = conclude(&ParsedStatus::of(UID, status), outcome, facts);
     status.unwrap()
+}
+
+fn shown_as(status: &VerificationStatus, facts: &Facts, shown: Shown) -> VerificationStatus {
+    concluded(status, facts, &StepOutcome::Transition(Transition::Show(shown)))
 }
 
 fn said(status: &VerificationStatus, type_: ConditionType) -> Option<&str> {
@@ -57,9 +56,9 @@ fn said(status: &VerificationStatus, type_: ConditionType) -> Option<&str> {
 fn before_a_session_is_made_it_is_said_what_is_wrong_with_the_destination() {
     let status = fixtures::fresh();
     let facts = facts(&status, Some(REFUSAL));
-    let step = decide(&state(UID, &status), attempts(&status), &facts);
-    assert_eq!(step, Step::Show(Shown::DestinationRefused));
-    let shown = concluded(&status, &facts, &step, &StepOutcome::Nothing);
+    let step = decide(&ParsedStatus::of(UID, &status), &facts);
+    assert_eq!(step, Step::Transition(Transition::Show(Shown::DestinationRefused)));
+    let shown = shown_as(&status, &facts, Shown::DestinationRefused);
     assert_eq!(said(&shown, ConditionType::Stalled), Some(SAID));
     assert_eq!(said(&shown, ConditionType::Ready), Some(SAID));
     assert!(
@@ -75,12 +74,12 @@ fn what_is_wrong_is_said_for_as_long_as_evidence_stays_refused() {
         refusal: Some(REFUSAL.to_owned()),
         ..UploadOutcome::default()
     };
-    let failed = concluded(&over, &facts(&over, None), &Step::Store, &StepOutcome::Store(stored));
+    let failed = concluded(&over, &facts(&over, None), &StepOutcome::Store(stored));
     assert_eq!(said(&failed, ConditionType::EvidenceStored), Some(SAID));
-    let later = concluded(&failed, &facts(&failed, None), &Step::Show(Shown::Over), &StepOutcome::Nothing);
+    let later = shown_as(&failed, &facts(&failed, None), Shown::Finished);
     assert_eq!(said(&later, ConditionType::EvidenceStored), Some(SAID));
-    let retried =
-        concluded(&failed, &facts(&failed, None), &Step::Retry("go".to_owned()), &StepOutcome::Nothing);
+    let retry = StepOutcome::Transition(Transition::Retry("go".to_owned()));
+    let retried = concluded(&failed, &facts(&failed, None), &retry);
     assert_ne!(said(&retried, ConditionType::EvidenceStored), Some(SAID));
 }
 
@@ -89,7 +88,7 @@ fn a_refusal_that_is_too_long_or_odd_still_fits_the_condition() {
     let status = fixtures::fresh();
     let odd = format!("{}\u{1b}[31mé", "x".repeat(400));
     let facts = facts(&status, Some(&odd));
-    let shown = concluded(&status, &facts, &Step::Show(Shown::DestinationRefused), &StepOutcome::Nothing);
+    let shown = shown_as(&status, &facts, Shown::DestinationRefused);
     let message = said(&shown, ConditionType::Stalled).unwrap();
     assert!(message.len() <= 256 && message.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
     assert!(message.starts_with("spec.evidence cannot be stored as requested: xxx"));

@@ -9,10 +9,10 @@ use crate::{
         blocker::Blocker,
         conclude::{Requeue, claim, conclude},
         event::Event,
-        facts::{AdmissionFact, InFlight},
+        facts::InFlight,
         fixtures::{self, ID},
-        state::{State, attempts},
-        step::{CreateOutcome, Step, StepOutcome},
+        state::State,
+        step::{CreateOutcome, Refusal, Step, StepOutcome},
     },
     portal::error::{Failed, NotSent, PortalError},
 };
@@ -31,13 +31,11 @@ fn session(world: &World) -> &Session {
 /// Concludes a create of which no answer came, on the claim or without it.
 fn ended(end: CreateOutcome, is_claimed: bool) -> (World, crate::lifecycle::conclude::Conclusion) {
     let mut world = fresh();
-    let step = Step::Create { attempt: 1 };
-    let state = if is_claimed { State::Claimed } else { State::Fresh };
     if is_claimed {
         world.status = claim(&world.status, 1, &world.facts);
     }
     let outcome = StepOutcome::Create(end);
-    let conclusion = conclude(&world.status, &state, attempts(&world.status), &step, &outcome, &world.facts);
+    let conclusion = conclude(&world.parsed(), &outcome, &world.facts);
     if let Some(after) = &conclusion.status {
         world.status.clone_from(after);
     }
@@ -117,7 +115,7 @@ fn the_link_is_the_one_that_the_spec_asks_for() {
 }
 
 /// One refusal: what it shows at once, in which time it is tried again, and what it shows after ten minutes of it.
-struct Refusal {
+struct RefusedCreate {
     error: PortalError,
     shown: &'static str,
     seconds: std::ops::RangeInclusive<u64>,
@@ -134,8 +132,8 @@ const MISCONFIGURED_FOR_LONG: &str =
     "Pending: R PortalMisconfigured, St PortalMisconfigured, CR NotChecked, SC Refused";
 const UNREACHABLE: &str = "Pending: R PortalUnreachable, Rec PortalUnreachable, CR NotChecked, SC NotYet";
 
-const REFUSALS: &[Refusal] = &[
-    Refusal {
+const REFUSALS: &[RefusedCreate] = &[
+    RefusedCreate {
         error: NOT_SENT,
         shown: UNREACHABLE,
         seconds: 5..=5,
@@ -143,7 +141,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: UNREACHABLE,
         longest: 300,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::Unclear { status: 403 },
         shown: UNREACHABLE,
         seconds: 5..=5,
@@ -151,7 +149,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: UNREACHABLE,
         longest: 300,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::KeyRejected,
         shown: "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC Refused",
         seconds: 60..=60,
@@ -159,7 +157,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: "Pending: R KeyRejected, St KeyRejected, CR KeyRejected, SC Refused",
         longest: 60,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::AccessDenied,
         shown: "Pending: R AccessDenied, Rec AccessDenied, CR AccessDenied, SC Refused",
         seconds: 60..=60,
@@ -167,7 +165,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: "Pending: R AccessDenied, St AccessDenied, CR AccessDenied, SC Refused",
         longest: 60,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::Invalid,
         shown: REJECTED,
         seconds: 30..=30,
@@ -175,7 +173,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: "Pending: R PortalRejectedRequest, St PortalRejectedRequest, CR NotChecked, SC Refused",
         longest: 600,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::NotFound,
         shown: MISCONFIGURED,
         seconds: 60..=60,
@@ -183,7 +181,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: MISCONFIGURED_FOR_LONG,
         longest: 600,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::Redirected,
         shown: MISCONFIGURED,
         seconds: 60..=60,
@@ -191,7 +189,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: MISCONFIGURED_FOR_LONG,
         longest: 600,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::Unconfigured,
         shown: MISCONFIGURED,
         seconds: 60..=60,
@@ -199,7 +197,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: MISCONFIGURED_FOR_LONG,
         longest: 600,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::Conflict,
         shown: REJECTED,
         seconds: 30..=30,
@@ -207,7 +205,7 @@ const REFUSALS: &[Refusal] = &[
         after_grace: REJECTED,
         longest: 600,
     },
-    Refusal {
+    RefusedCreate {
         error: PortalError::Limited { retry_after: Some(Duration::from_secs(90)) },
         shown: "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC Refused",
         seconds: 90..=90,
@@ -219,7 +217,7 @@ const REFUSALS: &[Refusal] = &[
 
 #[test]
 fn a_refusal_makes_no_session_and_is_tried_again() {
-    for Refusal { error, shown, seconds, events, .. } in REFUSALS {
+    for RefusedCreate { error, shown, seconds, events, .. } in REFUSALS {
         let mut world = fresh();
         let turn = world.turn(refused(*error));
         assert_led_to(&world, &turn, shown, seconds.clone(), events, &format!("{error:?}"));
@@ -230,7 +228,7 @@ fn a_refusal_makes_no_session_and_is_tried_again() {
 
 #[test]
 fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
-    for Refusal { error, shown, after_grace, longest, seconds, .. } in REFUSALS {
+    for RefusedCreate { error, shown, after_grace, longest, seconds, .. } in REFUSALS {
         let (world, turn) = refused_for(*error, 600);
         let least = *seconds.start();
         assert_led_to(&world, &turn, after_grace, least..=*longest, &[], &format!("{error:?}"));
@@ -410,12 +408,12 @@ fn a_found_claim_is_given_up_as_unknown_and_tried_again_at_once() {
 #[test]
 fn an_outage_makes_no_claim_and_shows_itself() {
     let mut world = fresh();
-    world.facts.admission = AdmissionFact::Breaker(fixtures::after(30));
+    world.refusal = Some(Refusal::Breaker(fixtures::after(30)));
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 30..=30, &[], "nothing is claimed");
     world.pass(37);
-    world.facts.admission = AdmissionFact::Breaker(fixtures::after(67));
+    world.refusal = Some(Refusal::Breaker(fixtures::after(67)));
     let turn = world.turn(Answer::Uncalled);
     let reported = [Event::Blocked(Blocker::NoUsableAnswer)];
     assert_led_to(&world, &turn, UNREACHABLE, 30..=30, &reported, "30 s, and a share of the next minute");

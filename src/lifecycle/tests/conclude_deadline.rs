@@ -9,11 +9,12 @@ use crate::{
     lifecycle::{
         conclude::Requeue,
         event::Event,
-        facts::{AdmissionFact, Deadline, KeyFact, KeyFault, PortalFact},
+        facts::{Deadline, PortalFact},
         fixtures::{self, UID},
+        key_fact::{KeyFact, KeyFault},
         schedule::first_reconcile,
         state::State,
-        step::Step,
+        step::{Refusal, Step, Transition},
     },
     portal::error::{Failed, PortalError},
 };
@@ -60,7 +61,7 @@ fn the_deadline_ends_it_as_failed() {
         }
         let turn = world.turn(Answer::Uncalled);
         let shown = format!("{failed} {shown}, F Failed, V Failed");
-        assert_eq!((&turn.step, line(&world.status)), (&Step::Fail, shown));
+        assert_eq!((&turn.step, line(&world.status)), (&Step::Transition(Transition::Fail), shown));
         assert_eq!(turn.conclusion.events, [Event::DeadlineExceeded]);
         assert_eq!((turn.conclusion.next, world.state()), (Requeue::Done, State::Settled));
     }
@@ -77,7 +78,7 @@ fn the_deadline_ends_it_after_a_last_look_that_was_answered() {
     let mut world = open();
     world.turn(looked(LOST));
     assert!(matches!(world.turn(said("generated", &[])).step, Step::Poll(_)), "no answer is no look");
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Fail);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Fail));
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn the_ten_minutes_for_a_last_look_count_from_when_it_was_possible() {
     let begun = world.facts.now;
     let step = loop {
         let step = world.decide();
-        if step == Step::Fail {
+        if step == Step::Transition(Transition::Fail) {
             break step;
         }
         let turn = world.turn(looked(LOST));
@@ -133,7 +134,7 @@ fn a_day_after_the_deadline_it_ends_though_it_could_not_be_asked_for() {
     let hinder: [fn(&mut World); 3] = [
         |world| world.facts.key = no_key(),
         |world| world.facts.portal = PortalFact::NotAllowed,
-        |world| world.facts.admission = AdmissionFact::Breaker(fixtures::after(DEADLINE * 9)),
+        |world| world.refusal = Some(Refusal::Breaker(fixtures::after(DEADLINE * 9))),
     ];
     for hinder in hinder {
         let mut world = open();

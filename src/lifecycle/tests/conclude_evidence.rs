@@ -8,14 +8,13 @@ use crate::{
     lifecycle::{
         conclude::Requeue,
         event::Event,
-        evidence::{
-            EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome, evidence_state, outstanding,
-        },
+        evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome, evidence_state, outstanding},
+        evidence_error::EvidenceError,
         facts::PortalFact,
         fixtures,
-        local_state::{elapsed, later},
+        since::{elapsed, later},
         state::State,
-        step::{ReleaseWhen, Step},
+        step::{ReleaseWhen, Step, Transition},
     },
 };
 
@@ -84,7 +83,7 @@ fn a_deadline_owes_no_evidence() {
     world.pass(169 * 3600);
     world.turn(said("generated", &[]));
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::Fail, Requeue::Done));
+    assert_eq!((turn.step, turn.conclusion.next), (Step::Transition(Transition::Fail), Requeue::Done));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotApplicable"));
 }
 
@@ -157,7 +156,7 @@ fn a_place_that_has_to_be_waited_for_changes_nothing() {
     let turn = world.turn(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
     assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(at), &before));
     assert_eq!(world.facts.local_state.storing, streak, "it says nothing of the trouble");
-    assert!(matches!(world.turn(Answer::Uncalled).step, Step::Wait(_)));
+    assert!(matches!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))));
 }
 
 #[test]
@@ -199,7 +198,7 @@ fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
         }
         world.facts.evidence.spec = None;
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Requeue::Done));
+        assert_eq!((turn.step, turn.conclusion.next), (Step::Transition(Transition::Settle), Requeue::Done));
         assert_eq!(
             line(&world.status),
             "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified"
@@ -251,7 +250,7 @@ fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays
     let turn = world.turn(Answer::Uncalled);
     assert_eq!(
         (turn.step, turn.conclusion.next),
-        (Step::Show(crate::lifecycle::step::Shown::Over), Requeue::AwaitChange)
+        (Step::Transition(Transition::Show(crate::lifecycle::step::Shown::Finished)), Requeue::AwaitChange)
     );
     assert_eq!(turn.conclusion.events, [], "told once");
 }
@@ -281,7 +280,11 @@ fn removal_lets_go_of_the_resource() {
         assert_eq!(turn.step, LET_GO);
         assert_eq!((turn.conclusion.status, turn.conclusion.events), (None, events));
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.events), (Step::Release, vec![]), "told once");
+        assert_eq!(
+            (turn.step, turn.conclusion.events),
+            (Step::Transition(Transition::Release), vec![]),
+            "told once"
+        );
     }
 }
 
@@ -359,7 +362,7 @@ fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
     assert!(!told(&granted));
 
     world.pass(24 * 3600);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::GiveUpEvidence);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
     assert_eq!(line(&world.status), failed("FinalizerDenied"));
     assert!(told(&world));
 }
@@ -369,7 +372,10 @@ fn a_portal_that_is_not_allowed_any_more_is_told_while_it_owes_evidence() {
     let mut world = storing();
     let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!(turn.step, Step::Show(crate::lifecycle::step::Shown::PortalNotAllowed));
+    assert_eq!(
+        turn.step,
+        Step::Transition(Transition::Show(crate::lifecycle::step::Shown::PortalNotAllowed))
+    );
     assert_eq!(turn.conclusion.events, [Event::PortalNotAllowed]);
     let shown = "Storing: R StoringEvidence, St PortalNotAllowed, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
     assert_eq!(line(&world.status), shown);
@@ -393,7 +399,7 @@ fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
         change(&mut world);
         let turn = world.turn(Answer::Remove(RemovalOutcome::All));
         assert_eq!(turn.step, LET_GO);
-        assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
+        assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Settle));
     }
 }
 
@@ -404,7 +410,7 @@ fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off()
     let turn = world.turn(said("verified", &[]));
     assert_eq!((turn.conclusion.next, world.status.settled), (Requeue::Now, false));
     assert_eq!(world.turn(Answer::Remove(RemovalOutcome::All)).step, LET_GO);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Settle);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Settle));
 }
 
 #[test]
@@ -415,7 +421,10 @@ fn the_policy_may_come_to_remove_what_is_stored_in_part_already() {
     assert_eq!(line(&world.status), failed("Conflict"));
     world.facts.evidence.spec.as_mut().unwrap().deletion_policy = DeletionPolicy::Delete;
     assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Show(crate::lifecycle::step::Shown::Over));
+    assert_eq!(
+        world.turn(Answer::Uncalled).step,
+        Step::Transition(Transition::Show(crate::lifecycle::step::Shown::Finished))
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> An
 }
 
 fn stamped(updated_at: Timestamp) -> Answer {
-    Answer::Look(Ok(Details { updated_at: Some(updated_at), ..fixtures::details("generated", &[]) }))
+    Answer::Poll(Ok(Details { updated_at: Some(updated_at), ..fixtures::details("generated", &[]) }))
 }
 
 #[test]

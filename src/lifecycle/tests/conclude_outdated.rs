@@ -8,8 +8,7 @@ use crate::{
         event::Event,
         facts::{Deadline, Facts},
         fixtures,
-        state::attempts,
-        step::{Step, StepOutcome},
+        step::{Step, StepOutcome, Transition},
     },
     portal::wire::Details,
 };
@@ -119,7 +118,7 @@ fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
         date: Some(fixtures::after(300)),
         ..fixtures::details("in_progress", &["document"])
     };
-    world.turn(super::world::Answer::Look(Ok(future)));
+    world.turn(super::world::Answer::Poll(Ok(future)));
     assert_eq!((world.status.portal_updated_at, world.facts.local_state.updated_at), (None, None));
     world.pass(300);
     world.turn(said_at(KNOWN, "validating", &["document", "liveness"]));
@@ -153,13 +152,13 @@ fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten
     for _ in 0..6 {
         assert!(matches!(world.turn_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Poll(_)));
     }
-    assert_eq!(world.decide(), Step::Fail, "the sixth is its word again");
+    assert_eq!(world.decide(), Step::Transition(Transition::Fail), "the sixth is its word again");
     let mut world = overdue();
     world.turn(said_at(BEFORE, "in_progress", &[]));
     world.pass(599);
     assert!(matches!(world.decide(), Step::Poll(_)));
     world.pass(1);
-    assert_eq!(world.decide(), Step::Fail);
+    assert_eq!(world.decide(), Step::Transition(Transition::Fail));
 }
 
 #[test]
@@ -170,8 +169,7 @@ fn an_answer_from_the_past_is_no_last_look_though_it_was_asked_for_before_the_de
     let facts = Facts { deadline: Deadline::Ahead(world.facts.now), ..world.facts.clone() };
     let details =
         Details { updated_at: Some(fixtures::after(BEFORE)), ..fixtures::details("in_progress", &[]) };
-    let outcome = StepOutcome::Poll(Ok(details));
-    let attempts = attempts(&world.status);
-    let conclusion = conclude(&world.status, &world.state(), attempts, &Step::Poll(id), &outcome, &facts);
+    let outcome = StepOutcome::Poll { id, answer: Ok(details) };
+    let conclusion = conclude(&world.parsed(), &outcome, &facts);
     assert_eq!(conclusion.local_state.last_answer, world.facts.local_state.last_answer);
 }

@@ -6,11 +6,13 @@ use crate::{
     lifecycle::{
         conclude::Requeue,
         event::Event,
-        evidence::{EvidenceError, UploadOutcome},
-        facts::{KeyFact, KeyFault, PortalFact},
+        evidence::UploadOutcome,
+        evidence_error::EvidenceError,
+        facts::PortalFact,
         fixtures,
-        local_state::elapsed,
-        step::Step,
+        key_fact::{KeyFact, KeyFault},
+        since::elapsed,
+        step::{Step, Transition},
     },
     portal::error::PortalError,
     store::no_response::NoResponse,
@@ -227,9 +229,12 @@ fn a_turn_of_trouble_does_not_end_what_went_on_by_itself_for_days_but_what_is_st
     world.pass(2 * 86_400);
     world.restart();
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
-    assert!(matches!(world.turn(Answer::Uncalled).step, Step::Wait(_)), "the process has just begun");
+    assert!(
+        matches!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))),
+        "the process has just begun"
+    );
     world.pass(600);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::GiveUpEvidence);
+    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
     let shown = "Verified: R EvidenceFailed, St EvidenceFailed, CR SecretNotFound, SC Created, F Verified, V Verified, ES PortalUnavailable";
     assert_eq!(line(&world.status), shown, "no store is blamed that nobody asked");
 }
@@ -244,7 +249,10 @@ fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_given_up_after_a_day(
     assert_led_to(&world, &turn, &shown, 3600..=3600, &events, "it may be allowed again");
     world.pass(86_400);
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, line(&world.status)), (Step::GiveUpEvidence, failed("PortalUnavailable")));
+    assert_eq!(
+        (turn.step, line(&world.status)),
+        (Step::Transition(Transition::AbandonEvidence), failed("PortalUnavailable"))
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::world::{Answer, World, assert_led_to, line, looked, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
     lifecycle::{
-        blocker::Blocker, conclude::Requeue, event::Event, facts::KeyFact, fixtures, local_state::later,
+        blocker::Blocker, conclude::Requeue, event::Event, fixtures, key_fact::KeyFact, since::later,
     },
     portal::{
         error::{Failed, NotSent, PortalError},
@@ -39,7 +39,7 @@ fn an_answer_about_another_session_changes_nothing_and_is_told() {
         for word in ["verified", "rejected", "expired", "in_progress"] {
             let mut world = open();
             let answer =
-                Answer::Look(Ok(Details { id: id.clone(), ..fixtures::details(word, &["document"]) }));
+                Answer::Poll(Ok(Details { id: id.clone(), ..fixtures::details(word, &["document"]) }));
             let before = world.status.clone();
             let turn = world.turn(answer);
             assert_led_to(&world, &turn, AWAITING, 2..=120, &[Event::IdMismatch], word);
@@ -143,7 +143,7 @@ fn an_answer_without_a_word_keeps_the_phase() {
     let mut world = open();
     world.turn(said("in_progress", &[]));
     world.pass(60);
-    world.turn_when_due(Answer::Look(Ok(Details { current: None, ..fixtures::details("", &["document"]) })));
+    world.turn_when_due(Answer::Poll(Ok(Details { current: None, ..fixtures::details("", &["document"]) })));
     assert_eq!(world.status.phase, Some(Phase::InProgress));
     assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
 }
@@ -174,7 +174,7 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
             updated_at: Some(fixtures::after(stamp * 100)),
             ..fixtures::details("in_progress", &["document"])
         };
-        world.turn_when_due(Answer::Look(Ok(details)));
+        world.turn_when_due(Answer::Poll(Ok(details)));
         assert_eq!(world.status, before, "a new stamp alone is no reason to write");
     }
 }

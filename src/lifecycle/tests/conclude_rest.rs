@@ -9,11 +9,12 @@ use crate::{
         blocker::Blocker,
         conclude::{Requeue, conclude},
         event::Event,
-        facts::{AdmissionFact, Facts, InFlight, KeyFact, KeyFault, PortalFact},
-        fixtures::{self, UID},
-        local_state::later,
-        state::{attempts, state},
-        step::{Step, StepOutcome},
+        facts::{Facts, InFlight, PortalFact},
+        fixtures,
+        key_fact::{KeyFact, KeyFault},
+        since::later,
+        state::attempts,
+        step::{Refusal, Step, StepOutcome, Transition},
     },
     portal::error::{Failed, PortalError},
 };
@@ -89,10 +90,13 @@ fn an_end_that_owes_nothing_is_settled_and_left_alone() {
     world.status.settled = false;
     let before = world.status.clone();
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::Settle, Requeue::Done));
+    assert_eq!((turn.step, turn.conclusion.next), (Step::Transition(Transition::Settle), Requeue::Done));
     assert_eq!(world.status, VerificationStatus { settled: true, ..before }, "nothing else changes");
     let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.status, turn.conclusion.next), (Step::NoOp, None, Requeue::Done));
+    assert_eq!(
+        (turn.step, turn.conclusion.status, turn.conclusion.next),
+        (Step::Transition(Transition::NoOp), None, Requeue::Done)
+    );
 }
 
 #[test]
@@ -193,7 +197,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR SecretNotFound, SC Created";
     assert_led_to(&world, &turn, shown, 4..=4, &[], "the link is there");
     world.facts.key = key;
-    world.facts.admission = AdmissionFact::Rate(fixtures::after(120));
+    world.refusal = Some(Refusal::Rate(fixtures::after(120)));
     world.turn(Answer::Uncalled);
     assert!(line(&world.status).contains("CR NotChecked"), "a key is there; nobody knows if it is accepted");
 }
@@ -201,7 +205,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
 #[test]
 fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let mut world = fresh();
-    world.facts.admission = AdmissionFact::KeyRejected(fixtures::after(150));
+    world.refusal = Some(Refusal::KeyRejected(fixtures::after(150)));
     let turn = world.turn(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, shown, 37..=37, &[], "30 s, and a share of the next minute");
@@ -211,7 +215,7 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let reported = [Event::Blocked(Blocker::KeyRejected)];
     assert_led_to(&world, &turn, shown, 60..=60, &reported, "the Secret is read each minute");
     world.pass(600);
-    world.facts.admission = AdmissionFact::KeyRejected(fixtures::after(697));
+    world.refusal = Some(Refusal::KeyRejected(fixtures::after(697)));
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, shown, 60..=60, &[], "no attempt of its own was refused");
 }
@@ -232,12 +236,10 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
     for (met, is_key) in breaker.map(|met| (met, false)).into_iter().chain(refused.map(|met| (met, true))) {
         let mut world = fresh();
         for _ in 0..2 {
-            world.facts.admission = if is_key {
-                AdmissionFact::KeyRejected(until(&world))
-            } else {
-                AdmissionFact::Breaker(until(&world))
-            };
-            world.facts.closed_by = Some(met);
+            let refusal =
+                if is_key { Refusal::KeyRejected(until(&world)) } else { Refusal::Breaker(until(&world)) };
+            world.refusal = Some(refusal);
+            world.refused_for = Some(met);
             world.turn(Answer::Uncalled);
             world.pass(37);
         }
@@ -253,16 +255,16 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
 fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_asked_for() {
     let mut world = open();
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
-    world.facts.admission = AdmissionFact::KeyRejected(until(&world));
+    world.refusal = Some(Refusal::KeyRejected(until(&world)));
     assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "not asked");
     world.pass(3_600);
-    world.facts.admission = AdmissionFact::KeyRejected(until(&world));
+    world.refusal = Some(Refusal::KeyRejected(until(&world)));
     assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "an hour later");
 
     let mut asked = open();
     asked.turn(looked(PortalError::KeyRejected));
     asked.pass(600);
-    asked.facts.admission = AdmissionFact::KeyRejected(until(&asked));
+    asked.refusal = Some(Refusal::KeyRejected(until(&asked)));
     asked.turn(Answer::Uncalled);
     let stalled = "AwaitingUser: R AwaitingUser, St KeyRejected, CR KeyRejected, SC Created";
     assert_eq!(line(&asked.status), stalled, "asked, and behind the gate since");
@@ -271,7 +273,7 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
 #[test]
 fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is_none() {
     let mut world = open();
-    world.facts.admission = AdmissionFact::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
     let turn = world.turn(Answer::Uncalled);
     assert_led_to(&world, &turn, AWAITING, 60..=60, &[], "its turn comes to show it");
     world.pass(60);
@@ -280,7 +282,7 @@ fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is
     assert_led_to(&world, &turn, limited, 240..=240, &[], "then it waits for the end of the pause");
 
     let mut world = fresh();
-    world.facts.admission = AdmissionFact::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
     let turn = world.turn(Answer::Uncalled);
     let limited = "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC NotYet";
     assert_led_to(&world, &turn, limited, 300..=300, &[Event::RateLimited], "without a link");
@@ -291,10 +293,11 @@ fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
     let mut world = open();
     world.turn(looked(LOST));
     let until = |world: &World| later(world.facts.now, Duration::from_secs(9));
-    world.facts.admission = AdmissionFact::Breaker(until(&world));
+    world.facts.now = world.facts.local_state.next.unwrap();
+    world.refusal = Some(Refusal::Breaker(until(&world)));
     assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 9..=9, &[], "not at once");
     world.pass(300);
-    world.facts.admission = AdmissionFact::Breaker(until(&world));
+    world.refusal = Some(Refusal::Breaker(until(&world)));
     let turn = world.turn(Answer::Uncalled);
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
     assert_led_to(&world, &turn, shown, 9..=9, &[], "after five minutes without an answer");
@@ -309,7 +312,7 @@ fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
     world.facts.now = due;
     let behind = |world: &mut World, seconds: u64| {
         world.facts.now = later(due, Duration::from_secs(seconds));
-        world.facts.admission = AdmissionFact::Breaker(later(world.facts.now, Duration::from_mins(1)));
+        world.refusal = Some(Refusal::Breaker(later(world.facts.now, Duration::from_mins(1))));
         world.turn(Answer::Uncalled);
         line(&world.status)
     };
@@ -327,10 +330,10 @@ fn waiting_for_its_time_or_the_rate_changes_nothing() {
     world.turn(said("generated", &[]));
     let before = world.status.clone();
     let turn = world.turn(Answer::Uncalled);
-    assert!(matches!(turn.step, Step::Wait(_)));
+    assert!(matches!(turn.step, Step::Transition(Transition::Wait(_))));
     assert_eq!(turn.conclusion.next, Requeue::At(world.facts.local_state.next.unwrap()));
     world.pass(60);
-    world.facts.admission = AdmissionFact::Rate(fixtures::after(130));
+    world.refusal = Some(Refusal::Rate(fixtures::after(130)));
     let turn = world.turn(Answer::Uncalled);
     assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(fixtures::after(130)), &before));
 }
@@ -351,7 +354,7 @@ fn what_is_being_deleted_is_not_written() {
     for mut world in [fresh(), open(), World::lost(1)] {
         world.facts.deleting = true;
         let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.status), (Step::Release, None));
+        assert_eq!((turn.step, turn.conclusion.status), (Step::Transition(Transition::Release), None));
         assert_eq!(turn.conclusion.next, Requeue::Done);
     }
 }
@@ -368,15 +371,7 @@ fn no_wait_outlasts_the_deadline() {
 fn a_call_that_did_not_take_place_is_tried_again_and_writes_nothing() {
     let world = open();
     let facts: &Facts = &world.facts;
-    let step = Step::Poll(fixtures::id().unwrap());
-    let done = conclude(
-        &world.status,
-        &state(UID, &world.status),
-        attempts(&world.status),
-        &step,
-        &StepOutcome::Nothing,
-        facts,
-    );
+    let done = conclude(&world.parsed(), &StepOutcome::NotPerformed, facts);
     let Requeue::At(at) = done.next else { panic!("{:?}", done.next) };
     assert!((2..=120).contains(&at.duration_since(facts.now).as_secs()));
     assert_eq!((done.status, done.events), (None, vec![]));

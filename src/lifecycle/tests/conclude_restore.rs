@@ -9,7 +9,7 @@ use crate::{
         fixtures::{self, UID},
         known_session::KnownSession,
         state::attempts,
-        step::Step,
+        step::{Step, Transition},
     },
 };
 
@@ -34,7 +34,7 @@ fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
         let (mut world, lost) = rolled_back(old.clone());
         world.facts.on_unknown = OnUnknownOutcome::Hold;
         let turn = world.turn(Answer::Uncalled);
-        assert!(matches!(turn.step, Step::Restore(_)), "{:?}", turn.step);
+        assert!(matches!(turn.step, Step::Transition(Transition::Restore(_))), "{:?}", turn.step);
         assert_eq!(
             (turn.conclusion.next, turn.conclusion.events),
             (Requeue::Now, vec![Event::StatusRestored])

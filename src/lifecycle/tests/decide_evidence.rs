@@ -3,13 +3,15 @@
 use crate::{
     api::{DeletionPolicy, VerificationStatus},
     lifecycle::{
-        decide::decide,
-        evidence::{EvidenceError, EvidenceFacts},
-        facts::{AdmissionFact, Due, Facts, KeyFact, KeyFault, PortalFact},
+        decide::{after_refusal, decide},
+        evidence::EvidenceFacts,
+        evidence_error::EvidenceError,
+        facts::{Due, Facts, PortalFact},
         fixtures::{self, UID},
-        local_state::Since,
-        state::{attempts, state},
-        step::{ReleaseWhen, Shown, Step, Wait},
+        key_fact::{KeyFact, KeyFault},
+        since::Since,
+        state::ParsedStatus,
+        step::{NotAdmitted, Refusal, ReleaseWhen, Shown, Step, Transition, Wait},
     },
 };
 
@@ -68,10 +70,7 @@ fn status(stands: Stands) -> VerificationStatus {
     let mut status = fixtures::over(crate::api::Outcome::Verified);
     let with = |stored| {
         crate::lifecycle::conclude::conclude(
-            &fixtures::over(crate::api::Outcome::Verified),
-            &state(UID, &fixtures::over(crate::api::Outcome::Verified)),
-            attempts(&status),
-            &Step::Store,
+            &ParsedStatus::of(UID, &fixtures::over(crate::api::Outcome::Verified)),
             &crate::lifecycle::step::StepOutcome::Store(stored),
             &facts_of(&status, &[]),
         )
@@ -112,7 +111,7 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
     };
     for matter in matters {
         match matter {
-            Delete | Day => {}
+            Delete | Day | Paused | Breaker | KeyRejected | Rate => {}
             Held => facts.evidence.has_finalizer = true,
             Deleting => {
                 facts.deleting = true;
@@ -135,16 +134,36 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
             }
             PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
             NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
-            Paused => facts.admission = AdmissionFact::Paused(until()),
-            Breaker => facts.admission = AdmissionFact::Breaker(until()),
-            KeyRejected => facts.admission = AdmissionFact::KeyRejected(until()),
-            Rate => facts.admission = AdmissionFact::Rate(until()),
             NotDue => facts.due = Due::At(until()),
         }
     }
     facts
 }
 
+/// Why the call is refused, if it is.
+fn refusal(matters: &[Matter]) -> Option<Refusal> {
+    matters.iter().find_map(|matter| match matter {
+        Paused => Some(Refusal::Paused(until())),
+        Breaker => Some(Refusal::Breaker(until())),
+        KeyRejected => Some(Refusal::KeyRejected(until())),
+        Rate => Some(Refusal::Rate(until())),
+        Delete
+        | Held
+        | Deleting
+        | DeletedLongAgo
+        | Removing(_, _)
+        | Suspended
+        | Retry
+        | Day
+        | Tried
+        | PortalError
+        | PortalNotAllowed
+        | NoKey
+        | NotDue => None,
+    })
+}
+
+/// The step, or what a refusal of its call leads to.
 fn decided(stands: Stands, matters: &[Matter]) -> Step {
     let status = status(stands);
     let mut facts = facts_of(&status, matters);
@@ -152,12 +171,16 @@ fn decided(stands: Stands, matters: &[Matter]) -> Step {
         let held = EvidenceFacts { spec: None, ..facts.evidence };
         facts.evidence = EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotAsked, ..held };
     }
-    decide(&state(UID, &status), attempts(&status), &facts)
+    let step = decide(&ParsedStatus::of(UID, &status), &facts);
+    match step.portal_step().zip(refusal(matters)) {
+        Some((of, refusal)) => after_refusal(&NotAdmitted { step: of, refusal, cause: None }, &facts).into(),
+        None => step,
+    }
 }
 
 const EVERY: [Stands; 6] = [Owed, Failed, FailedInPart, Complete, NotOwed, NotAsked];
-const OVER: Step = Step::Show(Shown::Over);
-const NOT_ALLOWED: Step = Step::Show(Shown::PortalNotAllowed);
+const OVER: Step = Step::Transition(Transition::Show(Shown::Finished));
+const NOT_ALLOWED: Step = Step::Transition(Transition::Show(Shown::PortalNotAllowed));
 const LET_GO: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 
 /// One row: on which standings, with what the matter, which step, and why.
@@ -165,7 +188,7 @@ type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
 
 fn rows() -> Vec<Row> {
     vec![
-        (&EVERY, &[Deleting], Step::Release, "nothing holds it"),
+        (&EVERY, &[Deleting], Step::Transition(Transition::Release), "nothing holds it"),
         (&EVERY, &[Deleting, Held, Delete], LET_GO, "what is stored goes first"),
         (&EVERY, &[Deleting, Held], LET_GO, "nobody else takes the finalizer off"),
         (
@@ -193,37 +216,117 @@ fn rows() -> Vec<Row> {
             "nobody could ask the store for twenty minutes",
         ),
         (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], LET_GO, "ten minutes are not over"),
-        (&[NotOwed, NotAsked, Complete], &[], Step::Settle, "it owes nothing"),
-        (&[NotOwed, NotAsked], &[Delete], Step::Settle, "nothing is there to be removed"),
-        (&[NotOwed, NotAsked, Complete], &[Suspended], Step::Settle, "settling moves nothing"),
+        (&[NotOwed, NotAsked, Complete], &[], Step::Transition(Transition::Settle), "it owes nothing"),
+        (
+            &[NotOwed, NotAsked],
+            &[Delete],
+            Step::Transition(Transition::Settle),
+            "nothing is there to be removed",
+        ),
+        (
+            &[NotOwed, NotAsked, Complete],
+            &[Suspended],
+            Step::Transition(Transition::Settle),
+            "settling moves nothing",
+        ),
         (&[Owed, Failed, FailedInPart], &[Suspended], OVER, "nothing moves while suspended"),
         (&[Complete, Owed], &[Suspended, Delete], OVER, "not even the finalizer"),
         (&EVERY, &[Suspended, Held], OVER, "not even the finalizer"),
-        (&[Owed, Failed, FailedInPart], &[Retry], Step::Retry("go".to_owned()), "a person asks again"),
+        (
+            &[Owed, Failed, FailedInPart],
+            &[Retry],
+            Step::Transition(Transition::Retry("go".to_owned())),
+            "a person asks again",
+        ),
         (&EVERY, &[Held], LET_GO, "the policy was to remove it and is not any more"),
         (&[Complete, Failed, FailedInPart], &[Delete, Held], OVER, "it is removed when it is deleted"),
         (&[Complete, FailedInPart, Owed], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
         (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
         (&[Failed, FailedInPart], &[], OVER, "only a person can help"),
-        (&[Owed], &[Day, Tried, PortalError], Step::GiveUpEvidence, "a day is enough"),
-        (&[Owed], &[Day, Tried, NoKey], Step::GiveUpEvidence, "a day without a key, too"),
-        (&[Owed], &[Day, Tried, PortalNotAllowed], Step::GiveUpEvidence, "and without a portal"),
-        (&[Owed], &[Day, Tried, Breaker], Step::GiveUpEvidence, "and without an answer"),
-        (&[Owed], &[Day, Tried, PortalError, NotDue], Step::GiveUpEvidence, "it waits for no schedule"),
+        (
+            &[Owed],
+            &[Day, Tried, PortalError],
+            Step::Transition(Transition::AbandonEvidence),
+            "a day is enough",
+        ),
+        (
+            &[Owed],
+            &[Day, Tried, NoKey],
+            Step::Transition(Transition::AbandonEvidence),
+            "a day without a key, too",
+        ),
+        (
+            &[Owed],
+            &[Day, Tried, PortalNotAllowed],
+            Step::Transition(Transition::AbandonEvidence),
+            "and without a portal",
+        ),
+        (
+            &[Owed],
+            &[Day, Tried, Breaker],
+            Step::Transition(Transition::AbandonEvidence),
+            "and without an answer",
+        ),
+        (
+            &[Owed],
+            &[Day, Tried, PortalError, NotDue],
+            Step::Transition(Transition::AbandonEvidence),
+            "it waits for no schedule",
+        ),
         (&[Owed], &[Day, Tried], Step::Store, "it goes well, only late"),
-        (&[Owed], &[Day, Tried, NotDue], Step::Wait(Wait::Due(until())), "it goes well, only late"),
-        (&[Owed], &[Day, Tried, Rate], Step::Wait(Wait::Rate(until())), "it goes well, only late"),
+        (
+            &[Owed],
+            &[Day, Tried, NotDue],
+            Step::Transition(Transition::Wait(Wait::Due(until()))),
+            "it goes well, only late",
+        ),
+        (
+            &[Owed],
+            &[Day, Tried, Rate],
+            Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
+            "it goes well, only late",
+        ),
         (&[Owed], &[Day, PortalError], Step::Store, "this process has just begun"),
         (&[Owed], &[Tried, PortalError], Step::Store, "it is the same day"),
         (&[Owed], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
         (&[Owed], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
-        (&[Owed], &[NoKey], Step::Wait(Wait::Key(KeyFault::KeyEmpty)), "there is nobody to ask as"),
-        (&[Owed], &[KeyRejected], Step::Wait(Wait::KeyRejected(until())), "the key is refused"),
-        (&[Owed], &[Paused], Step::Wait(Wait::Paused(until())), "a pause is kept"),
-        (&[Owed], &[Breaker], Step::Wait(Wait::Breaker(until())), "the breaker is open"),
-        (&[Owed], &[Rate], Step::Wait(Wait::Rate(until())), "the rate is kept"),
-        (&[Owed], &[NotDue], Step::Wait(Wait::Due(until())), "its time has not come"),
-        (&[Owed], &[Delete, Held, NotDue], Step::Wait(Wait::Due(until())), "its time has not come"),
+        (
+            &[Owed],
+            &[NoKey],
+            Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
+            "there is nobody to ask as",
+        ),
+        (
+            &[Owed],
+            &[KeyRejected],
+            Step::Transition(Transition::Wait(Wait::Admission(Refusal::KeyRejected(until())))),
+            "the key is refused",
+        ),
+        (
+            &[Owed],
+            &[Paused],
+            Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
+            "a pause is kept",
+        ),
+        (
+            &[Owed],
+            &[Breaker],
+            Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until())))),
+            "the breaker is open",
+        ),
+        (
+            &[Owed],
+            &[Rate],
+            Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
+            "the rate is kept",
+        ),
+        (&[Owed], &[NotDue], Step::Transition(Transition::Wait(Wait::Due(until()))), "its time has not come"),
+        (
+            &[Owed],
+            &[Delete, Held, NotDue],
+            Step::Transition(Transition::Wait(Wait::Due(until()))),
+            "its time has not come",
+        ),
         (&[Owed], &[], Step::Store, "all is well"),
         (&[Owed], &[Delete, Held], Step::Store, "all is well"),
     ]
@@ -244,9 +347,9 @@ fn of_two_rows_that_match_the_first_decides() {
     let order: [(&[Matter], Step); 5] = [
         (&[Deleting, Held], LET_GO),
         (&[Suspended], OVER),
-        (&[Retry], Step::Retry("go".to_owned())),
+        (&[Retry], Step::Transition(Transition::Retry("go".to_owned()))),
         (&[Held], LET_GO),
-        (&[Day, Tried, PortalError], Step::GiveUpEvidence),
+        (&[Day, Tried, PortalError], Step::Transition(Transition::AbandonEvidence)),
     ];
     for (place, (earlier, step)) in order.iter().enumerate() {
         for (later, _) in &order[place + 1..] {
@@ -260,7 +363,7 @@ fn of_two_rows_that_match_the_first_decides() {
 fn evidence_of_a_session_that_is_not_over_is_left_alone() {
     for status in [fixtures::fresh(), fixtures::open(crate::api::Phase::InProgress)] {
         let facts = facts_of(&status, &[Delete, Held]);
-        let step = decide(&state(UID, &status), attempts(&status), &facts);
+        let step = decide(&ParsedStatus::of(UID, &status), &facts);
         assert!(matches!(step, Step::Create { .. } | Step::Poll(_)), "{step:?}");
     }
 }
@@ -271,9 +374,9 @@ fn a_destination_that_is_refused_keeps_only_a_session_from_being_created() {
         let mut facts = facts_of(status, &[]);
         facts.evidence.destination = super::cause::refused_destination();
         facts.adopt = adopt;
-        decide(&state(UID, status), attempts(status), &facts)
+        decide(&ParsedStatus::of(UID, status), &facts)
     };
-    let shown = Step::Show(Shown::DestinationRefused);
+    let shown = Step::Transition(Transition::Show(Shown::DestinationRefused));
     assert_eq!(refused(&fixtures::fresh(), None), shown);
     assert_eq!(refused(&fixtures::fresh(), fixtures::id()), shown);
     let open = fixtures::open(crate::api::Phase::InProgress);

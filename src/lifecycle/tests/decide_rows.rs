@@ -3,11 +3,12 @@
 use crate::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
-        decide::decide,
-        facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, PortalFact},
+        decide::{after_refusal, decide},
+        facts::{Deadline, Due, Facts, InFlight, PortalFact},
         fixtures::{self, UID},
-        state::{attempts, state},
-        step::{Shown, Step, Wait},
+        key_fact::{KeyFact, KeyFault},
+        state::ParsedStatus,
+        step::{NotAdmitted, Refusal, Shown, Step, Transition, Wait},
     },
 };
 
@@ -46,10 +47,12 @@ fn until() -> jiff::Timestamp {
     fixtures::after(60)
 }
 
-fn facts(matters: &[Matter]) -> Facts {
+/// The facts, and the refusal of the call, if it is refused.
+fn facts(matters: &[Matter]) -> (Facts, Option<Refusal>) {
     let passed =
         |looked, overdue, long_ago| Deadline::Passed { at: fixtures::now(), looked, overdue, long_ago };
     let mut facts = fixtures::facts();
+    let mut refusal = None;
     for matter in matters {
         match matter {
             Deleting => facts.deleting = true,
@@ -67,14 +70,14 @@ fn facts(matters: &[Matter]) -> Facts {
             NeverSent => facts.in_flight = InFlight::NeverSent,
             Hold => facts.on_unknown = OnUnknownOutcome::Hold,
             NoKey => facts.key = KeyFact::Missing(KeyFault::KeyEmpty),
-            KeyRejected => facts.admission = AdmissionFact::KeyRejected(until()),
-            Paused => facts.admission = AdmissionFact::Paused(until()),
-            Breaker => facts.admission = AdmissionFact::Breaker(until()),
-            Rate => facts.admission = AdmissionFact::Rate(until()),
+            KeyRejected => refusal = Some(Refusal::KeyRejected(until())),
+            Paused => refusal = Some(Refusal::Paused(until())),
+            Breaker => refusal = Some(Refusal::Breaker(until())),
+            Rate => refusal = Some(Refusal::Rate(until())),
             NotDue => facts.due = Due::At(until()),
         }
     }
-    facts
+    (facts, refusal)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +110,15 @@ fn status(on: On) -> VerificationStatus {
     }
 }
 
+/// The step, or what a refusal of its call leads to.
 fn decided(on: On, matters: &[Matter]) -> Step {
     let status = status(on);
-    decide(&state(UID, &status), attempts(&status), &facts(matters))
+    let (facts, refusal) = facts(matters);
+    let step = decide(&ParsedStatus::of(UID, &status), &facts);
+    match step.portal_step().zip(refusal) {
+        Some((of, refusal)) => after_refusal(&NotAdmitted { step: of, refusal, cause: None }, &facts).into(),
+        None => step,
+    }
 }
 
 /// One row: on which pasts, with what the matter, which step, and why.
@@ -141,36 +150,72 @@ const fn row(
 
 /// The rows in their order, but for those that owe evidence.
 const ROWS: &[Row] = &[
-    row("2", LIVE, &[Deleting], |_| Step::Release, "what is being deleted is let go"),
-    row("2", &[On::Over, On::Settled, On::Unreadable], &[Deleting], |_| Step::Release, "whatever it was"),
-    row("3", &[On::Settled], &[], |_| Step::NoOp, "what owes nothing is left alone"),
+    row("2", LIVE, &[Deleting], |_| Step::Transition(Transition::Release), "what is being deleted is let go"),
+    row(
+        "2",
+        &[On::Over, On::Settled, On::Unreadable],
+        &[Deleting],
+        |_| Step::Transition(Transition::Release),
+        "whatever it was",
+    ),
+    row("3", &[On::Settled], &[], |_| Step::Transition(Transition::NoOp), "what owes nothing is left alone"),
     row(
         "4",
         &[On::Unreadable],
         &[],
-        |_| Step::Show(Shown::StatusUnreadable),
+        |_| Step::Transition(Transition::Show(Shown::StatusUnreadable)),
         "nothing is done on a status that contradicts itself",
     ),
-    row("5", &[On::Over], &[], |_| Step::Settle, "it ended and owes nothing"),
+    row("5", &[On::Over], &[], |_| Step::Transition(Transition::Settle), "it ended and owes nothing"),
     row(
         "5a",
         &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
         &[Known],
-        |_| Step::Restore(fixtures::known().unwrap()),
+        |_| Step::Transition(Transition::Restore(fixtures::known().unwrap())),
         "a session that is known is never created anew",
     ),
-    row("6", LIVE, &[Suspended], |_| Step::Show(Shown::Suspended), "nothing moves while suspended"),
-    row("8", LIVE, &[Retry], |_| Step::Retry("go".to_owned()), "a person says how to go on"),
+    row(
+        "6",
+        LIVE,
+        &[Suspended],
+        |_| Step::Transition(Transition::Show(Shown::Suspended)),
+        "nothing moves while suspended",
+    ),
+    row(
+        "8",
+        LIVE,
+        &[Retry],
+        |_| Step::Transition(Transition::Retry("go".to_owned())),
+        "a person says how to go on",
+    ),
     row(
         "11",
         &[On::Claimed],
         &[Passed, MaybeInFlight],
-        |_| Step::Wait(Wait::InFlight(until())),
+        |_| Step::Transition(Transition::Wait(Wait::InFlight(until()))),
         "the answer may still come and be a session",
     ),
-    row("12", &[On::Claimed], &[Passed], |_| Step::Fail, "no request can be in flight"),
-    row("12", WITHOUT_SESSION, &[Passed], |_| Step::Fail, "there is nothing to look at"),
-    row("12", &[On::Spent], &[Passed], |_| Step::Fail, "also where a person is waited for"),
+    row(
+        "12",
+        &[On::Claimed],
+        &[Passed],
+        |_| Step::Transition(Transition::Fail),
+        "no request can be in flight",
+    ),
+    row(
+        "12",
+        WITHOUT_SESSION,
+        &[Passed],
+        |_| Step::Transition(Transition::Fail),
+        "there is nothing to look at",
+    ),
+    row(
+        "12",
+        &[On::Spent],
+        &[Passed],
+        |_| Step::Transition(Transition::Fail),
+        "also where a person is waited for",
+    ),
     row("13", &[On::Open], &[Passed], |_| Step::Poll(id()), "the verdict may be there"),
     row("13", &[On::Open], &[Passed, NotDue], |_| Step::Poll(id()), "the last look waits for no schedule"),
     row(
@@ -180,51 +225,81 @@ const ROWS: &[Row] = &[
         |_| Step::Poll(id()),
         "the verdict may be from before the deadline",
     ),
-    row("14", &[On::Open], &[PassedAndLooked], |_| Step::Fail, "it was looked at and no verdict was there"),
-    row("14", &[On::Open], &[PassedAndOverdue], |_| Step::Fail, "it could be asked for ten minutes, in vain"),
+    row(
+        "14",
+        &[On::Open],
+        &[PassedAndLooked],
+        |_| Step::Transition(Transition::Fail),
+        "it was looked at and no verdict was there",
+    ),
+    row(
+        "14",
+        &[On::Open],
+        &[PassedAndOverdue],
+        |_| Step::Transition(Transition::Fail),
+        "it could be asked for ten minutes, in vain",
+    ),
     row(
         "14",
         &[On::Open],
         &[PassedAndOverdue, NoKey],
-        |_| Step::Fail,
+        |_| Step::Transition(Transition::Fail),
         "also where it cannot be asked any more",
     ),
-    row("14", &[On::Open], &[PassedLongAgo, NoKey], |_| Step::Fail, "a missing key delays the end for a day"),
-    row("14", &[On::Open], &[PassedLongAgo, PortalNotAllowed], |_| Step::Fail, "so does a refused portal"),
-    row("14", &[On::Open], &[PassedLongAgo, Breaker], |_| Step::Fail, "so does one that cannot be asked"),
+    row(
+        "14",
+        &[On::Open],
+        &[PassedLongAgo, NoKey],
+        |_| Step::Transition(Transition::Fail),
+        "a missing key delays the end for a day",
+    ),
+    row(
+        "14",
+        &[On::Open],
+        &[PassedLongAgo, PortalNotAllowed],
+        |_| Step::Transition(Transition::Fail),
+        "so does a refused portal",
+    ),
+    row(
+        "14",
+        &[On::Open],
+        &[PassedLongAgo, Breaker],
+        |_| Step::Transition(Transition::Fail),
+        "so does one that cannot be asked",
+    ),
     row(
         "15",
         LIVE,
         &[PortalNotAllowed],
-        |_| Step::Show(Shown::PortalNotAllowed),
+        |_| Step::Transition(Transition::Show(Shown::PortalNotAllowed)),
         "the key goes to no portal that is not allowed",
     ),
     row(
         "15b",
         &[On::Fresh, On::Refused, On::Lost, On::Spent],
         &[TooLarge],
-        |_| Step::Show(Shown::ResourceTooLarge),
+        |_| Step::Transition(Transition::Show(Shown::ResourceTooLarge)),
         "an id that cannot be recorded would be lost",
     ),
     row(
         "16",
         &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
         &[Adopt, NoKey],
-        |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
+        |_| Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
         "there is nobody to ask as",
     ),
     row(
         "17",
         &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
         &[Adopt, Paused],
-        |_| Step::Wait(Wait::Paused(until())),
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
         "the portal asked for a pause",
     ),
     row(
         "17",
         &[On::Fresh, On::Claimed, On::Refused, On::Lost, On::Spent],
         &[Adopt, NotDue],
-        |_| Step::Wait(Wait::Due(until())),
+        |_| Step::Transition(Transition::Wait(Wait::Due(until()))),
         "its time has not come",
     ),
     row(
@@ -238,62 +313,122 @@ const ROWS: &[Row] = &[
         "19",
         &[On::Claimed],
         &[MaybeInFlight],
-        |_| Step::Wait(Wait::InFlight(until())),
+        |_| Step::Transition(Transition::Wait(Wait::InFlight(until()))),
         "another process may be asking right now",
     ),
-    row("20", &[On::Claimed], &[NeverSent], |_| Step::GiveUpRefused, "this process knows that nothing left"),
-    row("21", &[On::Claimed], &[], |_| Step::GiveUpLost, "nobody knows what the portal made of it"),
+    row(
+        "20",
+        &[On::Claimed],
+        &[NeverSent],
+        |_| Step::Transition(Transition::AbandonUnsent),
+        "this process knows that nothing left",
+    ),
+    row(
+        "21",
+        &[On::Claimed],
+        &[],
+        |_| Step::Transition(Transition::AbandonUnknown),
+        "nobody knows what the portal made of it",
+    ),
     row(
         "22",
         &[On::Spent],
         &[],
-        |_| Step::Show(Shown::CreateOutcomeUnknown),
+        |_| Step::Transition(Transition::Show(Shown::CreateOutcomeUnknown)),
         "three lost answers are for a person to judge",
     ),
     row(
         "22",
         &[On::Lost],
         &[Hold],
-        |_| Step::Show(Shown::CreateOutcomeUnknown),
+        |_| Step::Transition(Transition::Show(Shown::CreateOutcomeUnknown)),
         "with Hold the first one is",
     ),
     row(
         "23",
         WITHOUT_SESSION,
         &[NoKey],
-        |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
+        |_| Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
         "there is nobody to ask as",
     ),
     row(
         "24",
         WITHOUT_SESSION,
         &[KeyRejected],
-        |_| Step::Wait(Wait::KeyRejected(until())),
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::KeyRejected(until())))),
         "one bad key costs no call of its own",
     ),
-    row("25", WITHOUT_SESSION, &[Paused], |_| Step::Wait(Wait::Paused(until())), "a pause is kept"),
+    row(
+        "25",
+        WITHOUT_SESSION,
+        &[Paused],
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
+        "a pause is kept",
+    ),
     row(
         "25",
         WITHOUT_SESSION,
         &[Breaker],
-        |_| Step::Wait(Wait::Breaker(until())),
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until())))),
         "an outage strands nobody: no claim is made in it",
     ),
-    row("25", WITHOUT_SESSION, &[Rate], |_| Step::Wait(Wait::Rate(until())), "the rate is kept"),
-    row("25", WITHOUT_SESSION, &[NotDue], |_| Step::Wait(Wait::Due(until())), "its time has not come"),
+    row(
+        "25",
+        WITHOUT_SESSION,
+        &[Rate],
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
+        "the rate is kept",
+    ),
+    row(
+        "25",
+        WITHOUT_SESSION,
+        &[NotDue],
+        |_| Step::Transition(Transition::Wait(Wait::Due(until()))),
+        "its time has not come",
+    ),
     row("26", WITHOUT_SESSION, &[], create, "all is well"),
     row(
         "27",
         &[On::Open],
         &[NoKey],
-        |_| Step::Wait(Wait::Key(KeyFault::KeyEmpty)),
+        |_| Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
         "there is nobody to ask as",
     ),
-    row("28", &[On::Open], &[KeyRejected], |_| Step::Wait(Wait::KeyRejected(until())), "the key is refused"),
-    row("28", &[On::Open], &[Paused], |_| Step::Wait(Wait::Paused(until())), "a pause is kept"),
-    row("28", &[On::Open], &[Breaker], |_| Step::Wait(Wait::Breaker(until())), "the breaker is open"),
-    row("28", &[On::Open], &[Rate], |_| Step::Wait(Wait::Rate(until())), "the rate is kept"),
-    row("28", &[On::Open], &[NotDue], |_| Step::Wait(Wait::Due(until())), "its time has not come"),
+    row(
+        "28",
+        &[On::Open],
+        &[KeyRejected],
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::KeyRejected(until())))),
+        "the key is refused",
+    ),
+    row(
+        "28",
+        &[On::Open],
+        &[Paused],
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
+        "a pause is kept",
+    ),
+    row(
+        "28",
+        &[On::Open],
+        &[Breaker],
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until())))),
+        "the breaker is open",
+    ),
+    row(
+        "28",
+        &[On::Open],
+        &[Rate],
+        |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
+        "the rate is kept",
+    ),
+    row(
+        "28",
+        &[On::Open],
+        &[NotDue],
+        |_| Step::Transition(Transition::Wait(Wait::Due(until()))),
+        "its time has not come",
+    ),
     row("29", &[On::Open], &[], |_| Step::Poll(id()), "all is well"),
 ];
 
@@ -367,35 +502,60 @@ fn prevents(row: &Row, both: &[Matter]) -> bool {
     match row.number {
         "12" => row.on == [On::Claimed] && has(&[MaybeInFlight]),
         "13" => has(&[PortalNotAllowed, NoKey, KeyRejected, Paused, Breaker, Rate]),
-        // The gate is asked before the time, but a place within the rate is asked for last, when the time has come.
-        "17" => {
-            (has(&[Adopt]) && !row.matters.contains(&Paused) && has(&[Paused, KeyRejected, Breaker]))
-                || has(&[NoKey])
-        }
+        // Admission is asked for only when the time has come.
+        "17" => (has(&[Paused]) && has(&[NotDue]) && row.matters.contains(&Paused)) || has(&[NoKey]),
         "18" => has(&[NoKey, KeyRejected, Paused, Breaker, Rate, NotDue]),
-        "25" | "28" => has(&[Rate]) && has(&[NotDue]),
+        "24" | "25" | "28" => has(&[KeyRejected, Paused, Breaker, Rate]) && has(&[NotDue]),
         _ => false,
     }
 }
 
 #[test]
-fn the_rate_is_asked_for_only_when_the_time_has_come() {
-    for on in [On::Fresh, On::Open] {
-        assert_eq!(decided(on, &[Rate, NotDue]), Step::Wait(Wait::Due(until())), "{on:?}");
+fn admission_is_asked_for_only_when_the_time_has_come() {
+    for on in [On::Fresh, On::Refused, On::Lost, On::Open] {
+        for refused in [KeyRejected, Paused, Breaker, Rate] {
+            let step = decided(on, &[refused, NotDue]);
+            assert_eq!(step, Step::Transition(Transition::Wait(Wait::Due(until()))), "{on:?} {refused:?}");
+        }
     }
 }
 
 #[test]
+fn a_last_poll_that_the_rate_refuses_waits_for_its_schedule() {
+    let due = Step::Transition(Transition::Wait(Wait::Due(until())));
+    assert_eq!(decided(On::Open, &[Passed, NotDue, Rate]), due);
+    let breaker = Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until()))));
+    assert_eq!(
+        decided(On::Open, &[Passed, NotDue, Breaker]),
+        breaker,
+        "what refuses it longer is waited for"
+    );
+}
+
+#[test]
 fn the_last_look_gives_way_to_what_prevents_it() {
-    assert_eq!(decided(On::Open, &[Passed, PortalNotAllowed]), Step::Show(Shown::PortalNotAllowed));
-    assert_eq!(decided(On::Open, &[Passed, NoKey]), Step::Wait(Wait::Key(KeyFault::KeyEmpty)));
-    assert_eq!(decided(On::Open, &[Passed, Breaker]), Step::Wait(Wait::Breaker(until())));
+    assert_eq!(
+        decided(On::Open, &[Passed, PortalNotAllowed]),
+        Step::Transition(Transition::Show(Shown::PortalNotAllowed))
+    );
+    assert_eq!(
+        decided(On::Open, &[Passed, NoKey]),
+        Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty)))
+    );
+    assert_eq!(
+        decided(On::Open, &[Passed, Breaker]),
+        Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until()))))
+    );
 }
 
 #[test]
 fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
     for matters in [&[NoKey][..], &[KeyRejected], &[Breaker], &[NotDue], &[Hold]] {
-        assert_eq!(decided(On::Claimed, matters), Step::GiveUpLost, "{matters:?}");
+        assert_eq!(
+            decided(On::Claimed, matters),
+            Step::Transition(Transition::AbandonUnknown),
+            "{matters:?}"
+        );
     }
 }
 
@@ -403,6 +563,6 @@ fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
 fn a_forgiven_answer_is_tried_again_also_with_hold() {
     let mut status = fixtures::attempted(SessionState::Unknown, 3, 3);
     status.session.as_mut().unwrap().acknowledged = 3;
-    let step = decide(&state(UID, &status), attempts(&status), &facts(&[Hold]));
+    let step = decide(&ParsedStatus::of(UID, &status), &facts(&[Hold]).0);
     assert_eq!(step, Step::Create { attempt: 4 });
 }

@@ -6,25 +6,31 @@
 //! time, the deletion, what is wrong with a missing key and how far a deadline is behind are not read by `conclude`; a
 //! test says so. What is asked for as evidence has its own part, [`grid_evidence`].
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{
     grid_evidence,
     laws::{Concluded, Decided, Shown},
     states,
-    steps::{KINDS, kind, outcomes},
+    steps::{KINDS, kind, outcomes, refusals},
     tally::Tally,
 };
 use crate::{
     api::{OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
+        blocker::BlockerKind,
         conclude::{Conclusion, Requeue, claim, conclude},
         decide::decide,
         evidence::EvidenceFacts,
-        facts::{AdmissionFact, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, PortalFact},
+        facts::{Deadline, Due, Facts, InFlight, PortalFact},
         fixtures::{self, UID},
-        local_state::{BlockerKind, LocalState, Since},
-        state::{State, attempts, state},
+        key_fact::{KeyFact, KeyFault},
+        local_state::LocalState,
+        schedule::Bounds,
+        since::Since,
+        state::ParsedStatus,
         step::{Step, StepOutcome},
     },
     priority::Priority,
@@ -84,17 +90,6 @@ fn keys() -> Vec<KeyFact> {
     [usable("0011223344556677"), usable("8899aabbccddeeff")].into_iter().chain(missing).collect()
 }
 
-fn gates() -> [AdmissionFact; 5] {
-    let until = fixtures::after(HOUR + 600);
-    [
-        AdmissionFact::Open,
-        AdmissionFact::Paused(until),
-        AdmissionFact::Breaker(until),
-        AdmissionFact::KeyRejected(until),
-        AdmissionFact::Rate(until),
-    ]
-}
-
 fn memories() -> [LocalState; 9] {
     let ago = |seconds| fixtures::after(HOUR - seconds);
     let since = |seconds| Some(Since { what: (), since: ago(seconds), count: 2 });
@@ -129,28 +124,32 @@ fn memories() -> [LocalState; 9] {
     ]
 }
 
-/// Decides under every combination of facts and hands over those that differ for `conclude`.
-fn every_decision(
-    state: &State,
-    status: &VerificationStatus,
-    restored: bool,
-    mut see: impl FnMut(&Facts, &Step, bool),
-) {
-    let attempts = attempts(status);
+/// Which outcomes of a decided step are concluded: those that differ from all before in what `conclude` reads.
+#[derive(Clone, Copy)]
+struct Fresh {
+    /// What can come of the step.
+    outcomes: bool,
+    /// The refusals of its call. What follows from them depends on the deadline and the schedule too.
+    refusals: bool,
+}
+
+/// Decides under every combination of facts, and says which differ for `conclude`.
+fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut(&Facts, &Step, Fresh)) {
     // Nothing is asked for here, whatever was asked for before.
-    let evidence = EvidenceFacts::of(None, status);
+    let evidence = EvidenceFacts::of(None, parsed.status());
     let mut facts = Facts { generation: 2, evidence, ..an_hour_later() };
     let until = fixtures::after(HOUR + 45);
     let adoptions = if restored { vec![fixtures::id()] } else { vec![None, fixtures::id()] };
     let allowed = facts.portal.clone();
     let mut known = vec![false; KINDS * 2 * 2 * 2 * 2 * 2 * 3];
+    let mut known_refused = vec![false; known.len() * 5 * 2];
     let rare = [
         Facts { too_large: true, ..facts.clone() },
         Facts { known: fixtures::known(), ..facts.clone() },
         Facts { known: fixtures::known(), suspend: true, ..facts.clone() },
     ];
     for facts in &rare {
-        see(facts, &decide(state, attempts, facts), true);
+        see(facts, &decide(parsed, facts), Fresh { outcomes: true, refusals: true });
     }
     for (key_number, key) in keys().into_iter().enumerate() {
         facts.key = key;
@@ -161,14 +160,18 @@ fn every_decision(
                 for retry in [None, Some("go".to_owned())] {
                     facts.retry = retry;
                     every_plain_fact(&mut facts, until, |facts, numbers| {
-                        let step = decide(state, attempts, facts);
-                        let [suspend, hold, deadline] = numbers;
+                        let step = decide(parsed, facts);
+                        let Some([suspend, hold, deadline, due]) = numbers else {
+                            return see(facts, &step, Fresh { outcomes: false, refusals: false });
+                        };
                         let place = [(2, suspend), (2, hold), (2, deadline.min(1)), (2, adopt_number)]
                             .into_iter()
                             .chain([(2, portal_number), (3, key_number.min(2))])
                             .fold(kind(&step), |place, (size, number)| place * size + number);
-                        let new = !std::mem::replace(&mut known[place], true);
-                        see(facts, &step, new);
+                        let outcomes = !std::mem::replace(&mut known[place], true);
+                        let place = (place * 5 + deadline) * 2 + due;
+                        let refusals = !std::mem::replace(&mut known_refused[place], true);
+                        see(facts, &step, Fresh { outcomes, refusals });
                     });
                 }
             }
@@ -176,7 +179,13 @@ fn every_decision(
     }
 }
 
-fn every_plain_fact(facts: &mut Facts, until: jiff::Timestamp, mut see: impl FnMut(&Facts, [usize; 3])) {
+/// Hands over every combination of the other facts, with the numbers of those that `conclude` reads too. Where a session is
+/// known, its record might not fit, or the bounds of the resource delay a poll, no outcome is to be concluded: none of
+/// that is read.
+fn every_plain_fact(facts: &mut Facts, until: Timestamp, mut see: impl FnMut(&Facts, Option<[usize; 4]>)) {
+    let bounds = Bounds { min: Some(Duration::from_mins(1)), max: None };
+    let just_polled = LocalState { last_poll: Some(facts.now), ..LocalState::default() };
+    let session = fixtures::known();
     for (deadline_number, deadline) in deadlines().into_iter().enumerate() {
         facts.deadline = deadline;
         for (hold_number, on_unknown) in
@@ -187,14 +196,22 @@ fn every_plain_fact(facts: &mut Facts, until: jiff::Timestamp, mut see: impl FnM
                 facts.suspend = suspend;
                 for deleting in [false, true] {
                     facts.deleting = deleting;
-                    for admission in gates() {
-                        facts.admission = admission;
-                        for in_flight in [InFlight::None, InFlight::Possible(until), InFlight::NeverSent] {
-                            facts.in_flight = in_flight;
-                            for due in [Due::Now, Due::At(until)] {
-                                facts.due = due;
-                                see(facts, [usize::from(suspend), hold_number, deadline_number]);
-                            }
+                    for in_flight in [InFlight::None, InFlight::Possible(until), InFlight::NeverSent] {
+                        facts.in_flight = in_flight;
+                        for (due_number, due) in [Due::Now, Due::At(until)].into_iter().enumerate() {
+                            facts.due = due;
+                            let numbers = [usize::from(suspend), hold_number, deadline_number, due_number];
+                            see(facts, Some(numbers));
+                            facts.too_large = true;
+                            see(facts, None);
+                            facts.known.clone_from(&session);
+                            see(facts, None);
+                            facts.too_large = false;
+                            see(facts, None);
+                            facts.known = None;
+                            (facts.bounds, facts.local_state) = (bounds, just_polled.clone());
+                            see(facts, None);
+                            (facts.bounds, facts.local_state) = (Bounds::default(), LocalState::default());
                         }
                     }
                 }
@@ -204,76 +221,91 @@ fn every_plain_fact(facts: &mut Facts, until: jiff::Timestamp, mut see: impl FnM
 }
 
 fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
-    let state = state(UID, status);
-    let attempts = attempts(status);
+    let parsed = ParsedStatus::of(UID, status);
     let mut chosen = Vec::new();
-    every_decision(&state, status, name.starts_with("restored, open"), |facts, step, new| {
-        tally.decided(&Decided { state: &state, attempts, facts, step }, name);
-        if new {
-            chosen.push((facts.clone(), step.clone()));
+    every_decision(&parsed, name.starts_with("restored, open"), |facts, step, fresh| {
+        let case = Decided { state: parsed.state(), attempts: parsed.attempts(), facts, step };
+        tally.decided(&case, name);
+        if fresh.outcomes || (fresh.refusals && step.portal_step().is_some()) {
+            chosen.push((facts.clone(), step.clone(), fresh));
         }
     });
     let memories = memories();
     let shown = Shown::of(status);
-    for (mut facts, step) in chosen {
+    let until = fixtures::after(HOUR + 600);
+    for (mut facts, step, fresh) in chosen {
+        let mut outcomes = if fresh.outcomes { outcomes(&step).into_owned() } else { Vec::new() };
+        outcomes.extend(if fresh.refusals { refusals(&step, until) } else { Vec::new() });
         for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
             facts.ready_when = ready_when;
             for memory in &memories {
                 facts.local_state.clone_from(memory);
-                try_step(name, &state, status, &shown, &facts, &step, tally);
+                try_step(name, &parsed, &shown, &facts, &step, &outcomes, tally);
             }
             let portal_now = facts.portal_now.take();
-            try_step(name, &state, status, &shown, &facts, &step, tally);
+            try_step(name, &parsed, &shown, &facts, &step, &outcomes, tally);
             facts.portal_now = portal_now;
             facts.reconcile_requested = Some("now".to_owned());
-            try_step(name, &state, status, &shown, &facts, &step, tally);
+            try_step(name, &parsed, &shown, &facts, &step, &outcomes, tally);
             facts.reconcile_requested = None;
         }
     }
-    grid_evidence::every_decision(&state, status, |facts, step, memories| {
-        tally.decided(&Decided { state: &state, attempts, facts, step }, name);
+    grid_evidence::every_decision(&parsed, |facts, step, memories| {
+        let case = Decided { state: parsed.state(), attempts: parsed.attempts(), facts, step };
+        tally.decided(&case, name);
+        if memories.is_empty() {
+            return;
+        }
+        let mut outcomes = outcomes(step).into_owned();
+        outcomes.extend(refusals(step, grid_evidence::soon()));
         for (ready_when, memory) in memories
             .iter()
             .flat_map(|memory| [(ReadyWhen::Verified, memory), (ReadyWhen::SessionCreated, memory)])
         {
             let facts = Facts { ready_when, local_state: memory.clone(), ..facts.clone() };
-            try_step(name, &state, status, &shown, &facts, step, tally);
+            try_step(name, &parsed, &shown, &facts, step, &outcomes, tally);
         }
     });
 }
 
 fn try_step(
     name: &str,
-    state: &State,
-    status: &VerificationStatus,
+    parsed: &ParsedStatus<'_>,
     shown_before: &Shown,
     facts: &Facts,
     step: &Step,
+    outcomes: &[StepOutcome],
     tally: &mut Tally,
 ) {
-    let mut tell = |state: &State,
-                    before: &VerificationStatus,
+    let mut tell = |parsed: &ParsedStatus<'_>,
                     shown_before: &Shown,
-                    outcome: &StepOutcome,
+                    outcome: Option<&StepOutcome>,
                     conclusion: &Conclusion| {
         let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
-        let case = Concluded { state, before, shown_before, facts, step, outcome, conclusion, after };
-        tally.concluded(&case, name);
+        let (state, before) = (parsed.state(), parsed.status());
+        tally.concluded(&Concluded { state, before, shown_before, facts, outcome, conclusion, after }, name);
     };
-    let Step::Create { attempt } = step else {
-        for outcome in outcomes(step) {
-            let conclusion = conclude(status, state, attempts(status), step, outcome, facts);
-            tell(state, status, shown_before, outcome, &conclusion);
-        }
-        return;
+    let claimed = match step {
+        Step::Create { attempt } => Some(claim(parsed.status(), *attempt, facts)),
+        Step::Transition(_)
+        | Step::Adopt(_)
+        | Step::Poll(_)
+        | Step::AddFinalizer
+        | Step::Store
+        | Step::RemoveEvidence { release_when: _ } => None,
     };
-    let claimed = claim(status, *attempt, facts);
-    let shown_claimed = Shown::of(&claimed);
-    let attempts = attempts(&claimed);
-    tell(state, status, shown_before, &StepOutcome::Nothing, &as_conclusion(&claimed, facts));
-    for outcome in outcomes(step) {
-        let conclusion = conclude(&claimed, &State::Claimed, attempts, step, outcome, facts);
-        tell(&State::Claimed, &claimed, &shown_claimed, outcome, &conclusion);
+    if let Some(claimed) = &claimed {
+        tell(parsed, shown_before, None, &as_conclusion(claimed, facts));
+    }
+    let claimed = claimed.as_ref().map(|claimed| (ParsedStatus::of(UID, claimed), Shown::of(claimed)));
+    for outcome in outcomes {
+        // A refusal comes before the claim, and what comes of a create after it.
+        let (parsed, shown_before) = match (outcome, &claimed) {
+            (StepOutcome::Create(_), Some((claimed, shown))) => (claimed, shown),
+            (_, _) => (parsed, shown_before),
+        };
+        let conclusion = conclude(parsed, outcome, facts);
+        tell(parsed, shown_before, Some(outcome), &conclusion);
     }
 }
 
@@ -285,6 +317,7 @@ pub(super) fn as_conclusion(claimed: &VerificationStatus, facts: &Facts) -> Conc
         priority: Priority::Create,
         local_state: facts.local_state.clone(),
         events: Vec::new(),
+        waits_for: None,
     }
 }
 
@@ -293,9 +326,9 @@ fn the_grid_is_large_and_takes_every_step() {
     assert!(TALLY.cases > 1_000_000, "{}", TALLY.cases);
     let mut taken = [false; KINDS];
     for fixtures in states::all() {
-        let state = state(UID, &fixtures.status);
-        every_decision(&state, &fixtures.status, false, |_, step, _| taken[kind(step)] = true);
-        grid_evidence::every_decision(&state, &fixtures.status, |_, step, _| taken[kind(step)] = true);
+        let parsed = ParsedStatus::of(UID, &fixtures.status);
+        every_decision(&parsed, false, |_, step, _| taken[kind(step)] = true);
+        grid_evidence::every_decision(&parsed, |_, step, _| taken[kind(step)] = true);
     }
     assert_eq!(taken, [true; KINDS]);
 }
@@ -308,26 +341,30 @@ fn conclude_reads_nothing_that_only_decide_judges() {
     let passed = |deadline| Facts { deadline, ..base.clone() };
     let [_, behind, others @ ..] = deadlines();
     let alike = [
-        vec![
-            base.clone(),
-            // The same again: nothing but the arguments decides.
-            base.clone(),
-            Facts { admission: AdmissionFact::Paused(until), ..base.clone() },
-            Facts { in_flight: InFlight::Possible(until), ..base.clone() },
-            Facts { due: Due::At(until), ..base.clone() },
-            Facts { deleting: true, ..base.clone() },
-            Facts { retry: Some("go".to_owned()), ..base.clone() },
-        ],
-        KeyFault::ALL.map(missing).to_vec(),
-        std::iter::once(behind).chain(others).map(passed).collect(),
+        // The deadline and the schedule say what follows from the refusal of a poll, the others nothing.
+        (
+            vec![
+                base.clone(),
+                // The same again: nothing but the arguments decides.
+                base.clone(),
+                Facts { in_flight: InFlight::Possible(until), ..base.clone() },
+                Facts { deleting: true, ..base.clone() },
+                Facts { retry: Some("go".to_owned()), ..base.clone() },
+            ],
+            true,
+        ),
+        (vec![base.clone(), Facts { due: Due::At(until), ..base.clone() }], false),
+        (KeyFault::ALL.map(missing).to_vec(), true),
+        (std::iter::once(behind).chain(others).map(passed).collect(), false),
     ];
     for fixtures in states::all() {
-        let state = state(UID, &fixtures.status);
-        let attempts = attempts(&fixtures.status);
-        for facts in &alike {
-            let step = decide(&state, attempts, &facts[0]);
-            for outcome in outcomes(&step) {
-                let conclude = |facts| conclude(&fixtures.status, &state, attempts, &step, outcome, facts);
+        let parsed = ParsedStatus::of(UID, &fixtures.status);
+        for (facts, is_refused) in &alike {
+            let step = decide(&parsed, &facts[0]);
+            let mut outcomes = outcomes(&step).into_owned();
+            outcomes.extend(if *is_refused { refusals(&step, until) } else { Vec::new() });
+            for outcome in outcomes {
+                let conclude = |facts| conclude(&parsed, &outcome, facts);
                 let expected = conclude(&facts[0]);
                 for other in &facts[1..] {
                     assert_eq!(conclude(other), expected, "{}", fixtures.name);

@@ -5,14 +5,16 @@ use std::{collections::HashSet, time::Duration};
 
 use super::steps::kind;
 use crate::{
-    api::{DeletionPolicy, EvidenceOutcome, VerificationStatus},
+    api::{DeletionPolicy, EvidenceOutcome},
     lifecycle::{
         decide::decide,
-        evidence::EvidenceError,
-        facts::{AdmissionFact, Due, Facts, KeyFact, KeyFault, PortalFact},
+        evidence_error::EvidenceError,
+        facts::{Due, Facts, PortalFact},
         fixtures,
-        local_state::{LocalState, Since, later},
-        state::{State, attempts},
+        key_fact::{KeyFact, KeyFault},
+        local_state::LocalState,
+        since::{Since, later},
+        state::{ParsedStatus, State},
         step::Step,
     },
 };
@@ -26,7 +28,7 @@ fn now() -> jiff::Timestamp {
 }
 
 /// When what is waited for comes.
-fn soon() -> jiff::Timestamp {
+pub(super) fn soon() -> jiff::Timestamp {
     later(now(), Duration::from_mins(10))
 }
 
@@ -80,13 +82,6 @@ const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowe
 const DESTINATION: &[Choice] =
     &[|_| {}, |facts| facts.evidence.destination = super::cause::refused_destination()];
 const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
-const GATE: &[Choice] = &[
-    |_| {},
-    |facts| facts.admission = AdmissionFact::Paused(soon()),
-    |facts| facts.admission = AdmissionFact::Breaker(soon()),
-    |facts| facts.admission = AdmissionFact::KeyRejected(soon()),
-    |facts| facts.admission = AdmissionFact::Rate(soon()),
-];
 const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
 /// Owed for an hour, or for a day.
 const OWED: &[Choice] = &[
@@ -125,29 +120,24 @@ fn memories(facts: &Facts, step: &Step) -> Vec<LocalState> {
 }
 
 /// Decides under every combination; hands over what else may be remembered, once for all that `conclude` takes as one.
-pub(super) fn every_decision(
-    state: &State,
-    status: &VerificationStatus,
-    mut see: impl FnMut(&Facts, &Step, &[LocalState]),
-) {
-    let is_over = matches!(state, State::Finished(_));
+pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Facts, &Step, &[LocalState])) {
+    let is_over = matches!(parsed.state(), State::Finished(_));
     // Before the end only a few of these are read.
     let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
     // What `conclude` reads besides the step comes first.
     let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(OWED), only_over(TRIED)];
-    let others = [DELETED, DESTINATION, RETRY, only_over(GATE), only_over(DUE)];
-    let attempts = attempts(status);
+    let others = [DELETED, DESTINATION, RETRY, only_over(DUE)];
     let mut known = HashSet::new();
     every_choice(&read, |read| {
         every_choice(&others, |others| {
             let mut facts = Facts { now: now(), generation: 2, ..fixtures::facts() };
             IMAGES[read[0]](&mut facts);
-            facts.evidence = facts.evidence.after(status);
-            let choices = [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, GATE, DUE];
+            facts.evidence = facts.evidence.after(parsed.status());
+            let choices = [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, DUE];
             for (choices, chosen) in choices.iter().zip(read[1..].iter().chain(others)) {
                 choices[*chosen](&mut facts);
             }
-            let step = decide(state, attempts, &facts);
+            let step = decide(parsed, &facts);
             let is_new = known.insert((kind(&step), read.to_vec(), others[0]));
             let memories = if is_new { memories(&facts, &step) } else { Vec::new() };
             see(&facts, &step, &memories);

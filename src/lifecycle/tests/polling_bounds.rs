@@ -12,11 +12,12 @@ use crate::{
     api::{ReadyWhen, definition},
     lifecycle::{
         conclude::Requeue,
-        facts::{AdmissionFact, KeyFact, KeyFault, PortalFact},
+        facts::PortalFact,
         fixtures::{self, UID},
-        local_state::{elapsed, later},
+        key_fact::{KeyFact, KeyFault},
         schedule::{Bounds, first_reconcile},
-        step::Step,
+        since::{elapsed, later},
+        step::{Refusal, Step},
     },
     portal::error::{Failed, PortalError},
 };
@@ -163,19 +164,26 @@ fn adopting(bounds: Bounds) -> World {
     world
 }
 
-/// What may keep a look longer than the upper bound, in the words of the field's description.
-fn exceptions() -> [Named; 6] {
+/// What may delay a poll beyond the upper bound, in the words of the field's description.
+fn exceptions() -> [(&'static str, Vec<Hinder>); 5] {
     [
-        ("a pause that the portal asked for", |world| {
-            world.facts.admission = AdmissionFact::Paused(far(world))
-        }),
-        ("an open circuit breaker", |world| world.facts.admission = AdmissionFact::Breaker(far(world))),
-        ("a refused key", |world| world.facts.admission = AdmissionFact::KeyRejected(far(world))),
-        ("a missing key", |world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty)),
-        ("a portal that is not allowed", |world| world.facts.portal = PortalFact::NotAllowed),
-        ("a budget that is used up", |world| world.facts.admission = AdmissionFact::Rate(far(world))),
+        (
+            "a pause that the portal requested",
+            vec![|world| world.refusal = Some(Refusal::Paused(far(world)))],
+        ),
+        ("an open circuit breaker", vec![|world| world.refusal = Some(Refusal::Breaker(far(world)))]),
+        (
+            "a missing or rejected key",
+            vec![|world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty), |world| {
+                world.refusal = Some(Refusal::KeyRejected(far(world)))
+            }],
+        ),
+        ("a portal that is not allowed", vec![|world| world.facts.portal = PortalFact::NotAllowed]),
+        ("an exhausted request budget", vec![|world| world.refusal = Some(Refusal::Rate(far(world)))]),
     ]
 }
+
+type Hinder = fn(&mut World);
 
 fn far(world: &World) -> jiff::Timestamp {
     later(world.facts.now, Duration::from_hours(9))
@@ -186,7 +194,7 @@ fn the_upper_bound_holds_but_for_what_its_description_names() {
     let names = exceptions().map(|(name, _)| name);
     let (last, others) = names.split_last().unwrap();
     let expected = format!(
-        "Never wait longer than this between two looks, but for {}, or {last}. From 1s to 1h.",
+        "Never wait longer than this between two polls. Polls can still be delayed by {}, or {last}. From 1s to 1h.",
         others.join(", ")
     );
     let schema = serde_json::to_value(definition()).unwrap();
@@ -194,7 +202,10 @@ fn the_upper_bound_holds_but_for_what_its_description_names() {
     let described = schema.pointer(field).and_then(Value::as_str).unwrap_or_default();
     assert_eq!(described.split_whitespace().collect::<Vec<_>>().join(" "), expected);
 
-    for (name, hinder) in exceptions() {
+    let hinders = exceptions()
+        .into_iter()
+        .flat_map(|(name, hinders)| hinders.into_iter().map(move |hinder| (name, hinder)));
+    for (name, hinder) in hinders {
         let mut world = polled(at_most());
         hinder(&mut world);
         world.pass(MAX.as_secs() + 1);

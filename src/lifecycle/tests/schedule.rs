@@ -10,10 +10,11 @@ use crate::{
     api::{Phase, ReadyWhen, SecretKeyRef, VerificationSpec, VerificationStatus},
     lifecycle::{
         fixtures,
-        local_state::{LocalState, elapsed},
+        local_state::LocalState,
         schedule::{
             Bounds, PollSchedule, Stage, Times, backoff, next_poll, poll_schedule, spread, wait_after_lost,
         },
+        since::elapsed,
         state::Attempts,
     },
     portal::{
@@ -91,7 +92,7 @@ fn while_nothing_is_completed_it_is_six_percent_of_the_age() {
 
 #[test]
 fn modules_that_nobody_has_begun_are_modules() {
-    let pending = Answer::Look(Ok(Details {
+    let pending = Answer::Poll(Ok(Details {
         progress: [("document".to_owned(), "pending".to_owned())].into(),
         ..fixtures::details("generated", &[])
     }));
@@ -134,9 +135,9 @@ fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
     let stage = |world: &World| {
         poll_schedule(&world.status, &world.facts.local_state, Bounds::default(), world.facts.times()).stage
     };
-    world.turn(Answer::Look(Ok(stamped(1))));
+    world.turn(Answer::Poll(Ok(stamped(1))));
     assert_eq!(stage(&world), Stage::Unclear);
-    world.turn_when_due(Answer::Look(Ok(stamped(2))));
+    world.turn_when_due(Answer::Poll(Ok(stamped(2))));
     assert_eq!(stage(&world), Stage::Active);
     assert_eq!(world.facts.local_state.changed_at, Some(world.facts.now));
 }

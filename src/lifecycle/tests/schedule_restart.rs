@@ -10,9 +10,9 @@ use crate::{
     api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
     lifecycle::{
         fixtures::{self, UID},
-        local_state::{elapsed, later},
         poll_baseline::{CompactState, PollBaseline},
         schedule::{Bounds, FirstReconcile, first_reconcile},
+        since::{elapsed, later},
     },
     portal::wire::Details,
 };
@@ -89,7 +89,7 @@ fn a_look_without_the_resource_keeps_the_same_pace() {
     };
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(540);
-    world.turn(Answer::Look(Ok(pending.clone())));
+    world.turn(Answer::Poll(Ok(pending.clone())));
     let local_state = &world.facts.local_state;
     let baseline =
         PollBaseline::of(&world.status, local_state, Bounds::default(), world.deadline, world.facts.times())
@@ -99,7 +99,7 @@ fn a_look_without_the_resource_keeps_the_same_pace() {
     let short = baseline.unchanged(&compact, &pending, now, world.facts.jitter_seed, 1.0).unwrap();
     world.facts.now = now;
     world.facts.local_state.next = None;
-    world.turn(Answer::Look(Ok(pending)));
+    world.turn(Answer::Poll(Ok(pending)));
     assert_eq!(world.facts.local_state.next, Some(short.next));
     assert_eq!(CompactState::of(&world.facts.local_state), Some(short.compact));
     assert!(short.compact.local_state().names_modules, "at length it is the same");

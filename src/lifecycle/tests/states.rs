@@ -9,10 +9,13 @@ use crate::{
         VerificationStatus,
     },
     lifecycle::{
-        evidence::{EvidenceError, UploadOutcome},
-        facts::{AdmissionFact, KeyFact, KeyFault, PortalFact},
+        evidence::UploadOutcome,
+        evidence_error::EvidenceError,
+        facts::PortalFact,
         fixtures::{self, UID},
-        state::{State, state},
+        key_fact::{KeyFact, KeyFault},
+        state::{ParsedStatus, State},
+        step::Refusal,
     },
     portal::error::{Failed, NotSent, PortalError},
 };
@@ -142,7 +145,7 @@ fn without_session() -> Vec<(&'static str, VerificationStatus)> {
         ("fresh, suspended", waiting(fresh(), |world| world.facts.suspend = true)),
         (
             "fresh, breaker open",
-            waiting(fresh(), |world| world.facts.admission = AdmissionFact::Breaker(fixtures::after(90))),
+            waiting(fresh(), |world| world.refusal = Some(Refusal::Breaker(fixtures::after(90)))),
         ),
         ("claimed", claimed(0)),
         ("claimed, one lost", claimed(1)),
@@ -181,7 +184,7 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
     adopted.facts.adopt = fixtures::id();
     adopted.turn(said("in_progress", &["document"]));
     let mut paused = open();
-    paused.facts.admission = AdmissionFact::Paused(fixtures::after(900));
+    paused.refusal = Some(Refusal::Paused(fixtures::after(900)));
     paused.turn(Answer::Uncalled);
     paused.pass(61);
     let mut select = open();
@@ -308,7 +311,8 @@ pub(super) fn all() -> Vec<Sample> {
 }
 
 fn read(name: &str) -> State {
-    state(UID, &all().into_iter().find(|fixtures| fixtures.name == name).unwrap().status)
+    let status = all().into_iter().find(|fixtures| fixtures.name == name).unwrap().status;
+    ParsedStatus::of(UID, &status).state().clone()
 }
 
 #[test]
@@ -326,9 +330,9 @@ fn every_kind_of_past_is_among_them() {
     assert_eq!(read("over, evidence failed"), State::Finished(Outcome::Verified));
     assert_eq!((read("restored, claimed"), read("restored, open")), (State::Fresh, State::Fresh));
     for (name, status) in with_session() {
-        assert!(matches!(state(UID, &status), State::Open { .. }), "{name}");
+        assert!(matches!(ParsedStatus::of(UID, &status).state(), State::Open { .. }), "{name}");
     }
     for (name, status) in foreign().into_iter().filter(|(name, _)| name.starts_with("edited")) {
-        assert!(matches!(state(UID, &status), State::Inconsistent(_)), "{name}");
+        assert!(matches!(ParsedStatus::of(UID, &status).state(), State::Inconsistent(_)), "{name}");
     }
 }

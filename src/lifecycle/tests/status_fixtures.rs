@@ -9,10 +9,12 @@ use super::{
 use crate::{
     api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
     lifecycle::{
-        evidence::EvidenceError,
-        facts::{AdmissionFact, KeyFact, KeyFault, PortalFact},
+        evidence_error::EvidenceError,
+        facts::PortalFact,
         fixtures,
-        local_state::later,
+        key_fact::{KeyFact, KeyFault},
+        since::later,
+        step::Refusal,
     },
     portal::error::{Failed, PortalError},
 };
@@ -69,7 +71,7 @@ pub(super) fn not_found(mut world: World) -> World {
 }
 
 fn paused(mut world: World) -> World {
-    world.facts.admission = AdmissionFact::Paused(later(world.facts.now, Duration::from_mins(5)));
+    world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
     world.turn(Answer::Uncalled);
     world.pass(60);
     wait(world)
@@ -136,7 +138,7 @@ pub(super) const ROWS: &[Row] = &[
         "2 portal missing",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.facts.admission = AdmissionFact::Breaker(later(world.facts.now, Duration::from_mins(5)));
+            world.refusal = Some(Refusal::Breaker(later(world.facts.now, Duration::from_mins(5))));
             world.turn(Answer::Uncalled);
             world.pass(90);
             wait(world)
@@ -147,7 +149,7 @@ pub(super) const ROWS: &[Row] = &[
         "2 budget missing",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.facts.admission = AdmissionFact::Rate(later(world.facts.now, Duration::from_secs(1)));
+            world.refusal = Some(Refusal::Rate(later(world.facts.now, Duration::from_secs(1))));
             wait(world)
         },
         ("Pending", "R Pending", InProgress, Progressing),

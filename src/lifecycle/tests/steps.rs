@@ -1,22 +1,27 @@
 //! The kinds of steps, and what can come of each.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
+
+use jiff::Timestamp;
 
 use super::world::TROUBLES;
 use crate::{
     api::EvidenceKind,
     lifecycle::{
-        evidence::{EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome},
-        facts::KeyFault,
+        blocker::Blocker,
+        evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        evidence_error::EvidenceError,
         fixtures,
-        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Wait},
+        key_fact::KeyFault,
+        step::{
+            CreateOutcome, NotAdmitted, Refusal, Shown as ShownStep, Step, StepOutcome, Transition, Wait,
+        },
     },
-    portal::wire::Details,
+    portal::{error::PortalError, wire::Details},
 };
 
-/// What can come of a step.
-pub(super) fn outcomes(step: &Step) -> &'static [StepOutcome] {
-    static NOTHING: [StepOutcome; 1] = [StepOutcome::Nothing];
+/// What can come of a step, but for the refusal of its call.
+pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
     static CREATES: LazyLock<Vec<StepOutcome>> = LazyLock::new(|| {
         let answered = |answer| StepOutcome::Create(CreateOutcome::Answered(answer));
         let mut all = vec![
@@ -28,37 +33,10 @@ pub(super) fn outcomes(step: &Step) -> &'static [StepOutcome] {
         all.extend(TROUBLES.map(|error| answered(Err(error))));
         all
     });
-    static LOOKS: LazyLock<Vec<StepOutcome>> = LazyLock::new(|| {
-        let words = [
-            "generated",
-            "initiated",
-            "in_progress",
-            "validating",
-            "needs_manual_review",
-            "needs_template",
-            "verified",
-            "rejected",
-            "expired",
-            "VERIFIED",
-            "verified ",
-            "junk",
-            "\u{1F600}",
-        ];
-        let said = |details: Details| StepOutcome::Poll(Ok(details));
-        let mut all: Vec<_> = words.map(|word| said(fixtures::details(word, &[]))).into();
-        let other = crate::portal::verification_id::VerificationId::parse("ver_other").ok();
-        all.extend([
-            said(fixtures::details("in_progress", &["document"])),
-            said(fixtures::details("in_progress", &["document", "liveness"])),
-            said(Details { current: None, ..fixtures::details("", &["document"]) }),
-            said(Details { id: None, ..fixtures::details("verified", &[]) }),
-            said(Details { id: other.clone(), ..fixtures::details("verified", &[]) }),
-            said(Details { id: other, ..fixtures::details("expired", &[]) }),
-            StepOutcome::Nothing,
-        ]);
-        all.extend(TROUBLES.map(|error| StepOutcome::Poll(Err(error))));
-        all
-    });
+    static POLLS: LazyLock<Vec<StepOutcome>> =
+        LazyLock::new(|| polled(|answer| StepOutcome::Poll { id: fixtures::id().unwrap(), answer }));
+    static ADOPTIONS: LazyLock<Vec<StepOutcome>> =
+        LazyLock::new(|| polled(|answer| StepOutcome::Adopt { id: fixtures::id().unwrap(), answer }));
     static STORES: LazyLock<Vec<StepOutcome>> = LazyLock::new(stores);
     static FINALIZER: [StepOutcome; 3] = [
         StepOutcome::AddFinalizer(FinalizerOutcome::Added),
@@ -66,27 +44,79 @@ pub(super) fn outcomes(step: &Step) -> &'static [StepOutcome] {
         StepOutcome::AddFinalizer(FinalizerOutcome::Unknown),
     ];
     static REMOVALS: [StepOutcome; 7] = [
-        StepOutcome::Remove(RemovalOutcome::All),
-        StepOutcome::Remove(RemovalOutcome::Versioned),
-        StepOutcome::Remove(RemovalOutcome::Unlisted),
-        StepOutcome::Remove(RemovalOutcome::GaveUp),
-        StepOutcome::Remove(RemovalOutcome::NotYet),
-        StepOutcome::Remove(RemovalOutcome::NotTried),
-        StepOutcome::Nothing,
+        StepOutcome::RemoveEvidence(RemovalOutcome::All),
+        StepOutcome::RemoveEvidence(RemovalOutcome::Versioned),
+        StepOutcome::RemoveEvidence(RemovalOutcome::Unlisted),
+        StepOutcome::RemoveEvidence(RemovalOutcome::GaveUp),
+        StepOutcome::RemoveEvidence(RemovalOutcome::NotYet),
+        StepOutcome::RemoveEvidence(RemovalOutcome::NotTried),
+        StepOutcome::NotPerformed,
     ];
-    if matches!(step, Step::Create { .. }) {
-        &CREATES
-    } else if matches!(step, Step::Poll(_) | Step::Adopt(_)) {
-        &LOOKS
-    } else if *step == Step::Store {
-        &STORES
-    } else if *step == Step::AddFinalizer {
-        &FINALIZER
-    } else if matches!(step, Step::RemoveEvidence { release_when: _ }) {
-        &REMOVALS
-    } else {
-        &NOTHING
-    }
+    Cow::Borrowed(match step {
+        Step::Create { attempt: _ } => &CREATES,
+        Step::Poll(id) => {
+            assert_eq!(Some(id), fixtures::id().as_ref());
+            &POLLS
+        }
+        Step::Adopt(id) => {
+            assert_eq!(Some(id), fixtures::id().as_ref());
+            &ADOPTIONS
+        }
+        Step::Store => &STORES,
+        Step::AddFinalizer => &FINALIZER,
+        Step::RemoveEvidence { release_when: _ } => &REMOVALS,
+        Step::Transition(transition) => {
+            return Cow::Owned(vec![StepOutcome::Transition(transition.clone())]);
+        }
+    })
+}
+
+/// Every refusal of the call that a step makes, until then.
+pub(super) fn refusals(step: &Step, until: Timestamp) -> Vec<StepOutcome> {
+    let Some(step) = step.portal_step() else { return Vec::new() };
+    [
+        (Refusal::Paused(until), None),
+        (Refusal::Rate(until), None),
+        (Refusal::Breaker(until), None),
+        (Refusal::Breaker(until), Some(Blocker::NotConfigured)),
+        (Refusal::KeyRejected(until), None),
+        (Refusal::KeyRejected(until), Some(Blocker::AccessDenied)),
+    ]
+    .map(|(refusal, cause)| StepOutcome::NotAdmitted(NotAdmitted { step, refusal, cause }))
+    .into()
+}
+
+/// Every answer to a poll, and that it was not made.
+fn polled(outcome: impl Fn(Result<Details, PortalError>) -> StepOutcome) -> Vec<StepOutcome> {
+    let words = [
+        "generated",
+        "initiated",
+        "in_progress",
+        "validating",
+        "needs_manual_review",
+        "needs_template",
+        "verified",
+        "rejected",
+        "expired",
+        "VERIFIED",
+        "verified ",
+        "junk",
+        "\u{1F600}",
+    ];
+    let mut all: Vec<_> = words.map(|word| outcome(Ok(fixtures::details(word, &[])))).into();
+    let other = crate::portal::verification_id::VerificationId::parse("ver_other").ok();
+    let others = [
+        fixtures::details("in_progress", &["document"]),
+        fixtures::details("in_progress", &["document", "liveness"]),
+        Details { current: None, ..fixtures::details("", &["document"]) },
+        Details { id: None, ..fixtures::details("verified", &[]) },
+        Details { id: other.clone(), ..fixtures::details("verified", &[]) },
+        Details { id: other, ..fixtures::details("expired", &[]) },
+    ];
+    all.extend(others.map(|details| outcome(Ok(details))));
+    all.push(StepOutcome::NotPerformed);
+    all.extend(TROUBLES.map(|error| outcome(Err(error))));
+    all
 }
 
 /// Storing: nothing, a part or all of it, here or elsewhere; with each error, and with a wait.
@@ -102,7 +132,7 @@ fn stores() -> Vec<StepOutcome> {
         manifest,
         UploadOutcome { prefix: "s3://elsewhere/team-a/customer-42".to_owned(), ..fixtures::all_stored() },
     ];
-    let mut all = vec![StepOutcome::Nothing];
+    let mut all = vec![StepOutcome::NotPerformed];
     for stored in brought {
         let again_at = Some(fixtures::after(2 * 3600));
         all.push(StepOutcome::Store(UploadOutcome { again_at, ..stored.clone() }));
@@ -114,43 +144,46 @@ fn stores() -> Vec<StepOutcome> {
 }
 
 /// How many kinds of steps there are.
-pub(super) const KINDS: usize = 33;
+pub(super) const KINDS: usize = 29;
 
 /// A number for each kind of step.
 pub(super) fn kind(step: &Step) -> usize {
     match step {
-        Step::Release => 0,
-        Step::NoOp => 1,
-        Step::Settle => 2,
-        Step::Show(ShownStep::StatusUnreadable) => 3,
-        Step::Show(ShownStep::Suspended) => 4,
-        Step::Show(ShownStep::PortalNotAllowed) => 5,
-        Step::Show(ShownStep::CreateOutcomeUnknown) => 6,
-        Step::Retry(_) => 7,
-        Step::Wait(Wait::Key(KeyFault::SecretNotFound)) => 8,
-        Step::Wait(Wait::Key(KeyFault::KeyMissing)) => 21,
-        Step::Wait(Wait::Key(KeyFault::KeyEmpty)) => 22,
-        Step::Wait(Wait::Key(KeyFault::KeyMalformed)) => 23,
-        Step::Wait(Wait::Key(KeyFault::SecretForbidden)) => 24,
-        Step::Wait(Wait::KeyRejected(_)) => 9,
-        Step::Wait(Wait::Paused(_)) => 10,
-        Step::Wait(Wait::Breaker(_)) => 11,
-        Step::Wait(Wait::Rate(_)) => 12,
-        Step::Wait(Wait::Due(_)) => 13,
-        Step::Wait(Wait::InFlight(_)) => 14,
-        Step::Fail => 15,
-        Step::GiveUpRefused => 16,
-        Step::GiveUpLost => 17,
-        Step::Create { attempt: _ } => 18,
-        Step::Adopt(_) => 19,
-        Step::Poll(_) => 20,
-        Step::Show(ShownStep::DestinationRefused) => 25,
-        Step::Show(ShownStep::Over) => 26,
-        Step::AddFinalizer => 27,
-        Step::Store => 28,
-        Step::GiveUpEvidence => 29,
-        Step::RemoveEvidence { release_when: _ } => 30,
-        Step::Show(ShownStep::ResourceTooLarge) => 31,
-        Step::Restore(_) => 32,
+        Step::Transition(transition) => kind_of_transition(transition),
+        Step::Create { attempt: _ } => 23,
+        Step::Adopt(_) => 24,
+        Step::Poll(_) => 25,
+        Step::AddFinalizer => 26,
+        Step::Store => 27,
+        Step::RemoveEvidence { release_when: _ } => 28,
+    }
+}
+
+fn kind_of_transition(transition: &Transition) -> usize {
+    match transition {
+        Transition::Release => 0,
+        Transition::NoOp => 1,
+        Transition::Settle => 2,
+        Transition::Show(ShownStep::StatusUnreadable) => 3,
+        Transition::Show(ShownStep::Suspended) => 4,
+        Transition::Show(ShownStep::PortalNotAllowed) => 5,
+        Transition::Show(ShownStep::CreateOutcomeUnknown) => 6,
+        Transition::Show(ShownStep::DestinationRefused) => 7,
+        Transition::Show(ShownStep::ResourceTooLarge) => 8,
+        Transition::Show(ShownStep::Finished) => 9,
+        Transition::Retry(_) => 10,
+        Transition::Wait(Wait::Key(KeyFault::SecretNotFound)) => 11,
+        Transition::Wait(Wait::Key(KeyFault::KeyMissing)) => 12,
+        Transition::Wait(Wait::Key(KeyFault::KeyEmpty)) => 13,
+        Transition::Wait(Wait::Key(KeyFault::KeyMalformed)) => 14,
+        Transition::Wait(Wait::Key(KeyFault::SecretForbidden)) => 15,
+        Transition::Wait(Wait::Due(_)) => 16,
+        Transition::Wait(Wait::InFlight(_)) => 17,
+        Transition::Wait(Wait::Admission(_)) => panic!("a refusal is an outcome, not a fact"),
+        Transition::Fail => 18,
+        Transition::AbandonUnsent => 19,
+        Transition::AbandonUnknown => 20,
+        Transition::AbandonEvidence => 21,
+        Transition::Restore(_) => 22,
     }
 }

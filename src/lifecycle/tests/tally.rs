@@ -50,9 +50,8 @@ impl Tally {
             let says = self.of_concluded[law];
             self.note(others + law, says(case), || {
                 format!(
-                    "{name}\n{:?}\n{:?} {:?}\nbefore {:?}\nafter {:?}\nnext {:?} events {:?}\n{:?}",
+                    "{name}\n{:?}\n{:?}\nbefore {:?}\nafter {:?}\nnext {:?} events {:?}\n{:?}",
                     case.facts,
-                    case.step,
                     case.outcome,
                     case.shown_before,
                     case.after,

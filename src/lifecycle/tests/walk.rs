@@ -11,19 +11,23 @@ use std::{
 use super::{
     grid::as_conclusion,
     laws::{Concluded, Decided, Shown},
+    steps::refusals,
     tally::Tally,
     world::{Answer, World, calls, created, said},
 };
 use crate::{
-    api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen},
+    api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
-        conclude::{Requeue, claim, conclude},
-        evidence::{EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome},
-        facts::{AdmissionFact, Facts, InFlight, KeyFact, KeyFault, PortalFact},
-        fixtures,
-        local_state::{GRACE, elapsed, later},
-        state::{LOST_ANSWERS, State, attempts},
-        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome},
+        blocker::GRACE,
+        conclude::{Conclusion, Requeue, claim, conclude},
+        evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        evidence_error::EvidenceError,
+        facts::{Facts, InFlight, PortalFact},
+        fixtures::{self, UID},
+        key_fact::{KeyFact, KeyFault},
+        since::{elapsed, later},
+        state::{LOST_ANSWERS, ParsedStatus, State, attempts},
+        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Transition},
     },
     portal::{
         error::{Failed, NotSent, PortalError},
@@ -79,7 +83,7 @@ fn walk() -> Walk {
 
 /// A short hash of a state, but for its times.
 fn digest(world: &World) -> u64 {
-    let World { status, facts, deadline, portal_ahead: _ } = world;
+    let World { status, facts, deadline, portal_ahead: _, refusal: _, refused_for: _ } = world;
     let now = facts.now;
     let lasted = |since, long| elapsed(since, now) >= long;
     let local_state = &facts.local_state;
@@ -131,9 +135,6 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { suspend: true, ..base.clone() },
         Facts { portal: PortalFact::NotAllowed, ..base.clone() },
         Facts { key: KeyFact::Missing(KeyFault::SecretNotFound), ..base.clone() },
-        Facts { admission: AdmissionFact::Paused(until), ..base.clone() },
-        Facts { admission: AdmissionFact::Breaker(until), ..base.clone() },
-        Facts { admission: AdmissionFact::KeyRejected(until), ..base.clone() },
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
     ];
@@ -147,9 +148,9 @@ fn situations(world: &World) -> Vec<Facts> {
     all
 }
 
+/// What may come of a step, but for the refusal of its call.
 fn outcomes(step: &Step) -> Vec<StepOutcome> {
     let answered = |answer| StepOutcome::Create(CreateOutcome::Answered(answer));
-    let answered_with = |word, completed: &[&str]| StepOutcome::Poll(Ok(fixtures::details(word, completed)));
     if matches!(step, Step::Create { .. }) {
         let mut all =
             vec![answered(Ok(fixtures::created().unwrap())), StepOutcome::Create(CreateOutcome::NotSent)];
@@ -168,14 +169,24 @@ fn outcomes(step: &Step) -> Vec<StepOutcome> {
             RemovalOutcome::NotYet,
             RemovalOutcome::NotTried,
         ];
-        return ends.map(StepOutcome::Remove).into();
+        return ends.map(StepOutcome::RemoveEvidence).into();
     }
     if *step == Step::AddFinalizer {
         return [FinalizerOutcome::Added, FinalizerOutcome::Refused].map(StepOutcome::AddFinalizer).into();
     }
-    if !calls(step) {
-        return vec![StepOutcome::Nothing];
+    let outcome = |answer: Result<Details, PortalError>| match step {
+        Step::Adopt(id) => StepOutcome::Adopt { id: id.clone(), answer },
+        Step::Poll(id) => StepOutcome::Poll { id: id.clone(), answer },
+        Step::Transition(transition) => StepOutcome::Transition(transition.clone()),
+        Step::Create { attempt: _ }
+        | Step::AddFinalizer
+        | Step::Store
+        | Step::RemoveEvidence { release_when: _ } => panic!("{step:?} has outcomes of its own"),
+    };
+    if let Step::Transition(transition) = step {
+        return vec![StepOutcome::Transition(transition.clone())];
     }
+    let answered_with = |word, completed: &[&str]| outcome(Ok(fixtures::details(word, completed)));
     let mut all = vec![
         answered_with("generated", &[]),
         answered_with("in_progress", &["document"]),
@@ -184,9 +195,9 @@ fn outcomes(step: &Step) -> Vec<StepOutcome> {
         answered_with("rejected", &[]),
         answered_with("expired", &[]),
         answered_with("junk", &[]),
-        StepOutcome::Poll(Ok(Details { id: None, ..fixtures::details("verified", &[]) })),
+        outcome(Ok(Details { id: None, ..fixtures::details("verified", &[]) })),
     ];
-    all.extend(TROUBLES.map(|error| StepOutcome::Poll(Err(error))));
+    all.extend(TROUBLES.map(|error| outcome(Err(error))));
     all
 }
 
@@ -217,70 +228,72 @@ fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
     let base = &world.facts;
     for facts in situations(world) {
         let mut turn = World { facts, ..world.clone() };
-        let step = turn.decide();
-        let state = turn.state();
+        let step = turn.decide_only();
+        let parsed = turn.parsed();
         let decided =
-            Decided { state: &state, attempts: attempts(&turn.status), facts: &turn.facts, step: &step };
+            Decided { state: parsed.state(), attempts: parsed.attempts(), facts: &turn.facts, step: &step };
         tally.decided(&decided, "walk");
-        let mut before = turn.status.clone();
-        let mut state = state;
-        let mut see = |state: &State, before: &_, outcome: &StepOutcome, conclusion: &_| {
-            let shown_before = Shown::of(before);
-            see_concluded(tally, &turn, &step, state, before, shown_before, outcome, conclusion);
+        let mut see = |parsed: &ParsedStatus<'_>, outcome: Option<&StepOutcome>, conclusion: &Conclusion| {
+            let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
+            let (state, before, facts) = (parsed.state(), parsed.status(), &turn.facts);
+            let shown_before = &Shown::of(before);
+            let case = Concluded { state, before, shown_before, facts, outcome, conclusion, after };
+            tally.concluded(&case, "walk");
         };
-        if let Step::Create { attempt } = step {
-            let claimed = claim(&before, attempt, &turn.facts);
-            see(&state, &before, &StepOutcome::Nothing, &as_conclusion(&claimed, &turn.facts));
+        let until = later(base.now, Duration::from_mins(2));
+        for outcome in refusals(&step, until) {
+            let conclusion = conclude(&parsed, &outcome, &turn.facts);
+            see(&parsed, Some(&outcome), &conclusion);
+            push_after(world, parsed.status(), &outcome, conclusion, next);
+        }
+        let claimed = if let Step::Create { attempt } = step {
+            let claimed = claim(parsed.status(), attempt, &turn.facts);
+            see(&parsed, None, &as_conclusion(&claimed, &turn.facts));
             // A process may end here.
             let mut left = World { status: claimed.clone(), facts: base.clone(), ..*world };
             left.restart();
             next.push(left);
-            before = claimed;
-            state = State::Claimed;
-        }
+            Some(claimed)
+        } else {
+            None
+        };
+        let parsed = claimed.as_ref().map_or(parsed, |claimed| ParsedStatus::of(UID, claimed));
         for outcome in outcomes(&step) {
-            let conclusion = conclude(&before, &state, attempts(&before), &step, &outcome, &turn.facts);
-            see(&state, &before, &outcome, &conclusion);
-            let status = conclusion.status.clone().unwrap_or_else(|| before.clone());
-            let facts = Facts { local_state: conclusion.local_state, ..base.clone() };
-            let mut after = World { status, facts, ..*world };
-            after.holds_after(&step, &outcome);
-            match conclusion.next {
-                Requeue::Done => continue,
-                Requeue::At(at) => after.facts.now = after.facts.now.max(at),
-                Requeue::Now | Requeue::AwaitChange => {}
-            }
-            let mut later = after.clone();
-            later.pass(11 * 60);
-            later.restart();
-            let mut much_later = after.clone();
-            much_later.pass(3 * 3600);
-            if after.status.outcome.is_some() {
-                let mut a_day_later = after.clone();
-                a_day_later.pass(25 * 3600);
-                next.push(a_day_later);
-            }
-            next.extend([after, later, much_later]);
+            let conclusion = conclude(&parsed, &outcome, &turn.facts);
+            see(&parsed, Some(&outcome), &conclusion);
+            push_after(world, parsed.status(), &outcome, conclusion, next);
         }
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a case has that many parts")]
-fn see_concluded(
-    tally: &mut Tally,
-    turn: &World,
-    step: &Step,
-    state: &State,
-    before: &crate::api::VerificationStatus,
-    shown_before: Shown,
+/// What a conclusion leads to: at the time that it names, and some time later, by another process or by this one.
+fn push_after(
+    world: &World,
+    before: &VerificationStatus,
     outcome: &StepOutcome,
-    conclusion: &crate::lifecycle::conclude::Conclusion,
+    conclusion: Conclusion,
+    next: &mut Vec<World>,
 ) {
-    let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
-    let facts = &turn.facts;
-    let case =
-        Concluded { state, before, shown_before: &shown_before, facts, step, outcome, conclusion, after };
-    tally.concluded(&case, "walk");
+    let status = conclusion.status.unwrap_or_else(|| before.clone());
+    let facts = Facts { local_state: conclusion.local_state, ..world.facts.clone() };
+    let mut after = World { status, facts, ..*world };
+    after.holds_after(outcome);
+    match conclusion.next {
+        Requeue::Done => return,
+        Requeue::At(at) => after.facts.now = after.facts.now.max(at),
+        Requeue::Now | Requeue::AwaitChange => {}
+    }
+    let mut later = after.clone();
+    later.pass(11 * 60);
+    later.restart();
+    let mut much_later = after.clone();
+    much_later.pass(3 * 3600);
+    if after.status.outcome.is_some() {
+        let mut a_day_later = after.clone();
+        a_day_later.pass(25 * 3600);
+        next.push(a_day_later);
+    }
+    next.extend([after, later, much_later]);
 }
 
 #[test]
@@ -309,7 +322,7 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
     for world in &WALK.reached {
         let mut well = world.clone();
         well.deadline = jiff::Timestamp::MAX;
-        let asks = Step::Show(ShownStep::CreateOutcomeUnknown);
+        let asks = Step::Transition(Transition::Show(ShownStep::CreateOutcomeUnknown));
         let done = (0..8).any(|_| {
             if let Some(next) = well.facts.local_state.next {
                 well.facts.now = well.facts.now.max(next);
@@ -327,7 +340,9 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
                 Answer::Uncalled
             };
             well.turn(answer);
-            step == asks || step == Step::Show(ShownStep::Over) || well.status.settled
+            step == asks
+                || step == Step::Transition(Transition::Show(ShownStep::Finished))
+                || well.status.settled
         });
         assert!(done, "{:?} {:?}", world.state(), world.facts);
     }

@@ -7,15 +7,18 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen, VerificationStatus},
     lifecycle::{
+        blocker::Blocker,
         conclude::{Conclusion, Requeue, claim, conclude},
-        decide::decide,
+        decide::{after_refusal, decide},
         event::Event,
-        evidence::{EvidenceError, FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
+        evidence_error::EvidenceError,
         facts::{Deadline, Due, Facts},
         fixtures::{self, UID},
-        local_state::{LocalState, elapsed, later},
-        state::{State, attempts, state},
-        step::{CreateOutcome, Step, StepOutcome},
+        local_state::LocalState,
+        since::{elapsed, later},
+        state::{ParsedStatus, State},
+        step::{CreateOutcome, NotAdmitted, Refusal, Step, StepOutcome},
     },
     portal::{
         error::{ContentCoding, Failed, NotSent, PortalError},
@@ -31,7 +34,7 @@ pub(super) enum Answer {
     /// To a create.
     Create(Result<Created, PortalError>),
     /// To a look or an adoption.
-    Look(Result<Details, PortalError>),
+    Poll(Result<Details, PortalError>),
     /// What came of storing.
     Store(UploadOutcome),
     /// What came of adding the finalizer, where it is not added.
@@ -49,11 +52,15 @@ pub(super) struct World {
     pub(super) facts: Facts,
     /// When `spec.activeDeadline` ends.
     pub(super) deadline: Timestamp,
-    /// How far the portal's clock is ahead of the API server's; nothing where its answers have no date.
+    /// How far the portal's clock is ahead of the API server's; none where its responses have no date.
     pub(super) portal_ahead: Option<SignedDuration>,
+    /// Why calls to the portal are not admitted, where they are not.
+    pub(super) refusal: Option<Refusal>,
+    /// What the last call met that led to the refusal.
+    pub(super) refused_for: Option<Blocker>,
 }
 
-/// One turn: what was decided and what was concluded.
+/// One turn: what was decided, or what a refusal of it led to, and what was concluded.
 #[derive(Debug)]
 pub(super) struct Turn {
     /// The step.
@@ -73,7 +80,8 @@ impl World {
     /// A resource with that status.
     pub(super) fn of(status: VerificationStatus, facts: Facts) -> Self {
         let deadline = later(facts.born, Duration::from_hours(168));
-        Self { status, facts, deadline, portal_ahead: Some(SignedDuration::ZERO) }
+        let portal_ahead = Some(SignedDuration::ZERO);
+        Self { status, facts, deadline, portal_ahead, refusal: None, refused_for: None }
     }
 
     /// A resource whose link was published a minute ago.
@@ -121,7 +129,12 @@ impl World {
 
     /// Its past as the status tells.
     pub(super) fn state(&self) -> State {
-        state(UID, &self.status)
+        self.parsed().state().clone()
+    }
+
+    /// The status, read.
+    pub(super) fn parsed(&self) -> ParsedStatus<'_> {
+        ParsedStatus::of(UID, &self.status)
     }
 
     fn observe(&mut self) {
@@ -134,63 +147,85 @@ impl World {
         self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.local_state);
     }
 
-    /// The step of this instant.
+    /// The step of this instant, or what a refusal of its call leads to.
     pub(super) fn decide(&mut self) -> Step {
+        let step = self.decide_only();
+        self.not_admitted(&step).map_or(step, |not_admitted| after_refusal(&not_admitted, &self.facts).into())
+    }
+
+    /// The step of this instant.
+    pub(super) fn decide_only(&mut self) -> Step {
         self.observe();
-        decide(&self.state(), attempts(&self.status), &self.facts)
+        decide(&self.parsed(), &self.facts)
+    }
+
+    /// The refusal of the call that a step makes, if calls are refused.
+    fn not_admitted(&self, step: &Step) -> Option<NotAdmitted> {
+        let (step, refusal) = step.portal_step().zip(self.refusal)?;
+        Some(NotAdmitted { step, refusal, cause: self.refused_for })
     }
 
     /// Takes a turn. The step must be one that the answer is an answer to.
     #[track_caller]
     pub(super) fn turn(&mut self, answer: Answer) -> Turn {
-        let step = self.decide();
+        let mut step = self.decide_only();
+        let not_admitted = self.not_admitted(&step);
         let (outcome, claimed) = match (&step, answer) {
+            (_, Answer::Uncalled) if not_admitted.is_some() => {
+                (not_admitted.map(StepOutcome::NotAdmitted).unwrap(), None)
+            }
+            (step, answer) if not_admitted.is_some() => panic!("{step:?} is not admitted: {answer:?}"),
             (Step::Create { attempt }, Answer::Create(answer)) => {
                 let claimed = claim(&self.status, *attempt, &self.facts);
                 self.status.clone_from(&claimed);
                 (StepOutcome::Create(CreateOutcome::Answered(answer)), Some(claimed))
             }
-            (Step::Poll(_) | Step::Adopt(_), Answer::Look(answer)) => (StepOutcome::Poll(answer), None),
+            (Step::Poll(id), Answer::Poll(answer)) => (StepOutcome::Poll { id: id.clone(), answer }, None),
+            (Step::Adopt(id), Answer::Poll(answer)) => (StepOutcome::Adopt { id: id.clone(), answer }, None),
             (Step::Store, Answer::Store(stored)) => (StepOutcome::Store(stored), None),
             (Step::RemoveEvidence { release_when: _ }, Answer::Remove(removed)) => {
-                (StepOutcome::Remove(removed), None)
+                (StepOutcome::RemoveEvidence(removed), None)
             }
             (Step::AddFinalizer, Answer::Finalizer(end)) => (StepOutcome::AddFinalizer(end), None),
             (Step::AddFinalizer, Answer::Uncalled) => {
                 (StepOutcome::AddFinalizer(FinalizerOutcome::Added), None)
             }
-            (step, Answer::Uncalled) if !calls(step) && !keeps(step) => (StepOutcome::Nothing, None),
+            (Step::Transition(transition), Answer::Uncalled) => {
+                (StepOutcome::Transition(transition.clone()), None)
+            }
             (step, answer) => panic!("{step:?} meets {answer:?}"),
         };
-        let before = &self.status;
-        let conclusion =
-            conclude(before, &state(UID, before), attempts(before), &step, &outcome, &self.facts);
+        let conclusion = conclude(&self.parsed(), &outcome, &self.facts);
+        if let Some(not_admitted) = not_admitted {
+            step = after_refusal(&not_admitted, &self.facts).into();
+        }
         if let Some(after) = &conclusion.status {
             self.status.clone_from(after);
         }
         self.facts.local_state = conclusion.local_state.clone();
-        self.holds_after(&step, &outcome);
+        self.holds_after(&outcome);
         Turn { step, claimed, conclusion }
     }
 
     /// The finalizer after a step.
-    pub(super) fn holds_after(&mut self, step: &Step, outcome: &StepOutcome) {
-        match (step, outcome) {
-            (_, StepOutcome::AddFinalizer(FinalizerOutcome::Added)) => {
-                self.facts.evidence.has_finalizer = true
-            }
-            (
-                _,
-                StepOutcome::Remove(
-                    RemovalOutcome::All
-                    | RemovalOutcome::Versioned
-                    | RemovalOutcome::Unlisted
-                    | RemovalOutcome::GaveUp,
-                ),
-            ) => {
-                self.facts.evidence.has_finalizer = false;
-            }
-            (_, _) => {}
+    pub(super) fn holds_after(&mut self, outcome: &StepOutcome) {
+        match outcome {
+            StepOutcome::AddFinalizer(FinalizerOutcome::Added) => self.facts.evidence.has_finalizer = true,
+            StepOutcome::RemoveEvidence(
+                RemovalOutcome::All
+                | RemovalOutcome::Versioned
+                | RemovalOutcome::Unlisted
+                | RemovalOutcome::GaveUp,
+            ) => self.facts.evidence.has_finalizer = false,
+            StepOutcome::RemoveEvidence(RemovalOutcome::NotYet | RemovalOutcome::NotTried)
+            | StepOutcome::AddFinalizer(FinalizerOutcome::Refused | FinalizerOutcome::Unknown)
+            | StepOutcome::Transition(_)
+            | StepOutcome::NotAdmitted(_)
+            | StepOutcome::NotPerformed
+            | StepOutcome::Create(_)
+            | StepOutcome::Adopt { id: _, answer: _ }
+            | StepOutcome::Poll { id: _, answer: _ }
+            | StepOutcome::Store(_) => {}
         }
     }
 
@@ -225,11 +260,6 @@ pub(super) const fn calls(step: &Step) -> bool {
     matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_))
 }
 
-/// Whether a step reaches for the store.
-pub(super) const fn keeps(step: &Step) -> bool {
-    matches!(step, Step::Store | Step::RemoveEvidence { release_when: _ })
-}
-
 /// That trouble kept it from being stored.
 pub(super) fn not_stored(error: EvidenceError) -> Answer {
     Answer::Store(UploadOutcome { error: Some(error), ..UploadOutcome::default() })
@@ -247,18 +277,18 @@ pub(super) const fn refused(error: PortalError) -> Answer {
 
 /// The portal says that word, and that those modules are completed.
 pub(super) fn said(word: &str, completed: &[&str]) -> Answer {
-    Answer::Look(Ok(fixtures::details(word, completed)))
+    Answer::Poll(Ok(fixtures::details(word, completed)))
 }
 
 /// The same with a stamp of the portal's, so many seconds after the session was created.
 pub(super) fn said_at(stamp: u64, word: &str, completed: &[&str]) -> Answer {
     let updated_at = Some(fixtures::after(stamp));
-    Answer::Look(Ok(Details { updated_at, ..fixtures::details(word, completed) }))
+    Answer::Poll(Ok(Details { updated_at, ..fixtures::details(word, completed) }))
 }
 
 /// A look has no usable answer.
 pub(super) const fn looked(error: PortalError) -> Answer {
-    Answer::Look(Err(error))
+    Answer::Poll(Err(error))
 }
 
 /// Every kind of error.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::cargo::root;
-use crate::reference;
+use crate::{lifecycle_page, reference};
 
 /// A file that is generated from the code.
 struct Generated {
@@ -24,10 +24,7 @@ const FILES: &[Generated] = &[
     Generated { path: "docs/reference/api.md", content: reference::api::page },
     Generated { path: "docs/reference/flags.md", content: reference::flags::page },
     Generated { path: "docs/reference/metrics.md", content: reference::metrics::page },
-    Generated {
-        path: "docs/reference/lifecycle.md",
-        content: || Ok(okid_operator::lifecycle::reference::page()),
-    },
+    Generated { path: "docs/reference/lifecycle.md", content: || Ok(lifecycle_page::page()) },
 ];
 
 /// Write the files that are generated from the code: the CRD and the reference pages.

@@ -8,6 +8,7 @@ mod control_plane;
 mod demo;
 mod generate;
 mod interrupt;
+mod lifecycle_page;
 mod out;
 mod reference;
 mod test;

@@ -8,9 +8,10 @@ use super::{
 use crate::{
     api::OnUnknownOutcome,
     lifecycle::{
-        facts::{AdmissionFact, Deadline, InFlight, KeyFact, PortalFact},
+        facts::{Deadline, InFlight, PortalFact},
+        key_fact::KeyFact,
         state::State,
-        step::Step,
+        step::{Step, Transition},
         tests::world::calls,
     },
 };
@@ -23,7 +24,7 @@ laws! {
         a_create_is_the_next_attempt
         lost_answers_are_healed_only_within_the_budget_and_never_with_hold
         nothing_is_asked_while_deleting_suspended_or_over
-        a_call_needs_a_key_an_allowed_portal_and_an_open_gate
+        a_call_needs_a_key_and_an_allowed_portal
         a_claim_is_given_up_only_when_its_request_cannot_be_in_flight
         nothing_ends_while_suspended
         only_a_passed_deadline_ends_without_a_call
@@ -71,11 +72,10 @@ fn nothing_is_asked_while_deleting_suspended_or_over(case: &Decided) -> Says {
     if case.facts.deleting || case.facts.suspend || over { holds(!calls(case.step)) } else { Nothing }
 }
 
-fn a_call_needs_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says {
+fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Says {
     if calls(case.step) {
         holds(
-            case.facts.admission == AdmissionFact::Open
-                && matches!(case.facts.key, KeyFact::Usable { .. })
+            matches!(case.facts.key, KeyFact::Usable { .. })
                 && matches!(case.facts.portal, PortalFact::Allowed(_)),
         )
     } else {
@@ -85,11 +85,11 @@ fn a_call_needs_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says
 
 fn a_claim_is_given_up_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Says {
     let is_claimed = *case.state == State::Claimed;
-    if *case.step == Step::GiveUpLost {
+    if *case.step == Step::Transition(Transition::AbandonUnknown) {
         holds(is_claimed && case.facts.in_flight == InFlight::None)
-    } else if *case.step == Step::GiveUpRefused {
+    } else if *case.step == Step::Transition(Transition::AbandonUnsent) {
         holds(is_claimed && case.facts.in_flight == InFlight::NeverSent)
-    } else if *case.step == Step::Fail && is_claimed {
+    } else if *case.step == Step::Transition(Transition::Fail) && is_claimed {
         holds(!matches!(case.facts.in_flight, InFlight::Possible(_)))
     } else {
         Nothing
@@ -97,11 +97,11 @@ fn a_claim_is_given_up_only_when_its_request_cannot_be_in_flight(case: &Decided)
 }
 
 fn nothing_ends_while_suspended(case: &Decided) -> Says {
-    if case.facts.suspend { holds(*case.step != Step::Fail) } else { Nothing }
+    if case.facts.suspend { holds(*case.step != Step::Transition(Transition::Fail)) } else { Nothing }
 }
 
 fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
-    if *case.step == Step::Fail {
+    if *case.step == Step::Transition(Transition::Fail) {
         holds(matches!(case.facts.deadline, Deadline::Passed { .. }))
     } else {
         Nothing
@@ -109,20 +109,23 @@ fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
 }
 
 fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case: &Decided) -> Says {
-    if case.facts.too_large || case.facts.known.is_some() {
-        holds(!matches!(case.step, Step::Create { attempt: _ } | Step::Adopt(_)))
-    } else {
-        Nothing
-    }
+    let is_adopted = match (case.facts.known.is_some(), case.facts.too_large) {
+        (false, false) => return Nothing,
+        // The resource has the record of its claim already.
+        (false, true) if *case.state == State::Claimed => false,
+        (true, _) | (false, true) => matches!(case.step, Step::Adopt(_)),
+    };
+    holds(!is_adopted && !matches!(case.step, Step::Create { attempt: _ }))
 }
 
 fn an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day(
     case: &Decided,
 ) -> Says {
-    let (Step::Fail, State::Open { .. }) = (case.step, case.state) else { return Nothing };
+    let (Step::Transition(Transition::Fail), State::Open { .. }) = (case.step, case.state) else {
+        return Nothing;
+    };
     let Deadline::Passed { looked, overdue, long_ago, .. } = case.facts.deadline else { return Says::Broken };
-    let may_look = case.facts.admission == AdmissionFact::Open
-        && matches!(case.facts.key, KeyFact::Usable { .. })
+    let may_poll = matches!(case.facts.key, KeyFact::Usable { .. })
         && matches!(case.facts.portal, PortalFact::Allowed(_));
-    holds(looked || overdue || (long_ago && !may_look))
+    holds(looked || overdue || (long_ago && !may_poll))
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
     Concluded, OfConcluded,
     Says::{self, Nothing},
@@ -10,13 +12,17 @@ use super::{
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},
     lifecycle::{
+        blocker::BlockerKind,
         conclude::Requeue,
         event::Event,
         evidence::EvidenceState,
-        facts::{Deadline, Facts},
-        local_state::{BlockerKind, elapsed, later},
+        facts::{Deadline, Due, Facts},
+        since::{elapsed, later},
         state::State,
-        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Wait},
+        step::{
+            CreateOutcome, NotAdmitted, PortalStep, Refusal, Shown as ShownStep, StepOutcome, Transition,
+            Wait,
+        },
     },
     portal::{error::PortalError, verification_id::VerificationId, wire::Details},
 };
@@ -29,10 +35,60 @@ laws! {
         an_end_needs_an_answer_that_names_the_session_or_a_clock
         verified_comes_only_from_the_word_of_the_portal_about_this_session
         the_next_look_is_within_an_hour_and_not_in_the_past
-        the_next_call_waits_for_the_gate
+        the_next_call_waits_for_admission
         an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed
+        a_refused_call_is_waited_for_unless_its_deadline_or_the_day_for_evidence_is_over
+        a_refused_call_claims_records_and_publishes_nothing
     ;
     only_over_the_grid:
+}
+
+fn a_refused_call_is_waited_for_unless_its_deadline_or_the_day_for_evidence_is_over(
+    case: &Concluded,
+) -> Says {
+    let Some(NotAdmitted { step, refusal, cause: _ }) = case.refusal() else { return Nothing };
+    let Facts { deadline, due, evidence, local_state, now, .. } = case.facts;
+    let lasted = |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, *now) >= long);
+    let is_late = lasted(evidence.pending_since, Duration::from_hours(24))
+        && lasted(local_state.storing_since, Duration::from_mins(10));
+    let is_rate = matches!(refusal, Refusal::Rate(_));
+    let told = |event| case.conclusion.events.contains(&event);
+    let (is_long_ago, has_passed) = match *deadline {
+        Deadline::Ahead(_) => (false, false),
+        Deadline::Passed { at: _, looked: _, overdue: _, long_ago } => (long_ago, true),
+    };
+    let ends = match step {
+        PortalStep::Create | PortalStep::Adopt => None,
+        PortalStep::Poll => is_long_ago.then_some(Event::DeadlineExceeded),
+        PortalStep::Store => {
+            (is_late && (!is_rate || local_state.storing.is_some())).then_some(Event::EvidenceFailed)
+        }
+    };
+    // The last poll is not scheduled, but the rate lets it out no earlier than its schedule.
+    let scheduled = match due {
+        Due::At(at) if *step == PortalStep::Poll && has_passed && is_rate => Some(Wait::Due(*at)),
+        Due::Now | Due::At(_) => None,
+    };
+    let waits_for = case.conclusion.waits_for;
+    holds(match ends {
+        Some(event) => waits_for.is_none() && told(event),
+        None => waits_for == Some(scheduled.unwrap_or(Wait::Admission(*refusal))),
+    })
+}
+
+fn a_refused_call_claims_records_and_publishes_nothing(case: &Concluded) -> Says {
+    if case.refusal().is_none() {
+        return Nothing;
+    }
+    let Some((after, _)) = &case.after else { return Says::Holds };
+    let before = case.before;
+    holds(
+        after.session == before.session
+            && after.verification_id == before.verification_id
+            && after.evidence == before.evidence
+            && after.progress == before.progress
+            && after.portal_status == before.portal_status,
+    )
 }
 
 fn blocker_kind(stalled: Reason) -> Option<BlockerKind> {
@@ -60,30 +116,24 @@ fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
 
 /// Whether what came of the step says nothing about that error, or says that it is still there.
 fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
-    if matches!(case.step, Step::Wait(_)) || is_claim(case) {
+    if case.wait().is_some() || is_claim(case) {
         return true;
     }
-    let error = match case.outcome {
-        StepOutcome::Poll(Err(error)) | StepOutcome::Create(CreateOutcome::Answered(Err(error))) => error,
-        StepOutcome::Create(CreateOutcome::NotSent) => return true,
-        StepOutcome::Nothing
-        | StepOutcome::Create(_)
-        | StepOutcome::Poll(Ok(_))
-        | StepOutcome::AddFinalizer(_)
-        | StepOutcome::Store(_)
-        | StepOutcome::Remove(_) => return false,
-    };
+    let is_create = matches!(case.outcome, Some(StepOutcome::Create(_)));
+    let is_poll = matches!(case.outcome, Some(StepOutcome::Poll { id: _, answer: _ }));
+    if case.outcome == Some(&StepOutcome::Create(CreateOutcome::NotSent)) {
+        return true;
+    }
+    let Some(error) = case.error() else { return false };
     match error {
         PortalError::NotSent(_) | PortalError::Unclear { .. } | PortalError::Limited { .. } => true,
-        PortalError::Failed(_) => matches!(case.outcome, StepOutcome::Poll(_)),
+        PortalError::Failed(_) => !is_create,
         PortalError::KeyRejected | PortalError::AccessDenied => {
             blocker_kind(stalled) == Some(BlockerKind::Key)
         }
-        PortalError::Invalid => {
-            stalled == Reason::PortalRejectedRequest && !matches!(case.step, Step::Poll(_))
-        }
+        PortalError::Invalid => stalled == Reason::PortalRejectedRequest && !is_poll,
         PortalError::NotFound | PortalError::Redirected | PortalError::Unconfigured => {
-            stalled == Reason::PortalMisconfigured && matches!(case.step, Step::Create { .. })
+            stalled == Reason::PortalMisconfigured && is_create
         }
         PortalError::Conflict => false,
     }
@@ -98,14 +148,14 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
         return Nothing;
     }
     // Before there is a link, a key that is missing is what it waits for now.
-    if let Step::Wait(Wait::Key(fault)) = case.step
+    if let Some(Wait::Key(fault)) = case.wait()
         && status.verification_id.is_none()
     {
         return holds(shown.reason(ConditionType::Reconciling) == Some(fault.reason()));
     }
     let after = shown.reason(ConditionType::Stalled);
     // A key that is known to be refused is one more thing for a person.
-    let refused_key = matches!(case.step, Step::Wait(Wait::KeyRejected(_)))
+    let refused_key = matches!(case.wait(), Some(Wait::Admission(Refusal::KeyRejected(_))))
         && after.and_then(blocker_kind) == Some(BlockerKind::Key);
     let stays = after == Some(stalled)
         || (blocker_kind(stalled).is_some() && after.and_then(blocker_kind) == blocker_kind(stalled));
@@ -118,15 +168,19 @@ fn ends_here(case: &Concluded) -> Option<Outcome> {
 }
 
 fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
-    let (Step::Poll(id) | Step::Adopt(id)) = case.step else { return None };
-    match case.outcome {
-        StepOutcome::Poll(Ok(details)) if details.id.as_ref() == Some(id) => Some(details),
-        StepOutcome::Poll(_)
+    match case.outcome? {
+        StepOutcome::Poll { id, answer: Ok(details) } | StepOutcome::Adopt { id, answer: Ok(details) } => {
+            (details.id.as_ref() == Some(id)).then_some(details)
+        }
+        StepOutcome::Poll { id: _, answer: Err(_) }
+        | StepOutcome::Adopt { id: _, answer: Err(_) }
+        | StepOutcome::Transition(_)
+        | StepOutcome::NotAdmitted(_)
+        | StepOutcome::NotPerformed
         | StepOutcome::Create(_)
-        | StepOutcome::Nothing
         | StepOutcome::AddFinalizer(_)
         | StepOutcome::Store(_)
-        | StepOutcome::Remove(_) => None,
+        | StepOutcome::RemoveEvidence(_) => None,
     }
 }
 
@@ -149,13 +203,19 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
         Outcome::Expired => word == Some(Some("expired")),
         Outcome::Failed => false,
     };
-    let gone = *case.outcome == StepOutcome::Poll(Err(PortalError::NotFound)) && {
+    let is_create = matches!(case.outcome, Some(StepOutcome::Create(_)));
+    let gone = case.error() == Some(&PortalError::NotFound) && !is_create && {
         let first = case.facts.local_state.not_found.map_or(case.facts.now, |streak| streak.since);
         case.facts.polled_at.is_some_and(|polled_at| polled_at >= first)
             || elapsed(first, case.facts.now) >= Duration::from_hours(24)
     };
     let by_clock = outcome == Outcome::Expired && hour_over && ((word.is_some() && stands_still) || gone);
-    let by_deadline = outcome == Outcome::Failed && *case.step == Step::Fail;
+    let is_refused_long_after = case.refusal().is_some_and(|refused| {
+        let is_long_ago = matches!(case.facts.deadline, Deadline::Passed { long_ago: true, .. });
+        refused.step == PortalStep::Poll && is_long_ago
+    });
+    let is_decided = case.transition() == Some(&Transition::Fail);
+    let by_deadline = outcome == Outcome::Failed && (is_decided || is_refused_long_after);
     holds(by_word || by_clock || by_deadline)
 }
 
@@ -182,7 +242,7 @@ fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says
             // What waits for a person alone is woken by nothing but its deadline.
             let shown = case.after.as_ref().and_then(|(_, shown)| shown.reason(ConditionType::Stalled));
             let waits_for_a_person = shown == Some(Reason::CreateOutcomeUnknown)
-                || *case.step == Step::Show(ShownStep::ResourceTooLarge);
+                || case.transition() == Some(&Transition::Show(ShownStep::ResourceTooLarge));
             let by_deadline = case.facts.deadline == Deadline::Ahead(at) && waits_for_a_person;
             holds(at >= now && (within || by_deadline))
         }
@@ -190,14 +250,17 @@ fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says
     }
 }
 
-fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
-    if let Step::Wait(Wait::Breaker(until) | Wait::Rate(until) | Wait::InFlight(until)) = case.step {
+fn the_next_call_waits_for_admission(case: &Concluded) -> Says {
+    let wait = case.wait();
+    if let Some(Wait::Admission(Refusal::Breaker(until) | Refusal::Rate(until)) | Wait::InFlight(until)) =
+        wait
+    {
         let at = match case.facts.deadline {
-            Deadline::Ahead(deadline) => deadline.min(*until),
-            Deadline::Passed { .. } => *until,
+            Deadline::Ahead(deadline) => deadline.min(until),
+            Deadline::Passed { .. } => until,
         };
         // Before there is a link, it may come earlier to show what it waits for; that calls nobody.
-        let may_show = matches!(case.step, Step::Wait(Wait::Breaker(_)))
+        let may_show = matches!(wait, Some(Wait::Admission(Refusal::Breaker(_))))
             && case.after.as_ref().is_some_and(|(status, _)| status.verification_id.is_none());
         let is_in_time = match case.conclusion.next {
             Requeue::At(next) => next == at || (may_show && next < at),
@@ -205,16 +268,12 @@ fn the_next_call_waits_for_the_gate(case: &Concluded) -> Says {
         };
         return holds(is_in_time);
     }
-    let (StepOutcome::Poll(Err(error)) | StepOutcome::Create(CreateOutcome::Answered(Err(error)))) =
-        case.outcome
-    else {
-        return Nothing;
-    };
+    let Some(error) = case.error() else { return Nothing };
     let least = if let PortalError::Limited { retry_after } = error {
         retry_after.unwrap_or_default().max(Duration::from_secs(5))
     } else if !matches!(error, PortalError::KeyRejected | PortalError::AccessDenied) {
         return Nothing;
-    } else if matches!(case.step, Step::Poll(_)) {
+    } else if matches!(case.outcome, Some(StepOutcome::Poll { id: _, answer: _ })) {
         Duration::from_mins(5)
     } else {
         Duration::from_secs(150)

@@ -15,10 +15,11 @@ use crate::{
     lifecycle::{
         conclude::Requeue,
         event::Event,
-        evidence::{EvidenceError, EvidenceState, FinalizerOutcome, RemovalOutcome},
-        local_state::elapsed,
+        evidence::{EvidenceState, FinalizerOutcome, RemovalOutcome},
+        evidence_error::EvidenceError,
+        since::elapsed,
         state::State,
-        step::{Step, StepOutcome},
+        step::{StepOutcome, Transition},
     },
 };
 
@@ -113,7 +114,7 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
 
 fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceState::Pending) || *case.step == NOT_ALLOWED {
+    if !stands(case, EvidenceState::Pending) || case.transition() == Some(&NOT_ALLOWED) {
         return Nothing;
     }
     let ready = shown.reason(ConditionType::Ready);
@@ -131,11 +132,11 @@ fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
     )
 }
 
-const NOT_ALLOWED: Step = Step::Show(crate::lifecycle::step::Shown::PortalNotAllowed);
+const NOT_ALLOWED: Transition = Transition::Show(crate::lifecycle::step::Shown::PortalNotAllowed);
 
 fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
-    if !stands(case, EvidenceState::Pending) || *case.step != NOT_ALLOWED {
+    if !stands(case, EvidenceState::Pending) || case.transition() != Some(&NOT_ALLOWED) {
         return Nothing;
     }
     holds(
@@ -147,7 +148,7 @@ fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Say
 }
 
 fn a_finalizer_that_is_refused_is_trouble_with_what_is_owed(case: &Concluded) -> Says {
-    if *case.outcome != StepOutcome::AddFinalizer(FinalizerOutcome::Refused) {
+    if case.outcome != Some(&StepOutcome::AddFinalizer(FinalizerOutcome::Refused)) {
         return Nothing;
     }
     if case.evidence().state != EvidenceState::Pending {
@@ -226,7 +227,7 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     let was_written = case.before.evidence.as_ref().is_some_and(has_manifest);
     let of_an_earlier_process = matches!(
         case.outcome,
-        StepOutcome::Store(stored) if stored.manifest_sha256.is_some() && stored.objects.is_empty()
+        Some(StepOutcome::Store(stored)) if stored.manifest_sha256.is_some() && stored.objects.is_empty()
     );
     if was_written || of_an_earlier_process {
         return Nothing;
@@ -285,7 +286,7 @@ fn evidence_left_behind_is_told(case: &Concluded) -> Says {
     let is_removed =
         case.evidence().spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
     let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
-    let is_due = leaves || *case.outcome == StepOutcome::Remove(RemovalOutcome::GaveUp);
+    let is_due = leaves || case.outcome == Some(&StepOutcome::RemoveEvidence(RemovalOutcome::GaveUp));
     let told = case.told(Event::EvidenceOrphaned);
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
@@ -351,8 +352,8 @@ fn trouble_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
 }
 
 fn a_removal_writes_nothing(case: &Concluded) -> Says {
-    if matches!(case.step, Step::RemoveEvidence { .. })
-        || *case.outcome == StepOutcome::AddFinalizer(FinalizerOutcome::Added)
+    if matches!(case.outcome, Some(StepOutcome::RemoveEvidence(_)))
+        || case.outcome == Some(&StepOutcome::AddFinalizer(FinalizerOutcome::Added))
     {
         holds(case.conclusion.status.is_none() && case.conclusion.next != Requeue::Done)
     } else {
@@ -376,7 +377,10 @@ fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
 fn a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time(
     case: &Concluded,
 ) -> Says {
-    if !matches!(case.outcome, StepOutcome::Remove(RemovalOutcome::NotYet | RemovalOutcome::NotTried)) {
+    if !matches!(
+        case.outcome,
+        Some(StepOutcome::RemoveEvidence(RemovalOutcome::NotYet | RemovalOutcome::NotTried))
+    ) {
         return Nothing;
     }
     let Requeue::At(at) = case.conclusion.next else { return Says::Broken };

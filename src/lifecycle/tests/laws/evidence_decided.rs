@@ -11,10 +11,11 @@ use crate::{
     api::DeletionPolicy,
     lifecycle::{
         evidence::EvidenceState,
-        facts::{AdmissionFact, Due, KeyFact, PortalFact},
-        local_state::elapsed,
+        facts::{Due, PortalFact},
+        key_fact::KeyFact,
+        since::elapsed,
         state::State,
-        step::{ReleaseWhen, Step},
+        step::{ReleaseWhen, Step, Transition},
     },
 };
 
@@ -23,7 +24,7 @@ laws! {
     over_the_grid_and_the_walk:
         nothing_that_owes_evidence_a_removal_or_a_retry_is_settled
         nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting
-        nothing_is_stored_without_a_key_an_allowed_portal_and_an_open_gate
+        nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal
         what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held
         a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource
         a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed
@@ -43,7 +44,7 @@ fn is_removed_with_it(case: &Decided) -> bool {
 }
 
 fn nothing_that_owes_evidence_a_removal_or_a_retry_is_settled(case: &Decided) -> Says {
-    if *case.step != Step::Settle {
+    if *case.step != Step::Transition(Transition::Settle) {
         return Nothing;
     }
     let evidence = &case.facts.evidence;
@@ -54,19 +55,21 @@ fn nothing_that_owes_evidence_a_removal_or_a_retry_is_settled(case: &Decided) ->
 
 fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &Decided) -> Says {
     if case.facts.suspend || case.facts.deleting || !matches!(case.state, State::Finished(_)) {
-        holds(!matches!(case.step, Step::Store | Step::AddFinalizer | Step::GiveUpEvidence))
+        holds(!matches!(
+            case.step,
+            Step::Store | Step::AddFinalizer | Step::Transition(Transition::AbandonEvidence)
+        ))
     } else {
         Nothing
     }
 }
 
-fn nothing_is_stored_without_a_key_an_allowed_portal_and_an_open_gate(case: &Decided) -> Says {
+fn nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal(case: &Decided) -> Says {
     if *case.step != Step::Store {
         return Nothing;
     }
     holds(
-        case.facts.admission == AdmissionFact::Open
-            && case.facts.due == Due::Now
+        case.facts.due == Due::Now
             && matches!(case.facts.key, KeyFact::Usable { .. })
             && matches!(case.facts.portal, PortalFact::Allowed(_)),
     )
@@ -101,13 +104,14 @@ fn what_has_the_finalizer_is_never_let_go_of_without_taking_it_off(case: &Decide
     if !case.facts.evidence.has_finalizer {
         return Nothing;
     }
-    let lets_go = matches!(case.step, Step::Release | Step::Settle);
+    let lets_go =
+        matches!(case.step, Step::Transition(Transition::Release) | Step::Transition(Transition::Settle));
     holds(!lets_go && case.facts.deleting <= matches!(case.step, Step::RemoveEvidence { .. }))
 }
 
 fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
     if case.facts.evidence.state == EvidenceState::Failed {
-        holds(!matches!(case.step, Step::Store | Step::GiveUpEvidence))
+        holds(!matches!(case.step, Step::Store | Step::Transition(Transition::AbandonEvidence)))
     } else {
         Nothing
     }
@@ -117,7 +121,9 @@ fn a_retry_is_granted_to_what_is_owed_or_failed(case: &Decided) -> Says {
     let waits = matches!(case.facts.evidence.state, EvidenceState::Pending | EvidenceState::Failed);
     let moves = !case.facts.suspend && !case.facts.deleting && matches!(case.state, State::Finished(_));
     match &case.facts.retry {
-        Some(token) if waits && moves => holds(*case.step == Step::Retry(token.clone())),
+        Some(token) if waits && moves => {
+            holds(*case.step == Step::Transition(Transition::Retry(token.clone())))
+        }
         Some(_) | None => Nothing,
     }
 }
@@ -132,7 +138,7 @@ fn is_late(case: &Decided) -> bool {
 }
 
 fn evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Says {
-    if *case.step == Step::GiveUpEvidence {
+    if *case.step == Step::Transition(Transition::AbandonEvidence) {
         holds(case.facts.evidence.state == EvidenceState::Pending && is_late(case))
     } else {
         Nothing
@@ -146,13 +152,9 @@ fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
         case.facts.evidence.state == EvidenceState::Pending && matches!(case.state, State::Finished(_));
     let is_stuck = case.facts.local_state.storing.is_some()
         || matches!(case.facts.portal, PortalFact::NotAllowed)
-        || matches!(case.facts.key, KeyFact::Missing(_))
-        || matches!(
-            case.facts.admission,
-            AdmissionFact::KeyRejected(_) | AdmissionFact::Breaker(_) | AdmissionFact::Paused(_)
-        );
+        || matches!(case.facts.key, KeyFact::Missing(_));
     if moves && is_owed && is_stuck && is_late(case) && !is_held_for_nothing {
-        holds(*case.step == Step::GiveUpEvidence)
+        holds(*case.step == Step::Transition(Transition::AbandonEvidence))
     } else {
         Nothing
     }

@@ -45,8 +45,9 @@ use crate::{
         evidence::{EvidenceFacts, UploadOutcome},
         facts::Facts,
         state::{Attempts, State},
-        step::{Step, StepOutcome},
+        step::{CreateOutcome, NotAdmitted, Step, StepOutcome, Transition, Wait},
     },
+    portal::error::PortalError,
 };
 
 /// The laws about what is decided, by name.
@@ -100,8 +101,8 @@ pub(super) struct Concluded<'a> {
     pub(super) before: &'a VerificationStatus,
     pub(super) shown_before: &'a Shown,
     pub(super) facts: &'a Facts,
-    pub(super) step: &'a Step,
-    pub(super) outcome: &'a StepOutcome,
+    /// What came of the step; none for a claim.
+    pub(super) outcome: Option<&'a StepOutcome>,
     pub(super) conclusion: &'a Conclusion,
     /// What is written, and what it shows.
     pub(super) after: Option<(&'a VerificationStatus, Shown)>,
@@ -120,7 +121,44 @@ impl Concluded<'_> {
 
     /// What came of storing, if that was the step.
     fn stored(&self) -> Option<&UploadOutcome> {
-        if let StepOutcome::Store(stored) = self.outcome { Some(stored) } else { None }
+        if let Some(StepOutcome::Store(stored)) = self.outcome { Some(stored) } else { None }
+    }
+
+    /// The transition, if that was the step.
+    fn transition(&self) -> Option<&Transition> {
+        if let Some(StepOutcome::Transition(transition)) = self.outcome { Some(transition) } else { None }
+    }
+
+    /// The refusal of the call, if it was refused.
+    fn refusal(&self) -> Option<&NotAdmitted> {
+        if let Some(StepOutcome::NotAdmitted(refused)) = self.outcome { Some(refused) } else { None }
+    }
+
+    /// What is waited for, if that was the step or follows from the refusal of a call.
+    fn wait(&self) -> Option<Wait> {
+        match (self.transition(), self.refusal()) {
+            (Some(Transition::Wait(wait)), _) => Some(*wait),
+            (None, Some(_)) => self.conclusion.waits_for,
+            (_, _) => None,
+        }
+    }
+
+    /// The error of the portal's, if there was one.
+    fn error(&self) -> Option<&PortalError> {
+        match self.outcome? {
+            StepOutcome::Create(CreateOutcome::Answered(Err(error)))
+            | StepOutcome::Adopt { id: _, answer: Err(error) }
+            | StepOutcome::Poll { id: _, answer: Err(error) } => Some(error),
+            StepOutcome::Create(_)
+            | StepOutcome::Adopt { id: _, answer: Ok(_) }
+            | StepOutcome::Poll { id: _, answer: Ok(_) }
+            | StepOutcome::Transition(_)
+            | StepOutcome::NotAdmitted(_)
+            | StepOutcome::NotPerformed
+            | StepOutcome::AddFinalizer(_)
+            | StepOutcome::Store(_)
+            | StepOutcome::RemoveEvidence(_) => None,
+        }
     }
 
     /// How often that is told.
@@ -151,7 +189,7 @@ pub(super) type OfConcluded = fn(&Concluded) -> Says;
 
 /// Whether the case is a claim.
 fn is_claim(case: &Concluded) -> bool {
-    matches!(case.step, Step::Create { .. }) && *case.outcome == StepOutcome::Nothing && case.after.is_some()
+    case.outcome.is_none()
 }
 
 #[test]

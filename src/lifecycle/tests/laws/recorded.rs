@@ -13,7 +13,7 @@ use crate::{
         evidence::EvidenceState,
         facts::PortalFact,
         state::{State, attempts},
-        step::{CreateOutcome, Step, StepOutcome},
+        step::{CreateOutcome, StepOutcome, Transition},
     },
     portal::error::PortalError,
 };
@@ -112,8 +112,11 @@ fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Says {
 }
 
 fn lost_here(case: &Concluded) -> bool {
-    matches!(case.step, Step::GiveUpLost)
-        || matches!(case.outcome, StepOutcome::Create(CreateOutcome::Answered(Err(PortalError::Failed(_)))))
+    case.transition() == Some(&Transition::AbandonUnknown)
+        || matches!(
+            case.outcome,
+            Some(StepOutcome::Create(CreateOutcome::Answered(Err(PortalError::Failed(_)))))
+        )
 }
 
 fn a_lost_answer_counts_one_orphan_and_is_told(case: &Concluded) -> Says {

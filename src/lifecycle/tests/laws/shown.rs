@@ -14,12 +14,13 @@ use crate::{
         conclude::conclude,
         conditions::whole_seconds,
         event::Event,
-        evidence::{EvidenceError, EvidenceState},
+        evidence::EvidenceState,
+        evidence_error::EvidenceError,
         facts::Facts,
-        local_state::later,
         message::{message, refused},
-        state::{State, attempts},
-        step::{Step, StepOutcome},
+        since::later,
+        state::{ParsedStatus, State},
+        step::Transition,
         tests::cause::REFUSAL,
     },
 };
@@ -281,7 +282,8 @@ fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Says {
 
 fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
-    if *case.outcome != StepOutcome::Nothing || !matches!(case.step, Step::Show(_) | Step::Wait(_)) {
+    let Some(outcome) = case.outcome else { return Nothing };
+    if case.wait().is_none() && !matches!(case.transition(), Some(Transition::Show(_))) {
         return Nothing;
     }
     let again = Facts {
@@ -289,7 +291,11 @@ fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Say
         local_state: case.conclusion.local_state.clone(),
         ..case.facts.clone()
     };
-    let second = conclude(status, case.state, attempts(status), case.step, case.outcome, &again);
+    let second = conclude(&ParsedStatus::of(&case.facts.uid, status), outcome, &again);
+    if second.waits_for != case.conclusion.waits_for {
+        // By then the refusal of a call leads to an end.
+        return Nothing;
+    }
     holds(second.status.as_ref() == Some(status) && second.events.is_empty())
 }
 

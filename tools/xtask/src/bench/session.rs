@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use jiff::{SignedDuration, Timestamp};
 use okid_operator::{
-    api::{EvidenceSpec, Mode, OnUnknownOutcome, ReadyWhen, VerificationStatus},
+    api::{EvidenceSpec, VerificationStatus},
     lifecycle::{
-        AdmissionFact, Bounds, Conclusion, CreateOutcome, Deadline, Due, EvidenceFacts, Facts, InFlight,
-        KeyFact, LocalState, PortalFact, Requeue, Step, StepOutcome, attempts, claim, conclude, state,
+        Bounds, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts, ParsedStatus, PortalFact, Requeue,
+        StepOutcome, claim, conclude, fixtures,
     },
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
     reconcile::jitter_seed,
@@ -59,10 +59,8 @@ impl Session {
             date: None,
         };
         let outcome = StepOutcome::Create(CreateOutcome::Answered(Ok(created)));
-        let step = Step::Create { attempt: 1 };
-        let state = state(&facts.uid, &claimed);
-        let Conclusion { status, next, local_state, .. } =
-            conclude(&claimed, &state, attempts(&claimed), &step, &outcome, &facts);
+        let parsed = ParsedStatus::of(&facts.uid, &claimed);
+        let Conclusion { status, next, local_state, .. } = conclude(&parsed, &outcome, &facts);
         facts.local_state = local_state;
         let status = status.context("record a create")?;
         let Some(first) = time_of(next, plan.created_at)? else { bail!("a new session is over at once") };
@@ -72,11 +70,9 @@ impl Session {
     /// Looks, and answers when it looks again; `None` when it is over.
     pub(super) fn look(&mut self, now: Timestamp, details: &Details) -> Result<Option<Timestamp>> {
         (self.facts.now, self.facts.portal_now) = (now, Some(now));
-        let state = state(&self.facts.uid, &self.status);
-        let step = Step::Poll(self.id.clone());
-        let outcome = StepOutcome::Poll(Ok(details.clone()));
-        let Conclusion { status, next, local_state, .. } =
-            conclude(&self.status, &state, attempts(&self.status), &step, &outcome, &self.facts);
+        let parsed = ParsedStatus::of(&self.facts.uid, &self.status);
+        let outcome = StepOutcome::Poll { id: self.id.clone(), answer: Ok(details.clone()) };
+        let Conclusion { status, next, local_state, .. } = conclude(&parsed, &outcome, &self.facts);
         self.status = status.context("conclude a look")?;
         self.facts.local_state = local_state;
         time_of(next, now)
@@ -115,7 +111,7 @@ fn time_of(next: Requeue, now: Timestamp) -> Result<Option<Timestamp>> {
     }
 }
 
-/// Facts under which everything may go on.
+/// Facts under which nothing is in the way of a call.
 fn facts(plan: &Plan<'_>) -> Facts {
     Facts {
         now: plan.created_at,
@@ -123,30 +119,10 @@ fn facts(plan: &Plan<'_>) -> Facts {
         uid: plan.uid.to_owned(),
         jitter_seed: jitter_seed(plan.uid),
         born: plan.created_at,
-        generation: 1,
-        deleting: false,
-        suspend: false,
-        mode: Mode::Direct,
-        ready_when: ReadyWhen::Verified,
-        on_unknown: OnUnknownOutcome::Retry,
         bounds: plan.bounds,
-        adopt: None,
         deadline: Deadline::Ahead(after(plan.created_at, DEADLINE)),
         portal: PortalFact::Allowed(plan.portal.clone()),
-        link_path: "/".to_owned(),
-        key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
-        admission: AdmissionFact::Open,
-        closed_by: None,
-        in_flight: InFlight::None,
-        due: Due::Now,
-        retry: None,
-        reconcile_requested: None,
-        holder: "bench/0".to_owned(),
-        stretch: 1.0,
-        polled_at: None,
-        too_large: false,
-        known: None,
-        local_state: LocalState::default(),
         evidence: EvidenceFacts { spec: plan.evidence.clone(), ..EvidenceFacts::default() },
+        ..fixtures::facts()
     }
 }

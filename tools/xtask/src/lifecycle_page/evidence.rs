@@ -4,29 +4,25 @@ use std::fmt::Write;
 
 use jiff::SignedDuration;
 
-use super::{
-    heading,
-    rows::{Row, row},
-    step_name,
-};
-use crate::{
-    api::{DeletionPolicy, EvidenceKind, Outcome, VerificationStatus},
+use okid_operator::{
+    api::{DeletionPolicy, EvidenceKind, Outcome, Phase, VerificationStatus},
     lifecycle::{
-        decide::decide,
-        evidence::{EvidenceError, EvidenceFacts, FinalizerOutcome, RemovalOutcome, UploadOutcome},
-        facts::{AdmissionFact, Due, Facts, KeyFact, KeyFault, PortalFact},
-        fixtures::{self, UID},
-        local_state::Since,
-        state::{attempts, state},
-        step::{ReleaseWhen, Shown, Step, StepOutcome, Wait},
+        Due, EvidenceError, EvidenceFacts, Facts, FinalizerOutcome, KeyFact, KeyFault, NotAdmitted,
+        PortalFact, PortalStep, Refusal, RemovalOutcome, Shown, Since, StepOutcome, Transition,
+        UploadOutcome, Wait, fixtures,
     },
-    store::no_response::NoResponse,
+    store::NoResponse,
+};
+
+use super::{
+    decided, heading,
+    rows::{Row, row},
 };
 
 /// A day after the samples began, and more.
 const LATE: u64 = 25 * 3600;
 
-/// Facts about what is over and asks for evidence, a minute after the verdict.
+/// Facts about finished verifications that ask for evidence, a minute after the verdict.
 fn asking(status: &VerificationStatus) -> Facts {
     Facts {
         now: fixtures::after(60),
@@ -38,21 +34,21 @@ fn asking(status: &VerificationStatus) -> Facts {
 fn after(stored: UploadOutcome) -> VerificationStatus {
     let status = fixtures::over(Outcome::Verified);
     let facts = asking(&status);
-    let concluded = row("", "", &status, &Step::Store, &StepOutcome::Store(stored), &facts).conclusion;
+    let concluded = row("", "", &status, &StepOutcome::Store(stored), &facts).conclusion;
     VerificationStatus { settled: false, ..concluded.status.unwrap_or(status) }
 }
 
-fn troubled(error: EvidenceError, stored: UploadOutcome) -> UploadOutcome {
+fn failed_with(error: EvidenceError, stored: UploadOutcome) -> UploadOutcome {
     UploadOutcome { error: Some(error), ..stored }
 }
 
-/// Every standing, by name, as the status it is read from.
-fn standings() -> Vec<(&'static str, VerificationStatus)> {
+/// Every state of evidence, by name, as the status it is read from.
+fn states() -> Vec<(&'static str, VerificationStatus)> {
     let front = fixtures::stored(vec![fixtures::front()]);
     vec![
-        ("Owed", fixtures::over(Outcome::Verified)),
-        ("Failed", after(troubled(EvidenceError::Conflict, UploadOutcome::default()))),
-        ("Failed, a part is stored", after(troubled(EvidenceError::Conflict, front))),
+        ("Pending", fixtures::over(Outcome::Verified)),
+        ("Failed", after(failed_with(EvidenceError::Conflict, UploadOutcome::default()))),
+        ("Failed, a part is stored", after(failed_with(EvidenceError::Conflict, front))),
         ("Complete", after(fixtures::all_stored())),
         ("NotApplicable", fixtures::over(Outcome::Rejected)),
     ]
@@ -73,7 +69,7 @@ fn deleted(facts: &mut Facts) {
     facts.evidence.deleted_at = Some(facts.now);
 }
 
-/// Deleted so many minutes ago, and tried so often since.
+/// Deleted so many minutes ago, and attempted so often since.
 fn deleted_ago(facts: &mut Facts, minutes: i64, count: u32) {
     let since = facts.now - SignedDuration::from_mins(minutes);
     facts.deleting = true;
@@ -86,7 +82,7 @@ fn late(facts: &mut Facts) {
     facts.local_state.storing_since = Some(facts.now - SignedDuration::from_mins(10));
 }
 
-fn in_trouble(facts: &mut Facts) {
+fn with_errors(facts: &mut Facts) {
     let what = EvidenceError::StoreUnavailable;
     facts.local_state.storing = Some(Since { what, since: facts.now, count: 9 });
 }
@@ -122,38 +118,39 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
                 held,
             ],
         ),
-        ("owed for a day, in trouble", vec![late, in_trouble]),
+        ("pending for a day, with errors", vec![late, with_errors]),
         (
-            "owed for a day, no key",
+            "pending for a day, no key",
             vec![late, |facts| {
                 facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
             }],
         ),
-        ("owed for a day, without trouble", vec![late]),
+        ("pending for a day, without errors", vec![late]),
         ("portal not allowed", vec![|facts| facts.portal = PortalFact::NotAllowed]),
         ("no key", vec![|facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)]),
-        (
-            "the portal asked for a pause",
-            vec![|facts| facts.admission = AdmissionFact::Paused(fixtures::after(120))],
-        ),
         ("not due", vec![|facts| facts.due = Due::At(fixtures::after(120))]),
     ]
 }
 
-/// The first table for what is over and asks for evidence.
+/// The first table for finished verifications that ask for evidence.
 pub(super) fn decisions(page: &mut String) {
-    let standings = standings();
-    heading(page, standings.iter().map(|(name, _)| *name));
-    for (name, changes) in situations() {
+    let states = states();
+    heading(page, states.iter().map(|(name, _)| *name));
+    let pause = Refusal::Paused(fixtures::after(LATE + 120));
+    let refused = [
+        ("the portal asked for a pause", vec![], Some(pause)),
+        ("pending for a day, and the portal asked for a pause", vec![late as Change], Some(pause)),
+    ];
+    let situations = situations().into_iter().map(|(name, changes)| (name, changes, None));
+    for (name, changes, refusal) in situations.chain(refused) {
         let _ = write!(page, "| {name} |");
-        for (_, status) in &standings {
+        for (_, status) in &states {
             let mut facts = asking(status);
             for change in &changes {
                 change(&mut facts);
             }
             facts.evidence = facts.evidence.after(status);
-            let step = decide(&state(UID, status), attempts(status), &facts);
-            let _ = write!(page, " {} |", step_name(&step));
+            let _ = write!(page, " {} |", decided(status, &facts, refusal));
         }
         page.push('\n');
     }
@@ -167,12 +164,12 @@ pub(super) fn conclusions() -> Vec<Row> {
 }
 
 fn store_rows() -> Vec<Row> {
-    let owed = fixtures::over(Outcome::Verified);
-    let facts = asking(&owed);
+    let pending = fixtures::over(Outcome::Verified);
+    let facts = asking(&pending);
     let store = |outcome: &str, stored, facts: &Facts| {
-        row("Store", outcome, &owed, &Step::Store, &StepOutcome::Store(stored), facts)
+        row("Store", outcome, &pending, &StepOutcome::Store(stored), facts)
     };
-    let error = |error| troubled(error, UploadOutcome::default());
+    let error = |error| failed_with(error, UploadOutcome::default());
     let since = |what, seconds: u64| {
         let mut facts = Facts { now: fixtures::after(60 + seconds), ..facts.clone() };
         facts.local_state.storing = Some(Since { what, since: fixtures::after(60), count: 9 });
@@ -187,16 +184,16 @@ fn store_rows() -> Vec<Row> {
     let mut rows = vec![
         store("a part of it", fixtures::stored(vec![fixtures::front()]), &facts),
         store(
-            "a part of it, no place at the portal",
+            "a part of it, the next request is not admitted",
             UploadOutcome { again_at, ..fixtures::stored(vec![fixtures::front()]) },
             &facts,
         ),
         store("all of it", fixtures::all_stored(), &facts),
         store("all of it, with `deletionPolicy: Delete`", fixtures::all_stored(), &removed),
-        store("nothing is there at the portal", fixtures::stored(nothing), &facts),
+        store("the portal has none of it", fixtures::stored(nothing), &facts),
     ];
     for (words, what) in [
-        ("store silent", EvidenceError::StoreSilent(NoResponse::TimedOut)),
+        ("no response from the store", EvidenceError::StoreSilent(NoResponse::TimedOut)),
         ("no such bucket", EvidenceError::BucketNotFound),
         ("store misconfigured", EvidenceError::StoreMisconfigured),
         ("store denies access", EvidenceError::StoreAccessDenied),
@@ -224,21 +221,19 @@ fn store_rows() -> Vec<Row> {
 }
 
 fn other_rows() -> Vec<Row> {
-    let nothing = &StepOutcome::Nothing;
-    let owed = fixtures::over(Outcome::Verified);
-    let facts = asking(&owed);
-    let failed = after(troubled(EvidenceError::Conflict, UploadOutcome::default()));
+    let pending = fixtures::over(Outcome::Verified);
+    let facts = asking(&pending);
+    let failed = after(failed_with(EvidenceError::Conflict, UploadOutcome::default()));
     let of_failed = asking(&failed);
     let mut held_and_deleted = facts.clone();
     delete(&mut held_and_deleted);
     held(&mut held_and_deleted);
     deleted(&mut held_and_deleted);
     let remove = |outcome: &str, removed| {
-        let step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
-        row("RemoveEvidence", outcome, &owed, &step, &StepOutcome::Remove(removed), &held_and_deleted)
+        row("RemoveEvidence", outcome, &pending, &StepOutcome::RemoveEvidence(removed), &held_and_deleted)
     };
     let finalizer = |outcome: &str, end, facts: &Facts| {
-        row("AddFinalizer", outcome, &owed, &Step::AddFinalizer, &StepOutcome::AddFinalizer(end), facts)
+        row("AddFinalizer", outcome, &pending, &StepOutcome::AddFinalizer(end), facts)
     };
     let refused_since = |seconds: u64| {
         let mut facts = Facts { now: fixtures::after(60 + seconds), ..facts.clone() };
@@ -247,41 +242,49 @@ fn other_rows() -> Vec<Row> {
         facts.local_state.storing_since = Some(fixtures::after(60));
         facts
     };
-    let not_allowed = Step::Show(Shown::PortalNotAllowed);
-    let no_key = Step::Wait(Wait::Key(KeyFault::SecretNotFound));
+    let fresh = fixtures::fresh();
+    let transition = |step, words: &str, status: &VerificationStatus, transition, facts: &Facts| {
+        row(step, words, status, &StepOutcome::Transition(transition), facts)
+    };
+    let show = |words: &str, status: &VerificationStatus, shown| {
+        transition("Show", words, status, Transition::Show(shown), &asking(status))
+    };
+    let mut late = facts.clone();
+    self::late(&mut late);
+    let refusal = Refusal::Breaker(fixtures::after(LATE + 60));
+    let not_admitted = NotAdmitted { step: PortalStep::Store, refusal, cause: None };
+    let not_admitted = StepOutcome::NotAdmitted(not_admitted);
+    let no_key = Transition::Wait(Wait::Key(KeyFault::SecretNotFound));
     let mut rows = vec![
-        row("GiveUpEvidence", "nobody to ask for a day", &owed, &Step::GiveUpEvidence, nothing, &facts),
+        transition(
+            "AbandonEvidence",
+            "no call possible for a day",
+            &pending,
+            Transition::AbandonEvidence,
+            &facts,
+        ),
+        row("Store", "not admitted: breaker open, a day after the verdict", &pending, &not_admitted, &late),
         finalizer("", FinalizerOutcome::Added, &facts),
         finalizer("refused", FinalizerOutcome::Refused, &facts),
         finalizer("… for a minute", FinalizerOutcome::Refused, &refused_since(60)),
         finalizer("… for a day", FinalizerOutcome::Refused, &refused_since(LATE)),
-        finalizer("not known", FinalizerOutcome::Unknown, &facts),
-        row("Wait", "evidence owed, no key", &owed, &no_key, nothing, &facts),
-        row("Show", "evidence owed, portal not allowed", &owed, &not_allowed, nothing, &facts),
-        row("Show", "evidence failed", &failed, &Step::Show(Shown::Over), nothing, &of_failed),
-        row(
-            "Show",
-            "destination refused",
-            &fixtures::fresh(),
-            &Step::Show(Shown::DestinationRefused),
-            nothing,
-            &asking(&fixtures::fresh()),
-        ),
-        row("Grant", "evidence failed", &failed, &Step::Retry("1".to_owned()), nothing, &of_failed),
+        finalizer("unknown", FinalizerOutcome::Unknown, &facts),
+        transition("Wait", "evidence pending, no key", &pending, no_key, &facts),
+        show("evidence pending, portal not allowed", &pending, Shown::PortalNotAllowed),
+        show("evidence failed", &failed, Shown::Finished),
+        show("destination refused", &fresh, Shown::DestinationRefused),
+        transition("Retry", "evidence failed", &failed, Transition::Retry("1".to_owned()), &of_failed),
         remove("nothing is left", RemovalOutcome::All),
         remove("older versions are left", RemovalOutcome::Versioned),
-        remove("nobody could list", RemovalOutcome::Unlisted),
+        remove("listing is not permitted", RemovalOutcome::Unlisted),
         remove("something is left", RemovalOutcome::GaveUp),
         remove("not yet", RemovalOutcome::NotYet),
-        remove("the store rests", RemovalOutcome::NotTried),
+        remove("the store was not called", RemovalOutcome::NotTried),
     ];
     if let Some(id) = fixtures::id() {
-        let open = fixtures::open(crate::api::Phase::InProgress);
-        let verified = StepOutcome::Poll(Ok(fixtures::details("verified", &[])));
-        rows.insert(
-            0,
-            row("Look", "200, `verified`, evidence owed", &open, &Step::Poll(id), &verified, &asking(&open)),
-        );
+        let open = fixtures::open(Phase::InProgress);
+        let verified = StepOutcome::Poll { id, answer: Ok(fixtures::details("verified", &[])) };
+        rows.insert(0, row("Poll", "200, `verified`, evidence pending", &open, &verified, &asking(&open)));
     }
     rows
 }

@@ -1,16 +1,13 @@
 //! The rows of the second table, but for evidence.
 
-use crate::{
-    api::{OnUnknownOutcome, Phase, SessionState, VerificationStatus},
+use okid_operator::{
+    api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
-        conclude::{Conclusion, conclude},
-        facts::{Facts, KeyFact, KeyFault},
+        BlockerKind, Conclusion, CreateOutcome, Deadline, Facts, KeyFact, KeyFault, NotAdmitted,
+        ParsedStatus, PortalStep, Refusal, Shown, Since, StepOutcome, Transition, Wait, conclude,
         fixtures::{self, UID},
-        local_state::{BlockerKind, Since},
-        state::{attempts, state},
-        step::{CreateOutcome, Shown, Step, StepOutcome, Wait},
     },
-    portal::error::{Failed, NotSent, PortalError},
+    portal::{Details, Failed, NotSent, PortalError},
 };
 
 /// One row of the second table.
@@ -30,7 +27,7 @@ fn aged() -> Facts {
 pub(super) fn conclusions() -> Vec<Row> {
     let mut rows = create_rows();
     rows.extend(claim_rows());
-    rows.extend(look_rows());
+    rows.extend(poll_rows());
     rows.extend(adopt_rows());
     rows.extend(other_rows());
     rows
@@ -41,11 +38,10 @@ pub(super) fn row(
     step_name: &'static str,
     result: impl Into<String>,
     status: &VerificationStatus,
-    step: &Step,
     outcome: &StepOutcome,
     facts: &Facts,
 ) -> Row {
-    let conclusion = conclude(status, &state(UID, status), attempts(status), step, outcome, facts);
+    let conclusion = conclude(&ParsedStatus::of(UID, status), outcome, facts);
     Row { step: step_name, outcome: result.into(), conclusion, facts: facts.clone() }
 }
 
@@ -60,14 +56,12 @@ fn aggrieved(facts: &Facts, what: BlockerKind) -> Facts {
 fn create_rows() -> Vec<Row> {
     let claimed = fixtures::attempted(SessionState::Claimed, 1, 0);
     let spent = fixtures::attempted(SessionState::Claimed, 3, 2);
-    let step = Step::Create { attempt: 1 };
     let facts = fixtures::facts();
     let hold = Facts { on_unknown: OnUnknownOutcome::Hold, ..facts.clone() };
     let answer = |error| StepOutcome::Create(CreateOutcome::Answered(Err(error)));
     let lost = || answer(PortalError::Failed(Failed::TimedOut));
-    let create = |result: &str, outcome: &StepOutcome, facts: &Facts| {
-        row("Create", result, &claimed, &step, outcome, facts)
-    };
+    let create =
+        |result: &str, outcome: &StepOutcome, facts: &Facts| row("Create", result, &claimed, outcome, facts);
     let mut rows = vec![
         create("claim lost (409)", &StepOutcome::Create(CreateOutcome::ClaimLost), &facts),
         create("claim not writable", &StepOutcome::Create(CreateOutcome::ClaimNotWritten), &facts),
@@ -98,7 +92,7 @@ fn create_rows() -> Vec<Row> {
         create("409", &answer(PortalError::Conflict), &facts),
         create("429, 503 with Retry-After", &answer(PortalError::Limited { retry_after: None }), &facts),
         create("unknown", &lost(), &facts),
-        row("Create", "unknown, the third", &spent, &step, &lost(), &facts),
+        row("Create", "unknown, the third", &spent, &lost(), &facts),
         create("unknown, with Hold", &lost(), &hold),
     ];
     if let Some(created) = fixtures::created() {
@@ -112,22 +106,22 @@ fn claim_rows() -> Vec<Row> {
     let facts = fixtures::facts();
     let claimed = fixtures::attempted(SessionState::Claimed, 1, 0);
     let again = fixtures::attempted(SessionState::Claimed, 2, 1);
-    let give_up =
-        |outcome: &str, status, step| row("GiveUp", outcome, status, &step, &StepOutcome::Nothing, &facts);
+    let abandon = |outcome: &str, status, transition| {
+        row("Abandon", outcome, status, &StepOutcome::Transition(transition), &facts)
+    };
     vec![
-        give_up("not created", &claimed, Step::GiveUpRefused),
-        give_up("unknown", &claimed, Step::GiveUpLost),
-        give_up("unknown, the second", &again, Step::GiveUpLost),
+        abandon("not created", &claimed, Transition::AbandonUnsent),
+        abandon("unknown", &claimed, Transition::AbandonUnknown),
+        abandon("unknown, the second", &again, Transition::AbandonUnknown),
     ]
 }
 
-fn look_rows() -> Vec<Row> {
+fn poll_rows() -> Vec<Row> {
     let open = fixtures::open(Phase::AwaitingUser);
     let Some(id) = fixtures::id() else { return Vec::new() };
-    let step = Step::Poll(id);
     let facts = aged();
-    let look = |outcome: &str, answer, facts: &Facts| {
-        row("Look", outcome, &open, &step, &StepOutcome::Poll(answer), facts)
+    let poll = |outcome: &str, answer, facts: &Facts| {
+        row("Poll", outcome, &open, &StepOutcome::Poll { id: id.clone(), answer }, facts)
     };
     let said = |word: &str| Ok(fixtures::details(word, &[]));
     let mut rotated = facts.clone();
@@ -144,49 +138,48 @@ fn look_rows() -> Vec<Row> {
     let mut found = long_over.clone();
     found.polled_at = Some(found.now);
     let young = Facts { now: fixtures::after(30), ..fixtures::facts() };
-    let mut rows = vec![look(
+    let mut rows = vec![poll(
         "200 for another id",
-        Ok(crate::portal::wire::Details { id: None, ..fixtures::details("verified", &[]) }),
+        Ok(Details { id: None, ..fixtures::details("verified", &[]) }),
         &facts,
     )];
     rows.extend(
         ["generated", "in_progress", "validating", "needs_manual_review", "a word nobody knows"]
-            .map(|word| look(&format!("200, `{word}`"), said(word), &facts)),
+            .map(|word| poll(&format!("200, `{word}`"), said(word), &facts)),
     );
     rows.extend(
-        ["verified", "rejected", "expired"].map(|word| look(&format!("200, `{word}`"), said(word), &facts)),
+        ["verified", "rejected", "expired"].map(|word| poll(&format!("200, `{word}`"), said(word), &facts)),
     );
     rows.extend(vec![
-        look(
+        poll(
             "200, an hour past `expiresAt` by the portal's clock and as long still, the third in a row",
             said("generated"),
             &long_over,
         ),
-        look("401", Err(PortalError::KeyRejected), &facts),
-        look("401 for ten minutes", Err(PortalError::KeyRejected), &aggrieved(&facts, BlockerKind::Key)),
-        look("403", Err(PortalError::AccessDenied), &facts),
-        look("403 and another key", Err(PortalError::AccessDenied), &rotated),
-        look("404, session under a minute old", Err(PortalError::NotFound), &young),
-        look("404", Err(PortalError::NotFound), &facts),
-        look("404, the third", Err(PortalError::NotFound), &missing),
-        look("… an hour past `expiresAt`", Err(PortalError::NotFound), &long_over),
-        look("… and another session of the key is found, or a day of it", Err(PortalError::NotFound), &found),
-        look("4xx that is not in the portal's word", Err(PortalError::Unclear { status: 403 }), &facts),
-        look("429, 503 with Retry-After", Err(PortalError::Limited { retry_after: None }), &facts),
-        look("5xx, transport, bad body", Err(PortalError::Failed(Failed::Cut)), &facts),
-        look("… for five minutes", Err(PortalError::Failed(Failed::Cut)), &troubled),
+        poll("401", Err(PortalError::KeyRejected), &facts),
+        poll("401 for ten minutes", Err(PortalError::KeyRejected), &aggrieved(&facts, BlockerKind::Key)),
+        poll("403", Err(PortalError::AccessDenied), &facts),
+        poll("403 and another key", Err(PortalError::AccessDenied), &rotated),
+        poll("404, session under a minute old", Err(PortalError::NotFound), &young),
+        poll("404", Err(PortalError::NotFound), &facts),
+        poll("404, the third", Err(PortalError::NotFound), &missing),
+        poll("… an hour past `expiresAt`", Err(PortalError::NotFound), &long_over),
+        poll("… and another session of the key is found, or a day of it", Err(PortalError::NotFound), &found),
+        poll("4xx that is not in the portal's word", Err(PortalError::Unclear { status: 403 }), &facts),
+        poll("429, 503 with Retry-After", Err(PortalError::Limited { retry_after: None }), &facts),
+        poll("5xx, transport, bad body", Err(PortalError::Failed(Failed::Cut)), &facts),
+        poll("… for five minutes", Err(PortalError::Failed(Failed::Cut)), &troubled),
     ]);
     rows
 }
 
 fn adopt_rows() -> Vec<Row> {
     let Some(id) = fixtures::id() else { return Vec::new() };
-    let step = Step::Adopt(id.clone());
-    let facts = Facts { adopt: Some(id), ..fixtures::facts() };
+    let facts = Facts { adopt: Some(id.clone()), ..fixtures::facts() };
     let mut missing = facts.clone();
     missing.local_state.not_found = Some(Since { what: (), since: fixtures::now(), count: 2 });
     let adopt = |outcome: &str, answer, facts: &Facts| {
-        row("Adopt", outcome, &fixtures::fresh(), &step, &StepOutcome::Poll(answer), facts)
+        row("Adopt", outcome, &fixtures::fresh(), &StepOutcome::Adopt { id: id.clone(), answer }, facts)
     };
     vec![
         adopt("200 that names the id", Ok(fixtures::details("in_progress", &[])), &facts),
@@ -201,33 +194,47 @@ fn other_rows() -> Vec<Row> {
     let facts = aged();
     let fresh = fixtures::fresh();
     let open = fixtures::open(Phase::AwaitingUser);
-    let lost = fixtures::attempted(SessionState::Unknown, 3, 3);
+    let unknown = fixtures::attempted(SessionState::Unknown, 3, 3);
     let mut unreadable = open.clone();
     unreadable.session = None;
-    let nothing = &StepOutcome::Nothing;
-    let until = fixtures::after(1200);
     let mut paused = facts.clone();
     paused.local_state.paused = Some(fixtures::now());
     let suspended = Facts { suspend: true, ..facts.clone() };
+    let transition = |step, words: &str, status: &VerificationStatus, transition, facts: &Facts| {
+        row(step, words, status, &StepOutcome::Transition(transition), facts)
+    };
+    let show =
+        |words: &str, status, shown| transition("Show", words, status, Transition::Show(shown), &facts);
+    let wait = |words: &str, status, wait| transition("Wait", words, status, Transition::Wait(wait), &facts);
+    let until = fixtures::after(1200);
+    let refused = |step, words: &str, status, of, refusal, facts| {
+        let not_admitted = NotAdmitted { step: of, refusal, cause: None };
+        row(step, format!("not admitted: {words}"), status, &StepOutcome::NotAdmitted(not_admitted), facts)
+    };
+    let create = |words: &str, refusal| refused("Create", words, &fresh, PortalStep::Create, refusal, &facts);
+    let poll = |words: &str, refusal, facts| refused("Poll", words, &open, PortalStep::Poll, refusal, facts);
+    let mut late = facts.clone();
+    late.deadline = Deadline::Passed { at: fixtures::now(), looked: false, overdue: false, long_ago: true };
     let restored =
-        fixtures::known().map(|known| row("Restore", "", &fresh, &Step::Restore(known), nothing, &facts));
+        fixtures::known().map(|known| transition("Restore", "", &fresh, Transition::Restore(known), &facts));
     let mut rows = vec![
-        row("Grant", "", &lost, &Step::Retry("1".to_owned()), nothing, &facts),
-        row("End", "deadline", &open, &Step::Fail, nothing, &facts),
-        row("Settle", "", &fixtures::over(crate::api::Outcome::Verified), &Step::Settle, nothing, &facts),
-        row("Show", "suspended", &open, &Step::Show(Shown::Suspended), nothing, &suspended),
-        row("Show", "portal not allowed", &open, &Step::Show(Shown::PortalNotAllowed), nothing, &facts),
-        row("Show", "no room for a record", &fresh, &Step::Show(Shown::ResourceTooLarge), nothing, &facts),
-        row("Show", "status unreadable", &unreadable, &Step::Show(Shown::StatusUnreadable), nothing, &facts),
-        row("Show", "lost answers", &lost, &Step::Show(Shown::CreateOutcomeUnknown), nothing, &facts),
-        row("Wait", "no key, no link", &fresh, &Step::Wait(Wait::Key(KeyFault::KeyMissing)), nothing, &facts),
-        row("Wait", "no key, link", &open, &Step::Wait(Wait::Key(KeyFault::KeyMissing)), nothing, &facts),
-        row("Wait", "key refused", &fresh, &Step::Wait(Wait::KeyRejected(until)), nothing, &facts),
-        row("Wait", "pause, for a minute or more", &open, &Step::Wait(Wait::Paused(until)), nothing, &paused),
-        row("Wait", "breaker, no link", &fresh, &Step::Wait(Wait::Breaker(until)), nothing, &facts),
-        row("Wait", "breaker, link", &open, &Step::Wait(Wait::Breaker(until)), nothing, &facts),
-        row("Wait", "its time", &open, &Step::Wait(Wait::Due(until)), nothing, &facts),
-        row("Forget", "", &open, &Step::Release, nothing, &facts),
+        transition("Retry", "", &unknown, Transition::Retry("1".to_owned()), &facts),
+        transition("Fail", "deadline", &open, Transition::Fail, &facts),
+        transition("Settle", "", &fixtures::over(Outcome::Verified), Transition::Settle, &facts),
+        transition("Show", "suspended", &open, Transition::Show(Shown::Suspended), &suspended),
+        show("portal not allowed", &open, Shown::PortalNotAllowed),
+        show("no room for a record", &fresh, Shown::ResourceTooLarge),
+        show("status unreadable", &unreadable, Shown::StatusUnreadable),
+        show("outcome unknown", &unknown, Shown::CreateOutcomeUnknown),
+        wait("no key, no link", &fresh, Wait::Key(KeyFault::KeyMissing)),
+        wait("no key, link", &open, Wait::Key(KeyFault::KeyMissing)),
+        wait("not due", &open, Wait::Due(until)),
+        create("key refused", Refusal::KeyRejected(until)),
+        create("breaker open", Refusal::Breaker(until)),
+        poll("pause, for a minute or more", Refusal::Paused(until), &paused),
+        poll("breaker open", Refusal::Breaker(until), &facts),
+        poll("any cause, deadline passed a day ago", Refusal::Breaker(until), &late),
+        transition("Release", "", &open, Transition::Release, &facts),
     ];
     rows.extend(restored);
     rows

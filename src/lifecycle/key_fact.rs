@@ -1,0 +1,48 @@
+//! The API key as a fact: whether there is one to call the portal with. Pure.
+
+use crate::api::Reason;
+
+/// Whether there is a key to ask with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyFact {
+    /// There is one.
+    Usable {
+        /// Keyed hash that tells this key from another one.
+        fingerprint: String,
+    },
+    /// There is none.
+    Missing(KeyFault),
+}
+
+/// Why there is no key to ask with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyFault {
+    /// No such Secret.
+    SecretNotFound,
+    /// No such key in the Secret.
+    KeyMissing,
+    /// An empty value.
+    KeyEmpty,
+    /// A value that cannot be an API key.
+    KeyMalformed,
+    /// The operator may not read the Secret.
+    SecretForbidden,
+}
+
+impl KeyFault {
+    /// Every fault.
+    pub const ALL: [Self; 5] =
+        [Self::SecretNotFound, Self::KeyMissing, Self::KeyEmpty, Self::KeyMalformed, Self::SecretForbidden];
+
+    /// The reason that the condition `CredentialsReady` shows.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::SecretNotFound => Reason::SecretNotFound,
+            Self::KeyMissing => Reason::KeyMissing,
+            Self::KeyEmpty => Reason::KeyEmpty,
+            Self::KeyMalformed => Reason::KeyMalformed,
+            Self::SecretForbidden => Reason::SecretForbidden,
+        }
+    }
+}
