@@ -263,7 +263,7 @@ pub(crate) fn is_written(found: &Verification, status: &VerificationStatus) -> b
     found.status.as_ref().is_some_and(|found| difference_of(found, status).is_none())
 }
 
-/// A resource, and how many bytes it has: the API server sends what it keeps, as it keeps it.
+/// A resource and its size in bytes: the API server sends it as etcd stores it.
 async fn get(
     client: &Client,
     namespace: &str,
@@ -281,8 +281,8 @@ async fn get(
     }
 }
 
-/// Whether a refusal is the API server's own word that there is no resource of that name. A 404 of somebody on the way, or
-/// of an API server that does not serve the resource at the moment, is none: what follows from it cannot be taken back.
+/// Whether the API server itself says that there is no resource of that name. A 404 of a gateway, or of an API server that
+/// does not serve the resource at the moment, does not: what follows from it cannot be undone.
 fn says_gone(status: &Status, name: &str) -> bool {
     let is_about_it = status.details.as_ref().is_some_and(|about| about.name == name);
     status.code == 404 && status.reason == "NotFound" && is_about_it
@@ -293,7 +293,7 @@ const fn leaves_room(bytes: usize) -> bool {
     bytes + RECORD_BYTES <= MOST_BYTES
 }
 
-/// Whether a write was refused because of the size of the resource: by the API server, or by etcd, whose words it passes
+/// Whether a write was refused because of the size of the resource: by the API server, or by etcd, whose message it passes
 /// on.
 fn is_too_large(code: u16, message: &str) -> bool {
     let of_etcd = || ["request is too large", "larger than max"].iter().any(|words| message.contains(words));
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_told_by_its_code_or_by_the_words_of_etcd() {
+    fn a_resource_that_is_too_large_is_recognized_by_the_code_or_by_etcds_message() {
         assert!(is_too_large(413, ""));
         assert!(is_too_large(500, "etcdserver: request is too large"));
         assert!(is_too_large(

@@ -1,5 +1,5 @@
-//! What a store complains of, told in the log: one line when it begins and one when it ends. A store that does not answer is
-//! told once for all who use it, a refusal for the namespace that it is about.
+//! Logs failures of stores: one line when a failure begins and one when it ends. A store that does not respond is logged once
+//! for all its users, a refusal for the namespace that it is about.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl StoreFailureLog {
             None => (&own, &[&own, &of_all]),
         };
         for error in others.iter().filter_map(|whose| self.ends(whose, now)) {
-            tracing::info!(namespace, name, why = error.label(), "this trouble with a store is over");
+            tracing::info!(namespace, name, why = error.label(), "the store accepts requests again");
         }
         if let Some(error) = error
             && self.begins(whose.clone(), error, now)
@@ -113,31 +113,31 @@ mod tests {
     }
 
     #[test]
-    fn each_trouble_is_told_when_it_begins_and_when_it_ends() {
-        let (told, now) = (StoreFailureLog::default(), Instant::now());
-        assert!(told.begins(of("a"), MISSING, now));
-        assert!(!told.begins(of("a"), MISSING, now));
-        assert!(told.begins(of("b"), MISSING, now), "others are told for themselves");
-        assert!(told.begins(of("a"), REGION, now));
-        assert_eq!(told.ends(&of("a"), now), Some(REGION));
-        assert_eq!(told.ends(&of("a"), now), None, "once");
-        assert!(told.begins(of("a"), REGION, now + SAME), "it is another one by then");
+    fn each_failure_is_logged_when_it_begins_and_when_it_ends() {
+        let (log, now) = (StoreFailureLog::default(), Instant::now());
+        assert!(log.begins(of("a"), MISSING, now));
+        assert!(!log.begins(of("a"), MISSING, now));
+        assert!(log.begins(of("b"), MISSING, now), "other namespaces are logged separately");
+        assert!(log.begins(of("a"), REGION, now));
+        assert_eq!(log.ends(&of("a"), now), Some(REGION));
+        assert_eq!(log.ends(&of("a"), now), None, "once");
+        assert!(log.begins(of("a"), REGION, now + SAME), "it is another one by then");
     }
 
     #[test]
-    fn a_trouble_that_comes_and_goes_is_two_lines_until_it_stays() {
-        let (told, begun) = (StoreFailureLog::default(), Instant::now());
+    fn a_failure_that_comes_and_goes_is_two_lines_until_it_lasts() {
+        let (log, begun) = (StoreFailureLog::default(), Instant::now());
         let error = StoreError::NoResponse(NoResponse::TimedOut);
         let mut lines = 0;
         for second in 0..90 {
             let now = begun + Duration::from_secs(second);
-            lines += usize::from(told.begins(of(""), error, now));
-            lines += usize::from(told.ends(&of(""), now).is_some());
+            lines += usize::from(log.begins(of(""), error, now));
+            lines += usize::from(log.ends(&of(""), now).is_some());
         }
         assert_eq!(lines, 2);
         let later = begun + Duration::from_secs(100);
-        assert!(!told.begins(of(""), error, later));
-        assert!(told.begins(of(""), error, later + SAME), "it lasts");
-        assert_eq!(told.ends(&of(""), later + SAME), Some(error));
+        assert!(!log.begins(of(""), error, later));
+        assert!(log.begins(of(""), error, later + SAME), "it lasts");
+        assert_eq!(log.ends(&of(""), later + SAME), Some(error));
     }
 }

@@ -1,7 +1,7 @@
-//! The list of what is stored, `manifest.json`: written last, so that its presence means complete. Pure.
+//! `manifest.json`, the list of what is stored: written last, so that its presence means that the evidence is complete. Pure.
 //!
-//! The same evidence gives the same bytes, whenever and by whomever it is written: there is no time of writing in it,
-//! objects stand in the order of their keys. It holds neither the id of the verification nor its link.
+//! The same evidence gives the same bytes, whenever and by whichever process it is written: it has no time of writing, and its
+//! objects are in the order of their keys. It holds neither the id of the verification nor its link.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 /// The operator that writes, and its version.
 pub const OPERATOR: &str = concat!("okid-operator/", env!("CARGO_PKG_VERSION"));
 
-/// What stands before the version in [`OPERATOR`].
+/// The part of [`OPERATOR`] before the version.
 const OPERATOR_NAME: &str = "okid-operator/";
 
 /// What is stored of one verification, and what was absent.
@@ -35,19 +35,19 @@ pub struct Manifest {
     name: String,
     /// Uid of the resource.
     uid: String,
-    /// What the portal said last of the session, such as `verified`.
+    /// The portal's last status of the session, such as `verified`.
     portal_status: String,
-    /// When the portal changed it last, by the portal's clock.
+    /// When the portal last changed it, by the portal's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     portal_updated_at: Option<Timestamp>,
-    /// When the operator learnt it.
+    /// When the operator received it.
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<Timestamp>,
-    /// Every object that was asked for, in the order of the keys.
+    /// Every object that was requested, in the order of the keys.
     objects: Vec<StoredObject>,
 }
 
-/// Bytes that are no manifest of this version.
+/// Why bytes are not a manifest of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableManifest {
     /// Not the JSON that [`Manifest::bytes`] writes.
@@ -61,7 +61,7 @@ pub enum UnreadableManifest {
     Key,
 }
 
-/// What the portal said at the end.
+/// The portal's final answer about the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortalEnd<'a> {
     /// `status.portalStatus`.
@@ -116,10 +116,10 @@ impl Manifest {
         if has_keys { Ok(manifest) } else { Err(UnreadableManifest::Key) }
     }
 
-    /// Whether those are the bytes that this operator, or another version of it, writes of the same evidence.
+    /// Whether those are the bytes that this operator, or another version of it, writes for the same evidence.
     ///
-    /// Who may write into the bucket may have put a manifest there that says more, or says it otherwise. So nothing of it
-    /// is read: each byte is compared, but for the version of the operator, which may be another number.
+    /// Anyone who can write to the bucket may have put a manifest there that differs. So nothing of it is trusted: each byte
+    /// is compared, except the operator's version, which may be another number.
     ///
     /// # Errors
     ///
@@ -127,14 +127,14 @@ impl Manifest {
     pub fn is_written_as(&self, found: &[u8]) -> serde_json::Result<bool> {
         let ours = Self { operator: OPERATOR_NAME.to_owned(), ..self.clone() }.bytes()?;
         let name = OPERATOR_NAME.as_bytes();
-        // It stands in the second line, before any value of somebody else's.
+        // It is in the second line, before any value that another party controls.
         let Some(at) = ours.windows(name.len()).position(|window| window == name) else { return Ok(false) };
         let (before, after) = ours.split_at(at + name.len());
         let version = found.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         Ok(version.is_some_and(is_version))
     }
 
-    /// Every object that was asked for, in the order of the keys.
+    /// Every object that was requested, in the order of the keys.
     #[must_use]
     pub fn objects(&self) -> &[StoredObject] {
         &self.objects
@@ -146,8 +146,8 @@ fn is_key_or_stem(key: &str) -> bool {
     ObjectKey::parse(key).is_ok() || ObjectKey::parse(&format!("{key}.x")).is_ok()
 }
 
-/// Whether this is a version of ours: three numbers, and for a release that is tried out `-alpha`, `-beta` or `-rc` with a
-/// number or without. No other text fits.
+/// Whether this is a version of the operator: three numbers, and for a pre-release `-alpha`, `-beta` or `-rc`, with a number or
+/// without. No other text fits.
 fn is_version(version: &[u8]) -> bool {
     let is_number = |text: &str| {
         (1..=5).contains(&text.len())

@@ -1,5 +1,5 @@
 //! Why an object was not stored, and what follows from it: the error to show, the most severe of several, what the metrics
-//! and the store's circuit breaker are told.
+//! and the store's circuit breaker get.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_took_something_is_not_silent_whatever_it_left_unanswered() {
+    fn a_store_that_stored_something_has_responded_even_if_later_requests_got_no_response() {
         let object = |state| StoredObject {
             kind: crate::api::EvidenceKind::Front,
             key: "front-original.jpg".to_owned(),

@@ -1,16 +1,16 @@
-//! What this process has put into stores, or was about to: so that it knows its own objects again where an answer was lost
-//! and the next bytes are others. Pure but for a lock.
+//! The objects that this process has put, or was about to put: so that it recognizes its own where the response was lost and
+//! the bytes differ the next time. State only.
 
 use std::collections::{HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-/// Objects that are remembered, at about 80 bytes each. With more the oldest is forgotten, and has to prove by itself whose
-/// it is, as after a restart.
+/// Maximum number of objects, at about 80 bytes each. Beyond it the oldest is forgotten, and has to prove its origin as
+/// after a restart.
 const MOST: usize = 8192;
 
-/// Objects of this process, by place, key and bytes.
+/// Objects of this process, by destination, key and bytes.
 #[derive(Debug, Default)]
 pub struct OwnObjects {
     known: Mutex<Known>,
@@ -23,9 +23,9 @@ struct Known {
 }
 
 impl OwnObjects {
-    /// Remembers bytes before they are sent: `place` names store and folder, `key` the object in it, `sha256` its bytes.
-    pub fn remember(&self, place: &str, key: &str, sha256: &str) {
-        let digest = digest(place, key, sha256);
+    /// Remembers bytes before they are sent: `destination` names store and folder, `key` the object, `sha256` its bytes.
+    pub fn remember(&self, destination: &str, key: &str, sha256: &str) {
+        let digest = digest(destination, key, sha256);
         let mut known = self.known.lock();
         if !known.all.insert(digest) {
             return;
@@ -40,15 +40,15 @@ impl OwnObjects {
 
     /// Whether this process has sent these bytes there, or was about to.
     #[must_use]
-    pub fn knows(&self, place: &str, key: &str, sha256: &str) -> bool {
+    pub fn knows(&self, destination: &str, key: &str, sha256: &str) -> bool {
         let known = self.known.lock();
-        known.all.contains(&digest(place, key, sha256))
+        known.all.contains(&digest(destination, key, sha256))
     }
 }
 
 /// No part holds a NUL.
-fn digest(place: &str, key: &str, sha256: &str) -> [u8; 32] {
-    let parts = [place, key, sha256].into_iter();
+fn digest(destination: &str, key: &str, sha256: &str) -> [u8; 32] {
+    let parts = [destination, key, sha256].into_iter();
     parts.fold(Sha256::new(), |digest, part| digest.chain_update(part).chain_update(b"\0")).finalize().into()
 }
 
@@ -57,18 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_known_by_its_place_its_key_and_its_bytes() {
+    fn an_object_is_known_by_its_destination_its_key_and_its_bytes() {
         let own = OwnObjects::default();
         own.remember("s3://evidence/a", "details.json", "ab");
         own.remember("s3://evidence/a", "details.json", "cd");
-        for (place, key, sha256, known) in [
+        for (destination, key, sha256, known) in [
             ("s3://evidence/a", "details.json", "ab", true),
             ("s3://evidence/a", "details.json", "cd", true),
             ("s3://evidence/a", "details.json", "ef", false),
             ("s3://evidence/a", "manifest.json", "ab", false),
             ("s3://evidence/b", "details.json", "ab", false),
         ] {
-            assert_eq!(own.knows(place, key, sha256), known, "{place} {key} {sha256}");
+            assert_eq!(own.knows(destination, key, sha256), known, "{destination} {key} {sha256}");
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Portal {
     client: PortalClient,
     budgets: Budgets,
     allowed: AllowedPortals,
-    default_portal: PortalUrl,
+    default: PortalUrl,
     link_path: String,
     failures: PortalFailureLog,
     clock: Clock,
@@ -78,9 +78,9 @@ impl Portal {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let PortalSettings { allowed, default_portal, link_path } = settings;
+        let PortalSettings { allowed, default_portal: default, link_path } = settings;
         let failures = PortalFailureLog::default();
-        Self { client, budgets, allowed, default_portal, link_path, failures, clock, metrics }
+        Self { client, budgets, allowed, default, link_path, failures, clock, metrics }
     }
 
     /// Portals that may be called.
@@ -90,7 +90,7 @@ impl Portal {
 
     /// The portal of that URL if it may be called; the default one if none is named.
     pub(crate) fn permit(&self, named: Option<&str>) -> Option<PortalUrl> {
-        named.map_or_else(|| Some(self.default_portal.clone()), |named| self.allowed.permit(named).ok())
+        named.map_or_else(|| Some(self.default.clone()), |named| self.allowed.permit(named).ok())
     }
 
     /// The number of a portal among the allowed ones.

@@ -1,4 +1,4 @@
-//! Tells what is the matter with a portal: one line when it begins and one when it ends, not one for each session at each
+//! Logs outages of portals: one line when an outage begins and one when it ends, not one for each session at each
 //! poll, because there may be a hundred thousand of them. Each line names what went wrong by a word of ours.
 
 use std::{
@@ -53,11 +53,11 @@ fn hash(value: &impl Hash) -> u64 {
 pub(super) struct PortalFailureLog(Mutex<Incidents<(PortalUrl, &'static str), Whose>>);
 
 impl PortalFailureLog {
-    /// Takes note of how a call to a portal ended, and tells the beginning and the end of an outage.
+    /// Notes the result of a call to a portal, and logs the beginning and the end of an outage.
     pub(super) fn note(&self, portal: &PortalUrl, whose: Whose, answer: Result<(), &PortalError>) {
         let now = Instant::now();
         match answer {
-            // It is kept to and shown; nothing is the matter.
+            // The pause is observed and shown; it is no outage.
             Err(PortalError::Limited { retry_after: _ }) => {}
             Err(error) if !error.is_from_the_portal() => {
                 let word = error.label();
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(portal_failures.answered(&portal, BOB, later), ["tls"]);
         assert!(portal_failures.failed(&portal, "tls", ALICE, now));
         assert!(portal_failures.failed(&portal, "tls", BOB, later));
-        assert_eq!(portal_failures.answered(&portal, BOB, later), ["tls"], "it is told of bob by now");
+        assert_eq!(portal_failures.answered(&portal, BOB, later), ["tls"], "it is reported of bob by now");
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
             (PortalFailureLog::default(), portal("one.example"), Instant::now());
         let with = |key: &str| creates_with(ApiKey::parse(key.as_bytes()).unwrap().identity());
         assert!(portal_failures.failed(&portal, "server_error", with("bad"), begun));
-        // The longest wait between two tries of those that fail, and others that succeed all the time.
+        // The longest wait between two attempts of those that fail, while others succeed all the time.
         for minute in 1..60 {
             let now = begun + Duration::from_mins(minute);
             assert!(portal_failures.answered(&portal, with("good"), now).is_empty());

@@ -1,51 +1,49 @@
-//! Who asks which portal: what live verifications share, each kept once.
+//! Portals and Secrets that live verifications share, each held once.
 
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{api::SecretKeyRef, portal::PortalUrl};
 use parking_lot::Mutex;
 
-/// A portal and the Secret with the key for it; the Secret lies in the namespace of who uses it.
+/// A portal, and the Secret with the key for it in the namespace of the verification.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Account {
-    /// Whom to ask.
     pub(crate) portal: PortalUrl,
-    /// Where the key is.
     pub(crate) secret: SecretKeyRef,
 }
 
 /// Every account that a live verification uses.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
-    kept: Mutex<HashSet<Arc<Account>>>,
+    accounts: Mutex<HashSet<Arc<Account>>>,
     portals: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Accounts {
-    /// The account, shared with all who use the same one.
+    /// The account, shared by all verifications that use it.
     pub(crate) fn share(&self, account: Account) -> Arc<Account> {
-        let mut kept = self.kept.lock();
-        if let Some(shared) = kept.get(&account) {
+        let mut known = self.accounts.lock();
+        if let Some(shared) = known.get(&account) {
             return Arc::clone(shared);
         }
-        if kept.len() == kept.capacity() {
-            kept.retain(|account| Arc::strong_count(account) > 1);
+        if known.len() == known.capacity() {
+            known.retain(|account| Arc::strong_count(account) > 1);
         }
         let shared = Arc::new(account);
-        kept.insert(Arc::clone(&shared));
+        known.insert(Arc::clone(&shared));
         shared
     }
 
-    /// The URL of a portal, shared with all whose session lives there.
+    /// The URL of a portal, shared by all verifications with a session there.
     pub(crate) fn portal(&self, url: &Arc<str>) -> Arc<str> {
-        let mut kept = self.portals.lock();
-        if let Some(shared) = kept.get(url) {
+        let mut known = self.portals.lock();
+        if let Some(shared) = known.get(url) {
             return Arc::clone(shared);
         }
-        if kept.len() == kept.capacity() {
-            kept.retain(|url| Arc::strong_count(url) > 1);
+        if known.len() == known.capacity() {
+            known.retain(|url| Arc::strong_count(url) > 1);
         }
-        kept.insert(Arc::clone(url));
+        known.insert(Arc::clone(url));
         Arc::clone(url)
     }
 }
@@ -56,7 +54,7 @@ mod tests {
     use crate::portal::AllowedPortals;
 
     #[test]
-    fn an_account_is_kept_once_and_forgotten_when_nobody_uses_it() {
+    fn an_account_is_held_once_and_forgotten_when_it_is_unused() {
         let allowed = AllowedPortals::new(&["https://portal.test".to_owned()], false).unwrap();
         let portal = allowed.iter().next().unwrap();
         let account = |name: usize| Account {
@@ -70,6 +68,6 @@ mod tests {
             accounts.share(account(other));
         }
         assert!(Arc::ptr_eq(&first, &accounts.share(account(0))));
-        assert!(accounts.kept.lock().len() < 20);
+        assert!(accounts.accounts.lock().len() < 20);
     }
 }

@@ -1,5 +1,5 @@
-//! What this process remembers of each live verification: the payload of the table. A hundred thousand are kept, so
-//! what most of them do not have lies behind a pointer.
+//! What this process remembers of each live verification: the payload of the index. There may be a hundred thousand, so
+//! what most of them do not have is behind a pointer. State only.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -34,17 +34,17 @@ pub(crate) struct CacheEntry {
     history: History,
     /// What a poll needs that does not read the resource; nothing, where the next reconcile reads it.
     poll_context: Option<Box<PollContext>>,
-    /// What few have.
+    /// What few verifications have.
     rare: Option<Box<Rare>>,
     /// What its next call waits for at the portal.
     pub(crate) portal_wait: Option<PortalWait>,
     /// Its session, once there is one.
     pub(crate) session: Option<SessionKey>,
-    /// Whose share its turns take.
+    /// The share that its reconciles use.
     pub(crate) fairness_key: FairnessKey,
-    /// Counts the changes that others made.
+    /// Counts the changes by other clients.
     changes: u16,
-    /// Reconciler in a row that the API server kept from their end.
+    /// Reconciles in a row that failed because of the API server.
     failures: u8,
     /// Its phase, for the metrics; it fills a byte that the alignment leaves free.
     phase: Option<Phase>,
@@ -55,7 +55,7 @@ pub(crate) struct CacheEntry {
 struct Rare {
     /// What is waited for, if it is a key and no other call is due.
     key_wait: Option<KeyWait>,
-    /// Its session as status told of it, where the poll context does not say the same.
+    /// Its session by its status, where the poll context does not have the same.
     known: Option<KnownSession>,
     /// The claim that was found, and since when.
     claim: Option<Claim>,
@@ -68,42 +68,40 @@ struct Rare {
 /// Failures and the schedule.
 #[derive(Clone, Debug)]
 enum History {
-    /// In short.
-    CompactState(CompactState),
-    /// With trouble in it.
-    Troubled(Box<LocalState>),
+    /// Without failures.
+    Compact(CompactState),
+    /// With failures.
+    Full(Box<LocalState>),
 }
 
-/// How a session is looked at while nothing new is found.
+/// What a poll on the fast path needs.
 #[derive(Clone, Debug)]
 pub(crate) struct PollContext {
-    /// What to compare answers with.
+    /// The answer that changes nothing.
     pub(crate) baseline: PollBaseline,
-    /// Whom to ask, as whom.
     pub(crate) account: Arc<Account>,
-    /// A hash of the uid.
     pub(crate) jitter_seed: u64,
 }
 
 impl PollContext {
-    /// The session that is polled, as the status told of it.
+    /// The session that is polled, as the status has it.
     fn known_session(&self) -> KnownSession {
         self.baseline.known_session(self.account.portal.as_str().into())
     }
 }
 
-/// A portal's gate that is closed to a verification's next call.
+/// What the next call to the portal waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortalWait {
     /// The number of the portal among the allowed ones.
     pub(crate) portal: u16,
-    /// Why it is closed.
+    /// Why calls are not admitted.
     pub(crate) closed: Closed,
-    /// Whether status says so, which the next answer has to take back.
-    pub(crate) is_told: bool,
+    /// Whether status shows it, which the next answer has to undo.
+    pub(crate) is_shown: bool,
 }
 
-/// A claim without a recorded answer.
+/// A claim without a recorded outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     /// The number of the attempt.
@@ -115,7 +113,7 @@ pub(crate) struct Claim {
 }
 
 impl CacheEntry {
-    /// What is known of a verification that this process sees for the first time, and when its first turn is.
+    /// The entry of a verification that this process sees for the first time, and when it is reconciled first.
     pub(crate) fn first(object: &Verification, clock: &Clock) -> (Self, Instant) {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
@@ -123,7 +121,7 @@ impl CacheEntry {
         let FirstReconcile { at, due, last_poll, suspended } =
             first_reconcile(&uid, &status, &object.spec, object.metadata.generation, jitter_seed(&uid), now);
         let mut entry = Self {
-            history: History::CompactState(CompactState::default()),
+            history: History::Compact(CompactState::default()),
             poll_context: None,
             rare: None,
             portal_wait: None,
@@ -138,7 +136,7 @@ impl CacheEntry {
         (entry, at.map_or_else(Instant::now, |at| clock.instant(at)))
     }
 
-    /// What is known of a verification that somebody changed: its next reconcile reads it.
+    /// The entry of a verification that another client changed: its next reconcile reads it.
     #[must_use]
     pub(crate) fn changed(&self, object: &Verification) -> Self {
         let mut entry = Self { fairness_key: fairness_key(object), ..self.clone() };
@@ -157,65 +155,66 @@ impl CacheEntry {
         self.phase.unwrap_or(Phase::Pending)
     }
 
-    /// The next reconcile reads the resource, whatever was known of it.
+    /// Makes the next reconcile read the resource.
     pub(crate) fn read_next(&mut self) {
         self.set_poll_context(None);
         self.set_key_wait(None);
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// What is kept after a reconcile that began with what `kept` was: somebody may have changed the resource meanwhile,
-    /// and then the next reconcile reads it.
-    pub(crate) fn unless_changed(self, kept: &Self) -> Self {
-        let is_unchanged = self.changes == kept.changes;
+    /// The entry after a reconcile, where `cached` is the one in the index. Another client may have changed the resource
+    /// meanwhile: then the next reconcile reads it.
+    fn merged_with(self, cached: &Self) -> Self {
+        let is_unchanged = self.changes == cached.changes;
         // The reconcile may have written a later one than it began with.
-        let mut entry = Self { phase: kept.phase, ..self };
+        let mut entry = Self { phase: cached.phase, ..self };
         if is_unchanged {
             return entry;
         }
-        entry.fairness_key = kept.fairness_key;
-        entry.changes = kept.changes;
+        entry.fairness_key = cached.fairness_key;
+        entry.changes = cached.changes;
         entry.set_poll_context(None);
         entry.set_key_wait(None);
         if entry.known().is_none() {
-            entry.know(kept.known());
+            entry.know(cached.known());
         }
         entry
     }
 
-    /// Keeps this after a turn of the verification of that uid. If that was deleted meanwhile, its session is forgotten:
-    /// what was known of it then may not have had one yet.
-    pub(crate) fn keep(self, index: &mut Index<Self>, record_id: RecordId, uid: &str, sessions: &Sessions) {
-        if let Some(kept) = index.get_mut(record_id) {
-            *kept = self.unless_changed(kept);
+    /// Puts the entry into the index after a reconcile of the verification of that uid. If that was deleted meanwhile, its
+    /// session is forgotten: its entry may not have had one when it was removed.
+    pub(crate) fn store(self, index: &mut Index<Self>, record_id: RecordId, uid: &str, sessions: &Sessions) {
+        if let Some(cached) = index.get_mut(record_id) {
+            *cached = self.merged_with(cached);
         } else if let Some(session) = self.session.filter(|_| index.find_by_uid(uid).is_none()) {
             sessions.forget(session);
         }
     }
 
-    /// A change that was counted was the echo of a write of this process.
-    pub(crate) const fn take_back_a_change(&mut self) {
+    /// Uncounts a change that was the echo of a write of this process.
+    pub(crate) const fn uncount_change(&mut self) {
         self.changes = self.changes.wrapping_sub(1);
     }
 
-    /// Whether it waits for its session, because creates at that portal go one at a time.
+    /// Whether it waits for its session because creates at that portal are let through one at a time.
     pub(crate) fn waits_to_create_at(&self, portal: u16) -> bool {
         let portal_wait =
             |portal_wait: PortalWait| portal_wait.portal == portal && portal_wait.closed == Closed::Breaker;
         self.session.is_none() && self.portal_wait.is_some_and(portal_wait)
     }
 
-    /// Keeps the session that a status tells of.
+    /// Remembers the session of a status.
     pub(crate) fn know(&mut self, session: Option<KnownSession>) {
         let Some(session) = session else { return };
-        let is_said = self.poll_context.as_deref().is_some_and(|context| context.known_session() == session);
-        self.with_rare(|rare| rare.known = (!is_said).then_some(session));
+        let has_context =
+            self.poll_context.as_deref().is_some_and(|context| context.known_session() == session);
+        self.with_rare(|rare| rare.known = (!has_context).then_some(session));
     }
 
-    /// The session that a status told of.
+    /// The last session of its status.
     pub(crate) fn known(&self) -> Option<KnownSession> {
-        let kept = self.rare.as_ref().and_then(|rare| rare.known.clone());
-        kept.or_else(|| self.poll_context.as_deref().map(PollContext::known_session))
+        let known = self.rare.as_ref().and_then(|rare| rare.known.clone());
+        known.or_else(|| self.poll_context.as_deref().map(PollContext::known_session))
     }
 
     /// What a poll needs that does not read the resource.
@@ -223,7 +222,7 @@ impl CacheEntry {
         self.poll_context.as_deref()
     }
 
-    /// Keeps what polls need, or makes the next reconcile read the resource. The session that is known stays known.
+    /// Remembers what polls need, or makes the next reconcile read the resource. The session stays known.
     pub(crate) fn set_poll_context(&mut self, context: Option<Box<PollContext>>) {
         let known = self.known();
         self.poll_context = context;
@@ -235,7 +234,6 @@ impl CacheEntry {
         self.rare.as_ref()?.key_wait.as_ref()
     }
 
-    /// Keeps what is waited for.
     pub(crate) fn set_key_wait(&mut self, key_wait: Option<KeyWait>) {
         self.with_rare(|rare| rare.key_wait = key_wait);
     }
@@ -245,7 +243,6 @@ impl CacheEntry {
         self.rare.as_ref()?.claim
     }
 
-    /// Keeps the claim that was found.
     pub(crate) fn set_claim(&mut self, claim: Option<Claim>) {
         self.with_rare(|rare| rare.claim = claim);
     }
@@ -255,7 +252,6 @@ impl CacheEntry {
         self.rare.as_ref()?.unwritten.as_deref()
     }
 
-    /// Keeps what was stored, until it can be written into status.
     pub(crate) fn set_unwritten(&mut self, stored: Option<UploadOutcome>) {
         self.with_rare(|rare| rare.unwritten = stored.map(Box::new));
     }
@@ -265,7 +261,7 @@ impl CacheEntry {
         self.rare.as_ref()?.unreported.as_deref()
     }
 
-    /// Keeps what is to be reported, and returns what was kept before.
+    /// Sets what is to be reported, and returns what was set before.
     pub(crate) fn replace_unreported(
         &mut self,
         unreported: Option<Box<Unreported>>,
@@ -275,7 +271,7 @@ impl CacheEntry {
         before
     }
 
-    /// Changes what few have; nothing is kept for those who have nothing of it.
+    /// Changes what few verifications have, and frees it where nothing is left.
     fn with_rare(&mut self, change: impl FnOnce(&mut Rare)) {
         let mut rare = self.rare.take().unwrap_or_default();
         change(&mut rare);
@@ -288,49 +284,49 @@ impl CacheEntry {
         self.rare = (!is_empty).then_some(rare);
     }
 
-    /// The streaks, at length.
+    /// The local state in full.
     pub(crate) fn local_state(&self) -> LocalState {
         match &self.history {
-            History::CompactState(compact) => compact.local_state(),
-            History::Troubled(local_state) => (**local_state).clone(),
+            History::Compact(compact) => compact.local_state(),
+            History::Full(local_state) => (**local_state).clone(),
         }
     }
 
-    /// The streaks, if there is no trouble in them.
+    /// The local state, if it has no failures.
     pub(crate) const fn compact(&self) -> Option<&CompactState> {
         match &self.history {
-            History::CompactState(compact) => Some(compact),
-            History::Troubled(_) => None,
+            History::Compact(compact) => Some(compact),
+            History::Full(_) => None,
         }
     }
 
-    /// Counts a turn that the API server kept from its end, and returns how many there were in a row before.
+    /// Counts a reconcile that failed because of the API server, and returns how many did in a row before.
     pub(crate) fn one_more_failure(&mut self) -> u8 {
         let before = self.failures;
         self.failures = before.saturating_add(1);
         before
     }
 
-    /// Keeps the streaks of a turn that came to its end.
+    /// Remembers the local state after a reconcile.
     pub(crate) fn remember(&mut self, local_state: LocalState) {
         self.failures = 0;
         self.history = match CompactState::of(&local_state) {
-            Some(compact) => History::CompactState(compact),
-            None => History::Troubled(Box::new(local_state)),
+            Some(compact) => History::Compact(compact),
+            None => History::Full(Box::new(local_state)),
         };
     }
 
-    /// Keeps what followed a look that found nothing new.
-    pub(crate) fn remember_calm(&mut self, compact: CompactState) {
-        self.history = History::CompactState(compact);
+    /// Remembers the local state after a poll that changed nothing.
+    pub(crate) fn remember_compact(&mut self, compact: CompactState) {
+        self.history = History::Compact(compact);
     }
 
-    /// Bytes that lie behind the pointers, about.
+    /// Bytes behind the pointers, approximately.
     #[must_use]
     pub(crate) fn heap(&self) -> usize {
         let history = match &self.history {
-            History::CompactState(_) => 0,
-            History::Troubled(local_state) => size_of::<LocalState>() + local_state.misses.heap(),
+            History::Compact(_) => 0,
+            History::Full(local_state) => size_of::<LocalState>() + local_state.misses.heap(),
         };
         let id = |id: &VerificationId| id.as_str().len() + 2 * size_of::<usize>();
         let context =
@@ -347,7 +343,7 @@ impl CacheEntry {
     }
 }
 
-/// A hash of the uid: the only chance that the schedule knows.
+/// A hash of the uid: the only source of randomness that the schedule has.
 #[must_use]
 pub fn jitter_seed(uid: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -364,125 +360,4 @@ pub(crate) fn published(object: &Verification) -> Option<(&str, VerificationId)>
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::index::Applied;
-
-    #[test]
-    fn only_who_waits_for_creates_at_a_portal_is_woken_when_they_go_on_there() {
-        let object: Verification = serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
-            "spec": {"apiKeySecretRef": {"name": "okid"}},
-        }))
-        .unwrap();
-        let fresh = CacheEntry::first(&object, &Clock::start()).0;
-        let waiting = |closed| CacheEntry {
-            portal_wait: Some(PortalWait { portal: 1, closed, is_told: false }),
-            ..fresh.clone()
-        };
-        assert!(waiting(Closed::Breaker).waits_to_create_at(1));
-        assert!(!waiting(Closed::Breaker).waits_to_create_at(2));
-        for closed in [Closed::Paused, Closed::KeyRejected, Closed::Rate] {
-            assert!(!waiting(closed).waits_to_create_at(1));
-        }
-        assert!(!fresh.waits_to_create_at(1), "it does not wait for the portal");
-        let session = Sessions::default().take("", &VerificationId::parse("ver_1").unwrap(), "one");
-        assert!(!CacheEntry { session, ..waiting(Closed::Breaker) }.waits_to_create_at(1));
-    }
-
-    fn open_session(expires_at: &str) -> (Verification, CacheEntry) {
-        let object: Verification = serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
-            "spec": {"apiKeySecretRef": {"name": "okid"}},
-            "status": {
-                "phase": "AwaitingUser", "verificationId": "ver_1", "expiresAt": expires_at,
-                "session": {
-                    "attempt": 2, "state": "Created", "uid": "one", "portal": "https://portal.test",
-                    "createdAt": "2026-11-27T10:00:00Z",
-                },
-            },
-        }))
-        .unwrap();
-        let entry = CacheEntry::first(&object, &Clock::start()).0;
-        (object, entry)
-    }
-
-    fn poll_context(object: &Verification) -> Box<PollContext> {
-        let status = object.status.as_ref().unwrap();
-        let now: Timestamp = "2026-11-27T10:00:30Z".parse().unwrap();
-        let times = crate::lifecycle::Times { now, portal_now: Some(now) };
-        let local = LocalState { seen: std::num::NonZeroU64::new(1), ..LocalState::default() };
-        let bounds = crate::lifecycle::Bounds::of(&object.spec);
-        let deadline = "2026-12-04T10:00:00Z".parse().unwrap();
-        let baseline = PollBaseline::of(status, &local, bounds, deadline, times).unwrap();
-        let portals = crate::portal::AllowedPortals::new(["https://portal.test"], false).unwrap();
-        let portal = portals.iter().next().unwrap().clone();
-        let account = Arc::new(Account { portal, secret: object.spec.api_key_secret_ref.clone() });
-        Box::new(PollContext { baseline, account, jitter_seed: 0 })
-    }
-
-    #[test]
-    fn a_session_is_kept_once_and_stays_known_when_the_next_reconcile_reads_the_resource() {
-        for expires_at in ["2026-11-27T11:00:00Z", "2026-11-27T09:00:00Z"] {
-            let (object, mut entry) = open_session(expires_at);
-            let known = KnownSession::of("one", object.status.as_ref().unwrap()).unwrap();
-            assert_eq!(entry.known(), None);
-            entry.know(Some(known.clone()));
-            assert_eq!(entry.known().as_ref(), Some(&known));
-            entry.set_poll_context(Some(poll_context(&object)));
-            assert!(entry.rare.is_none(), "the context says the same");
-            assert_eq!(entry.known().as_ref(), Some(&known), "as the status says it, expiry included");
-            assert_eq!(entry.changed(&object).known().as_ref(), Some(&known));
-            let after = entry.clone().unless_changed(&CacheEntry { changes: 7, ..entry.clone() });
-            assert!(after.poll_context().is_none());
-            assert_eq!(after.known().as_ref(), Some(&known));
-            let other =
-                KnownSession::of("one", open_session("2026-11-27T12:00:00Z").0.status.as_ref().unwrap());
-            entry.know(other.clone());
-            assert_eq!(entry.known(), other, "what was told last counts");
-        }
-    }
-
-    #[test]
-    fn what_few_verifications_have_takes_no_memory_of_the_others() {
-        let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
-        entry.set_poll_context(Some(poll_context(&object)));
-        entry.set_claim(Some(Claim { attempt: 1, seen: Instant::now(), never_sent: false }));
-        assert!(entry.rare.is_some());
-        entry.set_claim(None);
-        assert!(entry.rare.is_none());
-        assert!(size_of::<CacheEntry>() <= 80, "{}", size_of::<CacheEntry>());
-        assert!(entry.heap() <= 80, "{}", entry.heap());
-    }
-
-    #[test]
-    fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever() {
-        let object: Verification = serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
-            "spec": {"apiKeySecretRef": {"name": "okid"}},
-        }))
-        .unwrap();
-        let (sessions, clock) = (Sessions::default(), Clock::start());
-        let mut index = Index::new();
-        let Applied::New(record_id) =
-            index.applied(&object.metadata, |_| CacheEntry::first(&object, &clock).0)
-        else {
-            panic!("it is new");
-        };
-        let mut entry = index.get(record_id).unwrap().clone();
-        let id = VerificationId::parse("ver_1").unwrap();
-        entry.session = sessions.take("https://one.example", &id, "one");
-        let removed = index.deleted("one").unwrap();
-        assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
-        entry.keep(&mut index, record_id, "one", &sessions);
-        assert!(sessions.take("https://one.example", &id, "two").is_some());
-    }
-}
+mod tests;

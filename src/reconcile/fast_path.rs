@@ -1,5 +1,5 @@
-//! A look that finds nothing new: most do, and those neither read the resource nor write. Whatever else comes of it
-//! goes through the tables, in a whole turn.
+//! The fast path: a poll that changes nothing neither reads the resource nor writes. Most polls are such. Anything else is
+//! left to the rest of the reconcile.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     accounts::Account,
     cache_entry::{PollContext, PortalWait},
+    key_wait::KeyWait,
     reconciler::Reconciler,
 };
 use crate::{
@@ -21,139 +22,141 @@ use crate::{
     workqueue::Disposition,
 };
 
-/// A pause that keeps a look waiting longer than this is told in status.
-const PAUSE_UNTOLD: Duration = Duration::from_mins(1);
+/// A pause that delays a poll longer than this is shown in status.
+const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 
-/// What came of a glance.
-pub(crate) enum FastPath {
-    /// Nothing new; this is when to look again.
-    Nothing(Disposition),
-    /// It takes a whole turn.
-    Reconcile(Option<Answer>),
-}
-
-/// What the portal answered already, for the turn that judges it.
+/// An answer of the portal that changes something.
 pub(crate) struct Answer {
-    /// Whom it was asked of.
-    pub(crate) standing: Box<PollContext>,
-    /// What it said.
-    pub(crate) result: Result<Details, PortalError>,
+    context: Box<PollContext>,
+    pub(super) result: Result<Details, PortalError>,
 }
 
-/// Who is looked at, as it was remembered.
-struct Subject {
+/// A verification that waits for a key, as it is cached.
+struct WaitsForKey {
     namespace: String,
-    standing: Box<PollContext>,
+    key_wait: KeyWait,
+    fairness_key: FairnessKey,
+}
+
+/// A verification whose next poll needs no read of the resource, as it is cached.
+struct Polled {
+    namespace: String,
+    context: Box<PollContext>,
     compact: CompactState,
     fairness_key: FairnessKey,
     /// Whether status shows that calls to the portal wait.
-    is_told: bool,
+    is_shown: bool,
 }
 
 impl Reconciler {
-    /// Looks without reading the resource, where nothing but a look is due.
-    pub(crate) async fn fast_path(&self, record_id: RecordId) -> FastPath {
-        if let Some(fast_path) = self.await_key(record_id).await {
-            return fast_path;
+    /// Polls without reading the resource, where nothing but a poll is due. An error ends the reconcile: nothing has changed,
+    /// and the next one is due then.
+    pub(super) async fn fast_path(&self, record_id: RecordId) -> Result<Option<Answer>, Disposition> {
+        if let Some(waits) = self.waits_for_key(record_id) {
+            return self.await_key(waits).await;
         }
-        let Some(Subject { namespace, standing, compact, fairness_key, is_told }) = self.subject(record_id)
+        let Some(Polled { namespace, context, compact, fairness_key, is_shown }) = self.polled(record_id)
         else {
-            return FastPath::Reconcile(None);
+            return Ok(None);
         };
         let now = self.clock.now();
-        if !standing.baseline.is_plain_at(now) {
-            return FastPath::Reconcile(None);
+        if !context.baseline.is_plain_at(now) {
+            return Ok(None);
         }
-        let priority = standing.baseline.priority();
+        let priority = context.baseline.priority();
         if let Some(due) = compact.due_after(now) {
-            return FastPath::Nothing(Disposition::At(self.clock.instant(due), priority, fairness_key));
+            return Err(Disposition::At(self.clock.instant(due), priority, fairness_key));
         }
-        let Ok(Ok(key)) = self.cluster.secrets().key(&namespace, &standing.account.secret).await else {
-            return FastPath::Reconcile(None);
+        let Ok(Ok(key)) = self.cluster.secrets().key(&namespace, &context.account.secret).await else {
+            return Ok(None);
         };
-        let budget = self.portal.budget(&standing.account.portal, key.identity(), fairness_key);
+        let budget = self.portal.budget(&context.account.portal, key.identity(), fairness_key);
         let permit = match budget.admit(Instant::now(), Call::Poll, priority) {
             Admission::Go(permit) => permit,
             Admission::Wait { until, closed } => {
-                self.note_wait(record_id, &standing.account, closed, is_told);
-                return if !is_told && self.is_worth_telling(closed, until, &compact) {
-                    FastPath::Reconcile(None)
+                self.note_wait(record_id, &context.account, closed, is_shown);
+                return if !is_shown && self.is_worth_showing(closed, until, &compact) {
+                    Ok(None)
                 } else {
-                    FastPath::Nothing(Disposition::At(comes_again(closed, until), priority, fairness_key))
+                    Err(Disposition::At(retry_at(closed, until), priority, fairness_key))
                 };
             }
         };
-        let caller = Caller { portal: &standing.account.portal, key: &key, permit };
-        let result = self.poll(caller, standing.baseline.id()).await;
+        let caller = Caller { portal: &context.account.portal, key: &key, permit };
+        let result = self.poll(caller, context.baseline.id()).await;
         let stretch = budget.stretch(Instant::now());
-        let plain = result.as_ref().ok().filter(|_| !is_told);
+        let plain = result.as_ref().ok().filter(|_| !is_shown);
         let unchanged = plain.and_then(|details| {
-            standing.baseline.unchanged(&compact, details, self.clock.now(), standing.jitter_seed, stretch)
+            context.baseline.unchanged(&compact, details, self.clock.now(), context.jitter_seed, stretch)
         });
         let Some(unchanged) = unchanged else {
-            return FastPath::Reconcile(Some(Answer { standing, result }));
+            return Ok(Some(Answer { context, result }));
         };
         if let Some(entry) = self.index().get_mut(record_id) {
-            entry.remember_calm(unchanged.compact);
+            entry.remember_compact(unchanged.compact);
             entry.portal_wait = None;
         }
         let next = self.clock.instant(unchanged.next);
-        FastPath::Nothing(Disposition::At(next, unchanged.priority, fairness_key))
+        Err(Disposition::At(next, unchanged.priority, fairness_key))
     }
 
-    /// Asks for the Secret of one that waits for its key; nothing, if no key is what it waits for.
-    pub(crate) async fn await_key(&self, record_id: RecordId) -> Option<FastPath> {
-        let (namespace, wait, fairness_key) = {
-            let index = self.index();
-            let view = index.view(record_id).filter(|view| !view.deleting && !view.settling)?;
-            (view.namespace.to_owned(), view.payload.key_wait()?.clone(), view.payload.fairness_key)
-        };
-        let found = self.cluster.secrets().key(&namespace, &wait.account.secret).await;
-        let again = wait.again(&found, self.clock.now());
-        Some(again.map_or(FastPath::Reconcile(None), |again| {
-            let when = self.clock.instant(again).max(Instant::now());
-            FastPath::Nothing(Disposition::At(when, wait.priority, fairness_key))
-        }))
-    }
-
-    fn subject(&self, record_id: RecordId) -> Option<Subject> {
+    fn waits_for_key(&self, record_id: RecordId) -> Option<WaitsForKey> {
         let index = self.index();
         let view = index.view(record_id).filter(|view| !view.deleting && !view.settling)?;
-        Some(Subject {
-            standing: Box::new(view.payload.poll_context()?.clone()),
-            compact: *view.payload.compact()?,
+        Some(WaitsForKey {
+            key_wait: view.payload.key_wait()?.clone(),
             namespace: view.namespace.to_owned(),
             fairness_key: view.payload.fairness_key,
-            is_told: view.payload.portal_wait.is_some_and(|portal_wait| portal_wait.is_told),
         })
     }
 
-    /// Remembers what the next call of one waits for, for the metrics.
-    fn note_wait(&self, record_id: RecordId, account: &Account, closed: Closed, is_told: bool) {
+    /// Reads the Secret. The rest of the reconcile is needed if it has changed, or if something else is due.
+    async fn await_key(&self, waits: WaitsForKey) -> Result<Option<Answer>, Disposition> {
+        let WaitsForKey { namespace, key_wait, fairness_key } = waits;
+        let found = self.cluster.secrets().key(&namespace, &key_wait.account.secret).await;
+        let Some(again) = key_wait.again(&found, self.clock.now()) else { return Ok(None) };
+        let when = self.clock.instant(again).max(Instant::now());
+        Err(Disposition::At(when, key_wait.priority, fairness_key))
+    }
+
+    fn polled(&self, record_id: RecordId) -> Option<Polled> {
+        let index = self.index();
+        let view = index.view(record_id).filter(|view| !view.deleting && !view.settling)?;
+        Some(Polled {
+            context: Box::new(view.payload.poll_context()?.clone()),
+            compact: *view.payload.compact()?,
+            namespace: view.namespace.to_owned(),
+            fairness_key: view.payload.fairness_key,
+            is_shown: view.payload.portal_wait.is_some_and(|portal_wait| portal_wait.is_shown),
+        })
+    }
+
+    /// Remembers what the next call waits for, for the metrics.
+    fn note_wait(&self, record_id: RecordId, account: &Account, closed: Closed, is_shown: bool) {
         let portal_wait =
-            self.waits_at(&account.portal, closed).map(|portal_wait| PortalWait { is_told, ..portal_wait });
+            self.waits_at(&account.portal, closed).map(|portal_wait| PortalWait { is_shown, ..portal_wait });
         if let Some(entry) = self.index().get_mut(record_id) {
             entry.portal_wait = portal_wait;
         }
     }
 
-    /// Whether a closed gate is more than a wait: the tables say what it shows.
-    fn is_worth_telling(&self, closed: Closed, until: Instant, compact: &CompactState) -> bool {
+    /// Whether a refused admission is shown in status, which needs the rest of the reconcile.
+    fn is_worth_showing(&self, closed: Closed, until: Instant, compact: &CompactState) -> bool {
         match closed {
-            // What the portal refused others is shown on those that it was refused, and on no one else.
+            // A rejected key is shown on the verifications whose own calls were rejected, and on no other.
             Closed::Rate | Closed::KeyRejected => false,
             Closed::Breaker => is_outage(&compact.local_state(), self.clock.now()),
             Closed::Paused => {
                 let due = compact.due().unwrap_or_else(|| self.clock.now());
                 let wait = Duration::try_from(self.clock.time(until).duration_since(due));
-                wait.is_ok_and(|wait| wait >= PAUSE_UNTOLD)
+                wait.is_ok_and(|wait| wait >= PAUSE_SHOWN_AFTER)
             }
         }
     }
 }
 
-/// When to come again to a gate that is closed until then: a Secret that is repaired opens another gate.
-fn comes_again(closed: Closed, until: Instant) -> Instant {
+/// When to try again after a refused admission. A Secret that is repaired has another key.
+fn retry_at(closed: Closed, until: Instant) -> Instant {
     match closed {
         Closed::KeyRejected => until.min(Instant::now() + SECRET_READ_AGAIN),
         Closed::Rate | Closed::Breaker | Closed::Paused => until,
@@ -161,8 +164,8 @@ fn comes_again(closed: Closed, until: Instant) -> Instant {
 }
 
 impl Answer {
-    /// Whether this is what a look would ask: the session, the portal and, by its Secret, the key.
+    /// Whether it answers the poll of that session with that account.
     pub(crate) fn is_of(&self, account: &Account, id: &VerificationId) -> bool {
-        self.standing.baseline.id() == id && *self.standing.account == *account
+        self.context.baseline.id() == id && *self.context.account == *account
     }
 }

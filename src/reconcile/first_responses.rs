@@ -1,4 +1,4 @@
-//! Who waits until the portal has given a new key its first answer: they are woken the moment it comes. Touches nothing.
+//! The verifications that wait for the portal's first response to a new key. They are woken when it arrives. State only.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,23 +9,23 @@ use crate::{
 };
 use parking_lot::Mutex;
 
-/// Most that are kept of those who wait.
+/// Maximum number of verifications that wait.
 const MOST: usize = 50_000;
 
-/// Those who wait, by portal and key, each with its fairness key.
+/// The verifications that wait, by portal and key, each with its fairness key.
 #[derive(Debug, Default)]
 pub(crate) struct FirstResponses(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
     by_key: HashMap<(PortalUrl, KeyIdentity), HashMap<RecordId, FairnessKey>>,
-    /// How many they are, of all keys.
+    /// Their number, of all keys.
     number: usize,
 }
 
 impl FirstResponses {
-    /// Joins those who wait. Who does so looks afterwards whether there still is something to wait for, and leaves if not.
-    /// Where they become too many, those before it are forgotten: they come again by themselves.
+    /// Adds a verification. The caller checks afterwards whether the response is still awaited, and removes it if not.
+    /// With too many, the earlier ones are forgotten: they are reconciled again by their schedule.
     pub(crate) fn join(
         &self,
         portal: &PortalUrl,
@@ -43,7 +43,7 @@ impl FirstResponses {
         }
     }
 
-    /// Leaves those who wait.
+    /// Removes a verification.
     pub(crate) fn leave(&self, portal: &PortalUrl, key: KeyIdentity, record_id: RecordId) {
         let mut waiting = self.0.lock();
         if let Entry::Occupied(mut of_key) = waiting.by_key.entry((portal.clone(), key)) {
@@ -55,8 +55,8 @@ impl FirstResponses {
         }
     }
 
-    /// Those whom an answer ends the wait of. Silence and a refused key end none: those who wait come again by
-    /// themselves, one after another. Whatever the answer, nobody is kept here longer: who still waits joins again.
+    /// Removes all that wait for that key, and returns those whose wait the answer ends. No response and a rejected key end
+    /// none: those verifications are reconciled again by their schedule, one after another, and join again.
     pub(crate) fn woken_by<T>(
         &self,
         portal: &PortalUrl,
@@ -119,21 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_accepts_the_key_wakes_those_who_wait_for_that_key_once() {
+    fn an_answer_that_accepts_the_key_wakes_all_that_wait_for_that_key_once() {
         let (portal, fairness_key) = (&portal(), FairnessKey::of_namespace("kyc"));
         let (waiters, mut index) = (FirstResponses::default(), Index::new());
-        let slots = ["a", "b", "c"].map(|name| record_id(&mut index, name));
-        waiters.join(portal, key("one"), slots[0], fairness_key);
-        waiters.join(portal, key("one"), slots[1], fairness_key);
-        waiters.join(portal, key("one"), slots[1], fairness_key);
-        waiters.join(portal, key("two"), slots[2], fairness_key);
+        let record_ids = ["a", "b", "c"].map(|name| record_id(&mut index, name));
+        waiters.join(portal, key("one"), record_ids[0], fairness_key);
+        waiters.join(portal, key("one"), record_ids[1], fairness_key);
+        waiters.join(portal, key("one"), record_ids[1], fairness_key);
+        waiters.join(portal, key("two"), record_ids[2], fairness_key);
         assert_eq!(waiters.woken_by(portal, key("one"), &Ok(())).len(), 2);
         assert!(waiters.woken_by(portal, key("one"), &Ok(())).is_empty());
-        assert!(waiters.woken_by(portal, key("two"), &Ok(())).contains_key(&slots[2]));
+        assert!(waiters.woken_by(portal, key("two"), &Ok(())).contains_key(&record_ids[2]));
     }
 
     #[test]
-    fn an_answer_that_does_not_accept_the_key_wakes_nobody_and_keeps_nobody() {
+    fn an_answer_that_does_not_accept_the_key_wakes_none_and_leaves_none_waiting() {
         let (portal, fairness_key) = (&portal(), FairnessKey::of_namespace("kyc"));
         let (waiters, mut index) = (FirstResponses::default(), Index::new());
         let record_id = record_id(&mut index, "a");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_for_answers_that_never_come_are_bounded() {
+    fn verifications_that_wait_for_a_response_that_never_arrives_are_bounded() {
         let (portal, fairness_key) = (&portal(), FairnessKey::of_namespace("kyc"));
         let (waiters, mut index) = (FirstResponses::default(), Index::new());
         let record_id = record_id(&mut index, "a");

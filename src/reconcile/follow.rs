@@ -1,4 +1,4 @@
-//! Follows the live verifications into the table and the queue, and says when that is interrupted. Touches the API server.
+//! Follows the watch into the index and the queue, and logs when it is interrupted.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::{
     priority::Priority,
 };
 
-/// A sign of life comes this often, and what is no longer fresh is forgotten within this.
-const BEAT: Duration = Duration::from_secs(5);
+/// Interval of the heartbeat for `/livez`, and of the removal of resources that are no longer recent.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After this long without an interruption the next one is reported again. Longer than the stream ever pauses.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -25,8 +25,8 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
     let cluster = &reconciler.cluster;
     let begin = || cluster.watch(namespace);
     let mut stream = std::pin::pin!(begin());
-    let mut rewound = std::pin::pin!(cluster.until_rolled_back(namespace));
-    let mut beat = interval(BEAT);
+    let mut rolled_back = std::pin::pin!(cluster.until_rolled_back(namespace));
+    let mut heartbeat = interval(HEARTBEAT);
     let mut interruptions = Interruptions::default();
     loop {
         cluster.last_contact().follower_alive();
@@ -35,17 +35,17 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
                 Some(change) => note(reconciler, readiness, &mut interruptions, change),
                 None => return,
             },
-            () = &mut rewound => {
+            () = &mut rolled_back => {
                 reconciler.metrics.api_server_rollbacks.inc();
                 tracing::warn!(
-                    "the state of the API server went back, as after a restore of etcd from a backup; verifications are \
-                     listed anew, and a status that lost its session gets it back"
+                    "the API server's state was rolled back, as by a restore of etcd from a backup; listing verifications again and \
+                     restoring the sessions that their status has lost"
                 );
                 reconciler.index().accept_rollback();
                 stream.set(begin());
-                rewound.set(cluster.until_rolled_back(namespace));
+                rolled_back.set(cluster.until_rolled_back(namespace));
             }
-            _ = beat.tick() => {
+            _ = heartbeat.tick() => {
                 reconciler.recent.forget_old();
             }
         }
@@ -71,7 +71,7 @@ fn note(
                 namespace = object.namespace,
                 name = object.name,
                 error,
-                "a verification cannot be decoded and is left alone; compare it with the installed definition"
+                "a verification cannot be decoded and is ignored; compare it with the installed custom resource definition"
             );
         }
         Change::InitDone => {
@@ -96,16 +96,16 @@ fn note(
                 readiness.set(Some(interruptions.waiting_for(&error, &why)));
             }
             if interruptions.is_new(&error, &why, Instant::now()) {
-                tell(&error, &why);
+                log_interruption(&error, &why);
             }
         }
     }
 }
 
-/// What of the watch was interrupted since the last whole list.
+/// Interruptions of the watch since the last complete list.
 #[derive(Debug, Default)]
 struct Interruptions {
-    /// Whether there ever was a whole list.
+    /// Whether there ever was a complete list.
     is_synced: bool,
     /// Whether a list has begun and is not complete.
     is_listing: bool,
@@ -118,7 +118,7 @@ impl Interruptions {
         *self = Self { is_synced: true, ..Self::default() };
     }
 
-    /// Whether this one is the first of its kind since the last whole list, or since it timed out.
+    /// Whether this one is the first of its kind since the last complete list, or since the last one timed out.
     fn is_new(&mut self, error: &Interrupted, why: &ApiError, now: Instant) -> bool {
         self.reported.is_news((error.action(), why.code()), RESOLVE_TIMEOUT, now)
     }
@@ -132,12 +132,12 @@ impl Interruptions {
     }
 }
 
-/// Whether the API server does not know the resource.
+/// Whether the API server does not serve the resource.
 fn is_undefined(why: &ApiError) -> bool {
     why.code() == Some(404)
 }
 
-fn tell(error: &Interrupted, why: &ApiError) {
+fn log_interruption(error: &Interrupted, why: &ApiError) {
     let (action, code, reason) = (error.action(), why.code(), why.reason());
     match code {
         Some(404) => tracing::warn!(action, code, reason, "waiting for {WAITING}; {INSTALL}"),
@@ -145,20 +145,15 @@ fn tell(error: &Interrupted, why: &ApiError) {
             action,
             code,
             reason,
-            "verifications cannot be watched; the definition may be older than this program; {INSTALL}"
+            "verifications cannot be watched; the custom resource definition may be older than this operator; {INSTALL}"
         ),
         Some(401 | 403) => tracing::warn!(
             action,
             code,
             reason,
-            "verifications cannot be watched; the operator needs the rights to list and watch them"
+            "verifications cannot be watched; the operator needs permission to list and watch them"
         ),
-        _ => tracing::warn!(
-            action,
-            code,
-            reason,
-            "the watch of verifications was interrupted; it is tried again until it works"
-        ),
+        _ => tracing::warn!(action, code, reason, "the watch of verifications was interrupted; retrying"),
     }
 }
 
@@ -171,8 +166,8 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
     }
 }
 
-/// Takes in what was listed or watched. What a watch brought is as good as read, for a while; a list may bring a hundred
-/// thousand, and their turns come one after another.
+/// Notes a resource that was listed or watched. One from a watch need not be read for a while; a list may have a hundred
+/// thousand, which are reconciled one after another.
 fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let now = Instant::now();
     let is_fresh = !is_listed && is_small(&object);
@@ -189,7 +184,7 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let fairness_key = fairness_key(&object);
     if !matches!(seen, Applied::Unchanged(_) | Applied::Stale(_)) {
         if is_fresh {
-            reconciler.recent.keep(seen.record_id(), object, now);
+            reconciler.recent.insert(seen.record_id(), object, now);
         } else {
             reconciler.recent.forget(seen.record_id());
         }
@@ -203,8 +198,7 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
             reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
         }
         Applied::Changed(record_id) => reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key),
-        // A list that is older than what was known may be that of a state that was restored: only the resource itself
-        // says how it stands.
+        // A list that is older than what was known may be of a restored state: only the resource itself shows its state.
         Applied::Stale(record_id) if is_listed => {
             if let Some(entry) = reconciler.index().get_mut(record_id) {
                 entry.read_next();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Reconciler {
-    /// Brings the gauges up to date.
+    /// Updates the gauges.
     pub(crate) fn measure(&self) {
         let plan = self.queue.snapshot();
         let mut waiting: HashMap<_, usize> = HashMap::new();
@@ -23,14 +23,14 @@ impl Reconciler {
             for (_, entry) in index.iter() {
                 heap += entry.heap();
                 *live.entry(entry.phase()).or_default() += 1;
-                if let Some(PortalWait { portal, closed, is_told: _ }) = entry.portal_wait {
+                if let Some(PortalWait { portal, closed, is_shown: _ }) = entry.portal_wait {
                     *waiting.entry((usize::from(portal), closed)).or_default() += 1;
                 }
             }
             index.memory() + heap
         };
         let left = self.portal.closed(Instant::now());
-        let gates = self.portal.allowed().iter().enumerate().flat_map(|(number, portal)| {
+        let closures = self.portal.allowed().iter().enumerate().flat_map(|(number, portal)| {
             let (left, waiting) = (&left, &waiting);
             Closed::SHOWN.into_iter().map(move |closed| {
                 let left = left.get(&(portal.clone(), closed)).copied();
@@ -38,7 +38,7 @@ impl Reconciler {
                 (portal.host(), closed.label(), Closure { left, waiting })
             })
         });
-        self.metrics.closures(gates);
+        self.metrics.closures(closures);
         self.metrics.live(live.into_iter().map(|(phase, count)| (phase.as_str(), count)));
         let silent = i64::try_from(self.cluster.last_contact().since_watch().as_secs()).unwrap_or(i64::MAX);
         self.metrics.watch_last_event.set(self.clock.local().as_second().saturating_sub(silent));

@@ -1,5 +1,5 @@
-//! Who waits for a key asks for its Secret and for nothing else: neither the resource is read nor anything written until
-//! there is one. What that costs the API server follows the number of Secrets, because those are read once for all.
+//! A verification that waits for a key reads its Secret and nothing else: the resource is neither read nor written until
+//! there is a key. The load on the API server follows the number of Secrets, because each is read once for all. State only.
 
 use std::sync::Arc;
 
@@ -13,13 +13,12 @@ use crate::{
     priority::Priority,
 };
 
-/// What keeps a verification from its next call, as long as its Secret stays as it is.
+/// A key that the next call waits for, as long as the Secret is unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyWait {
-    /// Where the key is looked for.
     pub(super) account: Arc<Account>,
     pub(super) awaited: Awaited,
-    /// When something else than the key asks for a whole turn.
+    /// When something other than the key needs a reconcile.
     pub(super) until: Timestamp,
     pub(super) priority: Priority,
 }
@@ -34,7 +33,7 @@ pub(super) enum Awaited {
 }
 
 impl KeyWait {
-    /// When to look again, if what was found is no news; nothing, if it is, or if something else than a key is due.
+    /// When to read the Secret again if nothing has changed; nothing, if something has, or if something else is due.
     pub(super) fn again(&self, found: &Found, now: Timestamp) -> Option<Timestamp> {
         if self.until <= now {
             return None;
@@ -78,20 +77,20 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_key_goes_on_when_there_is_one_or_another_fault_and_looks_again_until_then() {
+    fn a_wait_for_a_key_ends_when_there_is_one_or_another_fault() {
         let wait = wait(Awaited::Usable(KeyFault::SecretNotFound, at(0)));
         let absent = Ok(Err(KeyFault::SecretNotFound));
         assert_eq!(wait.again(&absent, at(10)), Some(at(14)));
         assert_eq!(wait.again(&absent, at(700)), Some(at(760)));
         assert_eq!(wait.again(&absent, at(3_590)), Some(at(3_600)), "something else is due then");
         assert_eq!(wait.again(&absent, at(3_600)), None);
-        assert_eq!(wait.again(&Err(ReadSecret), at(10)), Some(at(14)), "nobody knows");
+        assert_eq!(wait.again(&Err(ReadSecret), at(10)), Some(at(14)), "unknown");
         assert_eq!(wait.again(&Ok(Err(KeyFault::KeyMissing)), at(10)), None);
         assert_eq!(wait.again(&Ok(Ok(key("good"))), at(10)), None);
     }
 
     #[test]
-    fn who_waits_for_another_key_than_the_refused_one_goes_on_when_the_secret_changes() {
+    fn a_wait_for_another_key_than_the_rejected_one_ends_when_the_secret_changes() {
         let wait = wait(Awaited::AnotherThan(key("refused").identity()));
         assert_eq!(wait.again(&Ok(Ok(key("refused"))), at(10)), Some(at(70)));
         assert_eq!(wait.again(&Ok(Ok(key("good"))), at(10)), None);

@@ -4,7 +4,9 @@
 //! them and reports events, after the write.
 
 mod accounts;
+mod act;
 mod cache_entry;
+mod commit;
 mod create;
 mod driver;
 mod fast_path;
@@ -15,6 +17,7 @@ mod key_wait;
 mod observe;
 mod recent;
 mod reconciler;
+mod reconciliation;
 mod remember;
 mod report;
 mod sessions;

@@ -1,4 +1,4 @@
-//! From a resource and what is remembered of it to the facts of the moment.
+//! Observes: from a resource, and what is known of its portal, key and store, to the facts of the moment.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,73 +18,169 @@ use crate::{
     evidence::Source,
     lifecycle::{
         Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
-        LocalState, PortalFact, State, restored, sanitize,
+        KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, evidence_state, restored,
+        sanitize,
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
 /// No request of a claim that was found can be in flight after this: claim 10 s, age 5 s, request 30 s.
-pub(crate) const QUIET: Duration = Duration::from_secs(45);
+pub(crate) const IN_FLIGHT_FOR: Duration = Duration::from_secs(45);
 
 /// The facts, and what a call is made with.
 pub(crate) struct Observed {
     pub(crate) facts: Facts,
     pub(crate) account: Option<Account>,
     pub(crate) key: Option<Arc<ApiKey>>,
-    /// How much the portal may be asked with that key.
+    /// The budget of the portal and the key.
     pub(crate) budget: Option<Budget>,
-    /// When the resource came that this is read from.
-    pub(crate) since: Instant,
+}
+
+/// The facts that do not come from the resource.
+struct Surroundings {
+    now: Timestamp,
+    portal_now: Option<Timestamp>,
+    portal: PortalFact,
+    link_path: String,
+    key: KeyFact,
+    in_flight: InFlight,
+    holder: String,
+    stretch: f64,
+    polled_at: Option<Timestamp>,
+    too_large: bool,
+    known: Option<KnownSession>,
+    destination: DestinationFact,
+    local_state: LocalState,
 }
 
 impl Observed {
     /// The portal's time now, if it is known.
-    pub(crate) fn portal_now(&self, clock: &Clock) -> Option<Timestamp> {
+    fn portal_now(&self, clock: &Clock) -> Option<Timestamp> {
         self.account.as_ref().and_then(|account| clock.portal_now(&account.portal))
     }
 
-    /// A call has taken its time, and its answer may have told the portal's.
-    pub(crate) fn read_clocks(&mut self, clock: &Clock) {
+    /// Reads the clocks again: a call took its time, and its answer may have carried the portal's.
+    pub(super) fn read_clocks(&mut self, clock: &Clock) {
         self.facts.now = clock.now();
         self.facts.portal_now = self.portal_now(clock);
     }
 
-    /// Whom to ask, and with what key.
-    pub(crate) fn caller(&self) -> Option<(&PortalUrl, &ApiKey)> {
-        Some((&self.account.as_ref()?.portal, self.key.as_deref()?))
+    /// Replaces all facts that come from the resource by those of another version of it, and reads the clocks.
+    pub(super) fn refresh(&mut self, object: &Verification, status: &VerificationStatus, clock: &Clock) {
+        self.read_clocks(clock);
+        self.facts = facts(object, status, Surroundings::of(&self.facts));
     }
 
     /// Where evidence comes from.
-    pub(crate) fn source(&self) -> Option<Source<'_>> {
-        let (portal, key) = self.caller()?;
-        Some(Source { portal, key, budget: self.budget.clone()? })
+    pub(super) fn source(&self) -> Option<Source<'_>> {
+        let (account, key) = (self.account.as_ref()?, self.key.as_deref()?);
+        Some(Source { portal: &account.portal, key, budget: self.budget.clone()? })
+    }
+}
+
+impl Surroundings {
+    fn of(facts: &Facts) -> Self {
+        let facts = facts.clone();
+        Self {
+            now: facts.now,
+            portal_now: facts.portal_now,
+            portal: facts.portal,
+            link_path: facts.link_path,
+            key: facts.key,
+            in_flight: facts.in_flight,
+            holder: facts.holder,
+            stretch: facts.stretch,
+            polled_at: facts.polled_at,
+            too_large: facts.too_large,
+            known: facts.known,
+            destination: facts.evidence.destination,
+            local_state: facts.local_state,
+        }
+    }
+}
+
+/// All facts of one version of a resource.
+fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surroundings) -> Facts {
+    let Surroundings {
+        now,
+        portal_now,
+        portal,
+        link_path,
+        key,
+        in_flight,
+        holder,
+        stretch,
+        polled_at,
+        too_large,
+        known,
+        destination,
+        local_state,
+    } = surroundings;
+    let uid = object.uid().unwrap_or_default();
+    let annotation = |name: &str| object.annotations().get(name).and_then(|value| sanitize(value));
+    let reconcile_requested = annotation(RECONCILE_REQUESTED_AT);
+    let is_requested =
+        reconcile_requested.is_some() && reconcile_requested != status.last_handled_reconcile_at;
+    let adopt = adoption(object, &uid, status);
+    // A person who names the session need not wait for the schedule that an unknown outcome left.
+    let is_named = adopt.is_some() && status.observed_generation != object.metadata.generation;
+    let born = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let bounds = Bounds::of(&object.spec);
+    Facts {
+        now,
+        portal_now,
+        jitter_seed: jitter_seed(&uid),
+        born,
+        generation: object.metadata.generation.unwrap_or_default(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        suspend: object.spec.suspend,
+        mode: object.spec.mode,
+        ready_when: object.spec.ready_when,
+        on_unknown: object.spec.on_unknown_outcome,
+        bounds,
+        adopt,
+        deadline: deadline(object, born, now, &local_state),
+        portal,
+        link_path,
+        due: Due::of(now, is_requested || is_named, &key, &local_state, bounds),
+        key,
+        in_flight,
+        retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
+        reconcile_requested,
+        holder,
+        stretch,
+        polled_at,
+        too_large,
+        known: known.filter(|_| status.verification_id.is_none()),
+        evidence: EvidenceFacts {
+            destination,
+            has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
+            deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            ..EvidenceFacts::of(object.spec.evidence.clone(), status)
+        },
+        local_state,
+        uid,
     }
 }
 
 impl Reconciler {
-    /// Observes a resource. The gate is open here: it is asked only for a step that needs it.
-    pub(crate) async fn observe(
+    /// Observes a resource. `too_large`: whether the record of a session might not fit into it.
+    pub(super) async fn observe(
         &self,
         object: &Verification,
-        state: &State,
+        too_large: bool,
         entry: &mut CacheEntry,
     ) -> Result<Observed, ReadSecret> {
-        let now = self.clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
-        let namespace = object.namespace().unwrap_or_default();
+        let parsed = ParsedStatus::of(&uid, &status);
         let account = self
             .portal_of(object, &status)
             .map(|portal| Account { portal, secret: object.spec.api_key_secret_ref.clone() });
-        let local_state = entry.local_state();
-        let evidence = self.evidence_facts(object, &status, state).await;
-        let key = if calls_nothing(object, state, evidence.state) {
-            None
-        } else {
-            Some(self.cluster.secrets().key(&namespace, &object.spec.api_key_secret_ref).await?)
-        };
+        let destination = self.destination(object, parsed.state()).await;
+        let key = self.key_of(object, &parsed).await?;
         let key_fact = match &key {
-            None => KeyFact::Missing(crate::lifecycle::KeyFault::SecretNotFound),
+            None => KeyFact::Missing(KeyFault::SecretNotFound),
             Some(Ok(key)) => KeyFact::Usable { fingerprint: key.fingerprint(&uid) },
             Some(Err(fault)) => KeyFact::Missing(*fault),
         };
@@ -95,77 +191,56 @@ impl Reconciler {
             }
             _ => None,
         };
-        let stretch = budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now()));
-        let polled_at = budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past(at));
-        let annotation = |name: &str| object.annotations().get(name).and_then(|value| sanitize(value));
-        let reconcile_requested = annotation(RECONCILE_REQUESTED_AT);
-        let nudged = reconcile_requested.is_some() && reconcile_requested != status.last_handled_reconcile_at;
-        let adopt = adoption(object, &uid, &status);
-        // A person who names the session need not wait for the schedule of the create that was lost.
-        let named = adopt.is_some() && status.observed_generation != object.metadata.generation;
-        let born = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        let facts = Facts {
-            now,
+        let surroundings = Surroundings {
+            now: self.clock.now(),
             portal_now: account.as_ref().and_then(|account| self.clock.portal_now(&account.portal)),
-            jitter_seed: jitter_seed(&uid),
-            born,
-            generation: object.metadata.generation.unwrap_or_default(),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            suspend: object.spec.suspend,
-            mode: object.spec.mode,
-            ready_when: object.spec.ready_when,
-            on_unknown: object.spec.on_unknown_outcome,
-            bounds: Bounds::of(&object.spec),
-            adopt,
-            deadline: deadline(object, born, now, &local_state),
             portal: account
                 .as_ref()
                 .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
             link_path: self.portal.link_path().to_owned(),
-            due: Due::of(now, nudged || named, &key_fact, &local_state, Bounds::of(&object.spec)),
             key: key_fact,
-            in_flight: self.in_flight(state, &status, entry),
-            retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
-            reconcile_requested,
+            in_flight: self.in_flight(parsed.state(), &status, entry),
             holder: self.holder.clone(),
-            stretch,
-            polled_at,
-            too_large: false,
-            known: entry.known().filter(|_| status.verification_id.is_none()),
-            evidence,
-            local_state,
-            uid,
+            stretch: budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now())),
+            polled_at: budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past(at)),
+            too_large,
+            known: entry.known(),
+            destination,
+            local_state: entry.local_state(),
         };
-        Ok(Observed { facts, account, key, budget, since: Instant::now() })
+        Ok(Observed { facts: facts(object, &status, surroundings), account, key, budget })
     }
 
-    async fn evidence_facts(
+    /// Whether evidence may be stored where the spec asks. Once there is a session, it is too late to refuse one.
+    async fn destination(&self, object: &Verification, state: &State) -> DestinationFact {
+        let is_relevant =
+            matches!(state, State::Fresh | State::Refused | State::OutcomeUnknown) && !object.spec.suspend;
+        let refusal = if is_relevant { self.evidence.refuse_destination(object).await } else { None };
+        refusal.map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string()))
+    }
+
+    /// The API key, or what is wrong with it; nothing, where no call is to be made.
+    async fn key_of(
         &self,
         object: &Verification,
-        status: &VerificationStatus,
-        state: &State,
-    ) -> EvidenceFacts {
-        // Once there is a session, it is too late to refuse one.
-        let is_asked =
-            matches!(state, State::Fresh | State::Refused | State::OutcomeUnknown) && !object.spec.suspend;
-        let refusal = if is_asked { self.evidence.refuse_destination(object).await } else { None };
-        EvidenceFacts {
-            destination: refusal
-                .map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string())),
-            has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER),
-            deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-            ..EvidenceFacts::of(object.spec.evidence.clone(), status)
+        parsed: &ParsedStatus<'_>,
+    ) -> Result<Option<Result<Arc<ApiKey>, KeyFault>>, ReadSecret> {
+        let evidence = evidence_state(object.spec.evidence.as_ref(), parsed.status());
+        if makes_no_call(object, parsed.state(), evidence) {
+            return Ok(None);
         }
+        let namespace = object.namespace().unwrap_or_default();
+        self.cluster.secrets().key(&namespace, &object.spec.api_key_secret_ref).await.map(Some)
     }
 
-    /// The portal it lives at, or would live at, if that may be asked.
+    /// The portal of its session, or else of its spec, if it may be called.
     fn portal_of(&self, object: &Verification, status: &VerificationStatus) -> Option<PortalUrl> {
-        let lives_at = status
+        let recorded = status
             .verification_id
             .as_ref()
             .and(status.session.as_ref())
             .and_then(|session| session.portal.as_deref());
-        self.portal.permit(lives_at.or(object.spec.portal.as_deref()))
+        self.portal.permit(recorded.or(object.spec.portal.as_deref()))
     }
 
     fn in_flight(&self, state: &State, status: &VerificationStatus, entry: &mut CacheEntry) -> InFlight {
@@ -178,25 +253,25 @@ impl Reconciler {
         let found = Claim { attempt, seen: Instant::now(), never_sent: false };
         let seen = entry.claim().filter(|claim| claim.attempt == attempt).unwrap_or(found);
         entry.set_claim(Some(seen));
-        let quiet_at = seen.seen + QUIET;
+        let none_at = seen.seen + IN_FLIGHT_FOR;
         // Another process may hold a claim of the same number.
         let holder = status.session.as_ref().and_then(|session| session.holder.as_deref());
         if seen.never_sent && holder == Some(self.holder.as_str()) {
             InFlight::NeverSent
-        } else if quiet_at <= Instant::now() {
+        } else if none_at <= Instant::now() {
             InFlight::None
         } else {
-            InFlight::Possible(self.clock.time(quiet_at))
+            InFlight::Possible(self.clock.time(none_at))
         }
     }
 }
 
-/// Whether this turn asks the portal nothing, so that its key need not be read.
-fn calls_nothing(object: &Verification, state: &State, evidence: EvidenceState) -> bool {
-    let is_over = matches!(state, State::Finished(_)) && evidence != EvidenceState::Pending;
+/// Whether no call to the portal follows, so that the key need not be read.
+fn makes_no_call(object: &Verification, state: &State, evidence: EvidenceState) -> bool {
+    let has_finished = matches!(state, State::Finished(_)) && evidence != EvidenceState::Pending;
     object.metadata.deletion_timestamp.is_some()
         || object.spec.suspend
-        || is_over
+        || has_finished
         || matches!(state, State::Settled | State::Inconsistent(_))
 }
 

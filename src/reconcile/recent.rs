@@ -1,8 +1,7 @@
-//! Resources as they came a moment ago, from the watch or with the answer to a write: who has one of them need not read
-//! it. Touches nothing.
+//! Resources that were received a moment ago, from the watch or in the response to a write, and need not be read. State only.
 //!
-//! That it is the newest is checked against the table when it is taken, and again by the API server, when something is
-//! written for it: a write carries the resourceVersion that was read.
+//! Whether one is the newest version is checked against the index when it is taken, and by the API server when something is
+//! written: a write carries the resourceVersion that was read.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,21 +14,21 @@ use tokio::time::Instant;
 
 use crate::{api::Verification, index::RecordId};
 
-/// For how long one is as good as read.
+/// A resource need not be read for this long.
 const FRESH: Duration = Duration::from_secs(10);
-/// Most bytes of all that are kept, about.
+/// Maximum number of bytes of all resources, approximately.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-/// One that is larger as JSON is read again. The API server may write a character of it in six bytes (`\u003c`), so what
-/// is kept has room for a record whatever it holds.
+/// A resource that is larger as JSON is read again. The API server may write a character in six bytes (`\u003c`), so a
+/// smaller one has room for a record whatever it holds.
 const LARGEST: usize = 64 * 1024;
 
-/// The resources that are kept.
+/// Resources that were received a moment ago.
 #[derive(Debug, Default)]
-pub(crate) struct RecentObjects(Mutex<Kept>);
+pub(crate) struct RecentObjects(Mutex<Objects>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    by_slot: HashMap<RecordId, Entry>,
+struct Objects {
+    by_record: HashMap<RecordId, Entry>,
     by_age: BTreeSet<(Instant, RecordId)>,
     bytes: usize,
 }
@@ -42,27 +41,27 @@ struct Entry {
 }
 
 impl RecentObjects {
-    /// Keeps a resource that came at that time, in place of what is kept of it; not where there is no room.
-    pub(super) fn keep(&self, record_id: RecordId, object: Box<Verification>, since: Instant) {
+    /// Inserts a resource that was received at that time, in place of an earlier version; drops it if there is no room.
+    pub(super) fn insert(&self, record_id: RecordId, object: Box<Verification>, since: Instant) {
         let size = size(&object).filter(|size| *size <= LARGEST);
-        let mut kept = self.0.lock();
-        kept.remove(record_id);
-        kept.forget_before(Instant::now());
+        let mut received = self.0.lock();
+        received.remove(record_id);
+        received.forget_before(Instant::now());
         let Some(size) = size else { return };
         // The parts of a resource take about twice their text.
         let bytes = size_of::<Verification>() + 2 * size;
-        if kept.bytes + bytes <= MOST_BYTES {
-            kept.bytes += bytes;
-            kept.by_age.insert((since, record_id));
-            kept.by_slot.insert(record_id, Entry { object, since, bytes });
+        if received.bytes + bytes <= MOST_BYTES {
+            received.bytes += bytes;
+            received.by_age.insert((since, record_id));
+            received.by_record.insert(record_id, Entry { object, since, bytes });
         }
     }
 
-    /// Takes what is kept of a resource, and since when, if it came within the last ten seconds.
+    /// Takes a resource and the time when it was received, if that was within the last ten seconds.
     pub(super) fn take(&self, record_id: RecordId) -> Option<(Box<Verification>, Instant)> {
-        let mut kept = self.0.lock();
-        kept.forget_before(Instant::now());
-        let Entry { object, since, bytes: _ } = kept.remove(record_id)?;
+        let mut received = self.0.lock();
+        received.forget_before(Instant::now());
+        let Entry { object, since, bytes: _ } = received.remove(record_id)?;
         Some((object, since))
     }
 
@@ -71,17 +70,17 @@ impl RecentObjects {
         self.0.lock().remove(record_id);
     }
 
-    /// Forgets what came too long ago, and returns the bytes of the rest, about.
+    /// Forgets what was received too long ago, and returns the bytes of the rest, approximately.
     pub(super) fn forget_old(&self) -> usize {
-        let mut kept = self.0.lock();
-        kept.forget_before(Instant::now());
-        kept.bytes
+        let mut received = self.0.lock();
+        received.forget_before(Instant::now());
+        received.bytes
     }
 }
 
-impl Kept {
+impl Objects {
     fn remove(&mut self, record_id: RecordId) -> Option<Entry> {
-        let entry = self.by_slot.remove(&record_id)?;
+        let entry = self.by_record.remove(&record_id)?;
         self.by_age.remove(&(entry.since, record_id));
         self.bytes -= entry.bytes;
         Some(entry)
@@ -93,9 +92,9 @@ impl Kept {
         {
             self.remove(record_id);
         }
-        if self.by_slot.is_empty() {
-            // What a burst has used is given back.
-            self.by_slot.shrink_to_fit();
+        if self.by_record.is_empty() {
+            // Frees what a burst has used.
+            self.by_record.shrink_to_fit();
         }
     }
 }
@@ -135,14 +134,14 @@ mod tests {
     use crate::{cluster::prune, index::Index};
 
     #[test]
-    fn a_resource_is_weighed_with_what_no_turn_reads() {
+    fn a_resource_is_weighed_with_what_no_reconcile_reads() {
         let small = object("a", "x");
         assert!(is_small(&small));
         let mut large = small.clone();
         let others = [("example.com/note".to_owned(), "x".repeat(LARGEST))];
         large.metadata.annotations = Some(others.into());
         assert!(!is_small(&large));
-        assert!(is_small(&prune(large)), "which says nothing of what is left out");
+        assert!(is_small(&prune(large)), "which does not count what is pruned");
         let mut managed = small;
         let writers = json!([{"manager": "x".repeat(LARGEST), "operation": "Apply"}]);
         managed.metadata.managed_fields = serde_json::from_value(writers).unwrap();
@@ -161,8 +160,7 @@ mod tests {
         .unwrap()
     }
 
-    /// A slot for each of so many resources.
-    fn slots(count: usize) -> Vec<RecordId> {
+    fn record_ids(count: usize) -> Vec<RecordId> {
         let mut index = Index::new();
         let mut record_id =
             |number: usize| index.applied(&object(&number.to_string(), "").metadata, |_| ()).record_id();
@@ -170,34 +168,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_is_taken_once_and_for_ten_seconds_at_most() {
-        let (fresh, slots) = (RecentObjects::default(), slots(2));
-        fresh.keep(slots[0], object("a", ""), Instant::now());
+    async fn a_resource_is_taken_once_and_for_ten_seconds_at_most() {
+        let (recent, record_ids) = (RecentObjects::default(), record_ids(2));
+        recent.insert(record_ids[0], object("a", ""), Instant::now());
         advance(Duration::from_secs(9)).await;
-        let (taken, since) = fresh.take(slots[0]).unwrap();
+        let (taken, since) = recent.take(record_ids[0]).unwrap();
         assert_eq!((taken.name_any().as_str(), since.elapsed()), ("a", Duration::from_secs(9)));
-        assert!(fresh.take(slots[0]).is_none());
+        assert!(recent.take(record_ids[0]).is_none());
 
-        fresh.keep(slots[0], taken, since);
-        fresh.keep(slots[1], object("b", ""), Instant::now());
+        recent.insert(record_ids[0], taken, since);
+        recent.insert(record_ids[1], object("b", ""), Instant::now());
         advance(Duration::from_secs(1)).await;
-        assert!(fresh.take(slots[0]).is_none(), "its age goes on when it is put back");
-        assert!(fresh.forget_old() > 0);
+        assert!(recent.take(record_ids[0]).is_none(), "its age continues when it is put back");
+        assert!(recent.forget_old() > 0);
         advance(Duration::from_secs(9)).await;
-        assert_eq!(fresh.forget_old(), 0);
-        assert!(fresh.0.lock().by_slot.is_empty());
+        assert_eq!(recent.forget_old(), 0);
+        assert!(recent.0.lock().by_record.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_that_is_kept_is_bounded_and_so_is_each() {
-        let (fresh, slots) = (RecentObjects::default(), slots(200));
-        for record_id in &slots {
-            fresh.keep(*record_id, object("a", &"x".repeat(10 * 1024)), Instant::now());
+    async fn the_bytes_of_all_and_of_each_are_bounded() {
+        let (recent, record_ids) = (RecentObjects::default(), record_ids(200));
+        for record_id in &record_ids {
+            recent.insert(*record_id, object("a", &"x".repeat(10 * 1024)), Instant::now());
         }
-        let kept = fresh.forget_old();
-        assert!(kept <= MOST_BYTES && kept > MOST_BYTES / 2, "{kept}");
-        assert!(fresh.take(slots[0]).is_some(), "who came first goes first, and keeps its place");
-        fresh.keep(slots[0], object("a", &"x".repeat(LARGEST)), Instant::now());
-        assert!(fresh.take(slots[0]).is_none());
+        let held = recent.forget_old();
+        assert!(held <= MOST_BYTES && held > MOST_BYTES / 2, "{held}");
+        assert!(recent.take(record_ids[0]).is_some(), "the first is still there");
+        recent.insert(record_ids[0], object("a", &"x".repeat(LARGEST)), Instant::now());
+        assert!(recent.take(record_ids[0]).is_none());
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     workqueue::WorkQueue,
 };
 
-/// A loop without a sign of life for longer than this is stuck.
+/// A loop without a heartbeat for longer than this is stuck.
 const STUCK: Duration = Duration::from_mins(1);
 /// After this long without an answer of the API server `/readyz` says so.
 const CUT_OFF: Duration = Duration::from_mins(1);
@@ -85,19 +85,19 @@ impl Reconciler {
         self.index.lock()
     }
 
-    /// Which loop does not go on any more, if one does not; the API server has no say in it.
+    /// The loop that is stuck, if one is. An API server that does not respond makes none stuck.
     pub(crate) fn stuck(&self) -> Option<&'static str> {
         let is_late = |silent: Option<Duration>| silent.is_some_and(|silent| silent > STUCK);
         if is_late(self.cluster.last_contact().since_follower()) {
-            Some("what follows the watch")
+            Some("the watch")
         } else if is_late(self.queue.since_heartbeat()) {
-            Some("what takes the turns")
+            Some("the work queue")
         } else {
             None
         }
     }
 
-    /// Whether the API server has given no answer for a minute.
+    /// Whether the API server has not answered for a minute.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.cluster.last_contact().since_server() > CUT_OFF
     }

@@ -1,4 +1,4 @@
-//! What the reconciler remembers of a verification: when it is seen first, when it changed, and after a write.
+//! Keeps the cache entries up to date: when a verification is seen first, when it changed, and after a write.
 
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -10,21 +10,21 @@ use super::{
 use crate::{api::Verification, index::RecordId, lifecycle::KnownSession};
 
 impl Reconciler {
-    /// What is known of a verification that somebody changed.
+    /// The entry of a verification that another client changed.
     pub(super) fn changed(&self, entry: &CacheEntry, object: &Verification) -> CacheEntry {
         let mut entry = entry.changed(object);
         entry.know(self.known(object));
         entry
     }
 
-    /// The session that the status of a resource tells of.
+    /// The session that a resource's status has.
     pub(super) fn known(&self, object: &Verification) -> Option<KnownSession> {
         let session = KnownSession::of(object.metadata.uid.as_deref()?, object.status.as_ref()?)?;
         let portal = self.accounts.portal(&session.portal);
         Some(session.at(portal))
     }
 
-    /// Notes what this process wrote; its echo is nothing new, also where it came before the answer to the write.
+    /// Notes a write of this process. Its echo from the watch is no change, even if it arrives before the response.
     pub(super) fn wrote(&self, record_id: RecordId, written: &Verification) {
         let Some(version) = written.metadata.resource_version.as_deref() else { return };
         self.cluster.newest_version().observed(version);
@@ -33,12 +33,12 @@ impl Reconciler {
         index.wrote(record_id, version, |entry| {
             entry.show(written);
             if has_echoed {
-                entry.take_back_a_change();
+                entry.uncount_change();
             }
         });
     }
 
-    /// What is known of a verification that this process sees for the first time, and when its first turn is.
+    /// The entry of a verification that this process sees for the first time, and when it is reconciled first.
     pub(super) fn first(&self, object: &Verification) -> (CacheEntry, Instant) {
         let (mut entry, at) = CacheEntry::first(object, &self.clock);
         if let Some((portal, id)) = published(object) {

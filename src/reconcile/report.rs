@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::{
     cache_entry::CacheEntry,
     reconciler::Reconciler,
+    reconciliation::Reconciliation,
     unreported::{Unreported, Write},
 };
 use crate::{
@@ -23,15 +24,15 @@ use crate::{
 const READ_EVERY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 impl Reconciler {
-    /// Tells what has happened to a verification.
-    pub(crate) fn tell(&self, object: &Verification, event: Event) {
+    /// Reports an event of a verification.
+    pub(super) fn report(&self, object: &Verification, event: Event) {
         if event.leaves_evidence() {
             self.metrics.evidence_orphaned.inc();
             tracing::warn!(
                 namespace = object.namespace().unwrap_or_default(),
                 name = object.name_any(),
                 uid = object.uid().unwrap_or_default(),
-                place = place(object),
+                destination = destination(object),
                 "{}",
                 event.note()
             );
@@ -39,32 +40,27 @@ impl Reconciler {
         self.cluster.reporter().report(object, event);
     }
 
-    /// Remembers what to tell of a write of status whose answer was lost.
-    pub(crate) fn tell_when_written(
+    /// Reports events once it is known that the status was written, where the response to the write was lost.
+    pub(super) fn report_when_written(
         &self,
-        record_id: RecordId,
-        object: &Verification,
+        reconciliation: &Reconciliation,
         after: &VerificationStatus,
         events: &[Event],
     ) {
         if events.is_empty() {
             return;
         }
-        let before = Box::new(object.status.clone().unwrap_or_default());
-        self.tell_later(
-            record_id,
-            object,
-            Write::Status { before, after: Box::new(after.clone()) },
-            events.to_vec(),
-        );
+        let before = Box::new(reconciliation.status.clone());
+        let write = Write::Status { before, after: Box::new(after.clone()) };
+        self.report_later(reconciliation.record_id, &reconciliation.object, write, events.to_vec());
     }
 
-    /// Remembers what to tell of a resource that was perhaps let go.
-    pub(crate) fn tell_when_let_go(&self, record_id: RecordId, object: &Verification, event: Event) {
-        self.tell_later(record_id, object, Write::ReleaseWhen(Box::new(object.clone())), vec![event]);
+    /// Reports an event once it is known that the resource was released.
+    pub(super) fn report_when_released(&self, record_id: RecordId, object: &Verification, event: Event) {
+        self.report_later(record_id, object, Write::Release(Box::new(object.clone())), vec![event]);
     }
 
-    fn tell_later(&self, record_id: RecordId, object: &Verification, write: Write, events: Vec<Event>) {
+    fn report_later(&self, record_id: RecordId, object: &Verification, write: Write, events: Vec<Event>) {
         let unreported = Box::new(Unreported {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
@@ -73,28 +69,28 @@ impl Reconciler {
             events,
         });
         match self.index().get_mut(record_id) {
-            Some(kept) => drop(kept.replace_unreported(Some(unreported))),
+            Some(entry) => drop(entry.replace_unreported(Some(unreported))),
             // The watch was faster.
             None => self.departed.push(unreported),
         }
     }
 
-    /// Tells what was not told, if the resource as it was read says that it has happened. If it has not, what follows from
-    /// it now is told instead.
-    pub(crate) fn tell_if_written(&self, record_id: RecordId, entry: &mut CacheEntry, read: &Read) {
+    /// Makes the report of a write whose response was lost, if the resource as it was read shows that it has happened. If it
+    /// has not, this reconcile reports what happens instead.
+    pub(super) fn report_if_written(&self, record_id: RecordId, entry: &mut CacheEntry, read: &Read) {
         if matches!(read, Read::Unknown) || entry.replace_unreported(None).is_none() {
             return;
         }
-        // A turn that fails must not tell it again.
-        let unreported = self.index().get_mut(record_id).and_then(|kept| kept.replace_unreported(None));
-        if let Some(unreported) = unreported.filter(|unreported| unreported.is_told_by(read)) {
-            self.tell_late(*unreported, read);
+        // A reconcile that fails must not report it again.
+        let unreported = self.index().get_mut(record_id).and_then(|entry| entry.replace_unreported(None));
+        if let Some(unreported) = unreported.filter(|unreported| unreported.is_confirmed_by(read)) {
+            self.report_late(*unreported, read);
         }
     }
 
-    fn tell_late(&self, unreported: Unreported, read: &Read) {
+    fn report_late(&self, unreported: Unreported, read: &Read) {
         let object = match (unreported.write, read) {
-            (Write::ReleaseWhen(object), _) => object,
+            (Write::Release(object), _) => object,
             (Write::Status { before, after: _ }, Read::Found(found)) => {
                 let before = Verification { status: Some(*before), ..(**found).clone() };
                 self.log_change(&before, found);
@@ -103,12 +99,12 @@ impl Reconciler {
             (Write::Status { before: _, after: _ }, Read::Gone | Read::Unknown) => return,
         };
         for event in unreported.events {
-            self.tell(&object, event);
+            self.report(&object, event);
         }
     }
 
-    /// A verification is gone from the watch: what is not told of it is told once it is known.
-    pub(crate) fn departed(&self, entry: &CacheEntry) {
+    /// A verification left the watch: its report is made once the resource was read.
+    pub(super) fn departed(&self, entry: &CacheEntry) {
         if let Some(unreported) = entry.unreported() {
             self.departed.push(Box::new(unreported.clone()));
         }
@@ -130,7 +126,7 @@ impl Reconciler {
         reporter.flush().await;
     }
 
-    /// Tells what was not told of resources that are gone from the watch, for as long as the process runs.
+    /// Makes the reports of verifications that left the watch, for as long as the process runs.
     pub(crate) async fn report_departed(&self) {
         loop {
             let Some(unreported) = self.departed.pop() else {
@@ -146,14 +142,14 @@ impl Reconciler {
                 sleep(READ_EVERY.wait(failures)).await;
                 failures = failures.saturating_add(1);
             };
-            if unreported.is_told_by(&read) {
-                self.tell_late(*unreported, &read);
+            if unreported.is_confirmed_by(&read) {
+                self.report_late(*unreported, &read);
             }
         }
     }
 
-    /// One line for each change of state: of the phase, or of the reason of Ready, Reconciling or Stalled.
-    pub(crate) fn log_change(&self, before: &Verification, after: &Verification) {
+    /// Logs one line for each change of state: of the phase, or of the reason of Ready, Reconciling or Stalled.
+    pub(super) fn log_change(&self, before: &Verification, after: &Verification) {
         let reason = |object: &Verification, condition| {
             let status = object.status.as_ref()?;
             Condition::find(&status.conditions, condition).map(|condition| condition.reason.clone())
@@ -164,9 +160,9 @@ impl Reconciler {
         };
         let phase = |object: &Verification| object.status.as_ref().and_then(|status| status.phase);
         let attempts_of = |object: &Verification| attempts(&object.status.clone().unwrap_or_default());
-        let lost = lost_answers(attempts_of(before), attempts_of(after));
-        if lost > 0 {
-            self.metrics.create_unknown_outcome.inc_by(u64::from(lost));
+        let unknown = new_orphans(attempts_of(before), attempts_of(after));
+        if unknown > 0 {
+            self.metrics.create_unknown_outcome.inc_by(u64::from(unknown));
         }
         if phase(before) != phase(after) || shown(before) != shown(after) {
             let [ready, reconciling, stalled] = shown(after);
@@ -183,16 +179,16 @@ impl Reconciler {
     }
 }
 
-/// Counters for the log of a turn.
-const fn lost_answers(before: Attempts, after: Attempts) -> u32 {
+/// How many creates had no known outcome since.
+const fn new_orphans(before: Attempts, after: Attempts) -> u32 {
     after.orphans.saturating_sub(before.orphans)
 }
 
-/// Where evidence is: as status says, or else as the spec asks.
-fn place(object: &Verification) -> String {
+/// Where evidence is: by the status, or else by the spec.
+fn destination(object: &Verification) -> String {
     let status = object.status.as_ref().and_then(|status| status.evidence.as_ref());
-    let asked = object.spec.evidence.as_ref().map(|spec| &spec.destination);
-    match (status, asked) {
+    let requested = object.spec.evidence.as_ref().map(|spec| &spec.destination);
+    match (status, requested) {
         (Some(evidence), _) => evidence.prefix.clone(),
         (None, Some(Destination { url: Some(url), .. })) => url.clone(),
         (None, Some(Destination { store: Some(store), .. })) => format!("the store {store}"),

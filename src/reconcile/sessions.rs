@@ -35,7 +35,7 @@ impl Sessions {
         self.holders.lock().remove(&key);
     }
 
-    /// Bytes in use, about.
+    /// Bytes in use, approximately.
     pub(crate) fn memory(&self) -> usize {
         self.holders.lock().capacity() * (size_of::<(SessionKey, u64)>() + 1)
     }

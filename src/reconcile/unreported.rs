@@ -13,10 +13,10 @@ use crate::{
     lifecycle::Event,
 };
 
-/// Most resources gone from the watch that are read to find out.
+/// Maximum number of verifications that left the watch and are still to be read.
 const MOST: usize = 10_000;
 
-/// What is to be told of a write once it is known to be there.
+/// The report of a write, made once it is known to have happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Unreported {
     pub(super) namespace: String,
@@ -26,16 +26,16 @@ pub(crate) struct Unreported {
     pub(super) events: Vec<Event>,
 }
 
-/// A write whose answer was lost.
+/// A write whose response was lost.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
-    /// Of status: as it was, and as it is then.
+    /// Of the status: before and after.
     Status { before: Box<VerificationStatus>, after: Box<VerificationStatus> },
-    /// Of the finalizer, which let this resource go.
-    ReleaseWhen(Box<Verification>),
+    /// Of the finalizers, which releases this resource.
+    Release(Box<Verification>),
 }
 
-/// What is still to be told of resources that are gone from the watch.
+/// Reports about verifications that left the watch.
 #[derive(Debug, Default)]
 pub(crate) struct DepartedReports {
     waiting: Mutex<VecDeque<Box<Unreported>>>,
@@ -43,17 +43,17 @@ pub(crate) struct DepartedReports {
 }
 
 impl Unreported {
-    /// Whether a resource that was found says that the write is there.
-    pub(super) fn is_told_by(&self, read: &Read) -> bool {
+    /// Whether the resource, as it was read, shows that the write has happened.
+    pub(super) fn is_confirmed_by(&self, read: &Read) -> bool {
         match (&self.write, read) {
             (Write::Status { before: _, after }, Read::Found(found)) => {
                 found.uid().as_deref() == Some(&self.uid) && is_written(found, after)
             }
-            (Write::ReleaseWhen(_), Read::Found(found)) => {
+            (Write::Release(_), Read::Found(found)) => {
                 found.uid().as_deref() != Some(&self.uid)
                     || !found.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER)
             }
-            (Write::ReleaseWhen(_), Read::Gone) => true,
+            (Write::Release(_), Read::Gone) => true,
             (Write::Status { before: _, after: _ }, Read::Gone) | (_, Read::Unknown) => false,
         }
     }

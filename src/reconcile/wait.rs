@@ -12,23 +12,24 @@ use super::{
 use crate::{
     api::Verification,
     lifecycle::{
-        Conclusion, Deadline, PollBaseline, Refusal, STALLED_AFTER, State, StepOutcome, Wait, is_outage,
+        Conclusion, CreateOutcome, Deadline, PollBaseline, Refusal, STALLED_AFTER, State, StepOutcome, Wait,
+        is_outage,
     },
     portal::{PortalError, PortalUrl, budget::Closed},
 };
 
-/// What is due so soon after a pause waits for that.
+/// A call that is due this soon after a pause counts as waiting for the pause.
 const WITH_THE_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Reconciler {
-    /// What glances need after a whole turn whose look was answered and is shown in full.
-    pub(crate) fn standing(
+    /// What the fast path needs after a poll that was answered and is shown in full.
+    pub(crate) fn poll_context(
         &self,
         observed: &Observed,
         outcome: &StepOutcome,
         conclusion: &Conclusion,
     ) -> Option<Box<PollContext>> {
-        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
+        let Observed { facts, account, key: _, budget: _ } = observed;
         let (
             StepOutcome::Poll { id: _, answer: Ok(_) } | StepOutcome::Adopt { id: _, answer: Ok(_) },
             Deadline::Ahead(deadline),
@@ -43,16 +44,16 @@ impl Reconciler {
         Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
     }
 
-    /// What the first look at a session needs that was created and written down in this turn.
-    pub(crate) fn standing_of_new(
+    /// What the fast path needs for a session that this reconcile has created and recorded.
+    pub(crate) fn poll_context_of_new(
         &self,
         observed: &Observed,
         written: &Verification,
         conclusion: &Conclusion,
     ) -> Option<Box<PollContext>> {
-        let Observed { facts, account, key: _, budget: _, since: _ } = observed;
+        let Observed { facts, account, key: _, budget: _ } = observed;
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
-        // What the schema refused is for a whole turn.
+        // Where the schema refused something, the next reconcile reads the resource.
         let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
         let baseline =
             PollBaseline::of_new(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
@@ -61,10 +62,10 @@ impl Reconciler {
     }
 
     pub(super) fn waits_at(&self, portal: &PortalUrl, closed: Closed) -> Option<PortalWait> {
-        self.portal.number_of(portal).map(|portal| PortalWait { portal, closed, is_told: false })
+        self.portal.number_of(portal).map(|portal| PortalWait { portal, closed, is_shown: false })
     }
 
-    /// What the next call waits for at the portal, after that answer.
+    /// What the next call to the portal waits for, after that answer.
     pub(crate) fn waits_after(&self, portal: &PortalUrl, error: Option<&PortalError>) -> Option<PortalWait> {
         let closed = match error? {
             PortalError::Limited { retry_after: _ } => Closed::Paused,
@@ -82,21 +83,36 @@ impl Reconciler {
         self.waits_at(portal, closed)
     }
 
-    /// What the next call waits for at the portal, after that step.
+    /// What the next call to the portal waits for, after that outcome.
     pub(crate) fn portal_wait(
         &self,
         outcome: &StepOutcome,
         observed: &Observed,
         conclusion: &Conclusion,
     ) -> Option<PortalWait> {
-        if let StepOutcome::Poll { id: _, answer } | StepOutcome::Adopt { id: _, answer } = outcome {
-            return self.waits_after(&observed.account.as_ref()?.portal, answer.as_ref().err());
+        let error = match outcome {
+            StepOutcome::Poll { id: _, answer } | StepOutcome::Adopt { id: _, answer } => {
+                Some(answer.as_ref().err())
+            }
+            StepOutcome::Create(CreateOutcome::Answered(answer)) => Some(answer.as_ref().err()),
+            StepOutcome::Transition(_)
+            | StepOutcome::NotAdmitted(_)
+            | StepOutcome::NotPerformed
+            | StepOutcome::Create(
+                CreateOutcome::ClaimLost | CreateOutcome::ClaimNotWritten | CreateOutcome::NotSent,
+            )
+            | StepOutcome::AddFinalizer(_)
+            | StepOutcome::Store(_)
+            | StepOutcome::RemoveEvidence(_) => None,
+        };
+        if let Some(error) = error {
+            return self.waits_after(&observed.account.as_ref()?.portal, error);
         }
         let closed = match conclusion.waits_for? {
             Wait::Admission(Refusal::KeyRejected(_)) => Closed::KeyRejected,
             Wait::Admission(Refusal::Paused(_)) => Closed::Paused,
             Wait::Admission(Refusal::Breaker(_)) => Closed::Breaker,
-            // Who was told to pause itself has its own time, which is that of the pause.
+            // A verification whose own call was answered with the pause has a time of its own, which is that of the pause.
             Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
                 (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
                     Closed::Paused
@@ -105,19 +121,20 @@ impl Reconciler {
             },
             Wait::Key(_) | Wait::Admission(Refusal::Rate(_)) | Wait::InFlight(_) => return None,
         };
-        let is_told = closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
+        let is_shown =
+            closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
         let portal_wait = self.waits_at(&observed.account.as_ref()?.portal, closed)?;
-        Some(PortalWait { is_told, ..portal_wait })
+        Some(PortalWait { is_shown, ..portal_wait })
     }
 
-    /// What the next turn has to find in the Secret before it reads anything else, if it is a key that is waited for.
+    /// The key that the next call waits for, if it waits for one.
     pub(crate) fn key_wait(
         &self,
         state: &State,
         observed: &Observed,
         conclusion: &Conclusion,
     ) -> Option<KeyWait> {
-        let Observed { facts, account, key, budget: _, since: _ } = observed;
+        let Observed { facts, account, key, budget: _ } = observed;
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         let now = facts.now;
         let refused = || Some(Awaited::AnotherThan(key.as_deref()?.identity()));
@@ -132,13 +149,13 @@ impl Reconciler {
             | Wait::Admission(Refusal::Paused(_) | Refusal::Breaker(_) | Refusal::Rate(_))
             | Wait::InFlight(_) => return None,
         };
-        // What is refused is shown as Stalled after a grace.
+        // A rejected key is shown as Stalled after a grace.
         let grace = local_state
             .blocker_kind
             .and_then(|blocker_kind| blocker_kind.since.checked_add(STALLED_AFTER).ok());
         let grace = grace.filter(|end| *end > now).unwrap_or(Timestamp::MAX);
         let end = match state {
-            // What is owed of the evidence is given up after a while.
+            // Pending evidence is abandoned after a while.
             State::Finished(_) => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
             State::Fresh
             | State::Claimed

@@ -1,0 +1,274 @@
+//! Performs the step that was decided. Makes no choice but one: a step that calls the portal needs its admission, and a
+//! refusal is the outcome.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{fast_path::Answer, reconciler::Reconciler, reconciliation::Reconciliation};
+use crate::{
+    evidence::{RemovalReport, UploadReport},
+    lifecycle::{
+        Blocker, NotAdmitted, PortalStep, Refusal, ReleaseWhen, RemovalOutcome, State, Step, StepOutcome,
+        Transition, UploadOutcome, Wait, after_refusal, poll_schedule,
+    },
+    portal::{
+        ApiKey, Call, Caller, Details, PortalError, PortalUrl, VerificationId,
+        budget::{Admission, Closed, RequestPermit},
+    },
+    priority::Priority,
+};
+
+/// A verification whose probe got no response probes again after this.
+const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(31);
+
+/// How a step that calls the portal was admitted.
+enum Admitted {
+    /// The call may be sent now.
+    Call(RequestPermit),
+    /// The portal has answered already, on the fast path.
+    Answered(Result<Details, PortalError>),
+    /// The step makes no call, or asks for admission of each on its own.
+    WithoutCall,
+}
+
+/// The result of a probe.
+enum Probe {
+    /// Another verification probes.
+    NotDue,
+    /// The portal responds.
+    Response,
+    /// It does not; this verification probes again then.
+    NoResponse(Instant),
+}
+
+impl Reconciler {
+    /// Performs the step. First of all an upload is committed that an earlier reconcile could not write.
+    pub(super) async fn act(
+        &self,
+        step: Step,
+        reconciliation: &mut Reconciliation,
+        answer: Option<Answer>,
+    ) -> StepOutcome {
+        if let Some(uploaded) = reconciliation.take_unwritten() {
+            return StepOutcome::Store(uploaded);
+        }
+        let admitted = match self.admit(&step, reconciliation, answer).await {
+            Ok(admitted) => admitted,
+            Err(not_admitted) => return StepOutcome::NotAdmitted(not_admitted),
+        };
+        let account = reconciliation.account();
+        let account = account.as_ref().map(|(portal, key)| (portal, &**key));
+        match (step, admitted, account) {
+            (Step::Transition(transition), _, _) => StepOutcome::Transition(transition),
+            (Step::Create { attempt }, Admitted::Call(permit), Some((portal, key))) => {
+                let caller = Caller { portal, key, permit };
+                StepOutcome::Create(self.create(caller, attempt, reconciliation).await)
+            }
+            (Step::Adopt(id), Admitted::Call(permit), Some((portal, key))) => {
+                let answer = self.poll(Caller { portal, key, permit }, &id).await;
+                StepOutcome::Adopt { id, answer }
+            }
+            (Step::Poll(id), Admitted::Call(permit), Some((portal, key))) => {
+                let answer = self.poll(Caller { portal, key, permit }, &id).await;
+                StepOutcome::Poll { id, answer }
+            }
+            (Step::Poll(id), Admitted::Answered(answer), _) => StepOutcome::Poll { id, answer },
+            (Step::Store, _, _) => StepOutcome::Store(self.store(reconciliation).await),
+            (Step::AddFinalizer, _, _) => {
+                StepOutcome::AddFinalizer(self.evidence.add_finalizer(&reconciliation.object).await)
+            }
+            (Step::RemoveEvidence { release_when }, _, _) => {
+                StepOutcome::RemoveEvidence(self.remove_evidence(reconciliation, release_when).await)
+            }
+            (
+                Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_),
+                Admitted::Call(_) | Admitted::Answered(_) | Admitted::WithoutCall,
+                _,
+            ) => StepOutcome::NotPerformed,
+        }
+    }
+
+    /// Stores pending evidence, and reports what happened to it if its resource went away meanwhile.
+    async fn store(&self, reconciliation: &Reconciliation) -> UploadOutcome {
+        let (object, observed) = (&reconciliation.object, &reconciliation.observed);
+        let UploadReport { outcome, event } =
+            self.evidence.store(object, &observed.facts, observed.source()).await;
+        if let Some(event) = event {
+            self.report(object, event);
+        }
+        outcome
+    }
+
+    /// Removes evidence. What the release leaves in the store is reported once the release is known.
+    async fn remove_evidence(
+        &self,
+        reconciliation: &Reconciliation,
+        release_when: ReleaseWhen,
+    ) -> RemovalOutcome {
+        let object = &reconciliation.object;
+        let facts = &reconciliation.observed.facts.evidence;
+        let unwritten = reconciliation.entry.unwritten();
+        let removed = Box::pin(self.evidence.remove(object, facts, unwritten, release_when)).await;
+        let RemovalReport { outcome, event_if_released } = removed;
+        if let Some(event) = event_if_released {
+            self.report_when_released(reconciliation.record_id, object, event);
+        }
+        outcome
+    }
+
+    /// Asks for admission of the step's call. While creates wait, a probe finds out whether the portal responds again; where
+    /// the first response to a new key is awaited, this verification is woken when it comes.
+    async fn admit(
+        &self,
+        step: &Step,
+        reconciliation: &Reconciliation,
+        answer: Option<Answer>,
+    ) -> Result<Admitted, NotAdmitted> {
+        let Some(portal_step) = step.portal_step() else { return Ok(Admitted::WithoutCall) };
+        if let (Step::Poll(id), Some(account)) = (step, &reconciliation.observed.account)
+            && let Some(answer) = answer.filter(|answer| answer.is_of(account, id))
+        {
+            return Ok(Admitted::Answered(answer.result));
+        }
+        let mut admission = self.ask_for_admission(portal_step, reconciliation);
+        if let Err(NotAdmitted { step, refusal: Refusal::Breaker(until), cause }) = admission
+            && matches!(
+                reconciliation.parsed().state(),
+                State::Fresh | State::Refused | State::OutcomeUnknown
+            )
+        {
+            let refused = |until| Err(NotAdmitted { step, refusal: Refusal::Breaker(until), cause });
+            admission = match self.probe(reconciliation).await {
+                Probe::NotDue => refused(until),
+                Probe::Response => self.ask_for_admission(portal_step, reconciliation),
+                Probe::NoResponse(again) => refused(until.min(self.clock.time(again))),
+            };
+        }
+        if let Err(not_admitted) = &admission
+            && self.awaits_first_response(not_admitted, reconciliation)
+        {
+            admission = self.ask_for_admission(portal_step, reconciliation);
+        }
+        admission
+    }
+
+    fn ask_for_admission(
+        &self,
+        step: PortalStep,
+        reconciliation: &Reconciliation,
+    ) -> Result<Admitted, NotAdmitted> {
+        let Some(budget) = &reconciliation.observed.budget else { return Ok(Admitted::WithoutCall) };
+        let refused = |call, until, closed| {
+            let cause = budget.cause(call, closed).as_ref().and_then(Blocker::of);
+            Err(NotAdmitted { step, refusal: refusal(closed, self.clock.time(until)), cause })
+        };
+        let (call, priority) = match step {
+            PortalStep::Create => (Call::Create, Priority::Create),
+            PortalStep::Adopt => (Call::Poll, Priority::Create),
+            PortalStep::Poll => (Call::Poll, poll_priority(reconciliation)),
+            // An upload asks for admission of each call on its own.
+            PortalStep::Store => {
+                return match budget.closed(Instant::now()) {
+                    Some((until, closed)) => refused(Call::Poll, until, closed),
+                    None => Ok(Admitted::WithoutCall),
+                };
+            }
+        };
+        match budget.admit(Instant::now(), call, priority) {
+            Admission::Go(permit) => Ok(Admitted::Call(permit)),
+            Admission::Wait { until, closed } => refused(call, until, closed),
+        }
+    }
+
+    /// While creates wait for the portal, one of them finds out whether it responds.
+    async fn probe(&self, reconciliation: &Reconciliation) -> Probe {
+        let account = reconciliation.account().zip(reconciliation.observed.budget.as_ref());
+        let Some(((portal, key), budget)) = account else { return Probe::NotDue };
+        if !budget.may_probe(Instant::now()) {
+            return Probe::NotDue;
+        }
+        let Admission::Go(permit) = budget.admit(Instant::now(), Call::Poll, Priority::Requested) else {
+            return Probe::NoResponse(Instant::now() + PROBE_AGAIN_AFTER);
+        };
+        let answer = self.portal.probe(Caller { portal: &portal, key: &key, permit }).await;
+        self.wake_waiting_for_first_response(&portal, &key, &answer);
+        match answer {
+            Err(error) if !error.is_from_the_portal() => {
+                Probe::NoResponse(Instant::now() + PROBE_AGAIN_AFTER)
+            }
+            Ok(_) | Err(_) => Probe::Response,
+        }
+    }
+
+    /// Waits for the first response to a new key, if that is what the call waits for. True if it has come meanwhile.
+    fn awaits_first_response(&self, not_admitted: &NotAdmitted, reconciliation: &Reconciliation) -> bool {
+        let Reconciliation { record_id, entry, observed, .. } = reconciliation;
+        let (Transition::Wait(Wait::Admission(Refusal::Rate(_))), Some((portal, key)), Some(budget)) =
+            (after_refusal(not_admitted, &observed.facts), reconciliation.account(), &observed.budget)
+        else {
+            return false;
+        };
+        let is_awaited = || budget.awaits_first_response(Instant::now());
+        if !is_awaited() {
+            return false;
+        }
+        self.first_responses.join(&portal, key.identity(), *record_id, entry.fairness_key);
+        if is_awaited() {
+            return false;
+        }
+        self.first_responses.leave(&portal, key.identity(), *record_id);
+        true
+    }
+
+    /// Polls a session.
+    pub(super) async fn poll(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
+        let (portal, key) = (caller.portal, caller.key);
+        let answer = self.portal.poll(caller, id).await;
+        self.wake_waiting_for_first_response(portal, key, &answer);
+        answer
+    }
+
+    /// The first response to a new key ends the wait of all others with that key.
+    pub(super) fn wake_waiting_for_first_response<T>(
+        &self,
+        portal: &PortalUrl,
+        key: &ApiKey,
+        answer: &Result<T, PortalError>,
+    ) {
+        for (record_id, fairness_key) in self.first_responses.woken_by(portal, key.identity(), answer) {
+            self.queue.enqueue(record_id, Priority::Create, fairness_key);
+        }
+    }
+
+    /// Creates at a portal need not wait any longer.
+    pub(super) fn wake_waiting_to_create(&self, portal: &PortalUrl) {
+        let Some(portal) = self.portal.number_of(portal) else { return };
+        let waiting: Vec<_> = {
+            let index = self.index();
+            let waiting = index.iter().filter(|(_, entry)| entry.waits_to_create_at(portal));
+            waiting.map(|(record_id, entry)| (record_id, entry.fairness_key)).collect()
+        };
+        for (record_id, fairness_key) in waiting {
+            self.queue.enqueue(record_id, Priority::Create, fairness_key);
+        }
+    }
+}
+
+fn poll_priority(reconciliation: &Reconciliation) -> Priority {
+    let (status, facts) = (&reconciliation.status, &reconciliation.observed.facts);
+    if facts.asks_for_a_look(status) {
+        return Priority::Requested;
+    }
+    poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority()
+}
+
+const fn refusal(closed: Closed, until: Timestamp) -> Refusal {
+    match closed {
+        Closed::Paused => Refusal::Paused(until),
+        Closed::Breaker => Refusal::Breaker(until),
+        Closed::KeyRejected => Refusal::KeyRejected(until),
+        Closed::Rate => Refusal::Rate(until),
+    }
+}

@@ -1,0 +1,120 @@
+//! Cache entries in an index.
+
+use serde_json::json;
+
+use super::*;
+use crate::index::Applied;
+
+#[test]
+fn only_those_that_wait_for_creates_at_a_portal_wake_when_creates_resume() {
+    let object: Verification = serde_json::from_value(json!({
+        "apiVersion": "okid.io/v1alpha1",
+        "kind": "Verification",
+        "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
+        "spec": {"apiKeySecretRef": {"name": "okid"}},
+    }))
+    .unwrap();
+    let fresh = CacheEntry::first(&object, &Clock::start()).0;
+    let waiting = |closed| CacheEntry {
+        portal_wait: Some(PortalWait { portal: 1, closed, is_shown: false }),
+        ..fresh.clone()
+    };
+    assert!(waiting(Closed::Breaker).waits_to_create_at(1));
+    assert!(!waiting(Closed::Breaker).waits_to_create_at(2));
+    for closed in [Closed::Paused, Closed::KeyRejected, Closed::Rate] {
+        assert!(!waiting(closed).waits_to_create_at(1));
+    }
+    assert!(!fresh.waits_to_create_at(1), "it does not wait for the portal");
+    let session = Sessions::default().take("", &VerificationId::parse("ver_1").unwrap(), "one");
+    assert!(!CacheEntry { session, ..waiting(Closed::Breaker) }.waits_to_create_at(1));
+}
+
+fn open_session(expires_at: &str) -> (Verification, CacheEntry) {
+    let object: Verification = serde_json::from_value(json!({
+        "apiVersion": "okid.io/v1alpha1",
+        "kind": "Verification",
+        "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
+        "spec": {"apiKeySecretRef": {"name": "okid"}},
+        "status": {
+            "phase": "AwaitingUser", "verificationId": "ver_1", "expiresAt": expires_at,
+            "session": {
+                "attempt": 2, "state": "Created", "uid": "one", "portal": "https://portal.test",
+                "createdAt": "2026-11-27T10:00:00Z",
+            },
+        },
+    }))
+    .unwrap();
+    let entry = CacheEntry::first(&object, &Clock::start()).0;
+    (object, entry)
+}
+
+fn poll_context(object: &Verification) -> Box<PollContext> {
+    let status = object.status.as_ref().unwrap();
+    let now: Timestamp = "2026-11-27T10:00:30Z".parse().unwrap();
+    let times = crate::lifecycle::Times { now, portal_now: Some(now) };
+    let local = LocalState { seen: std::num::NonZeroU64::new(1), ..LocalState::default() };
+    let bounds = crate::lifecycle::Bounds::of(&object.spec);
+    let deadline = "2026-12-04T10:00:00Z".parse().unwrap();
+    let baseline = PollBaseline::of(status, &local, bounds, deadline, times).unwrap();
+    let portals = crate::portal::AllowedPortals::new(["https://portal.test"], false).unwrap();
+    let portal = portals.iter().next().unwrap().clone();
+    let account = Arc::new(Account { portal, secret: object.spec.api_key_secret_ref.clone() });
+    Box::new(PollContext { baseline, account, jitter_seed: 0 })
+}
+
+#[test]
+fn a_session_is_kept_once_and_stays_known_when_the_next_reconcile_reads_the_resource() {
+    for expires_at in ["2026-11-27T11:00:00Z", "2026-11-27T09:00:00Z"] {
+        let (object, mut entry) = open_session(expires_at);
+        let known = KnownSession::of("one", object.status.as_ref().unwrap()).unwrap();
+        assert_eq!(entry.known(), None);
+        entry.know(Some(known.clone()));
+        assert_eq!(entry.known().as_ref(), Some(&known));
+        entry.set_poll_context(Some(poll_context(&object)));
+        assert!(entry.rare.is_none(), "the context says the same");
+        assert_eq!(entry.known().as_ref(), Some(&known), "as the status says it, expiry included");
+        assert_eq!(entry.changed(&object).known().as_ref(), Some(&known));
+        let after = entry.clone().merged_with(&CacheEntry { changes: 7, ..entry.clone() });
+        assert!(after.poll_context().is_none());
+        assert_eq!(after.known().as_ref(), Some(&known));
+        let other = KnownSession::of("one", open_session("2026-11-27T12:00:00Z").0.status.as_ref().unwrap());
+        entry.know(other.clone());
+        assert_eq!(entry.known(), other, "the last one counts");
+    }
+}
+
+#[test]
+fn what_few_verifications_have_takes_no_memory_of_the_others() {
+    let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
+    entry.set_poll_context(Some(poll_context(&object)));
+    entry.set_claim(Some(Claim { attempt: 1, seen: Instant::now(), never_sent: false }));
+    assert!(entry.rare.is_some());
+    entry.set_claim(None);
+    assert!(entry.rare.is_none());
+    assert!(size_of::<CacheEntry>() <= 80, "{}", size_of::<CacheEntry>());
+    assert!(entry.heap() <= 80, "{}", entry.heap());
+}
+
+#[test]
+fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever() {
+    let object: Verification = serde_json::from_value(json!({
+        "apiVersion": "okid.io/v1alpha1",
+        "kind": "Verification",
+        "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
+        "spec": {"apiKeySecretRef": {"name": "okid"}},
+    }))
+    .unwrap();
+    let (sessions, clock) = (Sessions::default(), Clock::start());
+    let mut index = Index::new();
+    let Applied::New(record_id) = index.applied(&object.metadata, |_| CacheEntry::first(&object, &clock).0)
+    else {
+        panic!("it is new");
+    };
+    let mut entry = index.get(record_id).unwrap().clone();
+    let id = VerificationId::parse("ver_1").unwrap();
+    entry.session = sessions.take("https://one.example", &id, "one");
+    let removed = index.deleted("one").unwrap();
+    assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
+    entry.store(&mut index, record_id, "one", &sessions);
+    assert!(sessions.take("https://one.example", &id, "two").is_some());
+}

@@ -1,0 +1,112 @@
+//! One reconcile of one verification: the resource as it was read, and what is known of it. State only.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::{cache_entry::CacheEntry, observe::Observed};
+use crate::{
+    api::{Verification, VerificationStatus},
+    clock::Clock,
+    index::RecordId,
+    lifecycle::{EvidenceState, ParsedStatus, State, UploadOutcome, attempts, claim},
+    portal::{ApiKey, PortalUrl},
+};
+
+/// A resource as it was received, from the watch or by a read.
+pub(super) struct Received {
+    pub(super) object: Box<Verification>,
+    pub(super) at: Instant,
+    /// Whether the record of a session might not fit into it.
+    pub(super) too_large: bool,
+}
+
+/// One reconcile of one verification.
+pub(super) struct Reconciliation {
+    pub(super) record_id: RecordId,
+    /// The version that is reconciled. Changed with all facts that come from it, by [`replace`](Self::replace).
+    pub(super) object: Box<Verification>,
+    /// Its status. The next conclusion starts from it.
+    pub(super) status: VerificationStatus,
+    /// When it was received.
+    pub(super) received_at: Instant,
+    pub(super) entry: CacheEntry,
+    pub(super) observed: Observed,
+    /// The claim that this reconcile has written.
+    pub(super) claim: Option<WrittenClaim>,
+    /// Writes of the outcome that failed or met a conflict.
+    pub(super) failed_writes: u32,
+}
+
+/// A claim that is written and whose outcome has to be recorded.
+pub(super) struct WrittenClaim {
+    pub(super) attempt: u32,
+    /// The resource before the claim: the claim itself is not logged as a change.
+    pub(super) before: Box<Verification>,
+}
+
+impl Reconciliation {
+    /// Begins with a resource and the facts that were observed of it.
+    pub(super) fn new(
+        record_id: RecordId,
+        received: Received,
+        entry: CacheEntry,
+        observed: Observed,
+    ) -> Self {
+        let Received { object, at: received_at, too_large: _ } = received;
+        let status = object.status.clone().unwrap_or_default();
+        Self { record_id, object, status, received_at, entry, observed, claim: None, failed_writes: 0 }
+    }
+
+    /// The status and what follows from it.
+    pub(super) fn parsed(&self) -> ParsedStatus<'_> {
+        ParsedStatus::of(&self.observed.facts.uid, &self.status)
+    }
+
+    /// Namespace and name.
+    pub(super) fn name(&self) -> (String, String) {
+        (self.object.namespace().unwrap_or_default(), self.object.name_any())
+    }
+
+    /// The portal and the key to call it with.
+    pub(super) fn account(&self) -> Option<(PortalUrl, Arc<ApiKey>)> {
+        let portal = self.observed.account.as_ref()?.portal.clone();
+        Some((portal, Arc::clone(self.observed.key.as_ref()?)))
+    }
+
+    /// An upload whose outcome could not be written into status yet, if it is still pending.
+    pub(super) fn take_unwritten(&mut self) -> Option<UploadOutcome> {
+        let facts = &self.observed.facts;
+        let is_pending = matches!(self.parsed().state(), State::Finished(_))
+            && !facts.deleting
+            && facts.evidence.state == EvidenceState::Pending;
+        let unwritten = self.entry.unwritten().filter(|_| is_pending).cloned()?;
+        self.entry.set_unwritten(None);
+        Some(unwritten)
+    }
+
+    /// Goes on with another version of the resource: all facts that come from the resource are replaced with it. Returns
+    /// the version before.
+    ///
+    /// A version that has lost the claim, because etcd was restored from a backup, is claimed again with the record.
+    pub(super) fn replace(&mut self, object: Box<Verification>, clock: &Clock) -> Box<Verification> {
+        self.status = object.status.clone().unwrap_or_default();
+        self.observed.refresh(&object, &self.status, clock);
+        if let Some(WrittenClaim { attempt, before: _ }) = self.claim
+            && attempts(&self.status).attempt < attempt
+        {
+            self.status = claim(&self.status, attempt, &self.observed.facts);
+        }
+        self.received_at = Instant::now();
+        std::mem::replace(&mut self.object, object)
+    }
+
+    /// Goes on with another version of the resource whose facts were observed anew.
+    pub(super) fn restart(&mut self, object: Box<Verification>, observed: Observed) {
+        self.status = object.status.clone().unwrap_or_default();
+        self.received_at = Instant::now();
+        self.object = object;
+        self.observed = observed;
+    }
+}
