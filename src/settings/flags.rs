@@ -42,8 +42,8 @@ pub(super) struct Flags {
     /// Path of the identity check page at the portal, such as /verify. The link in `status.portalUrl` leads there.
     #[arg(long, env = "OKID_LINK_PATH", value_name = "PATH", default_value = "/", help_heading = PORTALS)]
     pub(super) link_path: LinkPath,
-    /// HTTP proxy for requests to portals, such as `http://proxy.example:3128`. HTTPS_PROXY and the like do not apply to
-    /// portals. Set a URL with a password by environment variable: everyone who can list processes can read flags.
+    /// HTTP proxy for requests to portals, such as `http://proxy.example:3128`. The proxy variables of the environment do
+    /// not apply to portals. Set a URL with a password by environment variable: everyone who can list processes can read flags.
     #[arg(long, env = "OKID_PORTAL_PROXY", hide_env_values = true, value_name = "URL", help_heading = PORTALS)]
     pub(super) portal_proxy: Option<String>,
     /// PEM file with additional certificate authorities to trust for portals.

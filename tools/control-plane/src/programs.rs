@@ -89,12 +89,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Takes the programs from the folder that `KUBEBUILDER_ASSETS` names, or else from the user's cache folder, where it
-    /// builds those that are missing from the Go module in this crate. The first build takes minutes, and needs Go and
-    /// its module proxy. Two processes do not build at the same time.
+    /// Finds the programs in the folder that `KUBEBUILDER_ASSETS` names, or else in the user's cache folder, where it builds
+    /// missing ones from the Go module in this crate. The first build takes minutes, and needs Go and its module proxy. Only
+    /// one process builds at a time.
     ///
     /// # Errors
-    /// [`FindError`], with what to do.
+    /// [`FindError`], which says what to do.
     pub fn find_or_build(progress: Progress) -> Result<Self, FindError> {
         match std::env::var_os(ASSETS).filter(|value| !value.is_empty()) {
             Some(assets) => Self::complete(PathBuf::from(assets)),
@@ -102,7 +102,7 @@ impl Programs {
         }
     }
 
-    /// The programs in a folder that must have them all.
+    /// The programs in a folder, which must have all of them.
     fn complete(folder: PathBuf) -> Result<Self, FindError> {
         match PARTS.iter().find(|(program, _)| !folder.join(program).is_file()) {
             Some(&(program, _)) => Err(FindError::Incomplete { folder, program }),
@@ -124,7 +124,7 @@ impl Programs {
             return Ok(Self::within(folder));
         }
         fs::create_dir_all(folder).map_err(|source| FindError::Write { path: folder.to_owned(), source })?;
-        let _alone = lock(&folder.join("lock"), progress)?;
+        let _lock = lock(&folder.join("lock"), progress)?;
         for (program, duration) in missing() {
             build(program, duration, folder, progress)?;
         }
@@ -132,14 +132,14 @@ impl Programs {
     }
 }
 
-/// Waits until no other process builds. The lock goes with the file handle, so also with a killed process.
+/// Waits until no other process builds. The lock is released with the file handle, even if the process is killed.
 fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
     let failed = |source| FindError::Write { path: path.to_owned(), source };
     let file = File::create(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            progress.print("another process builds the control plane: waiting for it");
+            progress.print("waiting for another process that builds the control plane");
             file.lock().map_err(failed)?;
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -147,7 +147,7 @@ fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
     Ok(file)
 }
 
-/// Builds one program under another name and renames it, so that a program that is there is complete.
+/// Builds a program under another name and then renames it, so that a program is never incomplete.
 fn build(program: &'static str, duration: &str, folder: &Path, progress: Progress) -> Result<(), FindError> {
     if !in_path("go") {
         return Err(FindError::GoMissing);
@@ -176,9 +176,9 @@ fn build(program: &'static str, duration: &str, folder: &Path, progress: Progres
         task.end("failed");
         return Err(FindError::Build { program, status, output: go.log_tail() });
     }
-    let place = folder.join(program);
-    fs::rename(&partial, &place).map_err(|source| FindError::Write { path: place, source })?;
-    // Nobody reads it any more; that it stays does no harm.
+    let path = folder.join(program);
+    fs::rename(&partial, &path).map_err(|source| FindError::Write { path, source })?;
+    // The log is not needed any more. It does no harm if it stays.
     let _ = fs::remove_file(&log);
     task.end("done");
     Ok(())
@@ -198,7 +198,8 @@ fn in_path(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// A folder for each content of the Go module, outside `target/`: `cargo clean` and a new clone keep it.
+/// One folder for each version of the Go module. It is outside `target/`, so that it survives `cargo clean` and serves all
+/// clones.
 fn cache_folder() -> Result<PathBuf, FindError> {
     let strategy = etcetera::choose_base_strategy().map_err(FindError::CacheFolder)?;
     let mut digest = Sha256::new();
@@ -220,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_somebody_else_must_have_every_program() {
+    fn a_folder_that_the_environment_names_must_have_every_program() {
         let folder = tempfile::tempdir().unwrap();
         for program in [ETCD, KUBE_APISERVER] {
             fs::write(folder.path().join(program), "").unwrap();

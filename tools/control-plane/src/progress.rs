@@ -80,7 +80,7 @@ impl Task {
         match self.progress {
             Progress::Terminal => self.refresh(&format!(", {result}\n")),
             Progress::Lines => {
-                eprintln!("{}: {result} after {} s", self.what, self.since.elapsed().as_secs())
+                eprintln!("{}: {result} after {} s", self.what, self.since.elapsed().as_secs());
             }
             Progress::Silent => {}
         }

@@ -8,7 +8,7 @@ mod harness;
 mod load;
 mod number;
 mod operator;
-mod owed;
+mod pending;
 mod person;
 mod population;
 mod portal;

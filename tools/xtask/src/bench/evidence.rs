@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::api_server::{FakeApiServer, RequestCounts};
 use super::fake::{FakeProcess, runtime};
 use super::operator::{Operator, Run};
-use super::owed::Owed;
+use super::pending::PendingEvidence;
 use super::process::{memory, processor_time};
 use super::prometheus::get;
 use super::result::{BenchResult, Goal};
@@ -80,7 +80,7 @@ pub(super) fn measure(progress: Progress, program: &Path) -> Result<Vec<BenchRes
 }
 
 /// One Verification for each session of the portal.
-fn owed(portal: &FakeProcess) -> Result<Owed> {
+fn pending(portal: &FakeProcess) -> Result<PendingEvidence> {
     let images: Vec<Value> = KINDS.iter().map(|kind| json!({"kind": kind, "required": true})).collect();
     let evidence = json!({"images": images, "destination": {"store": "bench"}});
     let evidence: EvidenceSpec =
@@ -90,7 +90,7 @@ fn owed(portal: &FakeProcess) -> Result<Owed> {
     let ids = sessions.as_array().into_iter().flatten().filter_map(|session| session["id"].as_str());
     let ids: Vec<String> = ids.map(str::to_owned).collect();
     ensure!(u32::try_from(ids.len()) == Ok(VERIFICATIONS), "the portal has {} sessions", ids.len());
-    Owed::new(&allowed(&portal.url())?, &ids, &evidence, Timestamp::now())
+    PendingEvidence::new(&allowed(&portal.url())?, &ids, &evidence, Timestamp::now())
 }
 
 /// Uploads half of all bytes with the plain loop, and removes them.
@@ -125,9 +125,9 @@ fn run(
     store: &FakeProcess,
     folder: &Path,
 ) -> Result<Cost> {
-    let owed = Arc::new(owed(portal)?);
+    let pending = Arc::new(pending(portal)?);
     let runtime = runtime()?;
-    let api_server = runtime.block_on(FakeApiServer::start(owed.clone(), KEY_ENCODED))?;
+    let api_server = runtime.block_on(FakeApiServer::start(pending.clone(), KEY_ENCODED))?;
     let (kubeconfig, stores) = (folder.join("kubeconfig"), folder.join("stores.yaml"));
     std::fs::write(&kubeconfig, api_server.kubeconfig()).context("write a kubeconfig")?;
     std::fs::write(&stores, stores_file(store)).context("write the stores")?;
@@ -154,11 +154,11 @@ fn run(
     let mut task = progress.start(what);
     let all = usize::try_from(VERIFICATIONS).context("count verifications")?;
     let since = Instant::now();
-    while owed.settled() < all {
+    while pending.settled() < all {
         ensure!(
             since.elapsed() < STORED_WITHIN,
             "{} of {all} are stored after {} s",
-            owed.stored(),
+            pending.stored(),
             STORED_WITHIN.as_secs()
         );
         operator.check()?;
@@ -174,7 +174,7 @@ fn run(
     let cost = Cost {
         peak: memory(operator.id())?.peak,
         cpu: processor_time(operator.id())?,
-        stored: owed.stored(),
+        stored: pending.stored(),
         images: calls(portal)?,
         requests,
     };

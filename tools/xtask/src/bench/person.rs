@@ -1,4 +1,4 @@
-//! People, as far as a schedule can tell them apart: when they do what, drawn by chance from a fixed seed. Pure.
+//! Simulated people: when each of them does what, drawn at random from a fixed seed. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use rand_distr::{Distribution as _, LogNormal};
 
 use super::session::{MODULES, after};
 
-/// How people behave. Chosen before anything was measured, and not to be tuned.
+/// How people behave. The values were chosen before the first measurement; do not tune them.
 pub(super) struct Habits {
     /// Median and sigma of the log-normal time from the link to the last module, in seconds.
     pub(super) walk: (f64, f64),
     /// Median and sigma of the log-normal time from the last module to the verdict, in seconds.
     pub(super) verdict: (f64, f64),
-    /// Share of people who leave and never come back.
+    /// Share of people who abandon the check.
     pub(super) abandon: f64,
-    /// How far they come before.
+    /// When they abandon it.
     pub(super) leave: Leave,
 }
 
-/// When those leave who never come back.
+/// When people abandon the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
     /// Before the link or any of the modules, each equally likely.
@@ -36,10 +36,10 @@ pub(super) enum Leave {
 pub(super) const HABITS: Habits =
     Habits { walk: (180.0, 0.75), verdict: (10.0, 0.6), abandon: 0.28, leave: Leave::Anywhere };
 
-/// How long a session lasts.
+/// Lifetime of a session.
 pub(super) const EXPIRY: Duration = Duration::from_hours(1);
 
-/// When one person does what, from the creation of the session; what never happens is beyond its end.
+/// When one person does what, since the creation of the session. What never happens has a time after the session's end.
 pub(super) struct Person {
     opens: Duration,
     completes: [Duration; MODULES.len()],
@@ -47,23 +47,22 @@ pub(super) struct Person {
 }
 
 impl Habits {
-    /// One person.
-    pub(super) fn draw(&self, chance: &mut impl Rng) -> Result<Person> {
-        let walk = log_normal(self.walk)?.sample(chance);
-        let review = log_normal(self.verdict)?.sample(chance);
-        // Four parts of the walk, of any length between half and three halves of each other: to the opened link, and
-        // each module.
-        let parts: [f64; MODULES.len() + 1] = std::array::from_fn(|_| chance.random_range(0.5..1.5));
+    /// Draws a person.
+    pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Person> {
+        let walk = log_normal(self.walk)?.sample(rng);
+        let review = log_normal(self.verdict)?.sample(rng);
+        // The time is divided into the opening of the link and the modules, with random weights from 0.5 to 1.5.
+        let parts: [f64; MODULES.len() + 1] = std::array::from_fn(|_| rng.random_range(0.5..1.5));
         let whole: f64 = parts.iter().sum();
         let mut reached = 0.0;
         let moments = parts.map(|part| {
             reached += walk * part / whole;
             Duration::from_secs_f64(reached)
         });
-        let leaves = chance.random_bool(self.abandon);
+        let leaves = rng.random_bool(self.abandon);
         let leaves_before = match (leaves, self.leave) {
             (false, Leave::Anywhere | Leave::BeforeTheLink) => parts.len(),
-            (true, Leave::Anywhere) => chance.random_range(0..parts.len()),
+            (true, Leave::Anywhere) => rng.random_range(0..parts.len()),
             (true, Leave::BeforeTheLink) => 0,
         };
         let mut index = 0;
@@ -82,22 +81,22 @@ fn log_normal((median, sigma): (f64, f64)) -> Result<LogNormal<f64>> {
 }
 
 impl Person {
-    /// When the verdict is there; `None` if the session expires before the person is through.
+    /// When the verdict follows; `None` if the session expires before the person has completed all modules.
     pub(super) fn verdict_at(&self) -> Option<Duration> {
-        let through = self.completes.iter().max().copied().unwrap_or_default();
-        (through < EXPIRY).then_some(self.verdict)
+        let completed = self.completes.iter().max().copied().unwrap_or_default();
+        (completed < EXPIRY).then_some(self.verdict)
     }
 
-    /// When the session ends, one way or the other.
+    /// When the session ends, with a verdict or without one.
     pub(super) fn ends_at(&self) -> Duration {
         self.verdict_at().unwrap_or(EXPIRY)
     }
 
-    /// What the portal says so long after the creation.
-    pub(super) fn answer(&self, id: &VerificationId, created_at: Timestamp, age: Duration) -> Details {
-        let over = age >= self.ends_at();
+    /// The portal's details of the session at this age.
+    pub(super) fn details(&self, id: &VerificationId, created_at: Timestamp, age: Duration) -> Details {
+        let is_over = age >= self.ends_at();
         let done = self.completes.iter().filter(|moment| **moment <= age).count();
-        let word = match (over, self.verdict_at()) {
+        let current = match (is_over, self.verdict_at()) {
             (true, Some(_)) => "verified",
             (true, None) => "expired",
             (false, _) if done == MODULES.len() => "validating",
@@ -121,7 +120,7 @@ impl Person {
             .collect();
         Details {
             id: Some(id.clone()),
-            current: Some(word.to_owned()),
+            current: Some(current.to_owned()),
             updated_at: Some(after(created_at, changed)),
             progress,
             date: None,
@@ -137,16 +136,16 @@ mod tests {
     fn a_person_is_verified_after_the_last_module_or_expires() {
         let id = VerificationId::parse("ver_1").unwrap();
         let second = Duration::from_secs;
-        let word = |person: &Person, age| person.answer(&id, Timestamp::UNIX_EPOCH, age).current.unwrap();
+        let status = |person: &Person, age| person.details(&id, Timestamp::UNIX_EPOCH, age).current.unwrap();
         let person = Person {
             opens: second(10),
             completes: [second(20), second(30), second(40)],
             verdict: second(50),
         };
-        let words = [5, 10, 20, 40, 50].map(|age| word(&person, second(age)));
-        assert_eq!(words, ["generated", "initiated", "in_progress", "validating", "verified"]);
+        let statuses = [5, 10, 20, 40, 50].map(|age| status(&person, second(age)));
+        assert_eq!(statuses, ["generated", "initiated", "in_progress", "validating", "verified"]);
         let gone = Person { completes: [second(20), Duration::MAX, Duration::MAX], ..person };
-        assert_eq!(word(&gone, EXPIRY.saturating_sub(second(1))), "in_progress");
-        assert_eq!(word(&gone, EXPIRY), "expired");
+        assert_eq!(status(&gone, EXPIRY.saturating_sub(second(1))), "in_progress");
+        assert_eq!(status(&gone, EXPIRY), "expired");
     }
 }

@@ -1,4 +1,4 @@
-//! A hundred thousand live verifications, each made of its number when it is asked for. Pure.
+//! 100,000 live Verifications, each generated from its number on request. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::api_server::Resources;
 use super::number::{id, uid};
 use super::session::{MODULES, Plan, Session, after, spec};
 
-/// How many are alive.
+/// The number of live Verifications.
 pub(super) const LIVE: u32 = 100_000;
-/// How many namespaces they live in, each with its own Secret.
+/// The number of their namespaces, each with its own Secret.
 const NAMESPACES: u32 = 100;
-/// How long a session lasts: longer than anything here.
-const LASTS: Duration = Duration::from_hours(48);
+/// Lifetime of the sessions, longer than any measurement.
+const LIFETIME: Duration = Duration::from_hours(48);
 
-/// What all of them have in common.
+/// What all Verifications have in common.
 pub(super) struct Population {
-    /// Where their sessions live.
+    /// The portal of their sessions.
     pub(super) portal: PortalUrl,
     /// When they were created.
     pub(super) created_at: Timestamp,
-    /// `spec.polling`, both bounds; none for the operator's own schedule.
+    /// Both bounds of `spec.polling`; `None` for the operator's own schedule.
     pub(super) interval: Option<Duration>,
 }
 
@@ -42,14 +42,14 @@ impl Resources for Population {
         (LIVE + 1).to_string()
     }
 
-    /// One of them, as an API server shows it after the operator has written all that it wants to write.
+    /// The resource after the last write of the operator.
     fn resource(&self, number: u32) -> Result<Value> {
         let plan = Plan {
             uid: &uid(number),
             id: &id(number),
             portal: &self.portal,
             created_at: self.created_at,
-            lasts: LASTS,
+            lasts: LIFETIME,
             bounds: self.bounds(),
             evidence: None,
         };
@@ -76,7 +76,7 @@ impl Resources for Population {
                 "managedFields": managed_fields(),
             },
             "spec": spec,
-            "status": serde_json::to_value(&session.status).context("write a status")?,
+            "status": serde_json::to_value(&session.status).context("serialize a status")?,
         }))
     }
 
@@ -86,7 +86,7 @@ impl Resources for Population {
 }
 
 impl Population {
-    /// What the portal says of each, but for its id.
+    /// The details of each session, without the id.
     fn details(&self) -> Details {
         let progress: BTreeMap<String, String> =
             MODULES.iter().map(|module| ((*module).to_owned(), "pending".to_owned())).collect();
@@ -94,22 +94,22 @@ impl Population {
         Details { id: None, current, updated_at: Some(self.created_at), progress, date: None }
     }
 
-    /// The same as the portal writes it.
-    pub(super) fn answer(&self, number: u32) -> String {
+    /// The portal's response to a poll.
+    pub(super) fn response(&self, number: u32) -> String {
         let Details { id: _, current, updated_at, progress, date: _ } = self.details();
         let updated_at = updated_at.map(|stamp| stamp.to_string());
         let status = json!({"current": current, "updated_at": updated_at, "progress": progress});
         json!({"verification_id": id(number), "status": status}).to_string()
     }
 
-    /// The time from an answer about one of them to the next look, by the operator's own schedule.
-    pub(super) fn next_look_after(&self, number: u32) -> Duration {
+    /// The time from a response to the next poll, by the operator's own schedule.
+    pub(super) fn time_to_next_poll(&self, number: u32) -> Duration {
         let now = self.created_at;
         let poll_schedule = PollSchedule {
             created_at: now,
             changed_at: now,
             stage: Stage::Idle,
-            expires_at: Some(after(now, LASTS)),
+            expires_at: Some(after(now, LIFETIME)),
             bounds: self.bounds(),
         };
         let next = next_poll(&poll_schedule, now, jitter_seed(&uid(number)), 1.0);
@@ -121,7 +121,7 @@ impl Population {
     }
 }
 
-/// What `kubectl apply` and the operator leave in each resource.
+/// The entries of `kubectl apply` and of the operator.
 fn managed_fields() -> Value {
     let field = json!({});
     json!([

@@ -148,8 +148,8 @@ impl History {
         };
         self.record_poll(due);
         tokio::time::sleep(self.latency).await;
-        let response = Response::new(Full::from(self.population.answer(number)));
-        due.store(self.now() + micros(self.population.next_look_after(number)), Ordering::Relaxed);
+        let response = Response::new(Full::from(self.population.response(number)));
+        due.store(self.now() + micros(self.population.time_to_next_poll(number)), Ordering::Relaxed);
         response
     }
 

@@ -1,4 +1,4 @@
-//! Verifications that are verified and owe their evidence, and what becomes of them. Touches nothing.
+//! Verified Verifications whose evidence is pending, and the status writes to them. Pure but for its state in memory.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,16 +17,17 @@ use super::api_server::Resources;
 use super::number::uid;
 use super::session::{MODULES, Plan, Session, spec};
 
-const LASTS: Duration = Duration::from_hours(1);
+/// Lifetime of the sessions.
+const LIFETIME: Duration = Duration::from_hours(1);
 
-/// All of them, as an API server keeps them.
-pub(super) struct Owed {
+/// The resources, as an API server stores them.
+pub(super) struct PendingEvidence {
     resources: Mutex<Vec<Value>>,
     version: AtomicU32,
 }
 
-impl Owed {
-    /// One verification for each session of the portal, as the operator's own tables leave it after the verdict.
+impl PendingEvidence {
+    /// One Verification for each session of the portal, as the operator's own rules leave it after the verdict.
     pub(super) fn new(
         portal: &PortalUrl,
         ids: &[String],
@@ -35,16 +36,16 @@ impl Owed {
     ) -> Result<Self> {
         let resources = (0_u32..).zip(ids).map(|(number, id)| resource(number, id, portal, evidence, now));
         let resources = resources.collect::<Result<Vec<_>>>()?;
-        let version = u32::try_from(resources.len()).context("count verifications")? + 1;
+        let version = u32::try_from(resources.len()).context("count Verifications")? + 1;
         Ok(Self { resources: Mutex::new(resources), version: AtomicU32::new(version) })
     }
 
-    /// How many owe nothing any more.
+    /// The number of settled ones.
     pub(super) fn settled(&self) -> usize {
         self.count(|status| status["settled"] == json!(true))
     }
 
-    /// How many say that their evidence is stored.
+    /// The number of those whose evidence is stored.
     pub(super) fn stored(&self) -> usize {
         self.count(|status| {
             let conditions = status["conditions"].as_array().map_or(&[][..], Vec::as_slice);
@@ -59,7 +60,7 @@ impl Owed {
     }
 }
 
-impl Resources for Owed {
+impl Resources for PendingEvidence {
     fn count(&self) -> u32 {
         let resources = self.resources.lock();
         u32::try_from(resources.len()).unwrap_or(u32::MAX)
@@ -71,14 +72,14 @@ impl Resources for Owed {
 
     fn resource(&self, number: u32) -> Result<Value> {
         let resources = self.resources.lock();
-        let index = usize::try_from(number).context("count verifications")?;
-        resources.get(index).cloned().context("find a verification")
+        let index = usize::try_from(number).context("count Verifications")?;
+        resources.get(index).cloned().context("find a Verification")
     }
 
     fn write(&self, number: u32, patch: &Value) -> Option<Value> {
         let mut resources = self.resources.lock();
         let resource = resources.get_mut(usize::try_from(number).ok()?)?;
-        // Nobody else writes, so there are no conflicts.
+        // The operator is the only writer, so there are no conflicts.
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         json_patch::merge(&mut resource["status"], &patch["status"]);
         resource["metadata"]["resourceVersion"] = json!(version.to_string());
@@ -98,7 +99,7 @@ fn resource(
         id,
         portal,
         created_at,
-        lasts: LASTS,
+        lasts: LIFETIME,
         bounds: Bounds::default(),
         evidence: Some(evidence.clone()),
     };
@@ -112,7 +113,7 @@ fn resource(
     };
     session.look(first, &details)?;
     let mut spec = spec();
-    spec["evidence"] = serde_json::to_value(evidence).context("write a spec")?;
+    spec["evidence"] = serde_json::to_value(evidence).context("serialize a spec")?;
     Ok(json!({
         "apiVersion": "okid.io/v1alpha1",
         "kind": "Verification",
@@ -125,6 +126,6 @@ fn resource(
             "creationTimestamp": created_at.to_string(),
         },
         "spec": spec,
-        "status": serde_json::to_value(&session.status).context("write a status")?,
+        "status": serde_json::to_value(&session.status).context("serialize a status")?,
     }))
 }
