@@ -43,10 +43,10 @@ pub enum ConditionStatus {
 }
 
 macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $word:ident,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $word:ident,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$doc])* $word,)+ }
+        pub enum $name { $($(#[doc = $doc])+ $word,)+ }
 
         impl $name {
             /// Every value, in the order of their definition.
@@ -56,6 +56,12 @@ macro_rules! words {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$word => stringify!($word),)+ }
+            }
+
+            /// What the value means, for the reference page.
+            #[must_use]
+            pub fn description(self) -> &'static str {
+                match self { $(Self::$word => concat!($($doc),+).trim(),)+ }
             }
 
             /// The value of that name, if there is one.

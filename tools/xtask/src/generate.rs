@@ -22,6 +22,7 @@ const FILES: &[Generated] = &[
         content: || Ok(okid_operator::api::definition_yaml()?),
     },
     Generated { path: "docs/reference/api.md", content: reference::api::page },
+    Generated { path: "docs/reference/conditions.md", content: reference::conditions::page },
     Generated { path: "docs/reference/flags.md", content: reference::flags::page },
     Generated { path: "docs/reference/metrics.md", content: reference::metrics::page },
     Generated { path: "docs/reference/lifecycle.md", content: || Ok(lifecycle_page::page()) },

@@ -1,6 +1,7 @@
 //! The reference pages that are generated from the code. Each page is a function without side effects.
 
 pub(crate) mod api;
+pub(crate) mod conditions;
 pub(crate) mod flags;
 pub(crate) mod metrics;
 
