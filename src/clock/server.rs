@@ -1,4 +1,4 @@
-//! Reads the `Date` of the API server's answers: a layer around the client. Touches requests to the API server.
+//! A layer around the client that reads the `Date` of the API server's responses. May depend on `measured` and tower.
 
 use std::task::{Context, Poll};
 
@@ -7,13 +7,13 @@ use http::{HeaderMap, Request, Response, header::DATE};
 use jiff::Timestamp;
 use tower::{Layer, Service};
 
-use super::{Clock, offset::Dated};
+use super::{measured::Clock, offset::Dated};
 
-/// Measures the API server's clock by its answers.
+/// Measures the API server's clock by its responses.
 #[derive(Clone, Debug)]
 pub struct ServerDates(pub Clock);
 
-/// A client whose answers are measured by.
+/// A client whose responses are measured.
 #[derive(Clone, Debug)]
 pub struct Measuring<S> {
     inner: S,
@@ -44,12 +44,12 @@ where
     fn call(&mut self, request: Request<I>) -> Self::Future {
         let clock = self.clock.clone();
         let sent = clock.local();
-        let answer = self.inner.call(request);
-        answer
-            .inspect(move |answer| {
-                // Somebody on the way may refuse a request, and has a clock of its own.
-                let good = answer.as_ref().ok().filter(|answer| answer.status().is_success());
-                if let Some(date) = good.and_then(|answer| date(answer.headers())) {
+        let response = self.inner.call(request);
+        response
+            .inspect(move |response| {
+                // A proxy may refuse a request, and has a clock of its own.
+                let good = response.as_ref().ok().filter(|response| response.status().is_success());
+                if let Some(date) = good.and_then(|response| date(response.headers())) {
                     clock.measure_server(Dated { sent, received: clock.local(), date });
                 }
             })
@@ -71,19 +71,19 @@ mod tests {
 
     use super::*;
 
-    /// The clock after one answer with that status and `Date`.
+    /// The clock after one response with that status and `Date`.
     async fn after(status: u16, date: &'static str) -> Clock {
         let clock = Clock::start();
-        let answers = service_fn(move |_: Request<()>| {
-            let answer = Response::builder().status(status).header(DATE, date).body(()).unwrap();
-            async { Ok::<_, Infallible>(answer) }
+        let responses = service_fn(move |_: Request<()>| {
+            let response = Response::builder().status(status).header(DATE, date).body(()).unwrap();
+            async { Ok::<_, Infallible>(response) }
         });
-        ServerDates(clock.clone()).layer(answers).oneshot(Request::new(())).await.unwrap();
+        ServerDates(clock.clone()).layer(responses).oneshot(Request::new(())).await.unwrap();
         clock
     }
 
     #[tokio::test]
-    async fn the_api_servers_clock_is_read_from_its_good_answers() {
+    async fn the_api_servers_clock_is_measured_by_its_successful_responses() {
         let date = "Fri, 01 Jan 2100 00:00:00 GMT";
         let new_year: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
         let clock = after(200, date).await;

@@ -212,7 +212,7 @@ impl Portal {
     fn measure_clock(&self, portal: &PortalUrl, sent: Timestamp, date: Option<Timestamp>) {
         if let Some(date) = date {
             let received = self.clock.local();
-            self.clock.measure_portal(portal, Dated { sent, received, date });
+            self.clock.measure_portal(portal.as_str(), Dated { sent, received, date });
         }
     }
 }

@@ -47,8 +47,10 @@ impl Reconciler {
         self.metrics.evidence_inflight_bytes.set(gauge(self.evidence.bytes_in_flight()));
         self.metrics.cache_bytes.set(gauge(memory + self.sessions.memory() + plan.memory));
         self.metrics.api_server_clock_skew.set(self.clock.server_skew().as_secs());
-        for (portal, ahead) in self.clock.portal_skews() {
-            self.metrics.portal_clock_skew(portal.host(), ahead.as_secs());
+        for portal in self.portal.allowed().iter() {
+            if let Some(skew) = self.clock.portal_skew(portal.as_str()) {
+                self.metrics.portal_clock_skew(portal.host(), skew.as_secs());
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ struct Surroundings {
 impl Observed {
     /// The portal's time now, if it is known.
     fn portal_now(&self, clock: &Clock) -> Option<Timestamp> {
-        self.account.as_ref().and_then(|account| clock.portal_now(&account.portal))
+        self.account.as_ref().and_then(|account| clock.portal_now(account.portal.as_str()))
     }
 
     /// Reads the clocks again: a call took its time, and its answer may have carried the portal's.
@@ -193,7 +193,7 @@ impl Reconciler {
         };
         let surroundings = Surroundings {
             now: self.clock.now(),
-            portal_now: account.as_ref().and_then(|account| self.clock.portal_now(&account.portal)),
+            portal_now: account.as_ref().and_then(|account| self.clock.portal_now(account.portal.as_str())),
             portal: account
                 .as_ref()
                 .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
@@ -202,7 +202,7 @@ impl Reconciler {
             in_flight: self.in_flight(parsed.state(), &status, entry),
             holder: self.holder.clone(),
             stretch: budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now())),
-            polled_at: budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past(at)),
+            polled_at: budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past_time(at)),
             too_large,
             known: entry.known(),
             destination,
