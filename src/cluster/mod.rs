@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod last_contact;
 mod proxy;
+mod rate_limit;
 mod request;
 mod request_metrics;
 mod rollback;
@@ -26,8 +27,8 @@ pub use error::ApiError;
 pub use events::note::OwnPod;
 pub use proxy::InvalidProxy;
 pub(crate) use request::DEADLINE;
+pub(crate) use secrets::KeyLookup;
 pub use secrets::ReadSecret;
-pub(crate) use secrets::cache::Found;
 
 pub(crate) use verifications::{Cluster, Read, Written, fairness_key, is_written, prune};
 pub use watch::{Change, Interrupted};

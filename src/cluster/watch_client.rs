@@ -20,10 +20,10 @@ use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tower::BoxError;
 
-use super::last_contact::LastContact;
+use super::{last_contact::LastContact, rate_limit::RateLimit};
 
 /// How many watches may be opened in a burst (an API server under a burst of writes closed one 56 times), and how often after
 /// that.
@@ -46,14 +46,15 @@ pub(crate) fn with_timeout(client: &Client, deadline: Duration, last_contact: &L
     let pages = Arc::new(Pages::default());
     let namespace = client.default_namespace().to_owned();
     let client = client.clone();
-    let rate_limit = Arc::new(RateLimit::new());
+    let rate_limit = Arc::new(Mutex::new(RateLimit::default()));
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, rate_limit, pages) = (client.clone(), Arc::clone(&rate_limit), Arc::clone(&pages));
         let last_contact = last_contact.clone();
         async move {
             let watch = opens_watch(&request);
             if watch {
-                sleep(rate_limit.wait(Instant::now())).await;
+                let at = rate_limit.lock().take(Instant::now(), INTERVAL, BURST);
+                sleep_until(at).await;
             }
             let response = async {
                 if watch {
@@ -160,24 +161,4 @@ fn with_limit(uri: &Uri, limit: u32) -> Result<Uri, BoxError> {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(format!("{}?{}", uri.path(), query.join("&")).parse()?);
     Ok(Uri::from_parts(parts)?)
-}
-
-/// A rate limit with a burst (the generic cell rate algorithm).
-#[derive(Debug)]
-struct RateLimit {
-    /// When everything so far would have been admitted without a burst.
-    caught_up: Mutex<Instant>,
-}
-
-impl RateLimit {
-    fn new() -> Self {
-        Self { caught_up: Mutex::new(Instant::now()) }
-    }
-
-    /// How long the next request has to wait.
-    fn wait(&self, now: Instant) -> Duration {
-        let mut caught_up = self.caught_up.lock();
-        *caught_up = (*caught_up).max(now) + INTERVAL;
-        caught_up.saturating_duration_since(now).saturating_sub(INTERVAL * BURST)
-    }
 }

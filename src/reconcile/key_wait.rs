@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::accounts::Account;
 use crate::{
-    cluster::{Found, ReadSecret},
+    cluster::{KeyLookup, ReadSecret},
     lifecycle::{KeyFault, SECRET_READ_AGAIN, key_sought_again},
     portal::KeyIdentity,
     priority::Priority,
@@ -34,7 +34,7 @@ pub(super) enum Awaited {
 
 impl KeyWait {
     /// When to read the Secret again if nothing has changed; nothing, if something has, or if something else is due.
-    pub(super) fn again(&self, found: &Found, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn again(&self, found: &KeyLookup, now: Timestamp) -> Option<Timestamp> {
         if self.until <= now {
             return None;
         }

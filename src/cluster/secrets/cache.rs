@@ -1,5 +1,5 @@
-//! What is kept of Secrets: the entries that somebody asked for, for half a minute at most, in bounded memory. Pure: the
-//! time is an argument.
+//! A cache of the entries of Secrets that were requested: for half a minute at most, in bounded memory. Pure: the time is an
+//! argument.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -9,205 +9,221 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::ReadSecret;
 use crate::{
     lifecycle::{KEY_SOUGHT_EVERY, KeyFault},
     portal::{ApiKey, InvalidKey},
 };
 
-/// How long a key is used. A rotated key is used after this at the latest.
-const USED: Duration = Duration::from_secs(29);
-/// A Secret that appears is found within this.
+/// How long a key is used. A rotated key is picked up after this at the latest.
+const KEY_TTL: Duration = Duration::from_secs(29);
+/// A Secret that is created is found within this.
 const FOUND_WITHIN: Duration = Duration::from_secs(5);
-/// How long a missing key is taken for missing: who looks for it may meet the absence that another one found.
-const ABSENCE_USED: Duration = FOUND_WITHIN.saturating_sub(KEY_SOUGHT_EVERY);
-/// An entry that nobody asked for in this time is not kept with the next read of its Secret. Longer than any wait between
-/// two polls.
-const ASKED_FOR: Duration = Duration::from_mins(20);
-/// Most bytes that are kept, names included.
+/// How long a missing key counts as missing: a reconcile that waits for it may get the absence that another one found.
+const ABSENCE_TTL: Duration = FOUND_WITHIN.saturating_sub(KEY_SOUGHT_EVERY);
+/// An entry that was not requested in this time is removed. Longer than any wait between two polls.
+const REQUEST_TTL: Duration = Duration::from_mins(20);
+/// The most bytes in the cache, names included.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// What an entry takes beside its name and its value, about.
+/// The approximate bytes of an entry without its name and value.
 const ENTRY_BYTES: usize = 256;
 
-/// A key, why there is none, or that nobody knows.
-pub(crate) type Found = Result<Result<Arc<ApiKey>, KeyFault>, ReadSecret>;
-/// What is in a Secret, or why there is nothing.
-pub(crate) type Data = Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret>;
+/// The Secret could not be read, and it is unknown whether it exists.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("read the Secret that holds the API key")]
+pub struct ReadSecret;
 
-/// Secrets by namespace and name.
+/// A key, or why there is none, or that it is unknown.
+pub(crate) type KeyLookup = Result<Result<Arc<ApiKey>, KeyFault>, ReadSecret>;
+/// The data of a Secret, or why there is none, or that it is unknown.
+pub(crate) type SecretData = Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret>;
+
+/// The cached Secrets by namespace and name.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    namespaces: HashMap<String, OfNamespace>,
-    /// What was read, and when, in that order.
-    read: VecDeque<(Instant, String, String)>,
+    namespaces: HashMap<String, CachedNamespace>,
+    /// Which Secrets were read and when, the oldest first.
+    reads: VecDeque<(Instant, String, String)>,
     bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct OfNamespace {
-    secrets: HashMap<String, Kept>,
+struct CachedNamespace {
+    secrets: HashMap<String, CachedSecret>,
     bytes: usize,
 }
 
-/// What is kept of one Secret.
+/// The requested entries of one Secret.
 #[derive(Debug, Default)]
-struct Kept {
-    /// Held by who reads it.
-    reads: Arc<Mutex<()>>,
+struct CachedSecret {
+    /// Held while it is read.
+    read_lock: Arc<Mutex<()>>,
     entries: HashMap<String, Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    asked_at: Instant,
-    found: Option<(Instant, Found)>,
+    requested_at: Instant,
+    result: Option<(Instant, KeyLookup)>,
     bytes: usize,
 }
 
 impl Entry {
-    fn usable(&self, now: Instant) -> Option<&Found> {
-        let (read_at, found) = self.found.as_ref()?;
-        let long = match found {
-            Ok(Ok(_)) => USED,
-            Ok(Err(_)) | Err(ReadSecret) => ABSENCE_USED,
+    fn usable(&self, now: Instant) -> Option<&KeyLookup> {
+        let (read_at, result) = self.result.as_ref()?;
+        let ttl = match result {
+            Ok(Ok(_)) => KEY_TTL,
+            Ok(Err(_)) | Err(ReadSecret) => ABSENCE_TTL,
         };
-        (now.saturating_duration_since(*read_at) < long).then_some(found)
+        (now.saturating_duration_since(*read_at) < ttl).then_some(result)
     }
 }
 
 impl Cache {
-    /// What is known of an entry; if nothing, the next read of its Secret keeps it, and this is to be held by who reads.
+    /// What is known of an entry. If nothing is, the next read of its Secret caches it, and the returned lock is to be held
+    /// while reading.
     pub(crate) fn find(
         &mut self,
         namespace: &str,
         name: &str,
         entry: &str,
         now: Instant,
-    ) -> Result<Found, Arc<Mutex<()>>> {
-        // Names are copied only where they are new.
+    ) -> Result<KeyLookup, Arc<Mutex<()>>> {
+        // Names are copied only if they are new.
         if !self.namespaces.contains_key(namespace) {
-            self.namespaces.insert(namespace.to_owned(), OfNamespace::default());
+            self.namespaces.insert(namespace.to_owned(), CachedNamespace::default());
         }
-        let Some(of) = self.namespaces.get_mut(namespace) else { return Err(Arc::default()) };
-        if !of.secrets.contains_key(name) {
-            of.secrets.insert(name.to_owned(), Kept::default());
+        let Some(cached) = self.namespaces.get_mut(namespace) else { return Err(Arc::default()) };
+        if !cached.secrets.contains_key(name) {
+            cached.secrets.insert(name.to_owned(), CachedSecret::default());
         }
-        let Some(kept) = of.secrets.get_mut(name) else { return Err(Arc::default()) };
-        if let Some(known) = kept.entries.get_mut(entry) {
-            known.asked_at = now;
-            return known.usable(now).cloned().ok_or_else(|| Arc::clone(&kept.reads));
+        let Some(secret) = cached.secrets.get_mut(name) else { return Err(Arc::default()) };
+        if let Some(known) = secret.entries.get_mut(entry) {
+            known.requested_at = now;
+            return known.usable(now).cloned().ok_or_else(|| Arc::clone(&secret.read_lock));
         }
         let bytes = ENTRY_BYTES + entry.len();
-        kept.entries.insert(entry.to_owned(), Entry { asked_at: now, found: None, bytes });
-        let reads = Arc::clone(&kept.reads);
-        of.bytes += bytes;
+        secret.entries.insert(entry.to_owned(), Entry { requested_at: now, result: None, bytes });
+        let read_lock = Arc::clone(&secret.read_lock);
+        cached.bytes += bytes;
         self.bytes += bytes;
-        self.make_room((namespace, name));
-        Err(reads)
+        self.evict((namespace, name));
+        Err(read_lock)
     }
 
-    /// Keeps what was read of a Secret, as far as it was asked for, and returns what that is for `entry`.
-    pub(crate) fn keep(
+    /// Caches the requested entries of a Secret that was read, and returns the result for `entry`.
+    pub(crate) fn insert(
         &mut self,
         namespace: &str,
         name: &str,
         entry: &str,
-        data: &Data,
+        data: &SecretData,
         now: Instant,
-    ) -> Found {
-        let Some(of) = self.namespaces.get_mut(namespace) else { return judge(data, entry) };
-        let Some(kept) = of.secrets.get_mut(name) else { return judge(data, entry) };
-        let before: usize = kept.entries.values().map(|entry| entry.bytes).sum();
-        kept.entries.retain(|_, entry| now.saturating_duration_since(entry.asked_at) < ASKED_FOR);
-        for (name, entry) in &mut kept.entries {
-            let found = judge(data, name);
+    ) -> KeyLookup {
+        let Some(cached) = self.namespaces.get_mut(namespace) else { return find_key(data, entry) };
+        let Some(secret) = cached.secrets.get_mut(name) else { return find_key(data, entry) };
+        let before: usize = secret.entries.values().map(|entry| entry.bytes).sum();
+        secret.entries.retain(|_, entry| now.saturating_duration_since(entry.requested_at) < REQUEST_TTL);
+        for (name, entry) in &mut secret.entries {
+            let result = find_key(data, name);
             let value =
-                found.as_ref().ok().and_then(|found| found.as_ref().ok()).map_or(0, |key| key.bytes());
+                result.as_ref().ok().and_then(|found| found.as_ref().ok()).map_or(0, |key| key.bytes());
             entry.bytes = ENTRY_BYTES + name.len() + value;
-            entry.found = Some((now, found));
+            entry.result = Some((now, result));
         }
-        let after: usize = kept.entries.values().map(|entry| entry.bytes).sum();
-        of.bytes = of.bytes + after - before;
+        let after: usize = secret.entries.values().map(|entry| entry.bytes).sum();
+        cached.bytes = cached.bytes + after - before;
         self.bytes = self.bytes + after - before;
-        let found = kept.entries.get(entry).and_then(|entry| entry.found.clone());
-        self.read.push_back((now, namespace.to_owned(), name.to_owned()));
-        self.make_room((namespace, name));
-        found.map_or_else(|| judge(data, entry), |(_, found)| found)
+        let result = secret.entries.get(entry).and_then(|entry| entry.result.clone());
+        self.reads.push_back((now, namespace.to_owned(), name.to_owned()));
+        self.evict((namespace, name));
+        result.map_or_else(|| find_key(data, entry), |(_, result)| result)
     }
 
-    /// Forgets values that are no longer used.
-    pub(crate) fn forget_values(&mut self, now: Instant) {
-        while let Some((read_at, _, _)) = self.read.front() {
-            if now.saturating_duration_since(*read_at) < USED {
+    /// Removes values that have expired.
+    pub(crate) fn expire_values(&mut self, now: Instant) {
+        while let Some((read_at, _, _)) = self.reads.front() {
+            if now.saturating_duration_since(*read_at) < KEY_TTL {
                 return;
             }
-            let Some((_, namespace, name)) = self.read.pop_front() else { return };
-            let Some(of) = self.namespaces.get_mut(&namespace) else { continue };
-            let Some(kept) = of.secrets.get_mut(&name) else { continue };
-            for (name, entry) in &mut kept.entries {
-                let is_over =
-                    entry.found.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= USED);
-                if is_over {
+            let Some((_, namespace, name)) = self.reads.pop_front() else { return };
+            let Some(cached) = self.namespaces.get_mut(&namespace) else { continue };
+            let Some(secret) = cached.secrets.get_mut(&name) else { continue };
+            for (name, entry) in &mut secret.entries {
+                let has_expired = entry
+                    .result
+                    .as_ref()
+                    .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= KEY_TTL);
+                if has_expired {
                     let without_value = ENTRY_BYTES + name.len();
-                    of.bytes -= entry.bytes - without_value;
+                    cached.bytes -= entry.bytes - without_value;
                     self.bytes -= entry.bytes - without_value;
                     entry.bytes = without_value;
-                    entry.found = None;
+                    entry.result = None;
                 }
             }
         }
     }
 
-    /// Forgets what nobody asks for any more.
-    pub(crate) fn forget_names(&mut self, now: Instant) {
-        self.namespaces.retain(|_, of| {
-            of.secrets.retain(|_, kept| {
-                kept.entries.retain(|_, entry| now.saturating_duration_since(entry.asked_at) < ASKED_FOR);
-                !kept.entries.is_empty() || Arc::strong_count(&kept.reads) > 1
+    /// Removes entries that are no longer requested.
+    pub(crate) fn expire_entries(&mut self, now: Instant) {
+        self.namespaces.retain(|_, cached| {
+            cached.secrets.retain(|_, secret| {
+                secret
+                    .entries
+                    .retain(|_, entry| now.saturating_duration_since(entry.requested_at) < REQUEST_TTL);
+                !secret.entries.is_empty() || Arc::strong_count(&secret.read_lock) > 1
             });
-            of.bytes =
-                of.secrets.values().flat_map(|kept| kept.entries.values()).map(|entry| entry.bytes).sum();
-            !of.secrets.is_empty()
+            cached.bytes = cached
+                .secrets
+                .values()
+                .flat_map(|secret| secret.entries.values())
+                .map(|entry| entry.bytes)
+                .sum();
+            !cached.secrets.is_empty()
         });
-        self.bytes = self.namespaces.values().map(|of| of.bytes).sum();
+        self.bytes = self.namespaces.values().map(|cached| cached.bytes).sum();
     }
 
-    /// Whether nothing is kept.
+    /// Whether the cache is empty.
     pub(crate) fn is_empty(&self) -> bool {
-        self.namespaces.is_empty() && self.read.is_empty()
+        self.namespaces.is_empty() && self.reads.is_empty()
     }
 
-    /// Bytes that are kept, about.
+    /// The approximate bytes in the cache.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Too much is kept: the namespace that has most of it keeps nothing but what it has just come for. It reads more
-    /// often then; nobody else does.
-    fn make_room(&mut self, but_for: (&str, &str)) {
+    /// Evicts entries while there are too many bytes: of the namespace with the most bytes everything but the Secret that was
+    /// just requested. That namespace then reads more often, and no other does.
+    fn evict(&mut self, spared: (&str, &str)) {
         while self.bytes > MOST_BYTES {
-            let largest = self.namespaces.iter_mut().max_by_key(|(_, of)| of.bytes);
-            let Some((namespace, of)) = largest else { return };
-            let spared = Some(but_for.1).filter(|_| namespace == but_for.0);
-            of.secrets.retain(|name, _| Some(name.as_str()) == spared);
-            let after =
-                of.secrets.values().flat_map(|kept| kept.entries.values()).map(|entry| entry.bytes).sum();
-            if of.bytes == after {
-                // One Secret alone is too much: its entries are kept no longer than they are waited for.
-                of.secrets.clear();
-                self.bytes -= of.bytes;
-                of.bytes = 0;
+            let largest = self.namespaces.iter_mut().max_by_key(|(_, cached)| cached.bytes);
+            let Some((namespace, cached)) = largest else { return };
+            let spared = Some(spared.1).filter(|_| namespace == spared.0);
+            cached.secrets.retain(|name, _| Some(name.as_str()) == spared);
+            let after = cached
+                .secrets
+                .values()
+                .flat_map(|secret| secret.entries.values())
+                .map(|entry| entry.bytes)
+                .sum();
+            if cached.bytes == after {
+                // One Secret alone is too large: its entries are not cached.
+                cached.secrets.clear();
+                self.bytes -= cached.bytes;
+                cached.bytes = 0;
                 continue;
             }
-            self.bytes -= of.bytes - after;
-            of.bytes = after;
+            self.bytes -= cached.bytes - after;
+            cached.bytes = after;
         }
     }
 }
 
-/// The key in an entry of what was read.
-fn judge(data: &Data, entry: &str) -> Found {
+/// The key in an entry of a Secret that was read.
+fn find_key(data: &SecretData, entry: &str) -> KeyLookup {
     let data = match data {
         Ok(Ok(data)) => data,
         Ok(Err(fault)) => return Ok(Err(*fault)),
@@ -231,24 +247,24 @@ mod tests {
     }
 
     #[test]
-    fn only_entries_that_somebody_asked_for_are_kept_and_are_found_until_they_are_old() {
+    fn only_requested_entries_are_cached_until_they_expire() {
         let now = Instant::now();
         let mut cache = Cache::default();
         assert!(cache.find("team", "okid", "a", now).is_err());
         let data = Ok(Ok(secret(&[("a", 10), ("b", 4_000), ("c", 4_000)])));
-        assert!(cache.keep("team", "okid", "a", &data, now).unwrap().is_ok());
+        assert!(cache.insert("team", "okid", "a", &data, now).unwrap().is_ok());
         assert!(cache.bytes() < 1_000, "{}", cache.bytes());
-        assert!(cache.find("team", "okid", "a", now + USED / 2).is_ok());
+        assert!(cache.find("team", "okid", "a", now + KEY_TTL / 2).is_ok());
         assert!(cache.find("team", "okid", "b", now).is_err());
-        cache.keep("team", "okid", "b", &data, now).unwrap().unwrap();
+        cache.insert("team", "okid", "b", &data, now).unwrap().unwrap();
         for entry in ["a", "b"] {
             assert!(cache.find("team", "okid", entry, now).is_ok(), "{entry}");
         }
-        assert!(cache.find("team", "okid", "a", now + USED).is_err());
+        assert!(cache.find("team", "okid", "a", now + KEY_TTL).is_err());
     }
 
     #[test]
-    fn no_more_than_sixteen_mebibytes_are_kept_and_who_keeps_most_makes_room() {
+    fn the_cache_is_bounded_and_the_largest_namespace_is_evicted() {
         let now = Instant::now();
         let mut cache = Cache::default();
         for (namespace, secrets) in [("small", 3), ("large", 10_000)] {
@@ -256,7 +272,7 @@ mod tests {
                 let name = number.to_string();
                 assert!(cache.find(namespace, &name, "apiKey", now).is_err());
                 let found =
-                    cache.keep(namespace, &name, "apiKey", &Ok(Ok(secret(&[("apiKey", 4_000)]))), now);
+                    cache.insert(namespace, &name, "apiKey", &Ok(Ok(secret(&[("apiKey", 4_000)]))), now);
                 assert!(found.unwrap().is_ok(), "{namespace} {name}");
                 assert!(cache.bytes() <= MOST_BYTES);
                 assert!(cache.find(namespace, &name, "apiKey", now).is_ok(), "{namespace} {name}");
@@ -266,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stays_of_what_nobody_asks_for_any_more() {
+    fn entries_that_are_no_longer_requested_are_removed() {
         let now = Instant::now();
         let mut cache = Cache::default();
         let _ = cache.find("team", "okid", "a", now);
-        cache.keep("team", "okid", "a", &Ok(Ok(secret(&[("a", 10)]))), now).unwrap().unwrap();
-        cache.forget_values(now + USED);
-        assert!(!cache.is_empty(), "that it was asked for is known");
-        cache.forget_names(now + ASKED_FOR);
+        cache.insert("team", "okid", "a", &Ok(Ok(secret(&[("a", 10)]))), now).unwrap().unwrap();
+        cache.expire_values(now + KEY_TTL);
+        assert!(!cache.is_empty(), "the request is remembered");
+        cache.expire_entries(now + REQUEST_TTL);
         assert!(cache.is_empty());
         assert_eq!(cache.bytes(), 0);
     }

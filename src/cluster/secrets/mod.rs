@@ -1,11 +1,12 @@
-//! API keys from Secrets: read with `get` only, when they are needed, and kept for half a minute at most.
+//! API keys from Secrets: read only with `get`, when they are needed, and cached for half a minute at most. May depend on
+//! kube's client, `fairness`, and the types of keys.
 //!
-//! What this costs the API server follows the number of Secrets, not of resources, and no namespace makes others wait: a
-//! Secret is read once for all who ask for any of its entries, reads under way are bounded in all and for each namespace,
-//! and a namespace that asks for many Secrets, or for large ones, gets them ever more slowly.
+//! The cost for the API server grows with the number of Secrets, not of resources, and no namespace delays others: a Secret is
+//! read once for all requests for any of its entries, concurrent reads are bounded in total and for each namespace, and a
+//! namespace that reads many Secrets, or large ones, is slowed down.
 
-pub(crate) mod cache;
-mod pace;
+mod cache;
+mod rate_limits;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -25,80 +26,76 @@ use crate::{
     lifecycle::KeyFault,
 };
 use cache::Cache;
-use pace::Paces;
+use rate_limits::RateLimits;
 
-/// What is no longer used is forgotten within this, so that no key is kept for more than thirty seconds.
-const FORGOTTEN_WITHIN: Duration = Duration::from_secs(1);
-/// What nobody asks for any more is looked for this often.
-const SWEPT_EVERY: Duration = Duration::from_mins(1);
-/// Most reads under way, in all and of one namespace. A Secret has up to a mebibyte.
-const READS: (usize, usize) = (16, 4);
+/// How often expired keys are removed, so that none is held for more than thirty seconds.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How often entries that are no longer requested are removed.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// The most concurrent reads, in total and of one namespace. A Secret has up to a mebibyte.
+const MOST_READS: (usize, usize) = (16, 4);
 
-pub(crate) use cache::Found;
+pub(crate) use cache::KeyLookup;
+pub use cache::ReadSecret;
 
-/// The Secret could not be read, and nobody knows whether it is there.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("read the Secret that holds the API key")]
-pub struct ReadSecret;
-
-/// Reads API keys; one request for all who ask for entries of the same Secret.
+/// Reads API keys, with one request for all entries of the same Secret.
 pub(crate) struct Secrets {
     client: Client,
     failures: Arc<FailureLog>,
-    kept: Arc<Mutex<Kept>>,
+    state: Arc<Mutex<State>>,
     reads: Arc<FairSemaphore>,
     counted: Counter,
 }
 
 #[derive(Default)]
-struct Kept {
+struct State {
     cache: Cache,
-    paces: Paces,
-    /// Whether somebody forgets what is no longer used.
-    is_swept: bool,
+    rate_limits: RateLimits,
+    /// Whether a task removes what has expired.
+    has_sweeper: bool,
 }
 
 impl Secrets {
-    /// Reads through that client, and counts that.
+    /// Reads with that client, and counts the reads.
     #[must_use]
     pub(crate) fn new(client: Client, failures: Arc<FailureLog>, counted: Counter) -> Self {
-        let reads = FairSemaphore::new(READS.0, READS.1);
-        Self { client, failures, kept: Arc::default(), reads, counted }
+        let reads = FairSemaphore::new(MOST_READS.0, MOST_READS.1);
+        Self { client, failures, state: Arc::default(), reads, counted }
     }
 
     /// The API key, or why there is none.
     ///
     /// # Errors
     ///
-    /// [`ReadSecret`] when the API server could not be asked.
-    pub(crate) async fn key(&self, namespace: &str, at: &SecretKeyRef) -> Found {
-        let reads = match self.find(namespace, at) {
-            Ok(found) => return found,
-            Err(reads) => reads,
+    /// [`ReadSecret`] if the API server could not be asked.
+    pub(crate) async fn key(&self, namespace: &str, at: &SecretKeyRef) -> KeyLookup {
+        let read_lock = match self.find(namespace, at) {
+            Ok(result) => return result,
+            Err(read_lock) => read_lock,
         };
-        // One reads; whoever waited meanwhile finds what it has read.
-        let _reading = reads.lock().await;
-        if let Ok(found) = self.find(namespace, at) {
-            return found;
+        // One task reads; those that waited for it find the result in the cache.
+        let _reading = read_lock.lock().await;
+        if let Ok(result) = self.find(namespace, at) {
+            return result;
         }
-        let turn = self.kept.lock().paces.read_again(namespace, &at.name, Instant::now());
-        sleep_until(turn).await;
+        let may_read_at = self.state.lock().rate_limits.read_again(namespace, &at.name, Instant::now());
+        sleep_until(may_read_at).await;
         let data = self.data(namespace, &at.name).await;
-        self.kept.lock().cache.keep(namespace, &at.name, &at.key, &data, Instant::now())
+        self.state.lock().cache.insert(namespace, &at.name, &at.key, &data, Instant::now())
     }
 
-    /// Everything in a Secret, read now, or why there is nothing.
+    /// All data of a Secret, read now, or why there is none.
     ///
     /// # Errors
     ///
-    /// [`ReadSecret`] when the API server could not be asked.
+    /// [`ReadSecret`] if the API server could not be asked.
     pub(crate) async fn data(
         &self,
         namespace: &str,
         name: &str,
     ) -> Result<Result<BTreeMap<String, Vec<u8>>, KeyFault>, ReadSecret> {
-        let turn = self.kept.lock().paces.read(namespace, Instant::now());
-        sleep_until(turn).await;
+        let may_read_at = self.state.lock().rate_limits.read(namespace, Instant::now());
+        sleep_until(may_read_at).await;
         let permit = self.reads.acquire(FairnessKey::new(namespace, &name), 0).await;
         self.counted.inc();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
@@ -109,7 +106,7 @@ impl Secrets {
             Ok(Ok(Some(secret))) => {
                 let data = secret.data.unwrap_or_default();
                 let bytes = data.values().map(|value| value.0.len()).sum();
-                self.kept.lock().paces.was_large(namespace, bytes);
+                self.state.lock().rate_limits.charge_bytes(namespace, bytes);
                 Ok(Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect()))
             }
             Ok(Ok(None)) => Ok(Err(KeyFault::SecretNotFound)),
@@ -118,31 +115,31 @@ impl Secrets {
         }
     }
 
-    /// What is known; if nothing, this is to be held by who reads.
-    fn find(&self, namespace: &str, at: &SecretKeyRef) -> Result<Found, Arc<tokio::sync::Mutex<()>>> {
-        let mut kept = self.kept.lock();
-        if !std::mem::replace(&mut kept.is_swept, true) {
-            tokio::spawn(forget_in_time(Arc::clone(&self.kept)));
+    /// What the cache knows. If nothing, the returned lock is to be held while reading.
+    fn find(&self, namespace: &str, at: &SecretKeyRef) -> Result<KeyLookup, Arc<tokio::sync::Mutex<()>>> {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.has_sweeper, true) {
+            tokio::spawn(sweep(Arc::clone(&self.state)));
         }
-        kept.cache.find(namespace, &at.name, &at.key, Instant::now())
+        state.cache.find(namespace, &at.name, &at.key, Instant::now())
     }
 }
 
-/// Forgets what is no longer used, for as long as something is kept.
-async fn forget_in_time(kept: Arc<Mutex<Kept>>) {
+/// Removes what has expired, until the cache is empty.
+async fn sweep(state: Arc<Mutex<State>>) {
     let mut swept = Instant::now();
     loop {
-        sleep(FORGOTTEN_WITHIN).await;
+        sleep(EXPIRE_EVERY).await;
         let now = Instant::now();
-        let mut kept = kept.lock();
-        kept.cache.forget_values(now);
-        if now.duration_since(swept) >= SWEPT_EVERY {
+        let mut state = state.lock();
+        state.cache.expire_values(now);
+        if now.duration_since(swept) >= SWEEP_EVERY {
             swept = now;
-            kept.cache.forget_names(now);
-            kept.paces.forget(now);
+            state.cache.expire_entries(now);
+            state.rate_limits.sweep(now);
         }
-        if kept.cache.is_empty() {
-            kept.is_swept = false;
+        if state.cache.is_empty() {
+            state.has_sweeper = false;
             return;
         }
     }

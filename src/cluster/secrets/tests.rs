@@ -1,4 +1,4 @@
-//! How often an API server is asked for Secrets, under a paused clock.
+//! How often Secrets are read, under a paused clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,26 +11,26 @@ use tower::BoxError;
 use super::*;
 use crate::{lifecycle::KEY_SOUGHT_EVERY, portal::ApiKey};
 
-/// What an API server was asked.
+/// The reads that an API server received.
 #[derive(Default)]
-struct Asked {
+struct Reads {
     total: AtomicUsize,
-    /// Requests under way, and the most there were.
-    under_way: [AtomicUsize; 2],
-    /// The namespaces, in the order in which they were asked for.
+    /// Concurrent requests: how many there are, and the most there were.
+    in_flight: [AtomicUsize; 2],
+    /// The namespaces, in the order in which they were read.
     order: Mutex<Vec<String>>,
 }
 
-impl Asked {
+impl Reads {
     fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 }
 
-/// Secrets of an API server that has each with those entries, or none, and answers after 10 ms.
-fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Asked>) {
-    let asked = Arc::new(Asked::default());
-    let counted = Arc::clone(&asked);
+/// Secrets of an API server that has each with those entries, or none, and responds after 10 ms.
+fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Reads>) {
+    let reads = Arc::new(Reads::default());
+    let counted = Arc::clone(&reads);
     let found = entries.map(|entries| {
         let data: serde_json::Map<_, _> =
             entries.iter().map(|entry| ((*entry).to_owned(), json!("a2V5"))).collect();
@@ -46,7 +46,7 @@ fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Asked>) {
             let namespace = request.uri().path().split('/').nth(4).unwrap_or_default().to_owned();
             counted.total.fetch_add(1, Ordering::Relaxed);
             counted.order.lock().push(namespace);
-            let [now, most] = &counted.under_way;
+            let [now, most] = &counted.in_flight;
             most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             sleep(Duration::from_millis(10)).await;
             now.fetch_sub(1, Ordering::Relaxed);
@@ -55,7 +55,7 @@ fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Asked>) {
             Ok::<_, BoxError>(answer)
         }
     });
-    (Arc::new(Secrets::new(Client::new(service, "default"), Arc::default(), Counter::default())), asked)
+    (Arc::new(Secrets::new(Client::new(service, "default"), Arc::default(), Counter::default())), reads)
 }
 
 fn at(name: &str, key: &str) -> SecretKeyRef {
@@ -67,31 +67,31 @@ async fn key(secrets: &Secrets, namespace: &str, name: &str) -> Result<Arc<ApiKe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_forgotten_within_thirty_seconds_though_nobody_asks_again() {
-    let (secrets, asked) = secrets(Some(&["apiKey"]));
+async fn a_key_is_dropped_within_thirty_seconds_even_without_another_request() {
+    let (secrets, reads) = secrets(Some(&["apiKey"]));
     let held = key(&secrets, "team", "okid").await.unwrap();
     sleep(Duration::from_secs(28)).await;
     key(&secrets, "team", "okid").await.unwrap();
-    assert_eq!((asked.total(), Arc::strong_count(&held)), (1, 2));
+    assert_eq!((reads.total(), Arc::strong_count(&held)), (1, 2));
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(Arc::strong_count(&held), 1, "nobody but the test has it");
+    assert_eq!(Arc::strong_count(&held), 1, "only the test has it");
 
     let held = key(&secrets, "team", "okid").await.unwrap();
-    assert_eq!(asked.total(), 2);
+    assert_eq!(reads.total(), 2);
     sleep(Duration::from_secs(30)).await;
     assert_eq!(Arc::strong_count(&held), 1, "the second time as well");
     sleep(Duration::from_mins(25)).await;
-    assert!(secrets.kept.lock().cache.is_empty());
+    assert!(secrets.state.lock().cache.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_looks_for_a_key_meets_no_absence_that_would_make_it_later_than_five_seconds() {
-    let (secrets, asked) = secrets(None);
+async fn a_cached_absence_never_delays_finding_a_new_key_beyond_five_seconds() {
+    let (secrets, reads) = secrets(None);
     let began = Instant::now();
     let both = [key(&secrets, "team", "okid"), key(&secrets, "team", "okid")];
     assert!(join_all(both).await.into_iter().all(|found| found.unwrap_err() == KeyFault::SecretNotFound));
-    assert_eq!(asked.total(), 1, "one request for all who ask at once");
-    while asked.total() == 1 {
+    assert_eq!(reads.total(), 1, "one request for all at once");
+    while reads.total() == 1 {
         sleep(Duration::from_millis(10)).await;
         key(&secrets, "team", "okid").await.unwrap_err();
     }
@@ -102,7 +102,7 @@ async fn who_looks_for_a_key_meets_no_absence_that_would_make_it_later_than_five
 async fn a_thousand_entries_of_one_secret_cost_one_read_each_half_minute() {
     let names: Vec<_> = (0..1_000).map(|number| format!("entry-{number}")).collect();
     let entries: Vec<_> = names.iter().map(String::as_str).collect();
-    let (secrets, asked) = secrets(Some(&entries));
+    let (secrets, reads) = secrets(Some(&entries));
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_mins(5) {
         for found in
@@ -112,14 +112,14 @@ async fn a_thousand_entries_of_one_secret_cost_one_read_each_half_minute() {
         }
         sleep(Duration::from_secs(1)).await;
     }
-    assert!(asked.total() <= 11, "{} reads in five minutes", asked.total());
+    assert!(reads.total() <= 11, "{} reads in five minutes", reads.total());
 }
 
 #[tokio::test(start_paused = true)]
-async fn entries_that_are_asked_for_one_after_the_other_are_read_together_once_a_second() {
+async fn entries_that_are_requested_one_by_one_are_read_together_once_a_second() {
     let names: Vec<_> = (0..1_000).map(|number| format!("entry-{number}")).collect();
     let entries: Vec<_> = names.iter().map(String::as_str).collect();
-    let (secrets, asked) = secrets(Some(&entries));
+    let (secrets, reads) = secrets(Some(&entries));
     let one_each_tenth = names.iter().enumerate().map(|(number, entry)| {
         let secrets = Arc::clone(&secrets);
         async move {
@@ -128,14 +128,14 @@ async fn entries_that_are_asked_for_one_after_the_other_are_read_together_once_a
         }
     });
     join_all(one_each_tenth).await;
-    assert!(asked.total() <= 105, "{} reads in a hundred seconds", asked.total());
+    assert!(reads.total() <= 105, "{} reads in a hundred seconds", reads.total());
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_thousand_who_wait_for_one_secret_cost_what_one_costs() {
-    let mut reads = Vec::new();
+async fn two_thousand_waiting_for_one_secret_cost_what_one_costs() {
+    let mut totals = Vec::new();
     for waiting in [1, 2_000] {
-        let (secrets, asked) = secrets(None);
+        let (secrets, reads) = secrets(None);
         let seek = |number: u32| {
             let secrets = Arc::clone(&secrets);
             async move {
@@ -147,15 +147,15 @@ async fn two_thousand_who_wait_for_one_secret_cost_what_one_costs() {
             }
         };
         join_all((0..waiting).map(seek)).await;
-        reads.push(asked.total());
+        totals.push(reads.total());
     }
-    assert_eq!(reads[0], 15);
-    assert!(reads[1] <= 64, "{} reads in a minute", reads[1]);
+    assert_eq!(totals[0], 15);
+    assert!(totals[1] <= 64, "{} reads in a minute", totals[1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_with_a_thousand_missing_secrets_holds_no_other_one_up() {
-    let (secrets, asked) = secrets(None);
+async fn a_namespace_with_a_thousand_missing_secrets_delays_no_other() {
+    let (secrets, reads) = secrets(None);
     let begun = Instant::now();
     let flood = (0..1_000).map(|number| {
         let secrets = Arc::clone(&secrets);
@@ -179,8 +179,8 @@ async fn a_namespace_with_a_thousand_missing_secrets_holds_no_other_one_up() {
         _ = &mut flood => panic!("the flood is over"),
     };
     assert!(took <= Duration::from_millis(12), "alone it takes 10 ms, beside a flood {took:?}");
-    assert!(asked.under_way[1].load(Ordering::Relaxed) <= 5);
+    assert!(reads.in_flight[1].load(Ordering::Relaxed) <= 5);
     flood.await;
     let most = 100 + usize::try_from(begun.elapsed().as_millis() / 20).unwrap();
-    assert!(asked.total() <= most, "{} reads in {:?}", asked.total(), begun.elapsed());
+    assert!(reads.total() <= most, "{} reads in {:?}", reads.total(), begun.elapsed());
 }
