@@ -1,17 +1,17 @@
-//! What the API server fills in by itself, and the longest, the most and the least it takes for each field.
+//! The defaults of the API server, and the bounds of every field.
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, Desk, condition, merge};
+use crate::requests::{ApiResponse, TestNamespace, condition, merge};
 
 mod evidence;
 
 #[tokio::test]
-async fn the_least_resource_gets_every_default_and_starts_behind_its_generation() {
-    let desk = Desk::set().await;
-    let name = desk.lay(json!({}), json!({})).await;
-    let object = desk.api().get(&name).await.unwrap();
+async fn a_minimal_resource_gets_every_default_and_starts_behind_its_generation() {
+    let namespace = TestNamespace::new().await;
+    let name = namespace.create(json!({}), json!({})).await;
+    let object = namespace.api().get(&name).await.unwrap();
     assert_eq!(
         object.data["spec"],
         json!({
@@ -25,12 +25,12 @@ async fn the_least_resource_gets_every_default_and_starts_behind_its_generation(
     );
     assert_eq!(object.data["status"], json!({"observedGeneration": -1}));
     assert_eq!(object.metadata.generation, Some(1));
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn what_stands_in_a_manifest_is_not_overruled_by_a_default() {
-    let desk = Desk::set().await;
+async fn a_default_never_replaces_a_value_of_the_manifest() {
+    let namespace = TestNamespace::new().await;
     let given = json!({
         "apiKeySecretRef": {"name": "another", "key": "token"},
         "portal": "https://verify.test.okid.io",
@@ -49,18 +49,18 @@ async fn what_stands_in_a_manifest_is_not_overruled_by_a_default() {
             "deletionPolicy": "Delete",
         },
     });
-    let name = desk.lay(given.clone(), json!({})).await;
-    assert_eq!(desk.api().get(&name).await.unwrap().data["spec"], given);
-    desk.clear().await;
+    let name = namespace.create(given.clone(), json!({})).await;
+    assert_eq!(namespace.api().get(&name).await.unwrap().data["spec"], given);
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn images_are_originals_kept_after_verified_and_retained_unless_it_says_otherwise() {
-    let desk = Desk::set().await;
-    let asked = json!({"evidence": {"images": [{"kind": "Redacted"}], "destination": {"store": "archive"}}});
-    let name = desk.lay(asked, json!({})).await;
+async fn evidence_defaults_to_originals_after_verified_that_are_retained() {
+    let namespace = TestNamespace::new().await;
+    let spec = json!({"evidence": {"images": [{"kind": "Redacted"}], "destination": {"store": "archive"}}});
+    let name = namespace.create(spec, json!({})).await;
     assert_eq!(
-        desk.api().get(&name).await.unwrap().data["spec"]["evidence"],
+        namespace.api().get(&name).await.unwrap().data["spec"]["evidence"],
         json!({
             "images": [{"kind": "Redacted", "imageType": "original", "required": false}],
             "results": false,
@@ -69,10 +69,10 @@ async fn images_are_originals_kept_after_verified_and_retained_unless_it_says_ot
             "deletionPolicy": "Retain",
         })
     );
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
-/// A field by its path, values that fit it, and values that do not.
+/// A field by its path, valid values, and invalid values.
 type Bound = (&'static str, Vec<Value>, Vec<Value>);
 
 fn text(length: usize) -> Value {
@@ -143,7 +143,7 @@ fn bounds_of_spec() -> Vec<Bound> {
 }
 
 fn bounds_of_status() -> Vec<Bound> {
-    let crowd = |count: usize, length: usize| -> Value {
+    let map = |count: usize, length: usize| -> Value {
         (0..count).map(|n| (format!("module{n}"), text(length))).collect::<serde_json::Map<_, _>>().into()
     };
     vec![
@@ -173,7 +173,7 @@ fn bounds_of_status() -> Vec<Bound> {
         time("expiresAt"),
         list("flow"),
         list("modules"),
-        ("progress", vec![crowd(16, 64)], vec![crowd(17, 64), crowd(1, 65)]),
+        ("progress", vec![map(16, 64)], vec![map(17, 64), map(1, 65)]),
         at_most("progressSummary", 16),
         at_most("portalStatus", 64),
         time("portalUpdatedAt"),
@@ -242,35 +242,35 @@ fn bounds_of_conditions() -> Bound {
     )
 }
 
-/// The value at that path, with nothing beside it.
+/// An object with only the value at that path.
 fn nested(path: &str, value: &Value) -> Value {
     path.rsplit('.').fold(value.clone(), |inner, name| json!({ name: inner }))
 }
 
-/// A word on a value, short enough for a message.
+/// A value, shortened for a message.
 fn shown(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }
 
-/// Retries every value and returns what went otherwise than it should.
-async fn wrong<'a, F: Future<Output = Answer>>(
+/// Sends every value and returns the deviations from what is expected.
+async fn deviations<'a, F: Future<Output = ApiResponse>>(
     bounds: &'a [Bound],
     attempt: impl Fn(&'a str, &'a Value) -> F,
 ) -> Vec<String> {
-    let values = bounds.iter().flat_map(|(path, fitting, unfit)| {
-        fitting
+    let values = bounds.iter().flat_map(|(path, valid, invalid)| {
+        valid
             .iter()
             .map(move |value| (*path, value, true))
-            .chain(unfit.iter().map(move |value| (*path, value, false)))
+            .chain(invalid.iter().map(move |value| (*path, value, false)))
     });
     stream::iter(values)
-        .map(|(path, value, fits)| {
-            let answer = attempt(path, value);
+        .map(|(path, value, is_valid)| {
+            let response = attempt(path, value);
             async move {
-                match (fits, answer.await) {
-                    (true, Answer::Done(_)) => None,
-                    (false, Answer::Refused { code: 422, causes }) if names(&causes, path) => None,
-                    (_, answer) => Some(format!("{path} = {}: {answer:?}", shown(value))),
+                match (is_valid, response.await) {
+                    (true, ApiResponse::Accepted(_)) => None,
+                    (false, ApiResponse::Refused { code: 422, causes }) if names(&causes, path) => None,
+                    (_, response) => Some(format!("{path} = {}: {response:?}", shown(value))),
                 }
             }
         })
@@ -289,38 +289,38 @@ fn names(causes: &[(String, String)], path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_field_of_spec_takes_what_fits_its_bounds_and_nothing_else() {
-    let desk = Desk::set().await;
+async fn every_field_of_spec_accepts_values_within_its_bounds_and_no_others() {
+    let namespace = TestNamespace::new().await;
     let bounds = bounds_of_spec();
     let attempt = |path, value| {
-        let desk = &desk;
+        let namespace = &namespace;
         async move {
             let mut spec = evidence::beside(path);
             merge(&mut spec, &nested(path, value));
-            desk.try_spec(&spec).await
+            namespace.dry_run_create(&spec).await
         }
     };
-    let wrongs = wrong(&bounds, attempt).await;
-    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
-    desk.clear().await;
+    let deviations = deviations(&bounds, attempt).await;
+    assert!(deviations.is_empty(), "{}", deviations.join("\n"));
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn every_field_of_status_takes_what_fits_its_bounds_and_nothing_else() {
-    let desk = Desk::set().await;
-    let name = desk.lay(json!({}), json!({})).await;
+async fn every_field_of_status_accepts_values_within_its_bounds_and_no_others() {
+    let namespace = TestNamespace::new().await;
+    let name = namespace.create(json!({}), json!({})).await;
     let bounds = bounds_of_status();
     let attempt = |path, value| {
-        let (desk, name) = (&desk, &name);
-        async move { desk.try_status(name, &nested(path, value)).await }
+        let (namespace, name) = (&namespace, &name);
+        async move { namespace.dry_run_status(name, &nested(path, value)).await }
     };
-    let wrongs = wrong(&bounds, attempt).await;
-    assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
-    desk.clear().await;
+    let deviations = deviations(&bounds, attempt).await;
+    assert!(deviations.is_empty(), "{}", deviations.join("\n"));
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn every_field_of_the_definition_has_a_bound_tried_here() {
+async fn every_field_of_the_definition_has_a_bound_tested_here() {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
     fn leaves(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
@@ -339,8 +339,8 @@ async fn every_field_of_the_definition_has_a_bound_tried_here() {
     for (name, bounds) in [("spec", bounds_of_spec()), ("status", bounds_of_status())] {
         let mut fields = Vec::new();
         leaves("", &properties[name], &mut fields);
-        let tried: Vec<&str> = bounds.iter().map(|(path, _, _)| *path).collect();
-        let forgotten: Vec<_> = fields.iter().filter(|field| !tried.contains(&field.as_str())).collect();
-        assert!(forgotten.is_empty(), "fields of {name} without a bound here: {forgotten:?}");
+        let tested: Vec<&str> = bounds.iter().map(|(path, _, _)| *path).collect();
+        let missing: Vec<_> = fields.iter().filter(|field| !tested.contains(&field.as_str())).collect();
+        assert!(missing.is_empty(), "fields of {name} without a bound here: {missing:?}");
     }
 }

@@ -1,5 +1,4 @@
-//! What people and programs see of the resource through the API server: columns, names, selectors, strictness, and
-//! the definition itself.
+//! The resource as people and programs read it: columns, names, selectors, unknown fields, and the definition itself.
 
 use std::time::Instant;
 
@@ -11,15 +10,15 @@ use okid_operator::api::{LIVE, Verification, definition, definition_yaml};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::ask::{Desk, condition, merge};
-use crate::harness::{LIMIT, LOOK_EVERY};
+use crate::harness::{CHECK_INTERVAL, LIMIT};
 use crate::manifests::{apply, kubectl, repository};
+use crate::requests::{TestNamespace, condition, merge};
 
-/// A resource in the middle of its life, with everything that a table may show or must not.
-fn told() -> Value {
+/// The status of a check in progress, with everything that a table may show or must not.
+fn status_in_progress() -> Value {
     let mut ready = condition("Ready", "False");
     ready["reason"] = json!("InProgress");
-    ready["message"] = json!("The person is at it.");
+    ready["message"] = json!("The check is in progress.");
     json!({
         "phase": "InProgress",
         "verificationId": "ver_secret",
@@ -33,18 +32,18 @@ fn told() -> Value {
 }
 
 /// The list as a table, as kubectl asks for it.
-async fn table(desk: &Desk) -> Value {
-    let path = format!("/apis/okid.io/v1alpha1/namespaces/{}/verifications", desk.namespace());
+async fn table(namespace: &TestNamespace) -> Value {
+    let path = format!("/apis/okid.io/v1alpha1/namespaces/{}/verifications", namespace.name());
     let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let request = Request::get(path).header("Accept", accept).body(Vec::new()).unwrap();
-    desk.client().request(request).await.unwrap()
+    namespace.client().request(request).await.unwrap()
 }
 
 #[tokio::test]
-async fn the_table_shows_where_each_check_stands_and_never_its_id_or_link() {
-    let desk = Desk::set().await;
-    desk.lay(json!({}), told()).await;
-    let table = table(&desk).await;
+async fn the_table_shows_the_stage_of_each_check_and_never_its_id_or_link() {
+    let namespace = TestNamespace::new().await;
+    namespace.create(json!({}), status_in_progress()).await;
+    let table = table(&namespace).await;
 
     let columns = table["columnDefinitions"].as_array().unwrap();
     let of_priority = |priority: u64| -> Vec<&str> {
@@ -63,46 +62,48 @@ async fn the_table_shows_where_each_check_stands_and_never_its_id_or_link() {
         ("Progress", json!("2/3")),
         ("Expires", json!("2026-01-01T12:00:00Z")),
         ("Portal Status", json!("in_progress")),
-        ("Message", json!("The person is at it.")),
+        ("Message", json!("The check is in progress.")),
         ("Attempt", json!(1)),
     ] {
         assert!(shown.contains(&(name, &value)), "{name} is not {value} in {shown:?}");
     }
     assert!(!serde_json::to_string(cells).unwrap().contains("ver_secret"), "{cells:?}");
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn kubectl_finds_it_by_its_short_name_and_its_category_and_prints_the_columns_in_order() {
-    let desk = Desk::set().await;
-    let name = desk.lay(json!({}), told()).await;
+async fn kubectl_knows_the_short_name_and_the_category_and_prints_the_columns_in_order() {
+    let namespace = TestNamespace::new().await;
+    let name = namespace.create(json!({}), status_in_progress()).await;
     for word in ["verifications", "verification", "vrf", "okid"] {
-        let printed = kubectl(desk.cluster(), desk.namespace(), &["get", word], "").await.unwrap();
+        let printed = kubectl(namespace.cluster(), namespace.name(), &["get", word], "").await.unwrap();
         let (head, row) = printed.split_once('\n').unwrap();
         let words: Vec<_> = head.split_whitespace().collect();
         assert_eq!(words, ["NAME", "PHASE", "READY", "REASON", "PROGRESS", "EXPIRES", "AGE"]);
         let words: Vec<_> = row.split_whitespace().collect();
         assert_eq!(words[..6], [&name, "InProgress", "False", "InProgress", "2/3", "2026-01-01T12:00:00Z"]);
     }
-    let wide =
-        kubectl(desk.cluster(), desk.namespace(), &["get", "vrf", "--output", "wide"], "").await.unwrap();
+    let wide = kubectl(namespace.cluster(), namespace.name(), &["get", "vrf", "--output", "wide"], "")
+        .await
+        .unwrap();
     let head: Vec<_> =
         wide.lines().next().unwrap().split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
     assert_eq!(head[7..], ["PORTAL STATUS", "MESSAGE", "ATTEMPT"]);
     assert!(!wide.contains("ver_secret"), "{wide}");
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn a_selector_on_settled_leaves_out_what_is_over_and_one_on_phase_finds_a_phase() {
-    let desk = Desk::set().await;
-    let fresh = desk.lay(json!({}), json!({})).await;
-    let going = desk.lay(json!({}), told()).await;
-    let over =
-        desk.lay(json!({}), json!({"phase": "Verified", "outcome": "Verified", "settled": true})).await;
+async fn field_selectors_on_settled_and_on_phase_select_what_they_name() {
+    let namespace = TestNamespace::new().await;
+    let fresh = namespace.create(json!({}), json!({})).await;
+    let going = namespace.create(json!({}), status_in_progress()).await;
+    let over = namespace
+        .create(json!({}), json!({"phase": "Verified", "outcome": "Verified", "settled": true}))
+        .await;
 
     let list = async |selector: &str| -> Vec<String> {
-        let found = desk.api().list(&ListParams::default().fields(selector)).await.unwrap();
+        let found = namespace.api().list(&ListParams::default().fields(selector)).await.unwrap();
         found.into_iter().map(|object| object.metadata.name.unwrap()).collect()
     };
     assert_eq!(list(LIVE).await, [fresh, going.clone()]);
@@ -110,9 +111,9 @@ async fn a_selector_on_settled_leaves_out_what_is_over_and_one_on_phase_finds_a_
     assert_eq!(list("status.phase=InProgress").await, [going]);
     assert_eq!(list("status.phase=Verified,status.settled=true").await, [over]);
 
-    let unknown = desk.api().list(&ListParams::default().fields("status.outcome=Verified")).await;
+    let unknown = namespace.api().list(&ListParams::default().fields("status.outcome=Verified")).await;
     assert!(matches!(unknown, Err(kube::Error::Api(status)) if status.code == 400));
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 /// A manifest with this spec, merged into the minimal one.
@@ -147,23 +148,23 @@ fn specs_with_an_unknown_field() -> Vec<(&'static str, Value)> {
 
 #[tokio::test]
 async fn kubectl_refuses_former_and_unknown_fields_of_the_spec_and_names_them() {
-    let desk = Desk::set().await;
+    let namespace = TestNamespace::new().await;
     let attempt = async |spec: &Value| {
-        apply(desk.cluster(), desk.namespace(), &manifest("strict", spec).to_string()).await
+        apply(namespace.cluster(), namespace.name(), &manifest("strict", spec).to_string()).await
     };
     for (field, spec) in specs_with_an_unknown_field() {
         let refused = attempt(&spec).await.unwrap_err();
         assert!(refused.contains(&format!("unknown field \"spec.{field}\"")), "{refused}");
     }
-    assert!(desk.api().get_opt("strict").await.unwrap().is_none());
+    assert!(namespace.api().get_opt("strict").await.unwrap().is_none());
     attempt(&json!({"polling": {"minInterval": "5s"}})).await.unwrap();
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
 async fn kubectl_refuses_the_former_name_of_acknowledged_in_status() {
-    let desk = Desk::set().await;
-    let name = desk.lay(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
+    let namespace = TestNamespace::new().await;
+    let name = namespace.create(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
     let attempt = async |field: &str| {
         let mut session = json!({"attempt": 1, "orphans": 1});
         session[field] = json!(1);
@@ -171,17 +172,17 @@ async fn kubectl_refuses_the_former_name_of_acknowledged_in_status() {
         object["status"] = json!({ "session": session });
         let arguments =
             ["apply", "--server-side", "--force-conflicts", "--subresource=status", "--filename", "-"];
-        kubectl(desk.cluster(), desk.namespace(), &arguments, &object.to_string()).await
+        kubectl(namespace.cluster(), namespace.name(), &arguments, &object.to_string()).await
     };
     let refused = attempt("forgiven").await.unwrap_err();
     assert!(refused.contains("status.session.forgiven"), "{refused}");
     attempt("acknowledged").await.unwrap();
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 /// The warnings of the API server for a create or a patch, which are headers of its response.
 async fn warnings(
-    desk: &Desk,
+    namespace: &TestNamespace,
     method: http::Method,
     path: &str,
     content_type: &str,
@@ -189,11 +190,11 @@ async fn warnings(
 ) -> Vec<String> {
     let path = format!(
         "/apis/okid.io/v1alpha1/namespaces/{}/verifications{path}?fieldValidation=Warn",
-        desk.namespace()
+        namespace.name()
     );
     let request = Request::builder().method(method).uri(path).header("Content-Type", content_type);
     let body = kube::client::Body::from(body.to_string().into_bytes());
-    let response = desk.client().send(request.body(body).unwrap()).await.unwrap();
+    let response = namespace.client().send(request.body(body).unwrap()).await.unwrap();
     assert!(response.status().is_success(), "{}", response.status());
     let headers = response.headers().get_all("Warning").iter();
     headers.map(|warning| warning.to_str().unwrap().to_owned()).collect()
@@ -201,33 +202,33 @@ async fn warnings(
 
 #[tokio::test]
 async fn other_clients_get_a_warning_that_names_the_former_or_unknown_field() {
-    let desk = Desk::set().await;
+    let namespace = TestNamespace::new().await;
     let warns_of = |warnings: &[String], field: &str| {
         warnings.len() == 1 && warnings[0].contains(&format!("unknown field \\\"{field}\\\""))
     };
     for (number, (field, spec)) in specs_with_an_unknown_field().into_iter().enumerate() {
         let object = manifest(&format!("lenient-{number}"), &spec);
-        let given = warnings(&desk, http::Method::POST, "", "application/json", &object).await;
+        let given = warnings(&namespace, http::Method::POST, "", "application/json", &object).await;
         assert!(warns_of(&given, &format!("spec.{field}")), "{field}: {given:?}");
     }
 
-    let name = desk.lay(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
+    let name = namespace.create(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
     let patch = |field: &str| json!({"status": {"session": {field: 1}}});
     let (path, merge_patch) = (format!("/{name}/status"), "application/merge-patch+json");
-    let given = warnings(&desk, http::Method::PATCH, &path, merge_patch, &patch("forgiven")).await;
+    let given = warnings(&namespace, http::Method::PATCH, &path, merge_patch, &patch("forgiven")).await;
     assert!(warns_of(&given, "status.session.forgiven"), "{given:?}");
-    let given = warnings(&desk, http::Method::PATCH, &path, merge_patch, &patch("acknowledged")).await;
+    let given = warnings(&namespace, http::Method::PATCH, &path, merge_patch, &patch("acknowledged")).await;
     assert!(given.is_empty(), "{given:?}");
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn the_definition_in_the_repository_is_the_one_that_is_served() {
+async fn the_api_server_serves_the_definition_of_the_repository() {
     let file = std::fs::read_to_string(repository("crds/verifications.okid.io.yaml")).unwrap();
     assert_eq!(file, definition_yaml().unwrap(), "cargo xtask generate");
 
-    let desk = Desk::set().await;
-    let api: Api<CustomResourceDefinition> = Api::all(desk.client().clone());
+    let namespace = TestNamespace::new().await;
+    let api: Api<CustomResourceDefinition> = Api::all(namespace.client().clone());
     let name = definition().metadata.name.unwrap();
     let mut served = serde_json::to_value(api.get(&name).await.unwrap().spec).unwrap();
     let mut written =
@@ -240,7 +241,7 @@ async fn the_definition_in_the_repository_is_the_one_that_is_served() {
         whole_numbers(spec);
     }
     assert_eq!(served, written);
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 /// Bounds of numbers are floating point in the types, and JSON does not care.
@@ -259,16 +260,16 @@ fn whole_numbers(value: &mut Value) {
 
 #[tokio::test]
 async fn kubectl_explains_every_field_of_the_spec() {
-    let desk = Desk::set().await;
+    let namespace = TestNamespace::new().await;
     let since = Instant::now();
     // The API server publishes the descriptions some time after the definition.
     let explained = loop {
         let arguments = ["explain", "verification.spec"];
-        match kubectl(desk.cluster(), desk.namespace(), &arguments, "").await {
+        match kubectl(namespace.cluster(), namespace.name(), &arguments, "").await {
             Ok(explained) => break explained,
             Err(error) => assert!(since.elapsed() < LIMIT, "{error}"),
         }
-        sleep(LOOK_EVERY).await;
+        sleep(CHECK_INTERVAL).await;
     };
     let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
     let schema = definition().spec.versions.remove(0).schema.unwrap().open_api_v3_schema.unwrap();
@@ -279,16 +280,16 @@ async fn kubectl_explains_every_field_of_the_spec() {
         assert!(explained.contains(&format!("{field} <")), "{field}: {explained}");
         assert!(explained.contains(&start), "{field}: {start}");
     }
-    desk.clear().await;
+    namespace.delete_all().await;
 }
 
 #[tokio::test]
-async fn a_verification_reads_back_into_the_types_as_it_was_written() {
-    let desk = Desk::set().await;
-    let name = desk.lay(json!({"polling": {"maxInterval": "90s"}}), told()).await;
-    let typed: Api<Verification> = Api::namespaced(desk.client().clone(), desk.namespace());
+async fn a_verification_survives_a_round_trip_through_the_types() {
+    let namespace = TestNamespace::new().await;
+    let name = namespace.create(json!({"polling": {"maxInterval": "90s"}}), status_in_progress()).await;
+    let typed: Api<Verification> = Api::namespaced(namespace.client().clone(), namespace.name());
     let read = typed.get(&name).await.unwrap();
-    let raw = desk.api().get(&name).await.unwrap();
+    let raw = namespace.api().get(&name).await.unwrap();
     let mut again = serde_json::to_value(&read).unwrap();
     // The types write a duration in its longest units.
     assert_eq!(again["spec"]["polling"]["maxInterval"], "1m30s");
@@ -298,5 +299,5 @@ async fn a_verification_reads_back_into_the_types_as_it_was_written() {
     // Counters are always written.
     status["session"] = json!({"attempt": 1, "orphans": 0, "acknowledged": 0});
     assert_eq!(again["status"], status);
-    desk.clear().await;
+    namespace.delete_all().await;
 }

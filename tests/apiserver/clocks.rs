@@ -1,5 +1,5 @@
-//! Whose clock counts: the API server's for status and deadlines, the portal's for the end of its sessions, and never
-//! that of the machine that the operator runs on.
+//! Which clock counts: the API server's for status and deadlines, the portal's for the expiry of its sessions, and never
+//! that of the operator's own machine.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use okid_operator::api::{Phase, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::{Value, json};
 
-use crate::harness::{Launch, Seen as _, World};
+use crate::harness::{Launch, VerificationExt as _, World};
 
-/// A world whose operator runs on a machine whose clock is so many seconds ahead.
+/// A world whose operator runs on a machine with a clock that is ahead by that many seconds.
 async fn skewed(seconds: i64) -> World {
     World::builder().launch(Launch::new().env("OKID_CLOCK_SKEW", seconds.to_string())).start().await
 }
@@ -20,24 +20,24 @@ fn assert_about(time: Timestamp, expected: Timestamp) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn times_in_status_and_deadlines_go_by_the_api_servers_clock() {
+async fn times_in_status_and_deadlines_follow_the_api_servers_clock() {
     for skew in [5400, -5400] {
         let world = skewed(skew).await;
-        // By the machine's clock the one deadline is over before it begins, and the other one never comes.
-        world.invite("alice", json!({"activeDeadline": "1h"})).await;
+        // By the machine's clock one deadline has passed from the start and the other one never passes.
+        world.create_session("alice", json!({"activeDeadline": "1h"})).await;
         world.apply("bob", json!({"activeDeadline": "1s"})).await;
-        let over = world.until("bob", |seen| seen.found().settled).await;
+        let over = world.until("bob", |seen| seen.status_or_default().settled).await;
         let alice = world.get("alice").await;
         let born = |seen: &Verification| seen.metadata.creation_timestamp.as_ref().expect("it was created").0;
-        assert_about(over.found().finished_at.unwrap(), born(&over));
+        assert_about(over.status_or_default().finished_at.unwrap(), born(&over));
         let session = alice.session();
         for written in [session.claimed_at, session.created_at] {
             assert_about(written.unwrap(), born(&alice));
         }
-        for shown in alice.found().conditions {
+        for shown in alice.status_or_default().conditions {
             assert_about(shown.last_transition_time, born(&alice));
         }
-        assert_eq!(alice.found().outcome, None);
+        assert_eq!(alice.status_or_default().outcome, None);
         let measured = world.operator().metric("okid_api_server_clock_skew_seconds").await;
         #[expect(clippy::cast_precision_loss, reason = "it is small")]
         let expected = -(skew as f64);
@@ -47,15 +47,15 @@ async fn times_in_status_and_deadlines_go_by_the_api_servers_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_was_over_at_the_creation_ends_nothing() {
+async fn an_expiry_before_the_creation_of_the_session_is_ignored() {
     let world = World::new().await;
     let local_time_as_utc = (Timestamp::now() - SignedDuration::from_mins(90)).to_string();
     let set = Action::set("/expiresAt", json!(local_time_as_utc));
     world.sandbox().inject(Fault::new(Call::Create, set).once().after());
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     world.until_event("alice", "ExpiryUnusable").await;
-    world.until_looked_at(&id, 5).await;
-    let alive = world.get("alice").await.found();
+    world.until_polled(&id, 5).await;
+    let alive = world.get("alice").await.status_or_default();
     assert_eq!((alive.expires_at, alive.outcome), (None, None));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
@@ -63,30 +63,34 @@ async fn an_end_that_was_over_at_the_creation_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_ends_by_the_clock_of_its_portal_and_not_by_the_machines() {
+async fn a_session_expires_by_the_portals_clock_and_not_by_the_machines() {
     let world = skewed(4 * 3600).await;
-    let id = world.invite("alice", json!({})).await;
-    world.until_looked_at(&id, 5).await;
-    assert_eq!(world.get("alice").await.found().outcome, None, "by the machine's clock it is over for hours");
+    let id = world.create_session("alice", json!({})).await;
+    world.until_polled(&id, 5).await;
+    assert_eq!(
+        world.get("alice").await.status_or_default().outcome,
+        None,
+        "by the machine's clock it expired hours ago"
+    );
 
-    world.turn_clock(Duration::from_hours(2));
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    world.advance_clock(Duration::from_hours(2));
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!(over.phase(), Some(Phase::Expired));
     world.until_event("alice", "ExpiredByClock").await;
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_whose_clock_differs_is_shown_and_told_once() {
+async fn a_portal_with_a_different_clock_shows_in_a_metric_and_is_logged_once() {
     let world = World::new().await;
     world.sandbox().advance(Duration::from_mins(10));
-    let id = world.invite("alice", json!({})).await;
-    world.until_looked_at(&id, 5).await;
+    let id = world.create_session("alice", json!({})).await;
+    world.until_polled(&id, 5).await;
     let host = world.sandbox().url().trim_start_matches("http://").to_owned();
     let skew = format!("okid_portal_clock_skew_seconds{{portal=\"{host}\"}}");
     world.operator().until_metric(&skew, |seconds| (590.0..=610.0).contains(&seconds)).await;
-    let told = |line: &&Value| line["portal"] == host && line["ahead_seconds"].is_i64();
+    let reports_skew = |line: &&Value| line["portal"] == host && line["ahead_seconds"].is_i64();
     let lines = world.operator().log_lines();
-    assert_eq!(lines.iter().filter(told).count(), 1, "{lines:?}");
+    assert_eq!(lines.iter().filter(reports_skew).count(), 1, "{lines:?}");
     world.finish().await;
 }

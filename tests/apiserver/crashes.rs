@@ -1,6 +1,6 @@
-//! The operator ends between two steps of the create protocol, and another one takes over.
+//! The operator crashes between two steps of the create protocol, and another one takes over.
 //!
-//! A claim that is found is left alone for 45 seconds, because its request may be in flight; then it counts as lost.
+//! A claim that is found is left alone for 45 seconds, because its request may be in flight; then its outcome is unknown.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
@@ -9,7 +9,7 @@ use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::json;
 
-use crate::harness::{Launch, Seen, World};
+use crate::harness::{Launch, VerificationExt, World};
 
 const RETRIED: &str = "retried";
 const HELD: &str = "held";
@@ -23,13 +23,13 @@ async fn apply(world: &World, name: &str, policy: &str) {
     world.apply(name, json!({"onUnknownOutcome": policy})).await;
 }
 
-/// Waits until the operator has ended itself, as if it had been killed.
+/// Waits until the operator has crashed.
 async fn until_crashed(world: &World) {
     let status = world.operator().wait().await;
     assert_eq!(status.signal(), Some(6), "{status}");
 }
 
-/// One resource of each policy, at whose create an operator crashed at that point; then an operator that does not.
+/// One resource of each policy, whose create crashed an operator at that failpoint; then an operator without failpoints.
 async fn crashed_at(point: &str) -> World {
     let mut world = World::builder().launch(Launch::new().crash_at(point)).start().await;
     for (number, (name, policy)) in BOTH.into_iter().enumerate() {
@@ -43,7 +43,8 @@ async fn crashed_at(point: &str) -> World {
     world
 }
 
-/// Lost answers are told: in the status while it heals or waits for a person, by an event, and by the metric.
+/// Unknown outcomes are reported: in status while the operator recovers or waits for a person, by an event, and by the
+/// metric.
 async fn heals_or_holds(world: &World, sessions_before: usize) {
     let healed = world.until(RETRIED, is_open).await;
     assert_eq!((healed.session().attempt, healed.session().orphans), (2, 1));
@@ -68,7 +69,7 @@ async fn heals_or_holds(world: &World, sessions_before: usize) {
 
     let sessions = world.sandbox().sessions();
     assert_eq!(sessions.len(), sessions_before + 1);
-    let published = world.history(RETRIED, Seen::id);
+    let published = world.distinct_values(RETRIED, VerificationExt::id);
     assert_eq!(published, [None, Some(sessions.last().unwrap().id.clone())]);
     for (name, _) in BOTH {
         world.until_event(name, "CreateOutcomeUnknown").await;
@@ -77,7 +78,7 @@ async fn heals_or_holds(world: &World, sessions_before: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_that_crashes_before_its_claim_has_asked_for_nothing() {
+async fn a_crash_before_the_claim_has_sent_no_create() {
     let mut world = World::builder().launch(Launch::new().crash_at("BeforeClaim")).start().await;
     for (name, policy) in BOTH {
         apply(&world, name, policy).await;
@@ -96,7 +97,7 @@ async fn an_operator_that_crashes_before_its_claim_has_asked_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_whose_operator_crashed_before_its_request_counts_as_lost() {
+async fn a_crash_between_claim_and_request_leaves_an_unknown_outcome() {
     let world = crashed_at("AfterClaim").await;
     assert_eq!(world.creates(), 0);
     heals_or_holds(&world, 0).await;
@@ -104,7 +105,7 @@ async fn a_claim_whose_operator_crashed_before_its_request_counts_as_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_crashed_with_its_operator_is_counted_and_never_published() {
+async fn a_response_lost_in_a_crash_is_counted_and_its_session_never_published() {
     let world = crashed_at("AfterResponse").await;
     assert_eq!(world.creates(), 2);
     heals_or_holds(&world, 2).await;
@@ -112,12 +113,12 @@ async fn an_answer_that_crashed_with_its_operator_is_counted_and_never_published
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_that_crashes_after_its_record_is_followed_by_one_that_goes_on_with_the_session() {
+async fn after_a_crash_that_follows_the_record_the_next_operator_continues_the_session() {
     let world = crashed_at("AfterRecord").await;
     let ids: Vec<_> = world.sandbox().sessions().into_iter().map(|session| session.id).collect();
     for ((name, _), id) in BOTH.into_iter().zip(ids) {
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
-        let over = world.until(name, |seen| seen.found().settled).await;
+        let over = world.until(name, |seen| seen.status_or_default().settled).await;
         assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), Some(id)));
         assert_eq!((over.session().attempt, over.session().orphans), (1, 0));
     }
@@ -126,10 +127,10 @@ async fn an_operator_that_crashes_after_its_record_is_followed_by_one_that_goes_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_create_that_hung_when_its_operator_was_killed_counts_as_lost() {
+async fn a_create_that_was_in_flight_when_the_operator_was_killed_has_an_unknown_outcome() {
     let mut world = World::new().await;
-    // Until a key has worked once, its calls go one at a time.
-    world.invite("first", json!({})).await;
+    // Until a key has worked once, its calls are sent one at a time.
+    world.create_session("first", json!({})).await;
     world.sandbox().inject(Fault::new(Call::Create, Action::Hang).after());
     for (name, policy) in BOTH {
         apply(&world, name, policy).await;
@@ -145,32 +146,32 @@ async fn a_create_that_hung_when_its_operator_was_killed_counts_as_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_while_the_person_is_invited_keeps_the_session_and_goes_on_to_the_verdict() {
+async fn a_restart_while_the_link_is_published_keeps_the_session_until_its_verdict() {
     let mut world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     world.operator().kill();
 
     world.start(Launch::new()).await;
-    world.until_looked_at(&id, 1).await;
+    world.until_polled(&id, 1).await;
     world.operator().kill();
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
 
     world.start(Launch::new()).await;
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), Some(id)));
     assert_eq!((world.creates(), over.session().attempt), (1, 1));
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_operators_on_one_namespace_ask_for_one_session_for_each_resource() {
+async fn two_operators_on_one_namespace_create_one_session_for_each_resource() {
     const AT_ONCE: usize = 20;
     const ROUNDS: usize = 10;
     let mut world = World::new().await;
     let rival = world.another(Launch::new());
     rival.until_watching().await;
     let (mut created, mut holders) = (0, BTreeSet::new());
-    // Who wins a claim is chance.
+    // Which operator wins a claim is chance.
     for round in 0..ROUNDS {
         if holders.len() == 2 {
             break;
@@ -185,13 +186,13 @@ async fn two_operators_on_one_namespace_ask_for_one_session_for_each_resource() 
             holders.extend(open.session().holder);
             let id = open.id().unwrap();
             world.sandbox().finish(&id, Verdict::Verified).unwrap();
-            world.until(name, |seen| seen.found().settled).await;
-            assert_eq!(world.history(name, Seen::id), [None, Some(id)]);
+            world.until(name, |seen| seen.status_or_default().settled).await;
+            assert_eq!(world.distinct_values(name, VerificationExt::id), [None, Some(id)]);
         }
         created += AT_ONCE;
     }
     assert_eq!((world.creates(), world.sandbox().session_count()), (created as u64, created));
-    assert_eq!(holders.len(), 2, "only one of the two operators ever won a claim, so they never met");
+    assert_eq!(holders.len(), 2, "only one of the two operators ever won a claim, so they never competed");
     assert!(rival.stop().await.success());
     world.finish().await;
 }

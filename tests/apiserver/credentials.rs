@@ -1,14 +1,14 @@
-//! The API key: missing, misshapen, refused, rotated, repaired.
+//! The API key: missing, malformed, rejected, rotated, corrected.
 
 use okid_operator::api::{Phase, SessionState};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::json;
 
 use crate::harness::evidence::{asking, front};
-use crate::harness::{Launch, SECRET, Seen as _, World, new_key};
+use crate::harness::{Launch, SECRET, VerificationExt as _, World, new_key};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_appears_later_is_found() {
+async fn a_secret_that_is_created_later_is_picked_up() {
     let mut world = World::builder().without_secret().start().await;
     world.apply("alice", json!({})).await;
     let waiting = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/SecretNotFound"])).await;
@@ -24,7 +24,7 @@ async fn a_secret_that_appears_later_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_wait_for_a_secret_ask_for_that_alone_until_it_is_there() {
+async fn resources_that_wait_for_a_secret_only_read_that_secret_until_it_exists() {
     const READS: &str = "okid_verification_reads_total";
     const SECRETS: &str = "okid_secret_reads_total";
     let mut world = World::builder().without_secret().start().await;
@@ -49,7 +49,7 @@ async fn those_who_wait_for_a_secret_ask_for_that_alone_until_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_key_costs_one_call_until_its_secret_is_repaired() {
+async fn a_rejected_key_costs_one_call_until_its_secret_is_corrected() {
     let mut world = World::builder().without_secret().start().await;
     world.secret(SECRET, &new_key()).await;
     world.apply("alice", json!({})).await;
@@ -59,11 +59,11 @@ async fn a_refused_key_costs_one_call_until_its_secret_is_repaired() {
         "Reconciling=True/KeyRejected",
         "SessionCreated=False/Refused"
     ]));
-    assert!(refused.shows(&["Stalled="]), "not before a grace");
+    assert!(refused.shows(&["Stalled="]), "not before the grace period");
     assert_eq!((refused.session().attempt, refused.state()), (1, Some(SessionState::NotCreated)));
     world.until_event("alice", "KeyRejected").await;
 
-    // Others with the same key make no call of their own.
+    // Others with the same key send no call of their own.
     world.apply("bob", json!({})).await;
     world
         .until("bob", |seen| seen.shows(&["Ready=False/Pending", "CredentialsReady=Unknown/NotChecked"]))
@@ -82,7 +82,7 @@ async fn a_refused_key_costs_one_call_until_its_secret_is_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_without_access_is_told_from_an_unknown_key() {
+async fn a_key_without_access_is_distinguished_from_an_unknown_key() {
     let world = World::new().await;
     world.sandbox().inject(Fault::new(Call::Create, Action::status(403)));
     world.apply("alice", json!({})).await;
@@ -93,7 +93,7 @@ async fn a_key_without_access_is_told_from_an_unknown_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shape_of_a_key_is_judged_before_any_call() {
+async fn a_malformed_key_is_refused_before_any_call() {
     let mut world = World::builder().without_secret().start().await;
     let good = world.key.clone();
     let cases = [
@@ -119,20 +119,20 @@ async fn the_shape_of_a_key_is_judged_before_any_call() {
 
     for (name, end) in [("newline", "\n"), ("windows", "\r\n")] {
         world.secret(name, &format!("{good}{end}")).await;
-        world.invite(name, json!({"apiKeySecretRef": {"name": name}})).await;
+        world.create_session(name, json!({"apiKeySecretRef": {"name": name}})).await;
     }
     world.secret_data("entry", json!({"portal-key": good})).await;
-    world.invite("entry", json!({"apiKeySecretRef": {"name": "entry", "key": "portal-key"}})).await;
+    world.create_session("entry", json!({"apiKeySecretRef": {"name": "entry", "key": "portal-key"}})).await;
     assert_eq!(world.creates(), 3);
     let sent = world.sandbox().creates().into_iter().map(|call| call.key);
-    assert!(sent.into_iter().all(|key| key.as_deref() == Some(&*good)), "the key goes out as it is");
+    assert!(sent.into_iter().all(|key| key.as_deref() == Some(&*good)), "the key is sent unchanged");
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_outlives_its_secret() {
     let mut world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     world.delete_secret(SECRET).await;
     let without = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/SecretNotFound"])).await;
     assert!(without.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created", "Stalled="]));
@@ -146,9 +146,9 @@ async fn a_session_outlives_its_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotated_key_that_may_not_read_the_session_is_named_and_its_return_is_noticed() {
+async fn a_rotated_key_without_access_is_reported_until_the_old_one_returns() {
     let mut world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let (first, second) = (world.key.clone(), new_key());
     world.sandbox().add_key(&second);
     world.secret(SECRET, &second).await;
@@ -177,9 +177,9 @@ async fn an_edit_that_names_another_secret_is_tried_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_refused_later_costs_the_session_nothing() {
+async fn a_key_that_is_rejected_later_leaves_the_session_unharmed() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     world.sandbox().remove_key(&world.key);
     let refused = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
     assert!(refused.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created", "Stalled="]));
@@ -190,15 +190,15 @@ async fn a_key_that_is_refused_later_costs_the_session_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_create_holds_back_no_poll_of_the_same_key_and_is_shown_on_no_open_session() {
+async fn a_refused_create_delays_no_poll_with_the_same_key_and_shows_on_no_open_session() {
     for status in [401, 403] {
         let world = World::new().await;
-        let id = world.invite("alice", json!({})).await;
+        let id = world.create_session("alice", json!({})).await;
         let before = world.resource_version("alice").await;
         let refusal = world.sandbox().inject(Fault::new(Call::Create, Action::status(status)));
         world.apply("bob", json!({})).await;
         world.until("bob", |seen| seen.shows(&["SessionCreated=False/Refused"])).await;
-        world.until_looked_at(&id, 3).await;
+        world.until_polled(&id, 3).await;
         assert_eq!(world.resource_version("alice").await, before, "{status}");
         assert_eq!(world.sandbox().hits(refusal), 1, "{status}");
         world.finish().await;
@@ -206,24 +206,23 @@ async fn a_refused_create_holds_back_no_poll_of_the_same_key_and_is_shown_on_no_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_refused_while_evidence_is_stored_is_told_and_asked_with_no_more_while_the_verdict_stays()
- {
+async fn a_key_rejected_while_evidence_is_stored_is_reported_and_the_verdict_stays() {
     let mut world = World::builder().s3().start().await;
     let refusal = world.sandbox().inject(Fault::new(Call::Image, Action::status(401)));
-    world.judged("alice", asking(front()), Verdict::Verified).await;
-    let told = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
-    assert!(told.shows(&["Reconciling=True/StoringEvidence", "Stalled=", "Verified=True/Verified"]));
-    assert_eq!(told.phase(), Some(Phase::Storing));
-    let asked = world.sandbox().hits(refusal);
-    assert!(asked >= 2, "one 401 about one session says nothing of the key");
-    world.nudge("alice").await;
-    world.until("alice", |seen| seen.found().last_handled_reconcile_at.is_some()).await;
-    assert_eq!(world.sandbox().hits(refusal), asked);
+    world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
+    let refused = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRejected"])).await;
+    assert!(refused.shows(&["Reconciling=True/StoringEvidence", "Stalled=", "Verified=True/Verified"]));
+    assert_eq!(refused.phase(), Some(Phase::Storing));
+    let calls = world.sandbox().hits(refusal);
+    assert!(calls >= 2, "one 401 about one session says nothing of the key");
+    world.request_poll("alice").await;
+    world.until("alice", |seen| seen.status_or_default().last_handled_reconcile_at.is_some()).await;
+    assert_eq!(world.sandbox().hits(refusal), calls);
 
     world.sandbox().clear(refusal);
     world.operator().kill();
     world.start(Launch::new()).await;
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert!(over.shows(&["CredentialsReady=True/Accepted", "EvidenceStored=True/Stored"]), "{over:?}");
     world.finish().await;
 }

@@ -1,4 +1,4 @@
-//! The operator ends, or is held, while it stores evidence. Whoever takes over finds what is there and stores it once.
+//! The operator crashes or is held while it stores evidence. The next one finds what is stored and stores the rest once.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use okid_operator::{
     evidence::{Manifest, OPERATOR, PortalEnd},
     store::Folder,
 };
-use okid_sandbox::{Action, Call, Document, Endpoint, Fault as Order, Verdict};
+use okid_sandbox::{Action, Call, Document, Endpoint, Fault as PortalFault, Verdict};
 use serde_json::json;
 
 use crate::harness::evidence::{asking, check, files, front, sha256};
-use crate::harness::{Launch, Seen, World};
+use crate::harness::{Launch, VerificationExt, World};
 use crate::stores::Fault;
 
 const STORED: [&str; 4] = ["Ready=True/Verified", "Reconciling=", "Stalled=", "EvidenceStored=True/Stored"];
 
 fn is_settled(seen: &Verification) -> bool {
-    seen.found().settled
+    seen.status_or_default().settled
 }
 
-/// How often the store took each object.
+/// How often the store accepted each object.
 fn taken(world: &World) -> BTreeMap<String, usize> {
     let mut taken = BTreeMap::new();
     for passed in world.s3().proxy.passed() {
@@ -34,31 +34,31 @@ fn taken(world: &World) -> BTreeMap<String, usize> {
     taken
 }
 
-/// That everything is stored, each object was taken by the store once, and no part of one is left.
+/// Checks that everything is stored, that the store accepted each object once, and that no partial upload is left.
 async fn stored_once(world: &World, name: &str, objects: usize) {
     let over = world.until(name, is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     assert_eq!(check(&over, &world.in_s3(&over)).len(), objects + 1);
     let taken = taken(world);
     assert_eq!((taken.len(), taken.values().sum::<usize>()), (objects + 1, objects + 1), "{taken:?}");
-    assert_eq!(world.s3().proxy.count(&Method::POST), 0, "nothing is sent in parts");
+    assert_eq!(world.s3().proxy.count(&Method::POST), 0, "there is no multipart upload");
     let parts = |name: &&String| name.contains(".tmp") || name.contains("upload");
-    assert_eq!(files(world.s3().folder.path()).keys().filter(parts).count(), 0, "no part is left");
+    assert_eq!(files(world.s3().folder.path()).keys().filter(parts).count(), 0, "no partial upload is left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_in_the_middle_of_which_its_operator_was_killed_is_made_whole_by_the_next() {
+async fn an_upload_that_was_cut_by_a_kill_is_completed_by_the_next_operator() {
     let mut world = World::builder().s3().start().await;
-    // The head of the request and a part of its image, which has over ten thousand bytes.
+    // The head of the request and a part of its image, which has more than ten thousand bytes.
     world.s3().proxy.next([Fault::StopAfter(8192)]);
     let images: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
-    world.judged("alice", asking(json!({"images": images})), Verdict::Verified).await;
+    world.create_and_finish("alice", asking(json!({"images": images})), Verdict::Verified).await;
     let in_the_middle =
         |world: &World| world.s3().proxy.held() == 1 && taken(world).values().sum::<usize>() == 3;
     world.until_portal("three uploads and a part of the fourth", in_the_middle).await;
     world.operator().kill();
     let left = world.get("alice").await;
-    assert_eq!((left.phase(), left.found().evidence), (Some(Phase::Storing), None));
+    assert_eq!((left.phase(), left.status_or_default().evidence), (Some(Phase::Storing), None));
 
     world.start(Launch::new()).await;
     stored_once(&world, "alice", 4).await;
@@ -66,16 +66,18 @@ async fn an_upload_in_the_middle_of_which_its_operator_was_killed_is_made_whole_
     world.finish().await;
 }
 
-/// Crashes at a point of storing, when the store has so many objects, and lets another operator take over.
+/// Crashes at a failpoint when the store has that many objects, and lets another operator take over.
 async fn crashed_at(point: &str, taken_before: usize) {
     let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
     let images = json!([{"kind": "Front", "required": true}, {"kind": "Back"}, {"kind": "Redacted"}]);
-    world.judged("alice", asking(json!({"images": images, "results": true})), Verdict::Verified).await;
+    world
+        .create_and_finish("alice", asking(json!({"images": images, "results": true})), Verdict::Verified)
+        .await;
     let status = world.operator().wait().await;
     assert!(!status.success());
     assert_eq!(taken(&world).len(), taken_before);
     let left = world.get("alice").await;
-    assert_eq!((left.phase(), left.found().evidence), (Some(Phase::Storing), None));
+    assert_eq!((left.phase(), left.status_or_default().evidence), (Some(Phase::Storing), None));
 
     world.start(Launch::new()).await;
     stored_once(&world, "alice", 4).await;
@@ -84,53 +86,53 @@ async fn crashed_at(point: &str, taken_before: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evidence_whose_operator_crashed_before_the_manifest_is_completed_by_the_next() {
+async fn evidence_without_a_manifest_after_a_crash_is_completed_by_the_next_operator() {
     crashed_at("BeforeManifest", 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evidence_whose_operator_crashed_before_it_wrote_status_is_found_by_the_next() {
+async fn evidence_missing_from_status_after_a_crash_is_found_by_the_next_operator() {
     crashed_at("AfterUpload", 5).await;
 }
 
-/// Crashes at a point of storing, and lets another operator take over, to which the portal gives other bytes.
-async fn crashed_before_the_bytes_changed(point: &str, asked_again: bool) {
+/// Crashes at a failpoint and lets another operator take over, which gets different bytes from the portal.
+async fn crashed_before_the_bytes_changed(point: &str, requested_again: bool) {
     let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
-    let id = world.invite("alice", asking(front())).await;
+    let id = world.create_session("alice", asking(front())).await;
     let bytes = |text: &str| Action::Respond {
         status: 200,
         headers: BTreeMap::from([("content-type".to_owned(), "image/jpeg".to_owned())]),
         body: Some(text.to_owned()),
         retry_after: None,
     };
-    let first = world.sandbox().inject(Order::new(Call::Image, bytes("%PDF-1.7 first")).session(&id));
+    let first = world.sandbox().inject(PortalFault::new(Call::Image, bytes("%PDF-1.7 first")).session(&id));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     assert!(!world.operator().wait().await.success());
     world.sandbox().clear(first);
-    let later = world.sandbox().inject(Order::new(Call::Image, bytes("%PDF-1.7 later")).session(&id));
+    let later = world.sandbox().inject(PortalFault::new(Call::Image, bytes("%PDF-1.7 later")).session(&id));
 
     world.start(Launch::new()).await;
     stored_once(&world, "alice", 1).await;
     let over = world.get("alice").await;
     let stored = check(&over, &world.in_s3(&over));
-    assert_eq!(stored["front-original.pdf"], b"%PDF-1.7 first", "what is there stays");
-    assert_eq!(world.sandbox().hits(later) > 0, asked_again);
+    assert_eq!(stored["front-original.pdf"], b"%PDF-1.7 first", "the stored object stays");
+    assert_eq!(world.sandbox().hits(later) > 0, requested_again);
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_object_of_an_operator_that_crashed_proves_whose_it_is_though_the_bytes_changed() {
+async fn an_object_stored_before_a_crash_is_recognized_although_the_bytes_changed() {
     crashed_before_the_bytes_changed("BeforeManifest", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evidence_whose_manifest_is_written_is_complete_for_the_next_operator_too() {
+async fn evidence_with_a_manifest_is_complete_for_the_next_operator_too() {
     crashed_before_the_bytes_changed("AfterUpload", false).await;
 }
 
-/// The manifest of the front, as the operator writes it.
+/// The manifest of the front image, as the operator writes it.
 fn manifest_of_the_front(verification: &Verification, image: &[u8]) -> String {
-    let status = verification.found();
+    let status = verification.status_or_default();
     let (namespace, uid) = (verification.namespace().unwrap(), verification.uid().unwrap());
     let folder = Folder::new(&namespace, &verification.name_any(), &uid).unwrap();
     let object = StoredObject {
@@ -150,9 +152,9 @@ fn manifest_of_the_front(verification: &Verification, image: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forged_manifest_is_a_conflict_and_that_of_another_version_counts() {
+async fn a_forged_manifest_is_a_conflict_and_that_of_another_version_is_accepted() {
     let mut world = World::builder().s3().launch(Launch::new().crash_at("BeforeManifest")).start().await;
-    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
     assert!(!world.operator().wait().await.success());
     let left = world.get("alice").await;
     let folder = world.in_s3(&left);
@@ -164,12 +166,12 @@ async fn a_forged_manifest_is_a_conflict_and_that_of_another_version_counts() {
         std::fs::write(folder.join("manifest.json"), &text).unwrap();
         text
     };
-    let forged = plant(&operator, "\"operator\": \"okid-operator/9.9.9\",\n  \"approvedBy\": \"somebody\",");
+    let forged = plant(&operator, "\"operator\": \"okid-operator/9.9.9\",\n  \"approvedBy\": \"mallory\",");
 
     world.start(Launch::new()).await;
     let conflict = ["Stalled=True/EvidenceFailed", "EvidenceStored=False/Conflict"];
     let refused = world.until("alice", |seen| seen.shows(&conflict)).await;
-    assert_eq!(refused.found().evidence.unwrap().manifest_sha256, None, "nothing is attested");
+    assert_eq!(refused.status_or_default().evidence.unwrap().manifest_sha256, None, "nothing is attested");
     assert_eq!(std::fs::read_to_string(folder.join("manifest.json")).unwrap(), forged);
 
     let earlier = plant(&operator, "\"operator\": \"okid-operator/0.0.1\",");
@@ -182,15 +184,15 @@ async fn a_forged_manifest_is_a_conflict_and_that_of_another_version_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
+async fn an_operator_that_shuts_down_finishes_the_upload_and_records_it() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.next([Fault::Hold]);
-    world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
     world.operator().signal(control_plane::process::Signal::Terminate);
     world
         .operator()
-        .until_logged("that it ends", |line| {
+        .until_logged("that it shuts down", |line| {
             line["message"].as_str().is_some_and(|text| text.starts_with("shutting down"))
         })
         .await;
@@ -203,53 +205,53 @@ async fn an_operator_that_is_told_to_stop_ends_the_upload_and_records_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn suspending_during_an_upload_records_what_is_under_way_and_then_nothing_moves_until_resumed() {
+async fn suspending_during_an_upload_records_it_and_then_pauses_until_resumed() {
     let world = World::builder().s3().start().await;
     let images = json!([{"kind": "Front", "required": true}, {"kind": "Back", "required": true}]);
-    let id = world.invite("alice", asking(json!({"images": images}))).await;
+    let id = world.create_session("alice", asking(json!({"images": images}))).await;
     world.sandbox().show(&id, Document::Passport).unwrap();
     world.s3().proxy.next([Fault::Hold]);
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
     world.patch_spec("alice", json!({"suspend": true})).await;
     world.s3().proxy.release();
-    let seen = |seen: &Verification| seen.found().observed_generation == seen.metadata.generation;
+    let seen = |seen: &Verification| seen.status_or_default().observed_generation == seen.metadata.generation;
     let suspended = world.until("alice", seen).await;
     assert_eq!(suspended.phase(), Some(Phase::Storing));
-    let evidence = suspended.found().evidence.expect("what was under way is recorded");
+    let evidence = suspended.status_or_default().evidence.expect("what was under way is recorded");
     let states: Vec<_> = evidence.objects.iter().map(|object| (object.key.as_str(), object.state)).collect();
     assert_eq!(states, [("front-original.jpg", ObjectState::Stored)]);
 
     let calls =
         |world: &World| (world.sandbox().session(&id).unwrap().image_requests, world.s3().proxy.arrived());
     let before = calls(&world);
-    // It is looked at again, and nothing comes of it, though everything it waits for is there.
+    // A requested poll changes nothing while suspended, although everything that it waits for exists now.
     world.sandbox().show(&id, Document::IdCard).unwrap();
-    world.nudge("alice").await;
+    world.request_poll("alice").await;
     let handled = |seen: &Verification| {
         let requested = seen.metadata.annotations.as_ref().and_then(|all| all.values().next().cloned());
-        requested.is_some() && seen.found().last_handled_reconcile_at == requested
+        requested.is_some() && seen.status_or_default().last_handled_reconcile_at == requested
     };
     let still = world.until("alice", handled).await;
     assert_eq!((still.phase(), calls(&world)), (Some(Phase::Storing), before));
     assert!(still.shows(&["CredentialsReady=True/Accepted", "EvidenceStored=False/Storing"]), "{still:?}");
 
     world.patch_spec("alice", json!({"suspend": false})).await;
-    world.nudge("alice").await;
+    world.request_poll("alice").await;
     stored_once(&world, "alice", 2).await;
-    assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "what is recorded is not asked for again");
+    assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "a recorded image is not requested again");
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_that_is_cut_and_answers_that_are_lost_leave_each_object_once() {
+async fn uploads_that_are_cut_and_responses_that_are_lost_leave_each_object_once() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.next([Fault::ResetAfter(8192), Fault::ResetInstead, Fault::AnswerAfter(500, "")]);
     let images: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
-    world.judged("alice", asking(json!({"images": images})), Verdict::Verified).await;
+    world.create_and_finish("alice", asking(json!({"images": images})), Verdict::Verified).await;
     stored_once(&world, "alice", 4).await;
     let calls = world.sandbox().sessions()[0].image_requests;
-    assert_eq!(calls, 4, "the store's trouble is none of the portal's");
+    assert_eq!(calls, 4, "errors of the store cause no further calls to the portal");
     world.finish().await;
 }
 
@@ -261,7 +263,7 @@ async fn two_operators_on_one_namespace_store_the_same_evidence_without_conflict
     rival.until_watching().await;
     let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
     for name in &names {
-        world.judged(name, asking(front()), Verdict::Verified).await;
+        world.create_and_finish(name, asking(front()), Verdict::Verified).await;
     }
     for name in &names {
         let over = world.until(name, is_settled).await;

@@ -1,4 +1,4 @@
-//! What becomes of the evidence when its verification is deleted, and of the deletion when the store is in trouble.
+//! Removal of the evidence when its verification is deleted, and deletion while the store fails.
 
 use std::time::Duration;
 
@@ -10,77 +10,77 @@ use okid_sandbox::Verdict;
 use serde_json::{Value, json};
 
 use crate::harness::evidence::{asking, check, files, front};
-use crate::harness::{Launch, Seen, World};
+use crate::harness::{Launch, VerificationExt, World};
 use crate::stores::Fault;
 
-/// What is held by the evidence and finished otherwise: it is not settled, because it is still to be let go.
+/// A finished verification with stored evidence that has the finalizer, so it is not settled.
 const STORED: [&str; 4] = ["Ready=True/Verified", "Reconciling=", "Stalled=", "EvidenceStored=True/Stored"];
 
 const DENIED: &str = "<Error><Code>AccessDenied</Code></Error>";
 
-fn is_held(seen: &Verification) -> bool {
+fn has_finalizer(seen: &Verification) -> bool {
     seen.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER)
 }
 
-/// The front, removed with the resource.
-fn removed_with_it() -> Value {
+/// The evidence of the front image, with `deletionPolicy: Delete`.
+fn with_policy_delete() -> Value {
     let mut evidence = front();
     evidence["deletionPolicy"] = json!("Delete");
     asking(evidence)
 }
 
-/// A verification whose evidence is stored, and is to be removed with it.
+/// A verification whose evidence is stored and will be removed with it.
 async fn stored(world: &World, name: &str) -> Verification {
-    world.judged(name, removed_with_it(), Verdict::Verified).await;
+    world.create_and_finish(name, with_policy_delete(), Verdict::Verified).await;
     world.until(name, |seen| seen.shows(&STORED)).await
 }
 
-/// Asks for the deletion, and does not wait for it.
-async fn begin_to_delete(world: &World, name: &str) {
+/// Deletes a verification without waiting until it is gone.
+async fn start_deletion(world: &World, name: &str) {
     world.api().delete(name, &DeleteParams::default()).await.unwrap();
     let being_deleted = world.until(name, |seen| seen.metadata.deletion_timestamp.is_some()).await;
-    assert!(is_held(&being_deleted));
+    assert!(has_finalizer(&being_deleted));
 }
 
-/// Waits until a verification whose deletion was asked for is gone.
+/// Waits until a verification that is being deleted is gone.
 async fn until_gone(world: &World, name: &str) {
     world.until_deleted(name).await;
     assert!(world.api().get_opt(name).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retained_evidence_outlives_its_resource_which_is_never_held() {
+async fn retained_evidence_outlives_its_resource_which_never_has_the_finalizer() {
     let world = World::builder().s3().start().await;
-    world.judged("alice", asking(front()), Verdict::Verified).await;
-    let over = world.until("alice", |seen| seen.found().settled).await;
-    let kept = check(&over, &world.in_s3(&over));
+    world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
+    let stored = check(&over, &world.in_s3(&over));
     world.delete("alice").await;
-    assert_eq!(files(&world.in_s3(&over)), kept);
+    assert_eq!(files(&world.in_s3(&over)), stored);
 
-    // In the middle of an upload too.
+    // During an upload too.
     world.s3().proxy.next([Fault::Hold]);
-    world.judged("bob", asking(front()), Verdict::Verified).await;
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.create_and_finish("bob", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
     world.delete("bob").await;
     for name in ["alice", "bob"] {
-        assert!(!world.versions(name).iter().any(is_held), "{name}");
+        assert!(!world.versions(name).iter().any(has_finalizer), "{name}");
     }
     assert_eq!(world.s3().proxy.count(&Method::DELETE), 0);
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evidence_is_removed_with_its_resource_which_is_held_before_anything_is_stored() {
+async fn the_finalizer_precedes_the_upload_and_evidence_is_removed_with_its_resource() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.next([Fault::Hold]);
-    let id = world.invite("alice", removed_with_it()).await;
-    assert!(!is_held(&world.get("alice").await), "nothing is stored before the verdict");
+    let id = world.create_session("alice", with_policy_delete()).await;
+    assert!(!has_finalizer(&world.get("alice").await), "nothing is stored before the verdict");
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
-    assert!(is_held(&world.get("alice").await));
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
+    assert!(has_finalizer(&world.get("alice").await));
     world.s3().proxy.release();
     let alice = world.until("alice", |seen| seen.shows(&STORED)).await;
-    assert_eq!((alice.phase(), alice.found().settled), (Some(Phase::Verified), false));
+    assert_eq!((alice.phase(), alice.status_or_default().settled), (Some(Phase::Verified), false));
     check(&alice, &world.in_s3(&alice));
     let bob = stored(&world, "bob").await;
 
@@ -92,14 +92,14 @@ async fn evidence_is_removed_with_its_resource_which_is_held_before_anything_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_no_evidence_is_deleted_at_once_whatever_its_policy() {
+async fn a_resource_without_evidence_is_deleted_at_once_whatever_its_policy() {
     let world = World::builder().s3().start().await;
-    world.invite("waiting", removed_with_it()).await;
-    world.judged("rejected", removed_with_it(), Verdict::Rejected).await;
-    world.until("rejected", |seen| seen.found().settled).await;
+    world.create_session("waiting", with_policy_delete()).await;
+    world.create_and_finish("rejected", with_policy_delete(), Verdict::Rejected).await;
+    world.until("rejected", |seen| seen.status_or_default().settled).await;
     for name in ["waiting", "rejected"] {
         world.delete(name).await;
-        assert!(!world.versions(name).iter().any(is_held), "{name}");
+        assert!(!world.versions(name).iter().any(has_finalizer), "{name}");
     }
     assert_eq!(world.s3().proxy.arrived(), 0);
     world.finish().await;
@@ -109,10 +109,10 @@ async fn what_has_no_evidence_is_deleted_at_once_whatever_its_policy() {
 async fn a_deletion_during_an_upload_leaves_nothing_in_the_store() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.next([Fault::Hold]);
-    world.judged("alice", removed_with_it(), Verdict::Verified).await;
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
     let alice = world.get("alice").await;
-    begin_to_delete(&world, "alice").await;
+    start_deletion(&world, "alice").await;
     world.s3().proxy.release();
     until_gone(&world, "alice").await;
     assert!(files(&world.in_s3(&alice)).is_empty());
@@ -121,17 +121,17 @@ async fn a_deletion_during_an_upload_leaves_nothing_in_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deletion_waits_for_a_store_that_is_down_also_over_a_restart() {
+async fn a_deletion_waits_for_a_store_that_is_down_even_across_a_restart() {
     let mut world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.s3().proxy.go_down().await;
-    begin_to_delete(&world, "alice").await;
-    // The store's trouble is nobody else's.
-    world.judged("bob", json!({}), Verdict::Verified).await;
-    world.until("bob", |seen| seen.found().settled).await;
+    start_deletion(&world, "alice").await;
+    // Errors of the store affect no other verification.
+    world.create_and_finish("bob", json!({}), Verdict::Verified).await;
+    world.until("bob", |seen| seen.status_or_default().settled).await;
     assert!(world.operator().stop().await.success());
     world.start(Launch::new()).await;
-    assert!(is_held(&world.get("alice").await));
+    assert!(has_finalizer(&world.get("alice").await));
     check(&alice, &world.in_s3(&alice));
 
     world.s3().proxy.come_back();
@@ -142,10 +142,10 @@ async fn a_deletion_waits_for_a_store_that_is_down_also_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_manifest_is_removed_first_and_what_status_lists_too_where_the_listing_lacks_it() {
+async fn the_manifest_is_removed_first_and_then_objects_that_only_status_lists() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
-    // A store whose listing lags behind.
+    // A store whose listing is not up to date.
     let nothing = "<ListBucketResult><Name>evidence</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>\
                    <IsTruncated>false</IsTruncated></ListBucketResult>";
     world.s3().proxy.whenever(Method::GET, Fault::Answer(200, nothing));
@@ -160,12 +160,12 @@ async fn the_manifest_is_removed_first_and_what_status_lists_too_where_the_listi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_owed_where_nobody_may_look_any_more_is_said_to_be_left() {
+async fn pending_evidence_that_can_no_longer_be_looked_up_is_reported_as_orphaned() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.go_down().await;
-    world.judged("alice", removed_with_it(), Verdict::Verified).await;
-    world.until("alice", is_held).await;
-    // An upload before a crash would be there, and status would not say so.
+    world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
+    world.until("alice", has_finalizer).await;
+    // An upload before a crash would be in the store without being in status.
     world.store_secret(json!({"aws_bucket": "another"})).await;
     world.delete("alice").await;
     world.until_event("alice", "EvidenceOrphaned").await;
@@ -174,13 +174,13 @@ async fn what_was_owed_where_nobody_may_look_any_more_is_said_to_be_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_ten_minutes_a_deletion_goes_on_without_the_store_and_says_what_is_left() {
+async fn after_ten_minutes_a_deletion_proceeds_without_the_store_and_reports_orphans() {
     let mut world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.s3().proxy.go_down().await;
-    begin_to_delete(&world, "alice").await;
+    start_deletion(&world, "alice").await;
     world.operator().kill();
-    world.turn_clock(Duration::from_mins(10));
+    world.advance_clock(Duration::from_mins(10));
     world.start(Launch::new()).await;
     until_gone(&world, "alice").await;
     world.until_event("alice", "EvidenceOrphaned").await;
@@ -190,7 +190,7 @@ async fn after_ten_minutes_a_deletion_goes_on_without_the_store_and_says_what_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_store_does_not_let_go_of_is_left_and_said() {
+async fn objects_that_the_store_refuses_to_delete_are_reported_as_orphaned() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.s3().proxy.whenever(Method::DELETE, Fault::Answer(403, DENIED));
@@ -201,14 +201,14 @@ async fn what_the_store_does_not_let_go_of_is_left_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_arrives_after_the_removal_is_removed_again_by_whoever_sent_it() {
+async fn an_upload_that_arrives_after_the_removal_is_removed_by_its_sender() {
     let mut world = World::builder().s3().start().await;
     world.s3().proxy.next([Fault::Hold]);
-    world.judged("alice", removed_with_it(), Verdict::Verified).await;
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
+    world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
     let alice = world.get("alice").await;
-    begin_to_delete(&world, "alice").await;
-    // As in a rolling update: the next process finds nothing in the store, and lets go of the resource.
+    start_deletion(&world, "alice").await;
+    // As in a rolling update: the next process finds nothing in the store and releases the resource.
     let next = world.another(Launch::new());
     until_gone(&world, "alice").await;
     assert_eq!(world.s3().proxy.count(&Method::PUT), 0);
@@ -222,7 +222,7 @@ async fn what_arrives_after_the_removal_is_removed_again_by_whoever_sent_it() {
         .until_portal("a removal, or a manifest", |_| proxy.count(&Method::DELETE) > 0 || puts_manifest())
         .await;
     assert!(!puts_manifest());
-    // The object, and the question whether the store overwrites.
+    // The object, and the check that the store does not overwrite.
     assert_eq!((proxy.count(&Method::PUT), proxy.count(&Method::DELETE)), (2, 1));
     assert!(files(&world.in_s3(&alice)).is_empty());
     assert!(next.stop().await.success());
@@ -231,7 +231,7 @@ async fn what_arrives_after_the_removal_is_removed_again_by_whoever_sent_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_that_may_not_list_remove_what_status_lists_and_that_is_said() {
+async fn credentials_without_list_permission_remove_what_status_lists_and_report_it() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.s3().proxy.whenever(Method::GET, Fault::Answer(403, DENIED));
@@ -244,7 +244,7 @@ async fn credentials_that_may_not_list_remove_what_status_lists_and_that_is_said
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_versioned_bucket_keeps_is_said() {
+async fn noncurrent_versions_in_a_versioned_bucket_are_reported() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.s3().proxy.whenever(Method::DELETE, Fault::Add("x-amz-delete-marker", "true"));
@@ -257,14 +257,14 @@ async fn what_a_versioned_bucket_keeps_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_never_was_there_holds_no_deletion_up_and_alarms_nobody() {
+async fn a_bucket_that_never_existed_delays_no_deletion_and_reports_no_orphan() {
     let world = World::builder().s3().start().await;
     let missing = Fault::Answer(404, "<Error><Code>NoSuchBucket</Code></Error>");
     world.s3().proxy.always(missing);
-    world.judged("alice", removed_with_it(), Verdict::Verified).await;
-    let held = world.until("alice", is_held).await;
+    world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
+    let held = world.until("alice", has_finalizer).await;
     world.until_portal("an upload that was refused", |world| world.s3().proxy.arrived() > 0).await;
-    // Nobody turns the clock by the ten minutes that trouble may last.
+    // The clock does not advance to the time limit of ten minutes.
     world.delete("alice").await;
     assert!(files(&world.in_s3(&held)).is_empty());
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
@@ -272,7 +272,7 @@ async fn a_bucket_that_never_was_there_holds_no_deletion_up_and_alarms_nobody() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_removals_take_no_more_of_a_store_than_many_uploads() {
+async fn many_removals_use_no_more_requests_at_once_than_many_uploads() {
     const AT_ONE_ENDPOINT: usize = 8;
     let world = World::builder().s3().start().await;
     let names: Vec<_> = (0..AT_ONE_ENDPOINT + 3).map(|number| format!("person-{number}")).collect();
@@ -281,10 +281,10 @@ async fn many_removals_take_no_more_of_a_store_than_many_uploads() {
     }
     world.s3().proxy.whenever(Method::GET, Fault::Hold);
     for name in &names {
-        begin_to_delete(&world, name).await;
+        start_deletion(&world, name).await;
     }
     let all = f64::from(u32::try_from(names.len()).unwrap());
-    world.operator().until_metric("okid_reconciles_in_flight", |turns| turns >= all).await;
+    world.operator().until_metric("okid_reconciles_in_flight", |reconciles| reconciles >= all).await;
     world.until_portal("listings", |world| world.s3().proxy.held() >= AT_ONE_ENDPOINT).await;
     world.s3().proxy.heal();
     for name in &names {
@@ -295,35 +295,35 @@ async fn many_removals_take_no_more_of_a_store_than_many_uploads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_day_of_trouble_evidence_is_given_up_until_a_person_asks_for_it_again() {
+async fn after_a_day_of_errors_evidence_fails_until_a_person_retries() {
     let world = World::builder().s3().start().await;
     world.s3().proxy.go_down().await;
-    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
     world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
-    world.turn_clock(Duration::from_hours(24));
+    world.advance_clock(Duration::from_hours(24));
     let failed = [
         "Ready=False/EvidenceFailed",
         "Stalled=True/EvidenceFailed",
         "EvidenceStored=False/StoreUnavailable",
     ];
-    // Whoever comes after a day tries for ten minutes.
-    let over = world.until_later("alice", |seen| seen.shows(&failed)).await;
+    // A process that starts after a day still retries for ten minutes.
+    let over = world.until_with_clock("alice", |seen| seen.shows(&failed)).await;
     assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified"]));
     world.until_event("alice", "EvidenceFailed").await;
 
     world.s3().proxy.come_back();
     world.annotate("alice", RETRY, "the store is back").await;
-    let over = world.until_nudged("alice", |seen| seen.found().settled).await;
+    let over = world.until_with_polls("alice", |seen| seen.status_or_default().settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_that_becomes_retain_keeps_the_evidence_and_holds_nothing_up() {
+async fn a_policy_changed_to_retain_leaves_the_evidence_and_delays_no_deletion() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.patch_spec("alice", json!({"evidence": {"deletionPolicy": "Retain"}})).await;
-    world.until("alice", |seen| seen.found().settled && !is_held(seen)).await;
+    world.until("alice", |seen| seen.status_or_default().settled && !has_finalizer(seen)).await;
     world.delete("alice").await;
     check(&alice, &world.in_s3(&alice));
     assert_eq!(world.s3().proxy.count(&Method::DELETE), 0);
@@ -331,11 +331,11 @@ async fn a_policy_that_becomes_retain_keeps_the_evidence_and_holds_nothing_up() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn images_that_are_not_asked_for_any_more_hold_nothing_up_and_are_said_to_be_left() {
+async fn evidence_removed_from_the_spec_delays_no_deletion_and_is_reported_as_orphaned() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     world.patch_spec("alice", json!({"evidence": null})).await;
-    world.until("alice", |seen| seen.found().settled && !is_held(seen)).await;
+    world.until("alice", |seen| seen.status_or_default().settled && !has_finalizer(seen)).await;
     world.until_event("alice", "EvidenceOrphaned").await;
     world.delete("alice").await;
     check(&alice, &world.in_s3(&alice));
@@ -343,12 +343,13 @@ async fn images_that_are_not_asked_for_any_more_hold_nothing_up_and_are_said_to_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn evidence_at_a_destination_that_is_not_named_any_more_is_said_to_be_left() {
+async fn evidence_at_a_former_destination_is_reported_as_orphaned() {
     let world = World::builder().s3().start().await;
     let alice = stored(&world, "alice").await;
     let elsewhere = json!({"evidence": {"destination": {"url": "s3://evidence/elsewhere"}}});
     let changed = world.patch_spec("alice", elsewhere).await;
-    let seen = |seen: &Verification| seen.found().observed_generation == changed.metadata.generation;
+    let seen =
+        |seen: &Verification| seen.status_or_default().observed_generation == changed.metadata.generation;
     world.until("alice", seen).await;
     world.delete("alice").await;
     check(&alice, &world.in_s3(&alice));

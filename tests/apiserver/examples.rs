@@ -1,4 +1,5 @@
-//! The manifests that people copy, applied as they are but for the address of the portal and the place of the evidence.
+//! The manifests that people copy, applied unchanged except for the address of the portal and the destination of the
+//! evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,18 +20,18 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{Cluster, LIMIT, LOOK_EVERY, Launch, SECRET, Seen as _, World};
+use crate::harness::{CHECK_INTERVAL, Cluster, LIMIT, Launch, SECRET, VerificationExt as _, World};
 use crate::manifests::{apply, kubectl, repository};
-use crate::permissions::LEAST;
+use crate::permissions::MINIMAL_ROLE;
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
-/// The store that the example without credentials names.
+/// The store named by the example without credentials.
 const STORE: &str = "evidence";
-/// Values that tell nothing about anybody.
+/// Placeholder values.
 const PLAIN: [&str; 2] = ["aws_region", "aws_checksum_algorithm"];
 
-/// Every file of `examples/` by its name, in order. Folders in it are not for kubectl.
+/// Every file of `examples/` by its name, in order. Its folders are not for kubectl.
 fn examples() -> BTreeMap<String, String> {
     let files = std::fs::read_dir(repository("examples")).unwrap().map(|file| file.unwrap().path());
     files
@@ -63,7 +64,7 @@ fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-/// The store `evidence` as a folder of the world, and what an operator is started with to know it.
+/// The store `evidence` as a folder of the world, and the options of an operator that knows it.
 fn folder_store(world: &World) -> (PathBuf, Launch) {
     let (folder, file) = (world.folder().join("evidence"), world.folder().join("stores.yaml"));
     std::fs::create_dir(&folder).unwrap();
@@ -72,28 +73,28 @@ fn folder_store(world: &World) -> (PathBuf, Launch) {
     (folder, Launch::new().flags(["--stores-file", file.to_str().unwrap()]))
 }
 
-/// From the link to the verdict, and to the evidence where it is asked for.
-async fn goes_the_whole_way(world: &World, name: &str, folder: &Path) {
+/// Finishes a check from its link to the verdict, and to the evidence where it is requested.
+async fn finishes(world: &World, name: &str, folder: &Path) {
     let invited = world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
     let evidence = invited.spec.evidence.clone();
     let before = if evidence.is_some() { "EvidenceStored=Unknown/NotStarted" } else { "EvidenceStored=" };
     assert!(invited.shows(&[before]), "{name}");
     world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
-    let over = world.until(name, |seen| seen.found().settled).await;
+    let over = world.until(name, |seen| seen.status_or_default().settled).await;
     assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified", "Reconciling=", "Stalled="]));
     assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), invited.id()));
     match evidence {
         Some(evidence) => {
             assert!(over.shows(&["EvidenceStored=True/Stored"]), "{name}");
-            is_kept(&over, evidence.images.len() + usize::from(evidence.results), folder);
+            is_stored(&over, evidence.images.len() + usize::from(evidence.results), folder);
         }
         None => assert!(over.shows(&["EvidenceStored="]), "{name}"),
     }
 }
 
-/// Whether so many objects are in the store, as status and manifest say.
-fn is_kept(over: &Verification, count: usize, folder: &Path) {
-    let evidence = over.found().evidence.unwrap();
+/// Checks that the store has that many objects, as status and manifest say.
+fn is_stored(over: &Verification, count: usize, folder: &Path) {
+    let evidence = over.status_or_default().evidence.unwrap();
     let inside = PathBuf::from(evidence.prefix.strip_prefix("file://").unwrap());
     assert!(inside.starts_with(folder), "{}", inside.display());
     let manifest = std::fs::read(inside.join("manifest.json")).unwrap();
@@ -108,24 +109,24 @@ fn is_kept(over: &Verification, count: usize, folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_example_is_applied_and_every_verification_in_them_goes_the_whole_way() {
+async fn every_example_can_be_applied_and_each_verification_in_it_finishes() {
     let mut world = World::builder().without_secret().without_operator().start().await;
     let (folder, launch) = folder_store(&world);
     let mut names = Vec::new();
     for (file, text) in examples() {
-        let said = apply(world.cluster, &world.namespace, &text).await;
+        let result = apply(world.cluster, &world.namespace, &text).await;
         for object in parse_all(&text) {
             let name = name(&object);
             assert!(object["metadata"].get("namespace").is_none(), "{file} names a namespace");
             assert!(
-                said.as_ref().is_ok_and(|said| said.contains(&format!("/{name} created"))),
-                "{file}: {said:?}"
+                result.as_ref().is_ok_and(|output| output.contains(&format!("/{name} created"))),
+                "{file}: {result:?}"
             );
             match object["kind"].as_str().unwrap() {
                 "Secret" => {}
                 "Verification" => {
                     if object["spec"]["evidence"]["destination"]["url"].is_string() {
-                        // Nobody has that bucket; everything else stays as the example says.
+                        // The bucket does not exist; everything else stays as in the example.
                         let elsewhere = json!({"url": null, "credentialsSecretRef": null, "store": STORE});
                         world.patch_spec(&name, json!({"evidence": {"destination": elsewhere}})).await;
                     }
@@ -140,7 +141,7 @@ async fn every_example_is_applied_and_every_verification_in_them_goes_the_whole_
     world.sandbox().add_key(&String::from_utf8(data["apiKey"].0.clone()).unwrap());
     world.start(launch).await;
     assert!(names.len() >= 6);
-    join_all(names.iter().map(|name| goes_the_whole_way(&world, name, &folder))).await;
+    join_all(names.iter().map(|name| finishes(&world, name, &folder))).await;
     world.finish().await;
 }
 
@@ -157,19 +158,22 @@ async fn the_full_example_does_what_its_comments_say() {
     let ready = world.until(&name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
     assert!(ready.shows(&["Ready=True/SessionCreated", "Reconciling=", "Stalled="]));
     let id = ready.id().unwrap();
-    assert_eq!(ready.found().portal_url.unwrap(), format!("{portal}/?verification_id={id}&mode=select"));
+    assert_eq!(
+        ready.status_or_default().portal_url.unwrap(),
+        format!("{portal}/?verification_id={id}&mode=select")
+    );
     assert_eq!((world.portal(0).session_count(), world.portal(1).session_count()), (0, 1));
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_full_example_names_every_field_of_the_spec_and_every_default_it_speaks_of() {
+async fn the_full_example_has_every_field_of_the_spec_and_names_the_right_defaults() {
     let world = World::builder().without_operator().start().await;
     let full =
         parse(&examples()["verification-full.yaml"].replace(PORTAL, "portal: https://verify.test.okid.io "));
     let definition = serde_json::to_value(okid_operator::api::definition()).unwrap();
     let known = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    // The two that are for another story.
+    // These two exclude other fields.
     let left_out = ["spec.adopt", "spec.evidence.destination.store"];
     let missing: Vec<_> = unnamed("spec", known, &full["spec"])
         .into_iter()
@@ -198,7 +202,7 @@ async fn the_full_example_names_every_field_of_the_spec_and_every_default_it_spe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_reads_the_definition_as_it_is_meant() {
+async fn kubectl_reads_the_definition_without_a_difference() {
     let cluster = Cluster::shared().await;
     let text = std::fs::read_to_string(repository("crds/verifications.okid.io.yaml")).unwrap();
     let arguments = ["create", "--dry-run=client", "--validate=false", "--output", "json", "--filename", "-"];
@@ -207,7 +211,7 @@ async fn kubectl_reads_the_definition_as_it_is_meant() {
     assert!(definition.spec == okid_operator::api::definition().spec, "kubectl reads {read}");
 }
 
-/// The fields of a schema that an object does not name, as paths; in a list, some entry has to name them.
+/// The fields of a schema that an object lacks, as paths. In a list, one entry must have them.
 fn unnamed(path: &str, schema: &Value, object: &Value) -> Vec<String> {
     let fields = schema["properties"].as_object().into_iter().flatten();
     fields
@@ -226,13 +230,13 @@ fn unnamed(path: &str, schema: &Value, object: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The spec as the API server keeps it, defaults included.
+/// The spec as the API server returns it, defaults included.
 async fn applied(world: &World, name: &str) -> Value {
     let text = world.kubectl(&["get", "verification", name, "--output", "json"]).await;
     serde_json::from_str::<Value>(&text).unwrap()["spec"].take()
 }
 
-/// What the Secret of a destination holds.
+/// The options in the Secret of a destination.
 fn read_options(destination: &Value, secret: &Value, endpoints: &[&str]) -> Result<Options, String> {
     let location = Location::parse(destination["url"].as_str().unwrap()).unwrap();
     let data = secret["stringData"].as_object().unwrap();
@@ -242,7 +246,7 @@ fn read_options(destination: &Value, secret: &Value, endpoints: &[&str]) -> Resu
 }
 
 #[test]
-fn the_credentials_of_every_example_have_the_right_keys_and_are_nobodys() {
+fn the_credentials_of_every_example_have_the_right_keys_and_placeholder_values() {
     let secrets: BTreeMap<_, _> =
         of_kind("Secret").into_iter().map(|secret| (name(&secret), secret)).collect();
     let mut schemes = Vec::new();
@@ -265,7 +269,7 @@ fn the_credentials_of_every_example_have_the_right_keys_and_are_nobodys() {
 }
 
 #[test]
-fn the_endpoint_in_the_comment_is_for_a_store_that_the_administrator_allowed() {
+fn the_endpoint_in_the_comment_needs_an_administrator_that_allows_it() {
     let text = examples()["evidence-s3.yaml"].replace("# aws_endpoint:", "aws_endpoint:");
     let objects = parse_all(&text);
     let (secret, destination) = (&objects[0], &objects[1]["spec"]["evidence"]["destination"]);
@@ -276,11 +280,11 @@ fn the_endpoint_in_the_comment_is_for_a_store_that_the_administrator_allowed() {
 }
 
 #[test]
-fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_each_cloud() {
+fn the_example_stores_work_with_the_workload_identity_of_each_cloud() {
     let file = "examples/operator/stores.yaml";
     let text = std::fs::read_to_string(repository(file)).unwrap();
     let http = StoreHttp::new(&HttpSettings::default(), client_config(None).unwrap()).unwrap();
-    // What the clouds' webhooks put into a pod.
+    // The variables that the clouds' webhooks add to a pod.
     let identity = [
         ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/okid-operator"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"),
@@ -307,7 +311,7 @@ fn the_stores_of_the_administrators_example_can_be_used_with_the_identity_of_eac
     assert_eq!(named, [STORE]);
 }
 
-/// The texts of a list.
+/// The strings of a list.
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap())
 }
@@ -317,7 +321,7 @@ fn rights_example() -> String {
 }
 
 #[test]
-fn the_rights_of_the_administrators_example_are_the_least_and_each_says_what_it_is_for() {
+fn the_example_role_grants_the_minimum_and_explains_each_verb() {
     let text = rights_example();
     let objects = parse_all(&text);
     let role = objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
@@ -329,10 +333,10 @@ fn the_rights_of_the_administrators_example_are_the_least_and_each_says_what_it_
             }
         }
     }
-    assert_eq!(BTreeSet::from_iter(granted), LEAST.iter().copied().collect());
+    assert_eq!(BTreeSet::from_iter(granted), MINIMAL_ROLE.iter().copied().collect());
 
     let lines: Vec<_> = text.lines().map(|line| line.split_once(" # ").unwrap_or((line, ""))).collect();
-    for (_, _, verb) in LEAST {
+    for (_, _, verb) in MINIMAL_ROLE {
         let of_verb = lines.iter().filter(|(before, _)| before.trim() == format!("- {verb}"));
         let unexplained = of_verb.filter(|(_, purpose)| purpose.trim().is_empty()).count();
         assert_eq!(unexplained, 0, "{verb}");
@@ -340,7 +344,7 @@ fn the_rights_of_the_administrators_example_are_the_least_and_each_says_what_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rights_of_the_administrators_example_are_given_to_its_account_and_no_others() {
+async fn the_example_role_binding_grants_its_account_exactly_these_rights() {
     let cluster = Cluster::shared().await;
     apply(cluster, "okid-operator", &rights_example()).await.unwrap();
     let may = async |(group, resource, verb): (&str, &str, &str)| {
@@ -352,10 +356,10 @@ async fn the_rights_of_the_administrators_example_are_given_to_its_account_and_n
         kubectl(cluster, "default", &question, "").await.is_ok()
     };
     let since = Instant::now();
-    for right in LEAST {
+    for right in MINIMAL_ROLE {
         while !may(*right).await {
             assert!(since.elapsed() < LIMIT, "the API server does not grant {right:?}");
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
     for right in [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")] {

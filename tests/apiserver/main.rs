@@ -1,46 +1,45 @@
 //! The operator as a process, against a real API server and a portal over real HTTP.
 //!
 //! Each test has a [`World`](harness::World) of its own: a namespace, a portal, and an operator that watches only that
-//! namespace. All share one control plane. At its end each test calls `World::finish`, which checks what must hold
-//! whatever happened.
+//! namespace. All share one control plane. At its end each test calls `World::finish`, which checks the invariants.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a scene that cannot be set up fails its test"
+    reason = "a test whose setup fails must fail"
 )]
-#![allow(clippy::float_cmp, reason = "a metric that counts is a whole number")]
+#![allow(clippy::float_cmp, reason = "a counter is a whole number")]
 
 mod api_bounds;
 mod api_readers;
 mod api_rules;
-mod api_server_trouble;
-mod ask;
+mod api_server_failures;
 mod clocks;
+mod conflicting_writers;
 mod crashes;
 mod credentials;
 mod events;
 mod evidence_crashes;
 mod evidence_deletion;
-mod evidence_places;
-mod evidence_trouble;
-mod evidence_whole_way;
+mod evidence_failures;
+mod evidence_lifecycle;
+mod evidence_limits;
 mod examples;
+mod full_lifecycle;
 mod harness;
+mod kubectl_wait;
 mod lifecycle_controls;
-mod lost_answers;
+mod lost_responses;
 mod manifests;
-mod odd_answers;
-mod others_write;
 mod outage;
 mod permissions;
-mod portal_trouble;
+mod portal_failures;
 mod process;
 mod proxies;
-mod room;
+mod requests;
+mod resource_size;
 mod settings;
-#[allow(dead_code, reason = "another test program uses the rest of it")]
+#[allow(dead_code, reason = "another test program uses the rest")]
 #[path = "../stores/mod.rs"]
 mod stores;
-mod waiting;
-mod whole_way;
+mod unusual_responses;

@@ -13,7 +13,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// What kubectl prints in a namespace, given that input; what it complains of if it fails.
+/// The output of kubectl in a namespace with that input, or its error output.
 pub(crate) async fn kubectl(
     cluster: &Cluster,
     namespace: &str,
@@ -26,7 +26,7 @@ pub(crate) async fn kubectl(
     let input = input.to_owned();
     let done = spawn_blocking(move || {
         let mut running = kubectl.spawn()?;
-        // Dropped at the end of the statement, so that kubectl sees the end of its input.
+        // The pipe is dropped at the end of the statement, so that kubectl sees the end of its input.
         running.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()))?;
         running.wait_with_output()
     });
@@ -35,7 +35,7 @@ pub(crate) async fn kubectl(
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// Applies a manifest as a careful person does: an unknown field is an error.
+/// Applies a manifest with strict validation: an unknown field is an error.
 pub(crate) async fn apply(cluster: &Cluster, namespace: &str, manifest: &str) -> Result<String, String> {
     kubectl(cluster, namespace, &["apply", "--validate=strict", "--filename", "-"], manifest).await
 }

@@ -1,4 +1,4 @@
-//! The portal is down while many new resources arrive.
+//! The portal is down while many resources are created.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use okid_sandbox::{Action, Call, Cut, Fault, Sandbox};
 use serde_json::json;
 use tokio::net::TcpSocket;
 
-use crate::harness::{Launch, Seen as _, World};
+use crate::harness::{Launch, VerificationExt as _, World};
 
 const RESOURCES: usize = 100;
 
@@ -16,7 +16,8 @@ fn is_open(seen: &Verification) -> bool {
     seen.phase() == Some(Phase::AwaitingUser)
 }
 
-/// New resources, each of which was looked at and waits: behind the others, which shows after half a minute, or itself.
+/// Creates resources until each has been reconciled and waits: behind the others, which shows after half a minute, or for
+/// its own retry.
 async fn arrive(world: &World) -> Vec<String> {
     let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
     let waits = |seen: &Verification| {
@@ -24,7 +25,7 @@ async fn arrive(world: &World) -> Vec<String> {
             || seen.shows(&["Reconciling=True/PortalUnreachable"])
             || seen.shows(&["Reconciling=True/CreateOutcomeUnknown"])
     };
-    // All at once: a minute after the first lost answer the next one may be lost.
+    // All at the same time, because a minute after the first lost response another one may be lost.
     let arrivals = names.iter().map(|name| async move {
         world.apply(name, json!({})).await;
         world.until(name, waits).await;
@@ -33,7 +34,7 @@ async fn arrive(world: &World) -> Vec<String> {
     names
 }
 
-/// Every one has a link of its own, and none was ever left to a person; the number of lost answers.
+/// Checks that each gets a link of its own and that none ever waits for a person; returns the number of lost responses.
 async fn all_get_a_link(world: &World, names: &[String]) -> i32 {
     let mut lost = 0;
     let mut ids = BTreeSet::new();
@@ -48,7 +49,7 @@ async fn all_get_a_link(world: &World, names: &[String]) -> i32 {
     lost
 }
 
-/// Creates fail in that way, with or without a session at the portal, until all resources have arrived.
+/// Lets creates fail with this fault until all resources exist.
 async fn outlasts(fault: Fault) {
     let world = World::new().await;
     let down = world.sandbox().inject(fault);
@@ -56,27 +57,27 @@ async fn outlasts(fault: Fault) {
     world.sandbox().clear(down);
 
     let lost = all_get_a_link(&world, &names).await;
-    let struck = world.sandbox().creates().iter().filter(|create| create.fault == Some(down)).count();
-    let struck = u64::try_from(struck).unwrap();
-    assert!((1..=3).contains(&lost), "{lost} lost answers");
-    assert_eq!(u64::from(lost.unsigned_abs()), struck);
-    assert_eq!(world.creates(), struck + RESOURCES as u64);
+    let hit = world.sandbox().creates().iter().filter(|create| create.fault == Some(down)).count();
+    let hit = u64::try_from(hit).unwrap();
+    assert!((1..=3).contains(&lost), "{lost} lost responses");
+    assert_eq!(u64::from(lost.unsigned_abs()), hit);
+    assert_eq!(world.creates(), hit + RESOURCES as u64);
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_answers_503_to_a_hundred_new_resources_strands_none() {
+async fn a_portal_that_responds_503_to_a_hundred_creates_strands_no_resource() {
     outlasts(Fault::new(Call::Create, Action::status(503))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_makes_sessions_and_hangs_up_on_a_hundred_new_resources_strands_none() {
+async fn a_portal_that_hangs_up_after_a_hundred_creates_strands_no_resource() {
     outlasts(Fault::new(Call::Create, Action::Cut(Cut::BeforeHeaders)).after()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_refuses_connections_from_a_hundred_new_resources_strands_none_and_loses_no_answer() {
-    // A port that is held, so that nobody listens there until the portal is up.
+async fn a_portal_that_refuses_connections_strands_none_of_a_hundred_resources() {
+    // The port is reserved, so that nothing listens there until the portal is up.
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let launch = Launch::new().allow([format!("http://{}", held.local_addr().unwrap())]);
@@ -90,26 +91,26 @@ async fn a_portal_that_refuses_connections_from_a_hundred_new_resources_strands_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_is_back_is_found_by_a_call_without_effect() {
+async fn a_portal_that_is_back_is_discovered_by_a_probe_without_side_effects() {
     let world = World::new().await;
     let creates = world.sandbox().inject(Fault::new(Call::Create, Action::status(500)));
-    let looks = world.sandbox().inject(Fault::new(Call::Details, Action::Cut(Cut::BeforeHeaders)));
-    // One that waits for a person takes no part in what follows, so the second answer is lost by another.
+    let polls = world.sandbox().inject(Fault::new(Call::Details, Action::Cut(Cut::BeforeHeaders)));
+    // A resource that waits for a person sends no further create, so another one loses the second response.
     world.apply("alice", json!({"onUnknownOutcome": "Hold"})).await;
     world.until("alice", |seen| seen.shows(&["Stalled=True/CreateOutcomeUnknown"])).await;
     let names = ["bob", "carol"].map(str::to_owned);
     for name in &names {
         world.apply(name, json!({})).await;
     }
-    // After the second lost answer the next create is two minutes away.
-    world.until_portal("two lost answers", |world| world.sandbox().hits(creates) == 2).await;
-    let unanswered = world.sandbox().hits(looks);
-    world.until_portal("a ping", |world| world.sandbox().hits(looks) > unanswered).await;
+    // After the second lost response the next create is two minutes away.
+    world.until_portal("two lost responses", |world| world.sandbox().hits(creates) == 2).await;
+    let before = world.sandbox().hits(polls);
+    world.until_portal("a probe", |world| world.sandbox().hits(polls) > before).await;
     world.sandbox().clear_faults();
 
     let lost = all_get_a_link(&world, &names).await;
     assert_eq!((lost, world.creates()), (1, 2 + 2));
-    let answered = "okid_portal_requests_total{call=\"probe\",result=\"not_found\"}";
-    assert_eq!(world.operator().metric(answered).await, 1.0);
+    let probes = "okid_portal_requests_total{call=\"probe\",result=\"not_found\"}";
+    assert_eq!(world.operator().metric(probes).await, 1.0);
     world.finish().await;
 }

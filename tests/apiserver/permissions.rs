@@ -1,5 +1,5 @@
-//! The operator as a `ServiceAccount` of limited rights: with the least it needs everything works, and a right that is
-//! missing harms nothing but what it is for.
+//! The operator as a `ServiceAccount` with limited permissions: the minimal role suffices for everything, and a missing
+//! permission affects only what it is for.
 
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::harness::evidence::{asking, check, files, front};
-use crate::harness::{LIMIT, LOOK_EVERY, Launch, Seen as _, World};
+use crate::harness::{CHECK_INTERVAL, LIMIT, Launch, VerificationExt as _, World};
 use crate::stores::Fault as StoreFault;
 
-/// A right in the namespace that the operator watches: group, resource, verb.
-pub(crate) type Right = (&'static str, &'static str, &'static str);
+/// A permission in the namespace that the operator watches: group, resource, verb.
+pub(crate) type Permission = (&'static str, &'static str, &'static str);
 
-const GET: Right = ("okid.io", "verifications", "get");
+const GET: Permission = ("okid.io", "verifications", "get");
 
-/// The finalizer of evidence that is removed with its resource.
-const PATCH: Right = ("okid.io", "verifications", "patch");
+/// The permission for the finalizer of evidence that is removed with its resource.
+const PATCH: Permission = ("okid.io", "verifications", "patch");
 
-/// The least that suffices for the whole way; examples/operator/rbac.yaml says what each is for.
-pub(crate) const LEAST: &[Right] = &[
+/// The minimal role; examples/operator/rbac.yaml explains each permission.
+pub(crate) const MINIMAL_ROLE: &[Permission] = &[
     ("okid.io", "verifications", "list"),
     ("okid.io", "verifications", "watch"),
     GET,
@@ -39,19 +39,19 @@ pub(crate) const LEAST: &[Right] = &[
 
 const ACCOUNT: &str = "okid-operator";
 
-fn without(resource: &str) -> Vec<Right> {
-    LEAST.iter().copied().filter(|(_, known, _)| *known != resource).collect()
+fn without(resource: &str) -> Vec<Permission> {
+    MINIMAL_ROLE.iter().copied().filter(|(_, known, _)| *known != resource).collect()
 }
 
-/// A world whose operator runs as a `ServiceAccount`, and the folder with its kubeconfig.
-struct Guarded {
+/// A world whose operator runs as a `ServiceAccount`, and its kubeconfig.
+struct RestrictedWorld {
     world: World,
     kubeconfig: Folder,
 }
 
-impl Guarded {
-    /// The scene without an operator, for an account with these rights.
-    async fn set(rights: &[Right]) -> Self {
+impl RestrictedWorld {
+    /// A world without an operator, for an account with these permissions.
+    async fn set(rights: &[Permission]) -> Self {
         let world = World::builder().without_operator().s3().start().await;
         let kubeconfig = Folder::create("okid-operator-").expect("make a folder");
         let text = std::fs::read_to_string(world.cluster.kubeconfig()).expect("read the kubeconfig");
@@ -60,27 +60,27 @@ impl Guarded {
         let text = serde_norway::to_string(&config).expect("a kubeconfig is YAML");
         std::fs::write(kubeconfig.path().join("kubeconfig"), text).expect("write the kubeconfig");
 
-        let guarded = Self { world, kubeconfig };
-        guarded.grant(rights).await;
-        guarded
+        let restricted = Self { world, kubeconfig };
+        restricted.grant(rights).await;
+        restricted
     }
 
-    /// What its operator is started with.
+    /// The options of its operator.
     fn launch(&self) -> Launch {
         let kubeconfig = self.kubeconfig.path().join("kubeconfig");
         Launch::new().env("KUBECONFIG", kubeconfig.to_str().expect("a path is text"))
     }
 
-    /// The scene with an operator that has these rights.
-    async fn start(rights: &[Right]) -> Self {
-        let mut guarded = Self::set(rights).await;
-        let launch = guarded.launch();
-        guarded.world.start(launch).await;
-        guarded
+    /// A world with an operator that has these permissions.
+    async fn start(rights: &[Permission]) -> Self {
+        let mut restricted = Self::set(rights).await;
+        let launch = restricted.launch();
+        restricted.world.start(launch).await;
+        restricted
     }
 
-    /// Gives the account these rights and takes all others away; the API server knows when this returns.
-    async fn grant(&self, rights: &[Right]) {
+    /// Grants the account exactly these permissions. They are in effect when this returns.
+    async fn grant(&self, rights: &[Permission]) {
         let namespace = &self.world.namespace;
         let rules: Vec<_> = rights
             .iter()
@@ -107,15 +107,15 @@ impl Guarded {
         all.patch(ACCOUNT, &apply, &Patch::Apply(&binding)).await.expect("write a RoleBinding");
 
         let since = Instant::now();
-        for right in LEAST {
+        for right in MINIMAL_ROLE {
             while self.may(*right).await != rights.contains(right) {
-                assert!(since.elapsed() < LIMIT, "the API server does not take over the Role");
-                sleep(LOOK_EVERY).await;
+                assert!(since.elapsed() < LIMIT, "the API server does not apply the Role");
+                sleep(CHECK_INTERVAL).await;
             }
         }
     }
 
-    async fn may(&self, (group, resource, verb): Right) -> bool {
+    async fn may(&self, (group, resource, verb): Permission) -> bool {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let review = json!({"metadata": {}, "spec": {
             "user": account(&self.world),
@@ -126,8 +126,8 @@ impl Guarded {
         }});
         let review: SubjectAccessReview = serde_json::from_value(review).expect("a review");
         let api: Api<SubjectAccessReview> = Api::all(self.world.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await.expect("ask for a review");
-        answer.status.is_some_and(|status| status.allowed)
+        let response = api.create(&PostParams::default(), &review).await.expect("ask for a review");
+        response.status.is_some_and(|status| status.allowed)
     }
 }
 
@@ -135,110 +135,114 @@ fn account(world: &World) -> String {
     format!("system:serviceaccount:{}:{ACCOUNT}", world.namespace)
 }
 
-fn but(right: Right) -> Vec<Right> {
-    LEAST.iter().copied().filter(|known| *known != right).collect()
+fn all_but(right: Permission) -> Vec<Permission> {
+    MINIMAL_ROLE.iter().copied().filter(|known| *known != right).collect()
 }
 
 fn is_open(seen: &Verification) -> bool {
     seen.phase() == Some(Phase::AwaitingUser)
 }
 
-/// From apply to the verdict.
-async fn goes_the_whole_way(world: &World, name: &str) {
-    let id = world.invite(name, json!({})).await;
+/// Finishes a check from apply to the verdict.
+async fn finishes(world: &World, name: &str) {
+    let id = world.create_session(name, json!({})).await;
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    let over = world.until(name, |seen| seen.found().settled).await;
+    let over = world.until(name, |seen| seen.status_or_default().settled).await;
     assert_eq!(over.phase(), Some(Phase::Verified));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_least_rights_suffice_for_the_whole_way() {
-    let guarded = Guarded::start(LEAST).await;
-    let world = &guarded.world;
-    goes_the_whole_way(world, "alice").await;
+async fn the_minimal_role_suffices_from_apply_to_verdict() {
+    let restricted = RestrictedWorld::start(MINIMAL_ROLE).await;
+    let world = &restricted.world;
+    finishes(world, "alice").await;
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
     assert_eq!(world.operator().metric("okid_events_dropped_total").await, 0.0);
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
 /// Evidence that is removed with its resource.
-fn removed_with_it() -> Value {
+fn with_policy_delete() -> Value {
     let mut evidence = front();
     evidence["deletionPolicy"] = json!("Delete");
     asking(evidence)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_least_rights_suffice_for_evidence_and_its_removal() {
-    let guarded = Guarded::start(LEAST).await;
-    let world = &guarded.world;
-    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+async fn the_minimal_role_suffices_for_evidence_and_its_removal() {
+    let restricted = RestrictedWorld::start(MINIMAL_ROLE).await;
+    let world = &restricted.world;
+    world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
     let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
     world.delete("alice").await;
     assert!(files(&world.in_s3(&stored)).is_empty());
     assert_eq!(world.operator().metric("okid_reconcile_retries_total").await, 0.0);
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_hold_a_resource_nothing_is_stored_that_goes_with_it_until_it_may() {
-    let guarded = Guarded::start(&but(PATCH)).await;
-    let world = &guarded.world;
-    world.judged("alice", removed_with_it(), Verdict::Verified).await;
+async fn without_permission_for_the_finalizer_evidence_with_policy_delete_is_not_stored() {
+    let restricted = RestrictedWorld::start(&all_but(PATCH)).await;
+    let world = &restricted.world;
+    world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
     world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
-    // What is not removed with its resource needs no such right.
-    world.judged("bob", asking(front()), Verdict::Verified).await;
-    world.until("bob", |seen| seen.found().settled).await;
+    // Evidence that is not removed with its resource needs no finalizer.
+    world.create_and_finish("bob", asking(front()), Verdict::Verified).await;
+    world.until("bob", |seen| seen.status_or_default().settled).await;
     assert_eq!(world.sandbox().count(Endpoint::ImageFront), 1, "for bob");
     let refused = ["EvidenceStored=False/FinalizerDenied", "Reconciling=True/StoringEvidence"];
-    let alice = world.until_later("alice", |seen| seen.shows(&refused)).await;
-    let conditions = alice.found().conditions;
-    let told = conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap();
-    assert!(told.message.contains("okid.io/evidence"), "{}", told.message);
+    let alice = world.until_with_clock("alice", |seen| seen.shows(&refused)).await;
+    let conditions = alice.status_or_default().conditions;
+    let stored = conditions.iter().find(|condition| condition.type_ == "EvidenceStored").unwrap();
+    assert!(stored.message.contains("okid.io/evidence"), "{}", stored.message);
 
-    world.turn_clock(Duration::from_hours(24));
+    world.advance_clock(Duration::from_hours(24));
     let failed =
         ["EvidenceStored=False/FinalizerDenied", "Stalled=True/EvidenceFailed", "Verified=True/Verified"];
-    let alice = world.until_later("alice", |seen| seen.shows(&failed)).await;
+    let alice = world.until_with_clock("alice", |seen| seen.shows(&failed)).await;
     assert!(files(&world.in_s3(&alice)).is_empty());
     world.until_event("alice", "EvidenceFailed").await;
 
-    guarded.grant(LEAST).await;
+    restricted.grant(MINIMAL_ROLE).await;
     world.annotate("alice", RETRY, "granted").await;
-    let stored = world.until_nudged("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
+    let stored = world.until_with_polls("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
-    until_told_once(world, PATCH, &["alice"]).await;
-    guarded.world.finish().await;
+    until_logged_once(world, PATCH, &["alice"]).await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_stored_and_may_not_be_written_down_is_asked_for_once_and_written_down_when_it_may() {
-    let guarded = Guarded::start(LEAST).await;
-    let world = &guarded.world;
+async fn stored_evidence_that_cannot_be_recorded_is_requested_once_and_recorded_later() {
+    let restricted = RestrictedWorld::start(MINIMAL_ROLE).await;
+    let world = &restricted.world;
     world.s3().proxy.next([StoreFault::Hold]);
-    let id = world.judged("alice", asking(front()), Verdict::Verified).await;
-    world.until_portal("an upload under way", |world| world.s3().proxy.held() == 1).await;
-    guarded.grant(&without("verifications/status")).await;
+    let id = world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
+    world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
+    restricted.grant(&without("verifications/status")).await;
     world.s3().proxy.release();
     let repeated = world.operator().metric("okid_reconcile_retries_total").await;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= repeated + 3.0).await;
-    let asked =
+    let requests =
         |world: &World| (world.sandbox().session(&id).unwrap().image_requests, world.s3().proxy.arrived());
-    assert_eq!(asked(world), (1, 3), "the image, once more to see that the store refuses it, the manifest");
+    assert_eq!(
+        requests(world),
+        (1, 3),
+        "the image, the image again as the check of conditional writes, the manifest"
+    );
 
-    guarded.grant(LEAST).await;
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    restricted.grant(MINIMAL_ROLE).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     check(&over, &world.in_s3(&over));
-    assert_eq!(asked(world), (1, 3));
+    assert_eq!(requests(world), (1, 3));
     world.until_event("alice", "EvidenceStored").await;
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_read_secrets_it_says_so_and_goes_on_once_it_may() {
-    let guarded = Guarded::start(&without("secrets")).await;
-    let world = &guarded.world;
+async fn without_permission_to_read_secrets_it_reports_that_and_recovers_once_granted() {
+    let restricted = RestrictedWorld::start(&without("secrets")).await;
+    let world = &restricted.world;
     world.apply("alice", json!({})).await;
     let waiting = [
         "CredentialsReady=False/SecretForbidden",
@@ -249,59 +253,59 @@ async fn without_the_right_to_read_secrets_it_says_so_and_goes_on_once_it_may() 
     world.until("alice", |seen| seen.shows(&waiting)).await;
     assert_eq!(world.creates(), 0);
 
-    guarded.grant(LEAST).await;
+    restricted.grant(MINIMAL_ROLE).await;
     world.until("alice", |seen| is_open(seen) && seen.shows(&["CredentialsReady=True/Accepted"])).await;
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_write_events_everything_else_works() {
-    let guarded = Guarded::start(&without("events")).await;
-    let world = &guarded.world;
-    goes_the_whole_way(world, "alice").await;
+async fn without_permission_to_write_events_everything_else_works() {
+    let restricted = RestrictedWorld::start(&without("events")).await;
+    let world = &restricted.world;
+    finishes(world, "alice").await;
     world.operator().until_metric("okid_events_dropped_total", |value| value == 2.0).await;
     world.until_events("alice", &[]).await;
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
-/// Waits until the log says that a call works again that was refused, and that it was told once that it is refused.
-async fn until_told_once(world: &World, right: Right, names: &[&str]) {
+/// Waits until the log says that a refused call works again, and checks that the refusal was logged once.
+async fn until_logged_once(world: &World, right: Permission, names: &[&str]) {
     let (_, resource, verb) = right;
     let about = |line: &Value| line["verb"] == verb && line["resource"] == resource;
     let again = |line: &Value| about(line) && line["level"] == "INFO";
     world.operator().until_logged("that it works again", again).await;
-    let told: Vec<_> = world.operator().log_lines().into_iter().filter(about).collect();
-    let [refused, _again] = told.as_slice() else { panic!("not one refusal and one end: {told:#?}") };
+    let lines: Vec<_> = world.operator().log_lines().into_iter().filter(about).collect();
+    let [refused, _again] = lines.as_slice() else { panic!("not one refusal and one recovery: {lines:#?}") };
     assert_eq!((&refused["level"], &refused["code"]), (&json!("WARN"), &json!(403)), "{refused}");
     assert_eq!((&refused["reason"], &refused["namespace"]), (&json!("Forbidden"), &json!(world.namespace)));
     assert!(names.contains(&refused["name"].as_str().unwrap()), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_write_status_it_says_so_once_and_asks_nothing_of_the_portal_until_it_may() {
-    let guarded = Guarded::start(&without("verifications/status")).await;
-    let world = &guarded.world;
+async fn without_permission_to_write_status_it_logs_once_and_calls_no_portal() {
+    let restricted = RestrictedWorld::start(&without("verifications/status")).await;
+    let world = &restricted.world;
     world.apply("alice", json!({})).await;
     world.apply("bob", json!({})).await;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= 4.0).await;
     assert_eq!(world.creates(), 0);
-    assert_eq!(world.get("alice").await.found().observed_generation, Some(-1));
+    assert_eq!(world.get("alice").await.status_or_default().observed_generation, Some(-1));
 
-    guarded.grant(LEAST).await;
+    restricted.grant(MINIMAL_ROLE).await;
     for name in ["alice", "bob"] {
         assert_eq!(world.until(name, is_open).await.session().attempt, 1);
     }
     assert_eq!(world.creates(), 2);
-    until_told_once(world, ("okid.io", "verifications/status", "patch"), &["alice", "bob"]).await;
-    guarded.world.finish().await;
+    until_logged_once(world, ("okid.io", "verifications/status", "patch"), &["alice", "bob"]).await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_right_to_write_status_that_is_taken_away_stops_everything_and_gives_all_back_later() {
-    let guarded = Guarded::start(LEAST).await;
-    let world = &guarded.world;
-    let id = world.invite("alice", json!({})).await;
-    guarded.grant(&without("verifications/status")).await;
+async fn a_revoked_permission_to_write_status_stops_everything_until_it_is_restored() {
+    let restricted = RestrictedWorld::start(MINIMAL_ROLE).await;
+    let world = &restricted.world;
+    let id = world.create_session("alice", json!({})).await;
+    restricted.grant(&without("verifications/status")).await;
     let repeated = world.operator().metric("okid_reconcile_retries_total").await;
     world.apply("bob", json!({})).await;
     world.sandbox().finish(&id, Verdict::Rejected).unwrap();
@@ -309,73 +313,72 @@ async fn a_right_to_write_status_that_is_taken_away_stops_everything_and_gives_a
     assert_eq!(world.creates(), 1);
     assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
 
-    guarded.grant(LEAST).await;
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    restricted.grant(MINIMAL_ROLE).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!((over.phase(), over.id()), (Some(Phase::Rejected), Some(id)));
     world.until("bob", is_open).await;
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_may_not_be_written_is_tried_with_pauses_until_it_may() {
-    let guarded = Guarded::start(LEAST).await;
-    let world = &guarded.world;
+async fn a_response_that_may_not_be_written_is_retried_with_backoff_until_it_may() {
+    let restricted = RestrictedWorld::start(MINIMAL_ROLE).await;
+    let world = &restricted.world;
     let hang = world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("a create", |world| world.sandbox().hits(hang) == 1).await;
-    guarded.grant(&without("verifications/status")).await;
+    restricted.grant(&without("verifications/status")).await;
     world.sandbox().clear(hang);
     world.operator().until_metric("okid_status_record_retries_total", |value| value >= 4.0).await;
     let writes = world.operator().metric("okid_status_writes_total").await;
     let retries = world.operator().metric("okid_status_record_retries_total").await;
-    // The claim, one write before each pause, and perhaps one that is under way.
+    // The claim, one write before each pause, and perhaps one in flight.
     assert!(writes <= retries + 2.0, "{writes} writes, {retries} retries");
 
-    guarded.grant(LEAST).await;
+    restricted.grant(MINIMAL_ROLE).await;
     let open = world.until("alice", is_open).await;
     assert_eq!(open.id(), Some(world.sandbox().sessions()[0].id.clone()));
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 1, 0));
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_read_verifications_it_says_so_once_and_asks_nothing_of_the_portal_until_it_may()
-{
-    let mut guarded = Guarded::set(&but(GET)).await;
-    // What the list at the start brings is read before its first turn.
-    guarded.world.apply("alice", json!({})).await;
-    let launch = guarded.launch();
-    guarded.world.start(launch).await;
-    let world = &guarded.world;
+async fn without_permission_to_read_verifications_it_logs_once_and_calls_no_portal() {
+    let mut restricted = RestrictedWorld::set(&all_but(GET)).await;
+    // What the first list returns is read again before its first reconcile.
+    restricted.world.apply("alice", json!({})).await;
+    let launch = restricted.launch();
+    restricted.world.start(launch).await;
+    let world = &restricted.world;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= 2.0).await;
     assert_eq!(world.creates(), 0);
 
-    guarded.grant(LEAST).await;
+    restricted.grant(MINIMAL_ROLE).await;
     world.until("alice", is_open).await;
-    until_told_once(world, GET, &["alice"]).await;
-    guarded.world.finish().await;
+    until_logged_once(world, GET, &["alice"]).await;
+    restricted.world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_that_may_not_watch_is_not_ready_and_says_what_it_waits_for() {
-    let rights: Vec<_> = LEAST.iter().copied().filter(|(_, _, verb)| *verb != "watch").collect();
-    let mut guarded = Guarded::set(&rights).await;
-    let launch = guarded.launch();
-    let operator = guarded.world.another(launch);
+async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
+    let rights: Vec<_> = MINIMAL_ROLE.iter().copied().filter(|(_, _, verb)| *verb != "watch").collect();
+    let mut restricted = RestrictedWorld::set(&rights).await;
+    let launch = restricted.launch();
+    let operator = restricted.world.another(launch);
     operator.until_metric("okid_watch_interruptions_total", |value| value >= 3.0).await;
     let refused = |line: &Value| line["level"] == "WARN" && line["code"] == 403;
-    let told: Vec<_> = operator.log_lines().into_iter().filter(refused).collect();
-    let [told] = told.as_slice() else { panic!("it is not told once: {told:#?}") };
-    assert_eq!((&told["action"], &told["reason"]), (&json!("start a watch"), &json!("Forbidden")));
-    let answer = operator.ask("/readyz").await;
-    assert!(!answer.status().is_success());
-    let said = answer.text().await.unwrap();
+    let lines: Vec<_> = operator.log_lines().into_iter().filter(refused).collect();
+    let [line] = lines.as_slice() else { panic!("it is not logged once: {lines:#?}") };
+    assert_eq!((&line["action"], &line["reason"]), (&json!("start a watch"), &json!("Forbidden")));
+    let response = operator.ask("/readyz").await;
+    assert!(!response.status().is_success());
+    let body = response.text().await.unwrap();
     let waits = "waiting for the first list of verifications; tried to start a watch: 403 Forbidden\n";
-    assert_eq!(said, waits);
+    assert_eq!(body, waits);
 
-    guarded.grant(LEAST).await;
+    restricted.grant(MINIMAL_ROLE).await;
     operator.until_watching().await;
     assert!(operator.ready().await);
     assert!(operator.stop().await.success());
-    guarded.world.finish().await;
+    restricted.world.finish().await;
 }

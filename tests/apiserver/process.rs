@@ -1,4 +1,4 @@
-//! The process: its doors, its end, its settings, its log.
+//! The process: its admin server, its shutdown, its settings, its log.
 
 use std::time::Duration;
 
@@ -11,42 +11,42 @@ use okid_sandbox::{Action, Call, Cut, Fault, Verdict};
 use serde_json::{Value, json};
 
 use crate::harness::evidence::{asking, front};
-use crate::harness::{Cluster, Launch, Operator, SECRET, Seen as _, World};
+use crate::harness::{Cluster, Launch, Operator, SECRET, VerificationExt as _, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_says_that_it_waits_for_the_definition_and_is_ready_once_it_is_there() {
+async fn the_operator_reports_a_missing_definition_and_is_ready_once_it_exists() {
     let cluster = Cluster::start().await;
     let folder = Folder::create("okid-operator-").unwrap();
     let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
     let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
-    let told = operator.until_logged("what it waits for", |line| line["level"] == "WARN").await;
-    assert!(told["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{told}");
-    let answer = operator.ask("/readyz").await;
-    assert_eq!(answer.status(), 503);
-    assert_eq!(answer.text().await.unwrap(), "waiting for the custom resource definition\n");
+    let line = operator.until_logged("what it is waiting for", |line| line["level"] == "WARN").await;
+    assert!(line["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{line}");
+    let response = operator.ask("/readyz").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.text().await.unwrap(), "waiting for the custom resource definition\n");
     assert_eq!(operator.ask("/livez").await.status(), 200);
 
-    // It can be stopped while it waits.
+    // It shuts down while it waits.
     let another = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
     let another = Operator::start(another, folder.path().join("another"), folder.lifeline().unwrap());
-    another.until_logged("what it waits for", |line| line["level"] == "WARN").await;
+    another.until_logged("what it is waiting for", |line| line["level"] == "WARN").await;
     another.signal(Signal::Interrupt);
     assert_eq!(another.wait().await.code(), Some(0));
 
     cluster.install_definition().await;
     operator.until_watching().await;
-    let answer = operator.ask("/readyz").await;
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.text().await.unwrap(), "ok\n");
+    let response = operator.ask("/readyz").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "ok\n");
 
-    // It may disappear again.
+    // The definition may be removed again.
     cluster.remove_definition().await;
     let gone = |line: &Value| line["level"] == "WARN" && line["code"] == 404;
-    let told = operator.until_logged("that the definition is gone", gone).await;
-    assert!(told["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{told}");
-    let answer = operator.ask("/readyz").await;
-    assert_eq!(answer.status(), 503);
-    assert_eq!(answer.text().await.unwrap(), "waiting for the custom resource definition\n");
+    let line = operator.until_logged("that the definition is gone", gone).await;
+    assert!(line["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{line}");
+    let response = operator.ask("/readyz").await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.text().await.unwrap(), "waiting for the custom resource definition\n");
     cluster.install_definition().await;
     operator.until_ready().await;
     assert_eq!(operator.log_lines().iter().filter(|line| gone(line)).count(), 1);
@@ -54,7 +54,7 @@ async fn it_says_that_it_waits_for_the_definition_and_is_ready_once_it_is_there(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_verification_that_cannot_be_decoded_is_told_with_what_was_expected_and_never_what_was_there() {
+async fn an_undecodable_verification_is_logged_with_the_expected_type_and_no_value() {
     let cluster = Cluster::start().await;
     let mut wider = serde_json::to_value(okid_operator::api::definition()).unwrap();
     let schema = &mut wider["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
@@ -63,23 +63,23 @@ async fn a_verification_that_cannot_be_decoded_is_told_with_what_was_expected_an
     let resource = ApiResource::erase::<Verification>(&());
     let api: Api<DynamicObject> = Api::default_namespaced_with(cluster.client().await, &resource);
     let spec = json!({"spec": {"apiKeySecretRef": {"name": "key"}, "mode": "canary"}});
-    let odd = DynamicObject::new("odd", &resource).data(spec);
-    api.create(&PostParams::default(), &odd).await.unwrap();
+    let undecodable = DynamicObject::new("undecodable", &resource).data(spec);
+    api.create(&PostParams::default(), &undecodable).await.unwrap();
 
     let folder = Folder::create("okid-operator-").unwrap();
     let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
     let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
-    let told = operator.until_logged("what it cannot decode", |line| says(line, "cannot be decoded")).await;
-    assert_eq!((&told["namespace"], &told["name"]), (&json!("default"), &json!("odd")));
+    let line = operator.until_logged("what it cannot decode", |line| says(line, "cannot be decoded")).await;
+    assert_eq!((&line["namespace"], &line["name"]), (&json!("default"), &json!("undecodable")));
     let expected = "unknown variant, expected ";
-    assert!(told["error"].as_str().is_some_and(|error| error.starts_with(expected)), "{told}");
+    assert!(line["error"].as_str().is_some_and(|error| error.starts_with(expected)), "{line}");
     operator.until_ready().await;
     assert!(!operator.log().contains("canary"), "{}", operator.log());
     assert!(operator.stop().await.success());
 }
 
-/// Runs an operator whose kubeconfig is another one; what it says about the definition, and what `/readyz` says.
-async fn told_with(change: impl FnOnce(&mut Value), reason: &str) -> (Value, String) {
+/// Runs an operator with a changed kubeconfig; returns its log line about the definition and the body of `/readyz`.
+async fn logged_with(change: impl FnOnce(&mut Value), reason: &str) -> (Value, String) {
     let cluster = Cluster::shared().await;
     let folder = Folder::create("okid-operator-").unwrap();
     let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
@@ -89,49 +89,49 @@ async fn told_with(change: impl FnOnce(&mut Value), reason: &str) -> (Value, Str
     std::fs::write(&kubeconfig, serde_norway::to_string(&config).unwrap()).unwrap();
     let command = Operator::program(&kubeconfig).args(["run", "--admin-address", "127.0.0.1:0"]);
     let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
-    let about = |line: &Value| line["reason"].as_str().is_some_and(|told| told.contains(reason));
-    let told = operator.until_logged(reason, about).await;
-    let answer = operator.ask("/readyz").await;
-    assert_eq!(answer.status(), 503);
-    let waits = answer.text().await.unwrap();
-    assert!(waits.starts_with("waiting for the API server, to ask for the custom resource"), "{waits}");
+    let about = |line: &Value| line["reason"].as_str().is_some_and(|text| text.contains(reason));
+    let line = operator.until_logged(reason, about).await;
+    let response = operator.ask("/readyz").await;
+    assert_eq!(response.status(), 503);
+    let readyz = response.text().await.unwrap();
+    assert!(readyz.starts_with("waiting for the API server, to ask for the custom resource"), "{readyz}");
     assert!(
         !operator.log().contains("canary") && !operator.log().contains("installs it"),
         "{}",
         operator.log()
     );
     assert!(operator.stop().await.success());
-    (told, waits)
+    (line, readyz)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_cannot_be_asked_is_told_with_the_cause_and_not_as_a_missing_definition() {
-    // A port that is held, so that nobody else listens there.
+async fn an_unreachable_api_server_is_logged_as_such_and_not_as_a_missing_definition() {
+    // The port is reserved, so that nothing else listens there.
     let held = tokio::net::TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nowhere = format!("https://{}", held.local_addr().unwrap());
     let away = |config: &mut Value| config["clusters"][0]["cluster"]["server"] = json!(nowhere);
-    let (told, waits) = told_with(away, "connection refused").await;
-    assert_eq!((&told["level"], &told["code"]), (&json!("WARN"), &Value::Null));
-    assert!(waits.ends_with(": connection refused\n"), "{waits}");
+    let (line, readyz) = logged_with(away, "connection refused").await;
+    assert_eq!((&line["level"], &line["code"]), (&json!("WARN"), &Value::Null));
+    assert!(readyz.ends_with(": connection refused\n"), "{readyz}");
 
     let stranger = |config: &mut Value| config["users"][0]["user"] = json!({"token": "canary"});
-    let (told, waits) = told_with(stranger, "Unauthorized").await;
-    assert_eq!((&told["level"], &told["code"]), (&json!("WARN"), &json!(401)));
-    assert!(waits.ends_with(": 401 Unauthorized\n"), "{waits}");
+    let (line, readyz) = logged_with(stranger, "Unauthorized").await;
+    assert_eq!((&line["level"], &line["code"]), (&json!("WARN"), &json!(401)));
+    assert!(readyz.ends_with(": 401 Unauthorized\n"), "{readyz}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_metrics_are_openmetrics() {
+async fn the_metrics_are_openmetrics() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
-    world.until_looked_at(&id, 1).await;
-    let answer = world.operator().ask("/metrics").await;
+    let id = world.create_session("alice", json!({})).await;
+    world.until_polled(&id, 1).await;
+    let response = world.operator().ask("/metrics").await;
     assert_eq!(
-        answer.headers()["content-type"],
+        response.headers()["content-type"],
         "application/openmetrics-text; version=1.0.0; charset=utf-8"
     );
-    let text = answer.text().await.unwrap();
+    let text = response.text().await.unwrap();
     assert!(text.ends_with("# EOF\n"), "{text}");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
@@ -159,10 +159,10 @@ async fn its_metrics_are_openmetrics() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_is_counted_as_good_when_its_whole_body_is_there() {
+async fn an_image_counts_as_ok_once_its_whole_body_has_arrived() {
     let world = World::builder().s3().start().await;
     world.sandbox().inject(Fault::new(Call::Image, Action::Cut(Cut::MidBody)));
-    world.judged("alice", asking(front()), Verdict::Verified).await;
+    world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
     let cut = "okid_portal_requests_total{call=\"image\",result=\"cut\"}";
     world.operator().until_metric(cut, |images| images >= 1.0).await;
     assert_eq!(
@@ -173,23 +173,23 @@ async fn an_image_is_counted_as_good_when_its_whole_body_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_flight_at_the_end_is_recorded() {
+async fn work_in_flight_at_shutdown_is_recorded() {
     let world = World::new().await;
-    let alice = world.invite("alice", json!({})).await;
+    let alice = world.create_session("alice", json!({})).await;
     let hanging = |call| Fault::new(call, Action::Hang).once();
-    let look = world.sandbox().inject(hanging(Call::Details).session(&alice));
+    let poll = world.sandbox().inject(hanging(Call::Details).session(&alice));
     world.sandbox().finish(&alice, Verdict::Verified).unwrap();
     let create = world.sandbox().inject(hanging(Call::Create));
     world.apply("bob", json!({})).await;
-    let both = |world: &World| world.sandbox().hits(look) == 1 && world.sandbox().hits(create) == 1;
-    world.until_portal("a look and a create", both).await;
+    let both = |world: &World| world.sandbox().hits(poll) == 1 && world.sandbox().hits(create) == 1;
+    world.until_portal("a poll and a create", both).await;
     assert_eq!(world.get("bob").await.state(), Some(SessionState::Claimed));
     assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
 
     world.operator().signal(Signal::Terminate);
-    world.operator().until_logged("that it stops", |line| says(line, "shutting down")).await;
-    let answer = world.operator().ask("/readyz").await;
-    assert_eq!(answer.status(), 503);
+    world.operator().until_logged("that it shuts down", |line| says(line, "shutting down")).await;
+    let response = world.operator().ask("/readyz").await;
+    assert_eq!(response.status(), 503);
     world.apply("carol", json!({})).await;
     world.sandbox().clear_faults();
     let status = world.operator().wait().await;
@@ -198,13 +198,13 @@ async fn what_is_in_flight_at_the_end_is_recorded() {
     let bob = world.get("bob").await;
     assert_eq!((bob.phase(), bob.state()), (Some(Phase::AwaitingUser), Some(SessionState::Created)));
     assert!(world.sandbox().session(&bob.id().unwrap()).is_some());
-    assert_eq!(world.get("carol").await.session().attempt, 0, "nothing is begun at the end");
+    assert_eq!(world.get("carol").await.session().attempt, 0, "nothing is started during a shutdown");
     assert_eq!(world.creates(), 2);
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_cannot_wait_for_an_answer_says_so() {
+async fn a_shutdown_that_cannot_wait_for_a_response_says_so() {
     let world = World::builder().launch(Launch::new().flags(["--shutdown-grace-period", "1s"])).start().await;
     let hanging = world.sandbox().inject(Fault::new(Call::Create, Action::Hang));
     world.apply("alice", json!({})).await;
@@ -214,7 +214,7 @@ async fn an_end_that_cannot_wait_for_an_answer_says_so() {
     assert!(
         world.operator().log().contains("could not record all in-flight work within --shutdown-grace-period")
     );
-    assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed), "for the next one to find");
+    assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed), "left for the next process");
     world.finish().await;
 }
 
@@ -225,7 +225,7 @@ async fn a_second_signal_ends_it_at_once_and_leaves_work_in_flight_to_the_next_s
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.sandbox().hits(hanging) == 1).await;
     world.operator().signal(Signal::Interrupt);
-    world.operator().until_logged("that it stops", |line| says(line, "shutting down")).await;
+    world.operator().until_logged("that it shuts down", |line| says(line, "shutting down")).await;
     world.operator().signal(Signal::Interrupt);
     assert_eq!(world.operator().wait().await.code(), Some(1));
     assert!(world.operator().log().contains("received a second termination signal"));
@@ -234,7 +234,7 @@ async fn a_second_signal_ends_it_at_once_and_leaves_work_in_flight_to_the_next_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_that_make_no_sense_end_it_with_a_sentence() {
+async fn invalid_settings_end_the_process_with_a_message() {
     let cluster = Cluster::shared().await;
     let folder = Folder::create("okid-operator-").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -275,17 +275,17 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
         (&["--namespace"], "--namespace"),
         (&["--namespace", "Team_A"], "'--namespace <NAME>': write the name of a namespace"),
     ];
-    for (number, (flags, sentence)) in cases.iter().enumerate() {
+    for (number, (flags, message)) in cases.iter().enumerate() {
         let address =
             if flags[0] == "--admin-address" { vec![] } else { vec!["--admin-address", "127.0.0.1:0"] };
         let command = Operator::program(cluster.kubeconfig()).arg("run").args(address).args(*flags);
         let log = folder.path().join(number.to_string());
         let operator = Operator::start(command, log, folder.lifeline().unwrap());
         let status = operator.wait().await;
-        let said = operator.log();
-        assert!(status.code().is_some_and(|code| code != 0), "{flags:?}: {status}\n{said}");
-        assert!(said.contains(sentence), "{flags:?} does not say `{sentence}`:\n{said}");
-        assert!(!said.contains("hunter2"), "{flags:?} repeats a password:\n{said}");
+        let output = operator.log();
+        assert!(status.code().is_some_and(|code| code != 0), "{flags:?}: {status}\n{output}");
+        assert!(output.contains(message), "{flags:?} does not say `{message}`:\n{output}");
+        assert!(!output.contains("hunter2"), "{flags:?} repeats a password:\n{output}");
     }
     for (number, argument) in ["--admin-address=127.0.0.1:0", "--help"].into_iter().enumerate() {
         let command = Operator::program(cluster.kubeconfig()).args(["run", argument]);
@@ -293,9 +293,9 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
         let log = folder.path().join(format!("proxy-{number}"));
         let operator = Operator::start(command, log, folder.lifeline().unwrap());
         operator.wait().await;
-        let said = operator.log();
-        assert!(said.contains("OKID_PORTAL_PROXY"), "{said}");
-        assert!(!said.contains("hunter2"), "{argument} repeats a password:\n{said}");
+        let output = operator.log();
+        assert!(output.contains("OKID_PORTAL_PROXY"), "{output}");
+        assert!(!output.contains("hunter2"), "{argument} repeats a password:\n{output}");
     }
     let nowhere = Operator::program(missing.as_ref()).args(["run", "--admin-address", "127.0.0.1:0"]);
     let operator = Operator::start(nowhere, folder.path().join("nowhere"), folder.lifeline().unwrap());
@@ -304,17 +304,17 @@ async fn settings_that_make_no_sense_end_it_with_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_has_one_line_for_a_change_and_none_for_a_look() {
+async fn the_log_has_one_line_for_a_change_and_none_for_a_poll() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
-    world.until_looked_at(&id, 1).await;
+    let id = world.create_session("alice", json!({})).await;
+    world.until_polled(&id, 1).await;
     let before = world.operator().log_lines().len();
-    world.until_looked_at(&id, 5).await;
+    world.until_polled(&id, 5).await;
     assert_eq!(world.operator().log_lines().len(), before);
     world.sandbox().open(&id).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::InProgress)).await;
     world.sandbox().decide(&id, Verdict::Rejected).unwrap();
-    world.until("alice", |seen| seen.found().settled).await;
+    world.until("alice", |seen| seen.status_or_default().settled).await;
     let rejected = |line: &Value| line["reason"] == "Rejected";
     world.operator().until_logged("the verdict", rejected).await;
 
@@ -331,7 +331,7 @@ async fn the_log_has_one_line_for_a_change_and_none_for_a_look() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_tells_what_is_waited_for_though_the_phase_stays_the_same() {
+async fn the_log_shows_a_new_reason_although_the_phase_is_unchanged() {
     let mut world = World::builder().without_secret().start().await;
     world.apply("alice", json!({})).await;
     world.until("alice", |seen| seen.shows(&["Reconciling=True/SecretNotFound"])).await;
@@ -339,10 +339,10 @@ async fn the_log_tells_what_is_waited_for_though_the_phase_stays_the_same() {
     world.secret(SECRET, &world.key.clone()).await;
     let retries = ["Ready=False/PortalMisconfigured", "Reconciling=True/PortalMisconfigured"];
     world.until("alice", |seen| seen.shows(&retries)).await;
-    let told = |line: &Value| line["reconciling"] == "PortalMisconfigured";
-    let told = world.operator().until_logged("that it tries again", told).await;
-    assert_eq!((&told["phase"], &told["reason"]), (&json!("Pending"), &json!("PortalMisconfigured")));
-    assert_eq!((&told["level"], &told["stalled"]), (&json!("INFO"), &Value::Null));
+    let is_retrying = |line: &Value| line["reconciling"] == "PortalMisconfigured";
+    let line = world.operator().until_logged("that it is retrying", is_retrying).await;
+    assert_eq!((&line["phase"], &line["reason"]), (&json!("Pending"), &json!("PortalMisconfigured")));
+    assert_eq!((&line["level"], &line["stalled"]), (&json!("INFO"), &Value::Null));
     world.finish().await;
 }
 
@@ -351,7 +351,7 @@ fn says(line: &Value, words: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rate_is_kept_over_all_that_share_a_key() {
+async fn resources_that_share_a_key_share_its_rate_limit() {
     let world = World::builder().launch(Launch::new().flags(["--key-qps", "5"])).start().await;
     for number in 0..15 {
         world.apply(&format!("person-{number}"), json!({"polling": {"minInterval": "1h"}})).await;
@@ -359,26 +359,26 @@ async fn the_rate_is_kept_over_all_that_share_a_key() {
     world.until_portal("fifteen creates", |world| world.creates() == 15).await;
     let creates = world.sandbox().creates();
     let took = creates[14].since_start.saturating_sub(creates[0].since_start);
-    // Fourteen more than the first at five a second.
+    // Fourteen after the first, at five per second.
     assert!(took >= Duration::from_millis(2500), "{took:?}");
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_lives_at_the_portal_that_is_named_or_else_at_the_default_one() {
+async fn a_session_is_created_at_the_named_portal_or_else_at_the_default_one() {
     let mut world = World::builder().portals(2).without_operator().start().await;
     let (first, second) = (world.portal(0).url(), world.portal(1).url());
     world.start(Launch::new().flags(["--default-portal", &second, "--link-path", "/verify"])).await;
-    let named = world.invite("named", json!({"portal": format!("{first}/")})).await;
-    let unnamed = world.invite("unnamed", json!({})).await;
+    let named = world.create_session("named", json!({"portal": format!("{first}/")})).await;
+    let unnamed = world.create_session("unnamed", json!({})).await;
     assert!(world.portal(0).session(&named).is_some());
     assert!(world.portal(1).session(&unnamed).is_some());
-    let link = world.get("named").await.found().portal_url;
+    let link = world.get("named").await.status_or_default().portal_url;
     assert_eq!(link, Some(format!("{first}/verify?verification_id={named}")));
-    let link = world.get("unnamed").await.found().portal_url;
+    let link = world.get("unnamed").await.status_or_default().portal_url;
     assert_eq!(link, Some(format!("{second}/verify?verification_id={unnamed}")));
 
-    // The default may change; what was made stays where it lives.
+    // The default may change; a session stays at its portal.
     assert_eq!(world.operator().stop().await.code(), Some(0));
     world.start(Launch::new().flags(["--default-portal", &first])).await;
     world.portal(1).finish(&unnamed, Verdict::Verified).unwrap();

@@ -1,11 +1,11 @@
-//! What the operator makes of its environment.
+//! The environment variables of the operator.
 
 use control_plane::Folder;
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Launch, Operator, World};
 
-/// Every variable of `run`, as its help names them.
+/// Every environment variable of `run`, as listed in its help.
 async fn variables() -> Vec<String> {
     let folder = Folder::create("okid-operator-").unwrap();
     let help = Operator::program("nowhere".as_ref()).args(["run", "--help"]);
@@ -17,7 +17,7 @@ async fn variables() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_empty_variable_is_an_unset_one() {
+async fn an_empty_variable_counts_as_unset() {
     let mut world = World::builder().without_operator().start().await;
     let variables = variables().await;
     assert!(variables.len() >= 17 && variables.iter().all(|name| name.starts_with("OKID_")), "{variables:?}");
@@ -29,7 +29,7 @@ async fn an_empty_variable_is_an_unset_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_are_trimmed_and_the_start_says_what_is_watched_and_allowed() {
+async fn lists_are_trimmed_and_startup_logs_what_is_watched_and_allowed() {
     let mut world = World::builder().without_operator().start().await;
     let portals = "https://one.example, https://two.example ,";
     let launch = Launch::new()
@@ -40,7 +40,7 @@ async fn lists_are_trimmed_and_the_start_says_what_is_watched_and_allowed() {
     let operator = world.another(launch);
     let starting =
         |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with("starting"));
-    let line = operator.until_logged("what it is about to do", starting).await;
+    let line = operator.until_logged("its settings", starting).await;
     assert_eq!(line["namespaces"], json!(world.namespace));
     assert_eq!(line["portals"], "https://one.example, https://two.example");
     assert_eq!(line["default_portal"], "https://one.example");
@@ -54,7 +54,7 @@ async fn lists_are_trimmed_and_the_start_says_what_is_watched_and_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_that_cannot_be_used_is_named_with_its_variable() {
+async fn an_invalid_value_is_reported_with_its_variable() {
     let cluster = Cluster::shared().await;
     let folder = Folder::create("okid-operator-").unwrap();
     for (variable, value) in [
@@ -74,7 +74,7 @@ async fn a_value_that_cannot_be_used_is_named_with_its_variable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_for_people_has_no_colours_where_it_is_a_file() {
+async fn a_text_log_has_no_colours_in_a_file() {
     let folder = Folder::create("okid-operator-").unwrap();
     let command = Operator::program("nowhere".as_ref()).args(["run", "--log-format", "human"]);
     let command = command.args(["--admin-address", "127.0.0.1:0"]);
@@ -85,7 +85,7 @@ async fn a_log_for_people_has_no_colours_where_it_is_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_certificate_authorities_the_cause_is_told_and_no_flag_that_was_not_given() {
+async fn without_certificate_authorities_the_error_names_the_cause_and_no_unused_flag() {
     let folder = Folder::create("okid-operator-").unwrap();
     let nothing = folder.path().display().to_string();
     let command = Operator::program("nowhere".as_ref()).args(["run", "--admin-address", "127.0.0.1:0"]);

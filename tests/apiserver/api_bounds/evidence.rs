@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Bound, at_most, one_of, text};
 
-/// What a resource needs beside the field at that path to be whole.
+/// The rest of a valid spec around the field at that path.
 pub(super) fn beside(path: &str) -> Value {
     let by_url = json!({"url": "s3://evidence", "credentialsSecretRef": {"name": "evidence-store"}});
     let destination = match path {

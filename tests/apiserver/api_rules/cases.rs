@@ -1,64 +1,64 @@
-//! Every rule with what it refuses and what it lets pass. Pure.
+//! Every rule with cases that it refuses and cases that it allows. Pure.
 
 use serde_json::{Value, json};
 
-use crate::ask::{Ask, condition};
+use crate::requests::{ApiRequest, condition};
 
-/// A rule, as its sentence, with what it refuses and what it lets pass.
+/// A rule by its message, with cases that it refuses and cases that it allows.
 pub(super) struct Rule {
     pub(super) message: &'static str,
     pub(super) refused: Vec<Case>,
     pub(super) allowed: Vec<Case>,
 }
 
-/// Something asked of a resource with that spec (beside the least one) and that status.
+/// A request about a resource with that spec (merged into the minimal one) and that status.
 pub(super) struct Case {
     pub(super) what: String,
     pub(super) spec: Value,
     pub(super) status: Value,
-    pub(super) ask: Ask,
+    pub(super) request: ApiRequest,
 }
 
-fn case(what: impl Into<String>, spec: Value, status: Value, ask: Ask) -> Case {
-    Case { what: what.into(), spec, status, ask }
+fn case(what: impl Into<String>, spec: Value, status: Value, request: ApiRequest) -> Case {
+    Case { what: what.into(), spec, status, request }
 }
 
 /// A change of the spec of a resource with that spec.
 fn respec(what: &str, spec: Value, change: &Value) -> Case {
-    case(what, spec, json!({}), Ask::Patch(json!({"spec": change})))
+    case(what, spec, json!({}), ApiRequest::Patch(json!({"spec": change})))
 }
 
 /// A new resource with that spec.
 pub(super) fn new(what: &str, spec: Value) -> Case {
-    case(what, json!({}), json!({}), Ask::Create(spec))
+    case(what, json!({}), json!({}), ApiRequest::Create(spec))
 }
 
 /// A change of the status of a resource with that status.
 fn restatus(what: &str, status: Value, change: Value) -> Case {
-    case(what, json!({}), status, Ask::PatchStatus(change))
+    case(what, json!({}), status, ApiRequest::PatchStatus(change))
 }
 
-/// Every way to take a field of status away: the field, what holds it, the whole status, by patch and by replacement.
-fn erasures(status: &Value, field: &str) -> Vec<Case> {
+/// Every way to remove a field of status: the field, its parent, the whole status, by patch and by replacement.
+fn removals(status: &Value, field: &str) -> Vec<Case> {
     let mut removal = Value::Null;
     for name in field.rsplit('.') {
         removal = json!({ name: removal });
     }
     let holder = field.split('.').next().unwrap_or(field);
     [
-        ("the field set to null", Ask::PatchStatus(removal)),
-        ("what holds the field set to null", Ask::PatchStatus(json!({ holder: null }))),
-        ("status set to null by a patch", Ask::PatchStatus(Value::Null)),
-        ("status set to null by a replacement", Ask::ReplaceStatus(Value::Null)),
-        ("status replaced by an empty one", Ask::ReplaceStatus(json!({}))),
+        ("the field set to null", ApiRequest::PatchStatus(removal)),
+        ("the parent of the field set to null", ApiRequest::PatchStatus(json!({ holder: null }))),
+        ("status set to null by a patch", ApiRequest::PatchStatus(Value::Null)),
+        ("status set to null by a replacement", ApiRequest::ReplaceStatus(Value::Null)),
+        ("status replaced by an empty one", ApiRequest::ReplaceStatus(json!({}))),
     ]
     .into_iter()
-    .map(|(what, ask)| case(what, json!({}), status.clone(), ask))
+    .map(|(what, request)| case(what, json!({}), status.clone(), request))
     .collect()
 }
 
-/// A rule that keeps a field of status: `changes` and every erasure are refused.
-fn keeps(
+/// A rule that protects a field of status: it refuses `changes` and every removal.
+fn protects(
     message: &'static str,
     field: &str,
     status: &Value,
@@ -67,36 +67,36 @@ fn keeps(
 ) -> Rule {
     let mut refused: Vec<Case> =
         changes.into_iter().map(|(what, change)| restatus(what, status.clone(), change)).collect();
-    refused.extend(erasures(status, field));
+    refused.extend(removals(status, field));
     Rule { message, refused, allowed }
 }
 
 /// All rules.
 pub(super) fn rules() -> Vec<Rule> {
-    [on_what_stays(), on_form(), on_what_is_written_once(), on_counters(), on_conditions()]
+    [on_immutable_fields(), on_form(), on_fields_written_once(), on_counters(), on_conditions()]
         .into_iter()
         .flatten()
         .collect()
 }
 
-/// Of the spec: what cannot change, or only at some times.
-fn on_what_stays() -> Vec<Rule> {
+/// Rules of the spec on what cannot change, or only at some times.
+fn on_immutable_fields() -> Vec<Rule> {
     let portal = || json!({"portal": "https://one.example"});
     let adopted = || json!({"adopt": {"verificationId": "ver_one"}});
     let published = || json!({"verificationId": "ver_one"});
     let claimed = |state: &str| json!({"session": {"attempt": 1, "state": state}});
     let settled = || json!({"outcome": "Verified", "settled": true});
-    let adopt = |id: &str| Ask::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
+    let adopt = |id: &str| ApiRequest::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
     vec![
         Rule {
             message: "this Verification is settled and no longer watched, so its spec cannot change; create a new Verification",
             refused: vec![
-                case("suspend", json!({}), settled(), Ask::Patch(json!({"spec": {"suspend": true}}))),
+                case("suspend", json!({}), settled(), ApiRequest::Patch(json!({"spec": {"suspend": true}}))),
                 case(
                     "another key",
                     json!({}),
                     settled(),
-                    Ask::Patch(json!({"spec": {"apiKeySecretRef": {"name": "other"}}})),
+                    ApiRequest::Patch(json!({"spec": {"apiKeySecretRef": {"name": "other"}}})),
                 ),
             ],
             allowed: vec![
@@ -104,19 +104,19 @@ fn on_what_stays() -> Vec<Rule> {
                     "a label",
                     json!({}),
                     settled(),
-                    Ask::Patch(json!({"metadata": {"labels": {"a": "b"}}})),
+                    ApiRequest::Patch(json!({"metadata": {"labels": {"a": "b"}}})),
                 ),
                 case(
                     "an annotation",
                     json!({}),
                     settled(),
-                    Ask::Patch(json!({"metadata": {"annotations": {"a": "b"}}})),
+                    ApiRequest::Patch(json!({"metadata": {"annotations": {"a": "b"}}})),
                 ),
                 case(
                     "suspend before it is settled",
                     json!({}),
                     published(),
-                    Ask::Patch(json!({"spec": {"suspend": true}})),
+                    ApiRequest::Patch(json!({"spec": {"suspend": true}})),
                 ),
             ],
         },
@@ -137,7 +137,7 @@ fn on_what_stays() -> Vec<Rule> {
                     "with an adopted session",
                     adopted(),
                     published(),
-                    Ask::Patch(json!({"spec": {"suspend": true}})),
+                    ApiRequest::Patch(json!({"spec": {"suspend": true}})),
                 ),
             ],
         },
@@ -145,13 +145,13 @@ fn on_what_stays() -> Vec<Rule> {
             message: "adopt cannot be added while a create is in flight, because that create may make a session; try again when status.session.state is no longer Claimed",
             refused: vec![case("in flight", json!({}), claimed("Claimed"), adopt("ver_two"))],
             allowed: vec![
-                case("a lost answer", json!({}), claimed("Unknown"), adopt("ver_two")),
+                case("an unknown outcome", json!({}), claimed("Unknown"), adopt("ver_two")),
                 case("a refused create", json!({}), claimed("NotCreated"), adopt("ver_two")),
                 case(
                     "something else",
                     json!({}),
                     claimed("Claimed"),
-                    Ask::Patch(json!({"spec": {"suspend": true}})),
+                    ApiRequest::Patch(json!({"spec": {"suspend": true}})),
                 ),
             ],
         },
@@ -178,7 +178,7 @@ fn on_what_stays() -> Vec<Rule> {
     ]
 }
 
-/// Of the spec: what a value must look like.
+/// Rules of the spec on the form of values.
 fn on_form() -> Vec<Rule> {
     vec![
         Rule {
@@ -230,13 +230,13 @@ fn on_form() -> Vec<Rule> {
     ]
 }
 
-/// Of status: what is written once.
-fn on_what_is_written_once() -> Vec<Rule> {
+/// Rules of status on what is written once.
+fn on_fields_written_once() -> Vec<Rule> {
     let noon = "2026-01-01T12:00:00Z";
     let lives =
         json!({"verificationId": "ver_one", "session": {"attempt": 1, "portal": "https://one.example"}});
     vec![
-        keeps(
+        protects(
             "verificationId is written once and never changes",
             "verificationId",
             &json!({"verificationId": "ver_one"}),
@@ -250,7 +250,7 @@ fn on_what_is_written_once() -> Vec<Rule> {
                 ),
             ],
         ),
-        keeps(
+        protects(
             "outcome is written once and never changes",
             "outcome",
             &json!({"outcome": "Rejected"}),
@@ -264,14 +264,14 @@ fn on_what_is_written_once() -> Vec<Rule> {
                 ),
             ],
         ),
-        keeps(
+        protects(
             "finishedAt is written once and never changes",
             "finishedAt",
             &json!({"finishedAt": noon}),
             vec![("another time", json!({"finishedAt": "2026-01-01T12:00:01Z"}))],
             vec![restatus("the first time", json!({}), json!({"finishedAt": noon}))],
         ),
-        keeps(
+        protects(
             "settled never becomes false again",
             "settled",
             &json!({"outcome": "Verified", "settled": true}),
@@ -296,7 +296,7 @@ fn on_what_is_written_once() -> Vec<Rule> {
                 restatus("not settled, without an outcome", json!({}), json!({"settled": false})),
             ],
         },
-        keeps(
+        protects(
             "session.portal never changes once verificationId is published",
             "session.portal",
             &lives,
@@ -317,32 +317,32 @@ fn on_what_is_written_once() -> Vec<Rule> {
     ]
 }
 
-/// Of status: the counters, and the size of a name.
+/// Rules of status on counters and names.
 fn on_counters() -> Vec<Rule> {
     let counted = json!({"session": {"attempt": 3, "orphans": 2, "acknowledged": 1}});
     let counts =
         |what: &str, change: Value| vec![restatus(what, counted.clone(), json!({"session": change}))];
     vec![
-        keeps(
+        protects(
             "session.attempt never decreases",
             "session.attempt",
             &counted,
-            vec![("falls", json!({"session": {"attempt": 2}}))],
-            counts("rises", json!({"attempt": 4})),
+            vec![("decreases", json!({"session": {"attempt": 2}}))],
+            counts("increases", json!({"attempt": 4})),
         ),
-        keeps(
+        protects(
             "session.orphans never decreases",
             "session.orphans",
             &counted,
-            vec![("falls", json!({"session": {"orphans": 1}}))],
-            counts("rises", json!({"orphans": 3})),
+            vec![("decreases", json!({"session": {"orphans": 1}}))],
+            counts("increases", json!({"orphans": 3})),
         ),
-        keeps(
+        protects(
             "session.acknowledged never decreases",
             "session.acknowledged",
             &counted,
-            vec![("falls", json!({"session": {"acknowledged": 0}}))],
-            counts("rises", json!({"acknowledged": 2})),
+            vec![("decreases", json!({"session": {"acknowledged": 0}}))],
+            counts("increases", json!({"acknowledged": 2})),
         ),
         Rule {
             message: "session.orphans cannot exceed session.attempt",
@@ -376,7 +376,7 @@ fn on_counters() -> Vec<Rule> {
     ]
 }
 
-/// Of status: the conditions that never go back.
+/// Rules of status on conditions that never change back.
 fn on_conditions() -> Vec<Rule> {
     let with = |conditions: &[(&str, &str)]| {
         let list: Vec<_> = conditions.iter().map(|(type_, status)| condition(type_, status)).collect();
@@ -387,9 +387,9 @@ fn on_conditions() -> Vec<Rule> {
             restatus(&format!("{from} to {to}"), with(&[("Verified", from)]), with(&[("Verified", to)]))
         });
     let mut reworded = with(&[("Finished", "True")]);
-    reworded["conditions"][0]["message"] = json!("said in other words");
+    reworded["conditions"][0]["message"] = json!("in other words");
     vec![
-        keeps(
+        protects(
             "the condition Finished never changes once it is True",
             "conditions",
             &with(&[("Finished", "True"), ("Ready", "True")]),
@@ -413,7 +413,7 @@ fn on_conditions() -> Vec<Rule> {
             message: "the condition Verified never changes once it is True or False",
             refused: verified_turns
                 .into_iter()
-                .chain(erasures(&with(&[("Verified", "False")]), "conditions"))
+                .chain(removals(&with(&[("Verified", "False")]), "conditions"))
                 .chain([restatus("left out", with(&[("Verified", "True")]), with(&[("Ready", "True")]))])
                 .collect(),
             allowed: ["True", "False"]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::cases::{Case, Rule, new};
 
-/// A new resource that asks for evidence at a good destination, with that laid over it.
+/// A create with valid evidence, merged with these fields of `spec.evidence`.
 fn asks(what: &str, evidence: Value) -> Case {
     let mut whole = json!({"images": [{"kind": "Front"}], "destination": {"store": "archive"}});
     let Value::Object(evidence) = evidence else { panic!("evidence is an object") };

@@ -1,18 +1,18 @@
-//! What a scene is made of. Touches the control plane and the loopback interface.
+//! Sets up a world. Touches the control plane and the loopback interface.
 
 use control_plane::Folder;
 use okid_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
 use super::evidence::new_s3;
-use super::witness::Witness;
+use super::history::History;
 use super::world::{SECRET, World, new_key};
 use super::{Cluster, Launch};
 
-/// Worlds at once: they mostly wait, but each starts a process.
-static PLACES: Semaphore = Semaphore::const_new(12);
+/// How many worlds run at the same time. They mostly wait, but each starts a process.
+static PERMITS: Semaphore = Semaphore::const_new(12);
 
-/// What a world is made of. See [`World::builder`].
+/// The parts of a world. See [`World::builder`].
 #[must_use]
 pub(crate) struct Builder {
     launch: Option<Launch>,
@@ -22,12 +22,12 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// One portal, a Secret with a good key, an operator.
+    /// One portal, a Secret with a valid key, and an operator.
     pub(super) fn usual() -> Self {
         Self { launch: Some(Launch::new()), portals: 1, secret: true, s3: false }
     }
 
-    /// Starts the operator with more than usual.
+    /// Starts the operator with these options.
     pub(crate) fn launch(self, launch: Launch) -> Self {
         Self { launch: Some(launch), ..self }
     }
@@ -37,25 +37,25 @@ impl Builder {
         Self { launch: None, ..self }
     }
 
-    /// That many portals, which all know the key.
+    /// Sets the number of portals, which all know the key.
     pub(crate) fn portals(self, portals: usize) -> Self {
         Self { portals, ..self }
     }
 
-    /// With an S3 that the operator allows, and a Secret with its credentials.
+    /// Adds an S3 server that the operator allows, and a Secret with its credentials.
     pub(crate) fn s3(self) -> Self {
         Self { s3: true, ..self }
     }
 
-    /// Makes no Secret.
+    /// Creates no Secret.
     pub(crate) fn without_secret(self) -> Self {
         Self { secret: false, ..self }
     }
 
-    /// Sets the scene; the operator watches when this returns.
+    /// Sets up the world; the operator watches when this returns.
     pub(crate) async fn start(self) -> World {
         let Self { launch, portals: count, secret, s3 } = self;
-        let place = PLACES.acquire().await.expect("the places are never closed");
+        let permit = PERMITS.acquire().await.expect("the semaphore is never closed");
         let cluster = Cluster::shared().await;
         let client = cluster.client().await;
         let namespace = cluster.new_namespace(&client).await;
@@ -66,12 +66,12 @@ impl Builder {
         }
         let mut world = World {
             operator: None,
-            witness: Witness::start(client.clone(), &namespace),
+            history: History::start(client.clone(), &namespace),
             folder: Folder::create("okid-operator-").expect("make a folder"),
             logs: Vec::new(),
             keys: vec![key.clone()],
             finished: false,
-            _place: place,
+            _permit: permit,
             cluster,
             client,
             namespace,

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{LIMIT, LOOK_EVERY};
+use super::{CHECK_INTERVAL, LIMIT};
 
 /// The kubeconfig of a control plane that runs already, and the client to use with it.
 const KUBECONFIG: &str = "OKID_TEST_KUBECONFIG";
@@ -116,7 +116,7 @@ impl Cluster {
             if names.any(|name| name == group) {
                 return;
             }
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
@@ -131,7 +131,7 @@ impl Cluster {
         timeout(LIMIT, gone).await.expect("the definition is gone in time").expect("wait for it");
     }
 
-    /// Makes a namespace with a name that nobody else has.
+    /// Creates a namespace with a unique name.
     pub(crate) async fn new_namespace(&self, client: &Client) -> String {
         let api: Api<Namespace> = Api::all(client.clone());
         let name = format!("test-{:016x}", rand::random::<u64>());

@@ -1,4 +1,4 @@
-//! What a scene was told by events. Touches the API server.
+//! Reads the events of a world. Touches the API server.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::time::sleep;
 
-use super::{LIMIT, LOOK_EVERY, World};
+use super::{CHECK_INTERVAL, LIMIT, World};
 
 impl World {
     /// Waits until the reasons of the events about a verification are these, in alphabetical order. Events are
@@ -24,20 +24,20 @@ impl World {
                 "events about {name}: {events:?}, not {reasons:?}\n{}",
                 self.report()
             );
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Waits until an event about a verification is there.
+    /// Waits until there is an event about a verification.
     pub(crate) async fn until_event(&self, name: &str, reason: &str) {
         let since = Instant::now();
         while !self.events(name).await.iter().any(|known| known == reason) {
             assert!(since.elapsed() < LIMIT, "no event {reason} about {name}\n{}", self.report());
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// What events of that reason say about a verification so far.
+    /// The notes of the events of that reason about a verification so far.
     pub(crate) async fn notes(&self, name: &str, reason: &str) -> Vec<String> {
         let about = |event: &Event| {
             event.reason.as_deref() == Some(reason)

@@ -1,5 +1,5 @@
-//! Evidence in the scene of a test: an S3 server, what is in it, and what a verification asks for. Touches the loopback
-//! interface and the server's folder.
+//! Evidence in a test: an S3 server, its objects, and specs that request evidence. Touches the loopback interface and
+//! the server's folder.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,34 +15,34 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::interval;
 
-use super::{Seen as _, World};
+use super::{VerificationExt as _, World};
 use crate::stores::{BUCKET, S3};
 
 /// The Secret with the credentials of the world's S3.
 pub(crate) const STORE_SECRET: &str = "evidence-store";
 
-/// How often a verification is asked for a turn where its own schedule would take minutes.
-const HURRIED_EVERY: Duration = Duration::from_millis(500);
-/// How far the clock is turned each time.
-const HURRIED_BY: Duration = Duration::from_secs(15);
+/// How often a poll is requested where the operator's own schedule would take minutes.
+const POLL_REQUESTED_EVERY: Duration = Duration::from_millis(500);
+/// How far the clock advances each time.
+const CLOCK_ADVANCED_BY: Duration = Duration::from_secs(15);
 
-/// A server whose credentials are nowhere else, so that they are found wherever they should not be.
+/// A server with unique credentials, so that a leak can be found.
 pub(super) async fn new_s3() -> S3 {
     let [access, secret] = ["access", "secret"].map(|what| format!("{what}-{:016x}", rand::random::<u64>()));
     S3::start(&access, &secret).await
 }
 
-/// The entries of a Secret for that server.
+/// The entries of the Secret for that server.
 pub(crate) fn entries(s3: &S3) -> Value {
     s3.options().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }
 
-/// Where the world's S3 is to be written to.
+/// A destination in the world's S3.
 pub(crate) fn to_s3() -> Value {
     json!({"url": format!("s3://{BUCKET}/kyc"), "credentialsSecretRef": {"name": STORE_SECRET}})
 }
 
-/// A spec that asks for images in the world's S3, with that laid over it.
+/// A spec with evidence in the world's S3, merged with these fields of `spec.evidence`.
 pub(crate) fn asking(evidence: Value) -> Value {
     let mut whole = json!({"destination": to_s3()});
     let Value::Object(evidence) = evidence else { panic!("evidence is an object") };
@@ -50,7 +50,7 @@ pub(crate) fn asking(evidence: Value) -> Value {
     json!({"evidence": whole})
 }
 
-/// The front, required.
+/// The evidence of the front image, required.
 pub(crate) fn front() -> Value {
     json!({"images": [{"kind": "Front", "required": true}]})
 }
@@ -75,15 +75,15 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
                 continue;
             }
             let name = path.strip_prefix(folder).expect("a file below the folder").display().to_string();
-            // An object may be removed meanwhile.
+            // An object may have been removed since.
             files.extend(std::fs::read(&path).ok().map(|bytes| (name, bytes)));
         }
     }
     files
 }
 
-/// Where a folder of that prefix keeps the evidence of a verification.
-pub(crate) fn place(prefix: &Path, verification: &Verification) -> PathBuf {
+/// The folder of a verification's evidence below a prefix.
+pub(crate) fn evidence_folder(prefix: &Path, verification: &Verification) -> PathBuf {
     let (namespace, uid) = (verification.namespace(), verification.uid());
     prefix
         .join(namespace.expect("a namespace"))
@@ -91,10 +91,10 @@ pub(crate) fn place(prefix: &Path, verification: &Verification) -> PathBuf {
         .join(uid.expect("an object has a uid"))
 }
 
-/// That what status says of the evidence is what lies in its folder: each object with its size and sum, the manifest,
-/// and nothing else. Returns the files.
+/// Checks that the folder has exactly the objects that status lists, with their sizes and checksums, and the manifest.
+/// Returns the files.
 pub(crate) fn check(verification: &Verification, folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let evidence = verification.found().evidence.expect("evidence");
+    let evidence = verification.status_or_default().evidence.expect("evidence");
     let files = files(folder);
     let mut names = vec!["manifest.json".to_owned()];
     for object in &evidence.objects {
@@ -122,79 +122,84 @@ impl World {
         self.s3.as_ref().expect("the world has an S3")
     }
 
-    /// Where the world's S3 keeps the evidence of a verification.
+    /// The folder of a verification's evidence in the world's S3.
     pub(crate) fn in_s3(&self, verification: &Verification) -> PathBuf {
-        place(&self.s3().folder.path().join(BUCKET).join("kyc"), verification)
+        evidence_folder(&self.s3().folder.path().join(BUCKET).join("kyc"), verification)
     }
 
-    /// Makes the Secret with the credentials of the world's S3, with these changes, in place of the one that is there.
+    /// Creates or replaces the Secret with the credentials of the world's S3, with these changes.
     pub(crate) async fn store_secret(&self, changes: Value) {
         let mut entries = entries(self.s3());
         let Value::Object(changes) = changes else { panic!("changes are an object") };
         entries.as_object_mut().expect("an object").extend(changes);
-        // At once and whole: an apply keeps the entries that it does not name.
+        // An apply would keep the entries that it does not name.
         let secret = json!({"metadata": {"name": STORE_SECRET}, "stringData": entries});
         let secret = serde_json::from_value(secret).expect("a Secret");
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         match api.replace(STORE_SECRET, &PostParams::default(), &secret).await {
-            Err(kube::Error::Api(answer)) if answer.code == 404 => {
+            Err(kube::Error::Api(response)) if response.code == 404 => {
                 api.create(&PostParams::default(), &secret).await.expect("make a Secret")
             }
             replaced => replaced.expect("replace a Secret"),
         };
     }
 
-    /// Applies a verification, and brings its session to a verdict; its id.
-    pub(crate) async fn judged(&self, name: &str, spec: Value, verdict: Verdict) -> String {
-        let id = self.invite(name, spec).await;
+    /// Applies a verification and brings its session to a verdict; returns its id.
+    pub(crate) async fn create_and_finish(&self, name: &str, spec: Value, verdict: Verdict) -> String {
+        let id = self.create_session(name, spec).await;
         self.sandbox().finish(&id, verdict).expect("a session ends");
         id
     }
 
-    /// What the portal answers to a path of its API.
-    pub(crate) async fn portal_says(&self, path: &str) -> Vec<u8> {
+    /// The body of the portal's response for a path of its API.
+    pub(crate) async fn portal_response(&self, path: &str) -> Vec<u8> {
         let client = reqwest::Client::builder().no_proxy().build().expect("make a client");
         let call = client.get(format!("{}/api/{path}", self.sandbox().url())).header("X-SDK-Key", &self.key);
-        let answer = call.send().await.expect("ask the portal");
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        answer.bytes().await.expect("read the portal's answer").to_vec()
+        let response = call.send().await.expect("call the portal");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        response.bytes().await.expect("read the portal's response").to_vec()
     }
 
-    /// Asks for a turn now.
-    pub(crate) async fn nudge(&self, name: &str) {
+    /// Requests a poll now.
+    pub(crate) async fn request_poll(&self, name: &str) {
         self.annotate(name, RECONCILE_REQUESTED_AT, &format!("{:016x}", rand::random::<u64>())).await;
     }
 
-    /// As [`World::until`], for what takes minutes: turns the clock and asks for turns until then.
-    pub(crate) async fn until_later(
+    /// As [`World::until`], for what takes minutes: advances the clock and requests polls until then.
+    pub(crate) async fn until_with_clock(
         &self,
         name: &str,
         holds: impl Fn(&Verification) -> bool,
     ) -> Verification {
-        self.hurry(name, holds, HURRIED_BY).await
+        self.until_repeating(name, holds, CLOCK_ADVANCED_BY).await
     }
 
-    /// As [`World::until`], for what its own schedule does not bring soon: asks for turns until then.
-    pub(crate) async fn until_nudged(
+    /// As [`World::until`], for what the schedule does not bring soon: requests polls until then.
+    pub(crate) async fn until_with_polls(
         &self,
         name: &str,
         holds: impl Fn(&Verification) -> bool,
     ) -> Verification {
-        self.hurry(name, holds, Duration::ZERO).await
+        self.until_repeating(name, holds, Duration::ZERO).await
     }
 
-    async fn hurry(&self, name: &str, holds: impl Fn(&Verification) -> bool, by: Duration) -> Verification {
-        let nudges = async {
-            let mut ticks = interval(HURRIED_EVERY);
+    async fn until_repeating(
+        &self,
+        name: &str,
+        holds: impl Fn(&Verification) -> bool,
+        by: Duration,
+    ) -> Verification {
+        let requests = async {
+            let mut ticks = interval(POLL_REQUESTED_EVERY);
             loop {
                 ticks.tick().await;
-                self.turn_clock(by);
-                self.nudge(name).await;
+                self.advance_clock(by);
+                self.request_poll(name).await;
             }
         };
         tokio::select! {
             found = self.until(name, holds) => found,
-            () = nudges => unreachable!("nudges have no end"),
+            () = requests => unreachable!("requests are sent without end"),
         }
     }
 }

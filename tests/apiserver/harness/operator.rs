@@ -9,9 +9,9 @@ use reqwest::{Client, Response};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{LIMIT, LOOK_EVERY};
+use super::{CHECK_INTERVAL, LIMIT};
 
-/// What an operator is started with, beside what every operator of a test has.
+/// Options of an operator, beyond those that every operator of a test has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Launch {
     pub(super) flags: Vec<String>,
@@ -20,7 +20,7 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// Nothing more.
+    /// No further options.
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -37,18 +37,18 @@ impl Launch {
         self
     }
 
-    /// Ends the process where it reaches this point.
+    /// Crashes the process at this failpoint.
     pub(crate) fn crash_at(self, point: &str) -> Self {
         self.env("OKID_FAILPOINT_ABORT", point)
     }
 
-    /// Holds the first create that reaches this point, until the file is removed.
+    /// Holds the first create at this failpoint until the file is removed.
     pub(crate) fn hold_at(self, point: &str, file: &Path) -> Self {
         let file = file.to_str().expect("a path in UTF-8");
         self.env("OKID_FAILPOINT_HOLD", point).env("OKID_FAILPOINT_HOLD_FILE", file)
     }
 
-    /// Allows these portals, and not those of the world.
+    /// Allows these portals instead of those of the world.
     pub(crate) fn allow(mut self, portals: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.portals = Some(portals.into_iter().map(Into::into).collect());
         self
@@ -63,19 +63,19 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// The program, to be given arguments.
+    /// The program, without arguments.
     pub(crate) fn program(kubeconfig: &Path) -> Command {
         Command::new(env!("CARGO_BIN_EXE_okid-operator")).env("KUBECONFIG", kubeconfig)
     }
 
-    /// Runs an operator that ends before what `needs` keeps alive.
+    /// Runs an operator that ends before what `needs` keeps alive is dropped.
     pub(crate) fn start(command: Command, log: PathBuf, needs: Lifeline) -> Self {
         let child = command.needs(needs).start(log).expect("start the operator");
         let http = Client::builder().no_proxy().build().expect("make a client");
         Self { child, http }
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         self.child.log()
     }
@@ -94,13 +94,13 @@ impl Operator {
     pub(crate) async fn until_logged(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let since = Instant::now();
         loop {
-            let ended = self.child.try_wait().expect("ask whether the operator has ended");
+            let ended = self.child.try_wait().expect("check whether the operator has exited");
             if let Some(line) = self.log_lines().into_iter().find(&holds) {
                 return line;
             }
-            assert!(ended.is_none(), "the operator ended before it logged {what}:\n{}", self.log_tail());
+            assert!(ended.is_none(), "the operator exited before it logged {what}:\n{}", self.log_tail());
             assert!(since.elapsed() < LIMIT, "the operator did not log {what}:\n{}", self.log_tail());
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
@@ -109,11 +109,11 @@ impl Operator {
         self.until_logged("that it watches", |line| line["message"] == "watching verifications").await;
     }
 
-    /// What its admin server answers to a path.
+    /// The admin server's response for a path.
     pub(crate) async fn ask(&self, path: &str) -> Response {
         let line = self.until_logged("its address", |line| line["address"].is_string()).await;
         let address = line["address"].as_str().expect("an address");
-        self.http.get(format!("http://{address}{path}")).send().await.expect("ask the admin server")
+        self.http.get(format!("http://{address}{path}")).send().await.expect("call the admin server")
     }
 
     /// Its metrics as text.
@@ -143,25 +143,25 @@ impl Operator {
                 return;
             }
             assert!(since.elapsed() < LIMIT, "{name} stays {value}:\n{}", self.log_tail());
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Whether `/readyz` says so.
+    /// Whether `/readyz` succeeds.
     pub(crate) async fn ready(&self) -> bool {
         self.ask("/readyz").await.status().is_success()
     }
 
-    /// Waits until `/readyz` says so.
+    /// Waits until `/readyz` succeeds.
     pub(crate) async fn until_ready(&self) {
         let since = Instant::now();
         while !self.ready().await {
             assert!(since.elapsed() < LIMIT, "the operator is not ready:\n{}", self.log_tail());
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// The most memory it ever had, in bytes, as Linux counts it; 0 elsewhere.
+    /// Its peak memory in bytes, as Linux reports it; 0 on other systems.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
@@ -170,7 +170,7 @@ impl Operator {
 
     /// Whether it runs.
     pub(crate) fn runs(&self) -> bool {
-        self.child.try_wait().expect("ask whether the operator has ended").is_none()
+        self.child.try_wait().expect("check whether the operator has exited").is_none()
     }
 
     /// Sends a signal.
@@ -178,25 +178,25 @@ impl Operator {
         self.child.signal(signal).expect("signal the operator");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     pub(crate) async fn wait(&self) -> ExitStatus {
         let since = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("ask whether the operator has ended") {
+            if let Some(status) = self.child.try_wait().expect("check whether the operator has exited") {
                 return status;
             }
-            assert!(since.elapsed() < LIMIT, "the operator does not end:\n{}", self.log_tail());
-            sleep(LOOK_EVERY).await;
+            assert!(since.elapsed() < LIMIT, "the operator does not exit:\n{}", self.log_tail());
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Sends SIGTERM, and waits until it ends.
+    /// Sends SIGTERM and waits until it exits.
     pub(crate) async fn stop(&self) -> ExitStatus {
         self.signal(Signal::Terminate);
         self.wait().await
     }
 
-    /// Ends it at once, with SIGKILL.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&self) {
         self.child.kill().expect("kill the operator");
     }

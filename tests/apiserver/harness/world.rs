@@ -1,4 +1,4 @@
-//! The scene of one test: a namespace, portals, an operator, and a witness. Touches all of them.
+//! The world of one test: a namespace, portals, an operator, and a history. Touches all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,23 +16,23 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::builder::Builder;
 use super::evidence::{STORE_SECRET, entries};
-use super::witness::Witness;
-use super::{Cluster, LIMIT, LOOK_EVERY, Launch, Operator, Seen as _};
+use super::history::History;
+use super::{CHECK_INTERVAL, Cluster, LIMIT, Launch, Operator, VerificationExt as _};
 use crate::stores::S3;
 
-/// The Secret that verifications name unless told otherwise.
+/// The Secret that verifications name by default.
 pub(crate) const SECRET: &str = "okid-api-key";
 
-/// The scene of one test. Its end is [`World::finish`].
+/// The world of one test. Every test ends with [`World::finish`].
 #[must_use = "a world that is not finished checks nothing"]
 pub(crate) struct World {
     pub(super) operator: Option<Operator>,
-    pub(super) witness: Witness,
+    pub(super) history: History,
     pub(super) folder: Folder,
     pub(super) logs: Vec<PathBuf>,
     pub(super) keys: Vec<String>,
     pub(super) finished: bool,
-    pub(super) _place: SemaphorePermit<'static>,
+    pub(super) _permit: SemaphorePermit<'static>,
     /// The control plane.
     pub(crate) cluster: &'static Cluster,
     /// The administrator's client.
@@ -46,17 +46,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world as usual: one portal, a Secret with a good key, an operator.
+    /// The usual world: one portal, a Secret with a valid key, and an operator.
     pub(crate) async fn new() -> Self {
         Self::builder().start().await
     }
 
-    /// A world that is not as usual.
+    /// Builds an unusual world.
     pub(crate) fn builder() -> Builder {
         Builder::usual()
     }
 
-    /// A folder for the test's own files, which goes with the world.
+    /// A folder for the test's own files, which is removed with the world.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -76,14 +76,14 @@ impl World {
         self.operator.as_ref().expect("the world has an operator")
     }
 
-    /// Starts the world's operator, after the one before has ended or been killed.
+    /// Starts the world's operator. The previous one must have exited.
     pub(crate) async fn start(&mut self, launch: Launch) {
         let operator = self.another(launch);
         operator.until_watching().await;
         self.operator = Some(operator);
     }
 
-    /// Runs one more operator on the same namespace.
+    /// Starts another operator on the same namespace.
     pub(crate) fn another(&mut self, launch: Launch) -> Operator {
         let Launch { flags, environment, portals } = launch;
         let portals = portals.unwrap_or_else(|| self.portals.iter().map(Sandbox::url).collect());
@@ -107,8 +107,8 @@ impl World {
         self.folder.path().join("clock")
     }
 
-    /// Reconciler the clock of the operators forward. Whoever waits already is not woken by it.
-    pub(crate) fn turn_clock(&self, by: Duration) {
+    /// Advances the clock of the operators. It does not wake what waits already.
+    pub(crate) fn advance_clock(&self, by: Duration) {
         let file = self.clock_file();
         let before: u64 = fs::read_to_string(&file).map_or(0, |text| text.parse().expect("seconds"));
         let new = self.folder.path().join("clock.new");
@@ -116,7 +116,7 @@ impl World {
         fs::rename(new, file).expect("write the clock");
     }
 
-    /// Writes a Secret with a value under `apiKey`. The value must not be seen anywhere else.
+    /// Writes a Secret with a value under `apiKey`. [`World::finish`] checks that the value appears nowhere else.
     pub(crate) async fn secret(&mut self, name: &str, key: &str) {
         self.secret_data(name, json!({"apiKey": key})).await;
         if key.trim().len() > 4 {
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// Adds an S3; its address and credentials must not be seen anywhere else.
+    /// Adds an S3 server. [`World::finish`] checks that its address and credentials appear nowhere else.
     pub(super) async fn add_s3(&mut self, s3: S3) {
         let entries = entries(&s3);
         self.keys.extend(
@@ -156,7 +156,7 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Applies a verification with the usual Secret, looked at every second, and what `spec` says beside.
+    /// Applies a verification with the usual Secret and a poll each second, merged with `spec`.
     pub(crate) async fn apply(&self, name: &str, spec: Value) -> Verification {
         self.try_apply(name, spec).await.expect("apply a verification")
     }
@@ -176,8 +176,8 @@ impl World {
         self.api().patch(name, &apply, &Patch::Apply(&object)).await
     }
 
-    /// Applies a verification, and waits until its link is published; its id.
-    pub(crate) async fn invite(&self, name: &str, spec: Value) -> String {
+    /// Applies a verification and waits until its link is published; returns its id.
+    pub(crate) async fn create_session(&self, name: &str, spec: Value) -> String {
         self.apply(name, spec).await;
         let invited = self.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
         invited.id().expect("a link has an id")
@@ -193,13 +193,13 @@ impl World {
         self.get(name).await.metadata.resource_version.expect("an object has a resource version")
     }
 
-    /// Merges into its spec.
+    /// Patches its spec, by merging.
     pub(crate) async fn patch_spec(&self, name: &str, spec: Value) -> Verification {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.api().patch(name, &PatchParams::default(), &patch).await.expect("patch a spec")
     }
 
-    /// Merges into its status, as nobody but the operator should.
+    /// Patches its status, by merging. Only the operator should do that.
     pub(crate) async fn patch_status(&self, name: &str, status: Value) -> Verification {
         let patch = Patch::Merge(json!({"status": status}));
         self.api().patch_status(name, &PatchParams::default(), &patch).await.expect("patch a status")
@@ -211,88 +211,92 @@ impl World {
         self.api().patch(name, &PatchParams::default(), &patch).await.expect("annotate");
     }
 
-    /// Deletes a verification, and waits until it is gone.
+    /// Deletes a verification and waits until it is gone.
     pub(crate) async fn delete(&self, name: &str) {
         let uid = self.get(name).await.metadata.uid.expect("an object has a uid");
         self.api().delete(name, &DeleteParams::default()).await.expect("delete a verification");
-        self.until_witnessed(&format!("{name} is gone"), name, |witness| {
-            witness.saw_deletion(&uid).then_some(())
+        self.until_recorded(&format!("{name} is gone"), name, |history| {
+            history.saw_deletion(&uid).then_some(())
         })
         .await;
     }
 
-    /// Waits until a verification whose deletion was asked for is gone; it may be gone already.
+    /// Waits until a verification that is being deleted is gone. It may be gone already.
     pub(crate) async fn until_deleted(&self, name: &str) {
-        self.until_witnessed(&format!("{name} is gone"), name, |witness| {
-            witness.newest(name).is_none().then_some(())
+        self.until_recorded(&format!("{name} is gone"), name, |history| {
+            history.newest(name).is_none().then_some(())
         })
         .await;
     }
 
-    /// Waits until a version of the verification, from the current one on, is so; returns it.
+    /// Waits for a version of the verification, from the current one on, for which `holds` is true; returns it.
     pub(crate) async fn until(&self, name: &str, holds: impl Fn(&Verification) -> bool) -> Verification {
         let current: u64 = self.resource_version(name).await.parse().expect("a resource version is a number");
-        self.until_witnessed("a condition of a test", name, |witness| {
-            let (version, verification) = witness.newest(name)?;
+        self.until_recorded("a condition of a test", name, |history| {
+            let (version, verification) = history.newest(name)?;
             verification.filter(|verification| version >= current && holds(verification))
         })
         .await
     }
 
-    async fn until_witnessed<T>(&self, what: &str, name: &str, look: impl Fn(&Witness) -> Option<T>) -> T {
+    async fn until_recorded<T>(&self, what: &str, name: &str, find: impl Fn(&History) -> Option<T>) -> T {
         let limit = tokio::time::Instant::now() + LIMIT;
-        let mut changes = self.witness.changes();
+        let mut changes = self.history.changes();
         loop {
             changes.mark_unchanged();
-            if let Some(found) = look(&self.witness) {
+            if let Some(found) = find(&self.history) {
                 return found;
             }
             let in_time = timeout_at(limit, changes.changed()).await.is_ok();
-            assert!(in_time, "{what} did not come about for {name}\n{}", self.report());
+            assert!(in_time, "{what} did not happen for {name}\n{}", self.report());
         }
     }
 
-    /// Every version of the verifications of that name, in the order they were seen.
+    /// Every version of the verifications of that name, in the order in which they were observed.
     pub(crate) fn versions(&self, name: &str) -> Vec<Verification> {
-        self.witness.versions(name)
+        self.history.versions(name)
     }
 
-    /// The values that something took on over all versions, without repetition.
-    pub(crate) fn history<T: PartialEq>(&self, name: &str, of: impl Fn(&Verification) -> T) -> Vec<T> {
+    /// The values over all versions, without consecutive duplicates.
+    pub(crate) fn distinct_values<T: PartialEq>(
+        &self,
+        name: &str,
+        of: impl Fn(&Verification) -> T,
+    ) -> Vec<T> {
         let mut history: Vec<T> = self.versions(name).iter().map(of).collect();
         history.dedup();
         history
     }
 
-    /// Creates that arrived at any portal.
+    /// The number of creates that arrived at any portal.
     pub(crate) fn creates(&self) -> u64 {
         self.portals.iter().map(|portal| portal.count(Endpoint::Create)).sum()
     }
 
-    /// Waits for a portal to be so.
+    /// Waits until `holds` is true, for what only a portal or a store knows.
     pub(crate) async fn until_portal(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let since = Instant::now();
         while !holds(self) {
-            assert!(since.elapsed() < LIMIT, "{what} did not come about\n{}", self.report());
-            sleep(LOOK_EVERY).await;
+            assert!(since.elapsed() < LIMIT, "{what} did not happen\n{}", self.report());
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Looks that arrived for one session, at whichever portal it lives.
-    pub(crate) fn looks_at(&self, id: &str) -> u32 {
+    /// The number of polls of one session, at whichever portal it belongs to.
+    pub(crate) fn polls_of(&self, id: &str) -> u32 {
         self.portals
             .iter()
             .find_map(|portal| portal.session(id))
             .map_or(0, |session| session.details_requests)
     }
 
-    /// Waits for so many more looks at a session.
-    pub(crate) async fn until_looked_at(&self, id: &str, times: u32) {
-        let wanted = self.looks_at(id) + times;
-        self.until_portal("another look", |world| world.looks_at(id) >= wanted).await;
+    /// Waits for that many more polls of a session.
+    pub(crate) async fn until_polled(&self, id: &str, times: u32) {
+        let wanted = self.polls_of(id) + times;
+        self.until_portal("another poll", |world| world.polls_of(id) >= wanted).await;
     }
 
-    /// Runs kubectl in the namespace, and returns what it prints; it must succeed.
+    /// Runs kubectl in the namespace and returns its output; it must succeed.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
         let mut kubectl = tokio::process::Command::from(self.cluster.kubectl());
         kubectl.args(["--namespace", &self.namespace]).args(arguments).kill_on_drop(true);
@@ -303,9 +307,9 @@ impl World {
         String::from_utf8(output.stdout).expect("kubectl prints text")
     }
 
-    /// What is known when a test fails.
+    /// The report of a failed test.
     pub(super) fn report(&self) -> String {
-        let newest = self.witness.newest_versions();
+        let newest = self.history.newest_versions();
         let log = self.logs.last().map(|log| std::fs::read_to_string(log).unwrap_or_default());
         let log = log.unwrap_or_default();
         let tail: Vec<_> = log.lines().rev().take(20).collect();
@@ -319,7 +323,7 @@ impl World {
     }
 }
 
-/// A key that is nowhere else, so that it is found wherever it should not be.
+/// A unique key, so that a leak can be found.
 pub(crate) fn new_key() -> String {
     format!("key-{:016x}", rand::random::<u64>())
 }

@@ -1,4 +1,4 @@
-//! The way from an operator to the API server, which a test can close. Touches the loopback interface.
+//! A proxy between an operator and the API server, which a test can interrupt. Touches the loopback interface.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,106 +10,108 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What becomes of bytes on the way.
+/// What the proxy does with bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Traffic {
-    /// They arrive.
-    Flows,
-    /// Connections are cut, and new ones too.
+    /// It forwards them.
+    Open,
+    /// It closes connections, new ones included.
     Cut,
-    /// Nothing arrives anywhere, and nobody is told.
-    Stands,
-    /// The API server hears everything, and its answers arrive nowhere.
-    OneWay,
+    /// It forwards nothing and keeps connections open.
+    Stalled,
+    /// It forwards requests and no responses.
+    RequestsOnly,
 }
 
-/// A TCP proxy in front of the API server. Dropping it cuts every connection.
+/// A TCP proxy in front of the API server. Dropping it closes every connection.
 #[derive(Debug)]
-pub(crate) struct Road {
+pub(crate) struct ApiServerProxy {
     kubeconfig: PathBuf,
     traffic: watch::Sender<Traffic>,
     task: JoinHandle<()>,
 }
 
-impl Road {
-    /// Opens a road to the API server of a kubeconfig; the kubeconfig that leads over it lies in `folder`.
-    pub(crate) async fn open(kubeconfig: &Path, folder: &Path) -> Self {
+impl ApiServerProxy {
+    /// Starts a proxy to the API server of a kubeconfig. The kubeconfig that leads through it is in `folder`.
+    pub(crate) async fn start(kubeconfig: &Path, folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen on the loopback interface");
-        let near = listener.local_addr().expect("a listener has an address");
+        let proxy = listener.local_addr().expect("a listener has an address");
         let mut config = Kubeconfig::read_from(kubeconfig).expect("read the kubeconfig");
-        let server = config
+        let address = config
             .clusters
             .iter_mut()
             .find_map(|cluster| cluster.cluster.as_mut()?.server.as_mut())
             .expect("the kubeconfig names a server");
-        let far: SocketAddr =
-            server.trim_start_matches("https://").parse().expect("the server is an address and a port");
-        *server = format!("https://{near}");
-        let path = folder.join("over-the-road.kubeconfig");
+        let server: SocketAddr =
+            address.trim_start_matches("https://").parse().expect("the server is an address and a port");
+        *address = format!("https://{proxy}");
+        let path = folder.join("through-the-proxy.kubeconfig");
         let text = serde_json::to_string(&config).expect("a kubeconfig is JSON");
         std::fs::write(&path, text).expect("write a kubeconfig");
 
-        let (traffic, orders) = watch::channel(Traffic::Flows);
+        let (traffic, mode) = watch::channel(Traffic::Open);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(carry(stream, far, orders.clone()));
+                tokio::spawn(forward(stream, server, mode.clone()));
             }
         });
         Self { kubeconfig: path, traffic, task }
     }
 
-    /// The kubeconfig that leads over this road.
+    /// The kubeconfig that leads through this proxy.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Changes what becomes of bytes from now on.
+    /// Changes what the proxy does with bytes from now on.
     pub(crate) fn set(&self, traffic: Traffic) {
         self.traffic.send_replace(traffic);
     }
 }
 
-impl Drop for Road {
+impl Drop for ApiServerProxy {
     fn drop(&mut self) {
         self.task.abort();
         self.set(Traffic::Cut);
     }
 }
 
-async fn carry(near: TcpStream, far: SocketAddr, orders: watch::Receiver<Traffic>) {
-    let Ok(far) = TcpStream::connect(far).await else { return };
-    let ((near_out, near_in), (far_out, far_in)) = (near.into_split(), far.into_split());
-    let there =
-        push(near_out, far_in, orders.clone(), |traffic| matches!(traffic, Traffic::Flows | Traffic::OneWay));
-    let back = push(far_out, near_in, orders, |traffic| traffic == Traffic::Flows);
+async fn forward(client: TcpStream, server: SocketAddr, mode: watch::Receiver<Traffic>) {
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    let ((client_read, client_write), (server_read, server_write)) =
+        (client.into_split(), server.into_split());
+    let there = forward_one_way(client_read, server_write, mode.clone(), |traffic| {
+        matches!(traffic, Traffic::Open | Traffic::RequestsOnly)
+    });
+    let back = forward_one_way(server_read, client_write, mode, |traffic| traffic == Traffic::Open);
     tokio::select! {
         () = there => {}
         () = back => {}
     }
 }
 
-/// Carries bytes one way while they may flow; ends with the connection, or when it is cut.
-async fn push(
+/// Forwards bytes in one direction while that is allowed. Returns when the connection ends or is cut.
+async fn forward_one_way(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut orders: watch::Receiver<Traffic>,
+    mut mode: watch::Receiver<Traffic>,
     may_flow: fn(Traffic) -> bool,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let traffic = *orders.borrow_and_update();
+        let traffic = *mode.borrow_and_update();
         if traffic == Traffic::Cut {
             return;
         }
         if !may_flow(traffic) {
-            if orders.changed().await.is_err() {
+            if mode.changed().await.is_err() {
                 return;
             }
             continue;
         }
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
-            changed = orders.changed() => match changed {
+            changed = mode.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },

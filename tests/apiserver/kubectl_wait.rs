@@ -1,4 +1,4 @@
-//! Those who wait with kubectl.
+//! Waiting with kubectl.
 
 use okid_sandbox::Verdict;
 use serde_json::json;
@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::harness::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_waits_for_every_end_by_one_condition() {
+async fn kubectl_can_wait_for_any_outcome_with_one_condition() {
     let world = World::new().await;
-    let alice = world.invite("alice", json!({})).await;
-    let bob = world.invite("bob", json!({})).await;
+    let alice = world.create_session("alice", json!({})).await;
+    let bob = world.create_session("bob", json!({})).await;
     let finish = async {
-        world.until_looked_at(&alice, 1).await;
+        world.until_polled(&alice, 1).await;
         world.sandbox().finish(&alice, Verdict::Verified).unwrap();
         world.sandbox().finish(&bob, Verdict::Rejected).unwrap();
     };

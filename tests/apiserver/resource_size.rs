@@ -1,4 +1,4 @@
-//! How large a resource may be, and how often it is read.
+//! The maximum size of a resource, and how often it is read.
 
 use std::path::PathBuf;
 
@@ -7,16 +7,16 @@ use okid_operator::api::{Phase, Verification};
 use okid_sandbox::Verdict;
 use serde_json::json;
 
-use crate::harness::{Launch, Seen, World};
+use crate::harness::{Launch, VerificationExt, World};
 
-/// What etcd takes at most, in bytes.
+/// The maximum size in etcd, in bytes.
 const MOST: usize = 1536 * 1024;
 
 fn is_open(seen: &Verification) -> bool {
     seen.phase() == Some(Phase::AwaitingUser)
 }
 
-/// Gives a resource an owner whose name has so many letters; false, if the API server does not take it.
+/// Adds an owner with a name of that many letters; false if the API server refuses it.
 async fn grow(world: &World, name: &str, letters: usize) -> bool {
     let owner =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x".repeat(letters), "uid": "no-such-uid"});
@@ -26,19 +26,20 @@ async fn grow(world: &World, name: &str, letters: usize) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resource_without_room_for_a_record_gets_no_session_and_says_so() {
+async fn a_resource_too_large_for_a_record_gets_no_session_and_says_so() {
     let mut world = World::builder().without_operator().start().await;
     world.apply("alice", json!({})).await;
-    assert!(grow(&world, "alice", MOST - 32 * 1024).await, "it fits by itself");
+    assert!(grow(&world, "alice", MOST - 32 * 1024).await, "it fits without a status");
     world.start(Launch::new()).await;
     let shown = ["Ready=False/ResourceTooLarge", "Stalled=True/ResourceTooLarge", "Reconciling="];
     world.until("alice", |seen| seen.shows(&shown)).await;
     world.until_event("alice", "ResourceTooLarge").await;
-    // What the watch brings of it is weighed whole, too.
-    let asked = json!({"metadata": {"annotations": {"okid.io/reconcile-requested-at": "now"}}});
-    world.api().patch("alice", &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
-    let last_contact = |seen: &Verification| seen.found().last_handled_reconcile_at.as_deref() == Some("now");
-    assert!(world.until("alice", last_contact).await.shows(&shown));
+    // The object from the watch is measured as a whole, too.
+    let request = json!({"metadata": {"annotations": {"okid.io/reconcile-requested-at": "now"}}});
+    world.api().patch("alice", &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
+    let is_handled =
+        |seen: &Verification| seen.status_or_default().last_handled_reconcile_at.as_deref() == Some("now");
+    assert!(world.until("alice", is_handled).await.shows(&shown));
     assert_eq!(world.creates(), 0);
 
     assert!(grow(&world, "alice", 0).await);
@@ -49,7 +50,7 @@ async fn a_resource_without_room_for_a_record_gets_no_session_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_does_not_fit_any_more_keeps_no_process_from_its_end() {
+async fn a_record_that_no_longer_fits_does_not_delay_a_shutdown() {
     let mut world = World::builder().without_operator().start().await;
     let held: PathBuf = world.folder().join("held");
     world.start(Launch::new().hold_at("AfterResponse", &held)).await;
@@ -62,7 +63,7 @@ async fn a_record_that_does_not_fit_any_more_keeps_no_process_from_its_end() {
     std::fs::remove_file(&held).expect("it is held");
     world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
 
-    // With an answer that is still waited for it would end with 1, after the whole grace.
+    // If it waited for a response, it would exit with 1 after the whole grace period.
     let status = world.operator().stop().await;
     assert!(status.success(), "{status}");
     world.until_event("alice", "OrphanSession").await;
@@ -71,7 +72,7 @@ async fn a_record_that_does_not_fit_any_more_keeps_no_process_from_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_resource_is_read_about_once_up_to_its_verdict() {
+async fn a_new_resource_is_read_about_once_before_its_verdict() {
     const RESOURCES: u16 = 20;
     let world = World::new().await;
     let names: Vec<_> = (0..RESOURCES).map(|number| format!("person-{number}")).collect();
@@ -83,7 +84,7 @@ async fn a_new_resource_is_read_about_once_up_to_its_verdict() {
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
     }
     for name in &names {
-        world.until(name, |seen| seen.found().settled).await;
+        world.until(name, |seen| seen.status_or_default().settled).await;
     }
     let reads = world.operator().metric("okid_verification_reads_total").await;
     assert!(reads <= 1.5 * f64::from(RESOURCES), "{reads} reads of {RESOURCES} resources");

@@ -1,35 +1,35 @@
-//! Reads a verification that was seen. Pure.
+//! Shorthands to read a verification. Pure.
 
 use okid_operator::api::{Phase, Session, SessionState, Verification, VerificationStatus};
 
-/// Questions that tests ask of a verification.
-pub(crate) trait Seen {
-    /// Its status; the empty one if it has none.
-    fn found(&self) -> VerificationStatus;
+/// Shorthands to read a verification.
+pub(crate) trait VerificationExt {
+    /// Its status, or an empty one.
+    fn status_or_default(&self) -> VerificationStatus;
 
     /// Its phase.
     fn phase(&self) -> Option<Phase> {
-        self.found().phase
+        self.status_or_default().phase
     }
 
     /// The id it publishes.
     fn id(&self) -> Option<String> {
-        self.found().verification_id
+        self.status_or_default().verification_id
     }
 
-    /// The record of its create; the empty one if it has none.
+    /// The record of its create, or an empty one.
     fn session(&self) -> Session {
-        self.found().session.unwrap_or_default()
+        self.status_or_default().session.unwrap_or_default()
     }
 
-    /// What became of its last create.
+    /// The state of its last create.
     fn state(&self) -> Option<SessionState> {
         self.session().state
     }
 
     /// A condition as `Status/Reason`, such as `False/AwaitingUser`.
     fn condition(&self, type_: &str) -> Option<String> {
-        self.found()
+        self.status_or_default()
             .conditions
             .into_iter()
             .find(|condition| condition.type_ == type_)
@@ -45,8 +45,8 @@ pub(crate) trait Seen {
     }
 }
 
-impl Seen for Verification {
-    fn found(&self) -> VerificationStatus {
+impl VerificationExt for Verification {
+    fn status_or_default(&self) -> VerificationStatus {
         self.status.clone().unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a scene, and what must hold whatever happened.
+//! Ends a world and checks the invariants.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::World;
 use super::evidence::files;
 
 impl World {
-    /// Ends the scene, and checks what must hold whatever happened.
+    /// Ends the world and checks the invariants: what must hold whatever a test did.
     pub(crate) async fn finish(mut self) {
         for portal in &self.portals {
             portal.clear_faults();
@@ -22,9 +22,9 @@ impl World {
             self.logs.iter().map(|log| std::fs::read_to_string(log).expect("read a log")).collect();
         let events = serde_json::to_string(&self.all_events().await).expect("events are JSON");
 
-        let violations = self.witness.violations();
+        let violations = self.history.violations();
         assert!(violations.is_empty(), "{violations:#?}\n{}", self.report());
-        let (creates, attempts) = (self.creates(), self.witness.attempts());
+        let (creates, attempts) = (self.creates(), self.history.attempts());
         assert!(creates <= attempts, "{creates} creates, {attempts} attempts\n{}", self.report());
         let metrics = metrics.unwrap_or_default();
         assert!(
@@ -32,46 +32,45 @@ impl World {
             "{metrics}"
         );
 
-        // What its administrator allows is told once, at the start.
         let allowed = self.s3.as_ref().map(|s3| format!("\"store_endpoints\":\"{}\"", s3.proxy.url()));
         let logs = logs.join("\n").replace(allowed.as_deref().unwrap_or("\0"), "");
         assert!(!logs.contains("\"message\":\"panicked\""), "{logs}");
 
-        // The first line says what the administrator allows, the store's endpoint too.
+        // The line of the settings names the allowed endpoints, so it is not searched for secrets.
         let is_of_settings = |line: &&str| line.contains("\"store_endpoints\":");
         let logs: Vec<_> = logs.lines().filter(|line| !is_of_settings(line)).collect();
         let logs = logs.join("\n");
 
         let mut places = BTreeMap::from([("a metric", metrics), ("an event", events), ("a log", logs)]);
-        places.insert("a message", self.witness.messages());
+        places.insert("a message", self.history.messages());
         for (place, text) in &places {
             for secret in self.keys.iter().chain(&self.sessions()) {
-                assert!(!text.contains(secret.as_str()), "{place} tells {secret}");
+                assert!(!text.contains(secret.as_str()), "{place} contains {secret}");
             }
         }
-        let statuses = self.witness.text();
+        let statuses = self.history.text();
         for key in &self.keys {
-            assert!(!statuses.contains(key.as_str()), "a verification tells the key {key}");
+            assert!(!statuses.contains(key.as_str()), "a verification contains the key {key}");
         }
     }
 
-    /// No key of an object and no manifest tells who is behind it or how to get there; what the portal said may name the
+    /// No object key and no manifest contains an API key or a session id. Only the portal's own response may name the
     /// session.
     fn check_store(&self) {
         let Some(s3) = &self.s3 else { return };
         s3.proxy.heal();
         for (name, bytes) in files(s3.folder.path()) {
             let text = String::from_utf8_lossy(&bytes);
-            assert!(!self.keys.iter().any(|key| text.contains(key)), "{name} tells a key");
-            let is_answer = name.ends_with("/details.json");
+            assert!(!self.keys.iter().any(|key| text.contains(key)), "{name} contains a key");
+            let is_response = name.ends_with("/details.json");
             for secret in self.keys.iter().chain(&self.sessions()) {
-                assert!(!name.contains(secret), "an object's key tells {secret}");
-                assert!(is_answer || !text.contains(secret), "{name} tells {secret}");
+                assert!(!name.contains(secret), "an object's key contains {secret}");
+                assert!(is_response || !text.contains(secret), "{name} contains {secret}");
             }
         }
     }
 
-    /// Deletes everything, ends the operator, and returns its last metrics.
+    /// Deletes everything, stops the operator, and returns its last metrics.
     async fn clear(&mut self) -> Option<String> {
         let all = self.api().list(&ListParams::default()).await.expect("list verifications");
         for verification in all {
@@ -89,7 +88,7 @@ impl World {
         Some(metrics)
     }
 
-    /// The ids of all sessions; each is in the link too.
+    /// The ids of all sessions; each link contains one.
     fn sessions(&self) -> Vec<String> {
         self.portals.iter().flat_map(|portal| portal.sessions()).map(|session| session.id).collect()
     }
@@ -100,7 +99,7 @@ impl Drop for World {
         if std::thread::panicking() {
             eprintln!("{}", self.report());
         } else {
-            assert!(self.finished, "this test does not finish its world, and checks too little");
+            assert!(self.finished, "this test does not finish its world, so its invariants are not checked");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Answers of the portal that are not what the guide promises: what can be used is used, and what cannot is lost.
+//! Responses of the portal that differ from the guide: usable parts are used, and the rest is dropped.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use okid_sandbox::{Action, Call, Edit, Fault, Huge, Malformed, Verdict};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{LIMIT, LOOK_EVERY, Seen as _, World, new_key};
+use crate::harness::{CHECK_INTERVAL, LIMIT, VerificationExt as _, World, new_key};
 
 fn set(at: &str, value: Value) -> Edit {
     Edit::Set { at: at.to_owned(), value }
@@ -22,15 +22,15 @@ fn remove(at: &str) -> Edit {
     Edit::Remove { at: at.to_owned() }
 }
 
-/// The one thing that a create's answer shows otherwise than usual.
+/// The field that a create's response shows differently than usual.
 enum Shown {
     ExpiresAt(Option<&'static str>),
     Flow(Vec<String>),
     Modules(Vec<String>),
 }
 
-/// Values in a create's answer, by the field they stand in, and what status shows for them.
-fn odd_values() -> Vec<(&'static str, Value, Shown)> {
+/// Values in a create's response by their field, and what status shows for them.
+fn unusual_values() -> Vec<(&'static str, Value, Shown)> {
     let words =
         |count: usize| -> Vec<String> { (0..count).map(|number| format!("word{number:03}")).collect() };
     let crowd: serde_json::Map<_, _> =
@@ -61,21 +61,21 @@ fn odd_values() -> Vec<(&'static str, Value, Shown)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_over_its_bounds_loses_what_is_over_them_and_never_the_session() {
+async fn a_response_beyond_the_bounds_is_cut_to_them_and_keeps_its_session() {
     let world = World::new().await;
     let mut expected = Vec::new();
-    for (number, (at, value, shown)) in odd_values().into_iter().enumerate() {
+    for (number, (at, value, shown)) in unusual_values().into_iter().enumerate() {
         world.sandbox().inject(Fault::new(Call::Create, Action::set(at, value)).once().after());
         let name = format!("person-{number}");
-        let id = world.invite(&name, json!({})).await;
+        let id = world.create_session(&name, json!({})).await;
         assert_eq!(world.sandbox().sessions().last().map(|session| session.id.clone()), Some(id.clone()));
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
         expected.push((name, shown));
     }
     for (name, shown) in expected {
-        let over = world.until(&name, |seen| seen.found().settled).await;
+        let over = world.until(&name, |seen| seen.status_or_default().settled).await;
         assert_eq!((over.phase(), over.session().attempt), (Some(Phase::Verified), 1));
-        let found = over.found();
+        let found = over.status_or_default();
         let (at, flow, modules) = match shown {
             Shown::ExpiresAt(at) => (at.map(str::to_owned), usual_flow(), usual_modules()),
             Shown::Flow(flow) => (found.expires_at.map(|at| at.to_string()), flow, usual_modules()),
@@ -87,7 +87,7 @@ async fn an_answer_over_its_bounds_loses_what_is_over_them_and_never_the_session
     world.finish().await;
 }
 
-/// What the sandbox says unless told otherwise; an answer with an odd value names its modules in this order.
+/// The sandbox's default; a response with an unusual value lists its modules in this order.
 fn usual_flow() -> Vec<String> {
     ["terms", "document", "liveness", "form_data"].map(str::to_owned).into()
 }
@@ -97,35 +97,35 @@ fn usual_modules() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_of_nothing_but_an_id_is_a_session() {
+async fn a_response_with_only_an_id_is_a_session() {
     let world = World::new().await;
     let edits = ["/expiresAt", "/flow", "/modules"].map(remove).into();
     world.sandbox().inject(Fault::new(Call::Create, Action::Edit(edits)).once().after());
-    let id = world.invite("alice", json!({})).await;
-    let found = world.get("alice").await.found();
+    let id = world.create_session("alice", json!({})).await;
+    let found = world.get("alice").await.status_or_default();
     assert_eq!((found.expires_at, found.flow.len(), found.modules.len()), (None, 0, 0));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), Some(id)));
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_good_status_with_a_usable_id_is_a_session() {
+async fn any_2xx_status_with_a_usable_id_is_a_session() {
     let world = World::new().await;
     let longest = "v".repeat(128);
     for status in [200, 201, 202, 203] {
         let id = if status == 203 { longest.clone() } else { world.sandbox().seed(1).remove(0) };
         let body = json!({"verificationId": id}).to_string();
         world.sandbox().inject(Fault::new(Call::Create, Action::body(status, body)).once());
-        assert_eq!(world.invite(&format!("person-{status}"), json!({})).await, id);
+        assert_eq!(world.create_session(&format!("person-{status}"), json!({})).await, id);
     }
-    let link = world.get("person-203").await.found().portal_url.unwrap();
+    let link = world.get("person-203").await.status_or_default().portal_url.unwrap();
     assert_eq!(link, format!("{}/?verification_id={longest}", world.sandbox().url()));
     world.finish().await;
 }
 
-/// Answers to a create in which no session can be found, by a short name.
+/// Responses to a create without a usable session, by a short name.
 fn unusable() -> Vec<(&'static str, Action)> {
     let id = |value: Value| Action::set("/verificationId", value);
     vec![
@@ -157,11 +157,11 @@ fn unusable() -> Vec<(&'static str, Action)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_without_a_usable_id_counts_as_lost_and_is_never_published() {
+async fn a_response_without_a_usable_id_is_an_unknown_outcome_and_never_published() {
     let mut world = World::new().await;
     let unusable = unusable();
     for (name, action) in &unusable {
-        // A lost answer holds up all creates with its key, so each has its own.
+        // A lost response delays all creates with its key, so each has its own.
         let key = new_key();
         world.sandbox().add_key(&key);
         world.secret(name, &key).await;
@@ -174,7 +174,7 @@ async fn an_answer_without_a_usable_id_counts_as_lost_and_is_never_published() {
         let session = held.session();
         assert_eq!((session.attempt, session.orphans), (1, 1), "{name}");
         assert_eq!((held.id(), held.state()), (None, Some(SessionState::Unknown)), "{name}");
-        assert_eq!(held.found().portal_url, None, "{name}");
+        assert_eq!(held.status_or_default().portal_url, None, "{name}");
     }
     assert_eq!(world.creates(), unusable.len() as u64);
     let peak = world.operator().peak_memory();
@@ -182,7 +182,7 @@ async fn an_answer_without_a_usable_id_counts_as_lost_and_is_never_published() {
     world.finish().await;
 }
 
-/// Lets the API server refuse, with 422, every status with a link in the world's namespace.
+/// Makes the API server refuse, with 422, every status with a link in the world's namespace.
 async fn refuse_links(world: &World) {
     let name = format!("links-{}", world.namespace);
     let policy = json!({"metadata": {"name": name}, "spec": {
@@ -205,34 +205,37 @@ async fn refuse_links(world: &World) {
     let binding = serde_json::from_value(binding).expect("a binding");
     bindings.create(&PostParams::default(), &binding).await.expect("bind the policy");
 
-    // The API server takes a policy over by and by.
+    // The API server applies a policy after a while.
     world.apply("probe", json!({"suspend": true})).await;
     let link = Patch::Merge(json!({"status": {"portalUrl": "https://portal.example/"}}));
     let dry = PatchParams { dry_run: true, ..PatchParams::default() };
     let since = Instant::now();
     while world.api().patch_status("probe", &dry, &link).await.is_ok() {
-        assert!(since.elapsed() < LIMIT, "the API server does not take over the policy");
-        sleep(LOOK_EVERY).await;
+        assert!(since.elapsed() < LIMIT, "the API server does not apply the policy");
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_status_cannot_hold_does_not_cost_the_id_and_is_told() {
+async fn a_link_that_the_api_server_refuses_does_not_cost_the_id_and_is_logged() {
     let world = World::new().await;
     refuse_links(&world).await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let recorded = world.get("alice").await;
-    assert_eq!((recorded.state(), recorded.found().portal_url), (Some(SessionState::Created), None));
+    assert_eq!(
+        (recorded.state(), recorded.status_or_default().portal_url),
+        (Some(SessionState::Created), None)
+    );
     let refused = |line: &Value| line["code"] == 422 && line["resource"] == "verifications/status";
-    let told = world.operator().until_logged("the refusal", refused).await;
-    assert_eq!((&told["level"], &told["name"]), (&json!("WARN"), &json!("alice")));
+    let line = world.operator().until_logged("the refusal", refused).await;
+    assert_eq!((&line["level"], &line["name"]), (&json!("WARN"), &json!("alice")));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    let over = world.until("alice", |seen| seen.found().settled).await;
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!((over.phase(), over.id(), world.creates()), (Some(Phase::Verified), Some(id), 1));
     world.finish().await;
 }
 
-/// Answers to a look that say nothing of the session, by a short name; those that name another session apart.
+/// Responses to a poll that are not about the session, by a short name. Those that name another session end in `-id`.
 fn meaningless() -> Vec<(&'static str, Action)> {
     let forged = |edit: Edit| Action::Edit(vec![edit, set("/status/current", json!("verified"))]);
     vec![
@@ -250,18 +253,18 @@ fn meaningless() -> Vec<(&'static str, Action)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_says_nothing_of_the_session_changes_nothing() {
+async fn a_response_that_is_not_about_the_session_changes_nothing() {
     let world = World::new().await;
     let mut invited = Vec::new();
     for (name, action) in meaningless() {
-        let id = world.invite(name, json!({})).await;
-        world.until_looked_at(&id, 1).await;
+        let id = world.create_session(name, json!({})).await;
+        world.until_polled(&id, 1).await;
         let version = world.resource_version(name).await;
-        let odd = world.sandbox().inject(Fault::new(Call::Details, action).session(&id).times(2));
-        invited.push((name, id, version, odd));
+        let fault = world.sandbox().inject(Fault::new(Call::Details, action).session(&id).times(2));
+        invited.push((name, id, version, fault));
     }
-    for (name, _, version, odd) in &invited {
-        world.until_portal("two odd answers", |world| world.sandbox().hits(*odd) == 2).await;
+    for (name, _, version, fault) in &invited {
+        world.until_portal("two unusual responses", |world| world.sandbox().hits(*fault) == 2).await;
         assert_eq!(&world.resource_version(name).await, version, "{name}");
     }
     for (name, id, _, _) in &invited {
@@ -269,34 +272,34 @@ async fn an_answer_that_says_nothing_of_the_session_changes_nothing() {
             world.until_event(name, "IdMismatch").await;
         }
         world.sandbox().finish(id, Verdict::Rejected).unwrap();
-        let over = world.until(name, |seen| seen.found().settled).await;
+        let over = world.until(name, |seen| seen.status_or_default().settled).await;
         assert_eq!((over.phase(), over.id().as_ref()), (Some(Phase::Rejected), Some(id)));
     }
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_look_that_hangs_or_drips_holds_up_nobody_else() {
+async fn a_poll_that_hangs_or_drips_delays_no_other() {
     let world = World::new().await;
     let drip = Action::Drip { every: std::time::Duration::from_millis(500) };
-    let quick = world.invite("quick", json!({})).await;
+    let quick = world.create_session("quick", json!({})).await;
     let mut slow = Vec::new();
     for (name, action) in [("hangs", Action::Hang), ("drips", drip)] {
-        let id = world.invite(name, json!({})).await;
+        let id = world.create_session(name, json!({})).await;
         let fault = world.sandbox().inject(Fault::new(Call::Details, action).session(&id).once());
-        world.until_portal("a slow answer", |world| world.sandbox().hits(fault) == 1).await;
+        world.until_portal("a slow response", |world| world.sandbox().hits(fault) == 1).await;
         slow.push((name, fault, id));
     }
-    // Each gives up by itself after 30 seconds, and asks again.
+    // Each times out after 30 seconds and is sent again.
     for (name, fault, id) in slow {
         world.sandbox().finish(&id, Verdict::Verified).unwrap();
-        let over = world.until(name, |seen| seen.found().settled).await;
+        let over = world.until(name, |seen| seen.status_or_default().settled).await;
         assert_eq!(over.phase(), Some(Phase::Verified));
         let calls = world.sandbox().requests();
-        let struck = calls.iter().position(|call| call.fault == Some(fault)).unwrap();
-        let meanwhile = calls[struck + 1..].iter().take_while(|call| call.session.as_ref() != Some(&id));
+        let hit = calls.iter().position(|call| call.fault == Some(fault)).unwrap();
+        let meanwhile = calls[hit + 1..].iter().take_while(|call| call.session.as_ref() != Some(&id));
         let quick = meanwhile.filter(|call| call.session.as_ref() == Some(&quick)).count();
-        assert!(quick > 1, "{quick} looks while {name} waited for its answer");
+        assert!(quick > 1, "{quick} polls while {name} waited for its response");
     }
     world.finish().await;
 }

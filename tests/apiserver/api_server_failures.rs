@@ -1,4 +1,4 @@
-//! The API server is away, silent or hard of hearing.
+//! The API server is unreachable, silent or slow.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::json;
 
-use crate::harness::{Launch, Road, Seen, Traffic, World};
+use crate::harness::{ApiServerProxy, Launch, Traffic, VerificationExt, World};
 
-/// A world whose operator reaches the API server over a road, and is told something more.
-async fn world_with_road(more: impl FnOnce(Launch, &World) -> Launch) -> (World, Road) {
+/// A world whose operator reaches the API server through a proxy, with further options.
+async fn world_with_proxy(more: impl FnOnce(Launch, &World) -> Launch) -> (World, ApiServerProxy) {
     let mut world = World::builder().without_operator().start().await;
-    let road = Road::open(world.cluster.kubeconfig(), world.folder()).await;
-    let kubeconfig = road.kubeconfig().to_str().expect("a path in UTF-8");
+    let proxy = ApiServerProxy::start(world.cluster.kubeconfig(), world.folder()).await;
+    let kubeconfig = proxy.kubeconfig().to_str().expect("a path in UTF-8");
     let launch = more(Launch::new().env("KUBECONFIG", kubeconfig), &world);
     world.start(launch).await;
-    (world, road)
+    (world, proxy)
 }
 
 fn hold_file(world: &World) -> PathBuf {
@@ -36,16 +36,16 @@ fn is_open(seen: &Verification) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_is_recorded_though_the_api_server_is_away_when_it_comes() {
-    let (world, road) = world_with_road(|launch, _| launch).await;
+async fn a_response_is_recorded_although_the_api_server_was_unreachable_when_it_came() {
+    let (world, proxy) = world_with_proxy(|launch, _| launch).await;
     world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;
-    road.set(Traffic::Cut);
+    proxy.set(Traffic::Cut);
     world.sandbox().clear_faults();
     world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 2.0).await;
     assert_eq!(world.get("alice").await.state(), Some(SessionState::Claimed));
-    road.set(Traffic::Flows);
+    proxy.set(Traffic::Open);
 
     let open = world.until("alice", is_open).await;
     assert_eq!(open.id().unwrap(), world.sandbox().sessions()[0].id);
@@ -54,16 +54,16 @@ async fn an_answer_is_recorded_though_the_api_server_is_away_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_api_server_is_asked_again_after_our_own_deadline() {
-    let (world, road) = world_with_road(|launch, _| launch).await;
+async fn a_request_to_a_silent_api_server_is_retried_after_the_operators_own_timeout() {
+    let (world, proxy) = world_with_proxy(|launch, _| launch).await;
     world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;
-    road.set(Traffic::Stands);
+    proxy.set(Traffic::Stalled);
     world.sandbox().clear_faults();
     world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
-    road.set(Traffic::Cut);
-    road.set(Traffic::Flows);
+    proxy.set(Traffic::Cut);
+    proxy.set(Traffic::Open);
 
     let open = world.until("alice", is_open).await;
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 1, 0));
@@ -71,19 +71,19 @@ async fn a_silent_api_server_is_asked_again_after_our_own_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_whose_own_answer_is_lost_is_followed_by_no_request_and_is_no_lost_answer() {
+async fn a_claim_whose_own_response_is_lost_sends_no_create_and_leaves_no_orphan() {
     let hold = |launch: Launch, world: &World| launch.hold_at("BeforeClaim", &hold_file(world));
-    let (world, road) = world_with_road(hold).await;
+    let (world, proxy) = world_with_proxy(hold).await;
     world.apply("alice", json!({})).await;
     until_held(&world).await;
-    road.set(Traffic::OneWay);
+    proxy.set(Traffic::RequestsOnly);
     release(&world);
     let claimed = world.until("alice", |seen| seen.state() == Some(SessionState::Claimed)).await;
     assert_eq!(claimed.session().attempt, 1);
     world.operator().until_metric("okid_reconcile_retries_total", |times| times >= 1.0).await;
     assert_eq!(world.creates(), 0);
-    road.set(Traffic::Cut);
-    road.set(Traffic::Flows);
+    proxy.set(Traffic::Cut);
+    proxy.set(Traffic::Open);
 
     let open = world.until("alice", is_open).await;
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 2, 0));
@@ -91,19 +91,19 @@ async fn a_claim_whose_own_answer_is_lost_is_followed_by_no_request_and_is_no_lo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_that_grew_old_before_its_request_left_is_not_followed_by_it() {
+async fn a_claim_that_is_too_old_sends_no_create() {
     let hold = |launch: Launch, world: &World| launch.hold_at("AfterClaim", &hold_file(world));
-    let (world, _road) = world_with_road(hold).await;
+    let (world, _road) = world_with_proxy(hold).await;
     world.apply("alice", json!({})).await;
     until_held(&world).await;
     let since = Instant::now();
-    // The age of a claim is what this is about, so this waits for a time.
+    // This test is about the age of a claim, so it waits for real time to pass.
     world.until_portal("an old claim", |_| since.elapsed() > Duration::from_secs(16)).await;
     release(&world);
 
     let open = world.until("alice", is_open).await;
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 2, 0));
-    let states = world.history("alice", Seen::state);
+    let states = world.distinct_values("alice", VerificationExt::state);
     assert!(states.contains(&Some(SessionState::NotCreated)), "{states:?}");
     world.finish().await;
 }
@@ -111,34 +111,34 @@ async fn a_claim_that_grew_old_before_its_request_left_is_not_followed_by_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resource_that_changes_between_claim_and_record_keeps_its_session() {
     let hold = |launch: Launch, world: &World| launch.hold_at("AfterResponse", &hold_file(world));
-    let (world, _road) = world_with_road(hold).await;
+    let (world, _road) = world_with_proxy(hold).await;
     world.apply("alice", json!({})).await;
     until_held(&world).await;
-    world.annotate("alice", "example.com/who", "somebody else").await;
+    world.annotate("alice", "example.com/who", "another controller").await;
     world.patch_spec("alice", json!({"mode": "Select"})).await;
     release(&world);
 
     let open = world.until("alice", is_open).await;
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 1, 0));
-    assert!(open.found().portal_url.unwrap().ends_with("&mode=select"));
+    assert!(open.status_or_default().portal_url.unwrap().ends_with("&mode=select"));
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_recorded_before_the_end_is_said_and_the_process_fails() {
-    let (mut world, road) =
-        world_with_road(|launch, _| launch.flags(["--shutdown-grace-period", "1s"])).await;
+async fn a_session_that_cannot_be_recorded_before_shutdown_fails_the_process() {
+    let (mut world, proxy) =
+        world_with_proxy(|launch, _| launch.flags(["--shutdown-grace-period", "1s"])).await;
     world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("the create", |world| world.creates() == 1).await;
-    road.set(Traffic::Cut);
+    proxy.set(Traffic::Cut);
     world.sandbox().clear_faults();
     world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
     let status = world.operator().stop().await;
     assert_eq!(status.code(), Some(1));
     assert!(world.operator().log().contains("record what was in flight"), "{}", world.operator().log());
 
-    // The next process cannot know the answer: it says so, and heals.
+    // The next process cannot know the outcome: it reports that and recovers.
     world.start(Launch::new()).await;
     let open = world.until("alice", is_open).await;
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (2, 2, 1));
@@ -146,33 +146,33 @@ async fn what_cannot_be_recorded_before_the_end_is_said_and_the_process_fails() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_that_is_cut_misses_nobody() {
-    let (world, road) = world_with_road(|launch, _| launch).await;
+async fn an_interrupted_watch_misses_no_resource() {
+    let (world, proxy) = world_with_proxy(|launch, _| launch).await;
     world.apply("before", json!({})).await;
     world.until("before", is_open).await;
-    road.set(Traffic::Cut);
+    proxy.set(Traffic::Cut);
     world.apply("meanwhile", json!({})).await;
     world.operator().until_metric("okid_watch_interruptions_total", |times| times >= 1.0).await;
-    road.set(Traffic::Flows);
+    proxy.set(Traffic::Open);
     world.until("meanwhile", is_open).await;
     assert_eq!(world.creates(), 2);
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn looks_that_find_nothing_new_ask_the_api_server_nothing() {
-    let (world, road) = world_with_road(|launch, _| launch).await;
+async fn polls_without_news_send_nothing_to_the_api_server() {
+    let (world, proxy) = world_with_proxy(|launch, _| launch).await;
     world.apply("alice", json!({})).await;
     let id = world.until("alice", is_open).await.id().unwrap();
-    // The first look is a whole turn; what it learns is enough for the next ones.
-    world.until_looked_at(&id, 2).await;
-    road.set(Traffic::Cut);
-    world.until_looked_at(&id, 3).await;
+    // The first poll is a full reconcile. The fast path has what it needs after that.
+    world.until_polled(&id, 2).await;
+    proxy.set(Traffic::Cut);
+    world.until_polled(&id, 3).await;
 
-    // News takes a whole turn, and waits for the API server.
+    // A change needs a full reconcile, which waits for the API server.
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    world.until_looked_at(&id, 1).await;
-    road.set(Traffic::Flows);
+    world.until_polled(&id, 1).await;
+    proxy.set(Traffic::Open);
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     world.finish().await;
 }

@@ -1,4 +1,4 @@
-//! A portal that is busy, broken, unknown, or talks nonsense.
+//! A portal that is busy, broken, not allowed, or responds with nonsense.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use okid_sandbox::{Action, Call, Endpoint, Fault, Gateway, RetryAfter, Sandbox, 
 use serde_json::json;
 use tokio::net::TcpSocket;
 
-use crate::harness::{Launch, Seen as _, World, new_key};
+use crate::harness::{Launch, VerificationExt as _, World, new_key};
 
-/// A create that is told to come back later: no create of anybody with this key arrives before that.
-async fn nobody_creates_during_a_pause(after: RetryAfter, at_least: Duration) {
+/// Checks that after a create with Retry-After no create with the same key arrives before that time.
+async fn no_create_during_a_pause(after: RetryAfter, at_least: Duration) {
     let world = World::new().await;
     world.sandbox().inject(Fault::new(Call::Create, Action::retry_after(429, after)).once());
     world.apply("alice", json!({})).await;
@@ -36,17 +36,17 @@ async fn nobody_creates_during_a_pause(after: RetryAfter, at_least: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_creates_during_a_pause_in_seconds() {
-    nobody_creates_during_a_pause(RetryAfter::Seconds(6), Duration::from_secs(6)).await;
+async fn no_create_is_sent_during_a_pause_in_seconds() {
+    no_create_during_a_pause(RetryAfter::Seconds(6), Duration::from_secs(6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_creates_during_a_pause_until_a_date() {
-    nobody_creates_during_a_pause(RetryAfter::Date(8), Duration::from_secs(6)).await;
+async fn no_create_is_sent_during_a_pause_until_a_date() {
+    no_create_during_a_pause(RetryAfter::Date(8), Duration::from_secs(6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_is_seen_in_the_metrics_with_how_long_it_lasts_and_how_many_wait_for_it() {
+async fn a_pause_shows_in_the_metrics_with_its_duration_and_the_number_waiting() {
     let world = World::new().await;
     let shown = |name: &str, state: &str| {
         let url = world.sandbox().url();
@@ -54,8 +54,8 @@ async fn a_pause_is_seen_in_the_metrics_with_how_long_it_lasts_and_how_many_wait
         format!("okid_portal_{name}{{portal=\"{portal}\",state=\"{state}\"}}")
     };
     assert_eq!(world.operator().metric(&shown("closed_seconds", "paused")).await, 0.0);
-    let asked = Action::retry_after(429, RetryAfter::Seconds(600));
-    world.sandbox().inject(Fault::new(Call::Create, asked).once());
+    let pause = Action::retry_after(429, RetryAfter::Seconds(600));
+    world.sandbox().inject(Fault::new(Call::Create, pause).once());
     world.apply("alice", json!({})).await;
     world.until_portal("the first create", |world| world.creates() == 1).await;
     world.apply("bob", json!({})).await;
@@ -69,11 +69,11 @@ async fn a_pause_is_seen_in_the_metrics_with_how_long_it_lasts_and_how_many_wait
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
+async fn a_503_with_retry_after_is_a_pause_and_leaves_no_orphan() {
     let world = World::new().await;
     let busy = Action::retry_after(503, RetryAfter::Seconds(4));
     world.sandbox().inject(Fault::new(Call::Create, busy).once());
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let session = world.get("alice").await.session();
     assert_eq!((session.attempt, session.orphans), (2, 0));
     assert_eq!(world.sandbox().sessions().len(), 1);
@@ -82,18 +82,18 @@ async fn a_503_with_retry_after_is_a_pause_and_no_lost_answer() {
     world.finish().await;
 }
 
-/// A time that has passed, as a date.
+/// A Retry-After with a date in the past.
 fn passed() -> RetryAfter {
     RetryAfter::Text("Mon, 01 Jan 2024 12:00:00 GMT".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_of_no_time_costs_one_create_in_five_seconds_and_later_fewer() {
+async fn a_pause_of_zero_seconds_allows_one_create_in_five_seconds_and_later_fewer() {
     for (status, after) in [(429, RetryAfter::Seconds(0)), (503, passed())] {
         let world = World::new().await;
         let busy = Fault::new(Call::Create, Action::retry_after(status, after.clone())).times(2);
         world.sandbox().inject(busy);
-        world.invite("alice", json!({})).await;
+        world.create_session("alice", json!({})).await;
         let session = world.get("alice").await.session();
         assert_eq!((session.attempt, session.orphans), (3, 0), "{after:?}");
         let at: Vec<_> = world.sandbox().creates().iter().map(|create| create.since_start).collect();
@@ -105,44 +105,44 @@ async fn a_pause_of_no_time_costs_one_create_in_five_seconds_and_later_fewer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_looks_during_a_pause_of_no_time() {
-    nobody_looks_during_a_pause(429, RetryAfter::Seconds(0), Duration::from_secs(5)).await;
-    nobody_looks_during_a_pause(503, passed(), Duration::from_secs(5)).await;
+async fn no_poll_is_sent_during_a_pause_of_zero_seconds() {
+    no_poll_during_a_pause(429, RetryAfter::Seconds(0), Duration::from_secs(5)).await;
+    no_poll_during_a_pause(503, passed(), Duration::from_secs(5)).await;
 }
 
-/// A look that is told to come back later: no look arrives before that, and nothing is written.
-async fn nobody_looks_during_a_pause(status: u16, after: RetryAfter, at_least: Duration) {
+/// Checks that after a poll with Retry-After no poll arrives before that time, and nothing is written.
+async fn no_poll_during_a_pause(status: u16, after: RetryAfter, at_least: Duration) {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let before = world.resource_version("alice").await;
     let busy = world.sandbox().inject(Fault::new(Call::Details, Action::retry_after(status, after)).once());
     world.until_portal("the pause", |world| world.sandbox().hits(busy) == 1).await;
-    world.until_looked_at(&id, 2).await;
+    world.until_polled(&id, 2).await;
     let calls = world.sandbox().requests();
-    let looks: Vec<_> = calls.iter().filter(|call| call.endpoint == Endpoint::Details).collect();
-    let struck = looks.iter().position(|call| call.fault == Some(busy)).unwrap();
-    let pause = looks[struck + 1].since_start.saturating_sub(looks[struck].since_start);
+    let polls: Vec<_> = calls.iter().filter(|call| call.endpoint == Endpoint::Details).collect();
+    let hit = polls.iter().position(|call| call.fault == Some(busy)).unwrap();
+    let pause = polls[hit + 1].since_start.saturating_sub(polls[hit].since_start);
     assert!(pause >= at_least, "{pause:?}");
-    assert_eq!(world.resource_version("alice").await, before, "a short pause is no news");
+    assert_eq!(world.resource_version("alice").await, before, "a short pause is not written to status");
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_looks_during_a_pause_in_seconds() {
-    nobody_looks_during_a_pause(429, RetryAfter::Seconds(6), Duration::from_secs(6)).await;
+async fn no_poll_is_sent_during_a_pause_in_seconds() {
+    no_poll_during_a_pause(429, RetryAfter::Seconds(6), Duration::from_secs(6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_looks_during_a_pause_until_a_date() {
-    nobody_looks_during_a_pause(503, RetryAfter::Date(8), Duration::from_secs(6)).await;
+async fn no_poll_is_sent_during_a_pause_until_a_date() {
+    no_poll_during_a_pause(503, RetryAfter::Date(8), Duration::from_secs(6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_asked_again() {
+async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_polled_again() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let before = world.resource_version("alice").await;
     for status in [500, 502, 503] {
         world.sandbox().inject(Fault::new(Call::Details, Action::status(status)).once());
@@ -150,7 +150,7 @@ async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_asked_again() {
     world
         .until_portal("three failures", |world| world.sandbox().faults().iter().all(|fault| fault.hits == 1))
         .await;
-    world.until_looked_at(&id, 1).await;
+    world.until_polled(&id, 1).await;
     assert_eq!(world.resource_version("alice").await, before);
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
@@ -159,7 +159,7 @@ async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_create_whose_answer_is_lost_is_owned_up_to_and_tried_again() {
+async fn a_create_whose_response_is_lost_is_reported_and_tried_again() {
     let world = World::new().await;
     world.sandbox().inject(Fault::new(Call::Create, Action::status(500)).once().after());
     world.apply("alice", json!({})).await;
@@ -186,7 +186,7 @@ async fn a_create_whose_answer_is_lost_is_owned_up_to_and_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_create_that_is_refused_costs_no_lost_answer() {
+async fn a_create_that_is_refused_leaves_no_orphan() {
     let mut world = World::new().await;
     let unconfigured = Action::body(500, r#"{"error": "Server not configured"}"#);
     for (name, refusal, reason) in [
@@ -196,7 +196,7 @@ async fn a_create_that_is_refused_costs_no_lost_answer() {
         ("422", Action::status(422), "PortalRejectedRequest"),
         ("unconfigured", unconfigured, "PortalMisconfigured"),
     ] {
-        // A key for each, so that none waits for another.
+        // Each has its own key, so that none waits for another.
         let (name, key) = (format!("refused-{name}"), new_key());
         world.secret(&name, &key).await;
         world.sandbox().add_key(&key);
@@ -225,19 +225,19 @@ fn gateways() -> [Action; 4] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_answers_a_look_says_nothing_of_key_and_session() {
+async fn a_gateway_that_responds_to_a_poll_says_nothing_of_key_and_session() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let before = world.resource_version("alice").await;
     for gateway in gateways() {
         world.sandbox().inject(Fault::new(Call::Details, gateway).once());
     }
-    let all_struck = |world: &World| world.sandbox().faults().iter().all(|fault| fault.hits == 1);
-    world.until_portal("four answers of gateways", all_struck).await;
-    world.until_looked_at(&id, 1).await;
+    let all_hit = |world: &World| world.sandbox().faults().iter().all(|fault| fault.hits == 1);
+    world.until_portal("four responses from gateways", all_hit).await;
+    world.until_polled(&id, 1).await;
     assert_eq!(world.resource_version("alice").await, before);
-    // Nobody with that key waits for it.
-    world.invite("bob", json!({})).await;
+    // No other resource with that key waits for it.
+    world.create_session("bob", json!({})).await;
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
@@ -245,13 +245,13 @@ async fn a_gateway_that_answers_a_look_says_nothing_of_key_and_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_create_that_a_gateway_refuses_made_nothing_and_blames_no_key() {
+async fn a_create_that_a_gateway_refuses_leaves_no_orphan_and_blames_no_key() {
     let world = World::new().await;
     let [challenge, _, not_found, _] = gateways();
     for gateway in [challenge, not_found] {
         world.sandbox().inject(Fault::new(Call::Create, gateway).once());
     }
-    world.invite("alice", json!({})).await;
+    world.create_session("alice", json!({})).await;
     let session = world.get("alice").await.session();
     assert_eq!((session.attempt, session.orphans), (3, 0));
     assert_eq!(world.sandbox().session_count(), 1);
@@ -265,13 +265,13 @@ async fn a_create_that_a_gateway_refuses_made_nothing_and_blames_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_the_portal_does_not_find_is_not_made_anew_and_comes_back_by_itself() {
+async fn a_session_that_the_portal_does_not_find_is_not_replaced_and_recovers() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let before = world.resource_version("alice").await;
     let gone = world.sandbox().inject(Fault::new(Call::Details, Action::status(404)));
-    // A young session may not be everywhere at the portal yet.
-    world.until_portal("looks at a young session", |world| world.sandbox().hits(gone) >= 5).await;
+    // A young session may not be known to every replica of the portal yet.
+    world.until_portal("polls of a young session", |world| world.sandbox().hits(gone) >= 5).await;
     assert_eq!(world.resource_version("alice").await, before);
 
     let lost = world.until("alice", |seen| seen.shows(&["Stalled=True/SessionNotFound"])).await;
@@ -287,7 +287,7 @@ async fn a_session_that_the_portal_does_not_find_is_not_made_anew_and_comes_back
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_is_not_allowed_is_not_asked_until_it_is() {
+async fn a_portal_that_is_not_allowed_is_not_called_until_it_is() {
     let mut world = World::builder().portals(2).without_operator().start().await;
     let (first, second) = (world.portal(0).url(), world.portal(1).url());
     world.start(Launch::new().allow([&first])).await;
@@ -304,7 +304,7 @@ async fn a_portal_that_is_not_allowed_is_not_asked_until_it_is() {
     let id = invited.id().unwrap();
     assert!(world.portal(1).session(&id).is_some());
 
-    // A session that is open when its portal is no longer allowed waits, and goes on afterwards.
+    // An open session whose portal is no longer allowed waits, and continues afterwards.
     world.operator().stop().await;
     world.start(Launch::new().allow([&first])).await;
     let waiting = world.until("alice", |seen| seen.shows(&["Stalled=True/PortalNotAllowed"])).await;
@@ -318,9 +318,9 @@ async fn a_portal_that_is_not_allowed_is_not_asked_until_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
+async fn a_portal_that_cannot_be_reached_leaves_no_orphan() {
     let mut world = World::builder().without_operator().start().await;
-    // A port that is held, so that nobody else listens there.
+    // The port is reserved, so that nothing else listens there.
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let portal = format!("http://{}", held.local_addr().unwrap());
@@ -340,43 +340,47 @@ async fn a_portal_that_cannot_be_reached_costs_no_lost_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_word_is_shown_raw_and_decides_nothing() {
+async fn an_unknown_portal_status_is_shown_unchanged_and_decides_nothing() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     world.sandbox().set_status(&id, "VERIFIED").unwrap();
-    let seen = world.until("alice", |seen| seen.found().portal_status.as_deref() == Some("VERIFIED")).await;
-    assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
+    let seen = world
+        .until("alice", |seen| seen.status_or_default().portal_status.as_deref() == Some("VERIFIED"))
+        .await;
+    assert_eq!((seen.phase(), seen.status_or_default().outcome), (Some(Phase::AwaitingUser), None));
     assert!(seen.shows(&["Ready=False/AwaitingUser", "Verified=Unknown/NotFinished"]));
     world.until_event("alice", "UnknownPortalStatus").await;
     let before = world.resource_version("alice").await;
-    world.until_looked_at(&id, 3).await;
+    world.until_polled(&id, 3).await;
     assert_eq!(world.resource_version("alice").await, before);
-    let told = "okid_events_total{reason=\"UnknownPortalStatus\"}";
-    world.operator().until_metric(told, |events| events >= 1.0).await;
-    world.until_looked_at(&id, 2).await;
-    assert_eq!(world.operator().metric(told).await, 1.0, "one event for one word");
+    let events_total = "okid_events_total{reason=\"UnknownPortalStatus\"}";
+    world.operator().until_metric(events_total, |events| events >= 1.0).await;
+    world.until_polled(&id, 2).await;
+    assert_eq!(world.operator().metric(events_total).await, 1.0, "one event for one status");
 
     world.sandbox().set_status(&id, " verified\u{7}").unwrap();
-    world.until("alice", |seen| seen.found().portal_status.as_deref() == Some("verified")).await;
-    world.operator().until_metric(told, |events| events == 2.0).await;
+    world.until("alice", |seen| seen.status_or_default().portal_status.as_deref() == Some("verified")).await;
+    world.operator().until_metric(events_total, |events| events == 2.0).await;
     let seen = world.get("alice").await;
-    assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
+    assert_eq!((seen.phase(), seen.status_or_default().outcome), (Some(Phase::AwaitingUser), None));
     world.sandbox().decide(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_about_another_session_decides_nothing() {
+async fn a_response_about_another_session_decides_nothing() {
     let world = World::new().await;
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     let other = world.sandbox().seed(1).remove(0);
     let mixed_up = world.sandbox().inject(Fault::new(Call::Details, Action::set("/verification_id", other)));
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until_event("alice", "IdMismatch").await;
-    world.until_portal("two mixed up answers", |world| world.sandbox().hits(mixed_up) >= 2).await;
+    world
+        .until_portal("two responses about another session", |world| world.sandbox().hits(mixed_up) >= 2)
+        .await;
     let seen = world.get("alice").await;
-    assert_eq!((seen.phase(), seen.found().outcome), (Some(Phase::AwaitingUser), None));
+    assert_eq!((seen.phase(), seen.status_or_default().outcome), (Some(Phase::AwaitingUser), None));
     world.sandbox().clear(mixed_up);
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     world.finish().await;
@@ -387,7 +391,7 @@ async fn a_redirect_is_never_followed() {
     let mut world = World::builder().portals(2).without_operator().start().await;
     world.start(Launch::new().allow([world.portal(0).url()])).await;
     let elsewhere = format!("{}/api/generate-verification", world.portal(1).url());
-    let id = world.invite("alice", json!({})).await;
+    let id = world.create_session("alice", json!({})).await;
     for status in [301, 302, 307, 308] {
         world.sandbox().inject(Fault::new(Call::Details, Action::redirect(status, &elsewhere)).once());
     }
@@ -402,6 +406,6 @@ async fn a_redirect_is_never_followed() {
     let refused = world.until("bob", |seen| seen.state() == Some(SessionState::NotCreated)).await;
     assert!(refused.shows(&["Reconciling=True/PortalMisconfigured", "SessionCreated=False/Refused"]));
     assert_eq!((refused.session().attempt, refused.session().orphans), (1, 0));
-    assert_eq!(world.portal(1).counters().connections, 0, "nobody came to the other host");
+    assert_eq!(world.portal(1).counters().connections, 0, "no connection reached the other host");
     world.finish().await;
 }
