@@ -135,7 +135,10 @@ async fn work(
     let mut follow = tokio::spawn({
         let (reconciler, readiness, namespace) =
             (Arc::clone(reconciler), readiness.clone(), settings.namespace.clone());
-        async move { follow(&reconciler, namespace.as_ref().map(Namespace::as_str), &readiness).await }
+        async move {
+            let namespace = namespace.as_ref().map(Namespace::as_str);
+            follow(&reconciler, namespace, &move |waiting| readiness.set(waiting)).await;
+        }
     });
     let departed = tokio::spawn({
         let reconciler = Arc::clone(reconciler);

@@ -76,11 +76,11 @@ mod tests {
     fn with_too_many_the_oldest_is_forgotten() {
         let own = OwnObjects::default();
         for number in 0..=MOST {
-            own.remember("place", &number.to_string(), "ab");
-            own.remember("place", &number.to_string(), "ab");
+            own.remember("destination", &number.to_string(), "ab");
+            own.remember("destination", &number.to_string(), "ab");
         }
-        assert!(!own.knows("place", "0", "ab"));
-        assert!(own.knows("place", "1", "ab") && own.knows("place", &MOST.to_string(), "ab"));
+        assert!(!own.knows("destination", "0", "ab"));
+        assert!(own.knows("destination", "1", "ab") && own.knows("destination", &MOST.to_string(), "ab"));
         let known = own.known.lock();
         assert_eq!((known.all.len(), known.in_order.len()), (MOST, MOST));
     }

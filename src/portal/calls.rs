@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The id of a probe. No session has it: the answer shows only whether the portal responds.
-const PROBE_ID: &str = "ping";
+const PROBE_ID: &str = "probe";
 
 /// The portals. The only holder of a [`PortalClient`].
 pub(crate) struct Portal {

@@ -18,7 +18,7 @@ use crate::{
     workqueue::{Disposition, DueReconcile},
 };
 
-/// Waits after a reconcile that the API server kept from its end.
+/// Waits after a reconcile that failed because of the API server.
 const RETRY_AFTER: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(2));
 
 impl Reconciler {

@@ -7,7 +7,6 @@ use tokio::time::{Instant, interval};
 
 use super::{cache_entry::CacheEntry, recent::is_small, reconciler::Reconciler};
 use crate::{
-    admin::Readiness,
     api::Verification,
     cluster::{ApiError, Change, INSTALL, Interrupted, WAITING, fairness_key, prune},
     incidents::Incidents,
@@ -20,8 +19,11 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After this long without an interruption the next one is reported again. Longer than the stream ever pauses.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// Takes what the follower waits for, for `/readyz`; nothing, once the first list is complete.
+pub(crate) type OnWaiting = dyn Fn(Option<Cow<'static, str>>) + Send + Sync;
+
 /// Follows the live verifications for as long as the process runs.
-pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, readiness: &Readiness) {
+pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, on_waiting: &OnWaiting) {
     let cluster = &reconciler.cluster;
     let begin = || cluster.watch(namespace);
     let mut stream = std::pin::pin!(begin());
@@ -32,7 +34,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
         cluster.last_contact().follower_alive();
         tokio::select! {
             change = stream.next() => match change {
-                Some(change) => note(reconciler, readiness, &mut interruptions, change),
+                Some(change) => note(reconciler, on_waiting, &mut interruptions, change),
                 None => return,
             },
             () = &mut rolled_back => {
@@ -54,7 +56,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, rea
 
 fn note(
     reconciler: &Reconciler,
-    readiness: &Readiness,
+    on_waiting: &OnWaiting,
     interruptions: &mut Interruptions,
     change: Change<Verification>,
 ) {
@@ -80,7 +82,7 @@ fn note(
                 forget(reconciler, &removed);
             }
             interruptions.init_done();
-            readiness.set(None);
+            on_waiting(None);
             tracing::info!(live = reconciler.index().len(), "watching verifications");
         }
         Change::Deleted(object) => {
@@ -93,7 +95,7 @@ fn note(
             reconciler.metrics.watch_interruptions.inc();
             let Some(why) = error.api_error() else { return };
             if needs_list {
-                readiness.set(Some(interruptions.waiting_for(&error, &why)));
+                on_waiting(Some(interruptions.waiting_for(&error, &why)));
             }
             if interruptions.is_new(&error, &why, Instant::now()) {
                 log_interruption(&error, &why);

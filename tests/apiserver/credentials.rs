@@ -154,7 +154,7 @@ async fn a_rotated_key_without_access_is_reported_until_the_old_one_returns() {
     world.secret(SECRET, &second).await;
     let rotated = world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRotated"])).await;
     assert!(rotated.shows(&["Ready=False/AwaitingUser", "SessionCreated=True/Created", "Stalled="]));
-    world.until_event("alice", "KeyRejected").await;
+    world.until_event("alice", "KeyRotated").await;
     world.secret(SECRET, &first).await;
     world.until("alice", |seen| seen.shows(&["CredentialsReady=True/Accepted"])).await;
     world.sandbox().finish(&id, Verdict::Verified).unwrap();

@@ -70,7 +70,7 @@ async fn evidence_left_in_a_terminating_namespace_is_reported_on_the_operators_p
     let left = world.operator().until_logged("what is left", left).await;
     assert_eq!((&left["level"], &left["name"]), (&json!("WARN"), &json!("alice")));
     assert_eq!((&left["namespace"], &left["uid"]), (&json!(world.namespace), &json!(alice.metadata.uid)));
-    assert_eq!(left["place"], json!(alice.status_or_default().evidence.expect("it is stored").prefix));
+    assert_eq!(left["destination"], json!(alice.status_or_default().evidence.expect("it is stored").prefix));
     let orphaned = |value| value == 1.0;
     world.operator().until_metric("okid_evidence_orphaned_total", orphaned).await;
     let published = "okid_events_total{reason=\"EvidenceOrphaned\"}";
