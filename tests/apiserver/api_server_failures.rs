@@ -136,7 +136,11 @@ async fn a_session_that_cannot_be_recorded_before_shutdown_fails_the_process() {
     world.operator().until_metric("okid_status_record_retries_total", |retries| retries >= 1.0).await;
     let status = world.operator().stop().await;
     assert_eq!(status.code(), Some(1));
-    assert!(world.operator().log().contains("record all work in flight"), "{}", world.operator().log());
+    assert!(
+        world.operator().log().contains("could not record all in-flight work"),
+        "{}",
+        world.operator().log()
+    );
 
     // The next process cannot know the outcome: it reports that and recovers.
     world.start(Launch::new()).await;
