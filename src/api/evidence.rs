@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::status::Outcome;
+use super::outcome::Outcome;
 
 /// What to store in object storage once the check has finished. This is highly sensitive personal data: see
 /// docs/evidence/verify.md.

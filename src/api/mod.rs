@@ -6,6 +6,7 @@ mod condition;
 mod definition;
 mod duration;
 mod evidence;
+mod outcome;
 mod rules;
 mod spec;
 mod status;
@@ -17,10 +18,11 @@ pub use evidence::{
     DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, EvidenceStatus, ImageKind,
     ImageRequest, ObjectState, SecretRef, StoredObject,
 };
+pub use outcome::Outcome;
 pub use spec::{
     Adopt, Mode, OnUnknownOutcome, Polling, ReadyWhen, SecretKeyRef, Verification, VerificationSpec,
 };
-pub use status::{Outcome, Phase, Session, SessionState, VerificationStatus};
+pub use status::{Phase, Session, SessionState, VerificationStatus};
 
 /// The API group of the resource.
 pub const GROUP: &str = "okid.io";

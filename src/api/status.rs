@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{condition::Condition, evidence::EvidenceStatus};
+use super::{condition::Condition, evidence::EvidenceStatus, outcome::Outcome};
 
 /// The observed state of an identity check. Only the operator writes it.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -151,19 +151,6 @@ impl Phase {
             Self::Failed => "Failed",
         }
     }
-}
-
-/// How the check ended. Written once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Outcome {
-    /// The person is verified.
-    Verified,
-    /// The person is rejected.
-    Rejected,
-    /// The session expired.
-    Expired,
-    /// `spec.activeDeadline` passed.
-    Failed,
 }
 
 /// How the session was created.
