@@ -123,8 +123,8 @@ struct Open {
     failures: u32,
     failed_at: Instant,
     next: Instant,
-    /// The breaker is half-open: a trial is in flight.
-    is_half_open: bool,
+    /// Whether the breaker is half-open.
+    trial_in_flight: bool,
     next_probe: Instant,
     /// When the last of the deferred creates comes that may send a probe.
     last_prober: Option<Instant>,
@@ -136,7 +136,7 @@ impl CreateBreaker {
     /// Admits a create, or says when to try again. `Ok(true)` is a trial: its end must be recorded, or it is abandoned.
     pub(super) fn admit(&mut self, now: Instant) -> Result<bool, Instant> {
         let Some(open) = &mut self.open else { return Ok(false) };
-        if open.is_half_open {
+        if open.trial_in_flight {
             return Err(now + DURING_A_TRIAL);
         }
         if now < open.next {
@@ -149,13 +149,13 @@ impl CreateBreaker {
             open.last_prober = Some(prober);
             return Err(prober);
         }
-        open.is_half_open = true;
+        open.trial_in_flight = true;
         Ok(true)
     }
 
     /// Whether a trial is in flight.
     pub(super) fn is_half_open(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.is_half_open)
+        self.open.as_ref().is_some_and(|open| open.trial_in_flight)
     }
 
     /// Records a successful create. True if that closed the breaker.
@@ -175,25 +175,25 @@ impl CreateBreaker {
     /// Records that a trial ended without saying anything about the portal.
     pub(super) const fn trial_abandoned(&mut self) {
         if let Some(open) = &mut self.open {
-            open.is_half_open = false;
+            open.trial_in_flight = false;
         }
     }
 
     pub(super) fn failed(&mut self, now: Instant, failure: Failure, is_trial: bool) {
         let before = match &self.open {
             // Creates that were in flight when it opened say nothing new.
-            Some(open) if !is_trial => (open.failures, open.is_half_open),
+            Some(open) if !is_trial => (open.failures, open.trial_in_flight),
             Some(open) => (open.failures.saturating_add(1), false),
             None => (0, false),
         };
-        let (failures, is_half_open) = before;
+        let (failures, trial_in_flight) = before;
         let wait = failure.backoff().wait(failures);
         self.open = Some(Open {
             failure,
             failures,
             failed_at: now,
             next: now + wait,
-            is_half_open,
+            trial_in_flight,
             next_probe: now + PROBE_INTERVAL,
             last_prober: None,
             is_silent: false,

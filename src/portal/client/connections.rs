@@ -39,7 +39,7 @@ pub(super) struct Connections {
     /// Whether any response came over HTTP/2, where requests share connections.
     speaks_http2: AtomicBool,
     /// Most clients.
-    max_connections: usize,
+    max: usize,
 }
 
 /// How many concurrent requests a connection accepts, as far as it is known.
@@ -81,7 +81,7 @@ impl Connections {
             per_connection,
             concurrency: Mutex::new(concurrency),
             speaks_http2: AtomicBool::new(speaks_http2),
-            max_connections,
+            max: max_connections,
         }
     }
 
@@ -114,7 +114,7 @@ impl Connections {
         if let Some(connection) = std::iter::once(&self.first).chain(more.iter()).find(has_room) {
             return connection.lease(limit);
         }
-        if more.len() + 1 < self.max_connections
+        if more.len() + 1 < self.max
             && let Some(client) = (self.build)()
         {
             let connection = Connection::new(client);
