@@ -1,4 +1,5 @@
-//! Every call to okID. Each one counts, is noted in the failure log, measures the portal's clock and reports to its budget.
+//! Every request to okID. Each one is counted, recorded in the failure log and reported to its budget, and measures the
+//! portal's clock.
 //!
 //! May depend on the rest of `portal`, which does not depend on this file, on `clock` and `metrics`.
 
@@ -24,7 +25,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The id of a probe. No session has it: the answer shows only whether the portal responds.
+/// The id of a probe. It belongs to no session: the response only shows whether the portal responds.
 const PROBE_ID: &str = "probe";
 
 /// The portals. The only holder of a [`PortalClient`].
@@ -49,7 +50,7 @@ pub(crate) struct PortalSettings {
     pub(crate) link_path: String,
 }
 
-/// A portal and a key, and the permission of their budget for one call.
+/// A portal and a key, and the permit of their budget for one request.
 pub(crate) struct Caller<'a> {
     pub(crate) portal: &'a PortalUrl,
     pub(crate) key: &'a ApiKey,
@@ -57,9 +58,9 @@ pub(crate) struct Caller<'a> {
 }
 
 /// The result of a create.
-pub(crate) struct CreateAnswer {
-    pub(crate) answer: Result<Created, PortalError>,
-    /// Whether it ends the wait of the other creates at that portal.
+pub(crate) struct CreateResult {
+    pub(crate) result: Result<Created, PortalError>,
+    /// Whether the other creates at that portal may continue.
     pub(crate) resumes_creates: bool,
 }
 
@@ -70,7 +71,7 @@ pub(crate) struct ImageBody {
 }
 
 impl Portal {
-    /// Calls through that client, within those budgets.
+    /// Sends requests with this client, within these budgets.
     pub(crate) fn new(
         client: PortalClient,
         budgets: Budgets,
@@ -114,73 +115,73 @@ impl Portal {
         self.budgets.closed(now)
     }
 
-    /// Asks for the status of a session.
+    /// Polls a session.
     pub(crate) async fn poll(&self, caller: Caller<'_>, id: &VerificationId) -> Result<Details, PortalError> {
         let Caller { portal, key, permit } = caller;
         let sent = self.clock.local();
         let request = self.metrics.portal_request("poll");
-        let answer = self.client.poll(portal, key, id).await;
-        self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|details| details.date));
-        request.end(PortalError::result_label(&answer));
-        self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
-        if answer.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
+        let result = self.client.poll(portal, key, id).await;
+        self.measure_clock(portal, sent, result.as_ref().ok().and_then(|details| details.date));
+        request.end(PortalError::result_label(&result));
+        self.failures.note(portal, polls_of(id), result.as_ref().map(drop));
+        if result.as_ref().is_ok_and(|details| details.id.as_ref() == Some(id)) {
             permit.polled(Instant::now());
         }
-        permit.about(id).report(Instant::now(), answer.as_ref().map(drop));
-        answer
+        permit.about(id).report(Instant::now(), result.as_ref().map(drop));
+        result
     }
 
-    /// Creates a session, with one request. An id that `is_free` refuses belongs to another resource, and is no answer to
-    /// this create.
+    /// Creates a session with one request. An id that `is_free` rejects belongs to another resource, so the response is
+    /// unusable.
     pub(crate) async fn create(
         &self,
         caller: Caller<'_>,
         is_free: impl FnOnce(&VerificationId) -> bool + Send,
-    ) -> CreateAnswer {
+    ) -> CreateResult {
         let Caller { portal, key, permit } = caller;
         let sent = self.clock.local();
         let request = self.metrics.portal_request("create");
-        let answer = self.client.create(portal, key).await;
-        self.measure_clock(portal, sent, answer.as_ref().ok().and_then(|created| created.date));
-        self.failures.note(portal, creates_with(key.identity()), answer.as_ref().map(drop));
-        let answer = answer.and_then(|created| {
+        let result = self.client.create(portal, key).await;
+        self.measure_clock(portal, sent, result.as_ref().ok().and_then(|created| created.date));
+        self.failures.note(portal, creates_with(key.identity()), result.as_ref().map(drop));
+        let result = result.and_then(|created| {
             if is_free(&created.id) { Ok(created) } else { Err(PortalError::Failed(Failed::Unusable)) }
         });
-        request.end(PortalError::result_label(&answer));
-        let resumes_creates = permit.report(Instant::now(), answer.as_ref().map(drop));
-        CreateAnswer { answer, resumes_creates }
+        request.end(PortalError::result_label(&result));
+        let resumes_creates = permit.report(Instant::now(), result.as_ref().map(drop));
+        CreateResult { result, resumes_creates }
     }
 
-    /// Asks for a session that does not exist, to find out whether the portal responds.
+    /// Requests a session that does not exist, to find out whether the portal responds.
     pub(crate) async fn probe(&self, caller: Caller<'_>) -> Result<Details, PortalError> {
         let Caller { portal, key, permit } = caller;
         let request = self.metrics.portal_request("probe");
-        let answer = match VerificationId::parse(PROBE_ID) {
+        let result = match VerificationId::parse(PROBE_ID) {
             Ok(id) => self.client.poll(portal, key, &id).await,
             Err(_) => Err(PortalError::Failed(Failed::Unusable)),
         };
-        request.end(PortalError::result_label(&answer));
-        permit.report(Instant::now(), answer.as_ref().map(drop));
-        answer
+        request.end(PortalError::result_label(&result));
+        permit.report(Instant::now(), result.as_ref().map(drop));
+        result
     }
 
-    /// Gets an image of at most that many bytes. One that is larger is [`Failed::TooLarge`], for which the budget does not
-    /// hold the portal responsible.
+    /// Gets an image of at most `limit` bytes. A larger one is [`Failed::TooLarge`], which does not count as a failure of the
+    /// portal.
     pub(crate) async fn image(
         &self,
         caller: Caller<'_>,
         id: &VerificationId,
-        call: ImageQuery<'_>,
-        most: usize,
+        query: ImageQuery<'_>,
+        limit: usize,
     ) -> Result<ImageBody, PortalError> {
         let Caller { portal, key, permit } = caller;
         let request = self.metrics.portal_request("image");
-        let answer = self.client.image(portal, key, id, call).await;
-        self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
-        let image = match answer {
-            Ok(answer) => {
-                let content_type = answer.content_type();
-                answer.read(most).await.map(|bytes| ImageBody { bytes, content_type })
+        let result = self.client.image(portal, key, id, query).await;
+        self.failures.note(portal, polls_of(id), result.as_ref().map(drop));
+        let image = match result {
+            Ok(response) => {
+                let content_type = response.content_type();
+                response.read(limit).await.map(|bytes| ImageBody { bytes, content_type })
             }
             Err(error) => Err(error),
         };
@@ -189,26 +190,26 @@ impl Portal {
         image
     }
 
-    /// Gets the details of a session unchanged, of at most that many bytes, as [`image`](Self::image) does.
+    /// Gets the details of a session unchanged, of at most `limit` bytes, as [`image`](Self::image) does.
     pub(crate) async fn results(
         &self,
         caller: Caller<'_>,
         id: &VerificationId,
-        most: usize,
+        limit: usize,
     ) -> Result<Bytes, PortalError> {
         let Caller { portal, key, permit } = caller;
         let request = self.metrics.portal_request("results");
-        let answer = self.client.results(portal, key, id, most).await;
-        request.end(PortalError::result_label(&answer));
-        // Below the limit of every answer, the portal is asked again for the larger one.
-        if most == MAX_RESPONSE_BYTES || !is_too_large(&answer) {
-            self.failures.note(portal, polls_of(id), answer.as_ref().map(drop));
+        let result = self.client.results(portal, key, id, limit).await;
+        request.end(PortalError::result_label(&result));
+        // Below the limit of every response, the request is repeated with a larger limit.
+        if limit == MAX_RESPONSE_BYTES || !is_too_large(&result) {
+            self.failures.note(portal, polls_of(id), result.as_ref().map(drop));
         }
-        report_body(permit.about(id), &answer);
-        answer
+        report_body(permit.about(id), &result);
+        result
     }
 
-    /// A good answer carries the portal's time.
+    /// Measures the portal's clock by the time in its response.
     fn measure_clock(&self, portal: &PortalUrl, sent: Timestamp, date: Option<Timestamp>) {
         if let Some(date) = date {
             let received = self.clock.local();
@@ -217,12 +218,12 @@ impl Portal {
     }
 }
 
-fn is_too_large<T>(answer: &Result<T, PortalError>) -> bool {
-    matches!(answer, Err(PortalError::Failed(Failed::TooLarge)))
+fn is_too_large<T>(result: &Result<T, PortalError>) -> bool {
+    matches!(result, Err(PortalError::Failed(Failed::TooLarge)))
 }
 
-/// A body that is too large shows that the portal answers as it should.
-fn report_body<T>(permit: RequestPermit, answer: &Result<T, PortalError>) {
-    let result = if is_too_large(answer) { Ok(()) } else { answer.as_ref().map(drop) };
+/// A body that is too large shows that the portal responds as expected.
+fn report_body<T>(permit: RequestPermit, result: &Result<T, PortalError>) {
+    let result = if is_too_large(result) { Ok(()) } else { result.as_ref().map(drop) };
     permit.report(Instant::now(), result);
 }

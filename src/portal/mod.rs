@@ -21,7 +21,7 @@ pub mod wire;
 pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageQuery, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
-pub(crate) use calls::{Caller, CreateAnswer, ImageBody, Portal, PortalSettings};
+pub(crate) use calls::{Caller, CreateResult, ImageBody, Portal, PortalSettings};
 pub use classify::Provenance;
 pub(crate) use client::MAX_RESPONSE_BYTES;
 pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageResponse};

@@ -17,7 +17,7 @@ use crate::{
     failpoints::{Failpoint, failpoint},
     fairness::Permit,
     lifecycle::{CreateOutcome, claim},
-    portal::{Caller, CreateAnswer},
+    portal::{Caller, CreateResult},
 };
 
 /// A claim whose write took longer than this is not followed by a request: the process may have been asleep since.
@@ -86,12 +86,12 @@ impl Reconciler {
             entry.session = self.sessions.take(portal.as_str(), id, &observed.facts.uid);
             entry.session.is_some()
         });
-        let CreateAnswer { answer, resumes_creates } = created.await;
+        let CreateResult { result, resumes_creates } = created.await;
         if resumes_creates {
             self.wake_waiting_to_create(portal);
         }
-        self.wake_waiting_for_first_response(portal, key, &answer);
-        CreateOutcome::Answered(answer)
+        self.wake_waiting_for_first_response(portal, key, &result);
+        CreateOutcome::Answered(result)
     }
 
     async fn claim(&self, permit: Permit, reconciliation: &Reconciliation, attempt: u32) -> Claimed {
