@@ -1,5 +1,5 @@
-//! The client for the API server: the cluster is found as kubectl finds it, and reached over the proxy that kubectl would
-//! use. Touches the kubeconfig and the environment.
+//! The client for the API server: it finds the cluster as kubectl does, and connects through the proxy that kubectl would use.
+//! May depend on the kubeconfig, the environment and `proxy`.
 
 use std::sync::Arc;
 
@@ -36,47 +36,47 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Stands in a kubeconfig so that kube reads no proxy from the environment: that is decided here.
-const DECIDED_HERE: &str = "http://127.0.0.1";
+/// Replaces the proxy of a kubeconfig, so that kube reads none from the environment: this module chooses the proxy.
+const PLACEHOLDER_PROXY: &str = "http://127.0.0.1";
 
 /// What measures each request of the client and its response.
 type ClientLayers = Stack<ServerDates, RequestMetrics>;
 
-/// Why no client for the API server can be made. Repeats no text of a kubeconfig, which may hold credentials.
+/// Why a client for the API server cannot be made. Quotes no text of a kubeconfig, which may hold credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum Connect {
-    /// There is no kubeconfig that can be used, and no `ServiceAccount`.
+    /// There is no usable kubeconfig and no `ServiceAccount`.
     #[error(
         "find the cluster: set KUBECONFIG, or run in a pod with a ServiceAccount; {}, and {in_cluster}",
-        what_is_wrong(kubeconfig)
+        problem(kubeconfig)
     )]
     Find {
-        /// What is wrong with the kubeconfig.
+        /// The problem with the kubeconfig.
         kubeconfig: Box<KubeconfigError>,
-        /// Why this is no pod.
+        /// Why the process does not run in a pod.
         in_cluster: Box<InClusterError>,
     },
-    /// What names the proxy cannot be its address.
-    #[error("find the way to the API server")]
+    /// The address of the proxy is invalid.
+    #[error("choose the proxy to the API server")]
     Proxy(#[from] InvalidProxy),
     /// The client cannot be made.
     #[error("make a client for the API server")]
     Client(#[source] kube::Error),
 }
 
-/// What is wrong with a kubeconfig. The parser's own words quote it, with whatever is in it.
-fn what_is_wrong(error: &KubeconfigError) -> String {
+/// The problem with a kubeconfig. The parser's own message is not used, because it quotes the file.
+fn problem(error: &KubeconfigError) -> String {
     if let KubeconfigError::ReadConfig(error, path) = error {
         format!("the kubeconfig {} cannot be read ({})", path.display(), error.kind())
     } else if matches!(error, KubeconfigError::Parse(_)) {
-        "the kubeconfig is not one: it is no YAML, or has another form".to_owned()
+        "the kubeconfig is not valid YAML or not a kubeconfig".to_owned()
     } else {
         format!("the kubeconfig cannot be used ({error})")
     }
 }
 
-/// The API server of the kubeconfig or of the Pod. Its clock is measured by the dates of its answers. Events are reported
-/// as that instance, which runs in that Pod if it runs in one.
+/// Connects to the cluster of the kubeconfig or of the Pod. Its clock is measured by the dates of its responses. Events are
+/// reported as that instance, which may run in that Pod.
 ///
 /// # Errors
 ///
@@ -91,14 +91,14 @@ pub(crate) async fn connect(
     let variable = |name: &str| std::env::var(name).ok();
     let proxy = proxy(&config.cluster_url, of_kubeconfig.as_deref(), variable)?;
     if proxy.is_some() {
-        tracing::info!("the API server is reached over a proxy");
+        tracing::info!("connecting to the API server through a proxy");
     }
     let layers = Stack::new(ServerDates(clock), RequestMetrics(Arc::clone(&metrics)));
     let client = client(config, proxy, &layers).map_err(Connect::Client)?;
     Ok(Cluster::new(client, instance, own_pod, metrics))
 }
 
-/// The cluster of the kubeconfig, and the proxy that it names; or else that of the pod.
+/// The cluster of the kubeconfig and its proxy, or else the cluster of the pod.
 async fn find() -> Result<(Config, Option<String>), Connect> {
     let kubeconfig = match Kubeconfig::read() {
         Ok(kubeconfig) => of_kubeconfig(kubeconfig).await,
@@ -124,7 +124,7 @@ async fn of_kubeconfig(mut kubeconfig: Kubeconfig) -> Result<(Config, Option<Str
     let mut proxy = None;
     for named in &mut kubeconfig.clusters {
         let Some(known) = &mut named.cluster else { continue };
-        let its_own = known.proxy_url.replace(DECIDED_HERE.to_owned());
+        let its_own = known.proxy_url.replace(PLACEHOLDER_PROXY.to_owned());
         if Some(&named.name) == cluster.as_ref() {
             proxy = its_own;
         }
@@ -138,16 +138,16 @@ fn client(config: Config, proxy: Option<Proxy>, layers: &ClientLayers) -> kube::
     let Some(Proxy { protocol, address, credentials }) = proxy else {
         return Ok(ClientBuilder::try_from(config)?.with_layer(layers).build());
     };
-    // As kube does it; it fails where there is one already.
+    // As kube does; it fails if there is one already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     match protocol {
-        Protocol::Http => over(config, layers, tunnel(address, credentials, connector)),
+        Protocol::Http => through(config, layers, tunnel(address, credentials, connector)),
         Protocol::Https => {
-            // The proxy's certificate is none of the cluster's.
+            // The proxy's certificate is not issued by the cluster's CA.
             let connector = Config::new(address.clone()).rustls_https_connector_with_connector(connector)?;
-            over(config, layers, tunnel(address, credentials, connector))
+            through(config, layers, tunnel(address, credentials, connector))
         }
         Protocol::Socks5 => {
             let socks = SocksV5::new(address, connector);
@@ -155,7 +155,7 @@ fn client(config: Config, proxy: Option<Proxy>, layers: &ClientLayers) -> kube::
                 Some((user, password)) => socks.with_auth(user, password),
                 None => socks,
             };
-            over(config, layers, socks)
+            through(config, layers, socks)
         }
     }
 }
@@ -171,8 +171,8 @@ fn tunnel<C>(address: Uri, credentials: Option<(String, String)>, connector: C) 
     }
 }
 
-/// What kube builds for a connection of its own, over a connection through a proxy.
-fn over<C>(config: Config, layers: &ClientLayers, connector: C) -> kube::Result<Client>
+/// The client that kube would build, on a connection through a proxy.
+fn through<C>(config: Config, layers: &ClientLayers, connector: C) -> kube::Result<Client>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,

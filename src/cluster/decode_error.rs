@@ -1,13 +1,13 @@
-//! Says why an object could not be decoded, without saying what is in it. Pure.
+//! Describes why an object could not be decoded, without quoting it. Pure.
 
-/// What is told when an error has a form that is not known here.
+/// The description of an error of an unknown form.
 const UNKNOWN: &str = "does not have the form that this version expects";
 
 /// The part of a decoding error that comes from the schema and not from the object.
 ///
-/// serde quotes the value that it stumbled over, and in a Verification that may be the link or
-/// the id. Kept are the kind of the error, names of our own fields, and what was expected.
-/// `serde_json` and `serde-value` write the same errors with other capitals and stops.
+/// serde quotes the value that it could not decode, and in a Verification that may be the link or the id. What remains is the
+/// kind of the error, the names of our own fields, and what was expected. `serde_json` and `serde-value` write the same errors
+/// with different capitals and punctuation.
 pub(crate) fn describe(error: &str) -> String {
     let mut letters = error.chars();
     let first = letters.next().unwrap_or_default().to_ascii_lowercase();
@@ -21,7 +21,7 @@ pub(crate) fn describe(error: &str) -> String {
     let Some(kind) = kind else {
         return UNKNOWN.to_owned();
     };
-    // What was expected comes last; a value may hold the same words, so the last ones count.
+    // What was expected comes last; a value may contain the same words, so the last occurrence counts.
     let expected = [", expected ", ". Expected "]
         .into_iter()
         .filter_map(|separator| Some(error.rfind(separator)? + separator.len()))
@@ -38,8 +38,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_tells_what_was_expected_and_never_what_was_there() {
-        for (error, told) in [
+    fn an_error_says_what_was_expected_and_never_what_was_found() {
+        for (error, description) in [
             ("missing field `spec`", "missing field `spec`"),
             ("Missing field spec", "missing field spec"),
             (
@@ -69,7 +69,7 @@ mod tests {
             ("unknown field `https://link`, expected `a`", UNKNOWN),
             ("", UNKNOWN),
         ] {
-            assert_eq!(describe(error), told);
+            assert_eq!(describe(error), description);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::incidents::{Incident, Incidents};
 /// An incident in which nothing failed for this long is over. Longer than any reconcile waits before it tries again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 /// An incident stays open for this long after its last failure, though all requests have succeeded since: an API server
-/// that answers some and not others is one incident.
+/// that responds to some and not to others is one incident.
 const KEEP_OPEN_FOR: Duration = Duration::from_secs(10);
 /// The most objects that one incident tracks. With more of them it is over when it times out.
 const MOST_TRACKED: usize = 4096;
@@ -59,7 +59,7 @@ impl ServerCall {
 /// What an incident is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
-    /// The API server does not answer, or answers that it cannot: this concerns every call.
+    /// The API server does not respond, or responds that it cannot: this concerns every call.
     Unavailable,
     /// The API server does not accept the credentials: this concerns every call.
     Unauthenticated,
@@ -115,12 +115,12 @@ impl FailureLog {
         &self,
         call: ServerCall,
         (namespace, name): (&str, &str),
-        answer: &Result<kube::Result<T>, Elapsed>,
+        response: &Result<kube::Result<T>, Elapsed>,
     ) {
         let now = Instant::now();
         let (verb, resource) = (call.verb(), call.resource());
-        let error = match answer {
-            // A resource that is gone fails no more, and a conflict is an answer.
+        let error = match response {
+            // A resource that no longer exists cannot fail, and a conflict is a response.
             Ok(Err(kube::Error::Api(status)))
                 if status.code == 409 || (status.code == 404 && status.reason == "NotFound") =>
             {
@@ -332,8 +332,8 @@ mod tests {
     async fn the_end_is_reported_though_no_further_request_is_made() {
         let failures = FailureLog::default();
         assert!(failures.failed(CALL, Some(403), ALICE, Instant::now()));
-        let answer: Result<kube::Result<()>, Elapsed> = Ok(Ok(()));
-        failures.note(CALL, ALICE, &answer);
+        let response: Result<kube::Result<()>, Elapsed> = Ok(Ok(()));
+        failures.note(CALL, ALICE, &response);
         assert_eq!(failures.0.lock().len(), 1);
         tokio::time::sleep(KEEP_OPEN_FOR + second(1)).await;
         assert!(failures.0.lock().len() == 0);

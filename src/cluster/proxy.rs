@@ -1,27 +1,27 @@
-//! Which proxy leads to the API server, if any: decided as kubectl decides it. Pure.
+//! The proxy to the API server, if any: chosen as kubectl chooses it. Pure.
 
 use std::net::IpAddr;
 
 use http::Uri;
 use url::Url;
 
-/// A variable that names a proxy for https.
+/// The variables that name a proxy for https.
 const HTTPS_PROXY: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
-/// A variable that names what no proxy is used for.
+/// The variables that name the hosts without a proxy.
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// By HTTP, with CONNECT.
+    /// HTTP with CONNECT.
     Http,
-    /// The same by https.
+    /// HTTPS with CONNECT.
     Https,
-    /// By SOCKS 5; the proxy resolves names.
+    /// SOCKS 5; the proxy resolves names.
     Socks5,
 }
 
-/// A proxy. Has no `Debug` and no `Display`, because it may hold a password.
+/// A proxy. It has no `Debug` and no `Display`, because it may hold a password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
     pub(crate) protocol: Protocol,
@@ -31,7 +31,7 @@ pub(crate) struct Proxy {
     pub(crate) credentials: Option<(String, String)>,
 }
 
-/// What names a proxy cannot be its address. Does not repeat it, because it may hold a password.
+/// The setting with this name is not the address of a proxy. The error does not quote it, because it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0} must be the address of a proxy, which begins with http://, https:// or socks5://, such as \
@@ -39,8 +39,8 @@ pub(crate) struct Proxy {
 )]
 pub struct InvalidProxy(&'static str);
 
-/// The proxy that leads to the API server, if any: `proxy-url` of the kubeconfig first, then `HTTPS_PROXY`. None for a
-/// server on this machine, and for one that `NO_PROXY` names.
+/// The proxy to the API server, if any: `proxy-url` of the kubeconfig first, then `HTTPS_PROXY`. There is none for a server on
+/// this machine, and for one that `NO_PROXY` names.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub(crate) fn proxy(
     };
     let Some((source, address)) = named.filter(|_| !is_this_machine(&host)) else { return Ok(None) };
     let port = server.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-    if variable(NO_PROXY).is_some_and(|(_, list)| is_excepted(&list, &host, port)) {
+    if variable(NO_PROXY).is_some_and(|(_, list)| is_excluded(&list, &host, port)) {
         return Ok(None);
     }
     parse(address.trim()).map(Some).ok_or(InvalidProxy(source))
@@ -91,13 +91,13 @@ fn parse(address: &str) -> Option<Proxy> {
     let credentials = if url.username().is_empty() && url.password().is_none() {
         None
     } else {
-        Some((decoded(url.username())?, decoded(url.password().unwrap_or_default())?))
+        Some((percent_decode(url.username())?, percent_decode(url.password().unwrap_or_default())?))
     };
     Some(Proxy { protocol, address, credentials })
 }
 
-/// Percent-decodes a part of a URL; nothing for what is no text.
-fn decoded(text: &str) -> Option<String> {
+/// Percent-decodes a part of a URL; nothing if it is not UTF-8.
+fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -112,9 +112,9 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether a list of `NO_PROXY` names a host: by its name, a domain above it, its address or a network, each with a port
-/// or without, or by `*`. What cannot be understood names nobody.
-fn is_excepted(list: &str, host: &str, port: u16) -> bool {
+/// Whether the list of `NO_PROXY` names a host: by its name, a parent domain, its address or a network, each with or without a
+/// port, or by `*`. Invalid entries name no host.
+fn is_excluded(list: &str, host: &str, port: u16) -> bool {
     let address = host.parse::<IpAddr>().ok();
     list.split([',', ' ']).map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {
         if entry == "*" {
@@ -150,7 +150,7 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
             Ok(port) => (name, Some(port)),
             Err(_) => (entry, None),
         },
-        // More colons make an address of IPv6.
+        // More colons make an IPv6 address.
         Some(_) | None => (entry, None),
     }
 }
@@ -178,8 +178,8 @@ mod tests {
 
     const SERVER: &str = "https://kubernetes.default.svc";
 
-    /// Where the way to a server leads: over the proxy of that address, or directly.
-    fn way(server: &str, of_kubeconfig: Option<&str>, environment: &[(&str, &str)]) -> Option<String> {
+    /// The address of the proxy to a server; nothing for a direct connection.
+    fn address_of(server: &str, of_kubeconfig: Option<&str>, environment: &[(&str, &str)]) -> Option<String> {
         let variable = |name: &str| {
             environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -191,31 +191,31 @@ mod tests {
     fn the_kubeconfig_names_the_proxy_or_else_the_environment_does() {
         let environment = [("HTTPS_PROXY", "http://upper:1"), ("https_proxy", "http://lower:2")];
         let of = |address: &str| Some(format!("{address}/"));
-        assert_eq!(way(SERVER, Some("http://config:3"), &environment), of("http://config:3"));
-        assert_eq!(way(SERVER, Some(""), &environment), of("http://upper:1"));
-        assert_eq!(way(SERVER, None, &environment[1..]), of("http://lower:2"));
-        assert_eq!(way(SERVER, None, &[("HTTPS_PROXY", ""), environment[1]]), of("http://lower:2"));
-        assert_eq!(way(SERVER, None, &[("HTTPS_PROXY", "proxy:3128")]), of("http://proxy:3128"));
-        assert_eq!(way(SERVER, None, &[("HTTPS_PROXY", "https://proxy")]), of("https://proxy:443"));
-        assert_eq!(way(SERVER, None, &[]), None);
-        assert_eq!(way("http://plain.example", None, &environment), None);
+        assert_eq!(address_of(SERVER, Some("http://config:3"), &environment), of("http://config:3"));
+        assert_eq!(address_of(SERVER, Some(""), &environment), of("http://upper:1"));
+        assert_eq!(address_of(SERVER, None, &environment[1..]), of("http://lower:2"));
+        assert_eq!(address_of(SERVER, None, &[("HTTPS_PROXY", ""), environment[1]]), of("http://lower:2"));
+        assert_eq!(address_of(SERVER, None, &[("HTTPS_PROXY", "proxy:3128")]), of("http://proxy:3128"));
+        assert_eq!(address_of(SERVER, None, &[("HTTPS_PROXY", "https://proxy")]), of("https://proxy:443"));
+        assert_eq!(address_of(SERVER, None, &[]), None);
+        assert_eq!(address_of("http://plain.example", None, &environment), None);
     }
 
     #[test]
-    fn what_runs_on_this_machine_is_never_reached_over_a_proxy() {
+    fn a_server_on_this_machine_is_never_connected_through_a_proxy() {
         for server in
             ["https://127.0.0.1:6443", "https://localhost:6443", "https://[::1]:6443", "https://127.9.9.9"]
         {
             for no_proxy in [None, Some(("NO_PROXY", "example.com"))] {
                 let environment: Vec<_> =
                     std::iter::once(("HTTPS_PROXY", "http://proxy:1")).chain(no_proxy).collect();
-                assert_eq!(way(server, Some("http://proxy:1"), &environment), None, "{server}");
+                assert_eq!(address_of(server, Some("http://proxy:1"), &environment), None, "{server}");
             }
         }
     }
 
     #[test]
-    fn no_proxy_is_held_against_the_servers_host_and_not_against_the_proxys() {
+    fn no_proxy_is_compared_with_the_servers_host_and_not_with_the_proxys() {
         let cases = [
             (SERVER, "proxy", false),
             (SERVER, "*", true),
@@ -240,11 +240,11 @@ mod tests {
         ];
         for (server, no_proxy, is_direct) in cases {
             let environment = [("HTTPS_PROXY", "http://proxy:1"), ("NO_PROXY", no_proxy)];
-            assert_eq!(way(server, None, &environment).is_none(), is_direct, "{server} {no_proxy}");
+            assert_eq!(address_of(server, None, &environment).is_none(), is_direct, "{server} {no_proxy}");
             let lower = [("HTTPS_PROXY", "http://proxy:1"), ("no_proxy", no_proxy)];
-            assert_eq!(way(server, None, &lower).is_none(), is_direct, "{server} {no_proxy}");
+            assert_eq!(address_of(server, None, &lower).is_none(), is_direct, "{server} {no_proxy}");
             assert_eq!(
-                way(server, Some("http://proxy:1"), &lower).is_none(),
+                address_of(server, Some("http://proxy:1"), &lower).is_none(),
                 is_direct,
                 "{server} {no_proxy}"
             );
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_and_a_password_are_taken_out_of_the_address_and_decoded() {
+    fn a_user_and_a_password_are_taken_from_the_address_and_decoded() {
         let server = SERVER.parse().unwrap();
         let of = |address| proxy(&server, Some(address), |_| None).unwrap().unwrap();
         let known = of("http://user:p%40ss%3A%+1@proxy:3128");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_proxy_is_refused_by_the_name_of_what_names_it() {
+    fn an_invalid_proxy_is_refused_with_the_name_of_its_setting() {
         let server = SERVER.parse().unwrap();
         for address in ["ftp://user:hunter2@proxy", "http://user:hunter2@", "http://user:hunter2@pro xy"] {
             let of_kubeconfig = proxy(&server, Some(address), |_| None).err().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! Measures how long the API server takes to answer: a layer around the client. May depend on `metrics`.
+//! A layer around the client that measures how long the API server takes to respond. May depend on `metrics` and tower.
 
 use std::{
     sync::Arc,

@@ -31,8 +31,7 @@ const BACKOFF: Backoff = Backoff::new(SHORTEST_PAUSE, Duration::from_secs(32));
 /// What is watched and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WatchSettings {
-    /// Which objects are watched, as a field selector. One that stops to match is reported as
-    /// [`Change::Deleted`].
+    /// The field selector of the objects. One that no longer matches is reported as [`Change::Deleted`].
     pub field_selector: String,
     /// Whether to request a streaming list first (Kubernetes 1.34 has it by default). A server that refuses it, or does not
     /// complete one, is asked for pages from then on.

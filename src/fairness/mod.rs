@@ -3,42 +3,10 @@
 //! A namespace has one share, however many Secrets it names and however many resources it has, because all of them may belong
 //! to one tenant; inside a namespace each key has one share.
 
+mod key;
 mod queue;
 mod semaphore;
 
-use std::{
-    hash::{BuildHasher, Hash, RandomState},
-    sync::LazyLock,
-};
-
+pub use key::FairnessKey;
 pub use queue::FairQueue;
 pub use semaphore::{FairSemaphore, Permit};
-
-/// Whose share something takes. The hashes differ from process to process, so that nobody can choose a name that takes the
-/// share of another one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FairnessKey {
-    /// The namespace.
-    pub namespace: u32,
-    /// The part of the namespace: the portal and the Secret with the key.
-    pub key: u32,
-}
-
-impl FairnessKey {
-    /// The share of that `key` in a namespace.
-    #[must_use]
-    pub fn new(namespace: &str, key: &impl Hash) -> Self {
-        Self { namespace: hash(namespace), key: hash(key) }
-    }
-
-    /// The share of a namespace as a whole.
-    #[must_use]
-    pub fn of_namespace(namespace: &str) -> Self {
-        Self { namespace: hash(namespace), key: 0 }
-    }
-}
-
-fn hash(value: &(impl Hash + ?Sized)) -> u32 {
-    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    u32::try_from(HASHER.hash_one(value) >> 32).unwrap_or_default()
-}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::FairnessKey;
+use super::key::FairnessKey;
 
 /// Items in the order in which they are served: round robin over the namespaces, inside each over its keys, and of one key the
 /// least item first.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{FairnessKey, queue::FairQueue};
+use super::{key::FairnessKey, queue::FairQueue};
 
 /// Permits for what many want to do at once: namespaces are served round robin, none holds more than its part, and a wait that
 /// is cancelled leaves the queue.

@@ -152,7 +152,7 @@ async fn proxy_and_kubeconfig_errors_are_logged_without_passwords() {
     let operator = world.another(launch(&named, &[]));
     let away = |line: &Value| line["definition"] == "verifications.okid.io";
     let line = operator.until_logged("that the proxy is away", away).await;
-    assert_eq!(line["reason"], json!("the proxy gives no connection: connection refused"));
+    assert_eq!(line["reason"], json!("the proxy does not connect: connection refused"));
     end(operator).await;
 
     let unusable = kubeconfig(&world, "unusable", Some(SERVER), Some("ftp://user:hunter2@proxy"));
@@ -161,7 +161,7 @@ async fn proxy_and_kubeconfig_errors_are_logged_without_passwords() {
     std::fs::write(&broken, text).unwrap();
     for (config, sentence) in [
         (&unusable, "proxy-url of the kubeconfig must be the address of a proxy"),
-        (&broken, "the kubeconfig is not one: it is no YAML, or has another form"),
+        (&broken, "the kubeconfig is not valid YAML or not a kubeconfig"),
     ] {
         let operator = world.another(launch(config, &[]));
         assert!(!operator.wait().await.success());

@@ -269,11 +269,11 @@ impl Inner {
     /// Creates an event. The error is the reason of a refusal, or nothing if the outcome is unknown.
     async fn create(&self, note: &Note) -> Result<(), Option<ApiError>> {
         let api: Api<Note> = Api::namespaced(self.client.clone(), &note.namespace().unwrap_or_default());
-        let answer = timeout(DEADLINE, api.create(&PostParams::default(), note)).await;
-        match answer {
+        let response = timeout(DEADLINE, api.create(&PostParams::default(), note)).await;
+        match response {
             // No one else creates an object of that name.
             Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => Ok(()),
-            Ok(answer) => classify(answer),
+            Ok(response) => classify(response),
             Err(_) => Err(None),
         }
     }
@@ -288,8 +288,8 @@ impl Inner {
     ) -> Result<(), Option<ApiError>> {
         let api: Api<Note> = Api::namespaced(self.client.clone(), &subject.namespace);
         let (name, patch) = (event_name(&subject.name, suffix), Patch::Merge(series_patch(times, item)));
-        let answer = timeout(DEADLINE, api.patch(&name, &PatchParams::default(), &patch)).await;
-        answer.map_or(Err(None), classify)
+        let response = timeout(DEADLINE, api.patch(&name, &PatchParams::default(), &patch)).await;
+        response.map_or(Err(None), classify)
     }
 
     /// An event is lost: it is counted, and a warning is logged.
@@ -311,8 +311,8 @@ fn item(event: Event) -> Item {
 }
 
 /// Whether a response says that the event exists, that it is refused, or nothing about it.
-fn classify<T>(answer: kube::Result<T>) -> Result<(), Option<ApiError>> {
-    match answer {
+fn classify<T>(response: kube::Result<T>) -> Result<(), Option<ApiError>> {
+    match response {
         Ok(_) => Ok(()),
         Err(error) => {
             let why = ApiError::from(&error);

@@ -33,13 +33,13 @@ impl Server {
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let received = (parts.method, parts.uri.path().to_owned(), body);
                 let code = (server.respond)(&received);
-                let answer = match code {
+                let body = match code {
                     200..=299 => received.2.clone(),
                     _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": "NotFound"}),
                 };
                 server.received.lock().push(received);
-                let answer = axum::body::Body::from(answer.to_string());
-                Ok::<_, io::Error>(Response::builder().status(code).body(answer).unwrap())
+                let body = axum::body::Body::from(body.to_string());
+                Ok::<_, io::Error>(Response::builder().status(code).body(body).unwrap())
             }
         });
         Client::new(service, "default")

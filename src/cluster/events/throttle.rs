@@ -14,7 +14,7 @@ const BURST_WINDOW: Duration = Duration::from_secs(1);
 const MOST_WHEN_IDLE: usize = 4;
 /// The most events in flight: five a second if the API server takes three seconds for each.
 const MOST: usize = 16;
-/// Waits after an attempt that the API server did not answer.
+/// Waits after an attempt without a response of the API server.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// The same while the process shuts down.
 const SHUTDOWN_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));

@@ -99,10 +99,10 @@ impl Secrets {
         let permit = self.reads.acquire(FairnessKey::new(namespace, &name), 0).await;
         self.counted.inc();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let answer = timeout(DEADLINE, api.get_opt(name)).await;
+        let response = timeout(DEADLINE, api.get_opt(name)).await;
         drop(permit);
-        self.failures.note(ServerCall::GetSecret, (namespace, name), &answer);
-        match answer {
+        self.failures.note(ServerCall::GetSecret, (namespace, name), &response);
+        match response {
             Ok(Ok(Some(secret))) => {
                 let data = secret.data.unwrap_or_default();
                 let bytes = data.values().map(|value| value.0.len()).sum();

@@ -13,7 +13,7 @@ const NAMESPACE_INTERVAL: Duration = Duration::from_millis(20);
 const NAMESPACE_BURST: u32 = 100;
 /// A Secret counts as one more read for each of these bytes.
 const LARGE: usize = 64 * 1024;
-/// The interval between two reads of the same Secret, for entries that the previous read did not keep.
+/// The interval between two reads of the same Secret, for entries that the previous read did not cache.
 const SECRET_INTERVAL: Duration = Duration::from_secs(1);
 /// How many reads of the same Secret go at once.
 const SECRET_BURST: u32 = 3;

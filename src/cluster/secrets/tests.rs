@@ -50,9 +50,9 @@ fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Reads>) {
             most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             sleep(Duration::from_millis(10)).await;
             now.fetch_sub(1, Ordering::Relaxed);
-            let mut answer = Response::new(Body::from(body.into_bytes()));
-            *answer.status_mut() = code;
-            Ok::<_, BoxError>(answer)
+            let mut response = Response::new(Body::from(body.into_bytes()));
+            *response.status_mut() = code;
+            Ok::<_, BoxError>(response)
         }
     });
     (Arc::new(Secrets::new(Client::new(service, "default"), Arc::default(), Counter::default())), reads)

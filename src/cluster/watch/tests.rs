@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// How the server responds to a request.
-enum Answer {
+enum Reply {
     /// A complete response.
     Whole(u16, Value),
     /// The lines of a watch, which is then closed.
@@ -25,7 +25,7 @@ enum Answer {
 
 #[derive(Default)]
 struct Server {
-    answers: Mutex<VecDeque<Answer>>,
+    replies: Mutex<VecDeque<Reply>>,
     requests: Mutex<Vec<String>>,
 }
 
@@ -37,12 +37,12 @@ impl Server {
             async move {
                 let uri = request.uri().to_string();
                 server.requests.lock().push(uri);
-                let answer = server.answers.lock().pop_front();
-                let (status, lines, open) = match answer {
-                    Some(Answer::Whole(status, body)) => (status, vec![body], false),
-                    Some(Answer::Closed(lines)) => (200, lines, false),
-                    Some(Answer::Open(lines)) => (200, lines, true),
-                    Some(Answer::Silence) | None => std::future::pending().await,
+                let reply = server.replies.lock().pop_front();
+                let (status, lines, open) = match reply {
+                    Some(Reply::Whole(status, body)) => (status, vec![body], false),
+                    Some(Reply::Closed(lines)) => (200, lines, false),
+                    Some(Reply::Open(lines)) => (200, lines, true),
+                    Some(Reply::Silence) | None => std::future::pending().await,
                 };
                 let lines =
                     stream::iter(lines).map(|line| Ok::<_, std::io::Error>(Bytes::from(format!("{line}\n"))));
@@ -59,9 +59,9 @@ impl Server {
 }
 
 /// A server that gives these responses one after the other, and then none.
-fn script(answers: impl IntoIterator<Item = Answer>) -> (Arc<Server>, Client) {
+fn script(replies: impl IntoIterator<Item = Reply>) -> (Arc<Server>, Client) {
     let server =
-        Arc::new(Server { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() });
+        Arc::new(Server { replies: Mutex::new(replies.into_iter().collect()), requests: Mutex::default() });
     let client = server.client();
     (server, client)
 }
@@ -97,8 +97,8 @@ fn event(kind: &str, object: &Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
-fn list(items: &[Value], version: u32, more: &str) -> Answer {
-    Answer::Whole(
+fn list(items: &[Value], version: u32, more: &str) -> Reply {
+    Reply::Whole(
         200,
         json!({
             "apiVersion": "v1",
@@ -149,7 +149,7 @@ async fn assert_changes(changes: &mut BoxStream<'static, Change<ConfigMap>>, exp
 
 #[tokio::test(start_paused = true)]
 async fn a_streaming_list_is_followed_by_the_watch() {
-    let (server, client) = script([Answer::Open(vec![
+    let (server, client) = script([Reply::Open(vec![
         event("ADDED", &object("a", 1)),
         event("ADDED", &object("b", 2)),
         end_of_list(2),
@@ -175,7 +175,7 @@ async fn a_list_takes_no_longer_than_its_server() {
     let mut events: Vec<_> =
         (1..=100).map(|number| event("ADDED", &object(&number.to_string(), number))).collect();
     events.push(end_of_list(100));
-    let (_server, client) = script([Answer::Open(events)]);
+    let (_server, client) = script([Reply::Open(events)]);
     let mut changes = watch(&client, true);
     // Not at a whole millisecond: there a sleep of zero takes no time.
     tokio::time::advance(Duration::from_micros(500)).await;
@@ -190,10 +190,10 @@ async fn a_server_without_streaming_lists_is_asked_for_pages_at_once() {
     let begin = Instant::now();
     for code in [400, 422] {
         let (server, client) = script([
-            Answer::Whole(code, status(code)),
+            Reply::Whole(code, status(code)),
             list(&[object("a", 1)], 5, "next"),
             list(&[object("b", 2)], 5, ""),
-            Answer::Open(vec![event("ADDED", &object("c", 6))]),
+            Reply::Open(vec![event("ADDED", &object("c", 6))]),
         ]);
         let mut changes = watch(&client, true);
         assert_changes(&mut changes, &["init", "applied a", "applied b", "init done", "applied c"]).await;
@@ -282,7 +282,7 @@ async fn whatever_the_watch_receives_counts_as_contact() {
             &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"resourceVersion": "7"}}),
         )
     };
-    let (_server, client) = script([list(&[], 5, ""), Answer::Silence, Answer::Open(vec![bookmark()])]);
+    let (_server, client) = script([list(&[], 5, ""), Reply::Silence, Reply::Open(vec![bookmark()])]);
     let last_contact = LastContact::default();
     let settings = WatchSettings { streaming_list: false, ..WatchSettings::default() };
     let mut changes = changes::<ConfigMap>(&client, Some("kyc"), settings, &last_contact).boxed();
@@ -304,8 +304,8 @@ async fn whatever_the_watch_receives_counts_as_contact() {
 #[tokio::test(start_paused = true)]
 async fn a_streaming_list_that_does_not_end_is_replaced_by_pages() {
     let (_server, client) = script([
-        Answer::Closed(vec![event("ADDED", &object("a", 1))]),
-        Answer::Open(vec![]),
+        Reply::Closed(vec![event("ADDED", &object("a", 1))]),
+        Reply::Open(vec![]),
         list(&[object("a", 1)], 5, ""),
     ]);
     let mut changes = watch(&client, true);
@@ -333,7 +333,7 @@ async fn an_object_is_passed_on_unchanged_so_that_its_size_can_be_measured() {
 async fn an_undecodable_object_is_reported_and_affects_no_other() {
     let (_server, client) = script([
         list(&[undecodable("bad", 1), object("good", 2)], 5, ""),
-        Answer::Open(vec![
+        Reply::Open(vec![
             event("ADDED", &undecodable("worse", 6)),
             event("ADDED", &object("better", 7)),
             event("DELETED", &undecodable("worse", 8)),
@@ -370,12 +370,12 @@ async fn an_undecodable_object_is_reported_and_affects_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_watch_lists_again() {
-    for refusal in [Answer::Open(vec![event("ERROR", &status(410))]), Answer::Whole(410, status(410))] {
+    for refusal in [Reply::Open(vec![event("ERROR", &status(410))]), Reply::Whole(410, status(410))] {
         let (_server, client) = script([
             list(&[object("a", 1)], 5, ""),
             refusal,
             list(&[object("b", 6)], 7, ""),
-            Answer::Open(vec![event("ADDED", &object("c", 8))]),
+            Reply::Open(vec![event("ADDED", &object("c", 8))]),
         ]);
         let mut changes = watch(&client, false);
         assert_changes(
@@ -397,11 +397,11 @@ async fn an_expired_watch_lists_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_interruption_is_reported_and_the_stream_continues_after_a_growing_pause() {
-    let mut answers: Vec<_> = (0..8).map(|_| Answer::Whole(500, status(500))).collect();
-    answers.push(list(&[object("a", 1)], 5, ""));
-    answers.push(Answer::Whole(500, status(500)));
-    answers.push(Answer::Open(vec![event("ADDED", &object("b", 6))]));
-    let (_server, client) = script(answers);
+    let mut replies: Vec<_> = (0..8).map(|_| Reply::Whole(500, status(500))).collect();
+    replies.push(list(&[object("a", 1)], 5, ""));
+    replies.push(Reply::Whole(500, status(500)));
+    replies.push(Reply::Open(vec![event("ADDED", &object("b", 6))]));
+    let (_server, client) = script(replies);
     let mut changes = watch(&client, false);
     let mut last = Duration::ZERO;
     for _ in 0..8 {
@@ -431,8 +431,8 @@ async fn an_interruption_is_reported_and_the_stream_continues_after_a_growing_pa
 async fn an_error_in_the_watch_is_reported_and_the_watch_is_resumed() {
     let (server, client) = script([
         list(&[], 5, ""),
-        Answer::Closed(vec![event("ADDED", &object("a", 6)), event("ERROR", &status(500))]),
-        Answer::Open(vec![event("ADDED", &object("b", 7))]),
+        Reply::Closed(vec![event("ADDED", &object("a", 6)), event("ERROR", &status(500))]),
+        Reply::Open(vec![event("ADDED", &object("b", 7))]),
     ]);
     let mut changes = watch(&client, false);
     assert_changes(&mut changes, &["init", "init done", "applied a", "interrupted watch", "applied b"]).await;
@@ -443,14 +443,14 @@ async fn an_error_in_the_watch_is_reported_and_the_watch_is_resumed() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_watch_is_followed_by_a_list_unless_pages_would_be_listed_in_vain() {
     let refused = |code, streaming| async move {
-        let listed = || Answer::Closed(vec![event("ADDED", &object("a", 1)), end_of_list(1)]);
+        let listed = || Reply::Closed(vec![event("ADDED", &object("a", 1)), end_of_list(1)]);
         let pages = || list(&[object("a", 1)], 1, "");
-        let answers = if streaming {
-            [listed(), Answer::Whole(code, status(code)), listed()]
+        let replies = if streaming {
+            [listed(), Reply::Whole(code, status(code)), listed()]
         } else {
-            [pages(), Answer::Whole(code, status(code)), pages()]
+            [pages(), Reply::Whole(code, status(code)), pages()]
         };
-        let (_server, client) = script(answers);
+        let (_server, client) = script(replies);
         let mut changes = watch(&client, streaming);
         assert_changes(&mut changes, &["init", "applied a", "init done"]).await;
         let Some(Change::Interrupted { error, needs_list, .. }) = changes.next().await else {
@@ -470,10 +470,10 @@ async fn a_refused_watch_is_followed_by_a_list_unless_pages_would_be_listed_in_v
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_the_server_closes_is_resumed_at_once() {
     let begin = Instant::now();
-    let mut answers = vec![list(&[], 5, "")];
-    answers.extend((0..56).map(|_| Answer::Closed(vec![])));
-    answers.push(Answer::Open(vec![event("ADDED", &object("a", 6))]));
-    let (_server, client) = script(answers);
+    let mut replies = vec![list(&[], 5, "")];
+    replies.extend((0..56).map(|_| Reply::Closed(vec![])));
+    replies.push(Reply::Open(vec![event("ADDED", &object("a", 6))]));
+    let (_server, client) = script(replies);
     let mut changes = watch(&client, false);
     assert_changes(&mut changes, &["init", "init done", "applied a"]).await;
     assert_eq!(begin.elapsed(), Duration::ZERO);
@@ -481,9 +481,9 @@ async fn a_watch_that_the_server_closes_is_resumed_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_closes_every_watch_is_not_flooded() {
-    let mut answers = vec![list(&[], 5, "")];
-    answers.extend((0..1000).map(|_| Answer::Closed(vec![])));
-    let (server, client) = script(answers);
+    let mut replies = vec![list(&[], 5, "")];
+    replies.extend((0..1000).map(|_| Reply::Closed(vec![])));
+    let (server, client) = script(replies);
     let mut changes = watch(&client, false);
     let minute = sleep(Duration::from_mins(1));
     tokio::select! {
@@ -498,7 +498,7 @@ async fn a_server_that_closes_every_watch_is_not_flooded() {
 async fn a_dead_connection_is_noticed_within_65_seconds() {
     let begin = Instant::now();
     let (_server, client) =
-        script([list(&[], 5, ""), Answer::Open(vec![]), Answer::Open(vec![event("ADDED", &object("a", 6))])]);
+        script([list(&[], 5, ""), Reply::Open(vec![]), Reply::Open(vec![event("ADDED", &object("a", 6))])]);
     let mut changes = watch(&client, false);
     assert_changes(&mut changes, &["init", "init done", "applied a"]).await;
     assert!(begin.elapsed() <= Duration::from_secs(65));
@@ -507,10 +507,10 @@ async fn a_dead_connection_is_noticed_within_65_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_never_starts_is_abandoned_at_the_deadline() {
     let (_server, client) = script([
-        Answer::Silence,
+        Reply::Silence,
         list(&[], 5, ""),
-        Answer::Silence,
-        Answer::Open(vec![event("ADDED", &object("a", 6))]),
+        Reply::Silence,
+        Reply::Open(vec![event("ADDED", &object("a", 6))]),
     ]);
     let begin = Instant::now();
     let mut changes = watch(&client, false);
@@ -523,7 +523,7 @@ async fn a_response_that_never_starts_is_abandoned_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_stalls_is_abandoned_at_the_deadline() {
-    let (_server, client) = script([Answer::Open(vec![]), list(&[], 5, "")]);
+    let (_server, client) = script([Reply::Open(vec![]), list(&[], 5, "")]);
     let begin = Instant::now();
     let mut changes = watch(&client, false);
     assert_changes(&mut changes, &["init", "interrupted list"]).await;
@@ -535,7 +535,7 @@ async fn a_list_that_stalls_is_abandoned_at_the_deadline() {
 async fn a_response_that_cannot_be_decoded_is_not_quoted_in_the_error() {
     let (_server, client) = script([
         list(&[], 5, ""),
-        Answer::Open(vec![json!("the-secret-link"), event("ADDED", &object("a", 6))]),
+        Reply::Open(vec![json!("the-secret-link"), event("ADDED", &object("a", 6))]),
     ]);
     let mut changes = watch(&client, false);
     assert_changes(&mut changes, &["init", "init done"]).await;
