@@ -5,7 +5,6 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{
     api::StoredObject,
@@ -165,26 +164,11 @@ fn is_version(version: &[u8]) -> bool {
     numbers.split('.').count() == 3 && numbers.split('.').all(is_number) && stage.is_none_or(is_stage)
 }
 
-/// SHA-256 in lower-case hex, as `sha256sum` prints it.
-#[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::{EvidenceKind, ObjectState};
+    use crate::store::sha256_hex;
 
     fn object(key: &str, kind: EvidenceKind, state: ObjectState) -> StoredObject {
         let stored = state == ObjectState::Stored;

@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::{
     context::{Evidence, Upload},
-    manifest::{Manifest, OPERATOR, PortalEnd, sha256_hex},
+    manifest::{Manifest, OPERATOR, PortalEnd},
     not_now::NotNow,
 };
 use crate::{
     lifecycle::{EvidenceError, UploadOutcome, nothing_to_store},
-    store::{Digested, Found, ObjectKey, Put, StoreError, client::PROOF},
+    store::{Digested, Found, ObjectKey, PROOF, Put, StoreError, sha256_hex},
 };
 
 /// The content type of details and manifest.
@@ -58,7 +58,7 @@ impl Evidence {
         };
         let is_known = self.context.own.knows(&destination.name(), key.as_str(), &found.sha256);
         if is_known || proves(&found, upload, key) {
-            Ok(Put { size: found.size, sha256: found.sha256, was_there: true })
+            Ok(Put { size: found.size, sha256: found.sha256, already_existed: true })
         } else {
             Err(conflict())
         }

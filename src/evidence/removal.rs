@@ -16,7 +16,7 @@ use crate::{
         EvidenceError, EvidenceFacts, EvidenceState, FinalizerOutcome, ReleaseWhen, RemovalOutcome,
         UploadOutcome,
     },
-    store::{Cleared, ObjectKey, Rest, Scheme, StoreError, StorePass},
+    store::{Cleared, ObjectKey, Remainder, Scheme, StoreError, StorePass},
 };
 
 /// Deadline of one removal; the rest is removed later.
@@ -164,14 +164,16 @@ pub(super) fn keys_of(evidence: &EvidenceStatus) -> Vec<ObjectKey> {
     manifest.into_iter().chain(stored.filter_map(|object| ObjectKey::parse(&object.key).ok())).collect()
 }
 
-/// The outcome of a removal that left a rest: what certainly is left comes before what may be.
+/// The outcome of a removal that left a remainder: what certainly is left comes before what may be.
 fn removed(cleared: &Cleared) -> RemovalOutcome {
-    match cleared.rest {
+    match cleared.remainder {
         _ if !cleared.kept.is_empty() => RemovalOutcome::GaveUp,
-        Rest::Listed => RemovalOutcome::NotYet,
-        Rest::Nothing | Rest::Unlisted if !cleared.versioned.is_empty() => RemovalOutcome::Versioned,
-        Rest::Unlisted => RemovalOutcome::Unlisted,
-        Rest::Nothing => RemovalOutcome::All,
+        Remainder::Listed => RemovalOutcome::NotYet,
+        Remainder::Nothing | Remainder::Unlisted if !cleared.versioned.is_empty() => {
+            RemovalOutcome::Versioned
+        }
+        Remainder::Unlisted => RemovalOutcome::Unlisted,
+        Remainder::Nothing => RemovalOutcome::All,
     }
 }
 
@@ -183,16 +185,16 @@ mod tests {
     fn what_certainly_is_left_is_reported_before_what_may_be() {
         let [nothing, front] = [vec![], vec![ObjectKey::details()]];
         for (kept, versioned, rest, expected) in [
-            (&nothing, &nothing, Rest::Nothing, RemovalOutcome::All),
-            (&nothing, &nothing, Rest::Unlisted, RemovalOutcome::Unlisted),
-            (&nothing, &nothing, Rest::Listed, RemovalOutcome::NotYet),
-            (&nothing, &front, Rest::Nothing, RemovalOutcome::Versioned),
-            (&nothing, &front, Rest::Unlisted, RemovalOutcome::Versioned),
-            (&nothing, &front, Rest::Listed, RemovalOutcome::NotYet),
-            (&front, &nothing, Rest::Nothing, RemovalOutcome::GaveUp),
-            (&front, &front, Rest::Listed, RemovalOutcome::GaveUp),
+            (&nothing, &nothing, Remainder::Nothing, RemovalOutcome::All),
+            (&nothing, &nothing, Remainder::Unlisted, RemovalOutcome::Unlisted),
+            (&nothing, &nothing, Remainder::Listed, RemovalOutcome::NotYet),
+            (&nothing, &front, Remainder::Nothing, RemovalOutcome::Versioned),
+            (&nothing, &front, Remainder::Unlisted, RemovalOutcome::Versioned),
+            (&nothing, &front, Remainder::Listed, RemovalOutcome::NotYet),
+            (&front, &nothing, Remainder::Nothing, RemovalOutcome::GaveUp),
+            (&front, &front, Remainder::Listed, RemovalOutcome::GaveUp),
         ] {
-            let cleared = Cleared { kept: kept.clone(), versioned: versioned.clone(), rest };
+            let cleared = Cleared { kept: kept.clone(), versioned: versioned.clone(), remainder: rest };
             assert_eq!(removed(&cleared), expected, "{cleared:?}");
         }
     }

@@ -28,7 +28,7 @@ pub(crate) enum Backend {
 }
 
 /// How a store is reached.
-pub(crate) enum Medium<'a> {
+pub(crate) enum Transport<'a> {
     Network(&'a dyn ObjectStore),
     Disk(&'a Disk),
 }
@@ -124,12 +124,12 @@ impl Backend {
     }
 
     /// How it is reached.
-    pub(crate) fn medium(&self) -> Medium<'_> {
+    pub(crate) fn transport(&self) -> Transport<'_> {
         match self {
-            Self::S3(s3) => Medium::Network(&s3.store),
-            Self::Gs(store) => Medium::Network(store),
-            Self::Az(azure) => Medium::Network(&azure.store),
-            Self::File(disk) => Medium::Disk(disk),
+            Self::S3(s3) => Transport::Network(&s3.store),
+            Self::Gs(store) => Transport::Network(store),
+            Self::Az(azure) => Transport::Network(&azure.store),
+            Self::File(disk) => Transport::Disk(disk),
         }
     }
 

@@ -1,22 +1,22 @@
-//! Leaves a store alone that does not answer.
+//! A circuit breaker for stores that give no response.
 //!
-//! A request to a store that hangs takes minutes, and holds memory that the evidence of others waits for. So whoever got no
-//! answer lets the store rest; then one verification at a time finds out whether it is back. Others go on: what hangs for
-//! one namespace may be its own bucket, or its own credentials. Only a server that answers nobody rests for all.
+//! A request to a store that hangs takes minutes, and holds memory that the evidence of others waits for. So the circuit opens
+//! for whoever got no response, and after a pause one request at a time probes the store. It stays closed for others: the
+//! cause may be one namespace's own bucket or credentials. Only a server that responds to nobody is open for all.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long a silent store is left alone.
-const REST: Duration = Duration::from_secs(10);
-/// A server that answered nobody for this long counts as one that answers nobody.
-const NOBODY: Duration = Duration::from_secs(30);
+/// How long a circuit is open before the store is probed.
+const OPEN_FOR: Duration = Duration::from_secs(10);
+/// A server that responded to nobody for this long is open for all.
+const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
 /// Who used a store last before this is forgotten.
-const FORGOTTEN: Duration = Duration::from_hours(1);
-/// Whoever found a server silent leaves the next look at it to a namespace that wanted to in this time.
-const TURN: Duration = Duration::from_mins(5);
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+/// A namespace whose probe failed leaves the next probe to another one that asked for it within this time.
+const PROBE_PERIOD: Duration = Duration::from_mins(5);
 /// Most users of stores that are remembered; with more, the longest idle one is forgotten.
 const MOST: usize = 4096;
 
@@ -33,39 +33,39 @@ pub struct StoreUser {
     pub credentials: u64,
 }
 
-/// Which stores are silent, and for whom.
+/// Which stores are unresponsive, and for whom.
 #[derive(Debug, Default)]
 pub struct StoreBreaker {
-    known: Mutex<Known>,
+    circuits: Mutex<Circuits>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Circuits {
     users: HashMap<StoreUser, Use>,
     /// Servers that somebody had no answer from, and nobody one since.
-    silent: HashMap<String, Silent>,
+    unresponsive: HashMap<String, Unresponsive>,
 }
 
 #[derive(Debug)]
 struct Use {
     last: Instant,
-    rest: Option<Rest>,
+    open: Option<Open>,
 }
 
 #[derive(Debug)]
-struct Rest {
+struct Open {
     until: Instant,
     is_probed: bool,
 }
 
 #[derive(Debug)]
-struct Silent {
+struct Unresponsive {
     since: Instant,
     /// Whether two namespaces had no answer.
-    is_for_two: bool,
+    is_seen_by_two: bool,
     /// The first of them.
     namespace: String,
-    rest: Rest,
+    open: Open,
     /// Who looked last.
     prober: Option<String>,
     /// Another one who wanted to, and when.
@@ -95,22 +95,22 @@ impl StoreBreaker {
     /// Leave to use that store; none while it rests, and while another one finds out whether it is back.
     #[must_use]
     pub fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
-        let probe = self.known.lock().admit(&user, Instant::now())?;
+        let probe = self.circuits.lock().admit(&user, Instant::now())?;
         Some(StorePass { breaker: self, user, probe })
     }
 }
 
-impl Known {
+impl Circuits {
     fn admit(&mut self, user: &StoreUser, now: Instant) -> Option<Probe> {
         self.touch(user, now);
         if self.answers_nobody(&user.endpoint, now) {
-            let silent = self.silent.get_mut(&user.endpoint)?;
-            return silent.admit(&user.namespace, now).then_some(Probe::Shared);
+            let unresponsive = self.unresponsive.get_mut(&user.endpoint)?;
+            return unresponsive.admit(&user.namespace, now).then_some(Probe::Shared);
         }
-        match self.users.get_mut(user).and_then(|used| used.rest.as_mut()) {
+        match self.users.get_mut(user).and_then(|used| used.open.as_mut()) {
             None => Some(Probe::None),
-            Some(rest) if rest.is_over(now) => {
-                rest.is_probed = true;
+            Some(open) if open.is_over(now) => {
+                open.is_probed = true;
                 Some(Probe::Own)
             }
             Some(_) => None,
@@ -123,7 +123,7 @@ impl Known {
             return;
         }
         if self.users.len() >= MOST {
-            self.users.retain(|_, used| now < used.last + FORGOTTEN);
+            self.users.retain(|_, used| now < used.last + FORGOTTEN_AFTER);
         }
         if self.users.len() >= MOST
             && let Some(idle) =
@@ -131,74 +131,81 @@ impl Known {
         {
             self.users.remove(&idle);
         }
-        self.users.insert(user.clone(), Use { last: now, rest: None });
+        self.users.insert(user.clone(), Use { last: now, open: None });
     }
 
     /// Whether nobody had an answer for some time, and two namespaces had none, or the only one that uses the server.
     fn answers_nobody(&self, endpoint: &str, now: Instant) -> bool {
-        let Some(silent) = self.silent.get(endpoint) else { return false };
+        let Some(unresponsive) = self.unresponsive.get(endpoint) else { return false };
         let is_another = |(user, used): (&StoreUser, &Use)| {
-            user.endpoint == endpoint && user.namespace != silent.namespace && now < used.last + FORGOTTEN
+            user.endpoint == endpoint
+                && user.namespace != unresponsive.namespace
+                && now < used.last + FORGOTTEN_AFTER
         };
-        now >= silent.since + NOBODY && (silent.is_for_two || !self.users.iter().any(is_another))
+        now >= unresponsive.since + UNRESPONSIVE_AFTER
+            && (unresponsive.is_seen_by_two || !self.users.iter().any(is_another))
     }
 
     fn was_silent(&mut self, user: &StoreUser, now: Instant) {
-        let rest = || Rest { until: now + REST, is_probed: false };
+        let open = || Open { until: now + OPEN_FOR, is_probed: false };
         if let Some(used) = self.users.get_mut(user) {
-            used.rest = Some(rest());
+            used.open = Some(open());
         }
-        self.silent.retain(|_, silent| silent.rest.is_probed || now < silent.rest.until + FORGOTTEN);
-        let silent = self.silent.entry(user.endpoint.clone()).or_insert_with(|| Silent {
+        self.unresponsive.retain(|_, unresponsive| {
+            unresponsive.open.is_probed || now < unresponsive.open.until + FORGOTTEN_AFTER
+        });
+        let unresponsive = self.unresponsive.entry(user.endpoint.clone()).or_insert_with(|| Unresponsive {
             since: now,
-            is_for_two: false,
+            is_seen_by_two: false,
             namespace: user.namespace.clone(),
-            rest: rest(),
+            open: open(),
             prober: None,
             waiting: None,
         });
-        silent.is_for_two |= silent.namespace != user.namespace;
-        silent.rest.until = now + REST;
+        unresponsive.is_seen_by_two |= unresponsive.namespace != user.namespace;
+        unresponsive.open.until = now + OPEN_FOR;
     }
 
     fn answered(&mut self, user: &StoreUser) {
-        self.silent.remove(&user.endpoint);
+        self.unresponsive.remove(&user.endpoint);
         if let Some(used) = self.users.get_mut(user) {
-            used.rest = None;
+            used.open = None;
         }
     }
 
     fn ended(&mut self, user: &StoreUser, probe: Probe) {
-        let rest = match probe {
+        let open = match probe {
             Probe::None => return,
-            Probe::Own => self.users.get_mut(user).and_then(|used| used.rest.as_mut()),
-            Probe::Shared => self.silent.get_mut(&user.endpoint).map(|silent| &mut silent.rest),
+            Probe::Own => self.users.get_mut(user).and_then(|used| used.open.as_mut()),
+            Probe::Shared => {
+                self.unresponsive.get_mut(&user.endpoint).map(|unresponsive| &mut unresponsive.open)
+            }
         };
-        if let Some(rest) = rest {
-            rest.is_probed = false;
+        if let Some(open) = open {
+            open.is_probed = false;
         }
     }
 }
 
-impl Rest {
+impl Open {
     fn is_over(&self, now: Instant) -> bool {
         !self.is_probed && now >= self.until
     }
 }
 
-impl Silent {
-    /// Whether this namespace is the one that looks. They take turns, so that one which never gets an answer does not take
+impl Unresponsive {
+    /// Whether this namespace is the one that looks. They alternate, so that one which never gets a response does not take
     /// them all.
     fn admit(&mut self, namespace: &str, now: Instant) -> bool {
         let is_last = self.prober.as_deref() == Some(namespace);
-        let is_turn = !is_last || self.waiting.as_ref().is_none_or(|(_, at)| now >= *at + TURN);
-        if !is_turn || !self.rest.is_over(now) {
+        let may_probe = !is_last || self.waiting.as_ref().is_none_or(|(_, at)| now >= *at + PROBE_PERIOD);
+        if !may_probe || !self.open.is_over(now) {
             if !is_last {
                 self.waiting = Some((namespace.to_owned(), now));
             }
             return false;
         }
-        self.rest.is_probed = true;
+        self.open.is_probed = true;
         self.prober = Some(namespace.to_owned());
         self.waiting.take_if(|(waiting, _)| waiting == namespace);
         true
@@ -208,19 +215,19 @@ impl Silent {
 impl StorePass<'_> {
     /// The store answered: this user may use it, and nobody else waits for it because of others.
     pub fn answered(self) {
-        self.breaker.known.lock().answered(&self.user);
+        self.breaker.circuits.lock().answered(&self.user);
     }
 
     /// The store did not answer: it rests, for this user at least.
     pub fn was_silent(self) {
-        let mut known = self.breaker.known.lock();
-        known.was_silent(&self.user, Instant::now());
+        let mut circuits = self.breaker.circuits.lock();
+        circuits.was_silent(&self.user, Instant::now());
     }
 }
 
 impl Drop for StorePass<'_> {
     fn drop(&mut self) {
-        self.breaker.known.lock().ended(&self.user, self.probe);
+        self.breaker.circuits.lock().ended(&self.user, self.probe);
     }
 }
 
@@ -245,7 +252,7 @@ mod tests {
         for namespace in ["a", "b"] {
             breaker.admit(user(namespace, 1)).unwrap().was_silent();
         }
-        advance(NOBODY).await;
+        advance(UNRESPONSIVE_AFTER).await;
         breaker
     }
 
@@ -263,7 +270,7 @@ mod tests {
         ] {
             assert!(admits(&breaker, other.clone()), "{other:?}");
         }
-        advance(REST).await;
+        advance(OPEN_FOR).await;
         assert!(admits(&breaker, user("a", 1)));
     }
 
@@ -271,12 +278,12 @@ mod tests {
     async fn one_at_a_time_finds_out_whether_it_is_back() {
         let breaker = StoreBreaker::default();
         breaker.admit(user("a", 1)).unwrap().was_silent();
-        advance(REST).await;
+        advance(OPEN_FOR).await;
         let probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("a", 1)));
         probe.was_silent();
         assert!(!admits(&breaker, user("a", 1)));
-        advance(REST).await;
+        advance(OPEN_FOR).await;
         breaker.admit(user("a", 1)).unwrap().answered();
         let both = [breaker.admit(user("a", 1)), breaker.admit(user("a", 1))];
         assert!(both.iter().all(Option::is_some));
@@ -286,7 +293,7 @@ mod tests {
     async fn a_probe_that_found_out_nothing_leaves_it_to_the_next() {
         let breaker = StoreBreaker::default();
         breaker.admit(user("a", 1)).unwrap().was_silent();
-        advance(REST).await;
+        advance(OPEN_FOR).await;
         drop(breaker.admit(user("a", 1)).unwrap());
         assert!(admits(&breaker, user("a", 1)));
         let breaker = answering_nobody().await;
@@ -310,11 +317,11 @@ mod tests {
         assert!(!admits(&breaker, user("a", 1)));
         assert!(!admits(&breaker, user("c", 1)), "also who has not asked yet");
         probe.was_silent();
-        advance(REST).await;
+        advance(OPEN_FOR).await;
         breaker.admit(user("c", 1)).unwrap().answered();
         assert!(
             admits(&breaker, user("a", 1)) && admits(&breaker, user("b", 1)),
-            "their own rest is over too"
+            "their own open is over too"
         );
     }
 
@@ -325,12 +332,12 @@ mod tests {
         for namespace in ["a", "b"] {
             breaker.admit(user(namespace, 1)).unwrap().was_silent();
         }
-        advance(NOBODY / 2).await;
+        advance(UNRESPONSIVE_AFTER / 2).await;
         slow.answered();
         breaker.admit(user("a", 1)).unwrap().was_silent();
-        advance(NOBODY / 2).await;
+        advance(UNRESPONSIVE_AFTER / 2).await;
         let all = [user("a", 1), user("b", 1), user("c", 1)].map(|user| breaker.admit(user));
-        assert!(all.iter().all(Option::is_some), "each by itself");
+        assert!(all.iter().all(Option::is_some), "each for its own");
     }
 
     #[tokio::test(start_paused = true)]
@@ -340,14 +347,14 @@ mod tests {
         for credentials in 1..50 {
             breaker.admit(user("a", credentials)).unwrap().was_silent();
         }
-        advance(NOBODY).await;
+        advance(UNRESPONSIVE_AFTER).await;
         let both = [breaker.admit(user("b", 1)), breaker.admit(user("b", 1))];
         assert!(both.iter().all(Option::is_some));
         let breaker = StoreBreaker::default();
         for credentials in 1..3 {
             breaker.admit(user("a", credentials)).unwrap().was_silent();
         }
-        advance(NOBODY).await;
+        advance(UNRESPONSIVE_AFTER).await;
         let _probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("a", 2)), "one for all of its credentials");
     }
@@ -358,14 +365,14 @@ mod tests {
         let probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("b", 1)));
         probe.was_silent();
-        advance(REST).await;
-        assert!(!admits(&breaker, user("a", 1)), "it is the other one's turn");
+        advance(OPEN_FOR).await;
+        assert!(!admits(&breaker, user("a", 1)), "the other one probes next");
         breaker.admit(user("b", 1)).unwrap().was_silent();
-        advance(REST).await;
+        advance(OPEN_FOR).await;
         let probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("b", 1)));
         probe.was_silent();
-        advance(TURN).await;
+        advance(PROBE_PERIOD).await;
         assert!(admits(&breaker, user("a", 1)), "the other one does not come");
     }
 
@@ -377,8 +384,8 @@ mod tests {
             breaker.admit(user("a", credentials)).unwrap().was_silent();
             advance(Duration::from_millis(1)).await;
         }
-        let known = breaker.known.lock();
-        assert_eq!(known.users.len(), MOST);
-        assert!(!known.users.contains_key(&user("b", 1)) && known.users.contains_key(&user("a", 100)));
+        let circuits = breaker.circuits.lock();
+        assert_eq!(circuits.users.len(), MOST);
+        assert!(!circuits.users.contains_key(&user("b", 1)) && circuits.users.contains_key(&user("a", 100)));
     }
 }

@@ -16,63 +16,66 @@ const MOST: usize = 4096;
 
 /// What is known of stores, by whatever tells one from others.
 #[derive(Debug, Default)]
-pub(crate) struct Conditions {
-    found: Mutex<HashMap<String, Finding>>,
+pub(crate) struct ConditionalWrites {
+    found: Mutex<HashMap<String, Support>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Finding {
-    BeingAsked,
-    Kept,
-    Ignored(Instant),
+enum Support {
+    OnTrial,
+    Supported,
+    Unsupported(Instant),
 }
 
-/// The question whether a store keeps conditions. Another one asks if it is dropped without an answer.
-pub(crate) struct Question<'a> {
-    conditions: &'a Conditions,
+/// The trial whether a store keeps conditional_writes. Another one asks if it is dropped without an answer.
+pub(crate) struct Trial<'a> {
+    conditional_writes: &'a ConditionalWrites,
     store: &'a str,
 }
 
-impl Conditions {
+impl ConditionalWrites {
     /// Whether that store is known to overwrite.
-    pub(crate) fn are_ignored(&self, store: &str) -> bool {
+    pub(crate) fn are_unsupported(&self, store: &str) -> bool {
         match self.found.lock().get(store) {
-            Some(Finding::Ignored(at)) => at.elapsed() < AGAIN,
-            Some(Finding::BeingAsked | Finding::Kept) | None => false,
+            Some(Support::Unsupported(at)) => at.elapsed() < AGAIN,
+            Some(Support::OnTrial | Support::Supported) | None => false,
         }
     }
 
     /// Leave to ask that store, if nobody has and nobody does.
-    pub(crate) fn ask<'a>(&'a self, store: &'a str) -> Option<Question<'a>> {
+    pub(crate) fn ask<'a>(&'a self, store: &'a str) -> Option<Trial<'a>> {
         let mut found = self.found.lock();
         match found.get(store) {
-            Some(Finding::BeingAsked | Finding::Kept) => return None,
-            Some(Finding::Ignored(_)) | None => {}
+            Some(Support::OnTrial | Support::Supported) => return None,
+            Some(Support::Unsupported(_)) | None => {}
         }
         if found.len() >= MOST {
             found.clear();
         }
-        found.insert(store.to_owned(), Finding::BeingAsked);
-        Some(Question { conditions: self, store })
+        found.insert(store.to_owned(), Support::OnTrial);
+        Some(Trial { conditional_writes: self, store })
     }
 }
 
-impl Question<'_> {
+impl Trial<'_> {
     /// It refused to overwrite.
-    pub(crate) fn are_kept(self) {
-        self.conditions.found.lock().insert(self.store.to_owned(), Finding::Kept);
+    pub(crate) fn succeeded(self) {
+        self.conditional_writes.found.lock().insert(self.store.to_owned(), Support::Supported);
     }
 
     /// It overwrote.
-    pub(crate) fn are_ignored(self) {
-        self.conditions.found.lock().insert(self.store.to_owned(), Finding::Ignored(Instant::now()));
+    pub(crate) fn failed(self) {
+        self.conditional_writes
+            .found
+            .lock()
+            .insert(self.store.to_owned(), Support::Unsupported(Instant::now()));
     }
 }
 
-impl Drop for Question<'_> {
+impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        let mut found = self.conditions.found.lock();
-        if matches!(found.get(self.store), Some(Finding::BeingAsked)) {
+        let mut found = self.conditional_writes.found.lock();
+        if matches!(found.get(self.store), Some(Support::OnTrial)) {
             found.remove(self.store);
         }
     }
@@ -84,17 +87,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_is_asked_once_and_again_where_no_answer_came_or_it_overwrote() {
-        let conditions = Conditions::default();
-        let question = conditions.ask("one").unwrap();
-        assert!(conditions.ask("one").is_none() && conditions.ask("other").is_some());
-        drop(question);
-        conditions.ask("one").unwrap().are_kept();
-        assert!(conditions.ask("one").is_none() && !conditions.are_ignored("one"));
+        let conditional_writes = ConditionalWrites::default();
+        let trial = conditional_writes.ask("one").unwrap();
+        assert!(conditional_writes.ask("one").is_none() && conditional_writes.ask("other").is_some());
+        drop(trial);
+        conditional_writes.ask("one").unwrap().succeeded();
+        assert!(conditional_writes.ask("one").is_none() && !conditional_writes.are_unsupported("one"));
 
-        conditions.ask("two").unwrap().are_ignored();
-        assert!(conditions.are_ignored("two"));
+        conditional_writes.ask("two").unwrap().failed();
+        assert!(conditional_writes.are_unsupported("two"));
         tokio::time::advance(AGAIN).await;
-        assert!(!conditions.are_ignored("two"), "it may know them by now");
-        conditions.ask("two").unwrap().are_kept();
+        assert!(!conditional_writes.are_unsupported("two"), "it may know them by now");
+        conditional_writes.ask("two").unwrap().succeeded();
     }
 }

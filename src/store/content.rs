@@ -1,4 +1,4 @@
-//! Whether bytes are an image that may be kept, and of which format: the first bytes decide. Pure.
+//! Recognizes images that may be stored, and their formats, by their first bytes. Pure.
 //!
 //! The content type of an answer is a label that gateways and file servers get wrong. It only refuses: an answer that says
 //! it is a page or a document of markup is no image, whatever its first bytes are.
@@ -17,7 +17,7 @@ pub enum Format {
     WebP,
     /// HEIC or HEIF.
     Heic,
-    /// PDF, as some portals keep scans.
+    /// PDF, which some portals use for scans.
     Pdf,
 }
 
@@ -71,7 +71,7 @@ impl Format {
 /// Major brands of HEIC and HEIF (ISO/IEC 23008-12).
 const HEIC_BRANDS: [&[u8; 4]; 8] = [b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"];
 
-/// Why bytes are not kept.
+/// Why bytes are not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unusable {
     /// No byte.
@@ -88,7 +88,7 @@ pub enum Unusable {
     Bytes,
 }
 
-/// Whether an image may be kept, and what it is. `content_type` is the portal's header, if there was one.
+/// The format of an image that may be stored. `content_type` is the portal's header, if there was one.
 ///
 /// # Errors
 ///

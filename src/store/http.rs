@@ -1,5 +1,5 @@
-//! How stores are spoken to: one HTTP client for all of them, which never follows a redirect and never repeats a
-//! request, and which turns every refusal into a status and a known code before its text reaches anybody.
+//! The HTTP client of all stores. It never follows a redirect and never repeats a request, and it reduces every refusal to a
+//! status and a known code before its text can reach anything else.
 
 use std::{
     fmt,
@@ -24,20 +24,20 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{
-    conditional_writes::Conditions,
-    error::{Refusal, TooLarge},
+    classify::{Refusal, TooLarge},
+    conditional_writes::ConditionalWrites,
 };
 
 /// How much is read of a refusal, in bytes: enough to find the store's code in it.
 const REFUSAL_BYTES: usize = 4096;
 
-/// How much is read of any other answer, in bytes, unless its request says otherwise by [`AtMost`]: a thousand names and
+/// How much is read of any other answer, in bytes, unless its request says otherwise by [`ResponseLimit`]: a thousand names and
 /// more, or a token.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// How much of the answer to a request is read, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AtMost(pub(crate) usize);
+pub(crate) struct ResponseLimit(pub(crate) usize);
 
 /// Longest time for reading that.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
@@ -65,7 +65,7 @@ pub struct StoreHttp {
     /// For endpoints that the administrator allowed by plain http, and the machine's own metadata.
     any: Client,
     /// What is known of stores.
-    conditions: Arc<Conditions>,
+    conditional_writes: Arc<ConditionalWrites>,
 }
 
 /// The HTTP library refuses the settings.
@@ -105,18 +105,18 @@ impl StoreHttp {
         Ok(Self {
             tls: client(true).map_err(InvalidHttp)?,
             any: client(false).map_err(InvalidHttp)?,
-            conditions: Arc::default(),
+            conditional_writes: Arc::default(),
         })
     }
 
     /// What is known of all stores that are spoken to by this client and its clones.
-    pub(crate) fn conditions(&self) -> Arc<Conditions> {
-        Arc::clone(&self.conditions)
+    pub(crate) fn conditional_writes(&self) -> Arc<ConditionalWrites> {
+        Arc::clone(&self.conditional_writes)
     }
 
     /// The client for a store.
     pub(crate) fn client(&self, allow_plain_http: bool) -> HttpClient {
-        HttpClient::new(Caller(if allow_plain_http { self.any.clone() } else { self.tls.clone() }))
+        HttpClient::new(SingleRequests(if allow_plain_http { self.any.clone() } else { self.tls.clone() }))
     }
 }
 
@@ -135,17 +135,17 @@ impl HttpConnector for StoreHttp {
 
 /// Sends one request.
 #[derive(Debug)]
-struct Caller(Client);
+struct SingleRequests(Client);
 
 #[async_trait]
-impl HttpService for Caller {
+impl HttpService for SingleRequests {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_removal = request.method() == Method::DELETE;
-        let AtMost(bytes) = request.extensions().get().copied().unwrap_or(AtMost(ANSWER_BYTES));
+        let ResponseLimit(bytes) = request.extensions().get().copied().unwrap_or(ResponseLimit(ANSWER_BYTES));
         let response = HttpService::call(&self.0, request).await?;
         let status = response.status();
         if status.is_success() {
-            // The library passes no header on, so a removal that leaves something is told as one that did not succeed.
+            // The library passes no header on, so a removal that leaves something behind is reported as a failure.
             let refusal = Refusal::of_removal(status.as_u16(), response.headers()).filter(|_| is_removal);
             return match refusal {
                 Some(refusal) => Err(HttpError::new(HttpErrorKind::Unknown, refusal)),
@@ -167,7 +167,7 @@ fn bounded(body: HttpResponseBody, bytes: usize) -> HttpResponseBody {
     }))
 }
 
-/// Reads the start of a refusal, as far as it comes: the status is known, so nothing here is trouble.
+/// Reads the start of a refusal, as far as it comes: the status is known, so nothing here can fail.
 async fn read_start(body: HttpResponseBody) -> Vec<u8> {
     let mut start = Vec::new();
     let mut chunks = body.bytes_stream();

@@ -40,7 +40,7 @@ pub enum InvalidPath {
     /// The attempt is negative.
     #[error("the attempt cannot be part of a path")]
     Attempt,
-    /// Not a name that this room makes.
+    /// Not a name that the operator gives.
     #[error("the object's key cannot be part of a path")]
     Key,
 }
@@ -132,7 +132,7 @@ impl ObjectKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidPath::Key`] for what this room does not write.
+    /// [`InvalidPath::Key`] for any other name.
     pub fn parse(text: &str) -> Result<Self, InvalidPath> {
         let fits = (1..=Self::MAX_CHARS).contains(&text.len())
             && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))

@@ -1,6 +1,6 @@
-//! One attempt at each thing that is done to a store: one request, and its answer.
+//! Single requests to a store, each with its deadline and its outcome.
 
-use std::{collections::BTreeSet, error::Error as StdError};
+use std::{collections::BTreeSet, error::Error as StdError, time::Duration};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -16,15 +16,17 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
-    backend::{Azure, Backend, Medium},
-    client::{Content, Found, PROOF, Removal, Store},
+    backend::{Azure, Backend, Transport},
+    classify::{RequestError, classify, classify_http_removal, classify_removal, is_versioned},
     content::MAX_BYTES,
-    error::{Answer, StoreError, is_versioned, judge, judge_http_removal, judge_removal},
-    http::AtMost,
+    error::StoreError,
+    hash::hex,
+    http::ResponseLimit,
     no_response::NoResponse,
+    object::{Content, Found, PROOF, Removal},
     path::{Folder, ObjectKey},
+    signing::Known,
 };
-use crate::evidence::hex;
 
 /// Most keys that are read of one folder at a time.
 pub(crate) const MAX_KEYS: usize = 64;
@@ -40,20 +42,44 @@ pub(crate) enum Comparison {
     Missing,
 }
 
-impl Store {
-    pub(crate) async fn put_once(
+/// Sends single requests to one backend, each within its deadline. Repeats nothing.
+pub(crate) struct Requests {
+    backend: Backend,
+    /// The folder that every object lies below, within the bucket.
+    prefix: String,
+    /// Longest time for one request and its response.
+    timeout: Duration,
+}
+
+impl Requests {
+    pub(crate) fn new(backend: Backend, prefix: &str, timeout: Duration) -> Self {
+        Self { backend, prefix: prefix.to_owned(), timeout }
+    }
+
+    /// Keeps a digest for the signature of the requests that put these bytes.
+    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; 32]) -> Option<Known<'_>> {
+        self.backend.know(bytes, sha256)
+    }
+
+    /// Whether objects have attributes there.
+    pub(crate) const fn has_attributes(&self) -> bool {
+        self.backend.has_attributes()
+    }
+
+    /// Creates an object, unless one exists.
+    pub(crate) async fn put(
         &self,
         path: &Path,
         bytes: Bytes,
         attributes: Attributes,
-    ) -> Result<(), Answer> {
+    ) -> Result<(), RequestError> {
         self.limited(async {
-            match self.backend.medium() {
-                Medium::Disk(disk) => disk.create(path.as_ref(), bytes).await,
-                Medium::Network(store) => {
+            match self.backend.transport() {
+                Transport::Disk(disk) => disk.create(path.as_ref(), bytes).await,
+                Transport::Network(store) => {
                     let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
                     let put = store.put_opts(path, PutPayload::from(bytes), options).await;
-                    put.map(|_| ()).map_err(|error| judge(&error))
+                    put.map(|_| ()).map_err(|error| classify(&error))
                 }
             }
         })
@@ -61,11 +87,16 @@ impl Store {
     }
 
     /// Reads what is there, as far as it can be the same.
-    pub(crate) async fn compare(&self, path: &Path, size: u64, sha256: &str) -> Result<Comparison, Answer> {
+    pub(crate) async fn compare(
+        &self,
+        path: &Path,
+        size: u64,
+        sha256: &str,
+    ) -> Result<Comparison, RequestError> {
         let compared = self.limited(async {
-            let store = match self.backend.medium() {
-                Medium::Network(store) => store,
-                Medium::Disk(disk) => {
+            let store = match self.backend.transport() {
+                Transport::Network(store) => store,
+                Transport::Disk(disk) => {
                     let found = disk.digest(path.as_ref(), size).await?;
                     let is_same =
                         found.is_some_and(|(found, digest)| found == size && hex(&digest) == sha256);
@@ -73,36 +104,41 @@ impl Store {
                 }
             };
             let whole = usize::try_from(size).unwrap_or(usize::MAX);
-            let found = store.get_opts(path, get(whole)).await.map_err(|error| judge(&error))?;
+            let found = store.get_opts(path, get(whole)).await.map_err(|error| classify(&error))?;
             if found.meta.size != size {
                 return Ok(Comparison::Different);
             }
             let mut digest = Sha256::new();
             let mut chunks = found.into_stream();
-            while let Some(chunk) = chunks.try_next().await.map_err(|error| judge(&error))? {
+            while let Some(chunk) = chunks.try_next().await.map_err(|error| classify(&error))? {
                 digest.update(&chunk);
             }
             let is_same = hex(&digest.finalize()) == sha256;
             Ok(if is_same { Comparison::Same } else { Comparison::Different })
         });
         match compared.await {
-            Err(Answer::NotFound) => Ok(Comparison::Missing),
+            Err(RequestError::NotFound) => Ok(Comparison::Missing),
             other => other,
         }
     }
 
-    pub(crate) async fn read_once(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, Answer> {
-        let store = match self.backend.medium() {
-            Medium::Network(store) => store,
-            Medium::Disk(disk) => return disk.read(path.as_ref(), limit).await,
+    /// Reads an object; nothing, if it has more bytes than `limit`.
+    pub(crate) async fn read(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, RequestError> {
+        self.limited(self.read_within(path, limit)).await
+    }
+
+    async fn read_within(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, RequestError> {
+        let store = match self.backend.transport() {
+            Transport::Network(store) => store,
+            Transport::Disk(disk) => return disk.read(path.as_ref(), limit).await,
         };
-        let found = store.get_opts(path, get(limit)).await.map_err(|error| judge(&error))?;
+        let found = store.get_opts(path, get(limit)).await.map_err(|error| classify(&error))?;
         if found.meta.size > limit as u64 {
             return Ok(None);
         }
         let mut bytes = Vec::new();
         let mut chunks = found.into_stream();
-        while let Some(chunk) = chunks.try_next().await.map_err(|error| judge(&error))? {
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| classify(&error))? {
             if bytes.len() + chunk.len() > limit {
                 return Ok(None);
             }
@@ -112,16 +148,20 @@ impl Store {
     }
 
     /// Reads what is there, with what it says of itself; nothing of what is larger than any object of ours.
-    pub(crate) async fn find_once(&self, path: &Path, kept: usize) -> Result<Option<Found>, Answer> {
-        let store = match self.backend.medium() {
-            Medium::Network(store) => store,
-            Medium::Disk(disk) => {
+    pub(crate) async fn find(&self, path: &Path, kept: usize) -> Result<Option<Found>, RequestError> {
+        self.limited(self.digest(path, kept)).await
+    }
+
+    async fn digest(&self, path: &Path, kept: usize) -> Result<Option<Found>, RequestError> {
+        let store = match self.backend.transport() {
+            Transport::Network(store) => store,
+            Transport::Disk(disk) => {
                 let found = disk.digest(path.as_ref(), MAX_BYTES as u64).await?;
                 let found = found.map(|(size, digest)| (size, hex(&digest)));
                 return Ok(found.map(|(size, sha256)| Found { size, sha256, proof: None, bytes: None }));
             }
         };
-        let found = store.get_opts(path, get(MAX_BYTES)).await.map_err(|error| judge(&error))?;
+        let found = store.get_opts(path, get(MAX_BYTES)).await.map_err(|error| classify(&error))?;
         if found.meta.size > MAX_BYTES as u64 {
             return Ok(None);
         }
@@ -129,7 +169,7 @@ impl Store {
         let proof = proof.map(|proof| proof.as_ref().to_owned());
         let (mut digest, mut size, mut bytes) = (Sha256::new(), 0, Some(Vec::new()));
         let mut chunks = found.into_stream();
-        while let Some(chunk) = chunks.try_next().await.map_err(|error| judge(&error))? {
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| classify(&error))? {
             size += chunk.len();
             if size > MAX_BYTES {
                 return Ok(None);
@@ -144,8 +184,13 @@ impl Store {
         Ok(Some(Found { size: size as u64, sha256, proof, bytes: bytes.map(Bytes::from) }))
     }
 
-    /// Who removes them is the one who asks. Of a local folder also the keys of what was never finished, so that it is removed with the rest.
-    pub(crate) async fn keys_once(&self, folder: &Path) -> Result<Vec<ObjectKey>, Answer> {
+    /// Lists the keys of a folder, for their removal. In a local folder these include unfinished objects, so that they are
+    /// removed too.
+    pub(crate) async fn list(&self, folder: &Path) -> Result<Vec<ObjectKey>, RequestError> {
+        self.limited(self.list_pages(folder)).await
+    }
+
+    async fn list_pages(&self, folder: &Path) -> Result<Vec<ObjectKey>, RequestError> {
         let store: &dyn PaginatedListStore = match &self.backend {
             Backend::S3(s3) => &s3.store,
             Backend::Gs(store) => store,
@@ -159,7 +204,7 @@ impl Store {
             let options =
                 PaginatedListOptions { max_keys: Some(PAGE), page_token, ..PaginatedListOptions::default() };
             let page = store.list_paginated(Some(&prefix), options).await;
-            let page = page.map_err(|error| judge_removal(&error))?;
+            let page = page.map_err(|error| classify_removal(&error))?;
             let names =
                 page.result.objects.iter().filter_map(|object| {
                     ObjectKey::parse(object.location.as_ref().strip_prefix(&prefix)?).ok()
@@ -172,18 +217,23 @@ impl Store {
         }
         // That nothing of ours is there cannot be said. What is found is enough to go on with.
         if keys.is_empty() {
-            Err(Answer::Trouble(NoResponse::TooLarge.into()))
+            Err(RequestError::Failed(NoResponse::TooLarge.into()))
         } else {
             Ok(keys.into_iter().collect())
         }
     }
 
-    pub(crate) async fn delete_once(&self, path: &Path) -> Result<Removal, Answer> {
+    /// Removes an object.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<Removal, RequestError> {
+        self.limited(self.remove(path)).await
+    }
+
+    async fn remove(&self, path: &Path) -> Result<Removal, RequestError> {
         match &self.backend {
             Backend::Az(azure) => delete_blob(azure, path).await,
             Backend::File(disk) => disk.remove(path.as_ref()).await.map(|()| Removal::Removed),
-            Backend::S3(s3) => removal(s3.store.delete(path).await, judge_removal),
-            Backend::Gs(store) => removal(store.delete(path).await, judge_removal),
+            Backend::S3(s3) => removal(s3.store.delete(path).await, classify_removal),
+            Backend::Gs(store) => removal(store.delete(path).await, classify_removal),
         }
     }
 
@@ -203,7 +253,7 @@ impl Store {
     pub(crate) fn folder_path(&self, folder: &Folder) -> Result<Path, StoreError> {
         let prefix = match &self.backend {
             Backend::File(_) => "",
-            Backend::S3(_) | Backend::Gs(_) | Backend::Az(_) => self.location.prefix(),
+            Backend::S3(_) | Backend::Gs(_) | Backend::Az(_) => &self.prefix,
         };
         Path::parse(format!("{prefix}/{folder}").trim_start_matches('/')).map_err(|_| StoreError::Refused)
     }
@@ -213,48 +263,48 @@ impl Store {
     }
 
     /// One request and its answer; a lost one may have been received.
-    pub(crate) async fn limited<T>(
+    async fn limited<T>(
         &self,
-        request: impl Future<Output = Result<T, Answer>>,
-    ) -> Result<T, Answer> {
-        timeout(self.patience.request, request)
+        request: impl Future<Output = Result<T, RequestError>>,
+    ) -> Result<T, RequestError> {
+        timeout(self.timeout, request)
             .await
-            .unwrap_or(Err(Answer::Unknown(NoResponse::TimedOut.into())))
+            .unwrap_or(Err(RequestError::Unknown(NoResponse::TimedOut.into())))
     }
 }
 
 /// What came of a removal. That something is left of it comes as an error: see [`StoreHttp`](super::http::StoreHttp).
 fn removal<E: StdError + 'static>(
     removed: Result<(), E>,
-    judge: impl Fn(&E) -> Answer,
-) -> Result<Removal, Answer> {
+    classify: impl Fn(&E) -> RequestError,
+) -> Result<Removal, RequestError> {
     match removed {
         Ok(()) => Ok(Removal::Removed),
         Err(error) if is_versioned(&error) => Ok(Removal::Versioned),
-        Err(error) => Err(judge(&error)),
+        Err(error) => Err(classify(&error)),
     }
 }
 
 /// Asks for an object of at most that many bytes.
 fn get(bytes: usize) -> GetOptions {
     let mut options = GetOptions::default();
-    options.extensions.insert(AtMost(bytes));
+    options.extensions.insert(ResponseLimit(bytes));
     options
 }
 
 /// Removes a blob by a request of its own: the library only knows Azure's batches, whose errors do not tell a policy
 /// from an outage.
-async fn delete_blob(azure: &Azure, path: &Path) -> Result<Removal, Answer> {
+async fn delete_blob(azure: &Azure, path: &Path) -> Result<Removal, RequestError> {
     let credential = azure.store.credentials().get_credential().await;
-    let credential = credential.map_err(|error| judge_removal(&error))?;
+    let credential = credential.map_err(|error| classify_removal(&error))?;
     let mut request = http::Request::builder()
         .method(Method::DELETE)
         .uri(format!("{}/{path}", azure.container))
         .header("content-length", 0)
         .body(HttpRequestBody::empty())
-        .map_err(|_| Answer::Trouble(StoreError::Refused))?;
+        .map_err(|_| RequestError::Failed(StoreError::Refused))?;
     AzureAuthorizer::new(&credential, &azure.account)
         .try_authorize(&mut request)
-        .map_err(|error| judge(&error))?;
-    removal(azure.http.execute(request).await.map(drop), judge_http_removal)
+        .map_err(|error| classify(&error))?;
+    removal(azure.http.execute(request).await.map(drop), classify_http_removal)
 }

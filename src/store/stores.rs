@@ -113,13 +113,13 @@ impl Stores {
         text: &str,
         environment: &[(String, String)],
         http: &StoreHttp,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
     ) -> Result<Self, InvalidStores> {
         let read = || {
             let mut stores = BTreeMap::new();
             for (index, entry) in list(text)?.into_iter().enumerate() {
                 let mut place = Place(index + 1, None);
-                let (name, named) = read_store(&mut place, entry, environment, http, patience)?;
+                let (name, named) = read_store(&mut place, entry, environment, http, retry_policy)?;
                 if stores.insert(name, named).is_some() {
                     return Err(Flaw::SameName(place));
                 }
@@ -168,7 +168,7 @@ fn read_store(
     entry: Value,
     environment: &[(String, String)],
     http: &StoreHttp,
-    patience: RetryPolicy,
+    retry_policy: RetryPolicy,
 ) -> Result<(String, Named), Flaw> {
     let Value::Mapping(fields) = entry else { return Err(Flaw::NoFields(place.clone())) };
     let field = |name: &str| fields.get(name);
@@ -194,8 +194,8 @@ fn read_store(
         .map_err(|flaw| Flaw::Options(place.clone(), flaw))?;
     let namespaces =
         field("namespaces").and_then(read_namespaces).ok_or_else(|| Flaw::Namespaces(place.clone()))?;
-    let store =
-        Store::new(location, &options, http, patience).map_err(|flaw| Flaw::Options(place.clone(), flaw))?;
+    let store = Store::new(location, &options, http, retry_policy)
+        .map_err(|flaw| Flaw::Options(place.clone(), flaw))?;
     Ok((name.to_owned(), Named { store: Arc::new(store), namespaces }))
 }
 

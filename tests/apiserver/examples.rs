@@ -11,8 +11,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use okid_operator::{
     api::{ObjectState, Phase, Verification},
-    evidence::{Manifest, sha256_hex},
-    store::{Endpoints, HttpSettings, Location, Options, RetryPolicy, StoreHttp, Stores},
+    evidence::Manifest,
+    store::{Endpoints, HttpSettings, Location, Options, RetryPolicy, StoreHttp, Stores, sha256_hex},
     tls::client_config,
 };
 use okid_sandbox::Verdict;

@@ -9,8 +9,8 @@ async fn permission_to_create_and_read_is_enough_for_storing() {
     let Some(place) = Place::azure().await else { return };
     let signature = ("azure_storage_sas_token", shared_access_signature("rc"));
     let store = place.store_with("azure_storage_account_key", signature);
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
-    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
+    assert!(put(&store, b"abc").await.unwrap().already_existed);
     assert_eq!(put(&store, b"abd").await, Err(StoreError::Conflict));
     let removals = store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
     assert_eq!(removals, [(key("front-original.jpg"), Removal::Kept)]);
@@ -22,7 +22,7 @@ async fn permission_to_create_alone_stores_once_and_is_denied_the_second_time() 
     let Some(place) = Place::azure().await else { return };
     let signature = ("azure_storage_sas_token", shared_access_signature("c"));
     let store = place.store_with("azure_storage_account_key", signature);
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
     assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use okid_operator::store::{
-    Cleared, Digested, NoResponse, Put, Removal, Rest, RetryPolicy, Store, StoreError,
+    Cleared, Digested, NoResponse, Put, Remainder, Removal, RetryPolicy, Store, StoreError,
 };
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
@@ -87,14 +87,14 @@ on!(azure:
 async fn what_was_stored_before_a_500_is_found_and_not_stored_again(place: Place) {
     let store = place.store();
     place.proxy().next([Fault::AnswerAfter(500, BROKEN)]);
-    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(put(&store, b"abc").await.unwrap().already_existed);
     assert_eq!(place.proxy().count(&Method::PUT), 1);
 }
 
 async fn what_was_stored_before_its_answer_was_lost_is_found_and_not_stored_again(place: Place) {
     let store = place.store();
     place.proxy().next([Fault::ResetInstead]);
-    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(put(&store, b"abc").await.unwrap().already_existed);
     assert_eq!(place.proxy().count(&Method::PUT), 1);
 }
 
@@ -102,7 +102,7 @@ async fn an_upload_that_is_reset_in_the_middle_is_made_whole(place: Place) {
     let store = place.store();
     let bytes = vec![7; 4 << 20];
     place.proxy().next([Fault::ResetAfter(1 << 20)]);
-    assert!(!put(&store, &bytes).await.unwrap().was_there);
+    assert!(!put(&store, &bytes).await.unwrap().already_existed);
     assert_eq!(look(&store).await, Some(bytes));
     assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
 }
@@ -111,7 +111,7 @@ async fn a_busy_store_is_asked_again_and_not_for_ever(place: Place) {
     let store = place.store();
     // The second is the look at what the first may have left.
     place.proxy().next([Fault::Answer(503, BUSY), Fault::Pass]);
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
     assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::OutOfOrder)));
@@ -152,7 +152,7 @@ async fn a_call_ends_in_its_own_time_whatever_the_store_does(place: Place) {
 async fn each_way_in_which_no_answer_comes_has_its_name(place: Place) {
     let tls = Tokens::sts("operator", "horse").await;
     let broken = "<Error><Code>InternalError</Code></Error>";
-    for (status, body, trouble) in [
+    for (status, body, error) in [
         (500, "<html>500</html>", NoResponse::OutOfOrder.into()),
         (502, "", NoResponse::OutOfOrder.into()),
         (504, "", NoResponse::OutOfOrder.into()),
@@ -166,7 +166,7 @@ async fn each_way_in_which_no_answer_comes_has_its_name(place: Place) {
         (501, "<Error><Code>NotImplemented</Code></Error>", StoreError::Unsupported),
     ] {
         place.proxy().always(Fault::Answer(status, body));
-        assert_eq!(put(&place.store(), b"abc").await, Err(trouble), "{status} {body}");
+        assert_eq!(put(&place.store(), b"abc").await, Err(error), "{status} {body}");
     }
     place.proxy().always(Fault::ResetAfter(1));
     assert_eq!(put(&place.store(), b"abc").await, Err(NoResponse::Cut.into()));
@@ -204,12 +204,12 @@ async fn a_store_that_is_down_takes_the_object_when_it_is_back(place: Place) {
     place.proxy().go_down().await;
     assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::Refused)));
     place.proxy().come_back();
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
 }
 
 async fn a_refusal_is_not_repeated(place: Place) {
     let store = place.store();
-    for (status, body, trouble) in [
+    for (status, body, error) in [
         (400, EXPIRED, StoreError::CredentialsRefused),
         (401, "canary", StoreError::CredentialsRefused),
         (403, "<Error><Code>AuthenticationFailed</Code></Error>", StoreError::CredentialsRefused),
@@ -220,22 +220,22 @@ async fn a_refusal_is_not_repeated(place: Place) {
         let before = place.proxy().arrived();
         place.proxy().next([Fault::Answer(status, body)]);
         let refused = put(&store, b"abc").await;
-        assert_eq!(refused, Err(trouble), "{status}");
+        assert_eq!(refused, Err(error), "{status}");
         assert_eq!(place.proxy().arrived() - before, 1, "{status}");
-        assert!(!format!("{refused:?} {trouble}").contains("canary"));
+        assert!(!format!("{refused:?} {error}").contains("canary"));
     }
     place.proxy().next([Fault::Answer(403, DENIED)]);
     let before = place.proxy().arrived();
     assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
     assert_eq!(place.proxy().arrived() - before, 2, "and a look whether it is there");
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
 }
 
 async fn what_may_not_be_overwritten_is_looked_at(place: Place) {
     let store = place.store();
     put(&store, b"abc").await.unwrap();
     place.proxy().whenever(Method::PUT, Fault::Answer(403, DENIED));
-    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(put(&store, b"abc").await.unwrap().already_existed);
     assert_eq!(put(&store, b"abd").await, Err(StoreError::Conflict));
     place.proxy().always(Fault::Answer(403, DENIED));
     assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
@@ -250,7 +250,7 @@ async fn a_refusal_without_end_is_not_read_to_its_end(place: Place) {
 async fn a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage(place: Place) {
     let store = place.store();
     place.proxy().next([Fault::Answer(503, BUSY), Fault::Answer(403, DENIED)]);
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
     place.proxy().next([Fault::Pass, Fault::Answer(403, DENIED)]);
     assert_eq!(
         put(&store, b"abc").await,
@@ -260,7 +260,7 @@ async fn a_store_that_may_not_be_looked_into_is_tried_again_after_an_outage(plac
 }
 
 async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
-    let (entry, trouble) = match place.url().split_once("://").unwrap().0 {
+    let (entry, error) = match place.url().split_once("://").unwrap().0 {
         "s3" => (("aws_secret_access_key", "wrong".to_owned()), StoreError::CredentialsRefused),
         // Azurite says AuthorizationFailure, which at Azure means missing permission, where Azure says
         // AuthenticationFailed.
@@ -270,8 +270,8 @@ async fn wrong_credentials_are_told_from_missing_permission(place: Place) {
             (("google_service_account_key", service_account(&other)), StoreError::CredentialsRefused)
         }
     };
-    assert_eq!(put(&place.store_with(entry.0, entry), b"abc").await, Err(trouble));
-    assert!(!put(&place.store(), b"abc").await.unwrap().was_there);
+    assert_eq!(put(&place.store_with(entry.0, entry), b"abc").await, Err(error));
+    assert!(!put(&place.store(), b"abc").await.unwrap().already_existed);
 }
 
 async fn a_redirect_is_never_followed(place: Place) {
@@ -309,7 +309,7 @@ async fn what_the_store_keeps_ends_the_emptying_of_a_folder(place: Place) {
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(kept));
     // It says that it has done it, and has not.
     place.proxy().whenever(Method::DELETE, Fault::Answer(204, ""));
-    let listed = Cleared { rest: Rest::Listed, ..Cleared::default() };
+    let listed = Cleared { remainder: Remainder::Listed, ..Cleared::default() };
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(listed));
     place.proxy().heal();
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
@@ -323,7 +323,7 @@ async fn what_is_known_is_removed_by_whoever_may_not_list(place: Place) {
     }
     place.proxy().whenever(Method::GET, Fault::Answer(403, DENIED));
     let known = ["front-original.jpg", "details.json", "manifest.json"].map(key);
-    let unlisted = Cleared { rest: Rest::Unlisted, ..Cleared::default() };
+    let unlisted = Cleared { remainder: Remainder::Unlisted, ..Cleared::default() };
     assert_eq!(store.clear(&of("team-a"), &known).await, Ok(unlisted));
     let passed = place.proxy().passed();
     let removed = passed.iter().filter(|passed| passed.method == Method::DELETE);
@@ -410,7 +410,7 @@ async fn a_gateways_refusal_of_a_removal_is_no_answer_of_the_store(place: Place)
 async fn a_store_that_removed_something_is_not_silent_when_it_leaves_the_rest(place: Place) {
     let store = place.store();
     let known = ["manifest.json", "front-original.jpg"].map(key);
-    let listed = Cleared { rest: Rest::Listed, ..Cleared::default() };
+    let listed = Cleared { remainder: Remainder::Listed, ..Cleared::default() };
     let folder = of("team-a");
     let minute = Duration::from_mins(1);
     for (fault, end) in [

@@ -35,7 +35,7 @@ async fn what_a_killed_process_left_half_written_is_removed() {
     fs::write(&left, b"ab").unwrap();
     let other = inside.join("front-original.jpg#notes");
     fs::write(&other, b"not ours").unwrap();
-    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(put(&store, b"abc").await.unwrap().already_existed);
     assert!(!left.exists());
     fs::write(&left, b"ab").unwrap();
     store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
@@ -51,7 +51,7 @@ async fn what_somebody_is_writing_is_left_alone_until_it_is_to_be_removed() {
     let written = folder.path().join(of("team-a").to_string()).join("front-original.jpg#1");
     let writer = File::create(&written).unwrap();
     writer.lock().unwrap();
-    assert!(put(&store, b"abc").await.unwrap().was_there);
+    assert!(put(&store, b"abc").await.unwrap().already_existed);
     assert!(written.exists());
     store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
     assert!(!written.exists());
@@ -79,7 +79,7 @@ async fn nothing_is_written_while_the_folder_is_not_mounted() {
     assert_eq!(put(&store, b"abc").await, Err(StoreError::BucketMissing));
     assert!(!folder.path().exists());
     fs::create_dir(folder.path()).unwrap();
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn what_has_the_name_of_an_unfinished_file_and_is_none_keeps_nobody_waitin
     assert!(make_odd("a link to a file of another", &own.join("front-original.jpg#22")));
     let before = everything(folder.path());
     assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
     assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));

@@ -39,7 +39,7 @@ fn s3_store(s3: &S3) -> String {
 
 /// Stores, and says with which session.
 async fn store_as_session(s3: &S3, store: &Store) {
-    assert!(!put(store, b"abc").await.unwrap().was_there);
+    assert!(!put(store, b"abc").await.unwrap().already_existed);
     let passed = s3.proxy.passed();
     let stored = passed.iter().find(|passed| passed.method == Method::PUT).unwrap();
     assert_eq!(stored.asked["x-amz-security-token"], SESSION);
@@ -85,7 +85,7 @@ async fn keys_of_the_file_are_used_whatever_the_pod_was_given() {
     ];
     let keys = "options: {aws_access_key_id: file, aws_secret_access_key: horse, ";
     let text = s3_store(&s3).replace("options: {", keys);
-    assert!(!put(&pod.store(&text, &variables, &tokens), b"abc").await.unwrap().was_there);
+    assert!(!put(&pod.store(&text, &variables, &tokens), b"abc").await.unwrap().already_existed);
     assert!(s3.proxy.passed().iter().all(|passed| !passed.asked.contains_key("x-amz-security-token")));
 }
 
@@ -105,7 +105,7 @@ async fn a_store_without_credentials_gets_a_token_of_microsoft_entra() {
         ("AZURE_AUTHORITY_HOST", &tokens.url),
     ];
     let store = pod.store(&text, &variables, &tokens);
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
 
     let variables = [("AZURE_CLIENT_ID", "other"), variables[1], variables[2], variables[3]];
     let store = pod.store(&text, &variables, &tokens);

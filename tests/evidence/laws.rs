@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use http::Method;
-use okid_operator::store::{Cleared, Content, Digested, Removal, StoreError, client::PROOF};
+use okid_operator::store::{Cleared, Content, Digested, PROOF, Removal, StoreError};
 
 use crate::harness::{Place, key, look, of, put, put_as};
 
@@ -73,12 +73,12 @@ on!(folder:
 async fn an_object_is_stored_once_and_counts_as_stored_from_then_on(place: Place) {
     let store = place.store();
     let first = put(&store, b"abc").await.unwrap();
-    assert!(!first.was_there);
+    assert!(!first.already_existed);
     assert_eq!(first.size, 3);
     assert_eq!(first.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     // As after a crash: another process, which knows nothing of the first.
     let again = put(&place.store(), b"abc").await.unwrap();
-    assert!(again.was_there);
+    assert!(again.already_existed);
     assert_eq!(again.sha256, first.sha256);
     assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
 }
@@ -103,7 +103,7 @@ async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
         assert_eq!(removals, keys.clone().map(|key| (key, Removal::Removed)));
         assert_eq!(look(&store).await, None);
     }
-    assert!(!put(&store, b"other").await.unwrap().was_there);
+    assert!(!put(&store, b"other").await.unwrap().already_existed);
 }
 
 async fn a_folder_tells_its_keys_and_no_other_ones(place: Place) {
@@ -193,7 +193,7 @@ async fn one_of_many_writers_wins(place: Place) {
 async fn an_image_of_25_mib_is_stored(place: Place) {
     let store = place.store();
     let bytes = vec![7; 25 << 20];
-    assert!(!put(&store, &bytes).await.unwrap().was_there);
-    assert!(put(&store, &bytes).await.unwrap().was_there);
+    assert!(!put(&store, &bytes).await.unwrap().already_existed);
+    assert!(put(&store, &bytes).await.unwrap().already_existed);
     assert_eq!(look(&store).await, Some(bytes));
 }

@@ -265,15 +265,15 @@ async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
     // As it looks where somebody removes the object between two requests.
     let recorder = Recorder::start_overwriting(1).await;
     let store = recorder.store(Scheme::S3, &base(&recorder));
-    assert!(!put(&store, b"abc").await.unwrap().was_there);
-    assert!(!put_as(&store, "details.json", b"{}").await.unwrap().was_there);
+    assert!(!put(&store, b"abc").await.unwrap().already_existed);
+    assert!(!put_as(&store, "details.json", b"{}").await.unwrap().already_existed);
     assert_eq!(recorder.count(), 4, "the question once more, and no question for the next");
 
     let recorder = Recorder::start(false).await;
     let store = recorder.store(Scheme::S3, &base(&recorder));
     for (number, name) in ["front-original.jpg", "back-original.jpg", "details.json"].into_iter().enumerate()
     {
-        assert!(!put_as(&store, name, b"abc").await.unwrap().was_there);
+        assert!(!put_as(&store, name, b"abc").await.unwrap().already_existed);
         assert_eq!(recorder.count(), number + 2, "one request each, and one for the question");
     }
 }

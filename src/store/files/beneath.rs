@@ -12,23 +12,26 @@ use rustix::{
     io::Errno,
 };
 
-use super::ODD;
-use crate::store::error::{Answer, StoreError, judge_file};
+use super::CONFLICT;
+use crate::store::{
+    classify::{RequestError, classify_file},
+    error::StoreError,
+};
 
 /// Without [`OFlags::NONBLOCK`] a pipe is opened once somebody opens its other end, and a leased file once it is let go of.
 const NO_LINK: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const FOLDER: OFlags = OFlags::DIRECTORY.union(NO_LINK);
 
 /// Opens the root, which is the administrator's: it may be a link.
-pub(crate) fn root(path: &Path) -> Result<OwnedFd, Answer> {
+pub(crate) fn root(path: &Path) -> Result<OwnedFd, RequestError> {
     openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
-        Errno::NOENT | Errno::NOTDIR => Answer::Trouble(StoreError::BucketMissing),
+        Errno::NOENT | Errno::NOTDIR => RequestError::Failed(StoreError::BucketMissing),
         other => answer(other),
     })
 }
 
 /// Opens a folder below another one. The path has only names.
-pub(crate) fn folder(from: &OwnedFd, path: &Path) -> Result<OwnedFd, Answer> {
+pub(crate) fn folder(from: &OwnedFd, path: &Path) -> Result<OwnedFd, RequestError> {
     at_once(from, path).unwrap_or_else(|| step_by_step(from, path)).map_err(answer)
 }
 
@@ -63,22 +66,26 @@ pub(crate) fn step_by_step(from: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno
 }
 
 /// Opens a regular file in a folder, for reading, or for writing.
-pub(crate) fn file(folder: impl AsFd, name: &str, access: OFlags) -> Result<File, Answer> {
+pub(crate) fn file(folder: impl AsFd, name: &str, access: OFlags) -> Result<File, RequestError> {
     let file = openat(folder, name, access | NO_LINK, Mode::empty()).map_err(answer)?;
     let stat = fstat(&file).map_err(answer)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile { Ok(file.into()) } else { Err(ODD) }
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        Ok(file.into())
+    } else {
+        Err(CONFLICT)
+    }
 }
 
 /// Makes a file that is not there, for writing.
-pub(crate) fn new_file(folder: impl AsFd, name: &str, mode: Mode) -> Result<File, Answer> {
+pub(crate) fn new_file(folder: impl AsFd, name: &str, mode: Mode) -> Result<File, RequestError> {
     let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | NO_LINK;
     openat(folder, name, access, mode).map(File::from).map_err(answer)
 }
 
 /// What an error means. A link, a socket, a pipe without a reader and a file for a folder are all no object of ours.
-pub(crate) fn answer(errno: Errno) -> Answer {
+pub(crate) fn answer(errno: Errno) -> RequestError {
     match errno {
-        Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::XDEV => ODD,
-        other => judge_file(&other.into()),
+        Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::XDEV => CONFLICT,
+        other => classify_file(&other.into()),
     }
 }

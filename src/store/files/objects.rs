@@ -3,7 +3,7 @@
 //! An object is written as `<file>#<number>` and linked to its own name once it is whole. So it is whole or not there,
 //! and nothing is overwritten. Every writer has a number of its own: nobody links what another one is still writing.
 //! A writer holds a lock on its file, which the system takes back from a killed process. So what a killed one has left
-//! behind is told from what is being written. It is personal data too, and nobody else would ever find it.
+//! behind is distinguished from one that is being written. It is personal data too, and nobody else would ever find it.
 
 use std::{
     collections::BTreeSet,
@@ -24,12 +24,13 @@ use rustix::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Modes, ODD,
+    CONFLICT, Modes,
     beneath::{self, answer},
     mode,
 };
 use crate::store::{
-    error::{Answer, StoreError, judge_file},
+    classify::{RequestError, classify_file},
+    error::StoreError,
     path::ObjectKey,
 };
 
@@ -40,7 +41,7 @@ const MOST_ENTRIES: usize = 10_000;
 /// Bytes of a file that are in memory at a time while its sum is made.
 const CHUNK: usize = 64 * 1024;
 
-pub(crate) fn create(root: &Path, object: &Path, bytes: &[u8], modes: Modes) -> Result<(), Answer> {
+pub(crate) fn create(root: &Path, object: &Path, bytes: &[u8], modes: Modes) -> Result<(), RequestError> {
     let (path, name) = split(object)?;
     let folder = make_folders(beneath::root(root)?, path, modes)?;
     sweep(&folder, name)?;
@@ -55,7 +56,7 @@ pub(crate) fn create(root: &Path, object: &Path, bytes: &[u8], modes: Modes) -> 
 }
 
 /// Makes the folders that are not there, and opens the last.
-fn make_folders(root: OwnedFd, path: &Path, modes: Modes) -> Result<OwnedFd, Answer> {
+fn make_folders(root: OwnedFd, path: &Path, modes: Modes) -> Result<OwnedFd, RequestError> {
     let mut folder = root;
     for name in path {
         let step = Path::new(name);
@@ -78,26 +79,26 @@ fn make_folders(root: OwnedFd, path: &Path, modes: Modes) -> Result<OwnedFd, Ans
     Ok(folder)
 }
 
-fn write(mut file: &File, bytes: &[u8], modes: Modes) -> Result<(), Answer> {
+fn write(mut file: &File, bytes: &[u8], modes: Modes) -> Result<(), RequestError> {
     // Where there are no locks, whoever sweeps removes it, and this is written again.
     let _ = file.try_lock();
     if modes.file.is_some() {
         fchmod(file, mode(modes.file, 0o600)).map_err(answer)?;
     }
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| judge_file(&error))
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| classify_file(&error))
 }
 
 /// Gives what was written its own name; not what somebody put in its place meanwhile.
-fn link(folder: &OwnedFd, staged: &str, name: &str, written: &File) -> Result<(), Answer> {
+fn link(folder: &OwnedFd, staged: &str, name: &str, written: &File) -> Result<(), RequestError> {
     linkat(folder, staged, folder, name, AtFlags::empty()).map_err(answer)?;
     let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(answer)?;
     let ours = fstat(written).map_err(answer)?;
     let is_ours = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
-    if is_ours { Ok(()) } else { Err(ODD) }
+    if is_ours { Ok(()) } else { Err(CONFLICT) }
 }
 
 /// Removes what killed writers have left beside a file.
-fn sweep(folder: &OwnedFd, name: &str) -> Result<(), Answer> {
+fn sweep(folder: &OwnedFd, name: &str) -> Result<(), RequestError> {
     for staged in staged_beside(folder, name)? {
         match beneath::file(folder, &staged, OFlags::WRONLY) {
             Ok(open) if matches!(open.try_lock(), Err(TryLockError::WouldBlock)) => {}
@@ -109,21 +110,25 @@ fn sweep(folder: &OwnedFd, name: &str) -> Result<(), Answer> {
     Ok(())
 }
 
-pub(crate) fn read(root: &Path, object: &Path, limit: u64) -> Result<Option<Bytes>, Answer> {
+pub(crate) fn read(root: &Path, object: &Path, limit: u64) -> Result<Option<Bytes>, RequestError> {
     let Some(mut file) = open(root, object, limit)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    let read = file.read_to_end(&mut bytes).map_err(|error| judge_file(&error))?;
+    let read = file.read_to_end(&mut bytes).map_err(|error| classify_file(&error))?;
     Ok((read as u64 <= limit).then(|| bytes.into()))
 }
 
 /// The size and SHA-256 of a file; none if it is larger than `limit` bytes.
-pub(crate) fn digest(root: &Path, object: &Path, limit: u64) -> Result<Option<(u64, [u8; 32])>, Answer> {
+pub(crate) fn digest(
+    root: &Path,
+    object: &Path,
+    limit: u64,
+) -> Result<Option<(u64, [u8; 32])>, RequestError> {
     let Some(mut file) = open(root, object, limit)? else { return Ok(None) };
     let mut digest = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     let mut read = 0;
     loop {
-        match file.read(&mut chunk).map_err(|error| judge_file(&error))? {
+        match file.read(&mut chunk).map_err(|error| classify_file(&error))? {
             0 => break,
             length => {
                 digest.update(&chunk[..length]);
@@ -136,7 +141,7 @@ pub(crate) fn digest(root: &Path, object: &Path, limit: u64) -> Result<Option<(u
 
 /// Opens a file of at most `limit` bytes; none if it is larger. It may grow while it is read, but is read one byte
 /// further than that at most.
-fn open(root: &Path, object: &Path, limit: u64) -> Result<Option<io::Take<File>>, Answer> {
+fn open(root: &Path, object: &Path, limit: u64) -> Result<Option<io::Take<File>>, RequestError> {
     let (path, name) = split(object)?;
     let folder = beneath::folder(&beneath::root(root)?, path)?;
     let file = beneath::file(&folder, name, OFlags::RDONLY)?;
@@ -144,16 +149,16 @@ fn open(root: &Path, object: &Path, limit: u64) -> Result<Option<io::Take<File>>
     Ok((!is_larger).then(|| file.take(limit.saturating_add(1))))
 }
 
-/// [`Answer::NotFound`] when nothing at all is in the root: something always is once something was stored, so this is a
+/// [`RequestError::NotFound`] when nothing at all is in the root: something always is once something was stored, so this is a
 /// place where nothing is mounted, and says nothing about what is there. None if there is no such folder.
-pub(crate) fn keys(root: &Path, folder: &Path, most: usize) -> Result<Vec<ObjectKey>, Answer> {
+pub(crate) fn keys(root: &Path, folder: &Path, most: usize) -> Result<Vec<ObjectKey>, RequestError> {
     let root = beneath::root(root)?;
     if entries(&root).next().transpose()?.is_none() {
-        return Err(Answer::NotFound);
+        return Err(RequestError::NotFound);
     }
     let folder = match beneath::folder(&root, folder) {
         Ok(folder) => folder,
-        Err(Answer::NotFound) => return Ok(Vec::new()),
+        Err(RequestError::NotFound) => return Ok(Vec::new()),
         Err(other) => return Err(other),
     };
     let mut keys = BTreeSet::new();
@@ -173,7 +178,7 @@ pub(crate) fn keys(root: &Path, folder: &Path, most: usize) -> Result<Vec<Object
 }
 
 /// Also removes what somebody is writing just now: that must not appear after the removal.
-pub(crate) fn remove(root: &Path, object: &Path) -> Result<(), Answer> {
+pub(crate) fn remove(root: &Path, object: &Path) -> Result<(), RequestError> {
     let (path, name) = split(object)?;
     let root = beneath::root(root)?;
     let folder = beneath::folder(&root, path)?;
@@ -184,7 +189,7 @@ pub(crate) fn remove(root: &Path, object: &Path) -> Result<(), Answer> {
     }
     let removed = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(answer) {
         Ok(stat) if is_regular(&stat) => unlinkat(&folder, name, AtFlags::empty()).map_err(answer),
-        Ok(_) => Err(Answer::Exists),
+        Ok(_) => Err(RequestError::AlreadyExists),
         Err(other) => Err(other),
     };
     fsync(&folder).map_err(answer)?;
@@ -202,18 +207,18 @@ fn remove_empty_folders(root: &OwnedFd, path: &Path) {
     }
 }
 
-fn open_or_root(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Answer> {
+fn open_or_root(root: &OwnedFd, path: &Path) -> Result<OwnedFd, RequestError> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     beneath::folder(root, path)
 }
 
 /// The folder and the name of an object.
-fn split(object: &Path) -> Result<(&Path, &str), Answer> {
+fn split(object: &Path) -> Result<(&Path, &str), RequestError> {
     let name = object.file_name().and_then(OsStr::to_str);
-    object.parent().zip(name).ok_or(Answer::Trouble(StoreError::Refused))
+    object.parent().zip(name).ok_or(RequestError::Failed(StoreError::Refused))
 }
 
-fn staged_beside(folder: &OwnedFd, name: &str) -> Result<Vec<String>, Answer> {
+fn staged_beside(folder: &OwnedFd, name: &str) -> Result<Vec<String>, RequestError> {
     let is_beside = |entry: &String| split_staged(entry).is_some_and(|(of, _)| of == name);
     entries(folder).filter(|entry| entry.as_ref().map_or(true, is_beside)).collect()
 }
@@ -225,13 +230,13 @@ fn split_staged(name: &str) -> Option<(&str, &str)> {
 }
 
 /// The names in a folder that are text; an error at the end of more than are looked through.
-fn entries(folder: &OwnedFd) -> impl Iterator<Item = Result<String, Answer>> {
+fn entries(folder: &OwnedFd) -> impl Iterator<Item = Result<String, RequestError>> {
     let (dir, failed) = match Dir::read_from(folder) {
         Ok(dir) => (Some(dir), None),
         Err(errno) => (None, Some(Err(answer(errno)))),
     };
     let read = dir.into_iter().flatten().enumerate().filter_map(|(index, entry)| match entry {
-        Ok(_) if index > MOST_ENTRIES => Some(Err(Answer::Trouble(StoreError::Refused))),
+        Ok(_) if index > MOST_ENTRIES => Some(Err(RequestError::Failed(StoreError::Refused))),
         Ok(entry) => {
             let name = entry.file_name().to_str().ok()?;
             (!matches!(name, "." | "..")).then(|| Ok(name.to_owned()))
@@ -241,7 +246,7 @@ fn entries(folder: &OwnedFd) -> impl Iterator<Item = Result<String, Answer>> {
     failed.into_iter().chain(read)
 }
 
-fn is_file(folder: &OwnedFd, name: &str) -> Result<bool, Answer> {
+fn is_file(folder: &OwnedFd, name: &str) -> Result<bool, RequestError> {
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(is_regular(&stat)),
         Err(Errno::NOENT) => Ok(false),
@@ -253,13 +258,13 @@ fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-fn remove_if_there(folder: &OwnedFd, name: &str) -> Result<(), Answer> {
+fn remove_if_there(folder: &OwnedFd, name: &str) -> Result<(), RequestError> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(answer(errno)),
     }
 }
 
-fn stat(file: impl rustix::fd::AsFd) -> Result<Stat, Answer> {
+fn stat(file: impl rustix::fd::AsFd) -> Result<Stat, RequestError> {
     fstat(file).map_err(answer)
 }

@@ -56,13 +56,13 @@ fn no_way_to_a_folder_leads_over_a_link_or_upwards() {
             "file",
         ] {
             let error = open(&root, Path::new(refused)).unwrap_err();
-            assert_eq!(beneath::answer(error), ODD, "{refused}");
+            assert_eq!(beneath::answer(error), CONFLICT, "{refused}");
         }
         for upwards in ["..", "team-a/../../outside", "/"] {
             assert!(open(&root, Path::new(upwards)).is_err(), "{upwards}");
         }
         let error = open(&root, Path::new("team-c")).unwrap_err();
-        assert_eq!(beneath::answer(error), Answer::NotFound);
+        assert_eq!(beneath::answer(error), RequestError::NotFound);
     }
 }
 
@@ -74,7 +74,7 @@ fn the_root_itself_may_be_a_link_of_the_administrators() {
     symlink(&volume, &link).unwrap();
     assert!(beneath::root(&link).is_ok());
     fs::remove_dir(&volume).unwrap();
-    assert_eq!(beneath::root(&link).unwrap_err(), Answer::Trouble(StoreError::BucketMissing));
+    assert_eq!(beneath::root(&link).unwrap_err(), RequestError::Failed(StoreError::BucketMissing));
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ impl Options {
         let ways: &[Way] = match scheme {
             Scheme::S3 => &S3,
             Scheme::Gs => &GS,
-            // Says by itself which one is taken.
+            // It says itself which one is used.
             Scheme::Az if self.get("azure_credential_type").is_some() => &[],
             Scheme::Az => &AZ,
             Scheme::File => &[],

@@ -72,7 +72,7 @@ const AZ: [(&str, Shape); 10] = [
 /// Named as the mount options of a network share are.
 const FILE: [(&str, Shape); 2] = [("file_mode", Shape::FileMode), ("dir_mode", Shape::DirMode)];
 
-/// Options that say where and how the operator stores, which the address of the store and this room decide.
+/// Options that say where and how the operator stores, which the address of the store and the operator decide.
 const DECIDED: [&str; 12] = [
     "aws_bucket",
     "aws_conditional_put",

@@ -3,7 +3,7 @@
 mod azurite;
 mod google;
 mod skips;
-#[allow(dead_code, reason = "another test program uses the rest of it")]
+#[allow(dead_code, reason = "another test program uses the remainder of it")]
 #[path = "../../stores/mod.rs"]
 mod stores;
 mod tokens;
@@ -30,7 +30,7 @@ pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 pub(crate) const PATIENCE: RetryPolicy = RetryPolicy {
     request: Duration::from_mins(1),
     again_within: Duration::from_mins(1),
-    tries: 3,
+    attempts: 3,
     pause: Duration::from_millis(5),
     whole: Duration::from_mins(3),
 };
