@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod failures;
 mod last_contact;
+mod merge_patch;
 mod proxy;
 mod rate_limit;
 mod request;

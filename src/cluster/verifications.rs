@@ -12,13 +12,14 @@ use kube::{
     api::{GetParams, Patch, PatchParams},
     core::{Request, Status},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::{error::Elapsed, timeout};
 
 use super::{
     events::{Reporter, note::OwnPod},
     failures::{FailureLog, ServerCall},
     last_contact::LastContact,
+    merge_patch::merge_patch,
     request::{DEADLINE, FIELD_MANAGER},
     rollback::NewestVersion,
     secrets::Secrets,
@@ -185,7 +186,7 @@ impl Cluster {
         status: &VerificationStatus,
     ) -> Written {
         let before = read.status.clone().unwrap_or_default();
-        let Some(patch) = difference_of(&before, status) else { return Written::Same };
+        let Some(patch) = merge_patch(&before, status) else { return Written::Same };
         let body = json!({
             "metadata": {"resourceVersion": read.resource_version()},
             "status": patch,
@@ -260,7 +261,7 @@ fn has_open_claim(object: &Verification) -> bool {
 
 /// Whether a resource has that status.
 pub(crate) fn is_written(found: &Verification, status: &VerificationStatus) -> bool {
-    found.status.as_ref().is_some_and(|found| difference_of(found, status).is_none())
+    found.status.as_ref().is_some_and(|found| merge_patch(found, status).is_none())
 }
 
 /// A resource and its size in bytes: the API server sends it as etcd stores it.
@@ -300,69 +301,9 @@ fn is_too_large(code: u16, message: &str) -> bool {
     code == 413 || (code >= 500 && of_etcd())
 }
 
-/// The merge patch (RFC 7386) that makes one status of another; nothing if they are equal.
-fn difference_of(before: &VerificationStatus, after: &VerificationStatus) -> Option<Value> {
-    let (Ok(before), Ok(after)) = (serde_json::to_value(before), serde_json::to_value(after)) else {
-        return None;
-    };
-    difference(&before, &after)
-}
-
-fn difference(before: &Value, after: &Value) -> Option<Value> {
-    let (Value::Object(old), Value::Object(new)) = (before, after) else {
-        return (before != after).then(|| after.clone());
-    };
-    let mut patch = Map::new();
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        patch.insert(key.clone(), Value::Null);
-    }
-    for (key, value) in new {
-        let changed = old.get(key).map_or_else(|| Some(value.clone()), |old| difference(old, value));
-        if let Some(changed) = changed {
-            patch.insert(key.clone(), changed);
-        }
-    }
-    (!patch.is_empty()).then_some(Value::Object(patch))
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    /// RFC 7386, section 2.
-    fn merge(target: &mut Value, patch: &Value) {
-        let Value::Object(changes) = patch else {
-            *target = patch.clone();
-            return;
-        };
-        if !target.is_object() {
-            *target = json!({});
-        }
-        for (key, change) in changes {
-            let object = target.as_object_mut().unwrap();
-            if change.is_null() {
-                object.remove(key);
-            } else {
-                merge(object.entry(key.clone()).or_insert(Value::Null), change);
-            }
-        }
-    }
-
-    fn status() -> impl Strategy<Value = VerificationStatus> {
-        let word = proptest::option::of("[a-z]{1,4}");
-        let progress = proptest::collection::btree_map("[a-c]", "[a-c]", 0..3);
-        (word.clone(), word, progress, proptest::option::of(0..9_i64)).prop_map(
-            |(id, raw, progress, generation)| VerificationStatus {
-                verification_id: id,
-                portal_status: raw,
-                progress,
-                observed_generation: generation,
-                ..VerificationStatus::default()
-            },
-        )
-    }
 
     #[test]
     fn only_the_api_servers_own_word_says_that_a_resource_is_gone() {
@@ -432,21 +373,5 @@ mod tests {
         ));
         assert!(!is_too_large(500, "etcdserver: leader changed"));
         assert!(!is_too_large(400, "a label is too large: request is too large"));
-    }
-
-    proptest! {
-        #[test]
-        fn a_patch_makes_one_status_of_the_other(before in status(), after in status()) {
-            let mut patched = serde_json::to_value(&before).unwrap();
-            if let Some(patch) = difference_of(&before, &after) {
-                merge(&mut patched, &patch);
-            }
-            prop_assert_eq!(patched, serde_json::to_value(&after).unwrap());
-        }
-
-        #[test]
-        fn an_equal_status_is_not_written(status in status()) {
-            prop_assert_eq!(difference_of(&status, &status), None);
-        }
     }
 }

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gets_no_permit_in_time_leaves_and_another_namespace_gets_one() {
+    async fn an_upload_without_a_permit_in_time_gives_way_and_another_namespace_gets_one() {
         let context = context();
         let (crowded, other) = (destination(&context, "team-a"), destination(&context, "team-b"));
         let held: Vec<_> =

@@ -16,11 +16,11 @@ const MOST: usize = 1024;
 const SAME: Duration = Duration::from_mins(1);
 
 /// The namespace that an error is about, empty where it concerns all, and the store.
-type Whose = (String, String);
+type Scope = (String, String);
 
 /// The last error of each store.
 #[derive(Debug)]
-pub struct StoreFailureLog(Mutex<Incidents<Whose, StoreError>>);
+pub struct StoreFailureLog(Mutex<Incidents<Scope, StoreError>>);
 
 impl Default for StoreFailureLog {
     fn default() -> Self {
@@ -30,23 +30,23 @@ impl Default for StoreFailureLog {
 
 impl StoreFailureLog {
     /// Notes an error, and says whether to report it.
-    fn begins(&self, whose: Whose, error: StoreError, now: Instant) -> bool {
+    fn begins(&self, scope: Scope, error: StoreError, now: Instant) -> bool {
         let mut last = self.0.lock();
-        let known = last.get_mut(&whose).map(|known| known.detail);
+        let known = last.get_mut(&scope).map(|known| known.detail);
         if known.is_none() && last.len() >= MOST {
             last.clear();
         }
         if known.is_some_and(|known| known != error) {
-            last.forget(&whose);
+            last.forget(&scope);
         }
-        last.failed(whose, error, Duration::MAX, now).0
+        last.failed(scope, error, Duration::MAX, now).0
     }
 
     /// Notes that there is no error any more, and returns the one whose end is to be reported.
-    fn ends(&self, whose: &Whose, now: Instant) -> Option<StoreError> {
+    fn ends(&self, scope: &Scope, now: Instant) -> Option<StoreError> {
         let mut last = self.0.lock();
-        let error = last.get_mut(whose)?.detail;
-        last.resolve(now, |known| known.key == *whose).pop().map(|_| error)
+        let error = last.get_mut(scope)?.detail;
+        last.resolve(now, |known| known.key == *scope).pop().map(|_| error)
     }
 }
 
@@ -84,16 +84,16 @@ impl StoreFailureLog {
         let store = &destination.store;
         let of_all = (String::new(), format!("{} {}", store.endpoint(), store.location().bucket()));
         let own = (namespace.clone(), format!("{} {what}", store.location()));
-        let (whose, others): (_, &[&Whose]) = match error {
+        let (scope, others): (_, &[&Scope]) = match error {
             Some(error) if error.is_silence() => (&of_all, &[]),
             Some(_) => (&own, &[&of_all]),
             None => (&own, &[&own, &of_all]),
         };
-        for error in others.iter().filter_map(|whose| self.ends(whose, now)) {
+        for error in others.iter().filter_map(|scope| self.ends(scope, now)) {
             tracing::info!(namespace, name, why = error.label(), "the store accepts requests again");
         }
         if let Some(error) = error
-            && self.begins(whose.clone(), error, now)
+            && self.begins(scope.clone(), error, now)
         {
             tracing::warn!(namespace, name, why = error.label(), error = %error, "{what}");
         }
@@ -108,7 +108,7 @@ mod tests {
     const MISSING: StoreError = StoreError::BucketMissing;
     const REGION: StoreError = StoreError::Misconfigured("region");
 
-    fn of(namespace: &str) -> Whose {
+    fn of(namespace: &str) -> Scope {
         (namespace.to_owned(), "s3://evidence".to_owned())
     }
 

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_stored_something_has_responded_even_if_later_requests_got_no_response() {
+    fn a_store_that_stored_something_has_responded_whatever_later_requests_got() {
         let object = |state| StoredObject {
             kind: crate::api::EvidenceKind::Front,
             key: "front-original.jpg".to_owned(),

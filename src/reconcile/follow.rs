@@ -34,7 +34,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, on_
         cluster.last_contact().follower_alive();
         tokio::select! {
             change = stream.next() => match change {
-                Some(change) => note(reconciler, on_waiting, &mut interruptions, change),
+                Some(change) => note_change(reconciler, on_waiting, &mut interruptions, change),
                 None => return,
             },
             () = &mut rolled_back => {
@@ -54,7 +54,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, on_
     }
 }
 
-fn note(
+fn note_change(
     reconciler: &Reconciler,
     on_waiting: &OnWaiting,
     interruptions: &mut Interruptions,
@@ -65,7 +65,7 @@ fn note(
             interruptions.is_listing = true;
             reconciler.index().init();
         }
-        Change::Applied(object) => see(reconciler, object, interruptions.is_listing),
+        Change::Applied(object) => note_applied(reconciler, object, interruptions.is_listing),
         Change::Undecodable { object, error } => {
             reconciler.index().undecodable(&object.uid);
             reconciler.metrics.undecodable_objects.inc();
@@ -77,8 +77,8 @@ fn note(
             );
         }
         Change::InitDone => {
-            let swept = reconciler.index().init_done();
-            for removed in swept {
+            let removed = reconciler.index().init_done();
+            for removed in removed {
                 forget(reconciler, &removed);
             }
             interruptions.init_done();
@@ -108,7 +108,7 @@ fn note(
 #[derive(Debug, Default)]
 struct Interruptions {
     /// Whether there ever was a complete list.
-    is_synced: bool,
+    has_been_complete: bool,
     /// Whether a list has begun and is not complete.
     is_listing: bool,
     /// The action and the code of the response.
@@ -117,7 +117,7 @@ struct Interruptions {
 
 impl Interruptions {
     fn init_done(&mut self) {
-        *self = Self { is_synced: true, ..Self::default() };
+        *self = Self { has_been_complete: true, ..Self::default() };
     }
 
     /// Whether this one is the first of its kind since the last complete list, or since the last one timed out.
@@ -129,7 +129,7 @@ impl Interruptions {
         if is_undefined(why) {
             return WAITING.into();
         }
-        let which = if self.is_synced { "a new" } else { "the first" };
+        let which = if self.has_been_complete { "a new" } else { "the first" };
         format!("{which} list of verifications; tried to {}: {why}", error.action()).into()
     }
 }
@@ -170,12 +170,12 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
 
 /// Notes a resource that was listed or watched. One from a watch need not be read for a while; a list may have a hundred
 /// thousand, which are reconciled one after another.
-fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
+fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let now = Instant::now();
     let is_fresh = !is_listed && is_small(&object);
     let object = prune(Box::new(object));
     let mut first = now;
-    let seen = reconciler.index().applied(&object.metadata, |known| {
+    let applied = reconciler.index().applied(&object.metadata, |known| {
         if let Some(known) = known {
             return reconciler.changed(known, &object);
         }
@@ -184,14 +184,14 @@ fn see(reconciler: &Reconciler, object: Verification, is_listed: bool) {
         entry
     });
     let fairness_key = fairness_key(&object);
-    if !matches!(seen, Applied::Unchanged(_) | Applied::Stale(_)) {
+    if !matches!(applied, Applied::Unchanged(_) | Applied::Stale(_)) {
         if is_fresh {
-            reconciler.recent.insert(seen.record_id(), object, now);
+            reconciler.recent.insert(applied.record_id(), object, now);
         } else {
-            reconciler.recent.forget(seen.record_id());
+            reconciler.recent.forget(applied.record_id());
         }
     }
-    match seen {
+    match applied {
         Applied::New(record_id) => {
             reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
         }

@@ -63,7 +63,7 @@ fn poll_context(object: &Verification) -> Box<PollContext> {
 }
 
 #[test]
-fn a_session_is_kept_once_and_stays_known_when_the_next_reconcile_reads_the_resource() {
+fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
     for expires_at in ["2026-11-27T11:00:00Z", "2026-11-27T09:00:00Z"] {
         let (object, mut entry) = open_session(expires_at);
         let known = KnownSession::of("one", object.status.as_ref().unwrap()).unwrap();
