@@ -89,7 +89,8 @@ async fn a_portal_with_a_different_clock_shows_in_a_metric_and_is_logged_once() 
     let host = world.sandbox().url().trim_start_matches("http://").to_owned();
     let skew = format!("okid_portal_clock_skew_seconds{{portal=\"{host}\"}}");
     world.operator().until_metric(&skew, |seconds| (590.0..=610.0).contains(&seconds)).await;
-    let reports_skew = |line: &&Value| line["portal"] == host && line["ahead_seconds"].is_i64();
+    let reports_skew =
+        |line: &&Value| line["portal"] == world.sandbox().url() && line["ahead_seconds"].is_i64();
     let lines = world.operator().log_lines();
     assert_eq!(lines.iter().filter(reports_skew).count(), 1, "{lines:?}");
     world.finish().await;
