@@ -22,6 +22,7 @@ mod events;
 mod evidence_crashes;
 mod evidence_deletion;
 mod evidence_failures;
+mod evidence_images;
 mod evidence_lifecycle;
 mod evidence_limits;
 mod examples;
