@@ -1,5 +1,5 @@
-//! Exponential backoff: how long to wait before another attempt. Pure: chance is an argument. Depends on nothing of this
-//! crate.
+//! Exponential backoff: how long to wait before another attempt. Pure: chance is an argument. Depends on nothing of
+//! this crate.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ impl Backoff {
         self.shortest.saturating_mul(2_u32.saturating_pow(earlier_failures)).min(self.longest)
     }
 
-    /// The same with jitter: anywhere from the shortest wait up to [`wait`](Self::wait), as the fraction says, from 0 to 1.
+    /// The same with jitter: anywhere from the shortest wait up to [`wait`](Self::wait), as the fraction says, from 0
+    /// to 1.
     pub(crate) fn jittered(self, earlier_failures: u32, fraction: f64) -> Duration {
         let range = self.wait(earlier_failures).saturating_sub(self.shortest);
         self.shortest + range.mul_f64(fraction)

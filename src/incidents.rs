@@ -34,8 +34,8 @@ impl<K, D> Default for Incidents<K, D> {
 }
 
 impl<K: Clone + PartialEq, D> Incidents<K, D> {
-    /// An incident that fails again this soon after it was resolved is the same one: it is reported again only once it has
-    /// lasted as long.
+    /// An incident that fails again this soon after it was resolved is the same one: it is reported again only once it
+    /// has lasted as long.
     pub(crate) const fn reopened_within(reopens_within: Duration) -> Self {
         Self { incidents: Vec::new(), reopens_within }
     }

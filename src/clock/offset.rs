@@ -29,8 +29,8 @@ impl Offset {
         self.ahead
     }
 
-    /// The offset after one more response. It stays as long as responses agree with it, and is then corrected no further than
-    /// they require: a `Date` has whole seconds, and lies somewhere between request and response.
+    /// The offset after one more response. It stays as long as responses agree with it, and is then corrected no
+    /// further than they require: a `Date` has whole seconds, and lies somewhere between request and response.
     #[must_use]
     pub(crate) fn after(self, response: Dated) -> Self {
         let Dated { sent, received, date } = response;

@@ -2,8 +2,8 @@
 
 use jiff::SignedDuration;
 
-/// How much time a test lets pass for everybody, the API server and the portals included: the seconds in the file that the
-/// environment variable `OKID_CLOCK_FILE` names.
+/// How much time a test lets pass for everybody, the API server and the portals included: the seconds in the file that
+/// the environment variable `OKID_CLOCK_FILE` names.
 #[cfg(feature = "failpoints")]
 pub(super) fn time_passed() -> SignedDuration {
     use std::{env, ffi::OsString, fs, sync::LazyLock};
@@ -13,8 +13,8 @@ pub(super) fn time_passed() -> SignedDuration {
     SignedDuration::from_secs(text.and_then(|text| text.parse().ok()).unwrap_or_default())
 }
 
-/// How wrong a test sets the local clock: ahead by the seconds in the environment variable `OKID_CLOCK_SKEW`, or behind if
-/// they are negative.
+/// How wrong a test sets the local clock: ahead by the seconds in the environment variable `OKID_CLOCK_SKEW`, or behind
+/// if they are negative.
 #[cfg(feature = "failpoints")]
 pub(super) fn local_skew() -> SignedDuration {
     use std::{env, sync::LazyLock};

@@ -1,5 +1,5 @@
-//! The client for the API server: it finds the cluster as kubectl does, and connects through the proxy that kubectl would use.
-//! May depend on the kubeconfig, the environment and `proxy`.
+//! The client for the API server: it finds the cluster as kubectl does, and connects through the proxy that kubectl
+//! would use. May depend on the kubeconfig, the environment and `proxy`.
 
 use std::sync::Arc;
 
@@ -75,8 +75,8 @@ fn problem(error: &KubeconfigError) -> String {
     }
 }
 
-/// Connects to the cluster of the kubeconfig or of the Pod. Its clock is measured by the dates of its responses. Events are
-/// reported as that instance, which may run in that Pod.
+/// Connects to the cluster of the kubeconfig or of the Pod. Its clock is measured by the dates of its responses. Events
+/// are reported as that instance, which may run in that Pod.
 ///
 /// # Errors
 ///

@@ -5,9 +5,9 @@ const UNKNOWN: &str = "does not have the form that this version expects";
 
 /// The part of a decoding error that comes from the schema and not from the object.
 ///
-/// serde quotes the value that it could not decode, and in a Verification that may be the link or the id. What remains is the
-/// kind of the error, the names of our own fields, and what was expected. `serde_json` and `serde-value` write the same errors
-/// with different capitals and punctuation.
+/// serde quotes the value that it could not decode, and in a Verification that may be the link or the id. What remains
+/// is the kind of the error, the names of our own fields, and what was expected. `serde_json` and `serde-value` write
+/// the same errors with different capitals and punctuation.
 pub(crate) fn describe(error: &str) -> String {
     let mut letters = error.chars();
     let first = letters.next().unwrap_or_default().to_ascii_lowercase();

@@ -31,7 +31,8 @@ pub(crate) struct Proxy {
     pub(crate) credentials: Option<(String, String)>,
 }
 
-/// The setting with this name is not the address of a proxy. The error does not quote it, because it may hold a password.
+/// The setting with this name is not the address of a proxy. The error does not quote it, because it may hold a
+/// password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0} must be the address of a proxy, which begins with http://, https:// or socks5://, such as \
@@ -39,8 +40,8 @@ pub(crate) struct Proxy {
 )]
 pub struct InvalidProxy(&'static str);
 
-/// The proxy to the API server, if any: `proxy-url` of the kubeconfig first, then `HTTPS_PROXY`. There is none for a server on
-/// this machine, and for one that `NO_PROXY` names.
+/// The proxy to the API server, if any: `proxy-url` of the kubeconfig first, then `HTTPS_PROXY`. There is none for a
+/// server on this machine, and for one that `NO_PROXY` names.
 ///
 /// # Errors
 ///
@@ -112,8 +113,8 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether the list of `NO_PROXY` names a host: by its name, a parent domain, its address or a network, each with or without a
-/// port, or by `*`. Invalid entries name no host.
+/// Whether the list of `NO_PROXY` names a host: by its name, a parent domain, its address or a network, each with or
+/// without a port, or by `*`. Invalid entries name no host.
 fn is_excluded(list: &str, host: &str, port: u16) -> bool {
     let address = host.parse::<IpAddr>().ok();
     list.split([',', ' ']).map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {

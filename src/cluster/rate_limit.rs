@@ -1,4 +1,5 @@
-//! A rate limit with a burst: the generic cell rate algorithm. Pure: the time is an argument. Depends on nothing of this crate.
+//! A rate limit with a burst: the generic cell rate algorithm. Pure: the time is an argument. Depends on nothing of
+//! this crate.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Detects that the API server's state was rolled back: etcd was restored from a backup, and its resourceVersions count from
-//! there again. Pure, apart from waiting for a suspicion. Depends on nothing of this crate.
+//! Detects that the API server's state was rolled back: etcd was restored from a backup, and its resourceVersions count
+//! from there again. Pure, apart from waiting for a suspicion. Depends on nothing of this crate.
 //!
-//! A watch from a version that has not been reached again stays silent, and every new object looks older than what is known.
-//! Therefore a list of one item is requested now and then beside the watch. A consistent list cannot be older than an earlier
-//! response of the same API server; if two lists are, ten seconds apart, the state was rolled back.
+//! A watch from a version that has not been reached again stays silent, and every new object looks older than what is
+//! known. Therefore a list of one item is requested now and then beside the watch. A consistent list cannot be older
+//! than an earlier response of the same API server; if two lists are, ten seconds apart, the state was rolled back.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Lists and watches the live verifications. May depend on kube's client, tokio's clock and `watch_client`.
 //!
-//! The protocol (list, watch, resume, list again after 410) is kube-runtime's [`watcher`]. This adds four things: an object
-//! that cannot be decoded is a value; so is an interruption, with a pause after it; a server without streaming lists is asked
-//! for pages; no request hangs (see `with_timeout`).
+//! The protocol (list, watch, resume, list again after 410) is kube-runtime's [`watcher`]. This adds four things: an
+//! object that cannot be decoded is a value; so is an interruption, with a pause after it; a server without streaming
+//! lists is asked for pages; no request hangs (see `with_timeout`).
 
 use std::{fmt::Debug, time::Duration};
 
@@ -33,8 +33,8 @@ const BACKOFF: Backoff = Backoff::new(SHORTEST_PAUSE, Duration::from_secs(32));
 pub(crate) struct WatchSettings {
     /// The field selector of the objects. One that no longer matches is reported as [`Change::Deleted`].
     pub field_selector: String,
-    /// Whether to request a streaming list first (Kubernetes 1.34 has it by default). A server that refuses it, or does not
-    /// complete one, is asked for pages from then on.
+    /// Whether to request a streaming list first (Kubernetes 1.34 has it by default). A server that refuses it, or does
+    /// not complete one, is asked for pages from then on.
     pub streaming_list: bool,
     /// The most objects in a page; it has fewer if they are large.
     pub page_size: u32,
@@ -158,8 +158,8 @@ impl From<watcher::Error> for Interrupted {
     }
 }
 
-/// Lists and watches objects in one namespace or in all. The stream does not end; dropping it ends the watch. Nothing is sent
-/// before it is polled. `last_contact` notes everything that is received.
+/// Lists and watches objects in one namespace or in all. The stream does not end; dropping it ends the watch. Nothing
+/// is sent before it is polled. `last_contact` notes everything that is received.
 pub(crate) fn changes<K>(
     client: &Client,
     namespace: Option<&str>,
@@ -250,8 +250,8 @@ where
     fn on_event(&mut self, event: Event<DeserializeGuard<K>>) -> Option<Change<K>> {
         match event {
             Event::Init => {
-                // The timeout of the watch ends a streaming list as well: one that takes longer would restart forever. Pages
-                // have no such limit.
+                // The timeout of the watch ends a streaming list as well: one that takes longer would restart forever.
+                // Pages have no such limit.
                 if self.streaming && self.list == ListState::Begun {
                     self.restart(false);
                     return None;
@@ -286,9 +286,9 @@ where
             return None;
         }
         let error = Interrupted::from(error);
-        // The watcher lists again when an event says that its watch has expired, but not when a watch is refused with that
-        // status. Only a list shows that a refused watch works again, because a watch may be silent; but pages may be
-        // allowed where a watch is not, and would be requested in vain.
+        // The watcher lists again when an event says that its watch has expired, but not when a watch is refused with
+        // that status. Only a list shows that a refused watch works again, because a watch may be silent; but pages may
+        // be allowed where a watch is not, and would be requested in vain.
         let needs_restart = match &error {
             Interrupted::Expired => true,
             Interrupted::Start(error) => {

@@ -1,10 +1,10 @@
-//! The client of a watch: no request hangs, and none is repeated in a hot loop. May depend on tokio's clock, kube's client and
-//! `last_contact`.
+//! The client of a watch: no request hangs, and none is repeated in a hot loop. May depend on tokio's clock, kube's
+//! client and `last_contact`.
 //!
 //! kube's client has no read timeout that suits a watch, and kube's watcher bounds only the silence of an open watch: a
-//! connection that dies before a response starts, or in the middle of a list, would hang forever. The watcher also reopens a
-//! watch at once when the server has closed it, which is right for a server that closes it now and then, and a flood of
-//! requests for one that always does.
+//! connection that dies before a response starts, or in the middle of a list, would hang forever. The watcher also
+//! reopens a watch at once when the server has closed it, which is right for a server that closes it now and then, and
+//! a flood of requests for one that always does.
 
 use std::{
     io,
@@ -25,8 +25,8 @@ use tower::BoxError;
 
 use super::{last_contact::LastContact, rate_limit::RateLimit};
 
-/// How many watches may be opened in a burst (an API server under a burst of writes closed one 56 times), and how often after
-/// that.
+/// How many watches may be opened in a burst (an API server under a burst of writes closed one 56 times), and how often
+/// after that.
 const BURST: u32 = 100;
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,8 +39,8 @@ const FEWER: u32 = 8;
 
 type HttpResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// The same client for one watch. Every response has to arrive within `deadline`: a list as a whole, a watch with its start.
-/// The watcher times what follows in a watch. `last_contact` notes everything that is received.
+/// The same client for one watch. Every response has to arrive within `deadline`: a list as a whole, a watch with its
+/// start. The watcher times what follows in a watch. `last_contact` notes everything that is received.
 pub(crate) fn with_timeout(client: &Client, deadline: Duration, last_contact: &LastContact) -> Client {
     let last_contact = last_contact.clone();
     let pages = Arc::new(Pages::default());

@@ -5,8 +5,8 @@ use std::{
     sync::LazyLock,
 };
 
-/// Whose share something takes. The hashes differ from process to process, so that nobody can choose a name that takes the
-/// share of another one.
+/// Whose share something takes. The hashes differ from process to process, so that nobody can choose a name that takes
+/// the share of another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FairnessKey {
     /// The namespace.

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::key::FairnessKey;
 
-/// Items in the order in which they are served: round robin over the namespaces, inside each over its keys, and of one key the
-/// least item first.
+/// Items in the order in which they are served: round robin over the namespaces, inside each over its keys, and of one
+/// key the least item first.
 ///
 /// Each operation takes logarithmic time, apart from what [`pop_if`](Self::pop_if) skips.
 #[derive(Debug)]
@@ -53,7 +53,8 @@ impl<T: Ord> FairQueue<T> {
         }
     }
 
-    /// Removes an item. A queue that this empties stays in the order until it is served, so that it is never there twice.
+    /// Removes an item. A queue that this empties stays in the order until it is served, so that it is never there
+    /// twice.
     pub fn remove(&mut self, key: FairnessKey, item: &T) {
         let Some(namespace) = self.namespaces.queues.get_mut(&key.namespace) else { return };
         let Some(items) = namespace.queues.get_mut(&key.key) else { return };

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{key::FairnessKey, queue::FairQueue};
 
-/// Permits for what many want to do at once: namespaces are served round robin, none holds more than its part, and a wait that
-/// is cancelled leaves the queue.
+/// Permits for what many want to do at once: namespaces are served round robin, none holds more than its part, and a
+/// wait that is cancelled leaves the queue.
 #[derive(Debug)]
 pub struct FairSemaphore {
     state: Mutex<Waiters>,

@@ -1,4 +1,5 @@
-//! An in-memory index of the live Verifications: a compact record of each, with read-your-writes, swept after each list.
+//! An in-memory index of the live Verifications: a compact record of each, with read-your-writes, swept after each
+//! list.
 //!
 //! May depend on nothing of this crate.
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Identifies one record of an [`Index`](super::Index), and the same object in the work queue.
 ///
-/// The position of a removed record is reused with another tag: an id that outlives its record finds nothing, never another
-/// verification.
+/// The position of a removed record is reused with another tag: an id that outlives its record finds nothing, never
+/// another verification.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
     pub(crate) index: u32,
@@ -13,8 +13,8 @@ pub struct RecordId {
 }
 
 impl RecordId {
-    /// Whether this id was issued after `other` for the same position. Tags may wrap around; two ids that are compared are
-    /// never two thousand million apart.
+    /// Whether this id was issued after `other` for the same position. Tags may wrap around; two ids that are compared
+    /// are never two thousand million apart.
     pub(crate) fn is_newer_than(self, other: Self) -> bool {
         let distance = self.tag.wrapping_sub(other.tag);
         distance != 0 && distance < u32::MAX / 2

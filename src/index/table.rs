@@ -1,8 +1,8 @@
-//! The index: what is known of each live verification from the watch and from our own writes. Pure: no client, no clock, no
-//! lock.
+//! The index: what is known of each live verification from the watch and from our own writes. Pure: no client, no
+//! clock, no lock.
 //!
-//! It is plain data behind `&mut`, and is shared behind a mutex: every operation takes about a microsecond and none waits,
-//! except [`Index::init_done`], which passes once over all records (milliseconds for a hundred thousand).
+//! It is plain data behind `&mut`, and is shared behind a mutex: every operation takes about a microsecond and none
+//! waits, except [`Index::init_done`], which passes once over all records (milliseconds for a hundred thousand).
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -126,8 +126,8 @@ impl<R> Index<R> {
 
     /// Applies an object that was listed or watched.
     ///
-    /// `payload` is called only if the record is new (with `None`) or changed (with the previous payload). An object without
-    /// uid or name cannot come from an API server and is stored under the empty one.
+    /// `payload` is called only if the record is new (with `None`) or changed (with the previous payload). An object
+    /// without uid or name cannot come from an API server and is stored under the empty one.
     pub fn applied(&mut self, meta: &ObjectMeta, payload: impl FnOnce(Option<&R>) -> R) -> Applied<R> {
         let uid = Uid::of(meta.uid.as_deref().unwrap_or_default());
         let version = Version::of(meta.resource_version.as_deref().unwrap_or_default());
@@ -207,8 +207,8 @@ impl<R> Index<R> {
     /// anything older [`Applied::Stale`].
     ///
     /// Only for a compare-and-swap on the resourceVersion of this record: any other write would hide what somebody else
-    /// changed in between. `change` updates the payload to what was written. Does nothing and returns false if there is no
-    /// record, or if the watch has brought a newer version already.
+    /// changed in between. `change` updates the payload to what was written. Does nothing and returns false if there is
+    /// no record, or if the watch has brought a newer version already.
     pub fn wrote(
         &mut self,
         record_id: RecordId,
@@ -227,14 +227,14 @@ impl<R> Index<R> {
         true
     }
 
-    /// Marks a verification that is about to be settled, **before** the write that settles it: afterwards the watch reports
-    /// DELETED, because the selector no longer matches, though the object still exists. False without a record.
+    /// Marks a verification that is about to be settled, **before** the write that settles it: afterwards the watch
+    /// reports DELETED, because the selector no longer matches, though the object still exists. False without a record.
     pub fn mark_settling(&mut self, record_id: RecordId) -> bool {
         self.mark(record_id, true)
     }
 
-    /// Removes the mark of [`Index::mark_settling`] after a write that is known to have failed. After a write with an unknown
-    /// outcome the mark stays. False without a record.
+    /// Removes the mark of [`Index::mark_settling`] after a write that is known to have failed. After a write with an
+    /// unknown outcome the mark stays. False without a record.
     pub fn unmark_settling(&mut self, record_id: RecordId) -> bool {
         self.mark(record_id, false)
     }
@@ -252,8 +252,8 @@ impl<R> Index<R> {
         self.remove_as(record_id, reason)
     }
 
-    /// Notes that a list contained an object that could not be decoded, so that the next [`Index::init_done`] does not take
-    /// it for deleted. `None` if there is no record of it.
+    /// Notes that a list contained an object that could not be decoded, so that the next [`Index::init_done`] does not
+    /// take it for deleted. `None` if there is no record of it.
     pub fn undecodable(&mut self, uid: &str) -> Option<RecordId> {
         let record_id = self.find_by_uid(uid)?;
         self.records.get_mut(record_id)?.epoch = self.epoch;

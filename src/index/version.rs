@@ -11,8 +11,8 @@ impl Uid {
         Self::parse(text).unwrap_or_else(|| Self([hash(0, text), hash(1, text)]))
     }
 
-    /// Accepts only the form that an API server writes (RFC 9562: 8-4-4-4-12, lower case), so that no two texts have the
-    /// same value.
+    /// Accepts only the form that an API server writes (RFC 9562: 8-4-4-4-12, lower case), so that no two texts have
+    /// the same value.
     fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.len() != 36 {

@@ -1,5 +1,5 @@
-//! The work queue: one timer queue that says when each verification is reconciled, fair between namespaces and keys, with
-//! bounded concurrency. A panic stays inside one reconcile.
+//! The work queue: one timer queue that says when each verification is reconciled, fair between namespaces and keys,
+//! with bounded concurrency. A panic stays inside one reconcile.
 //!
 //! May depend on `fairness`, `index` (for record ids), `priority` and tokio.
 

@@ -1,5 +1,5 @@
-//! The state of each object in the work queue: scheduled, ready or running, and what a wake-up does in each of these states.
-//! Pure: the time is an argument. Depends on `ready`.
+//! The state of each object in the work queue: scheduled, ready or running, and what a wake-up does in each of these
+//! states. Pure: the time is an argument. Depends on `ready`.
 
 use std::collections::BTreeSet;
 
@@ -85,8 +85,8 @@ impl Queue {
         self.schedule(record_id, due, now, false);
     }
 
-    /// Schedules an object for this time unless it is scheduled earlier. One that is due already keeps its position unless
-    /// it becomes more urgent.
+    /// Schedules an object for this time unless it is scheduled earlier. One that is due already keeps its position
+    /// unless it becomes more urgent.
     pub(crate) fn schedule_by(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
         self.schedule(record_id, due, now, true);
     }
@@ -245,8 +245,8 @@ impl Queue {
         self.entries.memory() + ordered
     }
 
-    /// The entry of an object, which takes over the position if it is newer than the object that had it. `None` if the object
-    /// is the older one.
+    /// The entry of an object, which takes over the position if it is newer than the object that had it. `None` if the
+    /// object is the older one.
     fn entry(&mut self, record_id: RecordId) -> Option<Entry> {
         let position = record_id.index as usize;
         let vacant = Entry { tag: record_id.tag, state: EntryState::Idle, not_before: 0 };

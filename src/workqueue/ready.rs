@@ -1,11 +1,11 @@
 //! The order of the objects that are due. Pure.
 //!
-//! A class of work with a higher priority gets more reconciles, never all: while all five classes have objects waiting, of 31
-//! reconciles 16 are creates, 8 requested, 4 finishing, 2 active and 1 idle, and what a class does not use goes to the others
-//! in the same proportion (stride scheduling: Waldspurger and Weihl, 1995). Inside a class the namespaces are served round
-//! robin, and inside a namespace its keys, so that a portal key with fifty thousand verifications cannot hold up a key with
-//! ten, nor a namespace with a hundred keys one with a single key. Of one key the object that became due first goes first. A
-//! namespace that may run no more now is skipped.
+//! A class of work with a higher priority gets more reconciles, never all: while all five classes have objects waiting,
+//! of 31 reconciles 16 are creates, 8 requested, 4 finishing, 2 active and 1 idle, and what a class does not use goes
+//! to the others in the same proportion (stride scheduling: Waldspurger and Weihl, 1995). Inside a class the namespaces
+//! are served round robin, and inside a namespace its keys, so that a portal key with fifty thousand verifications
+//! cannot hold up a key with ten, nor a namespace with a hundred keys one with a single key. Of one key the object that
+//! became due first goes first. A namespace that may run no more now is skipped.
 
 use crate::{
     fairness::{FairQueue, FairnessKey},
@@ -19,8 +19,8 @@ pub(crate) type Moment = u64;
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     classes: [Class; Priority::ALL.len()],
-    /// The pass of the class that was served last: a class that was empty joins here, and does not catch up on reconciles
-    /// that it did not use.
+    /// The pass of the class that was served last: a class that was empty joins here, and does not catch up on
+    /// reconciles that it did not use.
     pass: u64,
 }
 

@@ -1,8 +1,9 @@
 //! Reconciles each object when it is due. May depend on `queue`, tokio's clock and tasks.
 //!
-//! [`WorkQueue`] is a handle that is cloned to wherever something wakes an object; [`WorkQueue::run`] runs the reconciles.
-//! Each is a task of its own and counts against the limit of concurrent reconciles; waiting does not. No namespace takes the
-//! whole limit. While no object is due, and while the limit is reached, nothing runs but a heartbeat.
+//! [`WorkQueue`] is a handle that is cloned to wherever something wakes an object; [`WorkQueue::run`] runs the
+//! reconciles. Each is a task of its own and counts against the limit of concurrent reconciles; waiting does not. No
+//! namespace takes the whole limit. While no object is due, and while the limit is reached, nothing runs but a
+//! heartbeat.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -33,9 +34,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How reconciles are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkQueueSettings {
-    /// The limit of concurrent reconciles, at least one. A namespace starts another one only while the unused part of the
-    /// limit is larger than what the namespace uses: one alone takes half, two take a third each, and there is always some
-    /// left for the next one.
+    /// The limit of concurrent reconciles, at least one. A namespace starts another one only while the unused part of
+    /// the limit is larger than what the namespace uses: one alone takes half, two take a third each, and there is
+    /// always some left for the next one.
     pub max_concurrent: usize,
     /// How long an object whose reconcile panicked is not reconciled, whatever wakes it.
     pub delay_after_panic: Duration,
@@ -138,7 +139,8 @@ impl WorkQueue {
         }
     }
 
-    /// Schedules an object for exactly this time and replaces what was scheduled. During its reconcile: see [`Disposition`].
+    /// Schedules an object for exactly this time and replaces what was scheduled. During its reconcile: see
+    /// [`Disposition`].
     pub fn schedule_at(
         &self,
         record_id: RecordId,
@@ -162,13 +164,14 @@ impl WorkQueue {
         self.change(|queue, now| queue.schedule_by(record_id, due, now));
     }
 
-    /// Schedules an object for now. During its reconcile one more follows, however often this is called. An object that is
-    /// due already only becomes more urgent.
+    /// Schedules an object for now. During its reconcile one more follows, however often this is called. An object that
+    /// is due already only becomes more urgent.
     pub fn enqueue(&self, record_id: RecordId, priority: Priority, fairness_key: FairnessKey) {
         self.schedule_by(record_id, Instant::now(), priority, fairness_key);
     }
 
-    /// The time since the last heartbeat of [`WorkQueue::run`], which has one every ten seconds. `None` while it does not run.
+    /// The time since the last heartbeat of [`WorkQueue::run`], which has one every ten seconds. `None` while it does
+    /// not run.
     #[must_use]
     pub fn since_heartbeat(&self) -> Option<Duration> {
         self.shared.state.lock().heartbeat.map(|at| at.elapsed())
@@ -192,11 +195,12 @@ impl WorkQueue {
         }
     }
 
-    /// Runs reconciles until the shutdown, then waits for those that are running (the caller bounds how long) and returns.
-    /// What is scheduled stays, and may be run again.
+    /// Runs reconciles until the shutdown, then waits for those that are running (the caller bounds how long) and
+    /// returns. What is scheduled stays, and may be run again.
     ///
     /// If `reconcile` panics, `on_panic` is called with the record, and the object is not reconciled for
-    /// [`WorkQueueSettings::delay_after_panic`]. The message of the panic is not passed on (the process' panic hook has it).
+    /// [`WorkQueueSettings::delay_after_panic`]. The message of the panic is not passed on (the process' panic hook has
+    /// it).
     pub async fn run<Reconcile, Running>(
         &self,
         reconcile: Reconcile,

@@ -1,8 +1,8 @@
-//! Events (`events.k8s.io`): published after the write, in the background, so that a failing event API delays nothing. May
-//! depend on kube's client, `metrics` and tokio.
+//! Events (`events.k8s.io`): published after the write, in the background, so that a failing event API delays nothing.
+//! May depend on kube's client, `metrics` and tokio.
 //!
-//! They wait in a [queue](queue) of bounded bytes, in order per object, and [yield](throttle) to status calls. An event that is
-//! lost is counted; if it is a warning, it is also logged.
+//! They wait in a [queue](queue) of bounded bytes, in order per object, and [yield](throttle) to status calls. An event
+//! that is lost is counted; if it is a warning, it is also logged.
 
 pub(crate) mod note;
 mod queue;
@@ -229,8 +229,8 @@ impl Inner {
         self.changed.notify_one();
     }
 
-    /// Publishes an event, or adds it to the series of a recent one. If the namespace of an orphan refuses it, it is published
-    /// on the operator's own Pod.
+    /// Publishes an event, or adds it to the series of a recent one. If the namespace of an orphan refuses it, it is
+    /// published on the operator's own Pod.
     async fn publish(&self, subject: &Subject, item: &Item) -> Published {
         let recent = self.recent.lock().find(subject, item.event, Instant::now());
         if let Some(recent) = recent {

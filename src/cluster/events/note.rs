@@ -1,5 +1,5 @@
-//! Events as objects of the API server: their names, their series, and the recent ones that a repetition is counted with.
-//! Pure. Depends on `queue`.
+//! Events as objects of the API server: their names, their series, and the recent ones that a repetition is counted
+//! with. Pure. Depends on `queue`.
 
 use std::{
     collections::{HashMap, VecDeque},

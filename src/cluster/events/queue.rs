@@ -1,4 +1,5 @@
-//! The events that wait to be published: in order per object, in bounded bytes, with warnings in a list of their own. Pure.
+//! The events that wait to be published: in order per object, in bounded bytes, with warnings in a list of their own.
+//! Pure.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,5 +1,5 @@
-//! A cache of the entries of Secrets that were requested: for half a minute at most, in bounded memory. Pure: the time is an
-//! argument.
+//! A cache of the entries of Secrets that were requested: for half a minute at most, in bounded memory. Pure: the time
+//! is an argument.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -79,8 +79,8 @@ impl Entry {
 }
 
 impl Cache {
-    /// What is known of an entry. If nothing is, the next read of its Secret caches it, and the returned lock is to be held
-    /// while reading.
+    /// What is known of an entry. If nothing is, the next read of its Secret caches it, and the returned lock is to be
+    /// held while reading.
     pub(crate) fn find(
         &mut self,
         namespace: &str,
@@ -195,8 +195,8 @@ impl Cache {
         self.bytes
     }
 
-    /// Evicts entries while there are too many bytes: of the namespace with the most bytes everything but the Secret that was
-    /// just requested. That namespace then reads more often, and no other does.
+    /// Evicts entries while there are too many bytes: of the namespace with the most bytes everything but the Secret
+    /// that was just requested. That namespace then reads more often, and no other does.
     fn evict(&mut self, spared: (&str, &str)) {
         while self.bytes > MOST_BYTES {
             let largest = self.namespaces.iter_mut().max_by_key(|(_, cached)| cached.bytes);

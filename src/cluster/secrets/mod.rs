@@ -1,9 +1,9 @@
-//! API keys from Secrets: read only with `get`, when they are needed, and cached for half a minute at most. May depend on
-//! kube's client, `fairness`, and the types of keys.
+//! API keys from Secrets: read only with `get`, when they are needed, and cached for half a minute at most. May depend
+//! on kube's client, `fairness`, and the types of keys.
 //!
-//! The cost for the API server grows with the number of Secrets, not of resources, and no namespace delays others: a Secret is
-//! read once for all requests for any of its entries, concurrent reads are bounded in total and for each namespace, and a
-//! namespace that reads many Secrets, or large ones, is slowed down.
+//! The cost for the API server grows with the number of Secrets, not of resources, and no namespace delays others: a
+//! Secret is read once for all requests for any of its entries, concurrent reads are bounded in total and for each
+//! namespace, and a namespace that reads many Secrets, or large ones, is slowed down.
 
 mod cache;
 mod rate_limits;

@@ -1,5 +1,5 @@
-//! How fast Secrets are read: a rate limit for each namespace and for each Secret. Pure: the time is an argument. Depends on
-//! `rate_limit`.
+//! How fast Secrets are read: a rate limit for each namespace and for each Secret. Pure: the time is an argument.
+//! Depends on `rate_limit`.
 
 use std::{collections::HashMap, time::Duration};
 
