@@ -19,9 +19,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Small, and used by all.
     ("backoff", &[]),
     ("clock", &[]),
+    ("connect_error", &[]),
     ("failpoints", &[]),
     ("fairness", &[]),
-    ("log_once", &[]),
+    ("incidents", &[]),
     ("metrics", &[]),
     ("origin", &[]),
     ("priority", &[]),
@@ -33,12 +34,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // One for each thing that the operator talks to.
     (
         "portal",
-        &["backoff", "clock", "fairness", "failpoints", "log_once", "metrics", "origin", "priority", "tls"],
+        &[
+            "backoff",
+            "clock",
+            "connect_error",
+            "fairness",
+            "failpoints",
+            "incidents",
+            "metrics",
+            "origin",
+            "priority",
+            "tls",
+        ],
     ),
-    ("store", &["api", "backoff", "fairness", "failpoints", "log_once", "origin", "tls"]),
+    ("store", &["api", "backoff", "connect_error", "fairness", "failpoints", "incidents", "origin", "tls"]),
     (
         "cluster",
-        &["api", "backoff", "clock", "fairness", "lifecycle", "log_once", "metrics", "portal", "tls"],
+        &["api", "backoff", "clock", "fairness", "lifecycle", "incidents", "metrics", "portal", "tls"],
     ),
     // In memory.
     ("index", &["fairness"]),
@@ -54,7 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "failpoints",
             "fairness",
             "lifecycle",
-            "log_once",
+            "incidents",
             "metrics",
             "portal",
             "priority",
@@ -73,7 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "fairness",
             "index",
             "lifecycle",
-            "log_once",
+            "incidents",
             "metrics",
             "portal",
             "priority",
@@ -108,6 +120,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const PURE_PARTS: &[&str] =
     &["portal::allowed", "portal::error", "portal::verification_id", "portal::wire", "store::no_response"];
 
+/// Who alone may name the client of each system, as beginnings of paths of other crates.
+const CLIENTS: &[(&str, &str)] =
+    &[("kube::Client", "cluster"), ("kube::Api", "cluster"), ("object_store", "store")];
+
 /// A module by its path, such as `portal::budget`.
 type Module = Vec<String>;
 
@@ -119,6 +135,8 @@ struct Source {
     uses: BTreeMap<String, Module>,
     /// Paths that it imports.
     imports: Vec<Module>,
+    /// Paths that begin outside of this crate, most of them with the name of another one.
+    externals: Vec<String>,
 }
 
 /// The sources of a crate, by module.
@@ -140,7 +158,8 @@ impl Sources {
         let mut seen = BTreeSet::new();
         let mut path = path.to_vec();
         'again: loop {
-            if !seen.insert(path.clone()) {
+            // An import that leads back to itself names another crate's item, and may grow on the way.
+            if !seen.insert(path.clone()) || seen.len() > 16 {
                 return None;
             }
             let mut module = Module::new();
@@ -224,6 +243,29 @@ impl Sources {
         }
         found
     }
+
+    /// Files that name a client which is another module's.
+    fn clients_of_others(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (module, source) in &self.0 {
+            for external in &source.externals {
+                let begins =
+                    |client: &str| external == client || external.starts_with(&format!("{client}::"));
+                let is_of_another = |(client, owner): &&(&str, &str)| {
+                    begins(client) && module.first().is_none_or(|top| top != owner)
+                };
+                if CLIENTS.iter().any(|client| is_of_another(&client)) {
+                    found.push(format!("{} names {external}", module.join("::")));
+                }
+            }
+            let is_client = |path: &&Module| path.last().is_some_and(|name| name == "PortalClient");
+            let may = module.first().is_some_and(|top| matches!(top.as_str(), "portal" | "operator"));
+            if !may && source.imports.iter().any(|path| is_client(&path)) {
+                found.push(format!("{} imports PortalClient", module.join("::")));
+            }
+        }
+        found
+    }
 }
 
 /// Reads one file.
@@ -268,7 +310,12 @@ impl Reader {
 
     fn note(&mut self, path: &[String], renamed: Option<String>, is_public: bool) {
         let child = [vec!["self".to_owned()], path.to_vec()].concat();
-        let Some(target) = self.absolute(path).or_else(|| self.absolute(&child)) else { return };
+        if self.absolute(path).is_none() {
+            self.source.externals.push(path.join("::"));
+        }
+        let Some(target) = self.absolute(path).or_else(|| self.absolute(&child)) else {
+            return;
+        };
         if let Some(name) = renamed.or_else(|| path.last().cloned()) {
             self.source.uses.entry(name).or_insert_with(|| target.clone());
         }
@@ -328,10 +375,10 @@ impl<'ast> Visit<'ast> for Reader {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        if segments.len() > 1
-            && let Some(target) = self.absolute(&segments)
-        {
-            self.source.imports.push(target);
+        match self.absolute(&segments) {
+            Some(target) if segments.len() > 1 => self.source.imports.push(target),
+            Some(_) => {}
+            None => self.source.externals.push(segments.join("::")),
         }
         visit::visit_path(self, path);
     }
@@ -383,6 +430,12 @@ fn no_two_files_import_each_other_in_a_circle() {
 fn no_module_imports_one_that_stands_above_it() {
     let found = sources().against_the_order();
     assert!(found.is_empty(), "{} imports:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn each_client_is_named_by_the_module_of_its_system_alone() {
+    let found = sources().clients_of_others();
+    assert!(found.is_empty(), "{} files:\n{}", found.len(), found.join("\n"));
 }
 
 #[cfg(test)]
@@ -441,5 +494,21 @@ mod tests {
         assert_eq!(found(("lifecycle", "use crate::portal::Client;")), ["lifecycle imports portal::client"]);
         assert_eq!(found(("lifecycle", "use crate::portal::error::PortalError;")), [""; 0]);
         assert_eq!(found(("util", "pub fn f() {}")), ["util has no place in the order"]);
+    }
+
+    #[test]
+    fn a_client_that_another_module_names_is_found() {
+        for (module, text) in [
+            ("reconcile", "use kube::{Client, ResourceExt};"),
+            ("evidence", "fn f(api: kube::Api<()>) {}"),
+            ("evidence", "use object_store::path::Path;"),
+        ] {
+            assert_eq!(of(&[(module, text)]).clients_of_others().len(), 1, "{text}");
+        }
+        for (module, text) in
+            [("cluster::verifications", "use kube::Client;"), ("reconcile", "use kube::ResourceExt;")]
+        {
+            assert_eq!(of(&[(module, text)]).clients_of_others(), [""; 0], "{text}");
+        }
     }
 }

@@ -27,6 +27,8 @@ mod documentation;
 pub mod evidence;
 pub mod failpoints;
 pub mod fairness;
+#[cfg(test)]
+mod imports;
 mod incidents;
 pub mod index;
 pub mod lifecycle;

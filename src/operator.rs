@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{Health, Readiness, listen::listen, routes},
     clock::Clock,
-    cluster::{Connect, WAITING, connect},
+    cluster::{Connect, OwnPod, WAITING, connect},
     evidence::Evidence,
     metrics::Metrics,
     portal::{Portal, PortalSettings, PortalUrl, budget::Budgets},
     reconcile::{Clients, Reconciler, follow},
-    settings::{Namespace, Settings},
+    settings::{Namespace, PodReference, Settings},
     workqueue::{WorkQueue, WorkQueueSettings},
 };
 
@@ -59,7 +59,9 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
     let metrics = Arc::new(Metrics::new());
     let run_id: u64 = rand::random();
     let holder = format!("{run_id:016x}/0");
-    let cluster = connect(clock.clone(), &holder, settings.own_pod.clone(), Arc::clone(&metrics)).await?;
+    let own_pod = settings.own_pod.clone();
+    let own_pod = own_pod.map(|PodReference { namespace, name, uid }| OwnPod { namespace, name, uid });
+    let cluster = connect(clock.clone(), &holder, own_pod, Arc::clone(&metrics)).await?;
     let cluster = Arc::new(cluster);
 
     let readiness = Readiness::waiting_for(WAITING);

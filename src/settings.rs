@@ -5,6 +5,7 @@
 
 mod command_line;
 mod flags;
+mod parsers;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -13,14 +14,13 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    cluster::OwnPod,
     portal::{AllowedPortals, InvalidPortal, PortalUrl, budget::BudgetSettings},
     store::{Endpoints, InvalidEndpoint},
     telemetry::{LogFilter, LogFormat},
 };
 use flags::Flags;
 
-pub use values::{ForbiddenImage, InvalidProxy, LinkPath, Namespace, ProxyUrl, RateLimit};
+pub use values::{ForbiddenImage, InvalidProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit};
 
 /// okID identity checks as Kubernetes resources.
 #[derive(Parser)]
@@ -84,7 +84,7 @@ pub struct Settings {
     /// How long a shutdown waits for work in flight.
     pub shutdown_grace_period: Duration,
     /// The operator's own Pod, if it runs in one that says so.
-    pub own_pod: Option<OwnPod>,
+    pub own_pod: Option<PodReference>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -155,7 +155,7 @@ impl TryFrom<Flags> for Settings {
             max_concurrent_reconciles: usize::try_from(flags.max_concurrent_reconciles).unwrap_or(usize::MAX),
             admin_address: flags.admin_address,
             shutdown_grace_period: flags.shutdown_grace_period.get(),
-            own_pod: own_pod.map(|(name, namespace)| OwnPod { namespace, name, uid: flags.pod_uid }),
+            own_pod: own_pod.map(|(name, namespace)| PodReference { namespace, name, uid: flags.pod_uid }),
             log_format: flags.log_format,
             log_filter: flags.log_filter,
             variables: Vec::new(),

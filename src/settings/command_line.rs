@@ -1,16 +1,16 @@
 //! Reads the command line and the environment. An empty variable counts as not set, list entries are trimmed, and an
 //! error names the variable that a wrong value came from.
 
-use std::{ffi::OsStr, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{
     Arg, ArgMatches, Args, Command as Clap, CommandFactory as _, FromArgMatches,
-    builder::{EnumValueParser, PossibleValue, Resettable, StringValueParser, TypedValueParser},
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
 
-use super::{CommandLine, ForbiddenImage, InvalidSettings, Settings, flags::Flags};
+use super::{CommandLine, InvalidSettings, Settings, flags::Flags};
 
 impl CommandLine {
     /// Reads the arguments and the environment of this process.
@@ -95,37 +95,4 @@ fn variable_of(command: &Clap, error: &clap::Error) -> Option<String> {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     });
     (!is_given).then(|| variable.to_string_lossy().into_owned())
-}
-
-/// Parses the entries of a list, without the spaces around them.
-pub(super) fn trimmed() -> impl TypedValueParser<Value = String> {
-    StringValueParser::new().map(|entry| entry.trim().to_owned())
-}
-
-/// Parses the entries of a list of image kinds, without the spaces around them.
-#[derive(Clone, Debug)]
-pub(super) struct ImageParser(EnumValueParser<ForbiddenImage>);
-
-impl ImageParser {
-    pub(super) fn new() -> Self {
-        Self(EnumValueParser::new())
-    }
-}
-
-impl TypedValueParser for ImageParser {
-    type Value = ForbiddenImage;
-
-    fn parse_ref(
-        &self,
-        command: &Clap,
-        argument: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Self::Value, clap::Error> {
-        let text = value.to_string_lossy();
-        self.0.parse_ref(command, argument, OsStr::new(text.trim()))
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        self.0.possible_values()
-    }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    command_line::{ImageParser, trimmed},
+    parsers::{ImageParser, trimmed},
     values::{ForbiddenImage, LinkPath, Namespace, RateLimit},
 };
 use crate::{

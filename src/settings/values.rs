@@ -134,6 +134,17 @@ impl FromStr for ProxyUrl {
     }
 }
 
+/// The operator's own Pod, as the downward API names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodReference {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, if it is known.
+    pub uid: Option<String>,
+}
+
 /// A kind of image that may be forbidden as evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ForbiddenImage {
