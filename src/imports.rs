@@ -10,7 +10,7 @@ use std::{
 };
 
 use syn::{
-    Attribute, File, Item, ItemMacro, ItemMod, ItemUse, UseTree, Visibility,
+    Attribute, File, ItemMacro, ItemMod, ItemUse, UseTree, Visibility,
     visit::{self, Visit},
 };
 
@@ -198,7 +198,7 @@ impl Sources {
     /// Modules that import each other, each circle once, as the modules on the way.
     fn circles(&self) -> Vec<String> {
         let edges = self.edges();
-        let reaches = |from: &Module| {
+        let reachable_from = |from: &Module| {
             let mut reached = BTreeSet::new();
             let mut open = vec![from.clone()];
             while let Some(module) = open.pop() {
@@ -211,7 +211,7 @@ impl Sources {
             reached
         };
         let reached: BTreeMap<&Module, BTreeSet<Module>> =
-            edges.keys().map(|module| (*module, reaches(module))).collect();
+            edges.keys().map(|module| (*module, reachable_from(module))).collect();
         let mut circles = BTreeSet::new();
         for (module, others) in &reached {
             let circle: Vec<_> = others.iter().filter(|other| reached[*other].contains(*module)).collect();
@@ -292,6 +292,12 @@ impl Reader {
         }
     }
 
+    fn define(&mut self, name: &syn::Ident) {
+        if self.inner.is_empty() {
+            self.source.items.insert(name.to_string());
+        }
+    }
+
     fn take_use(&mut self, tree: &UseTree, before: &[String], is_public: bool) {
         let with = |name: &syn::Ident| before.iter().cloned().chain([name.to_string()]).collect::<Vec<_>>();
         match tree {
@@ -301,10 +307,10 @@ impl Reader {
                     self.take_use(tree, before, is_public);
                 }
             }
-            UseTree::Name(name) if name.ident == "self" => self.note(&before.to_vec(), None, is_public),
+            UseTree::Name(name) if name.ident == "self" => self.note(before, None, is_public),
             UseTree::Name(name) => self.note(&with(&name.ident), None, is_public),
             UseTree::Rename(name) => self.note(&with(&name.ident), Some(name.rename.to_string()), is_public),
-            UseTree::Glob(_) => self.note(&before.to_vec(), None, is_public),
+            UseTree::Glob(_) => self.note(before, None, is_public),
         }
     }
 
@@ -333,28 +339,45 @@ fn is_test(attributes: &[Attribute]) -> bool {
 }
 
 impl<'ast> Visit<'ast> for Reader {
-    fn visit_item(&mut self, item: &'ast Item) {
-        let name = match item {
-            Item::Const(item) => Some(&item.ident),
-            Item::Enum(item) => Some(&item.ident),
-            Item::Fn(item) => Some(&item.sig.ident),
-            Item::Static(item) => Some(&item.ident),
-            Item::Struct(item) => Some(&item.ident),
-            Item::Trait(item) => Some(&item.ident),
-            Item::Type(item) => Some(&item.ident),
-            _ => None,
-        };
-        if let Some(name) = name.filter(|_| self.inner.is_empty()) {
-            self.source.items.insert(name.to_string());
-        }
-        visit::visit_item(self, item);
+    fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
+        self.define(&item.ident);
+        visit::visit_item_const(self, item);
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.define(&item.ident);
+        visit::visit_item_enum(self, item);
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.define(&item.sig.ident);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
+        self.define(&item.ident);
+        visit::visit_item_static(self, item);
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.define(&item.ident);
+        visit::visit_item_struct(self, item);
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.define(&item.ident);
+        visit::visit_item_trait(self, item);
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.define(&item.ident);
+        visit::visit_item_type(self, item);
     }
 
     /// A macro may define what it names.
     fn visit_item_macro(&mut self, item: &'ast ItemMacro) {
-        let names = item.mac.tokens.clone().into_iter().filter_map(|token| match token {
-            proc_macro2::TokenTree::Ident(name) => Some(name.to_string()),
-            _ => None,
+        let names = item.mac.tokens.clone().into_iter().filter_map(|token| {
+            if let proc_macro2::TokenTree::Ident(name) = token { Some(name.to_string()) } else { None }
         });
         self.source.items.extend(names);
     }

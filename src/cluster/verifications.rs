@@ -1,7 +1,8 @@
-//! The calls about verifications: get, and compare-and-swap patches of status and finalizers. The only writer of status.
+//! The calls about verifications: get, and compare-and-swap patches of status and finalizers. The only writer of
+//! status.
 //!
-//! The API server ignores a uid in a merge patch on `/status`, so no write goes out without the resourceVersion that was
-//! read. Every call has a deadline of its own, because kube's client has no read timeout. May depend on the rest of
+//! The API server ignores a uid in a merge patch on `/status`, so no write goes out without the resourceVersion that
+//! was read. Every call has a deadline of its own, because kube's client has no read timeout. May depend on the rest of
 //! `cluster`, which does not depend on this file except for the checks that use the same client.
 
 use std::sync::Arc;
@@ -31,20 +32,20 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Maximum number of calls about verifications in flight at the API server, in total and of one namespace. More would not
-/// be faster, only later: the calls of a small namespace would wait behind those of a large one.
+/// Maximum number of calls about verifications in flight at the API server, in total and of one namespace. More would
+/// not be faster, only later: the calls of a small namespace would wait behind those of a large one.
 const CALLS_IN_FLIGHT: (usize, usize) = (32, 16);
 
-/// The order in which the calls of one portal and key go to the API server. What was begun is finished first, so that of a
-/// thousand new verifications the first has its link long before the last is read.
+/// The order in which the calls of one portal and key go to the API server. What was begun is finished first, so that
+/// of a thousand new verifications the first has its link long before the last is read.
 const RECORDS: u8 = 0;
 const WRITES: u8 = 1;
 const READS: u8 = 2;
 
 /// What etcd accepts by default, in bytes.
 const MOST_BYTES: usize = 1536 * 1024;
-/// What a claim and a record add to a resource, at most: a status is bounded to 32 KiB, and the API server's own record of
-/// who wrote which field is beside it.
+/// What a claim and a record add to a resource, at most: a status is bounded to 32 KiB, and the API server's own record
+/// of who wrote which field is beside it.
 const RECORD_BYTES: usize = 48 * 1024;
 
 /// The API server. The only holder of a [`Client`] for it.
@@ -93,8 +94,8 @@ pub(crate) enum Read {
 }
 
 impl Cluster {
-    /// Uses that client, reports events as that instance, which runs in that Pod if it runs in one. Must be called within a
-    /// runtime.
+    /// Uses that client, reports events as that instance, which runs in that Pod if it runs in one. Must be called
+    /// within a runtime.
     pub(super) fn new(
         client: Client,
         instance: &str,
@@ -236,7 +237,8 @@ fn written(answer: Result<kube::Result<Verification>, Elapsed>, name: &str) -> W
     }
 }
 
-/// The share that the calls and reconciles of a verification use: its namespace's, and within that its portal's and key's.
+/// The share that the calls and reconciles of a verification use: its namespace's, and within that its portal's and
+/// key's.
 #[must_use]
 pub(crate) fn fairness_key(object: &Verification) -> FairnessKey {
     let namespace = object.namespace().unwrap_or_default();
@@ -282,8 +284,8 @@ async fn get(
     }
 }
 
-/// Whether the API server itself says that there is no resource of that name. A 404 of a gateway, or of an API server that
-/// does not serve the resource at the moment, does not: what follows from it cannot be undone.
+/// Whether the API server itself says that there is no resource of that name. A 404 of a gateway, or of an API server
+/// that does not serve the resource at the moment, does not: what follows from it cannot be undone.
 fn says_gone(status: &Status, name: &str) -> bool {
     let is_about_it = status.details.as_ref().is_some_and(|about| about.name == name);
     status.code == 404 && status.reason == "NotFound" && is_about_it
@@ -294,8 +296,8 @@ const fn leaves_room(bytes: usize) -> bool {
     bytes + RECORD_BYTES <= MOST_BYTES
 }
 
-/// Whether a write was refused because of the size of the resource: by the API server, or by etcd, whose message it passes
-/// on.
+/// Whether a write was refused because of the size of the resource: by the API server, or by etcd, whose message it
+/// passes on.
 fn is_too_large(code: u16, message: &str) -> bool {
     let of_etcd = || ["request is too large", "larger than max"].iter().any(|words| message.contains(words));
     code == 413 || (code >= 500 && of_etcd())

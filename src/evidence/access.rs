@@ -23,8 +23,8 @@ pub(super) struct StoreAccess<'a> {
 }
 
 impl EvidenceContext {
-    /// Waits for the permits to store or remove something; none if the store does not respond. The endpoint's own permit
-    /// comes first: waiting for it delays no other endpoint. Both are fair between namespaces.
+    /// Waits for the permits to store or remove something; none if the store does not respond. The endpoint's own
+    /// permit comes first: waiting for it delays no other endpoint. Both are fair between namespaces.
     pub(super) async fn enter(&self, destination: &ResolvedDestination) -> Option<StoreAccess<'_>> {
         let begun = Instant::now();
         let fairness_key = FairnessKey::of_namespace(destination.folder.namespace());

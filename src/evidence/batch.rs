@@ -1,4 +1,5 @@
-//! Stores the evidence of one verification in batches: in which order, how many at once, and which of several errors is shown.
+//! Stores the evidence of one verification in batches: in which order, how many at once, and which of several errors is
+//! shown.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -86,7 +87,8 @@ impl Evidence {
         Ok(Some(Upload { object, spec, facts, source, id, destination, at_once, may_arrive }))
     }
 
-    /// Stores what is pending. Waits for the portal's rate for as long as a batch may take, and holds nothing meanwhile.
+    /// Stores what is pending. Waits for the portal's rate for as long as a batch may take, and holds nothing
+    /// meanwhile.
     async fn store_pending(&self, upload: &mut Upload<'_>, report: &mut UploadReport) -> Result<(), NotNow> {
         let begun = Instant::now();
         let end = loop {

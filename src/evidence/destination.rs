@@ -52,17 +52,14 @@ pub(crate) enum DestinationRefused {
 }
 
 impl DestinationRefused {
-    /// What this means for the evidence.
+    /// The evidence's error: only the content of the Secret is not a matter of what is allowed.
     pub(crate) fn error(&self) -> EvidenceError {
-        match self {
-            Self::Options(InvalidOptions::EndpointNotAllowed { key: _ }) => {
-                EvidenceError::DestinationNotAllowed
-            }
-            Self::Options(_) => EvidenceError::StoreSecretInvalid,
-            Self::Forbidden(_) | Self::Store(_) | Self::Location(_) | Self::Folder(_) | Self::Nowhere => {
-                EvidenceError::DestinationNotAllowed
-            }
+        if let Self::Options(options) = self
+            && !matches!(options, InvalidOptions::EndpointNotAllowed { key: _ })
+        {
+            return EvidenceError::StoreSecretInvalid;
         }
+        EvidenceError::DestinationNotAllowed
     }
 }
 

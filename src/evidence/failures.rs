@@ -1,5 +1,5 @@
-//! Logs failures of stores: one line when a failure begins and one when it ends. A store that does not respond is logged once
-//! for all its users, a refusal for the namespace that it is about.
+//! Logs failures of stores: one line when a failure begins and one when it ends. A store that does not respond is
+//! logged once for all its users, a refusal for the namespace that it is about.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ impl StoreFailureLog {
 }
 
 impl StoreFailureLog {
-    /// Logs the error of an upload if it is new, and the end of an earlier one. Names neither the store nor anything that it
-    /// said.
+    /// Logs the error of an upload if it is new, and the end of an earlier one. Names neither the store nor anything
+    /// that it said.
     pub(super) fn note_upload(
         &self,
         object: &Verification,

@@ -1,4 +1,5 @@
-//! The part of the permits and of the memory that one endpoint may use, so that one that hangs leaves the rest to others.
+//! The part of the permits and of the memory that one endpoint may use, so that one that hangs leaves the rest to
+//! others.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! `manifest.json`, the list of what is stored: written last, so that its presence means that the evidence is complete. Pure.
 //!
-//! The same evidence gives the same bytes, whenever and by whichever process it is written: it has no time of writing, and its
-//! objects are in the order of their keys. It holds neither the id of the verification nor its link.
+//! The same evidence gives the same bytes, whenever and by whichever process it is written: it has no time of writing,
+//! and its objects are in the order of their keys. It holds neither the id of the verification nor its link.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,8 +117,8 @@ impl Manifest {
 
     /// Whether those are the bytes that this operator, or another version of it, writes for the same evidence.
     ///
-    /// Anyone who can write to the bucket may have put a manifest there that differs. So nothing of it is trusted: each byte
-    /// is compared, except the operator's version, which may be another number.
+    /// Anyone who can write to the bucket may have put a manifest there that differs. So nothing of it is trusted: each
+    /// byte is compared, except the operator's version, which may be another number.
     ///
     /// # Errors
     ///
@@ -145,8 +145,8 @@ fn is_key_or_stem(key: &str) -> bool {
     ObjectKey::parse(key).is_ok() || ObjectKey::parse(&format!("{key}.x")).is_ok()
 }
 
-/// Whether this is a version of the operator: three numbers, and for a pre-release `-alpha`, `-beta` or `-rc`, with a number or
-/// without. No other text fits.
+/// Whether this is a version of the operator: three numbers, and for a pre-release `-alpha`, `-beta` or `-rc`, with a
+/// number or without. No other text fits.
 fn is_version(version: &[u8]) -> bool {
     let is_number = |text: &str| {
         (1..=5).contains(&text.len())

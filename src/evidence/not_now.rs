@@ -1,5 +1,5 @@
-//! Why an object was not stored, and what follows from it: the error to show, the most severe of several, what the metrics
-//! and the store's circuit breaker get.
+//! Why an object was not stored, and what follows from it: the error to show, the most severe of several, what the
+//! metrics and the store's circuit breaker get.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -165,8 +165,8 @@ pub(super) fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
     }
 }
 
-/// Whether the store responded; none where no request was sent. What it stored counts more than a later request without a
-/// response.
+/// Whether the store responded; none where no request was sent. What it stored counts more than a later request without
+/// a response.
 pub(super) fn has_responded(end: &Result<(), NotNow>, stored: &[StoredObject]) -> Option<bool> {
     let has_taken = stored.iter().any(|object| object.state == ObjectState::Stored);
     match end {

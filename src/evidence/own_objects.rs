@@ -1,5 +1,5 @@
-//! The objects that this process has put, or was about to put: so that it recognizes its own where the response was lost and
-//! the bytes differ the next time. State only.
+//! The objects that this process has put, or was about to put: so that it recognizes its own where the response was
+//! lost and the bytes differ the next time. State only.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -23,7 +23,8 @@ struct Known {
 }
 
 impl OwnObjects {
-    /// Remembers bytes before they are sent: `destination` names store and folder, `key` the object, `sha256` its bytes.
+    /// Remembers bytes before they are sent: `destination` names store and folder, `key` the object, `sha256` its
+    /// bytes.
     pub fn remember(&self, destination: &str, key: &str, sha256: &str) {
         let digest = digest(destination, key, sha256);
         let mut known = self.known.lock();

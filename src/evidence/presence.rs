@@ -1,9 +1,9 @@
 //! Removes the objects of an upload whose resource was deleted meanwhile.
 //!
-//! Two processes may know a resource for a while: the one that shuts down still stores, and the next one removes. What the
-//! first puts after the second has listed the folder would stay for ever, unnoticed. So an upload whose objects are to be
-//! removed with the resource reads the resource again: before the manifest, and after the last byte. The watch is no
-//! proof, because a resource may also have left the watch. Objects that are retained need no such care.
+//! Two processes may know a resource for a while: the one that shuts down still stores, and the next one removes. What
+//! the first puts after the second has listed the folder would stay for ever, unnoticed. So an upload whose objects are
+//! to be removed with the resource reads the resource again: before the manifest, and after the last byte. The watch is
+//! no proof, because a resource may also have left the watch. Objects that are retained need no such care.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -54,8 +54,8 @@ impl Evidence {
         }
     }
 
-    /// After something may have been put: removes it again if the resource is gone or deleted, and reports what cannot be
-    /// removed. Objects whose requests have no certain result may still arrive.
+    /// After something may have been put: removes it again if the resource is gone or deleted, and reports what cannot
+    /// be removed. Objects whose requests have no certain result may still arrive.
     pub(super) async fn remove_if_gone(
         &self,
         upload: &Upload<'_>,
@@ -130,8 +130,8 @@ impl Evidence {
     }
 }
 
-/// The event for what is left of a resource that is gone or deleted. While it is only deleted, the reconcile that removes
-/// its evidence reports what that leaves, but does not know what may still arrive.
+/// The event for what is left of a resource that is gone or deleted. While it is only deleted, the reconcile that
+/// removes its evidence reports what that leaves, but does not know what may still arrive.
 fn left(removed: RemovalOutcome, may_arrive: bool, is_gone: bool) -> Option<Event> {
     removed.leaves().filter(|_| is_gone).or_else(|| may_arrive.then_some(Event::EvidenceOrphaned))
 }

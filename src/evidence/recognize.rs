@@ -1,5 +1,5 @@
-//! Puts objects, and recognizes the operator's own among those that are in the store already. They count as stored whatever
-//! their bytes: no object is ever changed, so status and manifest say what is there.
+//! Puts objects, and recognizes the operator's own among those that are in the store already. They count as stored
+//! whatever their bytes: no object is ever changed, so status and manifest say what is there.
 
 use std::sync::atomic::Ordering;
 
@@ -102,8 +102,8 @@ impl Evidence {
         Ok(())
     }
 
-    /// Whether an earlier process has written the manifest: then the evidence is complete, and nothing is requested from the
-    /// portal again. Searches once, and only if this process did not see the verdict arrive.
+    /// Whether an earlier process has written the manifest: then the evidence is complete, and nothing is requested
+    /// from the portal again. Searches once, and only if this process did not see the verdict arrive.
     pub(super) async fn finds_manifest(
         &self,
         upload: &Upload<'_>,

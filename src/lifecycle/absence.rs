@@ -1,7 +1,7 @@
 //! When an image that was answered with 404 counts as absent. Pure.
 //!
-//! What is absent is listed in the manifest, and is never asked for again. So one answer is not enough: a verdict can precede
-//! the images that it was made of, and while a portal is rolled out somebody on the way answers in its place.
+//! What is absent is listed in the manifest, and is never requested again. So one answer is not enough: a verdict can precede
+//! the images that it is based on, and while a portal is rolled out a gateway may answer in its place.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,7 @@ const UNCLEAR_FOR: Duration = Duration::from_mins(10);
 pub enum Missing {
     /// The portal, by its own word.
     ByThePortal,
-    /// The portal, or somebody on the way.
+    /// The portal, or a gateway.
     Unclear,
 }
 
@@ -28,7 +28,7 @@ pub enum Missing {
 pub enum Absence {
     /// The portal does not have it.
     Absent,
-    /// It is asked for once more then, before the manifest is written.
+    /// It is requested once more then, before the manifest is written.
     AskAgainAt(Timestamp),
     /// Nothing, yet.
     NotKnown,

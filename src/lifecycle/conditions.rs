@@ -36,7 +36,7 @@ pub(super) struct ConditionInputs {
     /// How far evidence is stored.
     pub(super) evidence: EvidenceState,
     /// Reason of `EvidenceStored` while it is not stored; as before if not given.
-    pub(super) evidence_trouble: Option<Reason>,
+    pub(super) evidence_reason: Option<Reason>,
 }
 
 /// The phase, from its last value and the rest.
@@ -119,7 +119,7 @@ pub(super) fn conditions(
         Some(Outcome::Rejected | Outcome::Expired | Outcome::Failed) => ConditionStatus::False,
     };
     shown.push((ConditionType::Verified, verdict, verified));
-    if let Some((stored, reason)) = evidence_stored(inputs.evidence, status, inputs.evidence_trouble) {
+    if let Some((stored, reason)) = evidence_stored(inputs.evidence, status, inputs.evidence_reason) {
         shown.push((ConditionType::EvidenceStored, stored, reason));
     }
 
@@ -174,7 +174,7 @@ fn ready_and_work(
         _ if status.outcome.is_some() && evidence == EvidenceState::Failed => {
             (Reason::EvidenceFailed, Work::Stalled(Reason::EvidenceFailed))
         }
-        // What is owed cannot be asked for, and waiting will not help.
+        // Pending evidence cannot be requested, and waiting will not help.
         Interruption::Stalled(stall @ Stall::PortalNotAllowed)
             if status.outcome.is_some() && evidence == EvidenceState::Pending =>
         {
@@ -208,7 +208,7 @@ fn ready_and_work(
     }
 }
 
-/// With `readyWhen: SessionCreated` a published link is all that was asked for.
+/// With `readyWhen: SessionCreated`, a published link is enough.
 fn ready_by_link(
     status: &VerificationStatus,
     inputs: ConditionInputs,
@@ -276,7 +276,7 @@ fn session_reason(status: &VerificationStatus) -> Reason {
     }
 }
 
-/// The status and reason of `EvidenceStored`; none where no evidence was asked for.
+/// The status and reason of `EvidenceStored`; none where no evidence is requested.
 fn evidence_stored(
     state: EvidenceState,
     status: &VerificationStatus,

@@ -56,7 +56,6 @@ pub fn after_refusal(not_admitted: &NotAdmitted, facts: &Facts) -> Transition {
     let NotAdmitted { step, refusal, cause: _ } = *not_admitted;
     let wait = Wait::Admission(refusal);
     match step {
-        PortalStep::Create | PortalStep::Adopt => Transition::Wait(wait),
         PortalStep::Poll => match (facts.deadline, refusal, facts.due) {
             (Deadline::Passed { long_ago: true, .. }, _, _) => Transition::Fail,
             // The last poll is not scheduled, but it does not queue for the rate ahead of its schedule.
@@ -70,7 +69,7 @@ pub fn after_refusal(not_admitted: &NotAdmitted, facts: &Facts) -> Transition {
             ) => Transition::Wait(wait),
         },
         PortalStep::Store if is_storing_abandoned(Some(wait), facts) => Transition::AbandonEvidence,
-        PortalStep::Store => Transition::Wait(wait),
+        PortalStep::Create | PortalStep::Adopt | PortalStep::Store => Transition::Wait(wait),
     }
 }
 
@@ -96,7 +95,7 @@ fn decide_live(state: &State, attempts: Attempts, facts: &Facts) -> Step {
 
 fn decide_finished(facts: &Facts) -> Step {
     let evidence = &facts.evidence;
-    if !evidence.keeps_it_live() {
+    if !evidence.is_live() {
         return Transition::Settle.into();
     }
     if facts.suspend {
@@ -105,7 +104,7 @@ fn decide_finished(facts: &Facts) -> Step {
     if let Some(token) = &facts.retry {
         return Transition::Retry(token.clone()).into();
     }
-    if evidence.is_held_for_nothing() {
+    if evidence.holds_needless_finalizer() {
         return Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
     }
     if evidence.state != EvidenceState::Pending {
@@ -223,8 +222,8 @@ fn decide_adoption(id: &VerificationId, facts: &Facts) -> Step {
 fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
     let is_callable = matches!(facts.portal, PortalFact::Allowed(_))
         && matches!(facts.key, KeyFact::Usable { fingerprint: _ });
-    if let Deadline::Passed { at: _, looked, overdue, long_ago } = facts.deadline {
-        if looked || overdue {
+    if let Deadline::Passed { at: _, polled, overdue, long_ago } = facts.deadline {
+        if polled || overdue {
             return Transition::Fail.into();
         }
         // A verdict from before the deadline counts, however late the portal is asked for it.

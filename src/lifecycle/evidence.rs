@@ -1,4 +1,4 @@
-//! Evidence: what is owed once the verdict is in, and how far it is stored. Pure.
+//! Evidence: what is pending once there is a verdict, and how far it is stored. Pure.
 
 use jiff::Timestamp;
 
@@ -18,13 +18,13 @@ pub struct EvidenceFacts {
     pub spec: Option<EvidenceSpec>,
     /// How far it is stored.
     pub state: EvidenceState,
-    /// Whether it may be stored where it was asked to be.
+    /// Whether the destination may be used.
     pub destination: DestinationFact,
     /// Whether anything of it is stored, as far as status says.
     pub is_stored: bool,
     /// When the verdict was seen.
     pub verdict_at: Option<Timestamp>,
-    /// Since when it is owed: since the verdict, or since a person asked for it again.
+    /// Since when it is pending: since the verdict, or since a person requested a retry.
     pub pending_since: Option<Timestamp>,
     /// Whether the resource has our finalizer.
     pub has_finalizer: bool,
@@ -33,7 +33,7 @@ pub struct EvidenceFacts {
 }
 
 impl Default for EvidenceFacts {
-    /// Nothing was asked for.
+    /// No evidence is requested.
     fn default() -> Self {
         Self {
             spec: None,
@@ -67,9 +67,9 @@ impl EvidenceFacts {
         }
     }
 
-    /// Whether somebody may still owe something or ask for something after the end: then the resource stays in the watch.
-    /// What has our finalizer stays too, because nobody else takes it off.
-    pub(super) fn keeps_it_live(&self) -> bool {
+    /// Whether something is still pending, or may be requested again, after the end: then the resource stays in the watch.
+    /// A resource with our finalizer stays too, because only the operator takes it off.
+    pub(super) fn is_live(&self) -> bool {
         matches!(self.state, EvidenceState::Pending | EvidenceState::Failed)
             || self.has_finalizer
             || self.lacks_finalizer()
@@ -78,21 +78,21 @@ impl EvidenceFacts {
     /// Whether the resource is still to be held until what is stored of it, or is about to be, is removed.
     pub(super) fn lacks_finalizer(&self) -> bool {
         let is_kept = self.is_stored || self.state == EvidenceState::Pending;
-        self.is_removed_with_it() && is_kept && !self.has_finalizer
+        self.is_removed_with_resource() && is_kept && !self.has_finalizer
     }
 
     /// Whether the resource has our finalizer, and nothing asks for it any more.
-    pub(super) fn is_held_for_nothing(&self) -> bool {
-        self.has_finalizer && !self.is_removed_with_it()
+    pub(super) fn holds_needless_finalizer(&self) -> bool {
+        self.has_finalizer && !self.is_removed_with_resource()
     }
 
     /// Whether the evidence is removed with the resource.
-    fn is_removed_with_it(&self) -> bool {
+    fn is_removed_with_resource(&self) -> bool {
         self.spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
     }
 }
 
-/// Whether evidence may be stored where it was asked to be.
+/// Whether the destination of evidence may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DestinationFact {
     /// As far as is known.
@@ -105,11 +105,11 @@ pub enum DestinationFact {
 /// How far evidence is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceState {
-    /// None was asked for.
+    /// No evidence is requested.
     NotAsked,
     /// There is no verdict yet.
     NotStarted,
-    /// The verdict is none of those after which evidence is kept.
+    /// The outcome is not among those after which evidence is stored.
     NotApplicable,
     /// Something is still to be stored.
     Pending,
@@ -119,7 +119,7 @@ pub enum EvidenceState {
     Complete,
 }
 
-/// One object that was asked for.
+/// One requested object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// What it is.
@@ -140,7 +140,7 @@ impl Wanted {
     }
 }
 
-/// Everything that was asked for, in the order of the spec, the results last.
+/// Everything that is requested, in the order of the spec, the results last.
 #[must_use]
 pub fn wanted(spec: &EvidenceSpec) -> Vec<Wanted> {
     let images = spec.images.iter().map(|image| Wanted {
@@ -158,7 +158,7 @@ pub fn wanted(spec: &EvidenceSpec) -> Vec<Wanted> {
     images.chain(results).collect()
 }
 
-/// What was asked for and is neither stored nor, where it is not required, known to be absent.
+/// What is requested and is neither stored nor, where it is not required, known to be absent.
 #[must_use]
 pub fn outstanding(spec: &EvidenceSpec, status: &VerificationStatus) -> Vec<Wanted> {
     let is_there = |wanted: &Wanted| {
@@ -178,8 +178,8 @@ pub(super) fn stem(object: &StoredObject) -> &str {
     object.key.split('.').next().unwrap_or(&object.key)
 }
 
-/// Since when evidence is owed, by what status says: since the verdict, or since a person asked again for what failed.
-/// Asking again ends Stalled: then Reconciling comes, or Ready becomes True where the spec asks for no more than a link.
+/// Since when evidence is pending, by what status says: since the verdict, or since a person requested a retry of what failed.
+/// A retry ends Stalled: then Reconciling comes, or Ready becomes True where the spec asks for no more than a link.
 fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
     let finished_at = status.finished_at?;
     let again = [ConditionType::Reconciling, ConditionType::Ready].into_iter().filter_map(|type_| {
@@ -197,7 +197,7 @@ pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) 
     if !spec.outcomes.iter().any(|listed| listed.is(outcome)) || status.verification_id.is_none() {
         return EvidenceState::NotApplicable;
     }
-    // The manifest is the last word: whatever is asked for later, or comes to be there, it is never changed.
+    // The manifest is final: it is never changed, whatever is requested later or appears at the portal.
     if status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some()) {
         return EvidenceState::Complete;
     }
@@ -212,7 +212,7 @@ pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) 
     }
 }
 
-/// Whether the portal has nothing of what was asked for.
+/// Whether the portal has nothing of what is requested.
 #[must_use]
 pub fn nothing_to_store(status: &VerificationStatus) -> bool {
     objects(status).iter().all(|object| object.state == ObjectState::Absent)
@@ -223,15 +223,15 @@ pub fn nothing_to_store(status: &VerificationStatus) -> bool {
 pub struct UploadOutcome {
     /// Where the objects are, as a url.
     pub prefix: String,
-    /// What was stored, or found absent, in this turn.
+    /// What was stored, or found absent, in this reconcile.
     pub objects: Vec<StoredObject>,
     /// SHA-256 of the manifest, in hex, if it was written.
     pub manifest_sha256: Option<String>,
-    /// What kept the rest from being stored.
+    /// The error that prevented the rest from being stored.
     pub error: Option<EvidenceError>,
-    /// Why the destination is refused, where that is the trouble, without values and text of others.
+    /// Why the destination is refused, where that is the error, without values and remote text.
     pub refusal: Option<String>,
-    /// When the portal may be asked for the rest, or is to be asked once more, if not now.
+    /// When the portal may be called for the rest, or is to be called once more, if not now.
     pub again_at: Option<Timestamp>,
     /// Whether it is known whether an earlier process wrote the manifest.
     pub manifest_sought: bool,
@@ -262,7 +262,7 @@ pub enum FinalizerOutcome {
     Added,
     /// The API server refuses it.
     Refused,
-    /// Somebody else wrote first, or nobody knows.
+    /// Another writer was first, or the outcome is unknown.
     Unknown,
 }
 
@@ -273,18 +273,18 @@ pub enum RemovalOutcome {
     All,
     /// Nothing is left by its name, but the store keeps noncurrent versions, or what it deletes later; the finalizer is off.
     Versioned,
-    /// What is known to be stored is removed, and the credentials may not look for more; the finalizer is off.
+    /// What is known to be stored is removed, and the credentials do not permit listing; the finalizer is off.
     Unlisted,
-    /// Something is left in the store; the finalizer is off all the same.
+    /// Something is left in the store; the finalizer is off regardless.
     GaveUp,
-    /// Not yet: the store was asked, or its credentials are not there.
+    /// Not yet: the store was called, or its credentials are missing.
     NotYet,
-    /// Not yet, and nobody was asked: the store rests, or the API server does not answer.
+    /// Not yet, and no store was called: its breaker is open, or the API server does not answer.
     NotTried,
 }
 
 impl RemovalOutcome {
-    /// What is to be told of what is left, once nothing more is removed.
+    /// The event about what is left, once nothing more is removed.
     #[must_use]
     pub const fn leaves(self) -> Option<Event> {
         match self {

@@ -6,7 +6,7 @@ use crate::{api::Reason, store::no_response::NoResponse};
 
 /// Evidence that could not be stored in this time will not be, unless a person asks for it.
 pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
-/// A required image that the portal does not have, or that cannot be used, is asked for again for this long.
+/// A required image that the portal does not have, or that cannot be used, is requested again for this long.
 pub(super) const IMAGE_AWAITED: Duration = Duration::from_mins(10);
 
 /// Why evidence is not stored. Closed: no text of a store or portal.
@@ -125,7 +125,7 @@ impl EvidenceError {
     }
 
     /// How long it may last before only a person can help.
-    pub(super) const fn patience(self) -> Duration {
+    pub(super) const fn time_limit(self) -> Duration {
         match self {
             Self::Conflict
             | Self::DestinationNotAllowed

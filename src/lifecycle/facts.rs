@@ -20,15 +20,15 @@ use crate::{
 
 /// In the portal's word an image is absent only if the portal says so this long after the verdict was seen, or later.
 const ASKED_ONCE_MORE_AFTER: Duration = Duration::from_secs(30);
-/// A look that is asked for follows another one after this.
-const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// A requested poll follows the last answered one after this.
+const REQUESTED_EVERY: Duration = Duration::from_secs(1);
 
-/// Everything a decision and its conclusion may know besides the past.
+/// Everything a decision and its conclusion may know besides the status.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The API server's time, as measured.
     pub now: Timestamp,
-    /// The portal's time, as measured; nothing until an answer of the portal has told it.
+    /// The portal's time, as measured; none until an answer of the portal has a date.
     pub portal_now: Option<Timestamp>,
     /// The resource's uid.
     pub uid: String,
@@ -54,7 +54,7 @@ pub struct Facts {
     pub adopt: Option<VerificationId>,
     /// How `spec.activeDeadline` stands.
     pub deadline: Deadline,
-    /// Whether the portal may be asked.
+    /// Whether the portal may be called.
     pub portal: PortalFact,
     /// Path of the person's link at the portal, `/` by the guide's samples.
     pub link_path: String,
@@ -79,7 +79,7 @@ pub struct Facts {
     /// The session that this process knows the resource to have, where its status tells of none: etcd was restored from
     /// a backup.
     pub known: Option<KnownSession>,
-    /// What is asked for as evidence, and how it stands.
+    /// What is requested as evidence, and how far it is stored.
     pub evidence: EvidenceFacts,
     /// What this process remembers.
     pub local_state: LocalState,
@@ -94,9 +94,9 @@ pub enum Deadline {
     Passed {
         /// When it passed.
         at: Timestamp,
-        /// Whether the portal was asked, with an answer, since it passed.
-        looked: bool,
-        /// Whether ten minutes have passed since the portal could first be asked after it, and had no answer.
+        /// Whether the portal has answered a poll since it passed.
+        polled: bool,
+        /// Whether ten minutes have passed since the portal could first be polled after it, without an answer.
         overdue: bool,
         /// Whether it passed 24 hours ago or more, the time suspended since not counted.
         long_ago: bool,
@@ -104,10 +104,10 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    /// How long after the first try a last look is still tried for.
-    pub const LAST_LOOK_WITHIN: Duration = Duration::from_mins(10);
-    /// How long after the deadline it is waited for that a last look becomes possible.
-    pub const LAST_LOOK_AWAITED: Duration = Duration::from_hours(24);
+    /// How long the last poll is retried after its first attempt.
+    pub const LAST_POLL_WITHIN: Duration = Duration::from_mins(10);
+    /// How long after the deadline a last poll is waited for that is not possible yet.
+    pub const LAST_POLL_AWAITED: Duration = Duration::from_hours(24);
 
     /// How a deadline stands now, by what is remembered.
     #[must_use]
@@ -118,16 +118,16 @@ impl Deadline {
         let suspended = local_state.suspended_for + local_state.suspended_since(at, now);
         Self::Passed {
             at,
-            looked: local_state.last_answer.is_some_and(|answered| answered >= at),
+            polled: local_state.last_answer.is_some_and(|answered| answered >= at),
             overdue: local_state
-                .last_tries_since
-                .is_some_and(|since| elapsed(since, now) >= Self::LAST_LOOK_WITHIN),
-            long_ago: elapsed(at, now).saturating_sub(suspended) >= Self::LAST_LOOK_AWAITED,
+                .last_polls_since
+                .is_some_and(|since| elapsed(since, now) >= Self::LAST_POLL_WITHIN),
+            long_ago: elapsed(at, now).saturating_sub(suspended) >= Self::LAST_POLL_AWAITED,
         }
     }
 }
 
-/// Whether the portal may be asked.
+/// Whether the portal may be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortalFact {
     /// It is among the allowed ones.
@@ -157,7 +157,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// Somebody's asking for a look brings it forward, and so does a new key where the old one was refused; neither
+    /// A requested poll comes earlier, and so does a poll with a new key where the old one was refused; neither
     /// before `spec.polling.minInterval` is over.
     #[must_use]
     pub fn of(now: Timestamp, asked: bool, key: &KeyFact, local_state: &LocalState, bounds: Bounds) -> Self {
@@ -170,7 +170,7 @@ impl Due {
         let planned = local_state.next.filter(|next| !is_polled || elapsed(now, *next) <= LONGEST);
         let planned = planned.filter(|_| !new_key).unwrap_or(now);
         let at = if asked {
-            let soonest = local_state.last_answer.map_or(now, |last| later(last, ASKED_EVERY));
+            let soonest = local_state.last_answer.map_or(now, |last| later(last, REQUESTED_EVERY));
             planned.min(soonest)
         } else {
             planned
@@ -181,7 +181,7 @@ impl Due {
 }
 
 impl Facts {
-    /// Until when `spec.polling.minInterval` keeps the next look.
+    /// Until when `spec.polling.minInterval` delays the next poll.
     pub(super) fn held_until(&self) -> Option<Timestamp> {
         let soonest = self.bounds.soonest(self.local_state.last_poll?);
         (soonest > self.now).then_some(soonest)
@@ -193,20 +193,20 @@ impl Facts {
         Times { now: self.now, portal_now: self.portal_now }
     }
 
-    /// Whether the resource asks for a look and its status does not say yet that it was heard.
+    /// Whether a poll is requested that its status does not acknowledge yet.
     #[must_use]
-    pub fn asks_for_a_look(&self, status: &VerificationStatus) -> bool {
+    pub fn requests_poll(&self, status: &VerificationStatus) -> bool {
         self.reconcile_requested.is_some() && self.reconcile_requested != status.last_handled_reconcile_at
     }
 }
 
 impl Facts {
     /// What follows from a 404 for an image. `details_answered`: whether the portal answered for the session, with 200,
-    /// after that 404. It need not be asked where [`needs_details`](Self::needs_details) says so.
+    /// after that 404. It need not be called where [`needs_details`](Self::needs_details) says so.
     #[must_use]
     pub fn absence(&self, wanted: &Wanted, who: Missing, details_answered: bool) -> Absence {
         match who {
-            // It is asked for again in any case, for ten minutes.
+            // It is requested again in any case, for ten minutes.
             Missing::ByThePortal if wanted.required => Absence::Absent,
             Missing::ByThePortal => match self.asked_once_more_at() {
                 Some(at) => Absence::AskAgainAt(at),
@@ -221,7 +221,7 @@ impl Facts {
         }
     }
 
-    /// Whether the portal is to be asked for the details of the session after that 404.
+    /// Whether the details of the session are to be requested after that 404.
     #[must_use]
     pub fn needs_details(&self, wanted: &Wanted, who: Missing) -> bool {
         match who {
@@ -230,7 +230,7 @@ impl Facts {
         }
     }
 
-    /// When what the portal does not have is asked for once more; nothing, once that time has come.
+    /// When what the portal does not have is requested once more; none once that time has come.
     ///
     /// The verdict was seen when status says so, also by an earlier process. Where that lies in the future, by a clock that
     /// was wrong, the time counts from when this process began to store.

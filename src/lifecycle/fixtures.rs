@@ -1,4 +1,4 @@
-//! Sample pasts and facts: what the printed tables and the tests vary. Pure.
+//! Fixtures: statuses and facts that the printed tables, the bench and the tests vary. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,31 +26,31 @@ use crate::{
     },
 };
 
-/// The uid of the sample resource.
+/// The uid of the resource.
 pub const UID: &str = "3f1c2f6e-7f0e-4d8a-9a53-0d7c7a1f5b11";
-/// The id of the sample session.
+/// The id of the session.
 pub const ID: &str = "ver_sample";
 const PORTAL: &str = "https://verify.test.okid.io";
 
-/// The sample instant.
+/// When the resource and its session are created.
 #[must_use]
 pub fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap_or_default()
 }
 
-/// The sample instant, and so many seconds.
+/// That many seconds after [`now`].
 #[must_use]
 pub fn after(seconds: u64) -> Timestamp {
     later(now(), Duration::from_secs(seconds))
 }
 
-/// The id of the sample session.
+/// The id of the session.
 #[must_use]
 pub fn id() -> Option<VerificationId> {
     VerificationId::parse(ID).ok()
 }
 
-/// The sample session, as a process knows it.
+/// The session, as a process knows it.
 #[must_use]
 pub fn known() -> Option<KnownSession> {
     KnownSession::of(UID, &open(Phase::AwaitingUser))
@@ -60,7 +60,7 @@ fn portal() -> Option<PortalUrl> {
     AllowedPortals::new([PORTAL], false).ok()?.permit(PORTAL).ok()
 }
 
-/// Facts under which everything may go on.
+/// Facts under which nothing is in the way of a call.
 #[must_use]
 pub fn facts() -> Facts {
     Facts {
@@ -95,7 +95,7 @@ pub fn facts() -> Facts {
     }
 }
 
-/// The status of a resource that nobody has looked at.
+/// The status of a new resource.
 #[must_use]
 pub fn fresh() -> VerificationStatus {
     VerificationStatus { observed_generation: Some(-1), ..VerificationStatus::default() }
@@ -119,7 +119,7 @@ pub fn attempted(state: SessionState, attempt: i32, orphans: i32) -> Verificatio
     }
 }
 
-/// The status of an open session in that phase, created at the sample instant.
+/// The status of an open session in that phase, created at [`now`].
 #[must_use]
 pub fn open(phase: Phase) -> VerificationStatus {
     let mut status = attempted(SessionState::Created, 1, 0);
@@ -140,7 +140,7 @@ pub fn over(outcome: Outcome) -> VerificationStatus {
     VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
 }
 
-/// What is asked for as evidence: the front, which must be there, and the back, after two of the verdicts.
+/// A request for evidence: the front, which is required, and the back, after two of the outcomes.
 #[must_use]
 pub fn evidence_spec(deletion_policy: DeletionPolicy) -> EvidenceSpec {
     let image = |kind, required| ImageRequest {
@@ -188,7 +188,7 @@ pub fn absent(kind: EvidenceKind) -> StoredObject {
     }
 }
 
-/// Those objects, stored or found absent in one turn.
+/// Those objects, stored or found absent in one reconcile.
 #[must_use]
 pub fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
     UploadOutcome {
@@ -207,7 +207,7 @@ pub fn all_stored() -> UploadOutcome {
     }
 }
 
-/// Every kind of past, by name, as the status it is read from.
+/// Every state, by name, as the status it is read from.
 #[must_use]
 pub fn states() -> Vec<(&'static str, VerificationStatus)> {
     let mut unreadable = open(Phase::AwaitingUser);
@@ -239,7 +239,7 @@ pub fn created() -> Option<Created> {
     })
 }
 
-/// The answer to a look: that word, and those modules completed.
+/// The answer to a poll: that status, and those modules completed.
 #[must_use]
 pub fn details(word: &str, completed: &[&str]) -> Details {
     let progress: BTreeMap<String, String> =

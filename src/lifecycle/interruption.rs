@@ -1,12 +1,12 @@
-//! What lies over the plain state of a phase: trouble, pauses, and what waits for a person. Pure.
+//! What interrupts the regular course of a phase: errors, pauses, and what waits for a person. Pure.
 
 use super::blocker::Blocker;
 use crate::api::{Condition, ConditionType, Reason};
 
-/// What lies over the plain state of a phase.
+/// What interrupts the regular course of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interruption {
-    /// Nothing: all goes its way.
+    /// Nothing.
     Plain,
     /// Something keeps the session from being created; it is tried again.
     Blocked(Blocker),
@@ -96,7 +96,7 @@ impl Stall {
 }
 
 impl Interruption {
-    /// The overlay that these conditions show.
+    /// The interruption that these conditions show.
     #[must_use]
     pub fn shown_in(conditions: &[Condition]) -> Self {
         let shown = |type_| {

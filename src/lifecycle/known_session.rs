@@ -8,7 +8,7 @@ use crate::{
     portal::verification_id::VerificationId,
 };
 
-/// The session of a resource, as its own status told it once.
+/// The session of a resource, as its status recorded it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownSession {
     /// Its id.

@@ -1,4 +1,4 @@
-//! What this process remembers of one verification between its turns: how long the same trouble lasts, and when what
+//! What this process remembers of one verification between reconciles: how long the same error lasts, and when what
 //! was seen. Pure.
 
 use std::{num::NonZeroU64, time::Duration};
@@ -15,11 +15,11 @@ use super::{
 /// What this process remembers of one verification; gone with a restart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LocalState {
-    /// When the portal is to be asked next.
+    /// When the portal is to be called next.
     pub next: Option<Timestamp>,
     /// Calls in a row that gave no usable answer.
     pub failing: Option<Since<()>>,
-    /// The same complaint in a row.
+    /// The same kind of blocker in a row.
     pub blocker_kind: Option<Since<BlockerKind>>,
     /// 404 in a row.
     pub not_found: Option<Since<()>>,
@@ -31,36 +31,36 @@ pub struct LocalState {
     pub paused: Option<Timestamp>,
     /// Fingerprint of the key that was refused last.
     pub refused_key: Option<String>,
-    /// Looks in a row that were answered with 200 for this id.
-    pub good_looks: u8,
-    /// The last look that was answered with 200 for this id.
+    /// Polls in a row that were answered with 200 for this id.
+    pub good_polls: u8,
+    /// The last poll that was answered with 200 for this id.
     pub last_answer: Option<Timestamp>,
-    /// The last look, whatever its answer; not earlier than it was.
+    /// The last poll, whatever its answer; not earlier than it was.
     pub last_poll: Option<Timestamp>,
     /// When what the portal says last changed.
     pub changed_at: Option<Timestamp>,
-    /// Since when its word, its progress and its own time of change stand still, as far as this process has seen.
+    /// Since when its status, its progress and its own time of change stand still, as far as this process has seen.
     pub still_since: Option<Timestamp>,
     /// The portal's own time of its last change, as last seen.
     pub updated_at: Option<Timestamp>,
     /// Answers in a row that are older than what the portal had said already.
     pub outdated: Option<Since<()>>,
-    /// Whether the last of them said `expired`, and is asked for once more.
+    /// Whether the last of them said `expired`, so that one more poll is due.
     pub expired_before: bool,
-    /// Since when the portal is asked once more after the deadline, without an answer.
-    pub last_tries_since: Option<Timestamp>,
-    /// Since when it is suspended, as far as this process has seen; still there in the first turn after.
+    /// Since when the last poll after the deadline is attempted, without an answer.
+    pub last_polls_since: Option<Timestamp>,
+    /// Since when it is suspended, as far as this process has seen; still set in the first reconcile after.
     pub suspended: Option<Timestamp>,
     /// For how long it was suspended since its deadline passed.
     pub suspended_for: Duration,
     /// Whether the last answer named modules.
     pub names_modules: bool,
-    /// The same trouble with storing evidence in a row.
+    /// The same error of storing evidence in a row.
     pub storing: Option<Since<EvidenceError>>,
-    /// Since when this process tries to store what is owed of the evidence.
+    /// Since when this process tries to store pending evidence.
     pub storing_since: Option<Timestamp>,
     /// Whether no earlier process can have written the manifest, as far as this one knows: it has seen the verdict come, or
-    /// has looked.
+    /// has checked.
     pub manifest_sought: bool,
     /// Images for which perhaps not the portal answered 404.
     pub misses: Misses,

@@ -4,9 +4,9 @@
 //! and the pure words of `portal` (`allowed`, `error`, `verification_id`, `wire`); a test reads these files and says so.
 //!
 //! ```text
-//! status ──past──▶ State ─┐
-//!                        ├─decide─▶ Step ─(done by turn)─▶ StepOutcome ─conclude─▶ status, events, when next
-//! the world ─────▶ Facts ┘
+//! status ──read──▶ ParsedStatus ─┐
+//!                               ├─decide─▶ Step ─(reconcile acts)─▶ StepOutcome ─conclude─▶ status, events, requeue
+//! the world ─────▶ Facts ────────┘
 //! ```
 
 mod absence;

@@ -1,6 +1,6 @@
-//! The routine of an open session: most looks find nothing new, and need neither the resource nor a write.
+//! What a poll of an open session compares with: most polls find nothing new, and need neither the resource nor a write.
 //!
-//! Pure, and compact: a hundred thousand of these are kept.
+//! Pure, and compact: there may be a hundred thousand of these.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -26,7 +26,7 @@ use crate::{
     priority::Priority,
 };
 
-/// [`LocalState`] without trouble.
+/// [`LocalState`] without errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactState {
     next: Option<Moment>,
@@ -36,12 +36,12 @@ pub struct CompactState {
     updated_at: Option<Moment>,
     shown_at: Option<Moment>,
     seen: Option<NonZeroU64>,
-    good_looks: u8,
+    good_polls: u8,
     names_modules: bool,
 }
 
 impl CompactState {
-    /// The same in short, if there is no trouble in it.
+    /// The same in short, if there is no error in it.
     #[must_use]
     pub fn of(local_state: &LocalState) -> Option<Self> {
         let LocalState {
@@ -58,7 +58,7 @@ impl CompactState {
             manifest_sought,
             misses,
             removing,
-            good_looks,
+            good_polls,
             last_answer,
             last_poll,
             changed_at,
@@ -66,7 +66,7 @@ impl CompactState {
             updated_at,
             outdated,
             expired_before,
-            last_tries_since,
+            last_polls_since,
             suspended,
             suspended_for,
             names_modules,
@@ -87,7 +87,7 @@ impl CompactState {
             && removing.is_none()
             && outdated.is_none()
             && !expired_before
-            && last_tries_since.is_none()
+            && last_polls_since.is_none()
             && suspended.is_none()
             && suspended_for.is_zero()
             && last_poll.is_none_or(|polled| last_poll_of(*last_answer).is_some_and(|known| polled <= known));
@@ -102,18 +102,18 @@ impl CompactState {
             // A change may be shown only when its time is wholly over.
             shown_at: shown_at.and_then(Moment::not_before),
             seen: *seen,
-            good_looks: *good_looks,
+            good_polls: *good_polls,
             names_modules: *names_modules,
         })
     }
 
-    /// When the portal is to be asked next.
+    /// When the portal is to be called next.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         self.next.map(Moment::time)
     }
 
-    /// When the portal is to be asked next, if that is later. Nothing waits longer than an hour; what seems to was planned
+    /// When the portal is to be called next, if that is later. Nothing waits longer than an hour; what seems to was planned
     /// before the clock was corrected.
     #[must_use]
     pub fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
@@ -133,19 +133,19 @@ impl CompactState {
             updated_at: time(self.updated_at),
             shown_at: time(self.shown_at),
             seen: self.seen,
-            good_looks: self.good_looks,
+            good_polls: self.good_polls,
             names_modules: self.names_modules,
             ..LocalState::default()
         }
     }
 }
 
-/// The last look, where the last answer is known in whole seconds: the end of that second.
+/// The last poll, where the last answer is known in whole seconds: the end of that second.
 fn last_poll_of(last_answer: Option<Timestamp>) -> Option<Timestamp> {
     last_answer.map(|answered| later(answered, Duration::from_secs(1)))
 }
 
-/// What a look needs to know of an open session that goes its way.
+/// What a poll needs to know of an open session without interruption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollBaseline {
     id: VerificationId,
@@ -163,19 +163,19 @@ pub struct PollBaseline {
     published_expiry: Option<Moment>,
 }
 
-/// What comes after a look that found nothing new.
+/// What follows from a poll that found nothing new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unchanged {
     /// What to remember.
     pub compact: CompactState,
-    /// When to look again.
+    /// When to poll again.
     pub next: Timestamp,
-    /// How urgent that look is.
+    /// How urgent that poll is.
     pub priority: Priority,
 }
 
 impl PollBaseline {
-    /// The routine of an open session after a look whose answer is shown in full.
+    /// The baseline of an open session after a poll whose answer is shown in full.
     #[must_use]
     pub fn of(
         status: &VerificationStatus,
@@ -216,7 +216,7 @@ impl PollBaseline {
         })
     }
 
-    /// The session of this baseline, as the status told of it, at the portal with that base URL.
+    /// The session of this baseline, as the status recorded it, at the portal with that base URL.
     #[must_use]
     pub fn known_session(&self, portal: Arc<str>) -> KnownSession {
         KnownSession {
@@ -229,15 +229,15 @@ impl PollBaseline {
         }
     }
 
-    /// Takes an equal id that is kept anyway in place of its own: there may be a hundred thousand.
+    /// Shares an equal id that exists anyway: there may be a hundred thousand.
     pub fn share(&mut self, id: &VerificationId) {
         if self.id == *id {
             self.id = id.clone();
         }
     }
 
-    /// The routine of a session that was created a moment ago, and was never asked for: its first look is expected to say
-    /// that nobody has begun.
+    /// The baseline of a session that was created a moment ago, and was never polled: its first poll is expected to say
+    /// that the person has not started.
     #[must_use]
     pub fn of_new(
         status: &VerificationStatus,
@@ -260,20 +260,20 @@ impl PollBaseline {
         &self.id
     }
 
-    /// How urgent a look is.
+    /// How urgent a poll is.
     #[must_use]
     pub const fn priority(&self) -> Priority {
         self.stage.priority()
     }
 
-    /// Whether a look alone is due: neither the deadline nor the end of the session has a say.
+    /// Whether only a poll is due: neither the deadline nor the end of the session has come.
     #[must_use]
     pub fn is_plain_at(&self, now: Timestamp) -> bool {
         self.deadline.is_none_or(|deadline| deadline.time() > now)
             && self.expires_at.is_none_or(|end| later(end.time(), EXPIRY_GRACE) > now)
     }
 
-    /// Compares an answer with the last one. Nothing, if anything in it is for the tables to judge.
+    /// Compares an answer with the last one. None if anything in it is for the tables to decide.
     #[must_use]
     pub fn unchanged(
         &self,
@@ -287,13 +287,13 @@ impl PollBaseline {
             return None;
         }
         let report = report(details);
-        // Nothing was seen so far: this is the first look at a new session.
+        // Nothing was seen so far: this is the first poll of a new session.
         let is_known = if compact.seen.is_none() {
-            report.word == PortalStatus::Open(OpenPhase::AwaitingUser) && is_untouched(&report)
+            report.status == PortalStatus::Open(OpenPhase::AwaitingUser) && is_untouched(&report)
         } else {
             compact.seen == digest(&report)
         };
-        if matches!(report.word, PortalStatus::End(_)) || !is_known {
+        if matches!(report.status, PortalStatus::End(_)) || !is_known {
             return None;
         }
         let stamp = report.updated_at.and_then(Moment::of);
@@ -307,7 +307,7 @@ impl PollBaseline {
             changed_at: if moved { now_moment } else { compact.changed_at },
             still_since: compact.still_since.filter(|_| !moved).or_else(|| Moment::not_before(now)),
             updated_at: stamp.or(compact.updated_at),
-            good_looks: compact.good_looks.saturating_add(1),
+            good_polls: compact.good_polls.saturating_add(1),
             names_modules: !report.progress.is_empty(),
             seen: digest(&report),
             ..*compact
@@ -329,7 +329,7 @@ impl PollBaseline {
             created_at,
             changed_at: compact.changed_at.map_or(created_at, Moment::time).max(created_at),
             stage: match self.stage {
-                // After the first look it is known whether the portal names modules.
+                // After the first poll it is known whether the portal names modules.
                 Stage::Idle | Stage::Unclear if !compact.names_modules => {
                     if compact.changed_at.is_some() {
                         Stage::Active
@@ -369,8 +369,8 @@ mod tests {
     use super::*;
     use crate::api::SessionState;
 
-    /// The routine after a full turn whose look answered with that.
-    fn after_a_turn(details: &Details) -> (PollBaseline, CompactState, VerificationStatus) {
+    /// The baseline after a full reconcile whose poll had that answer.
+    fn after_a_reconcile(details: &Details) -> (PollBaseline, CompactState, VerificationStatus) {
         let status = fixtures::open(Phase::AwaitingUser);
         let facts = fixtures::facts();
         let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details.clone()) };
@@ -388,12 +388,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_answer_again_is_nothing_new_and_a_turn_would_write_nothing() {
+    fn the_same_answer_again_is_nothing_new_and_a_reconcile_would_write_nothing() {
         for (word, completed) in
             [("generated", &[][..]), ("in_progress", &["document"]), ("a word nobody knows", &[])]
         {
             let details = fixtures::details(word, completed);
-            let (baseline, compact, status) = after_a_turn(&details);
+            let (baseline, compact, status) = after_a_reconcile(&details);
             let mut facts = fixtures::facts();
             facts.now = fixtures::after(60);
             facts.local_state = compact.local_state();
@@ -408,7 +408,7 @@ mod tests {
         }
     }
 
-    /// The routine of a session that was created a moment ago, and the status that says so.
+    /// The baseline of a session that was created a moment ago, and the status that says so.
     fn after_the_create() -> (PollBaseline, CompactState, VerificationStatus) {
         let status = fixtures::attempted(SessionState::Claimed, 1, 0);
         let facts = fixtures::facts();
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn whatever_differs_is_for_the_tables_to_judge() {
         let details = fixtures::details("in_progress", &["document"]);
-        let (baseline, compact, _) = after_a_turn(&details);
+        let (baseline, compact, _) = after_a_reconcile(&details);
         for other in [
             fixtures::details("verified", &["document"]),
             fixtures::details("in_progress", &["document", "liveness"]),
@@ -487,13 +487,13 @@ mod tests {
     fn trouble_is_not_calm() {
         let local_state = LocalState { paused: Some(fixtures::now()), ..LocalState::default() };
         assert_eq!(CompactState::of(&local_state), None);
-        let compact = LocalState { next: Some(fixtures::now()), good_looks: 3, ..LocalState::default() };
+        let compact = LocalState { next: Some(fixtures::now()), good_polls: 3, ..LocalState::default() };
         assert_eq!(CompactState::of(&compact).unwrap().local_state(), compact);
     }
 
     #[test]
     fn the_deadline_and_our_own_clock_end_the_routine() {
-        let (baseline, _, _) = after_a_turn(&fixtures::details("generated", &[]));
+        let (baseline, _, _) = after_a_reconcile(&fixtures::details("generated", &[]));
         assert!(baseline.is_plain_at(fixtures::after(60)));
         assert!(!baseline.is_plain_at(fixtures::after(7200)));
         assert!(!baseline.is_plain_at(fixtures::after(1_000_000)));

@@ -7,30 +7,30 @@ use jiff::Timestamp;
 use super::state::OpenPhase;
 use crate::{api::Outcome, portal::wire::Details};
 
-/// Longest word that status keeps, in characters.
+/// Longest name of a status or module that is recorded, in characters.
 const WORD: usize = 64;
 /// Most entries that a list or map in status keeps.
 const ENTRIES: usize = 16;
 
-/// The portal's word for the session, as far as it is known.
+/// The portal's status of the session, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortalStatus {
     /// Still open.
     Open(OpenPhase),
     /// One of the three ends, compared byte for byte as the guide's own sample does.
     End(Outcome),
-    /// A word nobody told us about: never an end, never a success.
+    /// A status that is not known: never an end, never a success.
     Unknown,
-    /// No word at all.
+    /// No status at all.
     Missing,
 }
 
 /// An answer about a session, ready for status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortalReport {
-    /// What the word means.
-    pub word: PortalStatus,
-    /// The word itself, cleaned.
+    /// The status, as far as it is known.
+    pub status: PortalStatus,
+    /// The status as the portal names it, sanitized.
     pub raw: Option<String>,
     /// What it says of each module, cleaned.
     pub progress: BTreeMap<String, String>,
@@ -42,7 +42,7 @@ pub struct PortalReport {
 #[must_use]
 pub fn report(details: &Details) -> PortalReport {
     PortalReport {
-        word: details.current.as_deref().map_or(PortalStatus::Missing, word),
+        status: details.current.as_deref().map_or(PortalStatus::Missing, portal_status),
         raw: details.current.as_deref().and_then(sanitize),
         progress: details
             .progress
@@ -59,7 +59,7 @@ fn is_after(stamp: Timestamp, date: Option<Timestamp>) -> bool {
     date.is_some_and(|date| stamp > date)
 }
 
-fn word(current: &str) -> PortalStatus {
+fn portal_status(current: &str) -> PortalStatus {
     match current {
         "verified" => return PortalStatus::End(Outcome::Verified),
         "rejected" => return PortalStatus::End(Outcome::Rejected),
@@ -116,7 +116,7 @@ pub(crate) fn summary(flow: &[String], progress: &BTreeMap<String, String>) -> O
     (!all.is_empty()).then(|| format!("{done}/{}", all.len()))
 }
 
-/// Whether nobody has begun any of the modules that a report names.
+/// Whether none of the modules that a report names has started.
 pub(crate) fn is_untouched(report: &PortalReport) -> bool {
     report.progress.values().all(|state| state == "pending")
 }
@@ -146,19 +146,19 @@ mod tests {
         for (text, end) in
             [("verified", Outcome::Verified), ("rejected", Outcome::Rejected), ("expired", Outcome::Expired)]
         {
-            assert_eq!(word(text), PortalStatus::End(end));
+            assert_eq!(portal_status(text), PortalStatus::End(end));
             for near in [text.to_uppercase(), format!(" {text}"), format!("{text}\n"), format!("{text}\0")] {
-                assert_eq!(word(&near), PortalStatus::Unknown, "{near:?}");
+                assert_eq!(portal_status(&near), PortalStatus::Unknown, "{near:?}");
             }
         }
     }
 
     #[test]
     fn the_other_words_are_read_in_any_case_and_with_dashes() {
-        assert_eq!(word("In-Progress"), PortalStatus::Open(OpenPhase::InProgress));
-        assert_eq!(word("NEEDS_MANUAL_REVIEW"), PortalStatus::Open(OpenPhase::InReview));
-        assert_eq!(word("junk"), PortalStatus::Unknown);
-        assert_eq!(word(&"x".repeat(1 << 20)), PortalStatus::Unknown);
+        assert_eq!(portal_status("In-Progress"), PortalStatus::Open(OpenPhase::InProgress));
+        assert_eq!(portal_status("NEEDS_MANUAL_REVIEW"), PortalStatus::Open(OpenPhase::InReview));
+        assert_eq!(portal_status("junk"), PortalStatus::Unknown);
+        assert_eq!(portal_status(&"x".repeat(1 << 20)), PortalStatus::Unknown);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! When to look again: the interval follows what the portal last said. Pure; chance is a hash of the uid.
+//! When to poll again: the interval follows what the portal last said. Pure; chance is a hash of the uid.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::{
     priority::Priority,
 };
 
-/// A look this long after the session's end may end it by the portal's clock.
+/// A poll this long after the session's end may end it by the portal's clock.
 pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(1);
-/// Nothing waits longer than this for its next look.
+/// Nothing waits longer than this for its next poll.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
 
 /// Bounds that a resource puts on its own schedule (`spec.polling`).
@@ -46,7 +46,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// How urgent a look in this stage is.
+    /// How urgent a poll in this stage is.
     #[must_use]
     pub const fn priority(self) -> Priority {
         match self {
@@ -123,7 +123,7 @@ pub fn poll_schedule(
     PollSchedule { created_at, changed_at, stage, expires_at, bounds }
 }
 
-/// The time between two looks, varied by that factor and within the bounds of the resource.
+/// The time between two polls, varied by that factor and within the bounds of the resource.
 fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Duration {
     let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
         elapsed(of, now).mul_f64(percent / 100.0).clamp(Duration::from_secs(least), Duration::from_secs(most))
@@ -138,7 +138,7 @@ fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Durati
     poll_schedule.bounds.hold(natural.mul_f64(jitter))
 }
 
-/// When to look again after a look at `now`, never later than an hour. `stretch` is at least 1.
+/// When to poll again after a poll at `now`, never later than an hour. `stretch` is at least 1.
 #[must_use]
 pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, stretch: f64) -> Timestamp {
     let jitter = 0.9 + 0.2 * fraction(jitter_seed, 0);
@@ -153,10 +153,10 @@ pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64,
         .max(poll_schedule.bounds.soonest(now))
 }
 
-/// When to look first after a restart: somewhere in the interval, so that a restart is no stampede.
+/// When to poll first after a restart: somewhere in the interval, so that a restart is no thundering herd.
 #[must_use]
 pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, stretch: f64) -> Timestamp {
-    // Nobody knows when an earlier process looked last.
+    // It is unknown when an earlier process polled last.
     let least = poll_schedule.bounds.min.unwrap_or_default().min(LONGEST);
     let longest = interval(poll_schedule, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
     let longest = longest.max(poll_schedule.bounds.hold(least.mul_f64(1.1))).min(LONGEST);
@@ -180,19 +180,19 @@ fn fraction(jitter_seed: u64, salt: u64) -> f64 {
 /// The plan for a verification that this process has not seen before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirstReconcile {
-    /// When its first turn is, if not at once.
+    /// When the first reconcile is, if not at once.
     pub at: Option<Timestamp>,
-    /// Before when the portal is not asked.
+    /// Before when the portal is not called.
     pub due: Option<Timestamp>,
-    /// When an earlier process may have looked last; only where it matters.
+    /// When an earlier process may have polled last; only where it matters.
     pub last_poll: Option<Timestamp>,
     /// Whether it was suspended when it was last written; since when is not known.
     pub suspended: bool,
 }
 
-/// When the first turn of a verification is that this process has not seen before: at once, or, where nothing changed
-/// meanwhile, when the portal is to be asked: a followed session somewhere in its interval, a new session not before
-/// the wait after a lost answer is over. That wait holds whatever was changed.
+/// When to reconcile a verification first that this process has not seen before: at once, or, where nothing changed
+/// meanwhile, when the portal is to be called: a followed session somewhere in its interval, a new session not before
+/// the wait after an unknown outcome is over. That wait holds whatever was changed.
 #[must_use]
 pub fn first_reconcile(
     uid: &str,
@@ -212,7 +212,7 @@ pub fn first_reconcile(
         }
         State::OutcomeUnknown => {
             let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);
-            claimed_at.map(|at| later(at, wait_after_lost(parsed.attempts()))).filter(|due| *due > now)
+            claimed_at.map(|at| later(at, wait_after_unknown(parsed.attempts()))).filter(|due| *due > now)
         }
         State::Open { .. }
         | State::Fresh
@@ -229,8 +229,8 @@ pub fn first_reconcile(
     FirstReconcile { at: due.filter(|_| is_as_it_was), due, last_poll, suspended }
 }
 
-/// After a lost answer: one minute, ten minutes, one hour.
-pub(super) fn wait_after_lost(attempts: Attempts) -> Duration {
+/// After an unknown outcome: one minute, ten minutes, one hour.
+pub(super) fn wait_after_unknown(attempts: Attempts) -> Duration {
     match attempts.unacknowledged() {
         0 | 1 => Duration::from_mins(1),
         2 => Duration::from_mins(10),

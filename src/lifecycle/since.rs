@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The same trouble for some time.
+/// Something that lasts, and how often it was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since<T> {
-    /// The trouble.
+    /// What lasts.
     pub what: T,
     /// When it was first seen in a row.
     pub since: Timestamp,
@@ -16,7 +16,7 @@ pub struct Since<T> {
 }
 
 impl<T: Copy + PartialEq> Since<T> {
-    /// The streak with one more of `what`, begun anew if it is another trouble than before.
+    /// The same with one more of `what`; started anew if that is not what lasted before.
     #[must_use]
     pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
         match before {

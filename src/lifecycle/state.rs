@@ -7,19 +7,19 @@ use crate::{
     portal::verification_id::VerificationId,
 };
 
-/// Lost answers that are healed before it waits for a person.
+/// Creates with an unknown outcome that are retried before a person must decide.
 pub const LOST_ANSWERS: u32 = 3;
 
-/// Where a verification stands, as its own status tells.
+/// The state of a verification, read from its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing was begun.
+    /// No create was attempted.
     Fresh,
-    /// A create was begun, and what became of it is not written.
+    /// A create was claimed, and its outcome is not recorded.
     Claimed,
     /// The last create made no session.
     Refused,
-    /// Nobody knows whether the last create made a session.
+    /// It is unknown whether the last create request created a session.
     OutcomeUnknown,
     /// The session is known.
     Open {
@@ -30,22 +30,22 @@ pub enum State {
     },
     /// It ended.
     Finished(Outcome),
-    /// It ended, owes nothing and is no longer watched.
+    /// It finished, nothing is pending, and it is no longer watched.
     Settled,
     /// The status contradicts itself; it was not written by this operator alone.
     Inconsistent(Contradiction),
 }
 
-/// Where an open session stands.
+/// The phase of an open session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpenPhase {
-    /// Nobody has begun.
+    /// The person has not started.
     AwaitingUser,
-    /// The person is at it.
+    /// The person has started.
     InProgress,
     /// The portal evaluates.
     Processing,
-    /// People at okID look at it.
+    /// okID is reviewing the check manually.
     InReview,
 }
 
@@ -73,7 +73,7 @@ pub enum Contradiction {
     PortalMissing,
     /// Counters that cannot be: negative, or more lost answers than creates.
     CountersImpossible,
-    /// It is settled, and nobody knows how it ended.
+    /// It is settled without an outcome.
     OutcomeMissing,
     /// A final condition without an outcome, or against it.
     ConditionsAgainstOutcome,
@@ -82,22 +82,22 @@ pub enum Contradiction {
 /// The counters of the create protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attempts {
-    /// Creates that were begun.
+    /// Creates that were attempted.
     pub attempt: u32,
-    /// Creates whose answer was lost.
+    /// Creates whose outcome is unknown.
     pub orphans: u32,
     /// Lost answers that a person has acknowledged.
     pub acknowledged: u32,
 }
 
 impl Attempts {
-    /// How many more answers may be lost before a person is asked.
+    /// How many more outcomes may be unknown before a person must decide.
     #[must_use]
     pub const fn left(self) -> u32 {
         LOST_ANSWERS.saturating_sub(self.unacknowledged())
     }
 
-    /// Lost answers that nobody has acknowledged.
+    /// Unknown outcomes that no retry has acknowledged.
     #[must_use]
     pub const fn unacknowledged(self) -> u32 {
         self.orphans.saturating_sub(self.acknowledged)
@@ -166,7 +166,7 @@ fn state(uid: &str, status: &VerificationStatus) -> State {
     if let Some(outcome) = status.outcome {
         return State::Finished(outcome);
     }
-    // Another resource's session is followed as an adopted one, asked for first; its claims are not ours to heal.
+    // Another resource's session is followed as an adopted one, polled first; its claims are not ours to retry.
     if restored(uid, status) {
         return State::Fresh;
     }

@@ -124,7 +124,7 @@ pub enum Refusal {
     Rate(Timestamp),
 }
 
-/// The steps that call the portal, which admission is asked for.
+/// The steps that call the portal, and need admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortalStep {
     /// [`Step::Create`]
@@ -182,14 +182,14 @@ pub enum StepOutcome {
     Create(CreateOutcome),
     /// What came of an adoption.
     Adopt {
-        /// The session that was asked for.
+        /// The session that was polled.
         id: VerificationId,
         /// The response.
         answer: Result<Details, PortalError>,
     },
     /// What came of a poll.
     Poll {
-        /// The session that was asked for.
+        /// The session that was polled.
         id: VerificationId,
         /// The response.
         answer: Result<Details, PortalError>,

@@ -165,8 +165,8 @@ impl Portal {
         result
     }
 
-    /// Gets an image of at most `limit` bytes. A larger one is [`Failed::TooLarge`], which does not count as a failure of the
-    /// portal.
+    /// Gets an image of at most `limit` bytes. A larger one is [`Failed::TooLarge`], which does not count as a failure
+    /// of the portal.
     pub(crate) async fn image(
         &self,
         caller: Caller<'_>,

@@ -118,8 +118,8 @@ impl Reconciler {
         outcome
     }
 
-    /// Asks for admission of the step's call. While creates wait, a probe finds out whether the portal responds again; where
-    /// the first response to a new key is awaited, this verification is woken when it comes.
+    /// Asks for admission of the step's call. While creates wait, a probe finds out whether the portal responds again;
+    /// where the first response to a new key is awaited, this verification is woken when it comes.
     async fn admit(
         &self,
         step: &Step,
@@ -258,7 +258,7 @@ impl Reconciler {
 
 fn poll_priority(reconciliation: &Reconciliation) -> Priority {
     let (status, facts) = (&reconciliation.status, &reconciliation.observed.facts);
-    if facts.asks_for_a_look(status) {
+    if facts.requests_poll(status) {
         return Priority::Requested;
     }
     poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority()

@@ -162,8 +162,8 @@ impl CacheEntry {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// The entry after a reconcile, where `cached` is the one in the index. Another client may have changed the resource
-    /// meanwhile: then the next reconcile reads it.
+    /// The entry after a reconcile, where `cached` is the one in the index. Another client may have changed the
+    /// resource meanwhile: then the next reconcile reads it.
     fn merged_with(self, cached: &Self) -> Self {
         let is_unchanged = self.changes == cached.changes;
         // The reconcile may have written a later one than it began with.
@@ -181,8 +181,8 @@ impl CacheEntry {
         entry
     }
 
-    /// Puts the entry into the index after a reconcile of the verification of that uid. If that was deleted meanwhile, its
-    /// session is forgotten: its entry may not have had one when it was removed.
+    /// Puts the entry into the index after a reconcile of the verification of that uid. If that was deleted meanwhile,
+    /// its session is forgotten: its entry may not have had one when it was removed.
     pub(crate) fn store(self, index: &mut Index<Self>, record_id: RecordId, uid: &str, sessions: &Sessions) {
         if let Some(cached) = index.get_mut(record_id) {
             *cached = self.merged_with(cached);

@@ -1,8 +1,8 @@
-//! Commits the outcome of a step: conclude, write, and after a conflict conclude again from what is there. Then remember,
-//! log, count and report.
+//! Commits the outcome of a step: conclude, write, and after a conflict conclude again from what is there. Then
+//! remember, log, count and report.
 //!
-//! The outcome of a create is recorded for as long as the resource carries the claim and the process lives, because it is
-//! known nowhere else. Any other outcome is left to another reconcile after five conflicts, or when a write fails.
+//! The outcome of a create is recorded for as long as the resource carries the claim and the process lives, because it
+//! is known nowhere else. Any other outcome is left to another reconcile after five conflicts, or when a write fails.
 
 use std::time::Duration;
 
@@ -238,7 +238,8 @@ impl Reconciler {
         Next::Again
     }
 
-    /// Whether the resource carries the claim of this reconcile, or has lost it because etcd was restored from a backup.
+    /// Whether the resource carries the claim of this reconcile, or has lost it because etcd was restored from a
+    /// backup.
     fn still_claims(&self, now: &Verification, reconciliation: &Reconciliation) -> bool {
         let Some(WrittenClaim { attempt, before: _ }) = reconciliation.claim else { return false };
         let read = &reconciliation.object;
@@ -257,17 +258,18 @@ impl Reconciler {
         reconciliation.observed.read_clocks(&self.clock);
     }
 
-    /// The resource of a claim is gone, or no longer about this claim: a session that was created belongs to no resource.
+    /// The resource of a claim is gone, or no longer about this claim: a session that was created belongs to no
+    /// resource.
     fn orphaned(&self, reconciliation: &Reconciliation, outcome: &StepOutcome) -> Next {
         let said = match outcome {
             StepOutcome::Create(CreateOutcome::Answered(Ok(_))) => {
-                Some("the portal holds a session that no resource publishes")
+                Some("the portal has a session that no resource publishes")
             }
             StepOutcome::Create(CreateOutcome::Answered(Err(error)))
                 if error.certainty() == Certainty::Unknown =>
             {
                 Some(
-                    "the portal may hold a session that no resource publishes: the response to its create was lost",
+                    "the portal may have a session that no resource publishes: the response to its create was lost",
                 )
             }
             StepOutcome::Create(_)

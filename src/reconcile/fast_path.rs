@@ -1,5 +1,5 @@
-//! The fast path: a poll that changes nothing neither reads the resource nor writes. Most polls are such. Anything else is
-//! left to the rest of the reconcile.
+//! The fast path: a poll that changes nothing neither reads the resource nor writes. Most polls are such. Anything else
+//! is left to the rest of the reconcile.
 
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ struct Polled {
 }
 
 impl Reconciler {
-    /// Polls without reading the resource, where nothing but a poll is due. An error ends the reconcile: nothing has changed,
-    /// and the next one is due then.
+    /// Polls without reading the resource, where nothing but a poll is due. An error ends the reconcile: nothing has
+    /// changed, and the next one is due then.
     pub(super) async fn fast_path(&self, record_id: RecordId) -> Result<Option<Answer>, Disposition> {
         if let Some(waits) = self.waits_for_key(record_id) {
             return self.await_key(waits).await;

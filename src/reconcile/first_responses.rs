@@ -1,4 +1,5 @@
-//! The verifications that wait for the portal's first response to a new key. They are woken when it arrives. State only.
+//! The verifications that wait for the portal's first response to a new key. They are woken when it arrives. State
+//! only.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -55,8 +56,8 @@ impl FirstResponses {
         }
     }
 
-    /// Removes all that wait for that key, and returns those whose wait the answer ends. No response and a rejected key end
-    /// none: those verifications are reconciled again by their schedule, one after another, and join again.
+    /// Removes all that wait for that key, and returns those whose wait the answer ends. No response and a rejected key
+    /// end none: those verifications are reconciled again by their schedule, one after another, and join again.
     pub(crate) fn woken_by<T>(
         &self,
         portal: &PortalUrl,

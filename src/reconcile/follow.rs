@@ -168,8 +168,8 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
     }
 }
 
-/// Notes a resource that was listed or watched. One from a watch need not be read for a while; a list may have a hundred
-/// thousand, which are reconciled one after another.
+/// Notes a resource that was listed or watched. One from a watch need not be read for a while; a list may have a
+/// hundred thousand, which are reconciled one after another.
 fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let now = Instant::now();
     let is_fresh = !is_listed && is_small(&object);
@@ -200,7 +200,8 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
             reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
         }
         Applied::Changed(record_id) => reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key),
-        // A list that is older than what was known may be of a restored state: only the resource itself shows its state.
+        // A list that is older than what was known may be of a restored state: only the resource itself shows its
+        // state.
         Applied::Stale(record_id) if is_listed => {
             if let Some(entry) = reconciler.index().get_mut(record_id) {
                 entry.read_next();

@@ -1,5 +1,6 @@
-//! A verification that waits for a key reads its Secret and nothing else: the resource is neither read nor written until
-//! there is a key. The load on the API server follows the number of Secrets, because each is read once for all. State only.
+//! A verification that waits for a key reads its Secret and nothing else: the resource is neither read nor written
+//! until there is a key. The load on the API server follows the number of Secrets, because each is read once for all.
+//! State only.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! The driver: it follows the watch and reconciles one verification at a time: fast path, get, observe, decide, act, commit.
+//! The driver: it follows the watch and reconciles one verification at a time: fast path, get, observe, decide, act,
+//! commit.
 //!
-//! May depend on all other modules but `operator` and `settings`. The only module that logs changes of verifications, counts
-//! them and reports events, after the write.
+//! May depend on all other modules but `operator` and `settings`. The only module that logs changes of verifications,
+//! counts them and reports events, after the write.
 
 mod accounts;
 mod act;

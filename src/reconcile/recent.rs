@@ -1,7 +1,8 @@
-//! Resources that were received a moment ago, from the watch or in the response to a write, and need not be read. State only.
+//! Resources that were received a moment ago, from the watch or in the response to a write, and need not be read. State
+//! only.
 //!
-//! Whether one is the newest version is checked against the index when it is taken, and by the API server when something is
-//! written: a write carries the resourceVersion that was read.
+//! Whether one is the newest version is checked against the index when it is taken, and by the API server when
+//! something is written: a write carries the resourceVersion that was read.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -86,8 +86,8 @@ impl Reconciliation {
         Some(unwritten)
     }
 
-    /// Goes on with another version of the resource: all facts that come from the resource are replaced with it. Returns
-    /// the version before.
+    /// Goes on with another version of the resource: all facts that come from the resource are replaced with it.
+    /// Returns the version before.
     ///
     /// A version that has lost the claim, because etcd was restored from a backup, is claimed again with the record.
     pub(super) fn replace(&mut self, object: Box<Verification>, clock: &Clock) -> Box<Verification> {

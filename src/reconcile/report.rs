@@ -1,5 +1,5 @@
-//! What is reported after a write: by events, in the log, and by counters. A write whose response was lost is reported once it
-//! is known to have happened, however that becomes known.
+//! What is reported after a write: by events, in the log, and by counters. A write whose response was lost is reported
+//! once it is known to have happened, however that becomes known.
 
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ impl Reconciler {
         }
     }
 
-    /// Makes the report of a write whose response was lost, if the resource as it was read shows that it has happened. If it
-    /// has not, this reconcile reports what happens instead.
+    /// Makes the report of a write whose response was lost, if the resource as it was read shows that it has happened.
+    /// If it has not, this reconcile reports what happens instead.
     pub(super) fn report_if_written(&self, record_id: RecordId, entry: &mut CacheEntry, read: &Read) {
         if matches!(read, Read::Unknown) || entry.replace_unreported(None).is_none() {
             return;

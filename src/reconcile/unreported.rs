@@ -1,5 +1,5 @@
-//! Reports of writes whose response was lost. They are made once the write is known to have happened. State only; `report`
-//! works with it.
+//! Reports of writes whose response was lost. They are made once the write is known to have happened. State only;
+//! `report` works with it.
 
 use std::collections::VecDeque;
 

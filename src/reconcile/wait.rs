@@ -112,7 +112,8 @@ impl Reconciler {
             Wait::Admission(Refusal::KeyRejected(_)) => Closed::KeyRejected,
             Wait::Admission(Refusal::Paused(_)) => Closed::Paused,
             Wait::Admission(Refusal::Breaker(_)) => Closed::Breaker,
-            // A verification whose own call was answered with the pause has a time of its own, which is that of the pause.
+            // A verification whose own call was answered with the pause has a time of its own, which is that of the
+            // pause.
             Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
                 (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
                     Closed::Paused

@@ -27,7 +27,8 @@ enum Support {
     Unsupported(Instant),
 }
 
-/// The trial whether a store keeps conditional_writes. Another one asks if it is dropped without an answer.
+/// The trial that finds out whether a store supports conditional writes. If it is dropped without a result, the next object
+/// starts another one.
 pub(crate) struct Trial<'a> {
     conditional_writes: &'a ConditionalWrites,
     store: &'a str,

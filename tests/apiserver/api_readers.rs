@@ -213,11 +213,11 @@ async fn other_clients_get_a_warning_that_names_the_former_or_unknown_field() {
     }
 
     let name = namespace.create(json!({}), json!({"session": {"attempt": 1, "orphans": 1}})).await;
-    let patch = |field: &str| json!({"status": {"session": {field: 1}}});
+    let count = |field: &str| json!({"status": {"session": {field: 1}}});
     let (path, merge_patch) = (format!("/{name}/status"), "application/merge-patch+json");
-    let given = warnings(&namespace, http::Method::PATCH, &path, merge_patch, &patch("forgiven")).await;
+    let given = warnings(&namespace, http::Method::PATCH, &path, merge_patch, &count("forgiven")).await;
     assert!(warns_of(&given, "status.session.forgiven"), "{given:?}");
-    let given = warnings(&namespace, http::Method::PATCH, &path, merge_patch, &patch("acknowledged")).await;
+    let given = warnings(&namespace, http::Method::PATCH, &path, merge_patch, &count("acknowledged")).await;
     assert!(given.is_empty(), "{given:?}");
     namespace.delete_all().await;
 }

@@ -223,7 +223,7 @@ async fn a_verification_can_be_deleted_in_every_phase() {
     for about in [&world.namespace, "creating"] {
         world.until_event(about, "OrphanSession").await;
     }
-    let is_orphan = |line: &Value| line["message"] == "the portal has a session that no resource publishes";
+    let is_orphan = |line: &Value| line["message"] == "the portal holds a session that no resource publishes";
     let line = world.operator().until_logged("the orphan", is_orphan).await;
     assert_eq!((&line["namespace"], &line["name"]), (&json!(world.namespace), &json!("creating")));
     assert!(world.operator().ready().await);

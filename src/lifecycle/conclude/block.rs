@@ -26,7 +26,7 @@ impl Draft<'_> {
     /// it was shown so already, also by an earlier process. What says nothing of that leaves it as it is.
     pub(super) fn block(&mut self, blocker: Blocker) {
         let Some(blocker_kind) = blocker.blocker_kind() else {
-            self.inputs.interruption = match self.standing_overlay() {
+            self.inputs.interruption = match self.lasting_interruption() {
                 standing @ (Interruption::Healing | Interruption::Stalled(_))
                     if blocker != Blocker::RequestConflict =>
                 {
@@ -44,7 +44,7 @@ impl Draft<'_> {
         };
         let streak = Since::one_more(self.local_state.blocker_kind, blocker_kind, self.facts.now);
         self.local_state.blocker_kind = Some(streak);
-        let was_stalled = match self.overlay_before() {
+        let was_stalled = match self.interruption_before() {
             Interruption::Stalled(Stall::Refused(before)) => before.blocker_kind() == Some(blocker_kind),
             Interruption::Stalled(_)
             | Interruption::Plain
@@ -57,7 +57,7 @@ impl Draft<'_> {
         self.inputs.interruption = if was_stalled || streak.lasted(self.facts.now, GRACE) {
             Interruption::Stalled(Stall::Refused(blocker))
         } else if self.has_session() {
-            self.standing_overlay()
+            self.lasting_interruption()
         } else {
             Interruption::Blocked(blocker)
         };
@@ -68,7 +68,7 @@ impl Draft<'_> {
     pub(super) fn block_behind(&mut self, blocker: Blocker) -> Option<Timestamp> {
         let now = self.facts.now;
         let since = *self.local_state.blocked_since.get_or_insert(now);
-        let standing = self.standing_overlay();
+        let standing = self.lasting_interruption();
         if self.has_session() || standing != Interruption::Plain {
             self.inputs.interruption = standing;
             return None;

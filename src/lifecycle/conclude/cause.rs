@@ -1,5 +1,5 @@
 //! Messages that a reason alone does not make: what is wrong with a destination of evidence, so that a person can put it
-//! right, and which of several causes a trouble with a store has.
+//! right, and which of several causes an error has.
 
 use super::Draft;
 use crate::{
@@ -26,8 +26,8 @@ const OF_CAUSES: [Reason; 5] = [
 ];
 
 impl Draft<'_> {
-    /// Says which cause it is; what an earlier turn said stays for as long as its reason.
-    pub(crate) fn tell_cause(&mut self) {
+    /// Names the cause. What an earlier reconcile named stays as long as its reason.
+    pub(crate) fn show_cause(&mut self) {
         let type_ = ConditionType::EvidenceStored;
         let before = Condition::find(&self.before.conditions, type_);
         let conditions = self.status.conditions.iter_mut();
@@ -39,7 +39,7 @@ impl Draft<'_> {
                 before.filter(|before| before.reason == condition.reason).map(|before| &before.message);
             match (self.cause, stays) {
                 (Some(cause), _) => cause.clone_into(&mut condition.message),
-                (None, Some(before)) if self.inputs.evidence_trouble.is_none() => {
+                (None, Some(before)) if self.inputs.evidence_reason.is_none() => {
                     condition.message.clone_from(before);
                 }
                 (None, _) => {}
@@ -47,17 +47,17 @@ impl Draft<'_> {
         }
     }
 
-    /// Says what is refused where a condition shows that; what an earlier turn said stays for as long as its reason.
-    pub(crate) fn tell_refusal(&mut self) {
+    /// Names what is refused where a condition shows that. What an earlier reconcile named stays as long as its reason.
+    pub(crate) fn show_refusal(&mut self) {
         for (type_, reason) in SHOWN_BY {
             let is_shown = |condition: &&Condition| condition.reason == reason.as_str();
             let before = Condition::find(&self.before.conditions, type_).filter(is_shown);
             let said = match &self.refusal {
                 Some(refusal) => Some(refused(refusal)),
-                // The destination is looked at anew in each turn before there is a session.
+                // Before there is a session, each reconcile checks the destination anew.
                 None if type_ != ConditionType::EvidenceStored => None,
-                // Another trouble of the same reason, which says all there is.
-                None if self.inputs.evidence_trouble.is_some() => None,
+                // Another error of the same reason, which has its own message.
+                None if self.inputs.evidence_reason.is_some() => None,
                 None => before.map(|before| before.message.clone()),
             };
             let conditions = self.status.conditions.iter_mut();

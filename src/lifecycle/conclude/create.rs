@@ -1,4 +1,4 @@
-//! Conclusions of a create: made, not made, or nobody knows.
+//! Conclusions of a create: created, not created, or unknown.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
         interruption::{Interruption, Stall},
         local_state::LocalState,
         portal_report::{sanitize_list, storable},
-        schedule::{backoff, next_poll, poll_schedule, wait_after_lost},
+        schedule::{backoff, next_poll, poll_schedule, wait_after_unknown},
         since::later,
         state::Attempts,
     },
@@ -37,7 +37,7 @@ impl Draft<'_> {
         };
         if let PortalError::Failed(_) = error {
             let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
-            return self.lost(after, wait_after_lost(after));
+            return self.lost(after, wait_after_unknown(after));
         }
         self.session().state = Some(SessionState::NotCreated);
         self.inputs.session = Some(Reason::Refused);
@@ -84,16 +84,16 @@ impl Draft<'_> {
         let jitter_seed = self.facts.jitter_seed;
         match Blocker::of(error) {
             Some(blocker) => self.block(blocker),
-            None => self.inputs.interruption = self.standing_overlay(),
+            None => self.inputs.interruption = self.lasting_interruption(),
         }
         match error {
-            // Nobody knows who refuses what is unclear, so it is no refusal of the portal's.
+            // It is unclear who refuses, so this is not a refusal by the portal.
             PortalError::NotSent(_) | PortalError::Unclear { status: _ } => {
                 self.inputs.session = self.inputs.session.map(|_| Reason::NotYet);
                 self.due(wait(5, 300, jitter_seed))
             }
-            PortalError::KeyRejected => self.refused_key_at_the_gate(Blocker::KeyRejected),
-            PortalError::AccessDenied => self.refused_key_at_the_gate(Blocker::AccessDenied),
+            PortalError::KeyRejected => self.rejected_key(Blocker::KeyRejected),
+            PortalError::AccessDenied => self.rejected_key(Blocker::AccessDenied),
             PortalError::Invalid | PortalError::Conflict => self.due(wait(30, 600, jitter_seed)),
             PortalError::NotFound | PortalError::Redirected | PortalError::Unconfigured => {
                 self.due(wait(60, 600, jitter_seed))
@@ -106,7 +106,7 @@ impl Draft<'_> {
         }
     }
 
-    fn refused_key_at_the_gate(&mut self, refusal: Blocker) -> Requeue {
+    fn rejected_key(&mut self, refusal: Blocker) -> Requeue {
         self.refused_key(refusal);
         let at = later(self.facts.now, REFUSED_KEY_PAUSE);
         self.local_state.next = Some(at);
@@ -127,16 +127,16 @@ impl Draft<'_> {
     /// The claim led to no request: as if it had never been.
     pub(super) fn not_sent(mut self) -> Conclusion {
         self.session().state = Some(SessionState::NotCreated);
-        self.inputs.interruption = self.standing_overlay();
+        self.inputs.interruption = self.lasting_interruption();
         self.inputs.credentials = self.credentials_unless_missing();
         let next = self.due(Duration::from_secs(5));
         self.finish(next)
     }
 
-    /// A claim was found and nobody knows its answer; the wait for quiet was wait enough for the first.
+    /// A claim was found whose outcome is unknown. For the first one, the wait until no request is in flight was enough.
     pub(super) fn abandon_unknown(self, attempts: Attempts) -> Conclusion {
         let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
-        let wait = if after.unacknowledged() <= 1 { Duration::ZERO } else { wait_after_lost(after) };
+        let wait = if after.unacknowledged() <= 1 { Duration::ZERO } else { wait_after_unknown(after) };
         self.lost(after, wait)
     }
 

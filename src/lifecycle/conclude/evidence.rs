@@ -18,26 +18,26 @@ use crate::{
     },
 };
 
-/// PortalError with a store is kept from status for this long: it must not write every status.
-const TROUBLE_SHOWN_AFTER: Duration = Duration::from_mins(1);
-/// Waits between two tries to store.
-const STORE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
-/// Waits between two tries to remove.
-const REMOVE_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// How long an error of a store stays out of status: an outage must not write every status.
+const ERROR_SHOWN_AFTER: Duration = Duration::from_mins(1);
+/// Waits between two attempts to store.
+const STORE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
+/// Waits between two attempts to remove.
+const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
 impl Draft<'_> {
-    /// Settles what is over and owes nothing; comes again at `next` where something is to be done.
-    pub(super) fn settle_unless_owed(mut self, next: Requeue) -> Conclusion {
+    /// Settles a finished resource with nothing pending; otherwise requeues at `next`.
+    pub(super) fn settle_unless_pending(mut self, next: Requeue) -> Conclusion {
         let evidence = self.facts.evidence.after(&self.status);
         self.inputs.evidence = evidence.state;
         self.local_state.manifest_sought &= evidence.state == EvidenceState::Pending;
-        if !evidence.keeps_it_live() {
+        if !evidence.is_live() {
             self.status.settled = true;
             return self.finish(Requeue::Done);
         }
         let rests = evidence.state != EvidenceState::Pending
             && !evidence.lacks_finalizer()
-            && !evidence.is_held_for_nothing();
+            && !evidence.holds_needless_finalizer();
         self.finish(if rests { Requeue::AwaitChange } else { next })
     }
 
@@ -63,14 +63,14 @@ impl Draft<'_> {
                 let next = self.due_at(at);
                 self.finish(next)
             }
-            (None, None) => self.later_unwritten(),
+            (None, None) => self.retry_unwritten(),
         }
     }
 
     /// Something was stored: the rest at once, or when there is a place for it.
     fn store_on(mut self, again_at: Option<jiff::Timestamp>) -> Conclusion {
         self.local_state.storing = None;
-        self.inputs.evidence_trouble = Some(Reason::Storing);
+        self.inputs.evidence_reason = Some(Reason::Storing);
         let evidence = self.facts.evidence.after(&self.status);
         if evidence.state == EvidenceState::Complete && evidence.is_stored {
             self.events.push(Event::EvidenceStored);
@@ -81,7 +81,7 @@ impl Draft<'_> {
         }
         self.local_state.next = Some(self.facts.now);
         let next = again_at.map_or(Requeue::Now, |at| self.due_at(at));
-        self.settle_unless_owed(next)
+        self.settle_unless_pending(next)
     }
 
     fn take_over_objects(&mut self, stored: &UploadOutcome) {
@@ -95,7 +95,7 @@ impl Draft<'_> {
         if is_removed && left.is_some_and(|left| left.objects.iter().any(is_stored)) {
             self.events.push(Event::EvidenceOrphaned);
         }
-        // What a spec asked for earlier must not keep the status from being written.
+        // What an earlier spec requested must not prevent the write of the status.
         if let Some(spec) = spec.filter(|_| evidence.objects.len() > MOST_OBJECTS) {
             let wanted = wanted(spec);
             evidence.objects.retain(|object| wanted.iter().any(|wanted| wanted.stem() == stem(object)));
@@ -106,7 +106,7 @@ impl Draft<'_> {
     /// Nothing is stored that is to be removed one day and is not held; what is stored already is held later.
     pub(super) fn finalizer_refused(mut self) -> Conclusion {
         if self.inputs.evidence != EvidenceState::Pending {
-            return self.later_unwritten();
+            return self.retry_unwritten();
         }
         self.inputs.credentials = self.credentials_unless_missing();
         self.store_later(EvidenceError::FinalizerDenied)
@@ -118,13 +118,13 @@ impl Draft<'_> {
         let before = before.filter(|_| is_same).map(|before| Since { what: error, ..before });
         let streak = Since::one_more(before, error, self.facts.now);
         self.local_state.storing = Some(streak);
-        if streak.lasted(self.facts.now, error.patience()) || storing_is_over(self.facts) {
+        if streak.lasted(self.facts.now, error.time_limit()) || storing_is_over(self.facts) {
             return self.abandon_evidence();
         }
-        if streak.lasted(self.facts.now, TROUBLE_SHOWN_AFTER) {
-            self.tell_trouble(error, error.reason());
+        if streak.lasted(self.facts.now, ERROR_SHOWN_AFTER) {
+            self.show_error(error, error.reason());
         }
-        let (least, most) = STORE_AGAIN;
+        let (least, most) = STORE_BACKOFF;
         let next = self.due(backoff(least, most, streak.count.saturating_sub(1), self.facts.jitter_seed));
         self.finish(next)
     }
@@ -137,13 +137,13 @@ impl Draft<'_> {
         self.local_state.misses = Misses::default();
         self.local_state.manifest_sought = false;
         self.inputs.evidence = EvidenceState::Failed;
-        self.tell_trouble(error, error.reason());
+        self.show_error(error, error.reason());
         self.inputs.credentials = self.inputs.credentials.or_else(|| self.credentials_unless_missing());
         self.events.push(Event::EvidenceFailed);
         self.finish(Requeue::AwaitChange)
     }
 
-    /// Why the portal was never asked for the evidence.
+    /// Why the portal was never called for the evidence.
     fn why_not_asked(&self) -> EvidenceError {
         match (&self.facts.portal, &self.facts.key) {
             (PortalFact::NotAllowed, _) => EvidenceError::PortalNotAllowed,
@@ -152,12 +152,12 @@ impl Draft<'_> {
         }
     }
 
-    fn tell_trouble(&mut self, error: EvidenceError, reason: Reason) {
-        self.inputs.evidence_trouble = Some(reason);
+    fn show_error(&mut self, error: EvidenceError, reason: Reason) {
+        self.inputs.evidence_reason = Some(reason);
         self.cause = error.cause();
     }
 
-    /// The change of the resource's metadata wakes what is let go of.
+    /// The change of the resource's metadata wakes a resource that is released.
     pub(super) fn remove(mut self, removed: RemovalOutcome) -> Conclusion {
         match removed {
             RemovalOutcome::All
@@ -173,7 +173,7 @@ impl Draft<'_> {
                 let is_try = removed == RemovalOutcome::NotYet;
                 let count = before.count.saturating_add(u32::from(is_try));
                 self.local_state.removing = Some(Since { count, ..before });
-                let (least, most) = REMOVE_AGAIN;
+                let (least, most) = REMOVE_BACKOFF;
                 let again = later(self.facts.now, backoff(least, most, before.count, self.facts.jitter_seed));
                 let end = self.facts.evidence.deleted_at.map(|deleted_at| later(deleted_at, REMOVED_WITHIN));
                 let at = end.filter(|end| *end > self.facts.now).map_or(again, |end| again.min(end));

@@ -1,12 +1,12 @@
-//! The second table: step and what came of it → what is true, what to show, when to look again.
+//! The second table: outcome of a step → what is true, what to show, when to requeue.
 
 mod block;
 mod cause;
 mod create;
 mod evidence;
-mod kept;
 mod poll;
 mod restore;
+mod retained;
 mod show;
 pub(super) mod wait;
 
@@ -40,9 +40,9 @@ use crate::{
 pub struct Conclusion {
     /// The whole status as it shall be; nothing, where nothing may be written.
     pub status: Option<VerificationStatus>,
-    /// When it is its turn again.
+    /// When to reconcile again.
     pub next: Requeue,
-    /// How urgent that turn is.
+    /// How urgent that reconcile is.
     pub priority: Priority,
     /// What to remember.
     pub local_state: LocalState,
@@ -52,7 +52,7 @@ pub struct Conclusion {
     pub waits_for: Option<Wait>,
 }
 
-/// When it is a verification's turn again. A change of the resource always wakes it.
+/// When a verification is reconciled again. A change of the resource always wakes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
     /// At once.
@@ -71,7 +71,7 @@ pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> Verifi
     let mut draft = Draft::new(status, facts);
     // What keeps the session from being created stays shown until a create is not refused for it.
     if let standing @ (Interruption::Stalled(_) | Interruption::Blocked(_) | Interruption::RateLimited) =
-        draft.standing_overlay()
+        draft.lasting_interruption()
     {
         draft.inputs.interruption = standing;
     }
@@ -111,17 +111,17 @@ pub fn conclude(parsed: &ParsedStatus<'_>, outcome: &StepOutcome, facts: &Facts)
         }
         StepOutcome::NotPerformed
         | StepOutcome::Create(CreateOutcome::ClaimNotWritten)
-        | StepOutcome::AddFinalizer(FinalizerOutcome::Unknown) => draft.later_unwritten(),
+        | StepOutcome::AddFinalizer(FinalizerOutcome::Unknown) => draft.retry_unwritten(),
     }
 }
 
-/// For how long it was suspended after its deadline, in the first turn after that.
+/// For how long it was suspended after its deadline, in the first reconcile after that.
 fn resumed_after(facts: &Facts) -> Duration {
     match facts.deadline {
-        Deadline::Passed { at, looked: _, overdue: _, long_ago: _ } if !facts.suspend => {
+        Deadline::Passed { at, polled: _, overdue: _, long_ago: _ } if !facts.suspend => {
             facts.local_state.suspended_since(at, facts.now)
         }
-        Deadline::Ahead(_) | Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => Duration::ZERO,
+        Deadline::Ahead(_) | Deadline::Passed { at: _, polled: _, overdue: _, long_ago: _ } => Duration::ZERO,
     }
 }
 
@@ -145,7 +145,7 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn transition(self, parsed: &ParsedStatus<'_>, transition: &Transition) -> Conclusion {
         match transition {
-            Transition::Release | Transition::NoOp => self.leave_unwritten(),
+            Transition::Release | Transition::NoOp => self.release(),
             Transition::Settle => self.settle(),
             Transition::Restore(known) => self.restore(known),
             Transition::Show(shown) => self.show(*shown),
@@ -172,7 +172,7 @@ impl<'a> Draft<'a> {
                 credentials: None,
                 session: None,
                 evidence: facts.evidence.state,
-                evidence_trouble: None,
+                evidence_reason: None,
             },
             cause: None,
             refusal: match &facts.evidence.destination {
@@ -182,7 +182,7 @@ impl<'a> Draft<'a> {
             local_state: LocalState {
                 suspended: facts.suspend.then(|| facts.local_state.suspended.unwrap_or(facts.now)),
                 suspended_for: facts.local_state.suspended_for + resumed_after(facts),
-                last_tries_since: facts.local_state.last_tries_since.filter(|_| !facts.suspend),
+                last_polls_since: facts.local_state.last_polls_since.filter(|_| !facts.suspend),
                 storing: facts.local_state.storing.filter(|_| is_being_stored),
                 removing: facts.local_state.removing.filter(|_| facts.evidence.has_finalizer),
                 manifest_sought: facts.local_state.manifest_sought && is_being_stored,
@@ -218,7 +218,7 @@ impl<'a> Draft<'a> {
         self.finish(Requeue::Done)
     }
 
-    /// The end; where nothing is owed after it, it is settled in the same write.
+    /// The end; where nothing is pending after it, it is settled in the same write.
     fn end(mut self, outcome: Outcome, event: Event) -> Conclusion {
         self.status.outcome = Some(outcome);
         self.status.finished_at = Some(whole_seconds(self.facts.now));
@@ -227,7 +227,7 @@ impl<'a> Draft<'a> {
         self.events.push(event);
         self.local_state =
             LocalState { next: Some(self.facts.now), manifest_sought: true, ..LocalState::default() };
-        self.settle_unless_owed(Requeue::Now)
+        self.settle_unless_pending(Requeue::Now)
     }
 
     fn unwritten(self, next: Requeue) -> Conclusion {
@@ -242,11 +242,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn leave_unwritten(self) -> Conclusion {
+    fn release(self) -> Conclusion {
         self.unwritten(Requeue::Done)
     }
 
-    fn later_unwritten(mut self) -> Conclusion {
+    fn retry_unwritten(mut self) -> Conclusion {
         let failures = self.one_more_failure();
         let wait = super::schedule::backoff(
             Duration::from_secs(2),
@@ -262,7 +262,7 @@ impl<'a> Draft<'a> {
     fn one_more_failure(&mut self) -> u32 {
         let streak = Since::one_more(self.local_state.failing, (), self.facts.now);
         self.local_state.failing = Some(streak);
-        self.local_state.good_looks = 0;
+        self.local_state.good_polls = 0;
         streak.count.saturating_sub(1)
     }
 
@@ -283,10 +283,10 @@ impl<'a> Draft<'a> {
         if self.status.outcome.is_none() || self.before.verification_id.is_none() {
             self.publish_link();
         }
-        self.finish_as_it_was(next)
+        self.finish_unpublished(next)
     }
 
-    fn finish_as_it_was(mut self, next: Requeue) -> Conclusion {
+    fn finish_unpublished(mut self, next: Requeue) -> Conclusion {
         self.status.conditions = conditions(
             &self.status,
             self.inputs,
@@ -294,13 +294,13 @@ impl<'a> Draft<'a> {
             self.facts.generation,
             self.facts.now,
         );
-        self.tell_refusal();
-        self.tell_cause();
+        self.show_refusal();
+        self.show_cause();
         if let Some(requested) = &self.facts.reconcile_requested {
             self.status.last_handled_reconcile_at = Some(requested.clone());
         }
         self.report_blocker();
-        self.tell_of_a_refused_key();
+        self.report_rejected_key();
         let priority = self.priority();
         let next = self.within_bounds(next);
         Conclusion {
@@ -326,7 +326,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn tell_of_a_refused_key(&mut self) {
+    fn report_rejected_key(&mut self) {
         let refused = |reason: Option<Reason>| match reason {
             Some(Reason::KeyRejected) => Some(Event::KeyRejected),
             Some(Reason::AccessDenied) => Some(Event::Blocked(Blocker::AccessDenied)),
@@ -357,10 +357,10 @@ impl<'a> Draft<'a> {
             Deadline::Ahead(deadline) if !self.facts.suspend => {
                 Requeue::At(at.min(deadline.max(self.facts.now)))
             }
-            Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } if !self.facts.suspend => {
-                Requeue::At(at.min(later(self.facts.now, Deadline::LAST_LOOK_WITHIN)))
+            Deadline::Passed { at: _, polled: _, overdue: _, long_ago: _ } if !self.facts.suspend => {
+                Requeue::At(at.min(later(self.facts.now, Deadline::LAST_POLL_WITHIN)))
             }
-            Deadline::Ahead(_) | Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => {
+            Deadline::Ahead(_) | Deadline::Passed { at: _, polled: _, overdue: _, long_ago: _ } => {
                 Requeue::At(at)
             }
         }

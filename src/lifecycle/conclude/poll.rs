@@ -1,4 +1,4 @@
-//! Conclusions of a look: what the portal said of a session.
+//! Conclusions of a poll: what the portal says of a session.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ use crate::{
 const PROGRESS_SHOWN_EVERY: Duration = Duration::from_secs(10);
 /// A portal may need this long until it finds a new session itself.
 const YOUNG: Duration = Duration::from_mins(1);
-/// Looks in a row with an answer before a session may end by the portal's clock.
-const GOOD_LOOKS: u8 = 3;
+/// Polls answered in a row before a session may end by the portal's clock.
+const GOOD_POLLS: u8 = 3;
 /// So long word, progress and `updated_at` must stand still before a session may end by the portal's clock.
 const STILL_FOR: Duration = Duration::from_hours(1);
 /// 404 in a row before a session counts as not found.
@@ -41,7 +41,7 @@ const GONE_FOR: Duration = Duration::from_hours(24);
 /// Answers in a row, or time of them, that may be older than what the portal had said already. After that it has gone back,
 /// such as to a backup, and what it says is its word again.
 const OUTDATED: (u32, Duration) = (5, Duration::from_mins(10));
-/// How soon a session is asked for again that an old answer calls expired, or that got one for its last look.
+/// How soon a session is polled again that an outdated answer calls expired, or whose last poll got one.
 const OUTDATED_AGAIN: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
@@ -89,20 +89,20 @@ impl Draft<'_> {
         let error = match answer {
             Ok(details) if details.id.as_ref() == Some(id) => return self.answered(details),
             Ok(_) => {
-                self.note_last_try();
+                self.note_last_poll();
                 return self.mismatch();
             }
             Err(error) => error,
         };
-        self.inputs.interruption = self.standing_overlay();
+        self.inputs.interruption = self.lasting_interruption();
         self.inputs.credentials = self.credentials_unless_missing();
-        self.note_last_try();
+        self.note_last_poll();
         match error {
-            PortalError::KeyRejected => self.look_refused(Blocker::KeyRejected),
-            PortalError::AccessDenied => self.look_refused(Blocker::AccessDenied),
+            PortalError::KeyRejected => self.poll_refused(Blocker::KeyRejected),
+            PortalError::AccessDenied => self.poll_refused(Blocker::AccessDenied),
             PortalError::NotFound => self.not_found(),
             PortalError::Limited { retry_after } => {
-                self.local_state.good_looks = 0;
+                self.local_state.good_polls = 0;
                 self.pause();
                 let wait = self.not_too_soon(retry_after.unwrap_or_default().max(PAUSE));
                 let at = later(self.facts.now, wait).max(self.regular());
@@ -115,14 +115,14 @@ impl Draft<'_> {
             | PortalError::Redirected
             | PortalError::Unconfigured
             | PortalError::Unclear { status: _ }
-            | PortalError::Failed(_) => self.look_failed(),
+            | PortalError::Failed(_) => self.poll_failed(),
         }
     }
 
-    /// After the deadline the portal could be asked, and had no answer, or one that is older than what it had said already.
-    fn note_last_try(&mut self) {
+    /// After the deadline the portal could be polled, and gave no answer, or one that is older than an earlier answer.
+    fn note_last_poll(&mut self) {
         if self.deadline_has_passed() {
-            self.local_state.last_tries_since.get_or_insert(self.facts.now);
+            self.local_state.last_polls_since.get_or_insert(self.facts.now);
         }
     }
 
@@ -130,11 +130,11 @@ impl Draft<'_> {
     fn deadline_has_passed(&self) -> bool {
         match self.facts.deadline {
             Deadline::Ahead(at) => at <= self.facts.now,
-            Deadline::Passed { at: _, looked: _, overdue: _, long_ago: _ } => true,
+            Deadline::Passed { at: _, polled: _, overdue: _, long_ago: _ } => true,
         }
     }
 
-    fn look_refused(mut self, refusal: Blocker) -> Conclusion {
+    fn poll_refused(mut self, refusal: Blocker) -> Conclusion {
         let failures = self.one_more_failure();
         self.refused_key(refusal);
         let wait = self.facts.bounds.hold(backoff(
@@ -149,7 +149,7 @@ impl Draft<'_> {
         self.finish(Requeue::At(at.min(again)))
     }
 
-    /// When an adoption that failed is tried again: it is a look, so the bounds of the resource hold, but for a pause.
+    /// When a failed adoption is retried: it is a poll, so the bounds of the resource hold, except for a pause.
     fn within_polling(&mut self, next: Requeue, error: &PortalError) -> Requeue {
         let Some(planned) = self.local_state.next else { return next };
         let wait = elapsed(self.facts.now, planned);
@@ -172,13 +172,13 @@ impl Draft<'_> {
         self.facts.bounds.min.map_or(wait, |min| wait.max(min))
     }
 
-    fn look_failed(mut self) -> Conclusion {
+    fn poll_failed(mut self) -> Conclusion {
         let failures = self.one_more_failure();
-        if self.trouble_is_shown() {
-            self.inputs.interruption = self.retry_overlay();
+        if self.failure_is_shown() {
+            self.inputs.interruption = self.retry_interruption();
         }
         // It says nothing of the session, so the next answer is not waited for as long as after one that does. The
-        // breaker sees to it that trouble of many is not asked about more often.
+        // breaker limits how often the portal is called while many resources fail.
         let wait = backoff(Duration::from_secs(2), Duration::from_mins(2), failures, self.facts.jitter_seed);
         let next = self.due(self.facts.bounds.hold(wait));
         self.finish(next)
@@ -189,14 +189,14 @@ impl Draft<'_> {
         if self.local_state.failing.is_none() {
             self.events.push(Event::IdMismatch);
         }
-        self.inputs.interruption = self.standing_overlay();
+        self.inputs.interruption = self.lasting_interruption();
         self.inputs.credentials = self.credentials_unless_missing();
-        self.look_failed()
+        self.poll_failed()
     }
 
     fn not_found(mut self) -> Conclusion {
         let now = self.facts.now;
-        self.local_state.good_looks = 0;
+        self.local_state.good_polls = 0;
         let created = self.status.session.as_ref().and_then(|session| session.created_at);
         if self.has_session() && created.is_some_and(|created| elapsed(created, now) < YOUNG) {
             let at = self.regular();
@@ -205,7 +205,8 @@ impl Draft<'_> {
         }
         let streak = Since::one_more(self.local_state.not_found, (), now);
         self.local_state.not_found = Some(streak);
-        if streak.count < NOT_FOUND && self.overlay_before() != Interruption::Stalled(Stall::SessionNotFound)
+        if streak.count < NOT_FOUND
+            && self.interruption_before() != Interruption::Stalled(Stall::SessionNotFound)
         {
             self.inputs.interruption = Interruption::Retry;
             let next = self.due(self.facts.bounds.hold(Duration::from_mins(5)));
@@ -234,29 +235,29 @@ impl Draft<'_> {
         self.local_state.paused = None;
         self.local_state.key_missing = None;
         self.local_state.refused_key = None;
-        self.local_state.good_looks = self.local_state.good_looks.saturating_add(1);
+        self.local_state.good_polls = self.local_state.good_polls.saturating_add(1);
         self.local_state.names_modules = !report.progress.is_empty();
 
         let is_outdated = self.is_outdated(&report);
         let asks_again = is_outdated
-            && report.word == PortalStatus::End(Outcome::Expired)
+            && report.status == PortalStatus::End(Outcome::Expired)
             && !self.local_state.expired_before;
         self.local_state.expired_before = asks_again;
-        let is_verdict = matches!(report.word, PortalStatus::End(_)) && !asks_again;
-        // What was the case before the deadline is not what the last look is for.
-        let is_no_last_look = is_outdated && !is_verdict && self.deadline_has_passed();
-        if is_no_last_look {
-            self.note_last_try();
+        let is_verdict = matches!(report.status, PortalStatus::End(_)) && !asks_again;
+        // The last poll is to tell the state after the deadline.
+        let is_no_last_poll = is_outdated && !is_verdict && self.deadline_has_passed();
+        if is_no_last_poll {
+            self.note_last_poll();
         } else {
             self.local_state.last_answer = Some(now);
-            self.local_state.last_tries_since = None;
+            self.local_state.last_polls_since = None;
             self.local_state.suspended_for = Duration::ZERO;
         }
-        if asks_again || is_no_last_look {
+        if asks_again || is_no_last_poll {
             let next = self.due(self.facts.bounds.hold(OUTDATED_AGAIN));
             return self.finish(next);
         }
-        if let PortalStatus::End(outcome) = report.word {
+        if let PortalStatus::End(outcome) = report.status {
             self.apply(&report, None);
             let event = match outcome {
                 Outcome::Verified => Event::Verified,
@@ -274,7 +275,7 @@ impl Draft<'_> {
             shown_at.map_or(regular, |shown_at| regular.min(shown_at.max(self.facts.bounds.soonest(now))));
         let mut next = self.due_at(at);
         if self.deadline_has_passed() {
-            // This was the last look, and the schedule has nothing to wait for.
+            // This was the last poll, and the schedule has nothing to wait for.
             next = Requeue::Now;
         }
         self.finish(next)
@@ -295,7 +296,7 @@ impl Draft<'_> {
     /// Takes over what changed. Where a change was shown less than ten seconds ago, returns when this one may be.
     fn note_progress(&mut self, report: &PortalReport) -> Option<jiff::Timestamp> {
         let now = self.facts.now;
-        let open = match report.word {
+        let open = match report.status {
             PortalStatus::Open(open) => Some(open),
             PortalStatus::Unknown | PortalStatus::Missing | PortalStatus::End(_) => None,
         };
@@ -323,7 +324,7 @@ impl Draft<'_> {
             .filter(|allowed_at| *allowed_at > now);
         if wait.is_none() {
             self.local_state.shown_at = Some(now);
-            if report.word == PortalStatus::Unknown && self.status.portal_status != report.raw {
+            if report.status == PortalStatus::Unknown && self.status.portal_status != report.raw {
                 self.events.push(Event::UnknownPortalStatus);
             }
             self.apply(report, open);
@@ -332,7 +333,7 @@ impl Draft<'_> {
         wait
     }
 
-    /// Modules that nobody has begun are no news where none was known.
+    /// Modules that have not started are no change where none was known.
     fn progress_differs(&self, report: &PortalReport) -> bool {
         let untouched = self.status.progress.is_empty() && is_untouched(report);
         self.status.progress != report.progress && !untouched
@@ -340,7 +341,7 @@ impl Draft<'_> {
 
     /// The first word of a new session is no news: every session has one.
     fn word_differs(&self, report: &PortalReport) -> bool {
-        let first = self.status.portal_status.is_none() && matches!(report.word, PortalStatus::Open(_));
+        let first = self.status.portal_status.is_none() && matches!(report.status, PortalStatus::Open(_));
         report.raw.is_some() && self.status.portal_status != report.raw && !first
     }
 
@@ -365,7 +366,7 @@ impl Draft<'_> {
         self.facts.portal_now.is_some() && end.is_some_and(|end| later(end, EXPIRY_GRACE) <= self.facts.now)
     }
 
-    /// Whether nobody is at work: nothing moved for an hour while this process looked, nor by the portal's own stamp.
+    /// Whether nobody is at work: nothing moved for an hour while this process polled, nor by the portal's own stamp.
     fn stands_still(&self, report: &PortalReport) -> bool {
         let since_stamp = report
             .updated_at
@@ -382,7 +383,7 @@ impl Draft<'_> {
         let finished = matches!(self.status.phase, Some(Phase::Processing | Phase::InReview));
         self.past_expiry_grace()
             && self.stands_still(report)
-            && self.local_state.good_looks >= GOOD_LOOKS
+            && self.local_state.good_polls >= GOOD_POLLS
             && !finished
             && !all_done(&self.status.flow, &self.status.progress)
     }

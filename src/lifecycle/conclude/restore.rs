@@ -6,7 +6,7 @@ use crate::lifecycle::{
 };
 
 impl Draft<'_> {
-    /// The session is written down again, and asked for at once: what it says now is shown by the next turn.
+    /// The session is recorded again and polled at once; the next reconcile shows its state.
     pub(super) fn restore(mut self, known: &KnownSession) -> Conclusion {
         known.restore(&self.facts.uid, &mut self.status);
         self.inputs.interruption = Interruption::Plain;

@@ -1,4 +1,4 @@
-//! Conclusions of steps that call nobody, while it goes on: what is shown, and what a person grants.
+//! Conclusions of transitions that show a state, and of a retry that a person requests.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What may be changed without our being told, such as a Secret, is looked at again after this.
+/// What is not watched, such as a Secret, is checked again after this.
 const UNWATCHED: Duration = Duration::from_mins(1);
 
 impl Draft<'_> {
@@ -28,7 +28,7 @@ impl Draft<'_> {
         match shown {
             Shown::StatusUnreadable => {
                 self.stall(Stall::StatusUnreadable, Some(Event::StatusUnreadable));
-                self.finish_as_it_was(hourly)
+                self.finish_unpublished(hourly)
             }
             Shown::PortalNotAllowed => {
                 self.stall(Stall::PortalNotAllowed, Some(Event::PortalNotAllowed));
@@ -59,7 +59,7 @@ impl Draft<'_> {
         // What keeps a session from being created is not shown beside a link.
         let is_about_the_create = matches!(stall, Stall::DestinationNotAllowed | Stall::ResourceTooLarge);
         let is_shown = !(self.has_session() && is_about_the_create);
-        if is_shown && self.overlay_before() != self.inputs.interruption {
+        if is_shown && self.interruption_before() != self.inputs.interruption {
             self.events.extend(event);
         }
     }
@@ -75,7 +75,7 @@ impl Draft<'_> {
         self.inputs.credentials = self.credentials_unless_missing();
         if self.inputs.evidence == EvidenceState::Failed {
             self.inputs.evidence = EvidenceState::Pending;
-            self.inputs.evidence_trouble = Some(Reason::Storing);
+            self.inputs.evidence_reason = Some(Reason::Storing);
         }
         self.local_state = LocalState {
             next: Some(self.facts.now),

@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// How long trouble with an open session is kept from status: an outage must not write every status.
+/// How long errors of an open session stay out of status: an outage must not write every status.
 pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
 /// How long a poll has to be due before it counts as not answered: one answer alone may be lost.
 const OVERDUE: Duration = Duration::from_mins(1);
-/// How long a pause is kept from the status of a session.
+/// How long a pause stays out of the status of a session.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while its key is refused.
 pub const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
 /// A wait for the rate that is shorter is not worth a write.
 const SHORT: Duration = Duration::from_secs(1);
-/// How often a missing key is looked for at first.
+/// How often a missing key is checked for at first.
 pub const KEY_SOUGHT_EVERY: Duration = Duration::from_secs(4);
-/// How long a missing key is looked for so often.
+/// How long a missing key is checked for that often.
 const KEY_SOUGHT_FOR: Duration = Duration::from_mins(10);
 
 impl Draft<'_> {
@@ -42,7 +42,7 @@ impl Draft<'_> {
         {
             return self.unwritten(Requeue::At(until));
         }
-        self.inputs.interruption = self.standing_overlay();
+        self.inputs.interruption = self.lasting_interruption();
         self.inputs.credentials = self.credentials_unless_missing();
         let now = self.facts.now;
         let next = match wait {
@@ -58,7 +58,7 @@ impl Draft<'_> {
             self.local_state.key_missing = None;
         }
         // A request is echoed by this very write, so the schedule has to remember it.
-        if self.facts.asks_for_a_look(self.before) {
+        if self.facts.requests_poll(self.before) {
             self.local_state.next = Some(match wait {
                 Wait::Due(at) => at,
                 Wait::Key(_) | Wait::Admission(_) | Wait::InFlight(_) => now,
@@ -90,9 +90,9 @@ impl Draft<'_> {
                 Requeue::At(shown_at.map_or(until, |shown_at| until.min(shown_at)))
             }
             Refusal::Breaker(until) => {
-                let is_shown = self.trouble_is_shown() || is_outage(&self.local_state, now);
+                let is_shown = self.failure_is_shown() || is_outage(&self.local_state, now);
                 if is_shown && *state != State::Claimed {
-                    self.inputs.interruption = self.retry_overlay();
+                    self.inputs.interruption = self.retry_interruption();
                 }
                 Requeue::At(until)
             }
@@ -100,7 +100,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether the portal refused the present key when this one was asked for with it.
+    /// Whether the portal refused the present key in a call for this resource.
     fn was_refused_this_key(&self) -> bool {
         self.local_state.refused_key.is_some() && self.local_state.refused_key == fingerprint(self.facts)
     }
@@ -126,7 +126,7 @@ impl Draft<'_> {
             return Requeue::At(shown_at.map_or(again, |shown_at| again.min(shown_at)));
         }
         self.inputs.credentials = Some(denied.reason());
-        let standing = self.standing_overlay();
+        let standing = self.lasting_interruption();
         self.block(denied);
         // What a person is waited for already stays shown until this one is Stalled as well.
         if let (Interruption::Stalled(_), Interruption::Blocked(_)) = (standing, self.inputs.interruption) {
@@ -145,19 +145,19 @@ impl Draft<'_> {
         Requeue::At(key_sought_again(since, self.facts.now))
     }
 
-    /// PortalError shows at once while there is no link, and after five minutes where there is one.
-    pub(super) fn trouble_is_shown(&self) -> bool {
+    /// Failed requests show at once while there is no link, and after five minutes once there is one.
+    pub(super) fn failure_is_shown(&self) -> bool {
         !self.has_session()
             || self
                 .local_state
                 .failing
                 .is_some_and(|failing| is_shown_since(failing.since, &self.local_state, self.facts.now))
-            || self.overlay_before() == Interruption::Retry
+            || self.interruption_before() == Interruption::Retry
     }
 
-    /// PortalError that says nothing of what is shown already: a lost answer, and what only a person can end, stay shown.
-    pub(super) fn retry_overlay(&self) -> Interruption {
-        match self.standing_overlay() {
+    /// A failure does not replace an unknown outcome, or what only a person can end.
+    pub(super) fn retry_interruption(&self) -> Interruption {
+        match self.lasting_interruption() {
             standing @ (Interruption::Healing | Interruption::Stalled(_)) => standing,
             Interruption::Plain
             | Interruption::Blocked(_)
@@ -171,7 +171,7 @@ impl Draft<'_> {
     /// returns since when it lasts.
     pub(super) fn pause(&mut self) -> Timestamp {
         let since = *self.local_state.paused.get_or_insert(self.facts.now);
-        let standing = self.standing_overlay();
+        let standing = self.lasting_interruption();
         let is_shown = !self.has_session() || elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
         self.inputs.interruption = match standing {
             Interruption::Stalled(_) => standing,
@@ -197,14 +197,14 @@ pub fn is_outage(local_state: &LocalState, now: Timestamp) -> bool {
     is_shown_since(since, local_state, now)
 }
 
-/// Whether trouble that lasts since then is shown.
+/// Whether errors that last since then are shown.
 fn is_shown_since(since: Timestamp, local_state: &LocalState, now: Timestamp) -> bool {
     let without_answer = local_state.last_answer.map_or(Duration::ZERO, |last| elapsed(last, now));
     let overdue = elapsed(since, now);
     overdue >= OUTAGE_SHOWN_AFTER || (overdue >= OVERDUE && without_answer >= OUTAGE_SHOWN_AFTER)
 }
 
-/// When a key is looked for again that is missing since then.
+/// When to check again for a key that is missing since then.
 #[must_use]
 pub fn key_sought_again(since: Timestamp, now: Timestamp) -> Timestamp {
     let is_new = elapsed(since, now) < KEY_SOUGHT_FOR;

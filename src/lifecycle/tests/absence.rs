@@ -29,7 +29,12 @@ fn unclear(world: &mut World, details_answered: bool) -> Absence {
     let absence = world.facts.absence(&back(false), Missing::Unclear, details_answered);
     let unclear = vec![back(false).stem()];
     let error = Some(EvidenceError::PortalUnavailable);
-    world.turn(Answer::Store(UploadOutcome { error, unclear, details_answered, ..UploadOutcome::default() }));
+    world.reconcile(Answer::Store(UploadOutcome {
+        error,
+        unclear,
+        details_answered,
+        ..UploadOutcome::default()
+    }));
     absence
 }
 
@@ -56,7 +61,7 @@ fn a_404_of_unclear_origin_counts_the_third_time_in_ten_minutes_with_an_answer_b
 }
 
 #[test]
-fn a_restart_begins_the_ten_minutes_anew_and_other_trouble_does_not() {
+fn a_restart_begins_the_ten_minutes_anew_and_another_error_does_not() {
     for restarts in [false, true] {
         let mut world = storing();
         unclear(&mut world, true);
@@ -66,7 +71,7 @@ fn a_restart_begins_the_ten_minutes_anew_and_other_trouble_does_not() {
             world.restart();
         } else {
             world.pass(60);
-            world.turn(super::world::not_stored(EvidenceError::PortalUnavailable));
+            world.reconcile(super::world::not_stored(EvidenceError::PortalUnavailable));
         }
         world.pass(300);
         let expected = if restarts { Absence::NotKnown } else { Absence::Absent };
@@ -75,7 +80,7 @@ fn a_restart_begins_the_ten_minutes_anew_and_other_trouble_does_not() {
 }
 
 #[test]
-fn each_image_is_counted_by_itself() {
+fn each_image_is_counted_on_its_own() {
     let mut world = storing();
     unclear(&mut world, true);
     world.pass(300);

@@ -1,6 +1,6 @@
 //! The rows of `conclude` for adoptions.
 
-use super::world::{World, assert_led_to, looked, said};
+use super::world::{World, assert_led_to, poll_failed, said};
 use crate::{
     api::{ReadyWhen, SessionState},
     lifecycle::{
@@ -24,9 +24,9 @@ fn adopting() -> World {
 #[test]
 fn an_adopted_session_is_followed_as_one_of_our_own() {
     let mut world = adopting();
-    let turn = world.turn(said("in_progress", &["document"]));
+    let reconcile = world.reconcile(said("in_progress", &["document"]));
     let shown = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Adopted";
-    assert_led_to(&world, &turn, shown, 1..=6, &[Event::SessionAdopted], "the person is at it");
+    assert_led_to(&world, &reconcile, shown, 1..=6, &[Event::SessionAdopted], "the person is at it");
     assert_eq!(world.status.verification_id.as_deref(), Some(ID));
     assert!(world.status.portal_url.is_some());
     let session = world.status.session.as_ref().unwrap();
@@ -39,9 +39,9 @@ fn an_adopted_session_is_followed_as_one_of_our_own() {
 #[test]
 fn an_adopted_session_may_be_over_already() {
     let mut world = adopting();
-    let turn = world.turn(said("verified", &[]));
-    assert_eq!(turn.conclusion.events, [Event::SessionAdopted, Event::Verified]);
-    assert_eq!((world.state(), turn.conclusion.next), (State::Settled, Requeue::Done));
+    let reconcile = world.reconcile(said("verified", &[]));
+    assert_eq!(reconcile.conclusion.events, [Event::SessionAdopted, Event::Verified]);
+    assert_eq!((world.state(), reconcile.conclusion.next), (State::Settled, Requeue::Done));
     let link = "https://verify.test.okid.io/?verification_id=ver_sample";
     assert_eq!(
         (world.status.verification_id.as_deref(), world.status.portal_url.as_deref()),
@@ -53,18 +53,18 @@ fn an_adopted_session_may_be_over_already() {
 fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
     let mut world = adopting();
     for _ in 0..2 {
-        let turn = world.turn_when_due(looked(PortalError::NotFound));
+        let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
         let shown = "Pending: R ProgressingWithRetry, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
-        assert_led_to(&world, &turn, shown, 300..=300, &[], "the first two");
+        assert_led_to(&world, &reconcile, shown, 300..=300, &[], "the first two");
     }
-    let turn = world.turn_when_due(looked(PortalError::NotFound));
+    let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
     let shown = "Pending: R SessionNotFound, St SessionNotFound, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::SessionNotFound], "the third");
+    assert_led_to(&world, &reconcile, shown, 3600..=3600, &[Event::SessionNotFound], "the third");
     assert_eq!(world.state(), State::Fresh);
 }
 
 #[test]
-fn trouble_with_an_adoption_loses_nothing() {
+fn an_error_of_an_adoption_loses_nothing() {
     let denied = "Pending: R AccessDenied, Rec AccessDenied, CR AccessDenied, SC NotYet";
     let unreachable = "Pending: R PortalUnreachable, Rec PortalUnreachable, CR NotChecked, SC NotYet";
     let rejected = "Pending: R PortalRejectedRequest, Rec PortalRejectedRequest, CR NotChecked, SC NotYet";
@@ -75,9 +75,9 @@ fn trouble_with_an_adoption_loses_nothing() {
         (PortalError::Invalid, rejected, Blocker::RequestRejected, 30..=600),
     ] {
         let mut world = adopting();
-        let turn = world.turn(looked(error));
+        let reconcile = world.reconcile(poll_failed(error));
         let reported = [Event::Blocked(blocker)];
-        assert_led_to(&world, &turn, shown, seconds, &reported, &format!("{error:?}"));
+        assert_led_to(&world, &reconcile, shown, seconds, &reported, &format!("{error:?}"));
         assert_eq!(world.state(), State::Fresh);
     }
 }
@@ -85,13 +85,13 @@ fn trouble_with_an_adoption_loses_nothing() {
 #[test]
 fn a_restored_status_is_followed_as_adopted_and_asked_for_first() {
     let mut world = World::open(ReadyWhen::Verified);
-    world.turn(said("in_progress", &["document"]));
+    world.reconcile(said("in_progress", &["document"]));
     world.status.session.as_mut().unwrap().uid = Some("another".to_owned());
     world.facts.adopt = fixtures::id();
     world.restart();
     assert_eq!(world.state(), State::Fresh);
-    let turn = world.turn(said("in_progress", &["document"]));
-    assert_eq!(turn.conclusion.events, [Event::SessionAdopted]);
+    let reconcile = world.reconcile(said("in_progress", &["document"]));
+    assert_eq!(reconcile.conclusion.events, [Event::SessionAdopted]);
     let session = world.status.session.as_ref().unwrap();
     assert_eq!(session.uid.as_deref(), Some(fixtures::UID));
     assert_eq!(world.status.verification_id.as_deref(), Some(ID));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, TROUBLES, Turn, World, assert_led_to, created, line, refused};
+use super::world::{Answer, ERRORS, Reconcile, World, assert_led_to, created, line, refused};
 use crate::{
     api::{Mode, OnUnknownOutcome, Phase, ReadyWhen, Session, SessionState},
     lifecycle::{
@@ -43,14 +43,14 @@ fn ended(end: CreateOutcome, is_claimed: bool) -> (World, crate::lifecycle::conc
 }
 
 /// The same refusal again and again until it has lasted that many seconds.
-fn refused_for(error: PortalError, seconds: i64) -> (World, Turn) {
+fn refused_for(error: PortalError, seconds: i64) -> (World, Reconcile) {
     let mut world = fresh();
     let begun = world.facts.now;
-    let mut turn = world.turn(refused(error));
+    let mut reconcile = world.reconcile(refused(error));
     while world.facts.now.duration_since(begun).as_secs() < seconds {
-        turn = world.turn_when_due(refused(error));
+        reconcile = world.reconcile_when_due(refused(error));
     }
-    (world, turn)
+    (world, reconcile)
 }
 
 #[test]
@@ -71,26 +71,26 @@ fn a_claim_that_cannot_be_written_is_tried_again_within_two_minutes() {
 #[test]
 fn a_claim_without_a_request_is_as_if_it_had_not_been() {
     let (world, done) = ended(CreateOutcome::NotSent, true);
-    let turn = Turn { step: Step::Create { attempt: 1 }, claimed: None, conclusion: done };
+    let reconcile = Reconcile { step: Step::Create { attempt: 1 }, claimed: None, conclusion: done };
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &turn, shown, 5..=5, &[], "nothing went wrong at the portal");
+    assert_led_to(&world, &reconcile, shown, 5..=5, &[], "nothing went wrong at the portal");
     assert_eq!(session(&world).state, Some(SessionState::NotCreated));
     assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0));
 }
 
 #[test]
 fn a_claim_shows_that_a_session_is_being_created() {
-    let turn = fresh().turn(created());
+    let reconcile = fresh().reconcile(created());
     let shown = "Creating: R CreatingSession, Rec CreatingSession, CR NotChecked, SC NotYet";
-    assert_eq!(line(&turn.claimed.unwrap()), shown);
+    assert_eq!(line(&reconcile.claimed.unwrap()), shown);
 }
 
 #[test]
 fn a_created_session_publishes_its_link() {
     let mut world = fresh();
-    let turn = world.turn(created());
+    let reconcile = world.reconcile(created());
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
-    assert_led_to(&world, &turn, shown, 13..=17, &[Event::SessionCreated], "15 s, 10 % more or less");
+    assert_led_to(&world, &reconcile, shown, 13..=17, &[Event::SessionCreated], "15 s, 10 % more or less");
     let status = &world.status;
     assert_eq!(status.verification_id.as_deref(), Some(ID));
     assert_eq!(status.portal_url.as_deref(), Some("https://verify.test.okid.io/?verification_id=ver_sample"));
@@ -109,7 +109,7 @@ fn the_link_is_the_one_that_the_spec_asks_for() {
     let mut world = fresh();
     world.facts.mode = Mode::Select;
     world.facts.link_path = "/verify".to_owned();
-    world.turn(created());
+    world.reconcile(created());
     let link = "https://verify.test.okid.io/verify?verification_id=ver_sample&mode=select";
     assert_eq!(world.status.portal_url.as_deref(), Some(link));
 }
@@ -219,8 +219,8 @@ const REFUSALS: &[RefusedCreate] = &[
 fn a_refusal_makes_no_session_and_is_tried_again() {
     for RefusedCreate { error, shown, seconds, events, .. } in REFUSALS {
         let mut world = fresh();
-        let turn = world.turn(refused(*error));
-        assert_led_to(&world, &turn, shown, seconds.clone(), events, &format!("{error:?}"));
+        let reconcile = world.reconcile(refused(*error));
+        assert_led_to(&world, &reconcile, shown, seconds.clone(), events, &format!("{error:?}"));
         assert_eq!(world.state(), State::Refused, "{error:?}");
         assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0), "{error:?}");
     }
@@ -229,9 +229,9 @@ fn a_refusal_makes_no_session_and_is_tried_again() {
 #[test]
 fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
     for RefusedCreate { error, shown, after_grace, longest, seconds, .. } in REFUSALS {
-        let (world, turn) = refused_for(*error, 600);
+        let (world, reconcile) = refused_for(*error, 600);
         let least = *seconds.start();
-        assert_led_to(&world, &turn, after_grace, least..=*longest, &[], &format!("{error:?}"));
+        assert_led_to(&world, &reconcile, after_grace, least..=*longest, &[], &format!("{error:?}"));
         if after_grace.contains("St ") {
             let (world, _) = refused_for(*error, 0);
             assert_eq!(line(&world.status), *shown, "{error:?}");
@@ -243,16 +243,16 @@ fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
 fn nothing_is_stalled_before_ten_minutes_are_over() {
     for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
         let mut world = fresh();
-        world.turn(refused(error));
+        world.reconcile(refused(error));
         for seconds in [301, 298] {
             world.pass(seconds);
             world.facts.local_state.next = None;
-            world.turn(refused(error));
+            world.reconcile(refused(error));
         }
         assert!(!line(&world.status).contains("St "), "{error:?} after 599 s");
         world.pass(1);
         world.facts.local_state.next = None;
-        world.turn(refused(error));
+        world.reconcile(refused(error));
         assert!(line(&world.status).contains("St "), "{error:?} after 600 s");
     }
 }
@@ -260,42 +260,42 @@ fn nothing_is_stalled_before_ten_minutes_are_over() {
 #[test]
 fn another_refusal_begins_its_own_grace() {
     let (mut world, _) = refused_for(PortalError::Invalid, 600);
-    world.turn_when_due(refused(PortalError::Unconfigured));
+    world.reconcile_when_due(refused(PortalError::Unconfigured));
     assert_eq!(line(&world.status), MISCONFIGURED);
 }
 
 #[test]
-fn a_stall_is_kept_over_a_restart() {
+fn a_stall_stays_over_a_restart() {
     for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
         let (mut world, _) = refused_for(error, 600);
         let before = line(&world.status);
         world.restart();
-        let turn = world.turn(refused(error));
+        let reconcile = world.reconcile(refused(error));
         assert_eq!(line(&world.status), before, "{error:?}");
-        assert!(line(&turn.claimed.unwrap()).contains("St "), "{error:?}");
+        assert!(line(&reconcile.claimed.unwrap()).contains("St "), "{error:?}");
     }
 }
 
 #[test]
-fn a_stall_ends_with_its_trouble() {
+fn a_stall_ends_with_its_error() {
     for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
         let (mut world, _) = refused_for(error, 600);
-        world.turn_when_due(created());
+        world.reconcile_when_due(created());
         let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
         assert_eq!(line(&world.status), shown, "{error:?}");
     }
 }
 
 #[test]
-fn a_refused_key_is_told_once() {
+fn a_refused_key_is_reported_once() {
     let (mut world, _) = refused_for(PortalError::KeyRejected, 300);
-    assert_eq!(world.turn_when_due(refused(PortalError::KeyRejected)).conclusion.events, []);
+    assert_eq!(world.reconcile_when_due(refused(PortalError::KeyRejected)).conclusion.events, []);
 }
 
 #[test]
 fn a_refused_key_is_not_used_again_for_150_seconds() {
     let mut world = fresh();
-    world.turn(refused(PortalError::KeyRejected));
+    world.reconcile(refused(PortalError::KeyRejected));
     assert_eq!(world.facts.local_state.next, Some(fixtures::after(150)));
     assert_eq!(world.facts.local_state.refused_key.as_deref(), Some("0011223344556677"));
 }
@@ -304,7 +304,7 @@ fn a_refused_key_is_not_used_again_for_150_seconds() {
 fn a_pause_of_no_time_lasts_five_seconds() {
     for seconds in [0, 1, 5] {
         let mut world = fresh();
-        world.turn(refused(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) }));
+        world.reconcile(refused(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) }));
         assert_eq!(world.facts.local_state.next, Some(fixtures::after(5)), "{seconds}");
     }
 }
@@ -313,20 +313,20 @@ fn a_pause_of_no_time_lasts_five_seconds() {
 fn a_pause_shows_at_once_where_there_is_no_link() {
     let limited = PortalError::Limited { retry_after: Some(Duration::from_secs(59)) };
     let mut world = fresh();
-    world.turn(refused(limited));
+    world.reconcile(refused(limited));
     assert!(line(&world.status).contains("R RateLimited, Rec RateLimited"));
 }
 
 #[test]
-fn a_lost_answer_is_healed_after_a_minute_and_after_ten() {
+fn an_unknown_outcome_is_retried_after_a_minute_and_after_ten() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     let told = [Event::CreateOutcomeUnknown];
-    for error in TROUBLES.into_iter().filter(|error| matches!(error, PortalError::Failed(_))) {
+    for error in ERRORS.into_iter().filter(|error| matches!(error, PortalError::Failed(_))) {
         let mut world = fresh();
-        let turn = world.turn(refused(error));
-        assert_led_to(&world, &turn, healing, 60..=60, &told, "the first");
-        let turn = world.turn_when_due(refused(error));
-        assert_led_to(&world, &turn, healing, 600..=600, &told, "the second");
+        let reconcile = world.reconcile(refused(error));
+        assert_led_to(&world, &reconcile, healing, 60..=60, &told, "the first");
+        let reconcile = world.reconcile_when_due(refused(error));
+        assert_led_to(&world, &reconcile, healing, 600..=600, &told, "the second");
         assert_eq!((session(&world).attempt, session(&world).orphans), (2, 2));
         assert_eq!(world.state(), State::OutcomeUnknown);
     }
@@ -336,34 +336,34 @@ const ASKS: &str =
     "Creating: R CreateOutcomeUnknown, St CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
 
 #[test]
-fn the_third_lost_answer_waits_for_a_person_and_for_the_deadline() {
+fn the_third_unknown_outcome_waits_for_a_person_and_for_the_deadline() {
     let mut world = fresh();
     for _ in 0..2 {
-        world.turn_when_due(refused(LOST));
+        world.reconcile_when_due(refused(LOST));
     }
-    let turn = world.turn_when_due(refused(LOST));
+    let reconcile = world.reconcile_when_due(refused(LOST));
     assert_eq!(line(&world.status), ASKS);
-    assert_eq!(turn.conclusion.events, [Event::CreateOutcomeUnknown]);
-    assert_eq!(turn.conclusion.next, Requeue::At(world.deadline));
+    assert_eq!(reconcile.conclusion.events, [Event::CreateOutcomeUnknown]);
+    assert_eq!(reconcile.conclusion.next, Requeue::At(world.deadline));
     assert_eq!((session(&world).attempt, session(&world).orphans), (3, 3));
 }
 
 #[test]
-fn with_hold_the_first_lost_answer_waits_for_a_person() {
+fn with_hold_the_first_unknown_outcome_waits_for_a_person() {
     let mut world = fresh();
     world.facts.on_unknown = OnUnknownOutcome::Hold;
-    let turn = world.turn(refused(LOST));
+    let reconcile = world.reconcile(refused(LOST));
     assert_eq!(line(&world.status), ASKS);
-    assert_eq!(turn.conclusion.next, Requeue::At(world.deadline));
+    assert_eq!(reconcile.conclusion.next, Requeue::At(world.deadline));
 }
 
 #[test]
-fn a_session_is_created_after_lost_answers() {
+fn a_session_is_created_after_unknown_outcomes() {
     let mut world = fresh();
-    world.turn(refused(LOST));
-    let turn = world.turn_when_due(created());
+    world.reconcile(refused(LOST));
+    let reconcile = world.reconcile_when_due(created());
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
-    assert_led_to(&world, &turn, shown, 13..=17, &[Event::SessionCreated], "the orphan stays counted");
+    assert_led_to(&world, &reconcile, shown, 13..=17, &[Event::SessionCreated], "the orphan stays counted");
     assert_eq!((session(&world).attempt, session(&world).orphans), (2, 1));
     assert_eq!(world.status.phase, Some(Phase::AwaitingUser));
 }
@@ -372,50 +372,60 @@ fn a_session_is_created_after_lost_answers() {
 fn found(lost: u32) -> World {
     let mut world = fresh();
     for _ in 0..lost {
-        world.turn_when_due(refused(LOST));
+        world.reconcile_when_due(refused(LOST));
     }
-    world.status = world.turn_when_due(created()).claimed.unwrap();
+    world.status = world.reconcile_when_due(created()).claimed.unwrap();
     world.restart();
     world
 }
 
 #[test]
-fn a_found_claim_without_a_request_is_given_up_as_not_created() {
+fn a_found_claim_without_a_request_is_abandoned_as_not_created() {
     let mut world = found(0);
     world.facts.in_flight = InFlight::NeverSent;
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &turn, shown, 5..=5, &[], "nothing left this process");
+    assert_led_to(&world, &reconcile, shown, 5..=5, &[], "nothing left this process");
     assert_eq!((world.state(), session(&world).orphans), (State::Refused, 0));
 }
 
 #[test]
-fn a_found_claim_is_given_up_as_unknown_and_tried_again_at_once() {
+fn a_found_claim_is_abandoned_as_unknown_and_tried_again_at_once() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     let told = [Event::CreateOutcomeUnknown];
     let mut world = found(0);
-    let turn = world.turn(Answer::Uncalled);
-    assert_led_to(&world, &turn, healing, 0..=0, &told, "the wait for quiet was long enough");
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_led_to(&world, &reconcile, healing, 0..=0, &told, "the wait for quiet was long enough");
     assert_eq!((world.state(), session(&world).orphans), (State::OutcomeUnknown, 1));
     let mut world = found(1);
-    let turn = world.turn(Answer::Uncalled);
-    assert_led_to(&world, &turn, healing, 600..=600, &told, "the second");
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_led_to(&world, &reconcile, healing, 600..=600, &told, "the second");
     let mut world = found(2);
-    let turn = world.turn(Answer::Uncalled);
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (ASKS, Requeue::At(world.deadline)));
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_eq!(
+        (line(&world.status).as_str(), reconcile.conclusion.next),
+        (ASKS, Requeue::At(world.deadline))
+    );
 }
 
 #[test]
 fn an_outage_makes_no_claim_and_shows_itself() {
     let mut world = fresh();
     world.refusal = Some(Refusal::Breaker(fixtures::after(30)));
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &turn, shown, 30..=30, &[], "nothing is claimed");
+    assert_led_to(&world, &reconcile, shown, 30..=30, &[], "nothing is claimed");
     world.pass(37);
     world.refusal = Some(Refusal::Breaker(fixtures::after(67)));
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let reported = [Event::Blocked(Blocker::NoUsableAnswer)];
-    assert_led_to(&world, &turn, UNREACHABLE, 30..=30, &reported, "30 s, and a share of the next minute");
+    assert_led_to(
+        &world,
+        &reconcile,
+        UNREACHABLE,
+        30..=30,
+        &reported,
+        "30 s, and a share of the next minute",
+    );
     assert_eq!(world.status.session, None);
 }

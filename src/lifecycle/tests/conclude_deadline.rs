@@ -2,7 +2,7 @@
 
 use super::{
     schedule::spec,
-    world::{Answer, World, line, looked, said},
+    world::{Answer, World, line, poll_failed, said},
 };
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
@@ -36,10 +36,10 @@ fn no_key() -> KeyFact {
     KeyFact::Missing(KeyFault::SecretNotFound)
 }
 
-/// Takes turns without a call until it ends; how many hours after the deadline that is.
+/// Reconciles without a call until it ends; how many hours after the deadline that is.
 fn hours_until_the_end(world: &mut World) -> u64 {
     while world.status.outcome.is_none() {
-        let Requeue::At(at) = world.turn(Answer::Uncalled).conclusion.next else { break };
+        let Requeue::At(at) = world.reconcile(Answer::Uncalled).conclusion.next else { break };
         world.facts.now = world.facts.now.max(at);
     }
     let after = world.facts.now.duration_since(fixtures::after(DEADLINE)).as_hours();
@@ -57,28 +57,28 @@ fn the_deadline_ends_it_as_failed() {
     ] {
         world.pass(DEADLINE + 600);
         if is_open {
-            world.turn(said("generated", &[]));
+            world.reconcile(said("generated", &[]));
         }
-        let turn = world.turn(Answer::Uncalled);
+        let reconcile = world.reconcile(Answer::Uncalled);
         let shown = format!("{failed} {shown}, F Failed, V Failed");
-        assert_eq!((&turn.step, line(&world.status)), (&Step::Transition(Transition::Fail), shown));
-        assert_eq!(turn.conclusion.events, [Event::DeadlineExceeded]);
-        assert_eq!((turn.conclusion.next, world.state()), (Requeue::Done, State::Settled));
+        assert_eq!((&reconcile.step, line(&world.status)), (&Step::Transition(Transition::Fail), shown));
+        assert_eq!(reconcile.conclusion.events, [Event::DeadlineExceeded]);
+        assert_eq!((reconcile.conclusion.next, world.state()), (Requeue::Done, State::Settled));
     }
 }
 
 #[test]
 fn the_deadline_takes_a_verdict_that_is_there_already() {
     let mut world = open();
-    assert_eq!(world.turn(said("verified", &[])).conclusion.events, [Event::Verified]);
+    assert_eq!(world.reconcile(said("verified", &[])).conclusion.events, [Event::Verified]);
 }
 
 #[test]
-fn the_deadline_ends_it_after_a_last_look_that_was_answered() {
+fn the_deadline_ends_it_after_a_last_poll_that_was_answered() {
     let mut world = open();
-    world.turn(looked(LOST));
-    assert!(matches!(world.turn(said("generated", &[])).step, Step::Poll(_)), "no answer is no look");
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Fail));
+    world.reconcile(poll_failed(LOST));
+    assert!(matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)), "no answer is no look");
+    assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Fail));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_verdict_from_before_the_deadline_counts_however_late_it_is_asked_for() {
         // It was suspended over its deadline.
         let mut suspended = World::open(ReadyWhen::Verified);
         suspended.facts.suspend = true;
-        suspended.turn(Answer::Uncalled);
+        suspended.reconcile(Answer::Uncalled);
         suspended.pass(DEADLINE + hours * HOUR);
         suspended.facts.suspend = false;
         // The operator was away.
@@ -97,22 +97,22 @@ fn a_verdict_from_before_the_deadline_counts_however_late_it_is_asked_for() {
         // The key was missing, within a day.
         let mut keyless = open();
         keyless.facts.key = no_key();
-        keyless.turn(Answer::Uncalled);
+        keyless.reconcile(Answer::Uncalled);
         keyless.pass(hours.min(23) * HOUR);
         keyless.facts.key = fixtures::facts().key;
         for mut world in [suspended, away, keyless] {
-            let turn = world.turn(said("verified", &[]));
-            assert_eq!(turn.conclusion.events, [Event::Verified], "{hours} h");
+            let reconcile = world.reconcile(said("verified", &[]));
+            assert_eq!(reconcile.conclusion.events, [Event::Verified], "{hours} h");
             assert_eq!(world.status.phase, Some(Phase::Verified));
         }
     }
 }
 
 #[test]
-fn the_ten_minutes_for_a_last_look_count_from_when_it_was_possible() {
+fn the_ten_minutes_for_a_last_poll_count_from_when_it_was_possible() {
     let mut world = open();
     world.facts.key = no_key();
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     world.pass(5 * HOUR);
     world.facts.key = fixtures::facts().key;
     let begun = world.facts.now;
@@ -121,8 +121,8 @@ fn the_ten_minutes_for_a_last_look_count_from_when_it_was_possible() {
         if step == Step::Transition(Transition::Fail) {
             break step;
         }
-        let turn = world.turn(looked(LOST));
-        let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+        let reconcile = world.reconcile(poll_failed(LOST));
+        let Requeue::At(at) = reconcile.conclusion.next else { panic!("{:?}", reconcile.conclusion.next) };
         world.facts.now = world.facts.now.max(at);
     };
     let tried = world.facts.now.duration_since(begun).as_secs();
@@ -149,22 +149,22 @@ fn the_day_after_the_deadline_does_not_count_time_suspended() {
     let mut world = open();
     world.facts.key = no_key();
     for hours in [10, 20] {
-        world.turn(Answer::Uncalled);
+        world.reconcile(Answer::Uncalled);
         world.pass(5 * HOUR);
         world.facts.suspend = true;
-        world.turn(Answer::Uncalled);
+        world.reconcile(Answer::Uncalled);
         world.pass(hours * HOUR);
-        world.turn(Answer::Uncalled);
+        world.reconcile(Answer::Uncalled);
         world.facts.suspend = false;
     }
     assert_eq!(hours_until_the_end(&mut world), 24 + 10 + 20);
 }
 
 #[test]
-fn what_was_resumed_while_nobody_looked_counts_from_then() {
+fn what_was_resumed_between_processes_counts_from_then() {
     let mut world = open();
     world.facts.suspend = true;
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     world.pass(48 * HOUR);
     let first = first_reconcile(UID, &world.status, &spec(), Some(2), 7, world.facts.now);
     assert!(first.suspended);
@@ -180,6 +180,6 @@ fn a_deadline_ahead_is_no_deadline_that_passed() {
     let local_state = fixtures::facts().local_state;
     let at = fixtures::after(60);
     assert_eq!(Deadline::of(at, fixtures::after(59), &local_state), Deadline::Ahead(at));
-    let passed = Deadline::Passed { at, looked: false, overdue: false, long_ago: false };
+    let passed = Deadline::Passed { at, polled: false, overdue: false, long_ago: false };
     assert_eq!(Deadline::of(at, at, &local_state), passed);
 }

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const LET_GO: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
+const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
@@ -29,7 +29,7 @@ fn storing() -> World {
 /// With the finalizer on it.
 fn held() -> World {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
+    assert_eq!(world.reconcile(Answer::Uncalled).step, Step::AddFinalizer);
     world
 }
 
@@ -44,55 +44,58 @@ fn failed(reason: &str) -> String {
 }
 
 #[test]
-fn a_verdict_after_which_evidence_is_kept_is_not_the_end() {
+fn a_verdict_after_which_evidence_is_stored_is_not_the_end() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let mut world = World::asking(ReadyWhen::Verified, policy);
-        let turn = world.turn(said("verified", &[]));
-        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::Now));
-        assert_eq!(turn.conclusion.events, [Event::Verified]);
+        let reconcile = world.reconcile(said("verified", &[]));
+        assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (STORING, Requeue::Now));
+        assert_eq!(reconcile.conclusion.events, [Event::Verified]);
         assert!(!world.status.settled);
     }
 }
 
 #[test]
-fn a_verdict_after_which_none_is_kept_is_settled_in_its_own_write() {
+fn a_verdict_after_which_none_is_stored_is_settled_in_its_own_write() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let mut world = World::asking(ReadyWhen::Verified, policy);
-        let turn = world.turn(said("rejected", &[]));
+        let reconcile = world.reconcile(said("rejected", &[]));
         let shown = "Rejected: R Rejected, St Rejected, CR Accepted, SC Created, F Rejected, V Rejected, ES NotApplicable";
-        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Requeue::Done));
+        assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (shown, Requeue::Done));
         assert_eq!(world.state(), State::Settled);
     }
 }
 
 #[test]
-fn an_expiry_by_the_clock_owes_evidence_too_where_the_spec_names_it() {
+fn evidence_is_pending_after_an_expiry_by_the_clock_too_where_the_spec_names_it() {
     let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
-    world.turn(said("expired", &[]));
+    world.reconcile(said("expired", &[]));
     assert!(line(&world.status).starts_with("Storing: R StoringEvidence"), "{}", line(&world.status));
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     let shown = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired, ES Stored";
     assert_eq!(line(&world.status), shown);
 }
 
 #[test]
-fn a_deadline_owes_no_evidence() {
+fn no_evidence_is_pending_after_a_deadline() {
     let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     world.facts.evidence.spec.as_mut().unwrap().outcomes =
         vec![EvidenceOutcome::Verified, EvidenceOutcome::Rejected, EvidenceOutcome::Expired];
     world.pass(169 * 3600);
-    world.turn(said("generated", &[]));
-    let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::Transition(Transition::Fail), Requeue::Done));
+    world.reconcile(said("generated", &[]));
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_eq!(
+        (reconcile.step, reconcile.conclusion.next),
+        (Step::Transition(Transition::Fail), Requeue::Done)
+    );
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NotApplicable"));
 }
 
 #[test]
-fn what_is_stored_whole_is_told_and_settled() {
+fn what_is_stored_whole_is_reported_and_settled() {
     let mut world = storing();
-    let turn = world.turn(store(fixtures::all_stored()));
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Requeue::Done));
-    assert_eq!(turn.conclusion.events, [Event::EvidenceStored]);
+    let reconcile = world.reconcile(store(fixtures::all_stored()));
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (STORED, Requeue::Done));
+    assert_eq!(reconcile.conclusion.events, [Event::EvidenceStored]);
     let evidence = world.status.evidence.as_ref().unwrap();
     assert_eq!(evidence.objects, [fixtures::front(), fixtures::absent(EvidenceKind::Back)]);
     assert!(evidence.manifest_sha256.is_some() && world.status.settled);
@@ -101,9 +104,9 @@ fn what_is_stored_whole_is_told_and_settled() {
 #[test]
 fn what_is_stored_in_part_goes_on_at_once() {
     let mut world = storing();
-    let turn = world.turn(store(fixtures::stored(vec![fixtures::front()])));
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::Now));
-    assert_eq!(turn.conclusion.events, []);
+    let reconcile = world.reconcile(store(fixtures::stored(vec![fixtures::front()])));
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (STORING, Requeue::Now));
+    assert_eq!(reconcile.conclusion.events, []);
     let spec = world.facts.evidence.spec.clone().unwrap();
     let rest: Vec<_> = outstanding(&spec, &world.status).into_iter().map(|wanted| wanted.kind).collect();
     assert_eq!(rest, [EvidenceKind::Back]);
@@ -113,10 +116,10 @@ fn what_is_stored_in_part_goes_on_at_once() {
 fn all_objects_without_the_manifest_are_not_all() {
     let mut world = storing();
     let objects = vec![fixtures::front(), fixtures::absent(EvidenceKind::Back)];
-    world.turn(store(fixtures::stored(objects)));
+    world.reconcile(store(fixtures::stored(objects)));
     assert_eq!(line(&world.status), STORING);
     let manifest = UploadOutcome { objects: Vec::new(), ..fixtures::all_stored() };
-    world.turn(store(manifest));
+    world.reconcile(store(manifest));
     assert_eq!(line(&world.status), STORED);
 }
 
@@ -125,15 +128,15 @@ fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
     let mut world = storing();
     world.facts.evidence.spec.as_mut().unwrap().images[0].required = false;
     let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent);
-    let turn = world.turn(store(fixtures::stored(nothing.to_vec())));
+    let reconcile = world.reconcile(store(fixtures::stored(nothing.to_vec())));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("NothingToStore"));
-    assert_eq!((turn.conclusion.events, turn.conclusion.next), (vec![], Requeue::Done));
+    assert_eq!((reconcile.conclusion.events, reconcile.conclusion.next), (vec![], Requeue::Done));
 }
 
 #[test]
-fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_owed() {
+fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_pending() {
     let mut world = held();
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     let stored = world.status.evidence.clone();
     let spec = world.facts.evidence.spec.as_mut().unwrap();
     spec.images[1].required = true;
@@ -141,7 +144,7 @@ fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_owed
     for retry in [None, Some("again".to_owned()), None] {
         world.facts.retry = retry;
         // The test would fail here if it were to be stored.
-        world.turn(Answer::Uncalled);
+        world.reconcile(Answer::Uncalled);
         assert_eq!((line(&world.status).as_str(), &world.status.evidence), (STORED, &stored));
     }
 }
@@ -149,14 +152,14 @@ fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_owed
 #[test]
 fn a_place_that_has_to_be_waited_for_changes_nothing() {
     let mut world = storing();
-    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     let (before, streak) = (world.status.clone(), world.facts.local_state.storing);
     world.pass(5);
     let at = later(world.facts.now, Duration::from_secs(30));
-    let turn = world.turn(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
-    assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(at), &before));
+    let reconcile = world.reconcile(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
+    assert_eq!((reconcile.conclusion.next, &world.status), (Requeue::At(at), &before));
     assert_eq!(world.facts.local_state.storing, streak, "it says nothing of the trouble");
-    assert!(matches!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))));
+    assert!(matches!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))));
 }
 
 #[test]
@@ -164,41 +167,44 @@ fn what_is_stored_until_its_place_is_used_up_goes_on_when_there_is_one() {
     let mut world = storing();
     let at = later(world.facts.now, Duration::from_secs(30));
     let some = UploadOutcome { again_at: Some(at), ..fixtures::stored(vec![fixtures::front()]) };
-    assert_eq!(world.turn(store(some)).conclusion.next, Requeue::At(at));
-    assert_eq!(world.turn_when_due(store(fixtures::all_stored())).step, Step::Store);
+    assert_eq!(world.reconcile(store(some)).conclusion.next, Requeue::At(at));
+    assert_eq!(world.reconcile_when_due(store(fixtures::all_stored())).step, Step::Store);
 }
 
 #[test]
-fn a_turn_that_brought_nothing_at_all_comes_again_later() {
+fn a_reconcile_that_brought_nothing_at_all_comes_again_later() {
     let mut world = storing();
     let before = world.status.clone();
-    let turn = world.turn(store(UploadOutcome::default()));
-    let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    let reconcile = world.reconcile(store(UploadOutcome::default()));
+    let Requeue::At(at) = reconcile.conclusion.next else { panic!("{:?}", reconcile.conclusion.next) };
     assert!(at > world.facts.now, "it must not be taken again and again");
-    assert_eq!((turn.conclusion.status, &world.status), (None, &before));
+    assert_eq!((reconcile.conclusion.status, &world.status), (None, &before));
 }
 
 #[test]
-fn objects_that_were_stored_before_the_trouble_are_kept_in_status() {
+fn objects_that_were_stored_before_the_error_stay_in_status() {
     let mut world = storing();
     let error = Some(EvidenceError::StoreUnavailable);
-    world.turn(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
+    world.reconcile(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
     assert_eq!(world.status.evidence.as_ref().unwrap().objects, [fixtures::front()]);
-    world.turn_when_due(store(fixtures::all_stored()));
+    world.reconcile_when_due(store(fixtures::all_stored()));
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.len(), 2, "each once");
     assert_eq!(line(&world.status), STORED);
 }
 
 #[test]
-fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
+fn images_that_are_taken_out_of_the_spec_are_no_longer_pending() {
     for fails in [false, true] {
         let mut world = storing();
         if fails {
-            world.turn(not_stored(EvidenceError::Conflict));
+            world.reconcile(not_stored(EvidenceError::Conflict));
         }
         world.facts.evidence.spec = None;
-        let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.next), (Step::Transition(Transition::Settle), Requeue::Done));
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert_eq!(
+            (reconcile.step, reconcile.conclusion.next),
+            (Step::Transition(Transition::Settle), Requeue::Done)
+        );
         assert_eq!(
             line(&world.status),
             "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified"
@@ -207,15 +213,15 @@ fn images_that_are_taken_out_of_the_spec_are_owed_no_more() {
 }
 
 #[test]
-fn another_destination_is_given_everything_and_what_is_left_behind_is_told_where_it_was_to_be_removed() {
+fn another_destination_is_given_everything_and_what_is_left_behind_is_reported_where_it_was_to_be_removed() {
     for (mut world, events) in [(storing(), vec![]), (held(), vec![Event::EvidenceOrphaned])] {
-        world.turn(store(fixtures::stored(vec![fixtures::front()])));
+        world.reconcile(store(fixtures::stored(vec![fixtures::front()])));
         let prefix = "s3://elsewhere/team-a/customer-42".to_owned();
         let back = fixtures::stored(vec![fixtures::absent(EvidenceKind::Back)]);
-        let turn = world.turn(store(UploadOutcome { prefix: prefix.clone(), ..back }));
+        let reconcile = world.reconcile(store(UploadOutcome { prefix: prefix.clone(), ..back }));
         let evidence = world.status.evidence.as_ref().unwrap();
         assert_eq!((&evidence.prefix, evidence.objects.len()), (&prefix, 1));
-        assert_eq!(turn.conclusion.events, events);
+        assert_eq!(reconcile.conclusion.events, events);
     }
 }
 
@@ -231,9 +237,9 @@ fn status_has_room_for_what_is_asked_for_whatever_was_asked_for_before() {
             ..fixtures::front()
         });
     }
-    world.turn(store(earlier));
+    world.reconcile(store(earlier));
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.len(), 16);
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     let objects = &world.status.evidence.as_ref().unwrap().objects;
     assert_eq!(objects[..], [fixtures::front(), fixtures::absent(EvidenceKind::Back)]);
 }
@@ -241,28 +247,28 @@ fn status_has_room_for_what_is_asked_for_whatever_was_asked_for_before() {
 #[test]
 fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays() {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
-    let turn = world.turn(Answer::Uncalled);
-    assert_eq!((&turn.step, turn.conclusion.status), (&Step::AddFinalizer, None));
-    assert_eq!(turn.conclusion.next, Requeue::At(later(world.facts.now, Duration::from_secs(5))));
-    let turn = world.turn(store(fixtures::all_stored()));
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORED, Requeue::AwaitChange));
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_eq!((&reconcile.step, reconcile.conclusion.status), (&Step::AddFinalizer, None));
+    assert_eq!(reconcile.conclusion.next, Requeue::At(later(world.facts.now, Duration::from_secs(5))));
+    let reconcile = world.reconcile(store(fixtures::all_stored()));
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (STORED, Requeue::AwaitChange));
     assert!(!world.status.settled);
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(
-        (turn.step, turn.conclusion.next),
+        (reconcile.step, reconcile.conclusion.next),
         (Step::Transition(Transition::Show(crate::lifecycle::step::Shown::Finished)), Requeue::AwaitChange)
     );
-    assert_eq!(turn.conclusion.events, [], "told once");
+    assert_eq!(reconcile.conclusion.events, [], "told once");
 }
 
 #[test]
 fn what_is_over_waits_for_no_deadline() {
     let mut world = held();
     world.deadline = later(world.facts.now, Duration::from_mins(1));
-    assert_eq!(world.turn(store(fixtures::all_stored())).conclusion.next, Requeue::AwaitChange);
-    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Requeue::AwaitChange);
+    assert_eq!(world.reconcile(store(fixtures::all_stored())).conclusion.next, Requeue::AwaitChange);
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.next, Requeue::AwaitChange);
     world.pass(3600);
-    assert_eq!(world.turn(Answer::Uncalled).conclusion.next, Requeue::AwaitChange);
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.next, Requeue::AwaitChange);
 }
 
 #[test]
@@ -274,14 +280,14 @@ fn removal_lets_go_of_the_resource() {
         (RemovalOutcome::GaveUp, vec![Event::EvidenceOrphaned]),
     ] {
         let mut world = held();
-        world.turn(store(fixtures::all_stored()));
+        world.reconcile(store(fixtures::all_stored()));
         world.delete();
-        let turn = world.turn(Answer::Remove(removed));
-        assert_eq!(turn.step, LET_GO);
-        assert_eq!((turn.conclusion.status, turn.conclusion.events), (None, events));
-        let turn = world.turn(Answer::Uncalled);
+        let reconcile = world.reconcile(Answer::Remove(removed));
+        assert_eq!(reconcile.step, RELEASED);
+        assert_eq!((reconcile.conclusion.status, reconcile.conclusion.events), (None, events));
+        let reconcile = world.reconcile(Answer::Uncalled);
         assert_eq!(
-            (turn.step, turn.conclusion.events),
+            (reconcile.step, reconcile.conclusion.events),
             (Step::Transition(Transition::Release), vec![]),
             "told once"
         );
@@ -291,60 +297,64 @@ fn removal_lets_go_of_the_resource() {
 #[test]
 fn removal_is_tried_again_and_is_over_after_ten_minutes() {
     let mut world = held();
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     world.delete();
     let deleted_at = world.facts.now;
-    let mut turn = world.turn(Answer::Remove(RemovalOutcome::NotYet));
-    while turn.step == LET_GO {
-        let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    let mut reconcile = world.reconcile(Answer::Remove(RemovalOutcome::NotYet));
+    while reconcile.step == RELEASED {
+        let Requeue::At(at) = reconcile.conclusion.next else { panic!("{:?}", reconcile.conclusion.next) };
         assert!(elapsed(world.facts.now, at) <= Duration::from_mins(1));
         world.facts.now = at;
         let last = elapsed(deleted_at, at) >= Duration::from_mins(10);
-        turn = world.turn(Answer::Remove(if last { RemovalOutcome::GaveUp } else { RemovalOutcome::NotYet }));
+        reconcile = world.reconcile(Answer::Remove(if last {
+            RemovalOutcome::GaveUp
+        } else {
+            RemovalOutcome::NotYet
+        }));
     }
-    assert_eq!(turn.step, Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried });
+    assert_eq!(reconcile.step, Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried });
     assert_eq!(elapsed(deleted_at, world.facts.now), Duration::from_mins(10));
-    assert_eq!(turn.conclusion.events, [Event::EvidenceOrphaned]);
+    assert_eq!(reconcile.conclusion.events, [Event::EvidenceOrphaned]);
 }
 
 #[test]
-fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_gives_up() {
+fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_abandons_them() {
     let mut world = held();
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     world.delete();
     world.restart();
     world.pass(3600);
     for _ in 0..2 {
         // A store that rests is not asked, so that is no try.
-        assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, LET_GO);
-        assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::NotYet)).step, LET_GO);
+        assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, RELEASED);
+        assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotYet)).step, RELEASED);
     }
     let last = Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried };
-    assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, last);
-    assert_eq!(world.turn_when_due(Answer::Remove(RemovalOutcome::GaveUp)).step, last);
+    assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, last);
+    assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::GaveUp)).step, last);
 }
 
 #[test]
 fn a_store_that_can_never_be_asked_holds_a_resource_for_twenty_minutes() {
     let mut world = held();
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     world.delete();
     let deleted_at = world.facts.now;
-    while world.decide() == LET_GO {
+    while world.decide() == RELEASED {
         assert!(elapsed(deleted_at, world.facts.now) < Duration::from_mins(20));
-        world.turn_when_due(Answer::Remove(RemovalOutcome::NotTried));
+        world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotTried));
     }
     assert_eq!(world.decide(), Step::RemoveEvidence { release_when: ReleaseWhen::Anyway });
 }
 
 #[test]
-fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
+fn a_finalizer_that_is_refused_is_reported_and_abandoned_after_a_day() {
     let refused = Answer::Finalizer(FinalizerOutcome::Refused);
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
-    world.turn(refused.clone());
+    world.reconcile(refused.clone());
     assert_eq!(line(&world.status), STORING);
     world.pass(60);
-    world.turn(refused.clone());
+    world.reconcile(refused.clone());
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("FinalizerDenied"));
     let told = |world: &World| {
         let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
@@ -354,52 +364,52 @@ fn a_finalizer_that_is_refused_is_told_and_given_up_after_a_day() {
 
     // Once it is granted, storing continues, and another error has its own reason.
     let mut granted = world.clone();
-    assert_eq!(granted.turn(Answer::Uncalled).step, Step::AddFinalizer);
-    granted.turn_when_due(not_stored(EvidenceError::StoreAccessDenied));
+    assert_eq!(granted.reconcile(Answer::Uncalled).step, Step::AddFinalizer);
+    granted.reconcile_when_due(not_stored(EvidenceError::StoreAccessDenied));
     granted.pass(60);
-    granted.turn_when_due(not_stored(EvidenceError::StoreAccessDenied));
+    granted.reconcile_when_due(not_stored(EvidenceError::StoreAccessDenied));
     assert_eq!(granted.reason(ConditionType::EvidenceStored), Some("StoreAccessDenied"));
     assert!(!told(&granted));
 
     world.pass(24 * 3600);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
+    assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
     assert_eq!(line(&world.status), failed("FinalizerDenied"));
     assert!(told(&world));
 }
 
 #[test]
-fn a_portal_that_is_not_allowed_any_more_is_told_while_it_owes_evidence() {
+fn a_portal_that_is_not_allowed_any_more_is_reported_while_evidence_is_pending() {
     let mut world = storing();
     let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(
-        turn.step,
+        reconcile.step,
         Step::Transition(Transition::Show(crate::lifecycle::step::Shown::PortalNotAllowed))
     );
-    assert_eq!(turn.conclusion.events, [Event::PortalNotAllowed]);
+    assert_eq!(reconcile.conclusion.events, [Event::PortalNotAllowed]);
     let shown = "Storing: R StoringEvidence, St PortalNotAllowed, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
     assert_eq!(line(&world.status), shown);
     world.pass(3600);
-    assert_eq!(world.turn(Answer::Uncalled).conclusion.events, [], "told once");
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, [], "told once");
 
     world.facts.portal = allowed;
-    world.turn(store(fixtures::all_stored()));
+    world.reconcile(store(fixtures::all_stored()));
     assert_eq!(line(&world.status), STORED);
 }
 
 #[test]
-fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
+fn a_resource_that_asks_no_more_for_removal_is_released_and_settled() {
     let retained = |world: &mut World| {
         world.facts.evidence.spec.as_mut().unwrap().deletion_policy = DeletionPolicy::Retain;
     };
     let without: fn(&mut World) = |world| world.facts.evidence.spec = None;
     for change in [retained, without] {
         let mut world = held();
-        world.turn(store(fixtures::all_stored()));
+        world.reconcile(store(fixtures::all_stored()));
         change(&mut world);
-        let turn = world.turn(Answer::Remove(RemovalOutcome::All));
-        assert_eq!(turn.step, LET_GO);
-        assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Settle));
+        let reconcile = world.reconcile(Answer::Remove(RemovalOutcome::All));
+        assert_eq!(reconcile.step, RELEASED);
+        assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Settle));
     }
 }
 
@@ -407,22 +417,22 @@ fn a_resource_that_asks_no_more_for_removal_is_let_go_of_and_settled() {
 fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off() {
     let mut world = World::open(ReadyWhen::Verified);
     world.facts.evidence.has_finalizer = true;
-    let turn = world.turn(said("verified", &[]));
-    assert_eq!((turn.conclusion.next, world.status.settled), (Requeue::Now, false));
-    assert_eq!(world.turn(Answer::Remove(RemovalOutcome::All)).step, LET_GO);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Settle));
+    let reconcile = world.reconcile(said("verified", &[]));
+    assert_eq!((reconcile.conclusion.next, world.status.settled), (Requeue::Now, false));
+    assert_eq!(world.reconcile(Answer::Remove(RemovalOutcome::All)).step, RELEASED);
+    assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Settle));
 }
 
 #[test]
 fn the_policy_may_come_to_remove_what_is_stored_in_part_already() {
     let mut world = storing();
     let error = Some(EvidenceError::Conflict);
-    world.turn(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
+    world.reconcile(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));
     assert_eq!(line(&world.status), failed("Conflict"));
     world.facts.evidence.spec.as_mut().unwrap().deletion_policy = DeletionPolicy::Delete;
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::AddFinalizer);
+    assert_eq!(world.reconcile(Answer::Uncalled).step, Step::AddFinalizer);
     assert_eq!(
-        world.turn(Answer::Uncalled).step,
+        world.reconcile(Answer::Uncalled).step,
         Step::Transition(Transition::Show(crate::lifecycle::step::Shown::Finished))
     );
 }
@@ -434,7 +444,7 @@ fn an_object_counts_by_what_it_is_whatever_its_format() {
     let png = crate::api::StoredObject { key: "front-original.png".to_owned(), ..fixtures::front() };
     let stored =
         UploadOutcome { objects: vec![png, fixtures::absent(EvidenceKind::Back)], ..fixtures::all_stored() };
-    world.turn(store(stored));
+    world.reconcile(store(stored));
     assert_eq!(outstanding(&spec, &world.status), []);
     let standing = evidence_state(Some(&spec), &world.status);
     assert_eq!(standing, crate::lifecycle::evidence::EvidenceState::Complete);

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::world::{Answer, World, line, looked, said};
+use super::world::{Answer, World, line, poll_failed, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
     lifecycle::{conclude::Requeue, event::Event, fixtures},
@@ -20,7 +20,7 @@ const EXPIRED: &str = "Expired: R Expired, St Expired, CR Accepted, SC Created, 
 fn long_over() -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(4 * 3600);
-    world.facts.local_state.good_looks = 2;
+    world.facts.local_state.good_polls = 2;
     world.facts.local_state.still_since = Some(world.facts.now - SignedDuration::from_hours(1));
     world
 }
@@ -32,7 +32,7 @@ fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> An
         let next = world.facts.local_state.next.unwrap_or(world.facts.now);
         world.facts.now = world.facts.now.max(next);
         let answer = answer(world.facts.now);
-        world.turn(answer);
+        world.reconcile(answer);
     }
 }
 
@@ -41,16 +41,16 @@ fn stamped(updated_at: Timestamp) -> Answer {
 }
 
 #[test]
-fn a_session_ends_an_hour_past_its_end_after_three_good_looks() {
+fn a_session_ends_an_hour_past_its_end_after_three_good_polls() {
     let mut world = long_over();
-    world.facts.local_state.good_looks = 0;
+    world.facts.local_state.good_polls = 0;
     for _ in 0..2 {
-        let turn = world.turn_when_due(said("generated", &[]));
-        assert_eq!((world.status.outcome, turn.conclusion.events.len()), (None, 0));
+        let reconcile = world.reconcile_when_due(said("generated", &[]));
+        assert_eq!((world.status.outcome, reconcile.conclusion.events.len()), (None, 0));
     }
-    let turn = world.turn_when_due(said("generated", &[]));
-    assert_eq!(turn.conclusion.events, [Event::ExpiredByClock]);
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (EXPIRED, Requeue::Done));
+    let reconcile = world.reconcile_when_due(said("generated", &[]));
+    assert_eq!(reconcile.conclusion.events, [Event::ExpiredByClock]);
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (EXPIRED, Requeue::Done));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_the_person_has_finished_does_not_end_by_the_clock() {
 }
 
 #[test]
-fn an_end_by_the_clock_needs_looks_in_a_row_that_were_answered() {
+fn an_end_by_the_clock_needs_polls_in_a_row_that_were_answered() {
     for error in [
         PortalError::Failed(Failed::Cut),
         PortalError::KeyRejected,
@@ -83,8 +83,8 @@ fn an_end_by_the_clock_needs_looks_in_a_row_that_were_answered() {
         PortalError::Limited { retry_after: None },
     ] {
         let mut world = long_over();
-        world.turn(looked(error));
-        world.turn_when_due(said("generated", &[]));
+        world.reconcile(poll_failed(error));
+        world.reconcile_when_due(said("generated", &[]));
         assert_eq!(world.status.outcome, None, "{error:?}");
     }
 }
@@ -94,11 +94,11 @@ fn an_end_by_the_clock_waits_for_a_whole_hour() {
     let mut world = long_over();
     world.facts.now = fixtures::after(3600 + 3599);
     world.facts.local_state.still_since = Some(fixtures::now());
-    world.turn(said("generated", &[]));
+    world.reconcile(said("generated", &[]));
     assert_eq!(world.status.outcome, None);
     let mut world = long_over();
     world.facts.local_state.still_since = Some(world.facts.now - SignedDuration::from_secs(3599));
-    world.turn(said("generated", &[]));
+    world.reconcile(said("generated", &[]));
     assert_eq!(world.status.outcome, None);
 }
 
@@ -109,7 +109,7 @@ fn our_own_clock_ends_nothing_that_the_portal_calls_alive() {
             let mut world = long_over();
             world.portal_ahead = portal_ahead;
             for _ in 0..3 {
-                world.turn_when_due(error.map_or_else(|| said("generated", &[]), looked));
+                world.reconcile_when_due(error.map_or_else(|| said("generated", &[]), poll_failed));
             }
             assert_eq!(world.status.outcome, None, "{portal_ahead:?} {error:?}");
         }
@@ -147,7 +147,7 @@ fn while_something_moves_nothing_ends_and_then_the_hour_begins_anew() {
 fn a_stamp_of_the_last_hour_by_the_portals_clock_keeps_it_alive() {
     let mut world = long_over();
     let stamp = world.facts.now - SignedDuration::from_mins(59);
-    world.turn(stamped(stamp));
+    world.reconcile(stamped(stamp));
     assert_eq!(world.status.outcome, None);
     world.pass(60);
     follow(&mut world, 1, |_| stamped(stamp));
@@ -166,20 +166,20 @@ fn after_a_restart_the_hour_without_a_movement_begins_anew() {
 }
 
 #[test]
-fn an_end_that_is_not_after_the_creation_is_no_date_and_is_told() {
+fn an_end_that_is_not_after_the_creation_is_no_date_and_is_reported() {
     for (end, usable) in [(-5400, false), (0, false), (1, true), (3600, true)] {
         let expires_at = Some(fixtures::now() + SignedDuration::from_secs(end));
         let created = Answer::Create(Ok(Created { expires_at, ..fixtures::created().unwrap() }));
         let mut world = World::fresh(ReadyWhen::Verified);
-        let turn = world.turn(created.clone());
+        let reconcile = world.reconcile(created.clone());
         assert_eq!(world.status.expires_at, expires_at.filter(|_| usable), "{end}");
-        let unusable = turn.conclusion.events.contains(&Event::ExpiryUnusable);
-        assert_eq!((unusable, turn.conclusion.events.len()), (!usable, if usable { 1 } else { 2 }));
+        let unusable = reconcile.conclusion.events.contains(&Event::ExpiryUnusable);
+        assert_eq!((unusable, reconcile.conclusion.events.len()), (!usable, if usable { 1 } else { 2 }));
 
         // Where the portal's clock was not known then, it is known later.
         let mut world = World::fresh(ReadyWhen::Verified);
         world.portal_ahead = None;
-        world.turn(created);
+        world.reconcile(created);
         assert_eq!(world.status.expires_at, expires_at);
         world.portal_ahead = Some(SignedDuration::ZERO);
         follow(&mut world, 6, |_| said("generated", &[]));

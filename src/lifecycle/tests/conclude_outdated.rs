@@ -21,7 +21,7 @@ fn known() -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.status.expires_at = None;
     world.pass(600);
-    world.turn(said_at(KNOWN, "in_progress", &["document"]));
+    world.reconcile(said_at(KNOWN, "in_progress", &["document"]));
     world
 }
 
@@ -30,10 +30,10 @@ fn an_answer_from_the_past_changes_nothing_that_is_shown() {
     let mut world = known();
     let shown = world.status.clone();
     for _ in 0..5 {
-        world.turn_when_due(said_at(BEFORE, "generated", &[]));
+        world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
         assert_eq!(world.status, shown);
     }
-    world.turn_when_due(said_at(KNOWN + 1, "validating", &["document", "liveness"]));
+    world.reconcile_when_due(said_at(KNOWN + 1, "validating", &["document", "liveness"]));
     assert!(line(&world.status).starts_with("Processing"), "{}", line(&world.status));
 }
 
@@ -42,26 +42,26 @@ fn after_five_answers_in_a_row_the_portals_word_is_its_word_again() {
     let mut world = known();
     world.facts.bounds.max = Some(std::time::Duration::from_secs(10));
     for _ in 0..5 {
-        world.turn_when_due(said_at(BEFORE, "generated", &[]));
+        world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
     }
     assert!(line(&world.status).starts_with("InProgress"));
-    world.turn_when_due(said_at(BEFORE, "generated", &[]));
+    world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
     assert!(line(&world.status).starts_with("AwaitingUser"), "the sixth");
     world.pass(30);
-    world.turn(said_at(BEFORE + 1, "initiated", &[]));
+    world.reconcile(said_at(BEFORE + 1, "initiated", &[]));
     assert!(line(&world.status).starts_with("InProgress"), "it is compared with what was said last");
 }
 
 #[test]
 fn after_ten_minutes_the_portals_word_is_its_word_again() {
     let mut world = known();
-    world.turn_when_due(said_at(BEFORE, "generated", &[]));
+    world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
     world.pass(599);
-    world.turn(said_at(BEFORE, "generated", &[]));
+    world.reconcile(said_at(BEFORE, "generated", &[]));
     assert!(line(&world.status).starts_with("InProgress"));
     world.pass(1);
     world.facts.local_state.next = None;
-    world.turn(said_at(BEFORE, "generated", &[]));
+    world.reconcile(said_at(BEFORE, "generated", &[]));
     assert!(line(&world.status).starts_with("AwaitingUser"));
 }
 
@@ -69,8 +69,8 @@ fn after_ten_minutes_the_portals_word_is_its_word_again() {
 fn answers_from_the_past_between_others_are_never_believed() {
     let mut world = known();
     for _ in 0..20 {
-        world.turn_when_due(said_at(BEFORE, "generated", &[]));
-        world.turn_when_due(said_at(KNOWN, "in_progress", &["document"]));
+        world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
+        world.reconcile_when_due(said_at(KNOWN, "in_progress", &["document"]));
         assert!(line(&world.status).starts_with("InProgress"));
     }
 }
@@ -80,7 +80,7 @@ fn what_was_known_before_a_restart_is_known_after_it() {
     let mut world = known();
     let shown = world.status.clone();
     world.restart();
-    world.turn(said_at(BEFORE, "generated", &[]));
+    world.reconcile(said_at(BEFORE, "generated", &[]));
     assert_eq!(world.status, shown);
 }
 
@@ -88,7 +88,7 @@ fn what_was_known_before_a_restart_is_known_after_it() {
 fn verified_and_rejected_count_from_whichever_answer() {
     for (word, outcome) in [("verified", Outcome::Verified), ("rejected", Outcome::Rejected)] {
         let mut world = known();
-        world.turn_when_due(said_at(BEFORE, word, &[]));
+        world.reconcile_when_due(said_at(BEFORE, word, &[]));
         assert_eq!(world.status.outcome, Some(outcome));
     }
 }
@@ -96,17 +96,17 @@ fn verified_and_rejected_count_from_whichever_answer() {
 #[test]
 fn an_expired_from_the_past_is_asked_for_once_more() {
     let mut world = known();
-    world.turn_when_due(said_at(BEFORE, "expired", &[]));
+    world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, None);
     assert_eq!(world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
-    world.turn_when_due(said_at(KNOWN, "in_progress", &["document"]));
-    world.turn_when_due(said_at(BEFORE, "expired", &[]));
+    world.reconcile_when_due(said_at(KNOWN, "in_progress", &["document"]));
+    world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, None, "the first after another answer");
-    let turn = world.turn_when_due(said_at(BEFORE, "expired", &[]));
+    let reconcile = world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, Some(Outcome::Expired));
-    assert_eq!(turn.conclusion.events, [Event::Expired]);
+    assert_eq!(reconcile.conclusion.events, [Event::Expired]);
     let mut world = known();
-    world.turn_when_due(said_at(KNOWN, "expired", &[]));
+    world.reconcile_when_due(said_at(KNOWN, "expired", &[]));
     assert_eq!(world.status.outcome, Some(Outcome::Expired), "what is not older counts at once");
 }
 
@@ -118,10 +118,10 @@ fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
         date: Some(fixtures::after(300)),
         ..fixtures::details("in_progress", &["document"])
     };
-    world.turn(super::world::Answer::Poll(Ok(future)));
+    world.reconcile(super::world::Answer::Poll(Ok(future)));
     assert_eq!((world.status.portal_updated_at, world.facts.local_state.updated_at), (None, None));
     world.pass(300);
-    world.turn(said_at(KNOWN, "validating", &["document", "liveness"]));
+    world.reconcile(said_at(KNOWN, "validating", &["document", "liveness"]));
     assert!(line(&world.status).starts_with("Processing"), "it is not taken for an answer from the past");
 }
 
@@ -134,15 +134,15 @@ fn overdue() -> World {
 }
 
 #[test]
-fn an_answer_from_the_past_is_no_last_look_and_is_asked_for_again() {
+fn an_answer_from_the_past_is_no_last_poll_and_is_asked_for_again() {
     for (word, modules) in [("in_progress", &["document"][..]), ("expired", &[])] {
         let mut world = overdue();
         let answered = world.facts.local_state.last_answer;
-        world.turn(said_at(BEFORE, word, modules));
+        world.reconcile(said_at(BEFORE, word, modules));
         assert_eq!((world.status.outcome, world.facts.local_state.last_answer), (None, answered), "{word}");
         assert_eq!(world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
-        let turn = world.turn_when_due(said_at(KNOWN + 1, "verified", &[]));
-        assert_eq!(turn.conclusion.events, [Event::Verified], "{word}");
+        let reconcile = world.reconcile_when_due(said_at(KNOWN + 1, "verified", &[]));
+        assert_eq!(reconcile.conclusion.events, [Event::Verified], "{word}");
     }
 }
 
@@ -150,11 +150,11 @@ fn an_answer_from_the_past_is_no_last_look_and_is_asked_for_again() {
 fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten_minutes() {
     let mut world = overdue();
     for _ in 0..6 {
-        assert!(matches!(world.turn_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Poll(_)));
+        assert!(matches!(world.reconcile_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Poll(_)));
     }
     assert_eq!(world.decide(), Step::Transition(Transition::Fail), "the sixth is its word again");
     let mut world = overdue();
-    world.turn(said_at(BEFORE, "in_progress", &[]));
+    world.reconcile(said_at(BEFORE, "in_progress", &[]));
     world.pass(599);
     assert!(matches!(world.decide(), Step::Poll(_)));
     world.pass(1);
@@ -162,7 +162,7 @@ fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten
 }
 
 #[test]
-fn an_answer_from_the_past_is_no_last_look_though_it_was_asked_for_before_the_deadline() {
+fn an_answer_from_the_past_is_no_last_poll_though_it_was_asked_for_before_the_deadline() {
     let mut world = known();
     world.pass(60);
     let Step::Poll(id) = overdue().decide() else { panic!("it is asked for") };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, World, assert_led_to, line, looked, said};
+use super::world::{Answer, World, assert_led_to, line, poll_failed, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
     lifecycle::{
@@ -25,26 +25,26 @@ fn open() -> World {
 }
 
 /// The same answer for that many seconds.
-fn looked_for(world: &mut World, answer: &Answer, seconds: i64) {
+fn polled_for(world: &mut World, answer: &Answer, seconds: i64) {
     let begun = world.facts.now;
     while world.facts.now.duration_since(begun).as_secs() < seconds {
-        world.turn_when_due(answer.clone());
+        world.reconcile_when_due(answer.clone());
         world.pass(30);
     }
 }
 
 #[test]
-fn an_answer_about_another_session_changes_nothing_and_is_told() {
+fn an_answer_about_another_session_changes_nothing_and_is_reported() {
     for id in [None, VerificationId::parse("ver_other").ok()] {
         for word in ["verified", "rejected", "expired", "in_progress"] {
             let mut world = open();
             let answer =
                 Answer::Poll(Ok(Details { id: id.clone(), ..fixtures::details(word, &["document"]) }));
             let before = world.status.clone();
-            let turn = world.turn(answer);
-            assert_led_to(&world, &turn, AWAITING, 2..=120, &[Event::IdMismatch], word);
+            let reconcile = world.reconcile(answer);
+            assert_led_to(&world, &reconcile, AWAITING, 2..=120, &[Event::IdMismatch], word);
             assert_eq!(world.status.phase, before.phase);
-            assert_eq!(world.facts.local_state.good_looks, 0, "it is no good look");
+            assert_eq!(world.facts.local_state.good_polls, 0, "it is no good look");
         }
     }
 }
@@ -64,8 +64,8 @@ fn each_word_has_its_phase() {
         ("needs_template", review),
     ] {
         let mut world = open();
-        let turn = world.turn(said(word, &[]));
-        assert_led_to(&world, &turn, shown, 1..=300, &[], word);
+        let reconcile = world.reconcile(said(word, &[]));
+        assert_led_to(&world, &reconcile, shown, 1..=300, &[], word);
     }
 }
 
@@ -92,9 +92,12 @@ fn a_verdict_ends_it_and_leaves_the_watch() {
         ),
     ] {
         let mut world = open();
-        let turn = world.turn(said(word, &["document", "liveness"]));
+        let reconcile = world.reconcile(said(word, &["document", "liveness"]));
         assert_eq!(line(&world.status), shown);
-        assert_eq!((turn.conclusion.next, turn.conclusion.events.as_slice()), (Requeue::Done, &[event][..]));
+        assert_eq!(
+            (reconcile.conclusion.next, reconcile.conclusion.events.as_slice()),
+            (Requeue::Done, &[event][..])
+        );
         let status = &world.status;
         assert_eq!((status.outcome, status.finished_at), (Some(outcome), Some(world.facts.now)));
         assert!(status.settled, "{word}: nothing is owed, so it is settled in the same write");
@@ -107,7 +110,7 @@ fn a_verdict_ends_it_and_leaves_the_watch() {
 fn a_verdict_with_ready_when_session_created_is_finished() {
     for word in ["verified", "rejected", "expired"] {
         let mut world = World::open(ReadyWhen::SessionCreated);
-        world.turn(said(word, &[]));
+        world.reconcile(said(word, &[]));
         assert!(line(&world.status).contains(": R Finished, CR Accepted"), "{}", line(&world.status));
     }
 }
@@ -116,34 +119,37 @@ fn a_verdict_with_ready_when_session_created_is_finished() {
 fn only_the_exact_word_is_a_verdict() {
     for word in ["VERIFIED", " verified", "verified\n", "verified\0", "Verified", "verifie", "", "junk"] {
         let mut world = open();
-        world.turn(said(word, &[]));
+        world.reconcile(said(word, &[]));
         assert_eq!(line(&world.status), AWAITING, "{word:?}");
         assert_eq!(world.status.outcome, None);
     }
 }
 
 #[test]
-fn a_word_nobody_knows_is_shown_and_told_once_and_keeps_the_phase() {
+fn a_word_nobody_knows_is_shown_and_reported_once_and_keeps_the_phase() {
     let mut world = open();
-    world.turn(said("in_progress", &["document"]));
+    world.reconcile(said("in_progress", &["document"]));
     world.pass(60);
-    let turn = world.turn_when_due(said("junk\u{1F600}\r\n", &["document"]));
-    assert_eq!(turn.conclusion.events, [Event::UnknownPortalStatus]);
+    let reconcile = world.reconcile_when_due(said("junk\u{1F600}\r\n", &["document"]));
+    assert_eq!(reconcile.conclusion.events, [Event::UnknownPortalStatus]);
     assert_eq!(world.status.portal_status.as_deref(), Some("junk"));
     assert_eq!(world.status.phase, Some(Phase::InProgress));
     world.pass(60);
-    assert_eq!(world.turn_when_due(said("junk", &["document"])).conclusion.events, []);
+    assert_eq!(world.reconcile_when_due(said("junk", &["document"])).conclusion.events, []);
     world.pass(60);
-    let turn = world.turn_when_due(said("other junk", &["document"]));
-    assert_eq!(turn.conclusion.events, [Event::UnknownPortalStatus]);
+    let reconcile = world.reconcile_when_due(said("other junk", &["document"]));
+    assert_eq!(reconcile.conclusion.events, [Event::UnknownPortalStatus]);
 }
 
 #[test]
 fn an_answer_without_a_word_keeps_the_phase() {
     let mut world = open();
-    world.turn(said("in_progress", &[]));
+    world.reconcile(said("in_progress", &[]));
     world.pass(60);
-    world.turn_when_due(Answer::Poll(Ok(Details { current: None, ..fixtures::details("", &["document"]) })));
+    world.reconcile_when_due(Answer::Poll(Ok(Details {
+        current: None,
+        ..fixtures::details("", &["document"])
+    })));
     assert_eq!(world.status.phase, Some(Phase::InProgress));
     assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
 }
@@ -151,30 +157,30 @@ fn an_answer_without_a_word_keeps_the_phase() {
 #[test]
 fn progress_is_written_at_most_every_ten_seconds() {
     let mut world = open();
-    world.turn(said("in_progress", &[]));
+    world.reconcile(said("in_progress", &[]));
     let shown_at = world.facts.now;
     world.pass(4);
     world.facts.local_state.next = None;
-    let turn = world.turn(said("in_progress", &["document"]));
+    let reconcile = world.reconcile(said("in_progress", &["document"]));
     assert!(world.status.progress.is_empty(), "four seconds later it is too soon");
-    let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+    let Requeue::At(at) = reconcile.conclusion.next else { panic!("{:?}", reconcile.conclusion.next) };
     assert!(at <= later(shown_at, Duration::from_secs(10)), "as soon as it may be shown, or before");
     world.facts.now = later(shown_at, Duration::from_secs(10));
-    world.turn(said("in_progress", &["document"]));
+    world.reconcile(said("in_progress", &["document"]));
     assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
 }
 
 #[test]
 fn a_poll_that_finds_nothing_new_writes_nothing() {
     let mut world = open();
-    world.turn(said("in_progress", &["document"]));
+    world.reconcile(said("in_progress", &["document"]));
     for stamp in 1..5 {
         let before = world.status.clone();
         let details = Details {
             updated_at: Some(fixtures::after(stamp * 100)),
             ..fixtures::details("in_progress", &["document"])
         };
-        world.turn_when_due(Answer::Poll(Ok(details)));
+        world.reconcile_when_due(Answer::Poll(Ok(details)));
         assert_eq!(world.status, before, "a new stamp alone is no reason to write");
     }
 }
@@ -191,19 +197,19 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
         if rotated {
             world.facts.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
         }
-        let turn = world.turn(looked(error));
+        let reconcile = world.reconcile(poll_failed(error));
         let shown = format!("AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR {reason}, SC Created");
-        assert_led_to(&world, &turn, &shown, 60..=60, &[event], "the Secret is read each minute");
+        assert_led_to(&world, &reconcile, &shown, 60..=60, &[event], "the Secret is read each minute");
         let next = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
         assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
-        looked_for(&mut world, &looked(error), 601);
-        world.turn_when_due(looked(error));
+        polled_for(&mut world, &poll_failed(error), 601);
+        world.reconcile_when_due(poll_failed(error));
         let stalled = format!("AwaitingUser: R AwaitingUser, St {reason}, CR {reason}, SC Created");
         assert_eq!(line(&world.status), stalled);
         world.restart();
-        world.turn(looked(error));
+        world.reconcile(poll_failed(error));
         assert_eq!(line(&world.status), stalled, "also after a restart");
-        world.turn_when_due(said("generated", &[]));
+        world.reconcile_when_due(said("generated", &[]));
         assert_eq!(line(&world.status), AWAITING, "it clears by itself");
     }
 }
@@ -211,14 +217,14 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
 #[test]
 fn a_new_session_may_be_unknown_to_the_portal_for_a_minute() {
     let mut world = World::fresh(ReadyWhen::Verified);
-    world.turn(super::world::created());
+    world.reconcile(super::world::created());
     world.pass(59);
-    let turn = world.turn(looked(PortalError::NotFound));
-    assert_led_to(&world, &turn, AWAITING, 13..=17, &[], "59 s old");
+    let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
+    assert_led_to(&world, &reconcile, AWAITING, 13..=17, &[], "59 s old");
     assert_eq!(world.facts.local_state.not_found, None);
     let mut world = open();
-    let turn = world.turn(looked(PortalError::NotFound));
-    assert_led_to(&world, &turn, RETRY, 300..=300, &[], "60 s old");
+    let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
+    assert_led_to(&world, &reconcile, RETRY, 300..=300, &[], "60 s old");
 }
 
 const NOT_FOUND: &str = "AwaitingUser: R SessionNotFound, St SessionNotFound, CR Accepted, SC Created";
@@ -227,18 +233,18 @@ const NOT_FOUND: &str = "AwaitingUser: R SessionNotFound, St SessionNotFound, CR
 fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
     let mut world = open();
     for _ in 0..2 {
-        let turn = world.turn_when_due(looked(PortalError::NotFound));
-        assert_led_to(&world, &turn, RETRY, 300..=300, &[], "the first two");
+        let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
+        assert_led_to(&world, &reconcile, RETRY, 300..=300, &[], "the first two");
     }
-    let turn = world.turn_when_due(looked(PortalError::NotFound));
-    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[Event::SessionNotFound], "the third");
-    let turn = world.turn_when_due(looked(PortalError::NotFound));
-    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[], "told once");
+    let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
+    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[Event::SessionNotFound], "the third");
+    let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
+    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "told once");
     world.restart();
     world.status.expires_at = None;
-    let turn = world.turn(looked(PortalError::NotFound));
-    assert_led_to(&world, &turn, NOT_FOUND, 3600..=3600, &[], "kept over a restart");
-    world.turn_when_due(said("generated", &[]));
+    let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
+    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "kept over a restart");
+    world.reconcile_when_due(said("generated", &[]));
     assert_eq!(line(&world.status), AWAITING, "it clears by itself");
 }
 
@@ -248,12 +254,12 @@ fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
         let mut world = World::open(ready_when);
         world.pass(4 * 3600);
         for _ in 0..2 {
-            world.turn_when_due(looked(PortalError::NotFound));
+            world.reconcile_when_due(poll_failed(PortalError::NotFound));
             assert_eq!(world.status.outcome, None);
         }
         world.facts.polled_at = Some(world.facts.now);
-        let turn = world.turn_when_due(looked(PortalError::NotFound));
-        assert_eq!(turn.conclusion.events, [Event::ExpiredAndGone]);
+        let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
+        assert_eq!(reconcile.conclusion.events, [Event::ExpiredAndGone]);
         let shown = match ready_when {
             ReadyWhen::Verified => {
                 "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired"
@@ -269,7 +275,7 @@ fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
     let gone = |world: &mut World| {
         world.pass(4 * 3600);
         for _ in 0..3 {
-            world.turn_when_due(looked(PortalError::NotFound));
+            world.reconcile_when_due(poll_failed(PortalError::NotFound));
         }
         assert_eq!(world.status.outcome, None);
         assert!(line(&world.status).contains("St SessionNotFound"));
@@ -277,17 +283,17 @@ fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
     let mut world = open();
     world.facts.polled_at = Some(fixtures::after(4 * 3600 - 1));
     gone(&mut world);
-    world.turn_when_due(looked(PortalError::NotFound));
+    world.reconcile_when_due(poll_failed(PortalError::NotFound));
     assert_eq!(world.status.outcome, None, "what was answered before the first 404 says nothing");
     world.facts.polled_at = Some(world.facts.now);
-    world.turn_when_due(looked(PortalError::NotFound));
+    world.reconcile_when_due(poll_failed(PortalError::NotFound));
     assert_eq!(world.status.outcome, Some(Outcome::Expired), "another session was found since");
 
     let mut world = open();
     gone(&mut world);
     let first = world.facts.local_state.not_found.unwrap().since;
     while world.status.outcome.is_none() {
-        world.turn_when_due(looked(PortalError::NotFound));
+        world.reconcile_when_due(poll_failed(PortalError::NotFound));
     }
     let hours = world.facts.now.duration_since(first).as_hours();
     assert!((24..26).contains(&hours), "{hours} hours");
@@ -297,37 +303,41 @@ fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
 fn what_a_gateway_may_have_said_changes_nothing_and_is_asked_again_in_seconds() {
     let statuses = [401, 403, 404, 410].map(|status| PortalError::Unclear { status });
     for error in statuses.into_iter().chain([PortalError::Failed(Failed::ServerError(502))]) {
-        let unclear = looked(error);
+        let unclear = poll_failed(error);
         let mut world = open();
         world.status.expires_at = None;
         world.pass(3600);
-        world.turn(said("generated", &[]));
+        world.reconcile(said("generated", &[]));
         let regular = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
         assert!(regular > 60, "{regular}");
-        let turn = world.turn_when_due(unclear.clone());
-        assert_led_to(&world, &turn, AWAITING, 2..=2, &[], "the first");
+        let reconcile = world.reconcile_when_due(unclear.clone());
+        assert_led_to(&world, &reconcile, AWAITING, 2..=2, &[], "the first");
         for _ in 0..9 {
-            let turn = world.turn_when_due(unclear.clone());
-            let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+            let reconcile = world.reconcile_when_due(unclear.clone());
+            let Requeue::At(at) = reconcile.conclusion.next else {
+                panic!("{:?}", reconcile.conclusion.next)
+            };
             assert!((2..=120).contains(&at.duration_since(world.facts.now).as_secs()), "{error:?}");
-            assert_eq!(turn.conclusion.events, [], "{error:?}");
+            assert_eq!(reconcile.conclusion.events, [], "{error:?}");
         }
         world.pass(3 * 3600);
-        world.turn(unclear);
+        world.reconcile(unclear);
         assert_eq!(line(&world.status), RETRY, "{error:?}: nothing about key or session");
-        world.turn_when_due(said("generated", &[]));
+        world.reconcile_when_due(said("generated", &[]));
         assert_eq!(line(&world.status), AWAITING, "{error:?}");
     }
 }
 
 #[test]
-fn trouble_is_asked_about_again_within_the_bounds_of_the_resource() {
+fn an_error_is_retried_within_the_bounds_of_the_resource() {
     for error in [CUT, PortalError::Unclear { status: 403 }] {
         let mut world = open();
         world.facts.bounds.max = Some(Duration::from_secs(5));
         for _ in 0..12 {
-            let turn = world.turn_when_due(looked(error));
-            let Requeue::At(at) = turn.conclusion.next else { panic!("{:?}", turn.conclusion.next) };
+            let reconcile = world.reconcile_when_due(poll_failed(error));
+            let Requeue::At(at) = reconcile.conclusion.next else {
+                panic!("{:?}", reconcile.conclusion.next)
+            };
             assert!(at.duration_since(world.facts.now).as_secs() <= 5, "{error:?}");
         }
     }
@@ -337,60 +347,60 @@ fn trouble_is_asked_about_again_within_the_bounds_of_the_resource() {
 fn an_end_takes_away_that_the_session_was_not_found() {
     let mut world = World::open(ReadyWhen::SessionCreated);
     for _ in 0..3 {
-        world.turn_when_due(looked(PortalError::NotFound));
+        world.reconcile_when_due(poll_failed(PortalError::NotFound));
     }
     assert!(line(&world.status).contains("St SessionNotFound"));
     world.pass(3 * 3600);
     world.facts.polled_at = Some(world.facts.now);
-    world.turn(looked(PortalError::NotFound));
+    world.reconcile(poll_failed(PortalError::NotFound));
     assert_eq!(line(&world.status), "Expired: R Finished, CR Accepted, SC Created, F Expired, V Expired");
 }
 
 #[test]
-fn a_pause_is_kept_and_shows_after_a_minute() {
+fn a_pause_is_observed_and_shows_after_a_minute() {
     let mut world = open();
-    let limited = looked(PortalError::Limited { retry_after: Some(Duration::from_secs(40)) });
-    let turn = world.turn(limited.clone());
-    assert_led_to(&world, &turn, AWAITING, 40..=40, &[], "the first");
-    world.turn_when_due(limited.clone());
-    let turn = world.turn_when_due(limited);
+    let limited = poll_failed(PortalError::Limited { retry_after: Some(Duration::from_secs(40)) });
+    let reconcile = world.reconcile(limited.clone());
+    assert_led_to(&world, &reconcile, AWAITING, 40..=40, &[], "the first");
+    world.reconcile_when_due(limited.clone());
+    let reconcile = world.reconcile_when_due(limited);
     let shown = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
-    assert_led_to(&world, &turn, shown, 40..=40, &[], "80 s later");
+    assert_led_to(&world, &reconcile, shown, 40..=40, &[], "80 s later");
 }
 
 #[test]
-fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_look_forward() {
+fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_poll_forward() {
     for seconds in [0, 1] {
-        let limited = looked(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) });
+        let limited = poll_failed(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) });
         let mut world = open();
         world.pass(50 * 60);
-        world.turn(said("generated", &[]));
+        world.reconcile(said("generated", &[]));
         let compact = world.facts.local_state.next.unwrap().duration_since(world.facts.now);
         assert!(compact.as_secs() > 60, "{compact}");
-        world.turn_when_due(limited.clone());
+        world.reconcile_when_due(limited.clone());
         let limited_for = world.facts.local_state.next.unwrap().duration_since(world.facts.now);
         assert!(limited_for >= compact, "{limited_for} {compact}");
 
         let mut world = open();
         world.facts.bounds.max = Some(Duration::from_secs(1));
-        let turn = world.turn(limited);
-        assert_led_to(&world, &turn, AWAITING, 5..=5, &[], "whatever the resource asks for");
+        let reconcile = world.reconcile(limited);
+        assert_led_to(&world, &reconcile, AWAITING, 5..=5, &[], "whatever the resource asks for");
     }
 }
 
 #[test]
-fn trouble_shows_after_five_minutes_and_clears_by_itself() {
+fn errors_show_after_five_minutes_and_clear_automatically() {
     for error in
         [CUT, PortalError::NotSent(NotSent::Connect), PortalError::Redirected, PortalError::Unconfigured]
     {
         let mut world = open();
-        let turn = world.turn(looked(error));
-        assert_led_to(&world, &turn, AWAITING, 2..=2, &[], "an outage must not write every status");
-        looked_for(&mut world, &looked(error), 240);
+        let reconcile = world.reconcile(poll_failed(error));
+        assert_led_to(&world, &reconcile, AWAITING, 2..=2, &[], "an outage must not write every status");
+        polled_for(&mut world, &poll_failed(error), 240);
         assert_eq!(line(&world.status), AWAITING);
-        looked_for(&mut world, &looked(error), 180);
+        polled_for(&mut world, &poll_failed(error), 180);
         assert_eq!(line(&world.status), RETRY, "{error:?}");
-        world.turn_when_due(said("generated", &[]));
+        world.reconcile_when_due(said("generated", &[]));
         assert_eq!(line(&world.status), AWAITING);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, World, assert_led_to, created, line, looked, refused, said};
+use super::world::{Answer, World, assert_led_to, created, line, poll_failed, refused, said};
 use crate::{
     api::{Condition, ConditionType, ReadyWhen, Reason, VerificationStatus},
     lifecycle::{
@@ -30,20 +30,20 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-fn grant(world: &mut World, token: &str) -> super::world::Turn {
+fn grant(world: &mut World, token: &str) -> super::world::Reconcile {
     world.facts.retry = Some(token.to_owned());
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     world.facts.retry = None;
-    turn
+    reconcile
 }
 
 #[test]
-fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
+fn a_retry_acknowledges_the_unknown_outcomes_and_goes_on_at_once() {
     let mut world = World::lost(3);
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
-    let turn = grant(&mut world, "go");
+    let reconcile = grant(&mut world, "go");
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (healing, Requeue::Now));
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (healing, Requeue::Now));
     let session = world.status.session.as_ref().unwrap();
     assert_eq!((session.attempt, session.orphans, session.acknowledged), (3, 3, 3));
     assert_eq!(world.status.last_handled_retry.as_deref(), Some("go"));
@@ -51,11 +51,11 @@ fn a_retry_forgives_the_lost_answers_and_goes_on_at_once() {
 }
 
 #[test]
-fn three_more_answers_may_be_lost_after_a_retry() {
+fn three_more_outcomes_may_be_unknown_after_a_retry() {
     let mut world = World::lost(3);
     grant(&mut world, "go");
     for _ in 0..3 {
-        assert!(matches!(world.turn_when_due(refused(LOST)).step, Step::Create { .. }));
+        assert!(matches!(world.reconcile_when_due(refused(LOST)).step, Step::Create { .. }));
     }
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
     assert_eq!(attempts(&world.status).unacknowledged(), 3);
@@ -65,11 +65,11 @@ fn three_more_answers_may_be_lost_after_a_retry() {
 fn a_retry_clears_what_waits_for_a_person_of_an_open_session() {
     let mut world = open();
     for _ in 0..3 {
-        world.turn_when_due(looked(PortalError::NotFound));
+        world.reconcile_when_due(poll_failed(PortalError::NotFound));
     }
     assert!(line(&world.status).contains("St SessionNotFound"));
-    let turn = grant(&mut world, "go");
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (AWAITING, Requeue::Now));
+    let reconcile = grant(&mut world, "go");
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (AWAITING, Requeue::Now));
     assert_eq!(world.facts.local_state.not_found, None);
 }
 
@@ -78,23 +78,26 @@ fn nothing_ends_by_the_clock_while_suspended() {
     let mut world = open();
     world.pass(400 * 24 * 3600);
     world.facts.suspend = true;
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R Suspended, CR Accepted, SC Created";
-    assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (shown, Requeue::AwaitChange));
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (shown, Requeue::AwaitChange));
 }
 
 #[test]
-fn an_end_that_owes_nothing_is_settled_and_left_alone() {
+fn an_end_with_nothing_pending_is_settled_and_left_alone() {
     let mut world = open();
-    world.turn(said("rejected", &[]));
+    world.reconcile(said("rejected", &[]));
     world.status.settled = false;
     let before = world.status.clone();
-    let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.step, turn.conclusion.next), (Step::Transition(Transition::Settle), Requeue::Done));
-    assert_eq!(world.status, VerificationStatus { settled: true, ..before }, "nothing else changes");
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(
-        (turn.step, turn.conclusion.status, turn.conclusion.next),
+        (reconcile.step, reconcile.conclusion.next),
+        (Step::Transition(Transition::Settle), Requeue::Done)
+    );
+    assert_eq!(world.status, VerificationStatus { settled: true, ..before }, "nothing else changes");
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_eq!(
+        (reconcile.step, reconcile.conclusion.status, reconcile.conclusion.next),
         (Step::Transition(Transition::NoOp), None, Requeue::Done)
     );
 }
@@ -103,11 +106,11 @@ fn an_end_that_owes_nothing_is_settled_and_left_alone() {
 fn suspended_keeps_ready_of_a_published_link_where_the_spec_asks_for_no_more() {
     let mut world = World::open(ReadyWhen::SessionCreated);
     world.facts.suspend = true;
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert_eq!(line(&world.status), "AwaitingUser: R SessionCreated, CR Accepted, SC Created");
     let mut world = World::fresh(ReadyWhen::SessionCreated);
     world.facts.suspend = true;
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert_eq!(line(&world.status), "Pending: R Suspended, CR NotChecked, SC NotYet");
 }
 
@@ -115,14 +118,14 @@ fn suspended_keeps_ready_of_a_published_link_where_the_spec_asks_for_no_more() {
 fn a_resumed_verification_goes_on_where_it_was() {
     let mut world = open();
     world.facts.suspend = true;
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     world.facts.suspend = false;
-    world.turn(said("in_progress", &[]));
+    world.reconcile(said("in_progress", &[]));
     assert_eq!(line(&world.status), "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Created");
 }
 
 #[test]
-fn a_portal_that_is_not_allowed_is_shown_told_once_and_clears_by_itself() {
+fn a_portal_that_is_not_allowed_is_shown_reported_once_and_clears_automatically() {
     for (mut world, shown) in [
         (fresh(), "Pending: R PortalNotAllowed, St PortalNotAllowed, CR NotChecked, SC NotYet"),
         (
@@ -136,38 +139,38 @@ fn a_portal_that_is_not_allowed_is_shown_told_once_and_clears_by_itself() {
         ),
     ] {
         let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
-        let turn = world.turn(Answer::Uncalled);
-        assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::PortalNotAllowed], shown);
-        assert_eq!(world.turn(Answer::Uncalled).conclusion.events, []);
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert_led_to(&world, &reconcile, shown, 3600..=3600, &[Event::PortalNotAllowed], shown);
+        assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, []);
         world.facts.portal = allowed;
         world.pass(3600);
         if world.status.verification_id.is_some() {
-            world.turn(said("generated", &[]));
+            world.reconcile(said("generated", &[]));
         } else {
-            world.turn(created());
+            world.reconcile(created());
         }
         assert!(!line(&world.status).contains("St "), "{}", line(&world.status));
     }
 }
 
 #[test]
-fn a_status_that_cannot_be_read_is_shown_told_once_and_otherwise_left() {
+fn a_status_that_cannot_be_read_is_shown_reported_once_and_otherwise_left() {
     let mut world = open();
     world.status.session = None;
     let before = world.status.clone();
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R AwaitingUser, St StatusUnreadable, CR Accepted, SC Created";
-    assert_led_to(&world, &turn, shown, 3600..=3600, &[Event::StatusUnreadable], "once");
+    assert_led_to(&world, &reconcile, shown, 3600..=3600, &[Event::StatusUnreadable], "once");
     let conditions = world.status.conditions.clone();
     assert_eq!(world.status, VerificationStatus { conditions, ..before }, "nothing else changes");
-    assert_eq!(world.turn(Answer::Uncalled).conclusion.events, []);
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, []);
 }
 
 #[test]
 fn an_outcome_of_a_status_that_cannot_be_read_is_not_believed() {
     let mut world = fresh();
     world.status.outcome = Some(crate::api::Outcome::Verified);
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert_eq!(line(&world.status), "–: R StatusUnreadable, St StatusUnreadable, CR NotChecked, SC NotYet");
 }
 
@@ -177,15 +180,22 @@ fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute()
         let reason = fault.reason().as_str();
         let mut world = fresh();
         world.facts.key = KeyFact::Missing(fault);
-        let turn = world.turn(Answer::Uncalled);
+        let reconcile = world.reconcile(Answer::Uncalled);
         let shown = format!("Pending: R {reason}, Rec {reason}, CR {reason}, SC NotYet");
         let reported = [Event::Blocked(Blocker::Key(fault))];
-        assert_led_to(&world, &turn, &shown, 4..=4, &reported, "at first");
+        assert_led_to(&world, &reconcile, &shown, 4..=4, &reported, "at first");
         world.pass(599);
-        assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), &shown, 4..=4, &[], "for ten minutes");
+        assert_led_to(
+            &world.clone(),
+            &world.reconcile(Answer::Uncalled),
+            &shown,
+            4..=4,
+            &[],
+            "for ten minutes",
+        );
         world.pass(1);
-        let turn = world.turn(Answer::Uncalled);
-        assert_led_to(&world, &turn, &shown, 60..=60, &[], "then");
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert_led_to(&world, &reconcile, &shown, 60..=60, &[], "then");
     }
 }
 
@@ -193,12 +203,12 @@ fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute()
 fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
     let mut world = open();
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR SecretNotFound, SC Created";
-    assert_led_to(&world, &turn, shown, 4..=4, &[], "the link is there");
+    assert_led_to(&world, &reconcile, shown, 4..=4, &[], "the link is there");
     world.facts.key = key;
     world.refusal = Some(Refusal::Rate(fixtures::after(120)));
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert!(line(&world.status).contains("CR NotChecked"), "a key is there; nobody knows if it is accepted");
 }
 
@@ -206,18 +216,18 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
 fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     let mut world = fresh();
     world.refusal = Some(Refusal::KeyRejected(fixtures::after(150)));
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &turn, shown, 37..=37, &[], "30 s, and a share of the next minute");
+    assert_led_to(&world, &reconcile, shown, 37..=37, &[], "30 s, and a share of the next minute");
     world.pass(37);
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC NotYet";
     let reported = [Event::Blocked(Blocker::KeyRejected)];
-    assert_led_to(&world, &turn, shown, 60..=60, &reported, "the Secret is read each minute");
+    assert_led_to(&world, &reconcile, shown, 60..=60, &reported, "the Secret is read each minute");
     world.pass(600);
     world.refusal = Some(Refusal::KeyRejected(fixtures::after(697)));
-    let turn = world.turn(Answer::Uncalled);
-    assert_led_to(&world, &turn, shown, 60..=60, &[], "no attempt of its own was refused");
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_led_to(&world, &reconcile, shown, 60..=60, &[], "no attempt of its own was refused");
 }
 
 #[test]
@@ -240,7 +250,7 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
                 if is_key { Refusal::KeyRejected(until(&world)) } else { Refusal::Breaker(until(&world)) };
             world.refusal = Some(refusal);
             world.refused_for = Some(met);
-            world.turn(Answer::Uncalled);
+            world.reconcile(Answer::Uncalled);
             world.pass(37);
         }
         let ready = Condition::find(&world.status.conditions, ConditionType::Ready).unwrap();
@@ -256,16 +266,23 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
     let mut world = open();
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
     world.refusal = Some(Refusal::KeyRejected(until(&world)));
-    assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "not asked");
+    assert_led_to(&world.clone(), &world.reconcile(Answer::Uncalled), AWAITING, 60..=60, &[], "not asked");
     world.pass(3_600);
     world.refusal = Some(Refusal::KeyRejected(until(&world)));
-    assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 60..=60, &[], "an hour later");
+    assert_led_to(
+        &world.clone(),
+        &world.reconcile(Answer::Uncalled),
+        AWAITING,
+        60..=60,
+        &[],
+        "an hour later",
+    );
 
     let mut asked = open();
-    asked.turn(looked(PortalError::KeyRejected));
+    asked.reconcile(poll_failed(PortalError::KeyRejected));
     asked.pass(600);
     asked.refusal = Some(Refusal::KeyRejected(until(&asked)));
-    asked.turn(Answer::Uncalled);
+    asked.reconcile(Answer::Uncalled);
     let stalled = "AwaitingUser: R AwaitingUser, St KeyRejected, CR KeyRejected, SC Created";
     assert_eq!(line(&asked.status), stalled, "asked, and behind the gate since");
 }
@@ -274,46 +291,46 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
 fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is_none() {
     let mut world = open();
     world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
-    let turn = world.turn(Answer::Uncalled);
-    assert_led_to(&world, &turn, AWAITING, 60..=60, &[], "its turn comes to show it");
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_led_to(&world, &reconcile, AWAITING, 60..=60, &[], "its reconcile comes to show it");
     world.pass(60);
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let limited = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
-    assert_led_to(&world, &turn, limited, 240..=240, &[], "then it waits for the end of the pause");
+    assert_led_to(&world, &reconcile, limited, 240..=240, &[], "then it waits for the end of the pause");
 
     let mut world = fresh();
     world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let limited = "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &turn, limited, 300..=300, &[Event::RateLimited], "without a link");
+    assert_led_to(&world, &reconcile, limited, 300..=300, &[Event::RateLimited], "without a link");
 }
 
 #[test]
 fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
     let mut world = open();
-    world.turn(looked(LOST));
+    world.reconcile(poll_failed(LOST));
     let until = |world: &World| later(world.facts.now, Duration::from_secs(9));
     world.facts.now = world.facts.local_state.next.unwrap();
     world.refusal = Some(Refusal::Breaker(until(&world)));
-    assert_led_to(&world.clone(), &world.turn(Answer::Uncalled), AWAITING, 9..=9, &[], "not at once");
+    assert_led_to(&world.clone(), &world.reconcile(Answer::Uncalled), AWAITING, 9..=9, &[], "not at once");
     world.pass(300);
     world.refusal = Some(Refusal::Breaker(until(&world)));
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
-    assert_led_to(&world, &turn, shown, 9..=9, &[], "after five minutes without an answer");
+    assert_led_to(&world, &reconcile, shown, 9..=9, &[], "after five minutes without an answer");
 }
 
 #[test]
 fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
     let mut world = open();
-    world.turn(said("generated", &[]));
+    world.reconcile(said("generated", &[]));
     let due = world.facts.local_state.next.unwrap();
     world.facts.now = due;
     let behind = |world: &mut World, seconds: u64| {
         world.facts.now = later(due, Duration::from_secs(seconds));
         world.refusal = Some(Refusal::Breaker(later(world.facts.now, Duration::from_mins(1))));
-        world.turn(Answer::Uncalled);
+        world.reconcile(Answer::Uncalled);
         line(&world.status)
     };
     assert_eq!(behind(&mut world.clone(), 0), AWAITING);
@@ -327,35 +344,38 @@ fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
 #[test]
 fn waiting_for_its_time_or_the_rate_changes_nothing() {
     let mut world = open();
-    world.turn(said("generated", &[]));
+    world.reconcile(said("generated", &[]));
     let before = world.status.clone();
-    let turn = world.turn(Answer::Uncalled);
-    assert!(matches!(turn.step, Step::Transition(Transition::Wait(_))));
-    assert_eq!(turn.conclusion.next, Requeue::At(world.facts.local_state.next.unwrap()));
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert!(matches!(reconcile.step, Step::Transition(Transition::Wait(_))));
+    assert_eq!(reconcile.conclusion.next, Requeue::At(world.facts.local_state.next.unwrap()));
     world.pass(60);
     world.refusal = Some(Refusal::Rate(fixtures::after(130)));
-    let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(fixtures::after(130)), &before));
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_eq!((reconcile.conclusion.next, &world.status), (Requeue::At(fixtures::after(130)), &before));
 }
 
 #[test]
 fn a_claim_whose_request_may_be_in_flight_stays_as_it_is() {
     let mut world = fresh();
-    world.status = world.turn(created()).claimed.unwrap();
+    world.status = world.reconcile(created()).claimed.unwrap();
     world.restart();
     world.facts.in_flight = InFlight::Possible(fixtures::after(45));
     let before = world.status.clone();
-    let turn = world.turn(Answer::Uncalled);
-    assert_eq!((turn.conclusion.next, &world.status), (Requeue::At(fixtures::after(45)), &before));
+    let reconcile = world.reconcile(Answer::Uncalled);
+    assert_eq!((reconcile.conclusion.next, &world.status), (Requeue::At(fixtures::after(45)), &before));
 }
 
 #[test]
 fn what_is_being_deleted_is_not_written() {
     for mut world in [fresh(), open(), World::lost(1)] {
         world.facts.deleting = true;
-        let turn = world.turn(Answer::Uncalled);
-        assert_eq!((turn.step, turn.conclusion.status), (Step::Transition(Transition::Release), None));
-        assert_eq!(turn.conclusion.next, Requeue::Done);
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert_eq!(
+            (reconcile.step, reconcile.conclusion.status),
+            (Step::Transition(Transition::Release), None)
+        );
+        assert_eq!(reconcile.conclusion.next, Requeue::Done);
     }
 }
 
@@ -363,8 +383,8 @@ fn what_is_being_deleted_is_not_written() {
 fn no_wait_outlasts_the_deadline() {
     let mut world = open();
     world.deadline = fixtures::after(62);
-    let turn = world.turn(said("generated", &[]));
-    assert_eq!(turn.conclusion.next, Requeue::At(fixtures::after(62)));
+    let reconcile = world.reconcile(said("generated", &[]));
+    assert_eq!(reconcile.conclusion.next, Requeue::At(fixtures::after(62)));
 }
 
 #[test]

@@ -33,10 +33,10 @@ fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
     for old in olds {
         let (mut world, lost) = rolled_back(old.clone());
         world.facts.on_unknown = OnUnknownOutcome::Hold;
-        let turn = world.turn(Answer::Uncalled);
-        assert!(matches!(turn.step, Step::Transition(Transition::Restore(_))), "{:?}", turn.step);
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert!(matches!(reconcile.step, Step::Transition(Transition::Restore(_))), "{:?}", reconcile.step);
         assert_eq!(
-            (turn.conclusion.next, turn.conclusion.events),
+            (reconcile.conclusion.next, reconcile.conclusion.events),
             (Requeue::Now, vec![Event::StatusRestored])
         );
 
@@ -50,7 +50,7 @@ fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
 
         // What the portal says of it now is shown as ever.
         world.facts.known = None;
-        world.turn(said("verified", &["document", "liveness"]));
+        world.reconcile(said("verified", &["document", "liveness"]));
         assert_eq!(world.status.phase, Some(Phase::Verified));
     }
 }

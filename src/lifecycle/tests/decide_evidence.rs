@@ -181,7 +181,7 @@ fn decided(stands: Stands, matters: &[Matter]) -> Step {
 const EVERY: [Stands; 6] = [Owed, Failed, FailedInPart, Complete, NotOwed, NotAsked];
 const OVER: Step = Step::Transition(Transition::Show(Shown::Finished));
 const NOT_ALLOWED: Step = Step::Transition(Transition::Show(Shown::PortalNotAllowed));
-const LET_GO: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
+const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 
 /// One row: on which standings, with what the matter, which step, and why.
 type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
@@ -189,12 +189,12 @@ type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
 fn rows() -> Vec<Row> {
     vec![
         (&EVERY, &[Deleting], Step::Transition(Transition::Release), "nothing holds it"),
-        (&EVERY, &[Deleting, Held, Delete], LET_GO, "what is stored goes first"),
-        (&EVERY, &[Deleting, Held], LET_GO, "nobody else takes the finalizer off"),
+        (&EVERY, &[Deleting, Held, Delete], RELEASED, "what is stored goes first"),
+        (&EVERY, &[Deleting, Held], RELEASED, "nobody else takes the finalizer off"),
         (
             &EVERY,
             &[DeletedLongAgo, Held, Delete],
-            LET_GO,
+            RELEASED,
             "ten minutes are over, and this process has just begun",
         ),
         (
@@ -206,7 +206,7 @@ fn rows() -> Vec<Row> {
         (
             &EVERY,
             &[DeletedLongAgo, Removing(1, 19), Held, Delete],
-            LET_GO,
+            RELEASED,
             "ten minutes are over, and the store was asked once",
         ),
         (
@@ -215,7 +215,7 @@ fn rows() -> Vec<Row> {
             Step::RemoveEvidence { release_when: ReleaseWhen::Anyway },
             "nobody could ask the store for twenty minutes",
         ),
-        (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], LET_GO, "ten minutes are not over"),
+        (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], RELEASED, "ten minutes are not over"),
         (&[NotOwed, NotAsked, Complete], &[], Step::Transition(Transition::Settle), "it owes nothing"),
         (
             &[NotOwed, NotAsked],
@@ -238,7 +238,7 @@ fn rows() -> Vec<Row> {
             Step::Transition(Transition::Retry("go".to_owned())),
             "a person asks again",
         ),
-        (&EVERY, &[Held], LET_GO, "the policy was to remove it and is not any more"),
+        (&EVERY, &[Held], RELEASED, "the policy was to remove it and is not any more"),
         (&[Complete, Failed, FailedInPart], &[Delete, Held], OVER, "it is removed when it is deleted"),
         (&[Complete, FailedInPart, Owed], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
         (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
@@ -345,10 +345,10 @@ fn each_row_leads_to_its_step() {
 #[test]
 fn of_two_rows_that_match_the_first_decides() {
     let order: [(&[Matter], Step); 5] = [
-        (&[Deleting, Held], LET_GO),
+        (&[Deleting, Held], RELEASED),
         (&[Suspended], OVER),
         (&[Retry], Step::Transition(Transition::Retry("go".to_owned()))),
-        (&[Held], LET_GO),
+        (&[Held], RELEASED),
         (&[Day, Tried, PortalError], Step::Transition(Transition::AbandonEvidence)),
     ];
     for (place, (earlier, step)) in order.iter().enumerate() {

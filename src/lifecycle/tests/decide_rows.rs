@@ -19,7 +19,7 @@ enum Matter {
     Suspended,
     Retry,
     Passed,
-    PassedAndLooked,
+    PassedAndPolled,
     PassedAndOverdue,
     PassedLongAgo,
     PortalNotAllowed,
@@ -39,7 +39,7 @@ enum Matter {
 
 use Matter::{
     Adopt, Breaker, Deleting, Hold, KeyRejected, Known, MaybeInFlight, NeverSent, NoKey, NotDue, Passed,
-    PassedAndLooked, PassedAndOverdue, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
+    PassedAndOverdue, PassedAndPolled, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
     TooLarge,
 };
 
@@ -50,7 +50,7 @@ fn until() -> jiff::Timestamp {
 /// The facts, and the refusal of the call, if it is refused.
 fn facts(matters: &[Matter]) -> (Facts, Option<Refusal>) {
     let passed =
-        |looked, overdue, long_ago| Deadline::Passed { at: fixtures::now(), looked, overdue, long_ago };
+        |polled, overdue, long_ago| Deadline::Passed { at: fixtures::now(), polled, overdue, long_ago };
     let mut facts = fixtures::facts();
     let mut refusal = None;
     for matter in matters {
@@ -59,7 +59,7 @@ fn facts(matters: &[Matter]) -> (Facts, Option<Refusal>) {
             Suspended => facts.suspend = true,
             Retry => facts.retry = Some("go".to_owned()),
             Passed => facts.deadline = passed(false, false, false),
-            PassedAndLooked => facts.deadline = passed(true, false, false),
+            PassedAndPolled => facts.deadline = passed(true, false, false),
             PassedAndOverdue => facts.deadline = passed(false, true, false),
             PassedLongAgo => facts.deadline = passed(false, false, true),
             PortalNotAllowed => facts.portal = PortalFact::NotAllowed,
@@ -228,9 +228,9 @@ const ROWS: &[Row] = &[
     row(
         "14",
         &[On::Open],
-        &[PassedAndLooked],
+        &[PassedAndPolled],
         |_| Step::Transition(Transition::Fail),
-        "it was looked at and no verdict was there",
+        "it was polled at and no verdict was there",
     ),
     row(
         "14",
@@ -453,7 +453,7 @@ fn of_two_rows_that_match_the_first_decides() {
             Deleting => 0,
             Suspended => 1,
             Retry => 2,
-            Passed | PassedAndLooked | PassedAndOverdue | PassedLongAgo => 3,
+            Passed | PassedAndPolled | PassedAndOverdue | PassedLongAgo => 3,
             PortalNotAllowed => 4,
             Adopt => 5,
             MaybeInFlight | NeverSent => 6,
@@ -533,7 +533,7 @@ fn a_last_poll_that_the_rate_refuses_waits_for_its_schedule() {
 }
 
 #[test]
-fn the_last_look_gives_way_to_what_prevents_it() {
+fn the_last_poll_gives_way_to_what_prevents_it() {
     assert_eq!(
         decided(On::Open, &[Passed, PortalNotAllowed]),
         Step::Transition(Transition::Show(Shown::PortalNotAllowed))
@@ -549,7 +549,7 @@ fn the_last_look_gives_way_to_what_prevents_it() {
 }
 
 #[test]
-fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
+fn a_claim_is_abandoned_also_where_nothing_could_be_asked() {
     for matters in [&[NoKey][..], &[KeyRejected], &[Breaker], &[NotDue], &[Hold]] {
         assert_eq!(
             decided(On::Claimed, matters),
@@ -560,7 +560,7 @@ fn a_claim_is_given_up_also_where_nothing_could_be_asked() {
 }
 
 #[test]
-fn a_forgiven_answer_is_tried_again_also_with_hold() {
+fn an_acknowledged_outcome_is_tried_again_also_with_hold() {
     let mut status = fixtures::attempted(SessionState::Unknown, 3, 3);
     status.session.as_mut().unwrap().acknowledged = 3;
     let step = decide(&ParsedStatus::of(UID, &status), &facts(&[Hold]).0);

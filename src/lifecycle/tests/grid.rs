@@ -1,21 +1,21 @@
-//! Every combination of past, facts and outcome.
+//! Every combination of state, facts and outcome.
 //!
-//! First `decide` is asked for every past under every combination of the facts that it reads. Of the cases that do not
+//! First `decide` is asked for every state under every combination of the facts that it reads. Of the cases that do not
 //! differ in what `conclude` reads one is kept; each is concluded for every outcome that its step can have, under both
-//! meanings of Ready, with and without the annotation, and with every memory of error. The gate, the quiet, the due
+//! meanings of Ready, with and without the annotation, and with every memory of error. What may be in flight, the due
 //! time, the deletion, what is wrong with a missing key and how far a deadline is behind are not read by `conclude`; a
 //! test says so. What is asked for as evidence has its own part, [`grid_evidence`].
 
-use std::{sync::LazyLock, time::Duration};
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
+    coverage::Coverage,
     grid_evidence,
-    laws::{Concluded, Decided, Shown},
+    invariants::{Concluded, Decided, Shown},
     states,
     steps::{KINDS, kind, outcomes, refusals},
-    tally::Tally,
 };
 use crate::{
     api::{OnUnknownOutcome, ReadyWhen, VerificationStatus},
@@ -37,31 +37,34 @@ use crate::{
 };
 use parking_lot::Mutex;
 
-static TALLY: LazyLock<Tally> = LazyLock::new(run);
+/// The grid has at least so many cases.
+const LEAST_CASES: usize = 9_901_887;
 
-/// Fails if that law does not hold over the grid.
+static COVERAGE: LazyLock<Coverage> = LazyLock::new(run);
+
+/// Fails if that invariant does not hold over the grid.
 #[track_caller]
 pub(super) fn holds(law: &str) {
-    TALLY.assert_holds(law);
+    COVERAGE.assert_holds(law);
 }
 
-fn run() -> Tally {
+fn run() -> Coverage {
     let work = Mutex::new(states::all().into_iter());
-    let tally = Mutex::new(Tally::new());
+    let coverage = Mutex::new(Coverage::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 loop {
                     let next = work.lock().next();
                     let Some(fixtures) = next else { break };
-                    let mut own = Tally::new();
-                    try_past(fixtures.name, &fixtures.status, &mut own);
-                    tally.lock().add(own);
+                    let mut own = Coverage::new();
+                    try_state(fixtures.name, &fixtures.status, &mut own);
+                    coverage.lock().add(own);
                 }
             });
         }
     });
-    tally.into_inner()
+    coverage.into_inner()
 }
 
 /// The instant of the grid: an hour after the samples began.
@@ -74,7 +77,7 @@ fn an_hour_later() -> Facts {
 
 fn deadlines() -> [Deadline; 5] {
     let at = fixtures::after(HOUR - 1800);
-    let passed = |looked, overdue, long_ago| Deadline::Passed { at, looked, overdue, long_ago };
+    let passed = |polled, overdue, long_ago| Deadline::Passed { at, polled, overdue, long_ago };
     [
         Deadline::Ahead(fixtures::after(168 * HOUR)),
         passed(false, false, false),
@@ -90,7 +93,7 @@ fn keys() -> Vec<KeyFact> {
     [usable("0011223344556677"), usable("8899aabbccddeeff")].into_iter().chain(missing).collect()
 }
 
-fn memories() -> [LocalState; 9] {
+fn local_states() -> [LocalState; 9] {
     let ago = |seconds| fixtures::after(HOUR - seconds);
     let since = |seconds| Some(Since { what: (), since: ago(seconds), count: 2 });
     let blocker_kind = |what, seconds| LocalState {
@@ -107,13 +110,13 @@ fn memories() -> [LocalState; 9] {
         blocker_kind(BlockerKind::Invalid, 900),
         LocalState {
             not_found: since(600),
-            good_looks: 2,
+            good_polls: 2,
             key_missing: Some(ago(900)),
             ..LocalState::default()
         },
         LocalState { paused: Some(ago(120)), failing: since(20), ..LocalState::default() },
         LocalState {
-            good_looks: 9,
+            good_polls: 9,
             last_answer: Some(ago(30)),
             changed_at: Some(ago(60)),
             still_since: Some(ago(3600)),
@@ -220,92 +223,112 @@ fn every_plain_fact(facts: &mut Facts, until: Timestamp, mut see: impl FnMut(&Fa
     }
 }
 
-fn try_past(name: &str, status: &VerificationStatus, tally: &mut Tally) {
+fn try_state(name: &str, status: &VerificationStatus, coverage: &mut Coverage) {
     let parsed = ParsedStatus::of(UID, status);
     let mut chosen = Vec::new();
     every_decision(&parsed, name.starts_with("restored, open"), |facts, step, fresh| {
         let case = Decided { state: parsed.state(), attempts: parsed.attempts(), facts, step };
-        tally.decided(&case, name);
+        coverage.decided(&case, name);
         if fresh.outcomes || (fresh.refusals && step.portal_step().is_some()) {
             chosen.push((facts.clone(), step.clone(), fresh));
         }
     });
-    let memories = memories();
+    let local_states = local_states();
     let shown = Shown::of(status);
     let until = fixtures::after(HOUR + 600);
     for (mut facts, step, fresh) in chosen {
-        let mut outcomes = if fresh.outcomes { outcomes(&step).into_owned() } else { Vec::new() };
-        outcomes.extend(if fresh.refusals { refusals(&step, until) } else { Vec::new() });
+        let outcomes = if fresh.outcomes { outcomes(&step) } else { Cow::Borrowed(&[][..]) };
+        let refusals = if fresh.refusals { refusals(&step, until) } else { Vec::new() };
+        let case = Case {
+            name,
+            parsed: &parsed,
+            shown: &shown,
+            step: &step,
+            outcomes: &outcomes,
+            refusals: &refusals,
+        };
         for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
             facts.ready_when = ready_when;
-            for memory in &memories {
+            for memory in &local_states {
                 facts.local_state.clone_from(memory);
-                try_step(name, &parsed, &shown, &facts, &step, &outcomes, tally);
+                case.conclude(&facts, coverage);
             }
             let portal_now = facts.portal_now.take();
-            try_step(name, &parsed, &shown, &facts, &step, &outcomes, tally);
+            case.conclude(&facts, coverage);
             facts.portal_now = portal_now;
             facts.reconcile_requested = Some("now".to_owned());
-            try_step(name, &parsed, &shown, &facts, &step, &outcomes, tally);
+            case.conclude(&facts, coverage);
             facts.reconcile_requested = None;
         }
     }
-    grid_evidence::every_decision(&parsed, |facts, step, memories| {
-        let case = Decided { state: parsed.state(), attempts: parsed.attempts(), facts, step };
-        tally.decided(&case, name);
-        if memories.is_empty() {
+    grid_evidence::every_decision(&parsed, |facts, step, local_states| {
+        let decided = Decided { state: parsed.state(), attempts: parsed.attempts(), facts, step };
+        coverage.decided(&decided, name);
+        if local_states.is_empty() {
             return;
         }
-        let mut outcomes = outcomes(step).into_owned();
-        outcomes.extend(refusals(step, grid_evidence::soon()));
-        for (ready_when, memory) in memories
-            .iter()
-            .flat_map(|memory| [(ReadyWhen::Verified, memory), (ReadyWhen::SessionCreated, memory)])
-        {
-            let facts = Facts { ready_when, local_state: memory.clone(), ..facts.clone() };
-            try_step(name, &parsed, &shown, &facts, step, &outcomes, tally);
+        let (outcomes, refusals) = (outcomes(step), refusals(step, grid_evidence::soon()));
+        let case =
+            Case { name, parsed: &parsed, shown: &shown, step, outcomes: &outcomes, refusals: &refusals };
+        let mut facts = facts.clone();
+        for memory in local_states {
+            facts.local_state.clone_from(memory);
+            for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
+                facts.ready_when = ready_when;
+                case.conclude(&facts, coverage);
+            }
         }
     });
 }
 
-fn try_step(
-    name: &str,
-    parsed: &ParsedStatus<'_>,
-    shown_before: &Shown,
-    facts: &Facts,
-    step: &Step,
-    outcomes: &[StepOutcome],
-    tally: &mut Tally,
-) {
-    let mut tell = |parsed: &ParsedStatus<'_>,
-                    shown_before: &Shown,
-                    outcome: Option<&StepOutcome>,
-                    conclusion: &Conclusion| {
-        let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
-        let (state, before) = (parsed.state(), parsed.status());
-        tally.concluded(&Concluded { state, before, shown_before, facts, outcome, conclusion, after }, name);
-    };
-    let claimed = match step {
-        Step::Create { attempt } => Some(claim(parsed.status(), *attempt, facts)),
-        Step::Transition(_)
-        | Step::Adopt(_)
-        | Step::Poll(_)
-        | Step::AddFinalizer
-        | Step::Store
-        | Step::RemoveEvidence { release_when: _ } => None,
-    };
-    if let Some(claimed) = &claimed {
-        tell(parsed, shown_before, None, &as_conclusion(claimed, facts));
-    }
-    let claimed = claimed.as_ref().map(|claimed| (ParsedStatus::of(UID, claimed), Shown::of(claimed)));
-    for outcome in outcomes {
-        // A refusal comes before the claim, and what comes of a create after it.
-        let (parsed, shown_before) = match (outcome, &claimed) {
-            (StepOutcome::Create(_), Some((claimed, shown))) => (claimed, shown),
-            (_, _) => (parsed, shown_before),
+/// A step that was decided, and what can come of it.
+struct Case<'a> {
+    name: &'a str,
+    parsed: &'a ParsedStatus<'a>,
+    /// What the status shows.
+    shown: &'a Shown,
+    step: &'a Step,
+    outcomes: &'a [StepOutcome],
+    refusals: &'a [StepOutcome],
+}
+
+impl Case<'_> {
+    /// Concludes every outcome under those facts: a refusal comes before the claim, and what comes of a create after it.
+    fn conclude(&self, facts: &Facts, coverage: &mut Coverage) {
+        let see = |(parsed, shown): (&ParsedStatus<'_>, &Shown),
+                   outcome,
+                   conclusion: &Conclusion,
+                   coverage: &mut Coverage| {
+            let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
+            let (state, before) = (parsed.state(), parsed.status());
+            let case = Concluded { state, before, shown_before: shown, facts, outcome, conclusion, after };
+            coverage.concluded(&case, self.name);
         };
-        let conclusion = conclude(parsed, outcome, facts);
-        tell(parsed, shown_before, Some(outcome), &conclusion);
+        for refusal in self.refusals {
+            let conclusion = conclude(self.parsed, refusal, facts);
+            see((self.parsed, self.shown), Some(refusal), &conclusion, coverage);
+        }
+        let claimed = match self.step {
+            Step::Create { attempt } if !self.outcomes.is_empty() => {
+                let claimed = claim(self.parsed.status(), *attempt, facts);
+                see((self.parsed, self.shown), None, &as_conclusion(&claimed, facts), coverage);
+                Some(claimed)
+            }
+            Step::Create { attempt: _ }
+            | Step::Transition(_)
+            | Step::Adopt(_)
+            | Step::Poll(_)
+            | Step::AddFinalizer
+            | Step::Store
+            | Step::RemoveEvidence { release_when: _ } => None,
+        };
+        let claimed = claimed.as_ref().map(|claimed| (ParsedStatus::of(UID, claimed), Shown::of(claimed)));
+        let (parsed, shown) =
+            claimed.as_ref().map_or((self.parsed, self.shown), |(parsed, shown)| (parsed, shown));
+        for outcome in self.outcomes {
+            let conclusion = conclude(parsed, outcome, facts);
+            see((parsed, shown), Some(outcome), &conclusion, coverage);
+        }
     }
 }
 
@@ -323,7 +346,8 @@ pub(super) fn as_conclusion(claimed: &VerificationStatus, facts: &Facts) -> Conc
 
 #[test]
 fn the_grid_is_large_and_takes_every_step() {
-    assert!(TALLY.cases > 1_000_000, "{}", TALLY.cases);
+    println!("grid: {} cases", COVERAGE.cases);
+    assert!(COVERAGE.cases >= LEAST_CASES, "{}", COVERAGE.cases);
     let mut taken = [false; KINDS];
     for fixtures in states::all() {
         let parsed = ParsedStatus::of(UID, &fixtures.status);

@@ -9,7 +9,7 @@ use crate::{
     lifecycle::{
         decide::decide,
         evidence_error::EvidenceError,
-        facts::{Due, Facts, PortalFact},
+        facts::{Deadline, Due, Facts, PortalFact},
         fixtures,
         key_fact::{KeyFact, KeyFault},
         local_state::LocalState,
@@ -83,6 +83,16 @@ const DESTINATION: &[Choice] =
     &[|_| {}, |facts| facts.evidence.destination = super::cause::refused_destination()];
 const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
 const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
+/// What nothing is read of once it is over.
+const BEFORE_THE_END: &[Choice] = &[
+    |_| {},
+    |facts| facts.known = fixtures::known(),
+    |facts| facts.too_large = true,
+    |facts| facts.adopt = fixtures::id(),
+    |facts| {
+        facts.deadline = Deadline::Passed { at: ago(60), polled: true, overdue: true, long_ago: true };
+    },
+];
 /// Owed for an hour, or for a day.
 const OWED: &[Choice] = &[
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(3600)),
@@ -105,7 +115,7 @@ fn error(what: EvidenceError, since: i64, tried: i64) -> LocalState {
 }
 
 /// What else may be remembered where that is: it does not change the step.
-fn memories(facts: &Facts, step: &Step) -> Vec<LocalState> {
+fn local_states(facts: &Facts, step: &Step) -> Vec<LocalState> {
     let mut all = vec![facts.local_state.clone()];
     if let (Step::Store, Some(_), Some(tried)) =
         (step, facts.local_state.storing, facts.local_state.storing_since)
@@ -126,21 +136,22 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
     let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
     // What `conclude` reads besides the step comes first.
     let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(OWED), only_over(TRIED)];
-    let others = [DELETED, DESTINATION, RETRY, only_over(DUE)];
+    let others = [DELETED, DESTINATION, RETRY, only_over(DUE), only_over(BEFORE_THE_END)];
     let mut known = HashSet::new();
     every_choice(&read, |read| {
         every_choice(&others, |others| {
             let mut facts = Facts { now: now(), generation: 2, ..fixtures::facts() };
             IMAGES[read[0]](&mut facts);
             facts.evidence = facts.evidence.after(parsed.status());
-            let choices = [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, DUE];
+            let choices =
+                [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, DUE, BEFORE_THE_END];
             for (choices, chosen) in choices.iter().zip(read[1..].iter().chain(others)) {
                 choices[*chosen](&mut facts);
             }
             let step = decide(parsed, &facts);
             let is_new = known.insert((kind(&step), read.to_vec(), others[0]));
-            let memories = if is_new { memories(&facts, &step) } else { Vec::new() };
-            see(&facts, &step, &memories);
+            let local_states = if is_new { local_states(&facts, &step) } else { Vec::new() };
+            see(&facts, &step, &local_states);
         });
     });
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     schedule::{SEEDS, spec},
-    world::{Answer, TROUBLES, World, calls, looked, said},
+    world::{Answer, ERRORS, World, calls, poll_failed, said},
 };
 use crate::{
     api::{ReadyWhen, definition},
@@ -33,7 +33,7 @@ fn polled(bounds: Bounds) -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.status.expires_at = None;
     world.facts.bounds = bounds;
-    world.turn(said("generated", &[]));
+    world.reconcile(said("generated", &[]));
     world
 }
 
@@ -46,13 +46,13 @@ fn at_most() -> Bounds {
 }
 
 /// The time until the next look, where the world may only be waited in.
-fn wait_for_a_look(world: &mut World) -> Duration {
+fn wait_for_a_poll(world: &mut World) -> Duration {
     let begun = world.facts.now;
     loop {
         if calls(&world.decide()) {
             return elapsed(begun, world.facts.now);
         }
-        let wake = world.turn(Answer::Uncalled).conclusion.next;
+        let wake = world.reconcile(Answer::Uncalled).conclusion.next;
         world.pass(1);
         if let Requeue::At(at) = wake {
             world.facts.now = world.facts.now.max(at);
@@ -61,7 +61,7 @@ fn wait_for_a_look(world: &mut World) -> Duration {
 }
 
 #[test]
-fn the_lower_bound_holds_whatever_brings_a_look_forward() {
+fn the_lower_bound_holds_whatever_brings_a_poll_forward() {
     let hastens: [Named; 6] = [
         ("a request", |world| world.facts.reconcile_requested = Some("now".to_owned())),
         ("the deadline", |world| world.deadline = later(world.facts.now, Duration::from_secs(1))),
@@ -69,30 +69,30 @@ fn the_lower_bound_holds_whatever_brings_a_look_forward() {
         ("a key that is there again", |world| {
             let key = world.facts.key.clone();
             world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
-            world.turn(Answer::Uncalled);
+            world.reconcile(Answer::Uncalled);
             world.facts.key = key;
         }),
         ("an edit of the spec", |world| world.facts.generation += 1),
         ("a retry that a person asks for", |world| {
             world.facts.retry = Some("go".to_owned());
-            world.turn(Answer::Uncalled);
+            world.reconcile(Answer::Uncalled);
             world.facts.retry = None;
         }),
     ];
     for (name, hasten) in hastens {
         let mut world = polled(at_least());
         hasten(&mut world);
-        assert!(wait_for_a_look(&mut world) >= MIN, "{name}");
+        assert!(wait_for_a_poll(&mut world) >= MIN, "{name}");
     }
     let mut refused = polled(at_least());
     refused.pass(40);
-    refused.turn(looked(PortalError::AccessDenied));
+    refused.reconcile(poll_failed(PortalError::AccessDenied));
     refused.facts.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
-    assert_eq!(wait_for_a_look(&mut refused), MIN, "a new key is tried as soon as the bound allows");
+    assert_eq!(wait_for_a_poll(&mut refused), MIN, "a new key is tried as soon as the bound allows");
     let mut moving = polled(at_least());
     moving.pass(40);
-    moving.turn(said("in_progress", &["document"]));
-    assert!(wait_for_a_look(&mut moving) >= MIN, "a change that is shown later");
+    moving.reconcile(said("in_progress", &["document"]));
+    assert!(wait_for_a_poll(&mut moving) >= MIN, "a change that is shown later");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn the_lower_bound_holds_around_the_end_of_a_session() {
         world.facts.jitter_seed = jitter_seed;
         world.pass(40);
         world.status.expires_at = Some(later(world.facts.now, Duration::from_secs(5)));
-        world.turn(said("generated", &[]));
-        assert!(wait_for_a_look(&mut world) >= MIN, "{jitter_seed}");
+        world.reconcile(said("generated", &[]));
+        assert!(wait_for_a_poll(&mut world) >= MIN, "{jitter_seed}");
     }
 }
 
@@ -122,36 +122,36 @@ fn the_lower_bound_holds_over_a_restart() {
             let mut world = world.clone();
             world.restart();
             (world.facts.local_state.next, world.facts.local_state.last_poll) = (first.due, first.last_poll);
-            let wait = wait_for_a_look(&mut world);
+            let wait = wait_for_a_poll(&mut world);
             assert!((MIN..=MAX).contains(&wait), "{name}: {wait:?}");
         }
     }
 }
 
 #[test]
-fn the_upper_bound_holds_in_all_trouble_but_a_pause() {
-    for error in TROUBLES {
+fn the_upper_bound_holds_after_every_error_but_a_pause() {
+    for error in ERRORS {
         for mut world in [polled(at_most()), adopting(at_most())] {
             for _ in 0..12 {
-                let wait = wait_for_a_look(&mut world);
+                let wait = wait_for_a_poll(&mut world);
                 assert!(wait <= MAX || matches!(error, PortalError::Limited { .. }), "{error:?}: {wait:?}");
-                world.turn(looked(error));
+                world.reconcile(poll_failed(error));
             }
         }
     }
 }
 
 #[test]
-fn the_lower_bound_holds_in_all_trouble() {
-    for error in TROUBLES {
+fn the_lower_bound_holds_after_every_error() {
+    for error in ERRORS {
         for mut world in [polled(at_least()), adopting(at_least())] {
             let first = world.decide();
             if calls(&first) {
-                world.turn(looked(error));
+                world.reconcile(poll_failed(error));
             }
             for _ in 0..5 {
-                assert!(wait_for_a_look(&mut world) >= MIN, "{error:?}");
-                world.turn(looked(error));
+                assert!(wait_for_a_poll(&mut world) >= MIN, "{error:?}");
+                world.reconcile(poll_failed(error));
             }
         }
     }
@@ -214,14 +214,14 @@ fn the_upper_bound_holds_but_for_what_its_description_names() {
     let mut used_up = polled(at_most());
     used_up.facts.stretch = 50.0;
     used_up.pass(60);
-    used_up.turn(said("generated", &[]));
-    assert!(wait_for_a_look(&mut used_up) > MAX, "demand beyond the budget stretches every interval");
+    used_up.reconcile(said("generated", &[]));
+    assert!(wait_for_a_poll(&mut used_up) > MAX, "demand beyond the budget stretches every interval");
 
     // Nothing else does.
     let mut plain = polled(at_most());
-    for answer in [said("generated", &[]), said("junk", &[]), looked(PortalError::Failed(Failed::Cut))] {
-        assert!(wait_for_a_look(&mut plain) <= MAX);
-        let turn = plain.turn(answer);
-        assert!(matches!(turn.step, Step::Poll(_)));
+    for answer in [said("generated", &[]), said("junk", &[]), poll_failed(PortalError::Failed(Failed::Cut))] {
+        assert!(wait_for_a_poll(&mut plain) <= MAX);
+        let reconcile = plain.reconcile(answer);
+        assert!(matches!(reconcile.step, Step::Poll(_)));
     }
 }

@@ -1,4 +1,4 @@
-//! The room has no effects: what its files name is compared with what a pure file may name.
+//! The module has no effects: what its files name is compared with what a pure file may name.
 //!
 //! A path counts if its root is `crate`, the standard library or a dependency of the package; the lists name what is
 //! allowed, so that whatever comes later is refused until somebody thinks about it.
@@ -176,9 +176,9 @@ fn faults(source: &str, allowed: &Allowed, crates: &BTreeSet<String>) -> Vec<Str
         .collect();
     for path in paths(&program) {
         let root = path.split("::").next().unwrap_or_default();
-        // Within the room everything may be named; `super::super` would lead out of it.
-        let of_the_room = root == "super" && allowed.what != WORDS_OF_THE_PORTAL.what;
-        if !crates.contains(root) || of_the_room {
+        // Within the module everything may be named; `super::super` would lead out of it.
+        let of_the_module = root == "super" && allowed.what != WORDS_OF_THE_PORTAL.what;
+        if !crates.contains(root) || of_the_module {
             continue;
         }
         if !allowed.paths.iter().any(|beginning| path.starts_with(beginning)) {
@@ -209,7 +209,7 @@ fn assert_pure(files: &[PathBuf], allowed: &Allowed) {
     for file in files {
         let source = fs::read_to_string(file).unwrap();
         let faults = faults(&source, allowed, &crates);
-        assert!(faults.is_empty(), "{} is no pure file of {}: {faults:?}", file.display(), allowed.what);
+        assert!(faults.is_empty(), "{} is not a pure file of {}: {faults:?}", file.display(), allowed.what);
     }
 }
 

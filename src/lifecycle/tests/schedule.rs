@@ -5,14 +5,14 @@ use std::{ops::RangeInclusive, time::Duration};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::world::{Answer, World, looked, said};
+use super::world::{Answer, World, poll_failed, said};
 use crate::{
     api::{Phase, ReadyWhen, SecretKeyRef, VerificationSpec, VerificationStatus},
     lifecycle::{
         fixtures,
         local_state::LocalState,
         schedule::{
-            Bounds, PollSchedule, Stage, Times, backoff, next_poll, poll_schedule, spread, wait_after_lost,
+            Bounds, PollSchedule, Stage, Times, backoff, next_poll, poll_schedule, spread, wait_after_unknown,
         },
         since::elapsed,
         state::Attempts,
@@ -72,7 +72,7 @@ fn assert_about(seconds: f64, (shortest, longest): (Duration, Duration), reason:
 }
 
 #[test]
-fn a_new_session_is_looked_at_after_fifteen_seconds() {
+fn a_new_session_is_polled_after_fifteen_seconds() {
     for flow in [vec![], vec!["document".to_owned()]] {
         let status = VerificationStatus { flow, ..seen(Phase::AwaitingUser, &[]) };
         let waits = waits(&status, &LocalState::default(), Bounds::default(), 0);
@@ -98,7 +98,7 @@ fn modules_that_nobody_has_begun_are_modules() {
     }));
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(540);
-    world.turn(pending);
+    world.reconcile(pending);
     let poll_schedule =
         poll_schedule(&world.status, &world.facts.local_state, Bounds::default(), world.facts.times());
     assert_eq!((poll_schedule.stage, world.status.progress.len()), (Stage::Idle, 0));
@@ -135,9 +135,9 @@ fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
     let stage = |world: &World| {
         poll_schedule(&world.status, &world.facts.local_state, Bounds::default(), world.facts.times()).stage
     };
-    world.turn(Answer::Poll(Ok(stamped(1))));
+    world.reconcile(Answer::Poll(Ok(stamped(1))));
     assert_eq!(stage(&world), Stage::Unclear);
-    world.turn_when_due(Answer::Poll(Ok(stamped(2))));
+    world.reconcile_when_due(Answer::Poll(Ok(stamped(2))));
     assert_eq!(stage(&world), Stage::Active);
     assert_eq!(world.facts.local_state.changed_at, Some(world.facts.now));
 }
@@ -166,7 +166,7 @@ fn when_all_is_given_it_is_ten_percent_of_the_time_since() {
 }
 
 #[test]
-fn a_review_is_looked_at_seldom() {
+fn a_review_is_polled_seldom() {
     let status = seen(Phase::InReview, &[("document", "completed"), ("liveness", "completed")]);
     for (since, seconds) in [(0, 60.0), (1000, 60.0), (4000, 200.0), (18_000, 900.0), (90_000, 900.0)] {
         let local_state = changed(fixtures::after(100_000), since);
@@ -195,7 +195,7 @@ fn paced(stage: Stage, expires_at: Option<Timestamp>, bounds: Bounds) -> PollSch
 }
 
 #[test]
-fn the_end_is_looked_at_once_just_after_it_and_once_an_hour_later() {
+fn the_end_is_polled_once_just_after_it_and_once_an_hour_later() {
     let end = fixtures::after(6000);
     let poll_schedule = paced(Stage::Idle, Some(end), Bounds::default());
     for jitter_seed in SEEDS {
@@ -237,21 +237,21 @@ fn the_resource_bounds_its_own_schedule() {
 }
 
 #[test]
-fn the_lower_bound_holds_also_in_trouble() {
+fn the_lower_bound_holds_also_after_errors() {
     let min = Duration::from_mins(20);
     for answer in [
         said("generated", &[]),
-        looked(PortalError::NotFound),
-        looked(PortalError::KeyRejected),
-        looked(PortalError::AccessDenied),
-        looked(PortalError::Limited { retry_after: None }),
-        looked(PortalError::Failed(Failed::Cut)),
+        poll_failed(PortalError::NotFound),
+        poll_failed(PortalError::KeyRejected),
+        poll_failed(PortalError::AccessDenied),
+        poll_failed(PortalError::Limited { retry_after: None }),
+        poll_failed(PortalError::Failed(Failed::Cut)),
     ] {
         let mut world = World::open(ReadyWhen::Verified);
         world.status.expires_at = None;
         world.facts.bounds = Bounds { min: Some(min), max: None };
         for _ in 0..5 {
-            world.turn_when_due(answer.clone());
+            world.reconcile_when_due(answer.clone());
             let wait = elapsed(world.facts.now, world.facts.local_state.next.unwrap());
             assert!(wait >= min, "{answer:?}: {wait:?}");
         }
@@ -305,7 +305,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
 
 proptest! {
     #[test]
-    fn the_next_look_is_within_its_bounds_whatever_the_session(
+    fn the_next_poll_is_within_its_bounds_whatever_the_session(
         stage in stages(),
         bounds in bounds(),
         age in 0_u64..10_000_000,
@@ -360,9 +360,9 @@ fn a_backoff_spreads_those_who_failed_together() {
 }
 
 #[test]
-fn a_lost_answer_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
+fn an_unknown_outcome_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
     let after =
-        |orphans, acknowledged| wait_after_lost(Attempts { attempt: 9, orphans, acknowledged }).as_secs();
+        |orphans, acknowledged| wait_after_unknown(Attempts { attempt: 9, orphans, acknowledged }).as_secs();
     assert_eq!([after(1, 0), after(2, 0), after(3, 0)], [60, 600, 3600]);
     assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is acknowledged does not count");
 }

@@ -64,7 +64,7 @@ fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
 }
 
 #[test]
-fn an_edit_while_nobody_looked_does_not_shorten_the_wait_after_a_lost_answer() {
+fn an_edit_between_processes_does_not_shorten_the_wait_after_an_unknown_outcome() {
     let lost = VerificationStatus {
         observed_generation: Some(1),
         ..fixtures::attempted(SessionState::Unknown, 2, 2)
@@ -82,14 +82,14 @@ fn an_edit_while_nobody_looked_does_not_shorten_the_wait_after_a_lost_answer() {
 }
 
 #[test]
-fn a_look_without_the_resource_keeps_the_same_pace() {
+fn a_poll_without_the_resource_keeps_the_same_pace() {
     let pending = Details {
         progress: [("document".to_owned(), "pending".to_owned())].into(),
         ..fixtures::details("generated", &[])
     };
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(540);
-    world.turn(Answer::Poll(Ok(pending.clone())));
+    world.reconcile(Answer::Poll(Ok(pending.clone())));
     let local_state = &world.facts.local_state;
     let baseline =
         PollBaseline::of(&world.status, local_state, Bounds::default(), world.deadline, world.facts.times())
@@ -99,7 +99,7 @@ fn a_look_without_the_resource_keeps_the_same_pace() {
     let short = baseline.unchanged(&compact, &pending, now, world.facts.jitter_seed, 1.0).unwrap();
     world.facts.now = now;
     world.facts.local_state.next = None;
-    world.turn(Answer::Poll(Ok(pending)));
+    world.reconcile(Answer::Poll(Ok(pending)));
     assert_eq!(world.facts.local_state.next, Some(short.next));
     assert_eq!(CompactState::of(&world.facts.local_state), Some(short.compact));
     assert!(short.compact.local_state().names_modules, "at length it is the same");

@@ -1,8 +1,8 @@
-//! The pasts that the grid starts from, each brought about by the turns that lead to it.
+//! The statuses that the grid starts from, each brought about by the reconciles that lead to it.
 
 use jiff::Timestamp;
 
-use super::world::{Answer, World, looked, not_stored, refused, said};
+use super::world::{Answer, World, not_stored, poll_failed, refused, said};
 use crate::{
     api::{
         DeletionPolicy, EvidenceKind, Mode, OnUnknownOutcome, Outcome, ReadyWhen, SessionState,
@@ -20,7 +20,7 @@ use crate::{
     portal::error::{Failed, NotSent, PortalError},
 };
 
-/// A past by name.
+/// A state by name.
 pub(super) struct Sample {
     /// What it is.
     pub(super) name: &'static str,
@@ -40,7 +40,7 @@ fn open() -> World {
 
 /// A claim that a process left behind, after so many lost answers.
 fn claimed(times: u32) -> VerificationStatus {
-    World::lost(times).turn_when_due(refused(LOST)).claimed.unwrap()
+    World::lost(times).reconcile_when_due(refused(LOST)).claimed.unwrap()
 }
 
 /// After that refusal, again and again for a quarter of an hour.
@@ -48,22 +48,22 @@ fn refused_for_long(error: PortalError) -> World {
     let mut world = fresh();
     let begun = world.facts.now;
     while world.facts.now.duration_since(begun).as_mins() < 15 {
-        world.turn_when_due(refused(error));
+        world.reconcile_when_due(refused(error));
         world.pass(60);
     }
-    world.turn_when_due(refused(error));
+    world.reconcile_when_due(refused(error));
     world
 }
 
 /// An open session after that answer, again and again for a quarter of an hour.
-fn looked_for_long(answer: &Answer) -> World {
+fn polled_for_long(answer: &Answer) -> World {
     let mut world = open();
     let begun = world.facts.now;
     while world.facts.now.duration_since(begun).as_mins() < 15 {
-        world.turn_when_due(answer.clone());
+        world.reconcile_when_due(answer.clone());
         world.pass(60);
     }
-    world.turn_when_due(answer.clone());
+    world.reconcile_when_due(answer.clone());
     world
 }
 
@@ -71,7 +71,7 @@ fn looked_for_long(answer: &Answer) -> World {
 fn not_found() -> World {
     let mut session = open();
     for _ in 0..3 {
-        session.turn_when_due(looked(PortalError::NotFound));
+        session.reconcile_when_due(poll_failed(PortalError::NotFound));
     }
     session
 }
@@ -79,13 +79,13 @@ fn not_found() -> World {
 /// An open session of which the portal said that word.
 fn open_as(word: &str, completed: &[&str]) -> World {
     let mut session = open();
-    session.turn(said(word, completed));
+    session.reconcile(said(word, completed));
     session
 }
 
 fn waiting(mut world: World, change: impl FnOnce(&mut World)) -> VerificationStatus {
     change(&mut world);
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     world.status
 }
 
@@ -125,14 +125,14 @@ fn without_session() -> Vec<(&'static str, VerificationStatus)> {
     let granted = |times| waiting(World::lost(times), |world| world.facts.retry = Some("go".to_owned()));
     let mut granted_and_lost = World::lost(3);
     granted_and_lost.facts.retry = Some("go".to_owned());
-    granted_and_lost.turn(Answer::Uncalled);
+    granted_and_lost.reconcile(Answer::Uncalled);
     granted_and_lost.facts.retry = None;
-    granted_and_lost.turn_when_due(refused(LOST));
+    granted_and_lost.reconcile_when_due(refused(LOST));
     let mut refused_after_lost = World::lost(2);
-    refused_after_lost.turn_when_due(refused(PortalError::NotSent(NotSent::Connect)));
+    refused_after_lost.reconcile_when_due(refused(PortalError::NotSent(NotSent::Connect)));
     let once = |error| {
         let mut world = fresh();
-        world.turn(refused(error));
+        world.reconcile(refused(error));
         world.status
     };
     vec![
@@ -182,10 +182,10 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
     });
     let mut adopted = fresh();
     adopted.facts.adopt = fixtures::id();
-    adopted.turn(said("in_progress", &["document"]));
+    adopted.reconcile(said("in_progress", &["document"]));
     let mut paused = open();
     paused.refusal = Some(Refusal::Paused(fixtures::after(900)));
-    paused.turn(Answer::Uncalled);
+    paused.reconcile(Answer::Uncalled);
     paused.pass(61);
     let mut select = open();
     select.facts.mode = Mode::Select;
@@ -203,8 +203,8 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
         ("open, suspended", waiting(open(), |world| world.facts.suspend = true)),
         ("open, portal not allowed", waiting(open(), |world| world.facts.portal = PortalFact::NotAllowed)),
         ("open, rate limited", waiting(paused, |_| {})),
-        ("open, trouble", looked_for_long(&looked(LOST)).status),
-        ("open, key stalled", looked_for_long(&looked(PortalError::AccessDenied)).status),
+        ("open, trouble", polled_for_long(&poll_failed(LOST)).status),
+        ("open, key stalled", polled_for_long(&poll_failed(PortalError::AccessDenied)).status),
         ("open, not found", not_found().status),
         ("open, not found, three hours over", expired(not_found().status)),
         ("open, select", select.status),
@@ -227,11 +227,11 @@ fn storing() -> World {
     World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
 }
 
-/// What is owed, after those turns.
+/// What is owed, after those reconciles.
 fn stored(answers: Vec<Answer>) -> World {
     let mut world = storing();
     for answer in answers {
-        world.turn(answer);
+        world.reconcile(answer);
     }
     world
 }
@@ -242,12 +242,12 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     let front = || fixtures::stored(vec![fixtures::front()]);
     let conflict = Some(EvidenceError::Conflict);
     let mut shown = storing();
-    shown.turn(silent());
+    shown.reconcile(silent());
     shown.pass(60);
-    shown.turn(silent());
+    shown.reconcile(silent());
     let mut again = stored(vec![not_stored(EvidenceError::Conflict)]);
     again.facts.retry = Some("go".to_owned());
-    again.turn(Answer::Uncalled);
+    again.reconcile(Answer::Uncalled);
     let absent = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent).to_vec();
     // Whether it is settled is for the policy to say.
     let live = |world: World| VerificationStatus { settled: false, ..world.status };
@@ -256,7 +256,7 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     refused.facts.evidence.destination = super::cause::refused_destination();
     let asking = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     let mut expired = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
-    expired.turn(said("expired", &[]));
+    expired.reconcile(said("expired", &[]));
     vec![
         ("fresh, destination refused", waiting(refused, |_| {})),
         ("open, evidence asked for", asking.status),
@@ -275,7 +275,7 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     ]
 }
 
-/// Statuses that no turn leads to: edited by hand, or restored from a backup under another uid.
+/// Statuses that no reconcile leads to: edited by hand, or restored from a backup under another uid.
 fn foreign() -> Vec<(&'static str, VerificationStatus)> {
     let open = || open_as("in_progress", &["document"]).status;
     let verified = || over(Outcome::Verified);
@@ -304,7 +304,7 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
     ]
 }
 
-/// Every past of the grid.
+/// Every state of the grid.
 pub(super) fn all() -> Vec<Sample> {
     let states = [without_session(), with_session(), ended(), with_evidence(), foreign()];
     states.into_iter().flatten().map(|(name, status)| Sample { name, status }).collect()
@@ -316,7 +316,7 @@ fn read(name: &str) -> State {
 }
 
 #[test]
-fn every_kind_of_past_is_among_them() {
+fn every_kind_of_state_is_among_them() {
     for (name, kind) in
         [("fresh", State::Fresh), ("claimed", State::Claimed), ("lost once", State::OutcomeUnknown)]
     {

@@ -1,10 +1,10 @@
-//! The rows of what waiters see, each brought about by the turns that lead to it, for both meanings of Ready.
+//! The rows of what waiters see, each brought about by the reconciles that lead to it, for both meanings of Ready.
 
 use std::time::Duration;
 
 use super::{
     waiters::{Health, Kstatus},
-    world::{Answer, World, created, looked, not_stored, refused, said},
+    world::{Answer, World, created, not_stored, poll_failed, refused, said},
 };
 use crate::{
     api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
@@ -33,7 +33,7 @@ pub(super) fn fresh(ready_when: ReadyWhen) -> World {
 
 pub(super) fn open(ready_when: ReadyWhen) -> World {
     let mut session = fresh(ready_when);
-    session.turn(created());
+    session.reconcile(created());
     session.pass(60);
     session
 }
@@ -42,13 +42,13 @@ pub(super) fn open(ready_when: ReadyWhen) -> World {
 pub(super) type Brings = fn(ReadyWhen) -> World;
 
 fn wait(mut world: World) -> World {
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     world
 }
 
 fn say(word: &str, completed: &[&str], ready_when: ReadyWhen) -> World {
     let mut session = open(ready_when);
-    session.turn(said(word, completed));
+    session.reconcile(said(word, completed));
     session
 }
 
@@ -56,23 +56,23 @@ fn say(word: &str, completed: &[&str], ready_when: ReadyWhen) -> World {
 pub(super) fn for_long(mut world: World, answer: &Answer) -> World {
     let end = later(world.facts.now, Duration::from_mins(15));
     while world.facts.now < end {
-        world.turn_when_due(answer.clone());
+        world.reconcile_when_due(answer.clone());
         world.pass(30);
     }
-    world.turn_when_due(answer.clone());
+    world.reconcile_when_due(answer.clone());
     world
 }
 
 pub(super) fn not_found(mut world: World) -> World {
     for _ in 0..3 {
-        world.turn_when_due(looked(PortalError::NotFound));
+        world.reconcile_when_due(poll_failed(PortalError::NotFound));
     }
     world
 }
 
 fn paused(mut world: World) -> World {
     world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     world.pass(60);
     wait(world)
 }
@@ -81,9 +81,9 @@ fn paused(mut world: World) -> World {
 fn storing(ready_when: ReadyWhen) -> World {
     let mut world = fresh(ready_when);
     world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
-    world.turn(created());
+    world.reconcile(created());
     world.pass(60);
-    world.turn(said("verified", &["document", "liveness"]));
+    world.reconcile(said("verified", &["document", "liveness"]));
     world
 }
 
@@ -93,7 +93,7 @@ fn for_a_minute(mut world: World, error: EvidenceError) -> World {
 }
 
 fn store(mut world: World, answer: Answer) -> World {
-    world.turn(answer);
+    world.reconcile(answer);
     world
 }
 
@@ -139,7 +139,7 @@ pub(super) const ROWS: &[Row] = &[
         |ready_when| {
             let mut world = fresh(ready_when);
             world.refusal = Some(Refusal::Breaker(later(world.facts.now, Duration::from_mins(5))));
-            world.turn(Answer::Uncalled);
+            world.reconcile(Answer::Uncalled);
             world.pass(90);
             wait(world)
         },
@@ -158,7 +158,7 @@ pub(super) const ROWS: &[Row] = &[
         "3 claimed",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.status = world.turn(created()).claimed.unwrap();
+            world.status = world.reconcile(created()).claimed.unwrap();
             world
         },
         ("CreatingSession", "R CreatingSession", InProgress, Progressing),
@@ -167,7 +167,7 @@ pub(super) const ROWS: &[Row] = &[
         "4 answer lost, healing",
         |ready_when| {
             let mut world = fresh(ready_when);
-            world.turn(refused(LOST));
+            world.reconcile(refused(LOST));
             world
         },
         ("CreatingSession", "R CreateOutcomeUnknown", InProgress, Progressing),
@@ -177,7 +177,7 @@ pub(super) const ROWS: &[Row] = &[
         |ready_when| {
             let mut world = fresh(ready_when);
             world.facts.on_unknown = OnUnknownOutcome::Hold;
-            world.turn(refused(LOST));
+            world.reconcile(refused(LOST));
             world
         },
         ("CreateOutcomeUnknown", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
@@ -187,7 +187,7 @@ pub(super) const ROWS: &[Row] = &[
         |ready_when| {
             let mut world = fresh(ready_when);
             for _ in 0..3 {
-                world.turn_when_due(refused(LOST));
+                world.reconcile_when_due(refused(LOST));
             }
             wait(world)
         },
@@ -214,7 +214,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "9 portal errors while polling",
-        |ready_when| for_long(open(ready_when), &looked(LOST)),
+        |ready_when| for_long(open(ready_when), &poll_failed(LOST)),
         ("ProgressingWithRetry", "R ProgressingWithRetry", InProgress, Progressing),
         LINK,
     ),
@@ -301,7 +301,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "16 key refused, grace over",
-        |ready_when| for_long(open(ready_when), &looked(PortalError::AccessDenied)),
+        |ready_when| for_long(open(ready_when), &poll_failed(PortalError::AccessDenied)),
         ("AwaitingUser", "S AccessDenied", Kstatus::Failed, Degraded),
         LINK,
     ),
@@ -310,7 +310,7 @@ pub(super) const ROWS: &[Row] = &[
         |ready_when| {
             let mut world = open(ready_when);
             world.pass(169 * 3600);
-            world.turn(said("generated", &[]));
+            world.reconcile(said("generated", &[]));
             wait(world)
         },
         ("Failed", "S DeadlineExceeded", Kstatus::Failed, Degraded),

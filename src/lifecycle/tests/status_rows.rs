@@ -7,7 +7,7 @@ use super::{
         Kstatus::{self, Current, InProgress, Terminating},
         Seen,
     },
-    world::{Answer, World, looked, refused, said},
+    world::{Answer, World, poll_failed, refused, said},
 };
 use crate::{
     api::{ConditionStatus, ConditionType, ReadyWhen},
@@ -133,15 +133,15 @@ fn verified_is_unknown_until_a_verdict_and_finished_is_never_unknown() {
 #[test]
 fn a_key_that_is_refused_beside_a_link_is_seen_in_credentials_ready() {
     // Row 16 with `readyWhen: SessionCreated`: Current, with CredentialsReady False.
-    let world = for_long(open(ReadyWhen::SessionCreated), &looked(PortalError::AccessDenied));
+    let world = for_long(open(ReadyWhen::SessionCreated), &poll_failed(PortalError::AccessDenied));
     let expected = (ConditionStatus::False, "AccessDenied");
     assert_eq!(world.shown(ConditionType::CredentialsReady), Some(expected));
 }
 
 #[test]
-fn a_lost_answer_shows_in_session_created() {
+fn an_unknown_outcome_shows_in_session_created() {
     let mut world = fresh(ReadyWhen::Verified);
-    world.turn(refused(LOST));
+    world.reconcile(refused(LOST));
     let expected = (ConditionStatus::Unknown, "OutcomeUnknown");
     assert_eq!(world.shown(ConditionType::SessionCreated), Some(expected));
 }
@@ -160,10 +160,10 @@ fn stalled_is_final_only_as_rejected_expired_or_past_the_deadline() {
 }
 
 #[test]
-fn a_session_that_is_not_found_keeps_its_phase_and_clears_by_itself() {
+fn a_session_that_is_not_found_keeps_its_phase_and_clears_automatically() {
     let mut world = not_found(open(ReadyWhen::Verified));
     assert_eq!(world.status.phase, Some(crate::api::Phase::AwaitingUser));
-    world.turn_when_due(said("generated", &[]));
+    world.reconcile_when_due(said("generated", &[]));
     assert_eq!(seen(&world).kstatus(), InProgress);
 }
 
@@ -171,9 +171,9 @@ fn a_session_that_is_not_found_keeps_its_phase_and_clears_by_itself() {
 fn suspending_takes_a_stall_away_and_resuming_shows_it_again() {
     let mut world = not_found(open(ReadyWhen::Verified));
     world.facts.suspend = true;
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert_eq!(seen(&world).kstatus(), InProgress);
     world.facts.suspend = false;
-    world.turn_when_due(looked(PortalError::NotFound));
+    world.reconcile_when_due(poll_failed(PortalError::NotFound));
     assert_eq!(seen(&world).kstatus(), Kstatus::Failed);
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use jiff::Timestamp;
 
-use super::world::TROUBLES;
+use super::world::ERRORS;
 use crate::{
     api::EvidenceKind,
     lifecycle::{
@@ -30,7 +30,7 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
             StepOutcome::Create(CreateOutcome::NotSent),
             answered(Ok(fixtures::created().unwrap())),
         ];
-        all.extend(TROUBLES.map(|error| answered(Err(error))));
+        all.extend(ERRORS.map(|error| answered(Err(error))));
         all
     });
     static POLLS: LazyLock<Vec<StepOutcome>> =
@@ -115,7 +115,7 @@ fn polled(outcome: impl Fn(Result<Details, PortalError>) -> StepOutcome) -> Vec<
     ];
     all.extend(others.map(|details| outcome(Ok(details))));
     all.push(StepOutcome::NotPerformed);
-    all.extend(TROUBLES.map(|error| outcome(Err(error))));
+    all.extend(ERRORS.map(|error| outcome(Err(error))));
     all
 }
 

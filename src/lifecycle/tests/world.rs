@@ -1,4 +1,4 @@
-//! One verification and the world around it, taken from turn to turn as the operator takes it.
+//! One verification and the world around it, taken from reconcile to reconcile as the operator takes it.
 
 use std::{fmt::Write, time::Duration};
 
@@ -26,14 +26,14 @@ use crate::{
     },
 };
 
-/// What the portal answers to the call of this turn, if the turn makes one.
+/// What the portal answers to the call of this reconcile, if the reconcile makes one.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// The turn must make no call.
+    /// The reconcile must make no call.
     Uncalled,
     /// To a create.
     Create(Result<Created, PortalError>),
-    /// To a look or an adoption.
+    /// To a poll or an adoption.
     Poll(Result<Details, PortalError>),
     /// What came of storing.
     Store(UploadOutcome),
@@ -48,7 +48,7 @@ pub(super) enum Answer {
 pub(super) struct World {
     /// The status as it is written.
     pub(super) status: VerificationStatus,
-    /// The facts; `now`, `portal_now`, `due`, `deadline` and `local_state` follow from the turns.
+    /// The facts; `now`, `portal_now`, `due`, `deadline` and `local_state` follow from the reconciles.
     pub(super) facts: Facts,
     /// When `spec.activeDeadline` ends.
     pub(super) deadline: Timestamp,
@@ -60,9 +60,9 @@ pub(super) struct World {
     pub(super) refused_for: Option<Blocker>,
 }
 
-/// One turn: what was decided, or what a refusal of it led to, and what was concluded.
+/// One reconcile: what was decided, or what a refusal of it led to, and what was concluded.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Reconcile {
     /// The step.
     pub(super) step: Step,
     /// The claim, if the step was a create.
@@ -72,7 +72,7 @@ pub(super) struct Turn {
 }
 
 impl World {
-    /// A resource that nobody has looked at, under facts by which everything may go on.
+    /// A new resource, under facts by which everything may go on.
     pub(super) fn fresh(ready_when: ReadyWhen) -> Self {
         Self::of(fixtures::fresh(), Facts { ready_when, ..fixtures::facts() })
     }
@@ -87,7 +87,7 @@ impl World {
     /// A resource whose link was published a minute ago.
     pub(super) fn open(ready_when: ReadyWhen) -> Self {
         let mut world = Self::fresh(ready_when);
-        world.turn(created());
+        world.reconcile(created());
         world.pass(60);
         world
     }
@@ -96,7 +96,7 @@ impl World {
     pub(super) fn lost(times: u32) -> Self {
         let mut world = Self::fresh(ReadyWhen::Verified);
         for _ in 0..times {
-            world.turn_when_due(refused(PortalError::Failed(Failed::TimedOut)));
+            world.reconcile_when_due(refused(PortalError::Failed(Failed::TimedOut)));
         }
         world
     }
@@ -105,7 +105,7 @@ impl World {
     pub(super) fn asking(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::fresh(ready_when);
         world.facts.evidence.spec = Some(fixtures::evidence_spec(deletion_policy));
-        world.turn(created());
+        world.reconcile(created());
         world.pass(60);
         world
     }
@@ -113,7 +113,7 @@ impl World {
     /// A resource that asks for evidence, once the person is verified.
     pub(super) fn storing(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::asking(ready_when, deletion_policy);
-        world.turn(said("verified", &["document", "liveness"]));
+        world.reconcile(said("verified", &["document", "liveness"]));
         world
     }
 
@@ -127,7 +127,7 @@ impl World {
         self.facts.local_state = LocalState::default();
     }
 
-    /// Its past as the status tells.
+    /// Its state, read from the status.
     pub(super) fn state(&self) -> State {
         self.parsed().state().clone()
     }
@@ -141,7 +141,7 @@ impl World {
         let now = self.facts.now;
         self.facts.portal_now = self.portal_ahead.map(|ahead| now + ahead);
         self.facts.evidence = self.facts.evidence.after(&self.status);
-        let asked = self.facts.asks_for_a_look(&self.status);
+        let asked = self.facts.requests_poll(&self.status);
         let Facts { key, local_state, bounds, .. } = &self.facts;
         self.facts.due = Due::of(now, asked, key, local_state, *bounds);
         self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.local_state);
@@ -165,9 +165,9 @@ impl World {
         Some(NotAdmitted { step, refusal, cause: self.refused_for })
     }
 
-    /// Takes a turn. The step must be one that the answer is an answer to.
+    /// Reconciles. The step must be one that the answer is an answer to.
     #[track_caller]
-    pub(super) fn turn(&mut self, answer: Answer) -> Turn {
+    pub(super) fn reconcile(&mut self, answer: Answer) -> Reconcile {
         let mut step = self.decide_only();
         let not_admitted = self.not_admitted(&step);
         let (outcome, claimed) = match (&step, answer) {
@@ -204,7 +204,7 @@ impl World {
         }
         self.facts.local_state = conclusion.local_state.clone();
         self.holds_after(&outcome);
-        Turn { step, claimed, conclusion }
+        Reconcile { step, claimed, conclusion }
     }
 
     /// The finalizer after a step.
@@ -235,13 +235,13 @@ impl World {
         self.facts.evidence.deleted_at = Some(self.facts.now);
     }
 
-    /// Waits until its time has come and takes a turn.
+    /// Waits until its time has come and reconciles.
     #[track_caller]
-    pub(super) fn turn_when_due(&mut self, answer: Answer) -> Turn {
+    pub(super) fn reconcile_when_due(&mut self, answer: Answer) -> Reconcile {
         if let Some(next) = self.facts.local_state.next {
             self.facts.now = self.facts.now.max(next);
         }
-        self.turn(answer)
+        self.reconcile(answer)
     }
 
     /// The reason of a condition, if it is shown.
@@ -260,7 +260,7 @@ pub(super) const fn calls(step: &Step) -> bool {
     matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_))
 }
 
-/// That trouble kept it from being stored.
+/// That an error prevented the upload.
 pub(super) fn not_stored(error: EvidenceError) -> Answer {
     Answer::Store(UploadOutcome { error: Some(error), ..UploadOutcome::default() })
 }
@@ -275,7 +275,7 @@ pub(super) const fn refused(error: PortalError) -> Answer {
     Answer::Create(Err(error))
 }
 
-/// The portal says that word, and that those modules are completed.
+/// The portal names that status, and those modules are completed.
 pub(super) fn said(word: &str, completed: &[&str]) -> Answer {
     Answer::Poll(Ok(fixtures::details(word, completed)))
 }
@@ -286,13 +286,13 @@ pub(super) fn said_at(stamp: u64, word: &str, completed: &[&str]) -> Answer {
     Answer::Poll(Ok(Details { updated_at, ..fixtures::details(word, completed) }))
 }
 
-/// A look has no usable answer.
-pub(super) const fn looked(error: PortalError) -> Answer {
+/// A poll has no usable answer.
+pub(super) const fn poll_failed(error: PortalError) -> Answer {
     Answer::Poll(Err(error))
 }
 
 /// Every kind of error.
-pub(super) const TROUBLES: [PortalError; 25] = [
+pub(super) const ERRORS: [PortalError; 25] = [
     PortalError::NotSent(NotSent::Resolve),
     PortalError::NotSent(NotSent::Refused),
     PortalError::NotSent(NotSent::Connect),
@@ -344,22 +344,22 @@ pub(super) fn line(status: &VerificationStatus) -> String {
     line
 }
 
-/// Asserts what a turn has led to: what is shown, in how many seconds its next turn is, and what is told.
+/// Asserts what a reconcile has led to: what is shown, in how many seconds its next reconcile is, and what is reported.
 #[track_caller]
 pub(super) fn assert_led_to(
     world: &World,
-    turn: &Turn,
+    reconcile: &Reconcile,
     expected: &str,
     seconds: std::ops::RangeInclusive<u64>,
     events: &[Event],
     reason: &str,
 ) {
     assert_eq!(line(&world.status), expected, "{reason}");
-    let Requeue::At(at) = turn.conclusion.next else {
-        panic!("{reason}: {:?}", turn.conclusion.next);
+    let Requeue::At(at) = reconcile.conclusion.next else {
+        panic!("{reason}: {:?}", reconcile.conclusion.next);
     };
     let wait = elapsed(world.facts.now, at);
     let (least, most) = (Duration::from_secs(*seconds.start()), Duration::from_secs(*seconds.end()));
     assert!((least..=most).contains(&wait), "{reason}: in {wait:?}");
-    assert_eq!(turn.conclusion.events, events, "{reason}");
+    assert_eq!(reconcile.conclusion.events, events, "{reason}");
 }

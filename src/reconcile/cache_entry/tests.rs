@@ -48,7 +48,7 @@ fn open_session(expires_at: &str) -> (Verification, CacheEntry) {
     (object, entry)
 }
 
-fn poll_context(object: &Verification) -> Box<PollContext> {
+fn poll_context(object: &Verification) -> PollContext {
     let status = object.status.as_ref().unwrap();
     let now: Timestamp = "2026-11-27T10:00:30Z".parse().unwrap();
     let times = crate::lifecycle::Times { now, portal_now: Some(now) };
@@ -59,7 +59,7 @@ fn poll_context(object: &Verification) -> Box<PollContext> {
     let portals = crate::portal::AllowedPortals::new(["https://portal.test"], false).unwrap();
     let portal = portals.iter().next().unwrap().clone();
     let account = Arc::new(Account { portal, secret: object.spec.api_key_secret_ref.clone() });
-    Box::new(PollContext { baseline, account, jitter_seed: 0 })
+    PollContext { baseline, account, jitter_seed: 0 }
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
         assert_eq!(entry.known(), None);
         entry.know(Some(known.clone()));
         assert_eq!(entry.known().as_ref(), Some(&known));
-        entry.set_poll_context(Some(poll_context(&object)));
+        entry.set_poll_context(Some(Box::new(poll_context(&object))));
         assert!(entry.rare.is_none(), "the context says the same");
         assert_eq!(entry.known().as_ref(), Some(&known), "as the status says it, expiry included");
         assert_eq!(entry.changed(&object).known().as_ref(), Some(&known));
@@ -86,7 +86,7 @@ fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
 #[test]
 fn what_few_verifications_have_takes_no_memory_of_the_others() {
     let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
-    entry.set_poll_context(Some(poll_context(&object)));
+    entry.set_poll_context(Some(Box::new(poll_context(&object))));
     entry.set_claim(Some(Claim { attempt: 1, seen: Instant::now(), never_sent: false }));
     assert!(entry.rare.is_some());
     entry.set_claim(None);

@@ -56,7 +56,7 @@ fn situations() -> Vec<(&'static str, Facts)> {
     let base = fixtures::facts();
     let until = fixtures::after(60);
     let passed =
-        |looked, overdue, long_ago| Deadline::Passed { at: fixtures::now(), looked, overdue, long_ago };
+        |polled, overdue, long_ago| Deadline::Passed { at: fixtures::now(), polled, overdue, long_ago };
     let missing = || KeyFact::Missing(KeyFault::SecretNotFound);
     vec![
         ("nothing special", base.clone()),
@@ -102,7 +102,7 @@ fn refusals() -> Vec<(&'static str, Facts, Refusal)> {
     let until = fixtures::after(60);
     let facts = fixtures::facts();
     let at = fixtures::now();
-    let deadline = Deadline::Passed { at, looked: false, overdue: false, long_ago: true };
+    let deadline = Deadline::Passed { at, polled: false, overdue: false, long_ago: true };
     let long_ago = Facts { deadline, ..facts.clone() };
     vec![
         ("the portal rejects the key", facts.clone(), Refusal::KeyRejected(until)),

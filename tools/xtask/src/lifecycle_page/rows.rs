@@ -133,7 +133,7 @@ fn poll_rows() -> Vec<Row> {
     let mut long_over = missing.clone();
     long_over.now = fixtures::after(7300);
     long_over.portal_now = Some(long_over.now);
-    long_over.local_state.good_looks = 2;
+    long_over.local_state.good_polls = 2;
     long_over.local_state.still_since = Some(fixtures::now());
     let mut found = long_over.clone();
     found.polled_at = Some(found.now);
@@ -214,7 +214,7 @@ fn other_rows() -> Vec<Row> {
     let create = |words: &str, refusal| refused("Create", words, &fresh, PortalStep::Create, refusal, &facts);
     let poll = |words: &str, refusal, facts| refused("Poll", words, &open, PortalStep::Poll, refusal, facts);
     let mut late = facts.clone();
-    late.deadline = Deadline::Passed { at: fixtures::now(), looked: false, overdue: false, long_ago: true };
+    late.deadline = Deadline::Passed { at: fixtures::now(), polled: false, overdue: false, long_ago: true };
     let restored =
         fixtures::known().map(|known| transition("Restore", "", &fresh, Transition::Restore(known), &facts));
     let mut rows = vec![

@@ -108,9 +108,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::DestinationNotAllowed => {
             "correct `spec.evidence`, or ask the operator's administrator to allow the endpoint, the store or the kind of image."
         }
-        Reason::ResourceTooLarge => {
-            "remove labels, annotations and owner references that the resource does not need."
-        }
+        Reason::ResourceTooLarge => "remove unneeded labels, annotations and owner references.",
         Reason::StatusUnreadable => "restore the status from a backup, or create a new Verification.",
         Reason::SecretNotFound | Reason::KeyMissing | Reason::KeyEmpty | Reason::KeyMalformed => SECRET,
         Reason::SecretForbidden | Reason::StoreSecretForbidden => {

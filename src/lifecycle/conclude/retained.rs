@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl Draft<'_> {
-    pub(crate) fn overlay_before(&self) -> Interruption {
+    pub(crate) fn interruption_before(&self) -> Interruption {
         Interruption::shown_in(&self.before.conditions)
     }
 
-    /// What stays shown while nothing new is known: trouble that only a call can clear.
-    pub(crate) fn standing_overlay(&self) -> Interruption {
-        match self.overlay_before() {
+    /// What stays shown while nothing new is known: an error that only a call can clear.
+    pub(crate) fn lasting_interruption(&self) -> Interruption {
+        match self.interruption_before() {
             Interruption::Plain
             | Interruption::Suspended
             | Interruption::Healing

@@ -1,4 +1,4 @@
-//! Laws about what readers see (law a), its stamps (law b) and its words.
+//! Invariants about what readers see (law a), its stamps (law b) and its words.
 
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ use crate::{
     },
 };
 
-laws! {
+invariants! {
     OfConcluded;
-    over_the_grid_and_the_walk:
+    over_the_grid_and_the_state_space:
         reconciling_and_stalled_are_never_shown_together
         neither_is_shown_beside_ready_true
         reconciling_and_stalled_are_never_written_as_false
@@ -302,25 +302,23 @@ fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Say
 fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
     holds(status.conditions.iter().all(|condition| {
-        let type_ = ConditionType::from_word(&condition.type_);
-        let reason = Reason::from_word(&condition.reason);
-        let of_the_set = type_.zip(reason).map(|(type_, reason)| message(type_, reason));
-        let of_a_blocker = Blocker::ALL
-            .iter()
-            .any(|blocker| Some(blocker.reason()) == reason && blocker.message() == condition.message);
+        let words = (ConditionType::from_word(&condition.type_), Reason::from_word(&condition.reason));
+        let (Some(type_), Some(reason)) = words else { return false };
+        let said = condition.message.as_str();
+        let is_of_a_blocker =
+            || Blocker::ALL.iter().any(|blocker| blocker.reason() == reason && blocker.message() == said);
         // What is wrong with a destination is said in place of what the set has for it.
-        let is_refusal = condition.message == refused(REFUSAL)
-            && matches!(
-                (type_, reason),
-                (Some(ConditionType::Stalled | ConditionType::Ready), Some(Reason::DestinationNotAllowed))
-            );
-        let errors = EvidenceError::ALL.iter().chain(&EvidenceError::OTHER_CAUSES);
-        let is_cause = errors.copied().any(|error| {
-            error.cause() == Some(condition.message.as_str())
-                && matches!(type_, Some(ConditionType::EvidenceStored))
-                && reason == Some(error.reason())
-        });
-        is_refusal || is_cause || of_a_blocker || of_the_set == Some(condition.message.as_str())
+        let is_refusal = || {
+            matches!(type_, ConditionType::Stalled | ConditionType::Ready)
+                && reason == Reason::DestinationNotAllowed
+                && said == refused(REFUSAL)
+        };
+        let is_cause = || {
+            let errors = EvidenceError::ALL.iter().chain(&EvidenceError::OTHER_CAUSES);
+            type_ == ConditionType::EvidenceStored
+                && errors.copied().any(|error| error.reason() == reason && error.cause() == Some(said))
+        };
+        said == message(type_, reason) || is_of_a_blocker() || is_refusal() || is_cause()
     }))
 }
 

@@ -1,4 +1,4 @@
-//! Laws about what is recorded: what never goes back (law c), and the create protocol (law d).
+//! Invariants about what is recorded: what never goes back (law c), and the create protocol (law d).
 
 use super::{
     Concluded, OfConcluded,
@@ -18,14 +18,14 @@ use crate::{
     portal::error::PortalError,
 };
 
-laws! {
+invariants! {
     OfConcluded;
-    over_the_grid_and_the_walk:
+    over_the_grid_and_the_state_space:
         the_counters_never_fall
         an_id_an_outcome_and_their_times_never_change
-        the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_owed
+        the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pending
         a_claim_counts_one_attempt_and_signs_it
-        a_lost_answer_counts_one_orphan_and_is_told
+        an_unknown_outcome_counts_one_orphan_and_is_reported
     ;
     only_over_the_grid:
         what_is_final_never_goes_back
@@ -73,7 +73,7 @@ fn what_is_final_never_goes_back(case: &Concluded) -> Says {
     holds(same(finished, ConditionType::Finished) && same(verified, ConditionType::Verified))
 }
 
-fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_owed(case: &Concluded) -> Says {
+fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pending(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
     let Some(outcome) = status.outcome else {
         let end = [Phase::Storing, Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
@@ -119,7 +119,7 @@ fn lost_here(case: &Concluded) -> bool {
         )
 }
 
-fn a_lost_answer_counts_one_orphan_and_is_told(case: &Concluded) -> Says {
+fn an_unknown_outcome_counts_one_orphan_and_is_reported(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
     let more = attempts(status).orphans - attempts(case.before).orphans;
     let told = case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();

@@ -1,6 +1,6 @@
 //! The rows of `conclude` for trouble with evidence: how long it is tried, and what is shown meanwhile.
 
-use super::world::{Answer, Turn, World, assert_led_to, line, not_stored};
+use super::world::{Answer, Reconcile, World, assert_led_to, line, not_stored};
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen},
     lifecycle::{
@@ -49,53 +49,53 @@ fn failed(reason: &str) -> String {
 
 /// The same trouble until it is given up.
 #[track_caller]
-fn troubled(world: &mut World, error: EvidenceError) -> Turn {
+fn troubled(world: &mut World, error: EvidenceError) -> Reconcile {
     for _ in 0..1000 {
         world.facts.now =
             world.facts.local_state.next.map_or(world.facts.now, |next| next.max(world.facts.now));
         let step = world.decide();
         let answer = if step == Step::Store { not_stored(error) } else { Answer::Uncalled };
-        let turn = world.turn(answer);
-        if turn.conclusion.events.contains(&Event::EvidenceFailed) {
-            return turn;
+        let reconcile = world.reconcile(answer);
+        if reconcile.conclusion.events.contains(&Event::EvidenceFailed) {
+            return reconcile;
         }
     }
     panic!("{error:?} is never given up");
 }
 
-fn grant(world: &mut World) -> Turn {
+fn grant(world: &mut World) -> Reconcile {
     world.facts.retry = Some("again".to_owned());
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     world.facts.retry = None;
-    turn
+    reconcile
 }
 
 #[test]
 fn only_an_answer_of_the_portal_says_that_the_key_is_accepted() {
     let mut world = storing();
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert_eq!(world.reason(ConditionType::CredentialsReady), Some("SecretNotFound"));
     world.facts.key = KeyFact::Usable { fingerprint: "0011223344556677".to_owned() };
-    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(world.reason(ConditionType::CredentialsReady), Some("NotChecked"));
-    world.turn_when_due(store(fixtures::stored(vec![fixtures::front()])));
+    world.reconcile_when_due(store(fixtures::stored(vec![fixtures::front()])));
     assert_eq!(world.reason(ConditionType::CredentialsReady), Some("Accepted"));
 }
 
 #[test]
-fn trouble_is_shown_after_a_minute_and_asked_about_more_and_more_seldom() {
+fn an_error_is_shown_after_a_minute_and_retried_ever_more_seldom() {
     for (error, reason) in SLOW {
         let mut world = storing();
         let before = world.status.clone();
-        let turn = world.turn(not_stored(error));
-        assert_led_to(&world, &turn, STORING, 5..=5, &[], reason);
+        let reconcile = world.reconcile(not_stored(error));
+        assert_led_to(&world, &reconcile, STORING, 5..=5, &[], reason);
         assert_eq!(world.status, before, "not in its first minute");
         let mut waits = Vec::new();
         for _ in 0..12 {
-            let turn = world.turn_when_due(not_stored(error));
-            assert_eq!(turn.step, Step::Store);
-            let Requeue::At(at) = turn.conclusion.next else { panic!("{reason}") };
+            let reconcile = world.reconcile_when_due(not_stored(error));
+            assert_eq!(reconcile.step, Step::Store);
+            let Requeue::At(at) = reconcile.conclusion.next else { panic!("{reason}") };
             waits.push(elapsed(world.facts.now, at));
         }
         assert!(waits.iter().all(|wait| (5..=300).contains(&wait.as_secs())), "{waits:?}");
@@ -106,7 +106,7 @@ fn trouble_is_shown_after_a_minute_and_asked_about_more_and_more_seldom() {
 }
 
 #[test]
-fn a_store_that_is_silent_for_changing_causes_is_one_trouble_and_says_the_last_cause() {
+fn a_store_that_is_silent_for_changing_causes_is_one_error_and_says_the_last_cause() {
     let message = |world: &World| {
         let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
         shown.message.clone()
@@ -115,13 +115,13 @@ fn a_store_that_is_silent_for_changing_causes_is_one_trouble_and_says_the_last_c
     let causes =
         [NoResponse::Resolve, NoResponse::TimedOut, NoResponse::Refused, NoResponse::Cut, NoResponse::Tls];
     for why in causes.into_iter().chain(causes) {
-        world.turn_when_due(not_stored(EvidenceError::StoreSilent(why)));
+        world.reconcile_when_due(not_stored(EvidenceError::StoreSilent(why)));
     }
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     assert!(message(&world).contains("--store-ca-file"), "{}", message(&world));
-    world.turn_when_due(not_stored(EvidenceError::StoreRests));
+    world.reconcile_when_due(not_stored(EvidenceError::StoreRests));
     assert!(message(&world).contains("--store-ca-file"), "why it rests: {}", message(&world));
-    world.turn_when_due(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile_when_due(not_stored(EvidenceError::StoreUnavailable));
     assert!(message(&world).contains("temporarily unavailable"), "{}", message(&world));
     let silent = NoResponse::ALL.map(EvidenceError::StoreSilent);
     for error in silent.into_iter().chain(EvidenceError::ALL).chain(EvidenceError::OTHER_CAUSES) {
@@ -130,21 +130,21 @@ fn a_store_that_is_silent_for_changing_causes_is_one_trouble_and_says_the_last_c
 }
 
 #[test]
-fn trouble_that_is_over_is_not_shown_any_more() {
+fn an_error_that_is_over_is_not_shown_any_more() {
     let mut world = storing();
-    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     world.pass(60);
-    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     world.restart();
-    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"), "also after a restart");
-    world.turn_when_due(store(fixtures::stored(vec![fixtures::front()])));
+    world.reconcile_when_due(store(fixtures::stored(vec![fixtures::front()])));
     assert_eq!(line(&world.status), STORING);
 }
 
 #[test]
-fn what_no_wait_can_mend_is_given_up_at_once() {
+fn what_no_wait_can_mend_is_abandoned_at_once() {
     for (error, reason) in [
         (EvidenceError::Conflict, "Conflict"),
         (EvidenceError::NoConditionalWrites, "StoreMisconfigured"),
@@ -152,9 +152,9 @@ fn what_no_wait_can_mend_is_given_up_at_once() {
         (EvidenceError::StoreSecretInvalid, "StoreSecretInvalid"),
     ] {
         let mut world = storing();
-        let turn = world.turn(not_stored(error));
-        assert_eq!((line(&world.status), turn.conclusion.next), (failed(reason), Requeue::AwaitChange));
-        assert_eq!(turn.conclusion.events, [Event::EvidenceFailed]);
+        let reconcile = world.reconcile(not_stored(error));
+        assert_eq!((line(&world.status), reconcile.conclusion.next), (failed(reason), Requeue::AwaitChange));
+        assert_eq!(reconcile.conclusion.events, [Event::EvidenceFailed]);
         assert!(!world.status.settled);
     }
 }
@@ -175,7 +175,7 @@ fn a_required_image_is_asked_for_again_for_ten_minutes() {
 }
 
 #[test]
-fn everything_else_is_given_up_a_day_after_the_verdict() {
+fn everything_else_is_abandoned_a_day_after_the_verdict() {
     for (error, reason) in [
         (EvidenceError::StoreUnavailable, "StoreUnavailable"),
         (EvidenceError::StoreAccessDenied, "StoreAccessDenied"),
@@ -183,21 +183,21 @@ fn everything_else_is_given_up_a_day_after_the_verdict() {
     ] {
         let mut world = storing();
         let begun = world.facts.now;
-        let turn = troubled(&mut world, error);
+        let reconcile = troubled(&mut world, error);
         assert_eq!(line(&world.status), failed(reason));
-        assert_eq!(turn.conclusion.next, Requeue::AwaitChange);
+        assert_eq!(reconcile.conclusion.next, Requeue::AwaitChange);
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((86_400..=86_400 + 300).contains(&waited), "{waited}");
     }
 }
 
 #[test]
-fn a_required_image_that_is_missing_through_restarts_is_given_up_within_a_day_all_the_same() {
+fn a_required_image_that_is_missing_through_restarts_is_abandoned_within_a_day_regardless() {
     let mut world = storing();
     let begun = world.facts.now;
     while elapsed(begun, world.facts.now).as_secs() < 86_400 {
         world.restart();
-        world.turn(not_stored(EvidenceError::ImageNotAvailable));
+        world.reconcile(not_stored(EvidenceError::ImageNotAvailable));
         assert_eq!(world.reason(ConditionType::Stalled), None, "each process waits for ten minutes anew");
         world.pass(300);
     }
@@ -207,11 +207,11 @@ fn a_required_image_that_is_missing_through_restarts_is_given_up_within_a_day_al
 }
 
 #[test]
-fn a_process_that_was_not_there_for_days_tries_for_ten_minutes_before_it_gives_up() {
+fn a_process_that_was_not_there_for_days_tries_for_ten_minutes_before_it_abandons_them() {
     let mut well = storing();
     well.pass(3 * 86_400);
     well.restart();
-    assert_eq!(well.turn(store(fixtures::all_stored())).step, Step::Store);
+    assert_eq!(well.reconcile(store(fixtures::all_stored())).step, Step::Store);
     assert_eq!(line(&well.status), STORED, "the store was well, only nobody asked it");
 
     let mut world = storing();
@@ -224,62 +224,68 @@ fn a_process_that_was_not_there_for_days_tries_for_ten_minutes_before_it_gives_u
 }
 
 #[test]
-fn a_turn_of_trouble_does_not_end_what_went_on_by_itself_for_days_but_what_is_stuck_ends() {
+fn an_error_does_not_end_what_went_on_for_days_but_what_is_stuck_ends() {
     let mut world = storing();
     world.pass(2 * 86_400);
     world.restart();
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     assert!(
-        matches!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))),
+        matches!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))),
         "the process has just begun"
     );
     world.pass(600);
-    assert_eq!(world.turn(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
+    assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
     let shown = "Verified: R EvidenceFailed, St EvidenceFailed, CR SecretNotFound, SC Created, F Verified, V Verified, ES PortalUnavailable";
     assert_eq!(line(&world.status), shown, "no store is blamed that nobody asked");
 }
 
 #[test]
-fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_given_up_after_a_day() {
+fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_abandoned_after_a_day() {
     let mut world = storing();
     world.facts.portal = PortalFact::NotAllowed;
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown = STORING.replace("Rec StoringEvidence", "St PortalNotAllowed");
     let events = [Event::PortalNotAllowed];
-    assert_led_to(&world, &turn, &shown, 3600..=3600, &events, "it may be allowed again");
+    assert_led_to(&world, &reconcile, &shown, 3600..=3600, &events, "it may be allowed again");
     world.pass(86_400);
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(
-        (turn.step, line(&world.status)),
+        (reconcile.step, line(&world.status)),
         (Step::Transition(Transition::AbandonEvidence), failed("PortalUnavailable"))
     );
 }
 
 #[test]
-fn what_is_suspended_is_neither_stored_nor_given_up() {
+fn what_is_suspended_is_neither_stored_nor_abandoned() {
     let mut world = storing();
     world.facts.suspend = true;
     for _ in 0..2 {
-        let turn = world.turn(Answer::Uncalled);
-        assert_eq!((line(&world.status).as_str(), turn.conclusion.next), (STORING, Requeue::AwaitChange));
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert_eq!(
+            (line(&world.status).as_str(), reconcile.conclusion.next),
+            (STORING, Requeue::AwaitChange)
+        );
         world.pass(3 * 86_400);
     }
     world.facts.suspend = false;
-    world.turn(not_stored(EvidenceError::StoreUnavailable));
+    world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     assert_eq!(line(&world.status), STORING, "its ten minutes begin now");
-    world.turn_when_due(store(fixtures::all_stored()));
+    world.reconcile_when_due(store(fixtures::all_stored()));
     assert_eq!(line(&world.status), STORED);
 }
 
 #[test]
 fn what_failed_stays_as_it_is_also_while_suspended() {
     let mut world = storing();
-    world.turn(not_stored(EvidenceError::Conflict));
+    world.reconcile(not_stored(EvidenceError::Conflict));
     for suspend in [false, true] {
         world.facts.suspend = suspend;
-        let turn = world.turn(Answer::Uncalled);
-        assert_eq!((line(&world.status), turn.conclusion.next), (failed("Conflict"), Requeue::AwaitChange));
-        assert_eq!(turn.conclusion.events, []);
+        let reconcile = world.reconcile(Answer::Uncalled);
+        assert_eq!(
+            (line(&world.status), reconcile.conclusion.next),
+            (failed("Conflict"), Requeue::AwaitChange)
+        );
+        assert_eq!(reconcile.conclusion.events, []);
     }
 }
 
@@ -289,36 +295,36 @@ fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
         let mut world = World::storing(ready_when, DeletionPolicy::Retain);
         troubled(&mut world, EvidenceError::StoreUnavailable);
         world.pass(2 * 86_400);
-        let turn = grant(&mut world);
-        assert_eq!(turn.conclusion.next, Requeue::Now);
+        let reconcile = grant(&mut world);
+        assert_eq!(reconcile.conclusion.next, Requeue::Now);
         assert_eq!(world.status.phase, Some(crate::api::Phase::Storing));
         assert_eq!(world.reason(ConditionType::EvidenceStored), Some("Storing"));
         let begun = world.facts.now;
-        world.turn(not_stored(EvidenceError::StoreUnavailable));
+        world.reconcile(not_stored(EvidenceError::StoreUnavailable));
         world.pass(3600);
         world.restart();
         troubled(&mut world, EvidenceError::StoreUnavailable);
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((86_400..=86_400 + 300).contains(&waited), "{waited}, {ready_when:?}, also over a restart");
         grant(&mut world);
-        world.turn(store(fixtures::all_stored()));
+        world.reconcile(store(fixtures::all_stored()));
         assert!(world.status.settled);
     }
 }
 
 #[test]
-fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looked_at_each_minute() {
+fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_checked_each_minute() {
     let mut world = World::fresh(ReadyWhen::Verified);
     world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
     world.facts.evidence.destination = super::cause::refused_destination();
-    let turn = world.turn(Answer::Uncalled);
+    let reconcile = world.reconcile(Answer::Uncalled);
     let shown =
         "Pending: R DestinationNotAllowed, St DestinationNotAllowed, CR NotChecked, SC NotYet, ES NotStarted";
     let reported = [Event::DestinationNotAllowed];
-    assert_led_to(&world, &turn, shown, 60..=60, &reported, "its Secret is not watched");
+    assert_led_to(&world, &reconcile, shown, 60..=60, &reported, "its Secret is not watched");
     world.facts.evidence.destination = crate::lifecycle::evidence::DestinationFact::Allowed;
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     let shown = "Pending: R SecretNotFound, Rec SecretNotFound, CR SecretNotFound, SC NotYet, ES NotStarted";
     assert_eq!(line(&world.status), shown, "it clears by itself, before a session is created");
 }
@@ -327,15 +333,15 @@ fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_looke
 fn a_key_that_goes_missing_is_the_cause_before_a_link_and_the_refusal_is_known_again_after_it() {
     let mut world = World::fresh(ReadyWhen::Verified);
     for _ in 0..60 {
-        world.turn_when_due(super::world::refused(PortalError::Invalid));
+        world.reconcile_when_due(super::world::refused(PortalError::Invalid));
     }
     assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
-    world.turn(Answer::Uncalled);
+    world.reconcile(Answer::Uncalled);
     assert_eq!(world.reason(ConditionType::Ready), Some("SecretNotFound"));
     assert_eq!(world.reason(ConditionType::Stalled), None, "a new Secret may end it");
     world.facts.key = key;
-    world.turn_when_due(super::world::refused(PortalError::Invalid));
+    world.reconcile_when_due(super::world::refused(PortalError::Invalid));
     assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
 }
 
@@ -346,7 +352,7 @@ fn ready_is_true_while_storing_where_a_link_was_all_that_was_asked_for() {
         line(&world.status),
         "Storing: R Finished, CR Accepted, SC Created, F Verified, V Verified, ES Storing"
     );
-    world.turn(not_stored(EvidenceError::Conflict));
+    world.reconcile(not_stored(EvidenceError::Conflict));
     assert_eq!(line(&world.status), failed("Conflict"), "but not once it failed");
     assert_eq!(world.shown(ConditionType::Verified), Some((ConditionStatus::True, "Verified")));
 }

@@ -1,4 +1,4 @@
-//! Laws about when evidence is stored, given up and removed.
+//! Invariants about when evidence is stored, given up and removed.
 
 use std::time::Duration;
 
@@ -19,37 +19,37 @@ use crate::{
     },
 };
 
-laws! {
+invariants! {
     OfDecided;
-    over_the_grid_and_the_walk:
-        nothing_that_owes_evidence_a_removal_or_a_retry_is_settled
+    over_the_grid_and_the_state_space:
+        nothing_with_pending_evidence_a_removal_or_a_retry_is_settled
         nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting
         nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal
         what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held
         a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource
         a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed
-        what_has_the_finalizer_is_never_let_go_of_without_taking_it_off
+        what_has_the_finalizer_is_never_released_without_taking_it_off
         what_failed_is_stored_again_only_after_a_retry
-        a_retry_is_granted_to_what_is_owed_or_failed
+        a_retry_is_decided_for_what_is_pending_or_failed
     ;
     only_over_the_grid:
-        evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process
-        evidence_that_meets_trouble_is_given_up_after_a_day
-        a_removal_is_given_up_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty
+        evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_process
+        evidence_that_meets_errors_is_abandoned_after_a_day
+        a_removal_is_abandoned_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty
 }
 
-fn is_removed_with_it(case: &Decided) -> bool {
+fn is_removed_with_resource(case: &Decided) -> bool {
     let spec = case.facts.evidence.spec.as_ref();
     spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
 }
 
-fn nothing_that_owes_evidence_a_removal_or_a_retry_is_settled(case: &Decided) -> Says {
+fn nothing_with_pending_evidence_a_removal_or_a_retry_is_settled(case: &Decided) -> Says {
     if *case.step != Step::Transition(Transition::Settle) {
         return Nothing;
     }
     let evidence = &case.facts.evidence;
     let owes = matches!(evidence.state, EvidenceState::Pending | EvidenceState::Failed);
-    let is_removed = evidence.is_stored && is_removed_with_it(case);
+    let is_removed = evidence.is_stored && is_removed_with_resource(case);
     holds(!owes && !is_removed && !evidence.has_finalizer)
 }
 
@@ -76,7 +76,7 @@ fn nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal(cas
 }
 
 fn what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held(case: &Decided) -> Says {
-    if *case.step == Step::Store && is_removed_with_it(case) {
+    if *case.step == Step::Store && is_removed_with_resource(case) {
         holds(case.facts.evidence.has_finalizer)
     } else {
         Nothing
@@ -87,7 +87,7 @@ fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &
     if *case.step != Step::AddFinalizer {
         return Nothing;
     }
-    holds(is_removed_with_it(case) && !case.facts.evidence.has_finalizer)
+    holds(is_removed_with_resource(case) && !case.facts.evidence.has_finalizer)
 }
 
 fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case: &Decided) -> Says {
@@ -96,11 +96,11 @@ fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case:
     holds(
         case.facts.evidence.has_finalizer
             && (case.facts.deleting
-                || (!is_removed_with_it(case) && matches!(case.state, State::Finished(_)) && !last)),
+                || (!is_removed_with_resource(case) && matches!(case.state, State::Finished(_)) && !last)),
     )
 }
 
-fn what_has_the_finalizer_is_never_let_go_of_without_taking_it_off(case: &Decided) -> Says {
+fn what_has_the_finalizer_is_never_released_without_taking_it_off(case: &Decided) -> Says {
     if !case.facts.evidence.has_finalizer {
         return Nothing;
     }
@@ -117,7 +117,7 @@ fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
     }
 }
 
-fn a_retry_is_granted_to_what_is_owed_or_failed(case: &Decided) -> Says {
+fn a_retry_is_decided_for_what_is_pending_or_failed(case: &Decided) -> Says {
     let waits = matches!(case.facts.evidence.state, EvidenceState::Pending | EvidenceState::Failed);
     let moves = !case.facts.suspend && !case.facts.deleting && matches!(case.state, State::Finished(_));
     match &case.facts.retry {
@@ -137,7 +137,7 @@ fn is_late(case: &Decided) -> bool {
         && lasted(case.facts.local_state.storing_since, Duration::from_mins(10))
 }
 
-fn evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Says {
+fn evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Says {
     if *case.step == Step::Transition(Transition::AbandonEvidence) {
         holds(case.facts.evidence.state == EvidenceState::Pending && is_late(case))
     } else {
@@ -145,22 +145,22 @@ fn evidence_is_given_up_by_time_only_after_a_day_and_ten_minutes_of_this_process
     }
 }
 
-fn evidence_that_meets_trouble_is_given_up_after_a_day(case: &Decided) -> Says {
+fn evidence_that_meets_errors_is_abandoned_after_a_day(case: &Decided) -> Says {
     let moves = !case.facts.suspend && !case.facts.deleting && case.facts.retry.is_none();
-    let is_held_for_nothing = case.facts.evidence.has_finalizer && !is_removed_with_it(case);
+    let holds_needless_finalizer = case.facts.evidence.has_finalizer && !is_removed_with_resource(case);
     let is_owed =
         case.facts.evidence.state == EvidenceState::Pending && matches!(case.state, State::Finished(_));
     let is_stuck = case.facts.local_state.storing.is_some()
         || matches!(case.facts.portal, PortalFact::NotAllowed)
         || matches!(case.facts.key, KeyFact::Missing(_));
-    if moves && is_owed && is_stuck && is_late(case) && !is_held_for_nothing {
+    if moves && is_owed && is_stuck && is_late(case) && !holds_needless_finalizer {
         holds(*case.step == Step::Transition(Transition::AbandonEvidence))
     } else {
         Nothing
     }
 }
 
-fn a_removal_is_given_up_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty(
+fn a_removal_is_abandoned_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty(
     case: &Decided,
 ) -> Says {
     let (Step::RemoveEvidence { release_when }, Some(deleted_at)) =

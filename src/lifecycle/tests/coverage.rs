@@ -1,39 +1,39 @@
-//! Which law spoke how often, and what broke it.
+//! How often each invariant applied, and the first case that broke it.
 
-use super::laws::{self, Concluded, Decided, OfConcluded, OfDecided, Says};
+use super::invariants::{self, Concluded, Decided, OfConcluded, OfDecided, Says};
 
-/// How often each law spoke, and the first case that broke it.
-pub(super) struct Tally {
+/// How often each invariant applied, and the first case that broke it.
+pub(super) struct Coverage {
     of_decided: Vec<OfDecided>,
     of_concluded: Vec<OfConcluded>,
-    laws: Vec<(&'static str, usize, Option<String>)>,
+    invariants: Vec<(&'static str, usize, Option<String>)>,
     /// How many cases were tried.
     pub(super) cases: usize,
 }
 
-impl Tally {
+impl Coverage {
     /// Nothing tried yet.
     pub(super) fn new() -> Self {
-        let (mut laws, of_decided): (Vec<_>, Vec<_>) =
-            laws::of_decided().map(|(name, law)| ((name, 0, None), law)).unzip();
+        let (mut invariants, of_decided): (Vec<_>, Vec<_>) =
+            invariants::of_decided().map(|(name, law)| ((name, 0, None), law)).unzip();
         let (others, of_concluded): (Vec<_>, Vec<_>) =
-            laws::of_concluded().map(|(name, law)| ((name, 0, None), law)).unzip();
-        laws.extend(others);
-        Self { of_decided, of_concluded, laws, cases: 0 }
+            invariants::of_concluded().map(|(name, law)| ((name, 0, None), law)).unzip();
+        invariants.extend(others);
+        Self { of_decided, of_concluded, invariants, cases: 0 }
     }
 
     fn note(&mut self, law: usize, says: Says, case: impl FnOnce() -> String) {
         if says == Says::Nothing {
             return;
         }
-        let (_, spoke, broken) = &mut self.laws[law];
+        let (_, spoke, broken) = &mut self.invariants[law];
         *spoke += 1;
         if says == Says::Broken {
             broken.get_or_insert_with(case);
         }
     }
 
-    /// Retries the laws about what is decided.
+    /// Retries the invariants about what is decided.
     pub(super) fn decided(&mut self, case: &Decided, name: &str) {
         self.cases += 1;
         for law in 0..self.of_decided.len() {
@@ -42,7 +42,7 @@ impl Tally {
         }
     }
 
-    /// Retries the laws about what is concluded, but for those that only the grid asks.
+    /// Retries the invariants about what is concluded, but for those that only the grid asks.
     pub(super) fn concluded(&mut self, case: &Concluded, name: &str) {
         self.cases += 1;
         let others = self.of_decided.len();
@@ -66,16 +66,17 @@ impl Tally {
     /// Adds what another thread tried.
     pub(super) fn add(&mut self, other: Self) {
         self.cases += other.cases;
-        for (mine, theirs) in self.laws.iter_mut().zip(other.laws) {
+        for (mine, theirs) in self.invariants.iter_mut().zip(other.invariants) {
             mine.1 += theirs.1;
             mine.2 = mine.2.take().or(theirs.2);
         }
     }
 
-    /// Fails if a law was broken, or never spoke.
+    /// Fails if an invariant is broken, or never applied.
     #[track_caller]
     pub(super) fn assert_holds(&self, name: &str) {
-        let (_, spoke, broken) = self.laws.iter().find(|(law, _, _)| *law == name).expect("a law");
+        let (_, spoke, broken) =
+            self.invariants.iter().find(|(law, _, _)| *law == name).expect("an invariant");
         if let Some(case) = broken {
             panic!("broken: {case}");
         }

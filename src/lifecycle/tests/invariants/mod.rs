@@ -1,13 +1,13 @@
-//! What holds whatever happens: each law is a sentence, tried on every case of the grid and of the walk.
+//! Invariants: each is a sentence that holds in every case of the grid and of the state space.
 
-macro_rules! laws {
+macro_rules! invariants {
     (
         $law:ty;
-        over_the_grid_and_the_walk: $($both:ident)+;
+        over_the_grid_and_the_state_space: $($both:ident)+;
         only_over_the_grid: $($only:ident)*
     ) => {
-        /// The laws of this file by name.
-        pub(in crate::lifecycle::tests) const LAWS: &[(&str, $law)] =
+        /// The invariants of this file by name.
+        pub(in crate::lifecycle::tests) const INVARIANTS: &[(&str, $law)] =
             &[$((stringify!($both), $both as $law),)+ $((stringify!($only), $only as $law),)*];
 
         mod over_the_grid {
@@ -21,10 +21,10 @@ macro_rules! laws {
             })*
         }
 
-        mod over_the_walk {
+        mod over_the_state_space {
             $(#[test]
             fn $both() {
-                crate::lifecycle::tests::walk::holds(stringify!($both));
+                crate::lifecycle::tests::state_space::holds(stringify!($both));
             })+
         }
     };
@@ -50,17 +50,20 @@ use crate::{
     portal::error::PortalError,
 };
 
-/// The laws about what is decided, by name.
+/// The invariants about what is decided, by name.
 pub(super) fn of_decided() -> impl Iterator<Item = (&'static str, OfDecided)> {
-    [decided::LAWS, evidence_decided::LAWS].into_iter().flatten().copied()
+    [decided::INVARIANTS, evidence_decided::INVARIANTS].into_iter().flatten().copied()
 }
 
-/// The laws about what is concluded, by name.
+/// The invariants about what is concluded, by name.
 pub(super) fn of_concluded() -> impl Iterator<Item = (&'static str, OfConcluded)> {
-    [shown::LAWS, recorded::LAWS, ends::LAWS, evidence_concluded::LAWS].into_iter().flatten().copied()
+    [shown::INVARIANTS, recorded::INVARIANTS, ends::INVARIANTS, evidence_concluded::INVARIANTS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
-/// What a status shows, read once for all laws.
+/// What a status shows, read once for all invariants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Shown([Option<(ConditionStatus, Reason)>; 8]);
 
@@ -167,7 +170,7 @@ impl Concluded<'_> {
     }
 }
 
-/// What a law says of a case.
+/// What an invariant says of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says {
     /// It does not speak of such a case.
@@ -182,9 +185,9 @@ const fn holds(it_does: bool) -> Says {
     if it_does { Says::Holds } else { Says::Broken }
 }
 
-/// A law about what is decided.
+/// An invariant about what is decided.
 pub(super) type OfDecided = fn(&Decided) -> Says;
-/// A law about what is concluded.
+/// An invariant about what is concluded.
 pub(super) type OfConcluded = fn(&Concluded) -> Says;
 
 /// Whether the case is a claim.

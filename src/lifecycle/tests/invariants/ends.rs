@@ -1,4 +1,4 @@
-//! Laws about grace (law e), ends (law f) and when to look again (law g).
+//! Invariants about grace (law e), ends (law f) and when to look again (law g).
 
 use std::time::Duration;
 
@@ -27,25 +27,23 @@ use crate::{
     portal::{error::PortalError, verification_id::VerificationId, wire::Details},
 };
 
-laws! {
+invariants! {
     OfConcluded;
-    over_the_grid_and_the_walk:
+    over_the_grid_and_the_state_space:
         a_refusal_shows_stalled_only_after_its_grace
         what_only_a_person_can_end_stays_shown_until_it_is_gone
         an_end_needs_an_answer_that_names_the_session_or_a_clock
         verified_comes_only_from_the_word_of_the_portal_about_this_session
-        the_next_look_is_within_an_hour_and_not_in_the_past
+        the_next_poll_is_within_an_hour_and_not_in_the_past
         the_next_call_waits_for_admission
-        an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed
-        a_refused_call_is_waited_for_unless_its_deadline_or_the_day_for_evidence_is_over
+        an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending
+        a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over
         a_refused_call_claims_records_and_publishes_nothing
     ;
     only_over_the_grid:
 }
 
-fn a_refused_call_is_waited_for_unless_its_deadline_or_the_day_for_evidence_is_over(
-    case: &Concluded,
-) -> Says {
+fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case: &Concluded) -> Says {
     let Some(NotAdmitted { step, refusal, cause: _ }) = case.refusal() else { return Nothing };
     let Facts { deadline, due, evidence, local_state, now, .. } = case.facts;
     let lasted = |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, *now) >= long);
@@ -55,7 +53,7 @@ fn a_refused_call_is_waited_for_unless_its_deadline_or_the_day_for_evidence_is_o
     let told = |event| case.conclusion.events.contains(&event);
     let (is_long_ago, has_passed) = match *deadline {
         Deadline::Ahead(_) => (false, false),
-        Deadline::Passed { at: _, looked: _, overdue: _, long_ago } => (long_ago, true),
+        Deadline::Passed { at: _, polled: _, overdue: _, long_ago } => (long_ago, true),
     };
     let ends = match step {
         PortalStep::Create | PortalStep::Adopt => None,
@@ -234,7 +232,7 @@ fn verified_comes_only_from_the_word_of_the_portal_about_this_session(case: &Con
     holds(!becomes || was)
 }
 
-fn the_next_look_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says {
+fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says {
     let now = case.facts.now;
     match case.conclusion.next {
         Requeue::At(at) => {
@@ -281,7 +279,7 @@ fn the_next_call_waits_for_admission(case: &Concluded) -> Says {
     holds(case.conclusion.local_state.next.is_some_and(|next| next >= later(case.facts.now, least)))
 }
 
-fn an_end_is_told_once_and_leaves_the_watch_unless_something_is_owed(case: &Concluded) -> Says {
+fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case: &Concluded) -> Says {
     let ends = [
         Event::Verified,
         Event::Rejected,

@@ -1,4 +1,4 @@
-//! Laws about what is shown, recorded and told of evidence.
+//! Invariants about what is shown, recorded and told of evidence.
 
 use std::time::Duration;
 
@@ -23,24 +23,24 @@ use crate::{
     },
 };
 
-laws! {
+invariants! {
     OfConcluded;
-    over_the_grid_and_the_walk:
+    over_the_grid_and_the_state_space:
         what_asks_for_nothing_shows_no_evidence
-        what_is_settled_owes_no_evidence_and_holds_no_finalizer
+        what_is_settled_has_no_pending_evidence_and_holds_no_finalizer
         the_verdict_is_final_while_its_evidence_is_stored_or_failed
-        what_is_owed_is_shown_as_storing
-        what_is_owed_by_a_portal_that_is_not_allowed_says_so
-        a_finalizer_that_is_refused_is_trouble_with_what_is_owed
+        what_is_pending_is_shown_as_storing
+        what_is_pending_by_a_portal_that_is_not_allowed_says_so
+        a_finalizer_that_is_refused_is_an_error_of_pending_evidence
         what_failed_is_stalled_and_stays_in_the_watch
         what_is_stored_or_was_not_there_is_shown_as_that
         what_is_required_is_in_the_list_where_it_is_shown_as_stored
         what_is_stored_stays_in_status_unless_it_goes_elsewhere
-        evidence_stored_is_told_once
-        evidence_failed_is_told_once
-        evidence_left_behind_is_told
-        trouble_ends_storing_only_after_its_patience
-        trouble_is_not_shown_in_its_first_minute
+        evidence_stored_is_reported_once
+        evidence_failed_is_reported_once
+        evidence_left_behind_is_reported
+        an_error_ends_storing_only_after_its_time_limit
+        an_error_is_not_shown_in_its_first_minute
         a_removal_writes_nothing
     ;
     only_over_the_grid:
@@ -82,7 +82,7 @@ fn what_asks_for_nothing_shows_no_evidence(case: &Concluded) -> Says {
     )
 }
 
-fn what_is_settled_owes_no_evidence_and_holds_no_finalizer(case: &Concluded) -> Says {
+fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Concluded) -> Says {
     let Some((status, _)) = &case.after else { return Nothing };
     if !status.settled || case.before.settled {
         return Nothing;
@@ -112,7 +112,7 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
     )
 }
 
-fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
+fn what_is_pending_is_shown_as_storing(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
     if !stands(case, EvidenceState::Pending) || case.transition() == Some(&NOT_ALLOWED) {
         return Nothing;
@@ -134,7 +134,7 @@ fn what_is_owed_is_shown_as_storing(case: &Concluded) -> Says {
 
 const NOT_ALLOWED: Transition = Transition::Show(crate::lifecycle::step::Shown::PortalNotAllowed);
 
-fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Says {
+fn what_is_pending_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Says {
     let Some((_, shown)) = &case.after else { return Nothing };
     if !stands(case, EvidenceState::Pending) || case.transition() != Some(&NOT_ALLOWED) {
         return Nothing;
@@ -147,7 +147,7 @@ fn what_is_owed_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Say
     )
 }
 
-fn a_finalizer_that_is_refused_is_trouble_with_what_is_owed(case: &Concluded) -> Says {
+fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded) -> Says {
     if case.outcome != Some(&StepOutcome::AddFinalizer(FinalizerOutcome::Refused)) {
         return Nothing;
     }
@@ -269,20 +269,20 @@ fn what_is_stored_stays_in_status_unless_it_goes_elsewhere(case: &Concluded) -> 
     holds(before.iter().all(is_kept) && manifest(case.before) <= manifest(status))
 }
 
-fn evidence_stored_is_told_once(case: &Concluded) -> Says {
+fn evidence_stored_is_reported_once(case: &Concluded) -> Says {
     let told = case.told(Event::EvidenceStored);
     let is_due = comes_to(case, EvidenceState::Complete)
         && case.after.as_ref().is_some_and(|(status, _)| !stored_keys(status).is_empty());
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
 
-fn evidence_failed_is_told_once(case: &Concluded) -> Says {
+fn evidence_failed_is_reported_once(case: &Concluded) -> Says {
     let told = case.told(Event::EvidenceFailed);
     let is_due = comes_to(case, EvidenceState::Failed);
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
 
-fn evidence_left_behind_is_told(case: &Concluded) -> Says {
+fn evidence_left_behind_is_reported(case: &Concluded) -> Says {
     let is_removed =
         case.evidence().spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
     let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
@@ -291,7 +291,7 @@ fn evidence_left_behind_is_told(case: &Concluded) -> Says {
     if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
 }
 
-fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
+fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
     let Some(error) = case.stored().and_then(|stored| stored.error) else { return Nothing };
     if stands(case, EvidenceState::Complete) {
         return Nothing;
@@ -334,7 +334,7 @@ fn trouble_ends_storing_only_after_its_patience(case: &Concluded) -> Says {
     holds(stands(case, EvidenceState::Failed) == is_over)
 }
 
-fn trouble_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
+fn an_error_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
     let (Some(stored), Some((_, shown))) = (case.stored(), &case.after) else { return Nothing };
     let Some(error) = stored.error else { return Nothing };
     if !stands(case, EvidenceState::Pending) {

@@ -1,18 +1,18 @@
-//! Everything that a few turns can lead to, from a new resource on: each turn meets each thing that may go wrong, and
-//! what the turn concludes is the past of the next one. States that differ in nothing but their times are one.
+//! Everything that a few reconciles can lead to, from a new resource on: each reconcile meets each thing that may go wrong, and
+//! what the reconcile concludes is the past of the next one. States that differ in nothing but their times are one.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::LazyLock,
     time::Duration,
 };
 
 use super::{
+    coverage::Coverage,
     grid::as_conclusion,
-    laws::{Concluded, Decided, Shown},
+    invariants::{Concluded, Decided, Shown},
     steps::refusals,
-    tally::Tally,
     world::{Answer, World, calls, created, said},
 };
 use crate::{
@@ -34,21 +34,27 @@ use crate::{
         wire::Details,
     },
 };
+use parking_lot::Mutex;
 
-/// How many turns deep.
+/// The state space reaches at least so many states, …
+const LEAST_STATES: usize = 14_063;
+/// … and tries at least so many cases.
+const LEAST_CASES: usize = 638_254;
+
+/// How many reconciles deep.
 const DEPTH: usize = 4;
 
-struct Walk {
-    tally: Tally,
+struct StateSpace {
+    coverage: Coverage,
     reached: Vec<World>,
 }
 
-static WALK: LazyLock<Walk> = LazyLock::new(walk);
+static STATE_SPACE: LazyLock<StateSpace> = LazyLock::new(walk);
 
-/// Fails if that law does not hold over the walk.
+/// Fails if that invariant does not hold over the state space.
 #[track_caller]
 pub(super) fn holds(law: &str) {
-    WALK.tally.assert_holds(law);
+    STATE_SPACE.coverage.assert_holds(law);
 }
 
 fn roots() -> [World; 7] {
@@ -64,21 +70,44 @@ fn roots() -> [World; 7] {
     [verified, session_created, hold, adopt, asking, removed, with_finalizer]
 }
 
-fn walk() -> Walk {
-    let mut walk = Walk { tally: Tally::new(), reached: Vec::new() };
+fn walk() -> StateSpace {
+    let mut walk = StateSpace { coverage: Coverage::new(), reached: Vec::new() };
     let mut known = HashSet::new();
     let mut edge = roots().to_vec();
     for _ in 0..DEPTH {
-        let mut next = Vec::new();
-        for world in edge {
-            if known.insert(digest(&world)) {
-                every_turn(&world, &mut walk.tally, &mut next);
-                walk.reached.push(world);
-            }
-        }
+        edge.retain(|world| known.insert(digest(world)));
+        let next = every_reconcile_of(&edge, &mut walk.coverage);
+        walk.reached.append(&mut edge);
         edge = next;
     }
     walk
+}
+
+/// How many states a thread takes at once.
+const CHUNK: usize = 32;
+
+/// Every reconcile of those states, on two threads; what they lead to is in their order.
+fn every_reconcile_of(edge: &[World], coverage: &mut Coverage) -> Vec<World> {
+    let work = Mutex::new(edge.chunks(CHUNK).enumerate());
+    let done = Mutex::new((coverage, BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut own = Coverage::new();
+                loop {
+                    let chunk = work.lock().next();
+                    let Some((number, chunk)) = chunk else { break };
+                    let mut next = Vec::new();
+                    for world in chunk {
+                        every_reconcile(world, &mut own, &mut next);
+                    }
+                    done.lock().1.insert(number, next);
+                }
+                done.lock().0.add(own);
+            });
+        }
+    });
+    done.into_inner().1.into_values().flatten().collect()
 }
 
 /// A short hash of a state, but for its times.
@@ -97,7 +126,7 @@ fn digest(world: &World) -> u64 {
     local_state.blocker_kind.map(|streak| (streak.what, streak.lasted(now, GRACE))).hash(&mut hasher);
     local_state.not_found.map(|streak| streak.count.min(3)).hash(&mut hasher);
     local_state.paused.map(|since| lasted(since, Duration::from_mins(1))).hash(&mut hasher);
-    (&local_state.refused_key, local_state.good_looks.min(3), local_state.changed_at.is_some())
+    (&local_state.refused_key, local_state.good_polls.min(3), local_state.changed_at.is_some())
         .hash(&mut hasher);
     local_state.next.is_some_and(|next| next > now).hash(&mut hasher);
     status.expires_at.map(|end| later(end, Duration::from_hours(1)) <= now).hash(&mut hasher);
@@ -126,7 +155,13 @@ fn deleted(base: &Facts) -> Facts {
     facts
 }
 
-/// What may be the matter in a turn.
+fn destination_refused(base: &Facts) -> Facts {
+    let mut facts = base.clone();
+    facts.evidence.destination = super::cause::refused_destination();
+    facts
+}
+
+/// What may be the matter in a reconcile.
 fn situations(world: &World) -> Vec<Facts> {
     let base = &world.facts;
     let until = later(base.now, Duration::from_mins(2));
@@ -135,9 +170,13 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { suspend: true, ..base.clone() },
         Facts { portal: PortalFact::NotAllowed, ..base.clone() },
         Facts { key: KeyFact::Missing(KeyFault::SecretNotFound), ..base.clone() },
+        Facts { too_large: true, ..base.clone() },
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
     ];
+    if matches!(world.state(), State::Fresh | State::Refused | State::OutcomeUnknown) {
+        all.push(destination_refused(base));
+    }
     if world.state() == State::Claimed {
         all.push(Facts { in_flight: InFlight::Possible(until), ..base.clone() });
         all.push(Facts { in_flight: InFlight::NeverSent, ..base.clone() });
@@ -154,7 +193,7 @@ fn outcomes(step: &Step) -> Vec<StepOutcome> {
     if matches!(step, Step::Create { .. }) {
         let mut all =
             vec![answered(Ok(fixtures::created().unwrap())), StepOutcome::Create(CreateOutcome::NotSent)];
-        all.extend(TROUBLES.map(|error| answered(Err(error))));
+        all.extend(ERRORS.map(|error| answered(Err(error))));
         return all;
     }
     if *step == Step::Store {
@@ -197,7 +236,7 @@ fn outcomes(step: &Step) -> Vec<StepOutcome> {
         answered_with("junk", &[]),
         outcome(Ok(Details { id: None, ..fixtures::details("verified", &[]) })),
     ];
-    all.extend(TROUBLES.map(|error| outcome(Err(error))));
+    all.extend(ERRORS.map(|error| outcome(Err(error))));
     all
 }
 
@@ -213,7 +252,7 @@ fn stores() -> Vec<StepOutcome> {
     all.into_iter().map(StepOutcome::Store).collect()
 }
 
-const TROUBLES: [PortalError; 8] = [
+const ERRORS: [PortalError; 8] = [
     PortalError::NotSent(NotSent::Connect),
     PortalError::KeyRejected,
     PortalError::Invalid,
@@ -224,31 +263,35 @@ const TROUBLES: [PortalError; 8] = [
     PortalError::Failed(Failed::Cut),
 ];
 
-fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
+fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Vec<World>) {
     let base = &world.facts;
     for facts in situations(world) {
-        let mut turn = World { facts, ..world.clone() };
-        let step = turn.decide_only();
-        let parsed = turn.parsed();
-        let decided =
-            Decided { state: parsed.state(), attempts: parsed.attempts(), facts: &turn.facts, step: &step };
-        tally.decided(&decided, "walk");
+        let mut reconcile = World { status: world.status.clone(), facts, ..*world };
+        let step = reconcile.decide_only();
+        let parsed = reconcile.parsed();
+        let decided = Decided {
+            state: parsed.state(),
+            attempts: parsed.attempts(),
+            facts: &reconcile.facts,
+            step: &step,
+        };
+        coverage.decided(&decided, "state space");
         let mut see = |parsed: &ParsedStatus<'_>, outcome: Option<&StepOutcome>, conclusion: &Conclusion| {
             let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
-            let (state, before, facts) = (parsed.state(), parsed.status(), &turn.facts);
+            let (state, before, facts) = (parsed.state(), parsed.status(), &reconcile.facts);
             let shown_before = &Shown::of(before);
             let case = Concluded { state, before, shown_before, facts, outcome, conclusion, after };
-            tally.concluded(&case, "walk");
+            coverage.concluded(&case, "state space");
         };
         let until = later(base.now, Duration::from_mins(2));
         for outcome in refusals(&step, until) {
-            let conclusion = conclude(&parsed, &outcome, &turn.facts);
+            let conclusion = conclude(&parsed, &outcome, &reconcile.facts);
             see(&parsed, Some(&outcome), &conclusion);
             push_after(world, parsed.status(), &outcome, conclusion, next);
         }
         let claimed = if let Step::Create { attempt } = step {
-            let claimed = claim(parsed.status(), attempt, &turn.facts);
-            see(&parsed, None, &as_conclusion(&claimed, &turn.facts));
+            let claimed = claim(parsed.status(), attempt, &reconcile.facts);
+            see(&parsed, None, &as_conclusion(&claimed, &reconcile.facts));
             // A process may end here.
             let mut left = World { status: claimed.clone(), facts: base.clone(), ..*world };
             left.restart();
@@ -259,7 +302,7 @@ fn every_turn(world: &World, tally: &mut Tally, next: &mut Vec<World>) {
         };
         let parsed = claimed.as_ref().map_or(parsed, |claimed| ParsedStatus::of(UID, claimed));
         for outcome in outcomes(&step) {
-            let conclusion = conclude(&parsed, &outcome, &turn.facts);
+            let conclusion = conclude(&parsed, &outcome, &reconcile.facts);
             see(&parsed, Some(&outcome), &conclusion);
             push_after(world, parsed.status(), &outcome, conclusion, next);
         }
@@ -297,9 +340,11 @@ fn push_after(
 }
 
 #[test]
-fn the_walk_reaches_every_live_past() {
-    let reached = &WALK.reached;
-    assert!(reached.len() > 1000, "{}", reached.len());
+fn the_state_space_reaches_every_live_state() {
+    let reached = &STATE_SPACE.reached;
+    println!("state space: {} states, {} cases", reached.len(), STATE_SPACE.coverage.cases);
+    assert!(reached.len() >= LEAST_STATES, "{}", reached.len());
+    assert!(STATE_SPACE.coverage.cases >= LEAST_CASES, "{}", STATE_SPACE.coverage.cases);
     let has = |is: fn(&State) -> bool| reached.iter().any(|world| is(&world.state()));
     assert!(has(|state| *state == State::Claimed));
     assert!(has(|state| *state == State::Refused));
@@ -310,8 +355,8 @@ fn the_walk_reaches_every_live_past() {
 }
 
 #[test]
-fn no_more_answers_are_lost_than_the_budget_allows() {
-    for world in &WALK.reached {
+fn no_more_outcomes_are_unknown_than_the_budget_allows() {
+    for world in &STATE_SPACE.reached {
         assert!(attempts(&world.status).unacknowledged() <= LOST_ANSWERS);
     }
 }
@@ -319,7 +364,7 @@ fn no_more_answers_are_lost_than_the_budget_allows() {
 /// Never stuck: whatever outcome, once all is well again it ends, or says that it waits for a person.
 #[test]
 fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
-    for world in &WALK.reached {
+    for world in &STATE_SPACE.reached {
         let mut well = world.clone();
         well.deadline = jiff::Timestamp::MAX;
         let asks = Step::Transition(Transition::Show(ShownStep::CreateOutcomeUnknown));
@@ -339,7 +384,7 @@ fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
             } else {
                 Answer::Uncalled
             };
-            well.turn(answer);
+            well.reconcile(answer);
             step == asks
                 || step == Step::Transition(Transition::Show(ShownStep::Finished))
                 || well.status.settled

@@ -1,4 +1,4 @@
-//! Laws about what is decided: who may be asked, and when (law d), and what ends without an answer (law f).
+//! Invariants about what is decided: who may be asked, and when (law d), and what ends without an answer (law f).
 
 use super::{
     Decided, OfDecided,
@@ -16,25 +16,25 @@ use crate::{
     },
 };
 
-laws! {
+invariants! {
     OfDecided;
-    over_the_grid_and_the_walk:
-        a_create_starts_only_from_fresh_refused_or_lost
+    over_the_grid_and_the_state_space:
+        a_create_starts_only_from_fresh_refused_or_unknown
         a_create_is_never_decided_over_an_id_or_an_adoption
         a_create_is_the_next_attempt
-        lost_answers_are_healed_only_within_the_budget_and_never_with_hold
+        unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold
         nothing_is_asked_while_deleting_suspended_or_over
         a_call_needs_a_key_and_an_allowed_portal
-        a_claim_is_given_up_only_when_its_request_cannot_be_in_flight
+        a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight
         nothing_ends_while_suspended
         only_a_passed_deadline_ends_without_a_call
     ;
     only_over_the_grid:
         nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit
-        an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day
+        an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day
 }
 
-fn a_create_starts_only_from_fresh_refused_or_lost(case: &Decided) -> Says {
+fn a_create_starts_only_from_fresh_refused_or_unknown(case: &Decided) -> Says {
     if matches!(case.step, Step::Create { .. }) {
         holds(matches!(case.state, State::Fresh | State::Refused | State::OutcomeUnknown))
     } else {
@@ -57,7 +57,7 @@ fn a_create_is_the_next_attempt(case: &Decided) -> Says {
     holds(*attempt == case.attempts.attempt + 1)
 }
 
-fn lost_answers_are_healed_only_within_the_budget_and_never_with_hold(case: &Decided) -> Says {
+fn unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold(case: &Decided) -> Says {
     let unacknowledged = case.attempts.orphans - case.attempts.acknowledged;
     let held = case.facts.on_unknown == OnUnknownOutcome::Hold && unacknowledged > 0;
     if *case.state == State::OutcomeUnknown && (held || unacknowledged >= 3) {
@@ -83,7 +83,7 @@ fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Says {
     }
 }
 
-fn a_claim_is_given_up_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Says {
+fn a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Says {
     let is_claimed = *case.state == State::Claimed;
     if *case.step == Step::Transition(Transition::AbandonUnknown) {
         holds(is_claimed && case.facts.in_flight == InFlight::None)
@@ -118,14 +118,12 @@ fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case:
     holds(!is_adopted && !matches!(case.step, Step::Create { attempt: _ }))
 }
 
-fn an_open_session_ends_by_its_deadline_only_once_it_was_asked_for_or_could_not_be_for_a_day(
-    case: &Decided,
-) -> Says {
+fn an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day(case: &Decided) -> Says {
     let (Step::Transition(Transition::Fail), State::Open { .. }) = (case.step, case.state) else {
         return Nothing;
     };
-    let Deadline::Passed { looked, overdue, long_ago, .. } = case.facts.deadline else { return Says::Broken };
+    let Deadline::Passed { polled, overdue, long_ago, .. } = case.facts.deadline else { return Says::Broken };
     let may_poll = matches!(case.facts.key, KeyFact::Usable { .. })
         && matches!(case.facts.portal, PortalFact::Allowed(_));
-    holds(looked || overdue || (long_ago && !may_poll))
+    holds(polled || overdue || (long_ago && !may_poll))
 }
