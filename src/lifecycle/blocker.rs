@@ -133,7 +133,7 @@ impl Blocker {
         }
     }
 
-    /// The complaint of the portal's that only a person can end, shown as Stalled after a grace.
+    /// The blocker kind that only a person can end, shown as Stalled after a grace.
     #[must_use]
     pub const fn blocker_kind(self) -> Option<BlockerKind> {
         match self {

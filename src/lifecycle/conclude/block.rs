@@ -27,10 +27,10 @@ impl Draft<'_> {
     pub(super) fn block(&mut self, blocker: Blocker) {
         let Some(blocker_kind) = blocker.blocker_kind() else {
             self.inputs.interruption = match self.lasting_interruption() {
-                standing @ (Interruption::Healing | Interruption::Stalled(_))
+                lasting @ (Interruption::Healing | Interruption::Stalled(_))
                     if blocker != Blocker::RequestConflict =>
                 {
-                    standing
+                    lasting
                 }
                 Interruption::Plain
                 | Interruption::Blocked(_)
@@ -68,14 +68,14 @@ impl Draft<'_> {
     pub(super) fn block_behind(&mut self, blocker: Blocker) -> Option<Timestamp> {
         let now = self.facts.now;
         let since = *self.local_state.blocked_since.get_or_insert(now);
-        let standing = self.lasting_interruption();
-        if self.has_session() || standing != Interruption::Plain {
-            self.inputs.interruption = standing;
+        let lasting = self.lasting_interruption();
+        if self.has_session() || lasting != Interruption::Plain {
+            self.inputs.interruption = lasting;
             return None;
         }
         let shown_after = SHOWN_AFTER + Duration::from_secs(self.facts.jitter_seed % SHOWN_WITHIN);
         if elapsed(since, now) < shown_after {
-            self.inputs.interruption = standing;
+            self.inputs.interruption = lasting;
             return Some(later(since, shown_after));
         }
         self.inputs.interruption = Interruption::Blocked(blocker);

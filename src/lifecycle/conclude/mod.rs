@@ -70,10 +70,10 @@ pub enum Requeue {
 pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> VerificationStatus {
     let mut draft = Draft::new(status, facts);
     // What keeps the session from being created stays shown until a create is not refused for it.
-    if let standing @ (Interruption::Stalled(_) | Interruption::Blocked(_) | Interruption::RateLimited) =
+    if let lasting @ (Interruption::Stalled(_) | Interruption::Blocked(_) | Interruption::RateLimited) =
         draft.lasting_interruption()
     {
-        draft.inputs.interruption = standing;
+        draft.inputs.interruption = lasting;
     }
     let session = draft.session();
     session.attempt = i32::try_from(attempt).unwrap_or(i32::MAX);

@@ -38,10 +38,10 @@ impl Draft<'_> {
             {
                 Interruption::Plain
             }
-            standing @ (Interruption::Blocked(_)
+            lasting @ (Interruption::Blocked(_)
             | Interruption::Retry
             | Interruption::RateLimited
-            | Interruption::Stalled(Stall::Refused(_) | Stall::SessionNotFound)) => standing,
+            | Interruption::Stalled(Stall::Refused(_) | Stall::SessionNotFound)) => lasting,
         }
     }
 

@@ -126,11 +126,11 @@ impl Draft<'_> {
             return Requeue::At(shown_at.map_or(again, |shown_at| again.min(shown_at)));
         }
         self.inputs.credentials = Some(denied.reason());
-        let standing = self.lasting_interruption();
+        let lasting = self.lasting_interruption();
         self.block(denied);
         // What a person is waited for already stays shown until this one is Stalled as well.
-        if let (Interruption::Stalled(_), Interruption::Blocked(_)) = (standing, self.inputs.interruption) {
-            self.inputs.interruption = standing;
+        if let (Interruption::Stalled(_), Interruption::Blocked(_)) = (lasting, self.inputs.interruption) {
+            self.inputs.interruption = lasting;
         }
         Requeue::At(again)
     }
@@ -158,7 +158,7 @@ impl Draft<'_> {
     /// A failure does not replace an unknown outcome, or what only a person can end.
     pub(super) fn retry_interruption(&self) -> Interruption {
         match self.lasting_interruption() {
-            standing @ (Interruption::Healing | Interruption::Stalled(_)) => standing,
+            lasting @ (Interruption::Healing | Interruption::Stalled(_)) => lasting,
             Interruption::Plain
             | Interruption::Blocked(_)
             | Interruption::Retry
@@ -171,18 +171,18 @@ impl Draft<'_> {
     /// returns since when it lasts.
     pub(super) fn pause(&mut self) -> Timestamp {
         let since = *self.local_state.paused.get_or_insert(self.facts.now);
-        let standing = self.lasting_interruption();
+        let lasting = self.lasting_interruption();
         let is_shown = !self.has_session() || elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
-        self.inputs.interruption = match standing {
-            Interruption::Stalled(_) => standing,
-            Interruption::Healing if !self.has_session() => standing,
+        self.inputs.interruption = match lasting {
+            Interruption::Stalled(_) => lasting,
+            Interruption::Healing if !self.has_session() => lasting,
             _ if is_shown => Interruption::RateLimited,
             Interruption::Plain
             | Interruption::Blocked(_)
             | Interruption::Retry
             | Interruption::RateLimited
             | Interruption::Healing
-            | Interruption::Suspended => standing,
+            | Interruption::Suspended => lasting,
         };
         since
     }

@@ -320,13 +320,13 @@ fn a_pause_shows_at_once_where_there_is_no_link() {
 #[test]
 fn an_unknown_outcome_is_retried_after_a_minute_and_after_ten() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
-    let told = [Event::CreateOutcomeUnknown];
+    let reported = [Event::CreateOutcomeUnknown];
     for error in ERRORS.into_iter().filter(|error| matches!(error, PortalError::Failed(_))) {
         let mut world = fresh();
         let reconcile = world.reconcile(refused(error));
-        assert_led_to(&world, &reconcile, healing, 60..=60, &told, "the first");
+        assert_led_to(&world, &reconcile, healing, 60..=60, &reported, "the first");
         let reconcile = world.reconcile_when_due(refused(error));
-        assert_led_to(&world, &reconcile, healing, 600..=600, &told, "the second");
+        assert_led_to(&world, &reconcile, healing, 600..=600, &reported, "the second");
         assert_eq!((session(&world).attempt, session(&world).orphans), (2, 2));
         assert_eq!(world.state(), State::OutcomeUnknown);
     }
@@ -392,14 +392,14 @@ fn a_found_claim_without_a_request_is_abandoned_as_not_created() {
 #[test]
 fn a_found_claim_is_abandoned_as_unknown_and_tried_again_at_once() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
-    let told = [Event::CreateOutcomeUnknown];
+    let reported = [Event::CreateOutcomeUnknown];
     let mut world = found(0);
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, healing, 0..=0, &told, "the wait for quiet was long enough");
+    assert_led_to(&world, &reconcile, healing, 0..=0, &reported, "the wait for quiet was long enough");
     assert_eq!((world.state(), session(&world).orphans), (State::OutcomeUnknown, 1));
     let mut world = found(1);
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, healing, 600..=600, &told, "the second");
+    assert_led_to(&world, &reconcile, healing, 600..=600, &reported, "the second");
     let mut world = found(2);
     let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(

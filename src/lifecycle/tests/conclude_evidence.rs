@@ -158,7 +158,7 @@ fn a_place_that_has_to_be_waited_for_changes_nothing() {
     let at = later(world.facts.now, Duration::from_secs(30));
     let reconcile = world.reconcile(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
     assert_eq!((reconcile.conclusion.next, &world.status), (Requeue::At(at), &before));
-    assert_eq!(world.facts.local_state.storing, streak, "it says nothing of the trouble");
+    assert_eq!(world.facts.local_state.storing, streak, "it says nothing of the error");
     assert!(matches!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))));
 }
 
@@ -258,7 +258,7 @@ fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays
         (reconcile.step, reconcile.conclusion.next),
         (Step::Transition(Transition::Show(crate::lifecycle::step::Shown::Finished)), Requeue::AwaitChange)
     );
-    assert_eq!(reconcile.conclusion.events, [], "told once");
+    assert_eq!(reconcile.conclusion.events, [], "reported once");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn removal_lets_go_of_the_resource() {
         assert_eq!(
             (reconcile.step, reconcile.conclusion.events),
             (Step::Transition(Transition::Release), vec![]),
-            "told once"
+            "reported once"
         );
     }
 }
@@ -356,11 +356,11 @@ fn a_finalizer_that_is_refused_is_reported_and_abandoned_after_a_day() {
     world.pass(60);
     world.reconcile(refused.clone());
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("FinalizerDenied"));
-    let told = |world: &World| {
+    let reported = |world: &World| {
         let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
         shown.message.contains("finalizer okid.io/evidence")
     };
-    assert!(told(&world));
+    assert!(reported(&world));
 
     // Once it is granted, storing continues, and another error has its own reason.
     let mut granted = world.clone();
@@ -369,12 +369,12 @@ fn a_finalizer_that_is_refused_is_reported_and_abandoned_after_a_day() {
     granted.pass(60);
     granted.reconcile_when_due(not_stored(EvidenceError::StoreAccessDenied));
     assert_eq!(granted.reason(ConditionType::EvidenceStored), Some("StoreAccessDenied"));
-    assert!(!told(&granted));
+    assert!(!reported(&granted));
 
     world.pass(24 * 3600);
     assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
     assert_eq!(line(&world.status), failed("FinalizerDenied"));
-    assert!(told(&world));
+    assert!(reported(&world));
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn a_portal_that_is_not_allowed_any_more_is_reported_while_evidence_is_pending()
     let shown = "Storing: R StoringEvidence, St PortalNotAllowed, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
     assert_eq!(line(&world.status), shown);
     world.pass(3600);
-    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, [], "told once");
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, [], "reported once");
 
     world.facts.portal = allowed;
     world.reconcile(store(fixtures::all_stored()));
@@ -446,8 +446,8 @@ fn an_object_counts_by_what_it_is_whatever_its_format() {
         UploadOutcome { objects: vec![png, fixtures::absent(EvidenceKind::Back)], ..fixtures::all_stored() };
     world.reconcile(store(stored));
     assert_eq!(outstanding(&spec, &world.status), []);
-    let standing = evidence_state(Some(&spec), &world.status);
-    assert_eq!(standing, crate::lifecycle::evidence::EvidenceState::Complete);
+    let lasting = evidence_state(Some(&spec), &world.status);
+    assert_eq!(lasting, crate::lifecycle::evidence::EvidenceState::Complete);
     let is_stored = |object: &&crate::api::StoredObject| object.state == ObjectState::Stored;
     assert_eq!(world.status.evidence.as_ref().unwrap().objects.iter().filter(is_stored).count(), 1);
 }

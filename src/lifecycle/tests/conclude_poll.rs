@@ -100,7 +100,7 @@ fn a_verdict_ends_it_and_leaves_the_watch() {
         );
         let status = &world.status;
         assert_eq!((status.outcome, status.finished_at), (Some(outcome), Some(world.facts.now)));
-        assert!(status.settled, "{word}: nothing is owed, so it is settled in the same write");
+        assert!(status.settled, "{word}: nothing is pending, so it is settled in the same write");
         assert_eq!(status.portal_status.as_deref(), Some(word));
         assert_eq!(status.progress_summary.as_deref(), Some("2/2"));
     }
@@ -239,7 +239,7 @@ fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
     assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[Event::SessionNotFound], "the third");
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "told once");
+    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "reported once");
     world.restart();
     world.status.expires_at = None;
     let reconcile = world.reconcile(poll_failed(PortalError::NotFound));

@@ -1,4 +1,4 @@
-//! The rows of `conclude` for trouble with evidence: how long it is tried, and what is shown meanwhile.
+//! The rows of `conclude` for error with evidence: how long it is tried, and what is shown meanwhile.
 
 use super::world::{Answer, Reconcile, World, assert_led_to, line, not_stored};
 use crate::{
@@ -47,7 +47,7 @@ fn failed(reason: &str) -> String {
     )
 }
 
-/// The same trouble until it is given up.
+/// The same error until it is given up.
 #[track_caller]
 fn troubled(world: &mut World, error: EvidenceError) -> Reconcile {
     for _ in 0..1000 {

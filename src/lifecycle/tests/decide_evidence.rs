@@ -18,15 +18,15 @@ use crate::{
 /// How evidence stands in a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
-    Owed,
+    Pending,
     Failed,
     FailedInPart,
     Complete,
-    NotOwed,
+    NotApplicable,
     NotAsked,
 }
 
-use Stands::{Complete, Failed, FailedInPart, NotAsked, NotOwed, Owed};
+use Stands::{Complete, Failed, FailedInPart, NotApplicable, NotAsked, Pending};
 
 /// What is the matter in a case; several may be at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum Matter {
     Removing(u32, i64),
     Suspended,
     Retry,
-    /// Owed for a day.
+    /// Pending for a day.
     Day,
     /// This process tries for ten minutes.
     Tried,
@@ -76,8 +76,8 @@ fn status(stands: Stands) -> VerificationStatus {
         )
     };
     match stands {
-        Owed | NotAsked => {}
-        NotOwed => status = fixtures::over(crate::api::Outcome::Rejected),
+        Pending | NotAsked => {}
+        NotApplicable => status = fixtures::over(crate::api::Outcome::Rejected),
         Failed => {
             let error = Some(EvidenceError::Conflict);
             let stored = crate::lifecycle::evidence::UploadOutcome {
@@ -178,7 +178,7 @@ fn decided(stands: Stands, matters: &[Matter]) -> Step {
     }
 }
 
-const EVERY: [Stands; 6] = [Owed, Failed, FailedInPart, Complete, NotOwed, NotAsked];
+const EVERY: [Stands; 6] = [Pending, Failed, FailedInPart, Complete, NotApplicable, NotAsked];
 const OVER: Step = Step::Transition(Transition::Show(Shown::Finished));
 const NOT_ALLOWED: Step = Step::Transition(Transition::Show(Shown::PortalNotAllowed));
 const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
@@ -216,119 +216,124 @@ fn rows() -> Vec<Row> {
             "nobody could ask the store for twenty minutes",
         ),
         (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], RELEASED, "ten minutes are not over"),
-        (&[NotOwed, NotAsked, Complete], &[], Step::Transition(Transition::Settle), "it owes nothing"),
+        (&[NotApplicable, NotAsked, Complete], &[], Step::Transition(Transition::Settle), "it owes nothing"),
         (
-            &[NotOwed, NotAsked],
+            &[NotApplicable, NotAsked],
             &[Delete],
             Step::Transition(Transition::Settle),
             "nothing is there to be removed",
         ),
         (
-            &[NotOwed, NotAsked, Complete],
+            &[NotApplicable, NotAsked, Complete],
             &[Suspended],
             Step::Transition(Transition::Settle),
             "settling moves nothing",
         ),
-        (&[Owed, Failed, FailedInPart], &[Suspended], OVER, "nothing moves while suspended"),
-        (&[Complete, Owed], &[Suspended, Delete], OVER, "not even the finalizer"),
+        (&[Pending, Failed, FailedInPart], &[Suspended], OVER, "nothing moves while suspended"),
+        (&[Complete, Pending], &[Suspended, Delete], OVER, "not even the finalizer"),
         (&EVERY, &[Suspended, Held], OVER, "not even the finalizer"),
         (
-            &[Owed, Failed, FailedInPart],
+            &[Pending, Failed, FailedInPart],
             &[Retry],
             Step::Transition(Transition::Retry("go".to_owned())),
             "a person asks again",
         ),
         (&EVERY, &[Held], RELEASED, "the policy was to remove it and is not any more"),
         (&[Complete, Failed, FailedInPart], &[Delete, Held], OVER, "it is removed when it is deleted"),
-        (&[Complete, FailedInPart, Owed], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
+        (&[Complete, FailedInPart, Pending], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
         (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
         (&[Failed, FailedInPart], &[], OVER, "only a person can help"),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, PortalError],
             Step::Transition(Transition::AbandonEvidence),
             "a day is enough",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, NoKey],
             Step::Transition(Transition::AbandonEvidence),
             "a day without a key, too",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, PortalNotAllowed],
             Step::Transition(Transition::AbandonEvidence),
             "and without a portal",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, Breaker],
             Step::Transition(Transition::AbandonEvidence),
             "and without an answer",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, PortalError, NotDue],
             Step::Transition(Transition::AbandonEvidence),
             "it waits for no schedule",
         ),
-        (&[Owed], &[Day, Tried], Step::Store, "it goes well, only late"),
+        (&[Pending], &[Day, Tried], Step::Store, "it goes well, only late"),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, NotDue],
             Step::Transition(Transition::Wait(Wait::Due(until()))),
             "it goes well, only late",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Day, Tried, Rate],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
             "it goes well, only late",
         ),
-        (&[Owed], &[Day, PortalError], Step::Store, "this process has just begun"),
-        (&[Owed], &[Tried, PortalError], Step::Store, "it is the same day"),
-        (&[Owed], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
-        (&[Owed], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
+        (&[Pending], &[Day, PortalError], Step::Store, "this process has just begun"),
+        (&[Pending], &[Tried, PortalError], Step::Store, "it is the same day"),
+        (&[Pending], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
+        (&[Pending], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (
-            &[Owed],
+            &[Pending],
             &[NoKey],
             Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
             "there is nobody to ask as",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[KeyRejected],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::KeyRejected(until())))),
             "the key is refused",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Paused],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
             "a pause is kept",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Breaker],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until())))),
             "the breaker is open",
         ),
         (
-            &[Owed],
+            &[Pending],
             &[Rate],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
             "the rate is kept",
         ),
-        (&[Owed], &[NotDue], Step::Transition(Transition::Wait(Wait::Due(until()))), "its time has not come"),
         (
-            &[Owed],
+            &[Pending],
+            &[NotDue],
+            Step::Transition(Transition::Wait(Wait::Due(until()))),
+            "its time has not come",
+        ),
+        (
+            &[Pending],
             &[Delete, Held, NotDue],
             Step::Transition(Transition::Wait(Wait::Due(until()))),
             "its time has not come",
         ),
-        (&[Owed], &[], Step::Store, "all is well"),
-        (&[Owed], &[Delete, Held], Step::Store, "all is well"),
+        (&[Pending], &[], Step::Store, "all is well"),
+        (&[Pending], &[Delete, Held], Step::Store, "all is well"),
     ]
 }
 
@@ -354,7 +359,7 @@ fn of_two_rows_that_match_the_first_decides() {
     for (place, (earlier, step)) in order.iter().enumerate() {
         for (later, _) in &order[place + 1..] {
             let both: Vec<Matter> = earlier.iter().chain(*later).copied().collect();
-            assert_eq!(decided(Owed, &both), *step, "{both:?}");
+            assert_eq!(decided(Pending, &both), *step, "{both:?}");
         }
     }
 }

@@ -93,7 +93,7 @@ const BEFORE_THE_END: &[Choice] = &[
         facts.deadline = Deadline::Passed { at: ago(60), polled: true, overdue: true, long_ago: true };
     },
 ];
-/// Owed for an hour, or for a day.
+/// Pending for an hour, or for a day.
 const OWED: &[Choice] = &[
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(3600)),
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(24 * 3600)),

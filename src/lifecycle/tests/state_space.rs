@@ -242,12 +242,11 @@ fn outcomes(step: &Step) -> Vec<StepOutcome> {
 
 fn stores() -> Vec<StepOutcome> {
     let front = || fixtures::stored(vec![fixtures::front()]);
-    let troubles =
-        [EvidenceError::StoreUnavailable, EvidenceError::ImageNotAvailable, EvidenceError::Conflict];
+    let errors = [EvidenceError::StoreUnavailable, EvidenceError::ImageNotAvailable, EvidenceError::Conflict];
     let elsewhere = UploadOutcome { prefix: "gs://elsewhere".to_owned(), ..front() };
     let back = fixtures::stored(vec![fixtures::absent(EvidenceKind::Back)]);
     let mut all = vec![fixtures::all_stored(), front(), back, elsewhere, UploadOutcome::default()];
-    all.extend(troubles.map(|error| UploadOutcome { error: Some(error), ..UploadOutcome::default() }));
+    all.extend(errors.map(|error| UploadOutcome { error: Some(error), ..UploadOutcome::default() }));
     all.push(UploadOutcome { error: Some(EvidenceError::StoreAccessDenied), ..front() });
     all.into_iter().map(StepOutcome::Store).collect()
 }

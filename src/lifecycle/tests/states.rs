@@ -203,7 +203,7 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
         ("open, suspended", waiting(open(), |world| world.facts.suspend = true)),
         ("open, portal not allowed", waiting(open(), |world| world.facts.portal = PortalFact::NotAllowed)),
         ("open, rate limited", waiting(paused, |_| {})),
-        ("open, trouble", polled_for_long(&poll_failed(LOST)).status),
+        ("open, error", polled_for_long(&poll_failed(LOST)).status),
         ("open, key stalled", polled_for_long(&poll_failed(PortalError::AccessDenied)).status),
         ("open, not found", not_found().status),
         ("open, not found, three hours over", expired(not_found().status)),
@@ -227,7 +227,7 @@ fn storing() -> World {
     World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
 }
 
-/// What is owed, after those reconciles.
+/// What is pending, after those reconciles.
 fn stored(answers: Vec<Answer>) -> World {
     let mut world = storing();
     for answer in answers {
@@ -262,7 +262,7 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
         ("open, evidence asked for", asking.status),
         ("over, storing", storing().status),
         ("over, expired and storing", expired.status),
-        ("over, storing with trouble", shown.status),
+        ("over, storing with error", shown.status),
         ("over, one object stored", stored(vec![Answer::Store(front())]).status),
         ("over, stored", live(stored(vec![Answer::Store(fixtures::all_stored())]))),
         ("over, nothing to store", live(stored(vec![Answer::Store(fixtures::stored(absent))]))),

@@ -237,7 +237,7 @@ pub(super) const ROWS: &[Row] = &[
         FINISHED,
     ),
     row(
-        "11 verdict in, the store in trouble",
+        "11 verdict in, the store in error",
         |ready_when| {
             let world = store(storing(ready_when), not_stored(EvidenceError::StoreUnavailable));
             for_a_minute(world, EvidenceError::StoreUnavailable)

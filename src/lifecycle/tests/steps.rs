@@ -136,8 +136,8 @@ fn stores() -> Vec<StepOutcome> {
     for stored in brought {
         let again_at = Some(fixtures::after(2 * 3600));
         all.push(StepOutcome::Store(UploadOutcome { again_at, ..stored.clone() }));
-        let troubles = EvidenceError::ALL.map(|error| UploadOutcome { error: Some(error), ..stored.clone() });
-        all.extend(troubles.map(StepOutcome::Store));
+        let errors = EvidenceError::ALL.map(|error| UploadOutcome { error: Some(error), ..stored.clone() });
+        all.extend(errors.map(StepOutcome::Store));
         all.push(StepOutcome::Store(stored));
     }
     all

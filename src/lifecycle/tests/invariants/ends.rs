@@ -50,7 +50,7 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case
     let is_late = lasted(evidence.pending_since, Duration::from_hours(24))
         && lasted(local_state.storing_since, Duration::from_mins(10));
     let is_rate = matches!(refusal, Refusal::Rate(_));
-    let told = |event| case.conclusion.events.contains(&event);
+    let reported = |event| case.conclusion.events.contains(&event);
     let (is_long_ago, has_passed) = match *deadline {
         Deadline::Ahead(_) => (false, false),
         Deadline::Passed { at: _, polled: _, overdue: _, long_ago } => (long_ago, true),
@@ -69,7 +69,7 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case
     };
     let waits_for = case.conclusion.waits_for;
     holds(match ends {
-        Some(event) => waits_for.is_none() && told(event),
+        Some(event) => waits_for.is_none() && reported(event),
         None => waits_for == Some(scheduled.unwrap_or(Wait::Admission(*refusal))),
     })
 }
@@ -288,22 +288,22 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
         Event::ExpiredByClock,
         Event::DeadlineExceeded,
     ];
-    let told = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
+    let reported = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
     match (ends_here(case), &case.after) {
         (Some(_), Some((status, _))) => {
-            let owed = case.evidence_after().is_some_and(|after| after.state == EvidenceState::Pending);
+            let pending = case.evidence_after().is_some_and(|after| after.state == EvidenceState::Pending);
             let goes_on = match case.conclusion.next {
-                Requeue::Done => status.settled && !owed && !case.evidence().has_finalizer,
-                Requeue::Now => !status.settled && (owed || case.evidence().has_finalizer),
+                Requeue::Done => status.settled && !pending && !case.evidence().has_finalizer,
+                Requeue::Now => !status.settled && (pending || case.evidence().has_finalizer),
                 // It is held until it is deleted.
-                Requeue::AwaitChange => !status.settled && !owed && case.evidence().has_finalizer,
+                Requeue::AwaitChange => !status.settled && !pending && case.evidence().has_finalizer,
                 Requeue::At(_) => false,
             };
-            holds(told == 1 && goes_on)
+            holds(reported == 1 && goes_on)
         }
-        (_, Some((status, _))) if status.outcome.is_some() => holds(told == 0),
+        (_, Some((status, _))) if status.outcome.is_some() => holds(reported == 0),
         (_, _) => {
-            if told == 0 {
+            if reported == 0 {
                 Nothing
             } else {
                 Says::Broken

@@ -1,4 +1,4 @@
-//! Invariants about what is shown, recorded and told of evidence.
+//! Invariants about what is shown, recorded and reported of evidence.
 
 use std::time::Duration;
 
@@ -158,7 +158,10 @@ fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded)
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
     let what = EvidenceError::FinalizerDenied;
     let streak = case.facts.local_state.storing.filter(|streak| streak.what == what);
-    let is_late = case.evidence().pending_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
+    let is_late = case
+        .evidence()
+        .pending_since
+        .is_some_and(|pending| since(pending) >= Duration::from_hours(24))
         && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
     let is_told = is_late || streak.is_some_and(|streak| since(streak.since) >= Duration::from_mins(1));
     holds(
@@ -270,16 +273,16 @@ fn what_is_stored_stays_in_status_unless_it_goes_elsewhere(case: &Concluded) -> 
 }
 
 fn evidence_stored_is_reported_once(case: &Concluded) -> Says {
-    let told = case.told(Event::EvidenceStored);
+    let reported = case.reported(Event::EvidenceStored);
     let is_due = comes_to(case, EvidenceState::Complete)
         && case.after.as_ref().is_some_and(|(status, _)| !stored_keys(status).is_empty());
-    if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
+    if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
 
 fn evidence_failed_is_reported_once(case: &Concluded) -> Says {
-    let told = case.told(Event::EvidenceFailed);
+    let reported = case.reported(Event::EvidenceFailed);
     let is_due = comes_to(case, EvidenceState::Failed);
-    if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
+    if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
 
 fn evidence_left_behind_is_reported(case: &Concluded) -> Says {
@@ -287,8 +290,8 @@ fn evidence_left_behind_is_reported(case: &Concluded) -> Says {
         case.evidence().spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
     let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
     let is_due = leaves || case.outcome == Some(&StepOutcome::RemoveEvidence(RemovalOutcome::GaveUp));
-    let told = case.told(Event::EvidenceOrphaned);
-    if told == 0 && !is_due { Nothing } else { holds((told == 1) == is_due) }
+    let reported = case.reported(Event::EvidenceOrphaned);
+    if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
 
 fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
@@ -303,7 +306,10 @@ fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
         .storing
         .filter(|streak| streak.what == error)
         .map_or(Duration::ZERO, |streak| since(streak.since));
-    let late = case.evidence().pending_since.is_some_and(|owed| since(owed) >= Duration::from_hours(24))
+    let late = case
+        .evidence()
+        .pending_since
+        .is_some_and(|pending| since(pending) >= Duration::from_hours(24))
         && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
     let is_over = match error {
         EvidenceError::Conflict

@@ -128,7 +128,7 @@ fn a_retry_is_decided_for_what_is_pending_or_failed(case: &Decided) -> Says {
     }
 }
 
-/// Whether it is owed for a day, and this process has tried for ten minutes.
+/// Whether it is pending for a day, and this process has tried for ten minutes.
 fn is_late(case: &Decided) -> bool {
     let lasted = |since: Option<jiff::Timestamp>, long| {
         since.is_some_and(|since| elapsed(since, case.facts.now) >= long)

@@ -164,9 +164,9 @@ impl Concluded<'_> {
         }
     }
 
-    /// How often that is told.
-    fn told(&self, event: Event) -> usize {
-        self.conclusion.events.iter().filter(|told| **told == event).count()
+    /// How often that is reported.
+    fn reported(&self, event: Event) -> usize {
+        self.conclusion.events.iter().filter(|reported| **reported == event).count()
     }
 }
 

@@ -122,14 +122,15 @@ fn lost_here(case: &Concluded) -> bool {
 fn an_unknown_outcome_counts_one_orphan_and_is_reported(case: &Concluded) -> Says {
     let Some((status, shown)) = &case.after else { return Nothing };
     let more = attempts(status).orphans - attempts(case.before).orphans;
-    let told = case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();
+    let reported =
+        case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();
     if !lost_here(case) {
-        return holds(more == 0 && told == 0);
+        return holds(more == 0 && reported == 0);
     }
     let state = status.session.as_ref().and_then(|session| session.state);
     holds(
         more == 1
-            && told == 1
+            && reported == 1
             && state == Some(SessionState::Unknown)
             && shown.is(ConditionType::SessionCreated, ConditionStatus::Unknown),
     )
