@@ -263,13 +263,13 @@ impl Reconciler {
     fn orphaned(&self, reconciliation: &Reconciliation, outcome: &StepOutcome) -> Next {
         let said = match outcome {
             StepOutcome::Create(CreateOutcome::Answered(Ok(_))) => {
-                Some("the portal has a session that no resource publishes")
+                Some("the portal holds a session that no resource publishes")
             }
             StepOutcome::Create(CreateOutcome::Answered(Err(error)))
                 if error.certainty() == Certainty::Unknown =>
             {
                 Some(
-                    "the portal may have a session that no resource publishes: the response to its create was lost",
+                    "the portal may hold a session that no resource publishes: the response to its create was lost",
                 )
             }
             StepOutcome::Create(_)
