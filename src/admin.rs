@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`, for the kubelet and for Prometheus.
 
-pub mod listen;
+pub(crate) mod listen;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -16,11 +16,11 @@ use crate::metrics::{self, Metrics};
 const API_SERVER: &str = "the API server, which has not answered for a minute";
 
 /// Updates gauges before they are scraped.
-pub type Measure = Arc<dyn Fn() + Send + Sync>;
+pub(crate) type Measure = Arc<dyn Fn() + Send + Sync>;
 
 /// The health of the process.
 #[derive(Clone)]
-pub struct Health {
+pub(crate) struct Health {
     /// Which loop is stuck, if one is: only a restart helps.
     pub stuck: Arc<dyn Fn() -> Option<&'static str> + Send + Sync>,
     /// Whether the API server has not answered for a minute: a restart would not help.
@@ -29,7 +29,7 @@ pub struct Health {
 
 /// Whether the operator is ready, and if not, why.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<ReadyState>>);
+pub(crate) struct Readiness(Arc<Mutex<ReadyState>>);
 
 #[derive(Clone, Debug)]
 enum ReadyState {
@@ -41,12 +41,12 @@ enum ReadyState {
 impl Readiness {
     /// Not ready until `what` is there.
     #[must_use]
-    pub fn waiting_for(what: &'static str) -> Self {
+    pub(crate) fn waiting_for(what: &'static str) -> Self {
         Self(Arc::new(Mutex::new(ReadyState::WaitingFor(what.into()))))
     }
 
     /// Not ready until `waiting_for` is there; ready if that is `None`. Changes nothing during the shutdown.
-    pub fn set(&self, waiting_for: Option<Cow<'static, str>>) {
+    pub(crate) fn set(&self, waiting_for: Option<Cow<'static, str>>) {
         let mut state = self.0.lock();
         if !matches!(*state, ReadyState::ShuttingDown) {
             *state = waiting_for.map_or(ReadyState::Ready, ReadyState::WaitingFor);
@@ -54,7 +54,7 @@ impl Readiness {
     }
 
     /// Not ready any more.
-    pub fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         *self.0.lock() = ReadyState::ShuttingDown;
     }
 
@@ -64,7 +64,12 @@ impl Readiness {
 }
 
 /// The routes.
-pub fn routes(readiness: Readiness, health: Health, metrics: Arc<Metrics>, measure: Measure) -> Router {
+pub(crate) fn routes(
+    readiness: Readiness,
+    health: Health,
+    metrics: Arc<Metrics>,
+    measure: Measure,
+) -> Router {
     Router::new()
         .route("/livez", get(live).with_state(health.clone()))
         .route("/readyz", get(ready).with_state((readiness, health)))

@@ -4,42 +4,42 @@
 //! |---|---|
 //! | [`api`] | the Verification: types, rules, condition types and reasons |
 //! | [`lifecycle`] | pure: what to do, and what is then true |
-//! | [`cluster`] | every call to the API server |
+//! | `cluster` | every call to the API server |
 //! | [`portal`] | every call to okID |
 //! | [`store`] | object storage: every call to a store |
 //! | [`evidence`] | images and results, from the portal into a store |
-//! | [`index`] | a compact record of each live Verification |
-//! | [`workqueue`] | when each is reconciled: one timer queue, fair and bounded |
-//! | [`reconcile`] | the driver: observe, decide, act, commit |
+//! | `index` | a compact record of each live Verification |
+//! | `workqueue` | when each is reconciled: one timer queue, fair and bounded |
+//! | `reconcile` | the driver: observe, decide, act, commit |
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
-//! Small modules that all may use: `backoff`, [`clock`], `connect_error`, [`failpoints`], [`fairness`], `incidents`, [`metrics`],
-//! `origin` (allow-lists of URLs), [`priority`], [`telemetry`], [`tls`].
+//! Small modules that all may use: `backoff`, `clock`, `connect_error`, `failpoints`, `fairness`, `incidents`, [`metrics`],
+//! `origin` (allow-lists of URLs), `priority`, [`telemetry`], [`tls`].
 
-pub mod admin;
+mod admin;
 pub mod api;
 mod backoff;
-pub mod clock;
-pub mod cluster;
+mod clock;
+mod cluster;
 mod connect_error;
 #[cfg(test)]
 mod documentation;
 pub mod evidence;
-pub mod failpoints;
-pub mod fairness;
+mod failpoints;
+mod fairness;
 #[cfg(test)]
 mod imports;
 mod incidents;
-pub mod index;
+mod index;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operator;
 mod origin;
 pub mod portal;
-pub mod priority;
-pub mod reconcile;
+mod priority;
+mod reconcile;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
-pub mod workqueue;
+mod workqueue;

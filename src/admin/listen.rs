@@ -16,7 +16,7 @@ const BACKLOG: i32 = 1024;
 /// # Errors
 ///
 /// Why the address cannot be used.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let (socket, instead) = bind_either(address, bind)?;
     if let Some(instead) = instead {
         tracing::info!(%address, %instead, "this machine has no IPv6; serving on IPv4 only");

@@ -17,7 +17,7 @@ const LOGGED_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// The API server's time, and that of each portal by its URL. Cheap to clone; clones share what is measured.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Measured>);
+pub(crate) struct Clock(Arc<Measured>);
 
 #[derive(Debug)]
 struct Measured {
@@ -40,7 +40,7 @@ struct RemoteClock {
 impl Clock {
     /// A clock that starts at the system's time.
     #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Arc::new(Measured {
             started_at: Timestamp::now(),
             started: steady(),
@@ -51,25 +51,25 @@ impl Clock {
 
     /// Now by the API server's clock; by the local one before the first response of the API server.
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         plus(self.local(), self.server_skew().saturating_add(time_passed()))
     }
 
     /// Now by the portal's clock; nothing before its first successful response with a `Date`.
     #[must_use]
-    pub fn portal_now(&self, portal: &str) -> Option<Timestamp> {
+    pub(crate) fn portal_now(&self, portal: &str) -> Option<Timestamp> {
         let ahead = self.0.portals.lock().get(portal)?.offset.ahead()?;
         Some(plus(self.local(), ahead.saturating_add(time_passed())))
     }
 
     /// Now by the local clock, to measure others by.
     #[must_use]
-    pub fn local(&self) -> Timestamp {
+    pub(crate) fn local(&self) -> Timestamp {
         plus(self.0.started_at, steady().saturating_sub(self.0.started).saturating_add(local_skew()))
     }
 
     /// Measures the API server's clock by the `Date` of a response.
-    pub fn measure_server(&self, response: Dated) {
+    pub(crate) fn measure_server(&self, response: Dated) {
         let mut server = self.0.server.lock();
         server.offset = server.offset.after(response);
         let ahead = server.offset.ahead().unwrap_or_default();
@@ -82,7 +82,7 @@ impl Clock {
     }
 
     /// Measures a portal's clock by the `Date` of a successful response.
-    pub fn measure_portal(&self, portal: &str, response: Dated) {
+    pub(crate) fn measure_portal(&self, portal: &str, response: Dated) {
         let server = self.server_skew();
         let mut portals = self.0.portals.lock();
         let known = match portals.get_mut(portal) {
@@ -102,20 +102,20 @@ impl Clock {
 
     /// How far the API server's clock is ahead of this machine's.
     #[must_use]
-    pub fn server_skew(&self) -> SignedDuration {
+    pub(crate) fn server_skew(&self) -> SignedDuration {
         self.0.server.lock().offset.ahead().unwrap_or_default()
     }
 
     /// How far a portal's clock is ahead of the API server's, if it was measured.
     #[must_use]
-    pub fn portal_skew(&self, portal: &str) -> Option<SignedDuration> {
+    pub(crate) fn portal_skew(&self, portal: &str) -> Option<SignedDuration> {
         let server = self.server_skew();
         Some(self.0.portals.lock().get(portal)?.offset.ahead()?.saturating_sub(server))
     }
 
     /// The instant of a time by the API server's clock; now if it has passed.
     #[must_use]
-    pub fn instant(&self, time: Timestamp) -> Instant {
+    pub(crate) fn instant(&self, time: Timestamp) -> Instant {
         let ahead = Duration::try_from(time.duration_since(self.now())).unwrap_or_default();
         Instant::now() + ahead.min(Duration::from_hours(24))
     }
@@ -128,7 +128,7 @@ impl Clock {
 
     /// The time of an instant by the API server's clock; now if it has passed.
     #[must_use]
-    pub fn time(&self, instant: Instant) -> Timestamp {
+    pub(crate) fn time(&self, instant: Instant) -> Timestamp {
         let ahead = instant.saturating_duration_since(Instant::now());
         SignedDuration::try_from(ahead).map_or(Timestamp::MAX, |ahead| plus(self.now(), ahead))
     }

@@ -11,7 +11,7 @@ mod server;
 mod steady;
 mod test_time;
 
-pub use measured::Clock;
-pub use offset::Dated;
-pub use server::ServerDates;
+pub(crate) use measured::Clock;
+pub(crate) use offset::Dated;
+pub(crate) use server::ServerDates;
 pub(crate) use steady::Stopwatch;

@@ -7,7 +7,7 @@ const CONTRADICTIONS: u8 = 3;
 
 /// The `Date` of a response, and when its request was sent and the response received, by our clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dated {
+pub(crate) struct Dated {
     /// When the request was sent.
     pub sent: Timestamp,
     /// When the response was received.

@@ -11,11 +11,11 @@ use super::{measured::Clock, offset::Dated};
 
 /// Measures the API server's clock by its responses.
 #[derive(Clone, Debug)]
-pub struct ServerDates(pub Clock);
+pub(crate) struct ServerDates(pub Clock);
 
 /// A client whose responses are measured.
 #[derive(Clone, Debug)]
-pub struct Measuring<S> {
+pub(crate) struct Measuring<S> {
     inner: S,
     clock: Clock,
 }

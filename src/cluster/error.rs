@@ -16,27 +16,27 @@ pub(crate) struct ProxyFailed(#[source] pub(crate) Box<dyn StdError + Send + Syn
 
 /// Why a request to the API server failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     code: Option<u16>,
     reason: Cow<'static, str>,
 }
 
 impl ApiError {
     /// There was no response within our deadline.
-    pub const TIMED_OUT: Self = Self { code: None, reason: Cow::Borrowed("timed out") };
+    pub(crate) const TIMED_OUT: Self = Self { code: None, reason: Cow::Borrowed("timed out") };
 
     /// There was a response that cannot have come from an API server.
-    pub const UNUSABLE: Self = Self { code: None, reason: Cow::Borrowed("no usable response") };
+    pub(crate) const UNUSABLE: Self = Self { code: None, reason: Cow::Borrowed("no usable response") };
 
     /// The HTTP status code, if there was a response.
     #[must_use]
-    pub const fn code(&self) -> Option<u16> {
+    pub(crate) const fn code(&self) -> Option<u16> {
         self.code
     }
 
     /// The reason: the word of the API server's response, such as `Forbidden`, or ours.
     #[must_use]
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
 }

@@ -21,15 +21,14 @@ mod verifications;
 mod watch;
 mod watch_client;
 
-pub use connect::Connect;
+pub(crate) use connect::Connect;
 pub(crate) use connect::connect;
 pub(crate) use definition::{INSTALL, WAITING};
-pub use error::ApiError;
-pub use events::note::OwnPod;
-pub use proxy::InvalidProxy;
+pub(crate) use error::ApiError;
+pub(crate) use events::note::OwnPod;
 pub(crate) use request::DEADLINE;
 pub(crate) use secrets::KeyLookup;
-pub use secrets::ReadSecret;
+pub(crate) use secrets::ReadSecret;
 
 pub(crate) use verifications::{Cluster, Read, Written, fairness_key, is_written, prune};
-pub use watch::{Change, Interrupted};
+pub(crate) use watch::{Change, Interrupted};

@@ -47,11 +47,22 @@ where
     fn call(&mut self, request: Request<I>) -> Self::Future {
         let metrics = Arc::clone(&self.metrics);
         let Operation { verb, resource } = Operation::of(request.method(), request.uri());
-        let started = Instant::now();
-        self.inner
-            .call(request)
-            .inspect(move |_| metrics.api_server_request(verb, &resource, started.elapsed()))
-            .boxed()
+        let timer = Timer { metrics, verb, resource, started: Instant::now() };
+        self.inner.call(request).inspect(move |_| drop(timer)).boxed()
+    }
+}
+
+/// Observes the duration of a request when it is dropped, with the response or because its deadline passed.
+struct Timer {
+    metrics: Arc<Metrics>,
+    verb: &'static str,
+    resource: String,
+    started: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.metrics.api_server_request(self.verb, &self.resource, self.started.elapsed());
     }
 }
 

@@ -59,7 +59,7 @@ impl Default for WatchSettings {
 
 /// A change that the API server reported.
 #[derive(Debug)]
-pub enum Change<K> {
+pub(crate) enum Change<K> {
     /// A list begins. What is not [`Applied`](Self::Applied) or [`Undecodable`](Self::Undecodable) before
     /// [`InitDone`](Self::InitDone) is deleted. A list that was interrupted begins again.
     Init,
@@ -89,7 +89,7 @@ pub enum Change<K> {
 
 /// An object in one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// `metadata.namespace`.
     pub namespace: String,
     /// `metadata.name`.
@@ -102,7 +102,7 @@ pub struct Identity {
 
 /// Why the watch was interrupted.
 #[derive(Debug, thiserror::Error)]
-pub enum Interrupted {
+pub(crate) enum Interrupted {
     /// The list was refused or broke off. 404 means that the CRD is missing.
     #[error("list objects")]
     List(#[source] kube::Error),
@@ -123,7 +123,7 @@ pub enum Interrupted {
 impl Interrupted {
     /// The action that failed, for the log.
     #[must_use]
-    pub fn action(&self) -> &'static str {
+    pub(crate) fn action(&self) -> &'static str {
         match self {
             Self::List(_) => "list",
             Self::Start(_) => "start a watch",
@@ -135,7 +135,7 @@ impl Interrupted {
 
     /// The reason of the failure, for the log. Nothing for [`Expired`](Self::Expired), which is part of the protocol.
     #[must_use]
-    pub fn api_error(&self) -> Option<ApiError> {
+    pub(crate) fn api_error(&self) -> Option<ApiError> {
         match self {
             Self::List(error) | Self::Start(error) | Self::Watch(error) => Some(error.into()),
             Self::Expired => None,

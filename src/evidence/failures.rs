@@ -90,7 +90,7 @@ impl StoreFailureLog {
             None => (&own, &[&own, &of_all]),
         };
         for error in others.iter().filter_map(|scope| self.ends(scope, now)) {
-            tracing::info!(namespace, name, why = error.label(), "the store accepts requests again");
+            tracing::info!(namespace, name, why = error.label(), "this error of a store has ended");
         }
         if let Some(error) = error
             && self.begins(scope.clone(), error, now)

@@ -7,6 +7,6 @@ mod key;
 mod queue;
 mod semaphore;
 
-pub use key::FairnessKey;
-pub use queue::FairQueue;
-pub use semaphore::{FairSemaphore, Permit};
+pub(crate) use key::FairnessKey;
+pub(crate) use queue::FairQueue;
+pub(crate) use semaphore::{FairSemaphore, Permit};

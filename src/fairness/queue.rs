@@ -9,7 +9,7 @@ use super::key::FairnessKey;
 ///
 /// Each operation takes logarithmic time, apart from what [`pop_if`](Self::pop_if) skips.
 #[derive(Debug)]
-pub struct FairQueue<T> {
+pub(crate) struct FairQueue<T> {
     namespaces: RoundRobin<RoundRobin<BTreeSet<T>>>,
 }
 
@@ -45,7 +45,7 @@ impl<T> Default for FairQueue<T> {
 
 impl<T: Ord> FairQueue<T> {
     /// Adds an item, unless it is there already.
-    pub fn insert(&mut self, key: FairnessKey, item: T) {
+    pub(crate) fn insert(&mut self, key: FairnessKey, item: T) {
         let namespace = self.namespaces.queue(key.namespace);
         if namespace.queue(key.key).insert(item) {
             namespace.len += 1;
@@ -55,7 +55,7 @@ impl<T: Ord> FairQueue<T> {
 
     /// Removes an item. A queue that this empties stays in the order until it is served, so that it is never there
     /// twice.
-    pub fn remove(&mut self, key: FairnessKey, item: &T) {
+    pub(crate) fn remove(&mut self, key: FairnessKey, item: &T) {
         let Some(namespace) = self.namespaces.queues.get_mut(&key.namespace) else { return };
         let Some(items) = namespace.queues.get_mut(&key.key) else { return };
         if items.remove(item) {
@@ -64,13 +64,8 @@ impl<T: Ord> FairQueue<T> {
         }
     }
 
-    /// Pops the next item.
-    pub fn pop(&mut self) -> Option<T> {
-        self.pop_if(|_| true).map(|(_, item)| item)
-    }
-
     /// Pops the next item among the namespaces that may be served now, with its namespace.
-    pub fn pop_if(&mut self, may_be_served: impl Fn(u32) -> bool) -> Option<(u32, T)> {
+    pub(crate) fn pop_if(&mut self, may_be_served: impl Fn(u32) -> bool) -> Option<(u32, T)> {
         for _ in 0..self.namespaces.order.len() {
             let number = self.namespaces.order.pop_front()?;
             let Some(namespace) = self.namespaces.queues.get_mut(&number) else { continue };
@@ -91,13 +86,13 @@ impl<T: Ord> FairQueue<T> {
 
     /// The number of items.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.namespaces.len
     }
 
     /// Whether there are no items.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
@@ -125,6 +120,10 @@ mod tests {
         FairnessKey { namespace, key }
     }
 
+    fn pop<T: Copy + Ord>(queue: &mut FairQueue<T>) -> Option<T> {
+        queue.pop_if(|_| true).map(|(_, item)| item)
+    }
+
     #[test]
     fn a_namespace_with_a_hundred_keys_is_served_as_often_as_one_with_one() {
         let mut queue = FairQueue::default();
@@ -134,7 +133,7 @@ mod tests {
         for item in 1_000..1_010 {
             queue.insert(key(2, 0), item);
         }
-        let first: Vec<_> = (0..20).filter_map(|_| queue.pop()).collect();
+        let first: Vec<_> = (0..20).filter_map(|_| pop(&mut queue)).collect();
         assert_eq!(first.iter().filter(|item| **item >= 1_000).count(), 10);
         assert_eq!(queue.len(), 990);
     }
@@ -146,7 +145,7 @@ mod tests {
             queue.insert(key(1, 1), item);
         }
         queue.insert(key(1, 2), 9);
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue)).collect();
         assert_eq!(order, [1, 9, 3, 4, 5]);
         assert!(queue.is_empty());
     }
@@ -158,7 +157,7 @@ mod tests {
         queue.insert(key(2, 1), 'b');
         assert_eq!(queue.pop_if(|namespace| namespace != 1), Some((2, 'b')));
         assert_eq!(queue.pop_if(|namespace| namespace != 1), None);
-        assert_eq!(queue.pop(), Some('a'));
+        assert_eq!(pop(&mut queue), Some('a'));
     }
 
     #[test]
@@ -170,6 +169,6 @@ mod tests {
         }
         queue.insert(key(1, 1), 'a');
         queue.insert(key(1, 1), 'a');
-        assert_eq!((queue.len(), queue.pop(), queue.pop()), (1, Some('a'), None));
+        assert_eq!((queue.len(), pop(&mut queue), pop(&mut queue)), (1, Some('a'), None));
     }
 }

@@ -11,5 +11,5 @@ mod table;
 mod version;
 
 pub(crate) use chunked_vec::ChunkedVec;
-pub use record_id::RecordId;
-pub use table::{Applied, Index, RemovalReason, Removed, View};
+pub(crate) use record_id::RecordId;
+pub(crate) use table::{Applied, Index, Removed};

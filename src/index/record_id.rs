@@ -7,7 +7,7 @@ use std::fmt;
 /// The position of a removed record is reused with another tag: an id that outlives its record finds nothing, never
 /// another verification.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordId {
+pub(crate) struct RecordId {
     pub(crate) index: u32,
     pub(crate) tag: u32,
 }

@@ -12,7 +12,6 @@ use super::{
 pub(crate) struct Record<R> {
     pub(crate) uid: Uid,
     pub(crate) version: Version,
-    pub(crate) generation: i64,
     pub(crate) name: Box<str>,
     pub(crate) namespace: Namespace,
     /// The last list that contained it.

@@ -18,7 +18,7 @@ use super::{
 
 /// The live verifications by uid and by name. `R` is what the caller stores with each.
 #[derive(Debug)]
-pub struct Index<R> {
+pub(crate) struct Index<R> {
     records: Records<R>,
     by_uid: HashTable<u32>,
     by_name: HashTable<u32>,
@@ -33,7 +33,7 @@ pub struct Index<R> {
 
 /// What applying an object changed.
 #[derive(Debug)]
-pub enum Applied<R> {
+pub(crate) enum Applied<R> {
     /// The object is new.
     New(RecordId),
     /// The object is new and has the name of another one, which must have been deleted.
@@ -54,7 +54,7 @@ pub enum Applied<R> {
 impl<R> Applied<R> {
     /// The record of the object, or of its namesake where that is newer.
     #[must_use]
-    pub fn record_id(&self) -> RecordId {
+    pub(crate) fn record_id(&self) -> RecordId {
         match self {
             Self::New(record_id)
             | Self::Replaced { record_id, removed: _ }
@@ -67,7 +67,7 @@ impl<R> Applied<R> {
 
 /// Why a record was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemovalReason {
+pub(crate) enum RemovalReason {
     /// Its verification was marked with [`Index::mark_settling`]: it is settled and still exists.
     Settled,
     /// Its verification no longer exists.
@@ -76,7 +76,7 @@ pub enum RemovalReason {
 
 /// A record that was removed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Removed<R> {
+pub(crate) struct Removed<R> {
     /// The id that it had, which finds nothing now.
     pub record_id: RecordId,
     /// Why it was removed.
@@ -87,13 +87,11 @@ pub struct Removed<R> {
 
 /// One record to read.
 #[derive(Debug)]
-pub struct View<'a, R> {
+pub(crate) struct View<'a, R> {
     /// The namespace of the verification.
     pub namespace: &'a str,
     /// The name of the verification.
     pub name: &'a str,
-    /// `metadata.generation` of the known version.
-    pub generation: i64,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// Whether it is marked as about to be settled.
@@ -111,7 +109,7 @@ impl<R> Default for Index<R> {
 impl<R> Index<R> {
     /// An empty index.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             records: Records::new(),
             by_uid: HashTable::new(),
@@ -128,10 +126,9 @@ impl<R> Index<R> {
     ///
     /// `payload` is called only if the record is new (with `None`) or changed (with the previous payload). An object
     /// without uid or name cannot come from an API server and is stored under the empty one.
-    pub fn applied(&mut self, meta: &ObjectMeta, payload: impl FnOnce(Option<&R>) -> R) -> Applied<R> {
+    pub(crate) fn applied(&mut self, meta: &ObjectMeta, payload: impl FnOnce(Option<&R>) -> R) -> Applied<R> {
         let uid = Uid::of(meta.uid.as_deref().unwrap_or_default());
         let version = Version::of(meta.resource_version.as_deref().unwrap_or_default());
-        let generation = meta.generation.unwrap_or_default();
         let deleting = meta.deletion_timestamp.is_some();
         let (epoch, accepts_rollback) = (self.epoch, self.accepts_rollback);
 
@@ -146,7 +143,6 @@ impl<R> Index<R> {
                 return Applied::Stale(record_id);
             }
             record.version = version;
-            record.generation = generation;
             record.deleting = deleting;
             record.payload = payload(Some(&record.payload));
             return Applied::Changed(record_id);
@@ -169,7 +165,6 @@ impl<R> Index<R> {
         let record_id = self.insert(Record {
             uid,
             version,
-            generation,
             name: name.into(),
             namespace,
             epoch,
@@ -185,13 +180,13 @@ impl<R> Index<R> {
 
     /// Whether this is the newest known version of the object. False without a record.
     #[must_use]
-    pub fn is_current(&self, record_id: RecordId, resource_version: &str) -> bool {
+    pub(crate) fn is_current(&self, record_id: RecordId, resource_version: &str) -> bool {
         self.records.get(record_id).is_some_and(|record| record.version == Version::of(resource_version))
     }
 
     /// Whether this version of the object is certain to be older than the known one. False without a record.
     #[must_use]
-    pub fn is_outdated(&self, record_id: RecordId, resource_version: &str) -> bool {
+    pub(crate) fn is_outdated(&self, record_id: RecordId, resource_version: &str) -> bool {
         self.records
             .get(record_id)
             .is_some_and(|record| Version::of(resource_version).is_older_than(record.version))
@@ -199,7 +194,7 @@ impl<R> Index<R> {
 
     /// Accepts versions that are older than the known ones until the next list is complete: the API server's state was
     /// rolled back.
-    pub fn accept_rollback(&mut self) {
+    pub(crate) fn accept_rollback(&mut self) {
         self.accepts_rollback = true;
     }
 
@@ -209,7 +204,7 @@ impl<R> Index<R> {
     /// Only for a compare-and-swap on the resourceVersion of this record: any other write would hide what somebody else
     /// changed in between. `change` updates the payload to what was written. Does nothing and returns false if there is
     /// no record, or if the watch has brought a newer version already.
-    pub fn wrote(
+    pub(crate) fn wrote(
         &mut self,
         record_id: RecordId,
         resource_version: &str,
@@ -229,24 +224,24 @@ impl<R> Index<R> {
 
     /// Marks a verification that is about to be settled, **before** the write that settles it: afterwards the watch
     /// reports DELETED, because the selector no longer matches, though the object still exists. False without a record.
-    pub fn mark_settling(&mut self, record_id: RecordId) -> bool {
+    pub(crate) fn mark_settling(&mut self, record_id: RecordId) -> bool {
         self.mark(record_id, true)
     }
 
     /// Removes the mark of [`Index::mark_settling`] after a write that is known to have failed. After a write with an
     /// unknown outcome the mark stays. False without a record.
-    pub fn unmark_settling(&mut self, record_id: RecordId) -> bool {
+    pub(crate) fn unmark_settling(&mut self, record_id: RecordId) -> bool {
         self.mark(record_id, false)
     }
 
     /// Removes the object that the watch reported as DELETED. `None` if it is not known.
-    pub fn deleted(&mut self, uid: &str) -> Option<Removed<R>> {
+    pub(crate) fn deleted(&mut self, uid: &str) -> Option<Removed<R>> {
         let record_id = self.find_by_uid(uid)?;
         self.remove(record_id)
     }
 
     /// Removes a record: as settled if it was marked as settling, as deleted otherwise.
-    pub fn remove(&mut self, record_id: RecordId) -> Option<Removed<R>> {
+    pub(crate) fn remove(&mut self, record_id: RecordId) -> Option<Removed<R>> {
         let settling = self.records.get(record_id)?.settling;
         let reason = if settling { RemovalReason::Settled } else { RemovalReason::Deleted };
         self.remove_as(record_id, reason)
@@ -254,19 +249,19 @@ impl<R> Index<R> {
 
     /// Notes that a list contained an object that could not be decoded, so that the next [`Index::init_done`] does not
     /// take it for deleted. `None` if there is no record of it.
-    pub fn undecodable(&mut self, uid: &str) -> Option<RecordId> {
+    pub(crate) fn undecodable(&mut self, uid: &str) -> Option<RecordId> {
         let record_id = self.find_by_uid(uid)?;
         self.records.get_mut(record_id)?.epoch = self.epoch;
         Some(record_id)
     }
 
     /// A list begins. May be called again before the list is complete.
-    pub fn init(&mut self) {
+    pub(crate) fn init(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// A list is complete: removes and returns the records that were not in it.
-    pub fn init_done(&mut self) -> Vec<Removed<R>> {
+    pub(crate) fn init_done(&mut self) -> Vec<Removed<R>> {
         self.accepts_rollback = false;
         let epoch = self.epoch;
         let missing: Vec<RecordId> = self
@@ -280,7 +275,7 @@ impl<R> Index<R> {
 
     /// The record of the object with this name.
     #[must_use]
-    pub fn find_by_name(&self, namespace: &str, name: &str) -> Option<RecordId> {
+    pub(crate) fn find_by_name(&self, namespace: &str, name: &str) -> Option<RecordId> {
         let namespace = self.namespaces.find(namespace)?;
         let hash = self.hasher.hash_one((namespace, name));
         let index = self.by_name.find(hash, |&index| {
@@ -293,18 +288,17 @@ impl<R> Index<R> {
 
     /// The record of the object with this uid.
     #[must_use]
-    pub fn find_by_uid(&self, uid: &str) -> Option<RecordId> {
+    pub(crate) fn find_by_uid(&self, uid: &str) -> Option<RecordId> {
         self.find_uid(Uid::of(uid))
     }
 
     /// One record to read. `None` if it was removed.
     #[must_use]
-    pub fn view(&self, record_id: RecordId) -> Option<View<'_, R>> {
+    pub(crate) fn view(&self, record_id: RecordId) -> Option<View<'_, R>> {
         let record = self.records.get(record_id)?;
         Some(View {
             namespace: self.namespaces.name(record.namespace),
             name: &record.name,
-            generation: record.generation,
             deleting: record.deleting,
             settling: record.settling,
             payload: &record.payload,
@@ -312,37 +306,31 @@ impl<R> Index<R> {
     }
 
     /// The payload of a record. `None` if it was removed.
-    #[must_use]
-    pub fn get(&self, record_id: RecordId) -> Option<&R> {
+    #[cfg(test)]
+    pub(crate) fn get(&self, record_id: RecordId) -> Option<&R> {
         self.records.get(record_id).map(|record| &record.payload)
     }
 
     /// The payload of a record, to change it. `None` if it was removed.
-    pub fn get_mut(&mut self, record_id: RecordId) -> Option<&mut R> {
+    pub(crate) fn get_mut(&mut self, record_id: RecordId) -> Option<&mut R> {
         self.records.get_mut(record_id).map(|record| &mut record.payload)
     }
 
     /// Every record, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (RecordId, &R)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RecordId, &R)> {
         self.records.iter().map(|(record_id, record)| (record_id, &record.payload))
     }
 
     /// The number of records.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
-    }
-
-    /// Whether there are no records.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The memory in use in bytes: records, hash tables, names and namespaces, with their spare capacity, but not what
     /// payloads own on the heap.
     #[must_use]
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.records.memory()
             + self.by_uid.allocation_size()
             + self.by_name.allocation_size()

@@ -57,7 +57,8 @@ pub use moment::Moment;
 pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
 pub use portal_report::{PortalReport, PortalStatus, report, sanitize};
 pub use schedule::{
-    Bounds, FirstReconcile, PollSchedule, Stage, Times, first_reconcile, next_poll, poll_schedule, spread,
+    Bounds, FirstReconcile, PollSchedule, Stage, Times, first_reconcile, jitter_seed, next_poll,
+    poll_schedule, spread,
 };
 pub use since::Since;
 pub use state::{Attempts, Contradiction, LOST_ANSWERS, OpenPhase, ParsedStatus, State, attempts, restored};

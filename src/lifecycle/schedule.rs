@@ -1,6 +1,9 @@
 //! When to poll again: the interval follows what the portal last said. Pure; chance is a hash of the uid.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -259,6 +262,14 @@ impl Bounds {
             max: polling.max_interval.map(crate::api::Duration::get),
         }
     }
+}
+
+/// A hash of the uid: the only source of randomness that the schedule has.
+#[must_use]
+pub fn jitter_seed(uid: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

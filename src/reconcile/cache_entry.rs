@@ -1,10 +1,7 @@
 //! What this process remembers of each live verification: the payload of the index. There may be a hundred thousand, so
 //! what most of them do not have is behind a pointer. State only.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -24,6 +21,7 @@ use crate::{
     index::{Index, RecordId},
     lifecycle::{
         CompactState, FirstReconcile, KnownSession, LocalState, PollBaseline, UploadOutcome, first_reconcile,
+        jitter_seed,
     },
     portal::{VerificationId, budget::Closed},
 };
@@ -168,6 +166,10 @@ impl CacheEntry {
         let is_unchanged = self.changes == cached.changes;
         // The reconcile may have written a later one than it began with.
         let mut entry = Self { phase: cached.phase, ..self };
+        // A write whose response was lost during the reconcile is noted in the index only.
+        if entry.unreported().is_none() && cached.unreported().is_some() {
+            drop(entry.replace_unreported(cached.unreported().cloned().map(Box::new)));
+        }
         if is_unchanged {
             return entry;
         }
@@ -341,14 +343,6 @@ impl CacheEntry {
         });
         history + context + rare
     }
-}
-
-/// A hash of the uid: the only source of randomness that the schedule has.
-#[must_use]
-pub fn jitter_seed(uid: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    uid.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The session that a resource publishes: the base URL of its portal, and its id.

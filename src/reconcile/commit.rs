@@ -164,7 +164,12 @@ impl Reconciler {
         let applies = is_same && read.metadata.deletion_timestamp.is_none() && {
             let status = read.status.clone().unwrap_or_default();
             let parsed = ParsedStatus::of(&reconciliation.observed.facts.uid, &status);
+            // A claim of the same state may be another attempt, or another process's.
+            let claim = |status: &VerificationStatus| {
+                status.session.as_ref().map(|session| (session.attempt, session.holder.clone()))
+            };
             parsed.state() == reconciliation.parsed().state()
+                && claim(&status) == claim(&reconciliation.status)
         };
         // What is in the store is there, whatever the spec says by now.
         if !applies || !(has_same_spec || matches!(outcome, StepOutcome::Store(_))) {

@@ -91,14 +91,14 @@ fn note_change(
                 forget(reconciler, &removed);
             }
         }
-        Change::Interrupted { error, needs_list, pause: _ } => {
+        Change::Interrupted { error, needs_list, pause } => {
             reconciler.metrics.watch_interruptions.inc();
             let Some(why) = error.api_error() else { return };
             if needs_list {
                 on_waiting(Some(interruptions.waiting_for(&error, &why)));
             }
             if interruptions.is_new(&error, &why, Instant::now()) {
-                log_interruption(&error, &why);
+                log_interruption(&error, &why, pause);
             }
         }
     }
@@ -139,20 +139,25 @@ fn is_undefined(why: &ApiError) -> bool {
     why.code() == Some(404)
 }
 
-fn log_interruption(error: &Interrupted, why: &ApiError) {
+fn log_interruption(error: &Interrupted, why: &ApiError, pause: Duration) {
     let (action, code, reason) = (error.action(), why.code(), why.reason());
+    let retry_in_seconds = pause.as_secs_f64();
     match code {
-        Some(404) => tracing::warn!(action, code, reason, "waiting for {WAITING}; {INSTALL}"),
+        Some(404) => {
+            tracing::warn!(action, code, reason, retry_in_seconds, "waiting for {WAITING}; {INSTALL}");
+        }
         Some(400) => tracing::warn!(
             action,
             code,
             reason,
+            retry_in_seconds,
             "verifications cannot be watched; the custom resource definition may be older than this operator; {INSTALL}"
         ),
         Some(401 | 403) => tracing::warn!(
             action,
             code,
             reason,
+            retry_in_seconds,
             "verifications cannot be watched; the operator needs permission to list and watch them"
         ),
         _ => tracing::warn!(action, code, reason, "the watch of verifications was interrupted; retrying"),

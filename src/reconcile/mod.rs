@@ -25,6 +25,5 @@ mod sessions;
 mod unreported;
 mod wait;
 
-pub use cache_entry::jitter_seed;
 pub(crate) use follow::follow;
 pub(crate) use reconciler::{Clients, Reconciler};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     accounts::Account,
-    cache_entry::{CacheEntry, Claim, jitter_seed},
+    cache_entry::{CacheEntry, Claim},
     reconciler::Reconciler,
 };
 use crate::{
@@ -18,8 +18,8 @@ use crate::{
     evidence::Source,
     lifecycle::{
         Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
-        KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, evidence_state, restored,
-        sanitize,
+        KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, evidence_state, jitter_seed,
+        restored, sanitize,
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
@@ -68,7 +68,10 @@ impl Observed {
     /// Replaces all facts that come from the resource by those of another version of it, and reads the clocks.
     pub(super) fn refresh(&mut self, object: &Verification, status: &VerificationStatus, clock: &Clock) {
         self.read_clocks(clock);
+        // A poll that was requested since has not been made: only the request that this reconcile began with is echoed.
+        let requested = self.facts.reconcile_requested.take();
         self.facts = facts(object, status, Surroundings::of(&self.facts));
+        self.facts.reconcile_requested = requested;
     }
 
     /// Where evidence comes from.

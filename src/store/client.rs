@@ -444,9 +444,8 @@ impl Store {
                 let error = match request().await {
                     Ok(done) => return Ok(done),
                     Err(RequestError::Failed(error)) => return Err(error),
-                    Err(error @ (RequestError::AlreadyExists | RequestError::NotFound)) => {
-                        return Err(error.into_error());
-                    }
+                    // S3 says so too while another operation on the object is in progress.
+                    Err(error @ (RequestError::AlreadyExists | RequestError::NotFound)) => error.into_error(),
                     Err(RequestError::NotSent(error) | RequestError::Unknown(error)) => error,
                 };
                 if !retries.again().await {

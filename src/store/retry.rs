@@ -13,7 +13,7 @@ pub struct RetryPolicy {
     pub request: Duration,
     /// A further attempt begins only within this time after the first one began. Default 10 s.
     pub again_within: Duration,
-    /// Most retries. Default 3.
+    /// Most attempts. Default 3.
     pub attempts: u32,
     /// The pause before the second attempt, doubled before each further one, and up to half shorter by chance. Default
     /// 250 ms.

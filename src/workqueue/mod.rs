@@ -7,4 +7,4 @@ mod queue;
 mod ready;
 mod work_queue;
 
-pub use work_queue::{Disposition, DueReconcile, QueueSnapshot, WorkQueue, WorkQueueSettings};
+pub(crate) use work_queue::{Disposition, DueReconcile, WorkQueue, WorkQueueSettings};

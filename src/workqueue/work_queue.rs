@@ -33,7 +33,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// How reconciles are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkQueueSettings {
+pub(crate) struct WorkQueueSettings {
     /// The limit of concurrent reconciles, at least one. A namespace starts another one only while the unused part of
     /// the limit is larger than what the namespace uses: one alone takes half, two take a third each, and there is
     /// always some left for the next one.
@@ -51,7 +51,7 @@ impl Default for WorkQueueSettings {
 
 /// A reconcile that starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DueReconcile {
+pub(crate) struct DueReconcile {
     /// The record of the object.
     pub record_id: RecordId,
     /// How urgent it was.
@@ -64,7 +64,7 @@ pub struct DueReconcile {
 
 /// What follows a reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
+pub(crate) enum Disposition {
     /// Another reconcile at this time, or earlier if something wakes the object or has woken it meanwhile.
     At(Instant, Priority, FairnessKey),
     /// Nothing, unless something wakes the object or has woken it meanwhile.
@@ -86,7 +86,7 @@ impl Disposition {
 
 /// The state of the work queue, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueSnapshot {
+pub(crate) struct QueueSnapshot {
     /// The number of objects that are scheduled and not due.
     pub scheduled: usize,
     /// The number of objects that are due and wait, in the order of [`Priority::ALL`].
@@ -101,7 +101,7 @@ pub struct QueueSnapshot {
 
 /// The queue of objects to reconcile. Clones are handles to the same queue.
 #[derive(Debug, Clone)]
-pub struct WorkQueue {
+pub(crate) struct WorkQueue {
     shared: Arc<Shared>,
 }
 
@@ -128,7 +128,7 @@ struct State {
 impl WorkQueue {
     /// An empty queue.
     #[must_use]
-    pub fn new(settings: WorkQueueSettings) -> Self {
+    pub(crate) fn new(settings: WorkQueueSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
@@ -141,7 +141,7 @@ impl WorkQueue {
 
     /// Schedules an object for exactly this time and replaces what was scheduled. During its reconcile: see
     /// [`Disposition`].
-    pub fn schedule_at(
+    pub(crate) fn schedule_at(
         &self,
         record_id: RecordId,
         when: Instant,
@@ -153,7 +153,7 @@ impl WorkQueue {
     }
 
     /// Schedules an object for this time unless it is scheduled earlier.
-    pub fn schedule_by(
+    pub(crate) fn schedule_by(
         &self,
         record_id: RecordId,
         when: Instant,
@@ -166,25 +166,25 @@ impl WorkQueue {
 
     /// Schedules an object for now. During its reconcile one more follows, however often this is called. An object that
     /// is due already only becomes more urgent.
-    pub fn enqueue(&self, record_id: RecordId, priority: Priority, fairness_key: FairnessKey) {
+    pub(crate) fn enqueue(&self, record_id: RecordId, priority: Priority, fairness_key: FairnessKey) {
         self.schedule_by(record_id, Instant::now(), priority, fairness_key);
     }
 
     /// The time since the last heartbeat of [`WorkQueue::run`], which has one every ten seconds. `None` while it does
     /// not run.
     #[must_use]
-    pub fn since_heartbeat(&self) -> Option<Duration> {
+    pub(crate) fn since_heartbeat(&self) -> Option<Duration> {
         self.shared.state.lock().heartbeat.map(|at| at.elapsed())
     }
 
     /// Removes an object. Its reconcile, if one is running, goes on to its end, and its [`Disposition`] is ignored.
-    pub fn remove(&self, record_id: RecordId) {
+    pub(crate) fn remove(&self, record_id: RecordId) {
         self.change(|queue, _| queue.remove(record_id));
     }
 
     /// The state of the queue.
     #[must_use]
-    pub fn snapshot(&self) -> QueueSnapshot {
+    pub(crate) fn snapshot(&self) -> QueueSnapshot {
         let state = self.shared.state.lock();
         QueueSnapshot {
             scheduled: state.queue.scheduled(),
@@ -201,7 +201,7 @@ impl WorkQueue {
     /// If `reconcile` panics, `on_panic` is called with the record, and the object is not reconciled for
     /// [`WorkQueueSettings::delay_after_panic`]. The message of the panic is not passed on (the process' panic hook has
     /// it).
-    pub async fn run<Reconcile, Running>(
+    pub(crate) async fn run<Reconcile, Running>(
         &self,
         reconcile: Reconcile,
         on_panic: impl Fn(RecordId) + Send + Sync + 'static,

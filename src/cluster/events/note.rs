@@ -34,7 +34,7 @@ const REMEMBERED: usize = 4096;
 
 /// The operator's own Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnPod {
+pub(crate) struct OwnPod {
     /// Its namespace.
     pub namespace: String,
     /// Its name.

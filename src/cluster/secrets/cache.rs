@@ -30,7 +30,7 @@ const ENTRY_BYTES: usize = 256;
 /// The Secret could not be read, and it is unknown whether it exists.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("read the Secret that holds the API key")]
-pub struct ReadSecret;
+pub(crate) struct ReadSecret;
 
 /// A key, or why there is none, or that it is unknown.
 pub(crate) type KeyLookup = Result<Result<Arc<ApiKey>, KeyFault>, ReadSecret>;

@@ -36,7 +36,7 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const MOST_READS: (usize, usize) = (16, 4);
 
 pub(crate) use cache::KeyLookup;
-pub use cache::ReadSecret;
+pub(crate) use cache::ReadSecret;
 
 /// Reads API keys, with one request for all entries of the same Secret.
 pub(crate) struct Secrets {

@@ -187,6 +187,10 @@ const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRem
 type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
 
 fn rows() -> Vec<Row> {
+    [rows_of_deletion_and_ends(), rows_of_pending_evidence()].concat()
+}
+
+fn rows_of_deletion_and_ends() -> Vec<Row> {
     vec![
         (&EVERY, &[Deleting], Step::Transition(Transition::Release), "nothing holds it"),
         (&EVERY, &[Deleting, Held, Delete], RELEASED, "what is stored goes first"),
@@ -243,6 +247,11 @@ fn rows() -> Vec<Row> {
         (&[Complete, FailedInPart, Pending], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
         (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
         (&[Failed, FailedInPart], &[], OVER, "only a person can help"),
+    ]
+}
+
+fn rows_of_pending_evidence() -> Vec<Row> {
+    vec![
         (
             &[Pending],
             &[Day, Tried, PortalError],

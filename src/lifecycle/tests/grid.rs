@@ -349,8 +349,8 @@ fn the_grid_is_large_and_takes_every_step() {
     println!("grid: {} cases", COVERAGE.cases);
     assert!(COVERAGE.cases >= LEAST_CASES, "{}", COVERAGE.cases);
     let mut taken = [false; KINDS];
-    for fixtures in states::all() {
-        let parsed = ParsedStatus::of(UID, &fixtures.status);
+    for case in states::all() {
+        let parsed = ParsedStatus::of(UID, &case.status);
         every_decision(&parsed, false, |_, step, _| taken[kind(step)] = true);
         grid_evidence::every_decision(&parsed, |_, step, _| taken[kind(step)] = true);
     }
@@ -381,17 +381,17 @@ fn conclude_reads_nothing_that_only_decide_judges() {
         (KeyFault::ALL.map(missing).to_vec(), true),
         (std::iter::once(behind).chain(others).map(passed).collect(), false),
     ];
-    for fixtures in states::all() {
-        let parsed = ParsedStatus::of(UID, &fixtures.status);
+    for case in states::all() {
+        let before = ParsedStatus::of(UID, &case.status);
         for (facts, is_refused) in &alike {
-            let step = decide(&parsed, &facts[0]);
-            let mut outcomes = outcomes(&step).into_owned();
-            outcomes.extend(if *is_refused { refusals(&step, until) } else { Vec::new() });
-            for outcome in outcomes {
-                let conclude = |facts| conclude(&parsed, &outcome, facts);
+            let step = decide(&before, &facts[0]);
+            let mut all = outcomes(&step).into_owned();
+            all.extend(if *is_refused { refusals(&step, until) } else { Vec::new() });
+            for outcome in all {
+                let conclude = |facts| conclude(&before, &outcome, facts);
                 let expected = conclude(&facts[0]);
                 for other in &facts[1..] {
-                    assert_eq!(conclude(other), expected, "{}", fixtures.name);
+                    assert_eq!(conclude(other), expected, "{}", case.name);
                 }
             }
         }

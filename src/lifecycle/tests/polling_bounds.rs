@@ -175,7 +175,7 @@ fn exceptions() -> [(&'static str, Vec<Hinder>); 5] {
         (
             "a missing or rejected key",
             vec![|world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty), |world| {
-                world.refusal = Some(Refusal::KeyRejected(far(world)))
+                world.refusal = Some(Refusal::KeyRejected(far(world)));
             }],
         ),
         ("a portal that is not allowed", vec![|world| world.facts.portal = PortalFact::NotAllowed]),

@@ -116,8 +116,8 @@ impl PortalBudget {
     fn is_full(&self, namespace: u32) -> bool {
         let own = self.namespaces.get(&namespace).map_or(0, |state| state.in_flight);
         let share = self.max_in_flight / self.active.max(1);
-        // Four standard deviations of the number of independent arrivals.
-        let share = share + 4 * share.isqrt();
+        // Four standard deviations of the number of independent arrivals, and half as much again where there are few.
+        let share = share + (4 * share.isqrt()).min(share / 2);
         if own == 0 {
             return self.in_flight >= self.max_in_flight.saturating_add(self.max_in_flight / 4);
         }

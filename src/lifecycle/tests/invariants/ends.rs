@@ -47,7 +47,7 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case
     let Some(NotAdmitted { step, refusal, cause: _ }) = case.refusal() else { return Nothing };
     let Facts { deadline, due, evidence, local_state, now, .. } = case.facts;
     let lasted = |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, *now) >= long);
-    let is_late = lasted(evidence.pending_since, Duration::from_hours(24))
+    let is_overdue = lasted(evidence.pending_since, Duration::from_hours(24))
         && lasted(local_state.storing_since, Duration::from_mins(10));
     let is_rate = matches!(refusal, Refusal::Rate(_));
     let reported = |event| case.conclusion.events.contains(&event);
@@ -59,7 +59,7 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case
         PortalStep::Create | PortalStep::Adopt => None,
         PortalStep::Poll => is_long_ago.then_some(Event::DeadlineExceeded),
         PortalStep::Store => {
-            (is_late && (!is_rate || local_state.storing.is_some())).then_some(Event::EvidenceFailed)
+            (is_overdue && (!is_rate || local_state.storing.is_some())).then_some(Event::EvidenceFailed)
         }
     };
     // The last poll is not scheduled, but the rate lets it out no earlier than its schedule.

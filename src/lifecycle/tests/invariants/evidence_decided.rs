@@ -104,8 +104,7 @@ fn what_has_the_finalizer_is_never_released_without_taking_it_off(case: &Decided
     if !case.facts.evidence.has_finalizer {
         return Nothing;
     }
-    let lets_go =
-        matches!(case.step, Step::Transition(Transition::Release) | Step::Transition(Transition::Settle));
+    let lets_go = matches!(case.step, Step::Transition(Transition::Release | Transition::Settle));
     holds(!lets_go && case.facts.deleting <= matches!(case.step, Step::RemoveEvidence { .. }))
 }
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use okid_operator::{
-    lifecycle::{Bounds, PollSchedule, Stage, next_poll},
+    lifecycle::{Bounds, PollSchedule, Stage, jitter_seed, next_poll},
     portal::{Details, PortalUrl},
-    reconcile::jitter_seed,
 };
 use serde_json::{Value, json};
 

@@ -8,10 +8,9 @@ use okid_operator::{
     api::{EvidenceSpec, VerificationStatus},
     lifecycle::{
         Bounds, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts, ParsedStatus, PortalFact, Requeue,
-        StepOutcome, claim, conclude, fixtures,
+        StepOutcome, claim, conclude, fixtures, jitter_seed,
     },
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
-    reconcile::jitter_seed,
 };
 use serde_json::{Value, json};
 
