@@ -49,5 +49,4 @@ pub(crate) async fn failpoint(point: Failpoint) {
 
 /// Does nothing.
 #[cfg(not(feature = "failpoints"))]
-#[expect(clippy::unused_async, reason = "with the feature it waits")]
 pub(crate) async fn failpoint(_: Failpoint) {}

@@ -434,8 +434,8 @@ mod tests {
             let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
             let id = VerificationId::parse(status.verification_id.as_deref().unwrap()).unwrap();
             let outcome = StepOutcome::Poll { id, answer: Ok(details.clone()) };
-            let look = |facts: &_| conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, facts);
-            let long = look(&facts);
+            let after = |facts: &_| conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, facts);
+            let long = after(&facts);
             assert_eq!(long.status.as_ref(), Some(&status));
             assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
             assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
@@ -445,7 +445,7 @@ mod tests {
             facts.local_state = short.compact.local_state();
             let short =
                 baseline.unchanged(&short.compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
-            let long = look(&facts);
+            let long = after(&facts);
             assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
             assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
         }

@@ -92,7 +92,7 @@ pub struct StorePass<'a> {
 }
 
 impl StoreBreaker {
-    /// Leave to use that store; none while it rests, and while another one finds out whether it is back.
+    /// A pass to use that store; none while its circuit is open, or while another request probes it.
     #[must_use]
     pub fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
         let probe = self.circuits.lock().admit(&user, Instant::now())?;
@@ -194,7 +194,7 @@ impl Open {
 }
 
 impl Unresponsive {
-    /// Whether this namespace is the one that looks. They alternate, so that one which never gets a response does not take
+    /// Whether this namespace may send the next probe. They alternate, so that one which never gets a response does not take
     /// them all.
     fn admit(&mut self, namespace: &str, now: Instant) -> bool {
         let is_last = self.prober.as_deref() == Some(namespace);
@@ -218,7 +218,7 @@ impl StorePass<'_> {
         self.breaker.circuits.lock().answered(&self.user);
     }
 
-    /// The store did not answer: it rests, for this user at least.
+    /// The store did not respond: the circuit opens, for this user at least.
     pub fn was_silent(self) {
         let mut circuits = self.breaker.circuits.lock();
         circuits.was_silent(&self.user, Instant::now());

@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// Stores an object unless it is there. Safe to repeat and to cancel: an object is whole or not there, and what is
-    /// there is never changed. After a lost answer it looks what is there before it says so.
+    /// there is never changed. After a lost response it reads what exists before it reports an error.
     ///
     /// # Errors
     ///

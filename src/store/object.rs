@@ -112,7 +112,7 @@ pub enum Remainder {
     /// Nothing, as the store says.
     #[default]
     Nothing,
-    /// Nobody could look: the credentials may not list.
+    /// Unknown: the credentials may not list.
     Unlisted,
     /// What the store says to have removed: its listing is behind, or somebody stores it again.
     Listed,

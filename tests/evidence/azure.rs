@@ -2,7 +2,7 @@
 
 use okid_operator::store::{Removal, StoreError};
 
-use crate::harness::{Place, key, look, of, put, shared_access_signature};
+use crate::harness::{Place, key, of, put, shared_access_signature, stored_bytes};
 
 #[tokio::test]
 async fn permission_to_create_and_read_is_enough_for_storing() {
@@ -14,7 +14,7 @@ async fn permission_to_create_and_read_is_enough_for_storing() {
     assert_eq!(put(&store, b"abd").await, Err(StoreError::Conflict));
     let removals = store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
     assert_eq!(removals, [(key("front-original.jpg"), Removal::Kept)]);
-    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(stored_bytes(&store).await.as_deref(), Some(&b"abc"[..]));
 }
 
 #[tokio::test]
@@ -35,5 +35,5 @@ async fn permission_to_create_read_list_and_delete_is_enough_for_removing() {
     let keys = store.keys(&of("team-a")).await.unwrap();
     let removals = store.delete(&of("team-a"), &keys).await.unwrap();
     assert_eq!(removals, [(key("front-original.jpg"), Removal::Removed)]);
-    assert_eq!(look(&store).await, None);
+    assert_eq!(stored_bytes(&store).await, None);
 }

@@ -10,8 +10,10 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
 
 use crate::{
-    harness::{Fault, PATIENCE, Place, Proxy, Tokens, key, look, of, put, put_as, service_account},
-    laws::on,
+    harness::{
+        Fault, Place, Proxy, RETRY_POLICY, Tokens, key, of, put, put_as, service_account, stored_bytes,
+    },
+    invariants::on,
 };
 
 const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>canary</Message></Error>";
@@ -103,24 +105,24 @@ async fn an_upload_that_is_reset_in_the_middle_is_made_whole(place: Place) {
     let bytes = vec![7; 4 << 20];
     place.proxy().next([Fault::ResetAfter(1 << 20)]);
     assert!(!put(&store, &bytes).await.unwrap().already_existed);
-    assert_eq!(look(&store).await, Some(bytes));
+    assert_eq!(stored_bytes(&store).await, Some(bytes));
     assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
 }
 
 async fn a_busy_store_is_asked_again_and_not_for_ever(place: Place) {
     let store = place.store();
-    // The second is the look at what the first may have left.
+    // The second is the read of what the first may have left.
     place.proxy().next([Fault::Answer(503, BUSY), Fault::Pass]);
     assert!(!put(&store, b"abc").await.unwrap().already_existed);
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
     assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::OutOfOrder)));
-    assert_eq!(place.proxy().arrived() - before, 6, "three tries, each with a look");
+    assert_eq!(place.proxy().arrived() - before, 6, "three attempts, each with a read");
 }
 
 async fn a_store_that_hangs_is_given_up(place: Place) {
-    let patience = RetryPolicy { request: Duration::from_millis(100), ..PATIENCE };
-    let store = place.patient(patience);
+    let retry_policy = RetryPolicy { request: Duration::from_millis(100), ..RETRY_POLICY };
+    let store = place.store_with_policy(retry_policy);
     place.proxy().always(Fault::Hang);
     assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::TimedOut)));
     // The last one may have been given up before the proxy took it.
@@ -129,14 +131,15 @@ async fn a_store_that_hangs_is_given_up(place: Place) {
             yield_now().await;
         }
     };
-    timeout(Duration::from_mins(1), arrived).await.expect("three tries, each with a look");
+    timeout(Duration::from_mins(1), arrived).await.expect("three attempts, each with a read");
     assert_eq!(place.proxy().arrived(), 6);
 }
 
 async fn a_call_ends_in_its_own_time_whatever_the_store_does(place: Place) {
     let hour = Duration::from_hours(1);
     let whole = Duration::from_millis(100);
-    let store = place.patient(RetryPolicy { request: hour, again_within: hour, whole, ..PATIENCE });
+    let store =
+        place.store_with_policy(RetryPolicy { request: hour, again_within: hour, whole, ..RETRY_POLICY });
     place.proxy().always(Fault::Hang);
     let calls = async {
         assert_eq!(put(&store, b"abc").await, Err(StoreError::NoResponse(NoResponse::TimedOut)));
@@ -227,7 +230,7 @@ async fn a_refusal_is_not_repeated(place: Place) {
     place.proxy().next([Fault::Answer(403, DENIED)]);
     let before = place.proxy().arrived();
     assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
-    assert_eq!(place.proxy().arrived() - before, 2, "and a look whether it is there");
+    assert_eq!(place.proxy().arrived() - before, 2, "and a read whether it exists");
     assert!(!put(&store, b"abc").await.unwrap().already_existed);
 }
 
@@ -296,7 +299,7 @@ async fn an_object_that_the_store_keeps_is_said(place: Place) {
     place.proxy().next([Fault::Answer(400, EXPIRED)]);
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
     assert_eq!(removal, Err(StoreError::CredentialsRefused));
-    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(stored_bytes(&store).await.as_deref(), Some(&b"abc"[..]));
 }
 
 async fn what_the_store_keeps_ends_the_emptying_of_a_folder(place: Place) {
@@ -313,7 +316,7 @@ async fn what_the_store_keeps_ends_the_emptying_of_a_folder(place: Place) {
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(listed));
     place.proxy().heal();
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
-    assert_eq!(look(&store).await, None);
+    assert_eq!(stored_bytes(&store).await, None);
 }
 
 async fn what_is_known_is_removed_by_whoever_may_not_list(place: Place) {
@@ -344,7 +347,7 @@ async fn what_the_store_keeps_as_an_older_version_is_not_told_as_removed(place: 
     place.proxy().whenever(Method::DELETE, Fault::Add(name, value));
     let versioned = Cleared { versioned: vec![key("front-original.jpg")], ..Cleared::default() };
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(versioned));
-    assert_eq!(look(&store).await, None, "it is gone by its name");
+    assert_eq!(stored_bytes(&store).await, None, "it is gone by its name");
     place.proxy().heal();
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
 }
@@ -355,7 +358,7 @@ async fn a_removal_survives_trouble_that_passes(place: Place) {
     place.proxy().next([Fault::Answer(503, BUSY), Fault::ResetInstead]);
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await.unwrap();
     assert_eq!(removal, [(key("front-original.jpg"), Removal::Removed)]);
-    assert_eq!(look(&store).await, None);
+    assert_eq!(stored_bytes(&store).await, None);
     place.proxy().always(Fault::Answer(503, BUSY));
     let before = place.proxy().arrived();
     let removal = store.delete(&of("team-a"), &[key("front-original.jpg")]).await;
@@ -386,7 +389,7 @@ async fn a_404_of_another_server_says_nothing_about_what_is_there(place: Place) 
     place.proxy().next([Fault::Answer(404, "")]);
     let removals = store.delete(&of("team-a"), &keys).await.unwrap();
     assert_eq!(removals, [(key("front-original.jpg"), Removal::Removed)]);
-    assert_eq!(look(&store).await, None);
+    assert_eq!(stored_bytes(&store).await, None);
 }
 
 async fn a_gateways_refusal_of_a_removal_is_no_answer_of_the_store(place: Place) {
@@ -404,7 +407,7 @@ async fn a_gateways_refusal_of_a_removal_is_no_answer_of_the_store(place: Place)
     place.proxy().heal();
     place.proxy().next([Fault::Answer(403, "")]);
     assert_eq!(store.clear(&of("team-a"), &[key("front-original.jpg")]).await, Ok(Cleared::default()));
-    assert_eq!(look(&store).await, None);
+    assert_eq!(stored_bytes(&store).await, None);
 }
 
 async fn a_store_that_removed_something_is_not_silent_when_it_leaves_the_rest(place: Place) {
@@ -452,6 +455,7 @@ async fn what_was_sent_and_never_answered_may_still_arrive_whatever_came_next(pl
     assert!(put.is_ok() && may_arrive, "{put:?}");
     place.proxy().always(Fault::Hang);
     let whole = Duration::from_millis(100);
-    let (put, may_arrive) = sent(&place.patient(RetryPolicy { whole, ..PATIENCE }), "manifest.json").await;
+    let (put, may_arrive) =
+        sent(&place.store_with_policy(RetryPolicy { whole, ..RETRY_POLICY }), "manifest.json").await;
     assert!(put == Err(NoResponse::TimedOut.into()) && may_arrive, "it was given up");
 }

@@ -19,7 +19,7 @@ use okid_operator::{
     store::{Cleared, Removal, StoreError},
 };
 
-use crate::harness::{key, look, of, put, put_as, skip, stores};
+use crate::harness::{key, of, put, put_as, skip, stored_bytes, stores};
 
 fn named(folder: &TempFolder) -> String {
     format!("stores: [{{name: disk, url: 'file://{}', namespaces: ['*']}}]", folder.path().display())
@@ -66,7 +66,7 @@ async fn what_was_never_finished_is_found_and_removed_with_the_rest() {
     fs::write(inside.join("front-original.jpg#1"), b"ab").unwrap();
     let keys = store.keys(&of("team-a")).await.unwrap();
     assert_eq!(keys, [key("front-original.jpg")]);
-    assert_eq!(look(&store).await, None);
+    assert_eq!(stored_bytes(&store).await, None);
     store.delete(&of("team-a"), &keys).await.unwrap();
     assert!(!inside.exists());
 }
@@ -237,7 +237,7 @@ async fn what_has_the_name_of_an_unfinished_file_and_is_none_keeps_nobody_waitin
     let before = everything(folder.path());
     assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
     assert!(!put(&store, b"abc").await.unwrap().already_existed);
-    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(stored_bytes(&store).await.as_deref(), Some(&b"abc"[..]));
     assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
     assert_eq!(store.clear(&of("team-a"), &[]).await, Ok(Cleared::default()));
     assert_eq!(everything(folder.path()), before);

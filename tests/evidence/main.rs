@@ -13,6 +13,6 @@ mod faults;
 mod folder;
 mod harness;
 mod identity;
-mod laws;
+mod invariants;
 mod places;
 mod wire;

@@ -21,7 +21,7 @@ use s3s::{
 };
 use s3s_fs::FileSystem;
 
-use crate::harness::{PATIENCE, Place, key, serve};
+use crate::harness::{Place, RETRY_POLICY, key, serve};
 
 /// A host whose names with a word before it are buckets, as of Amazon and of `MinIO` with a domain.
 struct Buckets;
@@ -64,7 +64,7 @@ fn open(url: &str, entries: &Entries, is_named: bool, allowed: &[String], http: 
         let entries = entries.iter().map(|(key, value)| (*key, value.as_bytes()));
         Options::of_secret(location.scheme(), entries, &Endpoints::new(allowed).unwrap())
     };
-    Store::new(location, &options.ok()?, http, PATIENCE).ok()
+    Store::new(location, &options.ok()?, http, RETRY_POLICY).ok()
 }
 
 async fn put(store: &Store, folder: &Folder) -> Result<(), StoreError> {

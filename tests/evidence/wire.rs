@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::task::JoinSet;
 
-use crate::harness::{PATIENCE, http, key, of, put, put_as, serve, service_account};
+use crate::harness::{RETRY_POLICY, http, key, of, put, put_as, serve, service_account};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl Recorder {
         let endpoints = Endpoints::new(&[&self.url, &format!("{}/account", self.url)]).unwrap();
         let entries = entries.iter().map(|(key, value)| (*key, value.as_bytes()));
         let options = Options::of_secret(scheme, entries, &endpoints).unwrap();
-        Store::new(location, &options, &http(), PATIENCE).unwrap()
+        Store::new(location, &options, &http(), RETRY_POLICY).unwrap()
     }
 
     /// What is sent to store one object with these options.

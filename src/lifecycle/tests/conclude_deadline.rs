@@ -77,7 +77,7 @@ fn the_deadline_takes_a_verdict_that_is_there_already() {
 fn the_deadline_ends_it_after_a_last_poll_that_was_answered() {
     let mut world = open();
     world.reconcile(poll_failed(LOST));
-    assert!(matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)), "no answer is no look");
+    assert!(matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)), "no answer is no poll");
     assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Fail));
 }
 

@@ -325,7 +325,7 @@ fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_abandons_t
     world.restart();
     world.pass(3600);
     for _ in 0..2 {
-        // A store that rests is not asked, so that is no try.
+        // A store whose circuit is open is not asked, so that is no attempt.
         assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, RELEASED);
         assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotYet)).step, RELEASED);
     }

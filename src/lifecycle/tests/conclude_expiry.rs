@@ -16,7 +16,7 @@ const HOUR: i64 = 3600;
 const EXPIRED: &str = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired";
 
 /// A session four hours old, three hours after its end, that this process has followed for an hour without a movement;
-/// two good looks in a row.
+/// two good polls in a row.
 fn long_over() -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(4 * 3600);
@@ -25,7 +25,7 @@ fn long_over() -> World {
     world
 }
 
-/// Looks with that answer for so many hours, or until it is over.
+/// Polls with that answer for so many hours, or until it is over.
 fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> Answer) {
     let end = world.facts.now + SignedDuration::from_hours(hours);
     while world.facts.now < end && world.status.outcome.is_none() {

@@ -1,4 +1,4 @@
-//! The rows of `conclude` for looks.
+//! The rows of `conclude` for polls.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn an_answer_about_another_session_changes_nothing_and_is_reported() {
             let reconcile = world.reconcile(answer);
             assert_led_to(&world, &reconcile, AWAITING, 2..=120, &[Event::IdMismatch], word);
             assert_eq!(world.status.phase, before.phase);
-            assert_eq!(world.facts.local_state.good_polls, 0, "it is no good look");
+            assert_eq!(world.facts.local_state.good_polls, 0, "it is no good poll");
         }
     }
 }
@@ -210,7 +210,7 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
         world.reconcile(poll_failed(error));
         assert_eq!(line(&world.status), stalled, "also after a restart");
         world.reconcile_when_due(said("generated", &[]));
-        assert_eq!(line(&world.status), AWAITING, "it clears by itself");
+        assert_eq!(line(&world.status), AWAITING, "it clears automatically");
     }
 }
 
@@ -245,7 +245,7 @@ fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
     let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
     assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "kept over a restart");
     world.reconcile_when_due(said("generated", &[]));
-    assert_eq!(line(&world.status), AWAITING, "it clears by itself");
+    assert_eq!(line(&world.status), AWAITING, "it clears automatically");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_store_that_is_silent_for_changing_causes_is_one_error_and_says_the_last_cau
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     assert!(message(&world).contains("--store-ca-file"), "{}", message(&world));
     world.reconcile_when_due(not_stored(EvidenceError::StoreRests));
-    assert!(message(&world).contains("--store-ca-file"), "why it rests: {}", message(&world));
+    assert!(message(&world).contains("--store-ca-file"), "why it pauses: {}", message(&world));
     world.reconcile_when_due(not_stored(EvidenceError::StoreUnavailable));
     assert!(message(&world).contains("temporarily unavailable"), "{}", message(&world));
     let silent = NoResponse::ALL.map(EvidenceError::StoreSilent);
@@ -326,7 +326,7 @@ fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_check
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     world.reconcile(Answer::Uncalled);
     let shown = "Pending: R SecretNotFound, Rec SecretNotFound, CR SecretNotFound, SC NotYet, ES NotStarted";
-    assert_eq!(line(&world.status), shown, "it clears by itself, before a session is created");
+    assert_eq!(line(&world.status), shown, "it clears automatically, before a session is created");
 }
 
 #[test]

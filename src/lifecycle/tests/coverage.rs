@@ -15,18 +15,18 @@ impl Coverage {
     /// Nothing tried yet.
     pub(super) fn new() -> Self {
         let (mut invariants, of_decided): (Vec<_>, Vec<_>) =
-            invariants::of_decided().map(|(name, law)| ((name, 0, None), law)).unzip();
+            invariants::of_decided().map(|(name, invariant)| ((name, 0, None), invariant)).unzip();
         let (others, of_concluded): (Vec<_>, Vec<_>) =
-            invariants::of_concluded().map(|(name, law)| ((name, 0, None), law)).unzip();
+            invariants::of_concluded().map(|(name, invariant)| ((name, 0, None), invariant)).unzip();
         invariants.extend(others);
         Self { of_decided, of_concluded, invariants, cases: 0 }
     }
 
-    fn note(&mut self, law: usize, says: Says, case: impl FnOnce() -> String) {
+    fn note(&mut self, invariant: usize, says: Says, case: impl FnOnce() -> String) {
         if says == Says::Nothing {
             return;
         }
-        let (_, spoke, broken) = &mut self.invariants[law];
+        let (_, spoke, broken) = &mut self.invariants[invariant];
         *spoke += 1;
         if says == Says::Broken {
             broken.get_or_insert_with(case);
@@ -36,9 +36,9 @@ impl Coverage {
     /// Retries the invariants about what is decided.
     pub(super) fn decided(&mut self, case: &Decided, name: &str) {
         self.cases += 1;
-        for law in 0..self.of_decided.len() {
-            let says = self.of_decided[law];
-            self.note(law, says(case), || format!("{name}\n{:?}\n{:?}", case.facts, case.step));
+        for invariant in 0..self.of_decided.len() {
+            let says = self.of_decided[invariant];
+            self.note(invariant, says(case), || format!("{name}\n{:?}\n{:?}", case.facts, case.step));
         }
     }
 
@@ -46,9 +46,9 @@ impl Coverage {
     pub(super) fn concluded(&mut self, case: &Concluded, name: &str) {
         self.cases += 1;
         let others = self.of_decided.len();
-        for law in 0..self.of_concluded.len() {
-            let says = self.of_concluded[law];
-            self.note(others + law, says(case), || {
+        for invariant in 0..self.of_concluded.len() {
+            let says = self.of_concluded[invariant];
+            self.note(others + invariant, says(case), || {
                 format!(
                     "{name}\n{:?}\n{:?}\nbefore {:?}\nafter {:?}\nnext {:?} events {:?}\n{:?}",
                     case.facts,
@@ -76,7 +76,7 @@ impl Coverage {
     #[track_caller]
     pub(super) fn assert_holds(&self, name: &str) {
         let (_, spoke, broken) =
-            self.invariants.iter().find(|(law, _, _)| *law == name).expect("an invariant");
+            self.invariants.iter().find(|(invariant, _, _)| *invariant == name).expect("an invariant");
         if let Some(case) = broken {
             panic!("broken: {case}");
         }

@@ -202,13 +202,7 @@ const ROWS: &[Row] = &[
         |_| Step::Transition(Transition::Fail),
         "no request can be in flight",
     ),
-    row(
-        "12",
-        WITHOUT_SESSION,
-        &[Passed],
-        |_| Step::Transition(Transition::Fail),
-        "there is nothing to look at",
-    ),
+    row("12", WITHOUT_SESSION, &[Passed], |_| Step::Transition(Transition::Fail), "there is nothing to poll"),
     row(
         "12",
         &[On::Spent],
@@ -217,7 +211,7 @@ const ROWS: &[Row] = &[
         "also where a person is waited for",
     ),
     row("13", &[On::Open], &[Passed], |_| Step::Poll(id()), "the verdict may be there"),
-    row("13", &[On::Open], &[Passed, NotDue], |_| Step::Poll(id()), "the last look waits for no schedule"),
+    row("13", &[On::Open], &[Passed, NotDue], |_| Step::Poll(id()), "the last poll waits for no schedule"),
     row(
         "13",
         &[On::Open],
@@ -496,7 +490,7 @@ fn of_two_rows_that_match_the_first_decides() {
     assert!(pairs > 200, "{pairs}");
 }
 
-/// Whether one more matter takes away what that row needs: a look may be made, a request is not in flight, and so on.
+/// Whether one more matter takes away what that row needs: a poll may be made, a request is not in flight, and so on.
 fn prevents(row: &Row, both: &[Matter]) -> bool {
     let has = |matters: &[Matter]| both.iter().any(|matter| matters.contains(matter));
     match row.number {

@@ -44,8 +44,8 @@ static COVERAGE: LazyLock<Coverage> = LazyLock::new(run);
 
 /// Fails if that invariant does not hold over the grid.
 #[track_caller]
-pub(super) fn holds(law: &str) {
-    COVERAGE.assert_holds(law);
+pub(super) fn holds(invariant: &str) {
+    COVERAGE.assert_holds(invariant);
 }
 
 fn run() -> Coverage {

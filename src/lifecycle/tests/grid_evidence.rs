@@ -94,7 +94,7 @@ const BEFORE_THE_END: &[Choice] = &[
     },
 ];
 /// Pending for an hour, or for a day.
-const OWED: &[Choice] = &[
+const PENDING: &[Choice] = &[
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(3600)),
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(24 * 3600)),
 ];
@@ -135,7 +135,7 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
     // Before the end only a few of these are read.
     let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
     // What `conclude` reads besides the step comes first.
-    let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(OWED), only_over(TRIED)];
+    let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(PENDING), only_over(TRIED)];
     let others = [DELETED, DESTINATION, RETRY, only_over(DUE), only_over(BEFORE_THE_END)];
     let mut known = HashSet::new();
     every_choice(&read, |read| {
@@ -143,8 +143,19 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
             let mut facts = Facts { now: now(), generation: 2, ..fixtures::facts() };
             IMAGES[read[0]](&mut facts);
             facts.evidence = facts.evidence.after(parsed.status());
-            let choices =
-                [HELD, KEY, PORTAL, SUSPENDED, OWED, TRIED, DELETED, DESTINATION, RETRY, DUE, BEFORE_THE_END];
+            let choices = [
+                HELD,
+                KEY,
+                PORTAL,
+                SUSPENDED,
+                PENDING,
+                TRIED,
+                DELETED,
+                DESTINATION,
+                RETRY,
+                DUE,
+                BEFORE_THE_END,
+            ];
             for (choices, chosen) in choices.iter().zip(read[1..].iter().chain(others)) {
                 choices[*chosen](&mut facts);
             }

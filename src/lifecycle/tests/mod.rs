@@ -9,7 +9,7 @@
 //! - [`status_fixtures`] are the rows of what waiters see; [`status_rows`] has them read by [`waiters`], as kstatus, Flux,
 //!   kubectl and Argo read.
 //! - [`refusal`] is what is said of a destination that is refused.
-//! - [`schedule`] and [`schedule_restart`] are when to look again.
+//! - [`schedule`] and [`schedule_restart`] are when to poll again.
 
 mod absence;
 mod cause;

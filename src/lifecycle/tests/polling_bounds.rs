@@ -45,7 +45,7 @@ fn at_most() -> Bounds {
     Bounds { min: None, max: Some(MAX) }
 }
 
-/// The time until the next look, where the world may only be waited in.
+/// The time until the next poll, where the world may only be waited in.
 fn wait_for_a_poll(world: &mut World) -> Duration {
     let begun = world.facts.now;
     loop {
@@ -209,7 +209,7 @@ fn the_upper_bound_holds_but_for_what_its_description_names() {
         let mut world = polled(at_most());
         hinder(&mut world);
         world.pass(MAX.as_secs() + 1);
-        assert!(!calls(&world.decide()), "{name} keeps the look");
+        assert!(!calls(&world.decide()), "{name} prevents the poll");
     }
     let mut used_up = polled(at_most());
     used_up.facts.stretch = 50.0;

@@ -1,4 +1,4 @@
-//! When to look again: each row of the schedule, its bounds and its chance.
+//! When to poll again: each row of the schedule, its bounds and its chance.
 
 use std::{ops::RangeInclusive, time::Duration};
 

@@ -1,4 +1,4 @@
-//! When to look again after a restart, and without the resource.
+//! When to poll again after a restart, and without the resource.
 
 use std::time::Duration;
 

@@ -53,8 +53,8 @@ static STATE_SPACE: LazyLock<StateSpace> = LazyLock::new(walk);
 
 /// Fails if that invariant does not hold over the state space.
 #[track_caller]
-pub(super) fn holds(law: &str) {
-    STATE_SPACE.coverage.assert_holds(law);
+pub(super) fn holds(invariant: &str) {
+    STATE_SPACE.coverage.assert_holds(invariant);
 }
 
 fn roots() -> [World; 7] {

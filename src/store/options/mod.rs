@@ -121,7 +121,7 @@ pub enum InvalidOptions {
         key: String,
     },
     /// Each option may be used, but together they make no store.
-    #[error("the options do not make up a store: look at the credentials")]
+    #[error("the options are incomplete: check the credentials")]
     Unusable,
     /// Says no to plain http, which the endpoint has.
     #[error("{key} says no to plain http, which the endpoint has")]

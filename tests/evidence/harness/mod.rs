@@ -27,7 +27,7 @@ pub(crate) use stores::{BUCKET, Fault, Proxy, S3, serve};
 pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
 
 /// Short where a test waits for it, long where it must not run out.
-pub(crate) const PATIENCE: RetryPolicy = RetryPolicy {
+pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
     request: Duration::from_mins(1),
     again_within: Duration::from_mins(1),
     attempts: 3,
@@ -76,16 +76,16 @@ impl Place {
     }
 
     pub(crate) fn store(&self) -> Store {
-        self.store_as(&self.url, &self.secret, PATIENCE)
+        self.store_as(&self.url, &self.secret, RETRY_POLICY)
     }
 
     /// A store at another address of the same place.
     pub(crate) fn store_at(&self, url: &str) -> Store {
-        self.store_as(url, &self.secret, PATIENCE)
+        self.store_as(url, &self.secret, RETRY_POLICY)
     }
 
-    pub(crate) fn patient(&self, patience: RetryPolicy) -> Store {
-        self.store_as(&self.url, &self.secret, patience)
+    pub(crate) fn store_with_policy(&self, retry_policy: RetryPolicy) -> Store {
+        self.store_as(&self.url, &self.secret, retry_policy)
     }
 
     /// With something else in the Secret, in the place of this entry.
@@ -93,7 +93,7 @@ impl Place {
         let mut secret = self.secret.clone();
         secret.retain(|(key, _)| *key != instead_of);
         secret.push(entry);
-        self.store_as(&self.url, &secret, PATIENCE)
+        self.store_as(&self.url, &secret, RETRY_POLICY)
     }
 
     /// A store at another endpoint.
@@ -105,7 +105,7 @@ impl Place {
         let entries = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
         let options =
             Options::of_secret(location.scheme(), entries, &Endpoints::new(&[endpoint]).unwrap()).unwrap();
-        Store::new(location, &options, &http(), PATIENCE).unwrap()
+        Store::new(location, &options, &http(), RETRY_POLICY).unwrap()
     }
 
     /// The entries of the Secret.
@@ -113,7 +113,7 @@ impl Place {
         &self.secret
     }
 
-    fn store_as(&self, url: &str, secret: &[(&'static str, String)], patience: RetryPolicy) -> Store {
+    fn store_as(&self, url: &str, secret: &[(&'static str, String)], retry_policy: RetryPolicy) -> Store {
         let location = Location::parse(url).unwrap();
         let options = if secret.is_empty() {
             Options::of_administrator(location.scheme(), [], &[]).unwrap()
@@ -122,7 +122,7 @@ impl Place {
             let entries = secret.iter().map(|(key, value)| (*key, value.as_bytes()));
             Options::of_secret(location.scheme(), entries, &endpoints).unwrap()
         };
-        Store::new(location, &options, &http(), patience).unwrap()
+        Store::new(location, &options, &http(), retry_policy).unwrap()
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -151,7 +151,7 @@ pub(crate) fn stores(text: &str) -> Stores {
 pub(crate) fn stores_with(text: &str, environment: &[(String, String)], authority: &str) -> Stores {
     let authority = Some(authority.as_bytes()).filter(|pem| !pem.is_empty());
     let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(authority).unwrap()).unwrap();
-    Stores::read("stores.yaml", text, environment, &http, PATIENCE).unwrap()
+    Stores::read("stores.yaml", text, environment, &http, RETRY_POLICY).unwrap()
 }
 
 pub(crate) fn of(namespace: &str) -> Folder {
@@ -177,7 +177,7 @@ pub(crate) async fn put_as(store: &Store, name: &str, bytes: &[u8]) -> Result<Pu
 }
 
 /// What is there as `front-original.jpg`.
-pub(crate) async fn look(store: &Store) -> Option<Vec<u8>> {
+pub(crate) async fn stored_bytes(store: &Store) -> Option<Vec<u8>> {
     let found = store.read(&of("team-a"), &key("front-original.jpg"), 1 << 25).await.unwrap();
     found.map(|bytes| bytes.to_vec())
 }

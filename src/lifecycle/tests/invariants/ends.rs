@@ -1,4 +1,4 @@
-//! Invariants about grace (law e), ends (law f) and when to look again (law g).
+//! Invariants about grace (law e), ends (law f) and when to poll again (law g).
 
 use std::time::Duration;
 

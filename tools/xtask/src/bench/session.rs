@@ -45,7 +45,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Claims, creates and records as a turn would; answers also when the first look is due.
+    /// Claims, creates and records as a reconcile would, and returns when the first poll is due.
     pub(super) fn create(plan: &Plan<'_>) -> Result<(Self, Timestamp)> {
         let id = VerificationId::parse(plan.id).context("name a session")?;
         let mut facts = facts(plan);

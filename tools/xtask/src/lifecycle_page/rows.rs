@@ -45,7 +45,7 @@ pub(super) fn row(
     Row { step: step_name, outcome: result.into(), conclusion, facts: facts.clone() }
 }
 
-/// The same facts after ten minutes of that complaint.
+/// The same facts after ten minutes of that blocker.
 fn aggrieved(facts: &Facts, what: BlockerKind) -> Facts {
     let mut facts = facts.clone();
     facts.local_state.blocker_kind = Some(Since { what, since: fixtures::now(), count: 9 });

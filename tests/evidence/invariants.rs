@@ -6,7 +6,7 @@ use futures::future::join_all;
 use http::Method;
 use okid_operator::store::{Cleared, Content, Digested, PROOF, Removal, StoreError};
 
-use crate::harness::{Place, key, look, of, put, put_as};
+use crate::harness::{Place, key, of, put, put_as, stored_bytes};
 
 macro_rules! on {
     ($place:ident: $($law:ident),+ $(,)?) => {
@@ -80,7 +80,7 @@ async fn an_object_is_stored_once_and_counts_as_stored_from_then_on(place: Place
     let again = put(&place.store(), b"abc").await.unwrap();
     assert!(again.already_existed);
     assert_eq!(again.sha256, first.sha256);
-    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(stored_bytes(&store).await.as_deref(), Some(&b"abc"[..]));
 }
 
 async fn other_bytes_are_a_conflict_and_never_overwrite(place: Place) {
@@ -89,7 +89,7 @@ async fn other_bytes_are_a_conflict_and_never_overwrite(place: Place) {
     for other in [&b"abd"[..], b"abcd", b""] {
         assert_eq!(put(&store, other).await, Err(StoreError::Conflict), "{other:?}");
     }
-    assert_eq!(look(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(stored_bytes(&store).await.as_deref(), Some(&b"abc"[..]));
     assert_eq!(store.read(&of("team-a"), &key("front-original.jpg"), 2).await, Err(StoreError::Conflict));
 }
 
@@ -101,7 +101,7 @@ async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
     for _ in 0..2 {
         let removals = store.delete(&of("team-a"), &keys).await.unwrap();
         assert_eq!(removals, keys.clone().map(|key| (key, Removal::Removed)));
-        assert_eq!(look(&store).await, None);
+        assert_eq!(stored_bytes(&store).await, None);
     }
     assert!(!put(&store, b"other").await.unwrap().already_existed);
 }
@@ -152,7 +152,7 @@ async fn a_bucket_that_is_not_there_is_named(place: Place) {
 async fn content_type_and_attributes_are_kept(place: Place) {
     let store = place.store();
     let sha256 = put(&store, b"abc").await.unwrap().sha256;
-    look(&store).await.unwrap();
+    stored_bytes(&store).await.unwrap();
     let passed = place.proxy().passed();
     let answer = &passed.iter().find(|passed| passed.method == Method::GET).unwrap().answer;
     let meta = ["x-amz-meta-", "x-goog-meta-", "x-ms-meta-"];
@@ -187,7 +187,7 @@ async fn one_of_many_writers_wins(place: Place) {
     assert_eq!(winners.len(), 1, "{puts:?}");
     let troubles: HashSet<_> = puts.iter().filter_map(|put| put.clone().err()).collect();
     assert_eq!(troubles, HashSet::from([StoreError::Conflict]));
-    assert!(bytes.contains(&look(&store).await.unwrap()));
+    assert!(bytes.contains(&stored_bytes(&store).await.unwrap()));
 }
 
 async fn an_image_of_25_mib_is_stored(place: Place) {
@@ -195,5 +195,5 @@ async fn an_image_of_25_mib_is_stored(place: Place) {
     let bytes = vec![7; 25 << 20];
     assert!(!put(&store, &bytes).await.unwrap().already_existed);
     assert!(put(&store, &bytes).await.unwrap().already_existed);
-    assert_eq!(look(&store).await, Some(bytes));
+    assert_eq!(stored_bytes(&store).await, Some(bytes));
 }
