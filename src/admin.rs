@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`, for the kubelet and for Prometheus.
+//! `/livez`, `/readyz` and `/metrics`, for the kubelet and for Prometheus. May depend on `metrics`.
 
 pub(crate) mod listen;
 

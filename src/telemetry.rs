@@ -1,4 +1,5 @@
-//! Logs: their format, their filter, and a panic hook that logs where a panic happened but not its message.
+//! Logs: their format, their filter, and a panic hook that logs where a panic happened but not its message. Depends on
+//! nothing of this crate.
 
 use std::{io::IsTerminal as _, str::FromStr};
 

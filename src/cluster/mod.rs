@@ -1,6 +1,7 @@
 //! The API server: every call to it, and what is said of those that fail.
 //!
-//! May depend on `api`, `clock`, `fairness`, `metrics` and kube.
+//! The only module that holds a `kube::Client`. May depend on `api`, `backoff`, `clock`, `fairness`, `incidents`, `metrics`,
+//! `tls`, on the events and key faults of `lifecycle`, and on the key type of `portal`, into which it reads Secrets.
 
 mod connect;
 mod decode_error;
