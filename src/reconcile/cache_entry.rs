@@ -63,6 +63,17 @@ struct Rare {
     unreported: Option<Box<Unreported>>,
 }
 
+impl Rare {
+    const fn is_empty(&self) -> bool {
+        let Self { key_wait, known, claim, unwritten, unreported } = self;
+        key_wait.is_none()
+            && known.is_none()
+            && claim.is_none()
+            && unwritten.is_none()
+            && unreported.is_none()
+    }
+}
+
 /// Failures and the schedule.
 #[derive(Clone, Debug)]
 enum History {
@@ -275,15 +286,16 @@ impl CacheEntry {
 
     /// Changes what few verifications have, and frees it where nothing is left.
     fn with_rare(&mut self, change: impl FnOnce(&mut Rare)) {
-        let mut rare = self.rare.take().unwrap_or_default();
-        change(&mut rare);
-        let Rare { key_wait, known, claim, unwritten, unreported } = &*rare;
-        let is_empty = key_wait.is_none()
-            && known.is_none()
-            && claim.is_none()
-            && unwritten.is_none()
-            && unreported.is_none();
-        self.rare = (!is_empty).then_some(rare);
+        if let Some(rare) = &mut self.rare {
+            change(rare);
+            if rare.is_empty() {
+                self.rare = None;
+            }
+        } else {
+            let mut rare = Rare::default();
+            change(&mut rare);
+            self.rare = (!rare.is_empty()).then(|| Box::new(rare));
+        }
     }
 
     /// The local state in full.
