@@ -9,13 +9,13 @@ use okid_operator::store::{Cleared, Content, Digested, PROOF, Removal, StoreErro
 use crate::harness::{Place, key, of, put, put_as, stored_bytes};
 
 macro_rules! on {
-    ($place:ident: $($law:ident),+ $(,)?) => {
+    ($place:ident: $($invariant:ident),+ $(,)?) => {
         mod $place {
             $(
                 #[tokio::test]
-                async fn $law() {
+                async fn $invariant() {
                     if let Some(place) = $crate::harness::Place::$place().await {
-                        super::$law(place).await;
+                        super::$invariant(place).await;
                     }
                 }
             )+
@@ -24,47 +24,35 @@ macro_rules! on {
 }
 pub(crate) use on;
 
-// s3s-fs makes a bucket that is not there, and looks before it writes: for a bucket that is missing see `faults`, and one
-// of many writers does not win there.
-on!(s3:
-    an_object_is_stored_once_and_counts_as_stored_from_then_on,
-    other_bytes_are_a_conflict_and_never_overwrite,
-    what_is_removed_is_gone_and_may_be_removed_again,
-    what_is_found_says_whose_it_is,
-    a_folder_tells_its_keys_and_no_other_ones,
-    a_folder_of_any_size_is_emptied_and_no_other_one,
-    content_type_and_attributes_are_kept,
-    an_image_of_25_mib_is_stored,
-);
-on!(google:
-    an_object_is_stored_once_and_counts_as_stored_from_then_on,
-    other_bytes_are_a_conflict_and_never_overwrite,
-    what_is_removed_is_gone_and_may_be_removed_again,
-    what_is_found_says_whose_it_is,
-    a_folder_tells_its_keys_and_no_other_ones,
-    a_folder_of_any_size_is_emptied_and_no_other_one,
+/// The invariants of every store, and those that not all keep.
+macro_rules! invariants {
+    ($place:ident: $($own:ident),+ $(,)?) => {
+        on!($place:
+            an_object_is_stored_once_and_counts_as_stored_from_then_on,
+            other_bytes_are_a_conflict_and_never_overwrite,
+            what_is_removed_is_gone_and_may_be_removed_again,
+            what_is_found_says_whose_it_is,
+            a_folder_tells_its_keys_and_no_other_ones,
+            a_folder_of_any_size_is_emptied_and_no_other_one,
+            $($own),+
+        );
+    };
+}
+
+// s3s-fs creates a bucket that does not exist, and reads before it writes: for a bucket that is missing see `faults`, and
+// one of many writers does not win there.
+invariants!(s3: content_type_and_attributes_are_kept, an_image_of_25_mib_is_stored);
+invariants!(google:
     a_bucket_that_is_not_there_is_named,
     content_type_and_attributes_are_kept,
     one_of_many_writers_wins,
 );
-on!(azure:
-    an_object_is_stored_once_and_counts_as_stored_from_then_on,
-    other_bytes_are_a_conflict_and_never_overwrite,
-    what_is_removed_is_gone_and_may_be_removed_again,
-    what_is_found_says_whose_it_is,
-    a_folder_tells_its_keys_and_no_other_ones,
-    a_folder_of_any_size_is_emptied_and_no_other_one,
+invariants!(azure:
     a_bucket_that_is_not_there_is_named,
     content_type_and_attributes_are_kept,
     one_of_many_writers_wins,
 );
-on!(folder:
-    an_object_is_stored_once_and_counts_as_stored_from_then_on,
-    other_bytes_are_a_conflict_and_never_overwrite,
-    what_is_removed_is_gone_and_may_be_removed_again,
-    what_is_found_says_whose_it_is,
-    a_folder_tells_its_keys_and_no_other_ones,
-    a_folder_of_any_size_is_emptied_and_no_other_one,
+invariants!(folder:
     a_bucket_that_is_not_there_is_named,
     one_of_many_writers_wins,
     an_image_of_25_mib_is_stored,
