@@ -13,3 +13,4 @@ mod version;
 pub(crate) use chunked_vec::ChunkedVec;
 pub(crate) use record_id::RecordId;
 pub(crate) use table::{Applied, Index, Removed};
+pub(crate) use version::Uid;

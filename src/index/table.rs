@@ -88,6 +88,8 @@ pub(crate) struct Removed<R> {
 /// One record to read.
 #[derive(Debug)]
 pub(crate) struct View<'a, R> {
+    /// The uid of the verification.
+    pub uid: Uid,
     /// The namespace of the verification.
     pub namespace: &'a str,
     /// The name of the verification.
@@ -297,6 +299,7 @@ impl<R> Index<R> {
     pub(crate) fn view(&self, record_id: RecordId) -> Option<View<'_, R>> {
         let record = self.records.get(record_id)?;
         Some(View {
+            uid: record.uid,
             namespace: self.namespaces.name(record.namespace),
             name: &record.name,
             deleting: record.deleting,

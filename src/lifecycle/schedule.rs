@@ -266,7 +266,7 @@ impl Bounds {
 
 /// A hash of the uid: the only source of randomness that the schedule has.
 #[must_use]
-pub fn jitter_seed(uid: &str) -> u64 {
+pub fn jitter_seed(uid: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     uid.hash(&mut hasher);
     hasher.finish()

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     cluster::fairness_key,
     fairness::FairnessKey,
-    index::{Index, RecordId},
+    index::{Index, RecordId, Uid},
     lifecycle::{
         CompactState, FirstReconcile, KnownSession, LocalState, PollBaseline, UploadOutcome, first_reconcile,
         jitter_seed,
@@ -89,7 +89,6 @@ pub(crate) struct PollContext {
     /// The answer that changes nothing.
     pub(crate) baseline: PollBaseline,
     pub(crate) account: Arc<Account>,
-    pub(crate) jitter_seed: u64,
 }
 
 impl PollContext {
@@ -127,8 +126,14 @@ impl CacheEntry {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
-        let FirstReconcile { at, due, last_poll, suspended } =
-            first_reconcile(&uid, &status, &object.spec, object.metadata.generation, jitter_seed(&uid), now);
+        let FirstReconcile { at, due, last_poll, suspended } = first_reconcile(
+            &uid,
+            &status,
+            &object.spec,
+            object.metadata.generation,
+            jitter_seed(Uid::of(&uid)),
+            now,
+        );
         let mut entry = Self {
             history: History::Compact(CompactState::default()),
             poll_context: None,

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     fairness::FairnessKey,
-    index::RecordId,
-    lifecycle::{CompactState, SECRET_READ_AGAIN, is_outage},
+    index::{RecordId, Uid},
+    lifecycle::{CompactState, SECRET_READ_AGAIN, is_outage, jitter_seed},
     portal::{
         Call, Caller, Details, PortalError, VerificationId,
         budget::{Admission, Closed},
@@ -40,6 +40,7 @@ struct WaitsForKey {
 
 /// A verification whose next poll needs no read of the resource, as it is cached.
 struct Polled {
+    uid: Uid,
     namespace: String,
     context: Box<PollContext>,
     compact: CompactState,
@@ -55,7 +56,8 @@ impl Reconciler {
         if let Some(waits) = self.waits_for_key(record_id) {
             return self.await_key(waits).await;
         }
-        let Some(Polled { namespace, context, compact, fairness_key, is_shown }) = self.polled(record_id)
+        let Some(Polled { uid, namespace, context, compact, fairness_key, is_shown }) =
+            self.polled(record_id)
         else {
             return Ok(None);
         };
@@ -87,7 +89,7 @@ impl Reconciler {
         let stretch = budget.stretch(Instant::now());
         let plain = result.as_ref().ok().filter(|_| !is_shown);
         let unchanged = plain.and_then(|details| {
-            context.baseline.unchanged(&compact, details, self.clock.now(), context.jitter_seed, stretch)
+            context.baseline.unchanged(&compact, details, self.clock.now(), jitter_seed(uid), stretch)
         });
         let Some(unchanged) = unchanged else {
             return Ok(Some(Answer { context, result }));
@@ -123,6 +125,7 @@ impl Reconciler {
         let index = self.index();
         let view = index.view(record_id).filter(|view| !view.deleting && !view.settling)?;
         Some(Polled {
+            uid: view.uid,
             context: Box::new(view.payload.poll_context()?.clone()),
             compact: *view.payload.compact()?,
             namespace: view.namespace.to_owned(),

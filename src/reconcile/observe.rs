@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     cluster::ReadSecret,
     evidence::Source,
+    index::Uid,
     lifecycle::{
         Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
         KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, evidence_state, jitter_seed,
@@ -132,7 +133,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
     Facts {
         now,
         portal_now,
-        jitter_seed: jitter_seed(&uid),
+        jitter_seed: jitter_seed(Uid::of(&uid)),
         born,
         generation: object.metadata.generation.unwrap_or_default(),
         deleting: object.metadata.deletion_timestamp.is_some(),

@@ -41,7 +41,7 @@ impl Reconciler {
         let baseline =
             PollBaseline::of(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
         let account = self.accounts.share(account.clone()?);
-        Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
+        Some(Box::new(PollContext { baseline, account }))
     }
 
     /// What the fast path needs for a session that this reconcile has created and recorded.
@@ -58,7 +58,7 @@ impl Reconciler {
         let baseline =
             PollBaseline::of_new(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
         let account = self.accounts.share(account.clone()?);
-        Some(Box::new(PollContext { baseline, account, jitter_seed: facts.jitter_seed }))
+        Some(Box::new(PollContext { baseline, account }))
     }
 
     pub(super) fn waits_at(&self, portal: &PortalUrl, closed: Closed) -> Option<PortalWait> {

@@ -59,7 +59,7 @@ fn poll_context(object: &Verification) -> PollContext {
     let portals = crate::portal::AllowedPortals::new(["https://portal.test"], false).unwrap();
     let portal = portals.iter().next().unwrap().clone();
     let account = Arc::new(Account { portal, secret: object.spec.api_key_secret_ref.clone() });
-    PollContext { baseline, account, jitter_seed: 0 }
+    PollContext { baseline, account }
 }
 
 #[test]
