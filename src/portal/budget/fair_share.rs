@@ -120,6 +120,11 @@ impl FairShares {
         share.waitlists.join(priority, from, spacing)
     }
 
+    /// The time between two requests at the full rate.
+    pub(super) fn spacing(&self) -> Duration {
+        self.bucket.spacing()
+    }
+
     /// Halves the rate, because the portal asked for fewer requests.
     pub(super) fn halve(&mut self, now: Instant) {
         self.bucket.halve(now);

@@ -1,7 +1,8 @@
 //! The budget of one portal, whatever the keys: the namespaces share its rate, its requests in flight, and the number of
 //! trials of refused keys.
 //!
-//! No clock: `now` is an argument. May depend on [`fair_share`](super::fair_share) and [`settings`](super::settings).
+//! No clock: `now` is an argument. May depend on [`fair_share`](super::fair_share), [`settings`](super::settings) and
+//! [`waitlist`](super::waitlist).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,12 +10,21 @@ use tokio::time::Instant;
 
 use super::{
     fair_share::FairShares,
-    settings::{BudgetSettings, UNLIMITED_SPACING, uses_reserve},
+    settings::{BudgetSettings, uses_reserve},
+    waitlist::Waitlists,
 };
 use crate::priority::Priority;
 
-/// While too many requests are in flight, the others try again after this at the earliest.
-const WHILE_FULL: Duration = Duration::from_millis(500);
+/// While too many requests are in flight, the others try again when this many of them are expected to have ended.
+const ENDED_BEFORE_RETRY: u32 = 32;
+/// Shortest time until then.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(10);
+/// Longest time until then, and between two requests of a namespace that try again.
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Longest wait of a request that tries again.
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(5);
+/// The time over which the rate is measured at which requests end.
+const COMPLETION_WINDOW: Duration = Duration::from_secs(1);
 /// A namespace whose keys are refused may try another unproven key once in this time.
 const REFUSED_KEY_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of refused keys of a namespace that are not delayed.
@@ -29,6 +39,7 @@ pub(super) struct PortalBudget {
     /// Namespaces with a request in flight.
     active: usize,
     namespaces: HashMap<u32, NamespaceState>,
+    completions: Completions,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +47,52 @@ struct NamespaceState {
     in_flight: usize,
     /// How far its refused keys have used up the allowance for trials.
     refused_up_to: Option<Instant>,
+    waiting: Option<Waiting>,
+}
+
+/// The requests of a namespace that try again because too many are in flight.
+#[derive(Debug)]
+struct Waiting {
+    waitlists: Waitlists,
+    /// When the last of them tries again.
+    until: Instant,
+}
+
+/// How often requests end.
+#[derive(Debug)]
+struct Completions {
+    ended: u32,
+    window_began: Instant,
+    /// The average time between two ends, as last measured. At most [`MAX_RETRY_DELAY`].
+    interval: Duration,
+}
+
+impl NamespaceState {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.in_flight == 0
+            && self.refused_up_to.is_none_or(|used| used <= now)
+            && self.waiting.as_ref().is_none_or(|waiting| waiting.until <= now)
+    }
+}
+
+impl Completions {
+    const fn new(now: Instant) -> Self {
+        Self { ended: 0, window_began: now, interval: MAX_RETRY_DELAY }
+    }
+
+    fn ended(&mut self, now: Instant) {
+        self.measure(now);
+        self.ended = self.ended.saturating_add(1);
+    }
+
+    fn measure(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.window_began);
+        if passed >= COMPLETION_WINDOW {
+            self.interval = (passed / self.ended.max(1)).min(MAX_RETRY_DELAY);
+            self.ended = 0;
+            self.window_began = now;
+        }
+    }
 }
 
 impl PortalBudget {
@@ -46,6 +103,7 @@ impl PortalBudget {
             in_flight: 0,
             active: 0,
             namespaces: HashMap::new(),
+            completions: Completions::new(now),
         }
     }
 
@@ -61,11 +119,7 @@ impl PortalBudget {
             return Err(until);
         }
         if self.is_full(namespace) {
-            let from = now + WHILE_FULL;
-            return Err(match &mut self.shares {
-                Some(shares) => shares.defer(namespace, priority, from),
-                None => from + UNLIMITED_SPACING,
-            });
+            return Err(self.defer(now, namespace, priority));
         }
         if let Some(shares) = &mut self.shares {
             shares.take(now, namespace, priority, uses_reserve(priority))?;
@@ -80,6 +134,7 @@ impl PortalBudget {
     /// Records that a request ended, or was not sent.
     pub(super) fn ended(&mut self, now: Instant, namespace: u32, key_was_refused: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.completions.ended(now);
         let Some(state) = self.namespaces.get_mut(&namespace) else { return };
         state.in_flight = state.in_flight.saturating_sub(1);
         self.active -= usize::from(state.in_flight == 0);
@@ -87,7 +142,7 @@ impl PortalBudget {
             state.refused_up_to =
                 Some(state.refused_up_to.map_or(now, |used| used.max(now)) + REFUSED_KEY_INTERVAL);
         }
-        if state.in_flight == 0 && state.refused_up_to.is_none_or(|used| used <= now) {
+        if state.is_idle(now) {
             self.namespaces.remove(&namespace);
         }
     }
@@ -107,8 +162,26 @@ impl PortalBudget {
 
     /// Removes namespaces without state.
     pub(super) fn sweep(&mut self, now: Instant) {
-        self.namespaces
-            .retain(|_, state| state.in_flight > 0 || state.refused_up_to.is_some_and(|used| used > now));
+        self.namespaces.retain(|_, state| !state.is_idle(now));
+    }
+
+    /// When a request tries again because too many are in flight: after some of them have ended, and one after another, the
+    /// requests of all namespaces together about twice as fast as others end or as the rate admits them.
+    fn defer(&mut self, now: Instant, namespace: u32, priority: Priority) -> Instant {
+        self.completions.measure(now);
+        let interval = self.completions.interval;
+        let delay = (interval * ENDED_BEFORE_RETRY).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
+        let rate_interval = self.shares.as_ref().map_or(Duration::ZERO, FairShares::spacing);
+        let namespaces = u32::try_from(self.active.max(1)).unwrap_or(u32::MAX);
+        let spacing = (interval.max(rate_interval) / 2).saturating_mul(namespaces).min(MAX_RETRY_DELAY);
+        let waiting = &mut self.namespaces.entry(namespace).or_default().waiting;
+        let waiting = waiting.get_or_insert_with(|| Waiting {
+            waitlists: Waitlists::within(now, MAX_RETRY_WAIT, MAX_RETRY_WAIT),
+            until: now,
+        });
+        let again = waiting.waitlists.join(priority, now + delay, spacing);
+        waiting.until = waiting.until.max(again);
+        again
     }
 
     /// Half of the permits are for any namespace. Of the other half each namespace has an even share and some tolerance,
@@ -175,6 +248,35 @@ mod tests {
             106,
             "one that wants everything gets its share of 101"
         );
+    }
+
+    #[test]
+    fn requests_to_a_full_portal_try_again_about_as_fast_as_others_end() {
+        let (mut portal, mut now) = portal_budget(100);
+        assert_eq!(admitted(&mut portal, now, 1, 100), 100);
+        for _ in 0..300 {
+            now += Duration::from_millis(10);
+            portal.ended(now, 1, false);
+            assert_eq!(admitted(&mut portal, now, 1, 1), 1);
+        }
+        let again: Vec<_> = (0..50)
+            .filter_map(|_| portal.admit(now, 1, Priority::Idle, false).err())
+            .map(|again| (again - now).as_millis())
+            .collect();
+        assert_eq!(again.first(), Some(&325), "thirty-two requests end in 320 ms");
+        assert_eq!(again.last(), Some(&570), "twice as many come back as end");
+    }
+
+    #[test]
+    fn a_portal_that_answers_nobody_is_tried_again_at_most_every_half_second() {
+        let (mut portal, start) = portal_budget(100);
+        assert_eq!(admitted(&mut portal, start, 1, 100), 100);
+        let now = start + Duration::from_secs(2);
+        let again: Vec<_> =
+            (0..40).filter_map(|_| portal.admit(now, 1, Priority::Idle, false).err()).collect();
+        assert!(again.iter().all(|again| (500..=5_500).contains(&(*again - now).as_millis())), "{again:?}");
+        let first = *again.iter().min().unwrap();
+        assert!(again.iter().filter(|again| **again == first).count() <= 3, "they are spread: {again:?}");
     }
 
     #[test]

@@ -26,12 +26,17 @@ pub(super) struct Waitlists {
 impl Waitlists {
     /// Empty waitlists.
     pub(super) const fn new(now: Instant) -> Self {
+        Self::within(now, SHORT, LONG)
+    }
+
+    /// Empty waitlists on which no request waits for longer than `urgent`, or `other` if it is not urgent and not active.
+    pub(super) const fn within(now: Instant, urgent: Duration, other: Duration) -> Self {
         Self {
-            create: Waitlist::new(now, LONG),
-            requested: Waitlist::new(now, SHORT),
-            finishing: Waitlist::new(now, SHORT),
-            active: Waitlist::new(now, SHORT),
-            idle: Waitlist::new(now, LONG),
+            create: Waitlist::new(now, other),
+            requested: Waitlist::new(now, urgent),
+            finishing: Waitlist::new(now, urgent),
+            active: Waitlist::new(now, urgent),
+            idle: Waitlist::new(now, other),
         }
     }
 
