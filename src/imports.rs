@@ -9,10 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use syn::{
-    Attribute, File, ItemMacro, ItemMod, ItemUse, UseTree, Visibility,
-    visit::{self, Visit},
-};
+use reader::{Reader, Source};
+
+mod reader;
+#[cfg(test)]
+mod tests;
 
 /// What each module may import, besides itself. A module that has no row fails the test: think about where it stands.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -127,18 +128,6 @@ const CLIENTS: &[(&str, &str)] =
 /// A module by its path, such as `portal::budget`.
 type Module = Vec<String>;
 
-/// A file that was read.
-#[derive(Debug, Default)]
-struct Source {
-    items: BTreeSet<String>,
-    /// What its `use` lines name, by the name that they give it.
-    uses: BTreeMap<String, Module>,
-    /// Paths that it imports.
-    imports: Vec<Module>,
-    /// Paths that begin outside of this crate, most of them with the name of another one.
-    externals: Vec<String>,
-}
-
 /// The sources of a crate, by module.
 #[derive(Debug, Default)]
 struct Sources(BTreeMap<Module, Source>);
@@ -146,11 +135,8 @@ struct Sources(BTreeMap<Module, Source>);
 impl Sources {
     /// Adds a file.
     fn add(&mut self, module: Module, text: &str) {
-        let file: File =
-            syn::parse_file(text).unwrap_or_else(|error| panic!("{}: {error}", module.join("::")));
-        let mut reader = Reader { module: module.clone(), inner: Vec::new(), source: Source::default() };
-        reader.visit_file(&file);
-        self.0.insert(module, reader.source);
+        let source = Reader::read(&module, text);
+        self.0.insert(module, source);
     }
 
     /// The module that defines what a path names, re-exports followed.
@@ -268,147 +254,6 @@ impl Sources {
     }
 }
 
-/// Reads one file.
-struct Reader {
-    module: Module,
-    /// Modules within the file.
-    inner: Vec<String>,
-    source: Source,
-}
-
-impl Reader {
-    /// A path as seen from the root of the crate; nothing for one of another crate.
-    fn absolute(&self, path: &[String]) -> Option<Module> {
-        let mut here: Module = self.module.iter().chain(&self.inner).cloned().collect();
-        match path.first()?.as_str() {
-            "crate" => Some(path[1..].to_vec()),
-            "self" => Some(here.into_iter().chain(path[1..].iter().cloned()).collect()),
-            "super" => {
-                let ups = path.iter().take_while(|segment| *segment == "super").count();
-                here.truncate(here.len().saturating_sub(ups));
-                Some(here.into_iter().chain(path[ups..].iter().cloned()).collect())
-            }
-            _ => None,
-        }
-    }
-
-    fn define(&mut self, name: &syn::Ident) {
-        if self.inner.is_empty() {
-            self.source.items.insert(name.to_string());
-        }
-    }
-
-    fn take_use(&mut self, tree: &UseTree, before: &[String], is_public: bool) {
-        let with = |name: &syn::Ident| before.iter().cloned().chain([name.to_string()]).collect::<Vec<_>>();
-        match tree {
-            UseTree::Path(path) => self.take_use(&path.tree, &with(&path.ident), is_public),
-            UseTree::Group(group) => {
-                for tree in &group.items {
-                    self.take_use(tree, before, is_public);
-                }
-            }
-            UseTree::Name(name) if name.ident == "self" => self.note(before, None, is_public),
-            UseTree::Name(name) => self.note(&with(&name.ident), None, is_public),
-            UseTree::Rename(name) => self.note(&with(&name.ident), Some(name.rename.to_string()), is_public),
-            UseTree::Glob(_) => self.note(before, None, is_public),
-        }
-    }
-
-    fn note(&mut self, path: &[String], renamed: Option<String>, is_public: bool) {
-        let child = [vec!["self".to_owned()], path.to_vec()].concat();
-        if self.absolute(path).is_none() {
-            self.source.externals.push(path.join("::"));
-        }
-        let Some(target) = self.absolute(path).or_else(|| self.absolute(&child)) else {
-            return;
-        };
-        if let Some(name) = renamed.or_else(|| path.last().cloned()) {
-            self.source.uses.entry(name).or_insert_with(|| target.clone());
-        }
-        if !is_public {
-            self.source.imports.push(target);
-        }
-    }
-}
-
-fn is_test(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Path>().is_ok_and(|argument| argument.is_ident("test"))
-    })
-}
-
-impl<'ast> Visit<'ast> for Reader {
-    fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
-        self.define(&item.ident);
-        visit::visit_item_const(self, item);
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.define(&item.ident);
-        visit::visit_item_enum(self, item);
-    }
-
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.define(&item.sig.ident);
-        visit::visit_item_fn(self, item);
-    }
-
-    fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
-        self.define(&item.ident);
-        visit::visit_item_static(self, item);
-    }
-
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.define(&item.ident);
-        visit::visit_item_struct(self, item);
-    }
-
-    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
-        self.define(&item.ident);
-        visit::visit_item_trait(self, item);
-    }
-
-    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
-        self.define(&item.ident);
-        visit::visit_item_type(self, item);
-    }
-
-    /// A macro may define what it names.
-    fn visit_item_macro(&mut self, item: &'ast ItemMacro) {
-        let names = item.mac.tokens.clone().into_iter().filter_map(|token| {
-            if let proc_macro2::TokenTree::Ident(name) = token { Some(name.to_string()) } else { None }
-        });
-        self.source.items.extend(names);
-    }
-
-    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        if item.content.is_some() && !is_test(&item.attrs) {
-            self.inner.push(item.ident.to_string());
-            visit::visit_item_mod(self, item);
-            self.inner.pop();
-        }
-    }
-
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        if !is_test(&item.attrs) {
-            self.take_use(&item.tree, &[], !matches!(item.vis, Visibility::Inherited));
-        }
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        match self.absolute(&segments) {
-            Some(target) if segments.len() > 1 => self.source.imports.push(target),
-            Some(_) => {}
-            None => self.source.externals.push(segments.join("::")),
-        }
-        visit::visit_path(self, path);
-    }
-
-    fn visit_visibility(&mut self, _: &'ast Visibility) {}
-}
-
 /// The sources of this crate, but for tests and the program.
 fn sources() -> Sources {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -459,79 +304,4 @@ fn no_module_imports_one_that_stands_above_it() {
 fn each_client_is_named_by_the_module_of_its_system_alone() {
     let found = sources().clients_of_others();
     assert!(found.is_empty(), "{} files:\n{}", found.len(), found.join("\n"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(files: &[(&str, &str)]) -> Sources {
-        let mut sources = Sources::default();
-        for (module, text) in [("", "mod a; mod b;")].iter().chain(files) {
-            let module = module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
-            sources.add(module, text);
-        }
-        sources
-    }
-
-    #[test]
-    fn a_circle_is_found_through_re_exports_and_by_paths_in_the_code() {
-        let re_export = ("index", "mod table; pub use table::Table;");
-        let table = ("index::table", "use crate::workqueue::Queue; pub struct Table;");
-        for queue in [
-            "use crate::index::Table; pub struct Queue;",
-            "pub struct Queue(crate::index::Table);",
-            "use crate::{index::{self, Table as Records}}; pub struct Queue;",
-            "pub struct Queue; fn f() { let _ = crate::index::table::Table; }",
-        ] {
-            let circles = of(&[re_export, table, ("workqueue", queue)]).circles();
-            assert_eq!(circles, ["index::table, workqueue"], "{queue}");
-        }
-        for queue in [
-            "pub struct Queue;",
-            "pub struct Queue; pub use crate::index::Table;",
-            "pub struct Queue; #[cfg(test)] mod tests { use crate::index::Table; }",
-        ] {
-            assert_eq!(of(&[re_export, table, ("workqueue", queue)]).circles(), [""; 0], "{queue}");
-        }
-    }
-
-    #[test]
-    fn an_import_against_the_order_is_found() {
-        let driver = ("reconcile::driver", "pub struct Driver;");
-        let portal = ("portal::client", "pub struct Client;");
-        let error = ("portal::error", "pub enum PortalError {}");
-        let others = [
-            ("reconcile", "mod driver; pub use driver::Driver;"),
-            ("portal", "mod client; pub use client::Client;"),
-            driver,
-            portal,
-            error,
-        ];
-        let found =
-            |file: (&'static str, &'static str)| of(&[&others[..], &[file]].concat()).against_the_order();
-        assert_eq!(
-            found(("cluster", "use crate::reconcile::Driver;")),
-            ["cluster imports reconcile::driver"]
-        );
-        assert_eq!(found(("lifecycle", "use crate::portal::Client;")), ["lifecycle imports portal::client"]);
-        assert_eq!(found(("lifecycle", "use crate::portal::error::PortalError;")), [""; 0]);
-        assert_eq!(found(("util", "pub fn f() {}")), ["util has no place in the order"]);
-    }
-
-    #[test]
-    fn a_client_that_another_module_names_is_found() {
-        for (module, text) in [
-            ("reconcile", "use kube::{Client, ResourceExt};"),
-            ("evidence", "fn f(api: kube::Api<()>) {}"),
-            ("evidence", "use object_store::path::Path;"),
-        ] {
-            assert_eq!(of(&[(module, text)]).clients_of_others().len(), 1, "{text}");
-        }
-        for (module, text) in
-            [("cluster::verifications", "use kube::Client;"), ("reconcile", "use kube::ResourceExt;")]
-        {
-            assert_eq!(of(&[(module, text)]).clients_of_others(), [""; 0], "{text}");
-        }
-    }
 }

@@ -16,6 +16,7 @@ use crate::requests::{ApiRequest, ApiResponse, TestNamespace};
 
 mod cases;
 mod evidence;
+mod status;
 
 /// Every rule of the definition: the field that the API server names, and the message.
 fn rules_of_the_definition() -> Vec<(String, String)> {
@@ -69,7 +70,9 @@ async fn every_rule_refuses_with_its_own_message_and_allows_the_nearest_valid_va
     let defined = rules_of_the_definition();
     let mut tested = BTreeSet::new();
     let mut cases = Vec::new();
-    for Rule { message, refused, allowed } in rules().into_iter().chain(evidence::rules()) {
+    for Rule { message, refused, allowed } in
+        rules().into_iter().chain(evidence::rules()).chain(status::rules())
+    {
         let Some((field, _)) = defined.iter().find(|(_, known)| known == message) else {
             panic!("the definition has no rule with the message `{message}`");
         };

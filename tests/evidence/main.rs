@@ -15,4 +15,5 @@ mod harness;
 mod identity;
 mod invariants;
 mod places;
+mod removal_faults;
 mod wire;

@@ -1,0 +1,140 @@
+//! A poll that finds nothing new leads to what a whole reconcile would have led to.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{Phase, SessionState, VerificationStatus},
+    lifecycle::{
+        conclude::{Requeue, conclude},
+        fixtures,
+        local_state::LocalState,
+        poll_baseline::{CompactState, PollBaseline},
+        state::ParsedStatus,
+        step::{CreateOutcome, StepOutcome},
+    },
+    portal::{verification_id::VerificationId, wire::Details},
+};
+
+/// The baseline after a full reconcile whose poll had that answer.
+fn after_a_reconcile(details: &Details) -> (PollBaseline, CompactState, VerificationStatus) {
+    let status = fixtures::open(Phase::AwaitingUser);
+    let facts = fixtures::facts();
+    let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details.clone()) };
+    let done = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
+    let after = done.status.unwrap();
+    let baseline =
+        PollBaseline::of(&after, &done.local_state, facts.bounds, fixtures::after(1_000_000), facts.times())
+            .unwrap();
+    (baseline, CompactState::of(&done.local_state).unwrap(), after)
+}
+
+#[test]
+fn the_same_answer_again_is_nothing_new_and_a_reconcile_would_write_nothing() {
+    for (word, completed) in
+        [("generated", &[][..]), ("in_progress", &["document"]), ("a word nobody knows", &[])]
+    {
+        let details = fixtures::details(word, completed);
+        let (baseline, compact, status) = after_a_reconcile(&details);
+        let mut facts = fixtures::facts();
+        facts.now = fixtures::after(60);
+        facts.local_state = compact.local_state();
+        let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0);
+        let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details.clone()) };
+        let long = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
+        assert_eq!(long.status.as_ref(), Some(&status), "{word}");
+        let short = short.unwrap();
+        assert_eq!(long.next, Requeue::At(short.next), "{word}");
+        assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact, "{word}");
+        assert_eq!(long.priority, short.priority, "{word}");
+    }
+}
+
+/// The baseline of a session that was created a moment ago, and the status that says so.
+fn after_the_create() -> (PollBaseline, CompactState, VerificationStatus) {
+    let status = fixtures::attempted(SessionState::Claimed, 1, 0);
+    let facts = fixtures::facts();
+    let outcome = StepOutcome::Create(CreateOutcome::Answered(Ok(fixtures::created().unwrap())));
+    let done = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
+    let after = done.status.unwrap();
+    let deadline = fixtures::after(1_000_000);
+    assert_eq!(PollBaseline::of(&after, &done.local_state, facts.bounds, deadline, facts.times()), None);
+    let baseline =
+        PollBaseline::of_new(&after, &done.local_state, facts.bounds, deadline, facts.times()).unwrap();
+    (baseline, CompactState::of(&done.local_state).unwrap(), after)
+}
+
+#[test]
+fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
+    let pending = [("document".to_owned(), "pending".to_owned())].into();
+    for progress in [BTreeMap::new(), pending] {
+        let details = Details { progress, ..fixtures::details("generated", &[]) };
+        let (baseline, compact, status) = after_the_create();
+        let mut facts = fixtures::facts();
+        facts.now = fixtures::after(16);
+        facts.local_state = compact.local_state();
+        let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
+        let id = VerificationId::parse(status.verification_id.as_deref().unwrap()).unwrap();
+        let outcome = StepOutcome::Poll { id, answer: Ok(details.clone()) };
+        let after = |facts: &_| conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, facts);
+        let long = after(&facts);
+        assert_eq!(long.status.as_ref(), Some(&status));
+        assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
+        assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
+
+        // And so is the second.
+        facts.now = fixtures::after(60);
+        facts.local_state = short.compact.local_state();
+        let short = baseline.unchanged(&short.compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
+        let long = after(&facts);
+        assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
+        assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
+    }
+}
+
+#[test]
+fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() {
+    let (baseline, compact, _) = after_the_create();
+    for other in [
+        fixtures::details("initiated", &[]),
+        fixtures::details("generated", &["document"]),
+        fixtures::details("verified", &[]),
+        fixtures::details("a word nobody knows", &[]),
+        Details { id: None, ..fixtures::details("generated", &[]) },
+    ] {
+        assert_eq!(baseline.unchanged(&compact, &other, fixtures::after(16), 7, 1.0), None, "{other:?}");
+    }
+}
+
+#[test]
+fn whatever_differs_is_for_the_tables_to_judge() {
+    let details = fixtures::details("in_progress", &["document"]);
+    let (baseline, compact, _) = after_a_reconcile(&details);
+    for other in [
+        fixtures::details("verified", &["document"]),
+        fixtures::details("in_progress", &["document", "liveness"]),
+        fixtures::details("validating", &["document"]),
+        Details { id: None, ..details.clone() },
+        Details {
+            updated_at: fixtures::now().checked_sub(jiff::SignedDuration::from_secs(1)).ok(),
+            ..details.clone()
+        },
+    ] {
+        assert_eq!(baseline.unchanged(&compact, &other, fixtures::after(60), 7, 1.0), None, "{other:?}");
+    }
+}
+
+#[test]
+fn trouble_is_not_calm() {
+    let local_state = LocalState { paused: Some(fixtures::now()), ..LocalState::default() };
+    assert_eq!(CompactState::of(&local_state), None);
+    let compact = LocalState { next: Some(fixtures::now()), good_polls: 3, ..LocalState::default() };
+    assert_eq!(CompactState::of(&compact).unwrap().local_state(), compact);
+}
+
+#[test]
+fn the_deadline_and_our_own_clock_end_the_routine() {
+    let (baseline, _, _) = after_a_reconcile(&fixtures::details("generated", &[]));
+    assert!(baseline.is_plain_at(fixtures::after(60)));
+    assert!(!baseline.is_plain_at(fixtures::after(7200)));
+    assert!(!baseline.is_plain_at(fixtures::after(1_000_000)));
+}
