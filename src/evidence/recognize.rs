@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     lifecycle::{EvidenceError, UploadOutcome, nothing_to_store},
-    store::{Digested, Found, ObjectKey, PROOF, Put, StoreError, sha256_hex},
+    store::{Digested, Found, Metadata, ObjectKey, PROOF, Put, StoreError, sha256_hex},
 };
 
 /// The content type of details and manifest.
@@ -36,10 +36,8 @@ impl Evidence {
         let attributes = [("kind", kind), ("operator", OPERATOR), (PROOF, &proof)];
         // Before the request: its response may be lost, and the bytes may differ the next time.
         self.context.own.remember(&destination.name(), key.as_str(), digested.sha256());
-        let put = destination
-            .store
-            .put_digested(&destination.folder, key, &digested, content_type, &attributes)
-            .await;
+        let metadata = Metadata { content_type, attributes: &attributes };
+        let put = destination.store.put(&destination.folder, key, &digested, metadata).await;
         upload.may_arrive.fetch_or(digested.may_arrive(), Ordering::Relaxed);
         match put {
             Err(StoreError::Conflict) => self.recognize(upload, key).await,

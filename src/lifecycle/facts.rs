@@ -10,7 +10,7 @@ use super::{
     key_fact::KeyFact,
     known_session::KnownSession,
     local_state::LocalState,
-    schedule::{Bounds, LONGEST, Times},
+    schedule::{Bounds, LONGEST, Spacing, Times},
     since::{elapsed, later},
 };
 use crate::{
@@ -191,6 +191,12 @@ impl Facts {
     #[must_use]
     pub const fn times(&self) -> Times {
         Times { now: self.now, portal_now: self.portal_now }
+    }
+
+    /// What varies the intervals between polls.
+    #[must_use]
+    pub const fn spacing(&self) -> Spacing {
+        Spacing { jitter_seed: self.jitter_seed, stretch: self.stretch }
     }
 
     /// Whether a poll is requested that its status does not acknowledge yet.

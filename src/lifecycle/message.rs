@@ -14,6 +14,19 @@ pub(super) fn refused(refusal: &str) -> String {
     printable.take(MAX_CHARS).collect()
 }
 
+const DESTINATION_NOT_ALLOWED: &str = "spec.evidence requests something that the operator's administrator does not allow. Correct it, or ask the administrator.";
+const STORE_UNAVAILABLE: &str =
+    "The store reports that it is temporarily unavailable. The operator is retrying.";
+const STORE_ACCESS_DENIED: &str = "The store denies access with these credentials. Grant them the permissions that evidence needs; the operator is retrying.";
+const BUCKET_NOT_FOUND: &str = "The bucket, container or folder does not exist. Create it, or correct spec.evidence.destination; the operator is retrying.";
+const STORE_MISCONFIGURED: &str = "The store rejects the request. Check the options of spec.evidence.destination; the operator is retrying.";
+const STORE_SECRET_NOT_FOUND: &str = "The Secret with the store's credentials does not exist in this namespace. Create it; it is picked up automatically.";
+const STORE_SECRET_FORBIDDEN: &str = "The operator is not allowed to read the Secret with the store's credentials. Grant it the verb get on secrets in this namespace.";
+const STORE_SECRET_INVALID: &str = "The Secret with the store's credentials cannot be used. Correct it, then set the annotation okid.io/retry to a new value.";
+const FINALIZER_DENIED: &str = "deletionPolicy Delete needs the finalizer okid.io/evidence, and the API server does not let the operator add it. Grant the verb patch on verifications, and check the admission webhooks.";
+const PORTAL_UNAVAILABLE: &str = "The portal does not return the images. The operator is retrying; CredentialsReady shows whether the API key is accepted.";
+const EVIDENCE_FAILED: &str = "The evidence could not be stored; see the condition EvidenceStored. To try again, set the annotation okid.io/retry to a new value.";
+
 /// The message of a condition, at most 256 characters.
 #[must_use]
 pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
@@ -47,9 +60,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         }
         Reason::PortalRejectedRequest => Blocker::RequestRejected.message(),
         Reason::PortalUnreachable => Blocker::NoUsableAnswer.message(),
-        Reason::DestinationNotAllowed => {
-            "spec.evidence requests something that the operator's administrator does not allow. Correct it, or ask the administrator."
-        }
+        Reason::DestinationNotAllowed => DESTINATION_NOT_ALLOWED,
         Reason::ResourceTooLarge => {
             "The resource is too large to record a session in its status. Remove labels, annotations and owner references that it does not need."
         }
@@ -74,41 +85,21 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::Running => "The check has not finished.",
         Reason::NotFinished => "No verdict yet.",
         Reason::StoringEvidence => "The check has finished; the evidence is being stored.",
-        Reason::EvidenceFailed => {
-            "The evidence could not be stored; see the condition EvidenceStored. To try again, set the annotation okid.io/retry to a new value."
-        }
+        Reason::EvidenceFailed => EVIDENCE_FAILED,
         Reason::NotStarted => "Evidence is stored once the check has finished.",
         Reason::NotApplicable => {
             "spec.evidence.outcomes does not list the outcome of the check, so no evidence is stored."
         }
         Reason::Storing => "The evidence is being stored.",
-        Reason::StoreUnavailable => {
-            "The store reports that it is temporarily unavailable. The operator is retrying."
-        }
-        Reason::StoreAccessDenied => {
-            "The store denies access with these credentials. Grant them the permissions that evidence needs; the operator is retrying."
-        }
-        Reason::BucketNotFound => {
-            "The bucket, container or folder does not exist. Create it, or correct spec.evidence.destination; the operator is retrying."
-        }
-        Reason::StoreMisconfigured => {
-            "The store rejects the request. Check the options of spec.evidence.destination; the operator is retrying."
-        }
-        Reason::StoreSecretNotFound => {
-            "The Secret with the store's credentials does not exist in this namespace. Create it; it is picked up automatically."
-        }
-        Reason::StoreSecretForbidden => {
-            "The operator is not allowed to read the Secret with the store's credentials. Grant it the verb get on secrets in this namespace."
-        }
-        Reason::StoreSecretInvalid => {
-            "The Secret with the store's credentials cannot be used. Correct it, then set the annotation okid.io/retry to a new value."
-        }
-        Reason::FinalizerDenied => {
-            "deletionPolicy Delete needs the finalizer okid.io/evidence, and the API server does not let the operator add it. Grant the verb patch on verifications, and check the admission webhooks."
-        }
-        Reason::PortalUnavailable => {
-            "The portal does not return the images. The operator is retrying; CredentialsReady shows whether the API key is accepted."
-        }
+        Reason::StoreUnavailable => STORE_UNAVAILABLE,
+        Reason::StoreAccessDenied => STORE_ACCESS_DENIED,
+        Reason::BucketNotFound => BUCKET_NOT_FOUND,
+        Reason::StoreMisconfigured => STORE_MISCONFIGURED,
+        Reason::StoreSecretNotFound => STORE_SECRET_NOT_FOUND,
+        Reason::StoreSecretForbidden => STORE_SECRET_FORBIDDEN,
+        Reason::StoreSecretInvalid => STORE_SECRET_INVALID,
+        Reason::FinalizerDenied => FINALIZER_DENIED,
+        Reason::PortalUnavailable => PORTAL_UNAVAILABLE,
         Reason::ImageNotAvailable => "The portal does not have a required image.",
         Reason::ImageUnusable => "The portal returned data in an unsupported format; it was not stored.",
         Reason::Conflict => "A different object exists under the same key; it was not overwritten.",

@@ -58,7 +58,7 @@ pub use moment::Moment;
 pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
 pub use portal_report::{PortalReport, PortalStatus, report, sanitize};
 pub use schedule::{
-    Bounds, FirstReconcile, PollSchedule, Stage, Times, first_reconcile, jitter_seed, next_poll,
+    Bounds, FirstReconcile, PollSchedule, Spacing, Stage, Times, first_reconcile, jitter_seed, next_poll,
     poll_schedule, spread,
 };
 pub use since::Since;

@@ -16,7 +16,9 @@ use super::{
     local_state::LocalState,
     moment::Moment,
     portal_report::{PortalReport, PortalStatus, is_untouched, report},
-    schedule::{Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Stage, Times, next_poll, poll_schedule},
+    schedule::{
+        Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Spacing, Stage, Times, next_poll, poll_schedule,
+    },
     since::{elapsed, later},
     state::OpenPhase,
 };
@@ -280,8 +282,7 @@ impl PollBaseline {
         compact: &CompactState,
         details: &Details,
         now: Timestamp,
-        jitter_seed: u64,
-        stretch: f64,
+        spacing: Spacing,
     ) -> Option<Unchanged> {
         if details.id.as_ref() != Some(&self.id) {
             return None;
@@ -313,7 +314,7 @@ impl PollBaseline {
             ..*compact
         };
         let poll_schedule = self.poll_schedule(&compact);
-        let next = next_poll(&poll_schedule, now, jitter_seed, stretch);
+        let next = next_poll(&poll_schedule, now, spacing);
         let next = self.deadline.map_or(next, |deadline| next.min(deadline.time().max(now)));
         Some(Unchanged {
             compact: CompactState { next: Moment::of(next), ..compact },

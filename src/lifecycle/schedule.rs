@@ -78,6 +78,23 @@ impl Times {
     }
 }
 
+/// What varies the intervals between the polls of one session.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spacing {
+    /// A hash of the uid, as of [`jitter_seed`].
+    pub jitter_seed: u64,
+    /// How much the budget stretches every interval, at least 1.
+    pub stretch: f64,
+}
+
+impl Spacing {
+    /// Intervals that no budget stretches.
+    #[must_use]
+    pub const fn unstretched(jitter_seed: u64) -> Self {
+        Self { jitter_seed, stretch: 1.0 }
+    }
+}
+
 /// What the schedule of one open session depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollSchedule {
@@ -141,9 +158,10 @@ fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Durati
     poll_schedule.bounds.hold(natural.mul_f64(jitter))
 }
 
-/// When to poll again after a poll at `now`, never later than an hour. `stretch` is at least 1.
+/// When to poll again after a poll at `now`, never later than an hour.
 #[must_use]
-pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, stretch: f64) -> Timestamp {
+pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
+    let Spacing { jitter_seed, stretch } = spacing;
     let jitter = 0.9 + 0.2 * fraction(jitter_seed, 0);
     let wait = interval(poll_schedule, now, jitter).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
     let regular = later(now, wait);
@@ -158,7 +176,8 @@ pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64,
 
 /// When to poll first after a restart: somewhere in the interval, so that a restart is no thundering herd.
 #[must_use]
-pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, jitter_seed: u64, stretch: f64) -> Timestamp {
+pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
+    let Spacing { jitter_seed, stretch } = spacing;
     // It is unknown when an earlier process polled last.
     let least = poll_schedule.bounds.min.unwrap_or_default().min(LONGEST);
     let longest = interval(poll_schedule, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
@@ -198,20 +217,19 @@ pub struct FirstReconcile {
 /// the wait after an unknown outcome is over. That wait holds whatever was changed.
 #[must_use]
 pub fn first_reconcile(
-    uid: &str,
-    status: &VerificationStatus,
+    parsed: &ParsedStatus<'_>,
     spec: &VerificationSpec,
     generation: Option<i64>,
     jitter_seed: u64,
     now: Timestamp,
 ) -> FirstReconcile {
+    let status = parsed.status();
     let times = Times { now, portal_now: None };
     let is_as_it_was = status.observed_generation == generation && !spec.suspend;
-    let parsed = ParsedStatus::of(uid, status);
     let due = match parsed.state() {
         State::Open { .. } if is_as_it_was => {
             let poll_schedule = poll_schedule(status, &LocalState::default(), Bounds::of(spec), times);
-            Some(spread(&poll_schedule, now, jitter_seed, 1.0))
+            Some(spread(&poll_schedule, now, Spacing::unstretched(jitter_seed)))
         }
         State::OutcomeUnknown => {
             let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);

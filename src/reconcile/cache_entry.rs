@@ -20,8 +20,8 @@ use crate::{
     fairness::FairnessKey,
     index::{Index, RecordId, Uid},
     lifecycle::{
-        CompactState, FirstReconcile, KnownSession, LocalState, PollBaseline, UploadOutcome, first_reconcile,
-        jitter_seed,
+        CompactState, FirstReconcile, KnownSession, LocalState, ParsedStatus, PollBaseline, UploadOutcome,
+        first_reconcile, jitter_seed,
     },
     portal::{VerificationId, budget::Closed},
 };
@@ -127,8 +127,7 @@ impl CacheEntry {
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let FirstReconcile { at, due, last_poll, suspended } = first_reconcile(
-            &uid,
-            &status,
+            &ParsedStatus::of(&uid, &status),
             &object.spec,
             object.metadata.generation,
             jitter_seed(Uid::of(&uid)),

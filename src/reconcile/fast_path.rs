@@ -14,7 +14,7 @@ use super::{
 use crate::{
     fairness::FairnessKey,
     index::{RecordId, Uid},
-    lifecycle::{CompactState, SECRET_READ_AGAIN, is_outage, jitter_seed},
+    lifecycle::{CompactState, SECRET_READ_AGAIN, Spacing, is_outage, jitter_seed},
     portal::{
         Call, Caller, Details, PortalError, VerificationId,
         budget::{Admission, Closed},
@@ -86,11 +86,10 @@ impl Reconciler {
         };
         let caller = Caller { portal: &context.account.portal, key: &key, permit };
         let result = self.poll(caller, context.baseline.id()).await;
-        let stretch = budget.stretch(Instant::now());
+        let spacing = Spacing { jitter_seed: jitter_seed(uid), stretch: budget.stretch(Instant::now()) };
         let plain = result.as_ref().ok().filter(|_| !is_shown);
-        let unchanged = plain.and_then(|details| {
-            context.baseline.unchanged(&compact, details, self.clock.now(), jitter_seed(uid), stretch)
-        });
+        let unchanged = plain
+            .and_then(|details| context.baseline.unchanged(&compact, details, self.clock.now(), spacing));
         let Some(unchanged) = unchanged else {
             return Ok(Some(Answer { context, result }));
         };

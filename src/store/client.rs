@@ -20,7 +20,7 @@ use super::{
     http::StoreHttp,
     location::Location,
     no_response::NoResponse,
-    object::{Content, Digested, Found, Put},
+    object::{Digested, Found, Metadata, Put},
     options::{InvalidOptions, Options},
     path::{Folder, ObjectKey},
     request::{Comparison, Requests},
@@ -90,29 +90,10 @@ impl Store {
         &self,
         folder: &Folder,
         key: &ObjectKey,
-        content: Content<'_>,
-    ) -> Result<Put, StoreError> {
-        let Content { bytes, content_type, attributes } = content;
-        let digested = Digested::of(bytes).await?;
-        self.put_digested(folder, key, &digested, content_type, attributes).await
-    }
-
-    /// As [`put`](Self::put), of bytes whose SHA-256 is known.
-    ///
-    /// # Errors
-    ///
-    /// As of [`put`](Self::put).
-    pub async fn put_digested(
-        &self,
-        folder: &Folder,
-        key: &ObjectKey,
         digested: &Digested,
-        content_type: &'static str,
-        attributes: &[(&'static str, &str)],
+        metadata: Metadata<'_>,
     ) -> Result<Put, StoreError> {
-        let bytes = digested.bytes.clone();
-        self.within(self.put_with_retries(folder, key, digested, Content { bytes, content_type, attributes }))
-            .await
+        self.within(self.put_with_retries(folder, key, digested, metadata)).await
     }
 
     async fn put_with_retries(
@@ -120,18 +101,18 @@ impl Store {
         folder: &Folder,
         key: &ObjectKey,
         digested: &Digested,
-        content: Content<'_>,
+        metadata: Metadata<'_>,
     ) -> Result<Put, StoreError> {
         let path = self.requests.path(folder, key)?;
-        let size = content.bytes.len() as u64;
+        let size = digested.bytes.len() as u64;
         // One tenant's store says nothing of another's: somebody may remove there what the trial is about.
         let name = format!("{} {}", self.name, folder.namespace());
         if self.conditional_writes.are_unsupported(&name) {
             return Err(StoreError::NoConditionalWrites);
         }
-        let _known = self.requests.know(&content.bytes, digested.digest);
+        let _known = self.requests.know(&digested.bytes, digested.digest);
         let sha256 = digested.sha256().to_owned();
-        let attributes = self.requests.attributes(&content, &sha256);
+        let attributes = self.requests.attributes(&metadata, &sha256);
         let mut retries = Retries::new(self.retry_policy);
         loop {
             let error = match self.put_tracked(&path, digested, &attributes).await {

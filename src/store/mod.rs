@@ -60,7 +60,7 @@ pub use hash::sha256_hex;
 pub use http::{HttpSettings, StoreHttp};
 pub use location::{InvalidLocation, Location, Scheme};
 pub use no_response::NoResponse;
-pub use object::{Cleared, Content, Digested, Found, PROOF, Put, Remainder, Removal};
+pub use object::{Cleared, Digested, Found, Metadata, PROOF, Put, Remainder, Removal};
 pub use options::{InvalidOptions, Options};
 pub use path::{Folder, InvalidPath, ObjectKey};
 pub use retry::RetryPolicy;

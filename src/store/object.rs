@@ -8,14 +8,12 @@ use tokio::task::spawn_blocking;
 
 use super::{error::StoreError, hash::hex, path::ObjectKey};
 
-/// What is to be stored.
-#[derive(Clone, Debug)]
-pub struct Content<'a> {
-    /// The bytes. At most 25 MiB: they go in one request.
-    pub bytes: Bytes,
-    /// Their content type, kept where the store has content types.
+/// What an object says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata<'a> {
+    /// The content type, kept where the store has content types.
     pub content_type: &'static str,
-    /// Further attributes, kept where the store has them; names of lower-case letters and digits, values of printable
+    /// Attributes, kept where the store has them; names of lower-case letters and digits, values of printable
     /// ASCII. `sha256` is added.
     pub attributes: &'a [(&'static str, &'a str)],
 }
@@ -31,7 +29,8 @@ pub struct Put {
     pub already_existed: bool,
 }
 
-/// Bytes and their SHA-256, so that it is worked out once, and what is known of the requests that put them.
+/// The bytes of an object, at most 25 MiB because they go in one request, with their SHA-256, so that it is worked out once,
+/// and what is known of the requests that put them.
 #[derive(Debug)]
 pub struct Digested {
     pub(super) bytes: Bytes,

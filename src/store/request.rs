@@ -23,7 +23,7 @@ use super::{
     hash::hex,
     http::ResponseLimit,
     no_response::NoResponse,
-    object::{Content, Found, PROOF, Removal},
+    object::{Found, Metadata, PROOF, Removal},
     path::{Folder, ObjectKey},
     signing::Known,
 };
@@ -237,14 +237,14 @@ impl Requests {
         }
     }
 
-    pub(crate) fn attributes(&self, content: &Content<'_>, sha256: &str) -> Attributes {
+    pub(crate) fn attributes(&self, metadata: &Metadata<'_>, sha256: &str) -> Attributes {
         if !self.backend.has_attributes() {
             return Attributes::new();
         }
         let mut attributes = Attributes::new();
-        attributes.insert(Attribute::ContentType, content.content_type.into());
+        attributes.insert(Attribute::ContentType, metadata.content_type.into());
         attributes.insert(Attribute::Metadata("sha256".into()), sha256.to_owned().into());
-        for (name, value) in content.attributes {
+        for (name, value) in metadata.attributes {
             attributes.insert(Attribute::Metadata((*name).into()), (*value).to_owned().into());
         }
         attributes

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use okid_operator::store::{Digested, NoResponse, Put, RetryPolicy, Store, StoreError};
+use okid_operator::store::{Digested, Metadata, NoResponse, Put, RetryPolicy, Store, StoreError};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::{task::yield_now, time::timeout};
 
@@ -266,7 +266,8 @@ async fn a_redirect_is_never_followed(place: Place) {
 /// Puts bytes under a name, and says whether they may still arrive.
 async fn sent(store: &Store, name: &str) -> (Result<Put, StoreError>, bool) {
     let digested = Digested::of("abc".into()).await.unwrap();
-    let put = store.put_digested(&of("team-a"), &key(name), &digested, "image/jpeg", &[]).await;
+    let metadata = Metadata { content_type: "image/jpeg", attributes: &[] };
+    let put = store.put(&of("team-a"), &key(name), &digested, metadata).await;
     (put, digested.may_arrive())
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use http::Method;
-use okid_operator::store::{Cleared, Content, Digested, PROOF, Removal, StoreError};
+use okid_operator::store::{Cleared, Digested, Metadata, PROOF, Removal, StoreError};
 
-use crate::harness::{Place, key, of, put, put_as, stored_bytes};
+use crate::harness::{Place, key, of, put, put_as, put_in, stored_bytes};
 
 macro_rules! on {
     ($place:ident: $($invariant:ident),+ $(,)?) => {
@@ -96,8 +96,7 @@ async fn what_is_removed_is_gone_and_may_be_removed_again(place: Place) {
 
 async fn a_folder_tells_its_keys_and_no_other_ones(place: Place) {
     let store = place.store();
-    let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
-    store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
+    put_in(&store, &of("team-a2"), "back-original.png", b"abc").await.unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Ok(Vec::new()));
     put(&store, b"abc").await.unwrap();
     put_as(&store, "manifest.json", b"{}").await.unwrap();
@@ -106,8 +105,7 @@ async fn a_folder_tells_its_keys_and_no_other_ones(place: Place) {
 
 async fn a_folder_of_any_size_is_emptied_and_no_other_one(place: Place) {
     let store = place.store();
-    let content = Content { bytes: "abc".into(), content_type: "image/png", attributes: &[] };
-    store.put(&of("team-a2"), &key("back-original.png"), content).await.unwrap();
+    put_in(&store, &of("team-a2"), "back-original.png", b"abc").await.unwrap();
     // More than are listed at a time, and the manifest is the last of them.
     for number in 0..70 {
         put_as(&store, &format!("back-original-{number}.jpg"), b"abc").await.unwrap();
@@ -157,7 +155,8 @@ async fn what_is_found_says_whose_it_is(place: Place) {
     assert_eq!(store.find(&folder, &key, 3).await, Ok(None));
     let digested = Digested::of("abc".into()).await.unwrap();
     let attributes = [("kind", "results"), (PROOF, "0a1b")];
-    store.put_digested(&folder, &key, &digested, "application/json", &attributes).await.unwrap();
+    let metadata = Metadata { content_type: "application/json", attributes: &attributes };
+    store.put(&folder, &key, &digested, metadata).await.unwrap();
     let whole = store.find(&folder, &key, 3).await.unwrap().unwrap();
     assert_eq!((whole.size, whole.sha256.as_str()), (3, digested.sha256()));
     // A folder keeps no attributes, so nothing is proved by its bytes.

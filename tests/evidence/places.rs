@@ -8,9 +8,7 @@ use std::{
 
 use control_plane::Folder as TempFolder;
 use okid_operator::{
-    store::{
-        Content, Endpoints, Folder, HttpSettings, Location, Options, Scheme, Store, StoreError, StoreHttp,
-    },
+    store::{Endpoints, Folder, HttpSettings, Location, Options, Scheme, Store, StoreError, StoreHttp},
     tls,
 };
 use s3s::{
@@ -21,7 +19,7 @@ use s3s::{
 };
 use s3s_fs::FileSystem;
 
-use crate::harness::{Place, RETRY_POLICY, key, serve};
+use crate::harness::{Place, RETRY_POLICY, put_in, serve};
 
 /// A host whose names with a word before it are buckets, as of Amazon and of `MinIO` with a domain.
 struct Buckets;
@@ -68,8 +66,7 @@ fn open(url: &str, entries: &Entries, is_named: bool, allowed: &[String], http: 
 }
 
 async fn put(store: &Store, folder: &Folder) -> Result<(), StoreError> {
-    let content = Content { bytes: "abc".into(), content_type: "image/jpeg", attributes: &[] };
-    store.put(folder, &key("front-original.jpg"), content).await.map(drop)
+    put_in(store, folder, "front-original.jpg", b"abc").await.map(drop)
 }
 
 /// The folder of one case; the namespace's name could be a bucket's.

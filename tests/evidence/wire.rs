@@ -13,12 +13,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
-use okid_operator::store::{Content, Endpoints, Location, Options, Scheme, Store, StoreError};
+use okid_operator::store::{Endpoints, Location, Options, Scheme, Store, StoreError};
 use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::task::JoinSet;
 
-use crate::harness::{RETRY_POLICY, http, key, of, put, put_as, serve, service_account};
+use crate::harness::{RETRY_POLICY, http, of, put, put_as, put_in, serve, service_account};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -257,8 +257,7 @@ async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
     assert!(sent.iter().all(|sent| sent.header("if-none-match") == "*" && sent.body == "abc"), "{sent:?}");
     assert_eq!(put_as(&store, "details.json", b"{}").await, Err(StoreError::NoConditionalWrites));
     assert_eq!(recorder.count(), 3, "nothing could be overwritten any more");
-    let content = Content { bytes: Bytes::from_static(b"abc"), content_type: "image/jpeg", attributes: &[] };
-    let others = store.put(&of("team-b"), &key("front-original.jpg"), content).await;
+    let others = put_in(&store, &of("team-b"), "front-original.jpg", b"abc").await;
     assert_eq!(others, Err(StoreError::NoConditionalWrites));
     assert_eq!(recorder.count(), 6, "each namespace finds out for itself");
 

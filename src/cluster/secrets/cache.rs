@@ -10,6 +10,7 @@ use std::{
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
+    api::SecretKeyRef,
     lifecycle::{KEY_SOUGHT_EVERY, KeyFault},
     portal::{ApiKey, InvalidKey},
 };
@@ -84,10 +85,10 @@ impl Cache {
     pub(crate) fn find(
         &mut self,
         namespace: &str,
-        name: &str,
-        entry: &str,
+        at: &SecretKeyRef,
         now: Instant,
     ) -> Result<KeyLookup, Arc<Mutex<()>>> {
+        let SecretKeyRef { name, key: entry } = at;
         // Names are copied only if they are new.
         if !self.namespaces.contains_key(namespace) {
             self.namespaces.insert(namespace.to_owned(), CachedNamespace::default());
@@ -110,15 +111,15 @@ impl Cache {
         Err(read_lock)
     }
 
-    /// Caches the requested entries of a Secret that was read, and returns the result for `entry`.
+    /// Caches the requested entries of a Secret that was read, and returns the result for the one at `at`.
     pub(crate) fn insert(
         &mut self,
         namespace: &str,
-        name: &str,
-        entry: &str,
+        at: &SecretKeyRef,
         data: &SecretData,
         now: Instant,
     ) -> KeyLookup {
+        let SecretKeyRef { name, key: entry } = at;
         let Some(cached) = self.namespaces.get_mut(namespace) else { return find_key(data, entry) };
         let Some(secret) = cached.secrets.get_mut(name) else { return find_key(data, entry) };
         let before: usize = secret.entries.values().map(|entry| entry.bytes).sum();
@@ -242,6 +243,10 @@ fn find_key(data: &SecretData, entry: &str) -> KeyLookup {
 mod tests {
     use super::*;
 
+    fn at(name: &str, entry: &str) -> SecretKeyRef {
+        SecretKeyRef { name: name.to_owned(), key: entry.to_owned() }
+    }
+
     fn secret(entries: &[(&str, usize)]) -> BTreeMap<String, Vec<u8>> {
         entries.iter().map(|(name, bytes)| ((*name).to_owned(), vec![b'k'; *bytes])).collect()
     }
@@ -250,17 +255,17 @@ mod tests {
     fn only_requested_entries_are_cached_until_they_expire() {
         let now = Instant::now();
         let mut cache = Cache::default();
-        assert!(cache.find("team", "okid", "a", now).is_err());
+        assert!(cache.find("team", &at("okid", "a"), now).is_err());
         let data = Ok(Ok(secret(&[("a", 10), ("b", 4_000), ("c", 4_000)])));
-        assert!(cache.insert("team", "okid", "a", &data, now).unwrap().is_ok());
+        assert!(cache.insert("team", &at("okid", "a"), &data, now).unwrap().is_ok());
         assert!(cache.bytes() < 1_000, "{}", cache.bytes());
-        assert!(cache.find("team", "okid", "a", now + KEY_TTL / 2).is_ok());
-        assert!(cache.find("team", "okid", "b", now).is_err());
-        cache.insert("team", "okid", "b", &data, now).unwrap().unwrap();
+        assert!(cache.find("team", &at("okid", "a"), now + KEY_TTL / 2).is_ok());
+        assert!(cache.find("team", &at("okid", "b"), now).is_err());
+        cache.insert("team", &at("okid", "b"), &data, now).unwrap().unwrap();
         for entry in ["a", "b"] {
-            assert!(cache.find("team", "okid", entry, now).is_ok(), "{entry}");
+            assert!(cache.find("team", &at("okid", entry), now).is_ok(), "{entry}");
         }
-        assert!(cache.find("team", "okid", "a", now + KEY_TTL).is_err());
+        assert!(cache.find("team", &at("okid", "a"), now + KEY_TTL).is_err());
     }
 
     #[test]
@@ -270,23 +275,23 @@ mod tests {
         for (namespace, secrets) in [("small", 3), ("large", 10_000)] {
             for number in 0..secrets {
                 let name = number.to_string();
-                assert!(cache.find(namespace, &name, "apiKey", now).is_err());
+                assert!(cache.find(namespace, &at(&name, "apiKey"), now).is_err());
                 let found =
-                    cache.insert(namespace, &name, "apiKey", &Ok(Ok(secret(&[("apiKey", 4_000)]))), now);
+                    cache.insert(namespace, &at(&name, "apiKey"), &Ok(Ok(secret(&[("apiKey", 4_000)]))), now);
                 assert!(found.unwrap().is_ok(), "{namespace} {name}");
                 assert!(cache.bytes() <= MOST_BYTES);
-                assert!(cache.find(namespace, &name, "apiKey", now).is_ok(), "{namespace} {name}");
+                assert!(cache.find(namespace, &at(&name, "apiKey"), now).is_ok(), "{namespace} {name}");
             }
         }
-        assert!((0..3).all(|number| cache.find("small", &number.to_string(), "apiKey", now).is_ok()));
+        assert!((0..3).all(|number| cache.find("small", &at(&number.to_string(), "apiKey"), now).is_ok()));
     }
 
     #[test]
     fn entries_that_are_no_longer_requested_are_removed() {
         let now = Instant::now();
         let mut cache = Cache::default();
-        let _ = cache.find("team", "okid", "a", now);
-        cache.insert("team", "okid", "a", &Ok(Ok(secret(&[("a", 10)]))), now).unwrap().unwrap();
+        let _ = cache.find("team", &at("okid", "a"), now);
+        cache.insert("team", &at("okid", "a"), &Ok(Ok(secret(&[("a", 10)]))), now).unwrap().unwrap();
         cache.expire_values(now + KEY_TTL);
         assert!(!cache.is_empty(), "the request is remembered");
         cache.expire_entries(now + REQUEST_TTL);

@@ -81,7 +81,7 @@ impl Secrets {
         let may_read_at = self.state.lock().rate_limits.read_again(namespace, &at.name, Instant::now());
         sleep_until(may_read_at).await;
         let data = self.data(namespace, &at.name).await;
-        self.state.lock().cache.insert(namespace, &at.name, &at.key, &data, Instant::now())
+        self.state.lock().cache.insert(namespace, at, &data, Instant::now())
     }
 
     /// All data of a Secret, read now, or why there is none.
@@ -121,7 +121,7 @@ impl Secrets {
         if !std::mem::replace(&mut state.has_sweeper, true) {
             tokio::spawn(sweep(Arc::clone(&self.state)));
         }
-        state.cache.find(namespace, &at.name, &at.key, Instant::now())
+        state.cache.find(namespace, at, Instant::now())
     }
 }
 

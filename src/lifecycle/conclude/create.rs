@@ -69,7 +69,7 @@ impl Draft<'_> {
         self.events.push(Event::SessionCreated);
         let poll_schedule =
             poll_schedule(&self.status, &self.local_state, self.facts.bounds, self.facts.times());
-        let at = next_poll(&poll_schedule, self.facts.now, self.facts.jitter_seed, self.facts.stretch);
+        let at = next_poll(&poll_schedule, self.facts.now, self.facts.spacing());
         let next = self.due_at(at);
         self.finish(next)
     }

@@ -391,6 +391,6 @@ impl Draft<'_> {
     fn regular(&self) -> jiff::Timestamp {
         let poll_schedule =
             poll_schedule(&self.status, &self.local_state, self.facts.bounds, self.facts.times());
-        next_poll(&poll_schedule, self.facts.now, self.facts.jitter_seed, self.facts.stretch)
+        next_poll(&poll_schedule, self.facts.now, self.facts.spacing())
     }
 }

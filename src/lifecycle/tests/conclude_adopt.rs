@@ -1,6 +1,6 @@
 //! The rows of `conclude` for adoptions.
 
-use super::world::{World, assert_led_to, poll_failed, said};
+use super::world::{World, assert_led_to, expected, poll_failed, said};
 use crate::{
     api::{ReadyWhen, SessionState},
     lifecycle::{
@@ -26,7 +26,12 @@ fn an_adopted_session_is_followed_as_one_of_our_own() {
     let mut world = adopting();
     let reconcile = world.reconcile(said("in_progress", &["document"]));
     let shown = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Adopted";
-    assert_led_to(&world, &reconcile, shown, 1..=6, &[Event::SessionAdopted], "the person is at it");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(shown, 1..=6, &[Event::SessionAdopted]),
+        "the person is at it",
+    );
     assert_eq!(world.status.verification_id.as_deref(), Some(ID));
     assert!(world.status.portal_url.is_some());
     let session = world.status.session.as_ref().unwrap();
@@ -55,11 +60,11 @@ fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
     for _ in 0..2 {
         let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
         let shown = "Pending: R ProgressingWithRetry, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
-        assert_led_to(&world, &reconcile, shown, 300..=300, &[], "the first two");
+        assert_led_to(&world, &reconcile, expected(shown, 300..=300, &[]), "the first two");
     }
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
     let shown = "Pending: R SessionNotFound, St SessionNotFound, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, shown, 3600..=3600, &[Event::SessionNotFound], "the third");
+    assert_led_to(&world, &reconcile, expected(shown, 3600..=3600, &[Event::SessionNotFound]), "the third");
     assert_eq!(world.state(), State::Fresh);
 }
 
@@ -77,7 +82,7 @@ fn an_error_of_an_adoption_loses_nothing() {
         let mut world = adopting();
         let reconcile = world.reconcile(poll_failed(error));
         let reported = [Event::Blocked(blocker)];
-        assert_led_to(&world, &reconcile, shown, seconds, &reported, &format!("{error:?}"));
+        assert_led_to(&world, &reconcile, expected(shown, seconds, &reported), &format!("{error:?}"));
         assert_eq!(world.state(), State::Fresh);
     }
 }

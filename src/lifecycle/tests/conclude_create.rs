@@ -1,6 +1,6 @@
 //! The rows of `conclude` for creates, and for claims that were found.
 
-use super::world::{Answer, ERRORS, Reconcile, World, assert_led_to, created, line, refused};
+use super::world::{Answer, ERRORS, Reconcile, World, assert_led_to, created, expected, line, refused};
 use crate::{
     api::{Mode, OnUnknownOutcome, Phase, ReadyWhen, Session, SessionState},
     lifecycle::{
@@ -60,7 +60,7 @@ fn a_claim_without_a_request_is_as_if_it_had_not_been() {
     let (world, done) = ended(CreateOutcome::NotSent, true);
     let reconcile = Reconcile { step: Step::Create { attempt: 1 }, claimed: None, conclusion: done };
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, shown, 5..=5, &[], "nothing went wrong at the portal");
+    assert_led_to(&world, &reconcile, expected(shown, 5..=5, &[]), "nothing went wrong at the portal");
     assert_eq!(session(&world).state, Some(SessionState::NotCreated));
     assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0));
 }
@@ -77,7 +77,12 @@ fn a_created_session_publishes_its_link() {
     let mut world = fresh();
     let reconcile = world.reconcile(created());
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
-    assert_led_to(&world, &reconcile, shown, 13..=17, &[Event::SessionCreated], "15 s, 10 % more or less");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(shown, 13..=17, &[Event::SessionCreated]),
+        "15 s, 10 % more or less",
+    );
     let status = &world.status;
     assert_eq!(status.verification_id.as_deref(), Some(ID));
     assert_eq!(status.portal_url.as_deref(), Some("https://verify.test.okid.io/?verification_id=ver_sample"));
@@ -111,9 +116,9 @@ fn an_unknown_outcome_is_retried_after_a_minute_and_after_ten() {
     for error in ERRORS.into_iter().filter(|error| matches!(error, PortalError::Failed(_))) {
         let mut world = fresh();
         let reconcile = world.reconcile(refused(error));
-        assert_led_to(&world, &reconcile, healing, 60..=60, &reported, "the first");
+        assert_led_to(&world, &reconcile, expected(healing, 60..=60, &reported), "the first");
         let reconcile = world.reconcile_when_due(refused(error));
-        assert_led_to(&world, &reconcile, healing, 600..=600, &reported, "the second");
+        assert_led_to(&world, &reconcile, expected(healing, 600..=600, &reported), "the second");
         assert_eq!((session(&world).attempt, session(&world).orphans), (2, 2));
         assert_eq!(world.state(), State::OutcomeUnknown);
     }
@@ -150,7 +155,12 @@ fn a_session_is_created_after_unknown_outcomes() {
     world.reconcile(refused(LOST));
     let reconcile = world.reconcile_when_due(created());
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
-    assert_led_to(&world, &reconcile, shown, 13..=17, &[Event::SessionCreated], "the orphan stays counted");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(shown, 13..=17, &[Event::SessionCreated]),
+        "the orphan stays counted",
+    );
     assert_eq!((session(&world).attempt, session(&world).orphans), (2, 1));
     assert_eq!(world.status.phase, Some(Phase::AwaitingUser));
 }
@@ -172,7 +182,7 @@ fn a_found_claim_without_a_request_is_abandoned_as_not_created() {
     world.facts.in_flight = InFlight::NeverSent;
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, shown, 5..=5, &[], "nothing left this process");
+    assert_led_to(&world, &reconcile, expected(shown, 5..=5, &[]), "nothing left this process");
     assert_eq!((world.state(), session(&world).orphans), (State::Refused, 0));
 }
 
@@ -182,11 +192,16 @@ fn a_found_claim_is_abandoned_as_unknown_and_tried_again_at_once() {
     let reported = [Event::CreateOutcomeUnknown];
     let mut world = found(0);
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, healing, 0..=0, &reported, "the wait for quiet was long enough");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(healing, 0..=0, &reported),
+        "the wait for quiet was long enough",
+    );
     assert_eq!((world.state(), session(&world).orphans), (State::OutcomeUnknown, 1));
     let mut world = found(1);
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, healing, 600..=600, &reported, "the second");
+    assert_led_to(&world, &reconcile, expected(healing, 600..=600, &reported), "the second");
     let mut world = found(2);
     let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(
@@ -201,7 +216,7 @@ fn an_outage_makes_no_claim_and_shows_itself() {
     world.refusal = Some(Refusal::Breaker(fixtures::after(30)));
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, shown, 30..=30, &[], "nothing is claimed");
+    assert_led_to(&world, &reconcile, expected(shown, 30..=30, &[]), "nothing is claimed");
     world.pass(37);
     world.refusal = Some(Refusal::Breaker(fixtures::after(67)));
     let reconcile = world.reconcile(Answer::Uncalled);
@@ -209,9 +224,7 @@ fn an_outage_makes_no_claim_and_shows_itself() {
     assert_led_to(
         &world,
         &reconcile,
-        UNREACHABLE,
-        30..=30,
-        &reported,
+        expected(UNREACHABLE, 30..=30, &reported),
         "30 s, and a share of the next minute",
     );
     assert_eq!(world.status.session, None);

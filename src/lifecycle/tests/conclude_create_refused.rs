@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     conclude_create::{NOT_SENT, UNREACHABLE, fresh, session},
-    world::{Reconcile, World, assert_led_to, created, line, refused},
+    world::{Reconcile, World, assert_led_to, created, expected, line, refused},
 };
 use crate::{
     lifecycle::{blocker::Blocker, event::Event, fixtures, state::State},
@@ -129,7 +129,7 @@ fn a_refusal_makes_no_session_and_is_tried_again() {
     for RefusedCreate { error, shown, seconds, events, .. } in REFUSALS {
         let mut world = fresh();
         let reconcile = world.reconcile(refused(*error));
-        assert_led_to(&world, &reconcile, shown, seconds.clone(), events, &format!("{error:?}"));
+        assert_led_to(&world, &reconcile, expected(shown, seconds.clone(), events), &format!("{error:?}"));
         assert_eq!(world.state(), State::Refused, "{error:?}");
         assert_eq!((session(&world).attempt, session(&world).orphans), (1, 0), "{error:?}");
     }
@@ -140,7 +140,12 @@ fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
     for RefusedCreate { error, shown, after_grace, longest, seconds, .. } in REFUSALS {
         let (world, reconcile) = refused_for(*error, 600);
         let least = *seconds.start();
-        assert_led_to(&world, &reconcile, after_grace, least..=*longest, &[], &format!("{error:?}"));
+        assert_led_to(
+            &world,
+            &reconcile,
+            expected(after_grace, least..=*longest, &[]),
+            &format!("{error:?}"),
+        );
         if after_grace.contains("St ") {
             let (world, _) = refused_for(*error, 0);
             assert_eq!(line(&world.status), *shown, "{error:?}");

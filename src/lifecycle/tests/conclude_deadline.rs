@@ -13,7 +13,7 @@ use crate::{
         fixtures::{self, UID},
         key_fact::{KeyFact, KeyFault},
         schedule::first_reconcile,
-        state::State,
+        state::{ParsedStatus, State},
         step::{Refusal, Step, Transition},
     },
     portal::error::{Failed, PortalError},
@@ -166,7 +166,7 @@ fn what_was_resumed_between_processes_counts_from_then() {
     world.facts.suspend = true;
     world.reconcile(Answer::Uncalled);
     world.pass(48 * HOUR);
-    let first = first_reconcile(UID, &world.status, &spec(), Some(2), 7, world.facts.now);
+    let first = first_reconcile(&ParsedStatus::of(UID, &world.status), &spec(), Some(2), 7, world.facts.now);
     assert!(first.suspended);
     world.restart();
     world.facts.local_state.suspended = Some(jiff::Timestamp::UNIX_EPOCH);

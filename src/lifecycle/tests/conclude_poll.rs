@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, World, assert_led_to, line, poll_failed, said};
+use super::world::{Answer, World, assert_led_to, expected, line, poll_failed, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
     lifecycle::{
@@ -42,7 +42,7 @@ fn an_answer_about_another_session_changes_nothing_and_is_reported() {
                 Answer::Poll(Ok(Details { id: id.clone(), ..fixtures::details(word, &["document"]) }));
             let before = world.status.clone();
             let reconcile = world.reconcile(answer);
-            assert_led_to(&world, &reconcile, AWAITING, 2..=120, &[Event::IdMismatch], word);
+            assert_led_to(&world, &reconcile, expected(AWAITING, 2..=120, &[Event::IdMismatch]), word);
             assert_eq!(world.status.phase, before.phase);
             assert_eq!(world.facts.local_state.good_polls, 0, "it is no good poll");
         }
@@ -65,7 +65,7 @@ fn each_word_has_its_phase() {
     ] {
         let mut world = open();
         let reconcile = world.reconcile(said(word, &[]));
-        assert_led_to(&world, &reconcile, shown, 1..=300, &[], word);
+        assert_led_to(&world, &reconcile, expected(shown, 1..=300, &[]), word);
     }
 }
 
@@ -199,7 +199,12 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
         }
         let reconcile = world.reconcile(poll_failed(error));
         let shown = format!("AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR {reason}, SC Created");
-        assert_led_to(&world, &reconcile, &shown, 60..=60, &[event], "the Secret is read each minute");
+        assert_led_to(
+            &world,
+            &reconcile,
+            expected(&shown, 60..=60, &[event]),
+            "the Secret is read each minute",
+        );
         let next = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
         assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
         polled_for(&mut world, &poll_failed(error), 601);
@@ -220,11 +225,11 @@ fn a_new_session_may_be_unknown_to_the_portal_for_a_minute() {
     world.reconcile(super::world::created());
     world.pass(59);
     let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, AWAITING, 13..=17, &[], "59 s old");
+    assert_led_to(&world, &reconcile, expected(AWAITING, 13..=17, &[]), "59 s old");
     assert_eq!(world.facts.local_state.not_found, None);
     let mut world = open();
     let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, RETRY, 300..=300, &[], "60 s old");
+    assert_led_to(&world, &reconcile, expected(RETRY, 300..=300, &[]), "60 s old");
 }
 
 const NOT_FOUND: &str = "AwaitingUser: R SessionNotFound, St SessionNotFound, CR Accepted, SC Created";
@@ -234,16 +239,21 @@ fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
     let mut world = open();
     for _ in 0..2 {
         let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
-        assert_led_to(&world, &reconcile, RETRY, 300..=300, &[], "the first two");
+        assert_led_to(&world, &reconcile, expected(RETRY, 300..=300, &[]), "the first two");
     }
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[Event::SessionNotFound], "the third");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(NOT_FOUND, 3600..=3600, &[Event::SessionNotFound]),
+        "the third",
+    );
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "reported once");
+    assert_led_to(&world, &reconcile, expected(NOT_FOUND, 3600..=3600, &[]), "reported once");
     world.restart();
     world.status.expires_at = None;
     let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, NOT_FOUND, 3600..=3600, &[], "kept over a restart");
+    assert_led_to(&world, &reconcile, expected(NOT_FOUND, 3600..=3600, &[]), "kept over a restart");
     world.reconcile_when_due(said("generated", &[]));
     assert_eq!(line(&world.status), AWAITING, "it clears automatically");
 }
@@ -311,7 +321,7 @@ fn what_a_gateway_may_have_said_changes_nothing_and_is_asked_again_in_seconds() 
         let regular = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
         assert!(regular > 60, "{regular}");
         let reconcile = world.reconcile_when_due(unclear.clone());
-        assert_led_to(&world, &reconcile, AWAITING, 2..=2, &[], "the first");
+        assert_led_to(&world, &reconcile, expected(AWAITING, 2..=2, &[]), "the first");
         for _ in 0..9 {
             let reconcile = world.reconcile_when_due(unclear.clone());
             let Requeue::At(at) = reconcile.conclusion.next else {
@@ -361,11 +371,11 @@ fn a_pause_is_observed_and_shows_after_a_minute() {
     let mut world = open();
     let limited = poll_failed(PortalError::Limited { retry_after: Some(Duration::from_secs(40)) });
     let reconcile = world.reconcile(limited.clone());
-    assert_led_to(&world, &reconcile, AWAITING, 40..=40, &[], "the first");
+    assert_led_to(&world, &reconcile, expected(AWAITING, 40..=40, &[]), "the first");
     world.reconcile_when_due(limited.clone());
     let reconcile = world.reconcile_when_due(limited);
     let shown = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
-    assert_led_to(&world, &reconcile, shown, 40..=40, &[], "80 s later");
+    assert_led_to(&world, &reconcile, expected(shown, 40..=40, &[]), "80 s later");
 }
 
 #[test]
@@ -384,7 +394,7 @@ fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_poll_forward() {
         let mut world = open();
         world.facts.bounds.max = Some(Duration::from_secs(1));
         let reconcile = world.reconcile(limited);
-        assert_led_to(&world, &reconcile, AWAITING, 5..=5, &[], "whatever the resource asks for");
+        assert_led_to(&world, &reconcile, expected(AWAITING, 5..=5, &[]), "whatever the resource asks for");
     }
 }
 
@@ -395,7 +405,12 @@ fn errors_show_after_five_minutes_and_clear_automatically() {
     {
         let mut world = open();
         let reconcile = world.reconcile(poll_failed(error));
-        assert_led_to(&world, &reconcile, AWAITING, 2..=2, &[], "an outage must not write every status");
+        assert_led_to(
+            &world,
+            &reconcile,
+            expected(AWAITING, 2..=2, &[]),
+            "an outage must not write every status",
+        );
         polled_for(&mut world, &poll_failed(error), 240);
         assert_eq!(line(&world.status), AWAITING);
         polled_for(&mut world, &poll_failed(error), 180);

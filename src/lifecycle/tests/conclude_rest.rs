@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Answer, World, assert_led_to, created, line, poll_failed, refused, said};
+use super::world::{Answer, World, assert_led_to, created, expected, line, poll_failed, refused, said};
 use crate::{
     api::{Condition, ConditionType, ReadyWhen, Reason, VerificationStatus},
     lifecycle::{
@@ -140,7 +140,7 @@ fn a_portal_that_is_not_allowed_is_shown_reported_once_and_clears_automatically(
     ] {
         let allowed = std::mem::replace(&mut world.facts.portal, PortalFact::NotAllowed);
         let reconcile = world.reconcile(Answer::Uncalled);
-        assert_led_to(&world, &reconcile, shown, 3600..=3600, &[Event::PortalNotAllowed], shown);
+        assert_led_to(&world, &reconcile, expected(shown, 3600..=3600, &[Event::PortalNotAllowed]), shown);
         assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, []);
         world.facts.portal = allowed;
         world.pass(3600);
@@ -160,7 +160,7 @@ fn a_status_that_cannot_be_read_is_shown_reported_once_and_otherwise_left() {
     let before = world.status.clone();
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R AwaitingUser, St StatusUnreadable, CR Accepted, SC Created";
-    assert_led_to(&world, &reconcile, shown, 3600..=3600, &[Event::StatusUnreadable], "once");
+    assert_led_to(&world, &reconcile, expected(shown, 3600..=3600, &[Event::StatusUnreadable]), "once");
     let conditions = world.status.conditions.clone();
     assert_eq!(world.status, VerificationStatus { conditions, ..before }, "nothing else changes");
     assert_eq!(world.reconcile(Answer::Uncalled).conclusion.events, []);
@@ -183,19 +183,17 @@ fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute()
         let reconcile = world.reconcile(Answer::Uncalled);
         let shown = format!("Pending: R {reason}, Rec {reason}, CR {reason}, SC NotYet");
         let reported = [Event::Blocked(Blocker::Key(fault))];
-        assert_led_to(&world, &reconcile, &shown, 4..=4, &reported, "at first");
+        assert_led_to(&world, &reconcile, expected(&shown, 4..=4, &reported), "at first");
         world.pass(599);
         assert_led_to(
             &world.clone(),
             &world.reconcile(Answer::Uncalled),
-            &shown,
-            4..=4,
-            &[],
+            expected(&shown, 4..=4, &[]),
             "for ten minutes",
         );
         world.pass(1);
         let reconcile = world.reconcile(Answer::Uncalled);
-        assert_led_to(&world, &reconcile, &shown, 60..=60, &[], "then");
+        assert_led_to(&world, &reconcile, expected(&shown, 60..=60, &[]), "then");
     }
 }
 
@@ -205,7 +203,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR SecretNotFound, SC Created";
-    assert_led_to(&world, &reconcile, shown, 4..=4, &[], "the link is there");
+    assert_led_to(&world, &reconcile, expected(shown, 4..=4, &[]), "the link is there");
     world.facts.key = key;
     world.refusal = Some(Refusal::Rate(fixtures::after(120)));
     world.reconcile(Answer::Uncalled);
@@ -218,16 +216,16 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     world.refusal = Some(Refusal::KeyRejected(fixtures::after(150)));
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, shown, 37..=37, &[], "30 s, and a share of the next minute");
+    assert_led_to(&world, &reconcile, expected(shown, 37..=37, &[]), "30 s, and a share of the next minute");
     world.pass(37);
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC NotYet";
     let reported = [Event::Blocked(Blocker::KeyRejected)];
-    assert_led_to(&world, &reconcile, shown, 60..=60, &reported, "the Secret is read each minute");
+    assert_led_to(&world, &reconcile, expected(shown, 60..=60, &reported), "the Secret is read each minute");
     world.pass(600);
     world.refusal = Some(Refusal::KeyRejected(fixtures::after(697)));
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, shown, 60..=60, &[], "no attempt of its own was refused");
+    assert_led_to(&world, &reconcile, expected(shown, 60..=60, &[]), "no attempt of its own was refused");
 }
 
 #[test]
@@ -266,15 +264,18 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
     let mut world = open();
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
     world.refusal = Some(Refusal::KeyRejected(until(&world)));
-    assert_led_to(&world.clone(), &world.reconcile(Answer::Uncalled), AWAITING, 60..=60, &[], "not asked");
+    assert_led_to(
+        &world.clone(),
+        &world.reconcile(Answer::Uncalled),
+        expected(AWAITING, 60..=60, &[]),
+        "not asked",
+    );
     world.pass(3_600);
     world.refusal = Some(Refusal::KeyRejected(until(&world)));
     assert_led_to(
         &world.clone(),
         &world.reconcile(Answer::Uncalled),
-        AWAITING,
-        60..=60,
-        &[],
+        expected(AWAITING, 60..=60, &[]),
         "an hour later",
     );
 
@@ -292,17 +293,22 @@ fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is
     let mut world = open();
     world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, AWAITING, 60..=60, &[], "its reconcile comes to show it");
+    assert_led_to(&world, &reconcile, expected(AWAITING, 60..=60, &[]), "its reconcile comes to show it");
     world.pass(60);
     let reconcile = world.reconcile(Answer::Uncalled);
     let limited = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
-    assert_led_to(&world, &reconcile, limited, 240..=240, &[], "then it waits for the end of the pause");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(limited, 240..=240, &[]),
+        "then it waits for the end of the pause",
+    );
 
     let mut world = fresh();
     world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
     let reconcile = world.reconcile(Answer::Uncalled);
     let limited = "Pending: R RateLimited, Rec RateLimited, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, limited, 300..=300, &[Event::RateLimited], "without a link");
+    assert_led_to(&world, &reconcile, expected(limited, 300..=300, &[Event::RateLimited]), "without a link");
 }
 
 #[test]
@@ -312,12 +318,17 @@ fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
     let until = |world: &World| later(world.facts.now, Duration::from_secs(9));
     world.facts.now = world.facts.local_state.next.unwrap();
     world.refusal = Some(Refusal::Breaker(until(&world)));
-    assert_led_to(&world.clone(), &world.reconcile(Answer::Uncalled), AWAITING, 9..=9, &[], "not at once");
+    assert_led_to(
+        &world.clone(),
+        &world.reconcile(Answer::Uncalled),
+        expected(AWAITING, 9..=9, &[]),
+        "not at once",
+    );
     world.pass(300);
     world.refusal = Some(Refusal::Breaker(until(&world)));
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
-    assert_led_to(&world, &reconcile, shown, 9..=9, &[], "after five minutes without an answer");
+    assert_led_to(&world, &reconcile, expected(shown, 9..=9, &[]), "after five minutes without an answer");
 }
 
 #[test]

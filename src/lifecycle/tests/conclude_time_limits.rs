@@ -1,6 +1,6 @@
 //! The rows of `conclude` for error with evidence: how long it is tried, and what is shown meanwhile.
 
-use super::world::{Answer, Reconcile, World, assert_led_to, line, not_stored};
+use super::world::{Answer, Reconcile, World, assert_led_to, expected, line, not_stored};
 use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen},
     lifecycle::{
@@ -89,7 +89,7 @@ fn an_error_is_shown_after_a_minute_and_retried_ever_more_seldom() {
         let mut world = storing();
         let before = world.status.clone();
         let reconcile = world.reconcile(not_stored(error));
-        assert_led_to(&world, &reconcile, STORING, 5..=5, &[], reason);
+        assert_led_to(&world, &reconcile, expected(STORING, 5..=5, &[]), reason);
         assert_eq!(world.status, before, "not in its first minute");
         let mut waits = Vec::new();
         for _ in 0..12 {
@@ -246,7 +246,7 @@ fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_abandoned_after_a_day
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = STORING.replace("Rec StoringEvidence", "St PortalNotAllowed");
     let events = [Event::PortalNotAllowed];
-    assert_led_to(&world, &reconcile, &shown, 3600..=3600, &events, "it may be allowed again");
+    assert_led_to(&world, &reconcile, expected(&shown, 3600..=3600, &events), "it may be allowed again");
     world.pass(86_400);
     let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(
@@ -321,7 +321,7 @@ fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_check
     let shown =
         "Pending: R DestinationNotAllowed, St DestinationNotAllowed, CR NotChecked, SC NotYet, ES NotStarted";
     let reported = [Event::DestinationNotAllowed];
-    assert_led_to(&world, &reconcile, shown, 60..=60, &reported, "its Secret is not watched");
+    assert_led_to(&world, &reconcile, expected(shown, 60..=60, &reported), "its Secret is not watched");
     world.facts.evidence.destination = crate::lifecycle::evidence::DestinationFact::Allowed;
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     world.reconcile(Answer::Uncalled);

@@ -187,7 +187,7 @@ const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRem
 type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
 
 fn rows() -> Vec<Row> {
-    [rows_of_deletion_and_ends(), rows_of_pending_evidence()].concat()
+    [rows_of_deletion_and_ends(), rows_after_a_day(), rows_of_pending_evidence()].concat()
 }
 
 fn rows_of_deletion_and_ends() -> Vec<Row> {
@@ -250,7 +250,8 @@ fn rows_of_deletion_and_ends() -> Vec<Row> {
     ]
 }
 
-fn rows_of_pending_evidence() -> Vec<Row> {
+/// Evidence that has been pending for a day, or nearly so.
+fn rows_after_a_day() -> Vec<Row> {
     vec![
         (
             &[Pending],
@@ -297,6 +298,11 @@ fn rows_of_pending_evidence() -> Vec<Row> {
         ),
         (&[Pending], &[Day, PortalError], Step::Store, "this process has just begun"),
         (&[Pending], &[Tried, PortalError], Step::Store, "it is the same day"),
+    ]
+}
+
+fn rows_of_pending_evidence() -> Vec<Row> {
+    vec![
         (&[Pending], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
         (&[Pending], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (

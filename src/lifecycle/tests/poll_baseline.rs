@@ -9,6 +9,7 @@ use crate::{
         fixtures,
         local_state::LocalState,
         poll_baseline::{CompactState, PollBaseline},
+        schedule::Spacing,
         state::ParsedStatus,
         step::{CreateOutcome, StepOutcome},
     },
@@ -38,7 +39,8 @@ fn the_same_answer_again_is_nothing_new_and_a_reconcile_would_write_nothing() {
         let mut facts = fixtures::facts();
         facts.now = fixtures::after(60);
         facts.local_state = compact.local_state();
-        let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0);
+        let short =
+            baseline.unchanged(&compact, &details, facts.now, Spacing::unstretched(facts.jitter_seed));
         let outcome = StepOutcome::Poll { id: fixtures::id().unwrap(), answer: Ok(details.clone()) };
         let long = conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, &facts);
         assert_eq!(long.status.as_ref(), Some(&status), "{word}");
@@ -72,7 +74,9 @@ fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
         let mut facts = fixtures::facts();
         facts.now = fixtures::after(16);
         facts.local_state = compact.local_state();
-        let short = baseline.unchanged(&compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
+        let short = baseline
+            .unchanged(&compact, &details, facts.now, Spacing::unstretched(facts.jitter_seed))
+            .unwrap();
         let id = VerificationId::parse(status.verification_id.as_deref().unwrap()).unwrap();
         let outcome = StepOutcome::Poll { id, answer: Ok(details.clone()) };
         let after = |facts: &_| conclude(&ParsedStatus::of(fixtures::UID, &status), &outcome, facts);
@@ -84,7 +88,9 @@ fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
         // And so is the second.
         facts.now = fixtures::after(60);
         facts.local_state = short.compact.local_state();
-        let short = baseline.unchanged(&short.compact, &details, facts.now, facts.jitter_seed, 1.0).unwrap();
+        let short = baseline
+            .unchanged(&short.compact, &details, facts.now, Spacing::unstretched(facts.jitter_seed))
+            .unwrap();
         let long = after(&facts);
         assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
         assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
@@ -101,7 +107,11 @@ fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() 
         fixtures::details("a word nobody knows", &[]),
         Details { id: None, ..fixtures::details("generated", &[]) },
     ] {
-        assert_eq!(baseline.unchanged(&compact, &other, fixtures::after(16), 7, 1.0), None, "{other:?}");
+        assert_eq!(
+            baseline.unchanged(&compact, &other, fixtures::after(16), Spacing::unstretched(7)),
+            None,
+            "{other:?}"
+        );
     }
 }
 
@@ -119,7 +129,11 @@ fn whatever_differs_is_for_the_tables_to_judge() {
             ..details.clone()
         },
     ] {
-        assert_eq!(baseline.unchanged(&compact, &other, fixtures::after(60), 7, 1.0), None, "{other:?}");
+        assert_eq!(
+            baseline.unchanged(&compact, &other, fixtures::after(60), Spacing::unstretched(7)),
+            None,
+            "{other:?}"
+        );
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         key_fact::{KeyFact, KeyFault},
         schedule::{Bounds, first_reconcile},
         since::{elapsed, later},
+        state::ParsedStatus,
         step::{Refusal, Step},
     },
     portal::error::{Failed, PortalError},
@@ -118,7 +119,13 @@ fn the_lower_bound_holds_over_a_restart() {
         let world = polled(Bounds::of(&spec));
         let generation = world.status.observed_generation;
         for (generation, name) in [(generation, "as it was"), (Some(9), "edited")] {
-            let first = first_reconcile(UID, &world.status, &spec, generation, jitter_seed, world.facts.now);
+            let first = first_reconcile(
+                &ParsedStatus::of(UID, &world.status),
+                &spec,
+                generation,
+                jitter_seed,
+                world.facts.now,
+            );
             let mut world = world.clone();
             world.restart();
             (world.facts.local_state.next, world.facts.local_state.last_poll) = (first.due, first.last_poll);

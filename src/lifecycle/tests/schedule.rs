@@ -12,7 +12,8 @@ use crate::{
         fixtures,
         local_state::LocalState,
         schedule::{
-            Bounds, PollSchedule, Stage, Times, backoff, next_poll, poll_schedule, spread, wait_after_unknown,
+            Bounds, PollSchedule, Spacing, Stage, Times, backoff, next_poll, poll_schedule, spread,
+            wait_after_unknown,
         },
         since::elapsed,
         state::Attempts,
@@ -59,7 +60,7 @@ fn waits(
 ) -> (Duration, Duration) {
     let now = fixtures::after(age);
     let poll_schedule = poll_schedule(status, local_state, bounds, at(now));
-    let wait = |jitter_seed| elapsed(now, next_poll(&poll_schedule, now, jitter_seed, 1.0));
+    let wait = |jitter_seed| elapsed(now, next_poll(&poll_schedule, now, Spacing::unstretched(jitter_seed)));
     (SEEDS.map(wait).min().unwrap(), SEEDS.map(wait).max().unwrap())
 }
 
@@ -200,20 +201,23 @@ fn the_end_is_polled_once_just_after_it_and_once_an_hour_later() {
     let poll_schedule = paced(Stage::Idle, Some(end), Bounds::default());
     for jitter_seed in SEEDS {
         let just_before = fixtures::after(5995);
-        let at = next_poll(&poll_schedule, just_before, jitter_seed, 1.0);
+        let at = next_poll(&poll_schedule, just_before, Spacing::unstretched(jitter_seed));
         let after = at.duration_since(end).as_secs_f64();
         assert!((1.0..=11.0).contains(&after), "{after}");
         // Then it goes its way until the hour is over.
-        let regular = elapsed(at, next_poll(&poll_schedule, at, jitter_seed, 1.0)).as_secs();
+        let regular = elapsed(at, next_poll(&poll_schedule, at, Spacing::unstretched(jitter_seed))).as_secs();
         assert!((269..=331).contains(&regular), "{regular}");
         let before_the_hour = fixtures::after(9590);
-        let after =
-            next_poll(&poll_schedule, before_the_hour, jitter_seed, 1.0).duration_since(end).as_secs_f64();
+        let after = next_poll(&poll_schedule, before_the_hour, Spacing::unstretched(jitter_seed))
+            .duration_since(end)
+            .as_secs_f64();
         assert!((3601.0..=3611.0).contains(&after), "{after}");
     }
     let spread_out: std::collections::BTreeSet<i64> = SEEDS
         .map(|jitter_seed| {
-            next_poll(&poll_schedule, fixtures::after(5995), jitter_seed, 1.0).duration_since(end).as_secs()
+            next_poll(&poll_schedule, fixtures::after(5995), Spacing::unstretched(jitter_seed))
+                .duration_since(end)
+                .as_secs()
         })
         .collect();
     assert_eq!(spread_out.len(), 10, "those that end together are not looked at together");
@@ -275,7 +279,9 @@ fn more_demand_than_budget_stretches_every_interval() {
     let now = fixtures::after(600);
     for stage in [Stage::Idle, Stage::Active, Stage::Finishing, Stage::InReview, Stage::Unclear] {
         let poll_schedule = paced(stage, None, Bounds::default());
-        let wait = |stretch| elapsed(now, next_poll(&poll_schedule, now, 7, stretch)).as_secs_f64();
+        let wait = |stretch| {
+            elapsed(now, next_poll(&poll_schedule, now, Spacing { jitter_seed: 7, stretch })).as_secs_f64()
+        };
         let once = wait(1.0);
         assert!((wait(4.0) / once - 4.0).abs() < 1e-6, "{stage:?}");
         for unusable in [0.0, 0.5, -3.0] {
@@ -306,13 +312,10 @@ fn bounds() -> impl Strategy<Value = Bounds> {
 proptest! {
     #[test]
     fn the_next_poll_is_within_its_bounds_whatever_the_session(
-        stage in stages(),
-        bounds in bounds(),
-        age in 0_u64..10_000_000,
-        since in 0_u64..10_000_000,
+        (stage, bounds) in (stages(), bounds()),
+        (age, since) in (0_u64..10_000_000, 0_u64..10_000_000),
         end in proptest::option::of(0_u64..20_000_000),
-        jitter_seed: u64,
-        stretch in 0.0_f64..1e9,
+        (jitter_seed, stretch) in (any::<u64>(), 0.0_f64..1e9),
     ) {
         let now = fixtures::after(age);
         let poll_schedule = PollSchedule {
@@ -322,13 +325,13 @@ proptest! {
             expires_at: end.map(fixtures::after),
             bounds,
         };
-        let at = next_poll(&poll_schedule, now, jitter_seed, stretch);
+        let at = next_poll(&poll_schedule, now, Spacing { jitter_seed, stretch });
         prop_assert!(at > now && elapsed(now, at) <= Duration::from_hours(1));
         let unstretched = PollSchedule { expires_at: None, ..poll_schedule };
-        let wait = elapsed(now, next_poll(&unstretched, now, jitter_seed, 1.0));
+        let wait = elapsed(now, next_poll(&unstretched, now, Spacing::unstretched(jitter_seed)));
         prop_assert!(bounds.min.is_none_or(|min| wait >= min), "{wait:?}");
         prop_assert!(bounds.max.is_none_or(|max| wait <= max), "{wait:?}");
-        let first = spread(&poll_schedule, now, jitter_seed, stretch);
+        let first = spread(&poll_schedule, now, Spacing { jitter_seed, stretch });
         prop_assert!(first >= now && elapsed(now, first) <= Duration::from_hours(1));
     }
 

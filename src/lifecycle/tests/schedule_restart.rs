@@ -11,8 +11,9 @@ use crate::{
     lifecycle::{
         fixtures::{self, UID},
         poll_baseline::{CompactState, PollBaseline},
-        schedule::{Bounds, FirstReconcile, first_reconcile},
+        schedule::{Bounds, FirstReconcile, Spacing, first_reconcile},
         since::{elapsed, later},
+        state::ParsedStatus,
     },
     portal::wire::Details,
 };
@@ -24,7 +25,7 @@ fn a_restart_spreads_open_sessions_over_their_interval() {
     let now = fixtures::after(4000);
     let mut tenths = [0; 10];
     for jitter_seed in SEEDS {
-        let at = first_reconcile(UID, &status, &spec(), Some(1), jitter_seed, now)
+        let at = first_reconcile(&ParsedStatus::of(UID, &status), &spec(), Some(1), jitter_seed, now)
             .at
             .expect("a session that is followed");
         // 6 % of 4000 s, in tenths.
@@ -38,7 +39,7 @@ fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
     let now = fixtures::after(30);
     let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
         let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
-        first_reconcile(UID, &status, spec, Some(generation), 7, now).at
+        first_reconcile(&ParsedStatus::of(UID, &status), spec, Some(generation), 7, now).at
     };
     let open = fixtures::open(Phase::AwaitingUser);
     assert!(first(&open, &spec(), 1).is_some());
@@ -53,8 +54,7 @@ fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
     let lost = fixtures::attempted(SessionState::Unknown, 1, 1);
     assert_eq!(first(&lost, &spec(), 1), Some(fixtures::after(60)), "the minute is kept over a restart");
     let long_lost = first_reconcile(
-        UID,
-        &VerificationStatus { observed_generation: Some(1), ..lost },
+        &ParsedStatus::of(UID, &VerificationStatus { observed_generation: Some(1), ..lost }),
         &spec(),
         Some(1),
         7,
@@ -71,7 +71,8 @@ fn an_edit_between_processes_does_not_shorten_the_wait_after_an_unknown_outcome(
     };
     let suspended = VerificationSpec { suspend: true, ..spec() };
     for (spec, generation) in [(spec(), 2), (suspended, 2)] {
-        let first = first_reconcile(UID, &lost, &spec, Some(generation), 7, fixtures::after(30));
+        let first =
+            first_reconcile(&ParsedStatus::of(UID, &lost), &spec, Some(generation), 7, fixtures::after(30));
         let ten_minutes = Some(fixtures::after(600));
         assert_eq!(
             first,
@@ -96,7 +97,8 @@ fn a_poll_without_the_resource_keeps_the_same_pace() {
             .unwrap();
     let compact = CompactState::of(local_state).unwrap();
     let now = later(world.facts.now, Duration::from_secs(30));
-    let short = baseline.unchanged(&compact, &pending, now, world.facts.jitter_seed, 1.0).unwrap();
+    let short =
+        baseline.unchanged(&compact, &pending, now, Spacing::unstretched(world.facts.jitter_seed)).unwrap();
     world.facts.now = now;
     world.facts.local_state.next = None;
     world.reconcile(Answer::Poll(Ok(pending)));

@@ -1,6 +1,6 @@
 //! One verification and the world around it, taken from reconcile to reconcile as the operator takes it.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, ops::RangeInclusive, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -344,17 +344,27 @@ pub(super) fn line(status: &VerificationStatus) -> String {
     line
 }
 
-/// Asserts what a reconcile has led to: what is shown, in how many seconds its next reconcile is, and what is reported.
+/// What a reconcile is to lead to.
+pub(super) struct Expected<'a> {
+    shown: &'a str,
+    seconds: RangeInclusive<u64>,
+    events: &'a [Event],
+}
+
+/// What is shown, in how many seconds the next reconcile is, and what is reported.
+pub(super) const fn expected<'a>(
+    shown: &'a str,
+    seconds: RangeInclusive<u64>,
+    events: &'a [Event],
+) -> Expected<'a> {
+    Expected { shown, seconds, events }
+}
+
+/// Asserts what a reconcile has led to.
 #[track_caller]
-pub(super) fn assert_led_to(
-    world: &World,
-    reconcile: &Reconcile,
-    expected: &str,
-    seconds: std::ops::RangeInclusive<u64>,
-    events: &[Event],
-    reason: &str,
-) {
-    assert_eq!(line(&world.status), expected, "{reason}");
+pub(super) fn assert_led_to(world: &World, reconcile: &Reconcile, expected: Expected<'_>, reason: &str) {
+    let Expected { shown, seconds, events } = expected;
+    assert_eq!(line(&world.status), shown, "{reason}");
     let Requeue::At(at) = reconcile.conclusion.next else {
         panic!("{reason}: {:?}", reconcile.conclusion.next);
     };

@@ -40,17 +40,14 @@ pub(super) fn restatus(what: &str, status: Value, change: Value) -> Case {
 
 /// All rules but those of `spec.evidence` and of status.
 pub(super) fn rules() -> Vec<Rule> {
-    on_immutable_fields().into_iter().chain(on_form()).collect()
+    on_immutable_fields().into_iter().chain(on_adopt()).chain(on_form()).collect()
 }
 
 /// Rules of the spec on what cannot change, or only at some times.
 fn on_immutable_fields() -> Vec<Rule> {
     let portal = || json!({"portal": "https://one.example"});
-    let adopted = || json!({"adopt": {"verificationId": "ver_one"}});
     let published = || json!({"verificationId": "ver_one"});
-    let claimed = |state: &str| json!({"session": {"attempt": 1, "state": state}});
     let settled = || json!({"outcome": "Verified", "settled": true});
-    let adopt = |id: &str| ApiRequest::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
     vec![
         Rule {
             message: "this Verification is settled and no longer watched, so its spec cannot change; create a new Verification",
@@ -84,6 +81,28 @@ fn on_immutable_fields() -> Vec<Rule> {
                 ),
             ],
         },
+        Rule {
+            message: "portal cannot be changed, added or removed; create a new Verification to use another portal",
+            refused: vec![
+                respec("changed", portal(), &json!({"portal": "https://two.example"})),
+                respec("removed", portal(), &json!({"portal": null})),
+                respec("added", json!({}), &portal()),
+            ],
+            allowed: vec![
+                respec("the same", portal(), &portal()),
+                respec("another mode", json!({}), &json!({"mode": "Select"})),
+            ],
+        },
+    ]
+}
+
+/// Rules on when a session can be adopted.
+fn on_adopt() -> Vec<Rule> {
+    let adopted = || json!({"adopt": {"verificationId": "ver_one"}});
+    let published = || json!({"verificationId": "ver_one"});
+    let claimed = |state: &str| json!({"session": {"attempt": 1, "state": state}});
+    let adopt = |id: &str| ApiRequest::Patch(json!({"spec": {"adopt": {"verificationId": id}}}));
+    vec![
         Rule {
             message: "adopt can be added only before a verificationId is published; this Verification already follows a session, so create a new one",
             refused: vec![
@@ -126,18 +145,6 @@ fn on_immutable_fields() -> Vec<Rule> {
                 respec("none", adopted(), &json!({"adopt": null})),
             ],
             allowed: vec![respec("another deadline", adopted(), &json!({"activeDeadline": "1h"}))],
-        },
-        Rule {
-            message: "portal cannot be changed, added or removed; create a new Verification to use another portal",
-            refused: vec![
-                respec("changed", portal(), &json!({"portal": "https://two.example"})),
-                respec("removed", portal(), &json!({"portal": null})),
-                respec("added", json!({}), &portal()),
-            ],
-            allowed: vec![
-                respec("the same", portal(), &portal()),
-                respec("another mode", json!({}), &json!({"mode": "Select"})),
-            ],
         },
     ]
 }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use control_plane::Folder as TempFolder;
 use okid_operator::{
     store::{
-        Content, Endpoints, Folder, HttpSettings, Location, ObjectKey, Options, Put, RetryPolicy, Store,
-        StoreError, StoreHttp, Stores,
+        Digested, Endpoints, Folder, HttpSettings, Location, Metadata, ObjectKey, Options, Put, RetryPolicy,
+        Store, StoreError, StoreHttp, Stores,
     },
     tls,
 };
@@ -168,12 +168,18 @@ pub(crate) async fn put(store: &Store, bytes: &[u8]) -> Result<Put, StoreError> 
 }
 
 pub(crate) async fn put_as(store: &Store, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
-    let content = Content {
-        bytes: Bytes::copy_from_slice(bytes),
-        content_type: "image/jpeg",
-        attributes: &[("kind", "Front")],
-    };
-    store.put(&of("team-a"), &key(name), content).await
+    put_in(store, &of("team-a"), name, bytes).await
+}
+
+pub(crate) async fn put_in(
+    store: &Store,
+    folder: &Folder,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Put, StoreError> {
+    let digested = Digested::of(Bytes::copy_from_slice(bytes)).await?;
+    let metadata = Metadata { content_type: "image/jpeg", attributes: &[("kind", "Front")] };
+    store.put(folder, &key(name), &digested, metadata).await
 }
 
 /// What is there as `front-original.jpg`.

@@ -201,36 +201,33 @@ impl Context<'_> {
 
     /// The image of one upload.
     fn attempt(&self, key: &Arc<str>, id: &str, kind: ImageKind) -> PortalResponse {
-        let Some(image) = ImageParameters::parse(self.uri) else {
-            return PortalResponse::error(400);
-        };
-        self.image(key, id, kind, &image.image_type, |session| {
+        self.image(key, id, kind, |session, image| {
             (image.attempt_index < session.attempts).then_some(image.attempt_index)
         })
     }
 
     /// The accepted image of one side.
     fn side(&self, key: &Arc<str>, id: &str, kind: ImageKind) -> PortalResponse {
-        let Some(image) = ImageParameters::parse(self.uri) else {
-            return PortalResponse::error(400);
-        };
-        self.image(key, id, kind, &image.image_type, |session| {
+        self.image(key, id, kind, |session, _| {
             let exists = session.has_document() && kind.is_on(session.document);
             exists.then(|| session.attempts.saturating_sub(1))
         })
     }
 
+    /// The image of a session at the attempt that `attempt` finds, if there is one.
     fn image(
         &self,
         key: &Arc<str>,
         id: &str,
         kind: ImageKind,
-        image_type: &str,
-        attempt: impl FnOnce(&Session) -> Option<u32>,
+        attempt: impl FnOnce(&Session, &ImageParameters) -> Option<u32>,
     ) -> PortalResponse {
+        let Some(image) = ImageParameters::parse(self.uri) else {
+            return PortalResponse::error(400);
+        };
         let mut attempt_index = None;
         let not_found = self.read(key, id, |session| {
-            attempt_index = attempt(session);
+            attempt_index = attempt(session, &image);
             PortalResponse::no_image()
         });
         // Drawn outside `read`, which locks all sessions.
@@ -238,7 +235,7 @@ impl Context<'_> {
             Some(attempt_index) => self
                 .portal
                 .images
-                .image(kind, image_type, attempt_index)
+                .image(kind, &image.image_type, attempt_index)
                 .map_or_else(|_| PortalResponse::error(500), PortalResponse::jpeg),
             None => not_found,
         }

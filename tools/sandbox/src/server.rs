@@ -84,16 +84,9 @@ async fn serve(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let connection = Arc::new(Connection::new(portal.connect()));
-                    let work = serve_connection(
-                        stream,
-                        builder.clone(),
-                        service.clone(),
-                        connection,
-                        Arc::clone(&portal),
-                        graceful.watcher(),
-                    );
-                    connections.spawn(work);
+                    let (builder, service) = (builder.clone(), service.clone());
+                    let portal = Arc::clone(&portal);
+                    connections.spawn(serve_connection(stream, builder, service, portal, graceful.watcher()));
                 }
                 Err(error) => {
                     // Usually out of file descriptors: other connections must close first.
@@ -111,10 +104,10 @@ async fn serve_connection(
     stream: TcpStream,
     builder: Builder<TokioExecutor>,
     service: TowerToHyperService<Router>,
-    connection: Arc<Connection>,
     portal: Arc<Portal>,
     watcher: Watcher,
 ) {
+    let connection = Arc::new(Connection::new(portal.connect()));
     // Otherwise each small response could wait for the acknowledgement of the previous one.
     let _ = stream.set_nodelay(true);
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&connection)));

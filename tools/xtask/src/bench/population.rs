@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use okid_operator::{
-    lifecycle::{Bounds, PollSchedule, Stage, jitter_seed, next_poll},
+    lifecycle::{Bounds, PollSchedule, Spacing, Stage, jitter_seed, next_poll},
     portal::{Details, PortalUrl},
 };
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ impl Population {
             expires_at: Some(after(now, LIFETIME)),
             bounds: self.bounds(),
         };
-        let next = next_poll(&poll_schedule, now, jitter_seed(&uid(number)), 1.0);
+        let next = next_poll(&poll_schedule, now, Spacing::unstretched(jitter_seed(&uid(number))));
         Duration::try_from(next.duration_since(now)).unwrap_or_default()
     }
 

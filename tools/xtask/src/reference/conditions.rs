@@ -57,6 +57,23 @@ const SECRET: &str =
     "create or update the Secret that `spec.apiKeySecretRef` names. A new value is picked up automatically.";
 const STORE_SECRET: &str =
     "create the Secret that `spec.evidence.destination` names. It is picked up automatically.";
+const OUTCOME_UNKNOWN: &str = "nothing while the operator retries. If the condition Stalled is True, look for a session without a \
+     Verification in the v2dashboard. Then set `spec.adopt` to its id, or set the annotation `okid.io/retry` \
+     to a new value to create another one.";
+const UNREACHABLE: &str = "check that the portal is reachable from the operator's Pod: DNS, network policies, proxies, \
+     certificates. `okid_portal_requests_total` counts the errors by kind.";
+const NOT_FOUND: &str = "check that `spec.portal` is right and that the session was not deleted at okID. To try again, create a \
+     new Verification.";
+const ROTATED: &str = "put the former key back into the Secret until the checks that it created have finished: a key reads only \
+     its own sessions.";
+const EVIDENCE_FAILED: &str = "see the reason of the condition EvidenceStored. Once the cause is gone, set the annotation \
+     `okid.io/retry` to a new value.";
+const FINALIZER_DENIED: &str = "grant the operator's ServiceAccount the verb `patch` on `verifications`, and check which admission \
+     webhook refuses the finalizer.";
+const CONFLICT: &str = "move the object that is in the way, and set the annotation `okid.io/retry` to a new value. The operator \
+     never overwrites an object.";
+const REJECTED_KEY: &str = "check in the v2dashboard that the API key is active, and that the Secret holds it. A new value is picked \
+     up automatically.";
 
 /// What a person can do about a reason.
 fn advice(reason: Reason) -> &'static str {
@@ -84,18 +101,9 @@ fn advice(reason: Reason) -> &'static str {
         | Reason::NothingToStore => NOTHING,
         Reason::Rejected | Reason::Expired | Reason::Failed | Reason::DeadlineExceeded => TRY_AGAIN,
         Reason::Suspended => "set `spec.suspend` to false to continue.",
-        Reason::CreateOutcomeUnknown | Reason::OutcomeUnknown => {
-            "nothing while the operator retries. If the condition Stalled is True, look for a session without a Verification in the \
-             v2dashboard. Then set `spec.adopt` to its id, or set the annotation `okid.io/retry` to a new value to create another one."
-        }
-        Reason::ProgressingWithRetry | Reason::PortalUnreachable => {
-            "check that the portal is reachable from the operator's Pod: DNS, network policies, proxies, certificates. \
-             `okid_portal_requests_total` counts the errors by kind."
-        }
-        Reason::SessionNotFound => {
-            "check that `spec.portal` is right and that the session was not deleted at okID. To try again, create a new \
-             Verification."
-        }
+        Reason::CreateOutcomeUnknown | Reason::OutcomeUnknown => OUTCOME_UNKNOWN,
+        Reason::ProgressingWithRetry | Reason::PortalUnreachable => UNREACHABLE,
+        Reason::SessionNotFound => NOT_FOUND,
         Reason::PortalNotAllowed => {
             "use another portal in a new Verification, or ask the operator's administrator to add it with `--allowed-portal`."
         }
@@ -114,19 +122,10 @@ fn advice(reason: Reason) -> &'static str {
         Reason::SecretForbidden | Reason::StoreSecretForbidden => {
             "grant the operator's ServiceAccount the verb `get` on `secrets` in this namespace."
         }
-        Reason::KeyRejected => {
-            "check in the v2dashboard that the API key is active, and that the Secret holds it. A new value is picked up \
-             automatically."
-        }
+        Reason::KeyRejected => REJECTED_KEY,
         Reason::AccessDenied => "check in the v2dashboard what the API key may do, or use another key.",
-        Reason::KeyRotated => {
-            "put the former key back into the Secret until the checks that it created have finished: a key reads only its own \
-             sessions."
-        }
-        Reason::EvidenceFailed => {
-            "see the reason of the condition EvidenceStored. Once the cause is gone, set the annotation `okid.io/retry` to a new \
-             value."
-        }
+        Reason::KeyRotated => ROTATED,
+        Reason::EvidenceFailed => EVIDENCE_FAILED,
         Reason::StoreUnavailable => "check the store if this lasts. The operator is retrying.",
         Reason::StoreAccessDenied => {
             "grant the credentials the permissions that the page on operating evidence lists. The operator is retrying."
@@ -141,10 +140,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::StoreSecretInvalid => {
             "correct the Secret that `spec.evidence.destination` names, and set the annotation `okid.io/retry` to a new value."
         }
-        Reason::FinalizerDenied => {
-            "grant the operator's ServiceAccount the verb `patch` on `verifications`, and check which admission webhook refuses \
-             the finalizer."
-        }
+        Reason::FinalizerDenied => FINALIZER_DENIED,
         Reason::PortalUnavailable => {
             "check the conditions CredentialsReady and Ready for the cause. The operator is retrying."
         }
@@ -154,10 +150,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::ImageUnusable => {
             "contact the portal's administrator: the portal must return JPEG, PNG, WebP, HEIC or PDF files."
         }
-        Reason::Conflict => {
-            "move the object that is in the way, and set the annotation `okid.io/retry` to a new value. The operator never \
-             overwrites an object."
-        }
+        Reason::Conflict => CONFLICT,
     }
 }
 
