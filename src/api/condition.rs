@@ -3,6 +3,8 @@
 //! Kubernetes' own `Condition` has no bounds, which exceeds the API server's cost budget for CEL rules over a list
 //! of them; this one has.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,16 +16,16 @@ pub struct Condition {
     /// The aspect.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 64))]
-    pub type_: String,
+    pub type_: Cow<'static, str>,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// Why, as one CamelCase word.
     #[schemars(length(min = 1, max = 64))]
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// What it means and what to do, for humans.
     #[serde(default)]
     #[schemars(length(max = 256))]
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// When the status last changed.
     pub last_transition_time: Timestamp,
     /// The generation of the spec that the condition was set for.

@@ -133,10 +133,10 @@ pub(super) fn conditions(
                     Condition { observed_generation: generation, ..before.clone() }
                 }
                 _ => Condition {
-                    type_: type_.as_str().to_owned(),
+                    type_: type_.as_str().into(),
                     status,
-                    reason: reason.as_str().to_owned(),
-                    message: said(type_, reason, inputs.interruption).to_owned(),
+                    reason: reason.as_str().into(),
+                    message: said(type_, reason, inputs.interruption).into(),
                     last_transition_time: before
                         .filter(|before| before.status == status)
                         .map_or(whole_seconds(now), |before| before.last_transition_time),

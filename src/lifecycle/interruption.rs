@@ -101,7 +101,7 @@ impl Interruption {
     pub fn shown_in(conditions: &[Condition]) -> Self {
         let shown = |type_| {
             let condition = Condition::find(conditions, type_)?;
-            Some((Reason::from_word(&condition.reason)?, condition.message.as_str()))
+            Some((Reason::from_word(&condition.reason)?, &*condition.message))
         };
         if let Some((reason, message)) = shown(ConditionType::Stalled) {
             return Stall::shown_as(reason, message).map_or(Self::Plain, Self::Stalled);

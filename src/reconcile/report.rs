@@ -152,7 +152,7 @@ impl Reconciler {
     pub(super) fn log_change(&self, before: &Verification, after: &Verification) {
         let reason = |object: &Verification, condition| {
             let status = object.status.as_ref()?;
-            Condition::find(&status.conditions, condition).map(|condition| condition.reason.clone())
+            Condition::find(&status.conditions, condition).map(|condition| condition.reason.to_string())
         };
         let shown = |object: &Verification| {
             [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]

@@ -63,7 +63,7 @@ pub(crate) fn stays_verified(world: &World, name: &str) {
 /// The message of the condition `EvidenceStored`.
 fn evidence_message(verification: &Verification) -> String {
     let conditions = verification.status_or_default().conditions;
-    conditions.into_iter().find(|condition| condition.type_ == "EvidenceStored").unwrap().message
+    conditions.into_iter().find(|condition| condition.type_ == "EvidenceStored").unwrap().message.into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

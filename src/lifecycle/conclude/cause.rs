@@ -38,7 +38,7 @@ impl Draft<'_> {
             let stays =
                 before.filter(|before| before.reason == condition.reason).map(|before| &before.message);
             match (self.cause, stays) {
-                (Some(cause), _) => cause.clone_into(&mut condition.message),
+                (Some(cause), _) => condition.message = cause.into(),
                 (None, Some(before)) if self.inputs.evidence_reason.is_none() => {
                     condition.message.clone_from(before);
                 }
@@ -49,24 +49,23 @@ impl Draft<'_> {
 
     /// Names what is refused where a condition shows that. What an earlier reconcile named stays as long as its reason.
     pub(crate) fn show_refusal(&mut self) {
-        for (type_, reason) in SHOWN_BY {
-            let is_shown = |condition: &&Condition| condition.reason == reason.as_str();
-            let before = Condition::find(&self.before.conditions, type_).filter(is_shown);
+        for condition in &mut self.status.conditions {
+            let is_it = |(type_, reason): &(ConditionType, Reason)| {
+                condition.reason == reason.as_str() && condition.type_ == type_.as_str()
+            };
+            let Some((type_, _)) = SHOWN_BY.into_iter().find(is_it) else { continue };
             let said = match &self.refusal {
-                Some(refusal) => Some(refused(refusal)),
+                Some(refusal) => Some(refused(refusal).into()),
                 // Before there is a session, each reconcile checks the destination anew.
                 None if type_ != ConditionType::EvidenceStored => None,
                 // Another error of the same reason, which has its own message.
                 None if self.inputs.evidence_reason.is_some() => None,
-                None => before.map(|before| before.message.clone()),
+                None => Condition::find(&self.before.conditions, type_)
+                    .filter(|before| before.reason == condition.reason)
+                    .map(|before| before.message.clone()),
             };
-            let conditions = self.status.conditions.iter_mut();
-            for condition in conditions.filter(|condition| condition.type_ == type_.as_str()) {
-                if condition.reason == reason.as_str()
-                    && let Some(said) = &said
-                {
-                    condition.message.clone_from(said);
-                }
+            if let Some(said) = said {
+                condition.message = said;
             }
         }
     }

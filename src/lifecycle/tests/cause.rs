@@ -49,7 +49,7 @@ fn shown_as(status: &VerificationStatus, facts: &Facts, shown: Shown) -> Verific
 }
 
 fn said(status: &VerificationStatus, type_: ConditionType) -> Option<&str> {
-    Condition::find(&status.conditions, type_).map(|condition| condition.message.as_str())
+    Condition::find(&status.conditions, type_).map(|condition| &*condition.message)
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
             world.pass(37);
         }
         let ready = Condition::find(&world.status.conditions, ConditionType::Ready).unwrap();
-        assert_eq!((ready.reason.as_str(), ready.message.as_str()), (met.reason().as_str(), met.message()));
+        assert_eq!((&*ready.reason, &*ready.message), (met.reason().as_str(), met.message()));
         let credentials = if is_key { met.reason() } else { Reason::NotChecked };
         assert_eq!(world.reason(ConditionType::CredentialsReady), Some(credentials.as_str()));
         assert_eq!(world.reason(ConditionType::Stalled), None, "no attempt of its own was refused");

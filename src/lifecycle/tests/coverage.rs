@@ -1,54 +1,75 @@
 //! How often each invariant applied, and the first case that broke it.
 
-use super::invariants::{self, Concluded, Decided, OfConcluded, OfDecided, Says};
+use super::{
+    invariants::{self, Concluded, Decided, OfConcluded, OfDecided, Says},
+    steps::{KINDS, kind},
+};
+
+/// An invariant, how often it applied, and the first case that broke it.
+struct Check<Invariant> {
+    name: &'static str,
+    invariant: Invariant,
+    applied: usize,
+    broken: Option<String>,
+}
+
+impl<Invariant> Check<Invariant> {
+    fn of((name, invariant): (&'static str, Invariant)) -> Self {
+        Self { name, invariant, applied: 0, broken: None }
+    }
+
+    fn note(&mut self, says: Says, case: impl FnOnce() -> String) {
+        match says {
+            Says::Nothing => {}
+            Says::Holds => self.applied += 1,
+            Says::Broken => {
+                self.applied += 1;
+                self.broken.get_or_insert_with(case);
+            }
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.applied += other.applied;
+        self.broken = self.broken.take().or(other.broken);
+    }
+}
 
 /// How often each invariant applied, and the first case that broke it.
 pub(super) struct Coverage {
-    of_decided: Vec<OfDecided>,
-    of_concluded: Vec<OfConcluded>,
-    invariants: Vec<(&'static str, usize, Option<String>)>,
+    of_decided: Vec<Check<OfDecided>>,
+    of_concluded: Vec<Check<OfConcluded>>,
     /// How many cases were tried.
     pub(super) cases: usize,
+    /// Which kinds of steps were decided.
+    pub(super) taken: [bool; KINDS],
 }
 
 impl Coverage {
     /// Nothing tried yet.
     pub(super) fn new() -> Self {
-        let (mut invariants, of_decided): (Vec<_>, Vec<_>) =
-            invariants::of_decided().map(|(name, invariant)| ((name, 0, None), invariant)).unzip();
-        let (others, of_concluded): (Vec<_>, Vec<_>) =
-            invariants::of_concluded().map(|(name, invariant)| ((name, 0, None), invariant)).unzip();
-        invariants.extend(others);
-        Self { of_decided, of_concluded, invariants, cases: 0 }
-    }
-
-    fn note(&mut self, invariant: usize, says: Says, case: impl FnOnce() -> String) {
-        if says == Says::Nothing {
-            return;
-        }
-        let (_, spoke, broken) = &mut self.invariants[invariant];
-        *spoke += 1;
-        if says == Says::Broken {
-            broken.get_or_insert_with(case);
+        Self {
+            of_decided: invariants::of_decided().map(Check::of).collect(),
+            of_concluded: invariants::of_concluded().map(Check::of).collect(),
+            cases: 0,
+            taken: [false; KINDS],
         }
     }
 
     /// Retries the invariants about what is decided.
     pub(super) fn decided(&mut self, case: &Decided, name: &str) {
         self.cases += 1;
-        for invariant in 0..self.of_decided.len() {
-            let says = self.of_decided[invariant];
-            self.note(invariant, says(case), || format!("{name}\n{:?}\n{:?}", case.facts, case.step));
+        self.taken[kind(case.step)] = true;
+        for check in &mut self.of_decided {
+            check.note((check.invariant)(case), || format!("{name}\n{:?}\n{:?}", case.facts, case.step));
         }
     }
 
     /// Retries the invariants about what is concluded, but for those that only the grid asks.
     pub(super) fn concluded(&mut self, case: &Concluded, name: &str) {
         self.cases += 1;
-        let others = self.of_decided.len();
-        for invariant in 0..self.of_concluded.len() {
-            let says = self.of_concluded[invariant];
-            self.note(others + invariant, says(case), || {
+        for check in &mut self.of_concluded {
+            check.note((check.invariant)(case), || {
                 format!(
                     "{name}\n{:?}\n{:?}\nbefore {:?}\nafter {:?}\nnext {:?} events {:?}\n{:?}",
                     case.facts,
@@ -66,20 +87,27 @@ impl Coverage {
     /// Adds what another thread tried.
     pub(super) fn add(&mut self, other: Self) {
         self.cases += other.cases;
-        for (mine, theirs) in self.invariants.iter_mut().zip(other.invariants) {
-            mine.1 += theirs.1;
-            mine.2 = mine.2.take().or(theirs.2);
+        for (mine, theirs) in self.taken.iter_mut().zip(other.taken) {
+            *mine |= theirs;
+        }
+        for (mine, theirs) in self.of_decided.iter_mut().zip(other.of_decided) {
+            mine.add(theirs);
+        }
+        for (mine, theirs) in self.of_concluded.iter_mut().zip(other.of_concluded) {
+            mine.add(theirs);
         }
     }
 
     /// Fails if an invariant is broken, or never applied.
     #[track_caller]
     pub(super) fn assert_holds(&self, name: &str) {
-        let (_, spoke, broken) =
-            self.invariants.iter().find(|(invariant, _, _)| *invariant == name).expect("an invariant");
+        let of_decided = self.of_decided.iter().map(|check| (check.name, check.applied, &check.broken));
+        let of_concluded = self.of_concluded.iter().map(|check| (check.name, check.applied, &check.broken));
+        let (_, applied, broken) =
+            of_decided.chain(of_concluded).find(|(check, _, _)| *check == name).expect("an invariant");
         if let Some(case) = broken {
             panic!("broken: {case}");
         }
-        assert!(*spoke > 0, "no case of {} is about it", self.cases);
+        assert!(applied > 0, "no case of {} is about it", self.cases);
     }
 }

@@ -135,47 +135,36 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
     // Before the end only a few of these are read.
     let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
     // What `conclude` reads besides the step comes first.
-    let read = [IMAGES, HELD, KEY, PORTAL, SUSPENDED, only_over(PENDING), only_over(TRIED)];
+    let read = [HELD, KEY, PORTAL, SUSPENDED, only_over(PENDING), only_over(TRIED)];
     let others = [DELETED, DESTINATION, RETRY, only_over(DUE), only_over(BEFORE_THE_END)];
-    let mut known = HashSet::new();
-    every_choice(&read, |read| {
-        every_choice(&others, |others| {
-            let mut facts = Facts { now: now(), generation: 2, ..fixtures::facts() };
-            IMAGES[read[0]](&mut facts);
-            facts.evidence = facts.evidence.after(parsed.status());
-            let choices = [
-                HELD,
-                KEY,
-                PORTAL,
-                SUSPENDED,
-                PENDING,
-                TRIED,
-                DELETED,
-                DESTINATION,
-                RETRY,
-                DUE,
-                BEFORE_THE_END,
-            ];
-            for (choices, chosen) in choices.iter().zip(read[1..].iter().chain(others)) {
-                choices[*chosen](&mut facts);
-            }
-            let step = decide(parsed, &facts);
-            let is_new = known.insert((kind(&step), read.to_vec(), others[0]));
-            let local_states = if is_new { local_states(&facts, &step) } else { Vec::new() };
-            see(&facts, &step, &local_states);
+    let plain = Facts { now: now(), generation: 2, ..fixtures::facts() };
+    for images in IMAGES {
+        let mut asking = plain.clone();
+        images(&mut asking);
+        asking.evidence = asking.evidence.after(parsed.status());
+        every_choice(&asking, &read, |asking, _| {
+            let mut known = HashSet::new();
+            every_choice(asking, &others, |facts, places| {
+                let step = decide(parsed, facts);
+                let is_new = known.insert((kind(&step), places[0]));
+                let local_states = if is_new { local_states(facts, &step) } else { Vec::new() };
+                see(facts, &step, &local_states);
+            });
         });
-    });
+    }
 }
 
-/// Every combination of places in those lists.
-fn every_choice(lists: &[&[Choice]], mut see: impl FnMut(&[usize])) {
+/// Those facts under every combination of the choices in those lists, with the places of the choices.
+fn every_choice(facts: &Facts, lists: &[&[Choice]], mut see: impl FnMut(&Facts, &[usize])) {
     let mut places = vec![0; lists.len()];
     for number in 0..lists.iter().map(|list| list.len()).product::<usize>() {
+        let mut chosen = facts.clone();
         let mut rest = number;
         for (place, list) in places.iter_mut().zip(lists) {
             *place = rest % list.len();
             rest /= list.len();
+            list[*place](&mut chosen);
         }
-        see(&places);
+        see(&chosen, &places);
     }
 }

@@ -73,12 +73,12 @@ fn roots() -> [World; 7] {
 fn walk() -> StateSpace {
     let mut walk = StateSpace { coverage: Coverage::new(), reached: Vec::new() };
     let mut known = HashSet::new();
-    let mut edge = roots().to_vec();
-    for _ in 0..DEPTH {
-        edge.retain(|world| known.insert(digest(world)));
-        let next = every_reconcile_of(&edge, &mut walk.coverage);
+    let mut edge: Vec<_> = roots().into_iter().filter(|world| known.insert(digest(world))).collect();
+    for depth in 1..=DEPTH {
+        let next = every_reconcile_of(&edge, &known, depth == DEPTH, &mut walk.coverage);
         walk.reached.append(&mut edge);
-        edge = next;
+        let new = next.into_iter().filter(|(digest, _)| known.insert(*digest));
+        edge = new.map(|(_, world)| world).collect();
     }
     walk
 }
@@ -86,22 +86,48 @@ fn walk() -> StateSpace {
 /// How many states a thread takes at once.
 const CHUNK: usize = 32;
 
-/// Every reconcile of those states, on two threads; what they lead to is in their order.
-fn every_reconcile_of(edge: &[World], coverage: &mut Coverage) -> Vec<World> {
+/// What reconciles lead to, each state once.
+struct Next<'a> {
+    /// States of the reconciles before.
+    known: &'a HashSet<u64>,
+    /// Whether nobody asks what the reconciles lead to.
+    is_last: bool,
+    /// States that this thread has led to.
+    seen: HashSet<u64>,
+    /// The new ones by their hash, in the order of the reconciles.
+    new: Vec<(u64, World)>,
+}
+
+impl Next<'_> {
+    fn add(&mut self, world: &World) {
+        let digest = digest(world);
+        if !self.known.contains(&digest) && self.seen.insert(digest) {
+            self.new.push((digest, world.clone()));
+        }
+    }
+}
+
+/// Every reconcile of those states, on two threads; what they lead to is in their order, and may be there twice.
+fn every_reconcile_of(
+    edge: &[World],
+    known: &HashSet<u64>,
+    is_last: bool,
+    coverage: &mut Coverage,
+) -> Vec<(u64, World)> {
     let work = Mutex::new(edge.chunks(CHUNK).enumerate());
     let done = Mutex::new((coverage, BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut own = Coverage::new();
+                let mut next = Next { known, is_last, seen: HashSet::new(), new: Vec::new() };
                 loop {
                     let chunk = work.lock().next();
                     let Some((number, chunk)) = chunk else { break };
-                    let mut next = Vec::new();
                     for world in chunk {
                         every_reconcile(world, &mut own, &mut next);
                     }
-                    done.lock().1.insert(number, next);
+                    done.lock().1.insert(number, std::mem::take(&mut next.new));
                 }
                 done.lock().0.add(own);
             });
@@ -262,7 +288,7 @@ const ERRORS: [PortalError; 8] = [
     PortalError::Failed(Failed::Cut),
 ];
 
-fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Vec<World>) {
+fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Next<'_>) {
     let base = &world.facts;
     for facts in situations(world) {
         let mut reconcile = World { status: world.status.clone(), facts, ..*world };
@@ -276,10 +302,8 @@ fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Vec<World>
         };
         coverage.decided(&decided, "state space");
         let mut see = |parsed: &ParsedStatus<'_>, outcome: Option<&StepOutcome>, conclusion: &Conclusion| {
-            let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
-            let (state, before, facts) = (parsed.state(), parsed.status(), &reconcile.facts);
-            let shown_before = &Shown::of(before);
-            let case = Concluded { state, before, shown_before, facts, outcome, conclusion, after };
+            let shown_before = Shown::of(parsed.status());
+            let case = Concluded::of((parsed, &shown_before), &reconcile.facts, outcome, conclusion);
             coverage.concluded(&case, "state space");
         };
         let until = later(base.now, Duration::from_mins(2));
@@ -294,7 +318,7 @@ fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Vec<World>
             // A process may end here.
             let mut left = World { status: claimed.clone(), facts: base.clone(), ..*world };
             left.restart();
-            next.push(left);
+            next.add(&left);
             Some(claimed)
         } else {
             None
@@ -314,8 +338,11 @@ fn push_after(
     before: &VerificationStatus,
     outcome: &StepOutcome,
     conclusion: Conclusion,
-    next: &mut Vec<World>,
+    next: &mut Next<'_>,
 ) {
+    if next.is_last {
+        return;
+    }
     let status = conclusion.status.unwrap_or_else(|| before.clone());
     let facts = Facts { local_state: conclusion.local_state, ..world.facts.clone() };
     let mut after = World { status, facts, ..*world };
@@ -325,17 +352,20 @@ fn push_after(
         Requeue::At(at) => after.facts.now = after.facts.now.max(at),
         Requeue::Now | Requeue::AwaitChange => {}
     }
-    let mut later = after.clone();
-    later.pass(11 * 60);
-    later.restart();
-    let mut much_later = after.clone();
-    much_later.pass(3 * 3600);
+    let now = after.facts.now;
     if after.status.outcome.is_some() {
-        let mut a_day_later = after.clone();
-        a_day_later.pass(25 * 3600);
-        next.push(a_day_later);
+        after.pass(25 * 3600);
+        next.add(&after);
+        after.facts.now = now;
     }
-    next.extend([after, later, much_later]);
+    next.add(&after);
+    let local_state = std::mem::take(&mut after.facts.local_state);
+    after.pass(11 * 60);
+    next.add(&after);
+    after.facts.local_state = local_state;
+    after.facts.now = now;
+    after.pass(3 * 3600);
+    next.add(&after);
 }
 
 #[test]

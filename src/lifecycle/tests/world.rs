@@ -246,12 +246,12 @@ impl World {
 
     /// The reason of a condition, if it is shown.
     pub(super) fn reason(&self, type_: ConditionType) -> Option<&str> {
-        Condition::find(&self.status.conditions, type_).map(|shown| shown.reason.as_str())
+        Condition::find(&self.status.conditions, type_).map(|shown| &*shown.reason)
     }
 
     /// The status and reason of a condition, if it is shown.
     pub(super) fn shown(&self, type_: ConditionType) -> Option<(ConditionStatus, &str)> {
-        Condition::find(&self.status.conditions, type_).map(|shown| (shown.status, shown.reason.as_str()))
+        Condition::find(&self.status.conditions, type_).map(|shown| (shown.status, &*shown.reason))
     }
 }
 
@@ -335,7 +335,7 @@ pub(super) fn line(status: &VerificationStatus) -> String {
         ("V", ConditionType::Verified),
         ("ES", ConditionType::EvidenceStored),
     ] {
-        let shown = Condition::find(&status.conditions, type_).map(|shown| shown.reason.as_str());
+        let shown = Condition::find(&status.conditions, type_).map(|shown| &*shown.reason);
         if let Some(reason) = shown.filter(|reason| !matches!(*reason, "Running" | "NotFinished")) {
             let comma = if line.ends_with(':') { "" } else { "," };
             write!(line, "{comma} {name} {reason}").expect("a String takes it");

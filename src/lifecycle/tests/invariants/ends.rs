@@ -291,7 +291,8 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
     let reported = case.conclusion.events.iter().filter(|event| ends.contains(event)).count();
     match (ends_here(case), &case.after) {
         (Some(_), Some((status, _))) => {
-            let pending = case.evidence_after().is_some_and(|after| after.state == EvidenceState::Pending);
+            let pending =
+                case.evidence_after.as_ref().is_some_and(|after| after.state == EvidenceState::Pending);
             let goes_on = match case.conclusion.next {
                 Requeue::Done => status.settled && !pending && !case.evidence().has_finalizer,
                 Requeue::Now => !status.settled && (pending || case.evidence().has_finalizer),

@@ -49,7 +49,7 @@ invariants! {
 }
 
 fn stands(case: &Concluded, state: EvidenceState) -> bool {
-    case.evidence_after().is_some_and(|after| after.state == state)
+    case.evidence_after.as_ref().is_some_and(|after| after.state == state)
         && !matches!(case.state, State::Inconsistent(_))
         && case.after.as_ref().is_some_and(|(status, _)| status.outcome.is_some())
 }
@@ -87,7 +87,7 @@ fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Conclud
     if !status.settled || case.before.settled {
         return Nothing;
     }
-    let Some(after) = case.evidence_after() else { return Nothing };
+    let Some(after) = &case.evidence_after else { return Nothing };
     let is_removed = after.spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
         && after.is_stored;
     let owes = matches!(after.state, EvidenceState::Pending | EvidenceState::Failed);

@@ -44,7 +44,7 @@ use crate::{
         event::Event,
         evidence::{EvidenceFacts, UploadOutcome},
         facts::Facts,
-        state::{Attempts, State},
+        state::{Attempts, ParsedStatus, State},
         step::{CreateOutcome, NotAdmitted, Step, StepOutcome, Transition, Wait},
     },
     portal::error::PortalError,
@@ -109,17 +109,27 @@ pub(super) struct Concluded<'a> {
     pub(super) conclusion: &'a Conclusion,
     /// What is written, and what it shows.
     pub(super) after: Option<(&'a VerificationStatus, Shown)>,
+    /// How evidence stands after it, where something is written.
+    pub(super) evidence_after: Option<EvidenceFacts>,
 }
 
-impl Concluded<'_> {
+impl<'a> Concluded<'a> {
+    /// A conclusion about that status, which shows that.
+    pub(super) fn of(
+        (parsed, shown_before): (&'a ParsedStatus<'a>, &'a Shown),
+        facts: &'a Facts,
+        outcome: Option<&'a StepOutcome>,
+        conclusion: &'a Conclusion,
+    ) -> Self {
+        let after = conclusion.status.as_ref().map(|status| (status, Shown::of(status)));
+        let evidence_after = after.as_ref().map(|(status, _)| facts.evidence.after(status));
+        let (state, before) = (parsed.state(), parsed.status());
+        Self { state, before, shown_before, facts, outcome, conclusion, after, evidence_after }
+    }
+
     /// How evidence stands before the step.
     fn evidence(&self) -> &EvidenceFacts {
         &self.facts.evidence
-    }
-
-    /// How evidence stands after it, where something is written.
-    fn evidence_after(&self) -> Option<EvidenceFacts> {
-        self.after.as_ref().map(|(status, _)| self.facts.evidence.after(status))
     }
 
     /// What came of storing, if that was the step.
@@ -198,10 +208,10 @@ fn is_claim(case: &Concluded) -> bool {
 #[test]
 fn each_type_of_condition_is_found_by_its_name() {
     let condition = |type_: ConditionType| Condition {
-        type_: type_.as_str().to_owned(),
+        type_: type_.as_str().into(),
         status: ConditionStatus::True,
-        reason: Reason::Pending.as_str().to_owned(),
-        message: String::new(),
+        reason: Reason::Pending.as_str().into(),
+        message: "".into(),
         last_transition_time: jiff::Timestamp::UNIX_EPOCH,
         observed_generation: 1,
     };

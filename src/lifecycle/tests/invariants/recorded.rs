@@ -83,7 +83,7 @@ fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pendin
     if matches!(case.state, State::Inconsistent(_)) {
         return holds(status.phase == case.before.phase);
     }
-    let is_owed = case.evidence_after().is_some_and(|after| after.state == EvidenceState::Pending);
+    let is_owed = case.evidence_after.as_ref().is_some_and(|after| after.state == EvidenceState::Pending);
     let phase = match outcome {
         _ if is_owed => Phase::Storing,
         Outcome::Verified => Phase::Verified,

@@ -223,7 +223,8 @@ fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Says
     }
     let ready = shown.is(ConditionType::Ready, ConditionStatus::True);
     let lacks_evidence = case
-        .evidence_after()
+        .evidence_after
+        .as_ref()
         .is_some_and(|after| matches!(after.state, EvidenceState::Pending | EvidenceState::Failed));
     holds(ready == (status.outcome == Some(Outcome::Verified) && !lacks_evidence))
 }
@@ -308,7 +309,7 @@ fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
     holds(status.conditions.iter().all(|condition| {
         let words = (ConditionType::from_word(&condition.type_), Reason::from_word(&condition.reason));
         let (Some(type_), Some(reason)) = words else { return false };
-        let said = condition.message.as_str();
+        let said = &*condition.message;
         let is_of_a_blocker =
             || Blocker::ALL.iter().any(|blocker| blocker.reason() == reason && blocker.message() == said);
         // What is wrong with a destination is said in place of what the set has for it.

@@ -186,9 +186,8 @@ fn transition_name(transition: &Transition) -> String {
 
 fn conclusion_row(page: &mut String, row: &Row) {
     let status = row.conclusion.status.as_ref();
-    let reason = |type_| {
-        status.and_then(|s| Condition::find(&s.conditions, type_)).map_or("–", |c| c.reason.as_str())
-    };
+    let reason =
+        |type_| status.and_then(|s| Condition::find(&s.conditions, type_)).map_or("–", |c| &*c.reason);
     let events: Vec<&str> = row.conclusion.events.iter().map(|event| event.reason()).collect();
     let _ = writeln!(
         page,
