@@ -106,7 +106,7 @@ impl Evidence {
         upload: &mut Upload<'_>,
         outcome: &mut UploadOutcome,
     ) -> Result<(), NotNow> {
-        let access = self.context.enter(&upload.destination).await.ok_or(EvidenceError::StoreRests)?;
+        let access = self.context.enter(&upload.destination).await.ok_or(EvidenceError::StoreCircuitOpen)?;
         if access.waited > FRESH {
             if !self.is_unchanged(upload.object).await {
                 return Err(NotNow::Changed);
@@ -123,8 +123,8 @@ impl Evidence {
             self.context.failures.note_upload(upload.object, &upload.destination, error);
         }
         match has_responded(&end, outcome.objects.get(known..).unwrap_or_default()) {
-            Some(true) => access.pass.answered(),
-            Some(false) => access.pass.was_silent(),
+            Some(true) => access.pass.responded(),
+            Some(false) => access.pass.did_not_respond(),
             None => {}
         }
         end

@@ -85,7 +85,7 @@ impl StoreFailureLog {
         let of_all = (String::new(), format!("{} {}", store.endpoint(), store.location().bucket()));
         let own = (namespace.clone(), format!("{} {what}", store.location()));
         let (scope, others): (_, &[&Scope]) = match error {
-            Some(error) if error.is_silence() => (&of_all, &[]),
+            Some(error) if error.is_unresponsive() => (&of_all, &[]),
             Some(_) => (&own, &[&of_all]),
             None => (&own, &[&own, &of_all]),
         };

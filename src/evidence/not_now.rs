@@ -58,7 +58,7 @@ pub(super) fn evidence_error(error: StoreError) -> EvidenceError {
         StoreError::CredentialsRefused => EvidenceError::StoreCredentialsRejected,
         StoreError::AccessDenied => EvidenceError::StoreAccessDenied,
         StoreError::Conflict => EvidenceError::Conflict,
-        StoreError::NoResponse(why) => EvidenceError::StoreSilent(why),
+        StoreError::NoResponse(why) => EvidenceError::StoreUnresponsive(why),
         StoreError::Unavailable => EvidenceError::StoreUnavailable,
         StoreError::BucketMissing => EvidenceError::BucketNotFound,
         StoreError::Misconfigured("aws_sse_kms_key_id") => EvidenceError::StoreEncryptionKeyWrong,
@@ -72,8 +72,8 @@ pub(super) fn evidence_error(error: StoreError) -> EvidenceError {
 pub(super) const fn is_about_the_store(error: EvidenceError) -> bool {
     match error {
         EvidenceError::StoreUnavailable
-        | EvidenceError::StoreSilent(_)
-        | EvidenceError::StoreRests
+        | EvidenceError::StoreUnresponsive(_)
+        | EvidenceError::StoreCircuitOpen
         | EvidenceError::StoreSecretUnread
         | EvidenceError::BucketNotFound
         | EvidenceError::StoreMisconfigured
@@ -141,8 +141,8 @@ pub(super) fn result_of(end: &Result<StoredObject, NotNow>) -> &'static str {
     };
     match error {
         EvidenceError::StoreUnavailable
-        | EvidenceError::StoreSilent(_)
-        | EvidenceError::StoreRests
+        | EvidenceError::StoreUnresponsive(_)
+        | EvidenceError::StoreCircuitOpen
         | EvidenceError::StoreSecretUnread => "store_unavailable",
         EvidenceError::StoreAccessDenied | EvidenceError::StoreCredentialsRejected => "store_access_denied",
         EvidenceError::BucketNotFound => "bucket_not_found",
@@ -171,7 +171,7 @@ pub(super) fn has_responded(end: &Result<(), NotNow>, stored: &[StoredObject]) -
     let has_taken = stored.iter().any(|object| object.state == ObjectState::Stored);
     match end {
         _ if has_taken => Some(true),
-        Err(NotNow::Store(error)) => Some(!error.is_silence()),
+        Err(NotNow::Store(error)) => Some(!error.is_unresponsive()),
         Ok(()) | Err(NotNow::Conflict(_)) => Some(true),
         Err(
             NotNow::Later(_)
@@ -209,8 +209,8 @@ pub(super) fn most_severe(one: Option<NotNow>, other: NotNow) -> NotNow {
         NotNow::Store(_)
         | NotNow::Other(
             EvidenceError::StoreUnavailable
-            | EvidenceError::StoreSilent(_)
-            | EvidenceError::StoreRests
+            | EvidenceError::StoreUnresponsive(_)
+            | EvidenceError::StoreCircuitOpen
             | EvidenceError::StoreSecretUnread
             | EvidenceError::BucketNotFound
             | EvidenceError::StoreMisconfigured

@@ -101,14 +101,14 @@ impl Evidence {
                     removed @ (RemovalOutcome::All
                     | RemovalOutcome::Versioned
                     | RemovalOutcome::Unlisted
-                    | RemovalOutcome::GaveUp),
+                    | RemovalOutcome::Abandoned),
                 ) => {
                     return removed;
                 }
                 Ok(RemovalOutcome::NotYet | RemovalOutcome::NotTried) | Err(_) => {}
             }
         }
-        RemovalOutcome::GaveUp
+        RemovalOutcome::Abandoned
     }
 
     /// As [`presence`](Self::presence), for as long as the process lives: nothing else knows what was put.
@@ -175,10 +175,10 @@ mod tests {
         for may_arrive in [false, true] {
             let arrives = may_arrive.then_some(Event::EvidenceOrphaned);
             assert_eq!(left(RemovalOutcome::All, may_arrive, true), arrives);
-            assert_eq!(left(RemovalOutcome::GaveUp, may_arrive, true), Some(Event::EvidenceOrphaned));
+            assert_eq!(left(RemovalOutcome::Abandoned, may_arrive, true), Some(Event::EvidenceOrphaned));
             assert_eq!(left(RemovalOutcome::Versioned, may_arrive, true), Some(Event::EvidenceVersionsLeft));
             // The reconcile that removes it reports the rest.
-            for removed in [RemovalOutcome::All, RemovalOutcome::GaveUp, RemovalOutcome::Versioned] {
+            for removed in [RemovalOutcome::All, RemovalOutcome::Abandoned, RemovalOutcome::Versioned] {
                 assert_eq!(left(removed, may_arrive, false), arrives, "{removed:?}");
             }
         }

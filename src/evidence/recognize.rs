@@ -111,7 +111,7 @@ impl Evidence {
             return Ok(false);
         }
         let is_there =
-            upload.destination.store.keeps_attributes() && take_over_manifest(upload, outcome).await?;
+            upload.destination.store.has_attributes() && take_over_manifest(upload, outcome).await?;
         outcome.manifest_sought = true;
         Ok(is_there)
     }

@@ -42,7 +42,7 @@ impl Evidence {
     ) -> RemovalReport {
         let removed = match (self.remove_stored(object, facts, unwritten).await, release_when) {
             (RemovalOutcome::NotYet, ReleaseWhen::OnceTried | ReleaseWhen::Anyway)
-            | (RemovalOutcome::NotTried, ReleaseWhen::Anyway) => RemovalOutcome::GaveUp,
+            | (RemovalOutcome::NotTried, ReleaseWhen::Anyway) => RemovalOutcome::Abandoned,
             (removed, ReleaseWhen::OnceRemoved | ReleaseWhen::OnceTried | ReleaseWhen::Anyway) => removed,
         };
         let report = |outcome| RemovalReport { outcome, event_if_released: None };
@@ -73,7 +73,7 @@ impl Evidence {
         let is_stored = facts.is_stored || !keys_of(&known).is_empty();
         let Some(spec) = &facts.spec else {
             // The spec no longer says where it is.
-            return if is_stored { RemovalOutcome::GaveUp } else { RemovalOutcome::All };
+            return if is_stored { RemovalOutcome::Abandoned } else { RemovalOutcome::All };
         };
         if spec.deletion_policy == DeletionPolicy::Retain {
             return RemovalOutcome::All;
@@ -84,7 +84,7 @@ impl Evidence {
             // Objects of an upload before a crash may be there, and cannot be listed.
             Err(DestinationError::Refused(_)) => {
                 let was_pending = matches!(facts.state, EvidenceState::Pending | EvidenceState::Failed);
-                return if was_pending { RemovalOutcome::GaveUp } else { RemovalOutcome::All };
+                return if was_pending { RemovalOutcome::Abandoned } else { RemovalOutcome::All };
             }
             Err(DestinationError::Evidence(EvidenceError::StoreSecretUnread)) => {
                 return RemovalOutcome::NotTried;
@@ -106,7 +106,7 @@ impl Evidence {
             Ok(RemovalOutcome::All | RemovalOutcome::Versioned | RemovalOutcome::Unlisted)
                 if is_elsewhere =>
             {
-                RemovalOutcome::GaveUp
+                RemovalOutcome::Abandoned
             }
             Ok(removed) => removed,
             // Nothing was ever put into a bucket that does not exist. A folder may merely not be mounted.
@@ -116,7 +116,7 @@ impl Evidence {
                 RemovalOutcome::All
             }
             // Another object has the folder's name, so the store has nothing of ours there.
-            Err(StoreError::Conflict) => RemovalOutcome::GaveUp,
+            Err(StoreError::Conflict) => RemovalOutcome::Abandoned,
             Err(
                 StoreError::NoResponse(_)
                 | StoreError::Unavailable
@@ -141,8 +141,8 @@ impl Evidence {
     ) -> Result<RemovalOutcome, StoreError> {
         let cleared = destination.store.clear_within(&destination.folder, keys, LONGEST).await;
         match &cleared {
-            Err(error) if error.is_silence() => pass.was_silent(),
-            Ok(_) | Err(_) => pass.answered(),
+            Err(error) if error.is_unresponsive() => pass.did_not_respond(),
+            Ok(_) | Err(_) => pass.responded(),
         }
         self.context.failures.note_removal(object, destination, cleared.as_ref().err().copied());
         cleared.map(|cleared| removed(&cleared))
@@ -167,7 +167,7 @@ pub(super) fn keys_of(evidence: &EvidenceStatus) -> Vec<ObjectKey> {
 /// The outcome of a removal that left a remainder: what certainly is left comes before what may be.
 fn removed(cleared: &Cleared) -> RemovalOutcome {
     match cleared.remainder {
-        _ if !cleared.kept.is_empty() => RemovalOutcome::GaveUp,
+        _ if !cleared.retained.is_empty() => RemovalOutcome::Abandoned,
         Remainder::Listed => RemovalOutcome::NotYet,
         Remainder::Nothing | Remainder::Unlisted if !cleared.versioned.is_empty() => {
             RemovalOutcome::Versioned
@@ -184,17 +184,18 @@ mod tests {
     #[test]
     fn what_certainly_is_left_is_reported_before_what_may_be() {
         let [nothing, front] = [vec![], vec![ObjectKey::details()]];
-        for (kept, versioned, rest, expected) in [
+        for (retained, versioned, rest, expected) in [
             (&nothing, &nothing, Remainder::Nothing, RemovalOutcome::All),
             (&nothing, &nothing, Remainder::Unlisted, RemovalOutcome::Unlisted),
             (&nothing, &nothing, Remainder::Listed, RemovalOutcome::NotYet),
             (&nothing, &front, Remainder::Nothing, RemovalOutcome::Versioned),
             (&nothing, &front, Remainder::Unlisted, RemovalOutcome::Versioned),
             (&nothing, &front, Remainder::Listed, RemovalOutcome::NotYet),
-            (&front, &nothing, Remainder::Nothing, RemovalOutcome::GaveUp),
-            (&front, &front, Remainder::Listed, RemovalOutcome::GaveUp),
+            (&front, &nothing, Remainder::Nothing, RemovalOutcome::Abandoned),
+            (&front, &front, Remainder::Listed, RemovalOutcome::Abandoned),
         ] {
-            let cleared = Cleared { kept: kept.clone(), versioned: versioned.clone(), remainder: rest };
+            let cleared =
+                Cleared { retained: retained.clone(), versioned: versioned.clone(), remainder: rest };
             assert_eq!(removed(&cleared), expected, "{cleared:?}");
         }
     }

@@ -88,7 +88,7 @@ impl Evidence {
         match self.portal.image(caller, &upload.id, call, most).await {
             Ok(body) => {
                 for part in &mut held {
-                    part.keep(body.bytes.len());
+                    part.shrink(body.bytes.len());
                 }
                 Ok(Image { body, _held: held })
             }
@@ -133,7 +133,7 @@ impl Evidence {
         match self.portal.results(caller, &upload.id, most).await {
             Ok(bytes) => {
                 for part in &mut held {
-                    part.keep(bytes.len());
+                    part.shrink(bytes.len());
                 }
                 Ok((bytes, held))
             }

@@ -276,7 +276,7 @@ pub enum RemovalOutcome {
     /// What is known to be stored is removed, and the credentials do not permit listing; the finalizer is off.
     Unlisted,
     /// Something is left in the store; the finalizer is off regardless.
-    GaveUp,
+    Abandoned,
     /// Not yet: the store was called, or its credentials are missing.
     NotYet,
     /// Not yet, and no store was called: its breaker is open, or the API server does not answer.
@@ -291,7 +291,7 @@ impl RemovalOutcome {
             Self::All | Self::NotYet | Self::NotTried => None,
             Self::Versioned => Some(Event::EvidenceVersionsLeft),
             Self::Unlisted => Some(Event::EvidenceNotListed),
-            Self::GaveUp => Some(Event::EvidenceOrphaned),
+            Self::Abandoned => Some(Event::EvidenceOrphaned),
         }
     }
 }

@@ -15,9 +15,9 @@ pub enum EvidenceError {
     /// The store reports that it is temporarily unavailable.
     StoreUnavailable,
     /// The store did not respond.
-    StoreSilent(NoResponse),
+    StoreUnresponsive(NoResponse),
     /// The store did not respond, and is not called for a moment.
-    StoreRests,
+    StoreCircuitOpen,
     /// The API server did not return the Secret with the store's credentials.
     StoreSecretUnread,
     /// The bucket, container or folder does not exist.
@@ -66,8 +66,8 @@ impl EvidenceError {
     /// One error for each reason and each time limit.
     pub const ALL: [Self; 16] = [
         Self::StoreUnavailable,
-        Self::StoreSilent(NoResponse::TimedOut),
-        Self::StoreRests,
+        Self::StoreUnresponsive(NoResponse::TimedOut),
+        Self::StoreCircuitOpen,
         Self::BucketNotFound,
         Self::StoreMisconfigured,
         Self::NoConditionalWrites,
@@ -100,9 +100,10 @@ impl EvidenceError {
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::StoreUnavailable | Self::StoreSilent(_) | Self::StoreRests | Self::StoreSecretUnread => {
-                Reason::StoreUnavailable
-            }
+            Self::StoreUnavailable
+            | Self::StoreUnresponsive(_)
+            | Self::StoreCircuitOpen
+            | Self::StoreSecretUnread => Reason::StoreUnavailable,
             Self::BucketNotFound => Reason::BucketNotFound,
             Self::StoreMisconfigured
             | Self::StoreRegionWrong
@@ -133,8 +134,8 @@ impl EvidenceError {
             | Self::NoConditionalWrites => Duration::ZERO,
             Self::ImageNotAvailable | Self::ImageUnusable | Self::ImageTooLarge => IMAGE_AWAITED,
             Self::StoreUnavailable
-            | Self::StoreSilent(_)
-            | Self::StoreRests
+            | Self::StoreUnresponsive(_)
+            | Self::StoreCircuitOpen
             | Self::StoreSecretUnread
             | Self::BucketNotFound
             | Self::StoreMisconfigured
@@ -156,8 +157,8 @@ impl EvidenceError {
     /// characters.
     pub(super) const fn cause(self) -> Option<&'static str> {
         match self {
-            Self::StoreSilent(why) => Some(no_response(why)),
-            Self::StoreRests => Some(
+            Self::StoreUnresponsive(why) => Some(no_response(why)),
+            Self::StoreCircuitOpen => Some(
                 "The store did not respond, so the operator is not calling it for a moment. The operator is retrying.",
             ),
             Self::StoreSecretUnread => Some(
@@ -208,7 +209,7 @@ impl EvidenceError {
     pub(super) fn after(self, before: Option<Self>) -> (Self, bool) {
         match before {
             Some(before) if before.reason() == self.reason() => {
-                (if self == Self::StoreRests { before } else { self }, true)
+                (if self == Self::StoreCircuitOpen { before } else { self }, true)
             }
             Some(_) | None => (self, false),
         }

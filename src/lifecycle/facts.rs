@@ -35,7 +35,7 @@ pub struct Facts {
     /// A hash of the uid: the only chance there is.
     pub jitter_seed: u64,
     /// When the resource was created.
-    pub born: Timestamp,
+    pub created_at: Timestamp,
     /// The generation of the spec that is read here.
     pub generation: i64,
     /// Whether the resource is being deleted.

@@ -68,7 +68,7 @@ pub fn facts() -> Facts {
         portal_now: Some(now()),
         uid: UID.to_owned(),
         jitter_seed: 7,
-        born: now(),
+        created_at: now(),
         generation: 1,
         deleting: false,
         suspend: false,

@@ -128,13 +128,13 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
     let adopt = adoption(object, &uid, status);
     // A person who names the session need not wait for the schedule that an unknown outcome left.
     let is_named = adopt.is_some() && status.observed_generation != object.metadata.generation;
-    let born = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let created_at = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let bounds = Bounds::of(&object.spec);
     Facts {
         now,
         portal_now,
         jitter_seed: jitter_seed(Uid::of(&uid)),
-        born,
+        created_at,
         generation: object.metadata.generation.unwrap_or_default(),
         deleting: object.metadata.deletion_timestamp.is_some(),
         suspend: object.spec.suspend,
@@ -143,7 +143,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         on_unknown: object.spec.on_unknown_outcome,
         bounds,
         adopt,
-        deadline: deadline(object, born, now, &local_state),
+        deadline: deadline(object, created_at, now, &local_state),
         portal,
         link_path,
         due: Due::of(now, is_requested || is_named, &key, &local_state, bounds),
@@ -285,10 +285,15 @@ fn adoption(object: &Verification, uid: &str, status: &VerificationStatus) -> Op
     restored_id.or(named).and_then(|id| VerificationId::parse(id).ok())
 }
 
-fn deadline(object: &Verification, born: Timestamp, now: Timestamp, local_state: &LocalState) -> Deadline {
+fn deadline(
+    object: &Verification,
+    created_at: Timestamp,
+    now: Timestamp,
+    local_state: &LocalState,
+) -> Deadline {
     let at = jiff::SignedDuration::try_from(object.spec.active_deadline.get())
         .ok()
-        .and_then(|by| born.checked_add(by).ok())
+        .and_then(|by| created_at.checked_add(by).ok())
         .unwrap_or(Timestamp::MAX);
     Deadline::of(at, now, local_state)
 }

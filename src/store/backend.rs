@@ -1,4 +1,4 @@
-//! Makes the library's stores from an address and options. Opens no connection.
+//! Builds the library's stores from a location and options. Opens no connection.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use super::{
     http::StoreHttp,
     location::{Location, Scheme},
     options::{InvalidOptions, Options},
-    signing::{Known, Signing},
+    signing::{KnownDigest, Signing},
 };
 
-/// A store of the library, or a local folder. Cannot be printed: some of the library's credentials would be.
+/// A store of the library, or a local folder. Not `Debug`, because the library would print some credentials.
 pub(crate) enum Backend {
     S3(Box<S3>),
     Gs(GoogleCloudStorage),
@@ -39,7 +39,7 @@ pub(crate) struct S3 {
     pub(crate) signing: Signing,
 }
 
-/// Azure, and what a request of ours to it needs.
+/// Azure, and what the operator's own requests to it need.
 pub(crate) struct Azure {
     pub(crate) store: MicrosoftAzure,
     pub(crate) account: String,
@@ -49,26 +49,26 @@ pub(crate) struct Azure {
 }
 
 impl Backend {
-    /// Makes the store. The credentials are those of the options, and the operator's own only where the options say so.
+    /// Builds the store. The credentials are those of the options; the operator's own only where the options say so.
     ///
-    /// Names the option that is to blame: the one without which the others make up a store.
+    /// The error names the invalid option: the one without which the others are valid.
     pub(crate) fn new(
         location: &Location,
         options: &Options,
         http: &StoreHttp,
     ) -> Result<Self, InvalidOptions> {
-        Self::build(location, options, http).map_err(|flaw| {
+        Self::build(location, options, http).map_err(|error| {
             let is_to_blame = |name: &str| Self::build(location, &options.without(name), http).is_ok();
             match options.iter().find(|(name, _)| is_to_blame(name)) {
                 Some((name, _)) => InvalidOptions::Malformed { key: name.to_owned() },
-                None => flaw,
+                None => error,
             }
         })
     }
 
     fn build(location: &Location, options: &Options, http: &StoreHttp) -> Result<Self, InvalidOptions> {
         let client = ClientOptions::new().with_allow_http(options.allow_plain_http);
-        // Retries are ours: the library's own would take three minutes.
+        // The operator retries itself: the library's own retries would take three minutes.
         let never = RetryConfig { max_retries: 0, retry_timeout: Duration::ZERO, ..RetryConfig::default() };
         match location.scheme() {
             Scheme::S3 => {
@@ -79,7 +79,7 @@ impl Backend {
                     .with_retry(never)
                     .with_http_connector(http.clone())
                     .with_bucket_name(location.bucket())
-                    // One answer for each object, not one for all.
+                    // One response for each object, not one for all.
                     .with_disable_bulk_delete(true);
                 let builder = options.iter().try_fold(builder, |builder, (name, value)| {
                     name.parse().map(|key: AmazonS3ConfigKey| builder.with_config(key, value))
@@ -133,15 +133,15 @@ impl Backend {
         }
     }
 
-    /// Takes the SHA-256 of these bytes for granted where requests are signed with it, while the answer is held.
-    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; 32]) -> Option<Known<'_>> {
+    /// Uses this SHA-256 of these bytes to sign requests, where the store needs one, until the returned guard is dropped.
+    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; 32]) -> Option<KnownDigest<'_>> {
         match self {
             Self::S3(s3) => Some(s3.signing.know(bytes, sha256)),
             Self::Gs(_) | Self::Az(_) | Self::File(_) => None,
         }
     }
 
-    /// Whether it keeps content types and attributes.
+    /// Whether the store supports content types and attributes.
     pub(crate) const fn has_attributes(&self) -> bool {
         match self {
             Self::S3(_) | Self::Gs(_) | Self::Az(_) => true,
@@ -150,7 +150,7 @@ impl Backend {
     }
 }
 
-/// The library's error may repeat a value.
+/// Discards the library's error, which may contain a value.
 fn build<T>(built: object_store::Result<T>) -> Result<T, InvalidOptions> {
     built.map_err(|_| InvalidOptions::Unusable)
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_are_none_are_an_error_with_their_name_and_without_their_value() {
+    fn invalid_credentials_are_reported_by_name_and_without_their_value() {
         let account = r#"{"private_key":"canary","private_key_id":"1","client_email":"a@b"}"#;
         for (url, secret) in [
             ("gs://evidence", &[("google_service_account_key", account)][..]),
@@ -180,14 +180,14 @@ mod tests {
                 &[("azure_storage_account_key", "no base64: canary"), ("azure_storage_account_name", "a")],
             ),
         ] {
-            let flaw = open(url, secret).unwrap_err();
-            assert_eq!(flaw, InvalidOptions::Malformed { key: secret[0].0.to_owned() }, "{url}");
-            assert!(!flaw.to_string().contains("canary"));
+            let error = open(url, secret).unwrap_err();
+            assert_eq!(error, InvalidOptions::Malformed { key: secret[0].0.to_owned() }, "{url}");
+            assert!(!error.to_string().contains("canary"));
         }
     }
 
     #[test]
-    fn an_option_of_the_administrators_that_the_library_does_not_take_is_named() {
+    fn an_option_of_the_administrator_that_the_library_rejects_is_named() {
         let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
         for (url, key, value) in [
             ("s3://evidence", "aws_imdsv1_fallback", "maybe"),
@@ -197,8 +197,8 @@ mod tests {
             let account = ("azure_storage_account_name", "a");
             let given = [(key, value), account].into_iter().take(if url.starts_with("az") { 2 } else { 1 });
             let options = Options::of_administrator(location.scheme(), given, &[]).unwrap();
-            let flaw = Store::new(location, &options, &http, RetryPolicy::default()).unwrap_err();
-            assert_eq!(flaw, InvalidOptions::Malformed { key: key.to_owned() });
+            let error = Store::new(location, &options, &http, RetryPolicy::default()).unwrap_err();
+            assert_eq!(error, InvalidOptions::Malformed { key: key.to_owned() });
         }
     }
 

@@ -1,8 +1,9 @@
-//! A circuit breaker for stores that give no response.
+//! A circuit breaker for stores that do not respond. No clock but tokio's.
 //!
-//! A request to a store that hangs takes minutes, and holds memory that the evidence of others waits for. So the circuit opens
-//! for whoever got no response, and after a pause one request at a time probes the store. It stays closed for others: the
-//! cause may be one namespace's own bucket or credentials. Only a server that responds to nobody is open for all.
+//! A request to a store that hangs takes minutes and holds memory that other evidence waits for. So the circuit opens for
+//! the user that got no response, and after a pause one request at a time probes the store. It stays closed for other users,
+//! because the cause may be one namespace's bucket or credentials. Only if a server responds to no user at all does the
+//! circuit open for all of them.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,25 +12,25 @@ use tokio::time::Instant;
 
 /// How long a circuit is open before the store is probed.
 const OPEN_FOR: Duration = Duration::from_secs(10);
-/// A server that responded to nobody for this long is open for all.
+/// The circuit of a server that responded to no user for this long opens for all users.
 const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(30);
-/// Who used a store last before this is forgotten.
+/// A user that was idle for this long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
-/// A namespace whose probe failed leaves the next probe to another one that asked for it within this time.
+/// A namespace whose probe failed leaves the next probe to another namespace that wanted one within this time.
 const PROBE_PERIOD: Duration = Duration::from_mins(5);
-/// Most users of stores that are remembered; with more, the longest idle one is forgotten.
+/// The most users that are remembered; beyond that, the one that was idle longest is forgotten.
 const MOST: usize = 4096;
 
-/// Who uses a store: what hangs for one hangs for whoever has the same.
+/// A user of a store. Requests that agree in all four are expected to hang together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoreUser {
-    /// The server, in one form for all who are there.
+    /// The server, normalized.
     pub endpoint: String,
     /// The bucket, container or folder.
     pub bucket: String,
-    /// On whose behalf.
+    /// The namespace of the resource.
     pub namespace: String,
-    /// A number for the credentials of the namespace's own.
+    /// Identifies the credentials within this process.
     pub credentials: u64,
 }
 
@@ -41,19 +42,19 @@ pub struct StoreBreaker {
 
 #[derive(Debug, Default)]
 struct Circuits {
-    users: HashMap<StoreUser, Use>,
-    /// Servers that somebody had no answer from, and nobody one since.
+    users: HashMap<StoreUser, Usage>,
+    /// Servers that failed to respond to a user and have responded to none since.
     unresponsive: HashMap<String, Unresponsive>,
 }
 
 #[derive(Debug)]
-struct Use {
+struct Usage {
     last: Instant,
-    open: Option<Open>,
+    open: Option<OpenCircuit>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenCircuit {
     until: Instant,
     is_probed: bool,
 }
@@ -61,57 +62,57 @@ struct Open {
 #[derive(Debug)]
 struct Unresponsive {
     since: Instant,
-    /// Whether two namespaces had no answer.
+    /// Whether two namespaces got no response.
     is_seen_by_two: bool,
     /// The first of them.
     namespace: String,
-    open: Open,
-    /// Who looked last.
+    open: OpenCircuit,
+    /// The namespace that probed last.
     prober: Option<String>,
-    /// Another one who wanted to, and when.
+    /// Another namespace that wanted to probe, and when.
     waiting: Option<(String, Instant)>,
 }
 
-/// What somebody finds out beside what he does.
+/// What a request probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    /// Nothing: the store answers as far as is known.
-    None,
-    /// Whether the store is back for this user.
-    Own,
-    /// Whether the server is back for anybody.
-    Shared,
+enum Probed {
+    /// Nothing: the circuit is closed.
+    Nothing,
+    /// Whether the store responds to this user again.
+    User,
+    /// Whether the server responds at all.
+    Server,
 }
 
-/// Leave to use a store, until it is dropped.
+/// Permission to use a store until it is dropped.
 #[derive(Debug)]
 pub struct StorePass<'a> {
     breaker: &'a StoreBreaker,
     user: StoreUser,
-    probe: Probe,
+    probed: Probed,
 }
 
 impl StoreBreaker {
     /// A pass to use that store; none while its circuit is open, or while another request probes it.
     #[must_use]
     pub fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
-        let probe = self.circuits.lock().admit(&user, Instant::now())?;
-        Some(StorePass { breaker: self, user, probe })
+        let probed = self.circuits.lock().admit(&user, Instant::now())?;
+        Some(StorePass { breaker: self, user, probed })
     }
 }
 
 impl Circuits {
-    fn admit(&mut self, user: &StoreUser, now: Instant) -> Option<Probe> {
+    fn admit(&mut self, user: &StoreUser, now: Instant) -> Option<Probed> {
         self.touch(user, now);
-        if self.answers_nobody(&user.endpoint, now) {
+        if self.responds_to_none(&user.endpoint, now) {
             let unresponsive = self.unresponsive.get_mut(&user.endpoint)?;
-            return unresponsive.admit(&user.namespace, now).then_some(Probe::Shared);
+            return unresponsive.admit(&user.namespace, now).then_some(Probed::Server);
         }
         match self.users.get_mut(user).and_then(|used| used.open.as_mut()) {
-            None => Some(Probe::None),
-            Some(open) if open.is_over(now) => {
+            None => Some(Probed::Nothing),
+            Some(open) if open.may_be_probed(now) => {
                 open.is_probed = true;
-                Some(Probe::Own)
+                Some(Probed::User)
             }
             Some(_) => None,
         }
@@ -131,13 +132,13 @@ impl Circuits {
         {
             self.users.remove(&idle);
         }
-        self.users.insert(user.clone(), Use { last: now, open: None });
+        self.users.insert(user.clone(), Usage { last: now, open: None });
     }
 
-    /// Whether nobody had an answer for some time, and two namespaces had none, or the only one that uses the server.
-    fn answers_nobody(&self, endpoint: &str, now: Instant) -> bool {
+    /// Whether the server has responded to no user for some time: not to two namespaces, or not to the only one that uses it.
+    fn responds_to_none(&self, endpoint: &str, now: Instant) -> bool {
         let Some(unresponsive) = self.unresponsive.get(endpoint) else { return false };
-        let is_another = |(user, used): (&StoreUser, &Use)| {
+        let is_another = |(user, used): (&StoreUser, &Usage)| {
             user.endpoint == endpoint
                 && user.namespace != unresponsive.namespace
                 && now < used.last + FORGOTTEN_AFTER
@@ -146,8 +147,8 @@ impl Circuits {
             && (unresponsive.is_seen_by_two || !self.users.iter().any(is_another))
     }
 
-    fn was_silent(&mut self, user: &StoreUser, now: Instant) {
-        let open = || Open { until: now + OPEN_FOR, is_probed: false };
+    fn did_not_respond(&mut self, user: &StoreUser, now: Instant) {
+        let open = || OpenCircuit { until: now + OPEN_FOR, is_probed: false };
         if let Some(used) = self.users.get_mut(user) {
             used.open = Some(open());
         }
@@ -166,18 +167,18 @@ impl Circuits {
         unresponsive.open.until = now + OPEN_FOR;
     }
 
-    fn answered(&mut self, user: &StoreUser) {
+    fn responded(&mut self, user: &StoreUser) {
         self.unresponsive.remove(&user.endpoint);
         if let Some(used) = self.users.get_mut(user) {
             used.open = None;
         }
     }
 
-    fn ended(&mut self, user: &StoreUser, probe: Probe) {
-        let open = match probe {
-            Probe::None => return,
-            Probe::Own => self.users.get_mut(user).and_then(|used| used.open.as_mut()),
-            Probe::Shared => {
+    fn ended(&mut self, user: &StoreUser, probed: Probed) {
+        let open = match probed {
+            Probed::Nothing => return,
+            Probed::User => self.users.get_mut(user).and_then(|used| used.open.as_mut()),
+            Probed::Server => {
                 self.unresponsive.get_mut(&user.endpoint).map(|unresponsive| &mut unresponsive.open)
             }
         };
@@ -187,19 +188,19 @@ impl Circuits {
     }
 }
 
-impl Open {
-    fn is_over(&self, now: Instant) -> bool {
+impl OpenCircuit {
+    fn may_be_probed(&self, now: Instant) -> bool {
         !self.is_probed && now >= self.until
     }
 }
 
 impl Unresponsive {
-    /// Whether this namespace may send the next probe. They alternate, so that one which never gets a response does not take
-    /// them all.
+    /// Whether this namespace may send the next probe. Namespaces alternate, so that one that never gets a response does not
+    /// use up all probes.
     fn admit(&mut self, namespace: &str, now: Instant) -> bool {
         let is_last = self.prober.as_deref() == Some(namespace);
         let may_probe = !is_last || self.waiting.as_ref().is_none_or(|(_, at)| now >= *at + PROBE_PERIOD);
-        if !may_probe || !self.open.is_over(now) {
+        if !may_probe || !self.open.may_be_probed(now) {
             if !is_last {
                 self.waiting = Some((namespace.to_owned(), now));
             }
@@ -213,21 +214,21 @@ impl Unresponsive {
 }
 
 impl StorePass<'_> {
-    /// The store answered: this user may use it, and nobody else waits for it because of others.
-    pub fn answered(self) {
-        self.breaker.circuits.lock().answered(&self.user);
+    /// Records that the store responded: its circuit closes for this user, and no other user waits because of the server.
+    pub fn responded(self) {
+        self.breaker.circuits.lock().responded(&self.user);
     }
 
-    /// The store did not respond: the circuit opens, for this user at least.
-    pub fn was_silent(self) {
+    /// Records that the store did not respond: the circuit opens, at least for this user.
+    pub fn did_not_respond(self) {
         let mut circuits = self.breaker.circuits.lock();
-        circuits.was_silent(&self.user, Instant::now());
+        circuits.did_not_respond(&self.user, Instant::now());
     }
 }
 
 impl Drop for StorePass<'_> {
     fn drop(&mut self) {
-        self.breaker.circuits.lock().ended(&self.user, self.probe);
+        self.breaker.circuits.lock().ended(&self.user, self.probed);
     }
 }
 
@@ -246,21 +247,21 @@ mod tests {
         breaker.admit(user).is_some()
     }
 
-    /// Both namespaces use the server, and it answers nobody.
-    async fn answering_nobody() -> StoreBreaker {
+    /// A server that responds to neither of the two namespaces that use it.
+    async fn unresponsive() -> StoreBreaker {
         let breaker = StoreBreaker::default();
         for namespace in ["a", "b"] {
-            breaker.admit(user(namespace, 1)).unwrap().was_silent();
+            breaker.admit(user(namespace, 1)).unwrap().did_not_respond();
         }
         advance(UNRESPONSIVE_AFTER).await;
         breaker
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_store_rests_for_who_got_no_answer_and_for_nobody_else() {
+    async fn a_circuit_opens_for_the_user_that_got_no_response_and_for_no_other() {
         let breaker = StoreBreaker::default();
         assert!(admits(&breaker, user("b", 1)));
-        breaker.admit(user("a", 1)).unwrap().was_silent();
+        breaker.admit(user("a", 1)).unwrap().did_not_respond();
         assert!(!admits(&breaker, user("a", 1)));
         for other in [
             user("a", 2),
@@ -275,113 +276,113 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_finds_out_whether_it_is_back() {
+    async fn one_request_at_a_time_probes_an_open_circuit() {
         let breaker = StoreBreaker::default();
-        breaker.admit(user("a", 1)).unwrap().was_silent();
+        breaker.admit(user("a", 1)).unwrap().did_not_respond();
         advance(OPEN_FOR).await;
         let probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("a", 1)));
-        probe.was_silent();
+        probe.did_not_respond();
         assert!(!admits(&breaker, user("a", 1)));
         advance(OPEN_FOR).await;
-        breaker.admit(user("a", 1)).unwrap().answered();
+        breaker.admit(user("a", 1)).unwrap().responded();
         let both = [breaker.admit(user("a", 1)), breaker.admit(user("a", 1))];
         assert!(both.iter().all(Option::is_some));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_found_out_nothing_leaves_it_to_the_next() {
+    async fn a_probe_without_a_result_leaves_it_to_the_next() {
         let breaker = StoreBreaker::default();
-        breaker.admit(user("a", 1)).unwrap().was_silent();
+        breaker.admit(user("a", 1)).unwrap().did_not_respond();
         advance(OPEN_FOR).await;
         drop(breaker.admit(user("a", 1)).unwrap());
         assert!(admits(&breaker, user("a", 1)));
-        let breaker = answering_nobody().await;
+        let breaker = unresponsive().await;
         drop(breaker.admit(user("a", 1)).unwrap());
         assert!(admits(&breaker, user("b", 1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_under_way_and_is_answered_late_ends_the_rest() {
+    async fn a_late_response_to_an_earlier_request_closes_the_circuit() {
         let breaker = StoreBreaker::default();
         let [first, second] = [(); 2].map(|()| breaker.admit(user("a", 1)).unwrap());
-        first.was_silent();
-        second.answered();
+        first.did_not_respond();
+        second.responded();
         assert!(admits(&breaker, user("a", 1)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_answers_nobody_has_one_probe_for_all() {
-        let breaker = answering_nobody().await;
+    async fn a_server_that_responds_to_no_user_has_one_probe_for_all() {
+        let breaker = unresponsive().await;
         let probe = breaker.admit(user("b", 2)).unwrap();
         assert!(!admits(&breaker, user("a", 1)));
-        assert!(!admits(&breaker, user("c", 1)), "also who has not asked yet");
-        probe.was_silent();
+        assert!(!admits(&breaker, user("c", 1)), "also a user that has not used it yet");
+        probe.did_not_respond();
         advance(OPEN_FOR).await;
-        breaker.admit(user("c", 1)).unwrap().answered();
+        breaker.admit(user("c", 1)).unwrap().responded();
         assert!(
             admits(&breaker, user("a", 1)) && admits(&breaker, user("b", 1)),
-            "their own open is over too"
+            "their own circuits are closed too"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_answer_to_anybody_shows_that_the_server_is_there() {
+    async fn one_response_to_any_user_shows_that_the_server_is_up() {
         let breaker = StoreBreaker::default();
         let slow = breaker.admit(user("c", 1)).unwrap();
         for namespace in ["a", "b"] {
-            breaker.admit(user(namespace, 1)).unwrap().was_silent();
+            breaker.admit(user(namespace, 1)).unwrap().did_not_respond();
         }
         advance(UNRESPONSIVE_AFTER / 2).await;
-        slow.answered();
-        breaker.admit(user("a", 1)).unwrap().was_silent();
+        slow.responded();
+        breaker.admit(user("a", 1)).unwrap().did_not_respond();
         advance(UNRESPONSIVE_AFTER / 2).await;
         let all = [user("a", 1), user("b", 1), user("c", 1)].map(|user| breaker.admit(user));
-        assert!(all.iter().all(Option::is_some), "each for its own");
+        assert!(all.iter().all(Option::is_some), "each has a circuit of its own");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_namespace_alone_makes_no_server_rest_unless_nobody_else_uses_it() {
+    async fn one_namespace_alone_opens_no_circuit_of_a_server_that_others_use() {
         let breaker = StoreBreaker::default();
         assert!(admits(&breaker, user("b", 1)));
         for credentials in 1..50 {
-            breaker.admit(user("a", credentials)).unwrap().was_silent();
+            breaker.admit(user("a", credentials)).unwrap().did_not_respond();
         }
         advance(UNRESPONSIVE_AFTER).await;
         let both = [breaker.admit(user("b", 1)), breaker.admit(user("b", 1))];
         assert!(both.iter().all(Option::is_some));
         let breaker = StoreBreaker::default();
         for credentials in 1..3 {
-            breaker.admit(user("a", credentials)).unwrap().was_silent();
+            breaker.admit(user("a", credentials)).unwrap().did_not_respond();
         }
         advance(UNRESPONSIVE_AFTER).await;
         let _probe = breaker.admit(user("a", 1)).unwrap();
-        assert!(!admits(&breaker, user("a", 2)), "one for all of its credentials");
+        assert!(!admits(&breaker, user("a", 2)), "one probe for all of its credentials");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn namespaces_take_turns_at_finding_out_and_wait_for_nobody_who_is_gone() {
-        let breaker = answering_nobody().await;
+    async fn namespaces_alternate_in_probing_and_do_not_wait_for_one_that_is_gone() {
+        let breaker = unresponsive().await;
         let probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("b", 1)));
-        probe.was_silent();
+        probe.did_not_respond();
         advance(OPEN_FOR).await;
         assert!(!admits(&breaker, user("a", 1)), "the other one probes next");
-        breaker.admit(user("b", 1)).unwrap().was_silent();
+        breaker.admit(user("b", 1)).unwrap().did_not_respond();
         advance(OPEN_FOR).await;
         let probe = breaker.admit(user("a", 1)).unwrap();
         assert!(!admits(&breaker, user("b", 1)));
-        probe.was_silent();
+        probe.did_not_respond();
         advance(PROBE_PERIOD).await;
-        assert!(admits(&breaker, user("a", 1)), "the other one does not come");
+        assert!(admits(&breaker, user("a", 1)), "the other one sends no probe");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_idle_of_too_many_is_forgotten() {
+    async fn the_longest_idle_user_of_too_many_is_forgotten() {
         let breaker = StoreBreaker::default();
         assert!(admits(&breaker, user("b", 1)));
         for credentials in 0..MOST as u64 + 10 {
-            breaker.admit(user("a", credentials)).unwrap().was_silent();
+            breaker.admit(user("a", credentials)).unwrap().did_not_respond();
             advance(Duration::from_millis(1)).await;
         }
         let circuits = breaker.circuits.lock();

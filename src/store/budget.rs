@@ -1,25 +1,24 @@
-//! How many bytes of images the process holds at once.
-//!
-//! Fair: whoever asked first is served first, so a large image is not starved by small ones.
+//! Limits how many bytes of images the process holds at once. First come, first served, so small images do not starve a
+//! large one.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of all images in flight, unless said otherwise: 64 MiB.
+/// The default budget for all images in flight: 64 MiB.
 pub const DEFAULT_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes per permit, so that any budget fits the semaphore's numbers.
+/// Bytes per permit, so that any budget fits a semaphore.
 const UNIT: usize = 1024;
 
-/// A budget of bytes that everything in flight shares.
+/// A budget of bytes that all uploads in flight share.
 #[derive(Clone, Debug)]
 pub struct ByteBudget {
     permits: Arc<Semaphore>,
     units: u32,
 }
 
-/// A part of the budget, given back when it is dropped.
+/// A part of the budget, returned when it is dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
     permit: OwnedSemaphorePermit,
@@ -32,21 +31,21 @@ impl Default for ByteBudget {
 }
 
 impl ByteBudget {
-    /// A budget of so many bytes, rounded up to whole KiB, at least one.
+    /// A budget of this many bytes, rounded up to whole KiB, at least one.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         let units = units(bytes);
         Self { permits: Arc::new(Semaphore::new(units as usize)), units }
     }
 
-    /// Waits until so many bytes are free, and takes them. What is larger than the whole budget takes all of it.
+    /// Waits until this many bytes are free, and takes them. A request larger than the budget takes all of it.
     ///
-    /// Ask for the most that an image can have before its first byte is read, then [`keep`](HeldBytes::keep) what it
-    /// has. Do not ask for more while holding some: two who do that wait for each other.
+    /// Request the largest size that an image can have before its first byte is read, then [`shrink`](HeldBytes::shrink) to
+    /// its size. Request nothing while holding bytes: two tasks that do so deadlock.
     pub async fn hold(&self, bytes: usize) -> HeldBytes {
         let wanted = units(bytes).min(self.units);
         loop {
-            // Fails only when the semaphore is closed, which nobody does.
+            // Fails only if the semaphore is closed, which never happens.
             if let Ok(permit) = self.permits.clone().acquire_many_owned(wanted).await {
                 return HeldBytes { permit };
             }
@@ -61,8 +60,8 @@ impl ByteBudget {
 }
 
 impl HeldBytes {
-    /// Gives back all but so many bytes; holds no more than before.
-    pub fn keep(&mut self, bytes: usize) {
+    /// Returns all but this many bytes. Never takes more.
+    pub fn shrink(&mut self, bytes: usize) {
         let held = self.permit.num_permits();
         drop(self.permit.split(held.saturating_sub(units(bytes) as usize)));
     }
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_more_is_held_than_the_budget_has() {
+    async fn no_more_bytes_are_held_than_the_budget_has() {
         let budget = ByteBudget::new(4096);
         let first = budget.hold(3000).await;
         assert_eq!(budget.held(), 3072);
@@ -91,19 +90,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_image_does_not_need_is_given_back() {
+    async fn bytes_that_an_image_does_not_need_are_returned() {
         let budget = ByteBudget::new(4096);
         let mut held = budget.hold(4096).await;
-        held.keep(1025);
+        held.shrink(1025);
         assert_eq!(budget.held(), 2048);
-        held.keep(4096);
+        held.shrink(4096);
         assert_eq!(budget.held(), 2048);
         drop(held);
         assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]
-    async fn what_is_larger_than_the_budget_waits_for_all_of_it() {
+    async fn a_request_larger_than_the_budget_waits_for_all_of_it() {
         let budget = ByteBudget::new(2048);
         let held = budget.hold(usize::MAX).await;
         assert_eq!(budget.held(), 2048);
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_one_is_not_starved_by_small_ones() {
+    async fn a_large_request_is_not_starved_by_small_ones() {
         let budget = ByteBudget::new(4096);
         let small = budget.hold(1024).await;
         let mut large = Box::pin(budget.hold(4096));

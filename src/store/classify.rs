@@ -1,5 +1,5 @@
-//! What the response to a single request means: the codes of the stores, and the errors of the library. Total, and pure but for
-//! the error types.
+//! Maps the response to a single request, or the library's error, to a [`RequestError`]. Total. Pure but for the library's error
+//! types.
 
 use std::{error::Error as StdError, io};
 
@@ -11,46 +11,45 @@ use crate::connect_error::ConnectError;
 
 /// A body over its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is too large")]
+#[error("the response is too large")]
 pub(crate) struct TooLarge;
 
-/// What the store said when it did not say yes. Travels inside of `object_store`'s errors, in place of the answer's
-/// text.
+/// The error response of a store, without its text. `object_store`'s errors carry it as their source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store answered {status}")]
-pub(crate) struct Refusal {
+#[error("the store responded with status {status}")]
+pub(crate) struct ErrorResponse {
     status: u16,
     code: Code,
 }
 
-/// The words of the stores that matter here. Everything else is `Other`.
+/// The error codes of the stores, as far as they matter. Everything else is `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
-    /// Another key, or one that is no more, or a signature of another time.
+    /// The key is wrong, was removed or has expired, or the signature has.
     Credentials,
-    /// The bucket or container is not there.
+    /// The bucket or container does not exist.
     NoBucket,
-    /// The bucket is there, the object is not.
+    /// The bucket exists, the object does not.
     NoObject,
-    /// The region is another one.
+    /// The region is wrong.
     Region,
-    /// The key of the key management service.
+    /// The key of the key management service cannot be used.
     EncryptionKey,
-    /// Busy, or not yet ready.
+    /// The store is busy or not ready.
     Busy,
-    /// Removed by its name, and kept as a noncurrent version, or for a while as deleted.
+    /// The object was removed, but a noncurrent version or a soft-deleted object is retained.
     Versioned,
-    /// The store does not know the condition under which something is to be created.
+    /// The store does not support the condition of a conditional write.
     Condition,
     /// Anything else.
     Other,
-    /// There is no error of a store's in it.
+    /// The response has no error code of a store.
     None,
 }
 
 impl Code {
-    fn of(word: &str) -> Self {
-        match word {
+    fn of(code: &str) -> Self {
+        match code {
             // S3 and STS
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken"
             | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidClientTokenId"
@@ -76,8 +75,8 @@ impl Code {
         }
     }
 
-    fn of_token(word: &str) -> Self {
-        let code = Self::of(word.trim());
+    fn of_token(code: &str) -> Self {
+        let code = Self::of(code.trim());
         if code == Self::Other { Self::None } else { code }
     }
 }
@@ -85,20 +84,20 @@ impl Code {
 /// Why a single request did not succeed, as far as the next step depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestError {
-    /// An object exists already, or is being written.
+    /// An object exists or is being written.
     AlreadyExists,
-    /// Nothing is there.
+    /// The object does not exist.
     NotFound,
-    /// The store never had the request: why.
+    /// The store did not receive the request.
     NotSent(StoreError),
-    /// The store may or may not have done it: the error, if nothing better becomes known.
+    /// The store may have executed the request. The error of the call, unless more becomes known.
     Unknown(StoreError),
-    /// It did not happen: why.
+    /// The store did not execute the request.
     Failed(StoreError),
 }
 
 impl RequestError {
-    /// The error of the whole call, once there is no other attempt.
+    /// The error of the call after the last attempt.
     pub(crate) const fn into_error(self) -> StoreError {
         match self {
             Self::NotSent(error) | Self::Unknown(error) | Self::Failed(error) => error,
@@ -107,43 +106,43 @@ impl RequestError {
     }
 }
 
-impl Refusal {
-    /// Reads what a store said: its status, the value of `x-ms-error-code`, and the start of its body.
+impl ErrorResponse {
+    /// Parses an error response: its status, the value of `x-ms-error-code`, and the start of its body.
     pub(crate) fn read(status: u16, header: Option<&str>, body: &[u8]) -> Self {
         let body = String::from_utf8_lossy(body);
-        let word = header.or_else(|| between(&body, "<Code>", "</Code>"));
-        // Of token endpoints. Gateways write such a body too, so what is unknown in it is no store's.
+        let named = header.or_else(|| between(&body, "<Code>", "</Code>"));
+        // Of token endpoints. Gateways write such bodies too, so an unknown code in one is not a store's.
         let token = between(&body, "\"error\":\"", "\"").or_else(|| between(&body, "\"error\": \"", "\""));
         let header = between(&body, "<Header>", "</Header>").unwrap_or_default();
-        let code = match word {
+        let code = match named {
             _ if header.trim().eq_ignore_ascii_case("if-none-match") => Code::Condition,
-            Some(word) => Code::of(word.trim()),
+            Some(named) => Code::of(named.trim()),
             None => token.map_or(Code::None, Code::of_token),
         };
         Self { status, code }
     }
 
-    /// What the headers of a removal that succeeded say of what is left: a delete marker in front of it (S3), or that it
-    /// is not deleted for good (Azure). Google says nothing.
+    /// Whether the headers of a successful removal say that a version is retained: behind a delete marker (S3), or soft-deleted
+    /// (Azure). Google does not say.
     pub(crate) fn of_removal(status: u16, headers: &HeaderMap) -> Option<Self> {
-        let says = |name, word: &str| {
+        let says = |name, expected: &str| {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
-            value.is_some_and(|value| value.eq_ignore_ascii_case(word))
+            value.is_some_and(|value| value.eq_ignore_ascii_case(expected))
         };
-        let is_left = says("x-amz-delete-marker", "true") || says("x-ms-delete-type-permanent", "false");
-        is_left.then_some(Self { status, code: Code::Versioned })
+        let is_retained = says("x-amz-delete-marker", "true") || says("x-ms-delete-type-permanent", "false");
+        is_retained.then_some(Self { status, code: Code::Versioned })
     }
 
-    /// As [`answer`](Self::answer), of what a removal asks for: what ends it is only believed to the store itself. Without a
-    /// code of a store's, the same status is one of a gateway's.
-    fn answer_to_removal(self) -> RequestError {
+    /// As [`error`](Self::error), for a request of a removal. Only the store itself can end a removal, so without an error code
+    /// of a store these statuses count as those of a gateway.
+    fn removal_error(self) -> RequestError {
         match (self.status, self.code) {
             (304 | 403 | 409 | 412, Code::None) => RequestError::Unknown(NoResponse::Unusable.into()),
-            _ => self.answer(),
+            _ => self.error(),
         }
     }
 
-    fn answer(self) -> RequestError {
+    fn error(self) -> RequestError {
         match (self.status, self.code) {
             (_, Code::Credentials) | (401, _) => RequestError::Failed(StoreError::CredentialsRefused),
             (_, Code::NoBucket) => RequestError::Failed(StoreError::BucketMissing),
@@ -151,14 +150,14 @@ impl Refusal {
                 RequestError::Failed(StoreError::Misconfigured("region"))
             }
             (_, Code::EncryptionKey) => RequestError::Failed(StoreError::Misconfigured("aws_sse_kms_key_id")),
-            // What is versioned is gone by its name.
+            // A versioned object no longer exists under its key.
             (404, Code::NoObject) | (_, Code::Versioned) => RequestError::NotFound,
             (400 | 501, Code::Condition) => RequestError::Failed(StoreError::NoConditionalWrites),
             (501, _) => RequestError::Failed(StoreError::Unsupported),
             (502..=504, _) | (500, Code::None) => RequestError::Unknown(NoResponse::OutOfOrder.into()),
             (403, _) => RequestError::Failed(StoreError::AccessDenied),
             (304 | 409 | 412, _) => RequestError::AlreadyExists,
-            // Any other 404 is of another server on the way, or of one that gives out tokens: the object may be there.
+            // Any other 404 is from a gateway or a token endpoint: the object may exist.
             (404, _) => RequestError::Unknown(NoResponse::Unusable.into()),
             (_, Code::Busy) | (408 | 425 | 429 | 500..=599, _) => {
                 RequestError::Unknown(StoreError::Unavailable)
@@ -169,7 +168,7 @@ impl Refusal {
     }
 }
 
-/// What an error of the library means. Total: what it does not know is `Unknown`.
+/// Maps an error of the library. Total: an unknown error is `Unknown`.
 pub(crate) fn classify(error: &object_store::Error) -> RequestError {
     if let Some(http) = find::<HttpError>(error) {
         return classify_http(http);
@@ -183,25 +182,24 @@ pub(crate) fn classify(error: &object_store::Error) -> RequestError {
     if find::<TooLarge>(error).is_some() {
         return RequestError::Failed(NoResponse::TooLarge.into());
     }
-    // From a file that holds a token. Otherwise it is an answer that cannot be read.
+    // An I/O error is about a token file. Any other error is a response that cannot be read.
     match find::<io::Error>(error).map(classify_file) {
         Some(RequestError::Failed(error)) => RequestError::Failed(error),
         _ => RequestError::Unknown(NoResponse::Unusable.into()),
     }
 }
 
-/// As [`classify`], of what a removal asks for: see [`Refusal::answer_to_removal`].
+/// As [`classify`], for a request of a removal: see [`ErrorResponse::removal_error`].
 pub(crate) fn classify_removal(error: &object_store::Error) -> RequestError {
-    find::<Refusal>(error).map_or_else(|| classify(error), |refusal| refusal.answer_to_removal())
+    find::<ErrorResponse>(error).map_or_else(|| classify(error), |response| response.removal_error())
 }
 
-/// As [`classify_http`], of a removal.
+/// As [`classify_http`], for a removal.
 pub(crate) fn classify_http_removal(error: &HttpError) -> RequestError {
-    find::<Refusal>(error).map_or_else(|| classify_http(error), |refusal| refusal.answer_to_removal())
+    find::<ErrorResponse>(error).map_or_else(|| classify_http(error), |response| response.removal_error())
 }
 
-/// What an error of a local file means. Its system answers for a folder: what it says is about the one request, as is a
-/// quota that is used up.
+/// Maps an error of a local file. It concerns the one request only, even if a quota is exhausted.
 pub(crate) fn classify_file(error: &io::Error) -> RequestError {
     let is = |kind| error.kind() == kind;
     if is(io::ErrorKind::PermissionDenied) || is(io::ErrorKind::ReadOnlyFilesystem) {
@@ -217,15 +215,15 @@ pub(crate) fn classify_file(error: &io::Error) -> RequestError {
     }
 }
 
-/// Whether the store has removed an object by its name, and keeps it as a noncurrent version, or for a while as deleted.
+/// Whether the object was removed while the store retains a noncurrent version or a soft-deleted object.
 pub(crate) fn is_versioned(error: &(dyn StdError + 'static)) -> bool {
-    find::<Refusal>(error).is_some_and(|refusal| refusal.code == Code::Versioned)
+    find::<ErrorResponse>(error).is_some_and(|response| response.code == Code::Versioned)
 }
 
-/// What an error of a single request means.
+/// Maps an error of a single request.
 pub(crate) fn classify_http(error: &HttpError) -> RequestError {
-    if let Some(refusal) = find::<Refusal>(error) {
-        return refusal.answer();
+    if let Some(response) = find::<ErrorResponse>(error) {
+        return response.error();
     }
     if find::<TooLarge>(error).is_some() {
         return RequestError::Failed(NoResponse::TooLarge.into());
@@ -262,7 +260,7 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
-    rest.split_once(after).map(|(word, _)| word)
+    rest.split_once(after).map(|(between, _)| between)
 }
 
 #[cfg(test)]
@@ -274,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_says_is_read_in_one_way() {
+    fn every_error_code_of_a_store_has_one_meaning() {
         let error = RequestError::Failed;
         for (status, code, answer) in [
             (403, "AccessDenied", error(StoreError::AccessDenied)),
@@ -300,37 +298,42 @@ mod tests {
             (503, "SlowDown", RequestError::Unknown(NoResponse::OutOfOrder.into())),
             (501, "NotImplemented", error(StoreError::Unsupported)),
         ] {
-            assert_eq!(Refusal::read(status, None, xml(code).as_bytes()).answer(), answer, "{status} {code}");
+            assert_eq!(
+                ErrorResponse::read(status, None, xml(code).as_bytes()).error(),
+                answer,
+                "{status} {code}"
+            );
         }
     }
 
     #[test]
     fn the_header_of_azure_and_the_json_of_token_endpoints_are_read_too() {
         let refused = RequestError::Failed(StoreError::CredentialsRefused);
-        assert_eq!(Refusal::read(403, Some("AuthenticationFailed"), b"").answer(), refused);
+        assert_eq!(ErrorResponse::read(403, Some("AuthenticationFailed"), b"").error(), refused);
         assert_eq!(
-            Refusal::read(400, None, br#"{"error":"invalid_client","error_description":"x"}"#).answer(),
+            ErrorResponse::read(400, None, br#"{"error":"invalid_client","error_description":"x"}"#).error(),
             refused
         );
         let missing = RequestError::Failed(StoreError::BucketMissing);
-        assert_eq!(Refusal::read(404, Some("ContainerNotFound"), b"").answer(), missing);
-        assert_eq!(Refusal::read(404, Some("BlobNotFound"), b"").answer(), RequestError::NotFound);
-        let html = Refusal::read(404, None, b"<html>no such page</html>").answer();
+        assert_eq!(ErrorResponse::read(404, Some("ContainerNotFound"), b"").error(), missing);
+        assert_eq!(ErrorResponse::read(404, Some("BlobNotFound"), b"").error(), RequestError::NotFound);
+        let html = ErrorResponse::read(404, None, b"<html>no such page</html>").error();
         assert_eq!(html, RequestError::Unknown(NoResponse::Unusable.into()));
     }
 
     #[test]
-    fn only_who_gives_no_answer_is_silent() {
-        let silence = |status, body: &str| match Refusal::read(status, None, body.as_bytes()).answer() {
-            RequestError::Failed(error) | RequestError::Unknown(error) | RequestError::NotSent(error) => {
-                error.is_silence()
-            }
-            RequestError::AlreadyExists | RequestError::NotFound => false,
-        };
+    fn only_a_store_without_a_response_of_its_own_is_unresponsive() {
+        let is_unresponsive =
+            |status, body: &str| match ErrorResponse::read(status, None, body.as_bytes()).error() {
+                RequestError::Failed(error) | RequestError::Unknown(error) | RequestError::NotSent(error) => {
+                    error.is_unresponsive()
+                }
+                RequestError::AlreadyExists | RequestError::NotFound => false,
+            };
         for status in [502, 503, 504] {
-            assert!(silence(status, "") && silence(status, &xml("SlowDown")), "{status}");
+            assert!(is_unresponsive(status, "") && is_unresponsive(status, &xml("SlowDown")), "{status}");
         }
-        assert!(silence(500, "<html>500</html>"));
+        assert!(is_unresponsive(500, "<html>500</html>"));
         for (status, code) in [
             (500, "InternalError"),
             (501, "NotImplemented"),
@@ -340,49 +343,49 @@ mod tests {
             (429, "TooManyRequests"),
             (507, "InsufficientStorage"),
         ] {
-            assert!(!silence(status, &xml(code)), "{status} {code}: that request's own");
+            assert!(!is_unresponsive(status, &xml(code)), "{status} {code}: about that request only");
         }
         let full = io::Error::from(io::ErrorKind::QuotaExceeded);
         assert_eq!(
             classify_file(&full),
             RequestError::Unknown(StoreError::Unavailable),
-            "one tenant's quota"
+            "the quota of one tenant"
         );
     }
 
     #[test]
-    fn a_store_without_conditional_writes_is_told_from_one_that_lacks_something_else() {
+    fn missing_conditional_writes_are_distinguished_from_other_missing_features() {
         let said = |header: &str| {
             let body = format!("<Error><Code>NotImplemented</Code><Header>{header}</Header></Error>");
-            Refusal::read(501, None, body.as_bytes()).answer()
+            ErrorResponse::read(501, None, body.as_bytes()).error()
         };
         assert_eq!(said("If-None-Match"), RequestError::Failed(StoreError::NoConditionalWrites));
         assert_eq!(said("x-amz-server-side-encryption"), RequestError::Failed(StoreError::Unsupported));
     }
 
     #[test]
-    fn a_removal_that_leaves_a_version_is_told_by_its_headers() {
+    fn headers_tell_that_a_removal_left_a_version() {
         let of = |name, value| {
             let headers = HeaderMap::from_iter([(
                 http::HeaderName::from_static(name),
                 http::HeaderValue::from_static(value),
             )]);
-            Refusal::of_removal(204, &headers).is_some_and(|refusal| is_versioned(&refusal))
+            ErrorResponse::of_removal(204, &headers).is_some_and(|response| is_versioned(&response))
         };
         assert!(of("x-amz-delete-marker", "true"));
         assert!(of("x-ms-delete-type-permanent", "false"));
         assert!(!of("x-amz-delete-marker", "false"));
         assert!(!of("x-ms-delete-type-permanent", "true"));
         assert!(!of("x-amz-version-id", "true"));
-        assert!(!is_versioned(&Refusal::read(404, None, b"")));
+        assert!(!is_versioned(&ErrorResponse::read(404, None, b"")));
     }
 
     #[test]
-    fn every_status_has_an_answer_and_no_text_of_the_store_stays() {
+    fn every_status_is_an_error_without_text_from_the_store() {
         for status in 100..=999 {
-            let refusal = Refusal::read(status, None, xml("canary").as_bytes());
-            let _ = refusal.answer();
-            assert!(!format!("{refusal} {refusal:?}").contains("canary"));
+            let response = ErrorResponse::read(status, None, xml("canary").as_bytes());
+            let _ = response.error();
+            assert!(!format!("{response} {response:?}").contains("canary"));
         }
     }
 }

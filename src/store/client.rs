@@ -1,7 +1,7 @@
 //! Puts, reads and removes objects in one store.
 //!
-//! Every call has a deadline of its own, is repeated a few times where that can help, and fails with one [`StoreError`] that
-//! holds no text of the store.
+//! Every call has its own deadline, is retried a few times where that can help, and fails with one [`StoreError`] that contains
+//! no text from the store.
 
 use std::{
     fmt,
@@ -29,15 +29,16 @@ use super::{
 
 mod removal;
 
-/// A store, or a part of one. It is cheap to make: all share the connections of their [`StoreHttp`]. Reuse it for a batch
-/// of objects, because it also keeps the tokens that some credentials are exchanged for. Prints its address only.
+/// A store, or the part of one below a prefix. Cheap to create: all stores share the connections of their [`StoreHttp`]. Reuse
+/// one for a batch of objects, because it caches the tokens for which some credentials are exchanged. Its `Debug` output is
+/// its address only.
 pub struct Store {
     requests: Requests,
     location: Location,
     endpoint: String,
     retry_policy: RetryPolicy,
     credentials: u64,
-    /// The store in the records of [`ConditionalWrites`].
+    /// Its name in [`ConditionalWrites`], to which the namespace is added.
     name: String,
     conditional_writes: Arc<ConditionalWrites>,
 }
@@ -47,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions`] when the options do not make up a store, or one whose objects lie elsewhere than at the location.
+    /// [`InvalidOptions`] if the options are incomplete, or if objects would be stored elsewhere than at the location.
     pub fn new(
         location: Location,
         options: &Options,
@@ -62,30 +63,30 @@ impl Store {
         Ok(Self { requests, location, endpoint, retry_policy, credentials, name, conditional_writes })
     }
 
-    /// The server. A server that hangs for one store hangs for all stores on it. Never logged.
+    /// The server, normalized. Stores on one server are expected to hang together. Never logged.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// A number that tells its credentials from others in this process; 0 for the operator's own.
+    /// Identifies its credentials within this process; 0 for the operator's own.
     #[must_use]
     pub const fn credentials(&self) -> u64 {
         self.credentials
     }
 
-    /// Where it is.
+    /// Where its objects are.
     #[must_use]
     pub const fn location(&self) -> &Location {
         &self.location
     }
 
-    /// Stores an object unless it is there. Safe to repeat and to cancel: an object is whole or not there, and what is
-    /// there is never changed. After a lost response it reads what exists before it reports an error.
+    /// Stores an object unless it exists. Safe to repeat and to cancel: an object exists completely or not at all, and is
+    /// never changed. If a response was lost, it reads the existing object before it reports an error.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; [`Conflict`](StoreError::Conflict) when other bytes are there.
+    /// [`StoreError`]; [`Conflict`](StoreError::Conflict) if a different object exists.
     pub async fn put(
         &self,
         folder: &Folder,
@@ -105,7 +106,7 @@ impl Store {
     ) -> Result<Put, StoreError> {
         let path = self.requests.path(folder, key)?;
         let size = digested.bytes.len() as u64;
-        // One tenant's store says nothing of another's: somebody may remove there what the trial is about.
+        // Per namespace: in one namespace's part of the store, the checked object may be removed in between.
         let name = format!("{} {}", self.name, folder.namespace());
         if self.conditional_writes.are_unsupported(&name) {
             return Err(StoreError::NoConditionalWrites);
@@ -120,7 +121,8 @@ impl Store {
                     self.try_conditional_write(&name, &path, digested, &attributes).await?;
                     return Ok(Put { size, sha256, already_existed: false });
                 }
-                // Azure says so of what is there to whoever may create and not overwrite, Google to whoever may not remove.
+                // For an existing object, Azure returns this to credentials that may create but not overwrite, and Google to
+                // credentials that may not delete.
                 Err(RequestError::Failed(StoreError::AccessDenied)) => {
                     return match self.requests.compare(&path, size, &sha256).await {
                         Ok(Comparison::Same) => Ok(Put { size, sha256, already_existed: true }),
@@ -129,7 +131,7 @@ impl Store {
                     };
                 }
                 Err(RequestError::Failed(error)) => return Err(error),
-                // Of a folder: somebody removed just now what was being written, or the folder that it was in.
+                // In a folder: the file that was being written, or its folder, was removed just now.
                 Err(RequestError::NotFound) => StoreError::Unavailable,
                 Err(RequestError::NotSent(error)) => error,
                 Err(answer @ (RequestError::AlreadyExists | RequestError::Unknown(_))) => {
@@ -157,7 +159,7 @@ impl Store {
         }
     }
 
-    /// One request that puts an object. Notes with its bytes that it is not answered, also where this is given up.
+    /// Sends one request that puts an object. If it gets no response or is cancelled, the object's bytes note that.
     async fn put_tracked(
         &self,
         path: &Path,
@@ -171,8 +173,8 @@ impl Store {
         put
     }
 
-    /// Puts the first object of each store a second time: a store that takes it would overwrite others as well, unless
-    /// somebody removed it just before. So it is put once more before that is believed.
+    /// Puts the first object of each store a second time: a store that accepts it would overwrite other objects too, unless
+    /// the object was removed in between. So it is put a third time before the store counts as one that overwrites.
     async fn try_conditional_write(
         &self,
         name: &str,
@@ -183,22 +185,22 @@ impl Store {
         if !self.requests.has_attributes() {
             return Ok(());
         }
-        let Some(trial) = self.conditional_writes.ask(name) else { return Ok(()) };
+        let Some(check) = self.conditional_writes.check(name) else { return Ok(()) };
         let mut answer = self.put_tracked(path, digested, attributes).await;
         if answer.is_ok() {
             answer = self.put_tracked(path, digested, attributes).await;
         }
         match answer {
             Ok(()) => {
-                trial.failed();
+                check.failed();
                 Err(StoreError::NoConditionalWrites)
             }
-            // Some deny overwriting to credentials that may only create.
+            // Some stores deny overwriting to credentials that may only create.
             Err(RequestError::AlreadyExists | RequestError::Failed(StoreError::AccessDenied)) => {
-                trial.succeeded();
+                check.succeeded();
                 Ok(())
             }
-            // It stays open until the next object.
+            // Undecided: the next object starts another check.
             Err(
                 RequestError::NotFound
                 | RequestError::NotSent(_)
@@ -208,11 +210,11 @@ impl Store {
         }
     }
 
-    /// Reads an object of at most `limit` bytes; none if it is not there.
+    /// Reads an object of at most `limit` bytes; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; [`Conflict`](StoreError::Conflict) when it is larger.
+    /// [`StoreError`]; [`Conflict`](StoreError::Conflict) if it is larger.
     pub async fn read(
         &self,
         folder: &Folder,
@@ -231,21 +233,20 @@ impl Store {
         .await
     }
 
-    /// What is there under a key: its bytes are digested, and returned too if they are at most `kept`. None if nothing is
-    /// there.
+    /// The object under a key: its digest, and its bytes if there are at most `max_bytes`. `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; [`Conflict`](StoreError::Conflict) when it is larger than any object of ours.
+    /// [`StoreError`]; [`Conflict`](StoreError::Conflict) if it is larger than any object of the operator.
     pub async fn find(
         &self,
         folder: &Folder,
         key: &ObjectKey,
-        kept: usize,
+        max_bytes: usize,
     ) -> Result<Option<Found>, StoreError> {
         let path = self.requests.path(folder, key)?;
         self.with_retries(|| async {
-            match self.requests.find(&path, kept).await {
+            match self.requests.find(&path, max_bytes).await {
                 Ok(Some(found)) => Ok(Some(found)),
                 Ok(None) => Err(RequestError::Failed(StoreError::Conflict)),
                 Err(RequestError::NotFound) => Ok(None),
@@ -255,15 +256,14 @@ impl Store {
         .await
     }
 
-    /// Whether it keeps what an object says of itself: a folder does not.
+    /// Whether objects have attributes: in a folder they have none.
     #[must_use]
-    pub const fn keeps_attributes(&self) -> bool {
+    pub const fn has_attributes(&self) -> bool {
         self.requests.has_attributes()
     }
 
-    /// What is in a folder, at most 64 keys, in the order of the alphabet; other names are left out. That
-    /// nothing is there is only believed to the store itself: not to a server on the way, nor to a folder in which
-    /// nothing is mounted.
+    /// The keys in a folder, at most 64 and sorted; other names are left out. An empty result comes from the store itself,
+    /// never from a gateway or from a folder in which nothing is mounted.
     ///
     /// # Errors
     ///
@@ -280,7 +280,7 @@ impl Store {
         .await
     }
 
-    /// Repeats a request by the retry policy, as long as it may have been lost, and no longer than a whole call may take.
+    /// Retries a request according to the retry policy while it may have been lost, within the time limit of a call.
     async fn with_retries<T, Response>(&self, request: impl Fn() -> Response) -> Result<T, StoreError>
     where
         Response: Future<Output = Result<T, RequestError>>,
@@ -291,7 +291,7 @@ impl Store {
                 let error = match request().await {
                     Ok(done) => return Ok(done),
                     Err(RequestError::Failed(error)) => return Err(error),
-                    // S3 says so too while another operation on the object is in progress.
+                    // S3 returns this too while another operation on the object is in progress.
                     Err(error @ (RequestError::AlreadyExists | RequestError::NotFound)) => error.into_error(),
                     Err(RequestError::NotSent(error) | RequestError::Unknown(error)) => error,
                 };

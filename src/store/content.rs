@@ -1,12 +1,12 @@
-//! Recognizes images that may be stored, and their formats, by their first bytes. Pure.
+//! Recognizes the formats of images that may be stored by their first bytes. Pure.
 //!
-//! The content type of an answer is a label that gateways and file servers get wrong. It only refuses: an answer that says
-//! it is a page or a document of markup is no image, whatever its first bytes are.
+//! Gateways and file servers often send a wrong content type. So it can only exclude: a response that claims to be markup or a
+//! script is not an image, whatever its first bytes are.
 
-/// Most bytes of an image: 25 MiB.
+/// The maximum size of an image: 25 MiB.
 pub const MAX_BYTES: usize = 25 * 1024 * 1024;
 
-/// What an image is.
+/// The format of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// JPEG.
@@ -25,7 +25,7 @@ impl Format {
     /// Every format.
     pub const ALL: [Self; 5] = [Self::Jpeg, Self::Png, Self::WebP, Self::Heic, Self::Pdf];
 
-    /// The end of an object's key, without the dot.
+    /// The extension of an object's key, without the dot.
     #[must_use]
     pub const fn extension(self) -> &'static str {
         match self {
@@ -49,9 +49,9 @@ impl Format {
         }
     }
 
-    /// What the first bytes say.
+    /// The format of which these are the first bytes.
     fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        let at = |from: usize, word: &[u8]| bytes.get(from..from + word.len()) == Some(word);
+        let at = |from: usize, magic: &[u8]| bytes.get(from..from + magic.len()) == Some(magic);
         if at(0, b"\xff\xd8\xff") {
             Some(Self::Jpeg)
         } else if at(0, b"\x89PNG\r\n\x1a\n") {
@@ -74,21 +74,21 @@ const HEIC_BRANDS: [&[u8; 4]; 8] = [b"heic", b"heix", b"hevc", b"hevx", b"heim",
 /// Why bytes are not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unusable {
-    /// No byte.
+    /// There are no bytes.
     #[error("the image is empty")]
     Empty,
-    /// Over [`MAX_BYTES`].
+    /// There are more than [`MAX_BYTES`].
     #[error("the image is larger than 25 MiB")]
     TooLarge,
-    /// The content type says that it is markup, a script or data: HTML, JSON and SVG among others.
-    #[error("the content type is that of a page or a document of text")]
+    /// The content type is that of markup, a script or data, such as HTML, JSON or SVG.
+    #[error("the content type is that of text, not of an image")]
     ContentType,
-    /// The first bytes are those of none of the formats.
-    #[error("the bytes are none of JPEG, PNG, WebP, HEIC and PDF")]
+    /// The first bytes are not those of a supported format.
+    #[error("the bytes are not JPEG, PNG, WebP, HEIC or PDF")]
     Bytes,
 }
 
-/// The format of an image that may be stored. `content_type` is the portal's header, if there was one.
+/// The format of an image that may be stored. `content_type` is the portal's header, if there is one.
 ///
 /// # Errors
 ///
@@ -106,8 +106,8 @@ pub fn inspect(bytes: &[u8], content_type: Option<&str>) -> Result<Format, Unusa
     Format::of_bytes(bytes).ok_or(Unusable::Bytes)
 }
 
-/// Whether a content type names text: markup, a script or data. `text/plain` does not count: servers give it to files
-/// that they do not know (WHATWG MIME Sniffing, "check-for-apache-bug flag").
+/// Whether a content type is that of text: markup, a script or data. `text/plain` does not count, because servers send it for
+/// unknown files (WHATWG MIME Sniffing, "check-for-apache-bug flag").
 fn names_text(content_type: &str) -> bool {
     let essence = content_type.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
     let Some((kind, subtype)) = essence.split_once('/') else { return false };
@@ -132,7 +132,7 @@ mod tests {
     const PDF: &[u8] = b"%PDF-1.7\n";
 
     #[test]
-    fn the_first_bytes_decide_what_an_image_is_whatever_its_label() {
+    fn the_first_bytes_determine_the_format_whatever_the_content_type() {
         let images = [
             (JPEG, Format::Jpeg),
             (PNG, Format::Png),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_that_it_is_text_is_refused_whatever_its_bytes() {
+    fn a_content_type_of_text_is_refused_whatever_the_bytes() {
         for label in [
             "text/html",
             "Text/HTML; charset=utf-8",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused_whatever_its_label() {
+    fn other_bytes_are_refused_whatever_the_content_type() {
         for (bytes, why) in [
             (&b""[..], Unusable::Empty),
             (b"<!doctype html><p>no", Unusable::Bytes),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_has_names_of_its_own() {
+    fn every_format_has_its_own_extension_and_content_type() {
         for format in Format::ALL {
             let same = |other: &&Format| {
                 other.extension() == format.extension() || other.content_type() == format.content_type()

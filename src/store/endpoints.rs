@@ -1,4 +1,4 @@
-//! The endpoints besides the clouds' own that a store may have: the administrator's allow-list. Pure.
+//! The administrator's allow-list of endpoints besides the clouds' own. Pure.
 //!
 //! A namespace's Secret decides where the operator sends images, from inside the cluster's network. Without this list it
 //! could name any host that the operator can reach.

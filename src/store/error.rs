@@ -1,48 +1,50 @@
-//! Why a call to a store brought nothing. Closed, and without any text of the store. Pure but for the error types.
+//! Why a call to a store failed: a closed set, without text from the store. Pure.
 
 use super::no_response::NoResponse;
 
-/// Why a call to a store brought nothing.
+/// Why a call to a store failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StoreError {
-    /// No answer of the store's came.
+    /// The store did not respond.
     #[error("{0}")]
     NoResponse(NoResponse),
-    /// It says in its own words that it cannot now.
-    #[error("the store says that it cannot now")]
+    /// The store reports that it is temporarily unavailable.
+    #[error("the store reports that it is temporarily unavailable")]
     Unavailable,
-    /// It knows the credentials, and they may not do this.
-    #[error("the store denies this to the credentials")]
+    /// The credentials are valid but lack the permission.
+    #[error("the store denies access with these credentials")]
     AccessDenied,
-    /// It does not take the credentials: expired, replaced, or wrong, or signed by a clock that is wrong. Worth reading
-    /// the Secret again, once.
-    #[error("the store does not take the credentials, or this machine's clock is wrong")]
+    /// The credentials are expired, replaced or wrong, or the clock that signed the request is. Worth reading the Secret
+    /// once more.
+    #[error(
+        "the store rejects the credentials; they are invalid or expired, or this machine's clock is wrong"
+    )]
     CredentialsRefused,
     /// The bucket, container or folder does not exist.
     #[error("the bucket, container or folder does not exist")]
     BucketMissing,
-    /// Other bytes are there under the same key. They are not touched.
-    #[error("other bytes are there under the same key")]
+    /// A different object exists under the same key. It is not touched.
+    #[error("a different object exists under the same key")]
     Conflict,
-    /// This option is wrong, as far as the store's answer tells.
+    /// This option is wrong, according to the store's response.
     #[error("the store's option {0} is wrong")]
     Misconfigured(&'static str),
-    /// It does not refuse to overwrite what is there: evidence could be replaced.
-    #[error("the store does not know conditional writes (If-None-Match), which evidence needs")]
+    /// The store does not refuse to overwrite an object, so evidence could be replaced.
+    #[error("the store does not support conditional writes (If-None-Match), which evidence requires")]
     NoConditionalWrites,
-    /// It lacks something that an option asks for.
-    #[error("the store does not know something that an option asks for")]
+    /// An option requires a feature that the store does not support.
+    #[error("an option requires a feature that the store does not support")]
     Unsupported,
-    /// The store calls the request wrong, and does not say which option is to blame.
-    #[error("the store refuses the request")]
+    /// The store rejects the request without naming an option.
+    #[error("the store rejects the request")]
     Refused,
 }
 
 impl StoreError {
-    /// Whether nobody answered, so that others may well wait for the same in vain. A refusal, or an answer that is no use, is
-    /// about the request that it answers.
+    /// Whether the store did not respond at all, so that other requests are likely to wait in vain too. An error response says
+    /// something about its own request only.
     #[must_use]
-    pub const fn is_silence(self) -> bool {
+    pub const fn is_unresponsive(self) -> bool {
         match self {
             Self::NoResponse(
                 NoResponse::Resolve
@@ -65,7 +67,7 @@ impl StoreError {
         }
     }
 
-    /// One word for it, as a log line has it.
+    /// The value of a log field.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! The HTTP client of all stores. It never follows a redirect and never repeats a request, and it reduces every refusal to a
-//! status and a known code before its text can reach anything else.
+//! The HTTP client of all stores. It never follows a redirect and never retries, and it reduces every error response to a status
+//! and a known code before its text can reach anything else.
 
 use std::{
     fmt,
@@ -24,30 +24,30 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{
-    classify::{Refusal, TooLarge},
+    classify::{ErrorResponse, TooLarge},
     conditional_writes::ConditionalWrites,
 };
 
-/// How much is read of a refusal, in bytes: enough to find the store's code in it.
-const REFUSAL_BYTES: usize = 4096;
+/// How many bytes of an error response are read: enough to find the store's error code.
+const MAX_ERROR_BYTES: usize = 4096;
 
-/// How much is read of any other answer, in bytes, unless its request says otherwise by [`ResponseLimit`]: a thousand names and
-/// more, or a token.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes of any other response are read unless the request has a [`ResponseLimit`]: enough for a page of a listing, or
+/// a token.
+const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
-/// How much of the answer to a request is read, in bytes.
+/// How many bytes of the response to a request are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseLimit(pub(crate) usize);
 
-/// Longest time for reading that.
-const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// The time limit for reading an error response.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How stores are connected to. Every value has a default.
+/// How to connect to stores. Every value has a default.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Longest time until a connection stands, name resolution and TLS included. Default 5 s.
+    /// The time limit for a connection, including name resolution and TLS. Default 5 s.
     pub connect_timeout: Duration,
-    /// Hosts whose address is known without asking for it, as of curl's `--resolve`. Default none.
+    /// Hosts with fixed addresses, as with curl's `--resolve`. Default none.
     pub hosts: Vec<(String, IpAddr)>,
 }
 
@@ -60,31 +60,31 @@ impl Default for HttpSettings {
 /// The client for all stores. One per process; clones share its connections.
 #[derive(Clone)]
 pub struct StoreHttp {
-    /// For what may only be reached by https.
+    /// For endpoints that require https.
     tls: Client,
-    /// For endpoints that the administrator allowed by plain http, and the machine's own metadata.
+    /// For endpoints that the administrator allows with plain http, and for the cloud's metadata server.
     any: Client,
-    /// What is known of stores.
+    /// Which stores support conditional writes.
     conditional_writes: Arc<ConditionalWrites>,
 }
 
-/// The HTTP library refuses the settings.
+/// The HTTP library rejects the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("set up the HTTP client for the stores")]
 pub struct InvalidHttp(#[source] reqwest::Error);
 
 impl StoreHttp {
-    /// Makes the client. Opens no connection.
+    /// Creates the client. Opens no connection.
     ///
     /// # Errors
     ///
     /// [`InvalidHttp`].
     pub fn new(settings: &HttpSettings, mut trust: ClientConfig) -> Result<Self, InvalidHttp> {
-        // One connection per request in flight: an upload does not wait behind another one's bytes.
+        // One connection per request in flight, so that an upload does not wait for another one's bytes.
         trust.alpn_protocols = vec![b"http/1.1".to_vec()];
         let client = |https_only| {
             let hosts = settings.hosts.iter();
-            // The port is that of the address that is asked.
+            // Port 0: the port is that of the URL.
             hosts
                 .fold(Client::builder(), |builder, (host, address)| {
                     builder.resolve(host, SocketAddr::new(*address, 0))
@@ -95,7 +95,7 @@ impl StoreHttp {
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
                 .referer(false)
-                // Whatever the environment says.
+                // The environment must not redirect evidence through a proxy.
                 .no_proxy()
                 .user_agent(concat!("okid-operator/", env!("CARGO_PKG_VERSION")))
                 .pool_idle_timeout(Duration::from_secs(30))
@@ -109,7 +109,7 @@ impl StoreHttp {
         })
     }
 
-    /// What is known of all stores that are spoken to by this client and its clones.
+    /// Which stores support conditional writes, shared by this client and its clones.
     pub(crate) fn conditional_writes(&self) -> Arc<ConditionalWrites> {
         Arc::clone(&self.conditional_writes)
     }
@@ -141,25 +141,27 @@ struct SingleRequests(Client);
 impl HttpService for SingleRequests {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_removal = request.method() == Method::DELETE;
-        let ResponseLimit(bytes) = request.extensions().get().copied().unwrap_or(ResponseLimit(ANSWER_BYTES));
+        let ResponseLimit(bytes) =
+            request.extensions().get().copied().unwrap_or(ResponseLimit(MAX_RESPONSE_BYTES));
         let response = HttpService::call(&self.0, request).await?;
         let status = response.status();
         if status.is_success() {
-            // The library passes no header on, so a removal that leaves something behind is reported as a failure.
-            let refusal = Refusal::of_removal(status.as_u16(), response.headers()).filter(|_| is_removal);
-            return match refusal {
-                Some(refusal) => Err(HttpError::new(HttpErrorKind::Unknown, refusal)),
+            // The library passes on no headers, so a removal that leaves a version is reported as an error.
+            let leftover =
+                ErrorResponse::of_removal(status.as_u16(), response.headers()).filter(|_| is_removal);
+            return match leftover {
+                Some(leftover) => Err(HttpError::new(HttpErrorKind::Unknown, leftover)),
                 None => Ok(response.map(|body| bounded(body, bytes))),
             };
         }
         let (parts, body) = response.into_parts();
         let header = parts.headers.get("x-ms-error-code").and_then(|value| value.to_str().ok());
         let start = read_start(body).await;
-        Err(HttpError::new(HttpErrorKind::Unknown, Refusal::read(status.as_u16(), header, &start)))
+        Err(HttpError::new(HttpErrorKind::Unknown, ErrorResponse::read(status.as_u16(), header, &start)))
     }
 }
 
-/// A body that ends with an error where it has more bytes than that.
+/// A body that ends with an error after this many bytes.
 fn bounded(body: HttpResponseBody, bytes: usize) -> HttpResponseBody {
     HttpResponseBody::new(Limited::new(body, bytes).map_err(|error| match error.downcast::<HttpError>() {
         Ok(error) => *error,
@@ -167,17 +169,17 @@ fn bounded(body: HttpResponseBody, bytes: usize) -> HttpResponseBody {
     }))
 }
 
-/// Reads the start of a refusal, as far as it comes: the status is known, so nothing here can fail.
+/// Reads the start of an error response. Cannot fail: the status is known, and a part is enough.
 async fn read_start(body: HttpResponseBody) -> Vec<u8> {
     let mut start = Vec::new();
     let mut chunks = body.bytes_stream();
     let reading = async {
-        while start.len() < REFUSAL_BYTES
+        while start.len() < MAX_ERROR_BYTES
             && let Some(Ok(chunk)) = chunks.next().await
         {
-            start.extend(chunk.iter().take(REFUSAL_BYTES - start.len()));
+            start.extend(chunk.iter().take(MAX_ERROR_BYTES - start.len()));
         }
     };
-    let _ = timeout(REFUSAL_TIME, reading).await;
+    let _ = timeout(ERROR_TIMEOUT, reading).await;
     start
 }

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// What kind of store an address names.
+/// The kind of store that an address names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// Amazon S3, and what speaks its protocol.
+    /// Amazon S3 and compatible stores.
     S3,
     /// Google Cloud Storage.
     Gs,
     /// Azure Blob Storage.
     Az,
-    /// A folder of the machine on which the operator runs.
+    /// A folder on the operator's machine.
     File,
 }
 
@@ -19,7 +19,7 @@ impl Scheme {
     /// Every scheme.
     pub const ALL: [Self; 4] = [Self::S3, Self::Gs, Self::Az, Self::File];
 
-    /// As it stands before `://`.
+    /// The part of the address before `://`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,9 +31,9 @@ impl Scheme {
     }
 }
 
-/// An address of a store, read in exactly one way.
+/// The address of a store: `scheme://bucket[/prefix]` or `file:///folder`.
 ///
-/// `scheme://bucket[/prefix]`, or `file:///folder`. At most 256 characters of ASCII; no part of it leads upwards.
+/// At most 256 ASCII characters, without `.` or `..` segments.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     scheme: Scheme,
@@ -44,32 +44,32 @@ pub struct Location {
 /// Why an address cannot be used. Does not repeat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLocation {
-    /// Too long.
+    /// It is too long.
     #[error("write at most {} characters", Location::MAX_CHARS)]
     Length,
-    /// Another scheme, or none.
+    /// The scheme is missing or unknown.
     #[error("start with s3://, gs:// or az://")]
     Scheme,
-    /// The name after the scheme.
+    /// The name after the scheme is invalid.
     #[error(
         "after the scheme write the name of a bucket or container: 3 to 222 lower-case letters, digits and - . _"
     )]
     Bucket,
-    /// What comes after the name.
+    /// The path after the name is invalid.
     #[error(
         "in the path use letters, digits and - . _ between single slashes, without '.', '..' or a slash at the end"
     )]
     Path,
-    /// A folder that is not absolute.
+    /// The folder is not absolute.
     #[error("write a folder as file:///absolute/path")]
     Folder,
 }
 
 impl Location {
-    /// Most characters of an address.
+    /// The maximum length of an address, in characters.
     pub const MAX_CHARS: usize = 256;
 
-    /// Reads an address.
+    /// Parses an address.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Location {
         Ok(Self { scheme, bucket: bucket.to_owned(), prefix: prefix.unwrap_or_default().to_owned() })
     }
 
-    /// What kind of store it is.
+    /// The kind of store.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_and_written_in_one_way() {
+    fn an_address_is_printed_as_it_was_written() {
         for (url, scheme, bucket, prefix) in [
             ("s3://evidence", Scheme::S3, "evidence", ""),
             ("s3://evidence.eu/kyc/2026", Scheme::S3, "evidence.eu", "kyc/2026"),
@@ -165,8 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_leads_elsewhere_is_refused() {
-        for (url, flaw) in [
+    fn an_ambiguous_address_is_refused() {
+        for (url, error) in [
             ("", InvalidLocation::Scheme),
             ("S3://evidence", InvalidLocation::Scheme),
             ("https://evidence", InvalidLocation::Scheme),
@@ -192,7 +192,7 @@ mod tests {
             ("file:///", InvalidLocation::Path),
             ("file:///a/../../etc", InvalidLocation::Path),
         ] {
-            assert_eq!(Location::parse(url), Err(flaw), "{url}");
+            assert_eq!(Location::parse(url), Err(error), "{url}");
         }
         assert_eq!(Location::parse(&format!("s3://{}", "a".repeat(300))), Err(InvalidLocation::Length));
     }

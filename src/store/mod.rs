@@ -9,24 +9,24 @@
 //! | [`endpoints`] | allows servers that are not the clouds' own (pure) |
 //! | [`options`] | checks the options of a credentials Secret or a stores file (pure) |
 //! | [`stores`] | reads the administrator's file of named stores |
-//! | [`breaker`] | pauses a store that gives no response, for whoever got none |
+//! | [`breaker`] | pauses requests to a store that does not respond |
 //! | [`budget`] | bounds the bytes of all images in memory |
 //! | [`content`] | recognizes images that may be stored (pure) |
-//! | [`http`] | the HTTP client of all stores: no redirects, no retries, no text of a refusal |
+//! | [`http`] | the HTTP client of all stores: no redirects, no retries, no error texts |
 //! | `backend` | makes the client of each kind of store |
 //! | `request` | sends one request |
-//! | `classify` | says what its response means |
+//! | `classify` | maps its response to an error |
 //! | [`retry`] | how often and how long a call is repeated |
 //! | [`client`] | puts, reads and removes [objects](object), with retries; each failure is one [`error`] |
-//! | `conditional_writes` | finds out whether a store refuses to overwrite |
+//! | `conditional_writes` | checks whether a store refuses to overwrite |
 //! | [`no_response`] | why there was no response (pure) |
-//! | `files` | objects as files of a local folder, where no link leads anywhere |
+//! | `files` | stores objects as files of a local folder, without following links |
 //!
 //! Every object is created under the condition that none exists. An object that exists with the same bytes counts as stored,
 //! so every call may be repeated after a crash. Nothing is ever overwritten. Each object is sent in one request (none is
 //! over 25 MiB), so no partial upload can be left behind.
 //!
-//! Keys, names and errors never hold the id of a verification, its link, or text of a store.
+//! Keys, names and errors never contain the id of a verification, its link, or text from a store.
 
 mod backend;
 pub mod breaker;

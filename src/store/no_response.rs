@@ -1,31 +1,31 @@
-//! Why no answer of a store's came. Pure.
+//! Why a store did not respond. Pure.
 
-/// Why no answer of a store's came.
+/// Why a store did not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NoResponse {
-    /// Its host has no address.
+    /// Its host name has no address.
     #[error("the store's host name could not be resolved")]
     Resolve,
-    /// Nobody takes a connection there.
-    #[error("the connection to the store was refused, or could not be made")]
+    /// The connection was refused or failed.
+    #[error("the connection to the store was refused or failed")]
     Refused,
-    /// The TLS handshake failed, the store's certificate included.
-    #[error("no trusted TLS connection to the store could be made")]
+    /// The TLS handshake failed, or the certificate is not trusted.
+    #[error("no trusted TLS connection to the store could be established")]
     Tls,
-    /// No whole answer in time.
-    #[error("the store did not answer in time")]
+    /// No complete response in time.
+    #[error("the store did not respond in time")]
     TimedOut,
-    /// The connection ended before a whole answer was there.
-    #[error("the connection to the store was cut")]
+    /// The connection was closed before the response was complete.
+    #[error("the connection to the store was closed before the response was complete")]
     Cut,
-    /// A status that says that nobody could answer: 502, 503, 504, or 500 without an error of the store's own.
-    #[error("the store, or a gateway before it, is out of order")]
+    /// 502, 503 or 504, or 500 without an error code of a store.
+    #[error("the store, or a gateway in front of it, is out of order")]
     OutOfOrder,
-    /// An answer over its limit.
-    #[error("the store's answer is too large")]
+    /// The response is over its limit.
+    #[error("the store's response is too large")]
     TooLarge,
-    /// Something came that is no answer of a store.
-    #[error("what answers in the store's place is no store, or its answer is unusable")]
+    /// The response is not that of a store.
+    #[error("the response is unusable, or it is not from a store")]
     Unusable,
 }
 
@@ -42,7 +42,7 @@ impl NoResponse {
         Self::Unusable,
     ];
 
-    /// One word for it, as a line of the log has it.
+    /// The value of a log field.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {

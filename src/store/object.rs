@@ -1,4 +1,4 @@
-//! Objects as they are put, found and removed.
+//! Objects that are put, found and removed. May depend on the pure files of [`store`](super) and on tokio's blocking threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,29 +8,29 @@ use tokio::task::spawn_blocking;
 
 use super::{error::StoreError, hash::hex, path::ObjectKey};
 
-/// What an object says of itself.
+/// The metadata of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata<'a> {
-    /// The content type, kept where the store has content types.
+    /// The content type, in stores that support it.
     pub content_type: &'static str,
-    /// Attributes, kept where the store has them; names of lower-case letters and digits, values of printable
-    /// ASCII. `sha256` is added.
+    /// Attributes, in stores that support them: names of lower-case letters and digits, values of printable ASCII. `sha256` is
+    /// added.
     pub attributes: &'a [(&'static str, &'a str)],
 }
 
-/// What is in the store now.
+/// The object that is in the store now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
     /// Its size in bytes.
     pub size: u64,
     /// Its SHA-256, in hex.
     pub sha256: String,
-    /// Whether it was found there, from an earlier try or run.
+    /// Whether it existed already, from an earlier attempt or process.
     pub already_existed: bool,
 }
 
-/// The bytes of an object, at most 25 MiB because they go in one request, with their SHA-256, so that it is worked out once,
-/// and what is known of the requests that put them.
+/// The bytes of an object with their SHA-256, which is computed once, and whether a request may still put them. At most 25 MiB,
+/// because they are sent in one request.
 #[derive(Debug)]
 pub struct Digested {
     pub(super) bytes: Bytes,
@@ -40,11 +40,11 @@ pub struct Digested {
 }
 
 impl Digested {
-    /// Works it out where nothing else waits for it: a large image takes long enough to keep other work waiting.
+    /// Computes the digest on a blocking thread, because a large image takes too long for an async task.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] when the process is ending.
+    /// [`StoreError::Unavailable`] if the runtime is shutting down.
     pub async fn of(bytes: Bytes) -> Result<Self, StoreError> {
         let digest = spawn_blocking(move || (<[u8; 32]>::from(Sha256::digest(&bytes)), bytes)).await;
         let (digest, bytes) = digest.map_err(|_| StoreError::Unavailable)?;
@@ -57,62 +57,62 @@ impl Digested {
         &self.sha256
     }
 
-    /// Whether a request that puts them was sent and never answered for certain, whatever came of later ones: the store may
-    /// still do it, also after the object was removed.
+    /// Whether a request that puts these bytes was sent and its outcome is unknown, whatever the result of later requests: the
+    /// store may still execute it, even after the object was removed.
     #[must_use]
     pub fn may_arrive(&self) -> bool {
         self.may_arrive.load(Ordering::Relaxed)
     }
 }
 
-/// What is there under a key, and what it says of itself.
+/// An object that was found under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its size in bytes.
     pub size: u64,
     /// Its SHA-256, in hex.
     pub sha256: String,
-    /// Its attribute [`PROOF`], where the store keeps attributes.
+    /// Its attribute [`PROOF`], in stores that support attributes.
     pub proof: Option<String>,
-    /// Its bytes, if they are few enough.
+    /// Its bytes, unless there are too many.
     pub bytes: Option<Bytes>,
 }
 
-/// The attribute that says whose an object is.
+/// The attribute that proves which operator wrote an object.
 pub const PROOF: &str = "proof";
 
-/// What became of an object that was to be removed.
+/// The result of removing one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Removal {
-    /// It is not there any more.
+    /// It no longer exists.
     Removed,
-    /// It is gone by its name, and the store keeps it: as a noncurrent version, or for a while as deleted. Google does not
-    /// tell that from [`Removed`](Self::Removed).
+    /// It no longer exists under its key, but the store retains a noncurrent version or a soft-deleted object. Google does not
+    /// distinguish this from [`Removed`](Self::Removed).
     Versioned,
-    /// The store keeps it: a retention policy, a legal hold, or credentials that may not remove. In a folder: it is no
-    /// regular file.
-    Kept,
+    /// The store retains it, because of a retention policy, a legal hold, or credentials that may not delete. In a folder: it
+    /// is not a regular file.
+    Retained,
 }
 
 /// What is left of a folder that was cleared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {
-    /// What the store keeps, by the names it has.
-    pub kept: Vec<ObjectKey>,
-    /// What the store keeps without its name.
+    /// Objects that the store retains under their keys.
+    pub retained: Vec<ObjectKey>,
+    /// Objects of which the store retains a noncurrent version or a soft-deleted object.
     pub versioned: Vec<ObjectKey>,
-    /// What else is there.
+    /// What else is in the folder.
     pub remainder: Remainder,
 }
 
-/// What is in a folder beside what the store was seen to keep.
+/// What is in a folder besides the objects that the store retains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Remainder {
-    /// Nothing, as the store says.
+    /// Nothing, according to the store.
     #[default]
     Nothing,
     /// Unknown: the credentials may not list.
     Unlisted,
-    /// What the store says to have removed: its listing is behind, or somebody stores it again.
+    /// Objects that were removed are still listed: the listing is stale, or they were stored again.
     Listed,
 }

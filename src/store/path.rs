@@ -1,6 +1,6 @@
-//! How objects are named: `<prefix>/<namespace>/<name>/<uid>/<kind>-<imageType>[-<attempt>].<extension>`. Pure.
+//! Names of objects: `<prefix>/<namespace>/<name>/<uid>/<kind>-<imageType>[-<attempt>].<extension>`. Pure.
 //!
-//! The id of a verification is never part of a name: whoever holds it may look at the session.
+//! The verification id is never part of a name, because it grants access to the session.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::api::{EvidenceKind, ImageKind};
 
 /// The folder of one verification, below the prefix of a store: `<namespace>/<name>/<uid>`.
 ///
-/// The namespace always comes first, so that no namespace writes into another one's part of a store. None of the three
-/// can lead upwards, and another resource of the same name has another folder.
+/// The namespace always comes first, so that no namespace writes into another one's part of a store. None of the three can be
+/// `..`, and a later resource of the same name has another folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Folder {
     namespace: String,
@@ -22,16 +22,16 @@ pub struct Folder {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey(String);
 
-/// A part of a name that cannot be used.
+/// Why a name cannot be part of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPath {
-    /// Not a name of a namespace.
+    /// The namespace is not a DNS label.
     #[error("the namespace cannot be part of a path")]
     Namespace,
-    /// Not a name of a resource.
+    /// The resource's name is not a DNS subdomain.
     #[error("the name of the resource cannot be part of a path")]
     Name,
-    /// Not a uid.
+    /// The uid has other characters than letters, digits and `-`, or more than 64.
     #[error("the uid of the resource cannot be part of a path")]
     Uid,
     /// The image type is not 1 to 32 lower-case letters, digits and `_`.
@@ -40,17 +40,17 @@ pub enum InvalidPath {
     /// The attempt is negative.
     #[error("the attempt cannot be part of a path")]
     Attempt,
-    /// Not a name that the operator gives.
+    /// The key is not one that the operator writes.
     #[error("the object's key cannot be part of a path")]
     Key,
 }
 
 impl Folder {
-    /// Names the folder of a resource.
+    /// The folder of a resource.
     ///
     /// # Errors
     ///
-    /// [`InvalidPath`], which the API server's own rules for names already exclude.
+    /// [`InvalidPath`], which the API server's rules for names already exclude.
     pub fn new(namespace: &str, name: &str, uid: &str) -> Result<Self, InvalidPath> {
         if namespace.len() > 63 || !is_label(namespace) {
             return Err(InvalidPath::Namespace);
@@ -66,7 +66,7 @@ impl Folder {
         Ok(Self { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.to_owned() })
     }
 
-    /// The whole address of the folder, for `status.evidence.prefix`. At most 640 characters.
+    /// The full address of the folder, for `status.evidence.prefix`. At most 640 characters.
     #[must_use]
     pub fn url(&self, store: &Location) -> String {
         format!("{store}/{self}")
@@ -98,16 +98,16 @@ impl fmt::Display for Folder {
 }
 
 impl ObjectKey {
-    /// Most characters of a key.
+    /// The maximum length of a key, in characters.
     pub const MAX_CHARS: usize = 160;
 
-    /// The list of what is stored: `manifest.json`.
+    /// The list of the stored objects: `manifest.json`.
     #[must_use]
     pub fn manifest() -> Self {
         Self("manifest.json".to_owned())
     }
 
-    /// The portal's answer with the results: `details.json`.
+    /// The portal's response with the results: `details.json`.
     #[must_use]
     pub fn details() -> Self {
         Self("details.json".to_owned())
@@ -128,11 +128,11 @@ impl ObjectKey {
         Ok(Self(format!("{stem}.{}", format.extension())))
     }
 
-    /// Reads a key back from status or a manifest.
+    /// Parses a key of status or a manifest.
     ///
     /// # Errors
     ///
-    /// [`InvalidPath::Key`] for any other name.
+    /// [`InvalidPath::Key`] for a name that the operator does not write.
     pub fn parse(text: &str) -> Result<Self, InvalidPath> {
         let fits = (1..=Self::MAX_CHARS).contains(&text.len())
             && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
@@ -142,7 +142,7 @@ impl ObjectKey {
         if fits { Ok(Self(text.to_owned())) } else { Err(InvalidPath::Key) }
     }
 
-    /// As it stands in the store, below the folder.
+    /// The name in the folder.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -151,7 +151,7 @@ impl ObjectKey {
 
 /// The key of an image without its extension: `<kind>-<imageType>[-<attempt>]`.
 ///
-/// Two different images never have the same: the image type holds no `-`.
+/// Two different images never have the same stem, because the image type contains no `-`.
 ///
 /// # Errors
 ///
@@ -170,7 +170,7 @@ pub fn image_stem(kind: ImageKind, image_type: &str, attempt: Option<i32>) -> Re
     Ok(EvidenceKind::from(kind).stem(image_type, attempt))
 }
 
-/// Whether this is a label of DNS (RFC 1123).
+/// Whether this is a DNS label (RFC 1123), of any length.
 pub(crate) fn is_label(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn no_component_leads_upwards() {
+    fn no_component_of_a_path_is_a_parent_folder() {
         for bad in ["", ".", "..", "../other", "a/b", "a\\b", "A", "a b", "-a", "a-", "a%2fb", "ä", "a\n"] {
             assert_eq!(Folder::new(bad, "x", UID), Err(InvalidPath::Namespace), "{bad:?}");
             assert_eq!(Folder::new("x", bad, UID), Err(InvalidPath::Name), "{bad:?}");

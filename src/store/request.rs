@@ -1,4 +1,4 @@
-//! Single requests to a store, each with its deadline and its outcome.
+//! Sends single requests to a store, each with a deadline. May depend on the other files of [`store`](super) but its client.
 
 use std::{collections::BTreeSet, error::Error as StdError, time::Duration};
 
@@ -25,29 +25,29 @@ use super::{
     no_response::NoResponse,
     object::{Found, Metadata, PROOF, Removal},
     path::{Folder, ObjectKey},
-    signing::Known,
+    signing::KnownDigest,
 };
 
-/// Most keys that are read of one folder at a time.
+/// The most keys that one listing of a folder returns.
 pub(crate) const MAX_KEYS: usize = 64;
-/// Most names in one answer, of ours and of others.
+/// The most names in one page of a listing, whoever wrote the objects.
 const PAGE: usize = 1000;
-/// Most answers that are read for one listing: a store may have no end.
+/// The most pages that are read for one listing.
 const MAX_PAGES: usize = 8;
 
-/// What is in the store, compared with what is to be.
+/// How the object in the store compares with the one to put.
 pub(crate) enum Comparison {
     Same,
     Different,
     Missing,
 }
 
-/// Sends single requests to one backend, each within its deadline. Repeats nothing.
+/// Sends single requests to one backend, each within its deadline. Never retries.
 pub(crate) struct Requests {
     backend: Backend,
-    /// The folder that every object lies below, within the bucket.
+    /// The path within the bucket below which all objects are.
     prefix: String,
-    /// Longest time for one request and its response.
+    /// The time limit for one request and its response.
     timeout: Duration,
 }
 
@@ -56,12 +56,12 @@ impl Requests {
         Self { backend, prefix: prefix.to_owned(), timeout }
     }
 
-    /// Keeps a digest for the signature of the requests that put these bytes.
-    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; 32]) -> Option<Known<'_>> {
+    /// Uses a digest to sign the requests that put these bytes.
+    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; 32]) -> Option<KnownDigest<'_>> {
         self.backend.know(bytes, sha256)
     }
 
-    /// Whether objects have attributes there.
+    /// Whether the store supports attributes.
     pub(crate) const fn has_attributes(&self) -> bool {
         self.backend.has_attributes()
     }
@@ -86,7 +86,7 @@ impl Requests {
         .await
     }
 
-    /// Reads what is there, as far as it can be the same.
+    /// Compares the existing object with the size and digest of another one.
     pub(crate) async fn compare(
         &self,
         path: &Path,
@@ -122,7 +122,7 @@ impl Requests {
         }
     }
 
-    /// Reads an object; nothing, if it has more bytes than `limit`.
+    /// Reads an object; `None` if it has more bytes than `limit`.
     pub(crate) async fn read(&self, path: &Path, limit: usize) -> Result<Option<Bytes>, RequestError> {
         self.limited(self.read_within(path, limit)).await
     }
@@ -147,12 +147,13 @@ impl Requests {
         Ok(Some(bytes.into()))
     }
 
-    /// Reads what is there, with what it says of itself; nothing of what is larger than any object of ours.
-    pub(crate) async fn find(&self, path: &Path, kept: usize) -> Result<Option<Found>, RequestError> {
-        self.limited(self.digest(path, kept)).await
+    /// Reads an object with its proof, and its bytes if there are at most `max_bytes`; `None` if it is larger than any object of
+    /// the operator.
+    pub(crate) async fn find(&self, path: &Path, max_bytes: usize) -> Result<Option<Found>, RequestError> {
+        self.limited(self.digest(path, max_bytes)).await
     }
 
-    async fn digest(&self, path: &Path, kept: usize) -> Result<Option<Found>, RequestError> {
+    async fn digest(&self, path: &Path, max_bytes: usize) -> Result<Option<Found>, RequestError> {
         let store = match self.backend.transport() {
             Transport::Network(store) => store,
             Transport::Disk(disk) => {
@@ -175,7 +176,7 @@ impl Requests {
                 return Ok(None);
             }
             digest.update(&chunk);
-            bytes = bytes.filter(|_| size <= kept);
+            bytes = bytes.filter(|_| size <= max_bytes);
             if let Some(bytes) = &mut bytes {
                 bytes.extend_from_slice(&chunk);
             }
@@ -215,7 +216,7 @@ impl Requests {
                 return Ok(keys.into_iter().take(MAX_KEYS).collect());
             }
         }
-        // That nothing of ours is there cannot be said. What is found is enough to go on with.
+        // Without any key, it is unknown whether the folder is empty. The keys that were found are enough to continue with.
         if keys.is_empty() {
             Err(RequestError::Failed(NoResponse::TooLarge.into()))
         } else {
@@ -262,7 +263,7 @@ impl Requests {
         Ok(self.folder_path(folder)?.join(key.as_str()))
     }
 
-    /// One request and its answer; a lost one may have been received.
+    /// Runs one request within its deadline. After that, the store may still execute it.
     async fn limited<T>(
         &self,
         request: impl Future<Output = Result<T, RequestError>>,
@@ -273,7 +274,8 @@ impl Requests {
     }
 }
 
-/// What came of a removal. That something is left of it comes as an error: see [`StoreHttp`](super::http::StoreHttp).
+/// The result of a removal. A version that the store retains is reported as an error: see
+/// [`StoreHttp`](super::http::StoreHttp).
 fn removal<E: StdError + 'static>(
     removed: Result<(), E>,
     classify: impl Fn(&E) -> RequestError,
@@ -285,15 +287,15 @@ fn removal<E: StdError + 'static>(
     }
 }
 
-/// Asks for an object of at most that many bytes.
+/// Options that request an object of at most this many bytes.
 fn get(bytes: usize) -> GetOptions {
     let mut options = GetOptions::default();
     options.extensions.insert(ResponseLimit(bytes));
     options
 }
 
-/// Removes a blob by a request of its own: the library only knows Azure's batches, whose errors do not tell a policy
-/// from an outage.
+/// Removes a blob with a request of our own: the library supports only Azure's batches, whose errors do not distinguish a
+/// policy from an outage.
 async fn delete_blob(azure: &Azure, path: &Path) -> Result<Removal, RequestError> {
     let credential = azure.store.credentials().get_credential().await;
     let credential = credential.map_err(|error| classify_removal(&error))?;

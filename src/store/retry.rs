@@ -1,4 +1,4 @@
-//! How long and how often a call to a store is attempted.
+//! The retry policy of calls to a store. May depend on [`backoff`](crate::backoff).
 
 use std::time::Duration;
 
@@ -6,19 +6,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 
-/// How long and how often a call is attempted.
+/// How often a call is attempted, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// Longest time for one request and its answer. Default 1 min.
+    /// The time limit for one request and its response. Default 1 min.
     pub request: Duration,
-    /// A further attempt begins only within this time after the first one began. Default 10 s.
+    /// No attempt starts later than this after the first one started. Default 10 s.
     pub again_within: Duration,
-    /// Most attempts. Default 3.
+    /// The most attempts. Default 3.
     pub attempts: u32,
-    /// The pause before the second attempt, doubled before each further one, and up to half shorter by chance. Default
-    /// 250 ms.
+    /// The pause before the second attempt, doubled before each further one, with a jitter of up to half of it. Default 250 ms.
     pub pause: Duration,
-    /// Longest time for a whole call with all its retries. Default 2 min.
+    /// The time limit for a call with all its attempts. Default 2 min.
     pub whole: Duration,
 }
 
@@ -34,7 +33,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// How often and how long a call is repeated.
+/// The attempts of one call.
 pub(crate) struct Retries {
     retry_policy: RetryPolicy,
     begun: Instant,
@@ -46,7 +45,7 @@ impl Retries {
         Self { retry_policy, begun: Instant::now(), made: 1 }
     }
 
-    /// Waits for the next attempt; false, if there is none.
+    /// Waits for the next attempt; false if there is none.
     pub(crate) async fn again(&mut self) -> bool {
         let backoff = Backoff::new(self.retry_policy.pause, self.retry_policy.whole);
         let pause = backoff.wait(self.made - 1).mul_f64(rand::random_range(0.5..=1.0));

@@ -1,8 +1,8 @@
-//! Signs requests to S3 without hashing an object a second time. Pure.
+//! Signs requests to S3 without hashing an object a second time. No I/O.
 //!
-//! A signature covers the SHA-256 of the body, which is known already of every object that is stored; hashing it again
-//! would be the largest part of what storing costs. The library takes the primitives of its signatures from here: what
-//! is known is answered, everything else computed.
+//! A signature covers the SHA-256 of the body, which is known for every object that is stored; hashing it again would be most
+//! of the CPU time of an upload. The library uses this module as its crypto provider: it returns digests that are known and
+//! computes all others.
 
 use std::{fmt, sync::Arc};
 
@@ -17,46 +17,46 @@ use parking_lot::Mutex;
 /// Length of a SHA-256 in bytes.
 const LENGTH: usize = 32;
 
-/// The primitives of S3's signatures, and what is known of bodies under way.
+/// The crypto provider for S3's signatures, with the known digests of bodies in flight.
 #[derive(Clone, Default)]
 pub(crate) struct Signing {
-    known: Arc<Mutex<Vec<Body>>>,
+    known: Arc<Mutex<Vec<KnownBody>>>,
 }
 
 #[derive(Clone)]
-struct Body {
+struct KnownBody {
     bytes: Bytes,
     sha256: [u8; LENGTH],
 }
 
-/// A body whose SHA-256 is known while this is held.
-pub(crate) struct Known<'a> {
+/// Keeps the SHA-256 of a body known until it is dropped.
+pub(crate) struct KnownDigest<'a> {
     signing: &'a Signing,
     bytes: Bytes,
 }
 
 impl Signing {
-    /// Takes the SHA-256 of these bytes for granted. The bytes are held as well, so no others can be at their place.
-    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; LENGTH]) -> Known<'_> {
-        self.known.lock().push(Body { bytes: bytes.clone(), sha256 });
-        Known { signing: self, bytes: bytes.clone() }
+    /// Trusts this SHA-256 of these bytes. Holds the bytes too, so that no others can be at the same address.
+    pub(crate) fn know(&self, bytes: &Bytes, sha256: [u8; LENGTH]) -> KnownDigest<'_> {
+        self.known.lock().push(KnownBody { bytes: bytes.clone(), sha256 });
+        KnownDigest { signing: self, bytes: bytes.clone() }
     }
 
-    fn body(&self, data: &[u8]) -> Option<Body> {
+    fn body(&self, data: &[u8]) -> Option<KnownBody> {
         self.known.lock().iter().find(|body| is_at(&body.bytes, data)).cloned()
     }
 }
 
-/// Whether both are the same place in memory; an empty one has none.
+/// Whether both are the same slice of memory, and not empty.
 fn is_at(bytes: &[u8], data: &[u8]) -> bool {
     !data.is_empty() && std::ptr::eq(bytes, data)
 }
 
-impl Drop for Known<'_> {
+impl Drop for KnownDigest<'_> {
     fn drop(&mut self) {
         let mut known = self.signing.known.lock();
-        if let Some(place) = known.iter().position(|body| is_at(&body.bytes, &self.bytes)) {
-            known.swap_remove(place);
+        if let Some(index) = known.iter().position(|body| is_at(&body.bytes, &self.bytes)) {
+            known.swap_remove(index);
         }
     }
 }
@@ -74,7 +74,7 @@ impl CryptoProvider for Signing {
             signing: self.clone(),
             context: digest::Context::new(&digest::SHA256),
             body: None,
-            is_begun: false,
+            has_data: false,
             out: [0; LENGTH],
         }))
     }
@@ -85,7 +85,7 @@ impl CryptoProvider for Signing {
         Ok(Box::new(Hmac { context: hmac::Context::with_key(&key), tag: None }))
     }
 
-    /// S3 needs no such signature.
+    /// S3 does not need asymmetric signatures.
     fn sign(&self, _: SigningAlgorithm, _: &[u8]) -> Result<Box<dyn Signer>> {
         Err(unsupported())
     }
@@ -96,21 +96,21 @@ fn only_sha256(algorithm: &DigestAlgorithm) -> Result<()> {
 }
 
 fn unsupported() -> Error {
-    Error::NotSupported { source: "S3 signs with SHA-256 and HMAC alone".into() }
+    Error::NotSupported { source: "S3 signs with SHA-256 and HMAC only".into() }
 }
 
 struct Digest {
     signing: Signing,
     context: digest::Context,
-    /// All that has come so far, if it is one body of which the SHA-256 is known.
-    body: Option<Body>,
-    is_begun: bool,
+    /// The data so far, if it is one body whose SHA-256 is known.
+    body: Option<KnownBody>,
+    has_data: bool,
     out: [u8; LENGTH],
 }
 
 impl DigestContext for Digest {
     fn update(&mut self, data: &[u8]) {
-        if !std::mem::replace(&mut self.is_begun, true) {
+        if !std::mem::replace(&mut self.has_data, true) {
             self.body = self.signing.body(data);
             if self.body.is_some() {
                 return;
@@ -162,9 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_a_body_is_not_computed_again() {
+    fn a_known_digest_is_not_computed_again() {
         let (signing, body) = (Signing::default(), Bytes::from(vec![7; 100]));
-        // No body has this SHA-256, so it can only have been taken for granted.
+        // No body has this SHA-256, so it cannot have been computed.
         let known = signing.know(&body, [1; LENGTH]);
         assert_eq!(digest(&signing, &[&body]), [1; LENGTH]);
         drop(known);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_elsewhere_and_more_than_the_body_are_computed() {
+    fn equal_bytes_at_another_address_and_longer_data_are_hashed() {
         let (signing, body) = (Signing::default(), Bytes::from(vec![7; 100]));
         let _known = signing.know(&body, [1; LENGTH]);
         let expected = |data: &[u8]| Sha256::digest(data).to_vec();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_stored_twice_at_once_stays_known_until_the_second_is_done() {
+    fn a_body_that_is_stored_twice_at_once_stays_known_until_both_are_done() {
         let (signing, body) = (Signing::default(), Bytes::from(vec![7; 100]));
         let first = signing.know(&body, [1; LENGTH]);
         let second = signing.know(&body, [1; LENGTH]);

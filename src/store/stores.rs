@@ -1,4 +1,4 @@
-//! The named stores of the operator's administrator: a file of YAML, read once at the start.
+//! The administrator's named stores: a YAML file that is read once at start-up. No I/O.
 //!
 //! ```yaml
 //! stores:
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A named store may use the operator's own identity. Each namespace writes below `<url>/<namespace>`, because every
-//! [`Folder`](super::path::Folder) begins with the namespace. Errors name the file, the store and the field, and repeat
-//! no value: an option may be a key.
+//! [`Folder`](super::path::Folder) begins with the namespace. Errors name the file, the store and the field but contain no
+//! value, which may be a key.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,74 +26,74 @@ use super::{
     retry::RetryPolicy,
 };
 
-/// Most stores in one file.
+/// The most stores in one file.
 const MAX_STORES: usize = 100;
 
-/// The named stores. The default has none.
+/// The named stores; none by default.
 #[derive(Debug, Default)]
 pub struct Stores {
-    stores: BTreeMap<String, Named>,
+    stores: BTreeMap<String, NamedStore>,
 }
 
 #[derive(Debug)]
-struct Named {
+struct NamedStore {
     store: Arc<Store>,
-    namespaces: Namespaces,
+    namespaces: AllowedNamespaces,
 }
 
 #[derive(Debug)]
-enum Namespaces {
+enum AllowedNamespaces {
     All,
-    These(Vec<String>),
+    Listed(Vec<String>),
 }
 
-/// A store that does not exist, or not for this namespace. Which of both is not said: the names are nobody else's
-/// business.
+/// The store does not exist, or not for this namespace. The error does not say which, because a namespace must not learn the
+/// names of other stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no store of this name for this namespace")]
+#[error("no store of this name is available to this namespace")]
 pub struct NotForNamespace;
 
-/// A file of stores that cannot be used.
+/// An invalid stores file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: {flaw}")]
+#[error("{file}: {reason}")]
 pub struct InvalidStores {
     file: String,
-    flaw: Flaw,
+    reason: InvalidFile,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Flaw {
-    #[error("this is not YAML")]
+enum InvalidFile {
+    #[error("this is not valid YAML")]
     Yaml,
-    #[error("write a list of stores under `stores`, and nothing beside it")]
+    #[error("write a list of stores under `stores`, and nothing else")]
     Top,
     #[error("write at most {MAX_STORES} stores")]
     Many,
     #[error("store {0}: write fields: name, url, options, namespaces")]
-    NoFields(Place),
-    #[error("store {0}: `{1}` is no field of a store: name, url, options and namespaces are")]
-    UnknownField(Place, String),
+    NoFields(Position),
+    #[error("store {0}: `{1}` is not a field of a store; the fields are name, url, options and namespaces")]
+    UnknownField(Position, String),
     #[error("store {0}: name: write 1 to 63 lower-case letters, digits and -")]
-    Name(Place),
-    #[error("store {0}: name: another store has the same")]
-    SameName(Place),
-    #[error("store {0}: url: write s3://, gs://, az:// or file:/// and where it is")]
-    NoUrl(Place),
+    Name(Position),
+    #[error("store {0}: name: another store has the same name")]
+    SameName(Position),
+    #[error("store {0}: url: write an address that starts with s3://, gs://, az:// or file:///")]
+    NoUrl(Position),
     #[error("store {0}: url: {1}")]
-    Url(Place, InvalidLocation),
+    Url(Position, InvalidLocation),
     #[error("store {0}: options: write names and values, each value as text, true, false or a number")]
-    NoOptions(Place),
+    NoOptions(Position),
     #[error("store {0}: options: {1}")]
-    Options(Place, InvalidOptions),
+    Options(Position, InvalidOptions),
     #[error("store {0}: namespaces: write a list of names, or [\"*\"] for all")]
-    Namespaces(Place),
+    Namespaces(Position),
 }
 
-/// Which store: its place in the file from 1, and its name once that is known.
+/// A store of the file: its position from 1, and its name once that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place(usize, Option<String>);
+struct Position(usize, Option<String>);
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Position {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.1 {
             Some(name) => write!(formatter, "{name}"),
@@ -103,11 +103,11 @@ impl std::fmt::Display for Place {
 }
 
 impl Stores {
-    /// Reads the file's text. `environment` are the variables of the process: see [`Options::of_administrator`].
+    /// Parses the file's text. `environment` are the variables of the process: see [`Options::of_administrator`].
     ///
     /// # Errors
     ///
-    /// [`InvalidStores`] for the first thing that cannot be used.
+    /// [`InvalidStores`] for the first error.
     pub fn read(
         file: &str,
         text: &str,
@@ -118,15 +118,15 @@ impl Stores {
         let read = || {
             let mut stores = BTreeMap::new();
             for (index, entry) in list(text)?.into_iter().enumerate() {
-                let mut place = Place(index + 1, None);
-                let (name, named) = read_store(&mut place, entry, environment, http, retry_policy)?;
+                let mut position = Position(index + 1, None);
+                let (name, named) = read_store(&mut position, entry, environment, http, retry_policy)?;
                 if stores.insert(name, named).is_some() {
-                    return Err(Flaw::SameName(place));
+                    return Err(InvalidFile::SameName(position));
                 }
             }
             Ok(Self { stores })
         };
-        read().map_err(|flaw| InvalidStores { file: file.to_owned(), flaw })
+        read().map_err(|reason| InvalidStores { file: file.to_owned(), reason })
     }
 
     /// The store of this name, for this namespace.
@@ -136,67 +136,68 @@ impl Stores {
     /// [`NotForNamespace`].
     pub fn find(&self, name: &str, namespace: &str) -> Result<Arc<Store>, NotForNamespace> {
         let named = self.stores.get(name).ok_or(NotForNamespace)?;
-        let is_for = match &named.namespaces {
-            Namespaces::All => true,
-            Namespaces::These(list) => list.iter().any(|listed| listed == namespace),
+        let is_allowed = match &named.namespaces {
+            AllowedNamespaces::All => true,
+            AllowedNamespaces::Listed(list) => list.iter().any(|listed| listed == namespace),
         };
-        if is_for { Ok(named.store.clone()) } else { Err(NotForNamespace) }
+        if is_allowed { Ok(named.store.clone()) } else { Err(NotForNamespace) }
     }
 
-    /// The names, in the order of the alphabet.
+    /// The names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.stores.keys().map(String::as_str)
     }
 }
 
-fn list(text: &str) -> Result<Vec<Value>, Flaw> {
-    let Value::Mapping(top) = serde_norway::from_str(text).map_err(|_| Flaw::Yaml)? else {
-        return Err(Flaw::Top);
+fn list(text: &str) -> Result<Vec<Value>, InvalidFile> {
+    let Value::Mapping(top) = serde_norway::from_str(text).map_err(|_| InvalidFile::Yaml)? else {
+        return Err(InvalidFile::Top);
     };
     let mut fields = top.into_iter();
     let (Some((key, Value::Sequence(list))), None) = (fields.next(), fields.next()) else {
-        return Err(Flaw::Top);
+        return Err(InvalidFile::Top);
     };
     if key.as_str() != Some("stores") {
-        return Err(Flaw::Top);
+        return Err(InvalidFile::Top);
     }
-    if list.len() > MAX_STORES { Err(Flaw::Many) } else { Ok(list) }
+    if list.len() > MAX_STORES { Err(InvalidFile::Many) } else { Ok(list) }
 }
 
 fn read_store(
-    place: &mut Place,
+    position: &mut Position,
     entry: Value,
     environment: &[(String, String)],
     http: &StoreHttp,
     retry_policy: RetryPolicy,
-) -> Result<(String, Named), Flaw> {
-    let Value::Mapping(fields) = entry else { return Err(Flaw::NoFields(place.clone())) };
+) -> Result<(String, NamedStore), InvalidFile> {
+    let Value::Mapping(fields) = entry else { return Err(InvalidFile::NoFields(position.clone())) };
     let field = |name: &str| fields.get(name);
     let name = field("name")
         .and_then(Value::as_str)
         .filter(|name| name.len() <= 63 && is_label(name))
-        .ok_or_else(|| Flaw::Name(place.clone()))?;
-    place.1 = Some(name.to_owned());
+        .ok_or_else(|| InvalidFile::Name(position.clone()))?;
+    position.1 = Some(name.to_owned());
     if let Some(unknown) = unknown_field(&fields) {
-        return Err(Flaw::UnknownField(place.clone(), unknown));
+        return Err(InvalidFile::UnknownField(position.clone(), unknown));
     }
-    let url = field("url").and_then(Value::as_str).ok_or_else(|| Flaw::NoUrl(place.clone()))?;
-    let location = Location::parse(url).map_err(|flaw| Flaw::Url(place.clone(), flaw))?;
+    let url = field("url").and_then(Value::as_str).ok_or_else(|| InvalidFile::NoUrl(position.clone()))?;
+    let location = Location::parse(url).map_err(|error| InvalidFile::Url(position.clone(), error))?;
     let values = match field("options") {
         None => Vec::new(),
         Some(Value::Mapping(options)) => {
-            read_values(options).ok_or_else(|| Flaw::NoOptions(place.clone()))?
+            read_values(options).ok_or_else(|| InvalidFile::NoOptions(position.clone()))?
         }
-        Some(_) => return Err(Flaw::NoOptions(place.clone())),
+        Some(_) => return Err(InvalidFile::NoOptions(position.clone())),
     };
     let entries = values.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let options = Options::of_administrator(location.scheme(), entries, environment)
-        .map_err(|flaw| Flaw::Options(place.clone(), flaw))?;
-    let namespaces =
-        field("namespaces").and_then(read_namespaces).ok_or_else(|| Flaw::Namespaces(place.clone()))?;
+        .map_err(|error| InvalidFile::Options(position.clone(), error))?;
+    let namespaces = field("namespaces")
+        .and_then(read_namespaces)
+        .ok_or_else(|| InvalidFile::Namespaces(position.clone()))?;
     let store = Store::new(location, &options, http, retry_policy)
-        .map_err(|flaw| Flaw::Options(place.clone(), flaw))?;
-    Ok((name.to_owned(), Named { store: Arc::new(store), namespaces }))
+        .map_err(|error| InvalidFile::Options(position.clone(), error))?;
+    Ok((name.to_owned(), NamedStore { store: Arc::new(store), namespaces }))
 }
 
 fn unknown_field(fields: &Mapping) -> Option<String> {
@@ -221,13 +222,13 @@ fn read_values(options: &Mapping) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-fn read_namespaces(value: &Value) -> Option<Namespaces> {
+fn read_namespaces(value: &Value) -> Option<AllowedNamespaces> {
     let names = value.as_sequence()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?;
     match names.as_slice() {
         [] => None,
-        ["*"] => Some(Namespaces::All),
+        ["*"] => Some(AllowedNamespaces::All),
         names if names.iter().all(|name| name.len() <= 63 && is_label(name)) => {
-            Some(Namespaces::These(names.iter().map(|name| (*name).to_owned()).collect()))
+            Some(AllowedNamespaces::Listed(names.iter().map(|name| (*name).to_owned()).collect()))
         }
         _ => None,
     }
@@ -250,9 +251,9 @@ mod tests {
     }
 
     fn sentence(text: &str) -> String {
-        let flaw = read(text).unwrap_err();
-        assert!(!format!("{flaw} {flaw:?}").contains("canary"), "{flaw:?}");
-        flaw.to_string()
+        let error = read(text).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        error.to_string()
     }
 
     const STATIC: &str = "{aws_access_key_id: AKIA, aws_secret_access_key: canary, aws_region: eu-central-1}";
@@ -275,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_names_file_store_and_field() {
+    fn the_error_of_an_invalid_file_names_file_store_and_field() {
         let store = |fields: &str| sentence(&format!("stores:\n- {{{fields}}}\n"));
-        assert_eq!(sentence("a: ["), "stores.yaml: this is not YAML");
-        let top = "stores.yaml: write a list of stores under `stores`, and nothing beside it";
+        assert_eq!(sentence("a: ["), "stores.yaml: this is not valid YAML");
+        let top = "stores.yaml: write a list of stores under `stores`, and nothing else";
         for text in ["", "[]", "store: []", "stores: {}", "stores: []\nother: canary"] {
             assert_eq!(sentence(text), top, "{text}");
         }
@@ -289,7 +290,7 @@ mod tests {
         assert!(store("name: one, url: 'https://x'").starts_with("stores.yaml: store one: url: start with"));
         assert_eq!(
             store("name: one, url: 's3://evidence', namespace: canary"),
-            "stores.yaml: store one: `namespace` is no field of a store: name, url, options and namespaces are"
+            "stores.yaml: store one: `namespace` is not a field of a store; the fields are name, url, options and namespaces"
         );
         for options in ["canary", "[canary]", "{aws_region: [canary]}", "{aws_region: }"] {
             let sentence = store(&format!("name: one, url: 's3://evidence', options: {options}"));
@@ -297,7 +298,7 @@ mod tests {
         }
         assert_eq!(
             store("name: one, url: 's3://evidence', options: {aws_regoin: canary}"),
-            "stores.yaml: store one: options: aws_regoin is no option of s3 stores"
+            "stores.yaml: store one: options: aws_regoin is not an option of s3 stores"
         );
         for namespaces in ["", "canary", "[]", "[1]", "['*', team-a]", "[Team]", "[a/b]", "['..']"] {
             let sentence = store(&format!("name: one, url: 's3://evidence', namespaces: {namespaces}"));
@@ -306,7 +307,7 @@ mod tests {
         let one = "{name: one, url: 'file:///a', namespaces: ['*']}";
         assert_eq!(
             sentence(&format!("stores: [{one}, {one}]")),
-            "stores.yaml: store one: name: another store has the same"
+            "stores.yaml: store one: name: another store has the same name"
         );
         let incomplete =
             "name: one, url: 's3://evidence', namespaces: ['*'], options: {aws_secret_access_key: canary}";

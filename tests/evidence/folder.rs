@@ -1,4 +1,4 @@
-//! What holds for local folders only.
+//! Local folders.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ fn named(folder: &TempFolder) -> String {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_half_written_is_removed() {
+async fn a_file_that_a_dead_process_left_unfinished_is_removed() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     put(&store, b"abc").await.unwrap();
@@ -44,7 +44,7 @@ async fn what_a_killed_process_left_half_written_is_removed() {
 }
 
 #[tokio::test]
-async fn what_somebody_is_writing_is_left_alone_until_it_is_to_be_removed() {
+async fn a_file_that_is_being_written_stays_until_it_is_to_be_removed() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     put(&store, b"abc").await.unwrap();
@@ -58,7 +58,7 @@ async fn what_somebody_is_writing_is_left_alone_until_it_is_to_be_removed() {
 }
 
 #[tokio::test]
-async fn what_was_never_finished_is_found_and_removed_with_the_rest() {
+async fn unfinished_files_are_found_and_removed_with_the_others() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     let inside = folder.path().join(of("team-a").to_string());
@@ -83,7 +83,7 @@ async fn nothing_is_written_while_the_folder_is_not_mounted() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_verification_whose_evidence_is_removed() {
+async fn no_folder_is_left_of_a_verification_whose_evidence_is_removed() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     put(&store, b"abc").await.unwrap();
@@ -94,7 +94,7 @@ async fn nothing_is_left_of_a_verification_whose_evidence_is_removed() {
 }
 
 #[tokio::test]
-async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
+async fn a_folder_that_is_not_mounted_does_not_count_as_cleared() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::BucketMissing));
@@ -108,7 +108,7 @@ async fn a_place_where_nothing_is_mounted_does_not_count_as_emptied() {
     assert_eq!(store.keys(&of("team-a")).await, Err(StoreError::BucketMissing));
 }
 
-/// Everything below a folder by its path: what a file holds, where a link leads, what else there is.
+/// Everything below a folder by its path: the content of files, the targets of links, and other entries.
 fn everything(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -131,9 +131,9 @@ fn everything(folder: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_a_folder_leads_to_nobody_elses_evidence() {
+async fn a_link_in_place_of_a_folder_leads_to_no_other_evidence() {
     let uid = of("team-a").uid().to_owned();
-    // The namespace's folder, the resource's and the uid's, each by a link within the root and by one out of it.
+    // The folders of the namespace, the resource and the uid, each replaced by a link within the root and by one out of it.
     let inside =
         ["team-b".to_owned(), "../team-b/customer".to_owned(), format!("../../team-b/customer/{uid}")];
     for (level, inside) in inside.into_iter().enumerate() {
@@ -167,7 +167,7 @@ async fn a_link_in_the_place_of_a_folder_leads_to_nobody_elses_evidence() {
     }
 }
 
-/// Makes something that is no regular file; whether this machine lets it.
+/// Creates an entry that is not a regular file; false if this machine does not allow it.
 fn make_odd(kind: &str, path: &Path) -> bool {
     let run = |program: &str, arguments: &[&str]| {
         let made = Command::new(program).arg(path).args(arguments).output();
@@ -191,7 +191,7 @@ fn make_odd(kind: &str, path: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_neither_read_nor_written_nor_removed() {
+async fn an_entry_that_is_not_a_file_is_never_read_written_or_removed() {
     for kind in [
         "a link to a file of another",
         "a link to nothing",
@@ -217,13 +217,17 @@ async fn what_is_no_file_is_neither_read_nor_written_nor_removed() {
         assert_eq!(store.read(&of("team-a"), &front, 100).await, Err(StoreError::Conflict), "{kind}");
         let listed = store.keys(&of("team-a")).await.unwrap();
         assert_eq!(listed.len(), 1, "{kind}");
-        assert_eq!(store.delete(&of("team-a"), &listed).await, Ok(vec![(front, Removal::Kept)]), "{kind}");
+        assert_eq!(
+            store.delete(&of("team-a"), &listed).await,
+            Ok(vec![(front, Removal::Retained)]),
+            "{kind}"
+        );
         assert_eq!(everything(folder.path()), before, "{kind}");
     }
 }
 
 #[tokio::test]
-async fn what_has_the_name_of_an_unfinished_file_and_is_none_keeps_nobody_waiting() {
+async fn an_entry_with_the_name_of_an_unfinished_file_blocks_nothing() {
     let folder = TempFolder::create("okid-evidence-").unwrap();
     let store = stores(&named(&folder)).find("disk", "team-a").unwrap();
     let own = folder.path().join(of("team-a").to_string());
@@ -244,7 +248,7 @@ async fn what_has_the_name_of_an_unfinished_file_and_is_none_keeps_nobody_waitin
 }
 
 #[tokio::test]
-async fn what_is_made_is_the_operators_alone_unless_told_otherwise() {
+async fn new_files_and_folders_are_the_operators_alone_by_default() {
     for (options, file_mode, dir_mode) in [
         ("{}", 0o600, 0o700),
         ("{file_mode: 0640, dir_mode: '750'}", 0o640, 0o750),
@@ -266,7 +270,7 @@ async fn what_is_made_is_the_operators_alone_unless_told_otherwise() {
     }
 }
 
-/// Runs the first command of the docs that checks a folder against its manifest, in that folder.
+/// Runs the first documented command that checks a folder against its manifest, in that folder.
 fn check_as_documented(folder: &Path) -> Output {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evidence/verify.md");
     let docs = fs::read_to_string(docs).unwrap();

@@ -1,10 +1,10 @@
-//! Named stores without credentials: they use what the cloud gives to the pod.
+//! Named stores without credentials use those that the cloud issues to the pod.
 
 use control_plane::Folder as TempFolder;
 use http::Method;
 use okid_operator::store::{Store, StoreError};
 
-use crate::harness::{BUCKET, POD_TOKEN, ROLE, S3, SESSION, Tokens, put, stores_with};
+use crate::harness::{BUCKET, POD_TOKEN, ROLE, S3, SESSION, TokenServer, put, stores_with};
 
 /// A pod: its environment, and the file with its token.
 struct Pod {
@@ -21,11 +21,16 @@ impl Pod {
     }
 
     /// The store of this name, with these variables in the environment.
-    fn store(&self, text: &str, variables: &[(&str, &str)], tokens: &Tokens) -> std::sync::Arc<Store> {
+    fn store(
+        &self,
+        text: &str,
+        variables: &[(&str, &str)],
+        token_server: &TokenServer,
+    ) -> std::sync::Arc<Store> {
         assert!(self.folder.path().exists());
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        stores_with(text, &variables, &tokens.authority).find("evidence", "team-a").unwrap()
+        stores_with(text, &variables, &token_server.authority).find("evidence", "team-a").unwrap()
     }
 }
 
@@ -37,7 +42,7 @@ fn s3_store(s3: &S3) -> String {
     )
 }
 
-/// Stores, and says with which session.
+/// Stores an object, and checks that the request used the session.
 async fn store_as_session(s3: &S3, store: &Store) {
     assert!(!put(store, b"abc").await.unwrap().already_existed);
     let passed = s3.proxy.passed();
@@ -47,67 +52,69 @@ async fn store_as_session(s3: &S3, store: &Store) {
 
 #[tokio::test]
 async fn a_store_without_credentials_assumes_the_role_of_the_pods_service_account() {
-    let (s3, tokens) = (S3::start("session", "horse").await, Tokens::sts("session", "horse").await);
+    let (s3, token_server) =
+        (S3::start("session", "horse").await, TokenServer::sts("session", "horse").await);
     let pod = Pod::new(POD_TOKEN);
     let variables = [
         ("AWS_ROLE_ARN", ROLE),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", &pod.token),
-        ("AWS_ENDPOINT_URL_STS", &tokens.url),
+        ("AWS_ENDPOINT_URL_STS", &token_server.url),
     ];
-    store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &tokens)).await;
+    store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &token_server)).await;
 
     let other = Pod::new("token-of-another-pod");
     let variables = [variables[0], ("AWS_WEB_IDENTITY_TOKEN_FILE", &other.token), variables[2]];
-    let store = other.store(&s3_store(&s3), &variables, &tokens);
+    let store = other.store(&s3_store(&s3), &variables, &token_server);
     assert_eq!(put(&store, b"abc").await, Err(StoreError::CredentialsRefused));
 }
 
 #[tokio::test]
-async fn a_store_without_credentials_asks_the_agent_of_eks_pod_identity() {
-    let (s3, tokens) = (S3::start("session", "horse").await, Tokens::pod_identity("session", "horse").await);
+async fn a_store_without_credentials_uses_eks_pod_identity() {
+    let (s3, token_server) =
+        (S3::start("session", "horse").await, TokenServer::pod_identity("session", "horse").await);
     let pod = Pod::new(POD_TOKEN);
     let variables = [
-        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", tokens.url.as_str()),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", token_server.url.as_str()),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &pod.token),
     ];
-    store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &tokens)).await;
+    store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &token_server)).await;
 }
 
 #[tokio::test]
-async fn keys_of_the_file_are_used_whatever_the_pod_was_given() {
-    let (s3, tokens) = (S3::start("file", "horse").await, Tokens::sts("session", "horse").await);
+async fn keys_of_the_file_take_precedence_over_the_pods_identity() {
+    let (s3, token_server) = (S3::start("file", "horse").await, TokenServer::sts("session", "horse").await);
     let pod = Pod::new(POD_TOKEN);
     let variables = [
         ("AWS_ROLE_ARN", ROLE),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", pod.token.as_str()),
-        ("AWS_ENDPOINT_URL_STS", &tokens.url),
+        ("AWS_ENDPOINT_URL_STS", &token_server.url),
         ("AWS_SESSION_TOKEN", SESSION),
     ];
     let keys = "options: {aws_access_key_id: file, aws_secret_access_key: horse, ";
     let text = s3_store(&s3).replace("options: {", keys);
-    assert!(!put(&pod.store(&text, &variables, &tokens), b"abc").await.unwrap().already_existed);
+    assert!(!put(&pod.store(&text, &variables, &token_server), b"abc").await.unwrap().already_existed);
     assert!(s3.proxy.passed().iter().all(|passed| !passed.asked.contains_key("x-amz-security-token")));
 }
 
 #[tokio::test]
 async fn a_store_without_credentials_gets_a_token_of_microsoft_entra() {
-    let tokens = Tokens::entra().await;
+    let token_server = TokenServer::entra().await;
     let pod = Pod::new(POD_TOKEN);
     let text = format!(
         "stores: [{{name: evidence, url: 'az://evidence/kyc', namespaces: ['*'], \
          options: {{azure_storage_account_name: account, azure_storage_endpoint: '{}/account'}}}}]",
-        tokens.url
+        token_server.url
     );
     let variables = [
         ("AZURE_CLIENT_ID", "client"),
         ("AZURE_TENANT_ID", "tenant"),
         ("AZURE_FEDERATED_TOKEN_FILE", &pod.token),
-        ("AZURE_AUTHORITY_HOST", &tokens.url),
+        ("AZURE_AUTHORITY_HOST", &token_server.url),
     ];
-    let store = pod.store(&text, &variables, &tokens);
+    let store = pod.store(&text, &variables, &token_server);
     assert!(!put(&store, b"abc").await.unwrap().already_existed);
 
     let variables = [("AZURE_CLIENT_ID", "other"), variables[1], variables[2], variables[3]];
-    let store = pod.store(&text, &variables, &tokens);
+    let store = pod.store(&text, &variables, &token_server);
     assert_eq!(put(&store, b"abc").await, Err(StoreError::CredentialsRefused));
 }

@@ -1,11 +1,11 @@
-//! The room `evidence` against real stores over real HTTP: S3 (s3s-fs, which checks signatures), Azure (Azurite), Google
-//! (a server of this harness that speaks the XML API) and a local folder. Before each store on the network stands a
-//! [`Proxy`](harness::Proxy) that breaks what a test asks it to break.
+//! The module `store` against real stores over HTTP: S3 (s3s-fs, which checks signatures), Azure (Azurite), Google (a server of
+//! this harness with the XML API) and a local folder. In front of each store on the network is a [`Proxy`](harness::Proxy) that
+//! injects the faults of a test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a scene that cannot be set up fails its test"
+    reason = "a test whose setup fails has failed"
 )]
 
 mod azure;
@@ -14,6 +14,6 @@ mod folder;
 mod harness;
 mod identity;
 mod invariants;
-mod places;
+mod locations;
 mod removal_faults;
 mod wire;

@@ -1,4 +1,4 @@
-//! Every option that a Secret may hold, seen on the wire.
+//! The effect of every option of a Secret on the requests that are sent.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{RETRY_POLICY, http, of, put, put_as, put_in, serve, service_account};
 
-/// A request as it came.
+/// A recorded request.
 #[derive(Clone, Debug)]
 struct Recorded {
     method: Method,
@@ -35,7 +35,7 @@ impl Recorded {
     }
 }
 
-/// A store that remembers every request and takes what comes; it gives out tokens too.
+/// A store that records every request and accepts it; it also issues tokens.
 struct Recorder {
     url: String,
     requests: Arc<Mutex<Vec<Recorded>>>,
@@ -43,12 +43,12 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// One that refuses to overwrite, or does not.
+    /// A store that overwrites, or refuses to.
     async fn start(overwrites: bool) -> Self {
         Self::start_overwriting(if overwrites { usize::MAX } else { 0 }).await
     }
 
-    /// One that takes an object so many times although it is there.
+    /// A store that overwrites an object this many times.
     async fn start_overwriting(times: usize) -> Self {
         let times = Arc::new(AtomicUsize::new(times));
         let requests = Arc::new(Mutex::new(Vec::<Recorded>::new()));
@@ -80,7 +80,7 @@ impl Recorder {
         self.requests.lock().len()
     }
 
-    /// The store that these options make.
+    /// The store with these options.
     fn store(&self, scheme: Scheme, entries: &[(&str, String)]) -> Store {
         let location = Location::parse(&format!("{}://evidence/kyc", scheme.as_str())).unwrap();
         let endpoints = Endpoints::new(&[&self.url, &format!("{}/account", self.url)]).unwrap();
@@ -89,7 +89,7 @@ impl Recorder {
         Store::new(location, &options, &http(), RETRY_POLICY).unwrap()
     }
 
-    /// What is sent to store one object with these options.
+    /// The requests that store one object with these options.
     async fn sent(&self, scheme: Scheme, entries: &[(&str, String)]) -> Vec<Recorded> {
         self.requests.lock().clear();
         put(&self.store(scheme, entries), b"abc").await.ok();
@@ -97,10 +97,10 @@ impl Recorder {
     }
 }
 
-/// How an option shows in a request.
+/// The effect of an option on a request.
 type Shows = fn(&Recorded) -> bool;
 
-/// An option, the entries that it is given with, and how it shows.
+/// An option, the entries to set it with, and its effect.
 struct Row {
     option: &'static str,
     entries: Vec<(&'static str, String)>,
@@ -179,25 +179,24 @@ fn azure(recorder: &Recorder) -> Vec<Row> {
     ]
 }
 
-/// Options that every row of these tables needs, or that only agree to what the administrator allows; and where it is shown
-/// that a wrong credential is refused by a store that checks it.
+/// Options that every row needs, or that only confirm what the administrator allows, with the tests of their effects.
 const SHOWN_OTHERWISE: [&str; 8] = [
-    // The request comes to the recorder at all.
+    // Otherwise no request reaches the recorder.
     "aws_endpoint",
     "google_base_url",
     "azure_storage_endpoint",
-    // `what_does_nothing_beside_the_others_is_refused`, `plain_http_is_spoken_to_an_allowed_endpoint_only`.
+    // `an_option_without_effect_is_refused`, `plain_http_is_used_for_an_allowed_endpoint_only`.
     "allow_http",
-    // `objects_lie_in_s3_where_status_says_whatever_options_are_accepted`.
+    // `objects_are_in_s3_where_status_says_whatever_options_are_accepted`.
     "aws_virtual_hosted_style_request",
-    // `wrong_credentials_are_told_from_missing_permission`.
+    // `wrong_credentials_are_distinguished_from_missing_permissions`.
     "aws_secret_access_key",
     "google_service_account_key",
     "azure_storage_account_key",
 ];
 
-/// Each row shows with its entries, and does not without them.
-async fn each_shows(recorder: &Recorder, scheme: Scheme, base: &[(&'static str, String)], rows: &[Row]) {
+/// Each row has its effect with its entries, and not without them.
+async fn assert_effects(recorder: &Recorder, scheme: Scheme, base: &[(&'static str, String)], rows: &[Row]) {
     let plain = recorder.sent(scheme, base).await;
     assert!(!plain.is_empty());
     for Row { option, entries, shows } in rows {
@@ -216,32 +215,32 @@ async fn each_shows(recorder: &Recorder, scheme: Scheme, base: &[(&'static str, 
 }
 
 #[tokio::test]
-async fn every_option_of_a_secret_shows_in_what_is_sent() {
+async fn every_option_of_a_secret_has_its_effect_on_requests() {
     let recorder = Recorder::start(false).await;
     let base = [
         ("aws_access_key_id", "AKIAEXAMPLE".to_owned()),
         ("aws_secret_access_key", "horse".to_owned()),
         ("aws_endpoint", recorder.url.clone()),
     ];
-    each_shows(&recorder, Scheme::S3, &base, &s3()).await;
+    assert_effects(&recorder, Scheme::S3, &base, &s3()).await;
 
     let base = [
         ("azure_storage_account_name", "account".to_owned()),
         ("azure_storage_account_key", "a2V5".to_owned()),
         ("azure_storage_endpoint", format!("{}/account", recorder.url)),
     ];
-    each_shows(&recorder, Scheme::Az, &base, &azure(&recorder)).await;
+    assert_effects(&recorder, Scheme::Az, &base, &azure(&recorder)).await;
 
     let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let base =
         [("google_service_account_key", service_account(&pair)), ("google_base_url", recorder.url.clone())];
     let bearer = [("google_service_account_key", ""), ("google_bearer_token", "this")];
     let rows = [row("google_bearer_token", &bearer, |sent| sent.header("authorization") == "Bearer this")];
-    each_shows(&recorder, Scheme::Gs, &base, &rows).await;
+    assert_effects(&recorder, Scheme::Gs, &base, &rows).await;
 }
 
 #[tokio::test]
-async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
+async fn a_store_that_overwrites_is_detected_and_gets_no_further_object() {
     let base = |recorder: &Recorder| {
         [
             ("aws_access_key_id", "AKIAEXAMPLE".to_owned()),
@@ -253,15 +252,15 @@ async fn a_store_that_overwrites_is_found_out_once_and_gets_nothing_more() {
     let store = recorder.store(Scheme::S3, &base(&recorder));
     assert_eq!(put(&store, b"abc").await, Err(StoreError::NoConditionalWrites));
     let sent = recorder.requests.lock().clone();
-    assert_eq!(sent.len(), 3, "the object, the question, and the question once more");
+    assert_eq!(sent.len(), 3, "the object, and the check twice");
     assert!(sent.iter().all(|sent| sent.header("if-none-match") == "*" && sent.body == "abc"), "{sent:?}");
     assert_eq!(put_as(&store, "details.json", b"{}").await, Err(StoreError::NoConditionalWrites));
-    assert_eq!(recorder.count(), 3, "nothing could be overwritten any more");
+    assert_eq!(recorder.count(), 3, "nothing can be overwritten any more");
     let others = put_in(&store, &of("team-b"), "front-original.jpg", b"abc").await;
     assert_eq!(others, Err(StoreError::NoConditionalWrites));
-    assert_eq!(recorder.count(), 6, "each namespace finds out for itself");
+    assert_eq!(recorder.count(), 6, "each namespace has its own check");
 
-    // As it looks where somebody removes the object between two requests.
+    // As if the object were removed between two requests.
     let recorder = Recorder::start_overwriting(1).await;
     let store = recorder.store(Scheme::S3, &base(&recorder));
     assert!(!put(&store, b"abc").await.unwrap().already_existed);

@@ -1,4 +1,4 @@
-//! Stands before a store, passes requests on, breaks what it is told to break, and remembers what went through.
+//! A proxy in front of a store that forwards requests, injects faults, and records the requests.
 
 use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,39 +15,39 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// Bytes of an endless answer.
+/// The length of an endless response, in bytes.
 const ENDLESS: usize = 64 << 20;
 
-/// What becomes of one request.
+/// The fault of one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// Nothing is broken.
+    /// None: the request is forwarded.
     Pass,
-    /// Its bytes are read, and nothing is ever answered.
+    /// It is read and gets no response.
     Hang,
-    /// It waits until it is let go; see [`Proxy::release`].
+    /// It waits for [`Proxy::release`].
     Hold,
-    /// It waits until it is let go, then this is answered, and the store does not hear of it.
+    /// It waits for [`Proxy::release`] and then gets this response; it does not reach the store.
     HoldAndAnswer(u16, &'static str),
-    /// So many bytes of it reach the store, and nothing more.
+    /// Only this many bytes of it reach the store.
     StopAfter(usize),
-    /// The connection is reset after so many bytes of it.
+    /// The connection is reset after this many bytes of it.
     ResetAfter(usize),
-    /// This is answered, and the store does not hear of it.
+    /// It gets this response and does not reach the store.
     Answer(u16, &'static str),
-    /// This redirect is answered.
+    /// It gets this redirect.
     Redirect(u16, String),
-    /// This is answered, with a body that does not end before 64 MiB.
+    /// It gets a response with this status and an endless body (64 MiB).
     AnswerEndlessly(u16),
-    /// The store does it, and this is answered instead of its answer.
+    /// The store executes it, but the response is replaced by this one.
     AnswerAfter(u16, &'static str),
-    /// The store does it, and its answer has this header too.
+    /// The store executes it, and this header is added to the response.
     Add(&'static str, &'static str),
-    /// The store does it, and the connection is reset instead of its answer.
+    /// The store executes it, and the connection is reset before the response.
     ResetInstead,
 }
 
-/// A request that the store has answered.
+/// A request to which the store responded.
 #[derive(Clone, Debug)]
 pub(crate) struct Passed {
     pub(crate) method: Method,
@@ -70,14 +70,14 @@ struct Script {
     endless: usize,
 }
 
-/// A proxy on a loopback port of its own. Gone when dropped.
+/// A proxy on its own loopback port until it is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
     upstream: SocketAddr,
     script: Arc<Mutex<Script>>,
     gate: watch::Sender<u64>,
     accepting: Mutex<Option<JoinHandle<()>>>,
-    /// Keeps the port while nobody listens at it: a server of another test must not answer there.
+    /// Reserves the port while the proxy is down, so that no server of another test can take it.
     _held: TcpSocket,
 }
 
@@ -96,22 +96,22 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// What becomes of the next requests, one each.
+    /// The faults of the next requests, one each.
     pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.script.lock().next.extend(faults);
     }
 
-    /// What becomes of every request after those.
+    /// The fault of every later request.
     pub(crate) fn always(&self, fault: Fault) {
         self.script.lock().always = Some(fault);
     }
 
-    /// What becomes of every request of this method, where nothing else is to become of it.
+    /// The fault of every request with this method that has no other fault.
     pub(crate) fn whenever(&self, method: Method, fault: Fault) {
         self.script.lock().method = Some((method, fault));
     }
 
-    /// Breaks nothing any more, and lets go of what is held.
+    /// Removes all faults, and releases the requests that are held.
     pub(crate) fn heal(&self) {
         let mut script = self.script.lock();
         script.next.clear();
@@ -121,49 +121,49 @@ impl Proxy {
         self.release();
     }
 
-    /// Lets go of what is held now.
+    /// Releases the requests that are held now.
     pub(crate) fn release(&self) {
         self.gate.send_modify(|round| *round += 1);
     }
 
-    /// How many requests were ever held.
+    /// How many requests were held so far.
     pub(crate) fn held(&self) -> usize {
         self.script.lock().held
     }
 
-    /// Most requests that were ever held or answered at the same time.
+    /// The most concurrent requests so far.
     pub(crate) fn most_at_work(&self) -> usize {
         self.script.lock().most_at_work
     }
 
-    /// What has gone through.
+    /// The requests to which the store responded.
     pub(crate) fn passed(&self) -> Vec<Passed> {
         self.script.lock().passed.clone()
     }
 
-    /// How many requests of this method the store has answered.
+    /// How many requests with this method the store responded to.
     pub(crate) fn count(&self, method: &Method) -> usize {
         self.passed().iter().filter(|passed| passed.method == *method).count()
     }
 
-    /// How many connections, which is how many requests, have arrived.
+    /// How many requests have arrived; each has its own connection.
     pub(crate) fn arrived(&self) -> usize {
         self.script.lock().arrived
     }
 
-    /// How many bytes of an endless answer were taken.
+    /// How many bytes of endless responses the client has read.
     pub(crate) fn endless(&self) -> usize {
         self.script.lock().endless
     }
 
-    /// Refuses connections from here on.
+    /// Refuses connections from now on.
     pub(crate) async fn go_down(&self) {
         let accepting = self.accepting.lock().take().expect("the proxy is up");
         accepting.abort();
         let _ = accepting.await;
     }
 
-    /// Takes connections again, on the same port.
+    /// Accepts connections again, on the same port.
     pub(crate) fn come_back(&self) {
         self.accept(port(self.address).listen(1024).unwrap());
     }
@@ -196,7 +196,7 @@ impl Drop for Proxy {
     }
 }
 
-/// A socket at a port that several sockets of this process may have; one that does not listen takes no connections.
+/// A socket at a port that several sockets of this process may share. Without listening it accepts no connections.
 fn port(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -205,7 +205,7 @@ fn port(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-/// One connection, one request.
+/// Serves one connection with one request.
 async fn serve(
     mut stream: TcpStream,
     fault: Fault,
@@ -219,7 +219,7 @@ async fn serve(
         let Ok(mut store) = TcpStream::connect(upstream).await else { return };
         let _ = store.write_all(&read).await;
         script.lock().held += 1;
-        // Until the other side leaves; what it still sends goes nowhere.
+        // Until the client disconnects; what it still sends is discarded.
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         return;
     }
@@ -282,7 +282,7 @@ async fn serve(
         match ended {
             Ok(Ok(parts)) => return drop(parts.io.into_inner()),
             Ok(Err(_)) => return,
-            // Dropped with the request unanswered, which the other side sees as a lost connection.
+            // The connection is dropped without a response.
             Err(_) if *is_reset.lock() => return,
             Err(_) => {}
         }
@@ -342,7 +342,7 @@ async fn pass(
     let (method, path) = (request.method().clone(), decode(request.uri().path()));
     let asked = request.headers().clone();
     let Some((parts, body)) = forward(request, upstream).await else {
-        // One of both sides is gone.
+        // The client or the store has disconnected.
         return Response::builder().status(StatusCode::BAD_GATEWAY).body(Full::default()).unwrap();
     };
     let (status, answer) = (parts.status, parts.headers.clone());
@@ -350,7 +350,7 @@ async fn pass(
     script.lock().passed.push(passed);
     let mut response = Response::from_parts(parts, Full::from(body));
     if method != Method::HEAD {
-        // The body is whole here: its length is known.
+        // The body is complete, so its length is known.
         response.headers_mut().remove("transfer-encoding");
     }
     response
@@ -366,7 +366,7 @@ async fn forward(request: Request<Incoming>, upstream: SocketAddr) -> Option<(ht
     Some((parts, body))
 }
 
-/// Takes the percent signs out of a path. A plus stays what it is.
+/// Decodes the percent-encoding of a path. A plus sign stays.
 pub(crate) fn decode(path: &str) -> String {
     let form = format!("={}", path.replace('+', "%2B"));
     url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).collect()

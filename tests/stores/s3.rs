@@ -7,16 +7,16 @@ use tokio::task::JoinSet;
 
 use super::{Proxy, serve};
 
-/// The bucket that is there.
+/// The only bucket.
 pub(crate) const BUCKET: &str = "evidence";
 
-/// A server with one bucket, for one account. Gone when dropped.
+/// A server with one bucket and one account, until it is dropped.
 pub(crate) struct S3 {
-    /// What stands before it.
+    /// The proxy in front of it.
     pub(crate) proxy: Proxy,
-    /// The buckets, each a folder with its objects as files.
+    /// The buckets, each a folder with one file per object.
     pub(crate) folder: Folder,
-    /// What runs.
+    /// The server's tasks.
     pub(crate) tasks: JoinSet<()>,
     access_key: String,
     secret_key: String,
@@ -33,7 +33,7 @@ impl S3 {
         Self { proxy, folder, tasks, access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }
     }
 
-    /// The entries of a Secret with which it is used.
+    /// The entries of a Secret for it.
     pub(crate) fn options(&self) -> Vec<(&'static str, String)> {
         vec![
             ("aws_access_key_id", self.access_key.clone()),

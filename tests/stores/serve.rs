@@ -13,7 +13,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// Answers at a port of its own, until the tasks are dropped.
+/// Serves at its own port until the tasks are dropped.
 pub(crate) async fn serve<Answer, Content>(service: Answer) -> (SocketAddr, JoinSet<()>)
 where
     Answer: Service<Request<Incoming>, Response = Response<Content>> + Clone + Send + 'static,

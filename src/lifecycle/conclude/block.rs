@@ -42,8 +42,8 @@ impl Draft<'_> {
             };
             return;
         };
-        let streak = Since::one_more(self.local_state.blocker_kind, blocker_kind, self.facts.now);
-        self.local_state.blocker_kind = Some(streak);
+        let failures = Since::one_more(self.local_state.blocker_kind, blocker_kind, self.facts.now);
+        self.local_state.blocker_kind = Some(failures);
         let was_stalled = match self.interruption_before() {
             Interruption::Stalled(Stall::Refused(before)) => before.blocker_kind() == Some(blocker_kind),
             Interruption::Stalled(_)
@@ -54,7 +54,7 @@ impl Draft<'_> {
             | Interruption::Healing
             | Interruption::Suspended => false,
         };
-        self.inputs.interruption = if was_stalled || streak.lasted(self.facts.now, GRACE) {
+        self.inputs.interruption = if was_stalled || failures.lasted(self.facts.now, GRACE) {
             Interruption::Stalled(Stall::Refused(blocker))
         } else if self.has_session() {
             self.lasting_interruption()

@@ -116,22 +116,22 @@ impl Draft<'_> {
         let before = self.local_state.storing;
         let (error, is_same) = error.after(before.map(|before| before.what));
         let before = before.filter(|_| is_same).map(|before| Since { what: error, ..before });
-        let streak = Since::one_more(before, error, self.facts.now);
-        self.local_state.storing = Some(streak);
-        if streak.lasted(self.facts.now, error.time_limit()) || storing_is_over(self.facts) {
+        let failures = Since::one_more(before, error, self.facts.now);
+        self.local_state.storing = Some(failures);
+        if failures.lasted(self.facts.now, error.time_limit()) || storing_is_over(self.facts) {
             return self.abandon_evidence();
         }
-        if streak.lasted(self.facts.now, ERROR_SHOWN_AFTER) {
+        if failures.lasted(self.facts.now, ERROR_SHOWN_AFTER) {
             self.show_error(error, error.reason());
         }
         let (least, most) = STORE_BACKOFF;
-        let next = self.due(backoff(least, most, streak.count.saturating_sub(1), self.facts.jitter_seed));
+        let next = self.due(backoff(least, most, failures.count.saturating_sub(1), self.facts.jitter_seed));
         self.finish(next)
     }
 
     /// The evidence will not be complete, unless a person asks for it again.
     pub(super) fn abandon_evidence(mut self) -> Conclusion {
-        let error = self.local_state.storing.map_or_else(|| self.why_not_asked(), |streak| streak.what);
+        let error = self.local_state.storing.map_or_else(|| self.why_not_asked(), |failures| failures.what);
         self.local_state.storing = None;
         self.local_state.storing_since = None;
         self.local_state.misses = Misses::default();
@@ -163,7 +163,7 @@ impl Draft<'_> {
             RemovalOutcome::All
             | RemovalOutcome::Versioned
             | RemovalOutcome::Unlisted
-            | RemovalOutcome::GaveUp => {
+            | RemovalOutcome::Abandoned => {
                 self.events.extend(removed.leaves());
                 self.unwritten(Requeue::AwaitChange)
             }

@@ -260,10 +260,10 @@ impl<'a> Draft<'a> {
 
     /// Counts a call without a usable answer and returns how many there were before it.
     fn one_more_failure(&mut self) -> u32 {
-        let streak = Since::one_more(self.local_state.failing, (), self.facts.now);
-        self.local_state.failing = Some(streak);
+        let failures = Since::one_more(self.local_state.failing, (), self.facts.now);
+        self.local_state.failing = Some(failures);
         self.local_state.good_polls = 0;
-        streak.count.saturating_sub(1)
+        failures.count.saturating_sub(1)
     }
 
     fn priority(&self) -> Priority {

@@ -203,9 +203,9 @@ impl Draft<'_> {
             let next = self.due_at(at);
             return self.finish(next);
         }
-        let streak = Since::one_more(self.local_state.not_found, (), now);
-        self.local_state.not_found = Some(streak);
-        if streak.count < NOT_FOUND
+        let failures = Since::one_more(self.local_state.not_found, (), now);
+        self.local_state.not_found = Some(failures);
+        if failures.count < NOT_FOUND
             && self.interruption_before() != Interruption::Stalled(Stall::SessionNotFound)
         {
             self.inputs.interruption = Interruption::Retry;
@@ -213,8 +213,8 @@ impl Draft<'_> {
             return self.finish(next);
         }
         // A 200 since the first 404 in a row was for another session.
-        let others_are_found = self.facts.polled_at.is_some_and(|polled_at| polled_at >= streak.since);
-        let is_gone = others_are_found || streak.lasted(now, GONE_FOR);
+        let others_are_found = self.facts.polled_at.is_some_and(|polled_at| polled_at >= failures.since);
+        let is_gone = others_are_found || failures.lasted(now, GONE_FOR);
         if self.has_session() && self.past_expiry_grace() && is_gone {
             return self.end(Outcome::Expired, Event::ExpiredAndGone);
         }
@@ -289,7 +289,7 @@ impl Draft<'_> {
         let (most, longest) = OUTDATED;
         self.local_state.outdated = is_older
             .then(|| Since::one_more(self.local_state.outdated, (), self.facts.now))
-            .filter(|streak| streak.count <= most && !streak.lasted(self.facts.now, longest));
+            .filter(|failures| failures.count <= most && !failures.lasted(self.facts.now, longest));
         self.local_state.outdated.is_some()
     }
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// What is wrong with a destination.
 pub(crate) const REFUSAL: &str =
-    "the Secret with the credentials of the store: aws_regoin is no option of s3 stores";
+    "the Secret with the credentials of the store: aws_regoin is not an option of s3 stores";
 const SAID: &str = "spec.evidence cannot be stored as requested: the Secret with the credentials of the store: aws_regoin is \
                     no option of s3 stores.";
 

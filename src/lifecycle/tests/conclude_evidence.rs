@@ -153,12 +153,12 @@ fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_pend
 fn a_place_that_has_to_be_waited_for_changes_nothing() {
     let mut world = storing();
     world.reconcile(not_stored(EvidenceError::StoreUnavailable));
-    let (before, streak) = (world.status.clone(), world.facts.local_state.storing);
+    let (before, failures) = (world.status.clone(), world.facts.local_state.storing);
     world.pass(5);
     let at = later(world.facts.now, Duration::from_secs(30));
     let reconcile = world.reconcile(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
     assert_eq!((reconcile.conclusion.next, &world.status), (Requeue::At(at), &before));
-    assert_eq!(world.facts.local_state.storing, streak, "it says nothing of the error");
+    assert_eq!(world.facts.local_state.storing, failures, "it says nothing of the error");
     assert!(matches!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))));
 }
 

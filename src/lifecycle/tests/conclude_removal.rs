@@ -54,7 +54,7 @@ fn removal_lets_go_of_the_resource() {
         (RemovalOutcome::All, vec![]),
         (RemovalOutcome::Versioned, vec![Event::EvidenceVersionsLeft]),
         (RemovalOutcome::Unlisted, vec![Event::EvidenceNotListed]),
-        (RemovalOutcome::GaveUp, vec![Event::EvidenceOrphaned]),
+        (RemovalOutcome::Abandoned, vec![Event::EvidenceOrphaned]),
     ] {
         let mut world = held();
         world.reconcile(store(fixtures::all_stored()));
@@ -84,7 +84,7 @@ fn removal_is_tried_again_and_is_over_after_ten_minutes() {
         world.facts.now = at;
         let last = elapsed(deleted_at, at) >= Duration::from_mins(10);
         reconcile = world.reconcile(Answer::Remove(if last {
-            RemovalOutcome::GaveUp
+            RemovalOutcome::Abandoned
         } else {
             RemovalOutcome::NotYet
         }));
@@ -108,7 +108,7 @@ fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_abandons_t
     }
     let last = Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried };
     assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, last);
-    assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::GaveUp)).step, last);
+    assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::Abandoned)).step, last);
 }
 
 #[test]

@@ -24,7 +24,7 @@ const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified,
 /// Why evidence is not stored, and what it is shown as.
 const SLOW: [(EvidenceError, &str); 8] = [
     (EvidenceError::StoreUnavailable, "StoreUnavailable"),
-    (EvidenceError::StoreSilent(NoResponse::Tls), "StoreUnavailable"),
+    (EvidenceError::StoreUnresponsive(NoResponse::Tls), "StoreUnavailable"),
     (EvidenceError::BucketNotFound, "BucketNotFound"),
     (EvidenceError::StoreMisconfigured, "StoreMisconfigured"),
     (EvidenceError::StoreAccessDenied, "StoreAccessDenied"),
@@ -115,15 +115,15 @@ fn a_store_that_is_silent_for_changing_causes_is_one_error_and_says_the_last_cau
     let causes =
         [NoResponse::Resolve, NoResponse::TimedOut, NoResponse::Refused, NoResponse::Cut, NoResponse::Tls];
     for why in causes.into_iter().chain(causes) {
-        world.reconcile_when_due(not_stored(EvidenceError::StoreSilent(why)));
+        world.reconcile_when_due(not_stored(EvidenceError::StoreUnresponsive(why)));
     }
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     assert!(message(&world).contains("--store-ca-file"), "{}", message(&world));
-    world.reconcile_when_due(not_stored(EvidenceError::StoreRests));
+    world.reconcile_when_due(not_stored(EvidenceError::StoreCircuitOpen));
     assert!(message(&world).contains("--store-ca-file"), "why it pauses: {}", message(&world));
     world.reconcile_when_due(not_stored(EvidenceError::StoreUnavailable));
     assert!(message(&world).contains("temporarily unavailable"), "{}", message(&world));
-    let silent = NoResponse::ALL.map(EvidenceError::StoreSilent);
+    let silent = NoResponse::ALL.map(EvidenceError::StoreUnresponsive);
     for error in silent.into_iter().chain(EvidenceError::ALL).chain(EvidenceError::OTHER_CAUSES) {
         assert!(error.cause().is_none_or(|cause| cause.len() <= 256 && cause.ends_with('.')), "{error:?}");
     }

@@ -32,7 +32,7 @@ fn after_a_reconcile(details: &Details) -> (PollBaseline, CompactState, Verifica
 #[test]
 fn the_same_answer_again_is_nothing_new_and_a_reconcile_would_write_nothing() {
     for (word, completed) in
-        [("generated", &[][..]), ("in_progress", &["document"]), ("a word nobody knows", &[])]
+        [("generated", &[][..]), ("in_progress", &["document"]), ("an unknown status", &[])]
     {
         let details = fixtures::details(word, completed);
         let (baseline, compact, status) = after_a_reconcile(&details);
@@ -104,7 +104,7 @@ fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() 
         fixtures::details("initiated", &[]),
         fixtures::details("generated", &["document"]),
         fixtures::details("verified", &[]),
-        fixtures::details("a word nobody knows", &[]),
+        fixtures::details("an unknown status", &[]),
         Details { id: None, ..fixtures::details("generated", &[]) },
     ] {
         assert_eq!(

@@ -148,9 +148,9 @@ fn digest(world: &World) -> u64 {
     (session.and_then(|session| session.state), attempts(status), Shown::of(status)).hash(&mut hasher);
     (&status.portal_status, &status.progress, &status.last_handled_retry).hash(&mut hasher);
     (facts.ready_when, facts.on_unknown, facts.adopt.is_some()).hash(&mut hasher);
-    local_state.failing.map(|streak| streak.lasted(now, Duration::from_mins(5))).hash(&mut hasher);
-    local_state.blocker_kind.map(|streak| (streak.what, streak.lasted(now, GRACE))).hash(&mut hasher);
-    local_state.not_found.map(|streak| streak.count.min(3)).hash(&mut hasher);
+    local_state.failing.map(|failures| failures.lasted(now, Duration::from_mins(5))).hash(&mut hasher);
+    local_state.blocker_kind.map(|failures| (failures.what, failures.lasted(now, GRACE))).hash(&mut hasher);
+    local_state.not_found.map(|failures| failures.count.min(3)).hash(&mut hasher);
     local_state.paused.map(|since| lasted(since, Duration::from_mins(1))).hash(&mut hasher);
     (&local_state.refused_key, local_state.good_polls.min(3), local_state.changed_at.is_some())
         .hash(&mut hasher);
@@ -165,13 +165,13 @@ fn digest(world: &World) -> u64 {
     let policy = evidence.spec.map(|spec| spec.deletion_policy);
     (policy, evidence.has_finalizer, evidence.state, objects).hash(&mut hasher);
     (evidence.pending_since.map(|since| lasted(since, Duration::from_hours(24)))).hash(&mut hasher);
-    local_state.removing.map(|tries| tries.count.min(2)).hash(&mut hasher);
+    local_state.removing.map(|attempts| attempts.count.min(2)).hash(&mut hasher);
     (local_state.storing_since.map(|since| lasted(since, Duration::from_mins(10)))).hash(&mut hasher);
     local_state
         .storing
-        .map(|streak| [1, 10].map(|minutes| streak.lasted(now, Duration::from_mins(minutes))))
+        .map(|failures| [1, 10].map(|minutes| failures.lasted(now, Duration::from_mins(minutes))))
         .hash(&mut hasher);
-    local_state.storing.map(|streak| streak.what).hash(&mut hasher);
+    local_state.storing.map(|failures| failures.what).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -230,7 +230,7 @@ fn outcomes(step: &Step) -> Vec<StepOutcome> {
             RemovalOutcome::All,
             RemovalOutcome::Versioned,
             RemovalOutcome::Unlisted,
-            RemovalOutcome::GaveUp,
+            RemovalOutcome::Abandoned,
             RemovalOutcome::NotYet,
             RemovalOutcome::NotTried,
         ];

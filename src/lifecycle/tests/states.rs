@@ -194,7 +194,7 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
         ("open, at it", said_so("in_progress", &["document"])),
         ("open, evaluated", said_so("validating", &["document", "liveness"])),
         ("open, in review", said_so("needs_manual_review", &["document"])),
-        ("open, a word nobody knows", said_so("junk", &[])),
+        ("open, an unknown status", said_so("junk", &[])),
         ("open, ten seconds old", young),
         ("open, three hours over", expired(said_so("generated", &[]))),
         ("open, three hours over, in review", expired(said_so("needs_manual_review", &["document"]))),

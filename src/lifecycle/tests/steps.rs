@@ -47,7 +47,7 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
         StepOutcome::RemoveEvidence(RemovalOutcome::All),
         StepOutcome::RemoveEvidence(RemovalOutcome::Versioned),
         StepOutcome::RemoveEvidence(RemovalOutcome::Unlisted),
-        StepOutcome::RemoveEvidence(RemovalOutcome::GaveUp),
+        StepOutcome::RemoveEvidence(RemovalOutcome::Abandoned),
         StepOutcome::RemoveEvidence(RemovalOutcome::NotYet),
         StepOutcome::RemoveEvidence(RemovalOutcome::NotTried),
         StepOutcome::NotPerformed,

@@ -79,7 +79,7 @@ impl World {
 
     /// A resource with that status.
     pub(super) fn of(status: VerificationStatus, facts: Facts) -> Self {
-        let deadline = later(facts.born, Duration::from_hours(168));
+        let deadline = later(facts.created_at, Duration::from_hours(168));
         let portal_ahead = Some(SignedDuration::ZERO);
         Self { status, facts, deadline, portal_ahead, refusal: None, refused_for: None }
     }
@@ -215,7 +215,7 @@ impl World {
                 RemovalOutcome::All
                 | RemovalOutcome::Versioned
                 | RemovalOutcome::Unlisted
-                | RemovalOutcome::GaveUp,
+                | RemovalOutcome::Abandoned,
             ) => self.facts.evidence.has_finalizer = false,
             StepOutcome::RemoveEvidence(RemovalOutcome::NotYet | RemovalOutcome::NotTried)
             | StepOutcome::AddFinalizer(FinalizerOutcome::Refused | FinalizerOutcome::Unknown)

@@ -1,4 +1,4 @@
-//! Removes objects of one store: some by their keys, or all in a folder.
+//! Removes objects from one store: some by their keys, or all in a folder.
 
 use std::{
     collections::BTreeMap,
@@ -23,17 +23,16 @@ use super::{
 
 /// Listings of one folder in one [`Store::clear`]; each has at most 64 keys.
 const LISTINGS: usize = 8;
-/// Objects of one folder that are removed at the same time.
+/// How many objects of one folder are removed at the same time.
 const DELETES_AT_ONCE: usize = 4;
 
 impl Store {
-    /// Removes objects, the manifest first: it says that the others are all there. Then a few at a time. What is not there
-    /// counts as removed. Answers in the order of the keys, the manifest first.
+    /// Removes objects: first the manifest, which says that the evidence is complete, then the others, a few at a time. An
+    /// object that does not exist counts as removed. Returns the results in the order of the keys, the manifest first.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] for the first object that can be neither removed nor is to stay. Others may be gone; it may be
-    /// repeated.
+    /// [`StoreError`] for the first object whose removal fails. Others may have been removed; the call may be repeated.
     pub async fn delete(
         &self,
         folder: &Folder,
@@ -42,16 +41,16 @@ impl Store {
         self.delete_tracked(folder, keys, &AtomicBool::new(false)).await
     }
 
-    /// As [`delete`](Self::delete); notes that the store answered.
+    /// As [`delete`](Self::delete); notes whether the store responded.
     async fn delete_tracked(
         &self,
         folder: &Folder,
         keys: &[ObjectKey],
-        has_answered: &AtomicBool,
+        has_responded: &AtomicBool,
     ) -> Result<Vec<(ObjectKey, Removal)>, StoreError> {
         let delete = async |key: ObjectKey| {
             let removal = self.delete_with_retries(folder, &key).await?;
-            has_answered.store(true, Ordering::Relaxed);
+            has_responded.store(true, Ordering::Relaxed);
             Ok::<_, StoreError>((key, removal))
         };
         let manifest = ObjectKey::manifest();
@@ -65,33 +64,32 @@ impl Store {
         Ok(removals)
     }
 
-    /// Removes every object of ours in a folder: first what is `known` to be there, so that nothing of that
-    /// depends on a listing, then what the store lists, each time the manifest first. Goes on where the store keeps
-    /// something.
+    /// Removes every object of the operator in a folder: first those that are `known`, so that their removal does not depend
+    /// on a listing, then those that the store lists, each time the manifest first. Continues if the store retains an object.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], as of [`keys`](Self::keys) and [`delete`](Self::delete). It may be repeated.
+    /// [`StoreError`], as of [`keys`](Self::keys) and [`delete`](Self::delete). The call may be repeated.
     pub async fn clear(&self, folder: &Folder, known: &[ObjectKey]) -> Result<Cleared, StoreError> {
         self.clear_tracked(folder, known, &AtomicBool::new(false)).await
     }
 
-    /// As [`clear`](Self::clear), for no longer than that. A store that responded at first counts as
-    /// one that responds: what is left is removed later.
+    /// As [`clear`](Self::clear), within a time limit. If the store responded at first and then no longer, the objects that are
+    /// left are reported as listed; they are removed later.
     ///
     /// # Errors
     ///
-    /// As of [`clear`](Self::clear); [`NoResponse::TimedOut`] where nothing at all was answered.
+    /// As of [`clear`](Self::clear); [`NoResponse::TimedOut`] if the store did not respond at all.
     pub async fn clear_within(
         &self,
         folder: &Folder,
         known: &[ObjectKey],
         longest: Duration,
     ) -> Result<Cleared, StoreError> {
-        let has_answered = AtomicBool::new(false);
-        let cleared = timeout(longest, self.clear_tracked(folder, known, &has_answered)).await;
+        let has_responded = AtomicBool::new(false);
+        let cleared = timeout(longest, self.clear_tracked(folder, known, &has_responded)).await;
         match cleared.unwrap_or(Err(NoResponse::TimedOut.into())) {
-            Err(error) if error.is_silence() && has_answered.load(Ordering::Relaxed) => {
+            Err(error) if error.is_unresponsive() && has_responded.load(Ordering::Relaxed) => {
                 Ok(Cleared { remainder: Remainder::Listed, ..Cleared::default() })
             }
             cleared => cleared,
@@ -102,15 +100,15 @@ impl Store {
         &self,
         folder: &Folder,
         known: &[ObjectKey],
-        has_answered: &AtomicBool,
+        has_responded: &AtomicBool,
     ) -> Result<Cleared, StoreError> {
-        let mut ends: BTreeMap<_, _> =
-            self.delete_tracked(folder, known, has_answered).await?.into_iter().collect();
+        let mut removals: BTreeMap<_, _> =
+            self.delete_tracked(folder, known, has_responded).await?.into_iter().collect();
         let mut remainder = Remainder::Listed;
         for _ in 0..LISTINGS {
             let listed = match self.keys(folder).await {
                 Ok(listed) => {
-                    has_answered.store(true, Ordering::Relaxed);
+                    has_responded.store(true, Ordering::Relaxed);
                     listed
                 }
                 Err(StoreError::AccessDenied) => {
@@ -119,22 +117,23 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             };
-            let is_kept = |key: &&ObjectKey| ends.get(*key) == Some(&Removal::Kept);
-            let mut keys: Vec<_> = listed.iter().filter(|key| !is_kept(key)).cloned().collect();
+            let is_retained = |key: &&ObjectKey| removals.get(*key) == Some(&Removal::Retained);
+            let mut keys: Vec<_> = listed.iter().filter(|key| !is_retained(key)).cloned().collect();
             if keys.is_empty() {
                 remainder = Remainder::Nothing;
                 break;
             }
-            // A full listing may have ended before it.
+            // A full listing may end before it.
             let manifest = ObjectKey::manifest();
-            if listed.len() == MAX_KEYS && !ends.contains_key(&manifest) && !keys.contains(&manifest) {
+            if listed.len() == MAX_KEYS && !removals.contains_key(&manifest) && !keys.contains(&manifest) {
                 keys.push(manifest);
             }
-            ends.extend(self.delete_tracked(folder, &keys, has_answered).await?);
+            removals.extend(self.delete_tracked(folder, &keys, has_responded).await?);
         }
-        let ended =
-            |as_: Removal| ends.iter().filter(|(_, end)| **end == as_).map(|(key, _)| key.clone()).collect();
-        Ok(Cleared { kept: ended(Removal::Kept), versioned: ended(Removal::Versioned), remainder })
+        let with = |result: Removal| {
+            removals.iter().filter(|(_, removal)| **removal == result).map(|(key, _)| key.clone()).collect()
+        };
+        Ok(Cleared { retained: with(Removal::Retained), versioned: with(Removal::Versioned), remainder })
     }
 
     async fn delete_with_retries(&self, folder: &Folder, key: &ObjectKey) -> Result<Removal, StoreError> {
@@ -144,7 +143,7 @@ impl Store {
                 Ok(removal) => Ok(removal),
                 Err(RequestError::NotFound) => Ok(Removal::Removed),
                 Err(RequestError::Failed(StoreError::AccessDenied) | RequestError::AlreadyExists) => {
-                    Ok(Removal::Kept)
+                    Ok(Removal::Retained)
                 }
                 Err(error) => Err(error),
             }

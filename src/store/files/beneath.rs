@@ -1,5 +1,4 @@
-//! Opens what is below a root, and follows no link there. Everything here blocks, but never for somebody who holds the
-//! other end of a pipe.
+//! Opens files and folders below a root without following links. All functions block, but never on the other end of a pipe.
 
 use std::{
     fs::File,
@@ -18,25 +17,25 @@ use crate::store::{
     error::StoreError,
 };
 
-/// Without [`OFlags::NONBLOCK`] a pipe is opened once somebody opens its other end, and a leased file once it is let go of.
+/// Without [`OFlags::NONBLOCK`], opening a pipe waits for its other end, and opening a leased file for the end of the lease.
 const NO_LINK: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const FOLDER: OFlags = OFlags::DIRECTORY.union(NO_LINK);
 
-/// Opens the root, which is the administrator's: it may be a link.
+/// Opens the root, which may be a link, because it belongs to the administrator.
 pub(crate) fn root(path: &Path) -> Result<OwnedFd, RequestError> {
     openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| match errno {
         Errno::NOENT | Errno::NOTDIR => RequestError::Failed(StoreError::BucketMissing),
-        other => answer(other),
+        other => classify_errno(other),
     })
 }
 
-/// Opens a folder below another one. The path has only names.
+/// Opens a folder below another one. The path has no `..`.
 pub(crate) fn folder(from: &OwnedFd, path: &Path) -> Result<OwnedFd, RequestError> {
-    at_once(from, path).unwrap_or_else(|| step_by_step(from, path)).map_err(answer)
+    at_once(from, path).unwrap_or_else(|| step_by_step(from, path)).map_err(classify_errno)
 }
 
-/// All steps in one call; none where the kernel has no such call: before Linux 5.6, behind a filter that does not know
-/// it, and elsewhere.
+/// All steps in one system call; `None` where it is missing: before Linux 5.6, behind a filter that does not know it, and on
+/// other systems.
 #[cfg(target_os = "linux")]
 pub(crate) fn at_once(from: &OwnedFd, path: &Path) -> Option<Result<OwnedFd, Errno>> {
     use rustix::fs::{ResolveFlags, openat2};
@@ -52,7 +51,7 @@ pub(crate) fn at_once(_from: &OwnedFd, _path: &Path) -> Option<Result<OwnedFd, E
     None
 }
 
-/// Each step from the folder that the one before has opened.
+/// One system call per step, each from the folder that the previous one opened.
 pub(crate) fn step_by_step(from: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let mut folder = openat(from, ".", FOLDER, Mode::empty())?;
     for part in path.components() {
@@ -65,10 +64,10 @@ pub(crate) fn step_by_step(from: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno
     Ok(folder)
 }
 
-/// Opens a regular file in a folder, for reading, or for writing.
+/// Opens a regular file in a folder.
 pub(crate) fn file(folder: impl AsFd, name: &str, access: OFlags) -> Result<File, RequestError> {
-    let file = openat(folder, name, access | NO_LINK, Mode::empty()).map_err(answer)?;
-    let stat = fstat(&file).map_err(answer)?;
+    let file = openat(folder, name, access | NO_LINK, Mode::empty()).map_err(classify_errno)?;
+    let stat = fstat(&file).map_err(classify_errno)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
         Ok(file.into())
     } else {
@@ -76,14 +75,14 @@ pub(crate) fn file(folder: impl AsFd, name: &str, access: OFlags) -> Result<File
     }
 }
 
-/// Makes a file that is not there, for writing.
+/// Creates a file for writing; it must not exist.
 pub(crate) fn new_file(folder: impl AsFd, name: &str, mode: Mode) -> Result<File, RequestError> {
     let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | NO_LINK;
-    openat(folder, name, access, mode).map(File::from).map_err(answer)
+    openat(folder, name, access, mode).map(File::from).map_err(classify_errno)
 }
 
-/// What an error means. A link, a socket, a pipe without a reader and a file for a folder are all no object of ours.
-pub(crate) fn answer(errno: Errno) -> RequestError {
+/// Maps an error. A link, a socket, a pipe without a reader, and a file in place of a folder are conflicts.
+pub(crate) fn classify_errno(errno: Errno) -> RequestError {
     match errno {
         Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::XDEV => CONFLICT,
         other => classify_file(&other.into()),

@@ -1,14 +1,14 @@
-//! Objects as files of a local folder.
+//! Stores objects as files of a local folder.
 //!
-//! A part of that folder may belong to somebody who is not trusted with the remainder of it: a namespace's part of a shared
-//! volume. Whoever writes there may replace folders and files by links, pipes and devices, also while the operator is
-//! at work. So every step below the root is taken from the folder that was opened before, follows no link, and stops at
-//! whatever is no folder or, at the end, no regular file. That counts as a conflict; it is neither read nor removed.
+//! A part of the folder may be writable by an untrusted party, such as a namespace's part of a shared volume. It can replace
+//! folders and files with links, pipes and devices at any time. So every step below the root starts at the folder that was
+//! opened before, follows no link, and stops at anything that is not a folder or, at the end, a regular file. Such an entry
+//! counts as a conflict and is neither read nor removed.
 //!
 //! | file | does |
 //! |---|---|
-//! | `beneath` | opens folders and files below a root, and follows no link |
-//! | `objects` | creates, reads, lists and removes |
+//! | `beneath` | opens folders and files below a root without following links |
+//! | `objects` | creates, reads, lists and removes objects |
 
 mod beneath;
 mod objects;
@@ -26,88 +26,87 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{classify::RequestError, error::StoreError, path::ObjectKey};
 
-/// Most calls to one folder that are under way at once, each on a thread of its own. A volume that hangs, such as one
-/// of a file server that is gone, keeps these threads, and no more of those that everybody shares.
-const AT_ONCE: usize = 16;
+/// The most concurrent calls to one folder, each on a blocking thread. A volume that hangs, such as one of a lost file server,
+/// occupies no more than these of the shared threads.
+const MAX_CALLS: usize = 16;
 
-/// The modes of what is made.
+/// The modes of new files and folders.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Modes {
-    /// Of files, whatever the process's umask; 600 and the umask if none is said.
+    /// The mode of files, whatever the process's umask. Default: 600, restricted by the umask.
     pub(crate) file: Option<RawMode>,
-    /// Of folders, whatever the process's umask; 700 and the umask if none is said.
+    /// The mode of folders, whatever the process's umask. Default: 700, restricted by the umask.
     pub(crate) folder: Option<RawMode>,
 }
 
-/// A local folder as a store. The folder is looked for each time: it may be mounted later, or no more.
+/// A local folder as a store. Every call opens it anew, because it may be mounted or unmounted at any time.
 pub(crate) struct Disk {
     root: PathBuf,
     modes: Modes,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Disk {
     pub(crate) fn new(root: PathBuf, modes: Modes) -> Self {
-        Self { root, modes, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { root, modes, permits: Arc::new(Semaphore::new(MAX_CALLS)) }
     }
 
-    /// Makes a file with these bytes, and the folders to it, but not the root. What is there is not touched:
+    /// Creates a file with these bytes, and the folders above it except the root. An existing file is not touched:
     /// [`RequestError::AlreadyExists`].
     pub(crate) async fn create(&self, object: &str, bytes: Bytes) -> Result<(), RequestError> {
         let (object, modes) = (PathBuf::from(object), self.modes);
-        self.work(move |root| objects::create(root, &object, &bytes, modes)).await
+        self.run(move |root| objects::create(root, &object, &bytes, modes)).await
     }
 
-    /// Reads a file of at most `limit` bytes; none if it is larger.
+    /// Reads a file of at most `limit` bytes; `None` if it is larger.
     pub(crate) async fn read(&self, object: &str, limit: usize) -> Result<Option<Bytes>, RequestError> {
         let object = PathBuf::from(object);
-        self.work(move |root| objects::read(root, &object, limit as u64)).await
+        self.run(move |root| objects::read(root, &object, limit as u64)).await
     }
 
-    /// The size and SHA-256 of a file; none if it is larger than `limit` bytes.
+    /// The size and SHA-256 of a file; `None` if it is larger than `limit` bytes.
     pub(crate) async fn digest(
         &self,
         object: &str,
         limit: u64,
     ) -> Result<Option<(u64, [u8; 32])>, RequestError> {
         let object = PathBuf::from(object);
-        self.work(move |root| objects::digest(root, &object, limit)).await
+        self.run(move |root| objects::digest(root, &object, limit)).await
     }
 
-    /// The keys in a folder, the first of them in the order of the alphabet, also of such as were never finished.
+    /// The first keys in a folder, sorted, including those of unfinished files.
     pub(crate) async fn keys(&self, folder: &str, most: usize) -> Result<Vec<ObjectKey>, RequestError> {
         let folder = PathBuf::from(folder);
-        self.work(move |root| objects::keys(root, &folder, most)).await
+        self.run(move |root| objects::keys(root, &folder, most)).await
     }
 
-    /// Removes a file, what was never finished of it, and folders that become empty but for the namespace's.
-    /// [`RequestError::NotFound`] when there is none; [`RequestError::AlreadyExists`] for what is no regular file, which stays.
+    /// Removes a file, its unfinished versions, and folders that become empty except the namespace's.
+    /// [`RequestError::NotFound`] if it does not exist; [`RequestError::AlreadyExists`] if it is not a regular file, which stays.
     pub(crate) async fn remove(&self, object: &str) -> Result<(), RequestError> {
         let object = PathBuf::from(object);
-        self.work(move |root| objects::remove(root, &object)).await
+        self.run(move |root| objects::remove(root, &object)).await
     }
 
-    /// Does something where nothing else waits for it, once there is a thread for it. Who stops waiting leaves the
-    /// thread at work.
-    async fn work<T: Send + 'static>(
+    /// Runs a call on a blocking thread once one is free. If the future is dropped, the thread still completes the call.
+    async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Path) -> Result<T, RequestError> + Send + 'static,
+        call: impl FnOnce(&Path) -> Result<T, RequestError> + Send + 'static,
     ) -> Result<T, RequestError> {
-        let place = Arc::clone(&self.places)
+        let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(|_| RequestError::NotSent(StoreError::Unavailable))?;
         let root = self.root.clone();
         let working = spawn_blocking(move || {
-            let done = work(&root);
-            drop(place);
+            let done = call(&root);
+            drop(permit);
             done
         });
         working.await.unwrap_or(Err(RequestError::Unknown(StoreError::Unavailable)))
     }
 }
 
-/// What stands in the place of a file or folder of ours, and is none.
+/// An entry has the name of a file or folder of the operator, but is neither.
 const CONFLICT: RequestError = RequestError::Failed(StoreError::Conflict);
 
 const fn mode(configured: Option<RawMode>, default: RawMode) -> Mode {

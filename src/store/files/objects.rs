@@ -1,9 +1,9 @@
-//! Creates, reads, lists and removes objects. Everything here blocks.
+//! Creates, reads, lists and removes objects. All functions block.
 //!
-//! An object is written as `<file>#<number>` and linked to its own name once it is whole. So it is whole or not there,
-//! and nothing is overwritten. Every writer has a number of its own: nobody links what another one is still writing.
-//! A writer holds a lock on its file, which the system takes back from a killed process. So what a killed one has left
-//! behind is distinguished from one that is being written. It is personal data too, and nobody else would ever find it.
+//! An object is written as `<file>#<number>` and linked to its own name once it is complete. So it exists completely or not at
+//! all, and nothing is overwritten. Every writer has its own number, so none links a file that another one is still writing. A
+//! writer holds a lock on its file, which the system releases when the process dies. That distinguishes an abandoned file from
+//! one that is being written. Abandoned files are personal data, and nothing else would remove them.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     CONFLICT, Modes,
-    beneath::{self, answer},
+    beneath::{self, classify_errno},
     mode,
 };
 use crate::store::{
@@ -34,16 +34,16 @@ use crate::store::{
     path::ObjectKey,
 };
 
-/// Folders that are made for one verification: its name and its uid. The namespace's stays.
+/// The folders of one verification: its name and its uid. The namespace's stays.
 const OWN_FOLDERS: usize = 2;
-/// Most entries of one folder that are looked through. A verification has at most 17 objects.
+/// The most entries of one folder that are read. A verification has at most 17 objects.
 const MOST_ENTRIES: usize = 10_000;
-/// Bytes of a file that are in memory at a time while its sum is made.
+/// How many bytes of a file are read at a time to compute its digest.
 const CHUNK: usize = 64 * 1024;
 
 pub(crate) fn create(root: &Path, object: &Path, bytes: &[u8], modes: Modes) -> Result<(), RequestError> {
     let (path, name) = split(object)?;
-    let folder = make_folders(beneath::root(root)?, path, modes)?;
+    let folder = create_folders(beneath::root(root)?, path, modes)?;
     sweep(&folder, name)?;
     let staged = format!("{name}#{}", rand::random::<u64>());
     let file = beneath::new_file(&folder, &staged, mode(modes.file, 0o600))?;
@@ -52,27 +52,27 @@ pub(crate) fn create(root: &Path, object: &Path, bytes: &[u8], modes: Modes) -> 
     // Locked until it has its name.
     drop(file);
     linked?;
-    fsync(&folder).map_err(answer)
+    fsync(&folder).map_err(classify_errno)
 }
 
-/// Makes the folders that are not there, and opens the last.
-fn make_folders(root: OwnedFd, path: &Path, modes: Modes) -> Result<OwnedFd, RequestError> {
+/// Creates the missing folders, and opens the last one.
+fn create_folders(root: OwnedFd, path: &Path, modes: Modes) -> Result<OwnedFd, RequestError> {
     let mut folder = root;
     for name in path {
         let step = Path::new(name);
         let next = match mkdirat(&folder, step, mode(modes.folder, 0o700)) {
             Ok(()) => {
-                let made = beneath::folder(&folder, step)?;
+                let created = beneath::folder(&folder, step)?;
                 if modes.folder.is_some() {
-                    // What a folder hands on to those in it stays.
-                    let inherited = Mode::from(stat(&made)?.st_mode) & Mode::SGID;
-                    fchmod(&made, mode(modes.folder, 0o700) | inherited).map_err(answer)?;
+                    // The set-group-ID bit is inherited and must stay.
+                    let inherited = Mode::from(stat(&created)?.st_mode) & Mode::SGID;
+                    fchmod(&created, mode(modes.folder, 0o700) | inherited).map_err(classify_errno)?;
                 }
-                fsync(&folder).map_err(answer)?;
-                made
+                fsync(&folder).map_err(classify_errno)?;
+                created
             }
             Err(Errno::EXIST) => beneath::folder(&folder, step)?,
-            Err(errno) => return Err(answer(errno)),
+            Err(errno) => return Err(classify_errno(errno)),
         };
         folder = next;
     }
@@ -80,30 +80,30 @@ fn make_folders(root: OwnedFd, path: &Path, modes: Modes) -> Result<OwnedFd, Req
 }
 
 fn write(mut file: &File, bytes: &[u8], modes: Modes) -> Result<(), RequestError> {
-    // Where there are no locks, whoever sweeps removes it, and this is written again.
+    // On file systems without locks, another writer may remove the file; then it is written again.
     let _ = file.try_lock();
     if modes.file.is_some() {
-        fchmod(file, mode(modes.file, 0o600)).map_err(answer)?;
+        fchmod(file, mode(modes.file, 0o600)).map_err(classify_errno)?;
     }
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| classify_file(&error))
 }
 
-/// Gives what was written its own name; not what somebody put in its place meanwhile.
+/// Links the written file to its own name, and checks that it was not replaced meanwhile.
 fn link(folder: &OwnedFd, staged: &str, name: &str, written: &File) -> Result<(), RequestError> {
-    linkat(folder, staged, folder, name, AtFlags::empty()).map_err(answer)?;
-    let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(answer)?;
-    let ours = fstat(written).map_err(answer)?;
+    linkat(folder, staged, folder, name, AtFlags::empty()).map_err(classify_errno)?;
+    let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(classify_errno)?;
+    let ours = fstat(written).map_err(classify_errno)?;
     let is_ours = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
     if is_ours { Ok(()) } else { Err(CONFLICT) }
 }
 
-/// Removes what killed writers have left beside a file.
+/// Removes the unfinished files that dead writers left beside a file.
 fn sweep(folder: &OwnedFd, name: &str) -> Result<(), RequestError> {
     for staged in staged_beside(folder, name)? {
         match beneath::file(folder, &staged, OFlags::WRONLY) {
             Ok(open) if matches!(open.try_lock(), Err(TryLockError::WouldBlock)) => {}
             Ok(_) => remove_if_there(folder, &staged)?,
-            // Gone, or nothing that a writer of ours has left.
+            // It is gone, or no writer of ours left it.
             Err(_) => {}
         }
     }
@@ -117,7 +117,7 @@ pub(crate) fn read(root: &Path, object: &Path, limit: u64) -> Result<Option<Byte
     Ok((read as u64 <= limit).then(|| bytes.into()))
 }
 
-/// The size and SHA-256 of a file; none if it is larger than `limit` bytes.
+/// The size and SHA-256 of a file; `None` if it is larger than `limit` bytes.
 pub(crate) fn digest(
     root: &Path,
     object: &Path,
@@ -139,8 +139,8 @@ pub(crate) fn digest(
     Ok((read <= limit).then(|| (read, digest.finalize().into())))
 }
 
-/// Opens a file of at most `limit` bytes; none if it is larger. It may grow while it is read, but is read one byte
-/// further than that at most.
+/// Opens a file of at most `limit` bytes; `None` if it is larger. It may grow meanwhile, but at most one byte more than the
+/// limit is read.
 fn open(root: &Path, object: &Path, limit: u64) -> Result<Option<io::Take<File>>, RequestError> {
     let (path, name) = split(object)?;
     let folder = beneath::folder(&beneath::root(root)?, path)?;
@@ -149,8 +149,8 @@ fn open(root: &Path, object: &Path, limit: u64) -> Result<Option<io::Take<File>>
     Ok((!is_larger).then(|| file.take(limit.saturating_add(1))))
 }
 
-/// [`RequestError::NotFound`] when nothing at all is in the root: something always is once something was stored, so this is a
-/// place where nothing is mounted, and says nothing about what is there. None if there is no such folder.
+/// [`RequestError::NotFound`] if the root is empty: once anything was stored it never is, so nothing is mounted there. No keys
+/// if the folder does not exist.
 pub(crate) fn keys(root: &Path, folder: &Path, most: usize) -> Result<Vec<ObjectKey>, RequestError> {
     let root = beneath::root(root)?;
     if entries(&root).next().transpose()?.is_none() {
@@ -177,7 +177,7 @@ pub(crate) fn keys(root: &Path, folder: &Path, most: usize) -> Result<Vec<Object
     Ok(keys.into_iter().collect())
 }
 
-/// Also removes what somebody is writing just now: that must not appear after the removal.
+/// Also removes files that are being written, because they must not appear after the removal.
 pub(crate) fn remove(root: &Path, object: &Path) -> Result<(), RequestError> {
     let (path, name) = split(object)?;
     let root = beneath::root(root)?;
@@ -187,12 +187,12 @@ pub(crate) fn remove(root: &Path, object: &Path) -> Result<(), RequestError> {
             remove_if_there(&folder, &staged)?;
         }
     }
-    let removed = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(answer) {
-        Ok(stat) if is_regular(&stat) => unlinkat(&folder, name, AtFlags::empty()).map_err(answer),
+    let removed = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(classify_errno) {
+        Ok(stat) if is_regular(&stat) => unlinkat(&folder, name, AtFlags::empty()).map_err(classify_errno),
         Ok(_) => Err(RequestError::AlreadyExists),
         Err(other) => Err(other),
     };
-    fsync(&folder).map_err(answer)?;
+    fsync(&folder).map_err(classify_errno)?;
     remove_empty_folders(&root, path);
     removed
 }
@@ -223,17 +223,17 @@ fn staged_beside(folder: &OwnedFd, name: &str) -> Result<Vec<String>, RequestErr
     entries(folder).filter(|entry| entry.as_ref().map_or(true, is_beside)).collect()
 }
 
-/// The file's own name, and the writer's number.
+/// The name of the object, and the writer's number.
 fn split_staged(name: &str) -> Option<(&str, &str)> {
     name.rsplit_once('#')
         .filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The names in a folder that are text; an error at the end of more than are looked through.
+/// The names in a folder that are UTF-8; ends with an error if there are too many.
 fn entries(folder: &OwnedFd) -> impl Iterator<Item = Result<String, RequestError>> {
     let (dir, failed) = match Dir::read_from(folder) {
         Ok(dir) => (Some(dir), None),
-        Err(errno) => (None, Some(Err(answer(errno)))),
+        Err(errno) => (None, Some(Err(classify_errno(errno)))),
     };
     let read = dir.into_iter().flatten().enumerate().filter_map(|(index, entry)| match entry {
         Ok(_) if index > MOST_ENTRIES => Some(Err(RequestError::Failed(StoreError::Refused))),
@@ -241,7 +241,7 @@ fn entries(folder: &OwnedFd) -> impl Iterator<Item = Result<String, RequestError
             let name = entry.file_name().to_str().ok()?;
             (!matches!(name, "." | "..")).then(|| Ok(name.to_owned()))
         }
-        Err(errno) => Some(Err(answer(errno))),
+        Err(errno) => Some(Err(classify_errno(errno))),
     });
     failed.into_iter().chain(read)
 }
@@ -250,7 +250,7 @@ fn is_file(folder: &OwnedFd, name: &str) -> Result<bool, RequestError> {
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(is_regular(&stat)),
         Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(answer(errno)),
+        Err(errno) => Err(classify_errno(errno)),
     }
 }
 
@@ -261,10 +261,10 @@ fn is_regular(stat: &Stat) -> bool {
 fn remove_if_there(folder: &OwnedFd, name: &str) -> Result<(), RequestError> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(answer(errno)),
+        Err(errno) => Err(classify_errno(errno)),
     }
 }
 
 fn stat(file: impl rustix::fd::AsFd) -> Result<Stat, RequestError> {
-    fstat(file).map_err(answer)
+    fstat(file).map_err(classify_errno)
 }

@@ -1,5 +1,4 @@
-//! How folders are opened, and how many threads a folder may take. What becomes of objects is tested from outside, by
-//! `tests/evidence/folder.rs`.
+//! How folders are opened, and how many threads a folder may occupy. `tests/evidence/folder.rs` tests the objects.
 
 use std::{
     fs,
@@ -21,8 +20,8 @@ use super::*;
 
 type Open = fn(&OwnedFd, &Path) -> rustix::io::Result<OwnedFd>;
 
-/// As a kernel with the call does it, and as one without.
-fn ways() -> Vec<Open> {
+/// With the system call and without it.
+fn openers() -> Vec<Open> {
     let at_once: Open = |from, path| beneath::at_once(from, path).unwrap();
     let step_by_step: Open = beneath::step_by_step;
     let root = beneath::root(Path::new("/")).unwrap();
@@ -31,7 +30,7 @@ fn ways() -> Vec<Open> {
 }
 
 #[test]
-fn no_way_to_a_folder_leads_over_a_link_or_upwards() {
+fn no_folder_is_opened_through_a_link_or_a_parent() {
     let temporary = TempDir::new().unwrap();
     let inside = |name: &str| temporary.path().join(name);
     fs::create_dir_all(inside("root/team-b/customer/uid")).unwrap();
@@ -43,7 +42,7 @@ fn no_way_to_a_folder_leads_over_a_link_or_upwards() {
     symlink(inside("outside"), inside("root/absolute")).unwrap();
     symlink("/proc/self/cwd", inside("root/magic")).unwrap();
     let root = beneath::root(&inside("root")).unwrap();
-    for open in ways() {
+    for open in openers() {
         assert!(open(&root, Path::new("team-b/customer/uid")).is_ok());
         assert!(open(&root, Path::new(".")).is_ok());
         for refused in [
@@ -56,18 +55,18 @@ fn no_way_to_a_folder_leads_over_a_link_or_upwards() {
             "file",
         ] {
             let error = open(&root, Path::new(refused)).unwrap_err();
-            assert_eq!(beneath::answer(error), CONFLICT, "{refused}");
+            assert_eq!(beneath::classify_errno(error), CONFLICT, "{refused}");
         }
         for upwards in ["..", "team-a/../../outside", "/"] {
             assert!(open(&root, Path::new(upwards)).is_err(), "{upwards}");
         }
         let error = open(&root, Path::new("team-c")).unwrap_err();
-        assert_eq!(beneath::answer(error), RequestError::NotFound);
+        assert_eq!(beneath::classify_errno(error), RequestError::NotFound);
     }
 }
 
 #[test]
-fn the_root_itself_may_be_a_link_of_the_administrators() {
+fn the_root_itself_may_be_a_link() {
     let temporary = TempDir::new().unwrap();
     let (volume, link) = (temporary.path().join("volume"), temporary.path().join("link"));
     fs::create_dir(&volume).unwrap();
@@ -78,27 +77,27 @@ fn the_root_itself_may_be_a_link_of_the_administrators() {
 }
 
 #[tokio::test]
-async fn a_folder_that_hangs_takes_so_many_threads_and_no_more() {
+async fn a_folder_that_hangs_occupies_a_bounded_number_of_threads() {
     let disk = Disk::new("/".into(), Modes::default());
     let (release, hang) = mpsc::channel::<()>();
     let (hang, begun) = (Arc::new(Mutex::new(hang)), Arc::new(AtomicUsize::new(0)));
-    let calls = (0..AT_ONCE * 2).map(|_| {
+    let calls = (0..MAX_CALLS * 2).map(|_| {
         let (hang, begun) = (Arc::clone(&hang), Arc::clone(&begun));
-        disk.work(move |_| {
+        disk.run(move |_| {
             begun.fetch_add(1, Ordering::SeqCst);
             let _ = hang.lock().recv();
             Ok(())
         })
     });
     let release_when = async {
-        while begun.load(Ordering::SeqCst) < AT_ONCE {
+        while begun.load(Ordering::SeqCst) < MAX_CALLS {
             yield_now().await;
         }
-        assert_eq!(disk.places.available_permits(), 0);
-        assert_eq!(begun.load(Ordering::SeqCst), AT_ONCE);
+        assert_eq!(disk.permits.available_permits(), 0);
+        assert_eq!(begun.load(Ordering::SeqCst), MAX_CALLS);
         drop(release);
     };
     let (done, ()) = tokio::join!(join_all(calls), release_when);
     assert!(done.iter().all(|done| *done == Ok(())));
-    assert_eq!(begun.load(Ordering::SeqCst), AT_ONCE * 2);
+    assert_eq!(begun.load(Ordering::SeqCst), MAX_CALLS * 2);
 }

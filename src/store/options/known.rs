@@ -1,10 +1,10 @@
-//! The options there are: what each must be in a Secret, which ones the operator decides, and which are credentials. Pure.
+//! The known options: what a Secret may contain, what the operator sets itself, and which are credentials. Pure.
 
 use object_store::{aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey};
 
 use crate::store::location::Scheme;
 
-/// What a value must be.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Printable ASCII.
@@ -13,23 +13,23 @@ pub(crate) enum Shape {
     Flag,
     /// The name of a checksum.
     Checksum,
-    /// How the store encrypts, with keys of its own or of a key management service.
+    /// The server-side encryption.
     Encryption,
-    /// A region's name: it becomes part of a host's name.
+    /// A region, which becomes part of a host name.
     Region,
-    /// An Azure account: it becomes part of a host's name.
+    /// An Azure account, which becomes part of a host name.
     Account,
-    /// An Azure tenant: it becomes part of a path.
+    /// An Azure tenant, which becomes part of a path.
     Tenant,
-    /// An address from the administrator's list.
+    /// An endpoint from the administrator's list.
     Endpoint,
     /// Whether plain http is allowed.
     PlainHttp,
     /// The JSON of a Google service account.
     ServiceAccount,
-    /// The mode of a file, in octal: its owner may read and write it.
+    /// The octal mode of a file that its owner may read and write.
     FileMode,
-    /// The mode of a folder, in octal: its owner may do everything with it.
+    /// The octal mode of a folder in which its owner may do everything.
     DirMode,
 }
 
@@ -69,10 +69,10 @@ const AZ: [(&str, Shape); 10] = [
     ("allow_http", Shape::PlainHttp),
 ];
 
-/// Named as the mount options of a network share are.
+/// Named like the mount options of a network share.
 const FILE: [(&str, Shape); 2] = [("file_mode", Shape::FileMode), ("dir_mode", Shape::DirMode)];
 
-/// Options that say where and how the operator stores, which the address of the store and the operator decide.
+/// Options that the operator sets itself, most of them from the store's address.
 const DECIDED: [&str; 12] = [
     "aws_bucket",
     "aws_conditional_put",
@@ -88,7 +88,7 @@ const DECIDED: [&str; 12] = [
     "azure_use_azure_cli",
 ];
 
-/// Options that prove by themselves who asks.
+/// Options that are credentials by themselves.
 const PROOFS: [&str; 14] = [
     "aws_access_key_id",
     "aws_secret_access_key",
@@ -106,7 +106,7 @@ const PROOFS: [&str; 14] = [
     "azure_skip_signature",
 ];
 
-/// Options that say where the cloud gives out an identity.
+/// Options that say where the cloud issues an identity.
 const IDENTITIES: [&str; 13] = [
     "aws_role_arn",
     "aws_web_identity_token_file",
@@ -123,12 +123,12 @@ const IDENTITIES: [&str; 13] = [
     "azure_fabric_cluster_identifier",
 ];
 
-/// Options that belong to proofs and to identities.
+/// Options that complete credentials and identities.
 const DETAILS: [&str; 4] =
     ["aws_role_session_name", "azure_storage_client_id", "azure_storage_tenant_id", "azure_credential_type"];
 
-/// The library's own name of an option; none if it knows no such option for the scheme. Two names of the library's that
-/// say the same thing are one option here: it would take one of them and pass over the other.
+/// The library's name of an option; `None` if there is no such option for the scheme. Two of the library's names for the same
+/// setting count as one option: the library would use one of them and ignore the other.
 pub(crate) fn canonical(scheme: Scheme, written: &str) -> Option<String> {
     let written = written.to_ascii_lowercase();
     match scheme {
@@ -143,7 +143,7 @@ pub(crate) fn canonical(scheme: Scheme, written: &str) -> Option<String> {
     }
 }
 
-/// The options that a Secret may hold, and what each must be there; of folders, which no Secret names, those of a file.
+/// The options that a Secret may contain, and their kinds; for folders, which no Secret can name, those of a stores file.
 pub(crate) const fn in_secrets(scheme: Scheme) -> &'static [(&'static str, Shape)] {
     match scheme {
         Scheme::S3 => &S3,
@@ -153,28 +153,28 @@ pub(crate) const fn in_secrets(scheme: Scheme) -> &'static [(&'static str, Shape
     }
 }
 
-/// One of them.
+/// The kind of an option in a Secret, if it is allowed there.
 pub(crate) fn of_secret(scheme: Scheme, name: &str) -> Option<(&'static str, Shape)> {
     in_secrets(scheme).iter().find(|(known, _)| *known == name).copied()
 }
 
-/// Whether a variable is about every service: one about S3 goes before it where the environment has both.
+/// Whether a variable concerns every service: one for S3 takes precedence where the environment has both.
 pub(crate) fn is_general(variable: &str) -> bool {
     ["AWS_DEFAULT_REGION", "AWS_ENDPOINT", "AWS_ENDPOINT_URL"].contains(&variable)
 }
 
-/// Whether a name reads like an option of some store, as a misspelt one does: each of its words is one of theirs, or one
-/// letter away from it.
-pub(crate) fn looks_like_an_option(written: &str) -> bool {
+/// Whether a name resembles an option of some store, as a misspelt one does: each of its parts occurs in an option, or is one
+/// letter away from one that does.
+pub(crate) fn resembles_an_option(written: &str) -> bool {
     let written = written.to_ascii_lowercase();
     let options =
         [Scheme::S3, Scheme::Gs, Scheme::Az].into_iter().flat_map(in_secrets).map(|(name, _)| *name);
     let known: Vec<&str> =
         options.chain(DECIDED).chain(credentials()).flat_map(|name| name.split('_')).collect();
-    written.split('_').all(|word| known.iter().any(|known| is_near(word, known)))
+    written.split('_').all(|part| known.iter().any(|known| is_near(part, known)))
 }
 
-/// Whether two words are the same but for one letter that is missing, too many, another one, or swapped with the next.
+/// Whether two strings differ by at most one letter that is missing, added, replaced, or swapped with the next.
 fn is_near(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
@@ -191,16 +191,16 @@ fn is_near(one: &str, other: &str) -> bool {
     }
 }
 
-/// Names without a cloud's prefix are about the HTTP client, which is ours.
+/// Whether the operator sets an option itself. Names without a cloud's prefix configure the HTTP client, which is its own.
 pub(crate) fn is_decided(name: &str) -> bool {
     let has_prefix = ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix));
     let is_ours = name == "allow_http" || FILE.iter().any(|(known, _)| *known == name);
     DECIDED.contains(&name) || !(has_prefix || is_ours)
 }
 
-/// Whether this option may be taken from the environment beside those that are `given`. What proves an identity is
-/// taken whole from one place: parts of two are none, or send one identity's token to the other's host. The library
-/// also prefers some to others, wherever they came from.
+/// Whether this option may be taken from the environment together with those that are `given`. Credentials come from one source
+/// only: parts of two are incomplete, or send one identity's token to another's host. The library also prefers some over
+/// others, wherever they come from.
 pub(crate) fn goes_with(name: &str, given: impl Fn(&str) -> bool) -> bool {
     let has = |names: &[&str]| names.iter().any(|name| given(name));
     if has(&PROOFS) {
@@ -212,7 +212,7 @@ pub(crate) fn goes_with(name: &str, given: impl Fn(&str) -> bool) -> bool {
     !(has(&IDENTITIES) || has(&["azure_storage_client_id"])) || !PROOFS.contains(&name)
 }
 
-/// All that are credentials, or say where they are.
+/// All options that are credentials, or say where they are.
 pub(crate) fn credentials() -> impl Iterator<Item = &'static str> {
     PROOFS.into_iter().chain(IDENTITIES).chain(DETAILS)
 }

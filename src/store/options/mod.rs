@@ -1,10 +1,10 @@
 //! Which keys a credentials Secret may hold, and what their values may be. Pure.
 //!
-//! The keys are named as `object_store`'s options are. A Secret belongs to a namespace, and whoever writes it must gain
-//! nothing that the operator has: so it must bring credentials of its own, may not point at files, at the machine's
-//! metadata or at another way to an identity, and leads to no host but the clouds' own and the administrator's
-//! [`Endpoints`]. What goes into the name of a host, such as a region, is held to letters that cannot make another
-//! host. No error repeats a value.
+//! The keys have the names of `object_store`'s options. A Secret belongs to a namespace, and its author must not gain anything
+//! that the operator has. So it must contain its own credentials, may not refer to files, to the cloud's metadata server or to
+//! another source of identity, and leads to no host but the clouds' own and the administrator's [`Endpoints`]. Values that
+//! become part of a host name, such as a region, are limited to characters that cannot form another host. No error contains a
+//! value.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,43 +21,43 @@ use value::{check, endpoint, is_true};
 
 mod effect;
 mod known;
-mod place;
+mod server;
 #[cfg(test)]
 mod tests;
 mod value;
 
-/// Hashes credentials so that only this process tells anything from it.
+/// Hashes credentials with a key of this process, so that a hash reveals nothing.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Options of one store. Prints no value.
+/// The options of one store. Its `Debug` output has no values.
 #[derive(Clone)]
 pub struct Options {
-    /// By the library's own name of the option.
+    /// By the library's name of each option.
     values: BTreeMap<String, SecretString>,
-    /// Whether plain http may be spoken.
+    /// Whether plain http may be used.
     pub(crate) allow_plain_http: bool,
-    /// Whether a namespace brought them.
+    /// Whether they are from a Secret of a namespace.
     is_of_namespace: bool,
 }
 
-/// Options that cannot be used. Names the key, never the value.
+/// Why options cannot be used. Names the key, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOptions {
-    /// No option of such a store.
-    #[error("{key} is no option of {} stores", scheme.as_str())]
+    /// This kind of store has no such option.
+    #[error("{key} is not an option of {} stores", scheme.as_str())]
     Unknown {
-        /// As it was written, at most 64 characters.
+        /// The key as written, at most 64 characters.
         key: String,
         /// The kind of store.
         scheme: Scheme,
     },
-    /// No option of any store. Its name is not repeated: whoever sees the error may not be allowed to read the Secret.
-    #[error("one of its entries is no option of {} stores", scheme.as_str())]
+    /// No store has such an option. The key is not shown, because readers of the error may not be allowed to read the Secret.
+    #[error("one of its entries is not an option of {} stores", scheme.as_str())]
     Foreign {
         /// The kind of store.
         scheme: Scheme,
     },
-    /// It does nothing, because something that belongs to it is missing.
+    /// The option has no effect, because one that it needs is missing.
     #[error("{key} has no effect without {without}")]
     NoEffect {
         /// The option.
@@ -65,15 +65,15 @@ pub enum InvalidOptions {
         /// What is missing.
         without: &'static str,
     },
-    /// It does nothing, because another one goes before it.
-    #[error("{key} has no effect beside {by}")]
+    /// The option has no effect, because another one takes precedence.
+    #[error("{key} has no effect together with {by}")]
     Overruled {
         /// The option.
         key: String,
         /// The other one.
         by: &'static str,
     },
-    /// Objects would lie elsewhere than the address of the store says.
+    /// Objects would be stored elsewhere than the store's address says.
     #[error("{key}: {why}")]
     Elsewhere {
         /// The option.
@@ -81,56 +81,56 @@ pub enum InvalidOptions {
         /// What to write instead.
         why: &'static str,
     },
-    /// An option, but not for a Secret.
+    /// The option may not be set in a Secret.
     #[error("{key} may only be set by the operator's administrator, for a named store")]
     Reserved {
         /// The option.
         key: String,
     },
-    /// The same option under two names.
-    #[error("{key} is there twice, under two names")]
+    /// The option is set twice, under two names.
+    #[error("{key} is set twice, under two names")]
     Twice {
         /// The option.
         key: String,
     },
-    /// Without it there are no credentials.
+    /// The credentials are incomplete without it.
     #[error("{key} is missing")]
     Missing {
         /// The option, or several to choose from.
         key: &'static str,
     },
-    /// A local folder belongs to the administrator.
-    #[error("a folder can only be a named store")]
+    /// Only the administrator may use a local folder.
+    #[error("a folder can only be used as a named store")]
     Folder,
-    /// The value makes no sense.
-    #[error("the value of {key} cannot be used")]
+    /// The value is invalid.
+    #[error("the value of {key} is invalid")]
     Malformed {
         /// The option.
         key: String,
     },
-    /// Would change how the operator stores.
-    #[error("{key} is decided by the operator")]
+    /// The option would change how the operator stores objects.
+    #[error("{key} is set by the operator")]
     Decided {
         /// The option.
         key: String,
     },
-    /// Leads to a host that is not allowed.
+    /// The endpoint is not allowed.
     #[error("{key} is not on the list of allowed endpoints")]
     EndpointNotAllowed {
         /// The option.
         key: String,
     },
-    /// Each option may be used, but together they make no store.
+    /// Each option is valid, but together they are not.
     #[error("the options are incomplete: check the credentials")]
     Unusable,
-    /// Says no to plain http, which the endpoint has.
-    #[error("{key} says no to plain http, which the endpoint has")]
+    /// The option forbids plain http, which the endpoint uses.
+    #[error("{key} forbids plain http, but the endpoint uses it")]
     PlainHttpDenied {
         /// The option.
         key: String,
     },
-    /// Asks for plain http.
-    #[error("{key} asks for plain http, which no allowed endpoint of this Secret has")]
+    /// The option allows plain http, which no endpoint uses.
+    #[error("{key} allows plain http, but no allowed endpoint of this Secret uses it")]
     PlainHttp {
         /// The option.
         key: String,
@@ -138,13 +138,12 @@ pub enum InvalidOptions {
 }
 
 impl Options {
-    /// Reads a credentials Secret of a namespace. Keys may be written in any case.
+    /// Parses a credentials Secret of a namespace. Keys are case-insensitive.
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions`] for the first key, in the order of the alphabet, that is none, may not be there or has a value
-    /// that cannot be used; then for credentials that are not complete. Never falls back on an identity of the
-    /// operator's own.
+    /// [`InvalidOptions`] for the first key, in sorted order, that is unknown, not allowed or has an invalid value; then for
+    /// incomplete credentials. Never falls back on the operator's own identity.
     pub fn of_secret<'a>(
         scheme: Scheme,
         entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
@@ -154,12 +153,12 @@ impl Options {
             return Err(InvalidOptions::Folder);
         }
         let sorted: BTreeMap<&str, &[u8]> = entries.into_iter().collect();
-        let mut options = Self { is_of_namespace: true, ..Self::none() };
+        let mut options = Self { is_of_namespace: true, ..Self::empty() };
         let mut plain_http = None;
         for (written, value) in sorted {
             let shown = shown(written);
             let name = canonical(scheme, written).ok_or_else(|| {
-                if known::looks_like_an_option(written) {
+                if known::resembles_an_option(written) {
                     InvalidOptions::Unknown { key: shown.clone(), scheme }
                 } else {
                     InvalidOptions::Foreign { scheme }
@@ -213,20 +212,19 @@ impl Options {
         Ok(options)
     }
 
-    /// Reads the options that the administrator gives a named store. They may use the operator's own identity:
-    /// `environment` are the variables of the process, of which `AWS_…`, `GOOGLE_…` and `AZURE_…` that name options
-    /// and are not empty are taken where the administrator said nothing else. If the options bring credentials, none are
-    /// taken.
+    /// Parses the options that the administrator gives a named store. They may use the operator's own identity: variables
+    /// `AWS_…`, `GOOGLE_…` and `AZURE_…` of the process's `environment` that name options and are not empty apply where the
+    /// administrator sets nothing else. If the options contain credentials, variables with credentials do not apply.
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions`] for the first key that is none, is decided by the operator, or has a value that cannot be used.
+    /// [`InvalidOptions`] for the first key that is unknown, is set by the operator, or has an invalid value.
     pub fn of_administrator<'a>(
         scheme: Scheme,
         entries: impl IntoIterator<Item = (&'a str, &'a str)>,
         environment: &[(String, String)],
     ) -> Result<Self, InvalidOptions> {
-        let mut options = Self::none();
+        let mut options = Self::empty();
         let mut plain_http = None;
         for (written, value) in entries {
             let shown = shown(written);
@@ -237,10 +235,10 @@ impl Options {
                 let is_on = is_on.ok_or_else(|| InvalidOptions::Malformed { key: shown.clone() })?;
                 plain_http = Some((shown, is_on));
             } else {
-                options.take_administrators(scheme, name, value, shown)?;
+                options.insert_administrators(scheme, name, value, shown)?;
             }
         }
-        options.agree_to_plain_http(plain_http)?;
+        options.check_plain_http(plain_http)?;
         let prefix = match scheme {
             Scheme::S3 => "AWS_",
             Scheme::Gs => "GOOGLE_",
@@ -259,23 +257,23 @@ impl Options {
                 && !options.values.contains_key(&name)
                 && known::goes_with(&name, |other| given.contains(other))
             {
-                options.take_administrators(scheme, name, value, shown(written))?;
+                options.insert_administrators(scheme, name, value, shown(written))?;
             }
         }
         options.check_effects(scheme, &given)?;
         Ok(options)
     }
 
-    /// The options that a Secret for such a store may hold, by the library's own names.
+    /// The options that a Secret for this kind of store may contain, by the library's names.
     pub fn in_secrets(scheme: Scheme) -> impl Iterator<Item = &'static str> {
         known::in_secrets(scheme).iter().map(|(name, _)| *name)
     }
 
-    fn none() -> Self {
+    fn empty() -> Self {
         Self { values: BTreeMap::new(), allow_plain_http: false, is_of_namespace: false }
     }
 
-    fn take_administrators(
+    fn insert_administrators(
         &mut self,
         scheme: Scheme,
         name: String,
@@ -286,7 +284,7 @@ impl Options {
             return Err(InvalidOptions::Decided { key: shown });
         }
         let shape = match known::of_secret(scheme, &name) {
-            // The administrator may give a key of its own as well.
+            // The administrator may supply an encryption key.
             Some((_, Shape::Encryption)) if value == "sse-c" => Shape::Text,
             Some((_, shape)) => shape,
             None => Shape::Text,
@@ -317,9 +315,9 @@ impl Options {
         self.insert(name, text, shown)
     }
 
-    /// Takes what an administrator says of plain http, where the options hold an address that it is about.
-    fn agree_to_plain_http(&mut self, said: Option<(String, bool)>) -> Result<(), InvalidOptions> {
-        match said {
+    /// Applies what the administrator sets for plain http, if it concerns an address in the options.
+    fn check_plain_http(&mut self, requested: Option<(String, bool)>) -> Result<(), InvalidOptions> {
+        match requested {
             Some((key, false)) if self.allow_plain_http => Err(InvalidOptions::PlainHttpDenied { key }),
             Some((key, true)) if !self.iter().any(|(_, value)| value.starts_with("http://")) => {
                 Err(InvalidOptions::NoEffect { key, without: "an address that begins with http://" })
@@ -344,7 +342,7 @@ impl Options {
         }
     }
 
-    /// Without complete credentials the library would look for the operator's own.
+    /// Without complete credentials the library would use the operator's own.
     fn require_credentials(&self, scheme: Scheme) -> Result<(), InvalidOptions> {
         let has = |key: &str| self.values.contains_key(key);
         let require = |key| if has(key) { Ok(()) } else { Err(InvalidOptions::Missing { key }) };
@@ -371,24 +369,24 @@ impl Options {
         }
     }
 
-    /// One option, by the library's own name.
+    /// The value of an option, by the library's name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(ExposeSecret::expose_secret)
     }
 
-    /// The mode that an option says, if it is there.
+    /// The value of an option that is a file mode.
     pub(crate) fn mode(&self, name: &str) -> Option<u32> {
         self.get(name).and_then(value::mode)
     }
 
-    /// The same without one of them.
+    /// The other options without this one.
     pub(crate) fn without(&self, name: &str) -> Self {
         let mut options = self.clone();
         options.values.remove(name);
         options
     }
 
-    /// A number that tells the credentials of a namespace's own from others in this process; 0 for the operator's.
+    /// Identifies the credentials of a namespace within this process; 0 for the operator's own.
     pub(crate) fn credentials(&self) -> u64 {
         if !self.is_of_namespace {
             return 0;
@@ -401,7 +399,7 @@ impl Options {
         self.values.keys().cloned().collect()
     }
 
-    /// The options, by the library's own names.
+    /// The options, by the library's names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value.expose_secret()))
     }
@@ -413,7 +411,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// A key as an error may show it.
+/// A key as errors show it.
 fn shown(written: &str) -> String {
     written.chars().filter(char::is_ascii_graphic).take(64).collect()
 }

@@ -1,4 +1,4 @@
-//! What each option is, alone and beside the others.
+//! Each option alone, and together with others.
 
 use super::{value::MAX_VALUE_BYTES, *};
 
@@ -22,19 +22,19 @@ fn read(scheme: Scheme, entries: &[(&str, &str)]) -> Result<Options, InvalidOpti
     Options::of_secret(scheme, entries, &endpoints())
 }
 
-fn flaw(scheme: Scheme, entries: &[(&str, &str)]) -> String {
-    let flaw = read(scheme, entries).unwrap_err();
-    assert!(!format!("{flaw} {flaw:?}").contains("canary"), "{flaw:?}");
-    flaw.to_string()
+fn refusal(scheme: Scheme, entries: &[(&str, &str)]) -> String {
+    let error = read(scheme, entries).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    error.to_string()
 }
 
 #[test]
-fn credentials_of_each_cloud_are_taken() {
+fn credentials_of_each_cloud_are_accepted() {
     let s3 = read(Scheme::S3, &[ID, KEY, REGION, ("AWS_SESSION_TOKEN", "t\n")]).unwrap();
     assert_eq!(
         s3.iter().collect::<Vec<_>>(),
         [ID, REGION, KEY, ("aws_session_token", "t")],
-        "by the library's names, without the new line at the end"
+        "by the library's names, without the trailing newline"
     );
     assert!(!format!("{s3:?}").contains("canary"));
     assert!(read(Scheme::Gs, &[("google_service_account_key", SERVICE_ACCOUNT)]).is_ok());
@@ -52,33 +52,39 @@ fn credentials_of_each_cloud_are_taken() {
 #[test]
 fn an_unknown_key_is_named() {
     assert_eq!(
-        flaw(Scheme::S3, &[ID, KEY, ("aws_acess_key", "canary")]),
-        "aws_acess_key is no option of s3 stores"
+        refusal(Scheme::S3, &[ID, KEY, ("aws_acess_key", "canary")]),
+        "aws_acess_key is not an option of s3 stores"
     );
-    assert_eq!(flaw(Scheme::S3, &[ID, KEY, ACCOUNT]), "azure_storage_account_name is no option of s3 stores");
-    assert_eq!(flaw(Scheme::Gs, &[ID]), "aws_access_key_id is no option of gs stores");
+    assert_eq!(
+        refusal(Scheme::S3, &[ID, KEY, ACCOUNT]),
+        "azure_storage_account_name is not an option of s3 stores"
+    );
+    assert_eq!(refusal(Scheme::Gs, &[ID]), "aws_access_key_id is not an option of gs stores");
     let long = format!("aws_{}", "key_".repeat(60));
-    assert!(flaw(Scheme::Az, &[(&long, "canary")]).len() < 100);
+    assert!(refusal(Scheme::Az, &[(&long, "canary")]).len() < 100);
 }
 
 #[test]
-fn a_name_that_is_like_no_option_is_not_repeated() {
+fn a_key_that_resembles_no_option_is_not_shown() {
     for name in ["zz_root_password", "aws_root_password", "payroll.db", "x", "azure-key", "aws__key"] {
-        assert_eq!(flaw(Scheme::S3, &[(name, "canary")]), "one of its entries is no option of s3 stores");
+        assert_eq!(
+            refusal(Scheme::S3, &[(name, "canary")]),
+            "one of its entries is not an option of s3 stores"
+        );
     }
     for typo in ["aws_acess_key", "aws_regoin", "AWS_SECRET_ACCES_KEY", "acount_key", "endpoint_uri"] {
-        assert_eq!(flaw(Scheme::S3, &[(typo, "canary")]), format!("{typo} is no option of s3 stores"));
+        assert_eq!(refusal(Scheme::S3, &[(typo, "canary")]), format!("{typo} is not an option of s3 stores"));
     }
     let of_file = Options::of_administrator(Scheme::S3, [("zz_root_password", "canary")], &[]).unwrap_err();
     assert_eq!(
         of_file.to_string(),
-        "zz_root_password is no option of s3 stores",
-        "the file is the reader's own"
+        "zz_root_password is not an option of s3 stores",
+        "the reader of the error wrote the file"
     );
 }
 
 #[test]
-fn a_value_that_an_option_cannot_have_is_blamed_on_that_option() {
+fn an_invalid_value_is_reported_with_its_option() {
     for (key, value) in [
         ("aws_checksum_algorithm", "crc32c"),
         ("aws_server_side_encryption", "AES-256"),
@@ -86,17 +92,17 @@ fn a_value_that_an_option_cannot_have_is_blamed_on_that_option() {
         ("aws_request_payer", "requester"),
         ("aws_virtual_hosted_style_request", "2"),
     ] {
-        let malformed = format!("the value of {key} cannot be used");
-        assert_eq!(flaw(Scheme::S3, &[ID, KEY, (key, value)]), malformed);
+        let malformed = format!("the value of {key} is invalid");
+        assert_eq!(refusal(Scheme::S3, &[ID, KEY, (key, value)]), malformed);
         if value != "sse-c" {
-            let flaw = Options::of_administrator(Scheme::S3, [(key, value)], &[]).unwrap_err();
-            assert_eq!(flaw.to_string(), malformed);
+            let error = Options::of_administrator(Scheme::S3, [(key, value)], &[]).unwrap_err();
+            assert_eq!(error.to_string(), malformed);
         }
     }
 }
 
 #[test]
-fn what_does_nothing_beside_the_others_is_refused() {
+fn an_option_without_effect_is_refused() {
     const SSE: &str = "aws_server_side_encryption";
     const KMS: (&str, &str) = ("aws_sse_kms_key_id", "k");
     const BUCKET_KEY: (&str, &str) = ("aws_sse_bucket_key_enabled", "true");
@@ -106,7 +112,7 @@ fn what_does_nothing_beside_the_others_is_refused() {
     const HOST: (&str, &str) = ("azure_authority_host", "https://minio.example");
     let client = [&[ACCOUNT][..], &CLIENT].concat();
     let both = [&[ACCOUNT, TOKEN][..], &CLIENT].concat();
-    for (scheme, entries, said) in [
+    for (scheme, entries, expected) in [
         (Scheme::S3, &[ID, KEY, KMS][..], "aws_sse_kms_key_id has no effect without"),
         (Scheme::S3, &[ID, KEY, (SSE, "AES256"), KMS], "aws_sse_kms_key_id has no effect without"),
         (Scheme::S3, &[ID, KEY, BUCKET_KEY], "aws_sse_bucket_key_enabled has no effect without"),
@@ -115,7 +121,7 @@ fn what_does_nothing_beside_the_others_is_refused() {
             &[ID, KEY, (SSE, "aws:kms:dsse"), BUCKET_KEY],
             "aws_sse_bucket_key_enabled has no effect",
         ),
-        (Scheme::S3, &[ID, KEY, REGION, ("aws_default_region", "x")], "aws_region is there twice"),
+        (Scheme::S3, &[ID, KEY, REGION, ("aws_default_region", "x")], "aws_region is set twice"),
         (
             Scheme::S3,
             &[
@@ -124,32 +130,32 @@ fn what_does_nothing_beside_the_others_is_refused() {
                 ("aws_endpoint", "https://minio.example"),
                 ("aws_endpoint_url_s3", "https://minio.example"),
             ],
-            "aws_endpoint_url_s3 is there twice",
+            "aws_endpoint_url_s3 is set twice",
         ),
         (
             Scheme::S3,
             &[ID, KEY, ("aws_endpoint", "http://minio.plain.example:9000"), ("allow_http", "false")],
-            "allow_http says no to plain http",
+            "allow_http forbids plain http",
         ),
         (
             Scheme::Gs,
             &[("google_service_account_key", SERVICE_ACCOUNT), ("google_bearer_token", "t")],
-            "google_service_account_key has no effect beside google_bearer_token",
+            "google_service_account_key has no effect together with google_bearer_token",
         ),
         (
             Scheme::Az,
             &[ACCOUNT, TOKEN, ("account_key", "a2V5")],
-            "azure_storage_account_key has no effect beside azure_storage_token",
+            "azure_storage_account_key has no effect together with azure_storage_token",
         ),
-        (Scheme::Az, &both, "azure_storage_client_id has no effect beside azure_storage_token"),
+        (Scheme::Az, &both, "azure_storage_client_id has no effect together with azure_storage_token"),
         (
             Scheme::Az,
             &[ACCOUNT, TOKEN, HOST],
-            "azure_storage_authority_host has no effect beside azure_storage_token",
+            "azure_storage_authority_host has no effect together with azure_storage_token",
         ),
     ] {
-        let said_now = flaw(scheme, entries);
-        assert!(said_now.starts_with(said), "{said_now}");
+        let message = refusal(scheme, entries);
+        assert!(message.starts_with(expected), "{message}");
     }
     for (scheme, entries) in [
         (Scheme::S3, &[ID, KEY, (SSE, "aws:kms"), KMS, BUCKET_KEY][..]),
@@ -167,8 +173,8 @@ fn values_that_no_header_can_hold_are_refused() {
     for value in
         ["canary\nx", "canary\r", "canaryä", "canary\0", " canary", "", &"x".repeat(MAX_VALUE_BYTES + 1)]
     {
-        let flaw = flaw(Scheme::S3, &[ID, KEY, ("aws_session_token", value)]);
-        assert_eq!(flaw, "the value of aws_session_token cannot be used");
+        let error = refusal(Scheme::S3, &[ID, KEY, ("aws_session_token", value)]);
+        assert_eq!(error, "the value of aws_session_token is invalid");
     }
     let binary = [(ID.0, &b"\xff\xfe"[..])];
     assert!(Options::of_secret(Scheme::S3, binary, &endpoints()).is_err());
@@ -176,19 +182,19 @@ fn values_that_no_header_can_hold_are_refused() {
 
 #[test]
 fn one_option_under_two_names_is_refused() {
-    let twice = flaw(Scheme::S3, &[ID, KEY, ("access_key_id", "canary")]);
-    assert_eq!(twice, "aws_access_key_id is there twice, under two names");
+    let twice = refusal(Scheme::S3, &[ID, KEY, ("access_key_id", "canary")]);
+    assert_eq!(twice, "aws_access_key_id is set twice, under two names");
 }
 
 #[test]
-fn a_folder_can_only_be_a_named_store() {
+fn a_folder_can_only_be_used_as_a_named_store() {
     for entries in [&[][..], &[ID, KEY]] {
-        assert_eq!(flaw(Scheme::File, entries), "a folder can only be a named store");
+        assert_eq!(refusal(Scheme::File, entries), "a folder can only be used as a named store");
     }
 }
 
 #[test]
-fn every_option_that_is_a_credential_is_one_of_the_library() {
+fn every_credential_is_an_option_of_the_library() {
     for name in known::credentials() {
         let schemes = [Scheme::S3, Scheme::Gs, Scheme::Az];
         let known = schemes.into_iter().find_map(|scheme| canonical(scheme, name));

@@ -1,4 +1,4 @@
-//! Azure: Microsoft's emulator Azurite, from npm, once into the user's cache.
+//! Azure: Microsoft's emulator Azurite, installed from npm into the user's cache.
 
 use std::{
     fs::File,
@@ -19,9 +19,9 @@ use object_store::{
     client::HttpRequestBody,
 };
 
-use super::{Place, Proxy, skip};
+use super::{Proxy, TestStore, skip};
 
-/// The last version that runs on node 20.
+/// The last version that runs on Node.js 20.
 const VERSION: &str = "3.35.0";
 /// Azurite's account, which its documentation names.
 const ACCOUNT: &str = "devstoreaccount1";
@@ -29,13 +29,13 @@ const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6t
 
 /// A shared access signature for the container, with these permissions, such as `rc`.
 ///
-/// Put together as
+/// Built as
 /// <https://learn.microsoft.com/rest/api/storageservices/create-service-sas#version-2020-12-06-and-later> says.
 pub(crate) fn shared_access_signature(permissions: &str) -> String {
     const VERSION: &str = "2022-11-02";
     const EXPIRY: &str = "2999-01-01T00:00:00Z";
     let container = format!("/blob/{ACCOUNT}/evidence");
-    // In this order; what is empty here only narrows what is allowed, or sets headers of answers.
+    // In this order. The empty fields would only restrict the signature further, or set headers of responses.
     let signed = [permissions, "", EXPIRY, &container, "", "", "", VERSION, "c", "", "", "", "", "", "", ""];
     let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(KEY).unwrap());
     let signature = BASE64_STANDARD.encode(hmac::sign(&key, signed.join("\n").as_bytes()));
@@ -50,7 +50,7 @@ pub(crate) fn shared_access_signature(permissions: &str) -> String {
         .finish()
 }
 
-pub(super) async fn start() -> Option<Place> {
+pub(super) async fn start() -> Option<TestStore> {
     let program = match tokio::task::spawn_blocking(install).await.unwrap() {
         Ok(program) => program,
         Err(why) => {
@@ -77,7 +77,7 @@ pub(super) async fn start() -> Option<Place> {
     let proxy = Proxy::start(address);
     let endpoint = format!("{}/{ACCOUNT}", proxy.url());
     create_container(&format!("http://{address}/{ACCOUNT}/evidence?restype=container")).await;
-    Some(Place {
+    Some(TestStore {
         url: "az://evidence/kyc".to_owned(),
         secret: vec![
             ("azure_storage_account_name", ACCOUNT.to_owned()),
@@ -113,7 +113,7 @@ async fn create_container(url: &str) {
     assert_eq!(answer.status(), 201, "the container is made");
 }
 
-/// Finds Azurite, or installs it; says why neither is possible.
+/// Finds Azurite or installs it; the error says why neither is possible.
 fn install() -> Result<PathBuf, String> {
     runs("node")?;
     let cache = cache()?;
@@ -124,7 +124,7 @@ fn install() -> Result<PathBuf, String> {
     }
     runs("npm")?;
     std::fs::create_dir_all(&cache).map_err(|error| error.to_string())?;
-    // Goes with the file handle, so also with a killed process.
+    // Released with the file handle, also when the process is killed.
     let lock = File::create(cache.join("azurite.lock")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
     if program.is_file() {

@@ -1,5 +1,5 @@
 //! Google Cloud Storage: the part of the XML API that the operator uses, with real checks. A token must be a JWT that the
-//! service account's key signed, creation is conditional by generation, and buckets that nobody made are not there.
+//! service account's key signed, creation is conditional by generation, and buckets that were not created do not exist.
 
 use std::{collections::BTreeMap, convert::Infallible, fmt::Write, sync::Arc};
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
 
 use super::{
-    Place, Proxy,
+    Proxy, TestStore,
     stores::{proxy::decode, serve},
 };
 
@@ -30,7 +30,7 @@ struct Server {
     objects: Mutex<BTreeMap<String, Object>>,
 }
 
-pub(super) async fn start() -> Place {
+pub(super) async fn start() -> TestStore {
     let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let server = Arc::new(Server { public_key: pair.der_bytes().to_vec(), objects: Mutex::default() });
     let (address, tasks) = serve(service_fn(move |request| {
@@ -40,7 +40,7 @@ pub(super) async fn start() -> Place {
     .await;
     let proxy = Proxy::start(address);
     let endpoint = proxy.url();
-    Place {
+    TestStore {
         url: "gs://evidence/kyc".to_owned(),
         secret: vec![
             ("google_service_account_key", service_account(&pair)),
@@ -52,7 +52,7 @@ pub(super) async fn start() -> Place {
     }
 }
 
-/// A service account's key as Google gives it out.
+/// A service account's key as Google issues it.
 pub(crate) fn service_account(pair: &KeyPair) -> String {
     serde_json::json!({
         "type": "service_account",

@@ -1,4 +1,4 @@
-//! Stores to test against.
+//! Stores to test against. May depend on `store`, `tls` and the proxy of `tests/stores`.
 
 mod azurite;
 mod google;
@@ -6,7 +6,7 @@ mod skips;
 #[allow(dead_code, reason = "another test program uses the remainder of it")]
 #[path = "../../stores/mod.rs"]
 mod stores;
-mod tokens;
+mod token_server;
 
 use std::{any::Any, time::Duration};
 
@@ -24,9 +24,9 @@ pub(crate) use azurite::shared_access_signature;
 pub(crate) use google::service_account;
 pub(crate) use skips::skip;
 pub(crate) use stores::{BUCKET, Fault, Proxy, S3, serve};
-pub(crate) use tokens::{POD_TOKEN, ROLE, SESSION, Tokens};
+pub(crate) use token_server::{POD_TOKEN, ROLE, SESSION, TokenServer};
 
-/// Short where a test waits for it, long where it must not run out.
+/// Short pauses, because tests wait for them; long time limits, because they must not expire.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
     request: Duration::from_mins(1),
     again_within: Duration::from_mins(1),
@@ -35,8 +35,8 @@ pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
     whole: Duration::from_mins(3),
 };
 
-/// A store, how to reach it, and what keeps it running.
-pub(crate) struct Place {
+/// A running store, and how to reach it.
+pub(crate) struct TestStore {
     url: String,
     secret: Vec<(&'static str, String)>,
     proxy: Option<Proxy>,
@@ -44,8 +44,8 @@ pub(crate) struct Place {
     _alive: Box<dyn Any + Send>,
 }
 
-impl Place {
-    /// S3, as s3s-fs speaks it.
+impl TestStore {
+    /// S3, by s3s-fs.
     pub(crate) async fn s3() -> Option<Self> {
         let s3 = S3::start("operator", "correct horse").await;
         Some(Self {
@@ -57,7 +57,7 @@ impl Place {
         })
     }
 
-    /// Azure; none if this machine has no node, which is said.
+    /// Azure, by Azurite; `None` if Node.js is missing, which is reported.
     pub(crate) async fn azure() -> Option<Self> {
         azurite::start().await
     }
@@ -79,7 +79,7 @@ impl Place {
         self.store_as(&self.url, &self.secret, RETRY_POLICY)
     }
 
-    /// A store at another address of the same place.
+    /// The store at another address.
     pub(crate) fn store_at(&self, url: &str) -> Store {
         self.store_as(url, &self.secret, RETRY_POLICY)
     }
@@ -88,7 +88,7 @@ impl Place {
         self.store_as(&self.url, &self.secret, retry_policy)
     }
 
-    /// With something else in the Secret, in the place of this entry.
+    /// The store with one entry of the Secret replaced.
     pub(crate) fn store_with(&self, instead_of: &str, entry: (&'static str, String)) -> Store {
         let mut secret = self.secret.clone();
         secret.retain(|(key, _)| *key != instead_of);
@@ -96,7 +96,7 @@ impl Place {
         self.store_as(&self.url, &secret, RETRY_POLICY)
     }
 
-    /// A store at another endpoint.
+    /// The store at another endpoint.
     pub(crate) fn store_elsewhere(&self, endpoint: &str) -> Store {
         let mut secret = self.secret.clone();
         secret.retain(|(key, _)| *key != "aws_endpoint");
@@ -147,7 +147,7 @@ pub(crate) fn stores(text: &str) -> Stores {
     stores_with(text, &[], "")
 }
 
-/// The named stores of a file, in an environment; a certificate to trust as PEM, or nothing.
+/// The named stores of a file, with an environment and a certificate to trust (PEM, or empty).
 pub(crate) fn stores_with(text: &str, environment: &[(String, String)], authority: &str) -> Stores {
     let authority = Some(authority.as_bytes()).filter(|pem| !pem.is_empty());
     let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(authority).unwrap()).unwrap();
@@ -162,7 +162,7 @@ pub(crate) fn key(text: &str) -> ObjectKey {
     ObjectKey::parse(text).unwrap()
 }
 
-/// Puts bytes as `front-original.jpg` of the team's folder.
+/// Puts bytes as `front-original.jpg` into the folder of team-a.
 pub(crate) async fn put(store: &Store, bytes: &[u8]) -> Result<Put, StoreError> {
     put_as(store, "front-original.jpg", bytes).await
 }
@@ -182,7 +182,7 @@ pub(crate) async fn put_in(
     store.put(folder, &key(name), &digested, metadata).await
 }
 
-/// What is there as `front-original.jpg`.
+/// The bytes of `front-original.jpg`.
 pub(crate) async fn stored_bytes(store: &Store) -> Option<Vec<u8>> {
     let found = store.read(&of("team-a"), &key("front-original.jpg"), 1 << 25).await.unwrap();
     found.map(|bytes| bytes.to_vec())

@@ -1,4 +1,4 @@
-//! Tests that cannot run here say so, past the runner, which keeps what passing tests print.
+//! Reports tests that cannot run here, past the test runner, which discards the output of passing tests.
 
 use std::{
     collections::BTreeSet,
@@ -10,10 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Names the file that `cargo xtask test` counts skipped tests in, one a line.
+/// The variable with the file in which `cargo xtask test` counts skipped tests, one per line.
 const SKIPS: &str = "OKID_TEST_SKIPS";
 
-/// Says once that something is skipped, and counts this test among those that are.
+/// Reports once why tests are skipped, and counts this test.
 pub(crate) fn skip(what: &'static str, why: &impl fmt::Display) {
     static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
     if SAID.lock().insert(what) {

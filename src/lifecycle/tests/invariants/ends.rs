@@ -106,8 +106,8 @@ fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
     let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
     let Some(what) = blocker_kind(stalled) else { return Nothing };
     let shown_already = case.shown_before.reason(ConditionType::Stalled).and_then(blocker_kind) == Some(what);
-    let long = case.facts.local_state.blocker_kind.is_some_and(|streak| {
-        streak.what == what && elapsed(streak.since, case.facts.now) >= Duration::from_mins(10)
+    let long = case.facts.local_state.blocker_kind.is_some_and(|failures| {
+        failures.what == what && elapsed(failures.since, case.facts.now) >= Duration::from_mins(10)
     });
     holds(shown_already || long)
 }
@@ -203,7 +203,7 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
     };
     let is_create = matches!(case.outcome, Some(StepOutcome::Create(_)));
     let gone = case.error() == Some(&PortalError::NotFound) && !is_create && {
-        let first = case.facts.local_state.not_found.map_or(case.facts.now, |streak| streak.since);
+        let first = case.facts.local_state.not_found.map_or(case.facts.now, |failures| failures.since);
         case.facts.polled_at.is_some_and(|polled_at| polled_at >= first)
             || elapsed(first, case.facts.now) >= Duration::from_hours(24)
     };

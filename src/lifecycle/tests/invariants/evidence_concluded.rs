@@ -157,13 +157,13 @@ fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded)
     let Some((_, shown)) = &case.after else { return Says::Broken };
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
     let what = EvidenceError::FinalizerDenied;
-    let streak = case.facts.local_state.storing.filter(|streak| streak.what == what);
+    let failures = case.facts.local_state.storing.filter(|failures| failures.what == what);
     let is_late = case
         .evidence()
         .pending_since
         .is_some_and(|pending| since(pending) >= Duration::from_hours(24))
         && case.facts.local_state.storing_since.is_some_and(|tried| since(tried) >= Duration::from_mins(10));
-    let is_told = is_late || streak.is_some_and(|streak| since(streak.since) >= Duration::from_mins(1));
+    let is_told = is_late || failures.is_some_and(|failures| since(failures.since) >= Duration::from_mins(1));
     holds(
         stands(case, EvidenceState::Failed) == is_late
             && (!is_told || shown.reason(ConditionType::EvidenceStored) == Some(Reason::FinalizerDenied)),
@@ -289,7 +289,7 @@ fn evidence_left_behind_is_reported(case: &Concluded) -> Says {
     let is_removed =
         case.evidence().spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
     let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
-    let is_due = leaves || case.outcome == Some(&StepOutcome::RemoveEvidence(RemovalOutcome::GaveUp));
+    let is_due = leaves || case.outcome == Some(&StepOutcome::RemoveEvidence(RemovalOutcome::Abandoned));
     let reported = case.reported(Event::EvidenceOrphaned);
     if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
@@ -304,8 +304,8 @@ fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
         .facts
         .local_state
         .storing
-        .filter(|streak| streak.what == error)
-        .map_or(Duration::ZERO, |streak| since(streak.since));
+        .filter(|failures| failures.what == error)
+        .map_or(Duration::ZERO, |failures| since(failures.since));
     let late = case
         .evidence()
         .pending_since
@@ -320,8 +320,8 @@ fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
             late || lasted >= Duration::from_mins(10)
         }
         EvidenceError::StoreUnavailable
-        | EvidenceError::StoreSilent(_)
-        | EvidenceError::StoreRests
+        | EvidenceError::StoreUnresponsive(_)
+        | EvidenceError::StoreCircuitOpen
         | EvidenceError::StoreSecretUnread
         | EvidenceError::BucketNotFound
         | EvidenceError::StoreMisconfigured
@@ -346,9 +346,9 @@ fn an_error_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
     if !stands(case, EvidenceState::Pending) {
         return Nothing;
     }
-    let lasted = case.facts.local_state.storing.is_some_and(|streak| {
-        let (_, is_the_same) = error.after(Some(streak.what));
-        is_the_same && elapsed(streak.since, case.facts.now) >= Duration::from_mins(1)
+    let lasted = case.facts.local_state.storing.is_some_and(|failures| {
+        let (_, is_the_same) = error.after(Some(failures.what));
+        is_the_same && elapsed(failures.since, case.facts.now) >= Duration::from_mins(1)
     });
     let reason = shown.reason(ConditionType::EvidenceStored);
     let before = case.shown_before.0[ConditionType::EvidenceStored as usize]

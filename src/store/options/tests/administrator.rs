@@ -13,33 +13,36 @@ fn with(
 }
 
 #[test]
-fn what_does_nothing_in_an_administrators_file_is_refused_and_in_the_environment_passed_over() {
+fn an_option_without_effect_is_refused_in_a_file_and_ignored_in_the_environment() {
     let with = |given: &[(&str, &str)], variables: &[(&str, &str)]| with(Scheme::S3, given, variables);
-    for (given, said) in [
+    for (given, expected) in [
         (&[("aws_role_arn", "r")][..], "aws_role_arn has no effect without aws_web_identity_token_file"),
         (&[ID], "aws_access_key_id has no effect without aws_secret_access_key"),
         (
             &[ID, KEY, ("aws_imdsv1_fallback", "true")],
-            "aws_imdsv1_fallback has no effect beside aws_access_key_id",
+            "aws_imdsv1_fallback has no effect together with aws_access_key_id",
         ),
-        (&[ID, KEY, ("skip_signature", "true")], "aws_access_key_id has no effect beside aws_skip_signature"),
+        (
+            &[ID, KEY, ("skip_signature", "true")],
+            "aws_access_key_id has no effect together with aws_skip_signature",
+        ),
         (&[("aws_server_side_encryption", "sse-c")], "aws_sse_customer_key_base64 is missing"),
         (&[("allow_http", "true")], "allow_http has no effect without an address that begins with http://"),
-        (&[("aws_endpoint", "http://minio"), ("allow_http", "no")], "allow_http says no to plain http"),
+        (&[("aws_endpoint", "http://minio"), ("allow_http", "no")], "allow_http forbids plain http"),
     ] {
-        let said_now = with(given, &[]).unwrap_err().to_string();
-        assert!(said_now.starts_with(said), "{said_now}");
+        let message = with(given, &[]).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
     }
     assert!(with(&[ID, KEY], &[("AWS_IMDSV1_FALLBACK", "true"), ("AWS_ALLOW_HTTP", "true")]).is_ok());
     let key_alone = with(&[], &[("AWS_SSE_KMS_KEY_ID", "k")]).unwrap_err().to_string();
     assert!(
         key_alone.starts_with("aws_sse_kms_key_id has no effect"),
-        "who wrote it there expects it: {key_alone}"
+        "its author expects it to apply: {key_alone}"
     );
 }
 
 #[test]
-fn the_file_goes_before_the_environment_whatever_the_name_of_the_variable() {
+fn the_file_takes_precedence_over_the_environment_whatever_the_variable() {
     let variables = [
         ("AWS_DEFAULT_REGION", "eu-west-3"),
         ("AWS_ENDPOINT_URL", "http://every.example"),
@@ -51,7 +54,7 @@ fn the_file_goes_before_the_environment_whatever_the_name_of_the_variable() {
         let options = Options::of_administrator(Scheme::S3, given.iter().copied(), &variables).unwrap();
         ["aws_region", "aws_endpoint"].map(|name| options.get(name).unwrap().to_owned())
     };
-    assert_eq!(read(&[]), ["eu-west-1", "http://s3.example"], "the more special variable");
+    assert_eq!(read(&[]), ["eu-west-1", "http://s3.example"], "the more specific variable");
     let given = [("aws_default_region", "eu-north-1"), ("aws_endpoint", "https://MINIO.example:443/")];
     assert_eq!(read(&given), ["eu-north-1", "https://minio.example"]);
 }
@@ -85,7 +88,7 @@ fn the_administrator_may_use_the_operators_identity() {
 }
 
 #[test]
-fn credentials_are_never_mixed_of_the_file_and_the_environment() {
+fn credentials_of_the_file_and_the_environment_are_never_mixed() {
     const AWS: &[(&str, &str)] = &[
         ("AWS_ACCESS_KEY_ID", "x"),
         ("AWS_SECRET_ACCESS_KEY", "x"),
@@ -111,7 +114,7 @@ fn credentials_are_never_mixed_of_the_file_and_the_environment() {
     for (scheme, given, variables, taken) in [
         (Scheme::S3, &[ID, KEY][..], AWS, &["aws_region"][..]),
         (Scheme::S3, &[("aws_skip_signature", "true")], AWS, &["aws_region"]),
-        // Its own role, with the token that the pod was given.
+        // Its own role, with the pod's token.
         (
             Scheme::S3,
             &[("aws_role_arn", "r")],
@@ -135,20 +138,24 @@ fn credentials_are_never_mixed_of_the_file_and_the_environment() {
     }
     assert_eq!(with(Scheme::S3, &[REGION], AWS).unwrap().len(), AWS.len());
     let client = with(Scheme::Az, &[("azure_client_id", "i")], AZURE).unwrap();
-    assert_eq!(client.len(), AZURE.len() - 1, "no key of the account, which would go before the client");
+    assert_eq!(
+        client.len(),
+        AZURE.len() - 1,
+        "no key of the account, which would take precedence over the client"
+    );
 }
 
 #[test]
-fn a_variable_without_a_value_is_none() {
+fn a_variable_without_a_value_does_not_count() {
     let variables = [("AWS_SESSION_TOKEN", ""), ("AWS_REGION", " "), ("AWS_ENDPOINT_URL", "")];
     assert_eq!(with(Scheme::S3, &[ID, KEY], &variables).unwrap(), [ID.0, KEY.0]);
     assert_eq!(with(Scheme::S3, &[], &variables).unwrap(), Vec::<String>::new());
-    let flaw = with(Scheme::S3, &[("aws_region", "")], &[]).unwrap_err();
-    assert_eq!(flaw.to_string(), "the value of aws_region cannot be used", "the file is to be corrected");
+    let error = with(Scheme::S3, &[("aws_region", "")], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "the value of aws_region is invalid", "the file is to be corrected");
 }
 
 #[test]
-fn a_folder_is_told_modes_that_let_the_operator_itself_in_and_nothing_else() {
+fn a_folder_takes_only_modes_that_give_the_operator_access() {
     let folder =
         |entries: &[(&str, &str)]| Options::of_administrator(Scheme::File, entries.iter().copied(), &[]);
     let options = folder(&[("file_mode", "0640"), ("DIR_MODE", "750")]).unwrap();
@@ -165,8 +172,8 @@ fn a_folder_is_told_modes_that_let_the_operator_itself_in_and_nothing_else() {
         ("dir_mode", "0600"),
         ("dir_mode", "1777"),
     ] {
-        let flaw = folder(&[(key, value)]).unwrap_err();
-        assert_eq!(flaw, InvalidOptions::Malformed { key: key.to_owned() }, "{value}");
+        let error = folder(&[(key, value)]).unwrap_err();
+        assert_eq!(error, InvalidOptions::Malformed { key: key.to_owned() }, "{value}");
     }
     let unknown = InvalidOptions::Unknown { key: "aws_region".to_owned(), scheme: Scheme::File };
     assert_eq!(folder(&[("aws_region", "eu-central-1")]).unwrap_err(), unknown);

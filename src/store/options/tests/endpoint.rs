@@ -46,20 +46,20 @@ fn an_endpoint_that_puts_objects_elsewhere_than_the_address_says_is_refused() {
     let refused = |url: &str, entries: &[(&str, &str)]| {
         let location = Location::parse(url).unwrap();
         let options = Options::of_administrator(location.scheme(), entries.iter().copied(), &[]).unwrap();
-        let flaw = options.endpoint(&location).unwrap_err();
-        assert!(matches!(flaw, InvalidOptions::Elsewhere { .. }), "{flaw:?}");
-        flaw.to_string()
+        let error = options.endpoint(&location).unwrap_err();
+        assert!(matches!(error, InvalidOptions::Elsewhere { .. }), "{error:?}");
+        error.to_string()
     };
     let s3 = |endpoint| refused("s3://evidence", &[("aws_endpoint", endpoint)]);
     let style = |endpoint| refused("s3://evidence", &[("aws_endpoint", endpoint), VIRTUAL]);
     for endpoint in ["http://127.0.0.1:19000", "https://minio.example", "https://other.minio.example"] {
-        assert!(style(endpoint).starts_with("aws_endpoint: in virtual-hosted style its host begins"));
+        assert!(style(endpoint).starts_with("aws_endpoint: in virtual-hosted style its host must begin"));
     }
     assert!(style("https://evidence.minio.example/kyc").starts_with("aws_endpoint: its path"));
     assert!(s3("https://minio.example/other").starts_with("aws_endpoint: its path"));
     assert!(s3("https://evidence.minio.example").starts_with("aws_endpoint: its host begins"));
     assert!(s3("https://other.s3.eu-central-1.amazonaws.com").starts_with("aws_endpoint: write the host"));
-    assert!(refused("s3://evidence.eu", &[VIRTUAL]).contains("a bucket with a dot"));
+    assert!(refused("s3://evidence.eu", &[VIRTUAL]).contains("a name with a dot"));
     let google = |endpoint| refused("gs://evidence", &[("google_base_url", endpoint)]);
     assert!(google("https://evidence.storage.googleapis.com").starts_with("google_base_url: write the host"));
     assert!(google("http://127.0.0.1:4443/evidence").starts_with("google_base_url: its path"));

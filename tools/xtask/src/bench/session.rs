@@ -117,7 +117,7 @@ fn facts(plan: &Plan<'_>) -> Facts {
         portal_now: Some(plan.created_at),
         uid: plan.uid.to_owned(),
         jitter_seed: jitter_seed(plan.uid),
-        born: plan.created_at,
+        created_at: plan.created_at,
         bounds: plan.bounds,
         deadline: Deadline::Ahead(after(plan.created_at, DEADLINE)),
         portal: PortalFact::Allowed(plan.portal.clone()),

@@ -193,7 +193,7 @@ fn store_rows() -> Vec<Row> {
         store("the portal has none of it", fixtures::stored(nothing), &facts),
     ];
     for (words, what) in [
-        ("no response from the store", EvidenceError::StoreSilent(NoResponse::TimedOut)),
+        ("no response from the store", EvidenceError::StoreUnresponsive(NoResponse::TimedOut)),
         ("no such bucket", EvidenceError::BucketNotFound),
         ("store misconfigured", EvidenceError::StoreMisconfigured),
         ("store denies access", EvidenceError::StoreAccessDenied),
@@ -277,7 +277,7 @@ fn other_rows() -> Vec<Row> {
         remove("nothing is left", RemovalOutcome::All),
         remove("older versions are left", RemovalOutcome::Versioned),
         remove("listing is not permitted", RemovalOutcome::Unlisted),
-        remove("something is left", RemovalOutcome::GaveUp),
+        remove("something is left", RemovalOutcome::Abandoned),
         remove("not yet", RemovalOutcome::NotYet),
         remove("the store was not called", RemovalOutcome::NotTried),
     ];

@@ -144,7 +144,7 @@ fn poll_rows() -> Vec<Row> {
         &facts,
     )];
     rows.extend(
-        ["generated", "in_progress", "validating", "needs_manual_review", "a word nobody knows"]
+        ["generated", "in_progress", "validating", "needs_manual_review", "an unknown status"]
             .map(|word| poll(&format!("200, `{word}`"), said(word), &facts)),
     );
     rows.extend(

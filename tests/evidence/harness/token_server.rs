@@ -1,5 +1,4 @@
-//! Who gives out credentials to a pod: the endpoint of STS, of EKS Pod Identity, and of Microsoft Entra. Each gives them
-//! only for the token that the pod was given.
+//! Servers that issue credentials to a pod: STS, EKS Pod Identity, and Microsoft Entra. Each requires the pod's token.
 
 use std::{
     convert::Infallible,
@@ -20,23 +19,23 @@ use tokio_rustls::TlsAcceptor;
 
 use super::stores::serve;
 
-/// The token of the pod, as it lies in a file there.
+/// The pod's token, which is in a file.
 pub(crate) const POD_TOKEN: &str = "token-of-the-pod";
-/// The role that it may assume.
+/// The role that the pod may assume.
 pub(crate) const ROLE: &str = "arn:aws:iam::111122223333:role/evidence";
-/// The session that comes of it.
+/// The token of the session that STS issues.
 pub(crate) const SESSION: &str = "token-of-the-session";
 
-/// Gives out credentials. Gone when dropped.
-pub(crate) struct Tokens {
+/// Issues credentials until it is dropped.
+pub(crate) struct TokenServer {
     pub(crate) url: String,
     /// The certificate to trust, as PEM; empty for plain http.
     pub(crate) authority: String,
     _tasks: JoinSet<()>,
 }
 
-impl Tokens {
-    /// The Security Token Service, which is only spoken to by https.
+impl TokenServer {
+    /// The Security Token Service, which requires https.
     pub(crate) async fn sts(access_key: &'static str, secret_key: &'static str) -> Self {
         let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
@@ -81,7 +80,7 @@ impl Tokens {
         Self { url: format!("http://{address}"), authority: String::new(), _tasks: tasks }
     }
 
-    /// Microsoft Entra, and below `/account` a store that takes its token alone, and one object.
+    /// Microsoft Entra, and below `/account` a store that accepts only its token, and one object.
     pub(crate) async fn entra() -> Self {
         let is_full = Arc::new(AtomicBool::new(false));
         let service = service_fn(move |request: Request<Incoming>| {

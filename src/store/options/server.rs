@@ -1,6 +1,6 @@
-//! Which server a store is at, and whether objects lie there where the address of the store says. Pure.
+//! The server of a store, and whether objects are stored where the store's address says. Pure.
 //!
-//! An endpoint that names a bucket of its own, or a path that a server takes for one, would put objects elsewhere than
+//! With an endpoint that contains a bucket, or a path that a server reads as one, objects would be stored elsewhere than
 //! `s3://bucket/…` says. Such options are refused.
 
 use url::Url;
@@ -11,11 +11,11 @@ use crate::store::location::{Location, Scheme};
 const STYLE: &str = "aws_virtual_hosted_style_request";
 
 impl Options {
-    /// Which server a store with these options is at, in one form for all who are there.
+    /// The server of a store with these options, normalized.
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions::Elsewhere`] when objects would lie elsewhere than at the location.
+    /// [`InvalidOptions::Elsewhere`] if objects would be stored elsewhere than at the location.
     pub(crate) fn endpoint(&self, location: &Location) -> Result<String, InvalidOptions> {
         let bucket = location.bucket();
         match location.scheme() {
@@ -26,10 +26,7 @@ impl Options {
                     return Ok("https://storage.googleapis.com".to_owned());
                 };
                 if endpoint.host_str().is_some_and(|host| host.ends_with(".storage.googleapis.com")) {
-                    return Err(elsewhere(
-                        "google_base_url",
-                        "write the host without a bucket's name before it",
-                    ));
+                    return Err(elsewhere("google_base_url", "write the host without the name of a bucket"));
                 }
                 Ok(server(&endpoint))
             }
@@ -49,7 +46,7 @@ impl Options {
             if style == Some(true) && bucket.contains('.') {
                 return Err(elsewhere(
                     STYLE,
-                    "a bucket with a dot in its name has no host that https could prove",
+                    "the certificate of a virtual-hosted bucket does not cover a name with a dot",
                 ));
             }
             let region = self.get("aws_region").unwrap_or("us-east-1").to_ascii_lowercase();
@@ -64,28 +61,28 @@ impl Options {
             }
             (Some(true), None) => Err(elsewhere(
                 "aws_endpoint",
-                "in virtual-hosted style its host begins with the name of the bucket and a dot",
+                "in virtual-hosted style its host must begin with the name of the bucket and a dot",
             )),
             (Some(false) | None, Some(_)) => Err(elsewhere(
                 "aws_endpoint",
-                "its host begins with the name of the bucket: write it without, or set \
+                "its host begins with the name of the bucket: remove the name, or set \
                  aws_virtual_hosted_style_request to true",
             )),
             (Some(false) | None, None) if names_a_bucket(host) => {
-                Err(elsewhere("aws_endpoint", "write the host without a bucket's name before it"))
+                Err(elsewhere("aws_endpoint", "write the host without the name of a bucket"))
             }
             (Some(false) | None, None) => Ok(server(&endpoint)),
         }
     }
 
-    /// An endpoint of the options, with one of these paths.
+    /// The endpoint under this option, which may only have one of these paths.
     fn own(&self, name: &str, paths: &[&str]) -> Result<Option<Url>, InvalidOptions> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let url = Url::parse(text).map_err(|_| InvalidOptions::Malformed { key: name.to_owned() })?;
         if paths.contains(&url.path().trim_matches('/')) {
             Ok(Some(url))
         } else {
-            Err(elsewhere(name, "its path would be taken for a bucket or container: write it without"))
+            Err(elsewhere(name, "its path would be read as a bucket or container: remove the path"))
         }
     }
 }
@@ -95,7 +92,7 @@ fn server(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// Whether a host of Amazon's has a name before its `s3` that is no part of a private link's.
+/// Whether the host is one of Amazon's that begins with the name of a bucket, and not with a part of a private link.
 fn names_a_bucket(host: &str) -> bool {
     let is_amazons = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
     let is_service = |label: &str| label == "s3" || label.starts_with("s3-");

@@ -1,4 +1,4 @@
-//! What status says about a place is where the objects lie: for every pair of options that a store accepts.
+//! Objects are where status says they are, for every pair of options that a store accepts.
 
 use std::{
     collections::BTreeSet,
@@ -19,9 +19,9 @@ use s3s::{
 };
 use s3s_fs::FileSystem;
 
-use crate::harness::{Place, RETRY_POLICY, put_in, serve};
+use crate::harness::{RETRY_POLICY, TestStore, put_in, serve};
 
-/// A host whose names with a word before it are buckets, as of Amazon and of `MinIO` with a domain.
+/// A host whose subdomains are buckets, as with Amazon, and `MinIO` with a domain.
 struct Buckets;
 
 const HOST: &str = "store.test";
@@ -40,7 +40,7 @@ impl S3Host for Buckets {
 
 type Entries = Vec<(&'static str, String)>;
 
-/// What is common to all, with each pair of the others.
+/// The common options, with each pair of the others.
 fn pairs(common: &Entries, others: &Entries) -> Vec<Entries> {
     let mut all = vec![common.clone()];
     for (index, one) in others.iter().enumerate() {
@@ -52,7 +52,7 @@ fn pairs(common: &Entries, others: &Entries) -> Vec<Entries> {
     all
 }
 
-/// The store that a Secret, or the administrator's file, makes with these options, if it is accepted.
+/// The store with these options from a Secret or from the administrator's file, if they are accepted.
 fn open(url: &str, entries: &Entries, is_named: bool, allowed: &[String], http: &StoreHttp) -> Option<Store> {
     let location = Location::parse(url).unwrap();
     let options = if is_named {
@@ -74,7 +74,7 @@ fn folder(case: usize) -> Folder {
     Folder::new("team-a", "customer", &format!("0b1e6d5c-7c0e-4b0e-9d57-{case:012}")).unwrap()
 }
 
-/// Every file with the content of an image below a folder, as its path in it.
+/// The relative path of every image below a folder.
 fn files(root: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root.to_owned()];
@@ -91,7 +91,7 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
 }
 
 #[tokio::test]
-async fn objects_lie_in_s3_where_status_says_whatever_options_are_accepted() {
+async fn objects_are_in_s3_where_status_says_whatever_options_are_accepted() {
     const BUCKETS: [&str; 2] = ["evidence", "evidence.eu"];
     let disk = TempFolder::create("okid-s3-").unwrap();
     for bucket in BUCKETS {
@@ -152,7 +152,7 @@ async fn objects_lie_in_s3_where_status_says_whatever_options_are_accepted() {
         ("s3://evidence.eu", true),
     ] {
         for entries in pairs(&common, &own(url)) {
-            // Amazon itself is not spoken to.
+            // The test does not call Amazon itself.
             if !entries.iter().any(|(name, _)| name.starts_with("aws_endpoint")) {
                 continue;
             }
@@ -161,8 +161,8 @@ async fn objects_lie_in_s3_where_status_says_whatever_options_are_accepted() {
             let folder = folder(case);
             let stored = put(&store, &folder).await;
             assert_eq!(stored, Ok(()), "{url} {entries:?}");
-            let place = folder.url(store.location());
-            expected.insert(PathBuf::from(place.strip_prefix("s3://").unwrap()).join("front-original.jpg"));
+            let address = folder.url(store.location());
+            expected.insert(PathBuf::from(address.strip_prefix("s3://").unwrap()).join("front-original.jpg"));
             let is_virtual = |(name, value): &(&str, String)| name.contains("virtual") && value == "true";
             in_virtual_hosts += usize::from(entries.iter().any(is_virtual));
         }
@@ -173,15 +173,20 @@ async fn objects_lie_in_s3_where_status_says_whatever_options_are_accepted() {
     assert!(case > 100 && in_virtual_hosts == 4, "{case} {in_virtual_hosts}");
 }
 
-/// Google and Azure: the path that the store was asked for is the place, below the account where the host has none.
-async fn lies_where_status_says(place: Place, account: &str, common: &[&str], others: Entries) -> usize {
+/// For Google and Azure: the requested path is the one that status says, below the account if the host does not name it.
+async fn assert_requested_paths(
+    test_store: TestStore,
+    account: &str,
+    common: &[&str],
+    others: Entries,
+) -> usize {
     let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
-    let entry = |name: &&str| place.secret().iter().find(|(other, _)| other == name).unwrap().clone();
+    let entry = |name: &&str| test_store.secret().iter().find(|(other, _)| other == name).unwrap().clone();
     let common: Entries = common.iter().map(entry).collect();
     let allowed: BTreeSet<_> = others.iter().filter(|(_, url)| url.starts_with("http")).collect();
     let allowed: Vec<_> = allowed.into_iter().map(|(_, url)| url.clone()).collect();
     let mut case = 0;
-    let scheme = place.url().split_once("://").unwrap().0;
+    let scheme = test_store.url().split_once("://").unwrap().0;
     for (url, is_named) in
         [(format!("{scheme}://evidence/a.b/c"), false), (format!("{scheme}://evidence"), true)]
     {
@@ -193,7 +198,7 @@ async fn lies_where_status_says(place: Place, account: &str, common: &[&str], ot
             case += 1;
             let folder = folder(case);
             assert_eq!(put(&store, &folder).await, Ok(()), "{url} {entries:?}");
-            let passed = place.proxy().passed();
+            let passed = test_store.proxy().passed();
             let said = folder.url(store.location()).replacen(&format!("{scheme}://"), account, 1);
             assert_eq!(passed.last().unwrap().path, format!("{said}/front-original.jpg"), "{entries:?}");
         }
@@ -202,22 +207,22 @@ async fn lies_where_status_says(place: Place, account: &str, common: &[&str], ot
 }
 
 #[tokio::test]
-async fn objects_lie_in_google_where_status_says_whatever_options_are_accepted() {
-    let place = Place::google().await.unwrap();
-    let at = place.proxy().url();
+async fn objects_are_in_google_where_status_says_whatever_options_are_accepted() {
+    let test_store = TestStore::google().await.unwrap();
+    let at = test_store.proxy().url();
     let others = vec![
         ("google_base_url", at.clone()),
         ("google_base_url", format!("{at}/evidence")),
         ("google_bearer_token", "token".to_owned()),
         ("allow_http", "true".to_owned()),
     ];
-    assert!(lies_where_status_says(place, "/", &["google_service_account_key"], others).await >= 4);
+    assert!(assert_requested_paths(test_store, "/", &["google_service_account_key"], others).await >= 4);
 }
 
 #[tokio::test]
-async fn objects_lie_in_azure_where_status_says_whatever_options_are_accepted() {
-    let Some(place) = Place::azure().await else { return };
-    let at = place.proxy().url();
+async fn objects_are_in_azure_where_status_says_whatever_options_are_accepted() {
+    let Some(test_store) = TestStore::azure().await else { return };
+    let at = test_store.proxy().url();
     let others = vec![
         ("azure_storage_endpoint", format!("{at}/devstoreaccount1")),
         ("azure_storage_endpoint", format!("{at}/devstoreaccount1/evidence")),
@@ -227,11 +232,11 @@ async fn objects_lie_in_azure_where_status_says_whatever_options_are_accepted() 
         ("allow_http", "true".to_owned()),
     ];
     let common = ["azure_storage_account_name", "azure_storage_account_key"];
-    assert!(lies_where_status_says(place, "/devstoreaccount1/", &common, others).await >= 4);
+    assert!(assert_requested_paths(test_store, "/devstoreaccount1/", &common, others).await >= 4);
 }
 
 #[tokio::test]
-async fn objects_lie_in_a_folder_where_status_says() {
+async fn objects_are_in_a_folder_where_status_says() {
     let disk = TempFolder::create("okid-evidence-").unwrap();
     let http = StoreHttp::new(&HttpSettings::default(), tls::client_config(None).unwrap()).unwrap();
     for (case, below) in ["a", "a.b/c_d"].into_iter().enumerate() {
