@@ -39,6 +39,7 @@ mod process;
 mod proxies;
 mod requests;
 mod resource_size;
+mod restored_backup;
 mod settings;
 #[allow(dead_code, reason = "another test program uses the rest")]
 #[path = "../stores/mod.rs"]

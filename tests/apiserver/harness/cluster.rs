@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use control_plane::{ControlPlane, Programs, Progress};
+use control_plane::{Backup, ControlPlane, Programs, Progress};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -13,7 +13,7 @@ use kube::{Api, Client, Config};
 use okid_operator::api::definition;
 use serde_json::json;
 use tokio::sync::OnceCell;
-use tokio::task::spawn_blocking;
+use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::{CHECK_INTERVAL, LIMIT};
@@ -30,7 +30,7 @@ static SHARED: OnceCell<Cluster> = OnceCell::const_new();
 pub(crate) struct Cluster {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
-    _own: Option<ControlPlane>,
+    own: Option<ControlPlane>,
 }
 
 impl Cluster {
@@ -41,7 +41,7 @@ impl Cluster {
                 let given = std::env::var_os(KUBECONFIG).zip(std::env::var_os(KUBECTL));
                 let cluster = match given {
                     Some((kubeconfig, kubectl)) => {
-                        Self { kubeconfig: kubeconfig.into(), kubectl: kubectl.into(), _own: None }
+                        Self { kubeconfig: kubeconfig.into(), kubectl: kubectl.into(), own: None }
                     }
                     None => Self::start().await,
                 };
@@ -60,7 +60,21 @@ impl Cluster {
         })
         .await
         .expect("start a control plane");
-        Self { kubeconfig: own.kubeconfig_path(), kubectl: own.programs().kubectl.clone(), _own: Some(own) }
+        Self { kubeconfig: own.kubeconfig_path(), kubectl: own.programs().kubectl.clone(), own: Some(own) }
+    }
+
+    /// Copies etcd's data. The API server is away meanwhile.
+    pub(crate) fn back_up(&mut self) -> Backup {
+        block_in_place(|| self.own().back_up()).expect("back up etcd")
+    }
+
+    /// Restores etcd from a copy. `prepare` is called with etcd's address before the API server is started again.
+    pub(crate) fn restore(&mut self, backup: &Backup, prepare: impl FnOnce(&str)) {
+        block_in_place(|| self.own().restore(backup, prepare)).expect("restore etcd");
+    }
+
+    fn own(&mut self) -> &mut ControlPlane {
+        self.own.as_mut().expect("the control plane is this test's own")
     }
 
     /// The administrator's kubeconfig.

@@ -19,6 +19,7 @@
 //! All functions block; in async code, call them from a thread that may block. Nothing is left behind, even if this process
 //! is killed: [`process`] explains how.
 
+mod backup;
 mod folder;
 mod kubeconfig;
 pub mod process;
@@ -26,6 +27,7 @@ mod programs;
 mod progress;
 mod server;
 
+pub use backup::Backup;
 pub use folder::Folder;
 pub use programs::{FindError, KUBERNETES_VERSION, Programs};
 pub use progress::{Progress, Task};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread::sleep;
@@ -20,6 +21,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A port is free when it is chosen, but may be in use when the server listens a moment later.
 const ATTEMPTS: u32 = 3;
+/// Below the ports that the kernel assigns by itself, to connections and to servers that name none. So a server that is
+/// stopped for a while finds its port free again.
+const PORTS: RangeInclusive<u16> = 20_000..=29_999;
+/// How many ports are tried before none counts as free.
+const PORT_ATTEMPTS: u32 = 100;
 const PORT_IN_USE: &str = "address already in use";
 
 /// Why a control plane did not start.
@@ -28,10 +34,10 @@ pub enum StartError {
     /// The folder of the control plane cannot be created.
     #[error("create a temporary folder for the control plane")]
     Folder(#[source] io::Error),
-    /// A file in the folder cannot be written.
+    /// A file or a folder of the control plane cannot be written.
     #[error("write {}", path.display())]
     Write {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
         /// The cause.
         source: io::Error,
@@ -90,8 +96,17 @@ pub struct ControlPlane {
     etcd: Child,
     folder: Folder,
     programs: Programs,
+    ports: Ports,
     url: String,
     token: String,
+}
+
+/// Where the servers listen, on 127.0.0.1.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    etcd_client: u16,
+    etcd_peer: u16,
+    api_server: u16,
 }
 
 impl ControlPlane {
@@ -122,12 +137,13 @@ impl ControlPlane {
             User { token: token.clone(), name: "admin".into(), groups: vec!["system:masters".into()] };
         write(&folder.path().join("tokens.csv"), &tokens(std::iter::once(&administrator).chain(users)))?;
 
-        let [client_port, peer_port, port] = free_ports().map_err(StartError::Port)?;
-        let etcd = start_etcd(programs, &folder, client_port, peer_port)?;
-        let api_server = start_api_server(programs, &folder, &etcd, client_port, port)?;
+        let [etcd_client, etcd_peer, api_server] = free_ports().map_err(StartError::Port)?;
+        let ports = Ports { etcd_client, etcd_peer, api_server };
+        let etcd = start_etcd(programs, &folder, ports)?;
+        let api_server = start_api_server(programs, &folder, &etcd, ports)?;
 
-        let url = format!("https://127.0.0.1:{port}");
-        let control_plane = Self { api_server, etcd, folder, programs: programs.clone(), url, token };
+        let url = format!("https://127.0.0.1:{}", ports.api_server);
+        let control_plane = Self { api_server, etcd, folder, programs: programs.clone(), ports, url, token };
         write(&control_plane.kubeconfig_path(), &control_plane.kubeconfig())?;
         control_plane.wait_until_ready()?;
         Ok(control_plane)
@@ -215,9 +231,27 @@ impl ControlPlane {
     /// # Errors
     /// If a process cannot be stopped.
     pub fn stop(self) -> Result<(), ProcessError> {
+        self.stop_servers()
+    }
+
+    pub(crate) fn stop_servers(&self) -> Result<(), ProcessError> {
         self.api_server.stop(Signal::Terminate, STOP_WITHIN)?;
         self.etcd.stop(Signal::Terminate, STOP_WITHIN)?;
         Ok(())
+    }
+
+    /// Starts both servers again, where they listened before. `prepare` is called with etcd's address before the API server
+    /// is started.
+    pub(crate) fn start_servers(&mut self, prepare: impl FnOnce(&str)) -> Result<(), StartError> {
+        self.etcd = start_etcd(&self.programs, &self.folder, self.ports)?;
+        prepare(&client_url(self.ports));
+        self.api_server = start_api_server(&self.programs, &self.folder, &self.etcd, self.ports)?;
+        self.wait_until_ready()
+    }
+
+    /// The folder with etcd's data.
+    pub(crate) fn data(&self) -> PathBuf {
+        data(&self.folder)
     }
 
     /// Waits for `/readyz`, which includes the roles of RBAC, and for the namespace `default`, which is created a moment later.
@@ -259,18 +293,21 @@ impl ControlPlane {
     }
 }
 
+fn data(folder: &Folder) -> PathBuf {
+    folder.path().join("etcd")
+}
+
+fn client_url(ports: Ports) -> String {
+    format!("http://127.0.0.1:{}", ports.etcd_client)
+}
+
 /// Starts etcd without fsync, because its data need not survive a crash of the machine.
-fn start_etcd(
-    programs: &Programs,
-    folder: &Folder,
-    client_port: u16,
-    peer_port: u16,
-) -> Result<Child, StartError> {
-    let client_url = format!("http://127.0.0.1:{client_port}");
-    let peer_url = format!("http://127.0.0.1:{peer_port}");
+fn start_etcd(programs: &Programs, folder: &Folder, ports: Ports) -> Result<Child, StartError> {
+    let client_url = client_url(ports);
+    let peer_url = format!("http://127.0.0.1:{}", ports.etcd_peer);
     let etcd = process::Command::new(&programs.etcd)
         .arg("--data-dir")
-        .arg(folder.path().join("etcd"))
+        .arg(data(folder))
         .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
         .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
         .args(["--initial-cluster", &format!("default={peer_url}")])
@@ -284,16 +321,15 @@ fn start_api_server(
     programs: &Programs,
     folder: &Folder,
     etcd: &Child,
-    client_port: u16,
-    port: u16,
+    ports: Ports,
 ) -> Result<Child, StartError> {
     let certificates = folder.path().join("certificates");
     // The server generates this key with its certificate, before it reads it for the tokens of ServiceAccounts.
     let key = certificates.join("apiserver.key");
     let api_server = process::Command::new(&programs.kube_apiserver)
-        .args(["--etcd-servers", &format!("http://127.0.0.1:{client_port}")])
+        .args(["--etcd-servers", &client_url(ports)])
         .args(["--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"])
-        .args(["--secure-port", &port.to_string()])
+        .args(["--secure-port", &ports.api_server.to_string()])
         .arg("--cert-dir")
         .arg(certificates)
         .arg("--token-auth-file")
@@ -317,11 +353,23 @@ fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
     let mut listeners = Vec::with_capacity(COUNT);
     let mut ports = [0; COUNT];
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = listen()?;
         *port = listener.local_addr()?.port();
         listeners.push(listener);
     }
     Ok(ports)
+}
+
+/// Listens on a random port that is free.
+fn listen() -> io::Result<TcpListener> {
+    let mut listener = Err(io::ErrorKind::AddrInUse.into());
+    for _ in 0..PORT_ATTEMPTS {
+        listener = TcpListener::bind((Ipv4Addr::LOCALHOST, rand::rng().random_range(PORTS)));
+        if listener.is_ok() {
+            break;
+        }
+    }
+    listener
 }
 
 fn random_token() -> String {
