@@ -1,6 +1,10 @@
 //! The program `okid-operator`.
 
-use std::{pin::pin, process::ExitCode};
+use std::{
+    io::{ErrorKind, Write as _},
+    pin::pin,
+    process::ExitCode,
+};
 
 use clap::CommandFactory;
 use okid_operator::{
@@ -21,15 +25,11 @@ fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Run(settings) => run(&settings),
-        Command::Crd => print_definition(),
+        Command::Crd => api::definition_yaml().map_err(Failure::from).and_then(|yaml| print(yaml.as_bytes())),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut CommandLine::command(),
-                "okid-operator",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "okid-operator", &mut script);
+            print(&script)
         }
     };
     match done {
@@ -43,10 +43,13 @@ fn main() -> ExitCode {
 
 type Failure = Box<dyn std::error::Error>;
 
-fn print_definition() -> Result<(), Failure> {
-    use std::io::Write as _;
-    std::io::stdout().write_all(api::definition_yaml()?.as_bytes())?;
-    Ok(())
+/// Prints to standard output. A reader that stops early, such as `head`, is no error.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn run(settings: &Settings) -> Result<(), Failure> {

@@ -73,6 +73,22 @@ async fn an_invalid_value_is_reported_with_its_variable() {
     }
 }
 
+#[test]
+fn a_reader_that_stops_early_causes_no_error() {
+    for command in [&["crd"][..], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut operator = std::process::Command::new(env!("CARGO_BIN_EXE_okid-operator"));
+        let operator = operator.args(command).stdout(writer).output().unwrap();
+        let message = String::from_utf8(operator.stderr).unwrap();
+        assert!(
+            operator.status.success() && message.is_empty(),
+            "{command:?}: {} {message}",
+            operator.status
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_log_has_no_colours_in_a_file() {
     let folder = Folder::create("okid-operator-").unwrap();
@@ -95,4 +111,31 @@ async fn without_certificate_authorities_the_error_names_the_cause_and_no_unused
     let log = operator.log();
     assert!(log.contains("this machine has no CA certificates"), "{log}");
     assert!(!log.contains("-ca-file"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn startup_logs_what_a_ca_bundle_has_and_names_the_line_of_an_invalid_certificate() {
+    let folder = Folder::create("okid-operator-").unwrap();
+    let pem = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap().cert.pem();
+    let trusted = pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    let bundle = folder.path().join("bundle.pem");
+    let run = |name: &str| {
+        let command = Operator::program("nowhere".as_ref()).args(["run", "--admin-address", "127.0.0.1:0"]);
+        let command = command.arg("--portal-ca-file").arg(&bundle);
+        Operator::start(command, folder.path().join(name), folder.lifeline().unwrap())
+    };
+    std::fs::write(&bundle, format!("\u{feff}{pem}{trusted}{pem}")).unwrap();
+    let operator = run("valid");
+    let of_bundle = |line: &Value| line["flag"] == "--portal-ca-file";
+    let line = operator.until_logged("what the bundle has", of_bundle).await;
+    assert_eq!((&line["certificates"], &line["skipped_blocks"]), (&json!(2), &json!(1)));
+    operator.wait().await;
+
+    let invalid = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&bundle, format!("{pem}{invalid}")).unwrap();
+    let operator = run("invalid");
+    assert!(!operator.wait().await.success());
+    let (log, line) = (operator.log(), pem.lines().count() + 1);
+    let sentence = format!("check --portal-ca-file: the block that begins at line {line} ");
+    assert!(log.contains(&sentence), "{log}");
 }

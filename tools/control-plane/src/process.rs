@@ -215,7 +215,11 @@ impl Child {
     /// The last lines of [`Child::log`], for an error message.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        tail(&self.log())
+        self.tail(&self.log())
+    }
+
+    fn tail(&self, log: &str) -> String {
+        tail(log, self.log.parent().unwrap_or(&self.log))
     }
 
     /// Keeps the program alive, for [`Command::needs`].
@@ -281,10 +285,10 @@ impl Child {
             }
             let (program, line) = (self.name.clone(), text.to_owned());
             if let Some(status) = exited {
-                return Err(ProcessError::Exited { program, status, line, log: tail(&log) });
+                return Err(ProcessError::Exited { program, status, line, log: self.tail(&log) });
             }
             if since.elapsed() >= within {
-                return Err(ProcessError::Timeout { program, within, line, log: tail(&log) });
+                return Err(ProcessError::Timeout { program, within, line, log: self.tail(&log) });
             }
             sleep(POLL_INTERVAL);
         }
@@ -340,11 +344,13 @@ impl Drop for Child {
     }
 }
 
-/// The last lines of a log. If the disk was full, the line that says so, because the rest only follows from it.
-pub(crate) fn tail(text: &str) -> String {
-    let full = text.lines().find(|line| line.to_ascii_lowercase().contains(NO_SPACE));
-    if let Some(line) = full {
-        return format!("no space left on device; the log says:\n{line}");
+/// The last lines of a log in a folder. If the disk was full, they only follow from that, and a sentence says it instead.
+fn tail(text: &str, folder: &Path) -> String {
+    if text.to_ascii_lowercase().contains(NO_SPACE) {
+        let folder = folder.display();
+        return format!(
+            "{NO_SPACE}: free some on the disk of {folder}, or set TMPDIR to a folder on another disk"
+        );
     }
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).copied().collect::<Vec<_>>().join("\n")
@@ -355,10 +361,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tail_of_a_log_is_the_line_about_a_full_disk_or_else_its_end() {
+    fn the_tail_of_a_log_is_a_sentence_about_a_full_disk_or_else_its_end() {
+        let tail = |log: &str| tail(log, Path::new("/tmp/okid"));
         let panic = "goroutine 1 [running]:\n".repeat(40);
-        let log = format!("starting\npanic: write /tmp/wal: no space left on device\n\n{panic}");
-        let said = "no space left on device; the log says:\npanic: write /tmp/wal: no space left on device";
+        let log = format!("starting\npanic: write /tmp/wal: No space left on device\n\n{panic}");
+        let said = "no space left on device: free some on the disk of /tmp/okid, or set TMPDIR to a folder on another disk";
         assert_eq!(tail(&log), said);
         let log = format!("starting\n{panic}ended\n");
         assert_eq!(tail(&log).lines().count(), TAIL_LINES);

@@ -1,4 +1,6 @@
 //! Developer commands of this repository, one file for each.
+// A reader that stops early, such as `head`, would make `println!` panic. Use `out`.
+#![deny(clippy::print_stdout)]
 
 mod bench;
 mod cargo;

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 
 use super::store;
 use crate::interrupt::interruption;
+use crate::out;
 
 /// The beginning of its first line, before the address.
 const LISTENING: &str = "listening on ";
@@ -43,7 +44,7 @@ pub(crate) fn run(fake: &Fake) -> Result<ExitCode> {
         let interruption = interruption()?;
         match fake {
             Fake::Store { folder } => {
-                println!("{LISTENING}{}", store::start(folder).await?);
+                out::line(format_args!("{LISTENING}{}", store::start(folder).await?));
                 interruption.await;
             }
             Fake::Portal { key, sessions, image_bytes } => {
@@ -52,7 +53,7 @@ pub(crate) fn run(fake: &Fake) -> Result<ExitCode> {
                 for id in sandbox.seed(*sessions) {
                     sandbox.finish(&id, Verdict::Verified).context("verify a session")?;
                 }
-                println!("{LISTENING}{}", sandbox.address());
+                out::line(format_args!("{LISTENING}{}", sandbox.address()));
                 interruption.await;
                 sandbox.stop().await;
             }
