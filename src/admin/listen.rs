@@ -92,8 +92,8 @@ mod tests {
     async fn every_address_is_reachable_over_ipv4() {
         let listener = listen(at("[::]:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (accepted, connected) =
-            tokio::join!(listener.accept(), tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
-        assert!(accepted.is_ok() && connected.is_ok());
+        // The kernel accepts it, whether or not the listener does.
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        listener.accept().await.unwrap();
     }
 }

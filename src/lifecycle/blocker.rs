@@ -235,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn a_portal_that_did_not_respond_is_not_said_to_have_responded() {
+        for (cause, words) in [
+            (NotSent::Resolve, "host name cannot be resolved"),
+            (NotSent::Refused, "host refuses the connection"),
+            (NotSent::Connect, "No connection"),
+            (NotSent::Tls, "No trusted TLS connection"),
+            (NotSent::Build, "cannot be built"),
+        ] {
+            let text = Blocker::of(&PortalError::NotSent(cause)).unwrap().message();
+            assert!(text.contains(words), "{cause:?}: {text}");
+            assert!(!["answer", "respon", "reject"].iter().any(|word| text.contains(word)), "{text}");
+        }
+        let failed = PortalError::Failed(crate::portal::error::Failed::TimedOut);
+        assert!(Blocker::of(&failed).unwrap().message().contains("no usable answer"));
+    }
+
+    #[test]
     fn every_message_fits_its_bound_and_names_what_to_do() {
         for blocker in Blocker::ALL {
             let text = blocker.message();

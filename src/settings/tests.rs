@@ -20,6 +20,7 @@ fn every_value_has_a_default_that_is_valid() {
     assert_eq!(settings.default_portal.as_str(), crate::portal::DEFAULT_PORTAL);
     assert_eq!((settings.portal_rate.get(), settings.key_rate.get()), (Some(200.0), Some(50.0)));
     assert_eq!(settings.shutdown_grace_period, Duration::from_mins(1));
+    assert_eq!(settings.admin_address.to_string(), "[::]:8080");
     assert_eq!(settings.max_concurrent_reconciles, 10_000);
     assert_eq!(settings.budget().max_in_flight, 7_500);
     assert!(settings.namespace.is_none() && settings.own_pod.is_none());

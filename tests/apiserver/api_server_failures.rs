@@ -180,3 +180,27 @@ async fn polls_without_news_send_nothing_to_the_api_server() {
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_silent_for_a_minute_fails_readyz_and_not_livez() {
+    const LAST_EVENT: &str = "okid_watch_last_event_timestamp_seconds";
+    let (world, proxy) = world_with_proxy(|launch, _| launch).await;
+    let operator = world.operator();
+    operator.until_ready().await;
+    proxy.set(Traffic::Stalled);
+    let last_event = operator.metric(LAST_EVENT).await;
+    assert!(last_event > 0.0);
+    // This test is about a minute of silence, so it waits for real time to pass.
+    let why = operator.until_unready().await;
+    assert_eq!(why, "waiting for the API server, which has not answered for a minute\n");
+    assert_eq!(operator.ask("/livez").await.status(), 200);
+    // It is computed in whole seconds.
+    let silent_since = operator.metric(LAST_EVENT).await;
+    assert!((silent_since - last_event).abs() <= 2.0, "{last_event} {silent_since}");
+
+    proxy.set(Traffic::Cut);
+    proxy.set(Traffic::Open);
+    operator.until_ready().await;
+    operator.until_metric(LAST_EVENT, |time| time > silent_since + 2.0).await;
+    world.finish().await;
+}

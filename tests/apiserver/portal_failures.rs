@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use okid_operator::api::{Phase, SessionState};
-use okid_sandbox::{Action, Call, Endpoint, Fault, Gateway, RetryAfter, Sandbox, Verdict};
-use serde_json::json;
+use okid_sandbox::{
+    Action, Call, Cut, Endpoint, Fault, Gateway, Huge, Malformed, RetryAfter, Sandbox, Verdict,
+};
+use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
 use crate::harness::{Launch, VerificationExt as _, World, new_key};
@@ -155,6 +157,39 @@ async fn a_portal_that_fails_for_a_while_changes_nothing_and_is_polled_again() {
     world.sandbox().finish(&id, Verdict::Verified).unwrap();
     world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
     assert_eq!(world.creates(), 1);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_logged_with_its_cause_once_when_it_begins_and_once_when_it_ends() {
+    let world = World::new().await;
+    let id = world.create_session("alice", json!({})).await;
+    let outages = [
+        (Action::Huge(Huge::Endless { bytes: 20 << 20 }), "too_large"),
+        (Action::Cut(Cut::MidBody), "cut"),
+        (Action::Malformed(Malformed::Html), "unusable"),
+    ];
+    let mut expected = Vec::new();
+    for (action, cause) in outages {
+        world.sandbox().inject(Fault::new(Call::Details, action));
+        world.until_polled(&id, 3).await;
+        world.sandbox().clear_faults();
+        expected.push(("WARN".to_owned(), cause.to_owned()));
+        expected.push(("INFO".to_owned(), cause.to_owned()));
+        let ends = |line: &Value| line["level"] == "INFO" && line["error"] == cause;
+        world.operator().until_logged("that requests succeed again", ends).await;
+    }
+    let lines = world.operator().log_lines();
+    let about_requests = |line: &&Value| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("requests to the portal"))
+    };
+    let field = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    let logged: Vec<_> = lines
+        .iter()
+        .filter(about_requests)
+        .map(|line| (field(line, "level"), field(line, "error")))
+        .collect();
+    assert_eq!(logged, expected);
     world.finish().await;
 }
 

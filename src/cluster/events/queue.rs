@@ -241,9 +241,11 @@ mod tests {
         let (alice, first) = queue.pop().unwrap();
         assert_eq!(first.event, Event::SessionCreated);
         assert_eq!(queue.pop(), None, "the others wait for it");
+        assert!(push(&mut queue, "alice", Event::Expired));
+        assert_eq!(queue.pop(), None, "and so does what is reported meanwhile");
         queue.done(&alice, Some(first));
         let all: Vec<_> = drain(queue).into_iter().map(|(_, event)| event).collect();
-        assert_eq!(all, [Event::SessionCreated, Event::KeyRejected, Event::Verified]);
+        assert_eq!(all, [Event::SessionCreated, Event::KeyRejected, Event::Verified, Event::Expired]);
     }
 
     #[test]

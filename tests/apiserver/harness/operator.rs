@@ -161,6 +161,19 @@ impl Operator {
         }
     }
 
+    /// Waits until `/readyz` fails, and returns its body.
+    pub(crate) async fn until_unready(&self) -> String {
+        let since = Instant::now();
+        loop {
+            let response = self.ask("/readyz").await;
+            if !response.status().is_success() {
+                return response.text().await.expect("read the response");
+            }
+            assert!(since.elapsed() < LIMIT, "the operator stays ready:\n{}", self.log_tail());
+            sleep(CHECK_INTERVAL).await;
+        }
+    }
+
     /// Its peak memory in bytes, as Linux reports it; 0 on other systems.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

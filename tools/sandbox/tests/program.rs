@@ -21,3 +21,10 @@ fn a_port_in_use_is_reported_in_one_line() {
     );
     assert_eq!(message.lines().count(), 1, "{message}");
 }
+
+#[test]
+fn the_default_port_is_not_that_of_the_operator() {
+    let help = Command::new(env!("CARGO_BIN_EXE_okid-sandbox")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("127.0.0.1:8090]") && !help.contains(":8080"), "{help}");
+}
