@@ -14,7 +14,7 @@
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
 //! Small modules that all may use: `backoff`, `clock`, `connect_error`, `failpoints`, `fairness`, `incidents`, [`metrics`],
-//! `origin` (allow-lists of URLs), `priority`, [`telemetry`], [`tls`].
+//! `origin` (allow-lists of URLs), [`permissions`], `priority`, [`telemetry`], [`tls`].
 
 mod admin;
 pub mod api;
@@ -35,6 +35,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod operator;
 mod origin;
+pub mod permissions;
 pub mod portal;
 mod priority;
 mod reconcile;

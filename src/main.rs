@@ -9,10 +9,13 @@ use std::{
 use clap::CommandFactory;
 use okid_operator::{
     api, operator,
-    settings::{Command, CommandLine, Settings},
-    telemetry,
+    settings::{CheckSettings, Command, CommandLine, ReleaseSettings, Settings},
+    telemetry::{self, LogFilter},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -26,6 +29,8 @@ fn main() -> ExitCode {
     let done = match line.command {
         Command::Run(settings) => run(&settings),
         Command::Crd => api::definition_yaml().map_err(Failure::from).and_then(|yaml| print(yaml.as_bytes())),
+        Command::Check(settings) => check(&settings),
+        Command::ReleaseFinalizers(settings) => release_finalizers(&settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "okid-operator", &mut script);
@@ -52,9 +57,24 @@ fn print(text: &[u8]) -> Result<(), Failure> {
     }
 }
 
+fn check(settings: &CheckSettings) -> Result<(), Failure> {
+    // If standard output is closed, the exit code still tells.
+    let report = |line: &str| drop(writeln!(std::io::stdout(), "{line}"));
+    Ok(runtime()?.block_on(operator::check(settings, report))?)
+}
+
+fn release_finalizers(settings: &ReleaseSettings) -> Result<(), Failure> {
+    telemetry::start(settings.log_format, &LogFilter::default());
+    Ok(runtime()?.block_on(operator::release_finalizers(settings))?)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
 fn run(settings: &Settings) -> Result<(), Failure> {
     telemetry::start(settings.log_format, &settings.log_filter);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = runtime()?;
     let done = runtime.block_on(until_signalled(settings));
     // A DNS lookup may still block one of its threads.
     runtime.shutdown_background();

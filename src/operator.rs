@@ -1,5 +1,7 @@
 //! The wiring: builds everything from the settings, runs it, and shuts it down. May depend on every module.
 
+mod check;
+mod release;
 mod setup;
 
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use crate::{
     workqueue::{WorkQueue, WorkQueueSettings},
 };
 
+pub use check::{CheckError, check};
+pub use release::{ReleaseError, release_finalizers};
 pub use setup::Setup;
 
 /// Why the operator could not run, or could not shut down cleanly.

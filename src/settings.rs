@@ -6,6 +6,7 @@
 mod command_line;
 mod flags;
 mod parsers;
+mod tasks;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -20,7 +21,10 @@ use crate::{
 };
 use flags::Flags;
 
-pub use values::{ForbiddenImage, InvalidProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit};
+pub use tasks::{CheckSettings, ReleaseSettings};
+pub use values::{
+    AdminUrl, ForbiddenImage, InvalidProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit,
+};
 
 /// okID identity checks as Kubernetes resources.
 #[derive(Parser)]
@@ -44,6 +48,16 @@ pub enum Command {
     Run(Box<Settings>),
     /// Print the `CustomResourceDefinition`, for `kubectl apply --server-side -f -`.
     Crd,
+    /// Check that an installed operator is ready, serves metrics, and has the permissions it needs; `helm test` runs this.
+    ///
+    /// Run it with the operator's own `ServiceAccount`.
+    Check(CheckSettings),
+    /// Remove the operator's finalizer from all Verifications, in at most two minutes; the chart runs this before an
+    /// uninstallation.
+    ///
+    /// Without the finalizer, Verifications and their namespaces can be deleted while no operator runs. The log lists the
+    /// evidence that stays in a store. An operator that is installed later adds the finalizer again.
+    ReleaseFinalizers(ReleaseSettings),
     /// Print a shell completion script, such as `okid-operator completions bash`.
     Completions {
         /// The shell to complete commands in.

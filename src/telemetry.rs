@@ -30,6 +30,13 @@ pub struct LogFilter(String);
 #[error("write a level such as info, or directives such as okid_operator=debug")]
 pub struct InvalidFilter(#[source] ParseError);
 
+impl Default for LogFilter {
+    /// Level info.
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
 impl FromStr for LogFilter {
     type Err = InvalidFilter;
 

@@ -1,14 +1,16 @@
 //! The API server: every call to it, and what is said of those that fail.
 //!
 //! The only module that holds a `kube::Client`. May depend on `api`, `backoff`, `clock`, `fairness`, `incidents`, `metrics`,
-//! `tls`, on the events and key faults of `lifecycle`, and on the key type of `portal`, into which it reads Secrets.
+//! `permissions`, `tls`, on the events and key faults of `lifecycle`, and on the key type of `portal`, into which it reads Secrets.
 
+mod access_review;
 mod connect;
 mod decode_error;
 mod definition;
 mod error;
 mod events;
 mod failures;
+mod finalizers;
 mod last_contact;
 mod merge_patch;
 mod proxy;
@@ -27,6 +29,7 @@ pub(crate) use connect::connect;
 pub(crate) use definition::{INSTALL, WAITING};
 pub(crate) use error::ApiError;
 pub(crate) use events::note::OwnPod;
+pub(crate) use finalizers::{HeldVerification, Released};
 pub(crate) use request::DEADLINE;
 pub(crate) use secrets::KeyLookup;
 pub(crate) use secrets::ReadSecret;

@@ -6,7 +6,9 @@ fn settings(flags: &[&str]) -> Result<Settings, clap::Error> {
     let line = CommandLine::try_parse_from(["okid-operator", "run"].iter().chain(flags))?;
     match line.command {
         Command::Run(settings) => Ok(*settings),
-        Command::Crd | Command::Completions { .. } => panic!("another command"),
+        Command::Crd | Command::Check(_) | Command::ReleaseFinalizers(_) | Command::Completions { .. } => {
+            panic!("another command")
+        }
     }
 }
 
@@ -95,4 +97,25 @@ fn a_proxy_or_portal_that_is_refused_is_not_repeated_because_it_may_hold_a_passw
     }
     let proxy: ProxyUrl = "http://user:hunter2@proxy.example:3128".parse().unwrap();
     assert!(!format!("{proxy:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_address_of_an_admin_server_is_an_http_url_without_a_path() {
+    let parse = |text: &str| text.parse::<AdminUrl>().is_ok();
+    assert!(parse("http://okid-operator-metrics:8080") && parse("http://[::1]:8080/"));
+    for text in
+        ["https://metrics:8080", "http://metrics:8080/metrics", "http://metrics?a", "metrics:8080", ""]
+    {
+        assert!(!parse(text), "{text}");
+    }
+}
+
+#[test]
+fn stopping_the_operator_needs_to_know_its_namespace() {
+    let parse = |flags: &[&str]| {
+        CommandLine::try_parse_from(["okid-operator", "release-finalizers"].iter().chain(flags)).is_ok()
+    };
+    assert!(parse(&[]) && parse(&["--namespace", "a,b", "--selector", "a=b"]));
+    assert!(!parse(&["--stop-deployment", "okid"]));
+    assert!(parse(&["--stop-deployment", "okid", "--pod-namespace", "okid", "--pod-selector", "a=b"]));
 }

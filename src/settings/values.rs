@@ -134,6 +134,36 @@ impl FromStr for ProxyUrl {
     }
 }
 
+/// URL of an operator's admin server, which speaks plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminUrl(String);
+
+/// The text is not an [`AdminUrl`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write an http:// URL without a path, such as http://okid-operator-metrics:8080")]
+pub struct InvalidAdminUrl;
+
+impl AdminUrl {
+    /// The URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AdminUrl {
+    type Err = InvalidAdminUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = Url::parse(text).map_err(|_| InvalidAdminUrl)?;
+        let fits = url.scheme() == "http"
+            && url.has_host()
+            && matches!(url.path(), "" | "/")
+            && url.query().is_none();
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidAdminUrl) }
+    }
+}
+
 /// The operator's own Pod, as the downward API names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodReference {

@@ -1,0 +1,51 @@
+//! Asks the API server what the operator's own account may do. May depend on kube's client, `error`, `permissions`, `request`
+//! and `verifications`.
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, api::PostParams};
+use tokio::time::timeout;
+
+use super::{error::ApiError, request::DEADLINE, verifications::Cluster};
+use crate::permissions::Permission;
+
+impl Cluster {
+    /// Whether this account has a permission in a namespace, or in the whole cluster. `object` is the name of the only
+    /// object that it must cover.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub(crate) async fn may(
+        &self,
+        permission: &Permission,
+        namespace: Option<&str>,
+        object: Option<&str>,
+    ) -> Result<bool, ApiError> {
+        let (resource, subresource) = match permission.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource)),
+            None => (permission.resource, None),
+        };
+        let attributes = ResourceAttributes {
+            namespace: namespace.map(str::to_owned),
+            group: Some(permission.api_group.to_owned()),
+            resource: Some(resource.to_owned()),
+            subresource: subresource.map(str::to_owned),
+            name: object.map(str::to_owned),
+            verb: Some(permission.verb.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        match timeout(DEADLINE, api.create(&PostParams::default(), &review)).await {
+            Ok(Ok(review)) => Ok(review.status.is_some_and(|status| status.allowed)),
+            Ok(Err(error)) => Err(ApiError::from(&error)),
+            Err(_) => Err(ApiError::TIMED_OUT),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The calls of `okid-operator release-finalizers`: they stop the operator, find the verifications that have its finalizer,
+//! and remove it. May depend on kube's client, `error`, `request` and `verifications`.
+
+use std::future::Future;
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    core::ObjectMeta,
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{
+    error::ApiError,
+    request::{DEADLINE, FIELD_MANAGER},
+    verifications::Cluster,
+};
+use crate::api::{EVIDENCE_FINALIZER, Verification};
+
+/// How many objects are listed in one request.
+const PAGE: u32 = 500;
+
+/// A verification that has the finalizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeldVerification {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its uid.
+    pub(crate) uid: String,
+    resource_version: String,
+    other_finalizers: Vec<String>,
+}
+
+/// What became of a verification that had the finalizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// The finalizer is removed.
+    Done(LeftEvidence),
+    /// Another client wrote or deleted the verification first.
+    Changed,
+}
+
+/// The evidence that a status lists, which stays in its store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftEvidence {
+    /// The URL of its folder; nothing if no upload is recorded.
+    pub(crate) url: Option<String>,
+    /// How many objects are listed there.
+    pub(crate) objects: usize,
+}
+
+impl HeldVerification {
+    /// Reads the metadata of a verification; nothing if it does not have the finalizer.
+    fn from_metadata(metadata: ObjectMeta) -> Option<Self> {
+        let (held, other_finalizers): (Vec<_>, Vec<_>) =
+            metadata.finalizers?.into_iter().partition(|finalizer| finalizer == EVIDENCE_FINALIZER);
+        (!held.is_empty()).then_some(Self {
+            namespace: metadata.namespace?,
+            name: metadata.name?,
+            uid: metadata.uid?,
+            resource_version: metadata.resource_version?,
+            other_finalizers,
+        })
+    }
+}
+
+impl LeftEvidence {
+    /// Reads the status of an object that need not be a valid verification.
+    fn from_object(object: &Value) -> Self {
+        let evidence = &object["status"]["evidence"];
+        let objects = evidence["objects"].as_array().into_iter().flatten();
+        Self {
+            url: evidence["prefix"].as_str().map(str::to_owned),
+            objects: objects.filter(|object| object["state"] == "Stored").count(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Lists the verifications that have the finalizer, in one namespace or in all. None, if there is no definition.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub(crate) async fn with_finalizer(
+        &self,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<Vec<HeldVerification>, ApiError> {
+        let api: Api<Verification> = match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let mut params = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
+        params.limit = Some(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let page = match within_deadline(api.list_metadata(&params)).await {
+                Err(error) if error.code() == Some(404) => return Ok(found),
+                page => page?,
+            };
+            found.extend(
+                page.items.into_iter().filter_map(|item| HeldVerification::from_metadata(item.metadata)),
+            );
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Removes the finalizer from a verification that is unchanged since it was listed. The rest of it need not be valid.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub(crate) async fn remove_finalizer(&self, held: &HeldVerification) -> Result<Released, ApiError> {
+        let resource = ApiResource::erase::<Verification>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &held.namespace, &resource);
+        let metadata = json!({"resourceVersion": held.resource_version, "finalizers": held.other_finalizers});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        match within_deadline(api.patch(&held.name, &params(), &patch)).await {
+            Ok(object) => Ok(Released::Done(LeftEvidence::from_object(&object.data))),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(Released::Changed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Scales a Deployment to zero. Succeeds if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub(crate) async fn stop_deployment(&self, namespace: &str, name: &str) -> Result<(), ApiError> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let patch = Patch::Merge(json!({"spec": {"replicas": 0}}));
+        match within_deadline(api.patch_scale(name, &params(), &patch)).await {
+            Err(error) if error.code() != Some(404) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether a Pod with these labels is running or ending.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`].
+    pub(crate) async fn has_pods(&self, namespace: &str, selector: &str) -> Result<bool, ApiError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pods = within_deadline(api.list(&ListParams::default().labels(selector))).await?;
+        let has_ended = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        Ok(!pods.iter().all(has_ended))
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn within_deadline<T>(response: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    match timeout(DEADLINE, response).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(ApiError::from(&error)),
+        Err(_) => Err(ApiError::TIMED_OUT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(finalizers: &[&str]) -> Option<HeldVerification> {
+        let metadata = json!({
+            "namespace": "kyc", "name": "alice", "uid": "1", "resourceVersion": "7", "finalizers": finalizers,
+        });
+        HeldVerification::from_metadata(serde_json::from_value(metadata).unwrap())
+    }
+
+    #[test]
+    fn only_our_finalizer_is_removed_and_the_others_stay() {
+        let held_by_all = held(&["example.com/a", EVIDENCE_FINALIZER, "example.com/b"]).unwrap();
+        assert_eq!(held_by_all.other_finalizers, ["example.com/a", "example.com/b"]);
+        assert_eq!(held(&["example.com/a"]), None);
+        assert_eq!(held(&[]), None);
+    }
+
+    #[test]
+    fn the_evidence_that_is_left_is_what_status_lists_as_stored() {
+        let objects = json!([{"state": "Stored"}, {"state": "Absent"}, {"state": "Stored"}]);
+        let object = json!({"status": {"evidence": {"prefix": "s3://evidence/kyc", "objects": objects}}});
+        let left = LeftEvidence { url: Some("s3://evidence/kyc".to_owned()), objects: 2 };
+        assert_eq!(LeftEvidence::from_object(&object), left);
+        assert_eq!(LeftEvidence::from_object(&json!({"status": 1})), LeftEvidence::default());
+    }
+}
