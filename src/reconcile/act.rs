@@ -54,7 +54,11 @@ impl Reconciler {
         if let Some(uploaded) = reconciliation.take_unwritten() {
             return StepOutcome::Store(uploaded);
         }
-        let admitted = match self.admit(&step, reconciliation, answer).await {
+        let admission = self.admit(&step, reconciliation, answer).await;
+        if !matches!(admission, Err(NotAdmitted { refusal: Refusal::Breaker(_), .. })) {
+            self.probe_slots.release(reconciliation.record_id);
+        }
+        let admitted = match admission {
             Ok(admitted) => admitted,
             Err(not_admitted) => return StepOutcome::NotAdmitted(not_admitted),
         };
@@ -144,7 +148,10 @@ impl Reconciler {
         {
             let refused = |until| Err(NotAdmitted { step, refusal: Refusal::Breaker(until), cause });
             admission = match self.probe(reconciliation).await {
-                Probe::NotDue => refused(until),
+                Probe::NotDue => {
+                    let slot = self.probe_slot(reconciliation).map(|slot| self.clock.time(slot));
+                    refused(slot.map_or(until, |slot| slot.min(until)))
+                }
                 Probe::Response => self.ask_for_admission(portal_step, reconciliation),
                 Probe::NoResponse(again) => refused(until.min(self.clock.time(again))),
             };
@@ -203,6 +210,14 @@ impl Reconciler {
             }
             Ok(_) | Err(_) => Probe::Response,
         }
+    }
+
+    /// When this verification comes to send a probe.
+    fn probe_slot(&self, reconciliation: &Reconciliation) -> Option<Instant> {
+        let (portal, key) = reconciliation.account()?;
+        let now = Instant::now();
+        let window = reconciliation.observed.budget.as_ref()?.probe_window(now)?;
+        self.probe_slots.assign(reconciliation.record_id, (portal, key.identity()), window, now)
     }
 
     /// Waits for the first response to a new key, if that is what the call waits for. True if it has come meanwhile.

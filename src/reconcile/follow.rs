@@ -168,6 +168,7 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
     reconciler.queue.remove(removed.record_id);
     reconciler.departed(&removed.payload);
     reconciler.recent.forget(removed.record_id);
+    reconciler.probe_slots.release(removed.record_id);
     if let Some(session) = removed.payload.session {
         reconciler.sessions.forget(session);
     }

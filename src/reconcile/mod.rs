@@ -16,6 +16,7 @@ mod follow;
 mod gauges;
 mod key_wait;
 mod observe;
+mod probe_slots;
 mod recent;
 mod reconciler;
 mod reconciliation;

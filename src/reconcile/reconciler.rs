@@ -6,8 +6,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    accounts::Accounts, cache_entry::CacheEntry, first_responses::FirstResponses, recent::RecentObjects,
-    sessions::Sessions, unreported::DepartedReports,
+    accounts::Accounts, cache_entry::CacheEntry, first_responses::FirstResponses, probe_slots::ProbeSlots,
+    recent::RecentObjects, sessions::Sessions, unreported::DepartedReports,
 };
 use crate::{
     clock::Clock, cluster::Cluster, evidence::Evidence, index::Index, metrics::Metrics, portal::Portal,
@@ -45,6 +45,8 @@ pub(crate) struct Reconciler {
     pub(super) accounts: Accounts,
     /// Verifications that wait for the first response to a new key.
     pub(super) first_responses: FirstResponses,
+    /// Who probes when, while creates wait for a portal.
+    pub(super) probe_slots: ProbeSlots,
     /// Reports about verifications that left the watch.
     pub(super) departed: DepartedReports,
     /// This process, as it signs its claims.
@@ -74,6 +76,7 @@ impl Reconciler {
             sessions: Sessions::default(),
             accounts: Accounts::default(),
             first_responses: FirstResponses::default(),
+            probe_slots: ProbeSlots::default(),
             departed: DepartedReports::default(),
             holder,
             shutdown,

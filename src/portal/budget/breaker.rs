@@ -22,7 +22,7 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// No poll is deferred for longer than this.
 const MAX_WAIT: Duration = Duration::from_mins(2);
 /// While creates wait, a probe is sent this often.
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// While the trial of a create is in flight, the others try again after this.
 const DURING_A_TRIAL: Duration = Duration::from_secs(5);
 
@@ -110,6 +110,15 @@ impl Failure {
     }
 }
 
+/// The time in which probes are sent, at most one in each [`PROBE_INTERVAL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeWindow {
+    /// When the next probe may be sent.
+    pub opens: Instant,
+    /// When a create may be sent instead.
+    pub closes: Instant,
+}
+
 /// The breaker for creates: one failure opens it. Then one create at a time is admitted, with increasing waits, until one
 /// succeeds. No other resource writes a claim meanwhile, so an outage leaves no claims without a request.
 #[derive(Debug, Default)]
@@ -126,8 +135,6 @@ struct Open {
     /// Whether the breaker is half-open.
     trial_in_flight: bool,
     next_probe: Instant,
-    /// When the last of the deferred creates comes that may send a probe.
-    last_prober: Option<Instant>,
     /// Whether the portal failed to respond to another request since the failure.
     is_silent: bool,
 }
@@ -140,14 +147,7 @@ impl CreateBreaker {
             return Err(now + DURING_A_TRIAL);
         }
         if now < open.next {
-            // Several of the deferred creates come earlier, one after another, to send a probe. A single one might be
-            // deleted before.
-            let prober = open.last_prober.map_or(open.next_probe, |last| last + PROBE_INTERVAL).max(now);
-            if prober >= open.next {
-                return Err(open.next);
-            }
-            open.last_prober = Some(prober);
-            return Err(prober);
+            return Err(open.next);
         }
         open.trial_in_flight = true;
         Ok(true)
@@ -168,8 +168,15 @@ impl CreateBreaker {
         let Some(open) = self.open.as_mut().filter(|open| open.next_probe <= now && now < open.next) else {
             return false;
         };
-        open.next_probe = now + PROBE_INTERVAL;
+        // A probe that is a little late does not delay the next one.
+        open.next_probe = (open.next_probe + PROBE_INTERVAL).max(now + PROBE_INTERVAL / 2);
         true
+    }
+
+    /// While creates wait, when probes are sent.
+    pub(super) fn probe_window(&self, now: Instant) -> Option<ProbeWindow> {
+        let open = self.open.as_ref().filter(|open| !open.trial_in_flight && now < open.next)?;
+        Some(ProbeWindow { opens: open.next_probe, closes: open.next })
     }
 
     /// Records that a trial ended without saying anything about the portal.
@@ -195,7 +202,6 @@ impl CreateBreaker {
             next: now + wait,
             trial_in_flight,
             next_probe: now + PROBE_INTERVAL,
-            last_prober: None,
             is_silent: false,
         });
     }
@@ -287,32 +293,39 @@ mod tests {
         for is_trial in [false, true, true, true] {
             breaker.failed(start, Failure::OutcomeUnknown, is_trial);
         }
-        for number in 1..16 {
-            let expected = Err(start + PROBE_INTERVAL * number);
-            assert_eq!(breaker.admit(start), expected, "one after another comes to send a probe");
+        let closes = start + Duration::from_mins(8);
+        assert_eq!(breaker.admit(start), Err(closes));
+        let mut probes = Vec::new();
+        for second in 0..480 {
+            let now = start + Duration::from_secs(second);
+            let window = breaker.probe_window(now).unwrap();
+            assert_eq!(window.closes, closes);
+            if breaker.may_probe(now) {
+                assert_eq!(window.opens, now);
+                probes.push(now);
+            }
         }
-        assert_eq!(breaker.admit(start), Err(start + Duration::from_mins(8)));
-        let probes =
-            (0..480).filter(|second| breaker.may_probe(start + Duration::from_secs(*second))).count();
-        assert_eq!(probes, 15);
-        assert!(!breaker.may_probe(start + Duration::from_mins(8)), "a create may be the trial");
+        let expected: Vec<_> = (1..16).map(|number| start + PROBE_INTERVAL * number).collect();
+        assert_eq!(probes, expected);
+        assert!(!breaker.may_probe(closes), "a create may be the trial");
+        assert_eq!(breaker.probe_window(closes), None);
         breaker.succeeded();
         assert!(!breaker.may_probe(start + Duration::from_mins(10)));
     }
 
     #[test]
-    fn a_probe_is_sent_even_if_those_who_should_send_it_never_come() {
+    fn a_probe_that_is_late_does_not_delay_the_next_one() {
         let start = Instant::now();
         let mut breaker = CreateBreaker::default();
-        for is_trial in [false, true, true, true] {
+        for is_trial in [false, true, true] {
             breaker.failed(start, Failure::OutcomeUnknown, is_trial);
         }
-        let times: Vec<_> = (0..10).map(|_| breaker.admit(start).unwrap_err()).collect();
-        for gone in 0..5 {
-            let next = times[gone + 1..].iter().min().unwrap();
-            assert!(*next <= start + PROBE_INTERVAL * u32::try_from(gone + 2).unwrap(), "{gone} are gone");
-        }
-        assert!(breaker.may_probe(times[5]));
+        let late = Duration::from_secs(1);
+        assert!(breaker.may_probe(start + PROBE_INTERVAL + late));
+        assert!(!breaker.may_probe(start + PROBE_INTERVAL * 2 - late));
+        assert!(breaker.may_probe(start + PROBE_INTERVAL * 2));
+        assert!(breaker.may_probe(start + PROBE_INTERVAL * 3 + late * 20));
+        assert!(!breaker.may_probe(start + PROBE_INTERVAL * 4), "ten seconds later");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    breaker::{CreateBreaker, Failure, PollBreaker},
+    breaker::{CreateBreaker, Failure, PollBreaker, ProbeWindow},
     closed::Closed,
     fair_share::FairShares,
     key_state::{KeyState, SessionHash},
@@ -192,6 +192,11 @@ impl KeyBudget {
     /// Whether the caller should send a probe now.
     pub(super) fn may_probe(&mut self, now: Instant) -> bool {
         self.create_breaker.may_probe(now)
+    }
+
+    /// While creates wait, when probes are sent.
+    pub(super) fn probe_window(&self, now: Instant) -> Option<ProbeWindow> {
+        self.create_breaker.probe_window(now)
     }
 
     /// Whether creates wait for the response to the first request with the key.

@@ -17,6 +17,7 @@ mod settings;
 mod token_bucket;
 mod waitlist;
 
+pub use breaker::{PROBE_INTERVAL, ProbeWindow};
 pub use budgets::Budgets;
 pub use closed::Closed;
 pub use permit::{Admission, Budget, RequestPermit};

@@ -1,7 +1,7 @@
 //! The budget as its users see it: they ask for admission, and a [`RequestPermit`] records how the request ended.
 //!
-//! No clock: `now` is an argument, except when a permit is dropped. May depend on [`closed`](super::closed), the budgets of
-//! a key and of a portal, and the pure files of [`portal`](crate::portal).
+//! No clock: `now` is an argument, except when a permit is dropped. May depend on [`breaker`](super::breaker),
+//! [`closed`](super::closed), the budgets of a key and of a portal, and the pure files of [`portal`](crate::portal).
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
+    breaker::ProbeWindow,
     closed::Closed,
     key_budget::{KeyBudget, Trial},
     key_state::SessionHash,
@@ -86,6 +87,12 @@ impl Budget {
     #[must_use]
     pub fn may_probe(&self, now: Instant) -> bool {
         self.key.lock().may_probe(now)
+    }
+
+    /// While creates wait, when probes are sent.
+    #[must_use]
+    pub fn probe_window(&self, now: Instant) -> Option<ProbeWindow> {
+        self.key.lock().probe_window(now)
     }
 
     /// The factor by which every interval is stretched, at least 1.
