@@ -135,8 +135,10 @@ struct Open {
     /// Whether the breaker is half-open.
     trial_in_flight: bool,
     next_probe: Instant,
-    /// Whether the portal failed to respond to another request since the failure.
+    /// Whether a response to another request is news, as far as is known.
     is_silent: bool,
+    /// Whether the portal responded to another request since the failure.
+    has_responded: bool,
 }
 
 impl CreateBreaker {
@@ -194,6 +196,8 @@ impl CreateBreaker {
             None => (0, false),
         };
         let (failures, trial_in_flight) = before;
+        // A portal that responded before this failure may respond all along. One that did not may be down.
+        let has_responded = self.open.as_ref().is_some_and(|open| open.has_responded);
         let wait = failure.backoff().wait(failures);
         self.open = Some(Open {
             failure,
@@ -202,7 +206,8 @@ impl CreateBreaker {
             next: now + wait,
             trial_in_flight,
             next_probe: now + PROBE_INTERVAL,
-            is_silent: false,
+            is_silent: !has_responded,
+            has_responded: has_responded && !is_trial,
         });
     }
 
@@ -213,11 +218,13 @@ impl CreateBreaker {
         }
     }
 
-    /// Records that the portal responded to another request. If it was silent before, it has recovered, and the next trial
-    /// need not wait longer than the shortest wait. A portal that responded all along and still fails to create sessions
-    /// says nothing new by it.
+    /// Records that the portal responded to another request. If it was silent before, or responded to none between the last
+    /// two failures, it has recovered, and the next trial need not wait longer than the shortest wait. A portal that responded
+    /// all along and still fails to create sessions says nothing new by it.
     pub(super) fn portal_responded(&mut self, now: Instant) {
-        if let Some(open) = self.open.as_mut().filter(|open| open.is_silent) {
+        let Some(open) = &mut self.open else { return };
+        open.has_responded = true;
+        if open.is_silent {
             let shortest = open.failure.backoff().wait(0);
             open.next = open.next.min((open.failed_at + shortest).max(now));
         }
@@ -276,6 +283,7 @@ mod tests {
         let mut breaker = CreateBreaker::default();
         for is_trial in [false, true, true] {
             breaker.failed(now, Failure::OutcomeUnknown, is_trial);
+            breaker.portal_responded(now);
         }
         breaker.portal_responded(now + Duration::from_secs(1));
         assert!(breaker.admit(now + Duration::from_mins(3)).is_err(), "it was never silent");
@@ -283,6 +291,43 @@ mod tests {
         breaker.portal_responded(now + Duration::from_secs(1));
         assert!(breaker.admit(now + Duration::from_secs(59)).is_err());
         assert_eq!(breaker.admit(now + Duration::from_mins(1)), Ok(true));
+    }
+
+    #[test]
+    fn a_portal_that_returns_between_a_failed_create_and_the_next_probe_is_believed() {
+        let start = Instant::now();
+        let mut breaker = CreateBreaker::default();
+        // No other request is sent meanwhile.
+        let failures: Vec<_> = [0, 1, 3, 7].map(|minutes| start + Duration::from_mins(minutes)).into();
+        for now in &failures {
+            let is_trial = breaker.admit(*now).unwrap();
+            breaker.failed(*now, Failure::OutcomeUnknown, is_trial);
+        }
+        let last = failures[3];
+        breaker.portal_responded(last + PROBE_INTERVAL);
+        assert!(breaker.admit(last + Duration::from_secs(59)).is_err());
+        assert_eq!(breaker.admit(last + Duration::from_mins(1)), Ok(true));
+    }
+
+    #[test]
+    fn a_portal_that_responds_and_fails_to_create_gets_no_more_creates_than_one_that_is_down() {
+        for responds_every in [1, 7, 30, 90] {
+            let start = Instant::now();
+            let mut breaker = CreateBreaker::default();
+            breaker.failed(start, Failure::OutcomeUnknown, false);
+            let mut creates = 1;
+            for second in 0..3600 {
+                let now = start + Duration::from_secs(second);
+                if second % responds_every == 0 {
+                    breaker.portal_responded(now);
+                }
+                if let Ok(is_trial) = breaker.admit(now) {
+                    creates += 1;
+                    breaker.failed(now, Failure::OutcomeUnknown, is_trial);
+                }
+            }
+            assert!(creates <= 10, "{creates} creates with a response each {responds_every} s");
+        }
     }
 
     #[test]
