@@ -55,7 +55,7 @@ pub use known_session::KnownSession;
 pub use local_state::LocalState;
 pub use message::message;
 pub use moment::Moment;
-pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
+pub use poll_baseline::{CompactState, PollBaseline, UNKNOWN_ANSWER, Unchanged};
 pub use portal_report::{PortalReport, PortalStatus, report, sanitize};
 pub use schedule::{
     Bounds, FirstReconcile, PollSchedule, Spacing, Stage, Times, first_reconcile, jitter_seed, next_poll,

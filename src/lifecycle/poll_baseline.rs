@@ -177,7 +177,7 @@ pub struct Unchanged {
 }
 
 impl PollBaseline {
-    /// The baseline of an open session after a poll whose answer is shown in full.
+    /// The baseline of an open session after a poll whose answer is shown in full, or is the [`UNKNOWN_ANSWER`].
     #[must_use]
     pub fn of(
         status: &VerificationStatus,
@@ -350,7 +350,11 @@ impl PollBaseline {
     }
 }
 
-/// A short hash of what a report says, but for its stamp.
+/// Stands in [`LocalState::seen`] for an answer that this process does not know: no answer has this hash, so the next one
+/// is news whatever it says.
+pub const UNKNOWN_ANSWER: NonZeroU64 = NonZeroU64::MIN.saturating_add(1);
+
+/// A short hash of what a report says, but for its stamp. It is odd.
 pub(crate) fn digest(report: &PortalReport) -> Option<NonZeroU64> {
     let mut hasher = DefaultHasher::new();
     (&report.raw, &report.progress).hash(&mut hasher);

@@ -9,13 +9,15 @@ use tokio::time::Instant;
 use super::{fast_path::Answer, reconciler::Reconciler, reconciliation::Reconciliation};
 use crate::{
     evidence::{RemovalReport, UploadReport},
+    fairness::FairnessKey,
+    index::RecordId,
     lifecycle::{
         Blocker, NotAdmitted, PortalStep, Refusal, ReleaseWhen, RemovalOutcome, State, Step, StepOutcome,
         Transition, UploadOutcome, Wait, after_refusal, poll_schedule,
     },
     portal::{
-        ApiKey, Call, Caller, Details, PortalError, PortalUrl, VerificationId,
-        budget::{Admission, Closed, RequestPermit},
+        ApiKey, Call, Caller, Details, KeyIdentity, PortalError, PortalUrl, VerificationId,
+        budget::{Admission, Budget, Closed, RequestPermit},
     },
     priority::Priority,
 };
@@ -228,15 +230,26 @@ impl Reconciler {
         else {
             return false;
         };
+        self.joins_first_responses(*record_id, entry.fairness_key, (&portal, key.identity()), budget)
+    }
+
+    /// Waits for the first response to a new key, if calls wait for it. True if it has come meanwhile.
+    pub(super) fn joins_first_responses(
+        &self,
+        record_id: RecordId,
+        fairness_key: FairnessKey,
+        (portal, key): (&PortalUrl, KeyIdentity),
+        budget: &Budget,
+    ) -> bool {
         let is_awaited = || budget.awaits_first_response(Instant::now());
         if !is_awaited() {
             return false;
         }
-        self.first_responses.join(&portal, key.identity(), *record_id, entry.fairness_key);
+        self.first_responses.join(portal, key, record_id, fairness_key);
         if is_awaited() {
             return false;
         }
-        self.first_responses.leave(&portal, key.identity(), *record_id);
+        self.first_responses.leave(portal, key, record_id);
         true
     }
 

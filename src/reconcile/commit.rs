@@ -14,13 +14,16 @@ use super::{
     cache_entry::published,
     reconciler::Reconciler,
     reconciliation::{Reconciliation, WrittenClaim},
+    wait::is_poll_deferred,
 };
 use crate::{
     api::{Verification, VerificationStatus},
     backoff::Backoff,
     cluster::{Read, Written, is_written},
     failpoints::{Failpoint, failpoint},
-    lifecycle::{Conclusion, CreateOutcome, Event, ParsedStatus, Requeue, StepOutcome, attempts, conclude},
+    lifecycle::{
+        Conclusion, CreateOutcome, Event, ParsedStatus, Requeue, StepOutcome, UNKNOWN_ANSWER, attempts, conclude,
+    },
     portal::Certainty,
     priority::Priority,
     workqueue::Disposition,
@@ -80,7 +83,13 @@ impl Reconciler {
     fn conclude(&self, reconciliation: &mut Reconciliation, outcome: &StepOutcome) -> Conclusion {
         let Reconciliation { record_id, observed, .. } = &*reconciliation;
         let parsed = reconciliation.parsed();
-        let conclusion = conclude(&parsed, outcome, &observed.facts);
+        let mut conclusion = conclude(&parsed, outcome, &observed.facts);
+        let before = parsed.status();
+        let is_deferred = is_poll_deferred(before, outcome, &conclusion, &observed.facts);
+        if is_deferred {
+            // Status may show less than the last answer, or what the next one ends.
+            conclusion.local_state.seen = Some(UNKNOWN_ANSWER);
+        }
         let portal_wait = self.portal_wait(outcome, observed, &conclusion);
         // Another reconcile that resumes creates while this one still writes has to find it waiting.
         if let (Some(portal_wait), Some(cached)) = (portal_wait, self.index().get_mut(*record_id)) {
@@ -88,7 +97,8 @@ impl Reconciler {
         }
         // While an outage is shown, its end is waited for without reading anything.
         let is_shown = portal_wait.is_some_and(|portal_wait| portal_wait.is_shown);
-        let poll_context = (!is_shown).then(|| self.poll_context(observed, outcome, &conclusion));
+        let poll_context = (!is_shown || is_deferred)
+            .then(|| self.poll_context(observed, before, outcome, &conclusion));
         let key_wait = self.key_wait(parsed.state(), observed, &conclusion);
         let entry = &mut reconciliation.entry;
         entry.portal_wait = portal_wait;

@@ -73,7 +73,15 @@ impl Reconciler {
             return Ok(None);
         };
         let budget = self.portal.budget(&context.account.portal, key.identity(), fairness_key);
-        let permit = match budget.admit(Instant::now(), Call::Poll, priority) {
+        let ask = || budget.admit(Instant::now(), Call::Poll, priority);
+        let mut admission = ask();
+        let caller = (&context.account.portal, key.identity());
+        if matches!(admission, Admission::Wait { until: _, closed: Closed::Rate })
+            && self.joins_first_responses(record_id, fairness_key, caller, &budget)
+        {
+            admission = ask();
+        }
+        let permit = match admission {
             Admission::Go(permit) => permit,
             Admission::Wait { until, closed } => {
                 self.note_wait(record_id, &context.account, closed, is_shown);

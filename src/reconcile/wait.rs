@@ -10,10 +10,10 @@ use super::{
     reconciler::Reconciler,
 };
 use crate::{
-    api::Verification,
+    api::{Verification, VerificationStatus},
     lifecycle::{
-        Conclusion, CreateOutcome, Deadline, PollBaseline, Refusal, STALLED_AFTER, State, StepOutcome, Wait,
-        is_outage,
+        Conclusion, CreateOutcome, Deadline, Facts, NotAdmitted, PollBaseline, PortalStep, Refusal,
+        STALLED_AFTER, State, StepOutcome, Wait, is_outage,
     },
     portal::{PortalError, PortalUrl, budget::Closed},
 };
@@ -22,22 +22,31 @@ use crate::{
 const WITH_THE_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Reconciler {
-    /// What the fast path needs after a poll that was answered and is shown in full.
+    /// What the fast path needs after a poll that was answered and is shown in full, or that was not admitted.
     pub(crate) fn poll_context(
         &self,
         observed: &Observed,
+        before: &VerificationStatus,
         outcome: &StepOutcome,
         conclusion: &Conclusion,
     ) -> Option<Box<PollContext>> {
         let Observed { facts, account, key: _, budget: _ } = observed;
-        let (
-            StepOutcome::Poll { id: _, answer: Ok(_) } | StepOutcome::Adopt { id: _, answer: Ok(_) },
-            Deadline::Ahead(deadline),
-        ) = (outcome, facts.deadline)
-        else {
-            return None;
+        let Deadline::Ahead(deadline) = facts.deadline else { return None };
+        let status = match outcome {
+            StepOutcome::Poll { id: _, answer: Ok(_) } | StepOutcome::Adopt { id: _, answer: Ok(_) } => {
+                conclusion.status.as_ref()?
+            }
+            StepOutcome::NotAdmitted(_) if is_poll_deferred(before, outcome, conclusion, facts) => before,
+            StepOutcome::Poll { id: _, answer: Err(_) }
+            | StepOutcome::Adopt { id: _, answer: Err(_) }
+            | StepOutcome::Transition(_)
+            | StepOutcome::NotAdmitted(_)
+            | StepOutcome::NotPerformed
+            | StepOutcome::Create(_)
+            | StepOutcome::AddFinalizer(_)
+            | StepOutcome::Store(_)
+            | StepOutcome::RemoveEvidence(_) => return None,
         };
-        let status = conclusion.status.as_ref()?;
         let baseline =
             PollBaseline::of(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
         let account = self.accounts.share(account.clone()?);
@@ -170,4 +179,17 @@ impl Reconciler {
         let until = until.min(grace).min(end);
         Some(KeyWait { account, awaited, until, priority: conclusion.priority })
     }
+}
+
+/// Whether a poll was not admitted, and status stays as it is: until it is admitted there is nothing to read, as after a
+/// restart, where the first polls of a hundred thousand sessions may wait for a slow portal.
+pub(super) fn is_poll_deferred(
+    before: &VerificationStatus,
+    outcome: &StepOutcome,
+    conclusion: &Conclusion,
+    facts: &Facts,
+) -> bool {
+    let is_poll = matches!(outcome, StepOutcome::NotAdmitted(NotAdmitted { step: PortalStep::Poll, .. }));
+    // A request that is not acknowledged yet has a priority of its own.
+    is_poll && !facts.requests_poll(before) && conclusion.status.as_ref().is_none_or(|after| after == before)
 }

@@ -41,6 +41,7 @@ mod requests;
 mod resource_size;
 mod restored_backup;
 mod settings;
+mod slow_portal;
 #[allow(dead_code, reason = "another test program uses the rest")]
 #[path = "../stores/mod.rs"]
 mod stores;
