@@ -141,20 +141,36 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_request_is_measured_until_its_response_begins() {
+    /// Reads a Secret from a server that responds after that time, and gives up at that deadline. Returns the metrics, and
+    /// whether there was a response.
+    async fn read_secret(responds_after: Duration, deadline: Duration) -> (String, bool) {
         let metrics = Arc::new(Metrics::new());
-        let server = service_fn(|_: Request<()>| async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        let server = service_fn(move |_: Request<()>| async move {
+            tokio::time::sleep(responds_after).await;
             Ok::<_, Infallible>(Response::new(()))
         });
         let request = Request::get("/api/v1/namespaces/kyc/secrets/okid").body(()).unwrap();
-        RequestMetrics(Arc::clone(&metrics)).layer(server).oneshot(request).await.unwrap();
-        let text = metrics.text().unwrap();
-        for (bucket, count) in [("0.25", 0), ("0.5", 1)] {
-            let labels = format!("{{le=\"{bucket}\",verb=\"get\",resource=\"secrets\"}}");
-            let line = format!("okid_api_server_request_duration_seconds_bucket{labels} {count}\n");
-            assert!(text.contains(&line), "{line}: {text}");
-        }
+        let call = RequestMetrics(Arc::clone(&metrics)).layer(server).oneshot(request);
+        let has_responded = tokio::time::timeout(deadline, call).await.is_ok();
+        (metrics.text().unwrap(), has_responded)
+    }
+
+    fn has_bucket(text: &str, bucket: &str, count: u32) -> bool {
+        let labels = format!("{{le=\"{bucket}\",verb=\"get\",resource=\"secrets\"}}");
+        text.contains(&format!("okid_api_server_request_duration_seconds_bucket{labels} {count}\n"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_measured_until_its_response_begins() {
+        let (text, has_responded) = read_secret(Duration::from_millis(300), Duration::MAX).await;
+        assert!(has_responded);
+        assert!(has_bucket(&text, "0.25", 0) && has_bucket(&text, "0.5", 1), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_runs_into_its_deadline_is_measured_as_well() {
+        let (text, has_responded) = read_secret(Duration::from_hours(1), Duration::from_millis(400)).await;
+        assert!(!has_responded);
+        assert!(has_bucket(&text, "0.25", 0) && has_bucket(&text, "0.5", 1), "{text}");
     }
 }

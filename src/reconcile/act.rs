@@ -133,11 +133,9 @@ impl Reconciler {
         answer: Option<Answer>,
     ) -> Result<Admitted, NotAdmitted> {
         let Some(portal_step) = step.portal_step() else { return Ok(Admitted::WithoutCall) };
-        if let (Step::Poll(id), Some(account)) = (step, &reconciliation.observed.account)
-            // A poll that was requested meanwhile is not the one that was answered.
-            && let Some(answer) = answer.filter(|answer| {
-                answer.is_of(account, id) && !reconciliation.observed.facts.requests_poll(&reconciliation.status)
-            })
+        if let Step::Poll(id) = step
+            && let Some(answer) =
+                answer.filter(|answer| answer.answers(id, &reconciliation.observed, &reconciliation.status))
         {
             return Ok(Admitted::Answered(answer.result));
         }

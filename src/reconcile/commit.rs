@@ -161,8 +161,7 @@ impl Reconciler {
                 return self.write_later(reconciliation, outcome);
             }
         };
-        let object = &reconciliation.object;
-        let is_same = read.uid() == object.uid();
+        let is_same = read.uid() == reconciliation.object.uid();
         // The client retries on its own, so the conflict may be with our own write.
         if is_same && is_written(&read, after) {
             if after.settled {
@@ -170,19 +169,11 @@ impl Reconciler {
             }
             return Next::Written(read);
         }
-        let has_same_spec = read.metadata.generation == object.metadata.generation;
-        let applies = is_same && read.metadata.deletion_timestamp.is_none() && {
-            let status = read.status.clone().unwrap_or_default();
-            let parsed = ParsedStatus::of(&reconciliation.observed.facts.uid, &status);
-            // A claim of the same state may be another attempt, or another process's.
-            let claim = |status: &VerificationStatus| {
-                status.session.as_ref().map(|session| (session.attempt, session.holder.clone()))
-            };
-            parsed.state() == reconciliation.parsed().state()
-                && claim(&status) == claim(&reconciliation.status)
-        };
+        let has_same_spec = read.metadata.generation == reconciliation.object.metadata.generation;
         // What is in the store is there, whatever the spec says by now.
-        if !applies || !(has_same_spec || matches!(outcome, StepOutcome::Store(_))) {
+        if !applies_to(&read, reconciliation)
+            || !(has_same_spec || matches!(outcome, StepOutcome::Store(_)))
+        {
             let fairness_key = reconciliation.entry.fairness_key;
             return Next::End(Disposition::At(Instant::now(), Priority::Requested, fairness_key));
         }
@@ -379,6 +370,20 @@ impl Reconciler {
     }
 }
 
+/// Whether an outcome still applies to the version that another client has written.
+fn applies_to(read: &Verification, reconciliation: &Reconciliation) -> bool {
+    let status = read.status.clone().unwrap_or_default();
+    let parsed = ParsedStatus::of(&reconciliation.observed.facts.uid, &status);
+    // A claim of the same state may be another attempt, or another process's.
+    let claim = |status: &VerificationStatus| {
+        status.session.as_ref().map(|session| (session.attempt, session.holder.clone()))
+    };
+    read.uid() == reconciliation.object.uid()
+        && read.metadata.deletion_timestamp.is_none()
+        && parsed.state() == reconciliation.parsed().state()
+        && claim(&status) == claim(&reconciliation.status)
+}
+
 /// Whether a claim that was written is gone, though attempts never decrease: etcd was restored from a backup.
 fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> bool {
     let status = now.status.clone().unwrap_or_default();
@@ -406,5 +411,61 @@ fn least(before: &VerificationStatus, after: &VerificationStatus) -> Verificatio
         phase: after.phase,
         session: after.session.clone(),
         ..before.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::{Phase, SessionState},
+        clock::Clock,
+        index::RecordId,
+        lifecycle::fixtures,
+        reconcile::{cache_entry::CacheEntry, observe::Observed, reconciliation::Received},
+    };
+
+    fn object(status: &VerificationStatus) -> Box<Verification> {
+        serde_json::from_value(json!({
+            "apiVersion": "okid.io/v1alpha1",
+            "kind": "Verification",
+            "metadata": {"namespace": "kyc", "name": "alice", "uid": fixtures::UID, "resourceVersion": "1"},
+            "spec": {"apiKeySecretRef": {"name": "okid"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn reconciliation(status: &VerificationStatus) -> Reconciliation {
+        let object = object(status);
+        let entry = CacheEntry::first(&object, &Clock::start()).0;
+        let observed = Observed { facts: fixtures::facts(), account: None, key: None, budget: None };
+        let received = Received { object, at: Instant::now(), too_large: false };
+        Reconciliation::new(RecordId { index: 0, tag: 0 }, received, entry, observed)
+    }
+
+    #[test]
+    fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_process() {
+        let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
+        let ours = reconciliation(&claimed);
+        let with = |change: fn(&mut Verification)| {
+            let mut read = object(&claimed);
+            change(&mut read);
+            applies_to(&read, &ours)
+        };
+        fn session(read: &mut Verification) -> &mut crate::api::Session {
+            read.status.get_or_insert_default().session.get_or_insert_default()
+        }
+        assert!(with(|read| read.metadata.resource_version = Some("2".to_owned())));
+        assert!(!with(|read| session(read).attempt = 3), "another attempt");
+        assert!(!with(|read| session(read).holder = Some("later/0".to_owned())), "another process");
+        assert!(!with(|read| session(read).state = Some(SessionState::Unknown)));
+        assert!(!with(|read| read.metadata.uid = Some("another".to_owned())));
+        assert!(!with(|read| read.metadata.deletion_timestamp = Some(Time(fixtures::now()))));
+        let open = fixtures::open(Phase::AwaitingUser);
+        assert!(applies_to(&object(&open), &reconciliation(&open)));
     }
 }

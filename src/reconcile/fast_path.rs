@@ -9,9 +9,11 @@ use super::{
     accounts::Account,
     cache_entry::{PollContext, PortalWait},
     key_wait::KeyWait,
+    observe::Observed,
     reconciler::Reconciler,
 };
 use crate::{
+    api::VerificationStatus,
     fairness::FairnessKey,
     index::{RecordId, Uid},
     lifecycle::{CompactState, SECRET_READ_AGAIN, Spacing, is_outage, jitter_seed},
@@ -174,8 +176,55 @@ fn retry_at(closed: Closed, until: Instant) -> Instant {
 }
 
 impl Answer {
-    /// Whether it answers the poll of that session with that account.
-    pub(crate) fn is_of(&self, account: &Account, id: &VerificationId) -> bool {
-        self.context.baseline.id() == id && *self.context.account == *account
+    /// Whether it answers the poll of that session that a reconcile with those facts would send. A poll that was
+    /// requested meanwhile is not the one that was answered.
+    pub(super) fn answers(
+        &self,
+        id: &VerificationId,
+        observed: &Observed,
+        status: &VerificationStatus,
+    ) -> bool {
+        self.context.baseline.id() == id
+            && observed.account.as_ref() == Some(&*self.context.account)
+            && !observed.facts.requests_poll(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        api::{Phase, SecretKeyRef},
+        lifecycle::{PollBaseline, PortalFact, UNKNOWN_ANSWER, fixtures},
+    };
+
+    #[test]
+    fn an_answer_counts_for_the_poll_that_was_sent_and_for_none_requested_since() {
+        let (mut facts, mut status) = (fixtures::facts(), fixtures::open(Phase::AwaitingUser));
+        facts.local_state.seen = Some(UNKNOWN_ANSWER);
+        let deadline = fixtures::after(1_000_000);
+        let baseline =
+            PollBaseline::of(&status, &facts.local_state, facts.bounds, deadline, facts.times()).unwrap();
+        let PortalFact::Allowed(portal) = facts.portal.clone() else { panic!("it is allowed") };
+        let account =
+            Account { portal, secret: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() } };
+        let context = Box::new(PollContext { baseline, account: Arc::new(account.clone()) });
+        let answer = Answer { context, result: Err(PortalError::NotFound) };
+        let mut observed = Observed { facts, account: Some(account.clone()), key: None, budget: None };
+        let id = fixtures::id().unwrap();
+        assert!(answer.answers(&id, &observed, &status));
+        let other = VerificationId::parse("ver_other").unwrap();
+        assert!(!answer.answers(&other, &observed, &status));
+
+        observed.facts.reconcile_requested = Some("1".to_owned());
+        assert!(!answer.answers(&id, &observed, &status), "a poll was requested since");
+        status.last_handled_reconcile_at = Some("1".to_owned());
+        assert!(answer.answers(&id, &observed, &status), "that poll was made");
+
+        let secret = SecretKeyRef { name: "another".to_owned(), ..account.secret.clone() };
+        observed.account = Some(Account { secret, ..account });
+        assert!(!answer.answers(&id, &observed, &status), "it names another key by now");
     }
 }

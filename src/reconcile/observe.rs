@@ -297,3 +297,35 @@ fn deadline(
         .unwrap_or(Timestamp::MAX);
     Deadline::of(at, now, local_state)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{api::Phase, lifecycle::fixtures};
+
+    #[test]
+    fn a_poll_that_is_requested_during_another_reconcile_is_not_acknowledged_by_it() {
+        let status = fixtures::open(Phase::AwaitingUser);
+        let requested = |at: &str| -> Verification {
+            serde_json::from_value(json!({
+                "apiVersion": "okid.io/v1alpha1",
+                "kind": "Verification",
+                "metadata": {
+                    "namespace": "kyc", "name": "alice", "uid": fixtures::UID, "generation": 2,
+                    "annotations": {RECONCILE_REQUESTED_AT: at},
+                },
+                "spec": {"apiKeySecretRef": {"name": "okid"}},
+            }))
+            .unwrap()
+        };
+        for begun_with in [None, Some("1".to_owned())] {
+            let facts = Facts { reconcile_requested: begun_with.clone(), ..fixtures::facts() };
+            let mut observed = Observed { facts, account: None, key: None, budget: None };
+            observed.refresh(&requested("2"), &status, &Clock::start());
+            assert_eq!(observed.facts.generation, 2, "the other facts are those of the new version");
+            assert_eq!(observed.facts.reconcile_requested, begun_with);
+        }
+    }
+}

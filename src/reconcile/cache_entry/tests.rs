@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::index::Applied;
+use crate::{index::Applied, reconcile::unreported::Write};
 
 #[test]
 fn only_those_that_wait_for_creates_at_a_portal_wake_when_creates_resume() {
@@ -117,4 +117,28 @@ fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever
     assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
     entry.store(&mut index, record_id, "one", &sessions);
     assert!(sessions.take("https://one.example", &id, "two").is_some());
+}
+
+#[test]
+fn a_report_of_a_write_whose_response_was_lost_survives_the_reconcile_that_lost_it() {
+    let (object, entry) = open_session("2026-11-27T11:00:00Z");
+    let unreported = || {
+        Some(Box::new(Unreported {
+            namespace: "kyc".to_owned(),
+            name: "alice".to_owned(),
+            uid: "one".to_owned(),
+            write: Write::Release(Box::new(object.clone())),
+            events: Vec::new(),
+        }))
+    };
+    let mut cached = entry.clone();
+    cached.replace_unreported(unreported());
+    for changes in [0, 1] {
+        let cached = CacheEntry { changes, ..cached.clone() };
+        assert!(entry.clone().merged_with(&cached).unreported().is_some(), "noted in the index alone");
+    }
+    let mut both = entry.clone();
+    both.replace_unreported(unreported());
+    assert!(both.merged_with(&entry).unreported().is_some(), "noted by the reconcile alone");
+    assert!(entry.clone().merged_with(&entry).unreported().is_none());
 }
