@@ -247,7 +247,7 @@ impl Reconciler {
     /// Whether the resource carries the claim of this reconcile, or has lost it because etcd was restored from a
     /// backup.
     fn still_claims(&self, now: &Verification, reconciliation: &Reconciliation) -> bool {
-        let Some(WrittenClaim { attempt, before: _ }) = reconciliation.claim else { return false };
+        let Some(WrittenClaim { attempt, .. }) = reconciliation.claim else { return false };
         let read = &reconciliation.object;
         self.has_claim(now, read, attempt) || has_lost_claim(now, read, attempt)
     }
@@ -417,35 +417,13 @@ fn least(before: &VerificationStatus, after: &VerificationStatus) -> Verificatio
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
 
     use super::*;
     use crate::{
         api::{Phase, SessionState},
-        clock::Clock,
-        index::RecordId,
         lifecycle::fixtures,
-        reconcile::{cache_entry::CacheEntry, observe::Observed, reconciliation::Received},
+        reconcile::reconciliation::samples::{object, reconciliation},
     };
-
-    fn object(status: &VerificationStatus) -> Box<Verification> {
-        serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"namespace": "kyc", "name": "alice", "uid": fixtures::UID, "resourceVersion": "1"},
-            "spec": {"apiKeySecretRef": {"name": "okid"}},
-            "status": status,
-        }))
-        .unwrap()
-    }
-
-    fn reconciliation(status: &VerificationStatus) -> Reconciliation {
-        let object = object(status);
-        let entry = CacheEntry::first(&object, &Clock::start()).0;
-        let observed = Observed { facts: fixtures::facts(), account: None, key: None, budget: None };
-        let received = Received { object, at: Instant::now(), too_large: false };
-        Reconciliation::new(RecordId { index: 0, tag: 0 }, received, entry, observed)
-    }
 
     #[test]
     fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_process() {

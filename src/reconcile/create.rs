@@ -76,7 +76,8 @@ impl Reconciler {
             entry.set_claim(None);
         }
         let before = reconciliation.replace(claimed, &self.clock);
-        reconciliation.claim = Some(WrittenClaim { attempt, before });
+        let claimed_at = reconciliation.status.session.as_ref().and_then(|session| session.claimed_at);
+        reconciliation.claim = Some(WrittenClaim { attempt, claimed_at, before });
     }
 
     async fn send_create(&self, caller: Caller<'_>, reconciliation: &mut Reconciliation) -> CreateOutcome {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -42,6 +43,8 @@ pub(super) struct Reconciliation {
 /// A claim that is written and whose outcome has to be recorded.
 pub(super) struct WrittenClaim {
     pub(super) attempt: u32,
+    /// When it was written, before its request was sent.
+    pub(super) claimed_at: Option<Timestamp>,
     /// The resource before the claim: the claim itself is not logged as a change.
     pub(super) before: Box<Verification>,
 }
@@ -89,14 +92,16 @@ impl Reconciliation {
     /// Goes on with another version of the resource: all facts that come from the resource are replaced with it.
     /// Returns the version before.
     ///
-    /// A version that has lost the claim, because etcd was restored from a backup, is claimed again with the record.
+    /// A version that has lost the claim, because etcd was restored from a backup, is claimed again with the record, as of
+    /// when it was claimed: the session was created after that, and the wait after an unknown outcome counts from it.
     pub(super) fn replace(&mut self, object: Box<Verification>, clock: &Clock) -> Box<Verification> {
         self.status = object.status.clone().unwrap_or_default();
         self.observed.refresh(&object, &self.status, clock);
-        if let Some(WrittenClaim { attempt, before: _ }) = self.claim
+        if let Some(WrittenClaim { attempt, claimed_at, before: _ }) = self.claim
             && attempts(&self.status).attempt < attempt
         {
             self.status = claim(&self.status, attempt, &self.observed.facts);
+            self.status.session.get_or_insert_default().claimed_at = claimed_at;
         }
         self.received_at = Instant::now();
         std::mem::replace(&mut self.object, object)
@@ -108,5 +113,58 @@ impl Reconciliation {
         self.received_at = Instant::now();
         self.object = object;
         self.observed = observed;
+    }
+}
+
+/// Reconciliations that tests begin with.
+#[cfg(test)]
+pub(super) mod samples {
+    use serde_json::json;
+
+    use super::*;
+    use crate::lifecycle::fixtures;
+
+    /// A resource with that status.
+    pub(crate) fn object(status: &VerificationStatus) -> Box<Verification> {
+        serde_json::from_value(json!({
+            "apiVersion": "okid.io/v1alpha1",
+            "kind": "Verification",
+            "metadata": {"namespace": "kyc", "name": "alice", "uid": fixtures::UID, "resourceVersion": "1"},
+            "spec": {"apiKeySecretRef": {"name": "okid"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    /// The reconcile of a resource with that status.
+    pub(crate) fn reconciliation(status: &VerificationStatus) -> Reconciliation {
+        let object = object(status);
+        let entry = CacheEntry::first(&object, &Clock::start()).0;
+        let observed = Observed { facts: fixtures::facts(), account: None, key: None, budget: None };
+        let received = Received { object, at: Instant::now(), too_large: false };
+        Reconciliation::new(RecordId { index: 0, tag: 0 }, received, entry, observed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        samples::{object, reconciliation},
+        *,
+    };
+    use crate::{api::SessionState, lifecycle::fixtures};
+
+    #[test]
+    fn a_claim_that_a_rollback_lost_is_claimed_again_as_of_when_it_was_claimed() {
+        let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
+        let claimed_at = claimed.session.as_ref().and_then(|session| session.claimed_at);
+        let mut reconciliation = reconciliation(&claimed);
+        reconciliation.claim =
+            Some(WrittenClaim { attempt: 2, claimed_at, before: object(&fixtures::fresh()) });
+        reconciliation.replace(object(&fixtures::fresh()), &Clock::start());
+        let session = reconciliation.status.session.unwrap();
+        assert_eq!((session.attempt, session.state), (2, Some(SessionState::Claimed)));
+        assert_eq!(session.claimed_at, Some(fixtures::now()));
+        assert!(reconciliation.observed.facts.now > fixtures::now(), "which is not the time by now");
     }
 }
