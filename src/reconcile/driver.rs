@@ -98,10 +98,12 @@ impl Reconciler {
         };
         let on_panic = move |record_id| {
             panicked.metrics.reconcile_panics.inc();
-            let index = panicked.index();
-            let (namespace, name) = index
-                .view(record_id)
-                .map_or_else(Default::default, |view| (view.namespace.to_owned(), view.name.to_owned()));
+            let name_of = || {
+                let index = panicked.index();
+                let view = index.view(record_id)?;
+                Some((view.namespace.to_owned(), view.name.to_owned()))
+            };
+            let (namespace, name) = name_of().unwrap_or_default();
             tracing::error!(namespace, name, "reconcile panicked; retrying in 5 minutes");
         };
         self.queue.run(reconcile, on_panic, self.shutdown.clone()).await;

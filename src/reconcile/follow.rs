@@ -83,7 +83,9 @@ fn note_change(
             }
             interruptions.init_done();
             on_waiting(None);
-            tracing::info!(live = reconciler.index().len(), "watching verifications");
+            // Nobody waits for the index while a line is written.
+            let live = reconciler.index().len();
+            tracing::info!(live, "watching verifications");
         }
         Change::Deleted(object) => {
             let removed = reconciler.index().deleted(&object.uid);
