@@ -22,7 +22,8 @@ use crate::{
     cluster::{Read, Written, is_written},
     failpoints::{Failpoint, failpoint},
     lifecycle::{
-        Conclusion, CreateOutcome, Event, ParsedStatus, Requeue, StepOutcome, UNKNOWN_ANSWER, attempts, conclude,
+        Conclusion, CreateOutcome, Event, ParsedStatus, Requeue, StepOutcome, UNKNOWN_ANSWER, attempts,
+        conclude,
     },
     portal::Certainty,
     priority::Priority,
@@ -97,8 +98,8 @@ impl Reconciler {
         }
         // While an outage is shown, its end is waited for without reading anything.
         let is_shown = portal_wait.is_some_and(|portal_wait| portal_wait.is_shown);
-        let poll_context = (!is_shown || is_deferred)
-            .then(|| self.poll_context(observed, before, outcome, &conclusion));
+        let poll_context =
+            (!is_shown || is_deferred).then(|| self.poll_context(observed, before, outcome, &conclusion));
         let key_wait = self.key_wait(parsed.state(), observed, &conclusion);
         let entry = &mut reconciliation.entry;
         entry.portal_wait = portal_wait;
@@ -171,8 +172,7 @@ impl Reconciler {
         }
         let has_same_spec = read.metadata.generation == reconciliation.object.metadata.generation;
         // What is in the store is there, whatever the spec says by now.
-        if !applies_to(&read, reconciliation)
-            || !(has_same_spec || matches!(outcome, StepOutcome::Store(_)))
+        if !applies_to(&read, reconciliation) || !(has_same_spec || matches!(outcome, StepOutcome::Store(_)))
         {
             let fairness_key = reconciliation.entry.fairness_key;
             return Next::End(Disposition::At(Instant::now(), Priority::Requested, fairness_key));
@@ -297,9 +297,6 @@ impl Reconciler {
             reporter.report_on_namespace(&namespace, Event::OrphanSession);
             tracing::warn!(namespace, name, "{said}");
         }
-        if let Some(session) = reconciliation.entry.session {
-            self.sessions.forget(session);
-        }
         Next::End(Disposition::AwaitChange)
     }
 
@@ -323,13 +320,15 @@ impl Reconciler {
         written: Option<&Verification>,
         conclusion: Conclusion,
     ) -> Disposition {
-        let Reconciliation { record_id, object, received_at, mut entry, observed, claim, .. } =
-            reconciliation;
+        let Reconciliation {
+            record_id, object, received_at, mut entry, observed, claim, new_session, ..
+        } = reconciliation;
         if let Some(written) = written {
             if claim.is_some() {
                 entry.set_poll_context(self.poll_context_of_new(&observed, written, &conclusion));
             }
             if entry.session.is_none()
+                && new_session.is_none()
                 && let Some((portal, id)) = published(written)
             {
                 entry.session = self.sessions.take(portal, &id, &observed.facts.uid);
@@ -342,6 +341,9 @@ impl Reconciler {
             self.wrote(record_id, written);
         }
         let fairness_key = entry.fairness_key;
+        if let Some(new_session) = new_session {
+            entry.session = Some(new_session.keep());
+        }
         {
             let mut index = self.index();
             entry.store(&mut index, record_id, &observed.facts.uid, &self.sessions);

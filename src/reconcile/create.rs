@@ -82,10 +82,10 @@ impl Reconciler {
 
     async fn send_create(&self, caller: Caller<'_>, reconciliation: &mut Reconciliation) -> CreateOutcome {
         let (portal, key) = (caller.portal, caller.key);
-        let Reconciliation { entry, observed, .. } = reconciliation;
+        let Reconciliation { new_session, observed, .. } = reconciliation;
         let created = self.portal.create(caller, |id| {
-            entry.session = self.sessions.take(portal.as_str(), id, &observed.facts.uid);
-            entry.session.is_some()
+            *new_session = self.sessions.reserve(portal.as_str(), id, &observed.facts.uid);
+            new_session.is_some()
         });
         let CreateResult { result, resumes_creates } = created.await;
         if resumes_creates {

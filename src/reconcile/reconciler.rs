@@ -41,7 +41,7 @@ pub(crate) struct Reconciler {
     /// Resources that were read, watched or written a moment ago.
     pub(super) recent: RecentObjects,
     /// The sessions of live verifications.
-    pub(super) sessions: Sessions,
+    pub(super) sessions: Arc<Sessions>,
     pub(super) accounts: Accounts,
     /// Verifications that wait for the first response to a new key.
     pub(super) first_responses: FirstResponses,
@@ -73,7 +73,7 @@ impl Reconciler {
             index: Mutex::new(Index::new()),
             queue,
             recent: RecentObjects::default(),
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             accounts: Accounts::default(),
             first_responses: FirstResponses::default(),
             probe_slots: ProbeSlots::default(),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::{cache_entry::CacheEntry, observe::Observed};
+use super::{cache_entry::CacheEntry, observe::Observed, sessions::ReservedSession};
 use crate::{
     api::{Verification, VerificationStatus},
     clock::Clock,
@@ -36,6 +36,8 @@ pub(super) struct Reconciliation {
     pub(super) observed: Observed,
     /// The claim that this reconcile has written.
     pub(super) claim: Option<WrittenClaim>,
+    /// The session that its request has created. Forgotten with the reconciliation unless it is kept.
+    pub(super) new_session: Option<ReservedSession>,
     /// Writes of the outcome that failed or met a conflict.
     pub(super) failed_writes: u32,
 }
@@ -59,7 +61,17 @@ impl Reconciliation {
     ) -> Self {
         let Received { object, at: received_at, too_large: _ } = received;
         let status = object.status.clone().unwrap_or_default();
-        Self { record_id, object, status, received_at, entry, observed, claim: None, failed_writes: 0 }
+        Self {
+            record_id,
+            object,
+            status,
+            received_at,
+            entry,
+            observed,
+            claim: None,
+            new_session: None,
+            failed_writes: 0,
+        }
     }
 
     /// The status and what follows from it.

@@ -2,9 +2,10 @@
 //! answer to another one's create. An id names a session of its portal, so two portals may give the same.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, RandomState},
     num::NonZeroU64,
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
@@ -14,6 +15,31 @@ use crate::portal::VerificationId;
 /// A session, by a hash that no other process can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey(NonZeroU64);
+
+/// A session that was taken for a resource whose cache entry does not have it yet. Dropped before, as by a panic, it is
+/// forgotten: nothing else would.
+#[derive(Debug)]
+pub(crate) struct ReservedSession {
+    sessions: Arc<Sessions>,
+    key: SessionKey,
+    is_kept: bool,
+}
+
+impl ReservedSession {
+    /// The session, for the cache entry.
+    pub(crate) fn keep(mut self) -> SessionKey {
+        self.is_kept = true;
+        self.key
+    }
+}
+
+impl Drop for ReservedSession {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.sessions.forget(self.key);
+        }
+    }
+}
 
 /// The sessions of live verifications: hashes only, so that a hundred thousand fit.
 #[derive(Debug, Default)]
@@ -28,6 +54,27 @@ impl Sessions {
         let key = self.key(portal, id);
         let holder = self.hasher.hash_one(uid);
         (*self.holders.lock().entry(key).or_insert(holder) == holder).then_some(key)
+    }
+
+    /// Takes a session as [`take`](Self::take) does, until it is kept.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        portal: &str,
+        id: &VerificationId,
+        uid: &str,
+    ) -> Option<ReservedSession> {
+        let key = self.key(portal, id);
+        let holder = self.hasher.hash_one(uid);
+        // One that it has already has an owner that forgets it.
+        let is_kept = match self.holders.lock().entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(holder);
+                false
+            }
+            Entry::Occupied(taken) if *taken.get() == holder => true,
+            Entry::Occupied(_) => return None,
+        };
+        Some(ReservedSession { sessions: Arc::clone(self), key, is_kept })
     }
 
     /// Forgets a session whose resource is gone or over.
@@ -47,6 +94,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     const PORTAL: &str = "https://verify.test.okid.io";
@@ -71,5 +120,24 @@ mod tests {
         assert_eq!(sessions.take(PORTAL, &id, "two"), None);
         sessions.forget(key);
         assert_eq!(sessions.take(PORTAL, &id, "two"), Some(key));
+    }
+
+    #[test]
+    fn a_session_whose_reconcile_panics_before_it_is_kept_is_free_again() {
+        let sessions = Arc::new(Sessions::default());
+        let id = VerificationId::parse("ver_1").unwrap();
+        let reserve = |uid| sessions.reserve(PORTAL, &id, uid);
+        let panics = catch_unwind(AssertUnwindSafe(|| {
+            let _reserved = reserve("one").unwrap();
+            panic!("between the create and its record");
+        }));
+        assert!(panics.is_err() && sessions.holders.lock().is_empty());
+
+        let key = reserve("two").unwrap().keep();
+        assert!(reserve("one").is_none(), "it is kept");
+        drop(reserve("two").unwrap());
+        assert!(reserve("one").is_none(), "it was kept before");
+        sessions.forget(key);
+        assert!(reserve("one").is_some());
     }
 }
