@@ -1,7 +1,5 @@
 //! The gauges of `/metrics`.
 
-use std::collections::HashMap;
-
 use tokio::time::Instant;
 
 use super::{cache_entry::PortalWait, reconciler::Reconciler};
@@ -15,31 +13,33 @@ impl Reconciler {
     /// Updates the gauges.
     pub(crate) fn measure(&self) {
         let plan = self.queue.snapshot();
-        let mut waiting: HashMap<_, usize> = HashMap::new();
-        let mut live: HashMap<_, usize> = Phase::ALL.map(|phase| (phase, 0)).into();
+        // The index is locked while they are counted.
+        let mut live = [0_usize; Phase::ALL.len()];
+        let mut waiting = vec![[0_usize; Closed::ALL.len()]; self.portal.allowed().iter().count()];
         let memory = {
             let index = self.index();
             let mut heap = 0;
             for (_, entry) in index.iter() {
                 heap += entry.heap();
-                *live.entry(entry.phase()).or_default() += 1;
-                if let Some(PortalWait { portal, closed, is_shown: _ }) = entry.portal_wait {
-                    *waiting.entry((usize::from(portal), closed)).or_default() += 1;
+                live[entry.phase() as usize] += 1;
+                if let Some(PortalWait { portal, closed, is_shown: _ }) = entry.portal_wait
+                    && let Some(waiting) = waiting.get_mut(usize::from(portal))
+                {
+                    waiting[closed as usize] += 1;
                 }
             }
             index.memory() + heap
         };
         let left = self.portal.closed(Instant::now());
-        let closures = self.portal.allowed().iter().enumerate().flat_map(|(number, portal)| {
-            let (left, waiting) = (&left, &waiting);
+        let closures = self.portal.allowed().iter().zip(&waiting).flat_map(|(portal, waiting)| {
+            let left = &left;
             Closed::SHOWN.into_iter().map(move |closed| {
                 let left = left.get(&(portal.clone(), closed)).copied();
-                let waiting = waiting.get(&(number, closed)).copied().unwrap_or_default();
-                (portal.host(), closed.label(), Closure { left, waiting })
+                (portal.host(), closed.label(), Closure { left, waiting: waiting[closed as usize] })
             })
         });
         self.metrics.closures(closures);
-        self.metrics.live(live.into_iter().map(|(phase, count)| (phase.as_str(), count)));
+        self.metrics.live(Phase::ALL.map(Phase::as_str).into_iter().zip(live));
         let silent = i64::try_from(self.cluster.last_contact().since_watch().as_secs()).unwrap_or(i64::MAX);
         self.metrics.watch_last_event.set(self.clock.local().as_second().saturating_sub(silent));
         self.metrics.reconciles_in_flight.set(gauge(plan.in_flight));
@@ -52,5 +52,16 @@ impl Reconciler {
                 self.metrics.portal_clock_skew(portal.host(), skew.as_secs());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_and_reasons_are_counted_under_their_own_numbers() {
+        assert_eq!(Phase::ALL.map(|phase| phase as usize), std::array::from_fn(|number| number));
+        assert_eq!(Closed::ALL.map(|closed| closed as usize), std::array::from_fn(|number| number));
     }
 }

@@ -14,6 +14,9 @@ pub enum Closed {
 }
 
 impl Closed {
+    /// All values, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Paused, Self::Breaker, Self::KeyRejected, Self::Rate];
+
     /// The values that the metrics show.
     pub const SHOWN: [Self; 3] = [Self::Paused, Self::Breaker, Self::KeyRejected];
 
