@@ -20,6 +20,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 const PROBE_PERIOD: Duration = Duration::from_mins(5);
 /// The most users that are remembered; beyond that, the one that was idle longest is forgotten.
 const MOST: usize = 4096;
+/// Most servers without a response that are remembered; with more, the one that was used longest ago is forgotten.
+const MOST_SERVERS: usize = 1024;
 
 /// A user of a store. Requests that agree in all four are expected to hang together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -155,6 +157,12 @@ impl Circuits {
         self.unresponsive.retain(|_, unresponsive| {
             unresponsive.open.is_probed || now < unresponsive.open.until + FORGOTTEN_AFTER
         });
+        if self.unresponsive.len() >= MOST_SERVERS && !self.unresponsive.contains_key(&user.endpoint) {
+            let idle = self.unresponsive.iter().min_by_key(|(_, unresponsive)| unresponsive.open.until);
+            if let Some(idle) = idle.map(|(endpoint, _)| endpoint.clone()) {
+                self.unresponsive.remove(&idle);
+            }
+        }
         let unresponsive = self.unresponsive.entry(user.endpoint.clone()).or_insert_with(|| Unresponsive {
             since: now,
             is_seen_by_two: false,
@@ -388,5 +396,19 @@ mod tests {
         let circuits = breaker.circuits.lock();
         assert_eq!(circuits.users.len(), MOST);
         assert!(!circuits.users.contains_key(&user("b", 1)) && circuits.users.contains_key(&user("a", 100)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_unresponsive_server_that_was_used_longest_ago_is_forgotten() {
+        let breaker = StoreBreaker::default();
+        let at = |number: usize| StoreUser { endpoint: format!("https://{number}.example"), ..user("a", 1) };
+        for number in 0..MOST_SERVERS + 10 {
+            breaker.admit(at(number)).unwrap().did_not_respond();
+            advance(Duration::from_millis(1)).await;
+        }
+        let circuits = breaker.circuits.lock();
+        assert_eq!(circuits.unresponsive.len(), MOST_SERVERS);
+        let is_known = |number| circuits.unresponsive.contains_key(&at(number).endpoint);
+        assert!(!is_known(9) && is_known(10) && is_known(MOST_SERVERS + 9));
     }
 }
