@@ -148,10 +148,20 @@ impl Cluster {
         self.get_and_weigh(namespace, name).await.0
     }
 
+    /// As [`get`](Self::get), ahead of the reads that begin a reconcile: for a caller that holds permits for something
+    /// else, which others wait for.
+    pub(crate) async fn get_ahead(&self, namespace: &str, name: &str) -> Read {
+        self.get_ranked(namespace, name, WRITES).await.0
+    }
+
     /// Gets the resource, and says whether the record of a session might not fit into it.
     pub(crate) async fn get_and_weigh(&self, namespace: &str, name: &str) -> (Read, bool) {
+        self.get_ranked(namespace, name, READS).await
+    }
+
+    async fn get_ranked(&self, namespace: &str, name: &str, rank: u8) -> (Read, bool) {
         let way = self.reporter.begin_status_call();
-        let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), READS).await;
+        let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), rank).await;
         self.metrics.verification_reads.inc();
         let answer = timeout(DEADLINE, get(&self.client, namespace, name)).await;
         drop((permit, way));
@@ -305,7 +315,48 @@ fn is_too_large(code: u16, message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
+    use http::{Response, StatusCode};
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use tokio::sync::Semaphore;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_read_for_evidence_goes_ahead_of_the_reads_that_begin_a_reconcile() {
+        let (order, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+        let (arrived, opened) = (Arc::clone(&order), Arc::clone(&gate));
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (arrived, opened) = (Arc::clone(&arrived), Arc::clone(&opened));
+            async move {
+                arrived.lock().push(request.uri().path().rsplit('/').next().unwrap_or_default().to_owned());
+                opened.acquire().await.unwrap().forget();
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                Ok::<_, tower::BoxError>(response)
+            }
+        });
+        let metrics = Arc::new(Metrics::new());
+        let cluster = Cluster::new(Client::new(service, "default"), "test", None, metrics);
+        let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+        let reads = join_all(names.iter().map(|name| cluster.get("kyc", name)));
+        let ahead = cluster.get_ahead("kyc", "ahead");
+        // Once all permits are in use, one request is answered after another.
+        let answer = async {
+            for arrived in CALLS_IN_FLIGHT.1..=names.len() + 1 {
+                while order.lock().len() < arrived {
+                    tokio::task::yield_now().await;
+                }
+                gate.add_permits(1);
+            }
+            gate.add_permits(names.len());
+        };
+        tokio::join!(reads, ahead, answer);
+        let order = order.lock();
+        let position = order.iter().position(|name| name == "ahead").unwrap();
+        assert_eq!((position, order.len()), (CALLS_IN_FLIGHT.1, names.len() + 1), "{order:?}");
+    }
 
     #[test]
     fn only_the_api_servers_own_word_says_that_a_resource_is_gone() {

@@ -25,6 +25,9 @@ pub(super) struct StoreAccess<'a> {
 impl EvidenceContext {
     /// Waits for the permits to store or remove something; none if the store does not respond. The endpoint's own
     /// permit comes first: waiting for it delays no other endpoint. Both are fair between namespaces.
+    ///
+    /// Permits are always taken in one order: of the endpoint, of the process, of the API server. Who holds one of the API
+    /// server's waits for no store. While these are held, a resource is read ahead of the reads that begin a reconcile.
     pub(super) async fn enter(&self, destination: &ResolvedDestination) -> Option<StoreAccess<'_>> {
         let begun = Instant::now();
         let fairness_key = FairnessKey::of_namespace(destination.folder.namespace());

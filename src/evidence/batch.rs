@@ -133,7 +133,7 @@ impl Evidence {
     /// Whether the resource is as it was read.
     pub(super) async fn is_unchanged(&self, object: &Verification) -> bool {
         let namespace = object.namespace().unwrap_or_default();
-        match self.cluster.get(&namespace, &object.name_any()).await {
+        match self.cluster.get_ahead(&namespace, &object.name_any()).await {
             Read::Found(now) => now.resource_version() == object.resource_version(),
             Read::Gone | Read::Unknown => false,
         }

@@ -126,7 +126,7 @@ impl Evidence {
 
     async fn presence(&self, object: &Verification) -> Presence {
         let namespace = object.namespace().unwrap_or_default();
-        presence(object, &self.cluster.get(&namespace, &object.name_any()).await)
+        presence(object, &self.cluster.get_ahead(&namespace, &object.name_any()).await)
     }
 }
 
