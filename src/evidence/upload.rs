@@ -104,7 +104,8 @@ impl Evidence {
         [upload.destination.endpoint_limit.bytes.hold(most).await, self.context.bytes.hold(most).await]
     }
 
-    /// Whether the portal answers for this session.
+    /// Whether the portal answers for this session. A poll like any other: that the portal finds a session with this key
+    /// also counts for the others, of which one may be gone.
     pub(super) async fn answers_for_session(&self, upload: &Upload<'_>) -> bool {
         let Ok(caller) = admit(upload) else { return false };
         let answer = self.portal.poll(caller, &upload.id).await;
