@@ -1,16 +1,13 @@
 //! The resource as people and programs read it: columns, names, selectors, unknown fields, and the definition itself.
 
-use std::time::Instant;
-
 use http::Request;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::ListParams;
 use okid_operator::api::{LIVE, Verification, definition, definition_yaml};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
-use crate::harness::{CHECK_INTERVAL, LIMIT};
+use crate::harness::until;
 use crate::manifests::{apply, kubectl, repository};
 use crate::requests::{TestNamespace, condition, merge};
 
@@ -261,16 +258,10 @@ fn whole_numbers(value: &mut Value) {
 #[tokio::test]
 async fn kubectl_explains_every_field_of_the_spec() {
     let namespace = TestNamespace::new().await;
-    let since = Instant::now();
+    let arguments = ["explain", "verification.spec"];
+    let explain = async || kubectl(namespace.cluster(), namespace.name(), &arguments, "").await;
     // The API server publishes the descriptions some time after the definition.
-    let explained = loop {
-        let arguments = ["explain", "verification.spec"];
-        match kubectl(namespace.cluster(), namespace.name(), &arguments, "").await {
-            Ok(explained) => break explained,
-            Err(error) => assert!(since.elapsed() < LIMIT, "{error}"),
-        }
-        sleep(CHECK_INTERVAL).await;
-    };
+    let explained = until(explain, |error| error).await;
     let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
     let schema = definition().spec.versions.remove(0).schema.unwrap().open_api_v3_schema.unwrap();
     let spec = schema.properties.unwrap().remove("spec").unwrap();

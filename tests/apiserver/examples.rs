@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,9 +17,8 @@ use okid_operator::{
 use okid_sandbox::Verdict;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
-use crate::harness::{CHECK_INTERVAL, Cluster, LIMIT, Launch, SECRET, VerificationExt as _, World};
+use crate::harness::{Cluster, Launch, SECRET, VerificationExt as _, World, holds, until};
 use crate::manifests::{apply, kubectl, repository};
 use crate::permissions::MINIMAL_ROLE;
 
@@ -355,12 +353,9 @@ async fn the_example_role_binding_grants_its_account_exactly_these_rights() {
         let question = ["auth", "can-i", verb, resource.trim_end_matches('.'), &subresource, account];
         kubectl(cluster, "default", &question, "").await.is_ok()
     };
-    let since = Instant::now();
     for right in MINIMAL_ROLE {
-        while !may(*right).await {
-            assert!(since.elapsed() < LIMIT, "the API server does not grant {right:?}");
-            sleep(CHECK_INTERVAL).await;
-        }
+        let is_granted = async || holds(may(*right).await);
+        until(is_granted, |()| format!("the API server does not grant {right:?}")).await;
     }
     for right in [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")] {
         assert!(!may(right).await, "{right:?}");

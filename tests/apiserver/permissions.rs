@@ -1,7 +1,7 @@
 //! The operator as a `ServiceAccount` with limited permissions: the minimal role suffices for everything, and a missing
 //! permission affects only what it is for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control_plane::Folder;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
@@ -11,10 +11,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use okid_operator::api::{Phase, RETRY, Verification};
 use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::harness::evidence::{asking, check, files, front};
-use crate::harness::{CHECK_INTERVAL, LIMIT, Launch, VerificationExt as _, World};
+use crate::harness::{Launch, VerificationExt as _, World, holds, until};
 use crate::stores::Fault as StoreFault;
 
 /// A permission in the namespace that the operator watches: group, resource, verb.
@@ -106,12 +105,9 @@ impl RestrictedWorld {
         let all: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
         all.patch(ACCOUNT, &apply, &Patch::Apply(&binding)).await.expect("write a RoleBinding");
 
-        let since = Instant::now();
         for right in MINIMAL_ROLE {
-            while self.may(*right).await != rights.contains(right) {
-                assert!(since.elapsed() < LIMIT, "the API server does not apply the Role");
-                sleep(CHECK_INTERVAL).await;
-            }
+            let is_applied = async || holds(self.may(*right).await == rights.contains(right));
+            until(is_applied, |()| "the API server does not apply the Role".to_owned()).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! etcd is restored from a backup while the operator runs.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control_plane::{Backup, Folder};
 use k8s_openapi::api::core::v1::Secret;
@@ -12,9 +12,8 @@ use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Endpoint, Fault, RetryAfter, Sandbox, Verdict};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::time::sleep;
 
-use crate::harness::{CHECK_INTERVAL, Cluster, LIMIT, Operator, SECRET, VerificationExt as _, new_key};
+use crate::harness::{Cluster, Operator, SECRET, VerificationExt as _, holds, new_key, until};
 
 /// A control plane of its own, whose etcd can be restored, with a portal and an operator.
 struct Restorable {
@@ -72,16 +71,13 @@ impl Restorable {
     }
 
     async fn until(&self, name: &str, holds: impl Fn(&Verification) -> bool) -> Verification {
-        let (api, since) = (self.api().await, Instant::now());
-        loop {
+        let api = self.api().await;
+        let check = async || {
             let seen = api.get(name).await.expect("get a verification");
-            if holds(&seen) {
-                return seen;
-            }
-            let status = seen.status_or_default();
-            assert!(since.elapsed() < LIMIT, "{name} stays {status:?}\n{}", self.operator.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+            if holds(&seen) { Ok(seen) } else { Err(seen.status_or_default()) }
+        };
+        let report = |status| format!("{name} stays {status:?}\n{}", self.operator.log_tail());
+        until(check, report).await
     }
 
     /// Waits for the link, and returns the id.
@@ -95,28 +91,22 @@ impl Restorable {
     }
 
     async fn until_held(&self) {
-        let since = Instant::now();
-        while !self.hold().exists() {
-            assert!(since.elapsed() < LIMIT, "no create was held\n{}", self.operator.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+        let report = |()| format!("no create was held\n{}", self.operator.log_tail());
+        until(async || holds(self.hold().exists()), report).await;
     }
 
     async fn until_event(&self, name: &str, reason: &str) {
         let api: Api<Event> = Api::namespaced(self.cluster.client().await, &self.namespace);
-        let since = Instant::now();
-        loop {
+        let published = async || {
             let events = api.list(&ListParams::default()).await.expect("list events").items;
             let is_it = |event: &Event| {
                 event.reason.as_deref() == Some(reason)
                     && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(name)
             };
-            if events.iter().any(is_it) {
-                return;
-            }
-            assert!(since.elapsed() < LIMIT, "no event {reason} about {name}\n{}", self.operator.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+            holds(events.iter().any(is_it))
+        };
+        let report = |()| format!("no event {reason} about {name}\n{}", self.operator.log_tail());
+        until(published, report).await;
     }
 
     /// Backs up a state in which `recorded` has a session in its status. The session of `claimed` exists and is not
@@ -203,11 +193,7 @@ async fn bump_revision(etcd: &str) {
     };
     // `bump` in base64, for the key and the value.
     let put = || call("put", json!({"key": "YnVtcA==", "value": "YnVtcA=="}));
-    let since = Instant::now();
-    while put().await.is_err() {
-        assert!(since.elapsed() < LIMIT, "etcd does not answer");
-        sleep(CHECK_INTERVAL).await;
-    }
+    until(put, |error| format!("etcd does not answer: {error}")).await;
     let mut newest = Value::Null;
     for _ in 0..1000 {
         newest = put().await.expect("write to etcd")["header"]["revision"].clone();

@@ -14,9 +14,9 @@ use okid_operator::api::definition;
 use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio::task::{block_in_place, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::{CHECK_INTERVAL, LIMIT};
+use super::{LIMIT, holds, until};
 
 /// The kubeconfig of a control plane that runs already, and the client to use with it.
 const KUBECONFIG: &str = "OKID_TEST_KUBECONFIG";
@@ -116,22 +116,18 @@ impl Cluster {
             .await
             .expect("the definition is established in time")
             .expect("wait for it");
-        timeout(LIMIT, self.until_discovered(&definition.spec.group))
-            .await
-            .expect("the group is discovered in time");
+        self.until_discovered(&definition.spec.group).await;
     }
 
     /// Waits until kubectl would find a group, which is a moment after it is served.
     async fn until_discovered(&self, group: &str) {
         let client = self.client().await;
-        loop {
+        let discovered = async || {
             let groups = client.list_api_groups_aggregated().await.expect("discover");
             let mut names = groups.items.iter().filter_map(|item| item.metadata.as_ref()?.name.as_deref());
-            if names.any(|name| name == group) {
-                return;
-            }
-            sleep(CHECK_INTERVAL).await;
-        }
+            holds(names.any(|name| name == group))
+        };
+        until(discovered, |()| format!("the group {group} is not discovered")).await;
     }
 
     /// Removes the definition, and waits until it is gone.

@@ -1,40 +1,27 @@
 //! Reads the events of a world. Touches the API server.
 
-use std::time::Instant;
-
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
-use tokio::time::sleep;
 
-use super::{CHECK_INTERVAL, LIMIT, World};
+use super::{World, holds, until};
 
 impl World {
     /// Waits until the reasons of the events about a verification are these, in alphabetical order. Events are
     /// published after the write, in the background.
     pub(crate) async fn until_events(&self, name: &str, reasons: &[&str]) {
-        let since = Instant::now();
-        loop {
+        let published = async || {
             let events = self.events(name).await;
-            if events == reasons {
-                return;
-            }
-            assert!(
-                since.elapsed() < LIMIT,
-                "events about {name}: {events:?}, not {reasons:?}\n{}",
-                self.report()
-            );
-            sleep(CHECK_INTERVAL).await;
-        }
+            if events == reasons { Ok(()) } else { Err(events) }
+        };
+        let report = |events| format!("events about {name}: {events:?}, not {reasons:?}\n{}", self.report());
+        until(published, report).await;
     }
 
     /// Waits until there is an event about a verification.
     pub(crate) async fn until_event(&self, name: &str, reason: &str) {
-        let since = Instant::now();
-        while !self.events(name).await.iter().any(|known| known == reason) {
-            assert!(since.elapsed() < LIMIT, "no event {reason} about {name}\n{}", self.report());
-            sleep(CHECK_INTERVAL).await;
-        }
+        let published = async || holds(self.events(name).await.iter().any(|known| known == reason));
+        until(published, |()| format!("no event {reason} about {name}\n{}", self.report())).await;
     }
 
     /// The notes of the events of that reason about a verification so far.

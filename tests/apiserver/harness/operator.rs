@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Instant;
 
 use control_plane::process::{Child, Command, Lifeline, Signal};
 use reqwest::{Client, Response};
 use serde_json::Value;
-use tokio::time::sleep;
 
-use super::{CHECK_INTERVAL, LIMIT};
+use super::{holds, until};
 
 /// Options of an operator, beyond those that every operator of a test has.
 #[derive(Clone, Debug, Default)]
@@ -92,16 +90,14 @@ impl Operator {
 
     /// Waits for a line of the log, and returns it.
     pub(crate) async fn until_logged(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let since = Instant::now();
-        loop {
+        let logged = async || {
             let ended = self.child.try_wait().expect("check whether the operator has exited");
-            if let Some(line) = self.log_lines().into_iter().find(&holds) {
-                return line;
-            }
-            assert!(ended.is_none(), "the operator exited before it logged {what}:\n{}", self.log_tail());
-            assert!(since.elapsed() < LIMIT, "the operator did not log {what}:\n{}", self.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+            let line = self.log_lines().into_iter().find(&holds);
+            let goes_on = line.is_some() || ended.is_none();
+            assert!(goes_on, "the operator exited before it logged {what}:\n{}", self.log_tail());
+            line.ok_or(())
+        };
+        until(logged, |()| format!("the operator did not log {what}:\n{}", self.log_tail())).await
     }
 
     /// Waits until it watches.
@@ -136,15 +132,11 @@ impl Operator {
 
     /// Waits until a metric has a value.
     pub(crate) async fn until_metric(&self, name: &str, holds: impl Fn(f64) -> bool) {
-        let since = Instant::now();
-        loop {
+        let measured = async || {
             let value = self.metric(name).await;
-            if holds(value) {
-                return;
-            }
-            assert!(since.elapsed() < LIMIT, "{name} stays {value}:\n{}", self.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+            if holds(value) { Ok(()) } else { Err(value) }
+        };
+        until(measured, |value| format!("{name} stays {value}:\n{}", self.log_tail())).await;
     }
 
     /// Whether `/readyz` succeeds.
@@ -154,24 +146,19 @@ impl Operator {
 
     /// Waits until `/readyz` succeeds.
     pub(crate) async fn until_ready(&self) {
-        let since = Instant::now();
-        while !self.ready().await {
-            assert!(since.elapsed() < LIMIT, "the operator is not ready:\n{}", self.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+        let report = |()| format!("the operator is not ready:\n{}", self.log_tail());
+        until(async || holds(self.ready().await), report).await;
     }
 
     /// Waits until `/readyz` fails, and returns its body.
     pub(crate) async fn until_unready(&self) -> String {
-        let since = Instant::now();
-        loop {
+        let unready = async || {
             let response = self.ask("/readyz").await;
-            if !response.status().is_success() {
-                return response.text().await.expect("read the response");
-            }
-            assert!(since.elapsed() < LIMIT, "the operator stays ready:\n{}", self.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+            let is_unready = !response.status().is_success();
+            is_unready.then_some(response).ok_or(())
+        };
+        let response = until(unready, |()| format!("the operator stays ready:\n{}", self.log_tail())).await;
+        response.text().await.expect("read the response")
     }
 
     /// Its peak memory in bytes, as Linux reports it; 0 on other systems.
@@ -193,14 +180,8 @@ impl Operator {
 
     /// Waits until it exits.
     pub(crate) async fn wait(&self) -> ExitStatus {
-        let since = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("check whether the operator has exited") {
-                return status;
-            }
-            assert!(since.elapsed() < LIMIT, "the operator does not exit:\n{}", self.log_tail());
-            sleep(CHECK_INTERVAL).await;
-        }
+        let exited = async || self.child.try_wait().expect("check whether the operator has exited").ok_or(());
+        until(exited, |()| format!("the operator does not exit:\n{}", self.log_tail())).await
     }
 
     /// Sends SIGTERM and waits until it exits.

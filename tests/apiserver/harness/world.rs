@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control_plane::Folder;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,12 +12,12 @@ use okid_operator::api::{Phase, Verification};
 use okid_sandbox::{Endpoint, Sandbox};
 use serde_json::{Value, json};
 use tokio::sync::SemaphorePermit;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use super::builder::Builder;
 use super::evidence::{STORE_SECRET, entries};
 use super::history::History;
-use super::{CHECK_INTERVAL, Cluster, LIMIT, Launch, Operator, VerificationExt as _};
+use super::{Cluster, LIMIT, Launch, Operator, VerificationExt as _, until};
 use crate::stores::S3;
 
 /// The Secret that verifications name by default.
@@ -275,11 +275,8 @@ impl World {
 
     /// Waits until `holds` is true, for what only a portal or a store knows.
     pub(crate) async fn until_portal(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let since = Instant::now();
-        while !holds(self) {
-            assert!(since.elapsed() < LIMIT, "{what} did not happen\n{}", self.report());
-            sleep(CHECK_INTERVAL).await;
-        }
+        until(async || super::holds(holds(self)), |()| format!("{what} did not happen\n{}", self.report()))
+            .await;
     }
 
     /// The number of polls of one session, at whichever portal it belongs to.
