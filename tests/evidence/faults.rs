@@ -32,6 +32,7 @@ on!(s3:
     a_larger_object_is_a_conflict_that_is_not_read,
     a_store_that_was_down_accepts_the_object_when_it_is_back,
     a_request_that_is_refused_is_not_retried,
+    a_read_is_retried_after_a_conflict_with_another_operation,
     an_object_that_may_not_be_overwritten_is_compared,
     an_endless_error_response_is_not_read_to_its_end,
     a_store_that_denies_reads_is_retried_after_an_outage,
@@ -46,6 +47,7 @@ on!(google:
     a_call_to_a_store_that_hangs_is_abandoned,
     a_store_that_was_down_accepts_the_object_when_it_is_back,
     a_request_that_is_refused_is_not_retried,
+    a_read_is_retried_after_a_conflict_with_another_operation,
     an_object_that_may_not_be_overwritten_is_compared,
     wrong_credentials_are_distinguished_from_missing_permissions,
     a_redirect_is_never_followed,
@@ -58,6 +60,7 @@ on!(azure:
     a_call_to_a_store_that_hangs_is_abandoned,
     a_store_that_was_down_accepts_the_object_when_it_is_back,
     a_request_that_is_refused_is_not_retried,
+    a_read_is_retried_after_a_conflict_with_another_operation,
     an_object_that_may_not_be_overwritten_is_compared,
     wrong_credentials_are_distinguished_from_missing_permissions,
     a_redirect_is_never_followed,
@@ -217,6 +220,23 @@ async fn a_request_that_is_refused_is_not_retried(test_store: TestStore) {
     assert_eq!(put(&store, b"abc").await, Err(StoreError::AccessDenied));
     assert_eq!(test_store.proxy().arrived() - before, 2, "one of them reads whether the object exists");
     assert!(!put(&store, b"abc").await.unwrap().already_existed);
+}
+
+async fn a_read_is_retried_after_a_conflict_with_another_operation(test_store: TestStore) {
+    let (store, proxy) = (test_store.store(), test_store.proxy());
+    put(&store, b"abc").await.unwrap();
+    let conflict = || Fault::Answer(409, "<Error><Code>OperationAborted</Code></Error>");
+    let before = proxy.arrived();
+    proxy.next([conflict(), conflict()]);
+    assert_eq!(stored_bytes(&store).await.as_deref(), Some(&b"abc"[..]));
+    assert_eq!(proxy.arrived() - before, 3);
+    proxy.next([conflict(), conflict()]);
+    assert_eq!(store.keys(&of("team-a")).await, Ok(vec![key("front-original.jpg")]));
+    assert_eq!(proxy.arrived() - before, 6);
+    proxy.always(conflict());
+    let read = store.read(&of("team-a"), &key("front-original.jpg"), 9).await;
+    assert_eq!(read, Err(StoreError::Unavailable));
+    assert_eq!(proxy.arrived() - before, 9, "three attempts");
 }
 
 async fn an_object_that_may_not_be_overwritten_is_compared(test_store: TestStore) {
