@@ -94,68 +94,58 @@ impl Store {
         digested: &Digested,
         metadata: Metadata<'_>,
     ) -> Result<Put, StoreError> {
-        self.within(self.put_with_retries(folder, key, digested, metadata)).await
-    }
-
-    async fn put_with_retries(
-        &self,
-        folder: &Folder,
-        key: &ObjectKey,
-        digested: &Digested,
-        metadata: Metadata<'_>,
-    ) -> Result<Put, StoreError> {
         let path = self.requests.path(folder, key)?;
-        let size = digested.bytes.len() as u64;
         // Per namespace: in one namespace's part of the store, the checked object may be removed in between.
         let name = format!("{} {}", self.name, folder.namespace());
         if self.conditional_writes.are_unsupported(&name) {
             return Err(StoreError::NoConditionalWrites);
         }
         let _known = self.requests.know(&digested.bytes, digested.digest);
-        let sha256 = digested.sha256().to_owned();
-        let attributes = self.requests.attributes(&metadata, &sha256);
-        let mut retries = Retries::new(self.retry_policy);
-        loop {
-            let error = match self.put_tracked(&path, digested, &attributes).await {
-                Ok(()) => {
-                    self.try_conditional_write(&name, &path, digested, &attributes).await?;
-                    return Ok(Put { size, sha256, already_existed: false });
-                }
-                // For an existing object, Azure returns this to credentials that may create but not overwrite, and Google to
-                // credentials that may not delete.
-                Err(RequestError::Failed(StoreError::AccessDenied)) => {
-                    return match self.requests.compare(&path, size, &sha256).await {
-                        Ok(Comparison::Same) => Ok(Put { size, sha256, already_existed: true }),
-                        Ok(Comparison::Different) => Err(StoreError::Conflict),
-                        Ok(Comparison::Missing) | Err(_) => Err(StoreError::AccessDenied),
-                    };
-                }
-                Err(RequestError::Failed(error)) => return Err(error),
-                // In a folder: the file that was being written, or its folder, was removed just now.
-                Err(RequestError::NotFound) => StoreError::Unavailable,
-                Err(RequestError::NotSent(error)) => error,
-                Err(answer @ (RequestError::AlreadyExists | RequestError::Unknown(_))) => {
-                    match self.requests.compare(&path, size, &sha256).await {
-                        Ok(Comparison::Same) => return Ok(Put { size, sha256, already_existed: true }),
-                        Ok(Comparison::Different) => return Err(StoreError::Conflict),
-                        // Without permission to list, S3 denies access to an object that does not exist. If it exists, the next attempt finds out.
-                        Err(RequestError::Failed(StoreError::AccessDenied))
-                            if answer != RequestError::AlreadyExists => {}
-                        Err(RequestError::Failed(error)) => return Err(error),
-                        Ok(Comparison::Missing)
-                        | Err(
-                            RequestError::AlreadyExists
-                            | RequestError::NotFound
-                            | RequestError::NotSent(_)
-                            | RequestError::Unknown(_),
-                        ) => {}
-                    }
-                    answer.into_error()
-                }
-            };
-            if !retries.again().await {
+        let attributes = self.requests.attributes(&metadata, digested.sha256());
+        self.with_retries(|| self.put_once(&name, &path, digested, &attributes)).await
+    }
+
+    /// Puts an object, and compares what exists if the response leaves open whether the same object does.
+    async fn put_once(
+        &self,
+        name: &str,
+        path: &Path,
+        digested: &Digested,
+        attributes: &Attributes,
+    ) -> Result<Put, RequestError> {
+        let (size, sha256) = (digested.bytes.len() as u64, digested.sha256());
+        let stored = |already_existed| Put { size, sha256: sha256.to_owned(), already_existed };
+        let error = match self.put_tracked(path, digested, attributes).await {
+            Ok(()) => {
+                let tried = self.try_conditional_write(name, path, digested, attributes).await;
+                return tried.map(|()| stored(false)).map_err(RequestError::Failed);
+            }
+            // For an existing object, Azure returns this to credentials that may create but not overwrite, and Google to
+            // credentials that may not delete.
+            Err(error @ RequestError::Failed(StoreError::AccessDenied)) => error,
+            Err(error @ (RequestError::AlreadyExists | RequestError::Unknown(_))) => error,
+            // Not found in a folder: the file that was being written, or its folder, was removed just now.
+            Err(error @ (RequestError::Failed(_) | RequestError::NotSent(_) | RequestError::NotFound)) => {
                 return Err(error);
             }
+        };
+        match (error, self.requests.compare(path, size, sha256).await) {
+            (_, Ok(Comparison::Same)) => Ok(stored(true)),
+            (_, Ok(Comparison::Different)) => Err(RequestError::Failed(StoreError::Conflict)),
+            // Without permission to list, S3 denies access to an object that does not exist. If it exists, the next attempt finds out.
+            (RequestError::Failed(_), _)
+            | (RequestError::Unknown(_), Err(RequestError::Failed(StoreError::AccessDenied))) => Err(error),
+            (_, Err(failed @ RequestError::Failed(_))) => Err(failed),
+            (
+                _,
+                Ok(Comparison::Missing)
+                | Err(
+                    RequestError::AlreadyExists
+                    | RequestError::NotFound
+                    | RequestError::NotSent(_)
+                    | RequestError::Unknown(_),
+                ),
+            ) => Err(error),
         }
     }
 
@@ -285,7 +275,7 @@ impl Store {
     where
         Response: Future<Output = Result<T, RequestError>>,
     {
-        self.within(async {
+        let call = async {
             let mut retries = Retries::new(self.retry_policy);
             loop {
                 let error = match request().await {
@@ -299,11 +289,7 @@ impl Store {
                     return Err(error);
                 }
             }
-        })
-        .await
-    }
-
-    async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        };
         timeout(self.retry_policy.whole, call).await.unwrap_or(Err(NoResponse::TimedOut.into()))
     }
 }
