@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures the figures that this project promises. Starts processes.
 
 mod api_server;
+mod arrivals;
 mod burst;
 mod evidence;
 mod fake;
@@ -18,6 +19,7 @@ mod result;
 mod schedule;
 mod session;
 mod store;
+mod tenants;
 mod upload;
 mod writes;
 
@@ -58,6 +60,8 @@ enum Bench {
     Writes,
     /// Time to the link and number of requests in a burst of new Verifications, compared with a minimal client.
     Burst,
+    /// Time to the link in one namespace, alone and beside another namespace with a thousand Verifications or more.
+    Tenants,
     /// Memory, throughput and requests while 1,000 Verifications store four images each (Linux; needs 6 GB of disk).
     Evidence,
 }
@@ -71,6 +75,7 @@ impl Bench {
             Self::Polls => load::polls(progress, &operator::program()?),
             Self::Writes => writes::measure(progress, &operator::program()?),
             Self::Burst => burst::measure(progress, &operator::program()?),
+            Self::Tenants => tenants::measure(progress, &operator::program()?),
             Self::Evidence => evidence::measure(progress, &operator::program()?),
         }
     }

@@ -5,7 +5,6 @@
 //! both meet the same load of the machine. The medians of three runs are compared.
 
 mod baseline;
-mod load;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use okid_sandbox::{Act, Person, Sandbox, Verdict};
 use serde_json::json;
 use tokio::time::sleep;
 
-use self::load::{Arrivals, Links};
+use super::arrivals::{Arrivals, Links};
 use super::operator::{Operator, Run};
 use super::prometheus::{Labels, sum};
 use super::result::{BenchResult, Goal};
@@ -39,6 +38,7 @@ const RATIO: f64 = 1.5;
 const MOST_REQUESTS: f64 = 4.2;
 /// A run takes far less.
 const DONE_WITHIN: Duration = Duration::from_mins(5);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_millis(100);
 const KEY: &str = "bench-key";
 
@@ -91,7 +91,7 @@ pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<BenchRe
     Ok(results)
 }
 
-async fn client(control_plane: &ControlPlane) -> Result<Client> {
+pub(super) async fn client(control_plane: &ControlPlane) -> Result<Client> {
     let kubeconfig = Kubeconfig::from_yaml(&control_plane.kubeconfig()).context("read the kubeconfig")?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
@@ -133,11 +133,7 @@ async fn run_operator(
             needs: Some(control_plane.lifeline()?),
         },
     )?;
-    let since = Instant::now();
-    while !operator.is_ready()? {
-        ensure!(since.elapsed() < DONE_WITHIN, "the operator did not become ready");
-        sleep(TICK).await;
-    }
+    until_ready(&operator).await?;
     let client = client(control_plane).await?;
     let before = metrics(control_plane)?;
     let links = Links::watch(client.clone(), &namespace).await?;
@@ -163,6 +159,16 @@ async fn run_operator(
         before,
         after,
     })
+}
+
+/// Waits until the operator is ready.
+pub(super) async fn until_ready(operator: &Operator) -> Result<()> {
+    let since = Instant::now();
+    while !operator.is_ready()? {
+        ensure!(since.elapsed() < READY_WITHIN, "the operator did not become ready");
+        sleep(TICK).await;
+    }
+    Ok(())
 }
 
 async fn run_baseline(

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::load::{Arrivals, Created, histogram, record};
+use super::super::arrivals::{Arrivals, Created, histogram, record};
 use super::{LATENCY, VERDICT_AFTER};
 
 /// Takes each Verification from its creation to its verdict, with at most this many in flight, and returns the times from

@@ -1,4 +1,4 @@
-//! A burst of new Verifications, and when each has its link. Connects to the API server.
+//! New Verifications on a schedule, and when each has its link. Connects to the API server.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,6 +96,11 @@ impl Links {
             }
         });
         Ok(Self { seen, watch })
+    }
+
+    /// The number of those with a link.
+    pub(super) fn linked(&self) -> usize {
+        self.seen.lock().links.len()
     }
 
     /// The number of verified ones.
