@@ -227,6 +227,7 @@ impl Condition {
     /// The condition of that type in a list.
     #[must_use]
     pub fn find(list: &[Self], type_: ConditionType) -> Option<&Self> {
-        list.iter().find(|condition| condition.type_ == type_.as_str())
+        let word = type_.as_str();
+        list.iter().find(|condition| condition.type_ == word)
     }
 }

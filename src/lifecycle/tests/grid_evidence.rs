@@ -154,17 +154,23 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
     }
 }
 
-/// Those facts under every combination of the choices in those lists, with the places of the choices.
+/// Those facts under every combination of the choices in those lists, with the places of the choices. Those of the first
+/// list follow each other on the same facts, so each sets whatever the one before it has set.
 fn every_choice(facts: &Facts, lists: &[&[Choice]], mut see: impl FnMut(&Facts, &[usize])) {
+    let (first, others) = lists.split_first().expect("a list");
     let mut places = vec![0; lists.len()];
-    for number in 0..lists.iter().map(|list| list.len()).product::<usize>() {
+    for number in 0..others.iter().map(|list| list.len()).product::<usize>() {
         let mut chosen = facts.clone();
         let mut rest = number;
-        for (place, list) in places.iter_mut().zip(lists) {
+        for (place, list) in places[1..].iter_mut().zip(others) {
             *place = rest % list.len();
             rest /= list.len();
             list[*place](&mut chosen);
         }
-        see(&chosen, &places);
+        for (place, choice) in first.iter().enumerate() {
+            places[0] = place;
+            choice(&mut chosen);
+            see(&chosen, &places);
+        }
     }
 }
