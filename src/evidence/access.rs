@@ -65,7 +65,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        store::{Endpoints, Folder, HttpSettings, Location, Options, RetryPolicy, Store, StoreHttp, Stores},
+        store::{
+            Endpoints, Folder, HttpSettings, Location, Options, RetryPolicy, Scheme, Store, StoreHttp, Stores,
+        },
         tls::client_config,
     };
 
@@ -75,10 +77,27 @@ mod tests {
     }
 
     fn destination(context: &EvidenceContext, namespace: &str) -> ResolvedDestination {
+        let options = Options::of_administrator(Scheme::File, [], &[]).unwrap();
+        destination_at(context, namespace, "file:///evidence", &options)
+    }
+
+    /// A destination with credentials from a Secret of the namespace.
+    fn own_destination(context: &EvidenceContext, namespace: &str, secret_key: &str) -> ResolvedDestination {
+        let entries = [("aws_access_key_id", "operator"), ("aws_secret_access_key", secret_key)];
+        let entries = entries.map(|(name, value)| (name, value.as_bytes()));
+        let options = Options::of_secret(Scheme::S3, entries, &context.endpoints).unwrap();
+        destination_at(context, namespace, "s3://evidence", &options)
+    }
+
+    fn destination_at(
+        context: &EvidenceContext,
+        namespace: &str,
+        url: &str,
+        options: &Options,
+    ) -> ResolvedDestination {
         let folder = Folder::new(namespace, "alice", "0b1e6d5c-7c0e-4b0e-9d57-1f6a8e7f2a10").unwrap();
-        let location = Location::parse("file:///evidence").unwrap();
-        let options = Options::of_administrator(location.scheme(), [], &[]).unwrap();
-        let store = Arc::new(Store::new(location, &options, &context.http, RetryPolicy::default()).unwrap());
+        let location = Location::parse(url).unwrap();
+        let store = Arc::new(Store::new(location, options, &context.http, RetryPolicy::default()).unwrap());
         let endpoint_limit = context.limits.endpoint_limit(store.endpoint());
         ResolvedDestination { prefix: folder.url(store.location()), store, folder, endpoint_limit }
     }
@@ -93,5 +112,26 @@ mod tests {
         let minute = Duration::from_mins(1);
         assert!(context.enter_within(&crowded, minute).await.is_none());
         assert!(context.enter_within(&other, minute).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_silent_for_one_namespace_or_key_still_admits_the_others() {
+        let context = context();
+        for (silent, others) in [
+            (destination(&context, "team-a"), vec![destination(&context, "team-b")]),
+            (
+                own_destination(&context, "team-a", "horse"),
+                vec![
+                    own_destination(&context, "team-a", "cow"),
+                    own_destination(&context, "team-b", "horse"),
+                ],
+            ),
+        ] {
+            context.enter(&silent).await.unwrap().pass.did_not_respond();
+            assert!(context.enter(&silent).await.is_none());
+            for other in others {
+                assert!(context.enter(&other).await.is_some(), "{}", other.prefix);
+            }
+        }
     }
 }

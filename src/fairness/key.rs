@@ -33,3 +33,17 @@ fn hash(value: &(impl Hash + ?Sized)) -> u32 {
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     u32::try_from(HASHER.hash_one(value) >> 32).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_namespace_belongs_to_the_share_of_that_namespace() {
+        let whole = FairnessKey::of_namespace("team-a");
+        let keys = ["one", "two"].map(|secret| FairnessKey::new("team-a", &secret));
+        assert!(keys.iter().all(|key| key.namespace == whole.namespace));
+        assert_ne!(keys[0].key, keys[1].key);
+        assert_ne!(FairnessKey::new("team-b", &"one").namespace, whole.namespace);
+    }
+}

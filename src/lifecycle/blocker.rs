@@ -256,6 +256,19 @@ mod tests {
         for blocker in Blocker::ALL {
             let text = blocker.message();
             assert!(text.len() <= 256 && text.ends_with('.'), "{text}");
+            let advice =
+                ["Add ", "Check ", "Contact ", "Create ", "Grant ", "Set ", "Update ", "put ", "is retrying"];
+            assert!(advice.iter().any(|words| text.contains(words)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_portals_guide_recommends_is_in_the_message() {
+        for (blocker, advice) in [
+            (Blocker::NotConfigured, "Contact the portal's administrator"),
+            (Blocker::KeyRejected, "Check that it is active in the v2dashboard"),
+        ] {
+            assert!(blocker.message().contains(advice), "{blocker:?}");
         }
     }
 }

@@ -335,6 +335,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_breaker_opens_for_all_after_half_a_minute_of_silence_and_no_earlier() {
+        let breaker = StoreBreaker::default();
+        for namespace in ["a", "b"] {
+            breaker.admit(user(namespace, 1)).unwrap().did_not_respond();
+        }
+        let second = Duration::from_secs(1);
+        advance(UNRESPONSIVE_AFTER - second).await;
+        let both = [(); 2].map(|()| breaker.admit(user("c", 1)));
+        assert!(both.iter().all(Option::is_some));
+        drop(both);
+        advance(second).await;
+        let _probe = breaker.admit(user("c", 1)).unwrap();
+        assert!(!admits(&breaker, user("c", 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_response_to_any_user_shows_that_the_server_is_up() {
         let breaker = StoreBreaker::default();
         let slow = breaker.admit(user("c", 1)).unwrap();

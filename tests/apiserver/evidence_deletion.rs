@@ -17,6 +17,7 @@ use crate::stores::Fault;
 const STORED: [&str; 4] = ["Ready=True/Verified", "Reconciling=", "Stalled=", "EvidenceStored=True/Stored"];
 
 const DENIED: &str = "<Error><Code>AccessDenied</Code></Error>";
+const NO_BUCKET: &str = "<Error><Code>NoSuchBucket</Code></Error>";
 
 fn has_finalizer(seen: &Verification) -> bool {
     seen.finalizers().iter().any(|finalizer| finalizer == EVIDENCE_FINALIZER)
@@ -61,7 +62,11 @@ async fn retained_evidence_outlives_its_resource_which_never_has_the_finalizer()
     world.s3().proxy.next([Fault::Hold]);
     world.create_and_finish("bob", asking(front()), Verdict::Verified).await;
     world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
+    let bob = world.get("bob").await;
     world.delete("bob").await;
+    world.s3().proxy.release();
+    let is_complete = |world: &World| files(&world.in_s3(&bob)).contains_key("manifest.json");
+    world.until_portal("the upload of bob", is_complete).await;
     for name in ["alice", "bob"] {
         assert!(!world.versions(name).iter().any(has_finalizer), "{name}");
     }
@@ -259,8 +264,7 @@ async fn noncurrent_versions_in_a_versioned_bucket_are_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_never_existed_delays_no_deletion_and_reports_no_orphan() {
     let world = World::builder().s3().start().await;
-    let missing = Fault::Answer(404, "<Error><Code>NoSuchBucket</Code></Error>");
-    world.s3().proxy.always(missing);
+    world.s3().proxy.always(Fault::Answer(404, NO_BUCKET));
     world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
     let held = world.until("alice", has_finalizer).await;
     world.until_portal("an upload that was refused", |world| world.s3().proxy.arrived() > 0).await;
@@ -268,6 +272,24 @@ async fn a_bucket_that_never_existed_delays_no_deletion_and_reports_no_orphan() 
     world.delete("alice").await;
     assert!(files(&world.in_s3(&held)).is_empty());
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_vanished_with_stored_evidence_is_reported_after_ten_minutes() {
+    let mut world = World::builder().s3().start().await;
+    let alice = stored(&world, "alice").await;
+    world.s3().proxy.always(Fault::Answer(404, NO_BUCKET));
+    start_deletion(&world, "alice").await;
+    let before = world.s3().proxy.arrived();
+    world.until_portal("a removal that was refused", |world| world.s3().proxy.arrived() > before).await;
+    world.operator().kill();
+    assert!(has_finalizer(&world.get("alice").await));
+    world.advance_clock(Duration::from_mins(10));
+    world.start(Launch::new()).await;
+    until_gone(&world, "alice").await;
+    world.until_event("alice", "EvidenceOrphaned").await;
+    check(&alice, &world.in_s3(&alice));
     world.finish().await;
 }
 

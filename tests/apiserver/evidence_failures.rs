@@ -324,27 +324,35 @@ async fn different_bytes_are_never_overwritten_and_a_retry_stores_once_they_are_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_whose_response_was_lost_is_recognized_although_the_bytes_changed() {
     let world = World::builder().s3().start().await;
-    let id = world.create_session("alice", asking(front())).await;
-    let first = world
-        .sandbox()
-        .inject(Fault::new(Call::Image, response("image/jpeg", "%PDF-1.7 first")).session(&id));
-    // The store stores the object, its response is lost, and then it is unavailable.
-    world.s3().proxy.next([StoreFault::ResetInstead]);
-    world.s3().proxy.always(StoreFault::Answer(503, ""));
-    world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    world.until_with_clock("alice", |seen| pending(seen, "False/StoreUnavailable")).await;
+    // The process remembers what it has put, also where the object does not prove it.
+    for (name, has_proof) in [("alice", true), ("bob", false)] {
+        let id = world.create_session(name, asking(front())).await;
+        let first = world
+            .sandbox()
+            .inject(Fault::new(Call::Image, response("image/jpeg", "%PDF-1.7 first")).session(&id));
+        // The store stores the object, its response is lost, and then it is unavailable.
+        world.s3().proxy.next([StoreFault::ResetInstead]);
+        world.s3().proxy.always(StoreFault::Answer(503, ""));
+        world.sandbox().finish(&id, Verdict::Verified).unwrap();
+        world.until_with_clock(name, |seen| pending(seen, "False/StoreUnavailable")).await;
 
-    world.sandbox().clear(first);
-    world.sandbox().inject(Fault::new(Call::Image, response("image/jpeg", "%PDF-1.7 later")).session(&id));
-    world.s3().proxy.heal();
-    let over = world.until_with_polls("alice", is_settled).await;
-    assert!(over.shows(&STORED), "{over:?}");
-    assert_eq!(
-        check(&over, &world.in_s3(&over))["front-original.pdf"],
-        b"%PDF-1.7 first",
-        "what is there stays"
-    );
-    assert!(!world.events("alice").await.contains(&"EvidenceFailed".to_owned()));
+        if !has_proof {
+            world.s3().forget_attributes();
+        }
+        world.sandbox().clear(first);
+        world
+            .sandbox()
+            .inject(Fault::new(Call::Image, response("image/jpeg", "%PDF-1.7 later")).session(&id));
+        world.s3().proxy.heal();
+        let over = world.until_with_polls(name, is_settled).await;
+        assert!(over.shows(&STORED), "{over:?}");
+        assert_eq!(
+            check(&over, &world.in_s3(&over))["front-original.pdf"],
+            b"%PDF-1.7 first",
+            "what is there stays"
+        );
+        assert!(!world.events(name).await.contains(&"EvidenceFailed".to_owned()));
+    }
     world.finish().await;
 }
 

@@ -35,6 +35,7 @@ on!(s3:
     a_read_is_retried_after_a_conflict_with_another_operation,
     an_object_that_may_not_be_overwritten_is_compared,
     an_endless_error_response_is_not_read_to_its_end,
+    an_endless_redirect_is_not_read_to_its_end,
     a_store_that_denies_reads_is_retried_after_an_outage,
     wrong_credentials_are_distinguished_from_missing_permissions,
     a_redirect_is_never_followed,
@@ -252,6 +253,12 @@ async fn an_object_that_may_not_be_overwritten_is_compared(test_store: TestStore
 async fn an_endless_error_response_is_not_read_to_its_end(test_store: TestStore) {
     test_store.proxy().next([Fault::AnswerEndlessly(403)]);
     assert_eq!(put(&test_store.store(), b"abc").await, Err(StoreError::AccessDenied));
+    assert!(test_store.proxy().endless() < 16 << 20, "what the connection's buffers hold, at most");
+}
+
+async fn an_endless_redirect_is_not_read_to_its_end(test_store: TestStore) {
+    test_store.proxy().next([Fault::AnswerEndlessly(307)]);
+    assert_eq!(put(&test_store.store(), b"abc").await, Err(StoreError::Misconfigured("region")));
     assert!(test_store.proxy().endless() < 16 << 20, "what the connection's buffers hold, at most");
 }
 

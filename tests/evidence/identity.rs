@@ -2,9 +2,9 @@
 
 use control_plane::Folder as TempFolder;
 use http::Method;
-use okid_operator::store::{Store, StoreError};
+use okid_operator::store::{NoResponse, Store, StoreError};
 
-use crate::harness::{BUCKET, POD_TOKEN, ROLE, S3, SESSION, TokenServer, put, stores_with};
+use crate::harness::{BUCKET, Fault, POD_TOKEN, Proxy, ROLE, S3, SESSION, TokenServer, put, stores_with};
 
 /// A pod: its environment, and the file with its token.
 struct Pod {
@@ -78,6 +78,23 @@ async fn a_store_without_credentials_uses_eks_pod_identity() {
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &pod.token),
     ];
     store_as_session(&s3, &pod.store(&s3_store(&s3), &variables, &token_server)).await;
+}
+
+#[tokio::test]
+async fn an_endless_token_response_is_not_read_to_its_end() {
+    let (s3, token_server) =
+        (S3::start("session", "horse").await, TokenServer::sts("session", "horse").await);
+    let agent = Proxy::start("127.0.0.1:9".parse().unwrap());
+    agent.always(Fault::AnswerEndlessly(200));
+    let (pod, url) = (Pod::new(POD_TOKEN), agent.url());
+    let variables = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &pod.token),
+    ];
+    let store = pod.store(&s3_store(&s3), &variables, &token_server);
+    assert_eq!(put(&store, b"abc").await, Err(NoResponse::TooLarge.into()));
+    assert!(agent.endless() < 16 << 20, "its bound, and what the connection's buffers hold");
+    assert_eq!(s3.proxy.arrived(), 0);
 }
 
 #[tokio::test]

@@ -33,6 +33,16 @@ impl S3 {
         Self { proxy, folder, tasks, access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }
     }
 
+    /// Removes the attributes of all objects, which s3s-fs keeps in files beside the buckets.
+    pub(crate) fn forget_attributes(&self) {
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
     /// The entries of a Secret for it.
     pub(crate) fn options(&self) -> Vec<(&'static str, String)> {
         vec![

@@ -84,6 +84,19 @@ fn what_is_wrong_is_said_for_as_long_as_evidence_stays_refused() {
 }
 
 #[test]
+fn a_store_without_conditional_writes_is_told_from_a_wrong_option() {
+    let over = fixtures::over(Outcome::Verified);
+    let stored =
+        UploadOutcome { error: Some(EvidenceError::NoConditionalWrites), ..UploadOutcome::default() };
+    let failed = concluded(&over, &facts(&over, None), &StepOutcome::Store(stored));
+    let message = said(&failed, ConditionType::EvidenceStored).unwrap();
+    assert!(
+        message.starts_with("The store does not support conditional writes (If-None-Match)"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_refusal_that_is_too_long_or_odd_still_fits_the_condition() {
     let status = fixtures::fresh();
     let odd = format!("{}\u{1b}[31mé", "x".repeat(400));

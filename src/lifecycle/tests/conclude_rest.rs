@@ -260,6 +260,30 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
 }
 
 #[test]
+fn those_who_wait_for_the_same_show_it_over_the_course_of_a_minute() {
+    for (jitter_seed, shown_after) in [(0, 30), (1, 31), (59, 89), (60, 30)] {
+        let mut world = fresh();
+        world.facts.jitter_seed = jitter_seed;
+        let mut passed = 0;
+        for (seconds, shown) in [
+            (0, Reason::Pending),
+            (shown_after - 1, Reason::Pending),
+            (shown_after, Reason::PortalUnreachable),
+        ] {
+            world.pass(seconds - passed);
+            passed = seconds;
+            world.refusal = Some(Refusal::Breaker(later(world.facts.now, Duration::from_mins(5))));
+            world.reconcile(Answer::Uncalled);
+            assert_eq!(
+                world.reason(ConditionType::Ready),
+                Some(shown.as_str()),
+                "{jitter_seed}: {seconds} s"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_asked_for() {
     let mut world = open();
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));

@@ -1,7 +1,7 @@
 //! Pauses, circuit breakers, and what a request learns that is not admitted.
 
 use super::*;
-use crate::portal::budget::key_budget::MAX_PAUSE;
+use crate::portal::{budget::key_budget::MAX_PAUSE, error::NotSent};
 
 /// A budget with both breakers open: creates wait for minutes after a lost response, and polls fail.
 fn failing(now: Instant) -> Budget {
@@ -38,6 +38,23 @@ fn only_a_response_of_the_portal_itself_closes_the_breakers() {
         assert_eq!(matches!(create, Admission::Go(_)), closes, "{response:?}");
         let poll = budget.admit(now, Call::Poll, Priority::Idle);
         assert_eq!(matches!(poll, Admission::Go(_)), closes, "{response:?}");
+    }
+}
+
+#[test]
+fn a_create_that_made_nothing_opens_the_breaker_for_seconds() {
+    for error in [
+        PortalError::Unclear { status: 403 },
+        PortalError::NotSent(NotSent::Refused),
+        PortalError::Invalid,
+        PortalError::Redirected,
+    ] {
+        let now = Instant::now();
+        let budget = proven(now);
+        go(budget.admit(now, Call::Create, Priority::Create)).report(now, Err(&error));
+        assert_eq!(closed(&budget.admit(now, Call::Create, Priority::Create)), Closed::Breaker, "{error:?}");
+        let later = now + Duration::from_secs(5);
+        drop(go(budget.admit(later, Call::Create, Priority::Create)));
     }
 }
 

@@ -20,6 +20,25 @@ fn budget_of_key(budgets: &Budgets, number: usize, namespace: u32) -> Budget {
 }
 
 #[test]
+fn a_portal_has_one_rate_for_all_its_keys_and_namespaces() {
+    let settings =
+        BudgetSettings { portal_rate: Some(20.0), key_rate: Some(20.0), ..BudgetSettings::default() };
+    let (start, budgets) = (Instant::now(), Budgets::new(settings));
+    let all: Vec<_> = (0..6).map(|number| budget_of_key(&budgets, number, [1, 2, 3][number % 3])).collect();
+    let mut requests = 0;
+    for hundredth in 0..1_000 {
+        let now = start + Duration::from_millis(10) * hundredth;
+        for budget in &all {
+            if let Admission::Go(permit) = budget.admit(now, Call::Poll, Priority::Create) {
+                requests += 1;
+                permit.report(now, Ok(()));
+            }
+        }
+    }
+    assert!((150..=204).contains(&requests), "{requests} in ten seconds, with six keys");
+}
+
+#[test]
 fn a_thousand_wrong_keys_of_adoptions_cost_twenty_requests_and_one_a_second() {
     let (start, budgets) = (Instant::now(), Budgets::default());
     let (mut requests, mut number) = (0, 0);
@@ -57,6 +76,20 @@ async fn ten_thousand_keys_that_were_never_used_are_known_for_a_minute_each() {
     drop((held, again));
     budget_of_key(&budgets, 0, 1);
     assert_eq!(budgets.key_count(), 1, "a key that was used is known for an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unused_budgets_are_looked_for_once_a_minute_and_not_with_each_request() {
+    let budgets = Budgets::default();
+    let after = async |seconds, number| {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        drop(budget_of_key(&budgets, number, 1));
+        budgets.key_count()
+    };
+    assert_eq!(after(1, 0).await, 1);
+    assert_eq!(after(59, 1).await, 2, "the first is younger than a minute");
+    assert_eq!(after(59, 2).await, 3, "the first is unused, and the minute is not over");
+    assert_eq!(after(1, 3).await, 2, "the two last");
 }
 
 #[tokio::test(start_paused = true)]
