@@ -422,10 +422,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Phase, SessionState},
+        api::{Phase, Session, SessionState},
         lifecycle::fixtures,
         reconcile::reconciliation::samples::{object, reconciliation},
     };
+
+    fn session(read: &mut Verification) -> &mut Session {
+        read.status.get_or_insert_default().session.get_or_insert_default()
+    }
 
     #[test]
     fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_process() {
@@ -436,9 +440,6 @@ mod tests {
             change(&mut read);
             applies_to(&read, &ours)
         };
-        fn session(read: &mut Verification) -> &mut crate::api::Session {
-            read.status.get_or_insert_default().session.get_or_insert_default()
-        }
         assert!(with(|read| read.metadata.resource_version = Some("2".to_owned())));
         assert!(!with(|read| session(read).attempt = 3), "another attempt");
         assert!(!with(|read| session(read).holder = Some("later/0".to_owned())), "another process");

@@ -120,33 +120,34 @@ impl Store {
                 let tried = self.try_conditional_write(name, path, digested, attributes).await;
                 return tried.map(|()| stored(false)).map_err(RequestError::Failed);
             }
-            // For an existing object, Azure returns this to credentials that may create but not overwrite, and Google to
+            // For an existing object, Azure denies access to credentials that may create but not overwrite, and Google to
             // credentials that may not delete.
-            Err(error @ RequestError::Failed(StoreError::AccessDenied)) => error,
-            Err(error @ (RequestError::AlreadyExists | RequestError::Unknown(_))) => error,
+            Err(
+                error @ (RequestError::AlreadyExists
+                | RequestError::Unknown(_)
+                | RequestError::Failed(StoreError::AccessDenied)),
+            ) => error,
             // Not found in a folder: the file that was being written, or its folder, was removed just now.
             Err(error @ (RequestError::Failed(_) | RequestError::NotSent(_) | RequestError::NotFound)) => {
                 return Err(error);
             }
         };
-        match (error, self.requests.compare(path, size, sha256).await) {
-            (_, Ok(Comparison::Same)) => Ok(stored(true)),
-            (_, Ok(Comparison::Different)) => Err(RequestError::Failed(StoreError::Conflict)),
+        let compared = match self.requests.compare(path, size, sha256).await {
+            Ok(Comparison::Same) => return Ok(stored(true)),
+            Ok(Comparison::Different) => return Err(RequestError::Failed(StoreError::Conflict)),
+            Ok(Comparison::Missing) => None,
+            Err(error) => Some(error),
+        };
+        Err(match (error, compared) {
+            (RequestError::AlreadyExists, Some(failed @ RequestError::Failed(_))) => failed,
             // Without permission to list, S3 denies access to an object that does not exist. If it exists, the next attempt finds out.
-            (RequestError::Failed(_), _)
-            | (RequestError::Unknown(_), Err(RequestError::Failed(StoreError::AccessDenied))) => Err(error),
-            (_, Err(failed @ RequestError::Failed(_))) => Err(failed),
-            (
-                _,
-                Ok(Comparison::Missing)
-                | Err(
-                    RequestError::AlreadyExists
-                    | RequestError::NotFound
-                    | RequestError::NotSent(_)
-                    | RequestError::Unknown(_),
-                ),
-            ) => Err(error),
-        }
+            (RequestError::Unknown(_), Some(failed @ RequestError::Failed(reason)))
+                if reason != StoreError::AccessDenied =>
+            {
+                failed
+            }
+            (_, _) => error,
+        })
     }
 
     /// Sends one request that puts an object. If it gets no response or is cancelled, the object's bytes note that.
