@@ -1,6 +1,6 @@
 //! Why a connection could not be made, for the portal's client and the stores'. May depend on nothing of this crate.
 //!
-//! Causes are told apart by type, never by text, and nothing is printed.
+//! Causes are distinguished by type, never by text, and nothing is printed.
 
 use std::{error::Error as StdError, io};
 

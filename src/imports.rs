@@ -1,4 +1,4 @@
-//! Which file imports which: no two of them in a circle, and no module one that stands above it. Reads the sources.
+//! Which file imports which: no two of them in a circle, and no module one that is above it. Reads the sources.
 //!
 //! A private `use` is an import of the file that defines what is named, whatever re-exports it passes through, and so is a
 //! path that begins with `crate`, `super` or `self`. A public `use` only re-exports. Tests may import what they like.
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use reader::{Reader, Source};
+use reader::{Reader, SourceFile};
 
 mod reader;
 #[cfg(test)]
@@ -143,7 +143,7 @@ type Module = Vec<String>;
 
 /// The sources of a crate, by module.
 #[derive(Debug, Default)]
-struct Sources(BTreeMap<Module, Source>);
+struct Sources(BTreeMap<Module, SourceFile>);
 
 impl Sources {
     /// Adds a file.
@@ -187,7 +187,7 @@ impl Sources {
 
     /// Which module imports which.
     fn edges(&self) -> BTreeMap<&Module, BTreeSet<Module>> {
-        let targets = |module: &Module, source: &Source| {
+        let targets = |module: &Module, source: &SourceFile| {
             let targets = source.imports.iter().filter_map(|path| self.defining(path));
             targets.filter(|target| target != module && !target.is_empty()).collect()
         };
@@ -269,17 +269,25 @@ impl Sources {
 
 /// The sources of this crate, but for tests and the program.
 fn sources() -> Sources {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Sources::default();
-    for file in files_below(&root) {
+    for (module, text) in texts() {
+        sources.add(module, &text);
+    }
+    sources
+}
+
+/// The text of each of those files.
+fn texts() -> Vec<(Module, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = |file: PathBuf| {
         let path = file.strip_prefix(&root).unwrap().with_extension("");
         let mut module: Module = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
         if module.last().is_some_and(|last| last == "mod" || last == "lib") {
             module.pop();
         }
-        sources.add(module, &fs::read_to_string(&file).unwrap());
-    }
-    sources
+        (module, fs::read_to_string(&file).unwrap())
+    };
+    files_below(&root).into_iter().map(text).collect()
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -311,6 +319,29 @@ fn no_two_files_import_each_other_in_a_circle() {
 fn no_module_imports_one_that_stands_above_it() {
     let found = sources().against_the_order();
     assert!(found.is_empty(), "{} imports:\n{}", found.len(), found.join("\n"));
+}
+
+/// Whether the first lines of a file say what it may depend on.
+fn says_what_it_may_depend_on(text: &str) -> bool {
+    let first: Vec<_> = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+    let first = first.join(" ");
+    ["depend", "Depend", "Pure", "**pure**", "State only", "Types only"]
+        .iter()
+        .any(|words| first.contains(words))
+}
+
+#[test]
+fn each_module_and_each_file_with_effects_says_what_it_may_depend_on() {
+    let effects = ["reconcile", "evidence", "cluster"];
+    let must = |module: &Module| {
+        module.len() == 1 || module.first().is_some_and(|top| effects.contains(&top.as_str()))
+    };
+    let silent: Vec<_> = texts()
+        .into_iter()
+        .filter(|(module, text)| must(module) && !says_what_it_may_depend_on(text))
+        .map(|(module, _)| module.join("::"))
+        .collect();
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The program `okid-operator`.
+//! The program `okid-operator`. May depend on the library only.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Run(settings) => run(&settings),
-        Command::Crd => api::definition_yaml().map_err(Failure::from).and_then(|yaml| print(yaml.as_bytes())),
+        Command::Crd => {
+            api::definition_yaml().map_err(BoxError::from).and_then(|yaml| print(yaml.as_bytes()))
+        }
         Command::Check(settings) => check(&settings),
         Command::ReleaseFinalizers(settings) => release_finalizers(&settings),
         Command::Completions { shell } => {
@@ -46,10 +48,10 @@ fn main() -> ExitCode {
     }
 }
 
-type Failure = Box<dyn std::error::Error>;
+type BoxError = Box<dyn std::error::Error>;
 
 /// Prints to standard output. A reader that stops early, such as `head`, is no error.
-fn print(text: &[u8]) -> Result<(), Failure> {
+fn print(text: &[u8]) -> Result<(), BoxError> {
     let mut out = std::io::stdout();
     match out.write_all(text).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -57,13 +59,13 @@ fn print(text: &[u8]) -> Result<(), Failure> {
     }
 }
 
-fn check(settings: &CheckSettings) -> Result<(), Failure> {
+fn check(settings: &CheckSettings) -> Result<(), BoxError> {
     // If standard output is closed, the exit code still tells.
     let report = |line: &str| drop(writeln!(std::io::stdout(), "{line}"));
     Ok(runtime()?.block_on(operator::check(settings, report))?)
 }
 
-fn release_finalizers(settings: &ReleaseSettings) -> Result<(), Failure> {
+fn release_finalizers(settings: &ReleaseSettings) -> Result<(), BoxError> {
     telemetry::start(settings.log_format, &LogFilter::default());
     Ok(runtime()?.block_on(operator::release_finalizers(settings))?)
 }
@@ -72,7 +74,7 @@ fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-fn run(settings: &Settings) -> Result<(), Failure> {
+fn run(settings: &Settings) -> Result<(), BoxError> {
     telemetry::start(settings.log_format, &settings.log_filter);
     let runtime = runtime()?;
     let done = runtime.block_on(until_signalled(settings));
@@ -89,7 +91,7 @@ fn is_about_settings(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Runs the operator until SIGTERM or Ctrl-C. A second signal ends it without waiting for work in flight.
-async fn until_signalled(settings: &Settings) -> Result<(), Failure> {
+async fn until_signalled(settings: &Settings) -> Result<(), BoxError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = CancellationToken::new();

@@ -1,7 +1,7 @@
 //! Allow-lists of URLs: which portals and which store endpoints the operator may connect to.
 //!
 //! Pure. May depend on nothing of this crate. Credentials go wherever a [`BaseUrl`] points, so one is only made from text
-//! that can be read in one way. Nothing is decoded, repaired or guessed: a spelling that a URL parser would quietly turn
+//! that can be read in one way. Nothing is decoded, repaired or guessed: a spelling that a URL parser would quietly change
 //! into another host (octal addresses, percent signs, backslashes, tabs, user information) is refused. Only the case of
 //! scheme and host, the default port and trailing slashes are normalised.
 

@@ -23,7 +23,7 @@ use flags::Flags;
 
 pub use tasks::{CheckSettings, ReleaseSettings};
 pub use values::{
-    AdminUrl, ForbiddenImage, InvalidProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit,
+    AdminUrl, ForbiddenImage, InvalidPortalProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit,
 };
 
 /// okID identity checks as Kubernetes resources.
@@ -121,7 +121,7 @@ pub enum InvalidSettings {
     DefaultPortal,
     /// `--portal-proxy` is not the URL of an HTTP proxy.
     #[error("--portal-proxy {0}")]
-    PortalProxy(InvalidProxy),
+    PortalProxy(InvalidPortalProxy),
     /// An entry of `--allowed-store-endpoint` is not the URL of an endpoint.
     #[error("check --allowed-store-endpoint: {0}")]
     StoreEndpoint(InvalidEndpoint),

@@ -1,4 +1,5 @@
-//! Waits for the custom resource definition, and logs why.
+//! Waits for the custom resource definition, and logs why. May depend on `error`, `request`, `verifications`, `incidents` and
+//! kube's client.
 
 use std::{borrow::Cow, time::Duration};
 

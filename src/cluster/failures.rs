@@ -58,7 +58,7 @@ impl ServerCall {
 
 /// What an incident is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
+enum IncidentKind {
     /// The API server does not respond, or responds that it cannot: this concerns every call.
     Unavailable,
     /// The API server does not accept the credentials: this concerns every call.
@@ -67,7 +67,7 @@ enum Failure {
     Refused(ServerCall, u16),
 }
 
-impl Failure {
+impl IncidentKind {
     fn of(call: ServerCall, code: Option<u16>) -> Self {
         match code {
             None | Some(408 | 429 | 500..) => Self::Unavailable,
@@ -87,7 +87,7 @@ impl Failure {
 
 /// The failures that go on now. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FailureLog(Arc<Mutex<Incidents<Failure, Failing>>>);
+pub(crate) struct FailureLog(Arc<Mutex<Incidents<IncidentKind, Failing>>>);
 
 /// What fails in an incident.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ enum End {
     /// It is over.
     Now,
     /// It is over at that time, unless something fails before.
-    At(Failure, Instant),
+    At(IncidentKind, Instant),
 }
 
 impl FailureLog {
@@ -154,7 +154,7 @@ impl FailureLog {
     }
 
     /// Reports the end of an incident when it is over; by then there may be no more requests that could.
-    fn report_end_at(&self, call: ServerCall, failure: Failure, mut at: Instant) {
+    fn report_end_at(&self, call: ServerCall, failure: IncidentKind, mut at: Instant) {
         let failures = self.clone();
         tokio::spawn(async move {
             loop {
@@ -169,7 +169,7 @@ impl FailureLog {
     }
 
     /// When the incident that a task waits for is over; nothing, if something fails again.
-    fn end_of(&self, failure: Failure, now: Instant) -> Option<End> {
+    fn end_of(&self, failure: IncidentKind, now: Instant) -> Option<End> {
         let mut incidents = self.0.lock();
         let incident = incidents.get_mut(&failure)?;
         if is_over(incident, now) {
@@ -186,7 +186,7 @@ impl FailureLog {
     /// Whether this failure begins an incident.
     fn failed(&self, call: ServerCall, code: Option<u16>, object: (&str, &str), now: Instant) -> bool {
         let mut incidents = self.0.lock();
-        let failure = Failure::of(call, code);
+        let failure = IncidentKind::of(call, code);
         let (is_new, failing) = incidents.failed(failure, Failing::default(), RESOLVE_TIMEOUT, now);
         let object = hash(call, object);
         if failing.objects.len() < MOST_TRACKED {
@@ -229,7 +229,7 @@ fn report_end(call: ServerCall) {
     tracing::info!(verb, resource, "Kubernetes API requests succeed again");
 }
 
-fn is_over(incident: &Incident<Failure, Failing>, now: Instant) -> bool {
+fn is_over(incident: &Incident<IncidentKind, Failing>, now: Instant) -> bool {
     let is_stable = now.saturating_duration_since(incident.last_failure()) >= KEEP_OPEN_FOR;
     incident.has_timed_out(now) || (is_stable && incident.detail.has_recovered())
 }

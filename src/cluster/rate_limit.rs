@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 /// What was taken lies in the future until it is paid back at one per interval.
 #[derive(Debug, Default)]
-pub(crate) struct RateLimit {
+pub(crate) struct RateLimiter {
     used_until: Option<Instant>,
 }
 
-impl RateLimit {
+impl RateLimiter {
     /// Takes one, and returns when it may go: at once for up to `burst` in a row, then one per `interval`.
     pub(crate) fn take(&mut self, now: Instant, interval: Duration, burst: u32) -> Instant {
         let used_until = self.used_until.map_or(now, |until| until.max(now)) + interval;

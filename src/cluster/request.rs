@@ -1,4 +1,4 @@
-//! What every call to the API server has in common.
+//! What every call to the API server has in common. Depends on nothing of this crate.
 
 use std::time::Duration;
 

@@ -18,20 +18,20 @@ pub(super) struct RequestMetrics(pub(super) Arc<Metrics>);
 
 /// A client whose requests are measured.
 #[derive(Clone)]
-pub(super) struct Measured<S> {
+pub(super) struct MeasuredClient<S> {
     inner: S,
     metrics: Arc<Metrics>,
 }
 
 impl<S> Layer<S> for RequestMetrics {
-    type Service = Measured<S>;
+    type Service = MeasuredClient<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Measured { inner, metrics: Arc::clone(&self.0) }
+        MeasuredClient { inner, metrics: Arc::clone(&self.0) }
     }
 }
 
-impl<S, I, O> Service<Request<I>> for Measured<S>
+impl<S, I, O> Service<Request<I>> for MeasuredClient<S>
 where
     S: Service<Request<I>, Response = Response<O>>,
     S::Future: Send + 'static,

@@ -1,4 +1,5 @@
-//! Lists one item beside the watch, to notice that the API server's state was rolled back.
+//! Lists one item beside the watch, to notice that the API server's state was rolled back. May depend on `request`, `rollback`,
+//! `verifications` and kube's client.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::BoxError;
 
-use super::{last_contact::LastContact, rate_limit::RateLimit};
+use super::{last_contact::LastContact, rate_limit::RateLimiter};
 
 /// How many watches may be opened in a burst (an API server under a burst of writes closed one 56 times), and how often
 /// after that.
@@ -46,7 +46,7 @@ pub(crate) fn with_timeout(client: &Client, deadline: Duration, last_contact: &L
     let pages = Arc::new(Pages::default());
     let namespace = client.default_namespace().to_owned();
     let client = client.clone();
-    let rate_limit = Arc::new(Mutex::new(RateLimit::default()));
+    let rate_limit = Arc::new(Mutex::new(RateLimiter::default()));
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, rate_limit, pages) = (client.clone(), Arc::clone(&rate_limit), Arc::clone(&pages));
         let last_contact = last_contact.clone();

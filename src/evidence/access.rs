@@ -1,4 +1,5 @@
-//! Access to a store: the permits that every upload and every removal needs, and the store's circuit breaker.
+//! Access to a store: the permits that every upload and every removal needs, and the store's circuit breaker. May depend on
+//! `context` and `destination`, and on `fairness` and `store`.
 
 use std::time::Duration;
 

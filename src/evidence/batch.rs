@@ -1,5 +1,5 @@
-//! Stores the evidence of one verification in batches: in which order, how many at once, and which of several errors is
-//! shown.
+//! Stores the evidence of one verification in batches: in which order, how many at once, and which of several errors is shown.
+//! May depend on every other file of this module, and on `cluster`, `lifecycle` and `portal`.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

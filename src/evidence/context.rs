@@ -1,4 +1,5 @@
-//! What evidence is stored with: [`Evidence`] for the process, [`Upload`] for one verification. Calls nothing.
+//! What evidence is stored with: [`Evidence`] for the process, [`Upload`] for one verification. Calls nothing. May depend on the
+//! files of state in this module.
 //!
 //! The files that work with them depend on this one, not the other way round.
 

@@ -1,4 +1,5 @@
-//! The resolved destination of a verification's evidence, and why there may be none. Types only.
+//! The resolved destination of a verification's evidence, and why it cannot be resolved. Types only. May depend on `limits`, and
+//! on `store` and `lifecycle`.
 
 use std::sync::Arc;
 

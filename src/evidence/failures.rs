@@ -1,5 +1,6 @@
-//! Logs failures of stores: one line when a failure begins and one when it ends. A store that does not respond is
-//! logged once for all its users, a refusal for the namespace that it is about.
+//! Logs failures of stores: one line when a failure begins and one when it ends. A store that does not respond is logged once
+//! for all its users, an error response for the namespace that it concerns. May depend on `destination`, and on `incidents`,
+//! `store` and the log.
 
 use std::time::Duration;
 

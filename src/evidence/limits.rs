@@ -1,5 +1,5 @@
-//! The part of the permits and of the memory that one endpoint may use, so that one that hangs leaves the rest to
-//! others.
+//! Limits the permits and the memory that one endpoint may use, so that one that hangs leaves the remainder to others. State
+//! only. May depend on `fairness` and `store`.
 
 use std::{
     collections::HashMap,

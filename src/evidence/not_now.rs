@@ -1,5 +1,5 @@
-//! Why an object was not stored, and what follows from it: the error to show, the most severe of several, what the
-//! metrics and the store's circuit breaker get.
+//! Why an object was not stored, and what follows: the error to show, the most severe of several, what metrics and the store's
+//! circuit breaker record. Pure. May depend on `destination`, and on the types of `lifecycle` and `store`.
 
 use jiff::Timestamp;
 use tokio::time::Instant;

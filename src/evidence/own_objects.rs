@@ -13,11 +13,11 @@ const MOST: usize = 8192;
 /// Objects of this process, by destination, key and bytes.
 #[derive(Debug, Default)]
 pub struct OwnObjects {
-    known: Mutex<Known>,
+    known: Mutex<BoundedSet>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct BoundedSet {
     all: HashSet<[u8; 32]>,
     in_order: VecDeque<[u8; 32]>,
 }

@@ -1,9 +1,10 @@
-//! Removes the objects of an upload whose resource was deleted meanwhile.
+//! Removes the objects of an upload whose resource was deleted meanwhile. May depend on `context`, `not_now` and `removal`, and on
+//! `cluster`, `lifecycle` and `store`.
 //!
-//! Two processes may know a resource for a while: the one that shuts down still stores, and the next one removes. What
-//! the first puts after the second has listed the folder would stay for ever, unnoticed. So an upload whose objects are
-//! to be removed with the resource reads the resource again: before the manifest, and after the last byte. The watch is
-//! no proof, because a resource may also have left the watch. Objects that are retained need no such care.
+//! Two processes may work on a resource for a while: the one that shuts down still stores, and the next one removes. An object
+//! that the first puts after the second has listed the folder would stay forever, unnoticed. So an upload whose objects are to
+//! be removed with the resource reads the resource again: before the manifest, and after the last byte. The watch is no proof,
+//! because a resource may also have left the watch. Objects that are retained do not need this.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -1,5 +1,6 @@
-//! Puts objects, and recognizes the operator's own among those that are in the store already. They count as stored
-//! whatever their bytes: no object is ever changed, so status and manifest say what is there.
+//! Puts objects, and recognizes the operator's own among those that exist. They count as stored whatever their bytes: no object
+//! is ever changed, and status and manifest list the existing ones. May depend on `context`, `manifest` and `not_now`, and on
+//! `lifecycle` and `store`.
 
 use std::sync::atomic::Ordering;
 

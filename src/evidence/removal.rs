@@ -1,4 +1,5 @@
-//! Removes evidence with its resource: the finalizer, and what it waits for.
+//! Removes evidence with its resource: the finalizer, and what it waits for. May depend on `access`, `context` and
+//! `destination`, and on `cluster`, `lifecycle` and `store`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Resolves the destination that a verification names: a store of the administrator, or a URL with credentials of the
-//! namespace.
+//! namespace. May depend on `context` and `destination`, and on `cluster` (Secrets) and `store`.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! Uploads one object: from the portal into the store.
+//! Uploads one object: from the portal into the store. May depend on `context`, `not_now` and `recognize`, and on `portal` and
+//! `store`.
 
 use bytes::Bytes;
 use tokio::time::Instant;

@@ -62,7 +62,7 @@ impl FairSemaphore {
             state.serve(self.max_per_namespace);
             (ticket, woken)
         };
-        let mut wait = Wait { semaphore: self, key, ticket, is_over: false };
+        let mut wait = Waiter { semaphore: self, key, ticket, is_over: false };
         // Only a wait that is cancelled drops the sender.
         let _ = woken.await;
         wait.is_over = true;
@@ -111,14 +111,14 @@ impl Drop for Permit {
 }
 
 /// A wait that may be cancelled.
-struct Wait<'a> {
+struct Waiter<'a> {
     semaphore: &'a FairSemaphore,
     key: FairnessKey,
     ticket: Ticket,
     is_over: bool,
 }
 
-impl Drop for Wait<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if self.is_over {
             return;

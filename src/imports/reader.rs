@@ -11,7 +11,7 @@ use super::Module;
 
 /// A file that was read.
 #[derive(Debug, Default)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     pub(super) items: BTreeSet<String>,
     /// What its `use` lines name, by the name that they give it.
     pub(super) uses: BTreeMap<String, Module>,
@@ -26,14 +26,14 @@ pub(super) struct Reader {
     module: Module,
     /// Modules within the file.
     inner: Vec<String>,
-    source: Source,
+    source: SourceFile,
 }
 
 impl Reader {
     /// What the text of the file of a module names, defines and imports.
-    pub(super) fn read(module: &Module, text: &str) -> Source {
+    pub(super) fn read(module: &Module, text: &str) -> SourceFile {
         let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{}: {error}", module.join("::")));
-        let mut reader = Self { module: module.clone(), inner: Vec::new(), source: Source::default() };
+        let mut reader = Self { module: module.clone(), inner: Vec::new(), source: SourceFile::default() };
         reader.visit_file(&file);
         reader.source
     }

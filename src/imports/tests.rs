@@ -2,6 +2,13 @@
 
 use super::*;
 
+#[test]
+fn first_lines_that_say_nothing_of_dependencies_are_found() {
+    assert!(says_what_it_may_depend_on("//! A table. Pure.\n\nuse x;"));
+    assert!(says_what_it_may_depend_on("//! A table.\n//! May depend on `api`.\n"));
+    assert!(!says_what_it_may_depend_on("//! A table.\n\n// Pure.\n"));
+}
+
 fn of(files: &[(&str, &str)]) -> Sources {
     let mut sources = Sources::default();
     for (module, text) in [("", "mod a; mod b;")].iter().chain(files) {

@@ -13,11 +13,11 @@ pub(crate) struct Namespaces {
 
 /// The number of a namespace that has verifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Namespace(u32);
+pub(crate) struct NamespaceId(u32);
 
 impl Namespaces {
     /// The number of a namespace, with one more reference to it.
-    pub(crate) fn intern(&mut self, name: &str) -> Namespace {
+    pub(crate) fn intern(&mut self, name: &str) -> NamespaceId {
         if let Some(&number) = self.numbers.get(name)
             && let Some((_, references)) = self.entries.get_mut(number)
         {
@@ -31,17 +31,17 @@ impl Namespaces {
     }
 
     /// The number of a namespace, if it has verifications.
-    pub(crate) fn find(&self, name: &str) -> Option<Namespace> {
+    pub(crate) fn find(&self, name: &str) -> Option<NamespaceId> {
         self.numbers.get(name).copied().map(narrow)
     }
 
     /// The name; empty if no verification is left in the namespace.
-    pub(crate) fn name(&self, namespace: Namespace) -> &str {
+    pub(crate) fn name(&self, namespace: NamespaceId) -> &str {
         self.entries.get(namespace.0 as usize).map_or("", |(name, _)| name)
     }
 
     /// Drops one reference. A namespace without references is removed.
-    pub(crate) fn release(&mut self, namespace: Namespace) {
+    pub(crate) fn release(&mut self, namespace: NamespaceId) {
         let number = namespace.0 as usize;
         let Some((_, references)) = self.entries.get_mut(number) else {
             return;
@@ -63,8 +63,8 @@ impl Namespaces {
 }
 
 /// etcd cannot hold as many namespaces as there are numbers.
-fn narrow(number: usize) -> Namespace {
-    Namespace(u32::try_from(number).unwrap_or(u32::MAX))
+fn narrow(number: usize) -> NamespaceId {
+    NamespaceId(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     chunked_vec::ChunkedVec,
-    namespaces::Namespace,
+    namespaces::NamespaceId,
     record_id::RecordId,
     version::{Uid, Version},
 };
@@ -13,7 +13,7 @@ pub(crate) struct Record<R> {
     pub(crate) uid: Uid,
     pub(crate) version: Version,
     pub(crate) name: Box<str>,
-    pub(crate) namespace: Namespace,
+    pub(crate) namespace: NamespaceId,
     /// The last list that contained it.
     pub(crate) epoch: u32,
     pub(crate) deleting: bool,

@@ -1,4 +1,4 @@
-//! Portals and Secrets that live verifications share, each held once.
+//! The portals and Secret keys of live verifications, each stored once and shared. State only.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,5 +1,6 @@
-//! Performs the step that was decided. Makes no choice but one: a step that calls the portal needs its admission, and a
-//! refusal is the outcome.
+//! Executes the step that was decided. It makes one choice only: a step that calls the portal needs admission, and a refusal is
+//! its outcome. May depend on `reconciler`, `reconciliation` and `fast_path`, and on the modules that it calls: `portal`,
+//! `evidence`, `lifecycle`.
 
 use std::time::Duration;
 

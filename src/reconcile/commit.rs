@@ -1,5 +1,6 @@
-//! Commits the outcome of a step: conclude, write, and after a conflict conclude again from what is there. Then
-//! remember, log, count and report.
+//! Commits the outcome of a step: concludes, writes, and after a conflict concludes again from the newer resource. Then
+//! updates the cache entry, logs, counts and reports. May depend on `reconciler`, `reconciliation` and `cache_entry`, and on
+//! `lifecycle`, `cluster` and `workqueue`.
 //!
 //! The outcome of a create is recorded for as long as the resource carries the claim and the process lives, because it
 //! is known nowhere else. Any other outcome is left to another reconcile after five conflicts, or when a write fails.

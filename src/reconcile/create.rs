@@ -1,5 +1,5 @@
-//! The create protocol: claim the attempt, send one request. The outcome is recorded by the commit, for as long as the
-//! process lives.
+//! The create protocol: claim the attempt, send one request. The commit records the outcome, however long that takes. May
+//! depend on `reconciler`, `reconciliation` and `cache_entry`, and on `lifecycle`, `cluster` and `portal`.
 
 use std::time::Duration;
 

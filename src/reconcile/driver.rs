@@ -1,4 +1,5 @@
-//! The driver: one reconcile of one verification, from the fast path to the commit.
+//! The driver: one reconcile of one verification, from the fast path to the commit. May depend on every other file of this
+//! module but `follow`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,6 @@
-//! The fast path: a poll that changes nothing neither reads the resource nor writes. Most polls are such. Anything else
-//! is left to the rest of the reconcile.
+//! The fast path: a poll that changes nothing neither reads the resource nor writes it. Most polls are of this kind. Everything
+//! else is left to the remainder of the reconcile. May depend on `reconciler`, `cache_entry`, `accounts` and `key_wait`, and on
+//! `lifecycle`, `portal`, `index` and `workqueue`; not on `cluster`.
 
 use std::time::Duration;
 

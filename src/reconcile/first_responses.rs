@@ -1,5 +1,4 @@
-//! The verifications that wait for the portal's first response to a new key. They are woken when it arrives. State
-//! only.
+//! The verifications that wait for the portal's first response to a new key, and are woken when it arrives. State only.
 
 use std::collections::{HashMap, hash_map::Entry};
 

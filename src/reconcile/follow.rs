@@ -1,4 +1,5 @@
-//! Follows the watch into the index and the queue, and logs when it is interrupted.
+//! Applies the changes of the watch to the index and the queue, and logs interruptions of the watch. May depend on
+//! `reconciler`, `cache_entry` and `recent`, and on `cluster` and `index`.
 
 use std::{borrow::Cow, time::Duration};
 

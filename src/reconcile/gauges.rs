@@ -1,4 +1,4 @@
-//! The gauges of `/metrics`.
+//! The gauges of `/metrics` that the index and the queue provide. May depend on `reconciler`, `cache_entry` and `metrics`.
 
 use tokio::time::Instant;
 

@@ -1,4 +1,5 @@
-//! Observes: from a resource, and what is known of its portal, key and store, to the facts of the moment.
+//! Observes: collects the facts about a resource, its portal, its key and its store. May depend on `reconciler`, `cache_entry` and
+//! `accounts`, and on `lifecycle`, `cluster` (Secrets), `portal` (budget) and `evidence` (destination). Writes nothing.
 
 use std::{sync::Arc, time::Duration};
 

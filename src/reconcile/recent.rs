@@ -1,4 +1,4 @@
-//! Resources that were received a moment ago, from the watch or in the response to a write, and need not be read. State
+//! Resources that were received a moment ago, from the watch or in the response to a write, and need not be read again. State
 //! only.
 //!
 //! Whether one is the newest version is checked against the index when it is taken, and by the API server when
@@ -29,13 +29,13 @@ pub(crate) struct RecentObjects(Mutex<Objects>);
 
 #[derive(Debug, Default)]
 struct Objects {
-    by_record: HashMap<RecordId, Entry>,
+    by_record: HashMap<RecordId, RecentObject>,
     by_age: BTreeSet<(Instant, RecordId)>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RecentObject {
     object: Box<Verification>,
     since: Instant,
     bytes: usize,
@@ -54,7 +54,7 @@ impl RecentObjects {
         if received.bytes + bytes <= MOST_BYTES {
             received.bytes += bytes;
             received.by_age.insert((since, record_id));
-            received.by_record.insert(record_id, Entry { object, since, bytes });
+            received.by_record.insert(record_id, RecentObject { object, since, bytes });
         }
     }
 
@@ -62,7 +62,7 @@ impl RecentObjects {
     pub(super) fn take(&self, record_id: RecordId) -> Option<(Box<Verification>, Instant)> {
         let mut received = self.0.lock();
         received.forget_before(Instant::now());
-        let Entry { object, since, bytes: _ } = received.remove(record_id)?;
+        let RecentObject { object, since, bytes: _ } = received.remove(record_id)?;
         Some((object, since))
     }
 
@@ -80,7 +80,7 @@ impl RecentObjects {
 }
 
 impl Objects {
-    fn remove(&mut self, record_id: RecordId) -> Option<Entry> {
+    fn remove(&mut self, record_id: RecordId) -> Option<RecentObject> {
         let entry = self.by_record.remove(&record_id)?;
         self.by_age.remove(&(entry.since, record_id));
         self.bytes -= entry.bytes;

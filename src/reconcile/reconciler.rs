@@ -1,4 +1,5 @@
-//! The reconciler: what every step works with. The steps are in the files beside this one and depend on it.
+//! The reconciler: what every step works with. May depend on the files of state in this module; the files of steps depend on
+//! it.
 
 use std::{sync::Arc, time::Duration};
 

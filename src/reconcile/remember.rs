@@ -1,4 +1,5 @@
-//! Keeps the cache entries up to date: when a verification is seen first, when it changed, and after a write.
+//! Updates the cache entries: when a verification is first seen, when it has changed, and after a write. May depend on
+//! `reconciler` and `cache_entry`, and on `index`.
 
 use kube::ResourceExt;
 use tokio::time::Instant;

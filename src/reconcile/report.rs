@@ -1,5 +1,5 @@
-//! What is reported after a write: by events, in the log, and by counters. A write whose response was lost is reported
-//! once it is known to have happened, however that becomes known.
+//! Reports a write by events, in the log and by counters. A write whose response was lost is reported once it is known to have
+//! happened. May depend on `reconciler`, `reconciliation`, `cache_entry` and `unreported`, and on `cluster` and `lifecycle`.
 
 use std::time::Duration;
 

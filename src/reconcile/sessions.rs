@@ -1,5 +1,5 @@
-//! Which live verification has which session, as far as this process has seen: an id that belongs to one of them is no
-//! answer to another one's create. An id names a session of its portal, so two portals may give the same.
+//! Which live verification has which session, as far as this process knows: an id that belongs to one of them cannot be the
+//! response to another one's create. Ids are unique per portal only. State only.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

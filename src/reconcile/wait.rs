@@ -1,4 +1,5 @@
-//! What the next reconcile of a verification waits for: a key, the portal, or the time of its next poll.
+//! What the next reconcile of a verification waits for: a key, the portal, or the time of its next poll. May depend on
+//! `reconciler`, `cache_entry`, `key_wait` and `observe`, and on `lifecycle`. Calls nothing.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;

@@ -108,7 +108,7 @@ pub struct ProxyUrl(Url);
     "must be the URL of an HTTP proxy, which begins with http:// or https://, such as http://proxy.example:3128; write \
      user and password before the host as user:password@, percent-encoded"
 )]
-pub struct InvalidProxy;
+pub struct InvalidPortalProxy;
 
 impl ProxyUrl {
     /// The URL.
@@ -125,12 +125,12 @@ impl fmt::Debug for ProxyUrl {
 }
 
 impl FromStr for ProxyUrl {
-    type Err = InvalidProxy;
+    type Err = InvalidPortalProxy;
 
     /// Accepts HTTP proxies alone: the client would ignore any other, and send the API key without it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.map(Self).ok_or(InvalidProxy)
+        url.map(Self).ok_or(InvalidPortalProxy)
     }
 }
 

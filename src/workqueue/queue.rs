@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ready::{Moment, Ready};
+use super::ready::{Nanos, Ready};
 use crate::{
     fairness::FairnessKey,
     index::{ChunkedVec, RecordId},
@@ -13,7 +13,7 @@ use crate::{
 /// When an object is due, how urgent it is, and whose share it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scheduled {
-    pub(crate) when: Moment,
+    pub(crate) when: Nanos,
     pub(crate) priority: Priority,
     pub(crate) fairness_key: FairnessKey,
 }
@@ -47,7 +47,7 @@ struct Entry {
     tag: u32,
     state: EntryState,
     /// It does not run before this, whatever wakes it: the last reconcile panicked.
-    not_before: Moment,
+    not_before: Nanos,
 }
 
 /// An object to reconcile now.
@@ -74,24 +74,24 @@ pub(crate) enum Ended {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     entries: ChunkedVec<Entry>,
-    timers: BTreeSet<(Moment, u32)>,
+    timers: BTreeSet<(Nanos, u32)>,
     ready: Ready,
     in_flight: usize,
 }
 
 impl Queue {
     /// Schedules an object for exactly this time and replaces what was scheduled.
-    pub(crate) fn schedule_at(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
+    pub(crate) fn schedule_at(&mut self, record_id: RecordId, due: Scheduled, now: Nanos) {
         self.schedule(record_id, due, now, false);
     }
 
     /// Schedules an object for this time unless it is scheduled earlier. One that is due already keeps its position
     /// unless it becomes more urgent.
-    pub(crate) fn schedule_by(&mut self, record_id: RecordId, due: Scheduled, now: Moment) {
+    pub(crate) fn schedule_by(&mut self, record_id: RecordId, due: Scheduled, now: Nanos) {
         self.schedule(record_id, due, now, true);
     }
 
-    fn schedule(&mut self, record_id: RecordId, mut due: Scheduled, now: Moment, only_earlier: bool) {
+    fn schedule(&mut self, record_id: RecordId, mut due: Scheduled, now: Nanos, only_earlier: bool) {
         let Some(entry) = self.entry(record_id) else {
             return;
         };
@@ -156,7 +156,7 @@ impl Queue {
     }
 
     /// Pops the next object that is due by now and whose namespace may run one more.
-    pub(crate) fn pop_if(&mut self, now: Moment, may_run: impl Fn(u32) -> bool) -> Option<Popped> {
+    pub(crate) fn pop_if(&mut self, now: Nanos, may_run: impl Fn(u32) -> bool) -> Option<Popped> {
         while let Some(&(when, index)) = self.timers.first() {
             if when > now {
                 break;
@@ -179,7 +179,7 @@ impl Queue {
     }
 
     /// Notes that a reconcile has ended.
-    pub(crate) fn end(&mut self, record_id: RecordId, ended: Ended, now: Moment) {
+    pub(crate) fn end(&mut self, record_id: RecordId, ended: Ended, now: Nanos) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let index = record_id.index;
         let Some(entry) = self.entries.get_mut(index as usize) else {
@@ -214,7 +214,7 @@ impl Queue {
     }
 
     /// When the next timer expires.
-    pub(crate) fn next(&self) -> Option<Moment> {
+    pub(crate) fn next(&self) -> Option<Nanos> {
         self.timers.first().map(|&(when, _)| when)
     }
 
@@ -241,7 +241,7 @@ impl Queue {
     /// The approximate number of bytes in use: a B-tree's nodes are two thirds full.
     pub(crate) fn memory(&self) -> usize {
         let ready: usize = self.ready.len().iter().sum();
-        let ordered = (self.timers.len() + ready) * size_of::<(Moment, u32)>() * 3 / 2;
+        let ordered = (self.timers.len() + ready) * size_of::<(Nanos, u32)>() * 3 / 2;
         self.entries.memory() + ordered
     }
 

@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// Nanoseconds since the work queue was created.
-pub(crate) type Moment = u64;
+pub(crate) type Nanos = u64;
 
 /// The objects that are due, in the order in which they are reconciled.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    classes: [Class; Priority::ALL.len()],
+    classes: [PriorityLevel; Priority::ALL.len()],
     /// The pass of the class that was served last: a class that was empty joins here, and does not catch up on
     /// reconciles that it did not use.
     pass: u64,
@@ -26,13 +26,13 @@ pub(crate) struct Ready {
 
 /// The objects of one priority.
 #[derive(Debug, Default)]
-struct Class {
-    waiting: FairQueue<(Moment, u32)>,
+struct PriorityLevel {
+    waiting: FairQueue<(Nanos, u32)>,
     pass: u64,
 }
 
 impl Ready {
-    pub(crate) fn insert(&mut self, priority: Priority, fairness_key: FairnessKey, when: Moment, index: u32) {
+    pub(crate) fn insert(&mut self, priority: Priority, fairness_key: FairnessKey, when: Nanos, index: u32) {
         let pass = self.pass;
         let class = self.class_mut(priority);
         if class.waiting.is_empty() {
@@ -41,7 +41,7 @@ impl Ready {
         class.waiting.insert(fairness_key, (when, index));
     }
 
-    pub(crate) fn remove(&mut self, priority: Priority, fairness_key: FairnessKey, when: Moment, index: u32) {
+    pub(crate) fn remove(&mut self, priority: Priority, fairness_key: FairnessKey, when: Nanos, index: u32) {
         self.class_mut(priority).waiting.remove(fairness_key, &(when, index));
     }
 
@@ -80,7 +80,7 @@ impl Ready {
         self.classes.each_ref().map(|class| class.waiting.len())
     }
 
-    fn class_mut(&mut self, priority: Priority) -> &mut Class {
+    fn class_mut(&mut self, priority: Priority) -> &mut PriorityLevel {
         let [create, requested, finishing, active, idle] = &mut self.classes;
         match priority {
             Priority::Create => create,

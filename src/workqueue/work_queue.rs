@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     queue::{Ended, Popped, Queue, Scheduled},
-    ready::Moment,
+    ready::Nanos,
 };
 use crate::{fairness::FairnessKey, index::RecordId, priority::Priority};
 
@@ -109,18 +109,18 @@ pub(crate) struct WorkQueue {
 struct Shared {
     settings: WorkQueueSettings,
     start: Instant,
-    state: Mutex<State>,
+    state: Mutex<WorkQueueState>,
     /// Wakes [`WorkQueue::run`].
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WorkQueueState {
     queue: Queue,
     /// Running reconciles by namespace.
     running: HashMap<u32, usize>,
     /// The timer that [`WorkQueue::run`] sleeps for, if any.
-    sleeping_until: Option<Moment>,
+    sleeping_until: Option<Nanos>,
     /// The last heartbeat of [`WorkQueue::run`]; `None` while it does not run.
     heartbeat: Option<Instant>,
 }
@@ -247,7 +247,7 @@ impl WorkQueue {
         state.heartbeat = Some(Instant::now());
         let mut batch = Vec::new();
         loop {
-            let State { queue, running, sleeping_until: _, heartbeat: _ } = &mut *state;
+            let WorkQueueState { queue, running, sleeping_until: _, heartbeat: _ } = &mut *state;
             let free = self.max_concurrent().saturating_sub(queue.in_flight());
             if free == 0 {
                 break;
@@ -278,7 +278,7 @@ impl WorkQueue {
             Some(Disposition::Done) => Ended::Done,
             None => {
                 let delay = self.shared.settings.delay_after_panic.as_nanos();
-                let delay = Moment::try_from(delay).unwrap_or(Moment::MAX);
+                let delay = Nanos::try_from(delay).unwrap_or(Nanos::MAX);
                 Ended::Panicked(Scheduled {
                     when: self.moment(Instant::now()).saturating_add(delay),
                     priority: Priority::Idle,
@@ -299,7 +299,7 @@ impl WorkQueue {
     }
 
     /// Changes the queue, and wakes [`WorkQueue::run`] if it would wake too late.
-    fn change(&self, change: impl FnOnce(&mut Queue, Moment)) {
+    fn change(&self, change: impl FnOnce(&mut Queue, Nanos)) {
         let now = self.moment(Instant::now());
         let mut state = self.shared.state.lock();
         change(&mut state.queue, now);
@@ -328,9 +328,9 @@ impl WorkQueue {
     }
 
     /// A time before the queue was created counts as that of its creation.
-    fn moment(&self, when: Instant) -> Moment {
+    fn moment(&self, when: Instant) -> Nanos {
         let since = when.saturating_duration_since(self.shared.start);
-        Moment::try_from(since.as_nanos()).unwrap_or(Moment::MAX)
+        Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
     }
 }
 

@@ -31,7 +31,7 @@ use tokio::{
 use super::error::ApiError;
 use crate::{api::Verification, lifecycle::Event, metrics::Metrics};
 use note::{OwnPod, RecentEvents, about, event_name, on_own_pod, series_patch};
-use queue::{Item, Kind, Queue, Subject};
+use queue::{EventQueue, Item, Kind, Subject};
 use throttle::{Admit, Throttle};
 
 /// The deadline of one request.
@@ -41,14 +41,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Publishes events about verifications.
 #[derive(Clone)]
-pub(crate) struct Reporter(Arc<Inner>);
+pub(crate) struct Reporter(Arc<ReporterState>);
 
-struct Inner {
+struct ReporterState {
     client: Client,
     instance: String,
     own_pod: Option<OwnPod>,
     metrics: Arc<Metrics>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<ThrottledQueue>,
     recent: Mutex<RecentEvents>,
     /// Status calls in flight.
     status_calls: AtomicUsize,
@@ -57,13 +57,13 @@ struct Inner {
     empty: Notify,
 }
 
-struct Waiting {
-    queue: Queue,
+struct ThrottledQueue {
+    queue: EventQueue,
     throttle: Throttle,
 }
 
 /// A status call in flight: events yield to it until this is dropped.
-pub(crate) struct StatusCall<'a>(&'a Inner);
+pub(crate) struct StatusCall<'a>(&'a ReporterState);
 
 impl Drop for StatusCall<'_> {
     fn drop(&mut self) {
@@ -91,12 +91,12 @@ impl Reporter {
         metrics: Arc<Metrics>,
     ) -> Self {
         let throttle = Throttle::new(Instant::now());
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(ReporterState {
             client,
             instance: instance.to_owned(),
             own_pod,
             metrics,
-            waiting: Mutex::new(Waiting { queue: Queue::default(), throttle }),
+            waiting: Mutex::new(ThrottledQueue { queue: EventQueue::default(), throttle }),
             recent: Mutex::default(),
             status_calls: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -172,13 +172,13 @@ impl Reporter {
     }
 }
 
-impl Inner {
+impl ReporterState {
     /// Publishes events for as long as the process runs.
     async fn publish_all(self: Arc<Self>) {
         loop {
             let next = {
                 let mut waiting = self.waiting.lock();
-                let Waiting { queue, throttle } = &mut *waiting;
+                let ThrottledQueue { queue, throttle } = &mut *waiting;
                 if queue.has_next() {
                     match throttle.admit(Instant::now(), self.status_calls.load(Ordering::Acquire)) {
                         Admit::Now => Ok(queue.pop()),

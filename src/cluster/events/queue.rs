@@ -43,14 +43,14 @@ pub(crate) struct Item {
 
 /// The class of events whose bytes an event counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+enum EventClass {
     Normal,
     Warning,
     /// What happens once and is reported nowhere else.
     Orphan,
 }
 
-impl Class {
+impl EventClass {
     const fn of(event: Event) -> Self {
         if event.tells_of_an_orphan() {
             Self::Orphan
@@ -77,7 +77,7 @@ pub(crate) struct Full;
 
 /// The events that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct EventQueue {
     subjects: HashMap<Arc<Subject>, Pending>,
     normals: VecDeque<Arc<Subject>>,
     warnings: VecDeque<Arc<Subject>>,
@@ -100,7 +100,7 @@ enum List {
     Warnings,
 }
 
-impl Queue {
+impl EventQueue {
     /// Adds an event. If the last waiting one about the same object is equal, only its count grows.
     pub(crate) fn push(&mut self, subject: Subject, item: Item) -> Result<(), Full> {
         if let Some(last) = self.subjects.get_mut(&subject).and_then(|pending| pending.items.back_mut())
@@ -110,7 +110,7 @@ impl Queue {
             last.at = item.at;
             return Ok(());
         }
-        let class = Class::of(item.event);
+        let class = EventClass::of(item.event);
         if self.bytes[class as usize] + cost(&subject) > class.bound() {
             return Err(Full);
         }
@@ -133,7 +133,7 @@ impl Queue {
         self.was_warning = pending.listed.take() == Some(List::Warnings);
         let item = pending.items.pop_front()?;
         pending.is_busy = true;
-        self.bytes[Class::of(item.event) as usize] -= cost(&subject);
+        self.bytes[EventClass::of(item.event) as usize] -= cost(&subject);
         Some((subject, item))
     }
 
@@ -142,7 +142,7 @@ impl Queue {
         let Some(pending) = self.subjects.get_mut(subject) else { return };
         pending.is_busy = false;
         if let Some(item) = retry {
-            self.bytes[Class::of(item.event) as usize] += cost(subject);
+            self.bytes[EventClass::of(item.event) as usize] += cost(subject);
             pending.items.push_front(item);
         }
         if pending.items.is_empty() {
@@ -216,17 +216,17 @@ mod tests {
         Item { event, at: Timestamp::UNIX_EPOCH, times: 1, suffix: 0 }
     }
 
-    fn push(queue: &mut Queue, name: &str, event: Event) -> bool {
+    fn push(queue: &mut EventQueue, name: &str, event: Event) -> bool {
         queue.push(subject(name), item(event)).is_ok()
     }
 
-    fn pop(queue: &mut Queue) -> Option<(String, Event)> {
+    fn pop(queue: &mut EventQueue) -> Option<(String, Event)> {
         let (subject, item) = queue.pop()?;
         queue.done(&subject, None);
         Some((subject.name.to_string(), item.event))
     }
 
-    fn drain(mut queue: Queue) -> Vec<(String, Event)> {
+    fn drain(mut queue: EventQueue) -> Vec<(String, Event)> {
         let all = std::iter::from_fn(|| pop(&mut queue)).collect();
         assert!(queue.is_empty() && queue.bytes == [0; 3], "{queue:?}");
         all
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn events_about_one_object_are_published_in_order_and_one_at_a_time() {
-        let mut queue = Queue::default();
+        let mut queue = EventQueue::default();
         for event in [Event::SessionCreated, Event::KeyRejected, Event::Verified] {
             assert!(push(&mut queue, "alice", event));
         }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_warning_does_not_wait_for_the_events_of_all_other_objects() {
-        let mut queue = Queue::default();
+        let mut queue = EventQueue::default();
         for number in 0..100 {
             assert!(push(&mut queue, &format!("person-{number}"), Event::SessionCreated));
         }
@@ -270,8 +270,8 @@ mod tests {
 
     #[test]
     fn each_class_of_events_has_bounded_bytes_of_its_own() {
-        let mut queue = Queue::default();
-        let fill = |queue: &mut Queue, event| {
+        let mut queue = EventQueue::default();
+        let fill = |queue: &mut EventQueue, event| {
             (0_u32..100_000).take_while(|number| push(queue, &format!("{event:?}-{number}"), event)).count()
         };
         let normals = fill(&mut queue, Event::SessionCreated);
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_happens_again_before_it_is_published_is_published_once_with_its_count() {
-        let mut queue = Queue::default();
+        let mut queue = EventQueue::default();
         assert!((0..3).all(|_| push(&mut queue, "alice", Event::KeyRejected)));
         let (alice, item) = queue.pop().unwrap();
         assert_eq!(item.times, 3);

@@ -58,17 +58,17 @@ struct CachedNamespace {
 struct CachedSecret {
     /// Held while it is read.
     read_lock: Arc<Mutex<()>>,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, CachedEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedEntry {
     requested_at: Instant,
     result: Option<(Instant, KeyLookup)>,
     bytes: usize,
 }
 
-impl Entry {
+impl CachedEntry {
     fn usable(&self, now: Instant) -> Option<&KeyLookup> {
         let (read_at, result) = self.result.as_ref()?;
         let ttl = match result {
@@ -103,7 +103,7 @@ impl Cache {
             return known.usable(now).cloned().ok_or_else(|| Arc::clone(&secret.read_lock));
         }
         let bytes = ENTRY_BYTES + entry.len();
-        secret.entries.insert(entry.to_owned(), Entry { requested_at: now, result: None, bytes });
+        secret.entries.insert(entry.to_owned(), CachedEntry { requested_at: now, result: None, bytes });
         let read_lock = Arc::clone(&secret.read_lock);
         cached.bytes += bytes;
         self.bytes += bytes;

@@ -42,13 +42,13 @@ pub(crate) use cache::ReadSecret;
 pub(crate) struct Secrets {
     client: Client,
     failures: Arc<FailureLog>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SecretsState>>,
     reads: Arc<FairSemaphore>,
     counted: Counter,
 }
 
 #[derive(Default)]
-struct State {
+struct SecretsState {
     cache: Cache,
     rate_limits: RateLimits,
     /// Whether a task removes what has expired.
@@ -126,7 +126,7 @@ impl Secrets {
 }
 
 /// Removes what has expired, until the cache is empty.
-async fn sweep(state: Arc<Mutex<State>>) {
+async fn sweep(state: Arc<Mutex<SecretsState>>) {
     let mut swept = Instant::now();
     loop {
         sleep(EXPIRE_EVERY).await;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::cluster::rate_limit::RateLimit;
+use crate::cluster::rate_limit::RateLimiter;
 
 /// The interval between two reads of a namespace.
 const NAMESPACE_INTERVAL: Duration = Duration::from_millis(20);
@@ -26,8 +26,8 @@ pub(crate) struct RateLimits {
 
 #[derive(Debug, Default)]
 struct NamespaceLimits {
-    all: RateLimit,
-    secrets: HashMap<String, RateLimit>,
+    all: RateLimiter,
+    secrets: HashMap<String, RateLimiter>,
 }
 
 impl RateLimits {
@@ -40,7 +40,7 @@ impl RateLimits {
     pub(crate) fn read_again(&mut self, namespace: &str, name: &str, now: Instant) -> Instant {
         let secrets = &mut self.namespace(namespace).secrets;
         if !secrets.contains_key(name) {
-            secrets.insert(name.to_owned(), RateLimit::default());
+            secrets.insert(name.to_owned(), RateLimiter::default());
         }
         secrets.get_mut(name).map_or(now, |limit| limit.take(now, SECRET_INTERVAL, SECRET_BURST))
     }

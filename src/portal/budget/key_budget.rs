@@ -11,8 +11,9 @@ use super::{
     breaker::{CreateBreaker, Failure, PollBreaker, ProbeWindow},
     closed::Closed,
     fair_share::FairShares,
-    key_state::{KeyState, SessionHash},
+    key_state::KeyState,
     portal_budget::PortalBudget,
+    sent_request::{SentRequest, Trial},
     settings::{BudgetSettings, UNLIMITED_SPACING, uses_reserve},
     waitlist::Waitlists,
 };
@@ -30,15 +31,6 @@ pub(super) const MAX_PAUSE: Duration = Duration::from_mins(15);
 const DROP_AFTER: Duration = Duration::from_hours(1);
 /// A budget with which no request was ever sent is dropped after this: it holds nothing but waitlists.
 const DROP_NEW_AFTER: Duration = Duration::from_mins(1);
-
-/// Of what a request is a trial.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Trial {
-    /// Of the key.
-    pub(super) key: bool,
-    /// Of the half-open breaker for creates.
-    pub(super) creates: bool,
-}
 
 /// The last errors of a kind of request because of which others are not admitted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -255,13 +247,12 @@ impl KeyBudget {
     pub(super) fn report(
         &mut self,
         now: Instant,
-        call: Call,
-        session: Option<SessionHash>,
-        trial: Trial,
+        sent: SentRequest,
         result: Result<(), &PortalError>,
     ) -> bool {
+        let SentRequest { call, session: _, trial } = sent;
         let mut creates_may_continue = false;
-        self.key.ended(now, call, session, trial.key, result);
+        self.key.ended(now, sent, result);
         if let Err(error) = result {
             self.note_cause(call, *error);
         }

@@ -1,7 +1,7 @@
 //! What the portal thinks of a key: until it has accepted the key, requests with it go one at a time, and kinds of request
 //! for which it refuses the key pause.
 //!
-//! No clock: `now` is an argument. May depend on `backoff`, [`closed`](super::closed) and [`PortalError`]. The request that
+//! No clock: `now` is an argument. May depend on `backoff`, [`closed`](super::closed), [`sent_request`](super::sent_request) and [`PortalError`]. The request that
 //! finds out for the others whether the key is accepted is a trial.
 //!
 //! Creates and polls are refused separately. One refused create pauses creates, because nothing else finds out whether they
@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::closed::Closed;
+use super::{
+    closed::Closed,
+    sent_request::{SentRequest, SessionHash, Trial},
+};
 use crate::{
     backoff::Backoff,
     portal::error::{Call, PortalError, REFUSED_KEY_PAUSE},
@@ -26,9 +29,6 @@ const DURING_A_TRIAL: (Duration, Duration) = (Duration::from_millis(250), Durati
 /// Each trial in a row without any response doubles that time, up to this.
 const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// A session, by a hash.
-pub(super) type SessionHash = u64;
-
 /// What is known of a key, and which trials are in flight.
 #[derive(Debug)]
 pub(super) struct KeyState {
@@ -37,7 +37,7 @@ pub(super) struct KeyState {
     polls: CallState,
     /// An unconfirmed 401.
     suspect: Option<(SessionHash, Instant)>,
-    sessions: Sessions,
+    sessions: PolledSessions,
 }
 
 /// Whether the portal accepts a key.
@@ -64,7 +64,7 @@ struct CallState {
 
 /// How many sessions were polled with the key, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sessions {
+enum PolledSessions {
     None,
     One(SessionHash),
     Several,
@@ -78,7 +78,7 @@ impl KeyState {
             creates: CallState::new(),
             polls: CallState::new(),
             suspect: None,
-            sessions: Sessions::None,
+            sessions: PolledSessions::None,
         }
     }
 
@@ -122,20 +122,14 @@ impl KeyState {
         is_trial
     }
 
-    /// Records how a request ended; `session` is the one that was polled.
-    pub(super) fn ended(
-        &mut self,
-        now: Instant,
-        call: Call,
-        session: Option<SessionHash>,
-        is_trial: bool,
-        result: Result<(), &PortalError>,
-    ) {
+    /// Records how a request ended.
+    pub(super) fn ended(&mut self, now: Instant, sent: SentRequest, result: Result<(), &PortalError>) {
+        let SentRequest { call, session, trial: Trial { key: is_trial, creates: _ } } = sent;
         if let Some(session) = session {
             self.sessions = match self.sessions {
-                Sessions::None => Sessions::One(session),
-                one @ Sessions::One(only) if only == session => one,
-                Sessions::One(_) | Sessions::Several => Sessions::Several,
+                PolledSessions::None => PolledSessions::One(session),
+                one @ PolledSessions::One(only) if only == session => one,
+                PolledSessions::One(_) | PolledSessions::Several => PolledSessions::Several,
             };
         }
         let is_settled = match (call, result) {
@@ -223,7 +217,7 @@ impl KeyState {
             None => self.suspect = Some((session, now)),
             Some((other, _)) if other != session => self.polls.refuse(now),
             Some((_, at))
-                if self.sessions != Sessions::Several
+                if self.sessions != PolledSessions::Several
                     && now.saturating_duration_since(at) >= CONFIRMED_AFTER =>
             {
                 self.polls.refuse(now);

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use super::{
     breaker::ProbeWindow,
     closed::Closed,
-    key_budget::{KeyBudget, Trial},
-    key_state::SessionHash,
+    key_budget::KeyBudget,
     portal_budget::PortalBudget,
+    sent_request::{SentRequest, SessionHash, Trial},
 };
 use crate::{
     portal::{
@@ -145,7 +145,8 @@ impl RequestPermit {
                 Call::Poll => self.trial.key,
             };
         self.budget.portal.lock().ended(now, self.budget.namespace, is_refused);
-        self.budget.key.lock().report(now, self.call, self.session, self.trial, result)
+        let sent = SentRequest { call: self.call, session: self.session, trial: self.trial };
+        self.budget.key.lock().report(now, sent, result)
     }
 }
 

@@ -27,9 +27,9 @@ type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> 
 
 /// A resolver that shares each lookup among all requests that wait for it.
 #[derive(Clone)]
-pub(super) struct Resolver(Arc<Inner>);
+pub(super) struct Resolver(Arc<ResolverState>);
 
-struct Inner {
+struct ResolverState {
     lookup: Box<Lookup>,
     in_flight: Mutex<HashMap<String, Shared<BoxFuture<'static, Addresses>>>>,
 }
@@ -48,7 +48,7 @@ impl Resolver {
     fn new(
         lookup: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Inner { lookup: Box::new(lookup), in_flight: Mutex::default() }))
+        Self(Arc::new(ResolverState { lookup: Box::new(lookup), in_flight: Mutex::default() }))
     }
 
     fn look_up(&self, host: &str) -> Shared<BoxFuture<'static, Addresses>> {

@@ -2,7 +2,7 @@
 //! [`PortalError`].
 //!
 //! This decides whether a create may be repeated freely, so it errs in one direction: "not sent" means that the HTTP
-//! library failed before it had a connection to write to. Causes are told apart by type, never by text.
+//! library failed before it had a connection to write to. Causes are distinguished by type, never by text.
 
 use std::error::Error as _;
 

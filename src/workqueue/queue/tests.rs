@@ -13,16 +13,16 @@ fn fairness_key(namespace: u32, key: u32) -> FairnessKey {
     FairnessKey { namespace, key }
 }
 
-fn due(when: Moment) -> Scheduled {
+fn due(when: Nanos) -> Scheduled {
     Scheduled { when, priority: Priority::Active, fairness_key: fairness_key(0, 0) }
 }
 
-fn urgent(when: Moment) -> Scheduled {
+fn urgent(when: Nanos) -> Scheduled {
     Scheduled { priority: Priority::Create, ..due(when) }
 }
 
 /// Pops everything that is due at this time, in order.
-fn pop_all(queue: &mut Queue, now: Moment) -> Vec<RecordId> {
+fn pop_all(queue: &mut Queue, now: Nanos) -> Vec<RecordId> {
     std::iter::from_fn(|| queue.pop_if(now, |_| true)).map(|popped| popped.record_id).collect()
 }
 

@@ -45,11 +45,11 @@ fn step() -> impl Strategy<Value = Step> {
 /// What a naive queue knows of one object.
 #[derive(Debug, Clone, Copy, Default)]
 struct Naive {
-    next: Option<Moment>,
+    next: Option<Nanos>,
     is_running: bool,
     /// Removed during its reconcile, and not scheduled since.
     is_removed: bool,
-    not_before: Moment,
+    not_before: Nanos,
 }
 
 /// A naive queue.
@@ -58,7 +58,7 @@ struct Model {
     objects: HashMap<RecordId, Naive>,
     tags: [u32; 6],
     running: Vec<RecordId>,
-    now: Moment,
+    now: Nanos,
 }
 
 impl Model {
@@ -66,7 +66,7 @@ impl Model {
         RecordId { index, tag: self.tags[index as usize] }
     }
 
-    fn schedule_at(&mut self, record_id: RecordId, when: Moment) {
+    fn schedule_at(&mut self, record_id: RecordId, when: Nanos) {
         let now = self.now;
         let one = self.objects.entry(record_id).or_default();
         let already_due = !one.is_running && one.next.is_some_and(|next| next <= now);
@@ -76,7 +76,7 @@ impl Model {
         one.is_removed = false;
     }
 
-    fn schedule_by(&mut self, record_id: RecordId, when: Moment) {
+    fn schedule_by(&mut self, record_id: RecordId, when: Nanos) {
         let one = self.objects.entry(record_id).or_default();
         let when = when.max(one.not_before);
         one.next = Some(one.next.map_or(when, |next| next.min(when)));
@@ -112,7 +112,7 @@ impl Model {
     }
 
     /// Ends a reconcile in one of four ways.
-    fn end(&mut self, which: usize, how: u8, delay: Moment) -> (RecordId, Ended) {
+    fn end(&mut self, which: usize, how: u8, delay: Nanos) -> (RecordId, Ended) {
         let record_id = self.running.remove(which);
         let one = self.objects.get_mut(&record_id).unwrap();
         let when = self.now + delay;
@@ -183,6 +183,6 @@ proptest! {
             prop_assert_eq!(queue.in_flight(), model.running.len());
         }
         // Everything that is scheduled is popped in the end.
-        prop_assert_eq!(pop_all(&mut queue, Moment::MAX).len(), model.scheduled());
+        prop_assert_eq!(pop_all(&mut queue, Nanos::MAX).len(), model.scheduled());
     }
 }

@@ -25,15 +25,15 @@ pub(crate) fn page() -> String {
          the facts of the moment, and returns exactly one step. `conclude` takes the outcome of the step, and returns \
          what is true now, what is shown, and when to requeue.\n\n\
          ## decide\n\n\
-         Rows are situations, each alone on top of \"all is well and the time has come\"; columns are states. Whether a \
+         Rows are situations, each as the only deviation from the normal case, in which a step is due; columns are states. Whether a \
          call to the portal is admitted (key accepted, no pause, breaker closed, rate left) is not known before it is made: \
-         a refusal is an outcome, and these rows show what it turns the step into.\n\n",
+         a refusal is an outcome, and these rows show the step that follows from it.\n\n",
     );
     decisions(&mut page);
     page.push_str(
         "\n### Evidence\n\n\
-         Finished verifications that ask for evidence, by how far it is stored. Each row is alone on top of \"`deletionPolicy: Retain`, \
-         no finalizer, all is well and the time has come\". RemoveEvidence removes what is stored where `deletionPolicy: Delete` \
+         Finished verifications that ask for evidence, by how far it is stored. Each row is the only deviation from the normal case: \
+         `deletionPolicy: Retain`, no finalizer, and a step is due. RemoveEvidence removes what is stored where `deletionPolicy: Delete` \
          still asks for that, and takes the finalizer off.\n\n",
     );
     evidence::decisions(&mut page);
@@ -137,7 +137,7 @@ fn decisions(page: &mut String) {
     }
 }
 
-/// The step, or what a refusal turns it into.
+/// The step, or the one that follows from a refusal.
 fn decided(status: &VerificationStatus, facts: &Facts, refusal: Option<Refusal>) -> String {
     let step = decide(&ParsedStatus::of(UID, status), facts);
     let not_admitted = step.portal_step().zip(refusal);
