@@ -49,6 +49,11 @@ const ERROR_BODY_BYTES: usize = 16 * 1024;
 /// Most bytes of a response that are read, including dropped members: above all `results` and the portraits in it.
 pub(crate) const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Most bytes of one response, and of all responses on one HTTP/2 connection, that a portal may send before they are read.
+/// The library's own windows would hold five mebibytes for each connection.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+
 /// How often a poll that waits on a crowded connection is moved to another one.
 const MAX_MOVES: u32 = 3;
 
@@ -295,6 +300,8 @@ fn poll_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::R
         trust.alpn_protocols.truncate(1);
     }
     let builder = common(settings, trust)?
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
         // Otherwise a silently dead connection would fail every poll on it until TCP gives up.
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(10));

@@ -6,6 +6,7 @@ mod burst;
 mod evidence;
 mod fake;
 mod harness;
+mod large;
 mod load;
 mod number;
 mod operator;
@@ -15,6 +16,7 @@ mod population;
 mod portal;
 mod process;
 mod prometheus;
+mod responses;
 mod result;
 mod schedule;
 mod session;
@@ -56,6 +58,8 @@ enum Bench {
     Memory,
     /// CPU time and delay with 100,000 live Verifications, each polled every 30 s (Linux).
     Polls,
+    /// Memory of the operator while 1,000 large responses of a portal arrive at once (Linux).
+    Responses,
     /// Requests to the API server per Verification, counted by a real API server.
     Writes,
     /// Time to the link and number of requests in a burst of new Verifications, compared with a minimal client.
@@ -73,6 +77,7 @@ impl Bench {
             Self::Schedule => schedule::measure(progress),
             Self::Memory => load::memory(progress, &operator::program()?),
             Self::Polls => load::polls(progress, &operator::program()?),
+            Self::Responses => responses::measure(progress, &operator::program()?),
             Self::Writes => writes::measure(progress, &operator::program()?),
             Self::Burst => burst::measure(progress, &operator::program()?),
             Self::Tenants => tenants::measure(progress, &operator::program()?),

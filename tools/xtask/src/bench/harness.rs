@@ -1,4 +1,4 @@
-//! The real operator between a fake API server and a fake portal, with 100,000 live Verifications. Starts processes.
+//! The real operator between a fake API server and a fake portal, with up to 100,000 live Verifications. Starts processes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::api_server::FakeApiServer;
 use super::operator::{Operator, Run};
-use super::population::{LIVE, Population};
+use super::population::Population;
 use super::portal::{Port, Portal};
 use super::session::allowed;
 
@@ -35,12 +35,16 @@ pub(super) struct Harness {
     _folder: TempDir,
 }
 
-/// How the portal is polled.
+/// What is polled, and how the portal responds.
 pub(super) struct Polling {
+    /// The number of live Verifications.
+    pub(super) live: u32,
     /// Both bounds of `spec.polling`; `None` for the operator's own schedule.
     pub(super) interval: Option<Duration>,
     /// How long the portal takes to respond.
     pub(super) latency: Duration,
+    /// Bytes of `results` in the first response to each session. The portal holds these until all have been requested.
+    pub(super) results: Option<usize>,
 }
 
 impl Harness {
@@ -56,12 +60,13 @@ impl Harness {
             let port = Port::bind().await?;
             let population = Arc::new(Population {
                 portal: allowed(&port.url())?,
+                live: polling.live,
                 created_at: Timestamp::from_second(before_now(AGE)?)
                     .context("compute the start of the sessions")?,
                 interval: polling.interval,
             });
             let api_server = FakeApiServer::start(population.clone(), KEY).await?;
-            anyhow::Ok((api_server, Portal::start(port, population, polling.latency)?))
+            anyhow::Ok((api_server, Portal::start(port, population, polling)?))
         })?;
         let kubeconfig = folder.path().join("kubeconfig");
         let authority = folder.path().join("portal.pem");
@@ -80,18 +85,25 @@ impl Harness {
         let operator = Operator::start(program, run)?;
         let harness = Self { operator, portal, api_server, progress, _runtime: runtime, _folder: folder };
         let listed = Instant::now();
-        harness.wait(&format!("{what}: listing {LIVE} Verifications"), FIRST_POLLS_WITHIN, |harness| {
-            harness.operator.is_ready()
-        })?;
+        harness.wait(
+            &format!("{what}: listing {} Verifications", polling.live),
+            FIRST_POLLS_WITHIN,
+            |harness| harness.operator.is_ready(),
+        )?;
         eprintln!("{what}: listed after {:.1} s", listed.elapsed().as_secs_f64());
         harness.wait(&format!("{what}: polling each session once"), FIRST_POLLS_WITHIN, |harness| {
-            Ok(harness.portal.history().polled_sessions() >= u64::from(LIVE))
+            Ok(harness.portal.history().polled_sessions() >= u64::from(polling.live))
         })?;
         Ok(harness)
     }
 
     /// Waits until a condition holds.
-    fn wait(&self, what: &str, within: Duration, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+    pub(super) fn wait(
+        &self,
+        what: &str,
+        within: Duration,
+        holds: impl Fn(&Self) -> Result<bool>,
+    ) -> Result<()> {
         let mut task = self.progress.start(what.to_owned());
         let since = Instant::now();
         while !holds(self)? {

@@ -29,7 +29,8 @@ const MAX_DELAY: Duration = Duration::from_millis(25);
 
 /// Memory, with the operator's own schedule.
 pub(super) fn memory(progress: Progress, program: &Path) -> Result<Vec<BenchResult>> {
-    let harness = Harness::start(progress, program, "memory", &Polling { interval: None, latency: QUICK })?;
+    let polling = Polling { live: LIVE, interval: None, latency: QUICK, results: None };
+    let harness = Harness::start(progress, program, "memory", &polling)?;
     harness.run("memory: settling", SETTLING, || Ok(()))?;
     let id = harness.operator.id();
     let mut resident = Vec::new();
@@ -62,8 +63,8 @@ pub(super) fn memory(progress: Progress, program: &Path) -> Result<Vec<BenchResu
 
 /// Polls: each session every 30 s, at a portal that takes 2 s.
 pub(super) fn polls(progress: Progress, program: &Path) -> Result<Vec<BenchResult>> {
-    let harness =
-        Harness::start(progress, program, "polls", &Polling { interval: Some(INTERVAL), latency: SLOW })?;
+    let polling = Polling { live: LIVE, interval: Some(INTERVAL), latency: SLOW, results: None };
+    let harness = Harness::start(progress, program, "polls", &polling)?;
     harness.run("polls: settling", SETTLING, || Ok(()))?;
     let (id, history) = (harness.operator.id(), harness.portal.history());
     let before = harness.operator.metrics()?;

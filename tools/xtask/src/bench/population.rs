@@ -1,4 +1,4 @@
-//! 100,000 live Verifications, each generated from its number on request. Pure.
+//! Live Verifications, up to 100,000, each generated from its number on request. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::api_server::Resources;
 use super::number::{id, uid};
 use super::session::{MODULES, Plan, Session, after, spec};
 
-/// The number of live Verifications.
+/// The number of live Verifications that the goals are about.
 pub(super) const LIVE: u32 = 100_000;
 /// The number of their namespaces, each with its own Secret.
 const NAMESPACES: u32 = 100;
@@ -24,6 +24,8 @@ const LIFETIME: Duration = Duration::from_hours(48);
 
 /// What all Verifications have in common.
 pub(super) struct Population {
+    /// Their number.
+    pub(super) live: u32,
     /// The portal of their sessions.
     pub(super) portal: PortalUrl,
     /// When they were created.
@@ -34,11 +36,11 @@ pub(super) struct Population {
 
 impl Resources for Population {
     fn count(&self) -> u32 {
-        LIVE
+        self.live
     }
 
     fn version(&self) -> String {
-        (LIVE + 1).to_string()
+        (self.live + 1).to_string()
     }
 
     /// The resource after the last write of the operator.

@@ -1,5 +1,5 @@
 //! A fake portal that responds to every poll after the same time, over HTTP/2 and TLS like a real one, and records the
-//! delay of each poll. Listens on the loopback interface.
+//! delay of each poll. Its first response to each session may be large. Listens on the loopback interface.
 //!
 //! A poll is due one interval after the last response left here. So the delay is measured from outside, with the network
 //! in both directions, and does not depend on what the operator reports. A poll that is overdue at the end counts with
@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -25,7 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::population::{LIVE, Population};
+use super::harness::Polling;
+use super::large::{LargeResponses, ResponseBody, whole};
+use super::population::Population;
 
 /// Concurrent requests on one connection, the usual limit.
 const STREAMS: u32 = 100;
@@ -53,6 +53,7 @@ pub(super) struct History {
     /// Sessions that were polled at least once.
     polled_sessions: AtomicU64,
     delays: Mutex<Histogram<u64>>,
+    large: Option<LargeResponses>,
 }
 
 /// A port with a listener that accepts no connection yet.
@@ -74,7 +75,7 @@ impl Port {
 }
 
 impl Portal {
-    pub(super) fn start(port: Port, population: Arc<Population>, latency: Duration) -> Result<Self> {
+    pub(super) fn start(port: Port, population: Arc<Population>, polling: &Polling) -> Result<Self> {
         let Port { listener, address } = port;
         let certified = rcgen::generate_simple_self_signed([Ipv4Addr::LOCALHOST.to_string()])
             .context("create a certificate")?;
@@ -85,13 +86,14 @@ impl Portal {
             .context("set up TLS")?;
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let history = Arc::new(History {
-            population,
-            latency,
+            latency: polling.latency,
             start: Instant::now(),
-            due: (0..LIVE).map(|_| AtomicU64::new(0)).collect(),
+            due: (0..population.live).map(|_| AtomicU64::new(0)).collect(),
             polls: AtomicU64::new(0),
             polled_sessions: AtomicU64::new(0),
             delays: Mutex::new(histogram()?),
+            large: polling.results.map(|bytes| LargeResponses::new(bytes, population.live)),
+            population,
         });
         tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&history)));
         Ok(Self { address, authority: certified.cert.pem(), history })
@@ -136,21 +138,30 @@ async fn serve_connection(stream: TcpStream, tls: TlsAcceptor, history: Arc<Hist
 }
 
 impl History {
-    async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<ResponseBody> {
         let id = request.uri().path().strip_prefix("/api/get-verification-details/ver_");
         let Some((number, due)) = id
             .and_then(|number| number.parse::<u32>().ok())
             .and_then(|number| Some((number, self.due.get(usize::try_from(number).ok()?)?)))
         else {
-            let mut response = Response::new(Full::default());
+            let mut response = Response::new(whole(String::new()));
             *response.status_mut() = hyper::StatusCode::NOT_FOUND;
             return response;
         };
         self.record_poll(due);
         tokio::time::sleep(self.latency).await;
-        let response = Response::new(Full::from(self.population.response(number)));
+        let details = self.population.response(number);
+        let response = match &self.large {
+            Some(large) => large.respond(number, details).await,
+            None => whole(details),
+        };
         due.store(self.now() + micros(self.population.time_to_next_poll(number)), Ordering::Relaxed);
-        response
+        Response::new(response)
+    }
+
+    /// The large responses that have ended, completely or not; 0 if there are none.
+    pub(super) fn large_responses(&self) -> u32 {
+        self.large.as_ref().map_or(0, LargeResponses::ended)
     }
 
     fn record_poll(&self, due: &AtomicU64) {
