@@ -31,35 +31,45 @@ pub(crate) struct Health {
 #[derive(Clone, Debug)]
 pub(crate) struct Readiness(Arc<Mutex<ReadyState>>);
 
-#[derive(Clone, Debug)]
-enum ReadyState {
-    Ready,
-    WaitingFor(Cow<'static, str>),
-    ShuttingDown,
+#[derive(Debug, Default)]
+struct ReadyState {
+    /// What the operator as a whole waits for.
+    waiting_for: Option<Cow<'static, str>>,
+    /// What the leader election waits for.
+    election: Option<Cow<'static, str>>,
+    is_shutting_down: bool,
 }
 
 impl Readiness {
     /// Not ready until `what` is there.
     #[must_use]
     pub(crate) fn waiting_for(what: &'static str) -> Self {
-        Self(Arc::new(Mutex::new(ReadyState::WaitingFor(what.into()))))
+        let state = ReadyState { waiting_for: Some(what.into()), ..ReadyState::default() };
+        Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Not ready until `waiting_for` is there; ready if that is `None`. Changes nothing during the shutdown.
+    /// Not ready until `waiting_for` is there; ready if that is `None` and the leader election waits for nothing.
     pub(crate) fn set(&self, waiting_for: Option<Cow<'static, str>>) {
-        let mut state = self.0.lock();
-        if !matches!(*state, ReadyState::ShuttingDown) {
-            *state = waiting_for.map_or(ReadyState::Ready, ReadyState::WaitingFor);
-        }
+        self.0.lock().waiting_for = waiting_for;
     }
 
-    /// Not ready any more.
+    /// What the leader election waits for, if it does: not for the leadership, but for the Lease.
+    pub(crate) fn set_election(&self, waiting_for: Option<Cow<'static, str>>) {
+        self.0.lock().election = waiting_for;
+    }
+
+    /// Not ready any more, whatever is set later.
     pub(crate) fn shut_down(&self) {
-        *self.0.lock() = ReadyState::ShuttingDown;
+        self.0.lock().is_shutting_down = true;
     }
 
-    fn state(&self) -> ReadyState {
-        self.0.lock().clone()
+    /// Why the operator is not ready.
+    fn obstacle(&self) -> Option<String> {
+        let ReadyState { waiting_for, election, is_shutting_down } = &*self.0.lock();
+        if *is_shutting_down {
+            return Some("shutting down".to_owned());
+        }
+        waiting_for.as_ref().or(election.as_ref()).map(|what| format!("waiting for {what}"))
     }
 }
 
@@ -84,11 +94,10 @@ async fn live(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn ready(State((readiness, health)): State<(Readiness, Health)>) -> impl IntoResponse {
-    match readiness.state() {
-        ReadyState::Ready if (health.is_cut_off)() => unready(format_args!("waiting for {API_SERVER}")),
-        ReadyState::Ready => (StatusCode::OK, "ok\n".to_owned()),
-        ReadyState::WaitingFor(what) => unready(format_args!("waiting for {what}")),
-        ReadyState::ShuttingDown => unready(format_args!("shutting down")),
+    match readiness.obstacle() {
+        Some(obstacle) => unready(format_args!("{obstacle}")),
+        None if (health.is_cut_off)() => unready(format_args!("waiting for {API_SERVER}")),
+        None => (StatusCode::OK, "ok\n".to_owned()),
     }
 }
 
@@ -136,5 +145,19 @@ mod tests {
         assert_eq!(both().await, (200, 503));
         stuck.store(true, Ordering::Relaxed);
         assert_eq!(both().await, (500, 503));
+    }
+
+    #[test]
+    fn it_is_ready_once_neither_it_nor_the_election_waits_until_it_shuts_down() {
+        let readiness = Readiness::waiting_for("the list");
+        readiness.set_election(Some("the Lease".into()));
+        assert_eq!(readiness.obstacle().as_deref(), Some("waiting for the list"));
+        readiness.set(None);
+        assert_eq!(readiness.obstacle().as_deref(), Some("waiting for the Lease"));
+        readiness.set_election(None);
+        assert_eq!(readiness.obstacle(), None);
+        readiness.shut_down();
+        readiness.set(None);
+        assert_eq!(readiness.obstacle().as_deref(), Some("shutting down"));
     }
 }

@@ -68,6 +68,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // In memory.
     ("index", &["fairness"]),
     ("workqueue", &["fairness", "index", "priority"]),
+    // Which replica reconciles.
+    ("leader", &["clock", "cluster", "incidents", "metrics"]),
     // What joins them.
     (
         "evidence",
@@ -97,6 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "failpoints",
             "fairness",
             "index",
+            "leader",
             "lifecycle",
             "incidents",
             "metrics",
@@ -118,6 +121,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "evidence",
             "fairness",
             "index",
+            "leader",
             "metrics",
             "permissions",
             "portal",

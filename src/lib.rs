@@ -10,6 +10,7 @@
 //! | [`evidence`] | images and results, from the portal into a store |
 //! | `index` | a compact record of each live Verification |
 //! | `workqueue` | when each is reconciled: one timer queue, fair and bounded |
+//! | `leader` | which of several replicas reconciles: the Lease |
 //! | `reconcile` | the driver: observe, decide, act, commit |
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
@@ -31,6 +32,7 @@ mod fairness;
 mod imports;
 mod incidents;
 mod index;
+mod leader;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operator;

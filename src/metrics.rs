@@ -137,6 +137,10 @@ pub struct Metrics {
     pub watch_last_event: Gauge,
     /// How far the API server's clock is ahead of this machine's, in seconds.
     pub api_server_clock_skew: Gauge,
+    /// Whether this replica reconciles: 1 or 0.
+    pub leader: Gauge,
+    /// How often this replica began or ceased to lead.
+    pub leader_transitions: Counter,
     /// Reconciles that are running.
     pub reconciles_in_flight: Gauge,
     /// Reconciles that are due and wait to run.
@@ -260,6 +264,9 @@ impl Metrics {
                 "How far the API server's clock is ahead of this machine's",
                 Unit::Seconds,
             ),
+            leader: okid.plain("leader", "Whether this replica leads (1) or stands by (0)"),
+            leader_transitions: okid
+                .plain("leader_transitions", "Times that this replica began to lead, or ceased to"),
             reconciles_in_flight: okid.plain("reconciles_in_flight", "Reconciles that are running"),
             queue_depth: okid.plain("queue_depth", "Reconciles that are due and wait to run"),
             queue_delay,

@@ -1,54 +1,34 @@
 //! The wiring: builds everything from the settings, runs it, and shuts it down. May depend on every module.
 
 mod check;
+mod error;
 mod release;
 mod setup;
+mod work;
 
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{Health, Readiness, listen::listen, routes},
     clock::Clock,
-    cluster::{Connect, OwnPod, WAITING, connect},
+    cluster::{OwnPod, WAITING, connect},
     evidence::Evidence,
+    leader::Leadership,
     metrics::Metrics,
     portal::{Portal, PortalSettings, PortalUrl, budget::Budgets},
-    reconcile::{Clients, Reconciler, follow},
+    reconcile::{Clients, Reconciler},
     settings::{Namespace, PodReference, Settings},
     workqueue::{WorkQueue, WorkQueueSettings},
 };
+use work::work;
 
 pub use check::{CheckError, check};
+pub use error::RunOperator;
 pub use release::{ReleaseError, release_finalizers};
 pub use setup::Setup;
-
-/// Why the operator could not run, or could not shut down cleanly.
-#[derive(Debug, thiserror::Error)]
-pub enum RunOperator {
-    /// Something that a setting names cannot be opened.
-    #[error(transparent)]
-    Setup(#[from] Setup),
-    /// There is no client for the API server.
-    #[error(transparent)]
-    Cluster(#[from] Connect),
-    /// The admin address cannot be served.
-    #[error("cannot serve on --admin-address")]
-    Admin(#[source] std::io::Error),
-    /// The task that follows the watch has panicked, so no change would be seen any more.
-    #[error(
-        "stopped because the task that follows the watch panicked; see the log, and restart the operator"
-    )]
-    WatchEnded,
-    /// In-flight work did not finish in time.
-    #[error(
-        "could not record all in-flight work within --shutdown-grace-period; the next start treats its outcome as unknown"
-    )]
-    Drain,
-}
 
 /// Runs the operator until `shutdown`.
 ///
@@ -92,8 +72,18 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
         max_concurrent: settings.max_concurrent_reconciles,
         ..WorkQueueSettings::default()
     });
-    let clients =
-        Clients { cluster: Arc::clone(&cluster), portal, evidence, clock, metrics: Arc::clone(&metrics) };
+    let elector =
+        setup::elector(settings, run_id, (Arc::clone(&cluster), clock.clone(), Arc::clone(&metrics)));
+    let leadership =
+        elector.as_ref().map_or_else(Leadership::unconditional, |elector| elector.leadership().clone());
+    let clients = Clients {
+        cluster: Arc::clone(&cluster),
+        portal,
+        evidence,
+        clock,
+        metrics: Arc::clone(&metrics),
+        leadership,
+    };
     // The process may also end without a signal; a first signal must then not count as a second one.
     let reconciler = Arc::new(Reconciler::new(clients, queue, holder, shutdown.child_token()));
 
@@ -107,7 +97,7 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         () = cluster.wait_for_definition(|waiting| readiness.set(Some(waiting))) =>
-            work(&reconciler, settings, &readiness, shutdown.clone()).await,
+            work(&reconciler, elector, settings, &readiness, &shutdown).await,
     };
     admin.abort();
     outcome
@@ -124,76 +114,10 @@ fn log_settings(settings: &Settings) {
         portals = portals.join(", "),
         default_portal = settings.default_portal.as_str(),
         store_endpoints = store_endpoints.join(", "),
+        lease = settings.leader_election.as_ref().map(|election| election.lease_name.as_str()),
         stores_file = settings.stores_file.as_ref().map(|file| file.display().to_string()),
         forbidden_images = forbidden.join(", "),
         variables = settings.variables.join(", "),
         "starting"
     );
-}
-
-/// Follows the watch and reconciles until shutdown, then waits for what is in flight.
-async fn work(
-    reconciler: &Arc<Reconciler>,
-    settings: &Settings,
-    readiness: &Readiness,
-    shutdown: CancellationToken,
-) -> Result<(), RunOperator> {
-    let mut follow = tokio::spawn({
-        let (reconciler, readiness, namespace) =
-            (Arc::clone(reconciler), readiness.clone(), settings.namespace.clone());
-        async move {
-            let namespace = namespace.as_ref().map(Namespace::as_str);
-            follow(&reconciler, namespace, &move |waiting| readiness.set(waiting)).await;
-        }
-    });
-    let departed = tokio::spawn({
-        let reconciler = Arc::clone(reconciler);
-        async move { reconciler.report_departed().await }
-    });
-    let running = reconciler.run();
-    tokio::pin!(running);
-    let ended = tokio::select! {
-        () = &mut running => Ok(()),
-        ended = until_shutdown(&mut follow, &shutdown) => {
-            tracing::info!("shutting down: starting no new reconciles and waiting for those in flight");
-            readiness.shut_down();
-            follow.abort();
-            reconciler.stop();
-            if timeout(settings.shutdown_grace_period, running).await.is_err() {
-                return Err(RunOperator::Drain);
-            }
-            ended
-        }
-    };
-    follow.abort();
-    departed.abort();
-    reconciler.end_reports().await;
-    tracing::info!("stopped");
-    ended
-}
-
-/// Waits for the shutdown, or for the end of the watch: without it the process would stay ready and see no change.
-async fn until_shutdown(
-    follow: &mut JoinHandle<()>,
-    shutdown: &CancellationToken,
-) -> Result<(), RunOperator> {
-    tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        _ = follow => Err(RunOperator::WatchEnded),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_of_what_follows_the_watch_ends_the_process_with_an_error() {
-        let shutdown = CancellationToken::new();
-        let mut panics = tokio::spawn(async { panic!("a bug") });
-        assert!(matches!(until_shutdown(&mut panics, &shutdown).await, Err(RunOperator::WatchEnded)));
-        let mut follows = tokio::spawn(std::future::pending());
-        shutdown.cancel();
-        assert!(until_shutdown(&mut follows, &shutdown).await.is_ok());
-    }
 }

@@ -5,6 +5,7 @@
 
 mod command_line;
 mod flags;
+mod leader_election;
 mod parsers;
 mod tasks;
 mod values;
@@ -21,9 +22,11 @@ use crate::{
 };
 use flags::Flags;
 
+pub use leader_election::{InvalidTiming, LeaderElection};
 pub use tasks::{CheckSettings, ReleaseSettings};
 pub use values::{
-    AdminUrl, ForbiddenImage, InvalidPortalProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit,
+    AdminUrl, ForbiddenImage, InvalidLeaseName, InvalidPortalProxy, LeaseName, LinkPath, Namespace,
+    PodReference, ProxyUrl, RateLimit,
 };
 
 /// okID identity checks as Kubernetes resources.
@@ -97,6 +100,8 @@ pub struct Settings {
     pub admin_address: SocketAddr,
     /// How long a shutdown waits for work in flight.
     pub shutdown_grace_period: Duration,
+    /// How the leader is elected; `None` for a single replica without a Lease.
+    pub leader_election: Option<LeaderElection>,
     /// The operator's own Pod, if it runs in one that says so.
     pub own_pod: Option<PodReference>,
     /// How log lines are written.
@@ -125,6 +130,9 @@ pub enum InvalidSettings {
     /// An entry of `--allowed-store-endpoint` is not the URL of an endpoint.
     #[error("check --allowed-store-endpoint: {0}")]
     StoreEndpoint(InvalidEndpoint),
+    /// The durations of the leader election do not fit together.
+    #[error(transparent)]
+    LeaderElection(#[from] InvalidTiming),
 }
 
 impl InvalidSettings {
@@ -136,6 +144,7 @@ impl InvalidSettings {
             Self::DefaultPortal => "--default-portal",
             Self::PortalProxy(_) => "--portal-proxy",
             Self::StoreEndpoint(_) => "--allowed-store-endpoint",
+            Self::LeaderElection(invalid) => invalid.flag(),
         }
     }
 }
@@ -153,6 +162,7 @@ impl TryFrom<Flags> for Settings {
         let portal_proxy = flags.portal_proxy.as_deref().map(str::parse).transpose();
         let endpoints: Vec<_> = non_empty(&flags.allowed_store_endpoints).collect();
         let own_pod = flags.pod_name.zip(flags.pod_namespace);
+        let leader_election = LeaderElection::of(flags.leader, flags.namespace.as_slice(), None)?;
         Ok(Self {
             allowed_portals,
             default_portal,
@@ -169,6 +179,7 @@ impl TryFrom<Flags> for Settings {
             max_concurrent_reconciles: usize::try_from(flags.max_concurrent_reconciles).unwrap_or(usize::MAX),
             admin_address: flags.admin_address,
             shutdown_grace_period: flags.shutdown_grace_period.get(),
+            leader_election,
             own_pod: own_pod.map(|(name, namespace)| PodReference { namespace, name, uid: flags.pod_uid }),
             log_format: flags.log_format,
             log_filter: flags.log_filter,

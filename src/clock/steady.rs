@@ -37,9 +37,14 @@ impl Stopwatch {
         self.instant
     }
 
+    /// The time since then, by the clock that says more.
+    pub(crate) fn elapsed(&self) -> Duration {
+        let by_steady = Duration::try_from(steady().saturating_sub(self.steady)).unwrap_or_default();
+        self.instant.elapsed().max(by_steady)
+    }
+
     /// Whether more time than that has passed by either clock.
     pub(crate) fn is_older_than(&self, age: Duration) -> bool {
-        let by_steady = Duration::try_from(steady().saturating_sub(self.steady)).unwrap_or_default();
-        self.instant.elapsed().max(by_steady) > age
+        self.elapsed() > age
     }
 }

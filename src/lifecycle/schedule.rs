@@ -210,6 +210,8 @@ pub struct FirstReconcile {
     pub last_poll: Option<Timestamp>,
     /// Whether it was suspended when it was last written; since when is not known.
     pub suspended: bool,
+    /// The pace of a session that is followed as before: a first poll at another time is spread by it.
+    pub poll_schedule: Option<PollSchedule>,
 }
 
 /// When to reconcile a verification first that this process has not seen before: at once, or, where nothing changed
@@ -226,17 +228,17 @@ pub fn first_reconcile(
     let status = parsed.status();
     let times = Times { now, portal_now: None };
     let is_as_it_was = status.observed_generation == generation && !spec.suspend;
+    let is_followed = is_as_it_was && matches!(parsed.state(), State::Open { .. });
+    let poll_schedule =
+        is_followed.then(|| poll_schedule(status, &LocalState::default(), Bounds::of(spec), times));
+    let spacing = Spacing::unstretched(jitter_seed);
     let due = match parsed.state() {
-        State::Open { .. } if is_as_it_was => {
-            let poll_schedule = poll_schedule(status, &LocalState::default(), Bounds::of(spec), times);
-            Some(spread(&poll_schedule, now, Spacing::unstretched(jitter_seed)))
-        }
+        State::Open { .. } => poll_schedule.as_ref().map(|pace| spread(pace, now, spacing)),
         State::OutcomeUnknown => {
             let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);
             claimed_at.map(|at| later(at, wait_after_unknown(parsed.attempts()))).filter(|due| *due > now)
         }
-        State::Open { .. }
-        | State::Fresh
+        State::Fresh
         | State::Claimed
         | State::Refused
         | State::Finished(_)
@@ -247,7 +249,7 @@ pub fn first_reconcile(
         .is_some_and(|ready| ready.reason == Reason::Suspended.as_str());
     let may_have_looked = matches!(parsed.state(), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
-    FirstReconcile { at: due.filter(|_| is_as_it_was), due, last_poll, suspended }
+    FirstReconcile { at: due.filter(|_| is_as_it_was), due, last_poll, suspended, poll_schedule }
 }
 
 /// After an unknown outcome: one minute, ten minutes, one hour.

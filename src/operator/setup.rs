@@ -1,14 +1,19 @@
-//! Opens what the settings name: files of certificate authorities, the file of stores, and the HTTP clients.
+//! Opens what the settings name: files of certificate authorities, the file of stores, the HTTP clients, and the
+//! candidate of the leader election.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use rustls::ClientConfig;
 
 use crate::{
     api::ImageKind,
+    clock::Clock,
+    cluster::{Cluster, LeaseRef},
     evidence::EvidenceContext,
+    leader::{Elector, Timing},
+    metrics::Metrics,
     portal::{ClientSettings, InvalidClient, PortalClient},
-    settings::{ProxyUrl, Settings},
+    settings::{LeaderElection, PodReference, ProxyUrl, Settings},
     store::{HttpSettings, InvalidStores, RetryPolicy, StoreHttp, Stores, http::InvalidHttp},
     tls::{CaBundle, InvalidTrust, client_config},
 };
@@ -60,6 +65,28 @@ pub(super) fn portal_client(settings: &Settings) -> Result<PortalClient, Setup> 
         InvalidClient::Trust(invalid) => authorities.blame(invalid),
         InvalidClient::Http(_) => Setup::PortalClient(invalid),
     })
+}
+
+/// Makes the candidate of the leader election, if there is one. Its identity is the Pod or the machine, and this run.
+pub(super) fn elector(
+    settings: &Settings,
+    run_id: u64,
+    (cluster, clock, metrics): (Arc<Cluster>, Clock, Arc<Metrics>),
+) -> Option<Elector> {
+    let election = settings.leader_election.clone()?;
+    let LeaderElection { lease_name, lease_namespace, lease_duration, renew_deadline, retry_period } =
+        election;
+    let own_pod = settings.own_pod.as_ref();
+    let namespace = match (&lease_namespace, own_pod) {
+        (Some(namespace), _) => namespace.as_str(),
+        (None, Some(PodReference { namespace, .. })) => namespace,
+        (None, None) => cluster.own_namespace(),
+    };
+    let lease = LeaseRef { namespace: namespace.to_owned(), name: lease_name };
+    let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let process = own_pod.map_or_else(machine, |pod| pod.name.clone());
+    let timing = Timing { lease_duration, renew_deadline, retry_period };
+    Some(Elector::new(cluster, clock, metrics, lease, (format!("{process}_{run_id:016x}"), timing)))
 }
 
 /// Makes what evidence is stored with.

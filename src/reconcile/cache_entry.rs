@@ -20,8 +20,8 @@ use crate::{
     fairness::FairnessKey,
     index::{Index, RecordId, Uid},
     lifecycle::{
-        CompactState, FirstReconcile, KnownSession, LocalState, ParsedStatus, PollBaseline, UploadOutcome,
-        first_reconcile, jitter_seed,
+        CompactState, FirstReconcile, KnownSession, LocalState, ParsedStatus, PollBaseline, PollSchedule,
+        Spacing, State, UploadOutcome, first_reconcile, jitter_seed, spread,
     },
     portal::{VerificationId, budget::Closed},
 };
@@ -61,16 +61,28 @@ struct Rare {
     unwritten: Option<Box<UploadOutcome>>,
     /// What is to be reported of a write whose response was lost.
     unreported: Option<Box<Unreported>>,
+    /// When it is reconciled first, once this replica leads.
+    plan: Option<Box<Plan>>,
+}
+
+/// When a verification is reconciled first by a replica that stood by when it saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Plan {
+    /// Somewhere in its interval, from when the replica leads.
+    Poll(PollSchedule),
+    /// At that time.
+    At(Timestamp),
 }
 
 impl Rare {
     const fn is_empty(&self) -> bool {
-        let Self { key_wait, known, claim, unwritten, unreported } = self;
+        let Self { key_wait, known, claim, unwritten, unreported, plan } = self;
         key_wait.is_none()
             && known.is_none()
             && claim.is_none()
             && unwritten.is_none()
             && unreported.is_none()
+            && plan.is_none()
     }
 }
 
@@ -123,10 +135,51 @@ pub(crate) struct Claim {
 impl CacheEntry {
     /// The entry of a verification that this process sees for the first time, and when it is reconciled first.
     pub(crate) fn first(object: &Verification, clock: &Clock) -> (Self, Instant) {
+        let (entry, plan) = Self::planned(object, clock);
+        (entry, plan.at.map_or_else(Instant::now, |at| clock.instant(at)))
+    }
+
+    /// The entry of a verification that this process sees while it stands by, and knows already if there is one. It is
+    /// reconciled once this replica [leads](Self::begin).
+    pub(crate) fn standing_by(known: Option<&Self>, object: &Verification, clock: &Clock) -> Self {
+        let (mut entry, FirstReconcile { at, poll_schedule, .. }) = Self::planned(object, clock);
+        let plan = poll_schedule.map(Plan::Poll).or(at.map(Plan::At));
+        entry.with_rare(|rare| rare.plan = plan.map(Box::new));
+        entry.session = known.and_then(|known| known.session);
+        entry.know(known.and_then(Self::known));
+        let status = object.status.clone().unwrap_or_default();
+        let uid = object.uid().unwrap_or_default();
+        let parsed = ParsedStatus::of(&uid, &status);
+        if *parsed.state() == State::Claimed {
+            let found = Claim { attempt: parsed.attempts().attempt, seen: Instant::now(), never_sent: false };
+            let seen = known.and_then(Self::claim).filter(|claim| claim.attempt == found.attempt);
+            entry.set_claim(Some(seen.unwrap_or(found)));
+        }
+        entry
+    }
+
+    /// When the verification is reconciled first by this replica, which leads from now on.
+    pub(crate) fn begin(&mut self, uid: Uid, clock: &Clock) -> Instant {
+        let plan = self.rare.as_ref().and_then(|rare| rare.plan.as_deref().copied());
+        self.with_rare(|rare| rare.plan = None);
+        let now = clock.now();
+        match plan {
+            None => Instant::now(),
+            Some(Plan::At(at)) => clock.instant(at),
+            Some(Plan::Poll(pace)) => {
+                // The leader before may have polled until now.
+                let last_poll = pace.bounds.min.map(|_| now);
+                self.remember(LocalState { last_poll, ..self.local_state() });
+                clock.instant(spread(&pace, now, Spacing::unstretched(jitter_seed(uid))))
+            }
+        }
+    }
+
+    fn planned(object: &Verification, clock: &Clock) -> (Self, FirstReconcile) {
         let now = clock.now();
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
-        let FirstReconcile { at, due, last_poll, suspended } = first_reconcile(
+        let plan = first_reconcile(
             &ParsedStatus::of(&uid, &status),
             &object.spec,
             object.metadata.generation,
@@ -144,9 +197,10 @@ impl CacheEntry {
             failures: 0,
             phase: status.phase,
         };
+        let FirstReconcile { at: _, due, last_poll, suspended, poll_schedule: _ } = plan;
         let suspended = suspended.then_some(Timestamp::UNIX_EPOCH);
         entry.remember(LocalState { next: due, last_poll, suspended, ..LocalState::default() });
-        (entry, at.map_or_else(Instant::now, |at| clock.instant(at)))
+        (entry, plan)
     }
 
     /// The entry of a verification that another client changed: its next reconcile reads it.
@@ -350,12 +404,13 @@ impl CacheEntry {
         let context =
             self.poll_context().map_or(0, |context| size_of_val(context) + id(context.baseline.id()));
         let rare = self.rare.as_deref().map_or(0, |rare| {
-            let Rare { key_wait: _, known, claim: _, unwritten, unreported } = rare;
+            let Rare { key_wait: _, known, claim: _, unwritten, unreported, plan } = rare;
             let known = known.as_ref().map_or(0, |known| id(&known.id));
             let unwritten = unwritten.as_deref().map_or(0, |stored| {
                 size_of::<UploadOutcome>() + stored.objects.len() * size_of::<StoredObject>()
             });
-            size_of_val(rare) + known + unwritten + unreported.as_deref().map_or(0, size_of_val)
+            let plan = plan.as_deref().map_or(0, size_of_val);
+            size_of_val(rare) + known + unwritten + unreported.as_deref().map_or(0, size_of_val) + plan
         });
         history + context + rare
     }

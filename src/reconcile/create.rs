@@ -20,7 +20,7 @@ use crate::{
     portal::{Caller, CreateResult},
 };
 
-/// A claim whose write took longer than this is not followed by a request: the process may have been asleep since.
+/// A claim that was answered longer ago than this is not followed by a request: the process may have been asleep since.
 const CLAIM_AGE: Duration = Duration::from_secs(5);
 
 /// The result of a claim.
@@ -44,6 +44,10 @@ impl Reconciler {
         failpoint(Failpoint::BeforeClaim).await;
         // The age of a claim counts from when it is sent, however long it waits for its permit.
         let permit = self.cluster.permit_to_write(&reconciliation.object).await;
+        if !self.leadership.is_current() {
+            // As if the leader of by now had claimed it.
+            return CreateOutcome::ClaimLost;
+        }
         let begun = Stopwatch::now();
         match self.claim(permit, reconciliation, attempt).await {
             Claimed::Ours(claimed) => self.note_claim(reconciliation, claimed, attempt),
@@ -56,8 +60,10 @@ impl Reconciler {
                 return CreateOutcome::ClaimNotWritten;
             }
         }
+        let claimed = Stopwatch::now();
         failpoint(Failpoint::AfterClaim).await;
-        let outcome = if begun.is_older_than(DEADLINE + CLAIM_AGE) {
+        let is_too_old = begun.is_older_than(DEADLINE + CLAIM_AGE) || claimed.is_older_than(CLAIM_AGE);
+        let outcome = if is_too_old || !self.leadership.is_current() {
             drop(caller);
             CreateOutcome::NotSent
         } else {

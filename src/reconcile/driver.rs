@@ -89,6 +89,10 @@ impl Reconciler {
         let reconcile = move |due: DueReconcile| {
             let reconciler = Arc::clone(&reconciler);
             async move {
+                // A process that was suspended may notice here first that it leads no longer.
+                if !reconciler.leadership.is_current() {
+                    return Disposition::AwaitChange;
+                }
                 reconciler.metrics.queue_delay.observe(due.queue_delay.as_secs_f64());
                 let started = Instant::now();
                 let ended = reconciler.reconcile(due.record_id).await;

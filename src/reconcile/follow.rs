@@ -184,14 +184,28 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
     let is_fresh = !is_listed && is_small(&object);
     let object = prune(Box::new(object));
     let mut first = now;
-    let applied = reconciler.index().applied(&object.metadata, |known| {
-        if let Some(known) = known {
-            return reconciler.changed(known, &object);
+    let (applied, stands_by) = {
+        let mut index = reconciler.index();
+        let stands_by = reconciler.stands_by();
+        let applied = index.applied(&object.metadata, |known| {
+            if stands_by {
+                return reconciler.standing_by(known, &object);
+            }
+            if let Some(known) = known {
+                return reconciler.changed(known, &object);
+            }
+            let (entry, at) = reconciler.first(&object);
+            first = at;
+            entry
+        });
+        (applied, stands_by)
+    };
+    if stands_by {
+        if let Applied::Replaced { record_id: _, removed } = &applied {
+            forget(reconciler, removed);
         }
-        let (entry, at) = reconciler.first(&object);
-        first = at;
-        entry
-    });
+        return;
+    }
     let fairness_key = fairness_key(&object);
     if !matches!(applied, Applied::Unchanged(_) | Applied::Stale(_)) {
         if is_fresh {

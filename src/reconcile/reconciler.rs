@@ -1,7 +1,13 @@
 //! The reconciler: what every step works with. May depend on the files of state in this module; the files of steps depend on
 //! it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -11,8 +17,8 @@ use super::{
     recent::RecentObjects, sessions::Sessions, unreported::DepartedReports,
 };
 use crate::{
-    clock::Clock, cluster::Cluster, evidence::Evidence, index::Index, metrics::Metrics, portal::Portal,
-    workqueue::WorkQueue,
+    clock::Clock, cluster::Cluster, evidence::Evidence, index::Index, leader::Leadership, metrics::Metrics,
+    portal::Portal, workqueue::WorkQueue,
 };
 
 /// A loop without a heartbeat for longer than this is stuck.
@@ -27,6 +33,7 @@ pub(crate) struct Clients {
     pub(crate) evidence: Evidence,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) leadership: Leadership,
 }
 
 /// Reconciles verifications.
@@ -36,6 +43,10 @@ pub(crate) struct Reconciler {
     pub(super) evidence: Evidence,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether this replica may reconcile, claim and create at this moment.
+    pub(super) leadership: Leadership,
+    /// Whether what is noted is not scheduled, because this replica does not lead yet. Changed under the index's lock.
+    pub(super) stands_by: AtomicBool,
     /// The live verifications.
     index: Mutex<Index<CacheEntry>>,
     pub(super) queue: WorkQueue,
@@ -57,20 +68,22 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Signs its claims as that holder, and ends with that shutdown.
+    /// Signs its claims as that holder, and ends with that shutdown. Stands by until it [leads](Self::lead).
     pub(crate) fn new(
         clients: Clients,
         queue: WorkQueue,
         holder: String,
         shutdown: CancellationToken,
     ) -> Self {
-        let Clients { cluster, portal, evidence, clock, metrics } = clients;
+        let Clients { cluster, portal, evidence, clock, metrics, leadership } = clients;
         Self {
             cluster,
             portal,
             evidence,
             clock,
             metrics,
+            leadership,
+            stands_by: AtomicBool::new(true),
             index: Mutex::new(Index::new()),
             queue,
             recent: RecentObjects::default(),
@@ -87,6 +100,11 @@ impl Reconciler {
     /// The index, locked.
     pub(super) fn index(&self) -> MutexGuard<'_, Index<CacheEntry>> {
         self.index.lock()
+    }
+
+    /// Whether this replica does not lead yet.
+    pub(super) fn stands_by(&self) -> bool {
+        self.stands_by.load(Ordering::Relaxed)
     }
 
     /// The loop that is stuck, if one is. An API server that does not respond makes none stuck.

@@ -1,6 +1,8 @@
 //! Updates the cache entries: when a verification is first seen, when it has changed, and after a write. May depend on
 //! `reconciler` and `cache_entry`, and on `index`.
 
+use std::sync::atomic::Ordering;
+
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -8,7 +10,7 @@ use super::{
     cache_entry::{CacheEntry, published},
     reconciler::Reconciler,
 };
-use crate::{api::Verification, index::RecordId, lifecycle::KnownSession};
+use crate::{api::Verification, index::RecordId, lifecycle::KnownSession, priority::Priority};
 
 impl Reconciler {
     /// The entry of a verification that another client changed.
@@ -47,5 +49,34 @@ impl Reconciler {
         }
         entry.know(self.known(object));
         (entry, at)
+    }
+
+    /// The entry of a verification that is new or has changed while this replica stands by.
+    pub(super) fn standing_by(&self, known: Option<&CacheEntry>, object: &Verification) -> CacheEntry {
+        let mut entry = CacheEntry::standing_by(known, object, &self.clock);
+        if let Some((portal, id)) = published(object) {
+            entry.session = self.sessions.take(portal, &id, &object.uid().unwrap_or_default());
+        }
+        entry.know(self.known(object));
+        entry
+    }
+
+    /// Begins to schedule reconciles: those of all verifications that are known, and from now on of what is noted.
+    /// Nothing is reconciled before [`run`](Self::run).
+    pub(crate) fn lead(&self) {
+        let begun: Vec<_> = {
+            let mut index = self.index();
+            self.stands_by.store(false, Ordering::Relaxed);
+            let known: Vec<_> = index.iter().map(|(record_id, _)| record_id).collect();
+            let begin = |record_id| {
+                let uid = index.view(record_id)?.uid;
+                let entry = index.get_mut(record_id)?;
+                Some((record_id, entry.begin(uid, &self.clock), entry.fairness_key))
+            };
+            known.into_iter().filter_map(begin).collect()
+        };
+        for (record_id, at, fairness_key) in begun {
+            self.queue.schedule_by(record_id, at, Priority::Create, fairness_key);
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::{
     parsers::{ImageParser, trimmed},
-    values::{ForbiddenImage, LinkPath, Namespace, RateLimit},
+    values::{ForbiddenImage, LeaseName, LinkPath, Namespace, RateLimit},
 };
 use crate::{
     api::Duration,
@@ -17,6 +17,7 @@ use crate::{
 const PORTALS: &str = "Portals";
 const EVIDENCE: &str = "Evidence";
 const OPERATION: &str = "Operation";
+const LEADER_ELECTION: &str = "Leader election";
 const OWN_POD: &str = "The operator's own Pod";
 const LOGS: &str = "Logs";
 
@@ -85,6 +86,9 @@ pub(super) struct Flags {
     #[arg(long, env = "OKID_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "60s", help_heading = OPERATION)]
     pub(super) shutdown_grace_period: Duration,
 
+    #[command(flatten)]
+    pub(super) leader: LeaderFlags,
+
     /// Name of this Pod, from the downward API (`fieldRef: metadata.name`). Events go to this Pod if their own namespace
     /// accepts none, for example because it is being deleted.
     #[arg(long, env = "OKID_POD_NAME", value_name = "NAME", requires = "pod_namespace", help_heading = OWN_POD)]
@@ -104,4 +108,29 @@ pub(super) struct Flags {
     /// never logged.
     #[arg(long, env = "OKID_LOG_FILTER", value_name = "DIRECTIVES", default_value = "info", help_heading = LOGS)]
     pub(super) log_filter: LogFilter,
+}
+
+/// The flags of the leader election.
+#[derive(Args)]
+pub(super) struct LeaderFlags {
+    /// Elect a leader among the replicas by a Lease; the others stand by. `--leader-elect=false` runs a single replica
+    /// without a Lease.
+    #[arg(long = "leader-elect", env = "OKID_LEADER_ELECT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new(), help_heading = LEADER_ELECTION)]
+    pub(super) elect: bool,
+    /// How long the other replicas wait after the last renewal that they have seen, until one of them leads. Whole seconds.
+    #[arg(long = "leader-lease-duration", env = "OKID_LEADER_LEASE_DURATION", value_name = "DURATION", default_value = "15s", help_heading = LEADER_ELECTION)]
+    pub(super) lease_duration: Duration,
+    /// How long the leader tries to renew the Lease before it steps down and exits. Shorter than the lease duration.
+    #[arg(long = "leader-renew-deadline", env = "OKID_LEADER_RENEW_DEADLINE", value_name = "DURATION", default_value = "10s", help_heading = LEADER_ELECTION)]
+    pub(super) renew_deadline: Duration,
+    /// How often the leader renews the Lease, and the others look at it.
+    #[arg(long = "leader-retry-period", env = "OKID_LEADER_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", help_heading = LEADER_ELECTION)]
+    pub(super) retry_period: Duration,
+    /// Name of the Lease. By default it is okid-operator, followed by a hash of --namespace if that is given:
+    /// installations that share the work must not share a Lease.
+    #[arg(long = "leader-lease-name", env = "OKID_LEADER_LEASE_NAME", value_name = "NAME", help_heading = LEADER_ELECTION)]
+    pub(super) lease_name: Option<LeaseName>,
+    /// Namespace of the Lease. By default it is the operator's own: that of its Pod, or of the kubeconfig's context.
+    #[arg(long = "leader-lease-namespace", env = "OKID_LEADER_LEASE_NAMESPACE", value_name = "NAME", help_heading = LEADER_ELECTION)]
+    pub(super) lease_namespace: Option<Namespace>,
 }

@@ -26,6 +26,51 @@ fn every_value_has_a_default_that_is_valid() {
     assert_eq!(settings.max_concurrent_reconciles, 10_000);
     assert_eq!(settings.budget().max_in_flight, 7_500);
     assert!(settings.namespace.is_none() && settings.own_pod.is_none());
+    let election = LeaderElection {
+        lease_name: "okid-operator".to_owned(),
+        lease_namespace: None,
+        lease_duration: Duration::from_secs(15),
+        renew_deadline: Duration::from_secs(10),
+        retry_period: Duration::from_secs(2),
+    };
+    assert_eq!(settings.leader_election, Some(election));
+}
+
+#[test]
+fn a_single_replica_needs_no_lease() {
+    let election = |flags: &[&str]| settings(flags).map(|found| found.leader_election.is_some());
+    assert!(!election(&["--leader-elect=false"]).unwrap());
+    assert!(election(&["--leader-elect"]).unwrap() && election(&["--leader-elect=true"]).unwrap());
+    assert!(refusal(&["--leader-elect=perhaps"]).contains("--leader-elect"));
+}
+
+#[test]
+fn operators_that_share_the_work_do_not_share_a_lease_by_default() {
+    let name = |flags: &[&str]| settings(flags).unwrap().leader_election.unwrap().lease_name;
+    let names = [&[][..], &["--namespace", "one"], &["--namespace", "two"]].map(name);
+    assert!(
+        names[1..].iter().all(|name| name.starts_with("okid-operator-") && name.len() == 22),
+        "{names:?}"
+    );
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+    assert_eq!(name(&["--namespace", "one", "--leader-lease-name", "okid.operator"]), "okid.operator");
+}
+
+#[test]
+fn durations_of_the_election_that_do_not_fit_together_are_refused_with_the_reason() {
+    for (flags, advice) in [
+        (["--leader-lease-duration=10s", "--leader-renew-deadline=10s"], "another one takes over"),
+        (["--leader-renew-deadline=12s", "--leader-retry-period=10s"], "1.2 times --leader-retry-period"),
+        (
+            ["--leader-renew-deadline=5s", "--leader-retry-period=0s"],
+            "--leader-retry-period must be at least 1s",
+        ),
+    ] {
+        let refusal = refusal(&flags);
+        assert!(refusal.contains(advice) && refusal.contains("default"), "{flags:?}: {refusal}");
+    }
+    let flags = ["--leader-lease-duration=1m", "--leader-renew-deadline=13s", "--leader-retry-period=10s"];
+    assert!(settings(&flags).is_ok());
 }
 
 #[test]
@@ -71,6 +116,9 @@ fn a_value_that_cannot_be_used_is_refused_with_its_flag_and_what_to_write() {
         ("--link-path", &endless, "at most 512 characters"),
         ("--namespace", "Team_A", "lower-case letters, digits and dashes"),
         ("--namespace", "a-", "lower-case letters, digits and dashes"),
+        ("--leader-lease-name", "Okid", "lower-case letters, digits, dashes and dots"),
+        ("--leader-lease-name", "a..b", "lower-case letters, digits, dashes and dots"),
+        ("--leader-lease-namespace", "Team_A", "lower-case letters, digits and dashes"),
         ("--log-filter", "okid=loudest", "okid_operator=debug"),
         ("--allowed-store-endpoint", "minio", "http:// or https://"),
         ("--allowed-portal", "http://portal.example", "--allow-plain-http"),

@@ -69,6 +69,44 @@ impl FromStr for Namespace {
     }
 }
 
+/// Name of a Lease: a DNS subdomain as RFC 1123 defines it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseName(String);
+
+/// The text is not a [`LeaseName`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write the name of a Lease, such as okid-operator: at most 253 lower-case letters, digits, dashes and dots"
+)]
+pub struct InvalidLeaseName;
+
+impl LeaseName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LeaseName {
+    type Err = InvalidLeaseName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_label = |label: &str| {
+            let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(is_inner)
+        };
+        if text.len() <= 253 && text.split('.').all(is_label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidLeaseName)
+        }
+    }
+}
+
 /// Requests per second, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateLimit(Option<f64>);

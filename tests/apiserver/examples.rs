@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Launch, SECRET, VerificationExt as _, World, holds, until};
 use crate::manifests::{apply, kubectl, repository};
-use crate::permissions::MINIMAL_ROLE;
+use crate::permissions::{LEADER_ROLE, MINIMAL_ROLE};
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
@@ -322,19 +322,21 @@ fn rights_example() -> String {
 fn the_example_role_grants_the_minimum_and_explains_each_verb() {
     let text = rights_example();
     let objects = parse_all(&text);
-    let role = objects.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
-    let mut granted = Vec::new();
-    for rule in role["rules"].as_array().unwrap() {
-        for group in texts(&rule["apiGroups"]) {
-            for resource in texts(&rule["resources"]) {
-                granted.extend(texts(&rule["verbs"]).map(|verb| (group, resource, verb)));
+    for (kind, minimum) in [("ClusterRole", MINIMAL_ROLE), ("Role", LEADER_ROLE)] {
+        let role = objects.iter().find(|object| object["kind"] == kind).unwrap();
+        let mut granted = Vec::new();
+        for rule in role["rules"].as_array().unwrap() {
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    granted.extend(texts(&rule["verbs"]).map(|verb| (group, resource, verb)));
+                }
             }
         }
+        assert_eq!(BTreeSet::from_iter(granted), minimum.iter().copied().collect());
     }
-    assert_eq!(BTreeSet::from_iter(granted), MINIMAL_ROLE.iter().copied().collect());
 
     let lines: Vec<_> = text.lines().map(|line| line.split_once(" # ").unwrap_or((line, ""))).collect();
-    for (_, _, verb) in MINIMAL_ROLE {
+    for (_, _, verb) in MINIMAL_ROLE.iter().chain(LEADER_ROLE) {
         let of_verb = lines.iter().filter(|(before, _)| before.trim() == format!("- {verb}"));
         let unexplained = of_verb.filter(|(_, purpose)| purpose.trim().is_empty()).count();
         assert_eq!(unexplained, 0, "{verb}");
@@ -345,19 +347,23 @@ fn the_example_role_grants_the_minimum_and_explains_each_verb() {
 async fn the_example_role_binding_grants_its_account_exactly_these_rights() {
     let cluster = Cluster::shared().await;
     apply(cluster, "okid-operator", &rights_example()).await.unwrap();
-    let may = async |(group, resource, verb): (&str, &str, &str)| {
+    let may = async |namespace: &str, (group, resource, verb): (&str, &str, &str)| {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let resource = format!("{resource}.{group}");
+        // The permission is for one Lease; nobody can create under a name that is known beforehand.
+        let name = if resource == "leases" && verb != "create" { "/okid-operator" } else { "" };
+        let resource = format!("{}{name}", format!("{resource}.{group}").trim_end_matches('.'));
         let subresource = format!("--subresource={subresource}");
         let account = "--as=system:serviceaccount:okid-operator:okid-operator";
-        let question = ["auth", "can-i", verb, resource.trim_end_matches('.'), &subresource, account];
-        kubectl(cluster, "default", &question, "").await.is_ok()
+        let question = ["auth", "can-i", verb, &resource, &subresource, account];
+        kubectl(cluster, namespace, &question, "").await.is_ok()
     };
-    for right in MINIMAL_ROLE {
-        let is_granted = async || holds(may(*right).await);
+    let everywhere = MINIMAL_ROLE.iter().map(|right| ("default", right));
+    for (namespace, right) in everywhere.chain(LEADER_ROLE.iter().map(|right| ("okid-operator", right))) {
+        let is_granted = async || holds(may(namespace, *right).await);
         until(is_granted, |()| format!("the API server does not grant {right:?}")).await;
     }
-    for right in [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")] {
-        assert!(!may(right).await, "{right:?}");
+    let never = [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")];
+    for right in never.iter().chain(LEADER_ROLE) {
+        assert!(!may("default", *right).await, "{right:?}");
     }
 }

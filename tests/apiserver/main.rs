@@ -29,6 +29,7 @@ mod examples;
 mod full_lifecycle;
 mod harness;
 mod kubectl_wait;
+mod leader_election;
 mod lifecycle_controls;
 mod lost_responses;
 mod manifests;

@@ -36,6 +36,13 @@ pub(crate) const MINIMAL_ROLE: &[Permission] = &[
     ("events.k8s.io", "events", "patch"),
 ];
 
+/// What the leader election needs in the namespace of its Lease.
+pub(crate) const LEADER_ROLE: &[Permission] = &[
+    ("coordination.k8s.io", "leases", "create"),
+    ("coordination.k8s.io", "leases", "get"),
+    ("coordination.k8s.io", "leases", "update"),
+];
+
 const ACCOUNT: &str = "okid-operator";
 
 fn without(resource: &str) -> Vec<Permission> {
@@ -105,7 +112,7 @@ impl RestrictedWorld {
         let all: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
         all.patch(ACCOUNT, &apply, &Patch::Apply(&binding)).await.expect("write a RoleBinding");
 
-        for right in MINIMAL_ROLE {
+        for right in MINIMAL_ROLE.iter().chain(LEADER_ROLE) {
             let is_applied = async || holds(self.may(*right).await == rights.contains(right));
             until(is_applied, |()| "the API server does not apply the Role".to_owned()).await;
         }
@@ -376,5 +383,34 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
     operator.until_watching().await;
     assert!(operator.ready().await);
     assert!(operator.stop().await.success());
+    restricted.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permissions_for_the_lease_suffice_and_without_them_a_replica_says_what_is_missing() {
+    let mut restricted = RestrictedWorld::set(MINIMAL_ROLE).await;
+    let namespace = restricted.world.namespace.clone();
+    let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
+    let launch = restricted.launch().flags(election).flags([namespace.clone()]);
+    restricted.world.start(launch).await;
+    let world = &restricted.world;
+    let refused = |line: &Value| {
+        line["code"] == 403 && line["message"].as_str().is_some_and(|text| text.contains("Lease"))
+    };
+    let line = world.operator().until_logged("that it may not read the Lease", refused).await;
+    assert!(line["message"].as_str().unwrap().contains("get, create and update"), "{line}");
+    let body = world.operator().ask("/readyz").await.text().await.unwrap();
+    let waits = format!("waiting for the Lease {namespace}/lease of the leader election: 403 Forbidden\n");
+    assert_eq!(body, waits);
+    world.apply("alice", json!({})).await;
+
+    let all = [MINIMAL_ROLE, LEADER_ROLE].concat();
+    restricted.grant(&all).await;
+    world.until("alice", is_open).await;
+    world.operator().until_ready().await;
+    assert_eq!(world.operator().log_lines().iter().filter(|line| refused(line)).count(), 1);
+    // A renewal, and the release at the end.
+    let renewals = "okid_api_server_request_duration_seconds_count{verb=\"update\",resource=\"leases\"}";
+    world.operator().until_metric(renewals, |count| count >= 1.0).await;
     restricted.world.finish().await;
 }

@@ -142,3 +142,75 @@ fn a_report_of_a_write_whose_response_was_lost_survives_the_reconcile_that_lost_
     assert!(both.merged_with(&entry).unreported().is_some(), "noted by the reconcile alone");
     assert!(entry.clone().merged_with(&entry).unreported().is_none());
 }
+
+/// An open session that was created that long ago and is polled as its spec asks.
+fn followed(created: &str) -> Verification {
+    let (mut object, _) = open_session("2100-01-01T00:00:00Z");
+    object.metadata.generation = Some(1);
+    let status = object.status.as_mut().unwrap();
+    status.observed_generation = Some(1);
+    status.session.as_mut().unwrap().created_at = Some(created.parse().unwrap());
+    object
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stood_by_for_an_hour_spreads_its_first_polls_from_when_it_leads() {
+    let clock = Clock::start();
+    let object = followed("2020-01-01T00:00:00Z");
+    let mut entry = CacheEntry::standing_by(None, &object, &clock);
+    tokio::time::advance(std::time::Duration::from_hours(1)).await;
+    let waits: Vec<_> = (0..100)
+        .map(|number| {
+            let uid = Uid::of(&format!("uid-{number}"));
+            entry.clone().begin(uid, &clock).saturating_duration_since(Instant::now()).as_secs()
+        })
+        .collect();
+    // The longest interval of an idle session.
+    assert!(waits.iter().all(|wait| *wait <= 300), "{waits:?}");
+    assert!(waits.iter().filter(|wait| **wait > 150).count() > 20, "{waits:?}");
+    entry.begin(Uid::of("one"), &clock);
+    assert!(entry.rare.is_none(), "the plan takes no memory of a leader");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_followed_session_is_reconciled_as_soon_as_the_replica_leads() {
+    let clock = Clock::start();
+    let mut edited = followed("2020-01-01T00:00:00Z");
+    edited.metadata.generation = Some(2);
+    let mut fresh = edited.clone();
+    fresh.status = None;
+    for object in [edited, fresh] {
+        let mut entry = CacheEntry::standing_by(None, &object, &clock);
+        assert_eq!(entry.begin(Uid::of("one"), &clock), Instant::now());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_stands_by_keeps_what_it_has_seen_of_a_claim_and_of_a_session() {
+    let clock = Clock::start();
+    let (object, _) = open_session("2026-11-27T11:00:00Z");
+    let mut claimed = object.clone();
+    let status = claimed.status.as_mut().unwrap();
+    (status.verification_id, status.phase) = (None, Some(Phase::Creating));
+    let session = status.session.as_mut().unwrap();
+    (session.state, session.created_at) = (Some(crate::api::SessionState::Claimed), None);
+
+    let first = CacheEntry::standing_by(None, &claimed, &clock);
+    let seen = first.claim().unwrap();
+    assert_eq!((seen.attempt, seen.seen), (2, Instant::now()));
+    tokio::time::advance(std::time::Duration::from_secs(30)).await;
+    let again = CacheEntry::standing_by(Some(&first), &claimed, &clock);
+    assert_eq!(again.claim().unwrap().seen, seen.seen);
+    claimed.status.as_mut().unwrap().session.as_mut().unwrap().attempt = 3;
+    let another = CacheEntry::standing_by(Some(&first), &claimed, &clock);
+    assert_eq!(another.claim().unwrap().seen, Instant::now(), "another attempt is another request");
+
+    let known = KnownSession::of("one", object.status.as_ref().unwrap());
+    let mut entry = CacheEntry::standing_by(None, &object, &clock);
+    entry.know(known.clone());
+    let lost = CacheEntry::standing_by(Some(&entry), &claimed, &clock);
+    assert!(
+        known.is_some() && lost.known() == known,
+        "a status that has lost its session does not make it forgotten"
+    );
+}

@@ -83,6 +83,11 @@ impl World {
         self.operator = Some(operator);
     }
 
+    /// Makes another operator the world's, in place of one that has exited.
+    pub(crate) fn replace_operator(&mut self, operator: Operator) {
+        self.operator = Some(operator);
+    }
+
     /// Starts another operator on the same namespace.
     pub(crate) fn another(&mut self, launch: Launch) -> Operator {
         let Launch { flags, environment, portals } = launch;

@@ -43,7 +43,14 @@ impl Operator {
     pub(super) fn start(program: &Path, run: Run<'_>) -> Result<Self> {
         let Run { kubeconfig, portal, arguments, folder, needs } = run;
         let mut command = Command::new(program)
-            .args(["run", "--allowed-portal", portal, "--admin-address", "127.0.0.1:0"])
+            .args([
+                "run",
+                "--allowed-portal",
+                portal,
+                "--admin-address",
+                "127.0.0.1:0",
+                "--leader-elect=false",
+            ])
             .args(arguments)
             .env("KUBECONFIG", kubeconfig);
         if let Some(needs) = needs {

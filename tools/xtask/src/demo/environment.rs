@@ -156,7 +156,7 @@ fn start_operator(
     let operator = process::Command::new(program)
         .arg("run")
         .args(["--allowed-portal", portal, "--allow-plain-http", "--default-portal", portal])
-        .args(["--admin-address", "127.0.0.1:0"])
+        .args(["--admin-address", "127.0.0.1:0", "--leader-elect=false"])
         .env("OKID_STORES_FILE", &store.file)
         .env("KUBECONFIG", control_plane.kubeconfig_path())
         .needs(sandbox.lifeline()?)

@@ -1,0 +1,230 @@
+//! The Lease that elects a leader: get, create and update. Which record is written when is decided in `leader`. May
+//! depend on kube's client and `request`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api,
+    api::{PostParams, Resource as _},
+};
+use tokio::time::{error::Elapsed, timeout};
+
+use super::{error::ApiError, request::FIELD_MANAGER, verifications::Cluster};
+
+/// Where the Lease is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaseRef {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// What a Lease says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeaseRecord {
+    /// Who holds it; empty if nobody does.
+    pub(crate) holder: String,
+    /// For how long after a change others leave it alone, if it says so.
+    pub(crate) duration: Option<Duration>,
+    /// When the holder acquired it, by the holder's clock. Others only compare it.
+    pub(crate) acquired_at: Option<Timestamp>,
+    /// When it was renewed last, by the holder's clock. Others only compare it.
+    pub(crate) renewed_at: Option<Timestamp>,
+    /// How often it went from one holder to another.
+    pub(crate) transitions: i32,
+}
+
+/// A Lease in one version, which a write replaces.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredLease {
+    pub(crate) record: LeaseRecord,
+    object: Lease,
+}
+
+/// Why a write did not succeed.
+#[derive(Debug)]
+pub(crate) enum LeaseNotWritten {
+    /// Another client wrote first.
+    Conflict,
+    /// It was refused, or there was no usable answer: then it may be written.
+    Failed(ApiError),
+}
+
+impl LeaseRecord {
+    fn of(spec: Option<&LeaseSpec>) -> Self {
+        let Some(spec) = spec else { return Self::default() };
+        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        Self {
+            holder: spec.holder_identity.clone().unwrap_or_default(),
+            duration: seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            acquired_at: spec.acquire_time.as_ref().map(|time| time.0),
+            renewed_at: spec.renew_time.as_ref().map(|time| time.0),
+            transitions: spec.lease_transitions.unwrap_or_default(),
+        }
+    }
+
+    /// Puts the record into a spec, whose other fields stay.
+    fn write_to(&self, spec: &mut LeaseSpec) {
+        let Self { holder, duration, acquired_at, renewed_at, transitions } = self;
+        spec.holder_identity = Some(holder.clone());
+        spec.lease_duration_seconds =
+            duration.map(|duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
+        spec.acquire_time = acquired_at.map(MicroTime);
+        spec.renew_time = renewed_at.map(MicroTime);
+        spec.lease_transitions = Some(*transitions);
+    }
+}
+
+impl From<Lease> for StoredLease {
+    fn from(object: Lease) -> Self {
+        Self { record: LeaseRecord::of(object.spec.as_ref()), object }
+    }
+}
+
+impl Cluster {
+    /// Gets the Lease; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Why there was no usable answer within `deadline`.
+    pub(crate) async fn get_lease(
+        &self,
+        at: &LeaseRef,
+        deadline: Duration,
+    ) -> Result<Option<StoredLease>, ApiError> {
+        let answer = timeout(deadline, self.leases(at).get_opt(&at.name)).await;
+        let found = self.usable(answer).map_err(|error| reported(error.as_ref()))?;
+        Ok(found.map(StoredLease::from))
+    }
+
+    /// Creates the Lease with that record.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseNotWritten`].
+    pub(crate) async fn create_lease(
+        &self,
+        at: &LeaseRef,
+        record: &LeaseRecord,
+        deadline: Duration,
+    ) -> Result<StoredLease, LeaseNotWritten> {
+        let mut spec = LeaseSpec::default();
+        record.write_to(&mut spec);
+        let metadata = ObjectMeta { name: Some(at.name.clone()), ..ObjectMeta::default() };
+        let lease = Lease { metadata, spec: Some(spec) };
+        let answer = timeout(deadline, self.leases(at).create(&params(), &lease)).await;
+        self.usable(answer).map(StoredLease::from).map_err(|error| not_written(error.as_ref()))
+    }
+
+    /// Replaces the record of a Lease that is unchanged since it was read.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseNotWritten`].
+    pub(crate) async fn update_lease(
+        &self,
+        at: &LeaseRef,
+        read: StoredLease,
+        record: &LeaseRecord,
+        deadline: Duration,
+    ) -> Result<StoredLease, LeaseNotWritten> {
+        let mut lease = read.object;
+        lease.meta_mut().managed_fields = None;
+        record.write_to(lease.spec.get_or_insert_default());
+        let answer = timeout(deadline, self.leases(at).replace(&at.name, &params(), &lease)).await;
+        self.usable(answer).map(StoredLease::from).map_err(|error| not_written(error.as_ref()))
+    }
+
+    /// The namespace of the Pod's `ServiceAccount` or of the kubeconfig's context; `default` if that names none.
+    pub(crate) fn own_namespace(&self) -> &str {
+        self.client.default_namespace()
+    }
+
+    fn leases(&self, at: &LeaseRef) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &at.namespace)
+    }
+
+    /// Notes that the API server responded, if it did. The error is nothing if the deadline passed.
+    fn usable<T>(&self, answer: Result<kube::Result<T>, Elapsed>) -> Result<T, Option<kube::Error>> {
+        let answer = answer.map_err(|_| None)?;
+        if answer.is_ok() {
+            self.last_contact().server_responded();
+        }
+        answer.map_err(Some)
+    }
+}
+
+fn params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn reported(error: Option<&kube::Error>) -> ApiError {
+    error.map_or(ApiError::TIMED_OUT, ApiError::from)
+}
+
+/// A Lease that is gone by now is read again, as one that changed is.
+fn not_written(error: Option<&kube::Error>) -> LeaseNotWritten {
+    match error {
+        Some(kube::Error::Api(status)) if status.code == 409 => LeaseNotWritten::Conflict,
+        error => LeaseNotWritten::Failed(reported(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stored(spec: serde_json::Value) -> StoredLease {
+        let lease = json!({"metadata": {"name": "okid-operator", "labels": {"a": "b"}}, "spec": spec});
+        StoredLease::from(serde_json::from_value::<Lease>(lease).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_read_as_client_go_writes_it_and_changes_no_other_field() {
+        let written = json!({
+            "holderIdentity": "one_1", "leaseDurationSeconds": 15, "leaseTransitions": 3,
+            "acquireTime": "2026-11-27T09:00:00.000001Z", "renewTime": "2026-11-27T09:00:09.000002Z",
+            "strategy": "OldestEmulationVersion",
+        });
+        let lease = stored(written.clone());
+        let record = LeaseRecord {
+            holder: "one_1".to_owned(),
+            duration: Some(Duration::from_secs(15)),
+            acquired_at: Some("2026-11-27T09:00:00.000001Z".parse().unwrap()),
+            renewed_at: Some("2026-11-27T09:00:09.000002Z".parse().unwrap()),
+            transitions: 3,
+        };
+        assert_eq!(lease.record, record);
+        let mut spec = lease.object.spec.unwrap();
+        record.write_to(&mut spec);
+        assert_eq!(serde_json::to_value(spec).unwrap(), written);
+    }
+
+    #[test]
+    fn a_lease_that_says_nothing_useful_is_held_by_nobody_and_names_no_duration() {
+        assert_eq!(LeaseRecord::of(None), LeaseRecord::default());
+        for seconds in [0, -1, i32::MIN] {
+            let record = stored(json!({"holderIdentity": "one", "leaseDurationSeconds": seconds})).record;
+            assert_eq!((record.holder.as_str(), record.duration), ("one", None), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn only_a_conflict_says_that_nothing_was_written() {
+        let refused = |code: u16| {
+            let status = kube::core::Status::failure("", "").with_code(code);
+            not_written(Some(&kube::Error::Api(status.boxed())))
+        };
+        assert!(matches!(refused(409), LeaseNotWritten::Conflict));
+        for code in [403, 404, 500] {
+            assert!(matches!(refused(code), LeaseNotWritten::Failed(_)), "{code}");
+        }
+        assert!(matches!(not_written(None), LeaseNotWritten::Failed(why) if why == ApiError::TIMED_OUT));
+    }
+}

@@ -1,0 +1,248 @@
+//! Acquires the Lease, renews it, and releases it. May depend on the rest of `leader`, the Lease of `cluster`, the log and
+//! tokio's clock.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    election::{Decision, Election, Loss, Timing},
+    leadership::Leadership,
+};
+use crate::{
+    clock::{Clock, Stopwatch},
+    cluster::{ApiError, Cluster, LeaseNotWritten, LeaseRef, StoredLease},
+    incidents::Incidents,
+    metrics::Metrics,
+};
+
+/// After this long without a failure the next one is logged again.
+const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
+/// How long the release of the Lease may take. Without it another replica waits for the lease duration.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why this process leads no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseLost {
+    /// The API server accepted no renewal in time.
+    #[error("the Lease could not be renewed within --leader-renew-deadline")]
+    Expired,
+    /// Another replica has the Lease.
+    #[error("another replica holds the Lease")]
+    Taken,
+}
+
+/// How one attempt to acquire or renew the Lease ended.
+enum Attempt {
+    /// This replica holds it.
+    Holds,
+    /// Another replica does, or was first.
+    HeldByAnother,
+    /// It is unknown.
+    Failed(ApiError),
+}
+
+/// One candidate of an election.
+pub(crate) struct Elector {
+    cluster: Arc<Cluster>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    lease: LeaseRef,
+    timing: Timing,
+    started: Stopwatch,
+    election: Election,
+    /// The Lease as this process has read or written it last; nothing, where it has to be read before a write.
+    stored: Option<StoredLease>,
+    leadership: Leadership,
+    failures: Incidents<(), Vec<Option<u16>>>,
+}
+
+impl Elector {
+    /// A candidate of that identity, which no other process may have.
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        lease: LeaseRef,
+        (identity, timing): (String, Timing),
+    ) -> Self {
+        Self {
+            cluster,
+            clock,
+            metrics,
+            lease,
+            timing,
+            started: Stopwatch::now(),
+            election: Election::new(identity, timing),
+            stored: None,
+            leadership: Leadership::standing_by(timing.renew_deadline),
+            failures: Incidents::default(),
+        }
+    }
+
+    /// The leadership of this process.
+    pub(crate) const fn leadership(&self) -> &Leadership {
+        &self.leadership
+    }
+
+    /// Waits until this process leads. Passes to `on_waiting` why the Lease cannot be read; nothing once it was.
+    pub(crate) async fn acquire(&mut self, on_waiting: impl Fn(Option<Cow<'static, str>>)) {
+        let mut holder = None;
+        loop {
+            match self.attempt().await {
+                Attempt::Holds => {
+                    on_waiting(None);
+                    break;
+                }
+                Attempt::HeldByAnother => on_waiting(None),
+                Attempt::Failed(why) => on_waiting(Some(self.waiting_for(&why))),
+            }
+            let now = self.election.holder().map(str::to_owned);
+            if now != holder {
+                holder = now;
+                let LeaseRef { namespace, name } = &self.lease;
+                tracing::info!(namespace, name, holder, "standing by: another replica leads");
+            }
+            // A little apart, so that two replicas do not meet at each attempt.
+            sleep(self.timing.retry_period.mul_f64(rand::random_range(0.9..1.1))).await;
+        }
+        self.metrics.leader.set(1);
+        self.metrics.leader_transitions.inc();
+        let LeaseRef { namespace, name } = &self.lease;
+        tracing::info!(namespace, name, "this replica leads");
+    }
+
+    /// Renews the Lease until it is lost.
+    pub(crate) async fn hold(&mut self) -> LeaseLost {
+        loop {
+            let remaining = self.leadership.remaining();
+            sleep(self.timing.retry_period.min(remaining)).await;
+            let remaining = self.leadership.remaining();
+            if self.leadership.is_current() {
+                // The attempt notes what it finds.
+                drop(timeout(remaining, self.attempt()).await);
+            }
+            let lost = match self.election.loss(self.started.elapsed()) {
+                Some(Loss::Taken) => LeaseLost::Taken,
+                Some(Loss::Expired) => LeaseLost::Expired,
+                None if self.leadership.is_current() => continue,
+                None => LeaseLost::Expired,
+            };
+            self.give_up();
+            return lost;
+        }
+    }
+
+    /// Releases the Lease, if this process holds it, so that another replica need not wait. This process does not lead
+    /// from then on, whether that succeeds or not.
+    pub(crate) async fn release(&mut self) {
+        if !self.leadership.is_current() {
+            return;
+        }
+        self.give_up();
+        if timeout(RELEASE_WITHIN, self.write_release()).await == Ok(true) {
+            tracing::info!("the Lease is released");
+        }
+    }
+
+    fn give_up(&self) {
+        self.leadership.give_up();
+        if self.metrics.leader.set(0) == 1 {
+            self.metrics.leader_transitions.inc();
+        }
+    }
+
+    /// True if the Lease is released. A renewal whose answer was not awaited may have changed it since it was read.
+    async fn write_release(&mut self) -> bool {
+        for _ in 0..2 {
+            if self.stored.is_none() && self.read().await.is_err() {
+                return false;
+            }
+            let Some(record) = self.election.released(self.clock.now()) else { return false };
+            let Some(stored) = self.stored.take() else { return false };
+            let written = self.cluster.update_lease(&self.lease, stored, &record, RELEASE_WITHIN).await;
+            match written {
+                Ok(_) => return true,
+                Err(LeaseNotWritten::Conflict) => {}
+                Err(LeaseNotWritten::Failed(_)) => return false,
+            }
+        }
+        false
+    }
+
+    /// Acquires or renews the Lease, if it is this replica's or free.
+    async fn attempt(&mut self) -> Attempt {
+        // A leader knows what it wrote last, and needs no read.
+        let needs_read = !self.election.has_acquired() || self.stored.is_none();
+        let mut attempt = if needs_read { Ok(false) } else { self.write().await };
+        if let Ok(false) = attempt {
+            attempt = match self.read().await {
+                Ok(()) => self.write().await,
+                Err(why) => Err(why),
+            };
+        }
+        match attempt {
+            Ok(true) => Attempt::Holds,
+            Ok(false) => Attempt::HeldByAnother,
+            Err(why) => {
+                self.log_failure(&why);
+                Attempt::Failed(why)
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), ApiError> {
+        self.stored = self.cluster.get_lease(&self.lease, self.deadline()).await?;
+        let record = self.stored.as_ref().map(|stored| stored.record.clone());
+        self.election.observe(record, self.started.elapsed());
+        Ok(())
+    }
+
+    /// Writes what follows from the Lease as it was read last. False if another replica holds it, or was first.
+    async fn write(&mut self) -> Result<bool, ApiError> {
+        let Decision::Write(record) = self.election.decide(self.started.elapsed(), self.clock.now()) else {
+            return Ok(false);
+        };
+        // The leadership counts from before the request, which may take its time.
+        let (sent, sent_at) = (Stopwatch::now(), self.started.elapsed());
+        let written = match self.stored.take() {
+            Some(stored) => self.cluster.update_lease(&self.lease, stored, &record, self.deadline()).await,
+            None => self.cluster.create_lease(&self.lease, &record, self.deadline()).await,
+        };
+        match written {
+            Ok(stored) => {
+                self.election.wrote(stored.record.clone(), sent_at, self.started.elapsed());
+                self.stored = Some(stored);
+                self.leadership.renewed(sent);
+                Ok(true)
+            }
+            Err(LeaseNotWritten::Conflict) => Ok(false),
+            Err(LeaseNotWritten::Failed(why)) => Err(why),
+        }
+    }
+
+    /// The deadline of one request: short enough for a second attempt within the renew deadline.
+    fn deadline(&self) -> Duration {
+        self.timing.renew_deadline / 2
+    }
+
+    fn log_failure(&mut self, why: &ApiError) {
+        if self.failures.is_news(why.code(), RESOLVE_TIMEOUT, Instant::now()) {
+            let LeaseRef { namespace, name } = &self.lease;
+            let (code, reason) = (why.code(), why.reason());
+            tracing::warn!(
+                namespace,
+                name,
+                code,
+                reason,
+                "the Lease of the leader election cannot be read or written; retrying. The operator needs permission to get, create \
+                 and update it; --leader-elect=false runs a single replica without it"
+            );
+        }
+    }
+
+    fn waiting_for(&self, why: &ApiError) -> Cow<'static, str> {
+        let LeaseRef { namespace, name } = &self.lease;
+        format!("the Lease {namespace}/{name} of the leader election: {why}").into()
+    }
+}
