@@ -1,16 +1,26 @@
-//! `/livez`, `/readyz` and `/metrics`, for the kubelet and for Prometheus. May depend on `metrics`.
+//! `/livez`, `/readyz` and `/metrics`, for the kubelet and for Prometheus, and `/log-filter` for whoever is on this
+//! machine. May depend on `metrics` and `telemetry`.
 
 pub(crate) mod listen;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, error::Error as _, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse,
-    routing::get,
+    Router,
+    extract::{ConnectInfo, DefaultBodyLimit, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::{get, put},
 };
 use parking_lot::Mutex;
 
-use crate::metrics::{self, Metrics};
+use crate::{
+    metrics::{self, Metrics},
+    telemetry::{LogControl, LogFilter},
+};
+
+/// The most bytes of directives for the log.
+const MOST_DIRECTIVES: usize = 4096;
 
 /// What `/readyz` reports while the API server has not answered for a minute.
 const API_SERVER: &str = "the API server, which has not answered for a minute";
@@ -79,11 +89,41 @@ pub(crate) fn routes(
     health: Health,
     metrics: Arc<Metrics>,
     measure: Measure,
+    log: LogControl,
 ) -> Router {
     Router::new()
         .route("/livez", get(live).with_state(health.clone()))
         .route("/readyz", get(ready).with_state((readiness, health)))
         .route("/metrics", get(show_metrics).with_state((metrics, measure)))
+        .route(
+            "/log-filter",
+            put(set_log_filter).with_state(log).layer(DefaultBodyLimit::max(MOST_DIRECTIVES)),
+        )
+}
+
+/// Replaces the filter of the log, until the process ends. The port has no authentication, so only this machine may: in a
+/// Pod that is whoever may forward a port to it.
+async fn set_log_filter(
+    State(log): State<LogControl>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    directives: String,
+) -> (StatusCode, String) {
+    if !peer.ip().to_canonical().is_loopback() {
+        let advice = "only a connection from this machine may change the log; use kubectl port-forward\n";
+        return (StatusCode::FORBIDDEN, advice.to_owned());
+    }
+    let filter: LogFilter = match directives.trim().parse() {
+        Ok(filter) => filter,
+        Err(invalid) => {
+            let cause = invalid.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            return (StatusCode::BAD_REQUEST, format!("{invalid}{cause}\n"));
+        }
+    };
+    if !log.set(&filter) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be changed\n".to_owned());
+    }
+    tracing::info!(filter = filter.as_str(), "the filter of the log was changed");
+    (StatusCode::OK, "ok\n".to_owned())
 }
 
 async fn live(State(health): State<Health>) -> impl IntoResponse {
@@ -117,7 +157,7 @@ async fn show_metrics(State((metrics, measure)): State<(Arc<Metrics>, Measure)>)
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use axum::{body::Body, http::Request};
+    use axum::{body::Body, extract::connect_info::MockConnectInfo, http::Request};
     use tower::ServiceExt as _;
 
     use super::*;
@@ -136,7 +176,8 @@ mod tests {
             is_cut_off: Arc::new(move || is_cut_off.load(Ordering::Relaxed)),
         };
         let readiness = Readiness::waiting_for("something");
-        let routes = routes(readiness.clone(), health, Arc::default(), Arc::new(|| ()));
+        let routes =
+            routes(readiness.clone(), health, Arc::default(), Arc::new(|| ()), LogControl::new(|_| true));
         let both = async || (code(&routes, "/livez").await, code(&routes, "/readyz").await);
         assert_eq!(both().await, (200, 503));
         readiness.set(None);
@@ -145,6 +186,35 @@ mod tests {
         assert_eq!(both().await, (200, 503));
         stuck.store(true, Ordering::Relaxed);
         assert_eq!(both().await, (500, 503));
+    }
+
+    #[tokio::test]
+    async fn the_filter_of_the_log_is_changed_by_connections_from_this_machine_alone() {
+        let set = Arc::new(Mutex::new(Vec::new()));
+        let log = LogControl::new({
+            let set = Arc::clone(&set);
+            move |filter| {
+                set.lock().push(filter.as_str().to_owned());
+                true
+            }
+        });
+        let health = Health { stuck: Arc::new(|| None), is_cut_off: Arc::new(|| false) };
+        let readiness = Readiness::waiting_for("something");
+        let routes = routes(readiness, health, Arc::default(), Arc::new(|| ()), log);
+        let put = async |peer: &str, directives: &str| {
+            let peer: SocketAddr = peer.parse().unwrap();
+            let request = Request::put("/log-filter").body(Body::from(directives.to_owned())).unwrap();
+            routes.clone().layer(MockConnectInfo(peer)).oneshot(request).await.unwrap().status().as_u16()
+        };
+        for peer in ["127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5"] {
+            assert_eq!(put(peer, "okid_operator=debug\n").await, 200, "{peer}");
+        }
+        for peer in ["10.0.0.7:5", "[::ffff:10.0.0.7]:5", "[fe80::1]:5", "0.0.0.0:5"] {
+            assert_eq!(put(peer, "debug").await, 403, "{peer}");
+        }
+        assert_eq!(put("127.0.0.1:5", "okid=loudest").await, 400);
+        assert_eq!(put("127.0.0.1:5", &"a,".repeat(MOST_DIRECTIVES)).await, 413);
+        assert_eq!(*set.lock(), ["okid_operator=debug"; 3]);
     }
 
     #[test]

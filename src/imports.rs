@@ -109,7 +109,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "workqueue",
         ],
     ),
-    ("admin", &["metrics"]),
+    ("admin", &["metrics", "telemetry"]),
     ("settings", &["api", "origin", "portal", "store", "telemetry", "tls"]),
     (
         "operator",
@@ -128,6 +128,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "reconcile",
             "settings",
             "store",
+            "telemetry",
             "tls",
             "workqueue",
         ],

@@ -10,7 +10,7 @@ use clap::CommandFactory;
 use okid_operator::{
     api, operator,
     settings::{CheckSettings, Command, CommandLine, ReleaseSettings, Settings},
-    telemetry::{self, LogFilter},
+    telemetry::{self, LogControl, LogFilter},
 };
 use tokio::{
     runtime::Runtime,
@@ -66,7 +66,7 @@ fn check(settings: &CheckSettings) -> Result<(), BoxError> {
 }
 
 fn release_finalizers(settings: &ReleaseSettings) -> Result<(), BoxError> {
-    telemetry::start(settings.log_format, &LogFilter::default());
+    let _log = telemetry::start(settings.log_format, &LogFilter::default());
     Ok(runtime()?.block_on(operator::release_finalizers(settings))?)
 }
 
@@ -75,9 +75,9 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 fn run(settings: &Settings) -> Result<(), BoxError> {
-    telemetry::start(settings.log_format, &settings.log_filter);
+    let log = telemetry::start(settings.log_format, &settings.log_filter);
     let runtime = runtime()?;
-    let done = runtime.block_on(until_signalled(settings));
+    let done = runtime.block_on(until_signalled(settings, log));
     // A DNS lookup may still block one of its threads.
     runtime.shutdown_background();
     if done.as_ref().is_err_and(|error| is_about_settings(error.as_ref())) && !settings.variables.is_empty() {
@@ -91,11 +91,11 @@ fn is_about_settings(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Runs the operator until SIGTERM or Ctrl-C. A second signal ends it without waiting for work in flight.
-async fn until_signalled(settings: &Settings) -> Result<(), BoxError> {
+async fn until_signalled(settings: &Settings, log: LogControl) -> Result<(), BoxError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = CancellationToken::new();
-    let mut running = pin!(operator::run(settings, shutdown.clone()));
+    let mut running = pin!(operator::run(settings, log, shutdown.clone()));
     loop {
         tokio::select! {
             done = &mut running => return Ok(done?),

@@ -6,7 +6,7 @@ mod release;
 mod setup;
 mod work;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,8 @@ use crate::{
     metrics::Metrics,
     portal::{Portal, PortalSettings, PortalUrl, budget::Budgets},
     reconcile::{Clients, Reconciler},
-    settings::{Namespace, PodReference, Settings},
+    settings::{Namespace, PodReference, Selector, Settings},
+    telemetry::LogControl,
     workqueue::{WorkQueue, WorkQueueSettings},
 };
 use work::work;
@@ -30,12 +31,16 @@ pub use error::RunOperator;
 pub use release::{ReleaseError, release_finalizers};
 pub use setup::Setup;
 
-/// Runs the operator until `shutdown`.
+/// Runs the operator until `shutdown`. The admin server changes `log`.
 ///
 /// # Errors
 ///
 /// [`RunOperator`].
-pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(), RunOperator> {
+pub async fn run(
+    settings: &Settings,
+    log: LogControl,
+    shutdown: CancellationToken,
+) -> Result<(), RunOperator> {
     log_settings(settings);
     let evidence = setup::evidence(settings)?;
     let portal_client = setup::portal_client(settings)?;
@@ -91,7 +96,9 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
     let (stuck, cut_off) = (Arc::clone(&reconciler), Arc::clone(&reconciler));
     let health =
         Health { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
-    let routes = routes(readiness.clone(), health, metrics, Arc::new(move || measured.measure()));
+    let measure = Arc::new(move || measured.measure());
+    let routes = routes(readiness.clone(), health, metrics, measure, log);
+    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let admin = tokio::spawn(axum::serve(listener, routes).into_future());
 
     let outcome = tokio::select! {
@@ -109,8 +116,10 @@ fn log_settings(settings: &Settings) {
     let store_endpoints: Vec<_> = settings.allowed_store_endpoints.iter().collect();
     let forbidden = settings.forbidden_images.iter().filter_map(ValueEnum::to_possible_value);
     let forbidden: Vec<_> = forbidden.map(|image| image.get_name().to_owned()).collect();
+    let namespaces: Vec<_> = settings.namespaces.iter().map(Namespace::as_str).collect();
     tracing::info!(
-        namespaces = settings.namespace.as_ref().map_or("all", Namespace::as_str),
+        namespaces = if namespaces.is_empty() { "all".to_owned() } else { namespaces.join(", ") },
+        selector = settings.selector.as_ref().map(Selector::as_str),
         portals = portals.join(", "),
         default_portal = settings.default_portal.as_str(),
         store_endpoints = store_endpoints.join(", "),

@@ -7,6 +7,7 @@ mod command_line;
 mod flags;
 mod leader_election;
 mod parsers;
+mod selector;
 mod tasks;
 mod values;
 
@@ -23,6 +24,7 @@ use crate::{
 use flags::Flags;
 
 pub use leader_election::{InvalidTiming, LeaderElection};
+pub use selector::{InvalidSelector, Selector};
 pub use tasks::{CheckSettings, ReleaseSettings};
 pub use values::{
     AdminUrl, ForbiddenImage, InvalidLeaseName, InvalidPortalProxy, LeaseName, LinkPath, Namespace,
@@ -92,8 +94,10 @@ pub struct Settings {
     pub portal_rate: RateLimit,
     /// Requests per second to each portal with one API key.
     pub key_rate: RateLimit,
-    /// The namespace to watch; `None` for all.
-    pub namespace: Option<Namespace>,
+    /// The namespaces to watch, each once and in order; none for all.
+    pub namespaces: Vec<Namespace>,
+    /// Which labels a Verification must have.
+    pub selector: Option<Selector>,
     /// How many reconciles may run at the same time.
     pub max_concurrent_reconciles: usize,
     /// Where health and metrics are served.
@@ -162,7 +166,11 @@ impl TryFrom<Flags> for Settings {
         let portal_proxy = flags.portal_proxy.as_deref().map(str::parse).transpose();
         let endpoints: Vec<_> = non_empty(&flags.allowed_store_endpoints).collect();
         let own_pod = flags.pod_name.zip(flags.pod_namespace);
-        let leader_election = LeaderElection::of(flags.leader, flags.namespace.as_slice(), None)?;
+        let mut namespaces: Vec<_> = flags.namespaces.into_iter().flatten().collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        let selector = flags.selector.as_ref().map(Selector::as_str);
+        let leader_election = LeaderElection::of(flags.leader, &namespaces, selector)?;
         Ok(Self {
             allowed_portals,
             default_portal,
@@ -175,7 +183,8 @@ impl TryFrom<Flags> for Settings {
             forbidden_images: flags.forbidden_images,
             portal_rate: flags.portal_qps,
             key_rate: flags.key_qps,
-            namespace: flags.namespace,
+            namespaces,
+            selector: flags.selector,
             max_concurrent_reconciles: usize::try_from(flags.max_concurrent_reconciles).unwrap_or(usize::MAX),
             admin_address: flags.admin_address,
             shutdown_grace_period: flags.shutdown_grace_period.get(),

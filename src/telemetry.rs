@@ -1,14 +1,15 @@
 //! Logs: their format, their filter, and a panic hook that logs where a panic happened but not its message. Depends on
 //! nothing of this crate.
 
-use std::{io::IsTerminal as _, str::FromStr};
+use std::{fmt::Debug, io::IsTerminal as _, str::FromStr, sync::Arc};
 
 use clap::ValueEnum;
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
+    EnvFilter, Layer as _, Registry,
     filter::{ParseError, filter_fn},
     fmt,
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
@@ -51,9 +52,45 @@ fn wants_colors() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+impl LogFilter {
+    /// The directives.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn layer(&self) -> EnvFilter {
+        EnvFilter::builder().parse_lossy(&self.0)
+    }
+}
+
+/// Changes which lines are written while the process runs. Clones change the same log.
+#[derive(Clone)]
+pub struct LogControl(Arc<dyn Fn(&LogFilter) -> bool + Send + Sync>);
+
+impl LogControl {
+    /// A control that calls `change` with each filter.
+    pub fn new(change: impl Fn(&LogFilter) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    /// Replaces the filter. False if the log is gone.
+    #[must_use]
+    pub fn set(&self, filter: &LogFilter) -> bool {
+        (self.0)(filter)
+    }
+}
+
+impl Debug for LogControl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("LogControl")
+    }
+}
+
 /// Starts logging to standard error.
-pub fn start(format: LogFormat, LogFilter(directives): &LogFilter) {
-    let filter = EnvFilter::builder().parse_lossy(directives);
+#[must_use]
+pub fn start(format: LogFormat, filter: &LogFilter) -> LogControl {
+    let (filter, handle) = reload::Layer::<_, Registry>::new(filter.layer());
     let layer = match format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
         LogFormat::Human => fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colors()).boxed(),
@@ -61,10 +98,11 @@ pub fn start(format: LogFormat, LogFilter(directives): &LogFilter) {
     // Libraries log whole bodies and URLs at debug level, and kube logs a body it cannot decode as a warning. Both may
     // hold what must not be logged.
     let own_lines = filter_fn(|metadata| metadata.target().starts_with("okid_operator"));
-    tracing_subscriber::registry().with(layer.with_filter(own_lines)).with(filter).init();
+    tracing_subscriber::registry().with(filter).with(layer.with_filter(own_lines)).init();
     std::panic::set_hook(Box::new(|panic| {
         // The message may quote a value; the location is enough to find the cause.
         let location = panic.location().map_or_else(String::new, ToString::to_string);
         tracing::error!(location, "panicked");
     }));
+    LogControl::new(move |filter| handle.reload(filter.layer()).is_ok())
 }

@@ -9,10 +9,15 @@ use serde_json::json;
 
 use super::{rules::RULES, spec::Verification};
 
+/// Annotation of the definition: the version of the operator that it belongs to.
+pub const OPERATOR_VERSION: &str = "okid.io/operator-version";
+
 /// The definition to install.
 #[must_use]
 pub fn definition() -> CustomResourceDefinition {
     let mut definition = Verification::crd();
+    let version = (OPERATOR_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    definition.metadata.annotations = Some([version].into());
     for version in &mut definition.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
             continue;

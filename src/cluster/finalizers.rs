@@ -6,7 +6,7 @@ use std::future::Future;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch},
     core::ObjectMeta,
 };
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     error::ApiError,
-    request::{DEADLINE, FIELD_MANAGER},
+    request::{DEADLINE, patch_params},
     verifications::Cluster,
 };
 use crate::api::{EVIDENCE_FINALIZER, Verification};
@@ -123,7 +123,7 @@ impl Cluster {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &held.namespace, &resource);
         let metadata = json!({"resourceVersion": held.resource_version, "finalizers": held.other_finalizers});
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        match within_deadline(api.patch(&held.name, &params(), &patch)).await {
+        match within_deadline(api.patch(&held.name, &patch_params(), &patch)).await {
             Ok(object) => Ok(Released::Done(LeftEvidence::from_object(&object.data))),
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(Released::Changed),
             Err(error) => Err(error),
@@ -138,7 +138,7 @@ impl Cluster {
     pub(crate) async fn stop_deployment(&self, namespace: &str, name: &str) -> Result<(), ApiError> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         let patch = Patch::Merge(json!({"spec": {"replicas": 0}}));
-        match within_deadline(api.patch_scale(name, &params(), &patch)).await {
+        match within_deadline(api.patch_scale(name, &patch_params(), &patch)).await {
             Err(error) if error.code() != Some(404) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -158,10 +158,6 @@ impl Cluster {
         };
         Ok(!pods.iter().all(has_ended))
     }
-}
-
-fn params() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 async fn within_deadline<T>(response: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {

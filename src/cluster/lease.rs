@@ -8,13 +8,10 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{
-    Api,
-    api::{PostParams, Resource as _},
-};
+use kube::{Api, Resource as _};
 use tokio::time::{error::Elapsed, timeout};
 
-use super::{error::ApiError, request::FIELD_MANAGER, verifications::Cluster};
+use super::{error::ApiError, request::post_params, verifications::Cluster};
 
 /// Where the Lease is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +113,7 @@ impl Cluster {
         record.write_to(&mut spec);
         let metadata = ObjectMeta { name: Some(at.name.clone()), ..ObjectMeta::default() };
         let lease = Lease { metadata, spec: Some(spec) };
-        let answer = timeout(deadline, self.leases(at).create(&params(), &lease)).await;
+        let answer = timeout(deadline, self.leases(at).create(&post_params(), &lease)).await;
         self.usable(answer).map(StoredLease::from).map_err(|error| not_written(error.as_ref()))
     }
 
@@ -135,7 +132,7 @@ impl Cluster {
         let mut lease = read.object;
         lease.meta_mut().managed_fields = None;
         record.write_to(lease.spec.get_or_insert_default());
-        let answer = timeout(deadline, self.leases(at).replace(&at.name, &params(), &lease)).await;
+        let answer = timeout(deadline, self.leases(at).replace(&at.name, &post_params(), &lease)).await;
         self.usable(answer).map(StoredLease::from).map_err(|error| not_written(error.as_ref()))
     }
 
@@ -156,10 +153,6 @@ impl Cluster {
         }
         answer.map_err(Some)
     }
-}
-
-fn params() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 fn reported(error: Option<&kube::Error>) -> ApiError {

@@ -20,6 +20,7 @@ mod request;
 mod request_metrics;
 mod rollback;
 mod rollback_check;
+mod schema;
 mod secrets;
 mod verifications;
 mod watch;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use futures::Stream;
 use kube::{
     Api, Client, Resource as _, ResourceExt,
-    api::{GetParams, Patch, PatchParams},
+    api::{GetParams, Patch},
     core::{Request, Status},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{error::Elapsed, timeout};
 
@@ -21,7 +22,7 @@ use super::{
     failures::{FailureLog, ServerCall},
     last_contact::LastContact,
     merge_patch::merge_patch,
-    request::{DEADLINE, FIELD_MANAGER},
+    request::{DEADLINE, patch_params},
     rollback::NewestVersion,
     secrets::Secrets,
     watch::{Change, WatchSettings, changes},
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     api::{SessionState, Verification, VerificationStatus},
     fairness::{FairSemaphore, FairnessKey, Permit},
+    incidents::Incidents,
     metrics::Metrics,
 };
 
@@ -58,6 +60,8 @@ pub(crate) struct Cluster {
     reporter: Reporter,
     last_contact: LastContact,
     newest_version: NewestVersion,
+    /// Claims that the API server accepted and dropped.
+    pub(super) dropped_claims: Mutex<Incidents<(), Vec<()>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -110,6 +114,7 @@ impl Cluster {
             failures,
             last_contact: LastContact::default(),
             newest_version: NewestVersion::default(),
+            dropped_claims: Mutex::default(),
             metrics,
             client,
         }
@@ -135,12 +140,15 @@ impl Cluster {
         &self.newest_version
     }
 
-    /// Lists and watches the live verifications of one namespace, or of all.
+    /// Lists and watches the live verifications of one namespace, or of all, that a label selector selects.
     pub(crate) fn watch(
         &self,
         namespace: Option<&str>,
+        selector: Option<&str>,
     ) -> impl Stream<Item = Change<Verification>> + Send + use<> {
-        changes(&self.client, namespace, WatchSettings::default(), &self.last_contact)
+        let settings =
+            WatchSettings { label_selector: selector.map(str::to_owned), ..WatchSettings::default() };
+        changes(&self.client, namespace, settings, &self.last_contact)
     }
 
     /// Gets the resource.
@@ -219,8 +227,7 @@ impl Cluster {
     async fn patch(&self, call: ServerCall, read: &Verification, body: Value) -> Written {
         let (namespace, name) = (read.namespace().unwrap_or_default(), read.name_any());
         let api: Api<Verification> = Api::namespaced(self.client.clone(), &namespace);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(body);
+        let (params, patch) = (patch_params(), Patch::Merge(body));
         let answer = if call == ServerCall::PatchStatus {
             timeout(DEADLINE, api.patch_status(&name, &params, &patch)).await
         } else {

@@ -33,6 +33,8 @@ const BACKOFF: Backoff = Backoff::new(SHORTEST_PAUSE, Duration::from_secs(32));
 pub(crate) struct WatchSettings {
     /// The field selector of the objects. One that no longer matches is reported as [`Change::Deleted`].
     pub field_selector: String,
+    /// The label selector, if there is one. What is said of the field selector holds for it too.
+    pub label_selector: Option<String>,
     /// Whether to request a streaming list first (Kubernetes 1.34 has it by default). A server that refuses it, or does
     /// not complete one, is asked for pages from then on.
     pub streaming_list: bool,
@@ -49,6 +51,7 @@ impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             field_selector: "status.settled!=true".to_owned(),
+            label_selector: None,
             streaming_list: true,
             page_size: 500,
             watch_timeout: Duration::from_mins(1),
@@ -201,6 +204,10 @@ where
         .timeout(u32::try_from(seconds).unwrap_or(u32::MAX))
         .page_size(settings.page_size)
         .list_semantic(ListSemantic::MostRecent);
+    let config = match &settings.label_selector {
+        Some(selector) => config.labels(selector),
+        None => config,
+    };
     let config = if streaming { config.streaming_lists() } else { config };
     watcher(api.clone(), config).boxed()
 }

@@ -24,11 +24,21 @@ pub(crate) struct Index<R> {
     by_name: HashTable<u32>,
     namespaces: Namespaces,
     hasher: RandomState,
-    /// The number of the current list. A record with another number was not in it.
+    /// The number of the list that began last. A record carries the number at the time when it was last listed or changed.
+    epoch: u32,
+    lists: Vec<List>,
+    name_bytes: usize,
+}
+
+/// What is listed and watched together.
+#[derive(Debug)]
+struct List {
+    /// The namespace; `None` for all.
+    namespace: Option<Box<str>>,
+    /// The epoch that began with the last list. A record of this namespace from before was not in it.
     epoch: u32,
     /// Whether older versions are accepted until the next list is complete.
     accepts_rollback: bool,
-    name_bytes: usize,
 }
 
 /// What applying an object changed.
@@ -119,7 +129,7 @@ impl<R> Index<R> {
             namespaces: Namespaces::default(),
             hasher: RandomState::new(),
             epoch: 0,
-            accepts_rollback: false,
+            lists: Vec::new(),
             name_bytes: 0,
         }
     }
@@ -132,7 +142,7 @@ impl<R> Index<R> {
         let uid = Uid::of(meta.uid.as_deref().unwrap_or_default());
         let version = Version::of(meta.resource_version.as_deref().unwrap_or_default());
         let deleting = meta.deletion_timestamp.is_some();
-        let (epoch, accepts_rollback) = (self.epoch, self.accepts_rollback);
+        let (epoch, accepts_rollback) = (self.epoch, self.accepts_rollback());
 
         if let Some(record_id) = self.find_uid(uid)
             && let Some(record) = self.records.get_mut(record_id)
@@ -194,10 +204,16 @@ impl<R> Index<R> {
             .is_some_and(|record| Version::of(resource_version).is_older_than(record.version))
     }
 
-    /// Accepts versions that are older than the known ones until the next list is complete: the API server's state was
+    /// Accepts versions that are older than the known ones until everything was listed again: the API server's state was
     /// rolled back.
     pub(crate) fn accept_rollback(&mut self) {
-        self.accepts_rollback = true;
+        for list in &mut self.lists {
+            list.accepts_rollback = true;
+        }
+    }
+
+    fn accepts_rollback(&self) -> bool {
+        self.lists.iter().any(|list| list.accepts_rollback)
     }
 
     /// Notes that this process wrote the object, so that the watch's echo of the write is [`Applied::Unchanged`] and
@@ -213,10 +229,11 @@ impl<R> Index<R> {
         change: impl FnOnce(&mut R),
     ) -> bool {
         let version = Version::of(resource_version);
+        let accepts_rollback = self.accepts_rollback();
         let Some(record) = self.records.get_mut(record_id) else {
             return false;
         };
-        if version.is_older_than(record.version) && !self.accepts_rollback {
+        if version.is_older_than(record.version) && !accepts_rollback {
             return false;
         }
         record.version = version;
@@ -257,19 +274,31 @@ impl<R> Index<R> {
         Some(record_id)
     }
 
-    /// A list begins. May be called again before the list is complete.
-    pub(crate) fn init(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
+    /// The list of a namespace begins, or of all. May be called again before it is complete, and while others are not.
+    pub(crate) fn init(&mut self, namespace: Option<&str>) {
+        self.epoch = self.epoch.saturating_add(1);
+        let epoch = self.epoch;
+        match self.lists.iter_mut().find(|list| list.namespace.as_deref() == namespace) {
+            Some(list) => list.epoch = epoch,
+            None => {
+                let namespace = namespace.map(Into::into);
+                self.lists.push(List { namespace, epoch, accepts_rollback: false });
+            }
+        }
     }
 
-    /// A list is complete: removes and returns the records that were not in it.
-    pub(crate) fn init_done(&mut self) -> Vec<Removed<R>> {
-        self.accepts_rollback = false;
-        let epoch = self.epoch;
+    /// The list of a namespace is complete, or of all: removes and returns the records that were not in it.
+    pub(crate) fn init_done(&mut self, namespace: Option<&str>) -> Vec<Removed<R>> {
+        let list = self.lists.iter_mut().find(|list| list.namespace.as_deref() == namespace);
+        let Some(list) = list else { return Vec::new() };
+        list.accepts_rollback = false;
+        let epoch = list.epoch;
+        let number = namespace.map(|name| self.namespaces.find(name));
         let missing: Vec<RecordId> = self
             .records
             .iter()
-            .filter(|(_, record)| record.epoch != epoch)
+            .filter(|(_, record)| record.epoch < epoch)
+            .filter(|(_, record)| number.is_none_or(|number| number == Some(record.namespace)))
             .map(|(record_id, _)| record_id)
             .collect();
         missing.into_iter().filter_map(|record_id| self.remove(record_id)).collect()

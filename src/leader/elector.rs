@@ -106,8 +106,6 @@ impl Elector {
             // A little apart, so that two replicas do not meet at each attempt.
             sleep(self.timing.retry_period.mul_f64(rand::random_range(0.9..1.1))).await;
         }
-        self.metrics.leader.set(1);
-        self.metrics.leader_transitions.inc();
         let LeaseRef { namespace, name } = &self.lease;
         tracing::info!(namespace, name, "this replica leads");
     }

@@ -14,8 +14,8 @@ use super::error::RunOperator;
 use crate::{
     admin::Readiness,
     leader::{Elector, LeaseLost},
-    reconcile::{Reconciler, follow},
-    settings::{Namespace, Settings},
+    reconcile::{Followed, Reconciler, follow},
+    settings::{Namespace, Selector, Settings},
 };
 
 /// A shutdown holds the Lease for as long as reconciles are in flight, but no longer than this: what was sent is
@@ -78,16 +78,18 @@ fn spawn_follow(
     listed: &Arc<Notify>,
 ) -> JoinHandle<()> {
     let (reconciler, readiness, listed) = (Arc::clone(reconciler), readiness.clone(), Arc::clone(listed));
-    let namespace = settings.namespace.clone();
+    let followed = Followed {
+        namespaces: settings.namespaces.iter().map(Namespace::as_str).map(str::to_owned).collect(),
+        selector: settings.selector.as_ref().map(Selector::as_str).map(str::to_owned),
+    };
     tokio::spawn(async move {
-        let namespace = namespace.as_ref().map(Namespace::as_str);
         let on_waiting = move |waiting: Option<_>| {
             if waiting.is_none() {
                 listed.notify_one();
             }
             readiness.set(waiting);
         };
-        follow(&reconciler, namespace, &on_waiting).await;
+        follow(&reconciler, &followed, &on_waiting).await;
     })
 }
 

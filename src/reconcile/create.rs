@@ -31,6 +31,8 @@ enum Claimed {
     Lost,
     /// It may be written.
     Unknown,
+    /// It was accepted, but the resource does not have it: the API server does not know its fields.
+    Pruned,
 }
 
 impl Reconciler {
@@ -52,6 +54,11 @@ impl Reconciler {
         match self.claim(permit, reconciliation, attempt).await {
             Claimed::Ours(claimed) => self.note_claim(reconciliation, claimed, attempt),
             Claimed::Lost => return CreateOutcome::ClaimLost,
+            Claimed::Pruned => {
+                self.cluster.report_dropped_claim();
+                self.metrics.reconcile_retries.inc();
+                return CreateOutcome::ClaimNotWritten;
+            }
             Claimed::Unknown => {
                 // If it is written after all, this process knows that no request was sent.
                 let claim = Claim { attempt, seen: begun.instant(), never_sent: true };
@@ -105,7 +112,8 @@ impl Reconciler {
         let object = &reconciliation.object;
         let claim = claim(&reconciliation.status, attempt, &reconciliation.observed.facts);
         match self.cluster.write_status_with(permit, object, &claim).await {
-            Written::Done(claimed) => Claimed::Ours(claimed),
+            Written::Done(claimed) if self.has_claim(&claimed, object, attempt) => Claimed::Ours(claimed),
+            Written::Done(_) => Claimed::Pruned,
             // The client retries on its own, so a conflict may be with our own write.
             Written::Conflict | Written::Failed | Written::Unknown | Written::Same => {
                 let (namespace, name) = reconciliation.name();

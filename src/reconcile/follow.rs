@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::select_all};
 use tokio::time::{Instant, interval};
 
 use super::{cache_entry::CacheEntry, recent::is_small, reconciler::Reconciler};
@@ -20,22 +20,54 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After this long without an interruption the next one is reported again. Longer than the stream ever pauses.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// What a list waits for before it was ever complete.
+const FIRST_LIST: &str = "the first list of verifications";
+
 /// Takes what the follower waits for, for `/readyz`; nothing, once the first list is complete.
 pub(crate) type OnWaiting = dyn Fn(Option<Cow<'static, str>>) + Send + Sync;
 
+/// What is followed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Followed {
+    /// The namespaces, each by a watch of its own; if there are none, all by one watch.
+    pub(crate) namespaces: Vec<String>,
+    /// The label selector.
+    pub(crate) selector: Option<String>,
+}
+
+impl Followed {
+    fn scopes(&self) -> Vec<Option<&str>> {
+        let namespaces: Vec<_> = self.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect();
+        if namespaces.is_empty() { vec![None] } else { namespaces }
+    }
+}
+
 /// Follows the live verifications for as long as the process runs.
-pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, on_waiting: &OnWaiting) {
+pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_waiting: &OnWaiting) {
     let cluster = &reconciler.cluster;
-    let begin = || cluster.watch(namespace);
-    let mut stream = std::pin::pin!(begin());
-    let mut rolled_back = std::pin::pin!(cluster.until_rolled_back(namespace));
+    let scopes = followed.scopes();
+    let selector = followed.selector.as_deref();
+    let begin = || {
+        let watch = |(number, namespace): (usize, &Option<&str>)| {
+            cluster.watch(*namespace, selector).map(move |change| (number, change)).boxed()
+        };
+        select_all(scopes.iter().enumerate().map(watch))
+    };
+    let mut stream = begin();
+    // One namespace is enough to notice it: they have one etcd.
+    let until_rolled_back = || cluster.until_rolled_back(scopes.first().copied().flatten());
+    let mut rolled_back = std::pin::pin!(until_rolled_back());
     let mut heartbeat = interval(HEARTBEAT);
-    let mut interruptions = Interruptions::default();
+    let mut lists: Vec<_> = scopes.iter().map(|namespace| List::new(*namespace)).collect();
     loop {
         cluster.last_contact().follower_alive();
         tokio::select! {
             change = stream.next() => match change {
-                Some(change) => note_change(reconciler, on_waiting, &mut interruptions, change),
+                Some((number, change)) => {
+                    if note_change(reconciler, &mut lists[number], change) {
+                        note_lists(reconciler, &lists, on_waiting);
+                    }
+                }
                 None => return,
             },
             () = &mut rolled_back => {
@@ -45,8 +77,8 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, on_
                      restoring the sessions that their status has lost"
                 );
                 reconciler.index().accept_rollback();
-                stream.set(begin());
-                rolled_back.set(cluster.until_rolled_back(namespace));
+                stream = begin();
+                rolled_back.set(until_rolled_back());
             }
             _ = heartbeat.tick() => {
                 reconciler.recent.forget_old();
@@ -55,18 +87,14 @@ pub(crate) async fn follow(reconciler: &Reconciler, namespace: Option<&str>, on_
     }
 }
 
-fn note_change(
-    reconciler: &Reconciler,
-    on_waiting: &OnWaiting,
-    interruptions: &mut Interruptions,
-    change: Change<Verification>,
-) {
+/// Notes a change of one list. True if the list became complete, or is needed.
+fn note_change(reconciler: &Reconciler, list: &mut List<'_>, change: Change<Verification>) -> bool {
     match change {
         Change::Init => {
-            interruptions.is_listing = true;
-            reconciler.index().init();
+            list.is_listing = true;
+            reconciler.index().init(list.namespace);
         }
-        Change::Applied(object) => note_applied(reconciler, object, interruptions.is_listing),
+        Change::Applied(object) => note_applied(reconciler, object, list.is_listing),
         Change::Undecodable { object, error } => {
             reconciler.index().undecodable(&object.uid);
             reconciler.metrics.undecodable_objects.inc();
@@ -78,15 +106,12 @@ fn note_change(
             );
         }
         Change::InitDone => {
-            let removed = reconciler.index().init_done();
+            let removed = reconciler.index().init_done(list.namespace);
             for removed in removed {
                 forget(reconciler, &removed);
             }
-            interruptions.init_done();
-            on_waiting(None);
-            // Nobody waits for the index while a line is written.
-            let live = reconciler.index().len();
-            tracing::info!(live, "watching verifications");
+            list.init_done();
+            return true;
         }
         Change::Deleted(object) => {
             let removed = reconciler.index().deleted(&object.uid);
@@ -96,20 +121,35 @@ fn note_change(
         }
         Change::Interrupted { error, needs_list, pause } => {
             reconciler.metrics.watch_interruptions.inc();
-            let Some(why) = error.api_error() else { return };
-            if needs_list {
-                on_waiting(Some(interruptions.waiting_for(&error, &why)));
+            let Some(why) = error.api_error() else { return false };
+            if list.is_new(&error, &why, Instant::now()) {
+                log_interruption(list.namespace, &error, &why, pause);
             }
-            if interruptions.is_new(&error, &why, Instant::now()) {
-                log_interruption(&error, &why, pause);
+            if needs_list {
+                list.interrupted(&error, &why);
+                return true;
             }
         }
     }
+    false
 }
 
-/// Interruptions of the watch since the last complete list.
-#[derive(Debug, Default)]
-struct Interruptions {
+/// Passes on what is waited for, until every list is complete.
+fn note_lists(reconciler: &Reconciler, lists: &[List<'_>], on_waiting: &OnWaiting) {
+    let waiting = lists.iter().find_map(|list| list.waiting_for.clone());
+    if waiting.is_none() {
+        let live = reconciler.index().len();
+        tracing::info!(live, "watching verifications");
+    }
+    on_waiting(waiting);
+}
+
+/// One list and watch, and its interruptions since it was complete.
+#[derive(Debug)]
+struct List<'a> {
+    namespace: Option<&'a str>,
+    /// What it waits for, if it is not complete.
+    waiting_for: Option<Cow<'static, str>>,
     /// Whether there ever was a complete list.
     has_been_complete: bool,
     /// Whether a list has begun and is not complete.
@@ -118,9 +158,19 @@ struct Interruptions {
     reported: Incidents<(), Vec<(&'static str, Option<u16>)>>,
 }
 
-impl Interruptions {
+impl<'a> List<'a> {
+    fn new(namespace: Option<&'a str>) -> Self {
+        Self {
+            namespace,
+            waiting_for: Some(FIRST_LIST.into()),
+            has_been_complete: false,
+            is_listing: false,
+            reported: Incidents::default(),
+        }
+    }
+
     fn init_done(&mut self) {
-        *self = Self { has_been_complete: true, ..Self::default() };
+        *self = Self { waiting_for: None, has_been_complete: true, ..Self::new(self.namespace) };
     }
 
     /// Whether this one is the first of its kind since the last complete list, or since the last one timed out.
@@ -128,12 +178,13 @@ impl Interruptions {
         self.reported.is_news((error.action(), why.code()), RESOLVE_TIMEOUT, now)
     }
 
-    fn waiting_for(&self, error: &Interrupted, why: &ApiError) -> Cow<'static, str> {
-        if is_undefined(why) {
-            return WAITING.into();
-        }
-        let which = if self.has_been_complete { "a new" } else { "the first" };
-        format!("{which} list of verifications; tried to {}: {why}", error.action()).into()
+    fn interrupted(&mut self, error: &Interrupted, why: &ApiError) {
+        self.waiting_for = Some(if is_undefined(why) {
+            WAITING.into()
+        } else {
+            let which = if self.has_been_complete { "a new list of verifications" } else { FIRST_LIST };
+            format!("{which}; tried to {}: {why}", error.action()).into()
+        });
     }
 }
 
@@ -142,14 +193,22 @@ fn is_undefined(why: &ApiError) -> bool {
     why.code() == Some(404)
 }
 
-fn log_interruption(error: &Interrupted, why: &ApiError, pause: Duration) {
+fn log_interruption(namespace: Option<&str>, error: &Interrupted, why: &ApiError, pause: Duration) {
     let (action, code, reason) = (error.action(), why.code(), why.reason());
     let retry_in_seconds = pause.as_secs_f64();
     match code {
         Some(404) => {
-            tracing::warn!(action, code, reason, retry_in_seconds, "waiting for {WAITING}; {INSTALL}");
+            tracing::warn!(
+                namespace,
+                action,
+                code,
+                reason,
+                retry_in_seconds,
+                "waiting for {WAITING}; {INSTALL}"
+            );
         }
         Some(400) => tracing::warn!(
+            namespace,
             action,
             code,
             reason,
@@ -157,13 +216,20 @@ fn log_interruption(error: &Interrupted, why: &ApiError, pause: Duration) {
             "verifications cannot be watched; the custom resource definition may be older than this operator; {INSTALL}"
         ),
         Some(401 | 403) => tracing::warn!(
+            namespace,
             action,
             code,
             reason,
             retry_in_seconds,
             "verifications cannot be watched; the operator needs permission to list and watch them"
         ),
-        _ => tracing::warn!(action, code, reason, "the watch of verifications was interrupted; retrying"),
+        _ => tracing::warn!(
+            namespace,
+            action,
+            code,
+            reason,
+            "the watch of verifications was interrupted; retrying"
+        ),
     }
 }
 

@@ -26,5 +26,5 @@ mod sessions;
 mod unreported;
 mod wait;
 
-pub(crate) use follow::follow;
+pub(crate) use follow::{Followed, follow};
 pub(crate) use reconciler::{Clients, Reconciler};

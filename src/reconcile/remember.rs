@@ -64,6 +64,8 @@ impl Reconciler {
     /// Begins to schedule reconciles: those of all verifications that are known, and from now on of what is noted.
     /// Nothing is reconciled before [`run`](Self::run).
     pub(crate) fn lead(&self) {
+        self.metrics.leader.set(1);
+        self.metrics.leader_transitions.inc();
         let begun: Vec<_> = {
             let mut index = self.index();
             self.stands_by.store(false, Ordering::Relaxed);

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::{
-    parsers::{ImageParser, trimmed},
+    parsers::{ImageParser, namespaces, trimmed},
+    selector::Selector,
     values::{ForbiddenImage, LeaseName, LinkPath, Namespace, RateLimit},
 };
 use crate::{
@@ -71,14 +72,20 @@ pub(super) struct Flags {
     #[arg(long = "forbid-image", env = "OKID_FORBID_IMAGES", value_name = "KIND", value_delimiter = ',', value_parser = ImageParser::new(), help_heading = EVIDENCE)]
     pub(super) forbidden_images: Vec<ForbiddenImage>,
 
-    /// Watch this namespace only, instead of all namespaces.
-    #[arg(long, env = "OKID_NAMESPACE", value_name = "NAME", help_heading = OPERATION)]
-    pub(super) namespace: Option<Namespace>,
+    /// Watch this namespace only, instead of all namespaces; repeatable or comma-separated. Each namespace has a watch of its
+    /// own.
+    #[arg(long = "namespace", env = "OKID_NAMESPACE", value_name = "NAME", value_delimiter = ',', value_parser = namespaces(), help_heading = OPERATION)]
+    pub(super) namespaces: Vec<Option<Namespace>>,
+    /// Watch only Verifications with these labels, in the syntax of `kubectl --selector`. Several operators can share the
+    /// work by it, such as with `sharding.fluxcd.io/key=shard1`; each Verification should be selected by exactly one.
+    #[arg(long, env = "OKID_SELECTOR", value_name = "SELECTOR", help_heading = OPERATION)]
+    pub(super) selector: Option<Selector>,
     /// Maximum reconciles that run at the same time; one namespace uses at most half of them. Raise it if
     /// `okid_queue_depth` stays above 0; lower it to save memory.
     #[arg(long, env = "OKID_MAX_CONCURRENT_RECONCILES", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = OPERATION)]
     pub(super) max_concurrent_reconciles: u32,
-    /// Address that serves /livez, /readyz and /metrics. On a machine without IPv6, `[::]` means 0.0.0.0.
+    /// Address that serves /livez, /readyz and /metrics. On a machine without IPv6, `[::]` means 0.0.0.0. From this machine,
+    /// `PUT /log-filter` replaces --log-filter until the process ends.
     #[arg(long, env = "OKID_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "[::]:8080", help_heading = OPERATION)]
     pub(super) admin_address: SocketAddr,
     /// How long a shutdown waits until requests in flight are finished and recorded. A second SIGTERM or Ctrl-C ends the
@@ -126,8 +133,8 @@ pub(super) struct LeaderFlags {
     /// How often the leader renews the Lease, and the others look at it.
     #[arg(long = "leader-retry-period", env = "OKID_LEADER_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", help_heading = LEADER_ELECTION)]
     pub(super) retry_period: Duration,
-    /// Name of the Lease. By default it is okid-operator, followed by a hash of --namespace if that is given:
-    /// installations that share the work must not share a Lease.
+    /// Name of the Lease. By default it is okid-operator, followed by a hash of --namespace and --selector if one
+    /// is given: installations that share the work must not share a Lease.
     #[arg(long = "leader-lease-name", env = "OKID_LEADER_LEASE_NAME", value_name = "NAME", help_heading = LEADER_ELECTION)]
     pub(super) lease_name: Option<LeaseName>,
     /// Namespace of the Lease. By default it is the operator's own: that of its Pod, or of the kubeconfig's context.

@@ -7,11 +7,16 @@ use clap::{
     builder::{EnumValueParser, PossibleValue, StringValueParser, TypedValueParser},
 };
 
-use super::values::ForbiddenImage;
+use super::values::{ForbiddenImage, Namespace};
 
 /// Parses the entries of a list, without the spaces around them.
 pub(super) fn trimmed() -> impl TypedValueParser<Value = String> {
     StringValueParser::new().map(|entry| entry.trim().to_owned())
+}
+
+/// Parses the entries of a list of namespaces. A list may end with a comma, so an entry may be empty.
+pub(super) fn namespaces() -> impl TypedValueParser<Value = Option<Namespace>> {
+    trimmed().try_map(|entry| if entry.is_empty() { Ok(None) } else { entry.parse().map(Some) })
 }
 
 /// Parses the entries of a list of image kinds, without the spaces around them.

@@ -25,7 +25,7 @@ fn every_value_has_a_default_that_is_valid() {
     assert_eq!(settings.admin_address.to_string(), "[::]:8080");
     assert_eq!(settings.max_concurrent_reconciles, 10_000);
     assert_eq!(settings.budget().max_in_flight, 7_500);
-    assert!(settings.namespace.is_none() && settings.own_pod.is_none());
+    assert!(settings.namespaces.is_empty() && settings.selector.is_none() && settings.own_pod.is_none());
     let election = LeaderElection {
         lease_name: "okid-operator".to_owned(),
         lease_namespace: None,
@@ -34,6 +34,16 @@ fn every_value_has_a_default_that_is_valid() {
         retry_period: Duration::from_secs(2),
     };
     assert_eq!(settings.leader_election, Some(election));
+}
+
+#[test]
+fn namespaces_are_repeatable_or_comma_separated_and_count_once() {
+    let namespaces = |flags: &[&str]| {
+        let found = settings(flags).unwrap().namespaces;
+        found.iter().map(|namespace| namespace.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(namespaces(&["--namespace", "two, one,", "--namespace", "one"]), ["one", "two"]);
+    assert!(refusal(&["--namespace", "one,Two"]).contains("write the name of a namespace"));
 }
 
 #[test]
@@ -47,12 +57,21 @@ fn a_single_replica_needs_no_lease() {
 #[test]
 fn operators_that_share_the_work_do_not_share_a_lease_by_default() {
     let name = |flags: &[&str]| settings(flags).unwrap().leader_election.unwrap().lease_name;
-    let names = [&[][..], &["--namespace", "one"], &["--namespace", "two"]].map(name);
+    let names = [
+        &[][..],
+        &["--namespace", "one"],
+        &["--namespace", "two"],
+        &["--namespace", "one,two"],
+        &["--selector", "team=kyc"],
+        &["--selector", "team=kyc", "--namespace", "one"],
+    ]
+    .map(name);
     assert!(
         names[1..].iter().all(|name| name.starts_with("okid-operator-") && name.len() == 22),
         "{names:?}"
     );
     assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+    assert_eq!(name(&["--namespace", "two, one,"]), name(&["--namespace=one", "--namespace=two"]));
     assert_eq!(name(&["--namespace", "one", "--leader-lease-name", "okid.operator"]), "okid.operator");
 }
 
@@ -115,6 +134,7 @@ fn a_value_that_cannot_be_used_is_refused_with_its_flag_and_what_to_write() {
         ("--link-path", "/verify?a=b", "no ? or #"),
         ("--link-path", &endless, "at most 512 characters"),
         ("--namespace", "Team_A", "lower-case letters, digits and dashes"),
+        ("--selector", "team in kyc", "team in (kyc, hr)"),
         ("--namespace", "a-", "lower-case letters, digits and dashes"),
         ("--leader-lease-name", "Okid", "lower-case letters, digits, dashes and dots"),
         ("--leader-lease-name", "a..b", "lower-case letters, digits, dashes and dots"),

@@ -41,7 +41,7 @@ impl FromStr for LinkPath {
 }
 
 /// Name of a namespace: a label as RFC 1123 defines it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Namespace(String);
 
 /// The text is not a [`Namespace`].

@@ -34,6 +34,7 @@ mod lifecycle_controls;
 mod lost_responses;
 mod manifests;
 mod outage;
+mod outdated_definition;
 mod permissions;
 mod portal_failures;
 mod process;
@@ -41,6 +42,7 @@ mod proxies;
 mod requests;
 mod resource_size;
 mod restored_backup;
+mod scope;
 mod settings;
 mod slow_portal;
 #[allow(dead_code, reason = "another test program uses the rest")]

@@ -17,7 +17,12 @@ use crate::harness::{Cluster, Launch, Operator, SECRET, VerificationExt as _, Wo
 async fn the_operator_reports_a_missing_definition_and_is_ready_once_it_exists() {
     let cluster = Cluster::start().await;
     let folder = Folder::create("okid-operator-").unwrap();
-    let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let command = Operator::program(cluster.kubeconfig()).args([
+        "run",
+        "--admin-address",
+        "127.0.0.1:0",
+        "--leader-elect=false",
+    ]);
     let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
     let line = operator.until_logged("what it is waiting for", |line| line["level"] == "WARN").await;
     assert!(line["message"].as_str().unwrap().contains("okid-operator crd | kubectl apply"), "{line}");
@@ -27,7 +32,12 @@ async fn the_operator_reports_a_missing_definition_and_is_ready_once_it_exists()
     assert_eq!(operator.ask("/livez").await.status(), 200);
 
     // It shuts down while it waits.
-    let another = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let another = Operator::program(cluster.kubeconfig()).args([
+        "run",
+        "--admin-address",
+        "127.0.0.1:0",
+        "--leader-elect=false",
+    ]);
     let another = Operator::start(another, folder.path().join("another"), folder.lifeline().unwrap());
     another.until_logged("what it is waiting for", |line| line["level"] == "WARN").await;
     another.signal(Signal::Interrupt);
@@ -67,7 +77,12 @@ async fn an_undecodable_verification_is_logged_with_the_expected_type_and_no_val
     api.create(&PostParams::default(), &undecodable).await.unwrap();
 
     let folder = Folder::create("okid-operator-").unwrap();
-    let command = Operator::program(cluster.kubeconfig()).args(["run", "--admin-address", "127.0.0.1:0"]);
+    let command = Operator::program(cluster.kubeconfig()).args([
+        "run",
+        "--admin-address",
+        "127.0.0.1:0",
+        "--leader-elect=false",
+    ]);
     let operator = Operator::start(command, folder.path().join("log"), folder.lifeline().unwrap());
     let line = operator.until_logged("what it cannot decode", |line| says(line, "cannot be decoded")).await;
     assert_eq!((&line["namespace"], &line["name"]), (&json!("default"), &json!("undecodable")));
@@ -155,6 +170,29 @@ async fn the_metrics_are_openmetrics() {
     assert!(text.contains("okid_portal_requests_total{call=\"create\",result=\"ok\"} 1\n"), "{text}");
     assert_eq!(world.operator().metric("okid_live_verifications").await, 1.0);
     assert!(!text.contains(&world.namespace) && !text.contains("alice"), "no label names a resource: {text}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_filter_of_the_log_is_changed_while_the_operator_runs() {
+    let world = World::new().await;
+    let operator = world.operator();
+    let changes =
+        || operator.log_lines().iter().filter(|line| says(line, "the verification changed")).count();
+    world.create_session("alice", json!({})).await;
+    operator.until_logged("the session", |line| line["name"] == "alice").await;
+    let before = changes();
+    assert_eq!(operator.put("/log-filter", "okid_operator=error").await.status(), 200);
+    world.create_session("bob", json!({})).await;
+    let refused = operator.put("/log-filter", "okid=loudest").await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().starts_with("write a level such as info"));
+    assert_eq!(operator.put("/log-filter", "info\n").await.status(), 200);
+    operator.until_logged("the change", |line| line["filter"] == "info").await;
+    assert_eq!(changes(), before, "bob's session is not in the log");
+    world.create_session("carol", json!({})).await;
+    operator.until_logged("the session", |line| line["name"] == "carol").await;
+    assert!(!operator.log().contains("\"name\":\"bob\""), "{}", operator.log());
     world.finish().await;
 }
 

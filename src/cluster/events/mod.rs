@@ -18,17 +18,17 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event as Note;
-use kube::{
-    Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
-};
+use kube::{Api, Client, ResourceExt, api::Patch};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::error::ApiError;
+use super::{
+    error::ApiError,
+    request::{patch_params, post_params},
+};
 use crate::{api::Verification, lifecycle::Event, metrics::Metrics};
 use note::{OwnPod, RecentEvents, about, event_name, on_own_pod, series_patch};
 use queue::{EventQueue, Item, Kind, Subject};
@@ -269,7 +269,7 @@ impl ReporterState {
     /// Creates an event. The error is the reason of a refusal, or nothing if the outcome is unknown.
     async fn create(&self, note: &Note) -> Result<(), Option<ApiError>> {
         let api: Api<Note> = Api::namespaced(self.client.clone(), &note.namespace().unwrap_or_default());
-        let response = timeout(DEADLINE, api.create(&PostParams::default(), note)).await;
+        let response = timeout(DEADLINE, api.create(&post_params(), note)).await;
         match response {
             // No one else creates an object of that name.
             Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => Ok(()),
@@ -288,7 +288,7 @@ impl ReporterState {
     ) -> Result<(), Option<ApiError>> {
         let api: Api<Note> = Api::namespaced(self.client.clone(), &subject.namespace);
         let (name, patch) = (event_name(&subject.name, suffix), Patch::Merge(series_patch(times, item)));
-        let response = timeout(DEADLINE, api.patch(&name, &PatchParams::default(), &patch)).await;
+        let response = timeout(DEADLINE, api.patch(&name, &patch_params(), &patch)).await;
         response.map_or(Err(None), classify)
     }
 

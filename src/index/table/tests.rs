@@ -62,16 +62,57 @@ fn after_a_rollback_older_versions_are_accepted_until_the_next_list_is_complete(
     let rolled_back = apply(&mut index, "a", UID, 90).record_id();
     let untouched = apply(&mut index, "b", OTHER, 40).record_id();
     apply(&mut index, "c", "gone", 95);
-    index.init();
+    index.init(None);
     index.accept_rollback();
     assert!(matches!(apply(&mut index, "a", UID, 30), Applied::Changed(same) if same == rolled_back));
     assert!(matches!(apply(&mut index, "b", OTHER, 40), Applied::Unchanged(same) if same == untouched));
     // An object that was created after the restore has the name of one that etcd no longer knows.
     assert!(matches!(apply(&mut index, "c", "new", 50), Applied::Replaced { .. }));
     assert!(index.wrote(rolled_back, "55", |payload| *payload = 55));
-    assert_eq!(index.init_done().len(), 0);
+    assert_eq!(index.init_done(None).len(), 0);
     assert!(matches!(apply(&mut index, "a", UID, 30), Applied::Stale(_)));
     assert!(matches!(apply(&mut index, "a", UID, 56), Applied::Changed(_)));
+}
+
+#[test]
+fn lists_of_two_namespaces_that_overlap_remove_only_what_is_missing_in_their_own() {
+    let mut index = Index::new();
+    let apply = |index: &mut Index<u64>, namespace: &str, uid: &str, version| {
+        let namespace = Some(namespace.to_owned());
+        index.applied(&ObjectMeta { namespace, ..meta(uid, uid, version) }, |_| version);
+    };
+    for (namespace, uid) in [("kyc", "a"), ("kyc", "b"), ("hr", "c"), ("hr", "d")] {
+        apply(&mut index, namespace, uid, 5);
+    }
+    index.init(Some("kyc"));
+    apply(&mut index, "kyc", "a", 5);
+    index.init(Some("hr"));
+    apply(&mut index, "hr", "c", 5);
+    let removed = |removed: Vec<Removed<u64>>| removed.len();
+    assert_eq!(removed(index.init_done(Some("kyc"))), 1);
+    assert!(index.find_by_uid("a").is_some() && index.find_by_uid("b").is_none());
+    assert!(index.find_by_uid("d").is_some(), "the other list is not complete");
+    assert_eq!(removed(index.init_done(Some("hr"))), 1);
+    assert!(index.find_by_uid("c").is_some() && index.find_by_uid("d").is_none());
+    index.init(Some("empty"));
+    assert_eq!(removed(index.init_done(Some("empty"))), 0);
+    assert_eq!(index.len(), 2);
+}
+
+#[test]
+fn after_a_rollback_older_versions_are_accepted_until_each_namespace_was_listed() {
+    let mut index = Index::new();
+    index.init(Some("kyc"));
+    index.init(Some("hr"));
+    apply(&mut index, "a", UID, 90);
+    index.accept_rollback();
+    index.init(Some("hr"));
+    index.init_done(Some("hr"));
+    assert!(matches!(apply(&mut index, "a", UID, 30), Applied::Changed(_)));
+    index.init(Some("kyc"));
+    assert!(matches!(apply(&mut index, "a", UID, 30), Applied::Unchanged(_)));
+    index.init_done(Some("kyc"));
+    assert!(matches!(apply(&mut index, "a", UID, 20), Applied::Stale(_)));
 }
 
 #[test]
@@ -144,19 +185,19 @@ fn a_list_removes_what_is_not_in_it() {
     let settled = apply(&mut index, "settled", "fourth", 4).record_id();
     assert!(index.mark_settling(settled));
 
-    index.init();
+    index.init(None);
     apply(&mut index, "unlisted", OTHER, 2);
-    index.init();
+    index.init(None);
     apply(&mut index, "listed", UID, 1);
     assert_eq!(index.undecodable("third"), Some(unreadable));
     assert_eq!(index.undecodable("unknown"), None);
-    let mut swept = index.init_done();
+    let mut swept = index.init_done(None);
     swept.sort_by_key(|removed| removed.record_id);
     let swept: Vec<_> = swept.iter().map(|one| (one.record_id, one.reason)).collect();
     assert_eq!(swept, [(unlisted, RemovalReason::Deleted), (settled, RemovalReason::Settled)]);
     assert!(index.get(listed).is_some());
     assert!(index.get(unreadable).is_some());
-    assert!(index.init_done().is_empty());
+    assert!(index.init_done(None).is_empty());
 }
 
 #[test]
@@ -164,9 +205,9 @@ fn a_stale_list_still_shows_that_an_object_exists() {
     let mut index = Index::new();
     let record_id = apply(&mut index, "a", UID, 5).record_id();
     index.wrote(record_id, "9", |_| {});
-    index.init();
+    index.init(None);
     assert!(matches!(apply(&mut index, "a", UID, 5), Applied::Stale(_)));
-    assert!(index.init_done().is_empty());
+    assert!(index.init_done(None).is_empty());
 }
 
 #[test]
@@ -310,13 +351,13 @@ proptest! {
                     }
                 }
                 Step::Relist { missing } => {
-                    index.init();
+                    index.init(None);
                     for (name, known) in &model {
                         if Some(*name) != missing {
                             apply(&mut index, name, &known.uid, known.version);
                         }
                     }
-                    let swept = index.init_done();
+                    let swept = index.init_done(None);
                     let expected = missing.and_then(|name| model.remove(name));
                     prop_assert_eq!(
                         swept.iter().map(|one| one.record_id).collect::<Vec<_>>(),

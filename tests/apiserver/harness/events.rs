@@ -46,7 +46,7 @@ impl World {
     }
 
     /// Every event of the namespace.
-    pub(super) async fn all_events(&self) -> Vec<Event> {
+    pub(crate) async fn all_events(&self) -> Vec<Event> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         api.list(&ListParams::default()).await.expect("list events").items
     }

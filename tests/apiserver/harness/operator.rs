@@ -61,11 +61,9 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// The program, without arguments. It runs alone, unless a flag says otherwise: a test that kills an operator need not
-    /// wait until its Lease expires.
+    /// The program, without arguments.
     pub(crate) fn program(kubeconfig: &Path) -> Command {
-        let program = Command::new(env!("CARGO_BIN_EXE_okid-operator"));
-        program.env("KUBECONFIG", kubeconfig).env("OKID_LEADER_ELECT", "false")
+        Command::new(env!("CARGO_BIN_EXE_okid-operator")).env("KUBECONFIG", kubeconfig)
     }
 
     /// Runs an operator that ends before what `needs` keeps alive is dropped.
@@ -109,9 +107,18 @@ impl Operator {
 
     /// The admin server's response for a path.
     pub(crate) async fn ask(&self, path: &str) -> Response {
+        self.http.get(self.url(path).await).send().await.expect("call the admin server")
+    }
+
+    /// Puts a text at a path of the admin server.
+    pub(crate) async fn put(&self, path: &str, text: &str) -> Response {
+        let request = self.http.put(self.url(path).await).body(text.to_owned());
+        request.send().await.expect("call the admin server")
+    }
+
+    async fn url(&self, path: &str) -> String {
         let line = self.until_logged("its address", |line| line["address"].is_string()).await;
-        let address = line["address"].as_str().expect("an address");
-        self.http.get(format!("http://{address}{path}")).send().await.expect("call the admin server")
+        format!("http://{}{path}", line["address"].as_str().expect("an address"))
     }
 
     /// Its metrics as text.

@@ -93,11 +93,14 @@ impl World {
         let Launch { flags, environment, portals } = launch;
         let portals = portals.unwrap_or_else(|| self.portals.iter().map(Sandbox::url).collect());
         let endpoint = self.s3.as_ref().map(|s3| s3.proxy.url());
+        // Without a Lease, a test that kills an operator need not wait until it expires.
+        let is_alone = !flags.iter().any(|flag| flag.starts_with("--leader-elect"));
         let mut command = Operator::program(self.cluster.kubeconfig())
             .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0", "--log-format", "json"])
             .args(["--namespace", &self.namespace])
             .args(portals.iter().flat_map(|portal| ["--allowed-portal", portal]))
             .args(endpoint.iter().flat_map(|endpoint| ["--allowed-store-endpoint", endpoint]))
+            .args(is_alone.then_some("--leader-elect=false"))
             .args(flags);
         command = command.env("OKID_CLOCK_FILE", self.clock_file().to_str().expect("a path in UTF-8"));
         for (name, value) in environment {

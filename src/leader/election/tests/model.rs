@@ -27,10 +27,13 @@ struct Write {
 #[derive(Clone, Debug)]
 enum Request {
     None,
-    Get,
+    /// The Lease was read; the response is on its way. When the request was sent does not matter.
     Read(Stored),
     Write(Write),
-    Written { version: Option<u64>, write: Write },
+    Written {
+        version: Option<u64>,
+        write: Write,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -54,8 +57,7 @@ struct World {
 
 /// What distinguishes two worlds: ages instead of times, and equality instead of versions.
 type Key = (Holder, [ReplicaKey; 2]);
-type ReplicaKey =
-    (Option<(Holder, bool, u64)>, Option<u64>, Option<bool>, RequestKey, Option<(Holder, bool)>);
+type ReplicaKey = (Option<(Holder, bool, u64)>, Option<u64>, Option<bool>, RequestKey, Option<Holder>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Holder {
@@ -68,10 +70,10 @@ enum Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RequestKey {
     None,
-    Get,
     Read { holder: Holder, is_current: bool, is_observed: bool },
-    Write { is_current: bool, age: u64 },
-    Written { is_done: bool, is_current: bool, age: u64 },
+    Write(u64),
+    Written { is_current: bool, age: u64 },
+    Refused,
 }
 
 impl Replica {
@@ -125,24 +127,20 @@ impl World {
             let sent = |write: &Write| self.age(write.sent, SHORT.renew_deadline);
             let request = match request {
                 Request::None => RequestKey::None,
-                Request::Get => RequestKey::Get,
                 Request::Read(read) => RequestKey::Read {
                     holder: self.holder(read.as_ref().map(|(record, _)| record)),
                     is_current: read.as_ref().map(|(_, version)| *version) == self.version(),
                     is_observed: read.as_ref().map(|(record, _)| record) == record,
                 },
-                Request::Write(write) => {
-                    RequestKey::Write { is_current: write.replaces == self.version(), age: sent(write) }
+                // A write of an older version is refused, whatever its age: versions are never used again.
+                Request::Write(write) if write.replaces == self.version() => RequestKey::Write(sent(write)),
+                Request::Write(_) | Request::Written { version: None, .. } => RequestKey::Refused,
+                Request::Written { version, write } => {
+                    RequestKey::Written { is_current: *version == self.version(), age: sent(write) }
                 }
-                Request::Written { version, write } => RequestKey::Written {
-                    is_done: version.is_some(),
-                    is_current: *version == self.version(),
-                    age: sent(write),
-                },
             };
-            let late = late
-                .as_ref()
-                .map(|write| (self.holder(Some(&write.record)), write.replaces == self.version()));
+            let late = late.as_ref().filter(|write| write.replaces == self.version());
+            let late = late.map(|write| self.holder(Some(&write.record)));
             let renewed = election.renewed.map(|renewed| self.age(renewed, SHORT.renew_deadline));
             (observed, renewed, known.map(|known| Some(known) == self.version()), request, late)
         });
@@ -224,13 +222,9 @@ impl World {
                         world.replicas[number].known = None;
                         world.decide(number, Some(known))
                     }
-                    _ => Request::Get,
+                    _ => Request::Read(self.stored.clone()),
                 };
                 vec![world]
-            }
-            Request::Get => {
-                world.replicas[number].request = Request::Read(self.stored.clone());
-                vec![world, lost]
             }
             Request::Read(read) => {
                 let (record, version) = read.unzip();
