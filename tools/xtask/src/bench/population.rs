@@ -113,7 +113,7 @@ impl Population {
             expires_at: Some(after(now, LIFETIME)),
             bounds: self.bounds(),
         };
-        let next = next_poll(&poll_schedule, now, Spacing::unstretched(jitter_seed(&uid(number))));
+        let next = next_poll(&poll_schedule, now, Spacing::unstretched(jitter_seed(uid(number))));
         Duration::try_from(next.duration_since(now)).unwrap_or_default()
     }
 
