@@ -7,18 +7,22 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
-const OTHERS_FLAGS: [&str; 26] = [
+const OTHERS_FLAGS: [&str; 35] = [
     "account-name",
     "api-key",
+    "api-versions",
     "bucket",
     "check",
     "clear-soft-delete",
+    "create-namespace",
     "delete-retention-days",
     "destination",
+    "filename",
     "for",
     "lifecycle-configuration",
     "lifecycle-file",
     "member",
+    "no-hooks",
     "overwrite",
     "patch",
     "pattern",
@@ -27,10 +31,15 @@ const OTHERS_FLAGS: [&str; 26] = [
     "project",
     "recursive",
     "release",
+    "reset-then-reuse-values",
     "role",
     "server-side",
+    "set",
+    "skip-tests",
     "source",
     "stay",
+    "tag",
+    "take-ownership",
     "timeout",
     "type",
     "wait",
@@ -110,7 +119,9 @@ fn every_operator_command_that_a_page_shows_is_valid() {
     let mut count = 0;
     for (page, text) in pages() {
         let lines = text.lines().filter(|line| line.starts_with("    "));
-        for (_, rest) in lines.filter_map(|line| line.split_once("okid-operator ")) {
+        // The program is the first word, with or without its folder; releases of Helm have the same name.
+        let commands = lines.filter_map(|line| line.trim_start().split_once(' '));
+        for (_, rest) in commands.filter(|(program, _)| program.ends_with("okid-operator")) {
             let call = rest.split(['|', '#']).next().unwrap();
             let read =
                 CommandLine::try_parse_from(["okid-operator"].into_iter().chain(call.split_whitespace()));

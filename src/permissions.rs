@@ -134,14 +134,14 @@ pub const RUN: &[Permission] = &[
         Scope::OwnNamespace,
         LEASES,
         Objects::All,
-        ("create", "creates the Lease at the first start; a name cannot limit this verb"),
+        ("create", "creates the Lease once; a name cannot limit this verb"),
     ),
     permission(Scope::OwnNamespace, LEASES, Objects::Lease, ("get", "sees who leads")),
     permission(
         Scope::OwnNamespace,
         LEASES,
         Objects::Lease,
-        ("update", "takes, renews and releases the Lease"),
+        ("update", "acquires, renews and releases the leadership"),
     ),
 ];
 

@@ -4,10 +4,14 @@
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use kube::{Api, api::PostParams};
+use kube::Api;
 use tokio::time::timeout;
 
-use super::{error::ApiError, request::DEADLINE, verifications::Cluster};
+use super::{
+    error::ApiError,
+    request::{DEADLINE, post_params},
+    verifications::Cluster,
+};
 use crate::permissions::Permission;
 
 impl Cluster {
@@ -42,7 +46,7 @@ impl Cluster {
         };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        match timeout(DEADLINE, api.create(&PostParams::default(), &review)).await {
+        match timeout(DEADLINE, api.create(&post_params(), &review)).await {
             Ok(Ok(review)) => Ok(review.status.is_some_and(|status| status.allowed)),
             Ok(Err(error)) => Err(ApiError::from(&error)),
             Err(_) => Err(ApiError::TIMED_OUT),

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     cluster::{ApiError, Cluster, Connect, HeldVerification, Released, connect},
     metrics::Metrics,
-    settings::{Namespace, ReleaseSettings},
+    settings::{Namespace, ReleaseSettings, Selector},
 };
 
 /// How long all of it may take.
@@ -115,7 +115,7 @@ impl Release<'_> {
             sleep(PAUSE).await;
         }
         tracing::info!(namespace, deployment, "scaled the operator to zero");
-        let Some(selector) = pod_selector else { return };
+        let Some(selector) = pod_selector.as_ref().map(Selector::as_str) else { return };
         let since = Instant::now();
         while self.note(self.cluster.has_pods(namespace, selector).await) != Some(false) {
             if since.elapsed() >= PODS_END_WITHIN {
@@ -133,7 +133,7 @@ impl Release<'_> {
     /// Lists the Verifications that have the finalizer; nothing if the list fails.
     async fn find(&self) -> Option<Vec<HeldVerification>> {
         let ReleaseSettings { namespaces, selector, .. } = self.settings;
-        let selector = selector.as_deref();
+        let selector = selector.as_ref().map(Selector::as_str);
         if namespaces.is_empty() {
             return self.note(self.cluster.with_finalizer(None, selector).await);
         }

@@ -2,7 +2,10 @@
 
 use clap::Args;
 
-use super::values::{AdminUrl, Namespace};
+use super::{
+    selector::Selector,
+    values::{AdminUrl, Namespace},
+};
 use crate::telemetry::LogFormat;
 
 /// The settings of `okid-operator release-finalizers`.
@@ -13,13 +16,13 @@ pub struct ReleaseSettings {
     pub namespaces: Vec<Namespace>,
     /// Label selector of the Verifications to work on, such as `sharding.fluxcd.io/key=shard1`.
     #[arg(long, value_name = "SELECTOR")]
-    pub selector: Option<String>,
+    pub selector: Option<Selector>,
     /// Deployment of the operator, which is scaled to zero first: an operator that runs would add the finalizer again.
     #[arg(long, value_name = "NAME", requires = "pod_namespace")]
     pub stop_deployment: Option<String>,
     /// Label selector of that Deployment's Pods, whose end is awaited.
     #[arg(long, value_name = "SELECTOR", requires = "stop_deployment")]
-    pub pod_selector: Option<String>,
+    pub pod_selector: Option<Selector>,
     /// Namespace of that Deployment.
     #[arg(long, env = "OKID_POD_NAMESPACE", value_name = "NAME")]
     pub pod_namespace: Option<String>,

@@ -1,7 +1,7 @@
 //! The manifests that people copy, applied unchanged except for the address of the portal and the destination of the
 //! evidence.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
@@ -309,38 +309,8 @@ fn the_example_stores_work_with_the_workload_identity_of_each_cloud() {
     assert_eq!(named, [STORE]);
 }
 
-/// The strings of a list.
-fn texts(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap())
-}
-
 fn rights_example() -> String {
     std::fs::read_to_string(repository("examples/operator/rbac.yaml")).unwrap()
-}
-
-#[test]
-fn the_example_role_grants_the_minimum_and_explains_each_verb() {
-    let text = rights_example();
-    let objects = parse_all(&text);
-    for (kind, minimum) in [("ClusterRole", MINIMAL_ROLE), ("Role", LEADER_ROLE)] {
-        let role = objects.iter().find(|object| object["kind"] == kind).unwrap();
-        let mut granted = Vec::new();
-        for rule in role["rules"].as_array().unwrap() {
-            for group in texts(&rule["apiGroups"]) {
-                for resource in texts(&rule["resources"]) {
-                    granted.extend(texts(&rule["verbs"]).map(|verb| (group, resource, verb)));
-                }
-            }
-        }
-        assert_eq!(BTreeSet::from_iter(granted), minimum.iter().copied().collect());
-    }
-
-    let lines: Vec<_> = text.lines().map(|line| line.split_once(" # ").unwrap_or((line, ""))).collect();
-    for (_, _, verb) in MINIMAL_ROLE.iter().chain(LEADER_ROLE) {
-        let of_verb = lines.iter().filter(|(before, _)| before.trim() == format!("- {verb}"));
-        let unexplained = of_verb.filter(|(_, purpose)| purpose.trim().is_empty()).count();
-        assert_eq!(unexplained, 0, "{verb}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! The operator as a `ServiceAccount` with limited permissions: the minimal role suffices for everything, and a missing
 //! permission affects only what it is for.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use control_plane::Folder;
@@ -9,6 +10,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use okid_operator::api::{Phase, RETRY, Verification};
+use okid_operator::permissions::{self, Scope};
 use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
 
@@ -44,6 +46,17 @@ pub(crate) const LEADER_ROLE: &[Permission] = &[
 ];
 
 const ACCOUNT: &str = "okid-operator";
+
+#[test]
+fn these_roles_are_what_the_list_in_the_code_grants() {
+    let of = |holds: &dyn Fn(&permissions::Permission) -> bool| -> BTreeSet<Permission> {
+        let needed = permissions::RUN.iter().filter(|needed| holds(needed));
+        needed.map(|needed| (needed.api_group, needed.resource, needed.verb)).collect()
+    };
+    let watched = of(&|needed| needed.scope == Scope::WatchedNamespaces);
+    assert_eq!(watched, MINIMAL_ROLE.iter().copied().collect());
+    assert_eq!(of(&|needed| needed.is_for_leader_election()), LEADER_ROLE.iter().copied().collect());
+}
 
 fn without(resource: &str) -> Vec<Permission> {
     MINIMAL_ROLE.iter().copied().filter(|(_, known, _)| *known != resource).collect()

@@ -21,6 +21,7 @@
 
 mod backup;
 mod folder;
+mod helm;
 mod kubeconfig;
 pub mod process;
 mod programs;
@@ -29,6 +30,7 @@ mod server;
 
 pub use backup::Backup;
 pub use folder::Folder;
+pub use helm::{go_module, helm};
 pub use programs::{FindError, KUBERNETES_VERSION, Programs};
 pub use progress::{Progress, Task};
 pub use server::{ControlPlane, StartError, User};

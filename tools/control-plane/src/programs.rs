@@ -18,7 +18,7 @@ pub const KUBERNETES_VERSION: &str = "v1.37.2";
 
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs");
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a cold build takes on two cores, to show it.
 const PARTS: [(&str, &str); 3] =
@@ -133,7 +133,7 @@ impl Programs {
 }
 
 /// Waits until no other process builds. The lock is released with the file handle, even if the process is killed.
-fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
+pub(crate) fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
     let failed = |source| FindError::Write { path: path.to_owned(), source };
     let file = File::create(path).map_err(failed)?;
     match file.try_lock() {
@@ -193,7 +193,7 @@ fn linker_flags() -> String {
     )
 }
 
-fn in_path(program: &str) -> bool {
+pub(crate) fn in_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::cargo::root;
-use crate::{lifecycle_page, reference};
+use crate::{chart, lifecycle_page, reference};
 
 /// A file that is generated from the code.
 struct Generated {
@@ -21,6 +21,12 @@ const FILES: &[Generated] = &[
         path: "crds/verifications.okid.io.yaml",
         content: || Ok(okid_operator::api::definition_yaml()?),
     },
+    Generated {
+        path: "charts/okid-operator/files/verifications.okid.io.yaml",
+        content: || Ok(okid_operator::api::definition_yaml()?),
+    },
+    Generated { path: "charts/okid-operator/values.schema.json", content: chart::schema },
+    Generated { path: "charts/okid-operator/README.md", content: chart::readme },
     Generated { path: "docs/reference/api.md", content: reference::api::page },
     Generated { path: "docs/reference/conditions.md", content: reference::conditions::page },
     Generated { path: "docs/reference/flags.md", content: reference::flags::page },
@@ -28,7 +34,7 @@ const FILES: &[Generated] = &[
     Generated { path: "docs/reference/lifecycle.md", content: || Ok(lifecycle_page::page()) },
 ];
 
-/// Write the files that are generated from the code: the CRD and the reference pages.
+/// Write the files that are generated: the CRD, the reference pages, and the chart's schema and page.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Write nothing; list the files that are out of date, and fail if there are any.

@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod chart;
 mod check;
 mod completions;
 mod control_plane;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use ::control_plane::{Progress, helm};
 use anyhow::Result;
 
 use crate::cargo::{cargo, exit_code, run as run_command};
@@ -32,6 +33,7 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
     if generated != ExitCode::SUCCESS {
         return Ok(generated);
     }
+    let helm = helm(Progress::detect())?;
     let control_plane = control_plane::start()?;
     let skips = control_plane.folder().join("skips");
     let mut tests = cargo(["test"]);
@@ -42,6 +44,7 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
         .args(extra)
         .env("OKID_TEST_KUBECONFIG", control_plane.kubeconfig_path())
         .env("OKID_TEST_KUBECTL", &control_plane.programs().kubectl)
+        .env("OKID_TEST_HELM", helm)
         .env("OKID_TEST_SKIPS", &skips);
     let status = run_command(&mut tests)?;
     // Without skipped tests there is no such file.

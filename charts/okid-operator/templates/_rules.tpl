@@ -1,0 +1,176 @@
+{{- /* What the operator may do where it watches. A test compares these rules with the list in src/permissions.rs. */ -}}
+{{- define "okid-operator.watchedRules" -}}
+- apiGroups: [okid.io]
+  resources: [verifications]
+  verbs:
+  - watch   # follows the resources that are not settled
+  - list    # the same at the start, if the API server has no streaming lists
+  - get     # reads one resource before a reconcile that may change it
+  - patch   # adds and removes the finalizer of evidence with deletionPolicy: Delete; nothing else
+- apiGroups: [okid.io]
+  resources: [verifications/status]
+  verbs:
+  - patch   # the claim before a create, and all that status shows. Grant it to nobody else: it can forge a verdict
+- apiGroups: [""]
+  resources: [secrets]
+  verbs:
+  - get     # reads one by its name when needed: the API key, and the credentials of a store. Never lists
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs:
+  - create  # reports what has happened to a Verification
+  - patch   # counts an event that happens again
+{{- end }}
+
+{{- /* What the operator may do in the whole cluster. There is no ClusterRole if it watches a list of namespaces. */ -}}
+{{- define "okid-operator.clusterRules" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [verifications.okid.io]
+  verbs:
+  - get     # is not ready until the definition has every field that this version writes
+{{- end }}
+
+{{- /* What the operator may do in its own namespace. */ -}}
+{{- define "okid-operator.ownRules" -}}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs:
+  - create  # reports about its own Pod what a namespace that is being deleted accepts no event for
+  - patch   # counts an event that happens again
+{{- if .Values.leaderElection.enabled }}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs:
+  - create  # creates the Lease once; a name cannot limit this verb
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "okid-operator.leaseName" . }}]
+  verbs:
+  - get     # sees who leads
+  - update  # acquires, renews and releases the leadership
+{{- end }}
+{{- end }}
+
+{{- /* What `okid-operator release-finalizers` may do where the operator watched. */ -}}
+{{- define "okid-operator.releaseWatchedRules" -}}
+- apiGroups: [okid.io]
+  resources: [verifications]
+  verbs:
+  - list    # finds the resources that have the operator's finalizer
+  - patch   # removes the finalizer
+{{- end }}
+
+{{- /* What `okid-operator release-finalizers` may do in its own namespace. */ -}}
+{{- define "okid-operator.releaseOwnRules" -}}
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  resourceNames: [{{ include "okid-operator.fullname" . }}]
+  verbs:
+  - patch   # stops the operator, which would add the finalizer again
+- apiGroups: [""]
+  resources: [pods]
+  verbs:
+  - list    # waits until the operator's Pods have ended
+{{- end }}
+
+{{- /*
+The roles and bindings of one ServiceAccount: a dict with root, component, name, account, annotations, and the rules: watched,
+own, and cluster, which may be empty.
+*/ -}}
+{{- define "okid-operator.roles" -}}
+{{- $context := . }}
+{{- $root := .root }}
+{{- $labels := include "okid-operator.labels" (dict "root" $root "component" .component) }}
+{{- $annotations := include "okid-operator.annotations" (dict "root" $root "own" .annotations) }}
+{{- if $root.Values.watch.namespaces }}
+{{- range $root.Values.watch.namespaces }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ $context.name }}
+  namespace: {{ . }}
+  labels:
+    {{- $labels | nindent 4 }}
+  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
+rules:
+{{ $context.watched }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ $context.name }}
+  namespace: {{ . }}
+  labels:
+    {{- $labels | nindent 4 }}
+  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ $context.name }}
+subjects:
+- kind: ServiceAccount
+  name: {{ $context.account }}
+  namespace: {{ $root.Release.Namespace }}
+{{- end }}
+{{- else }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $context.name }}
+  labels:
+    {{- $labels | nindent 4 }}
+  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
+rules:
+{{ $context.watched }}
+{{- with $context.cluster }}
+{{ . }}
+{{- end }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $context.name }}
+  labels:
+    {{- $labels | nindent 4 }}
+  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $context.name }}
+subjects:
+- kind: ServiceAccount
+  name: {{ $context.account }}
+  namespace: {{ $root.Release.Namespace }}
+{{- end }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ $context.name }}-own-namespace
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- $labels | nindent 4 }}
+  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
+rules:
+{{ $context.own }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ $context.name }}-own-namespace
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- $labels | nindent 4 }}
+  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ $context.name }}-own-namespace
+subjects:
+- kind: ServiceAccount
+  name: {{ $context.account }}
+  namespace: {{ $root.Release.Namespace }}
+{{- end }}
