@@ -29,9 +29,15 @@ impl Folder {
     /// # Errors
     /// If the folder or the cleanup process cannot be created.
     pub fn create(prefix: &str) -> io::Result<Self> {
+        Self::with_cleanup(prefix, CLEANUP)
+    }
+
+    /// Like [`Folder::create`], with a shell script that waits for the end of its standard input and then removes the folder,
+    /// which is its first argument, and what else belongs to it.
+    pub(crate) fn with_cleanup(prefix: &str, script: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent(std::env::temp_dir()))?;
         let mut cleanup = Command::new("/bin/sh")
-            .args(["-c", CLEANUP, "cleanup"])
+            .args(["-c", script, "cleanup"])
             .arg(folder.path())
             .current_dir("/")
             .stdin(Stdio::piped())

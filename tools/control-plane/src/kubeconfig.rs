@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// The name of the only context, as it stands in the text.
+pub(crate) const CONTEXT: &str = "control-plane";
+
 /// A kubeconfig with one user, who has a token, and one server, whose certificate the certificate in the file `authority`
 /// has signed.
 pub(crate) fn kubeconfig(server: &str, authority: &Path, user: &str, token: &str) -> String {
@@ -20,11 +23,11 @@ users:
   user:
     token: {token}
 contexts:
-- name: control-plane
+- name: {CONTEXT}
   context:
     cluster: control-plane
     user: {user}
-current-context: control-plane
+current-context: {CONTEXT}
 "
     )
 }

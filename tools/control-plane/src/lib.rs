@@ -1,9 +1,9 @@
 //! A real Kubernetes control plane without Docker: etcd and kube-apiserver as local processes, with their own folder, ports
-//! and credentials.
+//! and credentials. And a [`cluster`], which has all of a control plane and a node.
 //!
 //! Tests and developer commands use it; the operator does not. It needs a POSIX `sh` (Linux, macOS) and, for the first build
-//! of the programs, Go. There is no controller-manager, so there is no garbage collection, no deletion of namespaces and no
-//! default `ServiceAccount`. There is no node, so no pod runs.
+//! of the programs, Go. A [`ControlPlane`] has no controller-manager, so there is no garbage collection, no deletion of
+//! namespaces and no default `ServiceAccount`. It has no node, so no pod runs.
 //!
 //! ```no_run
 //! use control_plane::{ControlPlane, Programs, Progress};
@@ -20,9 +20,11 @@
 //! is killed: [`process`] explains how.
 
 mod backup;
+pub mod cluster;
 mod folder;
 mod helm;
 mod kubeconfig;
+pub mod oci;
 pub mod process;
 mod programs;
 mod progress;
@@ -31,6 +33,6 @@ mod server;
 pub use backup::Backup;
 pub use folder::Folder;
 pub use helm::{go_module, helm};
-pub use programs::{FindError, KUBERNETES_VERSION, Programs};
+pub use programs::{FindError, KUBERNETES_VERSION, Programs, cache_folder};
 pub use progress::{Progress, Task};
 pub use server::{ControlPlane, StartError, User};

@@ -73,6 +73,7 @@ impl Lifeline {
 #[derive(Debug)]
 pub struct Command {
     program: PathBuf,
+    name: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, Option<OsString>)>,
     folder: Option<PathBuf>,
@@ -85,12 +86,20 @@ impl Command {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
+            name: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             folder: None,
             grace: Duration::from_secs(5),
             needs: None,
         }
+    }
+
+    /// What error messages call the program [default: its file name].
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Adds one argument.
@@ -148,8 +157,10 @@ impl Command {
     /// # Errors
     /// [`ProcessError::CreateLog`] and [`ProcessError::Start`].
     pub fn start(self, log: impl AsRef<Path>) -> Result<Child, ProcessError> {
-        let Self { program, arguments, environment, folder, grace, needs } = self;
-        let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
+        let Self { program, name, arguments, environment, folder, grace, needs } = self;
+        let name = name.unwrap_or_else(|| {
+            program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned()
+        });
         let log = std::path::absolute(log.as_ref())
             .and_then(|log| File::create(&log).map(|_| log))
             .map_err(|source| ProcessError::CreateLog { path: log.as_ref().to_owned(), source })?;

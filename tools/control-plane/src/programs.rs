@@ -18,11 +18,32 @@ pub const KUBERNETES_VERSION: &str = "v1.37.2";
 
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs");
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
-pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a cold build takes on two cores, to show it.
-const PARTS: [(&str, &str); 3] =
-    [(ETCD, "about a minute"), (KUBE_APISERVER, "about five minutes"), (KUBECTL, "about half a minute")];
+/// A program that can be built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) source: Source,
+    /// How long a cold build takes on two cores, to show it.
+    pub(crate) duration: &'static str,
+}
+
+/// Where the source of a program is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// In the Go module of this crate, at `cmd/NAME`.
+    Here,
+    /// A package of another Go module with its version, such as `example.com/module/cmd/name@v1.0.0`. The module must have no
+    /// replacements. The last part of the package's path is the name of the program.
+    Module(&'static str),
+}
+
+const PARTS: [Program; 3] = [
+    Program { name: ETCD, source: Source::Here, duration: "about a minute" },
+    Program { name: KUBE_APISERVER, source: Source::Here, duration: "about five minutes" },
+    Program { name: KUBECTL, source: Source::Here, duration: "about half a minute" },
+];
 const ETCD: &str = "etcd";
 const KUBE_APISERVER: &str = "kube-apiserver";
 const KUBECTL: &str = "kubectl";
@@ -98,14 +119,18 @@ impl Programs {
     pub fn find_or_build(progress: Progress) -> Result<Self, FindError> {
         match std::env::var_os(ASSETS).filter(|value| !value.is_empty()) {
             Some(assets) => Self::complete(PathBuf::from(assets)),
-            None => Self::build_missing(&cache_folder()?, progress),
+            None => {
+                let folder = folder_of(&PARTS)?;
+                build_missing(&PARTS, &folder, progress)?;
+                Ok(Self::within(&folder))
+            }
         }
     }
 
     /// The programs in a folder, which must have all of them.
     fn complete(folder: PathBuf) -> Result<Self, FindError> {
-        match PARTS.iter().find(|(program, _)| !folder.join(program).is_file()) {
-            Some(&(program, _)) => Err(FindError::Incomplete { folder, program }),
+        match PARTS.iter().find(|program| !folder.join(program.name).is_file()) {
+            Some(program) => Err(FindError::Incomplete { folder, program: program.name }),
             None => Ok(Self::within(&folder)),
         }
     }
@@ -117,23 +142,28 @@ impl Programs {
             kubectl: folder.join(KUBECTL),
         }
     }
+}
 
-    fn build_missing(folder: &Path, progress: Progress) -> Result<Self, FindError> {
-        let missing = || PARTS.iter().filter(|(program, _)| !folder.join(program).is_file());
-        if missing().next().is_none() {
-            return Ok(Self::within(folder));
-        }
-        fs::create_dir_all(folder).map_err(|source| FindError::Write { path: folder.to_owned(), source })?;
-        let _lock = lock(&folder.join("lock"), progress)?;
-        for (program, duration) in missing() {
-            build(program, duration, folder, progress)?;
-        }
-        Ok(Self::within(folder))
+/// Builds those of the programs that are not in the folder yet.
+pub(crate) fn build_missing(
+    programs: &[Program],
+    folder: &Path,
+    progress: Progress,
+) -> Result<(), FindError> {
+    let missing = || programs.iter().filter(|program| !folder.join(program.name).is_file());
+    if missing().next().is_none() {
+        return Ok(());
     }
+    fs::create_dir_all(folder).map_err(|source| FindError::Write { path: folder.to_owned(), source })?;
+    let _lock = lock(&folder.join("lock"), progress)?;
+    for program in missing() {
+        build(program, folder, progress)?;
+    }
+    Ok(())
 }
 
 /// Waits until no other process builds. The lock is released with the file handle, even if the process is killed.
-pub(crate) fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
+fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
     let failed = |source| FindError::Write { path: path.to_owned(), source };
     let file = File::create(path).map_err(failed)?;
     match file.try_lock() {
@@ -147,25 +177,19 @@ pub(crate) fn lock(path: &Path, progress: Progress) -> Result<File, FindError> {
     Ok(file)
 }
 
-/// Builds a program under another name and then renames it, so that a program is never incomplete.
-fn build(program: &'static str, duration: &str, folder: &Path, progress: Progress) -> Result<(), FindError> {
+/// Builds a program in another folder and then moves it, so that a program is never incomplete.
+fn build(
+    &Program { name, source, duration }: &Program,
+    folder: &Path,
+    progress: Progress,
+) -> Result<(), FindError> {
     if !in_path("go") {
         return Err(FindError::GoMissing);
     }
-    let partial = folder.join(format!("{program}.partial"));
-    let log = folder.join(format!("{program}.log"));
-    let mut task = progress.start(format!("building {program} (once, {duration})"));
-    let go = process::Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &linker_flags(), "-o"])
-        .arg(&partial)
-        .arg(format!("./cmd/{program}"))
-        .current_dir(MODULE)
-        .env("CGO_ENABLED", "0")
-        .env("GOWORK", "off")
-        .env_remove("GOOS")
-        .env_remove("GOARCH")
-        .start(&log)
-        .map_err(FindError::RunGo)?;
+    let partial = folder.join("partial");
+    let log = folder.join(format!("{name}.log"));
+    let mut task = progress.start(format!("building {name} (once, {duration})"));
+    let go = go_command(name, source, &partial).start(&log).map_err(FindError::RunGo)?;
     let status = loop {
         match go.wait(POLL_INTERVAL).map_err(FindError::RunGo)? {
             Some(status) => break status,
@@ -174,14 +198,39 @@ fn build(program: &'static str, duration: &str, folder: &Path, progress: Progres
     };
     if !status.success() {
         task.end("failed");
-        return Err(FindError::Build { program, status, output: go.log_tail() });
+        return Err(FindError::Build { program: name, status, output: go.log_tail() });
     }
-    let path = folder.join(program);
-    fs::rename(&partial, &path).map_err(|source| FindError::Write { path, source })?;
-    // The log is not needed any more. It does no harm if it stays.
+    let path = folder.join(name);
+    fs::rename(partial.join(name), &path).map_err(|source| FindError::Write { path, source })?;
+    // Neither the log nor the empty folder is needed any more. They do no harm if they stay.
     let _ = fs::remove_file(&log);
+    let _ = fs::remove_dir(&partial);
     task.end("done");
     Ok(())
+}
+
+/// The command that builds a program into a folder.
+fn go_command(name: &str, source: Source, folder: &Path) -> process::Command {
+    let go = process::Command::new("go");
+    let go = match source {
+        Source::Here => go
+            .args([
+                "build",
+                "-trimpath",
+                "-buildvcs=false",
+                "-mod=readonly",
+                "-ldflags",
+                &linker_flags(),
+                "-o",
+            ])
+            .arg(folder.join(name))
+            .arg(format!("./cmd/{name}"))
+            .current_dir(MODULE),
+        Source::Module(package) => go
+            .args(["install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package])
+            .env("GOBIN", folder),
+    };
+    go.env("CGO_ENABLED", "0").env("GOWORK", "off").env_remove("GOOS").env_remove("GOARCH")
 }
 
 fn linker_flags() -> String {
@@ -193,27 +242,39 @@ fn linker_flags() -> String {
     )
 }
 
-pub(crate) fn in_path(program: &str) -> bool {
+fn in_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// One folder for each version of the Go module. It is outside `target/`, so that it survives `cargo clean` and serves all
+/// This project's folder in the user's cache folder. It is outside `target/`, so that it survives `cargo clean` and serves all
 /// clones.
-fn cache_folder() -> Result<PathBuf, FindError> {
+///
+/// # Errors
+/// [`FindError::CacheFolder`].
+pub fn cache_folder() -> Result<PathBuf, FindError> {
     let strategy = etcetera::choose_base_strategy().map_err(FindError::CacheFolder)?;
+    Ok(strategy.cache_dir().join("okid-operator"))
+}
+
+/// One folder for each version of the Go module and of the programs.
+pub(crate) fn folder_of(programs: &[Program]) -> Result<PathBuf, FindError> {
     let mut digest = Sha256::new();
     let module = Path::new(MODULE);
-    for file in [module.join("go.mod"), module.join("go.sum")]
-        .into_iter()
-        .chain(PARTS.iter().map(|(program, _)| module.join("cmd").join(program).join("main.go")))
-    {
-        let content = fs::read(&file).map_err(|source| FindError::ReadModule { path: file, source })?;
-        digest.update(Sha256::digest(content));
+    let read = |path: PathBuf| fs::read(&path).map_err(|source| FindError::ReadModule { path, source });
+    for file in ["go.mod", "go.sum"] {
+        digest.update(Sha256::digest(read(module.join(file))?));
+    }
+    for Program { name, source, duration: _ } in programs {
+        let source = match source {
+            Source::Here => read(module.join("cmd").join(name).join("main.go"))?,
+            Source::Module(package) => package.as_bytes().to_vec(),
+        };
+        digest.update(Sha256::digest(source));
     }
     let digest = digest.finalize();
     let stamp = digest.iter().take(6).fold(String::new(), |stamp, byte| stamp + &format!("{byte:02x}"));
-    Ok(strategy.cache_dir().join("okid-operator/control-plane").join(format!("{KUBERNETES_VERSION}-{stamp}")))
+    Ok(cache_folder()?.join("control-plane").join(format!("{KUBERNETES_VERSION}-{stamp}")))
 }
 
 #[cfg(test)]

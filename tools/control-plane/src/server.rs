@@ -372,12 +372,12 @@ fn listen() -> io::Result<TcpListener> {
     listener
 }
 
-fn random_token() -> String {
+pub(crate) fn random_token() -> String {
     format!("{:032x}", rand::rng().random::<u128>())
 }
 
 /// The API server's token file: token, name, id, and the groups in one field.
-fn tokens<'a>(users: impl Iterator<Item = &'a User>) -> String {
+pub(crate) fn tokens<'a>(users: impl Iterator<Item = &'a User>) -> String {
     let mut lines = String::new();
     for User { token, name, groups } in users {
         let fields = [token, name, name, &groups.join(",")];

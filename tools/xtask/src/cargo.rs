@@ -24,8 +24,15 @@ pub(crate) fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> C
 
 /// Builds programs and returns their paths by name. cargo shows its progress.
 pub(crate) fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
-    let mut cargo = cargo(["build", "--bins", "--message-format=json-render-diagnostics"])
-        .args(arguments)
+    let mut command = cargo(["build", "--bins"]);
+    command.args(arguments);
+    programs_of(command)
+}
+
+/// Runs a build by cargo, and returns the paths of the built programs by name.
+pub(crate) fn programs_of(mut build: Command) -> Result<HashMap<String, PathBuf>> {
+    let mut cargo = build
+        .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped())
         .spawn()
         .context("run cargo build")?;

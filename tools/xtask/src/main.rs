@@ -6,15 +6,19 @@ mod bench;
 mod cargo;
 mod chart;
 mod check;
+mod cluster;
 mod completions;
 mod control_plane;
 mod demo;
 mod generate;
+mod image;
 mod interrupt;
 mod lifecycle_page;
 mod out;
 mod reference;
+mod sbom;
 mod test;
+mod tool;
 
 use std::process::ExitCode;
 
@@ -40,10 +44,13 @@ struct Arguments {
 enum Command {
     Bench(bench::Arguments),
     Check(check::Arguments),
+    Cluster(cluster::Arguments),
     Completions(completions::Arguments),
     ControlPlane(control_plane::Arguments),
     Demo(demo::Arguments),
     Generate(generate::Arguments),
+    Image(image::Arguments),
+    Sbom(sbom::Arguments),
     #[command(subcommand, hide = true)]
     Fake(bench::Fake),
     Test(test::Arguments),
@@ -53,10 +60,13 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::ControlPlane(arguments) => control_plane::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
+        Command::Sbom(arguments) => sbom::run(&arguments),
         Command::Fake(fake) => bench::fake(&fake),
         Command::Test(arguments) => test::run(&arguments),
     };
