@@ -117,14 +117,12 @@ impl Programs {
     /// # Errors
     /// [`FindError`], which says what to do.
     pub fn find_or_build(progress: Progress) -> Result<Self, FindError> {
-        match std::env::var_os(ASSETS).filter(|value| !value.is_empty()) {
-            Some(assets) => Self::complete(PathBuf::from(assets)),
-            None => {
-                let folder = folder_of(&PARTS)?;
-                build_missing(&PARTS, &folder, progress)?;
-                Ok(Self::within(&folder))
-            }
+        if let Some(assets) = std::env::var_os(ASSETS).filter(|value| !value.is_empty()) {
+            return Self::complete(PathBuf::from(assets));
         }
+        let folder = folder_of(&PARTS)?;
+        build_missing(&PARTS, &folder, progress)?;
+        Ok(Self::within(&folder))
     }
 
     /// The programs in a folder, which must have all of them.
