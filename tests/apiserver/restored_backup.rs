@@ -44,7 +44,7 @@ impl Restorable {
         let folder = Folder::create("okid-operator-").expect("make a folder");
         let hold = folder.path().join("held");
         let command = Operator::program(cluster.kubeconfig())
-            .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0"])
+            .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0", "--leader-elect=false"])
             .args(["--namespace", &namespace, "--allowed-portal", &sandbox.url()])
             .env("OKID_FAILPOINT_HOLD", "AfterResponse")
             .env("OKID_FAILPOINT_HOLD_FILE", hold);
