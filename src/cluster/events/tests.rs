@@ -166,10 +166,13 @@ impl io::Write for Log {
 #[tokio::test(start_paused = true)]
 async fn a_warning_that_is_lost_is_logged() {
     // `tracing` decides once for each line of code whether it is enabled. If a concurrent test reaches the line first,
-    // just while the subscriber is installed, it would stay disabled; so it is reached before.
+    // just while the subscriber is installed, it would stay disabled; so both lines are reached before.
     let (reporter, _) = Server::new(|_| 403).reporter(None);
     reporter.report(&verification("carol"), Event::OrphanSession);
     until_empty(&reporter).await;
+    let (reporter, _) = Server::new(|_| 500).reporter(None);
+    reporter.report(&verification("carol"), Event::OrphanSession);
+    reporter.flush().await;
 
     let log = Log::default();
     let written = log.clone();
