@@ -73,7 +73,8 @@ impl Cluster {
         if self.dropped_claims.lock().is_news((), DROPPED_CLAIMS_END_AFTER, Instant::now()) {
             tracing::error!(
                 definition = DEFINITION,
-                "a claim was accepted, but the API server did not store it, so no session is created; the custom resource definition                  is older than version {VERSION} of the operator; apply {FILE} of that version"
+                "a claim was accepted, but the API server did not store it, so no session is created; the custom resource definition \
+                 is older than version {VERSION} of the operator; apply {FILE} of that version"
             );
         }
     }
@@ -111,7 +112,8 @@ fn waiting_for(state: &DefinitionState) -> Cow<'static, str> {
         DefinitionState::Outdated { missing, version } => {
             let of = version.as_ref().map_or_else(String::new, |version| format!(" of version {version}"));
             format!(
-                "a newer custom resource definition: the installed one{of} lacks {missing} which version {VERSION} of the operator                  needs; apply {FILE} of that version"
+                "a newer custom resource definition: the installed one{of} lacks {missing} which version {VERSION} of the operator \
+                 needs; apply {FILE} of that version"
             )
             .into()
         }
