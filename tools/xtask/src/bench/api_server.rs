@@ -126,13 +126,9 @@ async fn definition() -> Response {
         "type": "Established", "status": "True", "reason": "InitialNamesAccepted", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
-    let names = json!({"plural": "verifications", "kind": "Verification"});
-    respond(&json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "verifications.okid.io"},
-        "spec": {"group": "okid.io", "scope": "Namespaced", "names": names, "versions": []},
-        "status": {"conditions": [established]},
-    }))
+    let mut served = json!(okid_operator::api::definition());
+    served["status"] = json!({"conditions": [established]});
+    respond(&served)
 }
 
 /// A streaming list followed by a watch, or a watch alone. The watch delivers no events until it ends.
