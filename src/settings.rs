@@ -210,7 +210,7 @@ impl Settings {
         BudgetSettings {
             portal_rate: self.portal_rate.get(),
             key_rate: self.key_rate.get(),
-            max_in_flight: self.max_concurrent_reconciles.saturating_mul(3).div_ceil(4) / portals,
+            max_in_flight: self.max_concurrent_reconciles.saturating_mul(9).div_ceil(10) / portals,
             ..BudgetSettings::default()
         }
     }

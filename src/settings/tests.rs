@@ -24,7 +24,7 @@ fn every_value_has_a_default_that_is_valid() {
     assert_eq!(settings.shutdown_grace_period, Duration::from_mins(1));
     assert_eq!(settings.admin_address.to_string(), "[::]:8080");
     assert_eq!(settings.max_concurrent_reconciles, 10_000);
-    assert_eq!(settings.budget().max_in_flight, 7_500);
+    assert_eq!(settings.budget().max_in_flight, 9_000);
     assert!(settings.namespaces.is_empty() && settings.selector.is_none() && settings.own_pod.is_none());
     let election = LeaderElection {
         lease_name: "okid-operator".to_owned(),
@@ -107,10 +107,10 @@ fn the_default_portal_is_the_first_allowed_one_unless_another_allowed_one_is_nam
 }
 
 #[test]
-fn each_portal_may_use_its_part_of_three_quarters_of_all_reconciles() {
+fn each_portal_may_use_its_part_of_nine_tenths_of_all_reconciles() {
     let flags =
         ["--allowed-portal", "https://one.example,https://two.example,", "--max-concurrent-reconciles=100"];
-    assert_eq!(settings(&flags).unwrap().budget().max_in_flight, 37);
+    assert_eq!(settings(&flags).unwrap().budget().max_in_flight, 45);
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Default for BudgetSettings {
             portal_rate: Some(200.0),
             key_rate: Some(50.0),
             burst: Duration::from_millis(200),
-            max_in_flight: 7_500,
+            max_in_flight: 9_000,
         }
     }
 }
