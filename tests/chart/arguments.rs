@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::{CommandFactory as _, Parser as _};
+use okid_operator::portal::PortalUrl;
 use okid_operator::settings::{Command, CommandLine};
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ fn parse(arguments: &[String]) -> Command {
 fn the_operator_understands_the_arguments_of_every_case() {
     for (case, rendered) in rendered() {
         let settings = settings(rendered);
-        let portals: Vec<_> = settings.allowed_portals.iter().map(|portal| portal.as_str()).collect();
+        let portals: Vec<_> = settings.allowed_portals.iter().map(PortalUrl::as_str).collect();
         assert!(portals.contains(&settings.default_portal.as_str()), "{case}");
         // The events may take ten seconds longer than the shutdown.
         let grace =

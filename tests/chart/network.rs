@@ -1,4 +1,4 @@
-//! The NetworkPolicy allows the ports that are in use, and no others. Its enforcement cannot be seen here: that takes a
+//! The `NetworkPolicy` allows the ports that are in use, and no others. Its enforcement cannot be seen here: that takes a
 //! network plugin.
 
 use std::collections::BTreeSet;

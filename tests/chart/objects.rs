@@ -83,7 +83,7 @@ async fn the_api_server_accepts_every_object_of_every_case_without_a_warning() {
     }
 }
 
-/// Installs the definitions of ServiceMonitor and PodMonitor; false if their module cannot be had.
+/// Installs the definitions of `ServiceMonitor` and `PodMonitor`; false if their module cannot be had.
 fn install_monitors(cluster: &Cluster) -> bool {
     let Some(folder) = control_plane::go_module(PROMETHEUS_OPERATOR) else {
         eprintln!("skipped: the monitors; {PROMETHEUS_OPERATOR} cannot be downloaded");
