@@ -1,7 +1,6 @@
-//! When an image that was answered with 404 counts as absent. Pure.
-//!
-//! What is absent is listed in the manifest, and is never requested again. So one answer is not enough: a verdict can precede
-//! the images that it is based on, and while a portal is rolled out a gateway may answer in its place.
+//! When a 404 for an image means that the portal does not have it. Pure.
+//! An absent image is listed in the manifest and is never requested again, so one 404 is not enough: a verdict can
+//! precede the images that it is based on, and during a rollout of the portal a gateway may respond in its place.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,17 +8,17 @@ use jiff::Timestamp;
 
 use super::{evidence::UploadOutcome, since::Since};
 
-/// An image that may not have been answered for by the portal is absent if that was the answer so often, …
+/// How many 404s of unclear origin make an image absent.
 const UNCLEAR_TIMES: u32 = 3;
-/// … the first and the last so far apart.
+/// The least time between the first and the last of them.
 const UNCLEAR_FOR: Duration = Duration::from_mins(10);
 
-/// Who answered 404 for an image.
+/// Where a 404 for an image came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Missing {
-    /// The portal, by its own word.
+    /// The portal; the body says so.
     ByThePortal,
-    /// The portal, or a gateway.
+    /// The portal or a gateway.
     Unclear,
 }
 
@@ -28,14 +27,14 @@ pub enum Missing {
 pub enum Absence {
     /// The portal does not have it.
     Absent,
-    /// It is requested once more then, before the manifest is written.
+    /// The image is requested once more at this time, before the manifest is written.
     AskAgainAt(Timestamp),
-    /// Nothing, yet.
+    /// It is not known yet.
     NotKnown,
 }
 
-/// The 404s of unclear origin that this process has seen for the images of one verification, and whether the portal
-/// answered for the session meanwhile. Gone with a restart: then the ten minutes begin anew.
+/// The 404s of unclear origin that this process has seen for the images of one verification, and when the portal last
+/// answered for the session. A restart loses them, and the ten minutes begin again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Misses {
     images: BTreeMap<String, Since<()>>,
@@ -43,7 +42,7 @@ pub struct Misses {
 }
 
 impl Misses {
-    /// Adds what one pass has met.
+    /// Adds what one attempt to store has met.
     pub(super) fn add(&mut self, stored: &UploadOutcome, now: Timestamp) {
         for stem in &stored.unclear {
             let before = self.images.get(stem).copied();
@@ -54,18 +53,18 @@ impl Misses {
         }
     }
 
-    /// Whether there is none.
+    /// Whether no such 404 was seen.
     pub(super) fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 
-    /// Bytes on the heap, about.
+    /// Bytes on the heap, approximately.
     #[must_use]
     pub fn heap(&self) -> usize {
         self.images.keys().map(|stem| stem.len() + size_of::<(String, Since<()>)>()).sum()
     }
 
-    /// Whether one more makes an image absent: by then the portal must have answered for the session between the first
+    /// Whether one more 404 makes an image absent. The portal must also have answered for the session between the first
     /// and the last of them.
     pub(super) fn are_enough(&self, stem: &str, now: Timestamp) -> bool {
         self.images.get(stem).is_some_and(|before| {

@@ -1,4 +1,5 @@
-//! What keeps a session from being created, as far as the operator can tell, and what a person can do about it. Pure.
+//! What prevents a session from being created, as far as the operator can tell, and what a person can do about it.
+//! Pure.
 
 use std::time::Duration;
 
@@ -16,13 +17,13 @@ pub const GRACE: Duration = Duration::from_mins(10);
 pub enum BlockerKind {
     /// The portal refuses the key, or access with it.
     Key,
-    /// The portal is not configured, or the URL is not that of a portal.
+    /// The portal is not configured, or the URL is not a portal's.
     Misconfigured,
     /// The portal refuses the request.
     Invalid,
 }
 
-/// What keeps a session from being created, or from being adopted.
+/// What prevents a session from being created or adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blocker {
     /// There is no usable API key.
@@ -31,7 +32,7 @@ pub enum Blocker {
     KeyRejected,
     /// The portal denies access with the API key (403).
     AccessDenied,
-    /// The portal denies access (403), and the key is another one than the session was created with.
+    /// The portal denies access (403), and the session was created with another key.
     KeyRotated,
     /// The portal refuses the request (400, 422 and other 4xx).
     RequestRejected,
@@ -39,28 +40,28 @@ pub enum Blocker {
     RequestConflict,
     /// The portal says that it is not configured.
     NotConfigured,
-    /// The portal has no such call (404, 410).
+    /// The portal does not have this call (404, 410).
     CallNotFound,
     /// The portal redirects the call (3xx).
     Redirected,
-    /// The portal's name has no address.
+    /// The portal's host name cannot be resolved.
     NameUnresolved,
     /// The portal's host refuses the connection.
     ConnectionRefused,
-    /// No connection to the portal can be made.
+    /// No connection to the portal can be established.
     ConnectionFailed,
-    /// No trusted TLS connection to the portal can be made.
+    /// No trusted TLS connection to the portal can be established.
     TlsFailed,
     /// The request cannot be built.
     RequestUnbuildable,
     /// Something between the operator and the portal refuses the request.
     RefusedOnTheWay,
-    /// Requests to the portal have no usable answer, those of other resources included.
+    /// Requests to the portal get no usable response, including those of other resources.
     NoUsableAnswer,
 }
 
 impl Blocker {
-    /// Every blocker.
+    /// All blockers.
     pub const ALL: [Self; 20] = [
         Self::Key(KeyFault::SecretNotFound),
         Self::Key(KeyFault::KeyMissing),
@@ -84,7 +85,7 @@ impl Blocker {
         Self::NoUsableAnswer,
     ];
 
-    /// What an answer that made no session says of the cause; nothing, where it is a pause that the portal asks for.
+    /// The blocker behind a create that made no session; none where the portal asks for a pause.
     #[must_use]
     pub const fn of(error: &PortalError) -> Option<Self> {
         match error {
@@ -106,7 +107,7 @@ impl Blocker {
         }
     }
 
-    /// The blocker that a condition with that reason and message shows.
+    /// The blocker that a condition with this reason and message shows.
     #[must_use]
     pub fn shown_as(reason: Reason, message: &str) -> Option<Self> {
         let of_reason = || Self::ALL.into_iter().filter(move |blocker| blocker.reason() == reason);
@@ -133,7 +134,7 @@ impl Blocker {
         }
     }
 
-    /// The blocker kind that only a person can end, shown as Stalled after a grace.
+    /// The kind of error that only a person can resolve, if it is one.
     #[must_use]
     pub const fn blocker_kind(self) -> Option<BlockerKind> {
         match self {
@@ -152,7 +153,7 @@ impl Blocker {
         }
     }
 
-    /// What is the matter and what to do: a sentence or two of the closed set, at most 256 characters.
+    /// What is wrong and what to do, in one or two sentences of the closed set; at most 256 characters.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {

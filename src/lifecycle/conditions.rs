@@ -1,7 +1,7 @@
-//! What is shown: a verification's state as conditions, by the rules of their readers. Pure.
+//! What status shows: the state of a verification as conditions that kstatus, Argo CD and kubectl read correctly. Pure.
 //!
-//! Reconciling and Stalled are there only when True and never both, because kstatus reads the first of them; every
-//! condition carries the generation, and its time moves only when its status flips.
+//! Reconciling and Stalled are present only when True and never together, because kstatus reads the first of them.
+//! Every condition carries the generation, and its time moves only when its status flips.
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use crate::api::{
     VerificationStatus,
 };
 
-/// How far it is at work or stuck.
+/// Whether it is in progress or stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     Reconciling(Reason),
@@ -24,22 +24,22 @@ enum Work {
     Neither,
 }
 
-/// What to show besides the status itself.
+/// What to show besides the fields of status.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConditionInputs {
-    /// What lies over the phase.
+    /// What takes the place of the phase's own reason.
     pub(super) interruption: Interruption,
-    /// Reason of `CredentialsReady`; as before if not given.
+    /// Reason of `CredentialsReady`; if none, the former one stays.
     pub(super) credentials: Option<Reason>,
-    /// Reason of `SessionCreated`; by the session's state if not given.
+    /// Reason of `SessionCreated`; if none, it follows from the session's state.
     pub(super) session: Option<Reason>,
-    /// How far evidence is stored.
+    /// How much of the evidence is stored.
     pub(super) evidence: EvidenceState,
-    /// Reason of `EvidenceStored` while it is not stored; as before if not given.
+    /// Reason of `EvidenceStored` while it is not stored; if none, the former one stays.
     pub(super) evidence_reason: Option<Reason>,
 }
 
-/// The phase, from its last value and the rest.
+/// The phase, from its last value and the other fields.
 pub(super) fn phase(status: &VerificationStatus, evidence: EvidenceState) -> Phase {
     if status.outcome.is_some() && evidence == EvidenceState::Pending {
         return Phase::Storing;
@@ -76,7 +76,7 @@ pub(super) fn phase(status: &VerificationStatus, evidence: EvidenceState) -> Pha
     }
 }
 
-/// The conditions of a status whose other fields are as they shall be.
+/// The conditions of a status whose other fields are final.
 pub(super) fn conditions(
     status: &VerificationStatus,
     inputs: ConditionInputs,
@@ -94,8 +94,8 @@ pub(super) fn conditions(
         })
         .unwrap_or(Reason::NotChecked);
     let session = inputs.session.unwrap_or_else(|| session_reason(status));
-    // A status that cannot be read keeps its final conditions: they never go back, not even from nonsense. But no
-    // outcome of its is believed, so none becomes final by it.
+    // An inconsistent status keeps its final conditions, because they never go back. Its outcome is not believed, so it
+    // makes no condition final.
     let unreadable = inputs.interruption == Interruption::Stalled(Stall::StatusUnreadable);
     let outcome = status.outcome.filter(|_| !unreadable);
     let finished = outcome.map_or(Reason::Running, outcome_reason);
@@ -147,7 +147,7 @@ pub(super) fn conditions(
         .collect()
 }
 
-/// The message of a condition: a blocker has its own, which is more precise than that of its reason.
+/// The message of a condition. A blocker has its own, which is more precise than that of its reason.
 fn said(type_: ConditionType, reason: Reason, interruption: Interruption) -> &'static str {
     interruption
         .blocker()
@@ -166,7 +166,7 @@ fn ready_and_work(
     let (ready, work) = match interruption {
         Interruption::Stalled(Stall::StatusUnreadable) => {
             let ready = plain(status).0;
-            // Ready would be True beside Stalled.
+            // Otherwise Ready would be True beside Stalled.
             let as_before = has_session && ready != Reason::Verified;
             let ready = if as_before { ready } else { Reason::StatusUnreadable };
             (ready, Work::Stalled(Reason::StatusUnreadable))
@@ -182,7 +182,7 @@ fn ready_and_work(
         }
         _ if status.outcome.is_some() => plain(status),
         Interruption::Plain => plain(status),
-        // A blocker is about the session that is not there yet.
+        // A blocker concerns a session that does not exist yet.
         Interruption::Blocked(_) if has_session => plain(status),
         Interruption::Blocked(blocker) => (blocker.reason(), Work::Reconciling(blocker.reason())),
         Interruption::Retry => {
@@ -226,7 +226,7 @@ fn ready_by_link(
         | Interruption::Suspended => false,
     };
     if spoiled || status.verification_id.is_none() {
-        // "As before" would be a True that contradicts Stalled beside it.
+        // Keeping the former one could leave a True that contradicts Stalled.
         return (ready, work);
     }
     match status.outcome {
@@ -236,7 +236,7 @@ fn ready_by_link(
     }
 }
 
-/// What a phase shows when nothing lies over it.
+/// What a phase shows when nothing interrupts it.
 fn plain(status: &VerificationStatus, evidence: EvidenceState) -> (Reason, Work) {
     match phase(status, evidence) {
         Phase::Pending => (Reason::Pending, Work::Reconciling(Reason::Pending)),
@@ -276,7 +276,7 @@ fn session_reason(status: &VerificationStatus) -> Reason {
     }
 }
 
-/// The status and reason of `EvidenceStored`; none where no evidence is requested.
+/// The status and reason of `EvidenceStored`; none if no evidence is requested.
 fn evidence_stored(
     state: EvidenceState,
     status: &VerificationStatus,

@@ -15,19 +15,19 @@ use super::{
 };
 use crate::{api::OnUnknownOutcome, portal::verification_id::VerificationId};
 
-/// A resource is held for the removal of its evidence for this long at most.
+/// How long the removal of its evidence may hold a resource.
 pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
-/// A resource is held no longer than this where the store could not be called.
+/// How long it may hold a resource if the store could not be called.
 const REMOVAL_AWAITED: Duration = Duration::from_mins(20);
 /// Each process makes this many attempts to remove evidence before it takes the finalizer off regardless.
 const REMOVALS_BY_EACH_PROCESS: u32 = 3;
-/// Each process tries to store evidence for this long, even if the time was over before it started.
+/// Each process tries to store evidence for at least this long, even if the time limit had passed before it started.
 const TRIED_BY_EACH_PROCESS: Duration = Duration::from_mins(10);
 
 /// Decides what to do next.
 ///
-/// Whether a call to the portal is admitted is not known here. A refusal is an outcome of the step, and
-/// [`after_refusal`] says what follows from it.
+/// Admission of a call to the portal is not known here. A refusal is an outcome of the step; [`after_refusal`] says
+/// what follows from it.
 #[must_use]
 pub fn decide(parsed: &ParsedStatus<'_>, facts: &Facts) -> Step {
     if facts.deleting {
@@ -49,8 +49,8 @@ pub fn decide(parsed: &ParsedStatus<'_>, facts: &Facts) -> Step {
     }
 }
 
-/// What a refused admission leads to, in place of the step that was not admitted: a wait; or the end, where the deadline
-/// passed a day ago; or abandoned evidence, where the time to store it is over.
+/// What follows from a refused admission: usually a wait. The verification ends if the deadline passed a day ago, and
+/// the evidence is abandoned if the time to store it is over.
 #[must_use]
 pub fn after_refusal(not_admitted: &NotAdmitted, facts: &Facts) -> Transition {
     let NotAdmitted { step, refusal, cause: _ } = *not_admitted;
@@ -58,7 +58,7 @@ pub fn after_refusal(not_admitted: &NotAdmitted, facts: &Facts) -> Transition {
     match step {
         PortalStep::Poll => match (facts.deadline, refusal, facts.due) {
             (Deadline::Passed { long_ago: true, .. }, _, _) => Transition::Fail,
-            // The last poll is not scheduled, but it does not queue for the rate ahead of its schedule.
+            // The last poll need not wait for its schedule, but the rate limit does not let it out earlier either.
             (Deadline::Passed { long_ago: false, .. }, Refusal::Rate(_), Due::At(at)) => {
                 Transition::Wait(Wait::Due(at))
             }
@@ -127,8 +127,8 @@ fn decide_finished(facts: &Facts) -> Step {
     wait.map_or(Step::Store, |wait| Transition::Wait(wait).into())
 }
 
-/// Whether the time to store evidence is over, unless all that is waited for is the schedule or the rate and no error is
-/// known.
+/// Whether the time to store evidence is over. It is not while only the schedule or the rate limit delays it and no
+/// error is known.
 fn is_storing_abandoned(wait: Option<Wait>, facts: &Facts) -> bool {
     let is_prevented = match wait {
         None | Some(Wait::Due(_) | Wait::Admission(Refusal::Rate(_))) => {
@@ -143,7 +143,7 @@ fn is_storing_abandoned(wait: Option<Wait>, facts: &Facts) -> bool {
     storing_is_over(facts) && (is_prevented || facts.local_state.storing.is_some())
 }
 
-/// Whether pending evidence was not stored in time. A process that started late tries for ten minutes regardless.
+/// Whether pending evidence was not stored in time. A process that started late still tries for ten minutes.
 pub(super) fn storing_is_over(facts: &Facts) -> bool {
     let lasted =
         |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, facts.now) >= long);
@@ -151,8 +151,8 @@ pub(super) fn storing_is_over(facts: &Facts) -> bool {
         && lasted(facts.local_state.storing_since, TRIED_BY_EACH_PROCESS)
 }
 
-/// When the finalizer is taken off a resource that is being deleted. A process that started late makes a few attempts
-/// regardless, and a store whose breaker is open is not called, so that is no attempt.
+/// When the finalizer is removed from a resource that is being deleted. A process that started late still makes a few
+/// attempts; a store behind an open breaker is not called, which counts as no attempt.
 fn release_when(facts: &Facts) -> ReleaseWhen {
     let is_over =
         facts.evidence.deleted_at.is_none_or(|deleted_at| elapsed(deleted_at, facts.now) >= REMOVED_WITHIN);
@@ -226,7 +226,7 @@ fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
         if polled || overdue {
             return Transition::Fail.into();
         }
-        // A verdict from before the deadline counts, however late the portal is asked for it.
+        // A verdict from before the deadline counts, no matter how late the portal is polled for it.
         if is_callable {
             return facts
                 .held_until()
@@ -242,7 +242,7 @@ fn decide_open(id: &VerificationId, facts: &Facts) -> Step {
     wait_before_call(facts).map_or_else(|| Step::Poll(id.clone()), |wait| Transition::Wait(wait).into())
 }
 
-/// Whether a person must decide what follows from unknown outcomes.
+/// Whether a person must decide what follows from the unknown outcomes.
 pub(super) const fn awaits_person(attempts: Attempts, policy: OnUnknownOutcome) -> bool {
     match policy {
         OnUnknownOutcome::Retry => attempts.left() == 0,
@@ -254,7 +254,7 @@ const fn has_passed(facts: &Facts) -> bool {
     matches!(facts.deadline, Deadline::Passed { .. })
 }
 
-/// What delays a call to the portal, besides admission.
+/// What delays a call to the portal, apart from admission.
 const fn wait_before_call(facts: &Facts) -> Option<Wait> {
     if let KeyFact::Missing(fault) = facts.key {
         return Some(Wait::Key(fault));

@@ -1,4 +1,4 @@
-//! What is worth an event: each says what has happened, once. Pure.
+//! The events: each says what has happened, once. Pure.
 
 use super::blocker::Blocker;
 
@@ -7,62 +7,62 @@ use super::blocker::Blocker;
 pub enum Event {
     /// The portal created the session; the link is published.
     SessionCreated,
-    /// The session existed and is followed.
+    /// An existing session was adopted.
     SessionAdopted,
-    /// The person is verified.
+    /// The person was verified.
     Verified,
-    /// The person is rejected.
+    /// The person was rejected.
     Rejected,
     /// The portal says that the session expired.
     Expired,
-    /// An hour past the session's end, the portal does not know it.
+    /// The session ended an hour ago or more, and the portal does not know it any more.
     ExpiredAndGone,
-    /// The answer to a create was lost.
+    /// The response to a create was lost.
     CreateOutcomeUnknown,
-    /// A session exists at okID, or may exist, that no resource publishes.
+    /// okID has, or may have, a session that no resource publishes.
     OrphanSession,
-    /// Something keeps the session from being created.
+    /// Something prevents the session from being created.
     Blocked(Blocker),
     /// The portal asks for a pause before the session can be created.
     RateLimited,
-    /// The destination of the evidence may not be used, so no session is created.
+    /// The destination of the evidence is not allowed, so no session is created.
     DestinationNotAllowed,
     /// The portal rejects the key of a session (401).
     KeyRejected,
-    /// The portal is not among the allowed ones.
+    /// The portal is not allowed.
     PortalNotAllowed,
     /// The portal does not know the session.
     SessionNotFound,
-    /// Ended as expired by the portal's clock: an hour past the session's end, and nothing had moved for an hour.
+    /// Ended as expired by the portal's clock: an hour after the session's end, and nothing had moved for an hour.
     ExpiredByClock,
-    /// The end that the portal named for a new session had passed already by the portal's own clock.
+    /// The portal named an end for a new session that had already passed by the portal's own clock.
     ExpiryUnusable,
     /// `spec.activeDeadline` passed.
     DeadlineExceeded,
-    /// An answer named another session.
+    /// A response named another session.
     IdMismatch,
-    /// The portal used a word that is not known.
+    /// The portal reported an unknown status.
     UnknownPortalStatus,
-    /// The record of a session might not fit into the resource, so none is created.
+    /// The resource might be too large to record a session, so none is created.
     ResourceTooLarge,
-    /// The status had lost the session, and has it again.
+    /// The status had lost the session; it is restored.
     StatusRestored,
     /// `status` contradicts itself.
     StatusUnreadable,
-    /// What was asked for as evidence is in the store.
+    /// All requested evidence is stored.
     EvidenceStored,
-    /// The evidence will never be complete, unless a person does something.
+    /// The evidence stays incomplete unless a person acts.
     EvidenceFailed,
-    /// Evidence is left in the store, or may be, and nothing removes it any more.
+    /// Evidence is, or may be, left in the store, and nothing removes it any more.
     EvidenceOrphaned,
-    /// The evidence is removed by its names, and the store keeps noncurrent versions of it, or what it deletes later.
+    /// The evidence was removed, but the store keeps noncurrent versions or soft-deleted objects.
     EvidenceVersionsLeft,
-    /// What was known of the evidence is removed, and nobody could look whether there is more.
+    /// All evidence in status was removed, but the store could not be listed for more.
     EvidenceNotListed,
 }
 
 impl Event {
-    /// Every event but those of a blocker.
+    /// All events except those of a blocker.
     const OWN: [Self; 26] = [
         Self::SessionCreated,
         Self::SessionAdopted,
@@ -92,7 +92,7 @@ impl Event {
         Self::EvidenceNotListed,
     ];
 
-    /// Every event.
+    /// All events.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::OWN.into_iter().chain(Blocker::ALL.into_iter().map(Self::Blocked))
     }
@@ -130,7 +130,7 @@ impl Event {
         }
     }
 
-    /// Whether the event is a warning.
+    /// Whether the event has type Warning.
     #[must_use]
     pub const fn warns(self) -> bool {
         match self {
@@ -164,19 +164,19 @@ impl Event {
         }
     }
 
-    /// Whether the event tells of something that is left behind, of which nothing else will ever tell.
+    /// Whether the event reports something left behind that nothing else will ever report.
     #[must_use]
     pub const fn tells_of_an_orphan(self) -> bool {
         matches!(self, Self::OrphanSession) || self.leaves_evidence()
     }
 
-    /// Whether evidence is left in a store, or may be.
+    /// Whether evidence is, or may be, left in a store.
     #[must_use]
     pub const fn leaves_evidence(self) -> bool {
         matches!(self, Self::EvidenceOrphaned | Self::EvidenceVersionsLeft | Self::EvidenceNotListed)
     }
 
-    /// A sentence from a closed set: no id, link, host or time.
+    /// The event's message, from a closed set: no id, link, host or time.
     #[must_use]
     pub const fn note(self) -> &'static str {
         match self {

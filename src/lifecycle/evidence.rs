@@ -1,4 +1,4 @@
-//! Evidence: what is pending once there is a verdict, and how far it is stored. Pure.
+//! Evidence: what is pending once there is a verdict, and how much of it is stored. Pure.
 
 use jiff::Timestamp;
 
@@ -8,21 +8,21 @@ use crate::api::{
     ObjectState, Reason, StoredObject, VerificationStatus,
 };
 
-/// Most objects that status has room for.
+/// The most objects that status can hold.
 pub(super) const MOST_OBJECTS: usize = 16;
 
-/// What a decision may know of evidence.
+/// What a decision may know about evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvidenceFacts {
     /// `spec.evidence`.
     pub spec: Option<EvidenceSpec>,
-    /// How far it is stored.
+    /// How much of it is stored.
     pub state: EvidenceState,
     /// Whether the destination may be used.
     pub destination: DestinationFact,
-    /// Whether anything of it is stored, as far as status says.
+    /// Whether status lists a stored object.
     pub is_stored: bool,
-    /// When the verdict was seen.
+    /// When the verdict was recorded.
     pub verdict_at: Option<Timestamp>,
     /// Since when it is pending: since the verdict, or since a person requested a retry.
     pub pending_since: Option<Timestamp>,
@@ -49,13 +49,13 @@ impl Default for EvidenceFacts {
 }
 
 impl EvidenceFacts {
-    /// What a spec and a status say of evidence: where it may be stored, the finalizer and the deletion they do not know.
+    /// What a spec and a status say about evidence. The finalizer and the deletion are not in them.
     #[must_use]
     pub fn of(spec: Option<EvidenceSpec>, status: &VerificationStatus) -> Self {
         Self { spec, ..Self::default() }.after(status)
     }
 
-    /// The same once the status is that.
+    /// The same facts with another status.
     #[must_use]
     pub fn after(&self, status: &VerificationStatus) -> Self {
         Self {
@@ -67,21 +67,22 @@ impl EvidenceFacts {
         }
     }
 
-    /// Whether something is still pending, or may be requested again, after the end: then the resource stays in the watch.
-    /// A resource with our finalizer stays too, because only the operator takes it off.
+    /// Whether the evidence keeps a finished resource in the watch: something is pending, a retry is possible, or the
+    /// resource has our finalizer, which only the operator removes.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, EvidenceState::Pending | EvidenceState::Failed)
             || self.has_finalizer
             || self.lacks_finalizer()
     }
 
-    /// Whether the resource is still to be held until what is stored of it, or is about to be, is removed.
+    /// Whether the resource still needs the finalizer, because evidence is stored, or about to be, that is removed with
+    /// it.
     pub(super) fn lacks_finalizer(&self) -> bool {
         let is_kept = self.is_stored || self.state == EvidenceState::Pending;
         self.is_removed_with_resource() && is_kept && !self.has_finalizer
     }
 
-    /// Whether the resource has our finalizer, and nothing asks for it any more.
+    /// Whether the resource has our finalizer although nothing requires it any more.
     pub(super) fn holds_needless_finalizer(&self) -> bool {
         self.has_finalizer && !self.is_removed_with_resource()
     }
@@ -92,30 +93,30 @@ impl EvidenceFacts {
     }
 }
 
-/// Whether the destination of evidence may be used.
+/// Whether the destination of the evidence may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DestinationFact {
-    /// As far as is known.
+    /// It may, as far as is known.
     Allowed,
-    /// The operator's administrator does not allow it, or its credentials name something that they may not: why, without
-    /// values and text of others.
+    /// The operator's administrator does not allow it, or its credentials contain an option that is not allowed. The
+    /// text says why, without values or remote text.
     Refused(String),
 }
 
-/// How far evidence is stored.
+/// How much of the evidence is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceState {
     /// No evidence is requested.
     NotAsked,
     /// There is no verdict yet.
     NotStarted,
-    /// The outcome is not among those after which evidence is stored.
+    /// The outcome is not one after which evidence is stored.
     NotApplicable,
     /// Something is still to be stored.
     Pending,
-    /// It will never be complete, unless a person does something.
+    /// It stays incomplete unless a person acts.
     Failed,
-    /// All of it is stored, or is not there at the portal.
+    /// All of it is stored, or known to be absent at the portal.
     Complete,
 }
 
@@ -126,14 +127,14 @@ pub struct Wanted {
     pub kind: EvidenceKind,
     /// The portal's `image_type`; empty for the results.
     pub image_type: String,
-    /// The portal's `attempt_index`, where one was named.
+    /// The portal's `attempt_index`, if the spec names one.
     pub attempt: Option<i32>,
     /// Whether the evidence is incomplete without it.
     pub required: bool,
 }
 
 impl Wanted {
-    /// Its key without the ending, such as `redacted-original-0`.
+    /// Its key without the extension, such as `redacted-original-0`.
     #[must_use]
     pub fn stem(&self) -> String {
         self.kind.stem(&self.image_type, self.attempt)
@@ -158,7 +159,7 @@ pub fn wanted(spec: &EvidenceSpec) -> Vec<Wanted> {
     images.chain(results).collect()
 }
 
-/// What is requested and is neither stored nor, where it is not required, known to be absent.
+/// Requested objects that are not stored yet. An absent object counts as stored if it is not required.
 #[must_use]
 pub fn outstanding(spec: &EvidenceSpec, status: &VerificationStatus) -> Vec<Wanted> {
     let is_there = |wanted: &Wanted| {
@@ -168,18 +169,19 @@ pub fn outstanding(spec: &EvidenceSpec, status: &VerificationStatus) -> Vec<Want
     wanted(spec).into_iter().filter(|wanted| !is_there(wanted)).collect()
 }
 
-/// What a status says of objects.
+/// The objects that a status lists.
 fn objects(status: &VerificationStatus) -> &[StoredObject] {
     status.evidence.as_ref().map_or(&[], |evidence| &evidence.objects)
 }
 
-/// The key of an object without its ending, by which [`Wanted::stem`] finds it.
+/// The key of an object without its extension, as [`Wanted::stem`] gives it.
 pub(super) fn stem(object: &StoredObject) -> &str {
     object.key.split('.').next().unwrap_or(&object.key)
 }
 
-/// Since when evidence is pending, by what status says: since the verdict, or since a person requested a retry of what failed.
-/// A retry ends Stalled: then Reconciling comes, or Ready becomes True where the spec asks for no more than a link.
+/// Since when evidence is pending, according to status: since the verdict, or since a person requested a retry of
+/// failed evidence. A retry ends Stalled, so Reconciling appears, or Ready becomes True if the spec requires only a
+/// link.
 fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
     let finished_at = status.finished_at?;
     let again = [ConditionType::Reconciling, ConditionType::Ready].into_iter().filter_map(|type_| {
@@ -189,7 +191,7 @@ fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
     again.chain([finished_at]).max()
 }
 
-/// How far evidence is stored, by what status says.
+/// How much of the evidence is stored, according to status.
 #[must_use]
 pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) -> EvidenceState {
     let Some(spec) = spec else { return EvidenceState::NotAsked };
@@ -197,7 +199,7 @@ pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) 
     if !spec.outcomes.iter().any(|listed| listed.is(outcome)) || status.verification_id.is_none() {
         return EvidenceState::NotApplicable;
     }
-    // The manifest is final: it is never changed, whatever is requested later or appears at the portal.
+    // The manifest is final: it never changes, whatever is requested later or appears at the portal.
     if status.evidence.as_ref().is_some_and(|evidence| evidence.manifest_sha256.is_some()) {
         return EvidenceState::Complete;
     }
@@ -212,37 +214,37 @@ pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) 
     }
 }
 
-/// Whether the portal has nothing of what is requested.
+/// Whether the portal has none of the requested evidence.
 #[must_use]
 pub fn nothing_to_store(status: &VerificationStatus) -> bool {
     objects(status).iter().all(|object| object.state == ObjectState::Absent)
 }
 
-/// What came of storing.
+/// The result of an upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UploadOutcome {
-    /// Where the objects are, as a url.
+    /// Where the objects are, as a URL.
     pub prefix: String,
-    /// What was stored, or found absent, in this reconcile.
+    /// What this reconcile stored or found absent.
     pub objects: Vec<StoredObject>,
     /// SHA-256 of the manifest, in hex, if it was written.
     pub manifest_sha256: Option<String>,
-    /// The error that prevented the rest from being stored.
+    /// The error that prevented the upload of the other objects.
     pub error: Option<EvidenceError>,
-    /// Why the destination is refused, where that is the error, without values and remote text.
+    /// Why the destination is refused, if that is the error; without values or remote text.
     pub refusal: Option<String>,
-    /// When the portal may be called for the rest, or is to be called once more, if not now.
+    /// When to continue, or to request an image once more, if not now.
     pub again_at: Option<Timestamp>,
-    /// Whether it is known whether an earlier process wrote the manifest.
+    /// Whether the operator knows if an earlier process wrote the manifest.
     pub manifest_sought: bool,
-    /// Images for which perhaps not the portal answered 404, by [`Wanted::stem`], each once.
+    /// Images with a 404 that may not be the portal's, by [`Wanted::stem`], each once.
     pub unclear: Vec<String>,
-    /// Whether the portal answered for the session, with 200, after that.
+    /// Whether the portal then answered for the session with 200.
     pub details_answered: bool,
 }
 
 impl UploadOutcome {
-    /// What is known of the evidence with this. Objects elsewhere are no part of it.
+    /// The evidence known with this result added. Objects at another destination are dropped.
     #[must_use]
     pub fn added_to(&self, before: Option<&EvidenceStatus>) -> EvidenceStatus {
         let before = before.filter(|before| before.prefix == self.prefix);
@@ -255,36 +257,37 @@ impl UploadOutcome {
     }
 }
 
-/// What came of adding the finalizer.
+/// The result of adding the finalizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinalizerOutcome {
-    /// It is on.
+    /// It was added.
     Added,
-    /// The API server refuses it.
+    /// The API server refused it.
     Refused,
     /// Another writer was first, or the outcome is unknown.
     Unknown,
 }
 
-/// What came of removing.
+/// The result of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RemovalOutcome {
-    /// Nothing is left, and the finalizer is off.
+    /// Nothing is left, and the finalizer is removed.
     All,
-    /// Nothing is left by its name, but the store keeps noncurrent versions, or what it deletes later; the finalizer is off.
+    /// The objects are removed, but the store keeps noncurrent versions or soft-deleted objects. The finalizer is
+    /// removed.
     Versioned,
-    /// What is known to be stored is removed, and the credentials do not permit listing; the finalizer is off.
+    /// The objects in status are removed, but the credentials do not permit listing. The finalizer is removed.
     Unlisted,
-    /// Something is left in the store; the finalizer is off regardless.
+    /// Something is left in the store; the finalizer is removed regardless.
     Abandoned,
-    /// Not yet: the store was called, or its credentials are missing.
+    /// Not done yet: the store was called, or its credentials are missing.
     NotYet,
-    /// Not yet, and no store was called: its breaker is open, or the API server does not answer.
+    /// Not done yet, and no store was called: its breaker is open, or the API server does not respond.
     NotTried,
 }
 
 impl RemovalOutcome {
-    /// The event about what is left, once nothing more is removed.
+    /// The event that reports what is left once nothing more is removed.
     #[must_use]
     pub const fn leaves(self) -> Option<Event> {
         match self {

@@ -1,15 +1,15 @@
-//! Why evidence is not stored, and for how long that may last. Pure.
+//! Why evidence is not stored, and how long each error may last. Pure.
 
 use std::time::Duration;
 
 use crate::{api::Reason, store::no_response::NoResponse};
 
-/// Evidence that could not be stored in this time will not be, unless a person asks for it.
+/// Evidence that is not stored within this time fails, unless a person requests a retry.
 pub(super) const STORED_WITHIN: Duration = Duration::from_hours(24);
-/// A required image that the portal does not have, or that cannot be used, is requested again for this long.
+/// A required image that the portal does not have, or that is unusable, is requested again for this long.
 pub(super) const IMAGE_AWAITED: Duration = Duration::from_mins(10);
 
-/// Why evidence is not stored. Closed: no text of a store or portal.
+/// Why evidence is not stored. A closed set: it holds no text of a store or portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceError {
     /// The store reports that it is temporarily unavailable.
@@ -22,7 +22,7 @@ pub enum EvidenceError {
     StoreSecretUnread,
     /// The bucket, container or folder does not exist.
     BucketNotFound,
-    /// The store rejects the request without naming the option that is wrong.
+    /// The store rejects the request without naming the wrong option.
     StoreMisconfigured,
     /// The store is in another region.
     StoreRegionWrong,
@@ -63,7 +63,7 @@ pub enum EvidenceError {
 }
 
 impl EvidenceError {
-    /// One error for each reason and each time limit.
+    /// One error per reason and time limit.
     pub const ALL: [Self; 16] = [
         Self::StoreUnavailable,
         Self::StoreUnresponsive(NoResponse::TimedOut),
@@ -83,7 +83,7 @@ impl EvidenceError {
         Self::FinalizerDenied,
     ];
 
-    /// The errors that share reason and time limit with one of [`Self::ALL`], and differ in the message.
+    /// Errors that share reason and time limit with one of [`Self::ALL`], but have another message.
     #[cfg(test)]
     pub(super) const OTHER_CAUSES: [Self; 8] = [
         Self::StoreSecretUnread,
@@ -125,7 +125,7 @@ impl EvidenceError {
         }
     }
 
-    /// How long it may last before only a person can help.
+    /// How long the error may last before only a person can resolve it.
     pub(super) const fn time_limit(self) -> Duration {
         match self {
             Self::Conflict
@@ -153,8 +153,7 @@ impl EvidenceError {
         }
     }
 
-    /// The message that says which cause of its reason this is; none where the reason's own message does. At most 256
-    /// characters.
+    /// The message for this cause, if its reason stands for several; at most 256 characters.
     pub(super) const fn cause(self) -> Option<&'static str> {
         match self {
             Self::StoreUnresponsive(why) => Some(no_response(why)),
@@ -204,8 +203,8 @@ impl EvidenceError {
         }
     }
 
-    /// What to remember of this error after an earlier one, and whether both count as one: errors of the same reason do,
-    /// and a store that is not called is so for the earlier cause.
+    /// What to remember after an earlier error, and whether both count as one. Errors with the same reason do; a store
+    /// that is not called keeps its earlier cause.
     pub(super) fn after(self, before: Option<Self>) -> (Self, bool) {
         match before {
             Some(before) if before.reason() == self.reason() => {

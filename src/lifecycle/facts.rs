@@ -1,4 +1,4 @@
-//! What a decision may know: the world at one instant, as plain values.
+//! What a decision may know: the world at one instant, as plain values. Pure.
 
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ use crate::{
     portal::{allowed::PortalUrl, verification_id::VerificationId},
 };
 
-/// In the portal's word an image is absent only if the portal says so this long after the verdict was seen, or later.
+/// An image is absent only if the portal says so at least this long after the verdict was recorded.
 const ASKED_ONCE_MORE_AFTER: Duration = Duration::from_secs(30);
-/// A requested poll follows the last answered one after this.
+/// The least time between the last answered poll and a requested one.
 const REQUESTED_EVERY: Duration = Duration::from_secs(1);
 
-/// Everything a decision and its conclusion may know besides the status.
+/// Everything that a decision and its conclusion may know besides status.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The API server's time, as measured.
+    /// The current time by the API server's clock.
     pub now: Timestamp,
-    /// The portal's time, as measured; none until an answer of the portal has a date.
+    /// The current time by the portal's clock; none until a response of the portal has a date.
     pub portal_now: Option<Timestamp>,
     /// The resource's uid.
     pub uid: String,
-    /// A hash of the uid: the only chance there is.
+    /// A hash of the uid: the only source of variation.
     pub jitter_seed: u64,
     /// When the resource was created.
     pub created_at: Timestamp,
-    /// The generation of the spec that is read here.
+    /// The generation of this spec.
     pub generation: i64,
     /// Whether the resource is being deleted.
     pub deleting: bool,
@@ -52,53 +52,52 @@ pub struct Facts {
     pub bounds: Bounds,
     /// The session to adopt: `spec.adopt`, or the id of a status that was restored under another uid.
     pub adopt: Option<VerificationId>,
-    /// How `spec.activeDeadline` stands.
+    /// The state of `spec.activeDeadline`.
     pub deadline: Deadline,
     /// Whether the portal may be called.
     pub portal: PortalFact,
-    /// Path of the person's link at the portal, `/` by the guide's samples.
+    /// Path of the person's link at the portal; `/` in the guide's examples.
     pub link_path: String,
-    /// Whether there is a key to ask with.
+    /// The API key.
     pub key: KeyFact,
     /// Whether a request of the claim that was found may be in flight.
     pub in_flight: InFlight,
-    /// Whether its time has come.
+    /// Whether the next call is due.
     pub due: Due,
-    /// A value of `okid.io/retry` that was not handled yet.
+    /// A value of `okid.io/retry` that has not been handled yet.
     pub retry: Option<String>,
     /// The value of `okid.io/reconcile-requested-at`, cut to its bound.
     pub reconcile_requested: Option<String>,
-    /// This process, as it signs its claims.
+    /// The name with which this process signs its claims.
     pub holder: String,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,
-    /// When a poll of any session of this portal and key was last answered with 200 and that session.
+    /// When a poll of any session of this portal and key was last answered with 200.
     pub polled_at: Option<Timestamp>,
-    /// Whether the record of a session might not fit into the resource.
+    /// Whether the resource might be too large to record a session.
     pub too_large: bool,
-    /// The session that this process knows the resource to have, where its status tells of none: etcd was restored from
-    /// a backup.
+    /// The session that this process knows but status does not, because etcd was restored from a backup.
     pub known: Option<KnownSession>,
-    /// What is requested as evidence, and how far it is stored.
+    /// The requested evidence, and how much of it is stored.
     pub evidence: EvidenceFacts,
     /// What this process remembers.
     pub local_state: LocalState,
 }
 
-/// How `spec.activeDeadline` stands.
+/// The state of `spec.activeDeadline`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Deadline {
-    /// Still ahead.
+    /// It has not passed.
     Ahead(Timestamp),
-    /// Behind.
+    /// It has passed.
     Passed {
         /// When it passed.
         at: Timestamp,
-        /// Whether the portal has answered a poll since it passed.
+        /// Whether the portal has answered a poll since.
         polled: bool,
-        /// Whether ten minutes have passed since the portal could first be polled after it, without an answer.
+        /// Whether the last poll has been retried for ten minutes without an answer.
         overdue: bool,
-        /// Whether it passed 24 hours ago or more, the time suspended since not counted.
+        /// Whether it passed 24 hours ago or more, not counting time suspended.
         long_ago: bool,
     },
 }
@@ -106,10 +105,10 @@ pub enum Deadline {
 impl Deadline {
     /// How long the last poll is retried after its first attempt.
     pub const LAST_POLL_WITHIN: Duration = Duration::from_mins(10);
-    /// How long after the deadline a last poll is waited for that is not possible yet.
+    /// How long after the deadline the operator waits for the last poll to become possible.
     pub const LAST_POLL_AWAITED: Duration = Duration::from_hours(24);
 
-    /// How a deadline stands now, by what is remembered.
+    /// The state of a deadline at `now`.
     #[must_use]
     pub fn of(at: Timestamp, now: Timestamp, local_state: &LocalState) -> Self {
         if at > now {
@@ -130,7 +129,7 @@ impl Deadline {
 /// Whether the portal may be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortalFact {
-    /// It is among the allowed ones.
+    /// It is allowed.
     Allowed(PortalUrl),
     /// It is not.
     NotAllowed,
@@ -139,33 +138,33 @@ pub enum PortalFact {
 /// Whether a request of the claim that was found may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InFlight {
-    /// It may be, until then.
+    /// One may be in flight until then.
     Possible(Timestamp),
     /// None can be.
     None,
-    /// None ever left: this process knows that its own request was not sent.
+    /// None was sent: this process knows that its own request was not.
     NeverSent,
 }
 
-/// Whether its time has come.
+/// Whether the next call is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Due {
-    /// It has.
+    /// It is due.
     Now,
-    /// It comes then.
+    /// It is due then.
     At(Timestamp),
 }
 
 impl Due {
-    /// A requested poll comes earlier, and so does a poll with a new key where the old one was refused; neither
-    /// before `spec.polling.minInterval` is over.
+    /// A requested poll is due earlier, and so is a poll with a new key after a refused one, but neither before
+    /// `spec.polling.minInterval` has passed.
     #[must_use]
     pub fn of(now: Timestamp, asked: bool, key: &KeyFact, local_state: &LocalState, bounds: Bounds) -> Self {
         let new_key = match (key, &local_state.refused_key) {
             (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
             (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
         };
-        // What seems to be further away was planned before the clock was corrected.
+        // A time that seems further away was planned before the clock was corrected.
         let is_polled = local_state.last_poll.is_some();
         let planned = local_state.next.filter(|next| !is_polled || elapsed(now, *next) <= LONGEST);
         let planned = planned.filter(|_| !new_key).unwrap_or(now);
@@ -187,7 +186,7 @@ impl Facts {
         (soonest > self.now).then_some(soonest)
     }
 
-    /// The two clocks that a schedule goes by.
+    /// The two clocks that the schedule uses.
     #[must_use]
     pub const fn times(&self) -> Times {
         Times { now: self.now, portal_now: self.portal_now }
@@ -199,7 +198,7 @@ impl Facts {
         Spacing { jitter_seed: self.jitter_seed, stretch: self.stretch }
     }
 
-    /// Whether a poll is requested that its status does not acknowledge yet.
+    /// Whether a poll is requested that status does not acknowledge yet.
     #[must_use]
     pub fn requests_poll(&self, status: &VerificationStatus) -> bool {
         self.reconcile_requested.is_some() && self.reconcile_requested != status.last_handled_reconcile_at
@@ -207,16 +206,16 @@ impl Facts {
 }
 
 impl Facts {
-    /// What follows from a 404 for an image. `details_answered`: whether the portal answered for the session, with 200,
-    /// after that 404. It need not be called where [`needs_details`](Self::needs_details) says so.
+    /// What follows from a 404 for an image. `details_answered` says whether the portal then answered for the session
+    /// with 200; ask only if [`needs_details`](Self::needs_details) is true.
     #[must_use]
     pub fn absence(&self, wanted: &Wanted, who: Missing, details_answered: bool) -> Absence {
         match who {
-            // It is requested again in any case, for ten minutes.
+            // A required image is requested again in any case, for ten minutes.
             Missing::ByThePortal if wanted.required => Absence::Absent,
             Missing::ByThePortal => match self.asked_once_more_at() {
                 Some(at) => Absence::AskAgainAt(at),
-                // JSON can be a gateway's too; then it answers for the details as well.
+                // A gateway may respond in JSON too, but then it also responds to the request for the details.
                 None if details_answered => Absence::Absent,
                 None => Absence::NotKnown,
             },
@@ -227,7 +226,7 @@ impl Facts {
         }
     }
 
-    /// Whether the details of the session are to be requested after that 404.
+    /// Whether to request the session's details after this 404.
     #[must_use]
     pub fn needs_details(&self, wanted: &Wanted, who: Missing) -> bool {
         match who {
@@ -236,10 +235,10 @@ impl Facts {
         }
     }
 
-    /// When what the portal does not have is requested once more; none once that time has come.
+    /// When an image that the portal does not have is requested once more; none once that time has passed.
     ///
-    /// The verdict was seen when status says so, also by an earlier process. Where that lies in the future, by a clock that
-    /// was wrong, the time counts from when this process began to store.
+    /// The time counts from the verdict in status. If that lies in the future because a clock was wrong, it counts from
+    /// when this process began to store.
     fn asked_once_more_at(&self) -> Option<Timestamp> {
         let begun = self.local_state.storing_since.unwrap_or(self.now);
         let seen = self.evidence.verdict_at.map_or(begun, |verdict_at| verdict_at.min(begun));

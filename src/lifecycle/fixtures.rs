@@ -1,4 +1,4 @@
-//! Fixtures: statuses and facts that the printed tables, the bench and the tests vary. Pure.
+//! Fixtures: statuses and facts that the generated tables, the benchmark and the tests vary. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// The uid of the resource.
+/// The resource's uid.
 pub const UID: &str = "3f1c2f6e-7f0e-4d8a-9a53-0d7c7a1f5b11";
 /// The id of the session.
 pub const ID: &str = "ver_sample";
@@ -38,7 +38,7 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap_or_default()
 }
 
-/// That many seconds after [`now`].
+/// This many seconds after [`now`].
 #[must_use]
 pub fn after(seconds: u64) -> Timestamp {
     later(now(), Duration::from_secs(seconds))
@@ -50,7 +50,7 @@ pub fn id() -> Option<VerificationId> {
     VerificationId::parse(ID).ok()
 }
 
-/// The session, as a process knows it.
+/// The session as a process remembers it.
 #[must_use]
 pub fn known() -> Option<KnownSession> {
     KnownSession::of(UID, &open(Phase::AwaitingUser))
@@ -60,7 +60,7 @@ fn portal() -> Option<PortalUrl> {
     AllowedPortals::new([PORTAL], false).ok()?.permit(PORTAL).ok()
 }
 
-/// Facts under which nothing is in the way of a call.
+/// Facts that prevent no call.
 #[must_use]
 pub fn facts() -> Facts {
     Facts {
@@ -101,7 +101,7 @@ pub fn fresh() -> VerificationStatus {
     VerificationStatus { observed_generation: Some(-1), ..VerificationStatus::default() }
 }
 
-/// The status after so many creates, of which so many were lost.
+/// The status after `attempt` creates, of which `orphans` have an unknown outcome.
 #[must_use]
 pub fn attempted(state: SessionState, attempt: i32, orphans: i32) -> VerificationStatus {
     VerificationStatus {
@@ -119,7 +119,7 @@ pub fn attempted(state: SessionState, attempt: i32, orphans: i32) -> Verificatio
     }
 }
 
-/// The status of an open session in that phase, created at [`now`].
+/// The status of an open session in this phase, created at [`now`].
 #[must_use]
 pub fn open(phase: Phase) -> VerificationStatus {
     let mut status = attempted(SessionState::Created, 1, 0);
@@ -134,7 +134,7 @@ pub fn open(phase: Phase) -> VerificationStatus {
     status
 }
 
-/// The status after an end.
+/// The status of a finished verification.
 #[must_use]
 pub fn over(outcome: Outcome) -> VerificationStatus {
     VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
@@ -162,7 +162,7 @@ pub fn evidence_spec(deletion_policy: DeletionPolicy) -> EvidenceSpec {
     }
 }
 
-/// The front, in the store.
+/// The front, stored.
 #[must_use]
 pub fn front() -> StoredObject {
     StoredObject {
@@ -188,7 +188,7 @@ pub fn absent(kind: EvidenceKind) -> StoredObject {
     }
 }
 
-/// Those objects, stored or found absent in one reconcile.
+/// An upload result with these objects.
 #[must_use]
 pub fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
     UploadOutcome {
@@ -198,7 +198,7 @@ pub fn stored(objects: Vec<StoredObject>) -> UploadOutcome {
     }
 }
 
-/// All of it, and the manifest.
+/// An upload result with all objects and the manifest.
 #[must_use]
 pub fn all_stored() -> UploadOutcome {
     UploadOutcome {
@@ -207,7 +207,7 @@ pub fn all_stored() -> UploadOutcome {
     }
 }
 
-/// Every state, by name, as the status it is read from.
+/// Every state by name, with a status that it is read from.
 #[must_use]
 pub fn states() -> Vec<(&'static str, VerificationStatus)> {
     let mut unreadable = open(Phase::AwaitingUser);
@@ -239,7 +239,7 @@ pub fn created() -> Option<Created> {
     })
 }
 
-/// The answer to a poll: that status, and those modules completed.
+/// The answer to a poll: this status, and these modules completed.
 #[must_use]
 pub fn details(word: &str, completed: &[&str]) -> Details {
     let progress: BTreeMap<String, String> =

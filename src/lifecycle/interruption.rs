@@ -1,4 +1,4 @@
-//! What interrupts the regular course of a phase: errors, pauses, and what waits for a person. Pure.
+//! What interrupts the regular course of a phase: errors, pauses, and decisions that a person must make. Pure.
 
 use super::blocker::Blocker;
 use crate::api::{Condition, ConditionType, Reason};
@@ -8,13 +8,13 @@ use crate::api::{Condition, ConditionType, Reason};
 pub enum Interruption {
     /// Nothing.
     Plain,
-    /// Something keeps the session from being created; it is tried again.
+    /// Something prevents the session from being created; the operator retries.
     Blocked(Blocker),
-    /// Requests about the session fail; they are retried.
+    /// Requests about the session fail; the operator retries.
     Retry,
     /// The portal asked for a pause.
     RateLimited,
-    /// The answer to a create was lost; it is tried again.
+    /// The response to a create was lost; the operator retries.
     Healing,
     /// Waiting will not help.
     Stalled(Stall),
@@ -31,20 +31,20 @@ pub enum Stall {
     PortalNotAllowed,
     /// The destination of the evidence may not be used.
     DestinationNotAllowed,
-    /// Lost answers are for a person to judge.
+    /// A person must decide what to do about lost responses.
     CreateOutcomeUnknown,
     /// The portal does not know the session.
     SessionNotFound,
-    /// The resource leaves no room for the record of a session.
+    /// The resource is too large to record a session.
     ResourceTooLarge,
     /// The status contradicts itself.
     StatusUnreadable,
-    /// The evidence will never be complete.
+    /// The evidence stays incomplete unless a person acts.
     EvidenceFailed,
 }
 
 impl Stall {
-    /// Every stall that is no refusal of the portal's.
+    /// All stalls except the portal's refusals.
     const OWN: [Self; 7] = [
         Self::PortalNotAllowed,
         Self::DestinationNotAllowed,
@@ -70,7 +70,7 @@ impl Stall {
         }
     }
 
-    /// Whether it is shown even where `readyWhen: SessionCreated` has what it asks for.
+    /// Whether it is shown even if `readyWhen: SessionCreated` is satisfied.
     pub(crate) const fn spoils_a_published_link(self) -> bool {
         match self {
             Self::PortalNotAllowed
@@ -121,7 +121,7 @@ impl Interruption {
             .map_or(Self::Plain, Self::Blocked)
     }
 
-    /// What keeps the session from being created, where that is shown.
+    /// The blocker that it shows, if any.
     #[must_use]
     pub const fn blocker(self) -> Option<Blocker> {
         match self {

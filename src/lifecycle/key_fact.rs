@@ -2,19 +2,19 @@
 
 use crate::api::Reason;
 
-/// Whether there is a key to ask with.
+/// The API key for calls to the portal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyFact {
-    /// There is one.
+    /// There is a usable key.
     Usable {
-        /// Keyed hash that tells this key from another one.
+        /// Keyed hash that tells this key from another.
         fingerprint: String,
     },
-    /// There is none.
+    /// There is no usable key.
     Missing(KeyFault),
 }
 
-/// Why there is no key to ask with.
+/// Why there is no usable key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyFault {
     /// No such Secret.
@@ -30,7 +30,7 @@ pub enum KeyFault {
 }
 
 impl KeyFault {
-    /// Every fault.
+    /// All faults.
     pub const ALL: [Self; 5] =
         [Self::SecretNotFound, Self::KeyMissing, Self::KeyEmpty, Self::KeyMalformed, Self::SecretForbidden];
 

@@ -1,4 +1,4 @@
-//! What a process remembers of a session besides its status, so that a status that lost it can be put right. Pure.
+//! What a process remembers of a session outside status, so that a status that lost it can be restored. Pure.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::{
     portal::verification_id::VerificationId,
 };
 
-/// The session of a resource, as its status recorded it once.
+/// The session of a resource, as its status once recorded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownSession {
     /// Its id.
     pub id: VerificationId,
-    /// Base URL of the portal it lives at.
+    /// Base URL of its portal.
     pub portal: Arc<str>,
     pub(super) created_at: Option<Moment>,
     pub(super) expires_at: Option<Moment>,
@@ -22,7 +22,7 @@ pub struct KnownSession {
 }
 
 impl KnownSession {
-    /// The session that a status tells of; nothing, if there is none, or if it is another resource's.
+    /// The session in a status; none if it has none, or another resource's.
     #[must_use]
     pub fn of(uid: &str, status: &VerificationStatus) -> Option<Self> {
         let session = status.session.as_ref().filter(|_| !restored(uid, status))?;
@@ -36,8 +36,8 @@ impl KnownSession {
         })
     }
 
-    /// Writes it into a status that lost it. What only the answer to the create said (the flow, the modules, the
-    /// fingerprint of its key) stays as it is there.
+    /// Writes it into a status that lost it. What only the response to the create contained (the flow, the modules, the
+    /// fingerprint of the key) is left as it is.
     pub(crate) fn restore(&self, uid: &str, status: &mut VerificationStatus) {
         let Self { id, portal, created_at, expires_at, attempt, adopted } = self;
         let time = |moment: Option<Moment>| moment.map(Moment::time);
@@ -51,7 +51,7 @@ impl KnownSession {
         session.created_at = time(*created_at).or(session.created_at);
     }
 
-    /// The same, with an equal URL that others share.
+    /// The same session with an equal URL that is shared.
     #[must_use]
     pub fn at(self, portal: Arc<str>) -> Self {
         Self { portal, ..self }

@@ -1,10 +1,10 @@
-//! The closed set of condition messages. Each says what is the case and what to do, without ids, hosts, times or remote
-//! text. The message of a destination that cannot be used is the exception: it names the option that is wrong. Pure.
+//! The closed set of condition messages. Each says what is wrong and what to do, without ids, hosts, times or remote
+//! text. One exception: the message about an unusable destination names the wrong option. Pure.
 
 use super::{blocker::Blocker, key_fact::KeyFault, state::LOST_ANSWERS};
 use crate::api::{ConditionType, Reason};
 
-/// Most characters of a message.
+/// The longest message, in characters.
 const MAX_CHARS: usize = 256;
 
 /// The message of a condition that shows why evidence cannot be stored as requested.
@@ -108,7 +108,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
     }
 }
 
-// The sentence below speaks of three lost responses; it must agree with the budget.
+// The message below mentions three lost responses; it must agree with the retry budget.
 const _: () = assert!(LOST_ANSWERS == 3);
 
 const fn create_outcome_unknown(type_: ConditionType) -> &'static str {

@@ -1,8 +1,8 @@
 //! The whole behaviour as two pure tables: what to do ([`decide`]) and what is then true ([`conclude`]).
 //!
-//! No client, clock, randomness, log or `async` in here: time and chance are arguments. May depend on `api`,
-//! `backoff`, `priority`, the pure files of `portal` (`allowed`, `error`, `verification_id`, `wire`) and `store::no_response`; a
-//! test reads the files and says so.
+//! No client, clock, randomness, log or `async` in here: time and chance are arguments. May depend on `api`, `backoff`,
+//! `priority`, the pure files of `portal` (`allowed`, `error`, `verification_id`, `wire`) and `store::no_response`; a
+//! test checks the files.
 //!
 //! ```text
 //! status ──read──▶ ParsedStatus ─┐

@@ -1,4 +1,5 @@
-//! What a poll of an open session compares with: most polls find nothing new, and need neither the resource nor a write.
+//! What the answer to a poll of an open session is compared with: most polls find nothing new, and need neither the
+//! resource nor a write.
 //!
 //! Pure, and compact: there may be a hundred thousand of these.
 
@@ -43,7 +44,7 @@ pub struct CompactState {
 }
 
 impl CompactState {
-    /// The same in short, if there is no error in it.
+    /// The compact form, if the state holds no error.
     #[must_use]
     pub fn of(local_state: &LocalState) -> Option<Self> {
         let LocalState {
@@ -98,10 +99,10 @@ impl CompactState {
             next: moment(next),
             last_answer: moment(last_answer),
             changed_at: moment(changed_at),
-            // An hour of it must be a whole one.
+            // An hour of it must be a whole hour.
             still_since: still_since.and_then(Moment::not_before),
             updated_at: moment(updated_at),
-            // A change may be shown only when its time is wholly over.
+            // A change may be shown only once its interval has passed completely.
             shown_at: shown_at.and_then(Moment::not_before),
             seen: *seen,
             good_polls: *good_polls,
@@ -115,14 +116,14 @@ impl CompactState {
         self.next.map(Moment::time)
     }
 
-    /// When the portal is to be called next, if that is later. Nothing waits longer than an hour; what seems to was planned
-    /// before the clock was corrected.
+    /// When the portal is to be called next, if that is after `now`. Nothing waits longer than an hour; a later time
+    /// was planned before the clock was corrected.
     #[must_use]
     pub fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.due().filter(|due| *due > now && elapsed(now, *due) <= LONGEST)
     }
 
-    /// The same at length.
+    /// The full form.
     #[must_use]
     pub fn local_state(&self) -> LocalState {
         let time = |moment: Option<Moment>| moment.map(Moment::time);
@@ -142,12 +143,12 @@ impl CompactState {
     }
 }
 
-/// The last poll, where the last answer is known in whole seconds: the end of that second.
+/// The last poll, if the last answer is known in whole seconds: the end of that second.
 fn last_poll_of(last_answer: Option<Timestamp>) -> Option<Timestamp> {
     last_answer.map(|answered| later(answered, Duration::from_secs(1)))
 }
 
-/// What a poll needs to know of an open session without interruption.
+/// What a poll of an open session without interruption needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollBaseline {
     id: VerificationId,
@@ -159,13 +160,13 @@ pub struct PollBaseline {
     stage: Stage,
     /// Whether the session was adopted.
     adopted: bool,
-    /// The number of the attempt that led to it.
+    /// The attempt that created it.
     attempt: u16,
-    /// The end of the session as its portal names it, by the portal's own clock.
+    /// The end of the session as the portal names it, by the portal's own clock.
     published_expiry: Option<Moment>,
 }
 
-/// What follows from a poll that found nothing new.
+/// The result of a poll that found nothing new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unchanged {
     /// What to remember.
@@ -177,7 +178,7 @@ pub struct Unchanged {
 }
 
 impl PollBaseline {
-    /// The baseline of an open session after a poll whose answer is shown in full, or is the [`UNKNOWN_ANSWER`].
+    /// The baseline of an open session after a poll whose answer status shows in full, or after the [`UNKNOWN_ANSWER`].
     #[must_use]
     pub fn of(
         status: &VerificationStatus,
@@ -231,15 +232,15 @@ impl PollBaseline {
         }
     }
 
-    /// Shares an equal id that exists anyway: there may be a hundred thousand.
+    /// Shares an equal id that is already allocated: there may be a hundred thousand.
     pub fn share(&mut self, id: &VerificationId) {
         if self.id == *id {
             self.id = id.clone();
         }
     }
 
-    /// The baseline of a session that was created a moment ago, and was never polled: its first poll is expected to say
-    /// that the person has not started.
+    /// The baseline of a session that was just created and never polled. Its first poll is expected to say that the
+    /// person has not started.
     #[must_use]
     pub fn of_new(
         status: &VerificationStatus,
@@ -256,7 +257,7 @@ impl PollBaseline {
         Self::with(status, local_state, bounds, deadline, times).filter(|_| is_new)
     }
 
-    /// Whose session it is.
+    /// The session's id.
     #[must_use]
     pub const fn id(&self) -> &VerificationId {
         &self.id
@@ -268,14 +269,14 @@ impl PollBaseline {
         self.stage.priority()
     }
 
-    /// Whether only a poll is due: neither the deadline nor the end of the session has come.
+    /// Whether only a poll is due: neither the deadline nor the session's end has been reached.
     #[must_use]
     pub fn is_plain_at(&self, now: Timestamp) -> bool {
         self.deadline.is_none_or(|deadline| deadline.time() > now)
             && self.expires_at.is_none_or(|end| later(end.time(), EXPIRY_GRACE) > now)
     }
 
-    /// Compares an answer with the last one. None if anything in it is for the tables to decide.
+    /// Compares an answer with the last one. None if `conclude` must look at it.
     #[must_use]
     pub fn unchanged(
         &self,
@@ -288,7 +289,7 @@ impl PollBaseline {
             return None;
         }
         let report = report(details);
-        // Nothing was seen so far: this is the first poll of a new session.
+        // Nothing was seen before: this is the first poll of a new session.
         let is_known = if compact.seen.is_none() {
             report.status == PortalStatus::Open(OpenPhase::AwaitingUser) && is_untouched(&report)
         } else {
@@ -330,7 +331,7 @@ impl PollBaseline {
             created_at,
             changed_at: compact.changed_at.map_or(created_at, Moment::time).max(created_at),
             stage: match self.stage {
-                // After the first poll it is known whether the portal names modules.
+                // The first poll shows whether the portal names modules.
                 Stage::Idle | Stage::Unclear if !compact.names_modules => {
                     if compact.changed_at.is_some() {
                         Stage::Active
@@ -350,11 +351,11 @@ impl PollBaseline {
     }
 }
 
-/// Stands in [`LocalState::seen`] for an answer that this process does not know: no answer has this hash, so the next one
-/// is news whatever it says.
+/// The value of [`LocalState::seen`] for an answer that this process does not know. No answer has this hash, so the
+/// next answer always counts as new.
 pub const UNKNOWN_ANSWER: NonZeroU64 = NonZeroU64::MIN.saturating_add(1);
 
-/// A short hash of what a report says, but for its stamp. It is odd.
+/// A short hash of a report without its stamp. It is odd.
 pub(crate) fn digest(report: &PortalReport) -> Option<NonZeroU64> {
     let mut hasher = DefaultHasher::new();
     (&report.raw, &report.progress).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What the portal said, cleaned and cut to the bounds of status. Pure.
+//! What the portal reported, sanitized and cut to the bounds of status. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{api::Outcome, portal::wire::Details};
 
 /// Longest name of a status or module that is recorded, in characters.
 const WORD: usize = 64;
-/// Most entries that a list or map in status keeps.
+/// The most entries of a list or map in status.
 const ENTRIES: usize = 16;
 
 /// The portal's status of the session, as far as it is known.
@@ -17,9 +17,9 @@ const ENTRIES: usize = 16;
 pub enum PortalStatus {
     /// Still open.
     Open(OpenPhase),
-    /// One of the three ends, compared byte for byte as the guide's own sample does.
+    /// One of the three outcomes, compared byte for byte as the guide's own example does.
     End(Outcome),
-    /// A status that is not known: never an end, never a success.
+    /// An unknown status: never an end, never a success.
     Unknown,
     /// No status at all.
     Missing,
@@ -30,15 +30,15 @@ pub enum PortalStatus {
 pub struct PortalReport {
     /// The status, as far as it is known.
     pub status: PortalStatus,
-    /// The status as the portal names it, sanitized.
+    /// The portal's own name of the status, sanitized.
     pub raw: Option<String>,
-    /// What it says of each module, cleaned.
+    /// The state of each module, sanitized.
     pub progress: BTreeMap<String, String>,
-    /// Its own time of its last change, if that is not after the answer itself.
+    /// The portal's time of the last change, unless it is later than the response itself.
     pub updated_at: Option<Timestamp>,
 }
 
-/// Reads an answer.
+/// Reads a response.
 #[must_use]
 pub fn report(details: &Details) -> PortalReport {
     PortalReport {
@@ -54,7 +54,8 @@ pub fn report(details: &Details) -> PortalReport {
     }
 }
 
-/// Whether a stamp is later than the answer that names it: then it is none, and would make later answers look old.
+/// Whether a stamp is later than its response. Such a stamp is ignored, because it would make later answers look
+/// outdated.
 fn is_after(stamp: Timestamp, date: Option<Timestamp>) -> bool {
     date.is_some_and(|date| stamp > date)
 }
@@ -78,7 +79,7 @@ fn portal_status(current: &str) -> PortalStatus {
     }
 }
 
-/// A word that status can hold: printable ASCII, at most 64 characters. Nothing, if nothing is left.
+/// A text that status can hold: printable ASCII, at most 64 characters; none if nothing is left.
 #[must_use]
 pub fn sanitize(text: &str) -> Option<String> {
     let cleaned: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(WORD).collect();
@@ -91,13 +92,13 @@ pub(crate) fn sanitize_list(list: &[String]) -> Vec<String> {
     list.iter().filter_map(|text| sanitize(text)).take(ENTRIES).collect()
 }
 
-/// A time that the schema accepts, in whole seconds: years 1 to 9999.
+/// A time that the schema accepts, in whole seconds; years 1 to 9999.
 pub(crate) fn storable(time: Timestamp) -> Option<Timestamp> {
     let year_one = -62_135_596_800;
     Timestamp::from_second(time.as_second()).ok().filter(|time| time.as_second() >= year_one)
 }
 
-/// The modules a person goes through: those of the flow but the terms, and those that are reported on.
+/// The modules that a person goes through: those of the flow except the terms, and those reported on.
 fn modules<'a>(flow: &'a [String], progress: &'a BTreeMap<String, String>) -> Vec<&'a str> {
     let mut all: Vec<&str> = flow.iter().map(String::as_str).filter(|name| *name != "terms").collect();
     for name in progress.keys() {
@@ -108,7 +109,7 @@ fn modules<'a>(flow: &'a [String], progress: &'a BTreeMap<String, String>) -> Ve
     all
 }
 
-/// Completed modules of all modules, such as `2/3`; nothing while no module is known.
+/// How many modules are completed, such as `2/3`; none while no module is known.
 pub(crate) fn summary(flow: &[String], progress: &BTreeMap<String, String>) -> Option<String> {
     let all = modules(flow, progress);
     let done =
@@ -116,7 +117,7 @@ pub(crate) fn summary(flow: &[String], progress: &BTreeMap<String, String>) -> O
     (!all.is_empty()).then(|| format!("{done}/{}", all.len()))
 }
 
-/// Whether none of the modules that a report names has started.
+/// Whether no module of a report has started.
 pub(crate) fn is_untouched(report: &PortalReport) -> bool {
     report.progress.values().all(|state| state == "pending")
 }

@@ -1,4 +1,4 @@
-//! When to poll again: the interval follows what the portal last said. Pure; chance is a hash of the uid.
+//! When to poll again: the interval depends on what the portal last reported. Pure; jitter is a hash of the uid.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -21,30 +21,30 @@ use crate::{
 
 /// A poll this long after the session's end may end it by the portal's clock.
 pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(1);
-/// Nothing waits longer than this for its next poll.
+/// No poll waits longer than this.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
 
-/// Bounds that a resource puts on its own schedule (`spec.polling`).
+/// The bounds of `spec.polling`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// Never more often.
+    /// The shortest interval.
     pub min: Option<Duration>,
-    /// Never more seldom.
+    /// The longest interval.
     pub max: Option<Duration>,
 }
 
-/// How far the person is, as it matters for the schedule.
+/// How far the person has come, as far as the schedule needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Nothing completed yet.
+    /// No module is completed.
     Idle,
-    /// A module is completed; or, where the portal names none, its own time of change moved.
+    /// A module is completed; or, if the portal names no modules, `updated_at` has moved.
     Active,
-    /// The person has given everything; the verdict is near.
+    /// The person has done everything; the verdict is near.
     Finishing,
-    /// People review it.
+    /// okID is reviewing the check manually.
     InReview,
-    /// The portal reports no modules.
+    /// The portal names no modules.
     Unclear,
 }
 
@@ -60,7 +60,7 @@ impl Stage {
     }
 }
 
-/// One instant by the two clocks that matter.
+/// One instant by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// The API server's time.
@@ -70,8 +70,8 @@ pub struct Times {
 }
 
 impl Times {
-    /// When a session that was created then ends, by the API server's clock; the portal named the end by its own.
-    /// Nothing, where the end is not after the creation: that is no date.
+    /// When a session that was created then ends, by the API server's clock; the portal names the end by its own clock.
+    /// None if the end is not after the creation, because that is no valid date.
     pub(super) fn end(self, created_at: Timestamp, expires_at: Timestamp) -> Option<Timestamp> {
         let ahead = self.portal_now.map_or(SignedDuration::ZERO, |portal| portal.duration_since(self.now));
         expires_at.checked_sub(ahead).ok().filter(|end| *end > created_at)
@@ -81,14 +81,14 @@ impl Times {
 /// What varies the intervals between the polls of one session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spacing {
-    /// A hash of the uid, as of [`jitter_seed`].
+    /// A hash of the uid, from [`jitter_seed`].
     pub jitter_seed: u64,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,
 }
 
 impl Spacing {
-    /// Intervals that no budget stretches.
+    /// Intervals that are not stretched.
     #[must_use]
     pub const fn unstretched(jitter_seed: u64) -> Self {
         Self { jitter_seed, stretch: 1.0 }
@@ -100,17 +100,17 @@ impl Spacing {
 pub struct PollSchedule {
     /// When the session was created.
     pub created_at: Timestamp,
-    /// When what the portal says last changed.
+    /// When the portal's report last changed.
     pub changed_at: Timestamp,
-    /// How far the person is.
+    /// How far the person has come.
     pub stage: Stage,
-    /// When the session ends, by the API server's clock, if the portal said so.
+    /// When the session ends, by the API server's clock, if the portal named it.
     pub expires_at: Option<Timestamp>,
     /// The resource's own bounds.
     pub bounds: Bounds,
 }
 
-/// The pace of an open session.
+/// The schedule of an open session.
 #[must_use]
 pub fn poll_schedule(
     status: &VerificationStatus,
@@ -143,7 +143,7 @@ pub fn poll_schedule(
     PollSchedule { created_at, changed_at, stage, expires_at, bounds }
 }
 
-/// The time between two polls, varied by that factor and within the bounds of the resource.
+/// The interval between two polls, times the jitter factor and within the bounds of the resource.
 fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Duration {
     let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
         elapsed(of, now).mul_f64(percent / 100.0).clamp(Duration::from_secs(least), Duration::from_secs(most))
@@ -158,7 +158,7 @@ fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Durati
     poll_schedule.bounds.hold(natural.mul_f64(jitter))
 }
 
-/// When to poll again after a poll at `now`, never later than an hour.
+/// The next poll after one at `now`, at most an hour later.
 #[must_use]
 pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
     let Spacing { jitter_seed, stretch } = spacing;
@@ -174,11 +174,11 @@ pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing)
         .max(poll_schedule.bounds.soonest(now))
 }
 
-/// When to poll first after a restart: somewhere in the interval, so that a restart is no thundering herd.
+/// The first poll after a restart: somewhere in the interval, so that a restart causes no thundering herd.
 #[must_use]
 pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
     let Spacing { jitter_seed, stretch } = spacing;
-    // It is unknown when an earlier process polled last.
+    // It is unknown when an earlier process last polled.
     let least = poll_schedule.bounds.min.unwrap_or_default().min(LONGEST);
     let longest = interval(poll_schedule, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
     let longest = longest.max(poll_schedule.bounds.hold(least.mul_f64(1.1))).min(LONGEST);
@@ -190,7 +190,7 @@ pub(super) fn backoff(least: Duration, most: Duration, failures: u32, jitter_see
     Backoff::new(least, most).jittered(failures, fraction(jitter_seed, u64::from(failures) + 3))
 }
 
-/// A number from 0 up to 1 that depends on nothing but its arguments (`SplitMix64`).
+/// A number in [0, 1) that depends only on the arguments (`SplitMix64`).
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
 fn fraction(jitter_seed: u64, salt: u64) -> f64 {
     let mut z = jitter_seed.wrapping_add((salt + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -199,24 +199,24 @@ fn fraction(jitter_seed: u64, salt: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// The plan for a verification that this process has not seen before.
+/// The plan for a verification that this process sees for the first time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirstReconcile {
-    /// When the first reconcile is, if not at once.
+    /// When to reconcile first, if not at once.
     pub at: Option<Timestamp>,
-    /// Before when the portal is not called.
+    /// The portal is not called before this time.
     pub due: Option<Timestamp>,
-    /// When an earlier process may have polled last; only where it matters.
+    /// When an earlier process may have polled last, if that matters.
     pub last_poll: Option<Timestamp>,
-    /// Whether it was suspended when it was last written; since when is not known.
+    /// Whether it was suspended at the last write; since when is not known.
     pub suspended: bool,
     /// The pace of a session that is followed as before: a first poll at another time is spread by it.
     pub poll_schedule: Option<PollSchedule>,
 }
 
-/// When to reconcile a verification first that this process has not seen before: at once, or, where nothing changed
-/// meanwhile, when the portal is to be called: a followed session somewhere in its interval, a new session not before
-/// the wait after an unknown outcome is over. That wait holds whatever was changed.
+/// When to reconcile a verification that this process sees for the first time. At once, unless nothing changed
+/// meanwhile: then a followed session waits for a time within its interval. The wait after an unknown outcome applies
+/// in any case.
 #[must_use]
 pub fn first_reconcile(
     parsed: &ParsedStatus<'_>,
@@ -262,18 +262,18 @@ pub(super) fn wait_after_unknown(attempts: Attempts) -> Duration {
 }
 
 impl Bounds {
-    /// The soonest that a poll may follow one that was made then.
+    /// The earliest poll after one at `polled`.
     pub(super) fn soonest(self, polled: Timestamp) -> Timestamp {
         later(polled, self.min.unwrap_or_default())
     }
 
-    /// The wait nearest to that one within the bounds.
+    /// The nearest wait within the bounds.
     pub(super) fn hold(self, wait: Duration) -> Duration {
         let wait = self.min.map_or(wait, |min| wait.max(min));
         self.max.map_or(wait, |max| wait.min(max))
     }
 
-    /// The bounds that a spec names.
+    /// The bounds that a spec sets.
     #[must_use]
     pub fn of(spec: &VerificationSpec) -> Self {
         let polling = spec.polling.unwrap_or_default();
@@ -284,7 +284,7 @@ impl Bounds {
     }
 }
 
-/// A hash of the uid: the only source of randomness that the schedule has.
+/// A hash of the uid: the schedule's only source of randomness.
 #[must_use]
 pub fn jitter_seed(uid: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Something that lasts, and how often it was met.
+/// Something that lasts, and how often it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since<T> {
-    /// What lasts.
+    /// What it is.
     pub what: T,
     /// When it was first seen in a row.
     pub since: Timestamp,
-    /// How often in a row.
+    /// How often it was seen in a row.
     pub count: u32,
 }
 
 impl<T: Copy + PartialEq> Since<T> {
-    /// The same with one more of `what`; started anew if that is not what lasted before.
+    /// Counts `what` once more, or starts again if something else lasted before.
     #[must_use]
     pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
         match before {
@@ -25,7 +25,7 @@ impl<T: Copy + PartialEq> Since<T> {
         }
     }
 
-    /// Whether it has lasted that long.
+    /// Whether it has lasted at least this long.
     #[must_use]
     pub fn lasted(&self, now: Timestamp, long: Duration) -> bool {
         elapsed(self.since, now) >= long
@@ -37,7 +37,7 @@ pub(crate) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
 }
 
-/// `from` later by `by`, at most the end of time.
+/// `from` plus `by`, at most the latest time.
 pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

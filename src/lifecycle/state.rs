@@ -1,4 +1,4 @@
-//! What has happened, read from status: one enum with no impossible mixes. Pure and total.
+//! What has happened, read from status as one enum that cannot hold contradictions. Pure and total.
 
 use crate::{
     api::{
@@ -7,7 +7,7 @@ use crate::{
     portal::verification_id::VerificationId,
 };
 
-/// Creates with an unknown outcome that are retried before a person must decide.
+/// How many creates with an unknown outcome are retried before a person must decide.
 pub const LOST_ANSWERS: u32 = 3;
 
 /// The state of a verification, read from its status.
@@ -25,12 +25,12 @@ pub enum State {
     Open {
         /// Its id.
         id: VerificationId,
-        /// What the portal said last.
+        /// What the portal reported last.
         phase: OpenPhase,
     },
-    /// It ended.
+    /// The verification ended.
     Finished(Outcome),
-    /// It finished, nothing is pending, and it is no longer watched.
+    /// It finished, nothing is pending, and it is not watched any more.
     Settled,
     /// The status contradicts itself; it was not written by this operator alone.
     Inconsistent(Contradiction),
@@ -43,7 +43,7 @@ pub enum OpenPhase {
     AwaitingUser,
     /// The person has started.
     InProgress,
-    /// The portal evaluates.
+    /// The portal is evaluating.
     Processing,
     /// okID is reviewing the check manually.
     InReview,
@@ -65,17 +65,17 @@ impl OpenPhase {
 /// Why a status cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Contradiction {
-    /// A verdict, or a session that was made, without an id.
+    /// A verdict or a created session without an id.
     IdMissing,
-    /// An id that cannot be one.
+    /// An invalid id.
     IdUnusable,
-    /// An id without the portal it lives at.
+    /// An id without its portal.
     PortalMissing,
-    /// Counters that cannot be: negative, or more lost answers than creates.
+    /// Impossible counters: negative, or more unknown outcomes than creates.
     CountersImpossible,
-    /// It is settled without an outcome.
+    /// Settled without an outcome.
     OutcomeMissing,
-    /// A final condition without an outcome, or against it.
+    /// A final condition without an outcome, or one that contradicts it.
     ConditionsAgainstOutcome,
 }
 
@@ -86,7 +86,7 @@ pub struct Attempts {
     pub attempt: u32,
     /// Creates whose outcome is unknown.
     pub orphans: u32,
-    /// Lost answers that a person has acknowledged.
+    /// Unknown outcomes that a person has acknowledged.
     pub acknowledged: u32,
 }
 
@@ -104,7 +104,7 @@ impl Attempts {
     }
 }
 
-/// The counters in a status; impossible ones read as zero (and [`state`] as unreadable).
+/// The counters in a status; impossible ones read as zero, and [`state`] as inconsistent.
 #[must_use]
 pub fn attempts(status: &VerificationStatus) -> Attempts {
     let count = |n: i32| u32::try_from(n).unwrap_or(0);
@@ -121,7 +121,7 @@ pub fn restored(uid: &str, status: &VerificationStatus) -> bool {
     status.session.as_ref().and_then(|session| session.uid.as_deref()).is_some_and(|written| written != uid)
 }
 
-/// A status, read once: what it says besides its fields.
+/// A status that was read once, with what follows from its fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParsedStatus<'a> {
     status: &'a VerificationStatus,
@@ -142,7 +142,7 @@ impl<'a> ParsedStatus<'a> {
         self.status
     }
 
-    /// How far the verification has come.
+    /// The state of the verification.
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
@@ -155,7 +155,7 @@ impl<'a> ParsedStatus<'a> {
     }
 }
 
-/// Reads a status. Total: an id wins over a claim, an outcome over an id.
+/// Reads a status. Total: an id takes precedence over a claim, and an outcome over an id.
 fn state(uid: &str, status: &VerificationStatus) -> State {
     if status.settled && status.outcome.is_some() {
         return State::Settled;
@@ -166,7 +166,7 @@ fn state(uid: &str, status: &VerificationStatus) -> State {
     if let Some(outcome) = status.outcome {
         return State::Finished(outcome);
     }
-    // Another resource's session is followed as an adopted one, polled first; its claims are not ours to retry.
+    // Another resource's session is followed like an adopted one and polled first; its claims are not ours to retry.
     if restored(uid, status) {
         return State::Fresh;
     }

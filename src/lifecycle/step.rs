@@ -1,6 +1,6 @@
-//! The steps there are, and what can come of each. Pure.
+//! The steps, and the outcomes of each. Pure.
 //!
-//! Every step has outcomes of its own, so no outcome can be paired with a step that it does not belong to.
+//! Every step has its own outcomes, so an outcome cannot be paired with the wrong step.
 
 use jiff::Timestamp;
 
@@ -16,66 +16,66 @@ use crate::portal::{
     wire::{Created, Details},
 };
 
-/// The one thing to do next. Whoever performs it makes no choice.
+/// The one thing to do next. Performing it requires no further choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing is called: the transition is concluded at once.
+    /// A transition calls nothing and is concluded at once.
     Transition(Transition),
     /// Claim an attempt, send one create request, and record the response.
     Create {
         /// The number of the attempt.
         attempt: u32,
     },
-    /// Poll a session that exists already, to follow it from now on.
+    /// Poll an existing session, to follow it from now on.
     Adopt(VerificationId),
     /// Poll the session.
     Poll(VerificationId),
-    /// Add the finalizer, before any evidence is stored that is to be removed with the resource.
+    /// Add the finalizer, before evidence is stored that is removed with the resource.
     AddFinalizer,
     /// Store pending evidence.
     Store,
-    /// Remove the stored evidence, as far as `spec.evidence` still asks for that, and take the finalizer off.
+    /// Remove the stored evidence, as far as `spec.evidence` still asks for that, and remove the finalizer.
     RemoveEvidence {
-        /// When the finalizer is taken off.
+        /// When to remove the finalizer.
         release_when: ReleaseWhen,
     },
 }
 
-/// A step without effects: it changes nothing but status and what this process remembers.
+/// A step without effects: it changes only status and what this process remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// The resource is being deleted and nothing holds it: leave it.
+    /// The resource is being deleted, and nothing holds it.
     Release,
     /// The resource is settled.
     NoOp,
     /// Mark a finished resource as settled.
     Settle,
-    /// Record again the session that this process knows the resource to have.
+    /// Record the session again that this process knows the resource to have.
     Restore(KnownSession),
     /// Show a state that needs no call.
     Show(Shown),
-    /// Acknowledge the unknown outcomes so far and try again. The value is that of `okid.io/retry`.
+    /// Acknowledge the unknown outcomes so far and try again. Holds the value of `okid.io/retry`.
     Retry(String),
     /// Wait.
     Wait(Wait),
-    /// End by the deadline.
+    /// End the verification by its deadline.
     Fail,
     /// The claim that was found led to no request.
     AbandonUnsent,
-    /// The outcome of the claim that was found is unknown.
+    /// The claim that was found has an unknown outcome.
     AbandonUnknown,
-    /// The evidence was not stored in time.
+    /// Stop trying to store the evidence, because its time is over.
     AbandonEvidence,
 }
 
-/// When the finalizer is taken off a resource whose evidence is to be removed.
+/// When to remove the finalizer from a resource whose evidence is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReleaseWhen {
     /// Once nothing removable is left.
     OnceRemoved,
-    /// After this attempt, successful or not; not if the store cannot be called now.
+    /// After this attempt, successful or not, unless the store cannot be called now.
     OnceTried,
-    /// Whatever comes of it.
+    /// In any case.
     Anyway,
 }
 
@@ -86,13 +86,13 @@ pub enum Shown {
     StatusUnreadable,
     /// `spec.suspend` is true.
     Suspended,
-    /// The portal is not allowed, or no longer; also where evidence is pending.
+    /// The portal is not allowed, or not any more; also while evidence is pending.
     PortalNotAllowed,
     /// Outcomes of creates are unknown, and a person must decide how to go on.
     CreateOutcomeUnknown,
     /// The destination of the evidence may not be used, so no session is created.
     DestinationRefused,
-    /// The record of a session might not fit into the resource, so none is created.
+    /// The resource might be too large to record a session, so none is created.
     ResourceTooLarge,
     /// The verification has finished but is not settled.
     Finished,
@@ -105,13 +105,13 @@ pub enum Wait {
     Key(KeyFault),
     /// Admission of a call to the portal.
     Admission(Refusal),
-    /// The scheduled time.
+    /// The next scheduled call.
     Due(Timestamp),
-    /// The time from which no request of the claim can be in flight.
+    /// The time after which no request of the claim can be in flight.
     InFlight(Timestamp),
 }
 
-/// Why a call to the portal is not admitted now, and until when.
+/// Why a call to the portal is not admitted, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The portal asked for a pause.
@@ -120,11 +120,11 @@ pub enum Refusal {
     Breaker(Timestamp),
     /// The portal rejects this key.
     KeyRejected(Timestamp),
-    /// The rate is used up.
+    /// The rate limit is reached.
     Rate(Timestamp),
 }
 
-/// The steps that call the portal, and need admission.
+/// The steps that call the portal and need admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortalStep {
     /// [`Step::Create`]
@@ -144,7 +144,7 @@ impl From<Transition> for Step {
 }
 
 impl Step {
-    /// Which call to the portal the step makes, if any.
+    /// The call that the step makes to the portal, if any.
     #[must_use]
     pub const fn portal_step(&self) -> Option<PortalStep> {
         match self {
@@ -162,52 +162,51 @@ impl Step {
 pub struct NotAdmitted {
     /// The step.
     pub step: PortalStep,
-    /// Why not, and until when.
+    /// Why, and until when.
     pub refusal: Refusal,
-    /// What the last call met that led to the refusal, as far as that is known. The call may have been another
-    /// resource's.
+    /// What the last call met that led to the refusal, if known. It may have been a call for another resource.
     pub cause: Option<Blocker>,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepOutcome {
-    /// The transition, which has no other outcome.
+    /// The transition; it has no other outcome.
     Transition(Transition),
     /// The call to the portal was not admitted.
     NotAdmitted(NotAdmitted),
-    /// The step could not be performed, and nothing is known that was not known before.
+    /// The step could not be performed, and nothing new is known.
     NotPerformed,
-    /// What came of a create.
+    /// The outcome of a create.
     Create(CreateOutcome),
-    /// What came of an adoption.
+    /// The outcome of an adoption.
     Adopt {
         /// The session that was polled.
         id: VerificationId,
         /// The response.
         answer: Result<Details, PortalError>,
     },
-    /// What came of a poll.
+    /// The outcome of a poll.
     Poll {
         /// The session that was polled.
         id: VerificationId,
         /// The response.
         answer: Result<Details, PortalError>,
     },
-    /// What came of adding the finalizer.
+    /// The outcome of adding the finalizer.
     AddFinalizer(FinalizerOutcome),
-    /// What came of storing evidence.
+    /// The outcome of storing evidence.
     Store(UploadOutcome),
-    /// What came of removing evidence.
+    /// The outcome of removing evidence.
     RemoveEvidence(RemovalOutcome),
 }
 
-/// What came of a create.
+/// The outcome of a create.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CreateOutcome {
-    /// Another writer was first: nothing was claimed.
+    /// Another writer was first, so nothing was claimed.
     ClaimLost,
-    /// The claim could not be written: nothing was sent to the portal.
+    /// The claim could not be written, so nothing was sent to the portal.
     ClaimNotWritten,
     /// The attempt was claimed, but no request was sent.
     NotSent,

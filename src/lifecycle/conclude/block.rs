@@ -1,4 +1,4 @@
-//! What keeps a session from being created: shown from the first attempt on, and reported once.
+//! What prevents a session from being created: shown from the first attempt on, and reported once.
 
 use std::time::Duration;
 
@@ -15,15 +15,16 @@ use crate::{
     },
 };
 
-/// Who waits for something that an attempt of its own has not met shows the cause after this, and after a share of
-/// [`SHOWN_WITHIN`] more: an outage must not write every status at once.
+/// A resource that waits for a blocker that its own attempts have not met shows it after this time plus a random share
+/// of [`SHOWN_WITHIN`]: an outage must not write every status at once.
 const SHOWN_AFTER: Duration = Duration::from_secs(30);
-/// Over how long such writes are spread, in seconds.
+/// Such writes are spread over this many seconds.
 const SHOWN_WITHIN: u64 = 60;
 
 impl Draft<'_> {
-    /// Shows a blocker that an attempt has just met. What only a person can end is Stalled after a grace, or at once if
-    /// it was shown so already, also by an earlier process. What says nothing of that leaves it as it is.
+    /// Shows a blocker that an attempt has just met. One that only a person can resolve becomes Stalled after the grace
+    /// period, or at once if it was already shown as Stalled, by this process or an earlier one. An attempt that says
+    /// nothing about it leaves it unchanged.
     pub(super) fn block(&mut self, blocker: Blocker) {
         let Some(blocker_kind) = blocker.blocker_kind() else {
             self.inputs.interruption = match self.lasting_interruption() {
@@ -63,8 +64,8 @@ impl Draft<'_> {
         };
     }
 
-    /// Shows what others have met, for a session that is not there yet and that waits for the same: once it has waited
-    /// for a while. Returns when it is to be shown, if that is still ahead.
+    /// Shows what other resources have met, while there is no session and this one has waited for the same long enough.
+    /// Returns the time to show it, if that is still ahead.
     pub(super) fn block_behind(&mut self, blocker: Blocker) -> Option<Timestamp> {
         let now = self.facts.now;
         let since = *self.local_state.blocked_since.get_or_insert(now);
@@ -82,7 +83,7 @@ impl Draft<'_> {
         None
     }
 
-    /// Reports what Ready shows as the cause before there is a link, once for each change of it.
+    /// Reports the cause that Ready shows before there is a link, once per change.
     pub(super) fn report_blocker(&mut self) {
         if self.has_session() {
             return;

@@ -1,5 +1,5 @@
-//! Messages that a reason alone does not make: what is wrong with a destination of evidence, so that a person can put it
-//! right, and which of several causes an error has.
+//! Messages that depend on more than the reason: what is wrong with an evidence destination, so that a person can
+//! correct it, and which of several causes an error has.
 
 use super::Draft;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     lifecycle::message::refused,
 };
 
-/// Conditions that a refused destination is shown by, and one that names the object that is another's.
+/// Conditions that show a refused destination or Secret, or a conflicting object.
 const SHOWN_BY: [(ConditionType, Reason); 5] = [
     (ConditionType::Ready, Reason::DestinationNotAllowed),
     (ConditionType::Stalled, Reason::DestinationNotAllowed),
@@ -16,7 +16,7 @@ const SHOWN_BY: [(ConditionType, Reason); 5] = [
     (ConditionType::EvidenceStored, Reason::Conflict),
 ];
 
-/// Reasons of `EvidenceStored` that have several causes.
+/// Reasons of `EvidenceStored` that stand for several causes.
 const OF_CAUSES: [Reason; 5] = [
     Reason::StoreUnavailable,
     Reason::StoreMisconfigured,
@@ -26,7 +26,7 @@ const OF_CAUSES: [Reason; 5] = [
 ];
 
 impl Draft<'_> {
-    /// Names the cause. What an earlier reconcile named stays as long as its reason.
+    /// Names the cause. A cause that an earlier reconcile named stays for as long as its reason does.
     pub(crate) fn show_cause(&mut self) {
         let type_ = ConditionType::EvidenceStored;
         let before = Condition::find(&self.before.conditions, type_);
@@ -47,7 +47,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Names what is refused where a condition shows that. What an earlier reconcile named stays as long as its reason.
+    /// Names what is refused, where a condition shows that. What an earlier reconcile named stays for as long as its
+    /// reason does.
     pub(crate) fn show_refusal(&mut self) {
         for condition in &mut self.status.conditions {
             let is_it = |(type_, reason): &(ConditionType, Reason)| {
@@ -56,9 +57,9 @@ impl Draft<'_> {
             let Some((type_, _)) = SHOWN_BY.into_iter().find(is_it) else { continue };
             let said = match &self.refusal {
                 Some(refusal) => Some(refused(refusal).into()),
-                // Before there is a session, each reconcile checks the destination anew.
+                // Before there is a session, each reconcile checks the destination again.
                 None if type_ != ConditionType::EvidenceStored => None,
-                // Another error of the same reason, which has its own message.
+                // Another error with the same reason, which has its own message.
                 None if self.inputs.evidence_reason.is_some() => None,
                 None => Condition::find(&self.before.conditions, type_)
                     .filter(|before| before.reason == condition.reason)

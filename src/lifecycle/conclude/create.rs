@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// How long a pause lasts at least, whatever its `Retry-After` says.
+/// A pause lasts at least this long, whatever `Retry-After` says.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
@@ -74,7 +74,7 @@ impl Draft<'_> {
         self.finish(next)
     }
 
-    /// What a refusal shows and when it is tried again; the same for a create and an adoption, but for the session.
+    /// What a refusal shows and when it is retried; the same for a create and an adoption, except for the session.
     pub(super) fn refused(&mut self, error: &PortalError) -> Requeue {
         let failures = self.one_more_failure();
         self.local_state.blocked_since = None;
@@ -124,7 +124,7 @@ impl Draft<'_> {
         self.block(refusal);
     }
 
-    /// The claim led to no request: as if it had never been.
+    /// The claim led to no request: the attempt is not counted as unknown.
     pub(super) fn not_sent(mut self) -> Conclusion {
         self.session().state = Some(SessionState::NotCreated);
         self.inputs.interruption = self.lasting_interruption();
@@ -133,7 +133,8 @@ impl Draft<'_> {
         self.finish(next)
     }
 
-    /// A claim was found whose outcome is unknown. For the first one, the wait until no request is in flight was enough.
+    /// An earlier claim was found whose outcome is unknown. After the first one, no further wait is needed: the wait
+    /// until no request could be in flight was long enough.
     pub(super) fn abandon_unknown(self, attempts: Attempts) -> Conclusion {
         let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
         let wait = if after.unacknowledged() <= 1 { Duration::ZERO } else { wait_after_unknown(after) };

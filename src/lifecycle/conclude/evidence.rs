@@ -18,11 +18,11 @@ use crate::{
     },
 };
 
-/// How long an error of a store stays out of status: an outage must not write every status.
+/// An error of a store stays out of status for this long: an outage must not write every status.
 const ERROR_SHOWN_AFTER: Duration = Duration::from_mins(1);
-/// Waits between two attempts to store.
+/// The shortest and longest wait between two attempts to store.
 const STORE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
-/// Waits between two attempts to remove.
+/// The shortest and longest wait between two attempts to remove.
 const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
 impl Draft<'_> {
@@ -58,7 +58,7 @@ impl Draft<'_> {
         match (stored.error.filter(|_| is_owed), stored.again_at) {
             (Some(error), _) => self.store_later(error),
             (None, again_at) if has_come => self.store_on(again_at),
-            // There was no place for it: nothing is known that was not known before.
+            // The upload limits left no room, so nothing new is known.
             (None, Some(at)) => {
                 let next = self.due_at(at);
                 self.finish(next)
@@ -67,7 +67,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Something was stored: the rest at once, or when there is a place for it.
+    /// Something was stored; the rest follows at once, or when the upload limits leave room.
     fn store_on(mut self, again_at: Option<jiff::Timestamp>) -> Conclusion {
         self.local_state.storing = None;
         self.inputs.evidence_reason = Some(Reason::Storing);
@@ -88,14 +88,14 @@ impl Draft<'_> {
         let spec = self.facts.evidence.spec.as_ref();
         let before = self.status.evidence.take();
         let mut evidence = stored.added_to(before.as_ref());
-        // What is elsewhere is not removed with it.
+        // Objects at another destination are not removed with the resource.
         let left = before.filter(|before| before.prefix != stored.prefix);
         let is_removed = spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
         let is_stored = |object: &StoredObject| object.state == ObjectState::Stored;
         if is_removed && left.is_some_and(|left| left.objects.iter().any(is_stored)) {
             self.events.push(Event::EvidenceOrphaned);
         }
-        // What an earlier spec requested must not prevent the write of the status.
+        // Objects that an earlier spec requested must not prevent the status write.
         if let Some(spec) = spec.filter(|_| evidence.objects.len() > MOST_OBJECTS) {
             let wanted = wanted(spec);
             evidence.objects.retain(|object| wanted.iter().any(|wanted| wanted.stem() == stem(object)));
@@ -103,7 +103,8 @@ impl Draft<'_> {
         self.status.evidence = Some(evidence);
     }
 
-    /// Nothing is stored that is to be removed one day and is not held; what is stored already is held later.
+    /// The finalizer was refused, so nothing more is stored that would have to be removed with the resource. Objects
+    /// that are already stored do not fail for it: adding the finalizer is retried.
     pub(super) fn finalizer_refused(mut self) -> Conclusion {
         if self.inputs.evidence != EvidenceState::Pending {
             return self.retry_unwritten();
@@ -129,7 +130,7 @@ impl Draft<'_> {
         self.finish(next)
     }
 
-    /// The evidence will not be complete, unless a person asks for it again.
+    /// The evidence stays incomplete unless a person requests a retry.
     pub(super) fn abandon_evidence(mut self) -> Conclusion {
         let error = self.local_state.storing.map_or_else(|| self.why_not_asked(), |failures| failures.what);
         self.local_state.storing = None;
@@ -143,7 +144,7 @@ impl Draft<'_> {
         self.finish(Requeue::AwaitChange)
     }
 
-    /// Why the portal was never called for the evidence.
+    /// Why the portal was never asked for the evidence.
     fn why_not_asked(&self) -> EvidenceError {
         match (&self.facts.portal, &self.facts.key) {
             (PortalFact::NotAllowed, _) => EvidenceError::PortalNotAllowed,
@@ -157,7 +158,7 @@ impl Draft<'_> {
         self.cause = error.cause();
     }
 
-    /// The change of the resource's metadata wakes a resource that is released.
+    /// The metadata change wakes the resource once the finalizer is off.
     pub(super) fn remove(mut self, removed: RemovalOutcome) -> Conclusion {
         match removed {
             RemovalOutcome::All

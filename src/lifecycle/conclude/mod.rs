@@ -1,4 +1,4 @@
-//! The second table: outcome of a step → what is true, what to show, when to requeue.
+//! The second table: outcome of a step → what is true, what to show, when to requeue. Pure.
 
 mod block;
 mod cause;
@@ -38,26 +38,26 @@ use crate::{
 /// What is true after a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conclusion {
-    /// The whole status as it shall be; nothing, where nothing may be written.
+    /// The whole status to write; none if nothing may be written.
     pub status: Option<VerificationStatus>,
     /// When to reconcile again.
     pub next: Requeue,
     /// How urgent that reconcile is.
     pub priority: Priority,
-    /// What to remember.
+    /// What this process remembers.
     pub local_state: LocalState,
-    /// What has happened, to be reported after the write.
+    /// What happened, to be reported after the write.
     pub events: Vec<Event>,
-    /// What the resource waits for, if that is all it does.
+    /// What the resource waits for, if it only waits.
     pub waits_for: Option<Wait>,
 }
 
-/// When a verification is reconciled again. A change of the resource always wakes it.
+/// When a verification is reconciled again. A change of the resource always triggers a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
     /// At once.
     Now,
-    /// Then.
+    /// At that time.
     At(Timestamp),
     /// Only when the resource changes.
     AwaitChange,
@@ -69,7 +69,7 @@ pub enum Requeue {
 #[must_use]
 pub fn claim(status: &VerificationStatus, attempt: u32, facts: &Facts) -> VerificationStatus {
     let mut draft = Draft::new(status, facts);
-    // What keeps the session from being created stays shown until a create is not refused for it.
+    // A blocker stays shown until a create is not refused for it.
     if let lasting @ (Interruption::Stalled(_) | Interruption::Blocked(_) | Interruption::RateLimited) =
         draft.lasting_interruption()
     {
@@ -105,7 +105,7 @@ pub fn conclude(parsed: &ParsedStatus<'_>, outcome: &StepOutcome, facts: &Facts)
         StepOutcome::Store(stored) => draft.store(stored),
         StepOutcome::RemoveEvidence(removed) => draft.remove(*removed),
         StepOutcome::AddFinalizer(FinalizerOutcome::Refused) => draft.finalizer_refused(),
-        // The change of the resource's metadata wakes it.
+        // The metadata change wakes it.
         StepOutcome::AddFinalizer(FinalizerOutcome::Added) => {
             draft.unwritten(Requeue::At(later(facts.now, Duration::from_secs(5))))
         }
@@ -115,7 +115,7 @@ pub fn conclude(parsed: &ParsedStatus<'_>, outcome: &StepOutcome, facts: &Facts)
     }
 }
 
-/// For how long it was suspended after its deadline, in the first reconcile after that.
+/// How long it was suspended after its deadline; nonzero only in the first reconcile after it resumed.
 fn resumed_after(facts: &Facts) -> Duration {
     match facts.deadline {
         Deadline::Passed { at, polled: _, overdue: _, long_ago: _ } if !facts.suspend => {
@@ -125,19 +125,19 @@ fn resumed_after(facts: &Facts) -> Duration {
     }
 }
 
-/// A status in the making.
+/// A status that is being built.
 struct Draft<'a> {
     facts: &'a Facts,
     before: &'a VerificationStatus,
     status: VerificationStatus,
     inputs: ConditionInputs,
-    /// Why the destination of evidence is refused.
+    /// Why the destination of the evidence is refused.
     refusal: Option<String>,
-    /// Why evidence is not stored, where its reason has several causes.
+    /// Why evidence is not stored, where the reason stands for several causes.
     cause: Option<&'static str>,
     local_state: LocalState,
     events: Vec<Event>,
-    /// What the last call met that led to the refusal of this one.
+    /// What the last call met that led to this refusal.
     refused_for: Option<Blocker>,
     waits_for: Option<Wait>,
 }
@@ -160,7 +160,7 @@ impl<'a> Draft<'a> {
 
     fn new(before: &'a VerificationStatus, facts: &'a Facts) -> Self {
         let mut status = before.clone();
-        // The default of the definition; every written status has its own.
+        // The default in the definition; every written status has its own.
         status.observed_generation = Some(facts.generation);
         let is_being_stored = facts.evidence.state == EvidenceState::Pending && !facts.suspend;
         Self {
@@ -218,11 +218,11 @@ impl<'a> Draft<'a> {
         self.finish(Requeue::Done)
     }
 
-    /// The end; where nothing is pending after it, it is settled in the same write.
+    /// Ends the verification. If nothing is pending, it is settled in the same write.
     fn end(mut self, outcome: Outcome, event: Event) -> Conclusion {
         self.status.outcome = Some(outcome);
         self.status.finished_at = Some(whole_seconds(self.facts.now));
-        // Whatever was the matter with the session is over with it.
+        // What was wrong with the session no longer matters.
         self.inputs.interruption = Interruption::Plain;
         self.events.push(event);
         self.local_state =
@@ -258,7 +258,7 @@ impl<'a> Draft<'a> {
         self.unwritten(next)
     }
 
-    /// Counts a call without a usable answer and returns how many there were before it.
+    /// Counts a call without a usable answer, and returns how many came before it.
     fn one_more_failure(&mut self) -> u32 {
         let failures = Since::one_more(self.local_state.failing, (), self.facts.now);
         self.local_state.failing = Some(failures);
@@ -276,10 +276,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The status with its phase, link and conditions as they follow from the rest.
+    /// The status, with its phase, link and conditions derived from the other fields.
     fn finish(mut self, next: Requeue) -> Conclusion {
         self.status.phase = Some(phase(&self.status, self.inputs.evidence));
-        // A link is published with its id, even if the session that is adopted is over; after an end it stays as it is.
+        // A link is published with its id, even if the adopted session has already ended; after the end it stays
+        // unchanged.
         if self.status.outcome.is_none() || self.before.verification_id.is_none() {
             self.publish_link();
         }
@@ -313,7 +314,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Our own link, never one from a body; the mode may change while the session is open.
+    /// The operator builds the link and never takes it from a response. The mode may change while the session is open.
     fn publish_link(&mut self) {
         let PortalFact::Allowed(portal) = &self.facts.portal else { return };
         let id = self.status.verification_id.as_deref();
@@ -338,7 +339,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Never later than an hour; while it is not over, not past the deadline, nor long after it.
+    /// At most an hour away. Until the verification ends, also at most at the deadline, or shortly after it.
     fn within_bounds(&self, next: Requeue) -> Requeue {
         if self.status.outcome.is_some() {
             let Requeue::At(at) = next else { return next };

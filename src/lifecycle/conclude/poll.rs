@@ -1,4 +1,4 @@
-//! Conclusions of a poll: what the portal says of a session.
+//! Conclusions of a poll: what the portal says about a session.
 
 use std::time::Duration;
 
@@ -26,22 +26,23 @@ use crate::{
 
 /// A change of progress is written at most this often.
 const PROGRESS_SHOWN_EVERY: Duration = Duration::from_secs(10);
-/// A portal may need this long until it finds a new session itself.
+/// A portal may take this long to find a new session itself.
 const YOUNG: Duration = Duration::from_mins(1);
-/// Polls answered in a row before a session may end by the portal's clock.
+/// This many polls in a row must be answered before a session may end by the portal's clock.
 const GOOD_POLLS: u8 = 3;
-/// So long word, progress and `updated_at` must stand still before a session may end by the portal's clock.
+/// The portal's status, the progress and `updated_at` must stay unchanged for this long before a session may end by the
+/// portal's clock.
 const STILL_FOR: Duration = Duration::from_hours(1);
-/// 404 in a row before a session counts as not found.
+/// This many 404s in a row mean that a session is not found.
 const NOT_FOUND: u32 = 3;
-/// A gateway may answer 404 in the portal's form. Without a 200 for another session since the first of them, an end by 404
-/// needs them for this long.
+/// A gateway may send a 404 in the portal's form. Without a 200 for another session since the first of them, they must
+/// last this long to end a session.
 const GONE_FOR: Duration = Duration::from_hours(24);
 
-/// Answers in a row, or time of them, that may be older than what the portal had said already. After that it has gone back,
-/// such as to a backup, and what it says is its word again.
+/// Outdated answers, older than an earlier answer of the portal, are believed after this many in a row or after this
+/// time: by then the portal has gone back, such as to a backup.
 const OUTDATED: (u32, Duration) = (5, Duration::from_mins(10));
-/// How soon a session is polled again that an outdated answer calls expired, or whose last poll got one.
+/// How soon to poll again after an outdated answer that says `expired`, or that came to the last poll.
 const OUTDATED_AGAIN: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
@@ -119,14 +120,14 @@ impl Draft<'_> {
         }
     }
 
-    /// After the deadline the portal could be polled, and gave no answer, or one that is older than an earlier answer.
+    /// Notes that the portal could be polled after the deadline and gave no answer, or an outdated one.
     fn note_last_poll(&mut self) {
         if self.deadline_has_passed() {
             self.local_state.last_polls_since.get_or_insert(self.facts.now);
         }
     }
 
-    /// Whether it has by now: the call may have gone out before it.
+    /// Whether the deadline has passed by now; the call may have been sent before it.
     fn deadline_has_passed(&self) -> bool {
         match self.facts.deadline {
             Deadline::Ahead(at) => at <= self.facts.now,
@@ -149,7 +150,8 @@ impl Draft<'_> {
         self.finish(Requeue::At(at.min(again)))
     }
 
-    /// When a failed adoption is retried: it is a poll, so the bounds of the resource hold, except for a pause.
+    /// When a failed adoption is retried. An adoption is a poll, so the bounds of the resource apply, except after a
+    /// pause.
     fn within_polling(&mut self, next: Requeue, error: &PortalError) -> Requeue {
         let Some(planned) = self.local_state.next else { return next };
         let wait = elapsed(self.facts.now, planned);
@@ -177,15 +179,15 @@ impl Draft<'_> {
         if self.failure_is_shown() {
             self.inputs.interruption = self.retry_interruption();
         }
-        // It says nothing of the session, so the next answer is not waited for as long as after one that does. The
-        // breaker limits how often the portal is called while many resources fail.
+        // A failure says nothing about the session, so the next poll comes sooner than after an answer. The breaker
+        // limits the calls to the portal while many resources fail.
         let wait = backoff(Duration::from_secs(2), Duration::from_mins(2), failures, self.facts.jitter_seed);
         let next = self.due(self.facts.bounds.hold(wait));
         self.finish(next)
     }
 
     fn mismatch(mut self) -> Conclusion {
-        // Once while it lasts.
+        // Reported once while it lasts.
         if self.local_state.failing.is_none() {
             self.events.push(Event::IdMismatch);
         }
@@ -212,7 +214,7 @@ impl Draft<'_> {
             let next = self.due(self.facts.bounds.hold(Duration::from_mins(5)));
             return self.finish(next);
         }
-        // A 200 since the first 404 in a row was for another session.
+        // The portal answered 200 for another session since the first 404 in a row.
         let others_are_found = self.facts.polled_at.is_some_and(|polled_at| polled_at >= failures.since);
         let is_gone = others_are_found || failures.lasted(now, GONE_FOR);
         if self.has_session() && self.past_expiry_grace() && is_gone {
@@ -244,7 +246,7 @@ impl Draft<'_> {
             && !self.local_state.expired_before;
         self.local_state.expired_before = asks_again;
         let is_verdict = matches!(report.status, PortalStatus::End(_)) && !asks_again;
-        // The last poll is to tell the state after the deadline.
+        // The last poll must show the state after the deadline.
         let is_no_last_poll = is_outdated && !is_verdict && self.deadline_has_passed();
         if is_no_last_poll {
             self.note_last_poll();
@@ -275,14 +277,14 @@ impl Draft<'_> {
             shown_at.map_or(regular, |shown_at| regular.min(shown_at.max(self.facts.bounds.soonest(now))));
         let mut next = self.due_at(at);
         if self.deadline_has_passed() {
-            // This was the last poll, and the schedule has nothing to wait for.
+            // This was the last poll, so the schedule has nothing to wait for.
             next = Requeue::Now;
         }
         self.finish(next)
     }
 
-    /// Whether an answer is older than what the portal had said already, as one of a replica that lags behind is; counts such
-    /// answers in a row, and believes them in the end.
+    /// Whether an answer is older than an earlier one, as from a replica that lags behind. Counts such answers in a
+    /// row, and believes them in the end.
     fn is_outdated(&mut self, report: &PortalReport) -> bool {
         let known = self.local_state.updated_at.or(self.status.portal_updated_at);
         let is_older = report.updated_at.is_some_and(|stamp| known.is_some_and(|known| stamp < known));
@@ -293,7 +295,7 @@ impl Draft<'_> {
         self.local_state.outdated.is_some()
     }
 
-    /// Takes over what changed. Where a change was shown less than ten seconds ago, returns when this one may be.
+    /// Takes over what changed. If a change was shown less than ten seconds ago, returns when this one may be shown.
     fn note_progress(&mut self, report: &PortalReport) -> Option<jiff::Timestamp> {
         let now = self.facts.now;
         let open = match report.status {
@@ -333,13 +335,13 @@ impl Draft<'_> {
         wait
     }
 
-    /// Modules that have not started are no change where none was known.
+    /// Modules that have not started count as no change if no progress was known.
     fn progress_differs(&self, report: &PortalReport) -> bool {
         let untouched = self.status.progress.is_empty() && is_untouched(report);
         self.status.progress != report.progress && !untouched
     }
 
-    /// The first word of a new session is no news: every session has one.
+    /// The first status of a new session is not a change: every session has one.
     fn word_differs(&self, report: &PortalReport) -> bool {
         let first = self.status.portal_status.is_none() && matches!(report.status, PortalStatus::Open(_));
         report.raw.is_some() && self.status.portal_status != report.raw && !first
@@ -359,14 +361,14 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether the session is an hour past its end by the portal's clock. Without that clock nothing is.
+    /// Whether the session ended an hour ago or more by the portal's clock; false if that clock is unknown.
     fn past_expiry_grace(&self) -> bool {
         let end =
             poll_schedule(&self.status, &self.local_state, self.facts.bounds, self.facts.times()).expires_at;
         self.facts.portal_now.is_some() && end.is_some_and(|end| later(end, EXPIRY_GRACE) <= self.facts.now)
     }
 
-    /// Whether nobody is at work: nothing moved for an hour while this process polled, nor by the portal's own stamp.
+    /// Whether nothing moved for an hour, as far as this process has polled and by the portal's own stamp.
     fn stands_still(&self, report: &PortalReport) -> bool {
         let since_stamp = report
             .updated_at
@@ -377,8 +379,8 @@ impl Draft<'_> {
         since_stamp && seen
     }
 
-    /// An hour past its end and as long without a movement, the person not finished, and the portal has answered three
-    /// times in a row.
+    /// Whether the session ended an hour ago or more, nothing moved for as long, the person has not finished, and the
+    /// last three polls were answered.
     fn may_expire_by_clock(&self, report: &PortalReport) -> bool {
         let finished = matches!(self.status.phase, Some(Phase::Processing | Phase::InReview));
         self.past_expiry_grace()

@@ -1,4 +1,4 @@
-//! The conclusion that puts a status right which lost its session: etcd was restored from a backup.
+//! Restores a status that lost its session because etcd was restored from a backup.
 
 use super::{Conclusion, Draft, Requeue};
 use crate::lifecycle::{

@@ -15,7 +15,7 @@ impl Draft<'_> {
         Interruption::shown_in(&self.before.conditions)
     }
 
-    /// What stays shown while nothing new is known: an error that only a call can clear.
+    /// The error that stays shown because only a call can clear it.
     pub(crate) fn lasting_interruption(&self) -> Interruption {
         match self.interruption_before() {
             Interruption::Plain
@@ -62,7 +62,7 @@ impl Draft<'_> {
             .and_then(|condition| Reason::from_word(&condition.reason))
     }
 
-    /// A usable key ends what was said of a missing one; whether the portal accepts it is not known yet.
+    /// A usable key clears the reason for a missing one; whether the portal accepts it is not known yet.
     pub(crate) fn credentials_unless_missing(&self) -> Option<Reason> {
         match (&self.facts.key, self.credentials_before()) {
             (

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What is not watched, such as a Secret, is checked again after this.
+/// Secrets and other objects that are not watched are checked again after this time.
 const UNWATCHED: Duration = Duration::from_mins(1);
 
 impl Draft<'_> {
@@ -56,7 +56,7 @@ impl Draft<'_> {
 
     pub(super) fn stall(&mut self, stall: Stall, event: Option<Event>) {
         self.inputs.interruption = Interruption::Stalled(stall);
-        // What keeps a session from being created is not shown beside a link.
+        // A blocker is not shown beside a link.
         let is_about_the_create = matches!(stall, Stall::DestinationNotAllowed | Stall::ResourceTooLarge);
         let is_shown = !(self.has_session() && is_about_the_create);
         if is_shown && self.interruption_before() != self.inputs.interruption {

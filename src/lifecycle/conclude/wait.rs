@@ -1,4 +1,4 @@
-//! Conclusions of waiting: nothing new is known but what is waited for.
+//! Conclusions of waiting: nothing is new except what the resource waits for.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// How long errors of an open session stay out of status: an outage must not write every status.
+/// Errors of an open session stay out of status for this long: an outage must not write every status.
 pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
-/// How long a poll has to be due before it counts as not answered: one answer alone may be lost.
+/// A poll counts as unanswered once it has been due for this long: a single response may be lost.
 const OVERDUE: Duration = Duration::from_mins(1);
-/// How long a pause stays out of the status of a session.
+/// A pause stays out of the status of a session for this long.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
-/// How often the Secret is read again while its key is refused.
+/// How often the Secret is read again while the portal refuses its key.
 pub const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
-/// A wait for the rate that is shorter is not worth a write.
+/// A shorter wait for the rate limit is not worth a write.
 const SHORT: Duration = Duration::from_secs(1);
-/// How often a missing key is checked for at first.
+/// How often a missing key is looked for at first.
 pub const KEY_SOUGHT_EVERY: Duration = Duration::from_secs(4);
-/// How long a missing key is checked for that often.
+/// For how long it is looked for that often.
 const KEY_SOUGHT_FOR: Duration = Duration::from_mins(10);
 
 impl Draft<'_> {
@@ -57,7 +57,7 @@ impl Draft<'_> {
         if !matches!(wait, Wait::Key(_)) && matches!(self.facts.key, KeyFact::Usable { .. }) {
             self.local_state.key_missing = None;
         }
-        // A request is echoed by this very write, so the schedule has to remember it.
+        // This write acknowledges a requested poll, so the schedule must remember the request.
         if self.facts.requests_poll(self.before) {
             self.local_state.next = Some(match wait {
                 Wait::Due(at) => at,
@@ -70,7 +70,7 @@ impl Draft<'_> {
     fn wait_for_admission(&mut self, refusal: Refusal, state: &State) -> Requeue {
         let now = self.facts.now;
         match refusal {
-            // What is shown of an open session is what was answered to its own polls.
+            // An open session shows only what its own polls met.
             Refusal::KeyRejected(until)
                 if matches!(state, State::Open { .. }) && !self.was_refused_this_key() =>
             {
@@ -100,12 +100,12 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether the portal refused the present key in a call for this resource.
+    /// Whether the portal refused the current key in a call for this resource.
     fn was_refused_this_key(&self) -> bool {
         self.local_state.refused_key.is_some() && self.local_state.refused_key == fingerprint(self.facts)
     }
 
-    /// The portal refuses this key: no call is made with it for a while.
+    /// The portal refuses this key, so no call is made with it for a while.
     fn wait_for_another_key(&mut self, until: Timestamp) -> Requeue {
         let again = until.min(later(self.facts.now, SECRET_READ_AGAIN));
         let denied = match self.credentials_before() {
@@ -113,7 +113,7 @@ impl Draft<'_> {
             Some(Reason::KeyRotated) => Blocker::KeyRotated,
             _ => Blocker::KeyRejected,
         };
-        // Without a refusal of its own, it shows what others have met.
+        // Without a refusal of its own, the resource shows what others have met.
         if !self.has_session() && !self.was_refused_this_key() {
             let met = self.refused_for;
             let denied = met
@@ -128,7 +128,7 @@ impl Draft<'_> {
         self.inputs.credentials = Some(denied.reason());
         let lasting = self.lasting_interruption();
         self.block(denied);
-        // What a person is waited for already stays shown until this one is Stalled as well.
+        // A stall that is shown already stays until this one becomes Stalled as well.
         if let (Interruption::Stalled(_), Interruption::Blocked(_)) = (lasting, self.inputs.interruption) {
             self.inputs.interruption = lasting;
         }
@@ -155,7 +155,7 @@ impl Draft<'_> {
             || self.interruption_before() == Interruption::Retry
     }
 
-    /// A failure does not replace an unknown outcome, or what only a person can end.
+    /// A failed request does not replace an unknown outcome or an error that only a person can resolve.
     pub(super) fn retry_interruption(&self) -> Interruption {
         match self.lasting_interruption() {
             lasting @ (Interruption::Healing | Interruption::Stalled(_)) => lasting,
@@ -167,8 +167,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Shows a pause that the portal asks for, before there is a link at once and then once it is long enough, and
-    /// returns since when it lasts.
+    /// Shows a pause that the portal asked for: at once while there is no link, otherwise once it is long enough.
+    /// Returns when it began.
     pub(super) fn pause(&mut self) -> Timestamp {
         let since = *self.local_state.paused.get_or_insert(self.facts.now);
         let lasting = self.lasting_interruption();
@@ -188,8 +188,8 @@ impl Draft<'_> {
     }
 }
 
-/// Whether a session has gone without an answer for so long that its status says so: five minutes after a poll was due,
-/// or after the last 200, if a poll has been due for a minute by then.
+/// Whether status shows that the polls of a session fail: five minutes after a poll was due, or five minutes after the
+/// last 200 if a poll has been due for a minute.
 #[must_use]
 pub fn is_outage(local_state: &LocalState, now: Timestamp) -> bool {
     let failing = local_state.failing.map(|failing| failing.since);
@@ -197,21 +197,21 @@ pub fn is_outage(local_state: &LocalState, now: Timestamp) -> bool {
     is_shown_since(since, local_state, now)
 }
 
-/// Whether errors that last since then are shown.
+/// Whether errors that began at this time are shown.
 fn is_shown_since(since: Timestamp, local_state: &LocalState, now: Timestamp) -> bool {
     let without_answer = local_state.last_answer.map_or(Duration::ZERO, |last| elapsed(last, now));
     let overdue = elapsed(since, now);
     overdue >= OUTAGE_SHOWN_AFTER || (overdue >= OVERDUE && without_answer >= OUTAGE_SHOWN_AFTER)
 }
 
-/// When to check again for a key that is missing since then.
+/// When to look again for a key that has been missing since then.
 #[must_use]
 pub fn key_sought_again(since: Timestamp, now: Timestamp) -> Timestamp {
     let is_new = elapsed(since, now) < KEY_SOUGHT_FOR;
     later(now, if is_new { KEY_SOUGHT_EVERY } else { SECRET_READ_AGAIN })
 }
 
-/// The fingerprint of the key that is used.
+/// The fingerprint of the current key.
 pub(super) fn fingerprint(facts: &Facts) -> Option<String> {
     match &facts.key {
         KeyFact::Usable { fingerprint } => Some(fingerprint.clone()),
