@@ -108,12 +108,12 @@ impl Evidence {
         upload: &Upload<'_>,
         outcome: &mut UploadOutcome,
     ) -> Result<bool, NotNow> {
-        if upload.facts.local_state.manifest_sought || outcome.manifest_sought {
+        if upload.facts.local_state.manifest_checked || outcome.manifest_checked {
             return Ok(false);
         }
         let is_there =
             upload.destination.store.has_attributes() && take_over_manifest(upload, outcome).await?;
-        outcome.manifest_sought = true;
+        outcome.manifest_checked = true;
         Ok(is_there)
     }
 }

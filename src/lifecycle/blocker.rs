@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blocker_is_known_again_by_its_reason_and_message() {
+    fn a_blocker_is_recognised_by_its_reason_and_message() {
         for blocker in Blocker::ALL {
             assert_eq!(Blocker::shown_as(blocker.reason(), blocker.message()), Some(blocker));
             let of_another_version = Blocker::shown_as(blocker.reason(), "in other words").unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_portal_that_did_not_respond_is_not_said_to_have_responded() {
+    fn a_message_about_no_response_does_not_mention_a_response() {
         for (cause, words) in [
             (NotSent::Resolve, "host name cannot be resolved"),
             (NotSent::Refused, "host refuses the connection"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_portals_guide_recommends_is_in_the_message() {
+    fn the_message_contains_what_the_portals_guide_recommends() {
         for (blocker, advice) in [
             (Blocker::NotConfigured, "Contact the portal's administrator"),
             (Blocker::KeyRejected, "Check that it is active in the v2dashboard"),

@@ -236,7 +236,7 @@ pub struct UploadOutcome {
     /// When to continue, or to request an image once more, if not now.
     pub again_at: Option<Timestamp>,
     /// Whether the operator knows if an earlier process wrote the manifest.
-    pub manifest_sought: bool,
+    pub manifest_checked: bool,
     /// Images with a 404 that may not be the portal's, by [`Wanted::stem`], each once.
     pub unclear: Vec<String>,
     /// Whether the portal then answered for the session with 200.

@@ -136,7 +136,7 @@ pub fn open(phase: Phase) -> VerificationStatus {
 
 /// The status of a finished verification.
 #[must_use]
-pub fn over(outcome: Outcome) -> VerificationStatus {
+pub fn finished(outcome: Outcome) -> VerificationStatus {
     VerificationStatus { outcome: Some(outcome), finished_at: Some(now()), ..open(Phase::InProgress) }
 }
 
@@ -212,16 +212,16 @@ pub fn all_stored() -> UploadOutcome {
 pub fn states() -> Vec<(&'static str, VerificationStatus)> {
     let mut unreadable = open(Phase::AwaitingUser);
     unreadable.session = None;
-    let mut settled = over(Outcome::Verified);
+    let mut settled = finished(Outcome::Verified);
     settled.settled = true;
     vec![
         ("Fresh", fresh()),
         ("Claimed", attempted(SessionState::Claimed, 1, 0)),
         ("Refused", attempted(SessionState::NotCreated, 1, 0)),
-        ("Lost", attempted(SessionState::Unknown, 1, 1)),
-        ("Lost, budget spent", attempted(SessionState::Unknown, 3, 3)),
+        ("OutcomeUnknown", attempted(SessionState::Unknown, 1, 1)),
+        ("OutcomeUnknown, retries spent", attempted(SessionState::Unknown, 3, 3)),
         ("Open", open(Phase::AwaitingUser)),
-        ("Over", over(Outcome::Verified)),
+        ("Finished", finished(Outcome::Verified)),
         ("Settled", settled),
         ("Unreadable", unreadable),
     ]

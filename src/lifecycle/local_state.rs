@@ -61,7 +61,7 @@ pub struct LocalState {
     pub storing_since: Option<Timestamp>,
     /// Whether this process knows that no earlier process wrote the manifest, because it saw the verdict arrive or has
     /// checked.
-    pub manifest_sought: bool,
+    pub manifest_checked: bool,
     /// Images with a 404 that may not be the portal's.
     pub misses: Misses,
     /// Attempts in a row to remove the evidence.

@@ -39,7 +39,7 @@ pub use absence::{Absence, Misses, Missing};
 pub use blocker::{Blocker, BlockerKind, GRACE as STALLED_AFTER};
 pub use conclude::{
     Conclusion, Requeue, claim, conclude,
-    wait::{KEY_SOUGHT_EVERY, SECRET_READ_AGAIN, is_outage, key_sought_again},
+    wait::{MISSING_KEY_CHECKED_EVERY, SECRET_READ_AGAIN, is_outage, missing_key_checked_at},
 };
 pub use decide::{after_refusal, decide};
 pub use event::Event;

@@ -58,7 +58,7 @@ impl CompactState {
             refused_key,
             storing,
             storing_since,
-            manifest_sought,
+            manifest_checked,
             misses,
             removing,
             good_polls,
@@ -85,7 +85,7 @@ impl CompactState {
             && refused_key.is_none()
             && storing.is_none()
             && storing_since.is_none()
-            && !manifest_sought
+            && !manifest_checked
             && misses.is_empty()
             && removing.is_none()
             && outdated.is_none()

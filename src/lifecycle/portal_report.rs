@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_words_are_read_in_any_case_and_with_dashes() {
+    fn other_statuses_are_read_in_any_case_and_with_dashes() {
         assert_eq!(portal_status("In-Progress"), PortalStatus::Open(OpenPhase::InProgress));
         assert_eq!(portal_status("NEEDS_MANUAL_REVIEW"), PortalStatus::Open(OpenPhase::InReview));
         assert_eq!(portal_status("junk"), PortalStatus::Unknown);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_status_cannot_hold_is_cleaned_and_cut() {
+    fn what_status_cannot_hold_is_sanitized_and_cut() {
         assert_eq!(sanitize("a\u{1F600}b\r\n\tc"), Some("abc".to_owned()));
         assert_eq!(sanitize(" \u{7f} "), None);
         assert_eq!(sanitize(&"x".repeat(100)).map(|word| word.len()), Some(64));

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_nobody_has_begun_are_idle_and_modules_that_nobody_names_unclear() {
+    fn modules_that_have_not_started_are_idle_and_a_report_without_modules_is_unclear() {
         assert_eq!(stage_after(&[("document", "pending"), ("liveness", "pending")]), Stage::Idle);
         assert_eq!(stage_after(&[("document", "completed"), ("liveness", "pending")]), Stage::Active);
         assert_eq!(stage_after(&[]), Stage::Unclear);

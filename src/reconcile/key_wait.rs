@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::accounts::Account;
 use crate::{
     cluster::{KeyLookup, ReadSecret},
-    lifecycle::{KeyFault, SECRET_READ_AGAIN, key_sought_again},
+    lifecycle::{KeyFault, SECRET_READ_AGAIN, missing_key_checked_at},
     portal::KeyIdentity,
     priority::Priority,
 };
@@ -40,7 +40,7 @@ impl KeyWait {
             return None;
         }
         let regular = |awaited| match awaited {
-            Awaited::Usable(_, since) => key_sought_again(since, now),
+            Awaited::Usable(_, since) => missing_key_checked_at(since, now),
             Awaited::AnotherThan(_) => now.checked_add(SECRET_READ_AGAIN).unwrap_or(Timestamp::MAX),
         };
         let is_news = match (self.awaited, found) {

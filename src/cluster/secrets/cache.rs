@@ -11,7 +11,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     api::SecretKeyRef,
-    lifecycle::{KEY_SOUGHT_EVERY, KeyFault},
+    lifecycle::{MISSING_KEY_CHECKED_EVERY, KeyFault},
     portal::{ApiKey, InvalidKey},
 };
 
@@ -20,7 +20,7 @@ const KEY_TTL: Duration = Duration::from_secs(29);
 /// A Secret that is created is found within this.
 const FOUND_WITHIN: Duration = Duration::from_secs(5);
 /// How long a missing key counts as missing: a reconcile that waits for it may get the absence that another one found.
-const ABSENCE_TTL: Duration = FOUND_WITHIN.saturating_sub(KEY_SOUGHT_EVERY);
+const ABSENCE_TTL: Duration = FOUND_WITHIN.saturating_sub(MISSING_KEY_CHECKED_EVERY);
 /// An entry that was not requested in this time is removed. Longer than any wait between two polls.
 const REQUEST_TTL: Duration = Duration::from_mins(20);
 /// The most bytes in the cache, names included.

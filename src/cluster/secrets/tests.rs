@@ -9,7 +9,7 @@ use serde_json::json;
 use tower::BoxError;
 
 use super::*;
-use crate::{lifecycle::KEY_SOUGHT_EVERY, portal::ApiKey};
+use crate::{lifecycle::MISSING_KEY_CHECKED_EVERY, portal::ApiKey};
 
 /// The reads that an API server received.
 #[derive(Default)]
@@ -95,7 +95,7 @@ async fn a_cached_absence_never_delays_finding_a_new_key_beyond_five_seconds() {
         sleep(Duration::from_millis(10)).await;
         key(&secrets, "team", "okid").await.unwrap_err();
     }
-    assert!(began.elapsed() + KEY_SOUGHT_EVERY <= Duration::from_millis(5_050), "{:?}", began.elapsed());
+    assert!(began.elapsed() + MISSING_KEY_CHECKED_EVERY <= Duration::from_millis(5_050), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,10 +139,10 @@ async fn two_thousand_waiting_for_one_secret_cost_what_one_costs() {
         let seek = |number: u32| {
             let secrets = Arc::clone(&secrets);
             async move {
-                sleep(KEY_SOUGHT_EVERY * number / waiting).await;
+                sleep(MISSING_KEY_CHECKED_EVERY * number / waiting).await;
                 for _ in 0..15 {
                     key(&secrets, "team", "okid").await.unwrap_err();
-                    sleep(KEY_SOUGHT_EVERY).await;
+                    sleep(MISSING_KEY_CHECKED_EVERY).await;
                 }
             }
         };
@@ -162,7 +162,7 @@ async fn a_namespace_with_a_thousand_missing_secrets_delays_no_other() {
         async move {
             for _ in 0..3 {
                 key(&secrets, "large", &number.to_string()).await.unwrap_err();
-                sleep(KEY_SOUGHT_EVERY).await;
+                sleep(MISSING_KEY_CHECKED_EVERY).await;
             }
         }
     });

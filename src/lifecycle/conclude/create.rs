@@ -141,7 +141,7 @@ impl Draft<'_> {
         self.lost(after, wait)
     }
 
-    fn lost(mut self, attempts: Attempts, wait: Duration) -> Conclusion {
+    fn outcome_unknown(mut self, attempts: Attempts, wait: Duration) -> Conclusion {
         let session = self.session();
         session.state = Some(SessionState::Unknown);
         session.orphans = session.orphans.saturating_add(1).min(session.attempt);

@@ -30,15 +30,15 @@ impl Draft<'_> {
     pub(super) fn settle_unless_pending(mut self, next: Requeue) -> Conclusion {
         let evidence = self.facts.evidence.after(&self.status);
         self.inputs.evidence = evidence.state;
-        self.local_state.manifest_sought &= evidence.state == EvidenceState::Pending;
+        self.local_state.manifest_checked &= evidence.state == EvidenceState::Pending;
         if !evidence.is_live() {
             self.status.settled = true;
             return self.finish(Requeue::Done);
         }
-        let rests = evidence.state != EvidenceState::Pending
+        let is_waiting = evidence.state != EvidenceState::Pending
             && !evidence.lacks_finalizer()
             && !evidence.holds_needless_finalizer();
-        self.finish(if rests { Requeue::AwaitChange } else { next })
+        self.finish(if is_waiting { Requeue::AwaitChange } else { next })
     }
 
     pub(super) fn store(mut self, stored: &UploadOutcome) -> Conclusion {
@@ -49,15 +49,15 @@ impl Draft<'_> {
         };
         self.refusal.clone_from(&stored.refusal);
         self.local_state.misses.add(stored, self.facts.now);
-        self.local_state.manifest_sought |= stored.manifest_sought;
-        let has_come = !stored.objects.is_empty() || stored.manifest_sha256.is_some();
-        if has_come {
+        self.local_state.manifest_checked |= stored.manifest_checked;
+        let has_progress = !stored.objects.is_empty() || stored.manifest_sha256.is_some();
+        if has_progress {
             self.take_over_objects(stored);
         }
-        let is_owed = self.facts.evidence.after(&self.status).state == EvidenceState::Pending;
-        match (stored.error.filter(|_| is_owed), stored.again_at) {
+        let is_pending = self.facts.evidence.after(&self.status).state == EvidenceState::Pending;
+        match (stored.error.filter(|_| is_pending), stored.again_at) {
             (Some(error), _) => self.store_later(error),
-            (None, again_at) if has_come => self.store_on(again_at),
+            (None, again_at) if has_progress => self.store_on(again_at),
             // The upload limits left no room, so nothing new is known.
             (None, Some(at)) => {
                 let next = self.due_at(at);
@@ -136,7 +136,7 @@ impl Draft<'_> {
         self.local_state.storing = None;
         self.local_state.storing_since = None;
         self.local_state.misses = Misses::default();
-        self.local_state.manifest_sought = false;
+        self.local_state.manifest_checked = false;
         self.inputs.evidence = EvidenceState::Failed;
         self.show_error(error, error.reason());
         self.inputs.credentials = self.inputs.credentials.or_else(|| self.credentials_unless_missing());

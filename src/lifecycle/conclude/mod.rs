@@ -185,7 +185,7 @@ impl<'a> Draft<'a> {
                 last_polls_since: facts.local_state.last_polls_since.filter(|_| !facts.suspend),
                 storing: facts.local_state.storing.filter(|_| is_being_stored),
                 removing: facts.local_state.removing.filter(|_| facts.evidence.has_finalizer),
-                manifest_sought: facts.local_state.manifest_sought && is_being_stored,
+                manifest_checked: facts.local_state.manifest_checked && is_being_stored,
                 misses: if is_being_stored { facts.local_state.misses.clone() } else { Misses::default() },
                 storing_since: is_being_stored.then(|| facts.local_state.storing_since.unwrap_or(facts.now)),
                 ..facts.local_state.clone()
@@ -226,7 +226,7 @@ impl<'a> Draft<'a> {
         self.inputs.interruption = Interruption::Plain;
         self.events.push(event);
         self.local_state =
-            LocalState { next: Some(self.facts.now), manifest_sought: true, ..LocalState::default() };
+            LocalState { next: Some(self.facts.now), manifest_checked: true, ..LocalState::default() };
         self.settle_unless_pending(Requeue::Now)
     }
 

@@ -304,7 +304,7 @@ impl Draft<'_> {
         };
         let differs = self.progress_differs(report)
             || open.is_some_and(|open| self.status.phase != Some(open.phase()))
-            || self.word_differs(report);
+            || self.status_differs(report);
         let stamp_moved = self
             .local_state
             .updated_at
@@ -342,7 +342,7 @@ impl Draft<'_> {
     }
 
     /// The first status of a new session is not a change: every session has one.
-    fn word_differs(&self, report: &PortalReport) -> bool {
+    fn status_differs(&self, report: &PortalReport) -> bool {
         let first = self.status.portal_status.is_none() && matches!(report.status, PortalStatus::Open(_));
         report.raw.is_some() && self.status.portal_status != report.raw && !first
     }

@@ -30,9 +30,9 @@ pub const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
 /// A shorter wait for the rate limit is not worth a write.
 const SHORT: Duration = Duration::from_secs(1);
 /// How often a missing key is looked for at first.
-pub const KEY_SOUGHT_EVERY: Duration = Duration::from_secs(4);
+pub const MISSING_KEY_CHECKED_EVERY: Duration = Duration::from_secs(4);
 /// For how long it is looked for that often.
-const KEY_SOUGHT_FOR: Duration = Duration::from_mins(10);
+const MISSING_KEY_CHECKED_OFTEN_FOR: Duration = Duration::from_mins(10);
 
 impl Draft<'_> {
     pub(super) fn wait(mut self, wait: Wait, state: &State) -> Conclusion {
@@ -142,7 +142,7 @@ impl Draft<'_> {
             self.inputs.interruption = Interruption::Blocked(Blocker::Key(fault));
         }
         let since = *self.local_state.key_missing.get_or_insert(self.facts.now);
-        Requeue::At(key_sought_again(since, self.facts.now))
+        Requeue::At(missing_key_checked_at(since, self.facts.now))
     }
 
     /// Failed requests show at once while there is no link, and after five minutes once there is one.
@@ -206,9 +206,9 @@ fn is_shown_since(since: Timestamp, local_state: &LocalState, now: Timestamp) ->
 
 /// When to look again for a key that has been missing since then.
 #[must_use]
-pub fn key_sought_again(since: Timestamp, now: Timestamp) -> Timestamp {
-    let is_new = elapsed(since, now) < KEY_SOUGHT_FOR;
-    later(now, if is_new { KEY_SOUGHT_EVERY } else { SECRET_READ_AGAIN })
+pub fn missing_key_checked_at(since: Timestamp, now: Timestamp) -> Timestamp {
+    let is_new = elapsed(since, now) < MISSING_KEY_CHECKED_OFTEN_FOR;
+    later(now, if is_new { MISSING_KEY_CHECKED_EVERY } else { SECRET_READ_AGAIN })
 }
 
 /// The fingerprint of the current key.

@@ -15,7 +15,7 @@ use crate::{
 
 fn storing() -> World {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Retain);
-    // The facts follow the status.
+    // The facts follow status.
     world.decide();
     world
 }
@@ -24,7 +24,7 @@ fn back(required: bool) -> Wanted {
     Wanted { kind: EvidenceKind::Back, image_type: "original".to_owned(), attempt: None, required }
 }
 
-/// One pass that meets a 404 of unclear origin, after which the portal answers for the session or does not.
+/// One attempt to store that meets a 404 of unclear origin; the portal then answers for the session, or does not.
 fn unclear(world: &mut World, details_answered: bool) -> Absence {
     let absence = world.facts.absence(&back(false), Missing::Unclear, details_answered);
     let unclear = vec![back(false).stem()];
@@ -39,7 +39,7 @@ fn unclear(world: &mut World, details_answered: bool) -> Absence {
 }
 
 #[test]
-fn a_404_of_unclear_origin_counts_the_third_time_in_ten_minutes_with_an_answer_between() {
+fn a_third_404_of_unclear_origin_counts_after_ten_minutes_with_an_answer_between() {
     for (passes, end, reason) in [
         (&[(0, true), (300, false)][..], 300, Absence::Absent),
         (&[(0, false), (300, true)], 300, Absence::Absent),
@@ -61,7 +61,7 @@ fn a_404_of_unclear_origin_counts_the_third_time_in_ten_minutes_with_an_answer_b
 }
 
 #[test]
-fn a_restart_begins_the_ten_minutes_anew_and_another_error_does_not() {
+fn a_restart_restarts_the_ten_minutes_and_another_error_does_not() {
     for restarts in [false, true] {
         let mut world = storing();
         unclear(&mut world, true);
@@ -80,7 +80,7 @@ fn a_restart_begins_the_ten_minutes_anew_and_another_error_does_not() {
 }
 
 #[test]
-fn each_image_is_counted_on_its_own() {
+fn each_image_is_counted_separately() {
     let mut world = storing();
     unclear(&mut world, true);
     world.pass(300);
@@ -91,7 +91,7 @@ fn each_image_is_counted_on_its_own() {
 }
 
 #[test]
-fn what_the_portal_does_not_have_is_asked_for_once_more_half_a_minute_after_the_verdict() {
+fn an_absent_image_is_requested_once_more_half_a_minute_after_the_verdict() {
     let mut world = storing();
     let at = later(world.facts.now, Duration::from_secs(30));
     let of = |world: &World, required, details_answered| {
@@ -105,19 +105,19 @@ fn what_the_portal_does_not_have_is_asked_for_once_more_half_a_minute_after_the_
     world.pass(1);
     assert!(world.facts.needs_details(&back(false), Missing::ByThePortal));
     assert_eq!(of(&world, false, true), Absence::Absent);
-    assert_eq!(of(&world, false, false), Absence::NotKnown, "a gateway speaks JSON too");
+    assert_eq!(of(&world, false, false), Absence::NotKnown, "a gateway may respond in JSON too");
     world.restart();
     assert_eq!(of(&world, false, true), Absence::Absent, "status says when the verdict was seen");
 }
 
 #[test]
-fn a_required_image_that_the_portal_does_not_have_is_missing_from_the_first_answer_on() {
+fn a_required_image_is_missing_from_the_first_404_on() {
     let world = storing();
     assert_eq!(world.facts.absence(&back(true), Missing::ByThePortal, false), Absence::Absent);
 }
 
 #[test]
-fn a_verdict_in_the_future_keeps_nobody_waiting_for_more_than_half_a_minute() {
+fn a_verdict_in_the_future_delays_an_image_by_at_most_half_a_minute() {
     let mut world = storing();
     world.facts.evidence.verdict_at = Some(later(world.facts.now, Duration::from_hours(9)));
     let at = later(world.facts.now, Duration::from_secs(30));

@@ -1,4 +1,4 @@
-//! What is said of a destination of evidence that is refused.
+//! The messages about a refused evidence destination.
 
 use serde_json::json;
 
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// What is wrong with a destination.
+/// What is wrong with the destination.
 pub(crate) const REFUSAL: &str =
     "the Secret with the credentials of the store: aws_regoin is not an option of s3 stores";
 const SAID: &str = "spec.evidence cannot be stored as requested: the Secret with the credentials of the store: aws_regoin is \
                     no option of s3 stores.";
 
-/// A destination that is refused.
+/// A refused destination.
 pub(crate) fn refused_destination() -> DestinationFact {
     DestinationFact::Refused(REFUSAL.to_owned())
 }
@@ -53,7 +53,7 @@ fn said(status: &VerificationStatus, type_: ConditionType) -> Option<&str> {
 }
 
 #[test]
-fn before_a_session_is_made_it_is_said_what_is_wrong_with_the_destination() {
+fn before_a_session_is_created_the_message_names_the_fault_of_the_destination() {
     let status = fixtures::fresh();
     let facts = facts(&status, Some(REFUSAL));
     let step = decide(&ParsedStatus::of(UID, &status), &facts);
@@ -67,8 +67,8 @@ fn before_a_session_is_made_it_is_said_what_is_wrong_with_the_destination() {
 }
 
 #[test]
-fn what_is_wrong_is_said_for_as_long_as_evidence_stays_refused() {
-    let over = fixtures::over(Outcome::Verified);
+fn the_message_names_the_fault_for_as_long_as_the_destination_is_refused() {
+    let over = fixtures::finished(Outcome::Verified);
     let stored = UploadOutcome {
         error: Some(EvidenceError::StoreSecretInvalid),
         refusal: Some(REFUSAL.to_owned()),
@@ -84,8 +84,8 @@ fn what_is_wrong_is_said_for_as_long_as_evidence_stays_refused() {
 }
 
 #[test]
-fn a_store_without_conditional_writes_is_told_from_a_wrong_option() {
-    let over = fixtures::over(Outcome::Verified);
+fn a_store_without_conditional_writes_has_a_message_of_its_own() {
+    let over = fixtures::finished(Outcome::Verified);
     let stored =
         UploadOutcome { error: Some(EvidenceError::NoConditionalWrites), ..UploadOutcome::default() };
     let failed = concluded(&over, &facts(&over, None), &StepOutcome::Store(stored));
@@ -97,7 +97,7 @@ fn a_store_without_conditional_writes_is_told_from_a_wrong_option() {
 }
 
 #[test]
-fn a_refusal_that_is_too_long_or_odd_still_fits_the_condition() {
+fn a_refusal_that_is_long_or_has_odd_characters_fits_the_condition() {
     let status = fixtures::fresh();
     let odd = format!("{}\u{1b}[31mé", "x".repeat(400));
     let facts = facts(&status, Some(&odd));

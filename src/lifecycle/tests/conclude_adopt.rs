@@ -22,7 +22,7 @@ fn adopting() -> World {
 }
 
 #[test]
-fn an_adopted_session_is_followed_as_one_of_our_own() {
+fn an_adopted_session_is_followed_like_a_created_one() {
     let mut world = adopting();
     let reconcile = world.reconcile(said("in_progress", &["document"]));
     let shown = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Adopted";
@@ -30,7 +30,7 @@ fn an_adopted_session_is_followed_as_one_of_our_own() {
         &world,
         &reconcile,
         expected(shown, 1..=6, &[Event::SessionAdopted]),
-        "the person is at it",
+        "the person has started",
     );
     assert_eq!(world.status.verification_id.as_deref(), Some(ID));
     assert!(world.status.portal_url.is_some());
@@ -42,7 +42,7 @@ fn an_adopted_session_is_followed_as_one_of_our_own() {
 }
 
 #[test]
-fn an_adopted_session_may_be_over_already() {
+fn an_adopted_session_may_have_ended_already() {
     let mut world = adopting();
     let reconcile = world.reconcile(said("verified", &[]));
     assert_eq!(reconcile.conclusion.events, [Event::SessionAdopted, Event::Verified]);
@@ -55,12 +55,12 @@ fn an_adopted_session_may_be_over_already() {
 }
 
 #[test]
-fn a_session_to_adopt_that_is_not_found_is_stalled_the_third_time() {
+fn a_session_to_adopt_is_stalled_when_it_is_not_found_three_times() {
     let mut world = adopting();
     for _ in 0..2 {
         let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
         let shown = "Pending: R ProgressingWithRetry, Rec ProgressingWithRetry, CR NotChecked, SC NotYet";
-        assert_led_to(&world, &reconcile, expected(shown, 300..=300, &[]), "the first two");
+        assert_led_to(&world, &reconcile, expected(shown, 300..=300, &[]), "the first two 404s");
     }
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
     let shown = "Pending: R SessionNotFound, St SessionNotFound, CR NotChecked, SC NotYet";
@@ -88,7 +88,7 @@ fn an_error_of_an_adoption_loses_nothing() {
 }
 
 #[test]
-fn a_restored_status_is_followed_as_adopted_and_asked_for_first() {
+fn a_restored_status_is_followed_as_adopted_and_polled_first() {
     let mut world = World::open(ReadyWhen::Verified);
     world.reconcile(said("in_progress", &["document"]));
     world.status.session.as_mut().unwrap().uid = Some("another".to_owned());

@@ -26,7 +26,7 @@ pub(super) fn session(world: &World) -> &Session {
     world.status.session.as_ref().unwrap()
 }
 
-/// Concludes a create of which no answer came, on the claim or without it.
+/// Concludes a create that got no answer, with or without the claim.
 fn ended(end: CreateOutcome, is_claimed: bool) -> (World, crate::lifecycle::conclude::Conclusion) {
     let mut world = fresh();
     if is_claimed {
@@ -41,13 +41,13 @@ fn ended(end: CreateOutcome, is_claimed: bool) -> (World, crate::lifecycle::conc
 }
 
 #[test]
-fn a_claim_that_another_one_won_is_left_alone() {
+fn a_claim_that_another_writer_won_is_left_alone() {
     let (_, done) = ended(CreateOutcome::ClaimLost, false);
     assert_eq!((done.status, done.next, done.events), (None, Requeue::AwaitChange, vec![]));
 }
 
 #[test]
-fn a_claim_that_cannot_be_written_is_tried_again_within_two_minutes() {
+fn a_claim_that_cannot_be_written_is_retried_within_two_minutes() {
     let (world, done) = ended(CreateOutcome::ClaimNotWritten, false);
     assert_eq!((done.status, done.events), (None, vec![]));
     let Requeue::At(at) = done.next else { panic!("{:?}", done.next) };
@@ -56,7 +56,7 @@ fn a_claim_that_cannot_be_written_is_tried_again_within_two_minutes() {
 }
 
 #[test]
-fn a_claim_without_a_request_is_as_if_it_had_not_been() {
+fn a_claim_without_a_request_changes_nothing_else() {
     let (world, done) = ended(CreateOutcome::NotSent, true);
     let reconcile = Reconcile { step: Step::Create { attempt: 1 }, claimed: None, conclusion: done };
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
@@ -81,7 +81,7 @@ fn a_created_session_publishes_its_link() {
         &world,
         &reconcile,
         expected(shown, 13..=17, &[Event::SessionCreated]),
-        "15 s, 10 % more or less",
+        "15 s ± 10 %",
     );
     let status = &world.status;
     assert_eq!(status.verification_id.as_deref(), Some(ID));
@@ -97,7 +97,7 @@ fn a_created_session_publishes_its_link() {
 }
 
 #[test]
-fn the_link_is_the_one_that_the_spec_asks_for() {
+fn the_link_follows_the_mode_of_the_spec() {
     let mut world = fresh();
     world.facts.mode = Mode::Select;
     world.facts.link_path = "/verify".to_owned();
@@ -165,7 +165,7 @@ fn a_session_is_created_after_unknown_outcomes() {
     assert_eq!(world.status.phase, Some(Phase::AwaitingUser));
 }
 
-/// A claim that another process left behind, after so many lost answers.
+/// A claim that another process left behind, after this many lost responses.
 fn found(lost: u32) -> World {
     let mut world = fresh();
     for _ in 0..lost {
@@ -182,12 +182,12 @@ fn a_found_claim_without_a_request_is_abandoned_as_not_created() {
     world.facts.in_flight = InFlight::NeverSent;
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, expected(shown, 5..=5, &[]), "nothing left this process");
+    assert_led_to(&world, &reconcile, expected(shown, 5..=5, &[]), "this process sent nothing");
     assert_eq!((world.state(), session(&world).orphans), (State::Refused, 0));
 }
 
 #[test]
-fn a_found_claim_is_abandoned_as_unknown_and_tried_again_at_once() {
+fn a_found_claim_is_abandoned_as_unknown_and_retried_at_once() {
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     let reported = [Event::CreateOutcomeUnknown];
     let mut world = found(0);
@@ -196,7 +196,7 @@ fn a_found_claim_is_abandoned_as_unknown_and_tried_again_at_once() {
         &world,
         &reconcile,
         expected(healing, 0..=0, &reported),
-        "the wait for quiet was long enough",
+        "the wait until no request was in flight was long enough",
     );
     assert_eq!((world.state(), session(&world).orphans), (State::OutcomeUnknown, 1));
     let mut world = found(1);
@@ -211,7 +211,7 @@ fn a_found_claim_is_abandoned_as_unknown_and_tried_again_at_once() {
 }
 
 #[test]
-fn an_outage_makes_no_claim_and_shows_itself() {
+fn an_outage_prevents_claims_and_is_shown() {
     let mut world = fresh();
     world.refusal = Some(Refusal::Breaker(fixtures::after(30)));
     let reconcile = world.reconcile(Answer::Uncalled);
@@ -225,7 +225,7 @@ fn an_outage_makes_no_claim_and_shows_itself() {
         &world,
         &reconcile,
         expected(UNREACHABLE, 30..=30, &reported),
-        "30 s, and a share of the next minute",
+        "30 s and a random share of the next minute",
     );
     assert_eq!(world.status.session, None);
 }

@@ -11,7 +11,7 @@ use crate::{
     portal::error::PortalError,
 };
 
-/// One refusal: what it shows at once, in which time it is tried again, and what it shows after ten minutes of it.
+/// One refusal: what it shows at once, when it is retried, and what it shows after ten minutes.
 struct RefusedCreate {
     error: PortalError,
     shown: &'static str,
@@ -113,7 +113,7 @@ const REFUSALS: &[RefusedCreate] = &[
     },
 ];
 
-/// The same refusal again and again until it has lasted that many seconds.
+/// The same refusal repeatedly, until it has lasted this many seconds.
 fn refused_for(error: PortalError, seconds: i64) -> (World, Reconcile) {
     let mut world = fresh();
     let begun = world.facts.now;
@@ -125,7 +125,7 @@ fn refused_for(error: PortalError, seconds: i64) -> (World, Reconcile) {
 }
 
 #[test]
-fn a_refusal_makes_no_session_and_is_tried_again() {
+fn a_refusal_creates_no_session_and_is_retried() {
     for RefusedCreate { error, shown, seconds, events, .. } in REFUSALS {
         let mut world = fresh();
         let reconcile = world.reconcile(refused(*error));
@@ -136,7 +136,7 @@ fn a_refusal_makes_no_session_and_is_tried_again() {
 }
 
 #[test]
-fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
+fn what_only_a_person_can_resolve_is_stalled_after_ten_minutes() {
     for RefusedCreate { error, shown, after_grace, longest, seconds, .. } in REFUSALS {
         let (world, reconcile) = refused_for(*error, 600);
         let least = *seconds.start();
@@ -154,7 +154,7 @@ fn what_only_a_person_can_end_is_stalled_after_ten_minutes() {
 }
 
 #[test]
-fn nothing_is_stalled_before_ten_minutes_are_over() {
+fn nothing_is_stalled_within_the_first_ten_minutes() {
     for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
         let mut world = fresh();
         world.reconcile(refused(error));
@@ -172,14 +172,14 @@ fn nothing_is_stalled_before_ten_minutes_are_over() {
 }
 
 #[test]
-fn another_refusal_begins_its_own_grace() {
+fn another_kind_of_refusal_starts_its_own_grace_period() {
     let (mut world, _) = refused_for(PortalError::Invalid, 600);
     world.reconcile_when_due(refused(PortalError::Unconfigured));
     assert_eq!(line(&world.status), MISCONFIGURED);
 }
 
 #[test]
-fn a_stall_stays_over_a_restart() {
+fn a_stall_survives_a_restart() {
     for error in [PortalError::KeyRejected, PortalError::Invalid, PortalError::Unconfigured] {
         let (mut world, _) = refused_for(error, 600);
         let before = line(&world.status);
@@ -215,7 +215,7 @@ fn a_refused_key_is_not_used_again_for_150_seconds() {
 }
 
 #[test]
-fn a_pause_of_no_time_lasts_five_seconds() {
+fn a_pause_of_zero_seconds_lasts_five_seconds() {
     for seconds in [0, 1, 5] {
         let mut world = fresh();
         world.reconcile(refused(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) }));

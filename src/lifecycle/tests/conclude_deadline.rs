@@ -1,4 +1,4 @@
-//! What `spec.activeDeadline` ends, and what it waits for.
+//! What `spec.activeDeadline` ends, and what delays that end.
 
 use super::{
     schedule::spec,
@@ -21,7 +21,7 @@ use crate::{
 
 const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
 const HOUR: u64 = 3600;
-/// The deadline of a [`World`], from the creation of the resource on.
+/// The deadline of a [`World`], counted from the creation of the resource.
 const DEADLINE: u64 = 168 * HOUR;
 
 /// A session that is open when its deadline passes.
@@ -36,7 +36,7 @@ fn no_key() -> KeyFact {
     KeyFact::Missing(KeyFault::SecretNotFound)
 }
 
-/// Reconciles without a call until it ends; how many hours after the deadline that is.
+/// Reconciles without a call until the verification ends; returns how many hours after the deadline that is.
 fn hours_until_the_end(world: &mut World) -> u64 {
     while world.status.outcome.is_none() {
         let Requeue::At(at) = world.reconcile(Answer::Uncalled).conclusion.next else { break };
@@ -51,7 +51,7 @@ fn the_deadline_ends_it_as_failed() {
     let failed = "Failed: R Failed, St DeadlineExceeded,";
     for (mut world, shown, is_open) in [
         (World::fresh(ReadyWhen::Verified), "CR NotChecked, SC NotYet", false),
-        (World::lost(1), "CR NotChecked, SC OutcomeUnknown", false),
+        (World::outcome_unknown(1), "CR NotChecked, SC OutcomeUnknown", false),
         (World::open(ReadyWhen::Verified), "CR Accepted, SC Created", true),
         (World::open(ReadyWhen::SessionCreated), "CR Accepted, SC Created", true),
     ] {
@@ -68,7 +68,7 @@ fn the_deadline_ends_it_as_failed() {
 }
 
 #[test]
-fn the_deadline_takes_a_verdict_that_is_there_already() {
+fn a_verdict_that_is_there_at_the_deadline_counts() {
     let mut world = open();
     assert_eq!(world.reconcile(said("verified", &[])).conclusion.events, [Event::Verified]);
 }
@@ -77,24 +77,24 @@ fn the_deadline_takes_a_verdict_that_is_there_already() {
 fn the_deadline_ends_it_after_a_last_poll_that_was_answered() {
     let mut world = open();
     world.reconcile(poll_failed(LOST));
-    assert!(matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)), "no answer is no poll");
+    assert!(matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)), "a poll without an answer does not count");
     assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Fail));
 }
 
 #[test]
-fn a_verdict_from_before_the_deadline_counts_however_late_it_is_asked_for() {
+fn a_verdict_from_before_the_deadline_counts_however_late_the_poll_is() {
     for hours in [1, 30, 5000] {
-        // It was suspended over its deadline.
+        // It was suspended across its deadline.
         let mut suspended = World::open(ReadyWhen::Verified);
         suspended.facts.suspend = true;
         suspended.reconcile(Answer::Uncalled);
         suspended.pass(DEADLINE + hours * HOUR);
         suspended.facts.suspend = false;
-        // The operator was away.
+        // The operator was not running.
         let mut away = open();
         away.pass(hours * HOUR);
         away.restart();
-        // The key was missing, within a day.
+        // The key was missing for less than a day.
         let mut keyless = open();
         keyless.facts.key = no_key();
         keyless.reconcile(Answer::Uncalled);
@@ -109,7 +109,7 @@ fn a_verdict_from_before_the_deadline_counts_however_late_it_is_asked_for() {
 }
 
 #[test]
-fn the_ten_minutes_for_a_last_poll_count_from_when_it_was_possible() {
+fn the_ten_minutes_for_a_last_poll_begin_when_it_becomes_possible() {
     let mut world = open();
     world.facts.key = no_key();
     world.reconcile(Answer::Uncalled);
@@ -130,7 +130,7 @@ fn the_ten_minutes_for_a_last_poll_count_from_when_it_was_possible() {
 }
 
 #[test]
-fn a_day_after_the_deadline_it_ends_though_it_could_not_be_asked_for() {
+fn a_day_after_the_deadline_it_ends_even_if_it_could_not_be_polled() {
     let hinder: [fn(&mut World); 3] = [
         |world| world.facts.key = no_key(),
         |world| world.facts.portal = PortalFact::NotAllowed,
@@ -161,7 +161,7 @@ fn the_day_after_the_deadline_does_not_count_time_suspended() {
 }
 
 #[test]
-fn what_was_resumed_between_processes_counts_from_then() {
+fn a_resume_between_two_processes_counts_from_the_restart() {
     let mut world = open();
     world.facts.suspend = true;
     world.reconcile(Answer::Uncalled);
@@ -176,7 +176,7 @@ fn what_was_resumed_between_processes_counts_from_then() {
 }
 
 #[test]
-fn a_deadline_ahead_is_no_deadline_that_passed() {
+fn a_deadline_in_the_future_has_not_passed() {
     let local_state = fixtures::facts().local_state;
     let at = fixtures::after(60);
     assert_eq!(Deadline::of(at, fixtures::after(59), &local_state), Deadline::Ahead(at));

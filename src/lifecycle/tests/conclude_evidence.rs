@@ -1,4 +1,4 @@
-//! The rows of `conclude` for evidence that is stored.
+//! The rows of `conclude` for storing evidence.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) fn storing() -> World {
     World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
 }
 
-/// With the finalizer on it.
+/// The same with the finalizer.
 pub(super) fn held() -> World {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
     assert_eq!(world.reconcile(Answer::Uncalled).step, Step::AddFinalizer);
@@ -55,7 +55,7 @@ fn a_verdict_after_which_evidence_is_stored_is_not_the_end() {
 }
 
 #[test]
-fn a_verdict_after_which_none_is_stored_is_settled_in_its_own_write() {
+fn a_verdict_without_evidence_is_settled_in_the_same_write() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let mut world = World::asking(ReadyWhen::Verified, policy);
         let reconcile = world.reconcile(said("rejected", &[]));
@@ -66,7 +66,7 @@ fn a_verdict_after_which_none_is_stored_is_settled_in_its_own_write() {
 }
 
 #[test]
-fn evidence_is_pending_after_an_expiry_by_the_clock_too_where_the_spec_names_it() {
+fn evidence_is_pending_after_an_expiry_by_the_clock_if_the_spec_lists_it() {
     let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
     world.reconcile(said("expired", &[]));
     assert!(line(&world.status).starts_with("Storing: R StoringEvidence"), "{}", line(&world.status));
@@ -91,7 +91,7 @@ fn no_evidence_is_pending_after_a_deadline() {
 }
 
 #[test]
-fn what_is_stored_whole_is_reported_and_settled() {
+fn evidence_that_is_completely_stored_is_reported_and_settled() {
     let mut world = storing();
     let reconcile = world.reconcile(store(fixtures::all_stored()));
     assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (STORED, Requeue::Done));
@@ -102,7 +102,7 @@ fn what_is_stored_whole_is_reported_and_settled() {
 }
 
 #[test]
-fn what_is_stored_in_part_goes_on_at_once() {
+fn evidence_that_is_partly_stored_continues_at_once() {
     let mut world = storing();
     let reconcile = world.reconcile(store(fixtures::stored(vec![fixtures::front()])));
     assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (STORING, Requeue::Now));
@@ -113,7 +113,7 @@ fn what_is_stored_in_part_goes_on_at_once() {
 }
 
 #[test]
-fn all_objects_without_the_manifest_are_not_all() {
+fn without_the_manifest_the_evidence_is_incomplete() {
     let mut world = storing();
     let objects = vec![fixtures::front(), fixtures::absent(EvidenceKind::Back)];
     world.reconcile(store(fixtures::stored(objects)));
@@ -124,7 +124,7 @@ fn all_objects_without_the_manifest_are_not_all() {
 }
 
 #[test]
-fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
+fn a_portal_without_images_leaves_nothing_to_store_and_nothing_to_report() {
     let mut world = storing();
     world.facts.evidence.spec.as_mut().unwrap().images[0].required = false;
     let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent);
@@ -134,7 +134,7 @@ fn a_portal_that_has_nothing_leaves_nothing_to_store_and_nothing_to_tell() {
 }
 
 #[test]
-fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_pending() {
+fn after_the_manifest_neither_the_spec_nor_a_retry_makes_evidence_pending() {
     let mut world = held();
     world.reconcile(store(fixtures::all_stored()));
     let stored = world.status.evidence.clone();
@@ -143,14 +143,14 @@ fn once_the_manifest_is_written_neither_the_spec_nor_a_retry_makes_anything_pend
     spec.results = true;
     for retry in [None, Some("again".to_owned()), None] {
         world.facts.retry = retry;
-        // The test would fail here if it were to be stored.
+        // If it were to be stored, the test would fail here.
         world.reconcile(Answer::Uncalled);
         assert_eq!((line(&world.status).as_str(), &world.status.evidence), (STORED, &stored));
     }
 }
 
 #[test]
-fn a_place_that_has_to_be_waited_for_changes_nothing() {
+fn waiting_for_the_upload_limits_changes_nothing() {
     let mut world = storing();
     world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     let (before, failures) = (world.status.clone(), world.facts.local_state.storing);
@@ -158,12 +158,12 @@ fn a_place_that_has_to_be_waited_for_changes_nothing() {
     let at = later(world.facts.now, Duration::from_secs(30));
     let reconcile = world.reconcile(store(UploadOutcome { again_at: Some(at), ..UploadOutcome::default() }));
     assert_eq!((reconcile.conclusion.next, &world.status), (Requeue::At(at), &before));
-    assert_eq!(world.facts.local_state.storing, failures, "it says nothing of the error");
+    assert_eq!(world.facts.local_state.storing, failures, "it says nothing about the error");
     assert!(matches!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))));
 }
 
 #[test]
-fn what_is_stored_until_its_place_is_used_up_goes_on_when_there_is_one() {
+fn an_upload_that_reaches_its_limit_continues_when_there_is_room() {
     let mut world = storing();
     let at = later(world.facts.now, Duration::from_secs(30));
     let some = UploadOutcome { again_at: Some(at), ..fixtures::stored(vec![fixtures::front()]) };
@@ -172,12 +172,12 @@ fn what_is_stored_until_its_place_is_used_up_goes_on_when_there_is_one() {
 }
 
 #[test]
-fn a_reconcile_that_brought_nothing_at_all_comes_again_later() {
+fn an_upload_without_any_result_is_retried_later() {
     let mut world = storing();
     let before = world.status.clone();
     let reconcile = world.reconcile(store(UploadOutcome::default()));
     let Requeue::At(at) = reconcile.conclusion.next else { panic!("{:?}", reconcile.conclusion.next) };
-    assert!(at > world.facts.now, "it must not be taken again and again");
+    assert!(at > world.facts.now, "it must not be repeated in a loop");
     assert_eq!((reconcile.conclusion.status, &world.status), (None, &before));
 }
 
@@ -193,7 +193,7 @@ fn objects_that_were_stored_before_the_error_stay_in_status() {
 }
 
 #[test]
-fn images_that_are_taken_out_of_the_spec_are_no_longer_pending() {
+fn images_that_are_removed_from_the_spec_are_no_longer_pending() {
     for fails in [false, true] {
         let mut world = storing();
         if fails {
@@ -213,7 +213,7 @@ fn images_that_are_taken_out_of_the_spec_are_no_longer_pending() {
 }
 
 #[test]
-fn another_destination_is_given_everything_and_what_is_left_behind_is_reported_where_it_was_to_be_removed() {
+fn a_new_destination_receives_everything_and_objects_left_behind_are_reported() {
     for (mut world, events) in [(storing(), vec![]), (held(), vec![Event::EvidenceOrphaned])] {
         world.reconcile(store(fixtures::stored(vec![fixtures::front()])));
         let prefix = "s3://elsewhere/team-a/customer-42".to_owned();
@@ -226,7 +226,7 @@ fn another_destination_is_given_everything_and_what_is_left_behind_is_reported_w
 }
 
 #[test]
-fn status_has_room_for_what_is_asked_for_whatever_was_asked_for_before() {
+fn status_has_room_for_what_is_requested_whatever_was_requested_before() {
     let mut world = storing();
     let mut earlier = fixtures::stored(Vec::new());
     for n in 0..16 {
@@ -265,7 +265,7 @@ fn a_portal_that_is_not_allowed_any_more_is_reported_while_evidence_is_pending()
 }
 
 #[test]
-fn an_object_counts_by_what_it_is_whatever_its_format() {
+fn an_object_counts_whatever_its_format() {
     let spec = fixtures::evidence_spec(DeletionPolicy::Retain);
     let mut world = storing();
     let png = crate::api::StoredObject { key: "front-original.png".to_owned(), ..fixtures::front() };

@@ -15,9 +15,9 @@ use crate::{
 const HOUR: i64 = 3600;
 const EXPIRED: &str = "Expired: R Expired, St Expired, CR Accepted, SC Created, F Expired, V Expired";
 
-/// A session four hours old, three hours after its end, that this process has followed for an hour without a movement;
-/// two good polls in a row.
-fn long_over() -> World {
+/// A session that is four hours old and ended three hours ago. This process has polled it for an hour without a change;
+/// the last two polls were answered.
+fn long_expired() -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(4 * 3600);
     world.facts.local_state.good_polls = 2;
@@ -25,7 +25,7 @@ fn long_over() -> World {
     world
 }
 
-/// Polls with that answer for so many hours, or until it is over.
+/// Polls with this answer for this many hours, or until the verification ends.
 fn follow(world: &mut World, hours: i64, mut answer: impl FnMut(Timestamp) -> Answer) {
     let end = world.facts.now + SignedDuration::from_hours(hours);
     while world.facts.now < end && world.status.outcome.is_none() {
@@ -41,8 +41,8 @@ fn stamped(updated_at: Timestamp) -> Answer {
 }
 
 #[test]
-fn a_session_ends_an_hour_past_its_end_after_three_good_polls() {
-    let mut world = long_over();
+fn a_session_expires_an_hour_after_its_end_and_three_answered_polls() {
+    let mut world = long_expired();
     world.facts.local_state.good_polls = 0;
     for _ in 0..2 {
         let reconcile = world.reconcile_when_due(said("generated", &[]));
@@ -54,7 +54,7 @@ fn a_session_ends_an_hour_past_its_end_after_three_good_polls() {
 }
 
 #[test]
-fn a_session_that_nobody_opens_ends_an_hour_past_its_end() {
+fn a_session_that_nobody_opens_expires_an_hour_after_its_end() {
     let mut world = World::open(ReadyWhen::Verified);
     follow(&mut world, 12, |_| said("generated", &[]));
     assert_eq!(world.status.outcome, Some(Outcome::Expired));
@@ -63,18 +63,18 @@ fn a_session_that_nobody_opens_ends_an_hour_past_its_end() {
 }
 
 #[test]
-fn what_the_person_has_finished_does_not_end_by_the_clock() {
+fn a_check_that_the_person_has_finished_does_not_expire_by_the_clock() {
     for (word, completed) in
         [("needs_manual_review", &[][..]), ("validating", &[]), ("in_progress", &["document", "liveness"])]
     {
-        let mut world = long_over();
+        let mut world = long_expired();
         follow(&mut world, 6, |_| said(word, completed));
         assert_eq!(world.status.outcome, None, "{word}");
     }
 }
 
 #[test]
-fn an_end_by_the_clock_needs_polls_in_a_row_that_were_answered() {
+fn an_expiry_by_the_clock_needs_answered_polls_in_a_row() {
     for error in [
         PortalError::Failed(Failed::Cut),
         PortalError::KeyRejected,
@@ -82,7 +82,7 @@ fn an_end_by_the_clock_needs_polls_in_a_row_that_were_answered() {
         PortalError::Unclear { status: 404 },
         PortalError::Limited { retry_after: None },
     ] {
-        let mut world = long_over();
+        let mut world = long_expired();
         world.reconcile(poll_failed(error));
         world.reconcile_when_due(said("generated", &[]));
         assert_eq!(world.status.outcome, None, "{error:?}");
@@ -90,23 +90,23 @@ fn an_end_by_the_clock_needs_polls_in_a_row_that_were_answered() {
 }
 
 #[test]
-fn an_end_by_the_clock_waits_for_a_whole_hour() {
-    let mut world = long_over();
+fn an_expiry_by_the_clock_waits_for_a_full_hour() {
+    let mut world = long_expired();
     world.facts.now = fixtures::after(3600 + 3599);
     world.facts.local_state.still_since = Some(fixtures::now());
     world.reconcile(said("generated", &[]));
     assert_eq!(world.status.outcome, None);
-    let mut world = long_over();
+    let mut world = long_expired();
     world.facts.local_state.still_since = Some(world.facts.now - SignedDuration::from_secs(3599));
     world.reconcile(said("generated", &[]));
     assert_eq!(world.status.outcome, None);
 }
 
 #[test]
-fn our_own_clock_ends_nothing_that_the_portal_calls_alive() {
+fn the_operators_clock_ends_no_session_that_is_alive_by_the_portals() {
     for portal_ahead in [None, Some(SignedDuration::from_hours(-3))] {
         for error in [None, Some(PortalError::NotFound)] {
-            let mut world = long_over();
+            let mut world = long_expired();
             world.portal_ahead = portal_ahead;
             for _ in 0..3 {
                 world.reconcile_when_due(error.map_or_else(|| said("generated", &[]), poll_failed));
@@ -123,7 +123,7 @@ fn our_own_clock_ends_nothing_that_the_portal_calls_alive() {
 }
 
 #[test]
-fn while_something_moves_nothing_ends_and_then_the_hour_begins_anew() {
+fn a_change_prevents_the_expiry_and_restarts_the_hour() {
     let half_hours = |now: Timestamp| now.duration_since(fixtures::now()).as_secs() / 1800;
     let moves: [fn(i64) -> Answer; 3] = [
         |step| said(["generated", "initiated"][usize::from(step % 2 == 1)], &[]),
@@ -131,10 +131,10 @@ fn while_something_moves_nothing_ends_and_then_the_hour_begins_anew() {
         |step| stamped(fixtures::now() + SignedDuration::from_secs(step)),
     ];
     for answer in moves {
-        let mut world = long_over();
+        let mut world = long_expired();
         world.restart();
         follow(&mut world, 6, |now| answer(half_hours(now)));
-        assert_eq!(world.status.outcome, None, "a person is at work");
+        assert_eq!(world.status.outcome, None, "the person is still active");
         let (last, stopped) = (half_hours(world.facts.now), world.facts.now);
         follow(&mut world, 6, |_| answer(last));
         assert_eq!(world.status.outcome, Some(Outcome::Expired));
@@ -145,7 +145,7 @@ fn while_something_moves_nothing_ends_and_then_the_hour_begins_anew() {
 
 #[test]
 fn a_stamp_of_the_last_hour_by_the_portals_clock_keeps_it_alive() {
-    let mut world = long_over();
+    let mut world = long_expired();
     let stamp = world.facts.now - SignedDuration::from_mins(59);
     world.reconcile(stamped(stamp));
     assert_eq!(world.status.outcome, None);
@@ -155,8 +155,8 @@ fn a_stamp_of_the_last_hour_by_the_portals_clock_keeps_it_alive() {
 }
 
 #[test]
-fn after_a_restart_the_hour_without_a_movement_begins_anew() {
-    let mut world = long_over();
+fn a_restart_restarts_the_hour_without_a_change() {
+    let mut world = long_expired();
     world.restart();
     let begun = world.facts.now;
     follow(&mut world, 6, |_| said("generated", &[]));
@@ -166,7 +166,7 @@ fn after_a_restart_the_hour_without_a_movement_begins_anew() {
 }
 
 #[test]
-fn an_end_that_is_not_after_the_creation_is_no_date_and_is_reported() {
+fn an_end_that_is_not_after_the_creation_is_ignored_and_reported() {
     for (end, usable) in [(-5400, false), (0, false), (1, true), (3600, true)] {
         let expires_at = Some(fixtures::now() + SignedDuration::from_secs(end));
         let created = Answer::Create(Ok(Created { expires_at, ..fixtures::created().unwrap() }));
@@ -176,7 +176,7 @@ fn an_end_that_is_not_after_the_creation_is_no_date_and_is_reported() {
         let unusable = reconcile.conclusion.events.contains(&Event::ExpiryUnusable);
         assert_eq!((unusable, reconcile.conclusion.events.len()), (!usable, if usable { 1 } else { 2 }));
 
-        // Where the portal's clock was not known then, it is known later.
+        // If the portal's clock was not known then, it is known later.
         let mut world = World::fresh(ReadyWhen::Verified);
         world.portal_ahead = None;
         world.reconcile(created);

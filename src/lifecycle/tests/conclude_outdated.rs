@@ -1,4 +1,4 @@
-//! Answers that are older than what the portal had said already.
+//! Answers that are older than what the portal had already reported.
 
 use super::world::{World, line, said_at};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 const BEFORE: u64 = 100;
 const KNOWN: u64 = 200;
 
-/// An open session of which the portal said `in_progress` with one module completed, at [`KNOWN`].
+/// An open session for which the portal reported `in_progress` with one module completed, at [`KNOWN`].
 fn known() -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.status.expires_at = None;
@@ -26,7 +26,7 @@ fn known() -> World {
 }
 
 #[test]
-fn an_answer_from_the_past_changes_nothing_that_is_shown() {
+fn an_outdated_answer_changes_nothing_that_is_shown() {
     let mut world = known();
     let shown = world.status.clone();
     for _ in 0..5 {
@@ -38,7 +38,7 @@ fn an_answer_from_the_past_changes_nothing_that_is_shown() {
 }
 
 #[test]
-fn after_five_answers_in_a_row_the_portals_word_is_its_word_again() {
+fn after_five_outdated_answers_in_a_row_the_portal_is_believed() {
     let mut world = known();
     world.facts.bounds.max = Some(std::time::Duration::from_secs(10));
     for _ in 0..5 {
@@ -49,11 +49,11 @@ fn after_five_answers_in_a_row_the_portals_word_is_its_word_again() {
     assert!(line(&world.status).starts_with("AwaitingUser"), "the sixth");
     world.pass(30);
     world.reconcile(said_at(BEFORE + 1, "initiated", &[]));
-    assert!(line(&world.status).starts_with("InProgress"), "it is compared with what was said last");
+    assert!(line(&world.status).starts_with("InProgress"), "it is compared with the last report");
 }
 
 #[test]
-fn after_ten_minutes_the_portals_word_is_its_word_again() {
+fn after_ten_minutes_of_outdated_answers_the_portal_is_believed() {
     let mut world = known();
     world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
     world.pass(599);
@@ -66,7 +66,7 @@ fn after_ten_minutes_the_portals_word_is_its_word_again() {
 }
 
 #[test]
-fn answers_from_the_past_between_others_are_never_believed() {
+fn outdated_answers_between_others_are_never_believed() {
     let mut world = known();
     for _ in 0..20 {
         world.reconcile_when_due(said_at(BEFORE, "generated", &[]));
@@ -76,7 +76,7 @@ fn answers_from_the_past_between_others_are_never_believed() {
 }
 
 #[test]
-fn what_was_known_before_a_restart_is_known_after_it() {
+fn the_last_report_survives_a_restart() {
     let mut world = known();
     let shown = world.status.clone();
     world.restart();
@@ -85,7 +85,7 @@ fn what_was_known_before_a_restart_is_known_after_it() {
 }
 
 #[test]
-fn verified_and_rejected_count_from_whichever_answer() {
+fn verified_and_rejected_count_even_in_an_outdated_answer() {
     for (word, outcome) in [("verified", Outcome::Verified), ("rejected", Outcome::Rejected)] {
         let mut world = known();
         world.reconcile_when_due(said_at(BEFORE, word, &[]));
@@ -94,20 +94,20 @@ fn verified_and_rejected_count_from_whichever_answer() {
 }
 
 #[test]
-fn an_expired_from_the_past_is_asked_for_once_more() {
+fn an_outdated_expired_is_polled_once_more() {
     let mut world = known();
     world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, None);
     assert_eq!(world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs(), 5);
     world.reconcile_when_due(said_at(KNOWN, "in_progress", &["document"]));
     world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
-    assert_eq!(world.status.outcome, None, "the first after another answer");
+    assert_eq!(world.status.outcome, None, "the first outdated answer after another one");
     let reconcile = world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
     assert_eq!(world.status.outcome, Some(Outcome::Expired));
     assert_eq!(reconcile.conclusion.events, [Event::Expired]);
     let mut world = known();
     world.reconcile_when_due(said_at(KNOWN, "expired", &[]));
-    assert_eq!(world.status.outcome, Some(Outcome::Expired), "what is not older counts at once");
+    assert_eq!(world.status.outcome, Some(Outcome::Expired), "an answer that is not older counts at once");
 }
 
 #[test]
@@ -122,10 +122,10 @@ fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
     assert_eq!((world.status.portal_updated_at, world.facts.local_state.updated_at), (None, None));
     world.pass(300);
     world.reconcile(said_at(KNOWN, "validating", &["document", "liveness"]));
-    assert!(line(&world.status).starts_with("Processing"), "it is not taken for an answer from the past");
+    assert!(line(&world.status).starts_with("Processing"), "it does not count as outdated");
 }
 
-/// [`known`], after its deadline.
+/// The same session after its deadline.
 fn overdue() -> World {
     let mut world = known();
     world.pass(168 * 3600);
@@ -134,7 +134,7 @@ fn overdue() -> World {
 }
 
 #[test]
-fn an_answer_from_the_past_is_no_last_poll_and_is_asked_for_again() {
+fn an_outdated_answer_does_not_count_as_last_poll_and_is_polled_again() {
     for (word, modules) in [("in_progress", &["document"][..]), ("expired", &[])] {
         let mut world = overdue();
         let answered = world.facts.local_state.last_answer;
@@ -147,12 +147,12 @@ fn an_answer_from_the_past_is_no_last_poll_and_is_asked_for_again() {
 }
 
 #[test]
-fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten_minutes() {
+fn outdated_answers_delay_the_deadline_for_five_polls_or_ten_minutes() {
     let mut world = overdue();
     for _ in 0..6 {
         assert!(matches!(world.reconcile_when_due(said_at(BEFORE, "in_progress", &[])).step, Step::Poll(_)));
     }
-    assert_eq!(world.decide(), Step::Transition(Transition::Fail), "the sixth is its word again");
+    assert_eq!(world.decide(), Step::Transition(Transition::Fail), "the sixth is believed");
     let mut world = overdue();
     world.reconcile(said_at(BEFORE, "in_progress", &[]));
     world.pass(599);
@@ -162,10 +162,10 @@ fn answers_from_the_past_put_off_the_end_by_the_deadline_for_five_of_them_or_ten
 }
 
 #[test]
-fn an_answer_from_the_past_is_no_last_poll_though_it_was_asked_for_before_the_deadline() {
+fn an_outdated_answer_to_an_earlier_poll_does_not_count_as_last_poll() {
     let mut world = known();
     world.pass(60);
-    let Step::Poll(id) = overdue().decide() else { panic!("it is asked for") };
+    let Step::Poll(id) = overdue().decide() else { panic!("it is polled") };
     let facts = Facts { deadline: Deadline::Ahead(world.facts.now), ..world.facts.clone() };
     let details =
         Details { updated_at: Some(fixtures::after(BEFORE)), ..fixtures::details("in_progress", &[]) };

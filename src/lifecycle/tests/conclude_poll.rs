@@ -24,7 +24,7 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-/// The same answer for that many seconds.
+/// The same answer for this many seconds.
 fn polled_for(world: &mut World, answer: &Answer, seconds: i64) {
     let begun = world.facts.now;
     while world.facts.now.duration_since(begun).as_secs() < seconds {
@@ -44,13 +44,13 @@ fn an_answer_about_another_session_changes_nothing_and_is_reported() {
             let reconcile = world.reconcile(answer);
             assert_led_to(&world, &reconcile, expected(AWAITING, 2..=120, &[Event::IdMismatch]), word);
             assert_eq!(world.status.phase, before.phase);
-            assert_eq!(world.facts.local_state.good_polls, 0, "it is no good poll");
+            assert_eq!(world.facts.local_state.good_polls, 0, "it does not count as answered");
         }
     }
 }
 
 #[test]
-fn each_word_has_its_phase() {
+fn each_status_of_the_portal_has_its_phase() {
     let review = "InReview: R InReview, Rec InReview, CR Accepted, SC Created";
     let in_progress = "InProgress: R InProgress, Rec InProgress, CR Accepted, SC Created";
     let processing = "Processing: R InProgress, Rec InProgress, CR Accepted, SC Created";
@@ -116,7 +116,7 @@ fn a_verdict_with_ready_when_session_created_is_finished() {
 }
 
 #[test]
-fn only_the_exact_word_is_a_verdict() {
+fn only_the_exact_status_is_a_verdict() {
     for word in ["VERIFIED", " verified", "verified\n", "verified\0", "Verified", "verifie", "", "junk"] {
         let mut world = open();
         world.reconcile(said(word, &[]));
@@ -126,7 +126,7 @@ fn only_the_exact_word_is_a_verdict() {
 }
 
 #[test]
-fn a_word_nobody_knows_is_shown_and_reported_once_and_keeps_the_phase() {
+fn an_unknown_status_is_shown_and_reported_once_and_keeps_the_phase() {
     let mut world = open();
     world.reconcile(said("in_progress", &["document"]));
     world.pass(60);
@@ -142,7 +142,7 @@ fn a_word_nobody_knows_is_shown_and_reported_once_and_keeps_the_phase() {
 }
 
 #[test]
-fn an_answer_without_a_word_keeps_the_phase() {
+fn an_answer_without_a_status_keeps_the_phase() {
     let mut world = open();
     world.reconcile(said("in_progress", &[]));
     world.pass(60);
@@ -162,9 +162,9 @@ fn progress_is_written_at_most_every_ten_seconds() {
     world.pass(4);
     world.facts.local_state.next = None;
     let reconcile = world.reconcile(said("in_progress", &["document"]));
-    assert!(world.status.progress.is_empty(), "four seconds later it is too soon");
+    assert!(world.status.progress.is_empty(), "four seconds are too short");
     let Requeue::At(at) = reconcile.conclusion.next else { panic!("{:?}", reconcile.conclusion.next) };
-    assert!(at <= later(shown_at, Duration::from_secs(10)), "as soon as it may be shown, or before");
+    assert!(at <= later(shown_at, Duration::from_secs(10)), "no later than it may be shown");
     world.facts.now = later(shown_at, Duration::from_secs(10));
     world.reconcile(said("in_progress", &["document"]));
     assert_eq!(world.status.progress_summary.as_deref(), Some("1/2"));
@@ -181,7 +181,7 @@ fn a_poll_that_finds_nothing_new_writes_nothing() {
             ..fixtures::details("in_progress", &["document"])
         };
         world.reconcile_when_due(Answer::Poll(Ok(details)));
-        assert_eq!(world.status, before, "a new stamp alone is no reason to write");
+        assert_eq!(world.status, before, "a new stamp alone is not worth a write");
     }
 }
 
@@ -206,7 +206,7 @@ fn a_refused_key_keeps_the_session_and_is_stalled_after_ten_minutes() {
             "the Secret is read each minute",
         );
         let next = world.facts.local_state.next.unwrap().duration_since(world.facts.now).as_secs();
-        assert!((300..=3600).contains(&next), "the portal is asked after {next} s");
+        assert!((300..=3600).contains(&next), "the portal is polled after {next} s");
         polled_for(&mut world, &poll_failed(error), 601);
         world.reconcile_when_due(poll_failed(error));
         let stalled = format!("AwaitingUser: R AwaitingUser, St {reason}, CR {reason}, SC Created");
@@ -235,11 +235,11 @@ fn a_new_session_may_be_unknown_to_the_portal_for_a_minute() {
 const NOT_FOUND: &str = "AwaitingUser: R SessionNotFound, St SessionNotFound, CR Accepted, SC Created";
 
 #[test]
-fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
+fn a_third_404_stalls_the_session_and_does_not_end_it() {
     let mut world = open();
     for _ in 0..2 {
         let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
-        assert_led_to(&world, &reconcile, expected(RETRY, 300..=300, &[]), "the first two");
+        assert_led_to(&world, &reconcile, expected(RETRY, 300..=300, &[]), "the first two 404s");
     }
     let reconcile = world.reconcile_when_due(poll_failed(PortalError::NotFound));
     assert_led_to(
@@ -253,13 +253,13 @@ fn the_third_time_the_session_is_not_found_is_stalled_and_not_an_end() {
     world.restart();
     world.status.expires_at = None;
     let reconcile = world.reconcile(poll_failed(PortalError::NotFound));
-    assert_led_to(&world, &reconcile, expected(NOT_FOUND, 3600..=3600, &[]), "kept over a restart");
+    assert_led_to(&world, &reconcile, expected(NOT_FOUND, 3600..=3600, &[]), "also after a restart");
     world.reconcile_when_due(said("generated", &[]));
     assert_eq!(line(&world.status), AWAITING, "it clears automatically");
 }
 
 #[test]
-fn a_session_that_is_not_found_an_hour_past_its_end_has_expired() {
+fn a_session_that_is_not_found_an_hour_after_its_end_has_expired() {
     for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
         let mut world = World::open(ready_when);
         world.pass(4 * 3600);
@@ -294,7 +294,7 @@ fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
     world.facts.polled_at = Some(fixtures::after(4 * 3600 - 1));
     gone(&mut world);
     world.reconcile_when_due(poll_failed(PortalError::NotFound));
-    assert_eq!(world.status.outcome, None, "what was answered before the first 404 says nothing");
+    assert_eq!(world.status.outcome, None, "an answer before the first 404 says nothing");
     world.facts.polled_at = Some(world.facts.now);
     world.reconcile_when_due(poll_failed(PortalError::NotFound));
     assert_eq!(world.status.outcome, Some(Outcome::Expired), "another session was found since");
@@ -310,7 +310,7 @@ fn an_end_by_404_needs_a_200_for_another_session_or_a_day_of_404() {
 }
 
 #[test]
-fn what_a_gateway_may_have_said_changes_nothing_and_is_asked_again_in_seconds() {
+fn an_answer_that_may_be_a_gateways_changes_nothing_and_is_retried_in_seconds() {
     let statuses = [401, 403, 404, 410].map(|status| PortalError::Unclear { status });
     for error in statuses.into_iter().chain([PortalError::Failed(Failed::ServerError(502))]) {
         let unclear = poll_failed(error);
@@ -354,7 +354,7 @@ fn an_error_is_retried_within_the_bounds_of_the_resource() {
 }
 
 #[test]
-fn an_end_takes_away_that_the_session_was_not_found() {
+fn an_end_clears_session_not_found() {
     let mut world = World::open(ReadyWhen::SessionCreated);
     for _ in 0..3 {
         world.reconcile_when_due(poll_failed(PortalError::NotFound));
@@ -379,7 +379,7 @@ fn a_pause_is_observed_and_shows_after_a_minute() {
 }
 
 #[test]
-fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_poll_forward() {
+fn a_pause_of_zero_seconds_lasts_five_seconds_and_brings_no_poll_forward() {
     for seconds in [0, 1] {
         let limited = poll_failed(PortalError::Limited { retry_after: Some(Duration::from_secs(seconds)) });
         let mut world = open();
@@ -394,7 +394,7 @@ fn a_pause_of_no_time_lasts_five_seconds_and_brings_no_poll_forward() {
         let mut world = open();
         world.facts.bounds.max = Some(Duration::from_secs(1));
         let reconcile = world.reconcile(limited);
-        assert_led_to(&world, &reconcile, expected(AWAITING, 5..=5, &[]), "whatever the resource asks for");
+        assert_led_to(&world, &reconcile, expected(AWAITING, 5..=5, &[]), "whatever the resource requests");
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 
 #[test]
-fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays() {
+fn the_finalizer_is_added_before_evidence_is_stored_and_stays() {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Delete);
     let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!((&reconcile.step, reconcile.conclusion.status), (&Step::AddFinalizer, None));
@@ -39,7 +39,7 @@ fn what_is_removed_with_its_resource_is_held_before_anything_is_stored_and_stays
 }
 
 #[test]
-fn what_is_over_waits_for_no_deadline() {
+fn a_finished_verification_waits_for_no_deadline() {
     let mut world = held();
     world.deadline = later(world.facts.now, Duration::from_mins(1));
     assert_eq!(world.reconcile(store(fixtures::all_stored())).conclusion.next, Requeue::AwaitChange);
@@ -49,7 +49,7 @@ fn what_is_over_waits_for_no_deadline() {
 }
 
 #[test]
-fn removal_lets_go_of_the_resource() {
+fn a_removal_releases_the_resource() {
     for (removed, events) in [
         (RemovalOutcome::All, vec![]),
         (RemovalOutcome::Versioned, vec![Event::EvidenceVersionsLeft]),
@@ -72,7 +72,7 @@ fn removal_lets_go_of_the_resource() {
 }
 
 #[test]
-fn removal_is_tried_again_and_is_over_after_ten_minutes() {
+fn a_removal_is_retried_and_abandoned_after_ten_minutes() {
     let mut world = held();
     world.reconcile(store(fixtures::all_stored()));
     world.delete();
@@ -95,14 +95,14 @@ fn removal_is_tried_again_and_is_over_after_ten_minutes() {
 }
 
 #[test]
-fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_abandons_them() {
+fn a_process_that_starts_late_makes_three_attempts_to_remove_evidence() {
     let mut world = held();
     world.reconcile(store(fixtures::all_stored()));
     world.delete();
     world.restart();
     world.pass(3600);
     for _ in 0..2 {
-        // A store whose circuit is open is not asked, so that is no attempt.
+        // A store behind an open circuit breaker is not called, so that is no attempt.
         assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotTried)).step, RELEASED);
         assert_eq!(world.reconcile_when_due(Answer::Remove(RemovalOutcome::NotYet)).step, RELEASED);
     }
@@ -112,7 +112,7 @@ fn a_process_that_comes_after_ten_minutes_tries_three_times_before_it_abandons_t
 }
 
 #[test]
-fn a_store_that_can_never_be_asked_holds_a_resource_for_twenty_minutes() {
+fn a_store_that_cannot_be_called_holds_a_resource_for_twenty_minutes() {
     let mut world = held();
     world.reconcile(store(fixtures::all_stored()));
     world.delete();
@@ -139,7 +139,7 @@ fn a_finalizer_that_is_refused_is_reported_and_abandoned_after_a_day() {
     };
     assert!(reported(&world));
 
-    // Once it is granted, storing continues, and another error has its own reason.
+    // Once permission is granted, storing continues, and another error has its own reason.
     let mut granted = world.clone();
     assert_eq!(granted.reconcile(Answer::Uncalled).step, Step::AddFinalizer);
     granted.reconcile_when_due(not_stored(EvidenceError::StoreAccessDenied));
@@ -155,7 +155,7 @@ fn a_finalizer_that_is_refused_is_reported_and_abandoned_after_a_day() {
 }
 
 #[test]
-fn a_resource_that_asks_no_more_for_removal_is_released_and_settled() {
+fn a_resource_that_no_longer_requests_removal_is_released_and_settled() {
     let retained = |world: &mut World| {
         world.facts.evidence.spec.as_mut().unwrap().deletion_policy = DeletionPolicy::Retain;
     };
@@ -171,7 +171,7 @@ fn a_resource_that_asks_no_more_for_removal_is_released_and_settled() {
 }
 
 #[test]
-fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off() {
+fn a_verdict_is_not_settled_before_a_needless_finalizer_is_removed() {
     let mut world = World::open(ReadyWhen::Verified);
     world.facts.evidence.has_finalizer = true;
     let reconcile = world.reconcile(said("verified", &[]));
@@ -181,7 +181,7 @@ fn a_verdict_on_what_has_the_finalizer_already_is_not_settled_before_it_is_off()
 }
 
 #[test]
-fn the_policy_may_come_to_remove_what_is_stored_in_part_already() {
+fn the_policy_may_change_to_delete_after_evidence_is_partly_stored() {
     let mut world = storing();
     let error = Some(EvidenceError::Conflict);
     world.reconcile(store(UploadOutcome { error, ..fixtures::stored(vec![fixtures::front()]) }));

@@ -1,4 +1,4 @@
-//! The rows of `conclude` for steps that call nobody.
+//! The rows of `conclude` for steps without a call.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-fn grant(world: &mut World, token: &str) -> super::world::Reconcile {
+fn request_retry(world: &mut World, token: &str) -> super::world::Reconcile {
     world.facts.retry = Some(token.to_owned());
     let reconcile = world.reconcile(Answer::Uncalled);
     world.facts.retry = None;
@@ -38,10 +38,10 @@ fn grant(world: &mut World, token: &str) -> super::world::Reconcile {
 }
 
 #[test]
-fn a_retry_acknowledges_the_unknown_outcomes_and_goes_on_at_once() {
-    let mut world = World::lost(3);
+fn a_retry_acknowledges_the_unknown_outcomes_and_continues_at_once() {
+    let mut world = World::outcome_unknown(3);
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
-    let reconcile = grant(&mut world, "go");
+    let reconcile = request_retry(&mut world, "go");
     let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (healing, Requeue::Now));
     let session = world.status.session.as_ref().unwrap();
@@ -52,8 +52,8 @@ fn a_retry_acknowledges_the_unknown_outcomes_and_goes_on_at_once() {
 
 #[test]
 fn three_more_outcomes_may_be_unknown_after_a_retry() {
-    let mut world = World::lost(3);
-    grant(&mut world, "go");
+    let mut world = World::outcome_unknown(3);
+    request_retry(&mut world, "go");
     for _ in 0..3 {
         assert!(matches!(world.reconcile_when_due(refused(LOST)).step, Step::Create { .. }));
     }
@@ -62,13 +62,13 @@ fn three_more_outcomes_may_be_unknown_after_a_retry() {
 }
 
 #[test]
-fn a_retry_clears_what_waits_for_a_person_of_an_open_session() {
+fn a_retry_clears_the_stall_of_an_open_session() {
     let mut world = open();
     for _ in 0..3 {
         world.reconcile_when_due(poll_failed(PortalError::NotFound));
     }
     assert!(line(&world.status).contains("St SessionNotFound"));
-    let reconcile = grant(&mut world, "go");
+    let reconcile = request_retry(&mut world, "go");
     assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (AWAITING, Requeue::Now));
     assert_eq!(world.facts.local_state.not_found, None);
 }
@@ -103,7 +103,7 @@ fn an_end_with_nothing_pending_is_settled_and_left_alone() {
 }
 
 #[test]
-fn suspended_keeps_ready_of_a_published_link_where_the_spec_asks_for_no_more() {
+fn suspension_keeps_ready_if_the_spec_requires_only_a_link() {
     let mut world = World::open(ReadyWhen::SessionCreated);
     world.facts.suspend = true;
     world.reconcile(Answer::Uncalled);
@@ -115,7 +115,7 @@ fn suspended_keeps_ready_of_a_published_link_where_the_spec_asks_for_no_more() {
 }
 
 #[test]
-fn a_resumed_verification_goes_on_where_it_was() {
+fn a_resumed_verification_continues_where_it_was() {
     let mut world = open();
     world.facts.suspend = true;
     world.reconcile(Answer::Uncalled);
@@ -129,7 +129,7 @@ fn a_portal_that_is_not_allowed_is_shown_reported_once_and_clears_automatically(
     for (mut world, shown) in [
         (fresh(), "Pending: R PortalNotAllowed, St PortalNotAllowed, CR NotChecked, SC NotYet"),
         (
-            World::lost(1),
+            World::outcome_unknown(1),
             "Creating: R PortalNotAllowed, St PortalNotAllowed, CR NotChecked, SC OutcomeUnknown",
         ),
         (open(), "AwaitingUser: R AwaitingUser, St PortalNotAllowed, CR Accepted, SC Created"),
@@ -154,7 +154,7 @@ fn a_portal_that_is_not_allowed_is_shown_reported_once_and_clears_automatically(
 }
 
 #[test]
-fn a_status_that_cannot_be_read_is_shown_reported_once_and_otherwise_left() {
+fn an_inconsistent_status_is_shown_and_reported_once_and_otherwise_left_alone() {
     let mut world = open();
     world.status.session = None;
     let before = world.status.clone();
@@ -167,7 +167,7 @@ fn a_status_that_cannot_be_read_is_shown_reported_once_and_otherwise_left() {
 }
 
 #[test]
-fn an_outcome_of_a_status_that_cannot_be_read_is_not_believed() {
+fn the_outcome_of_an_inconsistent_status_is_not_believed() {
     let mut world = fresh();
     world.status.outcome = Some(crate::api::Outcome::Verified);
     world.reconcile(Answer::Uncalled);
@@ -175,7 +175,7 @@ fn an_outcome_of_a_status_that_cannot_be_read_is_not_believed() {
 }
 
 #[test]
-fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute() {
+fn a_missing_key_is_checked_every_four_seconds_then_every_minute() {
     for fault in KeyFault::ALL {
         let reason = fault.reason().as_str();
         let mut world = fresh();
@@ -198,7 +198,7 @@ fn a_missing_key_is_sought_each_four_seconds_and_after_ten_minutes_each_minute()
 }
 
 #[test]
-fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
+fn a_missing_key_of_an_open_session_changes_only_credentials_ready() {
     let mut world = open();
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
     let reconcile = world.reconcile(Answer::Uncalled);
@@ -207,7 +207,7 @@ fn a_missing_key_of_an_open_session_leaves_the_rest_as_before() {
     world.facts.key = key;
     world.refusal = Some(Refusal::Rate(fixtures::after(120)));
     world.reconcile(Answer::Uncalled);
-    assert!(line(&world.status).contains("CR NotChecked"), "a key is there; nobody knows if it is accepted");
+    assert!(line(&world.status).contains("CR NotChecked"), "there is a key; whether the portal accepts it is unknown");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     world.refusal = Some(Refusal::KeyRejected(fixtures::after(150)));
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, expected(shown, 37..=37, &[]), "30 s, and a share of the next minute");
+    assert_led_to(&world, &reconcile, expected(shown, 37..=37, &[]), "30 s and a random share of the next minute");
     world.pass(37);
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC NotYet";
@@ -229,7 +229,7 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
 }
 
 #[test]
-fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
+fn a_resource_that_waits_shows_what_other_resources_have_met() {
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
     let breaker = [
         Blocker::RequestRejected,
@@ -260,7 +260,7 @@ fn who_waits_for_what_others_have_met_shows_what_they_have_met() {
 }
 
 #[test]
-fn those_who_wait_for_the_same_show_it_over_the_course_of_a_minute() {
+fn resources_that_wait_for_the_same_cause_show_it_within_a_minute() {
     for (jitter_seed, shown_after) in [(0, 30), (1, 31), (59, 89), (60, 30)] {
         let mut world = fresh();
         world.facts.jitter_seed = jitter_seed;
@@ -284,7 +284,7 @@ fn those_who_wait_for_the_same_show_it_over_the_course_of_a_minute() {
 }
 
 #[test]
-fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_asked_for() {
+fn a_refusal_of_others_is_not_shown_on_an_open_session_that_was_not_polled() {
     let mut world = open();
     let until = |world: &World| later(world.facts.now, Duration::from_secs(150));
     world.refusal = Some(Refusal::KeyRejected(until(&world)));
@@ -309,15 +309,15 @@ fn what_the_portal_refused_others_is_not_shown_on_an_open_session_that_was_not_a
     asked.refusal = Some(Refusal::KeyRejected(until(&asked)));
     asked.reconcile(Answer::Uncalled);
     let stalled = "AwaitingUser: R AwaitingUser, St KeyRejected, CR KeyRejected, SC Created";
-    assert_eq!(line(&asked.status), stalled, "asked, and behind the gate since");
+    assert_eq!(line(&asked.status), stalled, "its own poll was refused, and no call was admitted since");
 }
 
 #[test]
-fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is_none() {
+fn a_pause_shows_after_a_minute_with_a_link_and_at_once_without_one() {
     let mut world = open();
     world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, expected(AWAITING, 60..=60, &[]), "its reconcile comes to show it");
+    assert_led_to(&world, &reconcile, expected(AWAITING, 60..=60, &[]), "the next reconcile shows it");
     world.pass(60);
     let reconcile = world.reconcile(Answer::Uncalled);
     let limited = "AwaitingUser: R AwaitingUser, Rec RateLimited, CR Accepted, SC Created";
@@ -336,7 +336,7 @@ fn a_pause_shows_after_a_minute_where_there_is_a_link_and_at_once_where_there_is
 }
 
 #[test]
-fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
+fn an_open_breaker_shows_after_five_minutes_if_there_is_a_link() {
     let mut world = open();
     world.reconcile(poll_failed(LOST));
     let until = |world: &World| later(world.facts.now, Duration::from_secs(9));
@@ -346,7 +346,7 @@ fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
         &world.clone(),
         &world.reconcile(Answer::Uncalled),
         expected(AWAITING, 9..=9, &[]),
-        "not at once",
+        "not immediately",
     );
     world.pass(300);
     world.refusal = Some(Refusal::Breaker(until(&world)));
@@ -356,7 +356,7 @@ fn an_open_breaker_shows_after_five_minutes_where_a_link_is_there() {
 }
 
 #[test]
-fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
+fn an_outage_shows_on_resources_behind_the_breaker_that_made_no_call() {
     let shown = "AwaitingUser: R ProgressingWithRetry, Rec ProgressingWithRetry, CR Accepted, SC Created";
     let mut world = open();
     world.reconcile(said("generated", &[]));
@@ -372,12 +372,12 @@ fn an_outage_shows_on_those_who_wait_behind_the_breaker_without_having_asked() {
     assert_eq!(behind(&mut world.clone(), 250), AWAITING, "not five minutes without a 200");
     assert_eq!(behind(&mut world.clone(), 300), shown, "due for five minutes");
     world.facts.local_state.last_answer = Some(due - jiff::SignedDuration::from_mins(5));
-    assert_eq!(behind(&mut world.clone(), 59), AWAITING, "one answer alone may be lost");
+    assert_eq!(behind(&mut world.clone(), 59), AWAITING, "a single response may be lost");
     assert_eq!(behind(&mut world, 60), shown, "the last 200 is five minutes old");
 }
 
 #[test]
-fn waiting_for_its_time_or_the_rate_changes_nothing() {
+fn waiting_for_the_schedule_or_the_rate_limit_changes_nothing() {
     let mut world = open();
     world.reconcile(said("generated", &[]));
     let before = world.status.clone();
@@ -391,7 +391,7 @@ fn waiting_for_its_time_or_the_rate_changes_nothing() {
 }
 
 #[test]
-fn a_claim_whose_request_may_be_in_flight_stays_as_it_is() {
+fn a_claim_whose_request_may_be_in_flight_stays_unchanged() {
     let mut world = fresh();
     world.status = world.reconcile(created()).claimed.unwrap();
     world.restart();
@@ -403,7 +403,7 @@ fn a_claim_whose_request_may_be_in_flight_stays_as_it_is() {
 
 #[test]
 fn what_is_being_deleted_is_not_written() {
-    for mut world in [fresh(), open(), World::lost(1)] {
+    for mut world in [fresh(), open(), World::outcome_unknown(1)] {
         world.facts.deleting = true;
         let reconcile = world.reconcile(Answer::Uncalled);
         assert_eq!(
@@ -423,7 +423,7 @@ fn no_wait_outlasts_the_deadline() {
 }
 
 #[test]
-fn a_call_that_did_not_take_place_is_tried_again_and_writes_nothing() {
+fn a_call_that_was_not_made_is_retried_and_writes_nothing() {
     let world = open();
     let facts: &Facts = &world.facts;
     let done = conclude(&world.parsed(), &StepOutcome::NotPerformed, facts);

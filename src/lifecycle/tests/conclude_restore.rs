@@ -1,4 +1,4 @@
-//! A status that lost its session, because etcd was restored from a backup, is put right from what the process remembers.
+//! A status that lost its session because etcd was restored from a backup is restored from what the process remembers.
 
 use super::world::{Answer, World, said};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// A world whose status is that old one again, and whose session the process knows.
+/// A world with this older status, whose session the process still knows.
 fn rolled_back(before: VerificationStatus) -> (World, VerificationStatus) {
     let open = World::open(ReadyWhen::Verified);
     let mut world = World::of(before, open.facts);
@@ -23,7 +23,7 @@ fn rolled_back(before: VerificationStatus) -> (World, VerificationStatus) {
 }
 
 #[test]
-fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
+fn a_status_that_lost_its_session_gets_it_back_without_a_second_create() {
     let olds = [
         fixtures::fresh(),
         fixtures::attempted(SessionState::Claimed, 1, 0),
@@ -48,7 +48,7 @@ fn a_status_that_lost_its_session_has_it_again_and_no_second_one_is_created() {
         assert_eq!((&session.portal, session.created_at), (&was.portal, was.created_at));
         assert_eq!(session.attempt, was.attempt.max(i32::try_from(attempts(&old).attempt).unwrap()));
 
-        // What the portal says of it now is shown as ever.
+        // What the portal reports now is shown as usual.
         world.facts.known = None;
         world.reconcile(said("verified", &["document", "liveness"]));
         assert_eq!(world.status.phase, Some(Phase::Verified));

@@ -1,4 +1,4 @@
-//! The rows of `conclude` for error with evidence: how long it is tried, and what is shown meanwhile.
+//! The rows of `conclude` for evidence errors: how long each is retried, and what is shown meanwhile.
 
 use super::world::{Answer, Reconcile, World, assert_led_to, expected, line, not_stored};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 const STORING: &str = "Storing: R StoringEvidence, Rec StoringEvidence, CR Accepted, SC Created, F Verified, V Verified, ES Storing";
 const STORED: &str = "Verified: R Verified, CR Accepted, SC Created, F Verified, V Verified, ES Stored";
 
-/// Why evidence is not stored, and what it is shown as.
+/// Why evidence is not stored, and the reason that shows it.
 const SLOW: [(EvidenceError, &str); 8] = [
     (EvidenceError::StoreUnavailable, "StoreUnavailable"),
     (EvidenceError::StoreUnresponsive(NoResponse::Tls), "StoreUnavailable"),
@@ -47,9 +47,9 @@ fn failed(reason: &str) -> String {
     )
 }
 
-/// The same error until it is given up.
+/// The same error until storing is abandoned.
 #[track_caller]
-fn troubled(world: &mut World, error: EvidenceError) -> Reconcile {
+fn failing_until_abandoned(world: &mut World, error: EvidenceError) -> Reconcile {
     for _ in 0..1000 {
         world.facts.now =
             world.facts.local_state.next.map_or(world.facts.now, |next| next.max(world.facts.now));
@@ -60,10 +60,10 @@ fn troubled(world: &mut World, error: EvidenceError) -> Reconcile {
             return reconcile;
         }
     }
-    panic!("{error:?} is never given up");
+    panic!("{error:?} is never abandoned");
 }
 
-fn grant(world: &mut World) -> Reconcile {
+fn request_retry(world: &mut World) -> Reconcile {
     world.facts.retry = Some("again".to_owned());
     let reconcile = world.reconcile(Answer::Uncalled);
     world.facts.retry = None;
@@ -71,7 +71,7 @@ fn grant(world: &mut World) -> Reconcile {
 }
 
 #[test]
-fn only_an_answer_of_the_portal_says_that_the_key_is_accepted() {
+fn only_an_answer_of_the_portal_shows_that_the_key_is_accepted() {
     let mut world = storing();
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     world.reconcile(Answer::Uncalled);
@@ -84,7 +84,7 @@ fn only_an_answer_of_the_portal_says_that_the_key_is_accepted() {
 }
 
 #[test]
-fn an_error_is_shown_after_a_minute_and_retried_ever_more_seldom() {
+fn an_error_is_shown_after_a_minute_and_retried_with_backoff() {
     for (error, reason) in SLOW {
         let mut world = storing();
         let before = world.status.clone();
@@ -106,7 +106,7 @@ fn an_error_is_shown_after_a_minute_and_retried_ever_more_seldom() {
 }
 
 #[test]
-fn a_store_that_is_silent_for_changing_causes_is_one_error_and_says_the_last_cause() {
+fn an_unresponsive_store_is_one_error_and_shows_its_last_cause() {
     let message = |world: &World| {
         let shown = Condition::find(&world.status.conditions, ConditionType::EvidenceStored).unwrap();
         shown.message.clone()
@@ -120,7 +120,7 @@ fn a_store_that_is_silent_for_changing_causes_is_one_error_and_says_the_last_cau
     assert_eq!(world.reason(ConditionType::EvidenceStored), Some("StoreUnavailable"));
     assert!(message(&world).contains("--store-ca-file"), "{}", message(&world));
     world.reconcile_when_due(not_stored(EvidenceError::StoreCircuitOpen));
-    assert!(message(&world).contains("--store-ca-file"), "why it pauses: {}", message(&world));
+    assert!(message(&world).contains("--store-ca-file"), "why the store is not called: {}", message(&world));
     world.reconcile_when_due(not_stored(EvidenceError::StoreUnavailable));
     assert!(message(&world).contains("temporarily unavailable"), "{}", message(&world));
     let silent = NoResponse::ALL.map(EvidenceError::StoreUnresponsive);
@@ -130,7 +130,7 @@ fn a_store_that_is_silent_for_changing_causes_is_one_error_and_says_the_last_cau
 }
 
 #[test]
-fn an_error_that_is_over_is_not_shown_any_more() {
+fn an_error_that_has_ended_is_not_shown_any_more() {
     let mut world = storing();
     world.reconcile(not_stored(EvidenceError::StoreUnavailable));
     world.pass(60);
@@ -144,7 +144,7 @@ fn an_error_that_is_over_is_not_shown_any_more() {
 }
 
 #[test]
-fn what_no_wait_can_mend_is_abandoned_at_once() {
+fn an_error_that_waiting_cannot_resolve_is_abandoned_at_once() {
     for (error, reason) in [
         (EvidenceError::Conflict, "Conflict"),
         (EvidenceError::NoConditionalWrites, "StoreMisconfigured"),
@@ -160,14 +160,14 @@ fn what_no_wait_can_mend_is_abandoned_at_once() {
 }
 
 #[test]
-fn a_required_image_is_asked_for_again_for_ten_minutes() {
+fn a_required_image_is_requested_again_for_ten_minutes() {
     for (error, reason) in [
         (EvidenceError::ImageNotAvailable, "ImageNotAvailable"),
         (EvidenceError::ImageUnusable, "ImageUnusable"),
     ] {
         let mut world = storing();
         let begun = world.facts.now;
-        troubled(&mut world, error);
+        failing_until_abandoned(&mut world, error);
         assert_eq!(line(&world.status), failed(reason));
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((600..=900).contains(&waited), "{waited}");
@@ -175,7 +175,7 @@ fn a_required_image_is_asked_for_again_for_ten_minutes() {
 }
 
 #[test]
-fn everything_else_is_abandoned_a_day_after_the_verdict() {
+fn other_errors_are_abandoned_a_day_after_the_verdict() {
     for (error, reason) in [
         (EvidenceError::StoreUnavailable, "StoreUnavailable"),
         (EvidenceError::StoreAccessDenied, "StoreAccessDenied"),
@@ -183,7 +183,7 @@ fn everything_else_is_abandoned_a_day_after_the_verdict() {
     ] {
         let mut world = storing();
         let begun = world.facts.now;
-        let reconcile = troubled(&mut world, error);
+        let reconcile = failing_until_abandoned(&mut world, error);
         assert_eq!(line(&world.status), failed(reason));
         assert_eq!(reconcile.conclusion.next, Requeue::AwaitChange);
         let waited = elapsed(begun, world.facts.now).as_secs();
@@ -192,7 +192,7 @@ fn everything_else_is_abandoned_a_day_after_the_verdict() {
 }
 
 #[test]
-fn a_required_image_that_is_missing_through_restarts_is_abandoned_within_a_day_regardless() {
+fn a_required_image_missing_across_restarts_is_abandoned_within_a_day() {
     let mut world = storing();
     let begun = world.facts.now;
     while elapsed(begun, world.facts.now).as_secs() < 86_400 {
@@ -202,45 +202,45 @@ fn a_required_image_that_is_missing_through_restarts_is_abandoned_within_a_day_r
         world.pass(300);
     }
     world.restart();
-    troubled(&mut world, EvidenceError::ImageNotAvailable);
+    failing_until_abandoned(&mut world, EvidenceError::ImageNotAvailable);
     assert!(elapsed(begun, world.facts.now).as_secs() <= 86_400 + 900);
 }
 
 #[test]
-fn a_process_that_was_not_there_for_days_tries_for_ten_minutes_before_it_abandons_them() {
+fn a_process_that_starts_days_later_tries_for_ten_minutes_to_store() {
     let mut well = storing();
     well.pass(3 * 86_400);
     well.restart();
     assert_eq!(well.reconcile(store(fixtures::all_stored())).step, Step::Store);
-    assert_eq!(line(&well.status), STORED, "the store was well, only nobody asked it");
+    assert_eq!(line(&well.status), STORED, "the store was available, but not called");
 
     let mut world = storing();
     world.pass(3 * 86_400);
     world.restart();
     let begun = world.facts.now;
-    troubled(&mut world, EvidenceError::StoreUnavailable);
+    failing_until_abandoned(&mut world, EvidenceError::StoreUnavailable);
     let waited = elapsed(begun, world.facts.now).as_secs();
     assert!((600..=900).contains(&waited), "{waited}");
 }
 
 #[test]
-fn an_error_does_not_end_what_went_on_for_days_but_what_is_stuck_ends() {
+fn a_new_error_does_not_end_a_long_upload_but_a_stuck_one_ends() {
     let mut world = storing();
     world.pass(2 * 86_400);
     world.restart();
     world.facts.key = KeyFact::Missing(KeyFault::SecretNotFound);
     assert!(
         matches!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Wait(_))),
-        "the process has just begun"
+        "the process has just started"
     );
     world.pass(600);
     assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::AbandonEvidence));
     let shown = "Verified: R EvidenceFailed, St EvidenceFailed, CR SecretNotFound, SC Created, F Verified, V Verified, ES PortalUnavailable";
-    assert_eq!(line(&world.status), shown, "no store is blamed that nobody asked");
+    assert_eq!(line(&world.status), shown, "a store that was not called is not blamed");
 }
 
 #[test]
-fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_abandoned_after_a_day() {
+fn a_portal_that_is_not_allowed_any_more_is_abandoned_after_a_day() {
     let mut world = storing();
     world.facts.portal = PortalFact::NotAllowed;
     let reconcile = world.reconcile(Answer::Uncalled);
@@ -256,7 +256,7 @@ fn a_portal_that_is_not_allowed_any_more_is_waited_for_and_abandoned_after_a_day
 }
 
 #[test]
-fn what_is_suspended_is_neither_stored_nor_abandoned() {
+fn suspended_evidence_is_neither_stored_nor_abandoned() {
     let mut world = storing();
     world.facts.suspend = true;
     for _ in 0..2 {
@@ -275,7 +275,7 @@ fn what_is_suspended_is_neither_stored_nor_abandoned() {
 }
 
 #[test]
-fn what_failed_stays_as_it_is_also_while_suspended() {
+fn failed_evidence_stays_unchanged_while_suspended() {
     let mut world = storing();
     world.reconcile(not_stored(EvidenceError::Conflict));
     for suspend in [false, true] {
@@ -290,12 +290,12 @@ fn what_failed_stays_as_it_is_also_while_suspended() {
 }
 
 #[test]
-fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
+fn a_retry_restarts_failed_evidence_and_gives_it_another_day() {
     for ready_when in [ReadyWhen::Verified, ReadyWhen::SessionCreated] {
         let mut world = World::storing(ready_when, DeletionPolicy::Retain);
-        troubled(&mut world, EvidenceError::StoreUnavailable);
+        failing_until_abandoned(&mut world, EvidenceError::StoreUnavailable);
         world.pass(2 * 86_400);
-        let reconcile = grant(&mut world);
+        let reconcile = request_retry(&mut world);
         assert_eq!(reconcile.conclusion.next, Requeue::Now);
         assert_eq!(world.status.phase, Some(crate::api::Phase::Storing));
         assert_eq!(world.reason(ConditionType::EvidenceStored), Some("Storing"));
@@ -303,17 +303,17 @@ fn a_retry_starts_what_failed_again_and_gives_it_another_day() {
         world.reconcile(not_stored(EvidenceError::StoreUnavailable));
         world.pass(3600);
         world.restart();
-        troubled(&mut world, EvidenceError::StoreUnavailable);
+        failing_until_abandoned(&mut world, EvidenceError::StoreUnavailable);
         let waited = elapsed(begun, world.facts.now).as_secs();
         assert!((86_400..=86_400 + 300).contains(&waited), "{waited}, {ready_when:?}, also over a restart");
-        grant(&mut world);
+        request_retry(&mut world);
         world.reconcile(store(fixtures::all_stored()));
         assert!(world.status.settled);
     }
 }
 
 #[test]
-fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_checked_each_minute() {
+fn a_refused_destination_prevents_a_create_and_is_checked_every_minute() {
     let mut world = World::fresh(ReadyWhen::Verified);
     world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
     world.facts.evidence.destination = super::cause::refused_destination();
@@ -330,7 +330,7 @@ fn a_destination_that_is_refused_keeps_a_session_from_being_created_and_is_check
 }
 
 #[test]
-fn a_key_that_goes_missing_is_the_cause_before_a_link_and_the_refusal_is_known_again_after_it() {
+fn a_missing_key_is_shown_before_a_link_and_a_refusal_returns_after_it() {
     let mut world = World::fresh(ReadyWhen::Verified);
     for _ in 0..60 {
         world.reconcile_when_due(super::world::refused(PortalError::Invalid));
@@ -339,14 +339,14 @@ fn a_key_that_goes_missing_is_the_cause_before_a_link_and_the_refusal_is_known_a
     let key = std::mem::replace(&mut world.facts.key, KeyFact::Missing(KeyFault::SecretNotFound));
     world.reconcile(Answer::Uncalled);
     assert_eq!(world.reason(ConditionType::Ready), Some("SecretNotFound"));
-    assert_eq!(world.reason(ConditionType::Stalled), None, "a new Secret may end it");
+    assert_eq!(world.reason(ConditionType::Stalled), None, "a new Secret may resolve it");
     world.facts.key = key;
     world.reconcile_when_due(super::world::refused(PortalError::Invalid));
     assert_eq!(world.reason(ConditionType::Stalled), Some("PortalRejectedRequest"));
 }
 
 #[test]
-fn ready_is_true_while_storing_where_a_link_was_all_that_was_asked_for() {
+fn ready_is_true_while_storing_if_the_spec_requires_only_a_link() {
     let mut world = World::storing(ReadyWhen::SessionCreated, DeletionPolicy::Retain);
     assert_eq!(
         line(&world.status),

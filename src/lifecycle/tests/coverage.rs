@@ -1,11 +1,11 @@
-//! How often each invariant applied, and the first case that broke it.
+//! How often each invariant applied, and the first case that violated it.
 
 use super::{
-    invariants::{self, Concluded, Decided, OfConcluded, OfDecided, Says},
+    invariants::{self, Concluded, Decided, OfConcluded, OfDecided, Checked},
     steps::{KINDS, kind},
 };
 
-/// An invariant, how often it applied, and the first case that broke it.
+/// An invariant, how often it applied, and the first case that violated it.
 struct Check<Invariant> {
     name: &'static str,
     invariant: Invariant,
@@ -18,11 +18,11 @@ impl<Invariant> Check<Invariant> {
         Self { name, invariant, applied: 0, broken: None }
     }
 
-    fn note(&mut self, says: Says, case: impl FnOnce() -> String) {
+    fn note(&mut self, says: Checked, case: impl FnOnce() -> String) {
         match says {
-            Says::Nothing => {}
-            Says::Holds => self.applied += 1,
-            Says::Broken => {
+            Checked::NotApplicable => {}
+            Checked::Holds => self.applied += 1,
+            Checked::Broken => {
                 self.applied += 1;
                 self.broken.get_or_insert_with(case);
             }
@@ -35,7 +35,7 @@ impl<Invariant> Check<Invariant> {
     }
 }
 
-/// How often each invariant applied, and the first case that broke it.
+/// How often each invariant applied, and the first case that violated it.
 pub(super) struct Coverage {
     of_decided: Vec<Check<OfDecided>>,
     of_concluded: Vec<Check<OfConcluded>>,
@@ -46,7 +46,7 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
-    /// Nothing tried yet.
+    /// Nothing is checked yet.
     pub(super) fn new() -> Self {
         Self {
             of_decided: invariants::of_decided().map(Check::of).collect(),
@@ -56,7 +56,7 @@ impl Coverage {
         }
     }
 
-    /// Retries the invariants about what is decided.
+    /// Checks the invariants about what is decided.
     pub(super) fn decided(&mut self, case: &Decided, name: &str) {
         self.cases += 1;
         self.taken[kind(case.step)] = true;
@@ -65,7 +65,7 @@ impl Coverage {
         }
     }
 
-    /// Retries the invariants about what is concluded, but for those that only the grid asks.
+    /// Checks the invariants about what is concluded, except those that only the grid checks.
     pub(super) fn concluded(&mut self, case: &Concluded, name: &str) {
         self.cases += 1;
         for check in &mut self.of_concluded {
@@ -84,7 +84,7 @@ impl Coverage {
         }
     }
 
-    /// Adds what another thread tried.
+    /// Adds what another thread checked.
     pub(super) fn add(&mut self, other: Self) {
         self.cases += other.cases;
         for (mine, theirs) in self.taken.iter_mut().zip(other.taken) {
@@ -98,7 +98,7 @@ impl Coverage {
         }
     }
 
-    /// Fails if an invariant is broken, or never applied.
+    /// Fails if an invariant is violated, or never applied.
     #[track_caller]
     pub(super) fn assert_holds(&self, name: &str) {
         let of_decided = self.of_decided.iter().map(|check| (check.name, check.applied, &check.broken));
@@ -108,6 +108,6 @@ impl Coverage {
         if let Some(case) = broken {
             panic!("broken: {case}");
         }
-        assert!(applied > 0, "no case of {} is about it", self.cases);
+        assert!(applied > 0, "it applied to none of {} cases", self.cases);
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of `decide` for evidence, and that rows are tried in their order.
+//! The rows of `decide` for evidence, and the order in which they are tried.
 
 use crate::{
     api::{DeletionPolicy, VerificationStatus},
@@ -15,35 +15,35 @@ use crate::{
     },
 };
 
-/// How evidence stands in a case.
+/// What evidence a case has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stands {
+enum Evidence {
     Pending,
     Failed,
     FailedInPart,
     Complete,
     NotApplicable,
-    NotAsked,
+    NotRequested,
 }
 
-use Stands::{Complete, Failed, FailedInPart, NotApplicable, NotAsked, Pending};
+use Evidence::{Complete, Failed, FailedInPart, NotApplicable, NotRequested, Pending};
 
-/// What is the matter in a case; several may be at once.
+/// What differs from the plain case; several may apply at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Matter {
+enum Circumstance {
     /// The spec says that evidence is removed with the resource.
     Delete,
     /// The resource has our finalizer.
     Held,
     Deleting,
     DeletedLongAgo,
-    /// So many tries to remove it, since so many minutes ago.
+    /// This many attempts to remove it, the first this many minutes ago.
     Removing(u32, i64),
     Suspended,
     Retry,
     /// Pending for a day.
     Day,
-    /// This process tries for ten minutes.
+    /// This process has tried for ten minutes.
     Tried,
     PortalError,
     PortalNotAllowed,
@@ -55,7 +55,7 @@ enum Matter {
     NotDue,
 }
 
-use Matter::{
+use Circumstance::{
     Breaker, Day, Delete, DeletedLongAgo, Deleting, Held, KeyRejected, NoKey, NotDue, Paused, PortalError,
     PortalNotAllowed, Rate, Removing, Retry, Suspended, Tried,
 };
@@ -66,18 +66,18 @@ fn until() -> jiff::Timestamp {
     fixtures::after(DAY + 60)
 }
 
-fn status(stands: Stands) -> VerificationStatus {
-    let mut status = fixtures::over(crate::api::Outcome::Verified);
+fn status(evidence: Evidence) -> VerificationStatus {
+    let mut status = fixtures::finished(crate::api::Outcome::Verified);
     let with = |stored| {
         crate::lifecycle::conclude::conclude(
-            &ParsedStatus::of(UID, &fixtures::over(crate::api::Outcome::Verified)),
+            &ParsedStatus::of(UID, &fixtures::finished(crate::api::Outcome::Verified)),
             &crate::lifecycle::step::StepOutcome::Store(stored),
             &facts_of(&status, &[]),
         )
     };
-    match stands {
-        Pending | NotAsked => {}
-        NotApplicable => status = fixtures::over(crate::api::Outcome::Rejected),
+    match evidence {
+        Pending | NotRequested => {}
+        NotApplicable => status = fixtures::finished(crate::api::Outcome::Rejected),
         Failed => {
             let error = Some(EvidenceError::Conflict);
             let stored = crate::lifecycle::evidence::UploadOutcome {
@@ -101,16 +101,16 @@ fn status(stands: Stands) -> VerificationStatus {
     status
 }
 
-fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
-    let has = |matter| matters.contains(&matter);
+fn facts_of(status: &VerificationStatus, circumstances: &[Circumstance]) -> Facts {
+    let has = |circumstance| circumstances.contains(&circumstance);
     let policy = if has(Delete) { DeletionPolicy::Delete } else { DeletionPolicy::Retain };
     let mut facts = Facts {
         evidence: EvidenceFacts::of(Some(fixtures::evidence_spec(policy)), status),
         now: fixtures::after(if has(Day) { DAY } else { 3600 }),
         ..fixtures::facts()
     };
-    for matter in matters {
-        match matter {
+    for circumstance in circumstances {
+        match circumstance {
             Delete | Day | Paused | Breaker | KeyRejected | Rate => {}
             Held => facts.evidence.has_finalizer = true,
             Deleting => {
@@ -140,9 +140,9 @@ fn facts_of(status: &VerificationStatus, matters: &[Matter]) -> Facts {
     facts
 }
 
-/// Why the call is refused, if it is.
-fn refusal(matters: &[Matter]) -> Option<Refusal> {
-    matters.iter().find_map(|matter| match matter {
+/// The refusal of the call, if it is refused.
+fn refusal(circumstances: &[Circumstance]) -> Option<Refusal> {
+    circumstances.iter().find_map(|circumstance| match circumstance {
         Paused => Some(Refusal::Paused(until())),
         Breaker => Some(Refusal::Breaker(until())),
         KeyRejected => Some(Refusal::KeyRejected(until())),
@@ -164,27 +164,27 @@ fn refusal(matters: &[Matter]) -> Option<Refusal> {
 }
 
 /// The step, or what a refusal of its call leads to.
-fn decided(stands: Stands, matters: &[Matter]) -> Step {
-    let status = status(stands);
-    let mut facts = facts_of(&status, matters);
-    if stands == NotAsked {
+fn decided(evidence: Evidence, circumstances: &[Circumstance]) -> Step {
+    let status = status(evidence);
+    let mut facts = facts_of(&status, circumstances);
+    if evidence == NotRequested {
         let held = EvidenceFacts { spec: None, ..facts.evidence };
-        facts.evidence = EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotAsked, ..held };
+        facts.evidence = EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotRequested, ..held };
     }
     let step = decide(&ParsedStatus::of(UID, &status), &facts);
-    match step.portal_step().zip(refusal(matters)) {
+    match step.portal_step().zip(refusal(circumstances)) {
         Some((of, refusal)) => after_refusal(&NotAdmitted { step: of, refusal, cause: None }, &facts).into(),
         None => step,
     }
 }
 
-const EVERY: [Stands; 6] = [Pending, Failed, FailedInPart, Complete, NotApplicable, NotAsked];
-const OVER: Step = Step::Transition(Transition::Show(Shown::Finished));
+const EVERY: [Evidence; 6] = [Pending, Failed, FailedInPart, Complete, NotApplicable, NotRequested];
+const FINISHED: Step = Step::Transition(Transition::Show(Shown::Finished));
 const NOT_ALLOWED: Step = Step::Transition(Transition::Show(Shown::PortalNotAllowed));
 const RELEASED: Step = Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved };
 
-/// One row: on which standings, with what the matter, which step, and why.
-type Row = (&'static [Stands], &'static [Matter], Step, &'static str);
+/// One row: for which evidence, under which circumstances, which step, and why.
+type Row = (&'static [Evidence], &'static [Circumstance], Step, &'static str);
 
 fn rows() -> Vec<Row> {
     [rows_of_deletion_and_ends(), rows_after_a_day(), rows_of_pending_evidence()].concat()
@@ -193,13 +193,13 @@ fn rows() -> Vec<Row> {
 fn rows_of_deletion_and_ends() -> Vec<Row> {
     vec![
         (&EVERY, &[Deleting], Step::Transition(Transition::Release), "nothing holds it"),
-        (&EVERY, &[Deleting, Held, Delete], RELEASED, "what is stored goes first"),
-        (&EVERY, &[Deleting, Held], RELEASED, "nobody else takes the finalizer off"),
+        (&EVERY, &[Deleting, Held, Delete], RELEASED, "the stored evidence is removed first"),
+        (&EVERY, &[Deleting, Held], RELEASED, "only the operator removes the finalizer"),
         (
             &EVERY,
             &[DeletedLongAgo, Held, Delete],
             RELEASED,
-            "ten minutes are over, and this process has just begun",
+            "ten minutes are over, but this process has just started",
         ),
         (
             &EVERY,
@@ -211,42 +211,42 @@ fn rows_of_deletion_and_ends() -> Vec<Row> {
             &EVERY,
             &[DeletedLongAgo, Removing(1, 19), Held, Delete],
             RELEASED,
-            "ten minutes are over, and the store was asked once",
+            "ten minutes are over, and the store was called once",
         ),
         (
             &EVERY,
             &[DeletedLongAgo, Removing(0, 20), Held, Delete],
             Step::RemoveEvidence { release_when: ReleaseWhen::Anyway },
-            "nobody could ask the store for twenty minutes",
+            "the store could not be called for twenty minutes",
         ),
         (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], RELEASED, "ten minutes are not over"),
-        (&[NotApplicable, NotAsked, Complete], &[], Step::Transition(Transition::Settle), "it owes nothing"),
+        (&[NotApplicable, NotRequested, Complete], &[], Step::Transition(Transition::Settle), "nothing is pending"),
         (
-            &[NotApplicable, NotAsked],
+            &[NotApplicable, NotRequested],
             &[Delete],
             Step::Transition(Transition::Settle),
-            "nothing is there to be removed",
+            "there is nothing to remove",
         ),
         (
-            &[NotApplicable, NotAsked, Complete],
+            &[NotApplicable, NotRequested, Complete],
             &[Suspended],
             Step::Transition(Transition::Settle),
-            "settling moves nothing",
+            "settling calls nothing",
         ),
-        (&[Pending, Failed, FailedInPart], &[Suspended], OVER, "nothing moves while suspended"),
-        (&[Complete, Pending], &[Suspended, Delete], OVER, "not even the finalizer"),
-        (&EVERY, &[Suspended, Held], OVER, "not even the finalizer"),
+        (&[Pending, Failed, FailedInPart], &[Suspended], FINISHED, "nothing happens while suspended"),
+        (&[Complete, Pending], &[Suspended, Delete], FINISHED, "not even the finalizer"),
+        (&EVERY, &[Suspended, Held], FINISHED, "not even the finalizer"),
         (
             &[Pending, Failed, FailedInPart],
             &[Retry],
             Step::Transition(Transition::Retry("go".to_owned())),
-            "a person asks again",
+            "a person requests a retry",
         ),
-        (&EVERY, &[Held], RELEASED, "the policy was to remove it and is not any more"),
-        (&[Complete, Failed, FailedInPart], &[Delete, Held], OVER, "it is removed when it is deleted"),
-        (&[Complete, FailedInPart, Pending], &[Delete], Step::AddFinalizer, "it is to be removed one day"),
-        (&[Failed], &[Delete], OVER, "nothing is stored that would have to be removed"),
-        (&[Failed, FailedInPart], &[], OVER, "only a person can help"),
+        (&EVERY, &[Held], RELEASED, "the policy does not remove it any more"),
+        (&[Complete, Failed, FailedInPart], &[Delete, Held], FINISHED, "it is removed when it is deleted"),
+        (&[Complete, FailedInPart, Pending], &[Delete], Step::AddFinalizer, "it is removed with the resource"),
+        (&[Failed], &[Delete], FINISHED, "nothing is stored that would have to be removed"),
+        (&[Failed, FailedInPart], &[], FINISHED, "only a person can resolve it"),
     ]
 }
 
@@ -283,33 +283,33 @@ fn rows_after_a_day() -> Vec<Row> {
             Step::Transition(Transition::AbandonEvidence),
             "it waits for no schedule",
         ),
-        (&[Pending], &[Day, Tried], Step::Store, "it goes well, only late"),
+        (&[Pending], &[Day, Tried], Step::Store, "no error is known, it is only late"),
         (
             &[Pending],
             &[Day, Tried, NotDue],
             Step::Transition(Transition::Wait(Wait::Due(until()))),
-            "it goes well, only late",
+            "no error is known, it is only late",
         ),
         (
             &[Pending],
             &[Day, Tried, Rate],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
-            "it goes well, only late",
+            "no error is known, it is only late",
         ),
-        (&[Pending], &[Day, PortalError], Step::Store, "this process has just begun"),
-        (&[Pending], &[Tried, PortalError], Step::Store, "it is the same day"),
+        (&[Pending], &[Day, PortalError], Step::Store, "this process has just started"),
+        (&[Pending], &[Tried, PortalError], Step::Store, "less than a day has passed"),
     ]
 }
 
 fn rows_of_pending_evidence() -> Vec<Row> {
     vec![
-        (&[Pending], &[PortalNotAllowed], NOT_ALLOWED, "the key goes to no portal that is not allowed"),
+        (&[Pending], &[PortalNotAllowed], NOT_ALLOWED, "the key must not be sent to a portal that is not allowed"),
         (&[Pending], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (
             &[Pending],
             &[NoKey],
             Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
-            "there is nobody to ask as",
+            "there is no key to call with",
         ),
         (
             &[Pending],
@@ -321,7 +321,7 @@ fn rows_of_pending_evidence() -> Vec<Row> {
             &[Pending],
             &[Paused],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
-            "a pause is kept",
+            "a pause is observed",
         ),
         (
             &[Pending],
@@ -333,30 +333,30 @@ fn rows_of_pending_evidence() -> Vec<Row> {
             &[Pending],
             &[Rate],
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
-            "the rate is kept",
+            "the rate limit is observed",
         ),
         (
             &[Pending],
             &[NotDue],
             Step::Transition(Transition::Wait(Wait::Due(until()))),
-            "its time has not come",
+            "it is not due",
         ),
         (
             &[Pending],
             &[Delete, Held, NotDue],
             Step::Transition(Transition::Wait(Wait::Due(until()))),
-            "its time has not come",
+            "it is not due",
         ),
-        (&[Pending], &[], Step::Store, "all is well"),
-        (&[Pending], &[Delete, Held], Step::Store, "all is well"),
+        (&[Pending], &[], Step::Store, "nothing is in the way"),
+        (&[Pending], &[Delete, Held], Step::Store, "nothing is in the way"),
     ]
 }
 
 #[test]
 fn each_row_leads_to_its_step() {
-    for (standings, matters, step, reason) in rows() {
-        for stands in standings {
-            assert_eq!(decided(*stands, matters), step, "{stands:?} {matters:?}: {reason}");
+    for (standings, circumstances, step, reason) in rows() {
+        for evidence in standings {
+            assert_eq!(decided(*evidence, circumstances), step, "{evidence:?} {circumstances:?}: {reason}");
         }
     }
 }
@@ -364,23 +364,23 @@ fn each_row_leads_to_its_step() {
 /// Deletion comes before suspension, suspension before a retry, a retry before the finalizer, and that before storing.
 #[test]
 fn of_two_rows_that_match_the_first_decides() {
-    let order: [(&[Matter], Step); 5] = [
+    let order: [(&[Circumstance], Step); 5] = [
         (&[Deleting, Held], RELEASED),
-        (&[Suspended], OVER),
+        (&[Suspended], FINISHED),
         (&[Retry], Step::Transition(Transition::Retry("go".to_owned()))),
         (&[Held], RELEASED),
         (&[Day, Tried, PortalError], Step::Transition(Transition::AbandonEvidence)),
     ];
     for (place, (earlier, step)) in order.iter().enumerate() {
         for (later, _) in &order[place + 1..] {
-            let both: Vec<Matter> = earlier.iter().chain(*later).copied().collect();
+            let both: Vec<Circumstance> = earlier.iter().chain(*later).copied().collect();
             assert_eq!(decided(Pending, &both), *step, "{both:?}");
         }
     }
 }
 
 #[test]
-fn evidence_of_a_session_that_is_not_over_is_left_alone() {
+fn evidence_of_a_session_that_has_not_ended_is_left_alone() {
     for status in [fixtures::fresh(), fixtures::open(crate::api::Phase::InProgress)] {
         let facts = facts_of(&status, &[Delete, Held]);
         let step = decide(&ParsedStatus::of(UID, &status), &facts);
@@ -389,7 +389,7 @@ fn evidence_of_a_session_that_is_not_over_is_left_alone() {
 }
 
 #[test]
-fn a_destination_that_is_refused_keeps_only_a_session_from_being_created() {
+fn a_refused_destination_prevents_only_a_create() {
     let refused = |status: &VerificationStatus, adopt| {
         let mut facts = facts_of(status, &[]);
         facts.evidence.destination = super::cause::refused_destination();
@@ -400,5 +400,5 @@ fn a_destination_that_is_refused_keeps_only_a_session_from_being_created() {
     assert_eq!(refused(&fixtures::fresh(), None), shown);
     assert_eq!(refused(&fixtures::fresh(), fixtures::id()), shown);
     let open = fixtures::open(crate::api::Phase::InProgress);
-    assert!(matches!(refused(&open, None), Step::Poll(_)), "a person may be at it");
+    assert!(matches!(refused(&open, None), Step::Poll(_)), "the person may have started");
 }

@@ -1,4 +1,4 @@
-//! The table of `decide`, row by row, and that rows are tried in their order.
+//! The table of `decide`, row by row, and the order in which the rows are tried.
 
 use crate::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
@@ -16,9 +16,9 @@ use table::{ROWS, Row};
 
 mod table;
 
-/// What is the matter in a case; several may be at once.
+/// What differs from the plain case; several may apply at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Matter {
+enum Circumstance {
     Deleting,
     Suspended,
     Retry,
@@ -41,7 +41,7 @@ enum Matter {
     NotDue,
 }
 
-use Matter::{
+use Circumstance::{
     Adopt, Breaker, Deleting, Hold, KeyRejected, Known, MaybeInFlight, NeverSent, NoKey, NotDue, Passed,
     PassedAndOverdue, PassedAndPolled, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
     TooLarge,
@@ -52,13 +52,13 @@ fn until() -> jiff::Timestamp {
 }
 
 /// The facts, and the refusal of the call, if it is refused.
-fn facts(matters: &[Matter]) -> (Facts, Option<Refusal>) {
+fn facts(circumstances: &[Circumstance]) -> (Facts, Option<Refusal>) {
     let passed =
         |polled, overdue, long_ago| Deadline::Passed { at: fixtures::now(), polled, overdue, long_ago };
     let mut facts = fixtures::facts();
     let mut refusal = None;
-    for matter in matters {
-        match matter {
+    for circumstance in circumstances {
+        match circumstance {
             Deleting => facts.deleting = true,
             Suspended => facts.suspend = true,
             Retry => facts.retry = Some("go".to_owned()),
@@ -85,36 +85,36 @@ fn facts(matters: &[Matter]) -> (Facts, Option<Refusal>) {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum On {
+enum StateKind {
     Fresh,
     Claimed,
     Refused,
-    Lost,
-    Spent,
+    OutcomeUnknown,
+    RetriesSpent,
     Open,
-    Over,
+    Finished,
     Settled,
-    Unreadable,
+    Inconsistent,
 }
 
-fn status(on: On) -> VerificationStatus {
-    match on {
-        On::Fresh => fixtures::fresh(),
-        On::Claimed => fixtures::attempted(SessionState::Claimed, 2, 1),
-        On::Refused => fixtures::attempted(SessionState::NotCreated, 2, 1),
-        On::Lost => fixtures::attempted(SessionState::Unknown, 2, 1),
-        On::Spent => fixtures::attempted(SessionState::Unknown, 3, 3),
-        On::Open => fixtures::open(Phase::AwaitingUser),
-        On::Over => fixtures::over(Outcome::Rejected),
-        On::Settled => VerificationStatus { settled: true, ..fixtures::over(Outcome::Rejected) },
-        On::Unreadable => VerificationStatus { session: None, ..fixtures::open(Phase::AwaitingUser) },
+fn status(state: StateKind) -> VerificationStatus {
+    match state {
+        StateKind::Fresh => fixtures::fresh(),
+        StateKind::Claimed => fixtures::attempted(SessionState::Claimed, 2, 1),
+        StateKind::Refused => fixtures::attempted(SessionState::NotCreated, 2, 1),
+        StateKind::OutcomeUnknown => fixtures::attempted(SessionState::Unknown, 2, 1),
+        StateKind::RetriesSpent => fixtures::attempted(SessionState::Unknown, 3, 3),
+        StateKind::Open => fixtures::open(Phase::AwaitingUser),
+        StateKind::Finished => fixtures::finished(Outcome::Rejected),
+        StateKind::Settled => VerificationStatus { settled: true, ..fixtures::finished(Outcome::Rejected) },
+        StateKind::Inconsistent => VerificationStatus { session: None, ..fixtures::open(Phase::AwaitingUser) },
     }
 }
 
 /// The step, or what a refusal of its call leads to.
-fn decided(on: On, matters: &[Matter]) -> Step {
-    let status = status(on);
-    let (facts, refusal) = facts(matters);
+fn decided(state: StateKind, circumstances: &[Circumstance]) -> Step {
+    let status = status(state);
+    let (facts, refusal) = facts(circumstances);
     let step = decide(&ParsedStatus::of(UID, &status), &facts);
     match step.portal_step().zip(refusal) {
         Some((of, refusal)) => after_refusal(&NotAdmitted { step: of, refusal, cause: None }, &facts).into(),
@@ -125,21 +125,21 @@ fn decided(on: On, matters: &[Matter]) -> Step {
 #[test]
 fn each_row_leads_to_its_step() {
     for row in ROWS {
-        for on in row.on {
-            let step = decided(*on, row.matters);
-            assert_eq!(step, (row.step)(*on), "row {} on {on:?}: {}", row.number, row.reason);
+        for state in row.states {
+            let step = decided(*state, row.circumstances);
+            assert_eq!(step, (row.step)(*state), "row {} in {state:?}: {}", row.number, row.reason);
         }
     }
 }
 
-/// What one row and a later one name may be the matter at once: then the earlier row decides.
+/// Where the circumstances of one row and of a later one apply together, the earlier row decides.
 ///
-/// Matters that exclude each other (two states of the gate, say) are left out, and so are pairs where the later row
-/// is narrower than the earlier one, which then is not what is the matter.
+/// Pairs that exclude each other (such as two refusals of admission) are left out, and so are pairs where the later row
+/// is narrower, because then the earlier one does not apply.
 #[test]
 fn of_two_rows_that_match_the_first_decides() {
-    fn record_id(matter: Matter) -> u8 {
-        match matter {
+    fn group(circumstance: Circumstance) -> u8 {
+        match circumstance {
             Deleting => 0,
             Suspended => 1,
             Retry => 2,
@@ -155,27 +155,27 @@ fn of_two_rows_that_match_the_first_decides() {
             Known => 12,
         }
     }
-    let compatible = |one: &[Matter], other: &[Matter]| {
-        one.iter().all(|a| other.iter().all(|b| a == b || record_id(*a) != record_id(*b)))
+    let compatible = |one: &[Circumstance], other: &[Circumstance]| {
+        one.iter().all(|a| other.iter().all(|b| a == b || group(*a) != group(*b)))
     };
     let mut pairs = 0;
     for (place, earlier) in ROWS.iter().enumerate() {
-        // A row that asks for nothing to be the matter is the last of its past, and one that needs a usable call
-        // does not match where another row's matter prevents the call.
+        // A row without circumstances is the last of its state, and a row that needs a usable call does not match where
+        // a circumstance of the other row prevents the call.
         for later in &ROWS[place + 1..] {
-            if earlier.matters.is_empty() || !compatible(earlier.matters, later.matters) {
+            if earlier.circumstances.is_empty() || !compatible(earlier.circumstances, later.circumstances) {
                 continue;
             }
-            for on in earlier.on.iter().filter(|on| later.on.contains(on)) {
-                let both: Vec<Matter> = earlier.matters.iter().chain(later.matters).copied().collect();
+            for state in earlier.states.iter().filter(|state| later.states.contains(state)) {
+                let both: Vec<Circumstance> = earlier.circumstances.iter().chain(later.circumstances).copied().collect();
                 if prevents(earlier, &both) {
                     continue;
                 }
                 pairs += 1;
                 assert_eq!(
-                    decided(*on, &both),
-                    (earlier.step)(*on),
-                    "rows {} and {} on {on:?}: {}",
+                    decided(*state, &both),
+                    (earlier.step)(*state),
+                    "rows {} and {} in {state:?}: {}",
                     earlier.number,
                     later.number,
                     earlier.reason
@@ -186,14 +186,14 @@ fn of_two_rows_that_match_the_first_decides() {
     assert!(pairs > 200, "{pairs}");
 }
 
-/// Whether one more matter takes away what that row needs: a poll may be made, a request is not in flight, and so on.
-fn prevents(row: &Row, both: &[Matter]) -> bool {
-    let has = |matters: &[Matter]| both.iter().any(|matter| matters.contains(matter));
+/// Whether a circumstance of both rows takes away what this row needs, such as a call that can be made.
+fn prevents(row: &Row, both: &[Circumstance]) -> bool {
+    let has = |circumstances: &[Circumstance]| both.iter().any(|circumstance| circumstances.contains(circumstance));
     match row.number {
-        "12" => row.on == [On::Claimed] && has(&[MaybeInFlight]),
+        "12" => row.states == [StateKind::Claimed] && has(&[MaybeInFlight]),
         "13" => has(&[PortalNotAllowed, NoKey, KeyRejected, Paused, Breaker, Rate]),
-        // Admission is asked for only when the time has come.
-        "17" => (has(&[Paused]) && has(&[NotDue]) && row.matters.contains(&Paused)) || has(&[NoKey]),
+        // Admission circumstances only when the call is due.
+        "17" => (has(&[Paused]) && has(&[NotDue]) && row.circumstances.contains(&Paused)) || has(&[NoKey]),
         "18" => has(&[NoKey, KeyRejected, Paused, Breaker, Rate, NotDue]),
         "24" | "25" | "28" => has(&[KeyRejected, Paused, Breaker, Rate]) && has(&[NotDue]),
         _ => false,
@@ -201,56 +201,56 @@ fn prevents(row: &Row, both: &[Matter]) -> bool {
 }
 
 #[test]
-fn admission_is_asked_for_only_when_the_time_has_come() {
-    for on in [On::Fresh, On::Refused, On::Lost, On::Open] {
+fn admission_matters_only_when_the_call_is_due() {
+    for state in [StateKind::Fresh, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::Open] {
         for refused in [KeyRejected, Paused, Breaker, Rate] {
-            let step = decided(on, &[refused, NotDue]);
-            assert_eq!(step, Step::Transition(Transition::Wait(Wait::Due(until()))), "{on:?} {refused:?}");
+            let step = decided(state, &[refused, NotDue]);
+            assert_eq!(step, Step::Transition(Transition::Wait(Wait::Due(until()))), "{state:?} {refused:?}");
         }
     }
 }
 
 #[test]
-fn a_last_poll_that_the_rate_refuses_waits_for_its_schedule() {
+fn a_last_poll_behind_the_rate_limit_waits_for_its_schedule() {
     let due = Step::Transition(Transition::Wait(Wait::Due(until())));
-    assert_eq!(decided(On::Open, &[Passed, NotDue, Rate]), due);
+    assert_eq!(decided(StateKind::Open, &[Passed, NotDue, Rate]), due);
     let breaker = Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until()))));
     assert_eq!(
-        decided(On::Open, &[Passed, NotDue, Breaker]),
+        decided(StateKind::Open, &[Passed, NotDue, Breaker]),
         breaker,
-        "what refuses it longer is waited for"
+        "the longer refusal decides"
     );
 }
 
 #[test]
-fn the_last_poll_gives_way_to_what_prevents_it() {
+fn the_last_poll_waits_for_what_prevents_it() {
     assert_eq!(
-        decided(On::Open, &[Passed, PortalNotAllowed]),
+        decided(StateKind::Open, &[Passed, PortalNotAllowed]),
         Step::Transition(Transition::Show(Shown::PortalNotAllowed))
     );
     assert_eq!(
-        decided(On::Open, &[Passed, NoKey]),
+        decided(StateKind::Open, &[Passed, NoKey]),
         Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty)))
     );
     assert_eq!(
-        decided(On::Open, &[Passed, Breaker]),
+        decided(StateKind::Open, &[Passed, Breaker]),
         Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until()))))
     );
 }
 
 #[test]
-fn a_claim_is_abandoned_also_where_nothing_could_be_asked() {
-    for matters in [&[NoKey][..], &[KeyRejected], &[Breaker], &[NotDue], &[Hold]] {
+fn a_claim_is_abandoned_even_if_no_call_is_possible() {
+    for circumstances in [&[NoKey][..], &[KeyRejected], &[Breaker], &[NotDue], &[Hold]] {
         assert_eq!(
-            decided(On::Claimed, matters),
+            decided(StateKind::Claimed, circumstances),
             Step::Transition(Transition::AbandonUnknown),
-            "{matters:?}"
+            "{circumstances:?}"
         );
     }
 }
 
 #[test]
-fn an_acknowledged_outcome_is_tried_again_also_with_hold() {
+fn an_acknowledged_outcome_is_retried_even_with_hold() {
     let mut status = fixtures::attempted(SessionState::Unknown, 3, 3);
     status.session.as_mut().unwrap().acknowledged = 3;
     let step = decide(&ParsedStatus::of(UID, &status), &facts(&[Hold]).0);

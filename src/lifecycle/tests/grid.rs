@@ -1,10 +1,10 @@
 //! Every combination of state, facts and outcome.
 //!
-//! First `decide` is asked for every state under every combination of the facts that it reads. Of the cases that do not
-//! differ in what `conclude` reads one is kept; each is concluded for every outcome that its step can have, under both
-//! meanings of Ready, with and without the annotation, and with every memory of error. What may be in flight, the due
-//! time, the deletion, what is wrong with a missing key and how far a deadline is behind are not read by `conclude`; a
-//! test says so. What is asked for as evidence has its own part, [`grid_evidence`].
+//! `decide` runs for every state under every combination of the facts that it reads. Of the cases that are equal in
+//! what `conclude` reads, one is kept. Each is concluded for every outcome that its step can have, under both meanings
+//! of Ready, with and without the annotation, and with every remembered error. `conclude` does not read what may be in
+//! flight, the due time, the deletion, the kind of missing key and how long ago a deadline passed; a test shows that.
+//! Evidence has its own part, [`grid_evidence`].
 
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
@@ -37,12 +37,12 @@ use crate::{
 };
 use parking_lot::Mutex;
 
-/// The grid has at least so many cases.
+/// The grid has at least this many cases.
 const LEAST_CASES: usize = 9_901_887;
 
 static COVERAGE: LazyLock<Coverage> = LazyLock::new(run);
 
-/// Fails if that invariant does not hold over the grid.
+/// Fails if the invariant does not hold over the grid.
 #[track_caller]
 pub(super) fn holds(invariant: &str) {
     COVERAGE.assert_holds(invariant);
@@ -50,7 +50,7 @@ pub(super) fn holds(invariant: &str) {
 
 fn run() -> Coverage {
     let mut states = states::all();
-    // What has ended has the most cases, so it does not come last, on one thread alone.
+    // Finished states have the most cases, so they must not come last, when only one thread is left.
     states.sort_by_key(|sample| sample.status.outcome.is_none() || sample.status.settled);
     let work = Mutex::new(states.into_iter());
     let coverage = Mutex::new(Coverage::new());
@@ -70,7 +70,7 @@ fn run() -> Coverage {
     coverage.into_inner()
 }
 
-/// The instant of the grid: an hour after the samples began.
+/// The instant of the grid: an hour after the fixtures' first instant.
 const HOUR: u64 = 3600;
 
 fn an_hour_later() -> Facts {
@@ -130,18 +130,18 @@ fn local_states() -> [LocalState; 9] {
     ]
 }
 
-/// Which outcomes of a decided step are concluded: those that differ from all before in what `conclude` reads.
+/// The outcomes of a decided step that are concluded: those that differ from all earlier ones in what `conclude` reads.
 #[derive(Clone, Copy)]
 struct Fresh {
-    /// What can come of the step.
+    /// The outcomes of the step.
     outcomes: bool,
-    /// The refusals of its call. What follows from them depends on the deadline and the schedule too.
+    /// The refusals of its call. What follows from them also depends on the deadline and the schedule.
     refusals: bool,
 }
 
-/// Decides under every combination of facts, and says which differ for `conclude`.
+/// Decides under every combination of facts, and passes on which outcomes are new to `conclude`.
 fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut(&Facts, &Step, Fresh)) {
-    // Nothing is asked for here, whatever was asked for before.
+    // No evidence is requested here, whatever was requested before.
     let evidence = EvidenceFacts::of(None, parsed.status());
     let mut facts = Facts { generation: 2, evidence, ..an_hour_later() };
     let until = fixtures::after(HOUR + 45);
@@ -185,9 +185,9 @@ fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut
     }
 }
 
-/// Hands over every combination of the other facts, with the numbers of those that `conclude` reads too. Where a session is
-/// known, its record might not fit, or the bounds of the resource delay a poll, no outcome is to be concluded: none of
-/// that is read.
+/// Passes on every combination of the other facts, with the indexes of those that `conclude` reads too. No outcome is
+/// concluded where a session is known, its record might not fit, or the bounds delay a poll, because `conclude` reads
+/// none of these.
 fn every_plain_fact(facts: &mut Facts, until: Timestamp, mut see: impl FnMut(&Facts, Option<[usize; 4]>)) {
     let bounds = Bounds { min: Some(Duration::from_mins(1)), max: None };
     let mut just_polled = LocalState { last_poll: Some(facts.now), ..LocalState::default() };
@@ -286,11 +286,11 @@ fn try_state(name: &str, status: &VerificationStatus, coverage: &mut Coverage) {
     });
 }
 
-/// A step that was decided, and what can come of it.
+/// A step that was decided, and its possible outcomes.
 struct Case<'a> {
     name: &'a str,
     parsed: &'a ParsedStatus<'a>,
-    /// What the status shows.
+    /// What status shows.
     shown: &'a Shown,
     step: &'a Step,
     outcomes: &'a [StepOutcome],
@@ -298,7 +298,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Concludes every outcome under those facts: a refusal comes before the claim, and what comes of a create after it.
+    /// Concludes every outcome under these facts. A refusal comes before the claim, the outcome of a create after it.
     fn conclude(&self, facts: &Facts, coverage: &mut Coverage) {
         let mut see = |before, outcome, conclusion: &Conclusion| {
             coverage.concluded(&Concluded::of(before, facts, outcome, conclusion), self.name);
@@ -330,7 +330,7 @@ impl Case<'_> {
     }
 }
 
-/// A claim as the conclusion of a create of which nothing has come yet.
+/// A claim as the conclusion of a create without an outcome yet.
 pub(super) fn as_conclusion(claimed: &VerificationStatus, facts: &Facts) -> Conclusion {
     Conclusion {
         status: Some(claimed.clone()),
@@ -350,18 +350,18 @@ fn the_grid_is_large_and_takes_every_step() {
 }
 
 #[test]
-fn conclude_reads_nothing_that_only_decide_judges() {
+fn conclude_does_not_read_what_only_decide_needs() {
     let base = an_hour_later();
     let until = fixtures::after(HOUR + 300);
     let missing = |fault| Facts { key: KeyFact::Missing(fault), ..base.clone() };
     let passed = |deadline| Facts { deadline, ..base.clone() };
     let [_, behind, others @ ..] = deadlines();
     let alike = [
-        // The deadline and the schedule say what follows from the refusal of a poll, the others nothing.
+        // What follows from a refusal depends on the deadline and the schedule for a poll only.
         (
             vec![
                 base.clone(),
-                // The same again: nothing but the arguments decides.
+                // The same arguments give the same result.
                 base.clone(),
                 Facts { in_flight: InFlight::Possible(until), ..base.clone() },
                 Facts { deleting: true, ..base.clone() },

@@ -1,5 +1,5 @@
-//! The part of the grid that asks for evidence: every combination of what is asked for, how it stands, the finalizer, the
-//! deletion, the memory, and what else `decide` reads of what is over.
+//! The part of the grid with evidence: every combination of what is requested and stored, the finalizer, the deletion,
+//! the local state, and what else `decide` reads of a finished verification.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,15 +19,15 @@ use crate::{
     },
 };
 
-/// One choice of one thing.
+/// One value of one fact.
 type Choice = fn(&mut Facts);
 
-/// The instant of this part: some time after the samples began.
+/// The instant of this part: some time after the fixtures' first instant.
 fn now() -> jiff::Timestamp {
     fixtures::after(2 * 24 * 3600)
 }
 
-/// When what is waited for comes.
+/// When what is waited for happens.
 pub(super) fn soon() -> jiff::Timestamp {
     later(now(), Duration::from_mins(10))
 }
@@ -53,7 +53,7 @@ const IMAGES: &[Choice] = &[
     },
 ];
 const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];
-/// Not deleted; just now; ten minutes ago, and what became of it since.
+/// Not deleted; deleted just now; deleted ten minutes ago, with various attempts to remove it.
 const DELETED: &[Choice] = &[
     |_| {},
     |facts| {
@@ -70,7 +70,7 @@ const DELETED: &[Choice] = &[
     |facts| deleted(facts, 599, 2),
 ];
 
-/// Deleted so many seconds ago, and tried so often since.
+/// Deleted this many seconds ago, with this many attempts since.
 fn deleted(facts: &mut Facts, seconds: i64, count: u32) {
     facts.deleting = true;
     facts.evidence.deleted_at = Some(ago(seconds));
@@ -83,7 +83,7 @@ const DESTINATION: &[Choice] =
     &[|_| {}, |facts| facts.evidence.destination = super::cause::refused_destination()];
 const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
 const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
-/// What nothing is read of once it is over.
+/// Facts that do not matter once it has finished.
 const BEFORE_THE_END: &[Choice] = &[
     |_| {},
     |facts| facts.known = fixtures::known(),
@@ -98,7 +98,7 @@ const PENDING: &[Choice] = &[
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(3600)),
     |facts| facts.evidence.pending_since = facts.evidence.pending_since.map(|_| ago(24 * 3600)),
 ];
-/// Whether this process has tried for ten minutes, and whether it meets error.
+/// Whether this process has tried for ten minutes, and whether it met an error.
 const TRIED: &[Choice] = &[
     |_| {},
     |facts| facts.local_state = error(EvidenceError::StoreUnavailable, 20, 599),
@@ -114,7 +114,7 @@ fn error(what: EvidenceError, since: i64, tried: i64) -> LocalState {
     }
 }
 
-/// What else may be remembered where that is: it does not change the step.
+/// What else may be remembered there; it does not change the step.
 fn local_states(facts: &Facts, step: &Step) -> Vec<LocalState> {
     let mut all = vec![facts.local_state.clone()];
     if let (Step::Store, Some(_), Some(tried)) =
@@ -129,12 +129,13 @@ fn local_states(facts: &Facts, step: &Step) -> Vec<LocalState> {
     all
 }
 
-/// Decides under every combination; hands over what else may be remembered, once for all that `conclude` takes as one.
+/// Decides under every combination. Passes on what else may be remembered, once for all cases that are equal to
+/// `conclude`.
 pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Facts, &Step, &[LocalState])) {
     let is_over = matches!(parsed.state(), State::Finished(_));
-    // Before the end only a few of these are read.
+    // Before the end, only a few of these are read.
     let only_over = |choices: &'static [Choice]| if is_over { choices } else { &choices[..1] };
-    // What `conclude` reads besides the step comes first.
+    // Facts that `conclude` reads besides the step come first.
     let read = [HELD, KEY, PORTAL, SUSPENDED, only_over(PENDING), only_over(TRIED)];
     let others = [DELETED, DESTINATION, RETRY, only_over(DUE), only_over(BEFORE_THE_END)];
     let plain = Facts { now: now(), generation: 2, ..fixtures::facts() };
@@ -154,8 +155,8 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
     }
 }
 
-/// Those facts under every combination of the choices in those lists, with the places of the choices. Those of the first
-/// list follow each other on the same facts, so each sets whatever the one before it has set.
+/// These facts under every combination of the choices in the lists, with the index of each choice. The choices of the
+/// first list are applied to the same facts one after another, so each sets whatever the previous one has set.
 fn every_choice(facts: &Facts, lists: &[&[Choice]], mut see: impl FnMut(&Facts, &[usize])) {
     let (first, others) = lists.split_first().expect("a list");
     let mut places = vec![0; lists.len()];

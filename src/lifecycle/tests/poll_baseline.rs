@@ -1,4 +1,4 @@
-//! A poll that finds nothing new leads to what a whole reconcile would have led to.
+//! A poll that finds nothing new leads to the same result as a full reconcile.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
     portal::{verification_id::VerificationId, wire::Details},
 };
 
-/// The baseline after a full reconcile whose poll had that answer.
+/// The baseline after a full reconcile whose poll got this answer.
 fn after_a_reconcile(details: &Details) -> (PollBaseline, CompactState, VerificationStatus) {
     let status = fixtures::open(Phase::AwaitingUser);
     let facts = fixtures::facts();
@@ -30,7 +30,7 @@ fn after_a_reconcile(details: &Details) -> (PollBaseline, CompactState, Verifica
 }
 
 #[test]
-fn the_same_answer_again_is_nothing_new_and_a_reconcile_would_write_nothing() {
+fn the_same_answer_again_is_unchanged_and_a_reconcile_writes_nothing() {
     for (word, completed) in
         [("generated", &[][..]), ("in_progress", &["document"]), ("an unknown status", &[])]
     {
@@ -66,7 +66,7 @@ fn after_the_create() -> (PollBaseline, CompactState, VerificationStatus) {
 }
 
 #[test]
-fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
+fn the_first_poll_of_a_session_that_nobody_has_started_is_unchanged() {
     let pending = [("document".to_owned(), "pending".to_owned())].into();
     for progress in [BTreeMap::new(), pending] {
         let details = Details { progress, ..fixtures::details("generated", &[]) };
@@ -85,7 +85,7 @@ fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
         assert_eq!((long.next, long.priority), (Requeue::At(short.next), short.priority));
         assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact);
 
-        // And so is the second.
+        // And so does the second.
         facts.now = fixtures::after(60);
         facts.local_state = short.compact.local_state();
         let short = baseline
@@ -98,7 +98,7 @@ fn the_first_look_at_a_new_session_is_nothing_new_while_nobody_has_begun() {
 }
 
 #[test]
-fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() {
+fn the_first_poll_of_a_session_that_somebody_has_started_is_concluded() {
     let (baseline, compact, _) = after_the_create();
     for other in [
         fixtures::details("initiated", &[]),
@@ -116,7 +116,7 @@ fn the_first_look_at_a_new_session_is_for_the_tables_where_somebody_has_begun() 
 }
 
 #[test]
-fn whatever_differs_is_for_the_tables_to_judge() {
+fn any_other_answer_is_concluded() {
     let details = fixtures::details("in_progress", &["document"]);
     let (baseline, compact, _) = after_a_reconcile(&details);
     for other in [
@@ -138,7 +138,7 @@ fn whatever_differs_is_for_the_tables_to_judge() {
 }
 
 #[test]
-fn trouble_is_not_calm() {
+fn a_local_state_with_an_error_has_no_compact_form() {
     let local_state = LocalState { paused: Some(fixtures::now()), ..LocalState::default() };
     assert_eq!(CompactState::of(&local_state), None);
     let compact = LocalState { next: Some(fixtures::now()), good_polls: 3, ..LocalState::default() };
@@ -146,7 +146,7 @@ fn trouble_is_not_calm() {
 }
 
 #[test]
-fn the_deadline_and_our_own_clock_end_the_routine() {
+fn the_deadline_and_the_end_of_the_session_need_more_than_a_poll() {
     let (baseline, _, _) = after_a_reconcile(&fixtures::details("generated", &[]));
     assert!(baseline.is_plain_at(fixtures::after(60)));
     assert!(!baseline.is_plain_at(fixtures::after(7200)));

@@ -1,4 +1,4 @@
-//! `spec.polling`: what its bounds hold against.
+//! What the bounds of `spec.polling` apply to.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ use crate::{
 const MIN: Duration = Duration::from_secs(40);
 const MAX: Duration = Duration::from_mins(1);
 
-/// Something that may happen, and its name.
+/// An event, by name.
 type Named = (&'static str, fn(&mut World));
 
-/// A session that was looked at just now, and is looked at within narrow bounds.
+/// A session that was just polled, with narrow bounds.
 fn polled(bounds: Bounds) -> World {
     let mut world = World::open(ReadyWhen::Verified);
     world.status.expires_at = None;
@@ -46,7 +46,7 @@ fn at_most() -> Bounds {
     Bounds { min: None, max: Some(MAX) }
 }
 
-/// The time until the next poll, where the world may only be waited in.
+/// The time until the next poll if only time passes.
 fn wait_for_a_poll(world: &mut World) -> Duration {
     let begun = world.facts.now;
     loop {
@@ -109,7 +109,7 @@ fn the_lower_bound_holds_around_the_end_of_a_session() {
 }
 
 #[test]
-fn the_lower_bound_holds_over_a_restart() {
+fn the_lower_bound_holds_across_a_restart() {
     for jitter_seed in SEEDS {
         let mut spec = spec();
         spec.polling = Some(crate::api::Polling {
@@ -171,7 +171,7 @@ fn adopting(bounds: Bounds) -> World {
     world
 }
 
-/// What may delay a poll beyond the upper bound, in the words of the field's description.
+/// What may delay a poll beyond the upper bound, as the field's description words it.
 fn exceptions() -> [(&'static str, Vec<Hinder>); 5] {
     [
         (
@@ -197,7 +197,7 @@ fn far(world: &World) -> jiff::Timestamp {
 }
 
 #[test]
-fn the_upper_bound_holds_but_for_what_its_description_names() {
+fn the_upper_bound_holds_except_for_what_its_description_names() {
     let names = exceptions().map(|(name, _)| name);
     let (last, others) = names.split_last().unwrap();
     let expected = format!(

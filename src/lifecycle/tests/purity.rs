@@ -1,7 +1,7 @@
-//! The module has no effects: what its files name is compared with what a pure file may name.
+//! The module has no effects: the paths that its files name are compared with what a pure file may name.
 //!
-//! A path counts if its root is `crate`, the standard library or a dependency of the package; the lists name what is
-//! allowed, so that whatever comes later is refused until somebody thinks about it.
+//! A path counts if its root is `crate`, the standard library or a dependency of the package. The lists name what is
+//! allowed, so anything new is refused until somebody decides about it.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What may be named, as beginnings of paths.
+/// What may be named, as prefixes of paths.
 struct Allowed {
     what: &'static str,
     paths: &'static [&'static str],
@@ -35,14 +35,14 @@ const LIFECYCLE: Allowed = Allowed {
         "std::hash::Hash",
         "std::hash::Hasher",
         "std::num",
-        // Shared, and never changed: a value like any other.
+        // Shared and never changed, so a value like any other.
         "std::sync::Arc",
         "std::time::Duration",
     ],
 };
 
-const WORDS_OF_THE_PORTAL: Allowed = Allowed {
-    what: "the pure words of src/portal",
+const PORTAL_FILES: Allowed = Allowed {
+    what: "the pure files of src/portal",
     paths: &[
         "crate::origin",
         "jiff::Timestamp",
@@ -107,7 +107,7 @@ fn package() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Names by which the roots of other crates' paths are known.
+/// Names with which paths into other crates begin.
 fn crates() -> BTreeSet<String> {
     let manifest = fs::read_to_string(package().join("Cargo.toml")).unwrap();
     let own = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
@@ -123,11 +123,11 @@ fn crates() -> BTreeSet<String> {
 fn program(source: &str) -> String {
     let program = source.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let lines = program.lines().map(|line| line.split("//").next().unwrap_or_default());
-    // A `//` within a string cuts the rest of its line; no path stands there.
+    // A `//` in a string cuts off the rest of its line, which holds no path.
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Every path of the program, with the braces of `use` written out.
+/// Every path of the program, with the braces of `use` expanded.
 fn paths(program: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = program;
@@ -166,7 +166,7 @@ fn flatten(before: &str, tree: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What a file names that it may not.
+/// The paths of a file that are not allowed.
 fn faults(source: &str, allowed: &Allowed, crates: &BTreeSet<String>) -> Vec<String> {
     let program = program(source);
     let mut faults: Vec<String> = EFFECTS
@@ -176,8 +176,8 @@ fn faults(source: &str, allowed: &Allowed, crates: &BTreeSet<String>) -> Vec<Str
         .collect();
     for path in paths(&program) {
         let root = path.split("::").next().unwrap_or_default();
-        // Within the module everything may be named; `super::super` would lead out of it.
-        let of_the_module = root == "super" && allowed.what != WORDS_OF_THE_PORTAL.what;
+        // Everything within the module may be named; `super::super` would lead out of it.
+        let of_the_module = root == "super" && allowed.what != PORTAL_FILES.what;
         if !crates.contains(root) || of_the_module {
             continue;
         }
@@ -222,10 +222,10 @@ fn the_lifecycle_is_pure() {
 }
 
 #[test]
-fn the_words_of_the_portal_that_the_lifecycle_uses_are_pure() {
+fn the_portal_files_that_the_lifecycle_uses_are_pure() {
     let words =
         ["origin.rs", "portal/allowed.rs", "portal/error.rs", "portal/verification_id.rs", "portal/wire.rs"];
-    assert_pure(&words.map(|file| package().join("src").join(file)), &WORDS_OF_THE_PORTAL);
+    assert_pure(&words.map(|file| package().join("src").join(file)), &PORTAL_FILES);
 }
 
 #[test]
@@ -271,8 +271,8 @@ fn what_a_pure_file_may_not_name_is_found() {
 }
 
 #[test]
-fn a_pure_word_of_the_portal_reaches_no_client_through_its_room() {
+fn a_pure_file_of_the_portal_cannot_reach_the_client_through_super() {
     let crates = crates();
-    assert!(!faults("use super::client::PortalClient;", &WORDS_OF_THE_PORTAL, &crates).is_empty());
-    assert!(faults("use super::verification_id::VerificationId;", &WORDS_OF_THE_PORTAL, &crates).is_empty());
+    assert!(!faults("use super::client::PortalClient;", &PORTAL_FILES, &crates).is_empty());
+    assert!(faults("use super::verification_id::VerificationId;", &PORTAL_FILES, &crates).is_empty());
 }

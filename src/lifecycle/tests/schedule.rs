@@ -1,4 +1,4 @@
-//! When to poll again: each row of the schedule, its bounds and its chance.
+//! When to poll again: each row of the schedule, its bounds and its jitter.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 
 pub(super) const SEEDS: std::ops::Range<u64> = 0..2000;
 
-/// An open session without an end, of which that was seen.
+/// An open session without an end, with this report.
 pub(super) fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus {
     let mut status = fixtures::open(phase);
     status.expires_at = None;
@@ -35,17 +35,17 @@ pub(super) fn seen(phase: Phase, modules: &[(&str, &str)]) -> VerificationStatus
     status
 }
 
-/// That instant, by clocks that agree.
+/// This instant, by clocks that agree.
 fn at(now: Timestamp) -> Times {
     Times { now, portal_now: Some(now) }
 }
 
-/// Memory of an answer that named modules.
+/// Local state after an answer that named modules.
 fn answered() -> LocalState {
     LocalState { last_answer: Some(fixtures::now()), names_modules: true, ..LocalState::default() }
 }
 
-/// Memory of a change so many seconds ago, at that instant.
+/// Local state after a change this many seconds before `now`.
 fn changed(now: Timestamp, seconds: u64) -> LocalState {
     let changed_at = now - jiff::SignedDuration::try_from(Duration::from_secs(seconds)).unwrap();
     LocalState { changed_at: Some(changed_at), ..answered() }
@@ -64,7 +64,7 @@ fn waits(
     (SEEDS.map(wait).min().unwrap(), SEEDS.map(wait).max().unwrap())
 }
 
-/// Asserts that the wait is that many seconds, ten percent more or less, and that both ends are used.
+/// Asserts that the wait is this many seconds ± 10 %, and that the whole range is used.
 #[track_caller]
 fn assert_about(seconds: f64, (shortest, longest): (Duration, Duration), reason: &str) {
     let (least, most) = (shortest.as_secs_f64() / seconds, longest.as_secs_f64() / seconds);
@@ -92,7 +92,7 @@ fn while_nothing_is_completed_it_is_six_percent_of_the_age() {
 }
 
 #[test]
-fn modules_that_nobody_has_begun_are_modules() {
+fn modules_that_nobody_has_started_count_as_modules() {
     let pending = Answer::Poll(Ok(Details {
         progress: [("document".to_owned(), "pending".to_owned())].into(),
         ..fixtures::details("generated", &[])
@@ -108,7 +108,7 @@ fn modules_that_nobody_has_begun_are_modules() {
 }
 
 #[test]
-fn a_portal_that_names_no_modules_is_asked_twice_as_often() {
+fn a_portal_that_names_no_modules_is_polled_twice_as_often() {
     let status = seen(Phase::AwaitingUser, &[]);
     let local_state = LocalState { names_modules: false, ..answered() };
     for (age, seconds) in [(10, 5.0), (400, 10.0), (12_000, 300.0), (90_000, 300.0)] {
@@ -117,7 +117,7 @@ fn a_portal_that_names_no_modules_is_asked_twice_as_often() {
 }
 
 #[test]
-fn while_the_person_is_at_it_it_is_six_percent_of_the_time_since() {
+fn while_the_person_is_active_it_is_six_percent_of_the_time_since() {
     let status = seen(Phase::InProgress, &[("document", "completed"), ("liveness", "pending")]);
     for (since, seconds) in [(0, 5.0), (83, 5.0), (200, 12.0), (4000, 240.0), (9000, 300.0)] {
         let local_state = changed(fixtures::after(10_000), since);
@@ -126,7 +126,7 @@ fn while_the_person_is_at_it_it_is_six_percent_of_the_time_since() {
 }
 
 #[test]
-fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
+fn a_new_stamp_counts_as_activity_if_no_module_is_named() {
     let mut world = World::open(ReadyWhen::Verified);
     world.pass(6000);
     let stamped = |seconds| Details {
@@ -144,7 +144,7 @@ fn a_stamp_that_moved_is_activity_where_no_module_is_named() {
 }
 
 #[test]
-fn when_all_is_given_it_is_ten_percent_of_the_time_since() {
+fn when_the_person_has_finished_it_is_ten_percent_of_the_time_since() {
     for modules in [
         &[("document", "completed"), ("liveness", "completed")][..],
         &[("document", "completed"), ("liveness", "failed")],
@@ -176,7 +176,7 @@ fn a_review_is_polled_seldom() {
 }
 
 #[test]
-fn the_stage_decides_who_is_served_first() {
+fn the_stage_decides_the_priority() {
     let order =
         [Priority::Create, Priority::Requested, Priority::Finishing, Priority::Active, Priority::Idle];
     assert!(order.is_sorted());
@@ -191,20 +191,20 @@ fn the_stage_decides_who_is_served_first() {
     }
 }
 
-fn paced(stage: Stage, expires_at: Option<Timestamp>, bounds: Bounds) -> PollSchedule {
+fn schedule_at(stage: Stage, expires_at: Option<Timestamp>, bounds: Bounds) -> PollSchedule {
     PollSchedule { created_at: fixtures::now(), changed_at: fixtures::now(), stage, expires_at, bounds }
 }
 
 #[test]
 fn the_end_is_polled_once_just_after_it_and_once_an_hour_later() {
     let end = fixtures::after(6000);
-    let poll_schedule = paced(Stage::Idle, Some(end), Bounds::default());
+    let poll_schedule = schedule_at(Stage::Idle, Some(end), Bounds::default());
     for jitter_seed in SEEDS {
         let just_before = fixtures::after(5995);
         let at = next_poll(&poll_schedule, just_before, Spacing::unstretched(jitter_seed));
         let after = at.duration_since(end).as_secs_f64();
         assert!((1.0..=11.0).contains(&after), "{after}");
-        // Then it goes its way until the hour is over.
+        // Then it follows the regular schedule until the hour is over.
         let regular = elapsed(at, next_poll(&poll_schedule, at, Spacing::unstretched(jitter_seed))).as_secs();
         assert!((269..=331).contains(&regular), "{regular}");
         let before_the_hour = fixtures::after(9590);
@@ -278,7 +278,7 @@ fn bounds_are_those_of_the_spec() {
 fn more_demand_than_budget_stretches_every_interval() {
     let now = fixtures::after(600);
     for stage in [Stage::Idle, Stage::Active, Stage::Finishing, Stage::InReview, Stage::Unclear] {
-        let poll_schedule = paced(stage, None, Bounds::default());
+        let poll_schedule = schedule_at(stage, None, Bounds::default());
         let wait = |stretch| {
             elapsed(now, next_poll(&poll_schedule, now, Spacing { jitter_seed: 7, stretch })).as_secs_f64()
         };
@@ -336,7 +336,7 @@ proptest! {
     }
 
     #[test]
-    fn a_backoff_stays_between_its_least_and_what_doubling_allows(
+    fn a_backoff_stays_between_its_minimum_and_the_doubled_wait(
         least in 1_u64..=300,
         more in 0_u64..=3600,
         failures in prop_oneof![0_u32..12, any::<u32>()],
@@ -350,7 +350,7 @@ proptest! {
 }
 
 #[test]
-fn a_backoff_spreads_those_who_failed_together() {
+fn a_backoff_spreads_those_that_failed_together() {
     let (least, range) = (Duration::from_secs(2), Duration::from_secs(118));
     let waits: Vec<Duration> =
         SEEDS.map(|jitter_seed| backoff(least, least + range, 9, jitter_seed)).collect();
@@ -370,7 +370,7 @@ fn an_unknown_outcome_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
     assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is acknowledged does not count");
 }
 
-/// A spec that names nothing but the key.
+/// A spec that sets only the key.
 pub(super) fn spec() -> VerificationSpec {
     VerificationSpec {
         api_key_secret_ref: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() },

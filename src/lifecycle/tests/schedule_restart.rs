@@ -1,4 +1,4 @@
-//! When to poll again after a restart, and without the resource.
+//! When to poll again after a restart, and without reading the resource.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn a_restart_spreads_open_sessions_over_their_interval() {
 }
 
 #[test]
-fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
+fn a_restart_delays_only_open_sessions_that_are_unchanged() {
     let now = fixtures::after(30);
     let first = |status: &VerificationStatus, spec: &VerificationSpec, generation| {
         let status = VerificationStatus { observed_generation: Some(1), ..status.clone() };
@@ -47,20 +47,20 @@ fn a_restart_delays_nothing_that_is_not_an_open_session_as_it_was() {
     let suspended = VerificationSpec { suspend: true, ..spec() };
     assert_eq!(first(&open, &suspended, 1), None, "it was suspended");
     for (name, status) in fixtures::states() {
-        if !name.starts_with("Open") && !name.starts_with("Lost") {
+        if !name.starts_with("Open") && !name.starts_with("OutcomeUnknown") {
             assert_eq!(first(&status, &spec(), 1), None, "{name}");
         }
     }
     let lost = fixtures::attempted(SessionState::Unknown, 1, 1);
-    assert_eq!(first(&lost, &spec(), 1), Some(fixtures::after(60)), "the minute is kept over a restart");
-    let long_lost = first_reconcile(
+    assert_eq!(first(&lost, &spec(), 1), Some(fixtures::after(60)), "the minute applies across a restart");
+    let long_unknown = first_reconcile(
         &ParsedStatus::of(UID, &VerificationStatus { observed_generation: Some(1), ..lost }),
         &spec(),
         Some(1),
         7,
         fixtures::after(61),
     );
-    assert_eq!(long_lost, FirstReconcile::default(), "the minute is over");
+    assert_eq!(long_unknown, FirstReconcile::default(), "the minute is over");
 }
 
 #[test]
@@ -77,13 +77,13 @@ fn an_edit_between_processes_does_not_shorten_the_wait_after_an_unknown_outcome(
         assert_eq!(
             first,
             FirstReconcile { at: None, due: ten_minutes, ..FirstReconcile::default() },
-            "it is looked at, and not asked for"
+            "it is reconciled, but not polled"
         );
     }
 }
 
 #[test]
-fn a_poll_without_the_resource_keeps_the_same_pace() {
+fn a_poll_without_the_resource_keeps_the_same_schedule() {
     let pending = Details {
         progress: [("document".to_owned(), "pending".to_owned())].into(),
         ..fixtures::details("generated", &[])
@@ -104,5 +104,5 @@ fn a_poll_without_the_resource_keeps_the_same_pace() {
     world.reconcile(Answer::Poll(Ok(pending)));
     assert_eq!(world.facts.local_state.next, Some(short.next));
     assert_eq!(CompactState::of(&world.facts.local_state), Some(short.compact));
-    assert!(short.compact.local_state().names_modules, "at length it is the same");
+    assert!(short.compact.local_state().names_modules, "the full form says the same");
 }

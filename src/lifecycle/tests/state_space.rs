@@ -1,5 +1,5 @@
-//! Everything that a few reconciles can lead to, from a new resource on: each reconcile meets each thing that may go wrong, and
-//! what the reconcile concludes is the past of the next one. States that differ in nothing but their times are one.
+//! Everything that a few reconciles of a new resource can lead to. Each reconcile meets everything that may go wrong,
+//! and the next one starts from its conclusion. States that differ only in their times count as one.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -36,12 +36,12 @@ use crate::{
 };
 use parking_lot::Mutex;
 
-/// The state space reaches at least so many states, …
+/// The state space has at least this many states, …
 const LEAST_STATES: usize = 14_063;
-/// … and tries at least so many cases.
+/// … and at least this many cases are tried.
 const LEAST_CASES: usize = 638_254;
 
-/// How many reconciles deep.
+/// The number of reconciles in a row.
 const DEPTH: usize = 4;
 
 struct StateSpace {
@@ -49,9 +49,9 @@ struct StateSpace {
     reached: Vec<World>,
 }
 
-static STATE_SPACE: LazyLock<StateSpace> = LazyLock::new(walk);
+static STATE_SPACE: LazyLock<StateSpace> = LazyLock::new(explore);
 
-/// Fails if that invariant does not hold over the state space.
+/// Fails if the invariant does not hold over the state space.
 #[track_caller]
 pub(super) fn holds(invariant: &str) {
     STATE_SPACE.coverage.assert_holds(invariant);
@@ -70,31 +70,31 @@ fn roots() -> [World; 7] {
     [verified, session_created, hold, adopt, asking, removed, with_finalizer]
 }
 
-fn walk() -> StateSpace {
-    let mut walk = StateSpace { coverage: Coverage::new(), reached: Vec::new() };
+fn explore() -> StateSpace {
+    let mut explore = StateSpace { coverage: Coverage::new(), reached: Vec::new() };
     let mut known = HashSet::new();
     let mut edge: Vec<_> = roots().into_iter().filter(|world| known.insert(digest(world))).collect();
     for depth in 1..=DEPTH {
-        let next = every_reconcile_of(&edge, &known, depth == DEPTH, &mut walk.coverage);
-        walk.reached.append(&mut edge);
+        let next = every_reconcile_of(&edge, &known, depth == DEPTH, &mut explore.coverage);
+        explore.reached.append(&mut edge);
         let new = next.into_iter().filter(|(digest, _)| known.insert(*digest));
         edge = new.map(|(_, world)| world).collect();
     }
-    walk
+    explore
 }
 
-/// How many states a thread takes at once.
+/// How many states a thread takes at a time.
 const CHUNK: usize = 32;
 
 /// What reconciles lead to, each state once.
 struct Next<'a> {
-    /// States of the reconciles before.
+    /// States that earlier reconciles led to.
     known: &'a HashSet<u64>,
-    /// Whether nobody asks what the reconciles lead to.
+    /// Whether this is the last level, whose results are not needed.
     is_last: bool,
-    /// States that this thread has led to.
+    /// States that this thread has reached.
     seen: HashSet<u64>,
-    /// The new ones by their hash, in the order of the reconciles.
+    /// The new ones with their hash, in the order of the reconciles.
     new: Vec<(u64, World)>,
 }
 
@@ -107,7 +107,7 @@ impl Next<'_> {
     }
 }
 
-/// Every reconcile of those states, on two threads; what they lead to is in their order, and may be there twice.
+/// Every reconcile of these states, on two threads. The results are in order, and may occur twice.
 fn every_reconcile_of(
     edge: &[World],
     known: &HashSet<u64>,
@@ -136,7 +136,7 @@ fn every_reconcile_of(
     done.into_inner().1.into_values().flatten().collect()
 }
 
-/// A short hash of a state, but for its times.
+/// A short hash of a state without its times.
 fn digest(world: &World) -> u64 {
     let World { status, facts, deadline, portal_ahead: _, refusal: _, refused_for: _ } = world;
     let now = facts.now;
@@ -187,7 +187,7 @@ fn destination_refused(base: &Facts) -> Facts {
     facts
 }
 
-/// What may be the matter in a reconcile.
+/// What may differ in a reconcile.
 fn situations(world: &World) -> Vec<Facts> {
     let base = &world.facts;
     let until = later(base.now, Duration::from_mins(2));
@@ -213,7 +213,7 @@ fn situations(world: &World) -> Vec<Facts> {
     all
 }
 
-/// What may come of a step, but for the refusal of its call.
+/// The outcomes of a step, except the refusal of its call.
 fn outcomes(step: &Step) -> Vec<StepOutcome> {
     let answered = |answer| StepOutcome::Create(CreateOutcome::Answered(answer));
     if matches!(step, Step::Create { .. }) {
@@ -315,7 +315,7 @@ fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Next<'_>) 
         let claimed = if let Step::Create { attempt } = step {
             let claimed = claim(parsed.status(), attempt, &reconcile.facts);
             see(&parsed, None, &as_conclusion(&claimed, &reconcile.facts));
-            // A process may end here.
+            // A process may stop here.
             let mut left = World { status: claimed.clone(), facts: base.clone(), ..*world };
             left.restart();
             next.add(&left);
@@ -390,9 +390,9 @@ fn no_more_outcomes_are_unknown_than_the_budget_allows() {
     }
 }
 
-/// Never stuck: whatever outcome, once all is well again it ends, or says that it waits for a person.
+/// Never stuck: once nothing fails any more, every verification ends or says that it waits for a person.
 #[test]
-fn from_wherever_it_is_it_ends_once_all_is_well_or_asks_a_person() {
+fn every_state_ends_once_nothing_fails_or_waits_for_a_person() {
     for world in &STATE_SPACE.reached {
         let mut well = world.clone();
         well.deadline = jiff::Timestamp::MAX;

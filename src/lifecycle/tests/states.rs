@@ -1,4 +1,4 @@
-//! The statuses that the grid starts from, each brought about by the reconciles that lead to it.
+//! The statuses that the grid starts from, each produced by reconciles.
 
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ use crate::{
 pub(super) struct Sample {
     /// What it is.
     pub(super) name: &'static str,
-    /// The status it is read from.
+    /// The status that it is read from.
     pub(super) status: VerificationStatus,
 }
 
@@ -38,12 +38,12 @@ fn open() -> World {
     World::open(ReadyWhen::Verified)
 }
 
-/// A claim that a process left behind, after so many lost answers.
+/// A claim that a process left behind, after this many lost responses.
 fn claimed(times: u32) -> VerificationStatus {
-    World::lost(times).reconcile_when_due(refused(LOST)).claimed.unwrap()
+    World::outcome_unknown(times).reconcile_when_due(refused(LOST)).claimed.unwrap()
 }
 
-/// After that refusal, again and again for a quarter of an hour.
+/// After this refusal, repeated for a quarter of an hour.
 fn refused_for_long(error: PortalError) -> World {
     let mut world = fresh();
     let begun = world.facts.now;
@@ -55,7 +55,7 @@ fn refused_for_long(error: PortalError) -> World {
     world
 }
 
-/// An open session after that answer, again and again for a quarter of an hour.
+/// An open session after this answer, repeated for a quarter of an hour.
 fn polled_for_long(answer: &Answer) -> World {
     let mut world = open();
     let begun = world.facts.now;
@@ -76,7 +76,7 @@ fn not_found() -> World {
     session
 }
 
-/// An open session of which the portal said that word.
+/// An open session for which the portal reported this status.
 fn open_as(word: &str, completed: &[&str]) -> World {
     let mut session = open();
     session.reconcile(said(word, completed));
@@ -89,8 +89,8 @@ fn waiting(mut world: World, change: impl FnOnce(&mut World)) -> VerificationSta
     world.status
 }
 
-/// Ended, but not marked as owing nothing.
-fn over(outcome: Outcome) -> VerificationStatus {
+/// Ended, but not settled.
+fn finished(outcome: Outcome) -> VerificationStatus {
     VerificationStatus { settled: false, ..settled(outcome) }
 }
 
@@ -121,15 +121,15 @@ fn of_another(status: VerificationStatus) -> VerificationStatus {
 
 /// Statuses of resources without a session.
 fn without_session() -> Vec<(&'static str, VerificationStatus)> {
-    let hold = waiting(World::lost(1), |world| world.facts.on_unknown = OnUnknownOutcome::Hold);
-    let granted = |times| waiting(World::lost(times), |world| world.facts.retry = Some("go".to_owned()));
-    let mut granted_and_lost = World::lost(3);
-    granted_and_lost.facts.retry = Some("go".to_owned());
-    granted_and_lost.reconcile(Answer::Uncalled);
-    granted_and_lost.facts.retry = None;
-    granted_and_lost.reconcile_when_due(refused(LOST));
-    let mut refused_after_lost = World::lost(2);
-    refused_after_lost.reconcile_when_due(refused(PortalError::NotSent(NotSent::Connect)));
+    let hold = waiting(World::outcome_unknown(1), |world| world.facts.on_unknown = OnUnknownOutcome::Hold);
+    let retried = |times| waiting(World::outcome_unknown(times), |world| world.facts.retry = Some("go".to_owned()));
+    let mut retried_and_unknown = World::outcome_unknown(3);
+    retried_and_unknown.facts.retry = Some("go".to_owned());
+    retried_and_unknown.reconcile(Answer::Uncalled);
+    retried_and_unknown.facts.retry = None;
+    retried_and_unknown.reconcile_when_due(refused(LOST));
+    let mut refused_after_unknown = World::outcome_unknown(2);
+    refused_after_unknown.reconcile_when_due(refused(PortalError::NotSent(NotSent::Connect)));
     let once = |error| {
         let mut world = fresh();
         world.reconcile(refused(error));
@@ -148,28 +148,28 @@ fn without_session() -> Vec<(&'static str, VerificationStatus)> {
             waiting(fresh(), |world| world.refusal = Some(Refusal::Breaker(fixtures::after(90)))),
         ),
         ("claimed", claimed(0)),
-        ("claimed, one lost", claimed(1)),
-        ("claimed, two lost", claimed(2)),
+        ("claimed, one unknown", claimed(1)),
+        ("claimed, two unknown", claimed(2)),
         ("refused, not sent", once(PortalError::NotSent(NotSent::Connect))),
         ("refused, conflict", once(PortalError::Conflict)),
         ("refused, 401", once(PortalError::KeyRejected)),
         ("refused, key stalled", refused_for_long(PortalError::KeyRejected).status),
         ("refused, invalid stalled", refused_for_long(PortalError::Invalid).status),
         ("refused, misconfigured stalled", refused_for_long(PortalError::Unconfigured).status),
-        ("refused after two lost", refused_after_lost.status),
-        ("lost once", World::lost(1).status),
-        ("lost twice", World::lost(2).status),
-        ("lost three times", World::lost(3).status),
+        ("refused after two unknown", refused_after_unknown.status),
+        ("outcome unknown once", World::outcome_unknown(1).status),
+        ("outcome unknown twice", World::outcome_unknown(2).status),
+        ("outcome unknown three times", World::outcome_unknown(3).status),
         ("lost, held", hold),
-        ("lost, acknowledged", granted(1)),
-        ("lost three times, acknowledged", granted(3)),
-        ("lost once more after acknowledged", granted_and_lost.status),
+        ("lost, acknowledged", retried(1)),
+        ("outcome unknown three times, acknowledged", retried(3)),
+        ("outcome unknown again after acknowledgement", retried_and_unknown.status),
     ]
 }
 
 /// Statuses of open sessions.
 fn with_session() -> Vec<(&'static str, VerificationStatus)> {
-    let said_so = |word, completed: &[&str]| open_as(word, completed).status;
+    let reported = |word, completed: &[&str]| open_as(word, completed).status;
     let expired = |status| {
         changed(status, |status: &mut VerificationStatus| {
             let ago = |hours| Some(fixtures::now() - jiff::SignedDuration::from_hours(hours));
@@ -190,14 +190,14 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
     let mut select = open();
     select.facts.mode = Mode::Select;
     vec![
-        ("open", said_so("generated", &[])),
-        ("open, at it", said_so("in_progress", &["document"])),
-        ("open, evaluated", said_so("validating", &["document", "liveness"])),
-        ("open, in review", said_so("needs_manual_review", &["document"])),
-        ("open, an unknown status", said_so("junk", &[])),
+        ("open", reported("generated", &[])),
+        ("open, in progress", reported("in_progress", &["document"])),
+        ("open, evaluated", reported("validating", &["document", "liveness"])),
+        ("open, in review", reported("needs_manual_review", &["document"])),
+        ("open, an unknown status", reported("junk", &[])),
         ("open, ten seconds old", young),
-        ("open, three hours over", expired(said_so("generated", &[]))),
-        ("open, three hours over, in review", expired(said_so("needs_manual_review", &["document"]))),
+        ("open, three hours past its end", expired(reported("generated", &[]))),
+        ("open, three hours past its end, in review", expired(reported("needs_manual_review", &["document"]))),
         ("open, adopted", adopted.status),
         ("open, no key", waiting(open(), |world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty))),
         ("open, suspended", waiting(open(), |world| world.facts.suspend = true)),
@@ -206,18 +206,18 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
         ("open, error", polled_for_long(&poll_failed(LOST)).status),
         ("open, key stalled", polled_for_long(&poll_failed(PortalError::AccessDenied)).status),
         ("open, not found", not_found().status),
-        ("open, not found, three hours over", expired(not_found().status)),
+        ("open, not found, three hours past its end", expired(not_found().status)),
         ("open, select", select.status),
     ]
 }
 
-/// Statuses of what ended.
+/// Statuses of verifications that ended.
 fn ended() -> Vec<(&'static str, VerificationStatus)> {
     vec![
-        ("over, verified", over(Outcome::Verified)),
-        ("over, rejected", over(Outcome::Rejected)),
-        ("over, expired", over(Outcome::Expired)),
-        ("over, failed", over(Outcome::Failed)),
+        ("finished, verified", finished(Outcome::Verified)),
+        ("finished, rejected", finished(Outcome::Rejected)),
+        ("finished, expired", finished(Outcome::Expired)),
+        ("finished, failed", finished(Outcome::Failed)),
         ("settled, verified", settled(Outcome::Verified)),
         ("settled, failed", settled(Outcome::Failed)),
     ]
@@ -227,7 +227,7 @@ fn storing() -> World {
     World::storing(ReadyWhen::Verified, DeletionPolicy::Retain)
 }
 
-/// What is pending, after those reconciles.
+/// What is pending after these reconciles.
 fn stored(answers: Vec<Answer>) -> World {
     let mut world = storing();
     for answer in answers {
@@ -236,7 +236,7 @@ fn stored(answers: Vec<Answer>) -> World {
     world
 }
 
-/// Statuses of what asks for evidence.
+/// Statuses of verifications that request evidence.
 fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     let silent = || not_stored(EvidenceError::StoreUnavailable);
     let front = || fixtures::stored(vec![fixtures::front()]);
@@ -249,7 +249,7 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     again.facts.retry = Some("go".to_owned());
     again.reconcile(Answer::Uncalled);
     let absent = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent).to_vec();
-    // Whether it is settled is for the policy to say.
+    // The policy decides whether it is settled.
     let live = |world: World| VerificationStatus { settled: false, ..world.status };
     let mut refused = fresh();
     refused.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
@@ -259,26 +259,26 @@ fn with_evidence() -> Vec<(&'static str, VerificationStatus)> {
     expired.reconcile(said("expired", &[]));
     vec![
         ("fresh, destination refused", waiting(refused, |_| {})),
-        ("open, evidence asked for", asking.status),
-        ("over, storing", storing().status),
-        ("over, expired and storing", expired.status),
-        ("over, storing with error", shown.status),
-        ("over, one object stored", stored(vec![Answer::Store(front())]).status),
-        ("over, stored", live(stored(vec![Answer::Store(fixtures::all_stored())]))),
-        ("over, nothing to store", live(stored(vec![Answer::Store(fixtures::stored(absent))]))),
-        ("over, evidence failed", stored(vec![not_stored(EvidenceError::Conflict)]).status),
+        ("open, evidence requested", asking.status),
+        ("finished, storing", storing().status),
+        ("finished, expired and storing", expired.status),
+        ("finished, storing with error", shown.status),
+        ("finished, one object stored", stored(vec![Answer::Store(front())]).status),
+        ("finished, stored", live(stored(vec![Answer::Store(fixtures::all_stored())]))),
+        ("finished, nothing to store", live(stored(vec![Answer::Store(fixtures::stored(absent))]))),
+        ("finished, evidence failed", stored(vec![not_stored(EvidenceError::Conflict)]).status),
         (
-            "over, evidence failed in part",
+            "finished, evidence failed in part",
             stored(vec![Answer::Store(UploadOutcome { error: conflict, ..front() })]).status,
         ),
-        ("over, evidence asked for again", again.status),
+        ("finished, evidence requested again", again.status),
     ]
 }
 
 /// Statuses that no reconcile leads to: edited by hand, or restored from a backup under another uid.
 fn foreign() -> Vec<(&'static str, VerificationStatus)> {
     let open = || open_as("in_progress", &["document"]).status;
-    let verified = || over(Outcome::Verified);
+    let verified = || finished(Outcome::Verified);
     vec![
         ("edited, verdict without id", changed(verified(), |status| status.verification_id = None)),
         (
@@ -286,13 +286,13 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
             VerificationStatus { outcome: Some(Outcome::Verified), ..fixtures::fresh() },
         ),
         (
-            "edited, id cannot be one",
+            "edited, invalid id",
             changed(open(), |status| status.verification_id = Some("..".to_owned())),
         ),
         ("edited, no portal", changed(open(), |status| status.session = None)),
         (
-            "edited, more lost than begun",
-            changed(World::lost(1).status, |status| status.session.as_mut().unwrap().orphans = 9),
+            "edited, more unknown than created",
+            changed(World::outcome_unknown(1).status, |status| status.session.as_mut().unwrap().orphans = 9),
         ),
         ("edited, outcome removed", changed(verified(), |status| status.outcome = None)),
         ("edited, settled without outcome", VerificationStatus { settled: true, ..fixtures::fresh() }),
@@ -318,16 +318,16 @@ fn read(name: &str) -> State {
 #[test]
 fn every_kind_of_state_is_among_them() {
     for (name, kind) in
-        [("fresh", State::Fresh), ("claimed", State::Claimed), ("lost once", State::OutcomeUnknown)]
+        [("fresh", State::Fresh), ("claimed", State::Claimed), ("outcome unknown once", State::OutcomeUnknown)]
     {
         assert_eq!(read(name), kind, "{name}");
     }
     assert_eq!(read("refused, 401"), State::Refused);
     assert!(matches!(read("open"), State::Open { .. }));
-    assert_eq!(read("over, rejected"), State::Finished(Outcome::Rejected));
+    assert_eq!(read("finished, rejected"), State::Finished(Outcome::Rejected));
     assert_eq!(read("settled, failed"), State::Settled);
-    assert_eq!(read("over, storing"), State::Finished(Outcome::Verified));
-    assert_eq!(read("over, evidence failed"), State::Finished(Outcome::Verified));
+    assert_eq!(read("finished, storing"), State::Finished(Outcome::Verified));
+    assert_eq!(read("finished, evidence failed"), State::Finished(Outcome::Verified));
     assert_eq!((read("restored, claimed"), read("restored, open")), (State::Fresh, State::Fresh));
     for (name, status) in with_session() {
         assert!(matches!(ParsedStatus::of(UID, &status).state(), State::Open { .. }), "{name}");

@@ -1,4 +1,4 @@
-//! The rows of what waiters see, each brought about by the reconciles that lead to it, for both meanings of Ready.
+//! The rows of what clients see, each produced by reconciles, for both meanings of Ready.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ pub(super) fn open(ready_when: ReadyWhen) -> World {
     session
 }
 
-/// A world after what a row tells.
-pub(super) type Brings = fn(ReadyWhen) -> World;
+/// Produces the state of a row.
+pub(super) type Setup = fn(ReadyWhen) -> World;
 
 fn wait(mut world: World) -> World {
     world.reconcile(Answer::Uncalled);
@@ -77,7 +77,7 @@ fn paused(mut world: World) -> World {
     wait(world)
 }
 
-/// Verified, and evidence is asked for.
+/// Verified, with evidence requested.
 fn storing(ready_when: ReadyWhen) -> World {
     let mut world = fresh(ready_when);
     world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
@@ -97,28 +97,28 @@ fn store(mut world: World, answer: Answer) -> World {
     world
 }
 
-/// One row: how it comes about, and for each meaning of Ready the reason of Ready, that of the other condition of the
-/// two (with its first letter), and what kstatus and Argo CD make of it.
+/// One row: how it is produced, and for each meaning of Ready the reason of Ready, that of Reconciling or Stalled (with
+/// its first letter), and what kstatus and Argo CD conclude.
 pub(super) struct Row {
     pub(super) state: &'static str,
-    pub(super) brings: Brings,
+    pub(super) setup: Setup,
     verified: Reads,
     session_created: Reads,
 }
 
-/// The reason of Ready, the other condition, and what kstatus and Argo CD say.
+/// The reason of Ready, the other condition, and what kstatus and Argo CD conclude.
 pub(super) type Reads = (&'static str, &'static str, Kstatus, Health);
 
-const fn row(state: &'static str, brings: Brings, verified: Reads, session_created: Reads) -> Row {
-    Row { state, brings, verified, session_created }
+const fn row(state: &'static str, setup: Setup, verified: Reads, session_created: Reads) -> Row {
+    Row { state, setup, verified, session_created }
 }
 
 /// A row that is the same for both meanings of Ready.
-const fn same(name: &'static str, brings: Brings, both: Reads) -> Row {
-    row(name, brings, both, both)
+const fn same(name: &'static str, setup: Setup, both: Reads) -> Row {
+    row(name, setup, both, both)
 }
 
-/// Ready with a link, where the spec asks for no more.
+/// Ready with a link, if the spec requires no more.
 const LINK: Reads = ("SessionCreated", "", Current, Healthy);
 const FINISHED: Reads = ("Finished", "", Current, Healthy);
 
@@ -164,7 +164,7 @@ pub(super) const ROWS: &[Row] = &[
         ("CreatingSession", "R CreatingSession", InProgress, Progressing),
     ),
     same(
-        "4 answer lost, healing",
+        "4 response lost, retried",
         |ready_when| {
             let mut world = fresh(ready_when);
             world.reconcile(refused(LOST));
@@ -173,7 +173,7 @@ pub(super) const ROWS: &[Row] = &[
         ("CreatingSession", "R CreateOutcomeUnknown", InProgress, Progressing),
     ),
     same(
-        "5 answer lost, Hold",
+        "5 response lost, Hold",
         |ready_when| {
             let mut world = fresh(ready_when);
             world.facts.on_unknown = OnUnknownOutcome::Hold;
@@ -183,7 +183,7 @@ pub(super) const ROWS: &[Row] = &[
         ("CreateOutcomeUnknown", "S CreateOutcomeUnknown", Kstatus::Failed, Degraded),
     ),
     same(
-        "5 budget spent",
+        "5 retries spent",
         |ready_when| {
             let mut world = fresh(ready_when);
             for _ in 0..3 {
@@ -195,7 +195,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("6 link published", open, ("AwaitingUser", "R AwaitingUser", InProgress, Suspended), LINK),
     row(
-        "7 the person is at it",
+        "7 the person has started",
         |ready_when| say("in_progress", &["document"], ready_when),
         ("InProgress", "R InProgress", InProgress, Progressing),
         LINK,
@@ -237,7 +237,7 @@ pub(super) const ROWS: &[Row] = &[
         FINISHED,
     ),
     row(
-        "11 verdict in, the store in error",
+        "11 verdict in, the store fails",
         |ready_when| {
             let world = store(storing(ready_when), not_stored(EvidenceError::StoreUnavailable));
             for_a_minute(world, EvidenceError::StoreUnavailable)
@@ -256,7 +256,7 @@ pub(super) const ROWS: &[Row] = &[
         FINISHED,
     ),
     row(
-        "11 verdict in, evidence asked for again",
+        "11 verdict in, evidence requested again",
         |ready_when| {
             let mut world = store(storing(ready_when), not_stored(EvidenceError::Conflict));
             world.facts.retry = Some("again".to_owned());
@@ -278,7 +278,7 @@ pub(super) const ROWS: &[Row] = &[
         FINISHED,
     ),
     same(
-        "13 verified, evidence will never be",
+        "13 verified, evidence failed",
         |ready_when| store(storing(ready_when), not_stored(EvidenceError::Conflict)),
         ("EvidenceFailed", "S EvidenceFailed", Kstatus::Failed, Degraded),
     ),
@@ -295,12 +295,12 @@ pub(super) const ROWS: &[Row] = &[
         FINISHED,
     ),
     same(
-        "16 key refused, grace over, without a link",
+        "16 key refused, after the grace period, without a link",
         |ready_when| for_long(fresh(ready_when), &refused(PortalError::KeyRejected)),
         ("KeyRejected", "S KeyRejected", Kstatus::Failed, Degraded),
     ),
     row(
-        "16 key refused, grace over",
+        "16 key refused, after the grace period",
         |ready_when| for_long(open(ready_when), &poll_failed(PortalError::AccessDenied)),
         ("AwaitingUser", "S AccessDenied", Kstatus::Failed, Degraded),
         LINK,

@@ -1,4 +1,4 @@
-//! The rows of what waiters see, read as their readers read them.
+//! The rows of what clients see, evaluated by the clients' own rules.
 
 use super::{
     status_fixtures::{GENERATION, LOST, ROWS, expected, for_long, fresh, not_found, open},
@@ -22,7 +22,7 @@ fn seen(world: &World) -> Seen {
 fn each_row_shows_what_is_promised() {
     for row in ROWS {
         for (ready_when, (ready, other, ..)) in expected(row) {
-            let world = (row.brings)(ready_when);
+            let world = (row.setup)(ready_when);
             assert_eq!(world.reason(ConditionType::Ready), Some(ready), "{} {ready_when:?}", row.state);
             let shown = |letter, type_| world.reason(type_).map(|reason| format!("{letter} {reason}"));
             let both = [shown("R", ConditionType::Reconciling), shown("S", ConditionType::Stalled)];
@@ -36,7 +36,7 @@ fn each_row_shows_what_is_promised() {
 fn kstatus_flux_and_helm_read_each_row_as_promised() {
     for row in ROWS {
         for (ready_when, (_, _, kstatus, _)) in expected(row) {
-            let seen = seen(&(row.brings)(ready_when));
+            let seen = seen(&(row.setup)(ready_when));
             assert_eq!(seen.kstatus(), kstatus, "{} {ready_when:?}", row.state);
             assert_eq!(seen.flux_faults(), Vec::<&str>::new(), "{} {ready_when:?}", row.state);
         }
@@ -47,7 +47,7 @@ fn kstatus_flux_and_helm_read_each_row_as_promised() {
 fn argo_cd_reads_each_row_as_promised() {
     for row in ROWS {
         for (ready_when, (.., health)) in expected(row) {
-            let seen = seen(&(row.brings)(ready_when));
+            let seen = seen(&(row.setup)(ready_when));
             assert_eq!(seen.argo_cd(), health, "{} {ready_when:?}", row.state);
         }
     }
@@ -57,7 +57,7 @@ fn argo_cd_reads_each_row_as_promised() {
 fn kubectl_waits_for_ready_verified_and_finished() {
     for row in ROWS {
         for (ready_when, (_, _, kstatus, _)) in expected(row) {
-            let world = (row.brings)(ready_when);
+            let world = (row.setup)(ready_when);
             let seen = seen(&world);
             let over =
                 ["11", "12", "13", "14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
@@ -75,11 +75,11 @@ fn kubectl_waits_for_ready_verified_and_finished() {
 fn argo_workflows_reads_the_phase_alone() {
     for row in ROWS {
         for (ready_when, _) in expected(row) {
-            let seen = seen(&(row.brings)(ready_when));
+            let seen = seen(&(row.setup)(ready_when));
             let failed = ["14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
             let success = seen.argo_workflows("status.phase == Verified");
             let failure = seen.argo_workflows("status.phase in (Rejected, Expired, Failed)");
-            // Not before its evidence is stored, or will never be.
+            // Not before its evidence is stored, or has failed.
             let verified = ["12", "13"].iter().any(|number| row.state.starts_with(number));
             assert_eq!((success, failure), (verified, failed), "{}", row.state);
         }
@@ -87,8 +87,8 @@ fn argo_workflows_reads_the_phase_alone() {
 }
 
 #[test]
-fn what_is_not_seen_yet_passes_for_nobody() {
-    // Row 1: the default of the definition.
+fn a_resource_that_was_never_reconciled_satisfies_no_client() {
+    // Row 1: the default in the definition.
     let seen = Seen::of(1, false, &crate::lifecycle::fixtures::fresh());
     assert_eq!((seen.kstatus(), seen.argo_cd()), (InProgress, Progressing));
     assert!(!seen.kubectl_waits_for("Ready") && !seen.argo_workflows("status.phase == Verified"));
@@ -96,11 +96,11 @@ fn what_is_not_seen_yet_passes_for_nobody() {
 }
 
 #[test]
-fn an_edit_that_is_not_seen_yet_is_in_progress() {
+fn an_edit_that_is_not_observed_yet_is_in_progress() {
     // Row 19.
     for row in ROWS {
         for (ready_when, _) in expected(row) {
-            let seen = seen(&(row.brings)(ready_when)).edited();
+            let seen = seen(&(row.setup)(ready_when)).edited();
             assert_eq!((seen.kstatus(), seen.argo_cd()), (InProgress, Progressing), "{}", row.state);
             assert!(!seen.kubectl_waits_for("Ready"), "{}", row.state);
         }
@@ -108,11 +108,11 @@ fn an_edit_that_is_not_seen_yet_is_in_progress() {
 }
 
 #[test]
-fn what_is_being_deleted_is_terminating() {
+fn a_resource_that_is_being_deleted_is_terminating() {
     // Row 20.
     for row in ROWS {
         for (ready_when, _) in expected(row) {
-            let seen = seen(&(row.brings)(ready_when)).deleted();
+            let seen = seen(&(row.setup)(ready_when)).deleted();
             assert_eq!((seen.kstatus(), seen.argo_cd()), (Terminating, Progressing), "{}", row.state);
         }
     }
@@ -121,7 +121,7 @@ fn what_is_being_deleted_is_terminating() {
 #[test]
 fn verified_is_unknown_until_a_verdict_and_finished_is_never_unknown() {
     for row in ROWS {
-        let world = (row.brings)(ReadyWhen::Verified);
+        let world = (row.setup)(ReadyWhen::Verified);
         let over = world.status.outcome.is_some();
         let (finished, _) = world.shown(ConditionType::Finished).unwrap();
         let (verified, _) = world.shown(ConditionType::Verified).unwrap();
@@ -151,7 +151,7 @@ fn stalled_is_final_only_as_rejected_expired_or_past_the_deadline() {
     // The promise of README.md.
     for row in ROWS {
         for (ready_when, _) in expected(row) {
-            let world = (row.brings)(ready_when);
+            let world = (row.setup)(ready_when);
             let Some(reason) = world.reason(ConditionType::Stalled) else { continue };
             let is_final = ["Rejected", "Expired", "DeadlineExceeded"].contains(&reason);
             assert_eq!(world.status.settled, is_final, "{} {ready_when:?}", row.state);
@@ -168,7 +168,7 @@ fn a_session_that_is_not_found_keeps_its_phase_and_clears_automatically() {
 }
 
 #[test]
-fn suspending_takes_a_stall_away_and_resuming_shows_it_again() {
+fn suspending_hides_a_stall_and_resuming_shows_it_again() {
     let mut world = not_found(open(ReadyWhen::Verified));
     world.facts.suspend = true;
     world.reconcile(Answer::Uncalled);

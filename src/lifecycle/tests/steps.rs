@@ -1,4 +1,4 @@
-//! The kinds of steps, and what can come of each.
+//! The kinds of steps, and the outcomes of each.
 
 use std::{borrow::Cow, sync::LazyLock};
 
@@ -20,7 +20,7 @@ use crate::{
     portal::{error::PortalError, wire::Details},
 };
 
-/// What can come of a step, but for the refusal of its call.
+/// The outcomes of a step, except the refusal of its call.
 pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
     static CREATES: LazyLock<Vec<StepOutcome>> = LazyLock::new(|| {
         let answered = |answer| StepOutcome::Create(CreateOutcome::Answered(answer));
@@ -71,7 +71,7 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
     })
 }
 
-/// Every refusal of the call that a step makes, until then.
+/// Every refusal of the call that a step makes, until this time.
 pub(super) fn refusals(step: &Step, until: Timestamp) -> Vec<StepOutcome> {
     let Some(step) = step.portal_step() else { return Vec::new() };
     [
@@ -86,7 +86,7 @@ pub(super) fn refusals(step: &Step, until: Timestamp) -> Vec<StepOutcome> {
     .into()
 }
 
-/// Every answer to a poll, and that it was not made.
+/// Every answer to a poll, and a poll that was not made.
 fn polled(outcome: impl Fn(Result<Details, PortalError>) -> StepOutcome) -> Vec<StepOutcome> {
     let words = [
         "generated",
@@ -119,7 +119,7 @@ fn polled(outcome: impl Fn(Result<Details, PortalError>) -> StepOutcome) -> Vec<
     all
 }
 
-/// Storing: nothing, a part or all of it, here or elsewhere; with each error, and with a wait.
+/// Uploads of nothing, a part or everything, at this destination or another; with each error, and with a wait.
 fn stores() -> Vec<StepOutcome> {
     let manifest = UploadOutcome { objects: Vec::new(), ..fixtures::all_stored() };
     let absent = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent).to_vec();

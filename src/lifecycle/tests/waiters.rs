@@ -1,13 +1,13 @@
-//! What those who wait make of a resource: the rules of kstatus, Flux, kubectl, Argo CD and Argo Workflows, read anew
-//! from their sources and not from our code.
+//! What clients conclude from a resource: the rules of kstatus, Flux, kubectl, Argo CD and Argo Workflows, taken from
+//! their sources and not from our code.
 
 use serde_json::{Value, json};
 
-/// A resource as its readers see it.
+/// A resource as clients see it.
 #[derive(Clone, Debug)]
 pub(super) struct Seen(pub(super) Value);
 
-/// The answers of kstatus (`sigs.k8s.io/cli-utils/pkg/kstatus/status/generic.go`): Flux, Helm 4 and kpt wait by it.
+/// The results of kstatus (`sigs.k8s.io/cli-utils/pkg/kstatus/status/generic.go`), which Flux, Helm 4 and kpt use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kstatus {
     Terminating,
@@ -16,7 +16,7 @@ pub(super) enum Kstatus {
     Current,
 }
 
-/// The answers of Argo CD, by a health script that reads what kstatus reads.
+/// The results of Argo CD, with a health script that reads what kstatus reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Progressing,
@@ -41,7 +41,7 @@ impl Seen {
         self
     }
 
-    /// The same after an edit of the spec that nobody has looked at.
+    /// The same after an edit of the spec that is not observed yet.
     pub(super) fn edited(mut self) -> Self {
         self.0["metadata"]["generation"] = json!(self.generation() + 1);
         self
@@ -63,8 +63,8 @@ impl Seen {
         self.condition(type_).is_some_and(|condition| condition["status"] == status)
     }
 
-    /// Deletion first; then a generation that is not observed; then the first of Reconciling and Stalled in the order
-    /// of the list; then Ready.
+    /// Deletion first; then a generation that is not observed; then the first of Reconciling and Stalled in the list;
+    /// then Ready.
     pub(super) fn kstatus(&self) -> Kstatus {
         if !self.0["metadata"]["deletionTimestamp"].is_null() {
             return Kstatus::Terminating;
@@ -88,7 +88,7 @@ impl Seen {
         }
     }
 
-    /// What Flux's conformance (`fluxcd/pkg/runtime/conditions/check`) finds wrong.
+    /// Violations of Flux's conventions (`fluxcd/pkg/runtime/conditions/check`).
     pub(super) fn flux_faults(&self) -> Vec<&'static str> {
         let mut faults = Vec::new();
         let mut fault = |is_one: bool, name| {
@@ -114,7 +114,7 @@ impl Seen {
         faults
     }
 
-    /// `kubectl wait --for=condition=TYPE[=STATUS]`: any case, and a condition that is behind does not count.
+    /// `kubectl wait --for=condition=TYPE[=STATUS]`: in any case; a condition with an older generation does not count.
     pub(super) fn kubectl_waits_for(&self, condition: &str) -> bool {
         let (type_, status) = condition.split_once('=').unwrap_or((condition, "True"));
         self.conditions().any(|shown| {
@@ -126,7 +126,7 @@ impl Seen {
         })
     }
 
-    /// Argo CD: the same conditions in the same order; people are waited for as Suspended.
+    /// Argo CD: the same conditions in the same order; a wait for a person is Suspended.
     pub(super) fn argo_cd(&self) -> Health {
         match self.kstatus() {
             Kstatus::Terminating => Health::Progressing,
@@ -183,7 +183,7 @@ fn kstatus_reads_in_its_order() {
 }
 
 #[test]
-fn the_readers_of_this_page_can_find_fault() {
+fn the_rules_of_the_clients_find_violations() {
     assert_eq!(with(&json!([])).flux_faults(), ["Ready is missing"]);
     let both = json!([shown("Ready", "False"), shown("Stalled", "True"), shown("Reconciling", "True")]);
     assert_eq!(with(&both).flux_faults(), ["both at once"]);

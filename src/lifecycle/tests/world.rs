@@ -1,4 +1,4 @@
-//! One verification and the world around it, taken from reconcile to reconcile as the operator takes it.
+//! One verification and its surroundings, carried from reconcile to reconcile as the operator does it.
 
 use std::{fmt::Write, ops::RangeInclusive, time::Duration};
 
@@ -26,24 +26,24 @@ use crate::{
     },
 };
 
-/// What the portal answers to the call of this reconcile, if the reconcile makes one.
+/// What the portal or store answers to the call of this reconcile, if there is one.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// The reconcile must make no call.
     Uncalled,
-    /// To a create.
+    /// The answer to a create.
     Create(Result<Created, PortalError>),
-    /// To a poll or an adoption.
+    /// The answer to a poll or an adoption.
     Poll(Result<Details, PortalError>),
-    /// What came of storing.
+    /// The result of an upload.
     Store(UploadOutcome),
-    /// What came of adding the finalizer, where it is not added.
+    /// The result of adding the finalizer, if it is not added.
     Finalizer(FinalizerOutcome),
-    /// What came of removing.
+    /// The result of a removal.
     Remove(RemovalOutcome),
 }
 
-/// A status, what is remembered of it, and the facts around it.
+/// A status, the local state, and the facts around it.
 #[derive(Clone, Debug)]
 pub(super) struct World {
     /// The status as it is written.
@@ -52,15 +52,15 @@ pub(super) struct World {
     pub(super) facts: Facts,
     /// When `spec.activeDeadline` ends.
     pub(super) deadline: Timestamp,
-    /// How far the portal's clock is ahead of the API server's; none where its responses have no date.
+    /// How far the portal's clock is ahead of the API server's; none if the portal's responses have no date.
     pub(super) portal_ahead: Option<SignedDuration>,
-    /// Why calls to the portal are not admitted, where they are not.
+    /// Why calls to the portal are not admitted, if they are not.
     pub(super) refusal: Option<Refusal>,
     /// What the last call met that led to the refusal.
     pub(super) refused_for: Option<Blocker>,
 }
 
-/// One reconcile: what was decided, or what a refusal of it led to, and what was concluded.
+/// One reconcile: its step, or what a refusal of its call led to, and the conclusion.
 #[derive(Debug)]
 pub(super) struct Reconcile {
     /// The step.
@@ -72,12 +72,12 @@ pub(super) struct Reconcile {
 }
 
 impl World {
-    /// A new resource, under facts by which everything may go on.
+    /// A new resource, with facts that prevent nothing.
     pub(super) fn fresh(ready_when: ReadyWhen) -> Self {
         Self::of(fixtures::fresh(), Facts { ready_when, ..fixtures::facts() })
     }
 
-    /// A resource with that status.
+    /// A resource with this status.
     pub(super) fn of(status: VerificationStatus, facts: Facts) -> Self {
         let deadline = later(facts.created_at, Duration::from_hours(168));
         let portal_ahead = Some(SignedDuration::ZERO);
@@ -92,8 +92,8 @@ impl World {
         world
     }
 
-    /// A resource of whose creates so many answers were lost.
-    pub(super) fn lost(times: u32) -> Self {
+    /// A resource with this many creates of unknown outcome.
+    pub(super) fn outcome_unknown(times: u32) -> Self {
         let mut world = Self::fresh(ReadyWhen::Verified);
         for _ in 0..times {
             world.reconcile_when_due(refused(PortalError::Failed(Failed::TimedOut)));
@@ -101,7 +101,7 @@ impl World {
         world
     }
 
-    /// A resource that asks for evidence, whose link was published a minute ago.
+    /// A resource that requests evidence, whose link was published a minute ago.
     pub(super) fn asking(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::fresh(ready_when);
         world.facts.evidence.spec = Some(fixtures::evidence_spec(deletion_policy));
@@ -110,7 +110,7 @@ impl World {
         world
     }
 
-    /// A resource that asks for evidence, once the person is verified.
+    /// A resource that requests evidence, after the person was verified.
     pub(super) fn storing(ready_when: ReadyWhen, deletion_policy: DeletionPolicy) -> Self {
         let mut world = Self::asking(ready_when, deletion_policy);
         world.reconcile(said("verified", &["document", "liveness"]));
@@ -122,7 +122,7 @@ impl World {
         self.facts.now = later(self.facts.now, Duration::from_secs(seconds));
     }
 
-    /// Another process takes over: what was remembered is gone.
+    /// Another process takes over: the local state is lost.
     pub(super) fn restart(&mut self) {
         self.facts.local_state = LocalState::default();
     }
@@ -132,7 +132,7 @@ impl World {
         self.parsed().state().clone()
     }
 
-    /// The status, read.
+    /// The status, parsed.
     pub(super) fn parsed(&self) -> ParsedStatus<'_> {
         ParsedStatus::of(UID, &self.status)
     }
@@ -147,25 +147,25 @@ impl World {
         self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.local_state);
     }
 
-    /// The step of this instant, or what a refusal of its call leads to.
+    /// The step at this instant, or what a refusal of its call leads to.
     pub(super) fn decide(&mut self) -> Step {
         let step = self.decide_only();
         self.not_admitted(&step).map_or(step, |not_admitted| after_refusal(&not_admitted, &self.facts).into())
     }
 
-    /// The step of this instant.
+    /// The step at this instant.
     pub(super) fn decide_only(&mut self) -> Step {
         self.observe();
         decide(&self.parsed(), &self.facts)
     }
 
-    /// The refusal of the call that a step makes, if calls are refused.
+    /// The refusal of the step's call, if calls are refused.
     fn not_admitted(&self, step: &Step) -> Option<NotAdmitted> {
         let (step, refusal) = step.portal_step().zip(self.refusal)?;
         Some(NotAdmitted { step, refusal, cause: self.refused_for })
     }
 
-    /// Reconciles. The step must be one that the answer is an answer to.
+    /// Reconciles. The answer must fit the step.
     #[track_caller]
     pub(super) fn reconcile(&mut self, answer: Answer) -> Reconcile {
         let mut step = self.decide_only();
@@ -207,7 +207,7 @@ impl World {
         Reconcile { step, claimed, conclusion }
     }
 
-    /// The finalizer after a step.
+    /// Whether the resource has the finalizer after a step.
     pub(super) fn holds_after(&mut self, outcome: &StepOutcome) {
         match outcome {
             StepOutcome::AddFinalizer(FinalizerOutcome::Added) => self.facts.evidence.has_finalizer = true,
@@ -229,13 +229,13 @@ impl World {
         }
     }
 
-    /// Somebody deletes it.
+    /// Deletes the resource.
     pub(super) fn delete(&mut self) {
         self.facts.deleting = true;
         self.facts.evidence.deleted_at = Some(self.facts.now);
     }
 
-    /// Waits until its time has come and reconciles.
+    /// Waits until it is due and reconciles.
     #[track_caller]
     pub(super) fn reconcile_when_due(&mut self, answer: Answer) -> Reconcile {
         if let Some(next) = self.facts.local_state.next {
@@ -260,7 +260,7 @@ pub(super) const fn calls(step: &Step) -> bool {
     matches!(step, Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_))
 }
 
-/// That an error prevented the upload.
+/// An error that prevented the upload.
 pub(super) fn not_stored(error: EvidenceError) -> Answer {
     Answer::Store(UploadOutcome { error: Some(error), ..UploadOutcome::default() })
 }
@@ -270,23 +270,23 @@ pub(super) fn created() -> Answer {
     Answer::Create(Ok(fixtures::created().unwrap()))
 }
 
-/// The portal refuses a create, or its answer is lost.
+/// The portal refuses a create, or its response is lost.
 pub(super) const fn refused(error: PortalError) -> Answer {
     Answer::Create(Err(error))
 }
 
-/// The portal names that status, and those modules are completed.
+/// The portal reports this status, with these modules completed.
 pub(super) fn said(word: &str, completed: &[&str]) -> Answer {
     Answer::Poll(Ok(fixtures::details(word, completed)))
 }
 
-/// The same with a stamp of the portal's, so many seconds after the session was created.
+/// The same with a stamp of the portal's, this many seconds after the session was created.
 pub(super) fn said_at(stamp: u64, word: &str, completed: &[&str]) -> Answer {
     let updated_at = Some(fixtures::after(stamp));
     Answer::Poll(Ok(Details { updated_at, ..fixtures::details(word, completed) }))
 }
 
-/// A poll has no usable answer.
+/// A poll without a usable answer.
 pub(super) const fn poll_failed(error: PortalError) -> Answer {
     Answer::Poll(Err(error))
 }
@@ -344,7 +344,7 @@ pub(super) fn line(status: &VerificationStatus) -> String {
     line
 }
 
-/// What a reconcile is to lead to.
+/// What a reconcile should lead to.
 pub(super) struct Expected<'a> {
     shown: &'a str,
     seconds: RangeInclusive<u64>,
@@ -360,7 +360,7 @@ pub(super) const fn expected<'a>(
     Expected { shown, seconds, events }
 }
 
-/// Asserts what a reconcile has led to.
+/// Asserts what a reconcile led to.
 #[track_caller]
 pub(super) fn assert_led_to(world: &World, reconcile: &Reconcile, expected: Expected<'_>, reason: &str) {
     let Expected { shown, seconds, events } = expected;

@@ -1,8 +1,8 @@
-//! Invariants about what is decided: who may be asked, and when (law d), and what ends without an answer (law f).
+//! Invariants about decisions: which calls are made and when (law d), and what ends without an answer (law f).
 
 use super::{
     Decided, OfDecided,
-    Says::{self, Nothing},
+    Checked::{self, Nothing},
     holds,
 };
 use crate::{
@@ -20,10 +20,10 @@ invariants! {
     OfDecided;
     over_the_grid_and_the_state_space:
         a_create_starts_only_from_fresh_refused_or_unknown
-        a_create_is_never_decided_over_an_id_or_an_adoption
+        a_create_is_never_decided_with_an_id_or_an_adoption
         a_create_is_the_next_attempt
         unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold
-        nothing_is_asked_while_deleting_suspended_or_over
+        nothing_is_called_while_deleting_suspended_or_finished
         a_call_needs_a_key_and_an_allowed_portal
         a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight
         nothing_ends_while_suspended
@@ -34,7 +34,7 @@ invariants! {
         an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day
 }
 
-fn a_create_starts_only_from_fresh_refused_or_unknown(case: &Decided) -> Says {
+fn a_create_starts_only_from_fresh_refused_or_unknown(case: &Decided) -> Checked {
     if matches!(case.step, Step::Create { .. }) {
         holds(matches!(case.state, State::Fresh | State::Refused | State::OutcomeUnknown))
     } else {
@@ -42,7 +42,7 @@ fn a_create_starts_only_from_fresh_refused_or_unknown(case: &Decided) -> Says {
     }
 }
 
-fn a_create_is_never_decided_over_an_id_or_an_adoption(case: &Decided) -> Says {
+fn a_create_is_never_decided_with_an_id_or_an_adoption(case: &Decided) -> Checked {
     if case.facts.adopt.is_some()
         || matches!(case.state, State::Open { .. } | State::Finished(_) | State::Settled)
     {
@@ -52,12 +52,12 @@ fn a_create_is_never_decided_over_an_id_or_an_adoption(case: &Decided) -> Says {
     }
 }
 
-fn a_create_is_the_next_attempt(case: &Decided) -> Says {
+fn a_create_is_the_next_attempt(case: &Decided) -> Checked {
     let Step::Create { attempt } = case.step else { return Nothing };
     holds(*attempt == case.attempts.attempt + 1)
 }
 
-fn unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold(case: &Decided) -> Says {
+fn unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold(case: &Decided) -> Checked {
     let unacknowledged = case.attempts.orphans - case.attempts.acknowledged;
     let held = case.facts.on_unknown == OnUnknownOutcome::Hold && unacknowledged > 0;
     if *case.state == State::OutcomeUnknown && (held || unacknowledged >= 3) {
@@ -67,12 +67,12 @@ fn unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold(case:
     }
 }
 
-fn nothing_is_asked_while_deleting_suspended_or_over(case: &Decided) -> Says {
+fn nothing_is_called_while_deleting_suspended_or_finished(case: &Decided) -> Checked {
     let over = matches!(case.state, State::Finished(_) | State::Settled | State::Inconsistent(_));
     if case.facts.deleting || case.facts.suspend || over { holds(!calls(case.step)) } else { Nothing }
 }
 
-fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Says {
+fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Checked {
     if calls(case.step) {
         holds(
             matches!(case.facts.key, KeyFact::Usable { .. })
@@ -83,7 +83,7 @@ fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Says {
     }
 }
 
-fn a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Says {
+fn a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight(case: &Decided) -> Checked {
     let is_claimed = *case.state == State::Claimed;
     if *case.step == Step::Transition(Transition::AbandonUnknown) {
         holds(is_claimed && case.facts.in_flight == InFlight::None)
@@ -96,11 +96,11 @@ fn a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight(case: &Decided
     }
 }
 
-fn nothing_ends_while_suspended(case: &Decided) -> Says {
+fn nothing_ends_while_suspended(case: &Decided) -> Checked {
     if case.facts.suspend { holds(*case.step != Step::Transition(Transition::Fail)) } else { Nothing }
 }
 
-fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
+fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Checked {
     if *case.step == Step::Transition(Transition::Fail) {
         holds(matches!(case.facts.deadline, Deadline::Passed { .. }))
     } else {
@@ -108,21 +108,21 @@ fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Says {
     }
 }
 
-fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case: &Decided) -> Says {
+fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case: &Decided) -> Checked {
     let is_adopted = match (case.facts.known.is_some(), case.facts.too_large) {
         (false, false) => return Nothing,
-        // The resource has the record of its claim already.
+        // The resource already holds the record of its claim.
         (false, true) if *case.state == State::Claimed => false,
         (true, _) | (false, true) => matches!(case.step, Step::Adopt(_)),
     };
     holds(!is_adopted && !matches!(case.step, Step::Create { attempt: _ }))
 }
 
-fn an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day(case: &Decided) -> Says {
+fn an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day(case: &Decided) -> Checked {
     let (Step::Transition(Transition::Fail), State::Open { .. }) = (case.step, case.state) else {
         return Nothing;
     };
-    let Deadline::Passed { polled, overdue, long_ago, .. } = case.facts.deadline else { return Says::Broken };
+    let Deadline::Passed { polled, overdue, long_ago, .. } = case.facts.deadline else { return Checked::Broken };
     let may_poll = matches!(case.facts.key, KeyFact::Usable { .. })
         && matches!(case.facts.portal, PortalFact::Allowed(_));
     holds(polled || overdue || (long_ago && !may_poll))

@@ -1,4 +1,4 @@
-//! Invariants about grace (law e), ends (law f) and when to poll again (law g).
+//! Invariants about grace periods (law e), ends (law f) and the next poll (law g).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Concluded, OfConcluded,
-    Says::{self, Nothing},
+    Checked::{self, Nothing},
     holds, is_claim,
 };
 use crate::{
@@ -31,19 +31,19 @@ invariants! {
     OfConcluded;
     over_the_grid_and_the_state_space:
         a_refusal_shows_stalled_only_after_its_grace
-        what_only_a_person_can_end_stays_shown_until_it_is_gone
+        what_only_a_person_can_resolve_stays_shown_until_it_is_resolved
         an_end_needs_an_answer_that_names_the_session_or_a_clock
-        verified_comes_only_from_the_word_of_the_portal_about_this_session
+        verified_comes_only_from_the_portals_report_on_this_session
         the_next_poll_is_within_an_hour_and_not_in_the_past
         the_next_call_waits_for_admission
         an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending
-        a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over
+        a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_has_passed
         a_refused_call_claims_records_and_publishes_nothing
     ;
     only_over_the_grid:
 }
 
-fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case: &Concluded) -> Says {
+fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_has_passed(case: &Concluded) -> Checked {
     let Some(NotAdmitted { step, refusal, cause: _ }) = case.refusal() else { return Nothing };
     let Facts { deadline, due, evidence, local_state, now, .. } = case.facts;
     let lasted = |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, *now) >= long);
@@ -62,7 +62,7 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case
             (is_overdue && (!is_rate || local_state.storing.is_some())).then_some(Event::EvidenceFailed)
         }
     };
-    // The last poll is not scheduled, but the rate lets it out no earlier than its schedule.
+    // The last poll does not follow the schedule, but the rate limit does not let it out earlier.
     let scheduled = match due {
         Due::At(at) if *step == PortalStep::Poll && has_passed && is_rate => Some(Wait::Due(*at)),
         Due::Now | Due::At(_) => None,
@@ -74,11 +74,11 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_is_over(case
     })
 }
 
-fn a_refused_call_claims_records_and_publishes_nothing(case: &Concluded) -> Says {
+fn a_refused_call_claims_records_and_publishes_nothing(case: &Concluded) -> Checked {
     if case.refusal().is_none() {
         return Nothing;
     }
-    let Some((after, _)) = &case.after else { return Says::Holds };
+    let Some((after, _)) = &case.after else { return Checked::Holds };
     let before = case.before;
     holds(
         after.session == before.session
@@ -101,7 +101,7 @@ fn blocker_kind(stalled: Reason) -> Option<BlockerKind> {
     .find_map(|(reason, blocker_kind)| (reason == stalled).then_some(blocker_kind))
 }
 
-fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
+fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
     let Some(what) = blocker_kind(stalled) else { return Nothing };
@@ -112,7 +112,7 @@ fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Says {
     holds(shown_already || long)
 }
 
-/// Whether what came of the step says nothing about that error, or says that it is still there.
+/// Whether the outcome of the step says nothing about that error, or confirms it.
 fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
     if case.wait().is_some() || is_claim(case) {
         return true;
@@ -137,7 +137,7 @@ fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
     }
 }
 
-fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> Says {
+fn what_only_a_person_can_resolve_stays_shown_until_it_is_resolved(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     let Some(stalled) = case.shown_before.reason(ConditionType::Stalled) else { return Nothing };
     let ready_anyway = case.facts.ready_when == ReadyWhen::SessionCreated && status.verification_id.is_some();
@@ -145,14 +145,14 @@ fn what_only_a_person_can_end_stays_shown_until_it_is_gone(case: &Concluded) -> 
     if !for_a_person || ready_anyway || !leaves_open(case, stalled) {
         return Nothing;
     }
-    // Before there is a link, a key that is missing is what it waits for now.
+    // Before there is a link, a missing key is the current cause.
     if let Some(Wait::Key(fault)) = case.wait()
         && status.verification_id.is_none()
     {
         return holds(shown.reason(ConditionType::Reconciling) == Some(fault.reason()));
     }
     let after = shown.reason(ConditionType::Stalled);
-    // A key that is known to be refused is one more thing for a person.
+    // Another refused key is one more error for a person to resolve.
     let refused_key = matches!(case.wait(), Some(Wait::Admission(Refusal::KeyRejected(_))))
         && after.and_then(blocker_kind) == Some(BlockerKind::Key);
     let stays = after == Some(stalled)
@@ -182,7 +182,7 @@ fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
     }
 }
 
-fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) -> Says {
+fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) -> Checked {
     let Some(outcome) = ends_here(case) else { return Nothing };
     let hour = Duration::from_hours(1);
     let Facts { now, portal_now, local_state, .. } = case.facts;
@@ -217,7 +217,7 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
     holds(by_word || by_clock || by_deadline)
 }
 
-fn verified_comes_only_from_the_word_of_the_portal_about_this_session(case: &Concluded) -> Says {
+fn verified_comes_only_from_the_portals_report_on_this_session(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     let said = about_this_session(case).is_some_and(|details| details.current.as_deref() == Some("verified"));
     let was = case.shown_before.is(ConditionType::Verified, ConditionStatus::True)
@@ -232,12 +232,12 @@ fn verified_comes_only_from_the_word_of_the_portal_about_this_session(case: &Con
     holds(!becomes || was)
 }
 
-fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says {
+fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Checked {
     let now = case.facts.now;
     match case.conclusion.next {
         Requeue::At(at) => {
             let within = elapsed(now, at) <= Duration::from_hours(1);
-            // What waits for a person alone is woken by nothing but its deadline.
+            // A resource that waits for a person alone wakes only at its deadline.
             let shown = case.after.as_ref().and_then(|(_, shown)| shown.reason(ConditionType::Stalled));
             let waits_for_a_person = shown == Some(Reason::CreateOutcomeUnknown)
                 || case.transition() == Some(&Transition::Show(ShownStep::ResourceTooLarge));
@@ -248,7 +248,7 @@ fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Says
     }
 }
 
-fn the_next_call_waits_for_admission(case: &Concluded) -> Says {
+fn the_next_call_waits_for_admission(case: &Concluded) -> Checked {
     let wait = case.wait();
     if let Some(Wait::Admission(Refusal::Breaker(until) | Refusal::Rate(until)) | Wait::InFlight(until)) =
         wait
@@ -257,7 +257,7 @@ fn the_next_call_waits_for_admission(case: &Concluded) -> Says {
             Deadline::Ahead(deadline) => deadline.min(until),
             Deadline::Passed { .. } => until,
         };
-        // Before there is a link, it may come earlier to show what it waits for; that calls nobody.
+        // Before there is a link, a reconcile may come earlier to show the cause; it calls nothing.
         let may_show = matches!(wait, Some(Wait::Admission(Refusal::Breaker(_))))
             && case.after.as_ref().is_some_and(|(status, _)| status.verification_id.is_none());
         let is_in_time = match case.conclusion.next {
@@ -279,7 +279,7 @@ fn the_next_call_waits_for_admission(case: &Concluded) -> Says {
     holds(case.conclusion.local_state.next.is_some_and(|next| next >= later(case.facts.now, least)))
 }
 
-fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case: &Concluded) -> Says {
+fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case: &Concluded) -> Checked {
     let ends = [
         Event::Verified,
         Event::Rejected,
@@ -296,7 +296,7 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
             let goes_on = match case.conclusion.next {
                 Requeue::Done => status.settled && !pending && !case.evidence().has_finalizer,
                 Requeue::Now => !status.settled && (pending || case.evidence().has_finalizer),
-                // It is held until it is deleted.
+                // The finalizer holds it until it is deleted.
                 Requeue::AwaitChange => !status.settled && !pending && case.evidence().has_finalizer,
                 Requeue::At(_) => false,
             };
@@ -307,7 +307,7 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
             if reported == 0 {
                 Nothing
             } else {
-                Says::Broken
+                Checked::Broken
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Concluded, OfConcluded,
-    Says::{self, Nothing},
+    Checked::{self, Nothing},
     holds,
 };
 use crate::{
@@ -26,16 +26,16 @@ use crate::{
 invariants! {
     OfConcluded;
     over_the_grid_and_the_state_space:
-        what_asks_for_nothing_shows_no_evidence
+        without_a_request_no_evidence_is_shown
         what_is_settled_has_no_pending_evidence_and_holds_no_finalizer
         the_verdict_is_final_while_its_evidence_is_stored_or_failed
-        what_is_pending_is_shown_as_storing
-        what_is_pending_by_a_portal_that_is_not_allowed_says_so
+        pending_evidence_is_shown_as_storing
+        pending_evidence_of_a_portal_that_is_not_allowed_shows_that
         a_finalizer_that_is_refused_is_an_error_of_pending_evidence
-        what_failed_is_stalled_and_stays_in_the_watch
-        what_is_stored_or_was_not_there_is_shown_as_that
-        what_is_required_is_in_the_list_where_it_is_shown_as_stored
-        what_is_stored_stays_in_status_unless_it_goes_elsewhere
+        failed_evidence_is_stalled_and_stays_in_the_watch
+        complete_evidence_is_shown_as_stored_or_as_nothing_to_store
+        required_objects_are_listed_if_evidence_is_shown_as_stored
+        stored_objects_stay_in_status_unless_the_destination_changes
         evidence_stored_is_reported_once
         evidence_failed_is_reported_once
         evidence_left_behind_is_reported
@@ -44,8 +44,8 @@ invariants! {
         a_removal_writes_nothing
     ;
     only_over_the_grid:
-        what_came_of_nothing_is_not_written
-        a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time
+        a_step_without_a_result_is_not_written
+        an_unfinished_removal_is_retried_within_a_minute_and_its_time_limit
 }
 
 fn stands(case: &Concluded, state: EvidenceState) -> bool {
@@ -63,12 +63,12 @@ const fn reason_of(outcome: Outcome) -> Reason {
     }
 }
 
-/// Whether it comes to stand like that by this step.
-fn comes_to(case: &Concluded, state: EvidenceState) -> bool {
+/// Whether the evidence reaches this state by this step.
+fn becomes(case: &Concluded, state: EvidenceState) -> bool {
     stands(case, state) && case.evidence().state != state
 }
 
-fn what_asks_for_nothing_shows_no_evidence(case: &Concluded) -> Says {
+fn without_a_request_no_evidence_is_shown(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     if case.evidence().spec.is_some() {
         return Nothing;
@@ -82,7 +82,7 @@ fn what_asks_for_nothing_shows_no_evidence(case: &Concluded) -> Says {
     )
 }
 
-fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Concluded) -> Says {
+fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     if !status.settled || case.before.settled {
         return Nothing;
@@ -94,10 +94,10 @@ fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Conclud
     holds(!owes && !is_removed && !after.has_finalizer && case.conclusion.next == Requeue::Done)
 }
 
-fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded) -> Says {
+fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
-    let is_owed = matches!(case.evidence().state, EvidenceState::Pending | EvidenceState::Failed);
-    if !is_owed || !matches!(case.state, State::Finished(_)) {
+    let is_pending = matches!(case.evidence().state, EvidenceState::Pending | EvidenceState::Failed);
+    if !is_pending || !matches!(case.state, State::Finished(_)) {
         return Nothing;
     }
     let outcome = case.before.outcome.map(reason_of);
@@ -112,7 +112,7 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
     )
 }
 
-fn what_is_pending_is_shown_as_storing(case: &Concluded) -> Says {
+fn pending_evidence_is_shown_as_storing(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     if !stands(case, EvidenceState::Pending) || case.transition() == Some(&NOT_ALLOWED) {
         return Nothing;
@@ -134,7 +134,7 @@ fn what_is_pending_is_shown_as_storing(case: &Concluded) -> Says {
 
 const NOT_ALLOWED: Transition = Transition::Show(crate::lifecycle::step::Shown::PortalNotAllowed);
 
-fn what_is_pending_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> Says {
+fn pending_evidence_of_a_portal_that_is_not_allowed_shows_that(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     if !stands(case, EvidenceState::Pending) || case.transition() != Some(&NOT_ALLOWED) {
         return Nothing;
@@ -147,14 +147,14 @@ fn what_is_pending_by_a_portal_that_is_not_allowed_says_so(case: &Concluded) -> 
     )
 }
 
-fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded) -> Says {
+fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded) -> Checked {
     if case.outcome != Some(&StepOutcome::AddFinalizer(FinalizerOutcome::Refused)) {
         return Nothing;
     }
     if case.evidence().state != EvidenceState::Pending {
         return holds(case.after.is_none() && matches!(case.conclusion.next, Requeue::At(_)));
     }
-    let Some((_, shown)) = &case.after else { return Says::Broken };
+    let Some((_, shown)) = &case.after else { return Checked::Broken };
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
     let what = EvidenceError::FinalizerDenied;
     let failures = case.facts.local_state.storing.filter(|failures| failures.what == what);
@@ -170,7 +170,7 @@ fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded)
     )
 }
 
-fn what_failed_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Says {
+fn failed_evidence_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     if !stands(case, EvidenceState::Failed) {
         return Nothing;
@@ -189,7 +189,7 @@ fn what_failed_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Says {
     )
 }
 
-fn what_is_stored_or_was_not_there_is_shown_as_that(case: &Concluded) -> Says {
+fn complete_evidence_is_shown_as_stored_or_as_nothing_to_store(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     if !stands(case, EvidenceState::Complete) {
         return Nothing;
@@ -215,7 +215,7 @@ fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
         .collect()
 }
 
-fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded) -> Says {
+fn required_objects_are_listed_if_evidence_is_shown_as_stored(case: &Concluded) -> Checked {
     let (Some((status, shown)), Some(spec)) = (&case.after, &case.evidence().spec) else {
         return Nothing;
     };
@@ -224,8 +224,8 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     {
         return Nothing;
     }
-    // A manifest that is written is the last word, whatever the spec asks for since; one that comes without an object is
-    // that of an earlier process.
+    // A manifest is final, whatever the spec requests later; one that arrives without an object was written by an
+    // earlier process.
     let has_manifest = |evidence: &EvidenceStatus| evidence.manifest_sha256.is_some();
     let was_written = case.before.evidence.as_ref().is_some_and(has_manifest);
     let of_an_earlier_process = matches!(
@@ -235,7 +235,7 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     if was_written || of_an_earlier_process {
         return Nothing;
     }
-    // A manifest that says of one that it is absent was written before it was required.
+    // A manifest that lists an object as absent was written before the object was required.
     let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
     let is_listed = |stem: &str| objects.iter().any(|object| object.key.split('.').next() == Some(stem));
     let required = spec.images.iter().filter(|item| item.required);
@@ -246,17 +246,17 @@ fn what_is_required_is_in_the_list_where_it_is_shown_as_stored(case: &Concluded)
     )
 }
 
-fn goes_elsewhere(case: &Concluded) -> bool {
+fn destination_changes(case: &Concluded) -> bool {
     let prefix =
         |status: &VerificationStatus| status.evidence.as_ref().map(|evidence| evidence.prefix.clone());
     let after = case.after.as_ref().and_then(|(status, _)| prefix(status));
     prefix(case.before).is_some_and(|before| after.is_some_and(|after| after != before))
 }
 
-fn what_is_stored_stays_in_status_unless_it_goes_elsewhere(case: &Concluded) -> Says {
+fn stored_objects_stay_in_status_unless_the_destination_changes(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     let before = stored_keys(case.before);
-    if before.is_empty() || goes_elsewhere(case) {
+    if before.is_empty() || destination_changes(case) {
         return Nothing;
     }
     let after = stored_keys(status);
@@ -272,29 +272,29 @@ fn what_is_stored_stays_in_status_unless_it_goes_elsewhere(case: &Concluded) -> 
     holds(before.iter().all(is_kept) && manifest(case.before) <= manifest(status))
 }
 
-fn evidence_stored_is_reported_once(case: &Concluded) -> Says {
+fn evidence_stored_is_reported_once(case: &Concluded) -> Checked {
     let reported = case.reported(Event::EvidenceStored);
-    let is_due = comes_to(case, EvidenceState::Complete)
+    let is_due = becomes(case, EvidenceState::Complete)
         && case.after.as_ref().is_some_and(|(status, _)| !stored_keys(status).is_empty());
     if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
 
-fn evidence_failed_is_reported_once(case: &Concluded) -> Says {
+fn evidence_failed_is_reported_once(case: &Concluded) -> Checked {
     let reported = case.reported(Event::EvidenceFailed);
-    let is_due = comes_to(case, EvidenceState::Failed);
+    let is_due = becomes(case, EvidenceState::Failed);
     if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
 
-fn evidence_left_behind_is_reported(case: &Concluded) -> Says {
+fn evidence_left_behind_is_reported(case: &Concluded) -> Checked {
     let is_removed =
         case.evidence().spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete);
-    let leaves = goes_elsewhere(case) && is_removed && !stored_keys(case.before).is_empty();
+    let leaves = destination_changes(case) && is_removed && !stored_keys(case.before).is_empty();
     let is_due = leaves || case.outcome == Some(&StepOutcome::RemoveEvidence(RemovalOutcome::Abandoned));
     let reported = case.reported(Event::EvidenceOrphaned);
     if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
 }
 
-fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
+fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Checked {
     let Some(error) = case.stored().and_then(|stored| stored.error) else { return Nothing };
     if stands(case, EvidenceState::Complete) {
         return Nothing;
@@ -340,7 +340,7 @@ fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Says {
     holds(stands(case, EvidenceState::Failed) == is_over)
 }
 
-fn an_error_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
+fn an_error_is_not_shown_in_its_first_minute(case: &Concluded) -> Checked {
     let (Some(stored), Some((_, shown))) = (case.stored(), &case.after) else { return Nothing };
     let Some(error) = stored.error else { return Nothing };
     if !stands(case, EvidenceState::Pending) {
@@ -357,7 +357,7 @@ fn an_error_is_not_shown_in_its_first_minute(case: &Concluded) -> Says {
     holds(reason == Some(if lasted { error.reason() } else { before }))
 }
 
-fn a_removal_writes_nothing(case: &Concluded) -> Says {
+fn a_removal_writes_nothing(case: &Concluded) -> Checked {
     if matches!(case.outcome, Some(StepOutcome::RemoveEvidence(_)))
         || case.outcome == Some(&StepOutcome::AddFinalizer(FinalizerOutcome::Added))
     {
@@ -367,7 +367,7 @@ fn a_removal_writes_nothing(case: &Concluded) -> Says {
     }
 }
 
-fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
+fn a_step_without_a_result_is_not_written(case: &Concluded) -> Checked {
     let Some(stored) = case.stored() else { return Nothing };
     let is_nothing = stored.objects.is_empty()
         && stored.manifest_sha256.is_none()
@@ -380,16 +380,16 @@ fn what_came_of_nothing_is_not_written(case: &Concluded) -> Says {
     }
 }
 
-fn a_removal_that_is_not_done_is_tried_again_within_a_minute_and_by_the_end_of_its_time(
+fn an_unfinished_removal_is_retried_within_a_minute_and_its_time_limit(
     case: &Concluded,
-) -> Says {
+) -> Checked {
     if !matches!(
         case.outcome,
         Some(StepOutcome::RemoveEvidence(RemovalOutcome::NotYet | RemovalOutcome::NotTried))
     ) {
         return Nothing;
     }
-    let Requeue::At(at) = case.conclusion.next else { return Says::Broken };
+    let Requeue::At(at) = case.conclusion.next else { return Checked::Broken };
     let now = case.facts.now;
     let time = Duration::from_mins(10);
     let in_time = case

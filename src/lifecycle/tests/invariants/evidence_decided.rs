@@ -1,10 +1,10 @@
-//! Invariants about when evidence is stored, given up and removed.
+//! Invariants about when evidence is stored, abandoned and removed.
 
 use std::time::Duration;
 
 use super::{
     Decided, OfDecided,
-    Says::{self, Nothing},
+    Checked::{self, Nothing},
     holds,
 };
 use crate::{
@@ -22,20 +22,20 @@ use crate::{
 invariants! {
     OfDecided;
     over_the_grid_and_the_state_space:
-        nothing_with_pending_evidence_a_removal_or_a_retry_is_settled
+        pending_evidence_a_removal_or_a_possible_retry_prevents_settling
         nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting
         nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal
-        what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held
+        evidence_with_policy_delete_is_stored_only_once_the_finalizer_is_added
         a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource
-        a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed
-        what_has_the_finalizer_is_never_released_without_taking_it_off
-        what_failed_is_stored_again_only_after_a_retry
-        a_retry_is_decided_for_what_is_pending_or_failed
+        the_finalizer_is_removed_only_on_deletion_or_if_it_is_not_needed
+        a_resource_with_the_finalizer_is_never_released_without_removing_it
+        failed_evidence_is_stored_again_only_after_a_retry
+        a_retry_is_decided_for_pending_or_failed_evidence
     ;
     only_over_the_grid:
         evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_process
         evidence_that_meets_errors_is_abandoned_after_a_day
-        a_removal_is_abandoned_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty
+        a_removal_is_abandoned_after_ten_minutes_and_three_attempts_or_after_twenty
 }
 
 fn is_removed_with_resource(case: &Decided) -> bool {
@@ -43,7 +43,7 @@ fn is_removed_with_resource(case: &Decided) -> bool {
     spec.is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
 }
 
-fn nothing_with_pending_evidence_a_removal_or_a_retry_is_settled(case: &Decided) -> Says {
+fn pending_evidence_a_removal_or_a_possible_retry_prevents_settling(case: &Decided) -> Checked {
     if *case.step != Step::Transition(Transition::Settle) {
         return Nothing;
     }
@@ -53,7 +53,7 @@ fn nothing_with_pending_evidence_a_removal_or_a_retry_is_settled(case: &Decided)
     holds(!owes && !is_removed && !evidence.has_finalizer)
 }
 
-fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &Decided) -> Says {
+fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &Decided) -> Checked {
     if case.facts.suspend || case.facts.deleting || !matches!(case.state, State::Finished(_)) {
         holds(!matches!(
             case.step,
@@ -64,7 +64,7 @@ fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &De
     }
 }
 
-fn nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal(case: &Decided) -> Says {
+fn nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal(case: &Decided) -> Checked {
     if *case.step != Step::Store {
         return Nothing;
     }
@@ -75,7 +75,7 @@ fn nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal(cas
     )
 }
 
-fn what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held(case: &Decided) -> Says {
+fn evidence_with_policy_delete_is_stored_only_once_the_finalizer_is_added(case: &Decided) -> Checked {
     if *case.step == Step::Store && is_removed_with_resource(case) {
         holds(case.facts.evidence.has_finalizer)
     } else {
@@ -83,14 +83,14 @@ fn what_is_removed_with_its_resource_is_stored_only_once_the_resource_is_held(ca
     }
 }
 
-fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &Decided) -> Says {
+fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &Decided) -> Checked {
     if *case.step != Step::AddFinalizer {
         return Nothing;
     }
     holds(is_removed_with_resource(case) && !case.facts.evidence.has_finalizer)
 }
 
-fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case: &Decided) -> Says {
+fn the_finalizer_is_removed_only_on_deletion_or_if_it_is_not_needed(case: &Decided) -> Checked {
     let Step::RemoveEvidence { release_when } = *case.step else { return Nothing };
     let last = release_when != ReleaseWhen::OnceRemoved;
     holds(
@@ -100,7 +100,7 @@ fn a_finalizer_is_taken_off_only_from_what_is_deleted_or_not_to_be_removed(case:
     )
 }
 
-fn what_has_the_finalizer_is_never_released_without_taking_it_off(case: &Decided) -> Says {
+fn a_resource_with_the_finalizer_is_never_released_without_removing_it(case: &Decided) -> Checked {
     if !case.facts.evidence.has_finalizer {
         return Nothing;
     }
@@ -108,7 +108,7 @@ fn what_has_the_finalizer_is_never_released_without_taking_it_off(case: &Decided
     holds(!lets_go && case.facts.deleting <= matches!(case.step, Step::RemoveEvidence { .. }))
 }
 
-fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
+fn failed_evidence_is_stored_again_only_after_a_retry(case: &Decided) -> Checked {
     if case.facts.evidence.state == EvidenceState::Failed {
         holds(!matches!(case.step, Step::Store | Step::Transition(Transition::AbandonEvidence)))
     } else {
@@ -116,7 +116,7 @@ fn what_failed_is_stored_again_only_after_a_retry(case: &Decided) -> Says {
     }
 }
 
-fn a_retry_is_decided_for_what_is_pending_or_failed(case: &Decided) -> Says {
+fn a_retry_is_decided_for_pending_or_failed_evidence(case: &Decided) -> Checked {
     let waits = matches!(case.facts.evidence.state, EvidenceState::Pending | EvidenceState::Failed);
     let moves = !case.facts.suspend && !case.facts.deleting && matches!(case.state, State::Finished(_));
     match &case.facts.retry {
@@ -127,7 +127,7 @@ fn a_retry_is_decided_for_what_is_pending_or_failed(case: &Decided) -> Says {
     }
 }
 
-/// Whether it is pending for a day, and this process has tried for ten minutes.
+/// Whether it has been pending for a day, and this process has tried for ten minutes.
 fn is_late(case: &Decided) -> bool {
     let lasted = |since: Option<jiff::Timestamp>, long| {
         since.is_some_and(|since| elapsed(since, case.facts.now) >= long)
@@ -136,7 +136,7 @@ fn is_late(case: &Decided) -> bool {
         && lasted(case.facts.local_state.storing_since, Duration::from_mins(10))
 }
 
-fn evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Says {
+fn evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_process(case: &Decided) -> Checked {
     if *case.step == Step::Transition(Transition::AbandonEvidence) {
         holds(case.facts.evidence.state == EvidenceState::Pending && is_late(case))
     } else {
@@ -144,24 +144,24 @@ fn evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_proces
     }
 }
 
-fn evidence_that_meets_errors_is_abandoned_after_a_day(case: &Decided) -> Says {
+fn evidence_that_meets_errors_is_abandoned_after_a_day(case: &Decided) -> Checked {
     let moves = !case.facts.suspend && !case.facts.deleting && case.facts.retry.is_none();
     let holds_needless_finalizer = case.facts.evidence.has_finalizer && !is_removed_with_resource(case);
-    let is_owed =
+    let is_pending =
         case.facts.evidence.state == EvidenceState::Pending && matches!(case.state, State::Finished(_));
     let is_stuck = case.facts.local_state.storing.is_some()
         || matches!(case.facts.portal, PortalFact::NotAllowed)
         || matches!(case.facts.key, KeyFact::Missing(_));
-    if moves && is_owed && is_stuck && is_late(case) && !holds_needless_finalizer {
+    if moves && is_pending && is_stuck && is_late(case) && !holds_needless_finalizer {
         holds(*case.step == Step::Transition(Transition::AbandonEvidence))
     } else {
         Nothing
     }
 }
 
-fn a_removal_is_abandoned_ten_minutes_after_the_deletion_and_three_tries_or_after_twenty(
+fn a_removal_is_abandoned_after_ten_minutes_and_three_attempts_or_after_twenty(
     case: &Decided,
-) -> Says {
+) -> Checked {
     let (Step::RemoveEvidence { release_when }, Some(deleted_at)) =
         (case.step, case.facts.evidence.deleted_at)
     else {

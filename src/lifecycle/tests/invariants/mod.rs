@@ -90,7 +90,7 @@ impl Shown {
     }
 }
 
-/// A step that was decided.
+/// A decided step.
 pub(super) struct Decided<'a> {
     pub(super) state: &'a State,
     pub(super) attempts: Attempts,
@@ -98,23 +98,23 @@ pub(super) struct Decided<'a> {
     pub(super) step: &'a Step,
 }
 
-/// A step that was concluded. A claim is one too: of its create, before anything has outcome.
+/// A concluded step. A claim is one too: its create has no outcome yet.
 pub(super) struct Concluded<'a> {
     pub(super) state: &'a State,
     pub(super) before: &'a VerificationStatus,
     pub(super) shown_before: &'a Shown,
     pub(super) facts: &'a Facts,
-    /// What came of the step; none for a claim.
+    /// The outcome of the step; none for a claim.
     pub(super) outcome: Option<&'a StepOutcome>,
     pub(super) conclusion: &'a Conclusion,
     /// What is written, and what it shows.
     pub(super) after: Option<(&'a VerificationStatus, Shown)>,
-    /// How evidence stands after it, where something is written.
+    /// The evidence after it, if a status is written.
     pub(super) evidence_after: Option<EvidenceFacts>,
 }
 
 impl<'a> Concluded<'a> {
-    /// A conclusion about that status, which shows that.
+    /// A conclusion about this status, which shows this.
     pub(super) fn of(
         (parsed, shown_before): (&'a ParsedStatus<'a>, &'a Shown),
         facts: &'a Facts,
@@ -127,12 +127,12 @@ impl<'a> Concluded<'a> {
         Self { state, before, shown_before, facts, outcome, conclusion, after, evidence_after }
     }
 
-    /// How evidence stands before the step.
+    /// The evidence before the step.
     fn evidence(&self) -> &EvidenceFacts {
         &self.facts.evidence
     }
 
-    /// What came of storing, if that was the step.
+    /// The result of an upload, if that was the step.
     fn stored(&self) -> Option<&UploadOutcome> {
         if let Some(StepOutcome::Store(stored)) = self.outcome { Some(stored) } else { None }
     }
@@ -147,7 +147,7 @@ impl<'a> Concluded<'a> {
         if let Some(StepOutcome::NotAdmitted(refused)) = self.outcome { Some(refused) } else { None }
     }
 
-    /// What is waited for, if that was the step or follows from the refusal of a call.
+    /// What is waited for, if that was the step or follows from a refused call.
     fn wait(&self) -> Option<Wait> {
         match (self.transition(), self.refusal()) {
             (Some(Transition::Wait(wait)), _) => Some(*wait),
@@ -156,7 +156,7 @@ impl<'a> Concluded<'a> {
         }
     }
 
-    /// The error of the portal's, if there was one.
+    /// The error of the portal, if there was one.
     fn error(&self) -> Option<&PortalError> {
         match self.outcome? {
             StepOutcome::Create(CreateOutcome::Answered(Err(error)))
@@ -174,31 +174,31 @@ impl<'a> Concluded<'a> {
         }
     }
 
-    /// How often that is reported.
+    /// How often this event is reported.
     fn reported(&self, event: Event) -> usize {
         self.conclusion.events.iter().filter(|reported| **reported == event).count()
     }
 }
 
-/// What an invariant says of a case.
+/// The result of an invariant for one case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Says {
-    /// It does not speak of such a case.
+pub(super) enum Checked {
+    /// The invariant does not apply to this case.
     Nothing,
     /// It holds.
     Holds,
-    /// It is broken.
+    /// It is violated.
     Broken,
 }
 
-const fn holds(it_does: bool) -> Says {
-    if it_does { Says::Holds } else { Says::Broken }
+const fn holds(it_does: bool) -> Checked {
+    if it_does { Checked::Holds } else { Checked::Broken }
 }
 
 /// An invariant about what is decided.
-pub(super) type OfDecided = fn(&Decided) -> Says;
+pub(super) type OfDecided = fn(&Decided) -> Checked;
 /// An invariant about what is concluded.
-pub(super) type OfConcluded = fn(&Concluded) -> Says;
+pub(super) type OfConcluded = fn(&Concluded) -> Checked;
 
 /// Whether the case is a claim.
 fn is_claim(case: &Concluded) -> bool {

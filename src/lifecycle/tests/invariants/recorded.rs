@@ -2,7 +2,7 @@
 
 use super::{
     Concluded, OfConcluded,
-    Says::{self, Nothing},
+    Checked::{self, Nothing},
     holds, is_claim,
 };
 use crate::{
@@ -23,7 +23,7 @@ invariants! {
     over_the_grid_and_the_state_space:
         the_counters_never_fall
         an_id_an_outcome_and_their_times_never_change
-        the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pending
+        the_phase_is_the_outcome_once_finished_and_storing_while_evidence_is_pending
         a_claim_counts_one_attempt_and_signs_it
         an_unknown_outcome_counts_one_orphan_and_is_reported
     ;
@@ -31,7 +31,7 @@ invariants! {
         what_is_final_never_goes_back
 }
 
-fn the_counters_never_fall(case: &Concluded) -> Says {
+fn the_counters_never_fall(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     let (before, after) = (case.before.session.as_ref(), status.session.as_ref());
     let count = |session: Option<&crate::api::Session>| {
@@ -42,7 +42,7 @@ fn the_counters_never_fall(case: &Concluded) -> Says {
     holds(new.0 >= old.0 && new.1 >= old.1 && new.2 >= old.2 && sound)
 }
 
-fn an_id_an_outcome_and_their_times_never_change(case: &Concluded) -> Says {
+fn an_id_an_outcome_and_their_times_never_change(case: &Concluded) -> Checked {
     fn kept<T: PartialEq>(before: Option<&T>, after: Option<&T>) -> bool {
         before.is_none() || before == after
     }
@@ -58,7 +58,7 @@ fn an_id_an_outcome_and_their_times_never_change(case: &Concluded) -> Says {
     )
 }
 
-fn what_is_final_never_goes_back(case: &Concluded) -> Says {
+fn what_is_final_never_goes_back(case: &Concluded) -> Checked {
     let Some((_, after)) = &case.after else { return Nothing };
     let before = case.shown_before;
     let final_before =
@@ -73,7 +73,7 @@ fn what_is_final_never_goes_back(case: &Concluded) -> Says {
     holds(same(finished, ConditionType::Finished) && same(verified, ConditionType::Verified))
 }
 
-fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pending(case: &Concluded) -> Says {
+fn the_phase_is_the_outcome_once_finished_and_storing_while_evidence_is_pending(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     let Some(outcome) = status.outcome else {
         let end = [Phase::Storing, Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
@@ -83,9 +83,9 @@ fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pendin
     if matches!(case.state, State::Inconsistent(_)) {
         return holds(status.phase == case.before.phase);
     }
-    let is_owed = case.evidence_after.as_ref().is_some_and(|after| after.state == EvidenceState::Pending);
+    let is_pending = case.evidence_after.as_ref().is_some_and(|after| after.state == EvidenceState::Pending);
     let phase = match outcome {
-        _ if is_owed => Phase::Storing,
+        _ if is_pending => Phase::Storing,
         Outcome::Verified => Phase::Verified,
         Outcome::Rejected => Phase::Rejected,
         Outcome::Expired => Phase::Expired,
@@ -94,13 +94,13 @@ fn the_phase_is_the_outcome_once_it_is_over_and_storing_while_evidence_is_pendin
     holds(status.phase == Some(phase))
 }
 
-fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Says {
+fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Checked {
     if !is_claim(case) {
         return Nothing;
     }
     let Some((status, _)) = &case.after else { return Nothing };
-    let Some(session) = &status.session else { return Says::Broken };
-    let PortalFact::Allowed(portal) = &case.facts.portal else { return Says::Broken };
+    let Some(session) = &status.session else { return Checked::Broken };
+    let PortalFact::Allowed(portal) = &case.facts.portal else { return Checked::Broken };
     holds(
         attempts(status).attempt == attempts(case.before).attempt + 1
             && session.state == Some(SessionState::Claimed)
@@ -111,7 +111,7 @@ fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Says {
     )
 }
 
-fn lost_here(case: &Concluded) -> bool {
+fn outcome_unknown_here(case: &Concluded) -> bool {
     case.transition() == Some(&Transition::AbandonUnknown)
         || matches!(
             case.outcome,
@@ -119,12 +119,12 @@ fn lost_here(case: &Concluded) -> bool {
         )
 }
 
-fn an_unknown_outcome_counts_one_orphan_and_is_reported(case: &Concluded) -> Says {
+fn an_unknown_outcome_counts_one_orphan_and_is_reported(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     let more = attempts(status).orphans - attempts(case.before).orphans;
     let reported =
         case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();
-    if !lost_here(case) {
+    if !outcome_unknown_here(case) {
         return holds(more == 0 && reported == 0);
     }
     let state = status.session.as_ref().and_then(|session| session.state);

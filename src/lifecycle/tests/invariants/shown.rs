@@ -1,10 +1,10 @@
-//! Invariants about what readers see (law a), its stamps (law b) and its words.
+//! Invariants about what readers see (law a), its times and generations (law b), and its texts.
 
 use std::time::Duration;
 
 use super::{
     Concluded, OfConcluded,
-    Says::{self, Nothing},
+    Checked::{self, Nothing},
     holds,
 };
 use crate::{
@@ -43,13 +43,13 @@ invariants! {
         a_step_without_effect_writes_nothing_the_second_time
 }
 
-fn reconciling_and_stalled_are_never_shown_together(case: &Concluded) -> Says {
+fn reconciling_and_stalled_are_never_shown_together(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     let both = [ConditionType::Reconciling, ConditionType::Stalled];
     holds(!both.iter().all(|type_| shown.reason(*type_).is_some()))
 }
 
-fn neither_is_shown_beside_ready_true(case: &Concluded) -> Says {
+fn neither_is_shown_beside_ready_true(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     if !shown.is(ConditionType::Ready, ConditionStatus::True) {
         return Nothing;
@@ -59,7 +59,7 @@ fn neither_is_shown_beside_ready_true(case: &Concluded) -> Says {
     )
 }
 
-fn reconciling_and_stalled_are_never_written_as_false(case: &Concluded) -> Says {
+fn reconciling_and_stalled_are_never_written_as_false(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     let is_true_if_shown = |type_| shown.reason(type_).is_none() || shown.is(type_, ConditionStatus::True);
     holds(is_true_if_shown(ConditionType::Reconciling) && is_true_if_shown(ConditionType::Stalled))
@@ -198,7 +198,7 @@ const fn of_evidence(status: ConditionStatus) -> &'static [Reason] {
     }
 }
 
-fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Says {
+fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Checked {
     let Some((_, shown)) = &case.after else { return Nothing };
     let asks_for_evidence = case.facts.evidence.spec.is_some();
     let always_there = ConditionType::ALL.iter().all(|type_| match type_ {
@@ -216,7 +216,7 @@ fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Says {
     holds(always_there && in_table)
 }
 
-fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Says {
+fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     if case.facts.ready_when == ReadyWhen::SessionCreated || matches!(case.state, State::Inconsistent(_)) {
         return Nothing;
@@ -229,7 +229,7 @@ fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Says
     holds(ready == (status.outcome == Some(Outcome::Verified) && !lacks_evidence))
 }
 
-fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -> Says {
+fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -> Checked {
     let Some((status, shown)) = &case.after else { return Nothing };
     if case.facts.ready_when == ReadyWhen::Verified || status.verification_id.is_none() {
         return Nothing;
@@ -250,7 +250,7 @@ fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -
     holds(spoiled || plain)
 }
 
-fn every_write_stamps_the_generation_on_the_status_and_on_each_condition(case: &Concluded) -> Says {
+fn every_write_stamps_the_generation_on_the_status_and_on_each_condition(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     let generation = case.facts.generation;
     holds(
@@ -259,7 +259,7 @@ fn every_write_stamps_the_generation_on_the_status_and_on_each_condition(case: &
     )
 }
 
-fn every_write_echoes_the_annotation(case: &Concluded) -> Says {
+fn every_write_echoes_the_annotation(case: &Concluded) -> Checked {
     match (&case.after, &case.facts.reconcile_requested) {
         (Some((status, _)), Some(requested)) => {
             holds(status.last_handled_reconcile_at.as_ref() == Some(requested))
@@ -271,7 +271,7 @@ fn every_write_echoes_the_annotation(case: &Concluded) -> Says {
     }
 }
 
-fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Says {
+fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     let now = whole_seconds(case.facts.now);
     holds(status.conditions.iter().all(|condition| {
@@ -285,7 +285,7 @@ fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Says {
     }))
 }
 
-fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Says {
+fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     let Some(outcome) = case.outcome else { return Nothing };
     if case.wait().is_none() && !matches!(case.transition(), Some(Transition::Show(_))) {
@@ -298,13 +298,13 @@ fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Say
     };
     let second = conclude(&ParsedStatus::of(&case.facts.uid, status), outcome, &again);
     if second.waits_for != case.conclusion.waits_for {
-        // By then the refusal of a call leads to an end.
+        // By then the refusal of a call ends it.
         return Nothing;
     }
     holds(second.status.as_ref() == Some(status) && second.events.is_empty())
 }
 
-fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
+fn messages_are_those_of_the_closed_set(case: &Concluded) -> Checked {
     let Some((status, _)) = &case.after else { return Nothing };
     holds(status.conditions.iter().all(|condition| {
         let words = (ConditionType::from_word(&condition.type_), Reason::from_word(&condition.reason));
@@ -312,7 +312,7 @@ fn messages_are_those_of_the_closed_set(case: &Concluded) -> Says {
         let said = &*condition.message;
         let is_of_a_blocker =
             || Blocker::ALL.iter().any(|blocker| blocker.reason() == reason && blocker.message() == said);
-        // What is wrong with a destination is said in place of what the set has for it.
+        // What is wrong with a destination replaces the message of the set.
         let is_refusal = || {
             matches!(type_, ConditionType::Stalled | ConditionType::Ready)
                 && reason == Reason::DestinationNotAllowed
@@ -336,7 +336,7 @@ fn no_message_holds_an_id_a_host_a_link_or_a_time() {
             for secret in ["://", "ver_", "verification_id", "verify.test", "okid.io.", "00:"] {
                 assert!(!text.contains(secret), "{text}");
             }
-            // `spec.adopt`, `okid.io/retry` and three-digit status codes are no hosts and no times.
+            // `spec.adopt`, `okid.io/retry` and three-digit status codes are neither hosts nor times.
             let text = text.replace("v2dashboard", "");
             let digits = text.chars().filter(char::is_ascii_digit).collect::<String>();
             assert!(["", "401", "403"].contains(&digits.as_str()), "{text}");

@@ -32,7 +32,7 @@ fn asking(status: &VerificationStatus) -> Facts {
 }
 
 fn after(stored: UploadOutcome) -> VerificationStatus {
-    let status = fixtures::over(Outcome::Verified);
+    let status = fixtures::finished(Outcome::Verified);
     let facts = asking(&status);
     let concluded = row("", "", &status, &StepOutcome::Store(stored), &facts).conclusion;
     VerificationStatus { settled: false, ..concluded.status.unwrap_or(status) }
@@ -46,11 +46,11 @@ fn failed_with(error: EvidenceError, stored: UploadOutcome) -> UploadOutcome {
 fn states() -> Vec<(&'static str, VerificationStatus)> {
     let front = fixtures::stored(vec![fixtures::front()]);
     vec![
-        ("Pending", fixtures::over(Outcome::Verified)),
+        ("Pending", fixtures::finished(Outcome::Verified)),
         ("Failed", after(failed_with(EvidenceError::Conflict, UploadOutcome::default()))),
         ("Failed, a part is stored", after(failed_with(EvidenceError::Conflict, front))),
         ("Complete", after(fixtures::all_stored())),
-        ("NotApplicable", fixtures::over(Outcome::Rejected)),
+        ("NotApplicable", fixtures::finished(Outcome::Rejected)),
     ]
 }
 
@@ -164,7 +164,7 @@ pub(super) fn conclusions() -> Vec<Row> {
 }
 
 fn store_rows() -> Vec<Row> {
-    let pending = fixtures::over(Outcome::Verified);
+    let pending = fixtures::finished(Outcome::Verified);
     let facts = asking(&pending);
     let store = |outcome: &str, stored, facts: &Facts| {
         row("Store", outcome, &pending, &StepOutcome::Store(stored), facts)
@@ -221,7 +221,7 @@ fn store_rows() -> Vec<Row> {
 }
 
 fn other_rows() -> Vec<Row> {
-    let pending = fixtures::over(Outcome::Verified);
+    let pending = fixtures::finished(Outcome::Verified);
     let facts = asking(&pending);
     let failed = after(failed_with(EvidenceError::Conflict, UploadOutcome::default()));
     let of_failed = asking(&failed);

@@ -126,16 +126,16 @@ fn poll_rows() -> Vec<Row> {
     let said = |word: &str| Ok(fixtures::details(word, &[]));
     let mut rotated = facts.clone();
     rotated.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
-    let mut troubled = facts.clone();
-    troubled.local_state.failing = Some(Since { what: (), since: fixtures::now(), count: 9 });
+    let mut failing_until_abandoned = facts.clone();
+    failing_until_abandoned.local_state.failing = Some(Since { what: (), since: fixtures::now(), count: 9 });
     let mut missing = facts.clone();
     missing.local_state.not_found = Some(Since { what: (), since: fixtures::now(), count: 2 });
-    let mut long_over = missing.clone();
-    long_over.now = fixtures::after(7300);
-    long_over.portal_now = Some(long_over.now);
-    long_over.local_state.good_polls = 2;
-    long_over.local_state.still_since = Some(fixtures::now());
-    let mut found = long_over.clone();
+    let mut long_expired = missing.clone();
+    long_expired.now = fixtures::after(7300);
+    long_expired.portal_now = Some(long_over.now);
+    long_expired.local_state.good_polls = 2;
+    long_expired.local_state.still_since = Some(fixtures::now());
+    let mut found = long_expired.clone();
     found.polled_at = Some(found.now);
     let young = Facts { now: fixtures::after(30), ..fixtures::facts() };
     let mut rows = vec![poll(
@@ -154,7 +154,7 @@ fn poll_rows() -> Vec<Row> {
         poll(
             "200, an hour past `expiresAt` by the portal's clock and as long still, the third in a row",
             said("generated"),
-            &long_over,
+            &long_expired,
         ),
         poll("401", Err(PortalError::KeyRejected), &facts),
         poll("401 for ten minutes", Err(PortalError::KeyRejected), &aggrieved(&facts, BlockerKind::Key)),
@@ -163,12 +163,12 @@ fn poll_rows() -> Vec<Row> {
         poll("404, session under a minute old", Err(PortalError::NotFound), &young),
         poll("404", Err(PortalError::NotFound), &facts),
         poll("404, the third", Err(PortalError::NotFound), &missing),
-        poll("… an hour past `expiresAt`", Err(PortalError::NotFound), &long_over),
+        poll("… an hour past `expiresAt`", Err(PortalError::NotFound), &long_expired),
         poll("… and another session of the key is found, or a day of it", Err(PortalError::NotFound), &found),
         poll("4xx that is not in the portal's word", Err(PortalError::Unclear { status: 403 }), &facts),
         poll("429, 503 with Retry-After", Err(PortalError::Limited { retry_after: None }), &facts),
         poll("5xx, transport, bad body", Err(PortalError::Failed(Failed::Cut)), &facts),
-        poll("… for five minutes", Err(PortalError::Failed(Failed::Cut)), &troubled),
+        poll("… for five minutes", Err(PortalError::Failed(Failed::Cut)), &failing_until_abandoned),
     ]);
     rows
 }
@@ -220,7 +220,7 @@ fn other_rows() -> Vec<Row> {
     let mut rows = vec![
         transition("Retry", "", &unknown, Transition::Retry("1".to_owned()), &facts),
         transition("Fail", "deadline", &open, Transition::Fail, &facts),
-        transition("Settle", "", &fixtures::over(Outcome::Verified), Transition::Settle, &facts),
+        transition("Settle", "", &fixtures::finished(Outcome::Verified), Transition::Settle, &facts),
         transition("Show", "suspended", &open, Transition::Show(Shown::Suspended), &suspended),
         show("portal not allowed", &open, Shown::PortalNotAllowed),
         show("no room for a record", &fresh, Shown::ResourceTooLarge),
