@@ -1,4 +1,4 @@
-//! Why a request to the API server failed, in a form that may be logged: a code and a word, never text of a response.
+//! Why a request to the API server failed, in a form that may be logged: a code and a reason, never text of a response.
 //!
 //! Causes are classified by type. May depend on the errors of kube's client.
 
@@ -34,7 +34,7 @@ impl ApiError {
         self.code
     }
 
-    /// The reason: the word of the API server's response, such as `Forbidden`, or ours.
+    /// The reason: that of the API server's response, such as `Forbidden`, or ours.
     #[must_use]
     pub(crate) fn reason(&self) -> &str {
         &self.reason
@@ -60,7 +60,7 @@ impl fmt::Display for ApiError {
     }
 }
 
-/// A reason is a word in CamelCase. Anything else in its place may come from a proxy's page.
+/// A reason is a CamelCase word. Anything else in its place may come from a proxy's page.
 fn word(reason: &str) -> Cow<'static, str> {
     let is_word = reason.len() <= REASON_LETTERS && reason.bytes().all(|byte| byte.is_ascii_alphabetic());
     if is_word { Cow::Owned(reason.to_owned()) } else { Cow::Borrowed("") }

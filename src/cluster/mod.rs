@@ -1,4 +1,4 @@
-//! The API server: every call to it, and what is said of those that fail.
+//! The API server: every call to it, and the reports of those that fail.
 //!
 //! The only module that holds a `kube::Client`. May depend on `api`, `backoff`, `clock`, `fairness`, `incidents`, `metrics`,
 //! `permissions`, `tls`, on the events and key faults of `lifecycle`, and on the key type of `portal`, into which it reads Secrets.

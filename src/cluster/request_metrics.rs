@@ -66,7 +66,7 @@ impl Drop for Timer {
     }
 }
 
-/// What a request does, in the words of Kubernetes: `patch` of `verifications/status`.
+/// What a request does, in Kubernetes' terms: `patch` of `verifications/status`.
 #[derive(Debug, PartialEq, Eq)]
 struct Operation {
     verb: &'static str,

@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The id of a probe. It belongs to no session: the response only shows whether the portal responds.
+/// The id of a probe. It belongs to no session: only whether the portal responds matters.
 const PROBE_ID: &str = "probe";
 
 /// The portals. The only holder of a [`PortalClient`].
@@ -50,7 +50,7 @@ pub(crate) struct PortalSettings {
     pub(crate) link_path: String,
 }
 
-/// A portal and a key, and the permit of their budget for one request.
+/// A portal and a key, with the permit of their budget for one request.
 pub(crate) struct Caller<'a> {
     pub(crate) portal: &'a PortalUrl,
     pub(crate) key: &'a ApiKey,
@@ -110,7 +110,7 @@ impl Portal {
         self.budgets.budget(portal, key, share)
     }
 
-    /// The portals that accept no calls now, why, and for how long.
+    /// The portals that admit no calls now, why, and for how long.
     pub(crate) fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
         self.budgets.closed(now)
     }

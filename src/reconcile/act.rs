@@ -26,13 +26,13 @@ use crate::{
 /// A verification whose probe got no response probes again after this.
 const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(31);
 
-/// How a step that calls the portal was admitted.
+/// How the call of a step was admitted.
 enum Admitted {
     /// The call may be sent now.
     Call(RequestPermit),
     /// The portal has answered already, on the fast path.
     Answered(Result<Details, PortalError>),
-    /// The step makes no call, or asks for admission of each on its own.
+    /// The step makes no call, or asks for admission of each call separately.
     WithoutCall,
 }
 
@@ -42,12 +42,12 @@ enum Probe {
     NotDue,
     /// The portal responds.
     Response,
-    /// It does not; this verification probes again then.
+    /// It does not respond; this verification probes again at this time.
     NoResponse(Instant),
 }
 
 impl Reconciler {
-    /// Performs the step. First of all an upload is committed that an earlier reconcile could not write.
+    /// Performs the step. An upload that an earlier reconcile could not record is committed first.
     pub(super) async fn act(
         &self,
         step: Step,
@@ -108,7 +108,7 @@ impl Reconciler {
         outcome
     }
 
-    /// Removes evidence. What the release leaves in the store is reported once the release is known.
+    /// Removes evidence. What the release leaves in the store is reported once the release is confirmed.
     async fn remove_evidence(
         &self,
         reconciliation: &Reconciliation,
@@ -125,8 +125,8 @@ impl Reconciler {
         outcome
     }
 
-    /// Asks for admission of the step's call. While creates wait, a probe finds out whether the portal responds again;
-    /// where the first response to a new key is awaited, this verification is woken when it comes.
+    /// Asks for admission of the step's call. While creates wait, a probe finds out whether the portal responds again.
+    /// While the first response to a new key is awaited, this verification is woken when it arrives.
     async fn admit(
         &self,
         step: &Step,
@@ -179,7 +179,7 @@ impl Reconciler {
             PortalStep::Create => (Call::Create, Priority::Create),
             PortalStep::Adopt => (Call::Poll, Priority::Create),
             PortalStep::Poll => (Call::Poll, poll_priority(reconciliation)),
-            // An upload asks for admission of each call on its own.
+            // An upload asks for admission of each call separately.
             PortalStep::Store => {
                 return match budget.closed(Instant::now()) {
                     Some((until, closed)) => refused(Call::Poll, until, closed),
@@ -213,7 +213,7 @@ impl Reconciler {
         }
     }
 
-    /// When this verification comes to send a probe.
+    /// When this verification is to send a probe.
     fn probe_slot(&self, reconciliation: &Reconciliation) -> Option<Instant> {
         let (portal, key) = reconciliation.account()?;
         let now = Instant::now();
@@ -221,7 +221,7 @@ impl Reconciler {
         self.probe_slots.assign(reconciliation.record_id, (portal, key.identity()), window, now)
     }
 
-    /// Waits for the first response to a new key, if that is what the call waits for. True if it has come meanwhile.
+    /// Waits for the first response to a new key, if the call waits for that. True if it has arrived meanwhile.
     fn awaits_first_response(&self, not_admitted: &NotAdmitted, reconciliation: &Reconciliation) -> bool {
         let Reconciliation { record_id, entry, observed, .. } = reconciliation;
         let (Transition::Wait(Wait::Admission(Refusal::Rate(_))), Some((portal, key)), Some(budget)) =
@@ -232,7 +232,7 @@ impl Reconciler {
         self.joins_first_responses(*record_id, entry.fairness_key, (&portal, key.identity()), budget)
     }
 
-    /// Waits for the first response to a new key, if calls wait for it. True if it has come meanwhile.
+    /// Waits for the first response to a new key, if calls wait for it. True if it has arrived meanwhile.
     pub(super) fn joins_first_responses(
         &self,
         record_id: RecordId,
@@ -272,7 +272,7 @@ impl Reconciler {
         }
     }
 
-    /// Creates at a portal need not wait any longer.
+    /// Lets the creates at a portal continue.
     pub(super) fn wake_waiting_to_create(&self, portal: &PortalUrl) {
         let Some(portal) = self.portal.number_of(portal) else { return };
         let waiting: Vec<_> = {

@@ -1,5 +1,5 @@
 //! What this process remembers of each live verification: the payload of the index. There may be a hundred thousand, so
-//! what most of them do not have is behind a pointer. State only.
+//! data that most of them lack is behind a pointer. State only.
 
 use std::sync::Arc;
 
@@ -30,15 +30,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct CacheEntry {
     history: History,
-    /// What a poll needs that does not read the resource; nothing, where the next reconcile reads it.
+    /// What a poll needs that does not read the resource; none if the next reconcile reads it.
     poll_context: Option<Box<PollContext>>,
-    /// What few verifications have.
+    /// Data that few verifications have.
     rare: Option<Box<Rare>>,
     /// What its next call waits for at the portal.
     pub(crate) portal_wait: Option<PortalWait>,
     /// Its session, once there is one.
     pub(crate) session: Option<SessionKey>,
-    /// The share that its reconciles use.
+    /// The fairness key of its reconciles.
     pub(crate) fairness_key: FairnessKey,
     /// Counts the changes by other clients.
     changes: u16,
@@ -48,16 +48,16 @@ pub(crate) struct CacheEntry {
     phase: Option<Phase>,
 }
 
-/// What is remembered of few verifications at a time.
+/// Data that few verifications have at a time.
 #[derive(Clone, Debug, Default)]
 struct Rare {
     /// What is waited for, if it is a key and no other call is due.
     key_wait: Option<KeyWait>,
-    /// Its session by its status, where the poll context does not have the same.
+    /// Its session according to status, if the poll context does not hold the same.
     known: Option<KnownSession>,
     /// The claim that was found, and since when.
     claim: Option<Claim>,
-    /// What was stored as evidence, and could not be written into status yet.
+    /// Evidence that was stored but could not be recorded in status yet.
     unwritten: Option<Box<UploadOutcome>>,
     /// What is to be reported of a write whose response was lost.
     unreported: Option<Box<Unreported>>,
@@ -117,7 +117,7 @@ pub(crate) struct PortalWait {
     pub(crate) portal: u16,
     /// Why calls are not admitted.
     pub(crate) closed: Closed,
-    /// Whether status shows it, which the next answer has to undo.
+    /// Whether status shows it, so that the next answer must clear it.
     pub(crate) is_shown: bool,
 }
 
@@ -212,7 +212,7 @@ impl CacheEntry {
         entry
     }
 
-    /// Takes the phase of the resource, which this process has seen or written.
+    /// Takes over the phase of the resource, which this process has read or written.
     pub(crate) fn show(&mut self, object: &Verification) {
         self.phase = object.status.as_ref().and_then(|status| status.phase);
     }
@@ -233,7 +233,7 @@ impl CacheEntry {
     /// resource meanwhile: then the next reconcile reads it.
     fn merged_with(self, cached: &Self) -> Self {
         let is_unchanged = self.changes == cached.changes;
-        // The reconcile may have written a later one than it began with.
+        // The reconcile may have written a later one than it started from.
         let mut entry = Self { phase: cached.phase, ..self };
         // A write whose response was lost during the reconcile is noted in the index only.
         if entry.unreported().is_none() && cached.unreported().is_some() {
@@ -252,8 +252,8 @@ impl CacheEntry {
         entry
     }
 
-    /// Puts the entry into the index after a reconcile of the verification of that uid. If that was deleted meanwhile,
-    /// its session is forgotten: its entry may not have had one when it was removed.
+    /// Puts the entry into the index after a reconcile of the verification with this uid. If that was deleted
+    /// meanwhile, its session is forgotten, because the entry may not have held one when it was removed.
     pub(crate) fn store(self, index: &mut Index<Self>, record_id: RecordId, uid: &str, sessions: &Sessions) {
         if let Some(cached) = index.get_mut(record_id) {
             *cached = self.merged_with(cached);
@@ -262,12 +262,12 @@ impl CacheEntry {
         }
     }
 
-    /// Uncounts a change that was the echo of a write of this process.
+    /// Does not count a change that was only the echo of this process's own write.
     pub(crate) const fn uncount_change(&mut self) {
         self.changes = self.changes.wrapping_sub(1);
     }
 
-    /// Whether it waits for its session because creates at that portal are let through one at a time.
+    /// Whether it waits because creates at that portal are admitted one at a time.
     pub(crate) fn waits_to_create_at(&self, portal: u16) -> bool {
         let portal_wait =
             |portal_wait: PortalWait| portal_wait.portal == portal && portal_wait.closed == Closed::Breaker;
@@ -293,7 +293,7 @@ impl CacheEntry {
         self.poll_context.as_deref()
     }
 
-    /// Remembers what polls need, or makes the next reconcile read the resource. The session stays known.
+    /// Remembers what polls need, or makes the next reconcile read the resource. The session is kept.
     pub(crate) fn set_poll_context(&mut self, context: Option<Box<PollContext>>) {
         let known = self.known();
         self.poll_context = context;
@@ -318,7 +318,7 @@ impl CacheEntry {
         self.with_rare(|rare| rare.claim = claim);
     }
 
-    /// What was stored as evidence, and could not be written into status yet.
+    /// Evidence that was stored but could not be recorded in status yet.
     pub(crate) fn unwritten(&self) -> Option<&UploadOutcome> {
         self.rare.as_ref()?.unwritten.as_deref()
     }
@@ -327,12 +327,12 @@ impl CacheEntry {
         self.with_rare(|rare| rare.unwritten = stored.map(Box::new));
     }
 
-    /// What is to be reported of a write whose response was lost.
+    /// The report of a write whose response was lost.
     pub(crate) fn unreported(&self) -> Option<&Unreported> {
         self.rare.as_ref()?.unreported.as_deref()
     }
 
-    /// Sets what is to be reported, and returns what was set before.
+    /// Replaces the report, and returns the previous one.
     pub(crate) fn replace_unreported(
         &mut self,
         unreported: Option<Box<Unreported>>,
@@ -342,7 +342,7 @@ impl CacheEntry {
         before
     }
 
-    /// Changes what few verifications have, and frees it where nothing is left.
+    /// Changes the rare data, and frees it if nothing is left.
     fn with_rare(&mut self, change: impl FnOnce(&mut Rare)) {
         if let Some(rare) = &mut self.rare {
             change(rare);
@@ -372,7 +372,7 @@ impl CacheEntry {
         }
     }
 
-    /// Counts a reconcile that failed because of the API server, and returns how many did in a row before.
+    /// Counts a reconcile that failed because of the API server, and returns how many failed in a row before.
     pub(crate) fn one_more_failure(&mut self) -> u8 {
         let before = self.failures;
         self.failures = before.saturating_add(1);

@@ -40,9 +40,9 @@ const RECORD_EVERY: Backoff = Backoff::new(RECORD_AGAIN_AFTER, Duration::from_se
 /// The same for a resource that is too large for the record, and may become smaller.
 const TOO_LARGE_EVERY: Backoff = Backoff::new(RECORD_AGAIN_AFTER, Duration::from_mins(1));
 
-/// How a commit goes on.
+/// How a commit continues.
 enum Next {
-    /// The status is written: the resource as it is now.
+    /// The status was written; the current resource.
     Written(Box<Verification>),
     /// There was nothing to write.
     Unchanged,
@@ -59,7 +59,7 @@ impl Reconciler {
         mut reconciliation: Reconciliation,
         outcome: StepOutcome,
     ) -> Disposition {
-        // The step took its time, and an answer may have carried the portal's.
+        // The step took time, and a response may have carried the portal's time.
         reconciliation.observed.read_clocks(&self.clock);
         let (next, conclusion) = loop {
             let conclusion = self.conclude(&mut reconciliation, &outcome);
@@ -89,15 +89,15 @@ impl Reconciler {
         let before = parsed.status();
         let is_deferred = is_poll_deferred(before, outcome, &conclusion, &observed.facts);
         if is_deferred {
-            // Status may show less than the last answer, or what the next one ends.
+            // Status may show less than the last answer, or something that the next one clears.
             conclusion.local_state.seen = Some(UNKNOWN_ANSWER);
         }
         let portal_wait = self.portal_wait(outcome, observed, &conclusion);
-        // Another reconcile that resumes creates while this one still writes has to find it waiting.
+        // A concurrent reconcile that lets creates continue must find this one waiting.
         if let (Some(portal_wait), Some(cached)) = (portal_wait, self.index().get_mut(*record_id)) {
             cached.portal_wait = Some(portal_wait);
         }
-        // While an outage is shown, its end is waited for without reading anything.
+        // While an outage is shown, its end is awaited without any read.
         let is_shown = portal_wait.is_some_and(|portal_wait| portal_wait.is_shown);
         let poll_context =
             (!is_shown || is_deferred).then(|| self.poll_context(observed, before, outcome, &conclusion));
@@ -111,7 +111,7 @@ impl Reconciler {
         conclusion
     }
 
-    /// Writes the status, and says how to go on.
+    /// Writes the status, and says how to continue.
     async fn write(
         &self,
         reconciliation: &mut Reconciliation,
@@ -120,7 +120,7 @@ impl Reconciler {
         after: &VerificationStatus,
     ) -> Next {
         let record_id = reconciliation.record_id;
-        // The watch's selector drops what is settled: its DELETED must find the record marked.
+        // The watch's selector drops a settled resource: its DELETED event must find the record marked.
         if after.settled {
             failpoint(Failpoint::BeforeSettling).await;
             self.index().mark_settling(record_id);
@@ -145,7 +145,7 @@ impl Reconciler {
         }
     }
 
-    /// Goes on with the version that another client has written, if the outcome still applies to it.
+    /// Continues with the version that another client wrote, if the outcome still applies to it.
     async fn after_conflict(
         &self,
         reconciliation: &mut Reconciliation,
@@ -164,7 +164,7 @@ impl Reconciler {
             }
         };
         let is_same = read.uid() == reconciliation.object.uid();
-        // The client retries on its own, so the conflict may be with our own write.
+        // The client retries automatically, so the conflict may be with our own write.
         if is_same && is_written(&read, after) {
             if after.settled {
                 self.index().mark_settling(reconciliation.record_id);
@@ -172,7 +172,7 @@ impl Reconciler {
             return Next::Written(read);
         }
         let has_same_spec = read.metadata.generation == reconciliation.object.metadata.generation;
-        // What is in the store is there, whatever the spec says by now.
+        // The objects are in the store, whatever the spec says by now.
         if !applies_to(&read, reconciliation) || !(has_same_spec || matches!(outcome, StepOutcome::Store(_)))
         {
             let fairness_key = reconciliation.entry.fairness_key;
@@ -201,7 +201,7 @@ impl Reconciler {
         after: &VerificationStatus,
         written: Written,
     ) -> Next {
-        // Without what the schema refuses, or the resource has no room for.
+        // Without the fields that the schema refuses or the resource has no room for.
         let written = match written {
             Written::Refused | Written::TooLarge => {
                 let least = least(&reconciliation.status, after);
@@ -219,7 +219,7 @@ impl Reconciler {
             Written::Done(written) => return Next::Written(written),
             Written::Same => return Next::Written(reconciliation.object.clone()),
             Written::Gone => return self.orphaned(reconciliation, outcome),
-            // It may become smaller, but not for a process that shuts down.
+            // The resource may become smaller, but a process that shuts down does not wait for that.
             Written::TooLarge if self.shutdown.is_cancelled() => {
                 return self.orphaned(reconciliation, outcome);
             }
@@ -265,8 +265,7 @@ impl Reconciler {
         reconciliation.observed.read_clocks(&self.clock);
     }
 
-    /// The resource of a claim is gone, or no longer about this claim: a session that was created belongs to no
-    /// resource.
+    /// The resource of a claim is gone or no longer carries the claim, so a created session belongs to no resource.
     fn orphaned(&self, reconciliation: &Reconciliation, outcome: &StepOutcome) -> Next {
         let said = match outcome {
             StepOutcome::Create(CreateOutcome::Answered(Ok(_))) => {
@@ -292,7 +291,7 @@ impl Reconciler {
         if let Some(said) = said {
             let (namespace, name) = reconciliation.name();
             self.metrics.orphan_sessions.inc();
-            // One for those that watch the resource, the other for a later search in the namespace.
+            // One event for clients that watch the resource, one for a later search in the namespace.
             let reporter = self.cluster.reporter();
             reporter.report(&reconciliation.object, Event::OrphanSession);
             reporter.report_on_namespace(&namespace, Event::OrphanSession);
@@ -301,7 +300,7 @@ impl Reconciler {
         Next::End(Disposition::AwaitChange)
     }
 
-    /// Leaves the outcome to another reconcile, which does not upload again what is stored.
+    /// Leaves the outcome to another reconcile, which does not upload stored objects again.
     fn write_later(&self, reconciliation: &Reconciliation, outcome: &StepOutcome) -> Next {
         let record_id = reconciliation.record_id;
         if let StepOutcome::Store(uploaded) = outcome
@@ -356,7 +355,7 @@ impl Reconciler {
         for event in events {
             self.report(before, event);
         }
-        // A resource that waits for its session may be reconciled again before what was read is too old.
+        // A resource that waits for its session may be reconciled again before the version that was read is too old.
         let has_no_session = object.status.as_ref().is_none_or(|status| status.verification_id.is_none());
         if written.is_none()
             && has_no_session
@@ -373,11 +372,11 @@ impl Reconciler {
     }
 }
 
-/// Whether an outcome still applies to the version that another client has written.
+/// Whether an outcome still applies to the version that another client wrote.
 fn applies_to(read: &Verification, reconciliation: &Reconciliation) -> bool {
     let status = read.status.clone().unwrap_or_default();
     let parsed = ParsedStatus::of(&reconciliation.observed.facts.uid, &status);
-    // A claim of the same state may be another attempt, or another process's.
+    // A claim in the same state may be another attempt, or another process's.
     let claim = |status: &VerificationStatus| {
         status.session.as_ref().map(|session| (session.attempt, session.holder.clone()))
     };
@@ -387,7 +386,7 @@ fn applies_to(read: &Verification, reconciliation: &Reconciliation) -> bool {
         && claim(&status) == claim(&reconciliation.status)
 }
 
-/// Whether a claim that was written is gone, though attempts never decrease: etcd was restored from a backup.
+/// Whether a written claim is gone although attempts never decrease: etcd was restored from a backup.
 fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> bool {
     let status = now.status.clone().unwrap_or_default();
     now.uid() == claimed.uid()
@@ -396,7 +395,7 @@ fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> b
         && attempts(&status).attempt < attempt
 }
 
-/// Whether a record that seemed unwritten is there after all.
+/// Whether a record that seemed unwritten was written after all.
 fn is_recorded(now: &Verification, read: &Verification, after: &VerificationStatus) -> bool {
     let status = now.status.as_ref();
     now.uid() == read.uid()
@@ -407,7 +406,7 @@ fn is_recorded(now: &Verification, read: &Verification, after: &VerificationStat
         })
 }
 
-/// The least of a record that must not be lost where the schema refuses something else: id, phase and session.
+/// The minimum of a record that must not be lost if the schema refuses other fields: id, phase and session.
 fn least(before: &VerificationStatus, after: &VerificationStatus) -> VerificationStatus {
     VerificationStatus {
         verification_id: after.verification_id.clone(),

@@ -23,13 +23,13 @@ use crate::{
 /// A claim that was answered longer ago than this is not followed by a request: the process may have been asleep since.
 const CLAIM_AGE: Duration = Duration::from_secs(5);
 
-/// The result of a claim.
+/// The result of writing a claim.
 enum Claimed {
-    /// It is written, by this process.
+    /// This process wrote it.
     Ours(Box<Verification>),
     /// Another writer was first.
     Lost,
-    /// It may be written.
+    /// It is unknown whether it was written.
     Unknown,
     /// It was accepted, but the resource does not have it: the API server does not know its fields.
     Pruned,
@@ -44,7 +44,7 @@ impl Reconciler {
         reconciliation: &mut Reconciliation,
     ) -> CreateOutcome {
         failpoint(Failpoint::BeforeClaim).await;
-        // The age of a claim counts from when it is sent, however long it waits for its permit.
+        // The age of a claim counts from when it is sent, however long the claim waits for its permit.
         let permit = self.cluster.permit_to_write(&reconciliation.object).await;
         if !self.leadership.is_current() {
             // As if the leader of by now had claimed it.
@@ -60,7 +60,7 @@ impl Reconciler {
                 return CreateOutcome::ClaimNotWritten;
             }
             Claimed::Unknown => {
-                // If it is written after all, this process knows that no request was sent.
+                // If it was written after all, this process knows that no request was sent.
                 let claim = Claim { attempt, seen: begun.instant(), never_sent: true };
                 reconciliation.entry.set_claim(Some(claim));
                 self.metrics.reconcile_retries.inc();
@@ -80,10 +80,10 @@ impl Reconciler {
         outcome
     }
 
-    /// Goes on with the resource as it was claimed.
+    /// Continues with the claimed resource.
     fn note_claim(&self, reconciliation: &mut Reconciliation, claimed: Box<Verification>, attempt: u32) {
         self.wrote(reconciliation.record_id, &claimed);
-        // What is known of an earlier claim says nothing of this one, should this reconcile not come to its end.
+        // An earlier claim says nothing about this one, in case this reconcile does not finish.
         reconciliation.entry.set_claim(None);
         if let Some(entry) = self.index().get_mut(reconciliation.record_id) {
             entry.set_claim(None);
@@ -114,7 +114,7 @@ impl Reconciler {
         match self.cluster.write_status_with(permit, object, &claim).await {
             Written::Done(claimed) if self.has_claim(&claimed, object, attempt) => Claimed::Ours(claimed),
             Written::Done(_) => Claimed::Pruned,
-            // The client retries on its own, so a conflict may be with our own write.
+            // The client retries automatically, so a conflict may be with our own write.
             Written::Conflict | Written::Failed | Written::Unknown | Written::Same => {
                 let (namespace, name) = reconciliation.name();
                 match self.cluster.get(&namespace, &name).await {
@@ -132,7 +132,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether the resource carries this process's claim of that attempt.
+    /// Whether the resource carries this process's claim of this attempt.
     pub(super) fn has_claim(&self, now: &Verification, read: &Verification, attempt: u32) -> bool {
         let session = now.status.as_ref().and_then(|status| status.session.as_ref());
         now.uid() == read.uid()

@@ -31,17 +31,17 @@ impl Reconciler {
         let observed = observed.map_err(|ReadSecret| self.retry(record_id, &entry))?;
         let mut reconciliation = Reconciliation::new(record_id, received, entry, observed);
         let step = decide(&reconciliation.parsed(), &reconciliation.observed.facts);
-        // On the heap, like all that is large: a reconcile that waits for a permit is no larger for it.
+        // On the heap, like everything large: a reconcile that waits for a permit then takes little memory.
         let outcome = Box::pin(self.act(step, &mut reconciliation, answer)).await;
         Ok(Box::pin(self.commit(reconciliation, outcome)).await)
     }
 
-    /// Gets the resource: as it was received a moment ago if nothing newer is known, else from the API server.
+    /// Gets the resource: the version that was just received if no newer one is known, otherwise from the API server.
     async fn get(&self, record_id: RecordId) -> Result<(Received, CacheEntry), Disposition> {
         let Some((namespace, name, mut entry)) = self.cached(record_id) else {
             return Err(Disposition::Done);
         };
-        // What was waited for has happened, or something else is due.
+        // The awaited event has happened, or something else is due.
         entry.set_key_wait(None);
         entry.portal_wait = None;
         let recent = self.recent.take(record_id).filter(|(object, _)| {
@@ -75,7 +75,7 @@ impl Reconciler {
         Some((view.namespace.to_owned(), view.name.to_owned(), view.payload.clone()))
     }
 
-    /// The API server gave no usable answer: reconciles again, later with each time.
+    /// The API server gave no usable response: reconciles again, with backoff.
     pub(super) fn retry(&self, record_id: RecordId, entry: &CacheEntry) -> Disposition {
         self.metrics.reconcile_retries.inc();
         let failures = self.index().get_mut(record_id).map_or(0, CacheEntry::one_more_failure);
@@ -83,7 +83,7 @@ impl Reconciler {
         Disposition::At(Instant::now() + wait, Priority::Active, entry.fairness_key)
     }
 
-    /// Reconciles whatever is due, until [`stop`](Self::stop), and returns when no reconcile is in flight.
+    /// Reconciles everything that is due until [`stop`](Self::stop), and returns when no reconcile is in flight.
     pub(crate) async fn run(self: &Arc<Self>) {
         let (reconciler, panicked) = (Arc::clone(self), Arc::clone(self));
         let reconcile = move |due: DueReconcile| {
@@ -114,7 +114,7 @@ impl Reconciler {
         self.queue.run(reconcile, on_panic, self.shutdown.clone()).await;
     }
 
-    /// Begins no other reconcile.
+    /// Starts no further reconcile.
     pub(crate) fn stop(&self) {
         self.shutdown.cancel();
     }

@@ -1,6 +1,6 @@
-//! The fast path: a poll that changes nothing neither reads the resource nor writes it. Most polls are of this kind. Everything
-//! else is left to the remainder of the reconcile. May depend on `reconciler`, `cache_entry`, `accounts` and `key_wait`, and on
-//! `lifecycle`, `portal`, `index` and `workqueue`; not on `cluster`.
+//! The fast path: a poll that changes nothing neither reads nor writes the resource. Most polls are of this kind.
+//! Everything else continues with a full reconcile. May depend on `reconciler`, `cache_entry`, `accounts` and
+//! `key_wait`, and on `lifecycle`, `portal`, `index` and `workqueue`; not on `cluster`.
 
 use std::time::Duration;
 
@@ -34,14 +34,14 @@ pub(crate) struct Answer {
     pub(super) result: Result<Details, PortalError>,
 }
 
-/// A verification that waits for a key, as it is cached.
+/// A cached verification that waits for a key.
 struct WaitsForKey {
     namespace: String,
     key_wait: KeyWait,
     fairness_key: FairnessKey,
 }
 
-/// A verification whose next poll needs no read of the resource, as it is cached.
+/// A cached verification whose next poll does not read the resource.
 struct Polled {
     uid: Uid,
     namespace: String,
@@ -53,8 +53,8 @@ struct Polled {
 }
 
 impl Reconciler {
-    /// Polls without reading the resource, where nothing but a poll is due. An error ends the reconcile: nothing has
-    /// changed, and the next one is due then.
+    /// Polls without reading the resource if only a poll is due. An error ends the reconcile: nothing has changed, and
+    /// it says when the next one is due.
     pub(super) async fn fast_path(&self, record_id: RecordId) -> Result<Option<Answer>, Disposition> {
         if let Some(waits) = self.waits_for_key(record_id) {
             return self.await_key(waits).await;
@@ -122,7 +122,7 @@ impl Reconciler {
         })
     }
 
-    /// Reads the Secret. The rest of the reconcile is needed if it has changed, or if something else is due.
+    /// Reads the Secret. A full reconcile follows if it has changed, or if something else is due.
     async fn await_key(&self, waits: WaitsForKey) -> Result<Option<Answer>, Disposition> {
         let WaitsForKey { namespace, key_wait, fairness_key } = waits;
         let found = self.cluster.secrets().key(&namespace, &key_wait.account.secret).await;
@@ -153,10 +153,10 @@ impl Reconciler {
         }
     }
 
-    /// Whether a refused admission is shown in status, which needs the rest of the reconcile.
+    /// Whether status must show a refused admission, which needs a full reconcile.
     fn is_worth_showing(&self, closed: Closed, until: Instant, compact: &CompactState) -> bool {
         match closed {
-            // A rejected key is shown on the verifications whose own calls were rejected, and on no other.
+            // A rejected key is shown only on verifications whose own calls were rejected.
             Closed::Rate | Closed::KeyRejected => false,
             Closed::Breaker => is_outage(&compact.local_state(), self.clock.now()),
             Closed::Paused => {
@@ -168,7 +168,7 @@ impl Reconciler {
     }
 }
 
-/// When to try again after a refused admission. A Secret that is repaired has another key.
+/// When to try again after a refused admission. An updated Secret holds another key.
 fn retry_at(closed: Closed, until: Instant) -> Instant {
     match closed {
         Closed::KeyRejected => until.min(Instant::now() + SECRET_READ_AGAIN),
@@ -177,8 +177,8 @@ fn retry_at(closed: Closed, until: Instant) -> Instant {
 }
 
 impl Answer {
-    /// Whether it answers the poll of that session that a reconcile with those facts would send. A poll that was
-    /// requested meanwhile is not the one that was answered.
+    /// Whether this is the answer to the poll of that session that a reconcile with these facts would send. It does not
+    /// answer a poll that was requested later.
     pub(super) fn answers(
         &self,
         id: &VerificationId,
@@ -208,7 +208,7 @@ mod tests {
         let deadline = fixtures::after(1_000_000);
         let baseline =
             PollBaseline::of(&status, &facts.local_state, facts.bounds, deadline, facts.times()).unwrap();
-        let PortalFact::Allowed(portal) = facts.portal.clone() else { panic!("it is allowed") };
+        let PortalFact::Allowed(portal) = facts.portal.clone() else { panic!("the portal is allowed") };
         let account =
             Account { portal, secret: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() } };
         let context = Box::new(PollContext { baseline, account: Arc::new(account.clone()) });
@@ -222,10 +222,10 @@ mod tests {
         observed.facts.reconcile_requested = Some("1".to_owned());
         assert!(!answer.answers(&id, &observed, &status), "a poll was requested since");
         status.last_handled_reconcile_at = Some("1".to_owned());
-        assert!(answer.answers(&id, &observed, &status), "that poll was made");
+        assert!(answer.answers(&id, &observed, &status), "the poll was made");
 
         let secret = SecretKeyRef { name: "another".to_owned(), ..account.secret.clone() };
         observed.account = Some(Account { secret, ..account });
-        assert!(!answer.answers(&id, &observed, &status), "it names another key by now");
+        assert!(!answer.answers(&id, &observed, &status), "the resource names another key by now");
     }
 }

@@ -19,13 +19,13 @@ pub(crate) struct FirstResponses(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     by_key: HashMap<(PortalUrl, KeyIdentity), HashMap<RecordId, FairnessKey>>,
-    /// Their number, of all keys.
+    /// Their number, for all keys.
     number: usize,
 }
 
 impl FirstResponses {
-    /// Adds a verification. The caller checks afterwards whether the response is still awaited, and removes it if not.
-    /// With too many, the earlier ones are forgotten: they are reconciled again by their schedule.
+    /// Adds a verification. The caller then checks whether the response is still awaited, and removes it if not. If
+    /// there are too many, the earlier ones are forgotten and reconciled by their schedule.
     pub(crate) fn join(
         &self,
         portal: &PortalUrl,
@@ -55,8 +55,8 @@ impl FirstResponses {
         }
     }
 
-    /// Removes all that wait for that key, and returns those whose wait the answer ends. No response and a rejected key
-    /// end none: those verifications are reconciled again by their schedule, one after another, and join again.
+    /// Removes all that wait for this key, and returns those whose wait the answer ends. Without a response, or with a
+    /// rejected key, none are returned: they are reconciled by their schedule, one after another, and join again.
     pub(crate) fn woken_by<T>(
         &self,
         portal: &PortalUrl,

@@ -17,13 +17,13 @@ use crate::{
 
 /// Interval of the heartbeat for `/livez`, and of the removal of resources that are no longer recent.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After this long without an interruption the next one is reported again. Longer than the stream ever pauses.
+/// After this long without an interruption, the next one is reported again. Longer than the stream ever pauses.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What a list waits for before it was ever complete.
 const FIRST_LIST: &str = "the first list of verifications";
 
-/// Takes what the follower waits for, for `/readyz`; nothing, once the first list is complete.
+/// Receives what the follower waits for, for `/readyz`; `None` once the first list is complete.
 pub(crate) type OnWaiting = dyn Fn(Option<Cow<'static, str>>) + Send + Sync;
 
 /// What is followed.
@@ -173,7 +173,8 @@ impl<'a> List<'a> {
         *self = Self { waiting_for: None, has_been_complete: true, ..Self::new(self.namespace) };
     }
 
-    /// Whether this one is the first of its kind since the last complete list, or since the last one timed out.
+    /// Whether this is the first interruption of its kind since the last complete list, or since the last one timed
+    /// out.
     fn is_new(&mut self, error: &Interrupted, why: &ApiError, now: Instant) -> bool {
         self.reported.is_news((error.action(), why.code()), RESOLVE_TIMEOUT, now)
     }
@@ -243,7 +244,7 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
     }
 }
 
-/// Notes a resource that was listed or watched. One from a watch need not be read for a while; a list may have a
+/// Notes a resource that was listed or watched. One from the watch need not be read for a while. A list may have a
 /// hundred thousand, which are reconciled one after another.
 fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) {
     let now = Instant::now();
@@ -289,7 +290,7 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
             reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
         }
         Applied::Changed(record_id) => reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key),
-        // A list that is older than what was known may be of a restored state: only the resource itself shows its
+        // A list that is older than the known versions may be from a restored state; only the resource itself shows its
         // state.
         Applied::Stale(record_id) if is_listed => {
             if let Some(entry) = reconciler.index().get_mut(record_id) {

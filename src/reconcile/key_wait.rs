@@ -1,6 +1,5 @@
-//! A verification that waits for a key reads its Secret and nothing else: the resource is neither read nor written
-//! until there is a key. The load on the API server follows the number of Secrets, because each is read once for all.
-//! State only.
+//! A verification that waits for a key reads only its Secret: the resource is neither read nor written until there is a
+//! key. The load on the API server follows the number of Secrets, because each is read once for all. State only.
 
 use std::sync::Arc;
 
@@ -24,17 +23,17 @@ pub(crate) struct KeyWait {
     pub(super) priority: Priority,
 }
 
-/// What is waited for.
+/// What is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
-    /// A usable key, or another fault than this one, which lasts since then.
+    /// A usable key, or another fault than this one, which began then.
     Usable(KeyFault, Timestamp),
-    /// Another key than the one that the portal refuses.
+    /// A key other than the one that the portal refuses.
     AnotherThan(KeyIdentity),
 }
 
 impl KeyWait {
-    /// When to read the Secret again if nothing has changed; nothing, if something has, or if something else is due.
+    /// When to read the Secret again if nothing has changed; `None` if it has, or if something else is due.
     pub(super) fn again(&self, found: &KeyLookup, now: Timestamp) -> Option<Timestamp> {
         if self.until <= now {
             return None;
@@ -83,7 +82,7 @@ mod tests {
         let absent = Ok(Err(KeyFault::SecretNotFound));
         assert_eq!(wait.again(&absent, at(10)), Some(at(14)));
         assert_eq!(wait.again(&absent, at(700)), Some(at(760)));
-        assert_eq!(wait.again(&absent, at(3_590)), Some(at(3_600)), "something else is due then");
+        assert_eq!(wait.again(&absent, at(3_590)), Some(at(3_600)), "something else is due");
         assert_eq!(wait.again(&absent, at(3_600)), None);
         assert_eq!(wait.again(&Err(ReadSecret), at(10)), Some(at(14)), "unknown");
         assert_eq!(wait.again(&Ok(Err(KeyFault::KeyMissing)), at(10)), None);

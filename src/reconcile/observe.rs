@@ -26,10 +26,10 @@ use crate::{
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
 
-/// No request of a claim that was found can be in flight after this: claim 10 s, age 5 s, request 30 s.
+/// After this time, no request of a claim that was found can be in flight: claim 10 s, age 5 s, request 30 s.
 pub(crate) const IN_FLIGHT_FOR: Duration = Duration::from_secs(45);
 
-/// The facts, and what a call is made with.
+/// The facts, and what a call needs.
 pub(crate) struct Observed {
     pub(crate) facts: Facts,
     pub(crate) account: Option<Account>,
@@ -38,7 +38,7 @@ pub(crate) struct Observed {
     pub(crate) budget: Option<Budget>,
 }
 
-/// The facts that do not come from the resource.
+/// The facts that are not read from the resource.
 struct Surroundings {
     now: Timestamp,
     portal_now: Option<Timestamp>,
@@ -61,22 +61,23 @@ impl Observed {
         self.account.as_ref().and_then(|account| clock.portal_now(account.portal.as_str()))
     }
 
-    /// Reads the clocks again: a call took its time, and its answer may have carried the portal's.
+    /// Reads the clocks again: a call took time, and its response may have carried the portal's time.
     pub(super) fn read_clocks(&mut self, clock: &Clock) {
         self.facts.now = clock.now();
         self.facts.portal_now = self.portal_now(clock);
     }
 
-    /// Replaces all facts that come from the resource by those of another version of it, and reads the clocks.
+    /// Replaces all facts from the resource with those of another version, and reads the clocks.
     pub(super) fn refresh(&mut self, object: &Verification, status: &VerificationStatus, clock: &Clock) {
         self.read_clocks(clock);
-        // A poll that was requested since has not been made: only the request that this reconcile began with is echoed.
+        // A poll that was requested since has not been made, so only the request that this reconcile started with is
+        // acknowledged.
         let requested = self.facts.reconcile_requested.take();
         self.facts = facts(object, status, Surroundings::of(&self.facts));
         self.facts.reconcile_requested = requested;
     }
 
-    /// Where evidence comes from.
+    /// Where the evidence comes from.
     pub(super) fn source(&self) -> Option<Source<'_>> {
         let (account, key) = (self.account.as_ref()?, self.key.as_deref()?);
         Some(Source { portal: &account.portal, key, budget: self.budget.clone()? })
@@ -127,7 +128,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
     let is_requested =
         reconcile_requested.is_some() && reconcile_requested != status.last_handled_reconcile_at;
     let adopt = adoption(object, &uid, status);
-    // A person who names the session need not wait for the schedule that an unknown outcome left.
+    // A person who names the session need not wait for the schedule after an unknown outcome.
     let is_named = adopt.is_some() && status.observed_generation != object.metadata.generation;
     let created_at = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let bounds = Bounds::of(&object.spec);
@@ -169,7 +170,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
 }
 
 impl Reconciler {
-    /// Observes a resource. `too_large`: whether the record of a session might not fit into it.
+    /// Observes a resource. `too_large`: whether it might have no room for the record of a session.
     pub(super) async fn observe(
         &self,
         object: &Verification,
@@ -216,7 +217,7 @@ impl Reconciler {
         Ok(Observed { facts: facts(object, &status, surroundings), account, key, budget })
     }
 
-    /// Whether evidence may be stored where the spec asks. Once there is a session, it is too late to refuse one.
+    /// Whether the spec's destination may be used for evidence. Once there is a session, it is too late to refuse one.
     async fn destination(&self, object: &Verification, state: &State) -> DestinationFact {
         let is_relevant =
             matches!(state, State::Fresh | State::Refused | State::OutcomeUnknown) && !object.spec.suspend;
@@ -224,7 +225,7 @@ impl Reconciler {
         refusal.map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string()))
     }
 
-    /// The API key, or what is wrong with it; nothing, where no call is to be made.
+    /// The API key, or what is wrong with it; `None` if no call is to be made.
     async fn key_of(
         &self,
         object: &Verification,
@@ -238,7 +239,7 @@ impl Reconciler {
         self.cluster.secrets().key(&namespace, &object.spec.api_key_secret_ref).await.map(Some)
     }
 
-    /// The portal of its session, or else of its spec, if it may be called.
+    /// The portal of its session, otherwise of its spec, if it may be called.
     fn portal_of(&self, object: &Verification, status: &VerificationStatus) -> Option<PortalUrl> {
         let recorded = status
             .verification_id
@@ -259,7 +260,7 @@ impl Reconciler {
         let seen = entry.claim().filter(|claim| claim.attempt == attempt).unwrap_or(found);
         entry.set_claim(Some(seen));
         let none_at = seen.seen + IN_FLIGHT_FOR;
-        // Another process may hold a claim of the same number.
+        // Another process may hold a claim with the same number.
         let holder = status.session.as_ref().and_then(|session| session.holder.as_deref());
         if seen.never_sent && holder == Some(self.holder.as_str()) {
             InFlight::NeverSent
@@ -325,7 +326,7 @@ mod tests {
             let facts = Facts { reconcile_requested: begun_with.clone(), ..fixtures::facts() };
             let mut observed = Observed { facts, account: None, key: None, budget: None };
             observed.refresh(&requested("2"), &status, &Clock::start());
-            assert_eq!(observed.facts.generation, 2, "the other facts are those of the new version");
+            assert_eq!(observed.facts.generation, 2, "the other facts come from the new version");
             assert_eq!(observed.facts.reconcile_requested, begun_with);
         }
     }

@@ -1,6 +1,6 @@
-//! Which verification comes when to send a probe, while creates wait for a portal. State only.
+//! Which verification sends a probe when, while creates wait for a portal. State only.
 //!
-//! Several of them come, one after another, because a single one might be deleted before.
+//! Several of them are chosen, one after another, because a single one might be deleted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,13 +15,13 @@ use crate::{
     },
 };
 
-/// Maximum number of verifications with a slot; the others come when the window closes.
+/// Maximum number of verifications with a slot; the others come back when the window closes.
 const MOST: usize = 10_000;
 
 /// The portal and the key whose creates wait.
 type Caller = (PortalUrl, KeyIdentity);
 
-/// The verifications that come to send a probe, each at its own time.
+/// The verifications that are to send a probe, each at its own time.
 #[derive(Debug, Default)]
 pub(crate) struct ProbeSlots(Mutex<Slots>);
 
@@ -32,8 +32,8 @@ struct Slots {
 }
 
 impl ProbeSlots {
-    /// When that verification comes; nothing, if others have all slots of the window. It keeps its slot until that
-    /// time, however often it is reconciled before.
+    /// When that verification is to send a probe; `None` if others hold all slots of the window. It keeps its slot
+    /// until that time, however often it is reconciled before.
     pub(super) fn assign(
         &self,
         record_id: RecordId,
@@ -67,7 +67,7 @@ impl ProbeSlots {
         Some(slot)
     }
 
-    /// Releases the slot of a verification that is gone, or whose create does not wait any more.
+    /// Releases the slot of a verification that is gone, or whose create no longer waits.
     pub(super) fn release(&self, record_id: RecordId) {
         self.0.lock().release(record_id);
     }
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(assign(1, window(start), now), slot(1), "second {second}");
             assert_eq!(assign(2, window(start), now), slot(2), "second {second}");
         }
-        // Its time has come, and it takes the next slot that is free.
+        // Its time has come, and it takes the next free slot.
         let now = start + PROBE_INTERVAL;
         assert_eq!(assign(1, window_after(start, now), now), slot(3));
         assert_eq!(assign(2, window_after(start, now), now), slot(2));

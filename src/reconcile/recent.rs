@@ -1,4 +1,4 @@
-//! Resources that were received a moment ago, from the watch or in the response to a write, and need not be read again. State
+//! Resources that were just received, from the watch or in the response to a write, and need not be read again. State
 //! only.
 //!
 //! Whether one is the newest version is checked against the index when it is taken, and by the API server when
@@ -19,11 +19,11 @@ use crate::{api::Verification, index::RecordId};
 const FRESH: Duration = Duration::from_secs(10);
 /// Maximum number of bytes of all resources, approximately.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-/// A resource that is larger as JSON is read again. The API server may write a character in six bytes (`\u003c`), so a
-/// smaller one has room for a record whatever it holds.
+/// A resource whose JSON is larger is read again. The API server may encode a character in six bytes (`\u003c`), so a
+/// smaller one has room for a record whatever it contains.
 const LARGEST: usize = 64 * 1024;
 
-/// Resources that were received a moment ago.
+/// Resources that were just received.
 #[derive(Debug, Default)]
 pub(crate) struct RecentObjects(Mutex<Objects>);
 
@@ -42,14 +42,14 @@ struct RecentObject {
 }
 
 impl RecentObjects {
-    /// Inserts a resource that was received at that time, in place of an earlier version; drops it if there is no room.
+    /// Inserts a resource that was received at `since`, in place of an earlier version; drops it if there is no room.
     pub(super) fn insert(&self, record_id: RecordId, object: Box<Verification>, since: Instant) {
         let size = size(&object).filter(|size| *size <= LARGEST);
         let mut received = self.0.lock();
         received.remove(record_id);
         received.forget_before(Instant::now());
         let Some(size) = size else { return };
-        // The parts of a resource take about twice their text.
+        // The parsed form of a resource takes about twice its text.
         let bytes = size_of::<Verification>() + 2 * size;
         if received.bytes + bytes <= MOST_BYTES {
             received.bytes += bytes;
@@ -71,7 +71,7 @@ impl RecentObjects {
         self.0.lock().remove(record_id);
     }
 
-    /// Forgets what was received too long ago, and returns the bytes of the rest, approximately.
+    /// Forgets old entries, and returns the approximate bytes of the others.
     pub(super) fn forget_old(&self) -> usize {
         let mut received = self.0.lock();
         received.forget_before(Instant::now());
@@ -94,19 +94,19 @@ impl Objects {
             self.remove(record_id);
         }
         if self.by_record.is_empty() {
-            // Frees what a burst has used.
+            // Frees the memory of a burst.
             self.by_record.shrink_to_fit();
         }
     }
 }
 
-/// Whether a resource, as the API server sent it, is so small that it has room for a record whatever is left out of it
+/// Whether a resource, as the API server sent it, is small enough to have room for a record, whatever is pruned from it
 /// later.
 pub(super) fn is_small(object: &Verification) -> bool {
     size(object).is_some_and(|size| size <= LARGEST)
 }
 
-/// What a resource takes as JSON; nothing, if it cannot be written.
+/// The size of a resource as JSON; `None` if it cannot be serialised.
 fn size(object: &Verification) -> Option<usize> {
     struct Count(usize);
 
@@ -142,7 +142,7 @@ mod tests {
         let others = [("example.com/note".to_owned(), "x".repeat(LARGEST))];
         large.metadata.annotations = Some(others.into());
         assert!(!is_small(&large));
-        assert!(is_small(&prune(large)), "which does not count what is pruned");
+        assert!(is_small(&prune(large)), "pruned fields do not count");
         let mut managed = small;
         let writers = json!([{"manager": "x".repeat(LARGEST), "operation": "Apply"}]);
         managed.metadata.managed_fields = serde_json::from_value(writers).unwrap();

@@ -1,4 +1,4 @@
-//! The reconciler: what every step works with. May depend on the files of state in this module; the files of steps depend on
+//! The reconciler: what every step needs. May depend on the state files of this module; the files with steps depend on
 //! it.
 
 use std::{
@@ -23,10 +23,10 @@ use crate::{
 
 /// A loop without a heartbeat for longer than this is stuck.
 const STUCK: Duration = Duration::from_mins(1);
-/// After this long without an answer of the API server `/readyz` says so.
+/// If the API server does not respond for this long, `/readyz` says so.
 const CUT_OFF: Duration = Duration::from_mins(1);
 
-/// What the reconciler calls, and what it measures with.
+/// What the reconciler calls and measures with.
 pub(crate) struct Clients {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) portal: Arc<Portal>,
@@ -50,25 +50,25 @@ pub(crate) struct Reconciler {
     /// The live verifications.
     index: Mutex<Index<CacheEntry>>,
     pub(super) queue: WorkQueue,
-    /// Resources that were read, watched or written a moment ago.
+    /// Resources that were just read, watched or written.
     pub(super) recent: RecentObjects,
     /// The sessions of live verifications.
     pub(super) sessions: Arc<Sessions>,
     pub(super) accounts: Accounts,
     /// Verifications that wait for the first response to a new key.
     pub(super) first_responses: FirstResponses,
-    /// Who probes when, while creates wait for a portal.
+    /// Which verification probes when, while creates wait for a portal.
     pub(super) probe_slots: ProbeSlots,
     /// Reports about verifications that left the watch.
     pub(super) departed: DepartedReports,
-    /// This process, as it signs its claims.
+    /// The name with which this process signs its claims.
     pub(super) holder: String,
     /// Cancelled when the process shuts down.
     pub(super) shutdown: CancellationToken,
 }
 
 impl Reconciler {
-    /// Signs its claims as that holder, and ends with that shutdown. Stands by until it [leads](Self::lead).
+    /// Signs its claims with this holder, and ends with this shutdown. Stands by until it [leads](Self::lead).
     pub(crate) fn new(
         clients: Clients,
         queue: WorkQueue,
@@ -119,7 +119,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether the API server has not answered for a minute.
+    /// Whether the API server has not responded for a minute.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.cluster.last_contact().since_server() > CUT_OFF
     }

@@ -1,4 +1,4 @@
-//! One reconcile of one verification: the resource as it was read, and what is known of it. State only.
+//! One reconcile of one verification: the resource that was read, and what is known about it. State only.
 
 use std::sync::Arc;
 
@@ -36,13 +36,13 @@ pub(super) struct Reconciliation {
     pub(super) observed: Observed,
     /// The claim that this reconcile has written.
     pub(super) claim: Option<WrittenClaim>,
-    /// The session that its request has created. Forgotten with the reconciliation unless it is kept.
+    /// The session that its request created. Forgotten with the reconciliation unless it is kept.
     pub(super) new_session: Option<ReservedSession>,
     /// Writes of the outcome that failed or met a conflict.
     pub(super) failed_writes: u32,
 }
 
-/// A claim that is written and whose outcome has to be recorded.
+/// A written claim whose outcome must be recorded.
 pub(super) struct WrittenClaim {
     pub(super) attempt: u32,
     /// When it was written, before its request was sent.
@@ -52,7 +52,7 @@ pub(super) struct WrittenClaim {
 }
 
 impl Reconciliation {
-    /// Begins with a resource and the facts that were observed of it.
+    /// Starts with a resource and the facts that were observed.
     pub(super) fn new(
         record_id: RecordId,
         received: Received,
@@ -101,11 +101,11 @@ impl Reconciliation {
         Some(unwritten)
     }
 
-    /// Goes on with another version of the resource: all facts that come from the resource are replaced with it.
-    /// Returns the version before.
+    /// Continues with another version of the resource, and replaces all facts that come from it. Returns the previous
+    /// version.
     ///
-    /// A version that has lost the claim, because etcd was restored from a backup, is claimed again with the record, as of
-    /// when it was claimed: the session was created after that, and the wait after an unknown outcome counts from it.
+    /// A version that lost the claim, because etcd was restored from a backup, is claimed again with the record, as of
+    /// the original time: the session was created after that, and the wait after an unknown outcome counts from it.
     pub(super) fn replace(&mut self, object: Box<Verification>, clock: &Clock) -> Box<Verification> {
         self.status = object.status.clone().unwrap_or_default();
         self.observed.refresh(&object, &self.status, clock);
@@ -119,7 +119,7 @@ impl Reconciliation {
         std::mem::replace(&mut self.object, object)
     }
 
-    /// Goes on with another version of the resource whose facts were observed anew.
+    /// Continues with another version of the resource, whose facts were observed again.
     pub(super) fn restart(&mut self, object: Box<Verification>, observed: Observed) {
         self.status = object.status.clone().unwrap_or_default();
         self.received_at = Instant::now();
@@ -128,7 +128,7 @@ impl Reconciliation {
     }
 }
 
-/// Reconciliations that tests begin with.
+/// Reconciliations for tests.
 #[cfg(test)]
 pub(super) mod samples {
     use serde_json::json;
@@ -136,7 +136,7 @@ pub(super) mod samples {
     use super::*;
     use crate::lifecycle::fixtures;
 
-    /// A resource with that status.
+    /// A resource with this status.
     pub(crate) fn object(status: &VerificationStatus) -> Box<Verification> {
         serde_json::from_value(json!({
             "apiVersion": "okid.io/v1alpha1",
@@ -148,7 +148,7 @@ pub(super) mod samples {
         .unwrap()
     }
 
-    /// The reconcile of a resource with that status.
+    /// The reconcile of a resource with this status.
     pub(crate) fn reconciliation(status: &VerificationStatus) -> Reconciliation {
         let object = object(status);
         let entry = CacheEntry::first(&object, &Clock::start()).0;
@@ -177,6 +177,6 @@ mod tests {
         let session = reconciliation.status.session.unwrap();
         assert_eq!((session.attempt, session.state), (2, Some(SessionState::Claimed)));
         assert_eq!(session.claimed_at, Some(fixtures::now()));
-        assert!(reconciliation.observed.facts.now > fixtures::now(), "which is not the time by now");
+        assert!(reconciliation.observed.facts.now > fixtures::now(), "not as of the current time");
     }
 }

@@ -20,14 +20,14 @@ impl Reconciler {
         entry
     }
 
-    /// The session that a resource's status has.
+    /// The session in a resource's status.
     pub(super) fn known(&self, object: &Verification) -> Option<KnownSession> {
         let session = KnownSession::of(object.metadata.uid.as_deref()?, object.status.as_ref()?)?;
         let portal = self.accounts.portal(&session.portal);
         Some(session.at(portal))
     }
 
-    /// Notes a write of this process. Its echo from the watch is no change, even if it arrives before the response.
+    /// Notes a write of this process. Its echo from the watch is not a change, even if it arrives before the response.
     pub(super) fn wrote(&self, record_id: RecordId, written: &Verification) {
         let Some(version) = written.metadata.resource_version.as_deref() else { return };
         self.cluster.newest_version().observed(version);

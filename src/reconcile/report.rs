@@ -1,5 +1,6 @@
-//! Reports a write by events, in the log and by counters. A write whose response was lost is reported once it is known to have
-//! happened. May depend on `reconciler`, `reconciliation`, `cache_entry` and `unreported`, and on `cluster` and `lifecycle`.
+//! Reports a write with events, log lines and counters. A write whose response was lost is reported once it is
+//! confirmed. May depend on `reconciler`, `reconciliation`, `cache_entry` and `unreported`, and on `cluster` and
+//! `lifecycle`.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl Reconciler {
         self.cluster.reporter().report(object, event);
     }
 
-    /// Reports events once it is known that the status was written, where the response to the write was lost.
+    /// Reports events once a status write is confirmed whose response was lost.
     pub(super) fn report_when_written(
         &self,
         reconciliation: &Reconciliation,
@@ -55,7 +56,7 @@ impl Reconciler {
         self.report_later(reconciliation.record_id, &reconciliation.object, write, events.to_vec());
     }
 
-    /// Reports an event once it is known that the resource was released.
+    /// Reports an event once the release of the resource is confirmed.
     pub(super) fn report_when_released(&self, record_id: RecordId, object: &Verification, event: Event) {
         self.report_later(record_id, object, Write::Release(Box::new(object.clone())), vec![event]);
     }
@@ -70,13 +71,13 @@ impl Reconciler {
         });
         match self.index().get_mut(record_id) {
             Some(entry) => drop(entry.replace_unreported(Some(unreported))),
-            // The watch was faster.
+            // The watch event arrived first.
             None => self.departed.push(unreported),
         }
     }
 
-    /// Makes the report of a write whose response was lost, if the resource as it was read shows that it has happened.
-    /// If it has not, this reconcile reports what happens instead.
+    /// Reports a write whose response was lost, if the resource that was read confirms it. Otherwise this reconcile
+    /// reports what it does instead.
     pub(super) fn report_if_written(&self, record_id: RecordId, entry: &mut CacheEntry, read: &Read) {
         if matches!(read, Read::Unknown) || entry.replace_unreported(None).is_none() {
             return;
@@ -103,14 +104,14 @@ impl Reconciler {
         }
     }
 
-    /// A verification left the watch: its report is made once the resource was read.
+    /// A verification left the watch: its report follows once the resource was read.
     pub(super) fn departed(&self, entry: &CacheEntry) {
         if let Some(unreported) = entry.unreported() {
             self.departed.push(Box::new(unreported.clone()));
         }
     }
 
-    /// The process ends: drops the reports of writes that are not known to have happened, and waits for the others.
+    /// Drops the reports of unconfirmed writes, and waits for the others. Called when the process shuts down.
     pub(crate) async fn end_reports(&self) {
         let reporter = self.cluster.reporter();
         let mut unreported: Vec<_> = std::iter::from_fn(|| self.departed.pop()).collect();
@@ -126,7 +127,7 @@ impl Reconciler {
         reporter.flush().await;
     }
 
-    /// Makes the reports of verifications that left the watch, for as long as the process runs.
+    /// Sends the reports of verifications that left the watch, for as long as the process runs.
     pub(crate) async fn report_departed(&self) {
         loop {
             let Some(unreported) = self.departed.pop() else {
@@ -179,12 +180,12 @@ impl Reconciler {
     }
 }
 
-/// How many creates had no known outcome since.
+/// How many creates with an unknown outcome were added.
 const fn new_orphans(before: Attempts, after: Attempts) -> u32 {
     after.orphans.saturating_sub(before.orphans)
 }
 
-/// Where evidence is: by the status, or else by the spec.
+/// The destination of the evidence, from status or otherwise from the spec.
 fn destination(object: &Verification) -> String {
     let status = object.status.as_ref().and_then(|status| status.evidence.as_ref());
     let requested = object.spec.evidence.as_ref().map(|spec| &spec.destination);

@@ -1,5 +1,5 @@
-//! Which live verification has which session, as far as this process knows: an id that belongs to one of them cannot be the
-//! response to another one's create. Ids are unique per portal only. State only.
+//! Which live verification has which session, as far as this process knows: an id that belongs to one of them cannot be
+//! the response to the create of another. Ids are unique only per portal. State only.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 
 use crate::portal::VerificationId;
 
-/// A session, by a hash that no other process can foresee.
+/// A session, as a hash that no other process can predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey(NonZeroU64);
 
-/// A session that was taken for a resource whose cache entry does not have it yet. Dropped before, as by a panic, it is
-/// forgotten: nothing else would.
+/// A session that was taken for a resource whose cache entry does not hold it yet. If it is dropped before, as by a
+/// panic, the session is released, because nothing else would do it.
 #[derive(Debug)]
 pub(crate) struct ReservedSession {
     sessions: Arc<Sessions>,
@@ -49,7 +49,8 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes a session of the portal with that base URL for the resource of that uid; nothing, if another one has it.
+    /// Takes a session of the portal with this base URL for the resource with this uid; `None` if another resource has
+    /// it.
     pub(crate) fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
         let key = self.key(portal, id);
         let holder = self.hasher.hash_one(uid);
@@ -65,7 +66,7 @@ impl Sessions {
     ) -> Option<ReservedSession> {
         let key = self.key(portal, id);
         let holder = self.hasher.hash_one(uid);
-        // One that it has already has an owner that forgets it.
+        // If the resource already has it, the cache entry releases it.
         let is_kept = match self.holders.lock().entry(key) {
             Entry::Vacant(free) => {
                 free.insert(holder);
@@ -77,7 +78,7 @@ impl Sessions {
         Some(ReservedSession { sessions: Arc::clone(self), key, is_kept })
     }
 
-    /// Forgets a session whose resource is gone or over.
+    /// Releases a session whose resource is gone or finished.
     pub(crate) fn forget(&self, key: SessionKey) {
         self.holders.lock().remove(&key);
     }
@@ -108,7 +109,7 @@ mod tests {
         let two = sessions.take("https://verify.okid.example", &id, "two").unwrap();
         assert_ne!(one, two);
         sessions.forget(two);
-        assert_eq!(sessions.take(PORTAL, &id, "three"), None, "the first one's is still its own");
+        assert_eq!(sessions.take(PORTAL, &id, "three"), None, "the session still belongs to the first");
     }
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         let key = reserve("two").unwrap().keep();
         assert!(reserve("one").is_none(), "it is kept");
         drop(reserve("two").unwrap());
-        assert!(reserve("one").is_none(), "it was kept before");
+        assert!(reserve("one").is_none(), "it was kept earlier");
         sessions.forget(key);
         assert!(reserve("one").is_some());
     }

@@ -1,5 +1,4 @@
-//! Reports of writes whose response was lost. They are made once the write is known to have happened. State only;
-//! `report` works with it.
+//! Reports of writes whose response was lost. They are sent once the write is confirmed. State only; `report` uses it.
 
 use std::collections::VecDeque;
 
@@ -16,7 +15,7 @@ use crate::{
 /// Maximum number of verifications that left the watch and are still to be read.
 const MOST: usize = 10_000;
 
-/// The report of a write, made once it is known to have happened.
+/// The report of a write, sent once the write is confirmed.
 #[derive(Clone, Debug)]
 pub(crate) struct Unreported {
     pub(super) namespace: String,
@@ -29,9 +28,9 @@ pub(crate) struct Unreported {
 /// A write whose response was lost.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
-    /// Of the status: before and after.
+    /// To the status: before and after.
     Status { before: Box<VerificationStatus>, after: Box<VerificationStatus> },
-    /// Of the finalizers, which releases this resource.
+    /// To the finalizers, which releases this resource.
     Release(Box<Verification>),
 }
 
@@ -43,7 +42,7 @@ pub(crate) struct DepartedReports {
 }
 
 impl Unreported {
-    /// Whether the resource, as it was read, shows that the write has happened.
+    /// Whether the resource that was read confirms the write.
     pub(super) fn is_confirmed_by(&self, read: &Read) -> bool {
         match (&self.write, read) {
             (Write::Status { before: _, after }, Read::Found(found)) => {
@@ -60,7 +59,7 @@ impl Unreported {
 }
 
 impl DepartedReports {
-    /// Waits until one was pushed.
+    /// Waits until a report is pushed.
     pub(super) async fn pushed(&self) {
         self.more.notified().await;
     }

@@ -19,11 +19,11 @@ use crate::{
     portal::{PortalError, PortalUrl, budget::Closed},
 };
 
-/// A call that is due this soon after a pause counts as waiting for the pause.
+/// A call that is due this soon after a pause counts as waiting for that pause.
 const WITH_THE_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
 impl Reconciler {
-    /// What the fast path needs after a poll that was answered and is shown in full, or that was not admitted.
+    /// What the fast path needs after a poll that was answered and is shown in full, or was not admitted.
     pub(crate) fn poll_context(
         &self,
         observed: &Observed,
@@ -54,7 +54,7 @@ impl Reconciler {
         Some(Box::new(PollContext { baseline, account }))
     }
 
-    /// What the fast path needs for a session that this reconcile has created and recorded.
+    /// What the fast path needs for a session that this reconcile created and recorded.
     pub(crate) fn poll_context_of_new(
         &self,
         observed: &Observed,
@@ -63,7 +63,7 @@ impl Reconciler {
     ) -> Option<Box<PollContext>> {
         let Observed { facts, account, key: _, budget: _ } = observed;
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
-        // Where the schema refused something, the next reconcile reads the resource.
+        // If the schema refused something, the next reconcile reads the resource.
         let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
         let baseline =
             PollBaseline::of_new(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
@@ -75,7 +75,7 @@ impl Reconciler {
         self.portal.number_of(portal).map(|portal| PortalWait { portal, closed, is_shown: false })
     }
 
-    /// What the next call to the portal waits for, after that answer.
+    /// What the next call to the portal waits for after this answer.
     pub(crate) fn waits_after(&self, portal: &PortalUrl, error: Option<&PortalError>) -> Option<PortalWait> {
         let closed = match error? {
             PortalError::Limited { retry_after: _ } => Closed::Paused,
@@ -93,7 +93,7 @@ impl Reconciler {
         self.waits_at(portal, closed)
     }
 
-    /// What the next call to the portal waits for, after that outcome.
+    /// What the next call to the portal waits for after this outcome.
     pub(crate) fn portal_wait(
         &self,
         outcome: &StepOutcome,
@@ -122,8 +122,7 @@ impl Reconciler {
             Wait::Admission(Refusal::KeyRejected(_)) => Closed::KeyRejected,
             Wait::Admission(Refusal::Paused(_)) => Closed::Paused,
             Wait::Admission(Refusal::Breaker(_)) => Closed::Breaker,
-            // A verification whose own call was answered with the pause has a time of its own, which is that of the
-            // pause.
+            // A verification whose own call was answered with the pause waits exactly for the end of the pause.
             Wait::Due(at) => match observed.budget.as_ref()?.closed(Instant::now())? {
                 (until, Closed::Paused) if at.duration_since(self.clock.time(until)) <= WITH_THE_PAUSE => {
                     Closed::Paused
@@ -160,13 +159,13 @@ impl Reconciler {
             | Wait::Admission(Refusal::Paused(_) | Refusal::Breaker(_) | Refusal::Rate(_))
             | Wait::InFlight(_) => return None,
         };
-        // A rejected key is shown as Stalled after a grace.
+        // A rejected key becomes Stalled after a grace period.
         let grace = local_state
             .blocker_kind
             .and_then(|blocker_kind| blocker_kind.since.checked_add(STALLED_AFTER).ok());
         let grace = grace.filter(|end| *end > now).unwrap_or(Timestamp::MAX);
         let end = match state {
-            // Pending evidence is abandoned after a while.
+            // Pending evidence is abandoned after some time.
             State::Finished(_) => now.checked_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
             State::Fresh
             | State::Claimed
@@ -182,8 +181,8 @@ impl Reconciler {
     }
 }
 
-/// Whether a poll was not admitted, and status stays as it is: until it is admitted there is nothing to read, as after a
-/// restart, where the first polls of a hundred thousand sessions may wait for a slow portal.
+/// Whether a poll was not admitted and status stays unchanged. There is nothing to read until it is admitted, as after
+/// a restart, when the first polls of a hundred thousand sessions may wait for a slow portal.
 pub(super) fn is_poll_deferred(
     before: &VerificationStatus,
     outcome: &StepOutcome,
@@ -191,6 +190,6 @@ pub(super) fn is_poll_deferred(
     facts: &Facts,
 ) -> bool {
     let is_poll = matches!(outcome, StepOutcome::NotAdmitted(NotAdmitted { step: PortalStep::Poll, .. }));
-    // A request that is not acknowledged yet has a priority of its own.
+    // A request that is not acknowledged yet has its own priority.
     is_poll && !facts.requests_poll(before) && conclusion.status.as_ref().is_none_or(|after| after == before)
 }

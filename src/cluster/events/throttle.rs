@@ -33,11 +33,11 @@ pub(crate) struct Throttle {
 /// Whether an event may be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admit {
-    /// Yes.
+    /// It may.
     Now,
-    /// At that time, or when a call that is in flight ends.
+    /// At this time, or when a call in flight ends.
     At(Instant),
-    /// When an event that is in flight ends.
+    /// When an event in flight ends.
     Later,
 }
 

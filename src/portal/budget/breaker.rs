@@ -135,7 +135,7 @@ struct Open {
     /// Whether the breaker is half-open.
     trial_in_flight: bool,
     next_probe: Instant,
-    /// Whether a response to another request is news, as far as is known.
+    /// Whether a response to another request would be new information.
     is_silent: bool,
     /// Whether the portal responded to another request since the failure.
     has_responded: bool,
@@ -211,7 +211,7 @@ impl CreateBreaker {
         });
     }
 
-    /// Records that the portal did not respond to another request, so that its next response is news.
+    /// Records that the portal did not respond to another request, so that its next response is new information.
     pub(super) const fn portal_was_silent(&mut self) {
         if let Some(open) = &mut self.open {
             open.is_silent = true;

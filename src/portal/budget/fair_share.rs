@@ -57,7 +57,7 @@ impl Share {
 }
 
 impl Demand {
-    /// What is requested was stretched already, so the whole demand is that times the stretch.
+    /// The measured requests were stretched already, so the full demand is their rate times the stretch.
     fn measure(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.window_began);
         if passed >= DEMAND_WINDOW {

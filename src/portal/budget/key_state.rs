@@ -1,5 +1,5 @@
-//! What the portal thinks of a key: until it has accepted the key, requests with it go one at a time, and kinds of request
-//! for which it refuses the key pause.
+//! Whether the portal accepts a key. Until it does, requests with the key go one at a time; kinds of request for which
+//! it refuses the key pause.
 //!
 //! No clock: `now` is an argument. May depend on `backoff`, [`closed`](super::closed), [`sent_request`](super::sent_request) and [`PortalError`]. The request that
 //! finds out for the others whether the key is accepted is a trial.

@@ -29,9 +29,9 @@ use crate::{
 /// Whether a request is admitted.
 #[derive(Debug)]
 pub enum Admission {
-    /// It is; the permit records how it ends.
+    /// It is admitted; the permit records how it ends.
     Go(RequestPermit),
-    /// It is not.
+    /// It is not admitted.
     Wait {
         /// When to try again.
         until: Instant,

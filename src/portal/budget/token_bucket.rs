@@ -107,7 +107,7 @@ impl TokenBucket {
         self.reserved = (self.reserved + self.rate * RESERVE * passed).min((self.burst * RESERVE).max(1.0));
     }
 
-    /// What is requested was stretched already, so the whole demand is that times the stretch.
+    /// The measured requests were stretched already, so the full demand is their rate times the stretch.
     fn measure(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.window_began);
         if passed < DEMAND_WINDOW {

@@ -71,15 +71,15 @@ fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
         entry.know(Some(known.clone()));
         assert_eq!(entry.known().as_ref(), Some(&known));
         entry.set_poll_context(Some(Box::new(poll_context(&object))));
-        assert!(entry.rare.is_none(), "the context says the same");
-        assert_eq!(entry.known().as_ref(), Some(&known), "as the status says it, expiry included");
+        assert!(entry.rare.is_none(), "the poll context holds the same");
+        assert_eq!(entry.known().as_ref(), Some(&known), "as in status, including the expiry");
         assert_eq!(entry.changed(&object).known().as_ref(), Some(&known));
         let after = entry.clone().merged_with(&CacheEntry { changes: 7, ..entry.clone() });
         assert!(after.poll_context().is_none());
         assert_eq!(after.known().as_ref(), Some(&known));
         let other = KnownSession::of("one", open_session("2026-11-27T12:00:00Z").0.status.as_ref().unwrap());
         entry.know(other.clone());
-        assert_eq!(entry.known(), other, "the last one counts");
+        assert_eq!(entry.known(), other, "the latest one counts");
     }
 }
 
@@ -108,13 +108,13 @@ fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever
     let mut index = Index::new();
     let Applied::New(record_id) = index.applied(&object.metadata, |_| CacheEntry::first(&object, &clock).0)
     else {
-        panic!("it is new");
+        panic!("it is not in the index yet");
     };
     let mut entry = index.get(record_id).unwrap().clone();
     let id = VerificationId::parse("ver_1").unwrap();
     entry.session = sessions.take("https://one.example", &id, "one");
     let removed = index.deleted("one").unwrap();
-    assert_eq!(removed.payload.session, None, "so there is nothing to forget when it is deleted");
+    assert_eq!(removed.payload.session, None, "so a deletion would not forget it");
     entry.store(&mut index, record_id, "one", &sessions);
     assert!(sessions.take("https://one.example", &id, "two").is_some());
 }
@@ -135,11 +135,11 @@ fn a_report_of_a_write_whose_response_was_lost_survives_the_reconcile_that_lost_
     cached.replace_unreported(unreported());
     for changes in [0, 1] {
         let cached = CacheEntry { changes, ..cached.clone() };
-        assert!(entry.clone().merged_with(&cached).unreported().is_some(), "noted in the index alone");
+        assert!(entry.clone().merged_with(&cached).unreported().is_some(), "noted only in the index");
     }
     let mut both = entry.clone();
     both.replace_unreported(unreported());
-    assert!(both.merged_with(&entry).unreported().is_some(), "noted by the reconcile alone");
+    assert!(both.merged_with(&entry).unreported().is_some(), "noted only by the reconcile");
     assert!(entry.clone().merged_with(&entry).unreported().is_none());
 }
 
