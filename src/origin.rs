@@ -3,13 +3,13 @@
 //! Pure. May depend on nothing of this crate. Credentials go wherever a [`BaseUrl`] points, so one is only made from text
 //! that can be read in one way. Nothing is decoded, repaired or guessed: a spelling that a URL parser would quietly change
 //! into another host (octal addresses, percent signs, backslashes, tabs, user information) is refused. Only the case of
-//! scheme and host, the default port and trailing slashes are normalised.
+//! scheme and host, the default port and trailing slashes are normalized.
 
 use std::fmt;
 
 use url::Url;
 
-/// A normalised URL: `scheme://host[:port][/path]`, without a trailing slash.
+/// A normalized URL: `scheme://host[:port][/path]`, without a trailing slash.
 ///
 /// At most 256 ASCII characters, without user information, query or fragment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

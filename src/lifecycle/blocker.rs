@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blocker_is_recognised_by_its_reason_and_message() {
+    fn a_blocker_is_recognized_by_its_reason_and_message() {
         for blocker in Blocker::ALL {
             assert_eq!(Blocker::shown_as(blocker.reason(), blocker.message()), Some(blocker));
             let of_another_version = Blocker::shown_as(blocker.reason(), "in other words").unwrap();

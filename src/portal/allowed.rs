@@ -10,7 +10,7 @@ use crate::origin::{AllowList, BaseUrl, InvalidEntry};
 /// The portal that is allowed by default: the one in the vendor's guide.
 pub const DEFAULT_PORTAL: &str = "https://verify.test.okid.io";
 
-/// The normalised URL of a portal. The API key is sent there, so it is only made by an [`AllowedPortals`].
+/// The normalized URL of a portal. The API key is sent there, so it is only made by an [`AllowedPortals`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortalUrl(BaseUrl);
 
@@ -48,7 +48,7 @@ pub struct ImageQuery<'a> {
 }
 
 impl PortalUrl {
-    /// The normalised URL.
+    /// The normalized URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()

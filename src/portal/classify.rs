@@ -23,7 +23,7 @@ pub enum Provenance {
 
 impl Provenance {
     /// Classifies an error response with a status from 400 to 599 by the start of its body. A JSON object that is cut off
-    /// is not recognised.
+    /// is not recognized.
     #[must_use]
     pub fn of(status: u16, body: &[u8]) -> Self {
         if status == 407 {

@@ -47,7 +47,7 @@ pub enum PortalError {
     /// The portal says that it is "not configured" (guide, "Troubleshooting").
     #[error("the portal is not configured")]
     Unconfigured,
-    /// A 4xx that is not recognised as the portal's, perhaps a gateway's. It says nothing about the key, the session or
+    /// A 4xx that is not recognized as the portal's, perhaps a gateway's. It says nothing about the key, the session or
     /// the image.
     #[error("a gateway in front of the portal may have responded with {status}")]
     Unclear {

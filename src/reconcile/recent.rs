@@ -106,7 +106,7 @@ pub(super) fn is_small(object: &Verification) -> bool {
     size(object).is_some_and(|size| size <= LARGEST)
 }
 
-/// The size of a resource as JSON; `None` if it cannot be serialised.
+/// The size of a resource as JSON; `None` if it cannot be serialized.
 fn size(object: &Verification) -> Option<usize> {
     struct Count(usize);
 

@@ -116,7 +116,7 @@ fn only_a_response_that_rules_out_a_session_lets_a_create_be_repeated() {
 }
 
 #[test]
-fn a_portal_that_is_not_configured_is_recognised_with_any_error_status() {
+fn a_portal_that_is_not_configured_is_recognized_with_any_error_status() {
     let bodies: [&[u8]; 5] = [
         br#"{"error":"Server not configured"}"#,
         br#"{"code":"SERVER_NOT_CONFIGURED","message":"x"}"#,

@@ -43,7 +43,7 @@ mod transport;
 /// The header that carries the API key (guide, step 2).
 const KEY_HEADER: &str = "X-SDK-Key";
 
-/// How much of an error's body is read, in bytes: enough to find the guide's phrases in it, and to recognise a JSON object.
+/// How much of an error's body is read, in bytes: enough to find the guide's phrases in it, and to recognize a JSON object.
 const ERROR_BODY_BYTES: usize = 16 * 1024;
 
 /// Most bytes of a response that are read, including dropped members: above all `results` and the portraits in it.

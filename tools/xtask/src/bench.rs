@@ -40,7 +40,7 @@ use crate::out;
 /// Measures what the operator costs and compares it with the goals.
 ///
 /// Prints one table: what was measured, the goal, and whether it is met. Lines without a goal explain the others. Exits
-/// with status 1 if a goal is missed. Everything runs on this machine, in optimised builds. Other load distorts the
+/// with status 1 if a goal is missed. Everything runs on this machine, in optimized builds. Other load distorts the
 /// results, so leave the machine alone meanwhile. docs/performance.md describes each measurement.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "One:  cargo xtask bench schedule    takes seconds once it is built
@@ -88,7 +88,7 @@ impl Bench {
 
 pub(crate) fn run(&Arguments { what }: &Arguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
-        return run_optimised(what);
+        return run_optimized(what);
     }
     let chosen = what.as_ref().map_or(Bench::value_variants(), std::slice::from_ref);
     let cores = available_parallelism().map_or_else(|_| "unknown".to_owned(), |cores| cores.to_string());
@@ -109,8 +109,8 @@ fn load() -> String {
     text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }
 
-/// Runs the same command in an optimised build, so that the fakes are not what is measured.
-fn run_optimised(what: Option<Bench>) -> Result<ExitCode> {
+/// Runs the same command in an optimized build, so that the fakes are not what is measured.
+fn run_optimized(what: Option<Bench>) -> Result<ExitCode> {
     let mut programs = build(&["--release", "--package=xtask"])?;
     let xtask = programs.remove("xtask").context("find the built xtask")?;
     let name = what.and_then(|what| what.to_possible_value());

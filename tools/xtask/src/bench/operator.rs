@@ -1,4 +1,4 @@
-//! The real operator as an optimised process of its own. Starts processes.
+//! The real operator as an optimized process of its own. Starts processes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
