@@ -1,6 +1,6 @@
 //! Commits the outcome of a step: concludes, writes, and after a conflict concludes again from the newer resource. Then
-//! updates the cache entry, logs, counts and reports. May depend on `reconciler`, `reconciliation` and `cache_entry`, and on
-//! `lifecycle`, `cluster` and `workqueue`.
+//! updates the cache entry, logs, counts and reports. May depend on `reconciler`, `reconciliation`, `cache_entry` and
+//! `versions`, and on `lifecycle`, `cluster` and `workqueue`.
 //!
 //! The outcome of a create is recorded for as long as the resource carries the claim and the process lives, because it
 //! is known nowhere else. Any other outcome is left to another reconcile after five conflicts, or when a write fails.
@@ -15,6 +15,7 @@ use super::{
     cache_entry::published,
     reconciler::Reconciler,
     reconciliation::{Reconciliation, WrittenClaim},
+    versions::{applies_to, has_lost_claim, is_recorded, minimal_record},
     wait::is_poll_deferred,
 };
 use crate::{
@@ -23,8 +24,7 @@ use crate::{
     cluster::{Read, Written, is_written},
     failpoints::{Failpoint, failpoint},
     lifecycle::{
-        Conclusion, CreateOutcome, Event, ParsedStatus, Requeue, StepOutcome, UNKNOWN_ANSWER, attempts,
-        conclude,
+        Conclusion, CreateOutcome, Event, Requeue, StepOutcome, UNKNOWN_ANSWER, conclude,
     },
     portal::Certainty,
     priority::Priority,
@@ -204,8 +204,8 @@ impl Reconciler {
         // Without the fields that the schema refuses or the resource has no room for.
         let written = match written {
             Written::Refused | Written::TooLarge => {
-                let least = least(&reconciliation.status, after);
-                self.cluster.write_status(&reconciliation.object, &least).await
+                let record = minimal_record(&reconciliation.status, after);
+                self.cluster.write_status(&reconciliation.object, &record).await
             }
             written @ (Written::Same
             | Written::Done(_)
@@ -369,84 +369,5 @@ impl Reconciler {
             Requeue::At(at) => Disposition::At(self.clock.instant(at), priority, fairness_key),
             Requeue::AwaitChange | Requeue::Done => Disposition::AwaitChange,
         }
-    }
-}
-
-/// Whether an outcome still applies to the version that another client wrote.
-fn applies_to(read: &Verification, reconciliation: &Reconciliation) -> bool {
-    let status = read.status.clone().unwrap_or_default();
-    let parsed = ParsedStatus::of(&reconciliation.observed.facts.uid, &status);
-    // A claim in the same state may be another attempt, or another process's.
-    let claim = |status: &VerificationStatus| {
-        status.session.as_ref().map(|session| (session.attempt, session.holder.clone()))
-    };
-    read.uid() == reconciliation.object.uid()
-        && read.metadata.deletion_timestamp.is_none()
-        && parsed.state() == reconciliation.parsed().state()
-        && claim(&status) == claim(&reconciliation.status)
-}
-
-/// Whether a written claim is gone although attempts never decrease: etcd was restored from a backup.
-fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> bool {
-    let status = now.status.clone().unwrap_or_default();
-    now.uid() == claimed.uid()
-        && status.verification_id.is_none()
-        && status.outcome.is_none()
-        && attempts(&status).attempt < attempt
-}
-
-/// Whether a record that seemed unwritten was written after all.
-fn is_recorded(now: &Verification, read: &Verification, after: &VerificationStatus) -> bool {
-    let status = now.status.as_ref();
-    now.uid() == read.uid()
-        && status.is_some_and(|status| {
-            status.verification_id == after.verification_id
-                && status.session.as_ref().map(|s| (s.attempt, s.state, s.orphans))
-                    == after.session.as_ref().map(|s| (s.attempt, s.state, s.orphans))
-        })
-}
-
-/// The minimum of a record that must not be lost if the schema refuses other fields: id, phase and session.
-fn least(before: &VerificationStatus, after: &VerificationStatus) -> VerificationStatus {
-    VerificationStatus {
-        verification_id: after.verification_id.clone(),
-        phase: after.phase,
-        session: after.session.clone(),
-        ..before.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::*;
-    use crate::{
-        api::{Phase, Session, SessionState},
-        lifecycle::fixtures,
-        reconcile::reconciliation::samples::{object, reconciliation},
-    };
-
-    fn session(read: &mut Verification) -> &mut Session {
-        read.status.get_or_insert_default().session.get_or_insert_default()
-    }
-
-    #[test]
-    fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_process() {
-        let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
-        let ours = reconciliation(&claimed);
-        let with = |change: fn(&mut Verification)| {
-            let mut read = object(&claimed);
-            change(&mut read);
-            applies_to(&read, &ours)
-        };
-        assert!(with(|read| read.metadata.resource_version = Some("2".to_owned())));
-        assert!(!with(|read| session(read).attempt = 3), "another attempt");
-        assert!(!with(|read| session(read).holder = Some("later/0".to_owned())), "another process");
-        assert!(!with(|read| session(read).state = Some(SessionState::Unknown)));
-        assert!(!with(|read| read.metadata.uid = Some("another".to_owned())));
-        assert!(!with(|read| read.metadata.deletion_timestamp = Some(Time(fixtures::now()))));
-        let open = fixtures::open(Phase::AwaitingUser);
-        assert!(applies_to(&object(&open), &reconciliation(&open)));
     }
 }

@@ -24,6 +24,7 @@ mod remember;
 mod report;
 mod sessions;
 mod unreported;
+mod versions;
 mod wait;
 
 pub(crate) use follow::{Followed, follow};

@@ -37,6 +37,7 @@ mod outage;
 mod outdated_definition;
 mod permissions;
 mod portal_failures;
+mod portal_pauses;
 mod process;
 mod proxies;
 mod requests;

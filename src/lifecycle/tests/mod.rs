@@ -1,16 +1,17 @@
 //! The two tables, checked over every combination of state, facts and outcome.
 //!
-//! - [`purity`]: the module has no effects, by the text of its files.
-//! - [`grid`] and [`state_space`] make cases, [`invariants`] are sentences that hold over all of them. [`states`] are what the grid
-//!   starts from, [`grid_evidence`] is its part about evidence, [`steps`] what can come of a step, [`coverage`] the score.
-//! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table; [`conclude_create`],
-//!   [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`], [`conclude_outdated`], [`conclude_expiry`],
-//!   [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`], [`conclude_time_limits`] and [`conclude_rest`] those
-//!   of the second. [`poll_baseline`] compares the fast path with the second.
-//! - [`status_fixtures`] are the rows of what waiters see; [`status_rows`] has them read by [`waiters`], as kstatus, Flux,
-//!   kubectl and Argo read.
-//! - [`refusal`] is what is said of a destination that is refused.
-//! - [`schedule`] and [`schedule_restart`] are when to poll again.
+//! - [`purity`]: the files of the module name nothing with effects.
+//! - [`invariants`] are sentences that hold in every case of [`grid`], whose part about evidence is [`grid_evidence`], and of
+//!   [`state_space`]. [`states`] are the states that the grid starts from, [`steps`] the outcomes of each step, [`coverage`]
+//!   counts how often each invariant applied.
+//! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table.
+//! - [`conclude_create`], [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`], [`conclude_outdated`],
+//!   [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`], [`conclude_time_limits`],
+//!   [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the second; [`absence`] and
+//!   [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
+//! - [`status_fixtures`] are the rows of what clients see; [`status_rows`] evaluates them by the rules of kstatus, Flux,
+//!   kubectl and Argo, which are in [`waiters`].
+//! - [`schedule`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.
 
 mod absence;
 mod cause;
@@ -23,9 +24,10 @@ mod conclude_expiry;
 mod conclude_outdated;
 mod conclude_poll;
 mod conclude_removal;
-mod conclude_rest;
 mod conclude_restore;
 mod conclude_time_limits;
+mod conclude_transitions;
+mod conclude_waits;
 mod coverage;
 mod decide_evidence;
 mod decide_rows;
