@@ -21,7 +21,7 @@ use crate::{
 
 /// Errors of an open session stay out of status for this long: an outage must not write every status.
 pub(super) const OUTAGE_SHOWN_AFTER: Duration = Duration::from_mins(5);
-/// A poll counts as unanswered once it has been due for this long: a single response may be lost.
+/// A poll that has been due for this long counts as failed: a single response may be lost.
 const OVERDUE: Duration = Duration::from_mins(1);
 /// A pause stays out of the status of a session for this long.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);

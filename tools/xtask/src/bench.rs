@@ -41,7 +41,7 @@ use crate::out;
 ///
 /// Prints one table: what was measured, the goal, and whether it is met. Lines without a goal explain the others. Exits
 /// with status 1 if a goal is missed. Everything runs on this machine, in optimized builds. Other load distorts the
-/// results, so leave the machine alone meanwhile. docs/performance.md describes each measurement.
+/// results, so run nothing else on the machine. docs/performance.md describes each measurement.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "One:  cargo xtask bench schedule    takes seconds once it is built
 All:  cargo xtask bench             takes about twenty minutes")]

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::cargo::root;
 
-    /// The pages for readers, and the help of the commands.
+    /// The documentation pages, and the help of the commands.
     fn pages() -> Vec<String> {
         let mut paths =
             ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"].map(|path| root().join(path)).to_vec();

@@ -15,8 +15,8 @@ use crate::{control_plane, generate};
 /// Tests that need an API server use a control plane that is started for them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "One test:    cargo xtask test -- --package okid-operator a_claim_that_another_one_won
-Its output:  cargo xtask test -- --package okid-operator a_claim_that_another_one_won -- --nocapture
+    after_help = "One test:    cargo xtask test -- --package okid-operator a_claim_that_another_writer_won
+Its output:  cargo xtask test -- --package okid-operator a_claim_that_another_writer_won -- --nocapture
 
 The tests find the control plane by OKID_TEST_KUBECONFIG (the administrator's kubeconfig) and
 OKID_TEST_KUBECTL (the client). A plain `cargo test` runs only the operator's tests, and starts a

@@ -75,7 +75,7 @@ impl LargeResponses {
         if usize::try_from(waiting.count) == Ok(self.sent.len()) {
             self.open.send_replace(true);
         }
-        // Whoever has waited for this long sends for all.
+        // The first that has waited for this long lets all be sent.
         if timeout(HELD_FOR, open.wait_for(|open| *open)).await.is_err() {
             self.open.send_replace(true);
         }

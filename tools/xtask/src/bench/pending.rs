@@ -111,7 +111,7 @@ fn resource(
         progress: MODULES.map(|module| (module.to_owned(), "completed".to_owned())).into(),
         date: None,
     };
-    session.look(first, &details)?;
+    session.poll(first, &details)?;
     let mut spec = spec();
     spec["evidence"] = serde_json::to_value(evidence).context("serialize a spec")?;
     Ok(json!({

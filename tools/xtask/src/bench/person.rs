@@ -39,7 +39,7 @@ pub(super) const HABITS: Habits =
 /// Lifetime of a session.
 pub(super) const EXPIRY: Duration = Duration::from_hours(1);
 
-/// When one person does what, since the creation of the session. What never happens has a time after the session's end.
+/// When one person does what, since the creation of the session. Something that never happens has a time after the session's end.
 pub(super) struct Person {
     opens: Duration,
     completes: [Duration; MODULES.len()],

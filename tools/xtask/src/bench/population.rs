@@ -57,7 +57,7 @@ impl Resources for Population {
         let (mut session, first) = Session::create(&plan)?;
         let mut details = self.details();
         details.id = Some(session.id.clone());
-        session.look(first, &details)?;
+        session.poll(first, &details)?;
         let mut spec = spec();
         if let Some(interval) = self.interval {
             let interval = format!("{}s", interval.as_secs());

@@ -152,7 +152,7 @@ fn follow(number: u32, portal: &PortalUrl, person: &Person) -> Result<Cost> {
         let age =
             Duration::try_from(now.duration_since(created_at)).context("compute the age of the session")?;
         let details = person.details(&session.id, created_at, age);
-        let Some(next) = session.look(now, &details)? else {
+        let Some(next) = session.poll(now, &details)? else {
             let delay = person.verdict_at().map(|verdict| age.saturating_sub(verdict).as_secs_f64());
             let fixed = (person.ends_at().as_secs_f64() / FIXED.as_secs_f64()).ceil();
             return Ok(Cost { polls: f64::from(polls), fixed, delay });

@@ -16,16 +16,16 @@ use serde_json::{Value, json};
 
 /// The modules that a person goes through.
 pub(super) const MODULES: [&str; 3] = ["document", "liveness", "form_data"];
-/// `spec.activeDeadline` where a resource names none.
+/// The default of `spec.activeDeadline`.
 const DEADLINE: Duration = Duration::from_hours(168);
 
-/// What a session is made with.
+/// The parameters of a session.
 pub(super) struct Plan<'a> {
-    /// `metadata.uid`, from which all jitter comes.
+    /// `metadata.uid`, the source of all jitter.
     pub(super) uid: &'a str,
     /// The portal's id of the session.
     pub(super) id: &'a str,
-    /// Where it lives.
+    /// Its portal.
     pub(super) portal: &'a PortalUrl,
     /// When it is created.
     pub(super) created_at: Timestamp,
@@ -62,23 +62,23 @@ impl Session {
         let Conclusion { status, next, local_state, .. } = conclude(&parsed, &outcome, &facts);
         facts.local_state = local_state;
         let status = status.context("record a create")?;
-        let Some(first) = time_of(next, plan.created_at)? else { bail!("a new session is over at once") };
+        let Some(first) = time_of(next, plan.created_at)? else { bail!("a new session has ended at once") };
         Ok((Self { id, status, facts }, first))
     }
 
-    /// Looks, and answers when it looks again; `None` when it is over.
-    pub(super) fn look(&mut self, now: Timestamp, details: &Details) -> Result<Option<Timestamp>> {
+    /// Polls, and returns the time of the next poll; `None` if the session has ended.
+    pub(super) fn poll(&mut self, now: Timestamp, details: &Details) -> Result<Option<Timestamp>> {
         (self.facts.now, self.facts.portal_now) = (now, Some(now));
         let parsed = ParsedStatus::of(&self.facts.uid, &self.status);
         let outcome = StepOutcome::Poll { id: self.id.clone(), answer: Ok(details.clone()) };
         let Conclusion { status, next, local_state, .. } = conclude(&parsed, &outcome, &self.facts);
-        self.status = status.context("conclude a look")?;
+        self.status = status.context("conclude a poll")?;
         self.facts.local_state = local_state;
         time_of(next, now)
     }
 }
 
-/// The spec that every resource has, its defaults filled in as the API server does.
+/// The spec of every resource, with the API server's defaults.
 pub(super) fn spec() -> Value {
     json!({
         "apiKeySecretRef": {"name": "okid-api-key", "key": "apiKey"},
@@ -90,12 +90,12 @@ pub(super) fn spec() -> Value {
     })
 }
 
-/// `from`, and that much later.
+/// `from` plus `by`, at most the latest time.
 pub(super) fn after(from: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by).ok().and_then(|by| from.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
 
-/// The portal at this address, by http too.
+/// The portal at this address; plain HTTP is allowed.
 pub(super) fn allowed(url: &str) -> Result<PortalUrl> {
     let portals = AllowedPortals::new([url], true).context("allow a portal")?;
     portals.permit(url).context("permit a portal")
@@ -106,11 +106,11 @@ fn time_of(next: Requeue, now: Timestamp) -> Result<Option<Timestamp>> {
         Requeue::Now => Ok(Some(now)),
         Requeue::At(at) => Ok(Some(at)),
         Requeue::Done => Ok(None),
-        Requeue::AwaitChange => bail!("an open session waits for nothing but its resource"),
+        Requeue::AwaitChange => bail!("an open session has no next poll"),
     }
 }
 
-/// Facts under which nothing is in the way of a call.
+/// Facts that prevent no call.
 fn facts(plan: &Plan<'_>) -> Facts {
     Facts {
         now: plan.created_at,

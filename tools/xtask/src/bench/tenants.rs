@@ -1,4 +1,4 @@
-//! How long one namespace waits for its links beside another namespace that asks for far more. Starts processes.
+//! How long one namespace waits for its links beside another namespace with far more Verifications. Starts processes.
 //!
 //! Each run has an operator of its own, on one real API server. The other namespace is complete before the operator starts, so
 //! that creating it is not part of what is measured, and is deleted before the next run. Links are measured twice: while the
@@ -129,7 +129,7 @@ fn key(number: usize) -> String {
 struct Measured {
     /// While the operator meets the other namespace for the first time.
     first: Histogram<u64>,
-    /// Once it has dealt with all of it; nothing where there is none.
+    /// Once it has dealt with all of it; `None` without another namespace.
     later: Option<Histogram<u64>>,
 }
 
@@ -198,7 +198,7 @@ async fn run(control_plane: &ControlPlane, program: &Path, neighbour: Option<Nei
     } else {
         None
     };
-    // Nobody waits for what the other namespace has in flight.
+    // Requests of the other namespace that are in flight need not finish.
     drop(operator);
     portal.stop().await;
     for namespace in [FIRST, LATER, LARGE] {
@@ -221,7 +221,7 @@ async fn links(client: &Client, namespace: &str, operator: &Operator) -> Result<
     links.since(created.into_iter().map(|one| (one.name, one.at)))
 }
 
-/// Waits until the operator has dealt with all that is there.
+/// Waits until the operator has dealt with the other namespace.
 async fn until_few_requests(operator: &Operator) -> Result<()> {
     let requests = || {
         let metrics = operator.metrics()?;
@@ -236,7 +236,7 @@ async fn until_few_requests(operator: &Operator) -> Result<()> {
         if now - before < FEW_REQUESTS {
             return Ok(());
         }
-        ensure!(since.elapsed() < DONE_WITHIN, "the operator did not get done with the other namespace");
+        ensure!(since.elapsed() < DONE_WITHIN, "the operator did not finish with the other namespace");
         before = now;
     }
 }
@@ -279,12 +279,12 @@ fn results(alone: &Histogram<u64>, beside: &[(Neighbour, Measured)]) -> Vec<Benc
     let times =
         |links: &Histogram<u64>| format!("{:.3} s, {:.3} s", seconds(links, 0.5), seconds(links, 1.0));
     let relative = |links: &Histogram<u64>| seconds(links, 0.5) / seconds(alone, 0.5);
-    let mut results = vec![BenchResult::note("tenants, alone: creation to link, p50 and most", times(alone))];
+    let mut results = vec![BenchResult::note("tenants, alone: creation to link, p50 and maximum", times(alone))];
     for (neighbour, Measured { first, later }) in beside {
         let name = neighbour.name();
         if let Some(later) = later {
             results.push(BenchResult::note(
-                format!("tenants, beside {name}: creation to link, p50 and most"),
+                format!("tenants, beside {name}: creation to link, p50 and maximum"),
                 times(later),
             ));
             results.push(BenchResult::new(

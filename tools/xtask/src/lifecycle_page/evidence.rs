@@ -1,4 +1,4 @@
-//! The rows of both tables that are about evidence.
+//! The rows about evidence in both tables.
 
 use std::fmt::Write;
 
@@ -19,10 +19,10 @@ use super::{
     rows::{Row, row},
 };
 
-/// A day after the samples began, and more.
+/// More than a day after the fixtures' first instant, in seconds.
 const LATE: u64 = 25 * 3600;
 
-/// Facts about finished verifications that ask for evidence, a minute after the verdict.
+/// Facts about finished verifications that request evidence, a minute after the verdict.
 fn asking(status: &VerificationStatus) -> Facts {
     Facts {
         now: fixtures::after(60),
@@ -42,13 +42,13 @@ fn failed_with(error: EvidenceError, stored: UploadOutcome) -> UploadOutcome {
     UploadOutcome { error: Some(error), ..stored }
 }
 
-/// Every state of evidence, by name, as the status it is read from.
+/// Every state of evidence by name, with a status that it is read from.
 fn states() -> Vec<(&'static str, VerificationStatus)> {
     let front = fixtures::stored(vec![fixtures::front()]);
     vec![
         ("Pending", fixtures::finished(Outcome::Verified)),
         ("Failed", after(failed_with(EvidenceError::Conflict, UploadOutcome::default()))),
-        ("Failed, a part is stored", after(failed_with(EvidenceError::Conflict, front))),
+        ("Failed, partly stored", after(failed_with(EvidenceError::Conflict, front))),
         ("Complete", after(fixtures::all_stored())),
         ("NotApplicable", fixtures::finished(Outcome::Rejected)),
     ]
@@ -69,7 +69,7 @@ fn deleted(facts: &mut Facts) {
     facts.evidence.deleted_at = Some(facts.now);
 }
 
-/// Deleted so many minutes ago, and attempted so often since.
+/// Deleted this many minutes ago, with this many attempts to remove the evidence since.
 fn deleted_ago(facts: &mut Facts, minutes: i64, count: u32) {
     let since = facts.now - SignedDuration::from_mins(minutes);
     facts.deleting = true;
@@ -94,7 +94,7 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
         ("being deleted, with our finalizer", vec![held, deleted]),
         ("deleted ten minutes ago, with our finalizer", vec![held, |facts| deleted_ago(facts, 10, 0)]),
         (
-            "deleted ten minutes ago, tried twice, with our finalizer",
+            "deleted ten minutes ago, two attempts to remove, with our finalizer",
             vec![held, |facts| deleted_ago(facts, 10, 2)],
         ),
         ("deleted twenty minutes ago, with our finalizer", vec![held, |facts| deleted_ago(facts, 20, 0)]),
@@ -104,13 +104,13 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
         ("`deletionPolicy: Delete`", vec![delete]),
         ("`deletionPolicy: Delete`, our finalizer", vec![delete, held]),
         (
-            "`spec.evidence` taken away",
+            "`spec.evidence` removed",
             vec![|facts| {
                 facts.evidence.spec = None;
             }],
         ),
         (
-            "`spec.evidence` taken away, our finalizer",
+            "`spec.evidence` removed, our finalizer",
             vec![
                 |facts| {
                     facts.evidence.spec = None;
@@ -132,7 +132,7 @@ fn situations() -> Vec<(&'static str, Vec<Change>)> {
     ]
 }
 
-/// The first table for finished verifications that ask for evidence.
+/// The first table for finished verifications that request evidence.
 pub(super) fn decisions(page: &mut String) {
     let states = states();
     heading(page, states.iter().map(|(name, _)| *name));
@@ -182,9 +182,9 @@ fn store_rows() -> Vec<Row> {
     let nothing = [EvidenceKind::Front, EvidenceKind::Back].map(fixtures::absent).to_vec();
     let again_at = Some(fixtures::after(90));
     let mut rows = vec![
-        store("a part of it", fixtures::stored(vec![fixtures::front()]), &facts),
+        store("part of it", fixtures::stored(vec![fixtures::front()]), &facts),
         store(
-            "a part of it, the next request is not admitted",
+            "part of it, the next request is not admitted",
             UploadOutcome { again_at, ..fixtures::stored(vec![fixtures::front()]) },
             &facts,
         ),
@@ -194,7 +194,7 @@ fn store_rows() -> Vec<Row> {
     ];
     for (words, what) in [
         ("no response from the store", EvidenceError::StoreUnresponsive(NoResponse::TimedOut)),
-        ("no such bucket", EvidenceError::BucketNotFound),
+        ("bucket not found", EvidenceError::BucketNotFound),
         ("store misconfigured", EvidenceError::StoreMisconfigured),
         ("store denies access", EvidenceError::StoreAccessDenied),
         ("store's Secret not found", EvidenceError::StoreSecretNotFound),
@@ -212,9 +212,9 @@ fn store_rows() -> Vec<Row> {
         rows.push(store(words, error(what), &facts));
         rows.push(store("… for ten minutes", error(what), &since(what, 600)));
     }
-    rows.push(store("something else under the same key", error(EvidenceError::Conflict), &facts));
+    rows.push(store("a different object under the same key", error(EvidenceError::Conflict), &facts));
     let unconditional = error(EvidenceError::NoConditionalWrites);
-    rows.push(store("store that does not refuse to overwrite", unconditional, &facts));
+    rows.push(store("store without conditional writes", unconditional, &facts));
     rows.push(store("store's Secret invalid", error(EvidenceError::StoreSecretInvalid), &facts));
     rows.push(store("destination not allowed", error(EvidenceError::DestinationNotAllowed), &facts));
     rows
@@ -268,14 +268,14 @@ fn other_rows() -> Vec<Row> {
         finalizer("refused", FinalizerOutcome::Refused, &facts),
         finalizer("… for a minute", FinalizerOutcome::Refused, &refused_since(60)),
         finalizer("… for a day", FinalizerOutcome::Refused, &refused_since(LATE)),
-        finalizer("unknown", FinalizerOutcome::Unknown, &facts),
+        finalizer("outcome unknown", FinalizerOutcome::Unknown, &facts),
         transition("Wait", "evidence pending, no key", &pending, no_key, &facts),
         show("evidence pending, portal not allowed", &pending, Shown::PortalNotAllowed),
         show("evidence failed", &failed, Shown::Finished),
         show("destination refused", &fresh, Shown::DestinationRefused),
         transition("Retry", "evidence failed", &failed, Transition::Retry("1".to_owned()), &of_failed),
         remove("nothing is left", RemovalOutcome::All),
-        remove("older versions are left", RemovalOutcome::Versioned),
+        remove("noncurrent versions are left", RemovalOutcome::Versioned),
         remove("listing is not permitted", RemovalOutcome::Unlisted),
         remove("something is left", RemovalOutcome::Abandoned),
         remove("not yet", RemovalOutcome::NotYet),

@@ -1,4 +1,4 @@
-//! The rows of the second table, but for evidence.
+//! The rows of the second table, except those about evidence.
 
 use okid_operator::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
@@ -18,12 +18,12 @@ pub(super) struct Row {
     pub(super) facts: Facts,
 }
 
-/// A look or an adoption of an open session at the age of ten minutes.
+/// Facts ten minutes after the session was created.
 fn aged() -> Facts {
     Facts { now: fixtures::after(600), ..fixtures::facts() }
 }
 
-/// Every row but those of evidence.
+/// Every row except those about evidence.
 pub(super) fn conclusions() -> Vec<Row> {
     let mut rows = create_rows();
     rows.extend(claim_rows());
@@ -33,7 +33,7 @@ pub(super) fn conclusions() -> Vec<Row> {
     rows
 }
 
-/// What is concluded of a step.
+/// The conclusion of a step.
 pub(super) fn row(
     step_name: &'static str,
     result: impl Into<String>,
@@ -45,8 +45,8 @@ pub(super) fn row(
     Row { step: step_name, outcome: result.into(), conclusion, facts: facts.clone() }
 }
 
-/// The same facts after ten minutes of that blocker.
-fn aggrieved(facts: &Facts, what: BlockerKind) -> Facts {
+/// The same facts after ten minutes of this blocker.
+fn blocked_for_ten_minutes(facts: &Facts, what: BlockerKind) -> Facts {
     let mut facts = facts.clone();
     facts.local_state.blocker_kind = Some(Since { what, since: fixtures::now(), count: 9 });
     facts.now = fixtures::after(600);
@@ -69,31 +69,31 @@ fn create_rows() -> Vec<Row> {
         create("no connection", &answer(PortalError::NotSent(NotSent::Connect)), &facts),
         create("401", &answer(PortalError::KeyRejected), &facts),
         create(
-            "401 for ten minutes",
+            "401, for ten minutes",
             &answer(PortalError::KeyRejected),
-            &aggrieved(&facts, BlockerKind::Key),
+            &blocked_for_ten_minutes(&facts, BlockerKind::Key),
         ),
         create("403", &answer(PortalError::AccessDenied), &facts),
         create("400, 422, other 4xx", &answer(PortalError::Invalid), &facts),
-        create("… for ten minutes", &answer(PortalError::Invalid), &aggrieved(&facts, BlockerKind::Invalid)),
+        create("… for ten minutes", &answer(PortalError::Invalid), &blocked_for_ten_minutes(&facts, BlockerKind::Invalid)),
         create("404", &answer(PortalError::NotFound), &facts),
         create("3xx", &answer(PortalError::Redirected), &facts),
         create("\"Server not configured\"", &answer(PortalError::Unconfigured), &facts),
         create(
             "… for ten minutes",
             &answer(PortalError::Unconfigured),
-            &aggrieved(&facts, BlockerKind::Misconfigured),
+            &blocked_for_ten_minutes(&facts, BlockerKind::Misconfigured),
         ),
         create(
-            "4xx that is not in the portal's word, but 408 and 499",
+            "4xx not in the portal's form, except 408 and 499",
             &answer(PortalError::Unclear { status: 403 }),
             &facts,
         ),
         create("409", &answer(PortalError::Conflict), &facts),
         create("429, 503 with Retry-After", &answer(PortalError::Limited { retry_after: None }), &facts),
-        create("unknown", &lost(), &facts),
-        row("Create", "unknown, the third", &spent, &lost(), &facts),
-        create("unknown, with Hold", &lost(), &hold),
+        create("outcome unknown", &lost(), &facts),
+        row("Create", "outcome unknown, the third", &spent, &lost(), &facts),
+        create("outcome unknown, with Hold", &lost(), &hold),
     ];
     if let Some(created) = fixtures::created() {
         let outcome = StepOutcome::Create(CreateOutcome::Answered(Ok(created)));
@@ -111,8 +111,8 @@ fn claim_rows() -> Vec<Row> {
     };
     vec![
         abandon("not created", &claimed, Transition::AbandonUnsent),
-        abandon("unknown", &claimed, Transition::AbandonUnknown),
-        abandon("unknown, the second", &again, Transition::AbandonUnknown),
+        abandon("outcome unknown", &claimed, Transition::AbandonUnknown),
+        abandon("outcome unknown, the second", &again, Transition::AbandonUnknown),
     ]
 }
 
@@ -126,13 +126,13 @@ fn poll_rows() -> Vec<Row> {
     let said = |word: &str| Ok(fixtures::details(word, &[]));
     let mut rotated = facts.clone();
     rotated.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
-    let mut failing_until_abandoned = facts.clone();
-    failing_until_abandoned.local_state.failing = Some(Since { what: (), since: fixtures::now(), count: 9 });
+    let mut failing = facts.clone();
+    failing.local_state.failing = Some(Since { what: (), since: fixtures::now(), count: 9 });
     let mut missing = facts.clone();
     missing.local_state.not_found = Some(Since { what: (), since: fixtures::now(), count: 2 });
     let mut long_expired = missing.clone();
     long_expired.now = fixtures::after(7300);
-    long_expired.portal_now = Some(long_over.now);
+    long_expired.portal_now = Some(long_expired.now);
     long_expired.local_state.good_polls = 2;
     long_expired.local_state.still_since = Some(fixtures::now());
     let mut found = long_expired.clone();
@@ -152,23 +152,23 @@ fn poll_rows() -> Vec<Row> {
     );
     rows.extend(vec![
         poll(
-            "200, an hour past `expiresAt` by the portal's clock and as long still, the third in a row",
+            "200, an hour past `expiresAt` by the portal's clock, unchanged for an hour, the third in a row",
             said("generated"),
             &long_expired,
         ),
         poll("401", Err(PortalError::KeyRejected), &facts),
-        poll("401 for ten minutes", Err(PortalError::KeyRejected), &aggrieved(&facts, BlockerKind::Key)),
+        poll("401, for ten minutes", Err(PortalError::KeyRejected), &blocked_for_ten_minutes(&facts, BlockerKind::Key)),
         poll("403", Err(PortalError::AccessDenied), &facts),
         poll("403 and another key", Err(PortalError::AccessDenied), &rotated),
         poll("404, session under a minute old", Err(PortalError::NotFound), &young),
         poll("404", Err(PortalError::NotFound), &facts),
         poll("404, the third", Err(PortalError::NotFound), &missing),
         poll("… an hour past `expiresAt`", Err(PortalError::NotFound), &long_expired),
-        poll("… and another session of the key is found, or a day of it", Err(PortalError::NotFound), &found),
-        poll("4xx that is not in the portal's word", Err(PortalError::Unclear { status: 403 }), &facts),
+        poll("… and another session of the key is found, or after a day", Err(PortalError::NotFound), &found),
+        poll("4xx not in the portal's form", Err(PortalError::Unclear { status: 403 }), &facts),
         poll("429, 503 with Retry-After", Err(PortalError::Limited { retry_after: None }), &facts),
-        poll("5xx, transport, bad body", Err(PortalError::Failed(Failed::Cut)), &facts),
-        poll("… for five minutes", Err(PortalError::Failed(Failed::Cut)), &failing_until_abandoned),
+        poll("5xx, transport error, unusable body", Err(PortalError::Failed(Failed::Cut)), &facts),
+        poll("… for five minutes", Err(PortalError::Failed(Failed::Cut)), &failing),
     ]);
     rows
 }
@@ -186,7 +186,7 @@ fn adopt_rows() -> Vec<Row> {
         adopt("404", Err(PortalError::NotFound), &facts),
         adopt("404, the third", Err(PortalError::NotFound), &missing),
         adopt("403", Err(PortalError::AccessDenied), &facts),
-        adopt("5xx, transport, bad body", Err(PortalError::Failed(Failed::Cut)), &facts),
+        adopt("5xx, transport error, unusable body", Err(PortalError::Failed(Failed::Cut)), &facts),
     ]
 }
 
@@ -223,8 +223,8 @@ fn other_rows() -> Vec<Row> {
         transition("Settle", "", &fixtures::finished(Outcome::Verified), Transition::Settle, &facts),
         transition("Show", "suspended", &open, Transition::Show(Shown::Suspended), &suspended),
         show("portal not allowed", &open, Shown::PortalNotAllowed),
-        show("no room for a record", &fresh, Shown::ResourceTooLarge),
-        show("status unreadable", &unreadable, Shown::StatusUnreadable),
+        show("no room for the record of a session", &fresh, Shown::ResourceTooLarge),
+        show("inconsistent status", &unreadable, Shown::StatusUnreadable),
         show("outcome unknown", &unknown, Shown::CreateOutcomeUnknown),
         wait("no key, no link", &fresh, Wait::Key(KeyFault::KeyMissing)),
         wait("no key, link", &open, Wait::Key(KeyFault::KeyMissing)),
