@@ -154,21 +154,15 @@ fn presence(object: &Verification, read: &Read) -> Presence {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
 
     use super::*;
+    use crate::lifecycle::fixtures;
 
-    fn resource(uid: &str, policy: &str) -> Verification {
-        serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"namespace": "team-a", "name": "alice", "uid": uid},
-            "spec": {
-                "apiKeySecretRef": {"name": "okid-api-key"},
-                "evidence": {"images": [], "destination": {"store": "evidence"}, "deletionPolicy": policy},
-            },
-        }))
-        .unwrap()
+    fn resource(uid: &str, policy: DeletionPolicy) -> Verification {
+        let mut object = fixtures::verification("alice");
+        object.metadata.uid = Some(uid.to_owned());
+        object.spec.evidence = Some(fixtures::evidence_spec(policy));
+        object
     }
 
     #[test]
@@ -187,12 +181,12 @@ mod tests {
 
     #[test]
     fn a_resource_of_another_uid_is_another_one_and_without_a_response_nothing_is_known() {
-        let alice = resource("1", "Delete");
+        let alice = resource("1", DeletionPolicy::Delete);
         let found = |object| presence(&alice, &Read::Found(Box::new(object)));
-        assert_eq!(found(resource("1", "Delete")), Presence::Here);
-        assert_eq!(found(resource("2", "Delete")), Presence::Gone);
+        assert_eq!(found(resource("1", DeletionPolicy::Delete)), Presence::Here);
+        assert_eq!(found(resource("2", DeletionPolicy::Delete)), Presence::Gone);
         for policy in [DeletionPolicy::Delete, DeletionPolicy::Retain] {
-            let mut deleted = resource("1", &format!("{policy:?}"));
+            let mut deleted = resource("1", policy);
             deleted.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
             assert_eq!(found(deleted), Presence::Deleted(policy));
         }

@@ -288,7 +288,7 @@ fn evidence_stored(
         before.and_then(|before| Reason::from_word(&before.reason)).unwrap_or(Reason::Storing)
     };
     Some(match state {
-        EvidenceState::NotAsked => return None,
+        EvidenceState::NotRequested => return None,
         EvidenceState::NotStarted => (ConditionStatus::Unknown, Reason::NotStarted),
         EvidenceState::NotApplicable => (ConditionStatus::Unknown, Reason::NotApplicable),
         EvidenceState::Pending | EvidenceState::Failed => {

@@ -37,7 +37,7 @@ impl Default for EvidenceFacts {
     fn default() -> Self {
         Self {
             spec: None,
-            state: EvidenceState::NotAsked,
+            state: EvidenceState::NotRequested,
             destination: DestinationFact::Allowed,
             is_stored: false,
             verdict_at: None,
@@ -107,7 +107,7 @@ pub enum DestinationFact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceState {
     /// No evidence is requested.
-    NotAsked,
+    NotRequested,
     /// There is no verdict yet.
     NotStarted,
     /// The outcome is not one after which evidence is stored.
@@ -194,7 +194,7 @@ fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
 /// How much of the evidence is stored, according to status.
 #[must_use]
 pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) -> EvidenceState {
-    let Some(spec) = spec else { return EvidenceState::NotAsked };
+    let Some(spec) = spec else { return EvidenceState::NotRequested };
     let Some(outcome) = status.outcome else { return EvidenceState::NotStarted };
     if !spec.outcomes.iter().any(|listed| listed.is(outcome)) || status.verification_id.is_none() {
         return EvidenceState::NotApplicable;

@@ -1,4 +1,4 @@
-//! Fixtures: statuses and facts that the generated tables, the benchmark and the tests vary. Pure.
+//! Fixtures: resources, statuses and facts that the generated tables, the benchmark and the tests vary. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,8 +16,8 @@ use super::{
 use crate::{
     api::{
         DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, ImageKind, ImageRequest,
-        Mode, ObjectState, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState, StoredObject,
-        VerificationStatus,
+        Mode, ObjectState, OnUnknownOutcome, Outcome, Phase, ReadyWhen, SecretKeyRef, Session, SessionState,
+        StoredObject, Verification, VerificationSpec, VerificationStatus,
     },
     portal::{
         allowed::{AllowedPortals, PortalUrl},
@@ -93,6 +93,33 @@ pub fn facts() -> Facts {
         evidence: EvidenceFacts::default(),
         local_state: LocalState::default(),
     }
+}
+
+/// A spec that sets only the API key.
+#[must_use]
+pub fn spec() -> VerificationSpec {
+    VerificationSpec {
+        api_key_secret_ref: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() },
+        portal: None,
+        mode: Mode::Direct,
+        ready_when: ReadyWhen::Verified,
+        on_unknown_outcome: OnUnknownOutcome::Retry,
+        polling: None,
+        active_deadline: crate::api::Duration::from_secs(604_800),
+        suspend: false,
+        adopt: None,
+        evidence: None,
+    }
+}
+
+/// A resource of this name in the namespace `kyc`, with the uid [`UID`] and without a status.
+#[must_use]
+pub fn verification(name: &str) -> Verification {
+    let mut object = Verification::new(name, spec());
+    object.metadata.namespace = Some("kyc".to_owned());
+    object.metadata.uid = Some(UID.to_owned());
+    object.metadata.resource_version = Some("1".to_owned());
+    object
 }
 
 /// The status of a new resource.
@@ -210,8 +237,8 @@ pub fn all_stored() -> UploadOutcome {
 /// Every state by name, with a status that it is read from.
 #[must_use]
 pub fn states() -> Vec<(&'static str, VerificationStatus)> {
-    let mut unreadable = open(Phase::AwaitingUser);
-    unreadable.session = None;
+    let mut inconsistent = open(Phase::AwaitingUser);
+    inconsistent.session = None;
     let mut settled = finished(Outcome::Verified);
     settled.settled = true;
     vec![
@@ -223,7 +250,7 @@ pub fn states() -> Vec<(&'static str, VerificationStatus)> {
         ("Open", open(Phase::AwaitingUser)),
         ("Finished", finished(Outcome::Verified)),
         ("Settled", settled),
-        ("Unreadable", unreadable),
+        ("Inconsistent", inconsistent),
     ]
 }
 

@@ -302,25 +302,17 @@ fn deadline(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::{api::Phase, lifecycle::fixtures};
 
     #[test]
     fn a_poll_that_is_requested_during_another_reconcile_is_not_acknowledged_by_it() {
         let status = fixtures::open(Phase::AwaitingUser);
-        let requested = |at: &str| -> Verification {
-            serde_json::from_value(json!({
-                "apiVersion": "okid.io/v1alpha1",
-                "kind": "Verification",
-                "metadata": {
-                    "namespace": "kyc", "name": "alice", "uid": fixtures::UID, "generation": 2,
-                    "annotations": {RECONCILE_REQUESTED_AT: at},
-                },
-                "spec": {"apiKeySecretRef": {"name": "okid"}},
-            }))
-            .unwrap()
+        let requested = |at: &str| {
+            let mut object = fixtures::verification("alice");
+            object.metadata.generation = Some(2);
+            object.annotations_mut().insert(RECONCILE_REQUESTED_AT.to_owned(), at.to_owned());
+            object
         };
         for begun_with in [None, Some("1".to_owned())] {
             let facts = Facts { reconcile_requested: begun_with.clone(), ..fixtures::facts() };

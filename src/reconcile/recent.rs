@@ -132,7 +132,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::{cluster::prune, index::Index};
+    use crate::{cluster::prune, index::Index, lifecycle::fixtures};
 
     #[test]
     fn a_resource_is_weighed_with_what_no_reconcile_reads() {
@@ -150,15 +150,13 @@ mod tests {
     }
 
     fn object(name: &str, note: &str) -> Box<Verification> {
-        serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
-            "metadata": {
-                "namespace": "kyc", "name": name, "uid": name, "resourceVersion": "1",
-                "annotations": {"okid.io/retry": note, "example.com/note": note}, "labels": {"a": note},
-            },
-            "spec": {"apiKeySecretRef": {"name": "okid"}},
-        }))
-        .unwrap()
+        let mut object = fixtures::verification(name);
+        object.metadata.uid = Some(name.to_owned());
+        for annotation in ["okid.io/retry", "example.com/note"] {
+            object.annotations_mut().insert(annotation.to_owned(), note.to_owned());
+        }
+        object.labels_mut().insert("a".to_owned(), note.to_owned());
+        Box::new(object)
     }
 
     fn record_ids(count: usize) -> Vec<RecordId> {

@@ -131,21 +131,12 @@ impl Reconciliation {
 /// Reconciliations for tests.
 #[cfg(test)]
 pub(super) mod samples {
-    use serde_json::json;
-
     use super::*;
     use crate::lifecycle::fixtures;
 
     /// A resource with this status.
     pub(crate) fn object(status: &VerificationStatus) -> Box<Verification> {
-        serde_json::from_value(json!({
-            "apiVersion": "okid.io/v1alpha1",
-            "kind": "Verification",
-            "metadata": {"namespace": "kyc", "name": "alice", "uid": fixtures::UID, "resourceVersion": "1"},
-            "spec": {"apiKeySecretRef": {"name": "okid"}},
-            "status": status,
-        }))
-        .unwrap()
+        Box::new(Verification { status: Some(status.clone()), ..fixtures::verification("alice") })
     }
 
     /// The reconcile of a resource with this status.

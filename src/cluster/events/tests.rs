@@ -8,6 +8,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::lifecycle::fixtures;
 
 /// A request as the API server received it: method, path, body.
 type Received = (Method, String, Value);
@@ -66,14 +67,9 @@ impl Server {
 }
 
 fn verification(name: &str) -> Verification {
-    let spec = json!({"apiKeySecretRef": {"name": "okid-api-key"}});
-    serde_json::from_value(json!({
-        "apiVersion": "okid.io/v1alpha1",
-        "kind": "Verification",
-        "metadata": {"namespace": "kyc", "name": name, "uid": format!("uid-of-{name}")},
-        "spec": spec,
-    }))
-    .unwrap()
+    let mut object = fixtures::verification(name);
+    object.metadata.uid = Some(format!("uid-of-{name}"));
+    object
 }
 
 async fn until_empty(reporter: &Reporter) {

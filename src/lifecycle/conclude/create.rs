@@ -37,7 +37,7 @@ impl Draft<'_> {
         };
         if let PortalError::Failed(_) = error {
             let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
-            return self.lost(after, wait_after_unknown(after));
+            return self.outcome_unknown(after, wait_after_unknown(after));
         }
         self.session().state = Some(SessionState::NotCreated);
         self.inputs.session = Some(Reason::Refused);
@@ -138,7 +138,7 @@ impl Draft<'_> {
     pub(super) fn abandon_unknown(self, attempts: Attempts) -> Conclusion {
         let after = Attempts { orphans: attempts.orphans.saturating_add(1), ..attempts };
         let wait = if after.unacknowledged() <= 1 { Duration::ZERO } else { wait_after_unknown(after) };
-        self.lost(after, wait)
+        self.outcome_unknown(after, wait)
     }
 
     fn outcome_unknown(mut self, attempts: Attempts, wait: Duration) -> Conclusion {

@@ -1,16 +1,13 @@
 //! What `spec.activeDeadline` ends, and what delays that end.
 
-use super::{
-    schedule::spec,
-    world::{Answer, World, line, poll_failed, said},
-};
+use super::world::{Answer, World, line, poll_failed, said};
 use crate::{
     api::{Outcome, Phase, ReadyWhen},
     lifecycle::{
         conclude::Requeue,
         event::Event,
         facts::{Deadline, PortalFact},
-        fixtures::{self, UID},
+        fixtures::{self, UID, spec},
         key_fact::{KeyFact, KeyFault},
         schedule::first_reconcile,
         state::{ParsedStatus, State},

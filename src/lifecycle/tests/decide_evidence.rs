@@ -354,8 +354,8 @@ fn rows_of_pending_evidence() -> Vec<Row> {
 
 #[test]
 fn each_row_leads_to_its_step() {
-    for (standings, circumstances, step, reason) in rows() {
-        for evidence in standings {
+    for (cases, circumstances, step, reason) in rows() {
+        for evidence in cases {
             assert_eq!(decided(*evidence, circumstances), step, "{evidence:?} {circumstances:?}: {reason}");
         }
     }

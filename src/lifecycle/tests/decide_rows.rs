@@ -192,7 +192,7 @@ fn prevents(row: &Row, both: &[Circumstance]) -> bool {
     match row.number {
         "12" => row.states == [StateKind::Claimed] && has(&[MaybeInFlight]),
         "13" => has(&[PortalNotAllowed, NoKey, KeyRejected, Paused, Breaker, Rate]),
-        // Admission circumstances only when the call is due.
+        // Admission matters only when the call is due.
         "17" => (has(&[Paused]) && has(&[NotDue]) && row.circumstances.contains(&Paused)) || has(&[NoKey]),
         "18" => has(&[NoKey, KeyRejected, Paused, Breaker, Rate, NotDue]),
         "24" | "25" | "28" => has(&[KeyRejected, Paused, Breaker, Rate]) && has(&[NotDue]),

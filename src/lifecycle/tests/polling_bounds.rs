@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    schedule::{SEEDS, spec},
+    schedule::SEEDS,
     world::{Answer, ERRORS, World, calls, poll_failed, said},
 };
 use crate::{
@@ -111,7 +111,7 @@ fn the_lower_bound_holds_around_the_end_of_a_session() {
 #[test]
 fn the_lower_bound_holds_across_a_restart() {
     for jitter_seed in SEEDS {
-        let mut spec = spec();
+        let mut spec = fixtures::spec();
         spec.polling = Some(crate::api::Polling {
             min_interval: Some(crate::api::Duration::from_secs(40)),
             max_interval: Some(crate::api::Duration::from_secs(60)),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::world::{Answer, World, poll_failed, said};
 use crate::{
-    api::{Phase, ReadyWhen, SecretKeyRef, VerificationSpec, VerificationStatus},
+    api::{Phase, ReadyWhen, VerificationStatus},
     lifecycle::{
         fixtures,
         local_state::LocalState,
@@ -264,7 +264,7 @@ fn the_lower_bound_holds_also_after_errors() {
 
 #[test]
 fn bounds_are_those_of_the_spec() {
-    let mut spec = spec();
+    let mut spec = fixtures::spec();
     assert_eq!(Bounds::of(&spec), Bounds::default());
     spec.polling = Some(crate::api::Polling {
         min_interval: Some(crate::api::Duration::from_secs(5)),
@@ -368,20 +368,4 @@ fn an_unknown_outcome_is_tried_again_after_a_minute_ten_minutes_and_an_hour() {
         |orphans, acknowledged| wait_after_unknown(Attempts { attempt: 9, orphans, acknowledged }).as_secs();
     assert_eq!([after(1, 0), after(2, 0), after(3, 0)], [60, 600, 3600]);
     assert_eq!([after(4, 3), after(5, 3)], [60, 600], "what is acknowledged does not count");
-}
-
-/// A spec that sets only the key.
-pub(super) fn spec() -> VerificationSpec {
-    VerificationSpec {
-        api_key_secret_ref: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() },
-        portal: None,
-        mode: crate::api::Mode::Direct,
-        ready_when: ReadyWhen::Verified,
-        on_unknown_outcome: crate::api::OnUnknownOutcome::Retry,
-        polling: None,
-        active_deadline: crate::api::Duration::from_secs(604_800),
-        suspend: false,
-        adopt: None,
-        evidence: None,
-    }
 }

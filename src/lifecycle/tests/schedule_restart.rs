@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    schedule::{SEEDS, seen, spec},
+    schedule::{SEEDS, seen},
     world::{Answer, World},
 };
 use crate::{
     api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
     lifecycle::{
-        fixtures::{self, UID},
+        fixtures::{self, UID, spec},
         poll_baseline::{CompactState, PollBaseline},
         schedule::{Bounds, FirstReconcile, Spacing, first_reconcile},
         since::{elapsed, later},

@@ -300,7 +300,7 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
         ("edited, created without id", fixtures::attempted(SessionState::Created, 1, 0)),
         ("restored, claimed", of_another(claimed(1))),
         ("restored, open", of_another(open())),
-        ("restored, over", of_another(verified())),
+        ("restored, finished", of_another(verified())),
     ]
 }
 
@@ -311,7 +311,7 @@ pub(super) fn all() -> Vec<Sample> {
 }
 
 fn read(name: &str) -> State {
-    let status = all().into_iter().find(|fixtures| fixtures.name == name).unwrap().status;
+    let status = all().into_iter().find(|sample| sample.name == name).unwrap().status;
     ParsedStatus::of(UID, &status).state().clone()
 }
 

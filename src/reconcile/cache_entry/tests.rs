@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use super::*;
-use crate::{index::Applied, reconcile::unreported::Write};
+use crate::{index::Applied, lifecycle::fixtures, reconcile::unreported::Write};
+
+fn alice() -> Verification {
+    let mut object = fixtures::verification("alice");
+    object.metadata.uid = Some("one".to_owned());
+    object
+}
 
 #[test]
 fn only_those_that_wait_for_creates_at_a_portal_wake_when_creates_resume() {
-    let object: Verification = serde_json::from_value(json!({
-        "apiVersion": "okid.io/v1alpha1",
-        "kind": "Verification",
-        "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
-        "spec": {"apiKeySecretRef": {"name": "okid"}},
-    }))
-    .unwrap();
+    let object = alice();
     let fresh = CacheEntry::first(&object, &Clock::start()).0;
     let waiting = |closed| CacheEntry {
         portal_wait: Some(PortalWait { portal: 1, closed, is_shown: false }),
@@ -30,17 +30,12 @@ fn only_those_that_wait_for_creates_at_a_portal_wake_when_creates_resume() {
 }
 
 fn open_session(expires_at: &str) -> (Verification, CacheEntry) {
-    let object: Verification = serde_json::from_value(json!({
-        "apiVersion": "okid.io/v1alpha1",
-        "kind": "Verification",
-        "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
-        "spec": {"apiKeySecretRef": {"name": "okid"}},
-        "status": {
-            "phase": "AwaitingUser", "verificationId": "ver_1", "expiresAt": expires_at,
-            "session": {
-                "attempt": 2, "state": "Created", "uid": "one", "portal": "https://portal.test",
-                "createdAt": "2026-11-27T10:00:00Z",
-            },
+    let mut object = alice();
+    object.status = serde_json::from_value(json!({
+        "phase": "AwaitingUser", "verificationId": "ver_1", "expiresAt": expires_at,
+        "session": {
+            "attempt": 2, "state": "Created", "uid": "one", "portal": "https://portal.test",
+            "createdAt": "2026-11-27T10:00:00Z",
         },
     }))
     .unwrap();
@@ -97,13 +92,7 @@ fn what_few_verifications_have_takes_no_memory_of_the_others() {
 
 #[test]
 fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever() {
-    let object: Verification = serde_json::from_value(json!({
-        "apiVersion": "okid.io/v1alpha1",
-        "kind": "Verification",
-        "metadata": {"namespace": "kyc", "name": "alice", "uid": "one", "resourceVersion": "1"},
-        "spec": {"apiKeySecretRef": {"name": "okid"}},
-    }))
-    .unwrap();
+    let object = alice();
     let (sessions, clock) = (Sessions::default(), Clock::start());
     let mut index = Index::new();
     let Applied::New(record_id) = index.applied(&object.metadata, |_| CacheEntry::first(&object, &clock).0)

@@ -195,8 +195,8 @@ fn other_rows() -> Vec<Row> {
     let fresh = fixtures::fresh();
     let open = fixtures::open(Phase::AwaitingUser);
     let unknown = fixtures::attempted(SessionState::Unknown, 3, 3);
-    let mut unreadable = open.clone();
-    unreadable.session = None;
+    let mut inconsistent = open.clone();
+    inconsistent.session = None;
     let mut paused = facts.clone();
     paused.local_state.paused = Some(fixtures::now());
     let suspended = Facts { suspend: true, ..facts.clone() };
@@ -224,7 +224,7 @@ fn other_rows() -> Vec<Row> {
         transition("Show", "suspended", &open, Transition::Show(Shown::Suspended), &suspended),
         show("portal not allowed", &open, Shown::PortalNotAllowed),
         show("no room for the record of a session", &fresh, Shown::ResourceTooLarge),
-        show("inconsistent status", &unreadable, Shown::StatusUnreadable),
+        show("inconsistent status", &inconsistent, Shown::StatusUnreadable),
         show("outcome unknown", &unknown, Shown::CreateOutcomeUnknown),
         wait("no key, no link", &fresh, Wait::Key(KeyFault::KeyMissing)),
         wait("no key, link", &open, Wait::Key(KeyFault::KeyMissing)),
