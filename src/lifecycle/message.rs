@@ -1,7 +1,7 @@
 //! The closed set of condition messages. Each says what is wrong and what to do, without ids, hosts, times or remote
 //! text. One exception: the message about an unusable destination names the wrong option. Pure.
 
-use super::{blocker::Blocker, key_fact::KeyFault, state::LOST_ANSWERS};
+use super::{blocker::Blocker, key_fact::KeyFault, state::UNKNOWN_OUTCOME_BUDGET};
 use crate::api::{ConditionType, Reason};
 
 /// The longest message, in characters.
@@ -109,7 +109,7 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
 }
 
 // The message below mentions three lost responses; it must agree with the retry budget.
-const _: () = assert!(LOST_ANSWERS == 3);
+const _: () = assert!(UNKNOWN_OUTCOME_BUDGET == 3);
 
 const fn create_outcome_unknown(type_: ConditionType) -> &'static str {
     if matches!(type_, ConditionType::Stalled | ConditionType::Ready) {

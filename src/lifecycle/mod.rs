@@ -62,7 +62,7 @@ pub use schedule::{
     poll_schedule, spread,
 };
 pub use since::Since;
-pub use state::{Attempts, Contradiction, LOST_ANSWERS, OpenPhase, ParsedStatus, State, attempts, restored};
+pub use state::{Attempts, Contradiction, UNKNOWN_OUTCOME_BUDGET, OpenPhase, ParsedStatus, State, attempts, restored};
 pub use step::{
     CreateOutcome, NotAdmitted, PortalStep, Refusal, ReleaseWhen, Shown, Step, StepOutcome, Transition, Wait,
 };

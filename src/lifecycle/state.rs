@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How many creates with an unknown outcome are retried before a person must decide.
-pub const LOST_ANSWERS: u32 = 3;
+pub const UNKNOWN_OUTCOME_BUDGET: u32 = 3;
 
 /// The state of a verification, read from its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Attempts {
     /// How many more outcomes may be unknown before a person must decide.
     #[must_use]
     pub const fn left(self) -> u32 {
-        LOST_ANSWERS.saturating_sub(self.unacknowledged())
+        UNKNOWN_OUTCOME_BUDGET.saturating_sub(self.unacknowledged())
     }
 
     /// Unknown outcomes that no retry has acknowledged.

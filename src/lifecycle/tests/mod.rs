@@ -5,10 +5,10 @@
 //!   [`state_space`]. [`states`] are the states that the grid starts from, [`steps`] the outcomes of each step, [`coverage`]
 //!   counts how often each invariant applied.
 //! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table.
-//! - [`conclude_create`], [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`],
-//!   [`conclude_poll_failed`], [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`], [`conclude_time_limits`],
-//!   [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the second; [`absence`] and
-//!   [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
+//! - [`conclude_create`], [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`], [`conclude_poll_failed`],
+//!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`],
+//!   [`conclude_time_limits`], [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the
+//!   second; [`absence`] and [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
 //! - [`status_fixtures`] are the rows of what clients see; [`status_rows`] evaluates them by the rules of kstatus, Flux,
 //!   kubectl and Argo, which are in [`waiters`].
 //! - [`schedule`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.

@@ -26,7 +26,7 @@ use crate::{
         fixtures::{self, UID},
         key_fact::{KeyFact, KeyFault},
         since::{elapsed, later},
-        state::{LOST_ANSWERS, ParsedStatus, State, attempts},
+        state::{UNKNOWN_OUTCOME_BUDGET, ParsedStatus, State, attempts},
         step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Transition},
     },
     portal::{
@@ -386,7 +386,7 @@ fn the_state_space_reaches_every_live_state() {
 #[test]
 fn no_more_outcomes_are_unknown_than_the_budget_allows() {
     for world in &STATE_SPACE.reached {
-        assert!(attempts(&world.status).unacknowledged() <= LOST_ANSWERS);
+        assert!(attempts(&world.status).unacknowledged() <= UNKNOWN_OUTCOME_BUDGET);
     }
 }
 

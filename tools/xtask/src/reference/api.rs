@@ -106,7 +106,7 @@ fn type_of(field: &Value) -> String {
 
 /// The bounds of a field, and those of its items if it is a list.
 fn bounds(field: &Value) -> Vec<String> {
-    let number = |name: &str| field.get(name).filter(|bound| !bound.is_null());
+    let number = |name: &str| field[name].as_f64();
     let range = |unit: &str, least: &str, most: &str| match (number(least), number(most)) {
         (Some(least), Some(most)) => Some(format!("{least} to {most}{unit}")),
         (Some(least), None) => Some(format!("at least {least}{unit}")),
@@ -146,6 +146,7 @@ mod tests {
         let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
         assert_eq!(rows.len(), count(&schema["spec"]) + count(&schema["status"]));
         assert!(rows.iter().all(|row| !row.ends_with("|  |")), "{page}");
+        assert!(page.contains("| integer | 0 to 99 |"), "{page}");
         assert!(
             page.contains("\n### spec.evidence\n") && page.contains("\n#### spec.evidence.images[]\n"),
             "{page}"
