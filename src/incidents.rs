@@ -1,4 +1,4 @@
-//! Incidents: a failure that goes on is reported once when it begins and once when it is resolved, however often it is
+//! Incidents: a lasting failure is reported once when it begins and once when it is resolved, however often it is
 //! met in between. What an incident is about, and what the reports say, is the caller's. Pure: the time is an argument.
 //! Depends on nothing of this crate.
 
@@ -13,7 +13,7 @@ pub(crate) struct Incidents<K, D> {
     reopens_within: Duration,
 }
 
-/// A failure that goes on, or that may come back.
+/// A failure that lasts, or that may come back.
 #[derive(Debug)]
 pub(crate) struct Incident<K, D> {
     /// What fails.
@@ -126,7 +126,7 @@ impl<V: PartialEq> Incidents<(), Vec<V>> {
 }
 
 impl<K, D> Incident<K, D> {
-    /// Whether it is over because nothing of it failed for long enough.
+    /// Whether it has ended because nothing has failed for long enough.
     pub(crate) fn has_timed_out(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_failure) > self.resolve_timeout
     }

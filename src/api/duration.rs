@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn a_text_that_is_not_a_duration_is_refused() {
         for text in ["", "5", "5d", "s", "-5s", "5 s", "99999999999999999999h", "9999999999999999999h"] {
             assert_eq!(text.parse::<Duration>(), Err(InvalidDuration), "{text}");
         }

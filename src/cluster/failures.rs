@@ -16,12 +16,12 @@ use tokio::time::{Instant, error::Elapsed, sleep_until};
 use super::error::ApiError;
 use crate::incidents::{Incident, Incidents};
 
-/// An incident in which nothing failed for this long is over. Longer than any reconcile waits before it tries again.
+/// An incident ends once nothing has failed for this long. Longer than any wait between two reconciles.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 /// An incident stays open for this long after its last failure, though all requests have succeeded since: an API server
 /// that responds to some and not to others is one incident.
 const KEEP_OPEN_FOR: Duration = Duration::from_secs(10);
-/// The most objects that one incident tracks. With more of them it is over when it times out.
+/// The most objects that one incident tracks. With more of them it ends only by the timeout.
 const MOST_TRACKED: usize = 4096;
 
 /// A call that a reconcile makes.
@@ -76,7 +76,7 @@ impl IncidentKind {
         }
     }
 
-    /// Whether a success of that call suggests that the failure is over.
+    /// Whether a success of that call suggests that the failure has ended.
     fn may_end_with(self, call: ServerCall) -> bool {
         match self {
             Self::Unavailable | Self::Unauthenticated => true,
@@ -85,7 +85,7 @@ impl IncidentKind {
     }
 }
 
-/// The failures that go on now. Clones share them.
+/// The current failures. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FailureLog(Arc<Mutex<Incidents<IncidentKind, Failing>>>);
 
@@ -103,9 +103,9 @@ struct Failing {
 /// The end of an incident.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// It is over.
+    /// It has ended.
     Now,
-    /// It is over at that time, unless something fails before.
+    /// It ends at that time, unless something fails before.
     At(IncidentKind, Instant),
 }
 
@@ -153,7 +153,7 @@ impl FailureLog {
         }
     }
 
-    /// Reports the end of an incident when it is over; by then there may be no more requests that could.
+    /// Reports the end of an incident in time, because there may be no further request that could do it.
     fn report_end_at(&self, call: ServerCall, failure: IncidentKind, mut at: Instant) {
         let failures = self.clone();
         tokio::spawn(async move {
@@ -168,7 +168,7 @@ impl FailureLog {
         });
     }
 
-    /// When the incident that a task waits for is over; nothing, if something fails again.
+    /// When the incident that a task waits for ends; `None` if something fails again.
     fn end_of(&self, failure: IncidentKind, now: Instant) -> Option<End> {
         let mut incidents = self.0.lock();
         let incident = incidents.get_mut(&failure)?;

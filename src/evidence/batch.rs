@@ -66,7 +66,7 @@ impl Evidence {
         report
     }
 
-    /// Resolves all that an upload needs; nothing, where no evidence is asked for.
+    /// Resolves everything that an upload needs; `None` if no evidence is requested.
     async fn prepare<'a>(
         &self,
         object: &'a Verification,
@@ -130,7 +130,7 @@ impl Evidence {
         end
     }
 
-    /// Whether the resource is as it was read.
+    /// Whether the resource is unchanged since it was read.
     pub(super) async fn is_unchanged(&self, object: &Verification) -> bool {
         let namespace = object.namespace().unwrap_or_default();
         match self.cluster.get_ahead(&namespace, &object.name_any()).await {

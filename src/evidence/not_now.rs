@@ -183,7 +183,7 @@ pub(super) fn has_responded(end: &Result<(), NotNow>, stored: &[StoredObject]) -
     }
 }
 
-/// Of two reasons the one that lasts longer if nobody acts.
+/// Of two reasons, the one that lasts longer if nobody acts.
 pub(super) fn most_severe(one: Option<NotNow>, other: NotNow) -> NotNow {
     let rank = |not_now: &NotNow| match not_now {
         NotNow::AskAgainAt(_) => 0,
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_stored_something_has_responded_whatever_later_requests_got() {
+    fn a_store_that_stored_something_has_responded() {
         let object = |state| StoredObject {
             kind: crate::api::EvidenceKind::Front,
             key: "front-original.jpg".to_owned(),

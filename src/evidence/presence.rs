@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_resource_that_is_gone_is_reported_also_where_it_only_may_be() {
+    fn evidence_of_a_resource_that_is_gone_is_reported_even_if_it_only_may_be_left() {
         for may_arrive in [false, true] {
             let arrives = may_arrive.then_some(Event::EvidenceOrphaned);
             assert_eq!(left(RemovalOutcome::All, may_arrive, true), arrives);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_of_another_uid_is_another_one_and_without_a_response_nothing_is_known() {
+    fn another_uid_is_another_resource_and_no_response_says_nothing() {
         let alice = resource("1", DeletionPolicy::Delete);
         let found = |object| presence(&alice, &Read::Found(Box::new(object)));
         assert_eq!(found(resource("1", DeletionPolicy::Delete)), Presence::Here);

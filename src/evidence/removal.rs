@@ -22,7 +22,7 @@ use crate::{
 
 /// Deadline of one removal; the rest is removed later.
 const LONGEST: Duration = Duration::from_secs(30);
-/// A removal that gets no permit in this time is decided anew.
+/// A removal that gets no permit in this time is decided again.
 const PERMIT_AWAITED: Duration = Duration::from_secs(30);
 
 impl Evidence {
@@ -61,7 +61,7 @@ impl Evidence {
         }
     }
 
-    /// Removes everything that was stored for a verification, unless it is to be retained by now.
+    /// Removes everything that was stored for a verification, unless it must be retained now.
     async fn remove_stored(
         &self,
         object: &Verification,
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_certainly_is_left_is_reported_before_what_may_be() {
+    fn evidence_that_is_certainly_left_is_reported_before_evidence_that_may_be() {
         let [nothing, front] = [vec![], vec![ObjectKey::details()]];
         for (retained, versioned, rest, expected) in [
             (&nothing, &nothing, Remainder::Nothing, RemovalOutcome::All),

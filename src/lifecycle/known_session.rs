@@ -37,7 +37,7 @@ impl KnownSession {
     }
 
     /// Writes it into a status that lost it. What only the response to the create contained (the flow, the modules, the
-    /// fingerprint of the key) is left as it is.
+    /// fingerprint of the key) is left unchanged.
     pub(crate) fn restore(&self, uid: &str, status: &mut VerificationStatus) {
         let Self { id, portal, created_at, expires_at, attempt, adopted } = self;
         let time = |moment: Option<Moment>| moment.map(Moment::time);

@@ -88,7 +88,7 @@ pub enum Shown {
     Suspended,
     /// The portal is not allowed, or not any more; also while evidence is pending.
     PortalNotAllowed,
-    /// Outcomes of creates are unknown, and a person must decide how to go on.
+    /// Outcomes of creates are unknown, and a person must decide how to continue.
     CreateOutcomeUnknown,
     /// The destination of the evidence may not be used, so no session is created.
     DestinationRefused,

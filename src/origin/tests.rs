@@ -122,7 +122,7 @@ fn an_address_is_only_allowed_in_its_shortest_spelling() {
 }
 
 #[test]
-fn a_list_that_cannot_be_used_says_what_to_do() {
+fn an_unusable_list_is_refused_with_advice() {
     let sentence = |list: &[&str]| {
         let InvalidEntry { position, reason } = AllowList::<BaseUrl>::parse(list, false).unwrap_err();
         format!("entry {position}: {reason}")
@@ -147,7 +147,7 @@ fn an_empty_list_allows_nothing() {
 
 proptest! {
     #[test]
-    fn what_is_permitted_is_what_a_url_parser_reads(text in "https?://[a-z0-9.:@\\[\\]%/\\\\?#-]{0,24}") {
+    fn a_permitted_url_is_the_one_that_a_url_parser_reads(text in "https?://[a-z0-9.:@\\[\\]%/\\\\?#-]{0,24}") {
         if let Ok(portal) = BaseUrl::parse(&text, true) {
             let url = Url::parse(&text).unwrap();
             prop_assert_eq!(Url::parse(portal.as_str()).unwrap().origin(), url.origin());

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{allowed::PortalUrl, error::PortalError, key::KeyIdentity, verification_id::VerificationId};
 use crate::incidents::Incidents;
 
-/// An outage without failures for this long is over. Longer than any session waits after a failure until its next poll.
+/// An outage ends once nothing has failed for this long. Longer than any wait between a failure and the next poll.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 /// The same for creates. Longer than creates with a key wait after a failure until the next attempt.
 const CREATE_RESOLVE_TIMEOUT: Duration = Duration::from_mins(30);

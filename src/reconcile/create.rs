@@ -47,7 +47,7 @@ impl Reconciler {
         // The age of a claim counts from when it is sent, however long the claim waits for its permit.
         let permit = self.cluster.permit_to_write(&reconciliation.object).await;
         if !self.leadership.is_current() {
-            // As if the leader of by now had claimed it.
+            // As if the new leader had claimed it.
             return CreateOutcome::ClaimLost;
         }
         let begun = Stopwatch::now();

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_sent_even_if_those_who_should_send_it_never_come() {
+    fn a_probe_is_sent_even_if_those_that_should_send_it_are_gone() {
         let (slots, caller, start) = (ProbeSlots::default(), caller("one"), Instant::now());
         let assign = |number, window, now| slots.assign(record_id(number), caller.clone(), window, now);
         let times: Vec<_> = (0..10).map(|number| assign(number, window(start), start).unwrap()).collect();

@@ -135,7 +135,7 @@ mod tests {
     use crate::{cluster::prune, index::Index, lifecycle::fixtures};
 
     #[test]
-    fn a_resource_is_weighed_with_what_no_reconcile_reads() {
+    fn the_size_of_a_resource_includes_what_no_reconcile_reads() {
         let small = object("a", "x");
         assert!(is_small(&small));
         let mut large = small.clone();

@@ -132,7 +132,7 @@ impl Queue {
         }
     }
 
-    /// Removes an object. A reconcile that is running goes on, and nothing follows it.
+    /// Removes an object. A reconcile that is running continues, and none follows it.
     pub(crate) fn remove(&mut self, record_id: RecordId) {
         let index = record_id.index;
         let Some(entry) = self.entries.get(index as usize) else {
@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// Pops the next object that is due by now and whose namespace may run one more.
+    /// Pops the next due object whose namespace may run one more.
     pub(crate) fn pop_if(&mut self, now: Nanos, may_run: impl Fn(u32) -> bool) -> Option<Popped> {
         while let Some(&(when, index)) = self.timers.first() {
             if when > now {
@@ -186,7 +186,7 @@ impl Queue {
             return;
         };
         if entry.tag != record_id.tag {
-            // The position belongs to another object by now.
+            // The position now belongs to another object.
             return;
         }
         let EntryState::Running(meanwhile) = entry.state else {

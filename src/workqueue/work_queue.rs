@@ -177,7 +177,7 @@ impl WorkQueue {
         self.shared.state.lock().heartbeat.map(|at| at.elapsed())
     }
 
-    /// Removes an object. Its reconcile, if one is running, goes on to its end, and its [`Disposition`] is ignored.
+    /// Removes an object. If a reconcile of it is running, that finishes, and its [`Disposition`] is ignored.
     pub(crate) fn remove(&self, record_id: RecordId) {
         self.change(|queue, _| queue.remove(record_id));
     }

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_again_before_it_is_published_is_published_once_with_its_count() {
+    fn a_repetition_before_publication_only_increases_the_count() {
         let mut queue = EventQueue::default();
         assert!((0..3).all(|_| push(&mut queue, "alice", Event::KeyRejected)));
         let (alice, item) = queue.pop().unwrap();

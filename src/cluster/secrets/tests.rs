@@ -132,7 +132,7 @@ async fn entries_that_are_requested_one_by_one_are_read_together_once_a_second()
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_thousand_waiting_for_one_secret_cost_what_one_costs() {
+async fn two_thousand_waiters_for_one_secret_cost_as_much_as_one() {
     let mut totals = Vec::new();
     for waiting in [1, 2_000] {
         let (secrets, reads) = secrets(None);

@@ -26,7 +26,7 @@ const UID: &str = "c0ffee00-0000-4000-8000-000000000001";
 const OTHER: &str = "c0ffee00-0000-4000-8000-000000000002";
 
 #[test]
-fn what_is_applied_first_is_new_and_then_changed_or_unchanged() {
+fn an_object_is_new_when_first_applied_and_then_changed_or_unchanged() {
     let mut index = Index::new();
     let Applied::New(record_id) = apply(&mut index, "a", UID, 5) else {
         panic!("new");

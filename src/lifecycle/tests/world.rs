@@ -321,7 +321,7 @@ pub(super) const ERRORS: [PortalError; 25] = [
 ];
 
 /// What a status shows, as one line: `Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet`, and `F` and `V`
-/// once it is over, and `ES` where evidence is asked for. The names are those of the conditions: Ready, Reconciling,
+/// once it has finished, and `ES` if evidence is requested. The names are those of the conditions: Ready, Reconciling,
 /// Stalled, `CredentialsReady`, `SessionCreated`, Finished, Verified, `EvidenceStored`.
 pub(super) fn line(status: &VerificationStatus) -> String {
     let mut line = format!("{}:", status.phase.map_or("–", crate::api::Phase::as_str));

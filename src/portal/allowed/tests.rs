@@ -5,7 +5,7 @@ fn default_portal() -> PortalUrl {
 }
 
 #[test]
-fn an_invalid_entry_is_named_by_its_position_with_what_to_do() {
+fn an_invalid_entry_is_reported_by_position_with_advice() {
     let sentence = |list: &[&str]| AllowedPortals::new(list, false).unwrap_err().to_string();
     assert_eq!(
         sentence(&[DEFAULT_PORTAL, "http://portal.example"]),

@@ -212,7 +212,7 @@ impl CreateBreaker {
     }
 
     /// Records that the portal did not respond to another request, so that its next response is new information.
-    pub(super) const fn portal_was_silent(&mut self) {
+    pub(super) const fn portal_did_not_respond(&mut self) {
         if let Some(open) = &mut self.open {
             open.is_silent = true;
         }

@@ -310,7 +310,7 @@ impl KeyBudget {
                     self.create_breaker.portal_responded(now);
                 } else {
                     self.poll_breaker.failed(now);
-                    self.create_breaker.portal_was_silent();
+                    self.create_breaker.portal_did_not_respond();
                 }
             }
         }

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_portal_holds_a_bounded_number_of_requests_and_each_namespace_gets_some() {
+    fn an_unresponsive_portal_holds_a_bounded_number_of_requests_for_each_namespace() {
         let (mut portal, now) = portal_budget(10_000);
         assert_eq!(admitted(&mut portal, now, 1, 100_000), 10_000, "a single namespace has all");
         for _ in 0..10_000 {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_portal_that_answers_nobody_is_tried_again_at_most_every_half_second() {
+    fn an_unresponsive_portal_is_retried_at_most_every_half_second() {
         let (mut portal, start) = portal_budget(100);
         assert_eq!(admitted(&mut portal, start, 1, 100), 100);
         let now = start + Duration::from_secs(2);

@@ -109,7 +109,7 @@ fn an_expiry_is_accepted_only_if_kubernetes_can_write_it() {
 }
 
 #[test]
-fn what_is_not_one_json_object_is_unusable() {
+fn a_body_that_is_not_one_json_object_is_unusable() {
     let deep = "[".repeat(10_000);
     let deep_object = r#"{"a":"#.repeat(10_000);
     let bodies: [&[u8]; 16] = [

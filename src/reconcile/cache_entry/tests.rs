@@ -12,7 +12,7 @@ fn alice() -> Verification {
 }
 
 #[test]
-fn only_those_that_wait_for_creates_at_a_portal_wake_when_creates_resume() {
+fn only_waits_for_creates_at_that_portal_end_when_creates_resume() {
     let object = alice();
     let fresh = CacheEntry::first(&object, &Clock::start()).0;
     let waiting = |closed| CacheEntry {
@@ -79,7 +79,7 @@ fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
 }
 
 #[test]
-fn what_few_verifications_have_takes_no_memory_of_the_others() {
+fn rare_data_takes_no_memory_in_other_entries() {
     let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
     entry.set_poll_context(Some(Box::new(poll_context(&object))));
     entry.set_claim(Some(Claim { attempt: 1, seen: Instant::now(), never_sent: false }));
@@ -91,7 +91,7 @@ fn what_few_verifications_have_takes_no_memory_of_the_others() {
 }
 
 #[test]
-fn a_session_that_is_recorded_while_its_resource_is_deleted_is_not_held_for_ever() {
+fn a_session_recorded_while_its_resource_is_deleted_is_released() {
     let object = alice();
     let (sessions, clock) = (Sessions::default(), Clock::start());
     let mut index = Index::new();

@@ -39,7 +39,7 @@ pub(crate) struct Modes {
     pub(crate) folder: Option<RawMode>,
 }
 
-/// A local folder as a store. Every call opens it anew, because it may be mounted or unmounted at any time.
+/// A local folder as a store. Every call opens it again, because it may be mounted or unmounted at any time.
 pub(crate) struct Disk {
     root: PathBuf,
     modes: Modes,

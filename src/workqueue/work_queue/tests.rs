@@ -181,7 +181,7 @@ async fn at_two_and_a_half_times_the_load_all_are_served_in_fair_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_key_is_served_as_often_as_it_asks_beside_a_flooded_one() {
+async fn a_small_key_beside_a_flooded_one_is_served_whenever_it_asks() {
     let queue = work_queue(4);
     for index in 0..1000 {
         queue.enqueue(record_id(index), Priority::Active, FairnessKey { key: 1, ..KEY });

@@ -49,7 +49,7 @@ fn a_recovered_portal_advances_the_next_create_to_the_shortest_wait() {
     }
     breaker.portal_responded(now + Duration::from_secs(1));
     assert!(breaker.admit(now + Duration::from_mins(3)).is_err(), "it was never silent");
-    breaker.portal_was_silent();
+    breaker.portal_did_not_respond();
     breaker.portal_responded(now + Duration::from_secs(1));
     assert!(breaker.admit(now + Duration::from_secs(59)).is_err());
     assert_eq!(breaker.admit(now + Duration::from_mins(1)), Ok(true));

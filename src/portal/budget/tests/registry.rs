@@ -79,7 +79,7 @@ async fn ten_thousand_keys_that_were_never_used_are_known_for_a_minute_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unused_budgets_are_looked_for_once_a_minute_and_not_with_each_request() {
+async fn unused_budgets_are_removed_once_a_minute_and_not_with_each_request() {
     let budgets = Budgets::default();
     let after = async |seconds, number| {
         tokio::time::advance(Duration::from_secs(seconds)).await;
@@ -93,7 +93,7 @@ async fn unused_budgets_are_looked_for_once_a_minute_and_not_with_each_request()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_closed_is_shown_as_closed_until_a_trial_succeeds() {
+async fn a_closed_portal_is_shown_as_closed_until_a_trial_succeeds() {
     for (call, error, closed) in [
         (Call::Poll, PortalError::Failed(Failed::Cut), Closed::Breaker),
         (Call::Create, PortalError::Failed(Failed::Cut), Closed::Breaker),
