@@ -181,7 +181,7 @@ fn ready_and_work(
             (plain(status).0, Work::Stalled(stall.reason()))
         }
         _ if status.outcome.is_some() => plain(status),
-        Interruption::Plain => plain(status),
+        Interruption::None => plain(status),
         // A blocker concerns a session that does not exist yet.
         Interruption::Blocked(_) if has_session => plain(status),
         Interruption::Blocked(blocker) => (blocker.reason(), Work::Reconciling(blocker.reason())),
@@ -192,7 +192,7 @@ fn ready_and_work(
             let ready = if has_session { plain(status).0 } else { Reason::RateLimited };
             (ready, Work::Reconciling(Reason::RateLimited))
         }
-        Interruption::Healing => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
+        Interruption::RetryingCreate => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
         Interruption::Suspended => (Reason::Suspended, Work::Neither),
         Interruption::Stalled(stall @ Stall::SessionNotFound) => {
             (stall.reason(), Work::Stalled(stall.reason()))
@@ -218,11 +218,11 @@ fn ready_by_link(
     let spoiled = match inputs.interruption {
         _ if status.outcome.is_some() && inputs.evidence == EvidenceState::Failed => true,
         Interruption::Stalled(stall) => stall.spoils_a_published_link(),
-        Interruption::Plain
+        Interruption::None
         | Interruption::Blocked(_)
         | Interruption::Retry
         | Interruption::RateLimited
-        | Interruption::Healing
+        | Interruption::RetryingCreate
         | Interruption::Suspended => false,
     };
     if spoiled || status.verification_id.is_none() {

@@ -7,7 +7,7 @@ use crate::api::{Condition, ConditionType, Reason};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interruption {
     /// Nothing.
-    Plain,
+    None,
     /// Something prevents the session from being created; the operator retries.
     Blocked(Blocker),
     /// Requests about the session fail; the operator retries.
@@ -15,7 +15,7 @@ pub enum Interruption {
     /// The portal asked for a pause.
     RateLimited,
     /// The response to a create was lost; the operator retries.
-    Healing,
+    RetryingCreate,
     /// Waiting will not help.
     Stalled(Stall),
     /// `spec.suspend` is true.
@@ -104,13 +104,13 @@ impl Interruption {
             Some((Reason::from_word(&condition.reason)?, &*condition.message))
         };
         if let Some((reason, message)) = shown(ConditionType::Stalled) {
-            return Stall::shown_as(reason, message).map_or(Self::Plain, Self::Stalled);
+            return Stall::shown_as(reason, message).map_or(Self::None, Self::Stalled);
         }
         let reconciling = shown(ConditionType::Reconciling);
         match reconciling.map(|(reason, _)| reason) {
             Some(Reason::ProgressingWithRetry) => return Self::Retry,
             Some(Reason::RateLimited) => return Self::RateLimited,
-            Some(Reason::CreateOutcomeUnknown) => return Self::Healing,
+            Some(Reason::CreateOutcomeUnknown) => return Self::RetryingCreate,
             _ => {}
         }
         if shown(ConditionType::Ready).is_some_and(|(reason, _)| reason == Reason::Suspended) {
@@ -118,7 +118,7 @@ impl Interruption {
         }
         reconciling
             .and_then(|(reason, message)| Blocker::shown_as(reason, message))
-            .map_or(Self::Plain, Self::Blocked)
+            .map_or(Self::None, Self::Blocked)
     }
 
     /// The blocker that it shows, if any.
@@ -126,10 +126,10 @@ impl Interruption {
     pub const fn blocker(self) -> Option<Blocker> {
         match self {
             Self::Blocked(blocker) | Self::Stalled(Stall::Refused(blocker)) => Some(blocker),
-            Self::Plain
+            Self::None
             | Self::Retry
             | Self::RateLimited
-            | Self::Healing
+            | Self::RetryingCreate
             | Self::Suspended
             | Self::Stalled(
                 Stall::PortalNotAllowed

@@ -28,16 +28,16 @@ impl Draft<'_> {
     pub(super) fn block(&mut self, blocker: Blocker) {
         let Some(blocker_kind) = blocker.blocker_kind() else {
             self.inputs.interruption = match self.lasting_interruption() {
-                lasting @ (Interruption::Healing | Interruption::Stalled(_))
+                lasting @ (Interruption::RetryingCreate | Interruption::Stalled(_))
                     if blocker != Blocker::RequestConflict =>
                 {
                     lasting
                 }
-                Interruption::Plain
+                Interruption::None
                 | Interruption::Blocked(_)
                 | Interruption::Retry
                 | Interruption::RateLimited
-                | Interruption::Healing
+                | Interruption::RetryingCreate
                 | Interruption::Suspended
                 | Interruption::Stalled(_) => Interruption::Blocked(blocker),
             };
@@ -48,11 +48,11 @@ impl Draft<'_> {
         let was_stalled = match self.interruption_before() {
             Interruption::Stalled(Stall::Refused(before)) => before.blocker_kind() == Some(blocker_kind),
             Interruption::Stalled(_)
-            | Interruption::Plain
+            | Interruption::None
             | Interruption::Blocked(_)
             | Interruption::Retry
             | Interruption::RateLimited
-            | Interruption::Healing
+            | Interruption::RetryingCreate
             | Interruption::Suspended => false,
         };
         self.inputs.interruption = if was_stalled || failures.lasted(self.facts.now, GRACE) {
@@ -70,7 +70,7 @@ impl Draft<'_> {
         let now = self.facts.now;
         let since = *self.local_state.blocked_since.get_or_insert(now);
         let lasting = self.lasting_interruption();
-        if self.has_session() || lasting != Interruption::Plain {
+        if self.has_session() || lasting != Interruption::None {
             self.inputs.interruption = lasting;
             return None;
         }

@@ -153,7 +153,7 @@ impl Draft<'_> {
             self.inputs.interruption = Interruption::Stalled(Stall::CreateOutcomeUnknown);
             return self.finish(Requeue::AwaitChange);
         }
-        self.inputs.interruption = Interruption::Healing;
+        self.inputs.interruption = Interruption::RetryingCreate;
         self.finish(next)
     }
 }

@@ -168,7 +168,7 @@ impl<'a> Draft<'a> {
             before,
             status,
             inputs: ConditionInputs {
-                interruption: Interruption::Plain,
+                interruption: Interruption::None,
                 credentials: None,
                 session: None,
                 evidence: facts.evidence.state,
@@ -223,7 +223,7 @@ impl<'a> Draft<'a> {
         self.status.outcome = Some(outcome);
         self.status.finished_at = Some(whole_seconds(self.facts.now));
         // What was wrong with the session no longer matters.
-        self.inputs.interruption = Interruption::Plain;
+        self.inputs.interruption = Interruption::None;
         self.events.push(event);
         self.local_state =
             LocalState { next: Some(self.facts.now), manifest_checked: true, ..LocalState::default() };

@@ -9,7 +9,7 @@ impl Draft<'_> {
     /// The session is recorded again and polled at once; the next reconcile shows its state.
     pub(super) fn restore(mut self, known: &KnownSession) -> Conclusion {
         known.restore(&self.facts.uid, &mut self.status);
-        self.inputs.interruption = Interruption::Plain;
+        self.inputs.interruption = Interruption::None;
         self.inputs.credentials = self.credentials_unless_missing();
         self.local_state = LocalState { next: Some(self.facts.now), ..LocalState::default() };
         self.events.push(Event::StatusRestored);

@@ -18,9 +18,9 @@ impl Draft<'_> {
     /// The error that stays shown because only a call can clear it.
     pub(crate) fn lasting_interruption(&self) -> Interruption {
         match self.interruption_before() {
-            Interruption::Plain
+            Interruption::None
             | Interruption::Suspended
-            | Interruption::Healing
+            | Interruption::RetryingCreate
             | Interruption::Stalled(
                 Stall::PortalNotAllowed
                 | Stall::DestinationNotAllowed
@@ -28,15 +28,15 @@ impl Draft<'_> {
                 | Stall::ResourceTooLarge
                 | Stall::CreateOutcomeUnknown
                 | Stall::EvidenceFailed,
-            ) => self.plain_or_healing(),
-            Interruption::Blocked(_) if self.has_session() => Interruption::Plain,
+            ) => self.none_or_retrying_create(),
+            Interruption::Blocked(_) if self.has_session() => Interruption::None,
             Interruption::Blocked(Blocker::Key(_)) if matches!(self.facts.key, KeyFact::Usable { .. }) => {
-                self.plain_or_healing()
+                self.none_or_retrying_create()
             }
             Interruption::Stalled(Stall::SessionNotFound)
                 if !self.has_session() && self.facts.adopt.is_none() =>
             {
-                Interruption::Plain
+                Interruption::None
             }
             lasting @ (Interruption::Blocked(_)
             | Interruption::Retry
@@ -45,11 +45,11 @@ impl Draft<'_> {
         }
     }
 
-    fn plain_or_healing(&self) -> Interruption {
+    fn none_or_retrying_create(&self) -> Interruption {
         if self.state() == Some(SessionState::Unknown) && !self.has_session() {
-            Interruption::Healing
+            Interruption::RetryingCreate
         } else {
-            Interruption::Plain
+            Interruption::None
         }
     }
 

@@ -70,7 +70,7 @@ impl Draft<'_> {
             session.acknowledged = session.acknowledged.max(session.orphans);
         }
         if *state == State::OutcomeUnknown {
-            self.inputs.interruption = Interruption::Healing;
+            self.inputs.interruption = Interruption::RetryingCreate;
         }
         self.inputs.credentials = self.credentials_unless_missing();
         if self.inputs.evidence == EvidenceState::Failed {

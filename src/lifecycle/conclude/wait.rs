@@ -158,8 +158,8 @@ impl Draft<'_> {
     /// A failed request does not replace an unknown outcome or an error that only a person can resolve.
     pub(super) fn retry_interruption(&self) -> Interruption {
         match self.lasting_interruption() {
-            lasting @ (Interruption::Healing | Interruption::Stalled(_)) => lasting,
-            Interruption::Plain
+            lasting @ (Interruption::RetryingCreate | Interruption::Stalled(_)) => lasting,
+            Interruption::None
             | Interruption::Blocked(_)
             | Interruption::Retry
             | Interruption::RateLimited
@@ -175,13 +175,13 @@ impl Draft<'_> {
         let is_shown = !self.has_session() || elapsed(since, self.facts.now) >= PAUSE_SHOWN_AFTER;
         self.inputs.interruption = match lasting {
             Interruption::Stalled(_) => lasting,
-            Interruption::Healing if !self.has_session() => lasting,
+            Interruption::RetryingCreate if !self.has_session() => lasting,
             _ if is_shown => Interruption::RateLimited,
-            Interruption::Plain
+            Interruption::None
             | Interruption::Blocked(_)
             | Interruption::Retry
             | Interruption::RateLimited
-            | Interruption::Healing
+            | Interruption::RetryingCreate
             | Interruption::Suspended => lasting,
         };
         since

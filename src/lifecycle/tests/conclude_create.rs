@@ -111,14 +111,14 @@ pub(super) const UNREACHABLE: &str =
 
 #[test]
 fn an_unknown_outcome_is_retried_after_a_minute_and_after_ten() {
-    let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+    let retrying = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     let reported = [Event::CreateOutcomeUnknown];
     for error in ERRORS.into_iter().filter(|error| matches!(error, PortalError::Failed(_))) {
         let mut world = fresh();
         let reconcile = world.reconcile(refused(error));
-        assert_led_to(&world, &reconcile, expected(healing, 60..=60, &reported), "the first");
+        assert_led_to(&world, &reconcile, expected(retrying, 60..=60, &reported), "the first");
         let reconcile = world.reconcile_when_due(refused(error));
-        assert_led_to(&world, &reconcile, expected(healing, 600..=600, &reported), "the second");
+        assert_led_to(&world, &reconcile, expected(retrying, 600..=600, &reported), "the second");
         assert_eq!((session(&world).attempt, session(&world).orphans), (2, 2));
         assert_eq!(world.state(), State::OutcomeUnknown);
     }
@@ -188,20 +188,20 @@ fn a_found_claim_without_a_request_is_abandoned_as_not_created() {
 
 #[test]
 fn a_found_claim_is_abandoned_as_unknown_and_retried_at_once() {
-    let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+    let retrying = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
     let reported = [Event::CreateOutcomeUnknown];
     let mut world = found(0);
     let reconcile = world.reconcile(Answer::Uncalled);
     assert_led_to(
         &world,
         &reconcile,
-        expected(healing, 0..=0, &reported),
+        expected(retrying, 0..=0, &reported),
         "the wait until no request was in flight was long enough",
     );
     assert_eq!((world.state(), session(&world).orphans), (State::OutcomeUnknown, 1));
     let mut world = found(1);
     let reconcile = world.reconcile(Answer::Uncalled);
-    assert_led_to(&world, &reconcile, expected(healing, 600..=600, &reported), "the second");
+    assert_led_to(&world, &reconcile, expected(retrying, 600..=600, &reported), "the second");
     let mut world = found(2);
     let reconcile = world.reconcile(Answer::Uncalled);
     assert_eq!(

@@ -38,8 +38,8 @@ fn a_retry_acknowledges_the_unknown_outcomes_and_continues_at_once() {
     let mut world = World::outcome_unknown(3);
     assert!(line(&world.status).contains("St CreateOutcomeUnknown"));
     let reconcile = request_retry(&mut world, "go");
-    let healing = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
-    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (healing, Requeue::Now));
+    let retrying = "Creating: R CreatingSession, Rec CreateOutcomeUnknown, CR NotChecked, SC OutcomeUnknown";
+    assert_eq!((line(&world.status).as_str(), reconcile.conclusion.next), (retrying, Requeue::Now));
     let session = world.status.session.as_ref().unwrap();
     assert_eq!((session.attempt, session.orphans, session.acknowledged), (3, 3, 3));
     assert_eq!(world.status.last_handled_retry.as_deref(), Some("go"));
