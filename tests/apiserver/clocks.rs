@@ -26,16 +26,16 @@ async fn times_in_status_and_deadlines_follow_the_api_servers_clock() {
         // By the machine's clock one deadline has passed from the start and the other one never passes.
         world.create_session("alice", json!({"activeDeadline": "1h"})).await;
         world.apply("bob", json!({"activeDeadline": "1s"})).await;
-        let over = world.until("bob", |seen| seen.status_or_default().settled).await;
+        let finished = world.until("bob", |seen| seen.status_or_default().settled).await;
         let alice = world.get("alice").await;
-        let born = |seen: &Verification| seen.metadata.creation_timestamp.as_ref().expect("it was created").0;
-        assert_about(over.status_or_default().finished_at.unwrap(), born(&over));
+        let created_at = |seen: &Verification| seen.metadata.creation_timestamp.as_ref().expect("it was created").0;
+        assert_about(finished.status_or_default().finished_at.unwrap(), created_at(&finished));
         let session = alice.session();
         for written in [session.claimed_at, session.created_at] {
-            assert_about(written.unwrap(), born(&alice));
+            assert_about(written.unwrap(), created_at(&alice));
         }
         for shown in alice.status_or_default().conditions {
-            assert_about(shown.last_transition_time, born(&alice));
+            assert_about(shown.last_transition_time, created_at(&alice));
         }
         assert_eq!(alice.status_or_default().outcome, None);
         let measured = world.operator().metric("okid_api_server_clock_skew_seconds").await;
@@ -74,8 +74,8 @@ async fn a_session_expires_by_the_portals_clock_and_not_by_the_machines() {
     );
 
     world.advance_clock(Duration::from_hours(2));
-    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
-    assert_eq!(over.phase(), Some(Phase::Expired));
+    let finished = world.until("alice", |seen| seen.status_or_default().settled).await;
+    assert_eq!(finished.phase(), Some(Phase::Expired));
     world.until_event("alice", "ExpiredByClock").await;
     world.finish().await;
 }

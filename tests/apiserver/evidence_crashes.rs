@@ -23,15 +23,15 @@ fn is_settled(seen: &Verification) -> bool {
 }
 
 /// How often the store accepted each object.
-fn taken(world: &World) -> BTreeMap<String, usize> {
-    let mut taken = BTreeMap::new();
+fn uploads(world: &World) -> BTreeMap<String, usize> {
+    let mut uploads = BTreeMap::new();
     for passed in world.s3().proxy.passed() {
         if passed.method == Method::PUT && passed.status.is_success() {
             let name = passed.path.rsplit('/').next().unwrap_or_default().to_owned();
-            *taken.entry(name).or_default() += 1;
+            *uploads.entry(name).or_default() += 1;
         }
     }
-    taken
+    uploads
 }
 
 /// Checks that everything is stored, that the store accepted each object once, and that no partial upload is left.
@@ -39,8 +39,8 @@ async fn stored_once(world: &World, name: &str, objects: usize) {
     let over = world.until(name, is_settled).await;
     assert!(over.shows(&STORED), "{over:?}");
     assert_eq!(check(&over, &world.in_s3(&over)).len(), objects + 1);
-    let taken = taken(world);
-    assert_eq!((taken.len(), taken.values().sum::<usize>()), (objects + 1, objects + 1), "{taken:?}");
+    let uploads = uploads(world);
+    assert_eq!((uploads.len(), uploads.values().sum::<usize>()), (objects + 1, objects + 1), "{uploads:?}");
     assert_eq!(world.s3().proxy.count(&Method::POST), 0, "there is no multipart upload");
     let parts = |name: &&String| name.contains(".tmp") || name.contains("upload");
     assert_eq!(files(world.s3().folder.path()).keys().filter(parts).count(), 0, "no partial upload is left");
@@ -54,7 +54,7 @@ async fn an_upload_that_was_cut_by_a_kill_is_completed_by_the_next_operator() {
     let images: Vec<_> = ["Front", "Back", "Redacted", "Unredacted"].map(|kind| json!({"kind": kind})).into();
     world.create_and_finish("alice", asking(json!({"images": images})), Verdict::Verified).await;
     let in_the_middle =
-        |world: &World| world.s3().proxy.held() == 1 && taken(world).values().sum::<usize>() == 3;
+        |world: &World| world.s3().proxy.held() == 1 && uploads(world).values().sum::<usize>() == 3;
     world.until_portal("three uploads and a part of the fourth", in_the_middle).await;
     world.operator().kill();
     let left = world.get("alice").await;
@@ -67,7 +67,7 @@ async fn an_upload_that_was_cut_by_a_kill_is_completed_by_the_next_operator() {
 }
 
 /// Crashes at a failpoint when the store has that many objects, and lets another operator take over.
-async fn crashed_at(point: &str, taken_before: usize) {
+async fn crashed_at(point: &str, uploads_before: usize) {
     let mut world = World::builder().s3().launch(Launch::new().crash_at(point)).start().await;
     let images = json!([{"kind": "Front", "required": true}, {"kind": "Back"}, {"kind": "Redacted"}]);
     world
@@ -75,7 +75,7 @@ async fn crashed_at(point: &str, taken_before: usize) {
         .await;
     let status = world.operator().wait().await;
     assert!(!status.success());
-    assert_eq!(taken(&world).len(), taken_before);
+    assert_eq!(uploads(&world).len(), uploads_before);
     let left = world.get("alice").await;
     assert_eq!((left.phase(), left.status_or_default().evidence), (Some(Phase::Storing), None));
 

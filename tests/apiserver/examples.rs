@@ -78,21 +78,21 @@ async fn finishes(world: &World, name: &str, folder: &Path) {
     let before = if evidence.is_some() { "EvidenceStored=Unknown/NotStarted" } else { "EvidenceStored=" };
     assert!(invited.shows(&[before]), "{name}");
     world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
-    let over = world.until(name, |seen| seen.status_or_default().settled).await;
-    assert!(over.shows(&["Verified=True/Verified", "Finished=True/Verified", "Reconciling=", "Stalled="]));
-    assert_eq!((over.phase(), over.id()), (Some(Phase::Verified), invited.id()));
+    let finished = world.until(name, |seen| seen.status_or_default().settled).await;
+    assert!(finished.shows(&["Verified=True/Verified", "Finished=True/Verified", "Reconciling=", "Stalled="]));
+    assert_eq!((finished.phase(), finished.id()), (Some(Phase::Verified), invited.id()));
     match evidence {
         Some(evidence) => {
-            assert!(over.shows(&["EvidenceStored=True/Stored"]), "{name}");
-            is_stored(&over, evidence.images.len() + usize::from(evidence.results), folder);
+            assert!(finished.shows(&["EvidenceStored=True/Stored"]), "{name}");
+            is_stored(&finished, evidence.images.len() + usize::from(evidence.results), folder);
         }
-        None => assert!(over.shows(&["EvidenceStored="]), "{name}"),
+        None => assert!(finished.shows(&["EvidenceStored="]), "{name}"),
     }
 }
 
 /// Checks that the store has that many objects, as status and manifest say.
-fn is_stored(over: &Verification, count: usize, folder: &Path) {
-    let evidence = over.status_or_default().evidence.unwrap();
+fn is_stored(finished: &Verification, count: usize, folder: &Path) {
+    let evidence = finished.status_or_default().evidence.unwrap();
     let inside = PathBuf::from(evidence.prefix.strip_prefix("file://").unwrap());
     assert!(inside.starts_with(folder), "{}", inside.display());
     let manifest = std::fs::read(inside.join("manifest.json")).unwrap();
@@ -309,14 +309,14 @@ fn the_example_stores_work_with_the_workload_identity_of_each_cloud() {
     assert_eq!(named, [STORE]);
 }
 
-fn rights_example() -> String {
+fn rbac_example() -> String {
     std::fs::read_to_string(repository("examples/operator/rbac.yaml")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_role_binding_grants_its_account_exactly_these_rights() {
+async fn the_example_role_binding_grants_its_account_exactly_these_permissions() {
     let cluster = Cluster::shared().await;
-    apply(cluster, "okid-operator", &rights_example()).await.unwrap();
+    apply(cluster, "okid-operator", &rbac_example()).await.unwrap();
     let may = async |namespace: &str, (group, resource, verb): (&str, &str, &str)| {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         // The permission is for one Lease; nobody can create under a name that is known beforehand.
@@ -327,13 +327,13 @@ async fn the_example_role_binding_grants_its_account_exactly_these_rights() {
         let question = ["auth", "can-i", verb, &resource, &subresource, account];
         kubectl(cluster, namespace, &question, "").await.is_ok()
     };
-    let everywhere = MINIMAL_ROLE.iter().map(|right| ("default", right));
-    for (namespace, right) in everywhere.chain(LEADER_ROLE.iter().map(|right| ("okid-operator", right))) {
-        let is_granted = async || holds(may(namespace, *right).await);
-        until(is_granted, |()| format!("the API server does not grant {right:?}")).await;
+    let everywhere = MINIMAL_ROLE.iter().map(|permission| ("default", permission));
+    for (namespace, permission) in everywhere.chain(LEADER_ROLE.iter().map(|permission| ("okid-operator", permission))) {
+        let is_granted = async || holds(may(namespace, *permission).await);
+        until(is_granted, |()| format!("the API server does not grant {permission:?}")).await;
     }
     let never = [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")];
-    for right in never.iter().chain(LEADER_ROLE) {
-        assert!(!may("default", *right).await, "{right:?}");
+    for permission in never.iter().chain(LEADER_ROLE) {
+        assert!(!may("default", *permission).await, "{permission:?}");
     }
 }

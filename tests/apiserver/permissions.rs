@@ -70,7 +70,7 @@ struct RestrictedWorld {
 
 impl RestrictedWorld {
     /// A world without an operator, for an account with these permissions.
-    async fn set(rights: &[Permission]) -> Self {
+    async fn prepare(permissions: &[Permission]) -> Self {
         let world = World::builder().without_operator().s3().start().await;
         let kubeconfig = Folder::create("okid-operator-").expect("make a folder");
         let text = std::fs::read_to_string(world.cluster.kubeconfig()).expect("read the kubeconfig");
@@ -80,7 +80,7 @@ impl RestrictedWorld {
         std::fs::write(kubeconfig.path().join("kubeconfig"), text).expect("write the kubeconfig");
 
         let restricted = Self { world, kubeconfig };
-        restricted.grant(rights).await;
+        restricted.grant(permissions).await;
         restricted
     }
 
@@ -91,17 +91,17 @@ impl RestrictedWorld {
     }
 
     /// A world with an operator that has these permissions.
-    async fn start(rights: &[Permission]) -> Self {
-        let mut restricted = Self::set(rights).await;
+    async fn start(permissions: &[Permission]) -> Self {
+        let mut restricted = Self::prepare(permissions).await;
         let launch = restricted.launch();
         restricted.world.start(launch).await;
         restricted
     }
 
     /// Grants the account exactly these permissions. They are in effect when this returns.
-    async fn grant(&self, rights: &[Permission]) {
+    async fn grant(&self, permissions: &[Permission]) {
         let namespace = &self.world.namespace;
-        let rules: Vec<_> = rights
+        let rules: Vec<_> = permissions
             .iter()
             .map(|(group, resource, verb)| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}))
             .collect();
@@ -125,8 +125,8 @@ impl RestrictedWorld {
         let all: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
         all.patch(ACCOUNT, &apply, &Patch::Apply(&binding)).await.expect("write a RoleBinding");
 
-        for right in MINIMAL_ROLE.iter().chain(LEADER_ROLE) {
-            let is_applied = async || holds(self.may(*right).await == rights.contains(right));
+        for permission in MINIMAL_ROLE.iter().chain(LEADER_ROLE) {
+            let is_applied = async || holds(self.may(*permission).await == permissions.contains(permission));
             until(is_applied, |()| "the API server does not apply the Role".to_owned()).await;
         }
     }
@@ -151,8 +151,8 @@ fn account(world: &World) -> String {
     format!("system:serviceaccount:{}:{ACCOUNT}", world.namespace)
 }
 
-fn all_but(right: Permission) -> Vec<Permission> {
-    MINIMAL_ROLE.iter().copied().filter(|known| *known != right).collect()
+fn all_but(permission: Permission) -> Vec<Permission> {
+    MINIMAL_ROLE.iter().copied().filter(|known| *known != permission).collect()
 }
 
 fn is_open(seen: &Verification) -> bool {
@@ -285,8 +285,8 @@ async fn without_permission_to_write_events_everything_else_works() {
 }
 
 /// Waits until the log says that a refused call works again, and checks that the refusal was logged once.
-async fn until_logged_once(world: &World, right: Permission, names: &[&str]) {
-    let (_, resource, verb) = right;
+async fn until_logged_once(world: &World, permission: Permission, names: &[&str]) {
+    let (_, resource, verb) = permission;
     let about = |line: &Value| line["verb"] == verb && line["resource"] == resource;
     let again = |line: &Value| about(line) && line["level"] == "INFO";
     world.operator().until_logged("that it works again", again).await;
@@ -360,7 +360,7 @@ async fn a_response_that_may_not_be_written_is_retried_with_backoff_until_it_may
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_permission_to_read_verifications_it_logs_once_and_calls_no_portal() {
-    let mut restricted = RestrictedWorld::set(&all_but(GET)).await;
+    let mut restricted = RestrictedWorld::prepare(&all_but(GET)).await;
     // What the first list returns is read again before its first reconcile.
     restricted.world.apply("alice", json!({})).await;
     let launch = restricted.launch();
@@ -377,8 +377,8 @@ async fn without_permission_to_read_verifications_it_logs_once_and_calls_no_port
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
-    let rights: Vec<_> = MINIMAL_ROLE.iter().copied().filter(|(_, _, verb)| *verb != "watch").collect();
-    let mut restricted = RestrictedWorld::set(&rights).await;
+    let permissions: Vec<_> = MINIMAL_ROLE.iter().copied().filter(|(_, _, verb)| *verb != "watch").collect();
+    let mut restricted = RestrictedWorld::prepare(&permissions).await;
     let launch = restricted.launch();
     let operator = restricted.world.another(launch);
     operator.until_metric("okid_watch_interruptions_total", |value| value >= 3.0).await;
@@ -401,7 +401,7 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_permissions_for_the_lease_suffice_and_without_them_a_replica_says_what_is_missing() {
-    let mut restricted = RestrictedWorld::set(MINIMAL_ROLE).await;
+    let mut restricted = RestrictedWorld::prepare(MINIMAL_ROLE).await;
     let namespace = restricted.world.namespace.clone();
     let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
     let launch = restricted.launch().flags(election).flags([namespace.clone()]);

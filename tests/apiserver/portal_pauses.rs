@@ -82,13 +82,13 @@ async fn a_503_with_retry_after_is_a_pause_and_leaves_no_orphan() {
 }
 
 /// A Retry-After with a date in the past.
-fn passed() -> RetryAfter {
+fn date_in_the_past() -> RetryAfter {
     RetryAfter::Text("Mon, 01 Jan 2024 12:00:00 GMT".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_of_zero_seconds_allows_one_create_in_five_seconds_and_later_fewer() {
-    for (status, after) in [(429, RetryAfter::Seconds(0)), (503, passed())] {
+    for (status, after) in [(429, RetryAfter::Seconds(0)), (503, date_in_the_past())] {
         let world = World::new().await;
         let busy = Fault::new(Call::Create, Action::retry_after(status, after.clone())).times(2);
         world.sandbox().inject(busy);
@@ -106,7 +106,7 @@ async fn a_pause_of_zero_seconds_allows_one_create_in_five_seconds_and_later_few
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_poll_is_sent_during_a_pause_of_zero_seconds() {
     no_poll_during_a_pause(429, RetryAfter::Seconds(0), Duration::from_secs(5)).await;
-    no_poll_during_a_pause(503, passed(), Duration::from_secs(5)).await;
+    no_poll_during_a_pause(503, date_in_the_past(), Duration::from_secs(5)).await;
 }
 
 /// Checks that after a poll with Retry-After no poll arrives before that time, and nothing is written.
