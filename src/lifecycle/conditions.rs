@@ -192,7 +192,9 @@ fn ready_and_work(
             let ready = if has_session { plain(status).0 } else { Reason::RateLimited };
             (ready, Work::Reconciling(Reason::RateLimited))
         }
-        Interruption::RetryingCreate => (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown)),
+        Interruption::RetryingCreate => {
+            (Reason::CreatingSession, Work::Reconciling(Reason::CreateOutcomeUnknown))
+        }
         Interruption::Suspended => (Reason::Suspended, Work::Neither),
         Interruption::Stalled(stall @ Stall::SessionNotFound) => {
             (stall.reason(), Work::Stalled(stall.reason()))

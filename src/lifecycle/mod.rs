@@ -62,7 +62,9 @@ pub use schedule::{
     poll_schedule, spread,
 };
 pub use since::Since;
-pub use state::{Attempts, Contradiction, UNKNOWN_OUTCOME_BUDGET, OpenPhase, ParsedStatus, State, attempts, restored};
+pub use state::{
+    Attempts, Contradiction, OpenPhase, ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts, restored,
+};
 pub use step::{
     CreateOutcome, NotAdmitted, PortalStep, Refusal, ReleaseWhen, Shown, Step, StepOutcome, Transition, Wait,
 };

@@ -23,9 +23,7 @@ use crate::{
     backoff::Backoff,
     cluster::{Read, Written, is_written},
     failpoints::{Failpoint, failpoint},
-    lifecycle::{
-        Conclusion, CreateOutcome, Event, Requeue, StepOutcome, UNKNOWN_ANSWER, conclude,
-    },
+    lifecycle::{Conclusion, CreateOutcome, Event, Requeue, StepOutcome, UNKNOWN_ANSWER, conclude},
     portal::Certainty,
     priority::Priority,
     workqueue::Disposition,

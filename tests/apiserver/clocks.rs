@@ -28,7 +28,8 @@ async fn times_in_status_and_deadlines_follow_the_api_servers_clock() {
         world.apply("bob", json!({"activeDeadline": "1s"})).await;
         let finished = world.until("bob", |seen| seen.status_or_default().settled).await;
         let alice = world.get("alice").await;
-        let created_at = |seen: &Verification| seen.metadata.creation_timestamp.as_ref().expect("it was created").0;
+        let created_at =
+            |seen: &Verification| seen.metadata.creation_timestamp.as_ref().expect("it was created").0;
         assert_about(finished.status_or_default().finished_at.unwrap(), created_at(&finished));
         let session = alice.session();
         for written in [session.claimed_at, session.created_at] {

@@ -79,7 +79,12 @@ async fn finishes(world: &World, name: &str, folder: &Path) {
     assert!(invited.shows(&[before]), "{name}");
     world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
     let finished = world.until(name, |seen| seen.status_or_default().settled).await;
-    assert!(finished.shows(&["Verified=True/Verified", "Finished=True/Verified", "Reconciling=", "Stalled="]));
+    assert!(finished.shows(&[
+        "Verified=True/Verified",
+        "Finished=True/Verified",
+        "Reconciling=",
+        "Stalled="
+    ]));
     assert_eq!((finished.phase(), finished.id()), (Some(Phase::Verified), invited.id()));
     match evidence {
         Some(evidence) => {
@@ -328,7 +333,9 @@ async fn the_example_role_binding_grants_its_account_exactly_these_permissions()
         kubectl(cluster, namespace, &question, "").await.is_ok()
     };
     let everywhere = MINIMAL_ROLE.iter().map(|permission| ("default", permission));
-    for (namespace, permission) in everywhere.chain(LEADER_ROLE.iter().map(|permission| ("okid-operator", permission))) {
+    for (namespace, permission) in
+        everywhere.chain(LEADER_ROLE.iter().map(|permission| ("okid-operator", permission)))
+    {
         let is_granted = async || holds(may(namespace, *permission).await);
         until(is_granted, |()| format!("the API server does not grant {permission:?}")).await;
     }

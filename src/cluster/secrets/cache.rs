@@ -11,7 +11,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     api::SecretKeyRef,
-    lifecycle::{MISSING_KEY_CHECKED_EVERY, KeyFault},
+    lifecycle::{KeyFault, MISSING_KEY_CHECKED_EVERY},
     portal::{ApiKey, InvalidKey},
 };
 

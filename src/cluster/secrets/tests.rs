@@ -95,7 +95,11 @@ async fn a_cached_absence_never_delays_finding_a_new_key_beyond_five_seconds() {
         sleep(Duration::from_millis(10)).await;
         key(&secrets, "team", "okid").await.unwrap_err();
     }
-    assert!(began.elapsed() + MISSING_KEY_CHECKED_EVERY <= Duration::from_millis(5_050), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() + MISSING_KEY_CHECKED_EVERY <= Duration::from_millis(5_050),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

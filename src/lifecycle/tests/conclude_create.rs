@@ -77,12 +77,7 @@ fn a_created_session_publishes_its_link() {
     let mut world = fresh();
     let reconcile = world.reconcile(created());
     let shown = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR Accepted, SC Created";
-    assert_led_to(
-        &world,
-        &reconcile,
-        expected(shown, 13..=17, &[Event::SessionCreated]),
-        "15 s ± 10 %",
-    );
+    assert_led_to(&world, &reconcile, expected(shown, 13..=17, &[Event::SessionCreated]), "15 s ± 10 %");
     let status = &world.status;
     assert_eq!(status.verification_id.as_deref(), Some(ID));
     assert_eq!(status.portal_url.as_deref(), Some("https://verify.test.okid.io/?verification_id=ver_sample"));

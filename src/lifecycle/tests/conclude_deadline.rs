@@ -74,7 +74,10 @@ fn a_verdict_that_is_there_at_the_deadline_counts() {
 fn the_deadline_ends_it_after_a_last_poll_that_was_answered() {
     let mut world = open();
     world.reconcile(poll_failed(LOST));
-    assert!(matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)), "a poll without an answer does not count");
+    assert!(
+        matches!(world.reconcile(said("generated", &[])).step, Step::Poll(_)),
+        "a poll without an answer does not count"
+    );
     assert_eq!(world.reconcile(Answer::Uncalled).step, Step::Transition(Transition::Fail));
 }
 

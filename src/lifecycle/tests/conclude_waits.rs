@@ -62,7 +62,10 @@ fn a_missing_key_of_an_open_session_changes_only_credentials_ready() {
     world.facts.key = key;
     world.refusal = Some(Refusal::Rate(fixtures::after(120)));
     world.reconcile(Answer::Uncalled);
-    assert!(line(&world.status).contains("CR NotChecked"), "there is a key; whether the portal accepts it is unknown");
+    assert!(
+        line(&world.status).contains("CR NotChecked"),
+        "there is a key; whether the portal accepts it is unknown"
+    );
 }
 
 #[test]
@@ -71,7 +74,12 @@ fn a_key_that_the_portal_refuses_is_shown_without_a_call() {
     world.refusal = Some(Refusal::KeyRejected(fixtures::after(150)));
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet";
-    assert_led_to(&world, &reconcile, expected(shown, 37..=37, &[]), "30 s and a random share of the next minute");
+    assert_led_to(
+        &world,
+        &reconcile,
+        expected(shown, 37..=37, &[]),
+        "30 s and a random share of the next minute",
+    );
     world.pass(37);
     let reconcile = world.reconcile(Answer::Uncalled);
     let shown = "Pending: R KeyRejected, Rec KeyRejected, CR KeyRejected, SC NotYet";

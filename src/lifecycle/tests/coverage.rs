@@ -1,7 +1,7 @@
 //! How often each invariant applied, and the first case that violated it.
 
 use super::{
-    invariants::{self, Concluded, Decided, OfConcluded, OfDecided, Checked},
+    invariants::{self, Checked, Concluded, Decided, OfConcluded, OfDecided},
     steps::{KINDS, kind},
 };
 

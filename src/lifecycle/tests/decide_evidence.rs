@@ -169,7 +169,8 @@ fn decided(evidence: Evidence, circumstances: &[Circumstance]) -> Step {
     let mut facts = facts_of(&status, circumstances);
     if evidence == NotRequested {
         let held = EvidenceFacts { spec: None, ..facts.evidence };
-        facts.evidence = EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotRequested, ..held };
+        facts.evidence =
+            EvidenceFacts { state: crate::lifecycle::evidence::EvidenceState::NotRequested, ..held };
     }
     let step = decide(&ParsedStatus::of(UID, &status), &facts);
     match step.portal_step().zip(refusal(circumstances)) {
@@ -220,7 +221,12 @@ fn rows_of_deletion_and_ends() -> Vec<Row> {
             "the store could not be called for twenty minutes",
         ),
         (&EVERY, &[Deleting, Removing(9, 9), Held, Delete], RELEASED, "ten minutes are not over"),
-        (&[NotApplicable, NotRequested, Complete], &[], Step::Transition(Transition::Settle), "nothing is pending"),
+        (
+            &[NotApplicable, NotRequested, Complete],
+            &[],
+            Step::Transition(Transition::Settle),
+            "nothing is pending",
+        ),
         (
             &[NotApplicable, NotRequested],
             &[Delete],
@@ -244,7 +250,12 @@ fn rows_of_deletion_and_ends() -> Vec<Row> {
         ),
         (&EVERY, &[Held], RELEASED, "the policy does not remove it any more"),
         (&[Complete, Failed, FailedInPart], &[Delete, Held], FINISHED, "it is removed when it is deleted"),
-        (&[Complete, FailedInPart, Pending], &[Delete], Step::AddFinalizer, "it is removed with the resource"),
+        (
+            &[Complete, FailedInPart, Pending],
+            &[Delete],
+            Step::AddFinalizer,
+            "it is removed with the resource",
+        ),
         (&[Failed], &[Delete], FINISHED, "nothing is stored that would have to be removed"),
         (&[Failed, FailedInPart], &[], FINISHED, "only a person can resolve it"),
     ]
@@ -303,7 +314,12 @@ fn rows_after_a_day() -> Vec<Row> {
 
 fn rows_of_pending_evidence() -> Vec<Row> {
     vec![
-        (&[Pending], &[PortalNotAllowed], NOT_ALLOWED, "the key must not be sent to a portal that is not allowed"),
+        (
+            &[Pending],
+            &[PortalNotAllowed],
+            NOT_ALLOWED,
+            "the key must not be sent to a portal that is not allowed",
+        ),
         (&[Pending], &[PortalNotAllowed, Delete], NOT_ALLOWED, "nothing will be stored for now"),
         (
             &[Pending],
@@ -335,12 +351,7 @@ fn rows_of_pending_evidence() -> Vec<Row> {
             Step::Transition(Transition::Wait(Wait::Admission(Refusal::Rate(until())))),
             "the rate limit is observed",
         ),
-        (
-            &[Pending],
-            &[NotDue],
-            Step::Transition(Transition::Wait(Wait::Due(until()))),
-            "it is not due",
-        ),
+        (&[Pending], &[NotDue], Step::Transition(Transition::Wait(Wait::Due(until()))), "it is not due"),
         (
             &[Pending],
             &[Delete, Held, NotDue],

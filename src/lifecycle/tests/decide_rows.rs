@@ -107,7 +107,9 @@ fn status(state: StateKind) -> VerificationStatus {
         StateKind::Open => fixtures::open(Phase::AwaitingUser),
         StateKind::Finished => fixtures::finished(Outcome::Rejected),
         StateKind::Settled => VerificationStatus { settled: true, ..fixtures::finished(Outcome::Rejected) },
-        StateKind::Inconsistent => VerificationStatus { session: None, ..fixtures::open(Phase::AwaitingUser) },
+        StateKind::Inconsistent => {
+            VerificationStatus { session: None, ..fixtures::open(Phase::AwaitingUser) }
+        }
     }
 }
 
@@ -167,7 +169,8 @@ fn of_two_rows_that_match_the_first_decides() {
                 continue;
             }
             for state in earlier.states.iter().filter(|state| later.states.contains(state)) {
-                let both: Vec<Circumstance> = earlier.circumstances.iter().chain(later.circumstances).copied().collect();
+                let both: Vec<Circumstance> =
+                    earlier.circumstances.iter().chain(later.circumstances).copied().collect();
                 if prevents(earlier, &both) {
                     continue;
                 }
@@ -188,7 +191,8 @@ fn of_two_rows_that_match_the_first_decides() {
 
 /// Whether a circumstance of both rows takes away what this row needs, such as a call that can be made.
 fn prevents(row: &Row, both: &[Circumstance]) -> bool {
-    let has = |circumstances: &[Circumstance]| both.iter().any(|circumstance| circumstances.contains(circumstance));
+    let has =
+        |circumstances: &[Circumstance]| both.iter().any(|circumstance| circumstances.contains(circumstance));
     match row.number {
         "12" => row.states == [StateKind::Claimed] && has(&[MaybeInFlight]),
         "13" => has(&[PortalNotAllowed, NoKey, KeyRejected, Paused, Breaker, Rate]),
@@ -215,11 +219,7 @@ fn a_last_poll_behind_the_rate_limit_waits_for_its_schedule() {
     let due = Step::Transition(Transition::Wait(Wait::Due(until())));
     assert_eq!(decided(StateKind::Open, &[Passed, NotDue, Rate]), due);
     let breaker = Step::Transition(Transition::Wait(Wait::Admission(Refusal::Breaker(until()))));
-    assert_eq!(
-        decided(StateKind::Open, &[Passed, NotDue, Breaker]),
-        breaker,
-        "the longer refusal decides"
-    );
+    assert_eq!(decided(StateKind::Open, &[Passed, NotDue, Breaker]), breaker, "the longer refusal decides");
 }
 
 #[test]

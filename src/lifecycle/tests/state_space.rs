@@ -26,7 +26,7 @@ use crate::{
         fixtures::{self, UID},
         key_fact::{KeyFact, KeyFault},
         since::{elapsed, later},
-        state::{UNKNOWN_OUTCOME_BUDGET, ParsedStatus, State, attempts},
+        state::{ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts},
         step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Transition},
     },
     portal::{

@@ -122,7 +122,8 @@ fn of_another(status: VerificationStatus) -> VerificationStatus {
 /// Statuses of resources without a session.
 fn without_session() -> Vec<(&'static str, VerificationStatus)> {
     let hold = waiting(World::outcome_unknown(1), |world| world.facts.on_unknown = OnUnknownOutcome::Hold);
-    let retried = |times| waiting(World::outcome_unknown(times), |world| world.facts.retry = Some("go".to_owned()));
+    let retried =
+        |times| waiting(World::outcome_unknown(times), |world| world.facts.retry = Some("go".to_owned()));
     let mut retried_and_unknown = World::outcome_unknown(3);
     retried_and_unknown.facts.retry = Some("go".to_owned());
     retried_and_unknown.reconcile(Answer::Uncalled);
@@ -197,7 +198,10 @@ fn with_session() -> Vec<(&'static str, VerificationStatus)> {
         ("open, an unknown status", reported("junk", &[])),
         ("open, ten seconds old", young),
         ("open, three hours past its end", expired(reported("generated", &[]))),
-        ("open, three hours past its end, in review", expired(reported("needs_manual_review", &["document"]))),
+        (
+            "open, three hours past its end, in review",
+            expired(reported("needs_manual_review", &["document"])),
+        ),
         ("open, adopted", adopted.status),
         ("open, no key", waiting(open(), |world| world.facts.key = KeyFact::Missing(KeyFault::KeyEmpty))),
         ("open, suspended", waiting(open(), |world| world.facts.suspend = true)),
@@ -285,10 +289,7 @@ fn foreign() -> Vec<(&'static str, VerificationStatus)> {
             "edited, verdict alone",
             VerificationStatus { outcome: Some(Outcome::Verified), ..fixtures::fresh() },
         ),
-        (
-            "edited, invalid id",
-            changed(open(), |status| status.verification_id = Some("..".to_owned())),
-        ),
+        ("edited, invalid id", changed(open(), |status| status.verification_id = Some("..".to_owned()))),
         ("edited, no portal", changed(open(), |status| status.session = None)),
         (
             "edited, more unknown than created",
@@ -317,9 +318,11 @@ fn read(name: &str) -> State {
 
 #[test]
 fn every_kind_of_state_is_among_them() {
-    for (name, kind) in
-        [("fresh", State::Fresh), ("claimed", State::Claimed), ("outcome unknown once", State::OutcomeUnknown)]
-    {
+    for (name, kind) in [
+        ("fresh", State::Fresh),
+        ("claimed", State::Claimed),
+        ("outcome unknown once", State::OutcomeUnknown),
+    ] {
         assert_eq!(read(name), kind, "{name}");
     }
     assert_eq!(read("refused, 401"), State::Refused);

@@ -2,7 +2,14 @@
 
 use super::*;
 
-const LIVE: &[StateKind] = &[StateKind::Fresh, StateKind::Claimed, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::RetriesSpent, StateKind::Open];
+const LIVE: &[StateKind] = &[
+    StateKind::Fresh,
+    StateKind::Claimed,
+    StateKind::Refused,
+    StateKind::OutcomeUnknown,
+    StateKind::RetriesSpent,
+    StateKind::Open,
+];
 const WITHOUT_SESSION: &[StateKind] = &[StateKind::Fresh, StateKind::Refused, StateKind::OutcomeUnknown];
 
 fn id() -> crate::portal::verification_id::VerificationId {
@@ -33,7 +40,13 @@ const fn row(
 }
 
 pub(super) const ROWS: &[Row] = &[
-    row("2", LIVE, &[Deleting], |_| Step::Transition(Transition::Release), "what is being deleted is released"),
+    row(
+        "2",
+        LIVE,
+        &[Deleting],
+        |_| Step::Transition(Transition::Release),
+        "what is being deleted is released",
+    ),
     row(
         "2",
         &[StateKind::Finished, StateKind::Settled, StateKind::Inconsistent],
@@ -49,10 +62,22 @@ pub(super) const ROWS: &[Row] = &[
         |_| Step::Transition(Transition::Show(Shown::StatusUnreadable)),
         "an inconsistent status must not be acted on",
     ),
-    row("5", &[StateKind::Finished], &[], |_| Step::Transition(Transition::Settle), "it ended and nothing is pending"),
+    row(
+        "5",
+        &[StateKind::Finished],
+        &[],
+        |_| Step::Transition(Transition::Settle),
+        "it ended and nothing is pending",
+    ),
     row(
         "5a",
-        &[StateKind::Fresh, StateKind::Claimed, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::RetriesSpent],
+        &[
+            StateKind::Fresh,
+            StateKind::Claimed,
+            StateKind::Refused,
+            StateKind::OutcomeUnknown,
+            StateKind::RetriesSpent,
+        ],
         &[Known],
         |_| Step::Transition(Transition::Restore(fixtures::known().unwrap())),
         "a known session is never created again",
@@ -94,7 +119,13 @@ pub(super) const ROWS: &[Row] = &[
         "also while waiting for a person",
     ),
     row("13", &[StateKind::Open], &[Passed], |_| Step::Poll(id()), "the verdict may be there"),
-    row("13", &[StateKind::Open], &[Passed, NotDue], |_| Step::Poll(id()), "the last poll does not wait for the schedule"),
+    row(
+        "13",
+        &[StateKind::Open],
+        &[Passed, NotDue],
+        |_| Step::Poll(id()),
+        "the last poll does not wait for the schedule",
+    ),
     row(
         "13",
         &[StateKind::Open],
@@ -160,28 +191,52 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "16",
-        &[StateKind::Fresh, StateKind::Claimed, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::RetriesSpent],
+        &[
+            StateKind::Fresh,
+            StateKind::Claimed,
+            StateKind::Refused,
+            StateKind::OutcomeUnknown,
+            StateKind::RetriesSpent,
+        ],
         &[Adopt, NoKey],
         |_| Step::Transition(Transition::Wait(Wait::Key(KeyFault::KeyEmpty))),
         "there is no key to call with",
     ),
     row(
         "17",
-        &[StateKind::Fresh, StateKind::Claimed, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::RetriesSpent],
+        &[
+            StateKind::Fresh,
+            StateKind::Claimed,
+            StateKind::Refused,
+            StateKind::OutcomeUnknown,
+            StateKind::RetriesSpent,
+        ],
         &[Adopt, Paused],
         |_| Step::Transition(Transition::Wait(Wait::Admission(Refusal::Paused(until())))),
         "the portal asked for a pause",
     ),
     row(
         "17",
-        &[StateKind::Fresh, StateKind::Claimed, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::RetriesSpent],
+        &[
+            StateKind::Fresh,
+            StateKind::Claimed,
+            StateKind::Refused,
+            StateKind::OutcomeUnknown,
+            StateKind::RetriesSpent,
+        ],
         &[Adopt, NotDue],
         |_| Step::Transition(Transition::Wait(Wait::Due(until()))),
         "it is not due",
     ),
     row(
         "18",
-        &[StateKind::Fresh, StateKind::Claimed, StateKind::Refused, StateKind::OutcomeUnknown, StateKind::RetriesSpent],
+        &[
+            StateKind::Fresh,
+            StateKind::Claimed,
+            StateKind::Refused,
+            StateKind::OutcomeUnknown,
+            StateKind::RetriesSpent,
+        ],
         &[Adopt],
         |_| Step::Adopt(id()),
         "an existing session needs no create",

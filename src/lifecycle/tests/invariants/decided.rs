@@ -1,9 +1,8 @@
 //! Invariants about decisions: which calls are made and when (law d), and what ends without an answer (law f).
 
 use super::{
-    Decided, OfDecided,
     Checked::{self, Nothing},
-    holds,
+    Decided, OfDecided, holds,
 };
 use crate::{
     api::OnUnknownOutcome,
@@ -122,7 +121,9 @@ fn an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day(case: &D
     let (Step::Transition(Transition::Fail), State::Open { .. }) = (case.step, case.state) else {
         return Nothing;
     };
-    let Deadline::Passed { polled, overdue, long_ago, .. } = case.facts.deadline else { return Checked::Broken };
+    let Deadline::Passed { polled, overdue, long_ago, .. } = case.facts.deadline else {
+        return Checked::Broken;
+    };
     let may_poll = matches!(case.facts.key, KeyFact::Usable { .. })
         && matches!(case.facts.portal, PortalFact::Allowed(_));
     holds(polled || overdue || (long_ago && !may_poll))

@@ -5,9 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Concluded, OfConcluded,
     Checked::{self, Nothing},
-    holds, is_claim,
+    Concluded, OfConcluded, holds, is_claim,
 };
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},

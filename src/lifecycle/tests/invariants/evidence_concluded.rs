@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Concluded, OfConcluded,
     Checked::{self, Nothing},
-    holds,
+    Concluded, OfConcluded, holds,
 };
 use crate::{
     api::{
@@ -380,9 +379,7 @@ fn a_step_without_a_result_is_not_written(case: &Concluded) -> Checked {
     }
 }
 
-fn an_unfinished_removal_is_retried_within_a_minute_and_its_time_limit(
-    case: &Concluded,
-) -> Checked {
+fn an_unfinished_removal_is_retried_within_a_minute_and_its_time_limit(case: &Concluded) -> Checked {
     if !matches!(
         case.outcome,
         Some(StepOutcome::RemoveEvidence(RemovalOutcome::NotYet | RemovalOutcome::NotTried))

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Decided, OfDecided,
     Checked::{self, Nothing},
-    holds,
+    Decided, OfDecided, holds,
 };
 use crate::{
     api::DeletionPolicy,
@@ -159,9 +158,7 @@ fn evidence_that_meets_errors_is_abandoned_after_a_day(case: &Decided) -> Checke
     }
 }
 
-fn a_removal_is_abandoned_after_ten_minutes_and_three_attempts_or_after_twenty(
-    case: &Decided,
-) -> Checked {
+fn a_removal_is_abandoned_after_ten_minutes_and_three_attempts_or_after_twenty(case: &Decided) -> Checked {
     let (Step::RemoveEvidence { release_when }, Some(deleted_at)) =
         (case.step, case.facts.evidence.deleted_at)
     else {

@@ -1,9 +1,8 @@
 //! Invariants about what is recorded: what never goes back (law c), and the create protocol (law d).
 
 use super::{
-    Concluded, OfConcluded,
     Checked::{self, Nothing},
-    holds, is_claim,
+    Concluded, OfConcluded, holds, is_claim,
 };
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, Phase, SessionState, VerificationStatus},

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Concluded, OfConcluded,
     Checked::{self, Nothing},
-    holds,
+    Concluded, OfConcluded, holds,
 };
 use crate::{
     api::{ConditionStatus, ConditionType, Outcome, ReadyWhen, Reason},

@@ -180,10 +180,7 @@ fn while_polls_fail_one_is_admitted_each_second_however_many_wait() {
             plan.insert((again, id));
         }
         let most = 10 * 60;
-        assert!(
-            ((most - 10).min(waiting * 50)..=most).contains(&admitted),
-            "{admitted} polls of {waiting}"
-        );
+        assert!(((most - 10).min(waiting * 50)..=most).contains(&admitted), "{admitted} polls of {waiting}");
         assert!(deferred <= most + waiting * 12, "{deferred} of {waiting} deferred");
     }
 }

@@ -279,7 +279,8 @@ fn results(alone: &Histogram<u64>, beside: &[(Neighbour, Measured)]) -> Vec<Benc
     let times =
         |links: &Histogram<u64>| format!("{:.3} s, {:.3} s", seconds(links, 0.5), seconds(links, 1.0));
     let relative = |links: &Histogram<u64>| seconds(links, 0.5) / seconds(alone, 0.5);
-    let mut results = vec![BenchResult::note("tenants, alone: creation to link, p50 and maximum", times(alone))];
+    let mut results =
+        vec![BenchResult::note("tenants, alone: creation to link, p50 and maximum", times(alone))];
     for (neighbour, Measured { first, later }) in beside {
         let name = neighbour.name();
         if let Some(later) = later {
