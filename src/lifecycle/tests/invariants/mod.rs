@@ -184,7 +184,7 @@ impl<'a> Concluded<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checked {
     /// The invariant does not apply to this case.
-    Nothing,
+    NotApplicable,
     /// It holds.
     Holds,
     /// It is violated.
