@@ -1,7 +1,7 @@
 //! Invariants about decisions: which calls are made and when (law d), and what ends without an answer (law f).
 
 use super::{
-    Checked::{self, Nothing},
+    Checked::{self, NotApplicable},
     Decided, OfDecided, holds,
 };
 use crate::{
@@ -37,7 +37,7 @@ fn a_create_starts_only_from_fresh_refused_or_unknown(case: &Decided) -> Checked
     if matches!(case.step, Step::Create { .. }) {
         holds(matches!(case.state, State::Fresh | State::Refused | State::OutcomeUnknown))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
@@ -47,12 +47,12 @@ fn a_create_is_never_decided_with_an_id_or_an_adoption(case: &Decided) -> Checke
     {
         holds(!matches!(case.step, Step::Create { .. }))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn a_create_is_the_next_attempt(case: &Decided) -> Checked {
-    let Step::Create { attempt } = case.step else { return Nothing };
+    let Step::Create { attempt } = case.step else { return NotApplicable };
     holds(*attempt == case.attempts.attempt + 1)
 }
 
@@ -62,13 +62,13 @@ fn unknown_outcomes_are_retried_only_within_the_budget_and_never_with_hold(case:
     if *case.state == State::OutcomeUnknown && (held || unacknowledged >= 3) {
         holds(!matches!(case.step, Step::Create { .. }))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn nothing_is_called_while_deleting_suspended_or_finished(case: &Decided) -> Checked {
     let over = matches!(case.state, State::Finished(_) | State::Settled | State::Inconsistent(_));
-    if case.facts.deleting || case.facts.suspend || over { holds(!calls(case.step)) } else { Nothing }
+    if case.facts.deleting || case.facts.suspend || over { holds(!calls(case.step)) } else { NotApplicable }
 }
 
 fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Checked {
@@ -78,7 +78,7 @@ fn a_call_needs_a_key_and_an_allowed_portal(case: &Decided) -> Checked {
                 && matches!(case.facts.portal, PortalFact::Allowed(_)),
         )
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
@@ -91,25 +91,25 @@ fn a_claim_is_abandoned_only_when_its_request_cannot_be_in_flight(case: &Decided
     } else if *case.step == Step::Transition(Transition::Fail) && is_claimed {
         holds(!matches!(case.facts.in_flight, InFlight::Possible(_)))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn nothing_ends_while_suspended(case: &Decided) -> Checked {
-    if case.facts.suspend { holds(*case.step != Step::Transition(Transition::Fail)) } else { Nothing }
+    if case.facts.suspend { holds(*case.step != Step::Transition(Transition::Fail)) } else { NotApplicable }
 }
 
 fn only_a_passed_deadline_ends_without_a_call(case: &Decided) -> Checked {
     if *case.step == Step::Transition(Transition::Fail) {
         holds(matches!(case.facts.deadline, Deadline::Passed { .. }))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case: &Decided) -> Checked {
     let is_adopted = match (case.facts.known.is_some(), case.facts.too_large) {
-        (false, false) => return Nothing,
+        (false, false) => return NotApplicable,
         // The resource already holds the record of its claim.
         (false, true) if *case.state == State::Claimed => false,
         (true, _) | (false, true) => matches!(case.step, Step::Adopt(_)),
@@ -119,7 +119,7 @@ fn nothing_is_created_where_a_session_is_known_or_its_record_might_not_fit(case:
 
 fn an_open_session_ends_by_its_deadline_only_once_polled_or_after_a_day(case: &Decided) -> Checked {
     let (Step::Transition(Transition::Fail), State::Open { .. }) = (case.step, case.state) else {
-        return Nothing;
+        return NotApplicable;
     };
     let Deadline::Passed { polled, overdue, long_ago, .. } = case.facts.deadline else {
         return Checked::Broken;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Checked::{self, Nothing},
+    Checked::{self, NotApplicable},
     Concluded, OfConcluded, holds, is_claim,
 };
 use crate::{
@@ -43,7 +43,7 @@ invariants! {
 }
 
 fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_has_passed(case: &Concluded) -> Checked {
-    let Some(NotAdmitted { step, refusal, cause: _ }) = case.refusal() else { return Nothing };
+    let Some(NotAdmitted { step, refusal, cause: _ }) = case.refusal() else { return NotApplicable };
     let Facts { deadline, due, evidence, local_state, now, .. } = case.facts;
     let lasted = |since: Option<Timestamp>, long| since.is_some_and(|since| elapsed(since, *now) >= long);
     let is_overdue = lasted(evidence.pending_since, Duration::from_hours(24))
@@ -75,7 +75,7 @@ fn a_refused_call_waits_unless_its_deadline_or_the_day_for_evidence_has_passed(c
 
 fn a_refused_call_claims_records_and_publishes_nothing(case: &Concluded) -> Checked {
     if case.refusal().is_none() {
-        return Nothing;
+        return NotApplicable;
     }
     let Some((after, _)) = &case.after else { return Checked::Holds };
     let before = case.before;
@@ -101,9 +101,9 @@ fn blocker_kind(stalled: Reason) -> Option<BlockerKind> {
 }
 
 fn a_refusal_shows_stalled_only_after_its_grace(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
-    let Some(stalled) = shown.reason(ConditionType::Stalled) else { return Nothing };
-    let Some(what) = blocker_kind(stalled) else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
+    let Some(stalled) = shown.reason(ConditionType::Stalled) else { return NotApplicable };
+    let Some(what) = blocker_kind(stalled) else { return NotApplicable };
     let shown_already = case.shown_before.reason(ConditionType::Stalled).and_then(blocker_kind) == Some(what);
     let long = case.facts.local_state.blocker_kind.is_some_and(|failures| {
         failures.what == what && elapsed(failures.since, case.facts.now) >= Duration::from_mins(10)
@@ -137,12 +137,12 @@ fn leaves_open(case: &Concluded, stalled: Reason) -> bool {
 }
 
 fn what_only_a_person_can_resolve_stays_shown_until_it_is_resolved(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
-    let Some(stalled) = case.shown_before.reason(ConditionType::Stalled) else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
+    let Some(stalled) = case.shown_before.reason(ConditionType::Stalled) else { return NotApplicable };
     let ready_anyway = case.facts.ready_when == ReadyWhen::SessionCreated && status.verification_id.is_some();
     let for_a_person = blocker_kind(stalled).is_some() || stalled == Reason::SessionNotFound;
     if !for_a_person || ready_anyway || !leaves_open(case, stalled) {
-        return Nothing;
+        return NotApplicable;
     }
     // Before there is a link, a missing key is the current cause.
     if let Some(Wait::Key(fault)) = case.wait()
@@ -182,7 +182,7 @@ fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
 }
 
 fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) -> Checked {
-    let Some(outcome) = ends_here(case) else { return Nothing };
+    let Some(outcome) = ends_here(case) else { return NotApplicable };
     let hour = Duration::from_hours(1);
     let Facts { now, portal_now, local_state, .. } = case.facts;
     let created_at = case.before.session.as_ref().and_then(|session| session.created_at);
@@ -217,7 +217,7 @@ fn an_end_needs_an_answer_that_names_the_session_or_a_clock(case: &Concluded) ->
 }
 
 fn verified_comes_only_from_the_portals_report_on_this_session(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     let said = about_this_session(case).is_some_and(|details| details.current.as_deref() == Some("verified"));
     let was = case.shown_before.is(ConditionType::Verified, ConditionStatus::True)
         || (case.before.outcome == Some(Outcome::Verified) && !matches!(case.state, State::Inconsistent(_)));
@@ -243,7 +243,7 @@ fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Chec
             let by_deadline = case.facts.deadline == Deadline::Ahead(at) && waits_for_a_person;
             holds(at >= now && (within || by_deadline))
         }
-        Requeue::Now | Requeue::AwaitChange | Requeue::Done => Nothing,
+        Requeue::Now | Requeue::AwaitChange | Requeue::Done => NotApplicable,
     }
 }
 
@@ -265,11 +265,11 @@ fn the_next_call_waits_for_admission(case: &Concluded) -> Checked {
         };
         return holds(is_in_time);
     }
-    let Some(error) = case.error() else { return Nothing };
+    let Some(error) = case.error() else { return NotApplicable };
     let least = if let PortalError::Limited { retry_after } = error {
         retry_after.unwrap_or_default().max(Duration::from_secs(5))
     } else if !matches!(error, PortalError::KeyRejected | PortalError::AccessDenied) {
-        return Nothing;
+        return NotApplicable;
     } else if matches!(case.outcome, Some(StepOutcome::Poll { id: _, answer: _ })) {
         Duration::from_mins(5)
     } else {
@@ -304,7 +304,7 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
         (_, Some((status, _))) if status.outcome.is_some() => holds(reported == 0),
         (_, _) => {
             if reported == 0 {
-                Nothing
+                NotApplicable
             } else {
                 Checked::Broken
             }

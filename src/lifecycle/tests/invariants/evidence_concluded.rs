@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Checked::{self, Nothing},
+    Checked::{self, NotApplicable},
     Concluded, OfConcluded, holds,
 };
 use crate::{
@@ -68,9 +68,9 @@ fn becomes(case: &Concluded, state: EvidenceState) -> bool {
 }
 
 fn without_a_request_no_evidence_is_shown(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     if case.evidence().spec.is_some() {
-        return Nothing;
+        return NotApplicable;
     }
     let ready = shown.reason(ConditionType::Ready);
     let stalled = shown.reason(ConditionType::Stalled);
@@ -82,11 +82,11 @@ fn without_a_request_no_evidence_is_shown(case: &Concluded) -> Checked {
 }
 
 fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     if !status.settled || case.before.settled {
-        return Nothing;
+        return NotApplicable;
     }
-    let Some(after) = &case.evidence_after else { return Nothing };
+    let Some(after) = &case.evidence_after else { return NotApplicable };
     let is_removed = after.spec.as_ref().is_some_and(|spec| spec.deletion_policy == DeletionPolicy::Delete)
         && after.is_stored;
     let owes = matches!(after.state, EvidenceState::Pending | EvidenceState::Failed);
@@ -94,10 +94,10 @@ fn what_is_settled_has_no_pending_evidence_and_holds_no_finalizer(case: &Conclud
 }
 
 fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     let is_pending = matches!(case.evidence().state, EvidenceState::Pending | EvidenceState::Failed);
     if !is_pending || !matches!(case.state, State::Finished(_)) {
-        return Nothing;
+        return NotApplicable;
     }
     let outcome = case.before.outcome.map(reason_of);
     let is_verified = case.before.outcome == Some(Outcome::Verified);
@@ -112,9 +112,9 @@ fn the_verdict_is_final_while_its_evidence_is_stored_or_failed(case: &Concluded)
 }
 
 fn pending_evidence_is_shown_as_storing(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     if !stands(case, EvidenceState::Pending) || case.transition() == Some(&NOT_ALLOWED) {
-        return Nothing;
+        return NotApplicable;
     }
     let ready = shown.reason(ConditionType::Ready);
     let reconciling = shown.reason(ConditionType::Reconciling);
@@ -134,9 +134,9 @@ fn pending_evidence_is_shown_as_storing(case: &Concluded) -> Checked {
 const NOT_ALLOWED: Transition = Transition::Show(crate::lifecycle::step::Shown::PortalNotAllowed);
 
 fn pending_evidence_of_a_portal_that_is_not_allowed_shows_that(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     if !stands(case, EvidenceState::Pending) || case.transition() != Some(&NOT_ALLOWED) {
-        return Nothing;
+        return NotApplicable;
     }
     holds(
         shown.reason(ConditionType::Ready) == Some(Reason::StoringEvidence)
@@ -148,7 +148,7 @@ fn pending_evidence_of_a_portal_that_is_not_allowed_shows_that(case: &Concluded)
 
 fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded) -> Checked {
     if case.outcome != Some(&StepOutcome::AddFinalizer(FinalizerOutcome::Refused)) {
-        return Nothing;
+        return NotApplicable;
     }
     if case.evidence().state != EvidenceState::Pending {
         return holds(case.after.is_none() && matches!(case.conclusion.next, Requeue::At(_)));
@@ -170,9 +170,9 @@ fn a_finalizer_that_is_refused_is_an_error_of_pending_evidence(case: &Concluded)
 }
 
 fn failed_evidence_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     if !stands(case, EvidenceState::Failed) {
-        return Nothing;
+        return NotApplicable;
     }
     let reason = shown.reason(ConditionType::EvidenceStored);
     holds(
@@ -189,9 +189,9 @@ fn failed_evidence_is_stalled_and_stays_in_the_watch(case: &Concluded) -> Checke
 }
 
 fn complete_evidence_is_shown_as_stored_or_as_nothing_to_store(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     if !stands(case, EvidenceState::Complete) {
-        return Nothing;
+        return NotApplicable;
     }
     let is_stored = !stored_keys(status).is_empty();
     let expected = if is_stored { Reason::Stored } else { Reason::NothingToStore };
@@ -216,12 +216,12 @@ fn stored_keys(status: &VerificationStatus) -> Vec<&str> {
 
 fn required_objects_are_listed_if_evidence_is_shown_as_stored(case: &Concluded) -> Checked {
     let (Some((status, shown)), Some(spec)) = (&case.after, &case.evidence().spec) else {
-        return Nothing;
+        return NotApplicable;
     };
     if !matches!(case.state, State::Finished(_))
         || !shown.is(ConditionType::EvidenceStored, ConditionStatus::True)
     {
-        return Nothing;
+        return NotApplicable;
     }
     // A manifest is final, whatever the spec requests later; one that arrives without an object was written by an
     // earlier process.
@@ -232,7 +232,7 @@ fn required_objects_are_listed_if_evidence_is_shown_as_stored(case: &Concluded) 
         Some(StepOutcome::Store(stored)) if stored.manifest_sha256.is_some() && stored.objects.is_empty()
     );
     if was_written || of_an_earlier_process {
-        return Nothing;
+        return NotApplicable;
     }
     // A manifest that lists an object as absent was written before the object was required.
     let objects = status.evidence.as_ref().map_or(&[][..], |evidence| &evidence.objects);
@@ -253,10 +253,10 @@ fn destination_changes(case: &Concluded) -> bool {
 }
 
 fn stored_objects_stay_in_status_unless_the_destination_changes(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     let before = stored_keys(case.before);
     if before.is_empty() || destination_changes(case) {
-        return Nothing;
+        return NotApplicable;
     }
     let after = stored_keys(status);
     let manifest = |status: &VerificationStatus| {
@@ -275,13 +275,13 @@ fn evidence_stored_is_reported_once(case: &Concluded) -> Checked {
     let reported = case.reported(Event::EvidenceStored);
     let is_due = becomes(case, EvidenceState::Complete)
         && case.after.as_ref().is_some_and(|(status, _)| !stored_keys(status).is_empty());
-    if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
+    if reported == 0 && !is_due { NotApplicable } else { holds((reported == 1) == is_due) }
 }
 
 fn evidence_failed_is_reported_once(case: &Concluded) -> Checked {
     let reported = case.reported(Event::EvidenceFailed);
     let is_due = becomes(case, EvidenceState::Failed);
-    if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
+    if reported == 0 && !is_due { NotApplicable } else { holds((reported == 1) == is_due) }
 }
 
 fn evidence_left_behind_is_reported(case: &Concluded) -> Checked {
@@ -290,13 +290,13 @@ fn evidence_left_behind_is_reported(case: &Concluded) -> Checked {
     let leaves = destination_changes(case) && is_removed && !stored_keys(case.before).is_empty();
     let is_due = leaves || case.outcome == Some(&StepOutcome::RemoveEvidence(RemovalOutcome::Abandoned));
     let reported = case.reported(Event::EvidenceOrphaned);
-    if reported == 0 && !is_due { Nothing } else { holds((reported == 1) == is_due) }
+    if reported == 0 && !is_due { NotApplicable } else { holds((reported == 1) == is_due) }
 }
 
 fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Checked {
-    let Some(error) = case.stored().and_then(|stored| stored.error) else { return Nothing };
+    let Some(error) = case.stored().and_then(|stored| stored.error) else { return NotApplicable };
     if stands(case, EvidenceState::Complete) {
-        return Nothing;
+        return NotApplicable;
     }
     let since = |since: jiff::Timestamp| elapsed(since, case.facts.now);
     let lasted = case
@@ -340,10 +340,10 @@ fn an_error_ends_storing_only_after_its_time_limit(case: &Concluded) -> Checked 
 }
 
 fn an_error_is_not_shown_in_its_first_minute(case: &Concluded) -> Checked {
-    let (Some(stored), Some((_, shown))) = (case.stored(), &case.after) else { return Nothing };
-    let Some(error) = stored.error else { return Nothing };
+    let (Some(stored), Some((_, shown))) = (case.stored(), &case.after) else { return NotApplicable };
+    let Some(error) = stored.error else { return NotApplicable };
     if !stands(case, EvidenceState::Pending) {
-        return Nothing;
+        return NotApplicable;
     }
     let lasted = case.facts.local_state.storing.is_some_and(|failures| {
         let (_, is_the_same) = error.after(Some(failures.what));
@@ -362,12 +362,12 @@ fn a_removal_writes_nothing(case: &Concluded) -> Checked {
     {
         holds(case.conclusion.status.is_none() && case.conclusion.next != Requeue::Done)
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn a_step_without_a_result_is_not_written(case: &Concluded) -> Checked {
-    let Some(stored) = case.stored() else { return Nothing };
+    let Some(stored) = case.stored() else { return NotApplicable };
     let is_nothing = stored.objects.is_empty()
         && stored.manifest_sha256.is_none()
         && stored.error.is_none()
@@ -375,7 +375,7 @@ fn a_step_without_a_result_is_not_written(case: &Concluded) -> Checked {
     if is_nothing {
         holds(case.after.is_none() && matches!(case.conclusion.next, Requeue::At(at) if at > case.facts.now))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
@@ -384,7 +384,7 @@ fn an_unfinished_removal_is_retried_within_a_minute_and_its_time_limit(case: &Co
         case.outcome,
         Some(StepOutcome::RemoveEvidence(RemovalOutcome::NotYet | RemovalOutcome::NotTried))
     ) {
-        return Nothing;
+        return NotApplicable;
     }
     let Requeue::At(at) = case.conclusion.next else { return Checked::Broken };
     let now = case.facts.now;

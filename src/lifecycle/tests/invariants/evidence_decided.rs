@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Checked::{self, Nothing},
+    Checked::{self, NotApplicable},
     Decided, OfDecided, holds,
 };
 use crate::{
@@ -44,7 +44,7 @@ fn is_removed_with_resource(case: &Decided) -> bool {
 
 fn pending_evidence_a_removal_or_a_possible_retry_prevents_settling(case: &Decided) -> Checked {
     if *case.step != Step::Transition(Transition::Settle) {
-        return Nothing;
+        return NotApplicable;
     }
     let evidence = &case.facts.evidence;
     let owes = matches!(evidence.state, EvidenceState::Pending | EvidenceState::Failed);
@@ -59,13 +59,13 @@ fn nothing_is_stored_before_the_verdict_or_while_suspended_or_deleting(case: &De
             Step::Store | Step::AddFinalizer | Step::Transition(Transition::AbandonEvidence)
         ))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn nothing_is_stored_before_it_is_due_or_without_a_key_and_an_allowed_portal(case: &Decided) -> Checked {
     if *case.step != Step::Store {
-        return Nothing;
+        return NotApplicable;
     }
     holds(
         case.facts.due == Due::Now
@@ -78,19 +78,19 @@ fn evidence_with_policy_delete_is_stored_only_once_the_finalizer_is_added(case: 
     if *case.step == Step::Store && is_removed_with_resource(case) {
         holds(case.facts.evidence.has_finalizer)
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
 fn a_finalizer_is_added_only_where_evidence_is_removed_with_the_resource(case: &Decided) -> Checked {
     if *case.step != Step::AddFinalizer {
-        return Nothing;
+        return NotApplicable;
     }
     holds(is_removed_with_resource(case) && !case.facts.evidence.has_finalizer)
 }
 
 fn the_finalizer_is_removed_only_on_deletion_or_if_it_is_not_needed(case: &Decided) -> Checked {
-    let Step::RemoveEvidence { release_when } = *case.step else { return Nothing };
+    let Step::RemoveEvidence { release_when } = *case.step else { return NotApplicable };
     let last = release_when != ReleaseWhen::OnceRemoved;
     holds(
         case.facts.evidence.has_finalizer
@@ -101,7 +101,7 @@ fn the_finalizer_is_removed_only_on_deletion_or_if_it_is_not_needed(case: &Decid
 
 fn a_resource_with_the_finalizer_is_never_released_without_removing_it(case: &Decided) -> Checked {
     if !case.facts.evidence.has_finalizer {
-        return Nothing;
+        return NotApplicable;
     }
     let lets_go = matches!(case.step, Step::Transition(Transition::Release | Transition::Settle));
     holds(!lets_go && case.facts.deleting <= matches!(case.step, Step::RemoveEvidence { .. }))
@@ -111,7 +111,7 @@ fn failed_evidence_is_stored_again_only_after_a_retry(case: &Decided) -> Checked
     if case.facts.evidence.state == EvidenceState::Failed {
         holds(!matches!(case.step, Step::Store | Step::Transition(Transition::AbandonEvidence)))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
@@ -122,7 +122,7 @@ fn a_retry_is_decided_for_pending_or_failed_evidence(case: &Decided) -> Checked 
         Some(token) if waits && moves => {
             holds(*case.step == Step::Transition(Transition::Retry(token.clone())))
         }
-        Some(_) | None => Nothing,
+        Some(_) | None => NotApplicable,
     }
 }
 
@@ -139,7 +139,7 @@ fn evidence_is_abandoned_by_time_only_after_a_day_and_ten_minutes_of_this_proces
     if *case.step == Step::Transition(Transition::AbandonEvidence) {
         holds(case.facts.evidence.state == EvidenceState::Pending && is_late(case))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
@@ -154,7 +154,7 @@ fn evidence_that_meets_errors_is_abandoned_after_a_day(case: &Decided) -> Checke
     if moves && is_pending && is_stuck && is_late(case) && !holds_needless_finalizer {
         holds(*case.step == Step::Transition(Transition::AbandonEvidence))
     } else {
-        Nothing
+        NotApplicable
     }
 }
 
@@ -162,7 +162,7 @@ fn a_removal_is_abandoned_after_ten_minutes_and_three_attempts_or_after_twenty(c
     let (Step::RemoveEvidence { release_when }, Some(deleted_at)) =
         (case.step, case.facts.evidence.deleted_at)
     else {
-        return Nothing;
+        return NotApplicable;
     };
     let lasted = |since, minutes| elapsed(since, case.facts.now) >= Duration::from_mins(minutes);
     let removing = case.facts.local_state.removing;

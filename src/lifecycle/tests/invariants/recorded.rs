@@ -1,7 +1,7 @@
 //! Invariants about what is recorded: what never goes back (law c), and the create protocol (law d).
 
 use super::{
-    Checked::{self, Nothing},
+    Checked::{self, NotApplicable},
     Concluded, OfConcluded, holds, is_claim,
 };
 use crate::{
@@ -31,7 +31,7 @@ invariants! {
 }
 
 fn the_counters_never_fall(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     let (before, after) = (case.before.session.as_ref(), status.session.as_ref());
     let count = |session: Option<&crate::api::Session>| {
         session.map_or((0, 0, 0), |session| (session.attempt, session.orphans, session.acknowledged))
@@ -45,7 +45,7 @@ fn an_id_an_outcome_and_their_times_never_change(case: &Concluded) -> Checked {
     fn kept<T: PartialEq>(before: Option<&T>, after: Option<&T>) -> bool {
         before.is_none() || before == after
     }
-    let Some((after, _)) = &case.after else { return Nothing };
+    let Some((after, _)) = &case.after else { return NotApplicable };
     let before = case.before;
     let portal = |status: &VerificationStatus| status.session.as_ref().and_then(|s| s.portal.clone());
     holds(
@@ -58,14 +58,14 @@ fn an_id_an_outcome_and_their_times_never_change(case: &Concluded) -> Checked {
 }
 
 fn what_is_final_never_goes_back(case: &Concluded) -> Checked {
-    let Some((_, after)) = &case.after else { return Nothing };
+    let Some((_, after)) = &case.after else { return NotApplicable };
     let before = case.shown_before;
     let final_before =
         |type_: ConditionType, not_final| before.0[type_ as usize].filter(|(status, _)| *status != not_final);
     let finished = final_before(ConditionType::Finished, ConditionStatus::False);
     let verified = final_before(ConditionType::Verified, ConditionStatus::Unknown);
     if finished.is_none() && verified.is_none() {
-        return Nothing;
+        return NotApplicable;
     }
     let same =
         |before: Option<_>, type_: ConditionType| before.is_none() || before == after.0[type_ as usize];
@@ -73,11 +73,11 @@ fn what_is_final_never_goes_back(case: &Concluded) -> Checked {
 }
 
 fn the_phase_is_the_outcome_once_finished_and_storing_while_evidence_is_pending(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     let Some(outcome) = status.outcome else {
         let end = [Phase::Storing, Phase::Verified, Phase::Rejected, Phase::Expired, Phase::Failed];
         let is_end = status.phase.is_some_and(|phase| end.contains(&phase));
-        return if matches!(case.state, State::Inconsistent(_)) { Nothing } else { holds(!is_end) };
+        return if matches!(case.state, State::Inconsistent(_)) { NotApplicable } else { holds(!is_end) };
     };
     if matches!(case.state, State::Inconsistent(_)) {
         return holds(status.phase == case.before.phase);
@@ -95,9 +95,9 @@ fn the_phase_is_the_outcome_once_finished_and_storing_while_evidence_is_pending(
 
 fn a_claim_counts_one_attempt_and_signs_it(case: &Concluded) -> Checked {
     if !is_claim(case) {
-        return Nothing;
+        return NotApplicable;
     }
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     let Some(session) = &status.session else { return Checked::Broken };
     let PortalFact::Allowed(portal) = &case.facts.portal else { return Checked::Broken };
     holds(
@@ -119,7 +119,7 @@ fn outcome_unknown_here(case: &Concluded) -> bool {
 }
 
 fn an_unknown_outcome_counts_one_orphan_and_is_reported(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     let more = attempts(status).orphans - attempts(case.before).orphans;
     let reported =
         case.conclusion.events.iter().filter(|event| **event == Event::CreateOutcomeUnknown).count();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Checked::{self, Nothing},
+    Checked::{self, NotApplicable},
     Concluded, OfConcluded, holds,
 };
 use crate::{
@@ -43,15 +43,15 @@ invariants! {
 }
 
 fn reconciling_and_stalled_are_never_shown_together(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     let both = [ConditionType::Reconciling, ConditionType::Stalled];
     holds(!both.iter().all(|type_| shown.reason(*type_).is_some()))
 }
 
 fn neither_is_shown_beside_ready_true(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     if !shown.is(ConditionType::Ready, ConditionStatus::True) {
-        return Nothing;
+        return NotApplicable;
     }
     holds(
         shown.reason(ConditionType::Reconciling).is_none() && shown.reason(ConditionType::Stalled).is_none(),
@@ -59,7 +59,7 @@ fn neither_is_shown_beside_ready_true(case: &Concluded) -> Checked {
 }
 
 fn reconciling_and_stalled_are_never_written_as_false(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     let is_true_if_shown = |type_| shown.reason(type_).is_none() || shown.is(type_, ConditionStatus::True);
     holds(is_true_if_shown(ConditionType::Reconciling) && is_true_if_shown(ConditionType::Stalled))
 }
@@ -198,7 +198,7 @@ const fn of_evidence(status: ConditionStatus) -> &'static [Reason] {
 }
 
 fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Checked {
-    let Some((_, shown)) = &case.after else { return Nothing };
+    let Some((_, shown)) = &case.after else { return NotApplicable };
     let asks_for_evidence = case.facts.evidence.spec.is_some();
     let always_there = ConditionType::ALL.iter().all(|type_| match type_ {
         ConditionType::Reconciling | ConditionType::Stalled => true,
@@ -216,9 +216,9 @@ fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Checked {
 }
 
 fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     if case.facts.ready_when == ReadyWhen::SessionCreated || matches!(case.state, State::Inconsistent(_)) {
-        return Nothing;
+        return NotApplicable;
     }
     let ready = shown.is(ConditionType::Ready, ConditionStatus::True);
     let lacks_evidence = case
@@ -229,9 +229,9 @@ fn ready_means_verified_unless_the_spec_says_otherwise(case: &Concluded) -> Chec
 }
 
 fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -> Checked {
-    let Some((status, shown)) = &case.after else { return Nothing };
+    let Some((status, shown)) = &case.after else { return NotApplicable };
     if case.facts.ready_when == ReadyWhen::Verified || status.verification_id.is_none() {
-        return Nothing;
+        return NotApplicable;
     }
     let spoiled = matches!(
         shown.reason(ConditionType::Stalled),
@@ -250,7 +250,7 @@ fn a_published_link_is_ready_where_the_spec_asks_for_no_more(case: &Concluded) -
 }
 
 fn every_write_stamps_the_generation_on_the_status_and_on_each_condition(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     let generation = case.facts.generation;
     holds(
         status.observed_generation == Some(generation)
@@ -266,12 +266,12 @@ fn every_write_echoes_the_annotation(case: &Concluded) -> Checked {
         (Some((status, _)), None) => {
             holds(status.last_handled_reconcile_at == case.before.last_handled_reconcile_at)
         }
-        (None, _) => Nothing,
+        (None, _) => NotApplicable,
     }
 }
 
 fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     let now = whole_seconds(case.facts.now);
     holds(status.conditions.iter().all(|condition| {
         case.before
@@ -285,10 +285,10 @@ fn a_condition_keeps_its_time_until_its_status_flips(case: &Concluded) -> Checke
 }
 
 fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
-    let Some(outcome) = case.outcome else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
+    let Some(outcome) = case.outcome else { return NotApplicable };
     if case.wait().is_none() && !matches!(case.transition(), Some(Transition::Show(_))) {
-        return Nothing;
+        return NotApplicable;
     }
     let again = Facts {
         now: later(case.facts.now, Duration::from_secs(1)),
@@ -298,13 +298,13 @@ fn a_step_without_effect_writes_nothing_the_second_time(case: &Concluded) -> Che
     let second = conclude(&ParsedStatus::of(&case.facts.uid, status), outcome, &again);
     if second.waits_for != case.conclusion.waits_for {
         // By then the refusal of a call ends it.
-        return Nothing;
+        return NotApplicable;
     }
     holds(second.status.as_ref() == Some(status) && second.events.is_empty())
 }
 
 fn messages_are_those_of_the_closed_set(case: &Concluded) -> Checked {
-    let Some((status, _)) = &case.after else { return Nothing };
+    let Some((status, _)) = &case.after else { return NotApplicable };
     holds(status.conditions.iter().all(|condition| {
         let words = (ConditionType::from_word(&condition.type_), Reason::from_word(&condition.reason));
         let (Some(type_), Some(reason)) = words else { return false };
