@@ -142,7 +142,8 @@ impl<R> Index<R> {
         let uid = Uid::of(meta.uid.as_deref().unwrap_or_default());
         let version = Version::of(meta.resource_version.as_deref().unwrap_or_default());
         let deleting = meta.deletion_timestamp.is_some();
-        let (epoch, accepts_rollback) = (self.epoch, self.accepts_rollback());
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let (epoch, accepts_rollback) = (self.epoch, self.accepts_rollback(namespace));
 
         if let Some(record_id) = self.find_uid(uid)
             && let Some(record) = self.records.get_mut(record_id)
@@ -160,7 +161,6 @@ impl<R> Index<R> {
             return Applied::Changed(record_id);
         }
 
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();
         let former = self.find_by_name(namespace, name);
         if let Some(record_id) = former
@@ -204,16 +204,17 @@ impl<R> Index<R> {
             .is_some_and(|record| Version::of(resource_version).is_older_than(record.version))
     }
 
-    /// Accepts versions that are older than the known ones until everything was listed again: the API server's state was
-    /// rolled back.
+    /// Accepts versions that are older than the known ones until their namespace was listed again: the API server's state
+    /// was rolled back.
     pub(crate) fn accept_rollback(&mut self) {
         for list in &mut self.lists {
             list.accepts_rollback = true;
         }
     }
 
-    fn accepts_rollback(&self) -> bool {
-        self.lists.iter().any(|list| list.accepts_rollback)
+    fn accepts_rollback(&self, namespace: &str) -> bool {
+        let is_of = |list: &List| list.namespace.as_deref().is_none_or(|listed| listed == namespace);
+        self.lists.iter().any(|list| list.accepts_rollback && is_of(list))
     }
 
     /// Notes that this process wrote the object, so that the watch's echo of the write is [`Applied::Unchanged`] and
@@ -229,7 +230,12 @@ impl<R> Index<R> {
         change: impl FnOnce(&mut R),
     ) -> bool {
         let version = Version::of(resource_version);
-        let accepts_rollback = self.accepts_rollback();
+        let Some(namespace) =
+            self.records.get(record_id).map(|record| self.namespaces.name(record.namespace))
+        else {
+            return false;
+        };
+        let accepts_rollback = self.accepts_rollback(namespace);
         let Some(record) = self.records.get_mut(record_id) else {
             return false;
         };

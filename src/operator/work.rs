@@ -14,7 +14,7 @@ use super::error::RunOperator;
 use crate::{
     admin::Readiness,
     leader::{Elector, LeaseLost},
-    reconcile::{Followed, Reconciler, follow},
+    reconcile::{Followed, ListProgress, Reconciler, follow},
     settings::{Namespace, Selector, Settings},
 };
 
@@ -83,17 +83,17 @@ fn spawn_follow(
         selector: settings.selector.as_ref().map(Selector::as_str).map(str::to_owned),
     };
     tokio::spawn(async move {
-        let on_waiting = move |waiting: Option<_>| {
-            if waiting.is_none() {
+        let on_progress = move |ListProgress { waiting_for, may_lead }| {
+            if may_lead {
                 listed.notify_one();
             }
-            readiness.set(waiting);
+            readiness.set(waiting_for);
         };
-        follow(&reconciler, &followed, &on_waiting).await;
+        follow(&reconciler, &followed, &on_progress).await;
     })
 }
 
-/// Waits until every verification is known, and then until this replica leads.
+/// Waits until the verifications that can be listed are known, and then until this replica leads.
 async fn stand_by(reconciler: &Reconciler, elector: &mut Elector, listed: &Notify, readiness: &Readiness) {
     listed.notified().await;
     elector.acquire(|waiting| readiness.set_election(waiting)).await;

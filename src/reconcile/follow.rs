@@ -23,8 +23,18 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 /// What a list waits for before it was ever complete.
 const FIRST_LIST: &str = "the first list of verifications";
 
-/// Receives what the follower waits for, for `/readyz`; `None` once the first list is complete.
-pub(crate) type OnWaiting = dyn Fn(Option<Cow<'static, str>>) + Send + Sync;
+/// Receives how far the lists are, whenever that changes.
+pub(crate) type OnProgress = dyn Fn(ListProgress) + Send + Sync;
+
+/// How far the lists are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListProgress {
+    /// What the follower waits for, for `/readyz`; nothing, once every list is complete.
+    pub(crate) waiting_for: Option<Cow<'static, str>>,
+    /// Whether this replica may lead: a list is complete, and none is in its first attempt. A namespace that cannot be
+    /// listed, because it was deleted or its RoleBinding is missing, does not hold up the others.
+    pub(crate) may_lead: bool,
+}
 
 /// What is followed.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +53,7 @@ impl Followed {
 }
 
 /// Follows the live verifications for as long as the process runs.
-pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_waiting: &OnWaiting) {
+pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_progress: &OnProgress) {
     let cluster = &reconciler.cluster;
     let scopes = followed.scopes();
     let selector = followed.selector.as_deref();
@@ -54,8 +64,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_wait
         select_all(scopes.iter().enumerate().map(watch))
     };
     let mut stream = begin();
-    // One namespace is enough to notice it: they have one etcd.
-    let until_rolled_back = || cluster.until_rolled_back(scopes.first().copied().flatten());
+    let until_rolled_back = || cluster.until_rolled_back(&scopes);
     let mut rolled_back = std::pin::pin!(until_rolled_back());
     let mut heartbeat = interval(HEARTBEAT);
     let mut lists: Vec<_> = scopes.iter().map(|namespace| List::new(*namespace)).collect();
@@ -65,7 +74,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_wait
             change = stream.next() => match change {
                 Some((number, change)) => {
                     if note_change(reconciler, &mut lists[number], change) {
-                        note_lists(reconciler, &lists, on_waiting);
+                        note_lists(reconciler, &lists, on_progress);
                     }
                 }
                 None => return,
@@ -134,14 +143,23 @@ fn note_change(reconciler: &Reconciler, list: &mut List<'_>, change: Change<Veri
     false
 }
 
-/// Passes on what is waited for, until every list is complete.
-fn note_lists(reconciler: &Reconciler, lists: &[List<'_>], on_waiting: &OnWaiting) {
-    let waiting = lists.iter().find_map(|list| list.waiting_for.clone());
-    if waiting.is_none() {
+fn note_lists(reconciler: &Reconciler, lists: &[List<'_>], on_progress: &OnProgress) {
+    let progress = ListProgress::of(lists);
+    if progress.waiting_for.is_none() {
         let live = reconciler.index().len();
         tracing::info!(live, "watching verifications");
     }
-    on_waiting(waiting);
+    on_progress(progress);
+}
+
+impl ListProgress {
+    fn of(lists: &[List<'_>]) -> Self {
+        Self {
+            waiting_for: lists.iter().find_map(|list| list.waiting_for.clone()),
+            may_lead: lists.iter().any(|list| list.has_been_complete)
+                && lists.iter().all(|list| list.has_been_complete || list.has_failed),
+        }
+    }
 }
 
 /// One list and watch, and its interruptions since it was complete.
@@ -152,6 +170,8 @@ struct List<'a> {
     waiting_for: Option<Cow<'static, str>>,
     /// Whether there ever was a complete list.
     has_been_complete: bool,
+    /// Whether an attempt has failed since the last complete list.
+    has_failed: bool,
     /// Whether a list has begun and is not complete.
     is_listing: bool,
     /// The action and the code of the response.
@@ -164,6 +184,7 @@ impl<'a> List<'a> {
             namespace,
             waiting_for: Some(FIRST_LIST.into()),
             has_been_complete: false,
+            has_failed: false,
             is_listing: false,
             reported: Incidents::default(),
         }
@@ -180,6 +201,7 @@ impl<'a> List<'a> {
     }
 
     fn interrupted(&mut self, error: &Interrupted, why: &ApiError) {
+        self.has_failed = true;
         self.waiting_for = Some(if is_undefined(why) {
             WAITING.into()
         } else {
@@ -299,5 +321,43 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
             reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key);
         }
         Applied::Unchanged(_) | Applied::Stale(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> (Interrupted, ApiError) {
+        let status = kube::core::Status::failure("", "Forbidden").with_code(403);
+        let error = Interrupted::List(kube::Error::Api(status.boxed()));
+        let why = error.api_error().unwrap();
+        (error, why)
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_listed_keeps_no_replica_from_leading() {
+        let mut lists = ["hr", "kyc"].map(|namespace| List::new(Some(namespace)));
+        assert!(!ListProgress::of(&lists).may_lead);
+        let (error, why) = refused();
+        lists[0].interrupted(&error, &why);
+        assert!(!ListProgress::of(&lists).may_lead, "the other may be complete soon");
+        lists[1].init_done();
+        let progress = ListProgress::of(&lists);
+        assert!(progress.may_lead);
+        assert!(progress.waiting_for.is_some_and(|waiting_for| waiting_for.contains("403 Forbidden")));
+        lists[0].init_done();
+        assert_eq!(ListProgress::of(&lists), ListProgress { waiting_for: None, may_lead: true });
+    }
+
+    #[test]
+    fn without_any_list_no_replica_leads() {
+        let mut lists = [List::new(None)];
+        let (error, why) = refused();
+        lists[0].interrupted(&error, &why);
+        assert!(!ListProgress::of(&lists).may_lead);
+        lists[0].init_done();
+        lists[0].interrupted(&error, &why);
+        assert!(ListProgress::of(&lists).may_lead, "a later list is repeated by the leader as well");
     }
 }

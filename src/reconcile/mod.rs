@@ -27,5 +27,5 @@ mod unreported;
 mod versions;
 mod wait;
 
-pub(crate) use follow::{Followed, follow};
+pub(crate) use follow::{Followed, ListProgress, follow};
 pub(crate) use reconciler::{Clients, Reconciler};

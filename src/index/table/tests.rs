@@ -116,6 +116,21 @@ fn after_a_rollback_older_versions_are_accepted_until_each_namespace_was_listed(
 }
 
 #[test]
+fn a_namespace_that_is_never_listed_again_keeps_older_versions_out_of_the_others() {
+    let mut index = Index::new();
+    index.init(Some("forbidden"));
+    index.init(Some("kyc"));
+    let record_id = apply(&mut index, "a", UID, 90).record_id();
+    index.accept_rollback();
+    index.init(Some("forbidden"));
+    index.init(Some("kyc"));
+    assert!(matches!(apply(&mut index, "a", UID, 30), Applied::Changed(_)));
+    index.init_done(Some("kyc"));
+    assert!(matches!(apply(&mut index, "a", UID, 20), Applied::Stale(_)));
+    assert!(!index.wrote(record_id, "20", |payload| *payload = 20));
+}
+
+#[test]
 fn a_version_is_current_or_outdated() {
     let mut index = Index::new();
     let record_id = apply(&mut index, "a", UID, 5).record_id();
