@@ -19,9 +19,6 @@ use super::{
 };
 use crate::api::{EVIDENCE_FINALIZER, Verification};
 
-/// How many objects are listed in one request.
-const PAGE: u32 = 500;
-
 /// A verification that has the finalizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HeldVerification {
@@ -31,17 +28,17 @@ pub(crate) struct HeldVerification {
     pub(crate) name: String,
     /// Its uid.
     pub(crate) uid: String,
-    resource_version: String,
-    other_finalizers: Vec<String>,
+    /// Where the finalizer is in its list of finalizers.
+    position: usize,
 }
 
-/// What became of a verification that had the finalizer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Released {
-    /// The finalizer is removed.
-    Done(LeftEvidence),
-    /// Another client wrote or deleted the verification first.
-    Changed,
+/// Those of one page of a list that have the finalizer.
+#[derive(Debug, Default)]
+pub(crate) struct HeldPage {
+    /// The verifications.
+    pub(crate) held: Vec<HeldVerification>,
+    /// The token of the next page; nothing after the last one.
+    pub(crate) next: Option<String>,
 }
 
 /// The evidence that a status lists, which stays in its store.
@@ -56,15 +53,24 @@ pub(crate) struct LeftEvidence {
 impl HeldVerification {
     /// Reads the metadata of a verification; nothing if it does not have the finalizer.
     fn from_metadata(metadata: ObjectMeta) -> Option<Self> {
-        let (held, other_finalizers): (Vec<_>, Vec<_>) =
-            metadata.finalizers?.into_iter().partition(|finalizer| finalizer == EVIDENCE_FINALIZER);
-        (!held.is_empty()).then_some(Self {
+        let finalizers = metadata.finalizers?;
+        Some(Self {
+            position: finalizers.iter().position(|finalizer| finalizer == EVIDENCE_FINALIZER)?,
             namespace: metadata.namespace?,
             name: metadata.name?,
             uid: metadata.uid?,
-            resource_version: metadata.resource_version?,
-            other_finalizers,
         })
+    }
+
+    /// The operations that remove the finalizer and change nothing else. They are refused if the verification is another
+    /// one by now, or if its finalizers have changed; whatever else was written meanwhile does not matter.
+    fn removal(&self) -> Value {
+        let finalizer = format!("/metadata/finalizers/{}", self.position);
+        json!([
+            {"op": "test", "path": "/metadata/uid", "value": self.uid},
+            {"op": "test", "path": finalizer, "value": EVIDENCE_FINALIZER},
+            {"op": "remove", "path": finalizer},
+        ])
     }
 }
 
@@ -81,51 +87,60 @@ impl LeftEvidence {
 }
 
 impl Cluster {
-    /// Lists the verifications that have the finalizer, in one namespace or in all. None, if there is no definition.
+    /// Lists up to `limit` verifications, in one namespace or in all, and returns those that have the finalizer. None, if
+    /// there is no definition.
     ///
     /// # Errors
     ///
-    /// [`ApiError`].
+    /// [`ApiError`]; [`ApiError::TIMED_OUT`] perhaps because their metadata are too large for one page.
     pub(crate) async fn with_finalizer(
         &self,
         namespace: Option<&str>,
         selector: Option<&str>,
-    ) -> Result<Vec<HeldVerification>, ApiError> {
+        limit: u32,
+        page: Option<&str>,
+    ) -> Result<HeldPage, ApiError> {
         let api: Api<Verification> = match namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
-        let mut params = ListParams { label_selector: selector.map(str::to_owned), ..ListParams::default() };
-        params.limit = Some(PAGE);
-        let mut found = Vec::new();
-        loop {
-            let page = match within_deadline(api.list_metadata(&params)).await {
-                Err(error) if error.code() == Some(404) => return Ok(found),
-                page => page?,
-            };
-            found.extend(
-                page.items.into_iter().filter_map(|item| HeldVerification::from_metadata(item.metadata)),
-            );
-            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-            if params.continue_token.is_none() {
-                return Ok(found);
-            }
-        }
+        let params = ListParams {
+            label_selector: selector.map(str::to_owned),
+            limit: Some(limit),
+            continue_token: page.map(str::to_owned),
+            ..ListParams::default()
+        };
+        let list = match within_deadline(api.list_metadata(&params)).await {
+            Err(error) if error.code() == Some(404) => return Ok(HeldPage::default()),
+            list => list?,
+        };
+        Ok(HeldPage {
+            held: list
+                .items
+                .into_iter()
+                .filter_map(|item| HeldVerification::from_metadata(item.metadata))
+                .collect(),
+            next: list.metadata.continue_.filter(|token| !token.is_empty()),
+        })
     }
 
-    /// Removes the finalizer from a verification that is unchanged since it was listed. The rest of it need not be valid.
+    /// Removes the finalizer from a verification, the rest of which need not be valid. Returns the evidence that is left;
+    /// nothing if the verification is gone.
     ///
     /// # Errors
     ///
-    /// [`ApiError`].
-    pub(crate) async fn remove_finalizer(&self, held: &HeldVerification) -> Result<Released, ApiError> {
+    /// [`ApiError`], with the code 409 or 422 if its finalizers were changed by another client.
+    pub(crate) async fn remove_finalizer(
+        &self,
+        held: &HeldVerification,
+    ) -> Result<Option<LeftEvidence>, ApiError> {
         let resource = ApiResource::erase::<Verification>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &held.namespace, &resource);
-        let metadata = json!({"resourceVersion": held.resource_version, "finalizers": held.other_finalizers});
-        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let operations = serde_json::from_value(held.removal()).map_err(|_| ApiError::UNUSABLE)?;
+        let patch = Patch::<()>::Json(operations);
         match within_deadline(api.patch(&held.name, &patch_params(), &patch)).await {
-            Ok(object) => Ok(Released::Done(LeftEvidence::from_object(&object.data))),
-            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(Released::Changed),
+            Ok(object) => Ok(Some(LeftEvidence::from_object(&object.data))),
+            Err(error) if error.code() == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -174,15 +189,20 @@ mod tests {
 
     fn held(finalizers: &[&str]) -> Option<HeldVerification> {
         let metadata = json!({
-            "namespace": "kyc", "name": "alice", "uid": "1", "resourceVersion": "7", "finalizers": finalizers,
+            "namespace": "kyc", "name": "alice", "uid": "1", "finalizers": finalizers,
         });
         HeldVerification::from_metadata(serde_json::from_value(metadata).unwrap())
     }
 
     #[test]
     fn only_our_finalizer_is_removed_and_the_others_stay() {
-        let held_by_all = held(&["example.com/a", EVIDENCE_FINALIZER, "example.com/b"]).unwrap();
-        assert_eq!(held_by_all.other_finalizers, ["example.com/a", "example.com/b"]);
+        let finalizers = ["example.com/a", EVIDENCE_FINALIZER, "example.com/b"];
+        let removal = held(&finalizers).unwrap().removal();
+        let operations: json_patch::Patch = serde_json::from_value(removal.clone()).unwrap();
+        let mut object = json!({"metadata": {"uid": "1", "finalizers": finalizers, "labels": {"new": "1"}}});
+        json_patch::patch(&mut object, &operations).unwrap();
+        assert_eq!(object["metadata"]["finalizers"], json!(["example.com/a", "example.com/b"]));
+        json_patch::patch(&mut object, &operations).unwrap_err();
         assert_eq!(held(&["example.com/a"]), None);
         assert_eq!(held(&[]), None);
     }

@@ -31,7 +31,7 @@ pub(crate) use connect::connect;
 pub(crate) use definition::{INSTALL, WAITING};
 pub(crate) use error::ApiError;
 pub(crate) use events::note::OwnPod;
-pub(crate) use finalizers::{HeldVerification, Released};
+pub(crate) use finalizers::{HeldVerification, LeftEvidence};
 pub(crate) use lease::{LeaseNotWritten, LeaseRecord, LeaseRef, StoredLease};
 pub(crate) use request::DEADLINE;
 pub(crate) use secrets::KeyLookup;

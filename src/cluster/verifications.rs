@@ -100,7 +100,7 @@ pub(crate) enum Read {
 impl Cluster {
     /// Uses that client, reports events as that instance, which runs in that Pod if it runs in one. Must be called
     /// within a runtime.
-    pub(super) fn new(
+    pub(crate) fn new(
         client: Client,
         instance: &str,
         own_pod: Option<OwnPod>,

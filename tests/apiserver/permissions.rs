@@ -7,15 +7,15 @@ use std::time::Duration;
 use control_plane::Folder;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use okid_operator::api::{Phase, RETRY, Verification};
+use kube::{Api, ResourceExt as _};
+use okid_operator::api::{EVIDENCE_FINALIZER, Phase, RETRY, Verification};
 use okid_operator::permissions::{self, Scope};
 use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
 
 use crate::harness::evidence::{asking, check, files, front};
-use crate::harness::{Launch, VerificationExt as _, World, holds, until};
+use crate::harness::{Launch, Operator, VerificationExt as _, World, holds, until};
 use crate::stores::Fault as StoreFault;
 
 /// A permission in the namespace that the operator watches: group, resource, verb.
@@ -425,5 +425,75 @@ async fn the_permissions_for_the_lease_suffice_and_without_them_a_replica_says_w
     // A renewal, and the release at the end.
     let renewals = "okid_api_server_request_duration_seconds_count{verb=\"update\",resource=\"leases\"}";
     world.operator().until_metric(renewals, |count| count >= 1.0).await;
+    restricted.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
+    let mut restricted = RestrictedWorld::prepare(&[MINIMAL_ROLE, LEADER_ROLE].concat()).await;
+    let world = &restricted.world;
+    let forbidden = world.cluster.new_namespace(&world.client).await;
+    let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
+    let launch = || {
+        let election = election.map(str::to_owned);
+        let flags = [restricted.world.namespace.clone(), "--namespace".to_owned(), forbidden.clone()];
+        restricted.launch().flags(election).flags(flags)
+    };
+    let (first, second) = (launch(), launch());
+    let leads = |line: &Value| line["message"] == "this replica leads";
+    let first = restricted.world.another(first);
+    first.until_logged("that it leads", leads).await;
+    let second = restricted.world.another(second);
+    let id = restricted.world.create_session("alice", json!({})).await;
+    let body = first.ask("/readyz").await.text().await.unwrap();
+    assert!(body.starts_with("waiting for the first list of verifications; tried to "), "{body}");
+    assert!(body.ends_with("403 Forbidden\n"), "{body}");
+
+    assert!(first.stop().await.success());
+    second.until_logged("that it leads", leads).await;
+    restricted.world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let over = restricted.world.until("alice", |seen| seen.status_or_default().settled).await;
+    assert_eq!(over.phase(), Some(Phase::Verified));
+    restricted.world.replace_operator(second);
+    restricted.world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finalizers_are_released_while_another_client_writes_and_one_namespace_is_forbidden() {
+    const OTHER: &str = "example.com/other";
+    let restricted = RestrictedWorld::prepare(&[("okid.io", "verifications", "list"), PATCH]).await;
+    let world = &restricted.world;
+    let forbidden = world.cluster.new_namespace(&world.client).await;
+    let merge = async |name: &str, metadata: Value| {
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        world.api().patch(name, &PatchParams::default(), &patch).await.expect("patch the metadata");
+    };
+    for name in ["alice", "bob"] {
+        world.apply(name, json!({"suspend": true})).await;
+        merge(name, json!({"finalizers": [OTHER, EVIDENCE_FINALIZER]})).await;
+    }
+    let api = world.api();
+    let writer = tokio::spawn(async move {
+        for number in 0.. {
+            let patch = Patch::Merge(json!({"metadata": {"labels": {"number": number.to_string()}}}));
+            api.patch("alice", &PatchParams::default(), &patch).await.expect("write a label");
+        }
+    });
+    let command = Operator::program(&restricted.kubeconfig.path().join("kubeconfig"))
+        .args(["release-finalizers", "--log-format", "json"])
+        .args(["--namespace", &format!("{forbidden},{}", world.namespace)]);
+    let log = world.folder().join("release.log");
+    let release = Operator::start(command, log, restricted.kubeconfig.lifeline().unwrap());
+    for name in ["alice", "bob"] {
+        world.until(name, |seen| seen.finalizers() == [OTHER]).await;
+    }
+    assert!(!writer.is_finished());
+    writer.abort();
+    assert!(release.runs(), "it tries the other namespace again");
+    release.kill();
+    release.wait().await;
+    for name in ["alice", "bob"] {
+        merge(name, json!({"finalizers": []})).await;
+    }
     restricted.world.finish().await;
 }
