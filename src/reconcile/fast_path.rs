@@ -19,7 +19,7 @@ use crate::{
     index::{RecordId, Uid},
     lifecycle::{CompactState, SECRET_READ_AGAIN, Spacing, is_outage, jitter_seed},
     portal::{
-        Call, Caller, Details, PortalError, VerificationId,
+        Call, Caller, Details, KeyIdentity, PortalError, VerificationId,
         budget::{Admission, Closed},
     },
     workqueue::Disposition,
@@ -31,6 +31,8 @@ const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// An answer of the portal that changes something.
 pub(crate) struct Answer {
     context: Box<PollContext>,
+    /// The key that the portal was asked with.
+    key: KeyIdentity,
     pub(super) result: Result<Details, PortalError>,
 }
 
@@ -75,7 +77,8 @@ impl Reconciler {
         let Ok(Ok(key)) = self.cluster.secrets().key(&namespace, &context.account.secret).await else {
             return Ok(None);
         };
-        let budget = self.portal.budget(&context.account.portal, key.identity(), fairness_key);
+        let budget =
+            self.portal.budget(&context.account.portal, key.identity(), fairness_key);
         let ask = || budget.admit(Instant::now(), Call::Poll, priority);
         let mut admission = ask();
         let caller = (&context.account.portal, key.identity());
@@ -102,7 +105,7 @@ impl Reconciler {
         let unchanged = plain
             .and_then(|details| context.baseline.unchanged(&compact, details, self.clock.now(), spacing));
         let Some(unchanged) = unchanged else {
-            return Ok(Some(Answer { context, result }));
+            return Ok(Some(Answer { context, key: key.identity(), result }));
         };
         if let Some(entry) = self.index().get_mut(record_id) {
             entry.remember_compact(unchanged.compact);
@@ -178,7 +181,7 @@ fn retry_at(closed: Closed, until: Instant) -> Instant {
 
 impl Answer {
     /// Whether this is the answer to the poll of that session that a reconcile with these facts would send. It does not
-    /// answer a poll that was requested later.
+    /// answer a poll that was requested later, and what the portal says of an old key does not hold for a new one.
     pub(super) fn answers(
         &self,
         id: &VerificationId,
@@ -187,6 +190,7 @@ impl Answer {
     ) -> bool {
         self.context.baseline.id() == id
             && observed.account.as_ref() == Some(&*self.context.account)
+            && observed.key.as_ref().is_some_and(|key| key.identity() == self.key)
             && !observed.facts.requests_poll(status)
     }
 }
@@ -199,6 +203,7 @@ mod tests {
     use crate::{
         api::{Phase, SecretKeyRef},
         lifecycle::{PollBaseline, PortalFact, UNKNOWN_ANSWER, fixtures},
+        portal::ApiKey,
     };
 
     #[test]
@@ -212,12 +217,19 @@ mod tests {
         let account =
             Account { portal, secret: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() } };
         let context = Box::new(PollContext { baseline, account: Arc::new(account.clone()) });
-        let answer = Answer { context, result: Err(PortalError::NotFound) };
-        let mut observed = Observed { facts, account: Some(account.clone()), key: None, budget: None };
+        let key = |text: &[u8]| Arc::new(ApiKey::parse(text).unwrap());
+        let used = key(b"sk_one");
+        let answer = Answer { context, key: used.identity(), result: Err(PortalError::KeyRejected) };
+        let mut observed =
+            Observed { facts, account: Some(account.clone()), key: Some(Arc::clone(&used)), budget: None };
         let id = fixtures::id().unwrap();
         assert!(answer.answers(&id, &observed, &status));
         let other = VerificationId::parse("ver_other").unwrap();
         assert!(!answer.answers(&other, &observed, &status));
+
+        observed.key = Some(key(b"sk_two"));
+        assert!(!answer.answers(&id, &observed, &status), "the key was rotated since");
+        observed.key = Some(used);
 
         observed.facts.reconcile_requested = Some("1".to_owned());
         assert!(!answer.answers(&id, &observed, &status), "a poll was requested since");

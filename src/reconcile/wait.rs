@@ -11,7 +11,7 @@ use super::{
     reconciler::Reconciler,
 };
 use crate::{
-    api::{Verification, VerificationStatus},
+    api::{Condition, ConditionStatus, ConditionType, Verification, VerificationStatus},
     lifecycle::{
         Conclusion, CreateOutcome, Deadline, Facts, NotAdmitted, PollBaseline, PortalStep, Refusal,
         STALLED_AFTER, State, StepOutcome, Wait, is_outage,
@@ -190,6 +190,56 @@ pub(super) fn is_poll_deferred(
     facts: &Facts,
 ) -> bool {
     let is_poll = matches!(outcome, StepOutcome::NotAdmitted(NotAdmitted { step: PortalStep::Poll, .. }));
+    // After a short wait it is not concluded what status would show. It may be a change of the spec, or a key that was
+    // repaired.
+    let stays = match &conclusion.status {
+        Some(after) => after == before,
+        None => before.observed_generation == Some(facts.generation) && !shows_key_fault(before),
+    };
     // A request that is not acknowledged yet has its own priority.
-    is_poll && !facts.requests_poll(before) && conclusion.status.as_ref().is_none_or(|after| after == before)
+    is_poll && !facts.requests_poll(before) && stays
+}
+
+fn shows_key_fault(status: &VerificationStatus) -> bool {
+    Condition::find(&status.conditions, ConditionType::CredentialsReady)
+        .is_some_and(|condition| condition.status == ConditionStatus::False)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{Phase, Reason},
+        lifecycle::{ParsedStatus, conclude, fixtures},
+    };
+
+    fn is_deferred(status: &VerificationStatus, facts: &Facts) -> bool {
+        let refusal = Refusal::Rate(facts.now + SignedDuration::from_millis(100));
+        let outcome = StepOutcome::NotAdmitted(NotAdmitted { step: PortalStep::Poll, refusal, cause: None });
+        let parsed = ParsedStatus::of(fixtures::UID, status);
+        let conclusion = conclude(&parsed, &outcome, facts);
+        assert_eq!(conclusion.status, None, "the wait is short");
+        is_poll_deferred(status, &outcome, &conclusion, facts)
+    }
+
+    #[test]
+    fn a_changed_spec_or_a_repaired_key_is_shown_although_the_poll_waits() {
+        let mut facts = fixtures::facts();
+        let mut status = fixtures::open(Phase::AwaitingUser);
+        status.observed_generation = Some(facts.generation);
+        assert!(is_deferred(&status, &facts));
+        facts.generation += 1;
+        assert!(!is_deferred(&status, &facts));
+        status.observed_generation = Some(facts.generation);
+        assert!(is_deferred(&status, &facts));
+        status.conditions.push(Condition {
+            type_: ConditionType::CredentialsReady.as_str().into(),
+            status: ConditionStatus::False,
+            observed_generation: facts.generation,
+            last_transition_time: facts.now,
+            reason: Reason::SecretNotFound.as_str().into(),
+            message: "".into(),
+        });
+        assert!(!is_deferred(&status, &facts));
+    }
 }
