@@ -78,7 +78,7 @@ impl Reconciler {
             return Ok(None);
         };
         let budget =
-            self.portal.budget(&context.account.portal, key.identity(), fairness_key);
+            self.portal.budget(&context.account.portal, key.identity(), fairness_key).with_free_retries();
         let ask = || budget.admit(Instant::now(), Call::Poll, priority);
         let mut admission = ask();
         let caller = (&context.account.portal, key.identity());

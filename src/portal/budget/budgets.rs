@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    closed::Closed, key_budget::KeyBudget, permit::Budget, portal_budget::PortalBudget,
+    closed::Closed, key_budget::KeyBudget, permit::Budget, portal_budget::PortalBudget, requester::Requester,
     settings::BudgetSettings,
 };
 use crate::{
@@ -118,7 +118,8 @@ impl Budgets {
         Self { settings, registry: Mutex::new(registry) }
     }
 
-    /// The budget of a portal and key for the namespace of a fairness key.
+    /// The budget of a portal and key for the namespace of a fairness key, for a requester that reads the resource before it
+    /// asks again.
     pub fn budget(&self, portal: &PortalUrl, key: KeyIdentity, fairness_key: FairnessKey) -> Budget {
         let now = Instant::now();
         let mut registry = self.registry.lock();
@@ -131,7 +132,7 @@ impl Budgets {
         Budget {
             portal: Arc::clone(&entry.portal),
             key: entry.key_budget(key, self.settings, now),
-            namespace: fairness_key.namespace,
+            requester: Requester { namespace: fairness_key.namespace, reads_to_retry: true },
         }
     }
 

@@ -104,11 +104,12 @@ impl FairShares {
         Err(share.waitlists.join(priority, now, spacing))
     }
 
-    /// Returns a token that led to no request.
+    /// Returns a token that led to no request, which is no demand either: the request asks again.
     pub(super) fn restore(&mut self, namespace: u32) {
         self.bucket.restore();
         if let Some(share) = self.shares.get_mut(&namespace) {
             share.tokens += 1.0;
+            share.demand.requested = share.demand.requested.saturating_sub(1);
         }
     }
 

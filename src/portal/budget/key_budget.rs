@@ -13,6 +13,7 @@ use super::{
     fair_share::FairShares,
     key_state::KeyState,
     portal_budget::PortalBudget,
+    requester::Requester,
     sent_request::{SentRequest, Trial},
     settings::{BudgetSettings, UNLIMITED_SPACING, uses_reserve},
     waitlist::Waitlists,
@@ -93,8 +94,9 @@ impl KeyBudget {
         portal: &mut PortalBudget,
         now: Instant,
         (call, priority): (Call, Priority),
-        namespace: u32,
+        requester: Requester,
     ) -> Result<Trial, (Instant, Closed)> {
+        let namespace = requester.namespace;
         self.used_at = now;
         if let Some(until) = self.key.refused_until(now, call) {
             return Err((until, Closed::KeyRejected));
@@ -118,7 +120,7 @@ impl KeyBudget {
                 false
             }
         };
-        if let Err(until) = self.take(portal, now, (call, priority), namespace) {
+        if let Err(until) = self.take(portal, now, (call, priority), requester) {
             if is_create_trial {
                 self.create_breaker.trial_abandoned();
             }
@@ -134,12 +136,15 @@ impl KeyBudget {
         portal: &mut PortalBudget,
         now: Instant,
         (call, priority): (Call, Priority),
-        namespace: u32,
+        requester: Requester,
     ) -> Result<(), Instant> {
+        // Those that a full portal refuses are no demand for the rate: however often they ask, they are sent once.
+        portal.has_room(now, requester, priority, self.key.needs_trial(call))?;
+        let namespace = requester.namespace;
         if let Some(shares) = &mut self.shares {
             shares.take(now, namespace, priority, uses_reserve(priority))?;
         }
-        let admitted = portal.admit(now, namespace, priority, self.key.needs_trial(call));
+        let admitted = portal.admit(now, namespace, priority);
         if admitted.is_err()
             && let Some(shares) = &mut self.shares
         {

@@ -13,6 +13,7 @@ mod key_budget;
 mod key_state;
 mod permit;
 mod portal_budget;
+mod requester;
 mod sent_request;
 mod settings;
 mod token_bucket;

@@ -1,7 +1,7 @@
 //! The budget as its users see it: they ask for admission, and a [`RequestPermit`] records how the request ended.
 //!
 //! No clock: `now` is an argument, except when a permit is dropped. May depend on [`breaker`](super::breaker),
-//! [`closed`](super::closed), the budgets of a key and of a portal, and the pure files of [`portal`](crate::portal).
+//! [`closed`](super::closed), `requester`, the budgets of a key and of a portal, and the pure files of [`portal`](crate::portal).
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -16,6 +16,7 @@ use super::{
     closed::Closed,
     key_budget::KeyBudget,
     portal_budget::PortalBudget,
+    requester::Requester,
     sent_request::{SentRequest, SessionHash, Trial},
 };
 use crate::{
@@ -45,15 +46,22 @@ pub enum Admission {
 pub struct Budget {
     pub(super) key: Arc<Mutex<KeyBudget>>,
     pub(super) portal: Arc<Mutex<PortalBudget>>,
-    pub(super) namespace: u32,
+    pub(super) requester: Requester,
 }
 
 impl Budget {
+    /// The same for a requester that reads nothing before it asks again, which may do so sooner.
+    #[must_use]
+    pub fn with_free_retries(mut self) -> Self {
+        self.requester.reads_to_retry = false;
+        self
+    }
+
     /// Asks to send a request.
     #[must_use]
     pub fn admit(&self, now: Instant, call: Call, priority: Priority) -> Admission {
         let mut key = self.key.lock();
-        let admitted = key.admit(&mut self.portal.lock(), now, (call, priority), self.namespace);
+        let admitted = key.admit(&mut self.portal.lock(), now, (call, priority), self.requester);
         drop(key);
         match admitted {
             Ok(trial) => {
@@ -98,8 +106,8 @@ impl Budget {
     /// The factor by which every interval is stretched, at least 1.
     #[must_use]
     pub fn stretch(&self, now: Instant) -> f64 {
-        let of_key = self.key.lock().stretch(now, self.namespace);
-        of_key.max(self.portal.lock().stretch(now, self.namespace))
+        let of_key = self.key.lock().stretch(now, self.requester.namespace);
+        of_key.max(self.portal.lock().stretch(now, self.requester.namespace))
     }
 
     /// When a poll of any session of this portal and key last got 200 and that session.
@@ -144,7 +152,7 @@ impl RequestPermit {
                 // A single 401 to a poll with an accepted key may be a mistake.
                 Call::Poll => self.trial.key,
             };
-        self.budget.portal.lock().ended(now, self.budget.namespace, is_refused);
+        self.budget.portal.lock().ended(now, self.budget.requester.namespace, is_refused);
         let sent = SentRequest { call: self.call, session: self.session, trial: self.trial };
         self.budget.key.lock().report(now, sent, result)
     }
@@ -153,7 +161,7 @@ impl RequestPermit {
 impl Drop for RequestPermit {
     fn drop(&mut self) {
         if !self.is_reported {
-            self.budget.portal.lock().abandoned(Instant::now(), self.budget.namespace);
+            self.budget.portal.lock().abandoned(Instant::now(), self.budget.requester.namespace);
             self.budget.key.lock().abandoned(self.call, self.trial);
         }
     }

@@ -1,7 +1,7 @@
 //! The budget of one portal, whatever the keys: the namespaces share its rate, its requests in flight, and the number of
 //! trials of refused keys.
 //!
-//! No clock: `now` is an argument. May depend on [`fair_share`](super::fair_share), [`settings`](super::settings) and
+//! No clock: `now` is an argument. May depend on [`fair_share`](super::fair_share), `requester`, [`settings`](super::settings) and
 //! [`waitlist`](super::waitlist).
 
 use std::{collections::HashMap, time::Duration};
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     fair_share::FairShares,
+    requester::Requester,
     settings::{BudgetSettings, uses_reserve},
     waitlist::Waitlists,
 };
@@ -19,10 +20,15 @@ use crate::priority::Priority;
 const ENDED_BEFORE_RETRY: u32 = 32;
 /// Shortest time until then.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(10);
-/// Longest time until then, and between two requests of a namespace that try again.
+/// Longest time until then.
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Longest wait of a request that tries again.
-const MAX_RETRY_WAIT: Duration = Duration::from_secs(5);
+/// Longest time between two requests that try again, of all namespaces together. Those that read something for that come
+/// back no faster.
+const RETRY_SPACING: Duration = Duration::from_millis(5);
+/// Longest waits of urgent and active requests that try again, and of the others, where that reads nothing.
+const FREE_RETRY_WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
+/// Longest wait of requests that try again, where that reads something. Sixty thousand of them fit in.
+const READING_RETRY_WAIT: Duration = Duration::from_mins(5);
 /// The time over which the rate is measured at which requests end.
 const COMPLETION_WINDOW: Duration = Duration::from_secs(1);
 /// A namespace whose keys are refused may try another unproven key once in this time.
@@ -53,7 +59,10 @@ struct NamespaceState {
 /// The requests of a namespace that try again because too many are in flight.
 #[derive(Debug)]
 struct Waiting {
-    waitlists: Waitlists,
+    /// Those that read nothing for it.
+    free: Waitlists,
+    /// Those that read the resource for it.
+    reading: Waitlists,
     /// When the last of them tries again.
     until: Instant,
 }
@@ -72,6 +81,17 @@ impl NamespaceState {
         self.in_flight == 0
             && self.refused_up_to.is_none_or(|used| used <= now)
             && self.waiting.as_ref().is_none_or(|waiting| waiting.until <= now)
+    }
+}
+
+impl Waiting {
+    const fn new(now: Instant) -> Self {
+        let [urgent, other] = FREE_RETRY_WAITS;
+        Self {
+            free: Waitlists::within(now, urgent, other),
+            reading: Waitlists::within(now, READING_RETRY_WAIT, READING_RETRY_WAIT),
+            until: now,
+        }
     }
 }
 
@@ -107,20 +127,26 @@ impl PortalBudget {
         }
     }
 
-    /// Admits a request of the namespace, or says when to try again. `is_key_trial`: the key is not known to be accepted.
-    pub(super) fn admit(
+    /// Whether there is room for one more request of the namespace, whatever the rate, or when to try again. `is_key_trial`:
+    /// the key is not known to be accepted. Consumes nothing.
+    pub(super) fn has_room(
         &mut self,
         now: Instant,
-        namespace: u32,
+        requester: Requester,
         priority: Priority,
         is_key_trial: bool,
     ) -> Result<(), Instant> {
-        if is_key_trial && let Some(until) = self.refused_until(now, namespace) {
+        if is_key_trial && let Some(until) = self.refused_until(now, requester.namespace) {
             return Err(until);
         }
-        if self.is_full(namespace) {
-            return Err(self.defer(now, namespace, priority));
+        if self.is_full(requester.namespace) {
+            return Err(self.defer(now, requester, priority));
         }
+        Ok(())
+    }
+
+    /// Admits a request of a namespace for which there [is room](Self::has_room), or says when to try again.
+    pub(super) fn admit(&mut self, now: Instant, namespace: u32, priority: Priority) -> Result<(), Instant> {
         if let Some(shares) = &mut self.shares {
             shares.take(now, namespace, priority, uses_reserve(priority))?;
         }
@@ -166,20 +192,25 @@ impl PortalBudget {
     }
 
     /// When a request tries again because too many are in flight: after some of them have ended, and one after another, the
-    /// requests of all namespaces together about twice as fast as others end or as the rate admits them.
-    fn defer(&mut self, now: Instant, namespace: u32, priority: Priority) -> Instant {
+    /// requests of all namespaces together about twice as fast as others end or as the rate admits them. Where each of them
+    /// reads the resource again, two hundred in a second.
+    fn defer(&mut self, now: Instant, requester: Requester, priority: Priority) -> Instant {
+        let Requester { namespace, reads_to_retry } = requester;
         self.completions.measure(now);
         let interval = self.completions.interval;
-        let delay = (interval * ENDED_BEFORE_RETRY).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
         let rate_interval = self.shares.as_ref().map_or(Duration::ZERO, FairShares::spacing);
-        let namespaces = u32::try_from(self.active.max(1)).unwrap_or(u32::MAX);
-        let spacing = (interval.max(rate_interval) / 2).saturating_mul(namespaces).min(MAX_RETRY_DELAY);
+        let (delay, spacing) = if reads_to_retry {
+            (MAX_RETRY_DELAY, RETRY_SPACING)
+        } else {
+            let delay = (interval * ENDED_BEFORE_RETRY).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
+            (delay, (interval.max(rate_interval) / 2).min(RETRY_SPACING))
+        };
+        self.namespaces.entry(namespace).or_default();
+        let namespaces = u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX);
         let waiting = &mut self.namespaces.entry(namespace).or_default().waiting;
-        let waiting = waiting.get_or_insert_with(|| Waiting {
-            waitlists: Waitlists::within(now, MAX_RETRY_WAIT, MAX_RETRY_WAIT),
-            until: now,
-        });
-        let again = waiting.waitlists.join(priority, now + delay, spacing);
+        let waiting = waiting.get_or_insert_with(|| Waiting::new(now));
+        let waitlists = if reads_to_retry { &mut waiting.reading } else { &mut waiting.free };
+        let again = waitlists.join(priority, now + delay, spacing.saturating_mul(namespaces));
         waiting.until = waiting.until.max(again);
         again
     }
@@ -208,6 +239,21 @@ impl PortalBudget {
 mod tests {
     use super::*;
 
+    const fn free(namespace: u32) -> Requester {
+        Requester { namespace, reads_to_retry: false }
+    }
+
+    fn admit(
+        portal: &mut PortalBudget,
+        now: Instant,
+        requester: Requester,
+        priority: Priority,
+        is_key_trial: bool,
+    ) -> Result<(), Instant> {
+        portal.has_room(now, requester, priority, is_key_trial)?;
+        portal.admit(now, requester.namespace, priority)
+    }
+
     fn portal_budget(max_in_flight: usize) -> (PortalBudget, Instant) {
         let now = Instant::now();
         let settings = BudgetSettings { portal_rate: None, max_in_flight, ..BudgetSettings::default() };
@@ -215,7 +261,7 @@ mod tests {
     }
 
     fn admitted(portal: &mut PortalBudget, now: Instant, namespace: u32, times: usize) -> usize {
-        (0..times).filter(|_| portal.admit(now, namespace, Priority::Idle, false).is_ok()).count()
+        (0..times).filter(|_| admit(portal, now, free(namespace), Priority::Idle, false).is_ok()).count()
     }
 
     #[test]
@@ -260,7 +306,7 @@ mod tests {
             assert_eq!(admitted(&mut portal, now, 1, 1), 1);
         }
         let again: Vec<_> = (0..50)
-            .filter_map(|_| portal.admit(now, 1, Priority::Idle, false).err())
+            .filter_map(|_| admit(&mut portal, now, free(1), Priority::Idle, false).err())
             .map(|again| (again - now).as_millis())
             .collect();
         assert_eq!(again.first(), Some(&325), "thirty-two requests end in 320 ms");
@@ -273,10 +319,35 @@ mod tests {
         assert_eq!(admitted(&mut portal, start, 1, 100), 100);
         let now = start + Duration::from_secs(2);
         let again: Vec<_> =
-            (0..40).filter_map(|_| portal.admit(now, 1, Priority::Idle, false).err()).collect();
+            (0..40).filter_map(|_| admit(&mut portal, now, free(1), Priority::Idle, false).err()).collect();
         assert!(again.iter().all(|again| (500..=5_500).contains(&(*again - now).as_millis())), "{again:?}");
         let first = *again.iter().min().unwrap();
         assert!(again.iter().filter(|again| **again == first).count() <= 3, "they are spread: {again:?}");
+    }
+
+    #[test]
+    fn of_those_that_read_the_resource_to_try_again_two_hundred_come_back_in_a_second() {
+        for (namespaces, ends_per_second) in [(1, 5), (1, 5_000), (100, 5_000)] {
+            let (mut portal, mut now) = portal_budget(1_000);
+            assert_eq!(admitted(&mut portal, now, 1, 1_000), 1_000);
+            for _ in 0..3 * ends_per_second {
+                now += Duration::from_secs(1) / ends_per_second;
+                portal.ended(now, 1, false);
+                assert_eq!(admitted(&mut portal, now, 1, 1), 1);
+            }
+            for namespace in 2..=namespaces {
+                assert_eq!(admitted(&mut portal, now, namespace, 1), 1, "each has one in flight");
+            }
+            let mut in_second = [0; 300];
+            for number in 0..20_000 {
+                let requester = Requester { namespace: 1 + number % namespaces, reads_to_retry: true };
+                let again = admit(&mut portal, now, requester, Priority::Active, false).unwrap_err() - now;
+                assert!(again >= Duration::from_millis(500), "{again:?}");
+                in_second[usize::try_from(again.as_secs()).unwrap()] += 1;
+            }
+            assert!(in_second.iter().all(|retries| *retries <= 200), "{in_second:?}");
+            assert_eq!(in_second.iter().rposition(|retries| *retries > 0), Some(100), "and none comes later");
+        }
     }
 
     #[test]
@@ -285,14 +356,14 @@ mod tests {
         let mut requests = 0;
         for tenth in 0..600 {
             let now = start + Duration::from_millis(100) * tenth;
-            while portal.admit(now, 1, Priority::Create, true).is_ok() {
+            while admit(&mut portal, now, free(1), Priority::Create, true).is_ok() {
                 requests += 1;
                 portal.ended(now, 1, true);
             }
         }
         assert!((70..=85).contains(&requests), "{requests} in a minute");
         let now = start + Duration::from_mins(1);
-        assert!(portal.admit(now, 1, Priority::Create, false).is_ok(), "accepted keys continue");
-        assert!(portal.admit(now, 2, Priority::Create, true).is_ok(), "so do those of others");
+        assert!(admit(&mut portal, now, free(1), Priority::Create, false).is_ok(), "accepted keys continue");
+        assert!(admit(&mut portal, now, free(2), Priority::Create, true).is_ok(), "so do those of others");
     }
 }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{key_budget::KeyBudget, portal_budget::PortalBudget, *};
+use super::{key_budget::KeyBudget, portal_budget::PortalBudget, requester::Requester, *};
 use crate::{
     portal::{
         error::{Call, Failed, PortalError},
@@ -24,7 +24,7 @@ fn budget_with(settings: BudgetSettings) -> Budget {
     Budget {
         key: Arc::new(Mutex::new(KeyBudget::new(settings, now))),
         portal: Arc::new(Mutex::new(PortalBudget::new(settings, now))),
-        namespace: 1,
+        requester: Requester { namespace: 1, reads_to_retry: true },
     }
 }
 

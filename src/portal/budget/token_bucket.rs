@@ -60,8 +60,9 @@ impl TokenBucket {
         is_taken
     }
 
-    /// Returns a token that led to no request.
+    /// Returns a token that led to no request, which is no demand either: the request asks again.
     pub(super) fn restore(&mut self) {
+        self.requested = self.requested.saturating_sub(1);
         self.shared = (self.shared + 1.0).min(self.burst);
     }
 

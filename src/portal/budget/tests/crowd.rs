@@ -147,3 +147,29 @@ fn of_ten_thousand_deferred_creates_no_more_return_in_a_second_than_the_rate() {
     let early = crowd.succeeded.range(..5_000).filter(|(_, at)| **at <= now + 110 * SECOND).count();
     assert!(early >= 4_800, "{early}");
 }
+
+#[test]
+fn those_that_a_full_portal_refuses_are_no_demand_and_stretch_nothing() {
+    let settings = BudgetSettings { max_in_flight: 100, ..BudgetSettings::default() };
+    let start = Instant::now();
+    let budget = budget_with(settings);
+    go(budget.admit(start, Call::Poll, Priority::Idle)).report(start, Ok(()));
+    let (mut in_flight, mut refused) = (Vec::new(), 0);
+    for tick in 0..4_000 {
+        let now = start + Duration::from_millis(10) * tick;
+        let is_full = in_flight.len() == 100;
+        // Five hundred retries in a second, at a rate of fifty.
+        for _ in 0..if is_full { 5 } else { 1 } {
+            match budget.admit(now, Call::Poll, Priority::Idle) {
+                Admission::Go(permit) => in_flight.push(permit),
+                Admission::Wait { until: _, closed } => {
+                    assert_eq!(closed, Closed::Rate);
+                    refused += usize::from(is_full);
+                }
+            }
+        }
+    }
+    assert_eq!((in_flight.len(), refused > 15_000), (100, true), "{refused}");
+    let stretch = budget.stretch(start + Duration::from_secs(40));
+    assert!(stretch <= 1.0, "{stretch}");
+}

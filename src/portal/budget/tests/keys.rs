@@ -165,5 +165,5 @@ fn a_401_for_sessions_of_an_accepted_key_costs_its_namespace_nothing() {
     for (permit, session) in permits.into_iter().zip(0..) {
         permit.about(&id(session)).report(now, Err(&PortalError::KeyRejected));
     }
-    assert_eq!(budget.portal.lock().admit(now, 1, Priority::Create, true), Ok(()));
+    assert_eq!(budget.portal.lock().has_room(now, budget.requester, Priority::Create, true), Ok(()));
 }
