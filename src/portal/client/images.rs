@@ -56,7 +56,7 @@ impl PortalClient {
         id: &VerificationId,
         query: ImageQuery<'_>,
     ) -> Result<ImageResponse, PortalError> {
-        let (response, lease) = self.get(portal.image_url(id, query), key, false).await?;
+        let (response, lease) = self.get(&self.bodies, portal.image_url(id, query), key, false).await?;
         Ok(ImageResponse { response, _lease: lease })
     }
 
@@ -73,7 +73,7 @@ impl PortalClient {
         id: &VerificationId,
         limit: usize,
     ) -> Result<Bytes, PortalError> {
-        let (response, _lease) = self.get(portal.details_url(id), key, false).await?;
+        let (response, _lease) = self.get(&self.bodies, portal.details_url(id), key, false).await?;
         let body = body::read(response, Retain::All { limit }).await?;
         match parse_details(&body) {
             Ok(details) if details.id.as_ref() == Some(id) => Ok(Bytes::from(body)),
@@ -90,7 +90,7 @@ mod tests {
         net::TcpListener,
     };
 
-    use super::super::ClientSettings;
+    use super::super::{ClientSettings, MAX_RESPONSE_BYTES};
     use super::*;
     use crate::portal::allowed::{AllowedPortals, ImageSource};
 
@@ -135,5 +135,49 @@ mod tests {
         let image = client.image(&url, &key, &id, QUERY).await.unwrap().read(2 * SIZE).await.unwrap();
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
+    }
+
+    /// The stream window that a client announces when it connects with prior knowledge of HTTP/2.
+    async fn announced(listener: &TcpListener) -> u32 {
+        const PREFACE: usize = 24;
+        const FRAME_HEAD: usize = 9;
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; PREFACE + FRAME_HEAD];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[PREFACE + 3], 4, "the first frame has the settings");
+        let mut settings = vec![0; usize::from(u16::from_be_bytes([head[PREFACE + 1], head[PREFACE + 2]]))];
+        stream.read_exact(&mut settings).await.unwrap();
+        // RFC 9113, section 6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
+        let window = settings.chunks_exact(6).find(|setting| setting[..2] == [0, 4]).unwrap();
+        u32::from_be_bytes(window[2..].try_into().unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_largest_responses_need_few_round_trips_to_a_far_portal() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = AllowedPortals::new([&url], true).unwrap().permit(&url).unwrap();
+        let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse("ver_1").unwrap());
+        let client = || {
+            let settings = ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() };
+            PortalClient::new(settings).unwrap()
+        };
+        let round_trips = |bytes: usize, window: u32| bytes.div_ceil(usize::try_from(window).unwrap());
+        let (polls, images, results) = (client(), client(), client());
+        let window = tokio::select! {
+            window = announced(&listener) => window,
+            _ = polls.poll(&url, &key, &id) => panic!("there is no response"),
+        };
+        assert_eq!(round_trips(MAX_RESPONSE_BYTES, window), 64);
+        let window = tokio::select! {
+            window = announced(&listener) => window,
+            _ = images.image(&url, &key, &id, QUERY) => panic!("there is no response"),
+        };
+        assert_eq!(round_trips(25 * 1024 * 1024, window), 13);
+        let window = tokio::select! {
+            window = announced(&listener) => window,
+            _ = results.results(&url, &key, &id, SIZE) => panic!("there is no response"),
+        };
+        assert_eq!(round_trips(MAX_RESPONSE_BYTES, window), 8);
     }
 }

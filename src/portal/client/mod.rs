@@ -49,10 +49,20 @@ const ERROR_BODY_BYTES: usize = 16 * 1024;
 /// Most bytes of a response that are read, including dropped members: above all `results` and the portraits in it.
 pub(crate) const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Most bytes of one response, and of all responses on one HTTP/2 connection, that a portal may send before they are read.
-/// The library's own windows would hold five mebibytes for each connection.
-const STREAM_WINDOW: u32 = 128 * 1024;
-const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// How much a portal may send over HTTP/2 before it is read. No more than that arrives in one round trip.
+#[derive(Clone, Copy)]
+struct Windows {
+    /// Most bytes of one response.
+    stream: u32,
+    /// Most bytes of all responses on one connection.
+    connection: u32,
+}
+
+/// Of polls, for which there may be many connections. The longest response takes 64 round trips.
+const OF_POLLS: Windows = Windows { stream: 256 * 1024, connection: 1024 * 1024 };
+
+/// Of images and results, which are large, and whose bytes have a budget of their own.
+const OF_BODIES: Windows = Windows { stream: 2 * 1024 * 1024, connection: 5 * 1024 * 1024 };
 
 /// How often a poll that waits on a crowded connection is moved to another one.
 const MAX_MOVES: u32 = 3;
@@ -113,6 +123,8 @@ pub enum InvalidClient {
 pub struct PortalClient {
     creates: Client,
     polls: Connections,
+    /// For images and results.
+    bodies: Connections,
     body_limit: usize,
     total_timeout: Duration,
     slow_after: Duration,
@@ -127,24 +139,10 @@ impl PortalClient {
     pub fn new(settings: ClientSettings) -> Result<Self, InvalidClient> {
         let trust = tls::client_config(settings.extra_ca_pem.as_deref())?;
         let creates = create_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
-        let speaks_http2 = settings.http2_prior_knowledge;
-        let first = poll_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
-        let ClientSettings {
-            body_limit,
-            total_timeout,
-            slow_after,
-            polls_per_connection,
-            max_connections,
-            ..
-        } = settings;
-        let build = Box::new(move || poll_client(&settings, trust.clone()).ok());
-        Ok(Self {
-            creates,
-            polls: Connections::new(first, build, polls_per_connection, max_connections, speaks_http2),
-            body_limit,
-            total_timeout,
-            slow_after,
-        })
+        let polls = connections(&settings, &trust, OF_POLLS).map_err(InvalidClient::Http)?;
+        let bodies = connections(&settings, &trust, OF_BODIES).map_err(InvalidClient::Http)?;
+        let ClientSettings { body_limit, total_timeout, slow_after, .. } = settings;
+        Ok(Self { creates, polls, bodies, body_limit, total_timeout, slow_after })
     }
 
     /// Creates a session: `POST /api/generate-verification`, once, on a connection of its own.
@@ -181,7 +179,7 @@ impl PortalClient {
         key: &ApiKey,
         id: &VerificationId,
     ) -> Result<Details, PortalError> {
-        let (response, _lease) = self.get(portal.details_url(id), key, true).await?;
+        let (response, _lease) = self.get(&self.polls, portal.details_url(id), key, true).await?;
         let date = response_time(response.headers());
         let body = body::read(response, self.retain(DETAILS_MEMBERS)).await?;
         let details = parse_details(&body).map_err(|_| PortalError::Failed(Failed::Unusable))?;
@@ -194,11 +192,18 @@ impl PortalClient {
         Retain::Members { names, limit: self.body_limit, read_limit: MAX_RESPONSE_BYTES }
     }
 
-    /// Sends a GET on a pooled connection. Sends it once more on another one if the peer says that it did not process it, and
-    /// moves a poll that waits on a crowded connection, all within the total timeout. The lease lasts until the body is read.
-    async fn get(&self, url: String, key: &ApiKey, may_move: bool) -> Result<(Response, Lease), PortalError> {
+    /// Sends a GET on one of those connections. Sends it once more on another one if the peer says that it did not process
+    /// it, and moves a poll that waits on a crowded connection, all within the total timeout. The lease lasts until the body
+    /// is read.
+    async fn get(
+        &self,
+        connections: &Connections,
+        url: String,
+        key: &ApiKey,
+        may_move: bool,
+    ) -> Result<(Response, Lease), PortalError> {
         let begun = Instant::now();
-        let mut lease = self.polls.lease(begun);
+        let mut lease = connections.lease(begun);
         let mut moves = if may_move { 0 } else { MAX_MOVES };
         let mut is_retried = false;
         loop {
@@ -209,28 +214,28 @@ impl PortalClient {
                 if let Ok(response) = timeout(self.slow_after, exchange.as_mut()).await {
                     break Some(response);
                 }
-                if moves < MAX_MOVES && self.polls.is_crowded(&lease, Instant::now()) {
+                if moves < MAX_MOVES && connections.is_crowded(&lease, Instant::now()) {
                     break None;
                 }
                 if may_move && moves == MAX_MOVES {
-                    self.polls.move_did_not_help(Instant::now());
+                    connections.move_did_not_help(Instant::now());
                 }
             };
             lease = match response {
                 None => {
                     moves += 1;
-                    self.polls.lease_another(&lease)
+                    connections.lease_another(&lease)
                 }
                 Some(Err(TransportError { error: _, unprocessed: Some(why) })) if !is_retried => {
                     is_retried = true;
                     if why == Unprocessed::Refused {
-                        self.polls.refused(&lease, Instant::now());
+                        connections.refused(&lease, Instant::now());
                     }
-                    self.polls.lease_another(&lease)
+                    connections.lease_another(&lease)
                 }
                 Some(Err(failed)) => return Err(failed.error),
                 Some(Ok(response)) => {
-                    self.polls.responded(response.version());
+                    connections.responded(response.version());
                     return Ok((Self::classify(Call::Poll, response).await?, lease));
                 }
             };
@@ -293,15 +298,34 @@ fn create_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest:
     common(settings, trust)?.http1_only().pool_max_idle_per_host(0).build()
 }
 
-/// A client with pooled connections for polls, HTTP/2 if the portal supports it.
-fn poll_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::Result<Client> {
+/// Connections with these windows.
+fn connections(
+    settings: &ClientSettings,
+    trust: &ClientConfig,
+    windows: Windows,
+) -> reqwest::Result<Connections> {
+    let first = pooled_client(settings, trust.clone(), windows)?;
+    let build = {
+        let (settings, trust) = (settings.clone(), trust.clone());
+        Box::new(move || pooled_client(&settings, trust.clone(), windows).ok())
+    };
+    let ClientSettings { polls_per_connection, max_connections, http2_prior_knowledge, .. } = *settings;
+    Ok(Connections::new(first, build, polls_per_connection, max_connections, http2_prior_knowledge))
+}
+
+/// A client with pooled connections, HTTP/2 if the portal supports it.
+fn pooled_client(
+    settings: &ClientSettings,
+    mut trust: ClientConfig,
+    windows: Windows,
+) -> reqwest::Result<Client> {
     trust.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if settings.http2_prior_knowledge {
         trust.alpn_protocols.truncate(1);
     }
     let builder = common(settings, trust)?
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_initial_stream_window_size(windows.stream)
+        .http2_initial_connection_window_size(windows.connection)
         // Otherwise a silently dead connection would fail every poll on it until TCP gives up.
         .http2_keep_alive_interval(Duration::from_secs(15))
         .http2_keep_alive_timeout(Duration::from_secs(10));
