@@ -17,6 +17,8 @@ use crate::{
 
 /// Maximum number of verifications with a slot; the others come back when the window closes.
 const MOST: usize = 10_000;
+/// So many of each portal and key have a slot in any case, so that those of one namespace's keys do not take all.
+const OF_EACH: usize = 4;
 
 /// The portal and the key whose creates wait.
 type Caller = (PortalUrl, KeyIdentity);
@@ -49,7 +51,8 @@ impl ProbeSlots {
         }
         slots.release(record_id);
         slots.release_past(&caller, now);
-        if slots.by_record.len() >= MOST {
+        let of_caller = slots.by_caller.get(&caller).map_or(0, BTreeMap::len);
+        if slots.by_record.len() >= MOST && of_caller >= OF_EACH {
             return None;
         }
         let mut slot = window.opens.max(now);
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_slots_of_its_own_and_all_of_them_are_bounded() {
+    fn each_key_has_slots_of_its_own_and_beyond_a_few_of_each_all_of_them_are_bounded() {
         let (slots, start) = (ProbeSlots::default(), Instant::now());
         let assign = |number, key: &str| slots.assign(record_id(number), caller(key), window(start), start);
         assert_eq!(assign(1, "one"), Some(start + PROBE_INTERVAL));
@@ -189,8 +192,14 @@ mod tests {
         for number in 4..=u32::try_from(MOST).unwrap() {
             assert!(assign(number, &format!("key-{number}")).is_some());
         }
-        assert_eq!(assign(20_000, "one-more"), None);
-        slots.release(record_id(1));
-        assert_eq!(assign(20_000, "one-more"), Some(start + PROBE_INTERVAL));
+        for number in 1..=4 {
+            let slot = assign(20_000 + number, "one-more");
+            assert_eq!(slot, Some(start + PROBE_INTERVAL * number), "a few for each, however many there are");
+        }
+        assert_eq!(assign(20_005, "one-more"), None);
+        for number in 1..=5 {
+            slots.release(record_id(number));
+        }
+        assert_eq!(assign(20_005, "one-more"), Some(start + PROBE_INTERVAL * 5));
     }
 }
