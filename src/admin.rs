@@ -3,12 +3,20 @@
 
 pub(crate) mod listen;
 
-use std::{borrow::Cow, error::Error as _, net::SocketAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    error::Error as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_TYPE, FORWARDED},
+    },
     response::IntoResponse,
     routing::{get, put},
 };
@@ -106,9 +114,10 @@ pub(crate) fn routes(
 async fn set_log_filter(
     State(log): State<LogControl>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     directives: String,
 ) -> (StatusCode, String) {
-    if !peer.ip().to_canonical().is_loopback() {
+    if !is_from_this_machine(peer.ip(), &headers) {
         let advice = "only a connection from this machine may change the log; use kubectl port-forward\n";
         return (StatusCode::FORBIDDEN, advice.to_owned());
     }
@@ -124,6 +133,16 @@ async fn set_log_filter(
     }
     tracing::info!(filter = filter.as_str(), "the filter of the log was changed");
     (StatusCode::OK, "ok\n".to_owned())
+}
+
+/// Whether a request comes from this machine. The sidecar of a mesh forwards what comes from elsewhere, from an address of
+/// its own in the loopback network.
+fn is_from_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
+    let is_localhost = match peer.to_canonical() {
+        IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
+        IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,
+    };
+    is_localhost && !headers.contains_key("x-forwarded-for") && !headers.contains_key(FORWARDED)
 }
 
 async fn live(State(health): State<Health>) -> impl IntoResponse {
@@ -201,16 +220,23 @@ mod tests {
         let health = Health { stuck: Arc::new(|| None), is_cut_off: Arc::new(|| false) };
         let readiness = Readiness::waiting_for("something");
         let routes = routes(readiness, health, Arc::default(), Arc::new(|| ()), log);
-        let put = async |peer: &str, directives: &str| {
+        let put_with = async |peer: &str, header: &'static str, directives: &str| {
             let peer: SocketAddr = peer.parse().unwrap();
-            let request = Request::put("/log-filter").body(Body::from(directives.to_owned())).unwrap();
+            let request = Request::put("/log-filter").header(header, "for=10.0.0.7");
+            let request = request.body(Body::from(directives.to_owned())).unwrap();
             routes.clone().layer(MockConnectInfo(peer)).oneshot(request).await.unwrap().status().as_u16()
         };
+        let put = async |peer: &str, directives: &str| put_with(peer, "x-other", directives).await;
         for peer in ["127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5"] {
             assert_eq!(put(peer, "okid_operator=debug\n").await, 200, "{peer}");
         }
         for peer in ["10.0.0.7:5", "[::ffff:10.0.0.7]:5", "[fe80::1]:5", "0.0.0.0:5"] {
             assert_eq!(put(peer, "debug").await, 403, "{peer}");
+        }
+        // The sidecar of a mesh, which forwards what comes from another machine.
+        assert_eq!(put("127.0.0.6:5", "debug").await, 403);
+        for forwarded in ["forwarded", "x-forwarded-for"] {
+            assert_eq!(put_with("127.0.0.1:5", forwarded, "debug").await, 403, "{forwarded}");
         }
         assert_eq!(put("127.0.0.1:5", "okid=loudest").await, 400);
         assert_eq!(put("127.0.0.1:5", &"a,".repeat(MOST_DIRECTIVES)).await, 413);

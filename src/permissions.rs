@@ -73,7 +73,10 @@ pub const RUN: &[Permission] = &[
         Scope::WatchedNamespaces,
         VERIFICATIONS,
         Objects::All,
-        ("list", "the same at the start, if the API server has no streaming lists"),
+        (
+            "list",
+            "lists them where the API server has no streaming lists, and one now and then to notice a restored backup",
+        ),
     ),
     permission(
         Scope::WatchedNamespaces,

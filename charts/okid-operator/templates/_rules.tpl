@@ -4,7 +4,7 @@
   resources: [verifications]
   verbs:
   - watch   # follows the resources that are not settled
-  - list    # the same at the start, if the API server has no streaming lists
+  - list    # lists them where the API server has no streaming lists, and one now and then to notice a restored backup
   - get     # reads one resource before a reconcile that may change it
   - patch   # adds and removes the finalizer of evidence with deletionPolicy: Delete; nothing else
 - apiGroups: [okid.io]
