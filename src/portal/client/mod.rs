@@ -1,6 +1,6 @@
 //! The HTTP client: one request, one response or one [`PortalError`].
 //!
-//! May depend on the other files of [`portal`](crate::portal) but [`budget`](super::budget), and on [`tls`](crate::tls). It
+//! May depend on the other files of [`portal`](crate::portal) but [`budget`](super::budget), and on `clock` and `tls`. It
 //! never follows a redirect (HTTP clients send `X-SDK-Key` along to the new host), never retries a request except a poll
 //! that was certainly not processed, requests no compression, sends no `Referer`, ignores the environment's proxy variables,
 //! and reads no more of a body than it has to. Rates and retries are the budget's responsibility.
@@ -29,10 +29,12 @@ use super::{
     wire::{CREATED_MEMBERS, Created, DETAILS_MEMBERS, Details, parse_created, parse_details},
 };
 use body::Retain;
+use connect_deadline::ConnectDeadline;
 use connections::{Connections, Lease};
 use transport::{TransportError, Unprocessed, classify_transport, unprocessed};
 
 mod body;
+mod connect_deadline;
 mod connections;
 pub(crate) mod images;
 mod resolve;
@@ -295,7 +297,8 @@ fn response_time(headers: &HeaderMap) -> Option<Timestamp> {
 /// being sent, and it would be unknown whether it was read.
 fn create_client(settings: &ClientSettings, mut trust: ClientConfig) -> reqwest::Result<Client> {
     trust.alpn_protocols = vec![b"http/1.1".to_vec()];
-    common(settings, trust)?.http1_only().pool_max_idle_per_host(0).build()
+    let deadline = ConnectDeadline(settings.connect_timeout);
+    common(settings, trust)?.http1_only().pool_max_idle_per_host(0).connector_layer(deadline).build()
 }
 
 /// Connections with these windows.

@@ -56,6 +56,17 @@ async fn a_handshake_that_never_ends_is_a_request_not_sent() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_established_too_late_is_a_request_not_sent() {
+    let portal = Portal::responding("200 OK", "", CREATED).await;
+    let trust = tls::client_config(None).unwrap();
+    let builder = common(&ClientSettings::default(), trust).unwrap();
+    let late = builder.connector_layer(ConnectDeadline(Duration::ZERO)).build().unwrap();
+    let error = late.post(portal.url().create_url()).send().await.unwrap_err();
+    assert_eq!(classify_transport(&error), PortalError::NotSent(NotSent::Connect));
+    assert!(portal.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_configured_proxy_is_used() {
     let proxy = Portal::responding("200 OK", "", CREATED).await;
     let address = Url::parse(&format!("http://{}", proxy.address)).unwrap();
