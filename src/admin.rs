@@ -128,10 +128,12 @@ async fn set_log_filter(
             return (StatusCode::BAD_REQUEST, format!("{invalid}{cause}\n"));
         }
     };
+    // One of the two is in the log, whether the old filter or the new one drops warnings.
+    tracing::warn!(filter = filter.as_str(), "changing the filter of the log");
     if !log.set(&filter) {
         return (StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be changed\n".to_owned());
     }
-    tracing::info!(filter = filter.as_str(), "the filter of the log was changed");
+    tracing::warn!(filter = filter.as_str(), "the filter of the log was changed");
     (StatusCode::OK, "ok\n".to_owned())
 }
 
@@ -238,7 +240,9 @@ mod tests {
         for forwarded in ["forwarded", "x-forwarded-for"] {
             assert_eq!(put_with("127.0.0.1:5", forwarded, "debug").await, 403, "{forwarded}");
         }
-        assert_eq!(put("127.0.0.1:5", "okid=loudest").await, 400);
+        for invalid in ["okid=loudest", "", " \n", ","] {
+            assert_eq!(put("127.0.0.1:5", invalid).await, 400, "{invalid:?}");
+        }
         assert_eq!(put("127.0.0.1:5", &"a,".repeat(MOST_DIRECTIVES)).await, 413);
         assert_eq!(*set.lock(), ["okid_operator=debug"; 3]);
     }

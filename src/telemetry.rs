@@ -29,7 +29,7 @@ pub struct LogFilter(String);
 /// The text is not a [`LogFilter`].
 #[derive(Debug, thiserror::Error)]
 #[error("write a level such as info, or directives such as okid_operator=debug")]
-pub struct InvalidFilter(#[source] ParseError);
+pub struct InvalidFilter(#[source] Option<ParseError>);
 
 impl Default for LogFilter {
     /// Level info.
@@ -42,7 +42,11 @@ impl FromStr for LogFilter {
     type Err = InvalidFilter;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        EnvFilter::builder().parse(text).map_err(InvalidFilter)?;
+        // The library takes no directive at all for the level error.
+        if text.split(',').all(|directive| directive.trim().is_empty()) {
+            return Err(InvalidFilter(None));
+        }
+        EnvFilter::builder().parse(text).map_err(|invalid| InvalidFilter(Some(invalid)))?;
         Ok(Self(text.to_owned()))
     }
 }

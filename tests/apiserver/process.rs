@@ -183,6 +183,8 @@ async fn the_filter_of_the_log_is_changed_while_the_operator_runs() {
     operator.until_logged("the session", |line| line["name"] == "alice").await;
     let before = changes();
     assert_eq!(operator.put("/log-filter", "okid_operator=error").await.status(), 200);
+    let is_announced = |line: &Value| line["filter"] == "okid_operator=error" && line["level"] == "WARN";
+    operator.until_logged("the change that silences the log", is_announced).await;
     world.create_session("bob", json!({})).await;
     let refused = operator.put("/log-filter", "okid=loudest").await;
     assert_eq!(refused.status(), 400);
