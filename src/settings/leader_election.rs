@@ -9,6 +9,9 @@ use super::{flags::LeaderFlags, values::Namespace};
 /// The name of the Lease of an operator that watches everything.
 const LEASE_NAME: &str = "okid-operator";
 
+/// The longest duration of a Lease. After a crash nobody leads for that long.
+const LONGEST_LEASE: Duration = Duration::from_hours(1);
+
 /// How the leader is elected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderElection {
@@ -27,6 +30,9 @@ pub struct LeaderElection {
 /// The durations do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTiming {
+    /// A crash would leave the work undone for too long.
+    #[error("--leader-lease-duration must be at most 1h; the default is 15s")]
+    LongLease,
     /// The renew deadline leaves no time to step down before the Lease expires.
     #[error(
         "--leader-lease-duration must be longer than --leader-renew-deadline, so that a leader that cannot renew steps down \
@@ -48,7 +54,7 @@ impl InvalidTiming {
     /// The flag whose value must change.
     pub(super) const fn flag(self) -> &'static str {
         match self {
-            Self::LeaseDuration => "--leader-lease-duration",
+            Self::LeaseDuration | Self::LongLease => "--leader-lease-duration",
             Self::RenewDeadline => "--leader-renew-deadline",
             Self::RetryPeriod => "--leader-retry-period",
         }
@@ -69,11 +75,15 @@ impl LeaderElection {
         if retry_period < Duration::from_secs(1) {
             return Err(InvalidTiming::RetryPeriod);
         }
-        if renew_deadline <= retry_period.mul_f64(1.2) {
-            return Err(InvalidTiming::RenewDeadline);
+        if lease_duration > LONGEST_LEASE {
+            return Err(InvalidTiming::LongLease);
         }
         if lease_duration <= renew_deadline {
             return Err(InvalidTiming::LeaseDuration);
+        }
+        // The longest durations cannot be multiplied.
+        if renew_deadline <= retry_period || renew_deadline <= retry_period.mul_f64(1.2) {
+            return Err(InvalidTiming::RenewDeadline);
         }
         let lease_name =
             lease_name.map_or_else(|| default_name(namespaces, selector), |name| name.as_str().to_owned());

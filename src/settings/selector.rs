@@ -69,12 +69,10 @@ fn is_requirement(text: &str) -> bool {
         };
         return is_key(key) && values.split(',').all(|value| is_value(value.trim()));
     }
-    match text.split_once('=') {
+    let operators = ["!=", "==", "="];
+    match operators.iter().find_map(|operator| text.split_once(operator)) {
         None => is_key(text),
-        Some((key, value)) => {
-            let key = key.strip_suffix('!').unwrap_or(key);
-            is_key(key.trim()) && is_value(value.strip_prefix('=').unwrap_or(value).trim())
-        }
+        Some((key, value)) => is_key(key.trim()) && is_value(value.trim()),
     }
 }
 
@@ -131,6 +129,9 @@ mod tests {
             ",",
             "team,",
             "=kyc",
+            "team!==kyc",
+            "team===kyc",
+            "team! =kyc",
             "team=k yc",
             "team in kyc",
             "team in (kyc",

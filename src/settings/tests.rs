@@ -84,6 +84,17 @@ fn durations_of_the_election_that_do_not_fit_together_are_refused_with_the_reaso
             ["--leader-renew-deadline=5s", "--leader-retry-period=0s"],
             "--leader-retry-period must be at least 1s",
         ),
+        (
+            ["--leader-renew-deadline=10s", "--leader-retry-period=18000000000000000000s"],
+            "1.2 times --leader-retry-period",
+        ),
+        (
+            [
+                "--leader-lease-duration=18000000000000000000s",
+                "--leader-renew-deadline=17000000000000000000s",
+            ],
+            "--leader-lease-duration must be at most 1h",
+        ),
     ] {
         let refusal = refusal(&flags);
         assert!(refusal.contains(advice) && refusal.contains("default"), "{flags:?}: {refusal}");
@@ -140,6 +151,7 @@ fn a_value_that_cannot_be_used_is_refused_with_its_flag_and_what_to_write() {
         ("--leader-lease-name", "a..b", "lower-case letters, digits, dashes and dots"),
         ("--leader-lease-namespace", "Team_A", "lower-case letters, digits and dashes"),
         ("--log-filter", "okid=loudest", "okid_operator=debug"),
+        ("--log-filter", " ,", "okid_operator=debug"),
         ("--allowed-store-endpoint", "minio", "http:// or https://"),
         ("--allowed-portal", "http://portal.example", "--allow-plain-http"),
         ("--forbid-image", "redacted", "unredacted, front, back"),
