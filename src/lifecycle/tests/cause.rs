@@ -20,7 +20,7 @@ use crate::{
 pub(crate) const REFUSAL: &str =
     "the Secret with the credentials of the store: aws_regoin is not an option of s3 stores";
 const SAID: &str = "spec.evidence cannot be stored as requested: the Secret with the credentials of the store: aws_regoin is \
-                    no option of s3 stores.";
+                    not an option of s3 stores.";
 
 /// A refused destination.
 pub(crate) fn refused_destination() -> DestinationFact {
