@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    fn stored(spec: serde_json::Value) -> StoredLease {
+    fn stored(spec: &serde_json::Value) -> StoredLease {
         let lease = json!({"metadata": {"name": "okid-operator", "labels": {"a": "b"}}, "spec": spec});
         StoredLease::from(serde_json::from_value::<Lease>(lease).unwrap())
     }
@@ -185,7 +185,7 @@ mod tests {
             "acquireTime": "2026-11-27T09:00:00.000001Z", "renewTime": "2026-11-27T09:00:09.000002Z",
             "strategy": "OldestEmulationVersion",
         });
-        let lease = stored(written.clone());
+        let lease = stored(&written);
         let record = LeaseRecord {
             holder: "one_1".to_owned(),
             duration: Some(Duration::from_secs(15)),
@@ -203,7 +203,7 @@ mod tests {
     fn a_lease_that_says_nothing_useful_is_held_by_nobody_and_names_no_duration() {
         assert_eq!(LeaseRecord::of(None), LeaseRecord::default());
         for seconds in [0, -1, i32::MIN] {
-            let record = stored(json!({"holderIdentity": "one", "leaseDurationSeconds": seconds})).record;
+            let record = stored(&json!({"holderIdentity": "one", "leaseDurationSeconds": seconds})).record;
             assert_eq!((record.holder.as_str(), record.duration), ("one", None), "{seconds}");
         }
     }

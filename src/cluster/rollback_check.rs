@@ -20,13 +20,13 @@ impl Cluster {
     /// Lists one item from time to time, until two lists say that the state was rolled back. Lists it in one of the
     /// namespaces, which have one etcd, or in all if that is what is given; in the next one after a failure.
     pub(crate) async fn until_rolled_back(&self, namespaces: &[Option<&str>]) {
-        let api = |namespace: &Option<&str>| -> Api<Verification> {
+        let api = |namespace: Option<&str>| -> Api<Verification> {
             match namespace {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
                 None => Api::all(self.client.clone()),
             }
         };
-        let mut apis = namespaces.iter().map(api).cycle();
+        let mut apis = namespaces.iter().copied().map(api).cycle();
         let Some(mut api) = apis.next() else { return std::future::pending().await };
         let one = ListParams::default().limit(1);
         let mut detector = RollbackDetector::default();

@@ -284,12 +284,12 @@ impl<R> Index<R> {
     pub(crate) fn init(&mut self, namespace: Option<&str>) {
         self.epoch = self.epoch.saturating_add(1);
         let epoch = self.epoch;
-        match self.lists.iter_mut().find(|list| list.namespace.as_deref() == namespace) {
-            Some(list) => list.epoch = epoch,
-            None => {
-                let namespace = namespace.map(Into::into);
-                self.lists.push(List { namespace, epoch, accepts_rollback: false });
-            }
+        let list = self.lists.iter_mut().find(|list| list.namespace.as_deref() == namespace);
+        if let Some(list) = list {
+            list.epoch = epoch;
+        } else {
+            let namespace = namespace.map(Into::into);
+            self.lists.push(List { namespace, epoch, accepts_rollback: false });
         }
     }
 

@@ -122,9 +122,8 @@ impl Elector {
             }
             let lost = match self.election.loss(self.started.elapsed()) {
                 Some(Loss::Taken) => LeaseLost::Taken,
-                Some(Loss::Expired) => LeaseLost::Expired,
                 None if self.leadership.is_current() => continue,
-                None => LeaseLost::Expired,
+                Some(Loss::Expired) | None => LeaseLost::Expired,
             };
             self.give_up();
             return lost;

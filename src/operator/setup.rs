@@ -60,7 +60,7 @@ pub(super) fn portal_client(settings: &Settings) -> Result<PortalClient, Setup> 
     let authorities = Authority { flag: "--portal-ca-file", file: settings.portal_ca_file.as_ref() };
     let extra_ca_pem = authorities.read()?;
     let proxy = settings.portal_proxy.as_ref().map(ProxyUrl::url).cloned();
-    let client = PortalClient::new(ClientSettings { proxy, extra_ca_pem, ..ClientSettings::default() });
+    let client = PortalClient::new(&ClientSettings { proxy, extra_ca_pem, ..ClientSettings::default() });
     client.map_err(|invalid| match invalid {
         InvalidClient::Trust(invalid) => authorities.blame(invalid),
         InvalidClient::Http(_) => Setup::PortalClient(invalid),

@@ -50,16 +50,15 @@ pub(super) async fn work(
         None
     };
     let following = follow.abort_handle();
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            let until_shutdown = async {
-                let ended = until_shutdown(&mut follow, shutdown).await;
-                following.abort();
-                ended
-            };
-            lead(reconciler, &mut elector, settings, readiness, until_shutdown).await
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        let until_shutdown = async {
+            let ended = until_shutdown(&mut follow, shutdown).await;
+            following.abort();
+            ended
+        };
+        lead(reconciler, &mut elector, settings, readiness, until_shutdown).await
     };
     readiness.shut_down();
     following.abort();

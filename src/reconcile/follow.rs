@@ -32,7 +32,7 @@ pub(crate) struct ListProgress {
     /// What the follower waits for, for `/readyz`; nothing, once every list is complete.
     pub(crate) waiting_for: Option<Cow<'static, str>>,
     /// Whether this replica may lead: a list is complete, and none is in its first attempt. A namespace that cannot be
-    /// listed, because it was deleted or its RoleBinding is missing, does not hold up the others.
+    /// listed, because it was deleted or its `RoleBinding` is missing, does not hold up the others.
     pub(crate) may_lead: bool,
 }
 
@@ -58,10 +58,10 @@ pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_prog
     let scopes = followed.scopes();
     let selector = followed.selector.as_deref();
     let begin = || {
-        let watch = |(number, namespace): (usize, &Option<&str>)| {
-            cluster.watch(*namespace, selector).map(move |change| (number, change)).boxed()
+        let watch = |(number, namespace): (usize, Option<&str>)| {
+            cluster.watch(namespace, selector).map(move |change| (number, change)).boxed()
         };
-        select_all(scopes.iter().enumerate().map(watch))
+        select_all(scopes.iter().copied().enumerate().map(watch))
     };
     let mut stream = begin();
     let until_rolled_back = || cluster.until_rolled_back(&scopes);

@@ -105,7 +105,7 @@ mod tests {
         sandbox.finish(&id, Verdict::Verified).unwrap();
         let url = AllowedPortals::new([sandbox.url()], true).unwrap().permit(&sandbox.url()).unwrap();
         let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse(&id).unwrap());
-        let client = PortalClient::new(ClientSettings::default()).unwrap();
+        let client = PortalClient::new(&ClientSettings::default()).unwrap();
         let image = client.image(&url, &key, &id, QUERY).await.unwrap().read(SIZE).await.unwrap();
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
@@ -131,7 +131,7 @@ mod tests {
         });
         let url = AllowedPortals::new([&url], true).unwrap().permit(&url).unwrap();
         let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse("ver_1").unwrap());
-        let client = PortalClient::new(ClientSettings::default()).unwrap();
+        let client = PortalClient::new(&ClientSettings::default()).unwrap();
         let image = client.image(&url, &key, &id, QUERY).await.unwrap().read(2 * SIZE).await.unwrap();
         assert_eq!(image.len(), SIZE);
         assert_eq!(image.try_into_mut().unwrap().capacity(), SIZE);
@@ -160,7 +160,7 @@ mod tests {
         let (key, id) = (ApiKey::parse(b"sk_canary").unwrap(), VerificationId::parse("ver_1").unwrap());
         let client = || {
             let settings = ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() };
-            PortalClient::new(settings).unwrap()
+            PortalClient::new(&settings).unwrap()
         };
         let round_trips = |bytes: usize, window: u32| bytes.div_ceil(usize::try_from(window).unwrap());
         let (polls, images, results) = (client(), client(), client());

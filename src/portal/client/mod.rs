@@ -138,12 +138,12 @@ impl PortalClient {
     /// # Errors
     ///
     /// [`InvalidClient`].
-    pub fn new(settings: ClientSettings) -> Result<Self, InvalidClient> {
+    pub fn new(settings: &ClientSettings) -> Result<Self, InvalidClient> {
         let trust = tls::client_config(settings.extra_ca_pem.as_deref())?;
-        let creates = create_client(&settings, trust.clone()).map_err(InvalidClient::Http)?;
-        let polls = connections(&settings, &trust, OF_POLLS).map_err(InvalidClient::Http)?;
-        let bodies = connections(&settings, &trust, OF_BODIES).map_err(InvalidClient::Http)?;
-        let ClientSettings { body_limit, total_timeout, slow_after, .. } = settings;
+        let creates = create_client(settings, trust.clone()).map_err(InvalidClient::Http)?;
+        let polls = connections(settings, &trust, OF_POLLS).map_err(InvalidClient::Http)?;
+        let bodies = connections(settings, &trust, OF_BODIES).map_err(InvalidClient::Http)?;
+        let ClientSettings { body_limit, total_timeout, slow_after, .. } = *settings;
         Ok(Self { creates, polls, bodies, body_limit, total_timeout, slow_after })
     }
 

@@ -114,13 +114,13 @@ fn plain(url: &str) -> PortalUrl {
 }
 
 fn client() -> PortalClient {
-    PortalClient::new(ClientSettings::default()).unwrap()
+    PortalClient::new(&ClientSettings::default()).unwrap()
 }
 
 /// A client with a short timeout.
 fn client_with_short_timeout() -> PortalClient {
     let total_timeout = Duration::from_millis(200);
-    PortalClient::new(ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap()
+    PortalClient::new(&ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap()
 }
 
 fn key() -> ApiKey {
@@ -284,7 +284,7 @@ async fn an_error_with_a_dripping_body_is_still_that_error() {
     let head = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 100000\r\n\r\nInvalid API key provided";
     let portal = Portal::new(Behavior::Drip(head.into())).await;
     let total_timeout = Duration::from_secs(1);
-    let patient = PortalClient::new(ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap();
+    let patient = PortalClient::new(&ClientSettings { total_timeout, ..ClientSettings::default() }).unwrap();
     assert_eq!(patient.create(&portal.url(), &key()).await, Err(PortalError::KeyRejected));
 }
 

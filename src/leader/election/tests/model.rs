@@ -112,7 +112,7 @@ impl World {
 
     /// The ticks since then, up to that many: more makes no difference.
     fn age(&self, since: Duration, most: Duration) -> u64 {
-        (self.now - since).min(most).as_secs()
+        self.now.saturating_sub(since).min(most).as_secs()
     }
 
     fn key(&self) -> Key {

@@ -18,7 +18,7 @@ async fn a_name_without_an_address_is_a_request_not_sent() {
     let url = plain("https://portal.invalid");
     // Longer than a resolver waits for a silent name server.
     let connect_timeout = Duration::from_mins(1);
-    let patient = PortalClient::new(ClientSettings {
+    let patient = PortalClient::new(&ClientSettings {
         connect_timeout,
         total_timeout: connect_timeout,
         ..ClientSettings::default()
@@ -51,7 +51,7 @@ async fn a_handshake_that_never_ends_is_a_request_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = plain(&format!("https://{}", listener.local_addr().unwrap()));
     let settings = ClientSettings { connect_timeout: Duration::from_millis(50), ..ClientSettings::default() };
-    let error = PortalClient::new(settings).unwrap().create(&url, &key()).await;
+    let error = PortalClient::new(&settings).unwrap().create(&url, &key()).await;
     assert_eq!(error, Err(PortalError::NotSent(NotSent::Connect)));
 }
 
@@ -71,7 +71,7 @@ async fn a_configured_proxy_is_used() {
     let proxy = Portal::responding("200 OK", "", CREATED).await;
     let address = Url::parse(&format!("http://{}", proxy.address)).unwrap();
     let client =
-        PortalClient::new(ClientSettings { proxy: Some(address), ..ClientSettings::default() }).unwrap();
+        PortalClient::new(&ClientSettings { proxy: Some(address), ..ClientSettings::default() }).unwrap();
     client.create(&plain("http://portal.invalid"), &key()).await.unwrap();
     assert!(proxy.requests()[0].1.starts_with("post http://portal.invalid/api/generate-verification "));
 }
@@ -105,7 +105,7 @@ async fn the_environments_proxies_are_ignored() {
 fn invalid_settings_are_refused_with_a_reason() {
     let refusal = |pem: &[u8]| {
         let settings = ClientSettings { extra_ca_pem: Some(pem.to_vec()), ..ClientSettings::default() };
-        PortalClient::new(settings).err().unwrap()
+        PortalClient::new(&settings).err().unwrap()
     };
     assert!(matches!(
         refusal(b"no certificate"),
@@ -166,7 +166,7 @@ async fn hundreds_of_polls_are_in_flight_over_few_connections() {
     );
 
     let client =
-        PortalClient::new(ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() })
+        PortalClient::new(&ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() })
             .unwrap();
     let (key, id) = (key(), id());
     let polls = futures::future::join_all((0..POLLS).map(|_| client.poll(&url, &key, &id))).await;

@@ -65,7 +65,7 @@ async fn respond(stream: TcpStream) -> Result<(), h2::Error> {
 }
 
 fn http2_client() -> PortalClient {
-    PortalClient::new(ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() }).unwrap()
+    PortalClient::new(&ClientSettings { http2_prior_knowledge: true, ..ClientSettings::default() }).unwrap()
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_peer_that_allows_five_streams_gets_more_connections() {
             tokio::spawn(five_at_a_time(stream, in_flight.clone()));
         }
     });
-    let client = PortalClient::new(ClientSettings {
+    let client = PortalClient::new(&ClientSettings {
         http2_prior_knowledge: true,
         slow_after: Duration::from_millis(300),
         ..ClientSettings::default()
