@@ -305,7 +305,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     for path in entries.filter(|path| !is_left_out(path)) {
         if path.is_dir() {
             files.extend(files_below(&path));
-        } else {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
