@@ -13,8 +13,8 @@ use crate::{
     fairness::FairnessKey,
     index::RecordId,
     lifecycle::{
-        Blocker, NotAdmitted, PortalStep, Refusal, ReleaseWhen, RemovalOutcome, State, Step, StepOutcome,
-        Transition, UploadOutcome, Wait, after_refusal, poll_schedule,
+        Blocker, CompactState, NotAdmitted, PortalStep, Refusal, ReleaseWhen, RemovalOutcome, State, Step,
+        StepOutcome, Transition, UploadOutcome, Wait, after_refusal, poll_schedule,
     },
     portal::{
         ApiKey, Call, Caller, Details, KeyIdentity, PortalError, PortalUrl, VerificationId,
@@ -187,7 +187,13 @@ impl Reconciler {
                 };
             }
         };
-        match budget.admit(Instant::now(), call, priority) {
+        // A refused poll of a session without failures is remembered, so the fast path tries again and reads nothing.
+        let is_plain = CompactState::of(&reconciliation.observed.facts.local_state).is_some();
+        let requester = match step {
+            PortalStep::Poll if is_plain => budget.clone().with_free_retries(),
+            PortalStep::Create | PortalStep::Adopt | PortalStep::Poll | PortalStep::Store => budget.clone(),
+        };
+        match requester.admit(Instant::now(), call, priority) {
             Admission::Go(permit) => Ok(Admitted::Call(permit)),
             Admission::Wait { until, closed } => refused(call, until, closed),
         }

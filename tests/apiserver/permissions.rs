@@ -1,6 +1,8 @@
 //! The operator as a `ServiceAccount` with limited permissions: the minimal role suffices for everything, and a missing
 //! permission affects only what it is for.
 
+mod replicas;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -396,104 +398,5 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
     operator.until_watching().await;
     assert!(operator.ready().await);
     assert!(operator.stop().await.success());
-    restricted.world.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_permissions_for_the_lease_suffice_and_without_them_a_replica_says_what_is_missing() {
-    let mut restricted = RestrictedWorld::prepare(MINIMAL_ROLE).await;
-    let namespace = restricted.world.namespace.clone();
-    let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
-    let launch = restricted.launch().flags(election).flags([namespace.clone()]);
-    restricted.world.start(launch).await;
-    let world = &restricted.world;
-    let refused = |line: &Value| {
-        line["code"] == 403 && line["message"].as_str().is_some_and(|text| text.contains("Lease"))
-    };
-    let line = world.operator().until_logged("that it may not read the Lease", refused).await;
-    assert!(line["message"].as_str().unwrap().contains("get, create and update"), "{line}");
-    let body = world.operator().ask("/readyz").await.text().await.unwrap();
-    let waits = format!("waiting for the Lease {namespace}/lease of the leader election: 403 Forbidden\n");
-    assert_eq!(body, waits);
-    world.apply("alice", json!({})).await;
-
-    let all = [MINIMAL_ROLE, LEADER_ROLE].concat();
-    restricted.grant(&all).await;
-    world.until("alice", is_open).await;
-    world.operator().until_ready().await;
-    assert_eq!(world.operator().log_lines().iter().filter(|line| refused(line)).count(), 1);
-    // A renewal, and the release at the end.
-    let renewals = "okid_api_server_request_duration_seconds_count{verb=\"update\",resource=\"leases\"}";
-    world.operator().until_metric(renewals, |count| count >= 1.0).await;
-    restricted.world.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
-    let mut restricted = RestrictedWorld::prepare(&[MINIMAL_ROLE, LEADER_ROLE].concat()).await;
-    let world = &restricted.world;
-    let forbidden = world.cluster.new_namespace(&world.client).await;
-    let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
-    let launch = || {
-        let election = election.map(str::to_owned);
-        let flags = [restricted.world.namespace.clone(), "--namespace".to_owned(), forbidden.clone()];
-        restricted.launch().flags(election).flags(flags)
-    };
-    let (first, second) = (launch(), launch());
-    let leads = |line: &Value| line["message"] == "this replica leads";
-    let first = restricted.world.another(first);
-    first.until_logged("that it leads", leads).await;
-    let second = restricted.world.another(second);
-    let id = restricted.world.create_session("alice", json!({})).await;
-    let body = first.ask("/readyz").await.text().await.unwrap();
-    assert!(body.starts_with("waiting for the first list of verifications; tried to "), "{body}");
-    assert!(body.ends_with("403 Forbidden\n"), "{body}");
-
-    assert!(first.stop().await.success());
-    second.until_logged("that it leads", leads).await;
-    restricted.world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    let over = restricted.world.until("alice", |seen| seen.status_or_default().settled).await;
-    assert_eq!(over.phase(), Some(Phase::Verified));
-    restricted.world.replace_operator(second);
-    restricted.world.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finalizers_are_released_while_another_client_writes_and_one_namespace_is_forbidden() {
-    const OTHER: &str = "example.com/other";
-    let restricted = RestrictedWorld::prepare(&[("okid.io", "verifications", "list"), PATCH]).await;
-    let world = &restricted.world;
-    let forbidden = world.cluster.new_namespace(&world.client).await;
-    let merge = async |name: &str, metadata: Value| {
-        let patch = Patch::Merge(json!({"metadata": metadata}));
-        world.api().patch(name, &PatchParams::default(), &patch).await.expect("patch the metadata");
-    };
-    for name in ["alice", "bob"] {
-        world.apply(name, json!({"suspend": true})).await;
-        merge(name, json!({"finalizers": [OTHER, EVIDENCE_FINALIZER]})).await;
-    }
-    let api = world.api();
-    let writer = tokio::spawn(async move {
-        for number in 0.. {
-            let patch = Patch::Merge(json!({"metadata": {"labels": {"number": number.to_string()}}}));
-            api.patch("alice", &PatchParams::default(), &patch).await.expect("write a label");
-        }
-    });
-    let command = Operator::program(&restricted.kubeconfig.path().join("kubeconfig"))
-        .args(["release-finalizers", "--log-format", "json"])
-        .args(["--namespace", &format!("{forbidden},{}", world.namespace)]);
-    let log = world.folder().join("release.log");
-    let release = Operator::start(command, log, restricted.kubeconfig.lifeline().unwrap());
-    for name in ["alice", "bob"] {
-        world.until(name, |seen| seen.finalizers() == [OTHER]).await;
-    }
-    assert!(!writer.is_finished());
-    writer.abort();
-    assert!(release.runs(), "it tries the other namespace again");
-    release.kill();
-    release.wait().await;
-    for name in ["alice", "bob"] {
-        merge(name, json!({"finalizers": []})).await;
-    }
     restricted.world.finish().await;
 }

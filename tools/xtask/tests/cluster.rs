@@ -1,11 +1,11 @@
 //! A cluster runs Pods of an image that was built here, and leaves nothing behind.
 //!
-//! These tests need root, and build the cluster's programs where they are missing, so they only run when they are asked for:
-//! `cargo xtask test -- --package xtask --test cluster -- --ignored`.
+//! These tests need root, and build the cluster's programs where they are missing, so they only run when they are requested:
+//! `OKID_TEST_CLUSTER=1 cargo xtask test -- --package xtask --test cluster`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic")]
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -80,9 +80,23 @@ impl Drop for Cluster {
     }
 }
 
+/// Whether these tests are requested. Otherwise counts the test as skipped.
+fn is_requested() -> bool {
+    let is_requested = std::env::var_os("OKID_TEST_CLUSTER").is_some();
+    if !is_requested && let Some(skips) = std::env::var_os("OKID_TEST_SKIPS") {
+        let mut skips =
+            OpenOptions::new().append(true).create(true).open(skips).expect("open the list of skips");
+        let line = "cluster: a cluster needs root; set OKID_TEST_CLUSTER=1 to run its tests\n";
+        skips.write_all(line.as_bytes()).expect("count a skipped test");
+    }
+    is_requested
+}
+
 #[test]
-#[ignore = "needs root, and builds a cluster"]
 fn a_pod_of_a_built_image_is_ready_and_its_service_answers_and_nothing_is_left() {
+    if !is_requested() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("sandbox.tar");
     let archive = archive.to_str().unwrap();
@@ -117,8 +131,10 @@ fn a_pod_of_a_built_image_is_ready_and_its_service_answers_and_nothing_is_left()
 }
 
 #[test]
-#[ignore = "needs root, and builds a cluster"]
 fn nothing_is_left_of_a_cluster_whose_keeper_is_killed() {
+    if !is_requested() {
+        return;
+    }
     let cluster = Cluster::up("test-killed");
     assert_ne!(cluster.remains(), [""; 0]);
     let lock = control_plane::cache_folder().unwrap().join("cluster").join(cluster.name).join("lock");
