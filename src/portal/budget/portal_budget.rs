@@ -22,12 +22,13 @@ const ENDED_BEFORE_RETRY: u32 = 32;
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Longest time until then.
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Longest time between two requests that try again, of all namespaces together. Those that read something for that come
-/// back no faster.
-const RETRY_SPACING: Duration = Duration::from_millis(5);
+/// Longest time between two requests that try again without reading anything, of all namespaces together.
+const MAX_RETRY_SPACING: Duration = Duration::from_millis(5);
+/// The time between two that read the resource for that, of all namespaces together.
+const READING_RETRY_SPACING: Duration = Duration::from_millis(1);
 /// Longest waits of urgent and active requests that try again, and of the others, where that reads nothing.
 const FREE_RETRY_WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
-/// Longest wait of requests that try again, where that reads something. Sixty thousand of them fit in.
+/// Longest wait of requests that try again, where that reads something. Three hundred thousand of them fit in.
 const READING_RETRY_WAIT: Duration = Duration::from_mins(5);
 /// The time over which the rate is measured at which requests end.
 const COMPLETION_WINDOW: Duration = Duration::from_secs(1);
@@ -193,17 +194,17 @@ impl PortalBudget {
 
     /// When a request tries again because too many are in flight: after some of them have ended, and one after another, the
     /// requests of all namespaces together about twice as fast as others end or as the rate admits them. Where each of them
-    /// reads the resource again, two hundred in a second.
+    /// reads the resource again, a thousand in a second.
     fn defer(&mut self, now: Instant, requester: Requester, priority: Priority) -> Instant {
         let Requester { namespace, reads_to_retry } = requester;
         self.completions.measure(now);
         let interval = self.completions.interval;
         let rate_interval = self.shares.as_ref().map_or(Duration::ZERO, FairShares::spacing);
         let (delay, spacing) = if reads_to_retry {
-            (MAX_RETRY_DELAY, RETRY_SPACING)
+            (MAX_RETRY_DELAY, READING_RETRY_SPACING)
         } else {
             let delay = (interval * ENDED_BEFORE_RETRY).clamp(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
-            (delay, (interval.max(rate_interval) / 2).min(RETRY_SPACING))
+            (delay, (interval.max(rate_interval) / 2).min(MAX_RETRY_SPACING))
         };
         self.namespaces.entry(namespace).or_default();
         let namespaces = u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX);
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn of_those_that_read_the_resource_to_try_again_two_hundred_come_back_in_a_second() {
+    fn of_those_that_read_the_resource_to_try_again_a_thousand_come_back_in_a_second() {
         for (namespaces, ends_per_second) in [(1, 5), (1, 5_000), (100, 5_000)] {
             let (mut portal, mut now) = portal_budget(1_000);
             assert_eq!(admitted(&mut portal, now, 1, 1_000), 1_000);
@@ -345,8 +346,8 @@ mod tests {
                 assert!(again >= Duration::from_millis(500), "{again:?}");
                 in_second[usize::try_from(again.as_secs()).unwrap()] += 1;
             }
-            assert!(in_second.iter().all(|retries| *retries <= 200), "{in_second:?}");
-            assert_eq!(in_second.iter().rposition(|retries| *retries > 0), Some(100), "and none comes later");
+            assert!(in_second.iter().all(|retries| *retries <= 1_000), "{in_second:?}");
+            assert_eq!(in_second.iter().rposition(|retries| *retries > 0), Some(20), "and none comes later");
         }
     }
 
