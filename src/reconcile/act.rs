@@ -175,10 +175,14 @@ impl Reconciler {
             let cause = budget.cause(call, closed).as_ref().and_then(Blocker::of);
             Err(NotAdmitted { step, refusal: refusal(closed, self.clock.time(until)), cause })
         };
-        let (call, priority) = match step {
-            PortalStep::Create => (Call::Create, Priority::Create),
-            PortalStep::Adopt => (Call::Poll, Priority::Create),
-            PortalStep::Poll => (Call::Poll, poll_priority(reconciliation)),
+        let (call, priority, retries_read) = match step {
+            PortalStep::Create => (Call::Create, Priority::Create, true),
+            PortalStep::Adopt => (Call::Poll, Priority::Create, true),
+            // A refused poll of a session without failures is remembered, so the fast path tries again and reads nothing.
+            PortalStep::Poll => {
+                let is_plain = CompactState::of(&reconciliation.observed.facts.local_state).is_some();
+                (Call::Poll, poll_priority(reconciliation), !is_plain)
+            }
             // An upload asks for admission of each call separately.
             PortalStep::Store => {
                 return match budget.closed(Instant::now()) {
@@ -187,12 +191,8 @@ impl Reconciler {
                 };
             }
         };
-        // A refused poll of a session without failures is remembered, so the fast path tries again and reads nothing.
-        let is_plain = CompactState::of(&reconciliation.observed.facts.local_state).is_some();
-        let requester = match step {
-            PortalStep::Poll if is_plain => budget.clone().with_free_retries(),
-            PortalStep::Create | PortalStep::Adopt | PortalStep::Poll | PortalStep::Store => budget.clone(),
-        };
+        let requester = budget.clone();
+        let requester = if retries_read { requester } else { requester.with_free_retries() };
         match requester.admit(Instant::now(), call, priority) {
             Admission::Go(permit) => Ok(Admitted::Call(permit)),
             Admission::Wait { until, closed } => refused(call, until, closed),

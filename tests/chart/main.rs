@@ -17,6 +17,8 @@ mod network;
 mod objects;
 mod permissions;
 mod release;
+#[path = "../evidence/harness/skips.rs"]
+mod skips;
 mod values;
 #[path = "../apiserver/harness/wait.rs"]
 mod wait;

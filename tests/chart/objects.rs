@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::cluster::Cluster;
 use crate::helm::{RELEASE, case, rendered};
+use crate::skips::skip;
 
 /// The CRDs of prometheus-operator, in its Go module.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
@@ -86,7 +87,7 @@ async fn the_api_server_accepts_every_object_of_every_case_without_a_warning() {
 /// Installs the definitions of `ServiceMonitor` and `PodMonitor`; false if their module cannot be had.
 fn install_monitors(cluster: &Cluster) -> bool {
     let Some(folder) = control_plane::go_module(PROMETHEUS_OPERATOR) else {
-        eprintln!("skipped: the monitors; {PROMETHEUS_OPERATOR} cannot be downloaded");
+        skip("the monitors are", &format_args!("{PROMETHEUS_OPERATOR} cannot be downloaded"));
         return false;
     };
     for file in MONITORS {

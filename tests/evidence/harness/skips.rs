@@ -1,4 +1,5 @@
-//! Reports tests that cannot run here, past the test runner, which discards the output of passing tests.
+//! Reports tests that cannot run here, past the test runner, which discards the output of passing tests. Every test program
+//! with such tests uses it.
 
 use std::{
     collections::BTreeSet,

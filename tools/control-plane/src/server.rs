@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A port is free when it is chosen, but may be in use when the server listens a moment later.
 const ATTEMPTS: u32 = 3;
-/// Below the ports that the kernel assigns by itself, to connections and to servers that name none. So a server that is
+/// Below the ports that the kernel assigns automatically, to connections and to servers that name none. So a server that is
 /// stopped for a while finds its port free again.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 /// How many ports are tried before none counts as free.

@@ -4,14 +4,19 @@
 //! `OKID_TEST_CLUSTER=1 cargo xtask test -- --package xtask --test cluster`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic")]
 
+#[path = "../../../tests/evidence/harness/skips.rs"]
+mod skips;
+
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use skips::skip;
 
 const SOON: Duration = Duration::from_mins(1);
 /// In the range of node ports.
@@ -83,11 +88,8 @@ impl Drop for Cluster {
 /// Whether these tests are requested. Otherwise counts the test as skipped.
 fn is_requested() -> bool {
     let is_requested = std::env::var_os("OKID_TEST_CLUSTER").is_some();
-    if !is_requested && let Some(skips) = std::env::var_os("OKID_TEST_SKIPS") {
-        let mut skips =
-            OpenOptions::new().append(true).create(true).open(skips).expect("open the list of skips");
-        let line = "cluster: a cluster needs root; set OKID_TEST_CLUSTER=1 to run its tests\n";
-        skips.write_all(line.as_bytes()).expect("count a skipped test");
+    if !is_requested {
+        skip("the cluster is", &"it needs root; set OKID_TEST_CLUSTER=1 to run its tests");
     }
     is_requested
 }

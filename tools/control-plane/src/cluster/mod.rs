@@ -342,7 +342,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills every process of the cluster, waits until all are gone, and removes the folder. Pods are not told to end.
+    /// Kills every process of the cluster, waits until all are gone, and removes the folder. Pods get no time to end.
     ///
     /// # Errors
     /// If the processes cannot be killed.
