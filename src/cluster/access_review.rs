@@ -5,11 +5,10 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::Api;
-use tokio::time::timeout;
 
 use super::{
     error::ApiError,
-    request::{DEADLINE, post_params},
+    request::{post_params, within_deadline},
     verifications::Cluster,
 };
 use crate::permissions::Permission;
@@ -46,10 +45,7 @@ impl Cluster {
         };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        match timeout(DEADLINE, api.create(&post_params(), &review)).await {
-            Ok(Ok(review)) => Ok(review.status.is_some_and(|status| status.allowed)),
-            Ok(Err(error)) => Err(ApiError::from(&error)),
-            Err(_) => Err(ApiError::TIMED_OUT),
-        }
+        let review = within_deadline(api.create(&post_params(), &review)).await?;
+        Ok(review.status.is_some_and(|status| status.allowed))
     }
 }

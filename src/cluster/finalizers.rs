@@ -1,8 +1,6 @@
 //! The calls of `okid-operator release-finalizers`: they stop the operator, find the verifications that have its finalizer,
 //! and remove it. May depend on kube's client, `error`, `request` and `verifications`.
 
-use std::future::Future;
-
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
@@ -10,11 +8,10 @@ use kube::{
     core::ObjectMeta,
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::{
     error::ApiError,
-    request::{DEADLINE, patch_params},
+    request::{in_scope, patch_params, within_deadline},
     verifications::Cluster,
 };
 use crate::api::{EVIDENCE_FINALIZER, Verification};
@@ -100,10 +97,7 @@ impl Cluster {
         limit: u32,
         page: Option<&str>,
     ) -> Result<HeldPage, ApiError> {
-        let api: Api<Verification> = match namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        };
+        let api: Api<Verification> = in_scope(self.client.clone(), namespace);
         let params = ListParams {
             label_selector: selector.map(str::to_owned),
             limit: Some(limit),
@@ -172,14 +166,6 @@ impl Cluster {
             matches!(phase, Some("Succeeded" | "Failed"))
         };
         Ok(!pods.iter().all(has_ended))
-    }
-}
-
-async fn within_deadline<T>(response: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
-    match timeout(DEADLINE, response).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(ApiError::from(&error)),
-        Err(_) => Err(ApiError::TIMED_OUT),
     }
 }
 

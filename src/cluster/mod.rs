@@ -33,7 +33,7 @@ pub(crate) use error::ApiError;
 pub(crate) use events::note::OwnPod;
 pub(crate) use finalizers::{HeldVerification, LeftEvidence};
 pub(crate) use lease::{LeaseNotWritten, LeaseRecord, LeaseRef, StoredLease};
-pub(crate) use request::DEADLINE;
+pub(crate) use request::{DEADLINE, scopes};
 pub(crate) use secrets::KeyLookup;
 pub(crate) use secrets::ReadSecret;
 

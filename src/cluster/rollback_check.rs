@@ -7,7 +7,7 @@ use kube::{Api, api::ListParams};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    request::DEADLINE,
+    request::{DEADLINE, in_scope},
     rollback::{LIST_AGAIN, Rollback, RollbackDetector},
     verifications::Cluster,
 };
@@ -20,12 +20,7 @@ impl Cluster {
     /// Lists one item from time to time, until two lists say that the state was rolled back. Lists it in one of the
     /// namespaces, which have one etcd, or in all if that is what is given; in the next one after a failure.
     pub(crate) async fn until_rolled_back(&self, namespaces: &[Option<&str>]) {
-        let api = |namespace: Option<&str>| -> Api<Verification> {
-            match namespace {
-                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-                None => Api::all(self.client.clone()),
-            }
-        };
+        let api = |namespace: Option<&str>| -> Api<Verification> { in_scope(self.client.clone(), namespace) };
         let mut apis = namespaces.iter().copied().map(api).cycle();
         let Some(mut api) = apis.next() else { return std::future::pending().await };
         let one = ListParams::default().limit(1);

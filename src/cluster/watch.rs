@@ -1,4 +1,4 @@
-//! Lists and watches the live verifications. May depend on kube's client, tokio's clock and `watch_client`.
+//! Lists and watches the live verifications. May depend on kube's client, tokio's clock, `request` and `watch_client`.
 //!
 //! The protocol (list, watch, resume, list again after 410) is kube-runtime's [`watcher`]. This adds four things: an
 //! object that cannot be decoded is a value; so is an interruption, with a pause after it; a server without streaming
@@ -19,7 +19,10 @@ use kube::{
 use serde::de::{DeserializeOwned, Error as _};
 use tokio::time::{Instant, sleep};
 
-use super::{decode_error::describe, error::ApiError, last_contact::LastContact, watch_client::with_timeout};
+use super::{
+    decode_error::describe, error::ApiError, last_contact::LastContact, request::in_scope,
+    watch_client::with_timeout,
+};
 use crate::backoff::Backoff;
 
 /// The first pause after an interruption and the longest one.
@@ -174,10 +177,7 @@ where
     K: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
     let client = with_timeout(client, settings.deadline, last_contact);
-    let api = match namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
+    let api = in_scope(client, namespace);
     let watch = Watch {
         events: events(&api, &settings, settings.streaming_list),
         streaming: settings.streaming_list,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::EVIDENCE_FINALIZER,
     clock::Clock,
-    cluster::{ApiError, Cluster, Connect, HeldVerification, LeftEvidence, connect},
+    cluster::{ApiError, Cluster, Connect, HeldVerification, LeftEvidence, connect, scopes},
     metrics::Metrics,
     settings::{Namespace, ReleaseSettings, Selector},
 };
@@ -175,12 +175,7 @@ impl Release<'_> {
     /// Lists all Verifications once, and removes the finalizer from those that have it.
     async fn pass(&self, end: Instant, is_stopped: bool) -> Pass {
         let mut pass = Pass::default();
-        let namespaces = self.settings.namespaces.iter().map(Namespace::as_str);
-        let mut scopes: Vec<_> = namespaces.map(Some).collect();
-        if scopes.is_empty() {
-            scopes.push(None);
-        }
-        for namespace in scopes {
+        for namespace in scopes(self.settings.namespaces.iter().map(Namespace::as_str)) {
             if let Err(why) = self.pass_of(namespace, &mut pass, end, is_stopped).await {
                 let what = namespace.map_or_else(
                     || "all namespaces".to_owned(),

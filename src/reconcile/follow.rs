@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval};
 use super::{cache_entry::CacheEntry, recent::is_small, reconciler::Reconciler};
 use crate::{
     api::Verification,
-    cluster::{ApiError, Change, INSTALL, Interrupted, WAITING, fairness_key, prune},
+    cluster::{ApiError, Change, INSTALL, Interrupted, WAITING, fairness_key, prune, scopes},
     incidents::Incidents,
     index::{Applied, Removed},
     priority::Priority,
@@ -45,17 +45,10 @@ pub(crate) struct Followed {
     pub(crate) selector: Option<String>,
 }
 
-impl Followed {
-    fn scopes(&self) -> Vec<Option<&str>> {
-        let namespaces: Vec<_> = self.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect();
-        if namespaces.is_empty() { vec![None] } else { namespaces }
-    }
-}
-
 /// Follows the live verifications for as long as the process runs.
 pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_progress: &OnProgress) {
     let cluster = &reconciler.cluster;
-    let scopes = followed.scopes();
+    let scopes = scopes(followed.namespaces.iter().map(String::as_str));
     let selector = followed.selector.as_deref();
     let begin = || {
         let watch = |(number, namespace): (usize, Option<&str>)| {
