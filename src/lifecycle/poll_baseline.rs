@@ -7,7 +7,6 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroU64,
     sync::Arc,
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -34,6 +33,7 @@ use crate::{
 pub struct CompactState {
     next: Option<Moment>,
     last_answer: Option<Moment>,
+    last_poll: Option<Moment>,
     changed_at: Option<Moment>,
     still_since: Option<Moment>,
     updated_at: Option<Moment>,
@@ -92,12 +92,13 @@ impl CompactState {
             && !expired_before
             && last_polls_since.is_none()
             && suspended.is_none()
-            && suspended_for.is_zero()
-            && last_poll.is_none_or(|polled| last_poll_of(*last_answer).is_some_and(|known| polled <= known));
+            && suspended_for.is_zero();
         let moment = |time: &Option<Timestamp>| time.and_then(Moment::of);
         compact.then(|| Self {
             next: moment(next),
             last_answer: moment(last_answer),
+            // The shortest interval must be a whole one.
+            last_poll: last_poll.and_then(Moment::not_before),
             changed_at: moment(changed_at),
             // An hour of it must be a whole hour.
             still_since: still_since.and_then(Moment::not_before),
@@ -130,7 +131,7 @@ impl CompactState {
         LocalState {
             next: time(self.next),
             last_answer: time(self.last_answer),
-            last_poll: last_poll_of(time(self.last_answer)),
+            last_poll: time(self.last_poll),
             changed_at: time(self.changed_at),
             still_since: time(self.still_since),
             updated_at: time(self.updated_at),
@@ -141,11 +142,6 @@ impl CompactState {
             ..LocalState::default()
         }
     }
-}
-
-/// The last poll, if the last answer is known in whole seconds: the end of that second.
-fn last_poll_of(last_answer: Option<Timestamp>) -> Option<Timestamp> {
-    last_answer.map(|answered| later(answered, Duration::from_secs(1)))
 }
 
 /// What a poll of an open session without interruption needs to know.
@@ -306,6 +302,7 @@ impl PollBaseline {
         let now_moment = Moment::of(now);
         let compact = CompactState {
             last_answer: now_moment,
+            last_poll: Moment::not_before(now),
             changed_at: if moved { now_moment } else { compact.changed_at },
             still_since: compact.still_since.filter(|_| !moved).or_else(|| Moment::not_before(now)),
             updated_at: stamp.or(compact.updated_at),

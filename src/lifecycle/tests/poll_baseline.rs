@@ -146,6 +146,16 @@ fn a_local_state_with_an_error_has_no_compact_form() {
 }
 
 #[test]
+fn the_last_poll_has_a_compact_form_without_an_answer_and_is_never_earlier_there() {
+    let between = fixtures::now().checked_add(jiff::SignedDuration::from_millis(1)).unwrap();
+    for (last_poll, kept) in [(fixtures::now(), fixtures::now()), (between, fixtures::after(1))] {
+        let local_state = LocalState { last_poll: Some(last_poll), ..LocalState::default() };
+        let compact = CompactState::of(&local_state).unwrap();
+        assert_eq!(compact.local_state(), LocalState { last_poll: Some(kept), ..local_state });
+    }
+}
+
+#[test]
 fn the_deadline_and_the_end_of_the_session_need_more_than_a_poll() {
     let (baseline, _, _) = after_a_reconcile(&fixtures::details("generated", &[]));
     assert!(baseline.is_plain_at(fixtures::after(60)));
