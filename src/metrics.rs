@@ -184,6 +184,18 @@ impl Registrar {
         self.seconds(name, help, || Histogram::new(RECONCILE_SECONDS))
     }
 
+    fn build_info(&mut self) {
+        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        self.0.register("build", "The operator's version", info);
+    }
+
+    fn queue_delay(&mut self) -> Histogram {
+        let queue_delay = Histogram::new(RECONCILE_SECONDS);
+        let help = "How long reconciles waited after they were due";
+        self.0.register_with_unit("queue_delay", help, Unit::Seconds, queue_delay.clone());
+        queue_delay
+    }
+
     fn seconds<L: Labels>(&mut self, name: &str, help: &str, make: fn() -> Histogram) -> Histograms<L> {
         let histograms = Histograms::new_with_constructor(make);
         self.0.register_with_unit(name, help, Unit::Seconds, histograms.clone());
@@ -198,14 +210,8 @@ impl Metrics {
         let mut process = Registry::default();
         process.register_collector(Box::new(ProcessCollector));
         let mut okid = Registrar(Registry::with_prefix("okid"));
-        okid.0.register(
-            "build",
-            "The operator's version",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        let queue_delay = Histogram::new(RECONCILE_SECONDS);
-        let help = "How long reconciles waited after they were due";
-        okid.0.register_with_unit("queue_delay", help, Unit::Seconds, queue_delay.clone());
+        okid.build_info();
+        let queue_delay = okid.queue_delay();
         Self {
             portal_requests: okid.plain("portal_requests", "Requests to portals, by call and result"),
             portal_request_duration: okid
@@ -264,7 +270,7 @@ impl Metrics {
                 "How far the API server's clock is ahead of this machine's",
                 Unit::Seconds,
             ),
-            leader: okid.plain("leader", "Whether this replica leads (1) or stands by (0)"),
+            leader: okid.plain("leader", "Whether this replica leads (1) or is a standby (0)"),
             leader_transitions: okid
                 .plain("leader_transitions", "Times that this replica began to lead, or ceased to"),
             reconciles_in_flight: okid.plain("reconciles_in_flight", "Reconciles that are running"),

@@ -3,6 +3,7 @@
 //!
 //! May depend on nothing of this crate.
 
+mod applied;
 mod chunked_vec;
 mod namespaces;
 mod record_id;
@@ -10,7 +11,8 @@ mod records;
 mod table;
 mod version;
 
+pub(crate) use applied::{Applied, Removed};
 pub(crate) use chunked_vec::ChunkedVec;
 pub(crate) use record_id::RecordId;
-pub(crate) use table::{Applied, Index, Removed};
+pub(crate) use table::Index;
 pub(crate) use version::Uid;

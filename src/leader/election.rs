@@ -12,11 +12,11 @@ use crate::cluster::LeaseRecord;
 /// The durations of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
-    /// A Lease that did not change for this long has expired.
+    /// A Lease that has not changed for this long has expired.
     pub(crate) lease_duration: Duration,
-    /// A leader that was not able to renew for this long steps down. Shorter than the lease duration.
+    /// A leader that could not renew for this long steps down. Shorter than the lease duration.
     pub(crate) renew_deadline: Duration,
-    /// How often a replica renews the Lease, or looks at it.
+    /// How often a replica renews or reads the Lease.
     pub(crate) retry_period: Duration,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Election {
     identity: String,
     timing: Timing,
     observed: Option<Observed>,
-    /// When the last write that succeeded was sent. Nothing before this replica leads.
+    /// When the last successful write was sent. `None` until this replica leads.
     renewed: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Decision {
     Wait,
 }
 
-/// Why a leader is none any more.
+/// Why a leader has lost the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
     /// It could not renew within the renew deadline.
@@ -71,7 +71,7 @@ impl Election {
         }
     }
 
-    /// What to do with the Lease that was read last. `time` goes into the record.
+    /// What to do with the Lease as it was last read. `time` goes into the record.
     pub(super) fn decide(&self, now: Duration, time: Timestamp) -> Decision {
         let renewed = LeaseRecord {
             holder: self.identity.clone(),
@@ -127,7 +127,7 @@ impl Election {
         })
     }
 
-    /// Who held the Lease when it was read last.
+    /// Who held the Lease when it was last read.
     pub(super) fn holder(&self) -> Option<&str> {
         let observed = self.observed.as_ref()?;
         Some(observed.record.holder.as_str()).filter(|holder| !holder.is_empty())

@@ -21,7 +21,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long the release of the Lease may take. Without it another replica waits for the lease duration.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why this process leads no longer.
+/// Why this process no longer leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseLost {
     /// The API server accepted no renewal in time.
@@ -36,7 +36,7 @@ pub enum LeaseLost {
 enum Attempt {
     /// This replica holds it.
     Holds,
-    /// Another replica does, or was first.
+    /// Another replica holds it, or wrote first.
     HeldByAnother,
     /// It is unknown.
     Failed(ApiError),
@@ -51,14 +51,14 @@ pub(crate) struct Elector {
     timing: Timing,
     started: Stopwatch,
     election: Election,
-    /// The Lease as this process has read or written it last; nothing, where it has to be read before a write.
+    /// The Lease as this process last read or wrote it; `None` if it must be read before the next write.
     stored: Option<StoredLease>,
     leadership: Leadership,
     failures: Incidents<(), Vec<Option<u16>>>,
 }
 
 impl Elector {
-    /// A candidate of that identity, which no other process may have.
+    /// A candidate with this identity, which no other process may have.
     pub(crate) fn new(
         cluster: Arc<Cluster>,
         clock: Clock,
@@ -75,7 +75,7 @@ impl Elector {
             started: Stopwatch::now(),
             election: Election::new(identity, timing),
             stored: None,
-            leadership: Leadership::standing_by(timing.renew_deadline),
+            leadership: Leadership::standby(timing.renew_deadline),
             failures: Incidents::default(),
         }
     }
@@ -85,7 +85,7 @@ impl Elector {
         &self.leadership
     }
 
-    /// Waits until this process leads. Passes to `on_waiting` why the Lease cannot be read; nothing once it was.
+    /// Waits until this process leads. Passes to `on_waiting` why the Lease cannot be read, and `None` once it was read.
     pub(crate) async fn acquire(&mut self, on_waiting: impl Fn(Option<Cow<'static, str>>)) {
         let mut holder = None;
         loop {
@@ -101,9 +101,9 @@ impl Elector {
             if now != holder {
                 holder = now;
                 let LeaseRef { namespace, name } = &self.lease;
-                tracing::info!(namespace, name, holder, "standing by: another replica leads");
+                tracing::info!(namespace, name, holder, "standby: another replica leads");
             }
-            // A little apart, so that two replicas do not meet at each attempt.
+            // With jitter, so that two replicas do not collide at every attempt.
             sleep(self.timing.retry_period.mul_f64(rand::random_range(0.9..1.1))).await;
         }
         let LeaseRef { namespace, name } = &self.lease;
@@ -149,7 +149,7 @@ impl Elector {
         }
     }
 
-    /// True if the Lease is released. A renewal whose answer was not awaited may have changed it since it was read.
+    /// Returns whether the Lease is released. A renewal whose response was not awaited may have changed it since it was read.
     async fn write_release(&mut self) -> bool {
         for _ in 0..2 {
             if self.stored.is_none() && self.read().await.is_err() {
@@ -195,12 +195,12 @@ impl Elector {
         Ok(())
     }
 
-    /// Writes what follows from the Lease as it was read last. False if another replica holds it, or was first.
+    /// Writes the record that follows from the Lease as it was last read. False if another replica holds it, or wrote first.
     async fn write(&mut self) -> Result<bool, ApiError> {
         let Decision::Write(record) = self.election.decide(self.started.elapsed(), self.clock.now()) else {
             return Ok(false);
         };
-        // The leadership counts from before the request, which may take its time.
+        // The leadership is measured from before the request, which may be slow.
         let (sent, sent_at) = (Stopwatch::now(), self.started.elapsed());
         let written = match self.stored.take() {
             Some(stored) => self.cluster.update_lease(&self.lease, stored, &record, self.deadline()).await,

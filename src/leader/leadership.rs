@@ -12,32 +12,32 @@ pub(crate) struct Leadership(Option<Arc<Elected>>);
 
 #[derive(Debug)]
 struct Elected {
-    /// A leadership that was not renewed for this long is lost.
+    /// Without a renewal for this long, the leadership is lost.
     renew_deadline: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    StandingBy,
-    /// Since the last renewal was sent.
+    Standby,
+    /// Measures from when the last renewal was sent.
     Leading(Stopwatch),
-    /// It does not come back, so that what was not begun for want of it need not be remembered.
+    /// Final, so that work which was skipped without the leadership need not be remembered.
     Lost,
 }
 
 impl Leadership {
-    /// The leadership of a process that is alone.
+    /// The leadership of a process without an election, which always leads.
     pub(crate) const fn unconditional() -> Self {
         Self(None)
     }
 
-    /// The leadership of a process that stands by. Each renewal lasts for that long.
-    pub(super) fn standing_by(renew_deadline: Duration) -> Self {
-        Self(Some(Arc::new(Elected { renew_deadline, state: Mutex::new(State::StandingBy) })))
+    /// The leadership of a standby. Each renewal will last for `renew_deadline`.
+    pub(super) fn standby(renew_deadline: Duration) -> Self {
+        Self(Some(Arc::new(Elected { renew_deadline, state: Mutex::new(State::Standby) })))
     }
 
-    /// Whether this process may act. Once a renewal is too old, it may never again.
+    /// Whether this process may act. Once the last renewal is older than the renew deadline, it may never act again.
     pub(crate) fn is_current(&self) -> bool {
         let Some(elected) = &self.0 else { return true };
         let mut state = elected.state.lock();
@@ -49,18 +49,18 @@ impl Leadership {
         matches!(*state, State::Leading(_))
     }
 
-    /// The Lease was acquired or renewed by a request that was sent then. Changes nothing if the leadership is lost.
+    /// Records that a request which was sent at `sent` acquired or renewed the Lease. Changes nothing if the leadership is lost.
     pub(super) fn renewed(&self, sent: Stopwatch) {
         // A renewal that comes too late must not revive it.
         let was_leading = self.is_current();
         let Some(elected) = &self.0 else { return };
         let mut state = elected.state.lock();
-        if was_leading || matches!(*state, State::StandingBy) {
+        if was_leading || matches!(*state, State::Standby) {
             *state = State::Leading(sent);
         }
     }
 
-    /// The leadership is given up, or another process has it.
+    /// Ends the leadership for good: this process releases it, or another one has it.
     pub(super) fn give_up(&self) {
         if let Some(elected) = &self.0 {
             *elected.state.lock() = State::Lost;
@@ -72,7 +72,7 @@ impl Leadership {
         let Some(elected) = &self.0 else { return Duration::MAX };
         match *elected.state.lock() {
             State::Leading(renewed) => elected.renew_deadline.saturating_sub(renewed.elapsed()),
-            State::StandingBy | State::Lost => Duration::ZERO,
+            State::Standby | State::Lost => Duration::ZERO,
         }
     }
 }
@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leadership_lasts_for_the_renew_deadline_from_when_its_renewal_was_sent() {
-        let leadership = Leadership::standing_by(DEADLINE);
+        let leadership = Leadership::standby(DEADLINE);
         assert!(!leadership.is_current());
         let sent = Stopwatch::now();
         advance(Duration::from_secs(4)).await;
@@ -102,13 +102,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leadership_that_is_lost_does_not_come_back() {
-        let leadership = Leadership::standing_by(DEADLINE);
+        let leadership = Leadership::standby(DEADLINE);
         leadership.renewed(Stopwatch::now());
         advance(DEADLINE).await;
         leadership.renewed(Stopwatch::now());
         assert!(!leadership.is_current(), "the renewal came when the leadership had expired");
 
-        let leadership = Leadership::standing_by(DEADLINE);
+        let leadership = Leadership::standby(DEADLINE);
         leadership.renewed(Stopwatch::now());
         let shared = leadership.clone();
         leadership.give_up();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_alone_always_leads() {
+    fn a_process_without_an_election_always_leads() {
         let leadership = Leadership::unconditional();
         leadership.give_up();
         assert!(leadership.is_current());

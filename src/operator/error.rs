@@ -20,8 +20,8 @@ pub enum RunOperator {
         "stopped because the task that follows the watch panicked; see the log, and restart the operator"
     )]
     WatchEnded,
-    /// This replica led and does not any more. The next process stands by, or leads again.
-    #[error("stopped because this replica leads no longer: {0}")]
+    /// This replica has lost the Lease. The process that replaces it is a standby, or leads again.
+    #[error("stopped because this replica no longer leads: {0}")]
     LeaseLost(LeaseLost),
     /// In-flight work did not finish in time.
     #[error(

@@ -1,5 +1,4 @@
-//! Stands by until this replica leads, reconciles until the shutdown or the loss of the Lease, and waits for what is in
-//! flight. May depend on the modules that the operator wires.
+//! Waits until this replica leads, reconciles until the shutdown or the loss of the Lease, and waits for what is in flight. May depend on the modules that the operator wires.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -43,7 +42,7 @@ pub(super) async fn work(
     let mut follow = spawn_follow(reconciler, settings, readiness, &listed);
     let ended = if let Some(elector) = &mut elector {
         tokio::select! {
-            () = stand_by(reconciler, elector, &listed, readiness) => None,
+            () = wait_to_lead(reconciler, elector, &listed, readiness) => None,
             ended = until_shutdown(&mut follow, shutdown) => Some(ended),
         }
     } else {
@@ -93,7 +92,12 @@ fn spawn_follow(
 }
 
 /// Waits until the verifications that can be listed are known, and then until this replica leads.
-async fn stand_by(reconciler: &Reconciler, elector: &mut Elector, listed: &Notify, readiness: &Readiness) {
+async fn wait_to_lead(
+    reconciler: &Reconciler,
+    elector: &mut Elector,
+    listed: &Notify,
+    readiness: &Readiness,
+) {
     listed.notified().await;
     elector.acquire(|waiting| readiness.set_election(waiting)).await;
     reconciler.lead();
@@ -120,7 +124,7 @@ async fn lead(
         }
         ended = ended => ended,
         lost = hold(elector) => {
-            tracing::warn!(why = %lost, "this replica leads no longer");
+            tracing::warn!(why = %lost, "this replica no longer leads");
             Err(RunOperator::LeaseLost(lost))
         }
     };

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::{
@@ -15,16 +14,14 @@ use super::{
 };
 use crate::{
     api::{Phase, StoredObject, Verification},
-    clock::Clock,
     cluster::fairness_key,
     fairness::FairnessKey,
-    index::{Index, RecordId, Uid},
-    lifecycle::{
-        CompactState, FirstReconcile, KnownSession, LocalState, ParsedStatus, PollBaseline, PollSchedule,
-        Spacing, State, UploadOutcome, first_reconcile, jitter_seed, spread,
-    },
+    index::{Index, RecordId},
+    lifecycle::{CompactState, KnownSession, LocalState, PollBaseline, PollSchedule, UploadOutcome},
     portal::{VerificationId, budget::Closed},
 };
+
+mod first;
 
 /// What is remembered of one verification.
 #[derive(Clone, Debug)]
@@ -65,7 +62,7 @@ struct Rare {
     plan: Option<Box<Plan>>,
 }
 
-/// When a verification is reconciled first by a replica that stood by when it saw it.
+/// When a verification is reconciled first by a replica that was a standby when it saw it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Plan {
     /// Somewhere in its interval, from when the replica leads.
@@ -133,76 +130,6 @@ pub(crate) struct Claim {
 }
 
 impl CacheEntry {
-    /// The entry of a verification that this process sees for the first time, and when it is reconciled first.
-    pub(crate) fn first(object: &Verification, clock: &Clock) -> (Self, Instant) {
-        let (entry, plan) = Self::planned(object, clock);
-        (entry, plan.at.map_or_else(Instant::now, |at| clock.instant(at)))
-    }
-
-    /// The entry of a verification that this process sees while it stands by, and knows already if there is one. It is
-    /// reconciled once this replica [leads](Self::begin).
-    pub(crate) fn standing_by(known: Option<&Self>, object: &Verification, clock: &Clock) -> Self {
-        let (mut entry, FirstReconcile { at, poll_schedule, .. }) = Self::planned(object, clock);
-        let plan = poll_schedule.map(Plan::Poll).or(at.map(Plan::At));
-        entry.with_rare(|rare| rare.plan = plan.map(Box::new));
-        entry.session = known.and_then(|known| known.session);
-        entry.know(known.and_then(Self::known));
-        let status = object.status.clone().unwrap_or_default();
-        let uid = object.uid().unwrap_or_default();
-        let parsed = ParsedStatus::of(&uid, &status);
-        if *parsed.state() == State::Claimed {
-            let found = Claim { attempt: parsed.attempts().attempt, seen: Instant::now(), never_sent: false };
-            let seen = known.and_then(Self::claim).filter(|claim| claim.attempt == found.attempt);
-            entry.set_claim(Some(seen.unwrap_or(found)));
-        }
-        entry
-    }
-
-    /// When the verification is reconciled first by this replica, which leads from now on.
-    pub(crate) fn begin(&mut self, uid: Uid, clock: &Clock) -> Instant {
-        let plan = self.rare.as_ref().and_then(|rare| rare.plan.as_deref().copied());
-        self.with_rare(|rare| rare.plan = None);
-        let now = clock.now();
-        match plan {
-            None => Instant::now(),
-            Some(Plan::At(at)) => clock.instant(at),
-            Some(Plan::Poll(pace)) => {
-                // The leader before may have polled until now.
-                let last_poll = pace.bounds.min.map(|_| now);
-                self.remember(LocalState { last_poll, ..self.local_state() });
-                clock.instant(spread(&pace, now, Spacing::unstretched(jitter_seed(uid))))
-            }
-        }
-    }
-
-    fn planned(object: &Verification, clock: &Clock) -> (Self, FirstReconcile) {
-        let now = clock.now();
-        let status = object.status.clone().unwrap_or_default();
-        let uid = object.uid().unwrap_or_default();
-        let plan = first_reconcile(
-            &ParsedStatus::of(&uid, &status),
-            &object.spec,
-            object.metadata.generation,
-            jitter_seed(Uid::of(&uid)),
-            now,
-        );
-        let mut entry = Self {
-            history: History::Compact(CompactState::default()),
-            poll_context: None,
-            rare: None,
-            portal_wait: None,
-            session: None,
-            fairness_key: fairness_key(object),
-            changes: 0,
-            failures: 0,
-            phase: status.phase,
-        };
-        let FirstReconcile { at: _, due, last_poll, suspended, poll_schedule: _ } = plan;
-        let suspended = suspended.then_some(Timestamp::UNIX_EPOCH);
-        entry.remember(LocalState { next: due, last_poll, suspended, ..LocalState::default() });
-        (entry, plan)
-    }
-
     /// The entry of a verification that another client changed: its next reconcile reads it.
     #[must_use]
     pub(crate) fn changed(&self, object: &Verification) -> Self {

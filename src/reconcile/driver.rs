@@ -89,7 +89,7 @@ impl Reconciler {
         let reconcile = move |due: DueReconcile| {
             let reconciler = Arc::clone(&reconciler);
             async move {
-                // A process that was suspended may notice here first that it leads no longer.
+                // A process that was suspended may notice here first that it no longer leads.
                 if !reconciler.leadership.is_current() {
                     return Disposition::AwaitChange;
                 }

@@ -266,12 +266,12 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
     let is_fresh = !is_listed && is_small(&object);
     let object = prune(Box::new(object));
     let mut first = now;
-    let (applied, stands_by) = {
+    let (applied, is_standby) = {
         let mut index = reconciler.index();
-        let stands_by = reconciler.stands_by();
+        let is_standby = reconciler.is_standby();
         let applied = index.applied(&object.metadata, |known| {
-            if stands_by {
-                return reconciler.standing_by(known, &object);
+            if is_standby {
+                return reconciler.standby_entry(known, &object);
             }
             if let Some(known) = known {
                 return reconciler.changed(known, &object);
@@ -280,9 +280,9 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
             first = at;
             entry
         });
-        (applied, stands_by)
+        (applied, is_standby)
     };
-    if stands_by {
+    if is_standby {
         if let Applied::Replaced { record_id: _, removed } = &applied {
             forget(reconciler, removed);
         }

@@ -46,7 +46,7 @@ pub(crate) struct Reconciler {
     /// Whether this replica may reconcile, claim and create at this moment.
     pub(super) leadership: Leadership,
     /// Whether what is noted is not scheduled, because this replica does not lead yet. Changed under the index's lock.
-    pub(super) stands_by: AtomicBool,
+    pub(super) is_standby: AtomicBool,
     /// The live verifications.
     index: Mutex<Index<CacheEntry>>,
     pub(super) queue: WorkQueue,
@@ -68,7 +68,7 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Signs its claims with this holder, and ends with this shutdown. Stands by until it [leads](Self::lead).
+    /// Signs its claims with this holder, and ends with this shutdown. A standby until it [leads](Self::lead).
     pub(crate) fn new(
         clients: Clients,
         queue: WorkQueue,
@@ -83,7 +83,7 @@ impl Reconciler {
             clock,
             metrics,
             leadership,
-            stands_by: AtomicBool::new(true),
+            is_standby: AtomicBool::new(true),
             index: Mutex::new(Index::new()),
             queue,
             recent: RecentObjects::default(),
@@ -103,8 +103,8 @@ impl Reconciler {
     }
 
     /// Whether this replica does not lead yet.
-    pub(super) fn stands_by(&self) -> bool {
-        self.stands_by.load(Ordering::Relaxed)
+    pub(super) fn is_standby(&self) -> bool {
+        self.is_standby.load(Ordering::Relaxed)
     }
 
     /// The loop that is stuck, if one is. An API server that does not respond makes none stuck.

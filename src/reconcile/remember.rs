@@ -51,9 +51,9 @@ impl Reconciler {
         (entry, at)
     }
 
-    /// The entry of a verification that is new or has changed while this replica stands by.
-    pub(super) fn standing_by(&self, known: Option<&CacheEntry>, object: &Verification) -> CacheEntry {
-        let mut entry = CacheEntry::standing_by(known, object, &self.clock);
+    /// The entry of a verification that is new or has changed while this replica is a standby.
+    pub(super) fn standby_entry(&self, known: Option<&CacheEntry>, object: &Verification) -> CacheEntry {
+        let mut entry = CacheEntry::of_standby(known, object, &self.clock);
         if let Some((portal, id)) = published(object) {
             entry.session = self.sessions.take(portal, &id, &object.uid().unwrap_or_default());
         }
@@ -68,7 +68,7 @@ impl Reconciler {
         self.metrics.leader_transitions.inc();
         let begun: Vec<_> = {
             let mut index = self.index();
-            self.stands_by.store(false, Ordering::Relaxed);
+            self.is_standby.store(false, Ordering::Relaxed);
             let known: Vec<_> = index.iter().map(|(record_id, _)| record_id).collect();
             let begin = |record_id| {
                 let uid = index.view(record_id)?.uid;

@@ -32,7 +32,7 @@ fn replica_in(namespace: &str) -> Launch {
     ])
 }
 
-/// A world whose operator leads, and a second replica that stands by.
+/// A world whose operator leads, and a standby.
 async fn world_with_standby(leader: impl FnOnce(Launch) -> Launch) -> (World, Operator) {
     let mut world = World::builder().without_operator().start().await;
     let launch = leader(replica(&world));
@@ -49,8 +49,7 @@ async fn until_leads(operator: &Operator) {
 }
 
 async fn until_stands_by(operator: &Operator) {
-    let stands_by =
-        |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("standing by"));
+    let stands_by = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("standby"));
     operator.until_logged("that it stands by", stands_by).await;
 }
 
@@ -74,7 +73,7 @@ async fn holder(world: &World) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_stands_by_is_ready_and_calls_nobody_until_the_leader_releases_the_lease() {
+async fn a_standby_is_ready_and_calls_nobody_until_the_leader_releases_the_lease() {
     let (mut world, standby) = world_with_standby(|launch| launch).await;
     let id = world.create_session("alice", json!({})).await;
     standby.until_ready().await;
@@ -152,7 +151,7 @@ async fn a_killed_leader_is_replaced_and_every_attempt_has_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_was_stopped_between_claim_and_request_sends_nothing_after_the_takeover() {
+async fn a_leader_stopped_between_claim_and_request_sends_nothing_after_the_takeover() {
     let folder = control_plane::Folder::create("okid-operator-").unwrap();
     let file = folder.path().join("hold");
     let (mut world, standby) = world_with_standby(|launch| launch.hold_at("AfterClaim", &file)).await;
@@ -168,7 +167,7 @@ async fn a_leader_that_was_stopped_between_claim_and_request_sends_nothing_after
     let status = world.operator().wait().await;
     assert_eq!(status.code(), Some(1));
     let log = world.operator().log();
-    assert!(log.contains("stopped because this replica leads no longer"), "{log}");
+    assert!(log.contains("stopped because this replica no longer leads"), "{log}");
 
     // It knew that nothing was sent, and said so; if the new leader was first, the outcome is unknown.
     let open = world.until("alice", is_open).await;

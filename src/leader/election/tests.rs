@@ -60,7 +60,7 @@ fn a_lease_that_does_not_exist_or_is_held_by_nobody_is_acquired_at_once() {
 }
 
 #[test]
-fn a_lease_of_another_replica_is_acquired_once_it_was_seen_unchanged_for_its_duration() {
+fn a_lease_of_another_replica_is_acquired_once_it_was_unchanged_for_its_duration() {
     let election = observed([(100, record("other", 0)), (107, record("other", 0))]);
     assert_eq!(written(&election, 114), None);
     assert_eq!(written(&election, 115).unwrap().transitions, 5);

@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::LazyLock,
     time::Duration,
 };
+
+use digest::digest;
+use outcomes::outcomes;
 
 use super::{
     coverage::Coverage,
@@ -16,25 +18,22 @@ use super::{
     world::{Answer, World, calls, created, said},
 };
 use crate::{
-    api::{DeletionPolicy, EvidenceKind, OnUnknownOutcome, ReadyWhen, VerificationStatus},
+    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
-        blocker::GRACE,
         conclude::{Conclusion, Requeue, claim, conclude},
-        evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
-        evidence_error::EvidenceError,
+        evidence::RemovalOutcome,
         facts::{Facts, InFlight, PortalFact},
         fixtures::{self, UID},
         key_fact::{KeyFact, KeyFault},
-        since::{elapsed, later},
+        since::later,
         state::{ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts},
-        step::{CreateOutcome, Shown as ShownStep, Step, StepOutcome, Transition},
-    },
-    portal::{
-        error::{Failed, NotSent, PortalError},
-        wire::Details,
+        step::{Shown as ShownStep, Step, StepOutcome, Transition},
     },
 };
 use parking_lot::Mutex;
+
+mod digest;
+mod outcomes;
 
 /// The state space has at least this many states, …
 const LEAST_STATES: usize = 14_063;
@@ -136,45 +135,6 @@ fn every_reconcile_of(
     done.into_inner().1.into_values().flatten().collect()
 }
 
-/// A short hash of a state without its times.
-fn digest(world: &World) -> u64 {
-    let World { status, facts, deadline, portal_ahead: _, refusal: _, refused_for: _ } = world;
-    let now = facts.now;
-    let lasted = |since, long| elapsed(since, now) >= long;
-    let local_state = &facts.local_state;
-    let mut hasher = DefaultHasher::new();
-    let session = status.session.as_ref();
-    (status.verification_id.is_some(), status.outcome, status.settled, status.phase).hash(&mut hasher);
-    (session.and_then(|session| session.state), attempts(status), Shown::of(status)).hash(&mut hasher);
-    (&status.portal_status, &status.progress, &status.last_handled_retry).hash(&mut hasher);
-    (facts.ready_when, facts.on_unknown, facts.adopt.is_some()).hash(&mut hasher);
-    local_state.failing.map(|failures| failures.lasted(now, Duration::from_mins(5))).hash(&mut hasher);
-    local_state.blocker_kind.map(|failures| (failures.what, failures.lasted(now, GRACE))).hash(&mut hasher);
-    local_state.not_found.map(|failures| failures.count.min(3)).hash(&mut hasher);
-    local_state.paused.map(|since| lasted(since, Duration::from_mins(1))).hash(&mut hasher);
-    (&local_state.refused_key, local_state.good_polls.min(3), local_state.changed_at.is_some())
-        .hash(&mut hasher);
-    local_state.next.is_some_and(|next| next > now).hash(&mut hasher);
-    status.expires_at.map(|end| later(end, Duration::from_hours(1)) <= now).hash(&mut hasher);
-    local_state.still_since.is_some_and(|since| lasted(since, Duration::from_hours(1))).hash(&mut hasher);
-    (*deadline <= now, session.and_then(|s| s.created_at).map(|at| lasted(at, Duration::from_mins(1))))
-        .hash(&mut hasher);
-    let evidence = facts.evidence.after(status);
-    let objects =
-        status.evidence.as_ref().map(|evidence| (evidence.objects.len(), &evidence.manifest_sha256));
-    let policy = evidence.spec.map(|spec| spec.deletion_policy);
-    (policy, evidence.has_finalizer, evidence.state, objects).hash(&mut hasher);
-    (evidence.pending_since.map(|since| lasted(since, Duration::from_hours(24)))).hash(&mut hasher);
-    local_state.removing.map(|attempts| attempts.count.min(2)).hash(&mut hasher);
-    (local_state.storing_since.map(|since| lasted(since, Duration::from_mins(10)))).hash(&mut hasher);
-    local_state
-        .storing
-        .map(|failures| [1, 10].map(|minutes| failures.lasted(now, Duration::from_mins(minutes))))
-        .hash(&mut hasher);
-    local_state.storing.map(|failures| failures.what).hash(&mut hasher);
-    hasher.finish()
-}
-
 fn deleted(base: &Facts) -> Facts {
     let mut facts = Facts { deleting: true, ..base.clone() };
     facts.evidence.deleted_at = Some(base.now);
@@ -212,81 +172,6 @@ fn situations(world: &World) -> Vec<Facts> {
     }
     all
 }
-
-/// The outcomes of a step, except the refusal of its call.
-fn outcomes(step: &Step) -> Vec<StepOutcome> {
-    let answered = |answer| StepOutcome::Create(CreateOutcome::Answered(answer));
-    if matches!(step, Step::Create { .. }) {
-        let mut all =
-            vec![answered(Ok(fixtures::created().unwrap())), StepOutcome::Create(CreateOutcome::NotSent)];
-        all.extend(ERRORS.map(|error| answered(Err(error))));
-        return all;
-    }
-    if *step == Step::Store {
-        return stores();
-    }
-    if matches!(step, Step::RemoveEvidence { .. }) {
-        let ends = [
-            RemovalOutcome::All,
-            RemovalOutcome::Versioned,
-            RemovalOutcome::Unlisted,
-            RemovalOutcome::Abandoned,
-            RemovalOutcome::NotYet,
-            RemovalOutcome::NotTried,
-        ];
-        return ends.map(StepOutcome::RemoveEvidence).into();
-    }
-    if *step == Step::AddFinalizer {
-        return [FinalizerOutcome::Added, FinalizerOutcome::Refused].map(StepOutcome::AddFinalizer).into();
-    }
-    let outcome = |answer: Result<Details, PortalError>| match step {
-        Step::Adopt(id) => StepOutcome::Adopt { id: id.clone(), answer },
-        Step::Poll(id) => StepOutcome::Poll { id: id.clone(), answer },
-        Step::Transition(transition) => StepOutcome::Transition(transition.clone()),
-        Step::Create { attempt: _ }
-        | Step::AddFinalizer
-        | Step::Store
-        | Step::RemoveEvidence { release_when: _ } => panic!("{step:?} has outcomes of its own"),
-    };
-    if let Step::Transition(transition) = step {
-        return vec![StepOutcome::Transition(transition.clone())];
-    }
-    let answered_with = |word, completed: &[&str]| outcome(Ok(fixtures::details(word, completed)));
-    let mut all = vec![
-        answered_with("generated", &[]),
-        answered_with("in_progress", &["document"]),
-        answered_with("validating", &["document", "liveness"]),
-        answered_with("verified", &["document", "liveness"]),
-        answered_with("rejected", &[]),
-        answered_with("expired", &[]),
-        answered_with("junk", &[]),
-        outcome(Ok(Details { id: None, ..fixtures::details("verified", &[]) })),
-    ];
-    all.extend(ERRORS.map(|error| outcome(Err(error))));
-    all
-}
-
-fn stores() -> Vec<StepOutcome> {
-    let front = || fixtures::stored(vec![fixtures::front()]);
-    let errors = [EvidenceError::StoreUnavailable, EvidenceError::ImageNotAvailable, EvidenceError::Conflict];
-    let elsewhere = UploadOutcome { prefix: "gs://elsewhere".to_owned(), ..front() };
-    let back = fixtures::stored(vec![fixtures::absent(EvidenceKind::Back)]);
-    let mut all = vec![fixtures::all_stored(), front(), back, elsewhere, UploadOutcome::default()];
-    all.extend(errors.map(|error| UploadOutcome { error: Some(error), ..UploadOutcome::default() }));
-    all.push(UploadOutcome { error: Some(EvidenceError::StoreAccessDenied), ..front() });
-    all.into_iter().map(StepOutcome::Store).collect()
-}
-
-const ERRORS: [PortalError; 8] = [
-    PortalError::NotSent(NotSent::Connect),
-    PortalError::KeyRejected,
-    PortalError::Invalid,
-    PortalError::NotFound,
-    PortalError::Unconfigured,
-    PortalError::Unclear { status: 404 },
-    PortalError::Limited { retry_after: Some(Duration::from_mins(2)) },
-    PortalError::Failed(Failed::Cut),
-];
 
 fn every_reconcile(world: &World, coverage: &mut Coverage, next: &mut Next<'_>) {
     let base = &world.facts;

@@ -3,7 +3,12 @@
 use serde_json::json;
 
 use super::*;
-use crate::{index::Applied, lifecycle::fixtures, reconcile::unreported::Write};
+use crate::{
+    clock::Clock,
+    index::{Applied, Uid},
+    lifecycle::fixtures,
+    reconcile::unreported::Write,
+};
 
 fn alice() -> Verification {
     let mut object = fixtures::verification("alice");
@@ -143,10 +148,10 @@ fn followed(created: &str) -> Verification {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_stood_by_for_an_hour_spreads_its_first_polls_from_when_it_leads() {
+async fn a_standby_of_an_hour_spreads_its_first_polls_from_when_it_leads() {
     let clock = Clock::start();
     let object = followed("2020-01-01T00:00:00Z");
-    let mut entry = CacheEntry::standing_by(None, &object, &clock);
+    let mut entry = CacheEntry::of_standby(None, &object, &clock);
     tokio::time::advance(std::time::Duration::from_hours(1)).await;
     let waits: Vec<_> = (0..100)
         .map(|number| {
@@ -169,13 +174,13 @@ async fn what_is_no_followed_session_is_reconciled_as_soon_as_the_replica_leads(
     let mut fresh = edited.clone();
     fresh.status = None;
     for object in [edited, fresh] {
-        let mut entry = CacheEntry::standing_by(None, &object, &clock);
+        let mut entry = CacheEntry::of_standby(None, &object, &clock);
         assert_eq!(entry.begin(Uid::of("one"), &clock), Instant::now());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_stands_by_keeps_what_it_has_seen_of_a_claim_and_of_a_session() {
+async fn a_standby_keeps_what_it_has_seen_of_a_claim_and_of_a_session() {
     let clock = Clock::start();
     let (object, _) = open_session("2026-11-27T11:00:00Z");
     let mut claimed = object.clone();
@@ -184,20 +189,20 @@ async fn a_replica_that_stands_by_keeps_what_it_has_seen_of_a_claim_and_of_a_ses
     let session = status.session.as_mut().unwrap();
     (session.state, session.created_at) = (Some(crate::api::SessionState::Claimed), None);
 
-    let first = CacheEntry::standing_by(None, &claimed, &clock);
+    let first = CacheEntry::of_standby(None, &claimed, &clock);
     let seen = first.claim().unwrap();
     assert_eq!((seen.attempt, seen.seen), (2, Instant::now()));
     tokio::time::advance(std::time::Duration::from_secs(30)).await;
-    let again = CacheEntry::standing_by(Some(&first), &claimed, &clock);
+    let again = CacheEntry::of_standby(Some(&first), &claimed, &clock);
     assert_eq!(again.claim().unwrap().seen, seen.seen);
     claimed.status.as_mut().unwrap().session.as_mut().unwrap().attempt = 3;
-    let another = CacheEntry::standing_by(Some(&first), &claimed, &clock);
+    let another = CacheEntry::of_standby(Some(&first), &claimed, &clock);
     assert_eq!(another.claim().unwrap().seen, Instant::now(), "another attempt is another request");
 
     let known = KnownSession::of("one", object.status.as_ref().unwrap());
-    let mut entry = CacheEntry::standing_by(None, &object, &clock);
+    let mut entry = CacheEntry::of_standby(None, &object, &clock);
     entry.know(known.clone());
-    let lost = CacheEntry::standing_by(Some(&entry), &claimed, &clock);
+    let lost = CacheEntry::of_standby(Some(&entry), &claimed, &clock);
     assert!(
         known.is_some() && lost.known() == known,
         "a status that has lost its session does not make it forgotten"

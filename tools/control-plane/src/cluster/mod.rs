@@ -8,24 +8,25 @@
 //! It needs Linux, root, and the packages that [`missing_packages`] names.
 
 mod configuration;
+mod error;
 mod node;
 mod programs;
 
 use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use self::configuration::{NODE, PAUSE_IMAGE, SERVICES};
+pub use self::error::ClusterError;
 use self::node::Node;
 pub use self::programs::{ClusterPrograms, missing_packages};
 use crate::folder::Folder;
 use crate::kubeconfig::{CONTEXT, kubeconfig};
 use crate::oci;
-use crate::process::{self, Child, ProcessError};
+use crate::process::{self, Child};
 use crate::server::{User, random_token, tokens};
 
 const CLEANUP: &str = include_str!("cleanup.sh");
@@ -34,69 +35,6 @@ const READY_WITHIN: Duration = Duration::from_mins(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A cluster hides what is below them from its own processes, its folder included.
 const HIDDEN: [&str; 2] = ["/run", "/var"];
-
-/// Why a cluster did not start, or does not do what it is asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// No folder has the CNI plugins.
-    #[error("find the CNI plugins ptp and host-local: install the package containernetworking-plugins")]
-    NoPlugins,
-    /// The folder of the cluster cannot be created.
-    #[error("create a temporary folder for the cluster")]
-    Folder(#[source] io::Error),
-    /// The system's temporary folder is where a cluster has folders of its own.
-    #[error("a cluster cannot use {}: set TMPDIR to a folder outside of /run and /var", .0.display())]
-    HiddenFolder(PathBuf),
-    /// A file cannot be written or read.
-    #[error("access {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A process cannot be started or supervised.
-    #[error("run the cluster")]
-    Process(#[from] ProcessError),
-    /// A command cannot be started.
-    #[error("run {line}")]
-    Run {
-        /// The command.
-        line: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A command failed.
-    #[error("{line} exited with {status}:\n{output}")]
-    Failed {
-        /// The command.
-        line: String,
-        /// Its exit status.
-        status: ExitStatus,
-        /// What it wrote to standard error.
-        output: String,
-    },
-    /// A program exited.
-    #[error("{program} exited ({status}) before {what}; the end of its log:\n{log}")]
-    Exited {
-        /// The program.
-        program: &'static str,
-        /// What was waited for.
-        what: &'static str,
-        /// Its exit status.
-        status: ExitStatus,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// The cluster was not ready in time.
-    #[error("{what}: not within {} s; {response}", READY_WITHIN.as_secs())]
-    Timeout {
-        /// What was waited for.
-        what: &'static str,
-        /// The last response.
-        response: String,
-    },
-}
 
 /// A running cluster. Dropping this value ends it and removes its folder.
 ///
@@ -365,7 +303,7 @@ impl Cluster {
             self.check(what)?;
             let Some(response) = refusal(self)? else { return Ok(()) };
             if since.elapsed() >= READY_WITHIN {
-                return Err(ClusterError::Timeout { what, response });
+                return Err(ClusterError::Timeout { what, within: READY_WITHIN, response });
             }
             sleep(POLL_INTERVAL);
         }
