@@ -5,13 +5,13 @@
 /// A permission for one verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Where it is needed.
+    /// Where the permission is needed.
     pub scope: Scope,
     /// The API group; empty for the core group.
     pub api_group: &'static str,
     /// The plural of the resource, with a subresource after a slash.
     pub resource: &'static str,
-    /// The only objects that it is needed for.
+    /// The objects that it is limited to.
     pub objects: Objects,
     /// The verb.
     pub verb: &'static str,
@@ -22,7 +22,7 @@ pub struct Permission {
 /// Where a permission is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// For a resource without a namespace. Optional: the operator works without it, as with a list of namespaces.
+    /// For a resource without a namespace. Optional: with a list of namespaces the operator works without it.
     Cluster,
     /// In each namespace that is watched.
     WatchedNamespaces,

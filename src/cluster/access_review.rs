@@ -14,8 +14,8 @@ use super::{
 use crate::permissions::Permission;
 
 impl Cluster {
-    /// Whether this account has a permission in a namespace, or in the whole cluster. `object` is the name of the only
-    /// object that it must cover.
+    /// Whether this account has a permission in a namespace, or in the whole cluster. With `object`, it need
+    /// only cover the object of that name.
     ///
     /// # Errors
     ///

@@ -25,30 +25,30 @@ pub(crate) struct HeldVerification {
     pub(crate) name: String,
     /// Its uid.
     pub(crate) uid: String,
-    /// Where the finalizer is in its list of finalizers.
+    /// The index of the finalizer in its list of finalizers.
     position: usize,
 }
 
-/// Those of one page of a list that have the finalizer.
+/// The verifications on one page of a list that have the finalizer.
 #[derive(Debug, Default)]
 pub(crate) struct HeldPage {
     /// The verifications.
     pub(crate) held: Vec<HeldVerification>,
-    /// The token of the next page; nothing after the last one.
+    /// The token of the next page; `None` after the last one.
     pub(crate) next: Option<String>,
 }
 
 /// The evidence that a status lists, which stays in its store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftEvidence {
-    /// The URL of its folder; nothing if no upload is recorded.
+    /// The URL of its folder; `None` if no upload is recorded.
     pub(crate) url: Option<String>,
     /// How many objects are listed there.
     pub(crate) objects: usize,
 }
 
 impl HeldVerification {
-    /// Reads the metadata of a verification; nothing if it does not have the finalizer.
+    /// Reads the metadata of a verification; `None` if it does not have the finalizer.
     fn from_metadata(metadata: ObjectMeta) -> Option<Self> {
         let finalizers = metadata.finalizers?;
         Some(Self {
@@ -59,8 +59,8 @@ impl HeldVerification {
         })
     }
 
-    /// The operations that remove the finalizer and change nothing else. They are refused if the verification is another
-    /// one by now, or if its finalizers have changed; whatever else was written meanwhile does not matter.
+    /// The operations that remove the finalizer and change nothing else. They are refused if another
+    /// verification has the name by now, or if the finalizers have changed; other changes do not matter.
     fn removal(&self) -> Value {
         let finalizer = format!("/metadata/finalizers/{}", self.position);
         json!([
@@ -84,12 +84,12 @@ impl LeftEvidence {
 }
 
 impl Cluster {
-    /// Lists up to `limit` verifications, in one namespace or in all, and returns those that have the finalizer. None, if
-    /// there is no definition.
+    /// Lists up to `limit` verifications, in one namespace or in all, and returns those that have the finalizer. There
+    /// are none if there is no definition.
     ///
     /// # Errors
     ///
-    /// [`ApiError`]; [`ApiError::TIMED_OUT`] perhaps because their metadata are too large for one page.
+    /// [`ApiError`]. It may be [`ApiError::TIMED_OUT`] because the metadata on one page are too large.
     pub(crate) async fn with_finalizer(
         &self,
         namespace: Option<&str>,
@@ -119,7 +119,7 @@ impl Cluster {
     }
 
     /// Removes the finalizer from a verification, the rest of which need not be valid. Returns the evidence that is left;
-    /// nothing if the verification is gone.
+    /// `None` if the verification is gone.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The Lease that elects a leader: get, create and update. Which record is written when is decided in `leader`. May
-//! depend on kube's client and `request`.
+//! The Lease that elects a leader: get, create and update. `leader` decides what is written, and when. May depend on
+//! kube's client and `request`.
 
 use std::time::Duration;
 
@@ -25,17 +25,17 @@ pub(crate) struct LeaseRef {
 pub(crate) struct LeaseRecord {
     /// Who holds it; empty if nobody does.
     pub(crate) holder: String,
-    /// For how long after a change others leave it alone, if it says so.
+    /// How long after a change the other replicas leave it alone, if the Lease says so.
     pub(crate) duration: Option<Duration>,
     /// When the holder acquired it, by the holder's clock. Others only compare it.
     pub(crate) acquired_at: Option<Timestamp>,
-    /// When it was renewed last, by the holder's clock. Others only compare it.
+    /// When it was last renewed, by the holder's clock. Others only compare it.
     pub(crate) renewed_at: Option<Timestamp>,
-    /// How often it went from one holder to another.
+    /// How many times it passed from one holder to another.
     pub(crate) transitions: i32,
 }
 
-/// A Lease in one version, which a write replaces.
+/// A Lease at one resourceVersion, which a write replaces.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredLease {
     pub(crate) record: LeaseRecord,
@@ -47,7 +47,7 @@ pub(crate) struct StoredLease {
 pub(crate) enum LeaseNotWritten {
     /// Another client wrote first.
     Conflict,
-    /// It was refused, or there was no usable answer: then it may be written.
+    /// It was refused, or there was no usable response, so it may have been written.
     Failed(ApiError),
 }
 
@@ -64,7 +64,7 @@ impl LeaseRecord {
         }
     }
 
-    /// Puts the record into a spec, whose other fields stay.
+    /// Writes the record into a spec and leaves its other fields as they are.
     fn write_to(&self, spec: &mut LeaseSpec) {
         let Self { holder, duration, acquired_at, renewed_at, transitions } = self;
         spec.holder_identity = Some(holder.clone());
@@ -83,11 +83,11 @@ impl From<Lease> for StoredLease {
 }
 
 impl Cluster {
-    /// Gets the Lease; nothing if there is none.
+    /// Gets the Lease; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// Why there was no usable answer within `deadline`.
+    /// Why there was no usable response within `deadline`.
     pub(crate) async fn get_lease(
         &self,
         at: &LeaseRef,
@@ -145,7 +145,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &at.namespace)
     }
 
-    /// Notes that the API server responded, if it did. The error is nothing if the deadline passed.
+    /// Notes that the API server responded, if it did. The error is `None` if the deadline passed.
     fn usable<T>(&self, answer: Result<kube::Result<T>, Elapsed>) -> Result<T, Option<kube::Error>> {
         let answer = answer.map_err(|_| None)?;
         if answer.is_ok() {
@@ -159,7 +159,7 @@ fn reported(error: Option<&kube::Error>) -> ApiError {
     error.map_or(ApiError::TIMED_OUT, ApiError::from)
 }
 
-/// A Lease that is gone by now is read again, as one that changed is.
+/// A Lease that was deleted meanwhile has to be read again, like one that changed.
 fn not_written(error: Option<&kube::Error>) -> LeaseNotWritten {
     match error {
         Some(kube::Error::Api(status)) if status.code == 409 => LeaseNotWritten::Conflict,

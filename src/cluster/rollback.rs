@@ -10,10 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-/// How long after a list that is older than what is known the next one is requested.
+/// After a list that is older than what is known, the next one is requested after this time.
 pub(crate) const LIST_AGAIN: Duration = Duration::from_secs(10);
 
-/// The newest resourceVersion that a response of the API server had.
+/// The newest resourceVersion in any response of the API server.
 #[derive(Debug, Default)]
 pub(crate) struct NewestVersion {
     version: Mutex<Option<u64>>,
@@ -30,17 +30,17 @@ impl NewestVersion {
         }
     }
 
-    /// An object was read that is older than its known version.
+    /// Notes that an object was read that is older than its known version.
     pub(crate) fn suspect_rollback(&self) {
         self.suspicion.notify_one();
     }
 
-    /// The state was rolled back to that resourceVersion.
+    /// Notes that the state was rolled back to that resourceVersion.
     pub(crate) fn reset_to(&self, version: u64) {
         *self.version.lock() = Some(version);
     }
 
-    /// The newest known version; nothing before the first response.
+    /// The newest known version; `None` before the first response.
     #[must_use]
     pub(crate) fn get(&self) -> Option<u64> {
         *self.version.lock()
@@ -59,7 +59,7 @@ pub(crate) enum Rollback {
     None,
     /// The list is older than what is known; the next one decides.
     Suspected,
-    /// The list is the second in a row that is older, and ten seconds later.
+    /// The list is the second in a row that is older, at least ten seconds after the first.
     Confirmed,
 }
 

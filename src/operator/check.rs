@@ -27,7 +27,7 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
 const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
-/// The metrics have a few ten thousand bytes.
+/// Far more than the metrics have, which is some tens of kilobytes.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// A metric that every operator has.
 const A_METRIC: &str = "okid_build_info";
@@ -83,7 +83,7 @@ pub async fn check(settings: &CheckSettings, report: impl Fn(&str)) -> Result<()
     }
 }
 
-/// The permissions to check, each with the namespace; none for the whole cluster.
+/// The permissions to check, each with its namespace; `None` means the whole cluster.
 fn needed(settings: &CheckSettings) -> Vec<(&'static Permission, Option<&str>)> {
     let watched: Vec<_> = settings.namespaces.iter().map(Namespace::as_str).collect();
     let has_lease = settings.leader_lease_name.is_some();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_checked_where_the_operator_needs_them() {
+    fn permissions_are_checked_where_the_operator_needs_them() {
         let all = settings(&[], Some("okid"));
         assert_eq!(places(&all, "secrets"), [None]);
         assert_eq!(places(&all, "customresourcedefinitions"), [None]);

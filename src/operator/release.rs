@@ -26,15 +26,15 @@ const SCALED_WITHIN: Duration = Duration::from_secs(10);
 const PODS_END_WITHIN: Duration = Duration::from_secs(80);
 /// How long the removal of the finalizers is retried.
 const REMOVED_WITHIN: Duration = Duration::from_mins(2);
-/// The pause before something is tried again.
+/// The pause before another attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many finalizers are removed at the same time.
 const CONCURRENT: usize = 16;
 /// How many Verifications are listed in one request at first. Their metadata may be large.
 const PAGE: u32 = 50;
-/// How often the finalizer of one Verification is removed.
+/// How many times the finalizer of one Verification is removed, if it is added again.
 const REMOVALS: u32 = 3;
-/// How many of those that were not released the last message names.
+/// How many Verifications that were not released the last message names.
 const NAMED: usize = 10;
 
 /// Why not all finalizers were removed.
@@ -218,15 +218,15 @@ impl Release<'_> {
         }
     }
 
-    /// Removes the finalizer from these Verifications. Returns whether there are any of which it is not known already that
-    /// their finalizer does not stay removed.
+    /// Removes the finalizer from these Verifications. Returns whether there were any, except those to which it is added
+    /// again and again.
     async fn release(&self, held: Vec<HeldVerification>, pass: &mut Pass, is_stopped: bool) -> bool {
         let is_left = |held: &HeldVerification| {
             self.progress.lock().removals.get(&held.uid).is_some_and(|removals| *removals >= REMOVALS)
         };
         let (left, held): (Vec<_>, Vec<_>) = held.into_iter().partition(is_left);
         for HeldVerification { namespace, name, .. } in left {
-            // Whoever does that without the operator holds up nobody else.
+            // It was not the operator, so this one Verification holds up no other.
             if is_stopped {
                 tracing::warn!(namespace, name, "another client adds the finalizer again and again");
             } else {
@@ -289,7 +289,7 @@ impl Release<'_> {
     }
 }
 
-/// Whether a smaller page may be answered in time.
+/// Whether a smaller page might have a response in time.
 fn is_too_late(error: &ApiError) -> bool {
     *error == ApiError::TIMED_OUT || error.code() == Some(504)
 }

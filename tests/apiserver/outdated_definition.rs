@@ -38,7 +38,7 @@ async fn create(cluster: &Cluster, name: &str) -> Api<Verification> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_waits_for_a_definition_with_all_its_fields_and_creates_nothing_on_an_older_one() {
+async fn nothing_is_created_until_the_definition_has_all_fields_of_the_operator() {
     let cluster = Cluster::start().await;
     cluster.install(&older()).await;
     let key = new_key();

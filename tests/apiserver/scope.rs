@@ -105,7 +105,7 @@ async fn two_operators_share_the_work_by_label_and_each_has_a_lease_of_its_own()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resource_that_moves_to_another_operator_while_its_create_is_in_flight_has_one_session() {
+async fn a_resource_that_moves_to_another_operator_during_its_create_has_one_session() {
     let mut world = World::builder().without_operator().start().await;
     world.start(selecting("one")).await;
     let two = world.another(selecting("two"));

@@ -262,7 +262,7 @@ async fn check(installed: &Installed, operator: &Child) -> (Option<i32>, String)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_charts_permissions_suffice_in_all_namespaces_and_helm_test_finds_a_missing_one() {
+async fn the_charts_cluster_wide_permissions_suffice_and_helm_test_finds_a_missing_one() {
     let installed = Installed::new("okid-all", "default", &["watch.selector=\"chart-test=all\""]).await;
     let portal = sandbox().await;
     let operator = installed.operator(&portal.url());

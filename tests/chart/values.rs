@@ -138,7 +138,11 @@ fn values_that_contradict_each_other_are_refused_with_advice() {
         ("openshift", &["portals.default=\"https://b\""], "add it there"),
         ("default", &["portals.default=\"https://b\""], "add it there"),
         ("plain-http", &["portals.allowPlainHttp=false"], "needs portals.allowPlainHttp"),
-        ("sandbox", &["portals.proxy.url=\"http://a\""], "the proxy would be asked for the sandbox"),
+        (
+            "sandbox",
+            &["portals.proxy.url=\"http://a\""],
+            "requests to the sandbox would go through the proxy",
+        ),
     ] {
         let refusal = render_with(case, set).unwrap_err();
         assert!(refusal.contains(advice), "{set:?}: {refusal}");

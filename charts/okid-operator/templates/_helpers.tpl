@@ -126,11 +126,12 @@ https://verify.test.okid.io
 {{- $ports | uniq | toJson }}
 {{- end }}
 
-{{- /* Certificate authorities: a dict with root, ca and name. The volume, or nothing. */ -}}
+{{- /* Certificate authorities: true if the values have some, or nothing. */ -}}
 {{- define "okid-operator.hasCa" -}}
 {{- if or .pem .configMapName .secretName }}true{{ end }}
 {{- end }}
 
+{{- /* The volume of certificate authorities: a dict with root, ca and name. */ -}}
 {{- define "okid-operator.caVolume" -}}
 - name: {{ .name }}
 {{- if .ca.secretName }}
@@ -145,7 +146,7 @@ https://verify.test.okid.io
       path: ca.crt
 {{- end }}
 
-{{- /* What no schema can say. */ -}}
+{{- /* Rules across values, which the schema cannot express. */ -}}
 {{- define "okid-operator.validate" -}}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
 {{- fail "replicas is greater than 1 and leaderElection.enabled is false: enable it, or run one replica" }}
@@ -177,6 +178,6 @@ https://verify.test.okid.io
 {{- end }}
 {{- end }}
 {{- if and .Values.portals.proxy.url .Values.sandbox.enabled }}
-{{- fail "sandbox.enabled and portals.proxy.url: the proxy would be asked for the sandbox; use one of them" }}
+{{- fail "sandbox.enabled and portals.proxy.url: requests to the sandbox would go through the proxy; use one of them" }}
 {{- end }}
 {{- end }}

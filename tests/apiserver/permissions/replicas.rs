@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_permissions_for_the_lease_suffice_and_without_them_a_replica_says_what_is_missing() {
+async fn the_permissions_for_the_lease_suffice_and_a_missing_one_is_reported() {
     let mut restricted = RestrictedWorld::prepare(MINIMAL_ROLE).await;
     let namespace = restricted.world.namespace.clone();
     let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
@@ -62,7 +62,7 @@ async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finalizers_are_released_while_another_client_writes_and_one_namespace_is_forbidden() {
+async fn finalizers_are_released_during_other_writes_and_beside_a_forbidden_namespace() {
     const OTHER: &str = "example.com/other";
     let restricted = RestrictedWorld::prepare(&[("okid.io", "verifications", "list"), PATCH]).await;
     let world = &restricted.world;

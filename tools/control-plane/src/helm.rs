@@ -23,8 +23,8 @@ pub fn helm(progress: Progress) -> Result<PathBuf, FindError> {
     Ok(folder.join(HELM.name))
 }
 
-/// The folder with the files of a Go module, such as `example.com/module@v1.0.0`, which is downloaded if it is missing. None,
-/// if it cannot be had.
+/// The folder with the files of a Go module, such as `example.com/module@v1.0.0`, which is downloaded if it is missing. `None`
+/// if it cannot be downloaded.
 #[must_use]
 pub fn go_module(module: &str) -> Option<PathBuf> {
     let output =

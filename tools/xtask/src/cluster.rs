@@ -65,7 +65,7 @@ enum Action {
     Keep,
 }
 
-/// What the keeper tells the other commands once the cluster is ready.
+/// What the keeper writes for the other commands once the cluster is ready.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     folder: PathBuf,
@@ -107,7 +107,7 @@ fn install(packages: &[&str]) -> Result<()> {
     }
     let packages = packages.join(" ");
     if !Path::new("/usr/bin/apt-get").is_file() {
-        bail!("a cluster needs what Debian has in the packages {packages}: install it first");
+        bail!("a cluster needs the programs of the Debian packages {packages}: install them first");
     }
     let commands = [vec!["update"], vec!["install", "--yes", "--no-install-recommends"]];
     for (index, mut arguments) in commands.into_iter().enumerate() {

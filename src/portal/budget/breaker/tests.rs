@@ -72,7 +72,7 @@ fn a_portal_that_returns_between_a_failed_create_and_the_next_probe_is_believed(
 }
 
 #[test]
-fn a_portal_that_responds_and_fails_to_create_gets_no_more_creates_than_one_that_is_down() {
+fn a_portal_that_fails_to_create_gets_no_more_creates_than_one_that_is_down() {
     for responds_every in [1, 7, 30, 90] {
         let start = Instant::now();
         let mut breaker = CreateBreaker::default();

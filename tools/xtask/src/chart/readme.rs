@@ -22,7 +22,7 @@ the operator watches all namespaces, uses okID's test portal, and runs in two re
 
 - [Installing](https://github.com/okid-io/okid-operator/blob/main/docs/install.md): several namespaces, several releases,
   OpenShift, air gap, private certificate authorities, upgrade, uninstallation
-- [Security](https://github.com/okid-io/okid-operator/blob/main/docs/security.md): who can do what with which right
+- [Security](https://github.com/okid-io/okid-operator/blob/main/docs/security.md): who can do what with which permission
 - [Everything else](https://github.com/okid-io/okid-operator/blob/main/docs/README.md)
 
 ## Values
