@@ -1,5 +1,6 @@
 //! Removal of the evidence when its verification is deleted, and deletion while the store fails.
 
+use std::fs;
 use std::time::Duration;
 
 use http::Method;
@@ -9,6 +10,7 @@ use okid_operator::api::{EVIDENCE_FINALIZER, Phase, RETRY, Verification};
 use okid_sandbox::Verdict;
 use serde_json::{Value, json};
 
+use crate::evidence_lifecycle::named_store;
 use crate::harness::evidence::{asking, check, files, front};
 use crate::harness::{Launch, VerificationExt, World};
 use crate::stores::Fault;
@@ -271,6 +273,31 @@ async fn a_bucket_that_never_existed_delays_no_deletion_and_reports_no_orphan() 
     // The clock does not advance to the time limit of ten minutes.
     world.delete("alice").await;
     assert!(files(&world.in_s3(&held)).is_empty());
+    world.until_events("alice", &["SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_waits_for_a_missing_folder_because_its_volume_may_not_be_mounted() {
+    let mut world = World::builder().without_operator().start().await;
+    let (folder, launch) = named_store(&world, &json!([world.namespace]));
+    fs::remove_dir(&folder).unwrap();
+    world.start(launch).await;
+    let mut spec = with_policy_delete();
+    spec["evidence"]["destination"] = json!({"store": "archive"});
+    world.create_and_finish("alice", spec, Verdict::Verified).await;
+    world.until("alice", has_finalizer).await;
+    start_deletion(&world, "alice").await;
+    let is_awaited = |line: &Value| line["message"] == "evidence is not removed";
+    world.operator().until_logged("that the removal is retried", is_awaited).await;
+    // Each attempt reads the resource; a resource that is gone is not read again.
+    let reads = world.operator().metric("okid_verification_reads_total").await;
+    world.operator().until_metric("okid_verification_reads_total", |now| now >= reads + 2.0).await;
+    assert!(has_finalizer(&world.get("alice").await));
+
+    // A folder without anything in it is the mount point of a volume that is missing.
+    fs::create_dir_all(folder.join("lost+found")).unwrap();
+    until_gone(&world, "alice").await;
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
     world.finish().await;
 }

@@ -49,7 +49,7 @@ fn image_requests(world: &World) -> Vec<u64> {
 }
 
 /// The files of an administrator: a folder for evidence, and the list of stores that names it.
-fn named_store(world: &World, namespaces: &Value) -> (PathBuf, Launch) {
+pub(crate) fn named_store(world: &World, namespaces: &Value) -> (PathBuf, Launch) {
     let folder = world.folder().join("archive");
     fs::create_dir_all(&folder).unwrap();
     let list = world.folder().join("stores.yaml");

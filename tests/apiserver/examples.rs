@@ -245,7 +245,7 @@ fn read_options(destination: &Value, secret: &Value, endpoints: &[&str]) -> Resu
     let data = secret["stringData"].as_object().unwrap();
     let entries = data.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap().as_bytes()));
     Options::of_secret(location.scheme(), entries, &Endpoints::new(endpoints).unwrap())
-        .map_err(|flaw| flaw.to_string())
+        .map_err(|error| error.to_string())
 }
 
 #[test]

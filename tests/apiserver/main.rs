@@ -26,6 +26,7 @@ mod evidence_failures;
 mod evidence_images;
 mod evidence_lifecycle;
 mod evidence_limits;
+mod evidence_namespaces;
 mod examples;
 mod full_lifecycle;
 mod harness;

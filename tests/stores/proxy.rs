@@ -57,11 +57,14 @@ pub(crate) struct Passed {
     pub(crate) answer: HeaderMap,
 }
 
+/// Selects requests.
+type Matches = Box<dyn Fn(&Request<Incoming>) -> bool + Send>;
+
 #[derive(Default)]
 struct Script {
     next: VecDeque<Fault>,
     always: Option<Fault>,
-    method: Option<(Method, Fault)>,
+    matching: Option<(Matches, Fault)>,
     arrived: usize,
     held: usize,
     at_work: usize,
@@ -108,7 +111,16 @@ impl Proxy {
 
     /// The fault of every request with this method that has no other fault.
     pub(crate) fn whenever(&self, method: Method, fault: Fault) {
-        self.script.lock().method = Some((method, fault));
+        self.matching(move |request| request.method() == method, fault);
+    }
+
+    /// The fault of every request that matches and has no other fault.
+    pub(crate) fn matching(
+        &self,
+        matches: impl Fn(&Request<Incoming>) -> bool + Send + 'static,
+        fault: Fault,
+    ) {
+        self.script.lock().matching = Some((Box::new(matches), fault));
     }
 
     /// Removes all faults, and releases the requests that are held.
@@ -116,7 +128,7 @@ impl Proxy {
         let mut script = self.script.lock();
         script.next.clear();
         script.always = None;
-        script.method = None;
+        script.matching = None;
         drop(script);
         self.release();
     }
@@ -252,8 +264,8 @@ async fn serve(
         let (mut fault, script, reset) = (fault.clone(), script.clone(), reset.clone());
         let mut gate = gate.clone();
         async move {
-            if let (Fault::Pass, Some((method, other))) = (&fault, &script.lock().method)
-                && request.method() == method
+            if let (Fault::Pass, Some((matches, other))) = (&fault, &script.lock().matching)
+                && matches(&request)
             {
                 fault = other.clone();
             }
