@@ -210,7 +210,7 @@ pub struct FirstReconcile {
     pub last_poll: Option<Timestamp>,
     /// Whether it was suspended at the last write; since when is not known.
     pub suspended: bool,
-    /// The pace of a session that is followed as before: a first poll at another time is spread by it.
+    /// The schedule of a session that is followed as before; a first poll at another time is spread over its interval.
     pub poll_schedule: Option<PollSchedule>,
 }
 
@@ -227,13 +227,13 @@ pub fn first_reconcile(
 ) -> FirstReconcile {
     let status = parsed.status();
     let times = Times { now, portal_now: None };
-    let is_as_it_was = status.observed_generation == generation && !spec.suspend;
-    let is_followed = is_as_it_was && matches!(parsed.state(), State::Open { .. });
+    let is_unchanged = status.observed_generation == generation && !spec.suspend;
+    let is_followed = is_unchanged && matches!(parsed.state(), State::Open { .. });
     let poll_schedule =
         is_followed.then(|| poll_schedule(status, &LocalState::default(), Bounds::of(spec), times));
     let spacing = Spacing::unstretched(jitter_seed);
     let due = match parsed.state() {
-        State::Open { .. } => poll_schedule.as_ref().map(|pace| spread(pace, now, spacing)),
+        State::Open { .. } => poll_schedule.as_ref().map(|schedule| spread(schedule, now, spacing)),
         State::OutcomeUnknown => {
             let claimed_at = status.session.as_ref().and_then(|session| session.claimed_at);
             claimed_at.map(|at| later(at, wait_after_unknown(parsed.attempts()))).filter(|due| *due > now)
@@ -249,7 +249,7 @@ pub fn first_reconcile(
         .is_some_and(|ready| ready.reason == Reason::Suspended.as_str());
     let may_have_looked = matches!(parsed.state(), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
-    FirstReconcile { at: due.filter(|_| is_as_it_was), due, last_poll, suspended, poll_schedule }
+    FirstReconcile { at: due.filter(|_| is_unchanged), due, last_poll, suspended, poll_schedule }
 }
 
 /// After an unknown outcome: one minute, ten minutes, one hour.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::lifecycle::fixtures;
 
 #[tokio::test]
 async fn a_read_for_evidence_goes_ahead_of_the_reads_that_begin_a_reconcile() {
@@ -82,16 +83,12 @@ fn a_write_is_unknown_only_where_it_may_have_happened() {
 
 #[test]
 fn what_no_reconcile_reads_is_pruned() {
-    let object: Box<Verification> = serde_json::from_value(json!({
-        "apiVersion": "okid.io/v1alpha1", "kind": "Verification",
-        "metadata": {
-            "namespace": "kyc", "name": "a", "annotations": {"okid.io/retry": "x", "example.com/note": "x"},
-            "labels": {"a": "x"},
-        },
-        "spec": {"apiKeySecretRef": {"name": "okid"}},
-    }))
-    .unwrap();
-    let pruned = prune(object);
+    let mut object = fixtures::verification("a");
+    object
+        .annotations_mut()
+        .extend(["okid.io/retry", "example.com/note"].map(|name| (name.into(), "x".into())));
+    object.labels_mut().insert("a".to_owned(), "x".to_owned());
+    let pruned = prune(Box::new(object));
     assert_eq!((pruned.labels().len(), pruned.annotations().len()), (0, 1));
 }
 
