@@ -96,4 +96,15 @@ mod tests {
         tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         listener.accept().await.unwrap();
     }
+
+    #[tokio::test]
+    async fn every_address_is_reachable_over_ipv6_where_the_machine_has_it() {
+        if std::net::TcpListener::bind("[::1]:0").is_err() {
+            return;
+        }
+        let listener = listen(at("[::]:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        listener.accept().await.unwrap();
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::helm::{Rendered, case, rendered, texts};
 
 /// The settings of `okid-operator run` in a case.
-fn settings(rendered: &Rendered) -> okid_operator::settings::Settings {
+pub(crate) fn settings(rendered: &Rendered) -> okid_operator::settings::Settings {
     match parse(&rendered.arguments()) {
         Command::Run(settings) => *settings,
         Command::Check(_) | Command::Crd | Command::ReleaseFinalizers(_) | Command::Completions { .. } => {

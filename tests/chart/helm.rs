@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{LazyLock, OnceLock};
 
-use control_plane::{KUBERNETES_VERSION, Progress};
+use control_plane::{KubernetesVersion, Progress};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -158,7 +158,7 @@ pub(crate) fn output(mut command: Command) -> Result<String, String> {
 /// Renders the chart with these arguments, for a cluster with prometheus-operator.
 pub(crate) fn template(arguments: &[&str]) -> Result<String, String> {
     let chart = chart();
-    let version = KUBERNETES_VERSION;
+    let version = KubernetesVersion::NEWEST.as_str();
     let fixed =
         ["template", RELEASE, chart.to_str().unwrap(), "--namespace", RELEASE, "--kube-version", version];
     output(helm(&[&fixed[..], &["--api-versions", "monitoring.coreos.com/v1"], arguments].concat()))

@@ -36,7 +36,7 @@ fn every_object_has_the_common_labels_and_annotations() {
         let others = rendered.documents.iter().filter(|document| !own(document));
         let expected = match case.as_str() {
             "extras" => 2,
-            "openshift" => 1,
+            "openshift" | "sandbox-route" => 1,
             _ => 0,
         };
         assert_eq!(others.count(), expected, "{case}: all but extraObjects");

@@ -14,7 +14,9 @@ mod cluster;
 mod helm;
 mod invariants;
 mod network;
+mod notes;
 mod objects;
+mod page;
 mod permissions;
 mod release;
 #[path = "../evidence/harness/skips.rs"]

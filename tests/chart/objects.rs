@@ -7,13 +7,35 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::cluster::Cluster;
-use crate::helm::{RELEASE, case, rendered};
+use crate::helm::{Document, RELEASE, case, rendered};
 use crate::skips::skip;
 
-/// The CRDs of prometheus-operator, in its Go module.
-const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
-const MONITORS: [&str; 2] =
-    ["monitoring.coreos.com_servicemonitors.yaml", "monitoring.coreos.com_podmonitors.yaml"];
+/// Definitions of others, in a Go module.
+struct Definitions {
+    group: &'static str,
+    module: &'static str,
+    files: &'static [&'static str],
+    /// What is said if the module cannot be had.
+    skipped: &'static str,
+}
+
+const DEFINITIONS: [Definitions; 2] = [
+    Definitions {
+        group: "monitoring.coreos.com",
+        module: "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        files: &[
+            "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+            "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+        ],
+        skipped: "the monitors are",
+    },
+    Definitions {
+        group: "gateway.networking.k8s.io",
+        module: "sigs.k8s.io/gateway-api@v1.6.3",
+        files: &["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
+        skipped: "the routes are",
+    },
+];
 
 /// The cluster of this program. It has no definition: the chart brings it.
 pub(crate) async fn cluster() -> &'static Cluster {
@@ -69,36 +91,39 @@ async fn the_api_server_accepts_every_object_of_every_case_without_a_warning() {
     let cluster = cluster().await;
     restricted(cluster, RELEASE);
     restricted(cluster, "team-a");
-    let has_monitors = install_monitors(cluster);
+    let missing = install_definitions(cluster);
     for (case, rendered) in rendered() {
-        let of_core = |kind: &str| !kind.ends_with("Monitor");
-        let documents: Vec<_> = rendered
-            .documents
-            .iter()
-            .filter(|document| has_monitors || of_core(document.kind()))
-            .map(|document| document.text.as_str())
-            .collect();
+        let is_known = |document: &&Document| {
+            let version = document.object["apiVersion"].as_str().unwrap();
+            !missing.iter().any(|group| version.starts_with(group))
+        };
+        let documents: Vec<_> =
+            rendered.documents.iter().filter(is_known).map(|document| document.text.as_str()).collect();
         let (output, warnings, succeeded) = dry_run(cluster, &documents.join("\n---\n"));
         assert!(succeeded && warnings.is_empty(), "{case}: {warnings}");
         assert_eq!(output.lines().count(), documents.len(), "{case}: {output}");
     }
 }
 
-/// Installs the definitions of `ServiceMonitor` and `PodMonitor`; false if their module cannot be had.
-fn install_monitors(cluster: &Cluster) -> bool {
-    let Some(folder) = control_plane::go_module(PROMETHEUS_OPERATOR) else {
-        skip("the monitors are", &format_args!("{PROMETHEUS_OPERATOR} cannot be downloaded"));
-        return false;
-    };
-    for file in MONITORS {
-        let text =
-            std::fs::read_to_string(folder.join("example/prometheus-operator-crd").join(file)).unwrap();
-        let (_, errors, succeeded) = kubectl(cluster, &["apply", "--server-side", "--filename", "-"], &text);
-        assert!(succeeded, "{errors}");
+/// Installs the definitions of others. The groups whose module cannot be had.
+fn install_definitions(cluster: &Cluster) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    for Definitions { group, module, files, skipped } in DEFINITIONS {
+        let Some(folder) = control_plane::go_module(module) else {
+            skip(skipped, &format_args!("{module} cannot be downloaded"));
+            missing.push(group);
+            continue;
+        };
+        for file in files {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            let apply = ["apply", "--server-side", "--filename", "-"];
+            let (_, errors, succeeded) = kubectl(cluster, &apply, &text);
+            assert!(succeeded, "{errors}");
+        }
     }
     let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
     assert!(kubectl(cluster, &wait, "").2);
-    true
+    missing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

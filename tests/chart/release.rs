@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::helm::{Document, RELEASE, Rendered, chart, helm, render_with, repository, texts};
+use crate::notes::first_verification;
 use crate::objects::{cluster, kubectl, restricted, run};
 use crate::{holds, until};
 
@@ -28,7 +29,7 @@ fn helm_in(cluster: &Cluster, arguments: &[&str]) -> String {
 }
 
 /// kubectl, which must succeed; its output.
-fn kubectl_in(cluster: &Cluster, arguments: &[&str], input: &str) -> String {
+pub(crate) fn kubectl_in(cluster: &Cluster, arguments: &[&str], input: &str) -> String {
     let (output, errors, succeeded) = kubectl(cluster, arguments, input);
     assert!(succeeded, "kubectl {arguments:?}: {errors}");
     output
@@ -37,12 +38,6 @@ fn kubectl_in(cluster: &Cluster, arguments: &[&str], input: &str) -> String {
 fn get(cluster: &Cluster, namespace: &str, what: &str) -> Value {
     let text = kubectl_in(cluster, &["--namespace", namespace, "get", what, "--output", "json"], "");
     serde_json::from_str(&text).unwrap()
-}
-
-/// The manifest that the notes of a release end with.
-fn first_verification(notes: &str) -> String {
-    let (_, rest) = notes.rsplit_once("<<END\n").expect("the notes have a manifest");
-    rest.split_once("\nEND").expect("the manifest has an end").0.to_owned()
 }
 
 /// The chart as an older version: its definition lacks a printer column.
@@ -63,7 +58,7 @@ fn columns(definition: &Value) -> usize {
 }
 
 /// Waits until the API server serves the resource.
-fn until_served(cluster: &Cluster) {
+pub(crate) fn until_served(cluster: &Cluster) {
     kubectl_in(cluster, &["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "");
 }
 
@@ -79,7 +74,7 @@ async fn an_upgrade_a_rollback_and_an_uninstallation_keep_the_resources() {
     until_served(&cluster);
     let notes = helm_in(&cluster, &[&["get", "notes", RELEASE], &namespace[..]].concat());
     assert!(notes.contains(&format!("uses {}.", okid_operator::portal::DEFAULT_PORTAL)), "{notes}");
-    let manifest = first_verification(&notes);
+    let (manifest, _) = first_verification(&notes);
     let applied = kubectl_in(&cluster, &["--namespace", RELEASE, "apply", "--filename", "-"], &manifest);
     assert_eq!(applied, "verification.okid.io/alice created\n");
     let uid = || get(&cluster, RELEASE, "verification/alice")["metadata"]["uid"].clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::helm::{cases, chart, helm, output, read, render_with, values_file};
+use crate::helm::{Rendered, case, cases, chart, helm, output, read, render_with, values_file};
 
 /// Groups of values that a template uses as a whole, by the name that it gives them.
 const GROUPS: [(&str, &str); 4] =
@@ -80,6 +80,42 @@ fn every_value_that_a_template_uses_exists() {
     let unknown: Vec<_> =
         references(&templates, ".Values.").into_iter().filter(|path| !exists(path)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// A value of a file, by its path.
+fn value_at<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(values, |group, key| group.get(key))
+}
+
+#[test]
+fn every_value_is_tried_by_a_case_and_changes_what_is_rendered() {
+    let parse = |text: &str| -> Value { serde_norway::from_str(text).unwrap() };
+    let defaults = parse(&read("values.yaml"));
+    let cases: Vec<_> = cases()
+        .into_iter()
+        .map(|case| (parse(&std::fs::read_to_string(values_file(&case)).unwrap()), case))
+        .collect();
+    let texts = |rendered: &Rendered| -> Vec<String> {
+        rendered.documents.iter().map(|document| document.text.clone()).collect()
+    };
+    let mut without_effect = Vec::new();
+    for path in paths() {
+        let default = value_at(&defaults, &path).unwrap();
+        let mut trials = cases
+            .iter()
+            .filter(|(values, _)| value_at(values, &path).is_some_and(|value| value != default))
+            .peekable();
+        assert!(trials.peek().is_some(), "no case sets {path}");
+        // A value may be refused without another one.
+        let has_effect = trials.any(|(_, case)| {
+            render_with(case, &[&format!("{path}={default}")])
+                .map_or(true, |rendered| texts(&rendered) != texts(self::case(case)))
+        });
+        if !has_effect {
+            without_effect.push(path);
+        }
+    }
+    assert!(without_effect.is_empty(), "{without_effect:?}");
 }
 
 #[test]

@@ -9,15 +9,15 @@ use std::time::Duration;
 use etcetera::BaseStrategy as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::helm::go_module;
+use crate::kubernetes::KubernetesVersion;
 use crate::process::{self, ProcessError};
 use crate::progress::Progress;
 
-/// The Kubernetes version that the Go module requires. It is stamped into the programs, because kubectl, Helm and features
-/// of CRDs read it.
-pub const KUBERNETES_VERSION: &str = "v1.37.2";
-
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/programs");
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
+/// The Go module for another version of Kubernetes, in the folder of its programs.
+const VERSION_MODULE: &str = "module";
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A program that can be built.
@@ -32,21 +32,29 @@ pub(crate) struct Program {
 /// Where the source of a program is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
-    /// In the Go module of this crate, at `cmd/NAME`.
+    /// In the Go module of this crate, at `cmd/NAME`, with the newest version of Kubernetes.
     Here,
+    /// In another version of Kubernetes, at `cmd/NAME`.
+    Kubernetes(KubernetesVersion),
     /// A package of another Go module with its version, such as `example.com/module/cmd/name@v1.0.0`. The module must have no
     /// replacements. The last part of the package's path is the name of the program.
     Module(&'static str),
 }
 
-const PARTS: [Program; 3] = [
-    Program { name: ETCD, source: Source::Here, duration: "about a minute" },
-    Program { name: KUBE_APISERVER, source: Source::Here, duration: "about five minutes" },
-    Program { name: KUBECTL, source: Source::Here, duration: "about half a minute" },
-];
 const ETCD: &str = "etcd";
 const KUBE_APISERVER: &str = "kube-apiserver";
 const KUBECTL: &str = "kubectl";
+
+/// The programs of a control plane. etcd is the same for every version of Kubernetes.
+fn parts(version: KubernetesVersion) -> [Program; 3] {
+    let source =
+        if version == KubernetesVersion::NEWEST { Source::Here } else { Source::Kubernetes(version) };
+    [
+        Program { name: ETCD, source: Source::Here, duration: "about a minute" },
+        Program { name: KUBE_APISERVER, source, duration: "about five minutes" },
+        Program { name: KUBECTL, source, duration: "about half a minute" },
+    ]
+}
 
 /// Why the programs were neither found nor built.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +78,9 @@ pub enum FindError {
         /// The cause.
         source: io::Error,
     },
+    /// The source of a version of Kubernetes cannot be downloaded.
+    #[error("download Kubernetes {0}: run `go mod download k8s.io/kubernetes@{0}` to see why it fails")]
+    Download(KubernetesVersion),
     /// The cache folder cannot be written.
     #[error("write {}", path.display())]
     Write {
@@ -120,15 +131,25 @@ impl Programs {
         if let Some(assets) = std::env::var_os(ASSETS).filter(|value| !value.is_empty()) {
             return Self::complete(PathBuf::from(assets));
         }
-        let folder = folder_of(&PARTS)?;
-        build_missing(&PARTS, &folder, progress)?;
+        Self::of_version(KubernetesVersion::NEWEST, progress)
+    }
+
+    /// Finds the programs of a version of Kubernetes in the user's cache folder, and builds missing ones, like
+    /// [`Self::find_or_build`]. `KUBEBUILDER_ASSETS` is ignored, because the versions in its folder are unknown.
+    ///
+    /// # Errors
+    /// [`FindError`], which says what to do.
+    pub fn of_version(version: KubernetesVersion, progress: Progress) -> Result<Self, FindError> {
+        let parts = parts(version);
+        let folder = folder_of(version, &parts)?;
+        build_missing(&parts, &folder, progress)?;
         Ok(Self::within(&folder))
     }
 
     /// The programs in a folder, which must have all of them.
     fn complete(folder: PathBuf) -> Result<Self, FindError> {
-        match PARTS.iter().find(|program| !folder.join(program.name).is_file()) {
-            Some(program) => Err(FindError::Incomplete { folder, program: program.name }),
+        match [ETCD, KUBE_APISERVER, KUBECTL].into_iter().find(|program| !folder.join(program).is_file()) {
+            Some(program) => Err(FindError::Incomplete { folder, program }),
             None => Ok(Self::within(&folder)),
         }
     }
@@ -184,10 +205,13 @@ fn build(
     if !in_path("go") {
         return Err(FindError::GoMissing);
     }
+    if let Source::Kubernetes(version) = source {
+        write_module(version, folder, progress)?;
+    }
     let partial = folder.join("partial");
     let log = folder.join(format!("{name}.log"));
     let mut task = progress.start(format!("building {name} (once, {duration})"));
-    let go = go_command(name, source, &partial).start(&log).map_err(FindError::RunGo)?;
+    let go = go_command(name, source, folder, &partial).start(&log).map_err(FindError::RunGo)?;
     let status = loop {
         match go.wait(POLL_INTERVAL).map_err(FindError::RunGo)? {
             Some(status) => break status,
@@ -207,37 +231,55 @@ fn build(
     Ok(())
 }
 
-/// The command that builds a program into a folder.
-fn go_command(name: &str, source: Source, folder: &Path) -> process::Command {
-    let go = process::Command::new("go");
-    let go = match source {
-        Source::Here => go
+/// Writes the Go module in which programs of a version of Kubernetes are built, at [`VERSION_MODULE`] in a folder.
+fn write_module(version: KubernetesVersion, folder: &Path, progress: Progress) -> Result<(), FindError> {
+    let task = progress.start(format!("downloading Kubernetes {version}"));
+    let Some(kubernetes) = go_module(&format!("k8s.io/kubernetes@{version}")) else {
+        task.end("failed");
+        return Err(FindError::Download(version));
+    };
+    task.end("done");
+    let read = |file: &str| {
+        let path = kubernetes.join(file);
+        fs::read_to_string(&path).map_err(|source| FindError::ReadModule { path, source })
+    };
+    let module = folder.join(VERSION_MODULE);
+    let write = |path: PathBuf, text: &str| {
+        fs::write(&path, text).map_err(|source| FindError::Write { path, source })
+    };
+    fs::create_dir_all(&module).map_err(|source| FindError::Write { path: module.clone(), source })?;
+    write(module.join("go.mod"), &version.go_mod(&read("go.mod")?))?;
+    // Go adds the checksums of the staging modules.
+    write(module.join("go.sum"), &read("go.sum")?)
+}
+
+/// The command that builds a program into the folder `partial`.
+fn go_command(name: &str, source: Source, folder: &Path, partial: &Path) -> process::Command {
+    let build = |module: &str, version: KubernetesVersion| {
+        process::Command::new("go")
             .args([
                 "build",
                 "-trimpath",
                 "-buildvcs=false",
-                "-mod=readonly",
+                module,
                 "-ldflags",
-                &linker_flags(),
+                &version.linker_flags(),
                 "-o",
             ])
-            .arg(folder.join(name))
-            .arg(format!("./cmd/{name}"))
-            .current_dir(MODULE),
-        Source::Module(package) => go
+            .arg(partial.join(name))
+    };
+    let go = match source {
+        Source::Here => {
+            build("-mod=readonly", KubernetesVersion::NEWEST).arg(format!("./cmd/{name}")).current_dir(MODULE)
+        }
+        Source::Kubernetes(version) => build("-mod=mod", version)
+            .arg(format!("k8s.io/kubernetes/cmd/{name}"))
+            .current_dir(folder.join(VERSION_MODULE)),
+        Source::Module(package) => process::Command::new("go")
             .args(["install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package])
-            .env("GOBIN", folder),
+            .env("GOBIN", partial),
     };
     go.env("CGO_ENABLED", "0").env("GOWORK", "off").env_remove("GOOS").env_remove("GOARCH")
-}
-
-fn linker_flags() -> String {
-    let mut numbers = KUBERNETES_VERSION.trim_start_matches('v').split('.');
-    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    let version = "k8s.io/component-base/version";
-    format!(
-        "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-    )
 }
 
 fn in_path(program: &str) -> bool {
@@ -255,8 +297,8 @@ pub fn cache_folder() -> Result<PathBuf, FindError> {
     Ok(strategy.cache_dir().join("okid-operator"))
 }
 
-/// One folder for each version of the Go module and of the programs.
-pub(crate) fn folder_of(programs: &[Program]) -> Result<PathBuf, FindError> {
+/// One folder for each version of Kubernetes, of the Go module and of the programs.
+pub(crate) fn folder_of(version: KubernetesVersion, programs: &[Program]) -> Result<PathBuf, FindError> {
     let mut digest = Sha256::new();
     let module = Path::new(MODULE);
     let read = |path: PathBuf| fs::read(&path).map_err(|source| FindError::ReadModule { path, source });
@@ -266,13 +308,14 @@ pub(crate) fn folder_of(programs: &[Program]) -> Result<PathBuf, FindError> {
     for Program { name, source, duration: _ } in programs {
         let source = match source {
             Source::Here => read(module.join("cmd").join(name).join("main.go"))?,
+            Source::Kubernetes(version) => version.as_str().as_bytes().to_vec(),
             Source::Module(package) => package.as_bytes().to_vec(),
         };
         digest.update(Sha256::digest(source));
     }
     let digest = digest.finalize();
     let stamp = digest.iter().take(6).fold(String::new(), |stamp, byte| stamp + &format!("{byte:02x}"));
-    Ok(cache_folder()?.join("control-plane").join(format!("{KUBERNETES_VERSION}-{stamp}")))
+    Ok(cache_folder()?.join("control-plane").join(format!("{version}-{stamp}")))
 }
 
 #[cfg(test)]
@@ -294,9 +337,27 @@ mod tests {
     }
 
     #[test]
-    fn the_module_requires_the_version_that_is_stamped() {
+    fn the_module_requires_the_newest_version() {
         let module = fs::read_to_string(Path::new(MODULE).join("go.mod")).unwrap();
-        assert!(module.contains(&format!("k8s.io/kubernetes {KUBERNETES_VERSION}\n")));
-        assert!(linker_flags().ends_with("gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"));
+        assert!(module.contains(&format!("k8s.io/kubernetes {}\n", KubernetesVersion::NEWEST)));
+    }
+
+    #[test]
+    fn each_version_has_its_own_api_server_and_kubectl_and_the_same_etcd() {
+        let mut folders = Vec::new();
+        for version in KubernetesVersion::SUPPORTED {
+            let parts = parts(version);
+            folders.push(folder_of(version, &parts).unwrap());
+            let commands = parts.map(|Program { name, source, duration: _ }| {
+                format!("{:?}", go_command(name, source, Path::new("/cache"), Path::new("/partial")))
+            });
+            let [etcd, others @ ..] = &commands;
+            assert!(etcd.contains("./cmd/etcd"), "{etcd}");
+            for command in others {
+                assert!(command.contains(&format!("gitVersion={version} ")), "{command}");
+            }
+        }
+        folders.dedup();
+        assert_eq!(folders.len(), KubernetesVersion::SUPPORTED.len());
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use control_plane::{ControlPlane, Programs, Progress};
+use control_plane::{ControlPlane, KubernetesVersion, Programs, Progress};
 
 use crate::interrupt::{interruption, runtime};
 use crate::out;
@@ -16,10 +16,22 @@ use crate::out;
 #[command(after_help = "Paste the two lines that it prints into another terminal, then:
   kubectl apply --server-side -f crds/
   cargo run -- run")]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    version: Version,
+}
 
-pub(crate) fn run(Arguments {}: &Arguments) -> Result<ExitCode> {
-    let control_plane = start()?;
+/// Which Kubernetes to run.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Version {
+    /// Run the API server and kubectl of this minor of Kubernetes, such as 1.33, in place of the newest. They are built once,
+    /// even if `KUBEBUILDER_ASSETS` is set.
+    #[arg(long, value_name = "MINOR")]
+    kubernetes: Option<KubernetesVersion>,
+}
+
+pub(crate) fn run(&Arguments { version }: &Arguments) -> Result<ExitCode> {
+    let control_plane = version.start()?;
     // Until signals are handled here, the supervisors stop etcd and the API server.
     runtime()?.block_on(async {
         let interruption = interruption()?;
@@ -41,9 +53,20 @@ pub(crate) fn print_exports(kubeconfig: &Path, kubectl: &Path) {
     }
 }
 
-/// Starts a control plane, and builds its programs first if they are missing.
+impl Version {
+    /// Starts a control plane of this version, and builds its programs first if they are missing.
+    pub(crate) fn start(self) -> Result<ControlPlane> {
+        let progress = Progress::detect();
+        let programs = match self.kubernetes {
+            Some(version) => Programs::of_version(version, progress)?,
+            None => Programs::find_or_build(progress)?,
+        };
+        eprintln!("starting etcd and kube-apiserver (about 5 seconds)");
+        Ok(ControlPlane::start(&programs, &[])?)
+    }
+}
+
+/// Starts a control plane of the version that [`Programs::find_or_build`] has.
 pub(crate) fn start() -> Result<ControlPlane> {
-    let programs = Programs::find_or_build(Progress::detect())?;
-    eprintln!("starting etcd and kube-apiserver (about 5 seconds)");
-    Ok(ControlPlane::start(&programs, &[])?)
+    Version::default().start()
 }

@@ -14,7 +14,7 @@ use control_plane::oci;
 
 pub(crate) use self::contents::Program;
 use self::contents::{MEGABYTE, STATIC};
-use crate::cargo::{cargo, programs_of, root};
+use crate::cargo::{cargo, home, programs_of, root};
 use crate::out;
 use crate::tool::Tool;
 
@@ -100,10 +100,8 @@ fn build(program: Program, dev: bool) -> Result<PathBuf> {
 
 /// The flags of the compiler, as cargo separates them. The paths of this machine would differ on others.
 fn flags() -> OsString {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let mut flags: Vec<OsString> = STATIC.split(' ').map(OsString::from).collect();
-    for (path, name) in [(home, "cargo"), (Some(root().to_owned()), ".")] {
+    for (path, name) in [(home(), "cargo"), (Some(root().to_owned()), ".")] {
         if let Some(path) = path {
             let mut flag = OsString::from("--remap-path-prefix=");
             flag.push(path);

@@ -86,10 +86,12 @@ mod tests {
     use super::*;
     use crate::cargo::root;
 
-    /// The documentation pages, and the help of the commands.
+    /// The documentation pages, the workflows, and the help of the commands.
     fn pages() -> Vec<String> {
         let mut paths =
-            ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"].map(|path| root().join(path)).to_vec();
+            ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", ".ci/run", ".github/workflows"]
+                .map(|path| root().join(path))
+                .to_vec();
         let mut pages = Vec::new();
         while let Some(path) = paths.pop() {
             if path.is_dir() {
@@ -101,15 +103,28 @@ mod tests {
         let command = Arguments::command();
         let helps = command.get_subcommands().chain([&command]).filter_map(clap::Command::get_after_help);
         pages.extend(helps.map(ToString::to_string));
+        pages.iter().flat_map(|page| for_each_target(page)).collect()
+    }
+
+    /// A workflow runs a job for each target of its matrix.
+    fn for_each_target(page: &str) -> Vec<String> {
+        let variable = "\"$PROGRAM\"";
+        if !page.contains(variable) {
+            return vec![page.to_owned()];
+        }
+        let targets = page.lines().filter_map(|line| line.trim().strip_prefix("- target: "));
+        let pages: Vec<_> = targets.map(|target| page.replace(variable, target)).collect();
+        assert!(!pages.is_empty() && page.contains("PROGRAM: ${{ matrix.target }}\n"), "{page}");
         pages
     }
 
     #[test]
-    fn every_command_that_a_page_or_a_help_shows_is_understood() {
+    fn every_command_that_a_page_a_workflow_or_a_help_shows_is_understood() {
         let mut count = 0;
         for page in pages() {
             for rest in page.split("cargo xtask ").skip(1) {
-                let end = ["`", "#", "\n", "  ", " &&"].iter().filter_map(|end| rest.find(end)).min();
+                let end =
+                    ["`", "#", "\n", "  ", " &&", " |", ";"].iter().filter_map(|end| rest.find(end)).min();
                 let command = rest.get(..end.unwrap_or(rest.len())).unwrap();
                 let read = Arguments::try_parse_from(["xtask"].into_iter().chain(command.split_whitespace()));
                 assert!(read.is_ok(), "cargo xtask {command}");

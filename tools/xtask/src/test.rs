@@ -8,7 +8,8 @@ use ::control_plane::{Progress, helm};
 use anyhow::Result;
 
 use crate::cargo::{cargo, exit_code, run as run_command};
-use crate::{control_plane, generate};
+use crate::control_plane::Version;
+use crate::generate;
 
 /// Check that generated files are up to date, then run all tests of the workspace.
 ///
@@ -17,24 +18,27 @@ use crate::{control_plane, generate};
 #[command(
     after_help = "One test:    cargo xtask test -- --package okid-operator a_claim_that_another_writer_won
 Its output:  cargo xtask test -- --package okid-operator a_claim_that_another_writer_won -- --nocapture
+Another API server:  cargo xtask test --kubernetes 1.33 -- --package okid-operator --test apiserver
 
 The tests find the control plane by OKID_TEST_KUBECONFIG (the administrator's kubeconfig) and
 OKID_TEST_KUBECTL (the client). A plain `cargo test` runs only the operator's tests, and starts a
 control plane of its own."
 )]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    version: Version,
     /// Additional arguments for `cargo test`.
     #[arg(last = true)]
     extra: Vec<OsString>,
 }
 
-pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
+pub(crate) fn run(Arguments { version, extra }: &Arguments) -> Result<ExitCode> {
     let generated = generate::run(&generate::Arguments { check: true })?;
     if generated != ExitCode::SUCCESS {
         return Ok(generated);
     }
     let helm = helm(Progress::detect())?;
-    let control_plane = control_plane::start()?;
+    let control_plane = version.start()?;
     let skips = control_plane.folder().join("skips");
     let mut tests = cargo(["test"]);
     if !names_package(extra) {
@@ -44,6 +48,8 @@ pub(crate) fn run(Arguments { extra }: &Arguments) -> Result<ExitCode> {
         .args(extra)
         .env("OKID_TEST_KUBECONFIG", control_plane.kubeconfig_path())
         .env("OKID_TEST_KUBECTL", &control_plane.programs().kubectl)
+        // For the control planes that tests start themselves.
+        .envs(control_plane.programs().kubectl.parent().map(|folder| ("KUBEBUILDER_ASSETS", folder)))
         .env("OKID_TEST_HELM", helm)
         .env("OKID_TEST_SKIPS", &skips);
     let status = run_command(&mut tests)?;

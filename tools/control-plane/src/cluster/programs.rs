@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ClusterError;
+use crate::kubernetes::KubernetesVersion;
 use crate::programs::{FindError, Program, Programs, Source, build_missing, folder_of};
 use crate::progress::Progress;
 
@@ -62,7 +63,7 @@ impl ClusterPrograms {
     /// [`FindError`], which says what to do.
     pub fn find_or_build(progress: Progress) -> Result<Self, FindError> {
         let control_plane = Programs::find_or_build(progress)?;
-        let folder = folder_of(&PARTS)?;
+        let folder = folder_of(KubernetesVersion::NEWEST, &PARTS)?;
         build_missing(&PARTS, &folder, progress)?;
         Ok(Self { control_plane, folder })
     }
