@@ -35,7 +35,8 @@ use crate::{
 };
 
 /// Maximum number of calls about verifications in flight at the API server, in total and of one namespace. More would
-/// not be faster, only later: the calls of a small namespace would wait behind those of a large one.
+/// not be faster, only later: the calls of a small namespace would wait behind those of a large one. While several
+/// namespaces have calls, each has fewer unless the API server answers all of them without delay.
 const CALLS_IN_FLIGHT: (usize, usize) = (32, 16);
 
 /// The order in which the calls of one portal and key go to the API server. What was begun is finished first, so that
@@ -108,7 +109,7 @@ impl Cluster {
     ) -> Self {
         let failures = Arc::new(FailureLog::default());
         Self {
-            permits: FairSemaphore::new(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
+            permits: FairSemaphore::adaptive(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
             secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
             reporter: Reporter::new(client.clone(), instance, own_pod, Arc::clone(&metrics)),
             failures,

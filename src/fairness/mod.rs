@@ -3,6 +3,7 @@
 //! A namespace has one share, however many Secrets it names and however many resources it has, because all of them may
 //! belong to one tenant; inside a namespace each key has one share.
 
+mod concurrency;
 mod key;
 mod queue;
 mod semaphore;

@@ -1,11 +1,11 @@
-//! A semaphore that serves namespaces round robin. May depend on `queue` and tokio.
+//! A semaphore that serves namespaces round robin. May depend on `concurrency`, `queue` and tokio.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{key::FairnessKey, queue::FairQueue};
+use super::{concurrency::Concurrency, key::FairnessKey, queue::FairQueue};
 
 /// Permits for what many want to do at once: namespaces are served round robin, none holds more than its part, and a
 /// wait that is cancelled leaves the queue.
@@ -18,6 +18,8 @@ pub struct FairSemaphore {
 #[derive(Debug)]
 struct Waiters {
     free: usize,
+    /// None where the limit is always the same.
+    concurrency: Option<Concurrency>,
     /// Permits that each namespace holds.
     held: HashMap<u32, usize>,
     waiting: FairQueue<Ticket>,
@@ -34,14 +36,28 @@ type Ticket = (u8, u64);
 pub struct Permit {
     semaphore: Arc<FairSemaphore>,
     namespace: u32,
+    rank: u8,
+    since: Instant,
 }
 
 impl FairSemaphore {
     /// That many permits, of which one namespace holds no more than `max_per_namespace`; at least one each.
     #[must_use]
     pub fn new(permits: usize, max_per_namespace: usize) -> Arc<Self> {
+        Self::build(permits, max_per_namespace, None)
+    }
+
+    /// As [`new`](Self::new). While several namespaces want permits each holds only as many as are of use, judged by how
+    /// long permits are held.
+    #[must_use]
+    pub fn adaptive(permits: usize, max_per_namespace: usize) -> Arc<Self> {
+        Self::build(permits, max_per_namespace, Some(Concurrency::new(max_per_namespace.max(1))))
+    }
+
+    fn build(permits: usize, max_per_namespace: usize, concurrency: Option<Concurrency>) -> Arc<Self> {
         let state = Waiters {
             free: permits.max(1),
+            concurrency,
             held: HashMap::new(),
             waiting: FairQueue::default(),
             wakers: HashMap::new(),
@@ -53,36 +69,44 @@ impl FairSemaphore {
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
     pub async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
         let (ticket, woken) = {
+            let now = Instant::now();
             let mut state = self.state.lock();
+            if let Some(concurrency) = &mut state.concurrency {
+                concurrency.asked(key.namespace, now);
+            }
             let ticket = (rank, state.next);
             state.next += 1;
             let (waker, woken) = oneshot::channel();
             state.waiting.insert(key, ticket);
             state.wakers.insert(ticket.1, waker);
-            state.serve(self.max_per_namespace);
+            state.serve(self.max_per_namespace, now);
             (ticket, woken)
         };
         let mut wait = Waiter { semaphore: self, key, ticket, is_over: false };
         // Only a wait that is cancelled drops the sender.
         let _ = woken.await;
         wait.is_over = true;
-        Permit { semaphore: Arc::clone(self), namespace: key.namespace }
+        Permit { semaphore: Arc::clone(self), namespace: key.namespace, rank, since: Instant::now() }
     }
 
-    fn release(&self, namespace: u32) {
+    fn release(&self, permit: &Permit) {
+        let now = Instant::now();
         let mut state = self.state.lock();
-        state.release(namespace);
-        state.serve(self.max_per_namespace);
+        if let Some(concurrency) = &mut state.concurrency {
+            concurrency.took(permit.rank, now.duration_since(permit.since), now);
+        }
+        state.release(permit.namespace);
+        state.serve(self.max_per_namespace, now);
     }
 }
 
 impl Waiters {
     /// Hands out the free permits.
-    fn serve(&mut self, max_per_namespace: usize) {
+    fn serve(&mut self, max_per_namespace: usize, now: Instant) {
+        let most = self.concurrency.as_ref().map_or(max_per_namespace, |concurrency| concurrency.limit(now));
         while self.free > 0 {
             let Self { held, waiting, .. } = self;
-            let next =
-                waiting.pop_if(|namespace| held.get(&namespace).copied().unwrap_or(0) < max_per_namespace);
+            let next = waiting.pop_if(|namespace| held.get(&namespace).copied().unwrap_or(0) < most);
             let Some((namespace, (_, number))) = next else { return };
             self.free -= 1;
             *self.held.entry(namespace).or_default() += 1;
@@ -106,7 +130,7 @@ impl Waiters {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.semaphore.release(self.namespace);
+        self.semaphore.release(self);
     }
 }
 
@@ -130,7 +154,7 @@ impl Drop for Waiter<'_> {
         } else {
             // The permit was handed out and not received.
             state.release(self.key.namespace);
-            state.serve(self.semaphore.max_per_namespace);
+            state.serve(self.semaphore.max_per_namespace, Instant::now());
         }
     }
 }
@@ -177,6 +201,20 @@ mod tests {
         assert!(other.is_some());
         drop(held);
         assert!(semaphore.acquire(of(1), 0).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_holds_fewer_permits_while_another_one_wants_some_too() {
+        let semaphore = FairSemaphore::adaptive(8, 6);
+        let acquire = |namespace| {
+            let permits = (0..6).filter_map(|_| semaphore.acquire(of(namespace), 0).now_or_never());
+            permits.collect::<Vec<_>>()
+        };
+        let alone = acquire(1);
+        assert_eq!(alone.len(), 6);
+        let other = acquire(2);
+        drop(alone);
+        assert_eq!((other.len(), acquire(1).len()), (1, 1));
     }
 
     #[tokio::test]
