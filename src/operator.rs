@@ -47,10 +47,10 @@ pub async fn run(
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let run_id: u64 = rand::random();
-    let holder = format!("{run_id:016x}/0");
+    let process = format!("{run_id:016x}");
     let own_pod = settings.own_pod.clone();
     let own_pod = own_pod.map(|PodReference { namespace, name, uid }| OwnPod { namespace, name, uid });
-    let cluster = connect(clock.clone(), &holder, own_pod, Arc::clone(&metrics)).await?;
+    let cluster = connect(clock.clone(), &process, own_pod, Arc::clone(&metrics)).await?;
     let cluster = Arc::new(cluster);
 
     let readiness = Readiness::waiting_for(WAITING);
@@ -90,7 +90,7 @@ pub async fn run(
         leadership,
     };
     // The process may also end without a signal; a first signal must then not count as a second one.
-    let reconciler = Arc::new(Reconciler::new(clients, queue, holder, shutdown.child_token()));
+    let reconciler = Arc::new(Reconciler::new(clients, queue, process, shutdown.child_token()));
 
     let measured = Arc::clone(&reconciler);
     let (stuck, cut_off) = (Arc::clone(&reconciler), Arc::clone(&reconciler));

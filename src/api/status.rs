@@ -167,7 +167,7 @@ pub struct Session {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
-    /// The process that started the last create request.
+    /// The reconcile that started the last create request: its process, a slash, and its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub holder: Option<String>,

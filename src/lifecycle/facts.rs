@@ -68,7 +68,7 @@ pub struct Facts {
     pub retry: Option<String>,
     /// The value of `okid.io/reconcile-requested-at`, cut to its bound.
     pub reconcile_requested: Option<String>,
-    /// The name with which this process signs its claims.
+    /// The name with which this reconcile signs its claim.
     pub holder: String,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,

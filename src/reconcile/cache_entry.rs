@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::{
     accounts::Account,
+    claim::Claim,
     key_wait::KeyWait,
     sessions::{SessionKey, Sessions},
     unreported::Unreported,
@@ -53,7 +53,7 @@ struct Rare {
     /// Its session according to status, if the poll context does not hold the same.
     known: Option<KnownSession>,
     /// The claim that was found, and since when.
-    claim: Option<Claim>,
+    claim: Option<Box<Claim>>,
     /// Evidence that was stored but could not be recorded in status yet.
     unwritten: Option<Box<UploadOutcome>>,
     /// What is to be reported of a write whose response was lost.
@@ -116,17 +116,6 @@ pub(crate) struct PortalWait {
     pub(crate) closed: Closed,
     /// Whether status shows it, so that the next answer must clear it.
     pub(crate) is_shown: bool,
-}
-
-/// A claim without a recorded outcome.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim {
-    /// The number of the attempt.
-    pub(crate) attempt: u32,
-    /// When this process first saw it.
-    pub(crate) seen: Instant,
-    /// Whether this process knows that its request was not sent.
-    pub(crate) never_sent: bool,
 }
 
 impl CacheEntry {
@@ -237,12 +226,12 @@ impl CacheEntry {
     }
 
     /// The claim that was found, and since when.
-    pub(crate) fn claim(&self) -> Option<Claim> {
-        self.rare.as_ref()?.claim
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        self.rare.as_ref()?.claim.as_deref()
     }
 
     pub(crate) fn set_claim(&mut self, claim: Option<Claim>) {
-        self.with_rare(|rare| rare.claim = claim);
+        self.with_rare(|rare| rare.claim = claim.map(Box::new));
     }
 
     /// Evidence that was stored but could not be recorded in status yet.
@@ -331,13 +320,15 @@ impl CacheEntry {
         let context =
             self.poll_context().map_or(0, |context| size_of_val(context) + id(context.baseline.id()));
         let rare = self.rare.as_deref().map_or(0, |rare| {
-            let Rare { key_wait: _, known, claim: _, unwritten, unreported, plan } = rare;
+            let Rare { key_wait: _, known, claim, unwritten, unreported, plan } = rare;
             let known = known.as_ref().map_or(0, |known| id(&known.id));
             let unwritten = unwritten.as_deref().map_or(0, |stored| {
                 size_of::<UploadOutcome>() + stored.objects.len() * size_of::<StoredObject>()
             });
             let plan = plan.as_deref().map_or(0, size_of_val);
-            size_of_val(rare) + known + unwritten + unreported.as_deref().map_or(0, size_of_val) + plan
+            let claim = claim.as_deref().map_or(0, |claim| size_of_val(claim) + claim.heap());
+            let unreported = unreported.as_deref().map_or(0, size_of_val);
+            size_of_val(rare) + known + claim + unwritten + unreported + plan
         });
         history + context + rare
     }

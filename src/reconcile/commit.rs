@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cache_entry::published,
     reconciler::Reconciler,
-    reconciliation::{Reconciliation, WrittenClaim},
-    versions::{applies_to, has_lost_claim, is_recorded, minimal_record},
+    reconciliation::Reconciliation,
+    versions::{applies_to, is_recorded, minimal_record, still_claims},
     wait::is_poll_deferred,
 };
 use crate::{
@@ -226,7 +226,7 @@ impl Reconciler {
         };
         let (namespace, name) = reconciliation.name();
         let is_unread = match self.cluster.get(&namespace, &name).await {
-            Read::Found(now) if self.still_claims(&now, reconciliation) => {
+            Read::Found(now) if still_claims(&now, reconciliation) => {
                 reconciliation.replace(now, &self.clock);
                 false
             }
@@ -241,14 +241,6 @@ impl Reconciler {
             self.wait_to_record(reconciliation, is_too_large).await;
         }
         Next::Again
-    }
-
-    /// Whether the resource carries the claim of this reconcile, or has lost it because etcd was restored from a
-    /// backup.
-    fn still_claims(&self, now: &Verification, reconciliation: &Reconciliation) -> bool {
-        let Some(WrittenClaim { attempt, .. }) = reconciliation.claim else { return false };
-        let read = &reconciliation.object;
-        self.has_claim(now, read, attempt) || has_lost_claim(now, read, attempt)
     }
 
     async fn wait_to_record(&self, reconciliation: &mut Reconciliation, is_too_large: bool) {

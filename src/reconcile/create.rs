@@ -1,22 +1,23 @@
 //! The create protocol: claim the attempt, send one request. The commit records the outcome, however long that takes. May
-//! depend on `reconciler`, `reconciliation` and `cache_entry`, and on `lifecycle`, `cluster` and `portal`.
+//! depend on `reconciler`, `reconciliation`, `claim` and `versions`, and on `lifecycle`, `cluster` and `portal`.
 
 use std::time::Duration;
 
 use kube::ResourceExt;
 
 use super::{
-    cache_entry::Claim,
+    claim::Claim,
     reconciler::Reconciler,
     reconciliation::{Reconciliation, WrittenClaim},
+    versions::has_claim,
 };
 use crate::{
-    api::{SessionState, Verification},
+    api::{Verification, VerificationStatus},
     clock::Stopwatch,
     cluster::{DEADLINE, Read, Written},
     failpoints::{Failpoint, failpoint},
     fairness::Permit,
-    lifecycle::{CreateOutcome, claim},
+    lifecycle::{self, CreateOutcome},
     portal::{Caller, CreateResult},
 };
 
@@ -25,7 +26,7 @@ const CLAIM_AGE: Duration = Duration::from_secs(5);
 
 /// The result of writing a claim.
 enum Claimed {
-    /// This process wrote it.
+    /// This reconcile wrote it.
     Ours(Box<Verification>),
     /// Another writer was first.
     Lost,
@@ -51,7 +52,8 @@ impl Reconciler {
             return CreateOutcome::ClaimLost;
         }
         let begun = Stopwatch::now();
-        match self.claim(permit, reconciliation, attempt).await {
+        let claim = lifecycle::claim(&reconciliation.status, attempt, &reconciliation.observed.facts);
+        match self.claim(permit, reconciliation, &claim, attempt).await {
             Claimed::Ours(claimed) => self.note_claim(reconciliation, claimed, attempt),
             Claimed::Lost => return CreateOutcome::ClaimLost,
             Claimed::Pruned => {
@@ -61,8 +63,8 @@ impl Reconciler {
             }
             Claimed::Unknown => {
                 // If it was written after all, this process knows that no request was sent.
-                let claim = Claim { attempt, seen: begun.instant(), never_sent: true };
-                reconciliation.entry.set_claim(Some(claim));
+                let claim = claim.session.as_ref().map(|session| Claim::never_sent(session, begun.instant()));
+                reconciliation.entry.set_claim(claim);
                 self.metrics.reconcile_retries.inc();
                 return CreateOutcome::ClaimNotWritten;
             }
@@ -108,17 +110,22 @@ impl Reconciler {
         CreateOutcome::Answered(result)
     }
 
-    async fn claim(&self, permit: Permit, reconciliation: &Reconciliation, attempt: u32) -> Claimed {
+    async fn claim(
+        &self,
+        permit: Permit,
+        reconciliation: &Reconciliation,
+        claim: &VerificationStatus,
+        attempt: u32,
+    ) -> Claimed {
         let object = &reconciliation.object;
-        let claim = claim(&reconciliation.status, attempt, &reconciliation.observed.facts);
-        match self.cluster.write_status_with(permit, object, &claim).await {
-            Written::Done(claimed) if self.has_claim(&claimed, object, attempt) => Claimed::Ours(claimed),
+        match self.cluster.write_status_with(permit, object, claim).await {
+            Written::Done(claimed) if has_claim(&claimed, reconciliation, attempt) => Claimed::Ours(claimed),
             Written::Done(_) => Claimed::Pruned,
             // The client retries automatically, so a conflict may be with our own write.
             Written::Conflict | Written::Failed | Written::Unknown | Written::Same => {
                 let (namespace, name) = reconciliation.name();
                 match self.cluster.get(&namespace, &name).await {
-                    Read::Found(now) if self.has_claim(&now, object, attempt) => Claimed::Ours(now),
+                    Read::Found(now) if has_claim(&now, reconciliation, attempt) => Claimed::Ours(now),
                     // Nothing was written, so no change of the resource would wake it.
                     Read::Found(now) if now.resource_version() == object.resource_version() => {
                         Claimed::Unknown
@@ -130,16 +137,5 @@ impl Reconciler {
             Written::Gone => Claimed::Lost,
             Written::Refused | Written::TooLarge => Claimed::Unknown,
         }
-    }
-
-    /// Whether the resource carries this process's claim of this attempt.
-    pub(super) fn has_claim(&self, now: &Verification, read: &Verification, attempt: u32) -> bool {
-        let session = now.status.as_ref().and_then(|status| status.session.as_ref());
-        now.uid() == read.uid()
-            && session.is_some_and(|session| {
-                session.state == Some(SessionState::Claimed)
-                    && session.holder.as_deref() == Some(self.holder.as_str())
-                    && u32::try_from(session.attempt) == Ok(attempt)
-            })
     }
 }

@@ -7,6 +7,7 @@
 mod accounts;
 mod act;
 mod cache_entry;
+mod claim;
 mod commit;
 mod create;
 mod driver;

@@ -7,11 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::{
-    accounts::Account,
-    cache_entry::{CacheEntry, Claim},
-    reconciler::Reconciler,
-};
+use super::{accounts::Account, cache_entry::CacheEntry, claim::Claim, reconciler::Reconciler};
 use crate::{
     api::{EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
     clock::Clock,
@@ -206,7 +202,7 @@ impl Reconciler {
             link_path: self.portal.link_path().to_owned(),
             key: key_fact,
             in_flight: self.in_flight(parsed.state(), &status, entry),
-            holder: self.holder.clone(),
+            holder: self.new_holder(),
             stretch: budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now())),
             polled_at: budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past_time(at)),
             too_large,
@@ -250,19 +246,15 @@ impl Reconciler {
     }
 
     fn in_flight(&self, state: &State, status: &VerificationStatus, entry: &mut CacheEntry) -> InFlight {
-        if *state != State::Claimed {
+        let Some(session) = status.session.as_ref().filter(|_| *state == State::Claimed) else {
             entry.set_claim(None);
             return InFlight::None;
-        }
-        let attempt = status.session.as_ref().map_or(0, |session| session.attempt);
-        let attempt = u32::try_from(attempt).unwrap_or_default();
-        let found = Claim { attempt, seen: Instant::now(), never_sent: false };
-        let seen = entry.claim().filter(|claim| claim.attempt == attempt).unwrap_or(found);
-        entry.set_claim(Some(seen));
-        let none_at = seen.seen + IN_FLIGHT_FOR;
-        // Another process may hold a claim with the same number.
-        let holder = status.session.as_ref().and_then(|session| session.holder.as_deref());
-        if seen.never_sent && holder == Some(self.holder.as_str()) {
+        };
+        let known = entry.claim().filter(|claim| claim.is_of(session)).cloned();
+        let claim = known.unwrap_or_else(|| Claim::found(session));
+        let (none_at, never_sent) = (claim.seen + IN_FLIGHT_FOR, claim.never_sent);
+        entry.set_claim(Some(claim));
+        if never_sent {
             InFlight::NeverSent
         } else if none_at <= Instant::now() {
             InFlight::None

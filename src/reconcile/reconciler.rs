@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,18 +61,21 @@ pub(crate) struct Reconciler {
     pub(super) probe_slots: ProbeSlots,
     /// Reports about verifications that left the watch.
     pub(super) departed: DepartedReports,
-    /// The name with which this process signs its claims.
-    pub(super) holder: String,
+    /// The name of this process in the holders of its claims.
+    process: String,
+    /// The number of the next holder.
+    next_holder: AtomicU64,
     /// Cancelled when the process shuts down.
     pub(super) shutdown: CancellationToken,
 }
 
 impl Reconciler {
-    /// Signs its claims with this holder, and ends with this shutdown. A standby until it [leads](Self::lead).
+    /// Signs its claims with the name of this process, and ends with this shutdown. A standby until it
+    /// [leads](Self::lead).
     pub(crate) fn new(
         clients: Clients,
         queue: WorkQueue,
-        holder: String,
+        process: String,
         shutdown: CancellationToken,
     ) -> Self {
         let Clients { cluster, portal, evidence, clock, metrics, leadership } = clients;
@@ -92,9 +95,16 @@ impl Reconciler {
             first_responses: FirstResponses::default(),
             probe_slots: ProbeSlots::default(),
             departed: DepartedReports::default(),
-            holder,
+            process,
+            next_holder: AtomicU64::new(0),
             shutdown,
         }
+    }
+
+    /// A name for the claim of one reconcile, which no other reconcile has. A resource that leaves the watch and comes back
+    /// is reconciled beside the reconcile that began before, and both may claim the same attempt.
+    pub(super) fn new_holder(&self) -> String {
+        format!("{}/{}", self.process, self.next_holder.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The index, locked.

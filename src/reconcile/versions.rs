@@ -3,9 +3,9 @@
 
 use kube::ResourceExt;
 
-use super::reconciliation::Reconciliation;
+use super::reconciliation::{Reconciliation, WrittenClaim};
 use crate::{
-    api::{Verification, VerificationStatus},
+    api::{SessionState, Verification, VerificationStatus},
     lifecycle::{ParsedStatus, attempts},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 pub(super) fn applies_to(read: &Verification, reconciliation: &Reconciliation) -> bool {
     let status = read.status.clone().unwrap_or_default();
     let parsed = ParsedStatus::of(&reconciliation.observed.facts.uid, &status);
-    // A claim in the same state may be another attempt, or another process's.
+    // A claim in the same state may be another attempt, or another reconcile's.
     let claim = |status: &VerificationStatus| {
         status.session.as_ref().map(|session| (session.attempt, session.holder.clone()))
     };
@@ -23,8 +23,25 @@ pub(super) fn applies_to(read: &Verification, reconciliation: &Reconciliation) -
         && claim(&status) == claim(&reconciliation.status)
 }
 
+/// Whether the resource carries this reconcile's claim of this attempt.
+pub(super) fn has_claim(now: &Verification, reconciliation: &Reconciliation, attempt: u32) -> bool {
+    let session = now.status.as_ref().and_then(|status| status.session.as_ref());
+    now.uid() == reconciliation.object.uid()
+        && session.is_some_and(|session| {
+            session.state == Some(SessionState::Claimed)
+                && session.holder.as_ref() == Some(&reconciliation.observed.facts.holder)
+                && u32::try_from(session.attempt) == Ok(attempt)
+        })
+}
+
+/// Whether the resource carries the claim of this reconcile, or has lost it because etcd was restored from a backup.
+pub(super) fn still_claims(now: &Verification, reconciliation: &Reconciliation) -> bool {
+    let Some(WrittenClaim { attempt, .. }) = reconciliation.claim else { return false };
+    has_claim(now, reconciliation, attempt) || has_lost_claim(now, &reconciliation.object, attempt)
+}
+
 /// Whether a written claim is gone although attempts never decrease: etcd was restored from a backup.
-pub(super) fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> bool {
+fn has_lost_claim(now: &Verification, claimed: &Verification, attempt: u32) -> bool {
     let status = now.status.clone().unwrap_or_default();
     now.uid() == claimed.uid()
         && status.verification_id.is_none()
@@ -69,7 +86,18 @@ mod tests {
     }
 
     #[test]
-    fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_process() {
+    fn a_claim_belongs_to_the_reconcile_that_wrote_it_and_to_no_other_of_the_same_process() {
+        let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
+        let mut ours = reconciliation(&claimed);
+        ours.observed.facts.holder = claimed.session.as_ref().and_then(|s| s.holder.clone()).unwrap();
+        assert!(has_claim(&object(&claimed), &ours, 2));
+        assert!(!has_claim(&object(&claimed), &ours, 1), "another attempt");
+        ours.observed.facts.holder.push('0');
+        assert!(!has_claim(&object(&claimed), &ours, 2), "another reconcile");
+    }
+
+    #[test]
+    fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_reconcile() {
         let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
         let ours = reconciliation(&claimed);
         let with = |change: fn(&mut Verification)| {
@@ -79,7 +107,7 @@ mod tests {
         };
         assert!(with(|read| read.metadata.resource_version = Some("2".to_owned())));
         assert!(!with(|read| session(read).attempt = 3), "another attempt");
-        assert!(!with(|read| session(read).holder = Some("later/0".to_owned())), "another process");
+        assert!(!with(|read| session(read).holder = Some("later/0".to_owned())), "another reconcile");
         assert!(!with(|read| session(read).state = Some(SessionState::Unknown)));
         assert!(!with(|read| read.metadata.uid = Some("another".to_owned())));
         assert!(!with(|read| read.metadata.deletion_timestamp = Some(Time(fixtures::now()))));

@@ -170,10 +170,10 @@ async fn two_operators_on_one_namespace_create_one_session_for_each_resource() {
     let mut world = World::new().await;
     let rival = world.another(Launch::new());
     rival.until_watching().await;
-    let (mut created, mut holders) = (0, BTreeSet::new());
+    let (mut created, mut processes) = (0, BTreeSet::new());
     // Which operator wins a claim is chance.
     for round in 0..ROUNDS {
-        if holders.len() == 2 {
+        if processes.len() == 2 {
             break;
         }
         let names: Vec<_> = (0..AT_ONCE).map(|number| format!("person-{round}-{number}")).collect();
@@ -183,7 +183,7 @@ async fn two_operators_on_one_namespace_create_one_session_for_each_resource() {
         for name in &names {
             let open = world.until(name, is_open).await;
             assert_eq!((open.session().attempt, open.session().orphans), (1, 0));
-            holders.extend(open.session().holder);
+            processes.extend(open.claimed_by());
             let id = open.id().unwrap();
             world.sandbox().finish(&id, Verdict::Verified).unwrap();
             world.until(name, |seen| seen.status_or_default().settled).await;
@@ -192,7 +192,7 @@ async fn two_operators_on_one_namespace_create_one_session_for_each_resource() {
         created += AT_ONCE;
     }
     assert_eq!((world.creates(), world.sandbox().session_count()), (created as u64, created));
-    assert_eq!(holders.len(), 2, "only one of the two operators ever won a claim, so they never competed");
+    assert_eq!(processes.len(), 2, "only one of the two operators ever won a claim, so they never competed");
     assert!(rival.stop().await.success());
     world.finish().await;
 }

@@ -173,7 +173,7 @@ async fn a_leader_stopped_between_claim_and_request_sends_nothing_after_the_take
     let open = world.until("alice", is_open).await;
     assert_eq!((world.creates(), world.sandbox().session_count()), (1, 1));
     assert_eq!(open.session().attempt, 2);
-    assert_ne!(open.session().holder, claimed.session().holder, "the request is the new leader's");
+    assert_ne!(open.claimed_by(), claimed.claimed_by(), "the request is the new leader's");
     world.replace_operator(standby);
     world.finish().await;
 }

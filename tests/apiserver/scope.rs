@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::harness::{LIMIT, Launch, Operator, SECRET, VerificationExt as _, World};
 
 const LABEL: &str = "sharding.fluxcd.io/key";
+const READS: &str = "okid_verification_reads_total";
 
 fn is_open(seen: &Verification) -> bool {
     seen.phase() == Some(Phase::AwaitingUser)
@@ -91,7 +92,7 @@ async fn two_operators_share_the_work_by_label_and_each_has_a_lease_of_its_own()
         world.patch_spec(name, json!({"suspend": false})).await;
     }
     let (alice, bob) = (world.until("alice", is_open).await, world.until("bob", is_open).await);
-    assert_ne!(alice.session().holder, bob.session().holder);
+    assert_ne!(alice.claimed_by(), bob.claimed_by());
     let live = async |operator: &Operator| operator.metric("okid_live_verifications").await;
     assert_eq!((live(world.operator()).await, live(&two).await), (1.0, 1.0));
     assert_eq!(world.get("carol").await.session().attempt, 0, "it is nobody's");
@@ -132,6 +133,46 @@ async fn a_resource_that_moves_to_another_operator_during_its_create_has_one_ses
     let polls = two.metric("okid_portal_requests_total{call=\"poll\",result=\"ok\"}").await;
     assert!(polls >= 1.0, "{polls}");
     assert!(two.stop().await.success());
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resource_that_leaves_and_comes_back_while_its_claim_waits_has_one_session() {
+    let mut world = World::builder().without_operator().start().await;
+    world.start(selecting("one")).await;
+    for name in ["first", "alice"] {
+        world.apply(name, json!({"suspend": true})).await;
+        label(&world, name, "one").await;
+    }
+    world.patch_spec("first", json!({"suspend": false})).await;
+    let first = world.until("first", is_open).await.id().unwrap();
+    assert!(world.operator().stop().await.success());
+    let folder = control_plane::Folder::create("okid-operator-").unwrap();
+    let file = folder.path().join("hold");
+    world.start(selecting("one").hold_at("BeforeClaim", &file)).await;
+    // The portal accepts the key: creates need not wait for the first response any more.
+    world.until_polled(&first, 1).await;
+    let hanging = world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
+    world.patch_spec("alice", json!({"suspend": false})).await;
+    world.until_portal("the hold", |_| file.exists()).await;
+    let live = async |count: f64| {
+        world.operator().until_metric("okid_live_verifications", |live| live == count).await;
+    };
+    label(&world, "alice", "two").await;
+    live(1.0).await;
+    // It comes back as another record, whose reconcile runs beside the one that is held.
+    label(&world, "alice", "one").await;
+    world.until_portal("a create in flight", |world| world.sandbox().hits(hanging) == 1).await;
+    let reads = world.operator().metric(READS).await;
+    std::fs::remove_file(&file).unwrap();
+    // The claim that was held conflicts with the other one, which is then read.
+    world.operator().until_metric(READS, |now| now > reads).await;
+    world.sandbox().clear(hanging);
+    let open = world.until("alice", is_open).await;
+    assert!(world.operator().stop().await.success(), "nothing is in flight any more");
+    assert_eq!((world.creates(), world.sandbox().session_count()), (2, 2));
+    assert_eq!((open.session().attempt, open.session().orphans), (1, 0));
+    world.start(selecting("one")).await;
     world.finish().await;
 }
 

@@ -35,10 +35,11 @@ impl CacheEntry {
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let parsed = ParsedStatus::of(&uid, &status);
-        if *parsed.state() == State::Claimed {
-            let found = Claim { attempt: parsed.attempts().attempt, seen: Instant::now(), never_sent: false };
-            let seen = known.and_then(Self::claim).filter(|claim| claim.attempt == found.attempt);
-            entry.set_claim(Some(seen.unwrap_or(found)));
+        if *parsed.state() == State::Claimed
+            && let Some(session) = &status.session
+        {
+            let seen = known.and_then(Self::claim).filter(|claim| claim.is_of(session));
+            entry.set_claim(Some(seen.cloned().unwrap_or_else(|| Claim::found(session))));
         }
         entry
     }
@@ -54,8 +55,10 @@ impl CacheEntry {
             Some(Plan::Poll(schedule)) => {
                 // The leader before may have polled until now.
                 let last_poll = schedule.bounds.min.map(|_| now);
-                self.remember(LocalState { last_poll, ..self.local_state() });
-                clock.instant(spread(&schedule, now, Spacing::unstretched(jitter_seed(uid))))
+                let at = spread(&schedule, now, Spacing::unstretched(jitter_seed(uid)));
+                // A change of the resource before then is no reason to poll.
+                self.remember(LocalState { next: Some(at), last_poll, ..self.local_state() });
+                clock.instant(at)
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Cache entries in an index.
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    api::{Session, SessionState},
     clock::Clock,
     index::{Applied, Uid},
     lifecycle::fixtures,
@@ -87,7 +89,7 @@ fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
 fn rare_data_takes_no_memory_in_other_entries() {
     let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
     entry.set_poll_context(Some(Box::new(poll_context(&object))));
-    entry.set_claim(Some(Claim { attempt: 1, seen: Instant::now(), never_sent: false }));
+    entry.set_claim(object.status.as_ref().unwrap().session.as_ref().map(Claim::found));
     assert!(entry.rare.is_some());
     entry.set_claim(None);
     assert!(entry.rare.is_none());
@@ -155,8 +157,12 @@ async fn a_standby_of_an_hour_spreads_its_first_polls_from_when_it_leads() {
     tokio::time::advance(std::time::Duration::from_hours(1)).await;
     let waits: Vec<_> = (0..100)
         .map(|number| {
-            let uid = Uid::of(&format!("uid-{number}"));
-            entry.clone().begin(uid, &clock).saturating_duration_since(Instant::now()).as_secs()
+            let mut entry = entry.clone();
+            let first = entry.begin(Uid::of(&format!("uid-{number}")), &clock);
+            // A change before then does not poll earlier; whole seconds are remembered.
+            let next = clock.instant(entry.local_state().next.unwrap());
+            assert!(first.saturating_duration_since(next) < std::time::Duration::from_secs(1));
+            first.saturating_duration_since(Instant::now()).as_secs()
         })
         .collect();
     // The longest interval of an idle session.
@@ -187,17 +193,22 @@ async fn a_standby_keeps_what_it_has_seen_of_a_claim_and_of_a_session() {
     let status = claimed.status.as_mut().unwrap();
     (status.verification_id, status.phase) = (None, Some(Phase::Creating));
     let session = status.session.as_mut().unwrap();
-    (session.state, session.created_at) = (Some(crate::api::SessionState::Claimed), None);
+    (session.state, session.created_at) = (Some(SessionState::Claimed), None);
 
     let first = CacheEntry::of_standby(None, &claimed, &clock);
     let seen = first.claim().unwrap();
-    assert_eq!((seen.attempt, seen.seen), (2, Instant::now()));
+    assert_eq!(seen.seen, Instant::now());
     tokio::time::advance(std::time::Duration::from_secs(30)).await;
     let again = CacheEntry::of_standby(Some(&first), &claimed, &clock);
     assert_eq!(again.claim().unwrap().seen, seen.seen);
-    claimed.status.as_mut().unwrap().session.as_mut().unwrap().attempt = 3;
-    let another = CacheEntry::of_standby(Some(&first), &claimed, &clock);
-    assert_eq!(another.claim().unwrap().seen, Instant::now(), "another attempt is another request");
+    let changes: [fn(&mut Session); 2] =
+        [|session| session.attempt = 3, |session| session.holder = Some("later/0".to_owned())];
+    for change in changes {
+        let mut another = claimed.clone();
+        change(another.status.as_mut().unwrap().session.as_mut().unwrap());
+        let another = CacheEntry::of_standby(Some(&first), &another, &clock);
+        assert_eq!(another.claim().unwrap().seen, Instant::now(), "another claim is another request");
+    }
 
     let known = KnownSession::of("one", object.status.as_ref().unwrap());
     let mut entry = CacheEntry::of_standby(None, &object, &clock);

@@ -27,6 +27,13 @@ pub(crate) trait VerificationExt {
         self.session().state
     }
 
+    /// The process that has written its last claim.
+    fn claimed_by(&self) -> Option<String> {
+        let holder = self.session().holder?;
+        let (process, _reconcile) = holder.split_once('/').expect("a holder is a process and a reconcile");
+        Some(process.to_owned())
+    }
+
     /// A condition as `Status/Reason`, such as `False/AwaitingUser`.
     fn condition(&self, type_: &str) -> Option<String> {
         self.status_or_default()
