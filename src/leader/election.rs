@@ -20,6 +20,24 @@ pub(crate) struct Timing {
     pub(crate) retry_period: Duration,
 }
 
+impl Timing {
+    /// The shortest pause between two attempts to renew.
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+
+    /// How long a leader waits before its next attempt to renew, with that much of the renew deadline left. After a failed
+    /// attempt it waits less, so that one request without a response does not cost the leadership.
+    pub(super) fn pause(&self, remaining: Duration, has_renewed: bool) -> Duration {
+        let pause = if has_renewed { remaining / 2 } else { (remaining / 4).max(Self::SHORTEST_PAUSE) };
+        pause.min(self.retry_period).min(remaining)
+    }
+
+    /// The deadline of one request: short enough for another attempt within what is left of the renew deadline. For a
+    /// replica that does not lead nothing is left.
+    pub(super) fn request_deadline(&self, remaining: Duration) -> Duration {
+        if remaining.is_zero() { self.renew_deadline / 2 } else { remaining / 2 }
+    }
+}
+
 /// What one replica knows of the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Election {

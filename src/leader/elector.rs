@@ -4,6 +4,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     election::{Decision, Election, Loss, Timing},
@@ -53,6 +54,8 @@ pub(crate) struct Elector {
     election: Election,
     /// The Lease as this process last read or wrote it; `None` if it must be read before the next write.
     stored: Option<StoredLease>,
+    /// Whether a write was sent that did not succeed, as far as is known.
+    may_have_written: bool,
     leadership: Leadership,
     failures: Incidents<(), Vec<Option<u16>>>,
 }
@@ -75,6 +78,7 @@ impl Elector {
             started: Stopwatch::now(),
             election: Election::new(identity, timing),
             stored: None,
+            may_have_written: false,
             leadership: Leadership::standby(timing.renew_deadline),
             failures: Incidents::default(),
         }
@@ -85,40 +89,58 @@ impl Elector {
         &self.leadership
     }
 
-    /// Waits until this process leads. Passes to `on_waiting` why the Lease cannot be read, and `None` once it was read.
-    pub(crate) async fn acquire(&mut self, on_waiting: impl Fn(Option<Cow<'static, str>>)) {
+    /// Waits until this process leads, and returns true; false after `stop`. Passes to `on_waiting` why the Lease cannot be
+    /// read, and `None` once it was read.
+    pub(crate) async fn acquire(
+        &mut self,
+        stop: &CancellationToken,
+        on_waiting: impl Fn(Option<Cow<'static, str>>),
+    ) -> bool {
         let mut holder = None;
-        loop {
-            match self.attempt().await {
+        while !stop.is_cancelled() {
+            let attempt = tokio::select! {
+                attempt = self.attempt() => attempt,
+                // A write in flight that is not awaited leaves the Lease to a process that has ended.
+                () = async { stop.cancelled().await; sleep(RELEASE_WITHIN).await } => break,
+            };
+            match attempt {
+                Attempt::Holds if stop.is_cancelled() => break,
                 Attempt::Holds => {
                     on_waiting(None);
-                    break;
+                    let LeaseRef { namespace, name } = &self.lease;
+                    tracing::info!(namespace, name, "this replica leads");
+                    return true;
                 }
                 Attempt::HeldByAnother => on_waiting(None),
                 Attempt::Failed(why) => on_waiting(Some(self.waiting_for(&why))),
             }
             let now = self.election.holder().map(str::to_owned);
-            if now != holder {
-                holder = now;
+            let is_new = now != holder;
+            holder = now;
+            if is_new && holder.is_some() {
                 let LeaseRef { namespace, name } = &self.lease;
                 tracing::info!(namespace, name, holder, "standby: another replica leads");
             }
             // With jitter, so that two replicas do not collide at every attempt.
-            sleep(self.timing.retry_period.mul_f64(rand::random_range(0.9..1.1))).await;
+            let pause = self.timing.retry_period.mul_f64(rand::random_range(0.9..1.1));
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
         }
-        let LeaseRef { namespace, name } = &self.lease;
-        tracing::info!(namespace, name, "this replica leads");
+        self.release().await;
+        false
     }
 
     /// Renews the Lease until it is lost.
     pub(crate) async fn hold(&mut self) -> LeaseLost {
+        let mut has_renewed = true;
         loop {
-            let remaining = self.leadership.remaining();
-            sleep(self.timing.retry_period.min(remaining)).await;
+            sleep(self.timing.pause(self.leadership.remaining(), has_renewed)).await;
             let remaining = self.leadership.remaining();
             if self.leadership.is_current() {
                 // The attempt notes what it finds.
-                drop(timeout(remaining, self.attempt()).await);
+                has_renewed = matches!(timeout(remaining, self.attempt()).await, Ok(Attempt::Holds));
             }
             let lost = match self.election.loss(self.started.elapsed()) {
                 Some(Loss::Taken) => LeaseLost::Taken,
@@ -130,16 +152,37 @@ impl Elector {
         }
     }
 
-    /// Releases the Lease, if this process holds it, so that another replica need not wait. This process does not lead
-    /// from then on, whether that succeeds or not.
+    /// Releases the Lease, if this process holds it or may hold it without knowing, so that another replica need not wait.
+    /// This process does not lead from then on, whether that succeeds or not.
     pub(crate) async fn release(&mut self) {
-        if !self.leadership.is_current() {
+        let holds = self.leadership.is_current();
+        self.give_up();
+        let may_have_written = std::mem::take(&mut self.may_have_written);
+        if may_have_written {
+            self.stored = None;
+        }
+        if !holds && !may_have_written {
             return;
         }
-        self.give_up();
-        if timeout(RELEASE_WITHIN, self.write_release()).await == Ok(true) {
-            tracing::info!("the Lease is released");
-        }
+        let failure = match timeout(RELEASE_WITHIN, self.write_release()).await {
+            Ok(Ok(is_released)) => {
+                if is_released {
+                    tracing::info!("the Lease is released");
+                }
+                return;
+            }
+            Ok(Err(why)) => why,
+            Err(_) => ApiError::TIMED_OUT,
+        };
+        let LeaseRef { namespace, name } = &self.lease;
+        let (code, reason) = (failure.code(), failure.reason());
+        tracing::warn!(
+            namespace,
+            name,
+            code,
+            reason,
+            "the Lease of the leader election could not be released; another replica leads once it has expired"
+        );
     }
 
     fn give_up(&self) {
@@ -149,22 +192,23 @@ impl Elector {
         }
     }
 
-    /// Returns whether the Lease is released. A renewal whose response was not awaited may have changed it since it was read.
-    async fn write_release(&mut self) -> bool {
+    /// Returns whether the Lease is released; false if another replica holds it, or wrote it first twice. A renewal whose
+    /// response was not awaited may have changed it since it was read.
+    async fn write_release(&mut self) -> Result<bool, ApiError> {
         for _ in 0..2 {
-            if self.stored.is_none() && self.read().await.is_err() {
-                return false;
+            if self.stored.is_none() {
+                self.read().await?;
             }
-            let Some(record) = self.election.released(self.clock.now()) else { return false };
-            let Some(stored) = self.stored.take() else { return false };
+            let Some(record) = self.election.released(self.clock.now()) else { return Ok(false) };
+            let Some(stored) = self.stored.take() else { return Ok(false) };
             let written = self.cluster.update_lease(&self.lease, stored, &record, RELEASE_WITHIN).await;
             match written {
-                Ok(_) => return true,
+                Ok(_) => return Ok(true),
                 Err(LeaseNotWritten::Conflict) => {}
-                Err(LeaseNotWritten::Failed(_)) => return false,
+                Err(LeaseNotWritten::Failed(why)) => return Err(why),
             }
         }
-        false
+        Ok(false)
     }
 
     /// Acquires or renews the Lease, if it is this replica's or free.
@@ -202,10 +246,12 @@ impl Elector {
         };
         // The leadership is measured from before the request, which may be slow.
         let (sent, sent_at) = (Stopwatch::now(), self.started.elapsed());
+        self.may_have_written = true;
         let written = match self.stored.take() {
             Some(stored) => self.cluster.update_lease(&self.lease, stored, &record, self.deadline()).await,
             None => self.cluster.create_lease(&self.lease, &record, self.deadline()).await,
         };
+        self.may_have_written = matches!(written, Err(LeaseNotWritten::Failed(_)));
         match written {
             Ok(stored) => {
                 self.election.wrote(stored.record.clone(), sent_at, self.started.elapsed());
@@ -218,9 +264,8 @@ impl Elector {
         }
     }
 
-    /// The deadline of one request: short enough for a second attempt within the renew deadline.
     fn deadline(&self) -> Duration {
-        self.timing.renew_deadline / 2
+        self.timing.request_deadline(self.leadership.remaining())
     }
 
     fn log_failure(&mut self, why: &ApiError) {
@@ -243,3 +288,6 @@ impl Elector {
         format!("the Lease {namespace}/{name} of the leader election: {why}").into()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,9 +41,15 @@ pub(super) async fn work(
     let listed = Arc::new(Notify::new());
     let mut follow = spawn_follow(reconciler, settings, readiness, &listed);
     let ended = if let Some(elector) = &mut elector {
+        let stop = CancellationToken::new();
+        let mut wait_to_lead = std::pin::pin!(wait_to_lead(reconciler, elector, &listed, readiness, &stop));
         tokio::select! {
-            () = wait_to_lead(reconciler, elector, &listed, readiness) => None,
-            ended = until_shutdown(&mut follow, shutdown) => Some(ended),
+            () = &mut wait_to_lead => None,
+            ended = until_shutdown(&mut follow, shutdown) => {
+                stop.cancel();
+                wait_to_lead.await;
+                Some(ended)
+            }
         }
     } else {
         None
@@ -91,16 +97,22 @@ fn spawn_follow(
     })
 }
 
-/// Waits until the verifications that can be listed are known, and then until this replica leads.
+/// Waits until the verifications that can be listed are known, and then until this replica leads. After `stop` it does not
+/// lead, and has released the Lease.
 async fn wait_to_lead(
     reconciler: &Reconciler,
     elector: &mut Elector,
     listed: &Notify,
     readiness: &Readiness,
+    stop: &CancellationToken,
 ) {
-    listed.notified().await;
-    elector.acquire(|waiting| readiness.set_election(waiting)).await;
-    reconciler.lead();
+    tokio::select! {
+        () = listed.notified() => {}
+        () = stop.cancelled() => return,
+    }
+    if elector.acquire(stop, |waiting| readiness.set_election(waiting)).await {
+        reconciler.lead();
+    }
 }
 
 /// Reconciles until `ended` or until the Lease is lost, and waits for what is in flight.

@@ -111,6 +111,32 @@ fn a_leader_loses_the_lease_after_the_renew_deadline_or_to_another_replica() {
 }
 
 #[test]
+fn a_request_without_a_response_leaves_time_for_another_attempt_to_renew() {
+    for retry_period in [1, 2, 8] {
+        let timing = Timing { retry_period: at(retry_period), ..TIMING };
+        let mut remaining = timing.renew_deadline;
+        remaining -= timing.pause(remaining, true);
+        remaining -= timing.request_deadline(remaining);
+        remaining -= timing.pause(remaining, false);
+        // A read and a write.
+        assert!(remaining > Duration::from_millis(1_500), "{retry_period}: {remaining:?}");
+    }
+}
+
+#[test]
+fn a_leader_whose_renewals_are_refused_at_once_pauses_between_them_until_its_deadline() {
+    let (mut remaining, mut attempts) = (TIMING.renew_deadline, 0);
+    while !remaining.is_zero() {
+        let pause = TIMING.pause(remaining, false);
+        assert!(pause >= remaining.min(Duration::from_millis(250)) && pause <= TIMING.retry_period);
+        remaining -= pause;
+        attempts += 1;
+    }
+    assert!((5..20).contains(&attempts), "{attempts}");
+    assert_eq!(TIMING.pause(TIMING.renew_deadline, true), TIMING.retry_period);
+}
+
+#[test]
 fn a_lease_is_released_by_its_holder_alone_and_for_a_second() {
     assert_eq!(observed([(0, record("other", 0))]).released(time(99)), None);
     assert_eq!(Election::new("me".to_owned(), TIMING).released(time(99)), None);
