@@ -55,6 +55,8 @@ struct ReadyState {
     waiting_for: Option<Cow<'static, str>>,
     /// What the leader election waits for.
     election: Option<Cow<'static, str>>,
+    /// What a ready operator does without, one line for each.
+    missing: Vec<String>,
     is_shutting_down: bool,
 }
 
@@ -76,6 +78,11 @@ impl Readiness {
         self.0.lock().election = waiting_for;
     }
 
+    /// What the operator does without, one line for each. `/readyz` shows it.
+    pub(crate) fn set_missing(&self, missing: Vec<String>) {
+        self.0.lock().missing = missing;
+    }
+
     /// Not ready any more, whatever is set later.
     pub(crate) fn shut_down(&self) {
         self.0.lock().is_shutting_down = true;
@@ -83,11 +90,20 @@ impl Readiness {
 
     /// Why the operator is not ready.
     fn obstacle(&self) -> Option<String> {
-        let ReadyState { waiting_for, election, is_shutting_down } = &*self.0.lock();
+        let ReadyState { waiting_for, election, missing: _, is_shutting_down } = &*self.0.lock();
         if *is_shutting_down {
             return Some("shutting down".to_owned());
         }
         waiting_for.as_ref().or(election.as_ref()).map(|what| format!("waiting for {what}"))
+    }
+
+    /// The body of `/readyz` of a ready operator.
+    fn text(&self) -> String {
+        let mut text = "ok\n".to_owned();
+        for line in &self.0.lock().missing {
+            text.extend([line, "\n"]);
+        }
+        text
     }
 }
 
@@ -158,7 +174,7 @@ async fn ready(State((readiness, health)): State<(Readiness, Health)>) -> impl I
     match readiness.obstacle() {
         Some(obstacle) => unready(format_args!("{obstacle}")),
         None if (health.is_cut_off)() => unready(format_args!("waiting for {API_SERVER}")),
-        None => (StatusCode::OK, "ok\n".to_owned()),
+        None => (StatusCode::OK, readiness.text()),
     }
 }
 
@@ -255,7 +271,10 @@ mod tests {
         readiness.set(None);
         assert_eq!(readiness.obstacle().as_deref(), Some("waiting for the Lease"));
         readiness.set_election(None);
+        assert_eq!((readiness.obstacle(), readiness.text().as_str()), (None, "ok\n"));
+        readiness.set_missing(vec!["namespace hr".to_owned(), "namespace kyc".to_owned()]);
         assert_eq!(readiness.obstacle(), None);
+        assert_eq!(readiness.text(), "ok\nnamespace hr\nnamespace kyc\n");
         readiness.shut_down();
         readiness.set(None);
         assert_eq!(readiness.obstacle().as_deref(), Some("shutting down"));

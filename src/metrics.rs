@@ -131,6 +131,8 @@ pub struct Metrics {
     pub undecodable_objects: Counter,
     /// Interruptions of the watch.
     pub watch_interruptions: Counter,
+    /// Lists of verifications that are not complete: one of each watched namespace, or one of all.
+    pub incomplete_lists: Gauge,
     /// Times that the state of the API server went back.
     pub api_server_rollbacks: Counter,
     /// When the watch last delivered something, as a Unix timestamp.
@@ -256,6 +258,10 @@ impl Metrics {
             ),
             undecodable_objects: okid.plain("undecodable_objects", "Objects of the watch that could not be decoded"),
             watch_interruptions: okid.plain("watch_interruptions", "Interruptions of the watch"),
+            incomplete_lists: okid.plain(
+                "incomplete_lists",
+                "Lists of Verifications that are not complete: one of each watched namespace, or one of all",
+            ),
             api_server_rollbacks: okid.plain(
                 "api_server_rollbacks",
                 "Times that the API server's state went back, as after a restore of etcd from a backup",

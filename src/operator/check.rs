@@ -43,18 +43,44 @@ pub enum CheckError {
     Failed(usize, usize),
 }
 
-/// The result of one check.
+/// One check.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     what: String,
-    problem: Option<String>,
+    result: CheckResult,
+}
+
+/// The result of one check.
+#[derive(Debug, PartialEq, Eq)]
+enum CheckResult {
+    Ok,
+    Failed(String),
+    /// It was not made.
+    Skipped(&'static str),
+}
+
+/// Where a permission is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Cluster,
+    Namespace(&'a str),
+    /// It is not checked.
+    Skipped(&'static str),
+}
+
+impl CheckResult {
+    fn of(problem: Option<String>) -> Self {
+        problem.map_or(Self::Ok, Self::Failed)
+    }
 }
 
 impl Display for Finding {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        match &self.problem {
-            None => write!(formatter, "ok      {}", self.what),
-            Some(problem) => write!(formatter, "FAILED  {}: {problem}", self.what),
+        let what = &self.what;
+        match &self.result {
+            CheckResult::Ok => write!(formatter, "ok      {what}"),
+            CheckResult::Failed(problem) => write!(formatter, "FAILED  {what}: {problem}"),
+            CheckResult::Skipped(why) => write!(formatter, "skipped {what}: {why}"),
         }
     }
 }
@@ -77,34 +103,48 @@ pub async fn check(settings: &CheckSettings, report: impl Fn(&str)) -> Result<()
     for finding in &findings {
         report(&finding.to_string());
     }
-    match findings.iter().filter(|finding| finding.problem.is_some()).count() {
+    let made = findings.iter().filter(|finding| !matches!(finding.result, CheckResult::Skipped(_)));
+    match findings.iter().filter(|finding| matches!(finding.result, CheckResult::Failed(_))).count() {
         0 => Ok(()),
-        failed => Err(CheckError::Failed(failed, findings.len())),
+        failed => Err(CheckError::Failed(failed, made.count())),
     }
 }
 
-/// The permissions to check, each with its namespace; `None` means the whole cluster.
-fn needed(settings: &CheckSettings) -> Vec<(&'static Permission, Option<&str>)> {
+/// The permissions of an operator with these settings, each with where it is checked.
+fn needed(settings: &CheckSettings) -> Vec<(&'static Permission, Place<'_>)> {
     let watched: Vec<_> = settings.namespaces.iter().map(Namespace::as_str).collect();
-    let has_lease = settings.leader_lease_name.is_some();
-    let relevant =
-        permissions::RUN.iter().filter(|permission| has_lease || !permission.is_for_leader_election());
-    relevant
-        .flat_map(|permission| match permission.scope {
-            Scope::WatchedNamespaces | Scope::Cluster if watched.is_empty() => vec![(permission, None)],
-            Scope::WatchedNamespaces => watched.iter().map(|name| (permission, Some(*name))).collect(),
-            Scope::Cluster => Vec::new(),
-            Scope::OwnNamespace => {
-                settings.pod_namespace.as_deref().map(|own| (permission, Some(own))).into_iter().collect()
-            }
-        })
+    let places = |permission: &Permission| match permission.scope {
+        Scope::WatchedNamespaces | Scope::Cluster if watched.is_empty() => vec![Place::Cluster],
+        Scope::WatchedNamespaces => watched.iter().copied().map(Place::Namespace).collect(),
+        Scope::Cluster => vec![Place::Skipped("an operator with --namespace does without it")],
+        Scope::OwnNamespace => vec![own_place(permission, settings)],
+    };
+    permissions::RUN
+        .iter()
+        .flat_map(|permission| places(permission).into_iter().map(move |place| (permission, place)))
         .collect()
+}
+
+/// Where a permission for the operator's own namespace is checked.
+fn own_place<'a>(permission: &Permission, settings: &'a CheckSettings) -> Place<'a> {
+    let own = settings.pod_namespace.as_deref();
+    if !permission.is_for_leader_election() {
+        return own.map_or(Place::Skipped("pass --pod-namespace to check it"), Place::Namespace);
+    }
+    if settings.leader_lease_name.is_none() {
+        return Place::Skipped("pass --leader-lease-name to check it, if the operator elects a leader");
+    }
+    let namespace = settings.leader_lease_namespace.as_ref().map(Namespace::as_str).or(own);
+    namespace.map_or(
+        Place::Skipped("pass --leader-lease-namespace or --pod-namespace to check it"),
+        Place::Namespace,
+    )
 }
 
 async fn right(
     cluster: &Cluster,
     permission: &Permission,
-    namespace: Option<&str>,
+    place: Place<'_>,
     settings: &CheckSettings,
 ) -> Finding {
     let object = match permission.objects {
@@ -113,15 +153,18 @@ async fn right(
         Objects::Lease => settings.leader_lease_name.as_deref(),
     };
     let group = if permission.api_group.is_empty() { "core" } else { permission.api_group };
-    let place =
-        namespace.map_or_else(|| "the cluster".to_owned(), |namespace| format!("namespace {namespace}"));
-    let what = format!("may {} {} ({group}) in {place}", permission.verb, permission.resource);
+    let what = format!("may {} {} ({group})", permission.verb, permission.resource);
+    let (what, namespace) = match place {
+        Place::Cluster => (format!("{what} in the cluster"), None),
+        Place::Namespace(namespace) => (format!("{what} in namespace {namespace}"), Some(namespace)),
+        Place::Skipped(why) => return Finding { what, result: CheckResult::Skipped(why) },
+    };
     let problem = match cluster.may(permission, namespace, object).await {
         Ok(true) => None,
         Ok(false) => Some(format!("not granted; it is needed because the operator {}", permission.reason)),
         Err(error) => Some(format!("the API server cannot be asked: {error}")),
     };
-    Finding { what, problem }
+    Finding { what, result: CheckResult::of(problem) }
 }
 
 async fn readiness(url: &str) -> Finding {
@@ -133,7 +176,7 @@ async fn readiness(url: &str) -> Finding {
             Err(problem) => Some(problem),
         };
         if problem.is_none() || since.elapsed() >= READY_WITHIN {
-            return Finding { what: format!("ready at {url}"), problem };
+            return Finding { what: format!("ready at {url}"), result: CheckResult::of(problem) };
         }
         sleep(PAUSE).await;
     }
@@ -146,7 +189,7 @@ async fn metrics(url: &str) -> Finding {
         Ok((code, _)) => Some(code.to_string()),
         Err(problem) => Some(problem),
     };
-    Finding { what: format!("metrics at {url}"), problem }
+    Finding { what: format!("metrics at {url}"), result: CheckResult::of(problem) }
 }
 
 /// The status code and the body of a response.
@@ -173,30 +216,58 @@ mod tests {
             admin_url: None,
             namespaces: namespaces.iter().map(|name| name.parse().unwrap()).collect(),
             leader_lease_name: lease.map(str::to_owned),
+            leader_lease_namespace: None,
             pod_namespace: Some("okid-operator".to_owned()),
         }
     }
 
-    fn places(settings: &CheckSettings, resource: &str) -> Vec<Option<String>> {
+    fn places<'a>(settings: &'a CheckSettings, resource: &str) -> Vec<Place<'a>> {
         let needed = needed(settings).into_iter().filter(|(permission, _)| permission.resource == resource);
-        needed.map(|(_, place)| place.map(str::to_owned)).collect()
+        needed.map(|(_, place)| place).collect()
+    }
+
+    fn is_skipped(places: &[Place<'_>]) -> bool {
+        !places.is_empty() && places.iter().all(|place| matches!(place, Place::Skipped(_)))
     }
 
     #[test]
     fn permissions_are_checked_where_the_operator_needs_them() {
         let all = settings(&[], Some("okid"));
-        assert_eq!(places(&all, "secrets"), [None]);
-        assert_eq!(places(&all, "customresourcedefinitions"), [None]);
-        assert_eq!(places(&all, "leases").len(), 3);
+        assert_eq!(places(&all, "secrets"), [Place::Cluster]);
+        assert_eq!(places(&all, "customresourcedefinitions"), [Place::Cluster]);
+        assert_eq!(places(&all, "leases"), [Place::Namespace("okid-operator"); 3]);
         let two = settings(&["team-a", "team-b"], None);
-        assert_eq!(places(&two, "secrets"), [Some("team-a".to_owned()), Some("team-b".to_owned())]);
-        assert!(places(&two, "customresourcedefinitions").is_empty() && places(&two, "leases").is_empty());
+        assert_eq!(places(&two, "secrets"), [Place::Namespace("team-a"), Place::Namespace("team-b")]);
+        assert!(
+            is_skipped(&places(&two, "customresourcedefinitions")) && is_skipped(&places(&two, "leases"))
+        );
+        let elsewhere = CheckSettings {
+            leader_lease_namespace: Some("leases".parse().unwrap()),
+            ..settings(&[], Some("okid"))
+        };
+        assert_eq!(places(&elsewhere, "leases"), [Place::Namespace("leases"); 3]);
+        let own_events = needed(&elsewhere).into_iter().filter(|(permission, _)| {
+            permission.resource == "events" && permission.scope == Scope::OwnNamespace
+        });
+        assert!(own_events.map(|(_, place)| place).all(|place| place == Place::Namespace("okid-operator")));
+    }
+
+    #[test]
+    fn what_cannot_be_checked_without_the_namespace_of_the_pod_is_said() {
+        let unknown = CheckSettings { pod_namespace: None, ..settings(&[], Some("okid")) };
+        assert!(is_skipped(&places(&unknown, "leases")));
+        let skipped = needed(&unknown).into_iter().filter(|(_, place)| matches!(place, Place::Skipped(_)));
+        assert!(skipped.map(|(permission, _)| permission.scope).all(|scope| scope == Scope::OwnNamespace));
+        let finding =
+            Finding { what: "may get leases".to_owned(), result: CheckResult::Skipped("pass a flag") };
+        assert_eq!(finding.to_string(), "skipped may get leases: pass a flag");
     }
 
     #[test]
     fn a_finding_is_one_line_that_says_what_is_wrong() {
         let finding = |problem: Option<&str>| {
-            Finding { what: "ready".to_owned(), problem: problem.map(str::to_owned) }.to_string()
+            let result = CheckResult::of(problem.map(str::to_owned));
+            Finding { what: "ready".to_owned(), result }.to_string()
         };
         assert_eq!(finding(None), "ok      ready");
         assert_eq!(finding(Some("503")), "FAILED  ready: 503");

@@ -87,10 +87,11 @@ fn spawn_follow(
         selector: settings.selector.as_ref().map(Selector::as_str).map(str::to_owned),
     };
     tokio::spawn(async move {
-        let on_progress = move |ListProgress { waiting_for, may_lead }| {
+        let on_progress = move |ListProgress { waiting_for, missing, may_lead }| {
             if may_lead {
                 listed.notify_one();
             }
+            readiness.set_missing(missing);
             readiness.set(waiting_for);
         };
         follow(&reconciler, &followed, &on_progress).await;

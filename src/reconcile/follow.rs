@@ -1,5 +1,5 @@
 //! Applies the changes of the watch to the index and the queue, and logs interruptions of the watch. May depend on
-//! `reconciler`, `cache_entry` and `recent`, and on `cluster` and `index`.
+//! `reconciler`, `cache_entry` and `recent`, and on `cluster`, `index` and `metrics`.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -12,6 +12,7 @@ use crate::{
     cluster::{ApiError, Change, INSTALL, Interrupted, WAITING, fairness_key, prune, scopes},
     incidents::Incidents,
     index::{Applied, Removed},
+    metrics::gauge,
     priority::Priority,
 };
 
@@ -29,8 +30,11 @@ pub(crate) type OnProgress = dyn Fn(ListProgress) + Send + Sync;
 /// How far the lists are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListProgress {
-    /// What the follower waits for, for `/readyz`; nothing, once every list is complete.
+    /// What the follower waits for, for `/readyz`; nothing, once every list is complete, or one is and the others have
+    /// failed.
     pub(crate) waiting_for: Option<Cow<'static, str>>,
+    /// What it works without, for `/readyz`: a line for each namespace whose list has failed, while another one is complete.
+    pub(crate) missing: Vec<String>,
     /// Whether this replica may lead: a list is complete, and none is in its first attempt. A namespace that cannot be
     /// listed, because it was deleted or its `RoleBinding` is missing, does not hold up the others.
     pub(crate) may_lead: bool,
@@ -61,6 +65,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_prog
     let mut rolled_back = std::pin::pin!(until_rolled_back());
     let mut heartbeat = interval(HEARTBEAT);
     let mut lists: Vec<_> = scopes.iter().map(|namespace| List::new(*namespace)).collect();
+    reconciler.metrics.incomplete_lists.set(gauge(lists.len()));
     loop {
         cluster.last_contact().follower_alive();
         tokio::select! {
@@ -138,7 +143,9 @@ fn note_change(reconciler: &Reconciler, list: &mut List<'_>, change: Change<Veri
 
 fn note_lists(reconciler: &Reconciler, lists: &[List<'_>], on_progress: &OnProgress) {
     let progress = ListProgress::of(lists);
-    if progress.waiting_for.is_none() {
+    let incomplete = lists.iter().filter(|list| list.waiting_for.is_some()).count();
+    reconciler.metrics.incomplete_lists.set(gauge(incomplete));
+    if incomplete == 0 {
         let live = reconciler.index().len();
         tracing::info!(live, "watching verifications");
     }
@@ -147,8 +154,15 @@ fn note_lists(reconciler: &Reconciler, lists: &[List<'_>], on_progress: &OnProgr
 
 impl ListProgress {
     fn of(lists: &[List<'_>]) -> Self {
+        let incomplete: Vec<_> =
+            lists.iter().filter_map(|list| Some((list, list.waiting_for.as_deref()?))).collect();
+        let is_ready = incomplete.len() < lists.len() && incomplete.iter().all(|(list, _)| list.has_failed);
+        let missing = |(list, waiting_for): &(&List<'_>, &str)| {
+            format!("namespace {}: waiting for {waiting_for}", list.namespace.unwrap_or_default())
+        };
         Self {
-            waiting_for: lists.iter().find_map(|list| list.waiting_for.clone()),
+            waiting_for: lists.iter().find_map(|list| list.waiting_for.clone()).filter(|_| !is_ready),
+            missing: incomplete.iter().filter(|_| is_ready).map(missing).collect(),
             may_lead: lists.iter().any(|list| list.has_been_complete)
                 && lists.iter().all(|list| list.has_been_complete || list.has_failed),
         }
@@ -337,10 +351,32 @@ mod tests {
         assert!(!ListProgress::of(&lists).may_lead, "the other may be complete soon");
         lists[1].init_done();
         let progress = ListProgress::of(&lists);
-        assert!(progress.may_lead);
-        assert!(progress.waiting_for.is_some_and(|waiting_for| waiting_for.contains("403 Forbidden")));
+        assert_eq!((progress.may_lead, progress.waiting_for), (true, None), "it is ready for the other");
+        let [missing] = &progress.missing[..] else { panic!("{:?}", progress.missing) };
+        assert!(
+            missing.starts_with("namespace hr: waiting for the first list of verifications;"),
+            "{missing}"
+        );
+        assert!(missing.ends_with("403 Forbidden"), "{missing}");
         lists[0].init_done();
-        assert_eq!(ListProgress::of(&lists), ListProgress { waiting_for: None, may_lead: true });
+        let complete = ListProgress { waiting_for: None, missing: Vec::new(), may_lead: true };
+        assert_eq!(ListProgress::of(&lists), complete);
+    }
+
+    #[test]
+    fn a_replica_is_ready_while_a_list_is_complete_and_the_others_have_failed() {
+        let mut lists = ["hr", "kyc"].map(|namespace| List::new(Some(namespace)));
+        let (error, why) = refused();
+        let is_ready = |lists: &[List<'_>]| ListProgress::of(lists).waiting_for.is_none();
+        lists[1].init_done();
+        assert!(!is_ready(&lists), "the first may be complete soon");
+        lists[0].init_done();
+        assert!(is_ready(&lists));
+        lists[0].interrupted(&error, &why);
+        assert!(is_ready(&lists), "the other is still watched");
+        lists[1].interrupted(&error, &why);
+        assert!(!is_ready(&lists), "nothing is watched");
+        assert_eq!(ListProgress::of(&lists).missing, [""; 0]);
     }
 
     #[test]

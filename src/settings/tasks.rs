@@ -43,6 +43,9 @@ pub struct CheckSettings {
     /// Name of the operator's Lease, if it elects a leader.
     #[arg(long, value_name = "NAME")]
     pub leader_lease_name: Option<String>,
+    /// Namespace of that Lease, if it is not the Pod's.
+    #[arg(long, value_name = "NAME", requires = "leader_lease_name")]
+    pub leader_lease_namespace: Option<Namespace>,
     /// Namespace of the operator's Pod, from the downward API.
     #[arg(long, env = "OKID_POD_NAMESPACE", value_name = "NAME")]
     pub pod_namespace: Option<String>,
