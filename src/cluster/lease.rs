@@ -1,5 +1,5 @@
 //! The Lease that elects a leader: get, create and update. `leader` decides what is written, and when. May depend on
-//! kube's client and `request`.
+//! kube's client, `request` and `rollback`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{Api, Resource as _};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout};
 
 use super::{error::ApiError, request::post_params, verifications::Cluster};
 
@@ -95,6 +95,9 @@ impl Cluster {
     ) -> Result<Option<StoredLease>, ApiError> {
         let answer = timeout(deadline, self.leases(at).get_opt(&at.name)).await;
         let found = self.usable(answer).map_err(|error| reported(error.as_ref()))?;
+        if let Some(found) = &found {
+            self.newest_version().lease_read(version(found));
+        }
         Ok(found.map(StoredLease::from))
     }
 
@@ -113,8 +116,9 @@ impl Cluster {
         record.write_to(&mut spec);
         let metadata = ObjectMeta { name: Some(at.name.clone()), ..ObjectMeta::default() };
         let lease = Lease { metadata, spec: Some(spec) };
+        let known = self.newest_version().get();
         let answer = timeout(deadline, self.leases(at).create(&post_params(), &lease)).await;
-        self.usable(answer).map(StoredLease::from).map_err(|error| not_written(error.as_ref()))
+        self.lease_written(known, answer)
     }
 
     /// Replaces the record of a Lease that is unchanged since it was read.
@@ -132,8 +136,20 @@ impl Cluster {
         let mut lease = read.object;
         lease.meta_mut().managed_fields = None;
         record.write_to(lease.spec.get_or_insert_default());
+        let known = self.newest_version().get();
         let answer = timeout(deadline, self.leases(at).replace(&at.name, &post_params(), &lease)).await;
-        self.usable(answer).map(StoredLease::from).map_err(|error| not_written(error.as_ref()))
+        self.lease_written(known, answer)
+    }
+
+    /// `known` is the newest version that was known before the request.
+    fn lease_written(
+        &self,
+        known: Option<u64>,
+        answer: Result<kube::Result<Lease>, Elapsed>,
+    ) -> Result<StoredLease, LeaseNotWritten> {
+        let written = self.usable(answer).map_err(|error| not_written(error.as_ref()))?;
+        self.newest_version().lease_written(known, version(&written), Instant::now());
+        Ok(StoredLease::from(written))
     }
 
     /// The namespace of the Pod's `ServiceAccount` or of the kubeconfig's context; `default` if that names none.
@@ -153,6 +169,10 @@ impl Cluster {
         }
         answer.map_err(Some)
     }
+}
+
+fn version(lease: &Lease) -> &str {
+    lease.metadata.resource_version.as_deref().unwrap_or_default()
 }
 
 fn reported(error: Option<&kube::Error>) -> ApiError {

@@ -113,6 +113,7 @@ async fn wait_to_lead(
     }
     if elector.acquire(stop, |waiting| readiness.set_election(waiting)).await {
         reconciler.lead();
+        reconciler.check_for_rollback();
     }
 }
 

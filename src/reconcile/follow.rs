@@ -61,7 +61,7 @@ pub(crate) async fn follow(reconciler: &Reconciler, followed: &Followed, on_prog
         select_all(scopes.iter().copied().enumerate().map(watch))
     };
     let mut stream = begin();
-    let until_rolled_back = || cluster.until_rolled_back(&scopes);
+    let until_rolled_back = || cluster.until_rolled_back(&scopes, || reconciler.is_standby());
     let mut rolled_back = std::pin::pin!(until_rolled_back());
     let mut heartbeat = interval(HEARTBEAT);
     let mut lists: Vec<_> = scopes.iter().map(|namespace| List::new(*namespace)).collect();

@@ -117,6 +117,11 @@ impl Reconciler {
         self.is_standby.load(Ordering::Relaxed)
     }
 
+    /// Compares the state of the API server with what is known, which a standby does not do.
+    pub(crate) fn check_for_rollback(&self) {
+        self.cluster.newest_version().suspect_rollback();
+    }
+
     /// The loop that is stuck, if one is. An API server that does not respond makes none stuck.
     pub(crate) fn stuck(&self) -> Option<&'static str> {
         let is_late = |silent: Option<Duration>| silent.is_some_and(|silent| silent > STUCK);

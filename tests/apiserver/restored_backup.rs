@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use control_plane::{Backup, Folder};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
@@ -24,8 +25,21 @@ struct Restorable {
     folder: Folder,
 }
 
+/// Flags of a leader that outlives a restore.
+const PATIENT: [&str; 4] = [
+    "--leader-elect=true",
+    "--leader-lease-duration=10m",
+    "--leader-renew-deadline=9m",
+    "--leader-lease-namespace",
+];
+
 impl Restorable {
     async fn start() -> Self {
+        Self::start_with(|_| vec!["--leader-elect=false".to_owned()]).await
+    }
+
+    /// Starts an operator with flags that may depend on its namespace.
+    async fn start_with(flags: impl FnOnce(&str) -> Vec<String>) -> Self {
         let cluster = Cluster::start().await;
         cluster.install_definition().await;
         let client = cluster.client().await;
@@ -44,7 +58,8 @@ impl Restorable {
         let folder = Folder::create("okid-operator-").expect("make a folder");
         let hold = folder.path().join("held");
         let command = Operator::program(cluster.kubeconfig())
-            .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0", "--leader-elect=false"])
+            .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0"])
+            .args(flags(&namespace))
             .args(["--namespace", &namespace, "--allowed-portal", &sandbox.url()])
             .env("OKID_FAILPOINT_HOLD", "AfterResponse")
             .env("OKID_FAILPOINT_HOLD_FILE", hold);
@@ -164,6 +179,26 @@ async fn a_backup_that_is_restored_while_the_operator_runs_loses_no_session() {
     for name in ["claimed", "refused"] {
         assert_eq!(restorable.until(name, |_| true).await.id(), None, "the backup has no id of {name}");
     }
+    restorable.operator.until_metric("okid_api_server_rollbacks_total", |rollbacks| rollbacks >= 1.0).await;
+    restorable.check(ids, creates).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_is_restored_is_noticed_by_the_lease_of_the_leader() {
+    let flags = |namespace: &str| PATIENT.into_iter().chain([namespace]).map(str::to_owned).collect();
+    let mut restorable = Restorable::start_with(flags).await;
+    let (backup, ids) = restorable.back_up().await;
+    let creates = restorable.sandbox.count(Endpoint::Create);
+    // Only the Lease changes before the restore.
+    let lease = async || {
+        let api: Api<Lease> = Api::namespaced(restorable.cluster.client().await, &restorable.namespace);
+        let items = api.list(&ListParams::default()).await.expect("list Leases").items;
+        items.into_iter().next().and_then(|lease| lease.metadata.resource_version)
+    };
+    let before = lease().await;
+    until(async || holds(lease().await != before), |()| "the Lease is not renewed".to_owned()).await;
+
+    restorable.cluster.restore(&backup, |_| {});
     restorable.operator.until_metric("okid_api_server_rollbacks_total", |rollbacks| rollbacks >= 1.0).await;
     restorable.check(ids, creates).await;
 }
