@@ -32,6 +32,14 @@ impl Leadership {
         Self(None)
     }
 
+    /// A leadership that is lost.
+    #[cfg(test)]
+    pub(crate) fn lost() -> Self {
+        let leadership = Self::standby(Duration::ZERO);
+        leadership.give_up();
+        leadership
+    }
+
     /// The leadership of a standby. Each renewal will last for `renew_deadline`.
     pub(super) fn standby(renew_deadline: Duration) -> Self {
         Self(Some(Arc::new(Elected { renew_deadline, state: Mutex::new(State::Standby) })))

@@ -122,7 +122,71 @@ impl Reconciler {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response, StatusCode};
+    use kube::{Client, client::Body};
+    use tokio::time::timeout;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::{
+        clock::Clock,
+        cluster::Cluster,
+        evidence::{Evidence, EvidenceContext},
+        leader::Leadership,
+        lifecycle::fixtures,
+        metrics::Metrics,
+        portal::{AllowedPortals, ClientSettings, Portal, PortalClient, PortalSettings, budget::Budgets},
+        reconcile::Clients,
+        store::{Endpoints, HttpSettings, StoreHttp, Stores},
+        tls::client_config,
+        workqueue::{WorkQueue, WorkQueueSettings},
+    };
+
+    /// A reconciler, and the number of requests that its API server has refused.
+    fn reconciler(leadership: Leadership) -> (Arc<Reconciler>, Arc<AtomicUsize>) {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let response = Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).body(Body::empty());
+            async move { response.map_err(tower::BoxError::from) }
+        });
+        let (clock, metrics) = (Clock::start(), Arc::new(Metrics::new()));
+        let client = Client::new(service, "default");
+        let cluster = Arc::new(Cluster::new(client, "test", None, Arc::clone(&metrics)));
+        let allowed = AllowedPortals::new(&["https://portal.test".to_owned()], false).unwrap();
+        let default_portal = allowed.iter().next().unwrap().clone();
+        let portals = PortalSettings { allowed, default_portal, link_path: String::new() };
+        let client = PortalClient::new(&ClientSettings::default()).unwrap();
+        let portal = Portal::new(client, Budgets::default(), portals, clock.clone(), Arc::clone(&metrics));
+        let portal = Arc::new(portal);
+        let http = StoreHttp::new(&HttpSettings::default(), client_config(None).unwrap()).unwrap();
+        let context =
+            EvidenceContext::new(Stores::default(), Endpoints::new(&[""; 0]).unwrap(), http, Vec::new());
+        let (of_cluster, of_portal) = (Arc::clone(&cluster), Arc::clone(&portal));
+        let evidence = Evidence::new(context, of_cluster, of_portal, clock.clone(), Arc::clone(&metrics));
+        let clients = Clients { cluster, portal, evidence, clock, metrics, leadership };
+        let queue = WorkQueue::new(WorkQueueSettings::default());
+        let reconciler = Reconciler::new(clients, queue, "test".to_owned(), CancellationToken::new());
+        (Arc::new(reconciler), requests)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_has_lost_the_leadership_starts_no_reconcile_that_is_due() {
+        for (leadership, expected) in [(Leadership::unconditional(), 1), (Leadership::lost(), 0)] {
+            let (reconciler, requests) = reconciler(leadership);
+            let object = fixtures::verification("alice");
+            let (entry, due) = CacheEntry::first(&object, &reconciler.clock);
+            let fairness_key = entry.fairness_key;
+            let record_id = reconciler.index().applied(&object.metadata, |_| entry).record_id();
+            reconciler.queue.schedule_at(record_id, due, Priority::Create, fairness_key);
+            // Shorter than the pause before the next attempt.
+            timeout(Duration::from_secs(1), reconciler.run()).await.unwrap_err();
+            assert_eq!(requests.load(Ordering::Relaxed), expected);
+        }
+    }
 
     #[test]
     fn a_reconcile_without_an_answer_is_retried_later_each_time_and_within_two_minutes() {
