@@ -22,8 +22,6 @@ pub struct Permission {
 /// Where a permission is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// For a resource without a namespace. Optional: with a list of namespaces the operator works without it.
-    Cluster,
     /// In each namespace that is watched.
     WatchedNamespaces,
     /// In the namespace of the operator's Pod.
@@ -35,8 +33,6 @@ pub enum Scope {
 pub enum Objects {
     /// All objects of the resource.
     All,
-    /// The object with this name.
-    Named(&'static str),
     /// The Lease of the leader election.
     Lease,
     /// The operator's Deployment.
@@ -56,7 +52,6 @@ const VERIFICATIONS: (&str, &str) = ("okid.io", "verifications");
 const STATUS: (&str, &str) = ("okid.io", "verifications/status");
 const SECRETS: (&str, &str) = ("", "secrets");
 const EVENTS: (&str, &str) = ("events.k8s.io", "events");
-const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 const LEASES: (&str, &str) = ("coordination.k8s.io", "leases");
 const SCALE: (&str, &str) = ("apps", "deployments/scale");
 const PODS: (&str, &str) = ("", "pods");
@@ -119,12 +114,6 @@ pub const RUN: &[Permission] = &[
         EVENTS,
         Objects::All,
         ("patch", "counts an event that happens again"),
-    ),
-    permission(
-        Scope::Cluster,
-        DEFINITIONS,
-        Objects::Named("verifications.okid.io"),
-        ("get", "is not ready until the definition has every field that this version writes"),
     ),
     permission(
         Scope::OwnNamespace,

@@ -12,6 +12,22 @@ use super::{rules::RULES, spec::Verification};
 /// Annotation of the definition: the version of the operator that it belongs to.
 pub const OPERATOR_VERSION: &str = "okid.io/operator-version";
 
+/// The title of the schema ends with the version of the operator that it belongs to, because the API server publishes a
+/// title and no annotation.
+const TITLE: &str = "Verification of okid-operator ";
+
+/// The title of the schema of that version of the operator.
+#[must_use]
+pub fn schema_title(version: &str) -> String {
+    format!("{TITLE}{version}")
+}
+
+/// The version of the operator in the title of a schema.
+#[must_use]
+pub fn version_in_title(title: &str) -> Option<&str> {
+    title.strip_prefix(TITLE)
+}
+
 /// The definition to install.
 #[must_use]
 pub fn definition() -> CustomResourceDefinition {
@@ -22,6 +38,7 @@ pub fn definition() -> CustomResourceDefinition {
         let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
             continue;
         };
+        root.title = Some(schema_title(env!("CARGO_PKG_VERSION")));
         remove_nullable(root);
         // kstatus treats a resource without status as healthy. With this default Flux and Helm wait from the start,
         // before the operator has seen the resource.

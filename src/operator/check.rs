@@ -114,9 +114,8 @@ pub async fn check(settings: &CheckSettings, report: impl Fn(&str)) -> Result<()
 fn needed(settings: &CheckSettings) -> Vec<(&'static Permission, Place<'_>)> {
     let watched: Vec<_> = settings.namespaces.iter().map(Namespace::as_str).collect();
     let places = |permission: &Permission| match permission.scope {
-        Scope::WatchedNamespaces | Scope::Cluster if watched.is_empty() => vec![Place::Cluster],
+        Scope::WatchedNamespaces if watched.is_empty() => vec![Place::Cluster],
         Scope::WatchedNamespaces => watched.iter().copied().map(Place::Namespace).collect(),
-        Scope::Cluster => vec![Place::Skipped("an operator with --namespace does without it")],
         Scope::OwnNamespace => vec![own_place(permission, settings)],
     };
     permissions::RUN
@@ -149,7 +148,6 @@ async fn right(
 ) -> Finding {
     let object = match permission.objects {
         Objects::All | Objects::Deployment => None,
-        Objects::Named(name) => Some(name),
         Objects::Lease => settings.leader_lease_name.as_deref(),
     };
     let group = if permission.api_group.is_empty() { "core" } else { permission.api_group };
@@ -234,13 +232,10 @@ mod tests {
     fn permissions_are_checked_where_the_operator_needs_them() {
         let all = settings(&[], Some("okid"));
         assert_eq!(places(&all, "secrets"), [Place::Cluster]);
-        assert_eq!(places(&all, "customresourcedefinitions"), [Place::Cluster]);
         assert_eq!(places(&all, "leases"), [Place::Namespace("okid-operator"); 3]);
         let two = settings(&["team-a", "team-b"], None);
         assert_eq!(places(&two, "secrets"), [Place::Namespace("team-a"), Place::Namespace("team-b")]);
-        assert!(
-            is_skipped(&places(&two, "customresourcedefinitions")) && is_skipped(&places(&two, "leases"))
-        );
+        assert!(is_skipped(&places(&two, "leases")));
         let elsewhere = CheckSettings {
             leader_lease_namespace: Some("leases".parse().unwrap()),
             ..settings(&[], Some("okid"))

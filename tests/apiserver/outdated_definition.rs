@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
-use okid_operator::api::{OPERATOR_VERSION, Phase, Verification, definition};
+use okid_operator::api::{OPERATOR_VERSION, Phase, Verification, definition, schema_title};
 use okid_sandbox::{Endpoint, Sandbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use crate::harness::{Cluster, LIMIT, Operator, SECRET, VerificationExt as _, new
 fn older() -> CustomResourceDefinition {
     let mut older = serde_json::to_value(definition()).unwrap();
     older["metadata"]["annotations"][OPERATOR_VERSION] = json!("0.0.1");
+    older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["title"] = json!(schema_title("0.0.1"));
     let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
     let status = older.pointer_mut(status).and_then(Value::as_object_mut).unwrap();
     status["properties"].as_object_mut().unwrap().remove("session").unwrap();

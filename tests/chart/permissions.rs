@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::helm::{Document, RELEASE, Rendered, case, rendered, repository, texts};
 
 /// Where a role applies: a namespace, or the whole cluster.
-type Place = Option<String>;
+pub(crate) type Place = Option<String>;
 
 /// Group, resource, name of the only object, verb, reason.
-type Grant = (String, String, Option<String>, String, String);
+pub(crate) type Grant = (String, String, Option<String>, String, String);
 
 /// What the code's list grants where.
-type Grants = BTreeMap<Place, BTreeSet<Grant>>;
+pub(crate) type Grants = BTreeMap<Place, BTreeSet<Grant>>;
 
 const CLUSTER: Place = None;
 
@@ -68,7 +68,7 @@ fn granted(rendered: &Rendered, account: &str) -> Grants {
 }
 
 /// What the list in the code grants where.
-fn expected(permissions: &[Permission], rendered: &Rendered) -> Grants {
+pub(crate) fn expected(permissions: &[Permission], rendered: &Rendered) -> Grants {
     let watched = rendered.flags("--namespace");
     let lease = rendered.flags("--leader-lease-name").pop();
     let deployment = rendered.deployment()["metadata"]["name"].as_str().map(str::to_owned);
@@ -79,13 +79,11 @@ fn expected(permissions: &[Permission], rendered: &Rendered) -> Grants {
         let Permission { scope, api_group, resource, objects, verb, reason } = *permission;
         let name = match objects {
             Objects::All => None,
-            Objects::Named(name) => Some(name.to_owned()),
             Objects::Lease => lease.clone(),
             Objects::Deployment => deployment.clone(),
         };
         let places: Vec<Place> = match scope {
-            Scope::Cluster | Scope::WatchedNamespaces if watched.is_empty() => vec![CLUSTER],
-            Scope::Cluster => Vec::new(),
+            Scope::WatchedNamespaces if watched.is_empty() => vec![CLUSTER],
             Scope::WatchedNamespaces => watched.iter().cloned().map(Some).collect(),
             Scope::OwnNamespace => vec![Some(RELEASE.to_owned())],
         };

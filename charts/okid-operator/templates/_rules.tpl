@@ -22,15 +22,6 @@
   - patch   # counts an event that happens again
 {{- end }}
 
-{{- /* What the operator may do in the whole cluster. There is no ClusterRole if it watches a list of namespaces. */ -}}
-{{- define "okid-operator.clusterRules" -}}
-- apiGroups: [apiextensions.k8s.io]
-  resources: [customresourcedefinitions]
-  resourceNames: [verifications.okid.io]
-  verbs:
-  - get     # is not ready until the definition has every field that this version writes
-{{- end }}
-
 {{- /* What the operator may do in its own namespace. */ -}}
 {{- define "okid-operator.ownRules" -}}
 - apiGroups: [events.k8s.io]
@@ -75,8 +66,8 @@
 {{- end }}
 
 {{- /*
-The roles and bindings of one ServiceAccount: a dict with root, component, name, account, annotations, and the rules: watched,
-own, and cluster, which may be empty.
+The roles and bindings of one ServiceAccount: a dict with root, component, name, account, annotations, and the rules: watched
+and own. There is no ClusterRole if it watches a list of namespaces.
 */ -}}
 {{- define "okid-operator.roles" -}}
 {{- $context := . }}
@@ -125,9 +116,6 @@ metadata:
   {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
 rules:
 {{ $context.watched }}
-{{- with $context.cluster }}
-{{ . }}
-{{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

@@ -1,7 +1,7 @@
 //! A fake API server, for more Verifications than a real one can hold on this machine: it generates each one on request,
 //! and counts requests. Listens on the loopback interface.
 //!
-//! It serves what an operator needs while nobody else changes Verifications: the definition, a streaming list, the version
+//! It serves what an operator needs while nobody else changes Verifications: their schema, a streaming list, the version
 //! of a list of one, watches without events, single resources, their status, the Secret, Events. It refuses all other
 //! requests and counts them as unexpected. That includes writes, if the resources accept none.
 
@@ -32,7 +32,7 @@ const RESOURCE: &str = "/apis/okid.io/v1alpha1/namespaces/{namespace}/verificati
 const STATUS: &str = "/apis/okid.io/v1alpha1/namespaces/{namespace}/verifications/{name}/status";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/{namespace}/events";
 const SECRET: &str = "/api/v1/namespaces/{namespace}/secrets/{name}";
-const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}";
+const OPENAPI: &str = "/openapi/v3/apis/okid.io/v1alpha1";
 
 /// The Verifications that it serves, by number.
 pub(super) trait Resources: Send + Sync {
@@ -86,7 +86,7 @@ impl FakeApiServer {
         let counts = Arc::new(RequestCounts::default());
         let shared = Shared { resources, key: json!({"apiKey": key}), counts: Arc::clone(&counts) };
         let router = Router::new()
-            .route(DEFINITION, get(definition))
+            .route(OPENAPI, get(openapi))
             .route(RESOURCES, get(list))
             .route(RESOURCE, get(read))
             .route(STATUS, patch(write))
@@ -121,14 +121,19 @@ impl FakeApiServer {
     }
 }
 
-async fn definition() -> Response {
-    let established = json!({
-        "type": "Established", "status": "True", "reason": "InitialNamesAccepted", "message": "",
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
-    });
-    let mut served = json!(okid_operator::api::definition());
-    served["status"] = json!({"conditions": [established]});
-    respond(&served)
+/// The schema of Verifications, as a real API server publishes it.
+async fn openapi() -> Response {
+    let definition = json!(okid_operator::api::definition());
+    let version = &definition["spec"]["versions"][0];
+    let mut schema = version["schema"]["openAPIV3Schema"].clone();
+    schema["x-kubernetes-group-version-kind"] =
+        json!([{"group": "okid.io", "version": version["name"], "kind": "Verification"}]);
+    let selectable = version["selectableFields"].as_array().into_iter().flatten();
+    let paths = selectable.filter_map(|field| field["jsonPath"].as_str()?.strip_prefix('.'));
+    schema["x-kubernetes-selectable-fields"] = paths.map(|path| json!({"fieldPath": path})).collect();
+    respond(&json!({
+        "openapi": "3.0.0", "components": {"schemas": {"io.okid.v1alpha1.Verification": schema}},
+    }))
 }
 
 /// A streaming list followed by a watch, or a watch alone. The watch delivers no events until it ends.
