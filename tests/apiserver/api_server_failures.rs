@@ -12,7 +12,7 @@ use crate::harness::{ApiServerProxy, Launch, Traffic, VerificationExt, World};
 /// A world whose operator reaches the API server through a proxy, with further options.
 async fn world_with_proxy(more: impl FnOnce(Launch, &World) -> Launch) -> (World, ApiServerProxy) {
     let mut world = World::builder().without_operator().start().await;
-    let proxy = ApiServerProxy::start(world.cluster.kubeconfig(), world.folder()).await;
+    let proxy = ApiServerProxy::start(world.kubeconfig(), world.folder()).await;
     let kubeconfig = proxy.kubeconfig().to_str().expect("a path in UTF-8");
     let launch = more(Launch::new().env("KUBECONFIG", kubeconfig), &world);
     world.start(launch).await;

@@ -6,11 +6,12 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use okid_operator::api::Phase;
+use okid_operator::permissions::Scope;
 use okid_sandbox::Verdict;
 use serde_json::{Value, json};
 
 use crate::harness::evidence::{asking, front};
-use crate::harness::{ApiServerProxy, Launch, Traffic, VerificationExt as _, World};
+use crate::harness::{ApiServerProxy, Launch, Traffic, VerificationExt as _, World, of_scope};
 use crate::stores::Fault;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,7 +29,7 @@ async fn resources_with_the_longest_names_get_events_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_verdict_whose_write_got_no_response_is_reported_once_the_write_is_known() {
     let mut world = World::builder().without_operator().start().await;
-    let proxy = ApiServerProxy::start(world.cluster.kubeconfig(), world.folder()).await;
+    let proxy = ApiServerProxy::start(world.kubeconfig(), world.folder()).await;
     let held = world.folder().join("held");
     let launch = Launch::new().env("KUBECONFIG", proxy.kubeconfig().to_str().expect("a path in UTF-8"));
     world.start(launch.hold_at("BeforeSettling", &held)).await;
@@ -54,6 +55,7 @@ async fn a_verdict_whose_write_got_no_response_is_reported_once_the_write_is_kno
 async fn evidence_left_in_a_terminating_namespace_is_reported_on_the_operators_pod() {
     let mut world = World::builder().s3().without_operator().start().await;
     let home = world.cluster.new_namespace(&world.client).await;
+    world.account.grant(Some(&home), &of_scope(Scope::OwnNamespace)).await;
     let pod = ["--pod-name", "okid-operator-0", "--pod-uid", "the-uid", "--pod-namespace", &home];
     world.start(Launch::new().flags(pod)).await;
     let mut evidence = front();

@@ -11,6 +11,7 @@ use kube::Api;
 use okid_operator::{
     api::{ObjectState, Phase, Verification},
     evidence::Manifest,
+    permissions::{Permission, RUN, Scope},
     store::{Endpoints, HttpSettings, Location, Options, RetryPolicy, StoreHttp, Stores, sha256_hex},
     tls::client_config,
 };
@@ -20,7 +21,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Launch, SECRET, VerificationExt as _, World, holds, until};
 use crate::manifests::{apply, kubectl, repository};
-use crate::permissions::{LEADER_ROLE, MINIMAL_ROLE};
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
@@ -117,7 +117,7 @@ async fn every_example_can_be_applied_and_each_verification_in_it_finishes() {
     let (folder, launch) = folder_store(&world);
     let mut names = Vec::new();
     for (file, text) in examples() {
-        let result = apply(world.cluster, &world.namespace, &text).await;
+        let result = apply(&world.cluster, &world.namespace, &text).await;
         for object in parse_all(&text) {
             let name = name(&object);
             assert!(object["metadata"].get("namespace").is_none(), "{file} names a namespace");
@@ -155,7 +155,7 @@ async fn the_full_example_does_what_its_comments_say() {
     assert!(text.contains(PORTAL), "{text}");
     let portal = world.portal(1).url();
     let text = text.replace(PORTAL, &format!("portal: {portal} "));
-    apply(world.cluster, &world.namespace, &text).await.unwrap();
+    apply(&world.cluster, &world.namespace, &text).await.unwrap();
 
     let name = name(&parse(&text));
     let ready = world.until(&name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
@@ -185,7 +185,7 @@ async fn the_full_example_has_every_field_of_the_spec_and_names_the_right_defaul
     assert!(missing.is_empty(), "{missing:?}");
 
     let minimal = &examples()["verification-minimal.yaml"];
-    apply(world.cluster, &world.namespace, minimal).await.unwrap();
+    apply(&world.cluster, &world.namespace, minimal).await.unwrap();
     let spec = applied(&world, &name(&parse(minimal))).await;
     let defaults =
         json!({"key": "apiKey", "mode": "Direct", "readyWhen": "Verified", "onUnknownOutcome": "Retry"});
@@ -332,15 +332,18 @@ async fn the_example_role_binding_grants_its_account_exactly_these_permissions()
         let question = ["auth", "can-i", verb, &resource, &subresource, account];
         kubectl(cluster, namespace, &question, "").await.is_ok()
     };
-    let everywhere = MINIMAL_ROLE.iter().map(|permission| ("default", permission));
-    for (namespace, permission) in
-        everywhere.chain(LEADER_ROLE.iter().map(|permission| ("okid-operator", permission)))
-    {
-        let is_granted = async || holds(may(namespace, *permission).await);
+    let needed = |permission: &Permission| (permission.api_group, permission.resource, permission.verb);
+    for permission in RUN {
+        let namespace = match permission.scope {
+            Scope::WatchedNamespaces => "default",
+            Scope::OwnNamespace => "okid-operator",
+        };
+        let is_granted = async || holds(may(namespace, needed(permission)).await);
         until(is_granted, |()| format!("the API server does not grant {permission:?}")).await;
     }
     let never = [("", "secrets", "list"), ("okid.io", "verifications", "delete"), ("", "pods", "get")];
-    for permission in never.iter().chain(LEADER_ROLE) {
-        assert!(!may("default", *permission).await, "{permission:?}");
+    let for_leases = RUN.iter().filter(|permission| permission.is_for_leader_election()).map(needed);
+    for permission in never.into_iter().chain(for_leases) {
+        assert!(!may("default", permission).await, "{permission:?}");
     }
 }

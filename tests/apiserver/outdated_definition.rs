@@ -11,7 +11,7 @@ use okid_sandbox::{Endpoint, Sandbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{Cluster, LIMIT, Operator, SECRET, VerificationExt as _, new_key};
+use crate::harness::{Account, Cluster, LIMIT, Operator, SECRET, VerificationExt as _, new_key};
 
 /// The definition without what the claim is written into, as an older version would have it.
 fn older() -> CustomResourceDefinition {
@@ -48,7 +48,8 @@ async fn nothing_is_created_until_the_definition_has_all_fields_of_the_operator(
     let secret = json!({"metadata": {"name": SECRET}, "stringData": {"apiKey": key}});
     secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
     let folder = Folder::create("okid-operator-").unwrap();
-    let command = Operator::program(cluster.kubeconfig()).args([
+    let account = Account::for_all_namespaces(&cluster).await;
+    let command = Operator::program(&account.kubeconfig(&cluster, folder.path()).await).args([
         "run",
         "--admin-address",
         "127.0.0.1:0",

@@ -11,13 +11,15 @@ use okid_sandbox::{Action, Call, Cut, Fault, Verdict};
 use serde_json::{Value, json};
 
 use crate::harness::evidence::{asking, front};
-use crate::harness::{Cluster, Launch, Operator, VerificationExt as _, World};
+use crate::harness::{Account, Cluster, Launch, Operator, VerificationExt as _, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_reports_a_missing_definition_and_is_ready_once_it_exists() {
     let cluster = Cluster::start().await;
     let folder = Folder::create("okid-operator-").unwrap();
-    let command = Operator::program(cluster.kubeconfig()).args([
+    let account = Account::for_all_namespaces(&cluster).await;
+    let kubeconfig = account.kubeconfig(&cluster, folder.path()).await;
+    let command = Operator::program(&kubeconfig).args([
         "run",
         "--admin-address",
         "127.0.0.1:0",
@@ -32,7 +34,7 @@ async fn the_operator_reports_a_missing_definition_and_is_ready_once_it_exists()
     assert_eq!(operator.ask("/livez").await.status(), 200);
 
     // It shuts down while it waits.
-    let another = Operator::program(cluster.kubeconfig()).args([
+    let another = Operator::program(&kubeconfig).args([
         "run",
         "--admin-address",
         "127.0.0.1:0",
@@ -77,7 +79,9 @@ async fn an_undecodable_verification_is_logged_with_the_expected_type_and_no_val
     api.create(&PostParams::default(), &undecodable).await.unwrap();
 
     let folder = Folder::create("okid-operator-").unwrap();
-    let command = Operator::program(cluster.kubeconfig()).args([
+    let account = Account::for_all_namespaces(&cluster).await;
+    let kubeconfig = account.kubeconfig(&cluster, folder.path()).await;
+    let command = Operator::program(&kubeconfig).args([
         "run",
         "--admin-address",
         "127.0.0.1:0",

@@ -59,7 +59,7 @@ async fn connect(client: TcpStream, server: &str, recorded: &Mutex<Vec<String>>)
 
 /// A copy of the kubeconfig with another server and a proxy.
 fn kubeconfig(world: &World, name: &str, server: Option<&str>, proxy: Option<&str>) -> PathBuf {
-    let mut config = Kubeconfig::read_from(world.cluster.kubeconfig()).expect("read the kubeconfig");
+    let mut config = Kubeconfig::read_from(world.kubeconfig()).expect("read the kubeconfig");
     let cluster = config.clusters[0].cluster.as_mut().expect("the kubeconfig has a cluster");
     if let Some(server) = server {
         cluster.server = Some(format!("https://{server}"));
@@ -77,7 +77,7 @@ fn launch(kubeconfig: &Path, environment: &[(&str, String)]) -> Launch {
 }
 
 fn server(world: &World) -> String {
-    let config = Kubeconfig::read_from(world.cluster.kubeconfig()).expect("read the kubeconfig");
+    let config = Kubeconfig::read_from(world.kubeconfig()).expect("read the kubeconfig");
     let cluster = config.clusters[0].cluster.as_ref().expect("the kubeconfig has a cluster");
     cluster.server.as_ref().expect("it names a server").trim_start_matches("https://").to_owned()
 }

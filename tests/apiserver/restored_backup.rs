@@ -10,11 +10,12 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use okid_operator::api::{Phase, SessionState, Verification};
+use okid_operator::permissions::RUN;
 use okid_sandbox::{Action, Call, Endpoint, Fault, RetryAfter, Sandbox, Verdict};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::harness::{Cluster, Operator, SECRET, VerificationExt as _, holds, new_key, until};
+use crate::harness::{Account, Cluster, Operator, SECRET, VerificationExt as _, holds, new_key, until};
 
 /// A control plane of its own, whose etcd can be restored, with a portal and an operator.
 struct Restorable {
@@ -26,10 +27,11 @@ struct Restorable {
 }
 
 /// Flags of a leader that outlives a restore.
-const PATIENT: [&str; 4] = [
+const PATIENT: [&str; 5] = [
     "--leader-elect=true",
     "--leader-lease-duration=10m",
     "--leader-renew-deadline=9m",
+    "--leader-lease-name=okid-operator",
     "--leader-lease-namespace",
 ];
 
@@ -57,7 +59,9 @@ impl Restorable {
         let sandbox = Sandbox::builder().key(&key).start().await;
         let folder = Folder::create("okid-operator-").expect("make a folder");
         let hold = folder.path().join("held");
-        let command = Operator::program(cluster.kubeconfig())
+        let account = Account::create(cluster.client().await, &namespace).await;
+        account.grant(Some(&namespace), &RUN.iter().collect::<Vec<_>>()).await;
+        let command = Operator::program(&account.kubeconfig(&cluster, folder.path()).await)
             .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0"])
             .args(flags(&namespace))
             .args(["--namespace", &namespace, "--allowed-portal", &sandbox.url()])
@@ -137,12 +141,26 @@ impl Restorable {
         self.until("refused", |seen| seen.state() == Some(SessionState::NotCreated)).await;
         assert_eq!(self.until("claimed", |_| true).await.state(), Some(SessionState::Claimed));
 
+        for name in ["claimed", "refused"] {
+            assert_eq!(self.until(name, |_| true).await.id(), None, "the backup has no id of {name}");
+        }
+
         let backup = self.cluster.back_up();
         self.sandbox.clear_faults();
         std::fs::remove_file(self.hold()).expect("a create is held");
         let claimed = self.until_open("claimed").await;
         let refused = self.until_open("refused").await;
         (backup, [recorded, claimed, refused])
+    }
+
+    /// Writes so often that the revisions of the backup stay behind what the operator has seen, although an API server that
+    /// starts writes objects of its own before it lets the operator read.
+    async fn make_revisions(&self) {
+        let secrets: Api<Secret> = Api::namespaced(self.cluster.client().await, &self.namespace);
+        for number in 0..300 {
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {"revision": number.to_string()}}}));
+            secrets.patch(SECRET, &PatchParams::default(), &patch).await.expect("annotate a Secret");
+        }
     }
 
     /// Checks that the ids are shown again, that none but a new resource gets a session, and that all of them end well.
@@ -171,14 +189,12 @@ impl Restorable {
 async fn a_backup_that_is_restored_while_the_operator_runs_loses_no_session() {
     let mut restorable = Restorable::start().await;
     let (backup, ids) = restorable.back_up().await;
+    restorable.make_revisions().await;
     restorable.apply("later").await;
     restorable.until_open("later").await;
     let creates = restorable.sandbox.count(Endpoint::Create);
 
     restorable.cluster.restore(&backup, |_| {});
-    for name in ["claimed", "refused"] {
-        assert_eq!(restorable.until(name, |_| true).await.id(), None, "the backup has no id of {name}");
-    }
     restorable.operator.until_metric("okid_api_server_rollbacks_total", |rollbacks| rollbacks >= 1.0).await;
     restorable.check(ids, creates).await;
 }
@@ -189,7 +205,8 @@ async fn a_backup_that_is_restored_is_noticed_by_the_lease_of_the_leader() {
     let mut restorable = Restorable::start_with(flags).await;
     let (backup, ids) = restorable.back_up().await;
     let creates = restorable.sandbox.count(Endpoint::Create);
-    // Only the Lease changes before the restore.
+    restorable.make_revisions().await;
+    // Of what the operator sees, only the Lease changes before the restore.
     let lease = async || {
         let api: Api<Lease> = Api::namespaced(restorable.cluster.client().await, &restorable.namespace);
         let items = api.list(&ListParams::default()).await.expect("list Leases").items;

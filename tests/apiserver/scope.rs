@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use clap::Parser as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use okid_operator::api::{Phase, SessionState, Verification};
+use okid_operator::permissions::{RUN, Scope};
+use okid_operator::settings::{Command, CommandLine};
 use okid_sandbox::{Action, Call, Fault, Sandbox, Verdict};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{LIMIT, Launch, Operator, SECRET, VerificationExt as _, World};
+use crate::harness::{LIMIT, Launch, Operator, SECRET, VerificationExt as _, World, of_scope};
 
 const LABEL: &str = "sharding.fluxcd.io/key";
 const READS: &str = "okid_verification_reads_total";
@@ -49,6 +52,14 @@ fn selecting(shard: &str) -> Launch {
     Launch::new().flags(["--selector".to_owned(), format!("{LABEL}={shard}")])
 }
 
+/// The name of the Lease of the operator of that shard.
+fn lease(world: &World, shard: &str) -> String {
+    let selector = format!("{LABEL}={shard}");
+    let line = ["okid-operator", "run", "--namespace", &world.namespace, "--selector", &selector];
+    let Command::Run(settings) = CommandLine::parse_from(line).command else { panic!("another command") };
+    settings.leader_election.expect("it has a Lease").lease_name
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_operator_watches_several_namespaces_and_no_other() {
     let mut world = World::builder().without_operator().start().await;
@@ -56,6 +67,9 @@ async fn one_operator_watches_several_namespaces_and_no_other() {
     let (second, third, other) = tokio::join!(second, third, other);
     // The world's own portal is for its own namespace alone: the attempts there are counted at the end.
     let portal = Sandbox::builder().key(&world.key).start().await;
+    for namespace in [&second, &third] {
+        world.account.grant(Some(namespace), &of_scope(Scope::WatchedNamespaces)).await;
+    }
     let launch = Launch::new().flags(["--namespace".to_owned(), format!("{second},{third}")]);
     world.start(launch.allow([world.sandbox().url(), portal.url()])).await;
     world.create_session("alice", json!({})).await;
@@ -83,6 +97,8 @@ async fn two_operators_share_the_work_by_label_and_each_has_a_lease_of_its_own()
     let mut world = World::builder().without_operator().start().await;
     let election = ["--leader-elect=true", "--leader-lease-namespace"].map(str::to_owned);
     let namespace = [world.namespace.clone()];
+    world.account.limit_to_leases(["one", "two"].map(|shard| lease(&world, shard)).into());
+    world.account.grant(Some(&world.namespace), &RUN.iter().collect::<Vec<_>>()).await;
     world.start(selecting("one").flags(election.clone()).flags(namespace.clone())).await;
     let two = world.another(selecting("two").flags(election).flags(namespace));
     two.until_watching().await;

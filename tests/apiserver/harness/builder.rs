@@ -1,13 +1,16 @@
 //! Sets up a world. Touches the control plane and the loopback interface.
 
+use std::sync::Arc;
+
 use control_plane::Folder;
+use okid_operator::permissions::RUN;
 use okid_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
 use super::evidence::new_s3;
 use super::history::History;
 use super::world::{SECRET, World, new_key};
-use super::{Cluster, Launch};
+use super::{Account, Cluster, Launch, Permission};
 
 /// How many worlds run at the same time. They mostly wait, but each starts a process.
 static PERMITS: Semaphore = Semaphore::const_new(12);
@@ -16,6 +19,7 @@ static PERMITS: Semaphore = Semaphore::const_new(12);
 #[must_use]
 pub(crate) struct Builder {
     launch: Option<Launch>,
+    cluster: Option<Arc<Cluster>>,
     portals: usize,
     secret: bool,
     s3: bool,
@@ -24,7 +28,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// One portal, a Secret with a valid key, and an operator.
     pub(super) fn usual() -> Self {
-        Self { launch: Some(Launch::new()), portals: 1, secret: true, s3: false }
+        Self { launch: Some(Launch::new()), cluster: None, portals: 1, secret: true, s3: false }
     }
 
     /// Starts the operator with these options.
@@ -35,6 +39,11 @@ impl Builder {
     /// Starts no operator.
     pub(crate) fn without_operator(self) -> Self {
         Self { launch: None, ..self }
+    }
+
+    /// Uses this control plane instead of the shared one. It has the definition.
+    pub(crate) fn cluster(self, cluster: Cluster) -> Self {
+        Self { cluster: Some(Arc::new(cluster)), ..self }
     }
 
     /// Sets the number of portals, which all know the key.
@@ -54,11 +63,18 @@ impl Builder {
 
     /// Sets up the world; the operator watches when this returns.
     pub(crate) async fn start(self) -> World {
-        let Self { launch, portals: count, secret, s3 } = self;
+        let Self { launch, cluster, portals: count, secret, s3 } = self;
         let permit = PERMITS.acquire().await.expect("the semaphore is never closed");
-        let cluster = Cluster::shared().await;
+        let cluster = match cluster {
+            Some(cluster) => cluster,
+            None => Arc::clone(Cluster::shared().await),
+        };
         let client = cluster.client().await;
         let namespace = cluster.new_namespace(&client).await;
+        let account = Account::create(client.clone(), &namespace).await;
+        account.grant(Some(&namespace), &RUN.iter().collect::<Vec<Permission>>()).await;
+        let folder = Folder::create("okid-operator-").expect("make a folder");
+        let kubeconfig = account.kubeconfig(&cluster, folder.path()).await;
         let key = new_key();
         let mut portals = Vec::new();
         for _ in 0..count {
@@ -67,13 +83,15 @@ impl Builder {
         let mut world = World {
             operator: None,
             history: History::start(client.clone(), &namespace),
-            folder: Folder::create("okid-operator-").expect("make a folder"),
+            folder,
             logs: Vec::new(),
             keys: vec![key.clone()],
             finished: false,
             _permit: permit,
             cluster,
             client,
+            account,
+            kubeconfig,
             namespace,
             key,
             portals,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use control_plane::{Backup, ControlPlane, Programs, Progress};
 use k8s_openapi::api::core::v1::Namespace;
@@ -23,7 +24,7 @@ const KUBECONFIG: &str = "OKID_TEST_KUBECONFIG";
 const KUBECTL: &str = "OKID_TEST_KUBECTL";
 
 /// It is never dropped; the lifelines of etcd and the API server end with this process.
-static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+static SHARED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
 
 /// A control plane, and how to reach it as its administrator.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// The control plane of this program, with the definition installed.
-    pub(crate) async fn shared() -> &'static Self {
+    pub(crate) async fn shared() -> &'static Arc<Self> {
         SHARED
             .get_or_init(|| async {
                 let given = std::env::var_os(KUBECONFIG).zip(std::env::var_os(KUBECTL));
@@ -46,17 +47,22 @@ impl Cluster {
                     None => Self::start().await,
                 };
                 cluster.install_definition().await;
-                cluster
+                Arc::new(cluster)
             })
             .await
     }
 
     /// A control plane of one test's own, without the definition.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Cluster::start`], with further flags of the API server.
+    pub(crate) async fn start_with(flags: &'static [&'static str]) -> Self {
         let own = spawn_blocking(|| {
             let programs =
                 Programs::find_or_build(Progress::detect()).expect("find the control plane's programs");
-            ControlPlane::start(&programs, &[]).expect("start a control plane")
+            ControlPlane::start_with(&programs, &[], flags).expect("start a control plane")
         })
         .await
         .expect("start a control plane");
@@ -80,6 +86,11 @@ impl Cluster {
     /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// The API server's log of the requests of `ServiceAccounts`, which is beside the kubeconfig.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.kubeconfig.with_file_name("audit.log")
     }
 
     /// kubectl, as the administrator.

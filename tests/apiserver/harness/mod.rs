@@ -1,11 +1,13 @@
 //! The harness of every test on the API server.
 //!
-//! `cluster` is the control plane that all tests share, `operator` one process of the operator, `api_server_proxy` a
-//! proxy between the two, `history` records every version of every verification in a namespace, `verification_ext` reads
+//! `cluster` is the control plane that all tests share, `operator` one process of the operator, `account` its
+//! `ServiceAccount`, `api_server_proxy` a proxy between the two, `audit` what it has requested, `history` records every version of every verification in a namespace, `verification_ext` reads
 //! one of them, `evidence` is an object store. `world` puts them together: `builder` sets it up, `events` reads its events,
 //! and `finish` checks the invariants.
 
+mod account;
 mod api_server_proxy;
+mod audit;
 mod builder;
 mod cluster;
 mod events;
@@ -17,7 +19,9 @@ mod verification_ext;
 mod wait;
 mod world;
 
+pub(crate) use account::{ACCOUNT, Account, Permission, of_scope};
 pub(crate) use api_server_proxy::{ApiServerProxy, Traffic};
+pub(crate) use audit::{AuditLog, AuditedRequest};
 pub(crate) use cluster::Cluster;
 pub(crate) use operator::{Launch, Operator};
 pub(crate) use verification_ext::VerificationExt;

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use control_plane::Folder;
+use control_plane::process::Command;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -17,7 +19,7 @@ use tokio::time::{timeout, timeout_at};
 use super::builder::Builder;
 use super::evidence::{STORE_SECRET, entries};
 use super::history::History;
-use super::{Cluster, LIMIT, Launch, Operator, VerificationExt as _, until};
+use super::{Account, Cluster, LIMIT, Launch, Operator, VerificationExt as _, until};
 use crate::stores::S3;
 
 /// The Secret that verifications name by default.
@@ -34,9 +36,12 @@ pub(crate) struct World {
     pub(super) finished: bool,
     pub(super) _permit: SemaphorePermit<'static>,
     /// The control plane.
-    pub(crate) cluster: &'static Cluster,
+    pub(crate) cluster: Arc<Cluster>,
     /// The administrator's client.
     pub(crate) client: Client,
+    /// The account of the operators. Here it may do all that the operator needs, and elsewhere nothing.
+    pub(crate) account: Account,
+    pub(super) kubeconfig: PathBuf,
     /// The namespace that the operator watches.
     pub(crate) namespace: String,
     /// The API key that the portals know.
@@ -59,6 +64,11 @@ impl World {
     /// A folder for the test's own files, which is removed with the world.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The kubeconfig of the operators, which has a token of their account.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// The first portal, which is the operator's default.
@@ -95,7 +105,7 @@ impl World {
         let endpoint = self.s3.as_ref().map(|s3| s3.proxy.url());
         // Without a Lease, a test that kills an operator need not wait until it expires.
         let is_alone = !flags.iter().any(|flag| flag.starts_with("--leader-elect"));
-        let mut command = Operator::program(self.cluster.kubeconfig())
+        let mut command = Operator::program(&self.kubeconfig)
             .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0", "--log-format", "json"])
             .args(["--namespace", &self.namespace])
             .args(portals.iter().flat_map(|portal| ["--allowed-portal", portal]))
@@ -108,6 +118,11 @@ impl World {
         }
         let log = self.folder.path().join(format!("operator-{}.log", self.logs.len()));
         self.logs.push(log.clone());
+        self.run(command, log)
+    }
+
+    /// Runs a command of the operator's.
+    pub(crate) fn run(&self, command: Command, log: PathBuf) -> Operator {
         Operator::start(command, log, self.folder.lifeline().expect("the folder stays"))
     }
 

@@ -2,12 +2,19 @@
 
 use super::*;
 
+/// The flags of a replica, which end with the namespace of its Lease.
+const ELECTION: [&str; 3] =
+    ["--leader-elect=true", "--leader-lease-name=okid-operator", "--leader-lease-namespace"];
+
+fn all() -> Vec<Permission> {
+    RUN.iter().collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_permissions_for_the_lease_suffice_and_a_missing_one_is_reported() {
-    let mut restricted = RestrictedWorld::prepare(MINIMAL_ROLE).await;
+    let mut restricted = RestrictedWorld::prepare(&minimal()).await;
     let namespace = restricted.world.namespace.clone();
-    let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
-    let launch = restricted.launch().flags(election).flags([namespace.clone()]);
+    let launch = Launch::new().flags(ELECTION).flags([namespace.clone()]);
     restricted.world.start(launch).await;
     let world = &restricted.world;
     let refused = |line: &Value| {
@@ -16,12 +23,12 @@ async fn the_permissions_for_the_lease_suffice_and_a_missing_one_is_reported() {
     let line = world.operator().until_logged("that it may not read the Lease", refused).await;
     assert!(line["message"].as_str().unwrap().contains("get, create and update"), "{line}");
     let body = world.operator().ask("/readyz").await.text().await.unwrap();
-    let waits = format!("waiting for the Lease {namespace}/lease of the leader election: 403 Forbidden\n");
+    let waits =
+        format!("waiting for the Lease {namespace}/okid-operator of the leader election: 403 Forbidden\n");
     assert_eq!(body, waits);
     world.apply("alice", json!({})).await;
 
-    let all = [MINIMAL_ROLE, LEADER_ROLE].concat();
-    restricted.grant(&all).await;
+    restricted.grant(&all()).await;
     world.until("alice", is_open).await;
     world.operator().until_ready().await;
     assert_eq!(world.operator().log_lines().iter().filter(|line| refused(line)).count(), 1);
@@ -33,14 +40,12 @@ async fn the_permissions_for_the_lease_suffice_and_a_missing_one_is_reported() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
-    let mut restricted = RestrictedWorld::prepare(&[MINIMAL_ROLE, LEADER_ROLE].concat()).await;
+    let mut restricted = RestrictedWorld::prepare(&all()).await;
     let world = &restricted.world;
     let forbidden = world.cluster.new_namespace(&world.client).await;
-    let election = ["--leader-elect=true", "--leader-lease-name=lease", "--leader-lease-namespace"];
     let launch = || {
-        let election = election.map(str::to_owned);
         let flags = [restricted.world.namespace.clone(), "--namespace".to_owned(), forbidden.clone()];
-        restricted.launch().flags(election).flags(flags)
+        Launch::new().flags(ELECTION).flags(flags)
     };
     let (first, second) = (launch(), launch());
     let leads = |line: &Value| line["message"] == "this replica leads";
@@ -71,7 +76,8 @@ async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finalizers_are_released_during_other_writes_and_beside_a_forbidden_namespace() {
     const OTHER: &str = "example.com/other";
-    let restricted = RestrictedWorld::prepare(&[("okid.io", "verifications", "list"), PATCH]).await;
+    let needed = RELEASE_FINALIZERS.iter().filter(|permission| permission.scope == Scope::WatchedNamespaces);
+    let restricted = RestrictedWorld::prepare(&needed.collect::<Vec<_>>()).await;
     let world = &restricted.world;
     let forbidden = world.cluster.new_namespace(&world.client).await;
     let merge = async |name: &str, metadata: Value| {
@@ -89,11 +95,11 @@ async fn finalizers_are_released_during_other_writes_and_beside_a_forbidden_name
             api.patch("alice", &PatchParams::default(), &patch).await.expect("write a label");
         }
     });
-    let command = Operator::program(&restricted.kubeconfig.path().join("kubeconfig"))
+    let command = Operator::program(world.kubeconfig())
         .args(["release-finalizers", "--log-format", "json"])
         .args(["--namespace", &format!("{forbidden},{}", world.namespace)]);
     let log = world.folder().join("release.log");
-    let release = Operator::start(command, log, restricted.kubeconfig.lifeline().unwrap());
+    let release = world.run(command, log);
     for name in ["alice", "bob"] {
         world.until(name, |seen| seen.finalizers() == [OTHER]).await;
     }

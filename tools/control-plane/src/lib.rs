@@ -26,6 +26,7 @@ mod helm;
 mod kubeconfig;
 mod kubernetes;
 pub mod oci;
+mod ports;
 pub mod process;
 mod programs;
 mod progress;

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread::sleep;
@@ -13,6 +11,7 @@ use rand::RngExt as _;
 
 use crate::folder::Folder;
 use crate::kubeconfig::kubeconfig;
+use crate::ports::free_ports;
 use crate::process::{self, Child, Lifeline, ProcessError, Signal};
 use crate::programs::Programs;
 
@@ -21,12 +20,18 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A port is free when it is chosen, but may be in use when the server listens a moment later.
 const ATTEMPTS: u32 = 3;
-/// Below the ports that the kernel assigns automatically, to connections and to servers that name none. So a server that is
-/// stopped for a while finds its port free again.
-const PORTS: RangeInclusive<u16> = 20_000..=29_999;
-/// How many ports are tried before none counts as free.
-const PORT_ATTEMPTS: u32 = 100;
 const PORT_IN_USE: &str = "address already in use";
+/// Of the requests of `ServiceAccounts`: who asked for what, without content.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: [system:serviceaccounts]
+- level: None
+";
+/// In megabytes. A log of this size is continued in another file.
+const AUDIT_LOG_SIZE: &str = "4096";
 
 /// Why a control plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +102,7 @@ pub struct ControlPlane {
     folder: Folder,
     programs: Programs,
     ports: Ports,
+    flags: Vec<String>,
     url: String,
     token: String,
 }
@@ -114,14 +120,23 @@ impl ControlPlane {
     ///
     /// The API server authorizes by RBAC and authenticates the administrator and `users` by token. The admission plugin
     /// `ServiceAccount` is disabled, because nothing creates the default `ServiceAccount` of a namespace. The limits for
-    /// requests in flight are far above the defaults, so that parallel tests do not throttle each other.
+    /// requests in flight are far above the defaults, so that parallel tests do not throttle each other. The requests of
+    /// `ServiceAccounts` are in [`ControlPlane::audit_log_path`].
     ///
     /// # Errors
     /// [`StartError`], with the end of the log of the server that failed.
     pub fn start(programs: &Programs, users: &[User]) -> Result<Self, StartError> {
+        Self::start_with(programs, users, &[])
+    }
+
+    /// As [`ControlPlane::start`], with further flags of the API server, such as `--feature-gates=WatchList=false`.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn start_with(programs: &Programs, users: &[User], flags: &[&str]) -> Result<Self, StartError> {
         let mut attempt = 1;
         loop {
-            match Self::try_start(programs, users) {
+            match Self::try_start(programs, users, flags) {
                 Err(StartError::Exited { log, .. }) if log.contains(PORT_IN_USE) && attempt < ATTEMPTS => {
                     attempt += 1;
                 }
@@ -130,20 +145,23 @@ impl ControlPlane {
         }
     }
 
-    fn try_start(programs: &Programs, users: &[User]) -> Result<Self, StartError> {
+    fn try_start(programs: &Programs, users: &[User], flags: &[&str]) -> Result<Self, StartError> {
         let folder = Folder::create("okid-control-plane-").map_err(StartError::Folder)?;
         let token = random_token();
         let administrator =
             User { token: token.clone(), name: "admin".into(), groups: vec!["system:masters".into()] };
         write(&folder.path().join("tokens.csv"), &tokens(std::iter::once(&administrator).chain(users)))?;
+        write(&folder.path().join("audit-policy.yaml"), AUDIT_POLICY)?;
+        let flags: Vec<_> = flags.iter().copied().map(str::to_owned).collect();
 
         let [etcd_client, etcd_peer, api_server] = free_ports().map_err(StartError::Port)?;
         let ports = Ports { etcd_client, etcd_peer, api_server };
         let etcd = start_etcd(programs, &folder, ports)?;
-        let api_server = start_api_server(programs, &folder, &etcd, ports)?;
+        let api_server = start_api_server(programs, &folder, &etcd, (ports, &flags))?;
 
         let url = format!("https://127.0.0.1:{}", ports.api_server);
-        let control_plane = Self { api_server, etcd, folder, programs: programs.clone(), ports, url, token };
+        let programs = programs.clone();
+        let control_plane = Self { api_server, etcd, folder, programs, ports, flags, url, token };
         write(&control_plane.kubeconfig_path(), &control_plane.kubeconfig())?;
         control_plane.wait_until_ready()?;
         Ok(control_plane)
@@ -183,6 +201,12 @@ impl ControlPlane {
     #[must_use]
     pub fn kubeconfig_path(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// The API server's audit log of the requests of `ServiceAccounts`: one JSON object a line, without content.
+    #[must_use]
+    pub fn audit_log_path(&self) -> PathBuf {
+        audit_log(&self.folder)
     }
 
     /// The folder of this control plane, which is removed with it; suitable for the logs of programs that use it.
@@ -245,7 +269,8 @@ impl ControlPlane {
     pub(crate) fn start_servers(&mut self, prepare: impl FnOnce(&str)) -> Result<(), StartError> {
         self.etcd = start_etcd(&self.programs, &self.folder, self.ports)?;
         prepare(&client_url(self.ports));
-        self.api_server = start_api_server(&self.programs, &self.folder, &self.etcd, self.ports)?;
+        let flags = (self.ports, &self.flags[..]);
+        self.api_server = start_api_server(&self.programs, &self.folder, &self.etcd, flags)?;
         self.wait_until_ready()
     }
 
@@ -297,6 +322,10 @@ fn data(folder: &Folder) -> PathBuf {
     folder.path().join("etcd")
 }
 
+fn audit_log(folder: &Folder) -> PathBuf {
+    folder.path().join("audit.log")
+}
+
 fn client_url(ports: Ports) -> String {
     format!("http://127.0.0.1:{}", ports.etcd_client)
 }
@@ -321,7 +350,7 @@ fn start_api_server(
     programs: &Programs,
     folder: &Folder,
     etcd: &Child,
-    ports: Ports,
+    (ports, flags): (Ports, &[String]),
 ) -> Result<Child, StartError> {
     let certificates = folder.path().join("certificates");
     // The server generates this key with its certificate, before it reads it for the tokens of ServiceAccounts.
@@ -343,33 +372,15 @@ fn start_api_server(
         .args(["--disable-admission-plugins", "ServiceAccount"])
         .args(["--service-cluster-ip-range", "10.0.0.0/24", "--endpoint-reconciler-type", "none"])
         .args(["--max-requests-inflight", "4000", "--max-mutating-requests-inflight", "2000"])
+        .arg("--audit-policy-file")
+        .arg(folder.path().join("audit-policy.yaml"))
+        .arg("--audit-log-path")
+        .arg(audit_log(folder))
+        .args(["--audit-log-maxsize", AUDIT_LOG_SIZE])
+        .args(flags)
         .needs(etcd.lifeline()?)
         .start(folder.path().join("kube-apiserver.log"))?;
     Ok(api_server)
-}
-
-/// Different ports that are free now.
-fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
-    let mut listeners = Vec::with_capacity(COUNT);
-    let mut ports = [0; COUNT];
-    for port in &mut ports {
-        let listener = listen()?;
-        *port = listener.local_addr()?.port();
-        listeners.push(listener);
-    }
-    Ok(ports)
-}
-
-/// Listens on a random port that is free.
-fn listen() -> io::Result<TcpListener> {
-    let mut listener = Err(io::ErrorKind::AddrInUse.into());
-    for _ in 0..PORT_ATTEMPTS {
-        listener = TcpListener::bind((Ipv4Addr::LOCALHOST, rand::rng().random_range(PORTS)));
-        if listener.is_ok() {
-            break;
-        }
-    }
-    listener
 }
 
 pub(crate) fn random_token() -> String {
