@@ -121,7 +121,6 @@ pub const RUN: &[Permission] = &[
         Objects::All,
         ("create", "reports about its own Pod what a namespace that is being deleted accepts no event for"),
     ),
-    permission(Scope::OwnNamespace, EVENTS, Objects::All, ("patch", "counts an event that happens again")),
     permission(
         Scope::OwnNamespace,
         LEASES,

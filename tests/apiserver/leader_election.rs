@@ -44,11 +44,11 @@ async fn world_with_standby(leader: impl FnOnce(Launch) -> Launch) -> (World, Op
     (world, standby)
 }
 
-async fn until_leads(operator: &Operator) {
+pub(crate) async fn until_leads(operator: &Operator) {
     operator.until_logged("that it leads", |line| line["message"] == "this replica leads").await;
 }
 
-async fn until_stands_by(operator: &Operator) {
+pub(crate) async fn until_stands_by(operator: &Operator) {
     let stands_by = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("standby"));
     operator.until_logged("that it stands by", stands_by).await;
 }

@@ -32,6 +32,7 @@ mod full_lifecycle;
 mod harness;
 mod kubectl_wait;
 mod leader_election;
+mod least_privilege;
 mod lifecycle_controls;
 mod log;
 mod lost_responses;

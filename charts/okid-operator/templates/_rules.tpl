@@ -28,7 +28,6 @@
   resources: [events]
   verbs:
   - create  # reports about its own Pod what a namespace that is being deleted accepts no event for
-  - patch   # counts an event that happens again
 {{- if .Values.leaderElection.enabled }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
