@@ -7,6 +7,7 @@
     reason = "a test whose setup fails must fail"
 )]
 
+mod access;
 mod arguments;
 #[allow(dead_code, reason = "another test program uses the rest")]
 #[path = "../apiserver/harness/cluster.rs"]
