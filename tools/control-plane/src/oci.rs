@@ -21,8 +21,8 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// An image for Linux with one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Registry, repository and tag, such as `ghcr.io/example/program:1.0.0`.
-    pub name: String,
+    /// Each with registry, repository and tag, such as `ghcr.io/example/program:1.0.0`.
+    pub names: Vec<String>,
     /// The architecture as Go names it, such as `amd64`.
     pub architecture: String,
     /// How a container of the image runs.
@@ -101,7 +101,7 @@ pub fn architecture() -> &'static str {
 /// # Errors
 /// If a path of a file cannot be stored in a tar archive.
 pub fn archive(image: &Image) -> io::Result<Archive> {
-    let Image { name, architecture, config, files } = image;
+    let Image { names, architecture, config, files } = image;
     let tree = layer(files)?;
     let mut compressed = GzEncoder::new(Vec::new(), Compression::default());
     compressed.write_all(&tree)?;
@@ -124,14 +124,18 @@ pub fn archive(image: &Image) -> io::Result<Archive> {
             "layers": [layer.descriptor()],
         }),
     );
-    let mut entry = manifest.descriptor();
-    entry["platform"] = json!({"architecture": architecture, "os": "linux"});
-    entry["annotations"] = json!({
-        "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": tag(name),
-    });
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]});
-    let docker = json!([{"Config": config.path(), "RepoTags": [name], "Layers": [layer.path()]}]);
+    let entry = |name: &String| {
+        let mut entry = manifest.descriptor();
+        entry["platform"] = json!({"architecture": architecture, "os": "linux"});
+        entry["annotations"] = json!({
+            "io.containerd.image.name": name,
+            "org.opencontainers.image.ref.name": tag(name),
+        });
+        entry
+    };
+    let entries: Vec<_> = names.iter().map(entry).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries});
+    let docker = json!([{"Config": config.path(), "RepoTags": names, "Layers": [layer.path()]}]);
 
     let mut archive = Tree::default();
     archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -244,7 +248,7 @@ mod tests {
 
     fn image() -> Image {
         Image {
-            name: "registry.example:5000/team/program:1.2".into(),
+            names: vec!["registry.example:5000/team/program:1.2".into(), "program:latest".into()],
             architecture: "amd64".into(),
             config: Config {
                 user: "65532:65532".into(),
@@ -301,6 +305,8 @@ mod tests {
             "registry.example:5000/team/program:1.2"
         );
         assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "1.2");
+        assert_eq!(index["manifests"][1]["digest"], index["manifests"][0]["digest"]);
+        assert_eq!(index["manifests"][1]["annotations"]["io.containerd.image.name"], "program:latest");
 
         let manifest = parse(&blob(&index["manifests"][0]));
         assert_eq!(manifest["layers"][0]["digest"], layer);

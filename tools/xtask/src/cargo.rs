@@ -9,6 +9,9 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+/// Makes cargo print what it has built as JSON.
+pub(crate) const MESSAGES: &str = "--message-format=json-render-diagnostics";
+
 /// The repository's root folder.
 pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -30,18 +33,14 @@ pub(crate) fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> C
 
 /// Builds programs and returns their paths by name. cargo shows its progress.
 pub(crate) fn build(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
-    let mut command = cargo(["build", "--bins"]);
+    let mut command = cargo(["build", "--bins", MESSAGES]);
     command.args(arguments);
     programs_of(command)
 }
 
-/// Runs a build by cargo, and returns the paths of the built programs by name.
+/// Runs a build by cargo that prints [`MESSAGES`], and returns the paths of the built programs by name.
 pub(crate) fn programs_of(mut build: Command) -> Result<HashMap<String, PathBuf>> {
-    let mut cargo = build
-        .arg("--message-format=json-render-diagnostics")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("run cargo build")?;
+    let mut cargo = build.stdout(Stdio::piped()).spawn().context("run cargo build")?;
     let mut programs = HashMap::new();
     for line in BufReader::new(cargo.stdout.take().context("read the output of cargo build")?).lines() {
         let line = line.context("read the output of cargo build")?;

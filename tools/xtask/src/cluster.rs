@@ -83,11 +83,20 @@ pub(crate) fn run(Arguments { name, action }: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(files: &Files) -> Result<()> {
+/// Checks that this machine can run a cluster, and installs the packages that it lacks.
+pub(crate) fn prepare() -> Result<()> {
     ensure!(cfg!(target_os = "linux"), "a cluster needs Linux; elsewhere, use kind");
     let owner = fs::metadata("/proc/self").context("read the owner of this process")?.uid();
     ensure!(owner == 0, "a cluster needs root: it creates namespaces and mounts");
     install(&missing_packages())?;
+    let namespaces = ["--mount", "--net", "--pid", "--fork", "true"];
+    let status = Command::new("unshare").args(namespaces).status().context("run unshare")?;
+    ensure!(status.success(), "a cluster needs namespaces and mounts, and this root may not create them");
+    Ok(())
+}
+
+fn up(files: &Files) -> Result<()> {
+    prepare()?;
     let programs = ClusterPrograms::find_or_build(Progress::detect())?;
     if files.is_held()? {
         eprintln!("a cluster runs already");
@@ -188,7 +197,7 @@ fn down(files: &Files) -> Result<()> {
 fn keep(files: &Files) -> Result<()> {
     let _lock = files.hold()?;
     let programs = ClusterPrograms::find_or_build(Progress::Lines)?;
-    let cluster = Cluster::start(&programs)?;
+    let cluster = Cluster::start(&programs, &[])?;
     // Until signals are handled here, the supervisors end the cluster.
     runtime()?.block_on(async {
         let interruption = interruption()?;

@@ -6,21 +6,21 @@ mod dockerfile;
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use control_plane::oci;
 
-pub(crate) use self::contents::Program;
 use self::contents::{MEGABYTE, STATIC};
-use crate::cargo::{cargo, home, programs_of, root};
+pub(crate) use self::contents::{Program, VERSION};
+use crate::cargo::{MESSAGES, cargo, home, programs_of, root};
 use crate::out;
 use crate::tool::Tool;
 
 /// Writes the list of a program's dependencies into the program.
 const AUDITABLE: Tool = Tool { name: "cargo-auditable", version: "0.7.7" };
-/// Builds of the images share nothing with others, because their flags differ.
+/// Builds for releases share nothing with others, because their flags differ. The archives are written there too.
 const FOLDER: &str = "target/image";
 /// Far more than a program needs today.
 const LARGEST: usize = 25 * MEGABYTE;
@@ -47,28 +47,43 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(Arguments { program, out, tag, dev }: &Arguments) -> Result<ExitCode> {
-    ensure!(cfg!(target_os = "linux"), "an image needs a program for Linux; elsewhere, use the Dockerfile");
-    let built = build(*program, *dev)?;
-    let binary = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
-    let image = contents::image(*program, tag.as_deref(), &revision(), binary);
-    let archive = oci::archive(&image).context("write the image")?;
-    ensure!(
-        *dev || archive.layer_size <= LARGEST,
-        "the image has {} MB, more than {} MB",
-        archive.layer_size / MEGABYTE,
-        LARGEST / MEGABYTE
-    );
     let path = match out {
         Some(out) => std::path::absolute(out).context("find the folder to write to")?,
         None => root().join(FOLDER).join(format!("{}.tar", program.name())),
     };
-    fs::write(&path, &archive.bytes).with_context(|| format!("write {}", path.display()))?;
+    let built = build(*program, *dev)?;
+    write(&path, *program, &[tag.as_deref().unwrap_or(VERSION)], &built)?;
     out::line(path.display());
-    eprintln!("name      {}", image.name);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A built program, and how it was built.
+pub(crate) struct Built {
+    path: PathBuf,
+    dev: bool,
+}
+
+/// Writes the image of a program, which has a name for each tag.
+pub(crate) fn write(path: &Path, program: Program, tags: &[&str], built: &Built) -> Result<()> {
+    let binary = fs::read(&built.path).with_context(|| format!("read {}", built.path.display()))?;
+    let image = contents::image(program, tags, &revision(), binary);
+    let archive = oci::archive(&image).context("write the image")?;
+    ensure!(
+        built.dev || archive.layer_size <= LARGEST,
+        "the image has {} MB, more than {} MB",
+        archive.layer_size / MEGABYTE,
+        LARGEST / MEGABYTE
+    );
+    fs::create_dir_all(path.parent().unwrap_or(path))
+        .with_context(|| format!("create the folder of {}", path.display()))?;
+    fs::write(path, &archive.bytes).with_context(|| format!("write {}", path.display()))?;
+    for name in &image.names {
+        eprintln!("name      {name}");
+    }
     eprintln!("platform  linux/{}", image.architecture);
     eprintln!("manifest  {}", archive.manifest);
     eprintln!("layer     {} ({:.1} MB)", archive.layer, in_megabytes(archive.layer_size));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure with one decimal")]
@@ -76,26 +91,45 @@ fn in_megabytes(bytes: usize) -> f64 {
     bytes as f64 / MEGABYTE as f64
 }
 
-/// Builds a statically linked program and returns its path.
-fn build(program: Program, dev: bool) -> Result<PathBuf> {
-    let mut command = if dev {
-        let mut command = cargo(["build"]);
-        // The debug information would be most of the image.
-        command.args(["--config", "profile.dev.debug=false", "--config", "profile.dev.strip=\"symbols\""]);
-        command
-    } else {
-        let mut command = Command::new(AUDITABLE.find_or_install()?);
-        command.args(["auditable", "build", "--release"]).current_dir(root());
-        command
-    };
+/// Builds a statically linked program.
+pub(crate) fn build(program: Program, dev: bool) -> Result<Built> {
+    ensure!(cfg!(target_os = "linux"), "an image needs a program for Linux; elsewhere, use the Dockerfile");
+    let command = if dev { build_unoptimized(program) } else { build_release(program)? };
+    let mut programs = programs_of(command)?;
+    let path =
+        programs.remove(program.name()).with_context(|| format!("find the built {}", program.name()))?;
+    Ok(Built { path, dev })
+}
+
+/// A build that uses the libraries of other builds: only the linked program differs from theirs.
+fn build_unoptimized(program: Program) -> Command {
+    let name = program.name();
+    let mut command = cargo(["rustc", "--locked", "--package", name, "--bin", name, MESSAGES, "--"]);
+    command.args(STATIC.split(' '));
+    // The debug information would be most of the image.
+    command.args(["-C", "strip=symbols"]);
     command
-        .args(["--locked", "--package", program.name(), "--bins"])
+}
+
+fn build_release(program: Program) -> Result<Command> {
+    let mut command = Command::new(AUDITABLE.find_or_install()?);
+    command
+        .args([
+            "auditable",
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            program.name(),
+            "--bins",
+            MESSAGES,
+        ])
         .args(["--target", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
         .args(["--target-dir", FOLDER])
         .env("CARGO_ENCODED_RUSTFLAGS", flags())
-        .env_remove("RUSTFLAGS");
-    let mut programs = programs_of(command)?;
-    programs.remove(program.name()).with_context(|| format!("find the built {}", program.name()))
+        .env_remove("RUSTFLAGS")
+        .current_dir(root());
+    Ok(command)
 }
 
 /// The flags of the compiler, as cargo separates them. The paths of this machine would differ on others.

@@ -10,6 +10,7 @@ mod cluster;
 mod completions;
 mod control_plane;
 mod demo;
+mod e2e;
 mod generate;
 mod image;
 mod interrupt;
@@ -48,6 +49,7 @@ enum Command {
     Completions(completions::Arguments),
     ControlPlane(control_plane::Arguments),
     Demo(demo::Arguments),
+    E2e(e2e::Arguments),
     Generate(generate::Arguments),
     Image(image::Arguments),
     Sbom(sbom::Arguments),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => completions::run(&arguments),
         Command::ControlPlane(arguments) => control_plane::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::E2e(arguments) => e2e::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Image(arguments) => image::run(&arguments),
         Command::Sbom(arguments) => sbom::run(&arguments),

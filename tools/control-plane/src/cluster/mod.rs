@@ -13,7 +13,7 @@ mod node;
 mod programs;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -26,11 +26,14 @@ pub use self::programs::{ClusterPrograms, missing_packages};
 use crate::folder::Folder;
 use crate::kubeconfig::{CONTEXT, kubeconfig};
 use crate::oci;
-use crate::process::{self, Child};
+use crate::process::{self, Child, Signal};
 use crate::server::{User, random_token, tokens};
 
 const CLEANUP: &str = include_str!("cleanup.sh");
 const API_SERVER_PORT: u16 = 6443;
+const KUBELET: &str = "kubelet";
+const KUBELET_PORT: u16 = 10_250;
+const KUBELET_STOPS_WITHIN: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_mins(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A cluster hides what is below them from its own processes, its folder included.
@@ -48,11 +51,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster, and waits until its node is ready and Pods can be created in the namespace `default`.
+    /// Starts a cluster, and waits until its node is ready and Pods can be created in the namespace `default`. `api_server` has
+    /// further arguments of kube-apiserver, such as those of an audit log.
     ///
     /// # Errors
     /// [`ClusterError`], with the end of the log of the program that failed.
-    pub fn start(programs: &ClusterPrograms) -> Result<Self, ClusterError> {
+    pub fn start(programs: &ClusterPrograms, api_server: &[String]) -> Result<Self, ClusterError> {
         let plugins = programs::plugins()?;
         let folder = Folder::with_cleanup("okid-cluster-", CLEANUP).map_err(ClusterError::Folder)?;
         if HIDDEN.iter().any(|hidden| folder.path().starts_with(hidden)) {
@@ -62,7 +66,7 @@ impl Cluster {
         let node = Node::start(&programs.folder, folder.lifeline().map_err(ClusterError::Folder)?, &log)?;
         let mut cluster = Self { components: Vec::new(), node, folder, programs: programs.clone() };
         cluster.configure(plugins)?;
-        cluster.start_control_plane()?;
+        cluster.start_control_plane(api_server)?;
         cluster.start_node()?;
         Ok(cluster)
     }
@@ -97,7 +101,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn start_control_plane(&mut self) -> Result<(), ClusterError> {
+    fn start_control_plane(&mut self, api_server: &[String]) -> Result<(), ClusterError> {
         let folder = self.folder.path().to_owned();
         let programs = self.programs.control_plane.clone();
         let address = self.node.address().to_string();
@@ -114,7 +118,7 @@ impl Cluster {
                 "error",
             ]),
         )?;
-        let api_server = self
+        let command = self
             .node
             .command(&text(&programs.kube_apiserver))?
             .args(["--etcd-servers", "http://127.0.0.1:2379"])
@@ -131,8 +135,9 @@ impl Cluster {
             .arg(&key)
             .args(["--service-cluster-ip-range", SERVICES])
             .args(["--authorization-mode", "RBAC", "--allow-privileged"])
-            .arg("--kubelet-preferred-address-types=InternalIP");
-        self.run("kube-apiserver", api_server)?;
+            .arg("--kubelet-preferred-address-types=InternalIP")
+            .args(api_server);
+        self.run("kube-apiserver", command)?;
         self.wait("the API server is ready", |cluster| {
             if !certificates.join("apiserver.crt").is_file() {
                 return Ok(Some("it has no certificate yet".into()));
@@ -183,9 +188,20 @@ impl Cluster {
             .arg("-conf")
             .arg(folder.join("Corefile"));
         self.run("coredns", dns)?;
+        self.start_kubelet()?;
+        self.wait("the node is ready", |cluster| {
+            cluster.refusal(&["wait", "--for=condition=Ready", "--timeout=1s", "node", NODE])
+        })?;
+        self.wait("Pods can be created", |cluster| {
+            cluster.refusal(&["get", "serviceaccount", "default", "--namespace=default"])
+        })
+    }
+
+    fn start_kubelet(&mut self) -> Result<(), ClusterError> {
+        let folder = self.folder.path();
         let kubelet = self
             .node
-            .command(&text(&self.programs.path("kubelet")))?
+            .command(&text(&self.programs.path(KUBELET)))?
             .arg("--config")
             .arg(folder.join("kubelet.json"))
             .arg("--kubeconfig")
@@ -193,12 +209,26 @@ impl Cluster {
             .arg("--root-dir")
             .arg(folder.join("kubelet"))
             .args(["--hostname-override", NODE, "--node-ip", &self.node.address().to_string()]);
-        self.run("kubelet", kubelet)?;
-        self.wait("the node is ready", |cluster| {
-            cluster.refusal(&["wait", "--for=condition=Ready", "--timeout=1s", "node", NODE])
+        self.run(KUBELET, kubelet)
+    }
+
+    /// Ends the kubelet, starts it again, and waits until it answers. Containers keep running meanwhile.
+    ///
+    /// # Errors
+    /// [`ClusterError`], with the end of the log of the program that failed.
+    pub fn restart_kubelet(&mut self) -> Result<(), ClusterError> {
+        if let Some(index) = self.components.iter().position(|(name, _)| *name == KUBELET) {
+            let (_, kubelet) = self.components.remove(index);
+            kubelet.stop(Signal::Terminate, KUBELET_STOPS_WITHIN)?;
+        }
+        // What was stopped is the process that has entered the node: the kubelet ends a little later.
+        let address = (self.node.address(), KUBELET_PORT);
+        self.wait("the kubelet has ended", |_| {
+            Ok(TcpStream::connect(address).is_ok().then(|| "its port is in use".to_owned()))
         })?;
-        self.wait("Pods can be created", |cluster| {
-            cluster.refusal(&["get", "serviceaccount", "default", "--namespace=default"])
+        self.start_kubelet()?;
+        self.wait("the kubelet answers", |cluster| {
+            cluster.refusal(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/healthz")])
         })
     }
 
@@ -212,7 +242,7 @@ impl Cluster {
         let program = self.programs.path("pause");
         let content = fs::read(&program).map_err(|source| ClusterError::File { path: program, source })?;
         let image = oci::Image {
-            name: PAUSE_IMAGE.into(),
+            names: vec![PAUSE_IMAGE.into()],
             architecture: oci::architecture().into(),
             config: oci::Config {
                 user: "65535:65535".into(),

@@ -12,7 +12,6 @@ pub(super) const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 /// User and group of every container, as numbers, so that Kubernetes sees that it is not root.
 const USER: &str = "65532:65532";
 const REGISTRY: &str = "ghcr.io/okid-io";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A program that has an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,6 +20,9 @@ pub(crate) enum Program {
     Operator,
     /// The sandbox portal.
     Sandbox,
+    /// The store of the end-to-end test.
+    #[value(skip)]
+    S3Server,
 }
 
 impl Program {
@@ -29,6 +31,7 @@ impl Program {
         match self {
             Self::Operator => "okid-operator",
             Self::Sandbox => "okid-sandbox",
+            Self::S3Server => "s3-server",
         }
     }
 
@@ -37,6 +40,7 @@ impl Program {
         match self {
             Self::Operator => "",
             Self::Sandbox => "tools/sandbox",
+            Self::S3Server => "tools/s3-server",
         }
     }
 
@@ -44,14 +48,18 @@ impl Program {
         match self {
             Self::Operator => "okID identity checks as Kubernetes resources",
             Self::Sandbox => "A simulated okID portal to try the operator with; not for production",
+            Self::S3Server => "An S3 server for the end-to-end test; not for production",
         }
     }
 }
 
-pub(super) fn image(program: Program, tag: Option<&str>, revision: &str, binary: Vec<u8>) -> Image {
+/// The tag of an image whose tag nobody chooses.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) fn image(program: Program, tags: &[&str], revision: &str, binary: Vec<u8>) -> Image {
     let name = program.name();
     Image {
-        name: format!("{REGISTRY}/{name}:{}", tag.unwrap_or(VERSION)),
+        names: tags.iter().map(|tag| format!("{REGISTRY}/{name}:{tag}")).collect(),
         architecture: architecture().to_owned(),
         config: config(program, revision),
         files: vec![
@@ -64,8 +72,9 @@ pub(super) fn image(program: Program, tag: Option<&str>, revision: &str, binary:
 pub(super) fn config(program: Program, revision: &str) -> Config {
     let (port, env, cmd) = match program {
         Program::Operator => ("8080/tcp", vec![], vec!["run"]),
-        // By default the sandbox listens where only its own machine, here its own Pod, reaches it.
+        // By default these listen where only their own machine, here their own Pod, reaches them.
         Program::Sandbox => ("8090/tcp", vec!["OKID_SANDBOX_LISTEN=0.0.0.0:8090"], vec![]),
+        Program::S3Server => ("9000/tcp", vec!["S3_SERVER_LISTEN=0.0.0.0:9000"], vec![]),
     };
     let labels = [
         ("title", program.name()),

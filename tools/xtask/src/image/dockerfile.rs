@@ -97,7 +97,7 @@ fn the_dockerfile_puts_the_same_files_into_the_image() {
             .map(|(_, rest)| rest.rsplit_once(' ').unwrap().1.trim_start_matches('/'))
             .collect();
         copied.sort_unstable();
-        let image = super::contents::image(program, None, "", Vec::new());
+        let image = super::contents::image(program, &[], "", Vec::new());
         let mut files: Vec<_> = image.files.iter().map(|file| file.path.as_str()).collect();
         files.sort_unstable();
         assert_eq!(copied, files, "{stage}");
