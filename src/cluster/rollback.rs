@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_lease_that_is_not_older_than_what_is_known_confirms_the_state_for_a_while() {
+    fn a_written_lease_that_is_not_older_than_what_is_known_confirms_the_state() {
         let (newest, now) = (NewestVersion::default(), Instant::now());
         let within = Duration::from_secs(30);
         newest.observed("10");
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_is_older_than_it_was_shows_a_rollback_until_the_state_is_known_again() {
+    fn a_lease_that_is_older_than_it_was_shows_a_rollback_until_the_next_list() {
         let (newest, now) = (NewestVersion::default(), Instant::now());
         let within = Duration::from_secs(30);
         newest.observed("10");

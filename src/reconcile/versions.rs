@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_belongs_to_the_reconcile_that_wrote_it_and_to_no_other_of_the_same_process() {
+    fn a_claim_belongs_to_the_reconcile_that_wrote_it_and_to_no_other_of_its_process() {
         let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
         let mut ours = reconciliation(&claimed);
         ours.observed.facts.holder = claimed.session.as_ref().and_then(|s| s.holder.clone()).unwrap();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_of_the_same_reconcile() {
+    fn after_a_conflict_an_outcome_applies_only_to_the_same_attempt_and_reconcile() {
         let claimed = fixtures::attempted(SessionState::Claimed, 2, 0);
         let ours = reconciliation(&claimed);
         let with = |change: fn(&mut Verification)| {

@@ -124,7 +124,7 @@ fn a_request_without_a_response_leaves_time_for_another_attempt_to_renew() {
 }
 
 #[test]
-fn a_leader_whose_renewals_are_refused_at_once_pauses_between_them_until_its_deadline() {
+fn a_leader_whose_renewals_are_refused_at_once_pauses_between_them() {
     let (mut remaining, mut attempts) = (TIMING.renew_deadline, 0);
     while !remaining.is_zero() {
         let pause = TIMING.pause(remaining, false);
