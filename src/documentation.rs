@@ -7,23 +7,27 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
-const OTHERS_FLAGS: [&str; 35] = [
+const OTHERS_FLAGS: [&str; 41] = [
     "account-name",
     "api-key",
     "api-versions",
     "bucket",
     "check",
     "clear-soft-delete",
+    "cluster",
     "create-namespace",
     "delete-retention-days",
     "destination",
+    "dev",
     "filename",
     "for",
+    "kubernetes",
     "lifecycle-configuration",
     "lifecycle-file",
     "member",
     "no-hooks",
     "overwrite",
+    "package",
     "patch",
     "pattern",
     "permissions",
@@ -40,6 +44,8 @@ const OTHERS_FLAGS: [&str; 35] = [
     "stay",
     "tag",
     "take-ownership",
+    "test",
+    "test-threads",
     "timeout",
     "type",
     "wait",
