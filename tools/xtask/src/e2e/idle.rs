@@ -74,7 +74,6 @@ pub(super) fn permissions(environment: &Environment, report: &mut Report) -> Res
         .map(|permission| {
             let name = match permission.objects {
                 Objects::All => "",
-                Objects::Named(name) => name,
                 Objects::Lease | Objects::Deployment => RELEASE,
             };
             let texts = [permission.api_group, permission.resource, name, permission.verb].map(str::to_owned);
