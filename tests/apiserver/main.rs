@@ -44,6 +44,7 @@ mod portal_failures;
 mod portal_pauses;
 mod process;
 mod proxies;
+mod recipes;
 mod requests;
 mod resource_size;
 mod restored_backup;

@@ -9,8 +9,8 @@
 //!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`],
 //!   [`conclude_time_limits`], [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the
 //!   second; [`absence`] and [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
-//! - [`status_fixtures`] are the rows of what clients see; [`status_rows`] evaluates them by the rules of kstatus, Flux,
-//!   kubectl and Argo, which are in [`waiters`].
+//! - [`status_fixtures`] are the rows of what clients see, and [`status_rows`] checks them. `tests/readers` has them evaluated
+//!   by the code of kstatus, Flux and kubectl.
 //! - [`schedule`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.
 
 mod absence;
@@ -45,5 +45,4 @@ mod states;
 mod status_fixtures;
 mod status_rows;
 mod steps;
-mod waiters;
 mod world;

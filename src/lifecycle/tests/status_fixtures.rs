@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    waiters::{Health, Kstatus},
-    world::{Answer, World, created, not_stored, poll_failed, refused, said},
-};
+use super::world::{Answer, World, created, not_stored, poll_failed, refused, said};
 use crate::{
     api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
     lifecycle::{
@@ -21,6 +18,23 @@ use crate::{
 
 use Health::{Degraded, Healthy, Progressing, Suspended};
 use Kstatus::{Current, InProgress};
+
+/// A result of kstatus, which Flux, Helm 4 and kpt use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kstatus {
+    InProgress,
+    Failed,
+    Current,
+}
+
+/// A result of Argo CD, with the health script of the examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Progressing,
+    Suspended,
+    Degraded,
+    Healthy,
+}
 
 pub(super) const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
 pub(super) const GENERATION: i64 = 3;

@@ -1,22 +1,15 @@
-//! The rows of what clients see, evaluated by the clients' own rules.
+//! The rows of what clients see. `tests/readers` has them evaluated by the code of the clients.
+
+use serde_json::json;
 
 use super::{
-    status_fixtures::{GENERATION, LOST, ROWS, expected, for_long, fresh, not_found, open},
-    waiters::{
-        Health::Progressing,
-        Kstatus::{self, Current, InProgress, Terminating},
-        Seen,
-    },
-    world::{Answer, World, poll_failed, refused, said},
+    status_fixtures::{GENERATION, Health, Kstatus, LOST, ROWS, expected, for_long, fresh, not_found, open},
+    world::{Answer, poll_failed, refused, said},
 };
 use crate::{
-    api::{ConditionStatus, ConditionType, ReadyWhen},
+    api::{ConditionStatus, ConditionType, ReadyWhen, Verification, VerificationStatus},
     portal::error::PortalError,
 };
-
-fn seen(world: &World) -> Seen {
-    Seen::of(GENERATION, world.facts.suspend, &world.status)
-}
 
 #[test]
 fn each_row_shows_what_is_promised() {
@@ -32,90 +25,49 @@ fn each_row_shows_what_is_promised() {
     }
 }
 
-#[test]
-fn kstatus_flux_and_helm_read_each_row_as_promised() {
+/// The rows as resources, with what clients must conclude from each.
+fn resources() -> String {
+    let unseen = resource(ReadyWhen::Verified, 1, false, &crate::lifecycle::fixtures::fresh());
+    let mut lines = vec![line("1 not seen yet", Kstatus::InProgress, Health::Progressing, &unseen)];
     for row in ROWS {
-        for (ready_when, (_, _, kstatus, _)) in expected(row) {
-            let seen = seen(&(row.setup)(ready_when));
-            assert_eq!(seen.kstatus(), kstatus, "{} {ready_when:?}", row.state);
-            assert_eq!(seen.flux_faults(), Vec::<&str>::new(), "{} {ready_when:?}", row.state);
-        }
-    }
-}
-
-#[test]
-fn argo_cd_reads_each_row_as_promised() {
-    for row in ROWS {
-        for (ready_when, (.., health)) in expected(row) {
-            let seen = seen(&(row.setup)(ready_when));
-            assert_eq!(seen.argo_cd(), health, "{} {ready_when:?}", row.state);
-        }
-    }
-}
-
-#[test]
-fn kubectl_waits_for_ready_verified_and_finished() {
-    for row in ROWS {
-        for (ready_when, (_, _, kstatus, _)) in expected(row) {
+        for (ready_when, (_, _, kstatus, health)) in expected(row) {
             let world = (row.setup)(ready_when);
-            let seen = seen(&world);
-            let over =
-                ["11", "12", "13", "14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
-            let is_verified = ["11", "12", "13"].iter().any(|number| row.state.starts_with(number));
-            assert_eq!(seen.kubectl_waits_for("Ready"), kstatus == Current, "{}", row.state);
-            assert_eq!(seen.kubectl_waits_for("finished"), over, "{}", row.state);
-            assert_eq!(seen.kubectl_waits_for("Verified"), is_verified, "{}", row.state);
-            assert_eq!(seen.kubectl_waits_for("Verified=False"), over && !is_verified, "{}", row.state);
-            assert_eq!(seen.kubectl_waits_for("Stalled"), kstatus == Kstatus::Failed, "{}", row.state);
+            let resource = resource(ready_when, GENERATION, world.facts.suspend, &world.status);
+            lines.push(line(row.state, kstatus, health, &resource));
         }
     }
+    lines.concat()
+}
+
+fn line(row: &str, kstatus: Kstatus, health: Health, resource: &Verification) -> String {
+    let (kstatus, health) = (format!("{kstatus:?}"), format!("{health:?}"));
+    let line = json!({"row": row, "kstatus": kstatus, "argoCd": health, "resource": resource});
+    format!("{line}\n")
+}
+
+fn resource(
+    ready_when: ReadyWhen,
+    generation: i64,
+    suspend: bool,
+    status: &VerificationStatus,
+) -> Verification {
+    let mut resource = crate::lifecycle::fixtures::verification("row");
+    resource.metadata.generation = Some(generation);
+    resource.spec.ready_when = ready_when;
+    resource.spec.suspend = suspend;
+    resource.status = Some(status.clone());
+    resource
 }
 
 #[test]
-fn argo_workflows_reads_the_phase_alone() {
-    for row in ROWS {
-        for (ready_when, _) in expected(row) {
-            let seen = seen(&(row.setup)(ready_when));
-            let failed = ["14", "15", "17a"].iter().any(|number| row.state.starts_with(number));
-            let success = seen.argo_workflows("status.phase == Verified");
-            let failure = seen.argo_workflows("status.phase in (Rejected, Expired, Failed)");
-            // Not before its evidence is stored, or has failed.
-            let verified = ["12", "13"].iter().any(|number| row.state.starts_with(number));
-            assert_eq!((success, failure), (verified, failed), "{}", row.state);
-        }
+fn the_file_with_the_rows_for_clients_is_up_to_date() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/rows.jsonl");
+    let rows = resources();
+    if std::env::var_os("OKID_WRITE_ROWS").is_some() {
+        std::fs::write(file, &rows).unwrap();
     }
-}
-
-#[test]
-fn a_resource_that_was_never_reconciled_satisfies_no_client() {
-    // Row 1: the default in the definition.
-    let seen = Seen::of(1, false, &crate::lifecycle::fixtures::fresh());
-    assert_eq!((seen.kstatus(), seen.argo_cd()), (InProgress, Progressing));
-    assert!(!seen.kubectl_waits_for("Ready") && !seen.argo_workflows("status.phase == Verified"));
-    assert_eq!(seen.flux_faults(), ["Ready is missing"], "which Flux reports whatever one does");
-}
-
-#[test]
-fn an_edit_that_is_not_observed_yet_is_in_progress() {
-    // Row 19.
-    for row in ROWS {
-        for (ready_when, _) in expected(row) {
-            let seen = seen(&(row.setup)(ready_when)).edited();
-            assert_eq!((seen.kstatus(), seen.argo_cd()), (InProgress, Progressing), "{}", row.state);
-            assert!(!seen.kubectl_waits_for("Ready"), "{}", row.state);
-        }
-    }
-}
-
-#[test]
-fn a_resource_that_is_being_deleted_is_terminating() {
-    // Row 20.
-    for row in ROWS {
-        for (ready_when, _) in expected(row) {
-            let seen = seen(&(row.setup)(ready_when)).deleted();
-            assert_eq!((seen.kstatus(), seen.argo_cd()), (Terminating, Progressing), "{}", row.state);
-        }
-    }
+    let written = std::fs::read_to_string(file).unwrap();
+    assert!(rows == written, "write it anew: OKID_WRITE_ROWS=1 cargo test --lib up_to_date");
 }
 
 #[test]
@@ -164,7 +116,8 @@ fn a_session_that_is_not_found_keeps_its_phase_and_clears_automatically() {
     let mut world = not_found(open(ReadyWhen::Verified));
     assert_eq!(world.status.phase, Some(crate::api::Phase::AwaitingUser));
     world.reconcile_when_due(said("generated", &[]));
-    assert_eq!(seen(&world).kstatus(), InProgress);
+    assert_eq!(world.reason(ConditionType::Stalled), None);
+    assert_eq!(world.reason(ConditionType::Reconciling), Some("AwaitingUser"));
 }
 
 #[test]
@@ -172,8 +125,8 @@ fn suspending_hides_a_stall_and_resuming_shows_it_again() {
     let mut world = not_found(open(ReadyWhen::Verified));
     world.facts.suspend = true;
     world.reconcile(Answer::Uncalled);
-    assert_eq!(seen(&world).kstatus(), InProgress);
+    assert_eq!(world.reason(ConditionType::Stalled), None);
     world.facts.suspend = false;
     world.reconcile_when_due(poll_failed(PortalError::NotFound));
-    assert_eq!(seen(&world).kstatus(), Kstatus::Failed);
+    assert_eq!(world.reason(ConditionType::Stalled), Some("SessionNotFound"));
 }

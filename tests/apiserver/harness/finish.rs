@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, ListParams};
 
 use super::World;
 use super::evidence::files;
+use super::statuses;
 
 impl World {
     /// Ends the world and checks the invariants: what must hold whatever a test did.
@@ -22,6 +23,7 @@ impl World {
             self.logs.iter().map(|log| std::fs::read_to_string(log).expect("read a log")).collect();
         let events = serde_json::to_string(&self.all_events().await).expect("events are JSON");
 
+        statuses::record(self.history.all_versions());
         let violations = self.history.violations();
         assert!(violations.is_empty(), "{violations:#?}\n{}", self.report());
         let (creates, attempts) = (self.creates(), self.history.attempts());

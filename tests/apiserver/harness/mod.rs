@@ -3,7 +3,8 @@
 //! `cluster` is the control plane that all tests share, `operator` one process of the operator, `account` its
 //! `ServiceAccount`, `api_server_proxy` a proxy between the two, `audit` what it has requested, `history` records every version of every verification in a namespace, `verification_ext` reads
 //! one of them, `evidence` is an object store. `world` puts them together: `builder` sets it up, `events` reads its events,
-//! and `finish` checks the invariants.
+//! `finish` checks the invariants, and `statuses`
+//! records what was seen for `tests/readers`.
 
 mod account;
 mod api_server_proxy;
@@ -15,6 +16,7 @@ pub(crate) mod evidence;
 mod finish;
 mod history;
 mod operator;
+mod statuses;
 mod verification_ext;
 mod wait;
 mod world;

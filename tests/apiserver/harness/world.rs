@@ -211,6 +211,11 @@ impl World {
         self.api().get(name).await.expect("get a verification")
     }
 
+    /// Waits until there is a verification of that name, which another client creates.
+    pub(crate) async fn until_exists(&self, name: &str) {
+        self.until_recorded(&format!("{name} exists"), name, |history| history.newest(name).map(drop)).await;
+    }
+
     /// Its resource version now.
     pub(crate) async fn resource_version(&self, name: &str) -> String {
         self.get(name).await.metadata.resource_version.expect("an object has a resource version")

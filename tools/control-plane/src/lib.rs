@@ -30,6 +30,7 @@ mod ports;
 pub mod process;
 mod programs;
 mod progress;
+mod readers;
 mod server;
 
 pub use backup::Backup;
@@ -38,4 +39,5 @@ pub use helm::{go_module, helm};
 pub use kubernetes::{KubernetesVersion, UnsupportedMinor};
 pub use programs::{FindError, Programs, cache_folder};
 pub use progress::{Progress, Task};
+pub use readers::Reader;
 pub use server::{ControlPlane, StartError, User};

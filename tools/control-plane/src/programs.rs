@@ -39,6 +39,13 @@ pub(crate) enum Source {
     /// A package of another Go module with its version, such as `example.com/module/cmd/name@v1.0.0`. The module must have no
     /// replacements. The last part of the package's path is the name of the program.
     Module(&'static str),
+    /// A package of a Go module of this repository.
+    Local {
+        /// The folder of the Go module.
+        module: &'static str,
+        /// The package, relative to it.
+        package: &'static str,
+    },
 }
 
 const ETCD: &str = "etcd";
@@ -278,6 +285,11 @@ fn go_command(name: &str, source: Source, folder: &Path, partial: &Path) -> proc
         Source::Module(package) => process::Command::new("go")
             .args(["install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package])
             .env("GOBIN", partial),
+        Source::Local { module, package } => process::Command::new("go")
+            .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-o"])
+            .arg(partial.join(name))
+            .arg(package)
+            .current_dir(module),
     };
     go.env("CGO_ENABLED", "0").env("GOWORK", "off").env_remove("GOOS").env_remove("GOARCH")
 }
@@ -309,13 +321,17 @@ pub(crate) fn folder_of(version: KubernetesVersion, programs: &[Program]) -> Res
         let source = match source {
             Source::Here => read(module.join("cmd").join(name).join("main.go"))?,
             Source::Kubernetes(version) => version.as_str().as_bytes().to_vec(),
-            Source::Module(package) => package.as_bytes().to_vec(),
+            Source::Module(package) | Source::Local { module: _, package } => package.as_bytes().to_vec(),
         };
         digest.update(Sha256::digest(source));
     }
-    let digest = digest.finalize();
-    let stamp = digest.iter().take(6).fold(String::new(), |stamp, byte| stamp + &format!("{byte:02x}"));
+    let stamp = stamp_of(digest);
     Ok(cache_folder()?.join("control-plane").join(format!("{version}-{stamp}")))
+}
+
+/// The first six bytes of a digest in hexadecimal digits, for the name of a folder.
+pub(crate) fn stamp_of(digest: Sha256) -> String {
+    digest.finalize().iter().take(6).fold(String::new(), |stamp, byte| stamp + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use ::control_plane::{Progress, helm};
+use ::control_plane::{Progress, Reader, helm};
 use anyhow::Result;
 
 use crate::cargo::{cargo, exit_code, run as run_command};
@@ -38,6 +38,7 @@ pub(crate) fn run(Arguments { version, extra }: &Arguments) -> Result<ExitCode> 
         return Ok(generated);
     }
     let helm = helm(Progress::detect())?;
+    Reader::CONVENTIONS.find_or_build(Progress::detect())?;
     let control_plane = version.start()?;
     let skips = control_plane.folder().join("skips");
     let mut tests = cargo(["test"]);

@@ -1,0 +1,17 @@
+//! What the tools conclude that wait for a `Verification`, by their own code: every row of the lifecycle (`rows.jsonl`), and
+//! every status that the tests on the API server saw in their last run.
+//!
+//! The Go module here is built once into the user's cache folder.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test whose setup fails must fail"
+)]
+
+mod conventions;
+mod promise;
+mod reader;
+#[path = "../evidence/harness/skips.rs"]
+mod skips;
+mod statuses;
