@@ -23,12 +23,12 @@ use crate::{
 };
 use flags::Flags;
 
-pub use leader_election::{InvalidTiming, LeaderElection};
+pub(crate) use leader_election::InvalidTiming;
+pub use leader_election::LeaderElection;
 pub use selector::{InvalidSelector, Selector};
 pub use tasks::{CheckSettings, ReleaseSettings};
 pub use values::{
-    AdminUrl, ForbiddenImage, InvalidLeaseName, InvalidPortalProxy, LeaseName, LinkPath, Namespace,
-    PodReference, ProxyUrl, RateLimit,
+    AdminUrl, ForbiddenImage, InvalidPortalProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit,
 };
 
 /// okID identity checks as Kubernetes resources.
@@ -118,7 +118,7 @@ pub struct Settings {
 
 /// Flags that do not fit together, or a value that must not be repeated in an error.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidSettings {
+pub(crate) enum InvalidSettings {
     /// An entry of `--allowed-portal` is not the URL of a portal.
     #[error("check --allowed-portal: {0}")]
     AllowedPortal(InvalidPortal),
@@ -142,7 +142,7 @@ pub enum InvalidSettings {
 impl InvalidSettings {
     /// The flag whose value must change.
     #[must_use]
-    pub const fn flag(&self) -> &'static str {
+    pub(crate) const fn flag(&self) -> &'static str {
         match self {
             Self::AllowedPortal(_) | Self::NoPortal => "--allowed-portal",
             Self::DefaultPortal => "--default-portal",

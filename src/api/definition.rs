@@ -24,7 +24,7 @@ pub fn schema_title(version: &str) -> String {
 
 /// The version of the operator in the title of a schema.
 #[must_use]
-pub fn version_in_title(title: &str) -> Option<&str> {
+pub(crate) fn version_in_title(title: &str) -> Option<&str> {
     title.strip_prefix(TITLE)
 }
 

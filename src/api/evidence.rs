@@ -205,7 +205,7 @@ pub enum EvidenceKind {
 impl EvidenceKind {
     /// The object's name without its extension: `<kind>-<imageType>[-<attempt>]`, or `details`.
     #[must_use]
-    pub fn stem(self, image_type: &str, attempt: Option<i32>) -> String {
+    pub(crate) fn stem(self, image_type: &str, attempt: Option<i32>) -> String {
         if self == Self::Results {
             return "details".to_owned();
         }
@@ -215,7 +215,7 @@ impl EvidenceKind {
 
     /// The kind as it appears in keys and attributes of objects, such as `front`.
     #[must_use]
-    pub const fn as_lower_case(self) -> &'static str {
+    pub(crate) const fn as_lower_case(self) -> &'static str {
         match self {
             Self::Redacted => "redacted",
             Self::Unredacted => "unredacted",

@@ -12,7 +12,8 @@ mod spec;
 mod status;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
-pub use definition::{OPERATOR_VERSION, definition, definition_yaml, schema_title, version_in_title};
+pub(crate) use definition::version_in_title;
+pub use definition::{OPERATOR_VERSION, definition, definition_yaml, schema_title};
 pub use duration::Duration;
 pub use evidence::{
     DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, EvidenceStatus, ImageKind,

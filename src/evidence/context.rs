@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Stores, endpoints and limits.
-pub struct EvidenceContext {
+pub(crate) struct EvidenceContext {
     /// The administrator's stores.
     pub stores: Stores,
     /// Hosts that credentials of a namespace may name.
@@ -53,7 +53,12 @@ pub struct EvidenceContext {
 impl EvidenceContext {
     /// Stores evidence at these stores and endpoints; nothing is in flight yet.
     #[must_use]
-    pub fn new(stores: Stores, endpoints: Endpoints, http: StoreHttp, forbidden: Vec<ImageKind>) -> Self {
+    pub(crate) fn new(
+        stores: Stores,
+        endpoints: Endpoints,
+        http: StoreHttp,
+        forbidden: Vec<ImageKind>,
+    ) -> Self {
         Self {
             stores,
             endpoints,

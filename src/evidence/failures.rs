@@ -21,7 +21,7 @@ type Scope = (String, String);
 
 /// The last error of each store.
 #[derive(Debug)]
-pub struct StoreFailureLog(Mutex<Incidents<Scope, StoreError>>);
+pub(crate) struct StoreFailureLog(Mutex<Incidents<Scope, StoreError>>);
 
 impl Default for StoreFailureLog {
     fn default() -> Self {

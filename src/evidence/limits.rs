@@ -13,9 +13,9 @@ use crate::{
 use parking_lot::Mutex;
 
 /// Most verifications whose evidence is stored or removed at the same time.
-pub const STORING_AT_ONCE: usize = 16;
+pub(crate) const STORING_AT_ONCE: usize = 16;
 /// The part of it that one namespace may use.
-pub const STORING_AT_ONCE_OF_ONE: usize = STORING_AT_ONCE * 3 / 4;
+pub(crate) const STORING_AT_ONCE_OF_ONE: usize = STORING_AT_ONCE * 3 / 4;
 /// Most verifications whose evidence is stored at one endpoint, or removed from it, at the same time.
 const AT_ONE_ENDPOINT: usize = STORING_AT_ONCE * 5 / 8;
 /// Of those, most of one namespace.
@@ -25,7 +25,7 @@ const BYTES_AT_ONE_ENDPOINT: usize = DEFAULT_BYTES - MAX_BYTES;
 
 /// The limits of all endpoints. One that is not in use is forgotten.
 #[derive(Debug, Default)]
-pub struct EndpointLimits {
+pub(crate) struct EndpointLimits {
     used: Mutex<HashMap<String, Weak<EndpointLimit>>>,
 }
 

@@ -123,7 +123,7 @@ impl Manifest {
     /// # Errors
     ///
     /// As of [`bytes`](Self::bytes).
-    pub fn is_written_as(&self, found: &[u8]) -> serde_json::Result<bool> {
+    pub(crate) fn is_written_as(&self, found: &[u8]) -> serde_json::Result<bool> {
         let ours = Self { operator: OPERATOR_NAME.to_owned(), ..self.clone() }.bytes()?;
         let name = OPERATOR_NAME.as_bytes();
         // It is in the second line, before any value that another party controls.

@@ -17,9 +17,6 @@ mod removal;
 mod resolve;
 mod upload;
 
-pub use context::EvidenceContext;
+pub(crate) use context::EvidenceContext;
 pub(crate) use context::{Evidence, RemovalReport, Source, UploadReport};
-pub use failures::StoreFailureLog;
-pub use limits::{EndpointLimits, STORING_AT_ONCE, STORING_AT_ONCE_OF_ONE};
 pub use manifest::{Manifest, OPERATOR, PortalEnd, UnreadableManifest};
-pub use own_objects::OwnObjects;

@@ -12,7 +12,7 @@ const MOST: usize = 8192;
 
 /// Objects of this process, by destination, key and bytes.
 #[derive(Debug, Default)]
-pub struct OwnObjects {
+pub(crate) struct OwnObjects {
     known: Mutex<BoundedSet>,
 }
 
@@ -25,7 +25,7 @@ struct BoundedSet {
 impl OwnObjects {
     /// Remembers bytes before they are sent: `destination` names store and folder, `key` the object, `sha256` its
     /// bytes.
-    pub fn remember(&self, destination: &str, key: &str, sha256: &str) {
+    pub(crate) fn remember(&self, destination: &str, key: &str, sha256: &str) {
         let digest = digest(destination, key, sha256);
         let mut known = self.known.lock();
         if !known.all.insert(digest) {
@@ -41,7 +41,7 @@ impl OwnObjects {
 
     /// Whether this process has sent these bytes there, or was about to.
     #[must_use]
-    pub fn knows(&self, destination: &str, key: &str, sha256: &str) -> bool {
+    pub(crate) fn knows(&self, destination: &str, key: &str, sha256: &str) -> bool {
         let known = self.known.lock();
         known.all.contains(&digest(destination, key, sha256))
     }

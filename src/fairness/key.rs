@@ -8,7 +8,7 @@ use std::{
 /// Whose share something takes. The hashes differ from process to process, so that nobody can choose a name that takes
 /// the share of another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FairnessKey {
+pub(crate) struct FairnessKey {
     /// The namespace.
     pub namespace: u32,
     /// The part of the namespace: the portal and the Secret with the key.
@@ -18,13 +18,13 @@ pub struct FairnessKey {
 impl FairnessKey {
     /// The share of that `key` in a namespace.
     #[must_use]
-    pub fn new(namespace: &str, key: &impl Hash) -> Self {
+    pub(crate) fn new(namespace: &str, key: &impl Hash) -> Self {
         Self { namespace: hash(namespace), key: hash(key) }
     }
 
     /// The share of a namespace as a whole.
     #[must_use]
-    pub fn of_namespace(namespace: &str) -> Self {
+    pub(crate) fn of_namespace(namespace: &str) -> Self {
         Self { namespace: hash(namespace), key: 0 }
     }
 }

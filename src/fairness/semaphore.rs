@@ -10,7 +10,7 @@ use super::{concurrency::Concurrency, key::FairnessKey, queue::FairQueue};
 /// Permits for what many want to do at once: namespaces are served round robin, none holds more than its part, and a
 /// wait that is cancelled leaves the queue.
 #[derive(Debug)]
-pub struct FairSemaphore {
+pub(crate) struct FairSemaphore {
     state: Mutex<Waiters>,
     max_per_namespace: usize,
 }
@@ -33,7 +33,7 @@ type Ticket = (u8, u64);
 
 /// A permit, released on drop.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     semaphore: Arc<FairSemaphore>,
     namespace: u32,
     rank: u8,
@@ -43,14 +43,14 @@ pub struct Permit {
 impl FairSemaphore {
     /// That many permits, of which one namespace holds no more than `max_per_namespace`; at least one each.
     #[must_use]
-    pub fn new(permits: usize, max_per_namespace: usize) -> Arc<Self> {
+    pub(crate) fn new(permits: usize, max_per_namespace: usize) -> Arc<Self> {
         Self::build(permits, max_per_namespace, None)
     }
 
     /// As [`new`](Self::new). While several namespaces want permits each holds only as many as are of use, judged by how
     /// long permits are held.
     #[must_use]
-    pub fn adaptive(permits: usize, max_per_namespace: usize) -> Arc<Self> {
+    pub(crate) fn adaptive(permits: usize, max_per_namespace: usize) -> Arc<Self> {
         Self::build(permits, max_per_namespace, Some(Concurrency::new(max_per_namespace.max(1))))
     }
 
@@ -67,7 +67,7 @@ impl FairSemaphore {
     }
 
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
-    pub async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
+    pub(crate) async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
         let (ticket, woken) = {
             let now = Instant::now();
             let mut state = self.state.lock();

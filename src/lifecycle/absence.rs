@@ -24,7 +24,7 @@ pub enum Missing {
 
 /// What follows from a 404 for an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absence {
+pub(crate) enum Absence {
     /// The portal does not have it.
     Absent,
     /// The image is requested once more at this time, before the manifest is written.
@@ -60,7 +60,7 @@ impl Misses {
 
     /// Bytes on the heap, approximately.
     #[must_use]
-    pub fn heap(&self) -> usize {
+    pub(crate) fn heap(&self) -> usize {
         self.images.keys().map(|stem| stem.len() + size_of::<(String, Since<()>)>()).sum()
     }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How long the same kind of error lasts before it is shown as Stalled.
-pub const GRACE: Duration = Duration::from_mins(10);
+pub(crate) const GRACE: Duration = Duration::from_mins(10);
 
 /// The kinds of errors that only a person can resolve, shown as Stalled after a grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,7 +109,7 @@ impl Blocker {
 
     /// The blocker that a condition with this reason and message shows.
     #[must_use]
-    pub fn shown_as(reason: Reason, message: &str) -> Option<Self> {
+    pub(crate) fn shown_as(reason: Reason, message: &str) -> Option<Self> {
         let of_reason = || Self::ALL.into_iter().filter(move |blocker| blocker.reason() == reason);
         of_reason().find(|blocker| blocker.message() == message).or_else(|| of_reason().next())
     }

@@ -166,13 +166,13 @@ impl Event {
 
     /// Whether the event reports something left behind that nothing else will ever report.
     #[must_use]
-    pub const fn tells_of_an_orphan(self) -> bool {
+    pub(crate) const fn tells_of_an_orphan(self) -> bool {
         matches!(self, Self::OrphanSession) || self.leaves_evidence()
     }
 
     /// Whether evidence is, or may be, left in a store.
     #[must_use]
-    pub const fn leaves_evidence(self) -> bool {
+    pub(crate) const fn leaves_evidence(self) -> bool {
         matches!(self, Self::EvidenceOrphaned | Self::EvidenceVersionsLeft | Self::EvidenceNotListed)
     }
 

@@ -136,7 +136,7 @@ pub struct Wanted {
 impl Wanted {
     /// Its key without the extension, such as `redacted-original-0`.
     #[must_use]
-    pub fn stem(&self) -> String {
+    pub(crate) fn stem(&self) -> String {
         self.kind.stem(&self.image_type, self.attempt)
     }
 }
@@ -161,7 +161,7 @@ pub fn wanted(spec: &EvidenceSpec) -> Vec<Wanted> {
 
 /// Requested objects that are not stored yet. An absent object counts as stored if it is not required.
 #[must_use]
-pub fn outstanding(spec: &EvidenceSpec, status: &VerificationStatus) -> Vec<Wanted> {
+pub(crate) fn outstanding(spec: &EvidenceSpec, status: &VerificationStatus) -> Vec<Wanted> {
     let is_there = |wanted: &Wanted| {
         let is_enough = |object: &StoredObject| object.state == ObjectState::Stored || !wanted.required;
         objects(status).iter().any(|object| stem(object) == wanted.stem() && is_enough(object))
@@ -193,7 +193,7 @@ fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
 
 /// How much of the evidence is stored, according to status.
 #[must_use]
-pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) -> EvidenceState {
+pub(crate) fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) -> EvidenceState {
     let Some(spec) = spec else { return EvidenceState::NotRequested };
     let Some(outcome) = status.outcome else { return EvidenceState::NotStarted };
     if !spec.outcomes.iter().any(|listed| listed.is(outcome)) || status.verification_id.is_none() {
@@ -216,7 +216,7 @@ pub fn evidence_state(spec: Option<&EvidenceSpec>, status: &VerificationStatus) 
 
 /// Whether the portal has none of the requested evidence.
 #[must_use]
-pub fn nothing_to_store(status: &VerificationStatus) -> bool {
+pub(crate) fn nothing_to_store(status: &VerificationStatus) -> bool {
     objects(status).iter().all(|object| object.state == ObjectState::Absent)
 }
 
@@ -246,7 +246,7 @@ pub struct UploadOutcome {
 impl UploadOutcome {
     /// The evidence known with this result added. Objects at another destination are dropped.
     #[must_use]
-    pub fn added_to(&self, before: Option<&EvidenceStatus>) -> EvidenceStatus {
+    pub(crate) fn added_to(&self, before: Option<&EvidenceStatus>) -> EvidenceStatus {
         let before = before.filter(|before| before.prefix == self.prefix);
         let mut evidence = before.cloned().unwrap_or_default();
         evidence.prefix.clone_from(&self.prefix);

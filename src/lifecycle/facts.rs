@@ -104,9 +104,9 @@ pub enum Deadline {
 
 impl Deadline {
     /// How long the last poll is retried after its first attempt.
-    pub const LAST_POLL_WITHIN: Duration = Duration::from_mins(10);
+    pub(crate) const LAST_POLL_WITHIN: Duration = Duration::from_mins(10);
     /// How long after the deadline the operator waits for the last poll to become possible.
-    pub const LAST_POLL_AWAITED: Duration = Duration::from_hours(24);
+    pub(crate) const LAST_POLL_AWAITED: Duration = Duration::from_hours(24);
 
     /// The state of a deadline at `now`.
     #[must_use]
@@ -200,7 +200,7 @@ impl Facts {
 
     /// Whether a poll is requested that status does not acknowledge yet.
     #[must_use]
-    pub fn requests_poll(&self, status: &VerificationStatus) -> bool {
+    pub(crate) fn requests_poll(&self, status: &VerificationStatus) -> bool {
         self.reconcile_requested.is_some() && self.reconcile_requested != status.last_handled_reconcile_at
     }
 }
@@ -209,7 +209,7 @@ impl Facts {
     /// What follows from a 404 for an image. `details_answered` says whether the portal then answered for the session
     /// with 200; ask only if [`needs_details`](Self::needs_details) is true.
     #[must_use]
-    pub fn absence(&self, wanted: &Wanted, who: Missing, details_answered: bool) -> Absence {
+    pub(crate) fn absence(&self, wanted: &Wanted, who: Missing, details_answered: bool) -> Absence {
         match who {
             // A required image is requested again in any case, for ten minutes.
             Missing::ByThePortal if wanted.required => Absence::Absent,
@@ -228,7 +228,7 @@ impl Facts {
 
     /// Whether to request the session's details after this 404.
     #[must_use]
-    pub fn needs_details(&self, wanted: &Wanted, who: Missing) -> bool {
+    pub(crate) fn needs_details(&self, wanted: &Wanted, who: Missing) -> bool {
         match who {
             Missing::ByThePortal => !wanted.required && self.asked_once_more_at().is_none(),
             Missing::Unclear => true,

@@ -5,7 +5,7 @@ use crate::api::{Condition, ConditionType, Reason};
 
 /// What interrupts the regular course of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Interruption {
+pub(crate) enum Interruption {
     /// Nothing.
     None,
     /// Something prevents the session from being created; the operator retries.
@@ -24,7 +24,7 @@ pub enum Interruption {
 
 /// Why waiting will not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stall {
+pub(crate) enum Stall {
     /// The portal refuses, and only a person can change that.
     Refused(Blocker),
     /// The portal is not allowed.
@@ -57,7 +57,7 @@ impl Stall {
 
     /// The reason of the condition Stalled.
     #[must_use]
-    pub const fn reason(self) -> Reason {
+    pub(crate) const fn reason(self) -> Reason {
         match self {
             Self::Refused(blocker) => blocker.reason(),
             Self::PortalNotAllowed => Reason::PortalNotAllowed,
@@ -98,7 +98,7 @@ impl Stall {
 impl Interruption {
     /// The interruption that these conditions show.
     #[must_use]
-    pub fn shown_in(conditions: &[Condition]) -> Self {
+    pub(crate) fn shown_in(conditions: &[Condition]) -> Self {
         let shown = |type_| {
             let condition = Condition::find(conditions, type_)?;
             Some((Reason::from_word(&condition.reason)?, &*condition.message))
@@ -123,7 +123,7 @@ impl Interruption {
 
     /// The blocker that it shows, if any.
     #[must_use]
-    pub const fn blocker(self) -> Option<Blocker> {
+    pub(crate) const fn blocker(self) -> Option<Blocker> {
         match self {
             Self::Blocked(blocker) | Self::Stalled(Stall::Refused(blocker)) => Some(blocker),
             Self::None

@@ -35,36 +35,36 @@ mod since;
 mod state;
 mod step;
 
-pub use absence::{Absence, Misses, Missing};
-pub use blocker::{Blocker, BlockerKind, GRACE as STALLED_AFTER};
-pub use conclude::{
-    Conclusion, Requeue, claim, conclude,
-    wait::{MISSING_KEY_CHECKED_EVERY, SECRET_READ_AGAIN, is_outage, missing_key_checked_at},
+pub(crate) use absence::Absence;
+pub use absence::{Misses, Missing};
+pub(crate) use blocker::GRACE as STALLED_AFTER;
+pub use blocker::{Blocker, BlockerKind};
+pub use conclude::{Conclusion, Requeue, claim, conclude};
+pub(crate) use conclude::{
+    wait::MISSING_KEY_CHECKED_EVERY, wait::SECRET_READ_AGAIN, wait::is_outage, wait::missing_key_checked_at,
 };
 pub use decide::{after_refusal, decide};
 pub use event::Event;
 pub use evidence::{
     DestinationFact, EvidenceFacts, EvidenceState, FinalizerOutcome, RemovalOutcome, UploadOutcome, Wanted,
-    evidence_state, nothing_to_store, outstanding, wanted,
+    wanted,
 };
+pub(crate) use evidence::{evidence_state, nothing_to_store, outstanding};
 pub use evidence_error::EvidenceError;
 pub use facts::{Deadline, Due, Facts, InFlight, PortalFact};
-pub use interruption::{Interruption, Stall};
 pub use key_fact::{KeyFact, KeyFault};
 pub use known_session::KnownSession;
 pub use local_state::LocalState;
 pub use message::message;
 pub use moment::Moment;
-pub use poll_baseline::{CompactState, PollBaseline, UNKNOWN_ANSWER, Unchanged};
-pub use portal_report::{PortalReport, PortalStatus, report, sanitize};
-pub use schedule::{
-    Bounds, FirstReconcile, PollSchedule, Spacing, Stage, Times, first_reconcile, jitter_seed, next_poll,
-    poll_schedule, spread,
-};
+pub(crate) use poll_baseline::UNKNOWN_ANSWER;
+pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
+pub(crate) use portal_report::sanitize;
+pub use portal_report::{PortalReport, PortalStatus, report};
+pub use schedule::{Bounds, PollSchedule, Spacing, Stage, Times, jitter_seed, next_poll, poll_schedule};
+pub(crate) use schedule::{FirstReconcile, first_reconcile, spread};
 pub use since::Since;
-pub use state::{
-    Attempts, Contradiction, OpenPhase, ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts, restored,
-};
+pub use state::{Attempts, Contradiction, OpenPhase, ParsedStatus, State, attempts, restored};
 pub use step::{
     CreateOutcome, NotAdmitted, PortalStep, Refusal, ReleaseWhen, Shown, Step, StepOutcome, Transition, Wait,
 };

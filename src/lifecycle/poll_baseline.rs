@@ -120,7 +120,7 @@ impl CompactState {
     /// When the portal is to be called next, if that is after `now`. Nothing waits longer than an hour; a later time
     /// was planned before the clock was corrected.
     #[must_use]
-    pub fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.due().filter(|due| *due > now && elapsed(now, *due) <= LONGEST)
     }
 
@@ -217,7 +217,7 @@ impl PollBaseline {
 
     /// The session of this baseline, as the status recorded it, at the portal with that base URL.
     #[must_use]
-    pub fn known_session(&self, portal: Arc<str>) -> KnownSession {
+    pub(crate) fn known_session(&self, portal: Arc<str>) -> KnownSession {
         KnownSession {
             id: self.id.clone(),
             portal,
@@ -238,7 +238,7 @@ impl PollBaseline {
     /// The baseline of a session that was just created and never polled. Its first poll is expected to say that the
     /// person has not started.
     #[must_use]
-    pub fn of_new(
+    pub(crate) fn of_new(
         status: &VerificationStatus,
         local_state: &LocalState,
         bounds: Bounds,
@@ -267,7 +267,7 @@ impl PollBaseline {
 
     /// Whether only a poll is due: neither the deadline nor the session's end has been reached.
     #[must_use]
-    pub fn is_plain_at(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_plain_at(&self, now: Timestamp) -> bool {
         self.deadline.is_none_or(|deadline| deadline.time() > now)
             && self.expires_at.is_none_or(|end| later(end.time(), EXPIRY_GRACE) > now)
     }
@@ -350,7 +350,7 @@ impl PollBaseline {
 
 /// The value of [`LocalState::seen`] for an answer that this process does not know. No answer has this hash, so the
 /// next answer always counts as new.
-pub const UNKNOWN_ANSWER: NonZeroU64 = NonZeroU64::MIN.saturating_add(1);
+pub(crate) const UNKNOWN_ANSWER: NonZeroU64 = NonZeroU64::MIN.saturating_add(1);
 
 /// A short hash of a report without its stamp. It is odd.
 pub(crate) fn digest(report: &PortalReport) -> Option<NonZeroU64> {

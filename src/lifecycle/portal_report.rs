@@ -81,7 +81,7 @@ fn portal_status(current: &str) -> PortalStatus {
 
 /// A text that status can hold: printable ASCII, at most 64 characters; none if nothing is left.
 #[must_use]
-pub fn sanitize(text: &str) -> Option<String> {
+pub(crate) fn sanitize(text: &str) -> Option<String> {
     let cleaned: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(WORD).collect();
     let cleaned = cleaned.trim();
     (!cleaned.is_empty()).then(|| cleaned.to_owned())

@@ -176,7 +176,7 @@ pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing)
 
 /// The first poll after a restart: somewhere in the interval, so that a restart causes no thundering herd.
 #[must_use]
-pub fn spread(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
+pub(crate) fn spread(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
     let Spacing { jitter_seed, stretch } = spacing;
     // It is unknown when an earlier process last polled.
     let least = poll_schedule.bounds.min.unwrap_or_default().min(LONGEST);
@@ -201,7 +201,7 @@ fn fraction(jitter_seed: u64, salt: u64) -> f64 {
 
 /// The plan for a verification that this process sees for the first time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FirstReconcile {
+pub(crate) struct FirstReconcile {
     /// When to reconcile first, if not at once.
     pub at: Option<Timestamp>,
     /// The portal is not called before this time.
@@ -218,7 +218,7 @@ pub struct FirstReconcile {
 /// meanwhile: then a followed session waits for a time within its interval. The wait after an unknown outcome applies
 /// in any case.
 #[must_use]
-pub fn first_reconcile(
+pub(crate) fn first_reconcile(
     parsed: &ParsedStatus<'_>,
     spec: &VerificationSpec,
     generation: Option<i64>,

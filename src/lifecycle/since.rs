@@ -18,7 +18,7 @@ pub struct Since<T> {
 impl<T: Copy + PartialEq> Since<T> {
     /// Counts `what` once more, or starts again if something else lasted before.
     #[must_use]
-    pub fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
+    pub(crate) fn one_more(before: Option<Self>, what: T, now: Timestamp) -> Self {
         match before {
             Some(before) if before.what == what => Self { count: before.count.saturating_add(1), ..before },
             _ => Self { what, since: now, count: 1 },
@@ -27,7 +27,7 @@ impl<T: Copy + PartialEq> Since<T> {
 
     /// Whether it has lasted at least this long.
     #[must_use]
-    pub fn lasted(&self, now: Timestamp, long: Duration) -> bool {
+    pub(crate) fn lasted(&self, now: Timestamp, long: Duration) -> bool {
         elapsed(self.since, now) >= long
     }
 }

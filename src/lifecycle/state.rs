@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How many creates with an unknown outcome are retried before a person must decide.
-pub const UNKNOWN_OUTCOME_BUDGET: u32 = 3;
+pub(crate) const UNKNOWN_OUTCOME_BUDGET: u32 = 3;
 
 /// The state of a verification, read from its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Attempts {
 
     /// Unknown outcomes that no retry has acknowledged.
     #[must_use]
-    pub const fn unacknowledged(self) -> u32 {
+    pub(crate) const fn unacknowledged(self) -> u32 {
         self.orphans.saturating_sub(self.acknowledged)
     }
 }

@@ -12,7 +12,7 @@ use super::error::{Call, Failed, PortalError};
 
 /// Who sent an error response, as far as its form tells (docs/decisions/0020).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Provenance {
+pub(crate) enum Provenance {
     /// The portal: the body is a JSON object, or contains one of the guide's sentences or the codes seen with them.
     Portal,
     /// A 4xx in any other form, an empty body included: from the portal or a gateway.
@@ -25,7 +25,7 @@ impl Provenance {
     /// Classifies an error response with a status from 400 to 599 by the start of its body. A JSON object that is cut off
     /// is not recognized.
     #[must_use]
-    pub fn of(status: u16, body: &[u8]) -> Self {
+    pub(crate) fn of(status: u16, body: &[u8]) -> Self {
         if status == 407 {
             Self::Intermediary
         } else if is_json_object(body) || GUIDE_PHRASES.iter().any(|phrase| contains(body, phrase)) {
@@ -53,7 +53,7 @@ impl Provenance {
 /// # Errors
 ///
 /// The [`PortalError`] that the response stands for.
-pub fn classify_status(
+pub(crate) fn classify_status(
     call: Call,
     status: u16,
     retry_after: Option<Duration>,

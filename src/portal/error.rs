@@ -137,7 +137,7 @@ impl fmt::Display for ContentCoding {
 
 /// What a failed create says about the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Certainty {
+pub(crate) enum Certainty {
     /// The portal created none: another attempt costs nothing.
     NotCreated,
     /// The portal may have created one that nobody will ever use.
@@ -148,7 +148,7 @@ impl PortalError {
     /// What this error of a create says about the session. The third case, a session that was created and is known, is
     /// not an error.
     #[must_use]
-    pub const fn certainty(&self) -> Certainty {
+    pub(crate) const fn certainty(&self) -> Certainty {
         match self {
             Self::NotSent(_)
             | Self::KeyRejected
@@ -188,7 +188,7 @@ impl PortalError {
     /// Whether the portal itself responded and was able to: what a probe waits for. A gateway may send a pause or a
     /// redirect as well, so these do not count.
     #[must_use]
-    pub const fn is_from_the_portal(&self) -> bool {
+    pub(crate) const fn is_from_the_portal(&self) -> bool {
         match self {
             Self::KeyRejected
             | Self::AccessDenied

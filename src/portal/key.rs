@@ -40,7 +40,7 @@ pub struct KeyIdentity([u8; 16]);
 
 impl ApiKey {
     /// Longest key, in bytes. Servers commonly refuse header lines over 8 KiB.
-    pub const MAX_BYTES: usize = 4096;
+    pub(crate) const MAX_BYTES: usize = 4096;
 
     /// Parses the value of a Secret's entry. One trailing newline (LF or CRLF) is removed, because editors and `echo` add
     /// it; nothing else is repaired.
@@ -93,7 +93,7 @@ impl ApiKey {
     /// The three parts contain no NUL. The label before them distinguishes this from a [`fingerprint`](Self::fingerprint),
     /// whose input is only a uid.
     #[must_use]
-    pub fn evidence_proof(&self, uid: &str, object: &str, sha256: &str) -> String {
+    pub(crate) fn evidence_proof(&self, uid: &str, object: &str, sha256: &str) -> String {
         let digest = self.evidence_mac(uid, object, sha256).map(|mac| mac.finalize().into_bytes());
         digest.iter().flatten().fold(String::with_capacity(64), |mut text, byte| {
             // Writing to a String cannot fail.
@@ -104,7 +104,7 @@ impl ApiKey {
 
     /// Whether `proof` is the [`evidence_proof`](Self::evidence_proof) of the object. Takes constant time.
     #[must_use]
-    pub fn proves_evidence(&self, uid: &str, object: &str, sha256: &str, proof: &str) -> bool {
+    pub(crate) fn proves_evidence(&self, uid: &str, object: &str, sha256: &str, proof: &str) -> bool {
         let digits =
             |pair: &[u8]| str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let bytes: Option<Vec<_>> = proof.as_bytes().chunks(2).map(digits).collect();

@@ -22,10 +22,10 @@ pub use allowed::{
     AllowedPortals, DEFAULT_PORTAL, ImageQuery, ImageSource, InvalidPortal, LinkMode, NotAllowed, PortalUrl,
 };
 pub(crate) use calls::{Caller, CreateResult, ImageBody, Portal, PortalSettings};
-pub use classify::Provenance;
 pub(crate) use client::MAX_RESPONSE_BYTES;
 pub use client::{ClientSettings, InvalidClient, PortalClient, images::ImageResponse};
-pub use error::{Call, Certainty, ContentCoding, Failed, NotSent, PortalError};
+pub(crate) use error::Certainty;
+pub use error::{Call, ContentCoding, Failed, NotSent, PortalError};
 pub use key::{ApiKey, InvalidKey, KeyIdentity};
 pub use verification_id::{InvalidId, VerificationId};
-pub use wire::{Created, Details, UnusableResponse};
+pub use wire::{Created, Details};

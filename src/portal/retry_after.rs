@@ -15,7 +15,7 @@ pub const LONGEST: Duration = Duration::from_mins(15);
 /// a valid one it is relative to `now`. A date in the past gives zero; the caller then waits as long as without the
 /// header. The result is at most [`LONGEST`]; `None` for anything else (negative numbers, fractions, words).
 #[must_use]
-pub fn parse_retry_after(value: &[u8], date: Option<&[u8]>, now: Timestamp) -> Option<Duration> {
+pub(crate) fn parse_retry_after(value: &[u8], date: Option<&[u8]>, now: Timestamp) -> Option<Duration> {
     let value = str::from_utf8(value).ok()?.trim_ascii();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // Digits that do not fit are still a number, and a large one.

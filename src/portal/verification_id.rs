@@ -16,7 +16,7 @@ pub struct VerificationId(Arc<str>);
 
 impl VerificationId {
     /// Most characters an id may have.
-    pub const MAX_CHARS: usize = 128;
+    pub(crate) const MAX_CHARS: usize = 128;
 
     /// Parses an id.
     ///

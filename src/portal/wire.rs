@@ -28,14 +28,14 @@ pub(super) const CREATED_MEMBERS: &[&str] = &["verificationId", "expiresAt", "fl
 pub(super) const DETAILS_MEMBERS: &[&str] = &["verification_id", "status"];
 
 /// Most entries of any list or object; the rest is dropped.
-pub const MAX_ENTRIES: usize = 64;
+pub(crate) const MAX_ENTRIES: usize = 64;
 
 /// Longest text of a value, in bytes; the rest is cut off.
-pub const MAX_WORD_BYTES: usize = 1024;
+pub(crate) const MAX_WORD_BYTES: usize = 1024;
 
 /// A response that cannot be used, whatever its status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UnusableResponse {
+pub(crate) enum UnusableResponse {
     /// The body is not one JSON object in UTF-8, or names a field that is read here twice.
     #[error("the portal's response is not a JSON object")]
     NotAnObject,
@@ -81,7 +81,7 @@ pub struct Details {
 /// # Errors
 ///
 /// [`UnusableResponse`] if it does not identify a session. The session may exist nevertheless.
-pub fn parse_created(body: &[u8]) -> Result<Created, UnusableResponse> {
+pub(crate) fn parse_created(body: &[u8]) -> Result<Created, UnusableResponse> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Body<'a> {
@@ -111,7 +111,7 @@ pub fn parse_created(body: &[u8]) -> Result<Created, UnusableResponse> {
 ///
 /// [`UnusableResponse::NotAnObject`]. A response without an id or a status is not an error here: the caller decides what
 /// it means, because it knows which session it requested.
-pub fn parse_details(body: &[u8]) -> Result<Details, UnusableResponse> {
+pub(crate) fn parse_details(body: &[u8]) -> Result<Details, UnusableResponse> {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]

@@ -29,7 +29,7 @@ pub struct LeaderElection {
 
 /// The durations do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTiming {
+pub(crate) enum InvalidTiming {
     /// A crash would leave the work undone for too long.
     #[error("--leader-lease-duration must be at most 1h; the default is 15s")]
     LongLease,

@@ -71,19 +71,19 @@ impl FromStr for Namespace {
 
 /// Name of a Lease: a DNS subdomain as RFC 1123 defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseName(String);
+pub(crate) struct LeaseName(String);
 
 /// The text is not a [`LeaseName`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "write the name of a Lease, such as okid-operator: at most 253 lower-case letters, digits, dashes and dots"
 )]
-pub struct InvalidLeaseName;
+pub(crate) struct InvalidLeaseName;
 
 impl LeaseName {
     /// The name.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

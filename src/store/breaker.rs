@@ -25,7 +25,7 @@ const MOST_SERVERS: usize = 1024;
 
 /// A user of a store. Requests that agree in all four are expected to hang together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StoreUser {
+pub(crate) struct StoreUser {
     /// The server, normalized.
     pub endpoint: String,
     /// The bucket, container or folder.
@@ -38,7 +38,7 @@ pub struct StoreUser {
 
 /// Which stores are unresponsive, and for whom.
 #[derive(Debug, Default)]
-pub struct StoreBreaker {
+pub(crate) struct StoreBreaker {
     circuits: Mutex<Circuits>,
 }
 
@@ -88,7 +88,7 @@ enum Probed {
 
 /// Permission to use a store until it is dropped.
 #[derive(Debug)]
-pub struct StorePass<'a> {
+pub(crate) struct StorePass<'a> {
     breaker: &'a StoreBreaker,
     user: StoreUser,
     probed: Probed,
@@ -97,7 +97,7 @@ pub struct StorePass<'a> {
 impl StoreBreaker {
     /// A pass to use that store; none while its circuit is open, or while another request probes it.
     #[must_use]
-    pub fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
+    pub(crate) fn admit(&self, user: StoreUser) -> Option<StorePass<'_>> {
         let probed = self.circuits.lock().admit(&user, Instant::now())?;
         Some(StorePass { breaker: self, user, probed })
     }
@@ -223,12 +223,12 @@ impl Unresponsive {
 
 impl StorePass<'_> {
     /// Records that the store responded: its circuit closes for this user, and no other user waits because of the server.
-    pub fn responded(self) {
+    pub(crate) fn responded(self) {
         self.breaker.circuits.lock().responded(&self.user);
     }
 
     /// Records that the store did not respond: the circuit opens, at least for this user.
-    pub fn did_not_respond(self) {
+    pub(crate) fn did_not_respond(self) {
         let mut circuits = self.breaker.circuits.lock();
         circuits.did_not_respond(&self.user, Instant::now());
     }

@@ -13,14 +13,14 @@ const UNIT: usize = 1024;
 
 /// A budget of bytes that all uploads in flight share.
 #[derive(Clone, Debug)]
-pub struct ByteBudget {
+pub(crate) struct ByteBudget {
     permits: Arc<Semaphore>,
     units: u32,
 }
 
 /// A part of the budget, returned when it is dropped.
 #[derive(Debug)]
-pub struct HeldBytes {
+pub(crate) struct HeldBytes {
     permit: OwnedSemaphorePermit,
 }
 
@@ -33,7 +33,7 @@ impl Default for ByteBudget {
 impl ByteBudget {
     /// A budget of this many bytes, rounded up to whole KiB, at least one.
     #[must_use]
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let units = units(bytes);
         Self { permits: Arc::new(Semaphore::new(units as usize)), units }
     }
@@ -42,7 +42,7 @@ impl ByteBudget {
     ///
     /// Request the largest size that an image can have before its first byte is read, then [`shrink`](HeldBytes::shrink) to
     /// its size. Request nothing while holding bytes: two tasks that do so deadlock.
-    pub async fn hold(&self, bytes: usize) -> HeldBytes {
+    pub(crate) async fn hold(&self, bytes: usize) -> HeldBytes {
         let wanted = units(bytes).min(self.units);
         loop {
             // Fails only if the semaphore is closed, which never happens.
@@ -54,14 +54,14 @@ impl ByteBudget {
 
     /// Bytes that are held now.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         (self.units as usize).saturating_sub(self.permits.available_permits()) * UNIT
     }
 }
 
 impl HeldBytes {
     /// Returns all but this many bytes. Never takes more.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub(crate) fn shrink(&mut self, bytes: usize) {
         let held = self.permit.num_permits();
         drop(self.permit.split(held.saturating_sub(units(bytes) as usize)));
     }

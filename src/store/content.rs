@@ -4,7 +4,7 @@
 //! script is not an image, whatever its first bytes are.
 
 /// The maximum size of an image: 25 MiB.
-pub const MAX_BYTES: usize = 25 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 25 * 1024 * 1024;
 
 /// The format of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +93,7 @@ pub enum Unusable {
 /// # Errors
 ///
 /// [`Unusable`].
-pub fn inspect(bytes: &[u8], content_type: Option<&str>) -> Result<Format, Unusable> {
+pub(crate) fn inspect(bytes: &[u8], content_type: Option<&str>) -> Result<Format, Unusable> {
     if bytes.is_empty() {
         return Err(Unusable::Empty);
     }

@@ -44,7 +44,7 @@ impl StoreError {
     /// Whether the store did not respond at all, so that other requests are likely to wait in vain too. An error response says
     /// something about its own request only.
     #[must_use]
-    pub const fn is_unresponsive(self) -> bool {
+    pub(crate) const fn is_unresponsive(self) -> bool {
         match self {
             Self::NoResponse(
                 NoResponse::Resolve

@@ -67,7 +67,7 @@ pub enum InvalidLocation {
 
 impl Location {
     /// The maximum length of an address, in characters.
-    pub const MAX_CHARS: usize = 256;
+    pub(crate) const MAX_CHARS: usize = 256;
 
     /// Parses an address.
     ///

@@ -50,10 +50,11 @@ pub mod retry;
 mod signing;
 pub mod stores;
 
-pub use breaker::{StoreBreaker, StorePass, StoreUser};
-pub use budget::{ByteBudget, HeldBytes};
+pub(crate) use breaker::{StoreBreaker, StorePass, StoreUser};
+pub(crate) use budget::{ByteBudget, HeldBytes};
 pub use client::Store;
-pub use content::{Format, MAX_BYTES, Unusable, inspect};
+pub use content::{Format, Unusable};
+pub(crate) use content::{MAX_BYTES, inspect};
 pub use endpoints::{Endpoints, InvalidEndpoint};
 pub use error::StoreError;
 pub use hash::sha256_hex;

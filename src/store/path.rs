@@ -99,7 +99,7 @@ impl fmt::Display for Folder {
 
 impl ObjectKey {
     /// The maximum length of a key, in characters.
-    pub const MAX_CHARS: usize = 160;
+    pub(crate) const MAX_CHARS: usize = 160;
 
     /// The list of the stored objects: `manifest.json`.
     #[must_use]
@@ -156,7 +156,11 @@ impl ObjectKey {
 /// # Errors
 ///
 /// [`InvalidPath::ImageType`] or [`InvalidPath::Attempt`].
-pub fn image_stem(kind: ImageKind, image_type: &str, attempt: Option<i32>) -> Result<String, InvalidPath> {
+pub(crate) fn image_stem(
+    kind: ImageKind,
+    image_type: &str,
+    attempt: Option<i32>,
+) -> Result<String, InvalidPath> {
     let is_type = (1..=32).contains(&image_type.len())
         && image_type.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
         && !image_type.starts_with('_')

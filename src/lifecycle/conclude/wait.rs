@@ -26,11 +26,11 @@ const OVERDUE: Duration = Duration::from_mins(1);
 /// A pause stays out of the status of a session for this long.
 const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 /// How often the Secret is read again while the portal refuses its key.
-pub const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
+pub(crate) const SECRET_READ_AGAIN: Duration = Duration::from_mins(1);
 /// A shorter wait for the rate limit is not worth a write.
 const SHORT: Duration = Duration::from_secs(1);
 /// How often a missing key is looked for at first.
-pub const MISSING_KEY_CHECKED_EVERY: Duration = Duration::from_secs(4);
+pub(crate) const MISSING_KEY_CHECKED_EVERY: Duration = Duration::from_secs(4);
 /// For how long it is looked for that often.
 const MISSING_KEY_CHECKED_OFTEN_FOR: Duration = Duration::from_mins(10);
 
@@ -191,7 +191,7 @@ impl Draft<'_> {
 /// Whether status shows that the polls of a session fail: five minutes after a poll was due, or five minutes after the
 /// last 200 if a poll has been due for a minute.
 #[must_use]
-pub fn is_outage(local_state: &LocalState, now: Timestamp) -> bool {
+pub(crate) fn is_outage(local_state: &LocalState, now: Timestamp) -> bool {
     let failing = local_state.failing.map(|failing| failing.since);
     let Some(since) = failing.into_iter().chain(local_state.next).min() else { return false };
     is_shown_since(since, local_state, now)
@@ -206,7 +206,7 @@ fn is_shown_since(since: Timestamp, local_state: &LocalState, now: Timestamp) ->
 
 /// When to look again for a key that has been missing since then.
 #[must_use]
-pub fn missing_key_checked_at(since: Timestamp, now: Timestamp) -> Timestamp {
+pub(crate) fn missing_key_checked_at(since: Timestamp, now: Timestamp) -> Timestamp {
     let is_new = elapsed(since, now) < MISSING_KEY_CHECKED_OFTEN_FOR;
     later(now, if is_new { MISSING_KEY_CHECKED_EVERY } else { SECRET_READ_AGAIN })
 }

@@ -22,7 +22,7 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// No poll is deferred for longer than this.
 const MAX_WAIT: Duration = Duration::from_mins(2);
 /// While creates wait, a probe is sent this often.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// While the trial of a create is in flight, the others try again after this.
 const DURING_A_TRIAL: Duration = Duration::from_secs(5);
 
@@ -112,7 +112,7 @@ impl Failure {
 
 /// The time in which probes are sent, at most one in each [`PROBE_INTERVAL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeWindow {
+pub(crate) struct ProbeWindow {
     /// When the next probe may be sent.
     pub opens: Instant,
     /// When a create may be sent instead.

@@ -26,7 +26,7 @@ const NEW_KEYS_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All budgets of the process.
 #[derive(Debug)]
-pub struct Budgets {
+pub(crate) struct Budgets {
     settings: BudgetSettings,
     registry: Mutex<Registry>,
 }
@@ -113,14 +113,14 @@ impl Default for Budgets {
 impl Budgets {
     /// Budgets with these settings.
     #[must_use]
-    pub fn new(settings: BudgetSettings) -> Self {
+    pub(crate) fn new(settings: BudgetSettings) -> Self {
         let registry = Registry { portals: HashMap::new(), swept: Instant::now() };
         Self { settings, registry: Mutex::new(registry) }
     }
 
     /// The budget of a portal and key for the namespace of a fairness key, for a requester that reads the resource before it
     /// asks again.
-    pub fn budget(&self, portal: &PortalUrl, key: KeyIdentity, fairness_key: FairnessKey) -> Budget {
+    pub(crate) fn budget(&self, portal: &PortalUrl, key: KeyIdentity, fairness_key: FairnessKey) -> Budget {
         let now = Instant::now();
         let mut registry = self.registry.lock();
         if now.saturating_duration_since(registry.swept) >= SWEEP_INTERVAL {
@@ -139,7 +139,7 @@ impl Budgets {
     /// Why each portal is closed, and for how much longer, for the key for which it is longest. A reason that lasts until a
     /// trial succeeds has no time left. For the metrics.
     #[must_use]
-    pub fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
+    pub(crate) fn closed(&self, now: Instant) -> HashMap<(PortalUrl, Closed), Duration> {
         let budgets: Vec<_> = {
             let registry = self.registry.lock();
             let entries = registry.portals.iter();

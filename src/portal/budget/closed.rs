@@ -18,7 +18,7 @@ impl Closed {
     pub const ALL: [Self; 4] = [Self::Paused, Self::Breaker, Self::KeyRejected, Self::Rate];
 
     /// The values that the metrics show.
-    pub const SHOWN: [Self; 3] = [Self::Paused, Self::Breaker, Self::KeyRejected];
+    pub(crate) const SHOWN: [Self; 3] = [Self::Paused, Self::Breaker, Self::KeyRejected];
 
     /// The value of a metric's label.
     #[must_use]

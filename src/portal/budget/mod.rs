@@ -19,10 +19,11 @@ mod settings;
 mod token_bucket;
 mod waitlist;
 
-pub use breaker::{PROBE_INTERVAL, ProbeWindow};
-pub use budgets::Budgets;
+pub(crate) use breaker::{PROBE_INTERVAL, ProbeWindow};
+pub(crate) use budgets::Budgets;
 pub use closed::Closed;
-pub use permit::{Admission, Budget, RequestPermit};
+pub(crate) use permit::Budget;
+pub use permit::{Admission, RequestPermit};
 pub use settings::BudgetSettings;
 
 #[cfg(test)]

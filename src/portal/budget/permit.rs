@@ -43,7 +43,7 @@ pub enum Admission {
 
 /// The budget of one portal and key for one namespace. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     pub(super) key: Arc<Mutex<KeyBudget>>,
     pub(super) portal: Arc<Mutex<PortalBudget>>,
     pub(super) requester: Requester,
@@ -52,14 +52,14 @@ pub struct Budget {
 impl Budget {
     /// The same for a requester that reads nothing before it asks again, which may do so sooner.
     #[must_use]
-    pub fn with_free_retries(mut self) -> Self {
+    pub(crate) fn with_free_retries(mut self) -> Self {
         self.requester.reads_to_retry = false;
         self
     }
 
     /// Asks to send a request.
     #[must_use]
-    pub fn admit(&self, now: Instant, call: Call, priority: Priority) -> Admission {
+    pub(crate) fn admit(&self, now: Instant, call: Call, priority: Priority) -> Admission {
         let mut key = self.key.lock();
         let admitted = key.admit(&mut self.portal.lock(), now, (call, priority), self.requester);
         drop(key);
@@ -74,45 +74,45 @@ impl Budget {
 
     /// Until when no poll is admitted, whatever the rate, and why. Consumes nothing.
     #[must_use]
-    pub fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
+    pub(crate) fn closed(&self, now: Instant) -> Option<(Instant, Closed)> {
         self.key.lock().closed(now)
     }
 
     /// The last error because of which such requests are not admitted, if it is known.
     #[must_use]
-    pub fn cause(&self, call: Call, closed: Closed) -> Option<PortalError> {
+    pub(crate) fn cause(&self, call: Call, closed: Closed) -> Option<PortalError> {
         self.key.lock().cause(call, closed)
     }
 
     /// Whether the first request with the key is in flight, so that creates wait for its response.
     #[must_use]
-    pub fn awaits_first_response(&self, now: Instant) -> bool {
+    pub(crate) fn awaits_first_response(&self, now: Instant) -> bool {
         self.key.lock().awaits_first_response(now)
     }
 
     /// Whether the caller should probe now whether the portal responds, because creates wait for that. If so, no other
     /// caller should for half a minute.
     #[must_use]
-    pub fn may_probe(&self, now: Instant) -> bool {
+    pub(crate) fn may_probe(&self, now: Instant) -> bool {
         self.key.lock().may_probe(now)
     }
 
     /// While creates wait, when probes are sent.
     #[must_use]
-    pub fn probe_window(&self, now: Instant) -> Option<ProbeWindow> {
+    pub(crate) fn probe_window(&self, now: Instant) -> Option<ProbeWindow> {
         self.key.lock().probe_window(now)
     }
 
     /// The factor by which every interval is stretched, at least 1.
     #[must_use]
-    pub fn stretch(&self, now: Instant) -> f64 {
+    pub(crate) fn stretch(&self, now: Instant) -> f64 {
         let of_key = self.key.lock().stretch(now, self.requester.namespace);
         of_key.max(self.portal.lock().stretch(now, self.requester.namespace))
     }
 
     /// When a poll of any session of this portal and key last got 200 and that session.
     #[must_use]
-    pub fn polled_at(&self) -> Option<Instant> {
+    pub(crate) fn polled_at(&self) -> Option<Instant> {
         self.key.lock().polled_at
     }
 }
