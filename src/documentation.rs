@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
-const OTHERS_FLAGS: [&str; 41] = [
+const OTHERS_FLAGS: [&str; 47] = [
     "account-name",
     "api-key",
     "api-versions",
@@ -15,17 +15,22 @@ const OTHERS_FLAGS: [&str; 41] = [
     "check",
     "clear-soft-delete",
     "cluster",
+    "concurrent",
     "create-namespace",
     "delete-retention-days",
     "destination",
     "dev",
     "filename",
     "for",
+    "force",
+    "ignore-not-found",
     "kubernetes",
+    "lib",
     "lifecycle-configuration",
     "lifecycle-file",
     "member",
     "no-hooks",
+    "output",
     "overwrite",
     "package",
     "patch",
@@ -35,6 +40,7 @@ const OTHERS_FLAGS: [&str; 41] = [
     "project",
     "recursive",
     "release",
+    "requeue-dependency",
     "reset-then-reuse-values",
     "role",
     "server-side",
