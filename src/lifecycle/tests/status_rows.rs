@@ -67,7 +67,7 @@ fn the_file_with_the_rows_for_clients_is_up_to_date() {
         std::fs::write(file, &rows).unwrap();
     }
     let written = std::fs::read_to_string(file).unwrap();
-    assert!(rows == written, "write it anew: OKID_WRITE_ROWS=1 cargo test --lib up_to_date");
+    assert!(rows == written, "write it again: OKID_WRITE_ROWS=1 cargo test --lib up_to_date");
 }
 
 #[test]
