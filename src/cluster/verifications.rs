@@ -39,11 +39,10 @@ use crate::{
 /// namespaces have calls, each has fewer unless the API server answers all of them without delay.
 const CALLS_IN_FLIGHT: (usize, usize) = (32, 16);
 
-/// The order in which the calls of one portal and key go to the API server. What was begun is finished first, so that
-/// of a thousand new verifications the first has its link long before the last is read.
-const RECORDS: u8 = 0;
-const WRITES: u8 = 1;
-const READS: u8 = 2;
+/// The order in which the calls of one portal and key go to the API server: what was begun is finished first. The records
+/// of sessions have permits of their own, because a session whose record waits may be lost.
+const WRITES: u8 = 0;
+const READS: u8 = 1;
 
 /// What etcd accepts by default, in bytes.
 const MOST_BYTES: usize = 1536 * 1024;
@@ -56,6 +55,8 @@ pub(crate) struct Cluster {
     pub(super) client: Client,
     /// For calls about verifications: [`CALLS_IN_FLIGHT`].
     permits: Arc<FairSemaphore>,
+    /// For records of sessions, of which there are no more than claims.
+    records: Arc<FairSemaphore>,
     failures: Arc<FailureLog>,
     secrets: Secrets,
     reporter: Reporter,
@@ -110,6 +111,7 @@ impl Cluster {
         let failures = Arc::new(FailureLog::default());
         Self {
             permits: FairSemaphore::adaptive(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
+            records: FairSemaphore::new(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
             secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
             reporter: Reporter::new(client.clone(), instance, own_pod, Arc::clone(&metrics)),
             failures,
@@ -185,8 +187,8 @@ impl Cluster {
     /// Waits until a write of the resource's status may be sent.
     pub(crate) async fn permit_to_write(&self, read: &Verification) -> Permit {
         let _way = self.reporter.begin_status_call();
-        let rank = if has_open_claim(read) { RECORDS } else { WRITES };
-        self.permits.acquire(fairness_key(read), rank).await
+        let permits = if has_open_claim(read) { &self.records } else { &self.permits };
+        permits.acquire(fairness_key(read), WRITES).await
     }
 
     /// Writes the status of a resource that is unchanged since it was read.

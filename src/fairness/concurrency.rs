@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
+/// No namespace has fewer than this, because durations vary without congestion too.
+const LEAST: usize = 4;
 /// So many calls are compared together: enough that the median does not depend on a few slow ones.
 const WINDOW: usize = 40;
 /// Calls whose median takes this many times as long as at best wait for each other.
@@ -46,11 +48,11 @@ struct Durations {
 }
 
 impl Concurrency {
-    /// Limits from one to `most`; the first is one.
-    pub(super) const fn new(most: usize) -> Self {
+    /// Limits from [`LEAST`] to `most`; the first is the least.
+    pub(super) fn new(most: usize) -> Self {
         Self {
             most,
-            current: 1,
+            current: LEAST.min(most),
             ranks: BTreeMap::new(),
             calls: 0,
             held_until: None,
@@ -87,7 +89,7 @@ impl Concurrency {
             compared.fold((0.0, 0.0), |(slower, calls), (times, of)| (slower + times * of, calls + of));
         let slower = slower / calls;
         if slower > SLOWER {
-            self.current = (self.current / 2).max(1);
+            self.current = (self.current / 2).max(LEAST).min(self.most);
             self.held_until = Some(now + HELD_FOR);
         } else if self.held_until.is_none_or(|until| now >= until) {
             self.current = (self.current + 1).min(self.most);
@@ -152,7 +154,7 @@ mod tests {
         for at_once in [1, 2, 4, 8] {
             let mut concurrency = Concurrency::new(16);
             let largest = largest_limit(&mut concurrency, at_once, Duration::from_millis(5), 4_000);
-            assert!(largest <= usize::try_from(at_once * 3 / 2 + 1).unwrap(), "{at_once}: {largest}");
+            assert!(largest <= usize::try_from(at_once.max(4) * 3 / 2).unwrap(), "{at_once}: {largest}");
         }
     }
 
@@ -166,7 +168,7 @@ mod tests {
         }
         assert_eq!(concurrency.limit(now), 16);
         concurrency.asked(2, now);
-        assert_eq!(concurrency.limit(now), 1);
+        assert_eq!(concurrency.limit(now), LEAST);
         assert_eq!(concurrency.limit(now + RECENT), 16, "the others have no more calls");
     }
 

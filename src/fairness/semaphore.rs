@@ -68,7 +68,7 @@ impl FairSemaphore {
 
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
     pub(crate) async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
-        let (ticket, woken) = {
+        let (ticket, mut woken) = {
             let now = Instant::now();
             let mut state = self.state.lock();
             if let Some(concurrency) = &mut state.concurrency {
@@ -83,8 +83,9 @@ impl FairSemaphore {
             (ticket, woken)
         };
         let mut wait = Waiter { semaphore: self, key, ticket, is_over: false };
-        // Only a wait that is cancelled drops the sender.
-        let _ = woken.await;
+        // Only a wait that is cancelled drops the sender. The receiver must outlive the waiter: a permit that could not be
+        // sent is released by the sender, and one that was sent and not received by the waiter.
+        let _ = (&mut woken).await;
         wait.is_over = true;
         Permit { semaphore: Arc::clone(self), namespace: key.namespace, rank, since: Instant::now() }
     }
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(alone.len(), 6);
         let other = acquire(2);
         drop(alone);
-        assert_eq!((other.len(), acquire(1).len()), (1, 1));
+        assert_eq!((other.len(), acquire(1).len()), (2, 4));
     }
 
     #[tokio::test]
