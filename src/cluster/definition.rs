@@ -189,7 +189,10 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::{cluster::schema::published, metrics::Metrics};
+    use crate::{
+        cluster::{schema::published, test_client::failure},
+        metrics::Metrics,
+    };
 
     const SCHEMA: &str = "/components/schemas/io.okid.v1alpha1.Verification";
 
@@ -247,8 +250,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_operator_that_may_not_read_the_schema_does_not_wait_for_it() {
-        let refusal = json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403});
-        let state = answered(403, refusal.to_string()).await;
+        let (code, body) = failure(403, "Forbidden");
+        let state = answered(code, body.to_string()).await;
         assert!(
             matches!(&state, DefinitionState::Unreadable(why) if why.reason() == "Forbidden"),
             "{state:?}"

@@ -22,20 +22,19 @@ mod rollback;
 mod rollback_check;
 mod schema;
 mod secrets;
+#[cfg(test)]
+pub(crate) mod test_client;
 mod verifications;
 mod watch;
 mod watch_client;
 
-pub(crate) use connect::Connect;
-pub(crate) use connect::connect;
+pub(crate) use connect::{Connect, connect};
 pub(crate) use definition::{INSTALL, WAITING};
 pub(crate) use error::ApiError;
 pub(crate) use events::note::OwnPod;
 pub(crate) use finalizers::{HeldVerification, LeftEvidence};
 pub(crate) use lease::{LeaseNotWritten, LeaseRecord, LeaseRef, StoredLease};
 pub(crate) use request::{DEADLINE, scopes};
-pub(crate) use secrets::KeyLookup;
-pub(crate) use secrets::ReadSecret;
-
+pub(crate) use secrets::{KeyLookup, ReadSecret};
 pub(crate) use verifications::{Cluster, Read, Written, fairness_key, is_written, prune};
 pub(crate) use watch::{Change, Interrupted};

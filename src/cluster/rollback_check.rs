@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use kube::{Api, api::ListParams};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    request::{DEADLINE, in_scope},
+    request::{in_scope, within_deadline},
     rollback::{LIST_AGAIN, Rollback, RollbackDetector},
     verifications::Cluster,
 };
@@ -44,8 +44,7 @@ impl Cluster {
             }
             // A list that is requested now cannot be older than this.
             let (known, has_gone_back) = (newest_version.get(), newest_version.has_gone_back());
-            let answer = timeout(DEADLINE, api.list_metadata(&one)).await;
-            let Ok(Ok(list)) = answer else {
+            let Ok(list) = within_deadline(api.list_metadata(&one)).await else {
                 api = apis.next().unwrap_or(api);
                 continue;
             };
@@ -68,17 +67,22 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        future::ready,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
 
-    use http::{Request, Response};
-    use kube::{Client, client::Body};
     use serde_json::json;
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::{
+        cluster::test_client::{client, failure},
+        metrics::Metrics,
+    };
 
     const VERSION: u64 = 10_000;
 
@@ -86,24 +90,16 @@ mod tests {
     fn cluster() -> (Cluster, Arc<AtomicUsize>) {
         let lists = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&lists);
-        let service = tower::service_fn(move |request: Request<Body>| {
+        let client = client(move |request, _| {
             counted.fetch_add(1, Ordering::Relaxed);
-            async move {
-                let is_forbidden = request.uri().path().contains("/namespaces/forbidden/");
-                let (code, body) = if is_forbidden {
-                    let reason =
-                        json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403});
-                    (403, reason)
-                } else {
-                    let metadata = json!({"resourceVersion": VERSION.to_string()});
-                    (200, json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": []}))
-                };
-                let body = Body::from(body.to_string().into_bytes());
-                Response::builder().status(code).body(body).map_err(tower::BoxError::from)
-            }
+            ready(if request.uri.path().contains("/namespaces/forbidden/") {
+                failure(403, "Forbidden")
+            } else {
+                let metadata = json!({"resourceVersion": VERSION.to_string()});
+                (200, json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": []}))
+            })
         });
-        let metrics = Arc::new(Metrics::new());
-        (Cluster::new(Client::new(service, "default"), "test", None, metrics), lists)
+        (Cluster::new(client, "test", None, Arc::new(Metrics::new())), lists)
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,12 +12,12 @@ use super::{concurrency::Concurrency, key::FairnessKey, queue::FairQueue};
 #[derive(Debug)]
 pub(crate) struct FairSemaphore {
     state: Mutex<Waiters>,
-    max_per_namespace: usize,
 }
 
 #[derive(Debug)]
 struct Waiters {
     free: usize,
+    max_per_namespace: usize,
     /// None where the limit is always the same.
     concurrency: Option<Concurrency>,
     /// Permits that each namespace holds.
@@ -57,13 +57,14 @@ impl FairSemaphore {
     fn build(permits: usize, max_per_namespace: usize, concurrency: Option<Concurrency>) -> Arc<Self> {
         let state = Waiters {
             free: permits.max(1),
+            max_per_namespace: max_per_namespace.max(1),
             concurrency,
             held: HashMap::new(),
             waiting: FairQueue::default(),
             wakers: HashMap::new(),
             next: 0,
         };
-        Arc::new(Self { state: Mutex::new(state), max_per_namespace: max_per_namespace.max(1) })
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
@@ -79,7 +80,7 @@ impl FairSemaphore {
             let (waker, woken) = oneshot::channel();
             state.waiting.insert(key, ticket);
             state.wakers.insert(ticket.1, waker);
-            state.serve(self.max_per_namespace, now);
+            state.serve(now);
             (ticket, woken)
         };
         let mut wait = Waiter { semaphore: self, key, ticket, is_over: false };
@@ -97,14 +98,14 @@ impl FairSemaphore {
             concurrency.took(permit.rank, now.duration_since(permit.since), now);
         }
         state.release(permit.namespace);
-        state.serve(self.max_per_namespace, now);
+        state.serve(now);
     }
 }
 
 impl Waiters {
     /// Hands out the free permits.
-    fn serve(&mut self, max_per_namespace: usize, now: Instant) {
-        let most = self.concurrency.as_ref().map_or(max_per_namespace, |concurrency| concurrency.limit(now));
+    fn serve(&mut self, now: Instant) {
+        let most = self.concurrency.as_ref().map_or(self.max_per_namespace, |adaptive| adaptive.limit(now));
         while self.free > 0 {
             let Self { held, waiting, .. } = self;
             let next = waiting.pop_if(|namespace| held.get(&namespace).copied().unwrap_or(0) < most);
@@ -155,7 +156,7 @@ impl Drop for Waiter<'_> {
         } else {
             // The permit was handed out and not received.
             state.release(self.key.namespace);
-            state.serve(self.semaphore.max_per_namespace, Instant::now());
+            state.serve(Instant::now());
         }
     }
 }

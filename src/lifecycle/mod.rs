@@ -39,10 +39,10 @@ pub(crate) use absence::Absence;
 pub use absence::{Misses, Missing};
 pub(crate) use blocker::GRACE as STALLED_AFTER;
 pub use blocker::{Blocker, BlockerKind};
-pub use conclude::{Conclusion, Requeue, claim, conclude};
-pub(crate) use conclude::{
-    wait::MISSING_KEY_CHECKED_EVERY, wait::SECRET_READ_AGAIN, wait::is_outage, wait::missing_key_checked_at,
+pub(crate) use conclude::wait::{
+    MISSING_KEY_CHECKED_EVERY, SECRET_READ_AGAIN, is_outage, missing_key_checked_at,
 };
+pub use conclude::{Conclusion, Requeue, claim, conclude};
 pub use decide::{after_refusal, decide};
 pub use event::Event;
 pub use evidence::{

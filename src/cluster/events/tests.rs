@@ -1,14 +1,15 @@
 //! Events published to an API server that responds as a test says.
 
-use std::io;
+use std::{future::ready, io};
 
-use http::{Method, Request, Response};
-use http_body_util::BodyExt as _;
-use kube::client::Body;
-use serde_json::{Value, json};
+use http::Method;
+use serde_json::Value;
 
 use super::*;
-use crate::lifecycle::fixtures;
+use crate::{
+    cluster::test_client::{client, failure},
+    lifecycle::fixtures,
+};
 
 /// A request as the API server received it: method, path, body.
 type Received = (Method, String, Value);
@@ -26,24 +27,16 @@ impl Server {
 
     fn client(self: &Arc<Self>) -> Client {
         let server = Arc::clone(self);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let server = Arc::clone(&server);
-            async move {
-                let (parts, body) = request.into_parts();
-                let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-                let body = serde_json::from_slice(&body).unwrap_or_default();
-                let received = (parts.method, parts.uri.path().to_owned(), body);
-                let code = (server.respond)(&received);
-                let body = match code {
-                    200..=299 => received.2.clone(),
-                    _ => json!({"kind": "Status", "status": "Failure", "code": code, "reason": "NotFound"}),
-                };
-                server.received.lock().push(received);
-                let body = axum::body::Body::from(body.to_string());
-                Ok::<_, io::Error>(Response::builder().status(code).body(body).unwrap())
-            }
-        });
-        Client::new(service, "default")
+        client(move |parts, body| {
+            let received = (parts.method, parts.uri.path().to_owned(), body);
+            let code = (server.respond)(&received);
+            let response = match code {
+                200..=299 => (code, received.2.clone()),
+                _ => failure(code, "NotFound"),
+            };
+            server.received.lock().push(received);
+            ready(response)
+        })
     }
 
     fn reporter(self: &Arc<Self>, own_pod: Option<OwnPod>) -> (Reporter, Arc<Metrics>) {

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
-use http::{Request, Response, StatusCode};
-use kube::client::Body;
 use serde_json::json;
-use tower::BoxError;
 
 use super::*;
-use crate::{lifecycle::MISSING_KEY_CHECKED_EVERY, portal::ApiKey};
+use crate::{
+    cluster::test_client::{client, failure},
+    lifecycle::MISSING_KEY_CHECKED_EVERY,
+    portal::ApiKey,
+};
 
 /// The reads that an API server received.
 #[derive(Default)]
@@ -34,28 +35,23 @@ fn secrets(entries: Option<&[&str]>) -> (Arc<Secrets>, Arc<Reads>) {
     let found = entries.map(|entries| {
         let data: serde_json::Map<_, _> =
             entries.iter().map(|entry| ((*entry).to_owned(), json!("a2V5"))).collect();
-        json!({"apiVersion": "v1", "kind": "Secret", "data": data}).to_string()
+        (200, json!({"apiVersion": "v1", "kind": "Secret", "data": data}))
     });
-    let absent =
-        json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "message": "", "code": 404});
-    let (code, body) =
-        found.map_or((StatusCode::NOT_FOUND, absent.to_string()), |found| (StatusCode::OK, found));
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (counted, body) = (Arc::clone(&counted), body.clone());
+    let response = found.unwrap_or_else(|| failure(404, "NotFound"));
+    let client = client(move |request, _| {
+        let (counted, response) = (Arc::clone(&counted), response.clone());
         async move {
-            let namespace = request.uri().path().split('/').nth(4).unwrap_or_default().to_owned();
+            let namespace = request.uri.path().split('/').nth(4).unwrap_or_default().to_owned();
             counted.total.fetch_add(1, Ordering::Relaxed);
             counted.order.lock().push(namespace);
             let [now, most] = &counted.in_flight;
             most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             sleep(Duration::from_millis(10)).await;
             now.fetch_sub(1, Ordering::Relaxed);
-            let mut response = Response::new(Body::from(body.into_bytes()));
-            *response.status_mut() = code;
-            Ok::<_, BoxError>(response)
+            response
         }
     });
-    (Arc::new(Secrets::new(Client::new(service, "default"), Arc::default(), Counter::default())), reads)
+    (Arc::new(Secrets::new(client, Arc::default(), Counter::default())), reads)
 }
 
 fn at(name: &str, key: &str) -> SecretKeyRef {

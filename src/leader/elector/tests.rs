@@ -1,17 +1,14 @@
 //! An elector and an API server that has one Lease.
 
-use std::io;
-
-use http::{Method, Request, Response};
-use http_body_util::BodyExt as _;
-use kube::{Client, client::Body};
+use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::cluster::test_client::{client, failure};
 
-/// An API server with at most one Lease. It applies a create at once, and responds when it is told to.
+/// An API server with at most one Lease. It applies a create at once, and responds to it when a test says so.
 #[derive(Default)]
 struct Server {
     lease: Mutex<Option<Value>>,
@@ -21,37 +18,19 @@ struct Server {
 }
 
 impl Server {
-    fn client(self: &Arc<Self>) -> Client {
-        let server = Arc::clone(self);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let server = Arc::clone(&server);
-            async move {
-                let (parts, body) = request.into_parts();
-                let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-                let (code, body) = server.respond(&parts.method, serde_json::from_slice(&body).ok()).await;
-                let body = Body::from(body.to_string().into_bytes());
-                Ok::<_, io::Error>(Response::builder().status(code).body(body).unwrap())
-            }
-        });
-        Client::new(service, "default")
-    }
-
-    async fn respond(&self, method: &Method, body: Option<Value>) -> (u16, Value) {
-        let failure = |code: u16, reason: &str| {
-            (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}))
-        };
-        match *method {
+    async fn respond(&self, method: Method, body: Value) -> (u16, Value) {
+        match method {
             Method::GET => {
                 self.lease.lock().clone().map_or_else(|| failure(404, "NotFound"), |lease| (200, lease))
             }
             Method::PUT if self.refuses_updates => failure(403, "Forbidden"),
             _ => {
-                self.lease.lock().clone_from(&body);
-                if *method == Method::POST {
+                *self.lease.lock() = Some(body.clone());
+                if method == Method::POST {
                     self.created.notify_one();
                     self.responds.notified().await;
                 }
-                (200, body.unwrap())
+                (200, body)
             }
         }
     }
@@ -63,7 +42,12 @@ impl Server {
             retry_period: Duration::from_secs(2),
         };
         let metrics = Arc::new(Metrics::new());
-        let cluster = Cluster::new(self.client(), "test", None, Arc::clone(&metrics));
+        let server = Arc::clone(self);
+        let client = client(move |parts, body| {
+            let server = Arc::clone(&server);
+            async move { server.respond(parts.method, body).await }
+        });
+        let cluster = Cluster::new(client, "test", None, Arc::clone(&metrics));
         let lease = LeaseRef { namespace: "okid".to_owned(), name: "okid-operator".to_owned() };
         Elector::new(Arc::new(cluster), Clock::start(), metrics, lease, ("me".to_owned(), timing))
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
-use kube::client::Body;
+use http::{Method, request::Parts};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::telemetry::LogFormat;
+use crate::{
+    cluster::test_client::{client, failure},
+    telemetry::LogFormat,
+};
 
 #[test]
 fn the_message_names_what_was_not_released_and_why() {
@@ -30,17 +32,13 @@ struct Server {
 }
 
 impl Server {
-    fn status(code: u16) -> (u16, Value) {
-        (code, json!({"kind": "Status", "status": "Failure", "reason": "Refused", "code": code}))
-    }
-
-    async fn respond(&self, request: Request<Body>) -> (u16, Value) {
-        let path = request.uri().path().to_owned();
-        let query = request.uri().query().unwrap_or_default();
-        if request.method() == Method::GET {
+    async fn respond(&self, request: Parts) -> (u16, Value) {
+        let path = request.uri.path();
+        let query = request.uri.query().unwrap_or_default();
+        if request.method == Method::GET {
             let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit=")?.parse::<u32>().ok());
-            return match path.as_str() {
-                _ if path.contains("/namespaces/forbidden/") => Self::status(403),
+            return match path {
+                _ if path.contains("/namespaces/forbidden/") => failure(403, "Refused"),
                 _ if limit.is_none_or(|limit| limit > 10) => std::future::pending().await,
                 _ => (200, self.list()),
             };
@@ -49,8 +47,8 @@ impl Server {
         let is_first = !self.patched.lock().contains(&name);
         self.patched.lock().push(name.clone());
         match name.as_str() {
-            "denied" => return Self::status(403),
-            "busy" if is_first => return Self::status(409),
+            "denied" => return failure(403, "Refused"),
+            "busy" if is_first => return failure(409, "Refused"),
             "held-again" => {}
             _ => self.held.lock().retain(|held| *held != name),
         }
@@ -78,15 +76,10 @@ async fn remove_all(is_stopped: bool) -> (Vec<String>, BTreeMap<String, usize>) 
     let held = Mutex::new(vec!["alice", "busy", "denied", "held-again"]);
     let server = Arc::new(Server { held, patched: Mutex::default() });
     let responding = Arc::clone(&server);
-    let service = tower::service_fn(move |request: Request<Body>| {
+    let client = client(move |request, _| {
         let server = Arc::clone(&responding);
-        async move {
-            let (code, body) = server.respond(request).await;
-            let response = Response::builder().status(code);
-            response.body(Body::from(body.to_string().into_bytes())).map_err(tower::BoxError::from)
-        }
+        async move { server.respond(request).await }
     });
-    let client = kube::Client::new(service, "default");
     let cluster = Cluster::new(client, "test", None, Metrics::new().into());
     let settings = ReleaseSettings {
         namespaces: ["forbidden", "kyc"].map(|name| name.parse().unwrap()).to_vec(),
