@@ -35,9 +35,9 @@ mod server;
 
 pub use backup::Backup;
 pub use folder::Folder;
-pub use helm::{go_module, helm};
+pub use helm::helm;
 pub use kubernetes::{KubernetesVersion, UnsupportedMinor};
-pub use programs::{FindError, Programs, cache_folder};
+pub use programs::{FindError, Programs, cache_folder, go_module};
 pub use progress::{Progress, Task};
 pub use readers::Reader;
 pub use server::{ControlPlane, StartError, User};

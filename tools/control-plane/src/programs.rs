@@ -9,7 +9,6 @@ use std::time::Duration;
 use etcetera::BaseStrategy as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::helm::go_module;
 use crate::kubernetes::KubernetesVersion;
 use crate::process::{self, ProcessError};
 use crate::progress::Progress;
@@ -182,6 +181,16 @@ pub(crate) fn build_missing(
     }
     fs::create_dir_all(folder).map_err(|source| FindError::Write { path: folder.to_owned(), source })?;
     let _lock = lock(&folder.join("lock"), progress)?;
+    if !in_path("go") {
+        return Err(FindError::GoMissing);
+    }
+    let of_kubernetes = |program: &Program| match program.source {
+        Source::Kubernetes(version) => Some(version),
+        Source::Here | Source::Module(_) | Source::Local { .. } => None,
+    };
+    if let Some(version) = missing().find_map(of_kubernetes) {
+        write_module(version, folder, progress)?;
+    }
     for program in missing() {
         build(program, folder, progress)?;
     }
@@ -209,12 +218,6 @@ fn build(
     folder: &Path,
     progress: Progress,
 ) -> Result<(), FindError> {
-    if !in_path("go") {
-        return Err(FindError::GoMissing);
-    }
-    if let Source::Kubernetes(version) = source {
-        write_module(version, folder, progress)?;
-    }
     let partial = folder.join("partial");
     let log = folder.join(format!("{name}.log"));
     let mut task = progress.start(format!("building {name} (once, {duration})"));
@@ -262,36 +265,44 @@ fn write_module(version: KubernetesVersion, folder: &Path, progress: Progress) -
 
 /// The command that builds a program into the folder `partial`.
 fn go_command(name: &str, source: Source, folder: &Path, partial: &Path) -> process::Command {
-    let build = |module: &str, version: KubernetesVersion| {
+    let build = |modules: &str, flags: &str, package: &str, folder: &Path| {
         process::Command::new("go")
-            .args([
-                "build",
-                "-trimpath",
-                "-buildvcs=false",
-                module,
-                "-ldflags",
-                &version.linker_flags(),
-                "-o",
-            ])
+            .args(["build", "-trimpath", "-buildvcs=false", modules, "-ldflags", flags, "-o"])
             .arg(partial.join(name))
+            .arg(package)
+            .current_dir(folder)
     };
     let go = match source {
         Source::Here => {
-            build("-mod=readonly", KubernetesVersion::NEWEST).arg(format!("./cmd/{name}")).current_dir(MODULE)
+            let flags = KubernetesVersion::NEWEST.linker_flags();
+            build("-mod=readonly", &flags, &format!("./cmd/{name}"), Path::new(MODULE))
         }
-        Source::Kubernetes(version) => build("-mod=mod", version)
-            .arg(format!("k8s.io/kubernetes/cmd/{name}"))
-            .current_dir(folder.join(VERSION_MODULE)),
+        Source::Kubernetes(version) => {
+            let package = format!("k8s.io/kubernetes/cmd/{name}");
+            build("-mod=mod", &version.linker_flags(), &package, &folder.join(VERSION_MODULE))
+        }
         Source::Module(package) => process::Command::new("go")
             .args(["install", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", package])
             .env("GOBIN", partial),
-        Source::Local { module, package } => process::Command::new("go")
-            .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-o"])
-            .arg(partial.join(name))
-            .arg(package)
-            .current_dir(module),
+        Source::Local { module, package } => build("-mod=readonly", "-s -w", package, Path::new(module)),
     };
     go.env("CGO_ENABLED", "0").env("GOWORK", "off").env_remove("GOOS").env_remove("GOARCH")
+}
+
+/// The folder with the files of a Go module, such as `example.com/module@v1.0.0`, which is downloaded if it is missing. `None`
+/// if it cannot be downloaded.
+#[must_use]
+pub fn go_module(module: &str) -> Option<PathBuf> {
+    let output = std::process::Command::new("go")
+        .args(["mod", "download", "-json", module])
+        .env("GOWORK", "off")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    // The output is one JSON object with one field on each line.
+    let folder =
+        text.lines().find_map(|line| line.trim().strip_prefix("\"Dir\": \"")?.strip_suffix("\","))?;
+    Some(PathBuf::from(folder)).filter(|folder| output.status.success() && folder.is_dir())
 }
 
 fn in_path(program: &str) -> bool {
@@ -311,12 +322,8 @@ pub fn cache_folder() -> Result<PathBuf, FindError> {
 
 /// One folder for each version of Kubernetes, of the Go module and of the programs.
 pub(crate) fn folder_of(version: KubernetesVersion, programs: &[Program]) -> Result<PathBuf, FindError> {
-    let mut digest = Sha256::new();
     let module = Path::new(MODULE);
-    let read = |path: PathBuf| fs::read(&path).map_err(|source| FindError::ReadModule { path, source });
-    for file in ["go.mod", "go.sum"] {
-        digest.update(Sha256::digest(read(module.join(file))?));
-    }
+    let mut digest = digest_of(module, &["go.mod", "go.sum"])?;
     for Program { name, source, duration: _ } in programs {
         let source = match source {
             Source::Here => read(module.join("cmd").join(name).join("main.go"))?,
@@ -327,6 +334,19 @@ pub(crate) fn folder_of(version: KubernetesVersion, programs: &[Program]) -> Res
     }
     let stamp = stamp_of(digest);
     Ok(cache_folder()?.join("control-plane").join(format!("{version}-{stamp}")))
+}
+
+/// The digest of the digests of these files.
+pub(crate) fn digest_of(folder: &Path, files: &[&str]) -> Result<Sha256, FindError> {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(Sha256::digest(read(folder.join(file))?));
+    }
+    Ok(digest)
+}
+
+fn read(path: PathBuf) -> Result<Vec<u8>, FindError> {
+    fs::read(&path).map_err(|source| FindError::ReadModule { path, source })
 }
 
 /// The first six bytes of a digest in hexadecimal digits, for the name of a folder.

@@ -1,12 +1,9 @@
-//! Programs that read resources and write what the tools conclude that wait for them, built from the Go modules in
+//! Programs that read resources and write what the tools that wait for them conclude, built from the Go modules in
 //! `tests/readers`. Writes the user's cache folder, and runs `go`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
-use crate::programs::{FindError, Program, Source, build_missing, cache_folder, stamp_of};
+use crate::programs::{FindError, Program, Source, build_missing, cache_folder, digest_of, stamp_of};
 use crate::progress::Progress;
 
 /// A program of a Go module of its own, because each tool requires other versions of the Kubernetes libraries.
@@ -47,12 +44,6 @@ impl Reader {
 
     /// A stamp of the files that the program is built from.
     fn stamp(&self) -> Result<String, FindError> {
-        let mut digest = Sha256::new();
-        for file in ["go.mod", "go.sum", "main.go"] {
-            let path = self.module().join(file);
-            let text = fs::read(&path).map_err(|source| FindError::ReadModule { path, source })?;
-            digest.update(Sha256::digest(text));
-        }
-        Ok(stamp_of(digest))
+        digest_of(self.module(), &["go.mod", "go.sum", "main.go"]).map(stamp_of)
     }
 }

@@ -121,7 +121,7 @@ impl ControlPlane {
     /// The API server authorizes by RBAC and authenticates the administrator and `users` by token. The admission plugin
     /// `ServiceAccount` is disabled, because nothing creates the default `ServiceAccount` of a namespace. The limits for
     /// requests in flight are far above the defaults, so that parallel tests do not throttle each other. The requests of
-    /// `ServiceAccounts` are in [`ControlPlane::audit_log_path`].
+    /// `ServiceAccounts` are in `audit.log` beside the kubeconfig: one JSON object a line, without content.
     ///
     /// # Errors
     /// [`StartError`], with the end of the log of the server that failed.
@@ -157,7 +157,7 @@ impl ControlPlane {
         let [etcd_client, etcd_peer, api_server] = free_ports().map_err(StartError::Port)?;
         let ports = Ports { etcd_client, etcd_peer, api_server };
         let etcd = start_etcd(programs, &folder, ports)?;
-        let api_server = start_api_server(programs, &folder, &etcd, (ports, &flags))?;
+        let api_server = start_api_server(programs, &folder, &etcd, ports, &flags)?;
 
         let url = format!("https://127.0.0.1:{}", ports.api_server);
         let programs = programs.clone();
@@ -201,12 +201,6 @@ impl ControlPlane {
     #[must_use]
     pub fn kubeconfig_path(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
-    }
-
-    /// The API server's audit log of the requests of `ServiceAccounts`: one JSON object a line, without content.
-    #[must_use]
-    pub fn audit_log_path(&self) -> PathBuf {
-        audit_log(&self.folder)
     }
 
     /// The folder of this control plane, which is removed with it; suitable for the logs of programs that use it.
@@ -269,8 +263,8 @@ impl ControlPlane {
     pub(crate) fn start_servers(&mut self, prepare: impl FnOnce(&str)) -> Result<(), StartError> {
         self.etcd = start_etcd(&self.programs, &self.folder, self.ports)?;
         prepare(&client_url(self.ports));
-        let flags = (self.ports, &self.flags[..]);
-        self.api_server = start_api_server(&self.programs, &self.folder, &self.etcd, flags)?;
+        self.api_server =
+            start_api_server(&self.programs, &self.folder, &self.etcd, self.ports, &self.flags)?;
         self.wait_until_ready()
     }
 
@@ -322,10 +316,6 @@ fn data(folder: &Folder) -> PathBuf {
     folder.path().join("etcd")
 }
 
-fn audit_log(folder: &Folder) -> PathBuf {
-    folder.path().join("audit.log")
-}
-
 fn client_url(ports: Ports) -> String {
     format!("http://127.0.0.1:{}", ports.etcd_client)
 }
@@ -350,7 +340,8 @@ fn start_api_server(
     programs: &Programs,
     folder: &Folder,
     etcd: &Child,
-    (ports, flags): (Ports, &[String]),
+    ports: Ports,
+    flags: &[String],
 ) -> Result<Child, StartError> {
     let certificates = folder.path().join("certificates");
     // The server generates this key with its certificate, before it reads it for the tokens of ServiceAccounts.
@@ -375,7 +366,7 @@ fn start_api_server(
         .arg("--audit-policy-file")
         .arg(folder.path().join("audit-policy.yaml"))
         .arg("--audit-log-path")
-        .arg(audit_log(folder))
+        .arg(folder.path().join("audit.log"))
         .args(["--audit-log-maxsize", AUDIT_LOG_SIZE])
         .args(flags)
         .needs(etcd.lifeline()?)

@@ -14,7 +14,6 @@ mod pending;
 mod person;
 mod population;
 mod portal;
-mod process;
 mod prometheus;
 mod responses;
 mod result;

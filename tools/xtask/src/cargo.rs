@@ -61,11 +61,16 @@ pub(crate) fn programs_of(mut build: Command) -> Result<HashMap<String, PathBuf>
 
 /// Prints a command, runs it, and returns its status.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
-    let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let line: Vec<_> = std::iter::once(name).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
-    let line = line.join(" ");
+    let line = line(command);
     eprintln!("$ {line}");
     command.status().with_context(|| format!("run {line}"))
+}
+
+/// A command as it is typed, without the folder of the program.
+pub(crate) fn line(command: &Command) -> String {
+    let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words: Vec<_> = std::iter::once(name).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
+    words.join(" ")
 }
 
 /// The exit code of this program for the status of another one: 1 if a signal ended it.

@@ -91,7 +91,7 @@ pub(crate) fn prepare() -> Result<()> {
     install(&missing_packages())?;
     let namespaces = ["--mount", "--net", "--pid", "--fork", "true"];
     let status = Command::new("unshare").args(namespaces).status().context("run unshare")?;
-    ensure!(status.success(), "a cluster needs namespaces and mounts, and this root may not create them");
+    ensure!(status.success(), "a cluster needs namespaces and mounts, and root may not create them here");
     Ok(())
 }
 

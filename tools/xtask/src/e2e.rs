@@ -147,7 +147,7 @@ impl Images {
     }
 }
 
-/// What a failure is understood from: Pods, Verifications, events, and the last lines of the operator's log.
+/// What explains a failure: Pods, Verifications, events, and the last lines of the operator's log.
 fn state(environment: &Environment) -> String {
     let namespace = ["--namespace", NAMESPACE];
     let commands = [
@@ -156,10 +156,10 @@ fn state(environment: &Environment) -> String {
         [&["get", "events", "--sort-by=.metadata.creationTimestamp"], &namespace[..]].concat(),
         [&["logs", REPLICAS, "--prefix", "--tail=40"], &namespace[..]].concat(),
     ];
-    let told = commands.iter().map(|command| {
+    let outputs = commands.iter().map(|command| {
         let line = command.join(" ");
-        let told = environment.kubectl(command).unwrap_or_else(|error| format!("{error:#}"));
-        format!("$ kubectl {line}\n{told}")
+        let output = environment.kubectl(command).unwrap_or_else(|error| format!("{error:#}"));
+        format!("$ kubectl {line}\n{output}")
     });
-    told.collect::<Vec<_>>().join("\n")
+    outputs.collect::<Vec<_>>().join("\n")
 }

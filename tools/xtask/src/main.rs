@@ -16,6 +16,7 @@ mod image;
 mod interrupt;
 mod lifecycle_page;
 mod out;
+mod process;
 mod reference;
 mod sbom;
 mod test;

@@ -17,12 +17,12 @@ use super::api_server::{FakeApiServer, RequestCounts};
 use super::fake::{FakeProcess, runtime};
 use super::operator::{Operator, Run};
 use super::pending::PendingEvidence;
-use super::process::{memory, processor_time};
 use super::prometheus::get;
 use super::result::{BenchResult, Goal};
 use super::session::allowed;
 use super::store::{ACCESS_KEY, Put, SECRET_KEY, put};
 use super::upload::{Load, upload};
+use crate::process::{memory, processor_time};
 
 /// The number of Verifications, which store evidence at the same time.
 const VERIFICATIONS: u32 = 1_000;

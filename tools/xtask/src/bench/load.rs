@@ -10,9 +10,9 @@ use control_plane::Progress;
 use super::api_server::RequestCounts;
 use super::harness::{Harness, Polling};
 use super::population::LIVE;
-use super::process::{memory as memory_of, processor_time};
 use super::prometheus::sum;
 use super::result::{BenchResult, Goal};
+use crate::process::{memory as memory_of, processor_time};
 
 /// How long each measurement takes.
 const MEASURED: Duration = Duration::from_mins(1);

@@ -7,9 +7,9 @@ use anyhow::Result;
 use control_plane::Progress;
 
 use super::harness::{Harness, Polling};
-use super::process::memory;
 use super::prometheus::sum;
 use super::result::{BenchResult, Goal};
+use crate::process::memory;
 
 /// The number of sessions, each with one large response.
 const RESPONSES: u32 = 1_000;

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cargo::line;
+
 /// A command that has exited.
 pub(super) struct Finished {
     pub(super) succeeded: bool,
@@ -22,7 +24,7 @@ pub(super) fn finish(command: &mut Command, input: &str) -> Result<Finished> {
         }
         child.wait_with_output()
     };
-    let finished = run().with_context(|| format!("run {command:?}"))?;
+    let finished = run().with_context(|| format!("run {}", line(command)))?;
     Ok(Finished {
         succeeded: finished.status.success(),
         output: String::from_utf8_lossy(&finished.stdout).into_owned(),
@@ -34,7 +36,7 @@ pub(super) fn finish(command: &mut Command, input: &str) -> Result<Finished> {
 pub(super) fn output(command: &mut Command, input: &str) -> Result<String> {
     let Finished { succeeded, output, errors } = finish(command, input)?;
     if !succeeded {
-        bail!("{command:?} failed:\n{output}{errors}");
+        bail!("{} failed:\n{output}{errors}", line(command));
     }
     Ok(output)
 }

@@ -1,5 +1,6 @@
 //! The cluster that the test runs in, and the clients for it. Starts processes.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -92,7 +93,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Loads an image from an archive, and returns whether it did: the nodes of another's cluster pull it.
+    /// Loads an image from an archive, and returns whether it did: the nodes of a cluster that was not started here pull it.
     pub(super) fn load(&self, archive: &Path) -> Result<bool> {
         match &self.running {
             Running::Local(cluster) => cluster.load(archive)?,
@@ -118,7 +119,7 @@ impl Environment {
         Ok(true)
     }
 
-    /// The requests of the operator, one JSON object on each line. None, if the cluster does not write them.
+    /// The requests of the operator, one JSON object on each line. `None` if the cluster does not write them.
     pub(super) fn audit_log(&self) -> Result<Option<String>> {
         match &self.running {
             Running::Local(_) => {
@@ -162,6 +163,12 @@ impl Environment {
     /// Runs kubectl with text as its standard input.
     pub(super) fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
         output(self.command(&self.kubectl).args(arguments), input)
+    }
+
+    /// Applies an object or a list of them in a namespace.
+    pub(super) fn apply(&self, namespace: &str, manifest: &impl Display) -> Result<()> {
+        let apply = ["apply", "--namespace", namespace, "--filename=-"];
+        self.kubectl_with(&apply, &manifest.to_string()).map(drop)
     }
 
     /// What `kubectl get` with these arguments prints as JSON.

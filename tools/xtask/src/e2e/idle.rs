@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::environment::Environment;
 use super::release::{NAMESPACE, RELEASE, name_of, replicas};
 use super::report::{Report, figure, note};
+use crate::process::mebibytes;
 
 /// How long two replicas are watched.
 const WATCHED_FOR: Duration = Duration::from_mins(1);
@@ -20,7 +21,6 @@ const LISTS_AT_MOST: usize = 2;
 /// MiB of a replica that has nothing to do.
 const RESIDENT_AT_MOST: f64 = 13.0;
 const BYTES_PER_MEBIBYTE: f64 = 1_048_576.0;
-const KIBIBYTES_PER_MEBIBYTE: f64 = 1024.0;
 
 /// Counts the requests of both replicas during a minute: for the Lease, watches, and now and then a list of one item.
 pub(super) fn requests(environment: &Environment, report: &mut Report) -> Result<()> {
@@ -32,7 +32,7 @@ pub(super) fn requests(environment: &Environment, report: &mut Report) -> Result
     let log = environment.audit_log()?.unwrap_or_default();
     let counts = count(log.get(before.len()..).unwrap_or_default())?;
     let words: Vec<_> = counts.iter().map(|((verb, what), count)| format!("{count} {verb} {what}")).collect();
-    report.done(format_args!("two idle replicas in 60 s: {}", words.join(", ")));
+    report.done(format_args!("two idle replicas in {} s: {}", WATCHED_FOR.as_secs(), words.join(", ")));
     for ((verb, resource), count) in &counts {
         let is_expected = match (verb.as_str(), resource.as_str()) {
             ("get" | "update", "leases") | ("watch", "verifications") => true,
@@ -168,7 +168,7 @@ struct Memory {
     anonymous: f64,
 }
 
-/// Memory of the operator's process in a container. None, if it does not run on this machine.
+/// Memory of the operator's process in a container. `None` if it does not run on this machine.
 fn process_memory(container: &str) -> Result<Option<Memory>> {
     let Ok(processes) = fs::read_dir("/proc") else { return Ok(None) };
     for process in processes {
@@ -184,12 +184,7 @@ fn process_memory(container: &str) -> Result<Option<Memory>> {
 
 /// Reads `/proc/PID/status`.
 fn parse_memory(status: &str) -> Result<Memory> {
-    let mebibytes = |field: &str| -> Result<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        Ok(kibibytes.with_context(|| format!("read {field} of a process"))? / KIBIBYTES_PER_MEBIBYTE)
-    };
-    Ok(Memory { resident: mebibytes("VmRSS")?, anonymous: mebibytes("RssAnon")? })
+    Ok(Memory { resident: mebibytes(status, "VmRSS")?, anonymous: mebibytes(status, "RssAnon")? })
 }
 
 #[cfg(test)]

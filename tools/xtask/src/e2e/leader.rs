@@ -17,13 +17,13 @@ const NAMESPACE: &str = "handover";
 const VERIFICATIONS: usize = 50;
 /// How many creates the portal has seen when the Pod is deleted.
 const STARTED: usize = 10;
-/// So long, in milliseconds, that creates are in flight when the Pod is deleted.
+/// Milliseconds: long enough that creates are in flight when the Pod is deleted.
 const LATENCY: u32 = 500;
 /// Seconds from the deletion of the Pod until another one leads. A leader that ends releases the Lease.
 const HANDED_OVER_WITHIN: f64 = 3.0;
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Deletes the Pod, and compares the sessions with the attempts. Returns one of the Verifications.
+/// Deletes the Pod, and compares the sessions with the attempts.
 pub(super) fn is_replaced(environment: &Environment, report: &mut Report) -> Result<()> {
     environment.create_namespace(NAMESPACE)?;
     let portal = Portal(environment);
@@ -78,7 +78,7 @@ pub(super) fn an_open_check_finishes(environment: &Environment) -> Result<()> {
     check.wait(environment, "condition=Verified")
 }
 
-/// The Pod that leads, by the Lease. None, if none does.
+/// The Pod that leads, by the Lease. `None` if none does.
 fn leader(environment: &Environment) -> Result<Option<String>> {
     let lease = environment.get(&["lease", RELEASE, "--namespace", OPERATOR, "--ignore-not-found"]);
     let holder =

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use okid_operator::api::Phase;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::environment::{Environment, until};
 use super::portal::Portal;
@@ -17,7 +17,7 @@ use super::verification::{Name, all_in, manifest};
 const PHASES: &str = "phases";
 /// With one whose evidence is deleted with it.
 const HELD: &str = "held";
-const KEY: &str = "unanswered-key";
+const KEY: &str = "hanging-key";
 /// Seconds.
 const DELETED_WITHIN: f64 = 30.0;
 const LIMIT: Duration = Duration::from_mins(5);
@@ -27,8 +27,7 @@ pub(super) fn are_deleted(environment: &Environment, report: &mut Report) -> Res
     let folder = prepare(environment)?;
     report.done("Verifications in every phase");
     scale(environment, 0)?;
-    let apply = ["apply", "--namespace", PHASES, "--filename=-"];
-    environment.kubectl_with(&apply, &manifest("unseen", &json!({})).to_string())?;
+    environment.apply(PHASES, &manifest("unseen", &json!({})))?;
     let phases: Vec<_> = all_in(environment, PHASES)?
         .iter()
         .map(|verification| verification["status"]["phase"].as_str().unwrap_or_default().to_owned())
@@ -72,27 +71,29 @@ fn prepare(environment: &Environment) -> Result<String> {
     let folder = store::store_to_be_deleted(environment, Name(HELD, "erased"))?;
 
     let portal = Portal(environment);
-    let complete_all = json!("complete_all");
-    let decide = |verdict: &str| [complete_all.clone(), json!({"decide": verdict})];
-    let acts: [(&str, &[Value]); 7] = [
-        ("in-progress", &[json!("open"), json!({"complete": "terms"})]),
-        ("processing", &[complete_all.clone(), json!({"set_status": "validating"})]),
-        ("in-review", &decide("needs_manual_review")),
-        ("storing", &decide("verified")),
-        ("verified", &decide("verified")),
-        ("rejected", &decide("rejected")),
-        ("expired", &decide("expired")),
+    let acts = [
+        ("in-progress", [json!("open"), json!({"complete": "terms"})]),
+        ("processing", [json!("complete_all"), json!({"set_status": "validating"})]),
     ];
     for (name, acts) in acts {
         let id = Name(PHASES, name).id(environment)?;
-        for act in acts {
+        for act in &acts {
             portal.act(&id, act)?;
         }
     }
-    portal.add_unanswered_key(KEY)?;
+    for (name, verdict) in [
+        ("in-review", "needs_manual_review"),
+        ("storing", "verified"),
+        ("verified", "verified"),
+        ("rejected", "rejected"),
+        ("expired", "expired"),
+    ] {
+        portal.decide(&Name(PHASES, name).id(environment)?, verdict)?;
+    }
+    portal.add_hanging_key(KEY)?;
     let mut creating = manifest("creating", &json!({}));
-    creating["spec"]["apiKeySecretRef"]["name"] = json!("unanswered");
-    environment.kubectl_with(&["apply", "--namespace", PHASES, "--filename=-"], &creating.to_string())?;
+    creating["spec"]["apiKeySecretRef"]["name"] = json!("hanging");
+    environment.apply(PHASES, &creating)?;
     for (name, phase) in [
         ("pending", Phase::Pending),
         ("awaiting-user", Phase::AwaitingUser),

@@ -14,7 +14,7 @@ use super::verification::{Name, list, manifest};
 
 const NAMESPACE: &str = "outcomes";
 /// A chart with one Verification, whose name is that of the release.
-const CHART: &str = "tests/e2e/chart";
+const CHART: &str = "examples/helm";
 /// The portal's verdicts, and what is waited for after each; the last check fails without one.
 const ENDS: [(&str, &str); 3] = [("verified", "Verified"), ("rejected", "Rejected"), ("expired", "Expired")];
 /// Far longer than the test waits: with this timeout Helm must not run into it.
@@ -28,8 +28,7 @@ pub(super) fn each_end(environment: &Environment, report: &mut Report) -> Result
     let polling = json!({"polling": {"maxInterval": "1s"}});
     let mut checks: Vec<_> = ENDS.iter().map(|(name, _)| manifest(name, &polling)).collect();
     checks.push(manifest("failed", &json!({"activeDeadline": "5s"})));
-    let apply = ["apply", "--namespace", NAMESPACE, "--filename=-"];
-    environment.kubectl_with(&apply, &list(&checks))?;
+    environment.apply(NAMESPACE, &list(&checks))?;
 
     let wait = ["wait", "verifications", "--all", "--for=condition=Finished", "--namespace", NAMESPACE];
     let wait = [&wait[..], &["--timeout=2m"]].concat();

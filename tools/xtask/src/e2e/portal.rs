@@ -39,7 +39,7 @@ impl Portal<'_> {
     }
 
     /// Adds an API key whose requests for a session get no response.
-    pub(super) fn add_unanswered_key(self, key: &str) -> Result<()> {
+    pub(super) fn add_hanging_key(self, key: &str) -> Result<()> {
         self.post("/keys", &json!({"key": key}))?;
         self.post("/faults", &json!({"call": "create", "key": key, "action": "hang"}))
     }

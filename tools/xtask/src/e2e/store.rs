@@ -8,8 +8,8 @@ use futures::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use okid_operator::store::sha256_hex;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::environment::Environment;
 use super::portal::Portal;
@@ -46,8 +46,7 @@ pub(super) fn store_to_be_deleted(environment: &Environment, name: Name<'_>) -> 
         "polling": {"maxInterval": "1s"},
         "evidence": {"results": true, "destination": {"store": "evidence"}, "deletionPolicy": "Delete"},
     });
-    let apply = ["apply", "--namespace", name.0, "--filename=-"];
-    environment.kubectl_with(&apply, &manifest(name.1, &spec).to_string())?;
+    environment.apply(name.0, &manifest(name.1, &spec))?;
     Portal(environment).decide(&name.id(environment)?, "verified")?;
     name.wait(environment, "condition=EvidenceStored")?;
     folder_of(&name.get(environment)?["status"]["evidence"])
@@ -116,8 +115,7 @@ impl Forwarded {
             for object in objects {
                 let content = self.client.get(&object.location).await.context("read an object")?;
                 let content = content.bytes().await.context("read an object")?;
-                let digest = Sha256::digest(&content);
-                digests.push(digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")));
+                digests.push(sha256_hex(&content));
             }
             Ok(digests)
         })

@@ -73,7 +73,7 @@ pub(super) fn ids(environment: &Environment) -> Result<BTreeMap<String, (String,
 
 pub(super) fn items(mut list: Value) -> Result<Vec<Value>> {
     let Value::Array(items) = list["items"].take() else {
-        bail!("kubectl printed something else than a list")
+        bail!("kubectl printed something other than a list")
     };
     Ok(items)
 }

@@ -53,7 +53,7 @@ impl Program {
     }
 }
 
-/// The tag of an image whose tag nobody chooses.
+/// The default tag of an image.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) fn image(program: Program, tags: &[&str], revision: &str, binary: Vec<u8>) -> Image {

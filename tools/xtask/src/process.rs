@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 const TICK: Duration = Duration::from_millis(10);
 
 /// User and system CPU time.
-pub(super) fn processor_time(id: u32) -> Result<Duration> {
+pub(crate) fn processor_time(id: u32) -> Result<Duration> {
     let stat = read(id, "stat")?;
     ticks(&stat).map(|ticks| TICK * ticks).context("read the CPU time of the process")
 }
@@ -24,20 +24,22 @@ fn ticks(stat: &str) -> Option<u32> {
 }
 
 /// Resident memory in MiB, shared pages included.
-pub(super) struct Memory {
-    pub(super) now: f64,
-    pub(super) peak: f64,
+pub(crate) struct Memory {
+    pub(crate) now: f64,
+    pub(crate) peak: f64,
 }
 
 /// Reads the memory of a process.
-pub(super) fn memory(id: u32) -> Result<Memory> {
+pub(crate) fn memory(id: u32) -> Result<Memory> {
     let status = read(id, "status")?;
-    let mebibytes = |name: &str| -> Result<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-        Ok(kibibytes.with_context(|| format!("read {name} of the process"))? / 1024.0)
-    };
-    Ok(Memory { now: mebibytes("VmRSS")?, peak: mebibytes("VmHWM")? })
+    Ok(Memory { now: mebibytes(&status, "VmRSS")?, peak: mebibytes(&status, "VmHWM")? })
+}
+
+/// A field of `/proc/PID/status`, in MiB.
+pub(crate) fn mebibytes(status: &str, field: &str) -> Result<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    Ok(kibibytes.with_context(|| format!("read {field} of the process"))? / 1024.0)
 }
 
 fn read(id: u32, file: &str) -> Result<String> {
