@@ -6,7 +6,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use okid_operator::api::Phase;
-use okid_operator::permissions::Scope;
+use okid_operator::permissions::{RUN, Scope};
 use okid_sandbox::Verdict;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ async fn a_verdict_whose_write_got_no_response_is_reported_once_the_write_is_kno
 async fn evidence_left_in_a_terminating_namespace_is_reported_on_the_operators_pod() {
     let mut world = World::builder().s3().without_operator().start().await;
     let home = world.cluster.new_namespace(&world.client).await;
-    world.account.grant(Some(&home), &of_scope(Scope::OwnNamespace)).await;
+    world.account.grant(Some(&home), &of_scope(RUN, Scope::OwnNamespace)).await;
     let pod = ["--pod-name", "okid-operator-0", "--pod-uid", "the-uid", "--pod-namespace", &home];
     world.start(Launch::new().flags(pod)).await;
     let mut evidence = front();

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use okid_operator::api::{Phase, RECONCILE_REQUESTED_AT, Verification};
-use okid_operator::permissions::Scope;
+use okid_operator::permissions::{RUN, Scope};
 use okid_sandbox::{Sandbox, Verdict};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl Tenant {
     /// A namespace whose API key and credentials are those of the world.
     async fn new(world: &World) -> Self {
         let namespace = world.cluster.new_namespace(&world.client).await;
-        world.account.grant(Some(&namespace), &of_scope(Scope::WatchedNamespaces)).await;
+        world.account.grant(Some(&namespace), &of_scope(RUN, Scope::WatchedNamespaces)).await;
         let tenant = Self {
             secrets: Api::namespaced(world.client.clone(), &namespace),
             verifications: Api::namespaced(world.client.clone(), &namespace),

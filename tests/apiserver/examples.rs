@@ -42,12 +42,12 @@ fn examples() -> BTreeMap<String, String> {
 }
 
 /// The objects of a manifest.
-fn parse_all(text: &str) -> Vec<Value> {
+pub(crate) fn parse_all(text: &str) -> Vec<Value> {
     serde_norway::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
 }
 
 /// The one object of a manifest.
-fn parse(text: &str) -> Value {
+pub(crate) fn parse(text: &str) -> Value {
     let [object] = parse_all(text).try_into().unwrap();
     object
 }

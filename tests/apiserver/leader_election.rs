@@ -13,16 +13,16 @@ use okid_operator::api::{Phase, SessionState, Verification};
 use okid_sandbox::{Action, Call, Fault, Verdict};
 use serde_json::{Value, json};
 
-use crate::harness::{Launch, Operator, VerificationExt as _, World, holds, until};
+use crate::harness::{ACCOUNT, Launch, Operator, VerificationExt as _, World, holds, until};
 
-const LEASE: &str = "okid-operator";
+const LEASE: &str = ACCOUNT;
 
 /// A replica of the operators of that world.
 fn replica(world: &World) -> Launch {
     replica_in(&world.namespace)
 }
 
-fn replica_in(namespace: &str) -> Launch {
+pub(crate) fn replica_in(namespace: &str) -> Launch {
     Launch::new().flags([
         "--leader-elect=true",
         "--leader-lease-name",
@@ -33,7 +33,7 @@ fn replica_in(namespace: &str) -> Launch {
 }
 
 /// A world whose operator leads, and a standby.
-async fn world_with_standby(leader: impl FnOnce(Launch) -> Launch) -> (World, Operator) {
+pub(crate) async fn world_with_standby(leader: impl FnOnce(Launch) -> Launch) -> (World, Operator) {
     let mut world = World::builder().without_operator().start().await;
     let launch = leader(replica(&world));
     world.start(launch).await;

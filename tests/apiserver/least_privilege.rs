@@ -15,10 +15,9 @@ use serde_json::json;
 
 use crate::harness::evidence::{asking, front};
 use crate::harness::{
-    ACCOUNT, AuditLog, AuditedRequest, Cluster, Launch, Operator, VerificationExt as _, World, of_scope,
-    until,
+    ACCOUNT, AuditLog, AuditedRequest, Cluster, Operator, VerificationExt as _, World, of_scope, until,
 };
-use crate::leader_election::{until_leads, until_stands_by};
+use crate::leader_election::{replica_in, world_with_standby};
 use crate::stores::Fault;
 
 const LEASES: (&str, &str) = ("coordination.k8s.io", "leases");
@@ -85,12 +84,11 @@ async fn the_operator_uses_every_permission_and_requests_nothing_else() {
     cluster.install_definition().await;
     let mut world = World::builder().cluster(cluster).s3().without_operator().start().await;
     let own = world.cluster.new_namespace(&world.client).await;
-    world.account.grant(Some(&world.namespace), &of_scope(Scope::WatchedNamespaces)).await;
-    world.account.grant(Some(&own), &of_scope(Scope::OwnNamespace)).await;
+    world.account.grant(Some(&world.namespace), &of_scope(RUN, Scope::WatchedNamespaces)).await;
+    world.account.grant(Some(&own), &of_scope(RUN, Scope::OwnNamespace)).await;
     let mut log = AuditLog::from_now(&world.cluster, world.account.user());
-    let lease = ["--leader-elect=true", "--leader-lease-name", ACCOUNT, "--leader-lease-namespace", &own];
     let pod = ["--pod-name", "okid-operator-0", "--pod-uid", "the-uid", "--pod-namespace", &own];
-    world.start(Launch::new().flags(lease).flags(pod)).await;
+    world.start(replica_in(&own).flags(pod)).await;
 
     warn_twice(&world).await;
     let mut evidence = front();
@@ -115,8 +113,7 @@ async fn the_removal_of_finalizers_uses_every_permission_and_requests_nothing_el
     let world = World::builder().without_operator().start().await;
     let own = world.cluster.new_namespace(&world.client).await;
     for (scope, namespace) in [(Scope::WatchedNamespaces, &world.namespace), (Scope::OwnNamespace, &own)] {
-        let needed = RELEASE_FINALIZERS.iter().filter(|permission| permission.scope == scope);
-        world.account.grant(Some(namespace), &needed.collect::<Vec<_>>()).await;
+        world.account.grant(Some(namespace), &of_scope(RELEASE_FINALIZERS, scope)).await;
     }
     let labels = json!({"app": "okid-operator"});
     let deployment = json!({"metadata": {"name": ACCOUNT}, "spec": {
@@ -155,17 +152,10 @@ async fn the_removal_of_finalizers_uses_every_permission_and_requests_nothing_el
 
 /// Two replicas that have nothing left to do: one leads, the other stands by. So many Verifications are settled.
 async fn idle_replicas(settled: usize) -> (World, Operator) {
-    let mut world = World::builder().without_operator().start().await;
-    let lease = ["--leader-elect=true", "--leader-lease-name", ACCOUNT, "--leader-lease-namespace"];
-    let launch = Launch::new().flags(lease).flags([&world.namespace]);
-    world.start(launch.clone()).await;
-    until_leads(world.operator()).await;
-    let standby = world.another(launch);
-    until_stands_by(&standby).await;
+    let (world, standby) = world_with_standby(|launch| launch).await;
     for number in 0..settled {
         let name = format!("person-{number}");
-        let id = world.create_session(&name, json!({})).await;
-        world.sandbox().finish(&id, Verdict::Verified).unwrap();
+        world.create_and_finish(&name, json!({}), Verdict::Verified).await;
         world.until(&name, |seen| seen.status_or_default().settled).await;
         world.until_events(&name, &["SessionCreated", "Verified"]).await;
     }

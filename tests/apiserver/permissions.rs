@@ -32,30 +32,23 @@ fn all_but(verb: &str) -> Vec<Permission> {
     minimal().into_iter().filter(|permission| !is_it(permission)).collect()
 }
 
-/// A world whose operator may do less than it needs.
-struct RestrictedWorld {
-    world: World,
+/// A world without an operator, for an account with these permissions.
+async fn prepare(permissions: &[Permission]) -> World {
+    let world = World::builder().without_operator().s3().start().await;
+    grant(&world, permissions).await;
+    world
 }
 
-impl RestrictedWorld {
-    /// A world without an operator, for an account with these permissions.
-    async fn prepare(permissions: &[Permission]) -> Self {
-        let restricted = Self { world: World::builder().without_operator().s3().start().await };
-        restricted.grant(permissions).await;
-        restricted
-    }
+/// A world with an operator that has these permissions.
+async fn start(permissions: &[Permission]) -> World {
+    let mut world = prepare(permissions).await;
+    world.start(Launch::new()).await;
+    world
+}
 
-    /// A world with an operator that has these permissions.
-    async fn start(permissions: &[Permission]) -> Self {
-        let mut restricted = Self::prepare(permissions).await;
-        restricted.world.start(Launch::new()).await;
-        restricted
-    }
-
-    /// Grants the account exactly these permissions. They are in effect when this returns.
-    async fn grant(&self, permissions: &[Permission]) {
-        self.world.account.grant(Some(&self.world.namespace), permissions).await;
-    }
+/// Grants the account of a world exactly these permissions. They are in effect when this returns.
+async fn grant(world: &World, permissions: &[Permission]) {
+    world.account.grant(Some(&world.namespace), permissions).await;
 }
 
 fn is_open(seen: &Verification) -> bool {
@@ -72,12 +65,11 @@ async fn finishes(world: &World, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_minimal_role_suffices_from_apply_to_verdict() {
-    let restricted = RestrictedWorld::start(&minimal()).await;
-    let world = &restricted.world;
-    finishes(world, "alice").await;
+    let world = start(&minimal()).await;
+    finishes(&world, "alice").await;
     world.until_events("alice", &["SessionCreated", "Verified"]).await;
     assert_eq!(world.operator().metric("okid_events_dropped_total").await, 0.0);
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 /// Evidence that is removed with its resource.
@@ -89,21 +81,19 @@ fn with_policy_delete() -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_minimal_role_suffices_for_evidence_and_its_removal() {
-    let restricted = RestrictedWorld::start(&minimal()).await;
-    let world = &restricted.world;
+    let world = start(&minimal()).await;
     world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
     let stored = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
     world.delete("alice").await;
     assert!(files(&world.in_s3(&stored)).is_empty());
     assert_eq!(world.operator().metric("okid_reconcile_retries_total").await, 0.0);
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_permission_for_the_finalizer_evidence_with_policy_delete_is_not_stored() {
-    let restricted = RestrictedWorld::start(&all_but("patch")).await;
-    let world = &restricted.world;
+    let world = start(&all_but("patch")).await;
     world.create_and_finish("alice", with_policy_delete(), Verdict::Verified).await;
     world.until("alice", |seen| seen.phase() == Some(Phase::Storing)).await;
     // Evidence that is not removed with its resource needs no finalizer.
@@ -123,45 +113,43 @@ async fn without_permission_for_the_finalizer_evidence_with_policy_delete_is_not
     assert!(files(&world.in_s3(&alice)).is_empty());
     world.until_event("alice", "EvidenceFailed").await;
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     world.annotate("alice", RETRY, "granted").await;
     let stored = world.until_with_polls("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
-    until_logged_once(world, ("verifications", "patch"), &["alice"]).await;
-    restricted.world.finish().await;
+    until_logged_once(&world, ("verifications", "patch"), &["alice"]).await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stored_evidence_that_cannot_be_recorded_is_requested_once_and_recorded_later() {
-    let restricted = RestrictedWorld::start(&minimal()).await;
-    let world = &restricted.world;
+    let world = start(&minimal()).await;
     world.s3().proxy.next([StoreFault::Hold]);
     let id = world.create_and_finish("alice", asking(front()), Verdict::Verified).await;
     world.until_portal("an upload in flight", |world| world.s3().proxy.held() == 1).await;
-    restricted.grant(&without("verifications/status")).await;
+    grant(&world, &without("verifications/status")).await;
     world.s3().proxy.release();
     let repeated = world.operator().metric("okid_reconcile_retries_total").await;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= repeated + 3.0).await;
     let requests =
         |world: &World| (world.sandbox().session(&id).unwrap().image_requests, world.s3().proxy.arrived());
     assert_eq!(
-        requests(world),
+        requests(&world),
         (1, 3),
         "the image, the image again as the check of conditional writes, the manifest"
     );
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     check(&over, &world.in_s3(&over));
-    assert_eq!(requests(world), (1, 3));
+    assert_eq!(requests(&world), (1, 3));
     world.until_event("alice", "EvidenceStored").await;
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_permission_to_read_secrets_it_reports_that_and_recovers_once_granted() {
-    let restricted = RestrictedWorld::start(&without("secrets")).await;
-    let world = &restricted.world;
+    let world = start(&without("secrets")).await;
     world.apply("alice", json!({})).await;
     let waiting = [
         "CredentialsReady=False/SecretForbidden",
@@ -172,19 +160,18 @@ async fn without_permission_to_read_secrets_it_reports_that_and_recovers_once_gr
     world.until("alice", |seen| seen.shows(&waiting)).await;
     assert_eq!(world.creates(), 0);
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     world.until("alice", |seen| is_open(seen) && seen.shows(&["CredentialsReady=True/Accepted"])).await;
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_permission_to_write_events_everything_else_works() {
-    let restricted = RestrictedWorld::start(&without("events")).await;
-    let world = &restricted.world;
-    finishes(world, "alice").await;
+    let world = start(&without("events")).await;
+    finishes(&world, "alice").await;
     world.operator().until_metric("okid_events_dropped_total", |value| value == 2.0).await;
     world.until_events("alice", &[]).await;
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 /// Waits until the log says that a refused call works again, and checks that the refusal was logged once.
@@ -201,29 +188,27 @@ async fn until_logged_once(world: &World, (resource, verb): (&str, &str), names:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_permission_to_write_status_it_logs_once_and_calls_no_portal() {
-    let restricted = RestrictedWorld::start(&without("verifications/status")).await;
-    let world = &restricted.world;
+    let world = start(&without("verifications/status")).await;
     world.apply("alice", json!({})).await;
     world.apply("bob", json!({})).await;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= 4.0).await;
     assert_eq!(world.creates(), 0);
     assert_eq!(world.get("alice").await.status_or_default().observed_generation, Some(-1));
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     for name in ["alice", "bob"] {
         assert_eq!(world.until(name, is_open).await.session().attempt, 1);
     }
     assert_eq!(world.creates(), 2);
-    until_logged_once(world, ("verifications/status", "patch"), &["alice", "bob"]).await;
-    restricted.world.finish().await;
+    until_logged_once(&world, ("verifications/status", "patch"), &["alice", "bob"]).await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_permission_to_write_status_stops_everything_until_it_is_restored() {
-    let restricted = RestrictedWorld::start(&minimal()).await;
-    let world = &restricted.world;
+    let world = start(&minimal()).await;
     let id = world.create_session("alice", json!({})).await;
-    restricted.grant(&without("verifications/status")).await;
+    grant(&world, &without("verifications/status")).await;
     let repeated = world.operator().metric("okid_reconcile_retries_total").await;
     world.apply("bob", json!({})).await;
     world.sandbox().finish(&id, Verdict::Rejected).unwrap();
@@ -231,21 +216,20 @@ async fn a_revoked_permission_to_write_status_stops_everything_until_it_is_resto
     assert_eq!(world.creates(), 1);
     assert_eq!(world.get("alice").await.phase(), Some(Phase::AwaitingUser));
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!((over.phase(), over.id()), (Some(Phase::Rejected), Some(id)));
     world.until("bob", is_open).await;
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_that_may_not_be_written_is_retried_with_backoff_until_it_may() {
-    let restricted = RestrictedWorld::start(&minimal()).await;
-    let world = &restricted.world;
+    let world = start(&minimal()).await;
     let hang = world.sandbox().inject(Fault::new(Call::Create, Action::Hang).once().after());
     world.apply("alice", json!({})).await;
     world.until_portal("a create", |world| world.sandbox().hits(hang) == 1).await;
-    restricted.grant(&without("verifications/status")).await;
+    grant(&world, &without("verifications/status")).await;
     world.sandbox().clear(hang);
     world.operator().until_metric("okid_status_record_retries_total", |value| value >= 4.0).await;
     let writes = world.operator().metric("okid_status_writes_total").await;
@@ -253,33 +237,32 @@ async fn a_response_that_may_not_be_written_is_retried_with_backoff_until_it_may
     // The claim, one write before each pause, and perhaps one in flight.
     assert!(writes <= retries + 2.0, "{writes} writes, {retries} retries");
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     let open = world.until("alice", is_open).await;
     assert_eq!(open.id(), Some(world.sandbox().sessions()[0].id.clone()));
     assert_eq!((world.creates(), open.session().attempt, open.session().orphans), (1, 1, 0));
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_permission_to_read_verifications_it_logs_once_and_calls_no_portal() {
-    let mut restricted = RestrictedWorld::prepare(&all_but("get")).await;
+    let mut world = prepare(&all_but("get")).await;
     // What the first list returns is read again before its first reconcile.
-    restricted.world.apply("alice", json!({})).await;
-    restricted.world.start(Launch::new()).await;
-    let world = &restricted.world;
+    world.apply("alice", json!({})).await;
+    world.start(Launch::new()).await;
     world.operator().until_metric("okid_reconcile_retries_total", |value| value >= 2.0).await;
     assert_eq!(world.creates(), 0);
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     world.until("alice", is_open).await;
-    until_logged_once(world, ("verifications", "get"), &["alice"]).await;
-    restricted.world.finish().await;
+    until_logged_once(&world, ("verifications", "get"), &["alice"]).await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
-    let mut restricted = RestrictedWorld::prepare(&all_but("watch")).await;
-    let operator = restricted.world.another(Launch::new());
+    let mut world = prepare(&all_but("watch")).await;
+    let operator = world.another(Launch::new());
     operator.until_metric("okid_watch_interruptions_total", |value| value >= 3.0).await;
     let refused = |line: &Value| line["level"] == "WARN" && line["code"] == 403;
     let lines: Vec<_> = operator.log_lines().into_iter().filter(refused).collect();
@@ -291,9 +274,9 @@ async fn an_operator_that_may_not_watch_is_not_ready_and_says_why() {
     let waits = "waiting for the first list of verifications; tried to start a watch: 403 Forbidden\n";
     assert_eq!(body, waits);
 
-    restricted.grant(&minimal()).await;
+    grant(&world, &minimal()).await;
     operator.until_watching().await;
     assert!(operator.ready().await);
     assert!(operator.stop().await.success());
-    restricted.world.finish().await;
+    world.finish().await;
 }

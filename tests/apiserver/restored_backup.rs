@@ -10,12 +10,11 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use okid_operator::api::{Phase, SessionState, Verification};
-use okid_operator::permissions::RUN;
 use okid_sandbox::{Action, Call, Endpoint, Fault, RetryAfter, Sandbox, Verdict};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::harness::{Account, Cluster, Operator, SECRET, VerificationExt as _, holds, new_key, until};
+use crate::harness::{Account, Cluster, Operator, SECRET, VerificationExt as _, all, holds, new_key, until};
 
 /// A control plane of its own, whose etcd can be restored, with a portal and an operator.
 struct Restorable {
@@ -60,7 +59,7 @@ impl Restorable {
         let folder = Folder::create("okid-operator-").expect("make a folder");
         let hold = folder.path().join("held");
         let account = Account::create(cluster.client().await, &namespace).await;
-        account.grant(Some(&namespace), &RUN.iter().collect::<Vec<_>>()).await;
+        account.grant(Some(&namespace), &all()).await;
         let command = Operator::program(&account.kubeconfig(&cluster, folder.path()).await)
             .args(["run", "--allow-plain-http", "--admin-address", "127.0.0.1:0"])
             .args(flags(&namespace))

@@ -15,7 +15,7 @@ use okid_sandbox::{Action, Call, Fault, Sandbox, Verdict};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{LIMIT, Launch, Operator, SECRET, VerificationExt as _, World, of_scope};
+use crate::harness::{LIMIT, Launch, Operator, SECRET, VerificationExt as _, World, all, of_scope};
 
 const LABEL: &str = "sharding.fluxcd.io/key";
 const READS: &str = "okid_verification_reads_total";
@@ -68,7 +68,7 @@ async fn one_operator_watches_several_namespaces_and_no_other() {
     // The world's own portal is for its own namespace alone: the attempts there are counted at the end.
     let portal = Sandbox::builder().key(&world.key).start().await;
     for namespace in [&second, &third] {
-        world.account.grant(Some(namespace), &of_scope(Scope::WatchedNamespaces)).await;
+        world.account.grant(Some(namespace), &of_scope(RUN, Scope::WatchedNamespaces)).await;
     }
     let launch = Launch::new().flags(["--namespace".to_owned(), format!("{second},{third}")]);
     world.start(launch.allow([world.sandbox().url(), portal.url()])).await;
@@ -98,7 +98,7 @@ async fn two_operators_share_the_work_by_label_and_each_has_a_lease_of_its_own()
     let election = ["--leader-elect=true", "--leader-lease-namespace"].map(str::to_owned);
     let namespace = [world.namespace.clone()];
     world.account.limit_to_leases(["one", "two"].map(|shard| lease(&world, shard)).into());
-    world.account.grant(Some(&world.namespace), &RUN.iter().collect::<Vec<_>>()).await;
+    world.account.grant(Some(&world.namespace), &all()).await;
     world.start(selecting("one").flags(election.clone()).flags(namespace.clone())).await;
     let two = world.another(selecting("two").flags(election).flags(namespace));
     two.until_watching().await;

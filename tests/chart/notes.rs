@@ -26,7 +26,7 @@ pub(crate) fn first_verification(notes: &str) -> (String, String) {
     (manifest.to_owned(), command.split(' ').next().unwrap().to_owned())
 }
 
-/// Whether the operator of a case works on what the notes tell to apply, with a portal and a Secret that it has.
+/// Whether the operator of a case works on the Verification in the notes, with a portal and a Secret that it has.
 fn assert_works(case: &str, rendered: &Rendered, notes: &str) {
     let settings = settings(rendered);
     let (manifest, namespace) = first_verification(notes);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::helm::{RELEASE, Rendered, case, chart, helm, read, repository, template, texts};
 use crate::objects::{kubectl, restricted, run};
+use crate::release::get;
 use crate::release::{kubectl_in, until_served};
 
 fn page() -> String {
@@ -161,8 +162,7 @@ async fn the_releases_on_the_page_share_a_cluster_and_each_resource_belongs_to_o
         assert!(succeeded && errors.is_empty(), "{name}: {errors}");
         let rendered = Rendered::parse(&template(&["--values", &values]).unwrap());
         selectors.extend(rendered.flags("--selector"));
-        let get = ["--namespace", &namespace, "get", "deployments", "--output", "json"];
-        let deployments: Value = serde_json::from_str(&kubectl_in(&cluster, &get, "")).unwrap();
+        let deployments = get(&cluster, &namespace, "deployments");
         for deployment in deployments["items"].as_array().unwrap() {
             let arguments = texts(&deployment["spec"]["template"]["spec"]["containers"][0]["args"]);
             let lease = arguments.iter().find(|argument| argument.starts_with("--leader-lease-name="));

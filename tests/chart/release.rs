@@ -35,7 +35,7 @@ pub(crate) fn kubectl_in(cluster: &Cluster, arguments: &[&str], input: &str) -> 
     output
 }
 
-fn get(cluster: &Cluster, namespace: &str, what: &str) -> Value {
+pub(crate) fn get(cluster: &Cluster, namespace: &str, what: &str) -> Value {
     let text = kubectl_in(cluster, &["--namespace", namespace, "get", what, "--output", "json"], "");
     serde_json::from_str(&text).unwrap()
 }

@@ -65,7 +65,7 @@ pub(crate) fn rows() -> Vec<Case> {
 }
 
 /// What the tests on the API server saw in their last run.
-pub(crate) fn seen() -> Vec<Case> {
+fn seen() -> Vec<Case> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("statuses.jsonl");
     let Ok(text) = fs::read_to_string(&file) else {
         skip("judging seen statuses is", &"the tests on the API server have not run");

@@ -59,8 +59,8 @@ impl Account {
     /// `default`.
     pub(crate) async fn for_all_namespaces(cluster: &Cluster) -> Self {
         let account = Self::create(cluster.client().await, "default").await;
-        account.grant(None, &of_scope(Scope::WatchedNamespaces)).await;
-        account.grant(Some("default"), &of_scope(Scope::OwnNamespace)).await;
+        account.grant(None, &of_scope(RUN, Scope::WatchedNamespaces)).await;
+        account.grant(Some("default"), &of_scope(RUN, Scope::OwnNamespace)).await;
         account
     }
 
@@ -146,9 +146,14 @@ impl Account {
     }
 }
 
-/// What the operator needs where it watches, or in its own namespace.
-pub(crate) fn of_scope(scope: Scope) -> Vec<Permission> {
-    RUN.iter().filter(|permission| permission.scope == scope).collect()
+/// What the operator needs in one namespace for everything.
+pub(crate) fn all() -> Vec<Permission> {
+    RUN.iter().collect()
+}
+
+/// The permissions of a list that are needed where the operator watches, or in its own namespace.
+pub(crate) fn of_scope(list: &'static [permissions::Permission], scope: Scope) -> Vec<Permission> {
+    list.iter().filter(|permission| permission.scope == scope).collect()
 }
 
 impl Grant {

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use control_plane::Folder;
-use okid_operator::permissions::RUN;
 use okid_sandbox::Sandbox;
 use tokio::sync::Semaphore;
 
 use super::evidence::new_s3;
 use super::history::History;
 use super::world::{SECRET, World, new_key};
-use super::{Account, Cluster, Launch, Permission};
+use super::{Account, Cluster, Launch, all};
 
 /// How many worlds run at the same time. They mostly wait, but each starts a process.
 static PERMITS: Semaphore = Semaphore::const_new(12);
@@ -72,7 +71,7 @@ impl Builder {
         let client = cluster.client().await;
         let namespace = cluster.new_namespace(&client).await;
         let account = Account::create(client.clone(), &namespace).await;
-        account.grant(Some(&namespace), &RUN.iter().collect::<Vec<Permission>>()).await;
+        account.grant(Some(&namespace), &all()).await;
         let folder = Folder::create("okid-operator-").expect("make a folder");
         let kubeconfig = account.kubeconfig(&cluster, folder.path()).await;
         let key = new_key();

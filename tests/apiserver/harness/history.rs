@@ -159,12 +159,28 @@ impl Records {
         if before.is_some_and(|before| resource_version(before) >= resource_version(&version)) {
             return;
         }
-        let violations = before.into_iter().flat_map(|before| violations_between(before, &version));
+        let mut violations = violations_in(&version);
+        violations.extend(before.into_iter().flat_map(|before| violations_between(before, &version)));
         let violations: Vec<_> =
-            violations.map(|violation| format!("{}: {violation}", object.name)).collect();
+            violations.into_iter().map(|violation| format!("{}: {violation}", object.name)).collect();
         object.versions.push(version);
         self.violations.extend(violations);
     }
+}
+
+/// Violations within one version, beyond what the tools find that `tests/readers` has judge it.
+fn violations_in(version: &Value) -> Vec<String> {
+    let status = &version["status"];
+    let others = conditions(version)
+        .iter()
+        .filter(|condition| condition["observedGeneration"] != status["observedGeneration"]);
+    let mut violations: Vec<_> = others
+        .map(|condition| format!("{} has another generation than the status", condition["type"]))
+        .collect();
+    if status["observedGeneration"].as_i64() > version["metadata"]["generation"].as_i64() {
+        violations.push("observedGeneration is ahead of the generation".to_owned());
+    }
+    violations
 }
 
 /// Violations between one version and the next.

@@ -1,22 +1,14 @@
 //! Several replicas with limited permissions: the Lease, a namespace that may not be listed, and the removal of finalizers.
 
 use super::*;
-
-/// The flags of a replica, which end with the namespace of its Lease.
-const ELECTION: [&str; 3] =
-    ["--leader-elect=true", "--leader-lease-name=okid-operator", "--leader-lease-namespace"];
-
-fn all() -> Vec<Permission> {
-    RUN.iter().collect()
-}
+use crate::harness::{all, of_scope};
+use crate::leader_election::{replica_in, until_leads};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_permissions_for_the_lease_suffice_and_a_missing_one_is_reported() {
-    let mut restricted = RestrictedWorld::prepare(&minimal()).await;
-    let namespace = restricted.world.namespace.clone();
-    let launch = Launch::new().flags(ELECTION).flags([namespace.clone()]);
-    restricted.world.start(launch).await;
-    let world = &restricted.world;
+    let mut world = prepare(&minimal()).await;
+    let namespace = world.namespace.clone();
+    world.start(replica_in(&namespace)).await;
     let refused = |line: &Value| {
         line["code"] == 403 && line["message"].as_str().is_some_and(|text| text.contains("Lease"))
     };
@@ -28,31 +20,25 @@ async fn the_permissions_for_the_lease_suffice_and_a_missing_one_is_reported() {
     assert_eq!(body, waits);
     world.apply("alice", json!({})).await;
 
-    restricted.grant(&all()).await;
+    grant(&world, &all()).await;
     world.until("alice", is_open).await;
     world.operator().until_ready().await;
     assert_eq!(world.operator().log_lines().iter().filter(|line| refused(line)).count(), 1);
     // A renewal, and the release at the end.
     let renewals = "okid_api_server_request_duration_seconds_count{verb=\"update\",resource=\"leases\"}";
     world.operator().until_metric(renewals, |count| count >= 1.0).await;
-    restricted.world.finish().await;
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
-    let mut restricted = RestrictedWorld::prepare(&all()).await;
-    let world = &restricted.world;
+    let mut world = prepare(&all()).await;
     let forbidden = world.cluster.new_namespace(&world.client).await;
-    let launch = || {
-        let flags = [restricted.world.namespace.clone(), "--namespace".to_owned(), forbidden.clone()];
-        Launch::new().flags(ELECTION).flags(flags)
-    };
-    let (first, second) = (launch(), launch());
-    let leads = |line: &Value| line["message"] == "this replica leads";
-    let first = restricted.world.another(first);
-    first.until_logged("that it leads", leads).await;
-    let second = restricted.world.another(second);
-    let id = restricted.world.create_session("alice", json!({})).await;
+    let launch = replica_in(&world.namespace).flags(["--namespace", &forbidden]);
+    let first = world.another(launch.clone());
+    until_leads(&first).await;
+    let second = world.another(launch);
+    let id = world.create_session("alice", json!({})).await;
     // What is missing keeps neither from being ready, and is said.
     for replica in [&first, &second] {
         replica.until_ready().await;
@@ -65,20 +51,18 @@ async fn a_replica_leads_although_one_of_its_namespaces_may_not_be_listed() {
     }
 
     assert!(first.stop().await.success());
-    second.until_logged("that it leads", leads).await;
-    restricted.world.sandbox().finish(&id, Verdict::Verified).unwrap();
-    let over = restricted.world.until("alice", |seen| seen.status_or_default().settled).await;
+    until_leads(&second).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let over = world.until("alice", |seen| seen.status_or_default().settled).await;
     assert_eq!(over.phase(), Some(Phase::Verified));
-    restricted.world.replace_operator(second);
-    restricted.world.finish().await;
+    world.replace_operator(second);
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finalizers_are_released_during_other_writes_and_beside_a_forbidden_namespace() {
     const OTHER: &str = "example.com/other";
-    let needed = RELEASE_FINALIZERS.iter().filter(|permission| permission.scope == Scope::WatchedNamespaces);
-    let restricted = RestrictedWorld::prepare(&needed.collect::<Vec<_>>()).await;
-    let world = &restricted.world;
+    let world = prepare(&of_scope(RELEASE_FINALIZERS, Scope::WatchedNamespaces)).await;
     let forbidden = world.cluster.new_namespace(&world.client).await;
     let merge = async |name: &str, metadata: Value| {
         let patch = Patch::Merge(json!({"metadata": metadata}));
@@ -111,5 +95,5 @@ async fn finalizers_are_released_during_other_writes_and_beside_a_forbidden_name
     for name in ["alice", "bob"] {
         merge(name, json!({"finalizers": []})).await;
     }
-    restricted.world.finish().await;
+    world.finish().await;
 }

@@ -4,20 +4,25 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use control_plane::Progress;
-use okid_operator::api::Phase;
 use okid_sandbox::Verdict;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use super::{example, text, with};
+use super::{example, session, text, with};
 use crate::harness::{VerificationExt as _, World};
 use crate::manifests::repository;
+
+/// Helm, where `cargo xtask test` has built it.
+const HELM: &str = "OKID_TEST_HELM";
 
 static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
 
 async fn program() -> &'static PathBuf {
-    let build = || control_plane::helm(Progress::detect()).expect("build helm");
+    let build = || match std::env::var_os(HELM) {
+        Some(path) => path.into(),
+        None => control_plane::helm(Progress::detect()).expect("build helm"),
+    };
     PROGRAM.get_or_init(async || spawn_blocking(build).await.expect("build helm")).await
 }
 
@@ -26,8 +31,8 @@ async fn helm(world: &World, arguments: &[&str]) -> Output {
     let mut command = Command::new(program().await);
     command.args(arguments).args(["--namespace", &world.namespace]).kill_on_drop(true);
     command.env("KUBECONFIG", world.cluster.kubeconfig());
-    for (variable, folder) in [("HELM_CONFIG_HOME", "config"), ("HELM_CACHE_HOME", "cache")] {
-        command.env(variable, world.folder().join("helm").join(folder));
+    for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(folder, world.folder().join("helm").join(folder));
     }
     command.output().await.unwrap()
 }
@@ -40,9 +45,8 @@ fn chart() -> String {
 async fn install(world: &World, name: &str, verdict: Verdict) -> Output {
     let chart = chart();
     let finish = async {
-        world.until_exists(name).await;
-        let seen = world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await;
-        world.sandbox().finish(&seen.id().unwrap(), verdict).unwrap();
+        let id = session(world, name).await;
+        world.sandbox().finish(&id, verdict).unwrap();
     };
     let arguments = ["install", name, &chart, "--wait", "--timeout", "4m"];
     tokio::join!(helm(world, &arguments), finish).0

@@ -1,16 +1,9 @@
 //! `examples/kubectl`: a shell script that requests a check and waits for it.
 
-use okid_operator::api::Phase;
 use okid_sandbox::Verdict;
 
-use super::{example, shell, text, with};
+use super::{example, session, shell, text, with};
 use crate::harness::{VerificationExt as _, World};
-
-/// Waits for the link of a check, and returns its session.
-async fn session(world: &World, name: &str) -> String {
-    world.until_exists(name).await;
-    world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await.id().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_script_prints_the_link_and_its_exit_code_is_the_verdict() {

@@ -11,9 +11,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 
+use okid_operator::api::Phase;
 use tokio::process::Command;
 
-use crate::harness::World;
+use crate::harness::{VerificationExt as _, World};
 use crate::manifests::repository;
 
 /// A file of `examples/`.
@@ -61,4 +62,10 @@ async fn shell(world: &World, script: &str, arguments: &[&str]) -> Output {
 fn text(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// Waits for the link of a check, and returns its session.
+async fn session(world: &World, name: &str) -> String {
+    world.until_exists(name).await;
+    world.until(name, |seen| seen.phase() == Some(Phase::AwaitingUser)).await.id().unwrap()
 }

@@ -5,16 +5,12 @@ use std::process::Output;
 
 use okid_operator::api::Phase;
 use okid_sandbox::Verdict;
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{example, shell, text};
+use crate::examples::{parse, parse_all};
 use crate::harness::{VerificationExt as _, World};
 use crate::manifests::apply;
-
-fn parse(text: &str) -> Value {
-    serde_norway::from_str(text).unwrap()
-}
 
 /// Runs a script for the check of that name, with variables as the tools set them. GitHub ends a script at the first error.
 async fn run(world: &World, script: &Value, name: &str) -> Output {
@@ -108,8 +104,7 @@ async fn the_manifests_for_terraform_and_crossplane_can_be_applied_and_get_a_lin
 #[test]
 fn the_policy_for_kyverno_has_the_rules_of_the_validating_admission_policy() {
     let policy = example("policy/validating-admission-policy.yaml");
-    let policy = serde_norway::Deserializer::from_str(&policy).next().unwrap();
-    let policy = Value::deserialize(policy).unwrap();
+    let policy = parse_all(&policy).swap_remove(0);
     let kyverno = parse(&example("kyverno/policy.yaml"));
     let rule = &kyverno["spec"]["rules"][0];
     let rules = rule["validate"]["cel"]["expressions"].as_array().unwrap();
