@@ -136,6 +136,15 @@ pub const RUN: &[Permission] = &[
     ),
 ];
 
+/// What `okid-operator run` needs to delete Verifications at the end of their `spec.ttlAfterFinished`. Optional: without it
+/// they stay and show the reason `DeletionForbidden`.
+pub const TTL_AFTER_FINISHED: &[Permission] = &[permission(
+    Scope::WatchedNamespaces,
+    VERIFICATIONS,
+    Objects::All,
+    ("delete", "deletes a finished resource whose spec.ttlAfterFinished has passed; nothing else"),
+)];
+
 /// What `okid-operator release-finalizers` needs.
 pub const RELEASE_FINALIZERS: &[Permission] = &[
     permission(

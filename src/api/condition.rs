@@ -94,6 +94,8 @@ words! {
         Verified,
         /// The evidence is in the store. Present only with `spec.evidence`.
         EvidenceStored,
+        /// The operator deletes the resource in time. Present only with `spec.ttlAfterFinished`.
+        CleanupReady,
     }
 }
 
@@ -220,6 +222,12 @@ words! {
         Stored,
         /// The portal has none of the images that were requested.
         NothingToStore,
+        /// The resource is deleted once `spec.ttlAfterFinished` has passed.
+        Scheduled,
+        /// Flux, Argo CD or Helm manages the resource and would bring it back, so it is not deleted.
+        ManagedByGitOps,
+        /// The API server does not let the operator delete the resource.
+        DeletionForbidden,
     }
 }
 

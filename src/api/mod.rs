@@ -6,6 +6,7 @@ mod condition;
 mod definition;
 mod duration;
 mod evidence;
+mod git_ops;
 mod outcome;
 mod rules;
 mod spec;
@@ -19,6 +20,7 @@ pub use evidence::{
     DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, EvidenceStatus, ImageKind,
     ImageRequest, ObjectState, SecretRef, StoredObject,
 };
+pub use git_ops::{TTL_IN_GITOPS, is_git_ops_annotation, is_git_ops_label, is_kept_by_git_ops};
 pub use outcome::Outcome;
 pub use spec::{
     Adopt, Mode, OnUnknownOutcome, Polling, ReadyWhen, SecretKeyRef, Verification, VerificationSpec,

@@ -60,6 +60,12 @@ pub(super) const RULES: &[Rule] = &[
         field_path: None,
     },
     Rule {
+        path: &["spec", "ttlAfterFinished"],
+        expression: "duration(self) <= duration('8760h')",
+        message: "ttlAfterFinished must be from 0s to 8760h, such as 24h",
+        field_path: None,
+    },
+    Rule {
         path: &["spec", "polling", "minInterval"],
         expression: "duration(self) >= duration('1s') && duration(self) <= duration('1h')",
         message: "minInterval must be from 1s to 1h, such as 5s",

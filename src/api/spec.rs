@@ -127,6 +127,13 @@ pub struct VerificationSpec {
     /// What to store in object storage once the check has finished. Nothing is stored without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidenceSpec>,
+
+    /// How long after the check has finished and nothing is pending the operator deletes this resource: from 0s to 8760h;
+    /// never by default. Evidence stays or goes as evidence.deletionPolicy says. A resource that Flux, Argo CD or Helm
+    /// would bring back is not deleted unless it has the annotation okid.io/ttl-in-gitops: allow. Use at least 1m where
+    /// somebody waits for the outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_after_finished: Option<Duration>,
 }
 
 fn default_active_deadline() -> Duration {

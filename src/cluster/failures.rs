@@ -18,6 +18,8 @@ use crate::incidents::{Incident, Incidents};
 
 /// An incident ends once nothing has failed for this long. Longer than any wait between two reconciles.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(5);
+/// The same for deletions that are refused, which are tried again within an hour.
+const REFUSED_DELETIONS_RESOLVE_TIMEOUT: Duration = Duration::from_hours(2);
 /// An incident stays open for this long after its last failure, though all requests have succeeded since: an API server
 /// that responds to some and not to others is one incident.
 const KEEP_OPEN_FOR: Duration = Duration::from_secs(10);
@@ -33,6 +35,8 @@ pub(crate) enum ServerCall {
     PatchStatus,
     /// Writing the finalizer of evidence.
     PatchVerification,
+    /// Deleting a resource at the end of its `spec.ttlAfterFinished`.
+    DeleteVerification,
     /// Reading an API key or the credentials of a store.
     GetSecret,
 }
@@ -43,13 +47,14 @@ impl ServerCall {
         match self {
             Self::GetVerification | Self::GetSecret => "get",
             Self::PatchStatus | Self::PatchVerification => "patch",
+            Self::DeleteVerification => "delete",
         }
     }
 
     /// The resource that RBAC must allow it on.
     const fn resource(self) -> &'static str {
         match self {
-            Self::GetVerification | Self::PatchVerification => "verifications",
+            Self::GetVerification | Self::PatchVerification | Self::DeleteVerification => "verifications",
             Self::PatchStatus => "verifications/status",
             Self::GetSecret => "secrets",
         }
@@ -73,6 +78,13 @@ impl IncidentKind {
             None | Some(408 | 429 | 500..) => Self::Unavailable,
             Some(401) => Self::Unauthenticated,
             Some(code) => Self::Refused(call, code),
+        }
+    }
+
+    const fn resolve_timeout(self) -> Duration {
+        match self {
+            Self::Refused(ServerCall::DeleteVerification, _) => REFUSED_DELETIONS_RESOLVE_TIMEOUT,
+            Self::Unavailable | Self::Unauthenticated | Self::Refused(_, _) => RESOLVE_TIMEOUT,
         }
     }
 
@@ -187,7 +199,7 @@ impl FailureLog {
     fn failed(&self, call: ServerCall, code: Option<u16>, object: (&str, &str), now: Instant) -> bool {
         let mut incidents = self.0.lock();
         let failure = IncidentKind::of(call, code);
-        let (is_new, failing) = incidents.failed(failure, Failing::default(), RESOLVE_TIMEOUT, now);
+        let (is_new, failing) = incidents.failed(failure, Failing::default(), failure.resolve_timeout(), now);
         let object = hash(call, object);
         if failing.objects.len() < MOST_TRACKED {
             failing.objects.insert(object);
@@ -270,6 +282,16 @@ mod tests {
         assert_eq!(failures.succeeded(CALL, ALICE, later), [End::Now]);
         assert_eq!(failures.succeeded(CALL, ALICE, later), []);
         assert!(failures.failed(CALL, Some(403), BOB, later), "the next one is another incident");
+    }
+
+    #[test]
+    fn deletions_that_are_refused_every_hour_are_one_incident() {
+        let (failures, start) = (FailureLog::default(), Instant::now());
+        let fails = |hour| {
+            failures.failed(ServerCall::DeleteVerification, Some(403), ALICE, start + second(3600) * hour)
+        };
+        assert_eq!([0, 1, 2, 3].map(fails), [true, false, false, false]);
+        assert!(fails(6), "the API server had let others through, or nothing was left to delete");
     }
 
     /// The lines of five minutes in which each call fails as `fails` says.

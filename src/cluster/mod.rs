@@ -7,6 +7,7 @@ mod access_review;
 mod connect;
 mod decode_error;
 mod definition;
+mod deletion;
 mod error;
 mod events;
 mod failures;
@@ -30,6 +31,7 @@ mod watch_client;
 
 pub(crate) use connect::{Connect, connect};
 pub(crate) use definition::{INSTALL, WAITING};
+pub(crate) use deletion::Deletion;
 pub(crate) use error::ApiError;
 pub(crate) use events::note::OwnPod;
 pub(crate) use finalizers::{HeldVerification, LeftEvidence};

@@ -28,7 +28,7 @@ use super::{
     watch::{Change, WatchSettings, changes},
 };
 use crate::{
-    api::{SessionState, Verification, VerificationStatus},
+    api::{SessionState, Verification, VerificationStatus, is_git_ops_annotation, is_git_ops_label},
     fairness::{FairSemaphore, FairnessKey, Permit},
     incidents::Incidents,
     metrics::Metrics,
@@ -57,7 +57,7 @@ pub(crate) struct Cluster {
     permits: Arc<FairSemaphore>,
     /// For records of sessions, of which there are no more than claims.
     records: Arc<FairSemaphore>,
-    failures: Arc<FailureLog>,
+    pub(super) failures: Arc<FailureLog>,
     secrets: Secrets,
     reporter: Reporter,
     last_contact: LastContact,
@@ -269,9 +269,9 @@ pub(crate) fn fairness_key(object: &Verification) -> FairnessKey {
 #[must_use]
 pub(crate) fn prune(mut object: Box<Verification>) -> Box<Verification> {
     object.metadata.managed_fields = None;
-    object.metadata.labels = None;
     object.metadata.owner_references = None;
-    object.annotations_mut().retain(|name, _| name.starts_with("okid.io/"));
+    object.labels_mut().retain(|name, _| is_git_ops_label(name));
+    object.annotations_mut().retain(|name, _| name.starts_with("okid.io/") || is_git_ops_annotation(name));
     object
 }
 
@@ -306,7 +306,7 @@ async fn get(
 
 /// Whether the API server itself says that there is no resource of that name. A 404 of a gateway, or of an API server
 /// that does not serve the resource at the moment, does not: what follows from it cannot be undone.
-fn says_gone(status: &Status, name: &str) -> bool {
+pub(super) fn says_gone(status: &Status, name: &str) -> bool {
     let is_about_it = status.details.as_ref().is_some_and(|about| about.name == name);
     status.code == 404 && status.reason == "NotFound" && is_about_it
 }

@@ -37,6 +37,8 @@ pub(super) struct ConditionInputs {
     pub(super) evidence: EvidenceState,
     /// Reason of `EvidenceStored` while it is not stored; if none, the former one stays.
     pub(super) evidence_reason: Option<Reason>,
+    /// Reason of `CleanupReady`; none without `spec.ttlAfterFinished`.
+    pub(super) cleanup: Option<Reason>,
 }
 
 /// The phase, from its last value and the other fields.
@@ -121,6 +123,9 @@ pub(super) fn conditions(
     shown.push((ConditionType::Verified, verdict, verified));
     if let Some((stored, reason)) = evidence_stored(inputs.evidence, status, inputs.evidence_reason) {
         shown.push((ConditionType::EvidenceStored, stored, reason));
+    }
+    if let Some(reason) = inputs.cleanup {
+        shown.push((ConditionType::CleanupReady, cleanup_status(reason), reason));
     }
 
     shown
@@ -328,6 +333,10 @@ const fn credentials_status(reason: Reason) -> ConditionStatus {
     } else {
         ConditionStatus::False
     }
+}
+
+const fn cleanup_status(reason: Reason) -> ConditionStatus {
+    if matches!(reason, Reason::Scheduled) { ConditionStatus::True } else { ConditionStatus::False }
 }
 
 const fn session_status(reason: Reason) -> ConditionStatus {

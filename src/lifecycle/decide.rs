@@ -95,6 +95,9 @@ fn decide_live(state: &State, attempts: Attempts, facts: &Facts) -> Step {
 
 fn decide_finished(facts: &Facts) -> Step {
     let evidence = &facts.evidence;
+    if let Some(at) = facts.cleanup_at() {
+        return decide_cleanup(at, facts);
+    }
     if !evidence.is_live() {
         return Transition::Settle.into();
     }
@@ -127,6 +130,21 @@ fn decide_finished(facts: &Facts) -> Step {
     wait.map_or(Step::Store, |wait| Transition::Wait(wait).into())
 }
 
+/// Deletes a resource at the end of its `spec.ttlAfterFinished`, unless Git would bring it back. A deletion that failed
+/// is tried again when it is due.
+fn decide_cleanup(at: Timestamp, facts: &Facts) -> Step {
+    if facts.cleanup.is_some_and(|cleanup| cleanup.managed_by_git_ops) {
+        return Transition::Show(Shown::Finished).into();
+    }
+    if at > facts.now {
+        return Transition::Wait(Wait::Ttl(at)).into();
+    }
+    match facts.due {
+        Due::At(at) => Transition::Wait(Wait::Due(at)).into(),
+        Due::Now => Step::Delete,
+    }
+}
+
 /// Whether the time to store evidence is over. It is not while only the schedule or the rate limit delays it and no
 /// error is known.
 fn is_storing_abandoned(wait: Option<Wait>, facts: &Facts) -> bool {
@@ -137,7 +155,8 @@ fn is_storing_abandoned(wait: Option<Wait>, facts: &Facts) -> bool {
         Some(
             Wait::Key(_)
             | Wait::Admission(Refusal::KeyRejected(_) | Refusal::Paused(_) | Refusal::Breaker(_))
-            | Wait::InFlight(_),
+            | Wait::InFlight(_)
+            | Wait::Ttl(_),
         ) => true,
     };
     storing_is_over(facts) && (is_prevented || facts.local_state.storing.is_some())

@@ -59,11 +59,13 @@ pub enum Event {
     EvidenceVersionsLeft,
     /// All evidence in status was removed, but the store could not be listed for more.
     EvidenceNotListed,
+    /// `spec.ttlAfterFinished` does not delete the resource, because Git would bring it back.
+    ManagedByGitOps,
 }
 
 impl Event {
     /// All events except those of a blocker.
-    const OWN: [Self; 26] = [
+    const OWN: [Self; 27] = [
         Self::SessionCreated,
         Self::SessionAdopted,
         Self::Verified,
@@ -90,6 +92,7 @@ impl Event {
         Self::EvidenceOrphaned,
         Self::EvidenceVersionsLeft,
         Self::EvidenceNotListed,
+        Self::ManagedByGitOps,
     ];
 
     /// All events.
@@ -127,6 +130,7 @@ impl Event {
             Self::EvidenceOrphaned | Self::EvidenceVersionsLeft | Self::EvidenceNotListed => {
                 "EvidenceOrphaned"
             }
+            Self::ManagedByGitOps => "ManagedByGitOps",
         }
     }
 
@@ -160,7 +164,8 @@ impl Event {
             | Self::EvidenceFailed
             | Self::EvidenceOrphaned
             | Self::EvidenceVersionsLeft
-            | Self::EvidenceNotListed => true,
+            | Self::EvidenceNotListed
+            | Self::ManagedByGitOps => true,
         }
     }
 
@@ -225,6 +230,9 @@ impl Event {
             }
             Self::EvidenceNotListed => {
                 "Every object in status was removed. More may remain, because the credentials do not permit listing the store."
+            }
+            Self::ManagedByGitOps => {
+                "spec.ttlAfterFinished does not delete this resource: Flux, Argo CD or Helm would bring it back as a new check."
             }
         }
     }

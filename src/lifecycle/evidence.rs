@@ -26,6 +26,8 @@ pub struct EvidenceFacts {
     pub verdict_at: Option<Timestamp>,
     /// Since when it is pending: since the verdict, or since a person requested a retry.
     pub pending_since: Option<Timestamp>,
+    /// When all of it was stored.
+    pub stored_at: Option<Timestamp>,
     /// Whether the resource has our finalizer.
     pub has_finalizer: bool,
     /// When the resource was deleted.
@@ -42,6 +44,7 @@ impl Default for EvidenceFacts {
             is_stored: false,
             verdict_at: None,
             pending_since: None,
+            stored_at: None,
             has_finalizer: false,
             deleted_at: None,
         }
@@ -63,6 +66,7 @@ impl EvidenceFacts {
             is_stored: objects(status).iter().any(|object| object.state == ObjectState::Stored),
             verdict_at: status.finished_at,
             pending_since: pending_since(status),
+            stored_at: stored_at(status),
             ..self.clone()
         }
     }
@@ -73,6 +77,13 @@ impl EvidenceFacts {
         matches!(self.state, EvidenceState::Pending | EvidenceState::Failed)
             || self.has_finalizer
             || self.lacks_finalizer()
+    }
+
+    /// Whether something is left to do, by the operator or by a person, before `spec.ttlAfterFinished` counts.
+    pub(super) fn is_unfinished(&self) -> bool {
+        matches!(self.state, EvidenceState::Pending | EvidenceState::Failed)
+            || self.lacks_finalizer()
+            || self.holds_needless_finalizer()
     }
 
     /// Whether the resource still needs the finalizer, because evidence is stored, or about to be, that is removed with
@@ -189,6 +200,12 @@ fn pending_since(status: &VerificationStatus) -> Option<Timestamp> {
         (shown.status == ConditionStatus::True).then_some(shown.last_transition_time)
     });
     again.chain([finished_at]).max()
+}
+
+/// When all evidence was stored, according to status.
+fn stored_at(status: &VerificationStatus) -> Option<Timestamp> {
+    let shown = Condition::find(&status.conditions, ConditionType::EvidenceStored)?;
+    (shown.status == ConditionStatus::True).then_some(shown.last_transition_time)
 }
 
 /// How much of the evidence is stored, according to status.

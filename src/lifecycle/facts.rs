@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     absence::{Absence, Missing},
+    cleanup::CleanupFacts,
     evidence::{EvidenceFacts, Wanted},
     key_fact::KeyFact,
     known_session::KnownSession,
@@ -80,6 +81,8 @@ pub struct Facts {
     pub known: Option<KnownSession>,
     /// The requested evidence, and how much of it is stored.
     pub evidence: EvidenceFacts,
+    /// `spec.ttlAfterFinished`, if it is set.
+    pub cleanup: Option<CleanupFacts>,
     /// What this process remembers.
     pub local_state: LocalState,
 }
@@ -202,6 +205,17 @@ impl Facts {
     #[must_use]
     pub(crate) fn requests_poll(&self, status: &VerificationStatus) -> bool {
         self.reconcile_requested.is_some() && self.reconcile_requested != status.last_handled_reconcile_at
+    }
+}
+
+impl Facts {
+    /// When `spec.ttlAfterFinished` ends, if it is set and nothing is pending. It counts from the verdict and from the
+    /// last stored object, but not from before the resource was created: its status may be from a backup.
+    pub(super) fn cleanup_at(&self) -> Option<Timestamp> {
+        let evidence = &self.evidence;
+        let cleanup = self.cleanup.filter(|_| !evidence.is_unfinished())?;
+        let ended = [evidence.verdict_at, evidence.stored_at].into_iter().flatten();
+        Some(cleanup.end(ended.fold(self.created_at, Timestamp::max)))
     }
 }
 

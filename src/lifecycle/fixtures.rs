@@ -91,6 +91,7 @@ pub fn facts() -> Facts {
         too_large: false,
         known: None,
         evidence: EvidenceFacts::default(),
+        cleanup: None,
         local_state: LocalState::default(),
     }
 }
@@ -109,6 +110,7 @@ pub fn spec() -> VerificationSpec {
         suspend: false,
         adopt: None,
         evidence: None,
+        ttl_after_finished: None,
     }
 }
 

@@ -27,6 +27,10 @@ const FINALIZER_DENIED: &str = "deletionPolicy Delete needs the finalizer okid.i
 const PORTAL_UNAVAILABLE: &str = "The portal does not return the images. The operator is retrying; CredentialsReady shows whether the API key is accepted.";
 const EVIDENCE_FAILED: &str = "The evidence could not be stored; see the condition EvidenceStored. To try again, set the annotation okid.io/retry to a new value.";
 
+const SCHEDULED: &str = "The operator deletes this resource when spec.ttlAfterFinished has passed since the check finished and nothing was pending any more.";
+const MANAGED_BY_GIT_OPS: &str = "Flux, Argo CD or Helm manages this resource and would bring it back as a new check, so it is not deleted. Remove it from its source, or set the annotation okid.io/ttl-in-gitops to allow.";
+const DELETION_FORBIDDEN: &str = "The API server does not let the operator delete this resource. Grant the operator the verb delete on verifications, and check the admission policies; the operator is retrying.";
+
 /// The message of a condition, at most 256 characters.
 #[must_use]
 pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
@@ -105,6 +109,9 @@ pub const fn message(type_: ConditionType, reason: Reason) -> &'static str {
         Reason::Conflict => "A different object exists under the same key; it was not overwritten.",
         Reason::Stored => "The evidence is stored.",
         Reason::NothingToStore => "The portal has none of the images that spec.evidence requests.",
+        Reason::Scheduled => SCHEDULED,
+        Reason::ManagedByGitOps => MANAGED_BY_GIT_OPS,
+        Reason::DeletionForbidden => DELETION_FORBIDDEN,
     }
 }
 

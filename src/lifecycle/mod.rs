@@ -12,6 +12,7 @@
 
 mod absence;
 mod blocker;
+mod cleanup;
 mod conclude;
 mod conditions;
 mod decide;
@@ -39,6 +40,7 @@ pub(crate) use absence::Absence;
 pub use absence::{Misses, Missing};
 pub(crate) use blocker::GRACE as STALLED_AFTER;
 pub use blocker::{Blocker, BlockerKind};
+pub use cleanup::{CleanupFacts, DeletionOutcome};
 pub(crate) use conclude::wait::{
     MISSING_KEY_CHECKED_EVERY, SECRET_READ_AGAIN, is_outage, missing_key_checked_at,
 };

@@ -8,6 +8,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    cleanup::CleanupFacts,
+    evidence::EvidenceFacts,
     local_state::LocalState,
     portal_report::{all_done, any_completed},
     since::{elapsed, later},
@@ -215,8 +217,8 @@ pub(crate) struct FirstReconcile {
 }
 
 /// When to reconcile a verification that this process sees for the first time. At once, unless nothing changed
-/// meanwhile: then a followed session waits for a time within its interval. The wait after an unknown outcome applies
-/// in any case.
+/// meanwhile: then a followed session waits for a time within its interval, and a finished one for the end of its
+/// `spec.ttlAfterFinished`. The wait after an unknown outcome applies in any case.
 #[must_use]
 pub(crate) fn first_reconcile(
     parsed: &ParsedStatus<'_>,
@@ -249,7 +251,19 @@ pub(crate) fn first_reconcile(
         .is_some_and(|ready| ready.reason == Reason::Suspended.as_str());
     let may_have_looked = matches!(parsed.state(), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
-    FirstReconcile { at: due.filter(|_| is_unchanged), due, last_poll, suspended, poll_schedule }
+    let at = due.or_else(|| cleanup_at(parsed, spec)).filter(|_| is_unchanged);
+    FirstReconcile { at, due, last_poll, suspended, poll_schedule }
+}
+
+/// When a finished resource is deleted for which nothing else is left to do, as its status says.
+fn cleanup_at(parsed: &ParsedStatus<'_>, spec: &VerificationSpec) -> Option<Timestamp> {
+    let (State::Finished(_), status) = (parsed.state(), parsed.status()) else { return None };
+    let is_scheduled = Condition::find(&status.conditions, ConditionType::CleanupReady)
+        .is_some_and(|shown| shown.reason == Reason::Scheduled.as_str());
+    let evidence = EvidenceFacts::of(spec.evidence.clone(), status);
+    let ttl = spec.ttl_after_finished.filter(|_| is_scheduled && !evidence.is_unfinished())?.get();
+    let ended = [evidence.verdict_at, evidence.stored_at].into_iter().flatten().max()?;
+    Some(CleanupFacts { ttl, managed_by_git_ops: false }.end(ended))
 }
 
 /// After an unknown outcome: one minute, ten minutes, one hour.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     blocker::Blocker,
+    cleanup::DeletionOutcome,
     evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
     key_fact::KeyFault,
     known_session::KnownSession,
@@ -39,6 +40,8 @@ pub enum Step {
         /// When to remove the finalizer.
         release_when: ReleaseWhen,
     },
+    /// Delete the resource: `spec.ttlAfterFinished` has passed.
+    Delete,
 }
 
 /// A step without effects: it changes only status and what this process remembers.
@@ -109,6 +112,8 @@ pub enum Wait {
     Due(Timestamp),
     /// The time after which no request of the claim can be in flight.
     InFlight(Timestamp),
+    /// The end of `spec.ttlAfterFinished`.
+    Ttl(Timestamp),
 }
 
 /// Why a call to the portal is not admitted, and until when.
@@ -152,7 +157,10 @@ impl Step {
             Self::Adopt(_) => Some(PortalStep::Adopt),
             Self::Poll(_) => Some(PortalStep::Poll),
             Self::Store => Some(PortalStep::Store),
-            Self::Transition(_) | Self::AddFinalizer | Self::RemoveEvidence { release_when: _ } => None,
+            Self::Transition(_)
+            | Self::AddFinalizer
+            | Self::RemoveEvidence { release_when: _ }
+            | Self::Delete => None,
         }
     }
 }
@@ -199,6 +207,8 @@ pub enum StepOutcome {
     Store(UploadOutcome),
     /// The outcome of removing evidence.
     RemoveEvidence(RemovalOutcome),
+    /// The outcome of deleting the resource.
+    Delete(DeletionOutcome),
 }
 
 /// The outcome of a create.

@@ -1,6 +1,6 @@
 //! Executes the step that was decided. It makes one choice only: a step that calls the portal needs admission, and a refusal is
-//! its outcome. May depend on `reconciler`, `reconciliation` and `fast_path`, and on the modules that it calls: `portal`,
-//! `evidence`, `lifecycle`.
+//! its outcome. May depend on `reconciler`, `reconciliation` and `fast_path`, and on the modules that it calls: `cluster`,
+//! `portal`, `evidence`, `lifecycle`.
 
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use tokio::time::Instant;
 
 use super::{fast_path::Answer, reconciler::Reconciler, reconciliation::Reconciliation};
 use crate::{
+    cluster::Deletion,
     evidence::{RemovalReport, UploadReport},
     fairness::FairnessKey,
     index::RecordId,
     lifecycle::{
-        Blocker, CompactState, NotAdmitted, PortalStep, Refusal, ReleaseWhen, RemovalOutcome, State, Step,
-        StepOutcome, Transition, UploadOutcome, Wait, after_refusal, poll_schedule,
+        Blocker, CompactState, DeletionOutcome, NotAdmitted, PortalStep, Refusal, ReleaseWhen,
+        RemovalOutcome, State, Step, StepOutcome, Transition, UploadOutcome, Wait, after_refusal,
+        poll_schedule,
     },
     portal::{
         ApiKey, Call, Caller, Details, KeyIdentity, PortalError, PortalUrl, VerificationId,
@@ -89,6 +91,7 @@ impl Reconciler {
             (Step::RemoveEvidence { release_when }, _, _) => {
                 StepOutcome::RemoveEvidence(self.remove_evidence(reconciliation, release_when).await)
             }
+            (Step::Delete, _, _) => StepOutcome::Delete(self.delete(reconciliation).await),
             (
                 Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_),
                 Admitted::Call(_) | Admitted::Answered(_) | Admitted::WithoutCall,
@@ -123,6 +126,19 @@ impl Reconciler {
             self.report_when_released(reconciliation.record_id, object, event);
         }
         outcome
+    }
+
+    /// Deletes the resource, if it is still the version that was decided about.
+    async fn delete(&self, reconciliation: &Reconciliation) -> DeletionOutcome {
+        match self.cluster.delete(&reconciliation.object).await {
+            Deletion::Done | Deletion::Gone => {
+                let (namespace, name) = reconciliation.name();
+                tracing::info!(namespace, name, "deleted the verification: spec.ttlAfterFinished has passed");
+                DeletionOutcome::Deleted
+            }
+            Deletion::Refused => DeletionOutcome::Refused,
+            Deletion::Conflict | Deletion::Unknown => DeletionOutcome::Unknown,
+        }
     }
 
     /// Asks for admission of the step's call. While creates wait, a probe finds out whether the portal responds again.

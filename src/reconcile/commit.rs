@@ -276,7 +276,8 @@ impl Reconciler {
             | StepOutcome::Poll { id: _, answer: _ }
             | StepOutcome::AddFinalizer(_)
             | StepOutcome::Store(_)
-            | StepOutcome::RemoveEvidence(_) => None,
+            | StepOutcome::RemoveEvidence(_)
+            | StepOutcome::Delete(_) => None,
         };
         if let Some(said) = said {
             let (namespace, name) = reconciliation.name();

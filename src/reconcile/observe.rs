@@ -9,13 +9,15 @@ use tokio::time::Instant;
 
 use super::{accounts::Account, cache_entry::CacheEntry, claim::Claim, reconciler::Reconciler};
 use crate::{
-    api::{EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus},
+    api::{
+        EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus, is_kept_by_git_ops,
+    },
     clock::Clock,
     cluster::ReadSecret,
     evidence::Source,
     index::Uid,
     lifecycle::{
-        Bounds, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
+        Bounds, CleanupFacts, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
         KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, evidence_state, jitter_seed,
         restored, sanitize,
     },
@@ -160,6 +162,10 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             ..EvidenceFacts::of(object.spec.evidence.clone(), status)
         },
+        cleanup: object.spec.ttl_after_finished.map(|ttl| CleanupFacts {
+            ttl: ttl.get(),
+            managed_by_git_ops: is_kept_by_git_ops(object),
+        }),
         local_state,
         uid,
     }

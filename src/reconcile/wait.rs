@@ -46,7 +46,8 @@ impl Reconciler {
             | StepOutcome::Create(_)
             | StepOutcome::AddFinalizer(_)
             | StepOutcome::Store(_)
-            | StepOutcome::RemoveEvidence(_) => return None,
+            | StepOutcome::RemoveEvidence(_)
+            | StepOutcome::Delete(_) => return None,
         };
         let baseline =
             PollBaseline::of(status, &conclusion.local_state, facts.bounds, deadline, facts.times())?;
@@ -113,7 +114,8 @@ impl Reconciler {
             )
             | StepOutcome::AddFinalizer(_)
             | StepOutcome::Store(_)
-            | StepOutcome::RemoveEvidence(_) => None,
+            | StepOutcome::RemoveEvidence(_)
+            | StepOutcome::Delete(_) => None,
         };
         if let Some(error) = error {
             return self.waits_after(&observed.account.as_ref()?.portal, error);
@@ -129,7 +131,7 @@ impl Reconciler {
                 }
                 (_, Closed::Paused | Closed::Breaker | Closed::KeyRejected | Closed::Rate) => return None,
             },
-            Wait::Key(_) | Wait::Admission(Refusal::Rate(_)) | Wait::InFlight(_) => return None,
+            Wait::Key(_) | Wait::Admission(Refusal::Rate(_)) | Wait::InFlight(_) | Wait::Ttl(_) => return None,
         };
         let is_shown =
             closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
@@ -157,7 +159,8 @@ impl Reconciler {
             Wait::Due(at) if local_state.refused_key.is_some() => (refused()?, at),
             Wait::Due(_)
             | Wait::Admission(Refusal::Paused(_) | Refusal::Breaker(_) | Refusal::Rate(_))
-            | Wait::InFlight(_) => return None,
+            | Wait::InFlight(_)
+            | Wait::Ttl(_) => return None,
         };
         // A rejected key becomes Stalled after a grace period.
         let grace = local_state

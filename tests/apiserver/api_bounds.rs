@@ -48,6 +48,7 @@ async fn a_default_never_replaces_a_value_of_the_manifest() {
             "destination": {"url": "gs://evidence", "credentialsSecretRef": {"name": "evidence-store"}},
             "deletionPolicy": "Delete",
         },
+        "ttlAfterFinished": "24h",
     });
     let name = namespace.create(given.clone(), json!({})).await;
     assert_eq!(namespace.api().get(&name).await.unwrap().data["spec"], given);
@@ -130,6 +131,7 @@ fn bounds_of_spec() -> Vec<Bound> {
         interval("polling.minInterval"),
         interval("polling.maxInterval"),
         interval("activeDeadline"),
+        interval("ttlAfterFinished"),
         ("suspend", vec![json!(true)], vec![json!("true")]),
         (
             "adopt.verificationId",

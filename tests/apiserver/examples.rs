@@ -78,8 +78,14 @@ async fn finishes(world: &World, name: &str, folder: &Path) {
     let before = if evidence.is_some() { "EvidenceStored=Unknown/NotStarted" } else { "EvidenceStored=" };
     assert!(invited.shows(&[before]), "{name}");
     world.sandbox().finish(&invited.id().unwrap(), Verdict::Verified).unwrap();
-    let finished = world.until(name, |seen| seen.status_or_default().settled).await;
+    let is_over = |seen: &Verification| {
+        let is_settled = seen.status_or_default().settled;
+        seen.phase() == Some(Phase::Verified) && is_settled == seen.spec.ttl_after_finished.is_none()
+    };
+    let finished = world.until(name, is_over).await;
+    let planned = finished.spec.ttl_after_finished.map_or("CleanupReady=", |_| "CleanupReady=True/Scheduled");
     assert!(finished.shows(&[
+        planned,
         "Verified=True/Verified",
         "Finished=True/Verified",
         "Reconciling=",
@@ -143,7 +149,7 @@ async fn every_example_can_be_applied_and_each_verification_in_it_finishes() {
     let data = secrets.get(SECRET).await.unwrap().data.unwrap();
     world.sandbox().add_key(&String::from_utf8(data["apiKey"].0.clone()).unwrap());
     world.start(launch).await;
-    assert!(names.len() >= 6);
+    assert!(names.len() >= 7);
     join_all(names.iter().map(|name| finishes(&world, name, &folder))).await;
     world.finish().await;
 }

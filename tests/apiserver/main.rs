@@ -54,4 +54,5 @@ mod slow_portal;
 #[allow(dead_code, reason = "another test program uses the rest")]
 #[path = "../stores/mod.rs"]
 mod stores;
+mod ttl;
 mod unusual_responses;

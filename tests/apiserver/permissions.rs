@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use okid_operator::api::{EVIDENCE_FINALIZER, Phase, RETRY, Verification};
-use okid_operator::permissions::{RELEASE_FINALIZERS, RUN, Scope};
+use okid_operator::api::{EVIDENCE_FINALIZER, Phase, RECONCILE_REQUESTED_AT, RETRY, Verification};
+use okid_operator::permissions::{RELEASE_FINALIZERS, RUN, Scope, TTL_AFTER_FINISHED};
 use okid_sandbox::{Action, Call, Endpoint, Fault, Verdict};
 use serde_json::{Value, json};
 
@@ -118,6 +118,36 @@ async fn without_permission_for_the_finalizer_evidence_with_policy_delete_is_not
     let stored = world.until_with_polls("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
     check(&stored, &world.in_s3(&stored));
     until_logged_once(&world, ("verifications", "patch"), &["alice"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_permission_to_delete_a_ttl_is_shown_as_forbidden_and_logged_once() {
+    let world = start(&minimal()).await;
+    let names = ["alice", "bob"];
+    for name in names {
+        world.create_and_finish(name, json!({"ttlAfterFinished": "0s"}), Verdict::Verified).await;
+        let refused = world.until(name, |seen| seen.shows(&["CleanupReady=False/DeletionForbidden"])).await;
+        assert!(refused.shows(&["Ready=True/Verified", "Reconciling=", "Stalled="]));
+    }
+    // Each request tries once more.
+    for name in names {
+        world.request_poll(name).await;
+        let handled = |seen: &Verification| {
+            let requested = seen.annotations().get(RECONCILE_REQUESTED_AT).cloned();
+            requested.is_some() && seen.status_or_default().last_handled_reconcile_at == requested
+        };
+        let refused = world.until(name, handled).await;
+        assert!(refused.shows(&["CleanupReady=False/DeletionForbidden"]));
+    }
+
+    let all: Vec<_> = minimal().into_iter().chain(TTL_AFTER_FINISHED).collect();
+    grant(&world, &all).await;
+    for name in names {
+        world.request_poll(name).await;
+        world.until_deleted(name).await;
+    }
+    until_logged_once(&world, ("verifications", "delete"), &names).await;
     world.finish().await;
 }
 

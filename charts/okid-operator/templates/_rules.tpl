@@ -7,6 +7,9 @@
   - list    # lists them where the API server has no streaming lists, and one now and then to notice a restored backup
   - get     # reads one resource before a reconcile that may change it
   - patch   # adds and removes the finalizer of evidence with deletionPolicy: Delete; nothing else
+{{- if .Values.rbac.ttlAfterFinished }}
+  - delete  # deletes a finished resource whose spec.ttlAfterFinished has passed; nothing else
+{{- end }}
 - apiGroups: [okid.io]
   resources: [verifications/status]
   verbs:

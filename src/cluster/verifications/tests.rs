@@ -84,12 +84,14 @@ fn a_write_is_unknown_only_where_it_may_have_happened() {
 #[test]
 fn what_no_reconcile_reads_is_pruned() {
     let mut object = fixtures::verification("a");
-    object
-        .annotations_mut()
-        .extend(["okid.io/retry", "example.com/note"].map(|name| (name.into(), "x".into())));
-    object.labels_mut().insert("a".to_owned(), "x".to_owned());
+    let named = |names: [&str; 3]| names.map(|name| (name.to_owned(), "x".to_owned()));
+    let annotations = ["okid.io/retry", "example.com/note", "meta.helm.sh/release-name"];
+    object.annotations_mut().extend(named(annotations));
+    object.labels_mut().extend(named(["a", "app.kubernetes.io/instance", "helm.toolkit.fluxcd.io/name"]));
     let pruned = prune(Box::new(object));
-    assert_eq!((pruned.labels().len(), pruned.annotations().len()), (0, 1));
+    let kept = pruned.labels().keys().chain(pruned.annotations().keys());
+    let kept: Vec<_> = kept.map(String::as_str).collect();
+    assert_eq!(kept, ["helm.toolkit.fluxcd.io/name", "meta.helm.sh/release-name", "okid.io/retry"]);
 }
 
 #[test]

@@ -26,11 +26,14 @@ const STORE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::f
 const REMOVE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 
 impl Draft<'_> {
-    /// Settles a finished resource with nothing pending; otherwise requeues at `next`.
+    /// Settles a finished resource with nothing pending, not even its `spec.ttlAfterFinished`; otherwise requeues at `next`.
     pub(super) fn settle_unless_pending(mut self, next: Requeue) -> Conclusion {
         let evidence = self.facts.evidence.after(&self.status);
         self.inputs.evidence = evidence.state;
         self.local_state.manifest_checked &= evidence.state == EvidenceState::Pending;
+        if let Some(cleanup) = self.facts.cleanup.filter(|_| !evidence.is_unfinished()) {
+            return self.schedule_cleanup(cleanup);
+        }
         if !evidence.is_live() {
             self.status.settled = true;
             return self.finish(Requeue::Done);

@@ -2,6 +2,7 @@
 
 mod block;
 mod cause;
+mod cleanup;
 mod create;
 mod evidence;
 mod poll;
@@ -104,6 +105,7 @@ pub fn conclude(parsed: &ParsedStatus<'_>, outcome: &StepOutcome, facts: &Facts)
         StepOutcome::Poll { id, answer } => draft.poll(id, answer),
         StepOutcome::Store(stored) => draft.store(stored),
         StepOutcome::RemoveEvidence(removed) => draft.remove(*removed),
+        StepOutcome::Delete(deleted) => draft.delete(*deleted),
         StepOutcome::AddFinalizer(FinalizerOutcome::Refused) => draft.finalizer_refused(),
         // The metadata change wakes it.
         StepOutcome::AddFinalizer(FinalizerOutcome::Added) => {
@@ -173,6 +175,7 @@ impl<'a> Draft<'a> {
                 session: None,
                 evidence: facts.evidence.state,
                 evidence_reason: None,
+                cleanup: cleanup::planned(facts, &before.conditions),
             },
             cause: None,
             refusal: match &facts.evidence.destination {
@@ -302,6 +305,7 @@ impl<'a> Draft<'a> {
         }
         self.report_blocker();
         self.report_rejected_key();
+        self.report_git_ops();
         let priority = self.priority();
         let next = self.within_bounds(next);
         Conclusion {
@@ -339,10 +343,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// At most an hour away. Until the verification ends, also at most at the deadline, or shortly after it.
+    /// At most an hour away, except the end of `spec.ttlAfterFinished`. Until the verification ends, also at most at the deadline, or shortly after it.
     fn within_bounds(&self, next: Requeue) -> Requeue {
         if self.status.outcome.is_some() {
             let Requeue::At(at) = next else { return next };
+            // Only a change of the resource matters before that.
+            if self.waits_for == Some(Wait::Ttl(at)) {
+                return next;
+            }
             return Requeue::At(at.min(later(self.facts.now, LONGEST)).max(self.facts.now));
         }
         let Requeue::At(at) = next else {

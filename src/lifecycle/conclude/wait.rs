@@ -48,7 +48,7 @@ impl Draft<'_> {
         let next = match wait {
             Wait::Key(fault) => self.wait_for_key(fault),
             Wait::Admission(refusal) => self.wait_for_admission(refusal, state),
-            Wait::InFlight(until) => Requeue::At(until),
+            Wait::InFlight(until) | Wait::Ttl(until) => Requeue::At(until),
             Wait::Due(at) if self.local_state.refused_key.is_some() => {
                 Requeue::At(at.min(later(now, SECRET_READ_AGAIN)))
             }
@@ -61,7 +61,7 @@ impl Draft<'_> {
         if self.facts.requests_poll(self.before) {
             self.local_state.next = Some(match wait {
                 Wait::Due(at) => at,
-                Wait::Key(_) | Wait::Admission(_) | Wait::InFlight(_) => now,
+                Wait::Key(_) | Wait::Admission(_) | Wait::InFlight(_) | Wait::Ttl(_) => now,
             });
         }
         self.finish(next)

@@ -1,8 +1,11 @@
 //! The table of `decide`, row by row, and the order in which the rows are tried.
 
+use std::time::Duration;
+
 use crate::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
+        cleanup::CleanupFacts,
         decide::{after_refusal, decide},
         facts::{Deadline, Due, Facts, InFlight, PortalFact},
         fixtures::{self, UID},
@@ -39,16 +42,23 @@ enum Circumstance {
     Breaker,
     Rate,
     NotDue,
+    Ttl,
+    TtlPassed,
+    TtlPassedAndManagedByGitOps,
 }
 
 use Circumstance::{
     Adopt, Breaker, Deleting, Hold, KeyRejected, Known, MaybeInFlight, NeverSent, NoKey, NotDue, Passed,
     PassedAndOverdue, PassedAndPolled, PassedLongAgo, Paused, PortalNotAllowed, Rate, Retry, Suspended,
-    TooLarge,
+    TooLarge, Ttl, TtlPassed, TtlPassedAndManagedByGitOps,
 };
 
 fn until() -> jiff::Timestamp {
     fixtures::after(60)
+}
+
+fn cleanup(seconds: u64, managed_by_git_ops: bool) -> CleanupFacts {
+    CleanupFacts { ttl: Duration::from_secs(seconds), managed_by_git_ops }
 }
 
 /// The facts, and the refusal of the call, if it is refused.
@@ -79,6 +89,9 @@ fn facts(circumstances: &[Circumstance]) -> (Facts, Option<Refusal>) {
             Breaker => refusal = Some(Refusal::Breaker(until())),
             Rate => refusal = Some(Refusal::Rate(until())),
             NotDue => facts.due = Due::At(until()),
+            Ttl => facts.cleanup = Some(cleanup(60, false)),
+            TtlPassed => facts.cleanup = Some(cleanup(0, false)),
+            TtlPassedAndManagedByGitOps => facts.cleanup = Some(cleanup(0, true)),
         }
     }
     (facts, refusal)
@@ -155,6 +168,7 @@ fn of_two_rows_that_match_the_first_decides() {
             NotDue => 10,
             TooLarge => 11,
             Known => 12,
+            Ttl | TtlPassed | TtlPassedAndManagedByGitOps => 13,
         }
     }
     let compatible = |one: &[Circumstance], other: &[Circumstance]| {

@@ -4,7 +4,7 @@
 //! what `conclude` reads, one is kept. Each is concluded for every outcome that its step can have, under both meanings
 //! of Ready, with and without the annotation, and with every remembered error. `conclude` does not read what may be in
 //! flight, the due time, the deletion, the kind of missing key and how long ago a deadline passed; a test shows that.
-//! Evidence has its own part, [`grid_evidence`].
+//! Evidence has its own part, [`grid_evidence`], and so has `spec.ttlAfterFinished`, [`grid_cleanup`].
 
 use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     coverage::Coverage,
-    grid_evidence,
+    grid_cleanup, grid_evidence,
     invariants::{Concluded, Decided, Shown},
     states,
     steps::{KINDS, kind, outcomes, refusals},
@@ -266,7 +266,7 @@ fn try_state(name: &str, status: &VerificationStatus, coverage: &mut Coverage) {
             facts.reconcile_requested = None;
         }
     }
-    grid_evidence::every_decision(&parsed, |facts, step, local_states| {
+    let mut see = |facts: &Facts, step: &Step, local_states: &[LocalState]| {
         let decided = Decided { state: parsed.state(), attempts: parsed.attempts(), facts, step };
         coverage.decided(&decided, name);
         if local_states.is_empty() {
@@ -283,7 +283,9 @@ fn try_state(name: &str, status: &VerificationStatus, coverage: &mut Coverage) {
                 case.conclude(&facts, coverage);
             }
         }
-    });
+    };
+    grid_evidence::every_decision(&parsed, &mut see);
+    grid_cleanup::every_decision(&parsed, &mut see);
 }
 
 /// A step that was decided, and its possible outcomes.
@@ -320,7 +322,8 @@ impl Case<'_> {
             | Step::Poll(_)
             | Step::AddFinalizer
             | Step::Store
-            | Step::RemoveEvidence { release_when: _ } => None,
+            | Step::RemoveEvidence { release_when: _ }
+            | Step::Delete => None,
         };
         let claimed = claimed.as_ref().map(|claimed| (ParsedStatus::of(UID, claimed), Shown::of(claimed)));
         let before = claimed.as_ref().map_or(before, |(parsed, shown)| (parsed, shown));

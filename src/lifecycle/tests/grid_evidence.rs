@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// One value of one fact.
-type Choice = fn(&mut Facts);
+pub(super) type Choice = fn(&mut Facts);
 
 /// The instant of this part: some time after the fixtures' first instant.
-fn now() -> jiff::Timestamp {
+pub(super) fn now() -> jiff::Timestamp {
     fixtures::after(2 * 24 * 3600)
 }
 
@@ -36,7 +36,7 @@ fn ago(seconds: i64) -> jiff::Timestamp {
     now() - jiff::SignedDuration::from_secs(seconds)
 }
 
-const IMAGES: &[Choice] = &[
+pub(super) const IMAGES: &[Choice] = &[
     |facts| facts.evidence.spec = None,
     |facts| facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain)),
     |facts| facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Delete)),
@@ -52,7 +52,7 @@ const IMAGES: &[Choice] = &[
             Some(crate::api::EvidenceSpec { outcomes: vec![EvidenceOutcome::Rejected], ..spec });
     },
 ];
-const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];
+pub(super) const HELD: &[Choice] = &[|_| {}, |facts| facts.evidence.has_finalizer = true];
 /// Not deleted; deleted just now; deleted ten minutes ago, with various attempts to remove it.
 const DELETED: &[Choice] = &[
     |_| {},
@@ -76,13 +76,13 @@ fn deleted(facts: &mut Facts, seconds: i64, count: u32) {
     facts.evidence.deleted_at = Some(ago(seconds));
     facts.local_state.removing = Some(Since { what: (), since: ago(seconds), count });
 }
-const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
-const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
+pub(super) const SUSPENDED: &[Choice] = &[|_| {}, |facts| facts.suspend = true];
+pub(super) const RETRY: &[Choice] = &[|_| {}, |facts| facts.retry = Some("again".to_owned())];
 const PORTAL: &[Choice] = &[|_| {}, |facts| facts.portal = PortalFact::NotAllowed];
 const DESTINATION: &[Choice] =
     &[|_| {}, |facts| facts.evidence.destination = super::cause::refused_destination()];
 const KEY: &[Choice] = &[|_| {}, |facts| facts.key = KeyFact::Missing(KeyFault::SecretNotFound)];
-const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
+pub(super) const DUE: &[Choice] = &[|_| {}, |facts| facts.due = Due::At(soon())];
 /// Facts that do not matter once it has finished.
 const BEFORE_THE_END: &[Choice] = &[
     |_| {},
@@ -157,7 +157,7 @@ pub(super) fn every_decision(parsed: &ParsedStatus<'_>, mut see: impl FnMut(&Fac
 
 /// These facts under every combination of the choices in the lists, with the index of each choice. The choices of the
 /// first list are applied to the same facts one after another, so each sets whatever the previous one has set.
-fn every_choice(facts: &Facts, lists: &[&[Choice]], mut see: impl FnMut(&Facts, &[usize])) {
+pub(super) fn every_choice(facts: &Facts, lists: &[&[Choice]], mut see: impl FnMut(&Facts, &[usize])) {
     let (first, others) = lists.split_first().expect("a list");
     let mut places = vec![0; lists.len()];
     for number in 0..others.iter().map(|list| list.len()).product::<usize>() {

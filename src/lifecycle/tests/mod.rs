@@ -1,14 +1,15 @@
 //! The two tables, checked over every combination of state, facts and outcome.
 //!
 //! - [`purity`]: the files of the module name nothing with effects.
-//! - [`invariants`] are sentences that hold in every case of [`grid`], whose part about evidence is [`grid_evidence`], and of
-//!   [`state_space`]. [`states`] are the states that the grid starts from, [`steps`] the outcomes of each step, [`coverage`]
+//! - [`invariants`] are sentences that hold in every case of [`grid`], with its parts [`grid_evidence`] and
+//!   [`grid_cleanup`], and of [`state_space`]. [`states`] are the states that the grid starts from, [`steps`] the outcomes of each step, [`coverage`]
 //!   counts how often each invariant applied.
 //! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table.
 //! - [`conclude_create`], [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`], [`conclude_poll_failed`],
 //!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`],
 //!   [`conclude_time_limits`], [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the
-//!   second; [`absence`] and [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
+//!   second, and [`conclude_cleanup`] those of both about a TTL; [`absence`] and [`cause`] add to those about evidence.
+//!   [`poll_baseline`] compares the fast path with them.
 //! - [`status_fixtures`] are the rows of what clients see, and [`status_rows`] checks them. `tests/readers` has them evaluated
 //!   by the code of kstatus, Flux and kubectl.
 //! - [`schedule`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.
@@ -16,6 +17,7 @@
 mod absence;
 mod cause;
 mod conclude_adopt;
+mod conclude_cleanup;
 mod conclude_create;
 mod conclude_create_refused;
 mod conclude_deadline;
@@ -33,6 +35,7 @@ mod coverage;
 mod decide_evidence;
 mod decide_rows;
 mod grid;
+mod grid_cleanup;
 mod grid_evidence;
 mod invariants;
 mod poll_baseline;

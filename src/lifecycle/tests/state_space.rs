@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen, VerificationStatus},
     lifecycle::{
+        cleanup::{CleanupFacts, DeletionOutcome},
         conclude::{Conclusion, Requeue, claim, conclude},
         evidence::RemovalOutcome,
         facts::{Facts, InFlight, PortalFact},
@@ -27,7 +28,7 @@ use crate::{
         key_fact::{KeyFact, KeyFault},
         since::later,
         state::{ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts},
-        step::{Shown as ShownStep, Step, StepOutcome, Transition},
+        step::{Shown as ShownStep, Step, StepOutcome, Transition, Wait},
     },
 };
 use parking_lot::Mutex;
@@ -43,6 +44,9 @@ const LEAST_CASES: usize = 638_254;
 /// The number of reconciles in a row.
 const DEPTH: usize = 4;
 
+/// A TTL of an hour.
+const HOUR_LATER: CleanupFacts = CleanupFacts { ttl: Duration::from_hours(1), managed_by_git_ops: false };
+
 struct StateSpace {
     coverage: Coverage,
     reached: Vec<World>,
@@ -56,7 +60,7 @@ pub(super) fn holds(invariant: &str) {
     STATE_SPACE.coverage.assert_holds(invariant);
 }
 
-fn roots() -> [World; 7] {
+fn roots() -> [World; 8] {
     let mut hold = World::fresh(ReadyWhen::Verified);
     hold.facts.on_unknown = OnUnknownOutcome::Hold;
     let mut adopt = World::fresh(ReadyWhen::SessionCreated);
@@ -65,8 +69,10 @@ fn roots() -> [World; 7] {
     with_finalizer.facts.evidence.has_finalizer = true;
     let asking = World::asking(ReadyWhen::SessionCreated, DeletionPolicy::Retain);
     let removed = World::asking(ReadyWhen::Verified, DeletionPolicy::Delete);
+    let mut deleted_in_time = World::asking(ReadyWhen::Verified, DeletionPolicy::Delete);
+    deleted_in_time.facts.cleanup = Some(HOUR_LATER);
     let [verified, session_created] = [ReadyWhen::Verified, ReadyWhen::SessionCreated].map(World::fresh);
-    [verified, session_created, hold, adopt, asking, removed, with_finalizer]
+    [verified, session_created, hold, adopt, asking, removed, with_finalizer, deleted_in_time]
 }
 
 fn explore() -> StateSpace {
@@ -160,6 +166,12 @@ fn situations(world: &World) -> Vec<Facts> {
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
     ];
+    if matches!(world.state(), State::Finished(_)) {
+        let kept = CleanupFacts { managed_by_git_ops: true, ..HOUR_LATER };
+        let others = [None, Some(HOUR_LATER), Some(kept)].into_iter();
+        let changed = others.filter(|cleanup| *cleanup != base.cleanup);
+        all.extend(changed.map(|cleanup| Facts { cleanup, ..base.clone() }));
+    }
     if matches!(world.state(), State::Fresh | State::Refused | State::OutcomeUnknown) {
         all.push(destination_refused(base));
     }
@@ -295,11 +307,18 @@ fn every_state_ends_once_nothing_fails_or_waits_for_a_person() {
                 Answer::Store(fixtures::all_stored())
             } else if matches!(step, Step::RemoveEvidence { .. }) {
                 Answer::Remove(RemovalOutcome::All)
+            } else if step == Step::Delete {
+                Answer::Delete(DeletionOutcome::Deleted)
             } else {
                 Answer::Uncalled
             };
             well.reconcile(answer);
+            // At the end of its TTL.
+            if let Step::Transition(Transition::Wait(Wait::Ttl(at))) = step {
+                well.facts.now = at;
+            }
             step == asks
+                || step == Step::Delete
                 || step == Step::Transition(Transition::Show(ShownStep::Finished))
                 || well.status.settled
         });

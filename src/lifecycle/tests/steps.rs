@@ -9,6 +9,7 @@ use crate::{
     api::EvidenceKind,
     lifecycle::{
         blocker::Blocker,
+        cleanup::DeletionOutcome,
         evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
         evidence_error::EvidenceError,
         fixtures,
@@ -52,6 +53,11 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
         StepOutcome::RemoveEvidence(RemovalOutcome::NotTried),
         StepOutcome::NotPerformed,
     ];
+    static DELETIONS: [StepOutcome; 3] = [
+        StepOutcome::Delete(DeletionOutcome::Deleted),
+        StepOutcome::Delete(DeletionOutcome::Refused),
+        StepOutcome::Delete(DeletionOutcome::Unknown),
+    ];
     Cow::Borrowed(match step {
         Step::Create { attempt: _ } => &CREATES,
         Step::Poll(id) => {
@@ -65,6 +71,7 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
         Step::Store => &STORES,
         Step::AddFinalizer => &FINALIZER,
         Step::RemoveEvidence { release_when: _ } => &REMOVALS,
+        Step::Delete => &DELETIONS,
         Step::Transition(transition) => {
             return Cow::Owned(vec![StepOutcome::Transition(transition.clone())]);
         }
@@ -144,7 +151,7 @@ fn stores() -> Vec<StepOutcome> {
 }
 
 /// How many kinds of steps there are.
-pub(super) const KINDS: usize = 29;
+pub(super) const KINDS: usize = 31;
 
 /// A number for each kind of step.
 pub(super) fn kind(step: &Step) -> usize {
@@ -156,6 +163,7 @@ pub(super) fn kind(step: &Step) -> usize {
         Step::AddFinalizer => 26,
         Step::Store => 27,
         Step::RemoveEvidence { release_when: _ } => 28,
+        Step::Delete => 29,
     }
 }
 
@@ -179,6 +187,7 @@ fn kind_of_transition(transition: &Transition) -> usize {
         Transition::Wait(Wait::Key(KeyFault::SecretForbidden)) => 15,
         Transition::Wait(Wait::Due(_)) => 16,
         Transition::Wait(Wait::InFlight(_)) => 17,
+        Transition::Wait(Wait::Ttl(_)) => 30,
         Transition::Wait(Wait::Admission(_)) => panic!("a refusal is an outcome, not a fact"),
         Transition::Fail => 18,
         Transition::AbandonUnsent => 19,

@@ -8,6 +8,7 @@ use crate::{
     api::{Condition, ConditionStatus, ConditionType, DeletionPolicy, ReadyWhen, VerificationStatus},
     lifecycle::{
         blocker::Blocker,
+        cleanup::DeletionOutcome,
         conclude::{Conclusion, Requeue, claim, conclude},
         decide::{after_refusal, decide},
         event::Event,
@@ -41,6 +42,8 @@ pub(super) enum Answer {
     Finalizer(FinalizerOutcome),
     /// The result of a removal.
     Remove(RemovalOutcome),
+    /// The result of deleting the resource.
+    Delete(DeletionOutcome),
 }
 
 /// A status, the local state, and the facts around it.
@@ -186,6 +189,7 @@ impl World {
             (Step::RemoveEvidence { release_when: _ }, Answer::Remove(removed)) => {
                 (StepOutcome::RemoveEvidence(removed), None)
             }
+            (Step::Delete, Answer::Delete(deleted)) => (StepOutcome::Delete(deleted), None),
             (Step::AddFinalizer, Answer::Finalizer(end)) => (StepOutcome::AddFinalizer(end), None),
             (Step::AddFinalizer, Answer::Uncalled) => {
                 (StepOutcome::AddFinalizer(FinalizerOutcome::Added), None)
@@ -225,7 +229,8 @@ impl World {
             | StepOutcome::Create(_)
             | StepOutcome::Adopt { id: _, answer: _ }
             | StepOutcome::Poll { id: _, answer: _ }
-            | StepOutcome::Store(_) => {}
+            | StepOutcome::Store(_)
+            | StepOutcome::Delete(_) => {}
         }
     }
 
@@ -321,8 +326,9 @@ pub(super) const ERRORS: [PortalError; 25] = [
 ];
 
 /// What a status shows, as one line: `Pending: R Pending, Rec Pending, CR NotChecked, SC NotYet`, and `F` and `V`
-/// once it has finished, and `ES` if evidence is requested. The names are those of the conditions: Ready, Reconciling,
-/// Stalled, `CredentialsReady`, `SessionCreated`, Finished, Verified, `EvidenceStored`.
+/// once it has finished, `ES` if evidence is requested, and `CL` with a TTL. The names are those of the conditions: Ready, Reconciling,
+/// Stalled, `CredentialsReady`, `SessionCreated`, Finished, Verified, `EvidenceStored`,
+/// `CleanupReady`.
 pub(super) fn line(status: &VerificationStatus) -> String {
     let mut line = format!("{}:", status.phase.map_or("–", crate::api::Phase::as_str));
     for (name, type_) in [
@@ -334,6 +340,7 @@ pub(super) fn line(status: &VerificationStatus) -> String {
         ("F", ConditionType::Finished),
         ("V", ConditionType::Verified),
         ("ES", ConditionType::EvidenceStored),
+        ("CL", ConditionType::CleanupReady),
     ] {
         let shown = Condition::find(&status.conditions, type_).map(|shown| &*shown.reason);
         if let Some(reason) = shown.filter(|reason| !matches!(*reason, "Running" | "NotFinished")) {

@@ -176,6 +176,11 @@ fn on_form() -> Vec<Rule> {
                 .into(),
         },
         Rule {
+            message: "ttlAfterFinished must be from 0s to 8760h, such as 24h",
+            refused: ["8760h1s", "8761h"].map(|ttl| new(ttl, json!({"ttlAfterFinished": ttl}))).into(),
+            allowed: ["0s", "8760h", "1h30m"].map(|ttl| new(ttl, json!({"ttlAfterFinished": ttl}))).into(),
+        },
+        Rule {
             message: "minInterval must be from 1s to 1h, such as 5s",
             refused: ["0s", "61m"]
                 .map(|interval| new(interval, json!({"polling": {"minInterval": interval}})))

@@ -63,6 +63,28 @@ pub(super) const ROWS: &[Row] = &[
         "an inconsistent status must not be acted on",
     ),
     row(
+        "4a",
+        &[StateKind::Finished],
+        &[Ttl],
+        |_| Step::Transition(Transition::Wait(Wait::Ttl(until()))),
+        "it is deleted later",
+    ),
+    row(
+        "4b",
+        &[StateKind::Finished],
+        &[TtlPassed, NotDue],
+        |_| Step::Transition(Transition::Wait(Wait::Due(until()))),
+        "a deletion that failed is tried again later",
+    ),
+    row("4b", &[StateKind::Finished], &[TtlPassed], |_| Step::Delete, "its time has passed"),
+    row(
+        "4c",
+        &[StateKind::Finished],
+        &[TtlPassedAndManagedByGitOps],
+        |_| Step::Transition(Transition::Show(Shown::Finished)),
+        "Git would bring it back",
+    ),
+    row(
         "5",
         &[StateKind::Finished],
         &[],

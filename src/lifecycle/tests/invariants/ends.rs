@@ -177,7 +177,8 @@ fn about_this_session<'a>(case: &Concluded<'a>) -> Option<&'a Details> {
         | StepOutcome::Create(_)
         | StepOutcome::AddFinalizer(_)
         | StepOutcome::Store(_)
-        | StepOutcome::RemoveEvidence(_) => None,
+        | StepOutcome::RemoveEvidence(_)
+        | StepOutcome::Delete(_) => None,
     }
 }
 
@@ -241,7 +242,9 @@ fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Chec
             let waits_for_a_person = shown == Some(Reason::CreateOutcomeUnknown)
                 || case.transition() == Some(&Transition::Show(ShownStep::ResourceTooLarge));
             let by_deadline = case.facts.deadline == Deadline::Ahead(at) && waits_for_a_person;
-            holds(at >= now && (within || by_deadline))
+            // Before the end of its TTL, nothing but a change of the resource matters.
+            let by_ttl = case.conclusion.waits_for == Some(Wait::Ttl(at));
+            holds(at >= now && (within || by_deadline || by_ttl))
         }
         Requeue::Now | Requeue::AwaitChange | Requeue::Done => NotApplicable,
     }
@@ -292,12 +295,16 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
         (Some(_), Some((status, _))) => {
             let pending =
                 case.evidence_after.as_ref().is_some_and(|after| after.state == EvidenceState::Pending);
+            let (has_finalizer, cleanup) = (case.evidence().has_finalizer, case.facts.cleanup);
+            let is_kept = cleanup.is_some_and(|cleanup| cleanup.managed_by_git_ops);
             let goes_on = match case.conclusion.next {
-                Requeue::Done => status.settled && !pending && !case.evidence().has_finalizer,
-                Requeue::Now => !status.settled && (pending || case.evidence().has_finalizer),
-                // The finalizer holds it until it is deleted.
-                Requeue::AwaitChange => !status.settled && !pending && case.evidence().has_finalizer,
-                Requeue::At(_) => false,
+                Requeue::Done => status.settled && !pending && !has_finalizer && cleanup.is_none(),
+                Requeue::Now => !status.settled && (pending || has_finalizer || cleanup.is_some()),
+                // The finalizer holds it until it is deleted, or Git would bring it back.
+                Requeue::AwaitChange => !status.settled && !pending && (has_finalizer || is_kept),
+                Requeue::At(at) => {
+                    !status.settled && !pending && case.conclusion.waits_for == Some(Wait::Ttl(at))
+                }
             };
             holds(reported == 1 && goes_on)
         }

@@ -30,6 +30,7 @@ macro_rules! invariants {
     };
 }
 
+mod cleanup;
 mod decided;
 mod ends;
 mod evidence_concluded;
@@ -52,20 +53,26 @@ use crate::{
 
 /// The invariants about what is decided, by name.
 pub(super) fn of_decided() -> impl Iterator<Item = (&'static str, OfDecided)> {
-    [decided::INVARIANTS, evidence_decided::INVARIANTS].into_iter().flatten().copied()
+    [decided::INVARIANTS, evidence_decided::INVARIANTS, cleanup::decided::INVARIANTS].into_iter().flatten().copied()
 }
 
 /// The invariants about what is concluded, by name.
 pub(super) fn of_concluded() -> impl Iterator<Item = (&'static str, OfConcluded)> {
-    [shown::INVARIANTS, recorded::INVARIANTS, ends::INVARIANTS, evidence_concluded::INVARIANTS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        shown::INVARIANTS,
+        recorded::INVARIANTS,
+        ends::INVARIANTS,
+        evidence_concluded::INVARIANTS,
+        cleanup::concluded::INVARIANTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// What a status shows, read once for all invariants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Shown([Option<(ConditionStatus, Reason)>; 8]);
+pub(super) struct Shown([Option<(ConditionStatus, Reason)>; 9]);
 
 impl Shown {
     /// Reads the conditions of a status.
@@ -170,7 +177,8 @@ impl<'a> Concluded<'a> {
             | StepOutcome::NotPerformed
             | StepOutcome::AddFinalizer(_)
             | StepOutcome::Store(_)
-            | StepOutcome::RemoveEvidence(_) => None,
+            | StepOutcome::RemoveEvidence(_)
+            | StepOutcome::Delete(_) => None,
         }
     }
 

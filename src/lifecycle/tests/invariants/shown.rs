@@ -166,7 +166,9 @@ const fn table(type_: ConditionType, status: ConditionStatus) -> &'static [Reaso
         (ConditionType::Verified, True) => &[R::Verified],
         (ConditionType::Verified, False) => &[R::Rejected, R::Expired, R::Failed],
         (ConditionType::EvidenceStored, status) => of_evidence(status),
-        (ConditionType::Ready | ConditionType::Finished, Unknown)
+        (ConditionType::CleanupReady, True) => &[R::Scheduled],
+        (ConditionType::CleanupReady, False) => &[R::ManagedByGitOps, R::DeletionForbidden],
+        (ConditionType::Ready | ConditionType::Finished | ConditionType::CleanupReady, Unknown)
         | (ConditionType::Reconciling | ConditionType::Stalled, False | Unknown) => &[],
     }
 }
@@ -203,6 +205,7 @@ fn every_condition_is_one_of_the_closed_table(case: &Concluded) -> Checked {
     let always_there = ConditionType::ALL.iter().all(|type_| match type_ {
         ConditionType::Reconciling | ConditionType::Stalled => true,
         ConditionType::EvidenceStored => shown.reason(*type_).is_some() == asks_for_evidence,
+        ConditionType::CleanupReady => shown.reason(*type_).is_some() == case.facts.cleanup.is_some(),
         ConditionType::Ready
         | ConditionType::CredentialsReady
         | ConditionType::SessionCreated

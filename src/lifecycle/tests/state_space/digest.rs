@@ -48,5 +48,7 @@ pub(super) fn digest(world: &World) -> u64 {
         .map(|failures| [1, 10].map(|minutes| failures.lasted(now, Duration::from_mins(minutes))))
         .hash(&mut hasher);
     local_state.storing.map(|failures| failures.what).hash(&mut hasher);
+    let cleanup_at = facts.cleanup_at().filter(|_| status.outcome.is_some());
+    (facts.cleanup.is_some(), cleanup_at.is_some_and(|at| at <= now)).hash(&mut hasher);
     hasher.finish()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     api::EvidenceKind,
     lifecycle::{
+        cleanup::DeletionOutcome,
         evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
         evidence_error::EvidenceError,
         fixtures,
@@ -39,6 +40,10 @@ pub(super) fn outcomes(step: &Step) -> Vec<StepOutcome> {
         ];
         return ends.map(StepOutcome::RemoveEvidence).into();
     }
+    if *step == Step::Delete {
+        let ends = [DeletionOutcome::Deleted, DeletionOutcome::Refused, DeletionOutcome::Unknown];
+        return ends.map(StepOutcome::Delete).into();
+    }
     if *step == Step::AddFinalizer {
         return [FinalizerOutcome::Added, FinalizerOutcome::Refused].map(StepOutcome::AddFinalizer).into();
     }
@@ -49,7 +54,8 @@ pub(super) fn outcomes(step: &Step) -> Vec<StepOutcome> {
         Step::Create { attempt: _ }
         | Step::AddFinalizer
         | Step::Store
-        | Step::RemoveEvidence { release_when: _ } => panic!("{step:?} has outcomes of its own"),
+        | Step::RemoveEvidence { release_when: _ }
+        | Step::Delete => panic!("{step:?} has outcomes of its own"),
     };
     if let Step::Transition(transition) = step {
         return vec![StepOutcome::Transition(transition.clone())];

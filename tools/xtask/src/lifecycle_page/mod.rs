@@ -9,8 +9,8 @@ use std::{fmt::Write, time::Duration};
 use okid_operator::{
     api::{Condition, ConditionType, OnUnknownOutcome, Phase, VerificationStatus},
     lifecycle::{
-        Deadline, Due, Facts, InFlight, KeyFact, KeyFault, NotAdmitted, ParsedStatus, PortalFact, Refusal,
-        ReleaseWhen, Requeue, Step, Transition, Wait, after_refusal, decide,
+        CleanupFacts, Deadline, Due, Facts, InFlight, KeyFact, KeyFault, NotAdmitted, ParsedStatus,
+        PortalFact, Refusal, ReleaseWhen, Requeue, Step, Transition, Wait, after_refusal, decide,
         fixtures::{self, UID},
     },
 };
@@ -44,13 +44,18 @@ pub(crate) fn page() -> String {
          when True. The rows are for `readyWhen: Verified`. With `SessionCreated`, a published link makes `Ready` True, and \
          neither of the other two is shown, except with the reasons `SessionNotFound`, `PortalNotAllowed`, \
          `StatusUnreadable`, `DeadlineExceeded` and `EvidenceFailed`.\n\n\
-         | step | outcome | phase | Ready | Reconciling | Stalled | CredentialsReady | SessionCreated | EvidenceStored | next | events |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+         | step | outcome | phase | Ready | Reconciling | Stalled | CredentialsReady | SessionCreated | EvidenceStored | CleanupReady | next | events |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows::conclusions().into_iter().chain(evidence::conclusions()) {
         conclusion_row(&mut page, &row);
     }
     page
+}
+
+/// A TTL of this many seconds.
+pub(super) fn cleanup(seconds: u64, managed_by_git_ops: bool) -> Option<CleanupFacts> {
+    Some(CleanupFacts { ttl: Duration::from_secs(seconds), managed_by_git_ops })
 }
 
 fn situations() -> Vec<(&'static str, Facts)> {
@@ -94,7 +99,17 @@ fn situations() -> Vec<(&'static str, Facts)> {
         ("the request of the claim was never sent", Facts { in_flight: InFlight::NeverSent, ..base.clone() }),
         ("`onUnknownOutcome: Hold`", Facts { on_unknown: OnUnknownOutcome::Hold, ..base.clone() }),
         ("no key", Facts { key: missing(), ..base.clone() }),
-        ("not due", Facts { due: Due::At(until), ..base }),
+        ("not due", Facts { due: Due::At(until), ..base.clone() }),
+        ("`spec.ttlAfterFinished`", Facts { cleanup: cleanup(60, false), ..base.clone() }),
+        ("`spec.ttlAfterFinished` has passed", Facts { cleanup: cleanup(0, false), ..base.clone() }),
+        (
+            "`spec.ttlAfterFinished` has passed, not due",
+            Facts { cleanup: cleanup(0, false), due: Due::At(until), ..base.clone() },
+        ),
+        (
+            "`spec.ttlAfterFinished` has passed, Git would bring it back",
+            Facts { cleanup: cleanup(0, true), ..base },
+        ),
     ]
 }
 
@@ -159,6 +174,7 @@ fn step_name(step: &Step) -> String {
         Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved } => "RemoveEvidence".to_owned(),
         Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried } => "RemoveEvidence(last)".to_owned(),
         Step::RemoveEvidence { release_when: ReleaseWhen::Anyway } => "RemoveEvidence(release)".to_owned(),
+        Step::Delete => "Delete".to_owned(),
     }
 }
 
@@ -177,6 +193,7 @@ fn transition_name(transition: &Transition) -> String {
         Transition::Wait(Wait::Admission(Refusal::Rate(_))) => "Wait(Rate)",
         Transition::Wait(Wait::Due(_)) => "Wait(Due)",
         Transition::Wait(Wait::InFlight(_)) => "Wait(InFlight)",
+        Transition::Wait(Wait::Ttl(_)) => "Wait(Ttl)",
         Transition::Fail => "Fail",
         Transition::AbandonUnsent => "Abandon(not created)",
         Transition::AbandonUnknown => "Abandon(unknown)",
@@ -192,7 +209,7 @@ fn conclusion_row(page: &mut String, row: &Row) {
     let events: Vec<&str> = row.conclusion.events.iter().map(|event| event.reason()).collect();
     let _ = writeln!(
         page,
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
         row.step,
         row.outcome,
         status.and_then(|s| s.phase).map_or("no write", Phase::as_str),
@@ -202,6 +219,7 @@ fn conclusion_row(page: &mut String, row: &Row) {
         reason(ConditionType::CredentialsReady),
         reason(ConditionType::SessionCreated),
         reason(ConditionType::EvidenceStored),
+        reason(ConditionType::CleanupReady),
         next_name(row),
         events.join(", "),
     );

@@ -3,12 +3,15 @@
 use okid_operator::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
-        BlockerKind, Conclusion, CreateOutcome, Deadline, Facts, KeyFact, KeyFault, NotAdmitted,
-        ParsedStatus, PortalStep, Refusal, Shown, Since, StepOutcome, Transition, Wait, conclude,
+        BlockerKind, Conclusion, CreateOutcome, Deadline, DeletionOutcome, Facts, KeyFact, KeyFault,
+        NotAdmitted, ParsedStatus, PortalStep, Refusal, Shown, Since, StepOutcome, Transition, Wait,
+        conclude,
         fixtures::{self, UID},
     },
     portal::{Details, Failed, NotSent, PortalError},
 };
+
+use super::cleanup;
 
 /// One row of the second table.
 pub(super) struct Row {
@@ -30,6 +33,7 @@ pub(super) fn conclusions() -> Vec<Row> {
     rows.extend(poll_rows());
     rows.extend(adopt_rows());
     rows.extend(other_rows());
+    rows.extend(cleanup_rows());
     rows
 }
 
@@ -245,5 +249,39 @@ fn other_rows() -> Vec<Row> {
         transition("Release", "", &open, Transition::Release, &facts),
     ];
     rows.extend(restored);
+    rows
+}
+
+fn cleanup_rows() -> Vec<Row> {
+    let facts = |seconds, managed| Facts { cleanup: cleanup(seconds, managed), ..aged() };
+    let (finished, open) = (fixtures::finished(Outcome::Verified), fixtures::open(Phase::InProgress));
+    let wait = Transition::Wait(Wait::Ttl(fixtures::after(3600)));
+    let show = Transition::Show(Shown::Finished);
+    let transition = |step, words: &str, transition, facts: &Facts| {
+        row(step, words, &finished, &StepOutcome::Transition(transition), facts)
+    };
+    let delete = |words: &str, deleted| {
+        row("Delete", words, &finished, &StepOutcome::Delete(deleted), &facts(0, false))
+    };
+    let mut rows = vec![
+        transition("Wait", "`spec.ttlAfterFinished`", wait, &facts(3600, false)),
+        transition("Show", "Git would bring it back", show, &facts(0, true)),
+        delete("deleted", DeletionOutcome::Deleted),
+        delete("refused", DeletionOutcome::Refused),
+        delete("conflict, or outcome unknown", DeletionOutcome::Unknown),
+    ];
+    if let Some(id) = fixtures::id() {
+        let verified = StepOutcome::Poll { id, answer: Ok(fixtures::details("verified", &[])) };
+        rows.insert(
+            0,
+            row(
+                "Poll",
+                "200, `verified`, `spec.ttlAfterFinished: 1h`",
+                &open,
+                &verified,
+                &facts(3600, false),
+            ),
+        );
+    }
     rows
 }

@@ -75,6 +75,9 @@ const CONFLICT: &str = "move the object that is in the way, and set the annotati
 const REJECTED_KEY: &str = "check in the v2dashboard that the API key is active, and that the Secret holds it. A new value is picked \
      up automatically.";
 
+const DELETION_FORBIDDEN: &str = "grant the operator's ServiceAccount the verb `delete` on `verifications` (the chart's value \
+     `rbac.ttlAfterFinished`), and check which admission policy refuses the deletion.";
+
 /// What a person can do about a reason.
 fn advice(reason: Reason) -> &'static str {
     match reason {
@@ -89,7 +92,8 @@ fn advice(reason: Reason) -> &'static str {
         | Reason::NotFinished
         | Reason::StoringEvidence
         | Reason::NotStarted
-        | Reason::Storing => WAIT,
+        | Reason::Storing
+        | Reason::Scheduled => WAIT,
         Reason::AwaitingUser | Reason::SessionCreated => "send the link in `status.portalUrl` to the person.",
         Reason::Finished
         | Reason::Verified
@@ -151,6 +155,10 @@ fn advice(reason: Reason) -> &'static str {
             "contact the portal's administrator: the portal must return JPEG, PNG, WebP, HEIC or PDF files."
         }
         Reason::Conflict => CONFLICT,
+        Reason::ManagedByGitOps => {
+            "delete the resource from its source, or set the annotation `okid.io/ttl-in-gitops` to `allow`."
+        }
+        Reason::DeletionForbidden => DELETION_FORBIDDEN,
     }
 }
 
