@@ -87,6 +87,9 @@ pub(crate) struct Closure {
     pub(crate) waiting: usize,
 }
 
+/// The help of a gauge.
+const PREVIOUS_KEY_SESSIONS: &str = "Live sessions that need the API key under previousKey, or may need it because this process has not asked for them yet";
+
 /// Labels of a family.
 trait Labels: Clone + Debug + Eq + Hash + EncodeLabelSet + Send + Sync + 'static {}
 
@@ -151,6 +154,8 @@ pub struct Metrics {
     pub queue_delay: Histogram,
     /// Bytes of memory for live Verifications, in the index and in the queue.
     pub cache_bytes: Gauge,
+    /// Live sessions that need the API key from before a rotation, or may need it.
+    pub previous_key_sessions: Gauge,
     /// Bytes of memory for evidence on its way from a portal to a store.
     pub evidence_inflight_bytes: Gauge,
 }
@@ -282,6 +287,7 @@ impl Metrics {
             reconciles_in_flight: okid.plain("reconciles_in_flight", "Reconciles that are running"),
             queue_depth: okid.plain("queue_depth", "Reconciles that are due and wait to run"),
             queue_delay,
+            previous_key_sessions: okid.plain("previous_key_sessions", PREVIOUS_KEY_SESSIONS),
             cache_bytes: okid.with_unit("cache", "Memory of the cache of live Verifications", Unit::Bytes),
             evidence_inflight_bytes: okid.with_unit(
                 "evidence_inflight",

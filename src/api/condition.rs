@@ -168,7 +168,7 @@ words! {
         KeyRejected,
         /// The portal denies access with this key (403).
         AccessDenied,
-        /// The portal denies access (403), and the session was created with another key.
+        /// The portal denies access, and the session was created with an earlier key.
         KeyRotated,
         /// The portal created the session.
         Created,

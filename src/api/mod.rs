@@ -23,7 +23,8 @@ pub use evidence::{
 pub use git_ops::{TTL_IN_GITOPS, is_git_ops_annotation, is_git_ops_label, is_kept_by_git_ops};
 pub use outcome::Outcome;
 pub use spec::{
-    Adopt, Mode, OnUnknownOutcome, Polling, ReadyWhen, SecretKeyRef, Verification, VerificationSpec,
+    Adopt, ApiKeySecretRef, Mode, OnUnknownOutcome, Polling, ReadyWhen, SecretKeyRef, Verification,
+    VerificationSpec,
 };
 pub use status::{Phase, Session, SessionState, VerificationStatus};
 

@@ -48,6 +48,12 @@ pub(super) const RULES: &[Rule] = &[
         field_path: Some(".portal"),
     },
     Rule {
+        path: &["spec", "apiKeySecretRef"],
+        expression: "!has(self.previousKey) || self.previousKey != self.key",
+        message: "previousKey must name another entry of the Secret than key",
+        field_path: Some(".previousKey"),
+    },
+    Rule {
         path: &["spec", "portal"],
         expression: "isURL(self) && (self.startsWith('https://') || self.startsWith('http://'))",
         message: "portal must be a URL such as https://verify.test.okid.io",

@@ -82,7 +82,7 @@ use super::{duration::Duration, evidence::EvidenceSpec, status::VerificationStat
 #[serde(rename_all = "camelCase")]
 pub struct VerificationSpec {
     /// The Secret, in the same namespace, that holds the okID API key.
-    pub api_key_secret_ref: SecretKeyRef,
+    pub api_key_secret_ref: ApiKeySecretRef,
 
     /// Base URL of the okID portal, for example `https://verify.test.okid.io`. The operator's administrator must have
     /// allowed it. Defaults to the operator's default portal. Cannot be changed.
@@ -140,9 +140,10 @@ fn default_active_deadline() -> Duration {
     Duration::from_secs(168 * 3600)
 }
 
-/// A key of a Secret in the same namespace.
+/// The keys of a Secret in the same namespace that hold the API key, and the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub struct SecretKeyRef {
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeySecretRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
@@ -151,6 +152,36 @@ pub struct SecretKeyRef {
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
+
+    /// Key within the Secret that holds the API key from before a rotation. A session that was created with it is followed
+    /// with it to its end; new sessions are created with `key`. The Secret need not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub previous_key: Option<String>,
+}
+
+/// One entry of a Secret in the namespace of the resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key within the Secret.
+    pub key: String,
+}
+
+impl ApiKeySecretRef {
+    /// The entry with the key that sessions are created with.
+    #[must_use]
+    pub fn current(&self) -> SecretKeyRef {
+        SecretKeyRef { name: self.name.clone(), key: self.key.clone() }
+    }
+
+    /// The entry with the key from before a rotation, if the spec names one.
+    #[must_use]
+    pub fn previous(&self) -> Option<SecretKeyRef> {
+        let key = self.previous_key.clone()?;
+        Some(SecretKeyRef { name: self.name.clone(), key })
+    }
 }
 
 fn default_key() -> String {

@@ -262,7 +262,9 @@ fn written(answer: Result<kube::Result<Verification>, Elapsed>, name: &str) -> W
 #[must_use]
 pub(crate) fn fairness_key(object: &Verification) -> FairnessKey {
     let namespace = object.namespace().unwrap_or_default();
-    FairnessKey::new(&namespace, &(&object.spec.portal, &object.spec.api_key_secret_ref))
+    let secret = &object.spec.api_key_secret_ref;
+    // Both of its keys are one share.
+    FairnessKey::new(&namespace, &(&object.spec.portal, &secret.name, &secret.key))
 }
 
 /// Removes the fields that no reconcile reads, which may be most of a resource.

@@ -32,7 +32,7 @@ pub enum Blocker {
     KeyRejected,
     /// The portal denies access with the API key (403).
     AccessDenied,
-    /// The portal denies access (403), and the session was created with another key.
+    /// The portal denies access, and the session was created with an earlier key.
     KeyRotated,
     /// The portal refuses the request (400, 422 and other 4xx).
     RequestRejected,
@@ -179,7 +179,7 @@ impl Blocker {
                 "The portal denies access with this API key (403). Check what the key may do in the v2dashboard, or update the Secret; a new value is picked up automatically."
             }
             Self::KeyRotated => {
-                "The portal denies access (403), and the session was created with another API key. A key reads only the sessions that it created; put the former key back into the Secret."
+                "The portal denies access, and the session was created with an earlier API key. A key reads only the sessions that it created; put the earlier key into the Secret, as the entry that spec.apiKeySecretRef.previousKey names."
             }
             Self::RequestRejected => {
                 "The portal refuses to create a session with this API key. Check the key's configuration in the v2dashboard."

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     evidence::{EvidenceFacts, UploadOutcome},
     facts::{Deadline, Due, Facts, InFlight, PortalFact},
-    key_fact::KeyFact,
+    key_fact::{KeyFact, WhichKey},
     known_session::KnownSession,
     local_state::LocalState,
     schedule::Bounds,
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     api::{
-        DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, ImageKind, ImageRequest,
-        Mode, ObjectState, OnUnknownOutcome, Outcome, Phase, ReadyWhen, SecretKeyRef, Session, SessionState,
+        ApiKeySecretRef, DeletionPolicy, Destination, EvidenceKind, EvidenceOutcome, EvidenceSpec, ImageKind,
+        ImageRequest, Mode, ObjectState, OnUnknownOutcome, Outcome, Phase, ReadyWhen, Session, SessionState,
         StoredObject, Verification, VerificationSpec, VerificationStatus,
     },
     portal::{
@@ -81,6 +81,7 @@ pub fn facts() -> Facts {
         portal: portal().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
         link_path: "/".to_owned(),
         key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
+        which_key: WhichKey::Current,
         in_flight: InFlight::None,
         due: Due::Now,
         retry: None,
@@ -100,7 +101,11 @@ pub fn facts() -> Facts {
 #[must_use]
 pub fn spec() -> VerificationSpec {
     VerificationSpec {
-        api_key_secret_ref: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() },
+        api_key_secret_ref: ApiKeySecretRef {
+            name: "okid".to_owned(),
+            key: "apiKey".to_owned(),
+            previous_key: None,
+        },
         portal: None,
         mode: Mode::Direct,
         ready_when: ReadyWhen::Verified,

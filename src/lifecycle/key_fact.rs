@@ -14,6 +14,24 @@ pub enum KeyFact {
     Missing(KeyFault),
 }
 
+/// Which of the two keys that a resource may name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WhichKey {
+    /// The one that sessions are created with.
+    #[default]
+    Current,
+    /// The one from before a rotation.
+    Previous,
+}
+
+impl WhichKey {
+    /// Whether it is the one from before a rotation.
+    #[must_use]
+    pub const fn is_previous(self) -> bool {
+        matches!(self, Self::Previous)
+    }
+}
+
 /// Why there is no usable key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyFault {

@@ -9,6 +9,7 @@ use super::{
     absence::Misses,
     blocker::BlockerKind,
     evidence_error::EvidenceError,
+    key_fact::WhichKey,
     since::{Since, elapsed},
 };
 
@@ -31,6 +32,9 @@ pub struct LocalState {
     pub paused: Option<Timestamp>,
     /// Fingerprint of the last refused key.
     pub refused_key: Option<String>,
+    /// Which key the session needs: the one from before a rotation also if it may need that, because this process has not
+    /// asked for it yet.
+    pub which_key: WhichKey,
     /// Polls in a row that were answered with 200 for this id.
     pub good_polls: u8,
     /// The last poll that was answered with 200 for this id.

@@ -54,7 +54,7 @@ pub use evidence::{
 pub(crate) use evidence::{evidence_state, nothing_to_store, outstanding};
 pub use evidence_error::EvidenceError;
 pub use facts::{Deadline, Due, Facts, InFlight, PortalFact};
-pub use key_fact::{KeyFact, KeyFault};
+pub use key_fact::{KeyFact, KeyFault, WhichKey};
 pub use known_session::KnownSession;
 pub use local_state::LocalState;
 pub use message::message;

@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    key_fact::WhichKey,
     known_session::KnownSession,
     local_state::LocalState,
     moment::Moment,
@@ -41,6 +42,7 @@ pub struct CompactState {
     seen: Option<NonZeroU64>,
     good_polls: u8,
     names_modules: bool,
+    which_key: WhichKey,
 }
 
 impl CompactState {
@@ -56,6 +58,7 @@ impl CompactState {
             key_missing,
             paused,
             refused_key,
+            which_key,
             storing,
             storing_since,
             manifest_checked,
@@ -108,7 +111,14 @@ impl CompactState {
             seen: *seen,
             good_polls: *good_polls,
             names_modules: *names_modules,
+            which_key: *which_key,
         })
+    }
+
+    /// Whether the session needs the key from before a rotation.
+    #[must_use]
+    pub const fn needs_previous_key(&self) -> bool {
+        self.which_key.is_previous()
     }
 
     /// When the portal is to be called next.
@@ -139,6 +149,7 @@ impl CompactState {
             seen: self.seen,
             good_polls: self.good_polls,
             names_modules: self.names_modules,
+            which_key: self.which_key,
             ..LocalState::default()
         }
     }

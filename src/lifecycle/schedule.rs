@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     cleanup::CleanupFacts,
-    evidence::EvidenceFacts,
+    evidence::{EvidenceFacts, EvidenceState, evidence_state},
+    key_fact::WhichKey,
     local_state::LocalState,
     portal_report::{all_done, any_completed},
     since::{elapsed, later},
@@ -212,6 +213,8 @@ pub(crate) struct FirstReconcile {
     pub last_poll: Option<Timestamp>,
     /// Whether it was suspended at the last write; since when is not known.
     pub suspended: bool,
+    /// Which key its session needs, or may need.
+    pub which_key: WhichKey,
     /// The schedule of a session that is followed as before; a first poll at another time is spread over its interval.
     pub poll_schedule: Option<PollSchedule>,
 }
@@ -252,7 +255,25 @@ pub(crate) fn first_reconcile(
     let may_have_looked = matches!(parsed.state(), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
     let at = due.or_else(|| cleanup_at(parsed, spec)).filter(|_| is_unchanged);
-    FirstReconcile { at, due, last_poll, suspended, poll_schedule }
+    let may_need_previous = spec.api_key_secret_ref.previous_key.is_some() && is_asked_for(parsed, spec);
+    let which_key = if may_need_previous { WhichKey::Previous } else { WhichKey::Current };
+    FirstReconcile { at, due, last_poll, suspended, which_key, poll_schedule }
+}
+
+/// Whether the portal is still asked for the session or its evidence.
+fn is_asked_for(parsed: &ParsedStatus<'_>, spec: &VerificationSpec) -> bool {
+    match parsed.state() {
+        State::Open { .. } => true,
+        State::Finished(_) => {
+            evidence_state(spec.evidence.as_ref(), parsed.status()) == EvidenceState::Pending
+        }
+        State::Fresh
+        | State::Claimed
+        | State::Refused
+        | State::OutcomeUnknown
+        | State::Settled
+        | State::Inconsistent(_) => false,
+    }
 }
 
 /// When a finished resource is deleted for which nothing else is left to do, as its status says.

@@ -2,14 +2,48 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crate::{api::SecretKeyRef, portal::PortalUrl};
 use parking_lot::Mutex;
 
-/// A portal, and the Secret with the key for it in the namespace of the verification.
+use crate::{
+    api::{ApiKeySecretRef, SecretKeyRef},
+    lifecycle::WhichKey,
+    portal::{KeyIdentity, PortalUrl},
+};
+
+/// A portal, and the entries of the Secret with the keys for it, in the namespace of the verification.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Account {
     pub(crate) portal: PortalUrl,
-    pub(crate) secret: SecretKeyRef,
+    /// The entry with the key that sessions are created with.
+    pub(super) current: SecretKeyRef,
+    /// The entry with the key from before a rotation.
+    pub(super) previous: Option<SecretKeyRef>,
+    /// The key that the portal is called with, if there is one.
+    used: Option<UsedKey>,
+}
+
+/// The key that the portal is called with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UsedKey {
+    pub(super) identity: KeyIdentity,
+    pub(super) which: WhichKey,
+}
+
+impl Account {
+    /// The account of a resource that names this Secret.
+    pub(super) fn new(portal: PortalUrl, secret: &ApiKeySecretRef, used: Option<UsedKey>) -> Self {
+        Self { portal, current: secret.current(), previous: secret.previous(), used }
+    }
+
+    /// The entry with the key that the portal is called with, and that key.
+    pub(super) fn used(&self) -> Option<(&SecretKeyRef, KeyIdentity)> {
+        let UsedKey { identity, which } = self.used?;
+        let entry = match which {
+            WhichKey::Current => &self.current,
+            WhichKey::Previous => self.previous.as_ref()?,
+        };
+        Some((entry, identity))
+    }
 }
 
 /// Every account that a live verification uses.
@@ -57,9 +91,10 @@ mod tests {
     fn an_account_is_held_once_and_forgotten_when_it_is_unused() {
         let allowed = AllowedPortals::new(&["https://portal.test".to_owned()], false).unwrap();
         let portal = allowed.iter().next().unwrap();
-        let account = |name: usize| Account {
-            portal: portal.clone(),
-            secret: SecretKeyRef { name: name.to_string(), key: "apiKey".to_owned() },
+        let account = |name: usize| {
+            let secret =
+                ApiKeySecretRef { name: name.to_string(), key: "apiKey".to_owned(), previous_key: None };
+            Account::new(portal.clone(), &secret, None)
         };
         let accounts = Accounts::default();
         let first = accounts.share(account(0));

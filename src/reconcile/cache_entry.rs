@@ -288,6 +288,15 @@ impl CacheEntry {
         }
     }
 
+    /// Whether its session needs the key from before a rotation, or may need it because this process has not asked for it
+    /// yet.
+    pub(crate) fn needs_previous_key(&self) -> bool {
+        match &self.history {
+            History::Compact(compact) => compact.needs_previous_key(),
+            History::Full(local_state) => local_state.which_key.is_previous(),
+        }
+    }
+
     /// Counts a reconcile that failed because of the API server, and returns how many failed in a row before.
     pub(crate) fn one_more_failure(&mut self) -> u8 {
         let before = self.failures;

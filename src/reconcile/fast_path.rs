@@ -19,7 +19,7 @@ use crate::{
     index::{RecordId, Uid},
     lifecycle::{CompactState, SECRET_READ_AGAIN, Spacing, is_outage, jitter_seed},
     portal::{
-        Call, Caller, Details, KeyIdentity, PortalError, VerificationId,
+        Call, Caller, Details, PortalError, VerificationId,
         budget::{Admission, Closed},
     },
     workqueue::Disposition,
@@ -30,9 +30,8 @@ const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 
 /// An answer of the portal that changes something.
 pub(crate) struct Answer {
+    /// With the key that the portal was asked with.
     context: Box<PollContext>,
-    /// The key that the portal was asked with.
-    key: KeyIdentity,
     pub(super) result: Result<Details, PortalError>,
 }
 
@@ -74,7 +73,10 @@ impl Reconciler {
         if let Some(due) = compact.due_after(now) {
             return Err(Disposition::At(self.clock.instant(due), priority, fairness_key));
         }
-        let Ok(Ok(key)) = self.cluster.secrets().key(&namespace, &context.account.secret).await else {
+        let Some((entry, identity)) = context.account.used() else { return Ok(None) };
+        // After a rotation, a full reconcile chooses the key.
+        let found = self.cluster.secrets().key(&namespace, entry).await;
+        let Some(key) = found.ok().and_then(Result::ok).filter(|key| key.identity() == identity) else {
             return Ok(None);
         };
         let budget =
@@ -105,7 +107,7 @@ impl Reconciler {
         let unchanged = plain
             .and_then(|details| context.baseline.unchanged(&compact, details, self.clock.now(), spacing));
         let Some(unchanged) = unchanged else {
-            return Ok(Some(Answer { context, key: key.identity(), result }));
+            return Ok(Some(Answer { context, result }));
         };
         if let Some(entry) = self.index().get_mut(record_id) {
             entry.remember_compact(unchanged.compact);
@@ -128,8 +130,14 @@ impl Reconciler {
     /// Reads the Secret. A full reconcile follows if it has changed, or if something else is due.
     async fn await_key(&self, waits: WaitsForKey) -> Result<Option<Answer>, Disposition> {
         let WaitsForKey { namespace, key_wait, fairness_key } = waits;
-        let found = self.cluster.secrets().key(&namespace, &key_wait.account.secret).await;
-        let Some(again) = key_wait.again(&found, self.clock.now()) else { return Ok(None) };
+        let (secrets, account) = (self.cluster.secrets(), &key_wait.account);
+        let found = secrets.key(&namespace, &account.current).await;
+        let previous = match account.previous.as_ref().filter(|_| key_wait.previous.is_some()) {
+            Some(entry) => Some(secrets.key(&namespace, entry).await),
+            None => None,
+        };
+        let now = self.clock.now();
+        let Some(again) = key_wait.again(&found, previous.as_ref(), now) else { return Ok(None) };
         let when = self.clock.instant(again).max(Instant::now());
         Err(Disposition::At(when, key_wait.priority, fairness_key))
     }
@@ -190,7 +198,7 @@ impl Answer {
     ) -> bool {
         self.context.baseline.id() == id
             && observed.account.as_ref() == Some(&*self.context.account)
-            && observed.key.as_ref().is_some_and(|key| key.identity() == self.key)
+            && observed.key.is_some()
             && !observed.facts.requests_poll(status)
     }
 }
@@ -201,9 +209,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Phase, SecretKeyRef},
-        lifecycle::{PollBaseline, PortalFact, UNKNOWN_ANSWER, fixtures},
+        api::{ApiKeySecretRef, Phase},
+        lifecycle::{PollBaseline, PortalFact, UNKNOWN_ANSWER, WhichKey, fixtures},
         portal::ApiKey,
+        reconcile::{accounts::UsedKey, keys::FoundKeys},
     };
 
     #[test]
@@ -214,30 +223,43 @@ mod tests {
         let baseline =
             PollBaseline::of(&status, &facts.local_state, facts.bounds, deadline, facts.times()).unwrap();
         let PortalFact::Allowed(portal) = facts.portal.clone() else { panic!("the portal is allowed") };
-        let account =
-            Account { portal, secret: SecretKeyRef { name: "okid".to_owned(), key: "apiKey".to_owned() } };
-        let context = Box::new(PollContext { baseline, account: Arc::new(account.clone()) });
         let key = |text: &[u8]| Arc::new(ApiKey::parse(text).unwrap());
+        let account_of = |name: &str, key: &ApiKey, which| {
+            let previous_key = Some("apiKeyOld".to_owned());
+            let secret = ApiKeySecretRef { name: name.to_owned(), key: "apiKey".to_owned(), previous_key };
+            let used = UsedKey { identity: key.identity(), which };
+            Some(Account::new(portal.clone(), &secret, Some(used)))
+        };
         let used = key(b"sk_one");
-        let answer = Answer { context, key: used.identity(), result: Err(PortalError::KeyRejected) };
-        let mut observed =
-            Observed { facts, account: Some(account.clone()), key: Some(Arc::clone(&used)), budget: None };
+        let account = Arc::new(account_of("okid", &used, WhichKey::Current).unwrap());
+        let answer = Answer {
+            context: Box::new(PollContext { baseline, account }),
+            result: Err(PortalError::KeyRejected),
+        };
+        let mut observed = Observed {
+            facts,
+            account: account_of("okid", &used, WhichKey::Current),
+            key: Some(Arc::clone(&used)),
+            found: FoundKeys::default(),
+            budget: None,
+        };
         let id = fixtures::id().unwrap();
         assert!(answer.answers(&id, &observed, &status));
         let other = VerificationId::parse("ver_other").unwrap();
         assert!(!answer.answers(&other, &observed, &status));
 
-        observed.key = Some(key(b"sk_two"));
+        observed.account = account_of("okid", &key(b"sk_two"), WhichKey::Current);
         assert!(!answer.answers(&id, &observed, &status), "the key was rotated since");
-        observed.key = Some(used);
+        observed.account = account_of("okid", &used, WhichKey::Previous);
+        assert!(!answer.answers(&id, &observed, &status), "it is the previous key by now");
+        observed.account = account_of("okid", &used, WhichKey::Current);
 
         observed.facts.reconcile_requested = Some("1".to_owned());
         assert!(!answer.answers(&id, &observed, &status), "a poll was requested since");
         status.last_handled_reconcile_at = Some("1".to_owned());
         assert!(answer.answers(&id, &observed, &status), "the poll was made");
 
-        let secret = SecretKeyRef { name: "another".to_owned(), ..account.secret.clone() };
-        observed.account = Some(Account { secret, ..account });
+        observed.account = account_of("another", &used, WhichKey::Current);
         assert!(!answer.answers(&id, &observed, &status), "the resource names another key by now");
     }
 }

@@ -19,15 +19,18 @@ impl Reconciler {
         let memory = {
             let index = self.index();
             let mut heap = 0;
+            let mut previous_key = 0;
             for (_, entry) in index.iter() {
                 heap += entry.heap();
                 live[entry.phase() as usize] += 1;
+                previous_key += usize::from(entry.needs_previous_key());
                 if let Some(PortalWait { portal, closed, is_shown: _ }) = entry.portal_wait
                     && let Some(waiting) = waiting.get_mut(usize::from(portal))
                 {
                     waiting[closed as usize] += 1;
                 }
             }
+            self.metrics.previous_key_sessions.set(gauge(previous_key));
             index.memory() + heap
         };
         let left = self.portal.closed(Instant::now());

@@ -16,6 +16,7 @@ mod first_responses;
 mod follow;
 mod gauges;
 mod key_wait;
+mod keys;
 mod observe;
 mod probe_slots;
 mod recent;

@@ -1,5 +1,5 @@
-//! Observes: collects the facts about a resource, its portal, its key and its store. May depend on `reconciler`, `cache_entry` and
-//! `accounts`, and on `lifecycle`, `cluster` (Secrets), `portal` (budget) and `evidence` (destination). Writes nothing.
+//! Observes: collects the facts about a resource, its portal, its key and its store. May depend on `reconciler`, `cache_entry`,
+//! `accounts` and `keys`, and on `lifecycle`, `cluster` (Secrets), `portal` (budget) and `evidence` (destination). Writes nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,19 +7,26 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::{accounts::Account, cache_entry::CacheEntry, claim::Claim, reconciler::Reconciler};
+use super::{
+    accounts::Account,
+    cache_entry::CacheEntry,
+    claim::Claim,
+    keys::{ChosenKey, FoundKeys},
+    reconciler::Reconciler,
+};
 use crate::{
     api::{
-        EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus, is_kept_by_git_ops,
+        EVIDENCE_FINALIZER, RECONCILE_REQUESTED_AT, RETRY, Verification, VerificationStatus,
+        is_kept_by_git_ops,
     },
     clock::Clock,
     cluster::ReadSecret,
     evidence::Source,
     index::Uid,
     lifecycle::{
-        Bounds, CleanupFacts, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight, KeyFact,
-        KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, evidence_state, jitter_seed,
-        restored, sanitize,
+        Bounds, CleanupFacts, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight,
+        KeyFact, KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, WhichKey,
+        evidence_state, jitter_seed, restored, sanitize,
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
@@ -31,7 +38,10 @@ pub(crate) const IN_FLIGHT_FOR: Duration = Duration::from_secs(45);
 pub(crate) struct Observed {
     pub(crate) facts: Facts,
     pub(crate) account: Option<Account>,
+    /// The key to call with.
     pub(crate) key: Option<Arc<ApiKey>>,
+    /// What that key was chosen from.
+    pub(crate) found: FoundKeys,
     /// The budget of the portal and the key.
     pub(crate) budget: Option<Budget>,
 }
@@ -43,6 +53,7 @@ struct Surroundings {
     portal: PortalFact,
     link_path: String,
     key: KeyFact,
+    which_key: WhichKey,
     in_flight: InFlight,
     holder: String,
     stretch: f64,
@@ -91,6 +102,7 @@ impl Surroundings {
             portal: facts.portal,
             link_path: facts.link_path,
             key: facts.key,
+            which_key: facts.which_key,
             in_flight: facts.in_flight,
             holder: facts.holder,
             stretch: facts.stretch,
@@ -111,6 +123,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         portal,
         link_path,
         key,
+        which_key,
         in_flight,
         holder,
         stretch,
@@ -148,6 +161,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         link_path,
         due: Due::of(now, is_requested || is_named, &key, &local_state, bounds),
         key,
+        which_key,
         in_flight,
         retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
         reconcile_requested,
@@ -162,10 +176,10 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
             deleted_at: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             ..EvidenceFacts::of(object.spec.evidence.clone(), status)
         },
-        cleanup: object.spec.ttl_after_finished.map(|ttl| CleanupFacts {
-            ttl: ttl.get(),
-            managed_by_git_ops: is_kept_by_git_ops(object),
-        }),
+        cleanup: object
+            .spec
+            .ttl_after_finished
+            .map(|ttl| CleanupFacts { ttl: ttl.get(), managed_by_git_ops: is_kept_by_git_ops(object) }),
         local_state,
         uid,
     }
@@ -182,17 +196,24 @@ impl Reconciler {
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let parsed = ParsedStatus::of(&uid, &status);
+        let destination = self.destination(object, parsed.state()).await;
+        let chosen = self.key_of(object, &parsed).await?;
+        let used = chosen.as_ref().and_then(ChosenKey::used);
         let account = self
             .portal_of(object, &status)
-            .map(|portal| Account { portal, secret: object.spec.api_key_secret_ref.clone() });
-        let destination = self.destination(object, parsed.state()).await;
-        let key = self.key_of(object, &parsed).await?;
-        let key_fact = match &key {
-            None => KeyFact::Missing(KeyFault::SecretNotFound),
-            Some(Ok(key)) => KeyFact::Usable { fingerprint: key.fingerprint(&uid) },
-            Some(Err(fault)) => KeyFact::Missing(*fault),
+            .map(|portal| Account::new(portal, &object.spec.api_key_secret_ref, used));
+        let local_state = entry.local_state();
+        // A key that is not read stays needed as far as is known.
+        let which_key = chosen.as_ref().map_or(local_state.which_key, |chosen| chosen.which);
+        let (key, found) = match chosen {
+            None => (Err(KeyFault::SecretNotFound), FoundKeys::default()),
+            Some(ChosenKey { key, which: _, found }) => (key, found),
         };
-        let key = key.and_then(Result::ok);
+        let key_fact = match &key {
+            Ok(key) => KeyFact::Usable { fingerprint: key.fingerprint(&uid) },
+            Err(fault) => KeyFact::Missing(*fault),
+        };
+        let key = key.ok();
         let budget = match (&account, &key) {
             (Some(account), Some(key)) => {
                 Some(self.portal.budget(&account.portal, key.identity(), entry.fairness_key))
@@ -207,6 +228,7 @@ impl Reconciler {
                 .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
             link_path: self.portal.link_path().to_owned(),
             key: key_fact,
+            which_key,
             in_flight: self.in_flight(parsed.state(), &status, entry),
             holder: self.new_holder(),
             stretch: budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now())),
@@ -214,9 +236,9 @@ impl Reconciler {
             too_large,
             known: entry.known(),
             destination,
-            local_state: entry.local_state(),
+            local_state,
         };
-        Ok(Observed { facts: facts(object, &status, surroundings), account, key, budget })
+        Ok(Observed { facts: facts(object, &status, surroundings), account, key, found, budget })
     }
 
     /// Whether the spec's destination may be used for evidence. Once there is a session, it is too late to refuse one.
@@ -227,18 +249,20 @@ impl Reconciler {
         refusal.map_or(DestinationFact::Allowed, |refusal| DestinationFact::Refused(refusal.to_string()))
     }
 
-    /// The API key, or what is wrong with it; `None` if no call is to be made.
+    /// The key to call with, or what is wrong with it; `None` if no call is to be made.
     async fn key_of(
         &self,
         object: &Verification,
         parsed: &ParsedStatus<'_>,
-    ) -> Result<Option<Result<Arc<ApiKey>, KeyFault>>, ReadSecret> {
+    ) -> Result<Option<ChosenKey>, ReadSecret> {
         let evidence = evidence_state(object.spec.evidence.as_ref(), parsed.status());
         if makes_no_call(object, parsed.state(), evidence) {
             return Ok(None);
         }
         let namespace = object.namespace().unwrap_or_default();
-        self.cluster.secrets().key(&namespace, &object.spec.api_key_secret_ref).await.map(Some)
+        let (uid, status) = (object.uid().unwrap_or_default(), parsed.status());
+        let session = status.session.as_ref().filter(|_| status.verification_id.is_some());
+        self.choose_key(&namespace, &object.spec.api_key_secret_ref, (&uid, session)).await.map(Some)
     }
 
     /// The portal of its session, otherwise of its spec, if it may be called.
@@ -314,7 +338,8 @@ mod tests {
         };
         for begun_with in [None, Some("1".to_owned())] {
             let facts = Facts { reconcile_requested: begun_with.clone(), ..fixtures::facts() };
-            let mut observed = Observed { facts, account: None, key: None, budget: None };
+            let found = FoundKeys::default();
+            let mut observed = Observed { facts, account: None, key: None, found, budget: None };
             observed.refresh(&requested("2"), &status, &Clock::start());
             assert_eq!(observed.facts.generation, 2, "the other facts come from the new version");
             assert_eq!(observed.facts.reconcile_requested, begun_with);

@@ -132,7 +132,7 @@ impl Reconciliation {
 #[cfg(test)]
 pub(super) mod samples {
     use super::*;
-    use crate::lifecycle::fixtures;
+    use crate::{lifecycle::fixtures, reconcile::keys::FoundKeys};
 
     /// A resource with this status.
     pub(crate) fn object(status: &VerificationStatus) -> Box<Verification> {
@@ -143,7 +143,8 @@ pub(super) mod samples {
     pub(crate) fn reconciliation(status: &VerificationStatus) -> Reconciliation {
         let object = object(status);
         let entry = CacheEntry::first(&object, &Clock::start()).0;
-        let observed = Observed { facts: fixtures::facts(), account: None, key: None, budget: None };
+        let (facts, found) = (fixtures::facts(), FoundKeys::default());
+        let observed = Observed { facts, account: None, key: None, found, budget: None };
         let received = Received { object, at: Instant::now(), too_large: false };
         Reconciliation::new(RecordId { index: 0, tag: 0 }, received, entry, observed)
     }

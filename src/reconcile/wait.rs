@@ -1,5 +1,5 @@
 //! What the next reconcile of a verification waits for: a key, the portal, or the time of its next poll. May depend on
-//! `reconciler`, `cache_entry`, `key_wait` and `observe`, and on `lifecycle`. Calls nothing.
+//! `reconciler`, `cache_entry`, `key_wait`, `keys` and `observe`, and on `lifecycle`. Calls nothing.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     cache_entry::{PollContext, PortalWait},
     key_wait::{Awaited, KeyWait},
+    keys::PreviousKey,
     observe::Observed,
     reconciler::Reconciler,
 };
@@ -31,7 +32,7 @@ impl Reconciler {
         outcome: &StepOutcome,
         conclusion: &Conclusion,
     ) -> Option<Box<PollContext>> {
-        let Observed { facts, account, key: _, budget: _ } = observed;
+        let Observed { facts, account, key: _, found: _, budget: _ } = observed;
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         let status = match outcome {
             StepOutcome::Poll { id: _, answer: Ok(_) } | StepOutcome::Adopt { id: _, answer: Ok(_) } => {
@@ -62,7 +63,7 @@ impl Reconciler {
         written: &Verification,
         conclusion: &Conclusion,
     ) -> Option<Box<PollContext>> {
-        let Observed { facts, account, key: _, budget: _ } = observed;
+        let Observed { facts, account, key: _, found: _, budget: _ } = observed;
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         // If the schema refused something, the next reconcile reads the resource.
         let status = conclusion.status.as_ref().filter(|status| written.status.as_ref() == Some(status))?;
@@ -131,7 +132,9 @@ impl Reconciler {
                 }
                 (_, Closed::Paused | Closed::Breaker | Closed::KeyRejected | Closed::Rate) => return None,
             },
-            Wait::Key(_) | Wait::Admission(Refusal::Rate(_)) | Wait::InFlight(_) | Wait::Ttl(_) => return None,
+            Wait::Key(_) | Wait::Admission(Refusal::Rate(_)) | Wait::InFlight(_) | Wait::Ttl(_) => {
+                return None;
+            }
         };
         let is_shown =
             closed == Closed::Breaker && is_outage(&observed.facts.local_state, observed.facts.now);
@@ -146,10 +149,10 @@ impl Reconciler {
         observed: &Observed,
         conclusion: &Conclusion,
     ) -> Option<KeyWait> {
-        let Observed { facts, account, key, budget: _ } = observed;
+        let Observed { facts, account, key, found, budget: _ } = observed;
         let Deadline::Ahead(deadline) = facts.deadline else { return None };
         let now = facts.now;
-        let refused = || Some(Awaited::AnotherThan(key.as_deref()?.identity()));
+        let refused = || key.as_ref().map(|_| Awaited::AnotherThan(found.current));
         let local_state = &conclusion.local_state;
         let (awaited, until) = match conclusion.waits_for? {
             Wait::Key(fault) => {
@@ -180,7 +183,12 @@ impl Reconciler {
         };
         let account = self.accounts.share(account.clone()?);
         let until = until.min(grace).min(end);
-        Some(KeyWait { account, awaited, until, priority: conclusion.priority })
+        let previous = match found.previous {
+            PreviousKey::NotNeeded => None,
+            PreviousKey::Absent => Some(Awaited::AnotherThan(None)),
+            PreviousKey::Usable(identity) => Some(Awaited::AnotherThan(Some(identity))),
+        };
+        Some(KeyWait { account, awaited, previous, until, priority: conclusion.priority })
     }
 }
 

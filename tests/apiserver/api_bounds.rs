@@ -32,7 +32,7 @@ async fn a_minimal_resource_gets_every_default_and_starts_behind_its_generation(
 async fn a_default_never_replaces_a_value_of_the_manifest() {
     let namespace = TestNamespace::new().await;
     let given = json!({
-        "apiKeySecretRef": {"name": "another", "key": "token"},
+        "apiKeySecretRef": {"name": "another", "key": "token", "previousKey": "old-token"},
         "portal": "https://verify.test.okid.io",
         "mode": "Select",
         "readyWhen": "SessionCreated",
@@ -117,6 +117,11 @@ fn bounds_of_spec() -> Vec<Bound> {
         ),
         (
             "apiKeySecretRef.key",
+            vec![text(1), text(253), json!("API_key.1-x")],
+            vec![text(0), text(254), json!("a/b"), json!("a b")],
+        ),
+        (
+            "apiKeySecretRef.previousKey",
             vec![text(1), text(253), json!("API_key.1-x")],
             vec![text(0), text(254), json!("a/b"), json!("a b")],
         ),

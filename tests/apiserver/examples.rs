@@ -24,6 +24,8 @@ use crate::manifests::{apply, kubectl, repository};
 
 /// The line of the full example that names a portal: a comment, because most people do not need it.
 const PORTAL: &str = "# portal: https://verify.test.okid.io ";
+/// The Secret after a rotation.
+const ROTATED: &str = "okid-rotated-key";
 /// The store named by the example without credentials.
 const STORE: &str = "evidence";
 /// Placeholder values.
@@ -148,8 +150,10 @@ async fn every_example_can_be_applied_and_each_verification_in_it_finishes() {
     let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
     let data = secrets.get(SECRET).await.unwrap().data.unwrap();
     world.sandbox().add_key(&String::from_utf8(data["apiKey"].0.clone()).unwrap());
+    let rotated = secrets.get(ROTATED).await.unwrap().data.unwrap();
+    world.sandbox().add_key(&String::from_utf8(rotated["apiKey"].0.clone()).unwrap());
     world.start(launch).await;
-    assert!(names.len() >= 7);
+    assert!(names.len() >= 8);
     join_all(names.iter().map(|name| finishes(&world, name, &folder))).await;
     world.finish().await;
 }

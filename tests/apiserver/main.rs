@@ -30,6 +30,7 @@ mod evidence_namespaces;
 mod examples;
 mod full_lifecycle;
 mod harness;
+mod key_rotation;
 mod kubectl_wait;
 mod leader_election;
 mod least_privilege;

@@ -117,8 +117,9 @@ impl Draft<'_> {
     pub(super) fn refused_key(&mut self, refusal: Blocker) {
         let session_key = self.status.session.as_ref().and_then(|s| s.key_fingerprint.clone());
         let key = fingerprint(self.facts);
-        let rotated = self.has_session() && session_key.is_some() && session_key != key;
-        let refusal = if refusal == Blocker::AccessDenied && rotated { Blocker::KeyRotated } else { refusal };
+        let is_another = session_key.is_some() && session_key != key && refusal == Blocker::AccessDenied;
+        let is_rotated = self.has_session() && (is_another || self.facts.which_key.is_previous());
+        let refusal = if is_rotated { Blocker::KeyRotated } else { refusal };
         self.inputs.credentials = Some(refusal.reason());
         self.local_state.refused_key = key;
         self.block(refusal);

@@ -24,6 +24,7 @@ use super::{
     evidence::{DestinationFact, EvidenceState, FinalizerOutcome},
     facts::{Deadline, Facts, PortalFact},
     interruption::Interruption,
+    key_fact::WhichKey,
     local_state::LocalState,
     schedule::{LONGEST, poll_schedule},
     since::{Since, later},
@@ -233,7 +234,8 @@ impl<'a> Draft<'a> {
         self.settle_unless_pending(Requeue::Now)
     }
 
-    fn unwritten(self, next: Requeue) -> Conclusion {
+    fn unwritten(mut self, next: Requeue) -> Conclusion {
+        self.note_key();
         let priority = self.priority();
         Conclusion {
             status: None,
@@ -306,6 +308,7 @@ impl<'a> Draft<'a> {
         self.report_blocker();
         self.report_rejected_key();
         self.report_git_ops();
+        self.note_key();
         let priority = self.priority();
         let next = self.within_bounds(next);
         Conclusion {
@@ -329,6 +332,13 @@ impl<'a> Draft<'a> {
             };
             self.status.portal_url = Some(portal.link(&id, mode, &self.facts.link_path));
         }
+    }
+
+    /// Remembers which key what is left to ask needs.
+    fn note_key(&mut self) {
+        let is_over = self.status.outcome.is_some() && self.inputs.evidence != EvidenceState::Pending;
+        let needs_key = self.has_session() && !is_over;
+        self.local_state.which_key = if needs_key { self.facts.which_key } else { WhichKey::Current };
     }
 
     fn report_rejected_key(&mut self) {

@@ -109,6 +109,7 @@ impl Draft<'_> {
     fn wait_for_another_key(&mut self, until: Timestamp) -> Requeue {
         let again = until.min(later(self.facts.now, SECRET_READ_AGAIN));
         let denied = match self.credentials_before() {
+            _ if self.facts.which_key.is_previous() && self.has_session() => Blocker::KeyRotated,
             Some(Reason::AccessDenied) => Blocker::AccessDenied,
             Some(Reason::KeyRotated) => Blocker::KeyRotated,
             _ => Blocker::KeyRejected,

@@ -26,7 +26,7 @@ use crate::{
         evidence::EvidenceFacts,
         facts::{Deadline, Due, Facts, InFlight, PortalFact},
         fixtures::{self, UID},
-        key_fact::{KeyFact, KeyFault},
+        key_fact::{KeyFact, KeyFault, WhichKey},
         local_state::LocalState,
         schedule::Bounds,
         since::Since,
@@ -90,10 +90,13 @@ fn deadlines() -> [Deadline; 5] {
     ]
 }
 
-fn keys() -> Vec<KeyFact> {
+/// Keys, each with which one it is.
+fn keys() -> Vec<(KeyFact, WhichKey)> {
+    use WhichKey::{Current, Previous};
     let usable = |fingerprint: &str| KeyFact::Usable { fingerprint: fingerprint.to_owned() };
-    let missing = KeyFault::ALL.into_iter().map(KeyFact::Missing);
-    [usable("0011223344556677"), usable("8899aabbccddeeff")].into_iter().chain(missing).collect()
+    let (created, other) = (usable("0011223344556677"), usable("8899aabbccddeeff"));
+    let missing = KeyFault::ALL.into_iter().map(|fault| (KeyFact::Missing(fault), Current));
+    [(created.clone(), Current), (other, Current), (created, Previous)].into_iter().chain(missing).collect()
 }
 
 fn local_states() -> [LocalState; 9] {
@@ -147,7 +150,7 @@ fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut
     let until = fixtures::after(HOUR + 45);
     let adoptions = if restored { vec![fixtures::id()] } else { vec![None, fixtures::id()] };
     let allowed = facts.portal.clone();
-    let mut known = vec![false; KINDS * 2 * 2 * 2 * 2 * 2 * 3];
+    let mut known = vec![false; KINDS * 2 * 2 * 2 * 2 * 2 * 4];
     let mut known_refused = vec![false; known.len() * 5 * 2];
     let rare = [
         Facts { too_large: true, ..facts.clone() },
@@ -157,8 +160,9 @@ fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut
     for facts in &rare {
         see(facts, &decide(parsed, facts), Fresh { outcomes: true, refusals: true });
     }
-    for (key_number, key) in keys().into_iter().enumerate() {
+    for (key_number, (key, which_key)) in keys().into_iter().enumerate() {
         facts.key = key;
+        facts.which_key = which_key;
         for (portal_number, portal) in [allowed.clone(), PortalFact::NotAllowed].into_iter().enumerate() {
             facts.portal = portal;
             for (adopt_number, adopt) in adoptions.iter().enumerate() {
@@ -172,7 +176,7 @@ fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut
                         };
                         let place = [(2, suspend), (2, hold), (2, deadline.min(1)), (2, adopt_number)]
                             .into_iter()
-                            .chain([(2, portal_number), (3, key_number.min(2))])
+                            .chain([(2, portal_number), (4, key_number.min(3))])
                             .fold(kind(&step), |place, (size, number)| place * size + number);
                         let outcomes = !std::mem::replace(&mut known[place], true);
                         let place = (place * 5 + deadline) * 2 + due;

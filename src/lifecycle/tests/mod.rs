@@ -6,7 +6,7 @@
 //!   counts how often each invariant applied.
 //! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table.
 //! - [`conclude_create`], [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`], [`conclude_poll_failed`],
-//!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`],
+//!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_keys`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`],
 //!   [`conclude_time_limits`], [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the
 //!   second, and [`conclude_cleanup`] those of both about a TTL; [`absence`] and [`cause`] add to those about evidence.
 //!   [`poll_baseline`] compares the fast path with them.
@@ -23,6 +23,7 @@ mod conclude_create_refused;
 mod conclude_deadline;
 mod conclude_evidence;
 mod conclude_expiry;
+mod conclude_keys;
 mod conclude_outdated;
 mod conclude_poll;
 mod conclude_poll_failed;

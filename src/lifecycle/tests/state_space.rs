@@ -25,7 +25,7 @@ use crate::{
         evidence::RemovalOutcome,
         facts::{Facts, InFlight, PortalFact},
         fixtures::{self, UID},
-        key_fact::{KeyFact, KeyFault},
+        key_fact::{KeyFact, KeyFault, WhichKey},
         since::later,
         state::{ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts},
         step::{Shown as ShownStep, Step, StepOutcome, Transition, Wait},
@@ -165,6 +165,7 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { too_large: true, ..base.clone() },
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
+        Facts { which_key: WhichKey::Previous, ..base.clone() },
     ];
     if matches!(world.state(), State::Finished(_)) {
         let kept = CleanupFacts { managed_by_git_ops: true, ..HOUR_LATER };

@@ -85,9 +85,9 @@ impl CacheEntry {
             failures: 0,
             phase: status.phase,
         };
-        let FirstReconcile { at: _, due, last_poll, suspended, poll_schedule: _ } = plan;
+        let FirstReconcile { at: _, due, last_poll, suspended, which_key, poll_schedule: _ } = plan;
         let suspended = suspended.then_some(Timestamp::UNIX_EPOCH);
-        entry.remember(LocalState { next: due, last_poll, suspended, ..LocalState::default() });
+        entry.remember(LocalState { next: due, last_poll, suspended, which_key, ..LocalState::default() });
         (entry, plan)
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     api::{Session, SessionState},
     clock::Clock,
     index::{Applied, Uid},
-    lifecycle::fixtures,
+    lifecycle::{WhichKey, fixtures},
     reconcile::unreported::Write,
 };
 
@@ -60,7 +60,7 @@ fn poll_context(object: &Verification) -> PollContext {
     let baseline = PollBaseline::of(status, &local, bounds, deadline, times).unwrap();
     let portals = crate::portal::AllowedPortals::new(["https://portal.test"], false).unwrap();
     let portal = portals.iter().next().unwrap().clone();
-    let account = Arc::new(Account { portal, secret: object.spec.api_key_secret_ref.clone() });
+    let account = Arc::new(Account::new(portal, &object.spec.api_key_secret_ref, None));
     PollContext { baseline, account }
 }
 
@@ -95,6 +95,30 @@ fn rare_data_takes_no_memory_in_other_entries() {
     assert!(entry.rare.is_none());
     assert!(size_of::<CacheEntry>() <= 80, "{}", size_of::<CacheEntry>());
     assert!(entry.heap() <= 80, "{}", entry.heap());
+}
+
+#[test]
+fn a_session_counts_as_in_need_of_the_previous_key_until_it_was_asked() {
+    let (mut object, entry) = open_session("2026-11-27T11:00:00Z");
+    assert!(!entry.needs_previous_key(), "the spec names none");
+    object.spec.api_key_secret_ref.previous_key = Some("apiKeyOld".to_owned());
+    let entry = || CacheEntry::first(&object, &Clock::start()).0;
+    assert!(entry().needs_previous_key());
+    assert!(entry().changed(&object).needs_previous_key(), "nothing is known of it yet");
+    let needs_after = |which_key, failing| {
+        let mut entry = entry();
+        entry.remember(LocalState { failing, which_key, ..LocalState::default() });
+        entry.needs_previous_key()
+    };
+    let failing = Some(crate::lifecycle::Since { what: (), since: Timestamp::UNIX_EPOCH, count: 1 });
+    for failing in [None, failing] {
+        assert!(
+            needs_after(WhichKey::Previous, failing) && !needs_after(WhichKey::Current, failing),
+            "{failing:?}"
+        );
+    }
+    object.status = None;
+    assert!(!CacheEntry::first(&object, &Clock::start()).0.needs_previous_key(), "there is no session");
 }
 
 #[test]

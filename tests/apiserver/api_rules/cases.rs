@@ -38,6 +38,12 @@ pub(super) fn restatus(what: &str, status: Value, change: Value) -> Case {
     case(what, json!({}), status, ApiRequest::PatchStatus(change))
 }
 
+/// A spec that names these entries of its Secret.
+fn with_keys(mut keys: Value) -> Value {
+    keys["name"] = json!("okid-api-key");
+    json!({"apiKeySecretRef": keys})
+}
+
 /// All rules but those of `spec.evidence` and of status.
 pub(super) fn rules() -> Vec<Rule> {
     on_immutable_fields().into_iter().chain(on_adopt()).chain(on_form()).collect()
@@ -179,6 +185,14 @@ fn on_form() -> Vec<Rule> {
             message: "ttlAfterFinished must be from 0s to 8760h, such as 24h",
             refused: ["8760h1s", "8761h"].map(|ttl| new(ttl, json!({"ttlAfterFinished": ttl}))).into(),
             allowed: ["0s", "8760h", "1h30m"].map(|ttl| new(ttl, json!({"ttlAfterFinished": ttl}))).into(),
+        },
+        Rule {
+            message: "previousKey must name another entry of the Secret than key",
+            refused: vec![
+                new("the same", with_keys(json!({"key": "token", "previousKey": "token"}))),
+                new("the default", with_keys(json!({"previousKey": "apiKey"}))),
+            ],
+            allowed: vec![new("another", with_keys(json!({"previousKey": "apiKeyOld"})))],
         },
         Rule {
             message: "minInterval must be from 1s to 1h, such as 5s",

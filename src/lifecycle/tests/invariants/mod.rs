@@ -35,6 +35,7 @@ mod decided;
 mod ends;
 mod evidence_concluded;
 mod evidence_decided;
+mod keys;
 mod recorded;
 mod shown;
 
@@ -53,7 +54,10 @@ use crate::{
 
 /// The invariants about what is decided, by name.
 pub(super) fn of_decided() -> impl Iterator<Item = (&'static str, OfDecided)> {
-    [decided::INVARIANTS, evidence_decided::INVARIANTS, cleanup::decided::INVARIANTS].into_iter().flatten().copied()
+    [decided::INVARIANTS, evidence_decided::INVARIANTS, cleanup::decided::INVARIANTS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The invariants about what is concluded, by name.
@@ -64,6 +68,7 @@ pub(super) fn of_concluded() -> impl Iterator<Item = (&'static str, OfConcluded)
         ends::INVARIANTS,
         evidence_concluded::INVARIANTS,
         cleanup::concluded::INVARIANTS,
+        keys::INVARIANTS,
     ]
     .into_iter()
     .flatten()

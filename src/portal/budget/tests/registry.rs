@@ -39,6 +39,29 @@ fn a_portal_has_one_rate_for_all_its_keys_and_namespaces() {
 }
 
 #[test]
+fn two_keys_of_a_namespace_get_no_more_than_one_key_of_another() {
+    let settings = BudgetSettings { portal_rate: Some(40.0), key_rate: None, ..BudgetSettings::default() };
+    let (start, budgets) = (Instant::now(), Budgets::new(settings));
+    let all: Vec<_> = [1, 1, 2]
+        .into_iter()
+        .enumerate()
+        .map(|(key, namespace)| budget_of_key(&budgets, key, namespace))
+        .collect();
+    let mut requests = [0; 3];
+    for hundredth in 0..1_000 {
+        let now = start + Duration::from_millis(10) * hundredth;
+        for (budget, requests) in all.iter().zip(&mut requests) {
+            if let Admission::Go(permit) = budget.admit(now, Call::Poll, Priority::Create) {
+                *requests += 1;
+                permit.report(now, Ok(()));
+            }
+        }
+    }
+    let [current, previous, other] = requests;
+    assert!(current + previous <= other * 6 / 5, "{requests:?} in ten seconds");
+}
+
+#[test]
 fn a_thousand_wrong_keys_of_adoptions_cost_twenty_requests_and_one_a_second() {
     let (start, budgets) = (Instant::now(), Budgets::default());
     let (mut requests, mut number) = (0, 0);

@@ -54,8 +54,8 @@ pub(crate) fn page() -> String {
 }
 
 /// A TTL of this many seconds.
-pub(super) fn cleanup(seconds: u64, managed_by_git_ops: bool) -> Option<CleanupFacts> {
-    Some(CleanupFacts { ttl: Duration::from_secs(seconds), managed_by_git_ops })
+pub(super) fn cleanup(seconds: u64, managed_by_git_ops: bool) -> CleanupFacts {
+    CleanupFacts { ttl: Duration::from_secs(seconds), managed_by_git_ops }
 }
 
 fn situations() -> Vec<(&'static str, Facts)> {
@@ -100,15 +100,15 @@ fn situations() -> Vec<(&'static str, Facts)> {
         ("`onUnknownOutcome: Hold`", Facts { on_unknown: OnUnknownOutcome::Hold, ..base.clone() }),
         ("no key", Facts { key: missing(), ..base.clone() }),
         ("not due", Facts { due: Due::At(until), ..base.clone() }),
-        ("`spec.ttlAfterFinished`", Facts { cleanup: cleanup(60, false), ..base.clone() }),
-        ("`spec.ttlAfterFinished` has passed", Facts { cleanup: cleanup(0, false), ..base.clone() }),
+        ("`spec.ttlAfterFinished`", Facts { cleanup: Some(cleanup(60, false)), ..base.clone() }),
+        ("`spec.ttlAfterFinished` has passed", Facts { cleanup: Some(cleanup(0, false)), ..base.clone() }),
         (
             "`spec.ttlAfterFinished` has passed, not due",
-            Facts { cleanup: cleanup(0, false), due: Due::At(until), ..base.clone() },
+            Facts { cleanup: Some(cleanup(0, false)), due: Due::At(until), ..base.clone() },
         ),
         (
             "`spec.ttlAfterFinished` has passed, Git would bring it back",
-            Facts { cleanup: cleanup(0, true), ..base },
+            Facts { cleanup: Some(cleanup(0, true)), ..base },
         ),
     ]
 }

@@ -5,7 +5,7 @@ use okid_operator::{
     lifecycle::{
         BlockerKind, Conclusion, CreateOutcome, Deadline, DeletionOutcome, Facts, KeyFact, KeyFault,
         NotAdmitted, ParsedStatus, PortalStep, Refusal, Shown, Since, StepOutcome, Transition, Wait,
-        conclude,
+        WhichKey, conclude,
         fixtures::{self, UID},
     },
     portal::{Details, Failed, NotSent, PortalError},
@@ -134,6 +134,7 @@ fn poll_rows() -> Vec<Row> {
     let said = |word: &str| Ok(fixtures::details(word, &[]));
     let mut rotated = facts.clone();
     rotated.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
+    let previous = Facts { which_key: WhichKey::Previous, ..facts.clone() };
     let mut failing = facts.clone();
     failing.local_state.failing = Some(Since { what: (), since: fixtures::now(), count: 9 });
     let mut missing = facts.clone();
@@ -172,6 +173,7 @@ fn poll_rows() -> Vec<Row> {
         ),
         poll("403", Err(PortalError::AccessDenied), &facts),
         poll("403 and another key", Err(PortalError::AccessDenied), &rotated),
+        poll("401, 403 of the key from before a rotation", Err(PortalError::KeyRejected), &previous),
         poll("404, session under a minute old", Err(PortalError::NotFound), &young),
         poll("404", Err(PortalError::NotFound), &facts),
         poll("404, the third", Err(PortalError::NotFound), &missing),
@@ -253,7 +255,7 @@ fn other_rows() -> Vec<Row> {
 }
 
 fn cleanup_rows() -> Vec<Row> {
-    let facts = |seconds, managed| Facts { cleanup: cleanup(seconds, managed), ..aged() };
+    let facts = |seconds, managed| Facts { cleanup: Some(cleanup(seconds, managed)), ..aged() };
     let (finished, open) = (fixtures::finished(Outcome::Verified), fixtures::open(Phase::InProgress));
     let wait = Transition::Wait(Wait::Ttl(fixtures::after(3600)));
     let show = Transition::Show(Shown::Finished);

@@ -64,8 +64,8 @@ const UNREACHABLE: &str = "check that the portal is reachable from the operator'
      certificates. `okid_portal_requests_total` counts the errors by kind.";
 const NOT_FOUND: &str = "check that `spec.portal` is right and that the session was not deleted at okID. To try again, create a \
      new Verification.";
-const ROTATED: &str = "put the former key back into the Secret until the checks that it created have finished: a key reads only \
-     its own sessions.";
+const ROTATED: &str = "put the earlier key into the Secret, as the entry that `spec.apiKeySecretRef.previousKey` names, until the \
+     checks that it created have finished: a key reads only its own sessions.";
 const EVIDENCE_FAILED: &str = "see the reason of the condition EvidenceStored. Once the cause is gone, set the annotation \
      `okid.io/retry` to a new value.";
 const FINALIZER_DENIED: &str = "grant the operator's ServiceAccount the verb `patch` on `verifications`, and check which admission \
