@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
-const OTHERS_FLAGS: [&str; 47] = [
+const OTHERS_FLAGS: [&str; 48] = [
     "account-name",
     "api-key",
     "api-versions",
@@ -34,6 +34,7 @@ const OTHERS_FLAGS: [&str; 47] = [
     "overwrite",
     "package",
     "patch",
+    "patch-file",
     "pattern",
     "permissions",
     "policy",

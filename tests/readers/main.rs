@@ -1,7 +1,8 @@
 //! What the tools conclude that wait for a `Verification`, by their own code: every row of the lifecycle (`rows.jsonl`), and
 //! every status that the tests on the API server saw in their last run.
 //!
-//! The Go module here is built once into the user's cache folder.
+//! Each Go module here is built once into the user's cache folder. `cargo test` ignores those that take minutes; `cargo xtask
+//! test readers` runs them too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +10,8 @@
     reason = "a test whose setup fails must fail"
 )]
 
+mod argo_cd;
+mod argo_workflows;
 mod conventions;
 mod promise;
 mod reader;

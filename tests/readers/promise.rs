@@ -82,14 +82,16 @@ fn of_observed(resource: &Verification, status: &VerificationStatus) -> Promise 
 fn of_live(resource: &Verification, status: &VerificationStatus, phase: Phase, at_link: bool) -> Promise {
     let stalled = reason(status, "Stalled");
     assert_eq!(stalled, None, "no row has a live check that is Stalled for this reason");
-    if at_link && status.portal_url.is_some() {
+    let has_link = status.portal_url.is_some();
+    if at_link && has_link {
         return CURRENT;
     }
     if resource.spec.suspend {
         return WAITS_FOR_PEOPLE;
     }
     let is_retried = matches!(reason(status, "Reconciling"), Some("ProgressingWithRetry" | "RateLimited"));
-    let waits_for_people = matches!(phase, Phase::AwaitingUser | Phase::InReview);
+    // A link that the API server has refused is not published, so nobody can be waited for.
+    let waits_for_people = phase == Phase::InReview || phase == Phase::AwaitingUser && has_link;
     if waits_for_people && !is_retried { WAITS_FOR_PEOPLE } else { IN_PROGRESS }
 }
 

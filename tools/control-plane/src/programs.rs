@@ -38,11 +38,11 @@ pub(crate) enum Source {
     /// A package of another Go module with its version, such as `example.com/module/cmd/name@v1.0.0`. The module must have no
     /// replacements. The last part of the package's path is the name of the program.
     Module(&'static str),
-    /// A package of a Go module of this repository.
+    /// A package of a Go module of this repository, or of one that it requires.
     Local {
         /// The folder of the Go module.
         module: &'static str,
-        /// The package, relative to it.
+        /// The package: relative to the folder, or its import path.
         package: &'static str,
     },
 }
