@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::thread;
 
@@ -12,12 +12,16 @@ use serde_json::{Value, json};
 /// How many versions a run records: several times as many as all tests see.
 const MOST: usize = 50_000;
 
+/// The variable with another file than the usual one.
+const FILE: &str = "OKID_TEST_STATUSES";
+
 /// The operator, as a writer of fields.
 const OPERATOR: &str = "okid-operator";
 
 /// The file of this run, and how many versions it may still have. The file of the last run is replaced.
 static RECORDS: LazyLock<Mutex<(BufWriter<File>, usize)>> = LazyLock::new(|| {
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("statuses.jsonl");
+    let usual = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("statuses.jsonl");
+    let file = std::env::var_os(FILE).map_or_else(usual, PathBuf::from);
     let file = File::create(&file).expect("make the file of the statuses");
     Mutex::new((BufWriter::new(file), MOST))
 });
@@ -38,7 +42,7 @@ pub(super) fn record(versions: Vec<Value>) {
     let (file, left) = &mut *records;
     for mut resource in versions.into_iter().filter(is_of_operator).take(*left) {
         // Long, and nobody who waits reads them.
-        resource["metadata"]["managedFields"].take();
+        resource["metadata"].as_object_mut().expect("metadata is an object").remove("managedFields");
         *left -= 1;
         writeln!(file, "{}", json!({"test": test, "resource": resource})).expect("record a status");
     }

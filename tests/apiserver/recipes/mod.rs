@@ -1,6 +1,7 @@
 //! The recipes of `docs/use`, with the tools that they are for. Touches processes and the file system.
 
 mod admission_policy;
+mod flux;
 mod helm;
 mod kubectl;
 mod resource_quota;
