@@ -20,7 +20,7 @@ async fn refusal(world: &World, spec: Value) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_policy_requires_a_store_and_forbids_to_be_ready_before_the_verdict() {
+async fn the_policy_requires_a_store_a_verdict_for_ready_and_a_minute_before_deletion() {
     let world = World::new().await;
     let name = format!("strict-{}", world.namespace);
     // Of this test alone, because other tests share the API server.
@@ -39,6 +39,13 @@ async fn the_policy_requires_a_store_and_forbids_to_be_ready_before_the_verdict(
     let own = json!({"url": "s3://bucket/kyc", "credentialsSecretRef": {"name": "evidence"}});
     let message = refusal(&world, json!({"evidence": {"results": true, "destination": own}})).await.unwrap();
     assert!(message.contains("spec.evidence.destination.store is missing"), "{message}");
+    for (ttl, refused) in [("0s", true), ("59s", true), ("1m", false), ("1h30m", false)] {
+        let mut deleted = store.clone();
+        deleted["ttlAfterFinished"] = json!(ttl);
+        let message = refusal(&world, deleted).await.unwrap_or_default();
+        assert_eq!(message.contains("must be at least 1m in this namespace"), refused, "{ttl}: {message}");
+        assert_eq!(message.is_empty(), !refused, "{ttl}: {message}");
+    }
     let mut early = store.clone();
     early["readyWhen"] = json!("SessionCreated");
     let message = refusal(&world, early).await.unwrap();
