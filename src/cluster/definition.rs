@@ -89,14 +89,14 @@ impl Cluster {
         within_deadline(response).await
     }
 
-    /// The API server accepted a claim and its response does not have it: the definition was replaced by an older one
+    /// The API server accepted a claim and its response does not have all of it: the definition was replaced by an older one
     /// while the operator runs. Logs that once, for as long as it goes on.
     pub(crate) fn report_dropped_claim(&self) {
         if self.dropped_claims.lock().is_news((), DROPPED_CLAIMS_END_AFTER, Instant::now()) {
             tracing::error!(
                 definition = DEFINITION,
-                "a claim was accepted, but the API server did not store it, so no session is created; the custom resource definition \
-                 is older than version {VERSION} of the operator; apply {FILE} of that version"
+                "a claim was accepted, but the API server did not store all of it, so no session is created; the custom resource \
+                 definition is older than version {VERSION} of the operator; apply {FILE} of that version"
             );
         }
     }

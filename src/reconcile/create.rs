@@ -9,7 +9,7 @@ use super::{
     claim::Claim,
     reconciler::Reconciler,
     reconciliation::{Reconciliation, WrittenClaim},
-    versions::has_claim,
+    versions::{has_claim, is_claimed},
 };
 use crate::{
     api::{Verification, VerificationStatus},
@@ -34,6 +34,8 @@ enum Claimed {
     Unknown,
     /// It was accepted, but the resource does not have it: the API server does not know its fields.
     Pruned,
+    /// It was accepted and the resource has it, but not who wrote it, so no reconcile could tell that it is its own.
+    WithoutHolder(Box<Verification>),
 }
 
 impl Reconciler {
@@ -60,6 +62,12 @@ impl Reconciler {
                 self.cluster.report_dropped_claim();
                 self.metrics.reconcile_retries.inc();
                 return CreateOutcome::ClaimNotWritten;
+            }
+            Claimed::WithoutHolder(claimed) => {
+                self.cluster.report_dropped_claim();
+                self.metrics.reconcile_retries.inc();
+                self.note_claim(reconciliation, claimed, attempt);
+                return CreateOutcome::NotSent;
             }
             Claimed::Unknown => {
                 // If it was written after all, this process knows that no request was sent.
@@ -120,6 +128,7 @@ impl Reconciler {
         let object = &reconciliation.object;
         match self.cluster.write_status_with(permit, object, claim).await {
             Written::Done(claimed) if has_claim(&claimed, reconciliation, attempt) => Claimed::Ours(claimed),
+            Written::Done(claimed) if is_claimed(&claimed, attempt) => Claimed::WithoutHolder(claimed),
             Written::Done(_) => Claimed::Pruned,
             // The client retries automatically, so a conflict may be with our own write.
             Written::Conflict | Written::Failed | Written::Unknown | Written::Same => {

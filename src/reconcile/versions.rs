@@ -27,11 +27,16 @@ pub(super) fn applies_to(read: &Verification, reconciliation: &Reconciliation) -
 pub(super) fn has_claim(now: &Verification, reconciliation: &Reconciliation, attempt: u32) -> bool {
     let session = now.status.as_ref().and_then(|status| status.session.as_ref());
     now.uid() == reconciliation.object.uid()
-        && session.is_some_and(|session| {
-            session.state == Some(SessionState::Claimed)
-                && session.holder.as_ref() == Some(&reconciliation.observed.facts.holder)
-                && u32::try_from(session.attempt) == Ok(attempt)
-        })
+        && is_claimed(now, attempt)
+        && session.and_then(|session| session.holder.as_ref()) == Some(&reconciliation.observed.facts.holder)
+}
+
+/// Whether the resource carries a claim of this attempt, whoever wrote it.
+pub(super) fn is_claimed(now: &Verification, attempt: u32) -> bool {
+    let session = now.status.as_ref().and_then(|status| status.session.as_ref());
+    session.is_some_and(|session| {
+        session.state == Some(SessionState::Claimed) && u32::try_from(session.attempt) == Ok(attempt)
+    })
 }
 
 /// Whether the resource carries the claim of this reconcile, or has lost it because etcd was restored from a backup.
@@ -94,6 +99,12 @@ mod tests {
         assert!(!has_claim(&object(&claimed), &ours, 1), "another attempt");
         ours.observed.facts.holder.push('0');
         assert!(!has_claim(&object(&claimed), &ours, 2), "another reconcile");
+        let mut without_holder = object(&claimed);
+        session(&mut without_holder).holder = None;
+        assert!(!has_claim(&without_holder, &ours, 2));
+        assert!(is_claimed(&without_holder, 2) && !is_claimed(&without_holder, 3));
+        session(&mut without_holder).state = Some(SessionState::NotCreated);
+        assert!(!is_claimed(&without_holder, 2));
     }
 
     #[test]

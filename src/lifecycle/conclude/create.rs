@@ -130,7 +130,9 @@ impl Draft<'_> {
         self.session().state = Some(SessionState::NotCreated);
         self.inputs.interruption = self.lasting_interruption();
         self.inputs.credentials = self.credentials_unless_missing();
-        let next = self.due(Duration::from_secs(5));
+        let failures = self.one_more_failure();
+        let wait = backoff(Duration::from_secs(5), Duration::from_mins(5), failures, self.facts.jitter_seed);
+        let next = self.due(wait);
         self.finish(next)
     }
 
