@@ -111,6 +111,23 @@ async fn a_standby_is_ready_and_calls_nobody_until_the_leader_releases_the_lease
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_lists_verifications_at_once_to_notice_a_restored_backup() {
+    // Later lists are ten minutes apart: the writes of the Lease replace them.
+    const LISTS: &str =
+        "okid_api_server_request_duration_seconds_count{verb=\"list\",resource=\"verifications\"}";
+    let (mut world, standby) = world_with_standby(|launch| launch).await;
+    let first = world.operator();
+    first.until_metric(LISTS, |lists| lists >= 1.0).await;
+    standby.until_ready().await;
+    let before = standby.metric(LISTS).await;
+    assert!(first.stop().await.success());
+    until_leads(&standby).await;
+    standby.until_metric(LISTS, |lists| lists > before).await;
+    world.replace_operator(standby);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_is_replaced_and_every_attempt_has_one_session() {
     const COUNT: usize = 50;
     let (mut world, standby) = world_with_standby(|launch| launch).await;
