@@ -24,7 +24,8 @@ pub struct Permission {
 pub enum Scope {
     /// In each namespace that is watched.
     WatchedNamespaces,
-    /// In the namespace of the operator's Pod.
+    /// In the namespace of the operator's Pod. What is for leader election is needed in the namespace of the Lease, which may
+    /// be another one.
     OwnNamespace,
 }
 

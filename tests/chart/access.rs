@@ -92,4 +92,6 @@ async fn the_api_server_lists_for_the_account_what_the_code_lists_and_nothing_el
     check("okid-access", &[], &["default", RELEASE]).await;
     let listed = ["watch.namespaces=[\"team-a\"]"];
     check("okid-access-one", &listed, &["default", "team-a", RELEASE]).await;
+    let elsewhere = ["leaderElection.leaseNamespace=\"team-b\""];
+    check("okid-access-lease", &elsewhere, &["default", "team-b", RELEASE]).await;
 }

@@ -136,6 +136,8 @@ fn the_pods_of_hooks_run_commands_that_the_operator_has() {
         assert_eq!(&pod.object["spec"]["serviceAccountName"], account, "{case}");
         let lease = rendered.flags("--leader-lease-name");
         assert_eq!(settings.leader_lease_name.as_ref(), lease.first(), "{case}");
+        let lease_namespace = settings.leader_lease_namespace.map(|namespace| namespace.as_str().to_owned());
+        assert_eq!(lease_namespace, rendered.flags("--leader-lease-namespace").pop(), "{case}");
         let url = settings.admin_url.map(|url| url.as_str().to_owned());
         let port = rendered.flags("--admin-address")[0].rsplit_once(':').unwrap().1.to_owned();
         for service in

@@ -71,6 +71,8 @@ fn granted(rendered: &Rendered, account: &str) -> Grants {
 pub(crate) fn expected(permissions: &[Permission], rendered: &Rendered) -> Grants {
     let watched = rendered.flags("--namespace");
     let lease = rendered.flags("--leader-lease-name").pop();
+    let lease_namespace: Place =
+        rendered.flags("--leader-lease-namespace").pop().or_else(|| Some(RELEASE.to_owned()));
     let deployment = rendered.deployment()["metadata"]["name"].as_str().map(str::to_owned);
     let mut all = Grants::new();
     let relevant =
@@ -85,6 +87,7 @@ pub(crate) fn expected(permissions: &[Permission], rendered: &Rendered) -> Grant
         let places: Vec<Place> = match scope {
             Scope::WatchedNamespaces if watched.is_empty() => vec![CLUSTER],
             Scope::WatchedNamespaces => watched.iter().cloned().map(Some).collect(),
+            Scope::OwnNamespace if permission.is_for_leader_election() => vec![lease_namespace.clone()],
             Scope::OwnNamespace => vec![Some(RELEASE.to_owned())],
         };
         for place in places {
@@ -130,6 +133,17 @@ fn with_a_list_of_namespaces_only_people_have_cluster_roles() {
     assert!(rendered.of_kind("ClusterRoleBinding").is_empty());
     let names: Vec<_> = rendered.of_kind("ClusterRole").iter().map(|role| role.name().to_owned()).collect();
     assert_eq!(names, ["okid-operator-edit"]);
+}
+
+#[test]
+fn in_the_namespace_of_its_lease_the_operator_may_do_nothing_else() {
+    let rendered = case("shard");
+    let granted = granted(rendered, account(rendered.deployment()));
+    let resources = |place: &str| -> BTreeSet<&str> {
+        granted[&Some(place.to_owned())].iter().map(|(_, resource, ..)| resource.as_str()).collect()
+    };
+    assert_eq!(resources("okid-leases"), BTreeSet::from(["leases"]));
+    assert_eq!(resources(RELEASE), BTreeSet::from(["events"]));
 }
 
 #[test]

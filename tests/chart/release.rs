@@ -284,11 +284,13 @@ async fn the_charts_cluster_wide_permissions_suffice_and_helm_test_finds_a_missi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_charts_permissions_suffice_in_a_list_of_namespaces_and_nowhere_else() {
-    let installed = Installed::new("okid-two", "namespaces", &[]).await;
+    let lease = ["leaderElection.leaseNamespace=\"team-b\""];
+    let installed = Installed::new("okid-two", "namespaces", &lease).await;
     let portal = sandbox().await;
     let operator = installed.operator(&portal.url());
     let (code, log) = check(&installed, &operator).await;
     assert_eq!(code, Some(0), "{log}\n{}", operator.log());
+    assert!(log.contains("may update leases (coordination.k8s.io) in namespace team-b"), "{log}");
     for namespace in ["team-a", RELEASE] {
         finishes(&installed, namespace, json!({}), &operator).await;
     }
@@ -297,6 +299,12 @@ async fn the_charts_permissions_suffice_in_a_list_of_namespaces_and_nowhere_else
         let question = ["auth", "can-i", "get", "secrets", "--namespace", namespace, &account];
         assert!(!kubectl(installed.cluster, &question, "").2, "{namespace}");
     }
+    let delete = ["--namespace", "team-b", "delete", "rolebinding", "okid-two-lease"];
+    kubectl_in(installed.cluster, &delete, "");
+    let (code, log) = check(&installed, &operator).await;
+    assert_eq!(code, Some(1), "{log}");
+    let failed: Vec<_> = log.lines().filter(|line| line.starts_with("FAILED")).collect();
+    assert!(failed.len() == 3 && failed.iter().all(|line| line.contains("in namespace team-b")), "{log}");
     operator.signal(Signal::Terminate).unwrap();
     assert_eq!(ended(&operator).await.0, Some(0));
 }

@@ -26,6 +26,10 @@
 {{- default (include "okid-operator.fullname" .) .Values.leaderElection.leaseName }}
 {{- end }}
 
+{{- define "okid-operator.leaseNamespace" -}}
+{{- default .Release.Namespace .Values.leaderElection.leaseNamespace }}
+{{- end }}
+
 {{- /* Labels: a dict with root and component */ -}}
 {{- define "okid-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "okid-operator.name" .root }}

@@ -31,7 +31,13 @@
   resources: [events]
   verbs:
   - create  # reports about its own Pod what a namespace that is being deleted accepts no event for
-{{- if .Values.leaderElection.enabled }}
+{{- if and .Values.leaderElection.enabled (eq (include "okid-operator.leaseNamespace" .) .Release.Namespace) }}
+{{ include "okid-operator.leaseRules" . }}
+{{- end }}
+{{- end }}
+
+{{- /* What the operator may do in the namespace of the Lease. */ -}}
+{{- define "okid-operator.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs:
@@ -42,7 +48,6 @@
   verbs:
   - get     # sees who leads
   - update  # acquires, renews and releases the leadership
-{{- end }}
 {{- end }}
 
 {{- /* What `okid-operator release-finalizers` may do where the operator watched. */ -}}
@@ -68,8 +73,8 @@
 {{- end }}
 
 {{- /*
-The roles and bindings of one ServiceAccount: a dict with root, component, name, account, annotations, and the rules: watched
-and own. There is no ClusterRole if it watches a list of namespaces.
+The roles and bindings of one ServiceAccount: a dict with root, component, name, account, annotations, and the rules: watched,
+own, and lease if the Lease is in another namespace. There is no ClusterRole if it watches a list of namespaces.
 */ -}}
 {{- define "okid-operator.roles" -}}
 {{- $context := . }}
@@ -78,34 +83,7 @@ and own. There is no ClusterRole if it watches a list of namespaces.
 {{- $annotations := include "okid-operator.annotations" (dict "root" $root "own" .annotations) }}
 {{- if $root.Values.watch.namespaces }}
 {{- range $root.Values.watch.namespaces }}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata:
-  name: {{ $context.name }}
-  namespace: {{ . }}
-  labels:
-    {{- $labels | nindent 4 }}
-  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
-rules:
-{{ $context.watched }}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata:
-  name: {{ $context.name }}
-  namespace: {{ . }}
-  labels:
-    {{- $labels | nindent 4 }}
-  {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
-roleRef:
-  apiGroup: rbac.authorization.k8s.io
-  kind: Role
-  name: {{ $context.name }}
-subjects:
-- kind: ServiceAccount
-  name: {{ $context.account }}
-  namespace: {{ $root.Release.Namespace }}
+{{- include "okid-operator.namespaceRole" (dict "context" $context "name" $context.name "namespace" . "rules" $context.watched) }}
 {{- end }}
 {{- else }}
 ---
@@ -135,32 +113,43 @@ subjects:
   name: {{ $context.account }}
   namespace: {{ $root.Release.Namespace }}
 {{- end }}
+{{- include "okid-operator.namespaceRole" (dict "context" $context "name" (printf "%s-own-namespace" $context.name) "namespace" $root.Release.Namespace "rules" $context.own) }}
+{{- with $context.lease }}
+{{- include "okid-operator.namespaceRole" (dict "context" $context "name" (printf "%s-lease" $context.name) "namespace" (include "okid-operator.leaseNamespace" $root) "rules" .) }}
+{{- end }}
+{{- end }}
+
+{{- /* A Role in a namespace and its binding: a dict with name, namespace, rules, and context, the dict of the roles. */ -}}
+{{- define "okid-operator.namespaceRole" }}
+{{- $root := .context.root }}
+{{- $labels := include "okid-operator.labels" (dict "root" $root "component" .context.component) }}
+{{- $annotations := include "okid-operator.annotations" (dict "root" $root "own" .context.annotations) }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata:
-  name: {{ $context.name }}-own-namespace
-  namespace: {{ $root.Release.Namespace }}
+  name: {{ .name }}
+  namespace: {{ .namespace }}
   labels:
     {{- $labels | nindent 4 }}
   {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
 rules:
-{{ $context.own }}
+{{ .rules }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata:
-  name: {{ $context.name }}-own-namespace
-  namespace: {{ $root.Release.Namespace }}
+  name: {{ .name }}
+  namespace: {{ .namespace }}
   labels:
     {{- $labels | nindent 4 }}
   {{- with $annotations }}{{ . | nindent 2 }}{{ end }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: Role
-  name: {{ $context.name }}-own-namespace
+  name: {{ .name }}
 subjects:
 - kind: ServiceAccount
-  name: {{ $context.account }}
+  name: {{ .context.account }}
   namespace: {{ $root.Release.Namespace }}
 {{- end }}
