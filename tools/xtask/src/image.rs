@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use control_plane::oci;
 
-use self::contents::{MEGABYTE, STATIC};
+use self::contents::{FLAGS, MEGABYTE};
 pub(crate) use self::contents::{Program, VERSION};
 use crate::cargo::{MESSAGES, cargo, home, programs_of, root};
 use crate::out;
@@ -105,7 +105,7 @@ pub(crate) fn build(program: Program, dev: bool) -> Result<Built> {
 fn build_unoptimized(program: Program) -> Command {
     let name = program.name();
     let mut command = cargo(["rustc", "--locked", "--package", name, "--bin", name, MESSAGES, "--"]);
-    command.args(STATIC.split(' '));
+    command.args(FLAGS.split(' '));
     // The debug information would be most of the image.
     command.args(["-C", "strip=symbols"]);
     command
@@ -134,7 +134,7 @@ fn build_release(program: Program) -> Result<Command> {
 
 /// The flags of the compiler, as cargo separates them. The paths of this machine would differ on others.
 fn flags() -> OsString {
-    let mut flags: Vec<OsString> = STATIC.split(' ').map(OsString::from).collect();
+    let mut flags: Vec<OsString> = FLAGS.split(' ').map(OsString::from).collect();
     for (path, name) in [(home(), "cargo"), (Some(root().to_owned()), ".")] {
         if let Some(path) = path {
             let mut flag = OsString::from("--remap-path-prefix=");

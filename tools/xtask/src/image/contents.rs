@@ -5,8 +5,9 @@ use control_plane::oci::{Config, File, Image, architecture};
 use pem::Pem;
 
 pub(super) const MEGABYTE: usize = 1_000_000;
-/// Links the program with everything it needs, so that it runs in an empty image.
-pub(super) const STATIC: &str = "-C target-feature=+crt-static";
+/// Flags for the compiler. The program is linked with everything that it needs, so that it runs in an empty image. Its table
+/// of addresses, which a program reads in full when it starts, is written in the compact format.
+pub(super) const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
 /// Where programs look for CA certificates first.
 pub(super) const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 /// User and group of every container, as numbers, so that Kubernetes sees that it is not root.

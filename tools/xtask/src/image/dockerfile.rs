@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use control_plane::oci::Config;
 
-use super::contents::{CERTIFICATES, Program, STATIC, config};
+use super::contents::{CERTIFICATES, FLAGS, Program, config};
 use super::{AUDITABLE, root};
 
 const PROGRAMS: [(&str, Program); 2] = [("operator", Program::Operator), ("sandbox", Program::Sandbox)];
@@ -113,7 +113,7 @@ fn the_dockerfile_builds_with_the_flags_and_the_tools_of_the_image() {
     let (_, channel) = toolchain.split_once("channel = \"").unwrap();
     let (channel, _) = channel.split_once('"').unwrap();
     assert_eq!(stages["build"].parent, format!("rust:{channel}-bookworm"));
-    assert!(text.contains(&format!("RUSTFLAGS=\"{STATIC}\"\n")));
+    assert!(text.contains(&format!("RUSTFLAGS=\"{FLAGS}\"\n")));
     assert!(
         text.contains(&format!(
             "cargo install {} --version {} --locked\n",
