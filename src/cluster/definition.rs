@@ -46,7 +46,7 @@ enum DefinitionState {
     Unreadable(ApiError),
     /// It is not installed, or not served yet.
     Missing,
-    /// It lacks something that this version reads or writes, and may name the version of the operator that it is of.
+    /// It lacks something that this version reads or writes, and may name the version of the operator that it belongs to.
     Outdated { missing: Missing, version: Option<String> },
     /// The API server gave no usable answer.
     Unknown(ApiError),

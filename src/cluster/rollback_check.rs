@@ -20,7 +20,7 @@ const AT_LEAST_EVERY: Duration = Duration::from_mins(10);
 
 impl Cluster {
     /// Lists one item from time to time, until two lists or the Lease say that the state was rolled back. Lists it in one of
-    /// the namespaces, which have one etcd, or in all if that is what is given; in the next one after a failure.
+    /// the namespaces, which share one etcd, or in all if that is what is given; in the next one after a failure.
     ///
     /// A standby lists only if there is a reason to suspect a rollback. A leader does the same while its writes of the Lease
     /// show that there is none.

@@ -31,7 +31,7 @@ pub(super) struct Missing {
     selectable: Vec<String>,
 }
 
-/// An OpenAPI document. All but the schemas is skipped, and of these all but ours.
+/// An OpenAPI document. Everything in it but our schema is skipped.
 #[derive(Deserialize)]
 struct Document<'a> {
     #[serde(borrow, default)]
@@ -60,7 +60,7 @@ struct SelectableField {
 }
 
 impl PublishedSchema {
-    /// Finds our schema in a document; nothing if it is not there.
+    /// Finds our schema in a document; `None` if it is not there.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl PublishedSchema {
         self.schema.title.as_deref()
     }
 
-    /// What it lacks of our definition; nothing if it lacks nothing.
+    /// What it lacks of our definition; `None` if it lacks nothing.
     pub(super) fn missing(&self, ours: &CustomResourceDefinition) -> Option<Missing> {
         let mut missing = Missing::default();
         for version in ours.spec.versions.iter().filter(|version| version.name == Verification::version(&()))

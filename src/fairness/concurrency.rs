@@ -2,8 +2,8 @@
 //!
 //! Calls beyond what a server works on at a time only wait there, and those of a small namespace wait behind them. How
 //! many it works on differs from cluster to cluster and is not known, but it shows: beyond it, each further call makes
-//! all of them slower. So the limit grows while calls take as long as at best, and shrinks when they take longer, as
-//! the congestion window of a TCP connection that goes by delay.
+//! all of them slower. So the limit grows while calls are as fast as they ever were, and shrinks when they become slower,
+//! like the congestion window of a TCP connection that goes by delay.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,16 +11,16 @@ use tokio::time::Instant;
 
 /// No namespace has fewer than this, because durations vary without congestion too.
 const LEAST: usize = 4;
-/// So many calls are compared together: enough that the median does not depend on a few slow ones.
+/// How many calls are compared together: enough that the median does not depend on a few slow ones.
 const WINDOW: usize = 40;
-/// Calls whose median takes this many times as long as at best wait for each other.
+/// Calls wait for each other once their median is this many times the best one.
 const SLOWER: f64 = 1.3;
 /// After the limit shrank it does not grow for this long.
 const HELD_FOR: Duration = Duration::from_secs(5);
-/// The best of this long counts, and of as long before. A server that became slower for another reason is the norm
-/// from then on.
+/// The best median of this long counts, and that of as long before. So a server that became slower for another reason
+/// becomes the norm.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
-/// Other namespaces have calls if one of them asked for a permit this long ago at most.
+/// Another namespace counts as having calls if it asked for a permit within this time.
 const RECENT: Duration = Duration::from_secs(5);
 
 /// The limit of each namespace while there are others.
@@ -75,7 +75,7 @@ impl Concurrency {
         if self.shared_until.is_some_and(|until| now < until) { self.current } else { self.most }
     }
 
-    /// A call of that rank took that long.
+    /// Notes that a call of that rank took that long.
     pub(super) fn took(&mut self, rank: u8, duration: Duration, now: Instant) {
         let durations = self.ranks.entry(rank).or_default();
         durations.window.push(duration.as_secs_f64());

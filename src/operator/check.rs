@@ -55,7 +55,7 @@ struct Finding {
 enum CheckResult {
     Ok,
     Failed(String),
-    /// It was not made.
+    /// Nothing was checked, for this reason.
     Skipped(&'static str),
 }
 

@@ -1,5 +1,5 @@
-//! What the tools conclude that wait for a `Verification`, by their own code: every row of the lifecycle (`rows.jsonl`), and
-//! every status that the tests on the API server saw in their last run.
+//! What the tools that wait for a `Verification` conclude, by their own code, from every row of the lifecycle (`rows.jsonl`), and
+//! from every status that the tests on the API server saw in their last run.
 //!
 //! Each Go module here is built once into the user's cache folder. `cargo test` ignores those that take minutes; `cargo xtask
 //! test readers` runs them too.
