@@ -88,7 +88,7 @@ pub(crate) struct Closure {
 }
 
 /// The help of a gauge.
-const PREVIOUS_KEY_SESSIONS: &str = "Live sessions that need the API key under previousKey, or may need it because this process has not asked for them yet";
+const PREVIOUS_KEY_SESSIONS: &str = "Live sessions that need the API key under previousKey, or may need it because they are suspended or were not polled since the start";
 
 /// Labels of a family.
 trait Labels: Clone + Debug + Eq + Hash + EncodeLabelSet + Send + Sync + 'static {}

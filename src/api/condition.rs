@@ -94,7 +94,7 @@ words! {
         Verified,
         /// The evidence is in the store. Present only with `spec.evidence`.
         EvidenceStored,
-        /// The operator deletes the resource in time. Present only with `spec.ttlAfterFinished`.
+        /// The operator deletes the resource once `spec.ttlAfterFinished` has passed. Present only with that field.
         CleanupReady,
     }
 }

@@ -128,10 +128,10 @@ pub struct VerificationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidenceSpec>,
 
-    /// How long after the check has finished and nothing is pending the operator deletes this resource: from 0s to 8760h;
-    /// never by default. Evidence stays or goes as evidence.deletionPolicy says. A resource that Flux, Argo CD or Helm
-    /// would bring back is not deleted unless it has the annotation okid.io/ttl-in-gitops: allow. Use at least 1m where
-    /// somebody waits for the outcome.
+    /// The operator deletes this resource this long after the check has finished and nothing is pending any more: from 0s
+    /// to 8760h. By default it is kept. evidence.deletionPolicy says whether the evidence is kept. A resource that Flux,
+    /// Argo CD or Helm would bring back is not deleted unless it has the annotation okid.io/ttl-in-gitops: allow. Use at
+    /// least 1m where somebody waits for the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Duration>,
 }
@@ -140,7 +140,7 @@ fn default_active_deadline() -> Duration {
     Duration::from_secs(168 * 3600)
 }
 
-/// The keys of a Secret in the same namespace that hold the API key, and the one before it.
+/// Where a Secret in the same namespace holds the API key, and the one from before a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeySecretRef {
@@ -153,8 +153,8 @@ pub struct ApiKeySecretRef {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 
-    /// Key within the Secret that holds the API key from before a rotation. A session that was created with it is followed
-    /// with it to its end; new sessions are created with `key`. The Secret need not have it.
+    /// Key within the Secret that holds the API key from before a rotation. Sessions that it created are followed with it to
+    /// their end; new sessions are created with `key`. The Secret need not contain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub previous_key: Option<String>,

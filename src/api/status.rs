@@ -72,8 +72,8 @@ pub struct VerificationStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub last_handled_retry: Option<String>,
-    /// True once the check has finished and nothing is pending, neither evidence nor spec.ttlAfterFinished: the operator no
-    /// longer watches the resource.
+    /// True once the check has finished and nothing is pending, neither evidence nor a deletion by spec.ttlAfterFinished: the
+    /// operator no longer watches the resource.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub settled: bool,
     /// Conditions by type. docs/reference/conditions.md lists them.

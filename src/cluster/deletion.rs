@@ -36,7 +36,7 @@ impl Cluster {
         let api: Api<Verification> = Api::namespaced(self.client.clone(), &namespace);
         let preconditions = Preconditions { uid: read.uid(), resource_version: read.resource_version() };
         let params = DeleteParams::background().preconditions(preconditions);
-        let permit = self.permit_to_write(read).await;
+        let permit = self.permit_to_delete(&namespace).await;
         let answer = timeout(DEADLINE, api.delete(&name, &params)).await;
         drop(permit);
         self.failures.note(ServerCall::DeleteVerification, (&namespace, &name), &answer);

@@ -37,6 +37,6 @@ pub(crate) use events::note::OwnPod;
 pub(crate) use finalizers::{HeldVerification, LeftEvidence};
 pub(crate) use lease::{LeaseNotWritten, LeaseRecord, LeaseRef, StoredLease};
 pub(crate) use request::{DEADLINE, scopes};
-pub(crate) use secrets::{KeyLookup, ReadSecret};
+pub(crate) use secrets::{KeyLookup, ReadSecret, Secrets};
 pub(crate) use verifications::{Cluster, Read, Written, fairness_key, is_written, prune};
 pub(crate) use watch::{Change, Interrupted};

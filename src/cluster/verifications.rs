@@ -39,10 +39,12 @@ use crate::{
 /// namespaces have calls, each has fewer unless the API server answers all of them without delay.
 const CALLS_IN_FLIGHT: (usize, usize) = (32, 16);
 
-/// The order in which the calls of one portal and key go to the API server: what was begun is finished first. The records
-/// of sessions have permits of their own, because a session whose record waits may be lost.
+/// The order in which the calls of one portal and key go to the API server: what was begun is finished first, and checks
+/// that have ended come last, many of which may be deleted at the same time. The records of sessions have permits of their
+/// own, because a session whose record waits may be lost.
 const WRITES: u8 = 0;
 const READS: u8 = 1;
+const ENDED: u8 = 2;
 
 /// What etcd accepts by default, in bytes.
 const MOST_BYTES: usize = 1536 * 1024;
@@ -170,6 +172,11 @@ impl Cluster {
         self.get_ranked(namespace, name, READS).await
     }
 
+    /// As [`get_and_weigh`](Self::get_and_weigh), behind all other reads of the namespace: of a check that has ended.
+    pub(crate) async fn get_ended(&self, namespace: &str, name: &str) -> (Read, bool) {
+        self.get_ranked(namespace, name, ENDED).await
+    }
+
     async fn get_ranked(&self, namespace: &str, name: &str, rank: u8) -> (Read, bool) {
         let way = self.reporter.begin_status_call();
         let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), rank).await;
@@ -189,6 +196,12 @@ impl Cluster {
         let _way = self.reporter.begin_status_call();
         let permits = if has_open_claim(read) { &self.records } else { &self.permits };
         permits.acquire(fairness_key(read), WRITES).await
+    }
+
+    /// Waits until a check that has ended may be deleted: behind all reads of the namespace.
+    pub(super) async fn permit_to_delete(&self, namespace: &str) -> Permit {
+        let _way = self.reporter.begin_status_call();
+        self.permits.acquire(FairnessKey::of_namespace(namespace), ENDED).await
     }
 
     /// Writes the status of a resource that is unchanged since it was read.

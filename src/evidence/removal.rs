@@ -61,6 +61,33 @@ impl Evidence {
         }
     }
 
+    /// Whether the store responds from which evidence is removed once the resource is deleted. Other errors are left to the
+    /// removal, which reports them.
+    pub(crate) async fn store_responds(&self, object: &Verification) -> bool {
+        let Some(spec) = &object.spec.evidence else { return true };
+        let destination = match self.resolve(object, &spec.destination).await {
+            Ok(destination) => destination,
+            Err(DestinationError::Evidence(EvidenceError::StoreSecretUnread)) => return false,
+            Err(DestinationError::Evidence(_) | DestinationError::Refused(_)) => return true,
+        };
+        let access = self.context.enter_within(&destination, PERMIT_AWAITED).await;
+        let Some(access) = access else { return false };
+        let error = destination.store.keys(&destination.folder).await.err();
+        if error.is_some_and(StoreError::is_unresponsive) {
+            access.pass.did_not_respond();
+        } else {
+            access.pass.responded();
+        }
+        self.context.failures.note_removal(object, &destination, error);
+        match error {
+            // The volume may not be mounted.
+            Some(StoreError::BucketMissing) => destination.store.location().scheme() != Scheme::File,
+            Some(StoreError::Unavailable) => false,
+            Some(error) => !error.is_unresponsive(),
+            None => true,
+        }
+    }
+
     /// Removes everything that was stored for a verification, unless it must be retained now.
     async fn remove_stored(
         &self,

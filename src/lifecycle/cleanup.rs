@@ -22,12 +22,14 @@ pub enum DeletionOutcome {
     Deleted,
     /// The API server refuses.
     Refused,
+    /// The store of its evidence does not respond, so it is not deleted yet.
+    StoreUnresponsive,
     /// Another client has changed it, or the outcome is unknown.
     Unknown,
 }
 
 impl CleanupFacts {
-    /// When a resource is deleted of which nothing is pending since then.
+    /// When a resource is deleted for which nothing has been pending since then.
     #[must_use]
     pub fn end(self, since: Timestamp) -> Timestamp {
         later(since, self.ttl)

@@ -21,6 +21,8 @@ pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
 const REMOVAL_AWAITED: Duration = Duration::from_mins(20);
 /// Each process makes this many attempts to remove evidence before it takes the finalizer off regardless.
 const REMOVALS_BY_EACH_PROCESS: u32 = 3;
+/// How long a resource whose `spec.ttlAfterFinished` has passed waits for a store that does not respond.
+const STORE_AWAITED_FOR: Duration = Duration::from_hours(24);
 /// Each process tries to store evidence for at least this long, even if the time limit had passed before it started.
 const TRIED_BY_EACH_PROCESS: Duration = Duration::from_mins(10);
 
@@ -141,8 +143,16 @@ fn decide_cleanup(at: Timestamp, facts: &Facts) -> Step {
     }
     match facts.due {
         Due::At(at) => Transition::Wait(Wait::Due(at)).into(),
-        Due::Now => Step::Delete,
+        Due::Now => Step::Delete { awaits_store: awaits_store(at, facts) },
     }
+}
+
+/// Whether the store must respond before the resource is deleted at the end of its `spec.ttlAfterFinished`. A deleted
+/// resource is held for minutes only, and then leaves evidence behind; before the deletion there is time.
+fn awaits_store(ttl_ended_at: Timestamp, facts: &Facts) -> bool {
+    facts.evidence.has_finalizer
+        && facts.evidence.is_stored
+        && elapsed(ttl_ended_at, facts.now) < STORE_AWAITED_FOR
 }
 
 /// Whether the time to store evidence is over. It is not while only the schedule or the rate limit delays it and no

@@ -8,7 +8,7 @@ use super::{
     absence::{Absence, Missing},
     cleanup::CleanupFacts,
     evidence::{EvidenceFacts, Wanted},
-    key_fact::{KeyFact, WhichKey},
+    key_fact::{KeyFact, KeyVersion},
     known_session::KnownSession,
     local_state::LocalState,
     schedule::{Bounds, LONGEST, Spacing, Times},
@@ -61,8 +61,8 @@ pub struct Facts {
     pub link_path: String,
     /// The API key.
     pub key: KeyFact,
-    /// Which key that is: the one from before a rotation only if the session was created with it.
-    pub which_key: WhichKey,
+    /// Which key that is. The one from before a rotation only if that created the session, or if neither was read.
+    pub key_version: KeyVersion,
     /// Whether a request of the claim that was found may be in flight.
     pub in_flight: InFlight,
     /// Whether the next call is due.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     evidence::{EvidenceFacts, UploadOutcome},
     facts::{Deadline, Due, Facts, InFlight, PortalFact},
-    key_fact::{KeyFact, WhichKey},
+    key_fact::{KeyFact, KeyVersion},
     known_session::KnownSession,
     local_state::LocalState,
     schedule::Bounds,
@@ -81,7 +81,7 @@ pub fn facts() -> Facts {
         portal: portal().map_or(PortalFact::NotAllowed, PortalFact::Allowed),
         link_path: "/".to_owned(),
         key: KeyFact::Usable { fingerprint: "0011223344556677".to_owned() },
-        which_key: WhichKey::Current,
+        key_version: KeyVersion::Current,
         in_flight: InFlight::None,
         due: Due::Now,
         retry: None,

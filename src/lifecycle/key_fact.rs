@@ -1,6 +1,6 @@
 //! The API key as a fact: whether there is one to call the portal with. Pure.
 
-use crate::api::Reason;
+use crate::api::{Reason, VerificationSpec};
 
 /// The API key for calls to the portal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,9 +14,9 @@ pub enum KeyFact {
     Missing(KeyFault),
 }
 
-/// Which of the two keys that a resource may name.
+/// One of the two keys that a resource may name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WhichKey {
+pub enum KeyVersion {
     /// The one that sessions are created with.
     #[default]
     Current,
@@ -24,7 +24,14 @@ pub enum WhichKey {
     Previous,
 }
 
-impl WhichKey {
+impl KeyVersion {
+    /// The one that a session counts as needing while its keys are not read: the one from before a rotation, if the spec
+    /// names it.
+    #[must_use]
+    pub const fn assumed(spec: &VerificationSpec) -> Self {
+        if spec.api_key_secret_ref.previous_key.is_some() { Self::Previous } else { Self::Current }
+    }
+
     /// Whether it is the one from before a rotation.
     #[must_use]
     pub const fn is_previous(self) -> bool {

@@ -9,7 +9,7 @@ use super::{
     absence::Misses,
     blocker::BlockerKind,
     evidence_error::EvidenceError,
-    key_fact::WhichKey,
+    key_fact::KeyVersion,
     since::{Since, elapsed},
 };
 
@@ -32,9 +32,9 @@ pub struct LocalState {
     pub paused: Option<Timestamp>,
     /// Fingerprint of the last refused key.
     pub refused_key: Option<String>,
-    /// Which key the session needs: the one from before a rotation also if it may need that, because this process has not
-    /// asked for it yet.
-    pub which_key: WhichKey,
+    /// Which key the session needs: the one from before a rotation also if it may need that, because its keys were not
+    /// read.
+    pub key_version: KeyVersion,
     /// Polls in a row that were answered with 200 for this id.
     pub good_polls: u8,
     /// The last poll that was answered with 200 for this id.

@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    key_fact::WhichKey,
+    key_fact::KeyVersion,
     known_session::KnownSession,
     local_state::LocalState,
     moment::Moment,
@@ -42,7 +42,7 @@ pub struct CompactState {
     seen: Option<NonZeroU64>,
     good_polls: u8,
     names_modules: bool,
-    which_key: WhichKey,
+    key_version: KeyVersion,
 }
 
 impl CompactState {
@@ -58,7 +58,7 @@ impl CompactState {
             key_missing,
             paused,
             refused_key,
-            which_key,
+            key_version,
             storing,
             storing_since,
             manifest_checked,
@@ -111,14 +111,14 @@ impl CompactState {
             seen: *seen,
             good_polls: *good_polls,
             names_modules: *names_modules,
-            which_key: *which_key,
+            key_version: *key_version,
         })
     }
 
     /// Whether the session needs the key from before a rotation.
     #[must_use]
     pub const fn needs_previous_key(&self) -> bool {
-        self.which_key.is_previous()
+        self.key_version.is_previous()
     }
 
     /// When the portal is to be called next.
@@ -149,7 +149,7 @@ impl CompactState {
             seen: self.seen,
             good_polls: self.good_polls,
             names_modules: self.names_modules,
-            which_key: self.which_key,
+            key_version: self.key_version,
             ..LocalState::default()
         }
     }

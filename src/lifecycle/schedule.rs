@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     cleanup::CleanupFacts,
     evidence::{EvidenceFacts, EvidenceState, evidence_state},
-    key_fact::WhichKey,
+    key_fact::KeyVersion,
     local_state::LocalState,
     portal_report::{all_done, any_completed},
     since::{elapsed, later},
@@ -26,6 +26,9 @@ use crate::{
 pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(1);
 /// No poll waits longer than this.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
+
+/// No wait for the end of `spec.ttlAfterFinished` is longer than this.
+const TTL_CHECKED_WITHIN: Duration = Duration::from_hours(24);
 
 /// The bounds of `spec.polling`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,6 +191,16 @@ pub(crate) fn spread(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spac
     later(now, least + longest.saturating_sub(least).mul_f64(fraction(jitter_seed, 2)))
 }
 
+/// When to check whether the end of `spec.ttlAfterFinished` has come: at the end, or within a day, because a clock may be
+/// corrected before then. Resources that were planned at the same time are checked at different times.
+#[must_use]
+pub(crate) fn ttl_checked_at(end: Timestamp, now: Timestamp, jitter_seed: u64) -> Timestamp {
+    if elapsed(now, end) <= TTL_CHECKED_WITHIN {
+        return end;
+    }
+    later(now, TTL_CHECKED_WITHIN.mul_f64(0.5 + 0.5 * fraction(jitter_seed, 2)))
+}
+
 /// A wait that doubles from `least` to `most` with each failure in a row, with full jitter above `least`.
 pub(super) fn backoff(least: Duration, most: Duration, failures: u32, jitter_seed: u64) -> Duration {
     Backoff::new(least, most).jittered(failures, fraction(jitter_seed, u64::from(failures) + 3))
@@ -214,14 +227,14 @@ pub(crate) struct FirstReconcile {
     /// Whether it was suspended at the last write; since when is not known.
     pub suspended: bool,
     /// Which key its session needs, or may need.
-    pub which_key: WhichKey,
+    pub key_version: KeyVersion,
     /// The schedule of a session that is followed as before; a first poll at another time is spread over its interval.
     pub poll_schedule: Option<PollSchedule>,
 }
 
 /// When to reconcile a verification that this process sees for the first time. At once, unless nothing changed
 /// meanwhile: then a followed session waits for a time within its interval, and a finished one for the end of its
-/// `spec.ttlAfterFinished`. The wait after an unknown outcome applies in any case.
+/// `spec.ttlAfterFinished`, which may be far ahead. The wait after an unknown outcome applies in any case.
 #[must_use]
 pub(crate) fn first_reconcile(
     parsed: &ParsedStatus<'_>,
@@ -255,9 +268,9 @@ pub(crate) fn first_reconcile(
     let may_have_looked = matches!(parsed.state(), State::Open { .. });
     let last_poll = Bounds::of(spec).min.filter(|_| may_have_looked).map(|_| now);
     let at = due.or_else(|| cleanup_at(parsed, spec)).filter(|_| is_unchanged);
-    let may_need_previous = spec.api_key_secret_ref.previous_key.is_some() && is_asked_for(parsed, spec);
-    let which_key = if may_need_previous { WhichKey::Previous } else { WhichKey::Current };
-    FirstReconcile { at, due, last_poll, suspended, which_key, poll_schedule }
+    let key_version =
+        if is_asked_for(parsed, spec) { KeyVersion::assumed(spec) } else { KeyVersion::Current };
+    FirstReconcile { at, due, last_poll, suspended, key_version, poll_schedule }
 }
 
 /// Whether the portal is still asked for the session or its evidence.

@@ -41,7 +41,10 @@ pub enum Step {
         release_when: ReleaseWhen,
     },
     /// Delete the resource: `spec.ttlAfterFinished` has passed.
-    Delete,
+    Delete {
+        /// Whether the store of its evidence must respond first, because the evidence is removed with it.
+        awaits_store: bool,
+    },
 }
 
 /// A step without effects: it changes only status and what this process remembers.
@@ -160,7 +163,7 @@ impl Step {
             Self::Transition(_)
             | Self::AddFinalizer
             | Self::RemoveEvidence { release_when: _ }
-            | Self::Delete => None,
+            | Self::Delete { awaits_store: _ } => None,
         }
     }
 }

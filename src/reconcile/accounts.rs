@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api::{ApiKeySecretRef, SecretKeyRef},
-    lifecycle::WhichKey,
+    lifecycle::KeyVersion,
     portal::{KeyIdentity, PortalUrl},
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UsedKey {
     pub(super) identity: KeyIdentity,
-    pub(super) which: WhichKey,
+    pub(super) version: KeyVersion,
 }
 
 impl Account {
@@ -37,10 +37,10 @@ impl Account {
 
     /// The entry with the key that the portal is called with, and that key.
     pub(super) fn used(&self) -> Option<(&SecretKeyRef, KeyIdentity)> {
-        let UsedKey { identity, which } = self.used?;
-        let entry = match which {
-            WhichKey::Current => &self.current,
-            WhichKey::Previous => self.previous.as_ref()?,
+        let UsedKey { identity, version } = self.used?;
+        let entry = match version {
+            KeyVersion::Current => &self.current,
+            KeyVersion::Previous => self.previous.as_ref()?,
         };
         Some((entry, identity))
     }

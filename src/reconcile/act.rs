@@ -91,7 +91,9 @@ impl Reconciler {
             (Step::RemoveEvidence { release_when }, _, _) => {
                 StepOutcome::RemoveEvidence(self.remove_evidence(reconciliation, release_when).await)
             }
-            (Step::Delete, _, _) => StepOutcome::Delete(self.delete(reconciliation).await),
+            (Step::Delete { awaits_store }, _, _) => {
+                StepOutcome::Delete(self.delete(reconciliation, awaits_store).await)
+            }
             (
                 Step::Create { attempt: _ } | Step::Adopt(_) | Step::Poll(_),
                 Admitted::Call(_) | Admitted::Answered(_) | Admitted::WithoutCall,
@@ -129,7 +131,10 @@ impl Reconciler {
     }
 
     /// Deletes the resource, if it is still the version that was decided about.
-    async fn delete(&self, reconciliation: &Reconciliation) -> DeletionOutcome {
+    async fn delete(&self, reconciliation: &Reconciliation, awaits_store: bool) -> DeletionOutcome {
+        if awaits_store && !self.evidence.store_responds(&reconciliation.object).await {
+            return DeletionOutcome::StoreUnresponsive;
+        }
         match self.cluster.delete(&reconciliation.object).await {
             Deletion::Done | Deletion::Gone => {
                 let (namespace, name) = reconciliation.name();

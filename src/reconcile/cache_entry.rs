@@ -19,6 +19,7 @@ use crate::{
     index::{Index, RecordId},
     lifecycle::{CompactState, KnownSession, LocalState, PollBaseline, PollSchedule, UploadOutcome},
     portal::{VerificationId, budget::Closed},
+    priority::Priority,
 };
 
 mod first;
@@ -136,6 +137,16 @@ impl CacheEntry {
     /// The phase of the resource; one that was never reconciled is `Pending`.
     pub(crate) fn phase(&self) -> Phase {
         self.phase.unwrap_or(Phase::Pending)
+    }
+
+    /// Whether the check has ended and nothing is left to store.
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self.phase, Some(Phase::Verified | Phase::Rejected | Phase::Expired | Phase::Failed))
+    }
+
+    /// The priority of its first reconcile.
+    pub(crate) const fn first_priority(&self) -> Priority {
+        if self.has_ended() { Priority::Idle } else { Priority::Create }
     }
 
     /// Makes the next reconcile read the resource.
@@ -288,12 +299,11 @@ impl CacheEntry {
         }
     }
 
-    /// Whether its session needs the key from before a rotation, or may need it because this process has not asked for it
-    /// yet.
+    /// Whether its session needs the key from before a rotation, or may need it because its keys were not read.
     pub(crate) fn needs_previous_key(&self) -> bool {
         match &self.history {
             History::Compact(compact) => compact.needs_previous_key(),
-            History::Full(local_state) => local_state.which_key.is_previous(),
+            History::Full(local_state) => local_state.key_version.is_previous(),
         }
     }
 

@@ -52,7 +52,11 @@ impl Reconciler {
         let (read, at, too_large) = if let Some((object, received_at)) = recent {
             (Read::Found(object), received_at, false)
         } else {
-            let (read, too_large) = self.cluster.get_and_weigh(&namespace, &name).await;
+            let (read, too_large) = if entry.has_ended() {
+                self.cluster.get_ended(&namespace, &name).await
+            } else {
+                self.cluster.get_and_weigh(&namespace, &name).await
+            };
             (read, Instant::now(), too_large)
         };
         self.report_if_written(record_id, &mut entry, &read);

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{ApiKeySecretRef, Phase},
-        lifecycle::{PollBaseline, PortalFact, UNKNOWN_ANSWER, WhichKey, fixtures},
+        lifecycle::{KeyVersion, PollBaseline, PortalFact, UNKNOWN_ANSWER, fixtures},
         portal::ApiKey,
         reconcile::{accounts::UsedKey, keys::FoundKeys},
     };
@@ -224,21 +224,21 @@ mod tests {
             PollBaseline::of(&status, &facts.local_state, facts.bounds, deadline, facts.times()).unwrap();
         let PortalFact::Allowed(portal) = facts.portal.clone() else { panic!("the portal is allowed") };
         let key = |text: &[u8]| Arc::new(ApiKey::parse(text).unwrap());
-        let account_of = |name: &str, key: &ApiKey, which| {
+        let account_of = |name: &str, key: &ApiKey, version| {
             let previous_key = Some("apiKeyOld".to_owned());
             let secret = ApiKeySecretRef { name: name.to_owned(), key: "apiKey".to_owned(), previous_key };
-            let used = UsedKey { identity: key.identity(), which };
+            let used = UsedKey { identity: key.identity(), version };
             Some(Account::new(portal.clone(), &secret, Some(used)))
         };
         let used = key(b"sk_one");
-        let account = Arc::new(account_of("okid", &used, WhichKey::Current).unwrap());
+        let account = Arc::new(account_of("okid", &used, KeyVersion::Current).unwrap());
         let answer = Answer {
             context: Box::new(PollContext { baseline, account }),
             result: Err(PortalError::KeyRejected),
         };
         let mut observed = Observed {
             facts,
-            account: account_of("okid", &used, WhichKey::Current),
+            account: account_of("okid", &used, KeyVersion::Current),
             key: Some(Arc::clone(&used)),
             found: FoundKeys::default(),
             budget: None,
@@ -248,18 +248,18 @@ mod tests {
         let other = VerificationId::parse("ver_other").unwrap();
         assert!(!answer.answers(&other, &observed, &status));
 
-        observed.account = account_of("okid", &key(b"sk_two"), WhichKey::Current);
+        observed.account = account_of("okid", &key(b"sk_two"), KeyVersion::Current);
         assert!(!answer.answers(&id, &observed, &status), "the key was rotated since");
-        observed.account = account_of("okid", &used, WhichKey::Previous);
+        observed.account = account_of("okid", &used, KeyVersion::Previous);
         assert!(!answer.answers(&id, &observed, &status), "it is the previous key by now");
-        observed.account = account_of("okid", &used, WhichKey::Current);
+        observed.account = account_of("okid", &used, KeyVersion::Current);
 
         observed.facts.reconcile_requested = Some("1".to_owned());
         assert!(!answer.answers(&id, &observed, &status), "a poll was requested since");
         status.last_handled_reconcile_at = Some("1".to_owned());
         assert!(answer.answers(&id, &observed, &status), "the poll was made");
 
-        observed.account = account_of("another", &used, WhichKey::Current);
+        observed.account = account_of("another", &used, KeyVersion::Current);
         assert!(!answer.answers(&id, &observed, &status), "the resource names another key by now");
     }
 }

@@ -279,7 +279,7 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
     let now = Instant::now();
     let is_fresh = !is_listed && is_small(&object);
     let object = prune(Box::new(object));
-    let mut first = now;
+    let (mut first, mut priority) = (now, Priority::Create);
     let (applied, is_standby) = {
         let mut index = reconciler.index();
         let is_standby = reconciler.is_standby();
@@ -291,7 +291,7 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
                 return reconciler.changed(known, &object);
             }
             let (entry, at) = reconciler.first(&object);
-            first = at;
+            (first, priority) = (at, entry.first_priority());
             entry
         });
         (applied, is_standby)
@@ -312,11 +312,11 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
     }
     match applied {
         Applied::New(record_id) => {
-            reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
+            reconciler.queue.schedule_at(record_id, first, priority, fairness_key);
         }
         Applied::Replaced { record_id, removed } => {
             forget(reconciler, &removed);
-            reconciler.queue.schedule_at(record_id, first, Priority::Create, fairness_key);
+            reconciler.queue.schedule_at(record_id, first, priority, fairness_key);
         }
         Applied::Changed(record_id) => reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key),
         // A list that is older than the known versions may be from a restored state; only the resource itself shows its

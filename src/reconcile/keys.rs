@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{accounts::UsedKey, reconciler::Reconciler};
 use crate::{
-    api::{ApiKeySecretRef, Session},
-    cluster::{KeyLookup, ReadSecret},
-    lifecycle::{KeyFault, WhichKey},
+    api::{ApiKeySecretRef, SecretKeyRef, Session},
+    cluster::{ReadSecret, Secrets},
+    lifecycle::{KeyFault, KeyVersion},
     portal::{ApiKey, KeyIdentity},
 };
 
@@ -37,7 +37,7 @@ pub(crate) enum PreviousKey {
 #[derive(Debug)]
 pub(super) struct ChosenKey {
     pub(super) key: Result<Arc<ApiKey>, KeyFault>,
-    pub(super) which: WhichKey,
+    pub(super) version: KeyVersion,
     pub(super) found: FoundKeys,
 }
 
@@ -59,16 +59,16 @@ impl ChosenKey {
         };
         match previous {
             Some(Ok(previous)) if created(&previous) => {
-                Self { key: Ok(previous), which: WhichKey::Previous, found }
+                Self { key: Ok(previous), version: KeyVersion::Previous, found }
             }
-            Some(_) | None => Self { key: current, which: WhichKey::Current, found },
+            Some(_) | None => Self { key: current, version: KeyVersion::Current, found },
         }
     }
 
     /// The key as part of an account.
     pub(super) fn used(&self) -> Option<UsedKey> {
         let identity = self.key.as_ref().ok()?.identity();
-        Some(UsedKey { identity, which: self.which })
+        Some(UsedKey { identity, version: self.version })
     }
 }
 
@@ -85,20 +85,40 @@ impl Reconciler {
         // A status from a backup was written for another resource, and so was its fingerprint.
         let uid = session.and_then(|session| session.uid.as_deref()).unwrap_or(uid);
         let created = |key: &ApiKey| fingerprint.is_some_and(|known| key.fingerprint(uid) == known);
-        let secrets = self.cluster.secrets();
-        let current = secrets.key(namespace, &secret.current()).await?;
-        let is_current = current.as_ref().is_ok_and(|key| created(key));
-        let previous: Option<KeyLookup> = match secret.previous().filter(|_| fingerprint.is_some()) {
-            Some(entry) if !is_current => Some(secrets.key(namespace, &entry).await),
-            Some(_) | None => None,
-        };
-        Ok(ChosenKey::of(current, previous.transpose()?, created))
+        let previous = secret.previous().filter(|_| fingerprint.is_some());
+        look_up(self.cluster.secrets(), namespace, (&secret.current(), previous.as_ref()), created).await
     }
+}
+
+/// Looks the keys up, the previous one only if the current one did not create the session.
+async fn look_up(
+    secrets: &Secrets,
+    namespace: &str,
+    (current_entry, previous_entry): (&SecretKeyRef, Option<&SecretKeyRef>),
+    created: impl Fn(&ApiKey) -> bool,
+) -> Result<ChosenKey, ReadSecret> {
+    let did_create = |key: &Result<Arc<ApiKey>, KeyFault>| key.as_ref().is_ok_and(|key| created(key));
+    let mut current = secrets.key(namespace, current_entry).await?;
+    let Some(previous_entry) = previous_entry.filter(|_| !did_create(&current)) else {
+        return Ok(ChosenKey::of(current, None, created));
+    };
+    let previous = secrets.key(namespace, previous_entry).await?;
+    if !did_create(&previous) {
+        // The Secret may have been read for that, and the keys may have changed places since the first look.
+        current = secrets.key(namespace, current_entry).await?;
+    }
+    Ok(ChosenKey::of(current, Some(previous), created))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+    use parking_lot::Mutex;
+    use prometheus_client::metrics::counter::Counter;
+    use serde_json::json;
+
     use super::*;
+    use crate::cluster::test_client::client;
 
     fn key(text: &str) -> Arc<ApiKey> {
         Arc::new(ApiKey::parse(text.as_bytes()).unwrap())
@@ -114,7 +134,7 @@ mod tests {
         let both = || (Ok(key("new")), Some(Ok(key("old"))));
         let used = |(current, previous), created: &dyn Fn(&ApiKey) -> bool| {
             let chosen = ChosenKey::of(current, previous, created);
-            (chosen.key.map(|key| key.identity()), chosen.which.is_previous())
+            (chosen.key.map(|key| key.identity()), chosen.version.is_previous())
         };
         assert_eq!(used(both(), &created_by("old")), (Ok(identity("old")), true));
         assert_eq!(used(both(), &created_by("older")), (Ok(identity("new")), false));
@@ -137,5 +157,28 @@ mod tests {
         assert_eq!(found(Ok(key("new")), Some(Ok(key("old")))), FoundKeys { current, previous: usable });
         let absent = found(Err(KeyFault::KeyEmpty), Some(Err(KeyFault::KeyMissing)));
         assert_eq!(absent, FoundKeys { current: None, previous: PreviousKey::Absent });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_change_places_between_two_looks_are_still_found() {
+        let entries = Arc::new(Mutex::new(vec![("apiKey", "new")]));
+        let served = Arc::clone(&entries);
+        let client = client(move |_, _| {
+            let data: serde_json::Map<_, _> = served
+                .lock()
+                .iter()
+                .map(|(entry, value)| ((*entry).to_owned(), json!(BASE64.encode(value))))
+                .collect();
+            async move { (200, json!({"apiVersion": "v1", "kind": "Secret", "data": data})) }
+        });
+        let secrets = Secrets::new(client, Arc::default(), Counter::default());
+        let entry = |key: &str| SecretKeyRef { name: "okid".to_owned(), key: key.to_owned() };
+        let (current, previous) = (entry("apiKey"), entry("apiKeyOld"));
+        secrets.key("kyc", &current).await.unwrap().unwrap();
+        // The rotation is taken back. Only the look for the previous key reads the Secret again.
+        *entries.lock() = vec![("apiKey", "old"), ("apiKeyOld", "new")];
+        let created = |key: &ApiKey| key.identity() == identity("old");
+        let chosen = look_up(&secrets, "kyc", (&current, Some(&previous)), created).await.unwrap();
+        assert_eq!((chosen.key.unwrap().identity(), chosen.version), (identity("old"), KeyVersion::Current));
     }
 }

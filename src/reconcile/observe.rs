@@ -25,7 +25,7 @@ use crate::{
     index::Uid,
     lifecycle::{
         Bounds, CleanupFacts, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight,
-        KeyFact, KeyFault, KnownSession, LocalState, ParsedStatus, PortalFact, State, WhichKey,
+        KeyFact, KeyFault, KeyVersion, KnownSession, LocalState, ParsedStatus, PortalFact, State,
         evidence_state, jitter_seed, restored, sanitize,
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
@@ -53,7 +53,7 @@ struct Surroundings {
     portal: PortalFact,
     link_path: String,
     key: KeyFact,
-    which_key: WhichKey,
+    key_version: KeyVersion,
     in_flight: InFlight,
     holder: String,
     stretch: f64,
@@ -102,7 +102,7 @@ impl Surroundings {
             portal: facts.portal,
             link_path: facts.link_path,
             key: facts.key,
-            which_key: facts.which_key,
+            key_version: facts.key_version,
             in_flight: facts.in_flight,
             holder: facts.holder,
             stretch: facts.stretch,
@@ -123,7 +123,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         portal,
         link_path,
         key,
-        which_key,
+        key_version,
         in_flight,
         holder,
         stretch,
@@ -161,7 +161,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         link_path,
         due: Due::of(now, is_requested || is_named, &key, &local_state, bounds),
         key,
-        which_key,
+        key_version,
         in_flight,
         retry: annotation(RETRY).filter(|token| Some(token) != status.last_handled_retry.as_ref()),
         reconcile_requested,
@@ -203,11 +203,12 @@ impl Reconciler {
             .portal_of(object, &status)
             .map(|portal| Account::new(portal, &object.spec.api_key_secret_ref, used));
         let local_state = entry.local_state();
-        // A key that is not read stays needed as far as is known.
-        let which_key = chosen.as_ref().map_or(local_state.which_key, |chosen| chosen.which);
+        // While no key is read, as of a suspended session, it may be either.
+        let assumed = KeyVersion::assumed(&object.spec);
+        let key_version = chosen.as_ref().map_or(assumed, |chosen| chosen.version);
         let (key, found) = match chosen {
             None => (Err(KeyFault::SecretNotFound), FoundKeys::default()),
-            Some(ChosenKey { key, which: _, found }) => (key, found),
+            Some(ChosenKey { key, version: _, found }) => (key, found),
         };
         let key_fact = match &key {
             Ok(key) => KeyFact::Usable { fingerprint: key.fingerprint(&uid) },
@@ -228,7 +229,7 @@ impl Reconciler {
                 .map_or(PortalFact::NotAllowed, |account| PortalFact::Allowed(account.portal.clone())),
             link_path: self.portal.link_path().to_owned(),
             key: key_fact,
-            which_key,
+            key_version,
             in_flight: self.in_flight(parsed.state(), &status, entry),
             holder: self.new_holder(),
             stretch: budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now())),

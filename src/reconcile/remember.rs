@@ -10,7 +10,7 @@ use super::{
     cache_entry::{CacheEntry, published},
     reconciler::Reconciler,
 };
-use crate::{api::Verification, index::RecordId, lifecycle::KnownSession, priority::Priority};
+use crate::{api::Verification, index::RecordId, lifecycle::KnownSession};
 
 impl Reconciler {
     /// The entry of a verification that another client changed.
@@ -73,12 +73,13 @@ impl Reconciler {
             let begin = |record_id| {
                 let uid = index.view(record_id)?.uid;
                 let entry = index.get_mut(record_id)?;
-                Some((record_id, entry.begin(uid, &self.clock), entry.fairness_key))
+                let at = entry.begin(uid, &self.clock);
+                Some((record_id, at, entry.first_priority(), entry.fairness_key))
             };
             known.into_iter().filter_map(begin).collect()
         };
-        for (record_id, at, fairness_key) in begun {
-            self.queue.schedule_by(record_id, at, Priority::Create, fairness_key);
+        for (record_id, at, priority, fairness_key) in begun {
+            self.queue.schedule_by(record_id, at, priority, fairness_key);
         }
     }
 }

@@ -136,3 +136,21 @@ async fn a_session_is_followed_with_the_previous_key_while_the_current_one_is_re
     assert!(over.shows(&["CredentialsReady=True/Accepted"]));
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_session_counts_as_one_that_may_need_the_previous_key() {
+    let mut world = World::new().await;
+    let alice = world.create_session("alice", with_both(json!({}))).await;
+    world.until_polled(&alice, 1).await;
+    world.operator().until_metric(NEED_PREVIOUS, |sessions| sessions == 0.0).await;
+    world.patch_spec("alice", json!({"suspend": true})).await;
+    world.until("alice", |seen| seen.shows(&["Ready=False/Suspended"])).await;
+    let [old, _new] = rotate(&mut world).await;
+    world.operator().until_metric(NEED_PREVIOUS, |sessions| sessions == 1.0).await;
+    world.patch_spec("alice", json!({"suspend": false})).await;
+    world.sandbox().finish(&alice, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    world.operator().until_metric(NEED_PREVIOUS, |sessions| sessions == 0.0).await;
+    assert!(world.sandbox().count_of_key(&old, Endpoint::Details) >= 2, "it was followed with the old key");
+    world.finish().await;
+}

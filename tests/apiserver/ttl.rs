@@ -149,3 +149,25 @@ async fn evidence_is_stored_first_and_then_stays_or_goes_as_its_policy_says() {
     }
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_that_goes_with_its_resource_is_removed_once_its_store_responds_again() {
+    let mut world = allowed(World::builder().s3().start().await).await;
+    let mut removed = front();
+    removed["deletionPolicy"] = json!("Delete");
+    world.create_and_finish("alice", with_ttl("1h", asking(removed)), Verdict::Verified).await;
+    let alice = world.until("alice", |seen| seen.shows(&["EvidenceStored=True/Stored"])).await;
+    world.s3().proxy.go_down().await;
+    assert!(world.operator().stop().await.success());
+    world.advance_clock(Duration::from_hours(1));
+    world.start(Launch::new()).await;
+    world.operator().until_logged("the store", |line| line["message"] == "evidence is not removed").await;
+    assert!(world.get("alice").await.metadata.deletion_timestamp.is_none());
+
+    world.s3().proxy.come_back();
+    world.request_poll("alice").await;
+    world.until_deleted("alice").await;
+    assert!(files(&world.in_s3(&alice)).is_empty());
+    world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
+    world.finish().await;
+}

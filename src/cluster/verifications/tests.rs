@@ -9,8 +9,11 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::lifecycle::fixtures;
 
-#[tokio::test]
-async fn a_read_for_evidence_goes_ahead_of_the_reads_that_begin_a_reconcile() {
+/// The order in which twenty calls and one that begins after them arrive, while one request is answered after another.
+async fn arrivals(
+    twenty: impl AsyncFn(&Cluster, &str),
+    last: impl AsyncFnOnce(&Cluster, &str),
+) -> Vec<String> {
     let (order, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
     let (arrived, opened) = (Arc::clone(&order), Arc::clone(&gate));
     let service = tower::service_fn(move |request: http::Request<Body>| {
@@ -26,8 +29,8 @@ async fn a_read_for_evidence_goes_ahead_of_the_reads_that_begin_a_reconcile() {
     let metrics = Arc::new(Metrics::new());
     let cluster = Cluster::new(Client::new(service, "default"), "test", None, metrics);
     let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
-    let reads = join_all(names.iter().map(|name| cluster.get("kyc", name)));
-    let ahead = cluster.get_ahead("kyc", "ahead");
+    let calls = join_all(names.iter().map(|name| twenty(&cluster, name)));
+    let last = last(&cluster, "last");
     // Once all permits are in use, one request is answered after another.
     let answer = async {
         for arrived in CALLS_IN_FLIGHT.1..=names.len() + 1 {
@@ -38,10 +41,33 @@ async fn a_read_for_evidence_goes_ahead_of_the_reads_that_begin_a_reconcile() {
         }
         gate.add_permits(names.len());
     };
-    tokio::join!(reads, ahead, answer);
-    let order = order.lock();
-    let position = order.iter().position(|name| name == "ahead").unwrap();
-    assert_eq!((position, order.len()), (CALLS_IN_FLIGHT.1, names.len() + 1), "{order:?}");
+    tokio::join!(calls, last, answer);
+    let order = order.lock().clone();
+    assert_eq!(order.len(), names.len() + 1, "{order:?}");
+    order
+}
+
+async fn read(cluster: &Cluster, name: &str) {
+    cluster.get("kyc", name).await;
+}
+
+#[tokio::test]
+async fn a_read_for_evidence_goes_ahead_of_the_reads_that_begin_a_reconcile() {
+    let ahead = async |cluster: &Cluster, name: &str| drop(cluster.get_ahead("kyc", name).await);
+    let order = arrivals(read, ahead).await;
+    assert_eq!(order[CALLS_IN_FLIGHT.1], "last", "{order:?}");
+}
+
+#[tokio::test]
+async fn a_read_goes_ahead_of_those_of_ended_checks_and_of_their_deletions() {
+    let read_ended = async |cluster: &Cluster, name: &str| drop(cluster.get_ended("kyc", name).await);
+    let order = arrivals(read_ended, read).await;
+    assert_eq!(order[CALLS_IN_FLIGHT.1], "last", "{order:?}");
+    let delete = async |cluster: &Cluster, name: &str| {
+        cluster.delete(&fixtures::verification(name)).await;
+    };
+    let order = arrivals(delete, read).await;
+    assert_eq!(order[CALLS_IN_FLIGHT.1], "last", "{order:?}");
 }
 
 #[test]

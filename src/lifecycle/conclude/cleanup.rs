@@ -10,7 +10,7 @@ use crate::{
         event::Event,
         evidence::EvidenceState,
         facts::Facts,
-        schedule::{LONGEST, backoff},
+        schedule::{LONGEST, backoff, ttl_checked_at},
         step::Wait,
     },
 };
@@ -18,10 +18,12 @@ use crate::{
 /// The shortest wait after a deletion that was refused; the longest is an hour.
 const REFUSED_FOR: Duration = Duration::from_mins(5);
 
-/// The reason of `CleanupReady`, if there is `spec.ttlAfterFinished`. Only another attempt clears a refusal.
+/// The reason of `CleanupReady`, if there is `spec.ttlAfterFinished`. A refusal stays for as long as the resource is to be
+/// deleted: only another attempt shows whether it is still refused.
 pub(super) fn planned(facts: &Facts, before: &[Condition]) -> Option<Reason> {
     let cleanup = facts.cleanup?;
-    let was_refused = reason_in(before) == Some(Reason::DeletionForbidden);
+    let is_over = facts.cleanup_at().is_some_and(|end| end <= facts.now);
+    let was_refused = is_over && reason_in(before) == Some(Reason::DeletionForbidden);
     Some(match (cleanup.managed_by_git_ops, was_refused) {
         (true, _) => Reason::ManagedByGitOps,
         (false, true) => Reason::DeletionForbidden,
@@ -43,11 +45,12 @@ impl Draft<'_> {
         let was_pending =
             self.before.outcome.is_none() || self.facts.evidence.state == EvidenceState::Pending;
         let ends_at = self.facts.cleanup_at().filter(|_| !was_pending);
-        let at = ends_at.unwrap_or_else(|| cleanup.end(self.facts.now));
-        if at <= self.facts.now {
+        let end = ends_at.unwrap_or_else(|| cleanup.end(self.facts.now));
+        if end <= self.facts.now {
             return self.finish(Requeue::Now);
         }
-        self.waits_for = Some(Wait::Ttl(at));
+        self.waits_for = Some(Wait::Ttl(end));
+        let at = ttl_checked_at(end, self.facts.now, self.facts.jitter_seed);
         self.finish(Requeue::At(at))
     }
 
@@ -55,7 +58,11 @@ impl Draft<'_> {
         match deleted {
             // The change of the resource wakes it, and its end removes it from the watch.
             DeletionOutcome::Deleted => self.unwritten(Requeue::AwaitChange),
-            DeletionOutcome::Unknown => self.retry_unwritten(),
+            // It may go on for long, as with an admission webhook that fails, and the spec may be edited meanwhile.
+            DeletionOutcome::StoreUnresponsive | DeletionOutcome::Unknown => {
+                let next = self.retry_soon();
+                self.finish(next)
+            }
             DeletionOutcome::Refused => {
                 self.inputs.cleanup = self.inputs.cleanup.map(|_| Reason::DeletionForbidden);
                 let failures = self.one_more_failure();

@@ -18,7 +18,7 @@ use crate::{
         portal_report::{sanitize_list, storable},
         schedule::{backoff, next_poll, poll_schedule, wait_after_unknown},
         since::later,
-        state::Attempts,
+        state::{Attempts, restored},
     },
     portal::{
         error::{PortalError, REFUSED_KEY_PAUSE},
@@ -115,10 +115,12 @@ impl Draft<'_> {
 
     /// Shows that the portal refuses the key, as Stalled after a grace.
     pub(super) fn refused_key(&mut self, refusal: Blocker) {
-        let session_key = self.status.session.as_ref().and_then(|s| s.key_fingerprint.clone());
+        // The fingerprint in a status from a backup is for another uid, and equals none of this resource's.
+        let session = self.status.session.as_ref().filter(|_| !restored(&self.facts.uid, &self.status));
+        let session_key = session.and_then(|session| session.key_fingerprint.clone());
         let key = fingerprint(self.facts);
         let is_another = session_key.is_some() && session_key != key && refusal == Blocker::AccessDenied;
-        let is_rotated = self.has_session() && (is_another || self.facts.which_key.is_previous());
+        let is_rotated = self.has_session() && (is_another || self.facts.key_version.is_previous());
         let refusal = if is_rotated { Blocker::KeyRotated } else { refusal };
         self.inputs.credentials = Some(refusal.reason());
         self.local_state.refused_key = key;

@@ -24,7 +24,7 @@ use super::{
     evidence::{DestinationFact, EvidenceState, FinalizerOutcome},
     facts::{Deadline, Facts, PortalFact},
     interruption::Interruption,
-    key_fact::WhichKey,
+    key_fact::KeyVersion,
     local_state::LocalState,
     schedule::{LONGEST, poll_schedule},
     since::{Since, later},
@@ -252,6 +252,12 @@ impl<'a> Draft<'a> {
     }
 
     fn retry_unwritten(mut self) -> Conclusion {
+        let next = self.retry_soon();
+        self.unwritten(next)
+    }
+
+    /// Counts a call without a usable answer, and returns when to make it again.
+    fn retry_soon(&mut self) -> Requeue {
         let failures = self.one_more_failure();
         let wait = super::schedule::backoff(
             Duration::from_secs(2),
@@ -259,8 +265,7 @@ impl<'a> Draft<'a> {
             failures,
             self.facts.jitter_seed,
         );
-        let next = self.due(wait);
-        self.unwritten(next)
+        self.due(wait)
     }
 
     /// Counts a call without a usable answer, and returns how many came before it.
@@ -272,7 +277,11 @@ impl<'a> Draft<'a> {
     }
 
     fn priority(&self) -> Priority {
-        if self.has_session() {
+        let has_ended = self.status.outcome.is_some() && self.inputs.evidence != EvidenceState::Pending;
+        if has_ended && self.facts.evidence.deleted_at.is_none() {
+            // Nobody waits for the end of its `spec.ttlAfterFinished`.
+            Priority::Idle
+        } else if self.has_session() {
             poll_schedule(&self.status, &self.local_state, self.facts.bounds, self.facts.times())
                 .stage
                 .priority()
@@ -334,11 +343,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Remembers which key what is left to ask needs.
+    /// Remembers which key the calls need that are left to make.
     fn note_key(&mut self) {
         let is_over = self.status.outcome.is_some() && self.inputs.evidence != EvidenceState::Pending;
         let needs_key = self.has_session() && !is_over;
-        self.local_state.which_key = if needs_key { self.facts.which_key } else { WhichKey::Current };
+        self.local_state.key_version = if needs_key { self.facts.key_version } else { KeyVersion::Current };
     }
 
     fn report_rejected_key(&mut self) {
@@ -353,12 +362,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// At most an hour away, except the end of `spec.ttlAfterFinished`. Until the verification ends, also at most at the deadline, or shortly after it.
+    /// At most an hour away, except while only the end of `spec.ttlAfterFinished` is awaited. Until the verification ends,
+    /// also at most at the deadline, or shortly after it.
     fn within_bounds(&self, next: Requeue) -> Requeue {
         if self.status.outcome.is_some() {
             let Requeue::At(at) = next else { return next };
-            // Only a change of the resource matters before that.
-            if self.waits_for == Some(Wait::Ttl(at)) {
+            if matches!(self.waits_for, Some(Wait::Ttl(_))) {
                 return next;
             }
             return Requeue::At(at.min(later(self.facts.now, LONGEST)).max(self.facts.now));

@@ -13,6 +13,7 @@ use crate::{
         interruption::Interruption,
         key_fact::{KeyFact, KeyFault},
         local_state::LocalState,
+        schedule::ttl_checked_at,
         since::{elapsed, later},
         state::State,
         step::{Refusal, Wait},
@@ -48,7 +49,8 @@ impl Draft<'_> {
         let next = match wait {
             Wait::Key(fault) => self.wait_for_key(fault),
             Wait::Admission(refusal) => self.wait_for_admission(refusal, state),
-            Wait::InFlight(until) | Wait::Ttl(until) => Requeue::At(until),
+            Wait::InFlight(until) => Requeue::At(until),
+            Wait::Ttl(end) => Requeue::At(ttl_checked_at(end, now, self.facts.jitter_seed)),
             Wait::Due(at) if self.local_state.refused_key.is_some() => {
                 Requeue::At(at.min(later(now, SECRET_READ_AGAIN)))
             }
@@ -109,7 +111,7 @@ impl Draft<'_> {
     fn wait_for_another_key(&mut self, until: Timestamp) -> Requeue {
         let again = until.min(later(self.facts.now, SECRET_READ_AGAIN));
         let denied = match self.credentials_before() {
-            _ if self.facts.which_key.is_previous() && self.has_session() => Blocker::KeyRotated,
+            _ if self.facts.key_version.is_previous() && self.has_session() => Blocker::KeyRotated,
             Some(Reason::AccessDenied) => Blocker::AccessDenied,
             Some(Reason::KeyRotated) => Blocker::KeyRotated,
             _ => Blocker::KeyRejected,

@@ -16,11 +16,12 @@ use crate::{
         event::Event,
         evidence_error::EvidenceError,
         fixtures::{self, UID, spec},
-        schedule::first_reconcile,
+        schedule::{first_reconcile, jitter_seed},
         since::{elapsed, later},
         state::{ParsedStatus, State},
         step::{Shown, Step, Transition, Wait},
     },
+    priority::Priority,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -48,6 +49,7 @@ fn waits_until(at: Timestamp) -> Step {
     Step::Transition(Transition::Wait(Wait::Ttl(at)))
 }
 
+const DELETE: Step = Step::Delete { awaits_store: false };
 const KEPT: Step = Step::Transition(Transition::Show(Shown::Finished));
 
 #[test]
@@ -67,7 +69,7 @@ fn a_finished_resource_stays_in_the_watch_until_its_ttl_has_passed_and_is_then_d
     world.restart();
     world.pass(3600);
     let reconcile = world.reconcile(Answer::Delete(DeletionOutcome::Deleted));
-    assert_eq!(reconcile.step, Step::Delete);
+    assert_eq!(reconcile.step, DELETE);
     assert_eq!((reconcile.conclusion.status, reconcile.conclusion.next), (None, Requeue::AwaitChange));
 }
 
@@ -85,7 +87,7 @@ fn a_ttl_of_zero_deletes_at_once() {
     let mut world = open(cleanup(Duration::ZERO, false));
     let reconcile = world.reconcile(said("rejected", &[]));
     assert_eq!((reconcile.conclusion.next, world.status.settled), (Requeue::Now, false));
-    assert_eq!(world.decide(), Step::Delete);
+    assert_eq!(world.decide(), DELETE);
 }
 
 #[test]
@@ -100,9 +102,33 @@ fn a_ttl_counts_from_when_the_evidence_is_stored() {
     world.pass(3599);
     assert_eq!(world.decide(), waits_until(end));
     world.pass(1);
-    assert_eq!(world.decide(), Step::Delete, "the finalizer is still there: the evidence is removed next");
+    assert_eq!(
+        world.decide(),
+        Step::Delete { awaits_store: true },
+        "the finalizer is still there: the evidence is removed next"
+    );
     world.delete();
     assert!(matches!(world.decide(), Step::RemoveEvidence { .. }));
+}
+
+#[test]
+fn evidence_that_is_removed_with_its_resource_waits_a_day_for_its_store() {
+    let mut world = held();
+    world.facts.cleanup = Some(cleanup(HOUR, false));
+    world.reconcile(store(fixtures::all_stored()));
+    world.pass(3600);
+    let awaits_store = Step::Delete { awaits_store: true };
+    for _ in 0..2 {
+        let reconcile = world.reconcile_when_due(Answer::Delete(DeletionOutcome::StoreUnresponsive));
+        assert_eq!(reconcile.step, awaits_store);
+        assert_eq!(line(&world.status), format!("{STORED}, CL Scheduled"));
+        let Requeue::At(at) = reconcile.conclusion.next else { panic!("it is tried again") };
+        assert!(elapsed(world.facts.now, at) <= Duration::from_mins(2));
+    }
+    world.pass(23 * 3600);
+    assert_eq!(world.decide(), awaits_store);
+    world.pass(3600);
+    assert_eq!(world.decide(), DELETE);
 }
 
 #[test]
@@ -113,6 +139,18 @@ fn evidence_that_a_person_must_retry_is_not_deleted() {
     world.pass(48 * 3600);
     assert_eq!(world.decide(), KEPT);
     assert!(line(&world.status).ends_with("ES Conflict, CL Scheduled"));
+
+    let mut unwanted = world.clone();
+    unwanted.facts.evidence.spec = None;
+    assert_eq!(unwanted.decide(), DELETE, "the spec no longer asks for it");
+
+    world.facts.cleanup = Some(cleanup(HOUR, false));
+    world.facts.retry = Some("again".to_owned());
+    world.reconcile(Answer::Uncalled);
+    world.facts.retry = None;
+    let end = later(world.facts.now, HOUR);
+    let reconcile = world.reconcile(store(fixtures::all_stored()));
+    assert_eq!(reconcile.conclusion.next, Requeue::At(end), "a retry has stored it");
 }
 
 #[test]
@@ -133,7 +171,7 @@ fn what_git_would_bring_back_stays_and_is_reported_once() {
         world.restart();
     }
     world.facts.cleanup = Some(cleanup(Duration::ZERO, false));
-    assert_eq!(world.decide(), Step::Delete, "the annotation allows it");
+    assert_eq!(world.decide(), DELETE, "the annotation allows it");
 }
 
 #[test]
@@ -161,7 +199,7 @@ fn a_refused_deletion_is_shown_and_tried_again_less_and_less_often() {
     assert!(waits.iter().any(|minutes| *minutes > 15), "{waits:?}");
     world.restart();
     let reconcile = world.reconcile(Answer::Delete(DeletionOutcome::Deleted));
-    assert_eq!(reconcile.step, Step::Delete, "another process tries at once");
+    assert_eq!(reconcile.step, DELETE, "another process tries at once");
 }
 
 #[test]
@@ -171,8 +209,54 @@ fn a_deletion_with_an_unknown_outcome_is_repeated_within_two_minutes() {
         let reconcile = world.reconcile_when_due(Answer::Delete(DeletionOutcome::Unknown));
         let Requeue::At(at) = reconcile.conclusion.next else { panic!("it is repeated") };
         assert!(elapsed(world.facts.now, at) <= Duration::from_mins(2));
-        assert_eq!(reconcile.conclusion.status, None);
+        assert_eq!(line(&world.status), format!("{VERIFIED}, CL Scheduled"));
     }
+    world.facts.generation += 1;
+    world.reconcile_when_due(Answer::Delete(DeletionOutcome::Unknown));
+    assert_eq!(
+        world.status.observed_generation,
+        Some(world.facts.generation),
+        "readers see the edit handled"
+    );
+}
+
+#[test]
+fn a_refused_deletion_is_forgotten_when_the_ttl_is_made_longer() {
+    let mut world = verified(cleanup(Duration::ZERO, false));
+    world.reconcile(Answer::Delete(DeletionOutcome::Refused));
+    world.facts.cleanup = Some(cleanup(HOUR, false));
+    world.reconcile(Answer::Uncalled);
+    assert_eq!(line(&world.status), format!("{VERIFIED}, CL Scheduled"));
+}
+
+#[test]
+fn a_ttl_that_ends_far_ahead_is_checked_once_a_day_and_not_all_at_the_same_time() {
+    let mut world = verified(cleanup(1000 * HOUR, false));
+    let mut checks: Vec<_> = (0..1000)
+        .map(|seed| {
+            world.facts.jitter_seed = jitter_seed(seed);
+            let Requeue::At(at) = world.reconcile(Answer::Uncalled).conclusion.next else { panic!("a time") };
+            elapsed(world.facts.now, at)
+        })
+        .collect();
+    checks.sort_unstable();
+    assert!(12 * HOUR <= checks[0] && checks[999] <= 24 * HOUR, "{:?} to {:?}", checks[0], checks[999]);
+    let most = checks.chunk_by(|a, b| a.as_secs() / 600 == b.as_secs() / 600).map(<[_]>::len).max();
+    assert!(most < Some(40), "{most:?} of 1,000 in the same ten minutes of twelve hours");
+    world.pass(999 * 3600);
+    let end = later(world.status.finished_at.unwrap(), 1000 * HOUR);
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.next, Requeue::At(end));
+}
+
+#[test]
+fn what_waits_for_its_ttl_is_less_urgent_than_every_session() {
+    let mut world = open(cleanup(HOUR, false));
+    let reconcile = world.reconcile(said("verified", &["document", "liveness"]));
+    assert_eq!(reconcile.conclusion.priority, Priority::Idle);
+    assert_eq!(world.reconcile(Answer::Uncalled).conclusion.priority, Priority::Idle);
+    world.pass(3600);
+    let refused = world.reconcile(Answer::Delete(DeletionOutcome::Refused));
+    assert_eq!(refused.conclusion.priority, Priority::Idle);
 }
 
 #[test]

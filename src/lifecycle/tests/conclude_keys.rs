@@ -13,7 +13,7 @@ use crate::{
         event::Event,
         evidence_error::EvidenceError,
         fixtures::{self, UID, spec},
-        key_fact::WhichKey,
+        key_fact::KeyVersion,
         poll_baseline::CompactState,
         schedule::first_reconcile,
         since::later,
@@ -28,7 +28,7 @@ const ROTATED: &str = "AwaitingUser: R AwaitingUser, Rec AwaitingUser, CR KeyRot
 /// An open session that was created with the key from before a rotation.
 fn asked_with_previous_key() -> World {
     let mut world = World::open(ReadyWhen::Verified);
-    world.facts.which_key = WhichKey::Previous;
+    world.facts.key_version = KeyVersion::Previous;
     world
 }
 
@@ -51,7 +51,7 @@ fn a_previous_key_that_is_refused_shows_the_rotation_on_its_sessions() {
 #[test]
 fn a_previous_key_that_is_refused_while_evidence_is_stored_shows_the_rotation() {
     let mut world = World::storing(ReadyWhen::Verified, DeletionPolicy::Retain);
-    world.facts.which_key = WhichKey::Previous;
+    world.facts.key_version = KeyVersion::Previous;
     world.reconcile(not_stored(EvidenceError::PortalUnavailable));
     world.refusal = Some(Refusal::KeyRejected(later(world.facts.now, Duration::from_mins(3))));
     world.reconcile_when_due(Answer::Uncalled);
@@ -71,8 +71,8 @@ fn the_current_key_is_judged_as_without_a_rotation() {
 #[test]
 fn a_session_needs_the_previous_key_until_its_evidence_is_stored() {
     let mut world = World::asking(ReadyWhen::Verified, DeletionPolicy::Retain);
-    world.facts.which_key = WhichKey::Previous;
-    let needs = |world: &World| world.facts.local_state.which_key.is_previous();
+    world.facts.key_version = KeyVersion::Previous;
+    let needs = |world: &World| world.facts.local_state.key_version.is_previous();
     assert!(!needs(&world), "it was not asked yet");
     world.reconcile(said("generated", &[]));
     assert!(needs(&world));
@@ -95,12 +95,12 @@ fn a_session_needs_the_previous_key_until_its_evidence_is_stored() {
 #[test]
 fn a_new_session_needs_no_previous_key() {
     let mut world = World::fresh(ReadyWhen::Verified);
-    world.facts.which_key = WhichKey::Previous;
+    world.facts.key_version = KeyVersion::Previous;
     world.reconcile(refused(PortalError::Unconfigured));
-    assert!(!world.facts.local_state.which_key.is_previous());
-    world.facts.which_key = WhichKey::Current;
+    assert!(!world.facts.local_state.key_version.is_previous());
+    world.facts.key_version = KeyVersion::Current;
     world.reconcile_when_due(created());
-    assert!(!world.facts.local_state.which_key.is_previous());
+    assert!(!world.facts.local_state.key_version.is_previous());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_compact_state_remembers_that_the_previous_key_is_needed() {
     let mut world = asked_with_previous_key();
     world.reconcile(said("generated", &[]));
     let compact = CompactState::of(&world.facts.local_state).unwrap();
-    assert!(compact.needs_previous_key() && compact.local_state().which_key.is_previous());
+    assert!(compact.needs_previous_key() && compact.local_state().key_version.is_previous());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn after_a_restart_a_session_may_need_the_previous_key_that_its_spec_names() {
     let may_need = |world: &World, spec: &VerificationSpec| {
         let spec = VerificationSpec { evidence: world.facts.evidence.spec.clone(), ..spec.clone() };
         let parsed = ParsedStatus::of(UID, &world.status);
-        first_reconcile(&parsed, &spec, Some(1), 7, world.facts.now).which_key.is_previous()
+        first_reconcile(&parsed, &spec, Some(1), 7, world.facts.now).key_version.is_previous()
     };
     let open = World::open(ReadyWhen::Verified);
     assert!(may_need(&open, &rotated) && !may_need(&open, &spec()));
@@ -128,4 +128,19 @@ fn after_a_restart_a_session_may_need_the_previous_key_that_its_spec_names() {
     over.status.settled = false;
     assert!(!may_need(&over, &rotated));
     assert!(!may_need(&World::fresh(ReadyWhen::Verified), &rotated));
+}
+
+#[test]
+fn a_fingerprint_from_a_backup_says_nothing_about_a_key_that_is_denied() {
+    let denied = |uid: &str| {
+        let mut world = World::open(ReadyWhen::Verified);
+        let session = world.status.session.as_mut().unwrap();
+        session.uid = Some(uid.to_owned());
+        session.key_fingerprint = Some("8899aabbccddeeff".to_owned());
+        world.facts.adopt = fixtures::id();
+        world.reconcile(poll_failed(PortalError::AccessDenied));
+        line(&world.status)
+    };
+    assert!(denied(UID).contains("CR KeyRotated"), "{}", denied(UID));
+    assert!(denied("of-another-resource").contains("CR AccessDenied"), "{}", denied("of-another-resource"));
 }

@@ -26,7 +26,7 @@ use crate::{
         evidence::EvidenceFacts,
         facts::{Deadline, Due, Facts, InFlight, PortalFact},
         fixtures::{self, UID},
-        key_fact::{KeyFact, KeyFault, WhichKey},
+        key_fact::{KeyFact, KeyFault, KeyVersion},
         local_state::LocalState,
         schedule::Bounds,
         since::Since,
@@ -91,8 +91,8 @@ fn deadlines() -> [Deadline; 5] {
 }
 
 /// Keys, each with which one it is.
-fn keys() -> Vec<(KeyFact, WhichKey)> {
-    use WhichKey::{Current, Previous};
+fn keys() -> Vec<(KeyFact, KeyVersion)> {
+    use KeyVersion::{Current, Previous};
     let usable = |fingerprint: &str| KeyFact::Usable { fingerprint: fingerprint.to_owned() };
     let (created, other) = (usable("0011223344556677"), usable("8899aabbccddeeff"));
     let missing = KeyFault::ALL.into_iter().map(|fault| (KeyFact::Missing(fault), Current));
@@ -160,9 +160,9 @@ fn every_decision(parsed: &ParsedStatus<'_>, restored: bool, mut see: impl FnMut
     for facts in &rare {
         see(facts, &decide(parsed, facts), Fresh { outcomes: true, refusals: true });
     }
-    for (key_number, (key, which_key)) in keys().into_iter().enumerate() {
+    for (key_number, (key, key_version)) in keys().into_iter().enumerate() {
         facts.key = key;
-        facts.which_key = which_key;
+        facts.key_version = key_version;
         for (portal_number, portal) in [allowed.clone(), PortalFact::NotAllowed].into_iter().enumerate() {
             facts.portal = portal;
             for (adopt_number, adopt) in adoptions.iter().enumerate() {
@@ -327,7 +327,7 @@ impl Case<'_> {
             | Step::AddFinalizer
             | Step::Store
             | Step::RemoveEvidence { release_when: _ }
-            | Step::Delete => None,
+            | Step::Delete { awaits_store: _ } => None,
         };
         let claimed = claimed.as_ref().map(|claimed| (ParsedStatus::of(UID, claimed), Shown::of(claimed)));
         let before = claimed.as_ref().map_or(before, |(parsed, shown)| (parsed, shown));

@@ -12,6 +12,8 @@ use crate::lifecycle::{
 };
 
 const HOUR: Duration = Duration::from_hours(1);
+/// Has passed less than a day ago.
+const TODAY: Duration = Duration::from_hours(40);
 const LONG: Duration = Duration::from_hours(1000);
 
 const fn cleanup(ttl: Duration, managed_by_git_ops: bool) -> CleanupFacts {
@@ -22,6 +24,7 @@ const fn cleanup(ttl: Duration, managed_by_git_ops: bool) -> CleanupFacts {
 const TTL: &[Choice] = &[
     |facts| facts.cleanup = Some(cleanup(Duration::ZERO, false)),
     |facts| facts.cleanup = Some(cleanup(HOUR, false)),
+    |facts| facts.cleanup = Some(cleanup(TODAY, false)),
     |facts| facts.cleanup = Some(cleanup(LONG, false)),
     |facts| facts.cleanup = Some(cleanup(HOUR, true)),
     |facts| facts.cleanup = Some(cleanup(LONG, true)),

@@ -2,14 +2,14 @@
 //!
 //! - [`purity`]: the files of the module name nothing with effects.
 //! - [`invariants`] are sentences that hold in every case of [`grid`], with its parts [`grid_evidence`] and
-//!   [`grid_cleanup`], and of [`state_space`]. [`states`] are the states that the grid starts from, [`steps`] the outcomes of each step, [`coverage`]
-//!   counts how often each invariant applied.
+//!   [`grid_cleanup`], and of [`state_space`]. [`states`] are the states that the grid starts from, [`steps`] the outcomes
+//!   of each step, [`coverage`] counts how often each invariant applied.
 //! - [`decide_rows`] and [`decide_evidence`] are the rows of the first table.
 //! - [`conclude_create`], [`conclude_create_refused`], [`conclude_adopt`], [`conclude_poll`], [`conclude_poll_failed`],
-//!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_keys`], [`conclude_deadline`], [`conclude_evidence`], [`conclude_removal`],
-//!   [`conclude_time_limits`], [`conclude_restore`], [`conclude_transitions`] and [`conclude_waits`] are the rows of the
-//!   second, and [`conclude_cleanup`] those of both about a TTL; [`absence`] and [`cause`] add to those about evidence.
-//!   [`poll_baseline`] compares the fast path with them.
+//!   [`conclude_outdated`], [`conclude_expiry`], [`conclude_keys`], [`conclude_deadline`], [`conclude_evidence`],
+//!   [`conclude_removal`], [`conclude_time_limits`], [`conclude_restore`], [`conclude_transitions`] and
+//!   [`conclude_waits`] are the rows of the second, and [`conclude_cleanup`] those of both about a TTL; [`absence`] and
+//!   [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
 //! - [`status_fixtures`] are the rows of what clients see, and [`status_rows`] checks them. `tests/readers` has them evaluated
 //!   by the code of kstatus, Flux and kubectl.
 //! - [`schedule`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.

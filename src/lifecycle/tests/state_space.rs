@@ -25,7 +25,7 @@ use crate::{
         evidence::RemovalOutcome,
         facts::{Facts, InFlight, PortalFact},
         fixtures::{self, UID},
-        key_fact::{KeyFact, KeyFault, WhichKey},
+        key_fact::{KeyFact, KeyFault, KeyVersion},
         since::later,
         state::{ParsedStatus, State, UNKNOWN_OUTCOME_BUDGET, attempts},
         step::{Shown as ShownStep, Step, StepOutcome, Transition, Wait},
@@ -165,7 +165,7 @@ fn situations(world: &World) -> Vec<Facts> {
         Facts { too_large: true, ..base.clone() },
         deleted(base),
         Facts { reconcile_requested: Some("now".to_owned()), generation: 2, ..base.clone() },
-        Facts { which_key: WhichKey::Previous, ..base.clone() },
+        Facts { key_version: KeyVersion::Previous, ..base.clone() },
     ];
     if matches!(world.state(), State::Finished(_)) {
         let kept = CleanupFacts { managed_by_git_ops: true, ..HOUR_LATER };
@@ -308,7 +308,7 @@ fn every_state_ends_once_nothing_fails_or_waits_for_a_person() {
                 Answer::Store(fixtures::all_stored())
             } else if matches!(step, Step::RemoveEvidence { .. }) {
                 Answer::Remove(RemovalOutcome::All)
-            } else if step == Step::Delete {
+            } else if matches!(step, Step::Delete { .. }) {
                 Answer::Delete(DeletionOutcome::Deleted)
             } else {
                 Answer::Uncalled
@@ -319,7 +319,7 @@ fn every_state_ends_once_nothing_fails_or_waits_for_a_person() {
                 well.facts.now = at;
             }
             step == asks
-                || step == Step::Delete
+                || matches!(step, Step::Delete { .. })
                 || step == Step::Transition(Transition::Show(ShownStep::Finished))
                 || well.status.settled
         });

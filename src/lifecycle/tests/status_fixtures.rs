@@ -6,6 +6,7 @@ use super::world::{Answer, World, created, not_stored, poll_failed, refused, sai
 use crate::{
     api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
     lifecycle::{
+        cleanup::{CleanupFacts, DeletionOutcome},
         evidence_error::EvidenceError,
         facts::PortalFact,
         fixtures,
@@ -98,6 +99,16 @@ fn storing(ready_when: ReadyWhen) -> World {
     world.reconcile(created());
     world.pass(60);
     world.reconcile(said("verified", &["document", "liveness"]));
+    world
+}
+
+/// Verified, and to be deleted at once.
+fn with_ttl(ready_when: ReadyWhen, managed_by_git_ops: bool) -> World {
+    let mut world = fresh(ready_when);
+    world.facts.cleanup = Some(CleanupFacts { ttl: Duration::ZERO, managed_by_git_ops });
+    world.reconcile(created());
+    world.pass(60);
+    world.reconcile(said("verified", &[]));
     world
 }
 
@@ -288,6 +299,24 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "12 verified and evidence stored",
         |ready_when| store(storing(ready_when), Answer::Store(fixtures::all_stored())),
+        ("Verified", "", Current, Healthy),
+        FINISHED,
+    ),
+    row(
+        "12 verified, to be deleted",
+        |ready_when| with_ttl(ready_when, false),
+        ("Verified", "", Current, Healthy),
+        FINISHED,
+    ),
+    row(
+        "12 verified, not deleted because of Git",
+        |ready_when| with_ttl(ready_when, true),
+        ("Verified", "", Current, Healthy),
+        FINISHED,
+    ),
+    row(
+        "12 verified, deletion forbidden",
+        |ready_when| store(with_ttl(ready_when, false), Answer::Delete(DeletionOutcome::Refused)),
         ("Verified", "", Current, Healthy),
         FINISHED,
     ),

@@ -53,9 +53,10 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
         StepOutcome::RemoveEvidence(RemovalOutcome::NotTried),
         StepOutcome::NotPerformed,
     ];
-    static DELETIONS: [StepOutcome; 3] = [
+    static DELETIONS: [StepOutcome; 4] = [
         StepOutcome::Delete(DeletionOutcome::Deleted),
         StepOutcome::Delete(DeletionOutcome::Refused),
+        StepOutcome::Delete(DeletionOutcome::StoreUnresponsive),
         StepOutcome::Delete(DeletionOutcome::Unknown),
     ];
     Cow::Borrowed(match step {
@@ -71,7 +72,7 @@ pub(super) fn outcomes(step: &Step) -> Cow<'static, [StepOutcome]> {
         Step::Store => &STORES,
         Step::AddFinalizer => &FINALIZER,
         Step::RemoveEvidence { release_when: _ } => &REMOVALS,
-        Step::Delete => &DELETIONS,
+        Step::Delete { awaits_store: _ } => &DELETIONS,
         Step::Transition(transition) => {
             return Cow::Owned(vec![StepOutcome::Transition(transition.clone())]);
         }
@@ -151,7 +152,7 @@ fn stores() -> Vec<StepOutcome> {
 }
 
 /// How many kinds of steps there are.
-pub(super) const KINDS: usize = 31;
+pub(super) const KINDS: usize = 32;
 
 /// A number for each kind of step.
 pub(super) fn kind(step: &Step) -> usize {
@@ -163,7 +164,8 @@ pub(super) fn kind(step: &Step) -> usize {
         Step::AddFinalizer => 26,
         Step::Store => 27,
         Step::RemoveEvidence { release_when: _ } => 28,
-        Step::Delete => 29,
+        Step::Delete { awaits_store: false } => 29,
+        Step::Delete { awaits_store: true } => 31,
     }
 }
 

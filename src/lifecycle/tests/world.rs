@@ -189,7 +189,9 @@ impl World {
             (Step::RemoveEvidence { release_when: _ }, Answer::Remove(removed)) => {
                 (StepOutcome::RemoveEvidence(removed), None)
             }
-            (Step::Delete, Answer::Delete(deleted)) => (StepOutcome::Delete(deleted), None),
+            (Step::Delete { awaits_store: _ }, Answer::Delete(deleted)) => {
+                (StepOutcome::Delete(deleted), None)
+            }
             (Step::AddFinalizer, Answer::Finalizer(end)) => (StepOutcome::AddFinalizer(end), None),
             (Step::AddFinalizer, Answer::Uncalled) => {
                 (StepOutcome::AddFinalizer(FinalizerOutcome::Added), None)

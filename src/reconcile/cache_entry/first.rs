@@ -13,7 +13,7 @@ use crate::{
     index::Uid,
     lifecycle::{
         CompactState, FirstReconcile, LocalState, ParsedStatus, Spacing, State, first_reconcile, jitter_seed,
-        spread,
+        spread, ttl_checked_at,
     },
 };
 
@@ -21,7 +21,8 @@ impl CacheEntry {
     /// The entry of a verification that this process sees for the first time, and when it is reconciled first.
     pub(crate) fn first(object: &Verification, clock: &Clock) -> (Self, Instant) {
         let (entry, plan) = Self::planned(object, clock);
-        (entry, plan.at.map_or_else(Instant::now, |at| clock.instant(at)))
+        let uid = Uid::of(&object.uid().unwrap_or_default());
+        (entry, plan.at.map_or_else(Instant::now, |at| instant(at, uid, clock)))
     }
 
     /// The entry of a verification that a standby sees, which may have known it before. It is reconciled once this
@@ -51,7 +52,7 @@ impl CacheEntry {
         let now = clock.now();
         match plan {
             None => Instant::now(),
-            Some(Plan::At(at)) => clock.instant(at),
+            Some(Plan::At(at)) => instant(at, uid, clock),
             Some(Plan::Poll(schedule)) => {
                 // The leader before may have polled until now.
                 let last_poll = schedule.bounds.min.map(|_| now);
@@ -85,9 +86,14 @@ impl CacheEntry {
             failures: 0,
             phase: status.phase,
         };
-        let FirstReconcile { at: _, due, last_poll, suspended, which_key, poll_schedule: _ } = plan;
+        let FirstReconcile { at: _, due, last_poll, suspended, key_version, poll_schedule: _ } = plan;
         let suspended = suspended.then_some(Timestamp::UNIX_EPOCH);
-        entry.remember(LocalState { next: due, last_poll, suspended, which_key, ..LocalState::default() });
+        entry.remember(LocalState { next: due, last_poll, suspended, key_version, ..LocalState::default() });
         (entry, plan)
     }
+}
+
+/// The instant of a planned time, or an earlier one if it is far ahead.
+fn instant(at: Timestamp, uid: Uid, clock: &Clock) -> Instant {
+    clock.instant(ttl_checked_at(at, clock.now(), jitter_seed(uid)))
 }

@@ -8,7 +8,7 @@ use crate::{
     api::{Session, SessionState},
     clock::Clock,
     index::{Applied, Uid},
-    lifecycle::{WhichKey, fixtures},
+    lifecycle::{KeyVersion, fixtures},
     reconcile::unreported::Write,
 };
 
@@ -105,15 +105,15 @@ fn a_session_counts_as_in_need_of_the_previous_key_until_it_was_asked() {
     let entry = || CacheEntry::first(&object, &Clock::start()).0;
     assert!(entry().needs_previous_key());
     assert!(entry().changed(&object).needs_previous_key(), "nothing is known of it yet");
-    let needs_after = |which_key, failing| {
+    let needs_after = |key_version, failing| {
         let mut entry = entry();
-        entry.remember(LocalState { failing, which_key, ..LocalState::default() });
+        entry.remember(LocalState { failing, key_version, ..LocalState::default() });
         entry.needs_previous_key()
     };
     let failing = Some(crate::lifecycle::Since { what: (), since: Timestamp::UNIX_EPOCH, count: 1 });
     for failing in [None, failing] {
         assert!(
-            needs_after(WhichKey::Previous, failing) && !needs_after(WhichKey::Current, failing),
+            needs_after(KeyVersion::Previous, failing) && !needs_after(KeyVersion::Current, failing),
             "{failing:?}"
         );
     }
@@ -242,4 +242,39 @@ async fn a_standby_keeps_what_it_has_seen_of_a_claim_and_of_a_session() {
         known.is_some() && lost.known() == known,
         "a status that has lost its session does not make it forgotten"
     );
+}
+
+#[test]
+fn a_finished_resource_that_is_seen_first_is_looked_at_in_time_and_after_all_others() {
+    let clock = Clock::start();
+    let (open, entry) = open_session("2026-11-27T11:00:00Z");
+    assert_eq!(entry.first_priority(), Priority::Create);
+    let mut object = open;
+    object.spec.ttl_after_finished = Some(crate::api::Duration::from_secs(720 * 3600));
+    let status = object.status.as_mut().unwrap();
+    status.finished_at = Some(clock.now());
+    (status.outcome, status.phase) = (Some(crate::api::Outcome::Verified), Some(Phase::Verified));
+    let ready = json!([{
+        "type": "CleanupReady", "status": "True", "reason": "Scheduled", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": clock.now(),
+    }]);
+    status.conditions = serde_json::from_value(ready).unwrap();
+    (status.observed_generation, object.metadata.generation) = (Some(1), Some(1));
+    let in_hours = |uid: usize, is_standby: bool| {
+        let mut object = object.clone();
+        object.metadata.uid = Some(uid.to_string());
+        let (entry, at) = if is_standby {
+            let mut entry = CacheEntry::of_standby(None, &object, &clock);
+            let at = entry.begin(Uid::of(&uid.to_string()), &clock);
+            (entry, at)
+        } else {
+            CacheEntry::first(&object, &clock)
+        };
+        assert_eq!(entry.first_priority(), Priority::Idle);
+        at.duration_since(Instant::now()).as_secs() / 3600
+    };
+    for is_standby in [false, true] {
+        let hours: std::collections::BTreeSet<_> = (0..100).map(|uid| in_hours(uid, is_standby)).collect();
+        assert!(hours.iter().all(|hours| (11..24).contains(hours)) && hours.len() > 8, "{hours:?}");
+    }
 }

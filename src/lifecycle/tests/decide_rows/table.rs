@@ -76,7 +76,13 @@ pub(super) const ROWS: &[Row] = &[
         |_| Step::Transition(Transition::Wait(Wait::Due(until()))),
         "a deletion that failed is tried again later",
     ),
-    row("4b", &[StateKind::Finished], &[TtlPassed], |_| Step::Delete, "its time has passed"),
+    row(
+        "4b",
+        &[StateKind::Finished],
+        &[TtlPassed],
+        |_| Step::Delete { awaits_store: false },
+        "its time has passed",
+    ),
     row(
         "4c",
         &[StateKind::Finished],

@@ -26,9 +26,9 @@ pub(super) mod decided {
     }
 
     fn a_resource_is_deleted_only_after_its_ttl_with_nothing_pending(case: &Decided) -> Checked {
-        if *case.step != Step::Delete {
+        let Step::Delete { awaits_store } = *case.step else {
             return NotApplicable;
-        }
+        };
         let (facts, evidence) = (case.facts, &case.facts.evidence);
         let has_lasted =
             |since: Option<jiff::Timestamp>, ttl| since.is_none_or(|since| elapsed(since, facts.now) >= ttl);
@@ -39,12 +39,24 @@ pub(super) mod decided {
         });
         let is_pending = matches!(evidence.state, EvidenceState::Pending | EvidenceState::Failed);
         let is_finished = matches!(case.state, State::Finished(_));
-        holds(is_over && is_finished && !is_pending && !facts.deleting && facts.due == Due::Now)
+        let is_removed_with_it = evidence.is_stored && evidence.has_finalizer;
+        holds(
+            is_over
+                && is_finished
+                && !is_pending
+                && !facts.deleting
+                && facts.due == Due::Now
+                && (is_removed_with_it || !awaits_store),
+        )
+    }
+
+    fn is_deletion(case: &Decided) -> bool {
+        matches!(case.step, Step::Delete { awaits_store: _ })
     }
 
     fn what_git_would_bring_back_is_never_deleted(case: &Decided) -> Checked {
         match case.facts.cleanup {
-            Some(cleanup) if cleanup.managed_by_git_ops => holds(*case.step != Step::Delete),
+            Some(cleanup) if cleanup.managed_by_git_ops => holds(!is_deletion(case)),
             Some(_) | None => NotApplicable,
         }
     }
@@ -52,7 +64,7 @@ pub(super) mod decided {
     fn a_resource_with_a_ttl_is_never_settled(case: &Decided) -> Checked {
         match case.facts.cleanup {
             Some(_) => holds(*case.step != Step::Transition(Transition::Settle)),
-            None => holds(*case.step != Step::Delete),
+            None => holds(!is_deletion(case)),
         }
     }
 
@@ -69,7 +81,7 @@ pub(super) mod decided {
         let ended = evidence.verdict_at.map_or(facts.created_at, |at| at.max(facts.created_at));
         let is_over = is_done && evidence.stored_at.is_none() && elapsed(ended, facts.now) >= cleanup.ttl;
         if is_over && !facts.deleting && facts.due == Due::Now {
-            holds(*case.step == Step::Delete)
+            holds(is_deletion(case))
         } else {
             NotApplicable
         }

@@ -242,12 +242,19 @@ fn the_next_poll_is_within_an_hour_and_not_in_the_past(case: &Concluded) -> Chec
             let waits_for_a_person = shown == Some(Reason::CreateOutcomeUnknown)
                 || case.transition() == Some(&Transition::Show(ShownStep::ResourceTooLarge));
             let by_deadline = case.facts.deadline == Deadline::Ahead(at) && waits_for_a_person;
-            // Before the end of its TTL, nothing but a change of the resource matters.
-            let by_ttl = case.conclusion.waits_for == Some(Wait::Ttl(at));
+            // Before the end of its TTL, nothing matters but a change of the resource or a clock that is corrected.
+            let by_ttl = is_ttl_check(case, at);
             holds(at >= now && (within || by_deadline || by_ttl))
         }
         Requeue::Now | Requeue::AwaitChange | Requeue::Done => NotApplicable,
     }
+}
+
+/// Whether the end of a TTL is awaited: until then, but no longer than a day.
+fn is_ttl_check(case: &Concluded, at: jiff::Timestamp) -> bool {
+    let Some(Wait::Ttl(end)) = case.conclusion.waits_for else { return false };
+    let within_a_day = elapsed(case.facts.now, at) <= Duration::from_hours(24);
+    within_a_day && at <= end
 }
 
 fn the_next_call_waits_for_admission(case: &Concluded) -> Checked {
@@ -302,9 +309,7 @@ fn an_end_is_reported_once_and_leaves_the_watch_unless_something_is_pending(case
                 Requeue::Now => !status.settled && (pending || has_finalizer || cleanup.is_some()),
                 // The finalizer holds it until it is deleted, or Git would bring it back.
                 Requeue::AwaitChange => !status.settled && !pending && (has_finalizer || is_kept),
-                Requeue::At(at) => {
-                    !status.settled && !pending && case.conclusion.waits_for == Some(Wait::Ttl(at))
-                }
+                Requeue::At(at) => !status.settled && !pending && is_ttl_check(case, at),
             };
             holds(reported == 1 && goes_on)
         }

@@ -23,12 +23,12 @@ fn a_session_needs_the_previous_key_while_it_is_asked_with_it(case: &Concluded) 
     let status = case.after.as_ref().map_or(case.before, |(status, _)| *status);
     let evidence = case.evidence_after.as_ref().unwrap_or(case.evidence());
     let is_over = status.outcome.is_some() && evidence.state != EvidenceState::Pending;
-    let needs = case.facts.which_key.is_previous() && status.verification_id.is_some() && !is_over;
+    let needs = case.facts.key_version.is_previous() && status.verification_id.is_some() && !is_over;
     if case.outcome.is_none() {
         // A claim is concluded again with the response.
         return NotApplicable;
     }
-    holds(case.conclusion.local_state.which_key.is_previous() == needs)
+    holds(case.conclusion.local_state.key_version.is_previous() == needs)
 }
 
 fn a_refused_previous_key_is_shown_as_a_rotation(case: &Concluded) -> Checked {
@@ -38,7 +38,7 @@ fn a_refused_previous_key_is_shown_as_a_rotation(case: &Concluded) -> Checked {
         return NotApplicable;
     };
     let reason = shown.reason(ConditionType::CredentialsReady);
-    if case.facts.which_key.is_previous() {
+    if case.facts.key_version.is_previous() {
         return holds(reason == Some(Reason::KeyRotated));
     }
     let is_rejected = case.error() == Some(&PortalError::KeyRejected);

@@ -40,8 +40,13 @@ pub(super) fn outcomes(step: &Step) -> Vec<StepOutcome> {
         ];
         return ends.map(StepOutcome::RemoveEvidence).into();
     }
-    if *step == Step::Delete {
-        let ends = [DeletionOutcome::Deleted, DeletionOutcome::Refused, DeletionOutcome::Unknown];
+    if matches!(step, Step::Delete { .. }) {
+        let ends = [
+            DeletionOutcome::Deleted,
+            DeletionOutcome::Refused,
+            DeletionOutcome::StoreUnresponsive,
+            DeletionOutcome::Unknown,
+        ];
         return ends.map(StepOutcome::Delete).into();
     }
     if *step == Step::AddFinalizer {
@@ -55,7 +60,7 @@ pub(super) fn outcomes(step: &Step) -> Vec<StepOutcome> {
         | Step::AddFinalizer
         | Step::Store
         | Step::RemoveEvidence { release_when: _ }
-        | Step::Delete => panic!("{step:?} has outcomes of its own"),
+        | Step::Delete { awaits_store: _ } => panic!("{step:?} has outcomes of its own"),
     };
     if let Step::Transition(transition) = step {
         return vec![StepOutcome::Transition(transition.clone())];

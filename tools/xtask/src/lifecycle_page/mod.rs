@@ -174,7 +174,8 @@ fn step_name(step: &Step) -> String {
         Step::RemoveEvidence { release_when: ReleaseWhen::OnceRemoved } => "RemoveEvidence".to_owned(),
         Step::RemoveEvidence { release_when: ReleaseWhen::OnceTried } => "RemoveEvidence(last)".to_owned(),
         Step::RemoveEvidence { release_when: ReleaseWhen::Anyway } => "RemoveEvidence(release)".to_owned(),
-        Step::Delete => "Delete".to_owned(),
+        Step::Delete { awaits_store: false } => "Delete".to_owned(),
+        Step::Delete { awaits_store: true } => "Delete(once the store responds)".to_owned(),
     }
 }
 

@@ -4,8 +4,8 @@ use okid_operator::{
     api::{OnUnknownOutcome, Outcome, Phase, SessionState, VerificationStatus},
     lifecycle::{
         BlockerKind, Conclusion, CreateOutcome, Deadline, DeletionOutcome, Facts, KeyFact, KeyFault,
-        NotAdmitted, ParsedStatus, PortalStep, Refusal, Shown, Since, StepOutcome, Transition, Wait,
-        WhichKey, conclude,
+        KeyVersion, NotAdmitted, ParsedStatus, PortalStep, Refusal, Shown, Since, StepOutcome, Transition,
+        Wait, conclude,
         fixtures::{self, UID},
     },
     portal::{Details, Failed, NotSent, PortalError},
@@ -134,7 +134,7 @@ fn poll_rows() -> Vec<Row> {
     let said = |word: &str| Ok(fixtures::details(word, &[]));
     let mut rotated = facts.clone();
     rotated.key = KeyFact::Usable { fingerprint: "8899aabbccddeeff".to_owned() };
-    let previous = Facts { which_key: WhichKey::Previous, ..facts.clone() };
+    let previous = Facts { key_version: KeyVersion::Previous, ..facts.clone() };
     let mut failing = facts.clone();
     failing.local_state.failing = Some(Since { what: (), since: fixtures::now(), count: 9 });
     let mut missing = facts.clone();
@@ -270,6 +270,7 @@ fn cleanup_rows() -> Vec<Row> {
         transition("Show", "Git would bring it back", show, &facts(0, true)),
         delete("deleted", DeletionOutcome::Deleted),
         delete("refused", DeletionOutcome::Refused),
+        delete("the store of its evidence does not respond", DeletionOutcome::StoreUnresponsive),
         delete("conflict, or outcome unknown", DeletionOutcome::Unknown),
     ];
     if let Some(id) = fixtures::id() {
