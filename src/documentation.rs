@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
-const OTHERS_FLAGS: [&str; 48] = [
+const OTHERS_FLAGS: [&str; 49] = [
     "account-name",
     "api-key",
     "api-versions",
@@ -23,6 +23,7 @@ const OTHERS_FLAGS: [&str; 48] = [
     "filename",
     "for",
     "force",
+    "from-file",
     "ignore-not-found",
     "kubernetes",
     "lib",

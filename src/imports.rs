@@ -110,6 +110,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["metrics", "telemetry"]),
+    ("webhook", &["incidents", "metrics", "portal"]),
     ("settings", &["api", "origin", "portal", "store", "telemetry", "tls"]),
     (
         "operator",
@@ -130,6 +131,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "tls",
+            "webhook",
             "workqueue",
         ],
     ),

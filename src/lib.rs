@@ -11,6 +11,7 @@
 //! | `index` | a compact record of each live Verification |
 //! | `workqueue` | when each is reconciled: one timer queue, fair and bounded |
 //! | `leader` | which of several replicas reconciles: the Lease |
+//! | [`webhook`] | the portals' notifications |
 //! | `reconcile` | the driver: observe, decide, act, commit |
 //! | [`operator`] | the wiring, by its [`settings`] |
 //!
@@ -45,4 +46,5 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod webhook;
 mod workqueue;

@@ -1,33 +1,29 @@
 //! Prometheus metrics of the process. No label names a person, a resource, a key or an id, and no host but those of the
 //! allowed portals. Depends on no other module: labels are text that callers pass.
 
+mod closures;
 mod process;
+mod registrar;
 mod sample;
 
-use std::{
-    collections::HashMap,
-    fmt::{self, Debug},
-    hash::Hash,
-    sync::atomic::AtomicU64,
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
-    registry::{Metric, Registry, Unit},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
 };
 use tokio::time::Instant;
 
+use closures::Closures;
 use process::ProcessCollector;
+use registrar::{Histograms, Registrar};
+
+pub(crate) use closures::Closure;
+pub(crate) use registrar::gauge;
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Upper bounds of the durations of requests, in seconds.
-const REQUEST_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Upper bounds of how long a reconcile waits or runs, in seconds.
-const RECONCILE_SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -57,6 +53,12 @@ struct ResultLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotificationLabels {
+    name: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
 }
@@ -71,31 +73,8 @@ struct PortalLabels {
     portal: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClosedLabels {
-    portal: String,
-    state: &'static str,
-}
-
-/// How long requests to a portal are held back.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Closure {
-    /// For how long still, for the key that waits longest. Zero while the next call is finding out whether the portal works
-    /// again; `None` if nothing is held back.
-    pub(crate) left: Option<Duration>,
-    /// How many Verifications wait.
-    pub(crate) waiting: usize,
-}
-
 /// The help of a gauge.
 const PREVIOUS_KEY_SESSIONS: &str = "Live sessions that need the API key under previousKey, or may need it because they are suspended or were not polled since the start";
-
-/// Labels of a family.
-trait Labels: Clone + Debug + Eq + Hash + EncodeLabelSet + Send + Sync + 'static {}
-
-impl<L: Clone + Debug + Eq + Hash + EncodeLabelSet + Send + Sync + 'static> Labels for L {}
-
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The metrics of the process.
 pub struct Metrics {
@@ -106,6 +85,7 @@ pub struct Metrics {
     api_server_request_duration: Histograms<ApiServerLabels>,
     reconcile_duration: Histograms<OutcomeLabels>,
     evidence_objects: Family<ResultLabels, Counter>,
+    webhook_notifications: Family<NotificationLabels, Counter>,
     events: Family<ReasonLabels, Counter>,
     live: Family<PhaseLabels, Gauge>,
     closures: Closures,
@@ -166,57 +146,13 @@ impl Default for Metrics {
     }
 }
 
-/// Registers metrics; the registry writes its prefix before their names.
-struct Registrar(Registry);
-
-impl Registrar {
-    fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
-        let metric = M::default();
-        self.0.register(name, help, metric.clone());
-        metric
-    }
-
-    /// The unit becomes the end of the name.
-    fn with_unit<M: Metric + Clone + Default>(&mut self, name: &str, help: &str, unit: Unit) -> M {
-        let metric = M::default();
-        self.0.register_with_unit(name, help, unit, metric.clone());
-        metric
-    }
-
-    fn request_seconds<L: Labels>(&mut self, name: &str, help: &str) -> Histograms<L> {
-        self.seconds(name, help, || Histogram::new(REQUEST_SECONDS))
-    }
-
-    fn reconcile_seconds<L: Labels>(&mut self, name: &str, help: &str) -> Histograms<L> {
-        self.seconds(name, help, || Histogram::new(RECONCILE_SECONDS))
-    }
-
-    fn build_info(&mut self) {
-        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        self.0.register("build", "The operator's version", info);
-    }
-
-    fn queue_delay(&mut self) -> Histogram {
-        let queue_delay = Histogram::new(RECONCILE_SECONDS);
-        let help = "How long reconciles waited after they were due";
-        self.0.register_with_unit("queue_delay", help, Unit::Seconds, queue_delay.clone());
-        queue_delay
-    }
-
-    fn seconds<L: Labels>(&mut self, name: &str, help: &str, make: fn() -> Histogram) -> Histograms<L> {
-        let histograms = Histograms::new_with_constructor(make);
-        self.0.register_with_unit(name, help, Unit::Seconds, histograms.clone());
-        histograms
-    }
-}
-
 impl Metrics {
     /// Metrics that count from zero.
     #[must_use]
     pub fn new() -> Self {
         let mut process = Registry::default();
         process.register_collector(Box::new(ProcessCollector));
-        let mut okid = Registrar(Registry::with_prefix("okid"));
+        let mut okid = Registrar::with_prefix("okid");
         okid.build_info();
         let queue_delay = okid.queue_delay();
         Self {
@@ -231,6 +167,10 @@ impl Metrics {
                 .reconcile_seconds("reconcile_duration", "How long reconciles ran, by outcome"),
             evidence_objects: okid
                 .plain("evidence_objects", "Attempts to store an object of evidence, by result"),
+            webhook_notifications: okid.plain(
+                "webhook_notifications",
+                "Calls of the webhook port, by the name in their path and what became of them",
+            ),
             events: okid.plain("events", "Published events, by reason"),
             live: okid.plain("live_verifications", "Verifications that are not settled, by phase"),
             closures: Closures::new(&mut okid),
@@ -294,7 +234,7 @@ impl Metrics {
                 "Memory for evidence on its way from a portal to a store",
                 Unit::Bytes,
             ),
-            okid: okid.0,
+            okid: okid.into_registry(),
             process,
         }
     }
@@ -320,6 +260,11 @@ impl Metrics {
         self.evidence_objects.get_or_create(&ResultLabels { result }).inc();
     }
 
+    /// Counts a call of the webhook port. The name is empty if there is none of that name.
+    pub(crate) fn notification(&self, name: &str, result: &'static str) {
+        self.webhook_notifications.get_or_create(&NotificationLabels { name: name.to_owned(), result }).inc();
+    }
+
     /// Counts a published event.
     pub(crate) fn event(&self, reason: &'static str) {
         self.events.get_or_create(&ReasonLabels { reason }).inc();
@@ -335,17 +280,7 @@ impl Metrics {
     /// Sets what holds back requests to portals, by host and state. Portals may differ by path alone: each host is shown once,
     /// with the longest closure and everything that waits.
     pub(crate) fn closures<'a>(&self, portals: impl IntoIterator<Item = (&'a str, &'static str, Closure)>) {
-        let mut hosts: HashMap<ClosedLabels, Closure> = HashMap::new();
-        for (host, state, closure) in portals {
-            let of_host = hosts.entry(ClosedLabels { portal: host.to_owned(), state }).or_default();
-            of_host.left = of_host.left.max(closure.left);
-            of_host.waiting = of_host.waiting.saturating_add(closure.waiting);
-        }
-        for (labels, Closure { left, waiting }) in hosts {
-            self.closures.closed.get_or_create(&labels).set(i64::from(left.is_some()));
-            self.closures.seconds.get_or_create(&labels).set(left.unwrap_or_default().as_secs_f64());
-            self.closures.waiting.get_or_create(&labels).set(gauge(waiting));
-        }
+        self.closures.set(portals);
     }
 
     /// Sets how far a portal's clock is ahead of the API server's.
@@ -367,11 +302,6 @@ impl Metrics {
     }
 }
 
-/// The value of a gauge.
-pub(crate) fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 /// A request to a portal that has not ended.
 pub(crate) struct PortalRequest<'a> {
     metrics: &'a Metrics,
@@ -386,34 +316,6 @@ impl PortalRequest<'_> {
         metrics.portal_requests.get_or_create(&RequestLabels { call, result }).inc();
         let duration = metrics.portal_request_duration.get_or_create(&CallLabels { call });
         duration.observe(started.elapsed().as_secs_f64());
-    }
-}
-
-/// The gauges of what holds back requests to portals.
-struct Closures {
-    closed: Family<ClosedLabels, Gauge>,
-    seconds: Family<ClosedLabels, Gauge<f64, AtomicU64>>,
-    waiting: Family<ClosedLabels, Gauge>,
-}
-
-impl Closures {
-    fn new(okid: &mut Registrar) -> Self {
-        Self {
-            closed: okid.plain(
-                "portal_closed",
-                "Whether requests to a portal are held back for some key (1) or not (0), by state",
-            ),
-            seconds: okid.with_unit(
-                "portal_closed",
-                "How long requests to a portal are still held back, for the key that waits longest; 0 while a request tests \
-                 whether the portal works again",
-                Unit::Seconds,
-            ),
-            waiting: okid.plain(
-                "portal_waiting",
-                "Verifications whose next request to a portal is held back, by state",
-            ),
-        }
     }
 }
 

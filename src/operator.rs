@@ -4,6 +4,7 @@ mod check;
 mod error;
 mod release;
 mod setup;
+mod webhook;
 mod work;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -24,6 +25,7 @@ use crate::{
     telemetry::LogControl,
     workqueue::{WorkQueue, WorkQueueSettings},
 };
+use webhook::Webhook;
 use work::work;
 
 pub use check::{CheckError, check};
@@ -44,6 +46,7 @@ pub async fn run(
     log_settings(settings);
     let evidence = setup::evidence(settings)?;
     let portal_client = setup::portal_client(settings)?;
+    let webhook = Webhook::open(settings)?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let run_id: u64 = rand::random();
@@ -79,6 +82,9 @@ pub async fn run(
     });
     let elector =
         setup::elector(settings, run_id, (Arc::clone(&cluster), clock.clone(), Arc::clone(&metrics)));
+    let own_address = || webhook.as_ref().and_then(Webhook::own_address);
+    let elector = elector.map(|elector| elector.receiving_at(own_address()));
+    let leader_address = elector.as_ref().map(|elector| elector.leader_address().clone());
     let leadership =
         elector.as_ref().map_or_else(Leadership::unconditional, |elector| elector.leadership().clone());
     let clients = Clients {
@@ -97,6 +103,9 @@ pub async fn run(
     let health =
         Health { stuck: Arc::new(move || stuck.stuck()), is_cut_off: Arc::new(move || cut_off.is_cut_off()) };
     let measure = Arc::new(move || measured.measure());
+    let receiving = webhook
+        .map(|webhook| webhook.start((&reconciler, leader_address), &metrics, &shutdown))
+        .transpose()?;
     let routes = routes(readiness.clone(), health, metrics, measure, log);
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let admin = tokio::spawn(axum::serve(listener, routes).into_future());
@@ -106,6 +115,9 @@ pub async fn run(
         () = cluster.wait_for_definition(|waiting| readiness.set(Some(waiting))) =>
             work(&reconciler, elector, settings, &readiness, &shutdown).await,
     };
+    if let Some(receiving) = receiving {
+        receiving.abort();
+    }
     admin.abort();
     outcome
 }

@@ -10,6 +10,7 @@ mod parsers;
 mod selector;
 mod tasks;
 mod values;
+mod webhook;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -30,6 +31,7 @@ pub use tasks::{CheckSettings, ReleaseSettings};
 pub use values::{
     AdminUrl, ForbiddenImage, InvalidPortalProxy, LinkPath, Namespace, PodReference, ProxyUrl, RateLimit,
 };
+pub use webhook::WebhookSettings;
 
 /// okID identity checks as Kubernetes resources.
 #[derive(Parser)]
@@ -106,6 +108,8 @@ pub struct Settings {
     pub shutdown_grace_period: Duration,
     /// How the leader is elected; `None` for a single replica without a Lease.
     pub leader_election: Option<LeaderElection>,
+    /// How notifications of portals are received; `None` if they are not.
+    pub webhook: Option<WebhookSettings>,
     /// The operator's own Pod, if it runs in one that says so.
     pub own_pod: Option<PodReference>,
     /// How log lines are written.
@@ -189,6 +193,7 @@ impl TryFrom<Flags> for Settings {
             admin_address: flags.admin_address,
             shutdown_grace_period: flags.shutdown_grace_period.get(),
             leader_election,
+            webhook: WebhookSettings::of(flags.webhook, flags.pod_ip),
             own_pod: own_pod.map(|(name, namespace)| PodReference { namespace, name, uid: flags.pod_uid }),
             log_format: flags.log_format,
             log_filter: flags.log_filter,

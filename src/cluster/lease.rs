@@ -13,6 +13,9 @@ use tokio::time::{Instant, error::Elapsed, timeout};
 
 use super::{error::ApiError, request::post_params, verifications::Cluster};
 
+/// The annotation with the address at which the leader receives notifications that other replicas forward.
+const WEBHOOK_ADDRESS: &str = "okid.io/webhook-address";
+
 /// Where the Lease is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseRef {
@@ -73,6 +76,23 @@ impl LeaseRecord {
         spec.acquire_time = acquired_at.map(MicroTime);
         spec.renew_time = renewed_at.map(MicroTime);
         spec.lease_transitions = Some(*transitions);
+    }
+}
+
+impl StoredLease {
+    /// Where the leader receives notifications that other replicas forward, if it says so.
+    pub(crate) fn webhook_address(&self) -> Option<&str> {
+        self.object.metadata.annotations.as_ref()?.get(WEBHOOK_ADDRESS).map(String::as_str)
+    }
+
+    /// Says so, or not any more.
+    pub(crate) fn set_webhook_address(&mut self, address: Option<String>) {
+        if let Some(address) = address {
+            let annotations = self.object.metadata.annotations.get_or_insert_default();
+            annotations.insert(WEBHOOK_ADDRESS.to_owned(), address);
+        } else if let Some(annotations) = &mut self.object.metadata.annotations {
+            annotations.remove(WEBHOOK_ADDRESS);
+        }
     }
 }
 
@@ -217,6 +237,18 @@ mod tests {
         let mut spec = lease.object.spec.unwrap();
         record.write_to(&mut spec);
         assert_eq!(serde_json::to_value(spec).unwrap(), written);
+    }
+
+    #[test]
+    fn the_webhook_address_is_an_annotation_beside_those_of_others() {
+        let mut lease = stored(&json!({}));
+        assert_eq!(lease.webhook_address(), None);
+        lease.object.metadata.annotations = Some([("a".to_owned(), "b".to_owned())].into());
+        lease.set_webhook_address(Some("10.0.0.7:8443".to_owned()));
+        assert_eq!(lease.webhook_address(), Some("10.0.0.7:8443"));
+        lease.set_webhook_address(None);
+        assert_eq!(lease.webhook_address(), None);
+        assert_eq!(lease.object.metadata.annotations.unwrap().len(), 1);
     }
 
     #[test]

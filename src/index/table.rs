@@ -276,6 +276,16 @@ impl<R> Index<R> {
         self.find_uid(Uid::of(uid))
     }
 
+    /// The record of the object with this uid, as the index keeps it.
+    #[must_use]
+    pub(crate) fn find_uid(&self, uid: Uid) -> Option<RecordId> {
+        let hash = self.hasher.hash_one(uid);
+        let index = self
+            .by_uid
+            .find(hash, |&index| self.records.at(index).is_some_and(|record| record.uid == uid))?;
+        self.records.id_at(*index)
+    }
+
     /// One record to read. `None` if it was removed.
     #[must_use]
     pub(crate) fn view(&self, record_id: RecordId) -> Option<View<'_, R>> {
@@ -321,14 +331,6 @@ impl<R> Index<R> {
             + self.by_name.allocation_size()
             + self.namespaces.memory()
             + self.name_bytes
-    }
-
-    fn find_uid(&self, uid: Uid) -> Option<RecordId> {
-        let hash = self.hasher.hash_one(uid);
-        let index = self
-            .by_uid
-            .find(hash, |&index| self.records.at(index).is_some_and(|record| record.uid == uid))?;
-        self.records.id_at(*index)
     }
 
     fn mark(&mut self, record_id: RecordId, settling: bool) -> bool {

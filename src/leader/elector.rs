@@ -1,13 +1,14 @@
 //! Acquires the Lease, renews it, and releases it. May depend on the rest of `leader`, the Lease of `cluster`, the log and
 //! tokio's clock.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     election::{Decision, Election, Loss, Timing},
+    leader_address::LeaderAddress,
     leadership::Leadership,
 };
 use crate::{
@@ -57,6 +58,9 @@ pub(crate) struct Elector {
     /// Whether a write was sent that did not succeed, as far as is known.
     may_have_written: bool,
     leadership: Leadership,
+    leader_address: LeaderAddress,
+    /// Where this process receives what other replicas forward, while it leads.
+    own_address: Option<SocketAddr>,
     failures: Incidents<(), Vec<Option<u16>>>,
 }
 
@@ -80,8 +84,21 @@ impl Elector {
             stored: None,
             may_have_written: false,
             leadership: Leadership::standby(timing.renew_deadline),
+            leader_address: LeaderAddress::default(),
+            own_address: None,
             failures: Incidents::default(),
         }
+    }
+
+    /// Writes this address into the Lease while this process leads.
+    #[must_use]
+    pub(crate) fn receiving_at(self, own_address: Option<SocketAddr>) -> Self {
+        Self { own_address, ..self }
+    }
+
+    /// Where the leader receives what other replicas forward.
+    pub(crate) const fn leader_address(&self) -> &LeaderAddress {
+        &self.leader_address
     }
 
     /// The leadership of this process.
@@ -200,7 +217,8 @@ impl Elector {
                 self.read().await?;
             }
             let Some(record) = self.election.released(self.clock.now()) else { return Ok(false) };
-            let Some(stored) = self.stored.take() else { return Ok(false) };
+            let Some(mut stored) = self.stored.take() else { return Ok(false) };
+            stored.set_webhook_address(None);
             let written = self.cluster.update_lease(&self.lease, stored, &record, RELEASE_WITHIN).await;
             match written {
                 Ok(_) => return Ok(true),
@@ -234,6 +252,7 @@ impl Elector {
 
     async fn read(&mut self) -> Result<(), ApiError> {
         self.stored = self.cluster.get_lease(&self.lease, self.deadline()).await?;
+        self.leader_address.note(self.stored.as_ref().and_then(StoredLease::webhook_address));
         let record = self.stored.as_ref().map(|stored| stored.record.clone());
         self.election.observe(record, self.started.elapsed());
         Ok(())
@@ -248,7 +267,11 @@ impl Elector {
         let (sent, sent_at) = (Stopwatch::now(), self.started.elapsed());
         self.may_have_written = true;
         let written = match self.stored.take() {
-            Some(stored) => self.cluster.update_lease(&self.lease, stored, &record, self.deadline()).await,
+            Some(mut stored) => {
+                stored.set_webhook_address(self.own_address.map(|address| address.to_string()));
+                self.cluster.update_lease(&self.lease, stored, &record, self.deadline()).await
+            }
+            // The first renewal says where this process receives.
             None => self.cluster.create_lease(&self.lease, &record, self.deadline()).await,
         };
         self.may_have_written = matches!(written, Err(LeaseNotWritten::Failed(_)));

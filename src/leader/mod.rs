@@ -11,8 +11,10 @@
 
 mod election;
 mod elector;
+mod leader_address;
 mod leadership;
 
 pub(crate) use election::Timing;
 pub(crate) use elector::{Elector, LeaseLost};
+pub(crate) use leader_address::LeaderAddress;
 pub(crate) use leadership::Leadership;

@@ -11,7 +11,7 @@ use super::{
     key_fact::{KeyFact, KeyVersion},
     known_session::KnownSession,
     local_state::LocalState,
-    schedule::{Bounds, LONGEST, Spacing, Times},
+    schedule::{Announced, Bounds, LONGEST, Spacing, Times},
     since::{elapsed, later},
 };
 use crate::{
@@ -75,6 +75,8 @@ pub struct Facts {
     pub holder: String,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,
+    /// What notifications of the portal announce.
+    pub announced: Announced,
     /// When a poll of any session of this portal and key was last answered with 200.
     pub polled_at: Option<Timestamp>,
     /// Whether the resource might be too large to record a session.
@@ -160,11 +162,28 @@ pub enum Due {
     At(Timestamp),
 }
 
+/// Who requests a poll before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PollRequest {
+    /// Nobody.
+    None,
+    /// A person, by the annotation `okid.io/reconcile-requested-at` or by naming a session to adopt.
+    Person,
+    /// A notification of the portal, which says that there is something new.
+    Notification,
+}
+
 impl Due {
     /// A requested poll is due earlier, and so is a poll with a new key after a refused one, but neither before
     /// `spec.polling.minInterval` has passed.
     #[must_use]
-    pub fn of(now: Timestamp, asked: bool, key: &KeyFact, local_state: &LocalState, bounds: Bounds) -> Self {
+    pub fn of(
+        now: Timestamp,
+        request: PollRequest,
+        key: &KeyFact,
+        local_state: &LocalState,
+        bounds: Bounds,
+    ) -> Self {
         let new_key = match (key, &local_state.refused_key) {
             (KeyFact::Usable { fingerprint }, Some(refused)) => fingerprint != refused,
             (KeyFact::Usable { fingerprint: _ } | KeyFact::Missing(_), _) => false,
@@ -173,11 +192,13 @@ impl Due {
         let is_polled = local_state.last_poll.is_some();
         let planned = local_state.next.filter(|next| !is_polled || elapsed(now, *next) <= LONGEST);
         let planned = planned.filter(|_| !new_key).unwrap_or(now);
-        let at = if asked {
-            let soonest = local_state.last_answer.map_or(now, |last| later(last, REQUESTED_EVERY));
-            planned.min(soonest)
-        } else {
-            planned
+        let at = match request {
+            PollRequest::None => planned,
+            PollRequest::Person => {
+                let soonest = local_state.last_answer.map_or(now, |last| later(last, REQUESTED_EVERY));
+                planned.min(soonest)
+            }
+            PollRequest::Notification => planned.min(now),
         };
         let at = local_state.last_poll.map_or(at, |polled| at.max(bounds.soonest(polled)));
         if at <= now { Self::Now } else { Self::At(at) }
@@ -200,7 +221,7 @@ impl Facts {
     /// What varies the intervals between polls.
     #[must_use]
     pub const fn spacing(&self) -> Spacing {
-        Spacing { jitter_seed: self.jitter_seed, stretch: self.stretch }
+        Spacing { jitter_seed: self.jitter_seed, stretch: self.stretch, announced: self.announced }
     }
 
     /// Whether a poll is requested that status does not acknowledge yet.

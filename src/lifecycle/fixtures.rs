@@ -10,7 +10,7 @@ use super::{
     key_fact::{KeyFact, KeyVersion},
     known_session::KnownSession,
     local_state::LocalState,
-    schedule::Bounds,
+    schedule::{Announced, Bounds},
     since::later,
 };
 use crate::{
@@ -88,6 +88,7 @@ pub fn facts() -> Facts {
         reconcile_requested: None,
         holder: "sample/0".to_owned(),
         stretch: 1.0,
+        announced: Announced::Nothing,
         polled_at: None,
         too_large: false,
         known: None,

@@ -53,7 +53,7 @@ pub use evidence::{
 };
 pub(crate) use evidence::{evidence_state, nothing_to_store, outstanding};
 pub use evidence_error::EvidenceError;
-pub use facts::{Deadline, Due, Facts, InFlight, PortalFact};
+pub use facts::{Deadline, Due, Facts, InFlight, PollRequest, PortalFact};
 pub use key_fact::{KeyFact, KeyFault, KeyVersion};
 pub use known_session::KnownSession;
 pub use local_state::LocalState;
@@ -63,7 +63,9 @@ pub(crate) use poll_baseline::UNKNOWN_ANSWER;
 pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
 pub(crate) use portal_report::sanitize;
 pub use portal_report::{PortalReport, PortalStatus, report};
-pub use schedule::{Bounds, PollSchedule, Spacing, Stage, Times, jitter_seed, next_poll, poll_schedule};
+pub use schedule::{
+    Announced, Bounds, PollSchedule, Spacing, Stage, Times, jitter_seed, next_poll, poll_schedule,
+};
 pub(crate) use schedule::{FirstReconcile, first_reconcile, spread, ttl_checked_at};
 pub use since::Since;
 pub use state::{Attempts, Contradiction, OpenPhase, ParsedStatus, State, attempts, restored};

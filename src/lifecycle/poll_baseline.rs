@@ -18,7 +18,7 @@ use super::{
     moment::Moment,
     portal_report::{PortalReport, PortalStatus, is_untouched, report},
     schedule::{
-        Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Spacing, Stage, Times, next_poll, poll_schedule,
+        Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Spacing, Stage, Times, next_poll, poll_schedule, spread,
     },
     since::{elapsed, later},
     state::OpenPhase,
@@ -274,6 +274,21 @@ impl PollBaseline {
     #[must_use]
     pub const fn priority(&self) -> Priority {
         self.stage.priority()
+    }
+
+    /// Until when `spec.polling.minInterval` delays a poll that is requested at `now`.
+    #[must_use]
+    pub fn held_until(&self, compact: &CompactState, now: Timestamp) -> Option<Timestamp> {
+        let least = std::time::Duration::from_secs(u64::from(self.min_interval));
+        let polled = compact.local_state().last_poll.filter(|_| !least.is_zero())?;
+        Some(later(polled, least)).filter(|soonest| *soonest > now)
+    }
+
+    /// The state with the next poll somewhere in its interval, as after a restart.
+    #[must_use]
+    pub fn spread(&self, compact: &CompactState, now: Timestamp, spacing: Spacing) -> CompactState {
+        let next = spread(&self.poll_schedule(compact), now, spacing);
+        CompactState { next: Moment::of(next), ..*compact }
     }
 
     /// Whether only a poll is due: neither the deadline nor the session's end has been reached.

@@ -84,6 +84,31 @@ impl Times {
     }
 }
 
+/// What notifications of the portal announce before a poll would show it. More with each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Announced {
+    /// Nothing, as far as it is known.
+    #[default]
+    Nothing,
+    /// Verdicts.
+    Verdicts,
+    /// Also what comes before a verdict.
+    Progress,
+}
+
+impl Announced {
+    /// How many times as long the interval is: polls then find only changes whose notification was lost. Less than twice as long
+    /// where a verdict may be next, so that a lost notification costs at most twice the wait, even if the stage was seen late
+    /// as well. Before that, much longer if progress is announced too: then a lost verdict follows an announced last module.
+    const fn relaxation(self, stage: Stage) -> f64 {
+        match (self, stage) {
+            (Self::Nothing, _) => 1.0,
+            (Self::Progress, Stage::Idle | Stage::Unclear | Stage::Active) => 8.0,
+            (Self::Verdicts, _) | (Self::Progress, Stage::Finishing | Stage::InReview) => 1.8,
+        }
+    }
+}
+
 /// What varies the intervals between the polls of one session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spacing {
@@ -91,13 +116,15 @@ pub struct Spacing {
     pub jitter_seed: u64,
     /// How much the budget stretches every interval, at least 1.
     pub stretch: f64,
+    /// What notifications announce.
+    pub announced: Announced,
 }
 
 impl Spacing {
     /// Intervals that are not stretched.
     #[must_use]
     pub const fn unstretched(jitter_seed: u64) -> Self {
-        Self { jitter_seed, stretch: 1.0 }
+        Self { jitter_seed, stretch: 1.0, announced: Announced::Nothing }
     }
 }
 
@@ -149,8 +176,8 @@ pub fn poll_schedule(
     PollSchedule { created_at, changed_at, stage, expires_at, bounds }
 }
 
-/// The interval between two polls, times the jitter factor and within the bounds of the resource.
-fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Duration {
+/// The interval between two polls, times this factor and within the bounds of the resource.
+fn interval(poll_schedule: &PollSchedule, now: Timestamp, factor: f64) -> Duration {
     let share = |of: Timestamp, percent: f64, least: u64, most: u64| {
         elapsed(of, now).mul_f64(percent / 100.0).clamp(Duration::from_secs(least), Duration::from_secs(most))
     };
@@ -161,15 +188,16 @@ fn interval(poll_schedule: &PollSchedule, now: Timestamp, jitter: f64) -> Durati
         Stage::Finishing => share(poll_schedule.changed_at, 10.0, 2, 60),
         Stage::InReview => share(poll_schedule.changed_at, 5.0, 60, 900),
     };
-    poll_schedule.bounds.hold(natural.mul_f64(jitter))
+    poll_schedule.bounds.hold(natural.mul_f64(factor))
 }
 
 /// The next poll after one at `now`, at most an hour later.
 #[must_use]
 pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
-    let Spacing { jitter_seed, stretch } = spacing;
+    let Spacing { jitter_seed, stretch, announced } = spacing;
     let jitter = 0.9 + 0.2 * fraction(jitter_seed, 0);
-    let wait = interval(poll_schedule, now, jitter).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
+    let factor = jitter * announced.relaxation(poll_schedule.stage);
+    let wait = interval(poll_schedule, now, factor).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
     let regular = later(now, wait);
     let after_the_end = Duration::from_secs(1) + Duration::from_secs(10).mul_f64(fraction(jitter_seed, 1));
     [Duration::ZERO, EXPIRY_GRACE]
@@ -183,10 +211,11 @@ pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing)
 /// The first poll after a restart: somewhere in the interval, so that a restart causes no thundering herd.
 #[must_use]
 pub(crate) fn spread(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
-    let Spacing { jitter_seed, stretch } = spacing;
+    let Spacing { jitter_seed, stretch, announced } = spacing;
     // It is unknown when an earlier process last polled.
     let least = poll_schedule.bounds.min.unwrap_or_default().min(LONGEST);
-    let longest = interval(poll_schedule, now, 1.0).mul_f64(stretch.clamp(1.0, 1e6));
+    let factor = announced.relaxation(poll_schedule.stage);
+    let longest = interval(poll_schedule, now, factor).mul_f64(stretch.clamp(1.0, 1e6));
     let longest = longest.max(poll_schedule.bounds.hold(least.mul_f64(1.1))).min(LONGEST);
     later(now, least + longest.saturating_sub(least).mul_f64(fraction(jitter_seed, 2)))
 }

@@ -16,6 +16,7 @@ impl Metrics {
         metrics.reconcile("requeue", Duration::from_millis(7));
         metrics.evidence_object("stored");
         metrics.event("Verified");
+        metrics.notification("okid", "accepted");
         metrics.live([("Pending", 2), ("InProgress", 0)]);
         metrics.closures([("portal.example:8443", "paused", Closure::default())]);
         metrics.portal_clock_skew("portal.example:8443", -3);

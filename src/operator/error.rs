@@ -15,6 +15,9 @@ pub enum RunOperator {
     /// The admin address cannot be served.
     #[error("cannot serve on --admin-address")]
     Admin(#[source] std::io::Error),
+    /// The address for notifications cannot be served.
+    #[error("cannot serve on --webhook-address")]
+    Webhook(#[source] std::io::Error),
     /// The task that follows the watch has panicked, so no change would be seen any more.
     #[error(
         "stopped because the task that follows the watch panicked; see the log, and restart the operator"

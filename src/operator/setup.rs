@@ -16,6 +16,7 @@ use crate::{
     settings::{LeaderElection, PodReference, ProxyUrl, Settings},
     store::{HttpSettings, InvalidStores, RetryPolicy, StoreHttp, Stores, http::InvalidHttp},
     tls::{CaBundle, InvalidTrust, client_config},
+    webhook::{InvalidCertificate, InvalidEndpoints, InvalidForwarder, ReadSecrets},
 };
 
 /// Why something that the settings name could not be opened.
@@ -49,6 +50,23 @@ pub enum Setup {
     /// There is no client for portals.
     #[error(transparent)]
     PortalClient(InvalidClient),
+    /// The file with the names of notifications cannot be used.
+    #[error("check --webhooks-file")]
+    Webhooks(#[from] InvalidEndpoints),
+    /// The secrets of a name cannot be read.
+    #[error("check the secretsFile of the webhook {name}")]
+    WebhookSecrets {
+        /// The name.
+        name: String,
+        /// The cause.
+        source: ReadSecrets,
+    },
+    /// The certificate for notifications cannot be used.
+    #[error("check --webhook-tls-cert-file and --webhook-tls-key-file")]
+    WebhookCertificate(#[from] InvalidCertificate),
+    /// There is no client for the leader.
+    #[error(transparent)]
+    Forwarder(#[from] InvalidForwarder),
 }
 
 /// Makes the client for portals.

@@ -33,7 +33,7 @@ enum Admitted {
     /// The call may be sent now.
     Call(RequestPermit),
     /// The portal has answered already, on the fast path.
-    Answered(Result<Details, PortalError>),
+    Answered(Answer),
     /// The step makes no call, or asks for admission of each call separately.
     WithoutCall,
 }
@@ -80,10 +80,15 @@ impl Reconciler {
                 StepOutcome::Adopt { id, answer }
             }
             (Step::Poll(id), Admitted::Call(permit), Some((portal, key))) => {
+                // What is requested from now on may be about something that this poll does not show.
+                reconciliation.answers_request = self.requested_polls.sent(reconciliation.record_id);
                 let answer = self.poll(Caller { portal, key, permit }, &id).await;
                 StepOutcome::Poll { id, answer }
             }
-            (Step::Poll(id), Admitted::Answered(answer), _) => StepOutcome::Poll { id, answer },
+            (Step::Poll(id), Admitted::Answered(answer), _) => {
+                reconciliation.answers_request = answer.answers_request;
+                StepOutcome::Poll { id, answer: answer.result }
+            }
             (Step::Store, _, _) => StepOutcome::Store(self.store(reconciliation).await),
             (Step::AddFinalizer, _, _) => {
                 StepOutcome::AddFinalizer(self.evidence.add_finalizer(&reconciliation.object).await)
@@ -159,7 +164,7 @@ impl Reconciler {
             && let Some(answer) =
                 answer.filter(|answer| answer.answers(id, &reconciliation.observed, &reconciliation.status))
         {
-            return Ok(Admitted::Answered(answer.result));
+            return Ok(Admitted::Answered(answer));
         }
         let mut admission = self.ask_for_admission(portal_step, reconciliation);
         if let Err(NotAdmitted { step, refusal: Refusal::Breaker(until), cause }) = admission
@@ -202,7 +207,7 @@ impl Reconciler {
             // A refused poll of a session without failures is remembered, so the fast path tries again and reads nothing.
             PortalStep::Poll => {
                 let is_plain = CompactState::of(&reconciliation.observed.facts.local_state).is_some();
-                (Call::Poll, poll_priority(reconciliation), !is_plain)
+                (Call::Poll, self.poll_priority(reconciliation), !is_plain)
             }
             // An upload asks for admission of each call separately.
             PortalStep::Store => {
@@ -299,6 +304,15 @@ impl Reconciler {
         }
     }
 
+    fn poll_priority(&self, reconciliation: &Reconciliation) -> Priority {
+        let Reconciliation { record_id, status, observed, .. } = reconciliation;
+        let facts = &observed.facts;
+        if facts.requests_poll(status) || self.requested_polls.is_wanted(*record_id, Instant::now()) {
+            return Priority::Requested;
+        }
+        poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority()
+    }
+
     /// Lets the creates at a portal continue.
     pub(super) fn wake_waiting_to_create(&self, portal: &PortalUrl) {
         let Some(portal) = self.portal.number_of(portal) else { return };
@@ -311,14 +325,6 @@ impl Reconciler {
             self.queue.enqueue(record_id, Priority::Create, fairness_key);
         }
     }
-}
-
-fn poll_priority(reconciliation: &Reconciliation) -> Priority {
-    let (status, facts) = (&reconciliation.status, &reconciliation.observed.facts);
-    if facts.requests_poll(status) {
-        return Priority::Requested;
-    }
-    poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority()
 }
 
 const fn refusal(closed: Closed, until: Timestamp) -> Refusal {

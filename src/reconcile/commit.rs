@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cache_entry::published,
+    notify::news,
     reconciler::Reconciler,
     reconciliation::Reconciliation,
     versions::{applies_to, is_recorded, minimal_record, still_claims},
@@ -183,7 +184,8 @@ impl Reconciler {
         if has_same_spec {
             reconciliation.replace(read, &self.clock);
         } else {
-            let Ok(observed) = self.observe(&read, too_large, &mut reconciliation.entry).await else {
+            let observed = self.observe(&read, (too_large, false), &mut reconciliation.entry).await;
+            let Ok(observed) = observed else {
                 return self.write_later(reconciliation, outcome);
             };
             reconciliation.restart(read, observed);
@@ -312,7 +314,15 @@ impl Reconciler {
         conclusion: Conclusion,
     ) -> Disposition {
         let Reconciliation {
-            record_id, object, received_at, mut entry, observed, claim, new_session, ..
+            record_id,
+            object,
+            received_at,
+            mut entry,
+            observed,
+            claim,
+            new_session,
+            answers_request,
+            ..
         } = reconciliation;
         if let Some(written) = written {
             if claim.is_some() {
@@ -326,6 +336,9 @@ impl Reconciler {
             }
         }
         let Conclusion { status: _, next, priority, local_state, events, waits_for: _ } = conclusion;
+        if let Some(news) = news(&object, written, &observed.facts, &local_state) {
+            self.learn(&observed, news, answers_request);
+        }
         entry.remember(local_state);
         if let Some(written) = written {
             entry.know(self.known(written));
@@ -339,6 +352,7 @@ impl Reconciler {
             let mut index = self.index();
             entry.store(&mut index, record_id, &observed.facts.uid, &self.sessions);
         }
+        self.request_if_notified(record_id);
         let before = claim.as_ref().map_or(&object, |claim| &claim.before);
         if let Some(written) = written {
             self.log_change(before, written);

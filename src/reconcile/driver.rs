@@ -26,8 +26,11 @@ impl Reconciler {
     /// Reconciles one verification. An error ends the reconcile early, and says when the next one is due.
     async fn reconcile(&self, record_id: RecordId) -> Result<Disposition, Disposition> {
         let answer = self.fast_path(record_id).await?;
+        // The poll that a notification requested was due, whatever the schedule says.
+        let is_notified = answer.as_ref().is_some_and(|answer| answer.answers_request)
+            || self.requested_polls.is_wanted(record_id, Instant::now());
         let (received, mut entry) = self.get(record_id).await?;
-        let observed = self.observe(&received.object, received.too_large, &mut entry).await;
+        let observed = self.observe(&received.object, (received.too_large, is_notified), &mut entry).await;
         let observed = observed.map_err(|ReadSecret| self.retry(record_id, &entry))?;
         let mut reconciliation = Reconciliation::new(record_id, received, entry, observed);
         let step = decide(&reconciliation.parsed(), &reconciliation.observed.facts);
@@ -101,6 +104,7 @@ impl Reconciler {
                 let started = Instant::now();
                 let ended = reconciler.reconcile(due.record_id).await;
                 let disposition = ended.unwrap_or_else(|early| early);
+                let disposition = reconciler.no_later_than_requested(due.record_id, disposition);
                 reconciler.metrics.reconcile(disposition.label(), started.elapsed());
                 disposition
             }

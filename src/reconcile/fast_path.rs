@@ -22,6 +22,7 @@ use crate::{
         Call, Caller, Details, PortalError, VerificationId,
         budget::{Admission, Closed},
     },
+    priority::Priority,
     workqueue::Disposition,
 };
 
@@ -32,6 +33,8 @@ const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 pub(crate) struct Answer {
     /// With the key that the portal was asked with.
     context: Box<PollContext>,
+    /// Whether a notification had requested the poll.
+    pub(super) answers_request: bool,
     pub(super) result: Result<Details, PortalError>,
 }
 
@@ -69,8 +72,13 @@ impl Reconciler {
         if !context.baseline.is_plain_at(now) {
             return Ok(None);
         }
-        let priority = context.baseline.priority();
-        if let Some(due) = compact.due_after(now) {
+        let is_requested = self.requested_polls.is_wanted(record_id, Instant::now());
+        let (due, priority) = if is_requested {
+            (context.baseline.held_until(&compact, now), Priority::Requested)
+        } else {
+            (compact.due_after(now), context.baseline.priority())
+        };
+        if let Some(due) = due {
             return Err(Disposition::At(self.clock.instant(due), priority, fairness_key));
         }
         let Some((entry, identity)) = context.account.used() else { return Ok(None) };
@@ -101,13 +109,18 @@ impl Reconciler {
             }
         };
         let caller = Caller { portal: &context.account.portal, key: &key, permit };
+        let answers_request = self.requested_polls.sent(record_id);
         let result = self.poll(caller, context.baseline.id()).await;
-        let spacing = Spacing { jitter_seed: jitter_seed(uid), stretch: budget.stretch(Instant::now()) };
+        let spacing = Spacing {
+            jitter_seed: jitter_seed(uid),
+            stretch: budget.stretch(Instant::now()),
+            announced: self.announcements.of(&context.account.portal, key.identity()),
+        };
         let plain = result.as_ref().ok().filter(|_| !is_shown);
         let unchanged = plain
             .and_then(|details| context.baseline.unchanged(&compact, details, self.clock.now(), spacing));
         let Some(unchanged) = unchanged else {
-            return Ok(Some(Answer { context, result }));
+            return Ok(Some(Answer { context, answers_request, result }));
         };
         if let Some(entry) = self.index().get_mut(record_id) {
             entry.remember_compact(unchanged.compact);
@@ -234,6 +247,7 @@ mod tests {
         let account = Arc::new(account_of("okid", &used, KeyVersion::Current).unwrap());
         let answer = Answer {
             context: Box::new(PollContext { baseline, account }),
+            answers_request: false,
             result: Err(PortalError::KeyRejected),
         };
         let mut observed = Observed {

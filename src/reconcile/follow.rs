@@ -268,6 +268,7 @@ fn forget(reconciler: &Reconciler, removed: &Removed<CacheEntry>) {
     reconciler.departed(&removed.payload);
     reconciler.recent.forget(removed.record_id);
     reconciler.probe_slots.release(removed.record_id);
+    reconciler.requested_polls.forget(removed.record_id);
     if let Some(session) = removed.payload.session {
         reconciler.sessions.forget(session);
     }
@@ -313,10 +314,12 @@ fn note_applied(reconciler: &Reconciler, object: Verification, is_listed: bool) 
     match applied {
         Applied::New(record_id) => {
             reconciler.queue.schedule_at(record_id, first, priority, fairness_key);
+            reconciler.request_if_notified(record_id);
         }
         Applied::Replaced { record_id, removed } => {
             forget(reconciler, &removed);
             reconciler.queue.schedule_at(record_id, first, priority, fairness_key);
+            reconciler.request_if_notified(record_id);
         }
         Applied::Changed(record_id) => reconciler.queue.enqueue(record_id, Priority::Requested, fairness_key),
         // A list that is older than the known versions may be from a restored state; only the resource itself shows its

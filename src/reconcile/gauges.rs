@@ -48,7 +48,8 @@ impl Reconciler {
         self.metrics.reconciles_in_flight.set(gauge(plan.in_flight));
         self.metrics.queue_depth.set(gauge(plan.ready.iter().sum()));
         self.metrics.evidence_inflight_bytes.set(gauge(self.evidence.bytes_in_flight()));
-        self.metrics.cache_bytes.set(gauge(memory + self.sessions.memory() + plan.memory));
+        let notified = self.requested_polls.memory() + self.early_notifications.memory();
+        self.metrics.cache_bytes.set(gauge(memory + self.sessions.memory() + plan.memory + notified));
         self.metrics.api_server_clock_skew.set(self.clock.server_skew().as_secs());
         for portal in self.portal.allowed().iter() {
             if let Some(skew) = self.clock.portal_skew(portal.as_str()) {

@@ -6,17 +6,20 @@
 
 mod accounts;
 mod act;
+mod announcements;
 mod cache_entry;
 mod claim;
 mod commit;
 mod create;
 mod driver;
+mod early_notifications;
 mod fast_path;
 mod first_responses;
 mod follow;
 mod gauges;
 mod key_wait;
 mod keys;
+mod notify;
 mod observe;
 mod probe_slots;
 mod recent;
@@ -24,6 +27,7 @@ mod reconciler;
 mod reconciliation;
 mod remember;
 mod report;
+mod requested_polls;
 mod sessions;
 mod unreported;
 mod versions;

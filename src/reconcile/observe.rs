@@ -24,9 +24,9 @@ use crate::{
     evidence::Source,
     index::Uid,
     lifecycle::{
-        Bounds, CleanupFacts, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts, InFlight,
-        KeyFact, KeyFault, KeyVersion, KnownSession, LocalState, ParsedStatus, PortalFact, State,
-        evidence_state, jitter_seed, restored, sanitize,
+        Announced, Bounds, CleanupFacts, Deadline, DestinationFact, Due, EvidenceFacts, EvidenceState, Facts,
+        InFlight, KeyFact, KeyFault, KeyVersion, KnownSession, LocalState, ParsedStatus, PollRequest,
+        PortalFact, State, evidence_state, jitter_seed, restored, sanitize,
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
@@ -57,7 +57,10 @@ struct Surroundings {
     in_flight: InFlight,
     holder: String,
     stretch: f64,
+    announced: Announced,
     polled_at: Option<Timestamp>,
+    /// Whether a notification requests a poll.
+    is_notified: bool,
     too_large: bool,
     known: Option<KnownSession>,
     destination: DestinationFact,
@@ -106,7 +109,10 @@ impl Surroundings {
             in_flight: facts.in_flight,
             holder: facts.holder,
             stretch: facts.stretch,
+            announced: facts.announced,
             polled_at: facts.polled_at,
+            // What was requested when this reconcile began, it has done.
+            is_notified: false,
             too_large: facts.too_large,
             known: facts.known,
             destination: facts.evidence.destination,
@@ -127,7 +133,9 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         in_flight,
         holder,
         stretch,
+        announced,
         polled_at,
+        is_notified,
         too_large,
         known,
         destination,
@@ -141,6 +149,11 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
     let adopt = adoption(object, &uid, status);
     // A person who names the session need not wait for the schedule after an unknown outcome.
     let is_named = adopt.is_some() && status.observed_generation != object.metadata.generation;
+    let request = match (is_notified, is_requested || is_named) {
+        (true, _) => PollRequest::Notification,
+        (false, true) => PollRequest::Person,
+        (false, false) => PollRequest::None,
+    };
     let created_at = object.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let bounds = Bounds::of(&object.spec);
     Facts {
@@ -159,7 +172,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         deadline: deadline(object, created_at, now, &local_state),
         portal,
         link_path,
-        due: Due::of(now, is_requested || is_named, &key, &local_state, bounds),
+        due: Due::of(now, request, &key, &local_state, bounds),
         key,
         key_version,
         in_flight,
@@ -167,6 +180,7 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
         reconcile_requested,
         holder,
         stretch,
+        announced,
         polled_at,
         too_large,
         known: known.filter(|_| status.verification_id.is_none()),
@@ -186,11 +200,12 @@ fn facts(object: &Verification, status: &VerificationStatus, surroundings: Surro
 }
 
 impl Reconciler {
-    /// Observes a resource. `too_large`: whether it might have no room for the record of a session.
+    /// Observes a resource. `too_large`: whether it might have no room for the record of a session; `is_notified`: whether a
+    /// notification requests a poll.
     pub(super) async fn observe(
         &self,
         object: &Verification,
-        too_large: bool,
+        (too_large, is_notified): (bool, bool),
         entry: &mut CacheEntry,
     ) -> Result<Observed, ReadSecret> {
         let status = object.status.clone().unwrap_or_default();
@@ -233,7 +248,12 @@ impl Reconciler {
             in_flight: self.in_flight(parsed.state(), &status, entry),
             holder: self.new_holder(),
             stretch: budget.as_ref().map_or(1.0, |budget| budget.stretch(Instant::now())),
+            announced: match (&account, &key) {
+                (Some(account), Some(key)) => self.announcements.of(&account.portal, key.identity()),
+                _ => Announced::Nothing,
+            },
             polled_at: budget.as_ref().and_then(Budget::polled_at).map(|at| self.clock.past_time(at)),
+            is_notified: is_notified && matches!(parsed.state(), State::Open { .. }),
             too_large,
             known: entry.known(),
             destination,

@@ -13,8 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    accounts::Accounts, cache_entry::CacheEntry, first_responses::FirstResponses, probe_slots::ProbeSlots,
-    recent::RecentObjects, sessions::Sessions, unreported::DepartedReports,
+    accounts::Accounts, announcements::Announcements, cache_entry::CacheEntry,
+    early_notifications::EarlyNotifications, first_responses::FirstResponses, probe_slots::ProbeSlots,
+    recent::RecentObjects, requested_polls::RequestedPolls, sessions::Sessions, unreported::DepartedReports,
 };
 use crate::{
     clock::Clock, cluster::Cluster, evidence::Evidence, index::Index, leader::Leadership, metrics::Metrics,
@@ -57,6 +58,12 @@ pub(crate) struct Reconciler {
     pub(super) accounts: Accounts,
     /// Verifications that wait for the first response to a new key.
     pub(super) first_responses: FirstResponses,
+    /// What notifications announce.
+    pub(super) announcements: Announcements,
+    /// Polls that notifications request.
+    pub(super) requested_polls: RequestedPolls,
+    /// Notifications about sessions that no live verification has yet.
+    pub(super) early_notifications: EarlyNotifications,
     /// Which verification probes when, while creates wait for a portal.
     pub(super) probe_slots: ProbeSlots,
     /// Reports about verifications that left the watch.
@@ -93,6 +100,9 @@ impl Reconciler {
             sessions: Arc::default(),
             accounts: Accounts::default(),
             first_responses: FirstResponses::default(),
+            announcements: Announcements::default(),
+            requested_polls: RequestedPolls::default(),
+            early_notifications: EarlyNotifications::default(),
             probe_slots: ProbeSlots::default(),
             departed: DepartedReports::default(),
             process,
@@ -110,6 +120,11 @@ impl Reconciler {
     /// The index, locked.
     pub(super) fn index(&self) -> MutexGuard<'_, Index<CacheEntry>> {
         self.index.lock()
+    }
+
+    /// Whether this replica leads at this moment.
+    pub(crate) fn leads(&self) -> bool {
+        !self.is_standby() && self.leadership.is_current()
     }
 
     /// Whether this replica does not lead yet.

@@ -38,6 +38,8 @@ pub(super) struct Reconciliation {
     pub(super) claim: Option<WrittenClaim>,
     /// The session that its request created. Forgotten with the reconciliation unless it is kept.
     pub(super) new_session: Option<ReservedSession>,
+    /// Whether a notification had requested its poll.
+    pub(super) answers_request: bool,
     /// Writes of the outcome that failed or met a conflict.
     pub(super) failed_writes: u32,
 }
@@ -70,6 +72,7 @@ impl Reconciliation {
             observed,
             claim: None,
             new_session: None,
+            answers_request: false,
             failed_writes: 0,
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::portal::VerificationId;
+use crate::{index::Uid, portal::VerificationId};
 
 /// A session, as a hash that no other process can predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +45,7 @@ impl Drop for ReservedSession {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     hasher: RandomState,
-    holders: Mutex<HashMap<SessionKey, u64>>,
+    holders: Mutex<HashMap<SessionKey, Uid>>,
 }
 
 impl Sessions {
@@ -53,7 +53,7 @@ impl Sessions {
     /// it.
     pub(crate) fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
         let key = self.key(portal, id);
-        let holder = self.hasher.hash_one(uid);
+        let holder = Uid::of(uid);
         (*self.holders.lock().entry(key).or_insert(holder) == holder).then_some(key)
     }
 
@@ -65,7 +65,7 @@ impl Sessions {
         uid: &str,
     ) -> Option<ReservedSession> {
         let key = self.key(portal, id);
-        let holder = self.hasher.hash_one(uid);
+        let holder = Uid::of(uid);
         // If the resource already has it, the cache entry releases it.
         let is_kept = match self.holders.lock().entry(key) {
             Entry::Vacant(free) => {
@@ -83,12 +83,18 @@ impl Sessions {
         self.holders.lock().remove(&key);
     }
 
-    /// Bytes in use, approximately.
-    pub(crate) fn memory(&self) -> usize {
-        self.holders.lock().capacity() * (size_of::<(SessionKey, u64)>() + 1)
+    /// The uid of the resource that has a session.
+    pub(crate) fn holder(&self, key: SessionKey) -> Option<Uid> {
+        self.holders.lock().get(&key).copied()
     }
 
-    fn key(&self, portal: &str, id: &VerificationId) -> SessionKey {
+    /// Bytes in use, approximately.
+    pub(crate) fn memory(&self) -> usize {
+        self.holders.lock().capacity() * (size_of::<(SessionKey, Uid)>() + 1)
+    }
+
+    /// The session with this id at the portal with this base URL.
+    pub(crate) fn key(&self, portal: &str, id: &VerificationId) -> SessionKey {
         SessionKey(NonZeroU64::new(self.hasher.hash_one((portal, id))).unwrap_or(NonZeroU64::MIN))
     }
 }

@@ -1,8 +1,13 @@
 //! The flags of `okid-operator run` and their help. Each one can also be set by an environment variable.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
+
+use ipnet::IpNet;
 
 use super::{
     parsers::{ImageParser, namespaces, trimmed},
@@ -19,6 +24,7 @@ const PORTALS: &str = "Portals";
 const EVIDENCE: &str = "Evidence";
 const OPERATION: &str = "Operation";
 const LEADER_ELECTION: &str = "Leader election";
+const WEBHOOK: &str = "Notifications of portals";
 const OWN_POD: &str = "The operator's own Pod";
 const LOGS: &str = "Logs";
 
@@ -96,6 +102,9 @@ pub(super) struct Flags {
     #[command(flatten)]
     pub(super) leader: LeaderFlags,
 
+    #[command(flatten)]
+    pub(super) webhook: WebhookFlags,
+
     /// Name of this Pod, from the downward API (`fieldRef: metadata.name`). Events go to this Pod if their own namespace
     /// accepts none, for example because it is being deleted.
     #[arg(long, env = "OKID_POD_NAME", value_name = "NAME", requires = "pod_namespace", help_heading = OWN_POD)]
@@ -107,6 +116,10 @@ pub(super) struct Flags {
     /// carry it.
     #[arg(long, env = "OKID_POD_UID", value_name = "UID", help_heading = OWN_POD)]
     pub(super) pod_uid: Option<String>,
+
+    /// IP address of this Pod, from the downward API (`fieldRef: status.podIP`). Other replicas forward notifications to it.
+    #[arg(long, env = "OKID_POD_IP", value_name = "IP", help_heading = OWN_POD)]
+    pub(super) pod_ip: Option<IpAddr>,
 
     /// Format of log lines.
     #[arg(long, env = "OKID_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, help_heading = LOGS)]
@@ -140,4 +153,31 @@ pub(super) struct LeaderFlags {
     /// Namespace of the Lease. By default it is the operator's own: that of its Pod, or of the kubeconfig's context.
     #[arg(long = "leader-lease-namespace", env = "OKID_LEADER_LEASE_NAMESPACE", value_name = "NAME", help_heading = LEADER_ELECTION)]
     pub(super) lease_namespace: Option<Namespace>,
+}
+
+/// The flags of the receiver of notifications.
+#[derive(Args)]
+pub(super) struct WebhookFlags {
+    /// Address that receives notifications of portals, such as `[::]:8443`. Without it, none are received. On a machine
+    /// without IPv6, `[::]` means 0.0.0.0.
+    #[arg(long = "webhook-address", env = "OKID_WEBHOOK_ADDRESS", value_name = "ADDRESS", requires = "file", help_heading = WEBHOOK)]
+    pub(super) address: Option<SocketAddr>,
+    /// YAML file with the names under which notifications arrive, and how they are checked (docs/webhooks.md).
+    #[arg(long = "webhooks-file", env = "OKID_WEBHOOKS_FILE", value_name = "FILE", requires = "address", help_heading = WEBHOOK)]
+    pub(super) file: Option<PathBuf>,
+    /// PEM file with the certificate of that address. Without it, the address speaks plain HTTP, for an Ingress that ends
+    /// TLS. The files are read again when they change.
+    #[arg(long = "webhook-tls-cert-file", env = "OKID_WEBHOOK_TLS_CERT_FILE", value_name = "FILE", requires = "tls_key_file", help_heading = WEBHOOK)]
+    pub(super) tls_cert_file: Option<PathBuf>,
+    /// PEM file with the private key of that certificate.
+    #[arg(long = "webhook-tls-key-file", env = "OKID_WEBHOOK_TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert_file", help_heading = WEBHOOK)]
+    pub(super) tls_key_file: Option<PathBuf>,
+    /// Network of proxies, such as the Pods of an Ingress controller, whose X-Forwarded-For says where a call comes from;
+    /// repeatable or comma-separated. Without it, all calls through a proxy share one rate.
+    #[arg(long = "webhook-trusted-proxy", env = "OKID_WEBHOOK_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',', help_heading = WEBHOOK)]
+    pub(super) trusted_proxies: Vec<IpNet>,
+    /// Maximum calls per second from one source that are not authentic; further ones get 429. 0 means no limit. Authentic
+    /// calls do not count.
+    #[arg(long = "webhook-source-rate", env = "OKID_WEBHOOK_SOURCE_RATE", value_name = "N", default_value = "100", help_heading = WEBHOOK)]
+    pub(super) source_rate: RateLimit,
 }

@@ -57,3 +57,4 @@ mod slow_portal;
 mod stores;
 mod ttl;
 mod unusual_responses;
+mod webhook;

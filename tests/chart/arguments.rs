@@ -83,7 +83,13 @@ fn each_file_that_an_argument_names_is_mounted() {
         let container = rendered.container();
         let mounts = container["volumeMounts"].as_array().into_iter().flatten();
         let mounts: Vec<_> = mounts.map(|mount| mount["mountPath"].as_str().unwrap()).collect();
-        for flag in ["--portal-ca-file", "--stores-file", "--store-ca-file"] {
+        for flag in [
+            "--portal-ca-file",
+            "--stores-file",
+            "--store-ca-file",
+            "--webhooks-file",
+            "--webhook-tls-cert-file",
+        ] {
             for file in rendered.flags(flag) {
                 let folder = file.rsplit_once('/').unwrap().0;
                 assert!(mounts.contains(&folder), "{case}: {file} is not in {mounts:?}");
@@ -106,6 +112,29 @@ fn the_stores_in_the_values_are_a_file_that_the_operator_reads() {
     let http = StoreHttp::new(&HttpSettings::default(), trust).unwrap();
     let stores = Stores::read("stores.yaml", &text, &[], &http, RetryPolicy::default()).unwrap();
     assert_eq!(stores.names().collect::<Vec<_>>(), ["evidence", "evidence-gcs", "folder"]);
+}
+
+#[test]
+fn the_names_of_notifications_are_a_file_that_the_operator_reads_with_mounted_secrets() {
+    use okid_operator::webhook::Endpoints;
+
+    let rendered = case("webhook");
+    let settings = settings(rendered);
+    let map = rendered.find("ConfigMap", "okid-operator-webhooks").unwrap();
+    let text = map.object["data"]["webhooks.yaml"].as_str().unwrap();
+    let endpoints = Endpoints::parse(text, &settings.allowed_portals, &settings.default_portal).unwrap();
+    assert_eq!(endpoints.names().collect::<Vec<_>>(), ["okid", "second"]);
+    let volumes = rendered.deployment()["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|volume| volume["name"] == "webhooks").unwrap();
+    let sources = volume["projected"]["sources"].as_array().unwrap();
+    let paths = sources.iter().filter_map(|source| source["secret"]["items"][0]["path"].as_str());
+    for path in paths.clone() {
+        assert!(text.contains(&format!("secretsFile: /etc/okid-operator/webhooks/{path}\n")), "{text}");
+    }
+    assert_eq!(paths.count(), 2);
+    let webhook = settings.webhook.unwrap();
+    assert!(webhook.certificate.is_some() && webhook.trusted_proxies.len() == 2);
+    assert!(self::settings(case("default")).webhook.is_none());
 }
 
 #[test]

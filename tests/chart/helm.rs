@@ -161,7 +161,14 @@ pub(crate) fn template(arguments: &[&str]) -> Result<String, String> {
     let version = KubernetesVersion::NEWEST.as_str();
     let fixed =
         ["template", RELEASE, chart.to_str().unwrap(), "--namespace", RELEASE, "--kube-version", version];
-    output(helm(&[&fixed[..], &["--api-versions", "monitoring.coreos.com/v1"], arguments].concat()))
+    output(helm(
+        &[
+            &fixed[..],
+            &["--api-versions", "monitoring.coreos.com/v1", "--api-versions", "gateway.networking.k8s.io/v1"],
+            arguments,
+        ]
+        .concat(),
+    ))
 }
 
 /// Renders the chart with further values, such as `replicas=3`.

@@ -43,7 +43,7 @@ fn the_admin_port_is_the_same_everywhere() {
         for service in rendered.of_kind("Service") {
             assert!(matches!(
                 service.object["spec"]["ports"][0]["targetPort"].as_str(),
-                Some("admin" | "http")
+                Some("admin" | "http" | "webhook")
             ));
         }
         if let Some(policy) = policy(rendered) {
@@ -94,4 +94,20 @@ fn the_policy_selects_the_operators_pods_alone() {
         let labels = &rendered.deployment()["spec"]["selector"]["matchLabels"];
         assert_eq!(&policy["podSelector"]["matchLabels"], labels);
     }
+}
+
+#[test]
+fn notifications_are_let_in_and_forwarded_between_the_operators_pods() {
+    let rendered = case("webhook");
+    let policy = policy(rendered).unwrap();
+    let (receives, forwards) = (&policy["ingress"][1], &policy["egress"][3]);
+    let port = rendered.container()["ports"][1]["containerPort"].as_u64().unwrap();
+    assert_eq!(rendered.flags("--webhook-address"), [format!("[::]:{port}")]);
+    assert_eq!([ports(receives), ports(forwards)], [BTreeSet::from([port]), BTreeSet::from([port])]);
+    let labels = &rendered.deployment()["spec"]["selector"]["matchLabels"];
+    assert_eq!(&receives["from"][1]["podSelector"]["matchLabels"], labels);
+    assert_eq!(&forwards["to"][0]["podSelector"]["matchLabels"], labels);
+    assert_eq!(receives["from"].as_array().unwrap().len(), 2, "the Ingress controller and the own Pods");
+    let without = self::policy(case("networkpolicy")).unwrap();
+    assert_eq!(without["ingress"].as_array().unwrap().len(), 1);
 }

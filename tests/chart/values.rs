@@ -179,6 +179,9 @@ fn values_that_contradict_each_other_are_refused_with_advice() {
             &["portals.proxy.url=\"http://a\""],
             "requests to the sandbox would go through the proxy",
         ),
+        ("default", &["webhook.enabled=true"], "add one for each portal"),
+        ("webhook", &["webhook.ingress.host=\"\""], "webhook.ingress.host"),
+        ("webhook", &["webhook.httpRoute.parentRefs=[]"], "name the Gateway"),
     ] {
         let refusal = render_with(case, set).unwrap_err();
         assert!(refusal.contains(advice), "{set:?}: {refusal}");

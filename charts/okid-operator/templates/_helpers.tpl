@@ -150,6 +150,14 @@ https://verify.test.okid.io
       path: ca.crt
 {{- end }}
 
+{{- /* The names under which notifications arrive, as the file that the operator reads. */ -}}
+{{- define "okid-operator.webhooksFile" -}}
+webhooks:
+{{- range .Values.webhook.names }}
+- {{ merge (dict "secretsFile" (printf "/etc/okid-operator/webhooks/%s/secrets" .name)) (omit . "secretName" "secretKey") | toYaml | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+
 {{- /* Rules across values, which the schema cannot express. */ -}}
 {{- define "okid-operator.validate" -}}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection.enabled) }}
@@ -171,6 +179,15 @@ https://verify.test.okid.io
 {{- end }}
 {{- if and .Values.portals.proxy.url .Values.portals.proxy.secretName }}
 {{- fail "portals.proxy: set only one of url and secretName" }}
+{{- end }}
+{{- if and .Values.webhook.enabled (not .Values.webhook.names) }}
+{{- fail "webhook.enabled needs webhook.names: add one for each portal that sends notifications" }}
+{{- end }}
+{{- if and .Values.webhook.enabled .Values.webhook.ingress.enabled (not .Values.webhook.ingress.host) }}
+{{- fail "webhook.ingress.enabled needs webhook.ingress.host" }}
+{{- end }}
+{{- if and .Values.webhook.enabled .Values.webhook.httpRoute.enabled (not .Values.webhook.httpRoute.parentRefs) }}
+{{- fail "webhook.httpRoute.enabled needs webhook.httpRoute.parentRefs: name the Gateway" }}
 {{- end }}
 {{- $portals := include "okid-operator.allowedPortals" . | fromJsonArray }}
 {{- if and .Values.portals.default (not (has .Values.portals.default (default (list "https://verify.test.okid.io") $portals))) }}

@@ -12,7 +12,7 @@
 //!   [`cause`] add to those about evidence. [`poll_baseline`] compares the fast path with them.
 //! - [`status_fixtures`] are the rows of what clients see, and [`status_rows`] checks them. `tests/readers` has them evaluated
 //!   by the code of kstatus, Flux and kubectl.
-//! - [`schedule`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.
+//! - [`schedule`], [`schedule_announced`], [`schedule_restart`] and [`polling_bounds`] are about the time of the next poll.
 
 mod absence;
 mod cause;
@@ -43,6 +43,7 @@ mod poll_baseline;
 mod polling_bounds;
 mod purity;
 mod schedule;
+mod schedule_announced;
 mod schedule_restart;
 mod state_space;
 mod states;

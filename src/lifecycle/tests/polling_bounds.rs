@@ -12,9 +12,11 @@ use crate::{
     api::{ReadyWhen, definition},
     lifecycle::{
         conclude::Requeue,
-        facts::PortalFact,
+        facts::{Due, PollRequest, PortalFact},
         fixtures::{self, UID},
         key_fact::{KeyFact, KeyFault},
+        local_state::LocalState,
+        poll_baseline::{CompactState, PollBaseline},
         schedule::{Bounds, first_reconcile},
         since::{elapsed, later},
         state::ParsedStatus,
@@ -231,4 +233,40 @@ fn the_upper_bound_holds_except_for_what_its_description_names() {
         let reconcile = plain.reconcile(answer);
         assert!(matches!(reconcile.step, Step::Poll(_)));
     }
+}
+
+#[test]
+fn a_notification_makes_a_poll_due_at_once_but_not_before_the_least_interval_has_passed() {
+    let now = fixtures::after(100);
+    let key = fixtures::facts().key;
+    let local_state = LocalState {
+        next: Some(fixtures::after(400)),
+        last_answer: Some(fixtures::after(99)),
+        last_poll: Some(fixtures::after(99)),
+        ..LocalState::default()
+    };
+    let due = |request, min: Option<u64>| {
+        let bounds = Bounds { min: min.map(Duration::from_secs), max: None };
+        Due::of(now, request, &key, &local_state, bounds)
+    };
+    assert_eq!(due(PollRequest::None, None), Due::At(fixtures::after(400)));
+    assert_eq!(due(PollRequest::Notification, None), Due::Now);
+    assert_eq!(due(PollRequest::Notification, Some(60)), Due::At(fixtures::after(159)));
+}
+
+#[test]
+fn without_a_read_a_notification_is_held_back_by_the_least_interval_too() {
+    let held_until = |bounds| {
+        let polled = polled(bounds);
+        let facts = &polled.facts;
+        let deadline = fixtures::after(1_000_000);
+        let baseline =
+            PollBaseline::of(&polled.status, &facts.local_state, bounds, deadline, facts.times()).unwrap();
+        let held = baseline.held_until(&CompactState::of(&facts.local_state).unwrap(), facts.now);
+        held.map(|until| elapsed(facts.now, until))
+    };
+    assert_eq!(held_until(Bounds::default()), None);
+    // The last poll may have been at the end of its second.
+    let held = held_until(Bounds { min: Some(MIN), max: None }).unwrap();
+    assert!((MIN..=MIN + Duration::from_secs(1)).contains(&held), "{held:?}");
 }

@@ -280,7 +280,8 @@ fn more_demand_than_budget_stretches_every_interval() {
     for stage in [Stage::Idle, Stage::Active, Stage::Finishing, Stage::InReview, Stage::Unclear] {
         let poll_schedule = schedule_at(stage, None, Bounds::default());
         let wait = |stretch| {
-            elapsed(now, next_poll(&poll_schedule, now, Spacing { jitter_seed: 7, stretch })).as_secs_f64()
+            elapsed(now, next_poll(&poll_schedule, now, Spacing { stretch, ..Spacing::unstretched(7) }))
+                .as_secs_f64()
         };
         let once = wait(1.0);
         assert!((wait(4.0) / once - 4.0).abs() < 1e-6, "{stage:?}");
@@ -325,13 +326,13 @@ proptest! {
             expires_at: end.map(fixtures::after),
             bounds,
         };
-        let at = next_poll(&poll_schedule, now, Spacing { jitter_seed, stretch });
+        let at = next_poll(&poll_schedule, now, Spacing { stretch, ..Spacing::unstretched(jitter_seed) });
         prop_assert!(at > now && elapsed(now, at) <= Duration::from_hours(1));
         let unstretched = PollSchedule { expires_at: None, ..poll_schedule };
         let wait = elapsed(now, next_poll(&unstretched, now, Spacing::unstretched(jitter_seed)));
         prop_assert!(bounds.min.is_none_or(|min| wait >= min), "{wait:?}");
         prop_assert!(bounds.max.is_none_or(|max| wait <= max), "{wait:?}");
-        let first = spread(&poll_schedule, now, Spacing { jitter_seed, stretch });
+        let first = spread(&poll_schedule, now, Spacing { stretch, ..Spacing::unstretched(jitter_seed) });
         prop_assert!(first >= now && elapsed(now, first) <= Duration::from_hours(1));
     }
 

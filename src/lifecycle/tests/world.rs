@@ -14,7 +14,7 @@ use crate::{
         event::Event,
         evidence::{FinalizerOutcome, RemovalOutcome, UploadOutcome},
         evidence_error::EvidenceError,
-        facts::{Deadline, Due, Facts},
+        facts::{Deadline, Due, Facts, PollRequest},
         fixtures::{self, UID},
         local_state::LocalState,
         since::{elapsed, later},
@@ -145,8 +145,9 @@ impl World {
         self.facts.portal_now = self.portal_ahead.map(|ahead| now + ahead);
         self.facts.evidence = self.facts.evidence.after(&self.status);
         let asked = self.facts.requests_poll(&self.status);
+        let request = if asked { PollRequest::Person } else { PollRequest::None };
         let Facts { key, local_state, bounds, .. } = &self.facts;
-        self.facts.due = Due::of(now, asked, key, local_state, *bounds);
+        self.facts.due = Due::of(now, request, key, local_state, *bounds);
         self.facts.deadline = Deadline::of(self.deadline, now, &self.facts.local_state);
     }
 

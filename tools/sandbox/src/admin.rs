@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::fault::Fault;
 use crate::fault_queue::{FaultId, FaultView};
 use crate::keys::shown;
+use crate::notifications::{Delivery, Webhook};
 use crate::person::{Act, Person};
 use crate::portal::Portal;
 use crate::request_log::{Counters, RequestRecord};
@@ -37,6 +38,9 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .route("/sessions/{id}", get(session).delete(forget))
         .route("/sessions/{id}/act", post(act))
         .route("/sessions/{id}/person", post(assign))
+        .route("/sessions/{id}/notify", post(notify))
+        .route("/webhook", post(set_webhook).delete(remove_webhook))
+        .route("/delivery", post(set_delivery))
         .route("/person", post(assign_to_new).delete(assign_none))
         .route("/faults", get(faults).post(inject).delete(clear_all))
         .route("/faults/{id}", delete(clear))
@@ -136,6 +140,40 @@ async fn assign_to_new(State(portal): PortalState, JsonBody(person): JsonBody<Pe
 
 async fn assign_none(State(portal): PortalState) -> StatusCode {
     portal.assign_to_new(None);
+    StatusCode::NO_CONTENT
+}
+
+/// How a notification is delivered.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Notify {
+    delivery: Delivery,
+}
+
+async fn notify(
+    State(portal): PortalState,
+    Path(id): Path<String>,
+    JsonBody(Notify { delivery }): JsonBody<Notify>,
+) -> StatusCode {
+    portal.notify(&id, delivery);
+    StatusCode::NO_CONTENT
+}
+
+async fn set_webhook(State(portal): PortalState, JsonBody(webhook): JsonBody<Webhook>) -> StatusCode {
+    portal.set_webhook(Some(webhook));
+    StatusCode::NO_CONTENT
+}
+
+async fn remove_webhook(State(portal): PortalState) -> StatusCode {
+    portal.set_webhook(None);
+    StatusCode::NO_CONTENT
+}
+
+async fn set_delivery(
+    State(portal): PortalState,
+    JsonBody(Notify { delivery }): JsonBody<Notify>,
+) -> StatusCode {
+    portal.set_delivery(delivery);
     StatusCode::NO_CONTENT
 }
 

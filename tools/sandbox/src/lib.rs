@@ -27,7 +27,7 @@
 //! Modules: `server` listens, and `connection` is one TCP connection. `endpoints` handles the six requests of the guide with the
 //! JSON of `wire` and the `images`, which `drawing` draws. `fault_queue` selects the [`Fault`] for a request, `inject` carries it
 //! out, `corrupt` changes JSON, and `request_log` counts. `portal` holds all `session`s (shown as `view`s), which change by the
-//! acts of a `person` and by the `clock`. `page` is for people, `admin` for other processes.
+//! acts of a `person` and by the `clock`. `notifications` call a webhook. `page` is for people, `admin` for other processes.
 
 mod admin;
 mod clock;
@@ -40,6 +40,7 @@ mod fault_queue;
 mod images;
 mod inject;
 mod keys;
+mod notifications;
 mod page;
 mod person;
 mod portal;
@@ -53,6 +54,7 @@ mod wire;
 pub use admin::ENDPOINTS;
 pub use fault::{Action, Call, Cut, Edit, Fault, Gateway, Huge, Malformed, Moment, RetryAfter};
 pub use fault_queue::{FaultId, FaultView};
+pub use notifications::{Delivery, Webhook};
 pub use person::{Act, Document, Person, Step, Verdict};
 pub use portal::Portal;
 pub use request_log::{Counters, EndpointCount, RequestRecord};

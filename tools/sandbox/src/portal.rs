@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::fault_queue::{FaultId, FaultQueue, FaultView};
 use crate::images::Images;
 use crate::keys::Keys;
+use crate::notifications::Notifications;
 use crate::person::{Act, Document, Person, Verdict};
 use crate::request_log::{Counters, RequestLog, RequestRecord};
 use crate::session::{ActError, Flow, Session};
@@ -47,6 +48,7 @@ pub struct Portal {
     pub(crate) faults: FaultQueue,
     pub(crate) request_log: RequestLog,
     pub(crate) images: Images,
+    pub(crate) notifications: Notifications,
     settings: Mutex<Settings>,
     sessions: Mutex<HashMap<Box<str>, Session>>,
     connections: AtomicU64,
@@ -57,13 +59,19 @@ pub struct Portal {
 }
 
 impl Portal {
-    pub(crate) fn new(clock: Clock, settings: Settings, records: usize, images: Images) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        settings: Settings,
+        records: usize,
+        (images, notifications): (Images, Notifications),
+    ) -> Self {
         Self {
             clock,
             keys: Keys::default(),
             faults: FaultQueue::default(),
             request_log: RequestLog::new(records),
             images,
+            notifications,
             settings: Mutex::new(settings),
             sessions: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -82,7 +90,7 @@ impl Portal {
         let mut views: Vec<_> = sessions
             .iter_mut()
             .map(|(id, session)| {
-                session.catch_up(now);
+                self.change(id, session, |session| session.catch_up(now));
                 session.view(id)
             })
             .collect();
@@ -372,6 +380,24 @@ impl Portal {
         self.sessions.lock().insert(id.into(), session);
     }
 
+    /// Lets scripted persons act, and notifies about those who did.
+    pub(crate) fn catch_up(&self) {
+        let now = self.now();
+        for (id, session) in self.sessions.lock().iter_mut() {
+            self.change(id, session, |session| session.catch_up(now));
+        }
+    }
+
+    /// Changes a session, and notifies about it if it is another one then.
+    fn change<T>(&self, id: &str, session: &mut Session, change: impl FnOnce(&mut Session) -> T) -> T {
+        let known = session.updated_at;
+        let done = change(session);
+        if session.updated_at != known {
+            self.notifications.changed(id);
+        }
+        done
+    }
+
     /// Runs `work` on the session as of now.
     pub(crate) fn with_session<T>(
         &self,
@@ -381,8 +407,10 @@ impl Portal {
         let now = self.now();
         let mut sessions = self.sessions.lock();
         let session = sessions.get_mut(id)?;
-        session.catch_up(now);
-        Some(work(session, now))
+        Some(self.change(id, session, |session| {
+            session.catch_up(now);
+            work(session, now)
+        }))
     }
 }
 

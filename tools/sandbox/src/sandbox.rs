@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::images::Images;
+use crate::notifications::{Notifications, Webhook, deliver};
 use crate::person::Person;
 use crate::portal::{Portal, Settings};
 use crate::server::Server;
@@ -40,6 +41,7 @@ pub struct Builder {
     records: usize,
     streams: u32,
     image_bytes: usize,
+    webhook: Option<Webhook>,
 }
 
 impl Sandbox {
@@ -58,6 +60,7 @@ impl Sandbox {
             records: 10_000,
             streams: 250,
             image_bytes: 0,
+            webhook: None,
         }
     }
 
@@ -151,6 +154,11 @@ impl Builder {
         Self { image_bytes, ..self }
     }
 
+    /// Notifies this webhook whenever a session changes.
+    pub fn webhook(self, webhook: Webhook) -> Self {
+        Self { webhook: Some(webhook), ..self }
+    }
+
     /// Listens. Needs a tokio runtime.
     ///
     /// # Errors
@@ -177,11 +185,16 @@ impl Builder {
             records,
             streams,
             image_bytes,
+            webhook,
         } = self;
         let clock = Clock::new(start.unwrap_or_else(Timestamp::now), speed);
         let person = person.map(Arc::new);
         let settings = Settings { expiry, flow: flow.into(), person, latency, configured: true };
-        let portal = Arc::new(Portal::new(clock, settings, records, Images::new(image_bytes)));
+        let (notifications, queued) = Notifications::new();
+        let portal =
+            Arc::new(Portal::new(clock, settings, records, (Images::new(image_bytes), notifications)));
+        portal.set_webhook(webhook);
+        tokio::spawn(deliver(Arc::downgrade(&portal), queued));
         for key in keys {
             portal.add_key(&key);
         }

@@ -22,6 +22,7 @@ mod session;
 mod store;
 mod tenants;
 mod upload;
+mod webhook;
 mod writes;
 
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Bench {
     Tenants,
     /// Memory, throughput and requests while 1,000 Verifications store four images each (Linux; needs 6 GB of disk).
     Evidence,
+    /// Polls, delays and processor time with notifications of the portal, and with forged ones (Linux).
+    Webhook,
 }
 
 impl Bench {
@@ -81,6 +84,7 @@ impl Bench {
             Self::Burst => burst::measure(progress, &operator::program()?),
             Self::Tenants => tenants::measure(progress, &operator::program()?),
             Self::Evidence => evidence::measure(progress, &operator::program()?),
+            Self::Webhook => webhook::measure(progress, &operator::program()?),
         }
     }
 }

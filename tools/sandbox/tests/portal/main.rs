@@ -5,6 +5,7 @@
 mod admin;
 mod endpoints;
 mod faults;
+mod notifications;
 mod page;
 mod time;
 mod transport;

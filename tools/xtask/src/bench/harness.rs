@@ -50,6 +50,17 @@ pub(super) struct Polling {
 impl Harness {
     /// Starts everything, and waits until each session was polled once.
     pub(super) fn start(progress: Progress, program: &Path, what: &str, polling: &Polling) -> Result<Self> {
+        Self::start_with(progress, program, what, polling, &[])
+    }
+
+    /// As [`Harness::start`], with further arguments of the operator.
+    pub(super) fn start_with(
+        progress: Progress,
+        program: &Path,
+        what: &str,
+        polling: &Polling,
+        further: &[String],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("create a temporary folder")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -75,6 +86,7 @@ impl Harness {
         let arguments =
             ["--portal-qps", "0", "--key-qps", "0", "--portal-ca-file", &authority.to_string_lossy()]
                 .map(str::to_owned);
+        let arguments = [&arguments[..], further].concat();
         let run = Run {
             kubeconfig: &kubeconfig,
             portal: &portal.url(),

@@ -12,6 +12,7 @@ use super::prometheus;
 use crate::cargo::build;
 
 const SERVES: &str = "serving /livez";
+const RECEIVES: &str = "receiving notifications";
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// A running operator. Dropping it kills the process.
@@ -73,6 +74,14 @@ impl Operator {
     pub(super) fn metrics(&self) -> Result<String> {
         self.check()?;
         prometheus::get(self.admin, "/metrics")
+    }
+
+    /// Where it receives notifications.
+    pub(super) fn webhook_address(&self) -> Result<SocketAddr> {
+        let line = self.process.wait_for_line(RECEIVES, WITHIN)?;
+        let line: Value = serde_json::from_str(&line).context("read the operator's log")?;
+        let address = line["webhook_address"].as_str().context("find the operator's webhook address")?;
+        address.parse().context("read the operator's webhook address")
     }
 
     /// Whether it is ready.

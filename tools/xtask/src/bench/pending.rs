@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use okid_operator::{
     api::EvidenceSpec,
-    lifecycle::Bounds,
+    lifecycle::{Announced, Bounds},
     portal::{Details, PortalUrl},
 };
 use parking_lot::Mutex;
@@ -102,6 +102,7 @@ fn resource(
         lasts: LIFETIME,
         bounds: Bounds::default(),
         evidence: Some(evidence.clone()),
+        announced: Announced::Nothing,
     };
     let (mut session, first) = Session::create(&plan)?;
     let details = Details {

@@ -87,6 +87,14 @@ impl Person {
         (completed < EXPIRY).then_some(self.verdict)
     }
 
+    /// When something changes before the session expires: the link is opened, a module is completed, or the verdict is there.
+    pub(super) fn changes(&self) -> Vec<Duration> {
+        let all = std::iter::once(self.opens).chain(self.completes).chain(self.verdict_at());
+        let mut changes: Vec<_> = all.filter(|at| *at <= self.ends_at()).collect();
+        changes.sort_unstable();
+        changes
+    }
+
     /// When the session ends, with a verdict or without one.
     pub(super) fn ends_at(&self) -> Duration {
         self.verdict_at().unwrap_or(EXPIRY)

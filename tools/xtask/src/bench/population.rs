@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use okid_operator::{
-    lifecycle::{Bounds, PollSchedule, Spacing, Stage, jitter_seed, next_poll},
+    lifecycle::{Announced, Bounds, PollSchedule, Spacing, Stage, jitter_seed, next_poll},
     portal::{Details, PortalUrl},
 };
 use serde_json::{Value, json};
@@ -53,6 +53,7 @@ impl Resources for Population {
             lasts: LIFETIME,
             bounds: self.bounds(),
             evidence: None,
+            announced: Announced::Nothing,
         };
         let (mut session, first) = Session::create(&plan)?;
         let mut details = self.details();

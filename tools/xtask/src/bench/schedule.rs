@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use control_plane::{Progress, Task};
 use jiff::Timestamp;
-use okid_operator::{lifecycle::Bounds, portal::PortalUrl};
+use okid_operator::{
+    lifecycle::{Announced, Bounds},
+    portal::PortalUrl,
+};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::number::{id, uid};
@@ -146,6 +149,7 @@ fn follow(number: u32, portal: &PortalUrl, person: &Person) -> Result<Cost> {
         lasts: EXPIRY,
         bounds: Bounds::default(),
         evidence: None,
+        announced: Announced::Nothing,
     };
     let (mut session, mut now) = Session::create(&plan)?;
     for polls in 1..=MAX_POLLS {

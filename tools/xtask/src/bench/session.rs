@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use okid_operator::{
     api::{EvidenceSpec, VerificationStatus},
     lifecycle::{
-        Bounds, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts, ParsedStatus, PortalFact, Requeue,
-        StepOutcome, claim, conclude, fixtures, jitter_seed,
+        Announced, Bounds, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts, ParsedStatus,
+        PortalFact, Requeue, StepOutcome, claim, conclude, fixtures, jitter_seed,
     },
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
 };
@@ -35,6 +35,8 @@ pub(super) struct Plan<'a> {
     pub(super) bounds: Bounds,
     /// `spec.evidence`.
     pub(super) evidence: Option<EvidenceSpec>,
+    /// What notifications announce.
+    pub(super) announced: Announced,
 }
 
 /// An open session: its status, and what the operator would remember of it.
@@ -119,6 +121,7 @@ fn facts(plan: &Plan<'_>) -> Facts {
         jitter_seed: jitter_seed(plan.uid),
         created_at: plan.created_at,
         bounds: plan.bounds,
+        announced: plan.announced,
         deadline: Deadline::Ahead(after(plan.created_at, DEADLINE)),
         portal: PortalFact::Allowed(plan.portal.clone()),
         evidence: EvidenceFacts { spec: plan.evidence.clone(), ..EvidenceFacts::default() },

@@ -10,12 +10,17 @@ use okid_operator::metrics::Metrics;
 use super::{GENERATED, cell, code};
 
 /// What the values of each label are.
-const LABELS: [(&str, &str); 10] = [
+const LABELS: [(&str, &str); 11] = [
     (
         "call",
         "`create`, `poll`, `probe` (finds out whether a portal responds again), `image`, `results` (details to store)",
     ),
-    ("result", "`ok` or `stored`, or the kind of failure, such as `timed_out` or `key_rejected`"),
+    (
+        "result",
+        "`ok`, `stored` or `accepted`, or the kind of failure, such as `timed_out` or `key_rejected`; of calls of the webhook \
+         port see docs/webhooks.md",
+    ),
+    ("name", "the name in the path of a call of the webhook port; empty if there is none of that name"),
     (
         "verb",
         "the verb of a Kubernetes API request: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`",

@@ -1,0 +1,146 @@
+//! Forwards a call to the leader, unchanged: its body and the headers that prove it. One hop only. Calls another replica.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use reqwest::{Client, redirect::Policy};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::certificate::Certificate;
+
+/// Marks a call that another replica has forwarded.
+const FORWARDED: HeaderName = HeaderName::from_static("okid-operator-forwarded");
+/// How long the leader may take. Callers commonly give up after five seconds.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// Shorter than the leader keeps an idle connection.
+const KEPT_FOR: Duration = Duration::from_secs(2);
+
+/// Why no client for the leader can be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client for the leader cannot be set up")]
+pub enum InvalidForwarder {
+    /// TLS cannot be set up.
+    Tls(#[source] rustls::Error),
+    /// The client cannot be built.
+    Http(#[source] reqwest::Error),
+}
+
+/// Forwards calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarder {
+    client: Client,
+    scheme: &'static str,
+}
+
+/// Whether another replica has forwarded the call.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(FORWARDED)
+}
+
+impl Forwarder {
+    /// Forwards over TLS if this replica has a certificate: the leader then has it too.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidForwarder`].
+    pub(crate) fn new(certificate: Option<Arc<Certificate>>) -> Result<Self, InvalidForwarder> {
+        let builder = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(ANSWERED_WITHIN)
+            .pool_idle_timeout(KEPT_FOR);
+        let (builder, scheme) = match certificate {
+            None => (builder, "http"),
+            Some(certificate) => (builder.tls_backend_preconfigured(config(certificate)?), "https"),
+        };
+        Ok(Self { client: builder.build().map_err(InvalidForwarder::Http)?, scheme })
+    }
+
+    /// Forwards a call, and returns the leader's answer; `None` if there is none that a caller can use.
+    pub(super) async fn forward(
+        &self,
+        leader: SocketAddr,
+        name: &str,
+        headers: &HeaderMap,
+        (proof, body): (HeaderName, Bytes),
+    ) -> Option<StatusCode> {
+        let kept = [proof, CONTENT_TYPE].into_iter();
+        let mut forwarded: HeaderMap = kept
+            .filter_map(|name| {
+                let value = headers.get(&name)?.clone();
+                Some((name, value))
+            })
+            .collect();
+        forwarded.insert(FORWARDED, HeaderValue::from_static("1"));
+        let url = format!("{}://{leader}/notify/{name}", self.scheme);
+        let answer = self.client.post(url).headers(forwarded).body(body).send().await.ok()?;
+        let code = answer.status();
+        matches!(code, StatusCode::ACCEPTED | StatusCode::UNAUTHORIZED).then_some(code)
+    }
+}
+
+fn config(certificate: Arc<Certificate>) -> Result<ClientConfig, InvalidForwarder> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = ReplicaVerifier { certificate, provider: Arc::clone(&provider) };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(InvalidForwarder::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// Accepts the certificate that this replica has itself. It names the public host, and not the address of a Pod.
+#[derive(Debug)]
+struct ReplicaVerifier {
+    certificate: Arc<Certificate>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ReplicaVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.certificate.is_of_a_replica(end_entity) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
