@@ -167,6 +167,11 @@ impl Cluster {
         self.get_ranked(namespace, name, WRITES).await.0
     }
 
+    /// As [`get`](Self::get), with the permits of the records of sessions: for a record that could not be written.
+    pub(crate) async fn get_to_record(&self, namespace: &str, name: &str) -> Read {
+        self.get_by(&self.records, namespace, name, WRITES).await.0
+    }
+
     /// Gets the resource, and says whether the record of a session might not fit into it.
     pub(crate) async fn get_and_weigh(&self, namespace: &str, name: &str) -> (Read, bool) {
         self.get_ranked(namespace, name, READS).await
@@ -178,8 +183,18 @@ impl Cluster {
     }
 
     async fn get_ranked(&self, namespace: &str, name: &str, rank: u8) -> (Read, bool) {
+        self.get_by(&self.permits, namespace, name, rank).await
+    }
+
+    async fn get_by(
+        &self,
+        permits: &Arc<FairSemaphore>,
+        namespace: &str,
+        name: &str,
+        rank: u8,
+    ) -> (Read, bool) {
         let way = self.reporter.begin_status_call();
-        let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), rank).await;
+        let permit = permits.acquire(FairnessKey::of_namespace(namespace), rank).await;
         self.metrics.verification_reads.inc();
         let answer = timeout(DEADLINE, get(&self.client, namespace, name)).await;
         drop((permit, way));

@@ -227,7 +227,7 @@ impl Reconciler {
             Written::TooLarge | Written::Failed | Written::Unknown | Written::Refused => true,
         };
         let (namespace, name) = reconciliation.name();
-        let is_unread = match self.cluster.get(&namespace, &name).await {
+        let is_unread = match self.cluster.get_to_record(&namespace, &name).await {
             Read::Found(now) if still_claims(&now, reconciliation) => {
                 reconciliation.replace(now, &self.clock);
                 false

@@ -133,7 +133,7 @@ impl Reconciler {
             // The client retries automatically, so a conflict may be with our own write.
             Written::Conflict | Written::Failed | Written::Unknown | Written::Same => {
                 let (namespace, name) = reconciliation.name();
-                match self.cluster.get(&namespace, &name).await {
+                match self.cluster.get_ahead(&namespace, &name).await {
                     Read::Found(now) if has_claim(&now, reconciliation, attempt) => Claimed::Ours(now),
                     // Nothing was written, so no change of the resource would wake it.
                     Read::Found(now) if now.resource_version() == object.resource_version() => {

@@ -1,7 +1,7 @@
 //! Observes: collects the facts about a resource, its portal, its key and its store. May depend on `reconciler`, `cache_entry`,
 //! `accounts` and `keys`, and on `lifecycle`, `cluster` (Secrets), `portal` (budget) and `evidence` (destination). Writes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -30,9 +30,6 @@ use crate::{
     },
     portal::{ApiKey, PortalUrl, VerificationId, budget::Budget},
 };
-
-/// After this time, no request of a claim that was found can be in flight: claim 10 s, age 5 s, request 30 s.
-pub(crate) const IN_FLIGHT_FOR: Duration = Duration::from_secs(45);
 
 /// The facts, and what a call needs.
 pub(crate) struct Observed {
@@ -297,20 +294,17 @@ impl Reconciler {
     }
 
     fn in_flight(&self, state: &State, status: &VerificationStatus, entry: &mut CacheEntry) -> InFlight {
-        let Some(session) = status.session.as_ref().filter(|_| *state == State::Claimed) else {
-            entry.set_claim(None);
-            return InFlight::None;
-        };
-        let known = entry.claim().filter(|claim| claim.is_of(session)).cloned();
-        let claim = known.unwrap_or_else(|| Claim::found(session));
-        let (none_at, never_sent) = (claim.seen + IN_FLIGHT_FOR, claim.never_sent);
-        entry.set_claim(Some(claim));
-        if never_sent {
+        let session = status.session.as_ref().filter(|_| *state == State::Claimed);
+        let now = Instant::now();
+        let claim = Claim::observed(entry.claim(), session, now);
+        entry.set_claim(claim.clone());
+        let Some(claim) = claim.filter(|_| session.is_some()) else { return InFlight::None };
+        if claim.never_sent {
             InFlight::NeverSent
-        } else if none_at <= Instant::now() {
+        } else if claim.none_in_flight_at() <= now {
             InFlight::None
         } else {
-            InFlight::Possible(self.clock.time(none_at))
+            InFlight::Possible(self.clock.time(claim.none_in_flight_at()))
         }
     }
 }

@@ -9,12 +9,12 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::lifecycle::fixtures;
 
-/// The order in which twenty calls and one that begins after them arrive, while one request is answered after another.
-async fn arrivals(
-    twenty: impl AsyncFn(&Cluster, &str),
-    last: impl AsyncFnOnce(&Cluster, &str),
-) -> Vec<String> {
-    let (order, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+/// The names of the resources in the order in which requests about them arrive.
+type Arrivals = Arc<Mutex<Vec<String>>>;
+
+/// An API server that answers 503 to one request for each permit of the gate.
+fn gated() -> (Cluster, Arrivals, Arc<Semaphore>) {
+    let (order, gate) = (Arrivals::default(), Arc::new(Semaphore::new(0)));
     let (arrived, opened) = (Arc::clone(&order), Arc::clone(&gate));
     let service = tower::service_fn(move |request: http::Request<Body>| {
         let (arrived, opened) = (Arc::clone(&arrived), Arc::clone(&opened));
@@ -26,17 +26,32 @@ async fn arrivals(
             Ok::<_, tower::BoxError>(response)
         }
     });
-    let metrics = Arc::new(Metrics::new());
-    let cluster = Cluster::new(Client::new(service, "default"), "test", None, metrics);
+    (Cluster::new(Client::new(service, "default"), "test", None, Arc::new(Metrics::new())), order, gate)
+}
+
+async fn until_arrived(order: &Arrivals, count: usize) {
+    for _ in 0..10_000 {
+        if order.lock().len() >= count {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{:?} arrived, and not {count}", order.lock());
+}
+
+/// The order in which twenty calls and one that begins after them arrive, while one request is answered after another.
+async fn arrivals(
+    twenty: impl AsyncFn(&Cluster, &str),
+    last: impl AsyncFnOnce(&Cluster, &str),
+) -> Vec<String> {
+    let (cluster, order, gate) = gated();
     let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
     let calls = join_all(names.iter().map(|name| twenty(&cluster, name)));
     let last = last(&cluster, "last");
     // Once all permits are in use, one request is answered after another.
     let answer = async {
         for arrived in CALLS_IN_FLIGHT.1..=names.len() + 1 {
-            while order.lock().len() < arrived {
-                tokio::task::yield_now().await;
-            }
+            until_arrived(&order, arrived).await;
             gate.add_permits(1);
         }
         gate.add_permits(names.len());
@@ -68,6 +83,23 @@ async fn a_read_goes_ahead_of_those_of_ended_checks_and_of_their_deletions() {
     };
     let order = arrivals(delete, read).await;
     assert_eq!(order[CALLS_IN_FLIGHT.1], "last", "{order:?}");
+}
+
+#[tokio::test]
+async fn the_read_before_another_attempt_to_record_a_session_waits_for_no_other_read() {
+    let (cluster, order, gate) = gated();
+    let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    let reads = join_all(names.iter().map(|name| cluster.get("kyc", name)));
+    let record = async {
+        until_arrived(&order, CALLS_IN_FLIGHT.1).await;
+        cluster.get_to_record("kyc", "record").await
+    };
+    let answer = async {
+        until_arrived(&order, CALLS_IN_FLIGHT.1 + 1).await;
+        gate.add_permits(names.len() + 1);
+    };
+    tokio::join!(reads, record, answer);
+    assert_eq!(order.lock()[CALLS_IN_FLIGHT.1], "record");
 }
 
 #[test]

@@ -36,12 +36,8 @@ impl CacheEntry {
         let status = object.status.clone().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let parsed = ParsedStatus::of(&uid, &status);
-        if *parsed.state() == State::Claimed
-            && let Some(session) = &status.session
-        {
-            let seen = known.and_then(Self::claim).filter(|claim| claim.is_of(session));
-            entry.set_claim(Some(seen.cloned().unwrap_or_else(|| Claim::found(session))));
-        }
+        let session = status.session.as_ref().filter(|_| *parsed.state() == State::Claimed);
+        entry.set_claim(Claim::observed(known.and_then(Self::claim), session, Instant::now()));
         entry
     }
 

@@ -89,7 +89,8 @@ fn a_session_is_held_once_and_stays_known_when_the_next_reconcile_reads() {
 fn rare_data_takes_no_memory_in_other_entries() {
     let (object, mut entry) = open_session("2026-11-27T11:00:00Z");
     entry.set_poll_context(Some(Box::new(poll_context(&object))));
-    entry.set_claim(object.status.as_ref().unwrap().session.as_ref().map(Claim::found));
+    let session = object.status.as_ref().unwrap().session.as_ref();
+    entry.set_claim(Claim::observed(None, session, Instant::now()));
     assert!(entry.rare.is_some());
     entry.set_claim(None);
     assert!(entry.rare.is_none());
