@@ -40,8 +40,8 @@ use crate::{
 const CALLS_IN_FLIGHT: (usize, usize) = (32, 16);
 
 /// The order in which the calls of one portal and key go to the API server: what was begun is finished first, and checks
-/// that have ended come last, many of which may be deleted at the same time. The records of sessions have permits of their
-/// own, because a session whose record waits may be lost.
+/// that have ended come last, many of which may be deleted at the same time. Records of sessions are urgent, because a
+/// session whose record waits may be lost.
 const WRITES: u8 = 0;
 const READS: u8 = 1;
 const ENDED: u8 = 2;
@@ -57,8 +57,6 @@ pub(crate) struct Cluster {
     pub(super) client: Client,
     /// For calls about verifications: [`CALLS_IN_FLIGHT`].
     permits: Arc<FairSemaphore>,
-    /// For records of sessions, of which there are no more than claims.
-    records: Arc<FairSemaphore>,
     pub(super) failures: Arc<FailureLog>,
     secrets: Secrets,
     reporter: Reporter,
@@ -113,7 +111,6 @@ impl Cluster {
         let failures = Arc::new(FailureLog::default());
         Self {
             permits: FairSemaphore::adaptive(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
-            records: FairSemaphore::new(CALLS_IN_FLIGHT.0, CALLS_IN_FLIGHT.1),
             secrets: Secrets::new(client.clone(), Arc::clone(&failures), metrics.secret_reads.clone()),
             reporter: Reporter::new(client.clone(), instance, own_pod, Arc::clone(&metrics)),
             failures,
@@ -167,9 +164,11 @@ impl Cluster {
         self.get_ranked(namespace, name, WRITES).await.0
     }
 
-    /// As [`get`](Self::get), with the permits of the records of sessions: for a record that could not be written.
+    /// As [`get`](Self::get), as urgent as the record of a session: for one that could not be written.
     pub(crate) async fn get_to_record(&self, namespace: &str, name: &str) -> Read {
-        self.get_by(&self.records, namespace, name, WRITES).await.0
+        let _way = self.reporter.begin_status_call();
+        let permit = self.permits.acquire_urgently(FairnessKey::of_namespace(namespace)).await;
+        self.get_with(permit, namespace, name).await.0
     }
 
     /// Gets the resource, and says whether the record of a session might not fit into it.
@@ -183,21 +182,15 @@ impl Cluster {
     }
 
     async fn get_ranked(&self, namespace: &str, name: &str, rank: u8) -> (Read, bool) {
-        self.get_by(&self.permits, namespace, name, rank).await
+        let _way = self.reporter.begin_status_call();
+        let permit = self.permits.acquire(FairnessKey::of_namespace(namespace), rank).await;
+        self.get_with(permit, namespace, name).await
     }
 
-    async fn get_by(
-        &self,
-        permits: &Arc<FairSemaphore>,
-        namespace: &str,
-        name: &str,
-        rank: u8,
-    ) -> (Read, bool) {
-        let way = self.reporter.begin_status_call();
-        let permit = permits.acquire(FairnessKey::of_namespace(namespace), rank).await;
+    async fn get_with(&self, permit: Permit, namespace: &str, name: &str) -> (Read, bool) {
         self.metrics.verification_reads.inc();
         let answer = timeout(DEADLINE, get(&self.client, namespace, name)).await;
-        drop((permit, way));
+        drop(permit);
         self.failures.note(ServerCall::GetVerification, (namespace, name), &answer);
         match answer {
             Ok(Ok(Some((object, bytes)))) => (Read::Found(prune(object)), !leaves_room(bytes)),
@@ -209,8 +202,12 @@ impl Cluster {
     /// Waits until a write of the resource's status may be sent.
     pub(crate) async fn permit_to_write(&self, read: &Verification) -> Permit {
         let _way = self.reporter.begin_status_call();
-        let permits = if has_open_claim(read) { &self.records } else { &self.permits };
-        permits.acquire(fairness_key(read), WRITES).await
+        let key = fairness_key(read);
+        if has_open_claim(read) {
+            self.permits.acquire_urgently(key).await
+        } else {
+            self.permits.acquire(key, WRITES).await
+        }
     }
 
     /// Waits until a check that has ended may be deleted: behind all reads of the namespace.

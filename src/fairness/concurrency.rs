@@ -1,61 +1,72 @@
 //! How many calls of one namespace may be in flight while other namespaces have calls too. Pure.
 //!
 //! Calls beyond what a server works on at a time only wait there, and those of a small namespace wait behind them. How
-//! many it works on differs from cluster to cluster and is not known, but it shows: beyond it, each further call makes
-//! all of them slower. So the limit grows while calls are as fast as they ever were, and shrinks when they become slower,
-//! like the congestion window of a TCP connection that goes by delay.
+//! many it works on differs from cluster to cluster and is not known, but it can be tried: where each call takes longer
+//! while twice as many are in flight, the second half only waits. Two limits are compared with each other at a time, and
+//! not with the best of the past, because durations change without congestion too.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// No namespace has fewer than this, because durations vary without congestion too.
-const LEAST: usize = 4;
-/// How many calls are compared together: enough that the median does not depend on a few slow ones.
-const WINDOW: usize = 40;
-/// Calls wait for each other once their median is this many times the best one.
-const SLOWER: f64 = 1.3;
-/// After the limit shrank it does not grow for this long.
-const HELD_FOR: Duration = Duration::from_secs(5);
-/// The best median of this long counts, and that of as long before. So a server that became slower for another reason
-/// becomes the norm.
-const REMEMBERED_FOR: Duration = Duration::from_mins(1);
+/// A limit is tried for so many calls, or for [`TRIED_FOR`] if they take longer and [`FEWEST_CALLS`] are over.
+const CALLS: u32 = 100;
+const TRIED_FOR: Duration = Duration::from_secs(1);
+const FEWEST_CALLS: u32 = 20;
+/// Twice the limit is of use if a call takes at most this many times as long with it: then there are at least 1.6 times
+/// as many calls per second.
+const SLOWER: f64 = 1.25;
+/// The time between two series of trials.
+const RETRIED_AFTER: Duration = Duration::from_secs(10);
 /// Another namespace counts as having calls if it asked for a permit within this time.
 const RECENT: Duration = Duration::from_secs(5);
 
-/// The limit of each namespace while there are others.
+/// The limit of each namespace while there are others: a power of two.
 #[derive(Debug)]
 pub(super) struct Concurrency {
     most: usize,
+    /// The limit that was of use so far.
+    found: usize,
+    /// The limit that is in force.
     current: usize,
-    /// Durations of calls of each rank, which may be requests of different kinds.
-    ranks: BTreeMap<u8, Durations>,
-    calls: usize,
-    held_until: Option<Instant>,
+    step: Step,
+    trial: Trial,
     /// Who asked last, and when.
     last: Option<(u32, Instant)>,
     /// Until when several namespaces count as having calls.
     shared_until: Option<Instant>,
 }
 
-/// The durations of the calls of one rank, in seconds.
-#[derive(Debug, Default)]
-struct Durations {
-    window: Vec<f64>,
-    /// The lowest median of a window, now and in the time before.
-    best: (f64, Option<f64>),
-    since: Option<Instant>,
+/// What is tried. The durations are means.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The limit that was of use so far, to compare others with it.
+    Known,
+    /// Twice that limit, with which a call takes so long.
+    Twice(Duration),
+    /// Half that limit, with which a call takes so long.
+    Half(Duration),
+    /// Nothing until then.
+    Wait(Instant),
+}
+
+/// How long calls take under one limit.
+#[derive(Debug)]
+struct Trial {
+    since: Instant,
+    calls: u32,
+    total: Duration,
 }
 
 impl Concurrency {
-    /// Limits from [`LEAST`] to `most`; the first is the least.
+    /// Limits from one to `most`; the first is one.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
-            current: LEAST.min(most),
-            ranks: BTreeMap::new(),
-            calls: 0,
-            held_until: None,
+            found: 1,
+            current: 1,
+            step: Step::Known,
+            trial: Trial::new(Instant::now()),
             last: None,
             shared_until: None,
         }
@@ -70,112 +81,242 @@ impl Concurrency {
         self.last = Some((namespace, now));
     }
 
-    /// The number of permits that one namespace may hold now.
-    pub(super) fn limit(&self, now: Instant) -> usize {
-        if self.shared_until.is_some_and(|until| now < until) { self.current } else { self.most }
+    /// The number of permits that one namespace may hold now; none while there is only one namespace.
+    pub(super) fn limit(&self, now: Instant) -> Option<usize> {
+        self.is_shared(now).then_some(self.current)
     }
 
-    /// Notes that a call of that rank took that long.
-    pub(super) fn took(&mut self, rank: u8, duration: Duration, now: Instant) {
-        let durations = self.ranks.entry(rank).or_default();
-        durations.window.push(duration.as_secs_f64());
-        self.calls += 1;
-        if self.calls < WINDOW {
-            return;
+    fn is_shared(&self, now: Instant) -> bool {
+        self.shared_until.is_some_and(|until| now < until)
+    }
+
+    /// A call that began then was responded to, while others waited for a permit or none did.
+    pub(super) fn responded(&mut self, began: Instant, others_wait: bool, now: Instant) {
+        if let Step::Wait(until) = self.step {
+            if now < until {
+                return;
+            }
+            self.begin(Step::Known, self.found, now);
         }
-        self.calls = 0;
-        let compared = self.ranks.values_mut().filter_map(|durations| durations.compare(now));
-        let (slower, calls) =
-            compared.fold((0.0, 0.0), |(slower, calls), (times, of)| (slower + times * of, calls + of));
-        let slower = slower / calls;
-        if slower > SLOWER {
-            self.current = (self.current / 2).max(LEAST).min(self.most);
-            self.held_until = Some(now + HELD_FOR);
-        } else if self.held_until.is_none_or(|until| now >= until) {
-            self.current = (self.current + 1).min(self.most);
+        // A limit that nobody waits for delays nobody.
+        if !others_wait || !self.is_shared(now) {
+            return self.begin(Step::Known, self.found, now);
         }
+        let Some(mean) = self.trial.responded(began, now) else { return };
+        match self.step {
+            Step::Known => self.try_twice(mean, now),
+            Step::Twice(of_found) if mean <= of_found.mul_f64(SLOWER) => {
+                self.found = self.current;
+                self.try_twice(mean, now);
+            }
+            Step::Twice(of_found) => self.try_half(of_found, now),
+            Step::Half(of_found) if of_found > mean.mul_f64(SLOWER) => {
+                self.found = self.current;
+                self.try_half(mean, now);
+            }
+            Step::Half(_) | Step::Wait(_) => self.wait(now),
+        }
+    }
+
+    fn try_twice(&mut self, mean: Duration, now: Instant) {
+        if self.found * 2 <= self.most {
+            self.begin(Step::Twice(mean), self.found * 2, now);
+        } else {
+            self.try_half(mean, now);
+        }
+    }
+
+    fn try_half(&mut self, mean: Duration, now: Instant) {
+        if self.found > 1 {
+            self.begin(Step::Half(mean), self.found / 2, now);
+        } else {
+            self.wait(now);
+        }
+    }
+
+    fn wait(&mut self, now: Instant) {
+        self.begin(Step::Wait(now + RETRIED_AFTER), self.found, now);
+    }
+
+    fn begin(&mut self, step: Step, limit: usize, now: Instant) {
+        self.step = step;
+        self.current = limit;
+        self.trial = Trial::new(now);
     }
 }
 
-impl Durations {
-    /// Ends the window, unless it is empty: how many times as long as at best its calls took, and their number.
-    fn compare(&mut self, now: Instant) -> Option<(f64, f64)> {
-        let calls = self.window.len();
-        self.window.sort_by(f64::total_cmp);
-        let median = *self.window.get(calls / 2)?;
-        self.window.clear();
-        match self.since {
-            Some(since) if now.duration_since(since) < REMEMBERED_FOR => {
-                self.best.0 = self.best.0.min(median);
-            }
-            Some(_) => (self.best, self.since) = ((median, Some(self.best.0)), Some(now)),
-            None => (self.best.0, self.since) = (median, Some(now)),
+impl Trial {
+    const fn new(since: Instant) -> Self {
+        Self { since, calls: 0, total: Duration::ZERO }
+    }
+
+    /// The mean, once there were enough calls.
+    fn responded(&mut self, began: Instant, now: Instant) -> Option<Duration> {
+        // Earlier ones were in flight together with those of another limit.
+        if began < self.since {
+            return None;
         }
-        let best = self.best.1.map_or(self.best.0, |before| before.min(self.best.0));
-        let calls = u32::try_from(calls).map_or(0.0, f64::from);
-        Some((median / best.max(f64::MIN_POSITIVE), calls))
+        self.calls += 1;
+        self.total += now.duration_since(began);
+        let is_long = self.calls >= FEWEST_CALLS && now.duration_since(self.since) >= TRIED_FOR;
+        (self.calls >= CALLS || is_long).then(|| self.total / self.calls)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{cmp::Reverse, collections::BinaryHeap};
+
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
     use super::*;
 
-    /// A server that works on that many calls at a time, each for that long. Runs rounds in which two namespaces have
-    /// calls, and returns the largest limit of the second half.
-    fn largest_limit(concurrency: &mut Concurrency, at_once: u32, each: Duration, rounds: usize) -> usize {
-        let mut now = Instant::now();
-        let mut largest = 0;
-        for round in 0..rounds {
-            concurrency.asked(1, now);
-            concurrency.asked(2, now);
-            let limit = concurrency.limit(now);
-            let duration =
-                each.mul_f64((f64::from(u32::try_from(limit).unwrap()) / f64::from(at_once)).max(1.0));
-            now += duration;
-            for _ in 0..limit {
-                concurrency.took(0, duration, now);
-            }
-            if round > rounds / 2 {
-                largest = largest.max(limit);
-            }
+    /// A server that works on that many calls at a time, and a namespace with calls without end beside a small one.
+    struct Server {
+        at_once: usize,
+        now: Instant,
+        /// When each worker is free.
+        workers: BinaryHeap<Reverse<Instant>>,
+        /// When the calls in flight are responded to, and when they began.
+        in_flight: BinaryHeap<Reverse<(Instant, Instant)>>,
+        random: StdRng,
+    }
+
+    impl Server {
+        fn new(at_once: usize) -> Self {
+            let now = Instant::now();
+            let workers = std::iter::repeat_n(Reverse(now), at_once).collect();
+            Self { at_once, now, workers, in_flight: BinaryHeap::new(), random: StdRng::seed_from_u64(1) }
         }
-        largest
+
+        /// Responds to that many calls, each of which takes as long as the function says of a random number. Returns the
+        /// mean limit of the second half.
+        fn respond(
+            &mut self,
+            concurrency: &mut Concurrency,
+            calls: u32,
+            takes: impl Fn(f64) -> Duration,
+        ) -> f64 {
+            let mut limits = 0;
+            for call in 0..calls {
+                concurrency.asked(call % 2, self.now);
+                while self.in_flight.len() < concurrency.limit(self.now).unwrap_or(16) {
+                    let Reverse(free) = self.workers.pop().unwrap();
+                    let done = free.max(self.now) + takes(self.random.random());
+                    self.workers.push(Reverse(done));
+                    self.in_flight.push(Reverse((done, self.now)));
+                }
+                let Reverse((done, began)) = self.in_flight.pop().unwrap();
+                self.now = done;
+                concurrency.responded(began, true, done);
+                if call >= calls / 2 {
+                    limits += u32::try_from(concurrency.limit(done).unwrap_or(16)).unwrap();
+                }
+            }
+            assert_eq!(self.workers.len(), self.at_once);
+            f64::from(limits) / f64::from(calls - calls / 2)
+        }
+    }
+
+    const fn milliseconds(milliseconds: u64) -> impl Fn(f64) -> Duration {
+        move |_| Duration::from_millis(milliseconds)
     }
 
     #[test]
     fn the_limit_grows_to_the_most_where_calls_do_not_delay_each_other() {
-        let mut concurrency = Concurrency::new(16);
-        assert_eq!(largest_limit(&mut concurrency, 100, Duration::from_millis(10), 400), 16);
+        for takes in [1, 20, 500] {
+            let mut concurrency = Concurrency::new(16);
+            let limit = Server::new(100).respond(&mut concurrency, 4_000, milliseconds(takes));
+            assert!((13.0..=16.0).contains(&limit), "{takes} ms: {limit}");
+        }
     }
 
     #[test]
-    fn the_limit_stays_near_what_the_server_works_on_at_a_time() {
+    fn calls_that_take_long_are_compared_by_fewer_of_them() {
+        let mut concurrency = Concurrency::new(16);
+        let mut server = Server::new(100);
+        let since = server.now;
+        while server.now.duration_since(since) < Duration::from_secs(8) {
+            server.respond(&mut concurrency, 2, milliseconds(100));
+        }
+        assert_eq!(concurrency.found, 16);
+    }
+
+    #[test]
+    fn a_call_that_began_under_another_limit_is_not_compared() {
+        let since = Instant::now();
+        let mut trial = Trial::new(since);
+        let now = since + TRIED_FOR;
+        let before = since.checked_sub(TRIED_FOR).unwrap();
+        assert!((0..CALLS).all(|_| trial.responded(before, now).is_none()));
+        assert_eq!((0..CALLS).find_map(|_| trial.responded(since, now)), Some(TRIED_FOR));
+    }
+
+    #[test]
+    fn the_limit_is_what_the_server_works_on_at_a_time() {
         for at_once in [1, 2, 4, 8] {
             let mut concurrency = Concurrency::new(16);
-            let largest = largest_limit(&mut concurrency, at_once, Duration::from_millis(5), 4_000);
-            assert!(largest <= usize::try_from(at_once.max(4) * 3 / 2).unwrap(), "{at_once}: {largest}");
+            let limit = Server::new(at_once).respond(&mut concurrency, 20_000, milliseconds(5));
+            let at_once = f64::from(u32::try_from(at_once).unwrap());
+            assert!((0.9 * at_once..1.2 * at_once).contains(&limit), "{at_once}: {limit}");
         }
     }
 
     #[test]
-    fn a_namespace_alone_has_the_most_whatever_calls_take() {
+    fn durations_that_vary_without_congestion_leave_a_namespace_most_of_its_calls() {
+        let mut concurrency = Concurrency::new(16);
+        // A tenth takes twenty times as long.
+        let takes = |random| Duration::from_millis(if random < 0.1 { 100 } else { 5 });
+        let limit = Server::new(100).respond(&mut concurrency, 100_000, takes);
+        assert!(limit > 8.0, "{limit}");
+    }
+
+    #[test]
+    fn a_server_that_becomes_slower_for_all_calls_changes_no_limit() {
+        let mut concurrency = Concurrency::new(16);
+        let mut server = Server::new(100);
+        server.respond(&mut concurrency, 4_000, milliseconds(1));
+        let limit = server.respond(&mut concurrency, 4_000, milliseconds(200));
+        assert!(limit > 13.0, "{limit}");
+    }
+
+    #[test]
+    fn a_server_that_works_on_fewer_calls_than_before_lowers_the_limit() {
+        let mut concurrency = Concurrency::new(16);
+        let mut server = Server::new(8);
+        server.respond(&mut concurrency, 4_000, milliseconds(5));
+        assert_eq!(concurrency.found, 8);
+        let mut busy = Server { now: server.now, ..Server::new(2) };
+        let limit = busy.respond(&mut concurrency, 40_000, milliseconds(5));
+        assert!(limit < 2.4, "{limit}");
+    }
+
+    #[test]
+    fn a_limit_that_nobody_waits_for_is_not_tried() {
         let mut concurrency = Concurrency::new(16);
         let now = Instant::now();
-        for call in 0..100 {
-            concurrency.asked(1, now);
-            concurrency.took(0, Duration::from_millis(call), now);
+        for call in 0..1_000 {
+            concurrency.asked(call % 2, now);
+            concurrency.responded(now, call % 50 != 0, now + Duration::from_millis(u64::from(call)));
         }
-        assert_eq!(concurrency.limit(now), 16);
-        concurrency.asked(2, now);
-        assert_eq!(concurrency.limit(now), LEAST);
-        assert_eq!(concurrency.limit(now + RECENT), 16, "the others have no more calls");
+        assert_eq!(concurrency.limit(now), Some(1));
     }
 
     #[test]
-    fn a_server_that_became_slower_is_the_norm_after_two_minutes() {
+    fn a_namespace_alone_has_no_limit_and_teaches_nothing() {
         let mut concurrency = Concurrency::new(16);
-        assert_eq!(largest_limit(&mut concurrency, 100, Duration::from_millis(10), 400), 16);
-        assert_eq!(largest_limit(&mut concurrency, 100, Duration::from_millis(200), 4_000), 16);
+        let now = Instant::now();
+        for call in 0..1_000 {
+            concurrency.asked(1, now);
+            concurrency.responded(now, true, now + Duration::from_millis(call));
+        }
+        assert_eq!(concurrency.limit(now), None);
+        let later = now + RECENT;
+        concurrency.asked(2, later);
+        assert_eq!(concurrency.limit(later), None, "the other had no call for a while");
+        concurrency.asked(1, now);
+        concurrency.asked(2, now);
+        assert_eq!(concurrency.limit(now), Some(1));
+        assert_eq!(concurrency.limit(now + RECENT), None, "the others have no more calls");
     }
 }

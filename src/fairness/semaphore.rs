@@ -11,37 +11,51 @@ use super::{concurrency::Concurrency, key::FairnessKey, queue::FairQueue};
 /// wait that is cancelled leaves the queue.
 #[derive(Debug)]
 pub(crate) struct FairSemaphore {
-    state: Mutex<Waiters>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Waiters {
-    free: usize,
+struct State {
+    ordinary: Permits,
+    urgent: Permits,
     max_per_namespace: usize,
     /// None where the limit is always the same.
     concurrency: Option<Concurrency>,
-    /// Permits that each namespace holds.
-    held: HashMap<u32, usize>,
-    waiting: FairQueue<Ticket>,
     wakers: HashMap<u64, oneshot::Sender<()>>,
     /// The number of the next ticket.
     next: u64,
 }
 
+/// Permits of one kind.
+#[derive(Debug)]
+struct Permits {
+    free: usize,
+    /// Permits that each namespace holds.
+    held: HashMap<u32, usize>,
+    waiting: FairQueue<Ticket>,
+}
+
 /// A position among those of one key: rank, then number; the lowest goes first.
 type Ticket = (u8, u64);
+
+/// The kind of a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    Ordinary,
+    Urgent,
+}
 
 /// A permit, released on drop.
 #[derive(Debug)]
 pub(crate) struct Permit {
     semaphore: Arc<FairSemaphore>,
     namespace: u32,
-    rank: u8,
+    urgency: Urgency,
     since: Instant,
 }
 
 impl FairSemaphore {
-    /// That many permits, of which one namespace holds no more than `max_per_namespace`; at least one each.
+    /// That many permits of each kind, of which one namespace holds no more than `max_per_namespace`; at least one each.
     #[must_use]
     pub(crate) fn new(permits: usize, max_per_namespace: usize) -> Arc<Self> {
         Self::build(permits, max_per_namespace, None)
@@ -55,12 +69,11 @@ impl FairSemaphore {
     }
 
     fn build(permits: usize, max_per_namespace: usize, concurrency: Option<Concurrency>) -> Arc<Self> {
-        let state = Waiters {
-            free: permits.max(1),
+        let state = State {
+            ordinary: Permits::new(permits),
+            urgent: Permits::new(permits),
             max_per_namespace: max_per_namespace.max(1),
             concurrency,
-            held: HashMap::new(),
-            waiting: FairQueue::default(),
             wakers: HashMap::new(),
             next: 0,
         };
@@ -69,6 +82,16 @@ impl FairSemaphore {
 
     /// Waits for a permit. Of those with the same key the ones with the lowest rank go first.
     pub(crate) async fn acquire(self: &Arc<Self>, key: FairnessKey, rank: u8) -> Permit {
+        self.acquire_of(Urgency::Ordinary, key, rank).await
+    }
+
+    /// Waits for a permit of those for what must not wait behind anything else. While several namespaces want permits, a
+    /// namespace gets no ordinary ones instead.
+    pub(crate) async fn acquire_urgently(self: &Arc<Self>, key: FairnessKey) -> Permit {
+        self.acquire_of(Urgency::Urgent, key, 0).await
+    }
+
+    async fn acquire_of(self: &Arc<Self>, urgency: Urgency, key: FairnessKey, rank: u8) -> Permit {
         let (ticket, mut woken) = {
             let now = Instant::now();
             let mut state = self.state.lock();
@@ -78,44 +101,83 @@ impl FairSemaphore {
             let ticket = (rank, state.next);
             state.next += 1;
             let (waker, woken) = oneshot::channel();
-            state.waiting.insert(key, ticket);
+            state.permits(urgency).waiting.insert(key, ticket);
             state.wakers.insert(ticket.1, waker);
             state.serve(now);
             (ticket, woken)
         };
-        let mut wait = Waiter { semaphore: self, key, ticket, is_over: false };
+        let mut wait = Waiter { semaphore: self, urgency, key, ticket, is_over: false };
         // Only a wait that is cancelled drops the sender. The receiver must outlive the waiter: a permit that could not be
         // sent is released by the sender, and one that was sent and not received by the waiter.
         let _ = (&mut woken).await;
         wait.is_over = true;
-        Permit { semaphore: Arc::clone(self), namespace: key.namespace, rank, since: Instant::now() }
+        Permit { semaphore: Arc::clone(self), namespace: key.namespace, urgency, since: Instant::now() }
     }
 
     fn release(&self, permit: &Permit) {
         let now = Instant::now();
         let mut state = self.state.lock();
+        let others_wait = !state.ordinary.waiting.is_empty();
         if let Some(concurrency) = &mut state.concurrency {
-            concurrency.took(permit.rank, now.duration_since(permit.since), now);
+            concurrency.responded(permit.since, others_wait, now);
         }
-        state.release(permit.namespace);
+        state.permits(permit.urgency).release(permit.namespace);
         state.serve(now);
     }
 }
 
-impl Waiters {
+impl State {
+    fn permits(&mut self, urgency: Urgency) -> &mut Permits {
+        match urgency {
+            Urgency::Ordinary => &mut self.ordinary,
+            Urgency::Urgent => &mut self.urgent,
+        }
+    }
+
     /// Hands out the free permits.
     fn serve(&mut self, now: Instant) {
-        let most = self.concurrency.as_ref().map_or(self.max_per_namespace, |adaptive| adaptive.limit(now));
-        while self.free > 0 {
-            let Self { held, waiting, .. } = self;
-            let next = waiting.pop_if(|namespace| held.get(&namespace).copied().unwrap_or(0) < most);
-            let Some((namespace, (_, number))) = next else { return };
-            self.free -= 1;
-            *self.held.entry(namespace).or_default() += 1;
-            let is_taken = self.wakers.remove(&number).is_some_and(|waker| waker.send(()).is_ok());
-            if !is_taken {
-                self.release(namespace);
-            }
+        let Self { ordinary, urgent, max_per_namespace, concurrency, wakers, .. } = self;
+        while let Some((namespace, number)) = urgent.next(|_, held| held < *max_per_namespace) {
+            urgent.hand_out(namespace, wakers.remove(&number));
+        }
+        let limit = concurrency.as_ref().and_then(|adaptive| adaptive.limit(now));
+        let may_hold = |namespace, held| match limit {
+            Some(limit) => held + urgent.held_by(namespace) < limit,
+            None => held < *max_per_namespace,
+        };
+        while let Some((namespace, number)) = ordinary.next(may_hold) {
+            ordinary.hand_out(namespace, wakers.remove(&number));
+        }
+    }
+}
+
+impl Permits {
+    fn new(permits: usize) -> Self {
+        Self { free: permits.max(1), held: HashMap::new(), waiting: FairQueue::default() }
+    }
+
+    fn held_by(&self, namespace: u32) -> usize {
+        self.held.get(&namespace).copied().unwrap_or(0)
+    }
+
+    /// The next to get a permit, if one is free: the namespace and the ticket's number. The function is given a namespace
+    /// and what it holds.
+    fn next(&mut self, may_get_one: impl Fn(u32, usize) -> bool) -> Option<(u32, u64)> {
+        if self.free == 0 {
+            return None;
+        }
+        let Self { held, waiting, .. } = self;
+        let next =
+            waiting.pop_if(|namespace| may_get_one(namespace, held.get(&namespace).copied().unwrap_or(0)));
+        next.map(|(namespace, (_, number))| (namespace, number))
+    }
+
+    fn hand_out(&mut self, namespace: u32, waker: Option<oneshot::Sender<()>>) {
+        self.free -= 1;
+        *self.held.entry(namespace).or_default() += 1;
+        let is_taken = waker.is_some_and(|waker| waker.send(()).is_ok());
+        if !is_taken {
+            self.release(namespace);
         }
     }
 
@@ -139,6 +201,7 @@ impl Drop for Permit {
 /// A wait that may be cancelled.
 struct Waiter<'a> {
     semaphore: &'a FairSemaphore,
+    urgency: Urgency,
     key: FairnessKey,
     ticket: Ticket,
     is_over: bool,
@@ -151,11 +214,12 @@ impl Drop for Waiter<'_> {
         }
         let mut state = self.semaphore.state.lock();
         let was_waiting = state.wakers.remove(&self.ticket.1).is_some();
+        let permits = state.permits(self.urgency);
         if was_waiting {
-            state.waiting.remove(self.key, &self.ticket);
+            permits.waiting.remove(self.key, &self.ticket);
         } else {
             // The permit was handed out and not received.
-            state.release(self.key.namespace);
+            permits.release(self.key.namespace);
             state.serve(Instant::now());
         }
     }
@@ -216,7 +280,25 @@ mod tests {
         assert_eq!(alone.len(), 6);
         let other = acquire(2);
         drop(alone);
-        assert_eq!((other.len(), acquire(1).len()), (2, 4));
+        assert_eq!((other.len(), acquire(1).len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_urgent_never_waits_for_the_rest_and_takes_its_place_beside_others() {
+        let semaphore = FairSemaphore::adaptive(8, 6);
+        let acquire = |namespace| semaphore.acquire(of(namespace), 0).now_or_never();
+        let urgently = |namespace| semaphore.acquire_urgently(of(namespace)).now_or_never();
+        let held: Vec<_> = (0..6).filter_map(|_| acquire(1)).collect();
+        let urgent: Vec<_> = (0..8).filter_map(|_| urgently(1)).collect();
+        assert_eq!((held.len(), urgent.len()), (6, 6), "alone");
+        drop(held);
+        assert_eq!((0..8).filter_map(|_| acquire(1)).count(), 8, "one after the other");
+
+        let other = acquire(2);
+        assert!(other.is_some() && acquire(1).is_none());
+        assert!(urgently(2).is_some());
+        drop(urgent);
+        assert!(acquire(1).is_some());
     }
 
     #[tokio::test]
@@ -255,6 +337,6 @@ mod tests {
         // The permit was handed to the first by now, which drops it without receiving it.
         drop(waits);
         assert!(semaphore.acquire(of(2), 0).now_or_never().is_some());
-        assert_eq!(semaphore.state.lock().waiting.len(), 0);
+        assert_eq!(semaphore.state.lock().ordinary.waiting.len(), 0);
     }
 }
