@@ -115,8 +115,8 @@ func readIgnored(path string) (diff.Normalizer, error) {
 		return nil, err
 	}
 	var application v1alpha1.Application
-	if err := yaml.Unmarshal(text, &application); err != nil {
-		return nil, err
+	if err := yaml.UnmarshalStrict(text, &application); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	ignored := application.Spec.IgnoreDifferences
 	return normalizers.NewIgnoreNormalizer(ignored, nil, normalizers.IgnoreNormalizerOpts{})

@@ -1,6 +1,6 @@
 // Command argo-workflows reads resources as lines of JSON, and writes for each a line with what a step of Argo Workflows
-// concludes from it that waits for the resource. The loop of Argo's own executor decides, by a successCondition and a
-// failureCondition.
+// concludes from it that waits for the resource. The loop of Argo's own executor decides, by the conditions of a Workflow or by
+// others.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/argoproj/argo-workflows/v4/workflow/executor"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 )
 
 // verdict is what the step does: it has Succeeded, has Failed, or Waits.
@@ -29,19 +30,28 @@ type verdict struct {
 }
 
 func main() {
-	success := flag.String("success", "", "the successCondition")
-	failure := flag.String("failure", "", "the failureCondition")
+	workflow := flag.String("workflow", "", "a file with a Workflow that has a resource template")
+	success := flag.String("success", "", "another successCondition than the template's")
+	failure := flag.String("failure", "", "another failureCondition than the template's")
 	flag.Parse()
-	template := v1alpha1.Template{
-		Resource: &v1alpha1.ResourceTemplate{SuccessCondition: *success, FailureCondition: *failure},
-	}
-	if err := run(template); err != nil {
+	if err := run(*workflow, *success, *failure); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(template v1alpha1.Template) error {
+func run(workflow, success, failure string) error {
+	resource, err := readResource(workflow)
+	if err != nil {
+		return err
+	}
+	if success != "" {
+		resource.SuccessCondition = success
+	}
+	if failure != "" {
+		resource.FailureCondition = failure
+	}
+	template := v1alpha1.Template{Resource: resource}
 	if err := os.Setenv("RESOURCE_STATE_CHECK_INTERVAL", "1ms"); err != nil {
 		return err
 	}
@@ -63,6 +73,24 @@ func run(template v1alpha1.Template) error {
 			return err
 		}
 	}
+}
+
+// readResource reads the resource template of a Workflow. A field that Argo does not know is an error.
+func readResource(path string) (*v1alpha1.ResourceTemplate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var workflow v1alpha1.Workflow
+	if err := yaml.UnmarshalStrict(text, &workflow); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	for _, template := range workflow.Spec.Templates {
+		if template.Resource != nil {
+			return template.Resource, nil
+		}
+	}
+	return nil, fmt.Errorf("%s has no resource template", path)
 }
 
 // judge runs the executor's loop until it has decided, or asks for the resource a second time.
