@@ -103,11 +103,19 @@ impl Election {
         if *holder == self.identity {
             let (acquired_at, transitions) = (acquired_at.or(renewed.acquired_at), *transitions);
             Decision::Write(LeaseRecord { acquired_at, transitions, ..renewed })
-        } else if holder.is_empty() || self.has_expired(observed, now) {
-            Decision::Write(LeaseRecord { transitions: transitions.saturating_add(1), ..renewed })
-        } else {
+        } else if self.is_led_by_another(now) {
             Decision::Wait
+        } else {
+            Decision::Write(LeaseRecord { transitions: transitions.saturating_add(1), ..renewed })
         }
+    }
+
+    /// Whether another replica holds the Lease as it was last read, which has not expired.
+    pub(super) fn is_led_by_another(&self, now: Duration) -> bool {
+        self.observed.as_ref().is_some_and(|observed| {
+            let holder = &observed.record.holder;
+            !holder.is_empty() && *holder != self.identity && !self.has_expired(observed, now)
+        })
     }
 
     /// A record of this replica was written, by a request that was sent at `sent`.

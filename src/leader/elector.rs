@@ -239,6 +239,10 @@ impl Elector {
                 Ok(()) => self.write().await,
                 Err(why) => Err(why),
             };
+            // Nobody knows who receives at the address of a leader whose Lease has expired.
+            let is_led = self.election.is_led_by_another(self.started.elapsed());
+            let lease = self.stored.as_ref().filter(|_| is_led);
+            self.leader_address.note(lease.and_then(StoredLease::webhook_address));
         }
         match attempt {
             Ok(true) => Attempt::Holds,
@@ -252,7 +256,6 @@ impl Elector {
 
     async fn read(&mut self) -> Result<(), ApiError> {
         self.stored = self.cluster.get_lease(&self.lease, self.deadline()).await?;
-        self.leader_address.note(self.stored.as_ref().and_then(StoredLease::webhook_address));
         let record = self.stored.as_ref().map(|stored| stored.record.clone());
         self.election.observe(record, self.started.elapsed());
         Ok(())

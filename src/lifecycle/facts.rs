@@ -175,7 +175,8 @@ pub enum PollRequest {
 
 impl Due {
     /// A requested poll is due earlier, and so is a poll with a new key after a refused one, but neither before
-    /// `spec.polling.minInterval` has passed.
+    /// `spec.polling.minInterval` has passed. A notification brings no poll forward that is to confirm what the polls before
+    /// it said, because the time between them is part of the proof.
     #[must_use]
     pub fn of(
         now: Timestamp,
@@ -198,6 +199,7 @@ impl Due {
                 let soonest = local_state.last_answer.map_or(now, |last| later(last, REQUESTED_EVERY));
                 planned.min(soonest)
             }
+            PollRequest::Notification if local_state.needs_confirmation() => planned,
             PollRequest::Notification => planned.min(now),
         };
         let at = local_state.last_poll.map_or(at, |polled| at.max(bounds.soonest(polled)));

@@ -77,6 +77,14 @@ pub struct LocalState {
 }
 
 impl LocalState {
+    /// Whether further polls must confirm what the last one said before it counts.
+    pub(super) const fn needs_confirmation(&self) -> bool {
+        self.not_found.is_some()
+            || self.outdated.is_some()
+            || self.expired_before
+            || self.refused_key.is_some()
+    }
+
     /// How long it has been suspended since the deadline passed.
     pub(crate) fn suspended_since(&self, deadline: Timestamp, now: Timestamp) -> Duration {
         self.suspended.map_or(Duration::ZERO, |since| elapsed(since.max(deadline), now))

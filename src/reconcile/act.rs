@@ -81,7 +81,7 @@ impl Reconciler {
             }
             (Step::Poll(id), Admitted::Call(permit), Some((portal, key))) => {
                 // What is requested from now on may be about something that this poll does not show.
-                reconciliation.answers_request = self.requested_polls.sent(reconciliation.record_id);
+                reconciliation.answers_request |= self.requested_polls.sent(reconciliation.record_id);
                 let answer = self.poll(Caller { portal, key, permit }, &id).await;
                 StepOutcome::Poll { id, answer }
             }

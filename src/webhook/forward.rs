@@ -18,6 +18,8 @@ use super::certificate::Certificate;
 const FORWARDED: HeaderName = HeaderName::from_static("okid-operator-forwarded");
 /// How long the leader may take. Callers commonly give up after five seconds.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// How long the connection may take, which stays within the cluster.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
 /// Shorter than the leader keeps an idle connection.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,7 @@ impl Forwarder {
             .no_proxy()
             .redirect(Policy::none())
             .timeout(ANSWERED_WITHIN)
+            .connect_timeout(CONNECTED_WITHIN)
             .pool_idle_timeout(KEPT_FOR);
         let (builder, scheme) = match certificate {
             None => (builder, "http"),

@@ -168,25 +168,26 @@ impl Receiver {
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let (head, body) = request.into_parts();
-        let Some(name) = head.uri.path().strip_prefix(PATH) else { return answer(StatusCode::NOT_FOUND) };
-        if head.method != Method::POST {
-            let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED);
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return refused;
-        }
-        let known = self.names.get_key_value(name);
+        let name = head.uri.path().strip_prefix(PATH);
+        let known = name.and_then(|name| self.names.get_key_value(name));
         let count = |result| self.metrics.notification(known.map_or("", |(name, _)| name), result);
         let source = Source::of_request(peer, &head.headers, &self.trusted_proxies);
         if !self.sources.lock().admit(source, Instant::now()) {
             count("limited");
-            return try_again(StatusCode::TOO_MANY_REQUESTS);
+            return closing(try_again(StatusCode::TOO_MANY_REQUESTS));
+        }
+        if name.is_none() {
+            return closing(answer(StatusCode::NOT_FOUND));
+        }
+        if head.method != Method::POST {
+            let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED);
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return closing(refused);
         }
         let body = timeout(BODY_WITHIN, Limited::new(body, MOST_BYTES).collect()).await;
         let Ok(Ok(body)) = body else {
             count("incomplete");
-            let mut refused = answer(StatusCode::UNAUTHORIZED);
-            refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return refused;
+            return closing(answer(StatusCode::UNAUTHORIZED));
         };
         let body = body.to_bytes();
         let Some((name, known)) = known.filter(|(_, known)| known.accepts(&head.headers, &body)) else {
@@ -241,6 +242,12 @@ fn answer(code: StatusCode) -> Answer {
     let mut answer = Response::new(Empty::new());
     *answer.status_mut() = code;
     answer
+}
+
+/// Closes the connection, so that the next call costs its sender another one.
+fn closing(mut refused: Answer) -> Answer {
+    refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    refused
 }
 
 fn try_again(code: StatusCode) -> Answer {

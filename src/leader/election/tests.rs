@@ -70,6 +70,16 @@ fn a_lease_of_another_replica_is_acquired_once_it_was_unchanged_for_its_duration
 }
 
 #[test]
+fn another_replica_leads_only_while_its_lease_has_not_expired() {
+    let election = observed([(100, record("other", 0))]);
+    assert!(election.is_led_by_another(at(114)));
+    assert!(!election.is_led_by_another(at(115)));
+    assert!(!observed([(100, record("", 0))]).is_led_by_another(at(101)), "it was released");
+    assert!(!observed([(100, record("me", 0))]).is_led_by_another(at(101)));
+    assert!(!Election::new("me".to_owned(), TIMING).is_led_by_another(at(101)));
+}
+
+#[test]
 fn the_times_in_a_record_are_compared_with_no_clock() {
     for renewed in [-1_000_000, 0, 1_000_000] {
         let election = observed([(0, record("other", renewed))]);

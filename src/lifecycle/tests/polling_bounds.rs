@@ -18,7 +18,7 @@ use crate::{
         local_state::LocalState,
         poll_baseline::{CompactState, PollBaseline},
         schedule::{Bounds, first_reconcile},
-        since::{elapsed, later},
+        since::{Since, elapsed, later},
         state::ParsedStatus,
         step::{Refusal, Step},
     },
@@ -30,6 +30,9 @@ const MAX: Duration = Duration::from_mins(1);
 
 /// An event, by name.
 type Named = (&'static str, fn(&mut World));
+
+/// What a poll said, by name.
+type Said = (&'static str, fn(&mut LocalState, Since<()>));
 
 /// A session that was just polled, with narrow bounds.
 fn polled(bounds: Bounds) -> World {
@@ -252,6 +255,29 @@ fn a_notification_makes_a_poll_due_at_once_but_not_before_the_least_interval_has
     assert_eq!(due(PollRequest::None, None), Due::At(fixtures::after(400)));
     assert_eq!(due(PollRequest::Notification, None), Due::Now);
     assert_eq!(due(PollRequest::Notification, Some(60)), Due::At(fixtures::after(159)));
+}
+
+#[test]
+fn a_notification_brings_no_poll_forward_that_confirms_what_the_last_one_said() {
+    let now = fixtures::after(100);
+    let planned = fixtures::after(400);
+    let key = fixtures::facts().key;
+    let once = Since::one_more(None, (), now);
+    let said: [Said; 4] = [
+        ("404", |state, once| state.not_found = Some(once)),
+        ("older than before", |state, once| state.outdated = Some(once)),
+        ("expired, and older than before", |state, _| state.expired_before = true),
+        ("403", |state, _| state.refused_key = Some("0011223344556677".to_owned())),
+    ];
+    for (name, say) in said {
+        let mut local_state =
+            LocalState { next: Some(planned), last_poll: Some(now), ..LocalState::default() };
+        let due =
+            |state: &LocalState| Due::of(now, PollRequest::Notification, &key, state, Bounds::default());
+        assert_eq!(due(&local_state), Due::Now);
+        say(&mut local_state, once);
+        assert_eq!(due(&local_state), Due::At(planned), "{name}");
+    }
 }
 
 #[test]
