@@ -15,4 +15,4 @@ pub(crate) use applied::{Applied, Removed};
 pub(crate) use chunked_vec::ChunkedVec;
 pub(crate) use record_id::RecordId;
 pub(crate) use table::Index;
-pub(crate) use version::Uid;
+pub(crate) use version::{ShortUid, Uid};

@@ -14,7 +14,7 @@ use super::{
     namespaces::Namespaces,
     record_id::RecordId,
     records::{Record, Records},
-    version::{Uid, Version},
+    version::{ShortUid, Uid, Version},
 };
 
 /// The live verifications by uid and by name. `R` is what the caller stores with each.
@@ -276,14 +276,10 @@ impl<R> Index<R> {
         self.find_uid(Uid::of(uid))
     }
 
-    /// The record of the object with this uid, as the index keeps it.
+    /// The record of the object with this uid, as the holder of a session is known.
     #[must_use]
-    pub(crate) fn find_uid(&self, uid: Uid) -> Option<RecordId> {
-        let hash = self.hasher.hash_one(uid);
-        let index = self
-            .by_uid
-            .find(hash, |&index| self.records.at(index).is_some_and(|record| record.uid == uid))?;
-        self.records.id_at(*index)
+    pub(crate) fn find_by_short_uid(&self, uid: ShortUid) -> Option<RecordId> {
+        self.find_by(uid, |of| of.short() == uid)
     }
 
     /// One record to read. `None` if it was removed.
@@ -333,6 +329,18 @@ impl<R> Index<R> {
             + self.name_bytes
     }
 
+    fn find_uid(&self, uid: Uid) -> Option<RecordId> {
+        self.find_by(uid.short(), |of| of == uid)
+    }
+
+    fn find_by(&self, uid: ShortUid, is_it: impl Fn(Uid) -> bool) -> Option<RecordId> {
+        let hash = self.hasher.hash_one(uid);
+        let index = self
+            .by_uid
+            .find(hash, |&index| self.records.at(index).is_some_and(|record| is_it(record.uid)))?;
+        self.records.id_at(*index)
+    }
+
     fn mark(&mut self, record_id: RecordId, settling: bool) -> bool {
         match self.records.get_mut(record_id) {
             Some(record) => {
@@ -344,13 +352,13 @@ impl<R> Index<R> {
     }
 
     fn insert(&mut self, record: Record<R>) -> RecordId {
-        let by_uid = self.hasher.hash_one(record.uid);
+        let by_uid = self.hasher.hash_one(record.uid.short());
         let by_name = self.hasher.hash_one((record.namespace, &*record.name));
         self.name_bytes += record.name.len();
         let record_id = self.records.insert(record);
         let (records, hasher) = (&self.records, &self.hasher);
         self.by_uid.insert_unique(by_uid, record_id.index, |&index| {
-            records.at(index).map_or(0, |record| hasher.hash_one(record.uid))
+            records.at(index).map_or(0, |record| hasher.hash_one(record.uid.short()))
         });
         self.by_name.insert_unique(by_name, record_id.index, |&index| {
             records.at(index).map_or(0, |record| hasher.hash_one((record.namespace, &*record.name)))
@@ -360,7 +368,7 @@ impl<R> Index<R> {
 
     fn remove_as(&mut self, record_id: RecordId, reason: RemovalReason) -> Option<Removed<R>> {
         let record = self.records.remove(record_id)?;
-        let by_uid = self.hasher.hash_one(record.uid);
+        let by_uid = self.hasher.hash_one(record.uid.short());
         if let Ok(entry) = self.by_uid.find_entry(by_uid, |&index| index == record_id.index) {
             entry.remove();
         }

@@ -6,7 +6,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Uid([u64; 2]);
 
+/// Half as many bytes as a [`Uid`], for what is kept for every object. API servers choose uids at random, so two objects
+/// hardly share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ShortUid(u64);
+
 impl Uid {
+    pub(crate) const fn short(self) -> ShortUid {
+        let [high, low] = self.0;
+        ShortUid(high ^ low)
+    }
+
     pub(crate) fn of(text: &str) -> Self {
         Self::parse(text).unwrap_or_else(|| Self([hash(0, text), hash(1, text)]))
     }

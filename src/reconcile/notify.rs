@@ -38,7 +38,7 @@ impl Reconciler {
     fn with_session(&self, session: SessionKey) -> Option<(RecordId, FairnessKey)> {
         let uid = self.sessions.holder(session)?;
         let index = self.index();
-        let record_id = index.find_uid(uid)?;
+        let record_id = index.find_by_short_uid(uid)?;
         Some((record_id, index.view(record_id)?.payload.fairness_key))
     }
 

@@ -10,7 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{index::Uid, portal::VerificationId};
+use crate::{
+    index::{ShortUid, Uid},
+    portal::VerificationId,
+};
 
 /// A session, as a hash that no other process can predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +48,7 @@ impl Drop for ReservedSession {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     hasher: RandomState,
-    holders: Mutex<HashMap<SessionKey, Uid>>,
+    holders: Mutex<HashMap<SessionKey, ShortUid>>,
 }
 
 impl Sessions {
@@ -53,7 +56,7 @@ impl Sessions {
     /// it.
     pub(crate) fn take(&self, portal: &str, id: &VerificationId, uid: &str) -> Option<SessionKey> {
         let key = self.key(portal, id);
-        let holder = Uid::of(uid);
+        let holder = Uid::of(uid).short();
         (*self.holders.lock().entry(key).or_insert(holder) == holder).then_some(key)
     }
 
@@ -65,7 +68,7 @@ impl Sessions {
         uid: &str,
     ) -> Option<ReservedSession> {
         let key = self.key(portal, id);
-        let holder = Uid::of(uid);
+        let holder = Uid::of(uid).short();
         // If the resource already has it, the cache entry releases it.
         let is_kept = match self.holders.lock().entry(key) {
             Entry::Vacant(free) => {
@@ -84,13 +87,13 @@ impl Sessions {
     }
 
     /// The uid of the resource that has a session.
-    pub(crate) fn holder(&self, key: SessionKey) -> Option<Uid> {
+    pub(crate) fn holder(&self, key: SessionKey) -> Option<ShortUid> {
         self.holders.lock().get(&key).copied()
     }
 
     /// Bytes in use, approximately.
     pub(crate) fn memory(&self) -> usize {
-        self.holders.lock().capacity() * (size_of::<(SessionKey, Uid)>() + 1)
+        self.holders.lock().capacity() * (size_of::<(SessionKey, ShortUid)>() + 1)
     }
 
     /// The session with this id at the portal with this base URL.

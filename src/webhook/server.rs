@@ -173,17 +173,17 @@ mod tests {
     /// Calls once per second, and returns how often until the connection was closed.
     async fn calls_until_closed(token: &str) -> u32 {
         let folder = tempfile::tempdir().unwrap();
-        let (mut client, server) = duplex(1 << 16);
+        let (mut caller, stream) = duplex(1 << 16);
         let (receiver, shutdown) = (receiver(&folder), CancellationToken::new());
         let service = Service { receiver, peer: Ipv4Addr::LOCALHOST.into(), shutdown };
-        let served = tokio::spawn(service.answer(server));
+        let served = tokio::spawn(service.answer(stream));
         let call = format!(
             "POST /notify/okid HTTP/1.1\r\nhost: okid\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\n\r\n{{}}"
         );
         let mut response = [0; 1024];
         for calls in 0..MANY {
-            let is_open = client.write_all(call.as_bytes()).await.is_ok()
-                && client.read(&mut response).await.is_ok_and(|read| read > 0);
+            let is_open = caller.write_all(call.as_bytes()).await.is_ok()
+                && caller.read(&mut response).await.is_ok_and(|read| read > 0);
             if !is_open {
                 return calls;
             }

@@ -26,6 +26,19 @@ const UID: &str = "c0ffee00-0000-4000-8000-000000000001";
 const OTHER: &str = "c0ffee00-0000-4000-8000-000000000002";
 
 #[test]
+fn an_object_is_found_by_half_of_its_uid() {
+    let mut index = Index::new();
+    for (name, uid) in [("a", UID), ("b", OTHER), ("c", "no UUID")] {
+        apply(&mut index, name, uid, 5);
+    }
+    for (name, uid) in [("a", UID), ("b", OTHER), ("c", "no UUID")] {
+        let found = index.find_by_short_uid(Uid::of(uid).short());
+        assert!(found.is_some() && found == index.find_by_name("kyc", name), "{name}");
+    }
+    assert_eq!(index.find_by_short_uid(Uid::of("another").short()), None);
+}
+
+#[test]
 fn an_object_is_new_when_first_applied_and_then_changed_or_unchanged() {
     let mut index = Index::new();
     let Applied::New(record_id) = apply(&mut index, "a", UID, 5) else {
