@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A limit is tried for so many calls, or for [`TRIED_FOR`] if they take longer and [`FEWEST_CALLS`] are over.
-const CALLS: u32 = 100;
+const CALLS: u32 = 200;
 const TRIED_FOR: Duration = Duration::from_secs(1);
 const FEWEST_CALLS: u32 = 20;
-/// Twice the limit is of use if a call takes at most this many times as long with it: then there are at least 1.6 times
+/// Twice the limit is of use if a call takes at most this many times as long with it: then there are at least 1.7 times
 /// as many calls per second.
-const SLOWER: f64 = 1.25;
+const SLOWER: f64 = 1.15;
 /// The time between two series of trials.
 const RETRIED_AFTER: Duration = Duration::from_secs(10);
 /// Another namespace counts as having calls if it asked for a permit within this time.
