@@ -73,7 +73,13 @@ struct PortalLabels {
     portal: String,
 }
 
-/// The help of a gauge.
+/// The help of `okid_webhook_notifications_total`.
+const WEBHOOK_NOTIFICATIONS: &str =
+    "Calls of the webhook port, by the name in their path and what became of them";
+/// The help of `okid_api_server_rollbacks_total`.
+const API_SERVER_ROLLBACKS: &str =
+    "Times that the API server's state went back, as after a restore of etcd from a backup";
+/// The help of `okid_previous_key_sessions`.
 const PREVIOUS_KEY_SESSIONS: &str = "Live sessions that need the API key under previousKey, or may need it because they are suspended or were not polled since the start";
 
 /// The metrics of the process.
@@ -167,10 +173,7 @@ impl Metrics {
                 .reconcile_seconds("reconcile_duration", "How long reconciles ran, by outcome"),
             evidence_objects: okid
                 .plain("evidence_objects", "Attempts to store an object of evidence, by result"),
-            webhook_notifications: okid.plain(
-                "webhook_notifications",
-                "Calls of the webhook port, by the name in their path and what became of them",
-            ),
+            webhook_notifications: okid.plain("webhook_notifications", WEBHOOK_NOTIFICATIONS),
             events: okid.plain("events", "Published events, by reason"),
             live: okid.plain("live_verifications", "Verifications that are not settled, by phase"),
             closures: Closures::new(&mut okid),
@@ -207,10 +210,7 @@ impl Metrics {
                 "incomplete_lists",
                 "Lists of Verifications that are not complete: one of each watched namespace, or one of all",
             ),
-            api_server_rollbacks: okid.plain(
-                "api_server_rollbacks",
-                "Times that the API server's state went back, as after a restore of etcd from a backup",
-            ),
+            api_server_rollbacks: okid.plain("api_server_rollbacks", API_SERVER_ROLLBACKS),
             watch_last_event: okid.with_unit(
                 "watch_last_event_timestamp",
                 "Unix time at which the watch last delivered something",

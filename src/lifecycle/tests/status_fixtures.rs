@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::world::{Answer, World, created, not_stored, poll_failed, refused, said};
 use crate::{
-    api::{DeletionPolicy, OnUnknownOutcome, ReadyWhen},
+    api::{OnUnknownOutcome, ReadyWhen},
     lifecycle::{
-        cleanup::{CleanupFacts, DeletionOutcome},
+        cleanup::DeletionOutcome,
         evidence_error::EvidenceError,
         facts::PortalFact,
         fixtures,
@@ -14,8 +14,13 @@ use crate::{
         since::later,
         step::Refusal,
     },
-    portal::error::{Failed, PortalError},
+    portal::error::PortalError,
 };
+
+mod worlds;
+
+pub(super) use worlds::{GENERATION, LOST, for_long, fresh, not_found, open};
+use worlds::{for_a_minute, paused, say, store, storing, wait, with_ttl};
 
 use Health::{Degraded, Healthy, Progressing, Suspended};
 use Kstatus::{Current, InProgress};
@@ -37,90 +42,8 @@ pub(super) enum Health {
     Healthy,
 }
 
-pub(super) const LOST: PortalError = PortalError::Failed(Failed::TimedOut);
-pub(super) const GENERATION: i64 = 3;
-
-pub(super) fn fresh(ready_when: ReadyWhen) -> World {
-    let mut world = World::fresh(ready_when);
-    world.facts.generation = GENERATION;
-    world
-}
-
-pub(super) fn open(ready_when: ReadyWhen) -> World {
-    let mut session = fresh(ready_when);
-    session.reconcile(created());
-    session.pass(60);
-    session
-}
-
 /// Produces the state of a row.
 pub(super) type Setup = fn(ReadyWhen) -> World;
-
-fn wait(mut world: World) -> World {
-    world.reconcile(Answer::Uncalled);
-    world
-}
-
-fn say(word: &str, completed: &[&str], ready_when: ReadyWhen) -> World {
-    let mut session = open(ready_when);
-    session.reconcile(said(word, completed));
-    session
-}
-
-/// The same answer for a quarter of an hour.
-pub(super) fn for_long(mut world: World, answer: &Answer) -> World {
-    let end = later(world.facts.now, Duration::from_mins(15));
-    while world.facts.now < end {
-        world.reconcile_when_due(answer.clone());
-        world.pass(30);
-    }
-    world.reconcile_when_due(answer.clone());
-    world
-}
-
-pub(super) fn not_found(mut world: World) -> World {
-    for _ in 0..3 {
-        world.reconcile_when_due(poll_failed(PortalError::NotFound));
-    }
-    world
-}
-
-fn paused(mut world: World) -> World {
-    world.refusal = Some(Refusal::Paused(later(world.facts.now, Duration::from_mins(5))));
-    world.reconcile(Answer::Uncalled);
-    world.pass(60);
-    wait(world)
-}
-
-/// Verified, with evidence requested.
-fn storing(ready_when: ReadyWhen) -> World {
-    let mut world = fresh(ready_when);
-    world.facts.evidence.spec = Some(fixtures::evidence_spec(DeletionPolicy::Retain));
-    world.reconcile(created());
-    world.pass(60);
-    world.reconcile(said("verified", &["document", "liveness"]));
-    world
-}
-
-/// Verified, and to be deleted at once.
-fn with_ttl(ready_when: ReadyWhen, managed_by_git_ops: bool) -> World {
-    let mut world = fresh(ready_when);
-    world.facts.cleanup = Some(CleanupFacts { ttl: Duration::ZERO, managed_by_git_ops });
-    world.reconcile(created());
-    world.pass(60);
-    world.reconcile(said("verified", &[]));
-    world
-}
-
-fn for_a_minute(mut world: World, error: EvidenceError) -> World {
-    world.pass(60);
-    store(world, not_stored(error))
-}
-
-fn store(mut world: World, answer: Answer) -> World {
-    world.reconcile(answer);
-    world
-}
 
 /// One row: how it is produced, and for each meaning of Ready the reason of Ready, that of Reconciling or Stalled (with
 /// its first letter), and what kstatus and Argo CD conclude.
