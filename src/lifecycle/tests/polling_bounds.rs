@@ -255,6 +255,10 @@ fn a_notification_makes_a_poll_due_at_once_but_not_before_the_least_interval_has
     assert_eq!(due(PollRequest::None, None), Due::At(fixtures::after(400)));
     assert_eq!(due(PollRequest::Notification, None), Due::Now);
     assert_eq!(due(PollRequest::Notification, Some(60)), Due::At(fixtures::after(159)));
+    // As it is kept between two polls of the same second.
+    let local_state = LocalState { last_poll: Some(fixtures::after(101)), ..local_state };
+    let due = Due::of(now, PollRequest::Notification, &key, &local_state, Bounds::default());
+    assert_eq!(due, Due::Now, "what the first poll showed must not be all");
 }
 
 #[test]
