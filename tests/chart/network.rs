@@ -71,6 +71,18 @@ fn the_ports_of_portals_and_stores_are_allowed_and_no_others() {
 }
 
 #[test]
+fn whoever_may_scrape_the_metrics_the_pod_of_helm_test_reaches_them_too() {
+    let rendered = case("networkpolicy");
+    let [pod] = rendered.of_kind("Pod").try_into().unwrap();
+    let labels = &pod.object["metadata"]["labels"];
+    let from = policy(rendered).unwrap()["ingress"][0]["from"].as_array().unwrap();
+    assert_eq!(from.len(), 3, "{from:?}");
+    let selected = from[2]["podSelector"]["matchLabels"].as_object().unwrap();
+    assert!(selected.contains_key("app.kubernetes.io/component"));
+    assert!(selected.iter().all(|(name, value)| &labels[name] == value), "{selected:?} {labels}");
+}
+
+#[test]
 fn each_network_is_a_peer_of_its_own() {
     let policy = policy(case("networkpolicy")).unwrap();
     let networks = |rule: &Value| -> Vec<String> {
@@ -81,7 +93,7 @@ fn each_network_is_a_peer_of_its_own() {
     assert_eq!(ports(&policy["egress"][1]), BTreeSet::from([6443]));
     assert_eq!(networks(&policy["egress"][2]), ["198.51.100.0/24", "203.0.113.0/24"]);
     assert_eq!(networks(&policy["egress"][3]), ["169.254.169.254/32"]);
-    assert_eq!(policy["ingress"][0]["from"].as_array().unwrap().len(), 2);
+    assert_eq!(policy["ingress"][0]["from"].as_array().unwrap().len(), 3, "and the Pod of `helm test`");
     let anywhere = self::policy(case("plain-http")).unwrap();
     assert_eq!(ports(&anywhere["egress"][1]), BTreeSet::from([443, 6443]));
     assert!(anywhere["egress"].as_array().unwrap().iter().all(|rule| rule.get("to").is_none()));
