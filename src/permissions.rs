@@ -92,7 +92,7 @@ pub const RUN: &[Permission] = &[
         Objects::All,
         (
             "patch",
-            "the claim before a create, and all that status shows. Grant it to nobody else: it can forge a verdict",
+            "writes the claim before a create, and all that status shows. Grant it to nobody else: it can forge a verdict",
         ),
     ),
     permission(

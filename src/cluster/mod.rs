@@ -29,6 +29,7 @@ mod verifications;
 mod watch;
 mod watch_client;
 
+pub(crate) use access_review::Access;
 pub(crate) use connect::{Connect, connect};
 pub(crate) use definition::{INSTALL, WAITING};
 pub(crate) use deletion::Deletion;

@@ -2,7 +2,9 @@
 //! permission that it needs. `helm test` runs it with the operator's own `ServiceAccount`.
 
 use std::{
+    error::Error,
     fmt::{self, Display, Formatter},
+    io,
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     clock::Clock,
-    cluster::{Cluster, Connect, connect},
+    cluster::{Access, Cluster, Connect, connect},
     metrics::Metrics,
     permissions::{self, Objects, Permission, Scope},
     settings::{CheckSettings, Namespace},
@@ -68,6 +70,13 @@ enum Place<'a> {
     Skipped(&'static str),
 }
 
+/// Reports each check as it is made, so that a run that is cut off has said what it knew, and counts them.
+struct Report<R> {
+    line: R,
+    made: usize,
+    failed: usize,
+}
+
 impl CheckResult {
     fn of(problem: Option<String>) -> Self {
         problem.map_or(Self::Ok, Self::Failed)
@@ -85,6 +94,14 @@ impl Display for Finding {
     }
 }
 
+impl<R: Fn(&str)> Report<R> {
+    fn add(&mut self, finding: &Finding) {
+        (self.line)(&finding.to_string());
+        self.made += usize::from(!matches!(finding.result, CheckResult::Skipped(_)));
+        self.failed += usize::from(matches!(finding.result, CheckResult::Failed(_)));
+    }
+}
+
 /// Checks an installed operator, and passes a line about each thing that is checked to `report`.
 ///
 /// # Errors
@@ -92,41 +109,77 @@ impl Display for Finding {
 /// [`CheckError`].
 pub async fn check(settings: &CheckSettings, report: impl Fn(&str)) -> Result<(), CheckError> {
     let cluster = connect(Clock::start(), "check", None, Metrics::new().into()).await?;
-    let mut findings = Vec::new();
+    let mut report = Report { line: report, made: 0, failed: 0 };
     if let Some(url) = &settings.admin_url {
-        findings.push(readiness(url.as_str()).await);
-        findings.push(metrics(url.as_str()).await);
+        report.add(&readiness(url.as_str()).await);
+        report.add(&metrics(url.as_str()).await);
+    } else {
+        let result = CheckResult::Skipped("pass --admin-url to check it");
+        report.add(&Finding { what: "ready, and serves metrics".to_owned(), result });
     }
-    for (permission, place) in needed(settings) {
-        findings.push(right(&cluster, permission, place, settings).await);
-    }
-    for finding in &findings {
-        report(&finding.to_string());
-    }
-    let made = findings.iter().filter(|finding| !matches!(finding.result, CheckResult::Skipped(_)));
-    match findings.iter().filter(|finding| matches!(finding.result, CheckResult::Failed(_))).count() {
+    check_permissions(&cluster, settings, &mut report).await;
+    match report.failed {
         0 => Ok(()),
-        failed => Err(CheckError::Failed(failed, made.count())),
+        failed => Err(CheckError::Failed(failed, report.made)),
+    }
+}
+
+/// Checks the permissions. Once the API server cannot be asked, the rest are skipped: nothing is known about them.
+async fn check_permissions<R: Fn(&str)>(cluster: &Cluster, settings: &CheckSettings, report: &mut Report<R>) {
+    let account = match cluster.own_account().await {
+        Ok(name) => Finding {
+            what: format!("the API server answers; it knows this account as {name}"),
+            result: CheckResult::Ok,
+        },
+        Err(error) => Finding {
+            what: "the API server answers".to_owned(),
+            result: CheckResult::Failed(error.to_string()),
+        },
+    };
+    let mut can_ask = account.result == CheckResult::Ok;
+    report.add(&account);
+    for (permission, place) in needed(settings) {
+        let place = if can_ask { place } else { Place::Skipped("the API server cannot be asked") };
+        let finding = match may(cluster, permission, place, settings).await {
+            Ok(finding) => finding,
+            Err(finding) => {
+                can_ask = false;
+                finding
+            }
+        };
+        report.add(&finding);
     }
 }
 
 /// The permissions of an operator with these settings, each with where it is checked.
 fn needed(settings: &CheckSettings) -> Vec<(&'static Permission, Place<'_>)> {
-    let watched: Vec<_> = settings.namespaces.iter().map(Namespace::as_str).collect();
+    let watched: Vec<_> = if settings.namespaces.is_empty() {
+        vec![Place::Cluster]
+    } else {
+        settings.namespaces.iter().map(|namespace| Place::Namespace(namespace.as_str())).collect()
+    };
     let places = |permission: &Permission| match permission.scope {
-        Scope::WatchedNamespaces if watched.is_empty() => vec![Place::Cluster],
-        Scope::WatchedNamespaces => watched.iter().copied().map(Place::Namespace).collect(),
+        Scope::WatchedNamespaces => watched.clone(),
         Scope::OwnNamespace => vec![own_place(permission, settings)],
     };
-    permissions::RUN
-        .iter()
-        .flat_map(|permission| places(permission).into_iter().map(move |place| (permission, place)))
+    let optional_places = |permission: &Permission| {
+        if settings.ttl_after_finished {
+            places(permission)
+        } else {
+            vec![Place::Skipped("pass --ttl-after-finished to check it, if spec.ttlAfterFinished is used")]
+        }
+    };
+    let run = permissions::RUN.iter().map(|permission| (permission, places(permission)));
+    let ttl =
+        permissions::TTL_AFTER_FINISHED.iter().map(|permission| (permission, optional_places(permission)));
+    run.chain(ttl)
+        .flat_map(|(permission, places)| places.into_iter().map(move |place| (permission, place)))
         .collect()
 }
 
 /// Where a permission for the operator's own namespace is checked.
 fn own_place<'a>(permission: &Permission, settings: &'a CheckSettings) -> Place<'a> {
-    let own = settings.pod_namespace.as_deref();
+    let own = settings.pod_namespace.as_ref().map(Namespace::as_str);
     if !permission.is_for_leader_election() {
         return own.map_or(Place::Skipped("pass --pod-namespace to check it"), Place::Namespace);
     }
@@ -140,12 +193,13 @@ fn own_place<'a>(permission: &Permission, settings: &'a CheckSettings) -> Place<
     )
 }
 
-async fn right(
+/// Checks one permission. `Err` if the API server cannot be asked.
+async fn may(
     cluster: &Cluster,
     permission: &Permission,
     place: Place<'_>,
     settings: &CheckSettings,
-) -> Finding {
+) -> Result<Finding, Finding> {
     let object = match permission.objects {
         Objects::All | Objects::Deployment => None,
         Objects::Lease => settings.leader_lease_name.as_deref(),
@@ -155,14 +209,24 @@ async fn right(
     let (what, namespace) = match place {
         Place::Cluster => (format!("{what} in the cluster"), None),
         Place::Namespace(namespace) => (format!("{what} in namespace {namespace}"), Some(namespace)),
-        Place::Skipped(why) => return Finding { what, result: CheckResult::Skipped(why) },
+        Place::Skipped(why) => return Ok(Finding { what, result: CheckResult::Skipped(why) }),
     };
+    let of_object = object.map(|name| format!(" for the object {name}")).unwrap_or_default();
+    let reason = permission.reason;
     let problem = match cluster.may(permission, namespace, object).await {
-        Ok(true) => None,
-        Ok(false) => Some(format!("not granted; it is needed because the operator {}", permission.reason)),
-        Err(error) => Some(format!("the API server cannot be asked: {error}")),
+        Ok(Access::Granted) => None,
+        Ok(Access::NotGranted) => {
+            Some(format!("not granted{of_object}; it is needed because the operator {reason}"))
+        }
+        Ok(Access::Unknown) => Some(format!(
+            "not granted{of_object}, or the API server failed to evaluate it; it is needed because the operator {reason}"
+        )),
+        Err(error) => {
+            let result = CheckResult::Failed(format!("the API server cannot be asked: {error}"));
+            return Err(Finding { what, result });
+        }
     };
-    Finding { what, result: CheckResult::of(problem) }
+    Ok(Finding { what, result: CheckResult::of(problem) })
 }
 
 async fn readiness(url: &str) -> Finding {
@@ -174,6 +238,8 @@ async fn readiness(url: &str) -> Finding {
             Err(problem) => Some(problem),
         };
         if problem.is_none() || since.elapsed() >= READY_WITHIN {
+            let problem = problem
+                .map(|problem| format!("not within {} s; the last try: {problem}", READY_WITHIN.as_secs()));
             return Finding { what: format!("ready at {url}"), result: CheckResult::of(problem) };
         }
         sleep(PAUSE).await;
@@ -184,7 +250,7 @@ async fn metrics(url: &str) -> Finding {
     let problem = match get(url, "/metrics").await {
         Ok((200, body)) if body.contains(A_METRIC) => None,
         Ok((200, _)) => Some(format!("there is no {A_METRIC}; this is not an okid-operator")),
-        Ok((code, _)) => Some(code.to_string()),
+        Ok((code, _)) => Some(format!("the response is {code}")),
         Err(problem) => Some(problem),
     };
     Finding { what: format!("metrics at {url}"), result: CheckResult::of(problem) }
@@ -196,75 +262,27 @@ async fn get(url: &str, path: &str) -> Result<(u16, String), String> {
         format!("{}{path}", url.trim_end_matches('/')).parse().map_err(|_| "not a URL".to_owned())?;
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let response = async {
-        let response = client.get(uri).await.map_err(|_| "no response".to_owned())?;
+        let response = client.get(uri).await.map_err(|error| no_response(&error))?;
         let code = response.status().as_u16();
         let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
         let body = body.map_err(|_| "the response is not complete".to_owned())?.to_bytes();
         Ok((code, String::from_utf8_lossy(&body).into_owned()))
     };
-    timeout(RESPONSE_WITHIN, response).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
+    let too_late = || format!("no response within {} s", RESPONSE_WITHIN.as_secs());
+    timeout(RESPONSE_WITHIN, response).await.unwrap_or_else(|_| Err(too_late()))
+}
+
+/// What this machine says about a request that has no response, such as a name without an address or a refused connection.
+fn no_response(error: &(dyn Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return format!("no response: {error}");
+        }
+        cause = error.source();
+    }
+    "no response".to_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(namespaces: &[&str], lease: Option<&str>) -> CheckSettings {
-        CheckSettings {
-            admin_url: None,
-            namespaces: namespaces.iter().map(|name| name.parse().unwrap()).collect(),
-            leader_lease_name: lease.map(str::to_owned),
-            leader_lease_namespace: None,
-            pod_namespace: Some("okid-operator".to_owned()),
-        }
-    }
-
-    fn places<'a>(settings: &'a CheckSettings, resource: &str) -> Vec<Place<'a>> {
-        let needed = needed(settings).into_iter().filter(|(permission, _)| permission.resource == resource);
-        needed.map(|(_, place)| place).collect()
-    }
-
-    fn is_skipped(places: &[Place<'_>]) -> bool {
-        !places.is_empty() && places.iter().all(|place| matches!(place, Place::Skipped(_)))
-    }
-
-    #[test]
-    fn permissions_are_checked_where_the_operator_needs_them() {
-        let all = settings(&[], Some("okid"));
-        assert_eq!(places(&all, "secrets"), [Place::Cluster]);
-        assert_eq!(places(&all, "leases"), [Place::Namespace("okid-operator"); 3]);
-        let two = settings(&["team-a", "team-b"], None);
-        assert_eq!(places(&two, "secrets"), [Place::Namespace("team-a"), Place::Namespace("team-b")]);
-        assert!(is_skipped(&places(&two, "leases")));
-        let elsewhere = CheckSettings {
-            leader_lease_namespace: Some("leases".parse().unwrap()),
-            ..settings(&[], Some("okid"))
-        };
-        assert_eq!(places(&elsewhere, "leases"), [Place::Namespace("leases"); 3]);
-        let own_events = needed(&elsewhere).into_iter().filter(|(permission, _)| {
-            permission.resource == "events" && permission.scope == Scope::OwnNamespace
-        });
-        assert!(own_events.map(|(_, place)| place).all(|place| place == Place::Namespace("okid-operator")));
-    }
-
-    #[test]
-    fn what_cannot_be_checked_without_the_namespace_of_the_pod_is_said() {
-        let unknown = CheckSettings { pod_namespace: None, ..settings(&[], Some("okid")) };
-        assert!(is_skipped(&places(&unknown, "leases")));
-        let skipped = needed(&unknown).into_iter().filter(|(_, place)| matches!(place, Place::Skipped(_)));
-        assert!(skipped.map(|(permission, _)| permission.scope).all(|scope| scope == Scope::OwnNamespace));
-        let finding =
-            Finding { what: "may get leases".to_owned(), result: CheckResult::Skipped("pass a flag") };
-        assert_eq!(finding.to_string(), "skipped may get leases: pass a flag");
-    }
-
-    #[test]
-    fn a_finding_is_one_line_that_says_what_is_wrong() {
-        let finding = |problem: Option<&str>| {
-            let result = CheckResult::of(problem.map(str::to_owned));
-            Finding { what: "ready".to_owned(), result }.to_string()
-        };
-        assert_eq!(finding(None), "ok      ready");
-        assert_eq!(finding(Some("503")), "FAILED  ready: 503");
-    }
-}
+mod tests;

@@ -128,6 +128,7 @@ impl Release<'_> {
     async fn stop_operator(&self) -> bool {
         let ReleaseSettings { stop_deployment, pod_selector, pod_namespace, .. } = self.settings;
         let (Some(namespace), Some(deployment)) = (pod_namespace, stop_deployment) else { return false };
+        let namespace = namespace.as_str();
         let since = Instant::now();
         while let Err(error) = self.cluster.stop_deployment(namespace, deployment).await {
             if since.elapsed() >= SCALED_WITHIN {

@@ -70,7 +70,7 @@ fn without_empty_variables(command: Clap) -> Clap {
         let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if is_empty { argument.env(Resettable::Reset) } else { argument }
     };
-    command.mut_subcommand("run", |run| run.mut_args(unset))
+    command.mut_subcommands(|subcommand| subcommand.mut_args(unset))
 }
 
 /// The variables that a value was taken from.

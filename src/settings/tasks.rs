@@ -25,7 +25,7 @@ pub struct ReleaseSettings {
     pub pod_selector: Option<Selector>,
     /// Namespace of that Deployment.
     #[arg(long, env = "OKID_POD_NAMESPACE", value_name = "NAME")]
-    pub pod_namespace: Option<String>,
+    pub pod_namespace: Option<Namespace>,
     /// Format of log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
@@ -46,7 +46,10 @@ pub struct CheckSettings {
     /// Namespace of that Lease, if it is not the Pod's.
     #[arg(long, value_name = "NAME", requires = "leader_lease_name")]
     pub leader_lease_namespace: Option<Namespace>,
+    /// Whether the operator deletes Verifications at the end of their `spec.ttlAfterFinished`, which takes one more permission.
+    #[arg(long)]
+    pub ttl_after_finished: bool,
     /// Namespace of the operator's Pod, from the downward API.
     #[arg(long, env = "OKID_POD_NAMESPACE", value_name = "NAME")]
-    pub pod_namespace: Option<String>,
+    pub pod_namespace: Option<Namespace>,
 }

@@ -25,6 +25,11 @@ async fn an_empty_variable_counts_as_unset() {
     let operator = world.another(launch);
     operator.until_watching().await;
     operator.stop().await;
+    let folder = Folder::create("okid-operator-").unwrap();
+    let check = Operator::program("nowhere".as_ref()).args(["check"]).env("OKID_POD_NAMESPACE", "");
+    let check = Operator::start(check, folder.path().join("check"), folder.lifeline().unwrap());
+    check.wait().await;
+    assert!(check.log().contains("find the cluster"), "{}", check.log());
     world.finish().await;
 }
 

@@ -167,6 +167,10 @@ fn the_pods_of_hooks_run_commands_that_the_operator_has() {
         assert_eq!(settings.leader_lease_name.as_ref(), lease.first(), "{case}");
         let lease_namespace = settings.leader_lease_namespace.map(|namespace| namespace.as_str().to_owned());
         assert_eq!(lease_namespace, rendered.flags("--leader-lease-namespace").pop(), "{case}");
+        let namespaces: Vec<_> = settings.namespaces.iter().map(|name| name.as_str().to_owned()).collect();
+        assert_eq!(namespaces, rendered.flags("--namespace"), "{case}");
+        // Only this case has the value rbac.ttlAfterFinished.
+        assert_eq!(settings.ttl_after_finished, case == "identity", "{case}");
         let url = settings.admin_url.map(|url| url.as_str().to_owned());
         let port = rendered.flags("--admin-address")[0].rsplit_once(':').unwrap().1.to_owned();
         for service in

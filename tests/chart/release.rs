@@ -258,7 +258,8 @@ async fn check(installed: &Installed, operator: &Child) -> (Option<i32>, String)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_charts_cluster_wide_permissions_suffice_and_helm_test_finds_a_missing_one() {
-    let installed = Installed::new("okid-all", "default", &["watch.selector=\"chart-test=all\""]).await;
+    let set = ["watch.selector=\"chart-test=all\"", "rbac.ttlAfterFinished=true"];
+    let installed = Installed::new("okid-all", "default", &set).await;
     let portal = sandbox().await;
     let operator = installed.operator(&portal.url());
     let (code, log) = check(&installed, &operator).await;
@@ -268,30 +269,39 @@ async fn the_charts_cluster_wide_permissions_suffice_and_helm_test_finds_a_missi
         "{log}"
     );
     assert!(log.contains("may update leases (coordination.k8s.io) in namespace okid-operator"), "{log}");
+    assert!(log.contains("this account as system:serviceaccount:okid-operator:okid-all\n"), "{log}");
 
     finishes(&installed, "default", json!({"chart-test": "all"}), &operator).await;
-    let remove = json!([{"op": "remove", "path": "/rules/2"}]).to_string();
+    let remove = json!([
+        {"op": "remove", "path": "/rules/2"},
+        {"op": "test", "path": "/rules/0/verbs/4", "value": "delete"},
+        {"op": "remove", "path": "/rules/0/verbs/4"},
+    ])
+    .to_string();
     let patch = ["patch", "clusterrole", "okid-all", "--type=json", "--patch", &remove];
     kubectl_in(installed.cluster, &patch, "");
     let (code, log) = check(&installed, &operator).await;
     assert_eq!(code, Some(1), "{log}");
     let failed: Vec<_> = log.lines().filter(|line| line.starts_with("FAILED")).collect();
-    assert_eq!(failed.len(), 1, "{log}");
+    assert_eq!(failed.len(), 2, "{log}");
     assert!(failed[0].contains("may get secrets (core) in the cluster: not granted"), "{log}");
+    assert!(failed[1].contains("may delete verifications (okid.io) in the cluster: not granted"), "{log}");
     operator.signal(Signal::Terminate).unwrap();
     assert_eq!(ended(&operator).await.0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_charts_permissions_suffice_in_a_list_of_namespaces_and_nowhere_else() {
-    let lease = ["leaderElection.leaseNamespace=\"team-b\""];
-    let installed = Installed::new("okid-two", "namespaces", &lease).await;
+    let set = ["leaderElection.leaseNamespace=\"team-b\"", "rbac.ttlAfterFinished=true"];
+    let installed = Installed::new("okid-two", "namespaces", &set).await;
     let portal = sandbox().await;
     let operator = installed.operator(&portal.url());
     let (code, log) = check(&installed, &operator).await;
     assert_eq!(code, Some(0), "{log}\n{}", operator.log());
     assert!(log.contains("may update leases (coordination.k8s.io) in namespace team-b"), "{log}");
     for namespace in ["team-a", RELEASE] {
+        let delete = format!("ok      may delete verifications (okid.io) in namespace {namespace}\n");
+        assert!(log.contains(&delete), "{log}");
         finishes(&installed, namespace, json!({}), &operator).await;
     }
     let account = format!("--as=system:serviceaccount:{RELEASE}:okid-two");

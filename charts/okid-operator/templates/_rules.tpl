@@ -13,7 +13,7 @@
 - apiGroups: [okid.io]
   resources: [verifications/status]
   verbs:
-  - patch   # the claim before a create, and all that status shows. Grant it to nobody else: it can forge a verdict
+  - patch   # writes the claim before a create, and all that status shows. Grant it to nobody else: it can forge a verdict
 - apiGroups: [""]
   resources: [secrets]
   verbs:
