@@ -53,7 +53,8 @@ fn check_dependencies(install: bool) -> Result<ExitStatus> {
             return Ok(status);
         }
     }
-    let check = ["deny", "check", "--hide-inclusion-graph"];
+    // Without this option it leaves out the packages that the operator's does not depend on, such as this one.
+    let check = ["deny", "--workspace", "check", "--hide-inclusion-graph"];
     let status = run_command(&mut cargo(check.iter().chain(&["bans", "licenses", "sources"])))?;
     if !status.success() {
         return Ok(status);

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use control_plane::oci;
 
-use self::contents::{FLAGS, MEGABYTE};
+use self::contents::{ARM64_PAGES, FLAGS, MEGABYTE};
 pub(crate) use self::contents::{Program, VERSION};
 use crate::cargo::{MESSAGES, cargo, home, programs_of, root};
 use crate::out;
@@ -128,6 +128,7 @@ fn build_release(program: Program) -> Result<Command> {
         .args(["--target-dir", FOLDER])
         .env("CARGO_ENCODED_RUSTFLAGS", flags())
         .env_remove("RUSTFLAGS")
+        .envs(cfg!(target_arch = "aarch64").then_some(ARM64_PAGES))
         .current_dir(root());
     Ok(command)
 }

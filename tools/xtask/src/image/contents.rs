@@ -8,6 +8,9 @@ pub(super) const MEGABYTE: usize = 1_000_000;
 /// Flags for the compiler. The program is linked with everything that it needs, so that it runs in an empty image. Its table
 /// of addresses, which a program reads in full when it starts, is written in the compact format.
 pub(super) const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+/// A variable for the build of jemalloc on arm64, whose kernels have pages of up to 64 KiB. By default it serves those of the
+/// machine that builds it.
+pub(super) const ARM64_PAGES: (&str, &str) = ("JEMALLOC_SYS_WITH_LG_PAGE", "16");
 /// Where programs look for CA certificates first.
 pub(super) const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 /// User and group of every container, as numbers, so that Kubernetes sees that it is not root.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use control_plane::oci::Config;
 
-use super::contents::{CERTIFICATES, FLAGS, Program, config};
+use super::contents::{ARM64_PAGES, CERTIFICATES, FLAGS, Program, config};
 use super::{AUDITABLE, root};
 
 const PROGRAMS: [(&str, Program); 2] = [("operator", Program::Operator), ("sandbox", Program::Sandbox)];
@@ -121,6 +121,9 @@ fn the_dockerfile_builds_with_the_flags_and_the_tools_of_the_image() {
         ))
     );
     assert!(text.contains("cargo auditable build --release --locked "));
+    let (name, value) = ARM64_PAGES;
+    let arm64 = text.lines().find(|line| line.trim_start().starts_with("arm64)")).unwrap();
+    assert!(arm64.contains(&format!("export {name}={value} ;;")), "{arm64}");
 }
 
 #[test]
