@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::{Stream, StreamExt as _, stream};
 use hdrhistogram::Histogram;
 use kube::api::{Api, PostParams, WatchEvent, WatchParams};
@@ -14,7 +14,12 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant as TokioInstant, sleep_until};
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until};
+
+use super::operator::Operator;
+
+/// Time between two looks at how many have a link.
+const TICK: Duration = Duration::from_millis(100);
 
 /// A Verification that was created.
 pub(super) struct Created {
@@ -98,9 +103,18 @@ impl Links {
         Ok(Self { seen, watch })
     }
 
-    /// The number of those with a link.
-    pub(super) fn linked(&self) -> usize {
-        self.seen.lock().links.len()
+    /// Waits until so many have a link.
+    pub(super) async fn until(&self, count: u32, operator: &Operator, within: Duration) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            let linked = self.seen.lock().links.len();
+            if linked >= count as usize {
+                return Ok(());
+            }
+            operator.check()?;
+            ensure!(since.elapsed() < within, "only {linked} of {count} have a link");
+            sleep(TICK).await;
+        }
     }
 
     /// The number of verified ones.

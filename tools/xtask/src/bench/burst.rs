@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::arrivals::{Arrivals, Links};
+use super::fake::runtime;
 use super::operator::{Operator, Run};
 use super::prometheus::{Labels, sum};
 use super::result::{BenchResult, Goal};
@@ -68,11 +69,7 @@ struct Measured {
 pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<BenchResult>> {
     let control_plane = crate::control_plane::start()?;
     install_definition(&control_plane)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("start tokio's runtime")?;
+    let runtime = runtime()?;
     let mut results = Vec::new();
     for burst in &BURSTS {
         let mut runs = Vec::new();

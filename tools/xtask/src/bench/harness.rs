@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::api_server::FakeApiServer;
+use super::fake::runtime;
 use super::operator::{Operator, Run};
 use super::population::Population;
 use super::portal::{Port, Portal};
@@ -62,11 +63,7 @@ impl Harness {
         further: &[String],
     ) -> Result<Self> {
         let folder = tempfile::tempdir().context("create a temporary folder")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .context("start tokio's runtime")?;
+        let runtime = runtime()?;
         let (api_server, portal) = runtime.block_on(async {
             let port = Port::bind().await?;
             let population = Arc::new(Population {

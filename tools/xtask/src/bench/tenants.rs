@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use super::arrivals::{Arrivals, Links};
 use super::burst::{client, until_ready};
+use super::fake::runtime;
 use super::operator::{Operator, Run};
 use super::prometheus::sum;
 use super::result::{BenchResult, Goal};
@@ -39,7 +40,6 @@ const RATIO: f64 = 1.2;
 const CREATED_AT_ONCE: usize = 32;
 /// A run takes far less.
 const DONE_WITHIN: Duration = Duration::from_mins(2);
-const TICK: Duration = Duration::from_millis(100);
 /// The namespaces that are measured, one after the other, and the other one.
 const FIRST: &str = "first";
 const LATER: &str = "later";
@@ -136,11 +136,7 @@ struct Measured {
 pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<BenchResult>> {
     let control_plane = crate::control_plane::start()?;
     install_definition(&control_plane)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("start tokio's runtime")?;
+    let runtime = runtime()?;
     let namespace = |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let secret = |namespace| {
         json!({
@@ -211,12 +207,7 @@ async fn run(control_plane: &ControlPlane, program: &Path, neighbour: Option<Nei
 async fn links(client: &Client, namespace: &str, operator: &Operator) -> Result<Histogram<u64>> {
     let links = Links::watch(client.clone(), namespace).await?;
     let arrivals = Arrivals::start(client.clone(), namespace, LINKS, EVERY);
-    let since = Instant::now();
-    while links.linked() < LINKS as usize {
-        operator.check()?;
-        ensure!(since.elapsed() < DONE_WITHIN, "only {} of {LINKS} have a link", links.linked());
-        sleep(TICK).await;
-    }
+    links.until(LINKS, operator, DONE_WITHIN).await?;
     let created = arrivals.created().try_collect::<Vec<_>>().await?;
     links.since(created.into_iter().map(|one| (one.name, one.at)))
 }

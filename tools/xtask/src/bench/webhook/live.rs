@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use control_plane::{ControlPlane, Progress};
 use futures::StreamExt as _;
 use hdrhistogram::Histogram;
@@ -15,10 +15,11 @@ use okid_operator::api::{Phase, Verification};
 use okid_sandbox::{Sandbox, Verdict, Webhook};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, timeout};
 
 use super::super::arrivals::{Arrivals, Links, histogram, record};
 use super::super::burst::{client, until_ready};
+use super::super::fake::runtime;
 use super::super::operator::{Operator, Run};
 use super::super::result::{BenchResult, Goal};
 use super::super::writes::{apply, install_definition};
@@ -33,18 +34,13 @@ const EVERY: Duration = Duration::from_millis(50);
 const GOAL: f64 = 1.0;
 /// A run takes far less.
 const DONE_WITHIN: Duration = Duration::from_mins(3);
-const TICK: Duration = Duration::from_millis(100);
 const NAMESPACE: &str = "webhook";
 const KEY: &str = "bench-key";
 
 pub(super) fn measure(progress: Progress, operator: &Path) -> Result<Vec<BenchResult>> {
     let control_plane = crate::control_plane::start()?;
     install_definition(&control_plane)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("start tokio's runtime")?;
+    let runtime = runtime()?;
     let task = progress.start(format!("webhook: {COUNT} verdicts, one every {} ms", EVERY.as_millis()));
     let measured = runtime.block_on(run(&control_plane, operator));
     task.end(if measured.is_ok() { "done" } else { "failed" });
@@ -110,13 +106,7 @@ async fn run(control_plane: &ControlPlane, program: &Path) -> Result<Histogram<u
 async fn create(client: &Client, operator: &Operator) -> Result<()> {
     let links = Links::watch(client.clone(), NAMESPACE).await?;
     let _arrivals = Arrivals::start(client.clone(), NAMESPACE, COUNT, EVERY);
-    let since = Instant::now();
-    while links.linked() < COUNT as usize {
-        operator.check()?;
-        ensure!(since.elapsed() < DONE_WITHIN, "only {} of {COUNT} have a link", links.linked());
-        sleep(TICK).await;
-    }
-    Ok(())
+    links.until(COUNT, operator, DONE_WITHIN).await
 }
 
 /// When each Verification was verified, once all are.
