@@ -25,6 +25,19 @@ impl<T: Copy + PartialEq> Since<T> {
         }
     }
 
+    /// Counts `what` once more, but no more than once in each `spacing` since it was first seen.
+    #[must_use]
+    pub(crate) fn one_more_every(spacing: Duration, before: Option<Self>, what: T, now: Timestamp) -> Self {
+        let is_early = |before: &Self| before.what == what && now < before.counts_again_at(spacing);
+        before.filter(is_early).unwrap_or_else(|| Self::one_more(before, what, now))
+    }
+
+    /// From when on it is counted again, if no more than once in each `spacing`.
+    #[must_use]
+    pub(crate) fn counts_again_at(&self, spacing: Duration) -> Timestamp {
+        later(self.since, spacing.saturating_mul(self.count))
+    }
+
     /// Whether it has lasted at least this long.
     #[must_use]
     pub(crate) fn lasted(&self, now: Timestamp, long: Duration) -> bool {

@@ -33,8 +33,10 @@ const GOOD_POLLS: u8 = 3;
 /// The portal's status, the progress and `updated_at` must stay unchanged for this long before a session may end by the
 /// portal's clock.
 const STILL_FOR: Duration = Duration::from_hours(1);
-/// This many 404s in a row mean that a session is not found.
+/// This many 404s in a row mean that a session is not found, …
 const NOT_FOUND: u32 = 3;
+/// … if they came at least this far apart. A poll that a person requests in between confirms nothing.
+const NOT_FOUND_AGAIN: Duration = Duration::from_mins(5);
 /// A gateway may send a 404 in the portal's form. Without a 200 for another session since the first of them, they must
 /// last this long to end a session.
 const GONE_FOR: Duration = Duration::from_hours(24);
@@ -42,7 +44,10 @@ const GONE_FOR: Duration = Duration::from_hours(24);
 /// Outdated answers, older than an earlier answer of the portal, are believed after this many in a row or after this
 /// time: by then the portal has gone back, such as to a backup.
 const OUTDATED: (u32, Duration) = (5, Duration::from_mins(10));
-/// How soon to poll again after an outdated answer that says `expired`, or that came to the last poll.
+/// Outdated answers that are nearer than this count as one. The schedule keeps polls further apart, a person's requests do not.
+const OUTDATED_APART: Duration = Duration::from_millis(1800);
+/// How soon to poll again after an outdated answer that says `expired`, or that came to the last poll. An `expired` that
+/// comes sooner, because a person requests polls, confirms nothing.
 const OUTDATED_AGAIN: Duration = Duration::from_secs(5);
 
 impl Draft<'_> {
@@ -205,13 +210,17 @@ impl Draft<'_> {
             let next = self.due_at(at);
             return self.finish(next);
         }
-        let failures = Since::one_more(self.local_state.not_found, (), now);
+        let spacing = self.facts.bounds.hold(NOT_FOUND_AGAIN);
+        let before = self.local_state.not_found;
+        let failures = Since::one_more_every(spacing, before, (), now);
         self.local_state.not_found = Some(failures);
         if failures.count < NOT_FOUND
             && self.interruption_before() != Interruption::Stalled(Stall::SessionNotFound)
         {
             self.inputs.interruption = Interruption::Retry;
-            let next = self.due(self.facts.bounds.hold(Duration::from_mins(5)));
+            let is_early = before == Some(failures);
+            let again = if is_early { failures.counts_again_at(spacing) } else { later(now, spacing) };
+            let next = self.due_at(again);
             return self.finish(next);
         }
         // The portal answered 200 for another session since the first 404 in a row.
@@ -241,9 +250,8 @@ impl Draft<'_> {
         self.local_state.names_modules = !report.progress.is_empty();
 
         let is_outdated = self.is_outdated(&report);
-        let asks_again = is_outdated
-            && report.status == PortalStatus::End(Outcome::Expired)
-            && !self.local_state.expired_before;
+        let confirms = self.local_state.expired_before && self.polled_long_ago();
+        let asks_again = is_outdated && report.status == PortalStatus::End(Outcome::Expired) && !confirms;
         self.local_state.expired_before = asks_again;
         let is_verdict = matches!(report.status, PortalStatus::End(_)) && !asks_again;
         // The last poll must show the state after the deadline.
@@ -290,9 +298,15 @@ impl Draft<'_> {
         let is_older = report.updated_at.is_some_and(|stamp| known.is_some_and(|known| stamp < known));
         let (most, longest) = OUTDATED;
         self.local_state.outdated = is_older
-            .then(|| Since::one_more(self.local_state.outdated, (), self.facts.now))
+            .then(|| Since::one_more_every(OUTDATED_APART, self.local_state.outdated, (), self.facts.now))
             .filter(|failures| failures.count <= most && !failures.lasted(self.facts.now, longest));
         self.local_state.outdated.is_some()
+    }
+
+    /// Whether the poll before this one was long enough ago to be confirmed by this one.
+    fn polled_long_ago(&self) -> bool {
+        let polled = self.facts.local_state.last_poll;
+        polled.is_none_or(|polled| elapsed(polled, self.facts.now) >= self.facts.bounds.hold(OUTDATED_AGAIN))
     }
 
     /// Takes over what changed. If a change was shown less than ten seconds ago, returns when this one may be shown.

@@ -111,6 +111,30 @@ fn an_outdated_expired_is_polled_once_more() {
 }
 
 #[test]
+fn polls_that_a_person_requests_do_not_confirm_an_outdated_answer() {
+    let request_poll = |world: &mut World, number: u64, answer| {
+        world.facts.reconcile_requested = Some(number.to_string());
+        world.reconcile(answer);
+    };
+    let mut world = known();
+    world.pass(1);
+    for number in 0..6 {
+        request_poll(&mut world, number, said_at(BEFORE, "generated", &[]));
+        assert!(line(&world.status).starts_with("InProgress"), "after {number} s");
+        world.pass(1);
+    }
+    let mut world = known();
+    world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
+    for number in 0..4 {
+        world.pass(1);
+        request_poll(&mut world, number, said_at(BEFORE, "expired", &[]));
+        assert_eq!(world.status.outcome, None, "at {number}");
+    }
+    world.reconcile_when_due(said_at(BEFORE, "expired", &[]));
+    assert_eq!(world.status.outcome, Some(Outcome::Expired));
+}
+
+#[test]
 fn a_stamp_later_than_its_answer_is_neither_shown_nor_remembered() {
     let mut world = World::open(ReadyWhen::Verified);
     let future = Details {

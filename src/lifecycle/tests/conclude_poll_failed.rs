@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::world::{Answer, World, assert_led_to, expected, line, poll_failed, said};
 use crate::{
     api::{Outcome, ReadyWhen},
-    lifecycle::{blocker::Blocker, conclude::Requeue, event::Event, fixtures, key_fact::KeyFact},
+    lifecycle::{
+        blocker::Blocker, conclude::Requeue, event::Event, fixtures, key_fact::KeyFact, since::elapsed,
+    },
     portal::error::{Failed, NotSent, PortalError},
 };
 
@@ -97,6 +99,57 @@ fn a_third_404_stalls_the_session_and_does_not_end_it() {
     assert_led_to(&world, &reconcile, expected(NOT_FOUND, 3600..=3600, &[]), "also after a restart");
     world.reconcile_when_due(said("generated", &[]));
     assert_eq!(line(&world.status), AWAITING, "it clears automatically");
+}
+
+/// A poll that a person requests, whenever the next one is planned.
+fn request_poll(world: &mut World, answer: Answer) {
+    let requested = world.facts.reconcile_requested.as_deref().unwrap_or_default();
+    world.facts.reconcile_requested = Some(format!("{requested}1"));
+    world.reconcile(answer);
+}
+
+#[test]
+fn polls_that_a_person_requests_do_not_confirm_a_404() {
+    for hours in [0, 4] {
+        let mut world = open();
+        world.pass(hours * 3600);
+        for _ in 0..10 {
+            request_poll(&mut world, poll_failed(PortalError::NotFound));
+            assert_eq!((line(&world.status).as_str(), world.status.outcome), (RETRY, None));
+            world.facts.polled_at = Some(world.facts.now);
+            world.pass(1);
+        }
+        let planned = world.facts.local_state.next.unwrap();
+        assert_eq!(elapsed(world.facts.now, planned).as_secs(), 290, "five minutes after the first");
+        world.reconcile_when_due(poll_failed(PortalError::NotFound));
+        assert_eq!(line(&world.status), RETRY);
+        world.reconcile_when_due(poll_failed(PortalError::NotFound));
+        match hours {
+            0 => assert_eq!(line(&world.status), NOT_FOUND),
+            _ => assert_eq!(world.status.outcome, Some(Outcome::Expired), "another session is found"),
+        }
+    }
+}
+
+#[test]
+fn however_polls_are_requested_ten_minutes_of_404s_stall_a_session_and_less_does_not() {
+    let gaps: [u64; 5] = [1, 60, 299, 300, 450];
+    for sequence in 0..gaps.len().pow(5) {
+        let mut world = open();
+        let mut gone_for = 0;
+        let mut counted = 1;
+        request_poll(&mut world, poll_failed(PortalError::NotFound));
+        for position in 0..5 {
+            let gap = gaps[sequence / gaps.len().pow(position) % gaps.len()];
+            world.pass(gap);
+            gone_for += gap;
+            counted += u64::from(gone_for >= 300 * counted);
+            request_poll(&mut world, poll_failed(PortalError::NotFound));
+            let is_stalled = line(&world.status) == NOT_FOUND;
+            assert_eq!(is_stalled, counted >= 3, "after {gone_for} s, of which {counted} counted");
+            assert!(!is_stalled || gone_for >= 600, "after {gone_for} s");
+        }
+    }
 }
 
 #[test]

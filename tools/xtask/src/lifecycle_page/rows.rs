@@ -191,6 +191,7 @@ fn adopt_rows() -> Vec<Row> {
     let Some(id) = fixtures::id() else { return Vec::new() };
     let facts = Facts { adopt: Some(id.clone()), ..fixtures::facts() };
     let mut missing = facts.clone();
+    missing.now = fixtures::after(600);
     missing.local_state.not_found = Some(Since { what: (), since: fixtures::now(), count: 2 });
     let adopt = |outcome: &str, answer, facts: &Facts| {
         row("Adopt", outcome, &fixtures::fresh(), &StepOutcome::Adopt { id: id.clone(), answer }, facts)
