@@ -202,9 +202,7 @@ impl Due {
             PollRequest::Notification if local_state.needs_confirmation() => planned,
             PollRequest::Notification => planned.min(now),
         };
-        // The last poll seems up to a second later than it was, which matters only to a bound.
-        let last_poll = local_state.last_poll.filter(|_| bounds.min.is_some());
-        let at = last_poll.map_or(at, |polled| at.max(bounds.soonest(polled)));
+        let at = bounds.held_until(local_state.last_poll, now).map_or(at, |soonest| at.max(soonest));
         if at <= now { Self::Now } else { Self::At(at) }
     }
 }
@@ -212,9 +210,7 @@ impl Due {
 impl Facts {
     /// Until when `spec.polling.minInterval` delays the next poll.
     pub(super) fn held_until(&self) -> Option<Timestamp> {
-        self.bounds.min?;
-        let soonest = self.bounds.soonest(self.local_state.last_poll?);
-        (soonest > self.now).then_some(soonest)
+        self.bounds.held_until(self.local_state.last_poll, self.now)
     }
 
     /// The two clocks that the schedule uses.

@@ -18,7 +18,8 @@ use super::{
     moment::Moment,
     portal_report::{PortalReport, PortalStatus, is_untouched, report},
     schedule::{
-        Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Spacing, Stage, Times, next_poll, poll_schedule, spread,
+        Bounds, EXPIRY_GRACE, LONGEST, PollSchedule, Spacing, Stage, Times, deferred_poll, next_poll,
+        poll_schedule,
     },
     since::{elapsed, later},
     state::OpenPhase,
@@ -173,7 +174,7 @@ pub struct PollBaseline {
     published_expiry: Option<Moment>,
 }
 
-/// The result of a poll that found nothing new.
+/// What follows where nothing new is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unchanged {
     /// What to remember.
@@ -279,16 +280,27 @@ impl PollBaseline {
     /// Until when `spec.polling.minInterval` delays a poll that is requested at `now`.
     #[must_use]
     pub fn held_until(&self, compact: &CompactState, now: Timestamp) -> Option<Timestamp> {
-        let least = std::time::Duration::from_secs(u64::from(self.min_interval));
-        let polled = compact.local_state().last_poll.filter(|_| !least.is_zero())?;
-        Some(later(polled, least)).filter(|soonest| *soonest > now)
+        self.bounds().held_until(compact.last_poll.map(Moment::time), now)
     }
 
-    /// The state with the next poll somewhere in its interval, as after a restart.
+    /// What follows if the poll that is due at `now` is deferred because notifications arrive; none if it is not.
+    /// `announced_at`: when the last one arrived that a poll confirmed.
     #[must_use]
-    pub fn spread(&self, compact: &CompactState, now: Timestamp, spacing: Spacing) -> CompactState {
-        let next = spread(&self.poll_schedule(compact), now, spacing);
-        CompactState { next: Moment::of(next), ..*compact }
+    pub fn deferred(
+        &self,
+        compact: &CompactState,
+        announced_at: Timestamp,
+        now: Timestamp,
+        spacing: Spacing,
+    ) -> Option<Unchanged> {
+        let poll_schedule = self.poll_schedule(compact);
+        let next = deferred_poll(&poll_schedule, compact.last_poll?.time(), announced_at, spacing)?;
+        let next = self.deadline.map_or(next, |deadline| next.min(deadline.time()));
+        (next > now).then(|| Unchanged {
+            compact: CompactState { next: Moment::of(next), ..*compact },
+            next,
+            priority: poll_schedule.stage.priority(),
+        })
     }
 
     /// Whether only a poll is due: neither the deadline nor the session's end has been reached.
@@ -348,7 +360,6 @@ impl PollBaseline {
     }
 
     fn poll_schedule(&self, compact: &CompactState) -> PollSchedule {
-        let bound = |seconds: u16| (seconds > 0).then(|| std::time::Duration::from_secs(u64::from(seconds)));
         let created_at = self.created_at.time();
         PollSchedule {
             created_at,
@@ -369,8 +380,13 @@ impl PollBaseline {
                 | Stage::InReview) => stage,
             },
             expires_at: self.expires_at.map(Moment::time),
-            bounds: Bounds { min: bound(self.min_interval), max: bound(self.max_interval) },
+            bounds: self.bounds(),
         }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let bound = |seconds: u16| (seconds > 0).then(|| std::time::Duration::from_secs(u64::from(seconds)));
+        Bounds { min: bound(self.min_interval), max: bound(self.max_interval) }
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(1);
 /// No poll waits longer than this.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
 
+/// A poll is deferred to this many times the usual interval at most.
+const LONGEST_DEFERRAL: f64 = 8.0;
+
 /// No wait for the end of `spec.ttlAfterFinished` is longer than this.
 const TTL_CHECKED_WITHIN: Duration = Duration::from_hours(24);
 
@@ -97,13 +100,12 @@ pub enum Announced {
 }
 
 impl Announced {
-    /// How many times as long the interval is: polls then find only changes whose notification was lost. Less than twice as long
-    /// where a verdict may be next, so that a lost notification costs at most twice the wait, even if the stage was seen late
-    /// as well. Before that, much longer if progress is announced too: then a lost verdict follows an announced last module.
+    /// How many times as long the interval is: polls then find only changes whose notification was lost. Less than twice as long,
+    /// so that a lost notification costs at most twice the wait. Not longer before the last module if progress is announced:
+    /// there a poll is deferred instead, while notifications arrive.
     const fn relaxation(self, stage: Stage) -> f64 {
         match (self, stage) {
-            (Self::Nothing, _) => 1.0,
-            (Self::Progress, Stage::Idle | Stage::Unclear | Stage::Active) => 8.0,
+            (Self::Nothing, _) | (Self::Progress, Stage::Idle | Stage::Unclear | Stage::Active) => 1.0,
             (Self::Verdicts, _) | (Self::Progress, Stage::Finishing | Stage::InReview) => 1.8,
         }
     }
@@ -194,10 +196,35 @@ fn interval(poll_schedule: &PollSchedule, now: Timestamp, factor: f64) -> Durati
 /// The next poll after one at `now`, at most an hour later.
 #[must_use]
 pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing) -> Timestamp {
-    let Spacing { jitter_seed, stretch, announced } = spacing;
+    poll_within(poll_schedule, now, spacing, spacing.announced.relaxation(poll_schedule.stage))
+}
+
+/// The next poll after one at `polled_at`, where notifications announce all progress, and the last one that a poll confirmed
+/// arrived at `announced_at`. One about this session would have arrived by then as well, so the interval begins there. If
+/// every later one is lost, the poll comes as soon as without notifications. None if no poll is deferred.
+///
+/// Only before the last module, because the notification of a verdict may be lost while those of other sessions arrive: the
+/// verdict then follows an announced last module.
+#[must_use]
+pub fn deferred_poll(
+    poll_schedule: &PollSchedule,
+    polled_at: Timestamp,
+    announced_at: Timestamp,
+    spacing: Spacing,
+) -> Option<Timestamp> {
+    if announced_at <= polled_at || matches!(poll_schedule.stage, Stage::Finishing | Stage::InReview) {
+        return None;
+    }
+    let latest = poll_within(poll_schedule, polled_at, spacing, LONGEST_DEFERRAL);
+    Some(next_poll(poll_schedule, announced_at, spacing).min(latest))
+}
+
+/// The next poll after one at `now`, in an interval that is this many times as long as usual.
+fn poll_within(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing, relaxation: f64) -> Timestamp {
+    let Spacing { jitter_seed, stretch, announced: _ } = spacing;
     let jitter = 0.9 + 0.2 * fraction(jitter_seed, 0);
-    let factor = jitter * announced.relaxation(poll_schedule.stage);
-    let wait = interval(poll_schedule, now, factor).mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
+    let wait = interval(poll_schedule, now, jitter * relaxation);
+    let wait = wait.mul_f64(stretch.clamp(1.0, 1e6)).min(LONGEST);
     let regular = later(now, wait);
     let after_the_end = Duration::from_secs(1) + Duration::from_secs(10).mul_f64(fraction(jitter_seed, 1));
     [Duration::ZERO, EXPIRY_GRACE]
@@ -342,6 +369,12 @@ impl Bounds {
     /// The earliest poll after one at `polled`.
     pub(super) fn soonest(self, polled: Timestamp) -> Timestamp {
         later(polled, self.min.unwrap_or_default())
+    }
+
+    /// Until when the next poll is held back: only the shortest interval does so. `last_poll` may be up to a second later than
+    /// the last poll was, which must not matter to a session without that bound.
+    pub(super) fn held_until(self, last_poll: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        Some(later(last_poll?, self.min?)).filter(|soonest| *soonest > now)
     }
 
     /// The nearest wait within the bounds.

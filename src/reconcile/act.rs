@@ -81,12 +81,12 @@ impl Reconciler {
             }
             (Step::Poll(id), Admitted::Call(permit), Some((portal, key))) => {
                 // What is requested from now on may be about something that this poll does not show.
-                reconciliation.answers_request |= self.requested_polls.sent(reconciliation.record_id);
+                reconciliation.notified_at = self.requested_polls.sent(reconciliation.record_id);
                 let answer = self.poll(Caller { portal, key, permit }, &id).await;
                 StepOutcome::Poll { id, answer }
             }
             (Step::Poll(id), Admitted::Answered(answer), _) => {
-                reconciliation.answers_request = answer.answers_request;
+                reconciliation.notified_at = answer.notified_at;
                 StepOutcome::Poll { id, answer: answer.result }
             }
             (Step::Store, _, _) => StepOutcome::Store(self.store(reconciliation).await),
@@ -307,10 +307,12 @@ impl Reconciler {
     fn poll_priority(&self, reconciliation: &Reconciliation) -> Priority {
         let Reconciliation { record_id, status, observed, .. } = reconciliation;
         let facts = &observed.facts;
-        if facts.requests_poll(status) || self.requested_polls.is_wanted(*record_id, Instant::now()) {
+        if facts.requests_poll(status) {
             return Priority::Requested;
         }
-        poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority()
+        let planned = poll_schedule(status, &facts.local_state, facts.bounds, facts.times()).stage.priority();
+        let wanted = self.requested_polls.wanted(*record_id, Instant::now());
+        wanted.map_or(planned, |wanted| wanted.priority(planned))
     }
 
     /// Lets the creates at a portal continue.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     lifecycle::Announced,
@@ -41,6 +42,8 @@ pub(crate) struct Announcements(Mutex<HashMap<(PortalUrl, KeyIdentity), Learned>
 struct Learned {
     verdicts: Streak,
     progress: Streak,
+    /// When the last notification arrived whose poll showed something new.
+    confirmed_at: Option<Instant>,
 }
 
 /// What happened in a row.
@@ -53,22 +56,27 @@ struct Streak {
 impl Announcements {
     /// What notifications of that portal for that key announce.
     pub(crate) fn of(&self, portal: &PortalUrl, key: KeyIdentity) -> Announced {
-        let known = self.0.lock();
-        known.get(&(portal.clone(), key)).map_or(Announced::Nothing, |learned| learned.announced())
+        self.learned(portal, key).announced()
     }
 
-    /// Learns from a poll that showed something new, and that a notification had requested or not. True if less is
-    /// expected from now on than before.
+    /// Where notifications announce progress: when the last one arrived whose poll showed something new.
+    pub(crate) fn confirmed_at(&self, portal: &PortalUrl, key: KeyIdentity) -> Option<Instant> {
+        let learned = self.learned(portal, key);
+        learned.confirmed_at.filter(|_| learned.announced() == Announced::Progress)
+    }
+
+    /// Learns from a poll that showed something new. `notified_at`: when the notification arrived that had requested it, if
+    /// one had. True if less is expected from now on than before.
     pub(crate) fn learn(
         &self,
         portal: &PortalUrl,
         key: KeyIdentity,
         news: News,
-        was_requested: bool,
+        notified_at: Option<Instant>,
     ) -> bool {
         let mut known = self.0.lock();
         let of_key = (portal.clone(), key);
-        if !was_requested && !known.contains_key(&of_key) {
+        if notified_at.is_none() && !known.contains_key(&of_key) {
             return false;
         }
         if known.len() >= MOST {
@@ -76,8 +84,13 @@ impl Announcements {
         }
         let learned = known.entry(of_key).or_default();
         let before = learned.announced();
-        learned.note(news, was_requested);
+        learned.confirmed_at = learned.confirmed_at.max(notified_at);
+        learned.note(news, notified_at.is_some());
         learned.announced() < before
+    }
+
+    fn learned(&self, portal: &PortalUrl, key: KeyIdentity) -> Learned {
+        self.0.lock().get(&(portal.clone(), key)).copied().unwrap_or_default()
     }
 }
 
@@ -121,18 +134,21 @@ impl Streak {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::portal::{AllowedPortals, ApiKey};
 
     const NEAR: News = News::Verdict { was_near: true };
 
-    /// What is expected after this news, each with whether a notification had requested the poll.
+    /// What is expected after this news, each with whether a notification had requested the poll, and how often less was
+    /// expected than before.
     fn after(news: &[(News, bool)]) -> (Announced, usize) {
         let (portal, key) = account("https://one.test", b"sk_one");
-        let announcements = Announcements::default();
-        let sank = news
-            .iter()
-            .filter(|(news, was_requested)| announcements.learn(&portal, key, *news, *was_requested));
+        let (announcements, now) = (Announcements::default(), Instant::now());
+        let sank = news.iter().filter(|(news, was_requested)| {
+            announcements.learn(&portal, key, *news, was_requested.then_some(now))
+        });
         let sank = sank.count();
         (announcements.of(&portal, key), sank)
     }
@@ -168,14 +184,32 @@ mod tests {
     }
 
     #[test]
+    fn a_notification_is_confirmed_by_what_its_poll_shows_and_the_last_one_counts() {
+        let (portal, key) = account("https://one.test", b"sk_one");
+        let (announcements, begun) = (Announcements::default(), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        for seconds in 0..10 {
+            announcements.learn(&portal, key, News::Progress, Some(at(seconds)));
+        }
+        assert_eq!(announcements.confirmed_at(&portal, key), None, "no verdict was announced");
+        for seconds in [20, 22, 21] {
+            announcements.learn(&portal, key, NEAR, Some(at(seconds)));
+        }
+        announcements.learn(&portal, key, News::Progress, None);
+        assert_eq!(announcements.confirmed_at(&portal, key), Some(at(22)));
+        announcements.learn(&portal, key, News::Progress, None);
+        assert_eq!(announcements.confirmed_at(&portal, key), None, "two were not announced");
+    }
+
+    #[test]
     fn what_is_learned_holds_for_one_portal_and_key_and_misses_alone_take_no_memory() {
-        let announcements = Announcements::default();
+        let (announcements, now) = (Announcements::default(), Instant::now());
         let (portal, key) = account("https://one.test", b"sk_one");
         let others = [account("https://two.test", b"sk_one"), account("https://one.test", b"sk_two")];
         for _ in 0..VERDICTS {
-            announcements.learn(&portal, key, NEAR, true);
+            announcements.learn(&portal, key, NEAR, Some(now));
             for (portal, key) in &others {
-                announcements.learn(portal, *key, NEAR, false);
+                announcements.learn(portal, *key, NEAR, None);
             }
         }
         assert_eq!(announcements.of(&portal, key), Announced::Verdicts);

@@ -321,7 +321,7 @@ impl Reconciler {
             observed,
             claim,
             new_session,
-            answers_request,
+            notified_at,
             ..
         } = reconciliation;
         if let Some(written) = written {
@@ -337,7 +337,7 @@ impl Reconciler {
         }
         let Conclusion { status: _, next, priority, local_state, events, waits_for: _ } = conclusion;
         if let Some(news) = news(&object, written, &observed.facts, &local_state) {
-            self.learn(&observed, news, answers_request);
+            self.learn(&observed, news, notified_at);
         }
         entry.remember(local_state);
         if let Some(written) = written {
@@ -351,6 +351,9 @@ impl Reconciler {
         {
             let mut index = self.index();
             entry.store(&mut index, record_id, &observed.facts.uid, &self.sessions);
+        }
+        if matches!(outcome, StepOutcome::Poll { id: _, answer: Ok(_) }) {
+            self.requested_polls.answered(record_id);
         }
         self.request_if_notified(record_id);
         let before = claim.as_ref().map_or(&object, |claim| &claim.before);

@@ -27,8 +27,8 @@ impl Reconciler {
     async fn reconcile(&self, record_id: RecordId) -> Result<Disposition, Disposition> {
         let answer = self.fast_path(record_id).await?;
         // The poll that a notification requested was due, whatever the schedule says.
-        let is_notified = answer.as_ref().is_some_and(|answer| answer.answers_request)
-            || self.requested_polls.is_wanted(record_id, Instant::now());
+        let is_notified = answer.as_ref().is_some_and(|answer| answer.notified_at.is_some())
+            || self.requested_polls.wanted(record_id, Instant::now()).is_some();
         let (received, mut entry) = self.get(record_id).await?;
         let observed = self.observe(&received.object, (received.too_large, is_notified), &mut entry).await;
         let observed = observed.map_err(|ReadSecret| self.retry(record_id, &entry))?;

@@ -17,12 +17,11 @@ use crate::{
     api::VerificationStatus,
     fairness::FairnessKey,
     index::{RecordId, Uid},
-    lifecycle::{CompactState, SECRET_READ_AGAIN, Spacing, is_outage, jitter_seed},
+    lifecycle::{CompactState, SECRET_READ_AGAIN, Spacing, Unchanged, is_outage, jitter_seed},
     portal::{
         Call, Caller, Details, PortalError, VerificationId,
         budget::{Admission, Closed},
     },
-    priority::Priority,
     workqueue::Disposition,
 };
 
@@ -33,8 +32,8 @@ const PAUSE_SHOWN_AFTER: Duration = Duration::from_mins(1);
 pub(crate) struct Answer {
     /// With the key that the portal was asked with.
     context: Box<PollContext>,
-    /// Whether a notification had requested the poll.
-    pub(super) answers_request: bool,
+    /// When the notification arrived that had requested the poll, if one had.
+    pub(super) notified_at: Option<Instant>,
     pub(super) result: Result<Details, PortalError>,
 }
 
@@ -72,11 +71,11 @@ impl Reconciler {
         if !context.baseline.is_plain_at(now) {
             return Ok(None);
         }
-        let is_requested = self.requested_polls.is_wanted(record_id, Instant::now());
-        let (due, priority) = if is_requested {
-            (context.baseline.held_until(&compact, now), Priority::Requested)
-        } else {
-            (compact.due_after(now), context.baseline.priority())
+        let (wanted, planned) =
+            (self.requested_polls.wanted(record_id, Instant::now()), context.baseline.priority());
+        let (due, priority) = match wanted {
+            Some(wanted) => (context.baseline.held_until(&compact, now), wanted.priority(planned)),
+            None => (compact.due_after(now), planned),
         };
         if let Some(due) = due {
             return Err(Disposition::At(self.clock.instant(due), priority, fairness_key));
@@ -89,6 +88,18 @@ impl Reconciler {
         };
         let budget =
             self.portal.budget(&context.account.portal, key.identity(), fairness_key).with_free_retries();
+        let spacing = || Spacing {
+            jitter_seed: jitter_seed(uid),
+            stretch: budget.stretch(Instant::now()),
+            announced: self.announcements.of(&context.account.portal, identity),
+        };
+        let confirmed_at = self.announcements.confirmed_at(&context.account.portal, identity);
+        if let Some(confirmed_at) = confirmed_at.filter(|_| wanted.is_none() && !is_shown)
+            && let Some(deferred) =
+                context.baseline.deferred(&compact, self.clock.past_time(confirmed_at), now, spacing())
+        {
+            return Err(self.unchanged(record_id, deferred, fairness_key));
+        }
         let ask = || budget.admit(Instant::now(), Call::Poll, priority);
         let mut admission = ask();
         let caller = (&context.account.portal, key.identity());
@@ -109,25 +120,26 @@ impl Reconciler {
             }
         };
         let caller = Caller { portal: &context.account.portal, key: &key, permit };
-        let answers_request = self.requested_polls.sent(record_id);
+        let notified_at = self.requested_polls.sent(record_id);
         let result = self.poll(caller, context.baseline.id()).await;
-        let spacing = Spacing {
-            jitter_seed: jitter_seed(uid),
-            stretch: budget.stretch(Instant::now()),
-            announced: self.announcements.of(&context.account.portal, key.identity()),
-        };
         let plain = result.as_ref().ok().filter(|_| !is_shown);
         let unchanged = plain
-            .and_then(|details| context.baseline.unchanged(&compact, details, self.clock.now(), spacing));
+            .and_then(|details| context.baseline.unchanged(&compact, details, self.clock.now(), spacing()));
         let Some(unchanged) = unchanged else {
-            return Ok(Some(Answer { context, answers_request, result }));
+            return Ok(Some(Answer { context, notified_at, result }));
         };
+        self.requested_polls.answered(record_id);
+        Err(self.unchanged(record_id, unchanged, fairness_key))
+    }
+
+    /// Remembers that nothing new is known, and when the next poll is due.
+    fn unchanged(&self, record_id: RecordId, unchanged: Unchanged, fairness_key: FairnessKey) -> Disposition {
+        let Unchanged { compact, next, priority } = unchanged;
         if let Some(entry) = self.index().get_mut(record_id) {
-            entry.remember_compact(unchanged.compact);
+            entry.remember_compact(compact);
             entry.portal_wait = None;
         }
-        let next = self.clock.instant(unchanged.next);
-        Err(Disposition::At(next, unchanged.priority, fairness_key))
+        Disposition::At(self.clock.instant(next), priority, fairness_key)
     }
 
     fn waits_for_key(&self, record_id: RecordId) -> Option<WaitsForKey> {
@@ -247,7 +259,7 @@ mod tests {
         let account = Arc::new(account_of("okid", &used, KeyVersion::Current).unwrap());
         let answer = Answer {
             context: Box::new(PollContext { baseline, account }),
-            answers_request: false,
+            notified_at: None,
             result: Err(PortalError::KeyRejected),
         };
         let mut observed = Observed {

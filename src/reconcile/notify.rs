@@ -1,63 +1,79 @@
 //! What a notification of a portal leads to: a poll of its session, and what is learned from that poll. May depend on
-//! `reconciler`, `observe`, `requested_polls`, `early_notifications`, `announcements` and `sessions`, and on `lifecycle`,
-//! `index` and `workqueue`.
+//! `reconciler`, `cache_entry`, `observe`, `requested_polls`, `early_notifications`, `announcements` and `sessions`, and on
+//! `lifecycle`, `index` and `workqueue`.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{announcements::News, observe::Observed, reconciler::Reconciler, sessions::SessionKey};
+use super::{
+    announcements::News, cache_entry::CacheEntry, observe::Observed, reconciler::Reconciler,
+    sessions::SessionKey,
+};
 use crate::{
     api::{Outcome, Verification},
     fairness::FairnessKey,
     index::RecordId,
-    lifecycle::{Facts, LocalState, Spacing, Stage, jitter_seed, poll_schedule},
+    lifecycle::{Facts, LocalState, Stage, poll_schedule},
     portal::{PortalUrl, VerificationId},
     priority::Priority,
     workqueue::Disposition,
 };
+
+/// A poll tells what notifications announce only if the one that requested it arrived less than this before.
+const TELLS_WITHIN: Duration = Duration::from_mins(1);
+
+/// The live verification that has a session.
+struct Holder {
+    record_id: RecordId,
+    fairness_key: FairnessKey,
+    /// The priority of a poll that the schedule plans.
+    planned: Priority,
+}
 
 impl Reconciler {
     /// Notes that a portal has something new about a session. False if no live verification has that session: then the
     /// notification is kept for a minute.
     pub(crate) fn notified(&self, portal: &PortalUrl, id: &VerificationId) -> bool {
         let session = self.sessions.key(portal.as_str(), id);
-        if let Some((record_id, fairness_key)) = self.with_session(session) {
-            self.request_poll(record_id, fairness_key);
+        if let Some(holder) = self.holder_of(session) {
+            self.request_poll(&holder);
             return true;
         }
         self.early_notifications.keep(portal.as_str(), session, Instant::now());
         // The verification may have got its session in between, and have found no notification.
-        if let Some((record_id, fairness_key)) = self.with_session(session)
+        if let Some(holder) = self.holder_of(session)
             && self.early_notifications.take(session, Instant::now())
         {
-            self.request_poll(record_id, fairness_key);
+            self.request_poll(&holder);
         }
         false
     }
 
-    /// The live verification that has this session.
-    fn with_session(&self, session: SessionKey) -> Option<(RecordId, FairnessKey)> {
+    fn holder_of(&self, session: SessionKey) -> Option<Holder> {
         let uid = self.sessions.holder(session)?;
         let index = self.index();
         let record_id = index.find_by_short_uid(uid)?;
-        Some((record_id, index.view(record_id)?.payload.fairness_key))
+        Some(Holder::of(record_id, index.view(record_id)?.payload))
     }
 
     /// Requests the poll of a verification whose session was notified before the verification had it.
     pub(super) fn request_if_notified(&self, record_id: RecordId) {
-        let session = self.index().view(record_id).and_then(|view| {
+        let found = self.index().view(record_id).and_then(|view| {
             let entry = view.payload;
-            Some((entry.session?, entry.fairness_key))
+            Some((entry.session?, Holder::of(record_id, entry)))
         });
-        if let Some((session, fairness_key)) = session
+        if let Some((session, holder)) = found
             && self.early_notifications.take(session, Instant::now())
         {
-            self.request_poll(record_id, fairness_key);
+            self.request_poll(&holder);
         }
     }
 
-    fn request_poll(&self, record_id: RecordId, fairness_key: FairnessKey) {
-        if let Some(at) = self.requested_polls.request(record_id, Instant::now()) {
-            self.queue.schedule_by(record_id, at, Priority::Requested, fairness_key);
+    fn request_poll(&self, holder: &Holder) {
+        let Holder { record_id, fairness_key, planned } = *holder;
+        if let Some(wanted) = self.requested_polls.request(record_id, Instant::now()) {
+            self.queue.schedule_by(record_id, wanted.from, wanted.priority(planned), fairness_key);
         }
     }
 
@@ -67,51 +83,40 @@ impl Reconciler {
         record_id: RecordId,
         disposition: Disposition,
     ) -> Disposition {
-        let Disposition::At(at, _, fairness_key) = disposition else { return disposition };
+        let Disposition::At(at, priority, fairness_key) = disposition else { return disposition };
         match self.requested_polls.wanted_later(record_id, Instant::now()) {
-            Some(wanted) if wanted < at => Disposition::At(wanted, Priority::Requested, fairness_key),
+            Some(wanted) if wanted.from < at => {
+                Disposition::At(wanted.from, wanted.priority(priority), fairness_key)
+            }
             _ => disposition,
         }
     }
 
-    /// Learns from a poll that showed something new. If less is announced than it seemed, polls follow soon: they were
-    /// planned for later.
-    pub(super) fn learn(&self, observed: &Observed, news: News, was_requested: bool) {
+    /// Learns from a poll that showed something new. `notified_at`: when the notification arrived that had requested it.
+    pub(super) fn learn(&self, observed: &Observed, news: News, notified_at: Option<Instant>) {
         let (Some(account), Some(key)) = (&observed.account, &observed.key) else { return };
-        if self.announcements.learn(&account.portal, key.identity(), news, was_requested) {
+        if tells_anything(notified_at, Instant::now())
+            && self.announcements.learn(&account.portal, key.identity(), news, notified_at)
+        {
             tracing::info!(
                 portal = account.portal.host(),
                 "notifications announce less than they did; polling more often"
             );
-            self.poll_sooner(&account.portal);
         }
     }
+}
 
-    /// Brings the polls of all sessions of a portal forward, spread as after a restart.
-    fn poll_sooner(&self, portal: &PortalUrl) {
-        let now = self.clock.now();
-        let mut sooner = Vec::new();
-        let mut index = self.index();
-        let known: Vec<_> = index.iter().map(|(record_id, _)| record_id).collect();
-        for record_id in known {
-            let Some(uid) = index.view(record_id).map(|view| view.uid) else { continue };
-            let Some(entry) = index.get_mut(record_id) else { continue };
-            let (Some(context), Some(compact)) = (entry.poll_context(), entry.compact()) else { continue };
-            if context.account.portal != *portal {
-                continue;
-            }
-            let spread = context.baseline.spread(compact, now, Spacing::unstretched(jitter_seed(uid)));
-            if let Some(due) = spread.due().filter(|due| compact.due().is_none_or(|planned| *due < planned)) {
-                let priority = context.baseline.priority();
-                entry.remember_compact(spread);
-                sooner.push((record_id, self.clock.instant(due), priority, entry.fairness_key));
-            }
-        }
-        drop(index);
-        for (record_id, at, priority, fairness_key) in sooner {
-            self.queue.schedule_by(record_id, at, priority, fairness_key);
-        }
+impl Holder {
+    fn of(record_id: RecordId, entry: &CacheEntry) -> Self {
+        let planned = entry.poll_context().map_or(Priority::Active, |context| context.baseline.priority());
+        Self { record_id, fairness_key: entry.fairness_key, planned }
     }
+}
+
+/// Whether what a poll showed tells something about notifications: if one requested it long before, it may have been about
+/// something else, and one about the news may have been lost.
+fn tells_anything(notified_at: Option<Instant>, now: Instant) -> bool {
+    notified_at.is_none_or(|notified_at| now.saturating_duration_since(notified_at) < TELLS_WITHIN)
 }
 
 /// What a reconcile showed that was new: the status before it and after, and what was remembered after it.
@@ -158,6 +163,15 @@ mod tests {
         assert_eq!(news_of(Phase::Processing, Outcome::Verified), verdict(true));
         assert_eq!(news_of(Phase::InReview, Outcome::Rejected), verdict(true));
         assert_eq!(news_of(Phase::AwaitingUser, Outcome::Expired), None, "portals need not announce it");
+    }
+
+    #[test]
+    fn a_poll_that_was_requested_more_than_a_minute_before_tells_nothing_about_notifications() {
+        let now = Instant::now();
+        let tells = |age| tells_anything(Some(now), now + age);
+        assert!(tells_anything(None, now), "the news was not announced");
+        assert!(tells(Duration::from_secs(59)));
+        assert!(!tells(TELLS_WITHIN), "as where `spec.polling.minInterval` held it back");
     }
 
     #[test]

@@ -38,8 +38,8 @@ pub(super) struct Reconciliation {
     pub(super) claim: Option<WrittenClaim>,
     /// The session that its request created. Forgotten with the reconciliation unless it is kept.
     pub(super) new_session: Option<ReservedSession>,
-    /// Whether a notification had requested its poll.
-    pub(super) answers_request: bool,
+    /// When the notification arrived that had requested its poll, if one had.
+    pub(super) notified_at: Option<Instant>,
     /// Writes of the outcome that failed or met a conflict.
     pub(super) failed_writes: u32,
 }
@@ -72,7 +72,7 @@ impl Reconciliation {
             observed,
             claim: None,
             new_session: None,
-            answers_request: false,
+            notified_at: None,
             failed_writes: 0,
         }
     }

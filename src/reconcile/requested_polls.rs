@@ -6,12 +6,17 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::index::RecordId;
+use crate::{index::RecordId, priority::Priority};
 
 /// How many polls of one session may follow each other at once.
 const AT_ONCE: u32 = 3;
 /// After those, one poll in this time.
 const EVERY: Duration = Duration::from_secs(5);
+/// A requested poll is urgent if none was requested for this long before: whoever can send notifications cannot put the
+/// polls of many sessions ahead of all others again and again.
+const CALM: Duration = Duration::from_mins(1);
+/// A poll is wanted for this long. By then the schedule has polled the session, if it may be polled at all.
+const WANTED_FOR: Duration = Duration::from_hours(1);
 /// Entries that are looked through for those that may be dropped, each time their number has doubled from this.
 const FEW: usize = 64;
 
@@ -29,8 +34,28 @@ struct Requests {
 struct Request {
     /// From when three polls may follow each other at once again.
     recovered_at: Instant,
-    /// From when a poll is wanted that was not sent yet.
-    wanted_from: Option<Instant>,
+    /// When the last notification arrived.
+    notified_at: Instant,
+    /// The poll that is wanted and was not sent yet.
+    wanted: Option<Wanted>,
+    /// When the last notification arrived before the poll that was sent, until its response is remembered.
+    unanswered: Option<Instant>,
+}
+
+/// A poll that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// From when it may be sent.
+    pub(crate) from: Instant,
+    /// Whether it goes before those that the schedule plans.
+    pub(crate) is_urgent: bool,
+}
+
+impl Wanted {
+    /// The priority of that poll, and of its reconcile. `planned`: that of a poll which the schedule plans.
+    pub(crate) const fn priority(self, planned: Priority) -> Priority {
+        if self.is_urgent { Priority::Requested } else { planned }
+    }
 }
 
 impl Default for RequestedPolls {
@@ -40,36 +65,60 @@ impl Default for RequestedPolls {
 }
 
 impl RequestedPolls {
-    /// Requests a poll, and returns when to send it. `None` if one is wanted already, which answers this request too.
-    pub(crate) fn request(&self, record_id: RecordId, now: Instant) -> Option<Instant> {
+    /// Requests a poll, and returns the one that is wanted now. `None` if one is wanted already, which answers this request
+    /// too.
+    pub(crate) fn request(&self, record_id: RecordId, now: Instant) -> Option<Wanted> {
         let mut requests = self.0.lock();
         requests.drop_recovered(now);
-        let fresh = Request { recovered_at: now, wanted_from: None };
-        let request = requests.by_record.entry(record_id).or_insert(fresh);
-        if request.wanted_from.is_some() {
+        if let Some(request) = requests.by_record.get_mut(&record_id)
+            && request.wanted_now(now).is_some()
+        {
+            request.notified_at = now;
             return None;
         }
-        let recovered_at = request.recovered_at.max(now);
+        let before = requests.by_record.get(&record_id).copied();
+        let recovered_at = before.map_or(now, |before| before.recovered_at.max(now));
         let soonest = recovered_at.checked_sub(EVERY * (AT_ONCE - 1)).unwrap_or(now);
-        let wanted_from = soonest.max(now);
-        *request = Request { recovered_at: recovered_at + EVERY, wanted_from: Some(wanted_from) };
-        request.wanted_from
+        let is_urgent = before.is_none_or(|before| before.is_calm(now));
+        let wanted = Wanted { from: soonest.max(now), is_urgent };
+        let request = Request {
+            recovered_at: recovered_at + EVERY,
+            notified_at: now,
+            wanted: Some(wanted),
+            unanswered: before.and_then(|before| before.unanswered),
+        };
+        requests.by_record.insert(record_id, request);
+        Some(wanted)
     }
 
-    /// Whether a poll is wanted now.
-    pub(crate) fn is_wanted(&self, record_id: RecordId, now: Instant) -> bool {
-        self.wanted_from(record_id).is_some_and(|wanted_from| wanted_from <= now)
+    /// The poll that is wanted now: it was not sent yet, or its response was lost on the way into status.
+    pub(crate) fn wanted(&self, record_id: RecordId, now: Instant) -> Option<Wanted> {
+        let request = self.request_of(record_id)?;
+        let again = request.is_unanswered(now).then_some(Wanted { from: now, is_urgent: false });
+        request.wanted_now(now).filter(|wanted| wanted.from <= now).or(again)
     }
 
-    /// From when on a poll is wanted, if that is in the future.
-    pub(crate) fn wanted_later(&self, record_id: RecordId, now: Instant) -> Option<Instant> {
-        self.wanted_from(record_id).filter(|wanted_from| *wanted_from > now)
+    /// The poll that is wanted in the future.
+    pub(crate) fn wanted_later(&self, record_id: RecordId, now: Instant) -> Option<Wanted> {
+        self.request_of(record_id)?.wanted.filter(|wanted| wanted.from > now)
     }
 
-    /// Notes that a poll is sent now, which answers what was requested so far. True if one was requested.
-    pub(crate) fn sent(&self, record_id: RecordId) -> bool {
+    /// Notes that a poll is sent now, which answers what was requested so far. Returns when the last notification arrived
+    /// that it answers, if one was requested.
+    pub(crate) fn sent(&self, record_id: RecordId) -> Option<Instant> {
         let mut requests = self.0.lock();
-        requests.by_record.get_mut(&record_id).is_some_and(|request| request.wanted_from.take().is_some())
+        let request = requests.by_record.get_mut(&record_id)?;
+        if request.wanted.take().is_some() {
+            request.unanswered = Some(request.notified_at);
+        }
+        request.unanswered
+    }
+
+    /// Notes that the response to the poll that was sent is remembered, so that it is not sent again.
+    pub(crate) fn answered(&self, record_id: RecordId) {
+        if let Some(request) = self.0.lock().by_record.get_mut(&record_id) {
+            request.unanswered = None;
+        }
     }
 
     /// Forgets a verification that is gone.
@@ -82,8 +131,33 @@ impl RequestedPolls {
         self.0.lock().by_record.capacity() * (size_of::<(RecordId, Request)>() + 1)
     }
 
-    fn wanted_from(&self, record_id: RecordId) -> Option<Instant> {
-        self.0.lock().by_record.get(&record_id)?.wanted_from
+    fn request_of(&self, record_id: RecordId) -> Option<Request> {
+        self.0.lock().by_record.get(&record_id).copied()
+    }
+}
+
+impl Request {
+    /// The poll that is wanted, unless it has been for too long.
+    fn wanted_now(&self, now: Instant) -> Option<Wanted> {
+        self.wanted.filter(|wanted| now.saturating_duration_since(wanted.from) < WANTED_FOR)
+    }
+
+    /// Whether a poll was sent whose response is not remembered, not too long ago.
+    fn is_unanswered(&self, now: Instant) -> bool {
+        self.unanswered.is_some_and(|notified_at| now.saturating_duration_since(notified_at) < WANTED_FOR)
+    }
+
+    /// Whether there was no notification for a while.
+    fn is_calm(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.notified_at) >= CALM
+    }
+
+    /// Whether it says something that a new one would not say.
+    fn matters(&self, now: Instant) -> bool {
+        self.is_unanswered(now)
+            || self.wanted_now(now).is_some()
+            || self.recovered_at > now
+            || !self.is_calm(now)
     }
 }
 
@@ -92,7 +166,7 @@ impl Requests {
         if self.by_record.len() < self.look_through_at {
             return;
         }
-        self.by_record.retain(|_, request| request.wanted_from.is_some() || request.recovered_at > now);
+        self.by_record.retain(|_, request| request.matters(now));
         self.look_through_at = (2 * self.by_record.len()).max(FEW);
         self.by_record.shrink_to(self.look_through_at);
     }
@@ -105,6 +179,22 @@ mod tests {
     const ONE: RecordId = RecordId { index: 1, tag: 0 };
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn is_wanted(requested: &RequestedPolls, now: Instant) -> bool {
+        requested.wanted(ONE, now).is_some()
+    }
+
+    /// Requests a poll, and returns from when it is wanted.
+    fn request(requested: &RequestedPolls, now: Instant) -> Option<Instant> {
+        requested.request(ONE, now).map(|wanted| wanted.from)
+    }
+
+    /// Sends a poll whose response is remembered, and returns whether one was requested.
+    fn poll(requested: &RequestedPolls, record_id: RecordId) -> bool {
+        let sent = requested.sent(record_id);
+        requested.answered(record_id);
+        sent.is_some()
+    }
+
     #[test]
     fn ten_thousand_requests_lead_to_three_polls_at_once_and_then_one_in_five_seconds() {
         let (requested, begun) = (RequestedPolls::default(), Instant::now());
@@ -112,31 +202,87 @@ mod tests {
         for number in 0..10_000_u32 {
             let now = begun + Duration::from_millis(2) * number;
             requested.request(ONE, now);
-            if requested.is_wanted(ONE, now) {
-                assert!(requested.sent(ONE));
+            if is_wanted(&requested, now) {
+                assert!(poll(&requested, ONE));
                 sent.push(now.duration_since(begun).as_secs());
             }
         }
         assert_eq!(sent, [0, 0, 0, 5, 10, 15]);
         let end = begun + SECOND * 20;
-        assert!(requested.wanted_later(ONE, end).is_none_or(|at| at <= end + EVERY));
+        assert!(requested.wanted_later(ONE, end).is_none_or(|wanted| wanted.from <= end + EVERY));
     }
 
     #[test]
     fn the_last_notification_is_followed_by_a_poll_whatever_came_before() {
         let (requested, now) = (RequestedPolls::default(), Instant::now());
         for _ in 0..3 {
-            assert_eq!(requested.request(ONE, now), Some(now));
-            assert!(requested.sent(ONE));
+            assert_eq!(request(&requested, now), Some(now));
+            assert!(poll(&requested, ONE));
         }
-        let wanted_from = requested.request(ONE, now).unwrap();
-        assert_eq!(wanted_from, now + EVERY);
-        assert!(!requested.is_wanted(ONE, now) && requested.is_wanted(ONE, wanted_from));
-        assert_eq!(requested.wanted_later(ONE, now), Some(wanted_from));
-        assert_eq!(requested.request(ONE, now), None, "one poll answers both");
-        assert!(requested.sent(ONE), "a regular poll answers it as well");
-        assert!(!requested.sent(ONE) && requested.wanted_later(ONE, now).is_none());
-        assert_eq!(requested.request(ONE, now), Some(now + EVERY * 2));
+        let from = request(&requested, now).unwrap();
+        assert_eq!(from, now + EVERY);
+        assert!(!is_wanted(&requested, now) && is_wanted(&requested, from));
+        assert_eq!(requested.wanted_later(ONE, now).map(|wanted| wanted.from), Some(from));
+        assert_eq!(request(&requested, now), None, "one poll answers both");
+        assert!(poll(&requested, ONE), "a regular poll answers it as well");
+        assert!(!poll(&requested, ONE) && requested.wanted_later(ONE, now).is_none());
+        assert_eq!(request(&requested, now), Some(now + EVERY * 2));
+    }
+
+    #[test]
+    fn a_poll_answers_the_last_notification_that_arrived_before_it() {
+        let (requested, now) = (RequestedPolls::default(), Instant::now());
+        requested.request(ONE, now);
+        requested.request(ONE, now + SECOND);
+        assert_eq!(requested.sent(ONE), Some(now + SECOND));
+        requested.request(ONE, now + SECOND * 2);
+        assert_eq!(requested.sent(ONE), Some(now + SECOND * 2), "the response to the first was lost");
+    }
+
+    #[test]
+    fn a_poll_whose_response_was_lost_on_the_way_into_status_is_wanted_again() {
+        let (requested, now) = (RequestedPolls::default(), Instant::now());
+        requested.request(ONE, now);
+        assert!(requested.sent(ONE).is_some());
+        assert!(is_wanted(&requested, now), "the reconcile ended before anything was remembered");
+        assert_eq!(requested.wanted_later(ONE, now), None, "its retry is not hastened");
+        assert!(poll(&requested, ONE), "the next poll answers the same request");
+        assert!(!is_wanted(&requested, now) && !poll(&requested, ONE));
+    }
+
+    #[test]
+    fn a_requested_poll_is_urgent_only_after_a_minute_without_notifications() {
+        let (requested, begun) = (RequestedPolls::default(), Instant::now());
+        let mut urgent = Vec::new();
+        for seconds in (0..600).step_by(5).chain([654, 655, 720]) {
+            let now = begun + SECOND * seconds;
+            let wanted = requested.request(ONE, now).unwrap();
+            assert_eq!(requested.wanted(ONE, now), Some(wanted));
+            assert!(poll(&requested, ONE));
+            urgent.extend(wanted.is_urgent.then_some(seconds));
+        }
+        assert_eq!(urgent, [0, 720]);
+    }
+
+    #[test]
+    fn a_poll_that_could_not_be_sent_is_wanted_for_an_hour() {
+        let (requested, begun) = (RequestedPolls::default(), Instant::now());
+        requested.request(ONE, begun);
+        assert!(is_wanted(&requested, begun + WANTED_FOR - SECOND));
+        assert!(!is_wanted(&requested, begun + WANTED_FOR));
+        let fill = |seconds: u32| {
+            for index in 2..200 {
+                let record_id = RecordId { index, tag: 0 };
+                requested.request(record_id, begun + SECOND * seconds);
+                requested.sent(record_id);
+            }
+        };
+        fill(1);
+        assert!(requested.0.lock().by_record.len() > FEW, "they are wanted, or their responses are awaited");
+        requested.request(RecordId { index: 1000, tag: 0 }, begun + WANTED_FOR * 2);
+        requested.0.lock().look_through_at = FEW;
+        requested.request(RecordId { index: 1001, tag: 0 }, begun + WANTED_FOR * 2);
+        assert_eq!(requested.0.lock().by_record.len(), 2);
     }
 
     #[test]
@@ -145,11 +291,11 @@ mod tests {
         for index in 0..10_000 {
             let record_id = RecordId { index, tag: 0 };
             requested.request(record_id, begun + SECOND * index);
-            requested.sent(record_id);
+            poll(&requested, record_id);
         }
-        assert!(requested.0.lock().by_record.len() <= FEW);
+        assert!(requested.0.lock().by_record.len() <= 2 * FEW);
         requested.request(ONE, begun);
         requested.forget(ONE);
-        assert!(!requested.is_wanted(ONE, begun));
+        assert!(!is_wanted(&requested, begun));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         fixtures,
         local_state::LocalState,
         poll_baseline::{CompactState, PollBaseline},
-        schedule::Spacing,
+        schedule::{Announced, Spacing},
         state::ParsedStatus,
         step::{CreateOutcome, StepOutcome},
     },
@@ -49,6 +49,21 @@ fn the_same_answer_again_is_unchanged_and_a_reconcile_writes_nothing() {
         assert_eq!(CompactState::of(&long.local_state).unwrap(), short.compact, "{word}");
         assert_eq!(long.priority, short.priority, "{word}");
     }
+}
+
+#[test]
+fn a_due_poll_is_deferred_only_if_a_notification_was_confirmed_since_the_last_one() {
+    let (baseline, compact, _) = after_a_reconcile(&fixtures::details("generated", &[]));
+    let spacing = Spacing { announced: Announced::Progress, ..Spacing::unstretched(7) };
+    let polled = compact.local_state().last_poll.unwrap();
+    let due = compact.due().unwrap();
+    let deferred = |announced_at| baseline.deferred(&compact, announced_at, due, spacing);
+    assert_eq!(deferred(polled), None);
+    let after = deferred(due).unwrap();
+    assert!(after.next > due && after.compact.due().unwrap() > polled);
+    assert_eq!(after.compact.local_state().last_poll, Some(polled), "it was not polled");
+    let (new, never_polled, _) = after_the_create();
+    assert_eq!(new.deferred(&never_polled, due, due, spacing), None);
 }
 
 /// The baseline of a session that was created a moment ago, and the status that says so.

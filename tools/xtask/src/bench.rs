@@ -3,6 +3,7 @@
 mod api_server;
 mod arrivals;
 mod burst;
+mod crowd;
 mod evidence;
 mod fake;
 mod harness;

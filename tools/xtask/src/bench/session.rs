@@ -8,7 +8,8 @@ use okid_operator::{
     api::{EvidenceSpec, VerificationStatus},
     lifecycle::{
         Announced, Bounds, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts, ParsedStatus,
-        PortalFact, Requeue, StepOutcome, claim, conclude, fixtures, jitter_seed,
+        PollSchedule, PortalFact, Requeue, Spacing, StepOutcome, Times, claim, conclude, deferred_poll,
+        fixtures, jitter_seed, next_poll, poll_schedule,
     },
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
 };
@@ -77,6 +78,25 @@ impl Session {
         self.status = status.context("conclude a poll")?;
         self.facts.local_state = local_state;
         time_of(next, now)
+    }
+
+    /// When the poll that is due now is sent instead, if it is deferred because a notification arrived then about any session.
+    pub(super) fn deferred(&self, announced_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let polled_at = self.facts.local_state.last_poll?;
+        let deferred = deferred_poll(&self.schedule(now), polled_at, announced_at, self.facts.spacing());
+        deferred.filter(|deferred| *deferred > now)
+    }
+
+    /// The interval at that time if notifications announce nothing; `None` if the session was never polled.
+    pub(super) fn interval(&self, now: Timestamp) -> Option<Duration> {
+        self.facts.local_state.last_poll?;
+        let usual = Spacing { announced: Announced::Nothing, ..self.facts.spacing() };
+        Duration::try_from(next_poll(&self.schedule(now), now, usual).duration_since(now)).ok()
+    }
+
+    fn schedule(&self, now: Timestamp) -> PollSchedule {
+        let Facts { local_state, bounds, .. } = &self.facts;
+        poll_schedule(&self.status, local_state, *bounds, Times { now, portal_now: Some(now) })
     }
 }
 
