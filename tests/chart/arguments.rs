@@ -182,6 +182,20 @@ fn the_pods_of_hooks_run_commands_that_the_operator_has() {
     }
 }
 
+#[test]
+fn hooks_have_the_further_variables_of_the_operator() {
+    let rendered = case("extras");
+    let operator = rendered.container();
+    let [job] = rendered.of_kind("Job").try_into().unwrap();
+    let [pod] = rendered.of_kind("Pod").try_into().unwrap();
+    for spec in [&job.object["spec"]["template"]["spec"], &pod.object["spec"]] {
+        let container = &spec["containers"][0];
+        assert!(container["envFrom"].is_array() && container["envFrom"] == operator["envFrom"]);
+        let variables = container["env"].as_array().unwrap();
+        assert!(variables.iter().any(|variable| variable["name"] == "AWS_REGION"), "{variables:?}");
+    }
+}
+
 fn pairs(labels: &Value) -> BTreeSet<String> {
     let labels = labels.as_object().unwrap().iter();
     labels.map(|(name, value)| format!("{name}={}", value.as_str().unwrap())).collect()
