@@ -76,6 +76,9 @@ struct PortalLabels {
 /// The help of `okid_webhook_notifications_total`.
 const WEBHOOK_NOTIFICATIONS: &str =
     "Calls of the webhook port, by the name in their path and what became of them";
+/// The help of `okid_webhook_connections_closed_total`.
+const WEBHOOK_CONNECTIONS_CLOSED: &str =
+    "Connections of the webhook port that the operator closed before the caller did, by reason";
 /// The help of `okid_api_server_rollbacks_total`.
 const API_SERVER_ROLLBACKS: &str =
     "Times that the API server's state went back, as after a restore of etcd from a backup";
@@ -92,6 +95,7 @@ pub struct Metrics {
     reconcile_duration: Histograms<OutcomeLabels>,
     evidence_objects: Family<ResultLabels, Counter>,
     webhook_notifications: Family<NotificationLabels, Counter>,
+    webhook_connections_closed: Family<ReasonLabels, Counter>,
     events: Family<ReasonLabels, Counter>,
     live: Family<PhaseLabels, Gauge>,
     closures: Closures,
@@ -174,6 +178,7 @@ impl Metrics {
             evidence_objects: okid
                 .plain("evidence_objects", "Attempts to store an object of evidence, by result"),
             webhook_notifications: okid.plain("webhook_notifications", WEBHOOK_NOTIFICATIONS),
+            webhook_connections_closed: okid.plain("webhook_connections_closed", WEBHOOK_CONNECTIONS_CLOSED),
             events: okid.plain("events", "Published events, by reason"),
             live: okid.plain("live_verifications", "Verifications that are not settled, by phase"),
             closures: Closures::new(&mut okid),
@@ -263,6 +268,11 @@ impl Metrics {
     /// Counts a call of the webhook port. The name is empty if there is none of that name.
     pub(crate) fn notification(&self, name: &str, result: &'static str) {
         self.webhook_notifications.get_or_create(&NotificationLabels { name: name.to_owned(), result }).inc();
+    }
+
+    /// Counts a connection of the webhook port that the operator closed.
+    pub(crate) fn webhook_connection_closed(&self, reason: &'static str) {
+        self.webhook_connections_closed.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Counts a published event.

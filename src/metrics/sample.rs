@@ -17,6 +17,7 @@ impl Metrics {
         metrics.evidence_object("stored");
         metrics.event("Verified");
         metrics.notification("okid", "accepted");
+        metrics.webhook_connection_closed("rate");
         metrics.live([("Pending", 2), ("InProgress", 0)]);
         metrics.closures([("portal.example:8443", "paused", Closure::default())]);
         metrics.portal_clock_skew("portal.example:8443", -3);

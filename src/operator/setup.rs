@@ -16,7 +16,7 @@ use crate::{
     settings::{LeaderElection, PodReference, ProxyUrl, Settings},
     store::{HttpSettings, InvalidStores, RetryPolicy, StoreHttp, Stores, http::InvalidHttp},
     tls::{CaBundle, InvalidTrust, client_config},
-    webhook::{InvalidCertificate, InvalidEndpoints, InvalidForwarder, ReadSecrets},
+    webhook::{InvalidCertificate, InvalidEndpoints, InvalidForwarder},
 };
 
 /// Why something that the settings name could not be opened.
@@ -53,14 +53,6 @@ pub enum Setup {
     /// The file with the names of notifications cannot be used.
     #[error("check --webhooks-file")]
     Webhooks(#[from] InvalidEndpoints),
-    /// The secrets of a name cannot be read.
-    #[error("check the secretsFile of the webhook {name}")]
-    WebhookSecrets {
-        /// The name.
-        name: String,
-        /// The cause.
-        source: ReadSecrets,
-    },
     /// The certificate for notifications cannot be used.
     #[error("check --webhook-tls-cert-file and --webhook-tls-key-file")]
     WebhookCertificate(#[from] InvalidCertificate),

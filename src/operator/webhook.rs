@@ -89,8 +89,8 @@ impl Webhook {
             metrics: Arc::clone(metrics),
             role: Box::new(role),
             on_notification: Box::new(move |portal, id| notified.notified(portal, id)),
+            shutdown: shutdown.clone(),
         });
-        let receiver = receiver.map_err(|(name, source)| Setup::WebhookSecrets { name, source })?;
-        Ok(tokio::spawn(serve(listener, Arc::new(receiver), certificate, shutdown.clone())))
+        Ok(tokio::spawn(serve(listener, Arc::new(receiver), certificate)))
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Certificate {
 #[derive(Clone, Debug)]
 struct Loaded {
     /// What was read, to see a change.
-    pem: (Vec<u8>, Vec<u8>),
+    pem: Pem,
     chain: Vec<CertificateDer<'static>>,
     /// The certificate that it has replaced, which another replica may still have.
     replaced: Option<CertificateDer<'static>>,
@@ -59,18 +59,20 @@ impl Certificate {
     ///
     /// [`InvalidCertificate`].
     pub(crate) fn load(files: CertificateFiles) -> Result<Self, InvalidCertificate> {
-        let current = Mutex::new(load(&files)?);
+        let current = Mutex::new(load(read(&files)?)?);
         Ok(Self { files, current })
     }
 
     /// Reads the files again. True if they have changed. Keeps what it had if they cannot be used.
     pub(super) fn reload(&self) -> Result<bool, InvalidCertificate> {
-        let mut loaded = load(&self.files)?;
-        let mut current = self.current.lock();
-        if loaded.pem == current.pem {
+        let pem = read(&self.files)?;
+        if pem == self.current.lock().pem {
             return Ok(false);
         }
-        loaded.replaced = current.chain.first().cloned();
+        let mut loaded = load(pem)?;
+        let mut current = self.current.lock();
+        let replaced = current.chain.first().filter(|leaf| loaded.chain.first() != Some(*leaf));
+        loaded.replaced = replaced.or(current.replaced.as_ref()).cloned();
         *current = loaded;
         Ok(true)
     }
@@ -88,9 +90,15 @@ impl Certificate {
     }
 }
 
-fn load(files: &CertificateFiles) -> Result<Loaded, InvalidCertificate> {
+/// What the files hold: the certificate, and its key.
+type Pem = (Vec<u8>, Vec<u8>);
+
+fn read(files: &CertificateFiles) -> Result<Pem, InvalidCertificate> {
     let read = |file| fs::read(file).map_err(InvalidCertificate::Read);
-    let pem = (read(&files.certificate)?, read(&files.key)?);
+    Ok((read(&files.certificate)?, read(&files.key)?))
+}
+
+fn load(pem: Pem) -> Result<Loaded, InvalidCertificate> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.0).collect();
     let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(InvalidCertificate::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&pem.1).map_err(|_| InvalidCertificate::Key)?;
@@ -137,6 +145,20 @@ mod tests {
         assert!(!certificate.is_of_a_replica(&first(&files)), "not read yet");
         assert!(certificate.reload().unwrap());
         assert!(!certificate.is_of_a_replica(&before), "two certificates ago");
+    }
+
+    #[test]
+    fn a_chain_that_changes_around_the_same_certificate_leaves_the_one_before_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = write(folder.path());
+        let certificate = Certificate::load(files.clone()).unwrap();
+        let before = first(&files);
+        write(folder.path());
+        assert!(certificate.reload().unwrap());
+        let chain = fs::read_to_string(&files.certificate).unwrap();
+        fs::write(&files.certificate, format!("{chain}{chain}")).unwrap();
+        assert!(certificate.reload().unwrap());
+        assert!(certificate.is_of_a_replica(&before) && certificate.is_of_a_replica(&first(&files)));
     }
 
     #[test]

@@ -14,10 +14,19 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use http::HeaderName;
+use http::{
+    HeaderName,
+    header::{
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE, VIA,
+    },
+};
 use serde::Deserialize;
 
-use super::authentication::{Encoding, Scheme, Signature};
+use super::{
+    authentication::{Encoding, Scheme, Signature},
+    forward::FORWARDED_BY_A_REPLICA,
+};
 use crate::portal::{AllowedPortals, PortalUrl};
 
 /// The most names.
@@ -61,8 +70,10 @@ pub enum InvalidEndpoints {
     /// There is no way to check a call, or there are two.
     #[error("{0}: write either `bearer: {{}}` or `hmac` with a header")]
     Scheme(String),
-    /// The header's name is not one.
-    #[error("{0}: hmac.header: write the name of a header, such as X-Signature")]
+    /// The header's name is not one, or that header cannot be forwarded as it came.
+    #[error(
+        "{0}: hmac.header: write the name of the portal's header, such as X-Signature, and none that each connection sets"
+    )]
     Header(String),
 }
 
@@ -122,8 +133,9 @@ impl Endpoints {
             let scheme = match (bearer, hmac) {
                 (Some(Bearer {}), None) => Scheme::Bearer,
                 (None, Some(HmacEntry { header, encoding, prefix })) => {
-                    let header = HeaderName::from_bytes(header.as_bytes());
-                    let header = header.map_err(|_| InvalidEndpoints::Header(name.clone()))?;
+                    let header =
+                        HeaderName::from_bytes(header.as_bytes()).ok().filter(is_forwarded_as_it_came);
+                    let header = header.ok_or_else(|| InvalidEndpoints::Header(name.clone()))?;
                     Scheme::Hmac(Signature { header, encoding, prefix })
                 }
                 (None, None) | (Some(Bearer {}), Some(_)) => return Err(InvalidEndpoints::Scheme(name)),
@@ -144,6 +156,29 @@ impl Endpoints {
 fn is_name(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=NAME_CHARS).contains(&text.len()) && text.bytes().all(is_inner)
+}
+
+/// Whether a header is the sender's own: proxies and HTTP clients neither set nor remove it.
+fn is_forwarded_as_it_came(header: &HeaderName) -> bool {
+    const OF_A_CONNECTION: [HeaderName; 12] = [
+        CONNECTION,
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        EXPECT,
+        FORWARDED,
+        HOST,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        VIA,
+    ];
+    let text = header.as_str();
+    !OF_A_CONNECTION.contains(header)
+        && text != "keep-alive"
+        && !text.starts_with("x-forwarded-")
+        && *header != FORWARDED_BY_A_REPLICA
 }
 
 #[cfg(test)]
@@ -189,7 +224,12 @@ mod tests {
         assert!(entry("{name: a, secretsFile: /a}").starts_with("a: write either"));
         let both = "{name: a, secretsFile: /a, bearer: {}, hmac: {header: X-A, encoding: hex}}";
         assert!(entry(both).starts_with("a: write either"));
-        let spaces = "{name: a, secretsFile: /a, hmac: {header: 'X A', encoding: hex}}";
-        assert!(entry(spaces).contains("hmac.header"));
+        for header in
+            ["'X A'", "Host", "content-length", "Keep-Alive", "X-Forwarded-For", "Okid-Operator-Forwarded"]
+        {
+            let refusal =
+                entry(&format!("{{name: a, secretsFile: /a, hmac: {{header: {header}, encoding: hex}}}}"));
+            assert!(refusal.starts_with("a: hmac.header: write the name"), "{header}: {refusal}");
+        }
     }
 }

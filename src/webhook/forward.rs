@@ -11,17 +11,21 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::certificate::Certificate;
 
 /// Marks a call that another replica has forwarded.
-const FORWARDED: HeaderName = HeaderName::from_static("okid-operator-forwarded");
-/// How long the leader may take. Callers commonly give up after five seconds.
+pub(super) const FORWARDED_BY_A_REPLICA: HeaderName = HeaderName::from_static("okid-operator-forwarded");
+/// How long the leader may take, with the wait for a place. Callers commonly give up after five seconds.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 /// How long the connection may take, which stays within the cluster.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
 /// Shorter than the leader keeps an idle connection.
 const KEPT_FOR: Duration = Duration::from_secs(2);
+
+/// The most calls to the leader at once. Further ones wait, so that a batch of calls does not exceed the leader's limits.
+const MOST_AT_ONCE: usize = 32;
 
 /// Why no client for the leader can be set up.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +42,12 @@ pub enum InvalidForwarder {
 pub(crate) struct Forwarder {
     client: Client,
     scheme: &'static str,
+    places: Arc<Semaphore>,
 }
 
 /// Whether another replica has forwarded the call.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.contains_key(FORWARDED)
+    headers.contains_key(FORWARDED_BY_A_REPLICA)
 }
 
 impl Forwarder {
@@ -55,14 +60,14 @@ impl Forwarder {
         let builder = Client::builder()
             .no_proxy()
             .redirect(Policy::none())
-            .timeout(ANSWERED_WITHIN)
             .connect_timeout(CONNECTED_WITHIN)
             .pool_idle_timeout(KEPT_FOR);
         let (builder, scheme) = match certificate {
             None => (builder, "http"),
             Some(certificate) => (builder.tls_backend_preconfigured(config(certificate)?), "https"),
         };
-        Ok(Self { client: builder.build().map_err(InvalidForwarder::Http)?, scheme })
+        let client = builder.build().map_err(InvalidForwarder::Http)?;
+        Ok(Self { client, scheme, places: Arc::new(Semaphore::new(MOST_AT_ONCE)) })
     }
 
     /// Forwards a call, and returns the leader's answer; `None` if there is none that a caller can use.
@@ -80,10 +85,13 @@ impl Forwarder {
                 Some((name, value))
             })
             .collect();
-        forwarded.insert(FORWARDED, HeaderValue::from_static("1"));
+        forwarded.insert(FORWARDED_BY_A_REPLICA, HeaderValue::from_static("1"));
         let url = format!("{}://{leader}/notify/{name}", self.scheme);
-        let answer = self.client.post(url).headers(forwarded).body(body).send().await.ok()?;
-        let code = answer.status();
+        let call = async {
+            let _place = self.places.acquire().await.ok()?;
+            self.client.post(url).headers(forwarded).body(body).send().await.ok()
+        };
+        let code = timeout(ANSWERED_WITHIN, call).await.ok()??.status();
         matches!(code, StatusCode::ACCEPTED | StatusCode::UNAUTHORIZED).then_some(code)
     }
 }

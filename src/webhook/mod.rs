@@ -20,5 +20,5 @@ mod sources;
 pub(crate) use certificate::{Certificate, CertificateFiles, InvalidCertificate};
 pub use endpoints::{Endpoints, InvalidEndpoints};
 pub(crate) use forward::{Forwarder, InvalidForwarder};
-pub(crate) use receiver::{ReadSecrets, Receiver, ReceiverSettings, Role};
+pub(crate) use receiver::{Receiver, ReceiverSettings, Role};
 pub(crate) use server::serve;

@@ -5,7 +5,10 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{certificate::Certificate, receiver::Receiver};
+use super::{
+    certificate::Certificate,
+    receiver::{Receiver, Unread},
+};
 use crate::incidents::Incidents;
 
 /// The kubelet itself takes about a minute to bring a changed Secret.
@@ -21,9 +24,15 @@ pub(super) async fn reload(receiver: Arc<Receiver>, certificate: Option<Arc<Cert
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        for (name, error) in receiver.reload() {
-            if failures.is_news(format!("{name}: {error}"), RESOLVE_TIMEOUT, now) {
-                tracing::warn!(name, %error, "the secrets of a webhook cannot be read; the ones before stay in use");
+        for Unread { name, error, keeps_secrets } in receiver.reload() {
+            let cause = error.source().map(ToString::to_string);
+            if !failures.is_news(format!("{name}: {error} {cause:?} {keeps_secrets}"), RESOLVE_TIMEOUT, now) {
+                continue;
+            }
+            if keeps_secrets {
+                tracing::warn!(name, %error, cause, "the secrets of a webhook cannot be read; the ones before stay in use");
+            } else {
+                tracing::warn!(name, %error, cause, "a webhook has no secrets, so that every call of it gets 401");
             }
         }
         match certificate.as_deref().map(Certificate::reload) {

@@ -1,8 +1,8 @@
-//! How often each source may call without being authentic: a token bucket for each address. Pure: the time is an argument.
+//! How often each source may call without being authentic: a token bucket for each. Pure: the time is an argument.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -10,23 +10,44 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-/// The most sources with a bucket of their own. Further ones share one.
-const MOST_SOURCES: usize = 10_000;
+/// The most networks with a bucket of their own. Further ones share one.
+const MOST_NETWORKS: usize = 10_000;
+/// The most sources that are known because their calls were authentic. Of more, those that called last are known.
+const MOST_AUTHENTIC: usize = 1_000;
+/// How long a source is known after an authentic call.
+const AUTHENTIC_FOR: Duration = Duration::from_hours(1);
 /// For how long a source that was quiet may exceed its rate.
 const BURST: Duration = Duration::from_secs(2);
 
-/// Where a call comes from: an IPv4 address, or the network of an IPv6 address, of which one machine has many.
+/// Where a call comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Source(IpAddr);
 
+/// What one machine may have: an IPv4 address, or a /48 of IPv6 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Network(IpAddr);
+
 impl Source {
-    /// Of an address.
+    /// Of an address. One that a NAT64 translated is the IPv4 address that it holds: the others of its network are the whole
+    /// IPv4 internet.
     pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            address @ IpAddr::V4(_) => Self(address),
+        let address = address.to_canonical();
+        let IpAddr::V6(v6) = address else { return Self(address) };
+        match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => {
+                Self(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into())
+            }
+            _ => Self(address),
+        }
+    }
+
+    /// Its network.
+    pub(super) fn network(self) -> Network {
+        match self.0 {
+            IpAddr::V4(_) => Network(self.0),
             IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+                let [a, b, c, ..] = address.segments();
+                Network(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into())
             }
         }
     }
@@ -64,31 +85,41 @@ fn address(entry: &str) -> Option<IpAddr> {
 pub(super) struct Sources {
     /// The time that one call takes; nothing, if there is no limit.
     interval: Option<Duration>,
-    full_at: HashMap<Source, Instant>,
-    /// The bucket of the sources that have none of their own.
+    full_at: HashMap<Network, Instant>,
+    /// The bucket of the networks that have none of their own.
     others: Option<Instant>,
     /// When full buckets may be dropped again. All are looked through for that.
     drop_at: Option<Instant>,
+    authentic: HashMap<Source, Authentic>,
+}
+
+/// A source whose calls were authentic. Its bucket is its own, whatever others of its network do.
+#[derive(Debug)]
+struct Authentic {
+    last: Instant,
+    full_at: Instant,
+}
+
+impl Authentic {
+    fn is_known(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) < AUTHENTIC_FOR
+    }
 }
 
 impl Sources {
     /// Each source may make that many calls per second; `None` for no limit.
     pub(super) fn new(rate: Option<f64>) -> Self {
         let interval = rate.map(|rate| Duration::from_secs_f64(rate.recip()));
-        Self { interval, full_at: HashMap::new(), others: None, drop_at: None }
+        let (full_at, authentic) = (HashMap::new(), HashMap::new());
+        Self { interval, full_at, others: None, drop_at: None, authentic }
     }
 
     /// Whether a call of that source is checked. Takes a token from its bucket.
     pub(super) fn admit(&mut self, source: Source, now: Instant) -> bool {
         let Some(interval) = self.interval else { return true };
-        if self.full_at.len() >= MOST_SOURCES && self.drop_at.is_none_or(|drop_at| drop_at <= now) {
-            self.full_at.retain(|_, full_at| *full_at > now);
-            self.drop_at = Some(now + BURST);
-        }
-        let full_at = if self.full_at.len() >= MOST_SOURCES && !self.full_at.contains_key(&source) {
-            self.others.get_or_insert(now)
-        } else {
-            self.full_at.entry(source).or_insert(now)
+        let full_at = match self.authentic.get_mut(&source).filter(|known| known.is_known(now)) {
+            Some(known) => &mut known.full_at,
+            None => self.bucket(source.network(), now),
         };
         let begins_at = (*full_at).max(now);
         let admits = begins_at.saturating_duration_since(now) <= BURST;
@@ -98,13 +129,43 @@ impl Sources {
         admits
     }
 
-    /// Gives the token of a call back, because the call was authentic.
-    pub(super) fn refund(&mut self, source: Source) {
-        let Some(interval) = self.interval else { return };
-        let full_at = self.full_at.get_mut(&source).or(self.others.as_mut());
-        if let Some(full_at) = full_at {
-            *full_at = full_at.checked_sub(interval).unwrap_or(*full_at);
+    /// The bucket of a network, or that of all others.
+    fn bucket(&mut self, network: Network, now: Instant) -> &mut Instant {
+        if self.full_at.len() >= MOST_NETWORKS && self.drop_at.is_none_or(|drop_at| drop_at <= now) {
+            self.full_at.retain(|_, full_at| *full_at > now);
+            self.drop_at = Some(now + BURST);
         }
+        if self.full_at.len() >= MOST_NETWORKS && !self.full_at.contains_key(&network) {
+            self.others.get_or_insert(now)
+        } else {
+            self.full_at.entry(network).or_insert(now)
+        }
+    }
+
+    /// Whether a call of that source was authentic within the last hour.
+    pub(super) fn is_authentic(&self, source: Source, now: Instant) -> bool {
+        self.authentic.get(&source).is_some_and(|known| known.is_known(now))
+    }
+
+    /// Notes an authentic call, and gives its token back.
+    pub(super) fn authenticated(&mut self, source: Source, now: Instant) {
+        let interval = self.interval.unwrap_or_default();
+        let refund = |full_at: &mut Instant| *full_at = full_at.checked_sub(interval).unwrap_or(*full_at);
+        if let Some(known) = self.authentic.get_mut(&source) {
+            refund(&mut known.full_at);
+            known.last = now;
+            return;
+        }
+        if let Some(full_at) = self.full_at.get_mut(&source.network()).or(self.others.as_mut()) {
+            refund(full_at);
+        }
+        if self.authentic.len() >= MOST_AUTHENTIC {
+            let oldest = self.authentic.iter().min_by_key(|(_, known)| known.last);
+            if let Some(oldest) = oldest.map(|(source, _)| *source) {
+                self.authentic.remove(&oldest);
+            }
+        }
+        self.authentic.insert(source, Authentic { last: now, full_at: now });
     }
 }
 
@@ -135,16 +196,60 @@ mod tests {
         let (mut sources, now) = (Sources::new(Some(1.0)), Instant::now());
         for _ in 0..1_000 {
             assert!(sources.admit(source("10.0.0.1"), now));
-            sources.refund(source("10.0.0.1"));
+            sources.authenticated(source("10.0.0.1"), now);
         }
         assert!((0..10).all(|_| Sources::new(None).admit(source("10.0.0.1"), now)), "no limit");
     }
 
     #[test]
     fn one_machine_has_one_bucket_whichever_of_its_ipv6_addresses_it_uses() {
-        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::"));
-        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
-        assert_eq!(source("::ffff:10.0.0.1"), source("10.0.0.1"));
+        let network = |text: &str| source(text).network();
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:ffff:ffff::"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:2:2::1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
+        let (mut sources, now) = (Sources::new(Some(1.0)), Instant::now());
+        let many = (0..20_000_u16).map(|subnet| IpAddr::from([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1]));
+        let admitted = many.filter(|address| sources.admit(Source::of(*address), now)).count();
+        assert_eq!((admitted, sources.full_at.len()), (3, 1));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_source_in_every_form() {
+        for form in ["::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1:2:3:4:10.0.0.1"] {
+            assert_eq!(source(form), source("10.0.0.1"), "{form}");
+        }
+        assert_ne!(source("64:ff9b::10.0.0.1").network(), source("64:ff9b::10.0.0.2").network());
+    }
+
+    #[test]
+    fn a_source_that_was_authentic_within_an_hour_keeps_its_rate_whatever_others_do() {
+        let (mut sources, now) = (Sources::new(Some(1.0)), Instant::now());
+        let (portal, neighbour) = (source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+        assert!(sources.admit(portal, now));
+        sources.authenticated(portal, now);
+        let flood = (1..20_000_u32).map(|number| Source::of(Ipv4Addr::from(number).into()));
+        let mut flood = |now| {
+            for source in flood.clone().chain(std::iter::repeat_n(neighbour, 10)) {
+                sources.admit(source, now);
+            }
+            assert!(!sources.admit(neighbour, now) && !sources.admit(source("192.0.2.1"), now));
+            (sources.is_authentic(portal, now), (0..10).filter(|_| sources.admit(portal, now)).count())
+        };
+        assert_eq!(flood(now), (true, 3));
+        assert_eq!(flood(now + AUTHENTIC_FOR - Duration::from_secs(1)), (true, 3));
+        assert_eq!(flood(now + AUTHENTIC_FOR), (false, 0));
+    }
+
+    #[test]
+    fn of_too_many_authentic_sources_the_last_ones_are_known() {
+        let (mut sources, start) = (Sources::new(None), Instant::now());
+        let source = |number: u32| Source::of(Ipv4Addr::from(number).into());
+        for number in 0..1_500 {
+            sources.authenticated(source(number), start + Duration::from_millis(number.into()));
+        }
+        let now = start + Duration::from_secs(2);
+        let known: Vec<_> = (0..1_500).filter(|number| sources.is_authentic(source(*number), now)).collect();
+        assert_eq!(known, (500..1_500).collect::<Vec<_>>());
     }
 
     #[test]
@@ -152,8 +257,8 @@ mod tests {
         let (mut sources, now) = (Sources::new(Some(1.0)), Instant::now());
         let many = (0..20_000_u32).map(|number| Source::of(IpAddr::V4(number.into())));
         let admitted = many.filter(|source| sources.admit(*source, now)).count();
-        assert_eq!(sources.full_at.len(), MOST_SOURCES);
-        assert_eq!(admitted, MOST_SOURCES + 3, "the further ones share a bucket");
+        assert_eq!(sources.full_at.len(), MOST_NETWORKS);
+        assert_eq!(admitted, MOST_NETWORKS + 3, "the further ones share a bucket");
         let later = now + Duration::from_mins(1);
         assert!(sources.admit(source("192.0.2.1"), later));
         assert_eq!(sources.full_at.len(), 1);

@@ -2,6 +2,7 @@
 
 mod learning;
 mod replicas;
+mod secrets;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Launch, Operator, VerificationExt as _, World, holds, until};
+use crate::harness::{Launch, Operator, VerificationExt as _, World, until};
 
 const SECRET: &str = "whsec_0123456789abcdef";
 const OTHER_SECRET: &str = "whsec_fedcba9876543210";
@@ -339,36 +340,6 @@ async fn raw(address: &str, beginning: &str, blocks: usize) -> String {
     let receive = async { from.read_to_end(&mut answer).await };
     let _ = tokio::join!(send, receive);
     String::from_utf8_lossy(&answer).into_owned()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_are_rotated_without_a_restart_and_without_a_gap() {
-    let world = world().await;
-    let address = address(world.operator()).await;
-    let file = secrets_file(world.folder());
-    let accepts = async |secret: &str| {
-        let body = body_of("ver_unknown");
-        let signature = sign(secret, &body);
-        call(&address, body, Some(&signature)).await == StatusCode::ACCEPTED
-    };
-    assert!(accepts(SECRET).await && !accepts(OTHER_SECRET).await);
-    let report = |()| format!("the new secret is not accepted:\n{}", world.operator().log_tail());
-    std::fs::write(&file, format!("{SECRET}\n{OTHER_SECRET}\n")).unwrap();
-    until(async || holds(accepts(OTHER_SECRET).await), report).await;
-    assert!(accepts(SECRET).await);
-    std::fs::write(&file, OTHER_SECRET).unwrap();
-    let report = |()| "the old secret is still accepted".to_owned();
-    until(async || holds(!accepts(SECRET).await), report).await;
-
-    // A file that cannot be used changes nothing.
-    std::fs::write(&file, "short").unwrap();
-    let is_refused =
-        |line: &Value| line["error"].as_str().is_some_and(|error| error.contains("not a secret"));
-    world.operator().until_logged("the refusal", is_refused).await;
-    assert!(accepts(OTHER_SECRET).await);
-    let log = world.operator().log();
-    assert!(!log.contains(SECRET) && !log.contains(OTHER_SECRET) && !log.contains("ver_unknown"), "{log}");
-    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

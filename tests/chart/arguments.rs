@@ -127,7 +127,9 @@ fn the_names_of_notifications_are_a_file_that_the_operator_reads_with_mounted_se
     let volumes = rendered.deployment()["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
     let volume = volumes.iter().find(|volume| volume["name"] == "webhooks").unwrap();
     let sources = volume["projected"]["sources"].as_array().unwrap();
-    let paths = sources.iter().filter_map(|source| source["secret"]["items"][0]["path"].as_str());
+    let secrets = sources.iter().map(|source| &source["secret"]).filter(|secret| secret.is_object());
+    assert!(secrets.clone().all(|secret| secret["optional"] == true), "the operator starts without them");
+    let paths = secrets.filter_map(|secret| secret["items"][0]["path"].as_str());
     for path in paths.clone() {
         assert!(text.contains(&format!("secretsFile: /etc/okid-operator/webhooks/{path}\n")), "{text}");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use url::Url;
 
-use crate::helm::{Rendered, case, rendered};
+use crate::helm::{Rendered, case, render_with, rendered};
 
 /// The ports of one rule.
 fn ports(rule: &Value) -> BTreeSet<u64> {
@@ -122,4 +122,26 @@ fn notifications_are_let_in_and_forwarded_between_the_operators_pods() {
     assert_eq!(receives["from"].as_array().unwrap().len(), 2, "the Ingress controller and the own Pods");
     let without = self::policy(case("networkpolicy")).unwrap();
     assert_eq!(without["ingress"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn calls_from_outside_keep_their_address_and_may_be_limited_to_networks() {
+    let service = |case: &str, set: &[&str]| {
+        let rendered = render_with(case, set).unwrap();
+        let spec = &rendered.find("Service", "okid-operator-webhook").unwrap().object["spec"];
+        (spec["externalTrafficPolicy"].clone(), spec["loadBalancerSourceRanges"].clone())
+    };
+    let networks = Value::from(vec!["198.51.100.0/24"]);
+    assert_eq!(service("webhook", &[]), (Value::from("Cluster"), networks));
+    let names = r#"webhook.names=[{"name": "okid", "secretName": "a", "secretKey": "a", "bearer": {}}]"#;
+    for (kind, policy) in
+        [("LoadBalancer", "Local".into()), ("NodePort", "Local".into()), ("ClusterIP", Value::Null)]
+    {
+        let kind = format!("webhook.service.type={kind:?}");
+        assert_eq!(
+            service("default", &["webhook.enabled=true", names, &kind]),
+            (policy, Value::Null),
+            "{kind}"
+        );
+    }
 }

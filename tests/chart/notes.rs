@@ -9,11 +9,17 @@ use crate::objects::{cluster, kubectl, restricted};
 
 /// The notes of a case, for a cluster without prometheus-operator.
 fn notes(case: &str) -> String {
+    notes_with(case, &[])
+}
+
+/// The same, with further values.
+fn notes_with(case: &str, set: &[&str]) -> String {
     let (chart, values) = (chart(), values_file(case));
-    let values = ["--values", values.to_str().unwrap()];
+    let mut values = vec!["--values", values.to_str().unwrap()];
+    values.extend(set.iter().flat_map(|value| ["--set-json", value]));
     let release = ["install", RELEASE, chart.to_str().unwrap(), "--namespace", RELEASE];
     let dry_run = ["--dry-run=client", "--output", "json"];
-    let text = output(helm(&[&release[..], &values, &dry_run].concat())).unwrap();
+    let text = output(helm(&[&release[..], &values[..], &dry_run].concat())).unwrap();
     let release: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     release["info"]["notes"].as_str().unwrap().to_owned()
 }
@@ -85,4 +91,15 @@ fn the_notes_say_what_is_skipped_and_what_is_left_to_the_administrator() {
             assert_eq!(notes.contains(text), expected, "{case}: {text}");
         }
     }
+}
+
+#[test]
+fn the_notes_warn_of_a_proxy_that_is_not_trusted_to_say_where_calls_come_from() {
+    let warns =
+        |set: &[&str]| notes_with("webhook", set).contains("WARNING: webhook.trustedProxies is empty");
+    let empty = "webhook.trustedProxies=[]";
+    let (no_ingress, no_route) = ("webhook.ingress.enabled=false", "webhook.httpRoute.enabled=false");
+    assert!(!warns(&[]));
+    assert!(warns(&[empty, no_route]) && warns(&[empty, no_ingress]));
+    assert!(!warns(&[empty, no_ingress, no_route]), "calls come from their senders");
 }

@@ -154,6 +154,7 @@ fn a_value_of_the_wrong_kind_is_refused() {
         "watch.namespaces=[\"Team_A\"]",
         "image.digest=\"latest\"",
         "logs.format=\"xml\"",
+        "webhook.service.externalTrafficPolicy=\"\"",
         "evidence.stores=[{\"name\": \"a\", \"url\": \"http://a\", \"namespaces\": [\"a\"]}]",
     ] {
         let refusal = render_with("default", &[wrong]).unwrap_err();
@@ -182,6 +183,7 @@ fn values_that_contradict_each_other_are_refused_with_advice() {
         ("default", &["webhook.enabled=true"], "add one for each portal"),
         ("webhook", &["webhook.ingress.host=\"\""], "webhook.ingress.host"),
         ("webhook", &["webhook.httpRoute.parentRefs=[]"], "name the Gateway"),
+        ("webhook", &["webhook.service.type=\"NodePort\""], "use networkPolicy.webhookFrom"),
     ] {
         let refusal = render_with(case, set).unwrap_err();
         assert!(refusal.contains(advice), "{set:?}: {refusal}");

@@ -84,6 +84,9 @@ annotations:
 {{- end }}
 
 {{- define "okid-operator.defaultPortal" -}}
+{{- if and .Values.webhook.service.loadBalancerSourceRanges (ne .Values.webhook.service.type "LoadBalancer") }}
+{{- fail "webhook.service.loadBalancerSourceRanges has an effect only with webhook.service.type LoadBalancer: use networkPolicy.webhookFrom" }}
+{{- end }}
 {{- $portals := include "okid-operator.allowedPortals" . | fromJsonArray }}
 {{- if .Values.portals.default }}
 {{- .Values.portals.default }}

@@ -30,7 +30,7 @@ const LABELS: [(&str, &str); 11] = [
         "outcome",
         "`requeue` (at a known time), `await_change` (of the resource), `done` (the resource is gone)",
     ),
-    ("reason", "the reason of the event"),
+    ("reason", "the reason of the event; of closed connections of the webhook port see docs/webhooks.md"),
     ("phase", "`status.phase`"),
     ("portal", "host and port of an allowed portal"),
     ("state", "`paused` (as the portal asked), `breaker_open` (too many failures), `key_rejected`"),
