@@ -1,6 +1,7 @@
 //! Notifications of portals: authentic ones bring polls forward, and whatever else arrives changes nothing.
 
 mod learning;
+mod lost_responses;
 mod replicas;
 mod secrets;
 
