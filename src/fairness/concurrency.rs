@@ -2,8 +2,10 @@
 //!
 //! Calls beyond what a server works on at a time only wait there, and those of a small namespace wait behind them. How
 //! many it works on differs from cluster to cluster and is not known, but it can be tried: where each call takes longer
-//! while twice as many are in flight, the second half only waits. Two limits are compared with each other at a time, and
-//! not with the best of the past, because durations change without congestion too.
+//! while twice as many are in flight, the second half only waits. That also holds for one call after the other: where it
+//! takes less long with pauses between, the server is busy with what the calls cause, and calls of others wait for that.
+//! Two limits are compared with each other at a time, and not with the best of the past, because durations change without
+//! congestion too.
 
 use std::time::Duration;
 
@@ -16,19 +18,30 @@ const FEWEST_CALLS: u32 = 20;
 /// Twice the limit is of use if a call takes at most this many times as long with it: then there are at least 1.7 times
 /// as many calls per second.
 const SLOWER: f64 = 1.15;
-/// The time between two series of trials.
+/// As [`SLOWER`], of one call after the other compared with pauses between. No call waits for another one then, so that a
+/// difference that is not chance is what the server still does for the call before.
+const SLOWER_WITHOUT_PAUSES: f64 = 1.05;
+/// The time between two series of trials, and before the first.
 const RETRIED_AFTER: Duration = Duration::from_secs(10);
 /// Another namespace counts as having calls if it asked for a permit within this time.
 const RECENT: Duration = Duration::from_secs(5);
 
-/// The limit of each namespace while there are others: a power of two.
+/// Longest pause after a call. One that took longer was not delayed by what this namespace does.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many calls may be in flight: a power of two, by its exponent. Half a call is one that is followed by a pause as long
+/// as itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Limit(i8);
+
+/// The limit of each namespace while there are others.
 #[derive(Debug)]
 pub(super) struct Concurrency {
-    most: usize,
+    most: Limit,
     /// The limit that was of use so far.
-    found: usize,
+    found: Limit,
     /// The limit that is in force.
-    current: usize,
+    current: Limit,
     step: Step,
     trial: Trial,
     /// Who asked last, and when.
@@ -58,15 +71,43 @@ struct Trial {
     total: Duration,
 }
 
+impl Limit {
+    const LEAST: Self = Self(-1);
+
+    /// The largest that allows no more than so many calls; at least one call.
+    fn within(calls: usize) -> Self {
+        Self(calls.checked_ilog2().and_then(|exponent| i8::try_from(exponent).ok()).unwrap_or_default())
+    }
+
+    const fn twice(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    const fn half(self) -> Self {
+        Self(self.0 - 1)
+    }
+
+    /// How many times as long a call may take with twice this limit.
+    fn tolerated(self) -> f64 {
+        if self == Self::LEAST { SLOWER_WITHOUT_PAUSES } else { SLOWER }
+    }
+
+    fn calls(self) -> usize {
+        u32::try_from(self.0).map_or(1, |exponent| 1 << exponent)
+    }
+}
+
 impl Concurrency {
-    /// Limits from one to `most`; the first is one.
+    /// Limits from half a call to `most` calls, beginning with the least. None is tried at first, because the calls of a start
+    /// say little of later ones.
     pub(super) fn new(most: usize) -> Self {
+        let now = Instant::now();
         Self {
-            most,
-            found: 1,
-            current: 1,
-            step: Step::Known,
-            trial: Trial::new(Instant::now()),
+            most: Limit::within(most),
+            found: Limit::LEAST,
+            current: Limit::LEAST,
+            step: Step::Wait(now + RETRIED_AFTER),
+            trial: Trial::new(now),
             last: None,
             shared_until: None,
         }
@@ -83,7 +124,12 @@ impl Concurrency {
 
     /// The number of permits that one namespace may hold now; none while there is only one namespace.
     pub(super) fn limit(&self, now: Instant) -> Option<usize> {
-        self.is_shared(now).then_some(self.current)
+        self.is_shared(now).then(|| self.current.calls())
+    }
+
+    /// How long a namespace whose call took so long leaves the permit unused, if it has others that wait.
+    pub(super) fn pause(&self, took: Duration, now: Instant) -> Option<Duration> {
+        (self.is_shared(now) && self.current == Limit::LEAST).then(|| took.min(MAX_PAUSE))
     }
 
     fn is_shared(&self, now: Instant) -> bool {
@@ -105,12 +151,12 @@ impl Concurrency {
         let Some(mean) = self.trial.responded(began, now) else { return };
         match self.step {
             Step::Known => self.try_twice(mean, now),
-            Step::Twice(of_found) if mean <= of_found.mul_f64(SLOWER) => {
+            Step::Twice(of_found) if mean <= of_found.mul_f64(self.found.tolerated()) => {
                 self.found = self.current;
                 self.try_twice(mean, now);
             }
             Step::Twice(of_found) => self.try_half(of_found, now),
-            Step::Half(of_found) if of_found > mean.mul_f64(SLOWER) => {
+            Step::Half(of_found) if of_found > mean.mul_f64(self.current.tolerated()) => {
                 self.found = self.current;
                 self.try_half(mean, now);
             }
@@ -119,16 +165,16 @@ impl Concurrency {
     }
 
     fn try_twice(&mut self, mean: Duration, now: Instant) {
-        if self.found * 2 <= self.most {
-            self.begin(Step::Twice(mean), self.found * 2, now);
+        if self.found < self.most {
+            self.begin(Step::Twice(mean), self.found.twice(), now);
         } else {
             self.try_half(mean, now);
         }
     }
 
     fn try_half(&mut self, mean: Duration, now: Instant) {
-        if self.found > 1 {
-            self.begin(Step::Half(mean), self.found / 2, now);
+        if self.found > Limit::LEAST {
+            self.begin(Step::Half(mean), self.found.half(), now);
         } else {
             self.wait(now);
         }
@@ -138,7 +184,7 @@ impl Concurrency {
         self.begin(Step::Wait(now + RETRIED_AFTER), self.found, now);
     }
 
-    fn begin(&mut self, step: Step, limit: usize, now: Instant) {
+    fn begin(&mut self, step: Step, limit: Limit, now: Instant) {
         self.step = step;
         self.current = limit;
         self.trial = Trial::new(now);
@@ -184,7 +230,11 @@ mod tests {
 
     impl Server {
         fn new(at_once: usize) -> Self {
-            let now = Instant::now();
+            Self::after(RETRIED_AFTER, at_once)
+        }
+
+        fn after(start: Duration, at_once: usize) -> Self {
+            let now = Instant::now() + start;
             let workers = std::iter::repeat_n(Reverse(now), at_once).collect();
             Self { at_once, now, workers, in_flight: BinaryHeap::new(), random: StdRng::seed_from_u64(1) }
         }
@@ -207,8 +257,8 @@ mod tests {
                     self.in_flight.push(Reverse((done, self.now)));
                 }
                 let Reverse((done, began)) = self.in_flight.pop().unwrap();
-                self.now = done;
                 concurrency.responded(began, true, done);
+                self.now = done + concurrency.pause(done - began, done).unwrap_or_default();
                 if call >= calls / 2 {
                     limits += u32::try_from(concurrency.limit(done).unwrap_or(16)).unwrap();
                 }
@@ -236,10 +286,10 @@ mod tests {
         let mut concurrency = Concurrency::new(16);
         let mut server = Server::new(100);
         let since = server.now;
-        while server.now.duration_since(since) < Duration::from_secs(8) {
+        while server.now.duration_since(since) < Duration::from_secs(12) {
             server.respond(&mut concurrency, 2, milliseconds(100));
         }
-        assert_eq!(concurrency.found, 16);
+        assert_eq!(concurrency.found.calls(), 16);
     }
 
     #[test]
@@ -260,6 +310,47 @@ mod tests {
             let at_once = f64::from(u32::try_from(at_once).unwrap());
             assert!((0.9 * at_once..1.2 * at_once).contains(&limit), "{at_once}: {limit}");
         }
+    }
+
+    #[test]
+    fn calls_that_are_faster_with_pauses_between_are_made_with_pauses() {
+        for first in [Limit::LEAST, Limit::LEAST.twice()] {
+            for (with_pauses, found) in [(5, Limit::within(1)), (4, Limit::LEAST)] {
+                let mut concurrency = Concurrency { found: first, current: first, ..Concurrency::new(16) };
+                let mut now = Instant::now();
+                for call in 0..20_000 {
+                    concurrency.asked(call % 2, now);
+                    let began = now;
+                    now += Duration::from_millis(match concurrency.current {
+                        Limit::LEAST => with_pauses,
+                        current => 5 * u64::try_from(current.calls()).unwrap(),
+                    });
+                    concurrency.responded(began, true, now);
+                    now += concurrency.pause(now - began, now).unwrap_or_default();
+                }
+                assert_eq!(concurrency.found, found, "{with_pauses} ms after a pause, first {first:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_limit_is_tried_in_the_first_ten_seconds() {
+        let mut concurrency = Concurrency::new(16);
+        let mut server = Server::after(Duration::ZERO, 100);
+        server.respond(&mut concurrency, 4_000, milliseconds(1));
+        assert_eq!(concurrency.current, Limit::LEAST);
+        server.respond(&mut concurrency, 4_000, milliseconds(1));
+        assert!(concurrency.found > Limit::LEAST);
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_a_tenth_of_a_second() {
+        let mut concurrency = Concurrency::new(16);
+        let now = Instant::now();
+        concurrency.asked(1, now);
+        assert_eq!(concurrency.pause(Duration::from_secs(30), now), None, "alone");
+        concurrency.asked(2, now);
+        assert_eq!(concurrency.pause(Duration::from_secs(30), now), Some(MAX_PAUSE));
     }
 
     #[test]
@@ -285,7 +376,7 @@ mod tests {
         let mut concurrency = Concurrency::new(16);
         let mut server = Server::new(8);
         server.respond(&mut concurrency, 4_000, milliseconds(5));
-        assert_eq!(concurrency.found, 8);
+        assert_eq!(concurrency.found.calls(), 8);
         let mut busy = Server { now: server.now, ..Server::new(2) };
         let limit = busy.respond(&mut concurrency, 40_000, milliseconds(5));
         assert!(limit < 2.4, "{limit}");

@@ -84,6 +84,12 @@ impl<T: Ord> FairQueue<T> {
         None
     }
 
+    /// Whether the namespace has items.
+    #[must_use]
+    pub(crate) fn has(&self, namespace: u32) -> bool {
+        self.namespaces.queues.get(&namespace).is_some_and(|queue| queue.len > 0)
+    }
+
     /// The number of items.
     #[must_use]
     pub(crate) fn len(&self) -> usize {

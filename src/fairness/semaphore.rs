@@ -1,9 +1,13 @@
 //! A semaphore that serves namespaces round robin. May depend on `concurrency`, `queue` and tokio.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::{concurrency::Concurrency, key::FairnessKey, queue::FairQueue};
 
@@ -114,15 +118,24 @@ impl FairSemaphore {
         Permit { semaphore: Arc::clone(self), namespace: key.namespace, urgency, since: Instant::now() }
     }
 
-    fn release(&self, permit: &Permit) {
+    fn release(self: &Arc<Self>, permit: &Permit) {
         let now = Instant::now();
         let mut state = self.state.lock();
         let others_wait = !state.ordinary.waiting.is_empty();
         if let Some(concurrency) = &mut state.concurrency {
             concurrency.responded(permit.since, others_wait, now);
         }
-        state.permits(permit.urgency).release(permit.namespace);
-        state.serve(now);
+        let &Permit { namespace, urgency, .. } = permit;
+        match (state.pause(permit, now), Handle::try_current()) {
+            (Some(pause), Ok(runtime)) => {
+                let semaphore = Arc::clone(self);
+                runtime.spawn(async move {
+                    sleep(pause).await;
+                    semaphore.state.lock().release(namespace, urgency, Instant::now());
+                });
+            }
+            _ => state.release(namespace, urgency, now),
+        }
     }
 }
 
@@ -132,6 +145,19 @@ impl State {
             Urgency::Ordinary => &mut self.ordinary,
             Urgency::Urgent => &mut self.urgent,
         }
+    }
+
+    /// How long a permit stays unused, although others of its namespace wait for it.
+    fn pause(&self, permit: &Permit, now: Instant) -> Option<Duration> {
+        let concurrency = self.concurrency.as_ref()?;
+        let is_next_waiting =
+            permit.urgency == Urgency::Ordinary && self.ordinary.waiting.has(permit.namespace);
+        is_next_waiting.then(|| concurrency.pause(now.duration_since(permit.since), now))?
+    }
+
+    fn release(&mut self, namespace: u32, urgency: Urgency, now: Instant) {
+        self.permits(urgency).release(namespace);
+        self.serve(now);
     }
 
     /// Hands out the free permits.
@@ -281,6 +307,36 @@ mod tests {
         let other = acquire(2);
         drop(alone);
         assert_eq!((other.len(), acquire(1).len()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_others_a_permit_is_unused_as_long_as_it_was_held_if_the_namespace_wants_more() {
+        const HELD: Duration = Duration::from_millis(10);
+        let semaphore = FairSemaphore::adaptive(8, 6);
+        let since = Instant::now();
+        for namespace in [1, 2] {
+            let held = semaphore.acquire(of(namespace), 0).await;
+            sleep(HELD).await;
+            drop(held);
+            let next = semaphore.acquire(of(namespace), 0).now_or_never();
+            assert!(next.is_some(), "none waited for it");
+        }
+        let held = semaphore.acquire(of(1), 0).await;
+        let mut next = Box::pin(semaphore.acquire(of(1), 0));
+        assert!(next.as_mut().now_or_never().is_none());
+        sleep(HELD).await;
+        drop(held);
+        assert!(next.as_mut().now_or_never().is_none());
+        let other = semaphore.acquire(of(2), 0).now_or_never();
+        assert!(other.is_some(), "the others do not wait");
+        drop(next.await);
+        assert_eq!(since.elapsed(), 4 * HELD);
+
+        let urgent = semaphore.acquire_urgently(of(1)).await;
+        let next = semaphore.acquire(of(1), 0);
+        sleep(HELD).await;
+        let (_next, ()) = tokio::join!(next, async move { drop(urgent) });
+        assert_eq!(since.elapsed(), 5 * HELD, "what is urgent is followed by no pause");
     }
 
     #[tokio::test]
