@@ -64,8 +64,7 @@ pub use poll_baseline::{CompactState, PollBaseline, Unchanged};
 pub(crate) use portal_report::sanitize;
 pub use portal_report::{PortalReport, PortalStatus, report};
 pub use schedule::{
-    Announced, Bounds, PollSchedule, Spacing, Stage, Times, deferred_poll, jitter_seed, next_poll,
-    poll_schedule,
+    Announced, Bounds, PollSchedule, Spacing, Stage, Times, jitter_seed, next_poll, poll_schedule,
 };
 pub(crate) use schedule::{FirstReconcile, first_reconcile, spread, ttl_checked_at};
 pub use since::Since;

@@ -206,7 +206,7 @@ pub fn next_poll(poll_schedule: &PollSchedule, now: Timestamp, spacing: Spacing)
 /// Only before the last module, because the notification of a verdict may be lost while those of other sessions arrive: the
 /// verdict then follows an announced last module.
 #[must_use]
-pub fn deferred_poll(
+pub(super) fn deferred_poll(
     poll_schedule: &PollSchedule,
     polled_at: Timestamp,
     announced_at: Timestamp,

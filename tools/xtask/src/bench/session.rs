@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use okid_operator::{
     api::{EvidenceSpec, VerificationStatus},
     lifecycle::{
-        Announced, Bounds, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts, ParsedStatus,
-        PollSchedule, PortalFact, Requeue, Spacing, StepOutcome, Times, claim, conclude, deferred_poll,
-        fixtures, jitter_seed, next_poll, poll_schedule,
+        Announced, Bounds, CompactState, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts,
+        ParsedStatus, PollBaseline, PollSchedule, PortalFact, Requeue, Spacing, StepOutcome, Times, claim,
+        conclude, fixtures, jitter_seed, next_poll, poll_schedule,
     },
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
 };
@@ -82,9 +82,12 @@ impl Session {
 
     /// When the poll that is due now is sent instead, if it is deferred because a notification arrived then about any session.
     pub(super) fn deferred(&self, announced_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let polled_at = self.facts.local_state.last_poll?;
-        let deferred = deferred_poll(&self.schedule(now), polled_at, announced_at, self.facts.spacing());
-        deferred.filter(|deferred| *deferred > now)
+        let Facts { local_state, bounds, .. } = &self.facts;
+        let times = Times { now, portal_now: Some(now) };
+        let deadline = after(self.facts.created_at, DEADLINE);
+        let baseline = PollBaseline::of(&self.status, local_state, *bounds, deadline, times)?;
+        let compact = CompactState::of(local_state)?;
+        Some(baseline.deferred(&compact, announced_at, now, self.facts.spacing())?.next)
     }
 
     /// The interval at that time if notifications announce nothing; `None` if the session was never polled.

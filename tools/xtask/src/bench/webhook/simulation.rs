@@ -64,7 +64,7 @@ impl Arriving {
 }
 
 pub(super) fn measure(progress: Progress) -> Result<Vec<BenchResult>> {
-    let mut task = progress.start(format!("webhook: simulating {PEOPLE} people, six times"));
+    let mut task = progress.start(format!("webhook: simulating {PEOPLE} people, five times"));
     let crowd = Crowd::draw(&HABITS)?;
     let mut arriving = Arriving::draw(crowd.people(), EVERY);
     let rarer = Arriving::draw(crowd.people(), RARER);
@@ -76,16 +76,10 @@ pub(super) fn measure(progress: Progress) -> Result<Vec<BenchResult>> {
     let without = crowd.follow(&mut task, |_, _| Notified::none())?;
     let with = crowd.follow(&mut task, |number, _| arriving.meanwhile(number))?;
     let with_fewer = crowd.follow(&mut task, |number, _| rarer.meanwhile(number))?;
-    let without_last = |at: &[Duration], person: &Person| -> Vec<_> {
-        at.iter().copied().filter(|at| Some(*at) != person.verdict_at()).collect()
-    };
-    let lost = crowd.follow(&mut task, |number, person| Notified {
-        at: without_last(&person.changes(), person),
-        ..arriving.meanwhile(number)
-    })?;
-    let more_lost = crowd.follow(&mut task, |number, person| {
-        let notified = arriving.meanwhile(number);
-        Notified { at: without_last(&notified.at, person), ..notified }
+    let lost = crowd.follow(&mut task, |number, person| {
+        let mut notified = arriving.meanwhile(number);
+        notified.at.retain(|at| Some(*at) != person.verdict_at());
+        notified
     })?;
     let outage = crowd.follow(&mut task, |number, _| Notified {
         lost_from: outages.get(number as usize).copied().unwrap_or_default(),
@@ -128,8 +122,6 @@ pub(super) fn measure(progress: Progress) -> Result<Vec<BenchResult>> {
             results.push(BenchResult::new(name, ratio, 2, "", Goal::AtMost(RATIO)));
         }
     }
-    let name = "webhook: … with notifications, its own and 1 % of the others lost";
-    results.push(BenchResult::note(name, text(&more_lost)));
     results.push(BenchResult::new(
         "webhook: all lost: longest time to the next poll, relative to the usual interval",
         outage.most_intervals_after_loss(),
