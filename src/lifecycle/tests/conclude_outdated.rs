@@ -117,7 +117,7 @@ fn polls_that_a_person_requests_do_not_confirm_an_outdated_answer() {
         world.reconcile(answer);
     };
     let mut world = known();
-    world.pass(1);
+    world.pass(60);
     for number in 0..6 {
         request_poll(&mut world, number, said_at(BEFORE, "generated", &[]));
         assert!(line(&world.status).starts_with("InProgress"), "after {number} s");
