@@ -116,7 +116,7 @@ pub async fn run(
             work(&reconciler, elector, settings, &readiness, &shutdown).await,
     };
     if let Some(receiving) = receiving {
-        receiving.abort();
+        webhook::end(receiving, &shutdown).await;
     }
     admin.abort();
     outcome

@@ -94,3 +94,12 @@ impl Webhook {
         Ok(tokio::spawn(serve(listener, Arc::new(receiver), certificate)))
     }
 }
+
+/// Ends the receiver. At a shutdown it ends by itself, once the calls that have begun are answered.
+pub(super) async fn end(receiving: JoinHandle<()>, shutdown: &CancellationToken) {
+    if !shutdown.is_cancelled() {
+        receiving.abort();
+    }
+    // A panic was logged when it happened.
+    let _ = receiving.await;
+}

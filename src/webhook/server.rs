@@ -11,6 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 use super::{certificate::Certificate, connections::Connection, receiver::Receiver, reload::reload};
 
@@ -24,20 +25,30 @@ const HEAD_BYTES: usize = 16 << 10;
 /// A pause after the system refused to accept a connection, as for want of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves notifications until the shutdown. Calls that have begun are answered.
+/// Serves notifications until the shutdown, and then waits until the calls that have begun are answered.
 pub(crate) async fn serve(
     listener: TcpListener,
     receiver: Arc<Receiver>,
     certificate: Option<Arc<Certificate>>,
 ) {
+    let connections = TaskTracker::new();
     tokio::select! {
         () = receiver.shutdown.cancelled() => {}
-        () = accept(&listener, &receiver, certificate.as_deref()) => {}
+        () = accept(&listener, &connections, &receiver, certificate.as_deref()) => {}
         () = reload(Arc::clone(&receiver), certificate.clone()) => {}
     }
+    drop(listener);
+    connections.close();
+    // A handshake may still be followed by a call.
+    let _ = timeout(HEAD_WITHIN, connections.wait()).await;
 }
 
-async fn accept(listener: &TcpListener, receiver: &Arc<Receiver>, certificate: Option<&Certificate>) {
+async fn accept(
+    listener: &TcpListener,
+    connections: &TaskTracker,
+    receiver: &Arc<Receiver>,
+    certificate: Option<&Certificate>,
+) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             sleep(ACCEPT_AGAIN).await;
@@ -48,7 +59,7 @@ async fn accept(listener: &TcpListener, receiver: &Arc<Receiver>, certificate: O
         let _ = stream.set_nodelay(true);
         let tls = certificate.map(|certificate| TlsAcceptor::from(certificate.config()));
         let service = Service { receiver: Arc::clone(receiver), peer, connection };
-        tokio::spawn(service.handle(stream, tls));
+        connections.spawn(service.handle(stream, tls));
     }
 }
 
@@ -82,6 +93,7 @@ impl Service {
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
+            .half_close(true)
             .header_read_timeout(HEAD_WITHIN)
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service);

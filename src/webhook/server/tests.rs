@@ -2,11 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    net::TcpStream,
+};
 
 use super::*;
 use crate::webhook::{
-    ReceiverSettings,
+    ReceiverSettings, Role,
     receiver::tests::{SECRET, secrets_file, settings},
 };
 
@@ -38,7 +41,7 @@ fn request(name: &str, token: &str, headers: &str, body: &str) -> String {
 }
 
 /// The head of the next response, without its date; empty if the connection was closed.
-async fn response(caller: &mut DuplexStream) -> String {
+async fn response(caller: &mut (impl AsyncRead + Unpin)) -> String {
     let mut response = Vec::new();
     while !response.ends_with(b"\r\n\r\n") {
         match caller.read_u8().await {
@@ -116,6 +119,48 @@ async fn after_the_shutdown_nothing_is_accepted_any_more() {
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 2"), "{answer}");
     assert_eq!(response(&mut caller).await, "", "the connection is closed");
     assert_eq!(receiver.count("okid_webhook_notifications_total{name=\"okid\",result=\"stopping\"}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_closes_its_side_after_a_call_still_gets_the_response() {
+    // A leader that never responds.
+    let leader = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = leader.local_addr().unwrap();
+    let role = Box::new(move || Role::Standby(Some(address)));
+    let receiver = receiver(|settings| ReceiverSettings { role, ..settings });
+    let mut caller = connect(&receiver, [192, 0, 2, 1]).unwrap();
+    caller.write_all(request("okid", SECRET, "", "{}").as_bytes()).await.unwrap();
+    caller.shutdown().await.unwrap();
+    let answer = response(&mut caller).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(response(&mut caller).await, "", "the connection is closed");
+    assert_eq!(receiver.count("okid_webhook_notifications_total{name=\"okid\",result=\"no_leader\"}"), 1);
+}
+
+#[tokio::test]
+async fn calls_that_have_begun_are_answered_before_the_port_ends() {
+    let receiver = receiver(|settings| settings);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut serving = std::pin::pin!(serve(listener, Arc::clone(&receiver), None));
+    let request = request("okid", SECRET, "expect: 100-continue\r\n", "{}");
+    let (head, body) = request.split_at(request.len() - 2);
+    let begun = async {
+        caller.write_all(head.as_bytes()).await.unwrap();
+        response(&mut caller).await
+    };
+    tokio::select! {
+        () = serving.as_mut() => unreachable!("it ends at the shutdown"),
+        begun = begun => assert!(begun.starts_with("HTTP/1.1 100 "), "{begun}"),
+    }
+    receiver.shutdown.cancel();
+    assert!(futures::poll!(serving.as_mut()).is_pending(), "a call has begun");
+    let answered = async {
+        caller.write_all(body.as_bytes()).await.unwrap();
+        response(&mut caller).await
+    };
+    let ((), answer) = tokio::join!(serving, answered);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]
