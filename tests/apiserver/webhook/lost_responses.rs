@@ -3,7 +3,7 @@
 use okid_operator::api::Phase;
 use okid_sandbox::Verdict;
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{address, launch, notify};
 use crate::harness::{ApiServerProxy, Traffic, VerificationExt as _, World};
@@ -21,7 +21,9 @@ async fn a_requested_poll_whose_reconcile_ends_early_is_sent_again() {
         let id = world.create_session(name, json!({"polling": polling})).await;
         world.sandbox().decide(&id, Verdict::NeedsManualReview).unwrap();
         assert_eq!(notify(&address, &id).await, StatusCode::ACCEPTED);
-        world.until(name, |seen| seen.phase() == Some(Phase::InReview)).await;
+        // The API server shows it before the operator has its response, without which it would poll again.
+        let is_known = |line: &Value| line["name"] == name && line["phase"] == "InReview";
+        world.operator().until_logged("that it is in review", is_known).await;
         ids.push(id);
     }
     let [alice, bob] = [&ids[0], &ids[1]].map(|id| world.polls_of(id));
