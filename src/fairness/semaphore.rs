@@ -155,6 +155,7 @@ impl State {
         is_next_waiting.then(|| concurrency.pause(now.duration_since(permit.since), now))?
     }
 
+    /// Takes a permit back, and hands out what is free then.
     fn release(&mut self, namespace: u32, urgency: Urgency, now: Instant) {
         self.permits(urgency).release(namespace);
         self.serve(now);
@@ -240,13 +241,11 @@ impl Drop for Waiter<'_> {
         }
         let mut state = self.semaphore.state.lock();
         let was_waiting = state.wakers.remove(&self.ticket.1).is_some();
-        let permits = state.permits(self.urgency);
         if was_waiting {
-            permits.waiting.remove(self.key, &self.ticket);
+            state.permits(self.urgency).waiting.remove(self.key, &self.ticket);
         } else {
             // The permit was handed out and not received.
-            permits.release(self.key.namespace);
-            state.serve(Instant::now());
+            state.release(self.key.namespace, self.urgency, Instant::now());
         }
     }
 }

@@ -20,6 +20,7 @@ mod event;
 mod evidence;
 mod evidence_error;
 mod facts;
+mod first_reconcile;
 #[doc(hidden)]
 pub mod fixtures;
 mod interruption;
@@ -54,6 +55,7 @@ pub use evidence::{
 pub(crate) use evidence::{evidence_state, nothing_to_store, outstanding};
 pub use evidence_error::EvidenceError;
 pub use facts::{Deadline, Due, Facts, InFlight, PollRequest, PortalFact};
+pub(crate) use first_reconcile::{FirstReconcile, first_reconcile};
 pub use key_fact::{KeyFact, KeyFault, KeyVersion};
 pub use known_session::KnownSession;
 pub use local_state::LocalState;
@@ -66,7 +68,7 @@ pub use portal_report::{PortalReport, PortalStatus, report};
 pub use schedule::{
     Announced, Bounds, PollSchedule, Spacing, Stage, Times, jitter_seed, next_poll, poll_schedule,
 };
-pub(crate) use schedule::{FirstReconcile, first_reconcile, spread, ttl_checked_at};
+pub(crate) use schedule::{spread, ttl_checked_at};
 pub use since::Since;
 pub use state::{Attempts, Contradiction, OpenPhase, ParsedStatus, State, attempts, restored};
 pub use step::{

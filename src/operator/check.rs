@@ -212,15 +212,14 @@ async fn may(
         Place::Skipped(why) => return Ok(Finding { what, result: CheckResult::Skipped(why) }),
     };
     let of_object = object.map(|name| format!(" for the object {name}")).unwrap_or_default();
-    let reason = permission.reason;
+    let not_granted = |doubt| {
+        let reason = permission.reason;
+        Some(format!("not granted{of_object}{doubt}; it is needed because the operator {reason}"))
+    };
     let problem = match cluster.may(permission, namespace, object).await {
         Ok(Access::Granted) => None,
-        Ok(Access::NotGranted) => {
-            Some(format!("not granted{of_object}; it is needed because the operator {reason}"))
-        }
-        Ok(Access::Unknown) => Some(format!(
-            "not granted{of_object}, or the API server failed to evaluate it; it is needed because the operator {reason}"
-        )),
+        Ok(Access::NotGranted) => not_granted(""),
+        Ok(Access::Unknown) => not_granted(", or the API server failed to evaluate it"),
         Err(error) => {
             let result = CheckResult::Failed(format!("the API server cannot be asked: {error}"));
             return Err(Finding { what, result });

@@ -27,7 +27,7 @@ use super::{
     endpoints::{Endpoint, Endpoints},
     forward::{Forwarder, is_forwarded},
     hint::session_id,
-    sources::{Source, Sources},
+    sources::{Source, Sources, is_trusted},
 };
 use crate::{
     metrics::Metrics,
@@ -168,7 +168,7 @@ impl Receiver {
     /// Counts a connection. Takes a token of its source, which its first call then does not need; none of a trusted proxy,
     /// whose connections come from many. `None` if it is to be closed.
     pub(super) fn connect(&self, peer: IpAddr) -> Option<Connection> {
-        let source = (!self.is_trusted(peer)).then(|| Source::of(peer));
+        let source = (!is_trusted(peer, &self.trusted_proxies)).then(|| Source::of(peer));
         if source.is_some_and(|source| !self.sources.lock().admit(source, Instant::now())) {
             self.closed("rate");
             return None;
@@ -186,11 +186,6 @@ impl Receiver {
         self.metrics.webhook_connection_closed(reason);
     }
 
-    fn is_trusted(&self, peer: IpAddr) -> bool {
-        let address = peer.to_canonical();
-        self.trusted_proxies.iter().any(|network| network.contains(&address))
-    }
-
     fn trust(&self, source: Source) -> Trust {
         let is_authentic = self.sources.lock().is_authentic(source, Instant::now());
         if is_authentic { Trust::Source } else { Trust::None }
@@ -202,7 +197,7 @@ impl Receiver {
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let source = Source::of_request(peer, request.headers(), &self.trusted_proxies);
-        let is_trusted = self.is_trusted(peer);
+        let is_trusted = is_trusted(peer, &self.trusted_proxies);
         if is_trusted {
             connection.assign(Some(source.network()), self.trust(source));
         }

@@ -55,15 +55,11 @@ impl Source {
     /// Of a request: the peer, or what the last trusted proxy says in `X-Forwarded-For`. What stands before that entry may
     /// be the client's own invention.
     pub(super) fn of_request(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        let is_trusted = |address: IpAddr| {
-            let address = address.to_canonical();
-            trusted.iter().any(|network| network.contains(&address))
-        };
         let mut found = peer;
         let lines = headers.get_all("x-forwarded-for").iter().rev();
         let entries = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
         for entry in entries {
-            if !is_trusted(found) {
+            if !is_trusted(found, trusted) {
                 break;
             }
             let Some(address) = address(entry.trim()) else { break };
@@ -71,6 +67,12 @@ impl Source {
         }
         Self::of(found)
     }
+}
+
+/// Whether a peer is a trusted proxy, whose connections carry the calls of many.
+pub(super) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = peer.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// The address in an entry of `X-Forwarded-For`, which may have a port.

@@ -13,11 +13,12 @@ use crate::{
     lifecycle::{
         conclude::Requeue,
         facts::{Due, PollRequest, PortalFact},
+        first_reconcile::first_reconcile,
         fixtures::{self, UID},
         key_fact::{KeyFact, KeyFault},
         local_state::LocalState,
         poll_baseline::{CompactState, PollBaseline},
-        schedule::{Bounds, first_reconcile},
+        schedule::Bounds,
         since::{Since, elapsed, later},
         state::ParsedStatus,
         step::{Refusal, Step},

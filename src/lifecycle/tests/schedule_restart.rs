@@ -9,9 +9,10 @@ use super::{
 use crate::{
     api::{Phase, ReadyWhen, SessionState, VerificationSpec, VerificationStatus},
     lifecycle::{
+        first_reconcile::{FirstReconcile, first_reconcile},
         fixtures::{self, UID, spec},
         poll_baseline::{CompactState, PollBaseline},
-        schedule::{Bounds, FirstReconcile, Spacing, first_reconcile},
+        schedule::{Bounds, Spacing},
         since::{elapsed, later},
         state::ParsedStatus,
     },

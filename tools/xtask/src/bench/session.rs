@@ -8,8 +8,8 @@ use okid_operator::{
     api::{EvidenceSpec, VerificationStatus},
     lifecycle::{
         Announced, Bounds, CompactState, Conclusion, CreateOutcome, Deadline, EvidenceFacts, Facts,
-        ParsedStatus, PollBaseline, PollSchedule, PortalFact, Requeue, Spacing, StepOutcome, Times, claim,
-        conclude, fixtures, jitter_seed, next_poll, poll_schedule,
+        ParsedStatus, PollBaseline, PortalFact, Requeue, Spacing, StepOutcome, Times, claim, conclude,
+        fixtures, jitter_seed, next_poll, poll_schedule,
     },
     portal::{AllowedPortals, Created, Details, PortalUrl, VerificationId},
 };
@@ -83,24 +83,25 @@ impl Session {
     /// When the poll that is due now is sent instead, if it is deferred because a notification arrived then about any session.
     pub(super) fn deferred(&self, announced_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let Facts { local_state, bounds, .. } = &self.facts;
-        let times = Times { now, portal_now: Some(now) };
         let deadline = after(self.facts.created_at, DEADLINE);
-        let baseline = PollBaseline::of(&self.status, local_state, *bounds, deadline, times)?;
+        let baseline = PollBaseline::of(&self.status, local_state, *bounds, deadline, clocks(now))?;
         let compact = CompactState::of(local_state)?;
         Some(baseline.deferred(&compact, announced_at, now, self.facts.spacing())?.next)
     }
 
     /// The interval at that time if notifications announce nothing; `None` if the session was never polled.
     pub(super) fn interval(&self, now: Timestamp) -> Option<Duration> {
-        self.facts.local_state.last_poll?;
-        let usual = Spacing { announced: Announced::Nothing, ..self.facts.spacing() };
-        Duration::try_from(next_poll(&self.schedule(now), now, usual).duration_since(now)).ok()
-    }
-
-    fn schedule(&self, now: Timestamp) -> PollSchedule {
         let Facts { local_state, bounds, .. } = &self.facts;
-        poll_schedule(&self.status, local_state, *bounds, Times { now, portal_now: Some(now) })
+        local_state.last_poll?;
+        let schedule = poll_schedule(&self.status, local_state, *bounds, clocks(now));
+        let usual = Spacing { announced: Announced::Nothing, ..self.facts.spacing() };
+        Duration::try_from(next_poll(&schedule, now, usual).duration_since(now)).ok()
     }
+}
+
+/// The two clocks of the schedule, which agree.
+const fn clocks(now: Timestamp) -> Times {
+    Times { now, portal_now: Some(now) }
 }
 
 /// The spec of every resource, with the API server's defaults.
