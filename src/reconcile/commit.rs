@@ -353,7 +353,7 @@ impl Reconciler {
             entry.store(&mut index, record_id, &observed.facts.uid, &self.sessions);
         }
         if matches!(outcome, StepOutcome::Poll { id: _, answer: Ok(_) }) {
-            self.requested_polls.answered(record_id);
+            self.requested_polls.responded(record_id);
         }
         self.request_if_notified(record_id);
         let before = claim.as_ref().map_or(&object, |claim| &claim.before);

@@ -128,7 +128,7 @@ impl Reconciler {
         let Some(unchanged) = unchanged else {
             return Ok(Some(Answer { context, notified_at, result }));
         };
-        self.requested_polls.answered(record_id);
+        self.requested_polls.responded(record_id);
         Err(self.unchanged(record_id, unchanged, fairness_key))
     }
 

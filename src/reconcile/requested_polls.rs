@@ -39,7 +39,7 @@ struct Request {
     /// The poll that is wanted and was not sent yet.
     wanted: Option<Wanted>,
     /// When the last notification arrived before the poll that was sent, until its response is remembered.
-    unanswered: Option<Instant>,
+    awaiting_response: Option<Instant>,
 }
 
 /// A poll that is wanted.
@@ -85,7 +85,7 @@ impl RequestedPolls {
             recovered_at: recovered_at + EVERY,
             notified_at: now,
             wanted: Some(wanted),
-            unanswered: before.and_then(|before| before.unanswered),
+            awaiting_response: before.and_then(|before| before.awaiting_response),
         };
         requests.by_record.insert(record_id, request);
         Some(wanted)
@@ -94,7 +94,7 @@ impl RequestedPolls {
     /// The poll that is wanted now: it was not sent yet, or its response was lost on the way into status.
     pub(crate) fn wanted(&self, record_id: RecordId, now: Instant) -> Option<Wanted> {
         let request = self.request_of(record_id)?;
-        let again = request.is_unanswered(now).then_some(Wanted { from: now, is_urgent: false });
+        let again = request.awaits_response(now).then_some(Wanted { from: now, is_urgent: false });
         request.wanted_now(now).filter(|wanted| wanted.from <= now).or(again)
     }
 
@@ -109,15 +109,15 @@ impl RequestedPolls {
         let mut requests = self.0.lock();
         let request = requests.by_record.get_mut(&record_id)?;
         if request.wanted.take().is_some() {
-            request.unanswered = Some(request.notified_at);
+            request.awaiting_response = Some(request.notified_at);
         }
-        request.unanswered
+        request.awaiting_response
     }
 
     /// Notes that the response to the poll that was sent is remembered, so that it is not sent again.
-    pub(crate) fn answered(&self, record_id: RecordId) {
+    pub(crate) fn responded(&self, record_id: RecordId) {
         if let Some(request) = self.0.lock().by_record.get_mut(&record_id) {
-            request.unanswered = None;
+            request.awaiting_response = None;
         }
     }
 
@@ -143,8 +143,9 @@ impl Request {
     }
 
     /// Whether a poll was sent whose response is not remembered, not too long ago.
-    fn is_unanswered(&self, now: Instant) -> bool {
-        self.unanswered.is_some_and(|notified_at| now.saturating_duration_since(notified_at) < WANTED_FOR)
+    fn awaits_response(&self, now: Instant) -> bool {
+        self.awaiting_response
+            .is_some_and(|notified_at| now.saturating_duration_since(notified_at) < WANTED_FOR)
     }
 
     /// Whether there was no notification for a while.
@@ -154,7 +155,7 @@ impl Request {
 
     /// Whether it says something that a new one would not say.
     fn matters(&self, now: Instant) -> bool {
-        self.is_unanswered(now)
+        self.awaits_response(now)
             || self.wanted_now(now).is_some()
             || self.recovered_at > now
             || !self.is_calm(now)
@@ -191,7 +192,7 @@ mod tests {
     /// Sends a poll whose response is remembered, and returns whether one was requested.
     fn poll(requested: &RequestedPolls, record_id: RecordId) -> bool {
         let sent = requested.sent(record_id);
-        requested.answered(record_id);
+        requested.responded(record_id);
         sent.is_some()
     }
 

@@ -70,7 +70,7 @@ pub enum InvalidEndpoints {
     /// There is no way to check a call, or there are two.
     #[error("{0}: write either `bearer: {{}}` or `hmac` with a header")]
     Scheme(String),
-    /// The header's name is not one, or that header cannot be forwarded as it came.
+    /// The header has no valid name, or cannot be forwarded as it came.
     #[error(
         "{0}: hmac.header: write the name of the portal's header, such as X-Signature, and none that each connection sets"
     )]
