@@ -18,19 +18,21 @@ const FEWEST_CALLS: u32 = 20;
 /// Twice the limit is of use if a call takes at most this many times as long with it: then there are at least 1.7 times
 /// as many calls per second.
 const SLOWER: f64 = 1.15;
-/// As [`SLOWER`], of one call after the other compared with pauses between. No call waits for another one then, so that a
-/// difference that is not chance is what the server still does for the call before.
+/// As [`SLOWER`], of one call after the other compared with pauses between, where these are as long as the calls. No call
+/// waits for another one then, so that a difference that is not chance is what the server still does for the call before.
 const SLOWER_WITHOUT_PAUSES: f64 = 1.05;
-/// The time between two series of trials, and before the first.
-const RETRIED_AFTER: Duration = Duration::from_secs(10);
+/// The time before the first series of trials.
+const TRIED_AFTER: Duration = Duration::from_secs(10);
+/// The time between two series of trials.
+const RETRIED_AFTER: Duration = Duration::from_secs(5);
 /// Another namespace counts as having calls if it asked for a permit within this time.
 const RECENT: Duration = Duration::from_secs(5);
 
-/// Longest pause after a call. One that took longer was not delayed by what this namespace does.
-const MAX_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause after a call. What a server still does after it is over by then.
+const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// How many calls may be in flight: a power of two, by its exponent. Half a call is one that is followed by a pause as long
-/// as itself.
+/// as itself, or of [`MAX_PAUSE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Limit(i8);
 
@@ -87,9 +89,9 @@ impl Limit {
         Self(self.0 - 1)
     }
 
-    /// How many times as long a call may take with twice this limit.
-    fn tolerated(self) -> f64 {
-        if self == Self::LEAST { SLOWER_WITHOUT_PAUSES } else { SLOWER }
+    /// How many times as long a call may take with twice this limit, with which it takes so long on average.
+    fn tolerated(self, mean: Duration) -> f64 {
+        if self == Self::LEAST && mean <= MAX_PAUSE { SLOWER_WITHOUT_PAUSES } else { SLOWER }
     }
 
     fn calls(self) -> usize {
@@ -106,7 +108,7 @@ impl Concurrency {
             most: Limit::within(most),
             found: Limit::LEAST,
             current: Limit::LEAST,
-            step: Step::Wait(now + RETRIED_AFTER),
+            step: Step::Wait(now + TRIED_AFTER),
             trial: Trial::new(now),
             last: None,
             shared_until: None,
@@ -127,7 +129,7 @@ impl Concurrency {
         self.is_shared(now).then(|| self.current.calls())
     }
 
-    /// How long a namespace whose call took so long leaves the permit unused, if it has others that wait.
+    /// How long a namespace whose call took so long makes no other one in its place, if it has many that wait.
     pub(super) fn pause(&self, took: Duration, now: Instant) -> Option<Duration> {
         (self.is_shared(now) && self.current == Limit::LEAST).then(|| took.min(MAX_PAUSE))
     }
@@ -151,12 +153,12 @@ impl Concurrency {
         let Some(mean) = self.trial.responded(began, now) else { return };
         match self.step {
             Step::Known => self.try_twice(mean, now),
-            Step::Twice(of_found) if mean <= of_found.mul_f64(self.found.tolerated()) => {
+            Step::Twice(of_found) if mean <= of_found.mul_f64(self.found.tolerated(of_found)) => {
                 self.found = self.current;
                 self.try_twice(mean, now);
             }
             Step::Twice(of_found) => self.try_half(of_found, now),
-            Step::Half(of_found) if of_found > mean.mul_f64(self.current.tolerated()) => {
+            Step::Half(of_found) if of_found > mean.mul_f64(self.current.tolerated(mean)) => {
                 self.found = self.current;
                 self.try_half(mean, now);
             }

@@ -64,8 +64,9 @@ impl<T: Ord> FairQueue<T> {
         }
     }
 
-    /// Pops the next item among the namespaces that may be served now, with its namespace.
-    pub(crate) fn pop_if(&mut self, may_be_served: impl Fn(u32) -> bool) -> Option<(u32, T)> {
+    /// Pops the next item among the namespaces that may be served now, with its namespace. The function is given a namespace
+    /// and the number of its items.
+    pub(crate) fn pop_if(&mut self, may_be_served: impl Fn(u32, usize) -> bool) -> Option<(u32, T)> {
         for _ in 0..self.namespaces.order.len() {
             let number = self.namespaces.order.pop_front()?;
             let Some(namespace) = self.namespaces.queues.get_mut(&number) else { continue };
@@ -74,7 +75,7 @@ impl<T: Ord> FairQueue<T> {
                 continue;
             }
             self.namespaces.order.push_back(number);
-            if !may_be_served(number) {
+            if !may_be_served(number, namespace.len) {
                 continue;
             }
             let item = namespace.pop_next();
@@ -84,10 +85,10 @@ impl<T: Ord> FairQueue<T> {
         None
     }
 
-    /// Whether the namespace has items.
+    /// The number of items of the namespace.
     #[must_use]
-    pub(crate) fn has(&self, namespace: u32) -> bool {
-        self.namespaces.queues.get(&namespace).is_some_and(|queue| queue.len > 0)
+    pub(crate) fn len_of(&self, namespace: u32) -> usize {
+        self.namespaces.queues.get(&namespace).map_or(0, |queue| queue.len)
     }
 
     /// The number of items.
@@ -127,7 +128,7 @@ mod tests {
     }
 
     fn pop<T: Copy + Ord>(queue: &mut FairQueue<T>) -> Option<T> {
-        queue.pop_if(|_| true).map(|(_, item)| item)
+        queue.pop_if(|_, _| true).map(|(_, item)| item)
     }
 
     #[test]
@@ -161,8 +162,8 @@ mod tests {
         let mut queue = FairQueue::default();
         queue.insert(key(1, 1), 'a');
         queue.insert(key(2, 1), 'b');
-        assert_eq!(queue.pop_if(|namespace| namespace != 1), Some((2, 'b')));
-        assert_eq!(queue.pop_if(|namespace| namespace != 1), None);
+        assert_eq!(queue.pop_if(|namespace, _| namespace != 1), Some((2, 'b')));
+        assert_eq!(queue.pop_if(|namespace, _| namespace != 1), None);
         assert_eq!(pop(&mut queue), Some('a'));
     }
 

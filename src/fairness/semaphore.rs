@@ -23,6 +23,9 @@ struct State {
     ordinary: Permits,
     urgent: Permits,
     max_per_namespace: usize,
+    /// A namespace that wants no more permits than these is not limited further while no more are in use: that delays
+    /// others little.
+    few: usize,
     /// None where the limit is always the same.
     concurrency: Option<Concurrency>,
     wakers: HashMap<u64, oneshot::Sender<()>>,
@@ -34,9 +37,17 @@ struct State {
 #[derive(Debug)]
 struct Permits {
     free: usize,
-    /// Permits that each namespace holds.
+    in_use: usize,
+    /// Permits that each namespace holds, also those that others use while it pauses.
     held: HashMap<u32, usize>,
     waiting: FairQueue<Ticket>,
+}
+
+/// The number of permits that one namespace holds, and the number that it waits for.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    held: usize,
+    waiting: usize,
 }
 
 /// A position among those of one key: rank, then number; the lowest goes first.
@@ -65,8 +76,8 @@ impl FairSemaphore {
         Self::build(permits, max_per_namespace, None)
     }
 
-    /// As [`new`](Self::new). While several namespaces want permits each holds only as many as are of use, judged by how
-    /// long permits are held.
+    /// As [`new`](Self::new). While several namespaces want permits, one that wants more than a few holds only as many as
+    /// are of use, judged by how long permits are held.
     #[must_use]
     pub(crate) fn adaptive(permits: usize, max_per_namespace: usize) -> Arc<Self> {
         Self::build(permits, max_per_namespace, Some(Concurrency::new(max_per_namespace.max(1))))
@@ -77,6 +88,7 @@ impl FairSemaphore {
             ordinary: Permits::new(permits),
             urgent: Permits::new(permits),
             max_per_namespace: max_per_namespace.max(1),
+            few: permits / 4,
             concurrency,
             wakers: HashMap::new(),
             next: 0,
@@ -128,10 +140,14 @@ impl FairSemaphore {
         let &Permit { namespace, urgency, .. } = permit;
         match (state.pause(permit, now), Handle::try_current()) {
             (Some(pause), Ok(runtime)) => {
+                state.ordinary.free();
+                state.serve(now);
                 let semaphore = Arc::clone(self);
                 runtime.spawn(async move {
                     sleep(pause).await;
-                    semaphore.state.lock().release(namespace, urgency, Instant::now());
+                    let mut state = semaphore.state.lock();
+                    state.ordinary.forget(namespace);
+                    state.serve(Instant::now());
                 });
             }
             _ => state.release(namespace, urgency, now),
@@ -147,12 +163,14 @@ impl State {
         }
     }
 
-    /// How long a permit stays unused, although others of its namespace wait for it.
+    /// How long the namespace gets no permit in place of this one, although it waits for more.
     fn pause(&self, permit: &Permit, now: Instant) -> Option<Duration> {
         let concurrency = self.concurrency.as_ref()?;
-        let is_next_waiting =
-            permit.urgency == Urgency::Ordinary && self.ordinary.waiting.has(permit.namespace);
-        is_next_waiting.then(|| concurrency.pause(now.duration_since(permit.since), now))?
+        let demand = self.ordinary.demand(permit.namespace);
+        let pauses = permit.urgency == Urgency::Ordinary
+            && demand.waiting > 0
+            && demand.held + demand.waiting > self.few;
+        pauses.then(|| concurrency.pause(now.duration_since(permit.since), now))?
     }
 
     /// Takes a permit back, and hands out what is free then.
@@ -163,16 +181,19 @@ impl State {
 
     /// Hands out the free permits.
     fn serve(&mut self, now: Instant) {
-        let Self { ordinary, urgent, max_per_namespace, concurrency, wakers, .. } = self;
-        while let Some((namespace, number)) = urgent.next(|_, held| held < *max_per_namespace) {
+        let Self { ordinary, urgent, max_per_namespace, few, concurrency, wakers, .. } = self;
+        while let Some((namespace, number)) = urgent.next(|_, _, demand| demand.held < *max_per_namespace) {
             urgent.hand_out(namespace, wakers.remove(&number));
         }
         let limit = concurrency.as_ref().and_then(|adaptive| adaptive.limit(now));
-        let may_hold = |namespace, held| match limit {
-            Some(limit) => held + urgent.held_by(namespace) < limit,
-            None => held < *max_per_namespace,
+        let may_get_one = |in_use, namespace, demand: Demand| {
+            let held = demand.held + urgent.demand(namespace).held;
+            match limit {
+                Some(limit) if in_use >= *few || held + demand.waiting > *few => held < limit,
+                _ => demand.held < *max_per_namespace,
+            }
         };
-        while let Some((namespace, number)) = ordinary.next(may_hold) {
+        while let Some((namespace, number)) = ordinary.next(may_get_one) {
             ordinary.hand_out(namespace, wakers.remove(&number));
         }
     }
@@ -180,27 +201,29 @@ impl State {
 
 impl Permits {
     fn new(permits: usize) -> Self {
-        Self { free: permits.max(1), held: HashMap::new(), waiting: FairQueue::default() }
+        Self { free: permits.max(1), in_use: 0, held: HashMap::new(), waiting: FairQueue::default() }
     }
 
-    fn held_by(&self, namespace: u32) -> usize {
-        self.held.get(&namespace).copied().unwrap_or(0)
+    fn demand(&self, namespace: u32) -> Demand {
+        Demand::new(&self.held, namespace, self.waiting.len_of(namespace))
     }
 
-    /// The next to get a permit, if one is free: the namespace and the ticket's number. The function is given a namespace
-    /// and what it holds.
-    fn next(&mut self, may_get_one: impl Fn(u32, usize) -> bool) -> Option<(u32, u64)> {
+    /// The next to get a permit, if one is free: the namespace and the ticket's number. The function is given the number of
+    /// permits in use, a namespace, and what it wants.
+    fn next(&mut self, may_get_one: impl Fn(usize, u32, Demand) -> bool) -> Option<(u32, u64)> {
         if self.free == 0 {
             return None;
         }
-        let Self { held, waiting, .. } = self;
-        let next =
-            waiting.pop_if(|namespace| may_get_one(namespace, held.get(&namespace).copied().unwrap_or(0)));
+        let Self { in_use, held, waiting, .. } = self;
+        let next = waiting.pop_if(|namespace, waiting| {
+            may_get_one(*in_use, namespace, Demand::new(held, namespace, waiting))
+        });
         next.map(|(namespace, (_, number))| (namespace, number))
     }
 
     fn hand_out(&mut self, namespace: u32, waker: Option<oneshot::Sender<()>>) {
         self.free -= 1;
+        self.in_use += 1;
         *self.held.entry(namespace).or_default() += 1;
         let is_taken = waker.is_some_and(|waker| waker.send(()).is_ok());
         if !is_taken {
@@ -209,13 +232,30 @@ impl Permits {
     }
 
     fn release(&mut self, namespace: u32) {
+        self.free();
+        self.forget(namespace);
+    }
+
+    /// The permit is free for others.
+    fn free(&mut self) {
         self.free += 1;
+        self.in_use -= 1;
+    }
+
+    /// The permit does not count for its namespace any more.
+    fn forget(&mut self, namespace: u32) {
         if let Some(held) = self.held.get_mut(&namespace) {
             *held -= 1;
             if *held == 0 {
                 self.held.remove(&namespace);
             }
         }
+    }
+}
+
+impl Demand {
+    fn new(held: &HashMap<u32, usize>, namespace: u32, waiting: usize) -> Self {
+        Self { held: held.get(&namespace).copied().unwrap_or(0), waiting }
     }
 }
 
@@ -251,147 +291,4 @@ impl Drop for Waiter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use futures::FutureExt as _;
-    use tokio::task::JoinSet;
-
-    use super::*;
-
-    fn of(namespace: u32) -> FairnessKey {
-        FairnessKey { namespace, key: 0 }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_late_namespace_is_served_next_however_many_of_another_one_wait() {
-        let semaphore = FairSemaphore::new(2, 2);
-        let served = Arc::new(Mutex::new(Vec::new()));
-        let mut tasks = JoinSet::new();
-        for (namespace, key) in (0..1_000).map(|number| (1, number % 100)).chain([(2, 0)]) {
-            let (semaphore, served) = (Arc::clone(&semaphore), Arc::clone(&served));
-            tasks.spawn(async move {
-                let _permit = semaphore.acquire(FairnessKey { namespace, key }, 0).await;
-                served.lock().push(namespace);
-                tokio::task::yield_now().await;
-            });
-        }
-        tasks.join_all().await;
-        let served = served.lock();
-        let position = served.iter().position(|namespace| *namespace == 2).unwrap();
-        assert!(position <= 5, "served as number {position} of {}", served.len());
-        assert_eq!(served.len(), 1_001);
-    }
-
-    #[tokio::test]
-    async fn no_namespace_holds_more_than_its_part_and_the_rest_is_left_to_others() {
-        let semaphore = FairSemaphore::new(3, 2);
-        let held: Vec<_> = (0..5).map(|_| semaphore.acquire(of(1), 0).now_or_never()).collect();
-        assert_eq!(held.iter().flatten().count(), 2);
-        let other = semaphore.acquire(of(2), 0).now_or_never();
-        assert!(other.is_some());
-        drop(held);
-        assert!(semaphore.acquire(of(1), 0).now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_namespace_holds_fewer_permits_while_another_one_wants_some_too() {
-        let semaphore = FairSemaphore::adaptive(8, 6);
-        let acquire = |namespace| {
-            let permits = (0..6).filter_map(|_| semaphore.acquire(of(namespace), 0).now_or_never());
-            permits.collect::<Vec<_>>()
-        };
-        let alone = acquire(1);
-        assert_eq!(alone.len(), 6);
-        let other = acquire(2);
-        drop(alone);
-        assert_eq!((other.len(), acquire(1).len()), (1, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn beside_others_a_permit_is_unused_as_long_as_it_was_held_if_the_namespace_wants_more() {
-        const HELD: Duration = Duration::from_millis(10);
-        let semaphore = FairSemaphore::adaptive(8, 6);
-        let since = Instant::now();
-        for namespace in [1, 2] {
-            let held = semaphore.acquire(of(namespace), 0).await;
-            sleep(HELD).await;
-            drop(held);
-            let next = semaphore.acquire(of(namespace), 0).now_or_never();
-            assert!(next.is_some(), "none waited for it");
-        }
-        let held = semaphore.acquire(of(1), 0).await;
-        let mut next = Box::pin(semaphore.acquire(of(1), 0));
-        assert!(next.as_mut().now_or_never().is_none());
-        sleep(HELD).await;
-        drop(held);
-        assert!(next.as_mut().now_or_never().is_none());
-        let other = semaphore.acquire(of(2), 0).now_or_never();
-        assert!(other.is_some(), "the others do not wait");
-        drop(next.await);
-        assert_eq!(since.elapsed(), 4 * HELD);
-
-        let urgent = semaphore.acquire_urgently(of(1)).await;
-        let next = semaphore.acquire(of(1), 0);
-        sleep(HELD).await;
-        let (_next, ()) = tokio::join!(next, async move { drop(urgent) });
-        assert_eq!(since.elapsed(), 5 * HELD, "what is urgent is followed by no pause");
-    }
-
-    #[tokio::test]
-    async fn what_is_urgent_never_waits_for_the_rest_and_takes_its_place_beside_others() {
-        let semaphore = FairSemaphore::adaptive(8, 6);
-        let acquire = |namespace| semaphore.acquire(of(namespace), 0).now_or_never();
-        let urgently = |namespace| semaphore.acquire_urgently(of(namespace)).now_or_never();
-        let held: Vec<_> = (0..6).filter_map(|_| acquire(1)).collect();
-        let urgent: Vec<_> = (0..8).filter_map(|_| urgently(1)).collect();
-        assert_eq!((held.len(), urgent.len()), (6, 6), "alone");
-        drop(held);
-        assert_eq!((0..8).filter_map(|_| acquire(1)).count(), 8, "one after the other");
-
-        let other = acquire(2);
-        assert!(other.is_some() && acquire(1).is_none());
-        assert!(urgently(2).is_some());
-        drop(urgent);
-        assert!(acquire(1).is_some());
-    }
-
-    #[tokio::test]
-    async fn of_one_key_the_lowest_rank_goes_first() {
-        let semaphore = FairSemaphore::new(1, 1);
-        let first = semaphore.acquire(of(1), 0).await;
-        let mut waiting: VecDeque<_> =
-            [2, 0, 1].map(|rank| (rank, Box::pin(semaphore.acquire(of(1), rank)))).into();
-        for (_, wait) in &mut waiting {
-            assert!(wait.as_mut().now_or_never().is_none());
-        }
-        drop(first);
-        let mut served = Vec::new();
-        while let Some((rank, mut wait)) = waiting.pop_front() {
-            match wait.as_mut().now_or_never() {
-                Some(permit) => {
-                    served.push(rank);
-                    drop(permit);
-                }
-                None => waiting.push_back((rank, wait)),
-            }
-        }
-        assert_eq!(served, [0, 1, 2]);
-    }
-
-    #[tokio::test]
-    async fn a_wait_that_is_cancelled_holds_no_permit_and_leaves_the_queue() {
-        let semaphore = FairSemaphore::new(1, 1);
-        let held = semaphore.acquire(of(1), 0).await;
-        let mut waits: Vec<_> = (0..2).map(|_| Box::pin(semaphore.acquire(of(1), 0))).collect();
-        for wait in &mut waits {
-            assert!(wait.as_mut().now_or_never().is_none());
-        }
-        drop(waits.pop());
-        drop(held);
-        // The permit was handed to the first by now, which drops it without receiving it.
-        drop(waits);
-        assert!(semaphore.acquire(of(2), 0).now_or_never().is_some());
-        assert_eq!(semaphore.state.lock().ordinary.waiting.len(), 0);
-    }
-}
+mod tests;

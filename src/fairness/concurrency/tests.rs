@@ -19,7 +19,7 @@ struct Server {
 
 impl Server {
     fn new(at_once: usize) -> Self {
-        Self::after(RETRIED_AFTER, at_once)
+        Self::after(TRIED_AFTER, at_once)
     }
 
     fn after(start: Duration, at_once: usize) -> Self {
@@ -97,9 +97,11 @@ fn the_limit_is_what_the_server_works_on_at_a_time() {
 }
 
 #[test]
-fn calls_that_are_faster_with_pauses_between_are_made_with_pauses() {
+fn calls_that_are_faster_with_short_pauses_between_are_made_with_pauses() {
     for first in [Limit::LEAST, Limit::LEAST.twice()] {
-        for (with_pauses, found) in [(5, Limit::within(1)), (4, Limit::LEAST)] {
+        for (with_pauses, without, found) in
+            [(5, 5, Limit::within(1)), (10, 11, Limit::LEAST), (40, 44, Limit::within(1))]
+        {
             let mut concurrency = Concurrency { found: first, current: first, ..Concurrency::new(16) };
             let mut now = Instant::now();
             for call in 0..20_000 {
@@ -107,7 +109,7 @@ fn calls_that_are_faster_with_pauses_between_are_made_with_pauses() {
                 let began = now;
                 now += Duration::from_millis(match concurrency.current {
                     Limit::LEAST => with_pauses,
-                    current => 5 * u64::try_from(current.calls()).unwrap(),
+                    current => without * u64::try_from(current.calls()).unwrap(),
                 });
                 concurrency.responded(began, true, now);
                 now += concurrency.pause(now - began, now).unwrap_or_default();
@@ -128,7 +130,7 @@ fn no_limit_is_tried_in_the_first_ten_seconds() {
 }
 
 #[test]
-fn no_pause_is_longer_than_a_tenth_of_a_second() {
+fn no_pause_is_longer_than_twenty_milliseconds() {
     let mut concurrency = Concurrency::new(16);
     let now = Instant::now();
     concurrency.asked(1, now);
