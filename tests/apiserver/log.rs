@@ -19,7 +19,9 @@ async fn the_filter_of_the_log_is_changed_while_the_operator_runs() {
     assert_eq!(operator.put("/log-filter", "okid_operator=error").await.status(), 200);
     let is_announced = |line: &Value| line["filter"] == "okid_operator=error" && line["level"] == "WARN";
     operator.until_logged("the change that silences the log", is_announced).await;
-    world.create_session("bob", json!({})).await;
+    let bob = world.create_session("bob", json!({})).await;
+    // The API server shows the session before the operator reports it; the operator polls after that.
+    world.until_polled(&bob, 1).await;
     let refused = operator.put("/log-filter", "okid=loudest").await;
     assert_eq!(refused.status(), 400);
     assert!(refused.text().await.unwrap().starts_with("write a level such as info"));
