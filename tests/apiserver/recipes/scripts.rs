@@ -19,6 +19,16 @@ async fn run(world: &World, script: &Value, name: &str) -> Output {
     shell(world, &(variables + script.as_str().unwrap()), &[]).await
 }
 
+/// A script before which the API server does not answer once, when the check is read.
+fn after_an_outage(world: &World, script: &Value) -> Value {
+    let seen = world.folder().join("outage");
+    let outage = format!(
+        "kubectl() {{ if [ \"$1\" = get ] && ! [ -e {0} ]; then : > {0}; return 1; fi; command kubectl \"$@\"; }}\n",
+        seen.display()
+    );
+    (outage + script.as_str().unwrap()).into()
+}
+
 /// What the last script of that check wrote.
 fn written(world: &World, name: &str) -> String {
     std::fs::read_to_string(world.folder().join(name)).unwrap()
@@ -38,12 +48,25 @@ async fn the_scripts_of_the_tekton_task_succeed_only_if_the_person_is_verified()
         assert_eq!(output.status.success(), verdict == Verdict::Verified, "{}", text(&output));
         assert_eq!(written(&world, name), format!("{verdict:?}"));
     }
+    let output = run(&world, &after_an_outage(&world, &wait), "alice").await;
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(world.folder().join("outage").exists());
     let output = run(&world, &request, "alice").await;
     assert!(text(&output).contains("AlreadyExists"), "{}", text(&output));
     world.delete("alice").await;
     let output = run(&world, &wait, "alice").await;
-    assert!(!output.status.success(), "{}", text(&output));
+    assert!(!output.status.success() && text(&output).contains("was deleted"), "{}", text(&output));
     world.finish().await;
+}
+
+#[test]
+fn the_image_of_a_tekton_step_with_a_script_has_a_shell() {
+    let task = parse(&example("tekton/task.yaml"));
+    for step in task["spec"]["steps"].as_array().unwrap() {
+        assert!(step["script"].as_str().unwrap().starts_with("#!/bin/sh\n"));
+        let image = step["image"].as_str().unwrap();
+        assert!(!image.starts_with("registry.k8s.io/kubectl"), "{image} has kubectl alone");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
