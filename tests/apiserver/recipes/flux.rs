@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use super::admission_policy::{keep_ended_specs, refuse_edits_again};
 use super::{example, session, with};
 use crate::harness::{VerificationExt as _, World, until};
 use crate::manifests::apply;
@@ -236,6 +237,15 @@ async fn an_application_waits_for_the_verdict_and_later_edits_of_the_check_fail_
     let revision = flux.commit(&with(&edited, "ssa: IfNotPresent", "ssa: Override")).await;
     let message = flux.until_ready_is(CHECK, Some(&revision), ("False", "ReconciliationFailed")).await;
     assert!(message.contains("its spec cannot change"), "{message}");
+
+    // The policy keeps the spec, so that the edit fails nothing.
+    let policy = keep_ended_specs(&world, "alice").await.unwrap();
+    flux.reconcile("1").await;
+    flux.until_ready_is(CHECK, Some(&revision), ("True", "ReconciliationSucceeded")).await;
+    let after = world.get("alice").await;
+    assert_eq!((&after.spec, &after.status), (&before.spec, &before.status));
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    refuse_edits_again(&world, &policy).await;
     assert_eq!(world.creates(), 1);
     flux.stop();
     world.finish().await;

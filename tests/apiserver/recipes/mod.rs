@@ -4,6 +4,7 @@ mod admission_policy;
 mod flux;
 mod helm;
 mod kubectl;
+mod kustomize;
 mod resource_quota;
 mod scripts;
 
