@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::{api::Reason, lifecycle::Event, settings::CommandLine};
 
 /// Flags of other programs that the pages name.
-const OTHERS_FLAGS: [&str; 49] = [
+const OTHERS_FLAGS: [&str; 50] = [
     "account-name",
     "api-key",
     "api-versions",
@@ -20,6 +20,7 @@ const OTHERS_FLAGS: [&str; 49] = [
     "delete-retention-days",
     "destination",
     "dev",
+    "field-selector",
     "filename",
     "for",
     "force",

@@ -154,3 +154,27 @@ async fn a_suspended_session_counts_as_one_that_may_need_the_previous_key() {
     assert!(world.sandbox().count_of_key(&old, Endpoint::Details) >= 2, "it was followed with the old key");
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_continues_when_its_spec_names_the_previous_key_only_after_the_rotation() {
+    let mut world = World::new().await;
+    let alice = world.create_session("alice", json!({})).await;
+    world.until_polled(&alice, 1).await;
+    rotate(&mut world).await;
+    world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRotated"])).await;
+    world.patch_spec("alice", json!({"apiKeySecretRef": {"previousKey": "apiKeyOld"}})).await;
+    world.until("alice", |seen| seen.shows(&["CredentialsReady=True/Accepted"])).await;
+    world.operator().until_metric(NEED_PREVIOUS, |sessions| sessions == 1.0).await;
+    // Without it again, as before.
+    world.patch_spec("alice", json!({"apiKeySecretRef": {"previousKey": null}})).await;
+    world.until("alice", |seen| seen.shows(&["CredentialsReady=False/KeyRotated"])).await;
+    world.operator().until_metric(NEED_PREVIOUS, |sessions| sessions == 0.0).await;
+    // The two entries name the keys the other way around.
+    let swapped = json!({"apiKeySecretRef": {"key": "apiKeyOld", "previousKey": "apiKey"}});
+    world.patch_spec("alice", swapped).await;
+    world.until("alice", |seen| seen.shows(&["CredentialsReady=True/Accepted"])).await;
+    world.sandbox().finish(&alice, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert_eq!(world.creates(), 1);
+    world.finish().await;
+}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::evidence::{asking, check, files, front};
 use crate::harness::{Launch, VerificationExt as _, World, holds, until};
+use crate::leader_election::world_with_standby;
 
 const LIVE: &str = "okid_live_verifications";
 
@@ -170,5 +171,40 @@ async fn evidence_that_goes_with_its_resource_is_removed_once_its_store_responds
     world.until_deleted("alice").await;
     assert!(files(&world.in_s3(&alice)).is_empty());
     world.until_events("alice", &["EvidenceStored", "SessionCreated", "Verified"]).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_another_finalizer_holds_is_requested_once() {
+    const DELETES: &str =
+        "okid_api_server_request_duration_seconds_count{verb=\"delete\",resource=\"verifications\"}";
+    let world = new_world().await;
+    let id = world.create_session("alice", with_ttl("1s", json!({}))).await;
+    mark(&world, "alice", json!({"finalizers": ["example.com/archive"]})).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    world.until("alice", |seen| seen.metadata.deletion_timestamp.is_some()).await;
+    world.create_and_finish("bob", with_ttl("1s", json!({})), Verdict::Verified).await;
+    world.until_deleted("bob").await;
+    world.operator().until_metric(DELETES, |deletes| deletes == 2.0).await;
+    let held = world.get("alice").await;
+    assert_eq!(held.metadata.finalizers, Some(vec!["example.com/archive".to_owned()]));
+    mark(&world, "alice", json!({"finalizers": []})).await;
+    world.until_deleted("alice").await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_takes_over_deletes_what_is_overdue() {
+    let (world, standby) = world_with_standby(|launch| launch).await;
+    let mut world = allowed(world).await;
+    world.create_and_finish("alice", with_ttl("2h", json!({})), Verdict::Verified).await;
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    standby.until_metric(&format!("{LIVE}{{phase=\"Verified\"}}"), |live| live == 1.0).await;
+    // This does not wake the leader.
+    world.advance_clock(Duration::from_hours(2));
+    assert!(world.operator().stop().await.success());
+    world.until_deleted("alice").await;
+    standby.until_metric(LIVE, |live| live == 0.0).await;
+    world.replace_operator(standby);
     world.finish().await;
 }
