@@ -23,7 +23,7 @@ fn with_ttl(ttl: &str, spec: Value) -> Value {
 }
 
 /// A world whose operator may delete verifications.
-async fn new_world() -> World {
+pub(crate) async fn new_world() -> World {
     allowed(World::new().await).await
 }
 

@@ -10,7 +10,7 @@ use axum::routing::get;
 use control_plane::process::{Child, Command};
 use control_plane::{Progress, Reader, go_module};
 use flate2::{Compression, write::GzEncoder};
-use okid_operator::api::{Phase, Verification};
+use okid_operator::api::{Phase, TTL_IN_GITOPS, Verification};
 use okid_operator::store::sha256_hex;
 use okid_sandbox::Verdict;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use super::admission_policy::{keep_ended_specs, refuse_edits_again};
 use super::{example, session, with};
 use crate::harness::{VerificationExt as _, World, until};
 use crate::manifests::apply;
+use crate::ttl::new_world;
 
 const CHECK: &str = "kustomization/identity-check";
 const APPLICATION: &str = "kustomization/application";
@@ -150,10 +151,15 @@ impl<'a> Flux<'a> {
         until(shown, report).await
     }
 
-    /// Requests another reconcile of the check's Kustomization, and waits for its end.
-    async fn reconcile(&self, round: &str) {
+    /// Requests another reconcile of the check's Kustomization.
+    async fn request_reconcile(&self, round: &str) {
         let annotation = format!("reconcile.fluxcd.io/requestedAt={round}");
         self.world.kubectl(&["annotate", "--overwrite", CHECK, &annotation]).await;
+    }
+
+    /// Requests another reconcile of the check's Kustomization, and waits for its end.
+    async fn reconcile(&self, round: &str) {
+        self.request_reconcile(round).await;
         let handled = async || {
             let found = self.get(CHECK).await;
             let is_handled = found["status"]["lastHandledReconcileAt"] == round;
@@ -288,6 +294,28 @@ async fn force_would_replace_the_check_and_its_verdict_by_another_session() {
         })
         .await;
     assert_ne!(after.id(), before.id());
+    assert_eq!(world.creates(), 2);
+    flux.stop();
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "expensive to build: cargo xtask test readers"]
+async fn a_check_of_flux_is_not_deleted_by_its_ttl_because_it_would_come_back() {
+    let world = new_world().await;
+    let flux = Flux::start(&world, &example("flux/check.yaml")).await;
+    let id = session(&world, "alice").await;
+    world.patch_spec("alice", json!({"ttlAfterFinished": "0s"})).await;
+    world.sandbox().finish(&id, Verdict::Verified).unwrap();
+    let kept = world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+    assert!(kept.shows(&["CleanupReady=False/ManagedByGitOps"]));
+    flux.until_ready_is(CHECK, None, ("True", "ReconciliationSucceeded")).await;
+
+    // `IfNotPresent` does not help: nothing is present any more.
+    world.annotate("alice", TTL_IN_GITOPS, "allow").await;
+    world.until_deleted("alice").await;
+    flux.request_reconcile("1").await;
+    assert_ne!(session(&world, "alice").await, id);
     assert_eq!(world.creates(), 2);
     flux.stop();
     world.finish().await;
