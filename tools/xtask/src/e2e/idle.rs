@@ -135,7 +135,7 @@ pub(super) fn memory(environment: &Environment, is_optimized: bool) -> Result<()
         let container =
             container.and_then(|id| id.rsplit('/').next()).context("find the container of a Pod")?;
         let cgroup = cgroup_memory(environment, &replica)?;
-        note(format_args!("{name}: {cgroup:.1} MiB by its cgroup"));
+        figure(format_args!("{name}: memory of its cgroup"), cgroup, "MiB", RESIDENT_AT_MOST)?;
         let Some(Memory { resident, anonymous }) = process_memory(container)? else {
             note(format_args!("{name}: its process is not on this machine"));
             continue;

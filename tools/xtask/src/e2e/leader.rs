@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::environment::{Environment, until};
 use super::portal::Portal;
 use super::release::{NAMESPACE as OPERATOR, RELEASE, name_of, replicas};
-use super::report::{Report, figure};
+use super::report::{Report, figure, note};
 use super::verification::{Name, all_in, list, manifest};
 
 const NAMESPACE: &str = "handover";
@@ -36,6 +37,7 @@ pub(super) fn is_replaced(environment: &Environment, report: &mut Report) -> Res
         .map(str::to_owned)
         .collect();
     portal.set_latency(LATENCY)?;
+    let audited_before = environment.audit_log()?.map_or(0, |log| log.len());
     let checks: Vec<_> =
         (0..VERIFICATIONS).map(|number| manifest(&format!("check-{number}"), &json!({}))).collect();
     let (successor, took) = thread::scope(|scope| {
@@ -68,7 +70,36 @@ pub(super) fn is_replaced(environment: &Environment, report: &mut Report) -> Res
     report.done(format_args!(
         "the leader's Pod deleted: {attempts} attempts, {sessions} sessions, {ids} in use, {orphans} orphans; {who} leads"
     ));
-    figure("another replica led after", took.as_secs_f64(), "s", HANDED_OVER_WITHIN)
+    figure("another replica led after", took.as_secs_f64(), "s", HANDED_OVER_WITHIN)?;
+    if let Some(log) = environment.audit_log()? {
+        let seconds = after_release(log.get(audited_before..).unwrap_or_default(), &leader)?;
+        note(format_args!("of that, {seconds:.1} s after the deleted Pod had released the Lease"));
+    }
+    Ok(())
+}
+
+/// Seconds from the last write of the Lease by this Pod until another one wrote it, by the audit log.
+fn after_release(log: &str, leader: &str) -> Result<f64> {
+    let mut released: Option<Timestamp> = None;
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).context("read the audit log")?;
+        let has_written = entry["verb"] == "update"
+            && entry["stage"] == "ResponseComplete"
+            && entry.pointer("/objectRef/resource").is_some_and(|resource| resource == "leases")
+            && entry.pointer("/responseStatus/code").is_some_and(|code| code == 200);
+        if !has_written {
+            continue;
+        }
+        let time = entry["stageTimestamp"].as_str().unwrap_or_default();
+        let time: Timestamp = time.parse().context("read a time of the audit log")?;
+        let pod = entry.pointer("/user/extra/authentication.kubernetes.io~1pod-name/0");
+        if pod.is_some_and(|pod| pod == leader) {
+            released = Some(time);
+        } else if let Some(released) = released {
+            return Ok(time.duration_since(released).as_secs_f64());
+        }
+    }
+    bail!("the audit log has no write of the Lease by another Pod after those by {leader}")
 }
 
 /// Whether a check that is open goes on.
@@ -122,5 +153,24 @@ mod tests {
             counts(&[one("a", 1, 0), one("b", 3, 2), one("a", 1, 0)]).unwrap();
         assert_eq!((ids, attempts, orphans), (2, 5, 2));
         assert!(counts(&[json!({"status": {}})]).is_err());
+    }
+
+    #[test]
+    fn a_handover_is_measured_from_the_last_write_of_the_leader_to_the_first_of_another() {
+        let entry = |verb: &str, pod: &str, code: u16, second: u8| {
+            json!({
+                "verb": verb, "stage": "ResponseComplete", "objectRef": {"resource": "leases"},
+                "user": {"extra": {"authentication.kubernetes.io/pod-name": [pod]}}, "responseStatus": {"code": code},
+                "stageTimestamp": format!("2026-01-02T03:04:{second:02}.500000Z"),
+            })
+            .to_string()
+                + "\n"
+        };
+        let renewed = entry("update", "a", 200, 1) + &entry("update", "a", 200, 3);
+        let refused = entry("get", "b", 200, 4) + &entry("update", "b", 409, 4);
+        let acquired = entry("update", "b", 200, 5) + &entry("update", "b", 200, 7);
+        let seconds = after_release(&(renewed.clone() + &refused + &acquired), "a").unwrap();
+        assert!((seconds - 2.0).abs() < 0.01, "{seconds}");
+        assert!(after_release(&(renewed + &refused), "a").is_err());
     }
 }

@@ -36,10 +36,16 @@ pub(super) fn install(environment: &Environment, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// Runs the chart's own test.
+/// Runs the chart's own test, and the same checks in a Pod of the operator.
 pub(super) fn test(environment: &Environment, report: &mut Report) -> Result<()> {
     environment.helm_succeeds(NAMESPACE, &["test", RELEASE])?;
     report.done("helm test");
+    // The name of the admin port's host is in the Pod's /etc/hosts, and not in the DNS of a local cluster.
+    let deployment = format!("deployment/{RELEASE}");
+    let check =
+        ["/okid-operator", "check", "--admin-url=http://localhost:8080", "--leader-lease-name", RELEASE];
+    environment.kubectl(&[&["exec", &deployment, "--namespace", NAMESPACE, "--"], &check[..]].concat())?;
+    report.done("in a Pod the program finds a name in /etc/hosts");
     Ok(())
 }
 
