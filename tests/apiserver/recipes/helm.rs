@@ -113,3 +113,17 @@ async fn an_upgrade_with_other_values_leaves_a_check_that_has_ended_unchanged() 
     );
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_creates_a_deleted_check_again_and_with_it_another_session() {
+    let world = World::new().await;
+    let output = install(&world, "alice", Verdict::Verified).await;
+    assert!(output.status.success(), "{}", text(&output));
+    let before = world.until("alice", |seen| seen.status_or_default().settled).await;
+    world.delete("alice").await;
+    let output = helm(&world, &["upgrade", "alice", &chart()]).await;
+    assert!(output.status.success(), "{}", text(&output));
+    assert_ne!(Some(session(&world, "alice").await), before.id());
+    assert_eq!(world.creates(), 2);
+    world.finish().await;
+}
