@@ -105,6 +105,11 @@ impl Portal {
         &self.link_path
     }
 
+    /// The time between two requests at the rate of one key; zero, if there is no limit.
+    pub(crate) fn spacing(&self) -> Duration {
+        self.budgets.spacing()
+    }
+
     /// The budget of a portal and key, for the share of that fairness key.
     pub(crate) fn budget(&self, portal: &PortalUrl, key: KeyIdentity, share: FairnessKey) -> Budget {
         self.budgets.budget(portal, key, share)

@@ -27,6 +27,7 @@ mod reconciler;
 mod reconciliation;
 mod remember;
 mod report;
+mod request_limits;
 mod requested_polls;
 mod sessions;
 mod unreported;

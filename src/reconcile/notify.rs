@@ -72,7 +72,7 @@ impl Reconciler {
 
     fn request_poll(&self, holder: &Holder) {
         let Holder { record_id, fairness_key, planned } = *holder;
-        if let Some(wanted) = self.requested_polls.request(record_id, Instant::now()) {
+        if let Some(wanted) = self.requested_polls.request(record_id, fairness_key, Instant::now()) {
             self.queue.schedule_by(record_id, wanted.from, wanted.priority(planned), fairness_key);
         }
     }

@@ -86,6 +86,7 @@ impl Reconciler {
         shutdown: CancellationToken,
     ) -> Self {
         let Clients { cluster, portal, evidence, clock, metrics, leadership } = clients;
+        let requested_polls = RequestedPolls::new(portal.spacing());
         Self {
             cluster,
             portal,
@@ -101,7 +102,7 @@ impl Reconciler {
             accounts: Accounts::default(),
             first_responses: FirstResponses::default(),
             announcements: Announcements::default(),
-            requested_polls: RequestedPolls::default(),
+            requested_polls,
             early_notifications: EarlyNotifications::default(),
             probe_slots: ProbeSlots::default(),
             departed: DepartedReports::default(),

@@ -1,12 +1,13 @@
 //! Polls that notifications request: three at once for each session, then one in five seconds, and always one after the
-//! last notification. State only: the time is an argument.
+//! last notification. State only: the time is an argument. May depend on `request_limits`.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{index::RecordId, priority::Priority};
+use super::request_limits::RequestLimits;
+use crate::{fairness::FairnessKey, index::RecordId, priority::Priority};
 
 /// How many polls of one session may follow each other at once.
 const AT_ONCE: u32 = 3;
@@ -27,6 +28,7 @@ pub(crate) struct RequestedPolls(Mutex<Requests>);
 #[derive(Debug)]
 struct Requests {
     by_record: HashMap<RecordId, Request>,
+    limits: RequestLimits,
     look_through_at: usize,
 }
 
@@ -58,16 +60,21 @@ impl Wanted {
     }
 }
 
-impl Default for RequestedPolls {
-    fn default() -> Self {
-        Self(Mutex::new(Requests { by_record: HashMap::new(), look_through_at: FEW }))
-    }
-}
-
 impl RequestedPolls {
+    /// `spacing`: the time between two requests at the rate of a key; zero, if that has no limit.
+    pub(crate) fn new(spacing: Duration) -> Self {
+        let limits = RequestLimits::new(spacing);
+        Self(Mutex::new(Requests { by_record: HashMap::new(), limits, look_through_at: FEW }))
+    }
+
     /// Requests a poll, and returns the one that is wanted now. `None` if one is wanted already, which answers this request
     /// too.
-    pub(crate) fn request(&self, record_id: RecordId, now: Instant) -> Option<Wanted> {
+    pub(crate) fn request(
+        &self,
+        record_id: RecordId,
+        fairness_key: FairnessKey,
+        now: Instant,
+    ) -> Option<Wanted> {
         let mut requests = self.0.lock();
         requests.drop_recovered(now);
         if let Some(request) = requests.by_record.get_mut(&record_id)
@@ -80,7 +87,9 @@ impl RequestedPolls {
         let recovered_at = before.map_or(now, |before| before.recovered_at.max(now));
         let soonest = recovered_at.checked_sub(EVERY * (AT_ONCE - 1)).unwrap_or(now);
         let is_urgent = before.is_none_or(|before| before.is_calm(now));
-        let wanted = Wanted { from: soonest.max(now), is_urgent };
+        // One that is left to the schedule is wanted as well: whichever poll comes next answers it.
+        let allowed = requests.limits.take(fairness_key, is_urgent, now).unwrap_or(now + WANTED_FOR);
+        let wanted = Wanted { from: soonest.max(allowed), is_urgent };
         let request = Request {
             recovered_at: recovered_at + EVERY,
             notified_at: now,
@@ -128,7 +137,8 @@ impl RequestedPolls {
 
     /// Bytes in use, approximately.
     pub(crate) fn memory(&self) -> usize {
-        self.0.lock().by_record.capacity() * (size_of::<(RecordId, Request)>() + 1)
+        let requests = self.0.lock();
+        requests.by_record.capacity() * (size_of::<(RecordId, Request)>() + 1) + requests.limits.memory()
     }
 
     fn request_of(&self, record_id: RecordId) -> Option<Request> {
@@ -170,6 +180,7 @@ impl Requests {
         self.by_record.retain(|_, request| request.matters(now));
         self.look_through_at = (2 * self.by_record.len()).max(FEW);
         self.by_record.shrink_to(self.look_through_at);
+        self.limits.drop_unused(now);
     }
 }
 
@@ -178,7 +189,12 @@ mod tests {
     use super::*;
 
     const ONE: RecordId = RecordId { index: 1, tag: 0 };
+    const KEY: FairnessKey = FairnessKey { namespace: 1, key: 1 };
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn unlimited() -> RequestedPolls {
+        RequestedPolls::new(Duration::ZERO)
+    }
 
     fn is_wanted(requested: &RequestedPolls, now: Instant) -> bool {
         requested.wanted(ONE, now).is_some()
@@ -186,7 +202,7 @@ mod tests {
 
     /// Requests a poll, and returns from when it is wanted.
     fn request(requested: &RequestedPolls, now: Instant) -> Option<Instant> {
-        requested.request(ONE, now).map(|wanted| wanted.from)
+        requested.request(ONE, KEY, now).map(|wanted| wanted.from)
     }
 
     /// Sends a poll whose response is remembered, and returns whether one was requested.
@@ -198,11 +214,11 @@ mod tests {
 
     #[test]
     fn ten_thousand_requests_lead_to_three_polls_at_once_and_then_one_in_five_seconds() {
-        let (requested, begun) = (RequestedPolls::default(), Instant::now());
+        let (requested, begun) = (unlimited(), Instant::now());
         let mut sent = Vec::new();
         for number in 0..10_000_u32 {
             let now = begun + Duration::from_millis(2) * number;
-            requested.request(ONE, now);
+            requested.request(ONE, KEY, now);
             if is_wanted(&requested, now) {
                 assert!(poll(&requested, ONE));
                 sent.push(now.duration_since(begun).as_secs());
@@ -215,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_last_notification_is_followed_by_a_poll_whatever_came_before() {
-        let (requested, now) = (RequestedPolls::default(), Instant::now());
+        let (requested, now) = (unlimited(), Instant::now());
         for _ in 0..3 {
             assert_eq!(request(&requested, now), Some(now));
             assert!(poll(&requested, ONE));
@@ -232,18 +248,18 @@ mod tests {
 
     #[test]
     fn a_poll_answers_the_last_notification_that_arrived_before_it() {
-        let (requested, now) = (RequestedPolls::default(), Instant::now());
-        requested.request(ONE, now);
-        requested.request(ONE, now + SECOND);
+        let (requested, now) = (unlimited(), Instant::now());
+        requested.request(ONE, KEY, now);
+        requested.request(ONE, KEY, now + SECOND);
         assert_eq!(requested.sent(ONE), Some(now + SECOND));
-        requested.request(ONE, now + SECOND * 2);
+        requested.request(ONE, KEY, now + SECOND * 2);
         assert_eq!(requested.sent(ONE), Some(now + SECOND * 2), "the response to the first was lost");
     }
 
     #[test]
     fn a_poll_whose_response_was_lost_on_the_way_into_status_is_wanted_again() {
-        let (requested, now) = (RequestedPolls::default(), Instant::now());
-        requested.request(ONE, now);
+        let (requested, now) = (unlimited(), Instant::now());
+        requested.request(ONE, KEY, now);
         assert!(requested.sent(ONE).is_some());
         assert!(is_wanted(&requested, now), "the reconcile ended before anything was remembered");
         assert_eq!(requested.wanted_later(ONE, now), None, "its retry is not hastened");
@@ -253,11 +269,11 @@ mod tests {
 
     #[test]
     fn a_requested_poll_is_urgent_only_after_a_minute_without_notifications() {
-        let (requested, begun) = (RequestedPolls::default(), Instant::now());
+        let (requested, begun) = (unlimited(), Instant::now());
         let mut urgent = Vec::new();
         for seconds in (0..600).step_by(5).chain([654, 655, 720]) {
             let now = begun + SECOND * seconds;
-            let wanted = requested.request(ONE, now).unwrap();
+            let wanted = requested.request(ONE, KEY, now).unwrap();
             assert_eq!(requested.wanted(ONE, now), Some(wanted));
             assert!(poll(&requested, ONE));
             urgent.extend(wanted.is_urgent.then_some(seconds));
@@ -267,35 +283,49 @@ mod tests {
 
     #[test]
     fn a_poll_that_could_not_be_sent_is_wanted_for_an_hour() {
-        let (requested, begun) = (RequestedPolls::default(), Instant::now());
-        requested.request(ONE, begun);
+        let (requested, begun) = (unlimited(), Instant::now());
+        requested.request(ONE, KEY, begun);
         assert!(is_wanted(&requested, begun + WANTED_FOR - SECOND));
         assert!(!is_wanted(&requested, begun + WANTED_FOR));
         let fill = |seconds: u32| {
             for index in 2..200 {
                 let record_id = RecordId { index, tag: 0 };
-                requested.request(record_id, begun + SECOND * seconds);
+                requested.request(record_id, KEY, begun + SECOND * seconds);
                 requested.sent(record_id);
             }
         };
         fill(1);
         assert!(requested.0.lock().by_record.len() > FEW, "they are wanted, or their responses are awaited");
-        requested.request(RecordId { index: 1000, tag: 0 }, begun + WANTED_FOR * 2);
+        requested.request(RecordId { index: 1000, tag: 0 }, KEY, begun + WANTED_FOR * 2);
         requested.0.lock().look_through_at = FEW;
-        requested.request(RecordId { index: 1001, tag: 0 }, begun + WANTED_FOR * 2);
+        requested.request(RecordId { index: 1001, tag: 0 }, KEY, begun + WANTED_FOR * 2);
         assert_eq!(requested.0.lock().by_record.len(), 2);
     }
 
     #[test]
+    fn beyond_the_limit_of_its_key_a_request_is_answered_by_the_poll_that_is_planned() {
+        let (requested, now) = (RequestedPolls::new(Duration::from_millis(20)), Instant::now());
+        for index in 2..10_000 {
+            requested.request(RecordId { index, tag: 0 }, KEY, now);
+        }
+        let wanted = requested.request(ONE, KEY, now).unwrap();
+        assert_eq!(wanted, Wanted { from: now + WANTED_FOR, is_urgent: true });
+        assert_eq!(requested.sent(ONE), Some(now));
+        let other = FairnessKey { namespace: 2, ..KEY };
+        let wanted = requested.request(RecordId { index: 10_000, tag: 0 }, other, now);
+        assert_eq!(wanted, Some(Wanted { from: now, is_urgent: true }));
+    }
+
+    #[test]
     fn verifications_that_had_no_notification_for_a_while_take_no_memory() {
-        let (requested, begun) = (RequestedPolls::default(), Instant::now());
+        let (requested, begun) = (unlimited(), Instant::now());
         for index in 0..10_000 {
             let record_id = RecordId { index, tag: 0 };
-            requested.request(record_id, begun + SECOND * index);
+            requested.request(record_id, KEY, begun + SECOND * index);
             poll(&requested, record_id);
         }
         assert!(requested.0.lock().by_record.len() <= 2 * FEW);
-        requested.request(ONE, begun);
+        requested.request(ONE, KEY, begun);
         requested.forget(ONE);
         assert!(!is_wanted(&requested, begun));
     }

@@ -118,6 +118,13 @@ impl Budgets {
         Self { settings, registry: Mutex::new(registry) }
     }
 
+    /// The time between two requests at the rate of one key; zero, if there is no limit.
+    pub(crate) fn spacing(&self) -> Duration {
+        let rates = [self.settings.key_rate, self.settings.portal_rate];
+        let spacings = rates.into_iter().flatten().map(|rate| Duration::from_secs_f64(rate.recip()));
+        spacings.max().unwrap_or_default()
+    }
+
     /// The budget of a portal and key for the namespace of a fairness key, for a requester that reads the resource before it
     /// asks again.
     pub(crate) fn budget(&self, portal: &PortalUrl, key: KeyIdentity, fairness_key: FairnessKey) -> Budget {
