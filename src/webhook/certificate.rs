@@ -21,14 +21,17 @@ pub(crate) struct CertificateFiles {
 /// Why the files are no certificate. Repeats nothing of them.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidCertificate {
-    /// A file cannot be read.
-    #[error("the file cannot be read")]
-    Read(#[source] io::Error),
+    /// The first file cannot be read.
+    #[error("the file of the certificate cannot be read")]
+    ReadCertificate(#[source] io::Error),
+    /// The second file cannot be read.
+    #[error("the file of its key cannot be read")]
+    ReadKey(#[source] io::Error),
     /// The first file has no certificate in PEM.
-    #[error("the file has no certificate in PEM")]
+    #[error("the file of the certificate has no certificate in PEM")]
     Certificate,
     /// The second file has no private key in PEM.
-    #[error("the file of the key has no private key in PEM")]
+    #[error("the file of its key has no private key in PEM")]
     Key,
     /// The certificate and the key do not fit together.
     #[error("the certificate and its key cannot be used")]
@@ -94,8 +97,9 @@ impl Certificate {
 type Pem = (Vec<u8>, Vec<u8>);
 
 fn read(files: &CertificateFiles) -> Result<Pem, InvalidCertificate> {
-    let read = |file| fs::read(file).map_err(InvalidCertificate::Read);
-    Ok((read(&files.certificate)?, read(&files.key)?))
+    let certificate = fs::read(&files.certificate).map_err(InvalidCertificate::ReadCertificate)?;
+    let key = fs::read(&files.key).map_err(InvalidCertificate::ReadKey)?;
+    Ok((certificate, key))
 }
 
 fn load(pem: Pem) -> Result<Loaded, InvalidCertificate> {
@@ -171,8 +175,12 @@ mod tests {
         fs::write(&files.certificate, "no certificate").unwrap();
         assert!(matches!(refused(), InvalidCertificate::Certificate));
         fs::remove_file(&files.certificate).unwrap();
-        assert!(matches!(refused(), InvalidCertificate::Read(_)));
+        assert!(matches!(refused(), InvalidCertificate::ReadCertificate(_)));
         fs::write(&files.certificate, good).unwrap();
+        let key = fs::read(&files.key).unwrap();
+        fs::remove_file(&files.key).unwrap();
+        assert!(matches!(refused(), InvalidCertificate::ReadKey(_)));
+        fs::write(&files.key, key).unwrap();
         let other = write(&{
             let other = folder.path().join("other");
             fs::create_dir(&other).unwrap();

@@ -37,6 +37,17 @@ pub enum InvalidForwarder {
     Http(#[source] reqwest::Error),
 }
 
+/// What became of a forwarded call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forwarded {
+    /// The leader has accepted it.
+    Accepted,
+    /// The leader found that it is not authentic, because it has read other secrets.
+    Refused,
+    /// There was no leader, or no response of it that a caller can use.
+    NoLeader,
+}
+
 /// Forwards calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarder {
@@ -70,14 +81,14 @@ impl Forwarder {
         Ok(Self { client, scheme, places: Arc::new(Semaphore::new(MOST_AT_ONCE)) })
     }
 
-    /// Forwards a call, and returns the leader's answer; `None` if there is none that a caller can use.
+    /// Forwards a call.
     pub(super) async fn forward(
         &self,
         leader: SocketAddr,
         name: &str,
         headers: &HeaderMap,
         (proof, body): (HeaderName, Bytes),
-    ) -> Option<StatusCode> {
+    ) -> Forwarded {
         let kept = [proof, CONTENT_TYPE].into_iter();
         let mut forwarded: HeaderMap = kept
             .filter_map(|name| {
@@ -91,8 +102,11 @@ impl Forwarder {
             let _place = self.places.acquire().await.ok()?;
             self.client.post(url).headers(forwarded).body(body).send().await.ok()
         };
-        let code = timeout(ANSWERED_WITHIN, call).await.ok()??.status();
-        matches!(code, StatusCode::ACCEPTED | StatusCode::UNAUTHORIZED).then_some(code)
+        match timeout(ANSWERED_WITHIN, call).await.ok().flatten().map(|response| response.status()) {
+            Some(StatusCode::ACCEPTED) => Forwarded::Accepted,
+            Some(StatusCode::UNAUTHORIZED) => Forwarded::Refused,
+            _ => Forwarded::NoLeader,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     authentication::{InvalidSecrets, Scheme, Secrets},
     connections::{Connection, Connections, Trust},
     endpoints::{Endpoint, Endpoints},
-    forward::{Forwarder, is_forwarded},
+    forward::{Forwarded, Forwarder, is_forwarded},
     hint::session_id,
     sources::{Source, Sources, is_trusted},
 };
@@ -258,15 +258,28 @@ impl Receiver {
             }
             Role::Standby(leader) => {
                 let leader = leader.filter(|_| !is_forwarded(&head.headers));
-                let answered = match leader {
+                let forwarded = match leader {
                     Some(leader) => {
                         let proof = known.endpoint.scheme.header();
                         self.forwarder.forward(leader, name, &head.headers, (proof, body)).await
                     }
-                    None => None,
+                    None => Forwarded::NoLeader,
                 };
-                count(if answered.is_some() { "forwarded" } else { "no_leader" });
-                answered.map_or_else(|| try_again(StatusCode::SERVICE_UNAVAILABLE), answer)
+                match forwarded {
+                    Forwarded::Accepted => {
+                        count("forwarded");
+                        answer(StatusCode::ACCEPTED)
+                    }
+                    // The secrets are being rotated, and one of the replicas has read them before the other.
+                    Forwarded::Refused => {
+                        count("refused_by_leader");
+                        try_again(StatusCode::SERVICE_UNAVAILABLE)
+                    }
+                    Forwarded::NoLeader => {
+                        count("no_leader");
+                        try_again(StatusCode::SERVICE_UNAVAILABLE)
+                    }
+                }
             }
         }
     }

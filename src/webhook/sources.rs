@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_say_where_a_call_comes_from() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let of = |peer: &str, forwarded: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in forwarded {
@@ -280,6 +280,13 @@ mod tests {
         assert_eq!(of("10.0.0.7", &["198.51.100.1, 198.51.100.2"]), source("198.51.100.2"));
         assert_eq!(of("10.0.0.7", &["198.51.100.1", "198.51.100.2, 10.0.0.8"]), source("198.51.100.2"));
         assert_eq!(of("::ffff:10.0.0.7", &["[2001:db8::1]:443"]), source("2001:db8::1"));
+        assert_eq!(
+            of("fd00::7", &["2001:db8::1, [fd00::8]"]),
+            source("2001:db8::1"),
+            "two proxies over IPv6"
+        );
+        assert_eq!(of("fd00::7", &["2001:db8::1, fe80::8%eth0"]), source("fd00::7"), "no address");
+        assert_eq!(of("64:ff9b::10.0.0.7", &["198.51.100.1"]), source("10.0.0.7"), "anyone behind the NAT64");
         for nothing in [&[][..], &["unknown"], &[""]] {
             assert_eq!(of("10.0.0.7", nothing), source("10.0.0.7"), "{nothing:?}");
         }

@@ -27,6 +27,10 @@ const HEADER: &str = "X-Signature";
 
 /// Writes the files of a receiver, and returns the flags that name them. `okid` checks signatures, `token` a bearer token.
 pub(crate) fn launch(folder: &Path) -> Launch {
+    launch_at("127.0.0.1:0", folder)
+}
+
+fn launch_at(address: &str, folder: &Path) -> Launch {
     let secrets = secrets_file(folder);
     std::fs::write(&secrets, SECRET).unwrap();
     let entry = |name: &str, scheme: Value| {
@@ -41,7 +45,7 @@ pub(crate) fn launch(folder: &Path) -> Launch {
     let file = folder.join("webhooks.yaml");
     std::fs::write(&file, webhooks.to_string()).unwrap();
     Launch::new()
-        .flags(["--webhook-address", "127.0.0.1:0", "--webhooks-file", file.to_str().unwrap()])
+        .flags(["--webhook-address", address, "--webhooks-file", file.to_str().unwrap()])
         .env("OKID_WEBHOOK_SOURCE_RATE", "0")
 }
 

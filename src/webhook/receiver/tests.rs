@@ -139,3 +139,24 @@ async fn a_batch_of_calls_at_a_standby_stays_within_the_limits_of_the_leader() {
     assert_eq!(leader.count("okid_webhook_notifications_total{name=\"okid\",result=\"without_id\"}"), 300);
     leading.abort();
 }
+
+#[tokio::test]
+async fn a_call_that_only_the_standby_finds_authentic_is_to_be_sent_again() {
+    let (folder, of_leader) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(secrets_file(folder.path()), OTHER_SECRET).unwrap();
+    // The secrets are being rotated.
+    fs::write(secrets_file(of_leader.path()), SECRET).unwrap();
+    let listener = TcpListener::bind((PEER, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let leader = Arc::new(Receiver::new(settings(of_leader.path())));
+    let leading = tokio::spawn(serve(listener, Arc::clone(&leader), None));
+    let role = Box::new(move || Role::Standby(Some(address)));
+    let standby = Receiver::new(ReceiverSettings { role, ..settings(folder.path()) });
+    assert_eq!(call(&standby, OTHER_SECRET).await, StatusCode::SERVICE_UNAVAILABLE);
+    let refused = "okid_webhook_notifications_total{name=\"okid\",result=\"refused_by_leader\"}";
+    assert_eq!(standby.count(refused), 1);
+    fs::write(secrets_file(of_leader.path()), format!("{SECRET}\n{OTHER_SECRET}")).unwrap();
+    assert!(leader.reload().is_empty());
+    assert_eq!(call(&standby, OTHER_SECRET).await, StatusCode::ACCEPTED);
+    leading.abort();
+}

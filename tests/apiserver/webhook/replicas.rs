@@ -8,19 +8,23 @@ use reqwest::{Client, StatusCode};
 use serde_json::json;
 
 use super::{
-    HEADER, OTHER_SECRET, SECRET, address, body_of, call, client, in_review, launch, notifications, notify,
-    sign,
+    HEADER, OTHER_SECRET, SECRET, address, body_of, call, client, in_review, launch, launch_at,
+    notifications, notify, sign,
 };
 use crate::harness::{Launch, Operator, VerificationExt as _, World, holds, until};
 
 /// A leader and a replica that stands by, both with a receiver.
 async fn two_replicas(change: impl Fn(Launch) -> Launch) -> (World, Operator) {
+    two_replicas_of(|folder| change(launch(folder))).await
+}
+
+async fn two_replicas_of(launch: impl Fn(&Path) -> Launch) -> (World, Operator) {
     let mut world = World::builder().without_operator().start().await;
     let namespace = world.namespace.clone();
     let replica = |world: &World| {
         let lease = ["--leader-elect=true", "--leader-lease-name", "okid-operator"];
         let flags = lease.into_iter().chain(["--leader-lease-namespace", &namespace]);
-        change(launch(world.folder())).flags(flags)
+        launch(world.folder()).flags(flags)
     };
     let leader = replica(&world);
     world.start(leader).await;
@@ -148,6 +152,38 @@ async fn a_certificate_is_replaced_without_a_restart_and_replicas_accept_it_of_e
     let second = certify(folder.path());
     let report = |()| format!("the second certificate is not served:\n{}", standby.log_tail());
     until(async || forwards(&second).await, report).await;
+    standby.stop().await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_ipv6_calls_are_forwarded_and_a_network_of_48_bits_has_one_rate() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let flags = ["--webhook-trusted-proxy", "::1/128", "--webhook-source-rate", "1"];
+    let (world, standby) =
+        two_replicas_of(|folder| launch_at("[::1]:0", folder).env("OKID_POD_IP", "::1").flags(flags)).await;
+    let address = address(&standby).await;
+    assert!(address.starts_with("[::1]:"), "{address}");
+    let id = in_review(&world, &self::address(world.operator()).await, &["alice"]).await.remove(0);
+    // It reads the Lease every two seconds.
+    until_accepted(&address, "ver_unknown").await;
+    world.sandbox().decide(&id, Verdict::Verified).unwrap();
+    assert_eq!(notify(&address, &id).await, StatusCode::ACCEPTED);
+    world.until("alice", |seen| seen.phase() == Some(Phase::Verified)).await;
+
+    let forge = async |source: &str| {
+        let call = client().post(format!("http://{address}/notify/okid")).header("x-forwarded-for", source);
+        call.header(HEADER, "00").body("{}").send().await.expect("the receiver answers").status()
+    };
+    for machine in 0..100 {
+        if forge(&format!("2001:db8:1:{machine:x}::1")).await == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        assert!(machine < 99, "each machine has a rate of its own");
+    }
+    assert_eq!(forge("2001:db8:2::1").await, StatusCode::UNAUTHORIZED, "of another network");
     standby.stop().await;
     world.finish().await;
 }
